@@ -1,0 +1,38 @@
+"""What is said on the wire: one frozen model per body, the envelope, the table of topics."""
+
+from poise.contracts.ask import Answer, Ask, Citation, Rung
+from poise.contracts.document import Deletion, Document, Manifest, Part
+from poise.contracts.envelope import Envelope, EnvelopeError
+from poise.contracts.fault import Fault, FieldError
+from poise.contracts.generate import ChatMessage, Completion, Generate, Usage
+from poise.contracts.message import Message, Request
+from poise.contracts.record import Draw, RunRecord, Score, StepRecord
+from poise.contracts.retrieve import Passage, Passages, Retrieve
+
+__all__ = [
+    "Answer",
+    "Ask",
+    "ChatMessage",
+    "Citation",
+    "Completion",
+    "Deletion",
+    "Document",
+    "Draw",
+    "Envelope",
+    "EnvelopeError",
+    "Fault",
+    "FieldError",
+    "Generate",
+    "Manifest",
+    "Message",
+    "Part",
+    "Passage",
+    "Passages",
+    "Request",
+    "Retrieve",
+    "Rung",
+    "RunRecord",
+    "Score",
+    "StepRecord",
+    "Usage",
+]

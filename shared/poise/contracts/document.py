@@ -1,0 +1,55 @@
+"""Documents: what the corpus says, and the passages that are made of it."""
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, StringConstraints
+
+from poise.contracts.message import Message
+
+MAX_DOCUMENT_CHARS = 800_000
+"""Fits Kafka's default message size of 1 MiB for text that is mostly ASCII."""
+
+
+class Document(Message):
+    """A document; its id is the record's key. A null value deletes it, an empty text is invalid."""
+
+    kind: ClassVar[str] = "document/1"
+
+    text: Annotated[str, StringConstraints(min_length=1, max_length=MAX_DOCUMENT_CHARS, pattern=r"\S")]
+    source: Annotated[str, StringConstraints(min_length=1, max_length=1_000)]
+    """What a reader knows it by: a title, a path or an address."""
+    format: Literal["text", "markdown"] = "text"
+
+
+class Deletion(Message):
+    """What a null value in a compacted topic is read as: the thing named by the key is gone."""
+
+    kind: ClassVar[str] = "deletion/1"
+
+
+class Part(Message):
+    """One part of a document with its vector: a record of `poise.passages`, key `<document>#<part>`."""
+
+    kind: ClassVar[str] = "part/1"
+
+    document: str
+    part: Annotated[int, Field(ge=0)]
+    source: str
+    text: str
+    vector: str
+    """Little-endian float32, base64; of unit length."""
+    model: str
+    """The embedding model's id: vectors of different models are not comparable."""
+    published: float
+    """When the document was published, unix seconds."""
+
+
+class Manifest(Message):
+    """Says that a version of a document is complete: the last record of it, key `<document>#manifest`."""
+
+    kind: ClassVar[str] = "manifest/1"
+
+    document: str
+    parts: Annotated[int, Field(ge=0)]
+    """How many parts this version has; 0 = the document was deleted."""
+    published: float

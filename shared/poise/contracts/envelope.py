@@ -1,0 +1,114 @@
+"""The envelope: what a message's headers say, read and written in one place."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from types import MappingProxyType
+from typing import Final, Self
+
+from poise.contracts.fault import FieldError
+
+RawHeaders = Iterable[tuple[str, bytes]]
+
+KIND: Final = "poise-kind"
+DEADLINE: Final = "poise-deadline"
+REPLY_PARTITION: Final = "poise-reply-partition"
+
+_NAMES: Final[Mapping[str, str]] = MappingProxyType({
+    "correlation_id": "correlation_id",
+    "reply_to": "reply_to",
+    "content_type": "content-type",
+    "reply_partition": REPLY_PARTITION,
+    "deadline": DEADLINE,
+    "attempt": "poise-attempt",
+    "run": "poise-run",
+    "step": "poise-step",
+    "tenant": "poise-tenant",
+    "region": "poise-region",
+    "kind": KIND,
+    "min_epoch": "poise-min-epoch",
+    "origin": "poise-origin",
+    "redrives": "poise-redrives",
+    "doc_version": "poise-doc-version",
+})
+_NUMBERS: Final = frozenset({"reply_partition", "deadline", "attempt", "redrives", "doc_version"})
+_TRACE: Final = frozenset({"traceparent", "tracestate", "baggage"})
+_FIELDS: Final = {name: key for key, name in _NAMES.items()}
+
+
+class EnvelopeError(ValueError):
+    """A header cannot be read; `error` names it and says why."""
+
+    def __init__(self, header: str, detail: str) -> None:
+        super().__init__(f"header {header}: {detail}")
+        self.error = FieldError(field=header, detail=detail)
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """The headers of a message. On the wire all are strings; an absent one is None."""
+
+    correlation_id: str | None = None
+    reply_to: str | None = None
+    content_type: str | None = None
+    reply_partition: int | None = None
+    deadline: int | None = None
+    """Unix milliseconds after which nobody wants the answer."""
+    attempt: int | None = None
+    run: str | None = None
+    step: str | None = None
+    tenant: str | None = None
+    region: str | None = None
+    kind: str | None = None
+    min_epoch: str | None = None
+    origin: str | None = None
+    """`topic/partition/offset` of the first copy."""
+    redrives: int | None = None
+    doc_version: int | None = None
+    """On `poise.passages`: the document's offset in `poise.documents`."""
+    trace: Mapping[str, str] = field(default_factory=dict)
+    """`traceparent`, `tracestate`, `baggage` (W3C)."""
+
+    @classmethod
+    def read(cls, headers: RawHeaders) -> Self:
+        """Read headers; those that are not Poise's are passed over, of a repeated one the last counts.
+
+        Raises:
+            EnvelopeError: A header of Poise's is not UTF-8, or not the number it should be.
+        """
+        values: dict[str, str | int] = {}
+        trace: dict[str, str] = {}
+        for name, raw in headers:
+            key = _FIELDS.get(name)
+            if key is None and name not in _TRACE:
+                continue
+            try:
+                text = raw.decode()
+            except UnicodeDecodeError as error:
+                raise EnvelopeError(name, "is not UTF-8") from error
+            if key is None:
+                trace[name] = text
+            elif key in _NUMBERS:
+                values[key] = _number(name, text)
+            else:
+                values[key] = text
+        return cls(**values, trace=trace)  # type: ignore[arg-type]  # each value has its field's type by _NUMBERS
+
+    def headers(self) -> list[tuple[str, bytes]]:
+        """The headers as Kafka wants them, absent ones left out."""
+        written = [
+            (_NAMES[f.name], str(value).encode())
+            for f in fields(self)
+            if f.name != "trace" and (value := getattr(self, f.name)) is not None
+        ]
+        written.extend((name, value.encode()) for name, value in self.trace.items())
+        return written
+
+    def but(self, **changes: object) -> Self:
+        """A copy with some headers changed; None removes one."""
+        return replace(self, **changes)  # type: ignore[arg-type]  # checked by the dataclass itself
+
+
+def _number(name: str, text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 18):
+        raise EnvelopeError(name, f"must be a whole number of at most 18 digits, not {text[:40]!r}")
+    return int(text)

@@ -1,0 +1,31 @@
+"""Fault: the typed error reply, in the form of problem details (RFC 9457)."""
+
+from typing import ClassVar
+
+from poise.contracts.message import Message
+
+
+class FieldError(Message):
+    """What is wrong with one field or header."""
+
+    kind: ClassVar[str] = "field-error/1"
+
+    field: str
+    """Dotted path in the body (`messages.0.role`), or the header's name."""
+    detail: str
+
+
+class Fault(Message):
+    """Why there is no answer."""
+
+    kind: ClassVar[str] = "fault/1"
+
+    type: str
+    """A URI that names the kind of problem, `urn:poise:…`; the table is in docs/WIRE.md."""
+    title: str
+    status: int
+    """The HTTP status it maps to."""
+    detail: str
+    retryable: bool
+    """Whether the same request may succeed later."""
+    errors: tuple[FieldError, ...] = ()

@@ -1,0 +1,53 @@
+"""Generate: have a model write."""
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from poise.contracts.message import Message, Request
+
+
+class ChatMessage(Message):
+    """One turn of a chat, in OpenAI's form."""
+
+    kind: ClassVar[str] = "chat-message/1"
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+class Usage(Message):
+    """Tokens, as the backend counted them."""
+
+    kind: ClassVar[str] = "usage/1"
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+class Completion(Message):
+    """What the model wrote."""
+
+    kind: ClassVar[str] = "completion/1"
+
+    text: str
+    model: str
+    """The model that the backend says it used."""
+    backend: str
+    """The name of the backend in the inference tier's settings."""
+    finish_reason: str
+    """OpenAI's word: `stop`, `length`, `content_filter`, …"""
+    usage: Usage = Usage()
+
+
+class Generate(Request[Completion]):
+    """A chat to be completed by a named backend."""
+
+    kind: ClassVar[str] = "generate/1"
+    reply: ClassVar[type[Completion]] = Completion
+
+    messages: Annotated[tuple[ChatMessage, ...], Field(min_length=1)]
+    backend: str = "default"
+    max_tokens: Annotated[int, Field(ge=1)] = 128
+    temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
+    stop: tuple[str, ...] = ()

@@ -1,0 +1,43 @@
+"""The base of every body on the wire, and how one is read: strict at the edge, tolerant between tiers."""
+
+from typing import Any, ClassVar, Generic, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Message(BaseModel):
+    """A body on the wire: plain JSON, immutable, named by its kind (`name/version`, the header `poise-kind`).
+
+    Unknown fields are ignored between tiers, so that a newer worker may say more; at the edge, `parse(strict=True)`
+    refuses them.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore", ser_json_inf_nan="null")
+
+    kind: ClassVar[str]
+
+    @classmethod
+    def parse(cls, body: bytes | str, *, strict: bool = False) -> Self:
+        """Read a body from JSON.
+
+        Args:
+            body: UTF-8 JSON.
+            strict: Refuse unknown fields (HTTP and the ask topics).
+
+        Raises:
+            pydantic.ValidationError: The body is not JSON, or not of this form.
+        """
+        return cls.model_validate_json(body, extra="forbid" if strict else "ignore")
+
+    def encode(self) -> bytes:
+        """The body as UTF-8 JSON, without the fields that are absent."""
+        return self.model_dump_json(exclude_none=True).encode()
+
+
+ReplyT = TypeVar("ReplyT", bound=Message)
+
+
+class Request(Message, Generic[ReplyT]):
+    """A message that is answered by one `ReplyT` or by a fault."""
+
+    reply: ClassVar[type[Any]]

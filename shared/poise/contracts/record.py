@@ -1,0 +1,74 @@
+"""Records: what a finished run was, and what is thought of it."""
+
+from typing import ClassVar
+
+from poise.contracts.ask import Answer
+from poise.contracts.fault import Fault
+from poise.contracts.message import Message
+from poise.contracts.retrieve import Passage
+
+
+class StepRecord(Message):
+    """One call inside a run."""
+
+    kind: ClassVar[str] = "step-record/1"
+
+    step: str
+    ms: float
+    """Milliseconds from sending the request to having the reply."""
+    fault: str | None = None
+    """The fault's type, when that is how it ended."""
+
+
+class Draw(Message):
+    """How the first variant was chosen: only randomised first choices count for or against a variant."""
+
+    kind: ClassVar[str] = "draw/1"
+
+    variant: str
+    probability: float
+    policy: str
+    policy_version: int
+    raw: str | None = None
+    """What that variant wrote, whether or not it was sent; absent when it wrote nothing."""
+    finish_reason: str | None = None
+
+
+class RunRecord(Message):
+    """A finished run, whole: everything that evaluation needs to judge it."""
+
+    kind: ClassVar[str] = "run-record/1"
+
+    run_id: str
+    workflow: str
+    tenant: str
+    question: str
+    started: float
+    """Unix seconds."""
+    finished: float
+    answer: Answer | None = None
+    fault: Fault | None = None
+    draw: Draw | None = None
+    cached: bool = False
+    steps: tuple[StepRecord, ...] = ()
+    passages: tuple[Passage, ...] = ()
+    """What was retrieved, each text cut to a size limit."""
+
+
+class Score(Message):
+    """What evaluation thinks of one run."""
+
+    kind: ClassVar[str] = "score/1"
+
+    run_id: str
+    workflow: str
+    tenant: str
+    policy: str
+    policy_version: int
+    variant: str
+    probability: float
+    rung: str
+    at: float
+    """When the run finished, unix seconds."""
+    values: dict[str, float]
+    """By the score's name: groundedness 0–1, empty and degenerate 0 or 1, `latency_ms.<step>` milliseconds."""

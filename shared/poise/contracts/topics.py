@@ -1,0 +1,137 @@
+"""The table of topics: everything that is said, where, in what order and for how long it is kept."""
+
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final, Literal
+
+from poise.contracts.ask import Answer, Ask
+from poise.contracts.document import Deletion, Document, Manifest, Part
+from poise.contracts.fault import Fault
+from poise.contracts.generate import Completion, Generate
+from poise.contracts.message import Message
+from poise.contracts.record import RunRecord, Score
+from poise.contracts.retrieve import Passages, Retrieve
+
+HOUR: Final = 3_600.0
+DAY: Final = 24 * HOUR
+FOREVER: Final = None
+
+PREFIX: Final = "poise."
+
+
+@dataclass(frozen=True, slots=True)
+class Deadlines:
+    """How long an answer is wanted, seconds after the record's timestamp."""
+
+    default: float
+    """For a message that carries no deadline."""
+    longest: float
+    """A later deadline is brought forward to this."""
+
+
+INTERACTIVE: Final = Deadlines(default=30.0, longest=300.0)
+BATCH: Final = Deadlines(default=600.0, longest=6 * HOUR)
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """One topic of Poise's."""
+
+    name: str
+    accepts: tuple[type[Message], ...]
+    """The bodies it carries; the first is meant where `poise-kind` is absent."""
+    tier: str | None = None
+    """The tier that handles its messages, and whose dead-letter topic takes those that cannot be handled."""
+    key: str = "none"
+    """What the key is, in words."""
+    partitions: int = 6
+    keep: float | None = DAY
+    """Seconds that records are kept; None = for ever."""
+    compacted: bool = False
+    ordered: bool = False
+    """Messages of one key are handled one after another."""
+    edge: bool = False
+    """Anyone may write: unknown fields are refused, and headers that claim an identity are ignored."""
+    deadlines: Deadlines = INTERACTIVE
+
+
+def dead_topic(tier: str) -> str:
+    """The name of a tier's dead-letter topic."""
+    return f"{PREFIX}{tier}.dead"
+
+
+def _dead(tier: str) -> Topic:
+    return Topic(dead_topic(tier), (Message,), key="as the original", partitions=1, keep=14 * DAY)
+
+
+ASK_INTERACTIVE: Final = Topic(
+    "poise.ask.interactive", (Ask,), "orchestration", key="conversation, else none", ordered=True, edge=True
+)
+ASK_BATCH: Final = Topic(
+    "poise.ask.batch", (Ask,), "orchestration", key="conversation, else none", ordered=True, edge=True, deadlines=BATCH
+)
+RUNS_INTERACTIVE: Final = Topic(
+    "poise.runs.interactive", (Ask,), "orchestration", key="conversation, else run", ordered=True
+)
+RUNS_BATCH: Final = Topic(
+    "poise.runs.batch", (Ask,), "orchestration", key="conversation, else run", ordered=True, deadlines=BATCH
+)
+RETRIEVAL: Final = Topic("poise.retrieval.requests", (Retrieve,), "retrieval", key="run/step")
+INFERENCE_INTERACTIVE: Final = Topic("poise.inference.requests.interactive", (Generate,), "inference", key="run/step")
+INFERENCE_BATCH: Final = Topic(
+    "poise.inference.requests.batch", (Generate,), "inference", key="run/step", deadlines=BATCH
+)
+REPLIES: Final = Topic(
+    "poise.replies", (Answer, Passages, Completion, Fault), key="explicit partition", partitions=12, keep=HOUR
+)
+DOCUMENTS: Final = Topic(
+    "poise.documents",
+    (Document, Deletion),
+    "retrieval",
+    key="document id",
+    keep=FOREVER,
+    compacted=True,
+    ordered=True,
+    edge=True,
+    deadlines=BATCH,
+)
+PASSAGES: Final = Topic(
+    "poise.passages", (Part, Manifest, Deletion), key="<document id>#<part>", keep=FOREVER, compacted=True
+)
+RECORDS: Final = Topic("poise.records", (RunRecord,), "evaluation", key="run", keep=7 * DAY, deadlines=BATCH)
+SCORES: Final = Topic("poise.scores", (Score,), key="policy", keep=7 * DAY)
+SPANS: Final = Topic("poise.spans", (Message,), key="run", keep=DAY)
+
+CATALOGUE: Final = MappingProxyType({
+    topic.name: topic
+    for topic in (
+        ASK_INTERACTIVE,
+        ASK_BATCH,
+        RUNS_INTERACTIVE,
+        RUNS_BATCH,
+        RETRIEVAL,
+        INFERENCE_INTERACTIVE,
+        INFERENCE_BATCH,
+        REPLIES,
+        DOCUMENTS,
+        PASSAGES,
+        RECORDS,
+        SCORES,
+        SPANS,
+        *(_dead(tier) for tier in ("orchestration", "retrieval", "inference", "evaluation")),
+    )
+})
+
+Lane = Literal["interactive", "batch"]
+
+REQUESTS: Final = MappingProxyType({
+    Ask: MappingProxyType({"interactive": RUNS_INTERACTIVE, "batch": RUNS_BATCH}),
+    Retrieve: MappingProxyType({"interactive": RETRIEVAL, "batch": RETRIEVAL}),
+    Generate: MappingProxyType({"interactive": INFERENCE_INTERACTIVE, "batch": INFERENCE_BATCH}),
+})
+"""Where each request goes, by lane."""
+
+
+def topics_of(tier: str) -> tuple[Topic, ...]:
+    """The topics that a tier handles."""
+    return tuple(topic for topic in CATALOGUE.values() if topic.tier == tier)

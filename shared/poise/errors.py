@@ -1,0 +1,127 @@
+"""The errors, each of which says what happened, to what, and what to do.
+
+    PoiseError
+    ├── RetryableError        a handler raises it: the same work may succeed later
+    ├── TerminalError         a handler raises it: it never will
+    │   ├── InvalidMessageError     the body or a header is not what the contract says
+    │   ├── DeadlineExceededError   nobody wants the answer any more
+    │   └── UnavailableError        the part that could have answered is missing or does not answer
+    ├── FaultError            a call came back with a fault
+    └── SetupError            the process cannot start or go on: settings, broker, files; one line for a person
+
+Anything else that a handler raises is a bug: tried again a bounded number of times, then a dead letter.
+"""
+
+from collections.abc import Iterable
+from http import HTTPStatus
+from typing import ClassVar
+
+from pydantic import ValidationError
+
+from poise.contracts.fault import Fault, FieldError
+
+
+class PoiseError(Exception):
+    """Anything that Poise raises on purpose. `name` and `status` are what a fault made of it says."""
+
+    name: ClassVar[str] = "internal"
+    title: ClassVar[str] = "Internal error"
+    status: ClassVar[HTTPStatus] = HTTPStatus.INTERNAL_SERVER_ERROR
+    retryable: ClassVar[bool] = False
+
+    def fault(self) -> Fault:
+        """This error as the caller is told of it."""
+        return Fault(
+            type=f"urn:poise:{self.name}",
+            title=self.title,
+            status=self.status,
+            detail=str(self),
+            retryable=self.retryable,
+        )
+
+
+class RetryableError(PoiseError):
+    """The same work may succeed later.
+
+    Args:
+        message: What happened, to what, and what to do.
+        retry_after: Seconds to wait at least; None leaves it to the policy.
+    """
+
+    name = "temporary"
+    title = "Temporarily not possible"
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    retryable = True
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class TerminalError(PoiseError):
+    """The same work will never succeed."""
+
+    name = "failed"
+    title = "Failed"
+
+
+class InvalidMessageError(TerminalError):
+    """The body or a header is not what the contract says; `errors` names each field."""
+
+    name = "invalid"
+    title = "Invalid message"
+    status = HTTPStatus.BAD_REQUEST
+
+    def __init__(self, message: str, errors: Iterable[FieldError] = ()) -> None:
+        super().__init__(message)
+        self.errors = tuple(errors)
+
+    def fault(self) -> Fault:
+        """This error as the caller is told of it, field by field."""
+        return super().fault().model_copy(update={"errors": self.errors})
+
+    @classmethod
+    def of(cls, error: ValidationError) -> "InvalidMessageError":
+        """Pydantic's findings in Poise's form."""
+        found = [
+            FieldError(field=".".join(map(str, item["loc"])) or "body", detail=item["msg"])
+            for item in error.errors(include_url=False, include_input=False, include_context=False)
+        ]
+        return cls("; ".join(f"{item.field}: {item.detail}" for item in found), found)
+
+
+class DeadlineExceededError(TerminalError):
+    """Nobody wants the answer any more."""
+
+    name = "deadline-exceeded"
+    title = "Deadline exceeded"
+    status = HTTPStatus.GATEWAY_TIMEOUT
+    retryable = True
+
+
+class UnavailableError(TerminalError):
+    """The part that could have answered is missing or does not answer."""
+
+    name = "unavailable"
+    title = "Unavailable"
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    retryable = True
+
+
+class FaultError(PoiseError):
+    """A call came back with a fault."""
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(f"{fault.title}: {fault.detail}")
+        self._fault = fault
+
+    def fault(self) -> Fault:
+        """The fault, as it came."""
+        return self._fault
+
+
+class SetupError(PoiseError):
+    """The process cannot start or go on; the message is one line that says what to do."""
+
+    name = "setup"
+    title = "Not set up"

@@ -1,0 +1,101 @@
+"""Settings: read once, at the edge, from `POISE_…` variables and one optional TOML file (`POISE_CONFIG`)."""
+
+import os
+import socket
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, ClassVar, Self
+from uuid import uuid4
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from poise.errors import SetupError
+
+CONFIG_VARIABLE = "POISE_CONFIG"
+
+
+class Settings(BaseSettings):
+    """The base of all settings: frozen, strict, environment before file; `table` names its TOML table."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_prefix="POISE_", env_nested_delimiter="__")
+
+    table: ClassVar[str] = "mesh"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic's signature
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic's signature
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Environment first, then the table of the TOML file that `POISE_CONFIG` names, if it does."""
+        path = os.environ.get(CONFIG_VARIABLE)
+        if not path:
+            return init_settings, env_settings
+        if not Path(path).is_file():
+            raise SetupError(f"{CONFIG_VARIABLE} names {path}, which is no file: correct it or unset it")
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, Path(path), (cls.table,))
+
+    @classmethod
+    def load(cls) -> Self:
+        """Read and check the settings.
+
+        Raises:
+            SetupError: A setting is refused; the message names it and says why.
+        """
+        try:
+            return cls()
+        except ValidationError as error:
+            prefix = cls.model_config.get("env_prefix", "")
+            found = (f"{prefix}{'__'.join(map(str, e['loc']))}".upper() + f": {e['msg']}" for e in error.errors())
+            raise SetupError("settings refused: " + "; ".join(found)) from error
+
+
+class MeshSettings(Settings):
+    """What every process of the mesh needs to know."""
+
+    broker: str = "127.0.0.1:9092"
+    """Kafka's bootstrap servers, `host:port[,host:port…]`."""
+    redis_url: str | None = None
+    """Redis or Valkey, `redis://host:port/db`; None = go without."""
+    tenant: Annotated[str, Field(min_length=1)] = "default"
+    """The tenant of everything that comes in by `poise.ask.*`."""
+    instance: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,80}$")] = Field(
+        default_factory=lambda: f"{socket.gethostname()[:40]}-{uuid4().hex[:8]}"
+    )
+    """This process's name; correlation ids begin with it."""
+    clock_skew: Annotated[float, Field(ge=0)] = 2.0
+    """Seconds by which the clocks of two machines may differ."""
+    concurrency: Annotated[int, Field(ge=1)] = 64
+    """Messages handled at once per consumer."""
+    admin_host: str = "127.0.0.1"
+    """Where `/healthz`, `/readyz` and `/metrics` are served."""
+    admin_port: Annotated[int, Field(ge=0, le=65535)] | None = None
+    """Their port; 0 = any free one, None = not served."""
+    spans: bool = True
+    """Write finished spans to `poise.spans`, so that `poise trace` can show a run without a collector."""
+    otlp_endpoint: str | None = None
+    """An OpenTelemetry collector's HTTP endpoint, `http://host:4318`; None = no export."""
+    log_level: str = "INFO"
+    state_dir: Path = Path(".poise")
+    """Where a worker keeps what it may lose, such as a local index."""
+
+    @field_validator("log_level")
+    @classmethod
+    def _known_level(cls, value: str) -> str:
+        if value.upper() not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
+            raise ValueError("must be DEBUG, INFO, WARNING or ERROR")
+        return value.upper()
+
+    @cached_property
+    def bootstrap(self) -> list[str]:
+        """The broker's addresses, one by one."""
+        return [part.strip() for part in self.broker.split(",") if part.strip()]
