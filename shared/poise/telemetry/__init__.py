@@ -1,0 +1,24 @@
+"""Telemetry: spans and metrics by OpenTelemetry's conventions; every name stands in `table`.
+
+Importing this loads OpenTelemetry's API alone; `telemetry.setup.Telemetry` brings the SDK when a process starts.
+"""
+
+from opentelemetry.trace import Span, SpanKind
+
+from poise.telemetry import table
+from poise.telemetry.metrics import adjust, count, measure, observe
+from poise.telemetry.tracing import current_span, extract, inject, span
+
+__all__ = [
+    "Span",
+    "SpanKind",
+    "adjust",
+    "count",
+    "current_span",
+    "extract",
+    "inject",
+    "measure",
+    "observe",
+    "span",
+    "table",
+]

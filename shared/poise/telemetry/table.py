@@ -1,0 +1,244 @@
+"""The table of telemetry: the name of every span, every attribute and every metric, each once.
+
+Names are those of OpenTelemetry's semantic conventions for messaging and GenAI where they have one, else `poise.*`.
+"""
+
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final, Literal
+
+# -- attributes: OpenTelemetry's ---------------------------------------------------------------------------------------
+
+ERROR_TYPE: Final = "error.type"
+SERVER_ADDRESS: Final = "server.address"
+
+MESSAGING_SYSTEM: Final = "messaging.system"
+MESSAGING_OPERATION_NAME: Final = "messaging.operation.name"
+MESSAGING_OPERATION_TYPE: Final = "messaging.operation.type"
+MESSAGING_DESTINATION: Final = "messaging.destination.name"
+MESSAGING_PARTITION: Final = "messaging.destination.partition.id"
+MESSAGING_GROUP: Final = "messaging.consumer.group.name"
+MESSAGING_CLIENT: Final = "messaging.client.id"
+MESSAGING_CORRELATION: Final = "messaging.message.conversation_id"
+"""The correlation id: so does OpenTelemetry name it."""
+MESSAGING_BODY_SIZE: Final = "messaging.message.body.size"
+KAFKA_OFFSET: Final = "messaging.kafka.offset"
+KAFKA_TOMBSTONE: Final = "messaging.kafka.message.tombstone"
+
+GEN_AI_OPERATION: Final = "gen_ai.operation.name"
+GEN_AI_PROVIDER: Final = "gen_ai.provider.name"
+GEN_AI_REQUEST_MODEL: Final = "gen_ai.request.model"
+GEN_AI_RESPONSE_MODEL: Final = "gen_ai.response.model"
+GEN_AI_MAX_TOKENS: Final = "gen_ai.request.max_tokens"
+GEN_AI_TEMPERATURE: Final = "gen_ai.request.temperature"
+GEN_AI_FINISH_REASONS: Final = "gen_ai.response.finish_reasons"
+GEN_AI_INPUT_TOKENS: Final = "gen_ai.usage.input_tokens"
+GEN_AI_OUTPUT_TOKENS: Final = "gen_ai.usage.output_tokens"
+GEN_AI_TOKEN_TYPE: Final = "gen_ai.token.type"  # noqa: S105 - a kind of token that has no password
+
+# -- attributes: Poise's -----------------------------------------------------------------------------------------------
+
+RUN: Final = "poise.run"
+"""A span without it takes its parent's."""
+STEP: Final = "poise.step"
+TENANT: Final = "poise.tenant"
+LANE: Final = "poise.lane"
+ATTEMPT: Final = "poise.attempt"
+QUEUE_MS: Final = "poise.queue_ms"
+"""Milliseconds that the message waited in its topic before it was handled."""
+REMAINING_MS: Final = "poise.remaining_ms"
+"""Milliseconds that were left until the deadline."""
+OUTCOME: Final = "poise.outcome"
+"""`ok`, `fault`, `retry`, `dead` or `expired`."""
+RUNG: Final = "poise.rung"
+VARIANT: Final = "poise.variant"
+REASON: Final = "poise.reason"
+BACKEND: Final = "poise.backend"
+PASSAGES: Final = "poise.passages"
+"""How many passages were found or made."""
+MODE: Final = "poise.search.mode"
+EMBED_OF: Final = "poise.embed.of"
+"""`query` or `parts`."""
+SCORE: Final = "poise.score.name"
+TOPIC: Final = "poise.topic"
+TIER: Final = "poise.tier"
+
+# -- spans -------------------------------------------------------------------------------------------------------------
+
+ASK: Final = "ask"
+"""Gateway: from the HTTP request to the response."""
+ANSWER: Final = "answer"
+"""Orchestration: the workflow."""
+CHECK: Final = "check groundedness"
+SPLIT: Final = "split document"
+EMBED_QUERY: Final = "embed query"
+EMBED_PARTS: Final = "embed parts"
+SEARCH: Final = "search index"
+WAIT_EPOCH: Final = "wait for epoch"
+SCORE_RUN: Final = "score run"
+
+
+def send(topic: str) -> str:
+    """The span of publishing to a topic."""
+    return f"send {topic}"
+
+
+def process(topic: str) -> str:
+    """The span of handling one message of a topic."""
+    return f"process {topic}"
+
+
+def call(step: str) -> str:
+    """The span of one call: from sending its request to having its reply."""
+    return f"call {step}"
+
+
+def chat(model: str) -> str:
+    """The span of one request to a model."""
+    return f"chat {model}"
+
+
+# -- metrics -----------------------------------------------------------------------------------------------------------
+
+Kind = Literal["counter", "updown", "histogram", "gauge"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Instrument:
+    """One metric. Equal only to itself, so that looking it up costs no comparing of fields."""
+
+    name: str
+    kind: Kind
+    unit: str
+    """UCUM: `s`, `1`, `{message}`."""
+    description: str
+    attributes: tuple[str, ...] = ()
+    """The attributes it is recorded with, each of low cardinality."""
+    buckets: tuple[float, ...] = ()
+    """Upper bounds of a histogram's buckets, in its unit."""
+
+
+SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+MODEL_SECONDS: Final = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
+TOKENS: Final = (1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0, 16384.0, 65536.0, 262144.0, 1048576.0)
+UNIT_INTERVAL: Final = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+
+_MESSAGE: Final = (MESSAGING_SYSTEM, MESSAGING_OPERATION_NAME, MESSAGING_DESTINATION)
+
+# messaging
+
+PROCESS_DURATION: Final = Instrument(
+    "messaging.process.duration",
+    "histogram",
+    "s",
+    "How long handling a message took.",
+    (*_MESSAGE, MESSAGING_GROUP, ERROR_TYPE),
+    SECONDS,
+)
+SENT_MESSAGES: Final = Instrument(
+    "messaging.client.sent.messages", "counter", "{message}", "Messages sent to the broker.", (*_MESSAGE, ERROR_TYPE)
+)
+CONSUMED_MESSAGES: Final = Instrument(
+    "messaging.client.consumed.messages",
+    "counter",
+    "{message}",
+    "Messages handed to the process.",
+    (*_MESSAGE, MESSAGING_GROUP, ERROR_TYPE),
+)
+QUEUE_WAIT: Final = Instrument(
+    "poise.queue.wait",
+    "histogram",
+    "s",
+    "How long a message waited in its topic before it was handled.",
+    (MESSAGING_DESTINATION,),
+    SECONDS,
+)
+IN_FLIGHT: Final = Instrument(
+    "poise.in_flight", "updown", "{message}", "Messages being handled now.", (MESSAGING_DESTINATION,)
+)
+ASSIGNED: Final = Instrument(
+    "poise.assigned", "gauge", "{partition}", "Partitions this worker holds.", (MESSAGING_DESTINATION,)
+)
+CALLS: Final = Instrument("poise.calls", "counter", "{call}", "Calls made.", (MESSAGING_DESTINATION, OUTCOME))
+CALL_DURATION: Final = Instrument(
+    "poise.call.duration",
+    "histogram",
+    "s",
+    "From sending a request to having its reply.",
+    (MESSAGING_DESTINATION, OUTCOME),
+    SECONDS,
+)
+REPLIES_LATE: Final = Instrument(
+    "poise.replies.late", "counter", "{message}", "Replies that came after their caller had given up."
+)
+REPLIES_ORPHANED: Final = Instrument(
+    "poise.replies.orphaned", "counter", "{message}", "Replies to this instance that no call of it waits for."
+)
+DEAD_LETTERS: Final = Instrument(
+    "poise.dead_letters", "counter", "{message}", "Messages that could not be handled.", (TIER, TOPIC, ERROR_TYPE)
+)
+DEADLINE_EXCEEDED: Final = Instrument(
+    "poise.deadline_exceeded", "counter", "{message}", "Messages that nobody wanted any more.", (MESSAGING_DESTINATION,)
+)
+RETRIES: Final = Instrument(
+    "poise.retries", "counter", "{message}", "Messages handled again.", (MESSAGING_DESTINATION, ERROR_TYPE)
+)
+
+# inference
+
+GEN_AI_DURATION: Final = Instrument(
+    "gen_ai.client.operation.duration",
+    "histogram",
+    "s",
+    "How long a request to a model took.",
+    (GEN_AI_OPERATION, GEN_AI_PROVIDER, GEN_AI_REQUEST_MODEL, ERROR_TYPE),
+    MODEL_SECONDS,
+)
+GEN_AI_TOKENS: Final = Instrument(
+    "gen_ai.client.token.usage",
+    "histogram",
+    "{token}",
+    "Tokens a request read (input) and wrote (output).",
+    (GEN_AI_OPERATION, GEN_AI_PROVIDER, GEN_AI_REQUEST_MODEL, GEN_AI_TOKEN_TYPE),
+    TOKENS,
+)
+
+# retrieval
+
+INDEX_PASSAGES: Final = Instrument("poise.index.passages", "gauge", "{passage}", "Passages in this worker's index.")
+INDEX_LAG: Final = Instrument(
+    "poise.index.lag", "gauge", "{message}", "Passage records that this worker's index has yet to apply."
+)
+DOCUMENTS_EMBEDDED: Final = Instrument(
+    "poise.documents.embedded", "counter", "{document}", "Documents split, embedded and published as passages."
+)
+SEARCH_DURATION: Final = Instrument(
+    "poise.search.duration", "histogram", "s", "How long searching the index took.", (MODE,), SECONDS
+)
+EMBED_DURATION: Final = Instrument(
+    "poise.embed.duration", "histogram", "s", "How long embedding took.", (EMBED_OF,), SECONDS
+)
+
+# orchestration and evaluation
+
+ANSWERS: Final = Instrument("poise.answers", "counter", "{answer}", "Answers given.", (RUNG, VARIANT))
+RUN_DURATION: Final = Instrument(
+    "poise.run.duration", "histogram", "s", "How long a run took.", (RUNG, VARIANT), SECONDS
+)
+SCORES: Final = Instrument(
+    "poise.score", "histogram", "1", "What evaluation thinks of answers, 0 to 1.", (SCORE, VARIANT), UNIT_INTERVAL
+)
+STEP_LATENCY: Final = Instrument(
+    "poise.step.duration", "histogram", "s", "How long each step of a run took.", (STEP, VARIANT), SECONDS
+)
+
+# telemetry itself
+
+SPANS_DROPPED: Final = Instrument(
+    "poise.spans.dropped", "counter", "{span}", "Spans dropped because `poise.spans` could not be written fast enough."
+)
+
+INSTRUMENTS: Final = MappingProxyType(
+    {instrument.name: instrument for instrument in list(globals().values()) if isinstance(instrument, Instrument)}
+)
+"""Every metric by its name."""
