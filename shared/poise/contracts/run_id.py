@@ -1,0 +1,35 @@
+"""Run ids: a UUIDv7 (RFC 9562) where the gateway names the run, else a UUIDv5 of the ask's first place in Kafka."""
+
+from random import Random
+from typing import Final
+from uuid import UUID, uuid5
+
+_NAMESPACE: Final = UUID("722bc74f-42eb-5459-b401-c9dd78025bb1")
+"""uuid5 of `urn:poise:run`; changing it would give the same ask another run id."""
+
+
+def new_run_id(now: float, random: Random) -> str:
+    """A new run id that sorts by time and tells when the run began.
+
+    Args:
+        now: Unix seconds, kept to the millisecond.
+        random: Where its 74 random bits come from; `random.SystemRandom()` outside tests.
+    """
+    value = (int(now * 1000) & (1 << 48) - 1) << 80
+    value |= 0x7 << 76 | random.getrandbits(12) << 64
+    value |= 0b10 << 62 | random.getrandbits(62)
+    return str(UUID(int=value))
+
+
+def run_id_of(topic: str, partition: int, offset: int) -> str:
+    """The run id of an ask that came by Kafka: the same for every copy of it, given the first copy's place."""
+    return str(uuid5(_NAMESPACE, f"{topic}/{partition}/{offset}"))
+
+
+def started_at(run_id: str) -> float | None:
+    """When the run began, unix seconds; None when the id does not tell (it is not a UUIDv7)."""
+    try:
+        value = UUID(run_id)
+    except ValueError:
+        return None
+    return (value.int >> 80) / 1000 if value.version == 7 else None  # noqa: PLR2004 - RFC 9562's number

@@ -1,0 +1,45 @@
+"""Run ids tell when a run began, sort by it, and are the same for every copy of an ask."""
+
+from random import Random
+from uuid import RFC_4122, UUID
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from poise.contracts.run_id import new_run_id, run_id_of, started_at
+
+TIMES = st.floats(min_value=0, max_value=4e9)
+
+
+@given(now=TIMES, seed=st.integers())
+def test_a_new_run_id_is_a_uuid7_that_tells_when(now: float, seed: int) -> None:
+    run_id = new_run_id(now, Random(seed))
+    assert UUID(run_id).version == 7
+    assert UUID(run_id).variant == RFC_4122
+    assert started_at(run_id) == int(now * 1000) / 1000
+
+
+@given(first=TIMES, second=TIMES)
+def test_run_ids_sort_by_time(first: float, second: float) -> None:
+    random = Random(0)
+    if int(first * 1000) < int(second * 1000):
+        assert new_run_id(first, random) < new_run_id(second, random)
+
+
+def test_two_run_ids_of_one_moment_differ() -> None:
+    random = Random(0)
+    assert len({new_run_id(1_700_000_000.0, random) for _ in range(1000)}) == 1000
+
+
+def test_the_run_id_of_a_place_in_kafka_never_changes() -> None:
+    assert run_id_of("poise.ask.interactive", 3, 42) == "09b78d20-bda4-5f33-8f01-bb7d053843e9"
+    assert run_id_of("poise.ask.interactive", 3, 43) != run_id_of("poise.ask.interactive", 3, 42)
+
+
+@given(st.one_of(st.text(), st.uuids(version=4).map(str)))
+def test_an_id_that_is_no_uuid7_does_not_tell_when(text: str) -> None:
+    assert started_at(text) is None
+
+
+def test_an_ask_by_kafka_does_not_tell_when() -> None:
+    assert started_at(run_id_of("poise.ask.interactive", 0, 0)) is None
