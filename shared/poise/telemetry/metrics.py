@@ -4,35 +4,35 @@ from collections.abc import Callable, Iterable, Mapping
 
 from opentelemetry.util.types import AttributeValue
 
-from poise.telemetry.table import Instrument
+from poise.telemetry.table import Counter, Gauge, Histogram, Instrument, UpDown
 
 Attributes = Mapping[str, AttributeValue]
 Observation = tuple[float, Attributes]
 Record = Callable[[float, Attributes | None], None]
 
 _collectors: list[Mapping[Instrument, Record]] = []
-_observed: dict[Instrument, list[Callable[[], float | Iterable[Observation]]]] = {}
+_observed: dict[Gauge, list[Callable[[], float | Iterable[Observation]]]] = {}
 
 
-def count(instrument: Instrument, amount: float = 1, attributes: Attributes | None = None) -> None:
+def count(instrument: Counter, amount: float = 1, attributes: Attributes | None = None) -> None:
     """Add to a counter."""
     if _collectors:
         _collectors[-1][instrument](amount, attributes)
 
 
-def measure(instrument: Instrument, value: float, attributes: Attributes | None = None) -> None:
+def measure(instrument: Histogram, value: float, attributes: Attributes | None = None) -> None:
     """Put a value, in the instrument's unit, into a histogram."""
     if _collectors:
         _collectors[-1][instrument](value, attributes)
 
 
-def adjust(instrument: Instrument, amount: float, attributes: Attributes | None = None) -> None:
+def adjust(instrument: UpDown, amount: float, attributes: Attributes | None = None) -> None:
     """Move an up-down counter by a signed amount."""
     if _collectors:
         _collectors[-1][instrument](amount, attributes)
 
 
-def observe(instrument: Instrument, read: Callable[[], float | Iterable[Observation]]) -> Callable[[], None]:
+def observe(instrument: Gauge, read: Callable[[], float | Iterable[Observation]]) -> Callable[[], None]:
     """Have a gauge read whenever metrics are collected (from another thread: read what is safe to read).
 
     Args:
@@ -47,7 +47,7 @@ def observe(instrument: Instrument, read: Callable[[], float | Iterable[Observat
     return lambda: reads.remove(read)
 
 
-def observations(instrument: Instrument) -> list[Observation]:
+def observations(instrument: Gauge) -> list[Observation]:
     """What a gauge reads now, from each that has it read."""
     found: list[Observation] = []
     for read in tuple(_observed.get(instrument, ())):

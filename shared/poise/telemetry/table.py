@@ -3,14 +3,15 @@
 Names are those of OpenTelemetry's semantic conventions for messaging and GenAI where they have one, else `poise.*`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Final, Literal
+from typing import Final
 
 # -- attributes: OpenTelemetry's ---------------------------------------------------------------------------------------
 
 ERROR_TYPE: Final = "error.type"
 SERVER_ADDRESS: Final = "server.address"
+SERVER_PORT: Final = "server.port"
 
 MESSAGING_SYSTEM: Final = "messaging.system"
 MESSAGING_OPERATION_NAME: Final = "messaging.operation.name"
@@ -54,6 +55,8 @@ RUNG: Final = "poise.rung"
 VARIANT: Final = "poise.variant"
 REASON: Final = "poise.reason"
 BACKEND: Final = "poise.backend"
+WAIT_MS: Final = "poise.wait_ms"
+"""Milliseconds that a request waited in its worker for a free place at its backend."""
 PASSAGES: Final = "poise.passages"
 """How many passages were found or made."""
 MODE: Final = "poise.search.mode"
@@ -100,22 +103,43 @@ def chat(model: str) -> str:
 
 # -- metrics -----------------------------------------------------------------------------------------------------------
 
-Kind = Literal["counter", "updown", "histogram", "gauge"]
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Instrument:
     """One metric. Equal only to itself, so that looking it up costs no comparing of fields."""
 
     name: str
-    kind: Kind
     unit: str
     """UCUM: `s`, `1`, `{message}`."""
     description: str
     attributes: tuple[str, ...] = ()
-    """The attributes it is recorded with, each of low cardinality."""
-    buckets: tuple[float, ...] = ()
-    """Upper bounds of a histogram's buckets, in its unit."""
+    """What it is recorded with; each takes few values."""
+
+
+class Counter(Instrument):
+    """What only grows."""
+
+    __slots__ = ()
+
+
+class UpDown(Instrument):
+    """What grows and shrinks, by steps."""
+
+    __slots__ = ()
+
+
+class Gauge(Instrument):
+    """What is read when somebody asks."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Histogram(Instrument):
+    """How a quantity is distributed."""
+
+    buckets: tuple[float, ...] = field(kw_only=True)
+    """Upper bounds, in its unit."""
 
 
 SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -127,115 +151,104 @@ _MESSAGE: Final = (MESSAGING_SYSTEM, MESSAGING_OPERATION_NAME, MESSAGING_DESTINA
 
 # messaging
 
-PROCESS_DURATION: Final = Instrument(
+PROCESS_DURATION: Final = Histogram(
     "messaging.process.duration",
-    "histogram",
     "s",
     "How long handling a message took.",
     (*_MESSAGE, MESSAGING_GROUP, ERROR_TYPE),
-    SECONDS,
+    buckets=SECONDS,
 )
-SENT_MESSAGES: Final = Instrument(
-    "messaging.client.sent.messages", "counter", "{message}", "Messages sent to the broker.", (*_MESSAGE, ERROR_TYPE)
+SENT_MESSAGES: Final = Counter(
+    "messaging.client.sent.messages", "{message}", "Messages sent to the broker.", (*_MESSAGE, ERROR_TYPE)
 )
-CONSUMED_MESSAGES: Final = Instrument(
+CONSUMED_MESSAGES: Final = Counter(
     "messaging.client.consumed.messages",
-    "counter",
     "{message}",
     "Messages handed to the process.",
     (*_MESSAGE, MESSAGING_GROUP, ERROR_TYPE),
 )
-QUEUE_WAIT: Final = Instrument(
+QUEUE_WAIT: Final = Histogram(
     "poise.queue.wait",
-    "histogram",
     "s",
     "How long a message waited in its topic before it was handled.",
     (MESSAGING_DESTINATION,),
-    SECONDS,
+    buckets=SECONDS,
 )
-IN_FLIGHT: Final = Instrument(
-    "poise.in_flight", "updown", "{message}", "Messages being handled now.", (MESSAGING_DESTINATION,)
-)
-ASSIGNED: Final = Instrument(
-    "poise.assigned", "gauge", "{partition}", "Partitions this worker holds.", (MESSAGING_DESTINATION,)
-)
-CALLS: Final = Instrument("poise.calls", "counter", "{call}", "Calls made.", (MESSAGING_DESTINATION, OUTCOME))
-CALL_DURATION: Final = Instrument(
+IN_FLIGHT: Final = UpDown("poise.in_flight", "{message}", "Messages being handled now.", (MESSAGING_DESTINATION,))
+ASSIGNED: Final = Gauge("poise.assigned", "{partition}", "Partitions this worker holds.", (MESSAGING_DESTINATION,))
+CALLS: Final = Counter("poise.calls", "{call}", "Calls made.", (MESSAGING_DESTINATION, OUTCOME))
+CALL_DURATION: Final = Histogram(
     "poise.call.duration",
-    "histogram",
     "s",
     "From sending a request to having its reply.",
     (MESSAGING_DESTINATION, OUTCOME),
-    SECONDS,
+    buckets=SECONDS,
 )
-REPLIES_LATE: Final = Instrument(
-    "poise.replies.late", "counter", "{message}", "Replies that came after their caller had given up."
+REPLIES_LATE: Final = Counter("poise.replies.late", "{message}", "Replies that came after their caller had given up.")
+REPLIES_ORPHANED: Final = Counter(
+    "poise.replies.orphaned", "{message}", "Replies to this instance that no call of it waits for."
 )
-REPLIES_ORPHANED: Final = Instrument(
-    "poise.replies.orphaned", "counter", "{message}", "Replies to this instance that no call of it waits for."
+DEAD_LETTERS: Final = Counter(
+    "poise.dead_letters", "{message}", "Messages that could not be handled.", (TIER, TOPIC, ERROR_TYPE)
 )
-DEAD_LETTERS: Final = Instrument(
-    "poise.dead_letters", "counter", "{message}", "Messages that could not be handled.", (TIER, TOPIC, ERROR_TYPE)
+DEADLINE_EXCEEDED: Final = Counter(
+    "poise.deadline_exceeded", "{message}", "Messages that nobody wanted any more.", (MESSAGING_DESTINATION,)
 )
-DEADLINE_EXCEEDED: Final = Instrument(
-    "poise.deadline_exceeded", "counter", "{message}", "Messages that nobody wanted any more.", (MESSAGING_DESTINATION,)
-)
-RETRIES: Final = Instrument(
-    "poise.retries", "counter", "{message}", "Messages handled again.", (MESSAGING_DESTINATION, ERROR_TYPE)
-)
+RETRIES: Final = Counter("poise.retries", "{message}", "Messages handled again.", (MESSAGING_DESTINATION, ERROR_TYPE))
 
 # inference
 
-GEN_AI_DURATION: Final = Instrument(
+GEN_AI_DURATION: Final = Histogram(
     "gen_ai.client.operation.duration",
-    "histogram",
     "s",
     "How long a request to a model took.",
-    (GEN_AI_OPERATION, GEN_AI_PROVIDER, GEN_AI_REQUEST_MODEL, ERROR_TYPE),
-    MODEL_SECONDS,
+    (GEN_AI_OPERATION, GEN_AI_PROVIDER, GEN_AI_REQUEST_MODEL, BACKEND, ERROR_TYPE),
+    buckets=MODEL_SECONDS,
 )
-GEN_AI_TOKENS: Final = Instrument(
+GEN_AI_TOKENS: Final = Histogram(
     "gen_ai.client.token.usage",
-    "histogram",
     "{token}",
     "Tokens a request read (input) and wrote (output).",
-    (GEN_AI_OPERATION, GEN_AI_PROVIDER, GEN_AI_REQUEST_MODEL, GEN_AI_TOKEN_TYPE),
-    TOKENS,
+    (GEN_AI_OPERATION, GEN_AI_PROVIDER, GEN_AI_REQUEST_MODEL, BACKEND, GEN_AI_TOKEN_TYPE),
+    buckets=TOKENS,
+)
+BACKEND_IN_FLIGHT: Final = Gauge(
+    "poise.backend.in_flight", "{request}", "Requests that a backend is at work on for this worker.", (BACKEND,)
+)
+BACKEND_WAITING: Final = Gauge(
+    "poise.backend.waiting", "{request}", "Requests that wait for a free place at a backend.", (BACKEND,)
+)
+BACKEND_UP: Final = Gauge(
+    "poise.backend.up", "1", "1 if a backend answered its last request, 0 if it failed it.", (BACKEND,)
 )
 
 # retrieval
 
-INDEX_PASSAGES: Final = Instrument("poise.index.passages", "gauge", "{passage}", "Passages in this worker's index.")
-INDEX_LAG: Final = Instrument(
-    "poise.index.lag", "gauge", "{message}", "Passage records that this worker's index has yet to apply."
+INDEX_PASSAGES: Final = Gauge("poise.index.passages", "{passage}", "Passages in this worker's index.")
+INDEX_LAG: Final = Gauge("poise.index.lag", "{message}", "Passage records that this worker's index has yet to apply.")
+DOCUMENTS_EMBEDDED: Final = Counter(
+    "poise.documents.embedded", "{document}", "Documents split, embedded and published as passages."
 )
-DOCUMENTS_EMBEDDED: Final = Instrument(
-    "poise.documents.embedded", "counter", "{document}", "Documents split, embedded and published as passages."
+SEARCH_DURATION: Final = Histogram(
+    "poise.search.duration", "s", "How long searching the index took.", (MODE,), buckets=SECONDS
 )
-SEARCH_DURATION: Final = Instrument(
-    "poise.search.duration", "histogram", "s", "How long searching the index took.", (MODE,), SECONDS
-)
-EMBED_DURATION: Final = Instrument(
-    "poise.embed.duration", "histogram", "s", "How long embedding took.", (EMBED_OF,), SECONDS
-)
+EMBED_DURATION: Final = Histogram("poise.embed.duration", "s", "How long embedding took.", (EMBED_OF,), buckets=SECONDS)
 
 # orchestration and evaluation
 
-ANSWERS: Final = Instrument("poise.answers", "counter", "{answer}", "Answers given.", (RUNG, VARIANT))
-RUN_DURATION: Final = Instrument(
-    "poise.run.duration", "histogram", "s", "How long a run took.", (RUNG, VARIANT), SECONDS
+ANSWERS: Final = Counter("poise.answers", "{answer}", "Answers given.", (RUNG, VARIANT))
+RUN_DURATION: Final = Histogram("poise.run.duration", "s", "How long a run took.", (RUNG, VARIANT), buckets=SECONDS)
+SCORES: Final = Histogram(
+    "poise.score", "1", "What evaluation thinks of answers, 0 to 1.", (SCORE, VARIANT), buckets=UNIT_INTERVAL
 )
-SCORES: Final = Instrument(
-    "poise.score", "histogram", "1", "What evaluation thinks of answers, 0 to 1.", (SCORE, VARIANT), UNIT_INTERVAL
-)
-STEP_LATENCY: Final = Instrument(
-    "poise.step.duration", "histogram", "s", "How long each step of a run took.", (STEP, VARIANT), SECONDS
+STEP_LATENCY: Final = Histogram(
+    "poise.step.duration", "s", "How long each step of a run took.", (STEP, VARIANT), buckets=SECONDS
 )
 
 # telemetry itself
 
-SPANS_DROPPED: Final = Instrument(
-    "poise.spans.dropped", "counter", "{span}", "Spans dropped because `poise.spans` could not be written fast enough."
+SPANS_DROPPED: Final = Counter(
+    "poise.spans.dropped", "{span}", "Spans dropped because `poise.spans` could not be written fast enough."
 )
 
 INSTRUMENTS: Final = MappingProxyType(

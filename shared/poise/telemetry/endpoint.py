@@ -1,0 +1,120 @@
+"""The admin endpoint of a process: `/healthz`, `/readyz` and `/metrics`.
+
+It lives on the process's own event loop, so that a loop that is stuck fails its liveness probe.
+"""
+
+import asyncio
+import errno
+import json
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from typing import Final
+
+from poise.errors import SetupError
+
+READ_TIMEOUT: Final = 5.0
+"""Seconds a client may take to send its request."""
+LARGEST_REQUEST: Final = 16_384
+PROMETHEUS: Final = "text/plain; version=1.0.0; charset=utf-8"
+
+Reply = tuple[HTTPStatus, str, bytes]
+
+
+class AdminEndpoint:
+    """Serves what an orchestrator and Prometheus ask a process for.
+
+    Args:
+        host: The interface to listen on.
+        port: 0 = any free one; `port` tells which.
+        readiness: Each condition of being ready, and whether it holds.
+        metrics: The page of `/metrics`; None = there is none.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        readiness: Callable[[], Mapping[str, bool]],
+        metrics: Callable[[], bytes] | None = None,
+    ) -> None:
+        self._host = host
+        self._port = port
+        self._readiness = readiness
+        self._metrics = metrics
+        self._server: asyncio.Server | None = None
+        self._open: set[asyncio.StreamWriter] = set()
+
+    @property
+    def port(self) -> int:
+        """The port it listens on; before `start`, the one asked for."""
+        if self._server is None:
+            return self._port
+        return int(self._server.sockets[0].getsockname()[1])
+
+    async def start(self) -> None:
+        """Listen.
+
+        Raises:
+            SetupError: The port or the host cannot be had.
+        """
+        try:
+            self._server = await asyncio.start_server(self._serve, self._host, self._port, limit=LARGEST_REQUEST)
+        except OSError as error:
+            raise SetupError(self._refusal(error)) from error
+
+    async def stop(self) -> None:
+        """Listen no more; requests that are under way are cut."""
+        if self._server is None:
+            return
+        self._port, server, self._server = self.port, self._server, None
+        server.close()
+        for writer in tuple(self._open):
+            writer.close()
+        await server.wait_closed()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._open.add(writer)
+        try:
+            async with asyncio.timeout(READ_TIMEOUT):
+                head = await reader.readuntil(b"\r\n\r\n")
+            method, _, rest = head.partition(b"\r\n")[0].decode("latin-1").partition(" ")
+            writer.write(_http(self._reply(method, rest.partition(" ")[0].partition("?")[0]), body=method != "HEAD"))
+            await writer.drain()
+        except (TimeoutError, ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+            pass  # the client went away, or sends no request that fits: it gets no answer, and nothing else is harmed
+        finally:
+            self._open.discard(writer)
+            writer.close()
+
+    def _reply(self, method: str, path: str) -> Reply:
+        if method not in {"GET", "HEAD"}:
+            return _json(HTTPStatus.METHOD_NOT_ALLOWED, {"error": "only GET and HEAD"})
+        if path == "/healthz":
+            return _json(HTTPStatus.OK, {"status": "ok"})
+        if path == "/readyz":
+            checks = dict(self._readiness())
+            ready = all(checks.values())
+            status = HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE
+            return _json(status, {"ready": ready, "checks": checks})
+        if path == "/metrics" and self._metrics is not None:
+            return HTTPStatus.OK, PROMETHEUS, self._metrics()
+        return _json(HTTPStatus.NOT_FOUND, {"error": "there are /healthz, /readyz and /metrics"})
+
+    def _refusal(self, error: OSError) -> str:
+        where = f"{self._host}:{self._port}"
+        if error.errno == errno.EADDRINUSE:
+            return f"admin endpoint: {where} is in use: free it, or set POISE_ADMIN_PORT (0 = any free port)"
+        return f"admin endpoint: cannot listen on {where} ({error.strerror}): set POISE_ADMIN_HOST or POISE_ADMIN_PORT"
+
+
+def _json(status: HTTPStatus, content: Mapping[str, object]) -> Reply:
+    return status, "application/json", json.dumps(content).encode()
+
+
+def _http(reply: Reply, *, body: bool) -> bytes:
+    status, content_type, content = reply
+    head = (
+        f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: {content_type}\r\n"
+        f"Content-Length: {len(content)}\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n"
+    )
+    return head.encode() + (content if body else b"")

@@ -1,0 +1,125 @@
+"""Telemetry of one process: started with it, stopped with it, nothing left behind."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+from opentelemetry.trace import Tracer
+
+from poise.errors import SetupError
+from poise.settings import MeshSettings
+from poise.telemetry import metrics, tracing
+from poise.telemetry.table import Instrument
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.metrics import MeterProvider
+    from opentelemetry.sdk.metrics.export import MetricExporter, MetricReader
+    from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+    from opentelemetry.sdk.trace.export import SpanExporter
+
+    from poise.telemetry.spans import SpanQueue
+
+GRACE: Final = 3.0
+"""Seconds given to a collector to take what is left; then it is let go."""
+
+
+class Telemetry:
+    """Sets up what the settings ask for, and only that: no collector, no `/metrics` and no `poise.spans` cost nothing.
+
+    It is OpenTelemetry's global state that it leaves alone: providers are held here, and may be started many times in
+    one process; the last one started is in force.
+
+    Args:
+        settings: `spans`, `otlp_endpoint`, `admin_port` and `instance` count.
+        tier: What `service.name` is made of.
+    """
+
+    def __init__(self, settings: MeshSettings, tier: str) -> None:
+        self._settings = settings
+        self._tier = tier
+        self._tracing: TracerProvider | None = None
+        self._metering: MeterProvider | None = None
+        self._tracer: Tracer | None = None
+        self._recorders: Mapping[Instrument, metrics.Record] | None = None
+        self._exporters: tuple[SpanExporter, MetricExporter] | None = None
+        self.spans: SpanQueue | None = None
+        """Finished spans of runs, to be written to `poise.spans`; None when the settings say not to. Still readable
+        after `stop`."""
+        self.exposition: Callable[[], bytes] | None = None
+        """The page of `/metrics` in Prometheus' text format; None when no admin port is set."""
+
+    def start(self) -> None:
+        """Open spans and record metrics from now on.
+
+        Raises:
+            SetupError: The collector's address is none, or the extra `otlp` is missing.
+        """
+        settings = self._settings
+        if settings.otlp_endpoint:
+            self._exporters = _otlp(settings.otlp_endpoint)
+
+        from poise.telemetry import sdk  # noqa: PLC0415 - 150 ms that only a process that needs it pays
+
+        who = sdk.resource(self._tier, settings.instance)
+        if processors := self._processors():
+            self._tracing = sdk.tracing(who, processors)
+            self._tracer = self._tracing.get_tracer(tracing.SCOPE)
+            tracing.use(self._tracer)
+        readers = self._readers()
+        if settings.admin_port is not None:
+            reader, self.exposition = sdk.prometheus()
+            readers.append(reader)
+        if readers:
+            self._metering, self._recorders = sdk.metering(who, readers)
+            metrics.use(self._recorders)
+
+    async def stop(self) -> None:
+        """Open no more spans, record no more metrics, and send a collector what is left, for `GRACE` seconds."""
+        if self._tracer is not None:
+            tracing.leave(self._tracer)
+        if self._recorders is not None:
+            metrics.leave(self._recorders)
+        closing = [asyncio.to_thread(p.shutdown) for p in (self._tracing, self._metering) if p is not None]
+        self._tracing = self._metering = self._tracer = self._recorders = None
+        if not closing:
+            return
+        tasks = [asyncio.ensure_future(c) for c in closing]
+        _, late = await asyncio.wait(tasks, timeout=GRACE)
+        if late:
+            for exporter in self._exporters or ():
+                exporter.shutdown()  # ends its waiting between retries
+        await asyncio.gather(*tasks)
+
+    def _processors(self) -> "list[SpanProcessor]":
+        processors: list[SpanProcessor] = []
+        if self._settings.spans:
+            from poise.telemetry.spans import SpanQueue  # noqa: PLC0415 - brings the SDK
+
+            self.spans = SpanQueue()
+            processors.append(self.spans)
+        if self._exporters:
+            from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415 - brings the SDK
+
+            processors.append(BatchSpanProcessor(self._exporters[0]))
+        return processors
+
+    def _readers(self) -> "list[MetricReader]":
+        if not self._exporters:
+            return []
+        from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader  # noqa: PLC0415 - brings the SDK
+
+        return [PeriodicExportingMetricReader(self._exporters[1])]
+
+
+def _otlp(endpoint: str) -> "tuple[SpanExporter, MetricExporter]":
+    parts = urlsplit(endpoint)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise SetupError(f"POISE_OTLP_ENDPOINT: {endpoint!r} is no address of a collector, such as http://host:4318")
+    try:
+        from poise.telemetry.otlp import exporters  # noqa: PLC0415 - its dependencies are an extra
+    except ImportError as error:
+        raise SetupError(
+            f"POISE_OTLP_ENDPOINT is set, but {error.name} is not installed: pip install 'poise[otlp]', or unset it"
+        ) from error
+    return exporters(endpoint)
