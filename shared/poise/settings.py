@@ -2,6 +2,7 @@
 
 import os
 import socket
+import tomllib
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, ClassVar, Self
@@ -12,6 +13,7 @@ from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
     TomlConfigSettingsSource,
 )
 
@@ -23,7 +25,13 @@ CONFIG_VARIABLE = "POISE_CONFIG"
 class Settings(BaseSettings):
     """The base of all settings: frozen, strict, environment before file; `table` names its TOML table."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_prefix="POISE_", env_nested_delimiter="__")
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="ignore",
+        env_prefix="POISE_",
+        env_nested_delimiter="__",
+        hide_input_in_errors=True,  # an input may be a secret
+    )
 
     table: ClassVar[str] = "mesh"
 
@@ -57,6 +65,9 @@ class Settings(BaseSettings):
             prefix = cls.model_config.get("env_prefix", "")
             found = (f"{prefix}{'__'.join(map(str, e['loc']))}".upper() + f": {e['msg']}" for e in error.errors())
             raise SetupError("settings refused: " + "; ".join(found)) from error
+        except (SettingsError, tomllib.TOMLDecodeError) as error:
+            why = error.__cause__ or error
+            raise SetupError(f"settings cannot be read: {error}: {why}" if why is not error else str(error)) from error
 
 
 class MeshSettings(Settings):

@@ -1,0 +1,1 @@
+"""The tiers: one package each, run as `python -m services.<tier>`."""

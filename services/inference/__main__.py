@@ -1,0 +1,18 @@
+"""The inference worker."""
+
+from poise.messaging import Mesh, Tier, run
+from poise.settings import MeshSettings
+from services.inference.backends import Backends
+from services.inference.handlers import handlers
+from services.inference.settings import InferenceSettings
+
+
+async def main() -> None:
+    """Answer `Generate` until asked to stop."""
+    mesh_settings, settings = MeshSettings.load(), InferenceSettings.load()
+    async with Mesh(mesh_settings, tier="inference") as mesh, Backends(settings) as backends:
+        await mesh.serve(Tier("inference", handlers=handlers(backends)))
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,130 @@
+"""Server: one backend at work, with its connections, its places and whether it is up."""
+
+import asyncio
+import ipaddress
+import logging
+import time
+from http import HTTPStatus
+from typing import Final, Self
+
+import httpx
+
+from poise.contracts import Completion, Generate
+from poise.errors import DeadlineExceededError, RetryableError, TerminalError
+from services.inference.chat import body_of, completion_of
+from services.inference.operation import Operation
+from services.inference.places import Places
+from services.inference.refusals import refusal, seconds_of
+from services.inference.settings import Backend
+
+LONGEST_ANSWER: Final = 8 * 1024 * 1024
+"""Bytes; a server that sends more is not answering a chat."""
+
+logger = logging.getLogger(__name__)
+
+
+class ModelServer:
+    """One backend; `async with` it to have its connections closed at the end.
+
+    Args:
+        name: The backend's name in the settings.
+        backend: Its settings.
+    """
+
+    def __init__(self, name: str, backend: Backend) -> None:
+        self.name = name
+        self.places = Places(backend.concurrency)
+        self.up: bool | None = None
+        """Whether it answered its last request, be it by a refusal; None = it was not asked yet."""
+        self._backend = backend
+        self._operation = Operation(name, backend)
+        self._secret = backend.api_key.get_secret_value() if backend.api_key else ""
+        self._client = _client(backend, self._secret)
+
+    async def __aenter__(self) -> Self:
+        await self._client.__aenter__()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._client.aclose()
+
+    async def complete(self, request: Generate, *, remaining: float) -> Completion:
+        """Have the model complete a chat.
+
+        Cancelling it closes the connection, on which servers stop writing.
+
+        Args:
+            request: The chat.
+            remaining: Seconds until nobody wants it any more.
+
+        Raises:
+            DeadlineExceededError: Those seconds are over.
+            RetryableError: The server cannot be reached, is too busy or slow, failed, or answered without a completion.
+            TerminalError: The server refused the request.
+        """
+        budget = min(remaining, self._backend.timeout)
+        try:
+            async with asyncio.timeout(budget), self.places.one() as waited:
+                with self._operation.of(request, waited=waited) as observed:
+                    completion = await self._exchange(request)
+                    self._operation.completed(completion, observed)
+        except TimeoutError as error:
+            if remaining <= self._backend.timeout:
+                raise DeadlineExceededError(f"backend {self.name} had {remaining:.1f} s, too little") from error
+            slow = RetryableError(f"backend {self.name} did not answer within {budget:g} s: see its timeout")
+            self._answered(slow)
+            raise slow from error
+        except (RetryableError, TerminalError) as error:
+            self._answered(error)
+            raise
+        self._answered(None)
+        return completion
+
+    async def _exchange(self, request: Generate) -> Completion:
+        body = body_of(request, self._backend)
+        try:
+            async with self._client.stream("POST", self._backend.endpoint, json=body) as response:
+                answered = await self._read(response)
+        except httpx.RequestError as error:
+            why = f"{type(error).__name__} {error}".strip()
+            raise RetryableError(f"backend {self.name} at {self._backend.address} gave no answer: {why}") from error
+        if response.status_code == HTTPStatus.OK:
+            return completion_of(answered, name=self.name, backend=self._backend)
+        retry_after = seconds_of(response.headers.get("retry-after"), time.time())
+        raise refusal(response.status_code, answered, name=self.name, retry_after=retry_after)
+
+    async def _read(self, response: httpx.Response) -> bytes:
+        answered = bytearray()
+        async for chunk in response.aiter_bytes():
+            answered += chunk
+            if len(answered) > LONGEST_ANSWER:
+                raise RetryableError(f"backend {self.name} answered more than {LONGEST_ANSWER} bytes")
+        # Servers have been seen to quote a request's headers in their errors, and those are logged and passed on.
+        return bytes(answered.replace(self._secret.encode(), b"***") if self._secret else answered)
+
+    def _answered(self, error: RetryableError | TerminalError | None) -> None:
+        up = not isinstance(error, RetryableError)
+        if up is False and self.up is not False:
+            logger.warning("backend %s is down: %s", self.name, error)
+        elif up and self.up is False:
+            logger.info("backend %s is back", self.name)
+        self.up = up
+
+
+def _client(backend: Backend, secret: str) -> httpx.AsyncClient:
+    return httpx.AsyncClient(
+        headers={"authorization": f"Bearer {secret}"} if secret else None,
+        timeout=httpx.Timeout(None, connect=backend.connect_timeout),
+        limits=httpx.Limits(max_connections=backend.concurrency, max_keepalive_connections=backend.concurrency),
+        # A proxy of the environment's is for the world outside: it could not reach this machine's own servers.
+        trust_env=not _loopback(backend.url.host or ""),
+        # Without TLS there is no certificate to check, and loading the authorities takes longer than the rest.
+        verify=backend.url.scheme == "https",
+    )
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
