@@ -1,35 +1,77 @@
-"""Metrics over the table: `count`, `measure`, `adjust` and `observe`; free while nobody collects them."""
+"""Metrics over the table: `count`, `adjust`, `measure` and `observe`; free while nobody collects them."""
 
 from collections.abc import Callable, Iterable, Mapping
+from threading import Lock
+from typing import Final
 
-from opentelemetry.util.types import AttributeValue
+from poise.telemetry.table import Counter, Gauge, Histogram, UpDown
 
-from poise.telemetry.table import Counter, Gauge, Histogram, Instrument, UpDown
-
-Attributes = Mapping[str, AttributeValue]
+Attributes = Mapping[str, str | int | float | bool]
 Observation = tuple[float, Attributes]
-Record = Callable[[float, Attributes | None], None]
+Measure = Callable[[float, Attributes | None], None]
+Series = tuple[tuple[str, str | int | float | bool], ...]
 
-_collectors: list[Mapping[Instrument, Record]] = []
+MOST_SERIES: Final = 2_000
+"""Combinations of attributes that one instrument keeps apart; the rest share one, as in OpenTelemetry's SDK."""
+OVERFLOW: Final[Series] = (("otel.metric.overflow", True),)
+
+
+class Recorder:
+    """What is counted and measured while one `Telemetry` is in force.
+
+    Sums are kept here and read when metrics are collected: adding to a counter of OpenTelemetry's SDK takes 8 µs, here
+    it takes less than one, and a message is counted several times. Histograms are the SDK's.
+
+    Args:
+        sums: The counters and up-down counters to keep.
+        measures: How each histogram is recorded.
+    """
+
+    def __init__(self, sums: Iterable[Counter | UpDown], measures: Mapping[Histogram, Measure]) -> None:
+        self.measures = measures
+        self._sums: dict[Counter | UpDown, dict[Series, float]] = {instrument: {} for instrument in sums}
+        self._lock = Lock()
+
+    def add(self, instrument: Counter | UpDown, amount: float, attributes: Attributes | None) -> None:
+        """Add to a sum; from any thread."""
+        series = tuple(attributes.items()) if attributes else ()
+        sums = self._sums[instrument]
+        with self._lock:
+            if series not in sums and len(sums) >= MOST_SERIES:
+                series = OVERFLOW
+            sums[series] = sums.get(series, 0) + amount
+
+    def sums(self, instrument: Counter | UpDown) -> list[Observation]:
+        """The sums of an instrument by their attributes, whatever order these were given in."""
+        with self._lock:
+            found = list(self._sums[instrument].items())
+        merged: dict[frozenset[tuple[str, str | int | float | bool]], float] = {}
+        for series, amount in found:
+            key = frozenset(series)
+            merged[key] = merged.get(key, 0) + amount
+        return [(amount, dict(key)) for key, amount in merged.items()]
+
+
+_recorders: list[Recorder] = []
 _observed: dict[Gauge, list[Callable[[], float | Iterable[Observation]]]] = {}
 
 
 def count(instrument: Counter, amount: float = 1, attributes: Attributes | None = None) -> None:
     """Add to a counter."""
-    if _collectors:
-        _collectors[-1][instrument](amount, attributes)
-
-
-def measure(instrument: Histogram, value: float, attributes: Attributes | None = None) -> None:
-    """Put a value, in the instrument's unit, into a histogram."""
-    if _collectors:
-        _collectors[-1][instrument](value, attributes)
+    if _recorders:
+        _recorders[-1].add(instrument, amount, attributes)
 
 
 def adjust(instrument: UpDown, amount: float, attributes: Attributes | None = None) -> None:
     """Move an up-down counter by a signed amount."""
-    if _collectors:
-        _collectors[-1][instrument](amount, attributes)
+    if _recorders:
+        _recorders[-1].add(instrument, amount, attributes)
+
+
+def measure(instrument: Histogram, value: float, attributes: Attributes | None = None) -> None:
+    """Put a value, in the instrument's unit, into a histogram."""
+    if _recorders:
+        _recorders[-1].measures[instrument](value, attributes)
 
 
 def observe(instrument: Gauge, read: Callable[[], float | Iterable[Observation]]) -> Callable[[], None]:
@@ -59,12 +101,12 @@ def observations(instrument: Gauge) -> list[Observation]:
     return found
 
 
-def use(collector: Mapping[Instrument, Record]) -> None:
-    """Record with these from now on."""
-    _collectors.append(collector)
+def use(recorder: Recorder) -> None:
+    """Record here from now on."""
+    _recorders.append(recorder)
 
 
-def leave(collector: Mapping[Instrument, Record]) -> None:
-    """Stop recording with these; those before them are used again."""
-    if collector in _collectors:
-        _collectors.remove(collector)
+def leave(recorder: Recorder) -> None:
+    """Stop recording here; the recorder before it is used again."""
+    if recorder in _recorders:
+        _recorders.remove(recorder)

@@ -1,7 +1,7 @@
 """OpenTelemetry's SDK, put together: the providers of one process. Imported when telemetry starts, not before."""
 
 import socket
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
@@ -35,18 +35,18 @@ def tracing(who: Resource, processors: Iterable[SpanProcessor]) -> TracerProvide
     return provider
 
 
-def metering(
-    who: Resource, readers: Iterable[MetricReader]
-) -> tuple[MeterProvider, Mapping[table.Instrument, metrics.Record]]:
-    """A provider of meters, and how each instrument of the table is recorded with it."""
+def metering(who: Resource, readers: Iterable[MetricReader]) -> tuple[MeterProvider, metrics.Recorder]:
+    """A provider of meters, and the recorder whose sums it reads."""
     provider = MeterProvider(metric_readers=tuple(readers), resource=who, shutdown_on_exit=False)
     meter = provider.get_meter(SCOPE)
-    recorders = {
-        instrument: recorder
-        for instrument in table.INSTRUMENTS.values()
-        if (recorder := _instrument(meter, instrument)) is not None
-    }
-    return provider, recorders
+    instruments = table.INSTRUMENTS.values()
+    recorder = metrics.Recorder(
+        sums=[i for i in instruments if isinstance(i, table.Counter | table.UpDown)],
+        measures={i: _histogram(meter, i) for i in instruments if isinstance(i, table.Histogram)},
+    )
+    for instrument in instruments:
+        _observable(meter, instrument, recorder)
+    return provider, recorder
 
 
 def prometheus() -> tuple[MetricReader, Callable[[], bytes]]:
@@ -57,24 +57,24 @@ def prometheus() -> tuple[MetricReader, Callable[[], bytes]]:
     return PrometheusMetricReader(registry=registry, scope_info_enabled=False), lambda: generate_latest(registry)
 
 
-def _instrument(meter: Meter, instrument: table.Instrument) -> metrics.Record | None:
-    name, unit, text = instrument.name, instrument.unit, instrument.description
-    match instrument:
+def _histogram(meter: Meter, of: table.Histogram) -> metrics.Measure:
+    return meter.create_histogram(
+        of.name, of.unit, of.description, explicit_bucket_boundaries_advisory=of.buckets
+    ).record
+
+
+def _observable(meter: Meter, of: table.Instrument, recorder: metrics.Recorder) -> None:
+    match of:
         case table.Counter():
-            return meter.create_counter(name, unit, text).add
+            read = _reading(lambda: recorder.sums(of))
+            meter.create_observable_counter(of.name, [read], of.unit, of.description)
         case table.UpDown():
-            return meter.create_up_down_counter(name, unit, text).add
-        case table.Histogram():
-            return meter.create_histogram(
-                name, unit, text, explicit_bucket_boundaries_advisory=instrument.buckets
-            ).record
+            read = _reading(lambda: recorder.sums(of))
+            meter.create_observable_up_down_counter(of.name, [read], of.unit, of.description)
         case table.Gauge():
-            meter.create_observable_gauge(name, [_reading(instrument)], unit, text)
-    return None
+            read = _reading(lambda: metrics.observations(of))
+            meter.create_observable_gauge(of.name, [read], of.unit, of.description)
 
 
-def _reading(gauge: table.Gauge) -> Callable[[CallbackOptions], Iterable[Observation]]:
-    def read(_options: CallbackOptions) -> Iterable[Observation]:
-        return [Observation(value, attributes) for value, attributes in metrics.observations(gauge)]
-
-    return read
+def _reading(source: Callable[[], list[metrics.Observation]]) -> Callable[[CallbackOptions], Iterable[Observation]]:
+    return lambda _options: [Observation(value, attributes) for value, attributes in source()]

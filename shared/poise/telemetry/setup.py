@@ -1,7 +1,7 @@
 """Telemetry of one process: started with it, stopped with it, nothing left behind."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
@@ -10,7 +10,6 @@ from opentelemetry.trace import Tracer
 from poise.errors import SetupError
 from poise.settings import MeshSettings
 from poise.telemetry import metrics, tracing
-from poise.telemetry.table import Instrument
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.metrics import MeterProvider
@@ -41,7 +40,7 @@ class Telemetry:
         self._tracing: TracerProvider | None = None
         self._metering: MeterProvider | None = None
         self._tracer: Tracer | None = None
-        self._recorders: Mapping[Instrument, metrics.Record] | None = None
+        self._recorder: metrics.Recorder | None = None
         self._exporters: tuple[SpanExporter, MetricExporter] | None = None
         self.spans: SpanQueue | None = None
         """Finished spans of runs, to be written to `poise.spans`; None when the settings say not to. Still readable
@@ -71,17 +70,17 @@ class Telemetry:
             reader, self.exposition = sdk.prometheus()
             readers.append(reader)
         if readers:
-            self._metering, self._recorders = sdk.metering(who, readers)
-            metrics.use(self._recorders)
+            self._metering, self._recorder = sdk.metering(who, readers)
+            metrics.use(self._recorder)
 
     async def stop(self) -> None:
         """Open no more spans, record no more metrics, and send a collector what is left, for `GRACE` seconds."""
         if self._tracer is not None:
             tracing.leave(self._tracer)
-        if self._recorders is not None:
-            metrics.leave(self._recorders)
+        if self._recorder is not None:
+            metrics.leave(self._recorder)
         closing = [asyncio.to_thread(p.shutdown) for p in (self._tracing, self._metering) if p is not None]
-        self._tracing = self._metering = self._tracer = self._recorders = None
+        self._tracing = self._metering = self._tracer = self._recorder = None
         if not closing:
             return
         tasks = [asyncio.ensure_future(c) for c in closing]
