@@ -1,0 +1,101 @@
+"""Epoch: how far into `poise.documents` an index has come. Opaque on the wire; compared partition by partition."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final, Self
+
+_FORM: Final = "e1"
+"""The first field of the text: another form would be `e2`."""
+_TOPIC_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_PART: Final = re.compile(r"(\d{1,9})~(\d{1,19})~(\d{1,19})")
+
+Reached = tuple[int, float]
+"""The highest offset of a partition that has been applied, and when that document was published, unix seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """How far an index has come.
+
+    Epochs of one topic are ordered partition by partition, so two of them may be incomparable: each is ahead in a
+    partition of its own. A partition that is absent has not been begun, which is less than any offset.
+
+    Args:
+        topic_id: Kafka's id of `poise.documents`; a topic made anew has another, and its offsets mean something else.
+        parts: By partition, the highest offset applied and its timestamp (unix seconds, kept to the millisecond).
+    """
+
+    topic_id: str
+    parts: Mapping[int, Reached] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not _TOPIC_ID.fullmatch(self.topic_id):
+            raise ValueError(f"an epoch's topic id is letters, digits, - and _, not {self.topic_id[:80]!r}")
+        if any(partition < 0 or offset < 0 or at < 0 for partition, (offset, at) in self.parts.items()):
+            raise ValueError("an epoch has no negative partitions, offsets or times")
+        exact = {partition: (offset, round(at, 3)) for partition, (offset, at) in sorted(self.parts.items())}
+        object.__setattr__(self, "parts", MappingProxyType(exact))
+
+    def __hash__(self) -> int:
+        return hash((self.topic_id, tuple(self.parts.items())))
+
+    def encode(self) -> str:
+        """The epoch as text, safe in a header, a URL and a key: `e1.<topic id>.<partition>~<offset>~<unix ms>.…`."""
+        parts = (f"{partition}~{offset}~{round(at * 1000)}" for partition, (offset, at) in self.parts.items())
+        return ".".join((_FORM, self.topic_id, *parts))
+
+    @classmethod
+    def decode(cls, text: str) -> Self:
+        """Read an epoch from its text.
+
+        Raises:
+            ValueError: It is no epoch; says where it goes wrong.
+        """
+        form, _, rest = text.partition(".")
+        if form != _FORM:
+            raise ValueError(f"an epoch begins with {_FORM}, not {form[:20]!r}")
+        topic_id, *written = rest.split(".")
+        parts: dict[int, Reached] = {}
+        for part in written:
+            found = _PART.fullmatch(part)
+            if not found:
+                raise ValueError(f"an epoch's parts are partition~offset~milliseconds, not {part[:60]!r}")
+            partition, offset, milliseconds = map(int, found.groups())
+            if partition in parts:
+                raise ValueError(f"an epoch names each partition once, not {partition} twice")
+            parts[partition] = (offset, milliseconds / 1000)
+        return cls(topic_id, parts)
+
+    def reached(self, other: "Epoch") -> bool:
+        """Whether this one is at least as far as the other in every partition; never, if their topics differ."""
+        return self.topic_id == other.topic_id and not self.missing(other)
+
+    def missing(self, other: "Epoch") -> list[int]:
+        """The partitions in which the other is further."""
+        return [partition for partition, (offset, _) in other.parts.items() if self._offset(partition) < offset]
+
+    def with_(self, partition: int, offset: int, timestamp: float) -> Self:
+        """This epoch with a document applied: the partition moves up to its offset, never back."""
+        if self._offset(partition) >= offset:
+            return self
+        return type(self)(self.topic_id, {**self.parts, partition: (offset, timestamp)})
+
+    @classmethod
+    def lowest(cls, epochs: Iterable["Epoch"]) -> Self:
+        """What all of them have reached: the lowest of each partition. An answer's epoch is that of its retrieves.
+
+        Raises:
+            ValueError: There is none, or they are of different topics.
+        """
+        every = list(epochs)
+        if len({epoch.topic_id for epoch in every}) != 1:
+            raise ValueError("the lowest is that of one or more epochs of one topic")
+        shared = frozenset[int].intersection(*(frozenset(epoch.parts) for epoch in every))
+        return cls(
+            every[0].topic_id, {partition: min(epoch.parts[partition] for epoch in every) for partition in shared}
+        )
+
+    def _offset(self, partition: int) -> int:
+        return self.parts.get(partition, (-1, 0.0))[0]

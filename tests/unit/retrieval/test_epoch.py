@@ -1,0 +1,77 @@
+"""Epochs: the text form, the order partition by partition, the lowest of several."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from poise.contracts.epoch import Epoch
+
+TOPIC = "Jv3mJ-xGQ_2eBqRk0w7s1A"
+reached = st.tuples(st.integers(0, 2**60), st.integers(0, 4_000_000_000_000).map(lambda ms: ms / 1000))
+epochs = st.dictionaries(st.integers(0, 5), reached).map(lambda parts: Epoch(TOPIC, parts))
+
+
+@given(epochs)
+def test_text_and_back(epoch):
+    text = epoch.encode()
+    assert Epoch.decode(text) == epoch
+    assert hash(Epoch.decode(text)) == hash(epoch)
+    assert text.isascii()
+    assert not set(text) - set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~")
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "begins with e1"),
+        ("e2.topic", "begins with e1"),
+        ("e1", "topic id"),
+        ("e1.a b", "topic id"),
+        ("e1.topic.0~1", "partition~offset~milliseconds"),
+        ("e1.topic.0~-1~2", "partition~offset~milliseconds"),
+        ("e1.topic.", "partition~offset~milliseconds"),
+        ("e1.topic.0~1~2.0~1~3", "each partition once"),
+    ],
+)
+def test_what_is_no_epoch_says_why(text, why):
+    with pytest.raises(ValueError, match=why):
+        Epoch.decode(text)
+
+
+def test_golden_text():
+    assert Epoch("abc", {3: (17, 1700000000.25), 0: (4, 1.0)}).encode() == "e1.abc.0~4~1000.3~17~1700000000250"
+
+
+@given(epochs, epochs)
+def test_the_lowest_is_the_greatest_that_both_have_reached(one, other):
+    lowest = Epoch.lowest([one, other])
+    assert one.reached(lowest)
+    assert other.reached(lowest)
+    for partition in set(one.parts) & set(other.parts):
+        assert lowest.parts[partition] in (one.parts[partition], other.parts[partition])
+    assert set(lowest.parts) == set(one.parts) & set(other.parts)
+
+
+@given(epochs)
+def test_order_is_reflexive_and_the_lowest_of_one_is_itself(epoch):
+    assert epoch.reached(epoch)
+    assert Epoch.lowest([epoch]) == epoch
+
+
+@given(epochs, st.integers(0, 5), reached)
+def test_applying_only_moves_up(epoch, partition, at):
+    after = epoch.with_(partition, *at)
+    assert after.reached(epoch)
+    assert after.parts[partition][0] == max(at[0], epoch.parts.get(partition, (-1, 0))[0])
+
+
+def test_a_topic_made_anew_is_never_reached():
+    assert not Epoch("new", {0: (9, 1.0)}).reached(Epoch("old", {0: (1, 1.0)}))
+    with pytest.raises(ValueError, match="one topic"):
+        Epoch.lowest([Epoch("new"), Epoch("old")])
+    with pytest.raises(ValueError, match="one or more"):
+        Epoch.lowest([])
+
+
+def test_missing_names_the_partitions():
+    assert Epoch("t", {0: (5, 1.0)}).missing(Epoch("t", {0: (5, 1.0), 1: (0, 1.0), 2: (3, 1.0)})) == [1, 2]
