@@ -5,8 +5,8 @@
     ├── TerminalError         a handler raises it: it never will
     │   ├── InvalidMessageError     the body or a header is not what the contract says
     │   ├── DeadlineExceededError   nobody wants the answer any more
-    │   └── UnavailableError        the part that could have answered is missing or does not answer
-    ├── FaultError            a call came back with a fault
+    │   ├── UnavailableError        the part that could have answered is missing or does not answer
+    │   └── FaultError              a call came back with a fault: who answered it has done the retrying
     └── SetupError            the process cannot start or go on: settings, broker, files; one line for a person
 
 Anything else that a handler raises is a bug: tried again a bounded number of times, then a dead letter.
@@ -108,8 +108,8 @@ class UnavailableError(TerminalError):
     retryable = True
 
 
-class FaultError(PoiseError):
-    """A call came back with a fault."""
+class FaultError(TerminalError):
+    """A call came back with a fault. It is final here: the tier that answered has done the retrying."""
 
     def __init__(self, fault: Fault) -> None:
         super().__init__(f"{fault.title}: {fault.detail}")

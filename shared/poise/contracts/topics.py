@@ -1,5 +1,6 @@
 """The table of topics: everything that is said, where, in what order and for how long it is kept."""
 
+import math
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, Literal
@@ -11,6 +12,7 @@ from poise.contracts.generate import Completion, Generate
 from poise.contracts.message import Message
 from poise.contracts.record import RunRecord, Score
 from poise.contracts.retrieve import Passages, Retrieve
+from poise.contracts.span import SpanRecord
 
 HOUR: Final = 3_600.0
 DAY: Final = 24 * HOUR
@@ -31,6 +33,8 @@ class Deadlines:
 
 INTERACTIVE: Final = Deadlines(default=30.0, longest=300.0)
 BATCH: Final = Deadlines(default=600.0, longest=6 * HOUR)
+UNHURRIED: Final = Deadlines(default=math.inf, longest=math.inf)
+"""Work that stays wanted however long it has waited."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,14 +97,14 @@ DOCUMENTS: Final = Topic(
     compacted=True,
     ordered=True,
     edge=True,
-    deadlines=BATCH,
+    deadlines=UNHURRIED,
 )
 PASSAGES: Final = Topic(
     "poise.passages", (Part, Manifest, Deletion), key="<document id>#<part>", keep=FOREVER, compacted=True
 )
-RECORDS: Final = Topic("poise.records", (RunRecord,), "evaluation", key="run", keep=7 * DAY, deadlines=BATCH)
+RECORDS: Final = Topic("poise.records", (RunRecord,), "evaluation", key="run", keep=7 * DAY, deadlines=UNHURRIED)
 SCORES: Final = Topic("poise.scores", (Score,), key="policy", keep=7 * DAY)
-SPANS: Final = Topic("poise.spans", (Message,), key="run", keep=DAY)
+SPANS: Final = Topic("poise.spans", (SpanRecord,), key="run", keep=DAY)
 
 CATALOGUE: Final = MappingProxyType({
     topic.name: topic

@@ -1,0 +1,24 @@
+"""How it is said: consumers, calls, replies, retries and dead letters over Kafka. The only importer of aiokafka."""
+
+from poise.messaging.admin import Admin, TopicState
+from poise.messaging.dead_letters import DeadLetter
+from poise.messaging.follow import Follower
+from poise.messaging.mesh import Mesh, partition_for
+from poise.messaging.process import run
+from poise.messaging.record import Position, Record
+from poise.messaging.tier import Context, Handler, Tier
+
+__all__ = [
+    "Admin",
+    "Context",
+    "DeadLetter",
+    "Follower",
+    "Handler",
+    "Mesh",
+    "Position",
+    "Record",
+    "Tier",
+    "TopicState",
+    "partition_for",
+    "run",
+]

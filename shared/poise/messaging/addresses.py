@@ -1,0 +1,69 @@
+"""Reply addresses: where an answer goes, checked before anything is sent there."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from poise.contracts.envelope import REPLY_PARTITION, Envelope
+from poise.contracts.fault import FieldError
+from poise.contracts.topics import PREFIX, REPLIES
+from poise.errors import InvalidMessageError
+from poise.messaging.record import Record
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a reply goes, and what its reader recognises it by."""
+
+    topic: str
+    partition: int | None
+    correlation_id: str | None
+
+
+class Addresses:
+    """Checks addresses against the topics that exist.
+
+    Args:
+        partitions: The number of partitions of a topic, None if it does not exist; cached (a client that sends to an
+            unknown topic blocks for 40 s).
+    """
+
+    def __init__(self, partitions: Callable[[str], Awaitable[int | None]]) -> None:
+        self._partitions = partitions
+
+    async def resolve(self, envelope: Envelope) -> Address | None:
+        """The reply address of a message, None if it wants no reply.
+
+        Raises:
+            InvalidMessageError: `reply_to` is a topic of Poise's other than `poise.replies`, or does not exist, or has
+                no such partition.
+        """
+        topic, partition = envelope.reply_to, envelope.reply_partition
+        if topic is None:
+            return None
+        if topic.startswith(PREFIX) and topic != REPLIES.name:
+            raise _invalid("reply_to", f"{topic!r} is a topic of Poise's own: name one of yours, or {REPLIES.name}")
+        partitions = await self._partitions(topic)
+        if partitions is None:
+            raise _invalid("reply_to", f"topic {topic!r} does not exist: create it first")
+        if partition is None and topic == REPLIES.name:
+            raise _invalid(REPLY_PARTITION, f"is needed with {REPLIES.name}: name the partition that you read")
+        if partition is not None and partition >= partitions:
+            raise _invalid(REPLY_PARTITION, f"{partition}: {topic} has the partitions 0 to {partitions - 1}")
+        return Address(topic, partition, envelope.correlation_id)
+
+    async def salvage(self, record: Record) -> Address | None:
+        """The address of a message whose headers may be unreadable; None if there is none that can be used."""
+        partition = record.header(REPLY_PARTITION)
+        envelope = Envelope(
+            reply_to=record.header("reply_to"),
+            reply_partition=int(partition) if partition is not None and partition.isdecimal() else None,
+            correlation_id=record.header("correlation_id"),
+        )
+        try:
+            return await self.resolve(envelope)
+        except InvalidMessageError:
+            return None  # the dead letter says what is wrong with it: there is nobody to tell
+
+
+def _invalid(header: str, detail: str) -> InvalidMessageError:
+    return InvalidMessageError(f"{header}: {detail}", [FieldError(field=header, detail=detail)])

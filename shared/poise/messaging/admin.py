@@ -1,0 +1,176 @@
+"""Kafka's administration: the table of topics applied and checked, topic ids, and which topics there are."""
+
+import asyncio
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Final, Self
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import KafkaError
+
+from poise.contracts.topics import CATALOGUE, Topic
+from poise.errors import SetupError
+from poise.messaging.topic_ids import TopicIdRequest
+
+_REFRESH_AFTER: Final = 1.0
+_TOPIC_EXISTS: Final = 36
+_CREATED_WITHIN: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class TopicState:
+    """How a topic of the table stands on the broker."""
+
+    topic: Topic
+    partitions: int | None
+    """None: it does not exist."""
+    differences: tuple[str, ...] = ()
+    """In words; empty when it is as the table says."""
+
+
+def settings_of(topic: Topic) -> dict[str, str]:
+    """The topic's configuration in Kafka's words."""
+    keep = "-1" if topic.keep is None else str(round(topic.keep * 1_000))
+    if topic.compacted:
+        return {"cleanup.policy": "compact", "retention.ms": keep, "delete.retention.ms": str(7 * 24 * 3_600_000)}
+    return {"cleanup.policy": "delete", "retention.ms": keep}
+
+
+class Admin:
+    """One connection for administration; `async with Admin(bootstrap) as admin`."""
+
+    def __init__(self, bootstrap: Sequence[str], client_id: str = "poise") -> None:
+        self._bootstrap = list(bootstrap)
+        self._client = AIOKafkaAdminClient(bootstrap_servers=self._bootstrap, client_id=client_id)
+        self._partitions: dict[str, int] = {}
+        self._read_at = -_REFRESH_AFTER
+        self._refreshing = asyncio.Lock()
+
+    async def __aenter__(self) -> Self:
+        """Connect.
+
+        Raises:
+            SetupError: No broker answers at the address.
+        """
+        try:
+            await self._client.start()
+        except KafkaError as error:
+            await self._client.close()
+            raise SetupError(
+                f"no Kafka broker answers at {','.join(self._bootstrap)} ({error}): start one with `poise up`, or name "
+                "yours with --broker or POISE_BROKER"
+            ) from error
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Disconnect."""
+        await self._client.close()
+
+    async def partitions(self, topic: str) -> int | None:
+        """How many partitions a topic has; None = it does not exist. Cached; an unknown one is looked up again."""
+        if topic not in self._partitions and time.monotonic() - self._read_at >= _REFRESH_AFTER:
+            async with self._refreshing:
+                if topic not in self._partitions:
+                    await self.refresh()
+        return self._partitions.get(topic)
+
+    async def refresh(self) -> Mapping[str, int]:
+        """Read anew which topics there are, with their numbers of partitions."""
+        self._partitions = {item["topic"]: len(item["partitions"]) for item in await self._client.describe_topics()}
+        self._read_at = time.monotonic()
+        return self._partitions
+
+    async def topic_id(self, topic: str) -> str:
+        """Kafka's id of a topic, which differs when the topic was deleted and made again.
+
+        Raises:
+            SetupError: There is no such topic.
+        """
+        response = await self._client._send_request(TopicIdRequest(topic))  # noqa: SLF001 - has no public way
+        for error_code, name, topic_id in response.topics():
+            if name == topic and not error_code:
+                return str(topic_id)
+        raise SetupError(f"topic {topic} does not exist: create the topics with `poise topics apply`")
+
+    async def check(self) -> list[TopicState]:
+        """Compare the broker's topics with the table."""
+        present = await self.refresh()
+        wanted = [topic for topic in CATALOGUE.values() if topic.name in present]
+        configured = await self._configurations(topic.name for topic in wanted)
+        return [
+            TopicState(
+                topic, present.get(topic.name), _differences(topic, present[topic.name], configured[topic.name])
+            )
+            if topic.name in present
+            else TopicState(topic, None, ("missing",))
+            for topic in CATALOGUE.values()
+        ]
+
+    async def apply(self, replication: int = -1) -> list[TopicState]:
+        """Create what is missing and correct what differs, except numbers of partitions, which key the data.
+
+        Args:
+            replication: Copies of each partition; -1 = the broker's default.
+
+        Returns:
+            The topics as they were before.
+
+        Raises:
+            SetupError: The broker refused.
+        """
+        before = await self.check()
+        await self._create([state.topic for state in before if state.partitions is None], replication)
+        await self._configure([state.topic for state in before if state.partitions is not None and state.differences])
+        return before
+
+    async def _create(self, topics: Sequence[Topic], replication: int) -> None:
+        if not topics:
+            return
+        response = await self._client.create_topics(
+            [
+                NewTopic(topic.name, topic.partitions, replication, topic_configs=settings_of(topic))
+                for topic in topics
+            ]
+        )
+        refused = [
+            f"{name}: {message or code}"
+            for name, code, message, *_ in response.topic_errors
+            if code not in {0, _TOPIC_EXISTS}
+        ]
+        if refused:
+            raise SetupError(f"the broker refused topics: {'; '.join(refused)}")
+        async with asyncio.timeout(_CREATED_WITHIN):
+            while not {topic.name for topic in topics} <= (await self.refresh()).keys():
+                await asyncio.sleep(0.05)
+
+    async def _configure(self, topics: Sequence[Topic]) -> None:
+        for topic in topics:
+            await self._client.alter_configs(
+                [ConfigResource(ConfigResourceType.TOPIC, topic.name, settings_of(topic))]
+            )
+
+    async def _configurations(self, names: Iterable[str]) -> dict[str, dict[str, str]]:
+        resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
+        if not resources:
+            return {}
+        found: dict[str, dict[str, str]] = {}
+        for response in await self._client.describe_configs(resources):
+            for _, _, _, name, entries in response.resources:
+                found[name] = {entry[0]: entry[1] for entry in entries}
+        return found
+
+
+def _differences(topic: Topic, partitions: int, configured: Mapping[str, str]) -> tuple[str, ...]:
+    found = [
+        f"{name} is {configured.get(name)}, not {value}"
+        for name, value in settings_of(topic).items()
+        if configured.get(name) != value
+    ]
+    if partitions != topic.partitions:
+        found.insert(0, f"{partitions} partitions, not {topic.partitions}")
+    return tuple(found)

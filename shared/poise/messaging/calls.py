@@ -1,0 +1,190 @@
+"""Calls: requests and the replies that belong to them, on one partition of `poise.replies`.
+
+An instance picks a partition at random and reads it by manual assignment: no group, so no rebalance can lose a waiter.
+Sharing a partition is legal; replies to others are skipped.
+"""
+
+import asyncio
+import itertools
+import logging
+import random
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Final, Protocol, Self
+from uuid import uuid4
+
+from opentelemetry.trace import SpanKind
+from pydantic import ValidationError
+
+from poise.contracts.envelope import Envelope
+from poise.contracts.fault import Fault
+from poise.contracts.message import ReplyT, Request
+from poise.contracts.topics import REPLIES, Topic
+from poise.errors import DeadlineExceededError, FaultError, TerminalError
+from poise.messaging.follow import Follower
+from poise.messaging.record import Position, Record
+from poise.telemetry import count, inject, measure, span, table
+
+log = logging.getLogger(__name__)
+
+REMEMBERED: Final = 10_000
+"""How many calls that were given up are remembered, so that their replies are counted as late, not orphaned."""
+
+
+class Send(Protocol):
+    """Sends one record and waits for the broker's acknowledgement."""
+
+    async def __call__(
+        self,
+        topic: str,
+        value: bytes | None,
+        *,
+        key: bytes | None,
+        headers: list[tuple[str, bytes]],
+        partition: int | None = None,
+    ) -> Position: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Addressed:
+    """Where a request goes and what its headers say."""
+
+    topic: Topic
+    key: str | None
+    envelope: Envelope
+    deadline: float
+    """Unix seconds."""
+
+
+class Calls:
+    """The calls of one instance; `async with Calls(…) as calls`, after which a reply to it can arrive.
+
+    Ready means that the start position on the reply partition is resolved, not only assigned: a reply that is written
+    after that will be read.
+    """
+
+    def __init__(self, bootstrap: Sequence[str], instance: str, send: Send, partitions: int) -> None:
+        # The boot is part of it: a restarted instance of the same name must not take its predecessor's replies.
+        self._prefix = f"{instance}.{uuid4().hex[:8]}."
+        self._instance = f"{instance}."
+        self._send = send
+        self._partition = random.randrange(partitions)  # noqa: S311 - spreads load, guards nothing
+        self._follower = Follower(bootstrap, REPLIES.name, start="end", partitions=[self._partition])
+        self._numbers = itertools.count(1)
+        self._pending: dict[str, asyncio.Future[Record]] = {}
+        self._given_up: OrderedDict[str, None] = OrderedDict()
+        self._reader: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        """Resolve where replies will arrive and begin to read."""
+        await self._follower.__aenter__()
+        self._reader = asyncio.create_task(self._read())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Stop reading; whoever still waits is told."""
+        if self._reader is not None:
+            self._reader.cancel()
+            await asyncio.gather(self._reader, return_exceptions=True)
+        for waiter in self._pending.values():
+            waiter.cancel()
+        await self._follower.__aexit__(kind, error, traceback)
+
+    @property
+    def ready(self) -> bool:
+        """Whether replies are being read."""
+        return self._reader is not None and not self._reader.done()
+
+    async def call(self, request: Request[ReplyT], to: Addressed) -> ReplyT:
+        """Send a request and wait for its reply.
+
+        Raises:
+            FaultError: A fault came back.
+            DeadlineExceededError: Nothing came before the deadline.
+            UnavailableError: The broker did not take the request.
+        """
+        started = time.monotonic()
+        metered = {table.MESSAGING_DESTINATION: to.topic.name}
+        step = to.envelope.step or request.kind.partition("/")[0]
+        attributes = {**metered, table.MESSAGING_SYSTEM: "kafka", table.STEP: step}
+        if to.envelope.run is not None:
+            attributes[table.RUN] = to.envelope.run
+        outcome = "fault"
+        with span(table.call(step), kind=SpanKind.CLIENT, attributes=attributes):
+            try:
+                reply = await self._exchange(request, to)
+                outcome = "ok"
+            except DeadlineExceededError:
+                outcome = "expired"
+                raise
+            finally:
+                metered[table.OUTCOME] = outcome
+                count(table.CALLS, 1, metered)
+                measure(table.CALL_DURATION, time.monotonic() - started, metered)
+        return reply
+
+    async def _exchange(self, request: Request[ReplyT], to: Addressed) -> ReplyT:
+        correlation_id = f"{self._prefix}{next(self._numbers)}"
+        envelope = to.envelope.but(
+            correlation_id=correlation_id,
+            reply_to=REPLIES.name,
+            reply_partition=self._partition,
+            deadline=round(to.deadline * 1_000),
+            kind=request.kind,
+            content_type="application/json",
+            trace=inject(),
+        )
+        waiter: asyncio.Future[Record] = asyncio.get_running_loop().create_future()
+        self._pending[correlation_id] = waiter
+        try:
+            async with asyncio.timeout(max(0.0, to.deadline - time.time())):
+                key = None if to.key is None else to.key.encode()
+                await self._send(to.topic.name, request.encode(), key=key, headers=envelope.headers())
+                record = await waiter
+        except TimeoutError as error:
+            self._give_up(correlation_id)
+            raise DeadlineExceededError(
+                f"no reply on {to.topic.name} for step {to.envelope.step} before the deadline"
+            ) from error
+        finally:
+            del self._pending[correlation_id]
+        return _understood(record, request)
+
+    def _give_up(self, correlation_id: str) -> None:
+        self._given_up[correlation_id] = None
+        if len(self._given_up) > REMEMBERED:
+            self._given_up.popitem(last=False)
+
+    async def _read(self) -> None:
+        async for batch in self._follower:
+            for record in batch:
+                self._take(record)
+
+    def _take(self, record: Record) -> None:
+        correlation_id = record.header("correlation_id")
+        if correlation_id is None or not correlation_id.startswith(self._instance):
+            return  # somebody else's: the partition may be shared
+        waiter = self._pending.get(correlation_id)
+        if waiter is not None:
+            if not waiter.done():  # the first terminal message is the outcome
+                waiter.set_result(record)
+        elif correlation_id in self._given_up:
+            count(table.REPLIES_LATE)
+        else:
+            count(table.REPLIES_ORPHANED)
+
+
+def _understood(record: Record, request: Request[ReplyT]) -> ReplyT:
+    kind = record.header("poise-kind")
+    try:
+        if kind == Fault.kind:
+            raise FaultError(Fault.parse(record.value or b""))
+        reply: ReplyT = request.reply.parse(record.value or b"")
+    except ValidationError as error:
+        raise TerminalError(f"the reply to {request.kind} cannot be read: {error}") from error
+    return reply

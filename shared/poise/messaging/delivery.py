@@ -1,0 +1,221 @@
+"""The life of one message, from its bytes to its reply."""
+
+import asyncio
+import logging
+import math
+import random
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+from uuid import NAMESPACE_URL, uuid5
+
+from opentelemetry.trace import SpanKind
+from pydantic import ValidationError
+
+from poise.cache.journal import Journal
+from poise.contracts.document import Deletion
+from poise.contracts.envelope import KIND, Envelope, EnvelopeError
+from poise.contracts.fault import Fault, FieldError
+from poise.contracts.message import Message, Request
+from poise.contracts.topics import Topic
+from poise.errors import DeadlineExceededError, InvalidMessageError, PoiseError, TerminalError
+from poise.messaging import dead_letters
+from poise.messaging.addresses import Address
+from poise.messaging.deadlines import resolve
+from poise.messaging.failures import DeadLetter, Expire, Retry, decide
+from poise.messaging.record import Record
+from poise.messaging.tier import Context, Handler, Tier
+from poise.telemetry import count, extract, measure, span, table
+
+if TYPE_CHECKING:
+    from poise.messaging.mesh import Mesh
+
+log = logging.getLogger(__name__)
+
+NO_STEP: Final = "ask"
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """A message that was understood."""
+
+    request: Message
+    handler: Handler
+    context: Context
+    address: Address | None
+
+
+class Delivery:
+    """Handles the messages of one topic for one tier."""
+
+    def __init__(self, mesh: "Mesh", tier: Tier, topic: Topic, journal: Journal) -> None:
+        self._mesh = mesh
+        self._tier = tier
+        self._topic = topic
+        self._journal = journal
+        self._jitter = random.Random()  # noqa: S311 - spreads retries, guards nothing
+        self._kinds: Mapping[str, type[Message]] = {kind.kind: kind for kind in topic.accepts}
+        self._metered = {table.MESSAGING_DESTINATION: topic.name}
+
+    async def deliver(self, record: Record) -> None:
+        """Handle one message, whole. When this returns its offset is finished.
+
+        1. decode: what is not what the contract says is a dead letter at once
+        2. seen already? a stored reply is sent again as it was
+        3. expired? nobody wants the answer: a fault
+        4. handle, within the deadline
+        5. decide on a failure: again, dead letter, or expired
+        6. publish the reply; the dead letter is written before it, and the offset is committed after both
+
+        Raises:
+            PoiseError: The broker took neither reply nor dead letter; the message is not finished.
+        """
+        started = time.time()
+        measure(table.QUEUE_WAIT, max(0.0, started - record.timestamp), self._metered)
+        try:
+            job = await self._decode(record)
+        except InvalidMessageError as error:
+            await self._refuse(record, error)
+            return
+        context = job.context
+        attributes = self._attributes(context, started)
+        with span(
+            table.process(self._topic.name),
+            kind=SpanKind.CONSUMER,
+            attributes=attributes,
+            parent=extract(context.envelope.trace),
+        ) as current:
+            reply = await self._seen(job)
+            if reply is None:
+                reply = await self._handle(job)
+            current.set_attribute(table.OUTCOME, "fault" if isinstance(reply, Fault) else "ok")
+            if reply is not None and job.address is not None:
+                await self._mesh.reply(job.address, reply, context)
+        measure(table.PROCESS_DURATION, time.time() - started, self._metered)
+
+    # -- 1 decode -------------------------------------------------------------------------------------------------
+
+    async def _decode(self, record: Record) -> _Job:
+        try:
+            envelope = Envelope.read(record.headers)
+        except EnvelopeError as error:
+            raise InvalidMessageError(str(error), [error.error]) from error
+        kind = self._kind(record, envelope)
+        deadline = resolve(envelope.deadline, record.timestamp, self._topic.deadlines)
+        address = await self._mesh.addresses.resolve(envelope)
+        try:
+            request = kind() if kind is Deletion else kind.parse(record.value or b"", strict=self._topic.edge)
+        except ValidationError as error:
+            raise InvalidMessageError.of(error) from error
+        return _Job(request, self._tier.handlers[kind], self._context(record, envelope, deadline), address)
+
+    def _kind(self, record: Record, envelope: Envelope) -> type[Message]:
+        if record.value is None:
+            if Deletion.kind in self._kinds:
+                return Deletion
+            raise InvalidMessageError("the value is null", [FieldError(field="body", detail="must not be null")])
+        if envelope.kind is None:
+            return self._topic.accepts[0]
+        kind = self._kinds.get(envelope.kind)
+        if kind is None:
+            detail = f"{envelope.kind!r} is not known here; {self._topic.name} takes {', '.join(self._kinds)}"
+            raise InvalidMessageError(f"{KIND}: {detail}", [FieldError(field=KIND, detail=detail)])
+        return kind
+
+    def _context(self, record: Record, envelope: Envelope, deadline: float) -> Context:
+        own = f"{record.position}" if envelope.origin is None or self._topic.edge else envelope.origin
+        run = None if self._topic.edge else envelope.run
+        return Context(
+            record=record,
+            envelope=envelope,
+            run=run or str(uuid5(NAMESPACE_URL, f"poise:{own}")),
+            step=(None if self._topic.edge else envelope.step) or NO_STEP,
+            tenant=(None if self._topic.edge else envelope.tenant) or self._mesh.settings.tenant,
+            deadline=deadline,
+            attempt=envelope.attempt or 1,
+            lane="batch" if self._topic.name.endswith(".batch") else "interactive",
+            mesh=self._mesh,
+        )
+
+    async def _refuse(self, record: Record, error: InvalidMessageError) -> None:
+        """What cannot be understood is kept, and whoever sent it is told, if an address can be made out."""
+        with span(table.process(self._topic.name), kind=SpanKind.CONSUMER, attributes={table.OUTCOME: "dead"}):
+            await self._set_aside(record, error, attempt=1)
+            address = await self._mesh.addresses.salvage(record)
+            if address is not None:
+                await self._mesh.reply(address, error.fault(), None)
+
+    # -- 2 seen already? ------------------------------------------------------------------------------------------
+
+    async def _seen(self, job: _Job) -> Message | None:
+        if not isinstance(job.request, Request):
+            return None
+        stored = await self._journal.read(job.context.tenant, job.context.run, job.context.step)
+        return None if stored is None else job.request.reply.parse(stored)
+
+    # -- 3 expired?  4 handle  5 decide ---------------------------------------------------------------------------
+
+    async def _handle(self, job: _Job) -> Message | None:
+        attempt = job.context.attempt
+        while True:
+            try:
+                return await self._try(job, attempt)
+            except Exception as error:
+                remaining = job.context.remaining()
+                match decide(error, attempt, remaining, self._jitter):
+                    case Retry(delay):
+                        count(table.RETRIES, 1, {**self._metered, table.ERROR_TYPE: type(error).__name__})
+                        log.info("run %s step %s: %s; again in %.1f s", job.context.run, job.context.step, error, delay)
+                        await asyncio.sleep(delay)
+                        attempt += 1
+                    case Expire():
+                        count(table.DEADLINE_EXCEEDED, 1, self._metered)
+                        return DeadlineExceededError(
+                            f"tier {self._tier.name} did not finish step {job.context.step} before its deadline"
+                        ).fault()
+                    case DeadLetter():
+                        return await self._set_aside(job.context.record, error, attempt=attempt)
+
+    async def _try(self, job: _Job, attempt: int) -> Message | None:
+        context = job.context if attempt == job.context.attempt else replace(job.context, attempt=attempt)
+        remaining = context.remaining()
+        if remaining <= 0:
+            raise DeadlineExceededError("the deadline had passed before the message was handled")
+        async with asyncio.timeout(None if math.isinf(remaining) else remaining):
+            reply = await job.handler(job.request, context)
+        if isinstance(job.request, Request):
+            if not isinstance(reply, job.request.reply):
+                raise TypeError(f"the handler of {job.request.kind} returned {reply!r}, not {job.request.reply.__name__}")
+            await self._journal.write(context.tenant, context.run, context.step, reply.encode())
+        return reply
+
+    async def _set_aside(self, record: Record, error: Exception, *, attempt: int) -> Fault:
+        worker = self._mesh.settings.instance
+        kept = await dead_letters.write(
+            self._mesh.send, self._tier.name, record, error, attempt=attempt, worker=worker
+        )
+        log.warning("%s is a dead letter now, %s: %s: %s", record.position, kept, type(error).__name__, error)
+        count(
+            table.DEAD_LETTERS,
+            1,
+            {table.TIER: self._tier.name, table.TOPIC: record.topic, table.ERROR_TYPE: type(error).__name__},
+        )
+        if isinstance(error, PoiseError):
+            return error.fault()
+        return TerminalError(f"tier {self._tier.name} failed on it ({type(error).__name__}); kept as {kept}").fault()
+
+    def _attributes(self, context: Context, started: float) -> dict[str, Any]:
+        record = context.record
+        return {
+            table.MESSAGING_SYSTEM: "kafka",
+            table.MESSAGING_OPERATION_NAME: "process",
+            table.MESSAGING_OPERATION_TYPE: "process",
+            table.MESSAGING_DESTINATION: record.topic,
+            table.MESSAGING_PARTITION: str(record.partition),
+            table.KAFKA_OFFSET: record.offset,
+            table.RUN: context.run,
+            table.STEP: context.step,
+            table.TENANT: context.tenant,
+            table.QUEUE_MS: round(max(0.0, started - record.timestamp) * 1_000, 1),
+        }

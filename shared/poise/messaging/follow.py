@@ -1,0 +1,151 @@
+"""Following: reading whole topics by manual assignment, without a group, from a known place."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from types import TracebackType
+from typing import Final, Literal, Self
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from poise.errors import SetupError
+from poise.messaging.record import Record
+
+POLL_MS: Final = 1_000
+BATCH: Final = 2_000
+
+Start = Mapping[int, int] | Literal["beginning", "end"]
+
+
+class Follower:
+    """Reads every partition of a topic, or some; `async with Follower(…) as log: async for batch in log: …`.
+
+    Args:
+        bootstrap: The broker's addresses.
+        topic: What to read.
+        start: The next offset to read by partition (one that is absent, or no longer in the log, begins at the
+            beginning), or "beginning", or "end".
+        partitions: Which partitions; None = all.
+
+    Raises:
+        SetupError: No broker answers, or there is no such topic.
+    """
+
+    def __init__(
+        self,
+        bootstrap: Sequence[str],
+        topic: str,
+        *,
+        start: Start = "beginning",
+        partitions: Sequence[int] | None = None,
+    ) -> None:
+        self.topic = topic
+        self.partitions: list[int] = list(partitions or ())
+        self.ends: dict[int, int] = {}
+        """The end offsets as they were when following began."""
+        self._start = start
+        self._positions: dict[int, int] = {}
+        self._consumer = AIOKafkaConsumer(
+            bootstrap_servers=list(bootstrap),
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            isolation_level="read_committed",
+        )
+
+    async def __aenter__(self) -> Self:
+        """Connect, and resolve where reading starts and what the end is."""
+        try:
+            await self._consumer.start()
+            await self._assign()
+        except KafkaError as error:
+            await self._consumer.stop()
+            raise SetupError(f"topic {self.topic} cannot be read: {error}") from error
+        except BaseException:
+            await self._consumer.stop()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Disconnect."""
+        await self._consumer.stop()
+
+    async def _assign(self) -> None:
+        if not self.partitions:
+            known = await self._consumer._client._wait_on_metadata(self.topic)  # noqa: SLF001 - the public way needs a subscription
+            self.partitions = sorted(known)
+        assigned = [TopicPartition(self.topic, number) for number in self.partitions]
+        self._consumer.assign(assigned)
+        beginnings = await self._consumer.beginning_offsets(assigned)
+        ends = await self._consumer.end_offsets(assigned)
+        self.ends = {partition.partition: offset for partition, offset in ends.items()}
+        for partition in assigned:
+            first, end = beginnings[partition], ends[partition]
+            self._positions[partition.partition] = self._first(partition.partition, first, end)
+            self._consumer.seek(partition, self._positions[partition.partition])
+
+    def _first(self, partition: int, beginning: int, end: int) -> int:
+        if self._start == "end":
+            return end
+        if self._start == "beginning":
+            return beginning
+        wanted = self._start.get(partition, beginning)
+        return wanted if beginning <= wanted <= end else beginning
+
+    def caught_up(self) -> bool:
+        """Whether everything up to `ends` has been handed out."""
+        return all(self._positions.get(partition, 0) >= end for partition, end in self.ends.items())
+
+    async def __aiter__(self) -> AsyncIterator[list[Record]]:
+        """Batches, never empty, in offset order within each partition."""
+        while True:
+            batches = await self._consumer.getmany(timeout_ms=POLL_MS, max_records=BATCH)
+            records = [Record.of(raw) for raws in batches.values() for raw in raws]
+            if records:
+                yield records
+            await self._note_positions()
+
+    async def read_to_end(self) -> AsyncIterator[list[Record]]:
+        """Batches up to `ends`, then no more."""
+        while not self.caught_up():
+            batches = await self._consumer.getmany(timeout_ms=POLL_MS, max_records=BATCH)
+            records = [
+                record
+                for raws in batches.values()
+                for raw in raws
+                if (record := Record.of(raw)).offset < self.ends[record.partition]
+            ]
+            if records:
+                yield records
+            await self._note_positions()
+
+    async def _note_positions(self) -> None:
+        """Positions, not record offsets: transaction markers and compaction leave gaps before an end."""
+        for number in self.partitions:
+            self._positions[number] = await self._consumer.position(TopicPartition(self.topic, number))
+
+    async def offsets_at(self, since: float) -> dict[int, int]:
+        """The first offset at or after a time (unix seconds) by partition; the end where there is none."""
+        wanted = {TopicPartition(self.topic, number): round(since * 1_000) for number in self.partitions}
+        found = await self._consumer.offsets_for_times(wanted)
+        return {
+            partition.partition: self.ends[partition.partition] if at is None else at.offset
+            for partition, at in found.items()
+        }
+
+    def seek(self, offsets: Mapping[int, int]) -> None:
+        """Go on reading from these offsets."""
+        for number, offset in offsets.items():
+            self._positions[number] = offset
+            self._consumer.seek(TopicPartition(self.topic, number), offset)
+
+
+async def read_all(follower: Follower, *, within: float) -> list[Record]:
+    """Everything from where the follower starts to its ends.
+
+    Raises:
+        TimeoutError: The broker did not hand it out in `within` seconds.
+    """
+    async with asyncio.timeout(within):
+        return [record async for batch in follower.read_to_end() for record in batch]

@@ -1,0 +1,345 @@
+"""The mesh, as one process has it: its connections, its calls, what it publishes, follows and serves."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Final, Self
+
+from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError
+from aiokafka.partitioner import murmur2
+
+from poise.cache import Cache, Journal
+from poise.contracts.envelope import Envelope
+from poise.contracts.fault import Fault
+from poise.contracts.message import Message, ReplyT, Request
+from poise.contracts.topics import CATALOGUE, REPLIES, REQUESTS, SPANS, Lane, Topic
+from poise.errors import SetupError, TerminalError, UnavailableError
+from poise.messaging.addresses import Address, Addresses
+from poise.messaging.admin import Admin
+from poise.messaging.calls import Addressed, Calls
+from poise.messaging.delivery import Delivery
+from poise.messaging.follow import Follower, Start, read_all
+from poise.messaging.intake import ConcurrentIntake, IntakeLimits
+from poise.messaging.process import StopSignal
+from poise.messaging.record import Position, Record
+from poise.messaging.seam import RecordCommand, new_broker, subscribe
+from poise.messaging.tier import Context, Tier
+from poise.settings import MeshSettings
+from poise.telemetry import count, inject, table
+from poise.telemetry.endpoint import AdminEndpoint
+from poise.telemetry.setup import Telemetry
+
+log = logging.getLogger(__name__)
+
+SENT_WITHIN: Final = 30.0
+READ_WITHIN: Final = 30.0
+SPANS_EVERY: Final = 0.2
+JSON: Final = "application/json"
+
+Headers = list[tuple[str, bytes]]
+
+
+def partition_for(key: bytes, partitions: int) -> int:
+    """The partition of a key: murmur2, as Java's and aiokafka's default has it."""
+    return int(murmur2(key) & 0x7FFFFFFF) % partitions
+
+
+class Mesh:
+    """One process's place in the mesh; `async with Mesh(settings, tier="retrieval") as mesh`.
+
+    Raises:
+        SetupError: No broker answers, topics are missing, or the admin port is taken.
+    """
+
+    def __init__(self, settings: MeshSettings, *, tier: str) -> None:
+        self.settings = settings
+        self.admin = Admin(settings.bootstrap, settings.instance)
+        self.addresses = Addresses(self.admin.partitions)
+        self.stop = StopSignal()
+        self._broker = new_broker(settings.bootstrap, settings.instance)
+        self._telemetry = Telemetry(settings, tier)
+        self._calls: Calls | None = None
+        self._cache = Cache(settings.redis_url)
+        self._conditions: dict[str, Callable[[], bool]] = {}
+        self._intakes: list[ConcurrentIntake] = []
+        self._stack = AsyncExitStack()
+
+    # -- coming and going -----------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        """Connect; when this returns, calls can be made."""
+        async with AsyncExitStack() as stack:
+            self._telemetry.start()
+            stack.push_async_callback(self._telemetry.stop)
+            if self.settings.admin_port is not None:
+                endpoint = AdminEndpoint(self.settings.admin_host, self.settings.admin_port, self.readiness)
+                endpoint.start()
+                stack.callback(endpoint.stop)
+            self.ready_when("broker", lambda: self._calls is not None and self._calls.ready)
+            await stack.enter_async_context(self.admin)
+            await self._require_topics()
+            await stack.enter_async_context(self._cache)
+            await self._broker.start()
+            stack.push_async_callback(self._broker.stop)
+            partitions = await self.admin.partitions(REPLIES.name)
+            calls = Calls(self.settings.bootstrap, self.settings.instance, self.send, partitions or REPLIES.partitions)
+            self._calls = await stack.enter_async_context(calls)
+            stack.push_async_callback(self._flush_spans)
+            spans = asyncio.create_task(self._flush_spans_regularly())
+            stack.callback(spans.cancel)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Disconnect."""
+        await self._stack.aclose()
+
+    async def _require_topics(self) -> None:
+        missing = sorted(CATALOGUE.keys() - (await self.admin.refresh()).keys())
+        if missing:
+            raise SetupError(f"topics are missing ({', '.join(missing)}): create them with `poise topics apply`")
+
+    def ready_when(self, name: str, check: Callable[[], bool]) -> None:
+        """Add a condition to what `/readyz` asks."""
+        self._conditions[name] = check
+
+    def readiness(self) -> dict[str, bool]:
+        """The conditions, and which are met."""
+        return {name: check() for name, check in self._conditions.items()}
+
+    # -- speaking -------------------------------------------------------------------------------------------------
+
+    async def call(
+        self,
+        request: Request[ReplyT],
+        *,
+        run: str | None = None,
+        step: str | None = None,
+        tenant: str | None = None,
+        lane: Lane = "interactive",
+        deadline: float | None = None,
+        key: str | None = None,
+        min_epoch: str | None = None,
+        topic: Topic | None = None,
+    ) -> ReplyT:
+        """Ask a tier and wait for its reply.
+
+        Args:
+            request: What is asked; its type says where it goes.
+            run: The run it belongs to.
+            step: Its stable name inside the run.
+            tenant: Whose it is; the process's own tenant by default.
+            lane: Its traffic class.
+            deadline: Unix seconds; the lane's default from now by default.
+            key: What orders it, where the topic is ordered; else run and step spread it.
+            min_epoch: The epoch that retrieval must have come to.
+            topic: Another topic than the request's own.
+
+        Raises:
+            FaultError: A fault came back.
+            DeadlineExceededError: Nothing came before the deadline.
+            UnavailableError: The broker did not take the request.
+        """
+        if self._calls is None:
+            raise UnavailableError("the mesh is not connected: use it inside `async with`")
+        topic = topic or REQUESTS[type(request)][lane]
+        envelope = Envelope(run=run, step=step, tenant=tenant or self.settings.tenant, min_epoch=min_epoch)
+        if topic.edge:
+            envelope = Envelope(min_epoch=min_epoch)
+        elif key is None:
+            key = f"{run}/{step}"
+        deadline = deadline if deadline is not None else time.time() + topic.deadlines.default
+        return await self._calls.call(request, Addressed(topic, key, envelope, deadline))
+
+    async def publish(
+        self,
+        topic: Topic,
+        message: Message | None,
+        *,
+        key: str | None,
+        partition: int | None = None,
+        envelope: Envelope | None = None,
+        doc_version: int | None = None,
+    ) -> Position:
+        """Publish a message and wait until the broker has it; None is a tombstone.
+
+        Raises:
+            UnavailableError: The broker did not take it.
+            TerminalError: It is larger than the broker takes.
+        """
+        envelope = (envelope or Envelope(doc_version=doc_version)).but(trace=inject())
+        if message is not None:
+            envelope = envelope.but(kind=message.kind, content_type=JSON)
+        return await self.send(
+            topic.name,
+            None if message is None else message.encode(),
+            key=None if key is None else key.encode(),
+            headers=envelope.headers(),
+            partition=partition,
+        )
+
+    async def reply(self, address: Address, reply: Message, context: Context | None) -> None:
+        """Publish the reply to a message; one that is too large becomes a fault."""
+        envelope = Envelope(
+            correlation_id=address.correlation_id,
+            run=context.run if context else None,
+            step=context.step if context else None,
+            kind=reply.kind,
+            content_type=JSON,
+            trace=inject(),
+        )
+        try:
+            await self.send(
+                address.topic, reply.encode(), key=None, headers=envelope.headers(), partition=address.partition
+            )
+        except TerminalError as error:
+            if isinstance(error, UnavailableError) or isinstance(reply, Fault):
+                raise
+            await self.reply(address, error.fault(), context)
+
+    async def send(
+        self,
+        topic: str,
+        value: bytes | None,
+        *,
+        key: bytes | None,
+        headers: Headers,
+        partition: int | None = None,
+    ) -> Position:
+        """Send one record as it is and wait for the broker's acknowledgement.
+
+        Raises:
+            UnavailableError: The broker did not take it.
+            TerminalError: It is larger than the broker takes.
+        """
+        command = RecordCommand(value, topic=topic, key=key, partition=partition, headers=headers)
+        try:
+            async with asyncio.timeout(SENT_WITHIN):
+                landed = await self._broker.config.producer.publish(command)
+        except MessageSizeTooLargeError as error:
+            raise TerminalError(f"{len(value or b'')} bytes are more than {topic} takes: {error}") from error
+        except (KafkaError, TimeoutError) as error:
+            raise UnavailableError(f"the broker did not take a message for {topic}: {error or 'no answer'}") from error
+        count(table.SENT_MESSAGES, 1, {table.MESSAGING_DESTINATION: topic})
+        return Position(landed.topic, landed.partition, landed.offset)
+
+    # -- listening ------------------------------------------------------------------------------------------------
+
+    def follow(self, topic: str, *, start: Start = "beginning", partitions: Sequence[int] | None = None) -> Follower:
+        """Read a whole topic, without a group; see `Follower`."""
+        return Follower(self.settings.bootstrap, topic, start=start, partitions=partitions)
+
+    async def read_key(self, topic: str, key: str, *, since: float | None = None) -> list[Record]:
+        """All records of a key that are in the topic now, oldest first.
+
+        Args:
+            topic: A topic that is partitioned by its key.
+            key: The key.
+            since: Unix seconds: read from the first record written then or later.
+        """
+        raw = key.encode()
+        number = partition_for(raw, await self._partitions(topic))
+        async with self.follow(topic, partitions=[number]) as follower:
+            if since is not None:
+                follower.seek(await follower.offsets_at(since))
+            return [record for record in await read_all(follower, within=READ_WITHIN) if record.key == raw]
+
+    async def read_topic(self, topic: str) -> list[Record]:
+        """Everything that is in a topic now; order holds within a partition."""
+        async with self.follow(topic) as follower:
+            return await read_all(follower, within=READ_WITHIN)
+
+    async def partition_of(self, topic: str, key: bytes) -> int:
+        """The partition of a key in a topic."""
+        return partition_for(key, await self._partitions(topic))
+
+    async def _partitions(self, topic: str) -> int:
+        partitions = await self.admin.partitions(topic)
+        if partitions is None:
+            raise SetupError(f"topic {topic} does not exist: create the topics with `poise topics apply`")
+        return partitions
+
+    async def topic_id(self, topic: str) -> str:
+        """Kafka's id of a topic, which differs when the topic was deleted and made again."""
+        return await self.admin.topic_id(topic)
+
+    # -- serving --------------------------------------------------------------------------------------------------
+
+    async def serve(self, tier: Tier) -> None:
+        """Handle a tier's messages until stop is asked, then finish what is begun and leave.
+
+        Raises:
+            SetupError: Reading failed for good, for example because the broker refuses it.
+        """
+        journal = Journal(self._cache)
+        limits = IntakeLimits(concurrency=tier.concurrency or self.settings.concurrency)
+        for topic in tier.topics:
+            delivery = Delivery(self, tier, topic, journal)
+            intake = ConcurrentIntake(delivery.deliver, ordered=topic.ordered, limits=limits)
+            self._intakes.append(intake)
+            self.ready_when(topic.name, intake.assigned.is_set)
+            subscribe(
+                self._broker,
+                topic.name,
+                group_of(tier.name, topic.name),
+                intake,
+                topic.accepts,
+                self._connection(),
+            )
+        await asyncio.gather(*(subscriber.start() for subscriber in self._broker.subscribers))
+        await self.stopped()
+
+    def _connection(self) -> Mapping[str, object]:
+        """How a consumer of a group connects: a named instance keeps its place in the group when it is restarted."""
+        named = "instance" in self.settings.model_fields_set
+        return {
+            "group_instance_id": self.settings.instance if named else None,
+            "partition_assignment_strategy": (StickyPartitionAssignor,),
+            "auto_offset_reset": "earliest",
+            "isolation_level": "read_committed",
+            "fetch_max_wait_ms": 100,
+            "session_timeout_ms": 10_000,
+            "heartbeat_interval_ms": 1_000,
+            "max_poll_interval_ms": 60_000,
+        }
+
+    async def stopped(self) -> None:
+        """Wait until stop is asked.
+
+        Raises:
+            SetupError: Reading failed for good.
+        """
+        self.stop.install()
+        waits = [asyncio.create_task(self.stop.wait())]
+        waits += [asyncio.create_task(intake.failed.wait()) for intake in self._intakes]
+        _, rest = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for task in rest:
+            task.cancel()
+        for intake in self._intakes:
+            if intake.error is not None:
+                raise SetupError(f"reading failed for good: {intake.error}") from intake.error
+
+    # -- spans ----------------------------------------------------------------------------------------------------
+
+    async def _flush_spans_regularly(self) -> None:
+        while True:
+            await asyncio.sleep(SPANS_EVERY)
+            await self._flush_spans()
+
+    async def _flush_spans(self) -> None:
+        try:
+            for run, body in self._telemetry.drain():
+                await self.send(SPANS.name, body, key=run.encode(), headers=[("content-type", JSON.encode())])
+        except (UnavailableError, TerminalError) as error:
+            log.warning("spans were lost: %s", error)
+
+
+def group_of(tier: str, topic: str) -> str:
+    """The consumer group in which a tier reads a topic: one each, so that no lane's rebalance touches another's."""
+    return f"poise.{tier}:{topic}"

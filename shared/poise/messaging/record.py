@@ -1,0 +1,62 @@
+"""A Kafka record, and the place where one landed, free of any client library's types."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+
+class RawRecord(Protocol):
+    """What a client library hands out; timestamps in unix milliseconds."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where a published record landed."""
+
+    topic: str
+    partition: int
+    offset: int
+
+    def __str__(self) -> str:
+        """`topic/partition/offset`, as `poise-origin` has it."""
+        return f"{self.topic}/{self.partition}/{self.offset}"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record of a topic."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: float
+    """Unix seconds."""
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+    @classmethod
+    def of(cls, raw: RawRecord) -> "Record":
+        """The record that the client library handed out."""
+        return cls(
+            raw.topic, raw.partition, raw.offset, raw.timestamp / 1_000, raw.key, raw.value, tuple(raw.headers or ())
+        )
+
+    @property
+    def position(self) -> Position:
+        """Where it stands."""
+        return Position(self.topic, self.partition, self.offset)
+
+    def header(self, name: str) -> str | None:
+        """The last header of that name, undecodable bytes replaced; None if there is none."""
+        for key, value in reversed(self.headers):
+            if key == name:
+                return value.decode(errors="replace")
+        return None

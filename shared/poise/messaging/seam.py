@@ -1,0 +1,160 @@
+"""The seam with FastStream: where its broker, subscribers and publishers are kept and its message pipeline is replaced.
+
+Brokers, handlers and publishers are declared with FastStream; from it come AsyncAPI and the in-memory test broker. Its
+pipeline costs about 90 µs a message and acknowledges first or one by one, so on the path of a message our subscriber
+does the work itself (`Intake`, then `Delivery`). This module alone touches names that FastStream calls private; it is
+pinned to a minor version, and tests/unit/messaging/test_seam.py fails when the seam moves.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any, Protocol
+
+from aiokafka import AIOKafkaConsumer, ConsumerRecord
+from aiokafka.abc import ConsumerRebalanceListener
+from faststream import AckPolicy
+from faststream._internal.broker.registrator import Registrator
+from faststream._internal.endpoint.subscriber.call_item import CallsCollection
+from faststream.kafka import KafkaBroker
+from faststream.kafka.publisher.producer import AioKafkaFastProducerImpl
+from faststream.kafka.response import KafkaPublishCommand
+from faststream.kafka.schemas import Topic as DeclaredTopic
+from faststream.kafka.subscriber.config import KafkaSubscriberConfig, KafkaSubscriberSpecificationConfig
+from faststream.kafka.subscriber.specification import KafkaSubscriberSpecification
+from faststream.kafka.subscriber.usecase import DefaultSubscriber
+from faststream.response import Response
+from faststream.response.publish_type import PublishType
+
+from poise.contracts.document import Deletion
+from poise.contracts.message import Message, Request
+from poise.messaging.record import Record
+
+RawHeaders = list[tuple[str, bytes]]
+
+
+class RecordCommand(KafkaPublishCommand):
+    """Publish bytes as they are, with headers that may repeat and values that may be null."""
+
+    def __init__(
+        self, value: bytes | None, *, topic: str, key: bytes | None, partition: int | None, headers: RawHeaders
+    ) -> None:
+        super().__init__(
+            value,
+            topic=topic,
+            key=key,
+            partition=partition,
+            headers={name: raw.decode(errors="replace") for name, raw in headers},
+            _publish_type=PublishType.PUBLISH,
+        )
+        self.raw_headers = headers
+
+
+class RecordProducer(AioKafkaFastProducerImpl):
+    """FastStream's producer, which also takes a record as it is."""
+
+    async def publish(self, cmd: KafkaPublishCommand) -> Any:
+        """Send and wait for the broker's acknowledgement."""
+        if not isinstance(cmd, RecordCommand):
+            return await super().publish(cmd)
+        acknowledged = await self._producer.producer.send(
+            cmd.destination, cmd.body, key=cmd.key, partition=cmd.partition, headers=cmd.raw_headers
+        )
+        return await acknowledged
+
+
+class Intake(Protocol):
+    """What takes messages from a consumer in FastStream's place."""
+
+    listener: ConsumerRebalanceListener
+
+    async def run(self, consumer: AIOKafkaConsumer) -> None:
+        """Take messages until told to drain."""
+
+    async def drain(self) -> None:
+        """Take no more, finish what is begun, commit."""
+
+    async def deliver(self, record: Record) -> None:
+        """Handle one message, whole."""
+
+
+class ConcurrentSubscriber(DefaultSubscriber):
+    """A FastStream subscriber whose messages go through an `Intake`, many at once, at least once."""
+
+    def __init__(
+        self,
+        config: KafkaSubscriberConfig,
+        specification: KafkaSubscriberSpecification,
+        calls: CallsCollection[ConsumerRecord],
+        *,
+        intake: Intake,
+    ) -> None:
+        super().__init__(config, specification, calls)
+        self._intake = intake
+
+    async def _run_consume_loop(self, consumer: AIOKafkaConsumer) -> None:
+        await self._intake.run(consumer)
+
+    async def stop(self) -> None:
+        """Drain, then leave the group."""
+        await self._intake.drain()
+        await super().stop()
+
+    async def process_message(self, msg: ConsumerRecord) -> Response:
+        """Handle one message outside the consume loop, as the in-memory test broker asks for."""
+        await self._intake.deliver(Record.of(msg))
+        return Response(None)
+
+
+def new_broker(bootstrap: Iterable[str], client_id: str) -> KafkaBroker:
+    """A FastStream broker whose producer waits for all in-sync replicas and never writes a record twice."""
+    broker = KafkaBroker(list(bootstrap), client_id=client_id, acks="all", enable_idempotence=True, logger=None)
+    broker.config.broker_config.producer = RecordProducer(parser=None, decoder=None)
+    return broker
+
+
+def subscribe(
+    broker: KafkaBroker,
+    topic: str,
+    group: str,
+    intake: Intake,
+    accepts: Iterable[type[Message]],
+    connection: Mapping[str, Any],
+) -> ConcurrentSubscriber:
+    """Register a subscriber of ours with the broker, and declare what it takes and answers for AsyncAPI."""
+    outer = broker.config
+    topics = [DeclaredTopic(topic, declare=False)]
+    config = KafkaSubscriberConfig(
+        topics=topics,
+        group_id=group,
+        connection_args=dict(connection),
+        listener=intake.listener,
+        no_reply=True,
+        _outer_config=outer,  # type: ignore[arg-type]  # FastStream hands its composed configuration on, as here
+        _ack_policy=AckPolicy.MANUAL,
+    )
+    calls: CallsCollection[ConsumerRecord] = CallsCollection()
+    specification = KafkaSubscriberSpecification(
+        _outer_config=outer,  # type: ignore[arg-type]
+        calls=calls,
+        specification_config=KafkaSubscriberSpecificationConfig(
+            topics=topics, title_=topic, description_=None, include_in_schema=True
+        ),
+    )
+    subscriber = ConcurrentSubscriber(config, specification, calls, intake=intake)
+    Registrator.subscriber(broker, subscriber)
+    for kind in accepts:
+        if kind is not Deletion:
+            subscriber(_declaration(kind))
+    return subscriber
+
+
+def _declaration(kind: type[Message]) -> Callable[[Any], Awaitable[Any]]:
+    """A function that FastStream reads the message's and the reply's schema from; it is never called."""
+
+    async def declared(request: Any) -> Any:
+        raise NotImplementedError(f"{kind.__name__} {request!r} went past the intake")
+
+    declared.__name__ = declared.__qualname__ = kind.kind.partition("/")[0].replace("-", "_")
+    declared.__doc__ = kind.__doc__
+    reply = kind.reply if issubclass(kind, Request) else None
+    declared.__annotations__ = {"request": kind, "return": reply}
+    return declared

@@ -1,0 +1,116 @@
+"""A tier: one kind of worker, its handlers, and what a handler knows of the message it handles."""
+
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from poise.contracts.envelope import Envelope
+from poise.contracts.message import Message, ReplyT, Request
+from poise.contracts.topics import Lane, Topic, topics_of
+from poise.errors import SetupError
+from poise.messaging.record import Position, Record
+
+if TYPE_CHECKING:
+    from poise.messaging.mesh import Mesh
+
+Handler = Callable[[Any, "Context"], Awaitable[Message | None]]
+"""Takes the request and its context; returns the reply, or None for messages that have none.
+
+It may raise `RetryableError` or `TerminalError`; anything else is a bug.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a handler knows of the message it handles, and its way to the rest of the mesh."""
+
+    record: Record
+    envelope: Envelope
+    run: str
+    step: str
+    tenant: str
+    deadline: float
+    """Unix seconds after which nobody wants the answer."""
+    attempt: int
+    """From 1."""
+    lane: Lane
+    mesh: "Mesh"
+
+    def remaining(self) -> float:
+        """Seconds until the deadline, never negative."""
+        return max(0.0, self.deadline - time.time())
+
+    async def call(
+        self, request: Request[ReplyT], *, step: str, timeout: float | None = None, min_epoch: str | None = None
+    ) -> ReplyT:
+        """Call another tier inside this run.
+
+        Args:
+            request: What is asked; its type says which tier answers.
+            step: The call's stable name inside the run.
+            timeout: Seconds; the run's deadline always holds too.
+            min_epoch: The epoch that retrieval must have come to; the run's own by default.
+
+        Raises:
+            FaultError: The tier answered with a fault.
+            DeadlineExceededError: Nothing came in time.
+        """
+        deadline = self.deadline if timeout is None else min(self.deadline, time.time() + timeout)
+        return await self.mesh.call(
+            request,
+            run=self.run,
+            step=step,
+            tenant=self.tenant,
+            lane=self.lane,
+            deadline=deadline,
+            min_epoch=min_epoch or self.envelope.min_epoch,
+        )
+
+    async def publish(
+        self,
+        topic: Topic,
+        message: Message | None,
+        *,
+        key: str | None,
+        partition: int | None = None,
+        doc_version: int | None = None,
+    ) -> Position:
+        """Publish a message of this run and wait until the broker has it; None is a tombstone.
+
+        Raises:
+            UnavailableError: The broker did not take it.
+        """
+        return await self.mesh.publish(
+            topic,
+            message,
+            key=key,
+            partition=partition,
+            envelope=Envelope(run=self.run, tenant=self.tenant, doc_version=doc_version),
+        )
+
+
+class Tier:
+    """One kind of worker.
+
+    Args:
+        name: The tier's name, as in the table of topics.
+        handlers: One handler by the type of message it takes.
+        concurrency: Messages handled at once per topic; None = the process's setting.
+
+    Raises:
+        SetupError: No topic of the tier carries a handler's message, or one carries a message without a handler.
+    """
+
+    def __init__(
+        self, name: str, handlers: Mapping[type[Message], Handler], *, concurrency: int | None = None
+    ) -> None:
+        self.name = name
+        self.handlers = dict(handlers)
+        self.concurrency = concurrency
+        self.topics = tuple(topic for topic in topics_of(name) if self.handlers.keys() & set(topic.accepts))
+        carried = {kind for topic in self.topics for kind in topic.accepts}
+        if missing := [kind.__name__ for kind in self.handlers if kind not in carried]:
+            raise SetupError(f"tier {name}: no topic of its carries {', '.join(missing)}: see contracts/topics.py")
+        if unhandled := [kind.__name__ for kind in carried if kind not in self.handlers]:
+            raise SetupError(f"tier {name}: no handler for {', '.join(unhandled)}, which its topics carry")

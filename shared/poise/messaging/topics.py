@@ -1,0 +1,21 @@
+"""Applying the table of topics, in one call."""
+
+from poise.messaging.admin import Admin, TopicState
+from poise.settings import MeshSettings
+
+
+async def apply(settings: MeshSettings, *, replication: int = -1) -> list[TopicState]:
+    """Create the topics that are missing and correct what differs.
+
+    Args:
+        settings: Names the broker.
+        replication: Copies of each partition; -1 = the broker's default.
+
+    Returns:
+        The topics as they were before.
+
+    Raises:
+        SetupError: No broker answers, or it refuses.
+    """
+    async with Admin(settings.bootstrap, settings.instance) as admin:
+        return await admin.apply(replication)
