@@ -3,6 +3,7 @@
 from poise.contracts.ask import Answer, Ask, Citation, Rung
 from poise.contracts.document import Deletion, Document, Manifest, Part
 from poise.contracts.envelope import Envelope, EnvelopeError
+from poise.contracts.epoch import Epoch
 from poise.contracts.fault import Fault, FieldError
 from poise.contracts.generate import ChatMessage, Completion, Generate, Usage
 from poise.contracts.message import Message, Request
@@ -20,6 +21,7 @@ __all__ = [
     "Draw",
     "Envelope",
     "EnvelopeError",
+    "Epoch",
     "Fault",
     "FieldError",
     "Generate",
