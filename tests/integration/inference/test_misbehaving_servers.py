@@ -1,0 +1,224 @@
+"""Servers that hang, hang up, refuse, fail and talk nonsense: each has one meaning, and none costs a place for good."""
+
+import asyncio
+import gzip
+import json
+import logging
+import socket
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+
+import pytest
+
+from poise.contracts import ChatMessage, Completion, Generate
+from poise.errors import DeadlineExceededError, RetryableError, TerminalError, UnavailableError
+from poise.telemetry import table
+from poise.telemetry.metrics import observations
+from services.inference.backends import Backends
+from services.inference.settings import InferenceSettings
+
+Script = Callable[..., object]
+Serve = Callable[[Script], AbstractAsyncContextManager[str]]
+ASKED = Generate(messages=(ChatMessage(role="user", content="Why?"),))
+ANSWER = json.dumps({"choices": [{"message": {"content": "Because."}, "finish_reason": "stop"}]}).encode()
+
+
+def one(url: str, **settings: object) -> Backends:
+    backend = {"url": url, "model": "m", **settings}
+    return Backends(InferenceSettings.model_validate({"backends": {"default": backend}}))
+
+
+async def ask(backends: Backends, remaining: float = 30) -> Completion:
+    return await backends.named("default").complete(ASKED, remaining=remaining)
+
+
+async def read_request(reader: asyncio.StreamReader) -> tuple[str, bytes]:
+    head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+    length = int(head.split("content-length: ")[1].split("\r\n")[0])
+    return head, await reader.readexactly(length)
+
+
+def response(status: str, body: bytes, *headers: str) -> bytes:
+    lines = [f"HTTP/1.1 {status}", f"content-length: {len(body)}", *headers]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+def answering(*answers: bytes) -> Script:
+    """Each connection gets all answers, one by request."""
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for answer in answers:
+            await read_request(reader)
+            writer.write(answer)
+            await writer.drain()
+
+    return script
+
+
+async def hang(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+    await reader.read(-1)
+
+
+async def test_connections_are_used_again(serve: Serve) -> None:
+    connections = 0
+    script = answering(*[response("200 OK", ANSWER)] * 5)
+
+    async def counted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        await script(reader, writer)  # type: ignore[misc]  # a script is a coroutine function
+
+    async with serve(counted) as url, one(url) as backends:
+        for _ in range(5):
+            assert (await ask(backends)).text == "Because."
+    assert connections == 1
+
+
+async def test_the_key_is_sent_and_never_shown(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head, _ = await read_request(reader)
+        assert "authorization: bearer sk-secret" in head
+        writer.write(response("401 Unauthorized", b'{"error": {"message": "bad key: sk-secret"}}'))
+
+    with caplog.at_level(logging.DEBUG):
+        async with serve(echo) as url, one(url, api_key="sk-secret") as backends:
+            with pytest.raises(TerminalError, match=r"answered 401: bad key: \*\*\*"):
+                await ask(backends)
+    assert "sk-secret" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "says"),
+    [
+        (response("500 Oops", b"oops"), RetryableError, "answered 500: oops"),
+        (response("503 Busy", b"", "retry-after: 7"), RetryableError, "answered 503: without a reason"),
+        (response("429 Slow", b'{"error": {"message": "slow"}}', "retry-after: 7"), RetryableError, "429: slow"),
+        (response("400 No", b'{"error": {"message": "no such model"}}'), TerminalError, "400: no such model"),
+        (response("302 Found", b"", "location: http://127.0.0.1:1/"), TerminalError, "answered 302"),
+        (response("200 OK", b""), RetryableError, "without a completion"),
+        (response("200 OK", b'{"choices": []}'), RetryableError, "choices: is empty"),
+        (response("200 OK", b"<html>"), RetryableError, "without a completion"),
+        (response("200 OK", b"not gzip", "content-encoding: gzip"), RetryableError, "DecodingError"),
+        (response("200 OK", gzip.compress(b"x" * 20_000_000), "content-encoding: gzip"), RetryableError, "more than"),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 500\r\n\r\n{", RetryableError, "RemoteProtocolError"),
+        (b"SSH-2.0-OpenSSH_9.6\r\n", RetryableError, "RemoteProtocolError"),
+        (b"", RetryableError, "RemoteProtocolError"),
+        (b"HTTP/1.1 200 OK\r\nx: " + b"y" * 1_000_000, RetryableError, "gave no answer"),
+    ],
+    ids=[
+        "500", "503", "429", "400", "302", "empty", "no choices", "html", "bad gzip", "gzip bomb", "cut off",
+        "not http", "hangs up", "endless header",
+    ],
+)  # fmt: skip
+async def test_each_failure_has_one_meaning(serve: Serve, answer: bytes, error: type[Exception], says: str) -> None:
+    async with serve(answering(answer)) as url, one(url, concurrency=1) as backends:
+        for _ in range(2):  # the only place is free again
+            with pytest.raises(error, match=says) as caught:
+                await ask(backends)
+        if b"retry-after" in answer:
+            assert isinstance(caught.value, RetryableError)
+            assert caught.value.retry_after == 7.0
+
+
+async def test_nobody_there_is_worth_another_try() -> None:
+    with socket.socket() as reserved:
+        reserved.bind(("127.0.0.1", 0))  # bound and not listening: refused
+        async with one(f"http://127.0.0.1:{reserved.getsockname()[1]}") as backends:
+            with pytest.raises(RetryableError, match="gave no answer: ConnectError"):
+                await ask(backends)
+
+
+async def test_a_server_that_hangs_is_given_up_at_the_deadline(serve: Serve) -> None:
+    async with serve(hang) as url, one(url) as backends:
+        with pytest.raises(DeadlineExceededError, match=r"had 0\.2 s"):
+            await ask(backends, remaining=0.2)
+
+
+async def test_a_server_that_hangs_is_given_up_at_its_timeout(serve: Serve) -> None:
+    async with serve(hang) as url, one(url, timeout=0.2) as backends:
+        with pytest.raises(RetryableError, match=r"did not answer within 0\.2 s"):
+            await ask(backends)
+
+
+async def test_waiting_for_a_place_counts_against_the_deadline(serve: Serve) -> None:
+    async with serve(hang) as url, one(url, concurrency=1) as backends:
+        first = asyncio.create_task(ask(backends))
+        with pytest.raises(DeadlineExceededError):
+            await ask(backends, remaining=0.2)
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+
+
+async def test_no_more_requests_at_once_than_places(serve: Serve) -> None:
+    at_once, most, three = 0, 0, asyncio.Barrier(3)
+
+    async def counted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal at_once, most
+        while True:
+            await read_request(reader)
+            at_once += 1
+            most = max(most, at_once)
+            await three.wait()
+            at_once -= 1
+            writer.write(response("200 OK", ANSWER))
+
+    async with serve(counted) as url, one(url, concurrency=3) as backends:
+        await asyncio.gather(*(ask(backends) for _ in range(21)))
+    assert most == 3
+
+
+async def test_a_cancelled_request_closes_its_connection_and_frees_its_place(serve: Serve) -> None:
+    asked, closed = asyncio.Queue[None](), asyncio.Queue[None]()
+
+    async def watched(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        asked.put_nowait(None)
+        assert await reader.read() == b""
+        closed.put_nowait(None)
+
+    async with serve(watched) as url, one(url, concurrency=1) as backends:
+        for _ in range(5):
+            task = asyncio.create_task(ask(backends))
+            await asked.get()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            await asyncio.wait_for(closed.get(), 10)
+
+
+async def test_a_backend_that_goes_and_comes_back_shows_in_the_metrics(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    script = answering(response("500 Oops", b""), response("200 OK", ANSWER))
+
+    def up() -> list[tuple[float, object]]:
+        return [(value, attributes) for value, attributes in observations(table.BACKEND_UP)]
+
+    async with serve(script) as url, one(url) as backends:
+        assert up() == []
+        with caplog.at_level(logging.INFO, "services.inference"), pytest.raises(RetryableError):
+            await ask(backends)
+        assert up() == [(0, {table.BACKEND: "default"})]
+        with caplog.at_level(logging.INFO, "services.inference"):
+            await ask(backends)
+        assert up() == [(1, {table.BACKEND: "default"})]
+    assert [record.message for record in caplog.records if record.name.startswith("services")] == [
+        "backend default is down: backend default answered 500: without a reason",
+        "backend default is back",
+    ]
+    assert up() == []
+
+
+async def test_a_proxy_of_the_environment_is_not_used_for_this_machine(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    async with serve(answering(response("200 OK", ANSWER))) as url, one(url) as backends:
+        assert (await ask(backends)).text == "Because."
+
+
+async def test_a_backend_nobody_configured_is_named() -> None:
+    async with one("http://127.0.0.1:9") as backends:
+        with pytest.raises(UnavailableError, match="no backend 'large', only default"):
+            backends.named("large")

@@ -1,0 +1,95 @@
+"""OpenAI's form of a chat, written and read."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from poise.contracts import ChatMessage, Completion, Generate, Usage
+from poise.errors import RetryableError
+from services.inference.chat import body_of, completion_of
+from services.inference.settings import Backend
+
+BACKEND = Backend.model_validate({"url": "http://127.0.0.1:1", "model": "small"})
+ASKED = Generate(messages=(ChatMessage(role="system", content="Be brief."), ChatMessage(role="user", content="Why?")))
+
+
+def read(answered: object) -> Completion:
+    return completion_of(json.dumps(answered).encode(), name="default", backend=BACKEND)
+
+
+def test_the_body_says_what_is_asked() -> None:
+    assert body_of(ASKED.model_copy(update={"stop": ("\n",), "max_tokens": 9}), BACKEND) == {
+        "model": "small",
+        "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Why?"}],
+        "max_tokens": 9,
+        "temperature": 0.0,
+        "stop": ["\n"],
+    }
+
+
+def test_the_limit_of_tokens_goes_by_the_name_the_server_knows() -> None:
+    body = body_of(ASKED, BACKEND.model_copy(update={"max_tokens_name": "max_completion_tokens"}))
+    assert body["max_completion_tokens"] == 128
+    assert "max_tokens" not in body
+    assert "stop" not in body
+
+
+def test_a_completion_is_read_whole() -> None:
+    answered = {
+        "choices": [{"index": 0, "message": {"role": "assistant", "content": "Because."}, "finish_reason": "stop"}],
+        "model": "small-2",
+        "usage": {"prompt_tokens": 7, "completion_tokens": 2, "total_tokens": 9},
+        "object": "chat.completion",
+    }
+    assert read(answered) == Completion(
+        text="Because.",
+        model="small-2",
+        backend="default",
+        finish_reason="stop",
+        usage=Usage(prompt_tokens=7, completion_tokens=2),
+    )
+
+
+def test_what_the_server_leaves_out_is_made_up_for() -> None:
+    completion = read({"choices": [{"message": {"content": "x"}}], "usage": {"prompt_tokens": None}})
+    assert (completion.model, completion.finish_reason, completion.usage) == ("small", "unknown", Usage())
+
+
+def test_an_empty_text_is_a_completion() -> None:
+    assert read({"choices": [{"message": {"content": ""}, "finish_reason": "stop"}]}).text == ""
+
+
+def test_a_filtered_answer_is_passed_on_as_such() -> None:
+    completion = read({"choices": [{"message": {"content": None}, "finish_reason": "content_filter"}]})
+    assert (completion.text, completion.finish_reason) == ("", "content_filter")
+
+
+@pytest.mark.parametrize(
+    ("answered", "why"),
+    [
+        (b"", "body"),
+        (b"null", "body"),
+        (b"<html>ok</html>", "body"),
+        (b"\xff\xfe", "body"),
+        (b"{}", "choices"),
+        (b'{"choices": []}', "choices: is empty"),
+        (b'{"choices": null}', "choices"),
+        (b'{"choices": [{}]}', "choices.0.message"),
+        (b'{"choices": [{"message": {}, "finish_reason": "stop"}]}', "choices.0.message.content: is missing"),
+        (b'{"choices": [{"message": {"content": 7}}]}', "choices.0.message.content"),
+    ],
+)
+def test_a_200_with_nothing_in_it_says_so(answered: bytes, why: str) -> None:
+    with pytest.raises(RetryableError, match="answered 200 without a completion in it") as caught:
+        completion_of(answered, name="default", backend=BACKEND)
+    assert why in str(caught.value)
+
+
+@given(st.binary(max_size=2_000))
+def test_no_answer_breaks_the_reader(answered: bytes) -> None:
+    try:
+        completion_of(answered, name="default", backend=BACKEND)
+    except RetryableError as error:
+        assert len(str(error)) < 1_500  # noqa: PT017 - most answers raise, some may not
