@@ -1,0 +1,1 @@
+"""The evaluation tier: scores every finished run."""

@@ -1,0 +1,1 @@
+"""The orchestration tier: runs workflows, one for each request."""

@@ -1,0 +1,135 @@
+"""Child processes: started with a log file of their own, stopped in order, and gone when their parent is gone."""
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+LOG_LIMIT: Final = 8 * 1024 * 1024
+"""Bytes after which a log is put aside, as `….1`, when its process is started again."""
+
+_PR_SET_PDEATHSIG: Final = 1
+_LIBC: Final = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+
+def _die_with(parent: int) -> Callable[[], None]:
+    """What the child does between fork and exec, so that the kernel ends it when the parent's main thread ends."""
+
+    def prepare() -> None:
+        assert _LIBC is not None  # noqa: S101 - for the type checker; see Child.start
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # the parent died between fork and prctl: no signal will ever come
+            os._exit(1)
+
+    return prepare
+
+
+class Child:
+    """One child process.
+
+    It leads a process group of its own, so that a Ctrl-C on the terminal reaches the parent alone, which then stops its
+    children in the order it wants. When the parent dies, however that happens, the kernel kills the child (Linux); on
+    other systems it is started by `poise.stack.tether`, which does the same by watching a pipe.
+
+    Must be started from the parent's main thread: the death signal is tied to the thread that forks.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str | Path],
+        *,
+        log: Path,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+    ) -> None:
+        self.name = name
+        self.command = [str(part) for part in command]
+        self.log = log
+        self._env = dict(env) if env is not None else None
+        self._cwd = cwd
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> None:
+        """Start it; its output is appended to the log."""
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        if self.log.exists() and self.log.stat().st_size > LOG_LIMIT:
+            self.log.replace(self.log.with_name(self.log.name + ".1"))
+        tied = sys.platform == "linux"
+        command = self.command if tied else [sys.executable, "-m", "poise.stack.tether", *self.command]
+        with self.log.open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                *command,
+                stdin=asyncio.subprocess.DEVNULL if tied else asyncio.subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                env=self._env,
+                cwd=self._cwd,
+                start_new_session=True,
+                preexec_fn=_die_with(os.getpid()) if tied else None,
+            )
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._running().pid
+
+    @property
+    def returncode(self) -> int | None:
+        """Its exit code, -N for signal N; None while it runs."""
+        return self._running().returncode
+
+    @property
+    def alive(self) -> bool:
+        """Whether it was started and has not ended."""
+        return self._process is not None and self._process.returncode is None
+
+    async def wait(self) -> int:
+        """Wait for its end.
+
+        Returns:
+            Its exit code, -N for signal N.
+        """
+        return await self._running().wait()
+
+    async def stop(self, grace: float) -> None:
+        """Ask it to end, and after `grace` seconds kill it with everything it started."""
+        if not self.alive:
+            return
+        process = self._running()
+        with contextlib.suppress(ProcessLookupError):  # it ended by itself a moment ago
+            process.terminate()
+        try:
+            await asyncio.wait_for(process.wait(), grace)
+        except TimeoutError:
+            self.kill()
+            await process.wait()
+
+    def kill(self) -> None:
+        """Kill it, with everything it started."""
+        with contextlib.suppress(ProcessLookupError):  # it ended by itself a moment ago
+            os.killpg(self._running().pid, signal.SIGKILL)
+
+    def tail(self, lines: int = 5) -> list[str]:
+        """The last lines of its log that say something."""
+        return tail(self.log, lines)
+
+    def _running(self) -> asyncio.subprocess.Process:
+        if self._process is None:
+            raise RuntimeError(f"{self.name} was not started")
+        return self._process
+
+
+def tail(log: Path, lines: int = 5) -> list[str]:
+    """The last non-empty lines of a log file, none when there is no file."""
+    if not log.exists():
+        return []
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - 16_384))
+        text = file.read().decode(errors="replace")
+    return [line for line in text.splitlines() if line.strip()][-lines:]

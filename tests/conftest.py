@@ -1,0 +1,60 @@
+"""What tests share: a real Kafka and a real Valkey, started once, and the promise that no process is left behind."""
+
+import os
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+import pytest_asyncio
+
+from poise.messaging import topics
+from poise.settings import MeshSettings
+from poise.stack import Kafka, Valkey
+
+MARK = f"POISE_TEST_SESSION={uuid4().hex}"
+os.environ.update([MARK.split("=")])  # every process that a test starts inherits it, whoever its parent may become
+
+
+def survivors() -> list[str]:
+    """The processes that this test session has started and that still run, by id and command."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*") if sys.platform == "linux" else ():
+        try:
+            marked = MARK.encode() in (process / "environ").read_bytes().split(b"\0")
+            command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:  # it ended while we looked, or is not ours to look at
+            continue
+        if marked and int(process.name) != os.getpid():
+            found.append(f"{process.name} {command}")
+    return found
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail the session if a process is left behind."""
+    left = survivors()
+    if left:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        sys.stderr.write("\nprocesses left behind:\n" + "\n".join(left) + "\n")
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def kafka(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
+    """The bootstrap address of a Kafka that has every topic of the catalogue; shared by the whole session."""
+    async with Kafka(tmp_path_factory.mktemp("kafka")) as node:
+        await topics.apply(MeshSettings(broker=node.bootstrap))
+        yield node.bootstrap
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def valkey(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
+    """The URL of a Valkey; shared by the whole session, so tests choose keys of their own."""
+    async with Valkey(tmp_path_factory.mktemp("valkey")) as server:
+        yield server.url
+
+
+@pytest.fixture
+def mesh_settings(kafka: str, valkey: str, tmp_path: Path) -> MeshSettings:
+    """Settings of a process of the mesh that uses the session's Kafka and Valkey."""
+    return MeshSettings(broker=kafka, redis_url=valkey, state_dir=tmp_path)
