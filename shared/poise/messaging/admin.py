@@ -18,6 +18,7 @@ from poise.messaging.topic_ids import TopicIdRequest
 _REFRESH_AFTER: Final = 1.0
 _TOPIC_EXISTS: Final = 36
 _CREATED_WITHIN: Final = 10.0
+USUAL_REPLICATION: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,11 +112,11 @@ class Admin:
             for topic in CATALOGUE.values()
         ]
 
-    async def apply(self, replication: int = -1) -> list[TopicState]:
+    async def apply(self, replication: int | None = None) -> list[TopicState]:
         """Create what is missing and correct what differs, except numbers of partitions, which key the data.
 
         Args:
-            replication: Copies of each partition; -1 = the broker's default.
+            replication: Copies of each partition; None = three, or as many as there are brokers.
 
         Returns:
             The topics as they were before.
@@ -128,9 +129,11 @@ class Admin:
         await self._configure([state.topic for state in before if state.partitions is not None and state.differences])
         return before
 
-    async def _create(self, topics: Sequence[Topic], replication: int) -> None:
+    async def _create(self, topics: Sequence[Topic], replication: int | None) -> None:
         if not topics:
             return
+        if replication is None:
+            replication = min(USUAL_REPLICATION, len((await self._client.describe_cluster())["brokers"]))
         response = await self._client.create_topics(
             [
                 NewTopic(topic.name, topic.partitions, replication, topic_configs=settings_of(topic))

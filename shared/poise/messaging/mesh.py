@@ -64,7 +64,8 @@ class Mesh:
         self._telemetry = Telemetry(settings, tier)
         self._calls: Calls | None = None
         self._cache = Cache(settings.redis_url)
-        self._conditions: dict[str, Callable[[], bool]] = {}
+        self._started = False
+        self._conditions: dict[str, Callable[[], bool]] = {"started": lambda: self._started}
         self._intakes: list[ConcurrentIntake] = []
         self._stack = AsyncExitStack()
 
@@ -76,9 +77,14 @@ class Mesh:
             self._telemetry.start()
             stack.push_async_callback(self._telemetry.stop)
             if self.settings.admin_port is not None:
-                endpoint = AdminEndpoint(self.settings.admin_host, self.settings.admin_port, self.readiness)
-                endpoint.start()
-                stack.callback(endpoint.stop)
+                endpoint = AdminEndpoint(
+                    self.settings.admin_host,
+                    self.settings.admin_port,
+                    self.readiness,
+                    self._telemetry.exposition,
+                )
+                await endpoint.start()
+                stack.push_async_callback(endpoint.stop)
             self.ready_when("broker", lambda: self._calls is not None and self._calls.ready)
             await stack.enter_async_context(self.admin)
             await self._require_topics()
@@ -315,6 +321,7 @@ class Mesh:
         Raises:
             SetupError: Reading failed for good.
         """
+        self._started = True  # every condition has been added: a process is not ready in between
         self.stop.install()
         waits = [asyncio.create_task(self.stop.wait())]
         waits += [asyncio.create_task(intake.failed.wait()) for intake in self._intakes]
@@ -334,7 +341,8 @@ class Mesh:
 
     async def _flush_spans(self) -> None:
         try:
-            for run, body in self._telemetry.drain():
+            finished = self._telemetry.spans.drain() if self._telemetry.spans is not None else ()
+            for run, body in finished:
                 await self.send(SPANS.name, body, key=run.encode(), headers=[("content-type", JSON.encode())])
         except (UnavailableError, TerminalError) as error:
             log.warning("spans were lost: %s", error)

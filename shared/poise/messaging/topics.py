@@ -4,12 +4,12 @@ from poise.messaging.admin import Admin, TopicState
 from poise.settings import MeshSettings
 
 
-async def apply(settings: MeshSettings, *, replication: int = -1) -> list[TopicState]:
+async def apply(settings: MeshSettings, *, replication: int | None = None) -> list[TopicState]:
     """Create the topics that are missing and correct what differs.
 
     Args:
         settings: Names the broker.
-        replication: Copies of each partition; -1 = the broker's default.
+        replication: Copies of each partition; None = three, or as many as there are brokers.
 
     Returns:
         The topics as they were before.
