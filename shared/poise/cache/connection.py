@@ -52,7 +52,10 @@ class Cache:
 
     async def get(self, key: str) -> bytes | None:
         """The value, or None if there is none or the cache is absent."""
-        return None if self._redis is None else await self._surviving(self._redis.get(key))
+        if self._redis is None:
+            return None
+        found = await self._surviving(self._redis.get(key))
+        return found.encode() if isinstance(found, str) else found
 
     async def put(self, key: str, value: bytes, ttl: float) -> None:
         """Keep a value for `ttl` seconds."""

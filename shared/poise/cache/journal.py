@@ -1,4 +1,4 @@
-"""The journal: the replies of finished steps, so that a message delivered twice is answered twice alike and paid once."""
+"""The journal: replies of finished steps, so that a message delivered twice is answered alike and paid once."""
 
 from typing import Final
 

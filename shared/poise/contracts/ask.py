@@ -1,5 +1,6 @@
 """Ask: a question from outside, and the answer to it."""
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, StringConstraints
@@ -42,7 +43,7 @@ class Answer(Message):
     """The variant whose words these are; absent when no model wrote them."""
     epoch: str | None = None
     """How far into the documents the index had come (opaque); absent when nothing was retrieved."""
-    timings: dict[str, float] = {}
+    timings: Mapping[str, float] = Field(default_factory=dict)
     """Milliseconds by step, and `total`."""
 
 

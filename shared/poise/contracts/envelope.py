@@ -13,24 +13,28 @@ KIND: Final = "poise-kind"
 DEADLINE: Final = "poise-deadline"
 REPLY_PARTITION: Final = "poise-reply-partition"
 
-_NAMES: Final[Mapping[str, str]] = MappingProxyType({
-    "correlation_id": "correlation_id",
-    "reply_to": "reply_to",
-    "content_type": "content-type",
-    "reply_partition": REPLY_PARTITION,
-    "deadline": DEADLINE,
-    "attempt": "poise-attempt",
-    "run": "poise-run",
-    "step": "poise-step",
-    "tenant": "poise-tenant",
-    "region": "poise-region",
-    "kind": KIND,
-    "min_epoch": "poise-min-epoch",
-    "origin": "poise-origin",
-    "redrives": "poise-redrives",
-    "doc_version": "poise-doc-version",
-})
+_NAMES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "correlation_id": "correlation_id",
+        "reply_to": "reply_to",
+        "content_type": "content-type",
+        "reply_partition": REPLY_PARTITION,
+        "deadline": DEADLINE,
+        "attempt": "poise-attempt",
+        "run": "poise-run",
+        "step": "poise-step",
+        "tenant": "poise-tenant",
+        "region": "poise-region",
+        "kind": KIND,
+        "min_epoch": "poise-min-epoch",
+        "origin": "poise-origin",
+        "redrives": "poise-redrives",
+        "doc_version": "poise-doc-version",
+    }
+)
 _NUMBERS: Final = frozenset({"reply_partition", "deadline", "attempt", "redrives", "doc_version"})
+_LONGEST_NUMBER: Final = 18
+"""Digits: fits 64 bits."""
 _TRACE: Final = frozenset({"traceparent", "tracestate", "baggage"})
 _FIELDS: Final = {name: key for key, name in _NAMES.items()}
 
@@ -109,6 +113,6 @@ class Envelope:
 
 
 def _number(name: str, text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= 18):
-        raise EnvelopeError(name, f"must be a whole number of at most 18 digits, not {text[:40]!r}")
+    if not (text.isascii() and text.isdigit() and len(text) <= _LONGEST_NUMBER):
+        raise EnvelopeError(name, f"must be a whole number of at most {_LONGEST_NUMBER} digits, not {text[:40]!r}")
     return int(text)

@@ -71,4 +71,4 @@ class Score(Message):
     at: float
     """When the run finished, unix seconds."""
     values: dict[str, float]
-    """By the score's name: groundedness 0–1, empty and degenerate 0 or 1, `latency_ms.<step>` milliseconds."""
+    """By the score's name: groundedness 0 to 1, empty and degenerate 0 or 1, `latency_ms.<step>` milliseconds."""

@@ -106,33 +106,37 @@ RECORDS: Final = Topic("poise.records", (RunRecord,), "evaluation", key="run", k
 SCORES: Final = Topic("poise.scores", (Score,), key="policy", keep=7 * DAY)
 SPANS: Final = Topic("poise.spans", (SpanRecord,), key="run", keep=DAY)
 
-CATALOGUE: Final = MappingProxyType({
-    topic.name: topic
-    for topic in (
-        ASK_INTERACTIVE,
-        ASK_BATCH,
-        RUNS_INTERACTIVE,
-        RUNS_BATCH,
-        RETRIEVAL,
-        INFERENCE_INTERACTIVE,
-        INFERENCE_BATCH,
-        REPLIES,
-        DOCUMENTS,
-        PASSAGES,
-        RECORDS,
-        SCORES,
-        SPANS,
-        *(_dead(tier) for tier in ("orchestration", "retrieval", "inference", "evaluation")),
-    )
-})
+CATALOGUE: Final = MappingProxyType(
+    {
+        topic.name: topic
+        for topic in (
+            ASK_INTERACTIVE,
+            ASK_BATCH,
+            RUNS_INTERACTIVE,
+            RUNS_BATCH,
+            RETRIEVAL,
+            INFERENCE_INTERACTIVE,
+            INFERENCE_BATCH,
+            REPLIES,
+            DOCUMENTS,
+            PASSAGES,
+            RECORDS,
+            SCORES,
+            SPANS,
+            *(_dead(tier) for tier in ("orchestration", "retrieval", "inference", "evaluation")),
+        )
+    }
+)
 
 Lane = Literal["interactive", "batch"]
 
-REQUESTS: Final = MappingProxyType({
-    Ask: MappingProxyType({"interactive": RUNS_INTERACTIVE, "batch": RUNS_BATCH}),
-    Retrieve: MappingProxyType({"interactive": RETRIEVAL, "batch": RETRIEVAL}),
-    Generate: MappingProxyType({"interactive": INFERENCE_INTERACTIVE, "batch": INFERENCE_BATCH}),
-})
+REQUESTS: Final = MappingProxyType(
+    {
+        Ask: MappingProxyType({"interactive": RUNS_INTERACTIVE, "batch": RUNS_BATCH}),
+        Retrieve: MappingProxyType({"interactive": RETRIEVAL, "batch": RETRIEVAL}),
+        Generate: MappingProxyType({"interactive": INFERENCE_INTERACTIVE, "batch": INFERENCE_BATCH}),
+    }
+)
 """Where each request goes, by lane."""
 
 

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
@@ -92,7 +92,7 @@ class Admin:
         Raises:
             SetupError: There is no such topic.
         """
-        response = await self._client._send_request(TopicIdRequest(topic))  # noqa: SLF001 - has no public way
+        response: Any = await self._client._send_request(TopicIdRequest(topic))  # noqa: SLF001 - has no public way
         for error_code, name, topic_id in response.topics():
             if name == topic and not error_code:
                 return str(topic_id)
@@ -104,9 +104,7 @@ class Admin:
         wanted = [topic for topic in CATALOGUE.values() if topic.name in present]
         configured = await self._configurations(topic.name for topic in wanted)
         return [
-            TopicState(
-                topic, present.get(topic.name), _differences(topic, present[topic.name], configured[topic.name])
-            )
+            TopicState(topic, present.get(topic.name), _differences(topic, present[topic.name], configured[topic.name]))
             if topic.name in present
             else TopicState(topic, None, ("missing",))
             for topic in CATALOGUE.values()
@@ -134,11 +132,8 @@ class Admin:
             return
         if replication is None:
             replication = min(USUAL_REPLICATION, len((await self._client.describe_cluster())["brokers"]))
-        response = await self._client.create_topics(
-            [
-                NewTopic(topic.name, topic.partitions, replication, topic_configs=settings_of(topic))
-                for topic in topics
-            ]
+        response: Any = await self._client.create_topics(
+            [NewTopic(topic.name, topic.partitions, replication, topic_configs=settings_of(topic)) for topic in topics]
         )
         refused = [
             f"{name}: {message or code}"
@@ -148,21 +143,21 @@ class Admin:
         if refused:
             raise SetupError(f"the broker refused topics: {'; '.join(refused)}")
         async with asyncio.timeout(_CREATED_WITHIN):
-            while not {topic.name for topic in topics} <= (await self.refresh()).keys():
+            # The broker tells nobody when its metadata has spread.
+            while not {topic.name for topic in topics} <= (await self.refresh()).keys():  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
 
     async def _configure(self, topics: Sequence[Topic]) -> None:
         for topic in topics:
-            await self._client.alter_configs(
-                [ConfigResource(ConfigResourceType.TOPIC, topic.name, settings_of(topic))]
-            )
+            await self._client.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic.name, settings_of(topic))])
 
     async def _configurations(self, names: Iterable[str]) -> dict[str, dict[str, str]]:
         resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
         if not resources:
             return {}
         found: dict[str, dict[str, str]] = {}
-        for response in await self._client.describe_configs(resources):
+        responses: list[Any] = await self._client.describe_configs(resources)
+        for response in responses:
             for _, _, _, name, entries in response.resources:
                 found[name] = {entry[0]: entry[1] for entry in entries}
         return found

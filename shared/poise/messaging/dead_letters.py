@@ -138,9 +138,7 @@ async def redrive(send: Send, letter: DeadLetter, partition_of: Callable[[str, b
         raise TerminalError(f"{letter.id} came from {letter.topic}, which is no topic of Poise's")
     key = letter.record.key
     partition = await partition_of(letter.topic, key) if key is not None else None
-    sent = await send(
-        letter.topic, letter.record.value, key=key, headers=to_send_again(letter), partition=partition
-    )
+    sent = await send(letter.topic, letter.record.value, key=key, headers=to_send_again(letter), partition=partition)
     marker = [(REDRIVEN, str(sent).encode())]
     await send(dead_topic(letter.tier), b"", key=str(letter.record.position).encode(), headers=marker)
     return sent
@@ -148,8 +146,4 @@ async def redrive(send: Send, letter: DeadLetter, partition_of: Callable[[str, b
 
 def matching(letters: Sequence[DeadLetter], *, error: str | None, ids: Sequence[str]) -> list[DeadLetter]:
     """Those of an error type and among the given ids, where either is given."""
-    return [
-        letter
-        for letter in letters
-        if (error is None or letter.error == error) and (not ids or letter.id in ids)
-    ]
+    return [letter for letter in letters if (error is None or letter.error == error) and (not ids or letter.id in ids)]

@@ -161,7 +161,7 @@ class Delivery:
         while True:
             try:
                 return await self._try(job, attempt)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - decide() owns every failure of a handler
                 remaining = job.context.remaining()
                 match decide(error, attempt, remaining, self._jitter):
                     case Retry(delay):
@@ -186,15 +186,15 @@ class Delivery:
             reply = await job.handler(job.request, context)
         if isinstance(job.request, Request):
             if not isinstance(reply, job.request.reply):
-                raise TypeError(f"the handler of {job.request.kind} returned {reply!r}, not {job.request.reply.__name__}")
+                raise TypeError(
+                    f"the handler of {job.request.kind} returned {reply!r}, not {job.request.reply.__name__}"
+                )
             await self._journal.write(context.tenant, context.run, context.step, reply.encode())
         return reply
 
     async def _set_aside(self, record: Record, error: Exception, *, attempt: int) -> Fault:
         worker = self._mesh.settings.instance
-        kept = await dead_letters.write(
-            self._mesh.send, self._tier.name, record, error, attempt=attempt, worker=worker
-        )
+        kept = await dead_letters.write(self._mesh.send, self._tier.name, record, error, attempt=attempt, worker=worker)
         log.warning("%s is a dead letter now, %s: %s: %s", record.position, kept, type(error).__name__, error)
         count(
             table.DEAD_LETTERS,

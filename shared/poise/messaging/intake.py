@@ -47,7 +47,7 @@ class _Job:
         return len(self.record.value or b"")
 
 
-class ConcurrentIntake(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is not typed
+class ConcurrentIntake(ConsumerRebalanceListener):
     """Takes messages from a consumer and gives them to `deliver`, at most `concurrency` at once.
 
     `deliver` owns every failure of a message; when it raises all the same (the broker took neither reply nor dead
@@ -63,7 +63,7 @@ class ConcurrentIntake(ConsumerRebalanceListener):  # type: ignore[misc]  # aiok
         self, deliver: Callable[[Record], Awaitable[None]], *, ordered: bool, limits: IntakeLimits | None = None
     ) -> None:
         self.deliver = deliver
-        self.listener = self
+        self.listener: ConsumerRebalanceListener = self
         self.failed = asyncio.Event()
         self.error: Exception | None = None
         self.assigned = asyncio.Event()
@@ -218,16 +218,16 @@ class ConcurrentIntake(ConsumerRebalanceListener):  # type: ignore[misc]  # aiok
 
     async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
         """Keep what came back; forget what went, its queued messages too: the new owner has them."""
-        self._trackers = {
-            partition: tracker for partition, tracker in self._trackers.items() if partition in assigned
-        }
+        self._trackers = {partition: tracker for partition, tracker in self._trackers.items() if partition in assigned}
         self._drop_queued(lambda job: job.partition not in assigned)
         self.assigned.set()
 
     def _drop_queued(self, gone: Callable[[_Job], bool]) -> None:
         dropped = [job for job in self._ready if gone(job)]
         self._ready = deque(job for job in self._ready if not gone(job))
-        for job in dropped:  # the head of its key's chain: what waits behind it stands in the same partition and goes too
+        for (
+            job
+        ) in dropped:  # the head of its key's chain: what waits behind it stands in the same partition and goes too
             if self._ordered and job.record.key is not None:
                 dropped = [*dropped, *self._chains.pop(job.record.key, ())]
         for chain in self._chains.values():

@@ -17,7 +17,7 @@ from poise.contracts.envelope import Envelope
 from poise.contracts.fault import Fault
 from poise.contracts.message import Message, ReplyT, Request
 from poise.contracts.topics import CATALOGUE, REPLIES, REQUESTS, SPANS, Lane, Topic
-from poise.errors import SetupError, TerminalError, UnavailableError
+from poise.errors import PoiseError, SetupError, TerminalError, UnavailableError
 from poise.messaging.addresses import Address, Addresses
 from poise.messaging.admin import Admin
 from poise.messaging.calls import Addressed, Calls
@@ -295,8 +295,8 @@ class Mesh:
                 topic.name,
                 group_of(tier.name, topic.name),
                 intake,
-                topic.accepts,
-                self._connection(),
+                accepts=topic.accepts,
+                connection=self._connection(),
             )
         await asyncio.gather(*(subscriber.start() for subscriber in self._broker.subscribers))
         await self.stopped()
@@ -323,11 +323,11 @@ class Mesh:
         """
         self._started = True  # every condition has been added: a process is not ready in between
         self.stop.install()
-        waits = [asyncio.create_task(self.stop.wait())]
-        waits += [asyncio.create_task(intake.failed.wait()) for intake in self._intakes]
-        _, rest = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        for task in rest:
-            task.cancel()
+        waits = [asyncio.ensure_future(self.stop.wait())]
+        waits += [asyncio.ensure_future(intake.failed.wait()) for intake in self._intakes]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
         for intake in self._intakes:
             if intake.error is not None:
                 raise SetupError(f"reading failed for good: {intake.error}") from intake.error
@@ -340,12 +340,19 @@ class Mesh:
             await self._flush_spans()
 
     async def _flush_spans(self) -> None:
-        try:
-            finished = self._telemetry.spans.drain() if self._telemetry.spans is not None else ()
-            for run, body in finished:
-                await self.send(SPANS.name, body, key=run.encode(), headers=[("content-type", JSON.encode())])
-        except (UnavailableError, TerminalError) as error:
-            log.warning("spans were lost: %s", error)
+        if self._telemetry.spans is None:
+            return
+        headers = [("content-type", JSON.encode())]
+        sent = await asyncio.gather(
+            *(
+                self.send(SPANS.name, body, key=run.encode(), headers=headers)
+                for run, body in self._telemetry.spans.drain()
+            ),
+            return_exceptions=True,
+        )
+        if lost := [outcome for outcome in sent if isinstance(outcome, PoiseError)]:
+            count(table.SPANS_DROPPED, len(lost))
+            log.warning("%d spans were lost: %s", len(lost), lost[0])
 
 
 def group_of(tier: str, topic: str) -> str:

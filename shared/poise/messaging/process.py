@@ -31,9 +31,9 @@ class StopSignal:
         """Ask to stop."""
         self._event.set()
 
-    async def wait(self) -> None:
+    async def wait(self) -> bool:
         """Wait until stop is asked."""
-        await self._event.wait()
+        return await self._event.wait()
 
 
 def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:

@@ -64,7 +64,9 @@ class RecordProducer(AioKafkaFastProducerImpl):
 class Intake(Protocol):
     """What takes messages from a consumer in FastStream's place."""
 
-    listener: ConsumerRebalanceListener
+    @property
+    def listener(self) -> ConsumerRebalanceListener:
+        """Told when partitions come and go."""
 
     async def run(self, consumer: AIOKafkaConsumer) -> None:
         """Take messages until told to drain."""
@@ -72,7 +74,7 @@ class Intake(Protocol):
     async def drain(self) -> None:
         """Take no more, finish what is begun, commit."""
 
-    async def deliver(self, record: Record) -> None:
+    def deliver(self, record: Record, /) -> Awaitable[None]:
         """Handle one message, whole."""
 
 
@@ -83,7 +85,7 @@ class ConcurrentSubscriber(DefaultSubscriber):
         self,
         config: KafkaSubscriberConfig,
         specification: KafkaSubscriberSpecification,
-        calls: CallsCollection[ConsumerRecord],
+        calls: CallsCollection[Any],
         *,
         intake: Intake,
     ) -> None:
@@ -98,7 +100,7 @@ class ConcurrentSubscriber(DefaultSubscriber):
         await self._intake.drain()
         await super().stop()
 
-    async def process_message(self, msg: ConsumerRecord) -> Response:
+    async def process_message(self, msg: ConsumerRecord[Any, Any]) -> Response:
         """Handle one message outside the consume loop, as the in-memory test broker asks for."""
         await self._intake.deliver(Record.of(msg))
         return Response(None)
@@ -116,6 +118,7 @@ def subscribe(
     topic: str,
     group: str,
     intake: Intake,
+    *,
     accepts: Iterable[type[Message]],
     connection: Mapping[str, Any],
 ) -> ConcurrentSubscriber:
@@ -131,7 +134,7 @@ def subscribe(
         _outer_config=outer,  # type: ignore[arg-type]  # FastStream hands its composed configuration on, as here
         _ack_policy=AckPolicy.MANUAL,
     )
-    calls: CallsCollection[ConsumerRecord] = CallsCollection()
+    calls: CallsCollection[Any] = CallsCollection()
     specification = KafkaSubscriberSpecification(
         _outer_config=outer,  # type: ignore[arg-type]
         calls=calls,

@@ -42,7 +42,12 @@ class Context:
         return max(0.0, self.deadline - time.time())
 
     async def call(
-        self, request: Request[ReplyT], *, step: str, timeout: float | None = None, min_epoch: str | None = None
+        self,
+        request: Request[ReplyT],
+        *,
+        step: str,
+        timeout: float | None = None,  # noqa: ASYNC109 - it is sent along, and every hop honours it
+        min_epoch: str | None = None,
     ) -> ReplyT:
         """Call another tier inside this run.
 
@@ -102,9 +107,7 @@ class Tier:
         SetupError: No topic of the tier carries a handler's message, or one carries a message without a handler.
     """
 
-    def __init__(
-        self, name: str, handlers: Mapping[type[Message], Handler], *, concurrency: int | None = None
-    ) -> None:
+    def __init__(self, name: str, handlers: Mapping[type[Message], Handler], *, concurrency: int | None = None) -> None:
         self.name = name
         self.handlers = dict(handlers)
         self.concurrency = concurrency

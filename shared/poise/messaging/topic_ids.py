@@ -8,10 +8,9 @@ from io import BytesIO
 from typing import ClassVar
 from uuid import UUID
 
+from aiokafka.protocol.abstract import AbstractType
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.types import (
-    AbstractType,
-    Array,
     Boolean,
     CompactArray,
     CompactString,
@@ -22,7 +21,7 @@ from aiokafka.protocol.types import (
 )
 
 
-class _Uuid(AbstractType):  # type: ignore[misc]  # aiokafka is partly typed
+class _Uuid(AbstractType[UUID]):
     @classmethod
     def encode(cls, value: UUID) -> bytes:
         return value.bytes
@@ -32,7 +31,7 @@ class _Uuid(AbstractType):  # type: ignore[misc]  # aiokafka is partly typed
         return UUID(bytes=data.read(16))
 
 
-class _Response(Response):  # type: ignore[misc]
+class _Response(Response):
     API_KEY = 3
     API_VERSION = 12
     SCHEMA = Schema(
@@ -78,11 +77,11 @@ class _Response(Response):  # type: ignore[misc]
 
     def topics(self) -> Iterator[tuple[int, str, UUID]]:
         """Error code, name and id of each topic."""
-        for error_code, name, topic_id, *_ in self.found:
+        for error_code, name, topic_id, *_ in self.get_item("found"):
             yield error_code, name, topic_id
 
 
-class _Request(RequestStruct):  # type: ignore[misc]
+class _Request(RequestStruct):
     API_KEY = 3
     API_VERSION = 12
     RESPONSE_TYPE = _Response
@@ -95,7 +94,7 @@ class _Request(RequestStruct):  # type: ignore[misc]
     )
 
 
-class TopicIdRequest(Request[_Request]):  # type: ignore[misc]
+class TopicIdRequest(Request[_Request]):
     """Ask for the id of one topic."""
 
     API_KEY = 3
