@@ -35,6 +35,8 @@ class Part(Message):
     document: str
     part: Annotated[int, Field(ge=0)]
     source: str
+    heading: str | None = None
+    """The titles it stands under, outermost first, joined by ` › `; absent where there are none."""
     text: str
     vector: str
     """Little-endian float32, base64; of unit length."""

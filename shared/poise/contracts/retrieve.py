@@ -16,6 +16,8 @@ class Passage(Message):
     """`<document>#<part>`."""
     source: str
     """What a reader knows the document by."""
+    heading: str | None = None
+    """The titles it stands under, outermost first, joined by ` › `; absent where there are none."""
     text: str
     score: float
     """Fused rank score: higher is better, comparable within one reply only."""
