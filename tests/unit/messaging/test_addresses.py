@@ -1,0 +1,53 @@
+"""Reply addresses: what may be named, and what each refusal says."""
+
+import pytest
+
+from poise.contracts import Envelope
+from poise.errors import InvalidMessageError
+from poise.messaging.addresses import Address, Addresses
+from poise.messaging.record import Record
+
+TOPICS = {"poise.replies": 12, "mine": 3, "poise.policy": 1}
+
+
+async def partitions(topic: str) -> int | None:
+    return TOPICS.get(topic)
+
+
+ADDRESSES = Addresses(partitions)
+
+
+@pytest.mark.parametrize(
+    ("envelope", "address"),
+    [
+        (Envelope(), None),
+        (Envelope(reply_to="mine", correlation_id="c"), Address("mine", None, "c")),
+        (Envelope(reply_to="mine", reply_partition=2), Address("mine", 2, None)),
+        (Envelope(reply_to="poise.replies", reply_partition=11), Address("poise.replies", 11, None)),
+    ],
+)
+async def test_what_may_be_named(envelope: Envelope, address: Address | None) -> None:
+    assert await ADDRESSES.resolve(envelope) == address
+
+
+@pytest.mark.parametrize(
+    ("envelope", "field", "said"),
+    [
+        (Envelope(reply_to="nowhere"), "reply_to", "does not exist"),
+        (Envelope(reply_to="poise.policy"), "reply_to", "Poise's own"),
+        (Envelope(reply_to="poise.not-even-there"), "reply_to", "Poise's own"),
+        (Envelope(reply_to="poise.replies"), "poise-reply-partition", "is needed"),
+        (Envelope(reply_to="mine", reply_partition=3), "poise-reply-partition", "0 to 2"),
+    ],
+)
+async def test_what_is_refused(envelope: Envelope, field: str, said: str) -> None:
+    with pytest.raises(InvalidMessageError, match=said) as caught:
+        await ADDRESSES.resolve(envelope)
+    assert [error.field for error in caught.value.errors] == [field]
+
+
+async def test_an_address_is_made_out_although_other_headers_are_broken() -> None:
+    headers = (("reply_to", b"mine"), ("correlation_id", b"\xff"), ("poise-deadline", b"soon"))
+    record = Record("t", 0, 0, 0.0, None, b"", headers)
+    assert await ADDRESSES.salvage(record) == Address("mine", None, "\N{REPLACEMENT CHARACTER}")
+    assert await ADDRESSES.salvage(Record("t", 0, 0, 0.0, None, b"", (("reply_to", b"nowhere"),))) is None

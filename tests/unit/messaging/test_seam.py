@@ -1,0 +1,59 @@
+"""The seam with FastStream: fails when the private names that it replaces move."""
+
+from collections.abc import Awaitable
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer
+from aiokafka.abc import ConsumerRebalanceListener
+from faststream.kafka import TestKafkaBroker
+from faststream.kafka.subscriber.usecase import LogicSubscriber
+from faststream.specification import AsyncAPI
+
+from poise.contracts import Retrieve
+from poise.messaging.record import Record
+from poise.messaging.seam import ConcurrentSubscriber, new_broker, subscribe
+
+
+class Listener(ConsumerRebalanceListener):
+    async def on_partitions_revoked(self, revoked: Any) -> None: ...
+
+    async def on_partitions_assigned(self, assigned: Any) -> None: ...
+
+
+class RecordingIntake:
+    def __init__(self) -> None:
+        self.listener = Listener()
+        self.records: list[Record] = []
+
+    async def run(self, consumer: AIOKafkaConsumer) -> None:
+        raise AssertionError("there is no consumer in the in-memory broker")
+
+    async def drain(self) -> None: ...
+
+    def deliver(self, record: Record, /) -> Awaitable[None]:
+        async def keep() -> None:
+            self.records.append(record)
+
+        return keep()
+
+
+def test_faststream_still_has_the_places_that_are_replaced() -> None:
+    assert ConcurrentSubscriber._run_consume_loop is not LogicSubscriber._run_consume_loop
+    assert LogicSubscriber._run_consume_loop.__code__.co_varnames[:2] == ("self", "consumer")
+
+
+async def test_the_in_memory_broker_hands_messages_to_the_same_intake() -> None:
+    broker = new_broker(["127.0.0.1:1"], "test")
+    intake = RecordingIntake()
+    subscribe(broker, "poise.retrieval.requests", "group", intake, accepts=(Retrieve,), connection={})
+    async with TestKafkaBroker(broker):
+        await broker.publish(Retrieve(query="x").encode(), "poise.retrieval.requests", key=b"k")
+    assert [(record.key, record.value) for record in intake.records] == [(b"k", b'{"query":"x","limit":6}')]
+
+
+def test_asyncapi_shows_what_a_topic_takes_and_how_it_is_answered() -> None:
+    broker = new_broker(["127.0.0.1:1"], "test")
+    subscribe(broker, "poise.retrieval.requests", "group", RecordingIntake(), accepts=(Retrieve,), connection={})
+    document = AsyncAPI(broker).to_specification().to_jsonable()
+    assert "Retrieve" in str(document["components"]["schemas"])
+    assert any("poise.retrieval.requests" in str(channel) for channel in document["channels"].values())
