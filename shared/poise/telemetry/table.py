@@ -3,7 +3,7 @@
 Names are those of OpenTelemetry's semantic conventions for messaging and GenAI where they have one, else `poise.*`.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
@@ -12,6 +12,10 @@ from typing import Final
 ERROR_TYPE: Final = "error.type"
 SERVER_ADDRESS: Final = "server.address"
 SERVER_PORT: Final = "server.port"
+
+HTTP_METHOD: Final = "http.request.method"
+HTTP_ROUTE: Final = "http.route"
+HTTP_STATUS: Final = "http.response.status_code"
 
 MESSAGING_SYSTEM: Final = "messaging.system"
 MESSAGING_OPERATION_NAME: Final = "messaging.operation.name"
@@ -70,6 +74,8 @@ TIER: Final = "poise.tier"
 
 ASK: Final = "ask"
 """Gateway: from the HTTP request to the response."""
+INGEST: Final = "ingest"
+"""Gateway: from the HTTP request to the documents being in the log."""
 ANSWER: Final = "answer"
 """Orchestration: the workflow."""
 CHECK: Final = "check groundedness"
@@ -102,6 +108,12 @@ def chat(model: str) -> str:
 
 
 # -- metrics -----------------------------------------------------------------------------------------------------------
+
+
+SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+MODEL_SECONDS: Final = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
+TOKENS: Final = (1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0, 16384.0, 65536.0, 262144.0, 1048576.0)
+UNIT_INTERVAL: Final = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -138,25 +150,16 @@ class Gauge(Instrument):
 class Histogram(Instrument):
     """How a quantity is distributed."""
 
-    buckets: tuple[float, ...] = field(kw_only=True)
+    buckets: tuple[float, ...] = SECONDS
     """Upper bounds, in its unit."""
 
-
-SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
-MODEL_SECONDS: Final = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
-TOKENS: Final = (1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0, 16384.0, 65536.0, 262144.0, 1048576.0)
-UNIT_INTERVAL: Final = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 _MESSAGE: Final = (MESSAGING_SYSTEM, MESSAGING_OPERATION_NAME, MESSAGING_DESTINATION)
 
 # messaging
 
 PROCESS_DURATION: Final = Histogram(
-    "messaging.process.duration",
-    "s",
-    "How long handling a message took.",
-    (*_MESSAGE, MESSAGING_GROUP, ERROR_TYPE),
-    buckets=SECONDS,
+    "messaging.process.duration", "s", "How long handling a message took.", (*_MESSAGE, MESSAGING_GROUP, ERROR_TYPE)
 )
 SENT_MESSAGES: Final = Counter(
     "messaging.client.sent.messages", "{message}", "Messages sent to the broker.", (*_MESSAGE, ERROR_TYPE)
@@ -168,21 +171,13 @@ CONSUMED_MESSAGES: Final = Counter(
     (*_MESSAGE, MESSAGING_GROUP, ERROR_TYPE),
 )
 QUEUE_WAIT: Final = Histogram(
-    "poise.queue.wait",
-    "s",
-    "How long a message waited in its topic before it was handled.",
-    (MESSAGING_DESTINATION,),
-    buckets=SECONDS,
+    "poise.queue.wait", "s", "How long a message waited in its topic before it was handled.", (MESSAGING_DESTINATION,)
 )
 IN_FLIGHT: Final = UpDown("poise.in_flight", "{message}", "Messages being handled now.", (MESSAGING_DESTINATION,))
 ASSIGNED: Final = Gauge("poise.assigned", "{partition}", "Partitions this worker holds.", (MESSAGING_DESTINATION,))
 CALLS: Final = Counter("poise.calls", "{call}", "Calls made.", (MESSAGING_DESTINATION, OUTCOME))
 CALL_DURATION: Final = Histogram(
-    "poise.call.duration",
-    "s",
-    "From sending a request to having its reply.",
-    (MESSAGING_DESTINATION, OUTCOME),
-    buckets=SECONDS,
+    "poise.call.duration", "s", "From sending a request to having its reply.", (MESSAGING_DESTINATION, OUTCOME)
 )
 REPLIES_LATE: Final = Counter("poise.replies.late", "{message}", "Replies that came after their caller had given up.")
 REPLIES_ORPHANED: Final = Counter(
@@ -195,6 +190,16 @@ DEADLINE_EXCEEDED: Final = Counter(
     "poise.deadline_exceeded", "{message}", "Messages that nobody wanted any more.", (MESSAGING_DESTINATION,)
 )
 RETRIES: Final = Counter("poise.retries", "{message}", "Messages handled again.", (MESSAGING_DESTINATION, ERROR_TYPE))
+
+# gateway
+
+HTTP_DURATION: Final = Histogram(
+    "http.server.request.duration",
+    "s",
+    "From the HTTP request to the response.",
+    (HTTP_METHOD, HTTP_ROUTE, HTTP_STATUS),
+)
+ASKS_PENDING: Final = Gauge("poise.gateway.pending", "{ask}", "Asks that wait for their answer.")
 
 # inference
 
@@ -229,21 +234,17 @@ INDEX_LAG: Final = Gauge("poise.index.lag", "{message}", "Passage records that t
 DOCUMENTS_EMBEDDED: Final = Counter(
     "poise.documents.embedded", "{document}", "Documents split, embedded and published as passages."
 )
-SEARCH_DURATION: Final = Histogram(
-    "poise.search.duration", "s", "How long searching the index took.", (MODE,), buckets=SECONDS
-)
-EMBED_DURATION: Final = Histogram("poise.embed.duration", "s", "How long embedding took.", (EMBED_OF,), buckets=SECONDS)
+SEARCH_DURATION: Final = Histogram("poise.search.duration", "s", "How long searching the index took.", (MODE,))
+EMBED_DURATION: Final = Histogram("poise.embed.duration", "s", "How long embedding took.", (EMBED_OF,))
 
 # orchestration and evaluation
 
 ANSWERS: Final = Counter("poise.answers", "{answer}", "Answers given.", (RUNG, VARIANT))
-RUN_DURATION: Final = Histogram("poise.run.duration", "s", "How long a run took.", (RUNG, VARIANT), buckets=SECONDS)
+RUN_DURATION: Final = Histogram("poise.run.duration", "s", "How long a run took.", (RUNG, VARIANT))
 SCORES: Final = Histogram(
     "poise.score", "1", "What evaluation thinks of answers, 0 to 1.", (SCORE, VARIANT), buckets=UNIT_INTERVAL
 )
-STEP_LATENCY: Final = Histogram(
-    "poise.step.duration", "s", "How long each step of a run took.", (STEP, VARIANT), buckets=SECONDS
-)
+STEP_LATENCY: Final = Histogram("poise.step.duration", "s", "How long each step of a run took.", (STEP, VARIANT))
 
 # telemetry itself
 

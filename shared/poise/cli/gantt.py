@@ -1,0 +1,106 @@
+"""One row of a time axis in characters: a bar, the wait before it, and a note where there is room."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from rich.text import Text
+
+LEFT_BLOCKS: Final = " ▏▎▍▌▋▊▉"
+"""By eighths of a cell that a bar's end fills."""
+WAIT: Final = "░"
+INSIDE_MARGIN: Final = 2
+LEAST_NOTE: Final = 8
+"""Cells without which a cut note says nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """What a row shows, unix seconds."""
+
+    asked: float
+    """Where waiting began; `start` when there was none."""
+    start: float
+    end: float
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """A stretch of time over a number of cells."""
+
+    begin: float
+    """Unix seconds."""
+    end: float
+    cells: int
+
+    def eighths(self, at: float) -> int:
+        """The place of a moment, in eighths of a cell; beyond the ends it is the end."""
+        span = self.end - self.begin
+        share = (at - self.begin) / span if span > 0 else 0.0
+        return round(min(1.0, max(0.0, share)) * self.cells * 8)
+
+
+def bar(axis: Axis, stretch: Stretch, style: str, note: Text) -> Text:
+    """Draw one row.
+
+    Args:
+        axis: The time axis.
+        stretch: The time to draw.
+        style: The bar's colour.
+        note: Words that go to the right of the bar, else to its left, else onto it, cut where nothing else helps.
+    """
+    cells = [" "] * axis.cells
+    wait, left, right = axis.eighths(stretch.asked), axis.eighths(stretch.start), axis.eighths(stretch.end)
+    first, last = left // 8, max(left // 8, (right - 1) // 8)
+    first, last = min(first, axis.cells - 1), min(last, axis.cells - 1)
+    for cell in range(wait // 8, first):
+        cells[cell] = WAIT
+    for cell in range(first, last + 1):
+        cells[cell] = "█"
+    if last > first and right % 8:
+        cells[last] = LEFT_BLOCKS[right % 8]
+    if last == first:
+        cells[first] = _thin(left % 8, right - left)
+    elif left % 8 >= 4:  # noqa: PLR2004 - half a cell
+        cells[first] = "▐"
+    row = Text("".join(cells))
+    row.stylize(style, first, last + 1)
+    row.stylize("dim " + style, wait // 8, first)
+    return _noted(row, (min(wait // 8, first), first, last + 1), style, note) if note else row
+
+
+def _thin(offset: int, width: int) -> str:
+    """A bar that lies within one cell."""
+    if width >= 7:  # noqa: PLR2004 - as good as a whole cell
+        return "█"
+    return "▐" if offset >= 4 and width >= 3 else LEFT_BLOCKS[max(1, width)]  # noqa: PLR2004 - eighths of a cell
+
+
+def _noted(row: Text, cells_of: tuple[int, int, int], style: str, note: Text) -> Text:
+    """Put a note where it hides nothing; the cells are where waiting begins, where work does, and the one after it."""
+    outer, first, after = cells_of
+    cells, room = len(row), note.cell_len
+    if room + 1 <= cells - after:
+        return _over(row, after + 1, note)
+    if room + 1 <= outer:
+        return _over(row, outer - 1 - room, note)
+    inside = after - first - 2 * INSIDE_MARGIN
+    if room <= inside:
+        return _label(row, first, after, style, note)
+    most = max(cells - after - 1, outer - 1, inside)
+    if most < LEAST_NOTE:
+        return row
+    short = note.copy()
+    short.truncate(most, overflow="ellipsis")
+    if most == cells - after - 1:
+        return _over(row, after + 1, short)
+    return _over(row, 0, short) if most == outer - 1 else _label(row, first, after, style, short)
+
+
+def _label(row: Text, first: int, after: int, style: str, note: Text) -> Text:
+    """Put a note onto the bar itself."""
+    label = Text(f" {note.plain} ", f"black on {style}")
+    return _over(row, first + (after - first - label.cell_len) // 2, label)
+
+
+def _over(row: Text, at: int, words: Text) -> Text:
+    return Text.assemble(row[:at], words, row[at + words.cell_len :])
