@@ -1,0 +1,18 @@
+import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from poise.telemetry import sdk, tracing
+
+
+@pytest.fixture
+def finished():
+    """Spans as they finish, while this is in use."""
+    exporter = InMemorySpanExporter()
+    provider: TracerProvider = sdk.tracing(sdk.resource("testing", "testing-1"), [SimpleSpanProcessor(exporter)])
+    tracer = provider.get_tracer(tracing.SCOPE)
+    tracing.use(tracer)
+    yield exporter.get_finished_spans
+    tracing.leave(tracer)
+    provider.shutdown()

@@ -1,0 +1,112 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+
+from poise.telemetry import adjust, count, measure, metrics, observe, sdk, table
+
+PLACE = {table.MESSAGING_DESTINATION: "poise.ask.interactive"}
+
+
+@pytest.fixture
+def collected():
+    """A function that collects: {metric: {attributes: point}}."""
+    reader = InMemoryMetricReader()
+    provider, recorder = sdk.metering(sdk.resource("testing", "testing-1"), [reader])
+    metrics.use(recorder)
+
+    def collect():
+        data = reader.get_metrics_data()
+        return {
+            metric.name: {frozenset(point.attributes.items()): point for point in metric.data.data_points}
+            for resource in (data.resource_metrics if data else ())
+            for scope in resource.scope_metrics
+            for metric in scope.metrics
+        }
+
+    yield collect
+    metrics.leave(recorder)
+    provider.shutdown()
+
+
+def points(metric):
+    return {attributes: point.value for attributes, point in metric.items()}
+
+
+def test_counting_adds_up_by_attributes_in_whatever_order_they_come(collected):
+    count(table.CALLS, 1, {table.MESSAGING_DESTINATION: "a", table.OUTCOME: "ok"})
+    count(table.CALLS, 2, {table.OUTCOME: "ok", table.MESSAGING_DESTINATION: "a"})
+    count(table.CALLS, 5, {table.MESSAGING_DESTINATION: "a", table.OUTCOME: "fault"})
+
+    key = {(table.MESSAGING_DESTINATION, "a")}
+    assert points(collected()["poise.calls"]) == {
+        frozenset(key | {(table.OUTCOME, "ok")}): 3,
+        frozenset(key | {(table.OUTCOME, "fault")}): 5,
+    }
+
+
+def test_adjusting_goes_up_and_down(collected):
+    for amount in (1, 1, 1, -2):
+        adjust(table.IN_FLIGHT, amount, PLACE)
+
+    assert points(collected()["poise.in_flight"]) == {frozenset(PLACE.items()): 1}
+
+
+def test_measuring_fills_the_buckets_of_the_table(collected):
+    measure(table.SEARCH_DURATION, 0.004, {table.MODE: "hybrid"})
+    measure(table.SEARCH_DURATION, 0.2, {table.MODE: "hybrid"})
+
+    (point,) = collected()["poise.search.duration"].values()
+    assert tuple(point.explicit_bounds) == table.SECONDS
+    assert (point.count, point.sum) == (2, pytest.approx(0.204))
+
+
+def test_a_gauge_is_read_when_collected_until_it_is_let_go(collected):
+    size = 3
+    forget = observe(table.INDEX_PASSAGES, lambda: size)
+    also = observe(table.ASSIGNED, lambda: [(2, PLACE)])
+
+    assert points(collected()["poise.index.passages"]) == {frozenset(): 3}
+    size = 7
+    now = collected()
+    assert points(now["poise.index.passages"]) == {frozenset(): 7}
+    assert points(now["poise.assigned"]) == {frozenset(PLACE.items()): 2}
+    forget()
+    also()
+    assert "poise.index.passages" not in collected()
+
+
+def test_nothing_is_recorded_before_or_after(collected):
+    count(table.REPLIES_LATE)
+    recorder = metrics._recorders[-1]
+    metrics.leave(recorder)
+    count(table.REPLIES_LATE)
+    measure(table.SEARCH_DURATION, 1.0)
+    adjust(table.IN_FLIGHT, 1)
+    metrics.use(recorder)
+
+    assert points(collected()["poise.replies.late"]) == {frozenset(): 1}
+
+
+def test_attributes_of_too_many_values_share_one_series():
+    recorder = metrics.Recorder([table.ANSWERS], {})
+    for number in range(metrics.MOST_SERIES + 10):
+        recorder.add(table.ANSWERS, 1, {table.VARIANT: number})
+    recorder.add(table.ANSWERS, 1, {table.VARIANT: 0})
+
+    sums = recorder.sums(table.ANSWERS)
+    assert len(sums) == metrics.MOST_SERIES + 1
+    assert (10, {"otel.metric.overflow": True}) in sums
+    assert (2, {table.VARIANT: 0}) in sums
+
+
+@given(st.lists(st.tuples(st.permutations(["a", "b", "c"]), st.integers(0, 2), st.integers(1, 9))))
+def test_sums_lose_nothing(additions):
+    recorder = metrics.Recorder([table.CALLS], {})
+    for order, value, amount in additions:
+        recorder.add(table.CALLS, amount, dict.fromkeys(order, value))
+
+    expected = {}
+    for _, value, amount in additions:
+        expected[value] = expected.get(value, 0) + amount
+    assert {attributes["a"]: amount for amount, attributes in recorder.sums(table.CALLS)} == expected

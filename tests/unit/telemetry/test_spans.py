@@ -1,0 +1,109 @@
+import pytest
+
+from poise.contracts.span import SpanRecord
+from poise.telemetry import SpanKind, extract, metrics, sdk, span, spans, table, tracing
+
+
+@pytest.fixture
+def queue():
+    queue = spans.SpanQueue(capacity=4)
+    provider = sdk.tracing(sdk.resource("retrieval", "retrieval-2"), [queue])
+    tracer = provider.get_tracer(tracing.SCOPE)
+    tracing.use(tracer)
+    yield queue
+    tracing.leave(tracer)
+    provider.shutdown()
+
+
+def drained(queue):
+    return [(run, SpanRecord.parse(body, strict=True)) for run, body in queue.drain()]
+
+
+def test_a_finished_span_stands_under_its_run_as_the_contract_says(queue):
+    parent = extract({"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"})
+    said = {
+        table.RUN: "run-1",
+        table.QUEUE_MS: 1.5,
+        table.KAFKA_OFFSET: 7,
+        table.KAFKA_TOMBSTONE: True,
+        table.GEN_AI_FINISH_REASONS: ["stop", "length"],
+        table.REASON: "x" * 1_000,
+    }
+    with span("process poise.retrieval.requests", kind=SpanKind.CONSUMER, attributes=said, parent=parent):
+        pass
+
+    ((run, record),) = drained(queue)
+    assert run == "run-1"
+    assert record.trace_id == "0af7651916cd43dd8448eb211c80319c"
+    assert record.parent_id == "b7ad6b7169203331"
+    assert (record.name, record.role) == ("process poise.retrieval.requests", "consumer")
+    assert (record.service, record.instance, record.status) == ("poise-retrieval", "retrieval-2", "ok")
+    assert record.host
+    assert record.start > 0
+    assert record.error is None
+    assert record.attributes == {
+        table.QUEUE_MS: 1.5,
+        table.KAFKA_OFFSET: 7,
+        table.KAFKA_TOMBSTONE: True,
+        table.GEN_AI_FINISH_REASONS: "stop,length",
+        table.REASON: "x" * spans.LONGEST_TEXT,
+    }
+    assert queue.drain() == []
+
+
+def test_a_failed_span_says_why(queue):
+    with pytest.raises(ValueError, match="empty"), span("x", attributes={table.RUN: "r"}):
+        raise ValueError("empty")
+
+    ((_, record),) = drained(queue)
+    assert (record.status, record.error) == ("error", "ValueError: empty")
+    assert record.attributes == {table.ERROR_TYPE: "ValueError"}
+
+
+def test_spans_below_a_run_are_of_that_run(queue):
+    with span("top", attributes={table.RUN: "r"}), span("middle"), span("bottom"):
+        pass
+    with span("other", attributes={table.RUN: "s"}), span("own", attributes={table.RUN: "t"}):
+        pass
+
+    assert [(run, record.name) for run, record in drained(queue)] == [
+        ("r", "middle"),  # the queue holds four: `bottom` gave way
+        ("r", "top"),
+        ("t", "own"),
+        ("s", "other"),
+    ]
+
+
+def test_a_run_that_becomes_known_late_counts(queue):
+    with span("ask") as current:
+        current.set_attribute(table.RUN, "r")
+
+    assert [run for run, _ in drained(queue)] == ["r"]
+
+
+def test_spans_of_no_run_are_passed_over(queue):
+    with span("health check"):
+        pass
+
+    assert queue.drain() == []
+
+
+def test_the_oldest_give_way_and_are_counted(queue):
+    recorder = metrics.Recorder([table.SPANS_DROPPED], {})
+    metrics.use(recorder)
+    for number in range(6):
+        with span(str(number), attributes={table.RUN: "r"}):
+            pass
+    metrics.leave(recorder)
+
+    assert [record.name for _, record in drained(queue)] == ["2", "3", "4", "5"]
+    assert recorder.sums(table.SPANS_DROPPED) == [(2, {})]
+
+
+def test_draining_takes_the_oldest_up_to_a_limit(queue):
+    for number in range(3):
+        with span(str(number), attributes={table.RUN: "r"}):
+            pass
+
+    assert [SpanRecord.parse(body).name for _, body in queue.drain(limit=2)] == ["0", "1"]
+    assert [SpanRecord.parse(body).name for _, body in queue.drain(limit=2)] == ["2"]

@@ -1,0 +1,126 @@
+import asyncio
+import subprocess
+import sys
+
+import pytest
+from opentelemetry import baggage, context
+from opentelemetry.trace import StatusCode
+
+from poise.telemetry import SpanKind, current_span, extract, inject, span, table
+
+REMOTE = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "tracestate": "vendor=1"}
+TRACE_ID = 0x0AF7651916CD43DD8448EB211C80319C
+SPAN_ID = 0xB7AD6B7169203331
+
+
+def test_spans_nest_and_keep_their_attributes(finished):
+    with span("outer", kind=SpanKind.SERVER) as outer, span("inner", attributes={table.STEP: "ask"}) as inner:
+        assert current_span() is inner
+        inner.set_attribute(table.PASSAGES, 6)
+
+    by_name = {s.name: s for s in finished()}
+    assert by_name["inner"].parent.span_id == outer.get_span_context().span_id
+    assert dict(by_name["inner"].attributes) == {table.STEP: "ask", table.PASSAGES: 6}
+    assert by_name["outer"].kind is SpanKind.SERVER
+    assert by_name["outer"].parent is None
+    assert not current_span().is_recording()
+
+
+def test_the_parent_that_came_with_a_message_wins_over_the_current_span(finished):
+    with span("current"), span("process", parent=extract(REMOTE)):
+        assert inject()["traceparent"].startswith("00-0af7651916cd43dd8448eb211c80319c-")
+
+    process = next(s for s in finished() if s.name == "process")
+    assert process.context.trace_id == TRACE_ID
+    assert process.parent.span_id == SPAN_ID
+    assert process.parent.is_remote
+
+
+def test_a_message_without_a_parent_begins_a_trace_of_its_own(finished):
+    with span("current") as current, span("process", parent=extract({})):
+        pass
+
+    process = next(s for s in finished() if s.name == "process")
+    assert process.parent is None
+    assert process.context.trace_id != current.get_span_context().trace_id
+
+
+@pytest.mark.parametrize("traceparent", ["", "junk", "00-0-0-01", "00-" + "0" * 32 + "-b7ad6b7169203331-01", "ff-x-y-z"])
+def test_a_parent_that_cannot_be_read_is_none(finished, traceparent):
+    with span("process", parent=extract({"traceparent": traceparent, "baggage": "=;,=%zz"})):
+        pass
+
+    assert finished()[0].parent is None
+
+
+def test_what_is_injected_is_extracted_again():
+    token = context.attach(baggage.set_baggage("region", "eu-1", extract(REMOTE)))
+    carried = inject()
+    context.detach(token)
+
+    again = extract(carried)
+    assert carried == {**REMOTE, "baggage": "region=eu-1"}
+    assert baggage.get_baggage("region", again) == "eu-1"
+    assert inject() == {}
+
+
+def test_a_trace_goes_through_a_process_that_records_nothing():
+    with span("unseen", parent=extract(REMOTE)) as unseen:
+        assert not unseen.is_recording()
+        assert inject()["traceparent"] == REMOTE["traceparent"]
+
+
+def test_an_error_is_recorded_and_goes_on(finished):
+    with pytest.raises(KeyError), span("fails"):
+        raise KeyError("passage")
+
+    failed = finished()[0]
+    assert failed.status.status_code is StatusCode.ERROR
+    assert failed.status.description == "KeyError: 'passage'"
+    assert failed.attributes[table.ERROR_TYPE] == "KeyError"
+    assert dict(failed.events[0].attributes) == {"exception.type": "KeyError", "exception.message": "'passage'"}
+
+
+async def test_a_cancelled_span_says_so_and_the_next_does_not_hang_below_it(finished):
+    entered = asyncio.Event()
+
+    async def work():
+        with span("cancelled"):
+            entered.set()
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(work())
+    await entered.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    with span("next"):
+        pass
+
+    cancelled, following = finished()
+    assert cancelled.status.description == "CancelledError: cancelled"
+    assert following.parent is None
+
+
+async def test_tasks_that_run_at_once_keep_their_spans_apart(finished):
+    barrier = asyncio.Barrier(2)
+
+    async def work(name):
+        with span(name):
+            await barrier.wait()
+            with span(f"below {name}"):
+                await barrier.wait()
+
+    await asyncio.gather(work("a"), work("b"))
+
+    by_name = {s.name: s for s in finished()}
+    for name in "ab":
+        assert by_name[f"below {name}"].parent.span_id == by_name[name].context.span_id
+
+
+def test_importing_telemetry_does_not_bring_the_sdk():
+    code = "import sys, poise.telemetry as t; print([m for m in sys.modules if m.startswith('opentelemetry.sdk')])"
+    run = subprocess.run(
+        [sys.executable, "-c", code], env={"PYTHONPATH": "shared"}, capture_output=True, text=True, check=True
+    )
+    assert run.stdout.strip() == "[]"
