@@ -14,11 +14,16 @@ Anything else that a handler raises is a bug: tried again a bounded number of ti
 
 from collections.abc import Iterable
 from http import HTTPStatus
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from pydantic import ValidationError
 
 from poise.contracts.fault import Fault, FieldError
+
+NAMED_FIELDS: Final = 20
+"""How many wrong fields a fault names."""
+NAMED_CHARS: Final = 200
+"""How much of a field's name it gives."""
 
 
 class PoiseError(Exception):
@@ -82,12 +87,14 @@ class InvalidMessageError(TerminalError):
 
     @classmethod
     def of(cls, error: ValidationError) -> "InvalidMessageError":
-        """Pydantic's findings in Poise's form."""
+        """Pydantic's findings in Poise's form: the first of them, for hostile bodies have a million."""
+        every = error.errors(include_url=False, include_input=False, include_context=False)
         found = [
-            FieldError(field=".".join(map(str, item["loc"])) or "body", detail=item["msg"])
-            for item in error.errors(include_url=False, include_input=False, include_context=False)
+            FieldError(field=".".join(map(str, item["loc"]))[:NAMED_CHARS] or "body", detail=item["msg"])
+            for item in every[:NAMED_FIELDS]
         ]
-        return cls("; ".join(f"{item.field}: {item.detail}" for item in found), found)
+        message = "; ".join(f"{item.field}: {item.detail}" for item in found)
+        return cls(f"{message}; and {len(every) - len(found)} more" if len(every) > len(found) else message, found)
 
 
 class DeadlineExceededError(TerminalError):
