@@ -1,6 +1,7 @@
 import asyncio
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from opentelemetry import baggage, context
@@ -8,6 +9,7 @@ from opentelemetry.trace import StatusCode
 
 from poise.telemetry import SpanKind, current_span, extract, inject, span, table
 
+SHARED = Path(__file__).parents[3] / "shared"
 REMOTE = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "tracestate": "vendor=1"}
 TRACE_ID = 0x0AF7651916CD43DD8448EB211C80319C
 SPAN_ID = 0xB7AD6B7169203331
@@ -45,7 +47,9 @@ def test_a_message_without_a_parent_begins_a_trace_of_its_own(finished):
     assert process.context.trace_id != current.get_span_context().trace_id
 
 
-@pytest.mark.parametrize("traceparent", ["", "junk", "00-0-0-01", "00-" + "0" * 32 + "-b7ad6b7169203331-01", "ff-x-y-z"])
+@pytest.mark.parametrize(
+    "traceparent", ["", "junk", "00-0-0-01", "00-" + "0" * 32 + "-b7ad6b7169203331-01", "ff-x-y-z"]
+)
 def test_a_parent_that_cannot_be_read_is_none(finished, traceparent):
     with span("process", parent=extract({"traceparent": traceparent, "baggage": "=;,=%zz"})):
         pass
@@ -121,6 +125,6 @@ async def test_tasks_that_run_at_once_keep_their_spans_apart(finished):
 def test_importing_telemetry_does_not_bring_the_sdk():
     code = "import sys, poise.telemetry as t; print([m for m in sys.modules if m.startswith('opentelemetry.sdk')])"
     run = subprocess.run(
-        [sys.executable, "-c", code], env={"PYTHONPATH": "shared"}, capture_output=True, text=True, check=True
+        [sys.executable, "-c", code], env={"PYTHONPATH": str(SHARED)}, capture_output=True, text=True, check=True
     )
     assert run.stdout.strip() == "[]"

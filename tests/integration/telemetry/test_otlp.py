@@ -1,0 +1,88 @@
+"""Export to a collector that speaks OTLP over real HTTP."""
+
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from poise.settings import MeshSettings
+from poise.telemetry import count, setup, span, table
+
+
+class Collector(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self):
+        self.status, self.received = 200, {}
+        super().__init__(("127.0.0.1", 0), Handler)
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.received.setdefault(self.path, []).append(body)
+        self.send_response(self.server.status)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def collector():
+    with Collector() as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def telemetry(server):
+    endpoint = f"http://127.0.0.1:{server.server_address[1]}"
+    return setup.Telemetry(MeshSettings(instance="inference-1", otlp_endpoint=endpoint, spans=False), "inference")
+
+
+async def test_spans_and_metrics_reach_the_collector_at_the_latest_when_the_process_stops(collector):
+    exporting = telemetry(collector)
+    exporting.start()
+    with span("chat small", attributes={table.RUN: "r"}):
+        count(table.REPLIES_LATE, 2)
+    await exporting.stop()
+
+    (sent,) = ExportTraceServiceRequest.FromString(collector.received["/v1/traces"][0]).resource_spans
+    resource = {item.key: item.value.string_value for item in sent.resource.attributes}
+    assert resource["service.name"] == "poise-inference"
+    assert resource["service.namespace"] == "poise"
+    assert resource["service.instance.id"] == "inference-1"
+    assert [one.name for one in sent.scope_spans[0].spans] == ["chat small"]
+
+    (sent,) = ExportMetricsServiceRequest.FromString(collector.received["/v1/metrics"][-1]).resource_metrics
+    metrics = {metric.name: metric for metric in sent.scope_metrics[0].metrics}
+    assert metrics["poise.replies.late"].sum.data_points[0].as_int == 2
+    assert metrics["poise.replies.late"].sum.is_monotonic
+
+
+async def test_a_collector_that_refuses_does_not_hold_up_stopping(collector, monkeypatch):
+    monkeypatch.setattr(setup, "GRACE", 0.05)
+    collector.status = 503
+    exporting = telemetry(collector)
+    exporting.start()
+    with span("chat small"):
+        count(table.REPLIES_LATE)
+    await exporting.stop()
+
+    assert collector.received["/v1/traces"]
+
+
+async def test_a_collector_that_is_not_there_does_not_hold_up_stopping(collector, monkeypatch):
+    monkeypatch.setattr(setup, "GRACE", 0.05)
+    exporting = telemetry(collector)
+    collector.server_close()
+    exporting.start()
+    with span("chat small"):
+        pass
+    await exporting.stop()

@@ -1,0 +1,79 @@
+import sys
+
+import pytest
+
+from poise.errors import SetupError
+from poise.settings import MeshSettings
+from poise.telemetry import count, current_span, span, table
+from poise.telemetry.setup import Telemetry
+
+
+def settings(**values):
+    return MeshSettings(**{"instance": "retrieval-1", "spans": False, **values})
+
+
+async def test_spans_and_metrics_are_had_between_start_and_stop():
+    telemetry = Telemetry(settings(spans=True, admin_port=0), "retrieval")
+    telemetry.start()
+    with span("work", attributes={table.RUN: "r"}) as current:
+        assert current.is_recording()
+    count(table.DOCUMENTS_EMBEDDED, 3)
+
+    page = telemetry.exposition().decode()
+    assert "poise_documents_embedded_total 3.0" in page
+    assert 'service_name="poise-retrieval"' in page
+    assert 'service_instance_id="retrieval-1"' in page
+    assert "process_resident_memory_bytes" in page
+    await telemetry.stop()
+
+    with span("later", attributes={table.RUN: "r"}) as current:
+        assert not current.is_recording()
+    assert [run for run, _ in telemetry.spans.drain()] == ["r"]
+
+
+async def test_what_is_not_asked_for_is_not_set_up():
+    telemetry = Telemetry(settings(), "retrieval")
+    telemetry.start()
+    with span("work"):
+        assert not current_span().is_recording()
+    assert telemetry.spans is None
+    assert telemetry.exposition is None
+    await telemetry.stop()
+
+
+async def test_it_can_be_started_again_and_two_at_once():
+    for _ in range(2):
+        outer, inner = (Telemetry(settings(spans=True, admin_port=0), tier) for tier in ("gateway", "retrieval"))
+        outer.start()
+        inner.start()
+        with span("inner", attributes={table.RUN: "r"}):
+            count(table.REPLIES_LATE)
+        await inner.stop()
+        with span("outer", attributes={table.RUN: "r"}):
+            count(table.REPLIES_LATE)
+        assert len(inner.spans.drain()) == 1
+        assert len(outer.spans.drain()) == 1
+        assert "poise_replies_late_total 1.0" in outer.exposition().decode()
+        await outer.stop()
+
+
+async def test_stopping_twice_or_before_starting_does_nothing():
+    telemetry = Telemetry(settings(spans=True), "retrieval")
+    await telemetry.stop()
+    telemetry.start()
+    await telemetry.stop()
+    await telemetry.stop()
+
+
+@pytest.mark.parametrize("endpoint", ["collector:4318", "grpc://collector:4317", "http://"])
+def test_an_address_that_is_none_is_refused(endpoint):
+    with pytest.raises(SetupError, match="POISE_OTLP_ENDPOINT"):
+        Telemetry(settings(otlp_endpoint=endpoint), "retrieval").start()
+
+
+def test_a_missing_extra_is_named(monkeypatch):
+    monkeypatch.delitem(sys.modules, "poise.telemetry.otlp", raising=False)
+    monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
+
+    with pytest.raises(SetupError, match=r"poise\[otlp\]"):
+        Telemetry(settings(otlp_endpoint="http://127.0.0.1:4318"), "retrieval").start()

@@ -1,0 +1,66 @@
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from poise.telemetry import table
+
+ROOT = Path(__file__).parents[3]
+SOURCES = sorted((ROOT / "shared/poise").rglob("*.py")) + sorted((ROOT / "services").rglob("*.py"))
+
+
+def test_each_metric_stands_in_the_table_once_under_a_name_of_the_conventions():
+    written = [value for value in vars(table).values() if isinstance(value, table.Instrument)]
+
+    assert len({instrument.name for instrument in written}) == len(written)
+    for instrument in written:
+        assert re.fullmatch(r"(poise|messaging|gen_ai|http)(\.[a-z_]+)+", instrument.name), instrument.name
+        assert instrument.description.endswith("."), instrument.name
+        assert table.INSTRUMENTS[instrument.name] is instrument
+
+
+def test_buckets_rise():
+    for instrument in table.INSTRUMENTS.values():
+        if isinstance(instrument, table.Histogram):
+            assert list(instrument.buckets) == sorted(set(instrument.buckets)), instrument.name
+
+
+def test_attributes_are_named_once():
+    names = [value for name, value in vars(table).items() if name.isupper() and isinstance(value, str)]
+
+    assert len(names) == len(set(names))
+
+
+def calls(*functions):
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Name)
+                and node.func.id in functions
+                and node.args
+            ):
+                yield f"{path.relative_to(ROOT)}:{node.lineno}", node
+
+
+def of_table(node):
+    """What `table.NAME` stands for; None for any other expression."""
+    if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "table":
+        return getattr(table, node.attr)
+    return None
+
+
+@pytest.mark.parametrize("name", ["count", "measure", "adjust"])
+def test_metrics_are_recorded_with_attributes_of_the_table(name):
+    for place, call in calls(name):
+        instrument = of_table(call.args[0])
+        assert isinstance(instrument, table.Instrument), f"{place}: {name} takes an instrument of the table"
+        said = next((node for node in call.args[2:] if isinstance(node, ast.Dict)), ast.Dict([], []))
+        for key in filter(None, said.keys):
+            assert of_table(key) in instrument.attributes, f"{place}: {instrument.name} has no such attribute"
+
+
+def test_spans_are_named_by_the_table():
+    for place, call in calls("span"):
+        assert not isinstance(call.args[0], ast.Constant | ast.JoinedStr), f"{place}: put this name into the table"
