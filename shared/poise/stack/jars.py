@@ -5,7 +5,6 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable
-from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
 from typing import Final
@@ -16,7 +15,7 @@ from poise.stack.maven import Jar, fetch
 Say = Callable[[str], None]
 """Takes one line about the progress of something, for a person."""
 
-_VERIFIED: Final = 1_600_000_000
+VERIFIED: Final = 1_600_000_000
 """The modification time (unix seconds) that a jar gets once its checksum was right. A jar with another one, or of
 another size, is read whole again; the others are taken at their word, so that a warm check costs a few `stat`."""
 
@@ -48,11 +47,6 @@ class JarStore:
     def __init__(self, directory: Path, jars: Iterable[Jar]) -> None:
         self.directory = directory
         self.jars = tuple(jars)
-
-    @cached_property
-    def key(self) -> str:
-        """A short name for exactly this list."""
-        return hashlib.sha256("\n".join(jar.sha256 for jar in self.jars).encode()).hexdigest()[:12]
 
     @property
     def paths(self) -> list[Path]:
@@ -88,12 +82,12 @@ class JarStore:
         stat = path.stat()
         if stat.st_size != jar.size:
             return False
-        if not verify and stat.st_mtime == _VERIFIED:
+        if not verify and stat.st_mtime == VERIFIED:
             return True
         with path.open("rb") as file:
             right = hashlib.file_digest(file, "sha256").hexdigest() == jar.sha256
         if right:
-            os.utime(path, (_VERIFIED, _VERIFIED))
+            os.utime(path, (VERIFIED, VERIFIED))
         return right
 
     def _fetch_all(self, wanted: list[Jar], say: Say) -> None:
@@ -102,7 +96,7 @@ class JarStore:
         partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=self.directory))
         try:
             for path in fetch(sorted(wanted, key=lambda jar: -jar.size), partial):
-                os.utime(path, (_VERIFIED, _VERIFIED))
+                os.utime(path, (VERIFIED, VERIFIED))
                 path.replace(self.directory / path.name)
         finally:
             shutil.rmtree(partial)

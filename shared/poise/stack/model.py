@@ -1,0 +1,48 @@
+"""Model: the small language model, served by a child process that speaks OpenAI's HTTP."""
+
+import sys
+from pathlib import Path
+from typing import ClassVar
+
+from poise.stack import probe
+from poise.stack.model_server import DEFAULT_NAME, check_model, default_model
+from poise.stack.part import Part
+
+
+class ModelServer(Part):
+    """One embedded model server; `async with ModelServer(directory) as server: server.url`.
+
+    Args:
+        directory: Its working directory; nothing is kept there but the log.
+        port: Where it listens, on loopback; 0 = any free one.
+        log: The log file; None = `model.log` in the directory.
+        model: A GGUF file; None = the small model of the extra `embedded`.
+    """
+
+    name: ClassVar[str] = "model"
+    title: ClassVar[str] = "the model server"
+    start_timeout: ClassVar[float] = 120.0
+    stop_grace: ClassVar[float] = 5.0
+
+    def __init__(self, directory: Path, *, port: int = 0, log: Path | None = None, model: Path | None = None) -> None:
+        super().__init__(directory, port=port, log=log)
+        self._model = model
+
+    @property
+    def url(self) -> str:
+        """Its base address; requests go to `<url>/v1/chat/completions`."""
+        return f"http://{self.address}"
+
+    @property
+    def model_name(self) -> str:
+        """What the model is called in requests."""
+        return self._model.stem if self._model else DEFAULT_NAME
+
+    async def _command(self) -> list[str]:
+        model = check_model(self._model) if self._model else default_model()
+        arguments = {"--port": str(self.port), "--model": str(model.absolute()), "--name": self.model_name}
+        words = (word for pair in arguments.items() for word in pair)
+        return [sys.executable, "-m", "poise.stack.model_server", *words]
+
+    async def _answers(self) -> object:
+        return await probe.http_status(f"{self.url}/health") == 200  # noqa: PLR2004 - OK
