@@ -1,5 +1,17 @@
 """Poise: an async, message-driven mesh for AI applications that measures its answers and keeps itself in balance."""
 
-from poise.errors import FaultError, PoiseError, RetryableError, TerminalError
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-__all__ = ["FaultError", "PoiseError", "RetryableError", "TerminalError"]
+if TYPE_CHECKING:
+    from poise.client import Poise
+    from poise.errors import FaultError, PoiseError, RetryableError, TerminalError
+
+__all__ = ["FaultError", "Poise", "PoiseError", "RetryableError", "TerminalError"]
+
+
+def __getattr__(name: str) -> object:
+    """Load a name when it is first used: `import poise` costs nothing."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module("poise.client" if name == "Poise" else "poise.errors"), name)

@@ -9,6 +9,12 @@ from poise.contracts.message import Message
 MAX_DOCUMENT_CHARS = 800_000
 """Fits Kafka's default message size of 1 MiB for text that is mostly ASCII."""
 
+MAX_DOCUMENT_BYTES = 1_000_000
+"""As it is written; with its key and headers it fits Kafka's default of 1 MiB."""
+
+DocumentId = Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=r"^[^\x00-\x1f\x7f]+$")]
+"""What a document is known by: the record's key. The same id again replaces it."""
+
 
 class Document(Message):
     """A document; its id is the record's key. A null value deletes it, an empty text is invalid."""

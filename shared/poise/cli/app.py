@@ -1,0 +1,86 @@
+"""The table of commands. Each is imported when it is called, so that `poise --help` and `poise ask` start fast."""
+
+from importlib import import_module
+from typing import Any, Final
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+USE: Final = "Use"
+RUN: Final = "Run"
+LOOK: Final = "Look inside"
+
+COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
+    # command: (panel, what it does, module:name of a function or of a Typer)
+    "demo": (USE, "See it work: start a stack, ingest a corpus, ask three questions.", "poise.cli.demo:demo"),
+    "ask": (USE, "Ask a question, and see the answer, its sources and how it came about.", "poise.cli.ask:ask"),
+    "ingest": (USE, "Put text and Markdown files into the corpus.", "poise.cli.ingest:ingest"),
+    "up": (RUN, "Start the stack on this machine, or the workers alone.", "poise.cli.up:up"),
+    "down": (RUN, "Stop the stack.", "poise.cli.up:down"),
+    "status": (RUN, "What runs, where, and since when.", "poise.cli.up:status"),
+    "topics": (RUN, "Show, apply and check the table of topics.", "poise.cli.topics:app"),
+    "trace": (LOOK, "A run as a tree with times: which tier was slow?", "poise.cli.trace:trace"),
+    "scores": (LOOK, "How well each variant answers.", "poise.cli.scores:scores"),
+    "dlq": (LOOK, "Dead letters: list them, look at them, send them again.", "poise.cli.dlq:app"),
+    "schema": (LOOK, "The contract: AsyncAPI and JSON Schemas.", "poise.cli.schema:app"),
+    "version": (LOOK, "The version of Poise.", "poise.cli.version:version"),
+}
+
+DOCS: Final = "An async, message-driven mesh for AI applications that measures its answers and keeps itself in balance."
+
+
+class Commands(TyperGroup):
+    """The commands of the table: names and help at once, the code of the one that is called.
+
+    An error that Poise raises on purpose becomes one line on stderr; anything else is a bug and keeps its traceback.
+    """
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        for name, (panel, help_, _) in COMMANDS.items():
+            self.add_command(TyperCommand(name, help=help_, rich_help_panel=panel))
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find the command that is called, and load it."""
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, _load(name) if name in COMMANDS else command, rest
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except Exception as error:
+            from poise.cli.edge import tell  # noqa: PLC0415 - not needed unless something goes wrong
+
+            code = tell(error)
+            if code is None:
+                raise
+            raise typer.Exit(code) from error
+
+
+def _load(name: str) -> Any:
+    module, _, attribute = COMMANDS[name][2].partition(":")
+    found = getattr(import_module(module), attribute)
+    if not isinstance(found, typer.Typer):
+        function, found = found, typer.Typer(add_completion=False)
+        found.command(name)(function)
+    return typer.main.get_command(found)
+
+
+app = typer.Typer(
+    cls=Commands,
+    help=DOCS,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,  # a bug's traceback is for a bug report: plain, without values that may be secret
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def _root() -> None:
+    pass
+
+
+def main() -> None:
+    """The command `poise`."""
+    app(prog_name="poise")

@@ -1,0 +1,80 @@
+"""Where the command line finds the mesh: the broker that is named, else the stack here, else the usual port."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from poise.client import Poise
+from poise.errors import SetupError
+from poise.settings import MeshSettings
+
+CONNECTED_WITHIN: Final = 15.0
+"""Seconds; an address from which nothing comes back at all would keep a person waiting for much longer."""
+
+BrokerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--broker",
+        metavar="HOST:PORT",
+        show_default=False,
+        help="Kafka. Default: POISE_BROKER, else the stack that runs in ./.poise, else 127.0.0.1:9092.",
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout.")]
+
+
+def settings(broker: str | None = None) -> MeshSettings:
+    """The settings of a process that only asks: the broker's address decided, no Redis, no spans, no admin port.
+
+    The first of these that there is: what is given here, `POISE_BROKER` (or the TOML file), the running stack of the
+    state folder, the default.
+
+    Raises:
+        SetupError: A setting is refused.
+    """
+    loaded = MeshSettings.load()
+    if broker is None and "broker" not in loaded.model_fields_set:
+        broker = running_broker(loaded.state_dir)
+    decided = loaded.broker if broker is None else broker
+    lean = {"broker": decided, "redis_url": None, "spans": False, "admin_port": None}
+    settled = loaded.model_copy(update=lean)
+    if not settled.bootstrap or not all(_is_address(part) for part in settled.bootstrap):
+        raise SetupError(f"{decided!r} is no address of a broker: give host:port, or several with commas between")
+    return settled
+
+
+def _is_address(text: str) -> bool:
+    host, colon, port = text.rpartition(":")
+    return bool(host if colon else port) and (not colon or (port.isdecimal() and 0 < int(port) < 65_536))  # noqa: PLR2004
+
+
+def running_broker(state_dir: Path) -> str | None:
+    """The broker of the stack that runs in this state folder, if one does."""
+    del state_dir
+    return None
+
+
+@asynccontextmanager
+async def connected(broker: str | None) -> AsyncIterator[Poise]:
+    """A client of the mesh, connected within a time that a person waits.
+
+    Raises:
+        SetupError: Nothing answers; the message says what to do.
+    """
+    found = settings(broker)
+    poise = Poise(settings=found)
+    try:
+        async with asyncio.timeout(CONNECTED_WITHIN):
+            await poise.__aenter__()
+    except TimeoutError as error:
+        raise SetupError(
+            f"nothing comes back from {found.broker} within {CONNECTED_WITHIN:.0f} s: is it the broker's address?"
+        ) from error
+    try:
+        yield poise
+    finally:
+        await poise.__aexit__(None, None, None)

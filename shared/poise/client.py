@@ -1,0 +1,171 @@
+"""The client: ask, and put documents into the corpus, over Kafka, from any async program."""
+
+import asyncio
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Final, Self
+
+from pydantic import TypeAdapter, ValidationError
+
+from poise.contracts.ask import Answer, Ask
+from poise.contracts.document import MAX_DOCUMENT_BYTES, Document, DocumentId
+from poise.contracts.epoch import Epoch
+from poise.contracts.fault import FieldError
+from poise.contracts.topics import ASK_INTERACTIVE, DOCUMENTS
+from poise.errors import DeadlineExceededError, InvalidMessageError
+from poise.messaging import Mesh, Position
+from poise.settings import MeshSettings
+
+AT_ONCE: Final = 32
+"""Documents that are on their way to the broker at most: each may be 1 MB."""
+
+_ID: Final = TypeAdapter(DocumentId)
+
+
+class Poise:
+    """A client of the mesh; `async with Poise("127.0.0.1:9092") as poise: answer = await poise.ask("…")`.
+
+    It asks by the public door, `poise.ask.interactive`, so it needs no gateway; one client serves any number of asks at
+    once.
+
+    Args:
+        broker: Kafka's bootstrap servers, `host:port[,host:port…]`; None = as the settings say.
+        settings: All settings; None = read from the environment.
+
+    Raises:
+        SetupError: On entering: no broker answers, or the topics are missing.
+    """
+
+    def __init__(self, broker: str | None = None, *, settings: MeshSettings | None = None) -> None:
+        found = settings or MeshSettings.load()
+        # What a worker in the same environment is told is not meant for a client beside it.
+        own = {"redis_url": None, "spans": False, "admin_port": None, "broker": broker or found.broker}
+        self.settings = found.model_copy(update=own)
+        self.mesh = Mesh(self.settings, tier="client")
+        """For what this class has no word for."""
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        """Connect; when this returns, an answer can arrive."""
+        await self._stack.enter_async_context(self.mesh)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Disconnect; whoever still waits for an answer is cancelled."""
+        await self._stack.aclose()
+
+    async def ask(
+        self,
+        question: str,
+        *,
+        timeout: float = ASK_INTERACTIVE.deadlines.default,  # noqa: ASYNC109 - the deadline goes with the message
+        conversation: str | None = None,
+        min_epoch: Epoch | str | None = None,
+    ) -> Answer:
+        """Ask a question and wait for its answer.
+
+        Args:
+            question: At most 8 000 characters.
+            timeout: Seconds; the deadline crosses the mesh with the question.
+            conversation: Asks of one conversation are answered in order.
+            min_epoch: What `ingest` returned, or an answer's epoch: the answer knows the documents up to it.
+
+        Raises:
+            InvalidMessageError: The question is empty or too long, or the timeout is not positive.
+            FaultError: The mesh answered with a fault.
+            DeadlineExceededError: Nothing came in time.
+            UnavailableError: The broker did not take the question.
+        """
+        try:
+            ask = Ask(question=question, conversation=conversation)
+        except ValidationError as error:
+            raise InvalidMessageError.of(error) from error
+        if not timeout > 0:
+            raise _invalid("timeout", f"must be a positive number of seconds, not {timeout}")
+        try:
+            return await self.mesh.call(
+                ask,
+                step="ask",
+                topic=ASK_INTERACTIVE,
+                key=conversation,
+                deadline=time.time() + timeout,
+                min_epoch=min_epoch.encode() if isinstance(min_epoch, Epoch) else min_epoch,
+            )
+        except DeadlineExceededError as error:
+            raise DeadlineExceededError(f"no answer within {timeout:g} s") from error
+
+    async def ingest(self, documents: Mapping[str, Document | str]) -> Epoch:
+        """Put documents into the corpus, each by its id; the same id again replaces a document.
+
+        When this returns they are published, not yet found: retrieval splits and embeds them in its own time. Give the
+        epoch to `ask`, and it waits for that.
+
+        Args:
+            documents: By id; a mere text is known by its id.
+
+        Returns:
+            The epoch at which an index knows them all.
+
+        Raises:
+            InvalidMessageError: An id or a document is not what it must be; nothing was published.
+            UnavailableError: The broker did not take them all; to ingest them again does no harm.
+        """
+        ready = {id_: _document(id_, given) for id_, given in documents.items()}
+        positions: list[Position] = []
+        ids = iter(ready)
+        while chunk := [id_ for id_, _ in zip(ids, range(AT_ONCE), strict=False)]:
+            positions += await asyncio.gather(*(self.put(id_, ready[id_]) for id_ in chunk))
+        return await self.epoch_of(positions)
+
+    async def put(self, id_: str, document: Document) -> Position:
+        """Publish one document, and return where it landed; see `ingest`."""
+        _check(id_, document)
+        return await self.mesh.publish(DOCUMENTS, document, key=id_)
+
+    async def delete(self, id_: str) -> Epoch:
+        """Take a document out of the corpus. That there is one is not checked: a log is only written.
+
+        Returns:
+            The epoch at which an index no longer knows it.
+
+        Raises:
+            InvalidMessageError: It is no id.
+            UnavailableError: The broker did not take it.
+        """
+        _check(id_)
+        return await self.epoch_of([await self.mesh.publish(DOCUMENTS, None, key=id_)])
+
+    async def epoch_of(self, positions: Iterable[Position]) -> Epoch:
+        """The epoch of an index that has come as far as these places in `poise.documents`."""
+        epoch, now = Epoch(await self.mesh.topic_id(DOCUMENTS.name)), time.time()
+        for at in positions:
+            epoch = epoch.with_(at.partition, at.offset, now)
+        return epoch
+
+
+def _document(id_: str, given: Document | str) -> Document:
+    if isinstance(given, str):
+        try:
+            given = Document(text=given, source=id_)
+        except ValidationError as error:
+            found = InvalidMessageError.of(error)
+            raise InvalidMessageError(f"document {id_[:80]!r}: {found}", found.errors) from error
+    _check(id_, given)
+    return given
+
+
+def _check(id_: str, document: Document | None = None) -> None:
+    try:
+        _ID.validate_python(id_)
+    except ValidationError as error:
+        raise _invalid("id", f"{id_[:80]!r}: {error.errors()[0]['msg']}") from error
+    if document is not None and (size := len(document.encode())) > MAX_DOCUMENT_BYTES:
+        raise _invalid("text", f"document {id_[:80]!r} takes {size} bytes, of {MAX_DOCUMENT_BYTES} that it may")
+
+
+def _invalid(field: str, detail: str) -> InvalidMessageError:
+    return InvalidMessageError(f"{field}: {detail}", [FieldError(field=field, detail=detail)])
