@@ -1,0 +1,1 @@
+"""The retrieval tier: documents become passages, passages an index, queries find them."""

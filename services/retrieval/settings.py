@@ -1,0 +1,24 @@
+"""The retrieval tier's settings."""
+
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from poise.settings import Settings
+
+
+class RetrievalSettings(Settings):
+    """What a retrieval worker needs to know."""
+
+    model_config = Settings.model_config | {"env_prefix": "POISE_RETRIEVAL_"}
+
+    table: ClassVar[str] = "retrieval"
+
+    embed_threads: Annotated[int, Field(ge=1, le=64)] = 1
+    """Threads that the embedding model uses for one text; queries and documents each have their own."""
+    candidates: Annotated[int, Field(ge=10, le=1_000)] = 50
+    """Passages that each of the two searches, by meaning and by words, puts forward to be fused."""
+    checkpoint_every: Annotated[float, Field(gt=0)] = 1.0
+    """Seconds between writes of the index to disk while passages come in; a crash has the rest applied again."""
+    reply_margin: Annotated[float, Field(ge=0)] = 0.25
+    """Seconds before a request's deadline at which waiting for its epoch ends, so that the fault comes in time."""

@@ -1,0 +1,99 @@
+"""Splitting: nothing is lost, nothing too large, and passages end where their author paused."""
+
+import pydoc_data.topics
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from services.retrieval.splitting import MOST, Piece, size, split
+
+words = st.text(st.characters(codec="utf-8", exclude_categories=("Cs",)), min_size=1, max_size=30)
+lines = st.lists(words, max_size=12).map(" ".join)
+marks = st.sampled_from(
+    ["", "", "====", "----------", "# One", "## Two ##", "```", "    code", "* item", "a:", "|--|--|"]
+)
+texts = st.lists(st.one_of(lines, marks), max_size=60).map("\n".join)
+
+
+@given(texts)
+@example("x" * 5_000)
+@example("one. " * 900)
+@example("| a | b |\n" * 300)
+def test_without_titles_every_word_stays_in_its_place(text):
+    plain = "\n".join(line for line in text.split("\n") if not set(line.strip()) <= set('=-*~^"#+'))
+    pieces = split(plain)
+    assert "".join("".join(piece.text.split()) for piece in pieces) == "".join(plain.split())
+    assert all(piece.heading == () for piece in pieces)
+
+
+@given(texts, st.sampled_from(["text", "markdown"]))
+def test_passages_are_bounded_and_the_same_each_time(text, form):
+    pieces = split(text, form)
+    assert all(0 < size(piece.text) <= MOST or not size(text) for piece in pieces)
+    assert all(piece.text.strip() for piece in pieces)
+    assert pieces == split(text, form)
+
+
+@given(texts.filter(str.strip))
+def test_a_text_has_a_passage(text):
+    assert split(text, "text")
+    assert split(text, "markdown")
+
+
+@given(st.lists(st.tuples(st.integers(1, 6), st.text("abc", min_size=1, max_size=5), lines), min_size=1, max_size=8))
+def test_no_title_and_no_word_of_markdown_is_lost(sections):
+    bodies = ["".join(c for c in body if c not in "`~#=-") for _, _, body in sections]
+    text = "\n\n".join(
+        f"{'#' * level} {title}\n\n{body}" for (level, title, _), body in zip(sections, bodies, strict=True)
+    )
+    pieces = split(text, "markdown")
+    written = " ".join(" ".join((*piece.heading, piece.text)) for piece in pieces).split()
+    assert {title for _, title, _ in sections} <= set(written)
+    told = "".join("".join(piece.text.split()) for piece in pieces)
+    for body in bodies:
+        assert "".join(body.split()) in told
+
+
+def test_titles_of_restructured_text():
+    text = "Top\n***\n\nIntro.\n\nInner\n=====\n\nWithin.\n\nDeep\n----\n\nDeeper.\n\nNext\n====\n\nAfter.\n"
+    assert split(text) == [
+        Piece(("Top",), "Intro."),
+        Piece(("Top", "Inner"), "Within."),
+        Piece(("Top", "Inner", "Deep"), "Deeper."),
+        Piece(("Top", "Next"), "After."),
+    ]
+
+
+def test_titles_of_markdown_but_not_those_in_its_code():
+    text = "Title\n=====\n\nHi.\n\n## Use\n\n```sh\n# no title\n\nls\n```\n\n### Empty\n"
+    assert split(text, "markdown") == [
+        Piece(("Title",), "Hi."),
+        Piece(("Title", "Use"), "```sh\n# no title\n\nls\n```"),
+        Piece(("Title", "Use"), "Empty"),
+    ]
+
+
+def test_an_overlined_title_is_one():
+    assert split("=====\nTitle\n=====\n\nText.") == [Piece(("Title",), "Text.")]
+
+
+@pytest.mark.parametrize("text", ["a  b\n-  -\n1  2", "term\n    meaning", "no\n=", "a\nTitle\n====="])
+def test_what_only_looks_like_a_title(text):
+    assert [piece.heading for piece in split(text)] == [()]
+
+
+def test_what_belongs_together_stays_together():
+    long = "word " * 60
+    text = f"{long}\n\nIt goes like this:\n\n   code()\n\n{long}\n\n{long}"
+    assert [size(piece.text) for piece in split(text)] == [127, 60]
+    assert split(text)[0].text.endswith(f"It goes like this:\n\n   code()\n\n{long.strip()}")
+
+
+def test_the_demo_corpus():
+    pieces = [piece for text in pydoc_data.topics.topics.values() for piece in split(text)]
+    assert 700 < len(pieces) < 1_200
+    assert all(piece.heading for piece in pieces)
+    (passage,) = split(pydoc_data.topics.topics["pass"])
+    assert passage.heading == ('The "pass" statement',)
+    assert "null operation" in passage.text
