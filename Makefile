@@ -1,0 +1,74 @@
+# Everything starts here and needs only make and Python 3.11 to 3.14. The rest is installed into .venv, pinned by
+# requirements.lock.
+
+.DEFAULT_GOAL := help
+.PHONY: help demo up down test lint format types bench-startup lock wheel install clean
+
+# Each worker is a process of its own: without bytecode kept, each start would compile everything again.
+unexport PYTHONDONTWRITEBYTECODE
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+# The first Python that will do; `make PYTHON=/path/to/python …` chooses another.
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' 2>/dev/null && echo $$p && break; done)
+
+help: ## Show what there is to make
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1mmake %-14s\033[0m %s\n", $$1, $$2}' Makefile
+
+demo: $(INSTALLED) ## See it work: a stack, a corpus, three questions
+	@$(BIN)/poise demo
+
+up: $(INSTALLED) ## Start the stack and leave it running; its data is kept in .poise/
+	@$(BIN)/poise up --detach
+
+down: $(INSTALLED) ## Stop the stack
+	@$(BIN)/poise down
+
+test: $(INSTALLED) ## Run every test
+	@$(BIN)/python -m pytest
+
+lint: $(INSTALLED) ## Check style and import contracts
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports
+
+format: $(INSTALLED) ## Bring the code into its form
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+types: $(INSTALLED) ## Check types
+	@$(BIN)/mypy
+	@$(BIN)/mypy tests
+
+bench-startup: $(INSTALLED) ## Measure the time from nothing to a stack that answers
+	@$(BIN)/python tests/benchmarks/startup.py
+
+lock: $(INSTALLED) ## Renew requirements.lock from pyproject.toml, UPGRADE=1 to the newest versions
+	@env -u PIP_FIND_LINKS -u UV_FIND_LINKS $(BIN)/uv pip compile pyproject.toml --extra dev --universal \
+		--python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header \
+		$(if $(UPGRADE),--upgrade) --quiet --output-file requirements.lock
+
+wheel: $(INSTALLED) ## Build the wheel of the library and the command line
+	@$(BIN)/uv build --quiet --wheel --no-build-isolation --python $(BIN)/python --out-dir dist
+
+install: $(INSTALLED) ## Only install
+
+clean: ## Remove the environment and what tools leave behind; the stack's data in .poise/ stays
+	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .grimp_cache
+
+# uv comes first, by pip and by its own hash in the lock, and installs the rest ten times as fast. Sync also removes what
+# is not locked. Nothing is built from source but Poise itself, with the locked build tool.
+$(INSTALLED): requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Poise needs Python 3.11 to 3.14, and there is none on the PATH: install one, or say make PYTHON=/path/to/python" >&2; exit 1; }
+	@test -x $(BIN)/uv || { \
+		echo "Making $(VENV) …"; \
+		$(PYTHON) -m venv --clear $(VENV) && \
+		awk '/^uv==/ {on = 1} on {print} on && !/\\$$/ {exit}' requirements.lock > $(VENV)/uv.lock && \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input --no-deps --require-hashes -r $(VENV)/uv.lock; }
+	@echo "Installing what requirements.lock names …"
+	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip sync --quiet --require-hashes requirements.lock
+	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
