@@ -46,7 +46,7 @@ def bar(axis: Axis, stretch: Stretch, style: str, note: Text) -> Text:
         axis: The time axis.
         stretch: The time to draw.
         style: The bar's colour.
-        note: Words that go to the right of the bar, else to its left, else onto it, cut where nothing else helps.
+        note: Words that go to the right, else to the left, else onto the bar or the wait, cut where nothing else helps.
     """
     cells = [" "] * axis.cells
     wait, left, right = axis.eighths(stretch.asked), axis.eighths(stretch.start), axis.eighths(stretch.end)
@@ -78,28 +78,21 @@ def _thin(offset: int, width: int) -> str:
 def _noted(row: Text, cells_of: tuple[int, int, int], style: str, note: Text) -> Text:
     """Put a note where it hides nothing; the cells are where waiting begins, where work does, and the one after it."""
     outer, first, after = cells_of
-    cells, room = len(row), note.cell_len
-    if room + 1 <= cells - after:
-        return _over(row, after + 1, note)
-    if room + 1 <= outer:
-        return _over(row, outer - 1 - room, note)
-    inside = after - first - 2 * INSIDE_MARGIN
-    if room <= inside:
-        return _label(row, first, after, style, note)
-    most = max(cells - after - 1, outer - 1, inside)
-    if most < LEAST_NOTE:
+    right, left = len(row) - after - 1, outer - 1
+    worked, waited = after - first - 2 * INSIDE_MARGIN, first - outer - 2 * INSIDE_MARGIN
+    most = max(right, left, worked, waited)
+    if most < min(note.cell_len, LEAST_NOTE):
         return row
-    short = note.copy()
-    short.truncate(most, overflow="ellipsis")
-    if most == cells - after - 1:
-        return _over(row, after + 1, short)
-    return _over(row, 0, short) if most == outer - 1 else _label(row, first, after, style, short)
-
-
-def _label(row: Text, first: int, after: int, style: str, note: Text) -> Text:
-    """Put a note onto the bar itself."""
-    label = Text(f" {note.plain} ", f"black on {style}")
-    return _over(row, first + (after - first - label.cell_len) // 2, label)
+    note = note.copy()
+    note.truncate(most, overflow="ellipsis")
+    room = note.cell_len
+    if room <= right:
+        return _over(row, after + 1, note)
+    if room <= left:
+        return _over(row, outer - 1 - room, note)
+    if room <= worked:
+        return _over(row, (first + after - room) // 2 - 1, Text(f" {note.plain} ", f"black on {style}"))
+    return _over(row, (outer + first - room) // 2 - 1, Text(f" {note.plain} ", style))
 
 
 def _over(row: Text, at: int, words: Text) -> Text:

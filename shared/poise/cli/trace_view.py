@@ -1,28 +1,18 @@
 """A run on one screen: where its time went, then every span on one time axis."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from types import MappingProxyType
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from poise.cli.gantt import Axis, Stretch, bar
+from poise.cli.gantt import Axis
+from poise.cli.text import plural
+from poise.cli.trace_rows import STYLES, Columns, duration, name_of, one_line, row, rows_of, took_by, where_of
 from poise.contracts.record import RunRecord
 from poise.contracts.span import SpanRecord
-from poise.telemetry import table
 from poise.telemetry.timeline import Node, Shares, shares, skews, tree, window
 
-Attribute = bool | int | float | str
-
-STYLES: Final = {
-    "gateway": "cyan",
-    "orchestration": "magenta",
-    "retrieval": "green",
-    "inference": "yellow",
-    "integration": "bright_red",
-    "evaluation": "blue",
-}
 NOUNS: Final = {
     "gateway": "The gateway",
     "orchestration": "The workflow itself",
@@ -35,12 +25,7 @@ FILLS: Final = "█▓▒"
 QUEUES: Final = ("queues", "░", "white")
 TRANSIT: Final = ("in transit", "·", "bright_black")
 HALF: Final = 0.5
-LEAST_SEND: Final = 0.02
-"""A send that took less of the run is left out, unless everything is asked for."""
-LEAST_WAIT: Final = 0.01
-"""A wait that took less of the run is drawn, but not written out."""
 WHERE_WIDTH: Final = 22
-TIME_WIDTH: Final = 8
 LEAST_BAR: Final = 16
 NAME_SHARE: Final = 0.5
 """Of the columns that names and bars share, names take this at most."""
@@ -60,10 +45,11 @@ def render(
     roots = tree(spans)
     split = shares(roots)
     begin, end = window(roots)
-    rows, left_out = _rows(roots, split.total, everything=everything)
-    where_width = min(WHERE_WIDTH, max(len(_where(node)) for _, node in rows))
-    free = width - where_width - TIME_WIDTH - 3
-    name_width = min(int(free * NAME_SHARE), max(len(guide + _name(node)) for guide, node in rows))
+    rows, left_out = rows_of(roots, split.total, everything=everything)
+    where_width = min(WHERE_WIDTH, max(len(where_of(node)) for _, node in rows))
+    time_width = max(len(took_by(node)) for _, node in rows)
+    free = width - where_width - time_width - 3
+    name_width = min(int(free * NAME_SHARE), max(len(guide + name_of(node)) for guide, node in rows))
     axis = Axis(begin, end, max(LEAST_BAR, free - name_width))
     return Group(
         *_head(roots, split, record, width),
@@ -71,27 +57,16 @@ def render(
         *_shares(split, width),
         Text(),
         _scale(axis, where_width + name_width + 2),
-        *(_row(guide, node, axis, where_width, name_width) for guide, node in rows),
+        *(row(guide, node, axis, Columns(where_width, name_width, time_width)) for guide, node in rows),
         *_foot(roots, left_out),
     )
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a person reads them."""
-    if seconds >= 1:
-        return f"{seconds:.2f} s" if seconds < 100 else f"{seconds:.0f} s"  # noqa: PLR2004 - three digits
-    ms = seconds * 1000
-    return f"{ms:.0f} ms" if ms >= 10 else f"{ms:.1f} ms"  # noqa: PLR2004 - two digits
-
-
-# -- head --------------------------------------------------------------------------------------------------------------
 
 
 def _head(roots: list[Node], split: Shares, record: RunRecord | None, width: int) -> Iterator[Text]:
     outcome, style = _outcome(roots, record)
     yield Text.assemble((duration(split.total), "bold"), "  ", (outcome, style), "  ", (_verdict(split), ""))
     if record:
-        question = Text(f"“{' '.join(record.question.split())}”", "italic")
+        question = Text(f"“{one_line(record.question)}”", "italic")
         question.truncate(width, overflow="ellipsis")
         yield question
 
@@ -105,7 +80,9 @@ def _outcome(roots: list[Node], record: RunRecord | None) -> tuple[str, str]:
         return (by, "bold green") if answer.rung == "primary" else (f"{by} ({answer.reason})", "bold yellow")
     if roots[0].span is None:
         return "not finished, or not all reported", "bold yellow"
-    return (f"failed: {roots[0].span.error}", "bold red") if roots[0].span.status == "error" else ("ok", "bold green")
+    if roots[0].span.error:
+        return one_line(f"failed: {roots[0].span.error}"), "bold red"
+    return "ok", "bold green"
 
 
 def _verdict(split: Shares) -> str:
@@ -140,132 +117,16 @@ def _shares(split: Shares, width: int) -> Iterator[Text]:
     yield legend
 
 
-# -- rows --------------------------------------------------------------------------------------------------------------
-
-
-def _rows(roots: list[Node], total: float, *, everything: bool) -> tuple[list[tuple[str, Node]], int]:
-    """Each node with the guide that leads to it, and how many short sends were left out."""
-    rows: list[tuple[str, Node]] = []
-    left_out = 0
-
-    def below(node: Node) -> Iterator[Node]:
-        nonlocal left_out
-        for child in node.children:
-            if not everything and _short_send(child, total):
-                left_out += 1
-                yield from below(child)
-            else:
-                yield child
-
-    def add(node: Node, lead: str, branch: str, trunk: str) -> None:
-        rows.append((lead + branch, node))
-        children = sorted(below(node), key=lambda child: child.start)
-        for child in children:
-            last = child is children[-1]
-            add(child, lead + trunk, "└ " if last else "├ ", "  " if last else "│ ")
-
-    for root in roots:
-        add(root, "", "", "")
-    return rows, left_out
-
-
-def _short_send(node: Node, total: float) -> bool:
-    span = node.span
-    return span is not None and span.role == "producer" and span.status == "ok" and span.ms / 1000 < LEAST_SEND * total
-
-
-def _row(guide: str, node: Node, axis: Axis, where_width: int, name_width: int) -> Text:
-    style = STYLES.get(node.tier, "white")
-    failed = node.span is not None and node.span.status == "error"
-    name = Text.assemble((guide, "bright_black"), (_name(node), "red" if failed else ""))
-    name.truncate(name_width, overflow="ellipsis", pad=True)
-    where = Text(_where(node), style)
-    where.truncate(where_width, overflow="ellipsis", pad=True)
-    took = duration(node.end - node.start) if node.span else "?"
-    return Text.assemble(
-        where, " ", name, " ", _drawn(node, axis, style), " ", (f"{took:>{TIME_WIDTH}}", "bold red" if failed else "")
-    )
-
-
-def _drawn(node: Node, axis: Axis, style: str) -> Text:
-    words = ", ".join(_notes(node, axis.end - axis.begin))
-    failed = node.span is not None and node.span.status == "error"
-    if node.start >= axis.end and node.span:
-        words = ", ".join([f"{duration(node.start - axis.end)} after the end", *_notes(node, axis.end - axis.begin)])
-        note = Text(words, "dim")
-        note.truncate(axis.cells, overflow="ellipsis")
-        return Text.assemble(" " * (axis.cells - note.cell_len), note)
-    note = Text(words, "red" if failed else "dim")
-    return bar(axis, Stretch(node.asked, node.start, node.end), style if node.span else "bright_black", note)
-
-
-def _where(node: Node) -> str:
-    if node.span is None:
-        return "?"
-    instance = node.span.instance
-    if not instance or instance == node.tier:
-        return node.tier
-    return instance if instance.startswith(node.tier) else f"{node.tier}/{instance[-8:]}"
-
-
-def _name(node: Node) -> str:
-    """The span's name, without what every name has."""
-    if node.span is None:
-        return "not reported"
-    return node.span.name.replace(" poise.", " ").replace(".requests", "").removesuffix(".interactive")
-
-
-def _notes(node: Node, total: float) -> Iterator[str]:
-    """What is worth knowing of a span besides its time."""
-    span = node.span
-    if span is None:
-        yield "still running, or its worker died"
-        return
-    if span.error:
-        yield f"✗ {span.error}"
-    if node.queued >= LEAST_WAIT * total:
-        yield f"queued {duration(node.queued)}"
-    for attribute, say in SAYINGS.items():
-        if attribute in span.attributes and (said := say(span.attributes[attribute], span)):
-            yield said
-
-
-def _waited(ms: Attribute, _span: SpanRecord) -> str:
-    return f"waited {duration(ms / 1000)} for the backend" if isinstance(ms, int | float) and ms >= 1 else ""
-
-
-def _tokens(wrote: Attribute, span: SpanRecord) -> str:
-    read = span.attributes.get(table.GEN_AI_INPUT_TOKENS, "?")
-    speed = f", {wrote / span.ms * 1000:.0f}/s" if isinstance(wrote, int) and span.ms else ""
-    return f"{read} → {wrote} tokens{speed}"
-
-
-SAYINGS: Final[Mapping[str, Callable[[Attribute, SpanRecord], str]]] = MappingProxyType(
-    {
-        table.WAIT_MS: _waited,
-        table.ATTEMPT: lambda attempt, _: "" if attempt == 1 else f"attempt {attempt}",
-        table.GEN_AI_OUTPUT_TOKENS: _tokens,
-        table.PASSAGES: lambda found, _: f"{found} passages",
-        table.RUNG: lambda rung, _: str(rung),
-        table.OUTCOME: lambda outcome, span: "" if outcome == "ok" or span.error else str(outcome),
-    }
-)
-"""What is said of an attribute, in this order; to show another, add it here."""
-
-
 def _scale(axis: Axis, indent: int) -> Text:
     total = duration(axis.end - axis.begin)
     return Text(" " * indent + "0" + "─" * (axis.cells - len(total) - 3) + " " + total, "bright_black")
-
-
-# -- foot --------------------------------------------------------------------------------------------------------------
 
 
 def _foot(roots: list[Node], left_out: int) -> Iterator[Text]:
     nodes = [node for root in roots for node in root.walk()]
     hosts = sorted({node.span.host for node in nodes if node.span})
     if left_out:
-        yield Text(f"Left out: {left_out} short send{'s' if left_out > 1 else ''} (--all shows them).", "dim")
+        yield Text(f"Left out: {plural(left_out, 'short send')} (--all shows them).", "dim")
     if any(node.span is None for node in nodes):
         yield Text(
             "What is marked ? was not reported: it still runs, or its worker died before it could say.", "yellow"

@@ -1,0 +1,100 @@
+"""`poise trace RUN_ID`: a run as a tree with times, read from `poise.spans`; no collector is needed."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Final, TypeVar
+
+import typer
+from pydantic import ValidationError
+
+from poise.cli.connection import BrokerOption, JsonOption, connected
+from poise.cli.console import out, print_json
+from poise.cli.edge import asynchronous
+from poise.cli.trace_view import render
+from poise.contracts.message import Message
+from poise.contracts.record import RunRecord
+from poise.contracts.run_id import started_at
+from poise.contracts.span import SpanRecord
+from poise.contracts.topics import RECORDS, SPANS
+from poise.errors import PoiseError
+from poise.messaging import Mesh, Record
+from poise.telemetry.timeline import shares, tree
+
+MessageT = TypeVar("MessageT", bound=Message)
+
+LOOKS: Final = 4
+"""Times to look for the spans of a run that has only just ended."""
+BETWEEN_LOOKS: Final = 0.3
+"""Seconds; workers write their spans every 0.2."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What is known of a run."""
+
+    spans: tuple[SpanRecord, ...]
+    record: RunRecord | None
+    """What orchestration wrote of it; None until it has finished."""
+
+
+@asynchronous
+async def trace(
+    run_id: Annotated[str, typer.Argument(help="The run, as `poise ask` and an answer's `run_id` name it.")],
+    broker: BrokerOption = None,
+    *,
+    everything: Annotated[bool, typer.Option("--all", help="Show short sends too.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """A run as a tree with times: which tier was slow?"""
+    async with connected(broker) as poise:
+        run = await find(poise.mesh, run_id.strip())
+    if not run.spans:
+        raise PoiseError(
+            f"no span of run {run_id} in {SPANS.name}: check the id; spans are written within 200 ms, kept for a day,"
+            " and not written at all with POISE_SPANS=false"
+        )
+    if as_json:
+        print_json(json.dumps(summary(run_id, run), ensure_ascii=False))
+    else:
+        out.print(render(run.spans, out.width, record=run.record, everything=everything))
+
+
+async def find(mesh: Mesh, run_id: str) -> Run:
+    """Look a run up; again, for about a second, while it is not there or parts of it are missing."""
+    began = started_at(run_id)
+    since = None if began is None else began - mesh.settings.clock_skew
+    run = Run((), None)
+    for look in range(LOOKS):
+        await asyncio.sleep(BETWEEN_LOOKS if look else 0)
+        spans, records = await asyncio.gather(
+            mesh.read_key(SPANS.name, run_id, since=since), mesh.read_key(RECORDS.name, run_id, since=since)
+        )
+        run = Run(tuple(_readable(SpanRecord, spans)), next(_readable(RunRecord, records[-1:]), None))
+        if run.spans and all(root.span for root in tree(run.spans)):
+            break
+    return run
+
+
+def _readable(of: type[MessageT], records: list[Record]) -> Iterator[MessageT]:
+    """The bodies of this form; what a newer version wrote, or somebody else, is passed over."""
+    for record in records:
+        try:
+            yield of.parse(record.value or b"")
+        except ValidationError:
+            continue
+
+
+def summary(run_id: str, run: Run) -> dict[str, object]:
+    """A run for machines; all times but a span's `start` are milliseconds."""
+    split = shares(tree(run.spans))
+    return {
+        "run_id": run_id,
+        "question": run.record.question if run.record else None,
+        "total_ms": round(split.total * 1000, 3),
+        "tiers_ms": {tier: round(seconds * 1000, 3) for tier, seconds in split.tiers.items()},
+        "queues_ms": {tier: round(seconds * 1000, 3) for tier, seconds in split.waiting.items()},
+        "transit_ms": round(split.transit * 1000, 3),
+        "spans": [span.model_dump(exclude_none=True) for span in sorted(run.spans, key=lambda span: span.start)],
+    }

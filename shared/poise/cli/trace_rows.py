@@ -1,0 +1,167 @@
+"""The rows of a trace: which spans are shown, and what is said of each."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+
+from rich.text import Text
+
+from poise.cli.gantt import Axis, Stretch, bar
+from poise.cli.text import clean, milliseconds
+from poise.contracts.span import SpanRecord
+from poise.telemetry import table
+from poise.telemetry.timeline import Node
+
+Attribute = bool | int | float | str
+
+STYLES: Final = {
+    "gateway": "cyan",
+    "orchestration": "magenta",
+    "retrieval": "green",
+    "inference": "yellow",
+    "integration": "bright_red",
+    "evaluation": "blue",
+}
+"""The colour of each tier."""
+LEAST_SEND: Final = 0.02
+"""A send that took less of the run is left out, unless everything is asked for."""
+LEAST_WAIT: Final = 0.01
+"""A wait that took less of the run is drawn, but not written out."""
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person reads them."""
+    return milliseconds(seconds * 1000)
+
+
+def one_line(text: str) -> str:
+    """What others wrote, on one line and harmless to a terminal."""
+    return " ".join(clean(text).split())
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """How many cells each column takes."""
+
+    where: int
+    name: int
+    time: int
+
+
+def rows_of(roots: list[Node], total: float, *, everything: bool) -> tuple[list[tuple[str, Node]], int]:
+    """Each node with the guide that leads to it, and how many short sends were left out."""
+    rows: list[tuple[str, Node]] = []
+    left_out = 0
+
+    def below(node: Node) -> Iterator[Node]:
+        nonlocal left_out
+        for child in node.children:
+            if not everything and _short_send(child, total):
+                left_out += 1
+                yield from below(child)
+            else:
+                yield child
+
+    def add(node: Node, lead: str, branch: str, trunk: str) -> None:
+        rows.append((lead + branch, node))
+        children = sorted(below(node), key=lambda child: child.start)
+        for child in children:
+            last = child is children[-1]
+            add(child, lead + trunk, "└ " if last else "├ ", "  " if last else "│ ")
+
+    for root in roots:
+        add(root, "", "", "")
+    return rows, left_out
+
+
+def _short_send(node: Node, total: float) -> bool:
+    span = node.span
+    return span is not None and span.role == "producer" and span.status == "ok" and span.ms / 1000 < LEAST_SEND * total
+
+
+def row(guide: str, node: Node, axis: Axis, columns: Columns) -> Text:
+    """One span as a line."""
+    style = STYLES.get(node.tier, "white")
+    failed = _failed(node)
+    name = Text.assemble((guide, "bright_black"), (name_of(node), "red" if failed else ""))
+    name.truncate(columns.name, overflow="ellipsis", pad=True)
+    where = Text(where_of(node), style)
+    where.truncate(columns.where, overflow="ellipsis", pad=True)
+    took = Text(took_by(node).rjust(columns.time), "bold red" if failed else "")
+    return Text(" ").join([where, name, _drawn(node, axis, style), took])
+
+
+def _failed(node: Node) -> bool:
+    return node.span is not None and node.span.status == "error"
+
+
+def took_by(node: Node) -> str:
+    """How long it took."""
+    return milliseconds(node.span.ms) if node.span else "?"
+
+
+def _drawn(node: Node, axis: Axis, style: str) -> Text:
+    words = one_line(", ".join(_notes(node, axis.end - axis.begin)))
+    failed = _failed(node)
+    if node.start >= axis.end and node.span:
+        note = Text(f"{duration(node.start - axis.end)} after the end" + (f", {words}" if words else ""), "dim")
+        note.truncate(axis.cells, overflow="ellipsis")
+        return Text.assemble(" " * (axis.cells - note.cell_len), note)
+    note = Text(words, "red" if failed else "dim")
+    return bar(axis, Stretch(node.asked, node.start, node.end), style if node.span else "bright_black", note)
+
+
+def where_of(node: Node) -> str:
+    """The worker that did it."""
+    if node.span is None:
+        return "?"
+    instance = one_line(node.span.instance)
+    if not instance or instance == node.tier:
+        return node.tier
+    return instance if instance.startswith(node.tier) else f"{node.tier}/{instance[-8:]}"
+
+
+def name_of(node: Node) -> str:
+    """The span's name, without what every name has."""
+    if node.span is None:
+        return "not reported"
+    return one_line(node.span.name).replace(" poise.", " ").replace(".requests", "").removesuffix(".interactive")
+
+
+def _notes(node: Node, total: float) -> Iterator[str]:
+    """What is worth knowing of a span besides its time."""
+    span = node.span
+    if span is None:
+        yield "still running, or its worker died"
+        return
+    if span.error:
+        yield f"✗ {span.error}"
+    if node.queued > LEAST_WAIT * total:
+        yield f"queued {duration(node.queued)}"
+    for attribute, say in SAYINGS.items():
+        if attribute in span.attributes and (said := say(span.attributes[attribute], span)):
+            yield said
+
+
+def _waited(ms: Attribute, _span: SpanRecord) -> str:
+    return f"waited {duration(ms / 1000)} for the backend" if isinstance(ms, int | float) and ms >= 1 else ""
+
+
+def _tokens(wrote: Attribute, span: SpanRecord) -> str:
+    read = span.attributes.get(table.GEN_AI_INPUT_TOKENS, "?")
+    speed = f", {wrote / span.ms * 1000:.0f}/s" if isinstance(wrote, int) and span.ms else ""
+    return f"{read} → {wrote} tokens{speed}"
+
+
+SAYINGS: Final[Mapping[str, Callable[[Attribute, SpanRecord], str]]] = MappingProxyType(
+    {
+        table.WAIT_MS: _waited,
+        table.ATTEMPT: lambda attempt, _: "" if attempt == 1 else f"attempt {attempt}",
+        table.GEN_AI_OUTPUT_TOKENS: _tokens,
+        table.PASSAGES: lambda found, _: f"{found} passages",
+        table.RUNG: lambda rung, _: str(rung),
+        table.OUTCOME: lambda outcome, span: "" if outcome == "ok" or span.error else str(outcome),
+    }
+)
+"""What is said of an attribute, in this order; to show another, add it here."""
