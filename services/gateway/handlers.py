@@ -1,0 +1,58 @@
+"""The gateway's handlers: what answers which request, in one table."""
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any, Final
+
+from fastapi import FastAPI, Request, Response
+
+from poise.messaging import Mesh
+from services.gateway import openapi
+from services.gateway.asks import Asks
+from services.gateway.documents import Documents
+from services.gateway.health import Health
+from services.gateway.observed import Observed
+from services.gateway.problems import handle_problems
+from services.gateway.runs import Runs
+from services.gateway.settings import GatewaySettings
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+_OWN_TELEMETRY: Final[Any] = {"tracing": False, "metrics": False, "logs": False}
+"""The framework's is left off: spans and metrics are Poise's, and go where the mesh's settings say."""
+
+
+class Gateway:
+    """The application and what it consists of."""
+
+    def __init__(self, mesh: Mesh, settings: GatewaySettings) -> None:
+        runs = Runs(mesh, settings)
+        documents = Documents(mesh, settings)
+        health = Health(mesh)
+        self.asks = Asks(mesh, settings, runs)
+        self.app = _new_app()
+        routes: list[tuple[str, str, Handler, dict[str, Any]]] = [
+            ("POST", "/v1/ask", self.asks.ask, openapi.ASK),
+            ("POST", "/v1/documents", documents.put, openapi.PUT_DOCUMENTS),
+            ("DELETE", "/v1/documents/{id:path}", documents.delete, openapi.DELETE_DOCUMENT),
+            ("GET", "/v1/runs/{id}", runs.show, openapi.SHOW_RUN),
+            ("GET", "/healthz", health.alive, {"include_in_schema": False}),
+            ("GET", "/readyz", health.ready, {"include_in_schema": False}),
+        ]
+        for method, path, handler, description in routes:
+            self.app.add_api_route(path, handler, methods=[method], **description)
+
+
+def _new_app() -> FastAPI:
+    app = FastAPI(
+        title="Poise",
+        version=openapi.VERSION,
+        description=openapi.DESCRIPTION,
+        redoc_url=None,
+        redirect_slashes=False,
+        telemetry=_OWN_TELEMETRY,
+    )
+    app.openapi = partial(openapi.describe, app)  # type: ignore[method-assign]  # the documented way to extend it
+    app.add_middleware(Observed)
+    handle_problems(app)
+    return app

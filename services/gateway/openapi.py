@@ -1,0 +1,148 @@
+"""OpenAPI: what the gateway's page says of each endpoint."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
+
+from poise.contracts import Answer, Ask, Fault
+from services.gateway.documents import MOST, Accepted, NewDocument
+from services.gateway.problems import PROBLEM
+from services.gateway.runs import RunView
+
+DESCRIPTION: Final = """
+Ask questions of a corpus, and put documents into it. Every answer says which rung of the ladder it came from and what
+it rests on. Every error is `application/problem+json` (RFC 9457) and names the field or header that is at fault.
+"""
+VERSION: Final = "1"
+"""Of the interface, as in its paths."""
+JSON: Final = "application/json"
+
+_PROBLEMS: Final = {
+    400: "A field or header is not what it must be; `errors` names it.",
+    404: "There is no such thing.",
+    413: "The body, or a document in it, is too large.",
+    415: "The body does not say that it is JSON.",
+    503: "A part that is needed does not answer, or too much waits; `retry-after` may say when to come again.",
+    504: "No answer came before the deadline.",
+}
+_PROBLEM_EXAMPLE: Final = {
+    "type": "urn:poise:invalid",
+    "title": "Invalid message",
+    "status": 400,
+    "detail": "question: Field required; quesion: Extra inputs are not permitted",
+    "retryable": False,
+    "errors": [
+        {"field": "question", "detail": "Field required"},
+        {"field": "quesion", "detail": "Extra inputs are not permitted"},
+    ],
+}
+_RUN_ID: Final = "019aa7e4-2f10-7c3e-9d6b-5a1f0c7e2b44"
+_EPOCH: Final = "e1.1f0e8a52-6c1d-4a57-9f0b-2f6a5c0d9e11.3~41~1764000000000"
+_ANSWER_EXAMPLE: Final = {
+    "run_id": _RUN_ID,
+    "text": "The pass statement is a null operation: when it is executed, nothing happens.",
+    "citations": [
+        {
+            "source": "pass",
+            "passage": "pass#0",
+            "quote": "pass is a null operation: when it is executed, nothing happens.",
+        }
+    ],
+    "rung": "primary",
+    "variant": "brief",
+    "epoch": _EPOCH,
+    "timings": {"retrieve": 6.1, "generate": 412.0, "total": 421.7},
+}
+_DOCUMENT_EXAMPLE: Final = {"id": "pass", "source": "The pass statement", "text": "pass is a null operation: …"}
+_ACCEPTED_EXAMPLE: Final = {"epoch": _EPOCH, "documents": [{"id": "pass", "partition": 3, "offset": 41}]}
+_HEADERS: Final = {
+    "poise-deadline": (
+        "integer",
+        "When the answer is not wanted any more, unix milliseconds. 30 s from now by default, 300 s at the most.",
+    ),
+    "poise-min-epoch": (
+        "string",
+        "Answer from an index that has come this far: the `epoch` that `POST /v1/documents` gave.",
+    ),
+    "traceparent": ("string", "The trace that this request belongs to (W3C Trace Context)."),
+}
+
+
+def _header(name: str) -> dict[str, Any]:
+    kind, description = _HEADERS[name]
+    return {"name": name, "in": "header", "description": description, "schema": {"type": kind}}
+
+
+def _id(description: str) -> dict[str, Any]:
+    return {"name": "id", "in": "path", "required": True, "description": description, "schema": {"type": "string"}}
+
+
+def _body(schema: Mapping[str, Any], example: object) -> dict[str, Any]:
+    return {"required": True, "content": {JSON: {"schema": schema, "example": example}}}
+
+
+def _answers(status: int, model: type[BaseModel], example: object, *problems: int) -> dict[int | str, dict[str, Any]]:
+    answers: dict[int | str, dict[str, Any]] = {
+        status: {"description": "Done.", "model": model, "content": {JSON: {"example": example}}}
+    }
+    for problem in problems:
+        content: dict[str, Any] = {"schema": {"$ref": "#/components/schemas/Fault"}}
+        if problem == _PROBLEM_EXAMPLE["status"]:
+            content["example"] = _PROBLEM_EXAMPLE
+        answers[problem] = {"description": _PROBLEMS[problem], "content": {PROBLEM: content}}
+    return answers
+
+
+_NEW: Final = {"$ref": "#/components/schemas/NewDocument"}
+
+ASK: Final[dict[str, Any]] = {
+    "summary": "Ask a question",
+    "responses": _answers(200, Answer, _ANSWER_EXAMPLE, 400, 413, 415, 503, 504),
+    "openapi_extra": {
+        "parameters": [_header("poise-deadline"), _header("poise-min-epoch"), _header("traceparent")],
+        "requestBody": _body({"$ref": "#/components/schemas/Ask"}, {"question": "What does the pass statement do?"}),
+    },
+}
+PUT_DOCUMENTS: Final[dict[str, Any]] = {
+    "summary": "Put documents into the corpus",
+    "description": f"One document, or a list of up to {MOST}. A known id replaces its document.",
+    "status_code": 202,
+    "responses": _answers(202, Accepted, _ACCEPTED_EXAMPLE, 400, 413, 415, 503),
+    "openapi_extra": {
+        "parameters": [_header("traceparent")],
+        "requestBody": _body(
+            {"oneOf": [_NEW, {"type": "array", "items": _NEW, "minItems": 1, "maxItems": MOST}]}, _DOCUMENT_EXAMPLE
+        ),
+    },
+}
+DELETE_DOCUMENT: Final[dict[str, Any]] = {
+    "summary": "Take a document out of the corpus",
+    "description": "Accepted whether or not there is such a document.",
+    "status_code": 202,
+    "responses": _answers(202, Accepted, _ACCEPTED_EXAMPLE, 400, 503),
+    "openapi_extra": {"parameters": [_id("The document's id; it may contain slashes."), _header("traceparent")]},
+}
+SHOW_RUN: Final[dict[str, Any]] = {
+    "summary": "Show a run",
+    "description": "Its record, with its steps, its passages and how its variant was chosen; or that it still runs.",
+    "responses": _answers(200, RunView, {"run_id": _RUN_ID, "status": "running"}, 404, 503),
+    "openapi_extra": {"parameters": [_id("The run's id, as the header `poise-run` of the answer gave it.")]},
+}
+
+
+def describe(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI document: the framework's, with the bodies that the contracts read and the form of problems."""
+    if app.openapi_schema is None:
+        schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+        schemas = schema["components"]["schemas"]
+        for model in (Ask, NewDocument, Fault):
+            form = model.model_json_schema(ref_template="#/components/schemas/{model}")
+            schemas.update(form.pop("$defs", {}))
+            schemas[model.__name__] = form
+        for model in (Ask, NewDocument):
+            schemas[model.__name__]["additionalProperties"] = False
+        app.openapi_schema = schema
+    return app.openapi_schema

@@ -1,0 +1,106 @@
+"""Problems: every 4xx and 5xx of the gateway, in the form of a fault (RFC 9457)."""
+
+import logging
+import math
+from collections.abc import Mapping
+from http import HTTPStatus
+from types import MappingProxyType
+from typing import Final
+
+from fastapi import FastAPI, Request, Response
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+from poise.contracts import Fault
+from poise.errors import InvalidMessageError, PoiseError, RetryableError, TerminalError
+
+PROBLEM: Final = "application/problem+json"
+_NO_ERROR: Final = 600
+CLIENT_GONE: Final = 499
+"""Nobody reads it; nginx made it the custom for logs and metrics."""
+
+logger = logging.getLogger(__name__)
+
+
+class NotFoundError(TerminalError):
+    """There is no such thing."""
+
+    name = "not-found"
+    title = "Not found"
+    status = HTTPStatus.NOT_FOUND
+
+
+class MethodNotAllowedError(TerminalError):
+    """The thing is there, but not for that."""
+
+    name = "method-not-allowed"
+    title = "Method not allowed"
+    status = HTTPStatus.METHOD_NOT_ALLOWED
+
+
+class TooLargeError(InvalidMessageError):
+    """The body, or a document in it, is larger than is taken."""
+
+    name = "too-large"
+    title = "Content too large"
+    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+
+
+class UnsupportedMediaTypeError(InvalidMessageError):
+    """The body is not JSON, or does not say that it is."""
+
+    name = "unsupported-media-type"
+    title = "Unsupported media type"
+    status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+
+
+def problem_of(fault: Fault, headers: Mapping[str, str] = MappingProxyType({})) -> Response:
+    """A fault as an HTTP response; another tier's may name any status, and one that is no error's becomes 500."""
+    status = fault.status if HTTPStatus.BAD_REQUEST <= fault.status < _NO_ERROR else HTTPStatus.INTERNAL_SERVER_ERROR
+    body = fault if fault.status == status else fault.model_copy(update={"status": int(status)})
+    return Response(body.encode(), status, headers, media_type=PROBLEM)
+
+
+def handle_problems(app: FastAPI) -> None:
+    """Have each error answered as a problem, with the headers that `request.state.headers` had come to."""
+    app.add_exception_handler(PoiseError, _of_ours)
+    app.add_exception_handler(HTTPException, _of_the_framework)
+    app.add_exception_handler(ClientDisconnect, _client_gone)
+    app.add_exception_handler(Exception, _of_a_bug)
+
+
+async def _of_ours(request: Request, error: Exception) -> Response:
+    if not isinstance(error, PoiseError):
+        raise error
+    headers = _headers(request)
+    if isinstance(error, RetryableError) and error.retry_after is not None:
+        headers["retry-after"] = str(math.ceil(error.retry_after))
+    return problem_of(error.fault(), headers)
+
+
+async def _of_the_framework(request: Request, error: Exception) -> Response:
+    if not isinstance(error, HTTPException):
+        raise error
+    where = f"{request.method} {request.url.path}"
+    match error.status_code:
+        case HTTPStatus.NOT_FOUND:
+            fault = NotFoundError(f"{where}: there is nothing here; /docs shows what there is").fault()
+        case HTTPStatus.METHOD_NOT_ALLOWED:
+            fault = MethodNotAllowedError(f"{where}: not with this method; /docs shows which").fault()
+        case _:
+            fault = TerminalError(f"{where}: {error.detail}").fault().model_copy(update={"status": error.status_code})
+    return problem_of(fault, {**_headers(request), **(error.headers or {})})
+
+
+async def _client_gone(_request: Request, _error: Exception) -> Response:
+    return Response(status_code=CLIENT_GONE)
+
+
+async def _of_a_bug(request: Request, _error: Exception) -> Response:
+    # What went wrong is for the log, which the server writes when this has answered; it may be no client's business.
+    error = PoiseError("the gateway failed on this request; its log says why")
+    return problem_of(error.fault(), _headers(request))
+
+
+def _headers(request: Request) -> dict[str, str]:
+    return dict(getattr(request.state, "headers", {}))

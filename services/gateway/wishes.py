@@ -1,0 +1,58 @@
+"""Wishes: what a request's headers ask for, beside its body."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from poise.contracts import Envelope, EnvelopeError, Epoch, FieldError
+from poise.contracts.topics import RUNS_INTERACTIVE
+from poise.errors import DeadlineExceededError, InvalidMessageError
+from poise.messaging.deadlines import resolve
+
+MIN_EPOCH: Final = "poise-min-epoch"
+_HEARD: Final = frozenset({"poise-deadline", MIN_EPOCH, "traceparent", "tracestate"})
+"""Headers that anyone may set. Who asks, and in which run, is not for the client to say."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What a client may ask for by headers."""
+
+    deadline: float
+    """Unix seconds."""
+    min_epoch: str | None
+    trace: Mapping[str, str]
+    """`traceparent` and `tracestate` (W3C)."""
+
+    @classmethod
+    def of(cls, headers: Iterable[tuple[bytes, bytes]], now: float) -> "Wishes":
+        """Read them from an HTTP request's raw headers.
+
+        Args:
+            headers: Names in lower case.
+            now: Unix seconds.
+
+        Raises:
+            InvalidMessageError: One cannot be read, or is absurd; names it.
+            DeadlineExceededError: The deadline has passed.
+        """
+        heard = [(name, value) for raw, value in headers if (name := raw.decode("latin-1")) in _HEARD]
+        try:
+            envelope = Envelope.read(heard)
+        except EnvelopeError as error:
+            raise InvalidMessageError(str(error), [error.error]) from error
+        deadline = resolve(envelope.deadline, now, RUNS_INTERACTIVE.deadlines)
+        if deadline <= now:
+            raise DeadlineExceededError(f"poise-deadline passed {now - deadline:.1f} s ago")
+        return cls(deadline, _epoch(envelope.min_epoch), envelope.trace)
+
+
+def _epoch(text: str | None) -> str | None:
+    if text is not None:
+        try:
+            Epoch.decode(text)
+        except ValueError as error:
+            raise InvalidMessageError(
+                f"{MIN_EPOCH}: {error}", [FieldError(field=MIN_EPOCH, detail=str(error))]
+            ) from error
+    return text
