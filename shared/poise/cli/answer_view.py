@@ -1,0 +1,83 @@
+"""An answer on a screen: what it says, what it rests on, and how it came about. Pure."""
+
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from poise.cli.text import clean, milliseconds
+from poise.contracts.ask import Answer, Citation
+
+LONGEST_QUOTE: Final = 280
+TOTAL: Final = "total"
+
+RUNG_STYLES: Final = {
+    "primary": "green",
+    "variant": "green",
+    "stale": "yellow",
+    "extractive": "yellow",
+    "canned": "red",
+}
+
+
+def render(answer: Answer) -> RenderableType:
+    """Lay an answer out for a terminal."""
+    return Group(
+        Text(),
+        Padding(Text(clean(answer.text).strip(), style="bold"), (0, 2)),
+        Text(),
+        *_sources(answer.citations),
+        Padding(how(answer), (0, 2)),
+        Padding(Text.assemble(("run ", "dim"), answer.run_id, ("  ·  poise trace ", "dim"), answer.run_id), (0, 2)),
+    )
+
+
+def how(answer: Answer) -> Text:
+    """One line: the rung, with the reason if it is not the first, the variant, and what took how long."""
+    line = Text(style="dim")
+    line.append(answer.rung, style=f"not dim {RUNG_STYLES[answer.rung]}")
+    if answer.reason:
+        line.append(f" ({clean(answer.reason)})", style=f"not dim {RUNG_STYLES[answer.rung]}")
+    if answer.variant:
+        line.append(f" · {clean(answer.variant)}")
+    if answer.timings:
+        line.append(f" · {times(answer.timings)}")
+    return line
+
+
+def times(timings: Mapping[str, float]) -> str:
+    """The times of a run: `1.24 s = retrieve 21 ms + generate 1.2 s + the rest 19 ms`."""
+    steps = {clean(step): ms for step, ms in timings.items() if step != TOTAL}
+    total = timings.get(TOTAL)
+    parts = [f"{step} {milliseconds(ms)}" for step, ms in steps.items()]
+    if total is None:
+        return " + ".join(parts)
+    rest = total - sum(steps.values())
+    if parts and rest >= 0.05 * total:
+        parts.append(f"the rest {milliseconds(rest)}")
+    return f"{milliseconds(total)} = {' + '.join(parts)}" if parts else milliseconds(total)
+
+
+def _sources(citations: tuple[Citation, ...]) -> Iterator[RenderableType]:
+    if not citations:
+        return
+    rows = Table.grid(padding=(0, 1))
+    rows.add_column(justify="right", style="cyan", no_wrap=True)
+    rows.add_column()
+    for number, citation in enumerate(citations, 1):
+        rows.add_row(str(number), Text(" ".join(clean(citation.source).split()), style="cyan"))
+        if said := quote(citation.quote):
+            rows.add_row("", Text(said, style="italic dim"))
+    yield Padding(rows, (0, 2))
+    yield Text()
+
+
+def quote(text: str) -> str:
+    """The words of a passage on one line, in quotation marks, cut at a word where they are long."""
+    line = " ".join(clean(text).split())
+    if len(line) > LONGEST_QUOTE:
+        line = line[:LONGEST_QUOTE].rpartition(" ")[0] + " …"
+    return f"\N{LEFT DOUBLE QUOTATION MARK}{line}\N{RIGHT DOUBLE QUOTATION MARK}" if line else ""

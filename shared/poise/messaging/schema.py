@@ -1,0 +1,207 @@
+"""The contract for other languages: an AsyncAPI 3.0 document, and the JSON Schema of each body.
+
+FastStream declares channels, operations and bodies as for a worker. What it has no place for is added from the table of
+topics: the headers, several kinds of body in one channel, keys, retention, and where replies go.
+"""
+
+from collections.abc import Iterable, Mapping
+from functools import reduce
+from operator import or_
+from types import MappingProxyType
+from typing import Any, Final, cast
+
+from faststream.specification import AsyncAPI
+
+from poise.contracts.document import Deletion
+from poise.contracts.fault import Fault
+from poise.contracts.message import Message, Request
+from poise.contracts.topics import CATALOGUE, REPLIES, Topic
+from poise.messaging.admin import settings_of
+from poise.messaging.intake import ConcurrentIntake
+from poise.messaging.record import Record
+from poise.messaging.seam import new_broker, subscribe
+
+Json = dict[str, Any]
+
+REPLY: Final = "reply"
+"""The channel that stands for whatever topic a request names in `reply_to`."""
+DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
+_NUMBER: Final = r"^[0-9]{1,18}$"
+
+HEADERS: Final[Mapping[str, tuple[str, str | None]]] = MappingProxyType(
+    {
+        "correlation_id": ("What the caller recognises the reply by; echoed as it is.", None),
+        "reply_to": ("The topic that the reply goes to: one of the caller's own, or `poise.replies`.", None),
+        "poise-reply-partition": ("The partition of `reply_to`; any, where it is absent.", _NUMBER),
+        "content-type": ("`application/json`.", None),
+        "poise-kind": (
+            "Which body this is, `name/version`; absent = the first that the channel lists.",
+            r"^.+/[0-9]+$",
+        ),
+        "poise-deadline": ("Unix milliseconds after which nobody wants the answer.", _NUMBER),
+        "poise-attempt": ("Which attempt this is, from 1.", _NUMBER),
+        "poise-run": ("The run that the message belongs to; ignored on `poise.ask.*`.", None),
+        "poise-step": ("The step of the run; ignored on `poise.ask.*`.", None),
+        "poise-tenant": ("Whose it is; ignored on `poise.ask.*`.", None),
+        "poise-region": ("Where it comes from.", None),
+        "poise-min-epoch": ("How far into `poise.documents` the index must have come (opaque).", None),
+        "poise-origin": ("`topic/partition/offset` of the first copy of the message.", r"^.+/[0-9]+/[0-9]+$"),
+        "poise-redrives": ("How often it was sent again from a dead-letter topic.", _NUMBER),
+        "poise-doc-version": ("On `poise.passages`: the document's offset in `poise.documents`.", _NUMBER),
+        "traceparent": ("W3C Trace Context.", None),
+        "tracestate": ("W3C Trace Context.", None),
+        "baggage": ("W3C Baggage.", None),
+    }
+)
+"""Every header, what it means, and the form of its value."""
+
+
+def bodies() -> dict[str, Json]:
+    """The JSON Schema of each body by kind; a deletion is a null value and has none."""
+    return {
+        kind.kind: {"$schema": DIALECT, "$id": f"urn:poise:schema:{kind.kind}", **kind.model_json_schema()}
+        for kind in sorted(_kinds(CATALOGUE.values()), key=lambda kind: kind.kind)
+    }
+
+
+def asyncapi(version: str, broker: str = "127.0.0.1:9092") -> Json:
+    """The AsyncAPI 3.0 document of the mesh, as seen from inside: it receives asks and sends answers.
+
+    Args:
+        version: Poise's own.
+        broker: The server that the document names.
+    """
+    document = _declared(version, broker)
+    described = [topic for topic in CATALOGUE.values() if _kinds([topic])]
+    servers = [{"$ref": f"#/servers/{name}"} for name in document["servers"]]
+    document["channels"] = {topic.name: _channel(topic, servers) for topic in described} | {REPLY: _reply_channel()}
+    document["operations"] = dict(operation for topic in described for operation in _operations(topic))
+    schemas = {name: schema for name, schema in document["components"]["schemas"].items() if ":" not in name}
+    document["components"] = {
+        "messages": {_id(kind): _message(kind) for kind in _kinds(described)},
+        "schemas": {"Headers": _headers()} | dict(sorted(schemas.items())),
+        "correlationIds": {"correlation_id": {"location": "$message.header#/correlation_id"}},
+    }
+    return document
+
+
+def _declared(version: str, broker: str) -> Json:
+    """What FastStream says of the mesh."""
+
+    async def nobody(record: Record) -> None:
+        raise NotImplementedError(f"{record.position} came to a description")
+
+    kafka = new_broker([broker], "poise")
+    for topic in CATALOGUE.values():
+        if topic.tier is not None:
+            subscribe(
+                kafka,
+                topic.name,
+                topic.tier,
+                ConcurrentIntake(nobody, ordered=topic.ordered),
+                accepts=topic.accepts,
+                connection={},
+            )
+        elif kinds := _kinds([topic]):
+            kafka.publisher(topic.name, schema=reduce(or_, kinds), title=topic.name)
+    specification = AsyncAPI(
+        kafka,
+        title="Poise",
+        version=version,
+        description=(
+            "Bodies are plain JSON, headers are plain strings. Publish an `ask/1` to `poise.ask.interactive` with"
+            " `reply_to` and `correlation_id`; the answer, or a fault, comes back with the same `correlation_id`."
+        ),
+        license={"name": "Apache-2.0"},
+    ).to_specification()
+    return cast("Json", specification.to_jsonable())
+
+
+def _kinds(topics: Iterable[Topic]) -> list[type[Message]]:
+    """The bodies that have a schema, in the order of the table, each once."""
+    return list(dict.fromkeys(k for topic in topics for k in topic.accepts if k not in {Deletion, Message}))
+
+
+def _id(kind: type[Message]) -> str:
+    """A kind as a name in the document, where `/` may not stand: `ask.1`."""
+    return kind.kind.replace("/", ".")
+
+
+def _text(documented: type) -> str:
+    return " ".join((documented.__doc__ or "").split())
+
+
+def _channel(topic: Topic, servers: list[Json]) -> Json:
+    written = settings_of(topic)
+    numbers = {name: int(value) for name, value in written.items() if name != "cleanup.policy"}
+    deletion = " A null value deletes." if Deletion in topic.accepts else ""
+    return {
+        "address": topic.name,
+        "description": f"Key: {topic.key}.{deletion}",
+        "servers": servers,
+        "messages": {_id(kind): {"$ref": f"#/components/messages/{_id(kind)}"} for kind in _kinds([topic])},
+        "bindings": {
+            "kafka": {
+                "topic": topic.name,
+                "partitions": topic.partitions,
+                "topicConfiguration": {"cleanup.policy": [written["cleanup.policy"]], **numbers},
+                "bindingVersion": "0.5.0",
+            }
+        },
+    }
+
+
+def _reply_channel() -> Json:
+    return {
+        "address": None,
+        "description": "The topic that a request names in its header `reply_to`.",
+        "messages": {_id(kind): {"$ref": f"#/components/messages/{_id(kind)}"} for kind in REPLIES.accepts},
+    }
+
+
+def _operations(topic: Topic) -> Iterable[tuple[str, Json]]:
+    """What the mesh does with a topic: a tier receives it, or workers send to it."""
+    channel = {"$ref": f"#/channels/{topic.name}"}
+    messages = [_in_channel(topic.name, kind) for kind in _kinds([topic])]
+    if topic.tier is None:
+        yield f"send.{topic.name}", {"action": "send", "channel": channel, "messages": messages}
+        return
+    received: Json = {
+        "action": "receive",
+        "channel": channel,
+        "title": f"The {topic.tier} tier handles it",
+        "messages": messages,
+    }
+    replies: list[type[Message]] = [kind.reply for kind in topic.accepts if issubclass(kind, Request)]
+    if replies:
+        replies.append(Fault)
+        received["reply"] = {
+            "address": {"location": "$message.header#/reply_to"},
+            "channel": {"$ref": f"#/channels/{REPLY}"},
+            "messages": [_in_channel(REPLY, kind) for kind in replies],
+        }
+    yield f"receive.{topic.name}", received
+
+
+def _in_channel(channel: str, kind: type[Message]) -> Json:
+    return {"$ref": f"#/channels/{channel}/messages/{_id(kind)}"}
+
+
+def _message(kind: type[Message]) -> Json:
+    return {
+        "name": kind.kind,
+        "title": kind.__name__,
+        "summary": _text(kind),
+        "contentType": "application/json",
+        "headers": {"$ref": "#/components/schemas/Headers"},
+        "correlationId": {"$ref": "#/components/correlationIds/correlation_id"},
+        "payload": {"$ref": f"#/components/schemas/{kind.__name__}"},
+    }
+
+
+def _headers() -> Json:
+    properties = {
+        name: {"type": "string", "description": text} | ({} if form is None else {"pattern": form})
+        for name, (text, form) in HEADERS.items()
+    }
+    return {"type": "object", "description": "All are optional, all are strings.", "properties": properties}
