@@ -1,0 +1,112 @@
+"""A gateway whose mesh is a stand-in: it takes what the real one takes, and answers what a test says."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import httpx
+import pytest
+
+from poise.contracts import Answer, Message
+from poise.contracts.topics import Topic
+from poise.errors import PoiseError
+from poise.messaging import Mesh, Position, Record
+from poise.settings import MeshSettings
+from services.gateway.handlers import Gateway
+from services.gateway.settings import GatewaySettings
+
+
+@dataclass
+class StandIn:
+    """Remembers what it was asked; `error` is raised by whatever is asked next."""
+
+    settings: MeshSettings = field(default_factory=MeshSettings)
+    error: PoiseError | None = None
+    called: list[dict[str, Any]] = field(default_factory=list)
+    published: list[tuple[str | None, Message | None]] = field(default_factory=list)
+    records: dict[str, list[Record]] = field(default_factory=dict)
+    checks: dict[str, bool] = field(default_factory=lambda: {"started": True, "broker": True})
+    hold: asyncio.Event | None = None
+    given_up: int = 0
+
+    async def call(self, request: Message, **named: Any) -> Answer:
+        self.called.append({"request": request, **named})
+        try:
+            if self.hold is not None:
+                await self.hold.wait()
+        except asyncio.CancelledError:
+            self.given_up += 1
+            raise
+        if self.error is not None:
+            raise self.error
+        return Answer(run_id=named["run"], text="Because.", rung="primary", variant="brief")
+
+    async def publish(self, topic: Topic, message: Message | None, *, key: str | None) -> Position:
+        if self.error is not None:
+            raise self.error
+        self.published.append((key, message))
+        return Position(topic.name, len(self.published) % 2, len(self.published))
+
+    async def read_key(self, topic: str, key: str, *, since: float | None = None) -> list[Record]:
+        assert topic == "poise.records"
+        if self.error is not None:
+            raise self.error
+        return [r for r in self.records.get(key, []) if since is None or r.timestamp >= since]
+
+    async def topic_id(self, topic: str) -> str:
+        assert topic == "poise.documents"
+        return "topic-id"
+
+    def readiness(self) -> dict[str, bool]:
+        return self.checks
+
+
+@pytest.fixture
+def mesh() -> StandIn:
+    """The stand-in."""
+    return StandIn()
+
+
+@pytest.fixture
+def settings() -> GatewaySettings:
+    """Small limits, so that tests reach them."""
+    return GatewaySettings(pending=2, documents_bytes=2_500_000)
+
+
+@pytest.fixture
+def gateway(mesh: StandIn, settings: GatewaySettings) -> Gateway:
+    """The gateway."""
+    return Gateway(cast("Mesh", mesh), settings)
+
+
+@pytest.fixture
+async def client(gateway: Gateway) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of its; an error that the gateway does not handle is a 500, as it is to real clients."""
+    transport = httpx.ASGITransport(gateway.app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
+        yield client
+
+
+@pytest.fixture
+def problem() -> Callable[[httpx.Response], tuple[int, str, list[str]]]:
+    """Status, kind and named fields of a problem; checks its form."""
+
+    def read(response: httpx.Response) -> tuple[int, str, list[str]]:
+        assert response.headers["content-type"] == "application/problem+json"
+        body = response.json()
+        assert body["status"] == response.status_code
+        assert body["title"]
+        assert body["detail"]
+        assert isinstance(body["retryable"], bool)
+        return response.status_code, body["type"], [item["field"] for item in body["errors"]]
+
+    return read
+
+
+@pytest.fixture
+def held(mesh: StandIn) -> Iterator[asyncio.Event]:
+    """Asks wait for this event."""
+    mesh.hold = asyncio.Event()
+    yield mesh.hold
+    mesh.hold.set()

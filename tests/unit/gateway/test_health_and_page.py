@@ -1,0 +1,75 @@
+"""Health, and the OpenAPI page: it shows every endpoint, and its examples are true."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+
+from poise.contracts import Answer, Ask, Fault
+from services.gateway.documents import Accepted, NewDocument
+from services.gateway.runs import RunView
+
+Problem = Callable[[httpx.Response], tuple[int, str, list[str]]]
+
+
+async def test_it_lives(client: httpx.AsyncClient) -> None:
+    assert (await client.get("/healthz")).json() == {"status": "ok"}
+
+
+async def test_it_is_ready_when_every_condition_is_met(client: httpx.AsyncClient) -> None:
+    response = await client.get("/readyz")
+    assert (response.status_code, response.json()["ready"]) == (200, True)
+
+
+async def test_what_is_missing_is_named(client: httpx.AsyncClient, mesh: Any, problem: Problem) -> None:
+    mesh.checks["broker"] = False
+    assert problem(await client.get("/readyz")) == (503, "urn:poise:unavailable", ["broker"])
+
+
+def references(part: Any) -> Iterator[str]:
+    if isinstance(part, dict):
+        if isinstance(part.get("$ref"), str):
+            yield part["$ref"]
+        for value in part.values():
+            yield from references(value)
+    elif isinstance(part, list):
+        for value in part:
+            yield from references(value)
+
+
+async def test_the_page_shows_every_endpoint(client: httpx.AsyncClient) -> None:
+    page = await client.get("/docs")
+    assert "/openapi.json" in page.text
+    document = (await client.get("/openapi.json")).json()
+    assert {(path, method) for path, item in document["paths"].items() for method in item} == {
+        ("/v1/ask", "post"),
+        ("/v1/documents", "post"),
+        ("/v1/documents/{id}", "delete"),
+        ("/v1/runs/{id}", "get"),
+    }
+    for reference in references(document):
+        assert reference.removeprefix("#/components/schemas/") in document["components"]["schemas"]
+    for item in document["paths"].values():
+        for operation in item.values():
+            for status, answer in operation["responses"].items():
+                kind = "application/problem+json" if status >= "400" else "application/json"
+                assert list(answer["content"]) == [kind]
+
+
+async def test_the_examples_are_true(client: httpx.AsyncClient) -> None:
+    paths = (await client.get("/openapi.json")).json()["paths"]
+
+    def example(path: str, method: str, *where: str) -> Any:
+        found = paths[path][method]
+        for key in where:
+            found = found[key]
+        return next(iter(found["content"].values()))["example"]
+
+    Ask.model_validate(example("/v1/ask", "post", "requestBody"), extra="forbid")
+    Answer.model_validate(example("/v1/ask", "post", "responses", "200"), extra="forbid")
+    Fault.model_validate(example("/v1/ask", "post", "responses", "400"), extra="forbid")
+    NewDocument.model_validate(example("/v1/documents", "post", "requestBody"), extra="forbid")
+    Accepted.model_validate(example("/v1/documents", "post", "responses", "202"), extra="forbid")
+    RunView.model_validate(example("/v1/runs/{id}", "get", "responses", "200"), extra="forbid")
+    wrong = await client.post("/v1/ask", json={"quesion": "Why?"})
+    assert wrong.json() == example("/v1/ask", "post", "responses", "400")

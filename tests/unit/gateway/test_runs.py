@@ -1,0 +1,106 @@
+"""GET /v1/runs/{id}: what became of a run."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from random import Random
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx
+import pytest
+
+from poise.contracts import Answer, RunRecord
+from poise.contracts.run_id import new_run_id, run_id_of
+from poise.errors import SetupError
+from poise.messaging import Record
+
+Problem = Callable[[httpx.Response], tuple[int, str, list[str]]]
+NOT_FOUND: tuple[int, str, list[str]] = (404, "urn:poise:not-found", [])
+
+
+def record_of(run: str, *, tenant: str = "default", body: bytes | None = None) -> Record:
+    record = RunRecord(
+        run_id=run,
+        workflow="answer",
+        tenant=tenant,
+        question="Why?",
+        started=time.time(),
+        finished=time.time(),
+        answer=Answer(run_id=run, text="Because.", rung="primary"),
+    )
+    return Record("poise.records", 0, 0, time.time(), run.encode(), record.encode() if body is None else body)
+
+
+def a_run(ago: float = 0.0) -> str:
+    return new_run_id(time.time() - ago, Random())
+
+
+async def test_a_finished_run_has_its_record(client: httpx.AsyncClient, mesh: Any) -> None:
+    run = a_run()
+    mesh.records[run] = [record_of(run)]
+    response = await client.get(f"/v1/runs/{run}")
+    assert response.status_code == 200
+    body = response.json()
+    assert (body["run_id"], body["status"], body["record"]["answer"]["text"]) == (run, "finished", "Because.")
+
+
+async def test_a_run_that_came_by_kafka_is_found(client: httpx.AsyncClient, mesh: Any) -> None:
+    run = run_id_of("poise.ask.interactive", 3, 42)
+    mesh.records[run] = [record_of(run)]
+    assert (await client.get(f"/v1/runs/{run}")).status_code == 200
+
+
+async def test_a_run_under_way_here_says_so_and_then_that_it_has_ended(
+    client: httpx.AsyncClient, mesh: Any, held: asyncio.Event
+) -> None:
+    asking = asyncio.create_task(client.post("/v1/ask", json={"question": "Why?"}))
+    while not mesh.called:  # noqa: ASYNC110 - each turn of the loop takes it further
+        await asyncio.sleep(0)
+    run = mesh.called[0]["run"]
+    assert (await client.get(f"/v1/runs/{run}")).json() == {"run_id": run, "status": "running"}
+    held.set()
+    await asking
+    assert (await client.get(f"/v1/runs/{run}")).json() == {"run_id": run, "status": "finished"}
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        "nonsense",
+        str(uuid4()),
+        a_run().upper(),
+        UUID(a_run()).hex,
+        a_run(ago=9 * 24 * 3_600),
+        a_run(ago=-7_200),
+    ],
+    ids=["nonsense", "another kind", "upper case", "without dashes", "too old", "of the future"],
+)
+async def test_what_cannot_have_a_record_is_not_looked_for(
+    client: httpx.AsyncClient, mesh: Any, problem: Problem, run: str
+) -> None:
+    mesh.error = SetupError("was asked")
+    assert problem(await client.get(f"/v1/runs/{run}")) == NOT_FOUND
+
+
+async def test_a_run_without_a_record_is_not_there(client: httpx.AsyncClient, problem: Problem) -> None:
+    assert problem(await client.get(f"/v1/runs/{a_run()}")) == NOT_FOUND
+
+
+async def test_the_run_of_another_tenant_is_not_there(client: httpx.AsyncClient, mesh: Any, problem: Problem) -> None:
+    run = a_run()
+    mesh.records[run] = [record_of(run, tenant="another")]
+    assert problem(await client.get(f"/v1/runs/{run}")) == NOT_FOUND
+
+
+async def test_a_record_that_cannot_be_read_says_so(client: httpx.AsyncClient, mesh: Any, problem: Problem) -> None:
+    run = a_run()
+    mesh.records[run] = [record_of(run, body=b"{}")]
+    assert problem(await client.get(f"/v1/runs/{run}")) == (500, "urn:poise:failed", [])
+
+
+async def test_without_a_broker_the_records_are_unavailable(
+    client: httpx.AsyncClient, mesh: Any, problem: Problem
+) -> None:
+    mesh.error = SetupError("no broker answers")
+    assert problem(await client.get(f"/v1/runs/{a_run()}")) == (503, "urn:poise:unavailable", [])
