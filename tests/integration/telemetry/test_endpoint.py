@@ -1,5 +1,6 @@
 import asyncio
 import json
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -8,19 +9,19 @@ from poise.telemetry.endpoint import LARGEST_REQUEST, AdminEndpoint
 
 
 @pytest.fixture
-async def checks():
+async def checks() -> dict[str, bool]:
     return {"broker": True, "index": False}
 
 
 @pytest.fixture
-async def endpoint(checks):
+async def endpoint(checks: dict[str, bool]) -> AsyncIterator[AdminEndpoint]:
     endpoint = AdminEndpoint("127.0.0.1", 0, lambda: checks, lambda: b"poise_calls_total 3.0\n")
     await endpoint.start()
     yield endpoint
     await endpoint.stop()
 
 
-async def send(endpoint, raw):
+async def send(endpoint: AdminEndpoint, raw: bytes) -> bytes:
     reader, writer = await asyncio.open_connection("127.0.0.1", endpoint.port)
     writer.write(raw)
     answer = await reader.read()
@@ -29,18 +30,18 @@ async def send(endpoint, raw):
     return answer
 
 
-async def get(endpoint, path, method="GET"):
+async def get(endpoint: AdminEndpoint, path: str, method: str = "GET") -> tuple[int, dict[str, str], bytes]:
     answer = await send(endpoint, f"{method} {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
     head, _, body = answer.partition(b"\r\n\r\n")
     lines = head.decode().split("\r\n")
-    return int(lines[0].split()[1]), dict(line.split(": ") for line in lines[1:]), body
+    return int(lines[0].split()[1]), dict(line.split(": ", 1) for line in lines[1:]), body
 
 
-async def test_it_is_alive(endpoint):
+async def test_it_is_alive(endpoint: AdminEndpoint) -> None:
     assert (await get(endpoint, "/healthz"))[0] == 200
 
 
-async def test_it_is_ready_when_every_condition_holds(endpoint, checks):
+async def test_it_is_ready_when_every_condition_holds(endpoint: AdminEndpoint, checks: dict[str, bool]) -> None:
     status, headers, body = await get(endpoint, "/readyz?verbose=1")
     assert (status, json.loads(body)) == (503, {"ready": False, "checks": {"broker": True, "index": False}})
     assert headers["Content-Type"] == "application/json"
@@ -50,13 +51,13 @@ async def test_it_is_ready_when_every_condition_holds(endpoint, checks):
     assert (status, json.loads(body)["ready"]) == (200, True)
 
 
-async def test_prometheus_gets_its_page(endpoint):
+async def test_prometheus_gets_its_page(endpoint: AdminEndpoint) -> None:
     status, headers, body = await get(endpoint, "/metrics")
     assert (status, body) == (200, b"poise_calls_total 3.0\n")
     assert headers["Content-Type"].startswith("text/plain; version=")
 
 
-async def test_what_it_does_not_have_is_said(endpoint):
+async def test_what_it_does_not_have_is_said(endpoint: AdminEndpoint) -> None:
     assert (await get(endpoint, "/"))[0] == 404
     assert (await get(endpoint, "/healthz", "POST"))[0] == 405
     status, headers, body = await get(endpoint, "/healthz", "HEAD")
@@ -64,7 +65,7 @@ async def test_what_it_does_not_have_is_said(endpoint):
 
 
 @pytest.mark.parametrize("raw", [b"GET /healthz", b"\r\n\r\n", b"\xff\xfe\r\n\r\n", b"x" * (LARGEST_REQUEST + 1)])
-async def test_what_is_no_request_harms_nothing(endpoint, raw):
+async def test_what_is_no_request_harms_nothing(endpoint: AdminEndpoint, raw: bytes) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", endpoint.port)
     writer.write(raw)
     writer.write_eof()
@@ -74,7 +75,7 @@ async def test_what_is_no_request_harms_nothing(endpoint, raw):
     assert (await get(endpoint, "/healthz"))[0] == 200
 
 
-async def test_a_silent_client_does_not_hold_up_stopping(endpoint):
+async def test_a_silent_client_does_not_hold_up_stopping(endpoint: AdminEndpoint) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", endpoint.port)
     await get(endpoint, "/healthz")
     async with asyncio.timeout(2):
@@ -83,19 +84,19 @@ async def test_a_silent_client_does_not_hold_up_stopping(endpoint):
     writer.close()
 
 
-async def test_a_port_in_use_is_one_clear_line(endpoint):
+async def test_a_port_in_use_is_one_clear_line(endpoint: AdminEndpoint) -> None:
     other = AdminEndpoint("127.0.0.1", endpoint.port, dict)
     with pytest.raises(SetupError, match=rf"127\.0\.0\.1:{endpoint.port} is in use: free it, or set POISE_ADMIN_PORT"):
         await other.start()
     await other.stop()
 
 
-async def test_a_host_that_is_none_is_one_clear_line():
+async def test_a_host_that_is_none_is_one_clear_line() -> None:
     with pytest.raises(SetupError, match="POISE_ADMIN_HOST"):
         await AdminEndpoint("192.0.2.1", 0, dict).start()
 
 
-async def test_it_starts_again_on_the_port_it_had(endpoint):
+async def test_it_starts_again_on_the_port_it_had(endpoint: AdminEndpoint) -> None:
     port = endpoint.port
     await endpoint.stop()
     await endpoint.start()

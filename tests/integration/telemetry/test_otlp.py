@@ -1,6 +1,7 @@
 """Export to a collector that speaks OTLP over real HTTP."""
 
 import threading
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -14,25 +15,28 @@ from poise.telemetry import count, setup, span, table
 class Collector(ThreadingHTTPServer):
     daemon_threads = True
 
-    def __init__(self):
-        self.status, self.received = 200, {}
+    def __init__(self) -> None:
+        self.status = 200
+        self.received: dict[str, list[bytes]] = {}
         super().__init__(("127.0.0.1", 0), Handler)
 
 
 class Handler(BaseHTTPRequestHandler):
-    def do_POST(self):
+    server: Collector
+
+    def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
         self.server.received.setdefault(self.path, []).append(body)
         self.send_response(self.server.status)
         self.send_header("Content-Length", "0")
         self.end_headers()
 
-    def log_message(self, *_):
+    def log_message(self, *_: object) -> None:
         pass
 
 
 @pytest.fixture
-def collector():
+def collector() -> Iterator[Collector]:
     with Collector() as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
@@ -41,12 +45,12 @@ def collector():
         thread.join()
 
 
-def telemetry(server):
+def telemetry(server: Collector) -> setup.Telemetry:
     endpoint = f"http://127.0.0.1:{server.server_address[1]}"
     return setup.Telemetry(MeshSettings(instance="inference-1", otlp_endpoint=endpoint, spans=False), "inference")
 
 
-async def test_spans_and_metrics_reach_the_collector_at_the_latest_when_the_process_stops(collector):
+async def test_spans_and_metrics_reach_the_collector_at_the_latest_when_the_process_stops(collector: Collector) -> None:
     exporting = telemetry(collector)
     exporting.start()
     with span("chat small", attributes={table.RUN: "r"}):
@@ -66,7 +70,9 @@ async def test_spans_and_metrics_reach_the_collector_at_the_latest_when_the_proc
     assert metrics["poise.replies.late"].sum.is_monotonic
 
 
-async def test_a_collector_that_refuses_does_not_hold_up_stopping(collector, monkeypatch):
+async def test_a_collector_that_refuses_does_not_hold_up_stopping(
+    collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(setup, "GRACE", 0.05)
     collector.status = 503
     exporting = telemetry(collector)
@@ -78,7 +84,9 @@ async def test_a_collector_that_refuses_does_not_hold_up_stopping(collector, mon
     assert collector.received["/v1/traces"]
 
 
-async def test_a_collector_that_is_not_there_does_not_hold_up_stopping(collector, monkeypatch):
+async def test_a_collector_that_is_not_there_does_not_hold_up_stopping(
+    collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(setup, "GRACE", 0.05)
     exporting = telemetry(collector)
     collector.server_close()

@@ -1,5 +1,7 @@
+from collections.abc import Callable, Iterator, Sequence
+
 import pytest
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
@@ -7,7 +9,7 @@ from poise.telemetry import sdk, tracing
 
 
 @pytest.fixture
-def finished():
+def finished() -> Iterator[Callable[[], Sequence[ReadableSpan]]]:
     """Spans as they finish, while this is in use."""
     exporter = InMemorySpanExporter()
     provider: TracerProvider = sdk.tracing(sdk.resource("testing", "testing-1"), [SimpleSpanProcessor(exporter)])

@@ -1,3 +1,6 @@
+from collections.abc import Callable, Iterator
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -5,20 +8,24 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from poise.telemetry import adjust, count, measure, metrics, observe, sdk, table
 
+Points = dict[frozenset[Any], Any]
+"""The points of a metric by their attributes."""
+Collect = Callable[[], dict[str, Points]]
+
 PLACE = {table.MESSAGING_DESTINATION: "poise.ask.interactive"}
 
 
 @pytest.fixture
-def collected():
+def collected() -> Iterator[Collect]:
     """A function that collects: {metric: {attributes: point}}."""
     reader = InMemoryMetricReader()
     provider, recorder = sdk.metering(sdk.resource("testing", "testing-1"), [reader])
     metrics.use(recorder)
 
-    def collect():
+    def collect() -> dict[str, Points]:
         data = reader.get_metrics_data()
         return {
-            metric.name: {frozenset(point.attributes.items()): point for point in metric.data.data_points}
+            metric.name: {frozenset((point.attributes or {}).items()): point for point in metric.data.data_points}
             for resource in (data.resource_metrics if data else ())
             for scope in resource.scope_metrics
             for metric in scope.metrics
@@ -29,11 +36,11 @@ def collected():
     provider.shutdown()
 
 
-def points(metric):
+def points(metric: Points) -> dict[frozenset[Any], float]:
     return {attributes: point.value for attributes, point in metric.items()}
 
 
-def test_counting_adds_up_by_attributes_in_whatever_order_they_come(collected):
+def test_counting_adds_up_by_attributes_in_whatever_order_they_come(collected: Collect) -> None:
     count(table.CALLS, 1, {table.MESSAGING_DESTINATION: "a", table.OUTCOME: "ok"})
     count(table.CALLS, 2, {table.OUTCOME: "ok", table.MESSAGING_DESTINATION: "a"})
     count(table.CALLS, 5, {table.MESSAGING_DESTINATION: "a", table.OUTCOME: "fault"})
@@ -45,14 +52,14 @@ def test_counting_adds_up_by_attributes_in_whatever_order_they_come(collected):
     }
 
 
-def test_adjusting_goes_up_and_down(collected):
+def test_adjusting_goes_up_and_down(collected: Collect) -> None:
     for amount in (1, 1, 1, -2):
         adjust(table.IN_FLIGHT, amount, PLACE)
 
     assert points(collected()["poise.in_flight"]) == {frozenset(PLACE.items()): 1}
 
 
-def test_measuring_fills_the_buckets_of_the_table(collected):
+def test_measuring_fills_the_buckets_of_the_table(collected: Collect) -> None:
     measure(table.SEARCH_DURATION, 0.004, {table.MODE: "hybrid"})
     measure(table.SEARCH_DURATION, 0.2, {table.MODE: "hybrid"})
 
@@ -61,7 +68,7 @@ def test_measuring_fills_the_buckets_of_the_table(collected):
     assert (point.count, point.sum) == (2, pytest.approx(0.204))
 
 
-def test_a_gauge_is_read_when_collected_until_it_is_let_go(collected):
+def test_a_gauge_is_read_when_collected_until_it_is_let_go(collected: Collect) -> None:
     size = 3
     forget = observe(table.INDEX_PASSAGES, lambda: size)
     also = observe(table.ASSIGNED, lambda: [(2, PLACE)])
@@ -76,7 +83,7 @@ def test_a_gauge_is_read_when_collected_until_it_is_let_go(collected):
     assert "poise.index.passages" not in collected()
 
 
-def test_nothing_is_recorded_before_or_after(collected):
+def test_nothing_is_recorded_before_or_after(collected: Collect) -> None:
     count(table.REPLIES_LATE)
     recorder = metrics._recorders[-1]
     metrics.leave(recorder)
@@ -88,7 +95,7 @@ def test_nothing_is_recorded_before_or_after(collected):
     assert points(collected()["poise.replies.late"]) == {frozenset(): 1}
 
 
-def test_attributes_of_too_many_values_share_one_series():
+def test_attributes_of_too_many_values_share_one_series() -> None:
     recorder = metrics.Recorder([table.ANSWERS], {})
     for number in range(metrics.MOST_SERIES + 10):
         recorder.add(table.ANSWERS, 1, {table.VARIANT: number})
@@ -101,12 +108,12 @@ def test_attributes_of_too_many_values_share_one_series():
 
 
 @given(st.lists(st.tuples(st.permutations(["a", "b", "c"]), st.integers(0, 2), st.integers(1, 9))))
-def test_sums_lose_nothing(additions):
+def test_sums_lose_nothing(additions: list[tuple[list[str], int, int]]) -> None:
     recorder = metrics.Recorder([table.CALLS], {})
     for order, value, amount in additions:
         recorder.add(table.CALLS, amount, dict.fromkeys(order, value))
 
-    expected = {}
+    expected: dict[object, float] = {}
     for _, value, amount in additions:
         expected[value] = expected.get(value, 0) + amount
     assert {attributes["a"]: amount for amount, attributes in recorder.sums(table.CALLS)} == expected

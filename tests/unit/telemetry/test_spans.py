@@ -1,11 +1,14 @@
+from collections.abc import Iterator
+
 import pytest
+from opentelemetry.util.types import AttributeValue
 
 from poise.contracts.span import SpanRecord
 from poise.telemetry import SpanKind, extract, metrics, sdk, span, spans, table, tracing
 
 
 @pytest.fixture
-def queue():
+def queue() -> Iterator[spans.SpanQueue]:
     queue = spans.SpanQueue(capacity=4)
     provider = sdk.tracing(sdk.resource("retrieval", "retrieval-2"), [queue])
     tracer = provider.get_tracer(tracing.SCOPE)
@@ -15,13 +18,13 @@ def queue():
     provider.shutdown()
 
 
-def drained(queue):
+def drained(queue: spans.SpanQueue) -> list[tuple[str, SpanRecord]]:
     return [(run, SpanRecord.parse(body, strict=True)) for run, body in queue.drain()]
 
 
-def test_a_finished_span_stands_under_its_run_as_the_contract_says(queue):
+def test_a_finished_span_stands_under_its_run_as_the_contract_says(queue: spans.SpanQueue) -> None:
     parent = extract({"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"})
-    said = {
+    said: dict[str, AttributeValue] = {
         table.RUN: "run-1",
         table.QUEUE_MS: 1.5,
         table.KAFKA_OFFSET: 7,
@@ -51,7 +54,7 @@ def test_a_finished_span_stands_under_its_run_as_the_contract_says(queue):
     assert queue.drain() == []
 
 
-def test_a_failed_span_says_why(queue):
+def test_a_failed_span_says_why(queue: spans.SpanQueue) -> None:
     with pytest.raises(ValueError, match="empty"), span("x", attributes={table.RUN: "r"}):
         raise ValueError("empty")
 
@@ -60,7 +63,7 @@ def test_a_failed_span_says_why(queue):
     assert record.attributes == {table.ERROR_TYPE: "ValueError"}
 
 
-def test_spans_below_a_run_are_of_that_run(queue):
+def test_spans_below_a_run_are_of_that_run(queue: spans.SpanQueue) -> None:
     with span("top", attributes={table.RUN: "r"}), span("middle"), span("bottom"):
         pass
     with span("other", attributes={table.RUN: "s"}), span("own", attributes={table.RUN: "t"}):
@@ -74,21 +77,21 @@ def test_spans_below_a_run_are_of_that_run(queue):
     ]
 
 
-def test_a_run_that_becomes_known_late_counts(queue):
+def test_a_run_that_becomes_known_late_counts(queue: spans.SpanQueue) -> None:
     with span("ask") as current:
         current.set_attribute(table.RUN, "r")
 
     assert [run for run, _ in drained(queue)] == ["r"]
 
 
-def test_spans_of_no_run_are_passed_over(queue):
+def test_spans_of_no_run_are_passed_over(queue: spans.SpanQueue) -> None:
     with span("health check"):
         pass
 
     assert queue.drain() == []
 
 
-def test_the_oldest_give_way_and_are_counted(queue):
+def test_the_oldest_give_way_and_are_counted(queue: spans.SpanQueue) -> None:
     recorder = metrics.Recorder([table.SPANS_DROPPED], {})
     metrics.use(recorder)
     for number in range(6):
@@ -100,7 +103,7 @@ def test_the_oldest_give_way_and_are_counted(queue):
     assert recorder.sums(table.SPANS_DROPPED) == [(2, {})]
 
 
-def test_draining_takes_the_oldest_up_to_a_limit(queue):
+def test_draining_takes_the_oldest_up_to_a_limit(queue: spans.SpanQueue) -> None:
     for number in range(3):
         with span(str(number), attributes={table.RUN: "r"}):
             pass

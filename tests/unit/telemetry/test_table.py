@@ -1,5 +1,6 @@
 import ast
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ ROOT = Path(__file__).parents[3]
 SOURCES = sorted((ROOT / "shared/poise").rglob("*.py")) + sorted((ROOT / "services").rglob("*.py"))
 
 
-def test_each_metric_stands_in_the_table_once_under_a_name_of_the_conventions():
+def test_each_metric_stands_in_the_table_once_under_a_name_of_the_conventions() -> None:
     written = [value for value in vars(table).values() if isinstance(value, table.Instrument)]
 
     assert len({instrument.name for instrument in written}) == len(written)
@@ -20,19 +21,19 @@ def test_each_metric_stands_in_the_table_once_under_a_name_of_the_conventions():
         assert table.INSTRUMENTS[instrument.name] is instrument
 
 
-def test_buckets_rise():
+def test_buckets_rise() -> None:
     for instrument in table.INSTRUMENTS.values():
         if isinstance(instrument, table.Histogram):
             assert list(instrument.buckets) == sorted(set(instrument.buckets)), instrument.name
 
 
-def test_attributes_are_named_once():
+def test_attributes_are_named_once() -> None:
     names = [value for name, value in vars(table).items() if name.isupper() and isinstance(value, str)]
 
     assert len(names) == len(set(names))
 
 
-def calls(*functions):
+def calls(*functions: str) -> Iterator[tuple[str, ast.Call]]:
     for path in SOURCES:
         for node in ast.walk(ast.parse(path.read_text())):
             if (
@@ -44,7 +45,7 @@ def calls(*functions):
                 yield f"{path.relative_to(ROOT)}:{node.lineno}", node
 
 
-def of_table(node):
+def of_table(node: ast.expr) -> object:
     """What `table.NAME` stands for; None for any other expression."""
     if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "table":
         return getattr(table, node.attr)
@@ -52,7 +53,7 @@ def of_table(node):
 
 
 @pytest.mark.parametrize("name", ["count", "measure", "adjust"])
-def test_metrics_are_recorded_with_attributes_of_the_table(name):
+def test_metrics_are_recorded_with_attributes_of_the_table(name: str) -> None:
     for place, call in calls(name):
         instrument = of_table(call.args[0])
         assert isinstance(instrument, table.Instrument), f"{place}: {name} takes an instrument of the table"
@@ -61,6 +62,6 @@ def test_metrics_are_recorded_with_attributes_of_the_table(name):
             assert of_table(key) in instrument.attributes, f"{place}: {instrument.name} has no such attribute"
 
 
-def test_spans_are_named_by_the_table():
+def test_spans_are_named_by_the_table() -> None:
     for place, call in calls("span"):
         assert not isinstance(call.args[0], ast.Constant | ast.JoinedStr), f"{place}: put this name into the table"

@@ -1,7 +1,9 @@
 import asyncio
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from opentelemetry import baggage, context
@@ -9,13 +11,16 @@ from opentelemetry.trace import StatusCode
 
 from poise.telemetry import SpanKind, current_span, extract, inject, span, table
 
+Finished = Callable[[], Sequence[Any]]
+"""Gives the finished spans; Any, since the SDK says None of most that a finished span has."""
+
 SHARED = Path(__file__).parents[3] / "shared"
 REMOTE = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "tracestate": "vendor=1"}
 TRACE_ID = 0x0AF7651916CD43DD8448EB211C80319C
 SPAN_ID = 0xB7AD6B7169203331
 
 
-def test_spans_nest_and_keep_their_attributes(finished):
+def test_spans_nest_and_keep_their_attributes(finished: Finished) -> None:
     with span("outer", kind=SpanKind.SERVER) as outer, span("inner", attributes={table.STEP: "ask"}) as inner:
         assert current_span() is inner
         inner.set_attribute(table.PASSAGES, 6)
@@ -28,7 +33,7 @@ def test_spans_nest_and_keep_their_attributes(finished):
     assert not current_span().is_recording()
 
 
-def test_the_parent_that_came_with_a_message_wins_over_the_current_span(finished):
+def test_the_parent_that_came_with_a_message_wins_over_the_current_span(finished: Finished) -> None:
     with span("current"), span("process", parent=extract(REMOTE)):
         assert inject()["traceparent"].startswith("00-0af7651916cd43dd8448eb211c80319c-")
 
@@ -38,7 +43,7 @@ def test_the_parent_that_came_with_a_message_wins_over_the_current_span(finished
     assert process.parent.is_remote
 
 
-def test_a_message_without_a_parent_begins_a_trace_of_its_own(finished):
+def test_a_message_without_a_parent_begins_a_trace_of_its_own(finished: Finished) -> None:
     with span("current") as current, span("process", parent=extract({})):
         pass
 
@@ -50,14 +55,14 @@ def test_a_message_without_a_parent_begins_a_trace_of_its_own(finished):
 @pytest.mark.parametrize(
     "traceparent", ["", "junk", "00-0-0-01", "00-" + "0" * 32 + "-b7ad6b7169203331-01", "ff-x-y-z"]
 )
-def test_a_parent_that_cannot_be_read_is_none(finished, traceparent):
+def test_a_parent_that_cannot_be_read_is_none(finished: Finished, traceparent: str) -> None:
     with span("process", parent=extract({"traceparent": traceparent, "baggage": "=;,=%zz"})):
         pass
 
     assert finished()[0].parent is None
 
 
-def test_what_is_injected_is_extracted_again():
+def test_what_is_injected_is_extracted_again() -> None:
     token = context.attach(baggage.set_baggage("region", "eu-1", extract(REMOTE)))
     carried = inject()
     context.detach(token)
@@ -68,13 +73,13 @@ def test_what_is_injected_is_extracted_again():
     assert inject() == {}
 
 
-def test_a_trace_goes_through_a_process_that_records_nothing():
+def test_a_trace_goes_through_a_process_that_records_nothing() -> None:
     with span("unseen", parent=extract(REMOTE)) as unseen:
         assert not unseen.is_recording()
         assert inject()["traceparent"] == REMOTE["traceparent"]
 
 
-def test_an_error_is_recorded_and_goes_on(finished):
+def test_an_error_is_recorded_and_goes_on(finished: Finished) -> None:
     with pytest.raises(KeyError), span("fails"):
         raise KeyError("passage")
 
@@ -85,10 +90,10 @@ def test_an_error_is_recorded_and_goes_on(finished):
     assert dict(failed.events[0].attributes) == {"exception.type": "KeyError", "exception.message": "'passage'"}
 
 
-async def test_a_cancelled_span_says_so_and_the_next_does_not_hang_below_it(finished):
+async def test_a_cancelled_span_says_so_and_the_next_does_not_hang_below_it(finished: Finished) -> None:
     entered = asyncio.Event()
 
-    async def work():
+    async def work() -> None:
         with span("cancelled"):
             entered.set()
             await asyncio.Event().wait()
@@ -106,10 +111,10 @@ async def test_a_cancelled_span_says_so_and_the_next_does_not_hang_below_it(fini
     assert following.parent is None
 
 
-async def test_tasks_that_run_at_once_keep_their_spans_apart(finished):
+async def test_tasks_that_run_at_once_keep_their_spans_apart(finished: Finished) -> None:
     barrier = asyncio.Barrier(2)
 
-    async def work(name):
+    async def work(name: str) -> None:
         with span(name):
             await barrier.wait()
             with span(f"below {name}"):
@@ -122,7 +127,7 @@ async def test_tasks_that_run_at_once_keep_their_spans_apart(finished):
         assert by_name[f"below {name}"].parent.span_id == by_name[name].context.span_id
 
 
-def test_importing_telemetry_does_not_bring_the_sdk():
+def test_importing_telemetry_does_not_bring_the_sdk() -> None:
     code = "import sys, poise.telemetry as t; print([m for m in sys.modules if m.startswith('opentelemetry.sdk')])"
     run = subprocess.run(
         [sys.executable, "-c", code], env={"PYTHONPATH": str(SHARED)}, capture_output=True, text=True, check=True
