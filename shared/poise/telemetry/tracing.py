@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from contextvars import Token
 from types import TracebackType
 
 from opentelemetry import trace
@@ -17,6 +18,8 @@ SCOPE = "poise"
 
 _propagators = (TraceContextTextMapPropagator(), W3CBaggagePropagator())
 _tracers: list[Tracer] = []
+_host = trace.get_tracer(SCOPE)
+"""Of the application that Poise's client is used in; records nothing where that does no tracing."""
 
 
 def use(tracer: Tracer) -> None:
@@ -44,6 +47,9 @@ class span:  # noqa: N801 - reads as the verb it is: with span("embed query")
 
     __slots__ = ("_attributes", "_kind", "_name", "_parent", "_span", "_token")
 
+    _span: Span
+    _token: Token[Context] | None
+
     def __init__(
         self,
         name: str,
@@ -58,7 +64,11 @@ class span:  # noqa: N801 - reads as the verb it is: with span("embed query")
         self._parent = parent
 
     def __enter__(self) -> Span:
-        tracer = _tracers[-1] if _tracers else trace.get_tracer(SCOPE)
+        self._token = None
+        if self._parent is None and _unsampled(current := trace.get_current_span()):
+            self._span = current
+            return current
+        tracer = _tracers[-1] if _tracers else _host
         self._span = tracer.start_span(
             self._name,
             self._parent,
@@ -67,16 +77,25 @@ class span:  # noqa: N801 - reads as the verb it is: with span("embed query")
             record_exception=False,
             set_status_on_exception=False,
         )
-        self._token = attach(set_span_in_context(self._span, self._parent))
+        if self._parent is not None or self._span.get_span_context().is_valid:
+            self._token = attach(set_span_in_context(self._span, self._parent))
         return self._span
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        detach(self._token)
-        if error is not None and self._span.is_recording():
-            fail(self._span, error)
-        self._span.end()
+        if self._token is not None:
+            detach(self._token)
+        if self._span.is_recording():
+            if error is not None:
+                fail(self._span, error)
+            self._span.end()
+
+
+def _unsampled(current: Span) -> bool:
+    """Whether a trace was decided against: below its spans nothing needs to be asked or made."""
+    context = current.get_span_context()
+    return context.is_valid and not context.trace_flags.sampled and not current.is_recording()
 
 
 def fail(span: Span, error: BaseException) -> None:

@@ -79,6 +79,23 @@ def test_a_trace_goes_through_a_process_that_records_nothing() -> None:
         assert inject()["traceparent"] == REMOTE["traceparent"]
 
 
+def test_a_trace_that_is_not_sampled_stays_so_below_and_beyond(finished: Finished) -> None:
+    refused = {"traceparent": REMOTE["traceparent"][:-1] + "0"}
+    with span("process", parent=extract(refused)) as process, span("below") as below:
+        assert not process.is_recording()
+        assert below is process
+        assert inject()["traceparent"] == (f"00-{TRACE_ID:032x}-{process.get_span_context().span_id:016x}-00")
+
+    with span("next") as following:
+        assert following.is_recording()
+    assert [one.name for one in finished()] == ["next"]
+
+
+def test_an_error_goes_on_where_nothing_is_recorded() -> None:
+    with pytest.raises(KeyError), span("outer"), span("inner"):
+        raise KeyError("passage")
+
+
 def test_an_error_is_recorded_and_goes_on(finished: Finished) -> None:
     with pytest.raises(KeyError), span("fails"):
         raise KeyError("passage")
