@@ -55,6 +55,8 @@ class Telemetry:
             SetupError: The collector's address is none, or the extra `otlp` is missing.
         """
         settings = self._settings
+        if not settings.spans and not settings.otlp_endpoint and settings.admin_port is None:
+            return
         if settings.otlp_endpoint:
             self._exporters = _otlp(settings.otlp_endpoint)
 

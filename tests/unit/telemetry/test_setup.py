@@ -1,4 +1,6 @@
+import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -7,6 +9,8 @@ from poise.errors import SetupError
 from poise.settings import MeshSettings
 from poise.telemetry import count, current_span, span, table
 from poise.telemetry.setup import Telemetry
+
+SHARED = Path(__file__).parents[3] / "shared"
 
 
 def settings(**values: Any) -> MeshSettings:
@@ -50,6 +54,18 @@ async def test_what_is_not_asked_for_is_not_set_up() -> None:
     assert telemetry.spans is None
     assert telemetry.exposition is None
     await telemetry.stop()
+
+
+def test_a_client_does_not_load_the_sdk() -> None:
+    code = (
+        "import sys; from poise.settings import MeshSettings; from poise.telemetry.setup import Telemetry;"
+        "Telemetry(MeshSettings(spans=False), 'client').start();"
+        "print([m for m in sys.modules if m.startswith('opentelemetry.sdk')])"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code], env={"PYTHONPATH": str(SHARED)}, capture_output=True, text=True, check=True
+    )
+    assert run.stdout.strip() == "[]"
 
 
 async def test_it_can_be_started_again_and_two_at_once() -> None:
