@@ -1,17 +1,37 @@
 """Passages: the records of `poise.passages`, their keys and their vectors."""
 
 import base64
-from collections.abc import Sequence
+import binascii
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from poise.contracts import Document, Part
-from services.retrieval.splitting import Piece
+from poise.contracts import Document
+from services.retrieval.splitting import split
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-BETWEEN_TITLES: Final = " › "  # noqa: RUF001 - the sign is meant
+_BETWEEN_TITLES: Final = " › "  # noqa: RUF001 - the sign is meant
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """What a passage says, whichever document and version it is of."""
+
+    heading: str | None
+    text: str
+
+    @property
+    def meaning(self) -> str:
+        """The text that it is embedded by: its titles say what the text goes on about."""
+        return self.text if self.heading is None else f"{self.heading}\n\n{self.text}"
+
+
+def bodies(document: Document) -> list[Body]:
+    """What the passages of a document say, in order."""
+    pieces = split(document.text, document.format)
+    return [Body(_BETWEEN_TITLES.join(piece.heading) or None, piece.text) for piece in pieces]
 
 
 def part_key(document: str, part: int) -> str:
@@ -24,42 +44,23 @@ def manifest_key(document: str) -> str:
     return f"{document}#manifest"
 
 
-def meaning(part: Part | Piece) -> str:
-    """The text that a part is embedded by: its titles say what the text goes on about."""
-    heading = BETWEEN_TITLES.join(part.heading) if isinstance(part, Piece) else part.heading
-    return f"{heading}\n\n{part.text}" if heading else part.text
-
-
-def parts_of(
-    document: str, said: Document, pieces: Sequence[Piece], vectors: Sequence[str], *, model: str, published: float
-) -> list[Part]:
-    """The parts of a document's version, from its pieces and their encoded vectors."""
-    return [
-        Part(
-            document=document,
-            part=number,
-            source=said.source,
-            heading=BETWEEN_TITLES.join(piece.heading) or None,
-            text=piece.text,
-            vector=vector,
-            model=model,
-            published=published,
-        )
-        for number, (piece, vector) in enumerate(zip(pieces, vectors, strict=True))
-    ]
-
-
 def encode_vector(vector: "NDArray[np.float32]") -> str:
     """A vector as it goes on the wire: little-endian float32, base64."""
     return base64.b64encode(vector.astype("<f4").tobytes()).decode()
 
 
-def decode_vector(text: str) -> "NDArray[np.float32]":
+def decode_vector(text: str, dimensions: int) -> "NDArray[np.float32]":
     """A vector from the wire.
 
     Raises:
-        ValueError: It is not base64, or no whole number of floats.
+        ValueError: It is not base64 of that many floats.
     """
     import numpy as np  # noqa: PLC0415 - heavy, see embedding
 
-    return np.frombuffer(base64.b64decode(text, validate=True), dtype="<f4")
+    try:
+        vector = np.frombuffer(base64.b64decode(text, validate=True), dtype="<f4")
+    except binascii.Error as error:
+        raise ValueError(f"a vector is base64: {error}") from error
+    if vector.shape != (dimensions,):
+        raise ValueError(f"a vector has {dimensions} dimensions, not {vector.size}")
+    return vector

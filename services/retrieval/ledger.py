@@ -1,0 +1,99 @@
+"""The ledger: which version of each document is seen, how far the log was read, and whether that fits this mesh.
+
+SQLite beside the index, in the same folder. The index is flushed first and the ledger committed after it, so what it
+says was applied, was; what was applied and it does not say is applied again, which changes nothing.
+"""
+
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from poise.contracts import Epoch
+from services.retrieval.assembly import Version
+
+_TABLES: Final = """
+CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS documents (
+    id TEXT PRIMARY KEY, version INTEGER NOT NULL, parts INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS positions (partition INTEGER PRIMARY KEY, next INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS applied (partition INTEGER PRIMARY KEY, offset INTEGER NOT NULL, at REAL NOT NULL);
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """The version of a document that is seen."""
+
+    version: int
+    """-1: none yet."""
+    parts: int
+    """0: it was deleted."""
+
+
+class Ledger:
+    """Used by one thread at a time.
+
+    Raises:
+        sqlite3.Error: The file is damaged.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        try:
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=NORMAL")
+            self._db.executescript(_TABLES)
+            self._db.execute("BEGIN")
+        except sqlite3.Error:
+            self._db.close()
+            raise
+
+    def close(self) -> None:
+        """Close without writing what was not committed."""
+        self._db.close()
+
+    def commit(self) -> None:
+        """Write everything noted since the last time, all or nothing."""
+        self._db.execute("COMMIT")
+        self._db.execute("BEGIN")
+
+    def facts(self) -> dict[str, str]:
+        """What was noted about the folder itself."""
+        return dict(self._db.execute("SELECT name, value FROM facts"))
+
+    def note_facts(self, facts: Mapping[str, str]) -> None:
+        """Note it in place of what was noted before."""
+        self._db.execute("DELETE FROM facts")
+        self._db.executemany("INSERT INTO facts VALUES (?, ?)", facts.items())
+
+    def seen(self, document: str) -> Seen:
+        """The version of a document that is seen."""
+        row = self._db.execute("SELECT version, parts FROM documents WHERE id = ?", (document,)).fetchone()
+        return Seen(*row) if row else Seen(-1, 0)
+
+    def note(self, version: Version) -> None:
+        """Note that a version is seen from here on, and that its offset of `poise.documents` is applied."""
+        self._db.execute(
+            "INSERT OR REPLACE INTO documents VALUES (?, ?, ?)", (version.document, version.number, len(version.parts))
+        )
+        self._db.execute(
+            "INSERT INTO applied VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET offset = excluded.offset, at = excluded.at "
+            "WHERE excluded.offset > offset",
+            (version.partition, version.number, version.published),
+        )
+
+    def epoch(self, topic_id: str) -> Epoch:
+        """The highest applied offset of each partition of `poise.documents`, with its time."""
+        rows = self._db.execute("SELECT partition, offset, at FROM applied")
+        return Epoch(topic_id, {partition: (offset, at) for partition, offset, at in rows})
+
+    def positions(self) -> dict[int, int]:
+        """The next offset of `poise.passages` to read, by partition."""
+        return dict(self._db.execute("SELECT partition, next FROM positions"))
+
+    def note_positions(self, positions: Mapping[int, int]) -> None:
+        """Note where to read on after a restart."""
+        self._db.executemany("INSERT OR REPLACE INTO positions VALUES (?, ?)", positions.items())

@@ -1,0 +1,243 @@
+"""The store: what a retrieval worker keeps on disk, an index and its ledger, in a slot of its own.
+
+Everything in it comes from `poise.passages`, so whatever is wrong with it, it is thrown away and built anew from there.
+"""
+
+import fcntl
+import logging
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Final, Self, TypeVar
+
+from poise.contracts import Envelope, Epoch, Manifest, Part
+from poise.errors import SetupError
+from poise.messaging import Record
+from services.retrieval.assembly import Assembly, Version
+from services.retrieval.index import DIMENSIONS, Index
+from services.retrieval.ledger import Ledger
+from services.retrieval.passages import decode_vector
+
+log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+
+_FORM: Final = "1"
+"""How index and ledger are laid out; another number has them built anew."""
+_CLOSED_WITH: Final = "closed with"
+"""The fact that says how many passages there were when the store was closed in good order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What a store's contents come from; those of another origin are of no use."""
+
+    documents: str
+    """The topic id of `poise.documents`."""
+    passages: str
+    """The topic id of `poise.passages`."""
+    model: str
+    """The embedding model's id."""
+
+    def facts(self) -> dict[str, str]:
+        """As the ledger notes them."""
+        return {"form": _FORM, "documents": self.documents, "passages": self.passages, "model": self.model}
+
+
+class _UselessError(Exception):
+    """The store cannot be used; says why."""
+
+
+class Store:
+    """An open store. Used by one thread, except for `index.search` and `epoch`.
+
+    Args:
+        folder: Its own folder, made if there is none.
+        origin: What its contents must come from.
+        checkpoint_every: Seconds between writes to disk while records come in.
+
+    Raises:
+        _UselessError: What is there is damaged, or of another origin.
+        SetupError: It is of another `poise.documents` than the passages are made of.
+    """
+
+    def __init__(self, folder: Path, origin: Origin, *, checkpoint_every: float) -> None:
+        passages = folder / "passages"
+        passages.mkdir(parents=True, exist_ok=True)
+        self.ledger = _opened(lambda: Ledger(folder / "ledger.sqlite"))
+        facts = _opened(self.ledger.facts)
+        try:
+            _check_origin(facts, origin)
+            self.index = _opened(lambda: Index(passages, origin.model))
+            _check_count(len(self.index), facts)
+        except BaseException:
+            self.ledger.close()
+            raise
+        self._origin = origin
+        self._assembly = Assembly()
+        self._checkpoint_every = checkpoint_every
+        self._checkpointed = time.monotonic()
+        self.ledger.note_facts(origin.facts())
+        self.ledger.commit()
+        self.nexts = self.ledger.positions()
+        """By partition, the offset after the last record applied."""
+        self.epoch: Epoch = self.ledger.epoch(origin.documents)
+
+    def apply(self, records: Sequence[Record]) -> None:
+        """Take records of `poise.passages`, in offset order of each partition."""
+        for record in records:
+            message = _read(record, self._origin.model)
+            if message is not None:
+                self._add(record, *message)
+            self.nexts[record.partition] = record.offset + 1
+        if time.monotonic() - self._checkpointed >= self._checkpoint_every:
+            self.checkpoint()
+
+    def _add(self, record: Record, number: int, message: Part | Manifest) -> None:
+        version = self._assembly.add(
+            message,
+            partition=record.partition,
+            offset=record.offset,
+            number=number,
+            seen=self.ledger.seen(message.document).version,
+        )
+        if version is not None:
+            self._see(version)
+
+    def _see(self, version: Version) -> None:
+        """The epoch moves last: whoever reads it before searching finds at least what it says."""
+        self.index.switch(version)
+        self.ledger.note(version)
+        self.epoch = self.epoch.with_(version.partition, version.number, version.published)
+
+    def checkpoint(self) -> None:
+        """Have on disk what was applied, and from where to go on: the index first."""
+        self.index.flush()
+        self.ledger.note_positions(self._assembly.resume(self.nexts))
+        self.ledger.commit()
+        self._checkpointed = time.monotonic()
+
+    def close(self) -> None:
+        """Close in good order."""
+        self.checkpoint()
+        passages = len(self.index)
+        self.index.close()
+        self.ledger.note_facts(self._origin.facts() | {_CLOSED_WITH: str(passages)})
+        self.ledger.commit()
+        self.ledger.close()
+
+
+class Slot:
+    """`with Slot(root) as slot`: a folder for one worker: the first of `0`, `1`, … that no other worker on this machine holds.
+
+    A lock on a file is let go of by the system when its process ends, however it does, so a restarted worker finds a
+    store that some worker left, whatever it is called now.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self.folder, self._lock = _first_free(root)
+
+    def open(self, origin: Origin, *, checkpoint_every: float) -> Store:
+        """Open the store in this slot; build it anew if it is of no use.
+
+        Raises:
+            SetupError: The folder cannot be written.
+        """
+        try:
+            try:
+                return Store(self.folder, origin, checkpoint_every=checkpoint_every)
+            except _UselessError as error:
+                log.warning("the index in %s is built anew from poise.passages: %s", self.folder, error)
+                shutil.rmtree(self.folder)
+                return Store(self.folder, origin, checkpoint_every=checkpoint_every)
+        except (OSError, _UselessError) as error:
+            raise SetupError(f"no index can be kept in {self.folder}: {error}; set POISE_STATE_DIR") from error
+
+    def __enter__(self) -> Self:
+        """It is held from the start."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Let another worker have it."""
+        self._lock.close()
+
+
+def _first_free(root: Path) -> tuple[Path, IO[bytes]]:
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        for number in count():
+            lock = (root / f"{number}.lock").open("ab")
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                lock.close()
+            else:
+                return root / str(number), lock
+    except OSError as error:
+        raise SetupError(f"no index can be kept in {root}: {error}; set POISE_STATE_DIR") from error
+    raise AssertionError("numbers do not end")
+
+
+def _check_origin(facts: dict[str, str], origin: Origin) -> None:
+    wanted = origin.facts()
+    differing = [name for name in wanted if facts and facts.get(name) != wanted[name]]
+    if differing == ["documents"]:
+        raise SetupError(
+            "poise.documents was made anew but poise.passages was not, so versions of documents cannot be compared: "
+            "delete poise.passages too, apply the topics, and ingest again"
+        )
+    if differing:
+        raise _UselessError(f"it is of another {' and '.join(differing)}")
+
+
+def _check_count(passages: int, facts: dict[str, str]) -> None:
+    """A lost file may show in nothing else. One that was not closed in good order is brought up to date by reading."""
+    expected = facts.get(_CLOSED_WITH, str(passages))
+    if expected != str(passages):
+        raise _UselessError(f"it has {passages} passages and should have {expected}")
+
+
+def _opened(open_: Callable[[], _T]) -> _T:
+    """What opening gives; anything that goes wrong means that what is there is of no use."""
+    try:
+        return open_()
+    except (OSError, MemoryError, KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # Qdrant's panics are BaseExceptions
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise _UselessError(f"it is damaged: {reason}") from error
+
+
+def _read(record: Record, model: str) -> tuple[int, Part | Manifest] | None:
+    """The version and the body of a record; None for one that says nothing to a reader.
+
+    One that cannot be read is logged and passed over: its version never completes here, so the document stays as it
+    was, and the other documents go on.
+    """
+    if record.value is None:
+        return None
+    try:
+        return _parse(record.value, Envelope.read(record.headers), model)
+    except ValueError as error:
+        log.error("%s is passed over: %s", record.position, error)  # noqa: TRY400 - no trace wanted
+        return None
+
+
+def _parse(body: bytes, envelope: Envelope, model: str) -> tuple[int, Part | Manifest]:
+    if envelope.doc_version is None:
+        raise ValueError("header poise-doc-version is missing")
+    if envelope.kind == Manifest.kind:
+        return envelope.doc_version, Manifest.parse(body)
+    if envelope.kind != Part.kind:
+        raise ValueError(f"kind {envelope.kind} is not known here")
+    part = Part.parse(body)
+    if part.model == model:
+        decode_vector(part.vector, DIMENSIONS)
+    return envelope.doc_version, part

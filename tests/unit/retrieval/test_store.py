@@ -1,0 +1,248 @@
+"""The store: an index on disk that switches whole versions, survives a crash and heals by building itself anew."""
+
+import os
+import pickle
+import shutil
+import signal
+import subprocess
+import sys
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from poise.contracts import Manifest, Part
+from poise.errors import SetupError
+from poise.messaging import Record
+from services.retrieval.passages import Body, encode_vector
+from services.retrieval.store import Origin, Slot, Store
+
+ORIGIN = Origin(documents="docs-1", passages="passages-1", model="m")
+NEVER = 1e9
+
+
+def vector(text: str) -> np.ndarray:
+    drawn = np.random.default_rng(zlib.crc32(text.encode())).normal(size=384).astype(np.float32)
+    return drawn / np.linalg.norm(drawn)
+
+
+class Log:
+    """One partition of poise.passages, as the store reads it."""
+
+    def __init__(self) -> None:
+        self.records: list[Record] = []
+
+    def add(self, message, version, partition=0) -> None:
+        headers = (("poise-kind", message.kind.encode()), ("poise-doc-version", str(version).encode()))
+        value = message.encode()
+        self.records.append(Record("poise.passages", partition, len(self.records), 1.0, b"", value, headers))
+
+    def say(self, document: str, version: int, texts: list[str], *, model: str = "m") -> None:
+        for number, text in enumerate(texts):
+            self.add(
+                Part(
+                    document=document,
+                    part=number,
+                    source=f"{document}.txt",
+                    heading="Title" if number else None,
+                    text=text,
+                    vector=encode_vector(vector(text)),
+                    model=model,
+                    published=float(version),
+                ),
+                version,
+            )
+        self.add(Manifest(document=document, parts=len(texts), published=float(version)), version)
+
+
+@contextmanager
+def opened(folder: Path, origin: Origin = ORIGIN) -> Iterator[Store]:
+    with Slot(folder) as slot:
+        store = slot.open(origin, checkpoint_every=NEVER)
+        try:
+            yield store
+        finally:
+            store.close()
+
+
+def texts_for(store: Store, query: str) -> list[str]:
+    found = store.index.search(query, vector(""), limit=10, candidates=50)
+    return [passage.text for passage in found]
+
+
+@pytest.fixture
+def log():
+    log = Log()
+    log.say("a", 3, ["the zebra grazes", "the lion sleeps"])
+    log.say("b", 4, ["a giraffe is tall"])
+    return log
+
+
+def test_search_finds_by_words_and_says_where_from(tmp_path, log):
+    with opened(tmp_path) as store:
+        store.apply(log.records)
+        best = store.index.search("lion", vector(""), limit=10, candidates=50)[0]
+        assert (best.document, best.part, best.source, best.heading) == ("a", 1, "a.txt", "Title")
+        assert best.published == 3.0
+        assert store.epoch.parts == {0: (4, 4.0)}
+
+
+def test_search_finds_by_meaning(tmp_path, log):
+    with opened(tmp_path) as store:
+        store.apply(log.records)
+        found = store.index.search("nothing of the kind", vector("the zebra grazes"), limit=1, candidates=50)
+        assert [passage.text for passage in found] == ["the zebra grazes"]
+        assert texts_for(store, "what is it")
+
+
+def test_a_text_is_found_once(tmp_path):
+    log = Log()
+    log.say("a", 1, ["the same words"])
+    log.say("b", 2, ["the same words"])
+    with opened(tmp_path) as store:
+        store.apply(log.records)
+        assert texts_for(store, "same words") == ["the same words"]
+
+
+def test_a_version_is_seen_at_its_manifest_and_takes_the_surplus_along(tmp_path, log):
+    with opened(tmp_path) as store:
+        store.apply(log.records)
+        before = len(log.records)
+        log.say("a", 7, ["the okapi hides"])
+        store.apply(log.records[before:-1])
+        assert "the okapi hides" not in texts_for(store, "okapi")
+        store.apply(log.records[-1:])
+        assert sorted(texts_for(store, "okapi")) == ["a giraffe is tall", "the okapi hides"]
+        log.say("a", 9, [])
+        store.apply(log.records[-1:])
+        assert texts_for(store, "okapi") == ["a giraffe is tall"]
+        assert store.ledger.seen("a").version == 9
+
+
+def test_stored_parts_come_back_as_they_were(tmp_path, log):
+    with opened(tmp_path) as store:
+        store.apply(log.records)
+        first, second = store.index.stored("a", 2)
+        assert (first.body, second.body) == (Body(None, "the zebra grazes"), Body("Title", "the lion sleeps"))
+        assert (first.vector == vector("the zebra grazes")).all()
+
+
+def test_a_part_of_another_model_is_found_by_its_words(tmp_path):
+    log = Log()
+    log.say("a", 1, ["the platypus swims"], model="another")
+    with opened(tmp_path) as store:
+        store.apply(log.records)
+        assert texts_for(store, "platypus") == ["the platypus swims"]
+        assert store.index.stored("a", 1)[0].vector is None
+
+
+def test_what_cannot_be_read_is_passed_over_and_logged(tmp_path, log, caplog):
+    junk = Record("poise.passages", 0, 99, 1.0, b"x", b"{", (("poise-doc-version", b"5"),))
+    with opened(tmp_path) as store:
+        store.apply([junk, *log.records])
+        assert "poise.passages/0/99 is passed over" in caplog.text
+        assert len(store.index) == 3
+
+
+def test_it_goes_on_where_it_was_closed(tmp_path, log):
+    with opened(tmp_path) as store:
+        store.apply(log.records)
+    with opened(tmp_path) as again:
+        assert again.nexts == {0: len(log.records)}
+        assert again.epoch == store.epoch
+        assert len(again.index) == 3
+
+
+def test_it_reads_again_what_was_incomplete(tmp_path, log):
+    with opened(tmp_path) as store:
+        store.apply(log.records[:4])  # a whole, b without its manifest
+    with opened(tmp_path) as again:
+        assert again.nexts == {0: 3}
+        again.apply(log.records[3:])
+        assert "a giraffe is tall" in texts_for(again, "giraffe")
+
+
+WRITE_UNTIL_KILLED = """
+import os, pickle, signal, sys
+from pathlib import Path
+from services.retrieval.store import Slot
+origin, records = pickle.loads(sys.stdin.buffer.read())
+store = Slot(Path(sys.argv[1])).open(origin, checkpoint_every=1e9)
+store.apply(records[: len(records) // 2])
+store.checkpoint()
+store.apply(records[len(records) // 2 :])
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_killed_worker_loses_nothing(tmp_path):
+    log = Log()
+    for version in range(40):
+        log.say(f"doc{version % 7}", version, [f"version {version} part {part}" for part in range(version % 5)])
+    ended = subprocess.run(
+        [sys.executable, "-c", WRITE_UNTIL_KILLED, str(tmp_path)],
+        input=pickle.dumps((ORIGIN, log.records)),
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        check=False,
+    )
+    assert ended.returncode == -signal.SIGKILL
+    with opened(tmp_path) as store:
+        assert 0 < store.nexts[0] < len(log.records)
+        store.apply([record for record in log.records if record.offset >= store.nexts[0]])
+        newest = {f"doc{version % 7}": version for version in range(40)}
+        for document, version in newest.items():
+            parts = store.index.stored(document, 10)
+            assert [part.body.text for part in parts] == [f"version {version} part {n}" for n in range(version % 5)]
+        assert len(store.index) == sum(version % 5 for version in newest.values())
+
+
+@pytest.mark.parametrize("name", ["ledger.sqlite", "passages/edge_config.json", "passages/segments"])
+def test_a_damaged_folder_is_built_anew(tmp_path, log, name, caplog):
+    with opened(tmp_path) as store:
+        store.apply(log.records)
+    damaged = tmp_path / "0" / name
+    if damaged.is_dir():
+        shutil.rmtree(damaged)
+    else:
+        damaged.write_bytes(b"no such thing" * 100)
+    with opened(tmp_path) as again:
+        assert len([record for record in caplog.records if "built anew" in record.message]) == 1
+        assert again.nexts == {}
+        again.apply(log.records)
+        assert len(again.index) == 3
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [Origin("docs-2", "passages-2", "m"), Origin("docs-1", "passages-2", "m"), Origin("docs-1", "passages-1", "n")],
+)
+def test_a_store_of_another_origin_is_built_anew(tmp_path, log, origin):
+    with opened(tmp_path) as store:
+        store.apply(log.records)
+    with opened(tmp_path, origin) as again:
+        assert (again.nexts, len(again.index)) == ({}, 0)
+
+
+def test_documents_made_anew_without_passages_are_refused(tmp_path, log):
+    with opened(tmp_path):
+        pass
+    other = Origin("docs-2", "passages-1", "m")
+    with pytest.raises(SetupError, match=r"delete poise\.passages too"), opened(tmp_path, other):
+        pass
+
+
+def test_each_worker_has_a_slot_of_its_own(tmp_path):
+    with Slot(tmp_path) as first:
+        with Slot(tmp_path) as second:
+            assert (first.folder.name, second.folder.name) == ("0", "1")
+        with Slot(tmp_path) as third:
+            assert third.folder.name == "1"
+
+
+def test_a_folder_that_cannot_be_written_is_said_in_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SetupError, match="POISE_STATE_DIR"):
+        Slot(tmp_path / "file")
