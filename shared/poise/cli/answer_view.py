@@ -31,7 +31,7 @@ def render(answer: Answer) -> RenderableType:
         Text(),
         *_sources(answer.citations),
         Padding(how(answer), (0, 2)),
-        Padding(Text.assemble(("run ", "dim"), answer.run_id, ("  ·  poise trace ", "dim"), answer.run_id), (0, 2)),
+        Padding(Text.assemble(("where its time went: ", "dim"), f"poise trace {clean(answer.run_id)}"), (0, 2)),
     )
 
 

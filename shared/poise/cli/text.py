@@ -3,8 +3,8 @@
 import re
 from typing import Final
 
-_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-"""All control characters but tab and newline, and the marks that reverse the direction of writing."""
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Control characters but tab and newline, marks that reverse the direction of writing, and what no encoding has."""
 
 
 def clean(text: str) -> str:
@@ -27,3 +27,11 @@ def milliseconds(ms: float) -> str:
 def plural(number: int, noun: str) -> str:
     """A number with its noun: `1 document`, `79 documents`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+
+
+def duration(seconds: float) -> str:
+    """A span of time in its largest unit: `45 s`, `12 min`, `3 h`, `7 d`."""
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"

@@ -29,6 +29,8 @@ ATTEMPT: Final = "poise-attempt"
 _ADDED: Final = frozenset({ERROR, MESSAGE, TRACEBACK, WORKER, AT, FROM})
 _NOT_SENT_AGAIN: Final = _ADDED | {"reply_to", "correlation_id", REPLY_PARTITION, DEADLINE, ATTEMPT, REDRIVES}
 _LONGEST_TRACEBACK: Final = 16_000
+LONGEST_NUMBER: Final = 18
+"""Digits, as the envelope reads them."""
 
 Headers = list[tuple[str, bytes]]
 
@@ -107,18 +109,31 @@ def read(tier: str, records: Iterable[Record]) -> list[DeadLetter]:
     redriven: dict[str, str] = {}
     for record in records:
         marker = record.header(REDRIVEN)
-        if marker is None:
+        if marker is None or record.header(FROM) is not None:  # a letter may bring a header of that name along
             letters[record.position] = record
         else:
-            redriven[(record.key or b"").decode()] = marker
+            redriven[(record.key or b"").decode(errors="replace")] = marker
     return [DeadLetter(tier, record, redriven.get(str(position))) for position, record in letters.items()]
 
 
 def to_send_again(letter: DeadLetter) -> Headers:
     """The headers of the message when it is sent again: nobody waits for it, it has a new deadline, and it counts."""
-    redrives = int(letter.record.header(REDRIVES) or "0") + 1
+    before = letter.record.header(REDRIVES) or ""  # whatever a client wrote there may be why it is a dead letter
+    redrives = (int(before) if before.isascii() and before.isdigit() and len(before) <= LONGEST_NUMBER else 0) + 1
     kept = [(name, value) for name, value in letter.record.headers if name not in _NOT_SENT_AGAIN]
     return [*kept, (REDRIVES, str(redrives).encode())]
+
+
+def check(letter: DeadLetter) -> None:
+    """Whether a dead letter can be sent again.
+
+    Raises:
+        TerminalError: Its topic is not one of Poise's, or it was sent again already.
+    """
+    if letter.redriven is not None:
+        raise TerminalError(f"{letter.id} was sent again already, to {letter.redriven}")
+    if letter.topic not in CATALOGUE:
+        raise TerminalError(f"{letter.id} came from {letter.topic}, which is no topic of Poise's")
 
 
 async def redrive(send: Send, letter: DeadLetter, partition_of: Callable[[str, bytes], Awaitable[int]]) -> Position:
@@ -132,10 +147,7 @@ async def redrive(send: Send, letter: DeadLetter, partition_of: Callable[[str, b
     Raises:
         TerminalError: Its topic is not one of Poise's, or it was sent again already.
     """
-    if letter.redriven is not None:
-        raise TerminalError(f"{letter.id} was sent again already, to {letter.redriven}")
-    if letter.topic not in CATALOGUE:
-        raise TerminalError(f"{letter.id} came from {letter.topic}, which is no topic of Poise's")
+    check(letter)
     key = letter.record.key
     partition = await partition_of(letter.topic, key) if key is not None else None
     sent = await send(letter.topic, letter.record.value, key=key, headers=to_send_again(letter), partition=partition)

@@ -1,0 +1,200 @@
+"""What becomes of documents: which the log has already, and, once published, when each is indexed or set aside."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Final, Self
+
+from pydantic import ValidationError
+
+from poise.contracts.document import Document, Manifest
+from poise.contracts.envelope import KIND
+from poise.contracts.topics import DOCUMENTS, PASSAGES, dead_topic
+from poise.errors import SetupError
+from poise.messaging import Follower, Mesh, Position, Record, dead_letters
+
+READ_WITHIN: Final = 300.0
+"""Seconds; reading what the log has."""
+
+_VERSION: Final = "poise-doc-version"
+_DEAD: Final = dead_topic(DOCUMENTS.tier or "")
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """The newest version of a document that the log has."""
+
+    position: Position
+    digest: bytes
+
+
+def digest(document: Document) -> bytes:
+    """What two equal documents have in common."""
+    return hashlib.sha256(document.encode()).digest()
+
+
+async def known(mesh: Mesh, ids: Collection[str]) -> dict[str, Known]:
+    """Which of these documents the log has. One that was set aside as a dead letter since does not count.
+
+    Raises:
+        SetupError: The broker does not hand the log out.
+    """
+    latest: dict[str, Record] = {}
+    try:
+        async with asyncio.timeout(READ_WITHIN), mesh.follow(DOCUMENTS.name) as follower:
+            async for batch in follower.read_to_end():
+                for record in batch:
+                    id_ = (record.key or b"").decode(errors="replace")
+                    if id_ in ids:
+                        latest[id_] = record
+    except TimeoutError as error:
+        raise SetupError(f"{DOCUMENTS.name} could not be read within {READ_WITHIN:.0f} s") from error
+    letters = dead_letters.read(DOCUMENTS.tier or "", await mesh.read_topic(_DEAD))
+    dead = {letter.record.header(dead_letters.ORIGIN) for letter in letters if letter.redriven is None}
+    return {
+        id_: Known(record.position, found)
+        for id_, record in latest.items()
+        if str(record.position) not in dead and (found := _digest_of(record)) is not None
+    }
+
+
+def _digest_of(record: Record) -> bytes | None:
+    """The digest of the document in a record; None if it is deleted, or is not one."""
+    if record.value is None:
+        return None
+    try:
+        return digest(Document.parse(record.value))
+    except ValidationError:
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Indexed:
+    """A document can be found now."""
+
+    id: str
+    parts: int
+
+
+@dataclass(frozen=True, slots=True)
+class SetAside:
+    """A document is a dead letter now."""
+
+    id: str
+    why: str
+
+
+Outcome = Indexed | SetAside
+
+
+class Stalled(Exception):  # noqa: N818 - it says how things stand, the caller decides whether that is an error
+    """Nothing has happened for a while, and documents are still waited for."""
+
+
+class Watch:
+    """Watches what becomes of documents that are published from now on; `async with Watch(mesh) as watch`.
+
+    Args:
+        mesh: The connection.
+    """
+
+    def __init__(self, mesh: Mesh) -> None:
+        self._passages = mesh.follow(PASSAGES.name, start="end")
+        self._dead = mesh.follow(_DEAD, start="end")
+        self._happened = asyncio.Event()
+        self._error: Exception | None = None
+        self._waiting: dict[str, Position] = {}
+        self._versions: dict[str, tuple[int, int]] = {}  # by document: the newest version that is complete, its parts
+        self._set_aside: dict[str, str] = {}  # by place in the log: why
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        """Begin to watch."""
+        async with AsyncExitStack() as stack:
+            for follower, note in ((self._passages, self._note_passage), (self._dead, self._note_dead)):
+                await stack.enter_async_context(follower)
+                task = asyncio.create_task(self._read(follower, note))
+                stack.push_async_callback(_cancelled, task)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Watch no more."""
+        await self._stack.aclose()
+
+    @property
+    def waiting(self) -> list[str]:
+        """The documents that are still waited for."""
+        return list(self._waiting)
+
+    def expect(self, id_: str, position: Position) -> None:
+        """Wait for a document that was published to this place."""
+        self._waiting[id_] = position
+
+    async def outcomes(self, patience: float) -> AsyncIterator[Outcome]:
+        """What becomes of the expected documents, until it is known of all.
+
+        Args:
+            patience: Seconds in which nothing may happen in the index.
+
+        Raises:
+            Stalled: Nothing has happened for so long.
+        """
+        while True:
+            for outcome in self._settled():
+                del self._waiting[outcome.id]
+                yield outcome
+            if not self._waiting:
+                return
+            await self._something(patience)
+
+    async def _something(self, patience: float) -> None:
+        try:
+            await asyncio.wait_for(self._happened.wait(), patience)
+        except TimeoutError as error:
+            raise Stalled from error
+        self._happened.clear()
+        if self._error is not None:
+            raise self._error
+
+    def _settled(self) -> list[Outcome]:
+        settled: list[Outcome] = []
+        for id_, position in self._waiting.items():
+            version, parts = self._versions.get(id_, (-1, 0))
+            if version >= position.offset:
+                settled.append(Indexed(id_, parts))
+            elif (why := self._set_aside.get(str(position))) is not None:
+                settled.append(SetAside(id_, why))
+        return settled
+
+    async def _read(self, follower: Follower, note: Callable[[Record], None]) -> None:
+        try:
+            async for batch in follower:
+                for record in batch:
+                    note(record)
+                self._happened.set()
+        except Exception as error:  # noqa: BLE001 - handed to whoever waits
+            self._error = error
+            self._happened.set()
+
+    def _note_passage(self, record: Record) -> None:
+        if record.value is None or record.header(KIND) != Manifest.kind:
+            return
+        manifest, version = Manifest.parse(record.value), int(record.header(_VERSION) or -1)
+        if version > self._versions.get(manifest.document, (-1, 0))[0]:
+            self._versions[manifest.document] = (version, manifest.parts)
+
+    def _note_dead(self, record: Record) -> None:
+        origin = record.header(dead_letters.ORIGIN)
+        if origin is not None:
+            self._set_aside[origin] = record.header(dead_letters.MESSAGE) or "no reason is given"
+
+
+async def _cancelled(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

@@ -1,0 +1,88 @@
+"""`poise topics`: the table of topics, shown, applied and checked."""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from poise.cli.connection import BrokerOption, settings
+from poise.cli.console import out
+from poise.cli.edge import FAILED, asynchronous
+from poise.cli.text import duration, plural
+from poise.contracts.document import Deletion
+from poise.contracts.message import Message
+from poise.contracts.topics import CATALOGUE, Topic
+from poise.messaging import Admin, TopicState
+
+app = typer.Typer(help="Show, apply and check the table of topics.", no_args_is_help=True, add_completion=False)
+
+
+@app.command()
+def show() -> None:
+    """Show the table: what each topic carries, by what key, in how many partitions, and how long it is kept."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in ("topic", "carries", "key", "partitions", "kept", "handled by"):
+        table.add_column(name, justify="right" if name == "partitions" else "left", no_wrap=name == "topic")
+    for topic in CATALOGUE.values():
+        table.add_row(topic.name, carries(topic), topic.key, str(topic.partitions), kept(topic), topic.tier or "")
+    out.print(table)
+
+
+@app.command()
+@asynchronous
+async def apply(
+    broker: BrokerOption = None,
+    replication: Annotated[
+        int | None,
+        typer.Option(min=1, show_default=False, help="Copies of each partition; default: 3, if there are 3."),
+    ] = None,
+) -> None:
+    """Create the topics that are missing and correct those that differ. Numbers of partitions are not changed."""
+    found = settings(broker)
+    async with Admin(found.bootstrap) as admin:
+        before = await admin.apply(replication)
+        after = await admin.check()
+    created = [state for state in before if state.partitions is None]
+    corrected = [state for state in before if state.partitions is not None and state.differences]
+    for state in created:
+        out.print(Text.assemble(("created ", "green"), state.topic.name))
+    for state in corrected:
+        out.print(Text.assemble(("corrected ", "yellow"), f"{state.topic.name}: {'; '.join(state.differences)}"))
+    out.print(f"{plural(len(after), 'topic')} on {found.broker}, {len(created)} created, {len(corrected)} corrected")
+    _exit_if_different(after)
+
+
+@app.command()
+@asynchronous
+async def check(broker: BrokerOption = None) -> None:
+    """Compare the broker's topics with the table; exit code 1 if they differ."""
+    found = settings(broker)
+    async with Admin(found.bootstrap) as admin:
+        states = await admin.check()
+    _exit_if_different(states)
+    out.print(f"{plural(len(states), 'topic')} on {found.broker} are as the table says")
+
+
+def _exit_if_different(states: Sequence[TopicState]) -> None:
+    different = [state for state in states if state.differences]
+    for state in different:
+        out.print(Text.assemble(("differs ", "red"), f"{state.topic.name}: {'; '.join(state.differences)}"))
+    if different:
+        raise typer.Exit(FAILED)
+
+
+def carries(topic: Topic) -> str:
+    """The kinds of body of a topic, in words."""
+    kinds = [kind.kind for kind in topic.accepts if kind not in {Deletion, Message}]
+    if Deletion in topic.accepts:
+        kinds.append("null (deletes)")
+    return ", ".join(kinds) or "whatever could not be handled"
+
+
+def kept(topic: Topic) -> str:
+    """How long a topic's records are kept, in words."""
+    if topic.compacted:
+        return "the last of each key"
+    return "for ever" if topic.keep is None else duration(topic.keep)
