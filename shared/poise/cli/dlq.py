@@ -10,12 +10,12 @@ from rich.text import Text
 
 from poise.cli.connection import BrokerOption, JsonOption, connected
 from poise.cli.console import err, out, print_json
-from poise.cli.dlq_view import as_json_value, letter_page, letters_table
+from poise.cli.dlq_view import as_json_value, letter_page, letters_list
 from poise.cli.edge import FAILED, asynchronous
 from poise.cli.text import clean, plural
 from poise.contracts.fault import FieldError
 from poise.contracts.topics import CATALOGUE, dead_topic
-from poise.errors import InvalidMessageError, PoiseError, TerminalError
+from poise.errors import InvalidMessageError, TerminalError, UnavailableError
 from poise.messaging import DeadLetter, Mesh, dead_letters
 
 TIERS: Final = tuple(sorted({topic.tier for topic in CATALOGUE.values() if topic.tier}))
@@ -49,7 +49,7 @@ async def list_(
         print_json(json.dumps([as_json_value(letter, whole=False) for letter in shown], ensure_ascii=False))
         return
     if shown:
-        out.print(letters_table(shown, time.time()))
+        out.print(letters_list(shown, time.time()))
     hidden = len(letters) - len(shown)
     again = f", {hidden} sent again (--all shows them)" if hidden else ""
     out.print(Text(f"{plural(len(shown), 'dead letter')}{again}", style="dim"))
@@ -97,7 +97,7 @@ async def redrive(
             failed += not await _send(poise.mesh, letter, dry_run=dry_run)
     verb = "would be sent" if dry_run else "sent again"
     out.print(Text(f"{plural(len(chosen) - failed, 'dead letter')} {verb}", style="dim"))
-    if failed or not chosen:
+    if failed and ids:  # what was named was to be sent; of all that match, some may be superseded
         raise typer.Exit(FAILED)
 
 
@@ -111,7 +111,9 @@ async def _send(mesh: Mesh, letter: DeadLetter, *, dry_run: bool) -> bool:
         else:
             sent = await dead_letters.redrive(mesh.send, letter, mesh.partition_of)
             out.print(f"{what} → {sent}", markup=False)
-    except PoiseError as error:
+    except UnavailableError:
+        raise
+    except TerminalError as error:
         err.print(Text.assemble(("not sent ", "yellow"), clean(str(error))), soft_wrap=True)
         return False
     return True

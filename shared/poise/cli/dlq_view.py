@@ -11,6 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from poise.cli.listing import Row, listing
 from poise.cli.text import clean, duration
 from poise.messaging import DeadLetter, dead_letters
 
@@ -20,22 +21,15 @@ ACROSS: Final = 16
 PRINTABLE: Final = range(0x20, 0x7F)
 
 
-def letters_table(letters: Sequence[DeadLetter], now: float) -> RenderableType:
+def letters_list(letters: Sequence[DeadLetter], now: float) -> RenderableType:
     """The list of dead letters."""
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("id", no_wrap=True, style="cyan")
-    table.add_column("age", no_wrap=True, justify="right")
-    table.add_column("from", no_wrap=True)
-    table.add_column("error", no_wrap=True, style="red")
-    table.add_column("what it said", ratio=1, overflow="ellipsis", no_wrap=True)
+    rows = []
     for letter in letters:
-        said = " ".join(clean(letter.message).split())
-        if letter.redriven is not None:
-            said = f"sent again → {clean(letter.redriven)}"
-        style = "" if letter.redriven is None else "dim"
+        said = letter.message if letter.redriven is None else f"sent again → {letter.redriven}"
         age = duration(max(0.0, now - letter.at))
-        table.add_row(letter.id, age, clean(letter.topic), clean(letter.error), Text(said), style=style)
-    return table
+        cells = letter.id, age, clean(letter.topic), clean(letter.error)
+        rows.append(Row(cells, " ".join(clean(said).split()), "red" if letter.redriven is None else "dim"))
+    return listing(("id", "age", "from", "error"), rows)
 
 
 def letter_page(letter: DeadLetter, now: float) -> RenderableType:

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import typer
-from rich.table import Table
 from rich.text import Text
 
 from poise.cli.connection import BrokerOption, settings
 from poise.cli.console import out
 from poise.cli.edge import FAILED, asynchronous
+from poise.cli.listing import Row, listing
 from poise.cli.text import duration, plural
 from poise.contracts.document import Deletion
 from poise.contracts.message import Message
@@ -22,12 +22,15 @@ app = typer.Typer(help="Show, apply and check the table of topics.", no_args_is_
 @app.command()
 def show() -> None:
     """Show the table: what each topic carries, by what key, in how many partitions, and how long it is kept."""
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in ("topic", "carries", "key", "partitions", "kept", "handled by"):
-        table.add_column(name, justify="right" if name == "partitions" else "left", no_wrap=name == "topic")
-    for topic in CATALOGUE.values():
-        table.add_row(topic.name, carries(topic), topic.key, str(topic.partitions), kept(topic), topic.tier or "")
-    out.print(table)
+    rows = [
+        Row(
+            (topic.name, str(topic.partitions), kept(topic), topic.tier or "-"),
+            f"{carries(topic)} · key: {topic.key}",
+            "cyan",
+        )
+        for topic in CATALOGUE.values()
+    ]
+    out.print(listing(("topic", "partitions", "kept", "handled by"), rows))
 
 
 @app.command()
@@ -84,5 +87,5 @@ def carries(topic: Topic) -> str:
 def kept(topic: Topic) -> str:
     """How long a topic's records are kept, in words."""
     if topic.compacted:
-        return "the last of each key"
+        return "last of a key"
     return "for ever" if topic.keep is None else duration(topic.keep)

@@ -1,0 +1,40 @@
+"""A list on a screen: cells in columns, and below each row a note that may take the whole width. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.console import Group
+from rich.padding import Padding
+from rich.text import Text
+
+GAP = "  "
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row."""
+
+    cells: tuple[str, ...]
+    note: str = ""
+    style: str = ""
+    """Of the first cell."""
+
+
+def listing(header: tuple[str, ...], rows: Sequence[Row]) -> Group:
+    """Lay rows out below a header."""
+    widths = [max(map(len, column)) for column in zip(header, *(row.cells for row in rows), strict=True)]
+    lines: list[Text | Padding] = [_line(header, widths, "bold", "bold")]
+    for row in rows:
+        lines.append(_line(row.cells, widths, row.style, ""))
+        if row.note:
+            lines.append(Padding(Text(row.note, style="dim"), (0, 0, 0, len(GAP))))
+    return Group(*lines)
+
+
+def _line(cells: tuple[str, ...], widths: Sequence[int], first: str, rest: str) -> Text:
+    line = Text()
+    for number, (cell, width) in enumerate(zip(cells, widths, strict=True)):
+        padded = cell.ljust(width) if number < len(cells) - 1 else cell
+        line.append(padded, style=rest if number else first)
+        line.append(GAP if number < len(cells) - 1 else "")
+    return line
