@@ -44,8 +44,6 @@ class Kafka(Part):
         verify: Trust nothing in the cache folder: read the jars whole, make the rest anew.
     """
 
-    name: ClassVar[str] = "kafka"
-    title: ClassVar[str] = "Kafka"
     start_timeout: ClassVar[float] = 60.0
     stop_grace: ClassVar[float] = 30.0
 
@@ -59,9 +57,9 @@ class Kafka(Part):
         say: Say = lambda _line: None,
         verify: bool = False,
     ) -> None:
-        super().__init__(directory, port=port, log=log)
+        super().__init__("kafka", "Kafka", directory, port=port or probe.free_port(), log=log)
         self._node = node or Node()
-        self._controller_port = self._node.controller_port or probe.free_port()
+        self._controller_port = self._node.controller_port or probe.free_port(self.port)
         self._say = say
         self._verify = verify
         self._runtime: Runtime | None = None

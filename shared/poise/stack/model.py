@@ -19,13 +19,11 @@ class ModelServer(Part):
         model: A GGUF file; None = the small model of the extra `embedded`.
     """
 
-    name: ClassVar[str] = "model"
-    title: ClassVar[str] = "the model server"
     start_timeout: ClassVar[float] = 120.0
     stop_grace: ClassVar[float] = 5.0
 
     def __init__(self, directory: Path, *, port: int = 0, log: Path | None = None, model: Path | None = None) -> None:
-        super().__init__(directory, port=port, log=log)
+        super().__init__("model", "the model server", directory, port=port, log=log)
         self._model = model
 
     @property

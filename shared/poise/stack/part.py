@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,22 +19,26 @@ class Part(ABC):
     It listens where it did as long as this object lives, so it may be stopped and started again under its clients.
 
     Args:
-        directory: Its working directory, where it keeps its data; this one's alone.
+        name: What it is called in the state file, in its log's name and, with `--port-` before it, as an option.
+        title: What it is called in a sentence.
+        directory: Where it keeps its data; this one's alone.
         port: Where it listens; 0 = any free one.
         log: Its log file; None = `<name>.log` in the directory.
     """
 
-    name: ClassVar[str]
-    title: ClassVar[str]
     start_timeout: ClassVar[float]
     """Seconds until it has to serve."""
     stop_grace: ClassVar[float]
     """Seconds that it has to end by itself."""
 
-    def __init__(self, directory: Path, *, port: int = 0, log: Path | None = None) -> None:
+    def __init__(self, name: str, title: str, directory: Path, *, port: int = 0, log: Path | None = None) -> None:
+        self.name = name
+        self.title = title
         self.directory = directory
         self.port = port
-        self.log = log or directory / f"{self.name}.log"
+        self.log = log or directory / f"{name}.log"
+        self.since: float | None = None
+        """When it began to serve, unix seconds."""
         self._child: Child | None = None
 
     async def __aenter__(self) -> Self:
@@ -65,7 +70,7 @@ class Part(ABC):
             self.port = probe.claim(self.port, what=self.title, option=f"--port-{self.name}")
         self.directory.mkdir(parents=True, exist_ok=True)
         self._child = Child(
-            self.name, await self._command(), log=self.log.absolute(), cwd=self.directory, env=self._environment()
+            self.name, await self._command(), log=self.log, cwd=self._working_directory(), env=self._environment()
         )
         await self._child.start()
         try:
@@ -73,11 +78,17 @@ class Part(ABC):
         except BaseException:
             await self._child.stop(0)
             raise
+        self.since = time.time()
 
     async def stop(self) -> None:
         """Stop it cleanly, by force after a while."""
         if self._child is not None:
             await self._child.stop(self.stop_grace)
+
+    def kill(self) -> None:
+        """Kill it, if it runs."""
+        if self._child is not None and self._child.alive:
+            self._child.kill()
 
     @abstractmethod
     async def _command(self) -> list[str]:
@@ -86,6 +97,10 @@ class Part(ABC):
     @abstractmethod
     async def _answers(self) -> object:
         """Whether it serves, as something true; it does not when OSError is raised."""
+
+    def _working_directory(self) -> Path | None:
+        """Where it runs; None = where we do."""
+        return self.directory
 
     def _environment(self) -> Mapping[str, str] | None:
         """The variables it runs with; None = ours."""

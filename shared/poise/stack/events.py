@@ -1,0 +1,26 @@
+"""Events: what the stack tells whoever started it while it starts, runs and stops."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One thing that happened."""
+
+    part: str
+    """Whom it is about: `Kafka`, `inference-1`, …"""
+    state: Literal["note", "ready", "failed"]
+    text: str = ""
+    """One line for a person; with `failed`, what to do or where to look."""
+    seconds: float | None = None
+    """With `ready`: how long it took."""
+
+
+Tell = Callable[[Event], None]
+"""Takes each event as it happens; must not block."""
+
+
+def ignore(_event: Event) -> None:
+    """Tell nobody."""

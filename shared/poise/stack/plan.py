@@ -1,0 +1,151 @@
+"""Plan: the parts that a stack's options call for, where each will listen, and what each worker is told."""
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from poise.errors import SetupError
+from poise.stack import probe
+from poise.stack.jars import Say
+from poise.stack.kafka import Kafka
+from poise.stack.model import ModelServer
+from poise.stack.options import DEFAULT_GATEWAY_PORT, TIERS, StackOptions
+from poise.stack.part import Part
+from poise.stack.valkey import Valkey
+from poise.stack.worker import Worker, check_tiers
+
+BACKENDS: Final = "POISE_INFERENCE_BACKENDS"
+"""The setting of the inference tier that names its model servers."""
+
+NextPort = Callable[[], int]
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where things are, be they ours or not."""
+
+    broker: str
+    redis_url: str
+    model_url: str | None
+    """None when the environment names the model servers itself, or no worker needs one."""
+    model_name: str | None
+    gateway_url: str | None
+    """The first gateway's; None without one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The parts to start; None where something that runs already is used."""
+
+    kafka: Kafka | None
+    valkey: Valkey | None
+    model: ModelServer | None
+    workers: tuple[Worker, ...]
+    addresses: Addresses
+
+    @property
+    def servers(self) -> tuple[Part, ...]:
+        """What the workers stand on, in the order in which it is to be stopped."""
+        return tuple(part for part in (self.model, self.valkey, self.kafka) if part is not None)
+
+
+def make(options: StackOptions, say: Say) -> Plan:
+    """Decide what to start and where; nothing is started yet.
+
+    Args:
+        options: What the stack is made of.
+        say: Told now if the gateway's port is not the usual one, and later about what takes long.
+
+    Raises:
+        SetupError: A port is taken, a tier is missing, or the environment contradicts the options.
+    """
+    check_tiers(tier for tier, count in options.workers.items() if count)
+    next_port = _free_ports(options).__next__
+    ports, existing, logs = options.ports, options.existing, options.directory / "logs"
+
+    kafka = valkey = model = None
+    if existing.broker is None:
+        port = probe.claim(ports.kafka or next_port(), what="Kafka", option="--port-kafka")
+        log = logs / "kafka.log"
+        kafka = Kafka(options.directory / "kafka", port=port, log=log, say=say, verify=options.verify)
+    if existing.redis_url is None:
+        port = probe.claim(ports.redis or next_port(), what="Valkey", option="--port-redis")
+        valkey = Valkey(options.directory / "valkey", port=port, log=logs / "redis.log")
+    backends = _configured_backends()
+    if existing.model_url is None and "default" not in backends and options.workers.get("inference"):
+        port = probe.claim(ports.model or next_port(), what="the model server", option="--port-model")
+        model = ModelServer(options.directory, port=port, log=logs / "model.log", model=options.model)
+
+    gateway = _gateway_port(options, next_port, say)
+    addresses = Addresses(
+        broker=kafka.bootstrap if kafka else existing.broker or "",
+        redis_url=valkey.url if valkey else existing.redis_url or "",
+        model_url=model.url if model else existing.model_url,
+        model_name=model.model_name if model else existing.model_name,
+        gateway_url=f"http://{probe.LOOPBACK}:{gateway}" if gateway else None,
+    )
+    told = {"POISE_BROKER": addresses.broker, "POISE_REDIS_URL": addresses.redis_url}
+    if addresses.model_url:
+        backend = {"url": addresses.model_url, "model": addresses.model_name, **_key(existing.model_key_env)}
+        told[BACKENDS] = json.dumps({**backends, "default": backend})
+    return Plan(kafka, valkey, model, tuple(_workers(options, told, gateway, next_port)), addresses)
+
+
+def _workers(options: StackOptions, told: dict[str, str], gateway: int | None, next_port: NextPort) -> Iterator[Worker]:
+    for tier in TIERS:
+        for number in range(1, options.workers.get(tier, 0) + 1):
+            variables = dict(told)
+            if tier == "gateway":
+                port = gateway if gateway and number == 1 else next_port()
+                variables |= {"POISE_GATEWAY_HOST": probe.LOOPBACK, "POISE_GATEWAY_PORT": str(port)}
+            name = f"{tier}-{number}"
+            directory, log = options.directory / "state" / name, options.directory / "logs" / f"{name}.log"
+            yield Worker(tier, number, directory, port=next_port(), log=log, variables=variables)
+
+
+def _free_ports(options: StackOptions) -> Iterator[int]:
+    """Free ports, none of them twice, and none that an option asks for."""
+    ports = options.ports
+    given = {ports.kafka, ports.redis, ports.model, ports.gateway or 0}
+    while True:
+        port = probe.free_port(*given)
+        given.add(port)
+        yield port
+
+
+def _gateway_port(options: StackOptions, next_port: NextPort, say: Say) -> int | None:
+    if not options.workers.get("gateway"):
+        return None
+    wanted = options.ports.gateway
+    if wanted is not None:
+        return probe.claim(wanted or next_port(), what="the gateway", option="--port-gateway")
+    if probe.is_free(DEFAULT_GATEWAY_PORT):
+        return DEFAULT_GATEWAY_PORT
+    port = next_port()
+    say(f"port {DEFAULT_GATEWAY_PORT} is in use: the gateway listens on {port} (--port-gateway chooses)")
+    return port
+
+
+def _configured_backends() -> dict[str, Any]:
+    """The model servers that the environment names already; they keep their names."""
+    text = os.environ.get(BACKENDS, "{}")
+    try:
+        backends = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise SetupError(f"{BACKENDS} is no JSON ({error}): correct it or unset it") from error
+    if not isinstance(backends, dict):
+        raise SetupError(f"{BACKENDS} must be a JSON object of backends by name: correct it or unset it")
+    return backends
+
+
+def _key(variable: str | None) -> dict[str, str]:
+    if variable is None:
+        return {}
+    key = os.environ.get(variable)
+    if not key:
+        raise SetupError(
+            f"the environment variable {variable} that --model-key-env names is not set: set it to the key"
+        )
+    return {"api_key": key}

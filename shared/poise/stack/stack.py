@@ -1,0 +1,189 @@
+"""Stack: Kafka, a cache, a model and workers, started together, watched over, and stopped in order."""
+
+import asyncio
+import os
+import time
+from collections.abc import Coroutine, Iterator
+from contextlib import ExitStack
+from dataclasses import asdict
+from typing import Any, Self
+
+from poise.messaging import topics
+from poise.settings import MeshSettings
+from poise.stack import existing, plan, state
+from poise.stack.events import Event, Tell, ignore
+from poise.stack.keeper import Keeper
+from poise.stack.options import StackOptions
+from poise.stack.part import Part
+from poise.stack.plan import Addresses, Plan
+from poise.stack.state import PartState, StackState
+from poise.stack.worker import Worker
+
+
+class Stack:
+    """A whole mesh on this machine; `async with Stack(StackOptions()) as stack: stack.broker`.
+
+    What `options.existing` names is used as it is; everything else is started here as child processes, which end with
+    this process however it ends. A part that dies is started again. Must be started from the main thread.
+
+    Args:
+        options: What it is made of.
+        tell: Told what happens.
+    """
+
+    def __init__(self, options: StackOptions, *, tell: Tell = ignore) -> None:
+        self.options = options
+        self._tell = tell
+        self._began = time.time()
+        self._ready = False
+        self._plan: Plan | None = None
+        self._keepers: dict[str, Keeper] = {}
+        self._lock = ExitStack()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    # -- coming and going ---------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Start everything; when this returns, the mesh answers.
+
+        Raises:
+            SetupError: Something cannot be started, and what had been was stopped again; the message says what to do.
+        """
+        self._began = time.time()
+        self._lock.enter_context(state.hold(self.options.directory))
+        try:
+            self._write_state()
+            await existing.check(self.options.existing)
+            self._plan = plan.make(self.options, self._say)
+            self._write_state()
+            await _together(self._start_kafka(self._plan), *map(self._start, (self._plan.valkey, self._plan.model)))
+            await _together(*map(self._start, self._plan.workers))
+        except BaseException:
+            await self.stop()
+            raise
+        self._ready = True
+        self._write_state()
+
+    async def stop(self) -> None:
+        """Stop everything that was started: the workers first, so that what they stand on is there until the end."""
+        self._ready = False
+        if self._plan is not None:
+            await asyncio.gather(*(self._stop(worker) for worker in self._plan.workers))
+            for part in self._plan.servers:
+                await self._stop(part)
+        self._lock.close()
+
+    def kill(self) -> None:
+        """Kill what still runs; for when stopping takes too long. `stop` has to be called, or to be under way."""
+        for part in (*self._made.workers, *self._made.servers) if self._plan else ():
+            part.kill()
+
+    async def _start_kafka(self, made: Plan) -> None:
+        await self._start(made.kafka)
+        began = time.monotonic()
+        await topics.apply(MeshSettings(broker=made.addresses.broker))
+        self._tell(Event("topics", "ready", "", time.monotonic() - began))
+
+    async def _start(self, part: Part | None) -> None:
+        if part is not None:
+            keeper = self._keepers[part.name] = Keeper(part, self._tell, self._write_state)
+            await keeper.start()
+
+    async def _stop(self, part: Part) -> None:
+        keeper = self._keepers.pop(part.name, None)
+        if keeper is not None:
+            await keeper.stop()
+
+    def _say(self, line: str) -> None:
+        self._tell(Event("stack", "note", line))
+
+    # -- what is where ------------------------------------------------------------------------------------------------
+
+    @property
+    def addresses(self) -> Addresses:
+        """Where things are: `broker`, `redis_url`, `gateway_url`, `model_url`, `model_name`."""
+        return self._made.addresses
+
+    @property
+    def broker(self) -> str:
+        """Kafka's bootstrap servers."""
+        return self.addresses.broker
+
+    @property
+    def redis_url(self) -> str:
+        """The cache's address."""
+        return self.addresses.redis_url
+
+    @property
+    def gateway_url(self) -> str | None:
+        """The first gateway's address; None without a gateway."""
+        return self.addresses.gateway_url
+
+    @property
+    def model_url(self) -> str | None:
+        """The model server's base address; None when the environment names the model servers itself."""
+        return self.addresses.model_url
+
+    @property
+    def workers(self) -> tuple[Worker, ...]:
+        """The workers, each with `tier`, `instance`, `pid` and `admin_url`."""
+        return self._made.workers
+
+    def state(self) -> StackState:
+        """All of it, as the state file has it."""
+        addresses = asdict(self._plan.addresses) if self._plan else {}
+        parts = tuple(self._part_states(self._plan)) if self._plan else ()
+        return StackState(pid=os.getpid(), ready=self._ready, since=self._began, parts=parts, **addresses)
+
+    def _part_states(self, made: Plan) -> Iterator[PartState]:
+        found = made.addresses
+        used = (
+            ("kafka", made.kafka, found.broker),
+            ("redis", made.valkey, found.redis_url),
+            ("model", made.model, found.model_url),
+        )
+        for name, part, address in used:
+            if part is not None:
+                yield self._part_state(part)
+            elif address:
+                yield PartState(name=name, ours=False, address=address)
+        for worker in made.workers:
+            yield self._part_state(worker)
+
+    def _part_state(self, part: Part) -> PartState:
+        keeper = self._keepers.get(part.name)
+        serves = keeper is not None and part.since is not None
+        return PartState(
+            name=part.name,
+            tier=part.tier if isinstance(part, Worker) else None,
+            pid=part.child.pid if serves else None,
+            address=part.address,
+            since=part.since,
+            log=part.log.absolute(),
+            restarts=keeper.restarts if keeper else 0,
+        )
+
+    @property
+    def _made(self) -> Plan:
+        if self._plan is None:
+            raise RuntimeError("the stack was not started")
+        return self._plan
+
+    def _write_state(self) -> None:
+        state.write(self.options.directory, self.state())
+
+
+async def _together(*work: Coroutine[Any, Any, None]) -> None:
+    """Do all of it at once; when one fails the others are cancelled, and its error is raised as it is."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for one in work:
+                group.create_task(one)
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from errors

@@ -1,0 +1,126 @@
+"""The state of a stack: a file that says what runs where, and a lock that says whether it still does."""
+
+import contextlib
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from poise.errors import SetupError
+
+DEFAULT_DIRECTORY: Final = Path(".poise")
+
+_STATE: Final = "stack.json"
+_LOCK: Final = "stack.lock"
+
+
+class PartState(BaseModel):
+    """One part of a stack."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    """`kafka`, `redis`, `model`, or a worker's instance."""
+    tier: str | None = None
+    """A worker's tier."""
+    ours: bool = True
+    """False for what ran already and is only used."""
+    pid: int | None = None
+    address: str
+    """`host:port` or a URL; a worker's is its admin endpoint (`/healthz`, `/readyz`, `/metrics`)."""
+    since: float | None = None
+    """When it began to serve, unix seconds; None = it does not serve now, or is not ours."""
+    log: Path | None = None
+    restarts: int = 0
+
+
+class StackState(BaseModel):
+    """A running stack, as the processes beside it see it."""
+
+    model_config = ConfigDict(frozen=True, protected_namespaces=())
+
+    pid: int
+    """The process that watches over it."""
+    ready: bool
+    """False while it starts."""
+    since: float
+    """When it was started, unix seconds."""
+    broker: str | None = None
+    redis_url: str | None = None
+    gateway_url: str | None = None
+    model_url: str | None = None
+    model_name: str | None = None
+    parts: tuple[PartState, ...] = ()
+
+
+def running(directory: Path = DEFAULT_DIRECTORY) -> StackState | None:
+    """The stack that runs in a directory; None when none does, whatever a dead one has left there.
+
+    Raises:
+        SetupError: One runs, and its state file cannot be read.
+    """
+    lock = directory / _LOCK
+    if not lock.exists() or not _is_held(lock):
+        return None
+    for _ in range(20):  # it holds the lock a moment before it has written the file
+        with contextlib.suppress(FileNotFoundError, ValidationError):
+            return StackState.model_validate_json((directory / _STATE).read_bytes())
+        time.sleep(0.05)
+    raise SetupError(f"a stack runs in {directory}, but its state file {directory / _STATE} is missing or damaged")
+
+
+def write(directory: Path, state: StackState) -> None:
+    """Write the state file, in one step."""
+    partial = directory / f"{_STATE}.partial"
+    partial.touch(mode=0o600)  # an address may hold a password
+    partial.write_text(state.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    partial.replace(directory / _STATE)
+
+
+@contextlib.contextmanager
+def hold(directory: Path) -> Iterator[None]:
+    """Be the one stack of a directory. The kernel gives the lock back when the process ends, however it ends.
+
+    Raises:
+        SetupError: Another stack runs there, or the directory cannot be written.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        handle = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise SetupError(
+            f"the folder {directory} cannot be used ({error.strerror}): make it writable, or choose another with --dir"
+        ) from error
+    try:
+        _lock(handle, directory)
+        (directory / _STATE).unlink(missing_ok=True)
+        yield
+        (directory / _STATE).unlink(missing_ok=True)
+    finally:
+        os.close(handle)
+
+
+def _lock(handle: int, directory: Path) -> None:
+    for _ in range(5):  # somebody who asks whether a stack runs holds it for an instant
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        time.sleep(0.02)
+    raise SetupError(
+        f"a stack runs already in {directory}: `poise status` shows it, `poise down` stops it, --dir starts another one"
+    )
+
+
+def _is_held(lock: Path) -> bool:
+    handle = os.open(lock, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False

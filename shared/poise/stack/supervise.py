@@ -1,0 +1,50 @@
+"""Supervise: run a stack until somebody asks to stop it."""
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Callable
+from typing import Final
+
+from poise.stack.stack import Stack
+
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+async def supervise(stack: Stack, *, ready: Callable[[], None], stopping: Callable[[], None]) -> None:
+    """Start a stack, watch over it, and stop it at SIGINT, SIGTERM or SIGHUP; a second signal kills what still runs.
+
+    Args:
+        stack: Not yet started.
+        ready: Called when the mesh answers.
+        stopping: Called when stop was asked.
+
+    Raises:
+        SetupError: It cannot be started.
+    """
+    asked = asyncio.Event()
+
+    def on_signal() -> None:
+        if asked.is_set():
+            stack.kill()
+        else:
+            asked.set()
+            stopping()
+
+    loop = asyncio.get_running_loop()
+    for number in _SIGNALS:
+        loop.add_signal_handler(number, on_signal)
+    try:
+        starting, waiting = asyncio.create_task(stack.start()), asyncio.create_task(asked.wait())
+        await asyncio.wait({starting, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        if asked.is_set():
+            starting.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await starting
+            if not asked.is_set():
+                ready()
+        await waiting
+        await stack.stop()
+    finally:
+        for number in _SIGNALS:
+            loop.remove_signal_handler(number)

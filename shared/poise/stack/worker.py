@@ -1,0 +1,98 @@
+"""Worker: one process of a tier, `python -m services.<tier>`."""
+
+import importlib.util
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import ClassVar
+
+from poise.errors import SetupError
+from poise.stack import probe
+from poise.stack.part import Part
+
+
+class Worker(Part):
+    """One worker, run where we run, so that relative paths in its settings mean the same.
+
+    Args:
+        tier: Its tier.
+        number: Its number among the workers of its tier, from 1.
+        directory: Where it keeps what it may lose.
+        port: Its admin endpoint's port; 0 = any free one.
+        log: Its log file.
+        variables: What it is told besides our own environment.
+    """
+
+    start_timeout: ClassVar[float] = 90.0
+    stop_grace: ClassVar[float] = 30.0
+
+    def __init__(
+        self, tier: str, number: int, directory: Path, *, port: int, log: Path, variables: Mapping[str, str]
+    ) -> None:
+        super().__init__(f"{tier}-{number}", f"the worker {tier}-{number}", directory, port=port, log=log)
+        self.tier = tier
+        self._variables = variables
+
+    @property
+    def instance(self) -> str:
+        """Its name, `<tier>-<number>`."""
+        return self.name
+
+    @property
+    def pid(self) -> int:
+        """Its process id; another one after a restart."""
+        return self.child.pid
+
+    @property
+    def admin_url(self) -> str:
+        """Where it serves `/healthz`, `/readyz` and `/metrics`."""
+        return f"http://{self.address}"
+
+    async def _command(self) -> list[str]:
+        return [sys.executable, "-m", f"services.{self.tier}"]
+
+    async def _answers(self) -> object:
+        return await probe.http_status(f"{self.admin_url}/readyz") == 200  # noqa: PLR2004 - OK
+
+    def _working_directory(self) -> Path | None:
+        return None
+
+    def _environment(self) -> Mapping[str, str]:
+        own = {
+            "POISE_INSTANCE": self.instance,
+            "POISE_ADMIN_HOST": probe.LOOPBACK,
+            "POISE_ADMIN_PORT": str(self.port),
+            "POISE_STATE_DIR": str(self.directory.absolute()),
+        }
+        paths = filter(None, (str(checkout()), os.environ.get("PYTHONPATH")))
+        return {**os.environ, **self._variables, **own, "PYTHONPATH": os.pathsep.join(paths)}
+
+
+def checkout() -> Path:
+    """The root of the checkout that has the tiers.
+
+    Raises:
+        SetupError: There is none.
+    """
+    spec = importlib.util.find_spec("services")
+    places = (spec.submodule_search_locations if spec else None) or ()
+    for root in (*(Path(place).parent for place in places), Path.cwd()):
+        if (root / "services" / "orchestration" / "__init__.py").is_file():
+            return root
+    raise SetupError(
+        "the workers are not here, for the wheel has the library and the command line alone: "
+        "cd into a checkout of Poise, or run its image"
+    )
+
+
+def check_tiers(tiers: Iterable[str]) -> None:
+    """See that the tiers can be run.
+
+    Raises:
+        SetupError: There is no checkout, or it lacks one.
+    """
+    root = checkout()
+    for tier in tiers:
+        if not (root / "services" / tier / "__main__.py").is_file():
+            raise SetupError(f"the checkout at {root} has no tier {tier}: update it, or say --workers {tier}=0")
