@@ -3,7 +3,6 @@
 import os
 import socket
 import tomllib
-from functools import cached_property
 from pathlib import Path
 from typing import Annotated, ClassVar, Self
 from uuid import uuid4
@@ -106,7 +105,7 @@ class MeshSettings(Settings):
             raise ValueError("must be DEBUG, INFO, WARNING or ERROR")
         return value.upper()
 
-    @cached_property
+    @property
     def bootstrap(self) -> list[str]:
         """The broker's addresses, one by one."""
         return [part.strip() for part in self.broker.split(",") if part.strip()]

@@ -28,20 +28,19 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, and nothin
 
 
 def settings(broker: str | None = None) -> MeshSettings:
-    """The settings of a process that only asks: the broker's address decided, no Redis, no spans, no admin port.
+    """The settings, with the broker decided.
 
     The first of these that there is: what is given here, `POISE_BROKER` (or the TOML file), the running stack of the
     state folder, the default.
 
     Raises:
-        SetupError: A setting is refused.
+        SetupError: A setting is refused, or the stack is only starting.
     """
     loaded = MeshSettings.load()
     if broker is None and "broker" not in loaded.model_fields_set:
         broker = running_broker(loaded.state_dir)
     decided = loaded.broker if broker is None else broker
-    lean = {"broker": decided, "redis_url": None, "spans": False, "admin_port": None}
-    settled = loaded.model_copy(update=lean)
+    settled = loaded.model_copy(update={"broker": decided})
     if not settled.bootstrap or not all(_is_address(part) for part in settled.bootstrap):
         raise SetupError(f"{decided!r} is no address of a broker: give host:port, or several with commas between")
     return settled
@@ -53,9 +52,21 @@ def _is_address(text: str) -> bool:
 
 
 def running_broker(state_dir: Path) -> str | None:
-    """The broker of the stack that runs in this state folder, if one does."""
-    del state_dir
-    return None
+    """The broker of the stack that runs in this state folder; None if none does.
+
+    Raises:
+        SetupError: A stack is only starting there.
+    """
+    if not state_dir.is_dir():
+        return None
+    from poise.stack import state  # noqa: PLC0415 - only where a stack has ever been
+
+    stack = state.running(state_dir)
+    if stack is None:
+        return None
+    if not stack.ready or stack.broker is None:
+        raise SetupError(f"the stack in {state_dir} is still starting: try again when `poise status` says it is ready")
+    return stack.broker
 
 
 @asynccontextmanager
