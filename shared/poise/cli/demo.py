@@ -1,0 +1,160 @@
+"""`poise demo`: the whole mesh on this machine, a corpus, three questions, and what to try next."""
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+from rich.rule import Rule
+from rich.text import Text
+
+from poise.cli.answer_view import render
+from poise.cli.connection import running_broker, settings
+from poise.cli.console import err, out
+from poise.cli.corpus import QUESTIONS, corpus
+from poise.cli.edge import asynchronous
+from poise.cli.ingest import Ingested, bring
+from poise.cli.progress import Bars
+from poise.cli.stack_view import printer
+from poise.cli.text import milliseconds, plural
+from poise.cli.trace import find
+from poise.client import Poise
+from poise.contracts.ask import Answer
+from poise.errors import UnavailableError
+from poise.messaging import Mesh
+from poise.settings import MeshSettings
+from poise.stack.options import StackOptions
+from poise.stack.stack import Stack
+from poise.stack.state import DEFAULT_DIRECTORY
+from poise.telemetry.timeline import shares, tree
+
+TIMEOUT: Final = 120.0
+"""Seconds; a first answer on a slow machine, behind a corpus that is still being indexed."""
+
+NEXT: Final = (
+    ("poise up", "start the stack and leave it running; its data is in {directory}"),
+    ('poise ask "…"', "ask it something of your own"),
+    ("poise ingest docs/", "let it know your own text and Markdown"),
+    ("poise trace {run}", "see where the last answer's time went"),
+    ("poise scores", "see how well each variant answers"),
+    ("poise down", "stop it"),
+)
+
+
+@dataclass(slots=True)
+class Times:
+    """What the time to the first answer went to, in seconds."""
+
+    began: float = field(default_factory=time.monotonic)
+    parts: dict[str, float] = field(default_factory=dict)
+    _last: float = field(default_factory=time.monotonic)
+
+    def lap(self, part: str) -> float:
+        """Count the time since the last lap for this part."""
+        now = time.monotonic()
+        self.parts[part], self._last = now - self._last, now
+        return self.parts[part]
+
+    def summary(self) -> Text:
+        """The time from the start to the first answer, and its parts."""
+        parts = " + ".join(f"{part} {milliseconds(seconds * 1000)}" for part, seconds in self.parts.items())
+        return Text.assemble(
+            ("First answer after ", "bold"),
+            (milliseconds(sum(self.parts.values()) * 1000), "bold green"),
+            f" = {parts}",
+        )
+
+
+@asynchronous
+async def demo(
+    directory: Annotated[Path, typer.Option("--dir", help="Where the stack keeps its data.")] = DEFAULT_DIRECTORY,
+) -> None:
+    """See it work: start a stack, ingest a corpus, ask three questions."""
+    times = Times()
+    async with place(directory) as found, Poise(settings=found) as poise:
+        times.lap("start")
+        done = await _ingest(poise)
+        times.lap("ingest")
+        first = await _answer(poise, QUESTIONS[0], done)
+        times.lap("ask")
+        await _show(poise.mesh, QUESTIONS[0], first)
+        last = first
+        for question in QUESTIONS[1:]:
+            last = await _answer(poise, question, done)
+            await _show(poise.mesh, question, last)
+        out.print(times.summary(), Text(), next_steps(directory, last.run_id), sep="\n")
+
+
+@asynccontextmanager
+async def place(directory: Path) -> AsyncIterator[MeshSettings]:
+    """The mesh to show: the stack that runs in the directory, else one that is started for as long as this lasts."""
+    broker = running_broker(directory)
+    if broker is not None:
+        err.print(Text.assemble(("✓ ", "green"), f"using the stack that runs in {directory} ({broker})"))
+        yield settings(broker)
+        return
+    began = time.monotonic()
+    stack = Stack(StackOptions(directory=directory), tell=printer(err))
+    with err.status("starting the stack …"):
+        await stack.start()
+    took = milliseconds((time.monotonic() - began) * 1000)
+    err.print(Text.assemble(("✓ ", "green"), ("the stack is up", "bold"), (f"  {took}", "dim")))
+    try:
+        yield settings(stack.broker)
+    finally:
+        with err.status("stopping the stack …"):
+            await stack.stop()
+        err.print(Text("stopped; nothing is left running", style="dim"))
+
+
+async def _ingest(poise: Poise) -> Ingested:
+    documents = corpus()
+    began = time.monotonic()
+    with Bars(err) as bars:
+        done = await bring(poise, documents.items(), ids=set(documents), bars=bars)
+    if done.waiting or not done.standing:
+        raise UnavailableError(
+            f"{plural(len(done.waiting), 'document')} of the corpus could not be indexed: see the log of the retrieval"
+            " worker (`poise status` names it)"
+        )
+    took = milliseconds((time.monotonic() - began) * 1000)
+    parts = f", {plural(done.parts, 'passage')}" if done.parts else ""
+    said = f"Python's language reference: {done.headline()}{parts}"
+    err.print(Text.assemble(("✓ ", "green"), (said, "bold"), (f"  {took}", "dim")))
+    return done
+
+
+async def _answer(poise: Poise, question: str, done: Ingested) -> Answer:
+    with err.status(Text(f"asking: {question}")):
+        return await poise.ask(question, timeout=TIMEOUT, min_epoch=done.epoch)
+
+
+async def _show(mesh: Mesh, question: str, answer: Answer) -> None:
+    out.print(Rule(style="dim"))
+    out.print(Text.assemble(("  ? ", "bold cyan"), (question, "bold cyan")))
+    out.print(render(answer))
+    out.print(Text(f"  {await by_tier(mesh, answer.run_id)}\n", style="dim"))
+
+
+async def by_tier(mesh: Mesh, run_id: str) -> str:
+    """How long each tier took for a run: `by tier: inference 1.1 s · retrieval 21 ms · …`."""
+    split = shares(tree((await find(mesh, run_id)).spans))
+    if not split.tiers:
+        return "by tier: unknown, for spans are not written"
+    parts = [f"{tier or 'unknown'} {milliseconds(seconds * 1000)}" for tier, seconds in split.tiers.items()]
+    between = sum(split.waiting.values()) + split.transit
+    return f"by tier: {' · '.join(parts)} · on the way between them {milliseconds(between * 1000)}"
+
+
+def next_steps(directory: Path, run_id: str) -> Text:
+    """What to try next."""
+    commands = [(command.format(run=run_id), why.format(directory=directory)) for command, why in NEXT]
+    width = max(len(command) for command, _ in commands)
+    text = Text("What to try next\n", style="bold")
+    for command, why in commands:
+        text.append(f"  {command.ljust(width)}", style="not bold cyan")
+        text.append(f"   {why}\n", style="not bold dim")
+    return text
