@@ -48,20 +48,16 @@ def where(state: StackState) -> RenderableType:
 def table_of(state: StackState) -> RenderableType:
     """The parts: what runs, where, since when."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for column in ("part", "state", "where", "pid", "for", "restarts", "log"):
-        table.add_column(column, overflow="fold" if column == "log" else "ellipsis", no_wrap=column != "log")
+    for column in ("part", "state", "where", "pid", "for"):
+        table.add_column(column, no_wrap=True)
     for part in state.parts:
-        address = part.address
-        if part.name == "gateway-1" and state.gateway_url:
-            address = f"{state.gateway_url}  (admin {address})"
+        address = state.gateway_url if part.name == "gateway-1" and state.gateway_url else part.address
         table.add_row(
             NAMES.get(part.name, part.name),
             _state(part, ready=state.ready),
             _without_password(address),
             str(part.pid or ""),
-            duration(time.time() - part.since) if part.since else "",
-            str(part.restarts or ""),
-            str(part.log or ""),
+            _since(part),
         )
     return table
 
@@ -76,6 +72,13 @@ def duration(seconds: float) -> str:
     if whole < _DAY:
         return f"{whole // _HOUR} h {whole % _HOUR // _MINUTE} min"
     return f"{whole // _DAY} d {whole % _DAY // _HOUR} h"
+
+
+def _since(part: PartState) -> str:
+    if part.since is None:
+        return ""
+    restarted = f", restarts: {part.restarts}" if part.restarts else ""
+    return duration(time.time() - part.since) + restarted
 
 
 def _state(part: PartState, *, ready: bool) -> str:

@@ -52,6 +52,7 @@ def up(
     port_kafka: Annotated[int, typer.Option(help="0 = any free one.", min=0, max=65535)] = 0,
     port_redis: Annotated[int, typer.Option(help="0 = any free one.", min=0, max=65535)] = 0,
     port_model: Annotated[int, typer.Option(help="0 = any free one.", min=0, max=65535)] = 0,
+    detached: Annotated[bool, typer.Option("--detached", hidden=True)] = False,
     verify: Annotated[
         bool, typer.Option("--verify", help="Check every file of the cache folder, however it looks.")
     ] = False,
@@ -68,7 +69,7 @@ def up(
     if detach:
         _detach(options)
     else:
-        _watch_over(options)
+        _watch_over(options, detached=detached)
 
 
 def down(directory: DirectoryOption = None) -> None:
@@ -104,13 +105,14 @@ def status(
     how = "running" if state.ready else "starting"
     out.print(f"{how} in {place} for {duration(time.time() - state.since)}, watched over by process {state.pid}\n")
     out.print(table_of(state))
+    out.print(f"\nlogs: {place / 'logs'}", soft_wrap=True)
 
 
 def _directory(given: Path | None) -> Path:
     return given if given is not None else MeshSettings.load().state_dir
 
 
-def _watch_over(options: StackOptions) -> None:
+def _watch_over(options: StackOptions, *, detached: bool) -> None:
     from poise.stack.stack import Stack  # noqa: PLC0415 - whoever asks for the status does not pay for it
     from poise.stack.supervise import supervise  # noqa: PLC0415
 
@@ -118,7 +120,8 @@ def _watch_over(options: StackOptions) -> None:
     stack = Stack(options, tell=printer(err))
 
     def ready() -> None:
-        _say_ready(stack.state(), time.monotonic() - began, "Ctrl-C stops it")
+        if not detached:  # else the command that started us says it
+            _say_ready(stack.state(), time.monotonic() - began, "Ctrl-C stops it")
 
     err.print(f"Starting in {options.directory} …")
     asyncio.run(supervise(stack, ready=ready, stopping=lambda: err.print("Stopping …")))
@@ -134,7 +137,7 @@ def _detach(options: StackOptions) -> None:
     with log.open("ab") as sink, log.open(encoding="utf-8", errors="replace") as said:
         said.seek(0, os.SEEK_END)
         child = subprocess.Popen(  # noqa: S603 - this very command
-            [sys.executable, "-m", "poise", "up", *_arguments(options)],
+            [sys.executable, "-m", "poise", "up", "--detached", *_arguments(options)],
             stdin=subprocess.DEVNULL,
             stdout=sink,
             stderr=sink,

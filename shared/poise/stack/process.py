@@ -13,6 +13,7 @@ from typing import Final
 LOG_LIMIT: Final = 8 * 1024 * 1024
 """Bytes after which a log is put aside, as `….1`, when its process is started again."""
 
+_TAIL_BYTES: Final = 16_384
 _PR_SET_PDEATHSIG: Final = 1
 _LIBC: Final = ctypes.CDLL(None) if sys.platform == "linux" else None
 
@@ -53,6 +54,7 @@ class Child:
         self.log = log
         self._env = dict(env) if env is not None else None
         self._cwd = cwd
+        self._begins = 0
         self._process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
@@ -63,6 +65,7 @@ class Child:
         tied = sys.platform == "linux"
         command = self.command if tied else [sys.executable, "-m", "poise.stack.tether", *self.command]
         with self.log.open("ab") as log:
+            self._begins = log.tell()
             self._process = await asyncio.create_subprocess_exec(
                 *command,
                 stdin=asyncio.subprocess.DEVNULL if tied else asyncio.subprocess.PIPE,
@@ -116,20 +119,13 @@ class Child:
             os.killpg(self._running().pid, signal.SIGKILL)
 
     def tail(self, lines: int = 5) -> list[str]:
-        """The last lines of its log that say something."""
-        return tail(self.log, lines)
+        """The last non-empty lines that it has written to its log since it was started."""
+        with self.log.open("rb") as file:
+            file.seek(max(self._begins, self.log.stat().st_size - _TAIL_BYTES))
+            text = file.read().decode(errors="replace")
+        return [line for line in text.splitlines() if line.strip()][-lines:]
 
     def _running(self) -> asyncio.subprocess.Process:
         if self._process is None:
             raise RuntimeError(f"{self.name} was not started")
         return self._process
-
-
-def tail(log: Path, lines: int = 5) -> list[str]:
-    """The last non-empty lines of a log file, none when there is no file."""
-    if not log.exists():
-        return []
-    with log.open("rb") as file:
-        file.seek(max(0, log.stat().st_size - 16_384))
-        text = file.read().decode(errors="replace")
-    return [line for line in text.splitlines() if line.strip()][-lines:]

@@ -1,0 +1,122 @@
+"""The folder of jars: what is trusted, what is read again, what is fetched again."""
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from poise.errors import SetupError
+from poise.stack import jars
+from poise.stack.jars import JarStore
+from poise.stack.maven import Jar
+
+CONTENT = {"one": b"first", "two": b"second"}
+LIST = [Jar("org", name, "1.0", len(body), hashlib.sha256(body).hexdigest()) for name, body in CONTENT.items()]
+
+
+class Repository:
+    """Stands in for the repository: writes what is asked for, and remembers it."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def fetch(self, wanted: Sequence[Jar], directory: Path) -> Iterator[Path]:
+        for jar in wanted:
+            self.asked.append(jar.artifact)
+            path = directory / jar.filename
+            path.write_bytes(CONTENT[jar.artifact])
+            yield path
+
+
+@pytest.fixture
+def repository(monkeypatch: pytest.MonkeyPatch) -> Repository:
+    stand_in = Repository()
+    monkeypatch.setattr(jars, "fetch", stand_in.fetch)
+    return stand_in
+
+
+@pytest.fixture
+def said() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def store(tmp_path: Path, repository: Repository, said: list[str]) -> JarStore:
+    filled = JarStore(tmp_path / "kafka", LIST)
+    filled.ensure(said.append)
+    assert sorted(repository.asked) == ["one", "two"]
+    repository.asked.clear()
+    said.clear()
+    return filled
+
+
+def test_what_is_there_is_not_fetched_again(store: JarStore, repository: Repository, said: list[str]) -> None:
+    store.ensure(said.append)
+
+    assert repository.asked == []
+    assert said == []
+    assert sorted(path.name for path in store.directory.iterdir()) == ["one-1.0.jar", "two-1.0.jar"]
+
+
+@pytest.mark.parametrize("damage", [b"first and more", b"fir", b"FIRST", b""])
+def test_a_damaged_jar_is_noticed_and_fetched_again(
+    store: JarStore, repository: Repository, said: list[str], damage: bytes
+) -> None:
+    (store.directory / "one-1.0.jar").write_bytes(damage)
+
+    store.ensure(said.append)
+
+    assert repository.asked == ["one"]
+    assert "one-1.0.jar is damaged" in said[0]
+    assert (store.directory / "one-1.0.jar").read_bytes() == CONTENT["one"]
+
+
+def test_a_jar_that_was_copied_without_its_time_is_read_once_and_trusted(
+    store: JarStore, repository: Repository, said: list[str]
+) -> None:
+    jar = store.directory / "one-1.0.jar"
+    jar.touch()
+
+    store.ensure(said.append)
+
+    assert repository.asked == []
+    assert jar.stat().st_mtime == jars.VERIFIED
+
+
+def test_damage_that_hides_its_traces_is_found_when_everything_is_verified(
+    store: JarStore, repository: Repository, said: list[str]
+) -> None:
+    jar = store.directory / "one-1.0.jar"
+    jar.write_bytes(b"FIRST")
+    os.utime(jar, (jars.VERIFIED, jars.VERIFIED))
+    store.ensure(said.append)
+    assert repository.asked == []
+
+    store.ensure(said.append, verify=True)
+
+    assert repository.asked == ["one"]
+
+
+def test_a_folder_that_cannot_be_made_is_one_clear_line(tmp_path: Path, repository: Repository) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(SetupError, match=r"cache folder .* XDG_CACHE_HOME") as error:
+        JarStore(tmp_path / "file" / "kafka", LIST).ensure(lambda _: None)
+    assert "\n" not in str(error.value)
+    assert repository.asked == []
+
+
+def test_the_list_names_each_jar_once_with_a_whole_checksum() -> None:
+    names = [jar.filename for jar in jars.load()]
+    assert len(names) == len(set(names)) > 30
+    assert all(len(jar.sha256) == 64 and jar.size > 0 for jar in jars.load())
+    assert "kafka_2.13-4.3.1.jar" in names
+
+
+def test_the_cache_is_where_the_desktop_convention_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert jars.cache_directory() == tmp_path / "poise"
+    monkeypatch.setenv("XDG_CACHE_HOME", "")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert jars.cache_directory() == tmp_path / ".cache" / "poise"

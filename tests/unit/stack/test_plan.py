@@ -1,0 +1,134 @@
+"""Which parts a stack's options call for, where they will listen, and what the workers are told."""
+
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from poise.errors import SetupError
+from poise.stack import Existing, Ports, StackOptions, plan
+from poise.stack.options import ONE_OF_EACH
+from poise.stack.plan import Plan
+
+NO_GATEWAY = {**ONE_OF_EACH, "gateway": 0}
+
+
+@pytest.fixture(autouse=True)
+def _every_tier(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(plan.BACKENDS, raising=False)
+    monkeypatch.setattr(plan, "check_tiers", list)
+
+
+@pytest.fixture
+def taken() -> Iterator[int]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener.getsockname()[1]
+
+
+def make(options: StackOptions) -> Plan:
+    return plan.make(options, say=lambda _line: None)
+
+
+def told(made: Plan, instance: str) -> dict[str, str]:
+    return dict(next(worker for worker in made.workers if worker.instance == instance)._environment())
+
+
+def test_everything_is_ours_unless_it_runs_already(tmp_path: Path) -> None:
+    made = make(StackOptions(tmp_path, NO_GATEWAY))
+
+    assert [part.name for part in made.servers] == ["model", "redis", "kafka"]
+    assert [worker.instance for worker in made.workers] == [f"{tier}-1" for tier in list(ONE_OF_EACH)[1:]]
+    assert made.addresses.gateway_url is None
+
+
+def test_nobody_is_given_a_port_twice(tmp_path: Path) -> None:
+    made = make(StackOptions(tmp_path, {**ONE_OF_EACH, "gateway": 3, "inference": 20}, Ports(gateway=0)))
+
+    ports = [part.port for part in (*made.servers, *made.workers)]
+    ports += [int(told(made, f"gateway-{number}")["POISE_GATEWAY_PORT"]) for number in (1, 2, 3)]
+    assert len(ports) == len(set(ports)) == 32
+    assert made.addresses.gateway_url == f"http://127.0.0.1:{told(made, 'gateway-1')['POISE_GATEWAY_PORT']}"
+
+
+def test_workers_are_told_addresses_and_not_whose_they_are(tmp_path: Path) -> None:
+    ours = make(StackOptions(tmp_path, NO_GATEWAY))
+    theirs = make(
+        StackOptions(
+            tmp_path,
+            NO_GATEWAY,
+            existing=Existing("kafka.example:9092", "redis://redis.example:6379/3", "https://models.example", "gpt-x"),
+        )
+    )
+
+    assert theirs.servers == ()
+    assert told(ours, "retrieval-1")["POISE_BROKER"] == ours.addresses.broker
+    assert told(theirs, "retrieval-1")["POISE_BROKER"] == "kafka.example:9092"
+    assert told(theirs, "retrieval-1")["POISE_REDIS_URL"] == "redis://redis.example:6379/3"
+    for made in (ours, theirs):
+        backends = json.loads(told(made, "inference-1")[plan.BACKENDS])
+        assert backends == {"default": {"url": made.addresses.model_url, "model": made.addresses.model_name}}
+
+
+def test_each_worker_has_a_name_a_port_and_a_folder_of_its_own(tmp_path: Path) -> None:
+    made = make(StackOptions(tmp_path, {"inference": 2}))
+
+    first, second = told(made, "inference-1"), told(made, "inference-2")
+    assert (first["POISE_INSTANCE"], second["POISE_INSTANCE"]) == ("inference-1", "inference-2")
+    assert first["POISE_ADMIN_PORT"] != second["POISE_ADMIN_PORT"]
+    assert first["POISE_STATE_DIR"] == str(tmp_path / "state" / "inference-1")
+
+
+def test_model_servers_that_the_environment_names_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    large = {"url": "http://127.0.0.1:1", "model": "large"}
+    monkeypatch.setenv(plan.BACKENDS, json.dumps({"large": large}))
+    both = make(StackOptions(tmp_path, NO_GATEWAY))
+    assert json.loads(told(both, "inference-1")[plan.BACKENDS])["large"] == large
+    assert both.model is not None
+
+    monkeypatch.setenv(plan.BACKENDS, json.dumps({"default": large}))
+    assert make(StackOptions(tmp_path, NO_GATEWAY)).model is None
+
+    monkeypatch.setenv(plan.BACKENDS, "{")
+    with pytest.raises(SetupError, match=plan.BACKENDS):
+        make(StackOptions(tmp_path, NO_GATEWAY))
+
+
+def test_the_model_servers_key_comes_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = StackOptions(
+        tmp_path, NO_GATEWAY, existing=Existing(model_url="https://m.example", model_name="m", model_key_env="KEY_OF_M")
+    )
+    monkeypatch.delenv("KEY_OF_M", raising=False)
+    with pytest.raises(SetupError, match="KEY_OF_M"):
+        make(options)
+
+    monkeypatch.setenv("KEY_OF_M", "secret")
+    backend = json.loads(told(make(options), "inference-1")[plan.BACKENDS])["default"]
+    assert backend["api_key"] == "secret"
+
+
+@pytest.mark.parametrize(
+    ("part", "option"),
+    [("kafka", "--port-kafka"), ("redis", "--port-redis"), ("model", "--port-model"), ("gateway", "--port-gateway")],
+)
+def test_a_port_in_use_is_one_clear_line(tmp_path: Path, taken: int, part: str, option: str) -> None:
+    with pytest.raises(SetupError, match=f"port {taken} .* in use: .*{option}") as error:
+        make(StackOptions(tmp_path, ONE_OF_EACH, Ports(**{part: taken})))
+    assert "\n" not in str(error.value)
+
+
+def test_the_gateway_moves_aside_when_its_usual_port_is_taken(
+    tmp_path: Path, taken: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "DEFAULT_GATEWAY_PORT", taken)
+    said: list[str] = []
+
+    made = plan.make(StackOptions(tmp_path, {"gateway": 1}), said.append)
+
+    assert made.addresses.gateway_url not in {None, f"http://127.0.0.1:{taken}"}
+    assert "--port-gateway" in said[0]
+
+
+def test_no_model_is_started_for_nobody(tmp_path: Path) -> None:
+    assert make(StackOptions(tmp_path, {"evaluation": 1})).model is None

@@ -1,0 +1,72 @@
+"""Who runs in a directory: the lock decides, the file only tells."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from poise.errors import SetupError
+from poise.stack import PartState, StackState, running
+from poise.stack.state import hold, write
+
+STATE = StackState(
+    pid=os.getpid(),
+    ready=True,
+    since=1.0,
+    broker="127.0.0.1:1",
+    parts=(PartState(name="kafka", address="127.0.0.1:1"),),
+)
+
+
+def test_nothing_runs_where_nothing_was(tmp_path: Path) -> None:
+    assert running(tmp_path / "absent") is None
+    assert running(tmp_path) is None
+
+
+def test_a_running_stack_is_found_and_a_stopped_one_is_not(tmp_path: Path) -> None:
+    with hold(tmp_path):
+        write(tmp_path, STATE)
+        assert running(tmp_path) == STATE
+    assert running(tmp_path) is None
+    assert not (tmp_path / "stack.json").exists()
+
+
+def test_there_is_one_stack_a_directory(tmp_path: Path) -> None:
+    with (
+        hold(tmp_path),
+        pytest.raises(SetupError, match=r"runs already .*`poise down`"),
+        hold(tmp_path),
+    ):
+        pytest.fail("held twice")
+
+
+def test_what_a_killed_stack_left_behind_misleads_nobody(tmp_path: Path) -> None:
+    script = f"""
+import os, pathlib, signal, sys
+from poise.stack.state import StackState, hold, write
+place = pathlib.Path({str(tmp_path)!r})
+with hold(place):
+    write(place, StackState(pid=os.getpid(), ready=True, since=1.0))
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    done = subprocess.run([sys.executable, "-c", script], check=False, env={**os.environ, "PYTHONPATH": "shared"})
+    assert done.returncode == -9
+    assert (tmp_path / "stack.json").exists()
+
+    assert running(tmp_path) is None
+    with hold(tmp_path):
+        assert not (tmp_path / "stack.json").exists()
+
+
+def test_the_file_is_for_its_owner_alone(tmp_path: Path) -> None:
+    with hold(tmp_path):
+        write(tmp_path, STATE)
+        assert (tmp_path / "stack.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_directory_that_cannot_be_made_is_one_clear_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(SetupError, match=r"cannot be used .* --dir"), hold(tmp_path / "file" / "stack"):
+        pytest.fail("held")
