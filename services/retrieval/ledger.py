@@ -16,7 +16,7 @@ from services.retrieval.assembly import Version
 _TABLES: Final = """
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS documents (
-    id TEXT PRIMARY KEY, version INTEGER NOT NULL, parts INTEGER NOT NULL
+    id TEXT PRIMARY KEY, version INTEGER NOT NULL, parts INTEGER NOT NULL, published REAL NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS positions (partition INTEGER PRIMARY KEY, next INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS applied (partition INTEGER PRIMARY KEY, offset INTEGER NOT NULL, at REAL NOT NULL);
@@ -31,6 +31,8 @@ class Seen:
     """-1: none yet."""
     parts: int
     """0: it was deleted."""
+    published: float
+    """Unix seconds."""
 
 
 class Ledger:
@@ -71,13 +73,14 @@ class Ledger:
 
     def seen(self, document: str) -> Seen:
         """The version of a document that is seen."""
-        row = self._db.execute("SELECT version, parts FROM documents WHERE id = ?", (document,)).fetchone()
-        return Seen(*row) if row else Seen(-1, 0)
+        row = self._db.execute("SELECT version, parts, published FROM documents WHERE id = ?", (document,)).fetchone()
+        return Seen(*row) if row else Seen(-1, 0, 0.0)
 
     def note(self, version: Version) -> None:
         """Note that a version is seen from here on, and that its offset of `poise.documents` is applied."""
         self._db.execute(
-            "INSERT OR REPLACE INTO documents VALUES (?, ?, ?)", (version.document, version.number, len(version.parts))
+            "INSERT OR REPLACE INTO documents VALUES (?, ?, ?, ?)",
+            (version.document, version.number, len(version.parts), version.published),
         )
         self._db.execute(
             "INSERT INTO applied VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET offset = excluded.offset, at = excluded.at "

@@ -132,7 +132,7 @@ class Store:
 
 
 class Slot:
-    """`with Slot(root) as slot`: a folder for one worker: the first of `0`, `1`, … that no other worker on this machine holds.
+    """A folder for one worker, the first of `0`, `1`, … that no other on this machine holds; `with Slot(root) as slot`.
 
     A lock on a file is let go of by the system when its process ends, however it does, so a restarted worker finds a
     store that some worker left, whatever it is called now.

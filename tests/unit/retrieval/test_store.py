@@ -226,7 +226,7 @@ def test_a_store_of_another_origin_is_built_anew(tmp_path, log, origin):
         assert (again.nexts, len(again.index)) == ({}, 0)
 
 
-def test_documents_made_anew_without_passages_are_refused(tmp_path, log):
+def test_documents_made_anew_without_passages_are_refused(tmp_path):
     with opened(tmp_path):
         pass
     other = Origin("docs-2", "passages-1", "m")

@@ -1,0 +1,24 @@
+"""The retrieval worker."""
+
+from poise.messaging import Mesh, Tier, run
+from poise.settings import MeshSettings
+from services.retrieval.corpus import Corpus
+from services.retrieval.embedding import MiniLm
+from services.retrieval.handlers import handlers
+from services.retrieval.settings import RetrievalSettings
+
+
+async def main() -> None:
+    """Publish documents as passages and search them until asked to stop."""
+    mesh_settings, settings = MeshSettings.load(), RetrievalSettings.load()
+    async with (
+        MiniLm(threads=settings.embed_threads) as embedder,
+        Mesh(mesh_settings, tier="retrieval") as mesh,
+        Corpus(mesh, settings, embedder.model) as corpus,
+    ):
+        await embedder.loaded()
+        await mesh.serve(Tier("retrieval", handlers(settings, embedder, corpus)))
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,231 @@
+"""Publishing: a document of `poise.documents` becomes records of `poise.passages`, once, by the group.
+
+In order, for a version (the document's offset; a deletion is a version without parts):
+
+1. A version that is not higher than the seen one is left alone: it was published before, or a newer one was.
+2. The parts are written, key `<document>#<part>`, in the document's partition; for a deletion, a tombstone for part 0.
+3. This worker waits until what it wrote comes round to its own index: now it knows everything that was written before.
+4. Parts that the version before had and this one has not get tombstones, so that the log forgets them.
+5. The manifest is written, key `<document>#manifest`. Readers see the version from here on, whole (see `assembly`).
+6. This worker waits again for what it wrote: a document that is handled can be found, here at least.
+
+What can go wrong, and what then holds:
+
+- The worker dies before 5: readers still see the version before. The document is delivered again, and 2 to 6 are done
+  again with the same version number. A reader that begins with a compacted log in between misses the document so long.
+- It dies between 5 and the commit of the offset: delivered again, it ends at 1.
+- An old version is delivered late (a retry, a redelivery): it ends at 1.
+- Two versions in quick succession are handled one after the other, by key, in one worker. If a rebalance has one worker
+  finish the older while another does the newer, readers ignore the older, but in the compacted log its records would
+  replace the newer ones. The worker of the older finds out at 3 or 6 and writes the newer one again, from its index.
+- The manifest of a deletion stays in the log for good, some 150 bytes: it is what an old version is compared with. So
+  nothing that a reader needs is ever a tombstone alone, and one that was away for long may simply read on.
+
+Documents of one partition are published one after another, so that manifests come in the documents' order and an index
+that has come to offset 17 has what is before 17, too. The README names the exceptions.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from poise.contracts import Deletion, Document, FieldError, Manifest, Part
+from poise.contracts.topics import DOCUMENTS, PASSAGES
+from poise.errors import InvalidMessageError, RetryableError
+from poise.messaging import Context, Position
+from poise.telemetry import count, span, table
+from services.retrieval.corpus import Corpus
+from services.retrieval.embedding import Embedder
+from services.retrieval.index import Stored
+from services.retrieval.passages import Body, bodies, encode_vector, manifest_key, part_key
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+_ROUND_TRIP: Final = 30.0
+"""Seconds within which a record must come round from the broker to this worker's index."""
+_AT_ONCE: Final = 100
+"""Records on their way to the broker at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Version:
+    """What is to be published."""
+
+    document: str
+    number: int
+    published: float
+    source: str = ""
+    bodies: Sequence[Body] = ()
+
+
+class Publisher:
+    """Handles `Document` and `Deletion`."""
+
+    def __init__(self, embedder: Embedder, corpus: Corpus) -> None:
+        self._embedder = embedder
+        self._corpus = corpus
+        self._turns: Mapping[int, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    async def publish(self, document: Document, context: Context) -> None:
+        """Split, embed and publish a document.
+
+        Raises:
+            InvalidMessageError: Its key is no id, or its record is in another partition than its key's.
+            RetryableError: This worker's index does not follow the log.
+        """
+        record = context.record
+        name = await _document_id(context)
+        async with self._turns[record.partition]:
+            with span(table.SPLIT) as current:
+                said = await asyncio.to_thread(bodies, document)
+                current.set_attribute(table.PASSAGES, len(said))
+            await self._publish(_Version(name, record.offset, record.timestamp, document.source, said), context)
+        count(table.DOCUMENTS_EMBEDDED)
+
+    async def delete(self, _: Deletion, context: Context) -> None:
+        """Publish that a document is gone.
+
+        Raises:
+            InvalidMessageError: Its key is no id, or its record is in another partition than its key's.
+            RetryableError: This worker's index does not follow the log.
+        """
+        record = context.record
+        name = await _document_id(context)
+        async with self._turns[record.partition]:
+            await self._publish(_Version(name, record.offset, record.timestamp), context)
+
+    async def _publish(self, version: _Version, context: Context) -> None:
+        if (await self._corpus.seen(version.document)).version >= version.number:
+            return
+        writing = _Writing(version, context)
+        vectors = await self._vectors(version.bodies, await self._corpus.stored(version.document))
+        await self._round_trip(await writing.parts(vectors, self._embedder.model))
+        seen = await self._corpus.seen(version.document)
+        if seen.version < version.number:
+            await writing.tombstones(seen.parts)
+            await self._round_trip(await writing.manifest())
+            seen = await self._corpus.seen(version.document)
+        if seen.version > version.number:
+            await self._restore(version, context)
+
+    async def _restore(self, overtaken: _Version, context: Context) -> None:
+        """Write the seen version of a document again: an older one was written over it."""
+        seen = await self._corpus.seen(overtaken.document)
+        stored = await self._corpus.stored(overtaken.document)
+        newer = _Version(
+            document=overtaken.document,
+            number=seen.version,
+            published=seen.published,
+            source=stored[0].source if stored else "",
+            bodies=[part.body for part in stored],
+        )
+        writing = _Writing(newer, context)
+        await writing.parts(await self._vectors(newer.bodies, stored), self._embedder.model)
+        await writing.tombstones(len(overtaken.bodies))
+        await self._round_trip(await writing.manifest())
+
+    async def _vectors(self, said: Sequence[Body], stored: Sequence[Stored]) -> list[str]:
+        """The vectors of what is said, in its order; a vector of the same words by the same model is used again."""
+        known: dict[Body, NDArray[np.float32]] = {p.body: p.vector for p in stored if p.vector is not None}
+        new = list(dict.fromkeys(body for body in said if body not in known))
+        if new:
+            with span(table.EMBED_PARTS, attributes={table.PASSAGES: len(new)}):
+                vectors = await self._embedder.texts([body.meaning for body in new])
+            known |= dict(zip(new, vectors, strict=True))
+        return [encode_vector(known[body]) for body in said]
+
+    async def _round_trip(self, position: Position) -> None:
+        try:
+            async with asyncio.timeout(_ROUND_TRIP):
+                await self._corpus.until_applied(position)
+        except TimeoutError as error:
+            raise RetryableError(
+                f"{position} did not come round to this worker's index within {_ROUND_TRIP:.0f} s"
+            ) from error
+
+
+class _Writing:
+    """Writes the records of one version."""
+
+    def __init__(self, version: _Version, context: Context) -> None:
+        self._version = version
+        self._context = context
+
+    async def parts(self, vectors: Sequence[str], model: str) -> Position:
+        """Write the parts, or that there is not even the first; returns where the last one stands."""
+        version = self._version
+        if not version.bodies:
+            return await self._write(part_key(version.document, 0), None)
+        parts = [
+            Part(
+                document=version.document,
+                part=number,
+                source=version.source,
+                heading=body.heading,
+                text=body.text,
+                vector=vector,
+                model=model,
+                published=version.published,
+            )
+            for number, (body, vector) in enumerate(zip(version.bodies, vectors, strict=True))
+        ]
+        return await self._write_all({part_key(part.document, part.part): part for part in parts})
+
+    async def tombstones(self, before: int) -> None:
+        """Write that the parts are gone which there were before and are not any more."""
+        surplus = range(max(1, len(self._version.bodies)), before)
+        if surplus:
+            await self._write_all({part_key(self._version.document, number): None for number in surplus})
+
+    async def manifest(self) -> Position:
+        """Write that the version is whole; returns where that stands."""
+        version = self._version
+        manifest = Manifest(document=version.document, parts=len(version.bodies), published=version.published)
+        return await self._write(manifest_key(version.document), manifest)
+
+    async def _write_all(self, messages: Mapping[str, Part | None]) -> Position:
+        positions: list[Position] = []
+        keys = list(messages)
+        for first in range(0, len(keys), _AT_ONCE):
+            some = keys[first : first + _AT_ONCE]
+            positions += await asyncio.gather(*(self._write(key, messages[key]) for key in some))
+        return max(positions, key=lambda position: position.offset)
+
+    async def _write(self, key: str, message: Part | Manifest | None) -> Position:
+        return await self._context.publish(
+            PASSAGES,
+            message,
+            key=key,
+            partition=self._context.record.partition,
+            doc_version=self._version.number,
+        )
+
+
+async def _document_id(context: Context) -> str:
+    """The document's id, which is its record's key.
+
+    Raises:
+        InvalidMessageError: It is missing, not UTF-8, or in another partition than murmur2 puts it in.
+    """
+    record = context.record
+    try:
+        name = (record.key or b"").decode()
+    except UnicodeDecodeError as error:
+        raise _refused("is not UTF-8, and a document's id is its key") from error
+    if not name:
+        raise _refused("is missing, and a document's id is its key")
+    right = await context.mesh.partition_of(DOCUMENTS.name, record.key or b"")
+    if record.partition != right:
+        raise _refused(
+            f"{name!r} is in partition {record.partition} and belongs in {right}, so versions of one document would "
+            "not stay in order: have its producer partition by murmur2 (librdkafka: partitioner=murmur2_random)"
+        )
+    return name
+
+
+def _refused(detail: str) -> InvalidMessageError:
+    return InvalidMessageError(f"key: {detail}", [FieldError(field="key", detail=detail)])

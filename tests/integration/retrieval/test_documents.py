@@ -1,0 +1,177 @@
+"""Documents become passages: what readers see, and what the log says, whoever repeats or comes late."""
+
+import asyncio
+from uuid import uuid4
+
+import pytest
+
+from poise.contracts import Epoch, Manifest, Part
+from poise.contracts.topics import DOCUMENTS, dead_topic
+
+pytestmark = pytest.mark.integration
+
+
+def text_of(*words: str) -> str:
+    """A text of as many passages, each with one of the words."""
+    return "\n\n".join(f"{word} " * 90 for word in words)
+
+
+def compacted(records) -> dict[str, tuple[int, Part | Manifest]]:
+    """What is left of a log when compaction is done: version and body by key."""
+    left = {record.key.decode(): record for record in records}
+    return {
+        key: (int(record.header("poise-doc-version")), _body(record))
+        for key, record in left.items()
+        if record.value is not None
+    }
+
+
+def _body(record) -> Part | Manifest:
+    return (Manifest if record.header("poise-kind") == Manifest.kind else Part).parse(record.value)
+
+
+def words_in(found, key) -> set[str]:
+    return {passage.text.split()[0] for passage in found.passages if passage.id.startswith(f"{key}#")}
+
+
+async def test_what_is_said_is_found_replaced_and_deleted(client, serving, key):
+    async with serving() as worker:
+        first = await client.say(key, text_of("aardvark", "badger", "capybara"))
+        found = await client.find("badger", after=first)
+        assert words_in(found, key) == {"aardvark", "badger", "capybara"}
+        best = found.passages[0]
+        assert (best.id, best.source, best.text.split()[0]) == (f"{key}#1", f"{key}.txt", "badger")
+        assert 0 <= best.age < 60
+        assert found.mode == "hybrid"
+
+        second = await client.say(key, text_of("dingo"))
+        assert words_in(await client.find("dingo", after=second), key) == {"dingo"}
+
+        third = await client.say(key, None)
+        assert words_in(await client.find("dingo", after=third), key) == set()
+        assert (await worker.corpus.seen(key)).version == third.offset
+
+
+async def test_the_log_says_the_same_once_it_is_compacted(client, serving, key):
+    async with serving():
+        await client.find("x", after=await client.say(key, text_of("aardvark", "badger", "capybara")))
+        second = await client.say(key, text_of("dingo"))
+        await client.find("x", after=second)
+        log = await client.log_of(key)
+        assert {record.partition for record in log} == {second.partition}
+        left = compacted(log)
+        assert {name: version for name, (version, _) in left.items()} == {
+            f"{key}#0": second.offset,
+            f"{key}#manifest": second.offset,
+        }
+        assert left[f"{key}#manifest"][1].parts == 1
+
+        third = await client.say(key, None)
+        await client.find("x", after=third)
+        left = compacted(await client.log_of(key))
+        assert {name: (version, body.parts) for name, (version, body) in left.items()} == {
+            f"{key}#manifest": (third.offset, 0)
+        }
+
+
+async def test_one_worker_embeds_and_every_worker_finds(client, serving, key):
+    async with serving("a") as one, serving("b") as other:
+        position = await client.say(key, text_of("aardvark", "badger"))
+        for worker in (one, other):
+            async with asyncio.timeout(20):
+                await worker.corpus.until_reached(Epoch.decode(await client.epoch(position)))
+            found = await worker.corpus.search("badger", await worker.embedder.query("x"), 5)
+            assert (found[0].document, found[0].part) == (key, 1)
+        assert len([text for worker in (one, other) for text in worker.embedder.embedded if "aardvark" in text]) == 1
+
+
+async def test_a_new_replica_builds_itself_and_a_restarted_one_goes_on(client, serving, following, key):
+    async with serving("a"):
+        position = await client.say(key, text_of("aardvark", "badger"))
+        await client.find("x", after=position)
+    async with following("new") as worker:
+        assert (await worker.corpus.seen(key)).version == position.offset
+        passages = len(worker.corpus._store.index)
+        epoch = worker.corpus.epoch
+    async with following("new") as worker:
+        assert worker.corpus.epoch == epoch
+        assert len(worker.corpus._store.index) == passages
+
+
+async def test_the_same_words_are_not_embedded_again(client, serving, key):
+    async with serving() as worker:
+        await client.find("x", after=await client.say(key, text_of("aardvark", "badger")))
+        worker.embedder.embedded.clear()
+        await client.find("x", after=await client.say(key, text_of("badger", "capybara")))
+        assert [text.split()[0] for text in worker.embedder.embedded] == ["capybara"]
+
+
+async def test_an_old_version_that_comes_late_changes_nothing(client, following, key):
+    async with following() as worker:
+        old, new = await client.say(key, None), await client.say(key, None)
+        await worker.deliver(key, text_of("new"), new)
+        before = await client.log_of(key)
+        await worker.deliver(key, text_of("old"), old)
+        await worker.deliver(key, text_of("again"), new)
+        assert await client.log_of(key) == before
+
+
+async def test_an_old_version_that_overlaps_a_newer_one_is_written_over_again(client, following, key):
+    """A rebalance: one worker is still embedding version 1 while its new owner does 1 again, and then 2."""
+    async with following("a") as zombie, following("b") as owner:
+        old, new = await client.say(key, None), await client.say(key, None)
+        zombie.embedder.go_on.clear()
+        late = asyncio.create_task(zombie.deliver(key, text_of("old", "older", "oldest"), old))
+        await zombie.embedder.begun.wait()
+        await owner.deliver(key, text_of("old", "older", "oldest"), old)
+        await owner.deliver(key, text_of("new", "newer"), new)
+        zombie.embedder.go_on.set()
+        await late
+        left = compacted(await client.log_of(key))
+        assert {name: version for name, (version, _) in left.items()} == dict.fromkeys(
+            (f"{key}#0", f"{key}#1", f"{key}#manifest"), new.offset
+        )
+        for worker in (zombie, owner):
+            assert [part.body.text.split()[0] for part in await worker.corpus.stored(key)] == ["new", "newer"]
+    async with following("c") as replica:
+        assert [part.body.text.split()[0] for part in await replica.corpus.stored(key)] == ["new", "newer"]
+
+
+async def test_a_deletion_is_not_undone_by_a_version_that_overlaps_it(client, following, key):
+    async with following("a") as zombie, following("b") as owner:
+        old, new = await client.say(key, None), await client.say(key, None)
+        zombie.embedder.go_on.clear()
+        late = asyncio.create_task(zombie.deliver(key, text_of("old", "older"), old))
+        await zombie.embedder.begun.wait()
+        await owner.remove(key, new)
+        zombie.embedder.go_on.set()
+        await late
+        left = compacted(await client.log_of(key))
+        assert {name: version for name, (version, _) in left.items()} == {f"{key}#manifest": new.offset}
+        assert await zombie.corpus.stored(key) == []
+
+
+async def test_a_document_in_the_wrong_partition_is_a_dead_letter_that_says_so(client, serving, key):
+    async with serving():
+        right = await client.mesh.partition_of(DOCUMENTS.name, key.encode())
+        await client.say(key, "astray", partition=(right + 1) % DOCUMENTS.partitions)
+        letter = await _dead_letter(client, key.encode())
+        assert f"belongs in {right}" in letter
+        assert "murmur2" in letter
+
+
+async def test_a_document_whose_key_is_no_id_is_a_dead_letter_that_says_so(client, serving):
+    async with serving():
+        key = b"\xff" + uuid4().bytes
+        await client.mesh.send(DOCUMENTS.name, b'{"text": "x", "source": "y"}', key=key, headers=[])
+        assert "key: is not UTF-8" in await _dead_letter(client, key)
+
+
+async def _dead_letter(client, key: bytes) -> str:
+    """Why the message with this key could not be handled."""
+    async with asyncio.timeout(20), client.mesh.follow(dead_topic("retrieval")) as follower:
+        async for records in follower:
+            for record in records:
+                if record.key == key:
+                    return record.header("poise-dead-message")
+    raise AssertionError("following does not end")
