@@ -16,7 +16,6 @@ from types import TracebackType
 from typing import Final, Protocol, Self
 from uuid import uuid4
 
-from opentelemetry.trace import SpanKind
 from pydantic import ValidationError
 
 from poise.contracts.envelope import Envelope
@@ -26,7 +25,7 @@ from poise.contracts.topics import REPLIES, Topic
 from poise.errors import DeadlineExceededError, FaultError, TerminalError
 from poise.messaging.follow import Follower
 from poise.messaging.record import Position, Record
-from poise.telemetry import count, inject, measure, span, table
+from poise.telemetry import SpanKind, count, inject, measure, span, table
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 from uuid import NAMESPACE_URL, uuid5
 
-from opentelemetry.trace import SpanKind
 from pydantic import ValidationError
 
 from poise.cache.journal import Journal
@@ -26,7 +25,7 @@ from poise.messaging.deadlines import resolve
 from poise.messaging.failures import DeadLetter, Expire, Retry, decide
 from poise.messaging.record import Record
 from poise.messaging.tier import Context, Handler, Tier
-from poise.telemetry import count, extract, measure, span, table
+from poise.telemetry import SpanKind, adjust, count, extract, measure, span, table
 
 if TYPE_CHECKING:
     from poise.messaging.mesh import Mesh
@@ -71,7 +70,14 @@ class Delivery:
         Raises:
             PoiseError: The broker took neither reply nor dead letter; the message is not finished.
         """
-        started = time.time()
+        adjust(table.IN_FLIGHT, 1, self._metered)
+        try:
+            await self._deliver(record, time.time())
+        finally:
+            adjust(table.IN_FLIGHT, -1, self._metered)
+
+    async def _deliver(self, record: Record, started: float) -> None:
+        count(table.CONSUMED_MESSAGES, 1, self._metered)
         measure(table.QUEUE_WAIT, max(0.0, started - record.timestamp), self._metered)
         try:
             job = await self._decode(record)

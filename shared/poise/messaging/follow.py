@@ -14,7 +14,8 @@ from poise.messaging.record import Record
 POLL_MS: Final = 1_000
 BATCH: Final = 2_000
 
-Start = Mapping[int, int] | Literal["beginning", "end"]
+Start = Mapping[int, int] | float | Literal["beginning", "end"]
+"""Next offsets by partition, a time (unix seconds), or an end of the log."""
 
 
 class Follower:
@@ -24,7 +25,7 @@ class Follower:
         bootstrap: The broker's addresses.
         topic: What to read.
         start: The next offset to read by partition (one that is absent, or no longer in the log, begins at the
-            beginning), or "beginning", or "end".
+            beginning); or a time, unix seconds, from which on to read; or "beginning", or "end".
         partitions: Which partitions; None = all.
 
     Raises:
@@ -75,21 +76,30 @@ class Follower:
         if not self.partitions:
             known = await self._consumer._client._wait_on_metadata(self.topic)  # noqa: SLF001 - the public way needs a subscription
             self.partitions = sorted(known)
-        assigned = [TopicPartition(self.topic, number) for number in self.partitions]
-        self._consumer.assign(assigned)
-        beginnings = await self._consumer.beginning_offsets(assigned)
-        ends = await self._consumer.end_offsets(assigned)
+        wanted = [TopicPartition(self.topic, number) for number in self.partitions]
+        # Before assigning: afterwards these would queue behind a fetch that waits for data, for half a second.
+        beginnings = await self._consumer.beginning_offsets(wanted)
+        ends = await self._consumer.end_offsets(wanted)
+        times = await self._at(wanted)
         self.ends = {partition.partition: offset for partition, offset in ends.items()}
-        for partition in assigned:
-            first, end = beginnings[partition], ends[partition]
-            self._positions[partition.partition] = self._first(partition.partition, first, end)
-            self._consumer.seek(partition, self._positions[partition.partition])
+        self._consumer.assign(wanted)
+        for partition in wanted:
+            number = partition.partition
+            self._positions[number] = times.get(number, self._first(number, beginnings[partition], ends[partition]))
+            self._consumer.seek(partition, self._positions[number])
+
+    async def _at(self, wanted: Sequence[TopicPartition]) -> dict[int, int]:
+        """The first offset at or after the start, where it is a time."""
+        if not isinstance(self._start, float):
+            return {}
+        found = await self._consumer.offsets_for_times(dict.fromkeys(wanted, round(self._start * 1_000)))
+        return {partition.partition: at.offset for partition, at in found.items() if at is not None}
 
     def _first(self, partition: int, beginning: int, end: int) -> int:
-        if self._start == "end":
-            return end
         if self._start == "beginning":
             return beginning
+        if isinstance(self._start, str | float):
+            return end  # nothing was written since
         wanted = self._start.get(partition, beginning)
         return wanted if beginning <= wanted <= end else beginning
 
@@ -124,21 +134,6 @@ class Follower:
         """Positions, not record offsets: transaction markers and compaction leave gaps before an end."""
         for number in self.partitions:
             self._positions[number] = await self._consumer.position(TopicPartition(self.topic, number))
-
-    async def offsets_at(self, since: float) -> dict[int, int]:
-        """The first offset at or after a time (unix seconds) by partition; the end where there is none."""
-        wanted = {TopicPartition(self.topic, number): round(since * 1_000) for number in self.partitions}
-        found = await self._consumer.offsets_for_times(wanted)
-        return {
-            partition.partition: self.ends[partition.partition] if at is None else at.offset
-            for partition, at in found.items()
-        }
-
-    def seek(self, offsets: Mapping[int, int]) -> None:
-        """Go on reading from these offsets."""
-        for number, offset in offsets.items():
-            self._positions[number] = offset
-            self._consumer.seek(TopicPartition(self.topic, number), offset)
 
 
 async def read_all(follower: Follower, *, within: float) -> list[Record]:

@@ -224,6 +224,13 @@ class Mesh:
             UnavailableError: The broker did not take it.
             TerminalError: It is larger than the broker takes.
         """
+        landed = await self._send(topic, value, key=key, headers=headers, partition=partition)
+        count(table.SENT_MESSAGES, 1, {table.MESSAGING_DESTINATION: topic})
+        return landed
+
+    async def _send(
+        self, topic: str, value: bytes | None, *, key: bytes | None, headers: Headers, partition: int | None = None
+    ) -> Position:
         command = RecordCommand(value, topic=topic, key=key, partition=partition, headers=headers)
         try:
             async with asyncio.timeout(SENT_WITHIN):
@@ -232,7 +239,6 @@ class Mesh:
             raise TerminalError(f"{len(value or b'')} bytes are more than {topic} takes: {error}") from error
         except (KafkaError, TimeoutError) as error:
             raise UnavailableError(f"the broker did not take a message for {topic}: {error or 'no answer'}") from error
-        count(table.SENT_MESSAGES, 1, {table.MESSAGING_DESTINATION: topic})
         return Position(landed.topic, landed.partition, landed.offset)
 
     # -- listening ------------------------------------------------------------------------------------------------
@@ -251,9 +257,8 @@ class Mesh:
         """
         raw = key.encode()
         number = partition_for(raw, await self._partitions(topic))
-        async with self.follow(topic, partitions=[number]) as follower:
-            if since is not None:
-                follower.seek(await follower.offsets_at(since))
+        start: Start = "beginning" if since is None else float(since)
+        async with self.follow(topic, start=start, partitions=[number]) as follower:
             return [record for record in await read_all(follower, within=READ_WITHIN) if record.key == raw]
 
     async def read_topic(self, topic: str) -> list[Record]:
@@ -340,19 +345,14 @@ class Mesh:
             await self._flush_spans()
 
     async def _flush_spans(self) -> None:
-        if self._telemetry.spans is None:
-            return
+        queue = self._telemetry.spans
         headers = [("content-type", JSON.encode())]
-        sent = await asyncio.gather(
-            *(
-                self.send(SPANS.name, body, key=run.encode(), headers=headers)
-                for run, body in self._telemetry.spans.drain()
-            ),
-            return_exceptions=True,
-        )
-        if lost := [outcome for outcome in sent if isinstance(outcome, PoiseError)]:
-            count(table.SPANS_DROPPED, len(lost))
-            log.warning("%d spans were lost: %s", len(lost), lost[0])
+        while queue is not None and (finished := queue.drain()):
+            sending = (self._send(SPANS.name, body, key=run.encode(), headers=headers) for run, body in finished)
+            sent = await asyncio.gather(*sending, return_exceptions=True)
+            if lost := [outcome for outcome in sent if isinstance(outcome, PoiseError)]:
+                count(table.SPANS_DROPPED, len(lost))
+                log.warning("%d spans were lost: %s", len(lost), lost[0])
 
 
 def group_of(tier: str, topic: str) -> str:

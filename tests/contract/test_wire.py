@@ -1,0 +1,188 @@
+"""The wire, byte by byte: what other languages and older workers rely on. A change here is a new version of a kind."""
+
+import pytest
+from pydantic import ValidationError
+
+from poise.contracts import (
+    Answer,
+    Ask,
+    ChatMessage,
+    Citation,
+    Completion,
+    Document,
+    Envelope,
+    Fault,
+    FieldError,
+    Generate,
+    Manifest,
+    Message,
+    Part,
+    Passage,
+    Passages,
+    Retrieve,
+    Score,
+    Usage,
+)
+from poise.contracts.topics import CATALOGUE
+from poise.messaging import partition_for
+
+GOLDEN: list[tuple[str, Message, str]] = [
+    ("ask/1", Ask(question="What does pass do?"), '{"question":"What does pass do?"}'),
+    (
+        "answer/1",
+        Answer(
+            run_id="r",
+            text="Nothing.",
+            citations=(Citation(source="The pass statement", passage="python/pass#0", quote="nothing happens"),),
+            rung="extractive",
+            reason="not grounded",
+            epoch="e",
+            timings={"retrieve": 4.5, "total": 9.0},
+        ),
+        '{"run_id":"r","text":"Nothing.","citations":[{"source":"The pass statement","passage":"python/pass#0",'
+        '"quote":"nothing happens"}],"rung":"extractive","reason":"not grounded","epoch":"e",'
+        '"timings":{"retrieve":4.5,"total":9.0}}',
+    ),
+    (
+        "fault/1",
+        Fault(
+            type="urn:poise:invalid",
+            title="Invalid message",
+            status=400,
+            detail="question: must be a string",
+            retryable=False,
+            errors=(FieldError(field="question", detail="must be a string"),),
+        ),
+        '{"type":"urn:poise:invalid","title":"Invalid message","status":400,"detail":"question: must be a string",'
+        '"retryable":false,"errors":[{"field":"question","detail":"must be a string"}]}',
+    ),
+    ("retrieve/1", Retrieve(query="pass"), '{"query":"pass","limit":6}'),
+    (
+        "passages/1",
+        Passages(passages=(Passage(id="d#0", source="s", text="t", score=0.5, age=1.0),), epoch="e"),
+        '{"passages":[{"id":"d#0","source":"s","text":"t","score":0.5,"age":1.0}],"epoch":"e","mode":"hybrid"}',
+    ),
+    (
+        "generate/1",
+        Generate(messages=(ChatMessage(role="user", content="hi"),)),
+        '{"messages":[{"role":"user","content":"hi"}],"backend":"default","max_tokens":128,"temperature":0.0,"stop":[]}',
+    ),
+    (
+        "completion/1",
+        Completion(text="hi", model="m", backend="default", finish_reason="stop", usage=Usage(prompt_tokens=1)),
+        '{"text":"hi","model":"m","backend":"default","finish_reason":"stop",'
+        '"usage":{"prompt_tokens":1,"completion_tokens":0}}',
+    ),
+    ("document/1", Document(text="t", source="s"), '{"text":"t","source":"s","format":"text"}'),
+    (
+        "part/1",
+        Part(document="d", part=0, source="s", text="t", vector="AACAPw==", model="m", published=1.5),
+        '{"document":"d","part":0,"source":"s","text":"t","vector":"AACAPw==","model":"m","published":1.5}',
+    ),
+    ("manifest/1", Manifest(document="d", parts=1, published=1.5), '{"document":"d","parts":1,"published":1.5}'),
+    (
+        "score/1",
+        Score(
+            run_id="r",
+            workflow="answer",
+            tenant="default",
+            policy="answer",
+            policy_version=1,
+            variant="small",
+            probability=1.0,
+            rung="primary",
+            at=1.5,
+            values={"groundedness": 0.75},
+        ),
+        '{"run_id":"r","workflow":"answer","tenant":"default","policy":"answer","policy_version":1,"variant":"small",'
+        '"probability":1.0,"rung":"primary","at":1.5,"values":{"groundedness":0.75}}',
+    ),
+]
+
+
+@pytest.mark.parametrize(("kind", "body", "text"), GOLDEN, ids=[kind for kind, _, _ in GOLDEN])
+def test_a_body_is_these_bytes(kind: str, body: Message, text: str) -> None:
+    assert body.kind == kind
+    assert body.encode() == text.encode()
+    assert type(body).parse(text) == body
+
+
+@pytest.mark.parametrize(("kind", "body", "text"), GOLDEN, ids=[kind for kind, _, _ in GOLDEN])
+def test_a_field_that_a_newer_worker_adds_is_ignored_between_tiers_and_refused_at_the_edge(
+    kind: str, body: Message, text: str
+) -> None:
+    newer = text[:-1] + ',"not_known_yet":{"a":[1]}}'
+    assert type(body).parse(newer) == body, kind
+    with pytest.raises(ValidationError, match="not_known_yet"):
+        type(body).parse(newer, strict=True)
+
+
+def test_headers_are_these_strings() -> None:
+    envelope = Envelope(
+        correlation_id="c",
+        reply_to="poise.replies",
+        content_type="application/json",
+        reply_partition=3,
+        deadline=1_800_000_000_000,
+        attempt=2,
+        run="r",
+        step="s",
+        tenant="t",
+        region="eu",
+        kind="ask/1",
+        min_epoch="e",
+        origin="poise.ask.interactive/0/7",
+        redrives=1,
+        doc_version=9,
+        trace={"traceparent": "00-0-0-00"},
+    )
+    headers = [
+        ("correlation_id", b"c"),
+        ("reply_to", b"poise.replies"),
+        ("content-type", b"application/json"),
+        ("poise-reply-partition", b"3"),
+        ("poise-deadline", b"1800000000000"),
+        ("poise-attempt", b"2"),
+        ("poise-run", b"r"),
+        ("poise-step", b"s"),
+        ("poise-tenant", b"t"),
+        ("poise-region", b"eu"),
+        ("poise-kind", b"ask/1"),
+        ("poise-min-epoch", b"e"),
+        ("poise-origin", b"poise.ask.interactive/0/7"),
+        ("poise-redrives", b"1"),
+        ("poise-doc-version", b"9"),
+        ("traceparent", b"00-0-0-00"),
+    ]
+    assert envelope.headers() == headers
+    assert Envelope.read([*headers, ("somebody-elses", b"\xff")]) == envelope
+
+
+@pytest.mark.parametrize(
+    ("key", "partition"), [(b"21", 5), (b"foobar", 1), (b"a-little-bit-long-string", 3), (b"python/pass", 1)]
+)
+def test_keys_land_where_javas_default_puts_them(key: bytes, partition: int) -> None:
+    """The murmur2 values of the first three are those of Kafka's own UtilsTest."""
+    assert partition_for(key, 6) == partition
+
+
+def test_the_topics_are_these() -> None:
+    assert {topic.name: (topic.partitions, topic.key, topic.compacted) for topic in CATALOGUE.values()} == {
+        "poise.ask.interactive": (6, "conversation, else none", False),
+        "poise.ask.batch": (6, "conversation, else none", False),
+        "poise.runs.interactive": (6, "conversation, else run", False),
+        "poise.runs.batch": (6, "conversation, else run", False),
+        "poise.retrieval.requests": (6, "run/step", False),
+        "poise.inference.requests.interactive": (6, "run/step", False),
+        "poise.inference.requests.batch": (6, "run/step", False),
+        "poise.replies": (12, "explicit partition", False),
+        "poise.documents": (6, "document id", True),
+        "poise.passages": (6, "<document id>#<part>", True),
+        "poise.records": (6, "run", False),
+        "poise.scores": (6, "policy", False),
+        "poise.spans": (6, "run", False),
+        "poise.orchestration.dead": (1, "as the original", False),
+        "poise.retrieval.dead": (1, "as the original", False),
+        "poise.inference.dead": (1, "as the original", False),
+        "poise.evaluation.dead": (1, "as the original", False),
+    }

@@ -1,0 +1,93 @@
+"""What a client may get wrong over Kafka: a fault that names the field, a dead letter, and nobody behind it waits."""
+
+import pytest
+from integration_kit import Outsider, serving
+
+from poise.contracts import Answer, Ask, Fault
+from poise.contracts.ask import MAX_QUESTION_CHARS
+from poise.contracts.topics import ASK_INTERACTIVE, dead_topic
+from poise.messaging import Context, Mesh, Record, Tier
+from poise.settings import MeshSettings
+
+pytestmark = pytest.mark.integration
+
+GOOD = b'{"question": "fine?"}'
+TOO_LONG = b'{"question": "%s"}' % (b"x" * (MAX_QUESTION_CHARS + 1))
+
+
+async def answer(_ask: Ask, context: Context) -> Answer:
+    return Answer(run_id=context.run, text="fine", rung="primary")
+
+
+ORCHESTRATION = Tier("orchestration", {Ask: answer})
+
+
+async def letter_of(mesh: Mesh, sent: Record) -> Record:
+    letters = await mesh.read_topic(dead_topic("orchestration"))
+    (letter,) = [letter for letter in letters if letter.header("poise-origin") == str(sent.position)]
+    return letter
+
+
+@pytest.mark.parametrize(
+    ("value", "headers", "field"),
+    [
+        (b'{"question": "x", "colour": "red"}', {}, "colour"),
+        (b'{"question": 7}', {}, "question"),
+        (b'{"question": "  "}', {}, "question"),
+        (b"{}", {}, "question"),
+        (TOO_LONG, {}, "question"),
+        (b"{not json", {}, "body"),
+        (b"", {}, "body"),
+        (b"\xff\xfe", {}, "body"),
+        (b"[]", {}, "body"),
+        (None, {}, "body"),
+        (GOOD, {"poise_kind": "wish/1"}, "poise-kind"),
+        (GOOD, {"poise_kind": "ask/2"}, "poise-kind"),
+        (GOOD, {"poise_deadline": "tomorrow"}, "poise-deadline"),
+        (GOOD, {"poise_deadline": "-5"}, "poise-deadline"),
+        (GOOD, {"poise_deadline": "1000"}, "poise-deadline"),
+        (GOOD, {"poise_deadline": "253370764800000"}, "poise-deadline"),
+        (GOOD, {"poise_attempt": "9" * 40}, "poise-attempt"),
+        (GOOD, {"poise_min_epoch": b"\xff"}, "poise-min-epoch"),
+        (GOOD, {"poise_reply_partition": "two"}, "poise-reply-partition"),
+    ],
+)
+async def test_each_mistake_is_named_kept_and_passed(
+    mesh_settings: MeshSettings,
+    outsider: Outsider,
+    value: bytes | None,
+    headers: dict[str, str | bytes],
+    field: str,
+) -> None:
+    async with serving(mesh_settings, ORCHESTRATION) as mesh:
+        wrong = await outsider.send(ASK_INTERACTIVE.name, value, key=b"one-conversation", **headers)
+        right = await outsider.send(ASK_INTERACTIVE.name, GOOD, key=b"one-conversation")
+        reply = await outsider.reply(wrong)
+        assert Answer.parse((await outsider.reply(right)).value or b"").text == "fine"
+        letter = await letter_of(mesh, wrong)
+    fault = Fault.parse(reply.value or b"")
+    assert reply.header("poise-kind") == "fault/1"
+    assert (fault.status, fault.retryable) == (400, False)
+    assert [error.field for error in fault.errors] == [field]
+    assert (letter.key, letter.value) == (b"one-conversation", value)
+
+
+@pytest.mark.parametrize(
+    ("headers", "said"),
+    [
+        ({"reply_to": "no-such-topic"}, "does not exist"),
+        ({"reply_to": "poise.policy"}, "Poise's own"),
+        ({"reply_to": "poise.records"}, "Poise's own"),
+        ({"poise_reply_partition": "99"}, "has the partitions"),
+    ],
+)
+async def test_an_address_that_cannot_be_used_is_a_dead_letter_that_says_so(
+    mesh_settings: MeshSettings, outsider: Outsider, headers: dict[str, str], said: str
+) -> None:
+    async with serving(mesh_settings, ORCHESTRATION) as mesh:
+        wrong = await outsider.send(ASK_INTERACTIVE.name, GOOD, key=b"c", **headers)
+        right = await outsider.send(ASK_INTERACTIVE.name, GOOD, key=b"c")
+        assert Answer.parse((await outsider.reply(right)).value or b"").text == "fine"
+        letter = await letter_of(mesh, wrong)
+    assert said in (letter.header("poise-dead-message") or "")
+    assert letter.header("poise-dead-error") == "InvalidMessageError"

@@ -1,0 +1,171 @@
+"""Request and reply over a real Kafka: answers, typed faults, deadlines, identity."""
+
+import asyncio
+import time
+from uuid import NAMESPACE_URL, uuid5
+
+import pytest
+from integration_kit import WITHIN, Outsider, serving
+
+from poise.contracts import Answer, Ask, Completion, Fault, Generate
+from poise.contracts.generate import ChatMessage
+from poise.contracts.topics import ASK_INTERACTIVE, dead_topic
+from poise.errors import DeadlineExceededError, FaultError, RetryableError, TerminalError
+from poise.messaging import Context, Mesh, Tier
+from poise.settings import MeshSettings
+
+pytestmark = pytest.mark.integration
+
+
+def generate(text: str) -> Generate:
+    return Generate(messages=(ChatMessage(role="user", content=text),))
+
+
+async def echo(request: Generate, _context: Context) -> Completion:
+    return Completion(text=request.messages[-1].content, model="echo", backend="echo", finish_reason="stop")
+
+
+async def answer(ask: Ask, context: Context) -> Answer:
+    return Answer(run_id=context.run, text=f"{ask.question} {context.tenant} {context.step}", rung="primary")
+
+
+INFERENCE = Tier("inference", {Generate: echo})
+ORCHESTRATION = Tier("orchestration", {Ask: answer})
+
+
+async def test_a_thousand_calls_at_once_each_get_their_own_reply(mesh_settings: MeshSettings) -> None:
+    async with serving(mesh_settings, INFERENCE) as mesh:
+        calls = (mesh.call(generate(str(n)), run=f"many-{mesh.settings.instance}-{n}", step="g") for n in range(1_000))
+        replies = await asyncio.gather(*calls)
+    assert [reply.text for reply in replies] == [str(n) for n in range(1_000)]
+
+
+async def test_callers_that_share_a_reply_partition_get_their_own_replies(
+    mesh_settings: MeshSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("poise.messaging.calls.random.randrange", lambda _partitions: 5)
+    other = MeshSettings(broker=mesh_settings.broker)
+    async with serving(mesh_settings, INFERENCE) as one, Mesh(other, tier="client") as two:
+        run = one.settings.instance
+        calls = [mesh.call(generate(f"{n}"), run=f"{run}-{n}", step="g") for n in range(100) for mesh in (one, two)]
+        replies = await asyncio.gather(*calls)
+    assert [reply.text for reply in replies] == [f"{n}" for n in range(100) for _ in range(2)]
+
+
+async def test_a_terminal_error_is_a_typed_fault_and_a_dead_letter(mesh_settings: MeshSettings) -> None:
+    async def refuse(_request: Generate, _context: Context) -> Completion:
+        raise TerminalError("the prompt is longer than the model reads")
+
+    run = mesh_settings.instance
+    async with serving(mesh_settings, Tier("inference", {Generate: refuse})) as mesh:
+        with pytest.raises(FaultError) as caught:
+            await mesh.call(generate("x"), run=run, step="g")
+        letters = await mesh.read_topic(dead_topic("inference"))
+    fault = caught.value.fault()
+    assert (fault.type, fault.status, fault.retryable) == ("urn:poise:failed", 500, False)
+    assert "longer than the model reads" in fault.detail
+    (letter,) = [letter for letter in letters if letter.header("poise-run") == run]
+    assert letter.value == generate("x").encode()
+
+
+async def test_a_retryable_error_is_tried_again_with_its_attempt_counted(mesh_settings: MeshSettings) -> None:
+    attempts = []
+
+    async def third_time_lucky(request: Generate, context: Context) -> Completion:
+        attempts.append(context.attempt)
+        if context.attempt < 3:
+            raise RetryableError("busy")
+        return await echo(request, context)
+
+    async with serving(mesh_settings, Tier("inference", {Generate: third_time_lucky})) as mesh:
+        await mesh.call(generate("x"), run=mesh.settings.instance, step="g")
+    assert attempts == [1, 2, 3]
+
+
+async def test_a_bug_in_a_handler_becomes_a_fault_that_names_the_dead_letter(mesh_settings: MeshSettings) -> None:
+    async def bug(_request: Generate, _context: Context) -> Completion:
+        raise KeyError("secret")
+
+    async with serving(mesh_settings, Tier("inference", {Generate: bug})) as mesh:
+        with pytest.raises(FaultError) as caught:
+            await mesh.call(generate("x"), run=mesh.settings.instance, step="g")
+    assert "poise.inference.dead/" in caught.value.fault().detail
+    assert "secret" not in caught.value.fault().detail
+
+
+async def test_late_and_orphaned_replies_are_counted_and_others_replies_are_not(mesh_settings: MeshSettings) -> None:
+    settings = mesh_settings.model_copy(update={"admin_port": 0})
+    async with Mesh(settings, tier="client") as mesh:
+        assert mesh._calls is not None
+        assert mesh._telemetry.exposition is not None
+        with pytest.raises(DeadlineExceededError):
+            await mesh.call(generate("x"), run=settings.instance, step="g", deadline=time.time() + 0.1)
+        (given_up,) = mesh._calls._given_up
+        for correlation_id in (given_up, f"{settings.instance}.another-life.1", "somebody-else.1", None):
+            headers = [] if correlation_id is None else [("correlation_id", correlation_id.encode())]
+            await mesh.send("poise.replies", b"{}", key=None, headers=headers, partition=mesh._calls._partition)
+        counted = b""
+        async with asyncio.timeout(WITHIN):
+            while b"poise_replies_orphaned" not in counted:
+                await asyncio.sleep(0.02)
+                counted = mesh._telemetry.exposition()
+    lines = [line for line in counted.decode().splitlines() if line.startswith("poise_replies")]
+    assert sorted(line.split("{")[0].split(" ")[0] for line in lines) == [
+        "poise_replies_late_total",
+        "poise_replies_orphaned_total",
+    ]
+    assert all(line.endswith(" 1.0") for line in lines), lines
+
+
+async def test_the_caller_is_told_at_its_deadline(mesh_settings: MeshSettings) -> None:
+    async def hang(_request: Generate, _context: Context) -> Completion:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async with serving(mesh_settings, Tier("inference", {Generate: hang})) as mesh:
+        with pytest.raises((DeadlineExceededError, FaultError), match=r"(?i)deadline"):
+            await mesh.call(generate("x"), run=mesh.settings.instance, step="g", deadline=time.time() + 0.3)
+
+
+async def test_a_raw_client_gets_its_answer_on_its_own_topic(mesh_settings: MeshSettings, outsider: Outsider) -> None:
+    async with serving(mesh_settings, ORCHESTRATION):
+        sent = await outsider.send(ASK_INTERACTIVE.name, b'{"question": "why?"}')
+        reply = await outsider.reply(sent)
+        partitioned = await outsider.send(ASK_INTERACTIVE.name, b'{"question": "how?"}', poise_reply_partition="1")
+        there = await outsider.reply(partitioned)
+    told = Answer.parse(reply.value or b"")
+    assert reply.header("poise-kind") == "answer/1"
+    assert told.text == "why? default ask"
+    assert told.run_id == str(uuid5(NAMESPACE_URL, f"poise:{sent.position}"))
+    assert there.partition == 1
+
+
+async def test_an_outsider_cannot_claim_an_identity(mesh_settings: MeshSettings, outsider: Outsider) -> None:
+    async with serving(mesh_settings, ORCHESTRATION):
+        claims = {"poise_run": "mine", "poise_step": "mine", "poise_tenant": "somebody-else"}
+        sent = await outsider.send(ASK_INTERACTIVE.name, b'{"question": "who?"}', **claims)
+        told = Answer.parse((await outsider.reply(sent)).value or b"")
+    assert told.text == "who? default ask"
+    assert told.run_id != "mine"
+
+
+async def test_what_came_too_late_is_a_fault_and_no_dead_letter(
+    mesh_settings: MeshSettings, outsider: Outsider
+) -> None:
+    past = str(round((time.time() - 5) * 1_000))
+    async with serving(mesh_settings, ORCHESTRATION) as mesh:
+        sent = await outsider.send(ASK_INTERACTIVE.name, b'{"question": "when?"}', poise_deadline=past)
+        reply = await outsider.reply(sent)
+        letters = await mesh.read_topic(dead_topic("orchestration"))
+    fault = Fault.parse(reply.value or b"")
+    assert (fault.type, fault.status) == ("urn:poise:deadline-exceeded", 504)
+    assert not [letter for letter in letters if letter.header("correlation_id") == sent.header("correlation_id")]
+
+
+async def test_a_reply_too_large_for_the_broker_is_a_fault(mesh_settings: MeshSettings) -> None:
+    async def verbose(_request: Generate, _context: Context) -> Completion:
+        return Completion(text="x" * 2_000_000, model="m", backend="b", finish_reason="stop")
+
+    async with serving(mesh_settings, Tier("inference", {Generate: verbose})) as mesh:
+        with pytest.raises(FaultError, match="are more than"):
+            await mesh.call(generate("x"), run=mesh.settings.instance, step="g")

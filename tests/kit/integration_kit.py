@@ -1,0 +1,81 @@
+"""What integration tests share: a tier in this process, a raw Kafka client outside the mesh, and waiting that has an end."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import uuid4
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+from poise.messaging import Mesh, Record, Tier
+from poise.settings import MeshSettings
+
+WITHIN = 20.0
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for something that happens elsewhere in this process."""
+    async with asyncio.timeout(WITHIN):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def serving(settings: MeshSettings, tier: Tier) -> AsyncIterator[Mesh]:
+    """A worker of a tier, ready; stopped as a signal would stop it."""
+    async with Mesh(settings, tier=tier.name) as mesh:
+        task = asyncio.create_task(mesh.serve(tier))
+        try:
+            await until(lambda: task.done() or all(mesh.readiness().values()))
+            if task.done():
+                await task
+            yield mesh
+        finally:
+            mesh.stop.set()
+            await task
+
+
+class Outsider:
+    """A client that speaks Kafka and knows nothing of Poise's library."""
+
+    def __init__(self, bootstrap: str) -> None:
+        self.topic = f"mine-{uuid4().hex[:8]}"
+        self._bootstrap = bootstrap
+        self._producer = AIOKafkaProducer(bootstrap_servers=bootstrap)
+        self._consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap)
+
+    async def start(self) -> None:
+        admin = AIOKafkaAdminClient(bootstrap_servers=self._bootstrap)
+        await admin.start()
+        created: Any = await admin.create_topics([NewTopic(self.topic, 2, 1)])
+        assert not any(code for _, code, *_ in created.topic_errors), created
+        await admin.close()
+        await self._producer.start()
+        await self._consumer.start()
+        self._consumer.assign([TopicPartition(self.topic, number) for number in range(2)])
+        for number in range(2):
+            self._consumer.seek(TopicPartition(self.topic, number), 0)
+
+    async def stop(self) -> None:
+        await self._consumer.stop()
+        await self._producer.stop()
+
+    async def send(self, topic: str, value: bytes | None, key: bytes | None = None, **headers: str | bytes) -> Record:
+        """Send, with `reply_to` set to this client's topic unless it is given; `_` in a name stands for `-`."""
+        named = {"reply_to": self.topic, "correlation_id": uuid4().hex} | {
+            name if name in {"reply_to", "correlation_id"} else name.replace("_", "-"): value
+            for name, value in headers.items()
+        }
+        raw = [(name, text.encode() if isinstance(text, str) else text) for name, text in named.items()]
+        landed = await self._producer.send_and_wait(topic, value, key=key, headers=raw)
+        return Record(landed.topic, landed.partition, landed.offset, 0.0, key, value, tuple(raw))
+
+    async def reply(self, sent: Record) -> Record:
+        """The next reply that carries the correlation id of what was sent."""
+        async with asyncio.timeout(WITHIN):
+            while True:
+                reply = Record.of(await self._consumer.getone())
+                if reply.header("correlation_id") == sent.header("correlation_id"):
+                    return reply
