@@ -87,7 +87,7 @@ class Stack:
     async def _start_kafka(self, made: Plan) -> None:
         await self._start(made.kafka)
         began = time.monotonic()
-        await topics.apply(MeshSettings(broker=made.addresses.broker))
+        await topics.apply(MeshSettings.load().model_copy(update={"broker": made.addresses.broker}))
         self._tell(Event("topics", "ready", "", time.monotonic() - began))
 
     async def _start(self, part: Part | None) -> None:

@@ -1,23 +1,54 @@
-"""The embedded Kafka serves, keeps its data, and comes back after a kill."""
+"""The embedded Kafka says clearly why it cannot start, and trusts nothing that was touched."""
 
 from pathlib import Path
 
 import pytest
 
-from poise.stack import Kafka, probe
+from poise.errors import SetupError
+from poise.stack import Kafka, Valkey
+from poise.stack.runtime import Runtime
 
 pytestmark = pytest.mark.integration
 
 
-async def test_serves_again_after_a_kill(tmp_path: Path) -> None:
-    async with Kafka(tmp_path) as node:
-        identity = (tmp_path / "data" / "meta.properties").read_text()
-        before = node.child.pid
-        node.child.kill()
-        assert await node.child.wait() == -9
+async def test_a_taken_port_is_one_clear_line(tmp_path: Path) -> None:
+    async with Valkey(tmp_path / "valkey") as other:
+        with pytest.raises(SetupError, match=f"port {other.port} for Kafka is in use: .*--port-kafka"):
+            await Kafka(tmp_path / "kafka", port=other.port).start()
 
-        await node.start()
 
-        assert node.child.pid != before
-        assert await probe.kafka_brokers("127.0.0.1", node.port) == 1
-        assert (tmp_path / "data" / "meta.properties").read_text() == identity
+async def test_no_network_at_the_first_start_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for variable in ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(variable, "http://127.0.0.1:1")
+    monkeypatch.setenv("no_proxy", "")
+    monkeypatch.setenv("NO_PROXY", "")
+
+    with pytest.raises(SetupError, match=r"could not be fetched .*connect to the network.*--broker") as error:
+        await Kafka(tmp_path / "kafka").start()
+
+    assert "\n" not in str(error.value)
+    assert list((tmp_path / "cache" / "poise" / "kafka").iterdir()) == []
+
+
+def test_what_java_learnt_is_not_trusted_once_it_was_touched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runtime = Runtime.prepare(lambda _line: None)
+    cached = {path.name: path for path in runtime.store.directory.glob("*.jar")}
+    own = tmp_path / "cache" / "poise" / "kafka"
+    own.mkdir(parents=True)
+    for name, path in cached.items():
+        (own / name).hardlink_to(path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    runtime = Runtime.prepare(lambda _line: None)
+    said: list[str] = []
+    made = tmp_path / "made"
+    made.write_bytes(b"an archive")
+    runtime.keep(made, runtime.archive)
+    assert Runtime.prepare(said.append).archive.exists()
+    assert said == []
+
+    with runtime.archive.open("ab") as archive:
+        archive.write(b", or is it")
+
+    assert not Runtime.prepare(said.append).archive.exists()
+    assert "is damaged" in said[0]

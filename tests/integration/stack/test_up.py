@@ -1,0 +1,119 @@
+"""`poise up`, `poise status` and `poise down`, as a person has them."""
+
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from poise.stack import running
+
+pytestmark = pytest.mark.integration
+
+SERVERS = ("--workers", "gateway=0,orchestration=0,retrieval=0,inference=0,evaluation=0")
+
+Poise = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def poise(tmp_path: Path) -> Iterator[Poise]:
+    """Runs the command line in an empty directory; whatever stack is left there is stopped."""
+    environment = {**os.environ, "PYTHONPATH": str(Path("shared").absolute()) + os.pathsep + str(Path.cwd())}
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "poise", *arguments]
+        return subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=120
+        )
+
+    yield run
+    if running(tmp_path / ".poise"):
+        run("down")
+
+
+def test_a_stack_is_left_running_found_and_stopped(poise: Poise, tmp_path: Path) -> None:
+    up = poise("up", "--detach", *SERVERS)
+    assert up.returncode == 0, up.stderr
+    assert "Ready in" in up.stdout
+
+    state = json.loads(poise("status", "--json").stdout)
+    assert [part["name"] for part in state["parts"]] == ["kafka", "redis"]
+    assert state["broker"] in up.stdout
+    shown = poise("status")
+    assert "serves" in shown.stdout
+    assert state["broker"] in shown.stdout
+
+    second = poise("up", "--detach", *SERVERS)
+    assert_one_line(second, "runs already in .poise")
+
+    assert poise("down").returncode == 0
+    assert_one_line(poise("status"), "no stack runs in .poise: `poise up`")
+    assert poise("down").returncode == 0, "there is nothing to stop, and that is no error"
+    for part in state["parts"]:
+        with pytest.raises(ProcessLookupError):
+            os.kill(part["pid"], 0)
+    assert (tmp_path / ".poise" / "kafka" / "data" / "meta.properties").exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="waits for processes that are not its children")
+def test_nothing_survives_a_stack_that_is_killed(poise: Poise) -> None:
+    poise("up", "--detach", *SERVERS)
+    state = json.loads(poise("status", "--json").stdout)
+    handles = [os.pidfd_open(part["pid"]) for part in state["parts"]]
+    try:
+        os.kill(state["pid"], signal.SIGKILL)
+        for handle in handles:
+            assert select.select([handle], [], [], 30)[0], "it still runs"
+    finally:
+        for handle in handles:
+            os.close(handle)
+    assert_one_line(poise("status"), "no stack runs")
+
+    again = poise("up", "--detach", *SERVERS)
+    assert again.returncode == 0, again.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--workers", "poets=3"), "there is no tier 'poets': the tiers are gateway,"),
+        (("--workers", "inference=some"), "write inference=3,retrieval=2"),
+        (("--broker", "127.0.0.1:1"), "no Kafka answers at 127.0.0.1:1"),
+        (("--redis", "redis://127.0.0.1:1/0"), "no Redis answers at 127.0.0.1:1"),
+        (("--model-url", "http://127.0.0.1:1", "--model-name", "m"), "no model server answers at"),
+        (("--model-url", "http://127.0.0.1:1"), "--model-url needs --model-name"),
+        (
+            ("--model", "absent.gguf", "--workers", "gateway=0,orchestration=0,retrieval=0,evaluation=0"),
+            "does not exist",
+        ),
+    ],
+)
+def test_what_cannot_be_started_is_one_clear_line(
+    poise: Poise, tmp_path: Path, arguments: tuple[str, ...], says: str
+) -> None:
+    assert_one_line(poise("up", *arguments), says)
+    assert running(tmp_path / ".poise") is None
+
+
+def test_a_port_in_use_is_one_clear_line(poise: Poise) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        refused = poise("up", *SERVERS, "--port-kafka", str(port))
+    assert_one_line(
+        refused, f"port {port} for Kafka is in use: stop what listens there, or choose another with --port-k"
+    )
+
+
+def assert_one_line(done: "subprocess.CompletedProcess[str]", says: str) -> None:
+    """A refusal as a person should get it: one line that says what to do, no traceback, an exit code that is not 0."""
+    assert done.returncode == 1, (done.stdout, done.stderr)
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("poise: ")]
+    assert says in line
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
