@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Iterable, Mapping
-from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Final, Self
 
@@ -14,7 +13,7 @@ from poise.contracts.document import MAX_DOCUMENT_BYTES, Document, DocumentId
 from poise.contracts.epoch import Epoch
 from poise.contracts.fault import FieldError
 from poise.contracts.topics import ASK_INTERACTIVE, DOCUMENTS
-from poise.errors import DeadlineExceededError, InvalidMessageError
+from poise.errors import DeadlineExceededError, InvalidMessageError, UnavailableError
 from poise.messaging import Mesh, Position
 from poise.settings import MeshSettings
 
@@ -43,20 +42,32 @@ class Poise:
         # What a worker in the same environment is told is not meant for a client beside it.
         own = {"redis_url": None, "spans": False, "admin_port": None, "broker": broker or found.broker}
         self.settings = found.model_copy(update=own)
-        self.mesh = Mesh(self.settings, tier="client")
-        """For what this class has no word for."""
-        self._stack = AsyncExitStack()
+        self._mesh: Mesh | None = None
 
     async def __aenter__(self) -> Self:
         """Connect; when this returns, an answer can arrive."""
-        await self._stack.enter_async_context(self.mesh)
+        mesh = Mesh(self.settings, tier="client")
+        self._mesh = await mesh.__aenter__()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Disconnect; whoever still waits for an answer is cancelled."""
-        await self._stack.aclose()
+        mesh, self._mesh = self._mesh, None
+        if mesh is not None:
+            await mesh.__aexit__(kind, error, traceback)
+
+    @property
+    def mesh(self) -> Mesh:
+        """The connection, for what this class has no word for.
+
+        Raises:
+            UnavailableError: The client is not connected.
+        """
+        if self._mesh is None:
+            raise UnavailableError("the client is not connected: use it inside `async with`")
+        return self._mesh
 
     async def ask(
         self,
@@ -148,6 +159,7 @@ class Poise:
 
 
 def _document(id_: str, given: Document | str) -> Document:
+    _check(id_)
     if isinstance(given, str):
         try:
             given = Document(text=given, source=id_)

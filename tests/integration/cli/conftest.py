@@ -1,0 +1,25 @@
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from poise.cli.app import app
+
+Command = Callable[..., Awaitable[Result]]
+
+
+@pytest.fixture
+def poise(kafka: str, monkeypatch: pytest.MonkeyPatch) -> Command:
+    """Run a command of the command line in a thread of its own; the broker is in the environment."""
+    monkeypatch.setenv("POISE_BROKER", kafka)
+    monkeypatch.setenv("COLUMNS", "100")
+
+    async def run(*arguments: str, stdin: str | bytes | None = None) -> Result:
+        result = await asyncio.to_thread(CliRunner().invoke, app, arguments, stdin)
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        assert "Traceback" not in result.stderr
+        return result
+
+    return run

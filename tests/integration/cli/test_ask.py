@@ -1,0 +1,85 @@
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+from small_mesh import answering
+
+from poise.contracts import Answer
+from poise.settings import MeshSettings
+
+pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module", autouse=True)
+async def _mesh(kafka: str) -> AsyncIterator[None]:
+    async with answering(MeshSettings(broker=kafka)):
+        yield
+
+
+async def test_a_question_is_answered(poise) -> None:
+    shown = await poise("ask", "what", "now?")
+    assert shown.exit_code == 0
+    assert "you asked: what now?" in shown.stdout
+    assert "1 A book" in shown.stdout
+    assert "primary · small · 12 ms" in shown.stdout
+    assert "poise trace " in shown.stdout
+
+
+async def test_for_machines_the_answer_stands_alone_on_stdout(poise) -> None:
+    shown = await poise("ask", "--json", "--conversation", "c", "--min-epoch", "e1.t", "--timeout", "20", "what now?")
+    answer = Answer.parse(shown.stdout, strict=True)
+    assert (answer.text, answer.epoch) == ("you asked: what now?", "e1.t")
+    assert shown.stdout.count("\n") == 1
+
+
+async def test_a_question_comes_on_stdin(poise) -> None:
+    shown = await poise("ask", "-", "--json", stdin="from\nstdin\n")
+    assert Answer.parse(shown.stdout).text == "you asked: from\nstdin"
+
+
+@pytest.mark.parametrize(
+    ("question", "code", "said"),
+    [
+        ("refuse", 2, "poise: Invalid message: question: nobody answers that\n"),
+        ("fail", 1, "poise: Failed: the handler was asked to fail\n"),
+        ("", 2, "poise: question: String should have at least 1 character\n"),
+        ("x" * 8_001, 2, "poise: question: String should have at most 8000 characters\n"),
+    ],
+    ids=["refused", "failed", "empty", "too long"],
+)
+async def test_a_fault_is_one_line(poise, question: str, code: int, said: str) -> None:
+    shown = await poise("ask", question)
+    assert (shown.exit_code, shown.stdout) == (code, "")
+    assert shown.stderr.endswith(said)
+    assert len(shown.stderr.strip().splitlines()) <= 2  # where there is no terminal, "asking …" stays
+
+
+async def test_what_is_not_utf8_on_stdin_is_refused(poise) -> None:
+    shown = await poise("ask", "-", stdin=b"caf\xe9")
+    assert shown.exit_code == 2
+    assert "not UTF-8 (byte 3)" in shown.stderr
+
+
+async def test_a_deadline_is_kept(poise) -> None:
+    shown = await poise("ask", "sleep", "--timeout", "0.5")
+    assert shown.exit_code == 1
+    assert "0.5 s" in shown.stderr or "deadline" in shown.stderr
+
+
+async def test_ctrl_c_ends_it_quietly(kafka: str) -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "poise", "ask", "sleep", "--timeout", "60"),
+        env=os.environ | {"POISE_BROKER": kafka, "PYTHONPATH": os.pathsep.join(sys.path)},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert process.stderr is not None
+    assert await process.stderr.readline() == "asking …\n".encode()
+    process.send_signal(signal.SIGINT)
+    out, err = await asyncio.wait_for(process.communicate(), 20)
+    assert (process.returncode, out, err) == (130, b"", b"")

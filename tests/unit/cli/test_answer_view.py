@@ -1,0 +1,64 @@
+import io
+from typing import Any
+
+from rich.console import Console
+
+from poise.cli.answer_view import LONGEST_QUOTE, how, quote, render, times
+from poise.contracts import Answer, Citation
+
+RUN = "0199a1b2-0000-7000-8000-000000000001"
+
+
+def answer(**fields: Any) -> Answer:
+    given = {"run_id": RUN, "text": "Nothing happens.", "rung": "primary", "variant": "short"}
+    return Answer.model_validate(given | fields)
+
+
+def shown(found: Answer) -> str:
+    console = Console(file=io.StringIO(), width=80)
+    console.print(render(found))
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_an_answer_is_shown_with_its_sources_and_where_to_look_further() -> None:
+    citations = tuple(Citation(source=f"Book {n}", passage=f"b#{n}", quote=f"words {n}") for n in (1, 2))
+    text = shown(answer(citations=citations, timings={"retrieve": 21.0, "generate": 1_180.0, "total": 1_240.0}))
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    assert lines == [
+        "Nothing happens.",
+        "1 Book 1",
+        "“words 1”",
+        "2 Book 2",
+        "“words 2”",
+        "primary · short · 1.24 s = retrieve 21 ms + generate 1.18 s",
+        f"where its time went: poise trace {RUN}",
+    ]
+
+
+def test_an_answer_from_a_lower_rung_says_why() -> None:
+    found = answer(rung="extractive", reason="the model's answer was not grounded", variant=None)
+    assert how(found).plain == "extractive (the model's answer was not grounded)"
+
+
+def test_what_others_wrote_is_neither_markup_nor_control() -> None:
+    cite = Citation(source="[bold]src[/]", passage="p#0", quote="[red]\x1b[2Jquote")
+    text = shown(answer(text="[link=file:///]x[/link]\x1b[31m", citations=(cite,), reason="[/]"))
+    assert "[link=file:///]x[/link][31m" in text
+    assert "[bold]src[/]" in text
+    assert "[red][2Jquote" in text
+    assert "\x1b" not in text
+
+
+def test_times_name_what_no_step_accounts_for() -> None:
+    assert times({"retrieve": 20.0, "total": 100.0}) == "100 ms = retrieve 20 ms + the rest 80 ms"
+    assert times({"total": 100.0}) == "100 ms"
+    assert times({"a": 1.0, "b": 2.0}) == "a 1.0 ms + b 2.0 ms"
+
+
+def test_a_long_quote_is_cut_at_a_word() -> None:
+    said = quote("word " * 200)
+    assert len(said) <= LONGEST_QUOTE + 4
+    assert said.startswith("“word word")
+    assert said.endswith("word …”")
+    assert quote(" \n ") == ""

@@ -1,0 +1,33 @@
+from pathlib import Path
+
+from poise.cli.corpus import QUESTIONS, corpus
+from poise.cli.demo import Times, next_steps
+
+
+def test_the_corpus_is_the_language_reference() -> None:
+    documents = corpus()
+    assert len(documents) >= 70
+    assert documents["python/pass"].source == "Python language reference: pass"
+    assert all(id_.startswith("python/") and document.text.strip() for id_, document in documents.items())
+
+
+def test_three_questions_are_asked() -> None:
+    assert len(set(QUESTIONS)) == 3
+
+
+def test_the_time_to_the_first_answer_is_the_sum_of_its_parts() -> None:
+    times = Times(parts={"start": 4.0, "ingest": 11.0, "ask": 1.5})
+    assert times.summary().plain == "First answer after 16.5 s = start 4 s + ingest 11 s + ask 1.5 s"
+
+
+def test_a_lap_begins_where_the_last_ended() -> None:
+    times = Times()
+    laps = [times.lap("start"), times.lap("ingest")]
+    assert list(times.parts.values()) == laps
+    assert all(lap >= 0 for lap in laps)
+
+
+def test_what_to_try_next_names_the_run_and_the_folder() -> None:
+    text = next_steps(Path("here"), "run-1").plain
+    assert "poise trace run-1" in text
+    assert "its data is in here" in text

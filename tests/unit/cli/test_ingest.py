@@ -1,0 +1,55 @@
+import json
+
+from poise.cli.files import Refusal
+from poise.cli.ingest import Ingested, Standing, report
+from poise.contracts import Epoch
+from poise.messaging import Position
+
+EPOCH = Epoch("topic-1", {0: (7, 1.0)})
+
+
+def ingested(**numbers: int) -> Ingested:
+    standings: tuple[Standing, ...] = ("new", "changed", "unchanged")
+    done = Ingested(epoch=EPOCH)
+    for standing in standings:
+        for number in range(numbers.get(standing, 0)):
+            done.standing[f"{standing}-{number}"] = standing, Position("poise.documents", 0, number)
+    return done
+
+
+def test_the_headline_names_what_there_is() -> None:
+    assert ingested(new=3, unchanged=76).headline() == "79 documents: 3 new, 76 unchanged"
+    assert ingested(changed=1).headline() == "1 document: 1 changed"
+    assert ingested().headline() == "no documents"
+
+
+def test_only_what_is_new_or_changed_was_published() -> None:
+    assert ingested(new=3, changed=2, unchanged=76).published == 5
+
+
+def test_the_report_says_what_was_refused_and_indexed() -> None:
+    done = ingested(new=3)
+    done.refused.append(Refusal("x.txt", "is empty"))
+    done.indexed, done.parts = 3, 40
+    assert report(done, wait=True).plain == "3 documents: 3 new, 1 refused · indexed as 40 passages"
+
+
+def test_without_waiting_the_report_says_how_to_ask() -> None:
+    assert report(ingested(new=1), wait=False).plain.endswith(f"\npoise ask --min-epoch {EPOCH.encode()} …")
+
+
+def test_for_machines() -> None:
+    done = ingested(new=2, unchanged=1)
+    done.refused.append(Refusal("x.txt", "is empty"))
+    done.waiting = ["new-1"]
+    assert json.loads(done.to_json()) == {
+        "documents": 3,
+        "new": 2,
+        "changed": 0,
+        "unchanged": 1,
+        "indexed": 0,
+        "passages": 0,
+        "refused": [{"name": "x.txt", "why": "is empty"}],
+        "waiting": ["new-1"],
+        "epoch": EPOCH.encode(),
+    }

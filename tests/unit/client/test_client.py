@@ -1,0 +1,63 @@
+import pytest
+
+import poise
+from poise import Poise
+from poise.contracts import Document
+from poise.contracts.document import MAX_DOCUMENT_CHARS
+from poise.errors import InvalidMessageError, UnavailableError
+from poise.settings import MeshSettings
+
+
+@pytest.fixture
+def client() -> Poise:
+    """A client that is not connected: what it refuses, it refuses before anything is sent."""
+    return Poise(settings=MeshSettings(broker="127.0.0.1:1"))
+
+
+@pytest.mark.parametrize("question", ["", "  \n", "x" * 8_001])
+async def test_a_question_that_is_none_is_refused(client: Poise, question: str) -> None:
+    with pytest.raises(InvalidMessageError, match="question"):
+        await client.ask(question)
+
+
+@pytest.mark.parametrize("timeout", [0, -1, float("nan")])
+async def test_a_timeout_has_to_be_positive(client: Poise, timeout: float) -> None:
+    with pytest.raises(InvalidMessageError, match="timeout"):
+        await client.ask("why?", timeout=timeout)
+
+
+@pytest.mark.parametrize("id_", ["", "a\nb", "x" * 501])
+async def test_an_id_that_is_none_is_refused(client: Poise, id_: str) -> None:
+    with pytest.raises(InvalidMessageError, match="id"):
+        await client.ingest({id_: "text"})
+    with pytest.raises(InvalidMessageError, match="id"):
+        await client.delete(id_)
+
+
+@pytest.mark.parametrize("text", ["", " \n", "x" * (MAX_DOCUMENT_CHARS + 1)])
+async def test_a_text_that_is_none_is_refused_by_its_document(client: Poise, text: str) -> None:
+    with pytest.raises(InvalidMessageError, match="document 'a': text"):
+        await client.ingest({"a": text})
+
+
+async def test_a_document_that_is_too_large_as_written_is_refused(client: Poise) -> None:
+    wide = Document(text="\N{SNOWMAN}" * 400_000, source="s")
+    with pytest.raises(InvalidMessageError, match="takes 1200"):
+        await client.ingest({"a": wide})
+
+
+async def test_a_client_that_is_not_connected_says_so(client: Poise) -> None:
+    with pytest.raises(UnavailableError, match="async with"):
+        await client.ask("why?")
+
+
+def test_a_client_is_no_worker() -> None:
+    settings = MeshSettings(broker="a:1", redis_url="redis://b:2", admin_port=9)
+    found = Poise("c:3", settings=settings).settings
+    assert (found.broker, found.redis_url, found.admin_port, found.spans) == ("c:3", None, None, False)
+
+
+def test_the_names_of_the_package() -> None:
+    assert all(getattr(poise, name).__name__ == name for name in poise.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        poise.nothing  # noqa: B018 - reading it is the test
