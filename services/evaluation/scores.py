@@ -1,0 +1,41 @@
+"""What evaluation thinks of a finished run: a pure function of its record."""
+
+from poise.contracts import Draw, RunRecord, Score
+from poise.scoring import Evidence, empty, groundedness, looping, truncated
+
+
+def score(record: RunRecord) -> Score:
+    """Score a run: what was sent, what the drawn variant wrote, and how long each step took."""
+    draw = record.draw or Draw(variant="none", probability=1.0, policy=record.workflow, policy_version=0)
+    values = {"error": float(record.fault is not None)}
+    values |= {f"latency_ms.{step.step}": step.ms for step in record.steps}
+    values["latency_ms.total"] = round((record.finished - record.started) * 1_000, 1)
+    evidence = Evidence(record.passages)
+    if record.answer is not None and record.answer.rung != "canned":
+        values["groundedness"] = groundedness(record.answer.text, evidence, question=record.question).score
+    if record.draw is not None:
+        values |= _of_the_draw(record.draw, record, evidence)
+    return Score(
+        run_id=record.run_id,
+        workflow=record.workflow,
+        tenant=record.tenant,
+        policy=draw.policy,
+        policy_version=draw.policy_version,
+        variant=draw.variant,
+        probability=draw.probability,
+        rung=record.answer.rung if record.answer is not None else "none",
+        at=record.finished,
+        values={name: round(value, 4) for name, value in values.items()},
+    )
+
+
+def _of_the_draw(draw: Draw, record: RunRecord, evidence: Evidence) -> dict[str, float]:
+    """The variant's own words, whether or not they were sent: a variant is not to profit from the ladder below it."""
+    if draw.raw is None:
+        return {}
+    return {
+        "raw_groundedness": groundedness(draw.raw, evidence, question=record.question).score,
+        "empty": float(empty(draw.raw)),
+        "degenerate": float(looping(draw.raw)),
+        "truncated": float(truncated(draw.raw, draw.finish_reason)),
+    }

@@ -1,0 +1,17 @@
+"""The orchestration worker."""
+
+from poise.messaging import Mesh, Tier, run
+from poise.settings import MeshSettings
+from services.orchestration.handlers import handlers
+from services.orchestration.settings import OrchestrationSettings
+
+
+async def main() -> None:
+    """Answer asks until asked to stop."""
+    mesh_settings, settings = MeshSettings.load(), OrchestrationSettings.load()
+    async with Mesh(mesh_settings, tier="orchestration") as mesh:
+        await mesh.serve(Tier("orchestration", handlers(settings)))
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,86 @@
+"""The ladder of the answer: what is said when the rung above cannot be stood on, and why."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from poise.contracts import Citation, Completion, Rung
+from poise.scoring import Evidence, empty, extract, groundedness, looping
+from services.orchestration.settings import OrchestrationSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """What is known when an answer is chosen."""
+
+    question: str
+    evidence: Evidence
+    completion: Completion | None
+    """What the drawn variant wrote; None when nothing came of it."""
+    trouble: str | None
+    """What went wrong on the way here, in words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A rung that bears: what is said from it."""
+
+    rung: Rung
+    text: str
+    citations: tuple[Citation, ...] = ()
+    reason: str | None = None
+    """Why it is not the first rung."""
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A rung that does not bear, and why."""
+
+    reason: str
+
+
+RungOf = Callable[[Situation, OrchestrationSettings], Standing | Broken]
+
+
+def primary(situation: Situation, settings: OrchestrationSettings) -> Standing | Broken:
+    """The drawn variant's answer, if the passages bear it."""
+    if situation.completion is None:
+        return Broken(situation.trouble or "no model was asked")
+    text = situation.completion.text.strip()
+    if empty(text):
+        return Broken("the model wrote nothing")
+    if looping(text):
+        return Broken("the model repeated itself")
+    found = groundedness(text, situation.evidence, question=situation.question)
+    if found.score < settings.grounded:
+        named = f"; the passages do not know {', '.join(found.unknown[:3])}" if found.unknown else ""
+        return Broken(f"the model's answer is not grounded in the passages ({found.score:.2f}{named})")
+    return Standing("primary", text, found.citations)
+
+
+def extractive(situation: Situation, settings: OrchestrationSettings) -> Standing | Broken:
+    """The sentences of the passages that answer best, word for word."""
+    lines = extract(situation.question, situation.evidence, settings.extractive_sentences)
+    if not lines:
+        return Broken("no passage bears on the question")
+    lines.sort(key=lambda line: (line.rank, line.index))
+    return Standing("extractive", " ".join(line.sentence for line in lines), tuple(line.citation for line in lines))
+
+
+def canned(_situation: Situation, settings: OrchestrationSettings) -> Standing | Broken:
+    """A fixed text: the last rung always bears."""
+    return Standing("canned", settings.canned)
+
+
+LADDER: tuple[RungOf, ...] = (primary, extractive, canned)
+
+
+def step_down(situation: Situation, settings: OrchestrationSettings) -> Standing:
+    """The highest rung that bears, with why those above it do not."""
+    reasons: list[str] = []
+    for rung in LADDER:
+        outcome = rung(situation, settings)
+        if isinstance(outcome, Standing):
+            reason = "; ".join(dict.fromkeys(reasons)) or None
+            return Standing(outcome.rung, outcome.text, outcome.citations, reason)
+        reasons.append(outcome.reason)
+    raise AssertionError("the last rung bears always")

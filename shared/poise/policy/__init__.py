@@ -1,0 +1,5 @@
+"""The policy over variants: which there are, how they are weighted, and how one is drawn."""
+
+from poise.policy.draw import Choice, Weighted, draw
+
+__all__ = ["Choice", "Weighted", "draw"]

@@ -1,0 +1,21 @@
+"""Scores of answers: pure functions of the question, the answer and its passages."""
+
+from poise.scoring.degenerate import empty, looping, truncated
+from poise.scoring.evidence import Evidence, Line
+from poise.scoring.extraction import extract
+from poise.scoring.groundedness import Groundedness, groundedness
+from poise.scoring.summary import Estimate, VariantSummary, summarise
+
+__all__ = [
+    "Estimate",
+    "Evidence",
+    "Groundedness",
+    "Line",
+    "VariantSummary",
+    "empty",
+    "extract",
+    "groundedness",
+    "looping",
+    "summarise",
+    "truncated",
+]

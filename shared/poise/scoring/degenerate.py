@@ -1,0 +1,37 @@
+"""Degenerate output: empty, looping, cut off."""
+
+import zlib
+from collections import Counter
+from typing import Final
+
+from poise.scoring.text import words
+
+_LOOP_WORDS: Final = 4
+_LOOPS: Final = 3
+_SHORTEST_COMPRESSED: Final = 200
+_COMPRESSES_TO: Final = 0.3
+
+
+def empty(answer: str) -> bool:
+    """Whether there is no word in it."""
+    return not words(answer)
+
+
+def looping(answer: str) -> bool:
+    """Whether it goes round in circles.
+
+    Four words that stand three times (repeated n-grams, as in Holtzman et al., "The Curious Case of Neural Text
+    Degeneration", 2020), or a text that compresses to less than a third, as Whisper's decoder tests it (Radford et al.,
+    2022).
+    """
+    found = words(answer)
+    grams = Counter(tuple(found[i : i + _LOOP_WORDS]) for i in range(len(found) - _LOOP_WORDS + 1))
+    if any(times >= _LOOPS for times in grams.values()):
+        return True
+    raw = answer.encode()
+    return len(raw) >= _SHORTEST_COMPRESSED and len(zlib.compress(raw)) / len(raw) < _COMPRESSES_TO
+
+
+def truncated(answer: str, finish_reason: str | None) -> bool:
+    """Whether the model was cut off: it says so, and the text does not end like a sentence."""
+    return finish_reason == "length" and not answer.rstrip().endswith((".", "!", "?", '"', "”", ")"))
