@@ -72,9 +72,12 @@ def serve(model: Path, *, host: str, port: int, name: str, threads: int) -> None
     """
     try:
         xllamacpp = import_module("xllamacpp")  # it comes with the extra `embedded`, and tells type checkers nothing
+    except ModuleNotFoundError as error:
+        raise SetupError("the model server needs the wheel xllamacpp: pip install 'poise[embedded]'") from error
     except ImportError as error:
         raise SetupError(
-            "the embedded model server needs the wheel xllamacpp: pip install 'poise[embedded]'"
+            f"llama.cpp cannot be loaded ({error}): install what is missing (Debian has libgomp.so.1 in the package "
+            "libgomp1, Fedora in libgomp), or use another model server with --model-url"
         ) from error
 
     # Blocked before the server starts its threads, so that all of them inherit it and the signal waits for this one.

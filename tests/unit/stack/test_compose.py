@@ -1,0 +1,73 @@
+"""docker-compose.yml and the image definition say what the rest of the repository says."""
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from poise.settings import MeshSettings
+from poise.stack import jars
+from poise.stack.model_server import DEFAULT_NAME
+from poise.stack.options import TIERS
+
+ROOT = Path(__file__).parents[3]
+DOCKERFILE = (ROOT / "infra" / "docker" / "Dockerfile").read_text()
+
+
+@pytest.fixture(scope="module")
+def services() -> dict[str, Any]:
+    services: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    return services
+
+
+def test_every_tier_is_a_service_of_the_one_image_definition(services: dict[str, Any]) -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    for tier in TIERS:
+        build = services[tier]["build"]
+        assert build == {"context": ".", "dockerfile": "infra/docker/Dockerfile", "args": {"TIER": tier}}
+        assert tier in extras
+    assert services["model"]["build"]["args"]["TIER"] in extras
+
+
+def test_every_tier_can_be_scaled(services: dict[str, Any]) -> None:
+    assert all("container_name" not in service for service in services.values())
+    assert {name for name, service in services.items() if "ports" in service} == {"kafka", "gateway"}
+    assert all(port.startswith("127.0.0.1:") for name in ("kafka", "gateway") for port in services[name]["ports"])
+
+
+def test_workers_wait_for_what_they_stand_on(services: dict[str, Any]) -> None:
+    for tier in TIERS:
+        assert services[tier]["depends_on"] == {
+            "kafka": {"condition": "service_healthy"},
+            "valkey": {"condition": "service_healthy"},
+            "topics": {"condition": "service_completed_successfully"},
+        }
+    assert services["topics"]["command"] == ["poise", "topics", "apply"]
+
+
+def test_settings_that_are_given_exist(services: dict[str, Any]) -> None:
+    known = {f"POISE_{name.upper()}" for name in MeshSettings.model_fields}
+    given = {name for tier in TIERS for name in services[tier]["environment"]}
+    given |= set(re.findall(r"POISE_\w+(?==)", DOCKERFILE))
+    assert given - known == {"POISE_GATEWAY_HOST", "POISE_INFERENCE_BACKENDS"}
+    assert DEFAULT_NAME in services["inference"]["environment"]["POISE_INFERENCE_BACKENDS"]
+
+
+def test_the_kafka_of_the_containers_is_the_embedded_one(services: dict[str, Any]) -> None:
+    (version,) = [jar.version for jar in jars.load() if jar.artifact == "kafka_2.13"]
+    assert services["kafka"]["image"] == f"apache/kafka:{version}"
+    assert services["kafka"]["environment"]["KAFKA_AUTO_CREATE_TOPICS_ENABLE"] == "false"
+
+
+def test_the_image_is_made_of_files_that_are_there_and_let_in() -> None:
+    let_in = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    copied = {
+        word
+        for line in re.findall(r"^COPY (?!--from)(.+) \S+$", DOCKERFILE, flags=re.MULTILINE)
+        for word in line.split()
+    }
+    assert copied == let_in
+    assert all((ROOT / name).exists() for name in copied - {"README.md"})
