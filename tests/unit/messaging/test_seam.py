@@ -26,7 +26,7 @@ class RecordingIntake:
         self.records: list[Record] = []
 
     async def run(self, consumer: AIOKafkaConsumer) -> None:
-        raise AssertionError("there is no consumer in the in-memory broker")
+        raise AssertionError(f"there is no consumer in the in-memory broker: {consumer}")
 
     async def drain(self) -> None: ...
 
