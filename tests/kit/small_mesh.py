@@ -61,10 +61,16 @@ async def _find(_: Retrieve, __: Context) -> Message:
 
 
 @asynccontextmanager
-async def answering(settings: MeshSettings) -> AsyncIterator[None]:
-    """An orchestration worker that answers with the question."""
-    async with serving(settings, Tier("orchestration", {Ask: _answer})):
-        yield
+async def answering(settings: MeshSettings) -> AsyncIterator[asyncio.Queue[str]]:
+    """An orchestration worker that answers with the question; yields the questions as they come."""
+    asked: asyncio.Queue[str] = asyncio.Queue()
+
+    async def answer(ask: Ask, context: Context) -> Answer:
+        asked.put_nowait(ask.question)
+        return await _answer(ask, context)
+
+    async with serving(settings, Tier("orchestration", {Ask: answer})):
+        yield asked
 
 
 @asynccontextmanager

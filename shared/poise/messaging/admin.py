@@ -73,17 +73,24 @@ class Admin:
         await self._client.close()
 
     async def partitions(self, topic: str) -> int | None:
-        """How many partitions a topic has; None = it does not exist. Cached; an unknown one is looked up again."""
-        if topic not in self._partitions and time.monotonic() - self._read_at >= _REFRESH_AFTER:
+        """How many partitions a topic has; None = it does not exist.
+
+        Cached; for an unknown one the broker is asked again, once a second at most: a topic that was made a moment ago is
+        waited for, and many unknown ones cost one request.
+        """
+        if topic not in self._partitions:
+            asked = time.monotonic()
             async with self._refreshing:
-                if topic not in self._partitions:
+                if topic not in self._partitions and self._read_at < asked:
+                    await asyncio.sleep(max(0.0, self._read_at + _REFRESH_AFTER - time.monotonic()))
                     await self.refresh()
         return self._partitions.get(topic)
 
     async def refresh(self) -> Mapping[str, int]:
         """Read anew which topics there are, with their numbers of partitions."""
+        began = time.monotonic()
         self._partitions = {item["topic"]: len(item["partitions"]) for item in await self._client.describe_topics()}
-        self._read_at = time.monotonic()
+        self._read_at = began
         return self._partitions
 
     async def topic_id(self, topic: str) -> str:

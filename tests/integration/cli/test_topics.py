@@ -38,7 +38,11 @@ async def test_topics_are_checked_applied_and_corrected(poise, tmp_path: Path) -
 async def change(bootstrap: str, topic: str, configuration: dict[str, str]) -> None:
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
     await admin.start()
-    await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, configuration)])
+    resource = ConfigResource(ConfigResourceType.TOPIC, topic, configuration)
+    await admin.alter_configs([resource])
+    found = ""
+    while "'1000'" not in found:  # the controller has it, the broker that is asked hears of it a moment later
+        found = str(await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)]))
     await admin.close()
 
 
