@@ -22,11 +22,16 @@ logger = logging.getLogger(__name__)
 
 
 class _Server(uvicorn.Server):
-    """Leaves signals to the mesh, which asks for the stop."""
+    """Leaves signals to the mesh, which asks for the stop; says where it serves once it does."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        for listener in sockets or ():
+            logger.info("serving http://%s:%d", *listener.getsockname()[:2])
 
 
 async def serve(mesh: Mesh, settings: GatewaySettings) -> None:
@@ -59,7 +64,6 @@ async def serve(mesh: Mesh, settings: GatewaySettings) -> None:
         mesh.ready_when("http", lambda: server.started and not server.should_exit)
         serving = asyncio.create_task(server.serve([listener]))
         stopped = asyncio.create_task(mesh.stopped())
-        logger.info("serving http://%s:%d", *listener.getsockname()[:2])
         try:
             await asyncio.wait({serving, stopped}, return_when=asyncio.FIRST_COMPLETED)
             server.should_exit = True

@@ -1,0 +1,42 @@
+"""A gateway on a real socket and a real Kafka, with a small tier behind it that answers."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+import httpx
+import pytest
+from integration_kit import serving, until
+
+from poise.contracts import Answer, Ask
+from poise.messaging import Context, Mesh, Tier
+from poise.settings import MeshSettings
+from poise.stack.probe import free_port
+from services.gateway.server import serve
+from services.gateway.settings import GatewaySettings
+
+Handle = Callable[[Ask, Context], "asyncio.Future[Answer]"]
+Open = Callable[..., AbstractAsyncContextManager[tuple[httpx.AsyncClient, Mesh]]]
+
+
+@pytest.fixture
+def open_gateway(mesh_settings: MeshSettings) -> Open:
+    """Open a gateway, and a tier that answers its asks with a handler; gives a client of it, and its mesh."""
+
+    @asynccontextmanager
+    async def opened(answer: Handle, **settings: float) -> AsyncIterator[tuple[httpx.AsyncClient, Mesh]]:
+        port = free_port()
+        wanted = GatewaySettings.model_validate({"port": port, **settings})
+        async with serving(mesh_settings, Tier("orchestration", {Ask: answer})):
+            own = mesh_settings.model_copy(update={"instance": f"{mesh_settings.instance}-gateway"})
+            async with Mesh(own, tier="gateway") as mesh:
+                task = asyncio.create_task(serve(mesh, wanted))
+                try:
+                    await until(lambda: task.done() or all(mesh.readiness().values()))
+                    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+                        yield client, mesh
+                finally:
+                    mesh.stop.set()
+                    await task
+
+    return opened
