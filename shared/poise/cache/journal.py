@@ -4,8 +4,8 @@ from typing import Final
 
 from poise.cache.connection import Cache
 
-KEPT: Final = 24 * 3_600.0
-"""Seconds that a step's reply is kept: longer than any deadline, so that no redelivery outlives it."""
+LONGEST_KEPT: Final = 24 * 3_600.0
+"""Seconds that a step's reply is kept at most."""
 
 
 class Journal:
@@ -18,9 +18,9 @@ class Journal:
         """The stored reply's body, or None."""
         return await self._cache.get(_key(tenant, run, step))
 
-    async def write(self, tenant: str, run: str, step: str, reply: bytes) -> None:
-        """Store a reply's body, before it is published."""
-        await self._cache.put(_key(tenant, run, step), reply, KEPT)
+    async def write(self, tenant: str, run: str, step: str, reply: bytes, ttl: float) -> None:
+        """Store a reply's body for `ttl` seconds, before it is published."""
+        await self._cache.put(_key(tenant, run, step), reply, min(ttl, LONGEST_KEPT))
 
 
 def _key(tenant: str, run: str, step: str) -> str:

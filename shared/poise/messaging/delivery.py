@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 NO_STEP: Final = "ask"
+REDELIVERED_WITHIN: Final = 60.0
+"""Seconds after its deadline for which a reply stays in the journal: later, nobody is left who would wait for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +141,7 @@ class Delivery:
             step=(None if self._topic.edge else envelope.step) or NO_STEP,
             tenant=(None if self._topic.edge else envelope.tenant) or self._mesh.settings.tenant,
             deadline=deadline,
-            attempt=envelope.attempt or 1,
+            attempt=(None if self._topic.edge else envelope.attempt) or 1,
             lane="batch" if self._topic.name.endswith(".batch") else "interactive",
             mesh=self._mesh,
         )
@@ -158,7 +160,14 @@ class Delivery:
         if not isinstance(job.request, Request):
             return None
         stored = await self._journal.read(job.context.tenant, job.context.run, job.context.step)
-        return None if stored is None else job.request.reply.parse(stored)
+        if stored is None:
+            return None
+        try:
+            reply: Message = job.request.reply.parse(stored)
+        except ValidationError as error:
+            log.warning("the journal's entry for %s cannot be read, handling it again: %s", job.context.run, error)
+            return None
+        return reply
 
     # -- 3 expired?  4 handle  5 decide ---------------------------------------------------------------------------
 
@@ -195,7 +204,8 @@ class Delivery:
                 raise TypeError(
                     f"the handler of {job.request.kind} returned {reply!r}, not {job.request.reply.__name__}"
                 )
-            await self._journal.write(context.tenant, context.run, context.step, reply.encode())
+            ttl = context.remaining() + REDELIVERED_WITHIN
+            await self._journal.write(context.tenant, context.run, context.step, reply.encode(), ttl)
         return reply
 
     async def _set_aside(self, record: Record, error: Exception, *, attempt: int) -> Fault:

@@ -110,6 +110,8 @@ class ConcurrentIntake(ConsumerRebalanceListener):
             log.warning("reading failed, trying again: %s", error)
             await asyncio.sleep(TRY_AGAIN_AFTER)
             return
+        if self._draining.is_set():
+            return  # neither tracked nor committed: the next worker gets them
         for partition, raws in batches.items():
             tracker = self._trackers.setdefault(partition, OffsetTracker())
             for raw in raws:
@@ -121,8 +123,9 @@ class ConcurrentIntake(ConsumerRebalanceListener):
         """Stop asking above the bound, ask again below half of it, so that it does not flutter."""
         bound = self._limits.concurrency * self._limits.buffer
         paused = consumer.paused()
-        if not paused and (self._held >= bound or self._held_bytes >= self._limits.max_bytes):
-            consumer.pause(*consumer.assignment())
+        if self._held >= bound or self._held_bytes >= self._limits.max_bytes:
+            if fresh := consumer.assignment() - paused:  # a rebalance brings partitions that are not paused
+                consumer.pause(*fresh)
         elif paused and self._held <= bound // 2 and self._held_bytes <= self._limits.max_bytes // 2:
             consumer.resume(*paused)
 

@@ -304,7 +304,10 @@ class Mesh:
                 connection=self._connection(),
             )
         await asyncio.gather(*(subscriber.start() for subscriber in self._broker.subscribers))
-        await self.stopped()
+        try:
+            await self.stopped()
+        finally:  # while calls are still answered: begun work may need other tiers to finish
+            await asyncio.gather(*(intake.drain() for intake in self._intakes))
 
     def _connection(self) -> Mapping[str, object]:
         """How a consumer of a group connects: a named instance keeps its place in the group when it is restarted."""

@@ -182,7 +182,7 @@ async def test_a_worker_that_joins_and_one_that_leaves_lose_nothing(mesh_setting
 async def test_the_journal_survives_an_absent_cache() -> None:
     async with Cache("redis://127.0.0.1:1/0") as cache:
         journal = Journal(cache)
-        await journal.write("t", "r", "s", b"x")
+        await journal.write("t", "r", "s", b"x", 60)
         assert await journal.read("t", "r", "s") is None
 
 
@@ -190,6 +190,6 @@ async def test_the_journal_remembers(valkey: str) -> None:
     async with Cache(valkey) as cache:
         journal = Journal(cache)
         run = uuid4().hex
-        await journal.write("t", run, "s", b"x")
+        await journal.write("t", run, "s", b"x", 60)
         assert await journal.read("t", run, "s") == b"x"
         assert await journal.read("another tenant", run, "s") is None
