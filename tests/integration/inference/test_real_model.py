@@ -22,6 +22,7 @@ async def test_it_completes_a_chat(model_url: str) -> None:
     async with Backends(settings(model_url)) as backends:
         completion = await backends.named("default").complete(asked(QUESTION), remaining=60)
     assert "sky" in completion.text.lower()
+    assert completion.model == "smollm2-135m-instruct"
     assert (completion.backend, completion.finish_reason) == ("default", "stop")
     assert completion.usage.prompt_tokens > 20
     assert completion.usage.completion_tokens >= 2

@@ -1,0 +1,88 @@
+"""The tier behind a real Kafka: a request becomes a completion or a typed fault, and cancelling reaches the server."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from uuid import uuid4
+
+import pytest
+from integration_kit import serving
+
+from poise.contracts import ChatMessage, Generate
+from poise.errors import DeadlineExceededError, FaultError
+from poise.messaging import Mesh, Tier
+from poise.settings import MeshSettings
+from services.inference.backends import Backends
+from services.inference.handlers import handlers
+from services.inference.settings import InferenceSettings
+
+pytestmark = pytest.mark.integration
+
+Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+Serve = Callable[[Script], AbstractAsyncContextManager[str]]
+ASKED = Generate(messages=(ChatMessage(role="user", content="Say yes."),), max_tokens=4)
+
+
+@asynccontextmanager
+async def inference(settings: MeshSettings, url: str) -> AsyncIterator[Mesh]:
+    backends = InferenceSettings.model_validate({"backends": {"default": {"url": url, "model": "m"}}})
+    async with Backends(backends) as opened, serving(settings, Tier("inference", handlers(opened))) as mesh:
+        yield mesh
+
+
+def scripted(*answers: bytes) -> Script:
+    """Answers its requests in turn, over all connections."""
+    left = list(answers)
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while left:
+            head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+            await reader.readexactly(int(head.split("content-length: ")[1].split("\r\n")[0]))
+            writer.write(left.pop(0))
+            await writer.drain()
+
+    return script
+
+
+def response(status: str, body: bytes) -> bytes:
+    return f"HTTP/1.1 {status}\r\ncontent-length: {len(body)}\r\n\r\n".encode() + body
+
+
+OK = response("200 OK", b'{"choices": [{"message": {"content": "Yes."}, "finish_reason": "stop"}]}')
+
+
+async def test_a_real_model_answers_over_kafka(mesh_settings: MeshSettings, model_url: str) -> None:
+    async with inference(mesh_settings, model_url) as mesh:
+        completion = await mesh.call(ASKED, run=str(uuid4()), step="generate")
+    assert completion.usage.completion_tokens > 0
+    assert completion.backend == "default"
+
+
+async def test_a_failure_that_passes_is_tried_again(mesh_settings: MeshSettings, serve: Serve) -> None:
+    script = scripted(response("503 Busy", b""), response("200 OK", b"{}"), OK)
+    async with serve(script) as url, inference(mesh_settings, url) as mesh:
+        completion = await mesh.call(ASKED, run=str(uuid4()), step="generate")
+    assert completion.text == "Yes."
+
+
+async def test_a_refusal_is_a_fault_with_what_the_server_said(mesh_settings: MeshSettings, serve: Serve) -> None:
+    script = scripted(response("400 No", b'{"error": {"message": "no such model"}}'))
+    async with serve(script) as url, inference(mesh_settings, url) as mesh:
+        with pytest.raises(FaultError) as caught:
+            await mesh.call(ASKED, run=str(uuid4()), step="generate")
+    assert caught.value.fault().detail == "backend default answered 400: no such model"
+    assert not caught.value.fault().retryable
+
+
+async def test_at_the_deadline_the_request_to_the_model_is_closed(mesh_settings: MeshSettings, serve: Serve) -> None:
+    closed = asyncio.Event()
+
+    async def hang(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        closed.set()
+
+    async with serve(hang) as url, inference(mesh_settings, url) as mesh:
+        with pytest.raises((DeadlineExceededError, FaultError)):
+            await mesh.call(ASKED, run=str(uuid4()), step="generate", deadline=time.time() + 0.5)
+        await asyncio.wait_for(closed.wait(), 10)
