@@ -17,6 +17,7 @@ from poise.contracts.fault import FieldError
 from poise.contracts.topics import CATALOGUE, dead_topic
 from poise.errors import InvalidMessageError, TerminalError, UnavailableError
 from poise.messaging import DeadLetter, Mesh, dead_letters
+from poise.messaging.follow import read_all
 
 TIERS: Final = tuple(sorted({topic.tier for topic in CATALOGUE.values() if topic.tier}))
 
@@ -28,6 +29,8 @@ TierOption = Annotated[
 ErrorOption = Annotated[
     str | None, typer.Option(metavar="TYPE", show_default=False, help="Only those with this error, such as TypeError.")
 ]
+READ_WITHIN: Final = 60.0
+"""Seconds; one partition of a compacted topic."""
 IDS: Final = "As `poise dlq ls` names them: tier/partition/offset."
 
 
@@ -128,10 +131,10 @@ async def _not_superseded(mesh: Mesh, letter: DeadLetter) -> None:
     key, topic = letter.record.key, CATALOGUE[letter.topic]
     if not topic.compacted or key is None:
         return
-    origin = letter.record.header(dead_letters.ORIGIN)
-    newest = (await mesh.read_key(topic.name, key.decode(errors="surrogateescape")))[-1:]
-    if newest and str(newest[0].position) != origin:
-        raise TerminalError(f"{letter.id} is an old version: {newest[0].position} has the same key and came later")
+    async with mesh.follow(topic.name, partitions=[await mesh.partition_of(topic.name, key)]) as follower:
+        same = [record for record in await read_all(follower, within=READ_WITHIN) if record.key == key]
+    if same and str(same[-1].position) != letter.record.header(dead_letters.ORIGIN):
+        raise TerminalError(f"{letter.id} is an old version: {same[-1].position} has the same key and came later")
 
 
 async def _select(

@@ -75,8 +75,8 @@ class Admin:
     async def partitions(self, topic: str) -> int | None:
         """How many partitions a topic has; None = it does not exist.
 
-        Cached; for an unknown one the broker is asked again, once a second at most: a topic that was made a moment ago is
-        waited for, and many unknown ones cost one request.
+        Cached; for an unknown one the broker is asked again, once a second at most: a topic that was made a moment ago
+        is waited for, and many unknown ones cost one request.
         """
         if topic not in self._partitions:
             asked = time.monotonic()

@@ -1,5 +1,6 @@
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -68,11 +69,11 @@ async def test_a_dead_letter_is_listed_shown_and_sent_again_once(poise, outsider
     assert "was sent again already" in twice.stderr
 
 
-async def test_an_old_version_of_a_document_is_not_brought_back(poise, outsider: Outsider, tmp_path) -> None:
+async def test_an_old_version_of_a_document_is_not_brought_back(poise, tmp_path: Path) -> None:
     id_ = uuid4().hex
     (tmp_path / "a.txt").write_text(POISON, encoding="utf-8")
     await poise("ingest", str(tmp_path), "--prefix", id_)
-    [letter] = [item for item in await letters(poise, "--tier", "retrieval", "--error", "TerminalError")][-1:]
+    [letter] = (await letters(poise, "--tier", "retrieval", "--error", "TerminalError"))[-1:]
     (tmp_path / "a.txt").write_text("good words", encoding="utf-8")
     await poise("ingest", str(tmp_path), "--prefix", id_)
     shown = await poise("dlq", "redrive", letter["id"])
@@ -88,6 +89,14 @@ async def test_what_no_client_of_ours_would_write_can_be_shown_and_sent_again(po
     [letter] = await of(poise, str(sent.position))
     assert (letter["value_base64"], letter["key_base64"]) == ("//57", "/2tleQ==")
     assert "00000000  ff fe 7b" in (await poise("dlq", "show", letter["id"])).stdout
+    assert (await poise("dlq", "redrive", letter["id"])).exit_code == 0
+
+
+async def test_a_key_that_is_no_text_can_be_sent_again(poise, outsider: Outsider) -> None:
+    key = b"\xff" + uuid4().bytes
+    sent = await outsider.send("poise.documents", b"{", key)
+    await outsider.reply(sent)
+    [letter] = await of(poise, str(sent.position), "--tier", "retrieval")
     assert (await poise("dlq", "redrive", letter["id"])).exit_code == 0
 
 

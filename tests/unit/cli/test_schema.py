@@ -42,7 +42,9 @@ def resolve(document: dict[str, Any], ref: str) -> Any:
 def test_the_document_has_what_asyncapi_3_asks_for(document: dict[str, Any]) -> None:
     assert document["asyncapi"] == "3.0.0"
     assert (document["info"]["title"], document["info"]["version"]) == ("Poise", "1.2.3")
-    assert all(server["host"] == "kafka:9092" and server["protocol"] == "kafka" for server in document["servers"].values())
+    assert all(
+        server["host"] == "kafka:9092" and server["protocol"] == "kafka" for server in document["servers"].values()
+    )
 
 
 def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
@@ -84,10 +86,26 @@ def test_every_topic_but_dead_letters_is_a_channel(document: dict[str, Any]) -> 
 
 def test_every_header_of_the_envelope_is_described() -> None:
     every = Envelope(
-        **{name: 1 if name in {"reply_partition", "deadline", "attempt", "redrives", "doc_version"} else "x" for name in (
-            "correlation_id", "reply_to", "content_type", "reply_partition", "deadline", "attempt", "run", "step", "tenant",
-            "region", "kind", "min_epoch", "origin", "redrives", "doc_version",
-        )},  # type: ignore[arg-type]
+        **{
+            name: 1 if name in {"reply_partition", "deadline", "attempt", "redrives", "doc_version"} else "x"
+            for name in (
+                "correlation_id",
+                "reply_to",
+                "content_type",
+                "reply_partition",
+                "deadline",
+                "attempt",
+                "run",
+                "step",
+                "tenant",
+                "region",
+                "kind",
+                "min_epoch",
+                "origin",
+                "redrives",
+                "doc_version",
+            )
+        },  # type: ignore[arg-type]
         trace={"traceparent": "x", "tracestate": "x", "baggage": "x"},
     )
     assert {name for name, _ in every.headers()} == set(HEADERS)

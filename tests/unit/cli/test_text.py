@@ -24,7 +24,14 @@ def test_clean_takes_escape_sequences_apart() -> None:
 
 @pytest.mark.parametrize(
     ("ms", "text"),
-    [(0.04, "0.0 ms"), (3.14, "3.1 ms"), (240.4, "240 ms"), (1_240.0, "1.24 s"), (61_000.0, "61 s"), (125_000.0, "2 min 5 s")],
+    [
+        (0.04, "0.0 ms"),
+        (3.14, "3.1 ms"),
+        (240.4, "240 ms"),
+        (1_240.0, "1.24 s"),
+        (61_000.0, "61 s"),
+        (125_000.0, "2 min 5 s"),
+    ],
 )
 def test_milliseconds(ms: float, text: str) -> None:
     assert milliseconds(ms) == text

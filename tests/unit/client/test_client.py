@@ -20,10 +20,10 @@ async def test_a_question_that_is_none_is_refused(client: Poise, question: str) 
         await client.ask(question)
 
 
-@pytest.mark.parametrize("timeout", [0, -1, float("nan")])
-async def test_a_timeout_has_to_be_positive(client: Poise, timeout: float) -> None:
+@pytest.mark.parametrize("seconds", [0, -1, float("nan")])
+async def test_a_timeout_has_to_be_positive(client: Poise, seconds: float) -> None:
     with pytest.raises(InvalidMessageError, match="timeout"):
-        await client.ask("why?", timeout=timeout)
+        await client.ask("why?", timeout=seconds)
 
 
 @pytest.mark.parametrize("id_", ["", "a\nb", "x" * 501])

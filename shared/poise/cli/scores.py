@@ -1,0 +1,91 @@
+"""`poise scores`: how well each variant answers, as evaluation has scored it."""
+
+import json
+import re
+import time
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Annotated, Any, Final
+
+import typer
+from pydantic import ValidationError
+from rich.text import Text
+
+from poise.cli.connection import BrokerOption, JsonOption, connected
+from poise.cli.console import out, print_json
+from poise.cli.edge import asynchronous
+from poise.cli.scores_view import table
+from poise.cli.text import plural
+from poise.contracts.fault import FieldError
+from poise.contracts.record import Score
+from poise.contracts.topics import SCORES
+from poise.errors import InvalidMessageError
+from poise.messaging import Mesh, Record
+from poise.messaging.follow import read_all
+from poise.scoring.summary import VariantSummary, summarise
+
+READ_WITHIN: Final = 60.0
+UNITS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+
+_SPAN: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd])")
+
+
+@asynchronous
+async def scores(
+    since: Annotated[str, typer.Option(metavar="TIME", help="How far back: 30m, 1h, 7d.")] = "7d",
+    broker: BrokerOption = None,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """How well each variant answers: groundedness, failures and times, from every finished run."""
+    seconds = span(since)
+    async with connected(broker) as poise:
+        summaries = summarise(await recent(poise.mesh, time.time() - seconds))
+    if as_json:
+        print_json(json.dumps([_plain(summary) for summary in summaries]))
+    elif summaries:
+        out.print(table(summaries))
+        runs = sum(summary.runs for summary in summaries)
+        out.print(Text(f"\n{plural(runs, 'run')} of the last {since}", style="dim"))
+    else:
+        out.print(f"no run of the last {since} was scored: ask something, and see that an evaluation worker runs")
+
+
+def span(text: str) -> float:
+    """A span of time in seconds: `30m`, `1h`, `7d`.
+
+    Raises:
+        InvalidMessageError: It is none.
+    """
+    found = _SPAN.fullmatch(text.strip())
+    if not found:
+        detail = f"{text!r} is no span of time: write 30m, 1h or 7d"
+        raise InvalidMessageError(f"--since: {detail}", [FieldError(field="--since", detail=detail)])
+    return float(found[1]) * UNITS[found[2]]
+
+
+async def recent(mesh: Mesh, since: float) -> list[Score]:
+    """The scores of runs that finished since then (unix seconds)."""
+    async with mesh.follow(SCORES.name, start=since) as follower:
+        found = readable(await read_all(follower, within=READ_WITHIN))
+    return [score for score in found if score.at >= since]
+
+
+def readable(records: Iterable[Record]) -> list[Score]:
+    """The scores among records; what a newer version wrote, or somebody else, is passed over."""
+    found: list[Score] = []
+    for record in records:
+        try:
+            found.append(Score.parse(record.value or b""))
+        except ValidationError:
+            continue
+    return found
+
+
+def _plain(summary: VariantSummary) -> dict[str, Any]:
+    """A summary for machines. JSON knows no infinity: where there is one run, an interval has no ends."""
+    plain = asdict(summary)
+    for estimate in plain["values"].values():
+        if estimate["count"] == 1:
+            estimate["low"] = estimate["high"] = None
+    return plain

@@ -1,0 +1,93 @@
+import io
+
+import pytest
+from rich.console import Console
+
+from poise.cli.scores import readable, span
+from poise.cli.scores_view import interval, share, table
+from poise.contracts import Score
+from poise.errors import InvalidMessageError
+from poise.messaging import Record
+from poise.scoring.summary import estimate, summarise
+
+
+def score(run: str, variant: str = "short", rung: str = "primary", **values: float) -> Score:
+    named = {name.replace("__", "."): value for name, value in values.items()}
+    return Score(
+        run_id=run,
+        workflow="answer",
+        tenant="t",
+        policy="answer",
+        policy_version=1,
+        variant=variant,
+        probability=0.5,
+        rung=rung,
+        at=1.0,
+        values=named,
+    )
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("30m", 1_800), (" 1.5h ", 5_400), ("7d", 604_800)])
+def test_a_span_of_time(text: str, seconds: float) -> None:
+    assert span(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "h", "1", "-1h", "1w", "1h30m"])
+def test_what_is_no_span_of_time(text: str) -> None:
+    with pytest.raises(InvalidMessageError, match="--since"):
+        span(text)
+
+
+def test_the_table() -> None:
+    scores = [
+        score(
+            "1",
+            groundedness=0.9,
+            raw_groundedness=0.9,
+            error=0,
+            degenerate=0,
+            latency_ms__retrieve=20,
+            latency_ms__total=900,
+        ),
+        score(
+            "2",
+            rung="extractive",
+            groundedness=0.7,
+            raw_groundedness=0.1,
+            error=0,
+            degenerate=1,
+            latency_ms__total=1_500,
+        ),
+        score(
+            "2",
+            rung="extractive",
+            groundedness=0.7,
+            raw_groundedness=0.1,
+            error=0,
+            degenerate=1,
+            latency_ms__total=1_500,
+        ),
+        score("3", variant="long", rung="none", error=1),
+    ]
+    file = io.StringIO()
+    Console(file=file, width=120).print(table(summarise(scores)))
+    lines = [" ".join(line.split()) for line in file.getvalue().splitlines()]
+    assert lines == [
+        "variant runs grounded own words failed degenerate p50 p95",
+        "short 2 0.80 ±0.20 0.50 ±0.78 0 % 50 % 900 ms 1.5 s",
+        "primary 1, extractive 1 · retrieve 20 ms",
+        "long 1 - - 100 % - - -",
+        "none 1",
+    ]
+
+
+def test_one_run_has_no_interval() -> None:
+    assert interval(estimate([0.5])) == "0.50"
+    assert interval(None) == share(None) == "-"
+
+
+def test_what_is_no_score_is_passed_over() -> None:
+    records = [
+        Record("poise.scores", 0, n, 0.0, None, value) for n, value in enumerate((None, b"{", score("1").encode()))
+    ]
+    assert [found.run_id for found in readable(records)] == ["1"]
