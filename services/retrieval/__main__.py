@@ -12,7 +12,7 @@ async def main() -> None:
     """Publish documents as passages and search them until asked to stop."""
     mesh_settings, settings = MeshSettings.load(), RetrievalSettings.load()
     async with (
-        MiniLm(threads=settings.embed_threads) as embedder,
+        MiniLm(documents_at_once=settings.documents_at_once) as embedder,
         Mesh(mesh_settings, tier="retrieval") as mesh,
         Corpus(mesh, settings, embedder.model) as corpus,
     ):

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-_BETWEEN_TITLES: Final = " › "  # noqa: RUF001 - the sign is meant
+_BETWEEN_TITLES: Final = " › "
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +24,8 @@ class Body:
 
     @property
     def meaning(self) -> str:
-        """The text that it is embedded by: its titles say what the text goes on about."""
-        return self.text if self.heading is None else f"{self.heading}\n\n{self.text}"
+        """The text that it is embedded by: the nearest title says what the text goes on about."""
+        return self.text if self.heading is None else f"{self.heading.split(_BETWEEN_TITLES)[-1]}\n\n{self.text}"
 
 
 def bodies(document: Document) -> list[Body]:

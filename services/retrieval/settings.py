@@ -14,8 +14,8 @@ class RetrievalSettings(Settings):
 
     table: ClassVar[str] = "retrieval"
 
-    embed_threads: Annotated[int, Field(ge=1, le=64)] = 1
-    """Threads that the embedding model uses for one text; queries and documents each have their own."""
+    documents_at_once: Annotated[int, Field(ge=1, le=64)] = 2
+    """Threads that embed documents. On Linux they take what processor time others leave; queries have their own."""
     candidates: Annotated[int, Field(ge=10, le=1_000)] = 50
     """Passages that each of the two searches, by meaning and by words, puts forward to be fused."""
     checkpoint_every: Annotated[float, Field(gt=0)] = 1.0

@@ -7,6 +7,7 @@ import pytest
 
 from poise.contracts import Epoch, Manifest, Part
 from poise.contracts.topics import DOCUMENTS, dead_topic
+from poise.errors import SetupError
 
 pytestmark = pytest.mark.integration
 
@@ -175,3 +176,16 @@ async def _dead_letter(client, key: bytes) -> str:
                 if record.key == key:
                     return record.header("poise-dead-message")
     raise AssertionError("following does not end")
+
+
+async def test_an_index_that_cannot_go_on_ends_the_worker_with_one_line(client, following, key, monkeypatch):
+    def full(_records) -> None:
+        raise OSError("no space left on device")
+
+    async def work() -> None:
+        async with following() as worker:
+            monkeypatch.setattr(worker.corpus._store, "apply", full)
+            await worker.deliver(key, text_of("aardvark"), await client.say(key, None))
+
+    with pytest.raises(SetupError, match=r"the index cannot go on \(no space left on device\)"):
+        await work()

@@ -1,0 +1,214 @@
+"""Figures of the retrieval tier on the demo corpus: `python tests/benchmarks/retrieval.py [--mesh]`.
+
+Loading, splitting, embedding, searching, reloading, and where the right passage of each of some questions stands. With
+`--mesh`, on a Kafka of its own: from publishing the corpus to finding its last document.
+"""
+
+import argparse
+import asyncio
+import logging
+import pydoc_data.topics
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from poise.contracts import Document, Epoch, Manifest, Part, Retrieve
+from poise.contracts.topics import DOCUMENTS
+from poise.messaging import Mesh, Record, Tier, topics
+from poise.settings import MeshSettings
+from poise.stack import Kafka
+from services.retrieval.corpus import Corpus
+from services.retrieval.embedding import MiniLm
+from services.retrieval.handlers import handlers
+from services.retrieval.passages import Body, bodies, encode_vector
+from services.retrieval.settings import RetrievalSettings
+from services.retrieval.store import Origin, Slot, Store
+
+TOPICS = pydoc_data.topics.topics
+QUESTIONS = {
+    "What does the pass statement do?": "is a null operation",
+    "What is the difference between is and ==?": "on the identity of the objects",
+    "What happens in the else clause of a try statement?": "is executed if the control flow leaves",
+    "How are default parameter values evaluated?": "Default parameter values are evaluated from left to right",
+    "What does the break statement do?": "terminates the nearest enclosing loop",
+    "When is the else clause of a while loop executed?": 'the suite of the "else" clause, if present, is executed',
+    "What is a lambda expression?": "Lambda expressions (sometimes called lambda forms)",
+    "What does the with statement do?": "used to wrap the execution of a block",
+    "Which values are considered false?": "built-in objects considered false",
+    "What does str.capitalize return?": "Return a copy of the string with its first character capitalized",
+    "What happens when an assert statement fails?": "raise AssertionError",
+    "What does the nonlocal statement do?": "previously bound variables in the nearest enclosing scope",
+    "What is raised when a name is not found?": "NameError",
+    "What does __init__ do?": "Called after the instance has been created",
+    "Can I use await outside a coroutine function?": "Can only be used inside",
+}
+
+
+def say(what: str, value: float, unit: str) -> None:
+    """One figure."""
+    print(f"{what:<46} {value:>10,.2f} {unit}")  # noqa: T201 - figures are what it is for
+
+
+def records(texts: dict[str, list[Body]], vectors: dict[Body, str]) -> list[Record]:
+    """The corpus as records of poise.passages."""
+    found: list[Record] = []
+
+    def add(message: Part | Manifest, version: int) -> None:
+        headers = (("poise-kind", message.kind.encode()), ("poise-doc-version", str(version).encode()))
+        found.append(Record("poise.passages", 0, len(found), time.time(), b"", message.encode(), headers))
+
+    for version, (name, said) in enumerate(texts.items()):
+        for number, body in enumerate(said):
+            add(
+                Part(
+                    document=name,
+                    part=number,
+                    source=name,
+                    heading=body.heading,
+                    text=body.text,
+                    vector=vectors[body],
+                    model="m",
+                    published=time.time(),
+                ),
+                version,
+            )
+        add(Manifest(document=name, parts=len(said), published=time.time()), version)
+    return found
+
+
+async def alone() -> None:
+    """Everything that needs no broker."""
+    started, cpu = time.perf_counter(), time.process_time()
+    async with MiniLm() as embedder:
+        await embedder.loaded()
+        say("embedder: load, wall", time.perf_counter() - started, "s")
+        say("embedder: load, CPU", time.process_time() - cpu, "s")
+
+        started = time.perf_counter()
+        texts = {name: bodies(Document(text=text, source=name)) for name, text in TOPICS.items()}
+        said = list(dict.fromkeys(body for parts in texts.values() for body in parts))
+        say("splitting: whole corpus", (time.perf_counter() - started) * 1000, "ms")
+        say("splitting: passages", sum(map(len, texts.values())), "")
+        say("splitting: distinct texts", len({body.text for body in said}), "")
+
+        started, cpu = time.perf_counter(), time.process_time()
+        embedded = await embedder.texts([body.meaning for body in said])
+        distinct = len({body.meaning for body in said})
+        say("embedding: distinct texts", distinct, "")
+        vectors = {body: encode_vector(vector) for body, vector in zip(said, embedded, strict=True)}
+        say("embedding: by the wall clock", distinct / (time.perf_counter() - started), "passages/s")
+        say("embedding: by CPU", distinct / (time.process_time() - cpu), "passages/s")
+        queries = [await embedder.query(question) for question in QUESTIONS]
+        say(
+            "embedding: a query, p50",
+            await timed(lambda: embedder.query(f"What does pass do? {uuid4().hex[:4]}")),
+            "ms",
+        )
+        backlog = asyncio.create_task(embedder.texts([f"{body.meaning} again" for body in said]))
+        say(
+            "embedding: a query beside a backlog, p50",
+            await timed(lambda: embedder.query(f"What does pass do? {uuid4().hex[:4]}")),
+            "ms",
+        )
+        backlog.cancel()
+
+    with tempfile.TemporaryDirectory() as folder, Slot(Path(folder)) as slot:
+        origin = Origin("d", "p", "m")
+        store = slot.open(origin, checkpoint_every=1e9)
+        log = records(texts, vectors)
+        started = time.perf_counter()
+        store.apply(log)
+        say("index: apply the corpus", (time.perf_counter() - started) * 1000, "ms")
+        started = time.perf_counter()
+        store.checkpoint()
+        say("index: checkpoint", (time.perf_counter() - started) * 1000, "ms")
+        search(store, queries)
+        store.close()
+        started = time.perf_counter()
+        store = slot.open(origin, checkpoint_every=1e9)
+        say("index: reload", (time.perf_counter() - started) * 1000, "ms")
+        store.close()
+
+
+def search(store: Store, queries: list[Any]) -> None:
+    """How long searching takes, and what it finds."""
+    took, ranks = [], {}
+    for question, vector in zip(QUESTIONS, queries, strict=True):
+        for _ in range(20):
+            started = time.perf_counter()
+            found = store.index.search(question, vector, limit=6, candidates=50)
+            took.append((time.perf_counter() - started) * 1000)
+        texts = [" ".join(passage.text.split()) for passage in found]
+        ranks[question] = next((rank for rank, text in enumerate(texts, 1) if QUESTIONS[question] in text), None)
+    say("search: p50", statistics.median(took), "ms")
+    say("search: p99", statistics.quantiles(took, n=100)[98], "ms")
+    for question, rank in ranks.items():
+        print(f"  {'rank ' + str(rank) if rank else 'missed':<8} {question}")  # noqa: T201 - as above
+
+
+async def timed(work: Any, times: int = 30) -> float:
+    """The median of some tries, in milliseconds."""
+    took = []
+    for _ in range(times):
+        started = time.perf_counter()
+        await work()
+        took.append((time.perf_counter() - started) * 1000)
+    return statistics.median(took)
+
+
+async def meshed() -> None:
+    """The corpus through Kafka and one worker."""
+    with tempfile.TemporaryDirectory() as folder:
+        async with Kafka(Path(folder) / "kafka") as node:
+            settings = MeshSettings(broker=node.bootstrap, state_dir=Path(folder))
+            await topics.apply(settings)
+            await on(settings)
+
+
+async def on(settings: MeshSettings) -> None:
+    """The corpus through a broker."""
+    async with (
+        MiniLm(documents_at_once=RetrievalSettings().documents_at_once) as embedder,
+        Mesh(settings, tier="retrieval") as mesh,
+        Corpus(mesh, RetrievalSettings(), embedder.model) as corpus,
+        Mesh(MeshSettings(broker=settings.broker), tier="client") as client,
+    ):
+        await embedder.loaded()
+        serving = asyncio.create_task(mesh.serve(Tier("retrieval", handlers(RetrievalSettings(), embedder, corpus))))
+        started = time.perf_counter()
+        epoch = Epoch(await client.topic_id(DOCUMENTS.name))
+        for name, text in TOPICS.items():
+            position = await client.publish(DOCUMENTS, Document(text=text, source=name), key=name)
+            epoch = epoch.with_(position.partition, position.offset, time.time())
+        say("mesh: corpus published", time.perf_counter() - started, "s")
+        await retrieve(client, epoch)
+        say("mesh: corpus embedded, indexed and found", time.perf_counter() - started, "s")
+        say("mesh: retrieve, p50", await timed(lambda: retrieve(client, epoch)), "ms")
+        started = time.perf_counter()
+        position = await client.publish(DOCUMENTS, Document(text="A new document.", source="n"), key=uuid4().hex)
+        await retrieve(client, epoch.with_(position.partition, position.offset, time.time()))
+        say("mesh: one more document, published to found", (time.perf_counter() - started) * 1000, "ms")
+        mesh.stop.set()
+        await serving
+
+
+async def retrieve(client: Mesh, epoch: Epoch) -> None:
+    """One retrieve that waits for the epoch."""
+    deadline = time.time() + 120
+    await client.call(
+        Retrieve(query=f"What does pass do? {uuid4().hex[:4]}"),
+        run=uuid4().hex,
+        step="s",
+        deadline=deadline,
+        min_epoch=epoch.encode(),
+    )
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--mesh", action="store_true")
+    logging.basicConfig(level=logging.WARNING)
+    asyncio.run(meshed() if parser.parse_args().mesh else alone())

@@ -1,0 +1,71 @@
+"""Embedding: the model and its tokenizer are the ones they say they are, and a query need not wait for documents."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator
+
+import numpy as np
+import pytest
+import pytest_asyncio
+
+from services.retrieval.embedding import SLICE, VOCABULARY, MiniLm
+from services.retrieval.passages import decode_vector, encode_vector
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def embedder() -> AsyncIterator[MiniLm]:
+    async with MiniLm() as embedder:
+        await embedder.loaded()
+        yield embedder
+
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+async def test_the_vocabulary_is_that_of_bert_base_uncased(embedder):
+    digest = hashlib.sha256(VOCABULARY.read_bytes()).hexdigest()
+    assert digest == "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3"
+    model = await embedder.loaded()
+    assert model._tokenizer.encode("What does the pass statement do?").tokens == [
+        *("[CLS]", "what", "does", "the", "pass", "statement", "do", "?", "[SEP]")
+    ]
+    assert model._tokenizer.encode("Unaffable").ids == [101, 14477, 20961, 3468, 102]
+
+
+async def test_texts_that_mean_alike_are_near(embedder):
+    guitar, instrument, market = await embedder.texts(
+        ["A man is playing a guitar.", "Someone plays an instrument.", "The stock market fell sharply."]
+    )
+    assert guitar.shape == (384,)
+    assert guitar.dtype == np.float32
+    assert np.linalg.norm(guitar) == pytest.approx(1, abs=1e-5)
+    assert guitar @ instrument > 0.6
+    assert guitar @ market < 0.1
+
+
+async def test_a_query_is_embedded_as_a_text_is(embedder):
+    (text,) = await embedder.texts(["the same"])
+    assert (await embedder.query("the same") == text).all()
+
+
+async def test_texts_of_any_length(embedder):
+    long, empty = await embedder.texts(["word " * 5_000, ""])
+    assert np.isfinite(long).all()
+    assert np.isfinite(empty).all()
+    assert await embedder.texts([]) == []
+
+
+async def test_a_query_does_not_wait_for_documents(embedder):
+    documents = asyncio.create_task(embedder.texts([f"word {number} " * 100 for number in range(5 * SLICE)]))
+    await asyncio.sleep(0)
+    await embedder.query("a question")
+    assert not documents.done()
+    documents.cancel()
+
+
+async def test_a_vector_travels_unchanged(embedder):
+    vector = await embedder.query("a question")
+    assert (decode_vector(encode_vector(vector), 384) == vector).all()
+    for text, why in (("no base64!", "base64"), (encode_vector(vector[:5]), "384 dimensions")):
+        with pytest.raises(ValueError, match=why):
+            decode_vector(text, 384)
