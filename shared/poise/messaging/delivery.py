@@ -186,9 +186,10 @@ class Delivery:
                         attempt += 1
                     case Expire():
                         count(table.DEADLINE_EXCEEDED, 1, self._metered)
-                        return DeadlineExceededError(
-                            f"tier {self._tier.name} did not finish step {job.context.step} before its deadline"
-                        ).fault()
+                        if not isinstance(error, DeadlineExceededError):
+                            told = f"tier {self._tier.name} did not finish step {job.context.step} before its deadline"
+                            return DeadlineExceededError(told).fault()
+                        return error.fault()
                     case DeadLetter():
                         return await self._set_aside(job.context.record, error, attempt=attempt)
 
