@@ -1,5 +1,8 @@
 """`poise demo`: the whole mesh on this machine, a corpus, three questions, and what to try next."""
 
+import os
+import shutil
+import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -8,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Final
 
 import typer
+from rich.padding import Padding
 from rich.rule import Rule
 from rich.text import Text
 
@@ -26,7 +30,7 @@ from poise.contracts.ask import Answer
 from poise.errors import UnavailableError
 from poise.messaging import Mesh
 from poise.settings import MeshSettings
-from poise.stack.options import StackOptions
+from poise.stack.options import Ports, StackOptions
 from poise.stack.stack import Stack
 from poise.stack.state import DEFAULT_DIRECTORY
 from poise.telemetry.timeline import shares, tree
@@ -35,10 +39,10 @@ TIMEOUT: Final = 120.0
 """Seconds; a first answer on a slow machine, behind a corpus that is still being indexed."""
 
 NEXT: Final = (
-    ("poise up", "start the stack and leave it running; its data is in {directory}"),
+    ("poise up", "start the stack and leave it running, with what was ingested"),
     ('poise ask "…"', "ask it something of your own"),
     ("poise ingest docs/", "let it know your own text and Markdown"),
-    ("poise trace {run}", "see where the last answer's time went"),
+    ("poise trace RUN", "see where an answer's time went"),
     ("poise scores", "see how well each variant answers"),
     ("poise down", "stop it"),
 )
@@ -81,11 +85,9 @@ async def demo(
         first = await _answer(poise, QUESTIONS[0], done)
         times.lap("ask")
         await _show(poise.mesh, QUESTIONS[0], first)
-        last = first
         for question in QUESTIONS[1:]:
-            last = await _answer(poise, question, done)
-            await _show(poise.mesh, question, last)
-        out.print(times.summary(), Text(), next_steps(directory, last.run_id), sep="\n")
+            await _show(poise.mesh, question, await _answer(poise, question, done))
+        out.print(times.summary(), Text(), next_steps(called()), sep="\n")
 
 
 @asynccontextmanager
@@ -97,7 +99,8 @@ async def place(directory: Path) -> AsyncIterator[MeshSettings]:
         yield settings(broker)
         return
     began = time.monotonic()
-    stack = Stack(StackOptions(directory=directory), tell=printer(err))
+    options = StackOptions(directory=directory, ports=Ports(gateway=0))  # a demo takes no port that others know
+    stack = Stack(options, tell=printer(err))
     with err.status("starting the stack …"):
         await stack.start()
     took = milliseconds((time.monotonic() - began) * 1000)
@@ -136,7 +139,7 @@ async def _show(mesh: Mesh, question: str, answer: Answer) -> None:
     out.print(Rule(style="dim"))
     out.print(Text.assemble(("  ? ", "bold cyan"), (question, "bold cyan")))
     out.print(render(answer))
-    out.print(Text(f"  {await by_tier(mesh, answer.run_id)}\n", style="dim"))
+    out.print(Padding(Text(await by_tier(mesh, answer.run_id), style="dim"), (0, 2, 1, 2)))
 
 
 async def by_tier(mesh: Mesh, run_id: str) -> str:
@@ -149,12 +152,25 @@ async def by_tier(mesh: Mesh, run_id: str) -> str:
     return f"by tier: {' · '.join(parts)} · on the way between them {milliseconds(between * 1000)}"
 
 
-def next_steps(directory: Path, run_id: str) -> Text:
-    """What to try next."""
-    commands = [(command.format(run=run_id), why.format(directory=directory)) for command, why in NEXT]
-    width = max(len(command) for command, _ in commands)
-    text = Text("What to try next\n", style="bold")
-    for command, why in commands:
-        text.append(f"  {command.ljust(width)}", style="not bold cyan")
-        text.append(f"   {why}\n", style="not bold dim")
+def next_steps(command: str) -> Text:
+    """What to try next.
+
+    Args:
+        command: How the command line is called here, `poise` or a path.
+    """
+    width = max(len(example) for example, _ in NEXT)
+    text = Text("What to try next", style="bold")
+    if command != "poise":
+        text.append(f"  (poise is {command} here)", style="not bold dim")
+    for example, why in NEXT:
+        text.append(f"\n  {example.ljust(width)}", style="not bold cyan")
+        text.append(f"   {why}", style="not bold dim")
     return text
+
+
+def called() -> str:
+    """How the command line was called: `poise` where the shell finds it, else its path from here."""
+    if shutil.which("poise"):
+        return "poise"
+    path = Path(sys.argv[0])
+    return os.path.relpath(path) if path.name == "poise" else f"{os.path.relpath(sys.executable)} -m poise"

@@ -1,7 +1,10 @@
 from pathlib import Path
 
+import pytest
+
+from poise.cli.app import COMMANDS
 from poise.cli.corpus import QUESTIONS, corpus
-from poise.cli.demo import Times, next_steps
+from poise.cli.demo import NEXT, Times, called, next_steps
 
 
 def test_the_corpus_is_the_language_reference() -> None:
@@ -27,7 +30,19 @@ def test_a_lap_begins_where_the_last_ended() -> None:
     assert all(lap >= 0 for lap in laps)
 
 
-def test_what_to_try_next_names_the_run_and_the_folder() -> None:
-    text = next_steps(Path("here"), "run-1").plain
-    assert "poise trace run-1" in text
-    assert "its data is in here" in text
+def test_what_to_try_next_says_how_the_command_is_called() -> None:
+    assert "(poise is .venv/bin/poise here)" in next_steps(".venv/bin/poise").plain
+    assert "here)" not in next_steps("poise").plain
+
+
+def test_every_command_to_try_next_exists() -> None:
+    assert {example.split()[1] for example, _ in NEXT} <= COMMANDS.keys()
+
+
+def test_the_command_is_named_so_that_it_can_be_called(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("sys.argv", [str(tmp_path / ".venv/bin/poise")])
+    assert called() == ".venv/bin/poise"
+    (tmp_path / "poise").touch(mode=0o755)
+    assert called() == "poise"

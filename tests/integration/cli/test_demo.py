@@ -1,0 +1,31 @@
+import time
+from pathlib import Path
+
+import pytest
+from small_mesh import answering, indexing
+
+from poise.cli.corpus import QUESTIONS
+from poise.settings import MeshSettings
+from poise.stack import state
+from poise.stack.state import StackState
+
+pytestmark = pytest.mark.integration
+
+
+async def test_the_demo_uses_the_stack_that_runs(poise, kafka: str, tmp_path: Path) -> None:
+    settings = MeshSettings(broker=kafka)
+    async with answering(settings) as asked, indexing(settings):
+        with state.hold(tmp_path):
+            state.write(tmp_path, StackState(pid=1, ready=True, since=time.time(), broker=kafka))
+            first = await poise("demo", "--dir", str(tmp_path))
+            second = await poise("demo", "--dir", str(tmp_path))
+    for shown in (first, second):
+        assert shown.exit_code == 0
+        assert f"using the stack that runs in {tmp_path}" in shown.stderr.replace("\n", "")
+        assert all(f"you asked: {question}" in shown.stdout for question in QUESTIONS)
+        assert shown.stdout.count("by tier: ") == len(QUESTIONS)
+        assert "First answer after" in shown.stdout
+        assert "What to try next" in shown.stdout
+        assert "stopped" not in shown.stderr
+    assert "documents: 79 unchanged" in second.stderr
+    assert asked.qsize() == 2 * len(QUESTIONS)
