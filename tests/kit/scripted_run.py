@@ -1,0 +1,74 @@
+"""A run whose calls are answered from a script: what the workflow sees of the mesh, and nothing more."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from poise.contracts import Answer, Draw, Message, Request, RunRecord
+from poise.contracts.message import ReplyT
+from poise.contracts.topics import Topic
+from poise.messaging import Position
+
+
+@dataclass
+class ScriptedRun:
+    """Answers each kind of request with its reply, or raises its error."""
+
+    replies: Mapping[type[Request[Any]], Message | Exception]
+    run: str = "5d1c8c1c-0e9a-5a52-8f5b-0f6d8e3a2b11"
+    tenant: str = "acme"
+    left: float = 100.0
+    """Seconds until the deadline."""
+    refuses: Exception | None = None
+    """What publishing raises."""
+    asked: list[Request[Any]] = field(default_factory=list)
+    timeouts: dict[str, float | None] = field(default_factory=dict)
+    published: list[tuple[Topic, Message | None, str | None]] = field(default_factory=list)
+
+    def remaining(self) -> float:
+        """Seconds until the deadline."""
+        return self.left
+
+    async def call(self, request: Request[ReplyT], *, step: str, timeout: float | None = None) -> ReplyT:  # noqa: ASYNC109
+        """Answer from the script."""
+        self.asked.append(request)
+        self.timeouts[step] = timeout
+        reply = self.replies[type(request)]
+        if isinstance(reply, Exception):
+            raise reply
+        assert isinstance(reply, request.reply)
+        return reply  # type: ignore[no-any-return]  # just checked, in a way that the type checker cannot follow
+
+    async def publish(self, topic: Topic, message: Message | None, *, key: str | None) -> Position:
+        """Note what is published."""
+        if self.refuses is not None:
+            raise self.refuses
+        self.published.append((topic, message, key))
+        return Position(topic.name, 0, len(self.published) - 1)
+
+
+class Asked:
+    """A question that was answered: the answer, its record, and the run as it saw the mesh."""
+
+    def __init__(self, answer: Answer, run: ScriptedRun) -> None:
+        self.answer = answer
+        self.run = run
+        (self.topic, record, self.key), *more = run.published
+        assert not more
+        assert isinstance(record, RunRecord)
+        self.record = record
+
+    @property
+    def reason(self) -> str:
+        """Why the answer is not from the first rung."""
+        assert self.answer.reason is not None
+        return self.answer.reason
+
+    @property
+    def draw(self) -> Draw:
+        """How the variant was chosen."""
+        assert self.record.draw is not None
+        return self.record.draw
+
+
+Asking = Callable[..., Awaitable[Asked]]

@@ -1,0 +1,48 @@
+from dataclasses import dataclass, field
+from typing import Any
+
+from poise.contracts import Answer, Message, RunRecord, Score, StepRecord
+from poise.contracts.topics import SCORES, Topic, topics_of
+from poise.messaging import Tier
+from services.evaluation.handlers import handlers
+from services.evaluation.scores import score
+
+RECORD = RunRecord(
+    run_id="run",
+    workflow="answer",
+    tenant="acme",
+    question="Who?",
+    started=1.0,
+    finished=2.0,
+    answer=Answer(run_id="run", text="Nobody.", rung="canned"),
+    steps=(StepRecord(step="retrieve", ms=3.0),),
+)
+
+
+@dataclass
+class Published:
+    """The part of a message's context that judging uses."""
+
+    messages: list[tuple[Topic, Message | None, str | None]] = field(default_factory=list)
+
+    async def publish(self, topic: Topic, message: Message | None, *, key: str | None) -> None:
+        self.messages.append((topic, message, key))
+
+
+async def test_a_finished_run_is_scored_and_the_score_published_by_its_policy() -> None:
+    context: Any = Published()
+    assert await handlers()[RunRecord](RECORD, context) is None
+    assert context.messages == [(SCORES, score(RECORD), "answer")]
+
+
+async def test_a_run_that_is_delivered_twice_has_the_same_score_twice() -> None:
+    context: Any = Published()
+    for _ in range(2):
+        await handlers()[RunRecord](RECORD, context)
+    (_, first, _), (_, second, _) = context.messages
+    assert isinstance(first, Score)
+    assert first == second
+
+
+def test_the_tier_handles_all_that_its_topics_carry() -> None:
+    assert Tier("evaluation", handlers()).topics == topics_of("evaluation")

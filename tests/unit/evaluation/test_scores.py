@@ -1,0 +1,108 @@
+from typing import Any
+
+import pytest
+
+from poise.contracts import Answer, Draw, Fault, Passage, RunRecord, StepRecord
+from services.evaluation.scores import score
+
+TEXT = "The lamp of Harrow Point was lit in 1847 by the keeper Ada Quill. It burns whale oil."
+PASSAGE = Passage(id="lamp#0", source="lamp", text=TEXT, score=1.0, age=1.0)
+QUESTION = "Who lit the lamp of Harrow Point?"
+RIGHT = "The lamp of Harrow Point was lit by the keeper Ada Quill."
+WRONG = "It was lit by Bruno Falk in 1902 with gas from Norway."
+DRAW = Draw(variant="small", probability=0.25, policy="answer", policy_version=7, raw=RIGHT, finish_reason="stop")
+
+
+def answer(text: str = RIGHT, **changes: Any) -> Answer:
+    return Answer(run_id="run", text=text, **{"rung": "primary", "variant": "small"} | changes)
+
+
+def record(**changes: Any) -> RunRecord:
+    given: dict[str, Any] = {
+        "run_id": "run",
+        "workflow": "answer",
+        "tenant": "acme",
+        "question": QUESTION,
+        "started": 1_000.0,
+        "finished": 1_001.25,
+        "answer": answer(),
+        "draw": DRAW,
+        "steps": (StepRecord(step="retrieve", ms=20.5), StepRecord(step="generate", ms=900.0)),
+        "passages": (PASSAGE,),
+    }
+    return RunRecord(**given | changes)
+
+
+def values(**changes: Any) -> dict[str, float]:
+    return score(record(**changes)).values
+
+
+def test_a_score_says_of_what_it_is() -> None:
+    found = score(record())
+    assert (found.run_id, found.workflow, found.tenant) == ("run", "answer", "acme")
+    assert (found.policy, found.policy_version, found.variant, found.probability) == ("answer", 7, "small", 0.25)
+    assert (found.rung, found.at) == ("primary", 1_001.25)
+
+
+def test_each_step_has_its_latency_and_the_run_has_one() -> None:
+    found = values()
+    assert found["latency_ms.retrieve"] == 20.5
+    assert found["latency_ms.generate"] == 900.0
+    assert found["latency_ms.total"] == 1_250.0
+
+
+def test_what_the_passages_say_is_more_grounded_than_what_they_do_not() -> None:
+    found, invented = values(), values(answer=answer(WRONG), draw=DRAW.model_copy(update={"raw": WRONG}))
+    assert found["groundedness"] > 0.7 > invented["groundedness"]
+    assert found["raw_groundedness"] > 0.7 > invented["raw_groundedness"]
+
+
+def test_a_variant_is_judged_by_its_own_words_though_a_lower_rung_answered() -> None:
+    sent = answer(
+        "The lamp of Harrow Point was lit in 1847 by the keeper Ada Quill.",
+        rung="extractive",
+        variant=None,
+        reason="not grounded",
+    )
+    found = score(record(answer=sent, draw=DRAW.model_copy(update={"raw": WRONG})))
+    assert (found.rung, found.variant) == ("extractive", "small")
+    assert found.values["groundedness"] > 0.7 > found.values["raw_groundedness"]
+
+
+@pytest.mark.parametrize(
+    ("raw", "finish", "names"),
+    [
+        (RIGHT, "stop", set()),
+        ("", "stop", {"empty"}),
+        (" \n", "stop", {"empty"}),
+        ("The lamp was lit by the", "length", {"truncated"}),
+        ("the lamp the lamp " * 40, "length", {"degenerate", "truncated"}),
+    ],
+    ids=["sound", "nothing", "white space", "cut off", "looping"],
+)
+def test_what_is_wrong_with_a_models_words_is_named(raw: str, finish: str, names: set[str]) -> None:
+    found = values(draw=DRAW.model_copy(update={"raw": raw, "finish_reason": finish}))
+    assert {name for name in ("empty", "degenerate", "truncated") if found[name]} == names
+
+
+def test_a_canned_answer_is_grounded_in_nothing() -> None:
+    found = score(
+        record(answer=answer("I do not know.", rung="canned", variant=None), draw=DRAW.model_copy(update={"raw": None}))
+    )
+    assert found.rung == "canned"
+    assert not found.values.keys() & {"groundedness", "raw_groundedness", "empty", "degenerate", "truncated"}
+
+
+def test_a_run_that_ended_with_a_fault_is_an_error() -> None:
+    fault = Fault(type="urn:poise:failed", title="Failed", status=500, detail="it failed", retryable=False)
+    found = score(record(answer=None, fault=fault, draw=None, steps=(), passages=()))
+    assert (found.rung, found.variant, found.probability) == ("none", "none", 1.0)
+    assert found.values == {"error": 1.0, "latency_ms.total": 1_250.0}
+
+
+def test_a_run_without_fault_is_no_error() -> None:
+    assert values()["error"] == 0.0
+
+
+def test_scoring_is_pure() -> None:
+    assert score(record()) == score(record())

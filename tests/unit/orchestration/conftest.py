@@ -1,0 +1,41 @@
+from typing import Any
+
+import pytest
+from scripted_run import Asked, Asking, ScriptedRun
+
+from poise.contracts import Ask, Completion, Generate, Message, Passage, Passages, Retrieve
+from services.orchestration.answer import AnswerWorkflow
+from services.orchestration.settings import OrchestrationSettings
+
+EPOCH = "e1.AAAA.0~1~1000"
+QUESTION = "Who lit the lamp of Harrow Point?"
+FOUND = Passages(
+    passages=(
+        Passage(
+            id="lamp#0",
+            source="The book of lamps",
+            text="The lamp of Harrow Point was lit in 1847 by the keeper Ada Quill. It burns whale oil.",
+            score=1.0,
+            age=60.0,
+        ),
+        Passage(id="sea#3", source="The sea", text="The sea is salt. Herring live in it.", score=0.5, age=60.0),
+    ),
+    epoch=EPOCH,
+)
+
+
+@pytest.fixture
+def asking() -> Asking:
+    """Ask with what retrieval and the model bring, or fail with; settings and the run's other traits by name."""
+
+    async def ask(found: Message | Exception = FOUND, wrote: str | Exception = "", **options: Any) -> Asked:
+        written = wrote if isinstance(wrote, Exception) else completion(wrote)
+        run = ScriptedRun({Retrieve: found, Generate: written}, **options.pop("run", {}))
+        workflow = AnswerWorkflow(OrchestrationSettings(**options))
+        return Asked(await workflow.answer(Ask(question=QUESTION), run), run)
+
+    return ask
+
+
+def completion(text: str) -> Completion:
+    return Completion(text=text, model="m", backend="default", finish_reason="stop")

@@ -1,0 +1,147 @@
+"""The answer workflow, on a run whose calls are answered from a script."""
+
+import pytest
+from scripted_run import Asking
+
+from poise.contracts import Fault, Generate, Passages, Retrieve
+from poise.contracts.topics import RECORDS
+from poise.errors import DeadlineExceededError, FaultError, PoiseError, UnavailableError
+from services.orchestration.answer import LONGEST_KEPT
+
+RIGHT = "The lamp of Harrow Point was lit by the keeper Ada Quill."
+WRONG = "It was lit by Bruno Falk in 1902 with gas from Norway."
+EVIDENCE = "The lamp of Harrow Point was lit in 1847 by the keeper Ada Quill."
+NOTHING = Passages(passages=(), epoch="e1.AAAA.0~1~1000", mode="none")
+FAULT = Fault(type="urn:poise:unavailable", title="Unavailable", status=503, detail="it is away", retryable=True)
+
+ERRORS = pytest.mark.parametrize(
+    ("error", "type_", "said"),
+    [
+        (FaultError(FAULT), "urn:poise:unavailable", "it is away"),
+        (DeadlineExceededError("no reply in time"), "urn:poise:deadline-exceeded", "no reply in time"),
+        (UnavailableError("the broker is away"), "urn:poise:unavailable", "the broker is away"),
+    ],
+    ids=["a fault", "silence", "no broker"],
+)
+
+
+async def test_a_grounded_answer_of_the_model_is_sent(asking: Asking) -> None:
+    asked = await asking(wrote=f" {RIGHT}\n")
+    answer = asked.answer
+    assert (answer.text, answer.rung, answer.reason, answer.variant) == (RIGHT, "primary", None, "default")
+    assert answer.run_id == asked.run.run
+    assert answer.epoch == "e1.AAAA.0~1~1000"
+    assert [(c.source, c.passage, c.quote) for c in answer.citations] == [("The book of lamps", "lamp#0", EVIDENCE)]
+    assert answer.timings.keys() == {"retrieve", "generate", "total"}
+
+
+async def test_one_that_is_not_grounded_gives_way_to_the_passages_own_words(asking: Asking) -> None:
+    asked = await asking(wrote=WRONG)
+    answer = asked.answer
+    assert (answer.text, answer.rung, answer.variant) == (EVIDENCE, "extractive", None)
+    assert "not grounded" in asked.reason
+    assert "Falk" in asked.reason or "1902" in asked.reason, "it names what was made up"
+    assert [c.passage for c in answer.citations] == ["lamp#0"]
+
+
+@pytest.mark.parametrize(
+    ("wrote", "said"), [("", "wrote nothing"), (" \n\t", "wrote nothing"), ("ab " * 200, "repeated")]
+)
+async def test_a_model_that_says_nothing_is_not_quoted(asking: Asking, wrote: str, said: str) -> None:
+    asked = await asking(wrote=wrote)
+    assert (asked.answer.text, asked.answer.rung) == (EVIDENCE, "extractive")
+    assert said in asked.reason
+
+
+@ERRORS
+async def test_without_a_model_the_passages_answer(asking: Asking, error: PoiseError, type_: str, said: str) -> None:
+    asked = await asking(wrote=error)
+    assert (asked.answer.text, asked.answer.rung) == (EVIDENCE, "extractive")
+    assert asked.reason.startswith("the model failed")
+    assert said in asked.reason
+    assert [(step.step, step.fault) for step in asked.record.steps] == [("retrieve", None), ("generate", type_)]
+    assert asked.draw.raw is None
+
+
+@ERRORS
+async def test_without_retrieval_a_fixed_text_is_sent(asking: Asking, error: PoiseError, type_: str, said: str) -> None:
+    asked = await asking(found=error, canned="Ask a librarian.")
+    assert (asked.answer.text, asked.answer.rung, asked.answer.citations) == ("Ask a librarian.", "canned", ())
+    assert asked.reason.startswith("retrieval failed")
+    assert said in asked.reason
+    assert asked.answer.epoch is None
+    assert [(step.step, step.fault) for step in asked.record.steps] == [("retrieve", type_)]
+    assert [type(request) for request in asked.run.asked] == [Retrieve], "without passages no model is asked"
+
+
+async def test_where_nothing_is_found_a_fixed_text_is_sent(asking: Asking) -> None:
+    asked = await asking(found=NOTHING)
+    assert asked.answer.rung == "canned"
+    assert "found nothing" in asked.reason
+    assert asked.answer.epoch == NOTHING.epoch, "that epoch knew of nothing"
+    assert [type(request) for request in asked.run.asked] == [Retrieve]
+
+
+@pytest.mark.parametrize("bug", [{"found": ValueError("a bug")}, {"wrote": ValueError("a bug")}], ids=str)
+async def test_a_bug_is_no_reason_to_step_down(asking: Asking, bug: dict[str, Exception]) -> None:
+    with pytest.raises(ValueError, match="a bug"):
+        await asking(**bug)
+
+
+async def test_an_answer_whose_record_cannot_be_written_is_not_sent(asking: Asking) -> None:
+    with pytest.raises(UnavailableError):
+        await asking(wrote=RIGHT, run={"refuses": UnavailableError("the broker did not take it")})
+
+
+# -- what the steps are asked ------------------------------------------------------------------------------------------
+
+
+async def test_a_step_leaves_time_for_the_lower_rungs(asking: Asking) -> None:
+    asked = await asking(reserve=0.25, run={"left": 40.0})
+    assert asked.run.timeouts == {"retrieve": 30.0, "generate": 30.0}
+
+
+async def test_retrieval_is_asked_the_question(asking: Asking) -> None:
+    asked = await asking(passages=3)
+    assert asked.run.asked[0] == Retrieve(query="Who lit the lamp of Harrow Point?", limit=3)
+
+
+async def test_the_drawn_variant_decides_how_the_model_is_asked(asking: Asking) -> None:
+    variant = {"name": "big", "backend": "gpu", "max_tokens": 99, "temperature": 0.5, "sentences": 1}
+    request = (await asking(variants=[variant])).run.asked[1]
+    assert isinstance(request, Generate)
+    assert (request.backend, request.max_tokens, request.temperature) == ("gpu", 99, 0.5)
+    (message,) = request.messages
+    assert EVIDENCE in message.content
+    assert "Who lit the lamp of Harrow Point?" in message.content
+    assert "herring" not in message.content.lower(), "one sentence was asked for"
+
+
+# -- the record --------------------------------------------------------------------------------------------------------
+
+
+async def test_the_record_has_all_that_is_needed_to_judge_the_run(asking: Asking) -> None:
+    asked = await asking(wrote=WRONG, variants=[{"name": "small", "weight": 3}], policy="p", policy_version=9)
+    record = asked.record
+    assert (asked.topic, asked.key) == (RECORDS, asked.run.run)
+    assert (record.run_id, record.tenant, record.workflow) == (asked.run.run, "acme", "answer")
+    assert record.answer == asked.answer
+    assert (asked.draw.variant, asked.draw.probability) == ("small", 1.0)
+    assert (asked.draw.policy, asked.draw.policy_version) == ("p", 9)
+    assert (asked.draw.raw, asked.draw.finish_reason) == (WRONG, "stop"), "kept, though it was not sent"
+    assert record.started <= record.finished
+    assert [passage.id for passage in record.passages] == ["lamp#0", "sea#3"]
+    assert {step.step: step.ms for step in record.steps}.items() <= asked.answer.timings.items()
+
+
+async def test_of_long_passages_the_record_keeps_the_beginning(asking: Asking) -> None:
+    long = "A long tale. " * 1_000
+    found = Passages(passages=({"id": "a#0", "source": "a", "text": long, "score": 1, "age": 1},), epoch="e1.AAAA")
+    (kept,) = (await asking(found=found)).record.passages
+    assert kept.text == long[:LONGEST_KEPT]
+
+
+async def test_a_replayed_run_draws_the_same_variant(asking: Asking) -> None:
+    variants = [{"name": "a"}, {"name": "b"}]
+    drawn = {(await asking(variants=variants)).draw.variant for _ in range(5)}
+    assert len(drawn) == 1

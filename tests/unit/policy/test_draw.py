@@ -1,0 +1,86 @@
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from poise.policy import Choice, draw
+
+
+@dataclass(frozen=True)
+class Way:
+    name: str
+    weight: float
+
+
+weights = st.lists(st.integers(0, 5), min_size=1, max_size=5).filter(any)
+runs = st.uuids().map(str)
+
+
+def ways(given: Sequence[float]) -> list[Way]:
+    return [Way(f"way-{number}", weight) for number, weight in enumerate(given)]
+
+
+def drawn(given: Sequence[float], run: str, version: int = 1) -> Choice[Way]:
+    return draw(ways(given), run=run, policy="answer", version=version)
+
+
+@settings(max_examples=30)
+@given(weights, st.integers(0, 2**64))
+def test_each_variant_is_drawn_in_proportion_to_its_weight(given: list[int], salt: int) -> None:
+    number = 500
+    found = Counter(drawn(given, f"{salt}/{run}").variant.name for run in range(number))
+    for way in ways(given):
+        share = way.weight / sum(given)
+        six_sigma = 6 * math.sqrt(number * share * (1 - share))
+        assert abs(found[way.name] - number * share) <= six_sigma
+
+
+@given(weights, runs)
+def test_a_run_draws_the_same_whenever_it_is_replayed(given: list[int], run: str) -> None:
+    assert drawn(given, run) == drawn(given, run)
+
+
+@given(weights, runs)
+def test_what_is_drawn_has_weight_and_says_how_likely_it_was(given: list[int], run: str) -> None:
+    choice = drawn(given, run)
+    assert choice.variant.weight > 0
+    assert choice.probability == choice.variant.weight / sum(given)
+
+
+@given(st.lists(st.floats(0, 1e9, allow_subnormal=False), min_size=1, max_size=8).filter(any), runs)
+def test_whatever_the_weights_something_is_drawn(given: list[float], run: str) -> None:
+    choice = drawn(given, run)
+    assert choice.variant.weight > 0
+    assert 0 <= choice.probability <= 1
+
+
+@given(weights, runs, st.floats(0.5, 8))
+def test_only_the_proportions_of_the_weights_count(given: list[int], run: str, factor: float) -> None:
+    power = 2.0 ** round(factor)  # scaling by a power of two rounds nothing
+    assert drawn(given, run).variant.name == drawn([weight * power for weight in given], run).variant.name
+
+
+def test_a_new_version_of_the_policy_draws_anew() -> None:
+    every = [str(UUID(int=number)) for number in range(1_000)]
+    same = sum(drawn([1, 1], run, 1) == drawn([1, 1], run, 2) for run in every)
+    assert 400 < same < 600
+
+
+def test_renaming_moves_nothing() -> None:
+    every = [str(UUID(int=number)) for number in range(100)]
+    other = [Way("new", 1.0), Way("old", 2.0)]
+    places = [drawn([1.0, 2.0], run).variant.name for run in every]
+    assert [
+        {"new": "way-0", "old": "way-1"}[draw(other, run=run, policy="answer", version=1).variant.name] for run in every
+    ] == places
+
+
+@pytest.mark.parametrize("given", [[], [0.0], [0.0, 0.0]])
+def test_without_a_weight_nothing_can_be_drawn(given: list[float]) -> None:
+    with pytest.raises(ValueError, match="policy answer: no variant has a weight"):
+        drawn(given, "run")
