@@ -132,8 +132,12 @@ class Kafka(Part):
             "offsets.topic.num.partitions": "8",
             "transaction.state.log.num.partitions": "8",
             "log.cleaner.dedupe.buffer.size": "16777216",
+            "log.index.size.max.bytes": "1048576",
             "num.network.threads": "2",
             "num.io.threads": "4",
+            "background.threads": "2",
+            "group.coordinator.threads": "1",
+            "metadata.max.idle.interval.ms": "0",  # else the controller writes an empty record twice a second
             "group.initial.rebalance.delay.ms": "0",
             "controller.quorum.append.linger.ms": "0",
             # After a kill the controller waits until the old registration has timed out; nine seconds are the default.

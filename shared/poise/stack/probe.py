@@ -135,7 +135,7 @@ async def http_status(url: str) -> int:
     return int(words[1])
 
 
-async def until(answers: Probe, *, interval: float = 0.02) -> None:
+async def until(answers: Probe, *, interval: float = 0.04) -> None:
     """Wait until a probe answers something true; that nobody listens yet is no answer."""
     while True:
         with contextlib.suppress(OSError, TimeoutError):  # not there, or it accepts but is not yet at work

@@ -24,7 +24,21 @@ _JVM: Final = (
     "-Djava.awt.headless=true",
     "-Dorg.slf4j.simpleLogger.showDateTime=true",
     "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd HH:mm:ss.SSS",
-    "-Dorg.slf4j.simpleLogger.log.org.apache.kafka.common.config=warn",  # 350 lines of defaults at each start
+    *(
+        f"-Dorg.slf4j.simpleLogger.log.{logger}=warn"
+        for logger in (  # a thousand lines at each start, about settings and about each partition and thread
+            "kafka.cluster",
+            "kafka.log",
+            "kafka.server.metadata.DynamicConfigPublisher",
+            "org.apache.kafka.common.config",
+            "org.apache.kafka.controller",
+            "org.apache.kafka.server.purgatory",
+            "org.apache.kafka.server.quota",
+            "org.apache.kafka.server.util.timer",
+            "org.apache.kafka.storage.internals.log",
+            "state.change.logger",
+        )
+    ),
 )
 
 
