@@ -4,12 +4,12 @@ import logging
 import time
 from collections.abc import Awaitable
 from types import TracebackType
-from typing import Final, Self, TypeVar
-
-from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from typing import TYPE_CHECKING, Final, Self, TypeVar
 
 from poise.errors import SetupError
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +34,8 @@ class Cache:
         self._absent = False
         if url is None:
             return
+        from redis.asyncio import Redis  # noqa: PLC0415 - 0.1 s that a client without a cache does not pay
+
         try:
             self._redis = Redis.from_url(url, socket_timeout=ANSWERS_WITHIN, socket_connect_timeout=ANSWERS_WITHIN)
         except ValueError as error:
@@ -63,6 +65,8 @@ class Cache:
             await self._surviving(self._redis.set(key, value, px=max(1, round(ttl * 1_000))))
 
     async def _surviving(self, command: Awaitable[T]) -> T | None:
+        from redis.exceptions import RedisError  # noqa: PLC0415 - loaded by now
+
         if time.monotonic() < self._rests_until:
             if hasattr(command, "close"):
                 command.close()
