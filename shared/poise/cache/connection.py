@@ -29,17 +29,9 @@ class Cache:
     """
 
     def __init__(self, url: str | None) -> None:
-        self._redis: Redis | None = None
+        self._redis = None if url is None else _connection(url)
         self._rests_until = 0.0
         self._absent = False
-        if url is None:
-            return
-        from redis.asyncio import Redis  # noqa: PLC0415 - 0.1 s that a client without a cache does not pay
-
-        try:
-            self._redis = Redis.from_url(url, socket_timeout=ANSWERS_WITHIN, socket_connect_timeout=ANSWERS_WITHIN)
-        except ValueError as error:
-            raise SetupError(f"POISE_REDIS_URL: {error}; give redis://host:port/db") from error
 
     async def __aenter__(self) -> Self:
         """Nothing is connected yet: the first command does that."""
@@ -83,3 +75,12 @@ class Cache:
             log.info("the cache is back")
         self._absent = False
         return found
+
+
+def _connection(url: str) -> "Redis":
+    from redis.asyncio import Redis  # noqa: PLC0415 - 0.1 s that a client without a cache does not pay
+
+    try:
+        return Redis.from_url(url, socket_timeout=ANSWERS_WITHIN, socket_connect_timeout=ANSWERS_WITHIN)
+    except ValueError as error:
+        raise SetupError(f"POISE_REDIS_URL: {error}; give redis://host:port/db") from error
