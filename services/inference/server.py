@@ -7,7 +7,7 @@ import time
 from http import HTTPStatus
 from typing import Final, Self
 
-import httpx
+import httpx2
 
 from poise.contracts import Completion, Generate
 from poise.errors import DeadlineExceededError, RetryableError, TerminalError
@@ -85,7 +85,7 @@ class ModelServer:
         try:
             async with self._client.stream("POST", self._backend.endpoint, json=body) as response:
                 answered = await self._read(response)
-        except httpx.RequestError as error:
+        except httpx2.RequestError as error:
             why = f"{type(error).__name__} {error}".strip()
             raise RetryableError(f"backend {self.name} at {self._backend.address} gave no answer: {why}") from error
         if response.status_code == HTTPStatus.OK:
@@ -93,7 +93,7 @@ class ModelServer:
         retry_after = seconds_of(response.headers.get("retry-after"), time.time())
         raise refusal(response.status_code, answered, name=self.name, retry_after=retry_after)
 
-    async def _read(self, response: httpx.Response) -> bytes:
+    async def _read(self, response: httpx2.Response) -> bytes:
         answered = bytearray()
         async for chunk in response.aiter_bytes():
             answered += chunk
@@ -111,11 +111,11 @@ class ModelServer:
         self.up = up
 
 
-def _client(backend: Backend, secret: str) -> httpx.AsyncClient:
-    return httpx.AsyncClient(
+def _client(backend: Backend, secret: str) -> httpx2.AsyncClient:
+    return httpx2.AsyncClient(
         headers={"authorization": f"Bearer {secret}"} if secret else None,
-        timeout=httpx.Timeout(None, connect=backend.connect_timeout),
-        limits=httpx.Limits(max_connections=backend.concurrency, max_keepalive_connections=backend.concurrency),
+        timeout=httpx2.Timeout(None, connect=backend.connect_timeout),
+        limits=httpx2.Limits(max_connections=backend.concurrency, max_keepalive_connections=backend.concurrency),
         # A proxy of the environment's is for the world outside: it could not reach this machine's own servers.
         trust_env=not _loopback(backend.url.host or ""),
         # Without TLS there is no certificate to check, and loading the authorities takes longer than the rest.

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
-import httpx
+import httpx2
 import pytest
 from integration_kit import serving, until
 
@@ -16,7 +16,7 @@ from services.gateway.server import serve
 from services.gateway.settings import GatewaySettings
 
 Handle = Callable[[Ask, Context], "asyncio.Future[Answer]"]
-Open = Callable[..., AbstractAsyncContextManager[tuple[httpx.AsyncClient, Mesh]]]
+Open = Callable[..., AbstractAsyncContextManager[tuple[httpx2.AsyncClient, Mesh]]]
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def open_gateway(mesh_settings: MeshSettings) -> Open:
     """Open a gateway, and a tier that answers its asks with a handler; gives a client of it, and its mesh."""
 
     @asynccontextmanager
-    async def opened(answer: Handle, **settings: float) -> AsyncIterator[tuple[httpx.AsyncClient, Mesh]]:
+    async def opened(answer: Handle, **settings: float) -> AsyncIterator[tuple[httpx2.AsyncClient, Mesh]]:
         port = free_port()
         wanted = GatewaySettings.model_validate({"port": port, **settings})
         async with serving(mesh_settings, Tier("orchestration", {Ask: answer})):
@@ -33,7 +33,7 @@ def open_gateway(mesh_settings: MeshSettings) -> Open:
                 task = asyncio.create_task(serve(mesh, wanted))
                 try:
                     await until(lambda: task.done() or all(mesh.readiness().values()))
-                    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+                    async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
                         yield client, mesh
                 finally:
                     mesh.stop.set()

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from uuid import uuid4
 
-import httpx
+import httpx2
 import pytest
 from integration_kit import until
 
@@ -18,7 +18,7 @@ from poise.messaging import Context, Mesh
 
 pytestmark = pytest.mark.integration
 
-Open = Callable[..., AbstractAsyncContextManager[tuple[httpx.AsyncClient, Mesh]]]
+Open = Callable[..., AbstractAsyncContextManager[tuple[httpx2.AsyncClient, Mesh]]]
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 EPOCH = "e1.topic.0~41~1764000000000"
 

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 from integration_kit import serving
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.integration
 ROOT = Path(__file__).parents[3]
 WITHIN = 30.0
 
-Started = tuple[asyncio.subprocess.Process, httpx.AsyncClient]
+Started = tuple[asyncio.subprocess.Process, httpx2.AsyncClient]
 
 
 async def start(broker: str, port: int, **settings: str) -> asyncio.subprocess.Process:
@@ -45,7 +45,7 @@ async def started(broker: str, **settings: str) -> AsyncIterator[Started]:
     process = await start(broker, port, **settings)
     assert process.stderr is not None
     try:
-        async with asyncio.timeout(WITHIN), httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+        async with asyncio.timeout(WITHIN), httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
             while b"serving http" not in (line := await process.stderr.readline()):
                 assert line, "the gateway ended before it served"
             yield process, client
@@ -81,12 +81,12 @@ async def test_it_finishes_what_is_begun_and_ends(mesh_settings: MeshSettings, n
         assert await process.wait() == 0
 
 
-async def until_it_takes_no_more(client: httpx.AsyncClient) -> None:
+async def until_it_takes_no_more(client: httpx2.AsyncClient) -> None:
     refused = False
     while not refused:
         try:
             await client.get("/healthz", headers={"connection": "close"})
-        except httpx.TransportError:
+        except httpx2.TransportError:
             refused = True
 
 

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-import httpx
+import httpx2
 import pytest
 
 from poise.contracts import Answer, Message
@@ -81,18 +81,18 @@ def gateway(mesh: StandIn, settings: GatewaySettings) -> Gateway:
 
 
 @pytest.fixture
-async def client(gateway: Gateway) -> AsyncIterator[httpx.AsyncClient]:
+async def client(gateway: Gateway) -> AsyncIterator[httpx2.AsyncClient]:
     """A client of its; an error that the gateway does not handle is a 500, as it is to real clients."""
-    transport = httpx.ASGITransport(gateway.app, raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
+    transport = httpx2.ASGITransport(gateway.app, raise_app_exceptions=False)
+    async with httpx2.AsyncClient(transport=transport, base_url="http://gateway") as client:
         yield client
 
 
 @pytest.fixture
-def problem() -> Callable[[httpx.Response], tuple[int, str, list[str]]]:
+def problem() -> Callable[[httpx2.Response], tuple[int, str, list[str]]]:
     """Status, kind and named fields of a problem; checks its form."""
 
-    def read(response: httpx.Response) -> tuple[int, str, list[str]]:
+    def read(response: httpx2.Response) -> tuple[int, str, list[str]]:
         assert response.headers["content-type"] == "application/problem+json"
         body = response.json()
         assert body["status"] == response.status_code

@@ -4,7 +4,7 @@ import json
 from typing import Any, cast
 from urllib.parse import quote
 
-import httpx
+import httpx2
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -26,17 +26,17 @@ PROMISED = {200, 202, 400, 413, 504}
 
 
 @pytest.fixture
-def transport(mesh: Any) -> httpx.ASGITransport:
+def transport(mesh: Any) -> httpx2.ASGITransport:
     """The gateway; what it fails on is raised."""
-    return httpx.ASGITransport(Gateway(cast("Mesh", mesh), GatewaySettings()).app)
+    return httpx2.ASGITransport(Gateway(cast("Mesh", mesh), GatewaySettings()).app)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(body=ANY_JSON, headers=HEADERS, path=st.sampled_from(["/v1/ask", "/v1/documents"]))
-async def test_any_json(transport: httpx.ASGITransport, body: Any, headers: dict[str, bytes], path: str) -> None:
+async def test_any_json(transport: httpx2.ASGITransport, body: Any, headers: dict[str, bytes], path: str) -> None:
     content = json.dumps(body).encode()  # which allows what is no JSON, such as NaN and lone surrogates
     raw = [(name.encode(), value) for name, value in headers.items()] + [(b"content-type", b"application/json")]
-    async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
+    async with httpx2.AsyncClient(transport=transport, base_url="http://gateway") as client:
         response = await client.post(path, content=content, headers=raw)
     assert response.status_code in PROMISED
     assert response.json()
@@ -44,8 +44,8 @@ async def test_any_json(transport: httpx.ASGITransport, body: Any, headers: dict
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(body=st.binary(max_size=200), path=st.sampled_from(["/v1/ask", "/v1/documents"]))
-async def test_any_bytes(transport: httpx.ASGITransport, body: bytes, path: str) -> None:
-    async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
+async def test_any_bytes(transport: httpx2.ASGITransport, body: bytes, path: str) -> None:
+    async with httpx2.AsyncClient(transport=transport, base_url="http://gateway") as client:
         response = await client.post(path, content=body, headers={"content-type": "application/json"})
     assert response.status_code in PROMISED
 
@@ -54,8 +54,8 @@ async def test_any_bytes(transport: httpx.ASGITransport, body: bytes, path: str)
 @given(
     name=st.text(min_size=1, alphabet=st.characters(exclude_categories=["Cs"])).filter(lambda name: set(name) != {"."})
 )
-async def test_any_id(transport: httpx.ASGITransport, name: str) -> None:
+async def test_any_id(transport: httpx2.ASGITransport, name: str) -> None:
     quoted = quote(name, safe="")
-    async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
+    async with httpx2.AsyncClient(transport=transport, base_url="http://gateway") as client:
         assert (await client.delete(f"/v1/documents/{quoted}")).status_code in {202, 400, 404}
         assert (await client.get(f"/v1/runs/{quoted}")).status_code == 404

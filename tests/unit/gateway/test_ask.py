@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
-import httpx
+import httpx2
 import pytest
 
 from poise.contracts import Ask, Fault
@@ -20,12 +20,12 @@ from poise.errors import (
 )
 from services.gateway.handlers import Gateway
 
-Problem = Callable[[httpx.Response], tuple[int, str, list[str]]]
+Problem = Callable[[httpx2.Response], tuple[int, str, list[str]]]
 EPOCH = "e1.topic.0~41~1764000000000"
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
-async def test_an_ask_becomes_a_run(client: httpx.AsyncClient, mesh: Any) -> None:
+async def test_an_ask_becomes_a_run(client: httpx2.AsyncClient, mesh: Any) -> None:
     response = await client.post("/v1/ask", json={"question": "Why?"})
     run = response.headers["poise-run"]
     assert response.status_code == 200
@@ -39,12 +39,12 @@ async def test_an_ask_becomes_a_run(client: httpx.AsyncClient, mesh: Any) -> Non
     assert called == {"request": Ask(question="Why?"), "run": run, "step": "ask", "key": run, "min_epoch": None}
 
 
-async def test_a_conversation_keeps_its_order(client: httpx.AsyncClient, mesh: Any) -> None:
+async def test_a_conversation_keeps_its_order(client: httpx2.AsyncClient, mesh: Any) -> None:
     await client.post("/v1/ask", json={"question": "Why?", "conversation": "c-1"})
     assert mesh.called[0]["key"] == "c-1"
 
 
-async def test_headers_ask_for_a_deadline_an_epoch_and_a_trace(client: httpx.AsyncClient, mesh: Any) -> None:
+async def test_headers_ask_for_a_deadline_an_epoch_and_a_trace(client: httpx2.AsyncClient, mesh: Any) -> None:
     wanted = round(time.time() + 7, 3)
     headers = {"poise-deadline": str(round(wanted * 1_000)), "poise-min-epoch": EPOCH, "traceparent": PARENT}
     response = await client.post("/v1/ask", json={"question": "Why?"}, headers=headers)
@@ -53,13 +53,13 @@ async def test_headers_ask_for_a_deadline_an_epoch_and_a_trace(client: httpx.Asy
     assert response.headers["traceparent"].split("-")[1] == PARENT.split("-")[1]
 
 
-async def test_a_deadline_far_off_is_brought_forward(client: httpx.AsyncClient, mesh: Any) -> None:
+async def test_a_deadline_far_off_is_brought_forward(client: httpx2.AsyncClient, mesh: Any) -> None:
     headers = {"poise-deadline": str(round((time.time() + 3_600) * 1_000))}
     await client.post("/v1/ask", json={"question": "Why?"}, headers=headers)
     assert 299 < mesh.called[0]["deadline"] - time.time() <= 300
 
 
-async def test_who_asks_is_not_for_the_client_to_say(client: httpx.AsyncClient, mesh: Any) -> None:
+async def test_who_asks_is_not_for_the_client_to_say(client: httpx2.AsyncClient, mesh: Any) -> None:
     headers = {"poise-run": "mine", "poise-tenant": "theirs", "poise-step": "x", "poise-attempt": "many"}
     response = await client.post("/v1/ask", json={"question": "Why?"}, headers=headers)
     assert response.headers["poise-run"] != "mine"
@@ -83,7 +83,7 @@ async def test_who_asks_is_not_for_the_client_to_say(client: httpx.AsyncClient, 
     ],
 )
 async def test_a_run_that_fails_says_why(
-    client: httpx.AsyncClient, mesh: Any, problem: Problem, error: PoiseError, expected: tuple[int, str, list[str]]
+    client: httpx2.AsyncClient, mesh: Any, problem: Problem, error: PoiseError, expected: tuple[int, str, list[str]]
 ) -> None:
     mesh.error = error
     response = await client.post("/v1/ask", json={"question": "Why?"})
@@ -91,14 +91,14 @@ async def test_a_run_that_fails_says_why(
     assert response.headers["poise-run"] == mesh.called[0]["run"]
 
 
-async def test_when_to_come_again_is_passed_on(client: httpx.AsyncClient, mesh: Any, problem: Problem) -> None:
+async def test_when_to_come_again_is_passed_on(client: httpx2.AsyncClient, mesh: Any, problem: Problem) -> None:
     mesh.error = RetryableError("not now", retry_after=1.2)
     response = await client.post("/v1/ask", json={"question": "Why?"})
     assert problem(response) == (503, "urn:poise:temporary", [])
     assert response.headers["retry-after"] == "2"
 
 
-async def test_a_bug_is_a_problem_that_tells_nothing(client: httpx.AsyncClient, mesh: Any, problem: Problem) -> None:
+async def test_a_bug_is_a_problem_that_tells_nothing(client: httpx2.AsyncClient, mesh: Any, problem: Problem) -> None:
     mesh.error = ValueError("secret")
     response = await client.post("/v1/ask", json={"question": "Why?"})
     assert problem(response) == (500, "urn:poise:internal", [])
@@ -106,7 +106,7 @@ async def test_a_bug_is_a_problem_that_tells_nothing(client: httpx.AsyncClient, 
 
 
 async def test_more_asks_than_may_wait_are_refused(
-    client: httpx.AsyncClient, gateway: Gateway, problem: Problem, held: asyncio.Event
+    client: httpx2.AsyncClient, gateway: Gateway, problem: Problem, held: asyncio.Event
 ) -> None:
     async with asyncio.TaskGroup() as group:
         waiting = [group.create_task(client.post("/v1/ask", json={"question": "Why?"})) for _ in range(2)]
@@ -121,7 +121,7 @@ async def test_more_asks_than_may_wait_are_refused(
 
 
 async def test_whoever_still_waits_when_the_gateway_leaves_is_told(
-    client: httpx.AsyncClient, gateway: Gateway, mesh: Any, problem: Problem, held: asyncio.Event
+    client: httpx2.AsyncClient, gateway: Gateway, mesh: Any, problem: Problem, held: asyncio.Event
 ) -> None:
     waiting = asyncio.create_task(client.post("/v1/ask", json={"question": "Why?"}))
     while not mesh.called:  # noqa: ASYNC110 - each turn of the loop takes it further

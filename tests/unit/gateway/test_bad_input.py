@@ -5,10 +5,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
-Problem = Callable[[httpx.Response], tuple[int, str, list[str]]]
+Problem = Callable[[httpx2.Response], tuple[int, str, list[str]]]
 INVALID = "urn:poise:invalid"
 NOT_FOUND = (404, "urn:poise:not-found")
 NOT_ALLOWED = (405, "urn:poise:method-not-allowed")
@@ -43,7 +43,7 @@ def ms(seconds: float) -> str:
     ],
 )
 async def test_an_ask_that_is_none(
-    client: httpx.AsyncClient, problem: Problem, body: str | bytes, fields: list[str]
+    client: httpx2.AsyncClient, problem: Problem, body: str | bytes, fields: list[str]
 ) -> None:
     assert problem(await client.post("/v1/ask", content=body, headers=JSON)) == (400, INVALID, fields)
 
@@ -72,20 +72,20 @@ async def test_an_ask_that_is_none(
     ],
 )
 async def test_documents_that_are_none(
-    client: httpx.AsyncClient, problem: Problem, body: str, status: int, fields: list[str]
+    client: httpx2.AsyncClient, problem: Problem, body: str, status: int, fields: list[str]
 ) -> None:
     kind = INVALID if status == 400 else "urn:poise:too-large"
     assert problem(await client.post("/v1/documents", content=body, headers=JSON)) == (status, kind, fields)
 
 
-async def test_a_body_with_many_wrong_fields_names_the_first(client: httpx.AsyncClient, problem: Problem) -> None:
+async def test_a_body_with_many_wrong_fields_names_the_first(client: httpx2.AsyncClient, problem: Problem) -> None:
     response = await client.post("/v1/ask", json={"question": "Why?"} | {f"field{n}": n for n in range(500)})
     assert len(problem(response)[2]) == 20
     assert "and 480 more" in response.json()["detail"]
 
 
 @pytest.mark.parametrize("declared", [True, False])
-async def test_a_body_that_is_too_large(client: httpx.AsyncClient, problem: Problem, declared: bool) -> None:
+async def test_a_body_that_is_too_large(client: httpx2.AsyncClient, problem: Problem, declared: bool) -> None:
     async def chunks() -> Any:
         for _ in range(3):
             yield b" " * 65_536
@@ -100,7 +100,7 @@ async def test_a_body_that_is_too_large(client: httpx.AsyncClient, problem: Prob
 )
 @pytest.mark.parametrize("path", ["/v1/ask", "/v1/documents"])
 async def test_a_body_that_does_not_say_it_is_json(
-    client: httpx.AsyncClient, problem: Problem, path: str, given: str | None
+    client: httpx2.AsyncClient, problem: Problem, path: str, given: str | None
 ) -> None:
     headers = {"content-type": given} if given else {}
     response = await client.post(path, content=b'{"question": "Why?"}', headers=headers)
@@ -108,7 +108,7 @@ async def test_a_body_that_does_not_say_it_is_json(
 
 
 @pytest.mark.parametrize("given", ["application/json", "Application/JSON; charset=utf-8", "application/merge+json"])
-async def test_a_body_that_says_it_is_json(client: httpx.AsyncClient, given: str) -> None:
+async def test_a_body_that_says_it_is_json(client: httpx2.AsyncClient, given: str) -> None:
     response = await client.post("/v1/ask", content=b'{"question": "Why?"}', headers={"content-type": given})
     assert response.status_code == 200
 
@@ -133,13 +133,13 @@ async def test_a_body_that_says_it_is_json(client: httpx.AsyncClient, given: str
 )
 @pytest.mark.parametrize("path", ["/v1/ask", "/v1/documents"])
 async def test_an_absurd_header(
-    client: httpx.AsyncClient, problem: Problem, path: str, header: str, value: bytes
+    client: httpx2.AsyncClient, problem: Problem, path: str, header: str, value: bytes
 ) -> None:
     response = await client.post(path, json={"question": "Why?"}, headers=[(header.encode(), value)])
     assert problem(response) == (400, INVALID, [header])
 
 
-async def test_a_deadline_that_has_passed(client: httpx.AsyncClient, problem: Problem) -> None:
+async def test_a_deadline_that_has_passed(client: httpx2.AsyncClient, problem: Problem) -> None:
     response = await client.post("/v1/ask", json={"question": "Why?"}, headers={"poise-deadline": ms(-5)})
     assert problem(response) == (504, "urn:poise:deadline-exceeded", [])
 
@@ -158,14 +158,14 @@ async def test_a_deadline_that_has_passed(client: httpx.AsyncClient, problem: Pr
     ],
 )
 async def test_a_path_or_method_that_is_not_there(
-    client: httpx.AsyncClient, problem: Problem, method: str, path: str, expected: tuple[int, str]
+    client: httpx2.AsyncClient, problem: Problem, method: str, path: str, expected: tuple[int, str]
 ) -> None:
     response = await client.request(method, path)
     assert problem(response) == (*expected, [])
     assert ("allow" in response.headers) == (expected == NOT_ALLOWED)
 
 
-async def test_an_id_that_cannot_be_deleted(client: httpx.AsyncClient, problem: Problem) -> None:
+async def test_an_id_that_cannot_be_deleted(client: httpx2.AsyncClient, problem: Problem) -> None:
     assert problem(await client.delete("/v1/documents/" + "a" * 501)) == (400, INVALID, ["id"])
     assert problem(await client.delete("/v1/documents/a%00")) == (400, INVALID, ["id"])
     assert problem(await client.delete("/v1/documents/")) == (400, INVALID, ["id"])

@@ -4,27 +4,27 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-import httpx
+import httpx2
 
 from poise.contracts import Document, Epoch
 from poise.errors import UnavailableError
 
-Problem = Callable[[httpx.Response], tuple[int, str, list[str]]]
+Problem = Callable[[httpx2.Response], tuple[int, str, list[str]]]
 
 
-async def test_a_document_is_published_by_its_id(client: httpx.AsyncClient, mesh: Any) -> None:
+async def test_a_document_is_published_by_its_id(client: httpx2.AsyncClient, mesh: Any) -> None:
     response = await client.post("/v1/documents", json={"id": "guide/a.md", "text": "# A", "format": "markdown"})
     assert response.status_code == 202
     assert response.json()["documents"] == [{"id": "guide/a.md", "partition": 1, "offset": 1}]
     assert mesh.published == [("guide/a.md", Document(text="# A", source="guide/a.md", format="markdown"))]
 
 
-async def test_a_source_is_what_readers_know_it_by(client: httpx.AsyncClient, mesh: Any) -> None:
+async def test_a_source_is_what_readers_know_it_by(client: httpx2.AsyncClient, mesh: Any) -> None:
     await client.post("/v1/documents", json={"id": "a", "text": "A", "source": "The A of things"})
     assert mesh.published[0][1].source == "The A of things"
 
 
-async def test_a_list_comes_back_with_the_epoch_that_has_them_all(client: httpx.AsyncClient) -> None:
+async def test_a_list_comes_back_with_the_epoch_that_has_them_all(client: httpx2.AsyncClient) -> None:
     response = await client.post("/v1/documents", json=[{"id": str(number), "text": "A"} for number in range(5)])
     body = response.json()
     assert [landed["id"] for landed in body["documents"]] == ["0", "1", "2", "3", "4"]
@@ -33,13 +33,13 @@ async def test_a_list_comes_back_with_the_epoch_that_has_them_all(client: httpx.
     assert {partition: offset for partition, (offset, _) in epoch.parts.items()} == {0: 4, 1: 5}
 
 
-async def test_a_document_as_large_as_may_be(client: httpx.AsyncClient) -> None:
+async def test_a_document_as_large_as_may_be(client: httpx2.AsyncClient) -> None:
     body = json.dumps({"id": "a", "text": "x" * 800_000}).encode()
     headers = {"content-type": "application/json"}
     assert (await client.post("/v1/documents", content=body, headers=headers)).status_code == 202
 
 
-async def test_a_deletion_is_a_tombstone(client: httpx.AsyncClient, mesh: Any) -> None:
+async def test_a_deletion_is_a_tombstone(client: httpx2.AsyncClient, mesh: Any) -> None:
     response = await client.delete("/v1/documents/guide/a.md")
     assert response.status_code == 202
     assert response.json()["documents"] == [{"id": "guide/a.md", "partition": 1, "offset": 1}]
@@ -47,7 +47,7 @@ async def test_a_deletion_is_a_tombstone(client: httpx.AsyncClient, mesh: Any) -
     assert (await client.delete("/v1/documents/guide%2Fb%20c")).json()["documents"][0]["id"] == "guide/b c"
 
 
-async def test_without_a_broker_nothing_is_accepted(client: httpx.AsyncClient, mesh: Any, problem: Problem) -> None:
+async def test_without_a_broker_nothing_is_accepted(client: httpx2.AsyncClient, mesh: Any, problem: Problem) -> None:
     mesh.error = UnavailableError("the broker did not take it")
     response = await client.post("/v1/documents", json={"id": "a", "text": "A"})
     assert problem(response) == (503, "urn:poise:unavailable", [])

@@ -3,25 +3,25 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import httpx
+import httpx2
 
 from poise.contracts import Answer, Ask, Fault
 from services.gateway.documents import Accepted, NewDocument
 from services.gateway.runs import RunView
 
-Problem = Callable[[httpx.Response], tuple[int, str, list[str]]]
+Problem = Callable[[httpx2.Response], tuple[int, str, list[str]]]
 
 
-async def test_it_lives(client: httpx.AsyncClient) -> None:
+async def test_it_lives(client: httpx2.AsyncClient) -> None:
     assert (await client.get("/healthz")).json() == {"status": "ok"}
 
 
-async def test_it_is_ready_when_every_condition_is_met(client: httpx.AsyncClient) -> None:
+async def test_it_is_ready_when_every_condition_is_met(client: httpx2.AsyncClient) -> None:
     response = await client.get("/readyz")
     assert (response.status_code, response.json()["ready"]) == (200, True)
 
 
-async def test_what_is_missing_is_named(client: httpx.AsyncClient, mesh: Any, problem: Problem) -> None:
+async def test_what_is_missing_is_named(client: httpx2.AsyncClient, mesh: Any, problem: Problem) -> None:
     mesh.checks["broker"] = False
     assert problem(await client.get("/readyz")) == (503, "urn:poise:unavailable", ["broker"])
 
@@ -37,7 +37,7 @@ def references(part: Any) -> Iterator[str]:
             yield from references(value)
 
 
-async def test_the_page_shows_every_endpoint(client: httpx.AsyncClient) -> None:
+async def test_the_page_shows_every_endpoint(client: httpx2.AsyncClient) -> None:
     page = await client.get("/docs")
     assert "/openapi.json" in page.text
     document = (await client.get("/openapi.json")).json()
@@ -56,7 +56,7 @@ async def test_the_page_shows_every_endpoint(client: httpx.AsyncClient) -> None:
                 assert list(answer["content"]) == [kind]
 
 
-async def test_the_examples_are_true(client: httpx.AsyncClient) -> None:
+async def test_the_examples_are_true(client: httpx2.AsyncClient) -> None:
     paths = (await client.get("/openapi.json")).json()["paths"]
 
     def example(path: str, method: str, *where: str) -> Any:

@@ -7,7 +7,7 @@ from random import Random
 from typing import Any
 from uuid import UUID, uuid4
 
-import httpx
+import httpx2
 import pytest
 
 from poise.contracts import Answer, RunRecord
@@ -15,7 +15,7 @@ from poise.contracts.run_id import new_run_id, run_id_of
 from poise.errors import SetupError
 from poise.messaging import Record
 
-Problem = Callable[[httpx.Response], tuple[int, str, list[str]]]
+Problem = Callable[[httpx2.Response], tuple[int, str, list[str]]]
 NOT_FOUND: tuple[int, str, list[str]] = (404, "urn:poise:not-found", [])
 
 
@@ -36,7 +36,7 @@ def a_run(ago: float = 0.0) -> str:
     return new_run_id(time.time() - ago, Random())
 
 
-async def test_a_finished_run_has_its_record(client: httpx.AsyncClient, mesh: Any) -> None:
+async def test_a_finished_run_has_its_record(client: httpx2.AsyncClient, mesh: Any) -> None:
     run = a_run()
     mesh.records[run] = [record_of(run)]
     response = await client.get(f"/v1/runs/{run}")
@@ -45,14 +45,14 @@ async def test_a_finished_run_has_its_record(client: httpx.AsyncClient, mesh: An
     assert (body["run_id"], body["status"], body["record"]["answer"]["text"]) == (run, "finished", "Because.")
 
 
-async def test_a_run_that_came_by_kafka_is_found(client: httpx.AsyncClient, mesh: Any) -> None:
+async def test_a_run_that_came_by_kafka_is_found(client: httpx2.AsyncClient, mesh: Any) -> None:
     run = run_id_of("poise.ask.interactive", 3, 42)
     mesh.records[run] = [record_of(run)]
     assert (await client.get(f"/v1/runs/{run}")).status_code == 200
 
 
 async def test_a_run_under_way_here_says_so_and_then_that_it_has_ended(
-    client: httpx.AsyncClient, mesh: Any, held: asyncio.Event
+    client: httpx2.AsyncClient, mesh: Any, held: asyncio.Event
 ) -> None:
     asking = asyncio.create_task(client.post("/v1/ask", json={"question": "Why?"}))
     while not mesh.called:  # noqa: ASYNC110 - each turn of the loop takes it further
@@ -77,30 +77,30 @@ async def test_a_run_under_way_here_says_so_and_then_that_it_has_ended(
     ids=["nonsense", "another kind", "upper case", "without dashes", "too old", "of the future"],
 )
 async def test_what_cannot_have_a_record_is_not_looked_for(
-    client: httpx.AsyncClient, mesh: Any, problem: Problem, run: str
+    client: httpx2.AsyncClient, mesh: Any, problem: Problem, run: str
 ) -> None:
     mesh.error = SetupError("was asked")
     assert problem(await client.get(f"/v1/runs/{run}")) == NOT_FOUND
 
 
-async def test_a_run_without_a_record_is_not_there(client: httpx.AsyncClient, problem: Problem) -> None:
+async def test_a_run_without_a_record_is_not_there(client: httpx2.AsyncClient, problem: Problem) -> None:
     assert problem(await client.get(f"/v1/runs/{a_run()}")) == NOT_FOUND
 
 
-async def test_the_run_of_another_tenant_is_not_there(client: httpx.AsyncClient, mesh: Any, problem: Problem) -> None:
+async def test_the_run_of_another_tenant_is_not_there(client: httpx2.AsyncClient, mesh: Any, problem: Problem) -> None:
     run = a_run()
     mesh.records[run] = [record_of(run, tenant="another")]
     assert problem(await client.get(f"/v1/runs/{run}")) == NOT_FOUND
 
 
-async def test_a_record_that_cannot_be_read_says_so(client: httpx.AsyncClient, mesh: Any, problem: Problem) -> None:
+async def test_a_record_that_cannot_be_read_says_so(client: httpx2.AsyncClient, mesh: Any, problem: Problem) -> None:
     run = a_run()
     mesh.records[run] = [record_of(run, body=b"{}")]
     assert problem(await client.get(f"/v1/runs/{run}")) == (500, "urn:poise:failed", [])
 
 
 async def test_without_a_broker_the_records_are_unavailable(
-    client: httpx.AsyncClient, mesh: Any, problem: Problem
+    client: httpx2.AsyncClient, mesh: Any, problem: Problem
 ) -> None:
     mesh.error = SetupError("no broker answers")
     assert problem(await client.get(f"/v1/runs/{a_run()}")) == (503, "urn:poise:unavailable", [])
