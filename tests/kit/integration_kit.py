@@ -72,9 +72,9 @@ class Outsider:
         landed = await self._producer.send_and_wait(topic, value, key=key, headers=raw)
         return Record(landed.topic, landed.partition, landed.offset, 0.0, key, value, tuple(raw))
 
-    async def reply(self, sent: Record) -> Record:
+    async def reply(self, sent: Record, *, within: float = WITHIN) -> Record:
         """The next reply that carries the correlation id of what was sent."""
-        async with asyncio.timeout(WITHIN):
+        async with asyncio.timeout(within):
             while True:
                 reply = Record.of(await self._consumer.getone())
                 if reply.header("correlation_id") == sent.header("correlation_id"):

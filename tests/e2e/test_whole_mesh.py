@@ -1,0 +1,172 @@
+"""A question's whole way through five tiers of real processes, with a real broker and a real model."""
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any, Final
+from uuid import uuid4
+
+import pytest
+import pytest_asyncio
+from whole_mesh import WholeMesh, eventually, whole_mesh
+
+from poise.cli.corpus import corpus
+from poise.contracts import Answer, Epoch, RunRecord
+from poise.contracts.topics import SCORES
+
+pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module")]
+
+WORKERS: Final = {"gateway": 1, "orchestration": 1, "retrieval": 1, "inference": 2, "evaluation": 1}
+SUBJECTS: Final = ("assert", "del", "global", "nonlocal", "pass", "return")
+
+QUESTION: Final = "What does the pass statement do?"
+SOURCE: Final = "Python language reference: pass"
+FACTS: Final = ("null operation", "nothing happens", "placeholder")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def mesh(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[WholeMesh]:
+    """The mesh, with a small corpus in it."""
+    async with whole_mesh(tmp_path_factory.mktemp("stack"), WORKERS) as started:
+        yield started
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def epoch(mesh: WholeMesh) -> str:
+    """The epoch at which the corpus is known."""
+    whole = corpus()
+    ingested = await mesh.poise.ingest({f"python/{name}": whole[f"python/{name}"] for name in SUBJECTS})
+    return ingested.encode()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def asked(mesh: WholeMesh, epoch: str) -> Answer:
+    """An answer that came by HTTP."""
+    return await mesh.ask_by_http(QUESTION, **{"poise-min-epoch": epoch})
+
+
+def assert_right(answer: Answer) -> None:
+    """It says what `pass` does, says whence it knows, and how it came about."""
+    quotes = [citation.quote for citation in answer.citations]
+    assert any(fact in said for fact in FACTS for said in (answer.text, *quotes)), answer
+    assert SOURCE in {citation.source for citation in answer.citations}
+    assert all(citation.passage.startswith("python/") for citation in answer.citations)
+    assert answer.rung in {"primary", "extractive"}
+    assert (answer.variant, answer.reason is None) == (("default", True) if answer.rung == "primary" else (None, False))
+    assert answer.timings.keys() == {"retrieve", "generate", "total"}
+    assert all(ms > 0 for ms in answer.timings.values())
+    assert answer.timings["total"] >= answer.timings["retrieve"]
+
+
+async def test_asked_on_the_command_line(mesh: WholeMesh, epoch: str) -> None:
+    out = await mesh.command("ask", "--json", "--timeout", "60", "--min-epoch", epoch, QUESTION)
+    answer = Answer.parse(out, strict=True)
+    assert_right(answer)
+    assert Epoch.decode(answer.epoch or "").reached(Epoch.decode(epoch))
+
+
+async def test_asked_over_http(asked: Answer, epoch: str) -> None:
+    assert_right(asked)
+    assert Epoch.decode(asked.epoch or "").reached(Epoch.decode(epoch))
+
+
+@pytest.mark.parametrize("headers", [{}, {"poise_reply_partition": "1"}], ids=["anywhere", "in one partition"])
+async def test_asked_by_any_kafka_client(mesh: WholeMesh, epoch: str, headers: dict[str, str]) -> None:
+    sent, reply = await mesh.ask_by_kafka(QUESTION, poise_min_epoch=epoch, **headers)
+    assert_right(Answer.parse(reply.value or b"", strict=True))
+    assert reply.header("poise-kind") == Answer.kind
+    assert reply.header("correlation_id") == sent.header("correlation_id")
+    assert reply.topic == mesh.outsider.topic
+    assert reply.partition == 1 or not headers
+
+
+async def test_a_run_can_be_looked_up(mesh: WholeMesh, asked: Answer) -> None:
+    async def look() -> dict[str, Any] | None:
+        response = await mesh.http.get(f"/v1/runs/{asked.run_id}")
+        assert response.status_code == 200, response.text
+        return response.json() if "record" in response.json() else None
+
+    view = await eventually(look)
+    record = RunRecord.model_validate(view["record"])
+    assert view["status"] == "finished"
+    assert record.answer == asked
+    assert record.draw is not None
+    assert record.draw.variant == "default"
+    assert [step.step for step in record.steps] == ["retrieve", "generate"]
+    assert SOURCE in {passage.source for passage in record.passages}
+
+
+async def test_it_is_scored(mesh: WholeMesh, asked: Answer) -> None:
+    values = await scored(mesh, asked.run_id)
+    assert values["error"] == 0
+    assert values["groundedness"] > 0
+    assert values.keys() >= {"latency_ms.retrieve", "latency_ms.generate", "latency_ms.total", "raw_groundedness"}
+    shown = await mesh.command("scores")
+    assert "default" in shown
+
+
+async def scored(mesh: WholeMesh, run: str) -> dict[str, float]:
+    """The scores of a run, by name."""
+
+    async def look() -> dict[str, float] | None:
+        records = await mesh.poise.mesh.read_topic(SCORES.name)
+        scores = [json.loads(record.value or b"") for record in records]
+        return next((score["values"] for score in scores if score["run_id"] == run), None)
+
+    return await eventually(look)
+
+
+async def test_its_trace_has_every_tier(mesh: WholeMesh, asked: Answer) -> None:
+    async def look() -> dict[str, Any] | None:
+        traced: dict[str, Any] = json.loads(await mesh.command("trace", "--json", asked.run_id))
+        return (
+            traced if {span["service"] for span in traced["spans"]} == {f"poise-{tier}" for tier in WORKERS} else None
+        )
+
+    traced = await eventually(look)
+    assert len({span["trace_id"] for span in traced["spans"]}) == 1
+    assert traced["question"] == QUESTION
+    assert traced["tiers_ms"].keys() >= {"gateway", "orchestration", "retrieval", "inference"}
+    shown = await mesh.command("trace", asked.run_id)
+    assert all(tier in shown for tier in WORKERS)
+
+
+@pytest.mark.usefixtures("epoch")
+async def test_what_is_ingested_is_answered_from_and_what_is_deleted_is_not(mesh: WholeMesh) -> None:
+    await assert_documents_come_and_go(mesh)
+
+
+async def assert_documents_come_and_go(mesh: WholeMesh) -> None:
+    """A document is known from the epoch of its ingestion on, and no longer at the epoch of its deletion."""
+    id_, question = f"lamp/{uuid4().hex}", "Who lit the lamp of Harrow Point?"
+    document = {"id": id_, "text": "The lamp of Harrow Point was lit in 1847 by the keeper Ada Quill."}
+    accepted = await mesh.http.post("/v1/documents", json=document)
+    assert accepted.status_code == 202, accepted.text
+
+    answer = await mesh.ask_by_http(question, **{"poise-min-epoch": accepted.json()["epoch"]})
+    assert "Ada Quill" in answer.text
+    assert id_ in {citation.source for citation in answer.citations}
+
+    deleted = await mesh.http.delete(f"/v1/documents/{id_}")
+    assert deleted.status_code == 202, deleted.text
+    answer = await mesh.ask_by_http(question, **{"poise-min-epoch": deleted.json()["epoch"]})
+    assert "Ada Quill" not in answer.text
+    assert id_ not in {citation.source for citation in answer.citations}
+
+
+@pytest.mark.parametrize("name", ["orchestration-1", "retrieval-1", "inference-1", "evaluation-1"])
+async def test_a_worker_is_killed_and_the_next_ask_is_answered(mesh: WholeMesh, epoch: str, name: str) -> None:
+    was = mesh.kill(name)
+    _, reply = await mesh.ask_by_kafka(QUESTION, poise_min_epoch=epoch)
+    answer = Answer.parse(reply.value or b"")
+    assert_right(answer)
+    await mesh.replaced(was)
+    assert await scored(mesh, answer.run_id)
+
+
+async def test_a_gateway_is_killed_and_the_next_one_answers(mesh: WholeMesh, epoch: str) -> None:
+    await mesh.replaced(mesh.kill("gateway-1"))
+    assert_right(await mesh.ask_by_http(QUESTION, **{"poise-min-epoch": epoch}))
+
+
+async def test_after_all_that_documents_come_and_go(mesh: WholeMesh) -> None:
+    await assert_documents_come_and_go(mesh)

@@ -1,0 +1,114 @@
+"""A whole mesh: real workers of every tier, a real model, and the ways in which somebody outside speaks to it."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, TypeVar
+
+import httpx
+from integration_kit import Outsider
+
+from poise.client import Poise
+from poise.contracts import Answer
+from poise.messaging import Record
+from poise.settings import MeshSettings
+from poise.stack import PartState, Ports, Stack, StackOptions, running
+
+WITHIN: Final = 60.0
+"""Seconds in which anything happens, the restart of a worker included."""
+
+FoundT = TypeVar("FoundT")
+
+
+async def eventually(look: Callable[[], Awaitable[FoundT | None]]) -> FoundT:
+    """Look for something that happens in another process, until it is there."""
+    async with asyncio.timeout(WITHIN):
+        while (found := await look()) is None:  # noqa: ASYNC110 - another process has no event of ours
+            await asyncio.sleep(0.1)
+    return found
+
+
+@dataclass(frozen=True)
+class WholeMesh:
+    """A running stack, and who speaks to it."""
+
+    stack: Stack
+    http: httpx.AsyncClient
+    poise: Poise
+    outsider: Outsider
+    """Speaks Kafka and nothing else."""
+
+    # -- asking ---------------------------------------------------------------------------------------------------
+
+    async def ask_by_kafka(self, question: str, **headers: str) -> tuple[Record, Record]:
+        """Publish a question as any Kafka client can; returns what was sent and its reply."""
+        deadline = str(round((time.time() + WITHIN) * 1_000))
+        body = json.dumps({"question": question}).encode()
+        sent = await self.outsider.send("poise.ask.interactive", body, None, poise_deadline=deadline, **headers)
+        return sent, await self.outsider.reply(sent, within=WITHIN)
+
+    async def ask_by_http(self, question: str, **headers: str) -> Answer:
+        """Ask the gateway."""
+        response = await self.http.post("/v1/ask", json={"question": question}, headers=headers)
+        assert response.status_code == 200, response.text
+        return Answer.parse(response.content, strict=True)
+
+    async def command(self, *arguments: str) -> str:
+        """Run a command of the command line as a person does; returns what it prints."""
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "poise", *arguments),
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "POISE_BROKER": self.stack.broker},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        async with asyncio.timeout(WITHIN):
+            out, err = await process.communicate()
+        assert process.returncode == 0, err.decode()
+        return out.decode()
+
+    # -- killing --------------------------------------------------------------------------------------------------
+
+    def worker(self, name: str) -> PartState:
+        """What the stack's state file says of a worker."""
+        state = running(self.stack.options.directory)
+        assert state is not None
+        return next(part for part in state.parts if part.name == name)
+
+    def kill(self, name: str) -> PartState:
+        """Kill a worker as an out-of-memory killer does; returns what it was."""
+        was = self.worker(name)
+        assert was.pid is not None
+        os.kill(was.pid, signal.SIGKILL)
+        return was
+
+    async def replaced(self, was: PartState) -> PartState:
+        """Wait until a killed worker serves again."""
+
+        async def look() -> PartState | None:
+            now = self.worker(was.name)
+            return now if now.restarts > was.restarts and now.pid is not None else None
+
+        return await eventually(look)
+
+
+@asynccontextmanager
+async def whole_mesh(directory: Path, workers: dict[str, int]) -> AsyncIterator[WholeMesh]:
+    """Start everything, and stop it."""
+    async with Stack(StackOptions(directory, workers, ports=Ports(gateway=0))) as stack:
+        outsider = Outsider(stack.broker)
+        await outsider.start()
+        try:
+            async with (
+                httpx.AsyncClient(base_url=stack.gateway_url or "", timeout=WITHIN) as http,
+                Poise(settings=MeshSettings(broker=stack.broker)) as poise,
+            ):
+                yield WholeMesh(stack, http, poise, outsider)
+        finally:
+            await outsider.stop()
