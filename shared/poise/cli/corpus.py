@@ -6,10 +6,11 @@ from typing import Final
 from poise.contracts.document import Document
 
 QUESTIONS: Final = (
-    "What does the pass statement do?",
-    "What happens in the else clause of a try statement?",
     "How are default parameter values evaluated?",
+    "What does the assert statement do?",
+    "What does the nonlocal statement do?",
 )
+"""Two that the small model answers from its passages, and one where its words do not pass the check."""
 
 
 def corpus() -> dict[str, Document]:
