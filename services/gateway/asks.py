@@ -14,7 +14,7 @@ from poise.contracts import Answer, Ask
 from poise.contracts.run_id import new_run_id
 from poise.errors import InvalidMessageError, RetryableError, UnavailableError
 from poise.messaging import Mesh
-from poise.telemetry import SpanKind, extract, inject, observe, span, table
+from poise.telemetry import SpanKind, extract, inject, span, table
 from services.gateway.body import read_json
 from services.gateway.runs import Runs
 from services.gateway.settings import GatewaySettings
@@ -38,7 +38,6 @@ class Asks:
         self._runs = runs
         self._random = SystemRandom()
         self._leaving = asyncio.Event()
-        observe(table.ASKS_PENDING, lambda: self.pending)
 
     async def ask(self, request: Request) -> Response:
         """Answer `POST /v1/ask`.

@@ -11,6 +11,7 @@ import uvicorn
 
 from poise.errors import SetupError
 from poise.messaging import Mesh
+from poise.telemetry import observe, table
 from services.gateway.handlers import Gateway
 from services.gateway.settings import GatewaySettings
 
@@ -64,6 +65,7 @@ async def serve(mesh: Mesh, settings: GatewaySettings) -> None:
         mesh.ready_when("http", lambda: server.started and not server.should_exit)
         serving = asyncio.create_task(server.serve([listener]))
         stopped = asyncio.create_task(mesh.stopped())
+        unobserve = observe(table.ASKS_PENDING, lambda: gateway.asks.pending)
         try:
             await asyncio.wait({serving, stopped}, return_when=asyncio.FIRST_COMPLETED)
             server.should_exit = True
@@ -73,6 +75,7 @@ async def serve(mesh: Mesh, settings: GatewaySettings) -> None:
             if stopped.done():
                 await stopped
         finally:
+            unobserve()
             stopped.cancel()
             serving.cancel()
 
