@@ -100,8 +100,10 @@ async def test_it_is_scored(mesh: WholeMesh, asked: Answer) -> None:
     assert values["error"] == 0
     assert values["groundedness"] > 0
     assert values.keys() >= {"latency_ms.retrieve", "latency_ms.generate", "latency_ms.total", "raw_groundedness"}
-    shown = await mesh.command("scores")
-    assert "default" in shown
+    (variant,) = json.loads(await mesh.command("scores", "--json"))
+    assert variant["variant"] == "default"
+    assert variant["runs"] == sum(variant["rungs"].values()) >= 1
+    assert variant["values"]["groundedness"]["count"] >= 1
 
 
 async def scored(mesh: WholeMesh, run: str) -> dict[str, float]:

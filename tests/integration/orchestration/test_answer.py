@@ -1,0 +1,98 @@
+"""The answer workflow on a real Kafka, between tiers that answer from a script."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from random import Random
+
+import pytest
+from integration_kit import serving
+
+from poise.contracts import Ask, Completion, Generate, Passage, Passages, Retrieve, RunRecord
+from poise.contracts.run_id import new_run_id
+from poise.contracts.topics import RECORDS
+from poise.messaging import Context, Mesh, Tier
+from poise.settings import MeshSettings
+from services.orchestration.handlers import handlers
+from services.orchestration.settings import OrchestrationSettings
+
+pytestmark = pytest.mark.integration
+
+EPOCH = "e1.AAAA.0~1~1000"
+LATER = "e1.AAAA.0~2~2000"
+SENTENCE = "The lamp of Harrow Point was lit in 1847 by the keeper Ada Quill."
+ASK = Ask(question="Who lit the lamp of Harrow Point?")
+PASSAGE = Passage(id="lamp#0", source="lamp", text=SENTENCE, score=1.0, age=1.0)
+
+
+@dataclass
+class Others:
+    """What the other tiers were asked, and how."""
+
+    asked: dict[str, Context] = field(default_factory=dict)
+    writes: bool = True
+    """Whether the model answers at all."""
+
+    async def find(self, _: Retrieve, context: Context) -> Passages:
+        self.asked[context.step] = context
+        return Passages(passages=(PASSAGE,), epoch=LATER)
+
+    async def write(self, _: Generate, context: Context) -> Completion:
+        self.asked[context.step] = context
+        if not self.writes:
+            await asyncio.Event().wait()
+        return Completion(text=SENTENCE, model="m", backend="default", finish_reason="stop")
+
+
+@asynccontextmanager
+async def mesh_of(settings: MeshSettings, others: Others) -> AsyncIterator[Mesh]:
+    """A worker of each tier that answering takes; yields a client."""
+    tiers = (
+        Tier("orchestration", handlers(OrchestrationSettings())),
+        Tier("retrieval", {Retrieve: others.find}),
+        Tier("inference", {Generate: others.write}),
+    )
+    async with AsyncExitStack() as stack:
+        for tier in tiers:
+            await stack.enter_async_context(serving(settings, tier))
+        yield await stack.enter_async_context(Mesh(settings, tier="client"))
+
+
+def new_run() -> str:
+    return new_run_id(time.time(), Random())
+
+
+async def test_what_the_run_is_and_wants_goes_with_each_step(mesh_settings: MeshSettings) -> None:
+    others, run = Others(), new_run()
+    async with mesh_of(mesh_settings, others) as mesh:
+        answer = await mesh.call(ASK, run=run, step="ask", tenant="acme", lane="batch", min_epoch=EPOCH)
+        (record,) = await mesh.read_key(RECORDS.name, run)
+
+    assert (answer.text, answer.rung, answer.epoch, answer.run_id) == (SENTENCE, "primary", LATER, run)
+    assert {step: (asked.run, asked.tenant, asked.lane) for step, asked in others.asked.items()} == {
+        "retrieve": (run, "acme", "interactive"),  # retrieval has one lane
+        "generate": (run, "acme", "batch"),
+    }
+    assert others.asked["retrieve"].envelope.min_epoch == EPOCH
+    assert RunRecord.parse(record.value or b"").answer == answer
+
+
+async def test_a_model_that_never_answers_leaves_time_for_another_rung(mesh_settings: MeshSettings) -> None:
+    async with mesh_of(mesh_settings, Others(writes=False)) as mesh:
+        answer = await mesh.call(ASK, run=new_run(), step="ask", deadline=time.time() + 3)
+    assert (answer.text, answer.rung) == (SENTENCE, "extractive")
+    assert (answer.reason or "").startswith("the model failed")
+
+
+async def test_an_ask_that_comes_again_is_answered_with_what_was_said(mesh_settings: MeshSettings) -> None:
+    others, run = Others(), new_run()
+    async with mesh_of(mesh_settings, others) as mesh:
+        first = await mesh.call(ASK, run=run, step="ask")
+        others.asked.clear()
+        again = await mesh.call(ASK, run=run, step="ask")
+        records = await mesh.read_key(RECORDS.name, run)
+    assert again == first
+    assert not others.asked
+    assert len(records) == 1
