@@ -18,6 +18,11 @@ HOUR: Final = 3_600.0
 DAY: Final = 24 * HOUR
 FOREVER: Final = None
 
+MIB: Final = 1024 * 1024
+
+LARGEST_RECORD: Final = 3 * MIB
+"""Bytes: a dead letter is the message as it was, however large, and why."""
+
 PREFIX: Final = "poise."
 
 
@@ -57,6 +62,8 @@ class Topic:
     edge: bool = False
     """Anyone may write: unknown fields are refused, and headers that claim an identity are ignored."""
     deadlines: Deadlines = INTERACTIVE
+    max_bytes: int = MIB
+    """The largest record that the broker takes."""
 
 
 def dead_topic(tier: str) -> str:
@@ -65,7 +72,9 @@ def dead_topic(tier: str) -> str:
 
 
 def _dead(tier: str) -> Topic:
-    return Topic(dead_topic(tier), (Message,), key="as the original", partitions=1, keep=14 * DAY)
+    return Topic(
+        dead_topic(tier), (Message,), key="as the original", partitions=1, keep=14 * DAY, max_bytes=LARGEST_RECORD
+    )
 
 
 ASK_INTERACTIVE: Final = Topic(

@@ -2,23 +2,27 @@
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError
 
 from poise.contracts.topics import CATALOGUE, Topic
-from poise.errors import SetupError
+from poise.errors import SetupError, UnavailableError
 from poise.messaging.topic_ids import TopicIdRequest
 
 _REFRESH_AFTER: Final = 1.0
 _TOPIC_EXISTS: Final = 36
 _CREATED_WITHIN: Final = 10.0
 USUAL_REPLICATION: Final = 3
+ANSWERS_WITHIN: Final = 10.0
+"""Seconds after which a question to the broker is given up."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +39,10 @@ class TopicState:
 def settings_of(topic: Topic) -> dict[str, str]:
     """The topic's configuration in Kafka's words."""
     keep = "-1" if topic.keep is None else str(round(topic.keep * 1_000))
+    common = {"retention.ms": keep, "max.message.bytes": str(topic.max_bytes)}
     if topic.compacted:
-        return {"cleanup.policy": "compact", "retention.ms": keep, "delete.retention.ms": str(7 * 24 * 3_600_000)}
-    return {"cleanup.policy": "delete", "retention.ms": keep}
+        return {"cleanup.policy": "compact", "delete.retention.ms": str(7 * 24 * 3_600_000), **common}
+    return {"cleanup.policy": "delete", **common}
 
 
 class Admin:
@@ -89,17 +94,27 @@ class Admin:
     async def refresh(self) -> Mapping[str, int]:
         """Read anew which topics there are, with their numbers of partitions."""
         began = time.monotonic()
-        self._partitions = {item["topic"]: len(item["partitions"]) for item in await self._client.describe_topics()}
+        topics = await self._asked(self._client.describe_topics())
+        self._partitions = {item["topic"]: len(item["partitions"]) for item in topics}
         self._read_at = began
         return self._partitions
+
+    async def _asked(self, request: Awaitable[T]) -> T:
+        try:
+            async with asyncio.timeout(ANSWERS_WITHIN):
+                return await request
+        except (KafkaError, TimeoutError) as error:
+            raise UnavailableError(f"the broker does not answer: {error or 'timed out'}") from error
 
     async def topic_id(self, topic: str) -> str:
         """Kafka's id of a topic, which differs when the topic was deleted and made again.
 
         Raises:
             SetupError: There is no such topic.
+            UnavailableError: The broker does not answer.
         """
-        response: Any = await self._client._send_request(TopicIdRequest(topic))  # noqa: SLF001 - has no public way
+        asking = self._client._send_request(TopicIdRequest(topic))  # noqa: SLF001 - has no public way
+        response: Any = await self._asked(asking)
         for error_code, name, topic_id in response.topics():
             if name == topic and not error_code:
                 return str(topic_id)

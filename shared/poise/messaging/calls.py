@@ -150,6 +150,9 @@ class Calls:
             raise DeadlineExceededError(
                 f"no reply on {to.topic.name} for step {to.envelope.step} before the deadline"
             ) from error
+        except asyncio.CancelledError:
+            self._give_up(correlation_id)
+            raise
         finally:
             del self._pending[correlation_id]
         return _understood(record, request)

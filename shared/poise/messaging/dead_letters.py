@@ -94,8 +94,8 @@ async def write(send: Send, tier: str, record: Record, error: Exception, *, atte
         (ATTEMPT, str(attempt).encode()),
         (FROM, record.topic.encode()),
         (ERROR, type(error).__name__.encode()),
-        (MESSAGE, str(error).encode()),
-        (TRACEBACK, told.encode()),
+        (MESSAGE, str(error).encode(errors="replace")),
+        (TRACEBACK, told.encode(errors="replace")),
         (WORKER, worker.encode()),
         (AT, f"{time.time():.3f}".encode()),
     ]

@@ -8,7 +8,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
-from uuid import NAMESPACE_URL, uuid5
 
 from pydantic import ValidationError
 
@@ -17,8 +16,9 @@ from poise.contracts.document import Deletion
 from poise.contracts.envelope import KIND, Envelope, EnvelopeError
 from poise.contracts.fault import Fault, FieldError
 from poise.contracts.message import Message, Request
+from poise.contracts.run_id import run_id_of
 from poise.contracts.topics import Topic
-from poise.errors import DeadlineExceededError, InvalidMessageError, PoiseError, TerminalError
+from poise.errors import DeadlineExceededError, InvalidMessageError, PoiseError, TerminalError, UnavailableError
 from poise.messaging import dead_letters
 from poise.messaging.addresses import Address
 from poise.messaging.deadlines import resolve
@@ -86,6 +86,11 @@ class Delivery:
         except InvalidMessageError as error:
             await self._refuse(record, error)
             return
+        except UnavailableError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a bug of ours in reading it must not hold the partition up
+            await self._set_aside(record, error, attempt=1)
+            return
         context = job.context
         attributes = self._attributes(context, started)
         with span(
@@ -132,12 +137,11 @@ class Delivery:
         return kind
 
     def _context(self, record: Record, envelope: Envelope, deadline: float) -> Context:
-        own = f"{record.position}" if envelope.origin is None or self._topic.edge else envelope.origin
-        run = None if self._topic.edge else envelope.run
+        run = None if self._topic.edge else envelope.run or _run_of(envelope.origin)
         return Context(
             record=record,
             envelope=envelope,
-            run=run or str(uuid5(NAMESPACE_URL, f"poise:{own}")),
+            run=run or run_id_of(record.topic, record.partition, record.offset),
             step=(None if self._topic.edge else envelope.step) or NO_STEP,
             tenant=(None if self._topic.edge else envelope.tenant) or self._mesh.settings.tenant,
             deadline=deadline,
@@ -236,3 +240,15 @@ class Delivery:
             table.TENANT: context.tenant,
             table.QUEUE_MS: round(max(0.0, started - record.timestamp) * 1_000, 1),
         }
+
+
+def _run_of(origin: str | None) -> str | None:
+    """The run of a message whose first copy stood elsewhere."""
+    if origin is None:
+        return None
+    topic, _, place = origin.partition("/")
+    partition, _, offset = place.partition("/")
+    if not (topic and partition.isdecimal() and offset.isdecimal()):
+        detail = f"must be topic/partition/offset, not {origin[:80]!r}"
+        raise InvalidMessageError(f"poise-origin: {detail}", [FieldError(field="poise-origin", detail=detail)])
+    return run_id_of(topic, int(partition), int(offset))

@@ -70,7 +70,12 @@ class Follower:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Disconnect."""
-        await self._consumer.stop()
+        try:
+            await self._consumer.stop()
+        except asyncio.CancelledError:  # aiokafka lets one of its own out when the broker is gone
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
 
     async def _assign(self) -> None:
         if not self.partitions:

@@ -35,7 +35,10 @@ from poise.telemetry.setup import Telemetry
 
 log = logging.getLogger(__name__)
 
-SENT_WITHIN: Final = 30.0
+SENT_WITHIN: Final = 10.0
+STOPPED_WITHIN: Final = 15.0
+"""Seconds for disconnecting: a client library may wait for ever for a broker that is gone."""
+PROBED_EVERY: Final = 5.0
 READ_WITHIN: Final = 30.0
 SPANS_EVERY: Final = 0.2
 JSON: Final = "application/json"
@@ -65,6 +68,7 @@ class Mesh:
         self._calls: Calls | None = None
         self._cache = Cache(settings.redis_url)
         self._started = False
+        self._broker_answers = False
         self._conditions: dict[str, Callable[[], bool]] = {"started": lambda: self._started}
         self._intakes: list[ConcurrentIntake] = []
         self._stack = AsyncExitStack()
@@ -85,7 +89,7 @@ class Mesh:
                 )
                 await endpoint.start()
                 stack.push_async_callback(endpoint.stop)
-            self.ready_when("broker", lambda: self._calls is not None and self._calls.ready)
+            self.ready_when("broker", lambda: self._broker_answers and self._calls is not None and self._calls.ready)
             await stack.enter_async_context(self.admin)
             await self._require_topics()
             await stack.enter_async_context(self._cache)
@@ -95,21 +99,38 @@ class Mesh:
             calls = Calls(self.settings.bootstrap, self.settings.instance, self.send, partitions or REPLIES.partitions)
             self._calls = await stack.enter_async_context(calls)
             stack.push_async_callback(self._flush_spans)
-            spans = asyncio.create_task(self._flush_spans_regularly())
-            stack.callback(spans.cancel)
+            for task in (self._flush_spans_regularly(), self._probe_regularly()):
+                stack.callback(asyncio.create_task(task).cancel)
             self._stack = stack.pop_all()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Disconnect."""
-        await self._stack.aclose()
+        """Disconnect, without the broker's help if it is gone."""
+        try:
+            async with asyncio.timeout(STOPPED_WITHIN):
+                await self._stack.aclose()
+        except TimeoutError:
+            log.warning("the broker did not answer while disconnecting: left without")
+
+    async def _probe_regularly(self) -> None:
+        """Know whether the broker answers, so that a worker without one is taken out of service."""
+        while True:
+            await asyncio.sleep(PROBED_EVERY)
+            try:
+                await self.admin.refresh()
+                self._broker_answers = True
+            except UnavailableError as error:
+                if self._broker_answers:
+                    log.warning("%s", error)
+                self._broker_answers = False
 
     async def _require_topics(self) -> None:
         missing = sorted(CATALOGUE.keys() - (await self.admin.refresh()).keys())
         if missing:
             raise SetupError(f"topics are missing ({', '.join(missing)}): create them with `poise topics apply`")
+        self._broker_answers = True
 
     def ready_when(self, name: str, check: Callable[[], bool]) -> None:
         """Add a condition to what `/readyz` asks."""

@@ -43,7 +43,7 @@ def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
         format="%(asctime)s %(levelname)s %(name)s %(message)s",
         stream=sys.stderr,
     )
-    for noisy in ("aiokafka", "httpx", "faststream"):
+    for noisy in ("aiokafka", "httpx2", "faststream"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
         asyncio.run(main())

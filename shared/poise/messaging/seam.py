@@ -26,6 +26,7 @@ from faststream.response.publish_type import PublishType
 
 from poise.contracts.document import Deletion
 from poise.contracts.message import Message, Request
+from poise.contracts.topics import LARGEST_RECORD
 from poise.messaging.record import Record
 
 RawHeaders = list[tuple[str, bytes]]
@@ -108,7 +109,14 @@ class ConcurrentSubscriber(DefaultSubscriber):
 
 def new_broker(bootstrap: Iterable[str], client_id: str) -> KafkaBroker:
     """A FastStream broker whose producer waits for all in-sync replicas and never writes a record twice."""
-    broker = KafkaBroker(list(bootstrap), client_id=client_id, acks="all", enable_idempotence=True, logger=None)
+    broker = KafkaBroker(
+        list(bootstrap),
+        client_id=client_id,
+        acks="all",
+        enable_idempotence=True,
+        max_request_size=LARGEST_RECORD,
+        logger=None,
+    )
     broker.config.broker_config.producer = RecordProducer(parser=None, decoder=None)
     return broker
 

@@ -2,13 +2,14 @@
 
 import asyncio
 import time
-from uuid import NAMESPACE_URL, uuid5
+from typing import Any
 
 import pytest
 from integration_kit import WITHIN, Outsider, serving
 
 from poise.contracts import Answer, Ask, Completion, Fault, Generate
 from poise.contracts.generate import ChatMessage
+from poise.contracts.run_id import run_id_of
 from poise.contracts.topics import ASK_INTERACTIVE, dead_topic
 from poise.errors import DeadlineExceededError, FaultError, RetryableError, TerminalError
 from poise.messaging import Context, Mesh, Tier
@@ -136,13 +137,13 @@ async def test_a_raw_client_gets_its_answer_on_its_own_topic(mesh_settings: Mesh
     told = Answer.parse(reply.value or b"")
     assert reply.header("poise-kind") == "answer/1"
     assert told.text == "why? default ask"
-    assert told.run_id == str(uuid5(NAMESPACE_URL, f"poise:{sent.position}"))
+    assert told.run_id == run_id_of(sent.topic, sent.partition, sent.offset)
     assert there.partition == 1
 
 
 async def test_an_outsider_cannot_claim_an_identity(mesh_settings: MeshSettings, outsider: Outsider) -> None:
     async with serving(mesh_settings, ORCHESTRATION):
-        claims = {"poise_run": "mine", "poise_step": "mine", "poise_tenant": "somebody-else"}
+        claims: dict[str, Any] = {"poise_run": "mine", "poise_step": "mine", "poise_tenant": "somebody-else"}
         sent = await outsider.send(ASK_INTERACTIVE.name, b'{"question": "who?"}', **claims)
         told = Answer.parse((await outsider.reply(sent)).value or b"")
     assert told.text == "who? default ask"

@@ -1,0 +1,43 @@
+"""A broker that goes away: said at once, in one way, and no reason not to stop."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from integration_kit import until
+
+from poise.contracts import Retrieve
+from poise.contracts.topics import RECORDS
+from poise.errors import SetupError, UnavailableError
+from poise.messaging import Mesh, mesh, topics
+from poise.settings import MeshSettings
+from poise.stack import Kafka
+
+pytestmark = pytest.mark.integration
+
+
+async def test_it_is_said_and_the_process_still_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mesh, "SENT_WITHIN", 1.0)
+    monkeypatch.setattr(mesh, "PROBED_EVERY", 0.1)
+    monkeypatch.setattr(mesh, "STOPPED_WITHIN", 2.0)
+    async with Kafka(tmp_path) as kafka:
+        settings = MeshSettings(broker=kafka.bootstrap)
+        await topics.apply(settings)
+        async with Mesh(settings, tier="client") as client:
+            assert client.readiness()["broker"]
+            await kafka.stop()
+            await until(lambda: not client.readiness()["broker"])
+            with pytest.raises(UnavailableError):
+                await client.publish(RECORDS, Retrieve(query="x"), key="k")
+            with pytest.raises(UnavailableError):
+                await client.call(Retrieve(query="x"), run="r", step="s")
+            with pytest.raises(UnavailableError):
+                await client.topic_id("poise.documents")
+            leaving = asyncio.get_running_loop().time()
+        assert asyncio.get_running_loop().time() - leaving < 10
+
+
+async def test_no_broker_at_all_is_one_clear_line() -> None:
+    with pytest.raises(SetupError, match=r"no Kafka broker answers at 127\.0\.0\.1:1 "):
+        async with Mesh(MeshSettings(broker="127.0.0.1:1"), tier="client"):
+            raise AssertionError
