@@ -29,7 +29,7 @@ from poise.telemetry import table
 SUBJECTS: Final = ("assert", "break", "continue", "del", "global", "nonlocal", "pass", "return")
 SPANS_WITHIN: Final = 2.0
 """Seconds after which a worker has written its spans; it does so every 0.2."""
-SERVED: Final = table.process(INFERENCE_INTERACTIVE.name)
+TAKEN: Final = table.process(INFERENCE_INTERACTIVE.name)
 
 Outcome = tuple[float, Answer | PoiseError]
 """Seconds until it came, and what came."""
@@ -75,11 +75,11 @@ def _place(ordered: Sequence[float], quantile: float) -> int:
     return min(len(ordered) - 1, int(quantile * len(ordered)))
 
 
-async def shares(poise: Poise) -> Counter[str]:
-    """How many requests each worker served, by its name."""
+async def shares(poise: Poise) -> Counter[tuple[str, str]]:
+    """How many requests each worker took, by its name and what came of them."""
     await asyncio.sleep(SPANS_WITHIN)
     spans = [SpanRecord.parse(record.value or b"") for record in await poise.mesh.read_topic(SPANS.name)]
-    return Counter(span.instance for span in spans if span.name == SERVED)
+    return Counter((span.instance, str(span.attributes.get(table.OUTCOME))) for span in spans if span.name == TAKEN)
 
 
 async def main(arguments: argparse.Namespace) -> None:
@@ -100,8 +100,10 @@ async def main(arguments: argparse.Namespace) -> None:
                 report(outcomes, time.perf_counter() - began)
                 served = await shares(poise)
                 served.subtract(before)
-                for name, number in sorted(served.items()):
-                    say(f"served by {name}", f"{number} ({number / max(1, served.total()):.0%})")
+                for name in sorted({name for name, _ in served}):
+                    own = sum(number for (other, _), number in served.items() if other == name)
+                    written = served[name, "ok"]
+                    say(f"taken by {name}", f"{own} ({own / max(1, served.total()):.0%}), written in time {written}")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
 
-import httpx
+import httpx2
 from integration_kit import Outsider
 
 from poise.client import Poise
@@ -40,7 +40,7 @@ class WholeMesh:
     """A running stack, and who speaks to it."""
 
     stack: Stack
-    http: httpx.AsyncClient
+    http: httpx2.AsyncClient
     poise: Poise
     outsider: Outsider
     """Speaks Kafka and nothing else."""
@@ -106,7 +106,7 @@ async def whole_mesh(directory: Path, workers: dict[str, int]) -> AsyncIterator[
         await outsider.start()
         try:
             async with (
-                httpx.AsyncClient(base_url=stack.gateway_url or "", timeout=WITHIN) as http,
+                httpx2.AsyncClient(base_url=stack.gateway_url or "", timeout=WITHIN) as http,
                 Poise(settings=MeshSettings(broker=stack.broker)) as poise,
             ):
                 yield WholeMesh(stack, http, poise, outsider)
