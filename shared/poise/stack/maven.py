@@ -44,7 +44,7 @@ def fetch(jars: Sequence[Jar], directory: Path) -> Iterator[Path]:
         SetupError: The repository cannot be reached, or sends something else than expected.
     """
     try:  # at the first start only: a warm one must not pay for these imports
-        import httpx  # noqa: PLC0415
+        import httpx2  # noqa: PLC0415
         from jgo.maven import MavenContext  # noqa: PLC0415
     except ImportError as error:
         raise SetupError(f"{error.name} is not installed: pip install 'poise[embedded]'") from error
@@ -52,11 +52,11 @@ def fetch(jars: Sequence[Jar], directory: Path) -> Iterator[Path]:
     context = MavenContext(repo_cache=directory)
     repository = next(iter(context.remote_repos.values()))
 
-    def get(client: httpx.Client, url: str) -> bytes:
+    def get(client: httpx2.Client, url: str) -> bytes:
         for _ in range(_TRIES - 1):
             try:
                 return client.get(url).raise_for_status().content
-            except httpx.TransportError:
+            except httpx2.TransportError:
                 continue
         return client.get(url).raise_for_status().content
 
@@ -69,10 +69,10 @@ def fetch(jars: Sequence[Jar], directory: Path) -> Iterator[Path]:
         path.write_bytes(content)
         return path
 
-    with httpx.Client(timeout=_TIMEOUT, follow_redirects=True) as client, ThreadPoolExecutor(_CONNECTIONS) as pool:
+    with httpx2.Client(timeout=_TIMEOUT, follow_redirects=True) as client, ThreadPoolExecutor(_CONNECTIONS) as pool:
         try:
             yield from pool.map(fetch_one, jars)
-        except httpx.HTTPError as error:
+        except httpx2.HTTPError as error:
             pool.shutdown(cancel_futures=True)
             raise SetupError(
                 f"Apache Kafka could not be fetched ({error}): connect to the network for this first start (set "
