@@ -13,16 +13,16 @@ from poise.messaging import topics
 from poise.settings import MeshSettings
 from poise.stack import Kafka, Valkey
 
-MARK = f"POISE_TEST_SESSION={uuid4().hex}"
-os.environ.update([MARK.split("=")])  # every process that a test starts inherits it, whoever its parent may become
+SESSION = "POISE_TEST_SESSION"
+os.environ[SESSION] = uuid4().hex  # every process that a test starts inherits it, whoever its parent may become
 
 
 def survivors() -> list[str]:
     """The processes that this test session has started and that still run, by id and command."""
-    found = []
+    found, mark = [], f"{SESSION}={os.environ[SESSION]}".encode()
     for process in Path("/proc").glob("[0-9]*") if sys.platform == "linux" else ():
         try:
-            marked = MARK.encode() in (process / "environ").read_bytes().split(b"\0")
+            marked = mark in (process / "environ").read_bytes().split(b"\0")
             command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
         except OSError:  # it ended while we looked, or is not ours to look at
             continue

@@ -62,9 +62,11 @@ class TrackerAgainstModel(RuleBasedStateMachine):
         unfinished = [offset for offset in self.delivered if offset not in self.finished]
         assert self.tracker.unfinished == len(unfinished)
         if self.delivered:
+            watermark = self.tracker.watermark
+            assert watermark is not None
             wanted = unfinished[0] if unfinished else self.delivered[-1] + 1
-            reachable = [offset for offset in self.delivered if offset >= self.tracker.watermark]
-            assert self.tracker.watermark <= wanted
+            reachable = [offset for offset in self.delivered if offset >= watermark]
+            assert watermark <= wanted
             assert not [offset for offset in reachable if offset < wanted]
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from services.retrieval.splitting import MOST, Piece, size, split
 
-words = st.text(st.characters(codec="utf-8", exclude_categories=("Cs",)), min_size=1, max_size=30)
+words = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), min_size=1, max_size=30)
 lines = st.lists(words, max_size=12).map(" ".join)
 marks = st.sampled_from(
     ["", "", "====", "----------", "# One", "## Two ##", "```", "    code", "* item", "a:", "|--|--|"]
