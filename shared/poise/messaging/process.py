@@ -5,10 +5,15 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, Final
 
 from poise.errors import SetupError
+
+
+REPEATED_EVERY: Final = 5.0
+"""Seconds between two log lines of the same form from the Kafka client."""
 
 
 class StopSignal:
@@ -36,6 +41,36 @@ class StopSignal:
         return await self._event.wait()
 
 
+class Sparing(logging.Filter):
+    """Lets a message of a library through once in a while: aiokafka writes 300 lines a second while a broker is away.
+
+    Args:
+        library: The name that the loggers begin with.
+        every: Seconds between two messages of the same form.
+        clock: Tells the time, seconds.
+    """
+
+    def __init__(self, library: str, *, every: float, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(library)
+        self._every = every
+        self._clock = clock
+        self._said: dict[str, float] = {}
+        self._left_out: dict[str, int] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether to write the message, which then says how many like it were left out."""
+        if not super().filter(record):
+            return True
+        form, now = str(record.msg), self._clock()
+        if now - self._said.get(form, -self._every) < self._every:
+            self._left_out[form] = self._left_out.get(form, 0) + 1
+            return False
+        self._said[form] = now
+        if left_out := self._left_out.pop(form, 0):
+            record.msg, record.args = f"{record.getMessage()} ({left_out} like it left out)", ()
+        return True
+
+
 def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Run a worker's main to its end; a SetupError becomes one line on stderr and exit code 1."""
     logging.basicConfig(
@@ -43,6 +78,8 @@ def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
         format="%(asctime)s %(levelname)s %(name)s %(message)s",
         stream=sys.stderr,
     )
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(Sparing("aiokafka", every=REPEATED_EVERY))
     for noisy in ("aiokafka", "httpx2", "faststream"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
