@@ -70,7 +70,7 @@ class Outsider:
         }
         raw = [(name, text.encode() if isinstance(text, str) else text) for name, text in named.items()]
         landed = await self._producer.send_and_wait(topic, value, key=key, headers=raw)
-        return Record(landed.topic, landed.partition, landed.offset, 0.0, key, value, tuple(raw))
+        return Record(landed.topic, landed.partition, landed.offset, landed.timestamp / 1_000, key, value, tuple(raw))
 
     async def reply(self, sent: Record, *, within: float = WITHIN) -> Record:
         """The next reply that carries the correlation id of what was sent."""

@@ -34,6 +34,8 @@ async def ask(
 ) -> None:
     """Ask a question, and see the answer, its sources and how it came about."""
     question = from_stdin() if words == [STDIN] else " ".join(words)
+    if not question.strip():
+        raise InvalidMessageError("the question is empty: say what you want to know")
     async with connected(broker) as poise:
         with err.status("asking …"):
             try:

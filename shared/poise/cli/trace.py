@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Final, TypeVar
 
@@ -20,6 +20,7 @@ from poise.contracts.span import SpanRecord
 from poise.contracts.topics import RECORDS, SPANS
 from poise.errors import PoiseError
 from poise.messaging import Mesh, Record
+from poise.telemetry import table
 from poise.telemetry.timeline import shares, tree
 
 MessageT = TypeVar("MessageT", bound=Message)
@@ -72,9 +73,17 @@ async def find(mesh: Mesh, run_id: str) -> Run:
             mesh.read_key(SPANS.name, run_id, since=since), mesh.read_key(RECORDS.name, run_id, since=since)
         )
         run = Run(tuple(_readable(SpanRecord, spans)), next(_readable(RunRecord, records[-1:]), None))
-        if run.spans and all(root.span for root in tree(run.spans)):
+        if _whole(run.spans):
             break
     return run
+
+
+def _whole(spans: Sequence[SpanRecord]) -> bool:
+    """Whether all workers have written what they did: no parent is missing, each call handled, the run scored."""
+    parents = {span.parent_id for span in spans}
+    handled = all(span.span_id in parents for span in spans if span.name.startswith(table.call("")))
+    scored = any(span.name == table.SCORE_RUN for span in spans)
+    return scored and handled and all(root.span for root in tree(spans))
 
 
 def _readable(of: type[MessageT], records: list[Record]) -> Iterator[MessageT]:

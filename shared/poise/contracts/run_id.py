@@ -21,9 +21,13 @@ def new_run_id(now: float, random: Random) -> str:
     return str(UUID(int=value))
 
 
-def run_id_of(topic: str, partition: int, offset: int) -> str:
-    """The run id of an ask that came by Kafka: the same for every copy of it, given the first copy's place."""
-    return str(uuid5(_NAMESPACE, f"{topic}/{partition}/{offset}"))
+def run_id_of(topic: str, partition: int, offset: int, timestamp: float) -> str:
+    """The run id of an ask that came by Kafka: the same for every copy of it, given the first copy's place and time.
+
+    The time (unix seconds, as Kafka has it to the millisecond) tells apart asks that stand at the same place of a topic
+    that was made again.
+    """
+    return str(uuid5(_NAMESPACE, f"{topic}/{partition}/{offset}/{round(timestamp * 1_000)}"))
 
 
 def started_at(run_id: str) -> float | None:

@@ -66,7 +66,7 @@ class Admin:
         except KafkaError as error:
             await self._client.close()
             raise SetupError(
-                f"no Kafka broker answers at {','.join(self._bootstrap)} ({error}): start one with `poise up`, or name "
+                f"no Kafka broker answers at {','.join(self._bootstrap)}: start one with `poise up`, or name "
                 "yours with --broker or POISE_BROKER"
             ) from error
         return self

@@ -137,11 +137,11 @@ class Delivery:
         return kind
 
     def _context(self, record: Record, envelope: Envelope, deadline: float) -> Context:
-        run = None if self._topic.edge else envelope.run or _run_of(envelope.origin)
+        run = None if self._topic.edge else envelope.run
         return Context(
             record=record,
             envelope=envelope,
-            run=run or run_id_of(record.topic, record.partition, record.offset),
+            run=run or run_id_of(record.topic, record.partition, record.offset, record.timestamp),
             step=(None if self._topic.edge else envelope.step) or NO_STEP,
             tenant=(None if self._topic.edge else envelope.tenant) or self._mesh.settings.tenant,
             deadline=deadline,
@@ -240,15 +240,3 @@ class Delivery:
             table.TENANT: context.tenant,
             table.QUEUE_MS: round(max(0.0, started - record.timestamp) * 1_000, 1),
         }
-
-
-def _run_of(origin: str | None) -> str | None:
-    """The run of a message whose first copy stood elsewhere."""
-    if origin is None:
-        return None
-    topic, _, place = origin.partition("/")
-    partition, _, offset = place.partition("/")
-    if not (topic and partition.isdecimal() and offset.isdecimal()):
-        detail = f"must be topic/partition/offset, not {origin[:80]!r}"
-        raise InvalidMessageError(f"poise-origin: {detail}", [FieldError(field="poise-origin", detail=detail)])
-    return run_id_of(topic, int(partition), int(offset))

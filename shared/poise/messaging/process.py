@@ -11,7 +11,6 @@ from typing import Any, Final
 
 from poise.errors import SetupError
 
-
 REPEATED_EVERY: Final = 5.0
 """Seconds between two log lines of the same form from the Kafka client."""
 

@@ -5,7 +5,7 @@ from integration_kit import Outsider, serving
 
 from poise.contracts import Answer, Ask, Fault
 from poise.contracts.ask import MAX_QUESTION_CHARS
-from poise.contracts.topics import ASK_INTERACTIVE, RUNS_INTERACTIVE, dead_topic
+from poise.contracts.topics import ASK_INTERACTIVE, dead_topic
 from poise.messaging import Context, Mesh, Record, Tier
 from poise.settings import MeshSettings
 
@@ -36,14 +36,6 @@ async def test_the_largest_message_that_is_wrong_is_kept_whole(mesh_settings: Me
         letter = await letter_of(mesh, wrong)
     assert Fault.parse(reply.value or b"").status == 400
     assert letter.value == huge
-
-
-async def test_an_origin_that_is_none_is_named_too(mesh_settings: MeshSettings, outsider: Outsider) -> None:
-    async with serving(mesh_settings, ORCHESTRATION) as mesh:
-        wrong = await outsider.send(RUNS_INTERACTIVE.name, GOOD, poise_origin="here/there")
-        reply = await outsider.reply(wrong)
-        await letter_of(mesh, wrong)
-    assert [error.field for error in Fault.parse(reply.value or b"").errors] == ["poise-origin"]
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,6 @@ async def test_it_is_said_and_the_process_still_ends(tmp_path: Path, monkeypatch
 
 
 async def test_no_broker_at_all_is_one_clear_line() -> None:
-    with pytest.raises(SetupError, match=r"no Kafka broker answers at 127\.0\.0\.1:1 "):
+    with pytest.raises(SetupError, match=r"no Kafka broker answers at 127\.0\.0\.1:1: "):
         async with Mesh(MeshSettings(broker="127.0.0.1:1"), tier="client"):
             raise AssertionError

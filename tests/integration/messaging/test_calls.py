@@ -137,7 +137,7 @@ async def test_a_raw_client_gets_its_answer_on_its_own_topic(mesh_settings: Mesh
     told = Answer.parse(reply.value or b"")
     assert reply.header("poise-kind") == "answer/1"
     assert told.text == "why? default ask"
-    assert told.run_id == run_id_of(sent.topic, sent.partition, sent.offset)
+    assert told.run_id == run_id_of(sent.topic, sent.partition, sent.offset, sent.timestamp)
     assert there.partition == 1
 
 

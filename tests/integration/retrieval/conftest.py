@@ -16,12 +16,21 @@ from integration_kit import until
 
 from poise.contracts import Deletion, Document, Envelope, Epoch, Passages, Retrieve
 from poise.contracts.topics import DOCUMENTS, PASSAGES
-from poise.messaging import Context, Mesh, Position, Record, Tier
+from poise.messaging import Context, Mesh, Position, Record, Tier, topics
 from poise.settings import MeshSettings
+from poise.stack import Kafka
 from services.retrieval.corpus import Corpus
 from services.retrieval.handlers import handlers
 from services.retrieval.publishing import Publisher
 from services.retrieval.settings import RetrievalSettings
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def kafka(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
+    """A Kafka of these tests' own: what others ingest would be found here."""
+    async with Kafka(tmp_path_factory.mktemp("kafka")) as node:
+        await topics.apply(MeshSettings(broker=node.bootstrap))
+        yield node.bootstrap
 
 
 class Drawn:

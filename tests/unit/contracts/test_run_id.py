@@ -26,14 +26,18 @@ def test_run_ids_sort_by_time(first: float, second: float) -> None:
         assert new_run_id(first, random) < new_run_id(second, random)
 
 
+AT = 1_800_000_000.123
+
+
 def test_two_run_ids_of_one_moment_differ() -> None:
     random = Random(0)
     assert len({new_run_id(1_700_000_000.0, random) for _ in range(1000)}) == 1000
 
 
 def test_the_run_id_of_a_place_in_kafka_never_changes() -> None:
-    assert run_id_of("poise.ask.interactive", 3, 42) == "09b78d20-bda4-5f33-8f01-bb7d053843e9"
-    assert run_id_of("poise.ask.interactive", 3, 43) != run_id_of("poise.ask.interactive", 3, 42)
+    assert run_id_of("poise.ask.interactive", 3, 42, AT) == "9b5176c6-ebd5-52ae-b9d6-edce0623e6f8"
+    assert run_id_of("poise.ask.interactive", 3, 43, AT) != run_id_of("poise.ask.interactive", 3, 42, AT)
+    assert run_id_of("poise.ask.interactive", 3, 42, AT + 1) != run_id_of("poise.ask.interactive", 3, 42, AT)
 
 
 @given(st.one_of(st.text(), st.uuids(version=4).map(str)))
@@ -42,4 +46,4 @@ def test_an_id_that_is_no_uuid7_does_not_tell_when(text: str) -> None:
 
 
 def test_an_ask_by_kafka_does_not_tell_when() -> None:
-    assert started_at(run_id_of("poise.ask.interactive", 0, 0)) is None
+    assert started_at(run_id_of("poise.ask.interactive", 0, 0, AT)) is None

@@ -33,8 +33,8 @@ PATH = re.compile(r"((?:[\w.-]+/)*[\w.-]+\.(?:py|md|toml|ya?ml|svg|lock)|(?:[\w.
 LINK = re.compile(r"\]\((?!https?:)([^)#\s]+)?(#[^)\s]*)?\)|(?:src|srcset|href)=\"(?!https?:)([^\"]+)\"")
 MACHINE = re.compile(r"(?<![\w.:])/(?:home|root|tmp|work|Users|usr|var|opt|mnt|private)/")
 RAN = re.compile(r"^(?:\$ )?((?:\.venv/bin/)?(?:poise|make)\b.*)$")
-ELSEWHERE = {"services/translation/"}
-"""What a reader is told to make."""
+ELSEWHERE = {"services/translation/", ".poise/"}
+"""What a reader is told to make, and what the stack makes."""
 
 
 class Said(NamedTuple):

@@ -46,7 +46,7 @@ async def test_a_finished_run_has_its_record(client: httpx2.AsyncClient, mesh: A
 
 
 async def test_a_run_that_came_by_kafka_is_found(client: httpx2.AsyncClient, mesh: Any) -> None:
-    run = run_id_of("poise.ask.interactive", 3, 42)
+    run = run_id_of("poise.ask.interactive", 3, 42, 1_800_000_000.0)
     mesh.records[run] = [record_of(run)]
     assert (await client.get(f"/v1/runs/{run}")).status_code == 200
 
