@@ -46,7 +46,7 @@ async def test_a_question_comes_on_stdin(poise) -> None:
     [
         ("refuse", 2, "poise: Invalid message: question: nobody answers that\n"),
         ("fail", 1, "poise: Failed: the handler was asked to fail\n"),
-        ("", 2, "poise: question: String should have at least 1 character\n"),
+        ("", 2, "poise: the question is empty: say what you want to know\n"),
         ("x" * 8_001, 2, "poise: question: String should have at most 8000 characters\n"),
     ],
     ids=["refused", "failed", "empty", "too long"],
