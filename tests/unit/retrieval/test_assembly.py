@@ -1,6 +1,8 @@
 """Assembly: whatever the order, nobody sees half a document or an older one again."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from random import Random
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -30,7 +32,7 @@ class Reader:
     assembly: Assembly = field(default_factory=Assembly)
     seen: dict[str, Version] = field(default_factory=dict)
 
-    def read(self, records) -> None:
+    def read(self, records: Iterable[tuple[int, tuple[str, int, Part | Manifest | None]]]) -> None:
         for offset, (_, number, message) in records:
             if message is None:
                 continue
@@ -64,7 +66,7 @@ def writing(document: str, number: int, parts: int, before: int) -> list[tuple[s
 histories = st.lists(st.tuples(st.sampled_from(DOCUMENTS), st.integers(0, 4)), min_size=1, max_size=8)
 
 
-def in_turn(history) -> Log:
+def in_turn(history: list[tuple[str, int]]) -> Log:
     log, sizes = Log(), dict.fromkeys(DOCUMENTS, 0)
     for number, (document, parts) in enumerate(history):
         log.records += writing(document, number, parts, sizes[document])
@@ -73,7 +75,9 @@ def in_turn(history) -> Log:
 
 
 @given(histories, st.data())
-def test_the_newest_version_is_seen_from_the_whole_log_the_compacted_one_and_after_a_restart(history, data):
+def test_the_newest_version_is_seen_from_the_whole_log_the_compacted_one_and_after_a_restart(
+    history: list[tuple[str, int]], data: st.DataObject
+) -> None:
     log = in_turn(history)
     newest = {document: (number, parts) for number, (document, parts) in enumerate(history)}
     cut = data.draw(st.integers(0, len(log.records)))
@@ -91,7 +95,9 @@ def test_the_newest_version_is_seen_from_the_whole_log_the_compacted_one_and_aft
 
 
 @given(histories, st.randoms(use_true_random=False), st.integers(0, 3))
-def test_writers_that_overlap_never_show_half_a_document_or_an_old_one(history, random, repeats):
+def test_writers_that_overlap_never_show_half_a_document_or_an_old_one(
+    history: list[tuple[str, int]], random: Random, repeats: int
+) -> None:
     """Each writer keeps its own order, but they interleave and repeat: zombies, redeliveries, retries."""
     writers = [writing(document, number, parts, 4) for number, (document, parts) in enumerate(history)]
     writers += [list(random.choice(writers)) for _ in range(repeats)]
@@ -105,7 +111,7 @@ def test_writers_that_overlap_never_show_half_a_document_or_an_old_one(history, 
     assert {name: version.number for name, version in reader.seen.items()} == newest
 
 
-def test_reading_resumes_at_the_earliest_record_of_what_is_incomplete():
+def test_reading_resumes_at_the_earliest_record_of_what_is_incomplete() -> None:
     assembly = Assembly()
     assembly.add(part("a", 3, 0), partition=1, offset=10, number=3, seen=-1)
     assembly.add(part("a", 3, 1), partition=1, offset=12, number=3, seen=-1)

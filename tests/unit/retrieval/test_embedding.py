@@ -22,7 +22,7 @@ async def embedder() -> AsyncIterator[MiniLm]:
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-async def test_the_vocabulary_is_that_of_bert_base_uncased(embedder):
+async def test_the_vocabulary_is_that_of_bert_base_uncased(embedder: MiniLm) -> None:
     digest = hashlib.sha256(VOCABULARY.read_bytes()).hexdigest()
     assert digest == "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3"
     model = await embedder.loaded()
@@ -32,7 +32,7 @@ async def test_the_vocabulary_is_that_of_bert_base_uncased(embedder):
     assert model._tokenizer.encode("Unaffable").ids == [101, 14477, 20961, 3468, 102]
 
 
-async def test_texts_that_mean_alike_are_near(embedder):
+async def test_texts_that_mean_alike_are_near(embedder: MiniLm) -> None:
     guitar, instrument, market = await embedder.texts(
         ["A man is playing a guitar.", "Someone plays an instrument.", "The stock market fell sharply."]
     )
@@ -43,19 +43,19 @@ async def test_texts_that_mean_alike_are_near(embedder):
     assert guitar @ market < 0.1
 
 
-async def test_a_query_is_embedded_as_a_text_is(embedder):
+async def test_a_query_is_embedded_as_a_text_is(embedder: MiniLm) -> None:
     (text,) = await embedder.texts(["the same"])
     assert (await embedder.query("the same") == text).all()
 
 
-async def test_texts_of_any_length(embedder):
+async def test_texts_of_any_length(embedder: MiniLm) -> None:
     long, empty = await embedder.texts(["word " * 5_000, ""])
     assert np.isfinite(long).all()
     assert np.isfinite(empty).all()
     assert await embedder.texts([]) == []
 
 
-async def test_a_query_does_not_wait_for_documents(embedder):
+async def test_a_query_does_not_wait_for_documents(embedder: MiniLm) -> None:
     documents = asyncio.create_task(embedder.texts([f"word {number} " * 100 for number in range(5 * SLICE)]))
     await asyncio.sleep(0)
     await embedder.query("a question")
@@ -63,7 +63,7 @@ async def test_a_query_does_not_wait_for_documents(embedder):
     documents.cancel()
 
 
-async def test_a_vector_travels_unchanged(embedder):
+async def test_a_vector_travels_unchanged(embedder: MiniLm) -> None:
     vector = await embedder.query("a question")
     assert (decode_vector(encode_vector(vector), 384) == vector).all()
     for text, why in (("no base64!", "base64"), (encode_vector(vector[:5]), "384 dimensions")):

@@ -12,7 +12,7 @@ epochs = st.dictionaries(st.integers(0, 5), reached).map(lambda parts: Epoch(TOP
 
 
 @given(epochs)
-def test_text_and_back(epoch):
+def test_text_and_back(epoch: Epoch) -> None:
     text = epoch.encode()
     assert Epoch.decode(text) == epoch
     assert hash(Epoch.decode(text)) == hash(epoch)
@@ -33,17 +33,17 @@ def test_text_and_back(epoch):
         ("e1.topic.0~1~2.0~1~3", "each partition once"),
     ],
 )
-def test_what_is_no_epoch_says_why(text, why):
+def test_what_is_no_epoch_says_why(text: str, why: str) -> None:
     with pytest.raises(ValueError, match=why):
         Epoch.decode(text)
 
 
-def test_golden_text():
+def test_golden_text() -> None:
     assert Epoch("abc", {3: (17, 1700000000.25), 0: (4, 1.0)}).encode() == "e1.abc.0~4~1000.3~17~1700000000250"
 
 
 @given(epochs, epochs)
-def test_the_lowest_is_the_greatest_that_both_have_reached(one, other):
+def test_the_lowest_is_the_greatest_that_both_have_reached(one: Epoch, other: Epoch) -> None:
     lowest = Epoch.lowest([one, other])
     assert one.reached(lowest)
     assert other.reached(lowest)
@@ -53,19 +53,19 @@ def test_the_lowest_is_the_greatest_that_both_have_reached(one, other):
 
 
 @given(epochs)
-def test_order_is_reflexive_and_the_lowest_of_one_is_itself(epoch):
+def test_order_is_reflexive_and_the_lowest_of_one_is_itself(epoch: Epoch) -> None:
     assert epoch.reached(epoch)
     assert Epoch.lowest([epoch]) == epoch
 
 
 @given(epochs, st.integers(0, 5), reached)
-def test_applying_only_moves_up(epoch, partition, at):
+def test_applying_only_moves_up(epoch: Epoch, partition: int, at: tuple[int, float]) -> None:
     after = epoch.with_(partition, *at)
     assert after.reached(epoch)
     assert after.parts[partition][0] == max(at[0], epoch.parts.get(partition, (-1, 0))[0])
 
 
-def test_a_topic_made_anew_is_never_reached():
+def test_a_topic_made_anew_is_never_reached() -> None:
     assert not Epoch("new", {0: (9, 1.0)}).reached(Epoch("old", {0: (1, 1.0)}))
     with pytest.raises(ValueError, match="one topic"):
         Epoch.lowest([Epoch("new"), Epoch("old")])
@@ -73,5 +73,5 @@ def test_a_topic_made_anew_is_never_reached():
         Epoch.lowest([])
 
 
-def test_missing_names_the_partitions():
+def test_missing_names_the_partitions() -> None:
     assert Epoch("t", {0: (5, 1.0)}).missing(Epoch("t", {0: (5, 1.0), 1: (0, 1.0), 2: (3, 1.0)})) == [1, 2]

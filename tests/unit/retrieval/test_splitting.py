@@ -1,6 +1,7 @@
 """Splitting: nothing is lost, nothing too large, and passages end where their author paused."""
 
 import pydoc_data.topics
+from typing import Literal
 
 import pytest
 from hypothesis import example, given
@@ -20,7 +21,7 @@ texts = st.lists(st.one_of(lines, marks), max_size=60).map("\n".join)
 @example("x" * 5_000)
 @example("one. " * 900)
 @example("| a | b |\n" * 300)
-def test_without_titles_every_word_stays_in_its_place(text):
+def test_without_titles_every_word_stays_in_its_place(text: str) -> None:
     plain = "\n".join(line for line in text.split("\n") if not set(line.strip()) <= set('=-*~^"#+'))
     pieces = split(plain)
     assert "".join("".join(piece.text.split()) for piece in pieces) == "".join(plain.split())
@@ -28,7 +29,7 @@ def test_without_titles_every_word_stays_in_its_place(text):
 
 
 @given(texts, st.sampled_from(["text", "markdown"]))
-def test_passages_are_bounded_and_the_same_each_time(text, form):
+def test_passages_are_bounded_and_the_same_each_time(text: str, form: Literal["text", "markdown"]) -> None:
     pieces = split(text, form)
     assert all(0 < size(piece.text) <= MOST or not size(text) for piece in pieces)
     assert all(piece.text.strip() for piece in pieces)
@@ -36,13 +37,13 @@ def test_passages_are_bounded_and_the_same_each_time(text, form):
 
 
 @given(texts.filter(str.strip))
-def test_a_text_has_a_passage(text):
+def test_a_text_has_a_passage(text: str) -> None:
     assert split(text, "text")
     assert split(text, "markdown")
 
 
 @given(st.lists(st.tuples(st.integers(1, 6), st.text("abc", min_size=1, max_size=5), lines), min_size=1, max_size=8))
-def test_no_title_and_no_word_of_markdown_is_lost(sections):
+def test_no_title_and_no_word_of_markdown_is_lost(sections: list[tuple[int, str, str]]) -> None:
     bodies = ["".join(c for c in body if c not in "`~#=-") for _, _, body in sections]
     text = "\n\n".join(
         f"{'#' * level} {title}\n\n{body}" for (level, title, _), body in zip(sections, bodies, strict=True)
@@ -55,7 +56,7 @@ def test_no_title_and_no_word_of_markdown_is_lost(sections):
         assert "".join(body.split()) in told
 
 
-def test_titles_of_restructured_text():
+def test_titles_of_restructured_text() -> None:
     text = "Top\n***\n\nIntro.\n\nInner\n=====\n\nWithin.\n\nDeep\n----\n\nDeeper.\n\nNext\n====\n\nAfter.\n"
     assert split(text) == [
         Piece(("Top",), "Intro."),
@@ -65,7 +66,7 @@ def test_titles_of_restructured_text():
     ]
 
 
-def test_titles_of_markdown_but_not_those_in_its_code():
+def test_titles_of_markdown_but_not_those_in_its_code() -> None:
     text = "Title\n=====\n\nHi.\n\n## Use\n\n```sh\n# no title\n\nls\n```\n\n### Empty\n"
     assert split(text, "markdown") == [
         Piece(("Title",), "Hi."),
@@ -74,23 +75,23 @@ def test_titles_of_markdown_but_not_those_in_its_code():
     ]
 
 
-def test_an_overlined_title_is_one():
+def test_an_overlined_title_is_one() -> None:
     assert split("=====\nTitle\n=====\n\nText.") == [Piece(("Title",), "Text.")]
 
 
 @pytest.mark.parametrize("text", ["a  b\n-  -\n1  2", "term\n    meaning", "no\n=", "a\nTitle\n====="])
-def test_what_only_looks_like_a_title(text):
+def test_what_only_looks_like_a_title(text: str) -> None:
     assert [piece.heading for piece in split(text)] == [()]
 
 
-def test_what_belongs_together_stays_together():
+def test_what_belongs_together_stays_together() -> None:
     long = "word " * 60
     text = f"{long}\n\nIt goes like this:\n\n   code()\n\n{long}\n\n{long}"
     assert [size(piece.text) for piece in split(text)] == [127, 60]
     assert split(text)[0].text.endswith(f"It goes like this:\n\n   code()\n\n{long.strip()}")
 
 
-def test_the_demo_corpus():
+def test_the_demo_corpus() -> None:
     pieces = [piece for text in pydoc_data.topics.topics.values() for piece in split(text)]
     assert 700 < len(pieces) < 1_200
     assert all(piece.heading for piece in pieces)

@@ -35,7 +35,7 @@ class Log:
     def __init__(self) -> None:
         self.records: list[Record] = []
 
-    def add(self, message, version, partition=0) -> None:
+    def add(self, message: Part | Manifest, version: int, partition: int = 0) -> None:
         headers = (("poise-kind", message.kind.encode()), ("poise-doc-version", str(version).encode()))
         value = message.encode()
         self.records.append(Record("poise.passages", partition, len(self.records), 1.0, b"", value, headers))
@@ -74,14 +74,14 @@ def texts_for(store: Store, query: str) -> list[str]:
 
 
 @pytest.fixture
-def log():
+def log() -> Log:
     log = Log()
     log.say("a", 3, ["the zebra grazes", "the lion sleeps"])
     log.say("b", 4, ["a giraffe is tall"])
     return log
 
 
-def test_search_finds_by_words_and_says_where_from(tmp_path, log):
+def test_search_finds_by_words_and_says_where_from(tmp_path: Path, log: Log) -> None:
     with opened(tmp_path) as store:
         store.apply(log.records)
         best = store.index.search("lion", vector(""), limit=10, candidates=50)[0]
@@ -90,7 +90,7 @@ def test_search_finds_by_words_and_says_where_from(tmp_path, log):
         assert store.epoch.parts == {0: (4, 4.0)}
 
 
-def test_search_finds_by_meaning(tmp_path, log):
+def test_search_finds_by_meaning(tmp_path: Path, log: Log) -> None:
     with opened(tmp_path) as store:
         store.apply(log.records)
         found = store.index.search("nothing of the kind", vector("the zebra grazes"), limit=1, candidates=50)
@@ -98,7 +98,7 @@ def test_search_finds_by_meaning(tmp_path, log):
         assert texts_for(store, "what is it")
 
 
-def test_a_text_is_found_once(tmp_path):
+def test_a_text_is_found_once(tmp_path: Path) -> None:
     log = Log()
     log.say("a", 1, ["the same words"])
     log.say("b", 2, ["the same words"])
@@ -107,7 +107,7 @@ def test_a_text_is_found_once(tmp_path):
         assert texts_for(store, "same words") == ["the same words"]
 
 
-def test_a_version_is_seen_at_its_manifest_and_takes_the_surplus_along(tmp_path, log):
+def test_a_version_is_seen_at_its_manifest_and_takes_the_surplus_along(tmp_path: Path, log: Log) -> None:
     with opened(tmp_path) as store:
         store.apply(log.records)
         before = len(log.records)
@@ -122,7 +122,7 @@ def test_a_version_is_seen_at_its_manifest_and_takes_the_surplus_along(tmp_path,
         assert store.ledger.seen("a").version == 9
 
 
-def test_stored_parts_come_back_as_they_were(tmp_path, log):
+def test_stored_parts_come_back_as_they_were(tmp_path: Path, log: Log) -> None:
     with opened(tmp_path) as store:
         store.apply(log.records)
         first, second = store.index.stored("a", 2)
@@ -131,7 +131,7 @@ def test_stored_parts_come_back_as_they_were(tmp_path, log):
         assert first.vector.tolist() == vector("the zebra grazes").tolist()
 
 
-def test_a_part_of_another_model_is_found_by_its_words(tmp_path):
+def test_a_part_of_another_model_is_found_by_its_words(tmp_path: Path) -> None:
     log = Log()
     log.say("a", 1, ["the platypus swims"], model="another")
     with opened(tmp_path) as store:
@@ -140,7 +140,9 @@ def test_a_part_of_another_model_is_found_by_its_words(tmp_path):
         assert store.index.stored("a", 1)[0].vector is None
 
 
-def test_what_cannot_be_read_is_passed_over_and_logged(tmp_path, log, caplog):
+def test_what_cannot_be_read_is_passed_over_and_logged(
+    tmp_path: Path, log: Log, caplog: pytest.LogCaptureFixture
+) -> None:
     junk = Record("poise.passages", 0, 99, 1.0, b"x", b"{", (("poise-doc-version", b"5"),))
     with opened(tmp_path) as store:
         store.apply([junk, *log.records])
@@ -148,7 +150,7 @@ def test_what_cannot_be_read_is_passed_over_and_logged(tmp_path, log, caplog):
         assert len(store.index) == 3
 
 
-def test_it_goes_on_where_it_was_closed(tmp_path, log):
+def test_it_goes_on_where_it_was_closed(tmp_path: Path, log: Log) -> None:
     with opened(tmp_path) as store:
         store.apply(log.records)
     with opened(tmp_path) as again:
@@ -157,7 +159,7 @@ def test_it_goes_on_where_it_was_closed(tmp_path, log):
         assert len(again.index) == 3
 
 
-def test_it_reads_again_what_was_incomplete(tmp_path, log):
+def test_it_reads_again_what_was_incomplete(tmp_path: Path, log: Log) -> None:
     with opened(tmp_path) as store:
         store.apply(log.records[:4])  # a whole, b without its manifest
     with opened(tmp_path) as again:
@@ -179,7 +181,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-def test_a_killed_worker_loses_nothing(tmp_path):
+def test_a_killed_worker_loses_nothing(tmp_path: Path) -> None:
     log = Log()
     for version in range(40):
         log.say(f"doc{version % 7}", version, [f"version {version} part {part}" for part in range(version % 5)])
@@ -201,7 +203,7 @@ def test_a_killed_worker_loses_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["ledger.sqlite", "passages/edge_config.json", "passages/segments"])
-def test_a_damaged_folder_is_built_anew(tmp_path, log, name, caplog):
+def test_a_damaged_folder_is_built_anew(tmp_path: Path, log: Log, name: str, caplog: pytest.LogCaptureFixture) -> None:
     with opened(tmp_path) as store:
         store.apply(log.records)
     damaged = tmp_path / "0" / name
@@ -220,14 +222,14 @@ def test_a_damaged_folder_is_built_anew(tmp_path, log, name, caplog):
     "origin",
     [Origin("docs-2", "passages-2", "m"), Origin("docs-1", "passages-2", "m"), Origin("docs-1", "passages-1", "n")],
 )
-def test_a_store_of_another_origin_is_built_anew(tmp_path, log, origin):
+def test_a_store_of_another_origin_is_built_anew(tmp_path: Path, log: Log, origin: Origin) -> None:
     with opened(tmp_path) as store:
         store.apply(log.records)
     with opened(tmp_path, origin) as again:
         assert (again.nexts, len(again.index)) == ({}, 0)
 
 
-def test_documents_made_anew_without_passages_are_refused(tmp_path):
+def test_documents_made_anew_without_passages_are_refused(tmp_path: Path) -> None:
     with opened(tmp_path):
         pass
     other = Origin("docs-2", "passages-1", "m")
@@ -235,7 +237,7 @@ def test_documents_made_anew_without_passages_are_refused(tmp_path):
         pass
 
 
-def test_each_worker_has_a_slot_of_its_own(tmp_path):
+def test_each_worker_has_a_slot_of_its_own(tmp_path: Path) -> None:
     with Slot(tmp_path) as first:
         with Slot(tmp_path) as second:
             assert (first.folder.name, second.folder.name) == ("0", "1")
@@ -243,7 +245,7 @@ def test_each_worker_has_a_slot_of_its_own(tmp_path):
             assert third.folder.name == "1"
 
 
-def test_a_folder_that_cannot_be_written_is_said_in_one_line(tmp_path):
+def test_a_folder_that_cannot_be_written_is_said_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(SetupError, match="POISE_STATE_DIR"):
         Slot(tmp_path / "file")
