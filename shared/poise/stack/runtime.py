@@ -173,5 +173,7 @@ def write_properties(path: Path, properties: Mapping[str, str]) -> None:
 
 
 def _new_id() -> str:
-    """A uuid as Kafka writes it."""
-    return base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
+    """A uuid as Kafka writes it; none that begins with a dash, which its tools take for an option."""
+    while (new := base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()).startswith("-"):
+        pass
+    return new
