@@ -1,0 +1,42 @@
+"""Degenerate output: empty, looping, cut off."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from poise.scoring import empty, looping, truncated
+
+FINE = (
+    "The pass statement is a null operation: when it is executed, nothing happens. It is useful as a placeholder when "
+    "a statement is required syntactically, but no code needs to be executed."
+)
+
+
+@pytest.mark.parametrize(("answer", "is_empty"), [("", True), (" \n", True), ("...", True), ("No.", False)])
+def test_empty(answer: str, *, is_empty: bool) -> None:
+    assert empty(answer) is is_empty
+
+
+@pytest.mark.parametrize(
+    "phrase", ["the loop goes on and ", "yes yes yes yes ", "a statement that is a statement that is "]
+)
+def test_going_round_in_circles(phrase: str) -> None:
+    assert looping(phrase * 6)
+
+
+def test_plain_prose_does_not_loop() -> None:
+    assert not looping(FINE)
+
+
+@given(st.text(max_size=500))
+def test_any_text_can_be_judged(answer: str) -> None:
+    empty(answer)
+    looping(answer)
+
+
+@pytest.mark.parametrize(
+    ("answer", "finish_reason", "is_truncated"),
+    [("The end", "length", True), ("The end.", "length", False), ("The end", "stop", False), ("The end", None, False)],
+)
+def test_cut_off(answer: str, finish_reason: str | None, *, is_truncated: bool) -> None:
+    assert truncated(answer, finish_reason) is is_truncated

@@ -1,0 +1,47 @@
+"""Extraction: the sentence that answers."""
+
+import pytest
+
+from poise.contracts import Passage
+from poise.scoring import Evidence, extract
+
+
+def passage(name: str, text: str, heading: str | None = None) -> Passage:
+    return Passage(id=f"{name}#0", source=name, heading=heading, text=text, score=1.0, age=0.0)
+
+
+EVIDENCE = Evidence(
+    [
+        passage(
+            "break",
+            "It may only occur nested in a loop. It terminates the nearest enclosing loop. When it passes control out "
+            "of a try statement, that clause is executed first.",
+            "The break statement",
+        ),
+        passage(
+            "pass", "The pass statement is a null operation. Nothing happens when it is executed.", "The pass statement"
+        ),
+        passage("house", "The front door of the house is vermilion."),
+    ]
+)
+
+
+@pytest.mark.parametrize(
+    ("question", "answer"),
+    [
+        ("What does the pass statement do?", "The pass statement is a null operation."),
+        ("What is the colour of the front door of the house?", "The front door of the house is vermilion."),
+    ],
+)
+def test_the_sentence_that_answers_comes_first(question: str, answer: str) -> None:
+    assert extract(question, EVIDENCE, 1)[0].sentence == answer
+
+
+def test_nothing_is_made_up_where_nothing_bears() -> None:
+    assert extract("Quel temps fait-il?", EVIDENCE, 3) == []
+    assert extract("anything", Evidence([]), 3) == []
+
+
+def test_at_most_so_many_and_each_once() -> None:
+    lines = extract("What does the statement do when it is executed?", EVIDENCE, 3)
+    assert len(lines) == len(set(lines)) <= 3

@@ -1,0 +1,100 @@
+"""How well groundedness tells good answers from bad: answers made from the language reference by stated edits."""
+
+import random
+import re
+from collections.abc import Callable, Iterator
+from pydoc_data.topics import topics
+
+import pytest
+
+from poise.contracts import Passage
+from poise.scoring import Evidence, groundedness
+from poise.scoring.text import sentences
+
+SEED = 7
+NAMES = ("Frobnicator", "Zaphod", "QuuxError", "Blorptown")
+
+
+def corpus() -> Iterator[tuple[str, Passage]]:
+    """A sentence that says something, and the passage it stands in, from each topic that has one."""
+    for name, whole in sorted(topics.items()):
+        passage = Passage(id=f"{name}#0", source=name, text=whole[:2_000], score=1.0, age=0.0)
+        plain = [s for s in sentences(passage.text) if 8 <= len(s.split()) <= 30 and re.match(r"[A-Z].*\.$", s)]
+        if plain:
+            yield plain[len(plain) // 2], passage
+
+
+CASES = list(corpus())
+RIGHT = [groundedness(sentence, Evidence([passage])).score for sentence, passage in CASES]
+
+
+def auc(good: list[float], bad: list[float]) -> float:
+    """The chance that a good answer scores above a bad one (Mann and Whitney, 1947); ties count for half."""
+    wins = sum((g > b) + 0.5 * (g == b) for g in good for b in bad)
+    return wins / (len(good) * len(bad))
+
+
+def another_passages(sentence: str, at: int, _dice: random.Random) -> str:
+    """The right answer to another question."""
+    del sentence
+    return CASES[(at + 11) % len(CASES)][0]
+
+
+def invented_name(sentence: str, _at: int, dice: random.Random) -> str:
+    """One content word replaced by a name that nobody has heard of."""
+    words = sentence.split()
+    longest = max(range(1, len(words)), key=lambda i: len(words[i]))
+    return " ".join([*words[:longest], dice.choice(NAMES), *words[longest + 1 :]])
+
+
+def added_number(sentence: str, _at: int, dice: random.Random) -> str:
+    """A number that the passage does not give."""
+    return sentence.removesuffix(".") + f" in {dice.randrange(1_000, 9_999)} steps."
+
+
+def half_invented(sentence: str, _at: int, dice: random.Random) -> str:
+    """Half of its words replaced by others of the corpus."""
+    others = dice.choice(CASES)[0].split()
+    words = sentence.split()
+    return " ".join([*words[: len(words) // 2], *others[len(others) // 2 :]])
+
+
+@pytest.mark.parametrize(
+    ("edit", "at_least"),
+    [(another_passages, 0.99), (invented_name, 0.97), (added_number, 0.97), (half_invented, 0.95)],
+)
+def test_an_edit_is_told_from_the_right_answer(edit: Callable[[str, int, random.Random], str], at_least: float) -> None:
+    dice = random.Random(SEED)
+    bad = [
+        groundedness(edit(sentence, at, dice), Evidence([passage])).score
+        for at, (sentence, passage) in enumerate(CASES)
+    ]
+    assert auc(RIGHT, bad) >= at_least, f"AUC {auc(RIGHT, bad):.3f}"
+
+
+def test_what_stands_in_the_passage_is_grounded_and_cited() -> None:
+    assert len(CASES) > 50
+    assert sorted(RIGHT)[len(RIGHT) // 20] > 0.9
+    for sentence, passage in CASES[:20]:
+        found = groundedness(sentence, Evidence([passage]))
+        assert [citation.passage for citation in found.citations] == [passage.id]
+        assert found.unknown == ()
+
+
+def test_one_made_up_sentence_spoils_an_answer() -> None:
+    sentence, passage = CASES[0]
+    evidence = Evidence([passage])
+    assert (
+        groundedness(f"{sentence} Zaphod eats 77 bananas.", evidence).score
+        < 0.5
+        < groundedness(sentence, evidence).score
+    )
+
+
+@pytest.mark.parametrize("answer", ["", "  ", "\n\n"])
+def test_an_empty_answer_is_not_grounded(answer: str) -> None:
+    assert groundedness(answer, Evidence([CASES[0][1]])).score == 0
+
+
+def test_without_passages_nothing_is_grounded() -> None:
+    assert groundedness("Anything at all.", Evidence([])).score == 0

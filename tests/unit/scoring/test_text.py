@@ -1,0 +1,50 @@
+"""Text as scoring sees it."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from poise.scoring import text
+
+
+@pytest.mark.parametrize(
+    ("written", "sentences"),
+    [
+        ("One. Two! Three?", ["One.", "Two!", "Three?"]),
+        ("See e.g. the manual. It helps.", ["See e.g. the manual.", "It helps."]),
+        ("A line\nbroken in two. Next.", ["A line broken in two.", "Next."]),
+        ("Version 3.11 is out.", ["Version 3.11 is out."]),
+        ("- first point\n- second point", ["first point", "second point"]),
+        ("", []),
+        ("   \n\n ", []),
+    ],
+)
+def test_sentences(written: str, sentences: list[str]) -> None:
+    assert text.sentences(written) == sentences
+
+
+@given(st.text())
+def test_any_text_has_sentences_words_and_facts(written: str) -> None:
+    assert all(sentence.strip() for sentence in text.sentences(written))
+    text.stems(written)
+    text.facts(written)
+    text.negated(written)
+
+
+@pytest.mark.parametrize(
+    ("written", "facts"),
+    [
+        ("It raises ZeroDivisionError.", {"ZeroDivisionError"}),
+        ("It takes 42 steps.", {"42"}),
+        ("Call sys.exit now.", {"sys.exit"}),
+        ("It was made by Guido in Holland.", {"Guido", "Holland"}),
+        ("nothing to see", set()),
+    ],
+)
+def test_facts_are_numbers_identifiers_and_names(written: str, facts: set[str]) -> None:
+    assert set(text.facts(written)) == facts
+
+
+def test_negation_is_odd_or_even() -> None:
+    assert text.negated("It does not return.")
+    assert not text.negated("It returns.")
