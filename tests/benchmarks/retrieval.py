@@ -40,7 +40,7 @@ QUESTIONS = {
     "Which values are considered false?": "built-in objects considered false",
     "What does str.capitalize return?": "Return a copy of the string with its first character capitalized",
     "What happens when an assert statement fails?": "raise AssertionError",
-    "What does the nonlocal statement do?": "previously bound variables in the nearest enclosing scope",
+    "What does the nonlocal statement do?": "causes the listed identifiers to refer to",
     "What is raised when a name is not found?": "NameError",
     "What does __init__ do?": "Called after the instance has been created",
     "Can I use await outside a coroutine function?": "Can only be used inside",

@@ -18,7 +18,7 @@ ANSWERS = {
     "When is the else clause of a while loop executed?": 'the suite of the "else" clause, if present, is executed',
     "What is a lambda expression?": "Lambda expressions (sometimes called lambda forms)",
     "Which values are considered false?": "built-in objects considered false",
-    "What does the nonlocal statement do?": "previously bound variables in the nearest enclosing scope",
+    "What does the nonlocal statement do?": "causes the listed identifiers to refer to",
 }
 
 
