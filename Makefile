@@ -55,6 +55,7 @@ wheel: $(INSTALLED) ## Build the wheel of the library and the command line
 	@$(BIN)/uv build --quiet --wheel --no-build-isolation --python $(BIN)/python --out-dir dist
 
 install: $(INSTALLED) ## Only install
+	@echo "Installed: $(BIN)/poise"
 
 clean: ## Remove the environment and what tools leave behind; the stack's data in .poise/ stays
 	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .grimp_cache
@@ -67,8 +68,14 @@ $(INSTALLED): requirements.lock pyproject.toml
 		echo "Making $(VENV) …"; \
 		$(PYTHON) -m venv --clear $(VENV) && \
 		awk '/^uv==/ {on = 1} on {print} on && !/\\$$/ {exit}' requirements.lock > $(VENV)/uv.lock && \
-		$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input --no-deps --require-hashes -r $(VENV)/uv.lock; }
+		$(call logged,$(BIN)/python -m pip install --disable-pip-version-check --no-input --retries 2 --no-deps --require-hashes -r $(VENV)/uv.lock); }
 	@echo "Installing what requirements.lock names …"
-	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip sync --quiet --require-hashes requirements.lock
-	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps --no-build-isolation --editable .
+	@$(call logged,env VIRTUAL_ENV=$(VENV) $(BIN)/uv pip sync --require-hashes requirements.lock)
+	@$(call logged,env VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --no-deps --no-build-isolation --editable .)
 	@touch $@
+
+# Runs a step of the installation; when it fails, says in one line why and what to do.
+logged = { $(1) > $(VENV)/install.log 2>&1 || { \
+	echo "Not installed: $$(grep -vi '^ *$$\|hint:' $(VENV)/install.log | tail -n 1 | sed 's/^[^[:alnum:]]*//')" >&2; \
+	echo "Is the network there (HTTPS_PROXY, if you need one)? All of it is in $(VENV)/install.log; then run make again." >&2; \
+	exit 1; }; }
