@@ -18,13 +18,15 @@ pytestmark = pytest.mark.integration
 
 SERVERS = ("--workers", "gateway=0,orchestration=0,retrieval=0,inference=0,evaluation=0")
 
+PATHS = os.pathsep.join((str(Path("shared").absolute()), str(Path.cwd())))
+
 Poise = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture
 def poise(tmp_path: Path) -> Iterator[Poise]:
     """Runs the command line in an empty directory; whatever stack is left there is stopped."""
-    environment = {**os.environ, "PYTHONPATH": str(Path("shared").absolute()) + os.pathsep + str(Path.cwd())}
+    environment = {**os.environ, "PYTHONPATH": PATHS}
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "poise", *arguments]
@@ -59,6 +61,27 @@ def test_a_stack_is_left_running_found_and_stopped(poise: Poise, tmp_path: Path)
         with pytest.raises(ProcessLookupError):
             os.kill(part["pid"], 0)
     assert (tmp_path / ".poise" / "kafka" / "data" / "meta.properties").exists()
+
+
+def test_ctrl_c_stops_it_cleanly_even_while_it_starts(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "poise", "up", *SERVERS],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": PATHS},
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as up:
+        assert up.stderr is not None
+        while "Valkey" not in up.stderr.readline():
+            pass
+        up.send_signal(signal.SIGINT)
+        said, rest = up.communicate(timeout=60)
+    assert up.returncode == 0
+    assert said == ""
+    assert rest.splitlines()[-1] == "Stopped."
+    assert "Traceback" not in rest
+    assert running(tmp_path / ".poise") is None
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="waits for processes that are not its children")
