@@ -1,18 +1,22 @@
 """What integration tests share: a tier in this process, a raw Kafka client outside the mesh, waiting with an end."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 from uuid import uuid4
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from typer.testing import Result
 
 from poise.messaging import Mesh, Record, Tier
 from poise.settings import MeshSettings
 
 WITHIN = 20.0
+
+Command = Callable[..., Awaitable[Result]]
+"""Runs `poise` with these arguments."""
 
 
 async def until(condition: Callable[[], bool]) -> None:

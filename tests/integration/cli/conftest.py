@@ -1,12 +1,10 @@
 import asyncio
-from collections.abc import Awaitable, Callable
 
 import pytest
+from integration_kit import Command
 from typer.testing import CliRunner, Result
 
 from poise.cli.app import app
-
-Command = Callable[..., Awaitable[Result]]
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
+from integration_kit import Command
 from small_mesh import answering
 
 from poise.contracts import Answer
@@ -20,7 +21,7 @@ async def asked(kafka: str) -> AsyncIterator[asyncio.Queue[str]]:
         yield questions
 
 
-async def test_a_question_is_answered(poise) -> None:
+async def test_a_question_is_answered(poise: Command) -> None:
     shown = await poise("ask", "what", "now?")
     assert shown.exit_code == 0
     assert "you asked: what now?" in shown.stdout
@@ -29,14 +30,14 @@ async def test_a_question_is_answered(poise) -> None:
     assert "poise trace " in shown.stdout
 
 
-async def test_for_machines_the_answer_stands_alone_on_stdout(poise) -> None:
+async def test_for_machines_the_answer_stands_alone_on_stdout(poise: Command) -> None:
     shown = await poise("ask", "--json", "--conversation", "c", "--min-epoch", "e1.t", "--timeout", "20", "what now?")
     answer = Answer.parse(shown.stdout, strict=True)
     assert (answer.text, answer.epoch) == ("you asked: what now?", "e1.t")
     assert shown.stdout.count("\n") == 1
 
 
-async def test_a_question_comes_on_stdin(poise) -> None:
+async def test_a_question_comes_on_stdin(poise: Command) -> None:
     shown = await poise("ask", "-", "--json", stdin="from\nstdin\n")
     assert Answer.parse(shown.stdout).text == "you asked: from\nstdin"
 
@@ -51,20 +52,20 @@ async def test_a_question_comes_on_stdin(poise) -> None:
     ],
     ids=["refused", "failed", "empty", "too long"],
 )
-async def test_a_fault_is_one_line(poise, question: str, code: int, said: str) -> None:
+async def test_a_fault_is_one_line(poise: Command, question: str, code: int, said: str) -> None:
     shown = await poise("ask", question)
     assert (shown.exit_code, shown.stdout) == (code, "")
     assert shown.stderr.endswith(said)
     assert len(shown.stderr.strip().splitlines()) <= 2  # where there is no terminal, "asking …" stays
 
 
-async def test_what_is_not_utf8_on_stdin_is_refused(poise) -> None:
+async def test_what_is_not_utf8_on_stdin_is_refused(poise: Command) -> None:
     shown = await poise("ask", "-", stdin=b"caf\xe9")
     assert shown.exit_code == 2
     assert "not UTF-8 (byte 3)" in shown.stderr
 
 
-async def test_a_deadline_is_kept(poise) -> None:
+async def test_a_deadline_is_kept(poise: Command) -> None:
     shown = await poise("ask", "sleep", "--timeout", "0.5")
     assert shown.exit_code == 1
     assert "0.5 s" in shown.stderr or "deadline" in shown.stderr

@@ -2,6 +2,7 @@ import time
 from pathlib import Path
 
 import pytest
+from integration_kit import Command
 from small_mesh import answering, indexing
 
 from poise.cli.corpus import QUESTIONS
@@ -12,7 +13,7 @@ from poise.stack.state import StackState
 pytestmark = pytest.mark.integration
 
 
-async def test_the_demo_uses_the_stack_that_runs(poise, kafka: str, tmp_path: Path) -> None:
+async def test_the_demo_uses_the_stack_that_runs(poise: Command, kafka: str, tmp_path: Path) -> None:
     settings = MeshSettings(broker=kafka)
     async with answering(settings) as asked, indexing(settings):
         with state.hold(tmp_path):

@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import pytest
 import pytest_asyncio
-from integration_kit import Outsider
+from integration_kit import Command, Outsider
 from small_mesh import POISON, answering, indexing
 
 from poise.settings import MeshSettings
@@ -29,12 +29,12 @@ async def outsider(kafka: str) -> AsyncIterator[Outsider]:
     await client.stop()
 
 
-async def letters(poise, *arguments: str) -> list[dict[str, Any]]:
+async def letters(poise: Command, *arguments: str) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = json.loads((await poise("dlq", "ls", "--json", *arguments)).stdout)
     return found
 
 
-async def of(poise, origin: str, *arguments: str) -> list[dict[str, Any]]:
+async def of(poise: Command, origin: str, *arguments: str) -> list[dict[str, Any]]:
     """The dead letters whose first copy stood there, whole."""
     found = []
     for item in await letters(poise, *arguments):
@@ -44,7 +44,7 @@ async def of(poise, origin: str, *arguments: str) -> list[dict[str, Any]]:
     return found
 
 
-async def test_a_dead_letter_is_listed_shown_and_sent_again_once(poise, outsider: Outsider) -> None:
+async def test_a_dead_letter_is_listed_shown_and_sent_again_once(poise: Command, outsider: Outsider) -> None:
     sent = await outsider.send("poise.ask.interactive", b'{"question":"fail"}')
     await outsider.reply(sent)  # the fault comes after the dead letter was written
     [letter] = await of(poise, str(sent.position), "--tier", "orchestration", "--error", "TerminalError")
@@ -69,7 +69,7 @@ async def test_a_dead_letter_is_listed_shown_and_sent_again_once(poise, outsider
     assert "was sent again already" in twice.stderr
 
 
-async def test_an_old_version_of_a_document_is_not_brought_back(poise, tmp_path: Path) -> None:
+async def test_an_old_version_of_a_document_is_not_brought_back(poise: Command, tmp_path: Path) -> None:
     id_ = uuid4().hex
     (tmp_path / "a.txt").write_text(POISON, encoding="utf-8")
     await poise("ingest", str(tmp_path), "--prefix", id_)
@@ -81,7 +81,9 @@ async def test_an_old_version_of_a_document_is_not_brought_back(poise, tmp_path:
     assert f"not sent {letter['id']} is an old version" in shown.stderr
 
 
-async def test_what_no_client_of_ours_would_write_can_be_shown_and_sent_again(poise, outsider: Outsider) -> None:
+async def test_what_no_client_of_ours_would_write_can_be_shown_and_sent_again(
+    poise: Command, outsider: Outsider
+) -> None:
     sent = await outsider.send(
         "poise.ask.interactive", b"\xff\xfe{", b"\xffkey", poise_redrives=b"many", poise_dead_redriven="poise.x/0/0"
     )
@@ -92,7 +94,7 @@ async def test_what_no_client_of_ours_would_write_can_be_shown_and_sent_again(po
     assert (await poise("dlq", "redrive", letter["id"])).exit_code == 0
 
 
-async def test_a_key_that_is_no_text_can_be_sent_again(poise, outsider: Outsider) -> None:
+async def test_a_key_that_is_no_text_can_be_sent_again(poise: Command, outsider: Outsider) -> None:
     key = b"\xff" + uuid4().bytes
     sent = await outsider.send("poise.documents", b"{", key)
     await outsider.reply(sent)
@@ -108,7 +110,7 @@ async def test_a_key_that_is_no_text_can_be_sent_again(poise, outsider: Outsider
         (("ls", "--tier", "gateway"), "'gateway' has no dead letters"),
     ],
 )
-async def test_what_is_not_there_is_said(poise, arguments: tuple[str, ...], said: str) -> None:
+async def test_what_is_not_there_is_said(poise: Command, arguments: tuple[str, ...], said: str) -> None:
     shown = await poise("dlq", *arguments)
     assert (shown.exit_code, shown.stdout) == (2, "")
     assert said in shown.stderr

@@ -5,6 +5,7 @@ from uuid import uuid4
 
 import pytest
 import pytest_asyncio
+from integration_kit import Command
 from small_mesh import POISON, indexing
 
 from poise.contracts import Epoch
@@ -35,7 +36,7 @@ def prefix() -> str:
     return f"{uuid4().hex[:8]}/"
 
 
-async def test_what_is_new_or_changed_is_ingested(poise, books: Path, prefix: str) -> None:
+async def test_what_is_new_or_changed_is_ingested(poise: Command, books: Path, prefix: str) -> None:
     first = await poise("ingest", str(books), "--prefix", prefix)
     assert (first.exit_code, first.stdout) == (0, "3 documents: 3 new · indexed as 9 passages\n")
 
@@ -51,7 +52,7 @@ async def test_what_is_new_or_changed_is_ingested(poise, books: Path, prefix: st
     assert forced.stdout.endswith("· indexed as 12 passages\n")
 
 
-async def test_for_machines_the_epoch_is_told(poise, books: Path, prefix: str) -> None:
+async def test_for_machines_the_epoch_is_told(poise: Command, books: Path, prefix: str) -> None:
     first = json.loads((await poise("ingest", str(books), "--prefix", prefix, "--json")).stdout)
     assert (first["documents"], first["new"], first["indexed"], first["passages"]) == (3, 3, 3, 9)
     (books / "a.md").write_text("changed", encoding="utf-8")
@@ -61,7 +62,7 @@ async def test_for_machines_the_epoch_is_told(poise, books: Path, prefix: str) -
     assert not before.reached(after)
 
 
-async def test_what_is_refused_is_named_and_the_rest_goes_on(poise, books: Path, prefix: str) -> None:
+async def test_what_is_refused_is_named_and_the_rest_goes_on(poise: Command, books: Path, prefix: str) -> None:
     (books / "empty.txt").touch()
     (books / "binary.md").write_bytes(b"\0")
     shown = await poise("ingest", str(books), "--prefix", prefix)
@@ -70,7 +71,7 @@ async def test_what_is_refused_is_named_and_the_rest_goes_on(poise, books: Path,
     assert f"refused {books}/binary.md: is binary\n" in shown.stderr
 
 
-async def test_a_dead_letter_is_noticed_and_tried_again_the_next_time(poise, books: Path, prefix: str) -> None:
+async def test_a_dead_letter_is_noticed_and_tried_again_the_next_time(poise: Command, books: Path, prefix: str) -> None:
     (books / "bad.txt").write_text(POISON, encoding="utf-8")
     shown = await poise("ingest", str(books), "--prefix", prefix)
     assert (shown.exit_code, shown.stdout) == (0, "3 documents: 3 new, 1 refused · indexed as 9 passages\n")
@@ -80,7 +81,7 @@ async def test_a_dead_letter_is_noticed_and_tried_again_the_next_time(poise, boo
     assert (found["unchanged"], [item["name"] for item in found["refused"]]) == (3, [f"{prefix}bad.txt"])
 
 
-async def test_if_nothing_could_be_ingested_it_fails(poise, tmp_path: Path) -> None:
+async def test_if_nothing_could_be_ingested_it_fails(poise: Command, tmp_path: Path) -> None:
     (tmp_path / "empty.txt").touch()
     shown = await poise("ingest", str(tmp_path))
     assert (shown.exit_code, shown.stdout) == (1, "no documents, 1 refused\n")

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from integration_kit import Command
 
 from poise.contracts.topics import CATALOGUE
 from poise.stack import Kafka
@@ -10,7 +11,7 @@ from poise.stack import Kafka
 pytestmark = pytest.mark.integration
 
 
-async def test_topics_are_checked_applied_and_corrected(poise, tmp_path: Path) -> None:
+async def test_topics_are_checked_applied_and_corrected(poise: Command, tmp_path: Path) -> None:
     async with Kafka(tmp_path / "kafka") as node:
         to = ("--broker", node.bootstrap)
         missing = await poise("topics", "check", *to)
@@ -46,7 +47,7 @@ async def change(bootstrap: str, topic: str, configuration: dict[str, str]) -> N
     await admin.close()
 
 
-async def test_the_table_is_shown_without_a_broker(poise) -> None:
+async def test_the_table_is_shown_without_a_broker(poise: Command) -> None:
     shown = await poise("topics", "show")
     assert shown.exit_code == 0
     assert all(name in shown.stdout for name in CATALOGUE)
