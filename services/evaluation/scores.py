@@ -1,7 +1,7 @@
 """What evaluation thinks of a finished run: a pure function of its record."""
 
 from poise.contracts import Draw, RunRecord, Score
-from poise.scoring import Evidence, empty, groundedness, looping, truncated
+from poise.scoring import Evidence, empty, groundedness, looping, relevance, truncated
 
 
 def score(record: RunRecord) -> Score:
@@ -34,6 +34,7 @@ def _of_the_draw(draw: Draw, record: RunRecord, evidence: Evidence) -> dict[str,
     if draw.raw is None:
         return {}
     return {
+        "raw_relevance": relevance(draw.raw, evidence, record.question),
         "raw_groundedness": groundedness(draw.raw, evidence, question=record.question).score,
         "empty": float(empty(draw.raw)),
         "degenerate": float(looping(draw.raw)),

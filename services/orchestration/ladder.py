@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from poise.contracts import Citation, Completion, Rung
-from poise.scoring import Evidence, empty, extract, groundedness, looping
+from poise.scoring import Evidence, empty, extract, groundedness, looping, relevance
 from services.orchestration.settings import OrchestrationSettings
 
 
@@ -54,6 +54,9 @@ def primary(situation: Situation, settings: OrchestrationSettings) -> Standing |
     if found.score < settings.grounded:
         named = f"; the passages do not know {', '.join(found.unknown[:3])}" if found.unknown else ""
         return Broken(f"the model's answer is not grounded in the passages ({found.score:.2f}{named})")
+    relevant = relevance(text, situation.evidence, situation.question)
+    if relevant < settings.relevant:
+        return Broken(f"the model's answer says little of what the passages answer ({relevant:.2f})")
     return Standing("primary", text, found.citations)
 
 

@@ -38,6 +38,8 @@ class OrchestrationSettings(Settings):
     """How many passages are retrieved."""
     grounded: Annotated[float, Field(ge=0, le=1)] = 0.7
     """The least groundedness with which a model's answer is sent."""
+    relevant: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """The least relevance with which a model's answer is sent; 0 for models that answer in their own words."""
     reserve: Annotated[float, Field(gt=0, lt=1)] = 0.15
     """The share of the time until the deadline that is kept back for the lower rungs."""
     extractive_sentences: Annotated[int, Field(ge=1, le=10)] = 1

@@ -7,7 +7,7 @@ from poise.contracts.document import Document
 
 QUESTIONS: Final = (
     "How are default parameter values evaluated?",
-    "What does the assert statement do?",
+    "What does the with statement do?",
     "What does the nonlocal statement do?",
 )
 """Two that the small model answers from its passages, and one where its words do not pass the check."""

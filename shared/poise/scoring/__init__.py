@@ -4,6 +4,7 @@ from poise.scoring.degenerate import empty, looping, truncated
 from poise.scoring.evidence import Evidence, Line
 from poise.scoring.extraction import extract
 from poise.scoring.groundedness import Groundedness, groundedness
+from poise.scoring.relevance import relevance
 from poise.scoring.summary import Estimate, VariantSummary, summarise
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "extract",
     "groundedness",
     "looping",
+    "relevance",
     "summarise",
     "truncated",
 ]

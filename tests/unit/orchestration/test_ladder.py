@@ -66,4 +66,4 @@ def test_how_grounded_an_answer_must_be_is_a_setting() -> None:
     given = passages(["The lamp of Harrow Point was lit in 1847 by the keeper Ada Quill."])
     situation = Situation("Who lit it?", Evidence(given), completion("Bruno Falk lit it in 1902."), None)
     assert step_down(situation, OrchestrationSettings(grounded=1.0)).rung == "extractive"
-    assert step_down(situation, OrchestrationSettings(grounded=0.0)).rung == "primary"
+    assert step_down(situation, OrchestrationSettings(grounded=0.0, relevant=0.0)).rung == "primary"

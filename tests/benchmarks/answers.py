@@ -1,0 +1,73 @@
+# ruff: noqa: T201 - a benchmark prints what it found
+"""How many questions the running stack answers right, from which rung, and what the check lets through.
+
+    poise up --detach && poise demo && python tests/benchmarks/answers.py
+
+The questions and what counts as right stand in answers.toml beside this file; even ones were used for tuning, odd ones
+were not. A regular expression is a lenient judge: figures are for comparing settings, not for praise.
+"""
+
+import asyncio
+import re
+import sys
+import tomllib
+from collections import Counter
+from pathlib import Path
+
+from poise.client import Poise
+from poise.contracts import Answer, RunRecord
+from poise.contracts.topics import RECORDS
+from poise.scoring import Evidence, groundedness
+from poise.stack import running
+
+QUESTIONS = tomllib.loads(Path(__file__).with_name("answers.toml").read_text())["question"]
+AT_ONCE = 2
+
+
+async def ask(poise: Poise, question: str, places: asyncio.Semaphore) -> tuple[Answer, RunRecord]:
+    """An answer, and the record of its run."""
+    async with places:
+        answer = await poise.ask(question, timeout=120)
+    (record, *_) = await poise.mesh.read_key(RECORDS.name, answer.run_id)
+    return answer, RunRecord.parse(record.value or b"")
+
+
+def is_right(pattern: str, text: str | None) -> bool:
+    """Whether a text says what the pattern asks for."""
+    return bool(re.search(pattern, text or "", re.IGNORECASE))
+
+
+async def main(broker: str) -> None:
+    """Ask everything, then print the table."""
+    places = asyncio.Semaphore(AT_ONCE)
+    async with Poise(broker) as poise:
+        runs = await asyncio.gather(*(ask(poise, question["ask"], places) for question in QUESTIONS))
+    for half, name in ((0, "tuned on"), (1, "held out")):
+        sent: Counter[tuple[str, bool]] = Counter()
+        model: Counter[tuple[bool, bool]] = Counter()
+        scores: dict[bool, list[float]] = {True: [], False: []}
+        for question, (answer, record) in list(zip(QUESTIONS, runs, strict=True))[half::2]:
+            sent[answer.rung, is_right(question["right"], answer.text)] += 1
+            if record.draw is not None and record.draw.raw is not None:
+                right = is_right(question["right"], record.draw.raw)
+                model[right, answer.rung == "primary"] += 1
+                evidence = Evidence(record.passages)
+                scores[right].append(groundedness(record.draw.raw, evidence, question=question["ask"]).score)
+        total = sum(sent.values())
+        print(f"{name}: {total} questions, answered right {sum(n for (_, right), n in sent.items() if right)}")
+        for rung in dict.fromkeys(rung for rung, _ in sent):
+            print(f"  {rung:11} right {sent[rung, True]:3}  wrong {sent[rung, False]:3}")
+        print(f"  the model's own words: right {model[True, True] + model[True, False]}, of which the check rejects "
+              f"{model[True, False]}; wrong {model[False, True] + model[False, False]}, of which it rejects "
+              f"{model[False, False]}; AUC {auc(scores[True], scores[False]):.2f}")  # fmt: skip
+
+
+def auc(good: list[float], bad: list[float]) -> float:
+    """The chance that a right answer scores above a wrong one (Mann and Whitney, 1947)."""
+    wins = sum((g > b) + 0.5 * (g == b) for g in good for b in bad)
+    return wins / (len(good) * len(bad)) if good and bad else float("nan")
+
+
+if __name__ == "__main__":
+    stack = running(Path(".poise"))
+    asyncio.run(main(sys.argv[1] if len(sys.argv) > 1 else stack.broker if stack else "127.0.0.1:9092"))

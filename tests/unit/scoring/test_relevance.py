@@ -1,0 +1,39 @@
+"""Relevance: made of the right words, and about what was asked."""
+
+import pytest
+
+from poise.contracts import Passage
+from poise.scoring import Evidence, groundedness, relevance
+
+TEXT = (
+    "The modulo operator yields the remainder from the division of the first argument by the second. "
+    "The power operator yields its left argument raised to the power of its right argument."
+)
+EVIDENCE = Evidence([Passage(id="d#0", source="s", text=TEXT, score=1.0, age=0.0)])
+QUESTION = "What does the modulo operator yield?"
+
+
+def test_what_the_best_line_says_is_relevant() -> None:
+    assert relevance("It yields the remainder from the division of its arguments.", EVIDENCE, QUESTION) > 0.8
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "The power operator yields its left argument raised to the power of its right argument.",
+        "The modulo operator yields the modulo.",
+        "",
+    ],
+)
+def test_grounded_words_about_something_else_are_not(answer: str) -> None:
+    assert relevance(answer, EVIDENCE, QUESTION) < 0.5
+
+
+def test_it_sees_what_groundedness_cannot() -> None:
+    beside = "The power operator yields its left argument raised to the power of its right argument."
+    assert groundedness(beside, EVIDENCE, question=QUESTION).score > 0.9
+    assert relevance(beside, EVIDENCE, QUESTION) < 0.5
+
+
+def test_where_nothing_bears_on_the_question_nothing_is_relevant() -> None:
+    assert relevance("Anything.", Evidence([]), QUESTION) == 0
