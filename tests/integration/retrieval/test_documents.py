@@ -1,13 +1,16 @@
 """Documents become passages: what readers see, and what the log says, whoever repeats or comes late."""
 
 import asyncio
+from collections.abc import Iterable
 from uuid import uuid4
 
 import pytest
+from retrieval_kit import Client, Workers
 
-from poise.contracts import Epoch, Manifest, Part
+from poise.contracts import Epoch, Manifest, Part, Passages
 from poise.contracts.topics import DOCUMENTS, dead_topic
 from poise.errors import SetupError
+from poise.messaging import Record
 
 pytestmark = pytest.mark.integration
 
@@ -17,25 +20,25 @@ def text_of(*words: str) -> str:
     return "\n\n".join(f"{word} " * 90 for word in words)
 
 
-def compacted(records) -> dict[str, tuple[int, Part | Manifest]]:
+def compacted(records: Iterable[Record]) -> dict[str, tuple[int, Part | Manifest]]:
     """What is left of a log when compaction is done: version and body by key."""
-    left = {record.key.decode(): record for record in records}
+    left = {(record.key or b"").decode(): record for record in records}
     return {
-        key: (int(record.header("poise-doc-version")), _body(record))
+        key: (int(record.header("poise-doc-version") or ""), _body(record))
         for key, record in left.items()
         if record.value is not None
     }
 
 
-def _body(record) -> Part | Manifest:
-    return (Manifest if record.header("poise-kind") == Manifest.kind else Part).parse(record.value)
+def _body(record: Record) -> Part | Manifest:
+    return (Manifest if record.header("poise-kind") == Manifest.kind else Part).parse(record.value or b"")
 
 
-def words_in(found, key) -> set[str]:
+def words_in(found: Passages, key: str) -> set[str]:
     return {passage.text.split()[0] for passage in found.passages if passage.id.startswith(f"{key}#")}
 
 
-async def test_what_is_said_is_found_replaced_and_deleted(client, serving, key):
+async def test_what_is_said_is_found_replaced_and_deleted(client: Client, serving: Workers, key: str) -> None:
     async with serving() as worker:
         first = await client.say(key, text_of("aardvark", "badger", "capybara"))
         found = await client.find("badger", after=first)
@@ -53,7 +56,7 @@ async def test_what_is_said_is_found_replaced_and_deleted(client, serving, key):
         assert (await worker.corpus.seen(key)).version == third.offset
 
 
-async def test_the_log_says_the_same_once_it_is_compacted(client, serving, key):
+async def test_the_log_says_the_same_once_it_is_compacted(client: Client, serving: Workers, key: str) -> None:
     async with serving():
         await client.find("x", after=await client.say(key, text_of("aardvark", "badger", "capybara")))
         second = await client.say(key, text_of("dingo"))
@@ -78,7 +81,7 @@ async def test_the_log_says_the_same_once_it_is_compacted(client, serving, key):
         assert (version, manifest.parts) == (third.offset, 0)
 
 
-async def test_one_worker_embeds_and_every_worker_finds(client, serving, key):
+async def test_one_worker_embeds_and_every_worker_finds(client: Client, serving: Workers, key: str) -> None:
     async with serving("a") as one, serving("b") as other:
         position = await client.say(key, text_of("aardvark", "badger"))
         for worker in (one, other):
@@ -89,20 +92,24 @@ async def test_one_worker_embeds_and_every_worker_finds(client, serving, key):
         assert len([text for worker in (one, other) for text in worker.embedder.embedded if "aardvark" in text]) == 1
 
 
-async def test_a_new_replica_builds_itself_and_a_restarted_one_goes_on(client, serving, following, key):
+async def test_a_new_replica_builds_itself_and_a_restarted_one_goes_on(
+    client: Client, serving: Workers, following: Workers, key: str
+) -> None:
     async with serving("a"):
         position = await client.say(key, text_of("aardvark", "badger"))
         await client.find("x", after=position)
     async with following("new") as worker:
         assert (await worker.corpus.seen(key)).version == position.offset
+        assert worker.corpus._store is not None
         passages = len(worker.corpus._store.index)
         epoch = worker.corpus.epoch
     async with following("new") as worker:
         assert worker.corpus.epoch == epoch
+        assert worker.corpus._store is not None
         assert len(worker.corpus._store.index) == passages
 
 
-async def test_the_same_words_are_not_embedded_again(client, serving, key):
+async def test_the_same_words_are_not_embedded_again(client: Client, serving: Workers, key: str) -> None:
     async with serving() as worker:
         await client.find("x", after=await client.say(key, text_of("aardvark", "badger")))
         worker.embedder.embedded.clear()
@@ -110,7 +117,7 @@ async def test_the_same_words_are_not_embedded_again(client, serving, key):
         assert [text.split()[0] for text in worker.embedder.embedded] == ["capybara"]
 
 
-async def test_an_old_version_that_comes_late_changes_nothing(client, following, key):
+async def test_an_old_version_that_comes_late_changes_nothing(client: Client, following: Workers, key: str) -> None:
     async with following() as worker:
         old, new = await client.say(key, None), await client.say(key, None)
         await worker.deliver(key, text_of("new"), new)
@@ -120,7 +127,9 @@ async def test_an_old_version_that_comes_late_changes_nothing(client, following,
         assert await client.log_of(key) == before
 
 
-async def test_an_old_version_that_overlaps_a_newer_one_is_written_over_again(client, following, key):
+async def test_an_old_version_that_overlaps_a_newer_one_is_written_over_again(
+    client: Client, following: Workers, key: str
+) -> None:
     """A rebalance: one worker is still embedding version 1 while its new owner does 1 again, and then 2."""
     async with following("a") as zombie, following("b") as owner:
         old, new = await client.say(key, None), await client.say(key, None)
@@ -141,7 +150,9 @@ async def test_an_old_version_that_overlaps_a_newer_one_is_written_over_again(cl
         assert [part.body.text.split()[0] for part in await replica.corpus.stored(key)] == ["new", "newer"]
 
 
-async def test_a_deletion_is_not_undone_by_a_version_that_overlaps_it(client, following, key):
+async def test_a_deletion_is_not_undone_by_a_version_that_overlaps_it(
+    client: Client, following: Workers, key: str
+) -> None:
     async with following("a") as zombie, following("b") as owner:
         old, new = await client.say(key, None), await client.say(key, None)
         zombie.embedder.go_on.clear()
@@ -155,7 +166,9 @@ async def test_a_deletion_is_not_undone_by_a_version_that_overlaps_it(client, fo
         assert await zombie.corpus.stored(key) == []
 
 
-async def test_a_document_in_the_wrong_partition_is_a_dead_letter_that_says_so(client, serving, key):
+async def test_a_document_in_the_wrong_partition_is_a_dead_letter_that_says_so(
+    client: Client, serving: Workers, key: str
+) -> None:
     async with serving():
         right = await client.mesh.partition_of(DOCUMENTS.name, key.encode())
         await client.say(key, "astray", partition=(right + 1) % DOCUMENTS.partitions)
@@ -164,14 +177,14 @@ async def test_a_document_in_the_wrong_partition_is_a_dead_letter_that_says_so(c
         assert "murmur2" in letter
 
 
-async def test_a_document_whose_key_is_no_id_is_a_dead_letter_that_says_so(client, serving):
+async def test_a_document_whose_key_is_no_id_is_a_dead_letter_that_says_so(client: Client, serving: Workers) -> None:
     async with serving():
         key = b"\xff" + uuid4().bytes
         await client.mesh.send(DOCUMENTS.name, b'{"text": "x", "source": "y"}', key=key, headers=[])
         assert "key: is not UTF-8" in await _dead_letter(client, key)
 
 
-async def _dead_letter(client, key: bytes) -> str:
+async def _dead_letter(client: Client, key: bytes) -> str:
     """Why the message with this key could not be handled."""
     async with asyncio.timeout(20), client.mesh.follow(dead_topic("retrieval")) as follower:
         async for records in follower:
@@ -181,8 +194,10 @@ async def _dead_letter(client, key: bytes) -> str:
     raise AssertionError("following does not end")
 
 
-async def test_an_index_that_cannot_go_on_ends_the_worker_with_one_line(client, following, key, monkeypatch):
-    def full(_records) -> None:
+async def test_an_index_that_cannot_go_on_ends_the_worker_with_one_line(
+    client: Client, following: Workers, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_records: list[Record]) -> None:
         raise OSError("no space left on device")
 
     async def work() -> None:

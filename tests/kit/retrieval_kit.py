@@ -1,0 +1,94 @@
+"""What the tests of retrieval share: a worker whose embedder can be counted and held, and whoever ingests and asks."""
+
+import asyncio
+import time
+import zlib
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from uuid import uuid4
+
+import numpy as np
+
+from poise.contracts import Deletion, Document, Envelope, Epoch, Passages, Retrieve
+from poise.contracts.topics import DOCUMENTS, PASSAGES
+from poise.messaging import Context, Mesh, Position, Record
+from services.retrieval.corpus import Corpus
+from services.retrieval.publishing import Publisher
+
+
+class Drawn:
+    """An embedder whose vectors are drawn from the text: the same for the same text, and without meaning."""
+
+    model = "drawn"
+
+    def __init__(self) -> None:
+        self.embedded: list[str] = []
+        self.begun = asyncio.Event()
+        self.go_on = asyncio.Event()
+        self.go_on.set()
+
+    async def query(self, text: str) -> np.ndarray:
+        drawn = np.random.default_rng(zlib.crc32(text.encode())).normal(size=384).astype(np.float32)
+        return drawn / np.linalg.norm(drawn)
+
+    async def texts(self, texts: Sequence[str]) -> list[np.ndarray]:
+        self.begun.set()
+        await self.go_on.wait()
+        self.embedded += texts
+        return [await self.query(text) for text in texts]
+
+
+@dataclass
+class Worker:
+    mesh: Mesh
+    corpus: Corpus
+    embedder: Drawn = field(default_factory=Drawn)
+
+    def __post_init__(self) -> None:
+        self.publisher = Publisher(self.embedder, self.corpus)
+
+    async def deliver(self, key: str, text: str, position: Position) -> None:
+        """Have this worker handle a document as if its group had handed it that record."""
+        document = Document(text=text, source=f"{key}.txt")
+        await self.publisher.publish(document, self._context(key, position))
+
+    async def remove(self, key: str, position: Position) -> None:
+        """Have it handle a deletion likewise."""
+        await self.publisher.delete(Deletion(), self._context(key, position))
+
+    def _context(self, key: str, position: Position) -> Context:
+        record = Record(position.topic, position.partition, position.offset, time.time(), key.encode(), None)
+        return Context(record, Envelope(), "run", "step", "tenant", float("inf"), 1, "interactive", self.mesh)
+
+
+Workers = Callable[..., AbstractAsyncContextManager[Worker]]
+
+
+@dataclass
+class Client:
+    """Whoever ingests and asks."""
+
+    mesh: Mesh
+
+    async def say(self, key: str, text: str | None, partition: int | None = None) -> Position:
+        document = None if text is None else Document(text=text, source=f"{key}.txt")
+        return await self.mesh.publish(DOCUMENTS, document, key=key, partition=partition)
+
+    async def epoch(self, position: Position) -> str:
+        topic_id = await self.mesh.topic_id(DOCUMENTS.name)
+        return Epoch(topic_id, {position.partition: (position.offset, 0.0)}).encode()
+
+    async def find(self, query: str, after: Position, within: float = 20.0) -> Passages:
+        return await self.mesh.call(
+            Retrieve(query=query, limit=50),
+            run=uuid4().hex,
+            step="retrieve",
+            deadline=time.time() + within,
+            min_epoch=await self.epoch(after),
+        )
+
+    async def log_of(self, key: str) -> list[Record]:
+        """What is in poise.passages of a document, oldest first."""
+        records = await self.mesh.read_topic(PASSAGES.name)
+        return [record for record in records if (record.key or b"").startswith(f"{key}#".encode())]
