@@ -36,7 +36,7 @@ _CONDITION: Final = re.compile(
     re.IGNORECASE,
 )
 _ASKS_ABOUT_CONDITION: Final = re.compile(r"\b(?:when|if|happens)\b", re.IGNORECASE)
-_FINISHED: Final = re.compile(r"[.!?)\"”]$")
+_FINISHED: Final = re.compile(r"[.!?)\"”][*_`]*$")
 _SESSIONS: Final = (">>>", "$ ")
 
 

@@ -22,6 +22,11 @@ EVIDENCE = Evidence(
             "pass", "The pass statement is a null operation. Nothing happens when it is executed.", "The pass statement"
         ),
         passage("house", "The front door of the house is vermilion."),
+        passage(
+            "function",
+            "A default value that is mutable is shared by all calls of the function. **Default values are evaluated "
+            "once, when the function is defined.**",
+        ),
     ]
 )
 
@@ -30,6 +35,7 @@ EVIDENCE = Evidence(
     ("question", "answer"),
     [
         ("What does the pass statement do?", "The pass statement is a null operation."),
+        ("How are default values evaluated?", "**Default values are evaluated once, when the function is defined.**"),
         ("What is the colour of the front door of the house?", "The front door of the house is vermilion."),
     ],
 )
