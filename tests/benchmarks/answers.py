@@ -37,7 +37,7 @@ def is_right(pattern: str, text: str | None) -> bool:
     return bool(re.search(pattern, text or "", re.IGNORECASE))
 
 
-async def main(broker: str) -> None:
+async def main(broker: str | None) -> None:
     """Ask everything, then print the table."""
     places = asyncio.Semaphore(AT_ONCE)
     async with Poise(broker) as poise:
