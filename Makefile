@@ -41,7 +41,7 @@ format: $(INSTALLED) ## Bring the code into its form
 
 types: $(INSTALLED) ## Check types
 	@$(BIN)/mypy
-	@$(BIN)/mypy --allow-untyped-defs --allow-incomplete-defs tests  # fixtures repeat themselves
+	@$(BIN)/mypy tests
 
 bench-startup: $(INSTALLED) ## Measure the time from nothing to a stack that answers
 	@$(BIN)/python tests/benchmarks/startup.py
