@@ -7,9 +7,9 @@ from typing import Final
 
 _HYPHEN_BREAK = re.compile(r"(?<=[a-z])-\n\s*(?=[a-z])")
 _SPACES = re.compile(r"\s+")
-_RULE = re.compile(r"^[ \t]*([*=\-~^#_+.`])\1{2,}[ \t]*$", re.MULTILINE)
+_RULE = re.compile(r"^[ \t]*(?:([*=\-~^#_+.`])\1{2,}|\|[ \t:|-]+)[ \t]*$", re.MULTILINE)
 _GRAMMAR = re.compile(r"^[^\n]*::=[^\n]*(?:\n[ \t]+[|(\[\"][^\n]*)*$", re.MULTILINE)
-_BLOCKS = re.compile(r"\n[ \t]*\n|\n(?=[ \t]*(?:[*•-]|\d{1,2}[.)])[ \t]+\S)")
+_BLOCKS = re.compile(r"\n[ \t]*\n|\n(?=[ \t]*(?:(?:[*•-]|\d{1,2}[.)])[ \t]+\S|\|))")
 _BULLET = re.compile(r"^\s*(?:[*•-]|\d{1,2}[.)]|#{1,6})\s+")
 _END = re.compile(r"[.!?][\"'”’)\]*_`]*(\s+)(?=[\"'“‘(\[*_`]*[A-Z0-9])")
 _ABBREVIATION = re.compile(r"\b(?:e\.g|i\.e|etc|cf|vs|resp|approx|Mr|Mrs|Ms|Dr|Prof|No|Fig|Sec|St|[A-Z])\.$")

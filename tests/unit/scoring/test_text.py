@@ -15,6 +15,10 @@ from poise.scoring import text
         ("A line\nbroken in two. Next.", ["A line broken in two.", "Next."]),
         ("Version 3.11 is out.", ["Version 3.11 is out."]),
         ("- first point\n- second point", ["first point", "second point"]),
+        (
+            "| header | holds |\n|---|---|\n| a | one |\n| b | two |",
+            ["| header | holds |", "| a | one |", "| b | two |"],
+        ),
         ("", []),
         ("   \n\n ", []),
     ],
