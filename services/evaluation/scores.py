@@ -1,7 +1,7 @@
 """What evaluation thinks of a finished run: a pure function of its record."""
 
 from poise.contracts import Draw, RunRecord, Score
-from poise.scoring import Evidence, empty, groundedness, looping, relevance, truncated
+from poise.scoring import Evidence, empty, groundedness, looping, refused, relevance, truncated
 
 
 def score(record: RunRecord) -> Score:
@@ -39,4 +39,5 @@ def _of_the_draw(draw: Draw, record: RunRecord, evidence: Evidence) -> dict[str,
         "empty": float(empty(draw.raw)),
         "degenerate": float(looping(draw.raw)),
         "truncated": float(truncated(draw.raw, draw.finish_reason)),
+        "refused": float(refused(draw.raw)),
     }

@@ -27,15 +27,15 @@ class AnswerWorkflow:
     async def answer(self, ask: Ask, run: Run) -> Answer:
         """Answer an ask, publish the run's record, and return the answer."""
         started = time.time()
-        settings, steps = self._settings, Steps(run)
+        settings, steps = self._settings, Steps(run, reserve=self._settings.reserve)
         choice = draw(settings.variants, run=run.run, policy=settings.policy, version=settings.policy_version)
         with span(table.ANSWER, attributes={table.VARIANT: choice.variant.name}):
-            found, trouble = await self._retrieve(ask, run, steps)
+            found, trouble = await self._retrieve(ask, steps)
             passages = found.passages if found is not None else ()
             evidence = Evidence(passages)
             completion = None
             if passages:
-                completion, trouble = await self._generate(ask, evidence, choice.variant, run, steps)
+                completion, trouble = await self._generate(ask, evidence, choice.variant, steps)
             with span(table.CHECK):
                 standing = step_down(Situation(ask.question, evidence, completion, trouble), settings)
             epoch = found.epoch if found is not None else None
@@ -46,31 +46,27 @@ class AnswerWorkflow:
         )
         return answer
 
-    async def _retrieve(self, ask: Ask, run: Run, steps: Steps) -> tuple[Passages | None, str | None]:
+    async def _retrieve(self, ask: Ask, steps: Steps) -> tuple[Passages | None, str | None]:
         request = Retrieve(query=ask.question, limit=self._settings.passages)
         try:
-            found = await steps.call(request, step="retrieve", within=self._time_for_a_step(run))
+            found = await steps.call(request, step="retrieve")
         except PoiseError as error:
             return None, in_words("retrieval", error)
         return found, None if found.passages else "retrieval found nothing"
 
     async def _generate(
-        self, ask: Ask, evidence: Evidence, variant: Variant, run: Run, steps: Steps
+        self, ask: Ask, evidence: Evidence, variant: Variant, steps: Steps
     ) -> tuple[Completion | None, str | None]:
         request = Generate(
-            messages=prompt(ask.question, evidence, variant.sentences),
+            messages=prompt(ask.question, evidence, variant.sentences, variant.system),
             backend=variant.backend,
             max_tokens=variant.max_tokens,
             temperature=variant.temperature,
         )
         try:
-            return await steps.call(request, step="generate", within=self._time_for_a_step(run)), None
+            return await steps.call(request, step="generate"), None
         except PoiseError as error:
             return None, in_words("the model", error)
-
-    def _time_for_a_step(self, run: Run) -> float:
-        """What is left, without the reserve in which a lower rung answers."""
-        return run.remaining() * (1 - self._settings.reserve)
 
     def _record(  # noqa: PLR0917 - a record gathers all that is known of a run
         self,

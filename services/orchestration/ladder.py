@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from poise.contracts import Citation, Completion, Rung
-from poise.scoring import Evidence, empty, extract, groundedness, looping, relevance
+from poise.scoring import Evidence, empty, extract, groundedness, looping, refused, relevance, truncated
 from services.orchestration.settings import OrchestrationSettings
 
 
@@ -46,18 +46,26 @@ def primary(situation: Situation, settings: OrchestrationSettings) -> Standing |
     if situation.completion is None:
         return Broken(situation.trouble or "no model was asked")
     text = situation.completion.text.strip()
-    if empty(text):
-        return Broken("the model wrote nothing")
-    if looping(text):
-        return Broken("the model repeated itself")
+    if (fault := _fault_of_form(text, situation.completion.finish_reason)) is not None:
+        return Broken(fault)
     found = groundedness(text, situation.evidence, question=situation.question)
     if found.score < settings.grounded:
-        named = f"; the passages do not know {', '.join(found.unknown[:3])}" if found.unknown else ""
+        named = f"; the passages do not say {', '.join(found.unknown[:3])}" if found.unknown else ""
         return Broken(f"the model's answer is not grounded in the passages ({found.score:.2f}{named})")
     relevant = relevance(text, situation.evidence, situation.question)
     if relevant < settings.relevant:
         return Broken(f"the model's answer says little of what the passages answer ({relevant:.2f})")
     return Standing("primary", text, found.citations)
+
+
+def _fault_of_form(text: str, finish_reason: str) -> str | None:
+    if empty(text):
+        return "the model wrote nothing"
+    if looping(text):
+        return "the model repeated itself"
+    if truncated(text, finish_reason):
+        return "the model was cut off"
+    return "the model declined to answer" if refused(text) else None
 
 
 def extractive(situation: Situation, settings: OrchestrationSettings) -> Standing | Broken:

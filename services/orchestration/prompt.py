@@ -2,6 +2,10 @@
 
 Small models answer from a few sentences and invent from many. So the prompt holds those sentences of the passages that
 bear most on the question, in the order in which they were written, and asks for one sentence in their words.
+
+What was tried with the built-in model (74 questions, judged by a person): two sentences and an empty system message, 26
+right; two without, 24; three without, 15. Whole passages, headings, examples, "quote", "copy" and a system message that
+says something all did worse.
 """
 
 from poise.contracts import ChatMessage
@@ -10,8 +14,9 @@ from poise.scoring import Evidence, extract
 TEMPLATE = "{text}\n\n{question} Answer with words from the text above, in one sentence."
 
 
-def prompt(question: str, evidence: Evidence, sentences: int) -> tuple[ChatMessage, ...]:
-    """The chat that has a question answered from the passages."""
+def prompt(question: str, evidence: Evidence, sentences: int, system: str | None) -> tuple[ChatMessage, ...]:
+    """The chat that has a question answered from the passages; `system` None = without a system message."""
     chosen = sorted(extract(question, evidence, sentences), key=lambda line: (line.rank, line.index))
     text = "\n".join(line.sentence for line in chosen)
-    return (ChatMessage(role="user", content=TEMPLATE.format(text=text, question=question)),)
+    asked = ChatMessage(role="user", content=TEMPLATE.format(text=text, question=question))
+    return (asked,) if system is None else (ChatMessage(role="system", content=system), asked)

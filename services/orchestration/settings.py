@@ -17,8 +17,11 @@ class Variant(BaseModel):
     """Its share among all weights."""
     backend: str = "default"
     """The inference tier's backend that writes it."""
-    sentences: Annotated[int, Field(ge=1, le=100)] = 3
+    sentences: Annotated[int, Field(ge=1, le=100)] = 2
     """How many of the passages' sentences the prompt holds: those that bear most on the question."""
+    system: str | None = ""
+    """The system message. An empty one keeps a chat template from putting a persona of its own in its place, which
+    makes small models talkative; None sends none, for a backend that refuses an empty one."""
     max_tokens: Annotated[int, Field(ge=1)] = 64
     temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
 

@@ -32,23 +32,29 @@ class Run(Protocol):
 
 
 class Steps:
-    """Calls the steps of one run and keeps how long each took and how it ended."""
+    """Calls the steps of one run and keeps how long each took and how it ended.
 
-    def __init__(self, run: Run) -> None:
+    Args:
+        run: The run.
+        reserve: The share of the time that is left now which no step may use: in it a lower rung answers.
+    """
+
+    def __init__(self, run: Run, *, reserve: float) -> None:
         self._run = run
+        self._kept_back = run.remaining() * reserve
         self._started = time.perf_counter()
         self.records: list[StepRecord] = []
 
-    async def call(self, request: Request[ReplyT], *, step: str, within: float) -> ReplyT:
+    async def call(self, request: Request[ReplyT], *, step: str) -> ReplyT:
         """Call a tier.
 
         Raises:
-            PoiseError: A fault came back, or nothing came within `within` seconds.
+            PoiseError: A fault came back, or nothing came in the time that a step may use.
         """
         started = time.perf_counter()
         fault = None
         try:
-            return await self._run.call(request, step=step, timeout=within)
+            return await self._run.call(request, step=step, timeout=max(0.0, self._run.remaining() - self._kept_back))
         except PoiseError as error:
             fault = error.fault().type
             raise

@@ -19,6 +19,8 @@ class ScriptedRun:
     tenant: str = "acme"
     left: float = 100.0
     """Seconds until the deadline."""
+    takes: float = 0.0
+    """Seconds that each call takes of them."""
     refuses: Exception | None = None
     """What publishing raises."""
     asked: list[Request[Any]] = field(default_factory=list)
@@ -33,6 +35,7 @@ class ScriptedRun:
         """Answer from the script."""
         self.asked.append(request)
         self.timeouts[step] = timeout
+        self.left -= self.takes
         reply = self.replies[type(request)]
         if isinstance(reply, Exception):
             raise reply

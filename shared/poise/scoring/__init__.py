@@ -1,6 +1,6 @@
 """Scores of answers: pure functions of the question, the answer and its passages."""
 
-from poise.scoring.degenerate import empty, looping, truncated
+from poise.scoring.degenerate import empty, looping, refused, truncated
 from poise.scoring.evidence import Evidence, Line
 from poise.scoring.extraction import extract
 from poise.scoring.groundedness import Groundedness, groundedness
@@ -17,6 +17,7 @@ __all__ = [
     "extract",
     "groundedness",
     "looping",
+    "refused",
     "relevance",
     "summarise",
     "truncated",

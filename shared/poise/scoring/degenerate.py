@@ -1,5 +1,6 @@
-"""Degenerate output: empty, looping, cut off."""
+"""Degenerate output: empty, looping, cut off, a refusal."""
 
+import re
 import zlib
 from collections import Counter
 from typing import Final
@@ -10,6 +11,13 @@ _LOOP_WORDS: Final = 4
 _LOOPS: Final = 3
 _SHORTEST_COMPRESSED: Final = 200
 _COMPRESSES_TO: Final = 0.3
+_REFUSAL: Final = re.compile(
+    r"\bas an ai\b|\bi(?: am|'m|’m) (?:sorry|unable|not able)\b|\bi (?:apologi[sz]e|do not know|don['’]t know)\b"
+    r"|\bi (?:cannot|can ?not|can['’]t) (?:answer|assist|help|provide|say|tell|find|comply|fulfil)"
+    r"|\b(?:text|passages?|context|documents?)(?: above)? (?:do(?:es)? not|don['’]t|doesn['’]t)"
+    r" (?:contain|mention|provide|say|specify|state|answer|give)",
+    re.IGNORECASE,
+)
 
 
 def empty(answer: str) -> bool:
@@ -35,3 +43,12 @@ def looping(answer: str) -> bool:
 def truncated(answer: str, finish_reason: str | None) -> bool:
     """Whether the model was cut off: it says so, and the text does not end like a sentence."""
     return finish_reason == "length" and not answer.rstrip().endswith((".", "!", "?", '"', "”", ")"))
+
+
+def refused(answer: str) -> bool:
+    """Whether it declines to answer.
+
+    By its wording, as in Zou et al., "Universal and Transferable Adversarial Attacks on Aligned Language Models"
+    (2023), and by what models say of passages that do not tell.
+    """
+    return bool(_REFUSAL.search(answer))

@@ -29,7 +29,8 @@ def asking() -> Asking:
     """Ask with what retrieval and the model bring, or fail with; settings and the run's other traits by name."""
 
     async def ask(found: Message | Exception = FOUND, wrote: str | Exception = "", **options: Any) -> Asked:
-        written = wrote if isinstance(wrote, Exception) else completion(wrote)
+        finished = options.pop("finished", "stop")
+        written = wrote if isinstance(wrote, Exception) else completion(wrote, finished)
         run = ScriptedRun({Retrieve: found, Generate: written}, **options.pop("run", {}))
         workflow = AnswerWorkflow(OrchestrationSettings(**options))
         return Asked(await workflow.answer(Ask(question=QUESTION), run), run)
@@ -37,5 +38,5 @@ def asking() -> Asking:
     return ask
 
 
-def completion(text: str) -> Completion:
-    return Completion(text=text, model="m", backend="default", finish_reason="stop")
+def completion(text: str, finish_reason: str) -> Completion:
+    return Completion(text=text, model="m", backend="default", finish_reason=finish_reason)

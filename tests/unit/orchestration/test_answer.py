@@ -53,6 +53,18 @@ async def test_a_model_that_says_nothing_is_not_quoted(asking: Asking, wrote: st
     assert said in asked.reason
 
 
+async def test_a_model_that_was_cut_off_is_not_quoted(asking: Asking) -> None:
+    asked = await asking(wrote="The lamp of Harrow Point was lit in 1847 by the", finished="length")
+    assert (asked.answer.text, asked.answer.rung) == (EVIDENCE, "extractive")
+    assert "cut off" in asked.reason
+
+
+async def test_a_model_that_declines_is_not_quoted(asking: Asking) -> None:
+    asked = await asking(wrote="I'm sorry, but the text does not mention who lit the lamp of Harrow Point.")
+    assert (asked.answer.text, asked.answer.rung) == (EVIDENCE, "extractive")
+    assert "declined" in asked.reason
+
+
 @ERRORS
 async def test_without_a_model_the_passages_answer(asking: Asking, error: PoiseError, type_: str, said: str) -> None:
     asked = await asking(wrote=error)
@@ -101,6 +113,17 @@ async def test_a_step_leaves_time_for_the_lower_rungs(asking: Asking) -> None:
     assert asked.run.timeouts == {"retrieve": 30.0, "generate": 30.0}
 
 
+async def test_what_is_kept_back_does_not_shrink_while_steps_take_their_time(asking: Asking) -> None:
+    """Retrieval takes 25 of 40 seconds: 10 are kept back, so 5 are left for the model, not a share of what is left."""
+    asked = await asking(reserve=0.25, run={"left": 40.0, "takes": 25.0})
+    assert asked.run.timeouts == {"retrieve": 30.0, "generate": 5.0}
+
+
+async def test_a_step_that_has_no_time_is_given_none(asking: Asking) -> None:
+    asked = await asking(reserve=0.25, run={"left": 40.0, "takes": 35.0})
+    assert asked.run.timeouts["generate"] == 0.0
+
+
 async def test_retrieval_is_asked_the_question(asking: Asking) -> None:
     asked = await asking(passages=3)
     assert asked.run.asked[0] == Retrieve(query="Who lit the lamp of Harrow Point?", limit=3)
@@ -111,10 +134,17 @@ async def test_the_drawn_variant_decides_how_the_model_is_asked(asking: Asking) 
     request = (await asking(variants=[variant])).run.asked[1]
     assert isinstance(request, Generate)
     assert (request.backend, request.max_tokens, request.temperature) == ("gpu", 99, 0.5)
-    (message,) = request.messages
+    system, message = request.messages
+    assert (system.role, system.content) == ("system", "")
     assert EVIDENCE in message.content
     assert "Who lit the lamp of Harrow Point?" in message.content
     assert "herring" not in message.content.lower(), "one sentence was asked for"
+
+
+async def test_a_model_that_refuses_an_empty_system_message_is_sent_none(asking: Asking) -> None:
+    request = (await asking(variants=[{"name": "plain", "system": None}])).run.asked[1]
+    assert isinstance(request, Generate)
+    assert [message.role for message in request.messages] == ["user"]
 
 
 # -- the record --------------------------------------------------------------------------------------------------------

@@ -34,7 +34,7 @@ def test_what_cannot_be_is_refused_in_one_line(
 def test_variants_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POISE_ORCHESTRATION_VARIANTS", '[{"name": "a"}, {"name": "b", "weight": 3, "sentences": 5}]')
     variants = OrchestrationSettings.load().variants
-    assert [(variant.name, variant.weight, variant.sentences) for variant in variants] == [("a", 1.0, 3), ("b", 3.0, 5)]
+    assert [(variant.name, variant.weight, variant.sentences) for variant in variants] == [("a", 1.0, 2), ("b", 3.0, 5)]
 
 
 def test_the_tier_handles_all_that_its_topics_carry() -> None:

@@ -1,10 +1,10 @@
-"""Degenerate output: empty, looping, cut off."""
+"""Degenerate output: empty, looping, cut off, a refusal."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poise.scoring import empty, looping, truncated
+from poise.scoring import empty, looping, refused, truncated
 
 FINE = (
     "The pass statement is a null operation: when it is executed, nothing happens. It is useful as a placeholder when "
@@ -40,3 +40,19 @@ def test_any_text_can_be_judged(answer: str) -> None:
 )
 def test_cut_off(answer: str, finish_reason: str | None, *, is_truncated: bool) -> None:
     assert truncated(answer, finish_reason) is is_truncated
+
+
+@pytest.mark.parametrize(
+    ("answer", "is_refused"),
+    [
+        ("I'm sorry, but I can't help with that.", True),
+        ("As an AI, I have no opinion.", True),
+        ("The passages above do not mention it.", True),
+        ("I don’t know.", True),
+        ("The statement does not contain annotations.", False),
+        ("A function cannot answer twice.", False),
+        (FINE, False),
+    ],
+)
+def test_a_refusal_is_known_by_its_words(answer: str, *, is_refused: bool) -> None:
+    assert refused(answer) is is_refused

@@ -59,9 +59,28 @@ def half_invented(sentence: str, _at: int, dice: random.Random) -> str:
     return " ".join([*words[: len(words) // 2], *others[len(others) // 2 :]])
 
 
+def put_together_anew(sentence: str, _at: int, dice: random.Random) -> str:
+    """Its own words in another order: what a small model makes of a passage."""
+    words = sentence.removesuffix(".").split()
+    dice.shuffle(words)
+    return " ".join(words) + "."
+
+
+def denied(sentence: str, _at: int, _dice: random.Random) -> str:
+    """The opposite."""
+    return f"It is not the case that {sentence[0].lower()}{sentence[1:]}"
+
+
 @pytest.mark.parametrize(
     ("edit", "at_least"),
-    [(another_passages, 0.99), (invented_name, 0.97), (added_number, 0.97), (half_invented, 0.95)],
+    [
+        (another_passages, 0.99),
+        (invented_name, 0.97),
+        (added_number, 0.97),
+        (half_invented, 0.95),
+        (put_together_anew, 0.97),
+        (denied, 0.95),
+    ],
 )
 def test_an_edit_is_told_from_the_right_answer(edit: Callable[[str, int, random.Random], str], at_least: float) -> None:
     dice = random.Random(SEED)
@@ -89,6 +108,32 @@ def test_one_made_up_sentence_spoils_an_answer() -> None:
         < 0.5
         < groundedness(sentence, evidence).score
     )
+
+
+LAMP = Passage(
+    id="lamp#0",
+    source="lamps",
+    heading="Harrow Point",
+    text="The lamp was lit in 1847 by the keeper Ada Quill. It burns whale oil. In 1902 it was moved to the pier.",
+    score=1.0,
+    age=0.0,
+)
+
+
+def test_a_number_must_stand_where_the_sentence_is_cited_from() -> None:
+    found = groundedness("The lamp was lit in 1902 by the keeper Ada Quill.", Evidence([LAMP]))
+    assert found.unknown == ("1902",), "that year is in the passage, but of something else"
+    assert found.score < 0.5
+
+
+def test_a_name_may_stand_anywhere_above_or_in_the_passages() -> None:
+    assert groundedness("The lamp of Harrow Point was lit by the keeper Ada Quill.", Evidence([LAMP])).unknown == ()
+
+
+def test_an_echo_of_the_question_proves_nothing() -> None:
+    evidence, echo = Evidence([LAMP]), "The lamp was lit by the keeper."
+    assert groundedness(echo, evidence).score > 0.7
+    assert groundedness(echo, evidence, question="Was the lamp lit by the keeper?").score < 0.4
 
 
 @pytest.mark.parametrize("answer", ["", "  ", "\n\n"])
