@@ -6,11 +6,11 @@ from typing import Final
 from poise.contracts.document import Document
 
 QUESTIONS: Final = (
-    "How are default parameter values evaluated?",
     "What does the with statement do?",
-    "What does the nonlocal statement do?",
+    "What does the modulo operator yield?",
+    "Which exception does del raise if the name is unbound?",
 )
-"""Two that the small model answers from its passages, and one where its words do not pass the check."""
+"""Two that the small model answers from its passages, and one where what it makes up does not pass the check."""
 
 
 def corpus() -> dict[str, Document]:
