@@ -1,0 +1,84 @@
+"""The evaluation worker on a real Kafka: every finished run is scored, and one that cannot be read stops none."""
+
+import asyncio
+import time
+from random import Random
+from uuid import uuid4
+
+import pytest
+from integration_kit import WITHIN, Outsider, serving
+
+from poise.contracts import Answer, Draw, Passage, RunRecord, Score, StepRecord
+from poise.contracts.run_id import new_run_id
+from poise.contracts.topics import RECORDS, SCORES, dead_topic
+from poise.messaging import Mesh, Record, Tier
+from poise.scoring import summarise
+from poise.settings import MeshSettings
+from services.evaluation.handlers import handlers
+
+pytestmark = pytest.mark.integration
+
+SENTENCE = "The lamp of Harrow Point was lit in 1847 by the keeper Ada Quill."
+
+
+def record_of(run: str, policy: str, raw: str = SENTENCE) -> RunRecord:
+    return RunRecord(
+        run_id=run,
+        workflow="answer",
+        tenant="acme",
+        question="Who lit the lamp of Harrow Point?",
+        started=1.0,
+        finished=2.0,
+        answer=Answer(run_id=run, text=SENTENCE, rung="primary", variant="small"),
+        draw=Draw(variant="small", probability=0.5, policy=policy, policy_version=1, raw=raw, finish_reason="stop"),
+        steps=(StepRecord(step="retrieve", ms=3.0),),
+        passages=(Passage(id="lamp#0", source="lamp", text=SENTENCE, score=1.0, age=1.0),),
+    )
+
+
+def new_run() -> str:
+    return new_run_id(time.time(), Random())
+
+
+async def scores_of(mesh: Mesh, policy: str, count: int) -> list[Score]:
+    """The scores of a policy, as soon as there are so many."""
+    async with asyncio.timeout(WITHIN), mesh.follow(SCORES.name) as follower:
+        found: list[Record] = []
+        async for batch in follower:
+            found += [record for record in batch if record.key == policy.encode()]
+            if len(found) >= count:
+                break
+    return [Score.parse(record.value or b"") for record in found]
+
+
+async def test_a_run_that_is_delivered_twice_counts_once(mesh_settings: MeshSettings) -> None:
+    policy, first, second = uuid4().hex, new_run(), new_run()
+    async with serving(mesh_settings, Tier("evaluation", handlers())) as mesh:
+        for record in (record_of(first, policy), record_of(first, policy), record_of(second, policy, raw="")):
+            await mesh.publish(RECORDS, record, key=record.run_id)
+        scores = await scores_of(mesh, policy, 3)
+
+    assert sorted(score.run_id for score in scores) == sorted([first, first, second])
+    (summary,) = summarise(scores)
+    assert (summary.variant, summary.runs, summary.rungs) == ("small", 2, {"primary": 2})
+    assert summary.values["empty"].mean == 0.5
+    assert summary.values["groundedness"].mean == 1.0
+    assert summary.values["latency_ms.retrieve"].p50 == 3.0
+
+
+async def test_a_record_that_cannot_be_read_is_kept_and_stops_none(mesh_settings: MeshSettings) -> None:
+    policy, run, bad = uuid4().hex, new_run(), f'{{"run_id": "{uuid4()}"'.encode()
+    outsider = Outsider(mesh_settings.broker)
+    await outsider.start()
+    try:
+        async with serving(mesh_settings, Tier("evaluation", handlers())) as mesh:
+            await outsider.send(RECORDS.name, bad, key=run.encode())
+            await mesh.publish(RECORDS, record_of(run, policy), key=run)
+            (score,) = await scores_of(mesh, policy, 1)
+            async with asyncio.timeout(WITHIN), mesh.follow(dead_topic("evaluation")) as letters:
+                async for batch in letters:
+                    if any(letter.value == bad for letter in batch):
+                        break
+    finally:
+        await outsider.stop()
+    assert score.run_id == run
