@@ -61,8 +61,8 @@ class Evidence:
         return math.log(1 + (len(self.lines) + 1) / (self._frequency[stem] + 0.5))
 
     def weigh(self, some: Iterable[str]) -> float:
-        """How much some words tell together."""
-        return sum(map(self.weight, some))
+        """How much some words tell together; summed exactly, so that the order of a set makes no difference."""
+        return math.fsum(map(self.weight, some))
 
     def containment(self, some: Iterable[str], within: frozenset[str]) -> float:
         """The weighted share of words that stand within others, 0 to 1 (containment, Broder 1997)."""

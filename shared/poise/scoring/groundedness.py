@@ -89,14 +89,14 @@ def _support(sentence: str, evidence: Evidence, question: str) -> _Support:
 
 def _windows(said: list[str], evidence: Evidence) -> list[_Window]:
     """The windows that have most of what is said, best first; of two with as much, that whose first line has more."""
-    weights = {stem: evidence.weight(stem) for stem in said}
+    wanted = frozenset(said)
     ranked: list[tuple[float, float, Line, Line | None]] = []
     for line in evidence.lines:
         after = evidence.after(line)
-        alone = weights.keys() & line.vocabulary
-        together = alone if after is None else alone | (weights.keys() & after.vocabulary)
+        alone = wanted & line.vocabulary
+        together = alone if after is None else alone | (wanted & after.vocabulary)
         if together:
-            ranked.append((sum(weights[s] for s in together), sum(weights[s] for s in alone), line, after))
+            ranked.append((evidence.weigh(together), evidence.weigh(alone), line, after))
     best = nlargest(_READ_CLOSELY, ranked, key=lambda item: item[:2])
     return [_window(line, after) for _, _, line, after in best]
 
