@@ -12,8 +12,8 @@ def relevance(answer: str, evidence: Evidence, question: str) -> float:
     """The weighted share of what each sentence adds to the question that stands in the line that answers it best.
 
     Between the answer-relevance of Ragas (Es et al., "RAGAS", EACL 2024), which asks a model, and plain containment. On
-    296 answers of the small model that were judged one by one, it tells right from wrong as well as groundedness does (AUC
-    0.76 each) and knows other wrong ones: that model may quote the passages well and miss what was asked.
+    296 answers of the small model, judged one by one, it tells right from wrong as well as groundedness does (AUC 0.76
+    each) and knows other wrong ones: that model may quote the passages well and miss what was asked.
 
     Returns:
         0 to 1, that of the sentence which adds least of it; 0 for one that only repeats the question.
