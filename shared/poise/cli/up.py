@@ -16,7 +16,7 @@ from poise.cli.stack_view import duration, printer, table_of, where
 from poise.errors import SetupError
 from poise.settings import MeshSettings
 from poise.stack.options import Existing, Ports, StackOptions, parse_workers
-from poise.stack.state import StackState, running
+from poise.stack.state import StackState, running, runs
 
 STOPPED_WITHIN: Final = 120.0
 """Seconds that `poise down` waits: longer than any part is given to end."""
@@ -82,7 +82,7 @@ def down(directory: DirectoryOption = None) -> None:
     err.print("Stopping …")
     os.kill(state.pid, signal.SIGTERM)
     until = time.monotonic() + STOPPED_WITHIN
-    while running(place) is not None:
+    while runs(place):  # its state is gone before it is
         if time.monotonic() > until:
             raise SetupError(f"the stack (pid {state.pid}) has not stopped in {STOPPED_WITHIN:.0f} s: kill {state.pid}")
         time.sleep(_LOOK)

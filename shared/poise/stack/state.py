@@ -57,16 +57,21 @@ class StackState(BaseModel):
     parts: tuple[PartState, ...] = ()
 
 
+def runs(directory: Path) -> bool:
+    """Whether a stack runs in a directory, be it that it starts or stops and has no state to tell."""
+    lock = directory / _LOCK
+    return lock.exists() and _is_held(lock)
+
+
 def running(directory: Path = DEFAULT_DIRECTORY) -> StackState | None:
     """The stack that runs in a directory; None when none does, whatever a dead one has left there.
 
     Raises:
         SetupError: One runs, and its state file cannot be read.
     """
-    lock = directory / _LOCK
-    if not lock.exists() or not _is_held(lock):
-        return None
-    for _ in range(20):  # it holds the lock a moment before it has written the file
+    for _ in range(20):  # it holds the lock a moment before it has written the file, and after it has removed it
+        if not runs(directory):
+            return None
         with contextlib.suppress(FileNotFoundError, ValidationError):
             return StackState.model_validate_json((directory / _STATE).read_bytes())
         time.sleep(0.05)

@@ -9,7 +9,7 @@ import pytest
 
 from poise.errors import SetupError
 from poise.stack import PartState, StackState, running
-from poise.stack.state import hold, write
+from poise.stack.state import hold, runs, write
 
 STATE = StackState(
     pid=os.getpid(),
@@ -31,6 +31,17 @@ def test_a_running_stack_is_found_and_a_stopped_one_is_not(tmp_path: Path) -> No
         assert running(tmp_path) == STATE
     assert running(tmp_path) is None
     assert not (tmp_path / "stack.json").exists()
+
+
+def test_a_stack_that_has_no_state_to_tell_runs_all_the_same(tmp_path: Path) -> None:
+    assert not runs(tmp_path)
+    with hold(tmp_path):
+        assert runs(tmp_path), "it starts"
+        write(tmp_path, STATE)
+        (tmp_path / "stack.json").unlink()
+        assert runs(tmp_path), "it stops"
+    assert not runs(tmp_path)
+    assert running(tmp_path) is None
 
 
 def test_there_is_one_stack_a_directory(tmp_path: Path) -> None:
