@@ -4,9 +4,9 @@
     poise up --detach && poise demo && python tests/benchmarks/answers.py
 
 The questions stand in answers.toml beside this file; even ones were used for tuning, odd ones were not. What counts as
-right: the verdict on just that text (answers.jsonl, made by reading each one: a right answer states the fact that is
-asked for, and nothing that is false); of a text that was not judged, what a regular expression says, which is a lenient judge, so
-those are listed below the table.
+right: the verdict on just that text in answers.jsonl, made by reading each one (a right answer states the fact that is
+asked for, and nothing that is false); of a text that was not judged, what a regular expression says, which is a
+lenient judge, so those are listed below the table.
 """
 
 import asyncio
