@@ -140,6 +140,9 @@ class _Model:
     """Tokenizer and network; both may be used from several threads at once."""
 
     def __init__(self) -> None:
+        # Its official builds report each model that is loaded to their maker unless this is set before it is loaded;
+        # its own disable_telemetry_events() comes too late for that. Whoever wants it can set the variable to 0.
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         try:
             import numpy as np  # noqa: PLC0415 - heavy: a worker of another tier must not pay for it
             import onnxruntime as ort  # noqa: PLC0415
