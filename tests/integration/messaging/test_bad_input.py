@@ -29,7 +29,7 @@ async def letter_of(mesh: Mesh, sent: Record) -> Record:
 
 
 async def test_the_largest_message_that_is_wrong_is_kept_whole(mesh_settings: MeshSettings, outsider: Outsider) -> None:
-    huge = b"{" + b"x" * 1_040_000
+    huge = b"{" + b"x" * 1_047_000
     async with serving(mesh_settings, ORCHESTRATION) as mesh:
         wrong = await outsider.send(ASK_INTERACTIVE.name, huge)
         reply = await outsider.reply(wrong)

@@ -67,3 +67,12 @@ def test_how_grounded_an_answer_must_be_is_a_setting() -> None:
     situation = Situation("Who lit it?", Evidence(given), completion("Bruno Falk lit it in 1902."), None)
     assert step_down(situation, OrchestrationSettings(grounded=1.0)).rung == "extractive"
     assert step_down(situation, OrchestrationSettings(grounded=0.0, relevant=0.0)).rung == "primary"
+
+
+def test_an_answer_to_another_question_gives_way_though_the_passages_bear_it() -> None:
+    given = passages(["The lamp of Harrow Point burns whale oil. The keeper of Harrow Point is Ada Quill."])
+    beside = "The keeper of Harrow Point is Ada Quill."
+    situation = Situation("What does the lamp of Harrow Point burn?", Evidence(given), completion(beside), None)
+    standing = step_down(situation, SETTINGS)
+    assert (standing.rung, standing.text) == ("extractive", "The lamp of Harrow Point burns whale oil.")
+    assert step_down(situation, OrchestrationSettings(relevant=0.0)).text == beside
