@@ -22,7 +22,7 @@ demo: $(INSTALLED) ## See it work: a stack, a corpus, three questions
 	@$(BIN)/poise demo
 
 up: $(INSTALLED) ## Start the stack and leave it running; its data is kept in .poise/
-	@$(BIN)/poise up --detach
+	@$(BIN)/poise status 2>/dev/null || $(BIN)/poise up --detach
 
 down: $(INSTALLED) ## Stop the stack
 	@$(BIN)/poise down

@@ -1,4 +1,4 @@
-"""Poise: an async, message-driven mesh for AI applications that measures its answers and keeps itself in balance."""
+"""Poise: an async, message-driven mesh for AI applications that checks and measures its answers."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING

@@ -26,7 +26,7 @@ COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
     "version": (LOOK, "The version of Poise.", "poise.cli.version:version"),
 }
 
-DOCS: Final = "An async, message-driven mesh for AI applications that measures its answers and keeps itself in balance."
+DOCS: Final = "An async, message-driven mesh for AI applications that checks and measures its answers."
 
 
 class Commands(TyperGroup):

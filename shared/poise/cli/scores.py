@@ -14,7 +14,7 @@ from rich.text import Text
 from poise.cli.connection import BrokerOption, JsonOption, connected
 from poise.cli.console import out, print_json
 from poise.cli.edge import asynchronous
-from poise.cli.scores_view import table
+from poise.cli.scores_view import LEGEND, table
 from poise.cli.text import plural
 from poise.contracts.fault import FieldError
 from poise.contracts.record import Score
@@ -46,7 +46,7 @@ async def scores(
     elif summaries:
         out.print(table(summaries))
         runs = sum(summary.runs for summary in summaries)
-        out.print(Text(f"\n{plural(runs, 'run')} of the last {since}", style="dim"))
+        out.print(Text(f"\n{plural(runs, 'run')} of the last {since} · {LEGEND}", style="dim"))
     else:
         out.print(f"no run of the last {since} was scored: ask something, and see that an evaluation worker runs")
 

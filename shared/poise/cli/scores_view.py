@@ -9,7 +9,10 @@ from poise.cli.listing import Row, listing
 from poise.cli.text import clean, milliseconds
 from poise.scoring.summary import Estimate, VariantSummary
 
-HEADER: Final = ("variant", "runs", "grounded", "own words", "failed", "degenerate", "p50", "p95")
+HEADER: Final = ("variant", "runs", "fell back", "grounded", "own words", "relevant", "failed", "loops", "p50", "p95")
+LEGEND: Final = (
+    "grounded: what was sent · own words, relevant: what the variant wrote · fell back: sent from a lower rung"
+)
 LATENCY: Final = "latency_ms."
 TOTAL: Final = "latency_ms.total"
 NONE: Final = "-"
@@ -18,8 +21,9 @@ NONE: Final = "-"
 def table(summaries: Sequence[VariantSummary]) -> RenderableType:
     """The table of variants.
 
-    `grounded` is the mean of what was sent, `own words` that of what the variant itself wrote, each with its 95 %
-    confidence interval; the note has the rungs and, at the median, the steps.
+    `fell back` is the share that was not sent from the first rung. `grounded` is the mean of what was sent, `own words`
+    and `relevant` those of what the variant itself wrote, each with its 95 % confidence interval; the note has the
+    rungs and, at the median, the steps.
     """
     return listing(HEADER, [Row(_cells(summary), _note(summary), "cyan") for summary in summaries])
 
@@ -29,8 +33,10 @@ def _cells(summary: VariantSummary) -> tuple[str, ...]:
     return (
         clean(summary.variant),
         str(summary.runs),
+        f"{1 - summary.rungs.get('primary', 0) / summary.runs:.0%}".replace("%", " %"),
         interval(values.get("groundedness")),
         interval(values.get("raw_groundedness")),
+        interval(values.get("raw_relevance")),
         share(values.get("error")),
         share(values.get("degenerate")),
         milliseconds(total.p50) if total else NONE,

@@ -44,6 +44,7 @@ def test_the_table() -> None:
             "1",
             groundedness=0.9,
             raw_groundedness=0.9,
+            raw_relevance=0.5,
             error=0,
             degenerate=0,
             latency_ms__retrieve=20,
@@ -54,6 +55,7 @@ def test_the_table() -> None:
             rung="extractive",
             groundedness=0.7,
             raw_groundedness=0.1,
+            raw_relevance=0.0,
             error=0,
             degenerate=1,
             latency_ms__total=1_500,
@@ -63,6 +65,7 @@ def test_the_table() -> None:
             rung="extractive",
             groundedness=0.7,
             raw_groundedness=0.1,
+            raw_relevance=0.0,
             error=0,
             degenerate=1,
             latency_ms__total=1_500,
@@ -73,10 +76,10 @@ def test_the_table() -> None:
     Console(file=file, width=120).print(table(summarise(scores)))
     lines = [" ".join(line.split()) for line in file.getvalue().splitlines()]
     assert lines == [
-        "variant runs grounded own words failed degenerate p50 p95",
-        "short 2 0.80 ±0.20 0.50 ±0.78 0 % 50 % 900 ms 1.5 s",
+        "variant runs fell back grounded own words relevant failed loops p50 p95",
+        "short 2 50 % 0.80 ±0.20 0.50 ±0.78 0.25 ±0.49 0 % 50 % 900 ms 1.5 s",
         "primary 1, extractive 1 · retrieve 20 ms",
-        "long 1 - - 100 % - - -",
+        "long 1 100 % - - - 100 % - - -",
         "none 1",
     ]
 
