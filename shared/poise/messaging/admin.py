@@ -2,17 +2,19 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
+from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError
 
 from poise.contracts.topics import CATALOGUE, Topic
 from poise.errors import SetupError, UnavailableError
+from poise.messaging.offsets import Commit
 from poise.messaging.topic_ids import TopicIdRequest
 
 _REFRESH_AFTER: Final = 1.0
@@ -105,6 +107,15 @@ class Admin:
                 return await request
         except (KafkaError, TimeoutError) as error:
             raise UnavailableError(f"the broker does not answer: {error or 'timed out'}") from error
+
+    async def committed(self, group: str, partitions: Collection[TopicPartition]) -> dict[TopicPartition, Commit]:
+        """What a group has committed, of those partitions of which it has committed something.
+
+        Raises:
+            UnavailableError: The broker does not answer.
+        """
+        found = await self._asked(self._client.list_consumer_group_offsets(group, partitions=list(partitions)))
+        return {at: Commit(kept.offset, kept.metadata or "") for at, kept in found.items() if kept.offset >= 0}
 
     async def topic_id(self, topic: str) -> str:
         """Kafka's id of a topic, which differs when the topic was deleted and made again.

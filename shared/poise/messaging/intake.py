@@ -2,24 +2,32 @@
 
 import asyncio
 import logging
-from collections import deque
-from collections.abc import Awaitable, Callable
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.abc import ConsumerRebalanceListener
-from aiokafka.errors import CommitFailedError, ConsumerStoppedError, IllegalStateError, KafkaError
+from aiokafka.errors import ConsumerStoppedError, KafkaError
 
-from poise.messaging.offsets import OffsetTracker
+from poise.errors import UnavailableError
+from poise.messaging.commits import Moved, commit_once
+from poise.messaging.finished import decode
+from poise.messaging.offsets import Commit, OffsetTracker
 from poise.messaging.record import Record
+from poise.messaging.waiting import Job, Waiting
 
 log = logging.getLogger(__name__)
 
 POLL_MS: Final = 200
 COMMIT_EVERY: Final = 0.5
 TRY_AGAIN_AFTER: Final = 1.0
+COMMIT_AGAIN_AFTER: Final = 0.1
 LAST_COMMIT_WITHIN: Final = 3.0
+READ_BACK_WITHIN: Final = 3.0
+"""Seconds; longer than the group's session it must not take, for meanwhile no heartbeat is sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,16 +43,19 @@ class IntakeLimits:
     grace: float = 10.0
     """Seconds that begun work is given when the process stops."""
 
-
-@dataclass(eq=False, slots=True)
-class _Job:
-    record: Record
-    partition: TopicPartition
-    tracker: OffsetTracker
-
     @property
-    def size(self) -> int:
-        return len(self.record.value or b"")
+    def most(self) -> int:
+        """Messages taken and not finished."""
+        return self.concurrency * self.buffer
+
+
+ReadBack = Callable[[Collection[TopicPartition]], Awaitable[Mapping[TopicPartition, Commit]]]
+"""What the group has committed of these partitions."""
+
+
+async def nothing_committed(_partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, Commit]:
+    """Read nothing back: what is finished above a committed offset is handled again after a restart."""
+    return {}
 
 
 class ConcurrentIntake(ConsumerRebalanceListener):
@@ -57,25 +68,45 @@ class ConcurrentIntake(ConsumerRebalanceListener):
     Rebalances (aiokafka is eager: everything is revoked, then assigned): work in progress goes on. If its partition
     comes back, its offset is recognised and committed in time; if not, it finishes and replies, and its offset is left
     to the new owner.
+
+    Args:
+        deliver: Handles one message, whole.
+        ordered: Messages of one key are handled one after another.
+        limits: How much to take on.
+        read_back: Reads what the group has committed, when partitions are assigned.
+        due: Unix seconds before which a message is not to be handled; its partition rests until then. None = at once.
     """
 
     def __init__(
-        self, deliver: Callable[[Record], Awaitable[None]], *, ordered: bool, limits: IntakeLimits | None = None
+        self,
+        deliver: Callable[[Record], Awaitable[None]],
+        *,
+        ordered: bool,
+        limits: IntakeLimits | None = None,
+        read_back: ReadBack = nothing_committed,
+        due: Callable[[Record], float] | None = None,
     ) -> None:
         self.deliver = deliver
         self.listener: ConsumerRebalanceListener = self
         self.failed = asyncio.Event()
         self.error: Exception | None = None
         self.assigned = asyncio.Event()
-        self._ordered = ordered
         self._limits = limits or IntakeLimits()
+        self._read_back = read_back
+        self._due = due
         self._consumer: AIOKafkaConsumer | None = None
         self._trackers: dict[TopicPartition, OffsetTracker] = {}
-        self._ready: deque[_Job] = deque()
-        self._chains: dict[bytes, deque[_Job]] = {}  # by key: what waits behind the one being handled
+        self._waiting = Waiting(ordered=ordered)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._ordered = ordered
         self._held = 0
         self._held_bytes = 0
+        self._held_of: Counter[TopicPartition] = Counter()
+        self._resting: dict[
+            TopicPartition, float
+        ] = {}  # unix seconds until which a partition's next message is not due
+        self._reading_back: set[TopicPartition] = set()
+        self._full = False
         self._draining = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -100,8 +131,9 @@ class ConcurrentIntake(ConsumerRebalanceListener):
             committer.cancel()
 
     async def _poll(self, consumer: AIOKafkaConsumer) -> None:
-        self._pause_or_resume(consumer)
-        room = self._limits.concurrency * self._limits.buffer - self._held
+        self._pause_and_resume(consumer)
+        # A quarter at most, so that one partition that has much to give does not take all the room at once.
+        room = min(self._limits.most - self._held, self._limits.most // 4)
         try:
             batches = await consumer.getmany(timeout_ms=POLL_MS, max_records=max(1, room))
         except KafkaError as error:
@@ -112,41 +144,57 @@ class ConcurrentIntake(ConsumerRebalanceListener):
             return
         if self._draining.is_set():
             return  # neither tracked nor committed: the next worker gets them
+        # From here to the end nothing is awaited: what getmany hands out belongs to the assignment of this moment.
         for partition, raws in batches.items():
             tracker = self._trackers.setdefault(partition, OffsetTracker())
             for raw in raws:
-                if tracker.deliver(raw.offset):
-                    self._take(_Job(Record.of(raw), partition, tracker))
-        self._start_ready()
+                record = Record.of(raw)
+                if self._due is not None and (at := self._due(record)) > time.time():
+                    self._resting[partition] = at
+                    consumer.seek(partition, record.offset)
+                    break
+                if tracker.deliver(record.offset):
+                    self._take(Job(record, partition, tracker))
+        self._start()
 
-    def _pause_or_resume(self, consumer: AIOKafkaConsumer) -> None:
-        """Stop asking above the bound, ask again below half of it, so that it does not flutter."""
-        bound = self._limits.concurrency * self._limits.buffer
-        paused = consumer.paused()
-        if self._held >= bound or self._held_bytes >= self._limits.max_bytes:
-            if fresh := consumer.assignment() - paused:  # a rebalance brings partitions that are not paused
-                consumer.pause(*fresh)
-        elif paused and self._held <= bound // 2 and self._held_bytes <= self._limits.max_bytes // 2:
-            consumer.resume(*paused)
+    def _pause_and_resume(self, consumer: AIOKafkaConsumer) -> None:
+        """Ask for nothing above the bounds, again below half of them, so that it does not flutter."""
+        limits = self._limits
+        if self._held >= limits.most or self._held_bytes >= limits.max_bytes:
+            self._full = True
+        elif self._held <= limits.most // 2 and self._held_bytes <= limits.max_bytes // 2:
+            self._full = False
+        now, assigned, paused = time.time(), consumer.assignment(), consumer.paused()
+        wanted = {partition for partition in assigned if self._full or self._rests(partition, now)}
+        if fresh := wanted - paused:  # a rebalance brings partitions that are not paused
+            consumer.pause(*fresh)
+        if again := paused - wanted:
+            consumer.resume(*again)
 
-    def _take(self, job: _Job) -> None:
+    def _rests(self, partition: TopicPartition, now: float) -> bool:
+        """Whether a partition is to give nothing now, whatever room there is."""
+        if partition in self._reading_back:
+            return True
+        if self._resting.get(partition, 0.0) > now:
+            return True
+        self._resting.pop(partition, None)
+        if self._ordered and self._held_of[partition] > self._limits.most // 2:
+            return True  # perhaps all of one key: it waits for itself, and leaves room for the others
+        tracker = self._trackers.get(partition)
+        return tracker is not None and tracker.full
+
+    def _take(self, job: Job) -> None:
         self._held += 1
         self._held_bytes += job.size
+        self._held_of[job.partition] += 1
         self._idle.clear()
-        key = job.record.key
-        if not self._ordered or key is None:
-            self._ready.append(job)
-        elif key in self._chains:
-            self._chains[key].append(job)
-        else:
-            self._chains[key] = deque()
-            self._ready.append(job)
+        self._waiting.add(job)
 
     # -- handling -------------------------------------------------------------------------------------------------
 
-    def _start_ready(self) -> None:
-        while self._ready and len(self._tasks) < self._limits.concurrency:
-            task = asyncio.create_task(self._work(self._ready.popleft()))
+    def _start(self) -> None:
+        while self._waiting and len(self._tasks) < self._limits.concurrency:
+            task = asyncio.create_task(self._work(self._waiting.take()))
             self._tasks.add(task)
             task.add_done_callback(self._worked)
 
@@ -154,11 +202,11 @@ class ConcurrentIntake(ConsumerRebalanceListener):
         self._tasks.discard(task)
         if self._draining.is_set():
             return
-        self._start_ready()
-        if self._consumer is not None:
-            self._pause_or_resume(self._consumer)
+        self._start()
+        if self._full and self._consumer is not None:
+            self._pause_and_resume(self._consumer)
 
-    async def _work(self, job: _Job) -> None:
+    async def _work(self, job: Job) -> None:
         while True:
             try:
                 await self.deliver(job.record)
@@ -167,17 +215,14 @@ class ConcurrentIntake(ConsumerRebalanceListener):
                 log.exception("%s could neither be handled nor set aside, trying again", job.record.position)
                 await asyncio.sleep(TRY_AGAIN_AFTER)
         job.tracker.finish(job.record.offset)
-        self._release(job)
+        self._waiting.done(job)
+        self._let_go(job)
 
-    def _release(self, job: _Job) -> None:
-        self._held -= 1
-        self._held_bytes -= job.size
-        key = job.record.key
-        if self._ordered and key is not None and (chain := self._chains.get(key)) is not None:
-            if chain:
-                self._ready.appendleft(chain.popleft())
-            else:
-                del self._chains[key]
+    def _let_go(self, *jobs: Job) -> None:
+        for job in jobs:
+            self._held -= 1
+            self._held_bytes -= job.size
+            self._held_of[job.partition] -= 1
         if not self._held:
             self._idle.set()
 
@@ -188,60 +233,78 @@ class ConcurrentIntake(ConsumerRebalanceListener):
             await asyncio.sleep(COMMIT_EVERY)
             await self._commit()
 
-    async def _commit(self) -> None:
+    async def _commit_all(self) -> None:
+        """Commit what is finished, as often as it takes, for a while; the group must be the same for as long."""
+        try:
+            async with asyncio.timeout(LAST_COMMIT_WITHIN):
+                while not await self._commit():  # noqa: ASYNC110 - only the coordinator knows when it is back
+                    await asyncio.sleep(COMMIT_AGAIN_AFTER)
+        except TimeoutError:
+            log.warning("the last commit took too long and was given up: what is finished since is done again")
+
+    async def _commit(self) -> bool:
+        """Commit what is finished, in one attempt; returns whether another one could bring no more."""
         async with self._commit_lock:
             if self._consumer is None:
-                return
-            offsets = {
-                partition: offset
-                for partition, tracker in self._trackers.items()
-                if (offset := tracker.to_commit()) is not None
-            }
-            if not offsets:
-                return
+                return True
+            trackers = dict(self._trackers)
+            commits = {at: commit for at, tracker in trackers.items() if (commit := tracker.to_commit()) is not None}
+            if not commits:
+                return True
             try:
-                await self._consumer.commit(offsets)
-            except (CommitFailedError, IllegalStateError) as error:
+                await commit_once(self._consumer, commits)
+            except Moved as error:
                 log.info("commit refused, the partitions have moved: %s", error)
-                return
+                return True
             except KafkaError as error:
                 log.warning("commit failed, the next one includes it: %s", error)
-                return
-            for partition, offset in offsets.items():
-                self._trackers[partition].committed(offset)
+                return False
+            for partition, commit in commits.items():
+                trackers[partition].committed(commit)
+            return True
 
     async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
-        """Commit what is finished; no commit of ours is under way when this returns."""
-        if not revoked:
-            return
-        try:
-            await asyncio.wait_for(self._commit(), LAST_COMMIT_WITHIN)
-        except TimeoutError:
-            log.warning("the commit before a rebalance took too long and was given up")
+        """Commit what is finished. A commit that is still under way afterwards is of the old generation: refused."""
+        if revoked:
+            await self._commit_all()
 
     async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
-        """Keep what came back; forget what went, its queued messages too: the new owner has them."""
-        self._trackers = {partition: tracker for partition, tracker in self._trackers.items() if partition in assigned}
-        self._drop_queued(lambda job: job.partition not in assigned)
+        """Keep what came back; forget what went, its queued messages too: the new owner has them.
+
+        Until it is known what the group has committed nothing is taken. A partition that came back may have been
+        another member's in between (this one was away for longer than its session): when the group has committed more
+        than is finished here, it begins anew from there, or a commit of ours would take it back.
+        """
+        self._trackers = {at: tracker for at, tracker in self._trackers.items() if at in assigned}
+        self._resting.clear()
+        self._drop(lambda job: job.partition not in assigned)
+        self._reading_back = set(assigned)
+        if self._consumer is not None:
+            self._pause_and_resume(self._consumer)
+        for partition, commit in (await self._committed(assigned)).items():
+            tracker = self._trackers.get(partition)
+            if tracker is None or tracker.watermark is None or tracker.watermark < commit.offset:
+                self._trackers[partition] = _tracker(partition, commit)
+        self._drop(lambda job: self._trackers.get(job.partition) is not job.tracker)
+        self._reading_back = set()
+        if self._consumer is not None:
+            self._pause_and_resume(self._consumer)
         self.assigned.set()
 
-    def _drop_queued(self, gone: Callable[[_Job], bool]) -> None:
-        dropped = [job for job in self._ready if gone(job)]
-        self._ready = deque(job for job in self._ready if not gone(job))
-        for (
-            job
-        ) in dropped:  # the head of its key's chain: what waits behind it stands in the same partition and goes too
-            if self._ordered and job.record.key is not None:
-                dropped = [*dropped, *self._chains.pop(job.record.key, ())]
-        for chain in self._chains.values():
-            dropped = [*dropped, *(job for job in chain if gone(job))]
-            kept = [job for job in chain if not gone(job)]
-            chain.clear()
-            chain.extend(kept)
-        self._held -= len(dropped)
-        self._held_bytes -= sum(job.size for job in dropped)
-        if not self._held:
-            self._idle.set()
+    async def _committed(self, assigned: set[TopicPartition]) -> Mapping[TopicPartition, Commit]:
+        if not assigned:
+            return {}
+        try:
+            async with asyncio.timeout(READ_BACK_WITHIN):
+                return await self._read_back(assigned)
+        except (TimeoutError, UnavailableError) as error:
+            log.warning("what is finished above the committed offsets is not known and is done again: %r", error)
+            # Without it a partition that was away cannot be told from one that was not: all of them begin anew.
+            self._trackers = {}
+            return {}
+
+    def _drop(self, gone: Callable[[Job], bool]) -> None:
+        self._let_go(*self._waiting.drop(gone))
 
     # -- stopping -------------------------------------------------------------------------------------------------
 
@@ -250,12 +313,20 @@ class ConcurrentIntake(ConsumerRebalanceListener):
         if self._draining.is_set():
             return
         self._draining.set()
-        self._drop_queued(lambda _: True)
+        self._drop(lambda _: True)
         try:
             await asyncio.wait_for(self._idle.wait(), self._limits.grace)
         except TimeoutError:
             log.warning("%d messages were interrupted; another worker will take them", len(self._tasks))
-        await self._commit()
+        await self._commit_all()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def _tracker(partition: TopicPartition, commit: Commit) -> OffsetTracker:
+    try:
+        return OffsetTracker(commit.offset, decode(commit.offset, commit.metadata))
+    except ValueError as error:
+        log.warning("%s: %s, passed over: what is finished above %d is done again", partition, error, commit.offset)
+        return OffsetTracker(commit.offset)

@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from types import TracebackType
 from typing import Final, Self
 
@@ -313,13 +314,19 @@ class Mesh:
         limits = IntakeLimits(concurrency=tier.concurrency or self.settings.concurrency)
         for topic in tier.topics:
             delivery = Delivery(self, tier, topic, journal)
-            intake = ConcurrentIntake(delivery.deliver, ordered=topic.ordered, limits=limits)
+            group = group_of(tier.name, topic.name)
+            intake = ConcurrentIntake(
+                delivery.deliver,
+                ordered=topic.ordered,
+                limits=limits,
+                read_back=partial(self.admin.committed, group),
+            )
             self._intakes.append(intake)
             self.ready_when(topic.name, intake.assigned.is_set)
             subscribe(
                 self._broker,
                 topic.name,
-                group_of(tier.name, topic.name),
+                group,
                 intake,
                 accepts=topic.accepts,
                 connection=self._connection(),

@@ -1,0 +1,81 @@
+"""What waits to be handled: messages taken and not begun, in the order in which they may begin."""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from aiokafka import TopicPartition
+
+from poise.messaging.offsets import OffsetTracker
+from poise.messaging.record import Record
+
+
+@dataclass(eq=False, slots=True)
+class Job:
+    """A message that was taken."""
+
+    record: Record
+    partition: TopicPartition
+    tracker: OffsetTracker
+
+    @property
+    def size(self) -> int:
+        """Bytes of its body."""
+        return len(self.record.value or b"")
+
+
+class Waiting:
+    """A queue of jobs; where order is asked for, one of each key at a time, the others behind it.
+
+    Args:
+        ordered: Messages of one key are handled one after another.
+    """
+
+    def __init__(self, *, ordered: bool) -> None:
+        self._ordered = ordered
+        self._ready: deque[Job] = deque()
+        self._behind: dict[bytes, deque[Job]] = {}
+        """By key that is being handled or stands in `_ready`: what waits behind."""
+
+    def __bool__(self) -> bool:
+        """Whether one may begin."""
+        return bool(self._ready)
+
+    def add(self, job: Job) -> None:
+        """Let a job wait."""
+        key = job.record.key
+        if not self._ordered or key is None:
+            self._ready.append(job)
+        elif key in self._behind:
+            self._behind[key].append(job)
+        else:
+            self._behind[key] = deque()
+            self._ready.append(job)
+
+    def take(self) -> Job:
+        """The job that may begin next."""
+        return self._ready.popleft()
+
+    def done(self, job: Job) -> None:
+        """Note that a job which was taken is done: the next of its key may begin."""
+        key = job.record.key
+        if self._ordered and key is not None and (behind := self._behind.get(key)) is not None:
+            if behind:
+                self._ready.appendleft(behind.popleft())
+            else:
+                del self._behind[key]
+
+    def drop(self, gone: Callable[[Job], bool]) -> list[Job]:
+        """Take out what waits and is not to be handled here; returns it. What has begun is not touched."""
+        dropped = [job for job in self._ready if gone(job)]
+        for behind in self._behind.values():
+            dropped += [job for job in behind if gone(job)]
+            kept = [job for job in behind if not gone(job)]
+            behind.clear()
+            behind.extend(kept)
+        out = set(dropped)
+        heads = [job for job in self._ready if job in out]
+        self._ready = deque(job for job in self._ready if job not in out)
+        for head in heads:
+            self.done(head)  # what waits behind it and stays may begin
+        return dropped
