@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -98,10 +97,8 @@ class ConcurrentIntake(ConsumerRebalanceListener):
         self._trackers: dict[TopicPartition, OffsetTracker] = {}
         self._waiting = Waiting(ordered=ordered)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._ordered = ordered
         self._held = 0
         self._held_bytes = 0
-        self._held_of: Counter[TopicPartition] = Counter()
         self._resting: dict[
             TopicPartition, float
         ] = {}  # unix seconds until which a partition's next message is not due
@@ -132,8 +129,8 @@ class ConcurrentIntake(ConsumerRebalanceListener):
 
     async def _poll(self, consumer: AIOKafkaConsumer) -> None:
         self._pause_and_resume(consumer)
-        # A quarter at most, so that one partition that has much to give does not take all the room at once.
-        room = min(self._limits.most - self._held, self._limits.most // 4)
+        # A part of it at most, so that one partition that has much to give does not take all the room at once.
+        room = min(self._limits.most - self._held, self._limits.most // 8)
         try:
             batches = await consumer.getmany(timeout_ms=POLL_MS, max_records=max(1, room))
         except KafkaError as error:
@@ -158,14 +155,15 @@ class ConcurrentIntake(ConsumerRebalanceListener):
         self._start()
 
     def _pause_and_resume(self, consumer: AIOKafkaConsumer) -> None:
-        """Ask for nothing above the bounds, again below half of them, so that it does not flutter."""
-        limits = self._limits
+        """Ask for nothing above the bounds, again when half of the room is free, so that it does not flutter."""
+        limits, behind = self._limits, self._waiting.behind.total()
         if self._held >= limits.most or self._held_bytes >= limits.max_bytes:
             self._full = True
-        elif self._held <= limits.most // 2 and self._held_bytes <= limits.max_bytes // 2:
+        elif self._held - behind <= (limits.most - behind) // 2 and self._held_bytes <= limits.max_bytes // 2:
             self._full = False
         now, assigned, paused = time.time(), consumer.assignment(), consumer.paused()
-        wanted = {partition for partition in assigned if self._full or self._rests(partition, now)}
+        share = limits.most // (2 * max(1, len(assigned)))
+        wanted = {at for at in assigned if self._full or self._waiting.behind[at] > share or self._rests(at, now)}
         if fresh := wanted - paused:  # a rebalance brings partitions that are not paused
             consumer.pause(*fresh)
         if again := paused - wanted:
@@ -178,15 +176,12 @@ class ConcurrentIntake(ConsumerRebalanceListener):
         if self._resting.get(partition, 0.0) > now:
             return True
         self._resting.pop(partition, None)
-        if self._ordered and self._held_of[partition] > self._limits.most // 2:
-            return True  # perhaps all of one key: it waits for itself, and leaves room for the others
         tracker = self._trackers.get(partition)
         return tracker is not None and tracker.full
 
     def _take(self, job: Job) -> None:
         self._held += 1
         self._held_bytes += job.size
-        self._held_of[job.partition] += 1
         self._idle.clear()
         self._waiting.add(job)
 
@@ -222,7 +217,6 @@ class ConcurrentIntake(ConsumerRebalanceListener):
         for job in jobs:
             self._held -= 1
             self._held_bytes -= job.size
-            self._held_of[job.partition] -= 1
         if not self._held:
             self._idle.set()
 

@@ -9,7 +9,6 @@ from functools import partial
 from types import TracebackType
 from typing import Final, Self
 
-from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from aiokafka.partitioner import murmur2
 
@@ -21,6 +20,7 @@ from poise.contracts.topics import CATALOGUE, REPLIES, REQUESTS, SPANS, Lane, To
 from poise.errors import PoiseError, SetupError, TerminalError, UnavailableError
 from poise.messaging.addresses import Address, Addresses
 from poise.messaging.admin import Admin
+from poise.messaging.assignor import sticky
 from poise.messaging.calls import Addressed, Calls
 from poise.messaging.delivery import Delivery
 from poise.messaging.follow import Follower, Start, read_all
@@ -342,7 +342,7 @@ class Mesh:
         named = "instance" in self.settings.model_fields_set
         return {
             "group_instance_id": self.settings.instance if named else None,
-            "partition_assignment_strategy": (StickyPartitionAssignor,),
+            "partition_assignment_strategy": (sticky(),),
             "auto_offset_reset": "earliest",
             "isolation_level": "read_committed",
             "fetch_max_wait_ms": 100,

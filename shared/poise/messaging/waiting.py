@@ -1,6 +1,6 @@
 """What waits to be handled: messages taken and not begun, in the order in which they may begin."""
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -36,6 +36,8 @@ class Waiting:
         self._ready: deque[Job] = deque()
         self._behind: dict[bytes, deque[Job]] = {}
         """By key that is being handled or stands in `_ready`: what waits behind."""
+        self.behind: Counter[TopicPartition] = Counter()
+        """How many of each partition wait behind another of their key."""
 
     def __bool__(self) -> bool:
         """Whether one may begin."""
@@ -48,6 +50,7 @@ class Waiting:
             self._ready.append(job)
         elif key in self._behind:
             self._behind[key].append(job)
+            self.behind[job.partition] += 1
         else:
             self._behind[key] = deque()
             self._ready.append(job)
@@ -61,7 +64,9 @@ class Waiting:
         key = job.record.key
         if self._ordered and key is not None and (behind := self._behind.get(key)) is not None:
             if behind:
-                self._ready.appendleft(behind.popleft())
+                following = behind.popleft()
+                self.behind[following.partition] -= 1
+                self._ready.appendleft(following)
             else:
                 del self._behind[key]
 
@@ -69,7 +74,9 @@ class Waiting:
         """Take out what waits and is not to be handled here; returns it. What has begun is not touched."""
         dropped = [job for job in self._ready if gone(job)]
         for behind in self._behind.values():
-            dropped += [job for job in behind if gone(job)]
+            gone_behind = [job for job in behind if gone(job)]
+            self.behind.subtract(job.partition for job in gone_behind)
+            dropped += gone_behind
             kept = [job for job in behind if not gone(job)]
             behind.clear()
             behind.extend(kept)

@@ -1,0 +1,182 @@
+"""Who may commit what when partitions come and go: DESIGN's promise on rebalances, sentence by sentence."""
+
+import asyncio
+from collections import Counter
+
+import pytest
+from aiokafka import TopicPartition
+from aiokafka.errors import RequestTimedOutError
+from group_kit import Hold, Member, group
+from integration_kit import until
+
+from poise.messaging import Record
+from poise.messaging.finished import decode
+from poise.messaging.intake import IntakeLimits
+
+pytestmark = pytest.mark.integration
+
+IMPATIENT = IntakeLimits(concurrency=64, grace=0.1)
+
+
+def hang_on(member: Member, *offsets: int) -> asyncio.Event:
+    """Have a member hang on some offsets of partition 0 until the event is set."""
+    go_on = asyncio.Event()
+
+    async def handle(record: Record) -> None:
+        if record.partition == 0 and record.offset in offsets:
+            await go_on.wait()
+
+    member.handle = handle
+    return go_on
+
+
+async def test_what_is_finished_above_a_hanging_message_is_not_done_again_after_a_restart(kafka: str) -> None:
+    async with group(kafka) as readers:
+        async with readers.member(IMPATIENT) as one:
+            hang_on(one, 0, 7)
+            await readers.write(300)
+            await until(lambda: len(one.done) == 298)
+        commit = await readers.committed()
+        assert commit is not None
+        assert (commit.offset, decode(0, commit.metadata)) == (0, [range(1, 7), range(8, 300)])
+        async with readers.member() as two:
+            await readers.write(1)
+            await until(lambda: "0/300" in two.done)
+            await readers.until_committed(301)
+        assert sorted(two.given) == ["0/0", "0/300", "0/7"]
+
+
+async def test_a_commit_that_was_held_up_is_not_accepted_once_another_has_moved_the_partition(kafka: str) -> None:
+    async with group(kafka, partitions=2) as readers, readers.member() as one:
+        hold = Hold(one, RequestTimedOutError())
+        await readers.write(10, partition=0)
+        await readers.write(10, partition=1)
+        await hold.held.wait()
+        async with readers.member() as two:
+            [moved] = two.partitions
+            [kept] = {0, 1} - {moved}
+            await readers.write(10, partition=moved)
+            await readers.until_committed(20, moved)
+            hold.release.set()
+            await hold.failed.wait()
+            # One's next commit, under the new generation, is accepted: by then a second try of the first would be.
+            await readers.write(1, partition=kept)
+            await readers.until_committed(11, kept)
+            now = await readers.committed(moved)
+            assert now is not None
+            assert now.offset == 20
+
+
+async def test_work_whose_partition_comes_back_goes_on_and_is_recognised(kafka: str) -> None:
+    async with group(kafka) as readers, readers.member() as one:
+        go_on = hang_on(one, 0, 1, 2)
+        await readers.write(5)
+        await until(lambda: len(one.done) == 2)
+        before = one.generation
+        async with readers.member() as two:  # sticky: the one partition stays, and is revoked and assigned all the same
+            assert not two.partitions
+        await until(lambda: one.generation > before + 1)
+        go_on.set()
+        await readers.until_committed(5)
+        assert max(Counter(one.given).values()) == 1
+
+
+async def test_work_whose_partition_is_lost_finishes_and_never_commits(kafka: str) -> None:
+    async with group(kafka, partitions=2) as readers, readers.member() as one:
+        go_on = asyncio.Event()
+
+        async def hang(_record: Record) -> None:
+            await go_on.wait()
+
+        one.handle = hang
+        await readers.write(3, partition=0)
+        await readers.write(3, partition=1)
+        await until(lambda: len(one.given) == 6)
+        async with readers.member() as two:
+            [moved] = two.partitions
+            await until(lambda: len(two.done) == 3)  # the new owner has them, for one had not finished
+            await readers.write(4, partition=moved)
+            await readers.until_committed(7, moved)
+            go_on.set()
+            await until(lambda: len(one.done) == 6)
+            await readers.until_committed(3, ({0, 1} - {moved}).pop())
+            now = await readers.committed(moved)
+            assert now is not None
+            assert now.offset == 7
+
+
+async def test_a_partition_that_was_anothers_in_between_begins_anew(kafka: str) -> None:
+    """As after an absence longer than the session: the member is told of its old partitions, and gets them back."""
+    async with group(kafka) as readers, readers.member() as one:
+        go_on = hang_on(one, 3)
+        await readers.write(10)
+        await until(lambda: len(one.done) == 9)
+        at = TopicPartition(readers.topic, 0)
+        await readers.until_committed(3)
+        await one.intake.on_partitions_revoked({at})
+        await one.consumer.commit({at: 10})  # what the other one did
+        await one.intake.on_partitions_assigned({at})
+        go_on.set()
+        await until(lambda: len(one.done) == 10)
+        await readers.write(1)
+        await readers.until_committed(11)
+
+
+async def test_slow_handlers_do_not_cost_a_member_its_place(kafka: str) -> None:
+    """However long nothing can be taken: polling goes on, which is what Kafka's client counts."""
+    async with group(kafka) as readers, readers.member(IntakeLimits(concurrency=2), max_poll_interval=1.0) as one:
+        go_on, before = asyncio.Event(), one.generation
+
+        async def hang(_record: Record) -> None:
+            await go_on.wait()
+
+        one.handle = hang
+        await readers.write(20)
+        await until(lambda: len(one.consumer.paused()) == 1)
+        async with readers.member() as two:  # asks for a rebalance, in which a member that does not poll is left out
+            assert one.partitions | two.partitions == {0}
+        await until(lambda: one.generation > before + 1)
+        assert one.partitions == {0}
+        go_on.set()
+        await readers.until_committed(20)
+        assert max(Counter(one.given).values()) == 1
+
+
+async def test_a_partition_whose_metadata_is_full_rests_until_there_is_room(
+    kafka: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("poise.messaging.finished._BYTES", 4)
+    async with group(kafka) as readers, readers.member() as one:
+        go_on = hang_on(one, *range(0, 20, 2))
+        await readers.write(60)
+        await until(lambda: bool(one.consumer.paused()))
+        await readers.write(100)
+        taken = len(one.given)
+        assert taken <= 60
+        go_on.set()
+        await readers.until_committed(160)
+        assert len(one.done) == 160
+
+
+async def test_a_busy_key_leaves_room_for_the_others(kafka: str) -> None:
+    async with group(kafka, partitions=2) as readers, readers.member(IntakeLimits(concurrency=4), ordered=True) as one:
+        go_on = hang_on(one, 0)
+        await readers.write(100, partition=0, key=b"busy")
+        await until(lambda: "0/0" in one.given)
+        await readers.write(50, partition=1, key=b"quiet")
+        await until(lambda: sum(name.startswith("1/") for name in one.done) == 50)
+        assert not [name for name in one.done if name.startswith("0/")]
+        go_on.set()
+        await readers.until_committed(100)
+        assert [name for name in one.done if name.startswith("0/")] == [f"0/{n}" for n in range(100)]
+
+
+async def test_what_is_taken_is_bounded_by_bytes_too(kafka: str) -> None:
+    async with group(kafka) as readers, readers.member(IntakeLimits(concurrency=64, max_bytes=10)) as one:
+        go_on = hang_on(one, *range(50))
+        await readers.write(10)  # of one byte each
+        await until(lambda: bool(one.consumer.paused()))
+        await readers.write(40)
+        assert len(one.given) <= 10
+        go_on.set()
+        await readers.until_committed(50)

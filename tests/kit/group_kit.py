@@ -1,0 +1,148 @@
+"""A consumer group of intakes without a mesh: its members, what they were given, and what the group has committed."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+from uuid import uuid4
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.protocol.commit import OffsetCommitRequest
+
+from poise.messaging import Admin, Record
+from poise.messaging.assignor import sticky
+from poise.messaging.intake import ConcurrentIntake, IntakeLimits
+from poise.messaging.offsets import Commit
+
+WITHIN = 20.0
+
+
+class Member:
+    """One member of a group: its consumer, its intake, and the values it was given to handle, by `partition/offset`."""
+
+    def __init__(
+        self, consumer: AIOKafkaConsumer, admin: Admin, group: str, limits: IntakeLimits, **options: Any
+    ) -> None:
+        self.consumer = consumer
+        self.given: list[str] = []
+        self.done: list[str] = []
+        self.handle: Callable[[Record], Awaitable[None]] | None = None
+        self.intake = ConcurrentIntake(
+            self._deliver, limits=limits, read_back=partial(admin.committed, group), **{"ordered": False} | options
+        )
+
+    async def _deliver(self, record: Record) -> None:
+        name = f"{record.partition}/{record.offset}"
+        self.given.append(name)
+        if self.handle is not None:
+            await self.handle(record)
+        self.done.append(name)
+
+    @property
+    def partitions(self) -> set[int]:
+        """The partitions that are this member's now."""
+        return {at.partition for at in self.consumer.assignment()}
+
+    @property
+    def generation(self) -> int:
+        """The group's generation as this member knows it."""
+        coordinator: Any = self.consumer._coordinator
+        return int(coordinator.generation)
+
+
+class Hold:
+    """Holds a member's commits up, and then has them fail as they do when the coordinator moves."""
+
+    def __init__(self, member: Member, error: Exception) -> None:
+        self.held = asyncio.Event()
+        self.release = asyncio.Event()
+        self.failed = asyncio.Event()
+        self._error = error
+        coordinator: Any = member.consumer._coordinator
+        self._send = coordinator._send_req
+        coordinator._send_req = self._held_up
+
+    async def _held_up(self, request: Any) -> Any:
+        if isinstance(request, OffsetCommitRequest) and not self.failed.is_set():
+            self.held.set()
+            await self.release.wait()
+            self.failed.set()
+            raise self._error
+        return await self._send(request)
+
+
+class Group:
+    """A topic of its own, and a group that reads it."""
+
+    def __init__(self, bootstrap: str, admin: Admin, producer: AIOKafkaProducer, partitions: int) -> None:
+        self.topic = self.name = f"group-{uuid4().hex[:8]}"
+        self.partitions = partitions
+        self._bootstrap = bootstrap
+        self._admin = admin
+        self._producer = producer
+
+    async def write(self, number: int, *, partition: int = 0, key: bytes | None = None) -> None:
+        """Write messages to a partition."""
+        sending = [await self._producer.send(self.topic, b"x", key=key, partition=partition) for _ in range(number)]
+        await asyncio.gather(*sending)
+
+    async def committed(self, partition: int = 0) -> Commit | None:
+        """What the group has committed of a partition."""
+        at = TopicPartition(self.topic, partition)
+        return (await self._admin.committed(self.name, [at])).get(at)
+
+    async def until_committed(self, offset: int, partition: int = 0) -> Commit:
+        """Wait until an offset is committed."""
+        async with asyncio.timeout(WITHIN):
+            while (commit := await self.committed(partition)) is None or commit.offset < offset:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        return commit
+
+    @asynccontextmanager
+    async def member(
+        self, limits: IntakeLimits | None = None, *, max_poll_interval: float = 60.0, **options: Any
+    ) -> AsyncIterator[Member]:
+        """A member that reads until the end of the block, then drains and leaves."""
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=self._bootstrap,
+            group_id=self.name,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            fetch_max_wait_ms=100,
+            session_timeout_ms=10_000,
+            heartbeat_interval_ms=300,
+            max_poll_interval_ms=round(max_poll_interval * 1_000),
+            partition_assignment_strategy=(sticky(),),
+        )
+        member = Member(consumer, self._admin, self.name, limits or IntakeLimits(), **options)
+        consumer.subscribe([self.topic], listener=member.intake)
+        await consumer.start()
+        running = asyncio.create_task(member.intake.run(consumer))
+        try:
+            async with asyncio.timeout(WITHIN):
+                await member.intake.assigned.wait()
+            yield member
+        finally:
+            await member.intake.drain()
+            await running
+            await consumer.stop()
+
+
+@asynccontextmanager
+async def group(bootstrap: str, *, partitions: int = 1) -> AsyncIterator[Group]:
+    """A group and its topic."""
+    client, producer = AIOKafkaAdminClient(bootstrap_servers=bootstrap), AIOKafkaProducer(bootstrap_servers=bootstrap)
+    await client.start()
+    await producer.start()
+    try:
+        async with Admin([bootstrap]) as admin:
+            made = Group(bootstrap, admin, producer, partitions)
+            created: Any = await client.create_topics([NewTopic(made.topic, partitions, 1)])
+            assert not any(code for _, code, *_ in created.topic_errors), created
+            yield made
+            await client.delete_topics([made.topic])
+    finally:
+        await producer.stop()
+        await client.close()
