@@ -17,6 +17,7 @@ from pydantic_settings import (
 )
 
 from poise.errors import SetupError
+from poise.security import Security
 
 CONFIG_VARIABLE = "POISE_CONFIG"
 
@@ -74,6 +75,8 @@ class MeshSettings(Settings):
 
     broker: str = "127.0.0.1:9092"
     """Kafka's bootstrap servers, `host:port[,host:port…]`."""
+    security: Security = Security()
+    """TLS and SASL towards Kafka: `POISE_SECURITY__PROTOCOL` and so on."""
     redis_url: str | None = None
     """Redis or Valkey, `redis://host:port/db`; None = go without."""
     tenant: Annotated[str, Field(min_length=1)] = "default"

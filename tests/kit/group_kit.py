@@ -11,7 +11,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.protocol.commit import OffsetCommitRequest
 
-from poise.messaging import Admin, Record
+from poise.messaging import Admin, Connection, Record
 from poise.messaging.assignor import sticky
 from poise.messaging.intake import ConcurrentIntake, IntakeLimits
 from poise.messaging.offsets import Commit
@@ -137,7 +137,7 @@ async def group(bootstrap: str, *, partitions: int = 1) -> AsyncIterator[Group]:
     await client.start()
     await producer.start()
     try:
-        async with Admin([bootstrap]) as admin:
+        async with Admin(Connection((bootstrap,))) as admin:
             made = Group(bootstrap, admin, producer, partitions)
             created: Any = await client.create_topics([NewTopic(made.topic, partitions, 1)])
             assert not any(code for _, code, *_ in created.topic_errors), created

@@ -14,7 +14,7 @@ from poise.cli.text import duration, plural
 from poise.contracts.document import Deletion
 from poise.contracts.message import Message
 from poise.contracts.topics import CATALOGUE, Topic
-from poise.messaging import Admin, TopicState
+from poise.messaging import Admin, Connection, TopicState
 
 app = typer.Typer(help="Show, apply and check the table of topics.", no_args_is_help=True, add_completion=False)
 
@@ -44,7 +44,7 @@ async def apply(
 ) -> None:
     """Create the topics that are missing and correct those that differ. Numbers of partitions are not changed."""
     found = settings(broker)
-    async with Admin(found.bootstrap) as admin:
+    async with Admin(Connection.of(found)) as admin:
         before = await admin.apply(replication)
         after = await admin.check()
     created = [state for state in before if state.partitions is None]
@@ -62,7 +62,7 @@ async def apply(
 async def check(broker: BrokerOption = None) -> None:
     """Compare the broker's topics with the table; exit code 1 if they differ."""
     found = settings(broker)
-    async with Admin(found.bootstrap) as admin:
+    async with Admin(Connection.of(found)) as admin:
         states = await admin.check()
     _exit_if_different(states)
     out.print(f"{plural(len(states), 'topic')} on {found.broker} are as the table says")

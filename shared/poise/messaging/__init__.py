@@ -1,6 +1,7 @@
 """How it is said: consumers, calls, replies, retries and dead letters over Kafka. The only importer of aiokafka."""
 
 from poise.messaging.admin import Admin, TopicState
+from poise.messaging.connection import Connection
 from poise.messaging.dead_letters import DeadLetter
 from poise.messaging.follow import Follower
 from poise.messaging.mesh import Mesh, partition_for
@@ -10,6 +11,7 @@ from poise.messaging.tier import Context, Handler, Tier
 
 __all__ = [
     "Admin",
+    "Connection",
     "Context",
     "DeadLetter",
     "Follower",

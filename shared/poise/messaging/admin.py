@@ -14,6 +14,7 @@ from aiokafka.errors import KafkaError
 
 from poise.contracts.topics import CATALOGUE, Topic
 from poise.errors import SetupError, UnavailableError
+from poise.messaging.connection import Connection
 from poise.messaging.offsets import Commit
 from poise.messaging.topic_ids import TopicIdRequest
 
@@ -48,11 +49,11 @@ def settings_of(topic: Topic) -> dict[str, str]:
 
 
 class Admin:
-    """One connection for administration; `async with Admin(bootstrap) as admin`."""
+    """One connection for administration; `async with Admin(Connection.of(settings)) as admin`."""
 
-    def __init__(self, bootstrap: Sequence[str], client_id: str = "poise") -> None:
-        self._bootstrap = list(bootstrap)
-        self._client = AIOKafkaAdminClient(bootstrap_servers=self._bootstrap, client_id=client_id)
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._client = AIOKafkaAdminClient(**connection.arguments())
         self._partitions: dict[str, int] = {}
         self._read_at = -_REFRESH_AFTER
         self._refreshing = asyncio.Lock()
@@ -61,16 +62,13 @@ class Admin:
         """Connect.
 
         Raises:
-            SetupError: No broker answers at the address.
+            SetupError: No broker answers at the address, or none takes us; the message says why.
         """
         try:
             await self._client.start()
         except KafkaError as error:
             await self._client.close()
-            raise SetupError(
-                f"no Kafka broker answers at {','.join(self._bootstrap)}: start one with `poise up`, or name "
-                "yours with --broker or POISE_BROKER"
-            ) from error
+            raise await self._connection.refusal() from error
         return self
 
     async def __aexit__(

@@ -10,7 +10,6 @@ import logging
 import random
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Protocol, Self
@@ -23,6 +22,7 @@ from poise.contracts.fault import Fault
 from poise.contracts.message import ReplyT, Request
 from poise.contracts.topics import REPLIES, Topic
 from poise.errors import DeadlineExceededError, FaultError, TerminalError
+from poise.messaging.connection import Connection
 from poise.messaging.follow import Follower
 from poise.messaging.record import Position, Record
 from poise.telemetry import SpanKind, count, inject, measure, span, table
@@ -65,13 +65,13 @@ class Calls:
     after that will be read.
     """
 
-    def __init__(self, bootstrap: Sequence[str], instance: str, send: Send, partitions: int) -> None:
+    def __init__(self, connection: Connection, instance: str, send: Send, partitions: int) -> None:
         # The boot is part of it: a restarted instance of the same name must not take its predecessor's replies.
         self._prefix = f"{instance}.{uuid4().hex[:8]}."
         self._instance = f"{instance}."
         self._send = send
         self._partition = random.randrange(partitions)  # noqa: S311 - spreads load, guards nothing
-        self._follower = Follower(bootstrap, REPLIES.name, start="end", partitions=[self._partition])
+        self._follower = Follower(connection, REPLIES.name, start="end", partitions=[self._partition])
         self._numbers = itertools.count(1)
         self._pending: dict[str, asyncio.Future[Record]] = {}
         self._given_up: OrderedDict[str, None] = OrderedDict()

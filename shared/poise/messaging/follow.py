@@ -9,6 +9,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from poise.errors import SetupError
+from poise.messaging.connection import Connection
 from poise.messaging.record import Record
 
 POLL_MS: Final = 1_000
@@ -22,7 +23,7 @@ class Follower:
     """Reads every partition of a topic, or some; `async with Follower(…) as log: async for batch in log: …`.
 
     Args:
-        bootstrap: The broker's addresses.
+        connection: How the broker is connected to.
         topic: What to read.
         start: The next offset to read by partition (one that is absent, or no longer in the log, begins at the
             beginning); or a time, unix seconds, from which on to read; or "beginning", or "end".
@@ -34,7 +35,7 @@ class Follower:
 
     def __init__(
         self,
-        bootstrap: Sequence[str],
+        connection: Connection,
         topic: str,
         *,
         start: Start = "beginning",
@@ -47,7 +48,7 @@ class Follower:
         self._start = start
         self._positions: dict[int, int] = {}
         self._consumer = AIOKafkaConsumer(
-            bootstrap_servers=list(bootstrap),
+            **connection.arguments(),
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             isolation_level="read_committed",

@@ -22,6 +22,7 @@ from poise.messaging.addresses import Address, Addresses
 from poise.messaging.admin import Admin
 from poise.messaging.assignor import sticky
 from poise.messaging.calls import Addressed, Calls
+from poise.messaging.connection import Connection
 from poise.messaging.delivery import Delivery
 from poise.messaging.follow import Follower, Start, read_all
 from poise.messaging.intake import ConcurrentIntake, IntakeLimits
@@ -61,10 +62,11 @@ class Mesh:
 
     def __init__(self, settings: MeshSettings, *, tier: str) -> None:
         self.settings = settings
-        self.admin = Admin(settings.bootstrap, settings.instance)
+        self.connection = Connection.of(settings)
+        self.admin = Admin(self.connection)
         self.addresses = Addresses(self.admin.partitions)
         self.stop = StopSignal()
-        self._broker = new_broker(settings.bootstrap, settings.instance)
+        self._broker = new_broker(self.connection)
         self._telemetry = Telemetry(settings, tier)
         self._calls: Calls | None = None
         self._cache = Cache(settings.redis_url)
@@ -97,7 +99,7 @@ class Mesh:
             await self._broker.start()
             stack.push_async_callback(self._broker.stop)
             partitions = await self.admin.partitions(REPLIES.name)
-            calls = Calls(self.settings.bootstrap, self.settings.instance, self.send, partitions or REPLIES.partitions)
+            calls = Calls(self.connection, self.settings.instance, self.send, partitions or REPLIES.partitions)
             self._calls = await stack.enter_async_context(calls)
             stack.push_async_callback(self._flush_spans)
             for task in (self._flush_spans_regularly(), self._probe_regularly()):
@@ -267,7 +269,7 @@ class Mesh:
 
     def follow(self, topic: str, *, start: Start = "beginning", partitions: Sequence[int] | None = None) -> Follower:
         """Read a whole topic, without a group; see `Follower`."""
-        return Follower(self.settings.bootstrap, topic, start=start, partitions=partitions)
+        return Follower(self.connection, topic, start=start, partitions=partitions)
 
     async def read_key(self, topic: str, key: str, *, since: float | None = None) -> list[Record]:
         """All records of a key that are in the topic now, oldest first.

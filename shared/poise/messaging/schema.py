@@ -17,6 +17,7 @@ from poise.contracts.fault import Fault
 from poise.contracts.message import Message, Request
 from poise.contracts.topics import CATALOGUE, REPLIES, Topic
 from poise.messaging.admin import settings_of
+from poise.messaging.connection import Connection
 from poise.messaging.intake import ConcurrentIntake
 from poise.messaging.record import Record
 from poise.messaging.seam import new_broker, subscribe
@@ -91,7 +92,7 @@ def _declared(version: str, broker: str) -> Json:
     async def nobody(record: Record) -> None:
         raise NotImplementedError(f"{record.position} came to a description")
 
-    kafka = new_broker([broker], "poise")
+    kafka = new_broker(Connection((broker,)))
     for topic in CATALOGUE.values():
         if topic.tier is not None:
             subscribe(

@@ -27,6 +27,7 @@ from faststream.response.publish_type import PublishType
 from poise.contracts.document import Deletion
 from poise.contracts.message import Message, Request
 from poise.contracts.topics import LARGEST_RECORD
+from poise.messaging.connection import Connection
 from poise.messaging.record import Record
 
 RawHeaders = list[tuple[str, bytes]]
@@ -107,11 +108,12 @@ class ConcurrentSubscriber(DefaultSubscriber):
         return Response(None)
 
 
-def new_broker(bootstrap: Iterable[str], client_id: str) -> KafkaBroker:
+def new_broker(connection: Connection) -> KafkaBroker:
     """A FastStream broker whose producer waits for all in-sync replicas and never writes a record twice."""
     broker = KafkaBroker(
-        list(bootstrap),
-        client_id=client_id,
+        list(connection.bootstrap),
+        client_id=connection.client_id,
+        security=connection.faststream(),
         acks="all",
         enable_idempotence=True,
         max_request_size=LARGEST_RECORD,

@@ -1,6 +1,7 @@
 """Applying the table of topics, in one call."""
 
 from poise.messaging.admin import Admin, TopicState
+from poise.messaging.connection import Connection
 from poise.settings import MeshSettings
 
 
@@ -17,5 +18,5 @@ async def apply(settings: MeshSettings, *, replication: int | None = None) -> li
     Raises:
         SetupError: No broker answers, or it refuses.
     """
-    async with Admin(settings.bootstrap, settings.instance) as admin:
+    async with Admin(Connection.of(settings)) as admin:
         return await admin.apply(replication)

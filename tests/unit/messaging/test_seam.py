@@ -10,6 +10,7 @@ from faststream.kafka.subscriber.usecase import LogicSubscriber
 from faststream.specification import AsyncAPI
 
 from poise.contracts import Retrieve
+from poise.messaging.connection import Connection
 from poise.messaging.record import Record
 from poise.messaging.seam import ConcurrentSubscriber, new_broker, subscribe
 
@@ -43,7 +44,7 @@ def test_faststream_still_has_the_places_that_are_replaced() -> None:
 
 
 async def test_the_in_memory_broker_hands_messages_to_the_same_intake() -> None:
-    broker = new_broker(["127.0.0.1:1"], "test")
+    broker = new_broker(Connection(("127.0.0.1:1",)))
     intake = RecordingIntake()
     subscribe(broker, "poise.retrieval.requests", "group", intake, accepts=(Retrieve,), connection={})
     async with TestKafkaBroker(broker):
@@ -52,7 +53,7 @@ async def test_the_in_memory_broker_hands_messages_to_the_same_intake() -> None:
 
 
 def test_asyncapi_shows_what_a_topic_takes_and_how_it_is_answered() -> None:
-    broker = new_broker(["127.0.0.1:1"], "test")
+    broker = new_broker(Connection(("127.0.0.1:1",)))
     subscribe(broker, "poise.retrieval.requests", "group", RecordingIntake(), accepts=(Retrieve,), connection={})
     document = AsyncAPI(broker).to_specification().to_jsonable()
     assert "Retrieve" in str(document["components"]["schemas"])
