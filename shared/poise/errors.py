@@ -4,6 +4,7 @@
     ├── RetryableError        a handler raises it: the same work may succeed later
     ├── TerminalError         a handler raises it: it never will
     │   ├── InvalidMessageError     the body or a header is not what the contract says
+    │   │   └── NewerVersionError   a newer worker will understand it
     │   ├── DeadlineExceededError   nobody wants the answer any more
     │   ├── UnavailableError        the part that could have answered is missing or does not answer
     │   └── FaultError              a call came back with a fault: who answered it has done the retrying
@@ -95,6 +96,10 @@ class InvalidMessageError(TerminalError):
         ]
         message = "; ".join(f"{item.field}: {item.detail}" for item in found)
         return cls(f"{message}; and {len(every) - len(found)} more" if len(every) > len(found) else message, found)
+
+
+class NewerVersionError(InvalidMessageError):
+    """The body is of a newer version than this worker knows: during a rolling upgrade another one may."""
 
 
 class DeadlineExceededError(TerminalError):

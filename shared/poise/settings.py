@@ -89,6 +89,8 @@ class MeshSettings(Settings):
     """Seconds by which the clocks of two machines may differ."""
     concurrency: Annotated[int, Field(ge=1)] = 64
     """Messages handled at once per consumer."""
+    batch_share: Annotated[float, Field(gt=0, le=1)] = 0.25
+    """The share of it that the batch lane may use."""
     admin_host: str = "127.0.0.1"
     """Where `/healthz`, `/readyz` and `/metrics` are served."""
     admin_port: Annotated[int, Field(ge=0, le=65535)] | None = None

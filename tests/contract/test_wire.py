@@ -180,7 +180,8 @@ def test_the_topics_are_these() -> None:
         "poise.ask.batch": (6, "conversation, else none", False),
         "poise.runs.interactive": (6, "conversation, else run", False),
         "poise.runs.batch": (6, "conversation, else run", False),
-        "poise.retrieval.requests": (6, "run/step", False),
+        "poise.retrieval.requests.interactive": (6, "run/step", False),
+        "poise.retrieval.requests.batch": (6, "run/step", False),
         "poise.inference.requests.interactive": (6, "run/step", False),
         "poise.inference.requests.batch": (6, "run/step", False),
         "poise.replies": (12, "explicit partition", False),
@@ -189,8 +190,8 @@ def test_the_topics_are_these() -> None:
         "poise.records": (6, "run", False),
         "poise.scores": (6, "policy", False),
         "poise.spans": (6, "run", False),
-        "poise.orchestration.dead": (1, "as the original", False),
-        "poise.retrieval.dead": (1, "as the original", False),
-        "poise.inference.dead": (1, "as the original", False),
-        "poise.evaluation.dead": (1, "as the original", False),
+    } | {
+        f"poise.{tier}.{topic}": (partitions, "as the original", False)
+        for tier in ("orchestration", "retrieval", "inference", "evaluation")
+        for topic, partitions in {"dead": 1, "retry.10s": 3, "retry.1m": 3, "retry.10m": 3}.items()
     }

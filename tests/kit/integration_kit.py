@@ -66,13 +66,17 @@ class Outsider:
         await self._consumer.stop()
         await self._producer.stop()
 
-    async def send(self, topic: str, value: bytes | None, key: bytes | None = None, **headers: str | bytes) -> Record:
-        """Send, with `reply_to` set to this client's topic unless it is given; `_` in a name stands for `-`."""
+    async def send(
+        self, topic: str, value: bytes | None, key: bytes | None = None, **headers: str | bytes | None
+    ) -> Record:
+        """Send, with `reply_to` this client’s topic unless given; None = without. `_` in a name stands for `-`."""
         named = {"reply_to": self.topic, "correlation_id": uuid4().hex} | {
             name if name in {"reply_to", "correlation_id"} else name.replace("_", "-"): value
             for name, value in headers.items()
         }
-        raw = [(name, text.encode() if isinstance(text, str) else text) for name, text in named.items()]
+        raw = [
+            (name, text.encode() if isinstance(text, str) else text) for name, text in named.items() if text is not None
+        ]
         landed = await self._producer.send_and_wait(topic, value, key=key, headers=raw)
         return Record(landed.topic, landed.partition, landed.offset, landed.timestamp / 1_000, key, value, tuple(raw))
 

@@ -18,6 +18,9 @@ HOUR: Final = 3_600.0
 DAY: Final = 24 * HOUR
 FOREVER: Final = None
 
+Lane = Literal["interactive", "batch"]
+"""A traffic class: whether somebody waits, or work is done in bulk."""
+
 MIB: Final = 1024 * 1024
 
 LARGEST_RECORD: Final = 3 * MIB
@@ -65,10 +68,37 @@ class Topic:
     max_bytes: int = MIB
     """The largest record that the broker takes."""
 
+    @property
+    def lane(self) -> Lane:
+        """The traffic class of its messages."""
+        return "batch" if self.name.endswith(".batch") else "interactive"
+
 
 def dead_topic(tier: str) -> str:
     """The name of a tier's dead-letter topic."""
     return f"{PREFIX}{tier}.dead"
+
+
+RETRY_DELAYS: Final = (10.0, 60.0, 600.0)
+"""Seconds that a message which is to be handled again later is put off, the first time, the second and the third."""
+
+
+def retry_topic(tier: str, delay: float) -> str:
+    """The name of the topic on which a tier's messages wait for `delay` seconds to be handled again."""
+    minutes = delay / 60
+    return f"{PREFIX}{tier}.retry.{f'{minutes:g}m' if minutes >= 1 else f'{delay:g}s'}"
+
+
+def _retry(tier: str, delay: float) -> Topic:
+    return Topic(
+        retry_topic(tier, delay),
+        (Message,),
+        key="as the original",
+        partitions=3,
+        keep=7 * DAY,
+        deadlines=UNHURRIED,
+        max_bytes=LARGEST_RECORD,
+    )
 
 
 def _dead(tier: str) -> Topic:
@@ -89,7 +119,10 @@ RUNS_INTERACTIVE: Final = Topic(
 RUNS_BATCH: Final = Topic(
     "poise.runs.batch", (Ask,), "orchestration", key="conversation, else run", ordered=True, deadlines=BATCH
 )
-RETRIEVAL: Final = Topic("poise.retrieval.requests", (Retrieve,), "retrieval", key="run/step")
+RETRIEVAL_INTERACTIVE: Final = Topic("poise.retrieval.requests.interactive", (Retrieve,), "retrieval", key="run/step")
+RETRIEVAL_BATCH: Final = Topic(
+    "poise.retrieval.requests.batch", (Retrieve,), "retrieval", key="run/step", deadlines=BATCH
+)
 INFERENCE_INTERACTIVE: Final = Topic("poise.inference.requests.interactive", (Generate,), "inference", key="run/step")
 INFERENCE_BATCH: Final = Topic(
     "poise.inference.requests.batch", (Generate,), "inference", key="run/step", deadlines=BATCH
@@ -115,6 +148,9 @@ RECORDS: Final = Topic("poise.records", (RunRecord,), "evaluation", key="run", k
 SCORES: Final = Topic("poise.scores", (Score,), key="policy", keep=7 * DAY)
 SPANS: Final = Topic("poise.spans", (SpanRecord,), key="run", keep=DAY)
 
+TIERS: Final = ("orchestration", "retrieval", "inference", "evaluation")
+"""The tiers that handle messages."""
+
 CATALOGUE: Final = MappingProxyType(
     {
         topic.name: topic
@@ -123,7 +159,8 @@ CATALOGUE: Final = MappingProxyType(
             ASK_BATCH,
             RUNS_INTERACTIVE,
             RUNS_BATCH,
-            RETRIEVAL,
+            RETRIEVAL_INTERACTIVE,
+            RETRIEVAL_BATCH,
             INFERENCE_INTERACTIVE,
             INFERENCE_BATCH,
             REPLIES,
@@ -132,17 +169,16 @@ CATALOGUE: Final = MappingProxyType(
             RECORDS,
             SCORES,
             SPANS,
-            *(_dead(tier) for tier in ("orchestration", "retrieval", "inference", "evaluation")),
+            *(_retry(tier, delay) for tier in TIERS for delay in RETRY_DELAYS),
+            *(_dead(tier) for tier in TIERS),
         )
     }
 )
 
-Lane = Literal["interactive", "batch"]
-
 REQUESTS: Final = MappingProxyType(
     {
         Ask: MappingProxyType({"interactive": RUNS_INTERACTIVE, "batch": RUNS_BATCH}),
-        Retrieve: MappingProxyType({"interactive": RETRIEVAL, "batch": RETRIEVAL}),
+        Retrieve: MappingProxyType({"interactive": RETRIEVAL_INTERACTIVE, "batch": RETRIEVAL_BATCH}),
         Generate: MappingProxyType({"interactive": INFERENCE_INTERACTIVE, "batch": INFERENCE_BATCH}),
     }
 )

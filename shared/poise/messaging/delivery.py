@@ -18,12 +18,20 @@ from poise.contracts.fault import Fault, FieldError
 from poise.contracts.message import Message, Request
 from poise.contracts.run_id import run_id_of
 from poise.contracts.topics import Topic
-from poise.errors import DeadlineExceededError, InvalidMessageError, PoiseError, TerminalError, UnavailableError
-from poise.messaging import dead_letters
+from poise.errors import (
+    DeadlineExceededError,
+    InvalidMessageError,
+    NewerVersionError,
+    PoiseError,
+    TerminalError,
+    UnavailableError,
+)
+from poise.messaging import dead_letters, retries
 from poise.messaging.addresses import Address
 from poise.messaging.deadlines import resolve
-from poise.messaging.failures import DeadLetter, Expire, Retry, decide
+from poise.messaging.failures import Attempt, DeadLetter, Expire, Postpone, Retry, RetryBudget, decide
 from poise.messaging.record import Record
+from poise.messaging.retries import Postponed
 from poise.messaging.tier import Context, Handler, Tier
 from poise.telemetry import SpanKind, adjust, count, extract, measure, span, table
 
@@ -45,16 +53,19 @@ class _Job:
     handler: Handler
     context: Context
     address: Address | None
+    postponed: int
+    """How often it was."""
 
 
 class Delivery:
     """Handles the messages of one topic for one tier."""
 
-    def __init__(self, mesh: "Mesh", tier: Tier, topic: Topic, journal: Journal) -> None:
+    def __init__(self, mesh: "Mesh", tier: Tier, topic: Topic, journal: Journal, budget: RetryBudget) -> None:
         self._mesh = mesh
         self._tier = tier
         self._topic = topic
         self._journal = journal
+        self._budget = budget
         self._jitter = random.Random()  # noqa: S311 - spreads retries, guards nothing
         self._kinds: Mapping[str, type[Message]] = {kind.kind: kind for kind in topic.accepts}
         self._metered = {table.MESSAGING_DESTINATION: topic.name}
@@ -66,23 +77,34 @@ class Delivery:
         2. seen already? a stored reply is sent again as it was
         3. expired? nobody wants the answer: a fault
         4. handle, within the deadline
-        5. decide on a failure: again, dead letter, or expired
+        5. decide on a failure: again, later, dead letter, or expired
         6. publish the reply; the dead letter is written before it, and the offset is committed after both
 
         Raises:
             PoiseError: The broker took neither reply nor dead letter; the message is not finished.
         """
+        await self._observed(record, None)
+
+    async def deliver_again(self, postponed: Postponed) -> None:
+        """Handle a message that was postponed, as if it stood where it stood first; see `deliver`."""
+        await self._observed(postponed.record, postponed)
+
+    async def _observed(self, record: Record, postponed: Postponed | None) -> None:
         adjust(table.IN_FLIGHT, 1, self._metered)
+        self._budget.deposit()
         try:
-            await self._deliver(record, time.time())
+            await self._deliver(record, postponed, time.time())
         finally:
             adjust(table.IN_FLIGHT, -1, self._metered)
 
-    async def _deliver(self, record: Record, started: float) -> None:
+    async def _deliver(self, record: Record, postponed: Postponed | None, started: float) -> None:
         count(table.CONSUMED_MESSAGES, 1, self._metered)
         measure(table.QUEUE_WAIT, max(0.0, started - record.timestamp), self._metered)
         try:
-            job = await self._decode(record)
+            job = await self._decode(record, postponed)
+        except NewerVersionError as error:
+            await self._not_yet(record, error, postponed)
+            return
         except InvalidMessageError as error:
             await self._refuse(record, error)
             return
@@ -109,19 +131,22 @@ class Delivery:
 
     # -- 1 decode -------------------------------------------------------------------------------------------------
 
-    async def _decode(self, record: Record) -> _Job:
+    async def _decode(self, record: Record, postponed: Postponed | None) -> _Job:
         try:
             envelope = Envelope.read(record.headers)
         except EnvelopeError as error:
             raise InvalidMessageError(str(error), [error.error]) from error
-        kind = self._kind(record, envelope)
         deadline = resolve(envelope.deadline, record.timestamp, self._topic.deadlines)
+        kind = self._kind(record, envelope)
         address = await self._mesh.addresses.resolve(envelope)
         try:
             request = kind() if kind is Deletion else kind.parse(record.value or b"", strict=self._topic.edge)
         except ValidationError as error:
             raise InvalidMessageError.of(error) from error
-        return _Job(request, self._tier.handlers[kind], self._context(record, envelope, deadline), address)
+        context = self._context(record, envelope, deadline)
+        if postponed is not None:
+            context = replace(context, attempt=postponed.attempts + 1)
+        return _Job(request, self._tier.handlers[kind], context, address, postponed.count if postponed else 0)
 
     def _kind(self, record: Record, envelope: Envelope) -> type[Message]:
         if record.value is None:
@@ -133,7 +158,8 @@ class Delivery:
         kind = self._kinds.get(envelope.kind)
         if kind is None:
             detail = f"{envelope.kind!r} is not known here; {self._topic.name} takes {', '.join(self._kinds)}"
-            raise InvalidMessageError(f"{KIND}: {detail}", [FieldError(field=KIND, detail=detail)])
+            error = NewerVersionError if _is_newer(envelope.kind, self._kinds) else InvalidMessageError
+            raise error(f"{KIND}: {detail}", [FieldError(field=KIND, detail=detail)])
         return kind
 
     def _context(self, record: Record, envelope: Envelope, deadline: float) -> Context:
@@ -146,7 +172,7 @@ class Delivery:
             tenant=(None if self._topic.edge else envelope.tenant) or self._mesh.settings.tenant,
             deadline=deadline,
             attempt=(None if self._topic.edge else envelope.attempt) or 1,
-            lane="batch" if self._topic.name.endswith(".batch") else "interactive",
+            lane=self._topic.lane,
             mesh=self._mesh,
         )
 
@@ -157,6 +183,18 @@ class Delivery:
             address = await self._mesh.addresses.salvage(record)
             if address is not None:
                 await self._mesh.reply(address, error.fault(), None)
+
+    async def _not_yet(self, record: Record, error: NewerVersionError, postponed: Postponed | None) -> None:
+        """What only a newer worker understands is left for one, as long as there is time."""
+        envelope = Envelope.read(record.headers)
+        remaining = resolve(envelope.deadline, record.timestamp, self._topic.deadlines) - time.time()
+        attempts, times = (postponed.attempts, postponed.count) if postponed else (0, 0)
+        attempt = Attempt(attempts + 1, remaining, envelope.reply_to is not None, times)
+        match decide(error, attempt, self._jitter):
+            case Postpone(delay):
+                await self._postpone(record, error, delay, attempt)
+            case _:
+                await self._refuse(record, error)
 
     # -- 2 seen already? ------------------------------------------------------------------------------------------
 
@@ -176,18 +214,23 @@ class Delivery:
     # -- 3 expired?  4 handle  5 decide ---------------------------------------------------------------------------
 
     async def _handle(self, job: _Job) -> Message | None:
-        attempt = job.context.attempt
+        number = job.context.attempt
         while True:
             try:
-                return await self._try(job, attempt)
+                return await self._try(job, number)
             except Exception as error:  # noqa: BLE001 - decide() owns every failure of a handler
-                remaining = job.context.remaining()
-                match decide(error, attempt, remaining, self._jitter):
+                room = self._budget.has_room(time.monotonic())
+                attempt = Attempt(number, job.context.remaining(), job.address is not None, job.postponed, room)
+                match decide(error, attempt, self._jitter):
                     case Retry(delay):
+                        self._budget.withdraw()
                         count(table.RETRIES, 1, {**self._metered, table.ERROR_TYPE: type(error).__name__})
                         log.info("run %s step %s: %s; again in %.1f s", job.context.run, job.context.step, error, delay)
                         await asyncio.sleep(delay)
-                        attempt += 1
+                        number += 1
+                    case Postpone(delay):
+                        await self._postpone(job.context.record, error, delay, attempt)
+                        return None
                     case Expire():
                         count(table.DEADLINE_EXCEEDED, 1, self._metered)
                         if not isinstance(error, DeadlineExceededError):
@@ -195,7 +238,7 @@ class Delivery:
                             return DeadlineExceededError(told).fault()
                         return error.fault()
                     case DeadLetter():
-                        return await self._set_aside(job.context.record, error, attempt=attempt)
+                        return await self._set_aside(job.context.record, error, attempt=number)
 
     async def _try(self, job: _Job, attempt: int) -> Message | None:
         context = job.context if attempt == job.context.attempt else replace(job.context, attempt=attempt)
@@ -212,6 +255,16 @@ class Delivery:
             ttl = context.remaining() + REDELIVERED_WITHIN
             await self._journal.write(context.tenant, context.run, context.step, reply.encode(), ttl)
         return reply
+
+    async def _postpone(self, record: Record, error: Exception, delay: float, attempt: Attempt) -> None:
+        times = attempt.postponed + 1
+        await retries.write(self._mesh.send, self._tier.name, record, delay, attempt.number, times)
+        log.info("%s again in %.0f s: %s: %s", record.position, delay, type(error).__name__, error)
+        count(table.POSTPONED, 1, {**self._metered, table.ERROR_TYPE: type(error).__name__})
+
+    async def set_aside(self, record: Record, error: Exception) -> None:
+        """Keep a record that nobody can handle."""
+        await self._set_aside(record, error, attempt=1)
 
     async def _set_aside(self, record: Record, error: Exception, *, attempt: int) -> Fault:
         worker = self._mesh.settings.instance
@@ -240,3 +293,10 @@ class Delivery:
             table.TENANT: context.tenant,
             table.QUEUE_MS: round(max(0.0, started - record.timestamp) * 1_000, 1),
         }
+
+
+def _is_newer(kind: str, known: Mapping[str, type[Message]]) -> bool:
+    """Whether a kind, `name/version`, is a later version of one that is known."""
+    name, _, version = kind.rpartition("/")
+    versions = [int(other.rpartition("/")[2]) for other in known if other.rpartition("/")[0] == name]
+    return version.isascii() and version.isdigit() and bool(versions) and int(version[:18]) > max(versions)

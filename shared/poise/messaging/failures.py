@@ -3,12 +3,20 @@
 import random
 from dataclasses import dataclass
 
-from poise.errors import DeadlineExceededError, RetryableError, TerminalError
+from poise.contracts.topics import RETRY_DELAYS
+from poise.errors import DeadlineExceededError, NewerVersionError, RetryableError, TerminalError
 
 
 @dataclass(frozen=True, slots=True)
 class Retry:
     """Handle it again, in place, after a delay in seconds."""
+
+    delay: float
+
+
+@dataclass(frozen=True, slots=True)
+class Postpone:
+    """Put it on the delayed-retry topic of a delay in seconds, where it holds up nobody."""
 
     delay: float
 
@@ -23,46 +31,112 @@ class Expire:
     """Nobody wants the answer any more: tell the caller, keep nothing."""
 
 
-Decision = Retry | DeadLetter | Expire
+Decision = Retry | Postpone | DeadLetter | Expire
 
 
 @dataclass(frozen=True, slots=True)
 class RetryLimits:
-    """How often and how patiently a message is tried again in place."""
+    """How often and how patiently a message is tried again."""
 
     attempts: int = 4
-    """Attempts in all for a RetryableError."""
+    """Attempts in place, the first one included, for a RetryableError."""
     attempts_after_bug: int = 2
-    """Attempts in all for an error that no handler should raise."""
+    """The same for an error that no handler should raise."""
     base: float = 0.1
     """Seconds; the first delay is drawn from 0 to this, the next from 0 to twice this, and so on."""
     longest: float = 5.0
     """Seconds; no delay is longer, unless the error asks for it by `retry_after`."""
 
 
-def decide(
-    error: Exception, attempt: int, remaining: float, jitter: random.Random, limits: RetryLimits | None = None
-) -> Decision:
-    """Decide on a failed attempt.
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What is known of an attempt that failed."""
 
-    Delays have full jitter (Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015).
+    number: int
+    """From 1, over all deliveries."""
+    remaining: float
+    """Seconds until the message's deadline."""
+    awaited: bool
+    """Whether somebody waits for the reply."""
+    postponed: int = 0
+    """How often it has been on a delayed-retry topic."""
+    budget: bool = True
+    """Whether the worker's retry budget has room."""
+
+
+class RetryBudget:
+    """How many retries in place a worker may make, so that a part which is down is not hit harder than one that is up.
+
+    A token bucket: each message puts in `ratio` of a retry, each second puts in `per_second`, each retry takes one out.
+    (Finagle's RetryBudget; Google, "Site Reliability Engineering", 2016, ch. 21.)
 
     Args:
-        error: What the handler raised.
-        attempt: Which attempt this was, from 1.
-        remaining: Seconds until the message's deadline.
+        ratio: Retries per message, on the average.
+        per_second: Retries per second that are always allowed.
+        most: Retries that can be saved up.
+    """
+
+    def __init__(self, *, ratio: float = 0.2, per_second: float = 10.0, most: float = 100.0) -> None:
+        self._ratio = ratio
+        self._per_second = per_second
+        self._most = most
+        self._saved = most
+        self._at: float | None = None
+
+    def deposit(self) -> None:
+        """Note that a message came."""
+        self._saved = min(self._most, self._saved + self._ratio)
+
+    def has_room(self, now: float) -> bool:
+        """Whether a retry may be made.
+
+        Args:
+            now: Seconds on any clock that does not go back.
+        """
+        if self._at is not None:
+            self._saved = min(self._most, self._saved + (now - self._at) * self._per_second)
+        self._at = now
+        return self._saved >= 1
+
+    def withdraw(self) -> None:
+        """Note that a retry is made."""
+        self._saved -= 1
+
+
+def decide(error: Exception, attempt: Attempt, jitter: random.Random, limits: RetryLimits | None = None) -> Decision:
+    """Decide on a failed attempt.
+
+    Delays in place have full jitter (Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015). A retry
+    has one owner: an error that came back from a call is final here, for the tier that answered has done the retrying.
+
+    Args:
+        error: What the handler raised, or why the message could not be read.
+        attempt: What is known of the attempt.
         jitter: The source of randomness.
         limits: How often and how patiently.
     """
     limits = limits or RetryLimits()
-    if isinstance(error, TerminalError) and not isinstance(error, DeadlineExceededError):
+    if isinstance(error, DeadlineExceededError):
+        return Expire()
+    if isinstance(error, NewerVersionError):
+        return _postpone(attempt)
+    if isinstance(error, TerminalError):
         return DeadLetter()
-    if isinstance(error, DeadlineExceededError) or remaining <= 0:
+    if attempt.remaining <= 0:
         return Expire()
     retryable = isinstance(error, RetryableError)
-    if attempt >= (limits.attempts if retryable else limits.attempts_after_bug):
+    wait = (error.retry_after or 0.0) if isinstance(error, RetryableError) else 0.0
+    often = limits.attempts if retryable else limits.attempts_after_bug
+    if attempt.number < often and not attempt.postponed and attempt.budget:
+        delay = max(wait, jitter.uniform(0, min(limits.longest, limits.base * 2 ** (attempt.number - 1))))
+        if delay < attempt.remaining and (attempt.awaited or delay <= limits.longest):
+            return Retry(delay)
+    return _postpone(attempt, wait) if retryable and not attempt.awaited else DeadLetter()
+
+
+def _postpone(attempt: Attempt, wait: float = 0.0) -> Postpone | DeadLetter:
+    later = RETRY_DELAYS[attempt.postponed :]
+    if not later:
         return DeadLetter()
-    delay = jitter.uniform(0, min(limits.longest, limits.base * 2 ** (attempt - 1)))
-    if isinstance(error, RetryableError) and error.retry_after is not None:
-        delay = max(delay, error.retry_after)
-    return Retry(delay) if delay < remaining else DeadLetter()
+    delay = next((delay for delay in later if delay >= wait), later[-1])
+    return Postpone(delay) if delay < attempt.remaining else DeadLetter()

@@ -3,9 +3,8 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
-from functools import partial
 from types import TracebackType
 from typing import Final, Self
 
@@ -20,15 +19,14 @@ from poise.contracts.topics import CATALOGUE, REPLIES, REQUESTS, SPANS, Lane, To
 from poise.errors import PoiseError, SetupError, TerminalError, UnavailableError
 from poise.messaging.addresses import Address, Addresses
 from poise.messaging.admin import Admin
-from poise.messaging.assignor import sticky
 from poise.messaging.calls import Addressed, Calls
 from poise.messaging.connection import Connection
-from poise.messaging.delivery import Delivery
 from poise.messaging.follow import Follower, Start, read_all
-from poise.messaging.intake import ConcurrentIntake, IntakeLimits
+from poise.messaging.intake import ConcurrentIntake
 from poise.messaging.process import StopSignal
 from poise.messaging.record import Position, Record
-from poise.messaging.seam import RecordCommand, new_broker, subscribe
+from poise.messaging.seam import RecordCommand, new_broker
+from poise.messaging.serving import Serving
 from poise.messaging.tier import Context, Tier
 from poise.settings import MeshSettings
 from poise.telemetry import count, inject, table
@@ -312,46 +310,15 @@ class Mesh:
         Raises:
             SetupError: Reading failed for good, for example because the broker refuses it.
         """
-        journal = Journal(self._cache)
-        limits = IntakeLimits(concurrency=tier.concurrency or self.settings.concurrency)
-        for topic in tier.topics:
-            delivery = Delivery(self, tier, topic, journal)
-            group = group_of(tier.name, topic.name)
-            intake = ConcurrentIntake(
-                delivery.deliver,
-                ordered=topic.ordered,
-                limits=limits,
-                read_back=partial(self.admin.committed, group),
-            )
-            self._intakes.append(intake)
-            self.ready_when(topic.name, intake.assigned.is_set)
-            subscribe(
-                self._broker,
-                topic.name,
-                group,
-                intake,
-                accepts=topic.accepts,
-                connection=self._connection(),
-            )
+        serving = Serving(self, self._broker, tier, Journal(self._cache))
+        self._intakes = list(serving.intakes.values())
+        for name, intake in serving.intakes.items():
+            self.ready_when(name, intake.assigned.is_set)
         await asyncio.gather(*(subscriber.start() for subscriber in self._broker.subscribers))
         try:
             await self.stopped()
         finally:  # while calls are still answered: begun work may need other tiers to finish
             await asyncio.gather(*(intake.drain() for intake in self._intakes))
-
-    def _connection(self) -> Mapping[str, object]:
-        """How a consumer of a group connects: a named instance keeps its place in the group when it is restarted."""
-        named = "instance" in self.settings.model_fields_set
-        return {
-            "group_instance_id": self.settings.instance if named else None,
-            "partition_assignment_strategy": (sticky(),),
-            "auto_offset_reset": "earliest",
-            "isolation_level": "read_committed",
-            "fetch_max_wait_ms": 100,
-            "session_timeout_ms": 10_000,
-            "heartbeat_interval_ms": 1_000,
-            "max_poll_interval_ms": 60_000,
-        }
 
     async def stopped(self) -> None:
         """Wait until stop is asked.
@@ -386,8 +353,3 @@ class Mesh:
             if lost := [outcome for outcome in sent if isinstance(outcome, PoiseError)]:
                 count(table.SPANS_DROPPED, len(lost))
                 log.warning("%d spans were lost: %s", len(lost), lost[0])
-
-
-def group_of(tier: str, topic: str) -> str:
-    """The consumer group in which a tier reads a topic: one each, so that no lane's rebalance touches another's."""
-    return f"poise.{tier}:{topic}"

@@ -97,7 +97,7 @@ def _declared(version: str, broker: str) -> Json:
         if topic.tier is not None:
             subscribe(
                 kafka,
-                topic.name,
+                [topic.name],
                 topic.tier,
                 ConcurrentIntake(nobody, ordered=topic.ordered),
                 accepts=topic.accepts,

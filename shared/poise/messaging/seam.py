@@ -6,7 +6,7 @@ does the work itself (`Intake`, then `Delivery`). This module alone touches name
 pinned to a minor version, and tests/unit/messaging/test_seam.py fails when the seam moves.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord
@@ -125,16 +125,19 @@ def new_broker(connection: Connection) -> KafkaBroker:
 
 def subscribe(
     broker: KafkaBroker,
-    topic: str,
+    names: Sequence[str],
     group: str,
     intake: Intake,
     *,
     accepts: Iterable[type[Message]],
     connection: Mapping[str, Any],
 ) -> ConcurrentSubscriber:
-    """Register a subscriber of ours with the broker, and declare what it takes and answers for AsyncAPI."""
+    """Register a subscriber of ours with the broker, and declare what it takes and answers for AsyncAPI.
+
+    It must take something: a subscriber without a declaration is never started. `Message` = whatever comes.
+    """
     outer = broker.config
-    topics = [DeclaredTopic(topic, declare=False)]
+    topics = [DeclaredTopic(name, declare=False) for name in names]
     config = KafkaSubscriberConfig(
         topics=topics,
         group_id=group,
@@ -149,7 +152,7 @@ def subscribe(
         _outer_config=outer,  # type: ignore[arg-type]
         calls=calls,
         specification_config=KafkaSubscriberSpecificationConfig(
-            topics=topics, title_=topic, description_=None, include_in_schema=True
+            topics=topics, title_=" ".join(names), description_=None, include_in_schema=True
         ),
     )
     subscriber = ConcurrentSubscriber(config, specification, calls, intake=intake)
@@ -166,7 +169,8 @@ def _declaration(kind: type[Message]) -> Callable[[Any], Awaitable[Any]]:
     async def declared(request: Any) -> Any:
         raise NotImplementedError(f"{kind.__name__} {request!r} went past the intake")
 
-    declared.__name__ = declared.__qualname__ = kind.kind.partition("/")[0].replace("-", "_")
+    name = "any" if kind is Message else kind.kind.partition("/")[0]
+    declared.__name__ = declared.__qualname__ = name.replace("-", "_")
     declared.__doc__ = kind.__doc__
     reply = kind.reply if issubclass(kind, Request) else None
     declared.__annotations__ = {"request": kind, "return": reply}

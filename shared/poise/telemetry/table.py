@@ -190,6 +190,12 @@ DEADLINE_EXCEEDED: Final = Counter(
     "poise.deadline_exceeded", "{message}", "Messages that nobody wanted any more.", (MESSAGING_DESTINATION,)
 )
 RETRIES: Final = Counter("poise.retries", "{message}", "Messages handled again.", (MESSAGING_DESTINATION, ERROR_TYPE))
+POSTPONED: Final = Counter(
+    "poise.postponed",
+    "{message}",
+    "Messages put on a delayed-retry topic.",
+    (MESSAGING_DESTINATION, ERROR_TYPE),
+)
 
 # gateway
 

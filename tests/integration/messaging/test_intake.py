@@ -82,7 +82,9 @@ async def test_one_conversation_is_answered_in_order_and_others_do_not_wait(
 async def test_interrupted_work_is_done_by_the_next_worker(
     mesh_settings: MeshSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("poise.messaging.mesh.IntakeLimits", lambda concurrency: IntakeLimits(concurrency, grace=0.05))
+    monkeypatch.setattr(
+        "poise.messaging.serving.IntakeLimits", lambda concurrency: IntakeLimits(concurrency, grace=0.05)
+    )
     handled: list[str] = []
     begun = asyncio.Event()
 

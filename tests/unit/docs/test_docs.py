@@ -187,11 +187,12 @@ def test_the_table_of_topics() -> None:
 
 def topic_row(topic: Topic) -> list[str]:
     """A topic as docs/WIRE.md has it."""
-    dead = topic.accepts == (Message,)
-    carries = ", ".join("null" if kind is Deletion else f"`{kind.kind}`" for kind in topic.accepts if not dead)
+    whatever = topic.accepts == (Message,)
+    carries = ", ".join("null" if kind is Deletion else f"`{kind.kind}`" for kind in topic.accepts if not whatever)
+    fate = "is to be handled later" if ".retry." in topic.name else "could not be handled"
     return [
         f"`{topic.name}`",
-        "whatever could not be handled" if dead else carries,
+        f"whatever {fate}" if whatever else carries,
         f"`{topic.key}`" if "<" in topic.key else topic.key,
         str(topic.partitions),
         "last of each key" if topic.compacted else seconds(topic.keep),

@@ -31,7 +31,7 @@ class Topics:
 
 
 HEADERS = (("x", b"1"), ("x", b"\xff"), ("reply_to", b"mine"), ("poise-deadline", b"5"), ("poise-run", b"r"))
-BROKEN = Record("poise.retrieval.requests", 3, 42, 1.0, b"k", b"\x00not json", HEADERS)
+BROKEN = Record("poise.retrieval.requests.interactive", 3, 42, 1.0, b"k", b"\x00not json", HEADERS)
 
 
 async def partition_of(_topic: str, _key: bytes) -> int:
@@ -48,7 +48,7 @@ async def test_the_message_is_kept_whole_with_its_reason() -> None:
     assert (letter.record.key, letter.record.value) == (BROKEN.key, BROKEN.value)
     assert [item for item in letter.headers if item in HEADERS] == list(HEADERS)
     assert (letter.error, letter.message, letter.topic) == ("ValueError", "no", BROKEN.topic)
-    assert letter.record.header("poise-origin") == "poise.retrieval.requests/3/42"
+    assert letter.record.header("poise-origin") == "poise.retrieval.requests.interactive/3/42"
     assert letter.record.header("poise-attempt") == "2"
     assert "ValueError: no" in (letter.record.header(dead_letters.TRACEBACK) or "")
 
@@ -68,7 +68,7 @@ async def test_it_is_sent_again_once_without_its_waiter() -> None:
     assert (again.key, again.value, again.partition) == (BROKEN.key, BROKEN.value, 3)
     assert not {"reply_to", "poise-deadline", "poise-attempt", dead_letters.ERROR} & set(names)
     assert again.header("poise-redrives") == "1"
-    assert again.header("poise-origin") == "poise.retrieval.requests/3/42"
+    assert again.header("poise-origin") == "poise.retrieval.requests.interactive/3/42"
     (letter,) = dead_letters.read("retrieval", topics.of("poise.retrieval.dead"))
     assert letter.redriven == str(sent)
     with pytest.raises(TerminalError, match="already"):

@@ -1,4 +1,4 @@
-"""The decision on a failed attempt: every class of error, and what the deadline does to it."""
+"""The decision on a failed attempt: every class of error, and what deadline, budget and nobody's waiting do to it."""
 
 import random
 
@@ -7,37 +7,84 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from poise.contracts import Fault
-from poise.errors import DeadlineExceededError, FaultError, InvalidMessageError, RetryableError, TerminalError
-from poise.messaging.failures import DeadLetter, Expire, Retry, RetryLimits, decide
+from poise.contracts.topics import RETRY_DELAYS
+from poise.errors import (
+    DeadlineExceededError,
+    FaultError,
+    InvalidMessageError,
+    NewerVersionError,
+    RetryableError,
+    TerminalError,
+)
+from poise.messaging.failures import (
+    Attempt,
+    DeadLetter,
+    Expire,
+    Postpone,
+    Retry,
+    RetryBudget,
+    RetryLimits,
+    decide,
+)
 
 JITTER = random.Random(7)
 FAULT = Fault(type="urn:poise:x", title="x", status=500, detail="x", retryable=True)
+LATER = Postpone(RETRY_DELAYS[0])
+
+
+def awaited(number: int = 1, remaining: float = 10.0, *, budget: bool = True, postponed: int = 0) -> Attempt:
+    return Attempt(number, remaining, awaited=True, budget=budget, postponed=postponed)
+
+
+def unawaited(number: int = 1, remaining: float = 1_000.0, *, budget: bool = True, postponed: int = 0) -> Attempt:
+    return Attempt(number, remaining, awaited=False, budget=budget, postponed=postponed)
 
 
 @pytest.mark.parametrize(
-    ("error", "attempt", "remaining", "decision"),
+    ("error", "attempt", "decision"),
     [
-        (TerminalError("x"), 1, 10.0, DeadLetter),
-        (InvalidMessageError("x"), 1, -1.0, DeadLetter),
-        (FaultError(FAULT), 1, 10.0, DeadLetter),
-        (DeadlineExceededError("x"), 1, 10.0, Expire),
-        (TimeoutError(), 1, 0.0, Expire),
-        (RetryableError("x"), 1, 0.0, Expire),
-        (RetryableError("x"), 1, 10.0, Retry),
-        (RetryableError("x"), 4, 10.0, DeadLetter),
-        (KeyError("a bug"), 1, 10.0, Retry),
-        (KeyError("a bug"), 2, 10.0, DeadLetter),
-        (RetryableError("x", retry_after=11.0), 1, 10.0, DeadLetter),
+        (TerminalError("x"), awaited(), DeadLetter()),
+        (InvalidMessageError("x"), awaited(remaining=-1), DeadLetter()),
+        (FaultError(FAULT), unawaited(), DeadLetter()),
+        (DeadlineExceededError("x"), awaited(), Expire()),
+        (TimeoutError(), awaited(remaining=0), Expire()),
+        (RetryableError("x"), awaited(remaining=0), Expire()),
+        (RetryableError("x"), unawaited(remaining=0), Expire()),
+        (RetryableError("x"), awaited(4), DeadLetter()),
+        (RetryableError("x"), awaited(budget=False), DeadLetter()),
+        (KeyError("a bug"), awaited(2), DeadLetter()),
+        (KeyError("a bug"), unawaited(2), DeadLetter()),
+        (RetryableError("x", retry_after=11), awaited(), DeadLetter()),
+        # what nobody waits for is postponed once tries in place did not help, or may not be made
+        (RetryableError("x"), unawaited(4), LATER),
+        (RetryableError("x"), unawaited(budget=False), LATER),
+        (RetryableError("x"), unawaited(5, postponed=1), Postpone(RETRY_DELAYS[1])),
+        (RetryableError("x"), unawaited(6, postponed=2), Postpone(RETRY_DELAYS[2])),
+        (RetryableError("x"), unawaited(7, postponed=3), DeadLetter()),
+        (RetryableError("x"), unawaited(4, remaining=5), DeadLetter()),
+        (RetryableError("x", retry_after=30), unawaited(4), Postpone(60.0)),
+        (RetryableError("x", retry_after=30), unawaited(), Postpone(60.0)),
+        (RetryableError("x", retry_after=9_999), unawaited(4), Postpone(600.0)),
+        # a newer worker may understand it, whoever waits
+        (NewerVersionError("x"), awaited(remaining=20), LATER),
+        (NewerVersionError("x"), awaited(remaining=9), DeadLetter()),
+        (NewerVersionError("x"), unawaited(2, postponed=3), DeadLetter()),
     ],
 )
-def test_each_error_has_one_decision(error: Exception, attempt: int, remaining: float, decision: type) -> None:
-    assert isinstance(decide(error, attempt, remaining, JITTER), decision)
+def test_each_error_has_one_decision(error: Exception, attempt: Attempt, decision: object) -> None:
+    assert decide(error, attempt, JITTER) == decision
+
+
+@pytest.mark.parametrize("attempt", [awaited(), unawaited()])
+@pytest.mark.parametrize("error", [RetryableError("x"), KeyError("a bug")])
+def test_the_first_failure_is_tried_again_in_place(error: Exception, attempt: Attempt) -> None:
+    assert isinstance(decide(error, attempt, JITTER), Retry)
 
 
 @given(st.integers(1, 3), st.floats(0.001, 100), st.integers())
-def test_a_delay_never_outlives_the_deadline_nor_the_limit(attempt: int, remaining: float, seed: int) -> None:
+def test_a_delay_never_outlives_the_deadline_nor_the_limit(number: int, remaining: float, seed: int) -> None:
     limits = RetryLimits()
-    match decide(RetryableError("x"), attempt, remaining, random.Random(seed), limits):
+    match decide(RetryableError("x"), awaited(number, remaining), random.Random(seed), limits):
         case Retry(delay):
             assert 0 <= delay < remaining
             assert delay <= limits.longest
@@ -47,6 +94,30 @@ def test_a_delay_never_outlives_the_deadline_nor_the_limit(attempt: int, remaini
 
 @given(st.floats(0, 3), st.integers())
 def test_a_server_that_asks_for_patience_gets_it(retry_after: float, seed: int) -> None:
-    decision = decide(RetryableError("x", retry_after=retry_after), 1, 100.0, random.Random(seed))
+    decision = decide(RetryableError("x", retry_after=retry_after), awaited(remaining=100), random.Random(seed))
     assert isinstance(decision, Retry)
     assert decision.delay >= retry_after
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), max_size=300))
+def test_retries_stay_within_what_messages_and_time_have_earned(events: list[tuple[float, bool]]) -> None:
+    budget = RetryBudget(ratio=0.2, per_second=10.0, most=5.0)
+    now = made = came = 0.0
+    for passed, is_message in events:
+        now += passed
+        if is_message:
+            budget.deposit()
+            came += 1
+        elif budget.has_room(now):
+            budget.withdraw()
+            made += 1
+    assert made <= 5.0 + 0.2 * came + 10.0 * now
+
+
+def test_a_budget_that_is_spent_comes_back_with_time() -> None:
+    budget = RetryBudget(ratio=0.0, per_second=10.0, most=2.0)
+    for _ in range(2):
+        assert budget.has_room(0.0)
+        budget.withdraw()
+    assert not budget.has_room(0.0)
+    assert budget.has_room(0.1)

@@ -46,15 +46,17 @@ def test_faststream_still_has_the_places_that_are_replaced() -> None:
 async def test_the_in_memory_broker_hands_messages_to_the_same_intake() -> None:
     broker = new_broker(Connection(("127.0.0.1:1",)))
     intake = RecordingIntake()
-    subscribe(broker, "poise.retrieval.requests", "group", intake, accepts=(Retrieve,), connection={})
+    subscribe(broker, ["poise.retrieval.requests.interactive"], "group", intake, accepts=(Retrieve,), connection={})
     async with TestKafkaBroker(broker):
-        await broker.publish(Retrieve(query="x").encode(), "poise.retrieval.requests", key=b"k")
+        await broker.publish(Retrieve(query="x").encode(), "poise.retrieval.requests.interactive", key=b"k")
     assert [(record.key, record.value) for record in intake.records] == [(b"k", b'{"query":"x","limit":6}')]
 
 
 def test_asyncapi_shows_what_a_topic_takes_and_how_it_is_answered() -> None:
     broker = new_broker(Connection(("127.0.0.1:1",)))
-    subscribe(broker, "poise.retrieval.requests", "group", RecordingIntake(), accepts=(Retrieve,), connection={})
+    subscribe(
+        broker, ["poise.retrieval.requests.interactive"], "group", RecordingIntake(), accepts=(Retrieve,), connection={}
+    )
     document = AsyncAPI(broker).to_specification().to_jsonable()
     assert "Retrieve" in str(document["components"]["schemas"])
-    assert any("poise.retrieval.requests" in str(channel) for channel in document["channels"].values())
+    assert any("poise.retrieval.requests.interactive" in str(channel) for channel in document["channels"].values())

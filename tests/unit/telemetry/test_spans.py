@@ -32,14 +32,14 @@ def test_a_finished_span_stands_under_its_run_as_the_contract_says(queue: spans.
         table.GEN_AI_FINISH_REASONS: ["stop", "length"],
         table.REASON: "x" * 1_000,
     }
-    with span("process poise.retrieval.requests", kind=SpanKind.CONSUMER, attributes=said, parent=parent):
+    with span("process poise.retrieval.requests.interactive", kind=SpanKind.CONSUMER, attributes=said, parent=parent):
         pass
 
     ((run, record),) = drained(queue)
     assert run == "run-1"
     assert record.trace_id == "0af7651916cd43dd8448eb211c80319c"
     assert record.parent_id == "b7ad6b7169203331"
-    assert (record.name, record.role) == ("process poise.retrieval.requests", "consumer")
+    assert (record.name, record.role) == ("process poise.retrieval.requests.interactive", "consumer")
     assert (record.service, record.instance, record.status) == ("poise-retrieval", "retrieval-2", "ok")
     assert record.host
     assert record.start > 0

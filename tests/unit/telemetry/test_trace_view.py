@@ -12,6 +12,8 @@ from poise.telemetry import table
 
 QUESTION = "Which statement leaves the nearest enclosing loop?"
 
+RETRIEVING = "process poise.retrieval.requests.interactive"
+
 
 def make(  # noqa: PLR0917 - a table row
     id_: str,
@@ -48,7 +50,16 @@ def run() -> list[SpanRecord]:
         make("03", "02", "process poise.runs.interactive", "orchestration", 8, 1826, "consumer", {table.QUEUE_MS: 2.5}),
         make("04", "03", "answer", "orchestration", 9, 1822, said={table.RUNG: "primary"}),
         make("05", "04", "call retrieve", "orchestration", 10, 101, "client"),
-        make("06", "05", "process poise.retrieval.requests", "retrieval", 14, 93, "consumer", {table.PASSAGES: 6}),
+        make(
+            "06",
+            "05",
+            "process poise.retrieval.requests.interactive",
+            "retrieval",
+            14,
+            93,
+            "consumer",
+            {table.PASSAGES: 6},
+        ),
         make("07", "06", "embed query", "retrieval", 15, 61),
         make("08", "06", "search index", "retrieval", 77, 28),
         make("09", "04", "call generate", "orchestration", 113, 1702, "client"),

@@ -1,0 +1,92 @@
+"""Serving: the consumers of one tier in one process, each with its intake and what handles its messages."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from faststream.kafka import KafkaBroker
+
+from poise.cache import Journal
+from poise.contracts.message import Message
+from poise.contracts.topics import RETRY_DELAYS, Lane, retry_topic
+from poise.messaging import retries
+from poise.messaging.assignor import sticky
+from poise.messaging.delivery import Delivery
+from poise.messaging.failures import RetryBudget
+from poise.messaging.intake import ConcurrentIntake, IntakeLimits
+from poise.messaging.retries import Retries
+from poise.messaging.seam import subscribe
+from poise.messaging.tier import Tier
+
+if TYPE_CHECKING:
+    from poise.messaging.mesh import Mesh
+
+
+class Serving:
+    """A tier's consumers: one for each of its topics, and one for all its delayed retries.
+
+    Lanes share the process. Each has a consumer of its own, so that a backlog in one is not fetched before the other;
+    the batch lane is handled by a share of the concurrency, so that it cannot fill the process either.
+    """
+
+    def __init__(self, mesh: "Mesh", broker: KafkaBroker, tier: Tier, journal: Journal) -> None:
+        self.intakes: dict[str, ConcurrentIntake] = {}
+        """By the name of the topic, and `retry`."""
+        self._mesh = mesh
+        self._broker = broker
+        self._tier = tier
+        budget = RetryBudget()
+        deliveries = {topic.name: Delivery(mesh, tier, topic, journal, budget) for topic in tier.topics}
+        for topic in tier.topics:
+            deliver = deliveries[topic.name].deliver
+            self._read(topic.name, [topic.name], deliver, topic.lane, topic.accepts, ordered=topic.ordered)
+        if deliveries:
+            again = {name: delivery.deliver_again for name, delivery in deliveries.items()}
+            waiting = Retries(again, next(iter(deliveries.values())).set_aside)
+            names = [retry_topic(tier.name, delay) for delay in RETRY_DELAYS]
+            self._read("retry", names, waiting.deliver, "batch", (Message,), due=retries.due)
+
+    def _read(
+        self,
+        name: str,
+        topics: list[str],
+        deliver: Callable[..., Any],
+        lane: Lane,
+        accepts: tuple[type[Message], ...],
+        **options: Any,
+    ) -> None:
+        group = group_of(self._tier.name, name)
+        intake = ConcurrentIntake(
+            deliver,
+            limits=IntakeLimits(concurrency=self._concurrency(lane)),
+            read_back=partial(self._mesh.admin.committed, group),
+            **{"ordered": False} | options,
+        )
+        self.intakes[name] = intake
+        subscribe(self._broker, topics, group, intake, accepts=accepts, connection=self._connection())
+
+    def _concurrency(self, lane: Lane) -> int:
+        settings = self._mesh.settings
+        whole = self._tier.concurrency or settings.concurrency
+        return whole if lane == "interactive" else max(1, round(whole * settings.batch_share))
+
+    def _connection(self) -> Mapping[str, object]:
+        """How a consumer of a group connects: a named instance keeps its place in the group when it is restarted."""
+        settings = self._mesh.settings
+        named = "instance" in settings.model_fields_set
+        return {
+            "group_instance_id": settings.instance if named else None,
+            "partition_assignment_strategy": (sticky(),),
+            "auto_offset_reset": "earliest",
+            "isolation_level": "read_committed",
+            "fetch_max_wait_ms": 100,
+            "fetch_max_bytes": 8 * 1024 * 1024,  # what aiokafka fetches ahead comes on top of what the intake holds
+            "session_timeout_ms": 10_000,
+            "heartbeat_interval_ms": 1_000,
+            "max_poll_interval_ms": 60_000,
+        }
+
+
+def group_of(tier: str, topic: str) -> str:
+    """The consumer group in which a tier reads a topic: one each, so that no lane's rebalance touches another's."""
+    return f"poise.{tier}:{topic}"
