@@ -11,6 +11,7 @@ def handlers(backends: Backends) -> Mapping[type[Message], Handler]:
     """One handler by the type of message it takes."""
 
     async def generate(request: Generate, context: Context) -> Completion:
-        return await backends.named(request.backend).complete(request, remaining=context.remaining())
+        server = backends.named(request.backend)
+        return await server.complete(request, remaining=context.remaining(), lane=context.lane)
 
     return {Generate: generate}

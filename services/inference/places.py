@@ -1,31 +1,83 @@
-"""Places: how many requests a backend may have at once, and who waits for one."""
+"""Places: how many requests a backend may have at once, who waits for one, and which lane is next."""
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from poise.contracts.topics import Lane
+
 
 class Places:
-    """The places of one backend, given out in the order they are asked for."""
+    """The places of one backend, given out in the order they are asked for, within a lane.
 
-    def __init__(self, total: int) -> None:
-        self.taken = 0
-        self.waiting = 0
-        self._free = asyncio.Semaphore(total)
+    Work in bulk holds a share of the places at most, one at least; and while both lanes wait it gets every so manieth
+    place that falls free. So neither starves the other.
+
+    Args:
+        total: How many there are.
+        batch_share: The share of the batch lane, above 0, at most 1.
+    """
+
+    def __init__(self, total: int, batch_share: float = 0.25) -> None:
+        self._free = total
+        self._batch_free = max(1, round(total * batch_share))
+        self._turns = max(1, round(1 / batch_share))
+        self._turn = 0
+        self._taken = 0
+        self._queues: dict[Lane, deque[asyncio.Future[None]]] = {"interactive": deque(), "batch": deque()}
+
+    @property
+    def taken(self) -> int:
+        """Places that are held."""
+        return self._taken
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for one."""
+        return sum(not waiter.done() for queue in self._queues.values() for waiter in queue)
 
     @asynccontextmanager
-    async def one(self) -> AsyncIterator[float]:
+    async def one(self, lane: Lane = "interactive") -> AsyncIterator[float]:
         """Hold a place; gives the seconds that were waited for it."""
         began = time.perf_counter()
-        self.waiting += 1
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._queues[lane].append(waiter)
+        self._give()
         try:
-            await self._free.acquire()
-        finally:
-            self.waiting -= 1
-        self.taken += 1
+            await waiter
+        except asyncio.CancelledError:
+            if waiter.done() and not waiter.cancelled():  # it was given one in the same moment
+                self._give_back(lane)
+            else:
+                self._queues[lane].remove(waiter)
+            raise
         try:
             yield time.perf_counter() - began
         finally:
-            self.taken -= 1
-            self._free.release()
+            self._give_back(lane)
+
+    def _give_back(self, lane: Lane) -> None:
+        self._taken -= 1
+        self._free += 1
+        if lane == "batch":
+            self._batch_free += 1
+        self._give()
+
+    def _give(self) -> None:
+        while self._free and (lane := self._next()) is not None:
+            self._queues[lane].popleft().set_result(None)
+            self._taken += 1
+            self._free -= 1
+            if lane == "batch":
+                self._batch_free -= 1
+
+    def _next(self) -> Lane | None:
+        batch = bool(self._queues["batch"]) and self._batch_free > 0
+        if not self._queues["interactive"]:
+            return "batch" if batch else None
+        if not batch:
+            return "interactive"
+        self._turn = (self._turn + 1) % self._turns
+        return "interactive" if self._turn else "batch"

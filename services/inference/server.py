@@ -10,6 +10,7 @@ from typing import Final, Self
 import httpx2
 
 from poise.contracts import Completion, Generate
+from poise.contracts.topics import Lane
 from poise.errors import DeadlineExceededError, RetryableError, TerminalError
 from services.inference.chat import body_of, completion_of
 from services.inference.operation import Operation
@@ -33,7 +34,7 @@ class ModelServer:
 
     def __init__(self, name: str, backend: Backend) -> None:
         self.name = name
-        self.places = Places(backend.concurrency)
+        self.places = Places(backend.concurrency, backend.batch_share)
         self.up: bool | None = None
         """Whether it answered its last request, be it by a refusal; None = it was not asked yet."""
         self._backend = backend
@@ -48,7 +49,7 @@ class ModelServer:
     async def __aexit__(self, *_: object) -> None:
         await self._client.aclose()
 
-    async def complete(self, request: Generate, *, remaining: float) -> Completion:
+    async def complete(self, request: Generate, *, remaining: float, lane: Lane = "interactive") -> Completion:
         """Have the model complete a chat.
 
         Cancelling it closes the connection, on which servers stop writing.
@@ -56,6 +57,7 @@ class ModelServer:
         Args:
             request: The chat.
             remaining: Seconds until nobody wants it any more.
+            lane: Whose turn it is to get a place.
 
         Raises:
             DeadlineExceededError: Those seconds are over.
@@ -64,7 +66,7 @@ class ModelServer:
         """
         budget = min(remaining, self._backend.timeout)
         try:
-            async with asyncio.timeout(budget), self.places.one() as waited:
+            async with asyncio.timeout(budget), self.places.one(lane) as waited:
                 with self._operation.of(request, waited=waited) as observed:
                     completion = await self._exchange(request)
                     self._operation.completed(completion, observed)

@@ -26,6 +26,8 @@ class Backend(BaseModel):
     """Seconds for opening a connection."""
     concurrency: Annotated[int, Field(ge=1)] = 8
     """Requests to this backend at once, by each worker; as many connections are kept open."""
+    batch_share: Annotated[float, Field(gt=0, le=1)] = 0.25
+    """The share of them that the batch lane may have, and of the turns while both lanes wait."""
     max_tokens_name: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     """What the server calls the limit of tokens to write: newer models of OpenAI's own refuse the first."""
 

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from poise.contracts.topics import Lane
 from services.inference.places import Places
 
 
@@ -37,3 +38,50 @@ async def test_one_who_gives_up_leaves_no_trace() -> None:
         assert (places.taken, places.waiting) == (1, 0)
     async with asyncio.timeout(1), places.one():
         assert places.taken == 1
+
+
+async def test_bulk_holds_its_share_at_most_and_gets_its_turn() -> None:
+    places = Places(4, batch_share=0.25)
+    order: list[str] = []
+    let_go = asyncio.Semaphore(0)
+
+    async def work(lane: Lane) -> None:
+        async with places.one(lane):
+            order.append(lane)
+            await let_go.acquire()
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(8):
+            group.create_task(work("batch"))
+        await asyncio.sleep(0)
+        assert order == ["batch"]
+        for _ in range(12):
+            group.create_task(work("interactive"))
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert order == ["batch", *["interactive"] * 3]
+        for _ in range(20):
+            let_go.release()
+    assert sorted(order) == ["batch"] * 8 + ["interactive"] * 12
+    while_both_wait = order[: len(order) - order[::-1].index("interactive")]
+    assert 2 <= while_both_wait.count("batch") <= 5
+    assert (places.taken, places.waiting) == (0, 0)
+
+
+async def test_a_place_that_was_given_to_one_who_gave_up_in_that_moment_is_given_on() -> None:
+    places = Places(1)
+    holding = places.one()
+    await holding.__aenter__()
+
+    async def take() -> None:
+        async with places.one():
+            pass
+
+    second, third = asyncio.create_task(take()), asyncio.create_task(take())
+    await asyncio.sleep(0)
+    await holding.__aexit__(None, None, None)  # given to the second, which has not run yet
+    second.cancel()
+    async with asyncio.timeout(1):
+        await third
+    assert second.cancelled()
+    assert (places.taken, places.waiting) == (0, 0)
