@@ -195,3 +195,27 @@ async def test_the_journal_remembers(valkey: str) -> None:
         await journal.write("t", run, "s", b"x", 60)
         assert await journal.read("t", run, "s") == b"x"
         assert await journal.read("another tenant", run, "s") is None
+
+
+async def test_a_backlog_in_bulk_does_not_hold_up_who_waits(mesh_settings: MeshSettings) -> None:
+    bulk_may_end = asyncio.Event()
+    begun = 0
+
+    async def write(_request: Generate, context: Context) -> Completion:
+        nonlocal begun
+        if context.lane == "batch":
+            begun += 1
+            await bulk_may_end.wait()
+        return completion(context.lane)
+
+    async with serving(mesh_settings, Tier("inference", {Generate: write}, concurrency=8)) as mesh:
+        run = uuid4().hex
+        bulk = [
+            asyncio.create_task(mesh.call(generate("x"), run=f"{run}-{n}", step="g", lane="batch")) for n in range(500)
+        ]
+        await until(lambda: begun == 2)  # a quarter of eight
+        replies = await asyncio.gather(*(mesh.call(generate("x"), run=f"{run}-i{n}", step="g") for n in range(100)))
+        assert {reply.text for reply in replies} == {"interactive"}
+        assert begun == 2
+        bulk_may_end.set()
+        assert {reply.text for reply in await asyncio.gather(*bulk)} == {"batch"}

@@ -1,0 +1,87 @@
+"""A tier is restarted worker by worker while it is used."""
+
+import asyncio
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager
+from itertools import pairwise
+from uuid import uuid4
+
+import pytest
+from integration_kit import serving, until
+
+from poise.contracts import Completion, Generate
+from poise.contracts.generate import ChatMessage
+from poise.messaging import Context, Mesh, Tier
+from poise.settings import MeshSettings
+
+pytestmark = pytest.mark.integration
+
+GENERATE = Generate(messages=(ChatMessage(role="user", content="x"),))
+EVERY = 0.01
+"""Seconds between two calls."""
+
+
+class Load:
+    """Calls at a steady rate, and when each was answered."""
+
+    def __init__(self, mesh: Mesh) -> None:
+        self._mesh = mesh
+        self._calls: list[asyncio.Task[None]] = []
+        self._going = asyncio.create_task(self._go())
+        self.answered: list[float] = []
+
+    async def _go(self) -> None:
+        while True:
+            self._calls.append(asyncio.create_task(self._call()))
+            await asyncio.sleep(EVERY)
+
+    async def _call(self) -> None:
+        await self._mesh.call(GENERATE, run=uuid4().hex, step="g")
+        self.answered.append(time.monotonic())
+
+    async def end(self) -> list[BaseException]:
+        """Stop calling, wait for all answers, and give the errors that callers saw."""
+        self._going.cancel()
+        outcomes = await asyncio.gather(*self._calls, return_exceptions=True)
+        return [outcome for outcome in outcomes if outcome is not None]
+
+    @contextmanager
+    def pause(self, what: str) -> Iterator[None]:
+        """Print the longest time without an answer."""
+        began = time.monotonic()
+        yield
+        times = [began, *(at for at in self.answered if at > began), time.monotonic()]
+        longest = max(later - earlier for earlier, later in pairwise(times))
+        sys.stdout.write(f"{what}: longest pause {longest * 1_000:.0f} ms of {times[-1] - began:.1f} s\n")
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["static members", "dynamic members"])
+async def test_a_rolling_restart_reaches_no_caller(mesh_settings: MeshSettings, *, named: bool) -> None:
+    async def write(_request: Generate, _context: Context) -> Completion:
+        await asyncio.sleep(0.005)
+        return Completion(text="x", model="m", backend="b", finish_reason="stop")
+
+    def settings(number: int) -> MeshSettings:
+        found = MeshSettings(broker=mesh_settings.broker, state_dir=mesh_settings.state_dir)
+        return found.model_copy(update={"instance": f"rolling-{number}"}) if named else found
+
+    tier = Tier("inference", {Generate: write})
+    async with Mesh(MeshSettings(broker=mesh_settings.broker), tier="client") as client:
+        workers = [AsyncExitStack() for _ in range(3)]
+        for number, worker in enumerate(workers):
+            await worker.enter_async_context(serving(settings(number), tier))
+        load = Load(client)
+        await until(lambda: len(load.answered) > 100)
+        for number, worker in enumerate(workers):
+            with load.pause(f"worker {number} leaves"):
+                await worker.aclose()
+            with load.pause(f"worker {number} joins"):
+                await worker.enter_async_context(serving(settings(number), tier))
+                so_far = len(load.answered)
+                await until(lambda: len(load.answered) > so_far + 100)  # noqa: B023 - awaited in this turn
+        errors = await load.end()
+        for worker in workers:
+            await worker.aclose()
+    assert not errors
