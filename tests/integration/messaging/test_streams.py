@@ -174,7 +174,7 @@ async def test_a_step_that_fails_in_the_middle_of_its_words_is_taken_back(mesh_s
 
 async def test_any_kafka_client_can_have_words_as_they_come(mesh_settings: MeshSettings, outsider: Outsider) -> None:
     async with answering(mesh_settings, accepts=True):
-        headers = {
+        headers: dict[str, Any] = {
             "correlation_id": "mine",
             "poise_stream_to": f"{outsider.topic}/1/mine",
             "poise_reply_partition": "1",
@@ -405,7 +405,7 @@ async def test_a_message_sent_again_from_the_dead_letters_streams_to_nobody(mesh
     async with serving(mesh_settings, Tier("inference", {Generate: breaks})) as mesh:
         run = run_of(mesh)
         with pytest.raises(FaultError):
-            await anext(mesh.stream(generate(), run=run, step="g"))
+            await Read().all(mesh.stream(generate(), run=run, step="g"))
         letters: list[Record] = [
             r for r in await mesh.read_topic(dead_topic("inference")) if r.header("poise-run") == run
         ]
