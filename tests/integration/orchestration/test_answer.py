@@ -102,10 +102,10 @@ async def test_an_ask_that_comes_again_is_answered_with_what_was_said(mesh_setti
     assert len(records) == 1
 
 
-async def read(mesh: Mesh, **named: float) -> tuple[list[str], list[Reset], Answer]:
+async def read(mesh: Mesh, deadline: float | None = None) -> tuple[list[str], list[Reset], Answer]:
     """Ask for a stream; returns what was shown between its resets, those, and the answer."""
     shown, resets = [""], []
-    async for item in mesh.stream(ASK, run=new_run(), step="ask", **named):
+    async for item in mesh.stream(ASK, run=new_run(), step="ask", deadline=deadline):
         match item:
             case Delta(text=text):
                 shown[-1] += text
