@@ -132,8 +132,8 @@ ASK: Final[dict[str, Any]] = {
     "summary": "Ask a question",
     "description": (
         "With `Accept: text/event-stream`, the answer's words come as they are written: `delta` adds text, `reset`"
-        " takes back what came and says why, `end` says that no more words come, and `answer` is the whole answer. Words are"
-        " provisional until `end`. An error after the first event is the event `fault`."
+        " takes back what came and says why, `end` says that no more words come, and `answer` is the whole answer."
+        " Words are provisional until `end`. An error after the first event is the event `fault`."
     ),
     "responses": _ask_answers(),
     "openapi_extra": {

@@ -109,7 +109,7 @@ async def test_a_client_that_hangs_up_takes_its_call_with_it(open_gateway: Open)
 async def test_a_client_that_reads_slowly_costs_no_more_than_the_answer(open_gateway: Open) -> None:
     pieces, piece = 1_000, "x" * 8_192  # more than the sockets and what may wait can hold
 
-    async def floods(_: Ask, context: Context) -> Answer:
+    async def floods(_ask: Ask, context: Context) -> Answer:
         assert context.stream is not None
         for _ in range(pieces):
             await context.stream.write(piece)

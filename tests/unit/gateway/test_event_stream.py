@@ -6,6 +6,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from integration_kit import until
 
 from poise.contracts import Answer, Ask, Delta, Reset
 from poise.errors import TerminalError, UnavailableError
@@ -14,7 +15,11 @@ from services.gateway.handlers import Gateway
 
 Problem = Callable[[httpx2.Response], tuple[int, str, list[str]]]
 STREAM = {"accept": "text/event-stream"}
-WORDS = [Delta(text="No\n"), Reset(reason="not grounded", rung="extractive"), Delta(text="Because.")]
+WORDS: list[Delta | Reset] = [
+    Delta(text="No\n"),
+    Reset(reason="not grounded", rung="extractive"),
+    Delta(text="Because."),
+]
 
 
 async def test_words_are_events_and_the_answer_is_the_last(client: httpx2.AsyncClient, mesh: Any) -> None:
@@ -85,8 +90,7 @@ async def test_when_the_gateway_leaves_the_stream_says_so(
 ) -> None:
     mesh.words = WORDS
     asking = asyncio.create_task(client.post("/v1/ask", json={"question": "Why?"}, headers=STREAM))
-    while not mesh.called:
-        await asyncio.sleep(0)
+    await until(lambda: bool(mesh.called))
     gateway.asks.leave()
     response = await asking
     assert "event: fault" in response.text
@@ -98,8 +102,7 @@ async def test_asks_that_stream_count_among_those_that_wait(
     client: httpx2.AsyncClient, mesh: Any, gateway: Gateway, held: asyncio.Event, problem: Problem
 ) -> None:
     asking = [asyncio.create_task(client.post("/v1/ask", json={"question": "?"}, headers=STREAM)) for _ in range(2)]
-    while len(mesh.called) < 2:
-        await asyncio.sleep(0)
+    await until(lambda: len(mesh.called) == 2)
     refused = await client.post("/v1/ask", json={"question": "Why?"}, headers=STREAM)
     assert problem(refused)[0] == 503
     held.set()
