@@ -121,8 +121,9 @@ class Poise:
 
         Args and errors are those of `ask`; an error may come after words.
         """
+        ask = _ask(question, timeout, conversation)
         asked = self.mesh.stream(
-            _ask(question, timeout, conversation),
+            ask,
             step="ask",
             topic=ASK_INTERACTIVE,
             key=conversation,
