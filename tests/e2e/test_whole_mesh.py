@@ -78,7 +78,8 @@ async def test_words_come_as_the_model_writes_them(mesh: WholeMesh, epoch: str) 
     assert (names[0], *names[-2:]) == ("delta", "end", "answer")
     answer = Answer.model_validate(bodies[-1])
     assert_right(answer)
-    shown, resets = "", []
+    shown = ""
+    resets: list[tuple[str, str]] = []
     for name, body in zip(names, bodies, strict=True):
         if name == "delta":
             shown += body["text"]
