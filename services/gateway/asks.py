@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
 from random import SystemRandom
 from typing import Final, TypeVar
 
@@ -16,6 +17,7 @@ from poise.errors import InvalidMessageError, RetryableError, UnavailableError
 from poise.messaging import Mesh
 from poise.telemetry import SpanKind, extract, inject, span, table
 from services.gateway.body import read_json
+from services.gateway.event_stream import Events, EventStream, wanted
 from services.gateway.runs import Runs
 from services.gateway.settings import GatewaySettings
 from services.gateway.wishes import Wishes
@@ -24,6 +26,8 @@ ASK_BYTES: Final = 128 * 1024
 """The largest body of an ask: a question of full length has room even where each character is written `\\uXXXX`."""
 RUN: Final = "poise-run"
 STEP: Final = "ask"
+READ_WITHIN: Final = 60.0
+"""Seconds after its deadline in which a client must have read its answer."""
 
 ResultT = TypeVar("ResultT")
 
@@ -58,14 +62,43 @@ class Asks:
             raise RetryableError(f"{self.pending} asks wait already, as many as may: ask again later", retry_after=1)
         run = new_run_id(time.time(), self._random)
         request.state.headers = {RUN: run}
+        if wanted(request):
+            return self._stream(request, ask, run, wishes)
+        with self._waiting(request, run, wishes):
+            answer = await self._while_wanted(request, self._call(ask, run, wishes))
+        return Response(answer.encode(), headers=request.state.headers, media_type="application/json")
+
+    def _stream(self, request: Request, ask: Ask, run: str, wishes: Wishes) -> Response:
+        """The answer word by word; the work is done while the response is written."""
+
+        async def tell(events: Events) -> None:
+            items = self._mesh.stream(
+                ask,
+                run=run,
+                step=STEP,
+                key=ask.conversation or run,
+                deadline=wishes.deadline,
+                min_epoch=wishes.min_epoch,
+            )
+            with self._waiting(request, run, wishes):
+                try:
+                    async with asyncio.timeout(wishes.deadline - time.time() + READ_WITHIN):
+                        await self._while_wanted(request, events.relay(items))
+                except TimeoutError as error:
+                    raise ClientDisconnect from error  # it is there, and does not read: as good as gone
+
+        return EventStream(tell, lambda: request.state.headers)
+
+    @contextmanager
+    def _waiting(self, request: Request, run: str, wishes: Wishes) -> Iterator[None]:
+        """Count an ask, and know its run, while it waits."""
         self.pending += 1
         try:
             with self._runs.running(run), self._span(run, wishes):
                 request.state.headers |= {name: value for name, value in inject().items() if name == "traceparent"}
-                answer = await self._while_wanted(request, self._call(ask, run, wishes))
+                yield
         finally:
             self.pending -= 1
-        return Response(answer.encode(), headers=request.state.headers, media_type="application/json")
 
     def leave(self) -> None:
         """Give up all asks: whoever waits is told that the gateway goes."""

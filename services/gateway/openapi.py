@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from poise.contracts import Answer, Ask, Fault
 from services.gateway.documents import MOST, Accepted, NewDocument
+from services.gateway.event_stream import EVENTS
 from services.gateway.problems import PROBLEM
 from services.gateway.runs import RunView
 
@@ -98,9 +99,43 @@ def _answers(status: int, model: type[BaseModel], example: object, *problems: in
 
 _NEW: Final = {"$ref": "#/components/schemas/NewDocument"}
 
+_EVENTS_EXAMPLE: Final = """\
+id: 0
+event: delta
+data: {"text":"The pass statement is a null operation"}
+
+id: 1
+event: reset
+data: {"reason":"the model's answer is not grounded in the passages (0.61)","rung":"extractive"}
+
+id: 2
+event: delta
+data: {"text":"pass is a null operation: when it is executed, nothing happens."}
+
+id: 3
+event: end
+data: {}
+
+id: 4
+event: answer
+data: {"run_id":"019aa7e4-2f10-7c3e-9d6b-5a1f0c7e2b44","text":"pass is a null operation: …","rung":"extractive"}
+"""
+
+
+def _ask_answers() -> dict[int | str, dict[str, Any]]:
+    answers = _answers(200, Answer, _ANSWER_EXAMPLE, 400, 413, 415, 503, 504)
+    answers[200]["content"][EVENTS] = {"schema": {"type": "string"}, "example": _EVENTS_EXAMPLE}
+    return answers
+
+
 ASK: Final[dict[str, Any]] = {
     "summary": "Ask a question",
-    "responses": _answers(200, Answer, _ANSWER_EXAMPLE, 400, 413, 415, 503, 504),
+    "description": (
+        "With `Accept: text/event-stream`, the answer's words come as they are written: `delta` adds text, `reset`"
+        " takes back what came and says why, `end` says that no more words come, and `answer` is the whole answer."
+        " Words are provisional until `end`. An error after the first event is the event `fault`."
+    ),
+    "responses": _ask_answers(),
     "openapi_extra": {
         "parameters": [_header("poise-deadline"), _header("poise-min-epoch"), _header("traceparent")],
         "requestBody": _body({"$ref": "#/components/schemas/Ask"}, {"question": "What does the pass statement do?"}),

@@ -1,13 +1,18 @@
 """OpenAI's form of a chat: the body that a model server is sent, and the completion read from what it answers."""
 
-from typing import Any
+from http import HTTPStatus
+from typing import Any, Final
 
 from pydantic import BaseModel, ValidationError
 
 from poise.contracts import Completion, Generate, Usage
 from poise.errors import RetryableError
+from services.inference.refusals import refusal
 from services.inference.settings import Backend
 
+DONE: Final = b"[DONE]"
+"""The data of a stream's last event."""
+_HIGHEST_STATUS: Final = 599
 QUOTED_CHARS = 200
 """How much of an unreadable answer an error quotes."""
 
@@ -26,14 +31,36 @@ class _Tokens(BaseModel):
     completion_tokens: int | None = None
 
 
+class _Piece(BaseModel):
+    content: str | None = None
+
+
+class _Part(BaseModel):
+    delta: _Piece = _Piece()
+    finish_reason: str | None = None
+
+
+class _Chunk(BaseModel):
+    choices: list[_Part] = []
+    model: str | None = None
+    usage: _Tokens | None = None
+    error: Any = None
+
+
 class _Reply(BaseModel):
     choices: list[_Choice]
     model: str | None = None
     usage: _Tokens | None = None
 
 
-def body_of(request: Generate, backend: Backend) -> dict[str, Any]:
-    """The body to send for a request."""
+def body_of(request: Generate, backend: Backend, *, stream: bool = False) -> dict[str, Any]:
+    """The body to send for a request.
+
+    Args:
+        request: The chat.
+        backend: The backend's settings.
+        stream: Whether the words are wanted as they come.
+    """
     body: dict[str, Any] = {
         "model": backend.model,
         "messages": [{"role": turn.role, "content": turn.content} for turn in request.messages],
@@ -42,6 +69,8 @@ def body_of(request: Generate, backend: Backend) -> dict[str, Any]:
     }
     if request.stop:
         body["stop"] = list(request.stop)
+    if stream:
+        body |= {"stream": True, "stream_options": {"include_usage": True}}
     return body
 
 
@@ -80,6 +109,74 @@ def completion_of(answered: bytes, *, name: str, backend: Backend) -> Completion
         finish_reason=choice.finish_reason or "unknown",
         usage=Usage(prompt_tokens=tokens.prompt_tokens or 0, completion_tokens=tokens.completion_tokens or 0),
     )
+
+
+class Completing:
+    """A completion that comes in chunks.
+
+    Args:
+        name: The backend's name.
+        backend: Its settings.
+    """
+
+    def __init__(self, name: str, backend: Backend) -> None:
+        self._name = name
+        self._model = backend.model
+        self._words: list[str] = []
+        self._tokens = _Tokens()
+        self._finish_reason: str | None = None
+        self.done = False
+        """Whether the server said that it is."""
+
+    def take(self, data: bytes) -> str:
+        """Take the data of one event; returns the words in it.
+
+        Raises:
+            PoiseError: It is an error, or cannot be read.
+        """
+        self.done = self.done or data.strip() == DONE
+        if self.done:
+            return ""
+        try:
+            chunk = _Chunk.model_validate_json(data)
+        except ValidationError as error:
+            raise _empty(self._name, "a chunk of it cannot be read", data) from error
+        if chunk.error is not None:
+            raise refusal(_status_of(chunk.error), data, name=self._name)
+        self._model = chunk.model or self._model
+        self._tokens = chunk.usage or self._tokens
+        words = ""
+        for part in chunk.choices[:1]:
+            words = part.delta.content or ""
+            self._words.append(words)
+            self._finish_reason = part.finish_reason or self._finish_reason
+        return words
+
+    def completion(self) -> Completion:
+        """What came, when nothing more comes.
+
+        Raises:
+            RetryableError: It was cut off.
+        """
+        if self._finish_reason is None and not (self.done and self._words):
+            why = "it was cut off" if self._words else "no choices in it"
+            raise _empty(self._name, why, "".join(self._words).encode())
+        return Completion(
+            text="".join(self._words),
+            model=self._model,
+            backend=self._name,
+            finish_reason=self._finish_reason or "unknown",
+            usage=Usage(
+                prompt_tokens=self._tokens.prompt_tokens or 0, completion_tokens=self._tokens.completion_tokens or 0
+            ),
+        )
+
+
+def _status_of(error: object) -> int:
+    """The HTTP status that an error in the middle of a stream stands for: its code, where that is one."""
+    code = error.get("code") if isinstance(error, dict) else None
+    known = isinstance(code, int) and HTTPStatus.BAD_REQUEST <= code <= _HIGHEST_STATUS
+    return code if known and isinstance(code, int) else HTTPStatus.INTERNAL_SERVER_ERROR
 
 
 def _empty(name: str, why: str, answered: bytes) -> RetryableError:

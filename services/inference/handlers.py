@@ -11,7 +11,8 @@ def handlers(backends: Backends) -> Mapping[type[Message], Handler]:
     """One handler by the type of message it takes."""
 
     async def generate(request: Generate, context: Context) -> Completion:
-        server = backends.named(request.backend)
-        return await server.complete(request, remaining=context.remaining(), lane=context.lane)
+        server, remaining = backends.named(request.backend), context.remaining()
+        write = context.stream.write if context.stream is not None else None
+        return await server.complete(request, remaining=remaining, lane=context.lane, write=write)
 
     return {Generate: generate}

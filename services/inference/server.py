@@ -4,6 +4,7 @@ import asyncio
 import ipaddress
 import logging
 import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from http import HTTPStatus
 from typing import Final, Self
 
@@ -12,14 +13,21 @@ import httpx2
 from poise.contracts import Completion, Generate
 from poise.contracts.topics import Lane
 from poise.errors import DeadlineExceededError, RetryableError, TerminalError
-from services.inference.chat import body_of, completion_of
+from services.inference.chat import Completing, body_of, completion_of
 from services.inference.operation import Operation
 from services.inference.places import Places
 from services.inference.refusals import refusal, seconds_of
 from services.inference.settings import Backend
+from services.inference.sse import EventParser
 
 LONGEST_ANSWER: Final = 8 * 1024 * 1024
 """Bytes; a server that sends more is not answering a chat."""
+
+EVENTS: Final = "text/event-stream"
+LINGER: Final = 0.2
+"""Seconds for the end of a response whose last event has come, so that its connection can be used again."""
+
+Write = Callable[[str], Awaitable[None]]
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +57,9 @@ class ModelServer:
     async def __aexit__(self, *_: object) -> None:
         await self._client.aclose()
 
-    async def complete(self, request: Generate, *, remaining: float, lane: Lane = "interactive") -> Completion:
+    async def complete(
+        self, request: Generate, *, remaining: float, lane: Lane = "interactive", write: Write | None = None
+    ) -> Completion:
         """Have the model complete a chat.
 
         Cancelling it closes the connection, on which servers stop writing.
@@ -58,6 +68,7 @@ class ModelServer:
             request: The chat.
             remaining: Seconds until nobody wants it any more.
             lane: Whose turn it is to get a place.
+            write: Takes words as they come, where the server streams; the completion has all of them in any case.
 
         Raises:
             DeadlineExceededError: Those seconds are over.
@@ -68,7 +79,7 @@ class ModelServer:
         try:
             async with asyncio.timeout(budget), self.places.one(lane) as waited:
                 with self._operation.of(request, waited=waited) as observed:
-                    completion = await self._exchange(request)
+                    completion = await self._exchange(request, write if self._backend.stream else None)
                     self._operation.completed(completion, observed)
         except TimeoutError as error:
             if remaining <= self._backend.timeout:
@@ -82,10 +93,13 @@ class ModelServer:
         self._answered(None)
         return completion
 
-    async def _exchange(self, request: Generate) -> Completion:
-        body = body_of(request, self._backend)
+    async def _exchange(self, request: Generate, write: Write | None) -> Completion:
+        body = body_of(request, self._backend, stream=write is not None)
         try:
             async with self._client.stream("POST", self._backend.endpoint, json=body) as response:
+                streams = response.headers.get("content-type", "").lower().startswith(EVENTS)
+                if write is not None and streams and response.status_code == HTTPStatus.OK:
+                    return await self._follow(response, write)
                 answered = await self._read(response)
         except httpx2.RequestError as error:
             why = f"{type(error).__name__} {error}".strip()
@@ -95,14 +109,33 @@ class ModelServer:
         retry_after = seconds_of(response.headers.get("retry-after"), time.time())
         raise refusal(response.status_code, answered, name=self.name, retry_after=retry_after)
 
+    async def _follow(self, response: httpx2.Response, write: Write) -> Completion:
+        completing, events, size = Completing(self.name, self._backend), EventParser(), 0
+        chunks = response.aiter_bytes()
+        async for chunk in chunks:
+            size += len(chunk)
+            if size > LONGEST_ANSWER:
+                raise RetryableError(f"backend {self.name} answered more than {LONGEST_ANSWER} bytes")
+            for data in events.feed(chunk):
+                await write(completing.take(self._without_secret(data)))
+            if completing.done:
+                await _finished(chunks)
+                break
+        for data in events.close():
+            await write(completing.take(self._without_secret(data)))
+        return completing.completion()
+
     async def _read(self, response: httpx2.Response) -> bytes:
         answered = bytearray()
         async for chunk in response.aiter_bytes():
             answered += chunk
             if len(answered) > LONGEST_ANSWER:
                 raise RetryableError(f"backend {self.name} answered more than {LONGEST_ANSWER} bytes")
+        return self._without_secret(bytes(answered))
+
+    def _without_secret(self, answered: bytes) -> bytes:
         # Servers have been seen to quote a request's headers in their errors, and those are logged and passed on.
-        return bytes(answered.replace(self._secret.encode(), b"***") if self._secret else answered)
+        return answered.replace(self._secret.encode(), b"***") if self._secret else answered
 
     def _answered(self, error: RetryableError | TerminalError | None) -> None:
         up = not isinstance(error, RetryableError)
@@ -111,6 +144,16 @@ class ModelServer:
         elif up and self.up is False:
             logger.info("backend %s is back", self.name)
         self.up = up
+
+
+async def _finished(chunks: AsyncIterator[bytes]) -> None:
+    """Read to the end of a response, if it comes soon: some servers keep the connection open after their last word."""
+    try:
+        async with asyncio.timeout(LINGER):
+            async for _ in chunks:
+                pass
+    except (TimeoutError, httpx2.RequestError):
+        return  # all words are there; the connection is closed
 
 
 def _client(backend: Backend, secret: str) -> httpx2.AsyncClient:

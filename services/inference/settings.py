@@ -30,6 +30,8 @@ class Backend(BaseModel):
     """The share of them that the batch lane may have, and of the turns while both lanes wait."""
     max_tokens_name: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     """What the server calls the limit of tokens to write: newer models of OpenAI's own refuse the first."""
+    stream: bool = True
+    """Have it answer word by word where the asker wants that; False for a server that cannot."""
 
     @field_validator("url")
     @classmethod

@@ -38,6 +38,9 @@ class AnswerWorkflow:
                 completion, trouble = await self._generate(ask, evidence, choice.variant, steps)
             with span(table.CHECK):
                 standing = step_down(Situation(ask.question, evidence, completion, trouble), settings)
+            if run.stream is not None and standing.rung != "primary":  # what the model wrote is not what is said
+                await run.stream.reset(standing.reason or standing.rung, rung=standing.rung)
+                await run.stream.write(standing.text)
             epoch = found.epoch if found is not None else None
             answer = _answer(run.run, standing, choice.variant, epoch, steps.timings())
             _note(answer, choice, started)
@@ -64,7 +67,7 @@ class AnswerWorkflow:
             temperature=variant.temperature,
         )
         try:
-            return await steps.call(request, step="generate"), None
+            return await steps.call(request, step="generate", stream=True), None
         except PoiseError as error:
             return None, in_words("the model", error)
 

@@ -7,7 +7,7 @@ from poise.contracts import Message, Request, StepRecord
 from poise.contracts.message import ReplyT
 from poise.contracts.topics import Topic
 from poise.errors import FaultError, PoiseError
-from poise.messaging import Position
+from poise.messaging import Position, Stream
 
 
 class Run(Protocol):
@@ -21,10 +21,21 @@ class Run(Protocol):
     def tenant(self) -> str:
         """Whose it is."""
 
+    @property
+    def stream(self) -> Stream | None:
+        """Where the answer's words go as they come; None = nobody asked for that."""
+
     def remaining(self) -> float:
         """Seconds until the deadline."""
 
-    async def call(self, request: Request[ReplyT], *, step: str, timeout: float | None = None) -> ReplyT:  # noqa: ASYNC109
+    async def call(
+        self,
+        request: Request[ReplyT],
+        *,
+        step: str,
+        timeout: float | None = None,  # noqa: ASYNC109
+        stream: bool = False,
+    ) -> ReplyT:
         """Call another tier inside this run."""
 
     async def publish(self, topic: Topic, message: Message | None, *, key: str | None) -> Position:
@@ -45,8 +56,13 @@ class Steps:
         self._started = time.perf_counter()
         self.records: list[StepRecord] = []
 
-    async def call(self, request: Request[ReplyT], *, step: str) -> ReplyT:
+    async def call(self, request: Request[ReplyT], *, step: str, stream: bool = False) -> ReplyT:
         """Call a tier.
+
+        Args:
+            request: What is asked.
+            step: Its name.
+            stream: Its words are the answer's: whoever asked for them has them as they come.
 
         Raises:
             PoiseError: A fault came back, or nothing came in the time that a step may use.
@@ -54,7 +70,8 @@ class Steps:
         started = time.perf_counter()
         fault = None
         try:
-            return await self._run.call(request, step=step, timeout=max(0.0, self._run.remaining() - self._kept_back))
+            left = max(0.0, self._run.remaining() - self._kept_back)
+            return await self._run.call(request, step=step, timeout=left, stream=stream)
         except PoiseError as error:
             fault = error.fault().type
             raise

@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from contextlib import aclosing
 from types import TracebackType
 from typing import Final, Self
 
@@ -12,6 +13,7 @@ from poise.contracts.ask import Answer, Ask
 from poise.contracts.document import MAX_DOCUMENT_BYTES, Document, DocumentId
 from poise.contracts.epoch import Epoch
 from poise.contracts.fault import FieldError
+from poise.contracts.stream import Delta, Reset
 from poise.contracts.topics import ASK_INTERACTIVE, DOCUMENTS
 from poise.errors import DeadlineExceededError, InvalidMessageError, UnavailableError
 from poise.messaging import Mesh, Position
@@ -91,12 +93,7 @@ class Poise:
             DeadlineExceededError: Nothing came in time.
             UnavailableError: The broker did not take the question.
         """
-        try:
-            ask = Ask(question=question, conversation=conversation)
-        except ValidationError as error:
-            raise InvalidMessageError.of(error) from error
-        if not timeout > 0:
-            raise _invalid("timeout", f"must be a positive number of seconds, not {timeout}")
+        ask = _ask(question, timeout, conversation)
         try:
             return await self.mesh.call(
                 ask,
@@ -106,6 +103,37 @@ class Poise:
                 deadline=time.time() + timeout,
                 min_epoch=min_epoch.encode() if isinstance(min_epoch, Epoch) else min_epoch,
             )
+        except DeadlineExceededError as error:
+            raise DeadlineExceededError(f"no answer within {timeout:g} s") from error
+
+    async def stream(
+        self,
+        question: str,
+        *,
+        timeout: float = ASK_INTERACTIVE.deadlines.default,  # noqa: ASYNC109 - the deadline goes with the message
+        conversation: str | None = None,
+        min_epoch: Epoch | str | None = None,
+    ) -> AsyncGenerator[Delta | Reset | Answer]:
+        """Ask a question, and have the answer's words as they are written; the last item is the `Answer`.
+
+        `Delta` adds words. They are provisional until the answer: it is checked against its passages when all of it is
+        there, and a `Reset` takes back what came, and says why. To leave the loop early is to give the question up.
+
+        Args and errors are those of `ask`; an error may come after words.
+        """
+        ask = _ask(question, timeout, conversation)
+        asked = self.mesh.stream(
+            ask,
+            step="ask",
+            topic=ASK_INTERACTIVE,
+            key=conversation,
+            deadline=time.time() + timeout,
+            min_epoch=min_epoch.encode() if isinstance(min_epoch, Epoch) else min_epoch,
+        )
+        try:
+            async with aclosing(asked):
+                async for item in asked:
+                    yield item
         except DeadlineExceededError as error:
             raise DeadlineExceededError(f"no answer within {timeout:g} s") from error
 
@@ -156,6 +184,15 @@ class Poise:
         for at in positions:
             epoch = epoch.with_(at.partition, at.offset, now)
         return epoch
+
+
+def _ask(question: str, seconds: float, conversation: str | None) -> Ask:
+    if not seconds > 0:
+        raise _invalid("timeout", f"must be a positive number of seconds, not {seconds}")
+    try:
+        return Ask(question=question, conversation=conversation)
+    except ValidationError as error:
+        raise InvalidMessageError.of(error) from error
 
 
 def _document(id_: str, given: Document | str) -> Document:

@@ -69,6 +69,27 @@ async def test_asked_over_http(asked: Answer, epoch: str) -> None:
     assert Epoch.decode(asked.epoch or "").reached(Epoch.decode(epoch))
 
 
+async def test_words_come_as_the_model_writes_them(mesh: WholeMesh, epoch: str) -> None:
+    headers = {"accept": "text/event-stream", "poise-min-epoch": epoch}
+    async with mesh.http.stream("POST", "/v1/ask", json={"question": QUESTION}, headers=headers) as response:
+        lines = [line async for line in response.aiter_lines()]
+    names = [line.removeprefix("event: ") for line in lines if line.startswith("event: ")]
+    bodies = [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: ")]
+    assert (names[0], *names[-2:]) == ("delta", "end", "answer")
+    answer = Answer.model_validate(bodies[-1])
+    assert_right(answer)
+    shown = ""
+    resets: list[tuple[str, str]] = []
+    for name, body in zip(names, bodies, strict=True):
+        if name == "delta":
+            shown += body["text"]
+        elif name == "reset":
+            shown, resets = "", [*resets, (body["rung"], body["reason"])]
+    assert shown.strip() == answer.text
+    assert resets == ([] if answer.rung == "primary" else [(answer.rung, answer.reason)])
+    assert names.count("delta") > 5  # a model's words, one by one
+
+
 @pytest.mark.parametrize("headers", [{}, {"poise_reply_partition": "1"}], ids=["anywhere", "in one partition"])
 async def test_asked_by_any_kafka_client(mesh: WholeMesh, epoch: str, headers: dict[str, str]) -> None:
     sent, reply = await mesh.ask_by_kafka(QUESTION, poise_min_epoch=epoch, **headers)

@@ -7,7 +7,7 @@ from typing import Any
 from poise.contracts import Answer, Draw, Message, Request, RunRecord
 from poise.contracts.message import ReplyT
 from poise.contracts.topics import Topic
-from poise.messaging import Position
+from poise.messaging import Position, Stream
 
 
 @dataclass
@@ -23,7 +23,10 @@ class ScriptedRun:
     """Seconds that each call takes of them."""
     refuses: Exception | None = None
     """What publishing raises."""
+    stream: Stream | None = None
+    """Where the answer's words go as they come."""
     asked: list[Request[Any]] = field(default_factory=list)
+    streamed: list[str] = field(default_factory=list)
     timeouts: dict[str, float | None] = field(default_factory=dict)
     published: list[tuple[Topic, Message | None, str | None]] = field(default_factory=list)
 
@@ -31,8 +34,17 @@ class ScriptedRun:
         """Seconds until the deadline."""
         return self.left
 
-    async def call(self, request: Request[ReplyT], *, step: str, timeout: float | None = None) -> ReplyT:  # noqa: ASYNC109
+    async def call(
+        self,
+        request: Request[ReplyT],
+        *,
+        step: str,
+        timeout: float | None = None,  # noqa: ASYNC109
+        stream: bool = False,
+    ) -> ReplyT:
         """Answer from the script."""
+        if stream:
+            self.streamed.append(step)
         self.asked.append(request)
         self.timeouts[step] = timeout
         self.left -= self.takes

@@ -1,21 +1,38 @@
 """`poise ask "…"`: a question, and what comes back."""
 
 import sys
+from contextlib import aclosing
+from dataclasses import dataclass
 from typing import Annotated, Final
 
 import typer
+from rich.live import Live
 
 from poise.cli.answer_view import render
 from poise.cli.connection import BrokerOption, JsonOption, connected
 from poise.cli.console import err, out, print_json
 from poise.cli.edge import asynchronous
-from poise.contracts.ask import MAX_QUESTION_CHARS
+from poise.cli.stream_view import Provisional
+from poise.client import Poise
+from poise.contracts.ask import MAX_QUESTION_CHARS, Answer
 from poise.contracts.topics import ASK_INTERACTIVE
 from poise.errors import DeadlineExceededError, InvalidMessageError
 
 STDIN: Final = "-"
+FRAMES: Final = 20
+"""A second: as fast as words are read."""
 BYTES_PER_CHAR: Final = 4
 """At most, in UTF-8."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is asked, and how."""
+
+    question: str
+    timeout: float
+    conversation: str | None
+    min_epoch: str | None
 
 
 @asynchronous
@@ -30,25 +47,51 @@ async def ask(
         str | None, typer.Option(metavar="EPOCH", help="What `poise ingest` returned: the answer knows what it put in.")
     ] = None,
     *,
+    stream: Annotated[
+        bool, typer.Option("--stream/--no-stream", help="On a terminal: show the words as they are written.")
+    ] = True,
     as_json: JsonOption = False,
 ) -> None:
     """Ask a question, and see the answer, its sources and how it came about."""
     question = from_stdin() if words == [STDIN] else " ".join(words)
     if not question.strip():
         raise InvalidMessageError("the question is empty: say what you want to know")
+    asked = Asked(question, timeout, conversation, min_epoch)
     async with connected(broker) as poise:
-        with err.status("asking …"):
-            try:
-                answer = await poise.ask(question, timeout=timeout, conversation=conversation, min_epoch=min_epoch)
-            except DeadlineExceededError as error:
-                raise DeadlineExceededError(
-                    f"{error} from {poise.settings.broker}: see with `poise status` whether every tier runs, or give it"
-                    " longer with --timeout"
-                ) from error
+        try:
+            answer = await (watch(poise, asked) if stream and out.is_terminal and not as_json else wait(poise, asked))
+        except DeadlineExceededError as error:
+            raise DeadlineExceededError(
+                f"{error} from {poise.settings.broker}: see with `poise status` whether every tier runs, or give it"
+                " longer with --timeout"
+            ) from error
     if as_json:
         print_json(answer.encode().decode())
     else:
         out.print(render(answer))
+
+
+async def wait(poise: Poise, asked: Asked) -> Answer:
+    """Ask, and wait for the answer."""
+    with err.status("asking …"):
+        return await poise.ask(
+            asked.question, timeout=asked.timeout, conversation=asked.conversation, min_epoch=asked.min_epoch
+        )
+
+
+async def watch(poise: Poise, asked: Asked) -> Answer:
+    """Ask, and show the words as they are written; they are gone from the screen when the answer is there."""
+    words = Provisional()
+    stream = poise.stream(
+        asked.question, timeout=asked.timeout, conversation=asked.conversation, min_epoch=asked.min_epoch
+    )
+    with Live(words, console=out, refresh_per_second=FRAMES, transient=True):
+        async with aclosing(stream):
+            async for item in stream:
+                if isinstance(item, Answer):
+                    return item
+                words.take(item)
+    raise AssertionError("a stream ends with its answer")
 
 
 def from_stdin() -> str:

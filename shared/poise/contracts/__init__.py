@@ -9,6 +9,7 @@ from poise.contracts.generate import ChatMessage, Completion, Generate, Usage
 from poise.contracts.message import Message, Request
 from poise.contracts.record import Draw, RunRecord, Score, StepRecord
 from poise.contracts.retrieve import Passage, Passages, Retrieve
+from poise.contracts.stream import Delta, End, Mark, Reset
 
 __all__ = [
     "Answer",
@@ -17,8 +18,10 @@ __all__ = [
     "Citation",
     "Completion",
     "Deletion",
+    "Delta",
     "Document",
     "Draw",
+    "End",
     "Envelope",
     "EnvelopeError",
     "Epoch",
@@ -26,11 +29,13 @@ __all__ = [
     "FieldError",
     "Generate",
     "Manifest",
+    "Mark",
     "Message",
     "Part",
     "Passage",
     "Passages",
     "Request",
+    "Reset",
     "Retrieve",
     "RunRecord",
     "Rung",

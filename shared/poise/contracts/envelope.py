@@ -12,6 +12,9 @@ RawHeaders = Iterable[tuple[str, bytes]]
 KIND: Final = "poise-kind"
 DEADLINE: Final = "poise-deadline"
 REPLY_PARTITION: Final = "poise-reply-partition"
+STREAM_TO: Final = "poise-stream-to"
+STREAM: Final = "poise-stream"
+SEQ: Final = "poise-seq"
 
 _NAMES: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -30,9 +33,12 @@ _NAMES: Final[Mapping[str, str]] = MappingProxyType(
         "origin": "poise-origin",
         "redrives": "poise-redrives",
         "doc_version": "poise-doc-version",
+        "stream_to": STREAM_TO,
+        "stream": STREAM,
+        "seq": SEQ,
     }
 )
-_NUMBERS: Final = frozenset({"reply_partition", "deadline", "attempt", "redrives", "doc_version"})
+_NUMBERS: Final = frozenset({"reply_partition", "deadline", "attempt", "redrives", "doc_version", "seq"})
 _LONGEST_NUMBER: Final = 18
 """Digits: fits 64 bits."""
 _TRACE: Final = frozenset({"traceparent", "tracestate", "baggage"})
@@ -69,6 +75,12 @@ class Envelope:
     redrives: int | None = None
     doc_version: int | None = None
     """On `poise.passages`: the document's offset in `poise.documents`."""
+    stream_to: str | None = None
+    """Where the words of the answer go as they come: `topic/partition/correlation id`."""
+    stream: str | None = None
+    """On an event: the attempt that it belongs to. On a reply: the one whose words count."""
+    seq: int | None = None
+    """On an event: its number, from 0. On a reply: that of the last event."""
     trace: Mapping[str, str] = field(default_factory=dict)
     """`traceparent`, `tracestate`, `baggage` (W3C)."""
 

@@ -13,6 +13,7 @@ from poise.contracts.message import Message
 from poise.contracts.record import RunRecord, Score
 from poise.contracts.retrieve import Passages, Retrieve
 from poise.contracts.span import SpanRecord
+from poise.contracts.stream import Delta, End, Reset
 
 HOUR: Final = 3_600.0
 DAY: Final = 24 * HOUR
@@ -128,7 +129,11 @@ INFERENCE_BATCH: Final = Topic(
     "poise.inference.requests.batch", (Generate,), "inference", key="run/step", deadlines=BATCH
 )
 REPLIES: Final = Topic(
-    "poise.replies", (Answer, Passages, Completion, Fault), key="explicit partition", partitions=12, keep=HOUR
+    "poise.replies",
+    (Answer, Passages, Completion, Fault, Delta, Reset, End),
+    key="explicit partition",
+    partitions=12,
+    keep=HOUR,
 )
 DOCUMENTS: Final = Topic(
     "poise.documents",

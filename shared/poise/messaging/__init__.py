@@ -7,6 +7,7 @@ from poise.messaging.follow import Follower
 from poise.messaging.mesh import Mesh, partition_for
 from poise.messaging.process import run
 from poise.messaging.record import Position, Record
+from poise.messaging.streams import Stream
 from poise.messaging.tier import Context, Handler, Tier
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "Mesh",
     "Position",
     "Record",
+    "Stream",
     "Tier",
     "TopicState",
     "partition_for",

@@ -2,12 +2,15 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Final
 
-from poise.contracts.envelope import REPLY_PARTITION, Envelope
+from poise.contracts.envelope import REPLY_PARTITION, STREAM_TO, Envelope
 from poise.contracts.fault import FieldError
 from poise.contracts.topics import PREFIX, REPLIES
 from poise.errors import InvalidMessageError
 from poise.messaging.record import Record
+
+_LONGEST_NUMBER: Final = 18
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +20,10 @@ class Address:
     topic: str
     partition: int | None
     correlation_id: str | None
+
+    def __str__(self) -> str:
+        """As `poise-stream-to` has it."""
+        return f"{self.topic}/{self.partition or 0}/{self.correlation_id or ''}"
 
 
 class Addresses:
@@ -50,6 +57,24 @@ class Addresses:
         if partition is not None and partition >= partitions:
             raise _invalid(REPLY_PARTITION, f"{partition}: {topic} has the partitions 0 to {partitions - 1}")
         return Address(topic, partition, envelope.correlation_id)
+
+    async def stream(self, envelope: Envelope) -> Address | None:
+        """The address that the words of a message's answer go to as they come, None if nobody asked for that.
+
+        Raises:
+            InvalidMessageError: `poise-stream-to` is not `topic/partition/correlation id`, or not a place for replies.
+        """
+        if envelope.stream_to is None:
+            return None
+        topic, _, rest = envelope.stream_to.partition("/")
+        partition, slash, correlation_id = rest.partition("/")
+        if not slash or not (partition.isascii() and partition.isdigit() and len(partition) <= _LONGEST_NUMBER):
+            raise _invalid(STREAM_TO, f"{envelope.stream_to[:80]!r} is not topic/partition/correlation id")
+        wanted = Envelope(reply_to=topic, reply_partition=int(partition), correlation_id=correlation_id)
+        try:
+            return await self.resolve(wanted)
+        except InvalidMessageError as error:
+            raise _invalid(STREAM_TO, error.errors[0].detail) from error
 
     async def salvage(self, record: Record) -> Address | None:
         """The address of a message whose headers may be unreadable; None if there is none that can be used."""

@@ -19,12 +19,15 @@ from pydantic import ValidationError
 
 from poise.contracts.envelope import Envelope
 from poise.contracts.fault import Fault
-from poise.contracts.message import ReplyT, Request
+from poise.contracts.message import Message, ReplyT, Request
+from poise.contracts.stream import Mark
 from poise.contracts.topics import REPLIES, Topic
 from poise.errors import DeadlineExceededError, FaultError, TerminalError
+from poise.messaging.addresses import Address
 from poise.messaging.connection import Connection
 from poise.messaging.follow import Follower
 from poise.messaging.record import Position, Record
+from poise.messaging.stream_reader import StreamReader, is_event, mark_of
 from poise.telemetry import SpanKind, count, inject, measure, span, table
 
 log = logging.getLogger(__name__)
@@ -47,6 +50,16 @@ class Send(Protocol):
     ) -> Position: ...
 
 
+class Streamed(Protocol):
+    """What a call's words go to as they come: a reader here, or a stream of ours that is lent to the one called."""
+
+    def address(self, own: Address, /) -> Address:
+        """Where the words go; `own` is where the reply goes."""
+
+    async def replied(self, reply: Message, mark: Mark | None) -> None:
+        """Told the reply, and the stream that it names."""
+
+
 @dataclass(frozen=True, slots=True)
 class Addressed:
     """Where a request goes and what its headers say."""
@@ -56,6 +69,8 @@ class Addressed:
     envelope: Envelope
     deadline: float
     """Unix seconds."""
+    stream: Streamed | None = None
+    """What the words go to as they come; None = only the reply is wanted."""
 
 
 class Calls:
@@ -74,6 +89,7 @@ class Calls:
         self._follower = Follower(connection, REPLIES.name, start="end", partitions=[self._partition])
         self._numbers = itertools.count(1)
         self._pending: dict[str, asyncio.Future[Record]] = {}
+        self._readers: dict[str, StreamReader] = {}
         self._given_up: OrderedDict[str, None] = OrderedDict()
         self._reader: asyncio.Task[None] | None = None
 
@@ -129,7 +145,9 @@ class Calls:
 
     async def _exchange(self, request: Request[ReplyT], to: Addressed) -> ReplyT:
         correlation_id = f"{self._prefix}{next(self._numbers)}"
+        own = Address(REPLIES.name, self._partition, correlation_id)
         envelope = to.envelope.but(
+            stream_to=None if to.stream is None else str(to.stream.address(own)),
             correlation_id=correlation_id,
             reply_to=REPLIES.name,
             reply_partition=self._partition,
@@ -140,6 +158,8 @@ class Calls:
         )
         waiter: asyncio.Future[Record] = asyncio.get_running_loop().create_future()
         self._pending[correlation_id] = waiter
+        if isinstance(to.stream, StreamReader):
+            self._readers[correlation_id] = to.stream
         try:
             async with asyncio.timeout(max(0.0, to.deadline - time.time())):
                 key = None if to.key is None else to.key.encode()
@@ -155,7 +175,11 @@ class Calls:
             raise
         finally:
             del self._pending[correlation_id]
-        return _understood(record, request)
+            self._readers.pop(correlation_id, None)
+        reply = _understood(record, request)
+        if to.stream is not None:
+            await to.stream.replied(reply, mark_of(record))
+        return reply
 
     def _give_up(self, correlation_id: str) -> None:
         self._given_up[correlation_id] = None
@@ -171,6 +195,10 @@ class Calls:
         correlation_id = record.header("correlation_id")
         if correlation_id is None or not correlation_id.startswith(self._instance):
             return  # somebody else's: the partition may be shared
+        if is_event(record):
+            if (reader := self._readers.get(correlation_id)) is not None:
+                reader.take(record)
+            return  # of a call that is over, whose reply has said what counts
         waiter = self._pending.get(correlation_id)
         if waiter is not None:
             if not waiter.done():  # the first terminal message is the outcome

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from poise.contracts.envelope import DEADLINE, REPLY_PARTITION
+from poise.contracts.envelope import DEADLINE, REPLY_PARTITION, STREAM_TO
 from poise.contracts.topics import CATALOGUE, dead_topic
 from poise.errors import TerminalError
 from poise.messaging.record import Position, Record
@@ -27,7 +27,15 @@ REDRIVES: Final = "poise-redrives"
 ATTEMPT: Final = "poise-attempt"
 
 _ADDED: Final = frozenset({ERROR, MESSAGE, TRACEBACK, WORKER, AT, FROM})
-_NOT_SENT_AGAIN: Final = _ADDED | {"reply_to", "correlation_id", REPLY_PARTITION, DEADLINE, ATTEMPT, REDRIVES}
+_NOT_SENT_AGAIN: Final = _ADDED | {
+    "reply_to",
+    "correlation_id",
+    REPLY_PARTITION,
+    STREAM_TO,
+    DEADLINE,
+    ATTEMPT,
+    REDRIVES,
+}
 _LONGEST_TRACEBACK: Final = 16_000
 LONGEST_NUMBER: Final = 18
 """Digits, as the envelope reads them."""

@@ -32,6 +32,7 @@ from poise.messaging.deadlines import resolve
 from poise.messaging.failures import Attempt, DeadLetter, Expire, Postpone, Retry, RetryBudget, decide
 from poise.messaging.record import Record
 from poise.messaging.retries import Postponed
+from poise.messaging.streams import Stream
 from poise.messaging.tier import Context, Handler, Tier
 from poise.telemetry import SpanKind, adjust, count, extract, measure, span, table
 
@@ -139,6 +140,7 @@ class Delivery:
         deadline = resolve(envelope.deadline, record.timestamp, self._topic.deadlines)
         kind = self._kind(record, envelope)
         address = await self._mesh.addresses.resolve(envelope)
+        stream_to = await self._mesh.addresses.stream(envelope)
         try:
             request = kind() if kind is Deletion else kind.parse(record.value or b"", strict=self._topic.edge)
         except ValidationError as error:
@@ -146,6 +148,9 @@ class Delivery:
         context = self._context(record, envelope, deadline)
         if postponed is not None:
             context = replace(context, attempt=postponed.attempts + 1)
+        if stream_to is not None:
+            ends = address is not None and (address.correlation_id or "") == stream_to.correlation_id
+            context = replace(context, stream=Stream(stream_to, self._mesh.send, run=context.run, ends=ends))
         return _Job(request, self._tier.handlers[kind], context, address, postponed.count if postponed else 0)
 
     def _kind(self, record: Record, envelope: Envelope) -> type[Message]:
@@ -245,6 +250,8 @@ class Delivery:
         remaining = context.remaining()
         if remaining <= 0:
             raise DeadlineExceededError("the deadline had passed before the message was handled")
+        if context.stream is not None:
+            context.stream.begin()
         async with asyncio.timeout(None if math.isinf(remaining) else remaining):
             reply = await job.handler(job.request, context)
         if isinstance(job.request, Request):

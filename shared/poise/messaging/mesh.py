@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Final, Self
@@ -15,11 +15,12 @@ from poise.cache import Cache, Journal
 from poise.contracts.envelope import Envelope
 from poise.contracts.fault import Fault
 from poise.contracts.message import Message, ReplyT, Request
+from poise.contracts.stream import Delta, Reset
 from poise.contracts.topics import CATALOGUE, REPLIES, REQUESTS, SPANS, Lane, Topic
 from poise.errors import PoiseError, SetupError, TerminalError, UnavailableError
 from poise.messaging.addresses import Address, Addresses
 from poise.messaging.admin import Admin
-from poise.messaging.calls import Addressed, Calls
+from poise.messaging.calls import Addressed, Calls, Streamed
 from poise.messaging.connection import Connection
 from poise.messaging.follow import Follower, Start, read_all
 from poise.messaging.intake import ConcurrentIntake
@@ -27,6 +28,7 @@ from poise.messaging.process import StopSignal
 from poise.messaging.record import Position, Record
 from poise.messaging.seam import RecordCommand, new_broker
 from poise.messaging.serving import Serving
+from poise.messaging.stream_reader import StreamReader
 from poise.messaging.tier import Context, Tier
 from poise.settings import MeshSettings
 from poise.telemetry import count, inject, table
@@ -155,6 +157,7 @@ class Mesh:
         key: str | None = None,
         min_epoch: str | None = None,
         topic: Topic | None = None,
+        stream: Streamed | None = None,
     ) -> ReplyT:
         """Ask a tier and wait for its reply.
 
@@ -168,6 +171,7 @@ class Mesh:
             key: What orders it, where the topic is ordered; else run and step spread it.
             min_epoch: The epoch that retrieval must have come to.
             topic: Another topic than the request's own.
+            stream: What the reply's words go to as they come.
 
         Raises:
             FaultError: A fault came back.
@@ -183,7 +187,51 @@ class Mesh:
         elif key is None:
             key = f"{run}/{step}"
         deadline = deadline if deadline is not None else time.time() + topic.deadlines.default
-        return await self._calls.call(request, Addressed(topic, key, envelope, deadline))
+        return await self._calls.call(request, Addressed(topic, key, envelope, deadline, stream))
+
+    async def stream(
+        self,
+        request: Request[ReplyT],
+        *,
+        run: str | None = None,
+        step: str | None = None,
+        tenant: str | None = None,
+        lane: Lane = "interactive",
+        deadline: float | None = None,
+        key: str | None = None,
+        min_epoch: str | None = None,
+        topic: Topic | None = None,
+    ) -> AsyncGenerator[Delta | Reset | ReplyT]:
+        """Ask a tier, and have the reply's words as they come; the last item is the reply itself.
+
+        The words since the last `Reset` are provisional until the reply; then they are its text, but for white space
+        around it. To close the generator is to give the call up. A slow reader has words put together, and none lost.
+
+        Args and errors are those of `call`; an error may come after words.
+        """
+        reader = StreamReader()
+        calling = asyncio.create_task(
+            self.call(
+                request,
+                run=run,
+                step=step,
+                tenant=tenant,
+                lane=lane,
+                deadline=deadline,
+                key=key,
+                min_epoch=min_epoch,
+                topic=topic,
+                stream=reader,
+            )
+        )
+        calling.add_done_callback(lambda _: reader.close())
+        try:
+            async for event in reader:
+                yield event
+            yield await calling
+        finally:  # nobody reads on: where the call is not over, it is given up
+            calling.cancel()
+            await asyncio.gather(calling, return_exceptions=True)
 
     async def publish(
         self,
@@ -213,13 +261,17 @@ class Mesh:
         )
 
     async def reply(self, address: Address, reply: Message, context: Context | None) -> None:
-        """Publish the reply to a message; one that is too large becomes a fault."""
+        """Publish the reply to a message, after all of its stream; one that is too large becomes a fault."""
+        stream = context.stream if context else None
+        mark = await stream.finish(failed=isinstance(reply, Fault)) if stream else None
         envelope = Envelope(
             correlation_id=address.correlation_id,
             run=context.run if context else None,
             step=context.step if context else None,
             kind=reply.kind,
             content_type=JSON,
+            stream=mark.stream if mark else None,
+            seq=mark.last if mark else None,
             trace=inject(),
         )
         try:

@@ -49,6 +49,12 @@ HEADERS: Final[Mapping[str, tuple[str, str | None]]] = MappingProxyType(
         "poise-origin": ("`topic/partition/offset` of the first copy of the message.", r"^.+/[0-9]+/[0-9]+$"),
         "poise-redrives": ("How often it was sent again from a dead-letter topic.", _NUMBER),
         "poise-doc-version": ("On `poise.passages`: the document's offset in `poise.documents`.", _NUMBER),
+        "poise-stream-to": (
+            "Where the words of the answer go as they come, `topic/partition/correlation id`; absent = nowhere.",
+            r"^[^/]+/[0-9]{1,18}/.*$",
+        ),
+        "poise-stream": ("The attempt that an event belongs to; on a reply, the one whose words count.", None),
+        "poise-seq": ("The number of an event in its stream, from 0; on a reply, that of the last one.", _NUMBER),
         "traceparent": ("W3C Trace Context.", None),
         "tracestate": ("W3C Trace Context.", None),
         "baggage": ("W3C Baggage.", None),

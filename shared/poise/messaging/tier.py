@@ -10,6 +10,7 @@ from poise.contracts.message import Message, ReplyT, Request
 from poise.contracts.topics import Lane, Topic, topics_of
 from poise.errors import SetupError
 from poise.messaging.record import Position, Record
+from poise.messaging.streams import Stream
 
 if TYPE_CHECKING:
     from poise.messaging.mesh import Mesh
@@ -36,6 +37,9 @@ class Context:
     """From 1."""
     lane: Lane
     mesh: "Mesh"
+    stream: Stream | None = None
+    """Where the answer's words go as they come; None = nobody asked for that. What is written is provisional: the
+    reply alone counts."""
 
     def remaining(self) -> float:
         """Seconds until the deadline, never negative."""
@@ -48,6 +52,7 @@ class Context:
         step: str,
         timeout: float | None = None,  # noqa: ASYNC109 - it is sent along, and every hop honours it
         min_epoch: str | None = None,
+        stream: bool = False,
     ) -> ReplyT:
         """Call another tier inside this run.
 
@@ -56,6 +61,8 @@ class Context:
             step: The call's stable name inside the run.
             timeout: Seconds; the run's deadline always holds too.
             min_epoch: The epoch that retrieval must have come to; the run's own by default.
+            stream: Its words are those of this handler's own answer: they go straight to whoever asked for them, if
+                anybody did. What was written to `context.stream` before is superseded.
 
         Raises:
             FaultError: The tier answered with a fault.
@@ -70,6 +77,7 @@ class Context:
             lane=self.lane,
             deadline=deadline,
             min_epoch=min_epoch or self.envelope.min_epoch,
+            stream=self.stream if stream else None,
         )
 
     async def publish(

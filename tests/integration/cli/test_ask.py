@@ -1,7 +1,9 @@
 import asyncio
+import contextlib
 import os
 import signal
 import sys
+import termios
 from collections.abc import AsyncIterator
 
 import pytest
@@ -69,6 +71,51 @@ async def test_a_deadline_is_kept(poise: Command) -> None:
     shown = await poise("ask", "sleep", "--timeout", "0.5")
     assert shown.exit_code == 1
     assert "0.5 s" in shown.stderr or "deadline" in shown.stderr
+
+
+async def on_a_terminal(kafka: str, *arguments: str) -> str:
+    """What `poise ask` writes where stdout is a terminal."""
+    ours, its = os.openpty()
+    termios.tcsetwinsize(its, (24, 90))
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "poise", "ask", *arguments, "--broker", kafka),
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "TERM": "xterm-256color"},
+        stdin=its,
+        stdout=its,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    os.close(its)
+
+    def read() -> bytes:
+        written = b""
+        with contextlib.suppress(OSError):  # how Linux says that the other end is closed
+            while chunk := os.read(ours, 65_536):
+                written += chunk
+        os.close(ours)
+        return written
+
+    async with asyncio.timeout(30):
+        written, (_, err) = await asyncio.gather(asyncio.to_thread(read), process.communicate())
+    assert (process.returncode, err) == (0, b"")
+    return written.decode()
+
+
+async def test_on_a_terminal_words_are_shown_while_they_come_and_then_the_answer(kafka: str) -> None:
+    shown = await on_a_terminal(kafka, "stream")
+    while_it_came, _, answer = shown.rpartition("\x1b[?25h")  # the cursor is back: the words are gone
+    assert "taken back: " in while_it_came
+    assert "not grounded" in while_it_came
+    assert "\x1b[2myou asked: stream" in while_it_came  # dim: provisional
+    assert "\x1b[1myou asked: stream" in answer  # bold: it counts
+    assert "taken back" not in answer
+
+
+@pytest.mark.parametrize("option", ["--no-stream", "--json"])
+async def test_words_are_not_shown_where_they_are_not_wanted(kafka: str, option: str) -> None:
+    shown = await on_a_terminal(kafka, "stream", option)
+    assert "taken back" not in shown
+    assert shown.count("you asked: stream") == 1
 
 
 async def test_ctrl_c_ends_it_quietly(kafka: str, asked: asyncio.Queue[str]) -> None:

@@ -6,7 +6,7 @@ import pytest_asyncio
 from small_mesh import answering
 
 from poise import FaultError, Poise
-from poise.contracts import Document, Epoch
+from poise.contracts import Answer, Delta, Document, Epoch, Reset
 from poise.contracts.topics import DOCUMENTS
 from poise.errors import DeadlineExceededError, SetupError
 from poise.settings import MeshSettings
@@ -23,6 +23,22 @@ async def poise(kafka: str) -> AsyncIterator[Poise]:
 async def test_a_question_is_answered(poise: Poise) -> None:
     answer = await poise.ask("what now?", conversation="c")
     assert (answer.text, answer.rung) == ("you asked: what now?", "primary")
+
+
+async def test_words_come_before_the_answer(poise: Poise) -> None:
+    *events, answer = [item async for item in poise.stream("stream", conversation="c")]
+    assert isinstance(answer, Answer)
+    reset = events.index(Reset(reason="not grounded", rung="extractive"))
+    after = events[reset + 1 :]
+    assert all(isinstance(item, Delta) for item in (*events[:reset], *after))
+    assert "".join(item.text for item in after if isinstance(item, Delta)) == answer.text == "you asked: stream"
+
+
+async def test_a_stream_that_is_refused_is_raised(poise: Poise) -> None:
+    with pytest.raises(FaultError, match="nobody answers that"):
+        [item async for item in poise.stream("refuse")]
+    with pytest.raises(DeadlineExceededError, match=r"no answer within 0\.5 s"):
+        [item async for item in poise.stream("sleep", timeout=0.5)]
 
 
 async def test_an_epoch_goes_with_a_question(poise: Poise) -> None:

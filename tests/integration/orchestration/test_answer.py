@@ -10,7 +10,7 @@ from random import Random
 import pytest
 from integration_kit import serving
 
-from poise.contracts import Ask, Completion, Generate, Passage, Passages, Retrieve, RunRecord
+from poise.contracts import Answer, Ask, Completion, Delta, Generate, Passage, Passages, Reset, Retrieve, RunRecord
 from poise.contracts.run_id import new_run_id
 from poise.contracts.topics import RECORDS
 from poise.messaging import Context, Mesh, Tier
@@ -34,6 +34,7 @@ class Others:
     asked: dict[str, Context] = field(default_factory=dict)
     writes: bool = True
     """Whether the model answers at all."""
+    says: str = SENTENCE
 
     async def find(self, _: Retrieve, context: Context) -> Passages:
         self.asked[context.step] = context
@@ -41,9 +42,12 @@ class Others:
 
     async def write(self, _: Generate, context: Context) -> Completion:
         self.asked[context.step] = context
+        if context.stream is not None:
+            for word in self.says.split(" "):
+                await context.stream.write(f" {word}")
         if not self.writes:
             await asyncio.Event().wait()
-        return Completion(text=SENTENCE, model="m", backend="default", finish_reason="stop")
+        return Completion(text=f" {self.says}", model="m", backend="default", finish_reason="stop")
 
 
 @asynccontextmanager
@@ -96,3 +100,44 @@ async def test_an_ask_that_comes_again_is_answered_with_what_was_said(mesh_setti
     assert again == first
     assert not others.asked
     assert len(records) == 1
+
+
+async def read(mesh: Mesh, deadline: float | None = None) -> tuple[list[str], list[Reset], Answer]:
+    """Ask for a stream; returns what was shown between its resets, those, and the answer."""
+    shown, resets = [""], []
+    async for item in mesh.stream(ASK, run=new_run(), step="ask", deadline=deadline):
+        match item:
+            case Delta(text=text):
+                shown[-1] += text
+            case Reset():
+                resets.append(item)
+                shown.append("")
+            case Answer():
+                return shown, resets, item
+    raise AssertionError("no answer came")
+
+
+async def test_the_models_words_come_as_it_writes(mesh_settings: MeshSettings) -> None:
+    others = Others()
+    async with mesh_of(mesh_settings, others) as mesh:
+        shown, resets, answer = await read(mesh)
+        plain = await mesh.call(ASK, run=new_run(), step="ask")
+    assert ([text.strip() for text in shown], resets) == ([SENTENCE], [])
+    assert (answer.text, answer.rung) == (plain.text, plain.rung) == (SENTENCE, "primary")
+    assert others.asked["generate"].stream is None  # by the second ask, which did not want them
+
+
+async def test_words_that_the_passages_do_not_bear_are_taken_back(mesh_settings: MeshSettings) -> None:
+    made_up = "It was lit by Bruno Falk in 1902 with gas from Norway."
+    async with mesh_of(mesh_settings, Others(says=made_up)) as mesh:
+        shown, (reset,), answer = await read(mesh)
+    assert [text.strip() for text in shown] == [made_up, SENTENCE]
+    assert (answer.text, answer.rung) == (SENTENCE, "extractive")
+    assert (reset.rung, reset.reason) == ("extractive", answer.reason)
+
+
+async def test_a_model_that_stops_in_the_middle_of_its_words_is_taken_back(mesh_settings: MeshSettings) -> None:
+    async with mesh_of(mesh_settings, Others(writes=False)) as mesh:
+        shown, (*_, reset), answer = await read(mesh, deadline=time.time() + 3)
+    assert (shown[0].strip(), shown[-1]) == (SENTENCE, answer.text)
+    assert (answer.rung, reset.rung) == ("extractive", "extractive")

@@ -87,7 +87,7 @@ def test_every_topic_that_has_bodies_of_its_own_is_a_channel(document: dict[str,
 def test_every_header_of_the_envelope_is_described() -> None:
     every = Envelope(
         **{
-            name: 1 if name in {"reply_partition", "deadline", "attempt", "redrives", "doc_version"} else "x"
+            name: 1 if name in {"reply_partition", "deadline", "attempt", "redrives", "doc_version", "seq"} else "x"
             for name in (
                 "correlation_id",
                 "reply_to",
@@ -104,6 +104,9 @@ def test_every_header_of_the_envelope_is_described() -> None:
                 "origin",
                 "redrives",
                 "doc_version",
+                "stream_to",
+                "stream",
+                "seq",
             )
         },  # type: ignore[arg-type]
         trace={"traceparent": "x", "tracestate": "x", "baggage": "x"},

@@ -24,6 +24,8 @@ async def test_a_question_that_is_none_is_refused(client: Poise, question: str) 
 async def test_a_timeout_has_to_be_positive(client: Poise, seconds: float) -> None:
     with pytest.raises(InvalidMessageError, match="timeout"):
         await client.ask("why?", timeout=seconds)
+    with pytest.raises(InvalidMessageError, match="timeout"):
+        await anext(client.stream("why?", timeout=seconds))
 
 
 @pytest.mark.parametrize("id_", ["", "a\nb", "x" * 501])

@@ -1,14 +1,14 @@
 """A gateway whose mesh is a stand-in: it takes what the real one takes, and answers what a test says."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 import httpx2
 import pytest
 
-from poise.contracts import Answer, Message
+from poise.contracts import Answer, Delta, Message, Reset
 from poise.contracts.topics import Topic
 from poise.errors import PoiseError
 from poise.messaging import Mesh, Position, Record
@@ -27,6 +27,8 @@ class StandIn:
     published: list[tuple[str | None, Message | None]] = field(default_factory=list)
     records: dict[str, list[Record]] = field(default_factory=dict)
     checks: dict[str, bool] = field(default_factory=lambda: {"started": True, "broker": True})
+    words: list[Delta | Reset] = field(default_factory=list)
+    """What is streamed before the answer."""
     hold: asyncio.Event | None = None
     given_up: int = 0
 
@@ -41,6 +43,11 @@ class StandIn:
         if self.error is not None:
             raise self.error
         return Answer(run_id=named["run"], text="Because.", rung="primary", variant="brief")
+
+    async def stream(self, request: Message, **named: Any) -> AsyncGenerator[Delta | Reset | Answer]:
+        for item in self.words:
+            yield item
+        yield await self.call(request, **named)
 
     async def publish(self, topic: Topic, message: Message | None, *, key: str | None) -> Position:
         if self.error is not None:

@@ -1,0 +1,125 @@
+"""Event stream: an answer's words as server-sent events, while they come."""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import aclosing
+from http import HTTPStatus
+from typing import Final
+
+from fastapi import Request, Response
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope, Send
+
+from poise.contracts import Answer, Delta, End, Message, Reset
+from poise.errors import PoiseError
+
+EVENTS: Final = "text/event-stream"
+KEEP_ALIVE: Final = 15.0
+"""Seconds of silence after which a comment is sent, so that nobody on the way takes the connection for dead."""
+
+_HEADERS: Final = {
+    "content-type": f"{EVENTS}; charset=utf-8",
+    "cache-control": "no-store",
+    "x-accel-buffering": "no",  # nginx would keep the words until the answer is whole
+}
+_NAMES: Final[Mapping[type[Message], str]] = {Delta: "delta", Reset: "reset", Answer: "answer"}
+
+Items = AsyncGenerator[Delta | Reset | Answer]
+
+logger = logging.getLogger(__name__)
+
+
+def wanted(request: Request) -> bool:
+    """Whether the client accepts an event stream."""
+    accepted = ",".join(request.headers.getlist("accept")).split(",")
+    return any(one.partition(";")[0].strip().lower() == EVENTS for one in accepted)
+
+
+class Events:
+    """Writes events to a client. A client that does not read is waited for: its words stay where they are unread.
+
+    Args:
+        send: The server's.
+        headers: Of the response, besides those of every event stream.
+    """
+
+    def __init__(self, send: Send, headers: Callable[[], Mapping[str, str]]) -> None:
+        self.started = False
+        self._send = send
+        self._headers = headers
+        self._number = 0
+
+    async def relay(self, items: Items, *, keep_alive: float = KEEP_ALIVE) -> None:
+        """Write items as they come; when this ends, whatever its end, they are closed."""
+        async with aclosing(items):
+            while (item := await self._next(items, keep_alive)) is not None:
+                if isinstance(item, Answer):
+                    await self.say("end", End())
+                await self.say(_NAMES[type(item)], item)
+
+    async def _next(self, items: Items, keep_alive: float) -> Delta | Reset | Answer | None:
+        task = asyncio.create_task(_following(items))
+        try:
+            while not (await asyncio.wait({task}, timeout=keep_alive))[0]:
+                await self._write(b": still here\n\n")
+            return task.result()
+        finally:
+            if not task.done():
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+
+    async def say(self, name: str, body: Message) -> None:
+        """Write one event, numbered from 0."""
+        await self._write(b"id: %d\nevent: %b\ndata: %b\n\n" % (self._number, name.encode(), body.encode()))
+        self._number += 1
+
+    async def close(self) -> None:
+        """End the response."""
+        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _write(self, data: bytes) -> None:
+        if not self.started:
+            self.started = True
+            headers = [(name.encode(), value.encode()) for name, value in {**_HEADERS, **self._headers()}.items()]
+            await self._send({"type": "http.response.start", "status": HTTPStatus.OK, "headers": headers})
+        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+
+
+async def _following(items: Items) -> Delta | Reset | Answer | None:
+    return await anext(items, None)
+
+
+class EventStream(Response):
+    """A response that is written by `tell`.
+
+    It begins with the first event, or the first comment: an error until then is a problem with a status of its own;
+    later it is the event `fault`, the last one.
+
+    Args:
+        tell: Writes the events.
+        headers: Of the response; asked for when it begins.
+    """
+
+    def __init__(self, tell: Callable[[Events], Awaitable[None]], headers: Callable[[], Mapping[str, str]]) -> None:
+        super().__init__()
+        self._tell = tell
+        self._of_response = headers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's form
+        """Write it all."""
+        events = Events(send, self._of_response)
+        try:
+            await self._tell(events)
+        except ClientDisconnect:
+            if not events.started:
+                raise
+            return  # nobody is there for the end of it
+        except Exception as error:
+            if not events.started:
+                raise
+            if not isinstance(error, PoiseError):
+                logger.exception("an answer's stream broke off")
+                error = PoiseError("the gateway failed on this request; its log says why")
+            await events.say("fault", error.fault())
+        await events.close()

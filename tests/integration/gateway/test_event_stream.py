@@ -1,0 +1,136 @@
+"""An answer's words over real HTTP and a real Kafka."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+
+import httpx2
+import pytest
+from integration_kit import WITHIN, until
+
+from poise.contracts import Answer, Ask
+from poise.errors import TerminalError
+from poise.messaging import Context, Mesh
+from poise.messaging.stream_reader import MOST_UNREAD
+
+pytestmark = pytest.mark.integration
+
+Open = Callable[..., AbstractAsyncContextManager[tuple[httpx2.AsyncClient, Mesh]]]
+STREAM = {"accept": "text/event-stream"}
+ASK = {"question": "Why?"}
+
+
+async def events(response: httpx2.Response) -> AsyncIterator[tuple[str, dict[str, object]]]:
+    name = ""
+    async for line in response.aiter_lines():
+        field, _, value = line.partition(": ")
+        if field == "event":
+            name = value
+        elif field == "data":
+            yield name, json.loads(value)
+
+
+def said(context: Context, text: str) -> Answer:
+    return Answer(run_id=context.run, text=text, rung="primary")
+
+
+async def test_a_word_is_there_before_the_next_is_written(open_gateway: Open) -> None:
+    seen = asyncio.Event()
+
+    async def answer(_: Ask, context: Context) -> Answer:
+        assert context.stream is not None
+        await context.stream.write("Be")
+        await seen.wait()
+        await context.stream.write("cause.")
+        return said(context, "Because.")
+
+    async with (
+        open_gateway(answer) as (client, _),
+        client.stream("POST", "/v1/ask", json=ASK, headers=STREAM) as response,
+    ):
+        stream = events(response)
+        assert await anext(stream) == ("delta", {"text": "Be"})
+        seen.set()
+        rest = [event async for event in stream]
+    assert [name for name, _ in rest] == ["delta", "end", "answer"]
+    assert rest[0][1] == {"text": "cause."}
+    assert (rest[-1][1]["text"], rest[-1][1]["run_id"]) == ("Because.", response.headers["poise-run"])
+
+
+async def test_a_fault_before_the_first_word_is_a_problem_and_after_it_an_event(open_gateway: Open) -> None:
+    async def breaks(ask: Ask, context: Context) -> Answer:
+        if ask.question == "later" and context.stream is not None:
+            await context.stream.write("Well")
+            await context.stream._flush()
+        raise TerminalError("there is nothing to be done")
+
+    async with open_gateway(breaks) as (client, _):
+        before = await client.post("/v1/ask", json=ASK, headers=STREAM)
+        async with client.stream("POST", "/v1/ask", json={"question": "later"}, headers=STREAM) as after:
+            told = [event async for event in events(after)]
+    assert (before.status_code, before.headers["content-type"]) == (500, "application/problem+json")
+    assert (after.status_code, [name for name, _ in told]) == (200, ["delta", "fault"])
+    assert told[-1][1]["detail"] == before.json()["detail"] == "there is nothing to be done"
+
+
+async def test_the_deadline_ends_a_stream_that_fell_silent(open_gateway: Open) -> None:
+    async def hangs(_: Ask, context: Context) -> Answer:
+        assert context.stream is not None
+        await context.stream.write("Well")
+        return await asyncio.Future()
+
+    headers = STREAM | {"poise-deadline": str(round((time.time() + 1.5) * 1_000))}
+    async with (
+        open_gateway(hangs) as (client, _),
+        client.stream("POST", "/v1/ask", json=ASK, headers=headers) as response,
+    ):
+        told = [event async for event in events(response)]
+    assert [name for name, _ in told] == ["delta", "fault"]
+    assert told[-1][1]["type"] == "urn:poise:deadline-exceeded"
+
+
+async def test_a_client_that_hangs_up_takes_its_call_with_it(open_gateway: Open) -> None:
+    async def hangs(_: Ask, context: Context) -> Answer:
+        assert context.stream is not None
+        await context.stream.write("Well")
+        await asyncio.sleep(2)
+        return said(context, "Well")
+
+    async with open_gateway(hangs) as (client, mesh):
+        assert mesh._calls is not None
+        async with client.stream("POST", "/v1/ask", json=ASK, headers=STREAM) as response:
+            assert await anext(events(response)) == ("delta", {"text": "Well"})
+            assert len(mesh._calls._pending) == 1
+        await until(lambda: mesh._calls is not None and not mesh._calls._pending and not mesh._calls._readers)
+
+
+async def test_a_client_that_reads_slowly_costs_no_more_than_the_answer(open_gateway: Open) -> None:
+    pieces, piece = 1_000, "x" * 8_192  # more than the sockets and what may wait can hold
+
+    async def floods(_ask: Ask, context: Context) -> Answer:
+        assert context.stream is not None
+        for _ in range(pieces):
+            await context.stream.write(piece)
+        return said(context, "all of it")
+
+    async with open_gateway(floods) as (client, mesh):
+        assert mesh._calls is not None
+        body = json.dumps(ASK).encode()
+        reader, writer = await asyncio.open_connection(client.base_url.host, client.base_url.port, limit=1_024)
+        head = f"POST /v1/ask HTTP/1.1\r\nhost: x\r\naccept: text/event-stream\r\ncontent-length: {len(body)}\r\n"
+        writer.write(f"{head}content-type: application/json\r\nconnection: close\r\n\r\n".encode() + body)
+        await until(lambda: bool(mesh._calls and mesh._calls._readers))
+        ((_, waiting),) = mesh._calls._readers.items()
+        most = 0
+        async with asyncio.timeout(WITHIN):
+            while not waiting._closed:
+                await asyncio.sleep(0.002)
+                most = max(most, sum(map(len, waiting._text)))
+        answered = await reader.read(-1)
+        writer.close()
+    assert 0 < most <= MOST_UNREAD
+    assert b'event: reset\ndata: {"reason":"a part of the stream was lost"}' in answered
+    assert answered.count(b"event: answer") == 1
+    assert b'"text":"all of it"' in answered

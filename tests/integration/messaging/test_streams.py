@@ -1,0 +1,415 @@
+"""Streams over a real Kafka: words as they come, and what is lost, doubled, begun anew or left behind on the way."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from integration_kit import WITHIN, Outsider, serving, until
+
+from poise.contracts import Answer, Ask, Completion, Delta, End, Generate, Mark, Reset
+from poise.contracts.envelope import Envelope
+from poise.contracts.generate import ChatMessage
+from poise.contracts.topics import ASK_INTERACTIVE, dead_topic
+from poise.errors import DeadlineExceededError, FaultError, RetryableError, TerminalError
+from poise.messaging import Context, DeadLetter, Mesh, Record, Tier, dead_letters
+from poise.messaging.stream_reader import AGAIN, LOST, MOST_UNREAD, mark_of
+from poise.settings import MeshSettings
+
+pytestmark = pytest.mark.integration
+
+WORDS = ["Because ", "nobody ", "asked ", "before."]
+TEXT = "".join(WORDS)
+
+
+def generate(text: str = "why?") -> Generate:
+    return Generate(messages=(ChatMessage(role="user", content=text),))
+
+
+def completion(text: str = TEXT) -> Completion:
+    return Completion(text=text, model="m", backend="b", finish_reason="stop")
+
+
+async def write(_request: Generate, context: Context) -> Completion:
+    for word in WORDS:
+        if context.stream is not None:
+            await context.stream.write(word)
+    return completion()
+
+
+class Read:
+    """A stream that was read to its end."""
+
+    def __init__(self) -> None:
+        self.shown = ""
+        self.resets: list[Reset] = []
+        self.items: list[object] = []
+
+    async def all(self, stream: AsyncIterator[object]) -> Any:
+        async with asyncio.timeout(WITHIN):
+            async for item in stream:
+                self.items.append(item)
+                if isinstance(item, Delta):
+                    self.shown += item.text
+                elif isinstance(item, Reset):
+                    self.resets.append(item)
+                    self.shown = ""
+                else:
+                    last = item
+        assert self.items[-1] is last  # the reply, after everything else
+        return last
+
+
+def run_of(mesh: Mesh) -> str:
+    return f"{mesh.settings.instance}-{time.time_ns()}"
+
+
+# -- as it should go ---------------------------------------------------------------------------------------------------
+
+
+async def test_words_come_before_the_reply(mesh_settings: MeshSettings) -> None:
+    seen = asyncio.Event()
+
+    async def held(_request: Generate, context: Context) -> Completion:
+        assert context.stream is not None
+        await context.stream.write(WORDS[0])
+        await seen.wait()  # goes on only when the reader has the first word
+        await context.stream.write("".join(WORDS[1:]))
+        return completion()
+
+    async with serving(mesh_settings, Tier("inference", {Generate: held})) as mesh:
+        stream = mesh.stream(generate(), run=run_of(mesh), step="g")
+        assert await anext(stream) == Delta(text=WORDS[0])
+        seen.set()
+        read = Read()
+        reply = await read.all(stream)
+    assert (reply, WORDS[0] + read.shown, read.resets) == (completion(), TEXT, [])
+
+
+async def test_nothing_is_streamed_to_one_who_did_not_ask_for_it(mesh_settings: MeshSettings) -> None:
+    asked: list[Context] = []
+
+    async def look(request: Generate, context: Context) -> Completion:
+        asked.append(context)
+        return await write(request, context)
+
+    async with serving(mesh_settings, Tier("inference", {Generate: look})) as mesh:
+        assert await mesh.call(generate(), run=run_of(mesh), step="g") == completion()
+    assert asked[0].stream is None
+
+
+async def test_a_tier_that_does_not_stream_is_read_alike(mesh_settings: MeshSettings) -> None:
+    async def plain(_request: Generate, _context: Context) -> Completion:
+        return completion()
+
+    async with serving(mesh_settings, Tier("inference", {Generate: plain})) as mesh:
+        read = Read()
+        await read.all(mesh.stream(generate(), run=run_of(mesh), step="g"))
+    assert read.items == [Delta(text=TEXT), completion()]
+
+
+async def test_a_reply_never_overtakes_its_stream(mesh_settings: MeshSettings) -> None:
+    """A thousand streams at once, on one partition: each reader has all of its own before its reply."""
+    async with serving(mesh_settings, Tier("inference", {Generate: write}, concurrency=256)) as mesh:
+        reads = [Read() for _ in range(1_000)]
+        run = run_of(mesh)
+        await asyncio.gather(*(r.all(mesh.stream(generate(), run=f"{run}-{n}", step="g")) for n, r in enumerate(reads)))
+    assert {(read.shown, len(read.resets)) for read in reads} == {(TEXT, 0)}
+
+
+# -- across tiers ------------------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def answering(settings: MeshSettings, *, accepts: bool, writes: object = write) -> AsyncIterator[Mesh]:
+    """An orchestration that has inference write, and takes its words or does not."""
+
+    async def answer(_ask: Ask, context: Context) -> Answer:
+        try:
+            text = (await context.call(generate(), step="g", stream=True, timeout=10)).text
+        except (FaultError, DeadlineExceededError):
+            text = ""
+        if accepts and text:
+            return Answer(run_id=context.run, text=text, rung="primary")
+        if context.stream is not None:
+            await context.stream.reset("not grounded", rung="extractive")
+            await context.stream.write("Word for word.")
+        return Answer(run_id=context.run, text="Word for word.", rung="extractive", reason="not grounded")
+
+    inference = Tier("inference", {Generate: writes})  # type: ignore[dict-item]  # a handler, as the caller knows
+    async with serving(settings, inference), serving(settings, Tier("orchestration", {Ask: answer})) as mesh:
+        yield mesh
+
+
+async def test_words_go_straight_to_the_asker(mesh_settings: MeshSettings) -> None:
+    async with answering(mesh_settings, accepts=True) as mesh:
+        read = Read()
+        reply = await read.all(mesh.stream(Ask(question="why?"), run=run_of(mesh), step="ask"))
+    assert (reply.text, read.shown, read.resets) == (TEXT, TEXT, [])
+
+
+async def test_words_that_are_refused_are_taken_back(mesh_settings: MeshSettings) -> None:
+    async with answering(mesh_settings, accepts=False) as mesh:
+        read = Read()
+        reply = await read.all(mesh.stream(Ask(question="why?"), run=run_of(mesh), step="ask"))
+    assert reply.text == read.shown == "Word for word."
+    assert read.resets == [Reset(reason="not grounded", rung="extractive")]
+    said = "".join(item.text for item in read.items if isinstance(item, Delta))
+    assert said == TEXT + "Word for word."
+
+
+async def test_a_step_that_fails_in_the_middle_of_its_words_is_taken_back(mesh_settings: MeshSettings) -> None:
+    async def breaks(_request: Generate, context: Context) -> Completion:
+        assert context.stream is not None
+        await context.stream.write(WORDS[0])
+        raise TerminalError("the model broke")
+
+    async with answering(mesh_settings, accepts=True, writes=breaks) as mesh:
+        read = Read()
+        reply = await read.all(mesh.stream(Ask(question="why?"), run=run_of(mesh), step="ask"))
+    assert reply.text == read.shown == "Word for word."
+
+
+async def test_any_kafka_client_can_have_words_as_they_come(mesh_settings: MeshSettings, outsider: Outsider) -> None:
+    async with answering(mesh_settings, accepts=True):
+        headers: dict[str, Any] = {
+            "correlation_id": "mine",
+            "poise_stream_to": f"{outsider.topic}/1/mine",
+            "poise_reply_partition": "1",
+        }
+        sent = await outsider.send(ASK_INTERACTIVE.name, b'{"question": "why?"}', **headers)
+        records = [await outsider.reply(sent)]
+        while records[-1].header("poise-kind") != Answer.kind:
+            records.append(await outsider.reply(sent))
+    *events, reply = records
+    kinds = [record.header("poise-kind") for record in events]
+    assert set(kinds[:-1]) == {Delta.kind}
+    assert kinds[-1] == End.kind
+    marks = [mark_of(record) for record in records]
+    (stream,) = {mark.stream for mark in marks if mark is not None}
+    assert marks == [*(Mark(stream, n) for n in range(len(events))), Mark(stream, len(events) - 1)]
+    assert "".join(Delta.parse(event.value or b"").text for event in events[:-1]) == TEXT
+    assert Answer.parse(reply.value or b"").text == TEXT
+
+
+@pytest.mark.parametrize(
+    ("stream_to", "says"),
+    [
+        ("mine", "is not topic/partition/correlation id"),
+        ("mine/x/c", "is not topic/partition/correlation id"),
+        ("mine/0/c", "does not exist"),
+        ("poise.replies/99/c", "has the partitions 0 to 11"),
+        ("poise.documents/0/c", "is a topic of Poise's own"),
+    ],
+)
+async def test_a_place_where_no_stream_may_go_is_refused(
+    mesh_settings: MeshSettings, outsider: Outsider, stream_to: str, says: str
+) -> None:
+    async with answering(mesh_settings, accepts=True):
+        sent = await outsider.send(ASK_INTERACTIVE.name, b'{"question": "why?"}', poise_stream_to=stream_to)
+        reply = await outsider.reply(sent)
+    assert reply.header("poise-kind") == "fault/1"
+    assert b"poise-stream-to" in (reply.value or b"")
+    assert says in (reply.value or b"").decode()
+
+
+# -- as it should not --------------------------------------------------------------------------------------------------
+
+
+async def test_a_second_attempt_begins_anew(mesh_settings: MeshSettings) -> None:
+    shown = asyncio.Event()
+
+    async def second_time_lucky(request: Generate, context: Context) -> Completion:
+        if context.attempt == 1:
+            assert context.stream is not None
+            await context.stream.write("Well")
+            await shown.wait()
+            raise RetryableError("the connection to the model was lost")
+        return await write(request, context)
+
+    async with serving(mesh_settings, Tier("inference", {Generate: second_time_lucky})) as mesh:
+        stream = mesh.stream(generate(), run=run_of(mesh), step="g")
+        assert await anext(stream) == Delta(text="Well")
+        shown.set()
+        read = Read()
+        await read.all(stream)
+    assert (read.shown, [reset.reason for reset in read.resets]) == (TEXT, [AGAIN])
+    assert isinstance(read.items[0], Reset)
+
+
+async def test_a_step_that_is_finished_already_is_read_whole(mesh_settings: MeshSettings) -> None:
+    """A redelivered message: the journal's reply is sent, and names no stream."""
+    async with serving(mesh_settings, Tier("inference", {Generate: write})) as mesh:
+        run, first, second = run_of(mesh), Read(), Read()
+        await first.all(mesh.stream(generate(), run=run, step="g"))
+        await second.all(mesh.stream(generate(), run=run, step="g"))
+    assert second.items == [Delta(text=TEXT), completion()]
+    assert first.shown == TEXT
+
+
+async def test_a_run_whose_worker_died_after_the_model_wrote_shows_the_words_again(mesh_settings: MeshSettings) -> None:
+    """The ask is delivered again; the model's step is in the journal; the asker has its words from the first time."""
+    died = asyncio.Event()
+
+    async def answer(_ask: Ask, context: Context) -> Answer:
+        reply = await context.call(generate(), step="g", stream=True)
+        if not died.is_set():
+            died.set()
+            raise RetryableError("begun again, as by another worker")
+        return Answer(run_id=context.run, text=reply.text, rung="primary")
+
+    tiers = Tier("inference", {Generate: write}), Tier("orchestration", {Ask: answer})
+    async with serving(mesh_settings, tiers[0]), serving(mesh_settings, tiers[1]) as mesh:
+        read = Read()
+        await read.all(mesh.stream(Ask(question="why?"), run=run_of(mesh), step="ask"))
+    assert (read.shown, [reset.reason for reset in read.resets]) == (TEXT, [AGAIN])
+
+
+async def lossy(settings: MeshSettings, drop: int) -> Read:
+    """Read a stream of which the event with this number never reaches its partition."""
+
+    async def drops(_request: Generate, context: Context) -> Completion:
+        stream = context.stream
+        assert stream is not None
+        send = stream._send
+
+        async def sends(topic: str, value: bytes | None, **named: object) -> object:
+            if dict(named["headers"])["poise-seq"] == str(drop).encode():  # type: ignore[call-overload]
+                return None
+            return await send(topic, value, **named)  # type: ignore[arg-type]
+
+        stream._send = sends  # type: ignore[assignment]  # a wire that loses one
+        for word in WORDS:
+            await stream.write(word)
+            await stream._flush()
+        return completion()
+
+    async with serving(settings, Tier("inference", {Generate: drops})) as mesh:
+        read = Read()
+        await read.all(mesh.stream(generate(), run=run_of(mesh), step="g"))
+    return read
+
+
+@pytest.mark.parametrize("drop", [0, 2, len(WORDS)], ids=["the first", "one in the middle", "the end"])
+async def test_what_is_lost_is_made_good(mesh_settings: MeshSettings, drop: int) -> None:
+    read = await lossy(mesh_settings, drop)
+    assert read.shown == TEXT
+    assert [reset.reason for reset in read.resets] == ([LOST] if drop else [])  # before the first, nothing was shown
+
+
+async def test_repeated_events_and_those_of_others_change_nothing(mesh_settings: MeshSettings) -> None:
+    async def repeats(_request: Generate, context: Context) -> Completion:
+        stream = context.stream
+        assert stream is not None
+        send = stream._send
+
+        async def twice(topic: str, value: bytes | None, **named: object) -> object:
+            stranger = Envelope(correlation_id="somebody-else", kind=Delta.kind, stream="s", seq=0).headers()
+            await send(topic, b'{"text":"not ours"}', **(named | {"headers": stranger}))  # type: ignore[arg-type]
+            await send(topic, value, **named)  # type: ignore[arg-type]
+            return await send(topic, value, **named)  # type: ignore[arg-type]
+
+        stream._send = twice  # type: ignore[assignment]
+        for word in WORDS:
+            await stream.write(word)
+            await stream._flush()
+        return completion()
+
+    async with serving(mesh_settings, Tier("inference", {Generate: repeats})) as mesh:
+        read = Read()
+        await read.all(mesh.stream(generate(), run=run_of(mesh), step="g"))
+    assert (read.shown, read.resets) == (TEXT, [])
+
+
+async def test_silence_after_words_is_an_error_at_the_deadline(mesh_settings: MeshSettings) -> None:
+    async with Mesh(mesh_settings, tier="client") as mesh:
+        reads: list[object] = []
+        stream = mesh.stream(generate(), run=run_of(mesh), step="g", deadline=time.time() + 1)
+        first = asyncio.ensure_future(anext(stream))
+        assert mesh._calls is not None
+        await until(lambda: bool(mesh._calls and mesh._calls._readers))
+        ((correlation_id, _),) = mesh._calls._readers.items()
+        headers = Envelope(correlation_id=correlation_id, kind=Delta.kind, stream="s", seq=0).headers()
+        body = Delta(text="Well").encode()
+        await mesh.send("poise.replies", body, key=None, headers=headers, partition=mesh._calls._partition)
+        reads.append(await first)
+        with pytest.raises(DeadlineExceededError):
+            await anext(stream)
+        assert not mesh._calls._readers
+    assert reads == [Delta(text="Well")]
+
+
+async def test_a_fault_after_words_is_raised(mesh_settings: MeshSettings) -> None:
+    async def breaks(_request: Generate, context: Context) -> Completion:
+        assert context.stream is not None
+        await context.stream.write("Well")
+        await context.stream._flush()
+        raise TerminalError("the model broke")
+
+    async with serving(mesh_settings, Tier("inference", {Generate: breaks})) as mesh:
+        stream = mesh.stream(generate(), run=run_of(mesh), step="g")
+        assert await anext(stream) == Delta(text="Well")
+        with pytest.raises(FaultError, match="the model broke"):
+            await anext(stream)
+
+
+async def test_a_reader_that_goes_away_gives_its_call_up(mesh_settings: MeshSettings) -> None:
+    async def hangs(_request: Generate, context: Context) -> Completion:
+        assert context.stream is not None
+        await context.stream.write("Well")
+        await asyncio.sleep(2)
+        return completion("Well")
+
+    async with serving(mesh_settings, Tier("inference", {Generate: hangs})) as mesh:
+        stream = mesh.stream(generate(), run=run_of(mesh), step="g")
+        await anext(stream)
+        await stream.aclose()
+        assert mesh._calls is not None
+        assert not mesh._calls._pending
+        assert not mesh._calls._readers
+        assert len(mesh._calls._given_up) == 1
+
+
+async def test_a_reader_that_does_not_read_costs_no_more_than_the_answer(mesh_settings: MeshSettings) -> None:
+    pieces, piece = 400, "x" * 8_192  # three times what may wait
+
+    async def floods(_request: Generate, context: Context) -> Completion:
+        assert context.stream is not None
+        for _ in range(pieces):
+            await context.stream.write(piece)
+        return completion("all of it")
+
+    async with serving(mesh_settings, Tier("inference", {Generate: floods})) as mesh:
+        stream = mesh.stream(generate(), run=run_of(mesh), step="g")
+        first = await anext(stream)
+        assert mesh._calls is not None
+        ((_, reader),) = mesh._calls._readers.items()
+        most = 0
+        async with asyncio.timeout(WITHIN):
+            while not reader._closed:
+                await asyncio.sleep(0.002)
+                most = max(most, sum(map(len, reader._text)))
+        read = Read()
+        await read.all(stream)
+    assert isinstance(first, Delta)
+    assert 0 < most <= MOST_UNREAD
+    assert (read.shown, [reset.reason for reset in read.resets]) == ("all of it", [LOST])
+
+
+async def test_a_message_sent_again_from_the_dead_letters_streams_to_nobody(mesh_settings: MeshSettings) -> None:
+    async def breaks(_request: Generate, _context: Context) -> Completion:
+        raise TerminalError("the model broke")
+
+    async with serving(mesh_settings, Tier("inference", {Generate: breaks})) as mesh:
+        run = run_of(mesh)
+        with pytest.raises(FaultError):
+            await Read().all(mesh.stream(generate(), run=run, step="g"))
+        letters: list[Record] = [
+            r for r in await mesh.read_topic(dead_topic("inference")) if r.header("poise-run") == run
+        ]
+    (letter,) = letters
+    assert letter.header("poise-stream-to") is not None
+    sent = dead_letters.to_send_again(DeadLetter("inference", letter, None))
+    assert "poise-stream-to" not in dict(sent)

@@ -1,0 +1,56 @@
+"""Server-sent events, however their bytes are cut."""
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.inference.sse import EventParser
+
+
+def read(*chunks: bytes) -> list[bytes]:
+    parser = EventParser()
+    found = [data for chunk in chunks for data in parser.feed(chunk)]
+    return [*found, *parser.close()]
+
+
+@pytest.mark.parametrize(
+    ("body", "events"),
+    [
+        (b"data: a\n\ndata: b\n\n", [b"a", b"b"]),
+        (b"data: a\r\n\r\ndata: b\r\n\r\n", [b"a", b"b"]),
+        (b"data: a\r\rdata: b\r\r", [b"a", b"b"]),
+        (b"data:a\n\n", [b"a"]),
+        (b"data:  a\n\n", [b" a"]),
+        (b"data: a\ndata: b\n\n", [b"a\nb"]),
+        (b"data\n\n", [b""]),
+        (b": a comment\n\n:\n\ndata: a\n\n", [b"a"]),
+        (b"event: x\nid: 1\nretry: 5\ndata: a\n\n", [b"a"]),
+        (b"dataset: a\n\n", []),
+        (b"\n\n\n", []),
+        (b"data: a", [b"a"]),
+        (b"data: a\n", [b"a"]),
+        (b"data: a\r\n\r", [b"a"]),
+        (b"", []),
+        ("data: 語\n\n".encode(), ["語".encode()]),
+    ],
+)
+def test_events_are_read(body: bytes, events: list[bytes]) -> None:
+    assert read(body) == events
+    assert read(*(bytes([byte]) for byte in body)) == events
+
+
+_LINES = st.sampled_from([b"data: a", b"data: {}", b": ping", b"", b"event: x", "data: ü".encode()])
+_BODIES = st.lists(st.tuples(_LINES, st.sampled_from([b"\n", b"\r\n"]))).map(lambda ls: b"".join(x + y for x, y in ls))
+
+
+@given(_BODIES, st.lists(st.integers(0, 100), max_size=8))
+def test_where_it_is_cut_makes_no_difference(body: bytes, cuts: list[int]) -> None:
+    bounds = sorted({0, len(body), *(cut for cut in cuts if cut < len(body))})
+    assert read(*(body[start:end] for start, end in pairwise(bounds))) == read(body)
+
+
+@given(st.lists(st.binary(max_size=40)))
+def test_no_bytes_are_too_strange(chunks: list[bytes]) -> None:
+    assert all(b"\n" not in line for data in read(*chunks) for line in data.split(b"\n"))

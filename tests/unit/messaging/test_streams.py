@@ -1,0 +1,250 @@
+"""Words on their way: put together by time and size, numbered, and never more of them waiting than may."""
+
+import asyncio
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from poise.contracts import Completion, Delta, End, Mark, Passages, Reset
+from poise.contracts.stream import Event
+from poise.errors import UnavailableError
+from poise.messaging.addresses import Address
+from poise.messaging.record import Position, Record
+from poise.messaging.stream_reader import mark_of
+from poise.messaging.streams import Coalescer, Stream, StreamLimits
+
+KINDS = {kind.kind: kind for kind in (Delta, Reset, End)}
+TO = Address("poise.replies", 3, "c")
+
+
+class Topic:
+    """Where events land; a broker that may be slow, or away."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[Mark, Event]] = []
+        self.takes = asyncio.Event()
+        self.takes.set()
+        self.asked = asyncio.Event()
+        self.error: UnavailableError | None = None
+
+    async def send(
+        self,
+        topic: str,
+        value: bytes | None,
+        *,
+        key: bytes | None,
+        headers: list[tuple[str, bytes]],
+        partition: int | None = None,
+    ) -> Position:
+        self.asked.set()
+        await self.takes.wait()
+        if self.error is not None:
+            raise self.error
+        record = Record(topic, partition or 0, 0, 0.0, key, value, tuple(headers))
+        mark = mark_of(record)
+        assert mark is not None
+        assert (topic, partition, record.header("correlation_id")) == (TO.topic, TO.partition, TO.correlation_id)
+        self.events.append((mark, KINDS[record.header("poise-kind") or ""].parse(value or b"")))
+        return Position(topic, partition or 0, len(self.events))
+
+    @property
+    def said(self) -> list[Event]:
+        return [event for _, event in self.events]
+
+    @property
+    def text(self) -> str:
+        return "".join(event.text for event in self.said if isinstance(event, Delta))
+
+
+@pytest.fixture
+def topic() -> Topic:
+    return Topic()
+
+
+def stream(topic: Topic, *, ends: bool = True, limits: StreamLimits | None = None) -> Stream:
+    return Stream(TO, topic.send, run="r", ends=ends, limits=limits, clock=lambda: 0.0)
+
+
+def completion(text: str) -> Completion:
+    return Completion(text=text, model="m", backend="b", finish_reason="stop")
+
+
+# -- putting together --------------------------------------------------------------------------------------------------
+
+
+def test_the_first_words_go_at_once_and_the_next_when_it_is_time() -> None:
+    words = Coalescer(StreamLimits(interval=0.015))
+    words.add("a")
+    assert words.wait(100.0) == 0
+    assert words.take(100.0) == "a"
+    words.add("b")
+    assert words.wait(100.005) == pytest.approx(0.010)
+    words.add("c")
+    assert words.wait(100.016) == 0
+    assert words.take(100.016) == "bc"
+    words.add("d")  # after a silence there is nothing to wait for
+    assert words.wait(200.0) == 0
+
+
+def test_an_events_worth_does_not_wait() -> None:
+    words = Coalescer(StreamLimits(interval=0.015, event=4))
+    words.add("a")
+    words.take(0.0)
+    words.add("bcdef")
+    assert words.wait(0.001) == 0
+    assert words.take(0.001) == "bcde"
+    assert words.take(0.001) == "f"
+    assert words.empty
+
+
+@given(st.lists(st.text(max_size=9)), st.integers(1, 7))
+def test_no_word_is_lost_or_moved(parts: list[str], size: int) -> None:
+    words, taken = Coalescer(StreamLimits(event=size)), []
+    for part in parts:
+        words.add(part)
+    while not words.empty:
+        taken.append(words.take(0.0))
+    assert "".join(taken) == "".join(parts)
+    assert all(len(one) <= size for one in taken)
+
+
+# -- sending -----------------------------------------------------------------------------------------------------------
+
+
+async def test_events_are_numbered_and_end_before_the_reply(topic: Topic) -> None:
+    words = stream(topic)
+    await words.write("a")
+    await words.write("b")
+    mark = await words.finish(failed=False)
+    assert topic.text == "ab"
+    assert topic.said[-1] == End()
+    ids = {mark.stream for mark, _ in topic.events}
+    assert [at.last for at, _ in topic.events] == list(range(len(topic.events)))
+    assert mark == Mark(ids.pop(), len(topic.events) - 1)
+    assert not ids
+
+
+async def test_words_that_come_while_the_broker_is_busy_are_one_event(topic: Topic) -> None:
+    words = stream(topic)
+    await words.write("a")
+    topic.takes.clear()
+    await words.write("b")
+    await topic.asked.wait()
+    for _ in range(100):
+        await words.write("c")
+    topic.takes.set()
+    await words.finish(failed=False)
+    assert topic.text == "ab" + "c" * 100
+    assert len(topic.events) <= 4
+
+
+async def test_whoever_writes_faster_than_the_broker_takes_waits(topic: Topic) -> None:
+    words = stream(topic, limits=StreamLimits(event=10, buffer=50))
+    topic.takes.clear()
+    written = 0
+
+    async def write() -> None:
+        nonlocal written
+        for _ in range(1_000):
+            await words.write("abcde")
+            written += 5
+
+    writing = asyncio.create_task(write())
+    await topic.asked.wait()
+    for _ in range(1_000):
+        await asyncio.sleep(0)
+    assert written <= 70
+    topic.takes.set()
+    await writing
+    await words.finish(failed=False)
+    assert topic.text == "abcde" * 1_000
+
+
+async def test_one_whose_reply_goes_elsewhere_does_not_end_the_stream(topic: Topic) -> None:
+    words = stream(topic, ends=False)
+    await words.write("a")
+    mark = await words.finish(failed=False)
+    assert topic.said == [Delta(text="a")]
+    assert mark == topic.events[-1][0]
+
+
+async def test_where_nothing_was_streamed_the_reply_names_nothing(topic: Topic) -> None:
+    assert await stream(topic).finish(failed=False) is None
+    assert topic.events == []
+
+
+async def test_a_fault_names_no_stream(topic: Topic) -> None:
+    words = stream(topic)
+    await words.write("a")
+    assert await words.finish(failed=True) is None
+    assert End() not in topic.said
+
+
+async def test_a_new_attempt_has_a_new_id_and_drops_what_waited(topic: Topic) -> None:
+    words = stream(topic)
+    topic.takes.clear()
+    await words.write("a")
+    await topic.asked.wait()
+    await words.write("never sent")
+    words.begin()
+    await words.write("b")
+    topic.takes.set()
+    await words.finish(failed=False)
+    assert topic.said == [Delta(text="a"), Delta(text="b"), End()]
+    (first, second, end) = [mark for mark, _ in topic.events]
+    assert (first.last, second.last, end.last) == (0, 0, 1)
+    assert first.stream != second.stream == end.stream
+
+
+async def test_a_reset_says_why_first_in_a_stream_of_its_own(topic: Topic) -> None:
+    words = stream(topic)
+    await words.write("a")
+    await topic.asked.wait()
+    await words.reset("not grounded", rung="extractive")
+    await words.write("b")
+    mark = await words.finish(failed=False)
+    assert topic.said == [Delta(text="a"), Reset(reason="not grounded", rung="extractive"), Delta(text="b"), End()]
+    assert [at.last for at, _ in topic.events] == [0, 0, 1, 2]
+    assert mark == topic.events[-1][0]
+
+
+async def test_a_stream_that_was_lent_is_gone_on_with(topic: Topic) -> None:
+    words = stream(topic)
+    assert words.address(Address("poise.replies", 9, "own")) == TO
+    await words.replied(completion("ab"), Mark("theirs", 4))
+    assert await words.finish(failed=False) == Mark("theirs", 5)
+    assert topic.events == [(Mark("theirs", 5), End())]
+
+
+async def test_a_reply_without_a_stream_is_streamed_whole(topic: Topic) -> None:
+    words = stream(topic)
+    words.address(TO)
+    await words.replied(completion("ab"), None)
+    await words.replied(Passages(passages=(), epoch="e"), None)
+    await words.finish(failed=False)
+    assert topic.said == [Delta(text="ab"), End()]
+
+
+async def test_a_broker_that_takes_no_event_does_not_fail_the_work(topic: Topic) -> None:
+    words = stream(topic, limits=StreamLimits(event=2, buffer=4))
+    await words.write("a")
+    topic.error = UnavailableError("the broker is gone")
+    for _ in range(100):
+        await words.write("bc")
+    assert await words.finish(failed=False) is None  # so the reply has the text
+    assert topic.text in {"", "a"}
+
+
+async def test_a_writer_that_is_cancelled_leaves_the_stream_usable(topic: Topic) -> None:
+    words = stream(topic, limits=StreamLimits(event=2, buffer=2))
+    topic.takes.clear()
+    writing = asyncio.create_task(words.write("abcdefgh"))
+    await topic.asked.wait()
+    writing.cancel()
+    await asyncio.gather(writing, return_exceptions=True)
+    topic.takes.set()
+    words.begin()
+    await words.write("b")
+    assert await words.finish(failed=False) is not None
+    assert topic.said[-2:] == [Delta(text="b"), End()]
