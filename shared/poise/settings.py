@@ -91,6 +91,8 @@ class MeshSettings(Settings):
     """Messages handled at once per consumer."""
     batch_share: Annotated[float, Field(gt=0, le=1)] = 0.25
     """The share of it that the batch lane may use."""
+    lease: Annotated[float, Field(ge=0.3, le=300)] = 10.0
+    """Seconds after which the step of a worker that died is taken over (a third of it between two heartbeats)."""
     admin_host: str = "127.0.0.1"
     """Where `/healthz`, `/readyz` and `/metrics` are served."""
     admin_port: Annotated[int, Field(ge=0, le=65535)] | None = None

@@ -1,10 +1,12 @@
 """A connection to Redis or Valkey that may be absent: while it is, reads find nothing and writes are let go."""
 
+import hashlib
 import logging
 import time
 from collections.abc import Awaitable
+from dataclasses import dataclass, field
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from poise.errors import SetupError
 
@@ -17,8 +19,21 @@ T = TypeVar("T")
 
 ANSWERS_WITHIN: Final = 0.5
 """Seconds after which a command is given up: a cache that is slower than this is no help."""
-REST: Final = 5.0
-"""Seconds without a try after a failure."""
+REST: Final = 2.0
+"""Seconds without a try after a failure: short enough that a lease outlives one."""
+CONNECTIONS: Final = 32
+"""Commands under way at once; further ones wait for a free connection."""
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A Lua script that the server runs as one step: nobody sees or changes the key in the middle of it."""
+
+    text: str
+    sha: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sha", hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest())
 
 
 class Cache:
@@ -44,6 +59,11 @@ class Cache:
         if self._redis is not None:
             await self._redis.aclose()
 
+    @property
+    def configured(self) -> bool:
+        """Whether there is one to ask at all, reachable or not."""
+        return self._redis is not None
+
     async def get(self, key: str) -> bytes | None:
         """The value, or None if there is none or the cache is absent."""
         if self._redis is None:
@@ -55,6 +75,25 @@ class Cache:
         """Keep a value for `ttl` seconds."""
         if self._redis is not None:
             await self._surviving(self._redis.set(key, value, px=max(1, round(ttl * 1_000))))
+
+    async def run(self, script: Script, key: str, *arguments: bytes | int) -> bytes | None:
+        """What the script returns for a key, or None if it returns nothing or the cache is absent.
+
+        A command whose answer was lost is sent once more, so a script must bear being run twice.
+        """
+        if self._redis is None:
+            return None
+        found: object = await self._surviving(self._evaluated(script, key, *arguments))
+        return found if isinstance(found, bytes) else None
+
+    async def _evaluated(self, script: Script, key: str, *arguments: bytes | int) -> object:
+        from redis.exceptions import NoScriptError  # noqa: PLC0415 - loaded by now
+
+        redis: Any = self._redis
+        try:
+            return await redis.evalsha(script.sha, 1, key, *arguments)
+        except NoScriptError:  # the server was restarted, or never saw it
+            return await redis.eval(script.text, 1, key, *arguments)
 
     async def _surviving(self, command: Awaitable[T]) -> T | None:
         from redis.exceptions import RedisError  # noqa: PLC0415 - loaded by now
@@ -78,9 +117,19 @@ class Cache:
 
 
 def _connection(url: str) -> "Redis":
-    from redis.asyncio import Redis  # noqa: PLC0415 - 0.1 s that a client without a cache does not pay
+    from redis.asyncio import BlockingConnectionPool, Redis  # noqa: PLC0415 - 0.1 s a client without a cache saves
+    from redis.asyncio.retry import Retry  # noqa: PLC0415
+    from redis.backoff import NoBackoff  # noqa: PLC0415
 
     try:
-        return Redis.from_url(url, socket_timeout=ANSWERS_WITHIN, socket_connect_timeout=ANSWERS_WITHIN)
+        pool = BlockingConnectionPool.from_url(
+            url,
+            max_connections=CONNECTIONS,
+            timeout=ANSWERS_WITHIN,
+            socket_timeout=ANSWERS_WITHIN,
+            socket_connect_timeout=ANSWERS_WITHIN,
+            retry=Retry(NoBackoff(), 1),  # a kept connection may have died unnoticed
+        )
+        return Redis.from_pool(pool)
     except ValueError as error:
         raise SetupError(f"POISE_REDIS_URL: {error}; give redis://host:port/db") from error

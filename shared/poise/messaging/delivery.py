@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import ValidationError
 
-from poise.cache.journal import Journal
 from poise.contracts.document import Deletion
 from poise.contracts.envelope import KIND, Envelope, EnvelopeError
 from poise.contracts.fault import Fault, FieldError
@@ -30,6 +29,7 @@ from poise.messaging import dead_letters, retries
 from poise.messaging.addresses import Address
 from poise.messaging.deadlines import resolve
 from poise.messaging.failures import Attempt, DeadLetter, Expire, Postpone, Retry, RetryBudget, decide
+from poise.messaging.receipt import Receipt, Receipts
 from poise.messaging.record import Record
 from poise.messaging.retries import Postponed
 from poise.messaging.streams import Stream
@@ -42,8 +42,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 NO_STEP: Final = "ask"
-REDELIVERED_WITHIN: Final = 60.0
-"""Seconds after its deadline for which a reply stays in the journal: later, nobody is left who would wait for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +59,11 @@ class _Job:
 class Delivery:
     """Handles the messages of one topic for one tier."""
 
-    def __init__(self, mesh: "Mesh", tier: Tier, topic: Topic, journal: Journal, budget: RetryBudget) -> None:
+    def __init__(self, mesh: "Mesh", tier: Tier, topic: Topic, receipts: Receipts, budget: RetryBudget) -> None:
         self._mesh = mesh
         self._tier = tier
         self._topic = topic
-        self._journal = journal
+        self._receipts = receipts
         self._budget = budget
         self._jitter = random.Random()  # noqa: S311 - spreads retries, guards nothing
         self._kinds: Mapping[str, type[Message]] = {kind.kind: kind for kind in topic.accepts}
@@ -75,7 +73,7 @@ class Delivery:
         """Handle one message, whole. When this returns its offset is finished.
 
         1. decode: what is not what the contract says is a dead letter at once
-        2. seen already? a stored reply is sent again as it was
+        2. seen already? a stored reply is sent again as it was; a copy that is being handled is waited for
         3. expired? nobody wants the answer: a fault
         4. handle, within the deadline
         5. decide on a failure: again, later, dead letter, or expired
@@ -122,9 +120,10 @@ class Delivery:
             attributes=attributes,
             parent=extract(context.envelope.trace),
         ) as current:
-            reply = await self._seen(job)
-            if reply is None:
-                reply = await self._handle(job)
+            async with self._receipts.of(job.request, context) as receipt:
+                reply = receipt.stored if receipt.stored is not None else await self._handle(job, receipt)
+                if reply is not None:
+                    reply = await receipt.settle(reply)
             current.set_attribute(table.OUTCOME, "fault" if isinstance(reply, Fault) else "ok")
             if reply is not None and job.address is not None:
                 await self._mesh.reply(job.address, reply, context)
@@ -201,24 +200,9 @@ class Delivery:
             case _:
                 await self._refuse(record, error)
 
-    # -- 2 seen already? ------------------------------------------------------------------------------------------
-
-    async def _seen(self, job: _Job) -> Message | None:
-        if not isinstance(job.request, Request):
-            return None
-        stored = await self._journal.read(job.context.tenant, job.context.run, job.context.step)
-        if stored is None:
-            return None
-        try:
-            reply: Message = job.request.reply.parse(stored)
-        except ValidationError as error:
-            log.warning("the journal's entry for %s cannot be read, handling it again: %s", job.context.run, error)
-            return None
-        return reply
-
     # -- 3 expired?  4 handle  5 decide ---------------------------------------------------------------------------
 
-    async def _handle(self, job: _Job) -> Message | None:
+    async def _handle(self, job: _Job, receipt: Receipt) -> Message | None:
         number = job.context.attempt
         while True:
             try:
@@ -243,6 +227,10 @@ class Delivery:
                             return DeadlineExceededError(told).fault()
                         return error.fault()
                     case DeadLetter():
+                        # Not where another copy has the step by now: that one's end is this one's too.
+                        other = await receipt.taken_over()
+                        if other is not None:
+                            return other
                         return await self._set_aside(job.context.record, error, attempt=number)
 
     async def _try(self, job: _Job, attempt: int) -> Message | None:
@@ -254,13 +242,8 @@ class Delivery:
             context.stream.begin()
         async with asyncio.timeout(None if math.isinf(remaining) else remaining):
             reply = await job.handler(job.request, context)
-        if isinstance(job.request, Request):
-            if not isinstance(reply, job.request.reply):
-                raise TypeError(
-                    f"the handler of {job.request.kind} returned {reply!r}, not {job.request.reply.__name__}"
-                )
-            ttl = context.remaining() + REDELIVERED_WITHIN
-            await self._journal.write(context.tenant, context.run, context.step, reply.encode(), ttl)
+        if isinstance(job.request, Request) and not isinstance(reply, job.request.reply):
+            raise TypeError(f"the handler of {job.request.kind} returned {reply!r}, not {job.request.reply.__name__}")
         return reply
 
     async def _postpone(self, record: Record, error: Exception, delay: float, attempt: Attempt) -> None:

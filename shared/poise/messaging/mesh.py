@@ -25,6 +25,7 @@ from poise.messaging.connection import Connection
 from poise.messaging.follow import Follower, Start, read_all
 from poise.messaging.intake import ConcurrentIntake
 from poise.messaging.process import StopSignal
+from poise.messaging.receipt import Receipts
 from poise.messaging.record import Position, Record
 from poise.messaging.seam import RecordCommand, new_broker
 from poise.messaging.serving import Serving
@@ -362,7 +363,8 @@ class Mesh:
         Raises:
             SetupError: Reading failed for good, for example because the broker refuses it.
         """
-        serving = Serving(self, self._broker, tier, Journal(self._cache))
+        receipts = await self._stack.enter_async_context(Receipts(Journal(self._cache), self.settings.lease))
+        serving = Serving(self, self._broker, tier, receipts)
         self._intakes = list(serving.intakes.values())
         for name, intake in serving.intakes.items():
             self.ready_when(name, intake.assigned.is_set)

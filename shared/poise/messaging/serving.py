@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from faststream.kafka import KafkaBroker
 
-from poise.cache import Journal
 from poise.contracts.message import Message
 from poise.contracts.topics import RETRY_DELAYS, Lane, retry_topic
 from poise.messaging import retries
@@ -14,6 +13,7 @@ from poise.messaging.assignor import sticky
 from poise.messaging.delivery import Delivery
 from poise.messaging.failures import RetryBudget
 from poise.messaging.intake import ConcurrentIntake, IntakeLimits
+from poise.messaging.receipt import Receipts
 from poise.messaging.retries import Retries
 from poise.messaging.seam import subscribe
 from poise.messaging.tier import Tier
@@ -29,14 +29,14 @@ class Serving:
     the batch lane is handled by a share of the concurrency, so that it cannot fill the process either.
     """
 
-    def __init__(self, mesh: "Mesh", broker: KafkaBroker, tier: Tier, journal: Journal) -> None:
+    def __init__(self, mesh: "Mesh", broker: KafkaBroker, tier: Tier, receipts: Receipts) -> None:
         self.intakes: dict[str, ConcurrentIntake] = {}
         """By the name of the topic, and `retry`."""
         self._mesh = mesh
         self._broker = broker
         self._tier = tier
         budget = RetryBudget()
-        deliveries = {topic.name: Delivery(mesh, tier, topic, journal, budget) for topic in tier.topics}
+        deliveries = {topic.name: Delivery(mesh, tier, topic, receipts, budget) for topic in tier.topics}
         for topic in tier.topics:
             deliver = deliveries[topic.name].deliver
             self._read(topic.name, [topic.name], deliver, topic.lane, topic.accepts, ordered=topic.ordered)

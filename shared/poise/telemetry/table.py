@@ -189,6 +189,12 @@ DEAD_LETTERS: Final = Counter(
 DEADLINE_EXCEEDED: Final = Counter(
     "poise.deadline_exceeded", "{message}", "Messages that nobody wanted any more.", (MESSAGING_DESTINATION,)
 )
+DUPLICATES: Final = Counter(
+    "poise.duplicates",
+    "{message}",
+    "Messages answered with what another copy of them was answered.",
+    (MESSAGING_DESTINATION,),
+)
 RETRIES: Final = Counter("poise.retries", "{message}", "Messages handled again.", (MESSAGING_DESTINATION, ERROR_TYPE))
 POSTPONED: Final = Counter(
     "poise.postponed",

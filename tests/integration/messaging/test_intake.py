@@ -6,7 +6,6 @@ from uuid import uuid4
 import pytest
 from integration_kit import Outsider, serving, until
 
-from poise.cache import Cache, Journal
 from poise.contracts import Answer, Ask, Completion, Generate
 from poise.contracts.generate import ChatMessage
 from poise.contracts.topics import ASK_INTERACTIVE, INFERENCE_INTERACTIVE
@@ -179,22 +178,6 @@ async def test_a_worker_that_joins_and_one_that_leaves_lose_nothing(mesh_setting
         replies = await asyncio.gather(*calls)
     assert len(replies) == 1_500
     assert set(handled["one"]) | set(handled["two"]) == {str(n) for n in range(1_500)}
-
-
-async def test_the_journal_survives_an_absent_cache() -> None:
-    async with Cache("redis://127.0.0.1:1/0") as cache:
-        journal = Journal(cache)
-        await journal.write("t", "r", "s", b"x", 60)
-        assert await journal.read("t", "r", "s") is None
-
-
-async def test_the_journal_remembers(valkey: str) -> None:
-    async with Cache(valkey) as cache:
-        journal = Journal(cache)
-        run = uuid4().hex
-        await journal.write("t", run, "s", b"x", 60)
-        assert await journal.read("t", run, "s") == b"x"
-        assert await journal.read("another tenant", run, "s") is None
 
 
 async def test_a_backlog_in_bulk_does_not_hold_up_who_waits(mesh_settings: MeshSettings) -> None:

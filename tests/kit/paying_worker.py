@@ -1,0 +1,34 @@
+"""A worker of the inference tier as a process of its own, to be stopped and killed.
+
+    python paying_worker.py FOLDER
+
+It writes `paid` to the folder when it begins a step, ends it when there is a file `go`, and writes `ended` then.
+"""
+
+import asyncio
+import sys
+from pathlib import Path
+
+from poise.contracts import Completion, Generate
+from poise.messaging import Context, Mesh, Tier, run
+from poise.settings import MeshSettings
+
+
+async def main() -> None:
+    folder = Path(sys.argv[1])
+
+    async def pay(_request: Generate, _context: Context) -> Completion:
+        with (folder / "paid").open("a") as paid:
+            paid.write("x")
+        while not (folder / "go").exists():  # noqa: ASYNC110 - another process makes it
+            await asyncio.sleep(0.02)
+        (folder / "ended").touch()
+        return Completion(text="the process", model="m", backend="b", finish_reason="stop")
+
+    tier = Tier("inference", {Generate: pay})
+    async with Mesh(MeshSettings.load(), tier=tier.name) as mesh:
+        await mesh.serve(tier)
+
+
+if __name__ == "__main__":
+    run(main)
