@@ -6,12 +6,13 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from poise.errors import SetupError
 from poise.messaging.mesh import Mesh
 from poise.messaging.process import run
 from poise.messaging.tier import Tier
+from poise.offload import in_child
 from poise.settings import MeshSettings
 
 TierSource = Tier | Callable[[], AbstractAsyncContextManager[Tier]]
@@ -29,7 +30,12 @@ def serve(tier: TierSource, *, settings: MeshSettings | None = None) -> None:
     Args:
         tier: The tier, or what yields it.
         settings: How to reach the mesh; None = read from the environment.
+
+    Raises:
+        SetupError: The file serves whenever it is imported.
     """
+    if in_child():
+        raise SetupError('serve() runs when the file is imported: put it below `if __name__ == "__main__":`')
 
     async def main() -> None:
         found = settings or MeshSettings.load()
@@ -74,9 +80,11 @@ def load(where: str) -> TierSource:
             )
             raise SetupError(f"{where} has no {NAME!r}, and {some}")
         (found,) = tiers.values()
-    if not (isinstance(found, Tier) or callable(found)):
+    if isinstance(found, Tier):
+        return found
+    if not callable(found):
         raise SetupError(f"{place} has no tier {name!r}: it is {found!r}")
-    return found
+    return cast("Callable[[], AbstractAsyncContextManager[Tier]]", found)
 
 
 def split(where: str) -> tuple[Path, str]:

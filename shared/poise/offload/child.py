@@ -6,12 +6,13 @@ the whole process group is killed, even if the function is at work or has starte
 
 import os
 import pickle
-import runpy
 import signal
 import sys
 import threading
 import traceback
 from collections.abc import Callable
+from importlib.machinery import ModuleSpec, SourceFileLoader
+from importlib.util import find_spec, spec_from_loader
 from queue import SimpleQueue
 from types import ModuleType
 from typing import Any, BinaryIO
@@ -51,11 +52,16 @@ def _read(inbox: BinaryIO, frames: "SimpleQueue[bytes]") -> None:
 
 
 def _load_main(how: str, where: str) -> None:
-    """Make the parent's main module known under its name, without running what it does when it is the main one."""
+    """Make the parent's main module known, under another name, so that it does not do what it does as the main one."""
+    spec = spec_from_loader(CHILDS_MAIN, SourceFileLoader(CHILDS_MAIN, where)) if how == "path" else find_spec(where)
+    assert isinstance(spec, ModuleSpec)  # noqa: S101 - for the type checker: the parent has loaded it
+    assert isinstance(spec.loader, SourceFileLoader)  # noqa: S101
     module = ModuleType(CHILDS_MAIN)
+    module.__file__, module.__package__ = spec.origin, spec.parent if how == "name" else None
     sys.modules[MAIN] = sys.modules[CHILDS_MAIN] = module
-    load: Callable[..., dict[str, Any]] = runpy.run_path if how == "path" else runpy.run_module
-    module.__dict__.update(load(where, run_name=CHILDS_MAIN))
+    code = spec.loader.get_code(spec.name)
+    assert code is not None  # noqa: S101
+    exec(code, module.__dict__)  # noqa: S102 - what the parent has run
 
 
 def _answer(function: Callable[[Any], Any], content: bytes) -> bytes:

@@ -9,7 +9,7 @@ LENGTH: Final = 8
 """Bytes that say how many follow, most significant first."""
 
 MAIN: Final = "__main__"
-CHILDS_MAIN: Final = "__mp_main__"
+CHILDS_MAIN: Final = "__poise_main__"
 """What the parent's main module is called in the child, so that `if __name__ == "__main__"` does not run again."""
 
 DONE: Final = b"="
@@ -46,3 +46,9 @@ def main_module() -> tuple[str, str] | None:
         return "name", spec.name
     path = getattr(main, "__file__", None)
     return None if path is None else ("path", path)
+
+
+def in_child() -> bool:
+    """Whether this process is one of a pool, which loads the function's module and must not serve its tier."""
+    main = sys.modules[MAIN]
+    return main.__name__ == CHILDS_MAIN or getattr(main.__spec__, "name", None) == "poise.offload.child"
