@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeGuard, get_type_hints
 
 from aiokafka.errors import KafkaError
 
@@ -95,6 +95,8 @@ def faults_of_handlers(handlers: Mapping[type[Message], Any]) -> Iterator[str]:
     """What contradicts the mapping in what the handlers take and return, in words."""
     for kind, handler in handlers.items():
         function = handler.function if isinstance(handler, Offloaded) else handler
+        if not isinstance(kind, type):
+            continue  # said of it already
         if not callable(function):
             yield f"the handler of {kind.__name__} is {function!r}, which is no function"
             continue
@@ -116,10 +118,10 @@ def _contradictions(function: Callable[..., Any], kind: type[Message], takes: tu
         return
     hints = _hints(function)
     asked = hints.get(next(iter(signature.parameters)))
-    if isinstance(asked, type) and not _agree(asked, kind):
+    if _is_class(asked) and not _agree(asked, kind):
         yield f"its request is annotated as {asked.__name__}"
     reply, returned = getattr(kind, "reply", None), hints.get("return")
-    if isinstance(reply, type) and isinstance(returned, type) and not _agree(returned, reply):
+    if _is_class(reply) and _is_class(returned) and not _agree(returned, reply):
         yield f"returns {returned.__name__}, not {reply.__name__}"
 
 
@@ -128,6 +130,10 @@ def _hints(function: Callable[..., Any]) -> dict[str, Any]:
         return get_type_hints(function)
     except (NameError, TypeError, AttributeError):  # imported for the type checker alone, or no function
         return {}
+
+
+def _is_class(hint: Any) -> TypeGuard[type]:
+    return isinstance(hint, type) and hint is not Any
 
 
 def _agree(one: type, other: type) -> bool:
