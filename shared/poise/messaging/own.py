@@ -91,7 +91,7 @@ def _faults_of_request(tier: str, kind: Any) -> Iterator[str]:
         yield f"{kind.__name__} says tier {said!r}: give it `tier = {tier!r}`, so that callers know where it goes"
 
 
-def faults_of_handlers(handlers: Mapping[type[Message], Any]) -> Iterator[str]:
+def faults_of_handlers(handlers: Mapping[Any, Any]) -> Iterator[str]:
     """What contradicts the mapping in what the handlers take and return, in words."""
     for kind, handler in handlers.items():
         function = handler.function if isinstance(handler, Offloaded) else handler

@@ -51,14 +51,14 @@ class StackOptions:
     """Data, logs and the state file; one stack at a time."""
     workers: Mapping[str, int] = field(default_factory=lambda: ONE_OF_EACH)
     """Workers by tier; a tier that is absent has none."""
-    own: Mapping[str, int] = field(default_factory=dict)
-    """Workers of tiers of one's own, by file: `FILE.py` or `FILE.py:name`."""
     ports: Ports = Ports()
     existing: Existing = Existing()
     model: Path | None = None
     """A GGUF file for the embedded model server; None = the small model."""
     verify: bool = False
     """Trust nothing in the cache folder."""
+    own: Mapping[str, int] = field(default_factory=dict)
+    """Workers of tiers of one's own, by file: `FILE.py` or `FILE.py:name`."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be.

@@ -3,12 +3,12 @@
 import asyncio
 import os
 import signal
-import subprocess
 import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +16,8 @@ from poise.errors import RetryableError, SetupError, TerminalError
 from poise.offload import ProcessPool
 
 pytestmark = pytest.mark.integration
+
+Functions = dict[str, Any]
 
 # The functions stand in a module that a process can import, as a user's do; a test's own module cannot be.
 FUNCTIONS = """
@@ -61,7 +63,7 @@ def read(_):
 
 
 @pytest.fixture(scope="module")
-def functions(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, object]]:
+def functions(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Functions]:
     folder = tmp_path_factory.mktemp("functions")
     (folder / "pooled_functions.py").write_text(FUNCTIONS, encoding="utf-8")
     sys.path.insert(0, str(folder))
@@ -84,13 +86,18 @@ async def gone(*pids: int) -> None:
 
 
 async def begun(file: Path) -> list[int]:
+    def read() -> list[int]:
+        return [int(pid) for pid in file.read_text(encoding="utf-8").split()] if file.exists() else []
+
     async with asyncio.timeout(20):
-        while not file.exists():  # noqa: ASYNC110 - another process makes it
+        while not (pids := read()):  # noqa: ASYNC110 - another process writes it
             await asyncio.sleep(0.01)
-    return [int(pid) for pid in file.read_text(encoding="utf-8").split()]
+    return pids
 
 
-async def test_processes_are_used_again_and_gone_in_the_end(functions: dict, capfd: pytest.CaptureFixture[str]) -> None:
+async def test_processes_are_used_again_and_gone_in_the_end(
+    functions: Functions, capfd: pytest.CaptureFixture[str]
+) -> None:
     async with ProcessPool(functions["pid"], 2) as pool:
         pids = await asyncio.gather(*(pool.apply(n) for n in range(20)))
         assert os.getpid() not in pids
@@ -100,7 +107,9 @@ async def test_processes_are_used_again_and_gone_in_the_end(functions: dict, cap
     assert capfd.readouterr().err.count("printed, and no answer") == 20
 
 
-async def test_a_call_that_is_cancelled_ends_its_process_and_what_that_started(functions: dict, tmp_path: Path) -> None:
+async def test_a_call_that_is_cancelled_ends_its_process_and_what_that_started(
+    functions: Functions, tmp_path: Path
+) -> None:
     async with ProcessPool(functions["spin"], 1) as pool:
         call = asyncio.create_task(pool.apply(str(tmp_path / "a")))
         first = await begun(tmp_path / "a")
@@ -125,7 +134,7 @@ async def test_a_call_that_is_cancelled_ends_its_process_and_what_that_started(f
     ],
 )
 async def test_what_a_function_raises_is_raised_with_its_traceback(
-    functions: dict, how: str, seen: type[Exception], says: str
+    functions: Functions, how: str, seen: type[Exception], says: str
 ) -> None:
     async with ProcessPool(functions["fail"], 1) as pool:
         pid = await pool.apply("pid")
@@ -140,7 +149,7 @@ async def test_what_a_function_raises_is_raised_with_its_traceback(
 
 
 @pytest.mark.parametrize(("how", "says"), [("hard", "ended with exit code 7"), ("kill", "was killed by signal 9")])
-async def test_a_process_that_dies_is_retryable_and_replaced(functions: dict, how: str, says: str) -> None:
+async def test_a_process_that_dies_is_retryable_and_replaced(functions: Functions, how: str, says: str) -> None:
     async with ProcessPool(functions["fail"], 1) as pool:
         with pytest.raises(RetryableError, match=f"the process of fail {says}"):
             await pool.apply(how)
@@ -152,12 +161,12 @@ async def test_a_process_that_dies_is_retryable_and_replaced(functions: dict, ho
         assert await pool.apply("pid") != pid
 
 
-async def test_a_function_reads_no_requests_of_others(functions: dict) -> None:
+async def test_a_function_reads_no_requests_of_others(functions: Functions) -> None:
     async with ProcessPool(functions["read"], 1) as pool:
         assert await pool.apply(None) == ""
 
 
-async def test_urgent_calls_come_first(functions: dict, tmp_path: Path) -> None:
+async def test_urgent_calls_come_first(functions: Functions, tmp_path: Path) -> None:
     order: list[str] = []
     async with ProcessPool(functions["spin"], 1) as pool:
         busy = asyncio.create_task(pool.apply(str(tmp_path / "busy")))
@@ -192,7 +201,8 @@ async def test_a_process_that_does_not_start_is_said_before_anything_is_served(t
         sys.path.remove(str(tmp_path))
 
 
-async def test_no_process_outlives_a_parent_that_is_killed(functions: dict, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("functions")
+async def test_no_process_outlives_a_parent_that_is_killed(tmp_path: Path) -> None:
     code = f"""
 import asyncio, sys
 from pooled_functions import spin, pid
@@ -206,15 +216,15 @@ async def main():
 asyncio.run(main())
 """
     path = os.pathsep.join(sys.path)
-    parent = subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": path}
+    parent = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE, env={**os.environ, "PYTHONPATH": path}
     )
     try:
         assert parent.stdout is not None
-        idle = int(parent.stdout.readline())
+        idle = int(await parent.stdout.readline())
         pids = [idle, *await begun(tmp_path / "spins")]
         assert all(map(alive, pids))
     finally:
         parent.kill()
-        parent.communicate()
+        await parent.communicate()
     await gone(*pids)

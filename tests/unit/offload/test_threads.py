@@ -16,7 +16,9 @@ WHERE: contextvars.ContextVar[str] = contextvars.ContextVar("WHERE", default="no
 
 async def test_functions_run_side_by_side_as_many_as_there_are_threads() -> None:
     pool, together = ThreadPool(4, "t"), threading.Barrier(4)
-    names = await asyncio.gather(*(pool.run(lambda: (together.wait(10), threading.current_thread().name)[1]) for _ in "1234"))
+    names = await asyncio.gather(
+        *(pool.run(lambda: (together.wait(10), threading.current_thread().name)[1]) for _ in "1234")
+    )
     assert sorted(names) == ["t-1", "t-2", "t-3", "t-4"]
     pool.close()
 
