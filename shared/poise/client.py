@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import aclosing
+from random import SystemRandom
 from types import TracebackType
 from typing import Final, Self
 
@@ -13,8 +14,10 @@ from poise.contracts.ask import Answer, Ask
 from poise.contracts.document import MAX_DOCUMENT_BYTES, Document, DocumentId
 from poise.contracts.epoch import Epoch
 from poise.contracts.fault import FieldError
+from poise.contracts.message import ReplyT, Request
+from poise.contracts.run_id import new_run_id
 from poise.contracts.stream import Delta, Reset
-from poise.contracts.topics import ASK_INTERACTIVE, DOCUMENTS
+from poise.contracts.topics import ASK_INTERACTIVE, DOCUMENTS, Lane
 from poise.errors import DeadlineExceededError, InvalidMessageError, UnavailableError
 from poise.messaging import Mesh, Position
 from poise.settings import MeshSettings
@@ -22,6 +25,7 @@ from poise.settings import MeshSettings
 AT_ONCE: Final = 32
 """Documents that are on their way to the broker at most: each may be 1 MB."""
 
+_RANDOM: Final = SystemRandom()
 _ID: Final = TypeAdapter(DocumentId)
 
 
@@ -136,6 +140,44 @@ class Poise:
                     yield item
         except DeadlineExceededError as error:
             raise DeadlineExceededError(f"no answer within {timeout:g} s") from error
+
+    async def call(
+        self,
+        request: Request[ReplyT],
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109 - the deadline goes with the message
+        lane: Lane = "interactive",
+        key: str | None = None,
+        run: str | None = None,
+        step: str | None = None,
+    ) -> ReplyT:
+        """Call a tier and wait for its reply; the request's class says which tier answers.
+
+        Args:
+            request: What is asked.
+            timeout: Seconds; the lane's default by default. The deadline crosses the mesh with the request.
+            lane: Its traffic class.
+            key: What orders it, where the tier's topics are ordered.
+            run: The run it belongs to, a new one by default. With Redis, the same step of the same run is answered
+                once: what is called again gets the stored reply.
+            step: Its stable name inside the run; the request's kind without its version by default.
+
+        Raises:
+            InvalidMessageError: The timeout is not positive.
+            FaultError: The tier answered with a fault.
+            DeadlineExceededError: Nothing came in time.
+            UnavailableError: The broker did not take the request, or no worker of the tier was ever started.
+        """
+        if timeout is not None and not timeout > 0:
+            raise _invalid("timeout", f"must be a positive number of seconds, not {timeout}")
+        return await self.mesh.call(
+            request,
+            run=run or new_run_id(time.time(), _RANDOM),
+            step=step or request.kind.partition("/")[0],
+            lane=lane,
+            deadline=None if timeout is None else time.time() + timeout,
+            key=key,
+        )
 
     async def ingest(self, documents: Mapping[str, Document | str]) -> Epoch:
         """Put documents into the corpus, each by its id; the same id again replaces a document.

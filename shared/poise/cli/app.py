@@ -18,6 +18,7 @@ COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
     "up": (RUN, "Start the stack on this machine, or the workers alone.", "poise.cli.up:up"),
     "down": (RUN, "Stop the stack.", "poise.cli.up:down"),
     "status": (RUN, "What runs, where, and since when.", "poise.cli.up:status"),
+    "worker": (RUN, "Run a worker of a tier of your own, from its file.", "poise.cli.worker:worker"),
     "topics": (RUN, "Show, apply and check the table of topics.", "poise.cli.topics:app"),
     "trace": (LOOK, "A run as a tree with times: which tier was slow?", "poise.cli.trace:trace"),
     "scores": (LOOK, "How well each variant answers.", "poise.cli.scores:scores"),

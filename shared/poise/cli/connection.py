@@ -28,7 +28,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, and nothin
 
 
 def settings(broker: str | None = None) -> MeshSettings:
-    """The settings, with the broker decided.
+    """The settings, with the broker decided, and Redis where it is the running stack's.
 
     The first of these that there is: what is given here, `POISE_BROKER` (or the TOML file), the running stack of the
     state folder, the default.
@@ -37,10 +37,13 @@ def settings(broker: str | None = None) -> MeshSettings:
         SetupError: A setting is refused, or the stack is only starting.
     """
     loaded = MeshSettings.load()
+    update: dict[str, str | None] = {}
     if broker is None and "broker" not in loaded.model_fields_set:
-        broker = running_broker(loaded.state_dir)
+        broker, redis_url = _running(loaded.state_dir)
+        if redis_url is not None and "redis_url" not in loaded.model_fields_set:
+            update["redis_url"] = redis_url
     decided = loaded.broker if broker is None else broker
-    settled = loaded.model_copy(update={"broker": decided})
+    settled = loaded.model_copy(update={**update, "broker": decided})
     if not settled.bootstrap or not all(_is_address(part) for part in settled.bootstrap):
         raise SetupError(f"{decided!r} is no address of a broker: give host:port, or several with commas between")
     return settled
@@ -57,16 +60,21 @@ def running_broker(state_dir: Path) -> str | None:
     Raises:
         SetupError: A stack is only starting there.
     """
+    return _running(state_dir)[0]
+
+
+def _running(state_dir: Path) -> tuple[str | None, str | None]:
+    """The addresses of the broker and of Redis in the stack that runs here."""
     if not state_dir.is_dir():
-        return None
+        return None, None
     from poise.stack import state  # noqa: PLC0415 - only where a stack has ever been
 
     stack = state.running(state_dir)
     if stack is None:
-        return None
+        return None, None
     if not stack.ready or stack.broker is None:
         raise SetupError(f"the stack in {state_dir} is still starting: try again when `poise status` says it is ready")
-    return stack.broker
+    return stack.broker, stack.redis_url
 
 
 @asynccontextmanager

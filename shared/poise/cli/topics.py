@@ -14,13 +14,29 @@ from poise.cli.text import duration, plural
 from poise.contracts.document import Deletion
 from poise.contracts.message import Message
 from poise.contracts.topics import CATALOGUE, Topic
-from poise.messaging import Admin, Connection, TopicState
+from poise.messaging import Admin, Connection, TopicState, loading
 
 app = typer.Typer(help="Show, apply and check the table of topics.", no_args_is_help=True, add_completion=False)
 
 
+TierOption = Annotated[
+    list[str] | None,
+    typer.Option("--tier", metavar="FILE.py[:NAME]", show_default=False, help="Also those of this tier of your own."),
+]
+
+
+async def _own(tiers: Sequence[str] | None) -> list[Topic]:
+    """The topics of tiers of one's own."""
+    found: list[Topic] = []
+    for where in tiers or ():
+        async with loading.opened(loading.load(where)) as tier:
+            found.extend(tier.own_topics)
+    return found
+
+
 @app.command()
-def show() -> None:
+@asynchronous
+async def show(tier: TierOption = None) -> None:
     """Show the table: what each topic carries, by what key, in how many partitions, and how long it is kept."""
     rows = [
         Row(
@@ -28,7 +44,7 @@ def show() -> None:
             f"{carries(topic)} · key: {topic.key}",
             "cyan",
         )
-        for topic in CATALOGUE.values()
+        for topic in (*CATALOGUE.values(), *await _own(tier))
     ]
     out.print(listing(("topic", "partitions", "kept", "handled by"), rows))
 
@@ -36,6 +52,7 @@ def show() -> None:
 @app.command()
 @asynchronous
 async def apply(
+    tier: TierOption = None,
     broker: BrokerOption = None,
     replication: Annotated[
         int | None,
@@ -43,10 +60,10 @@ async def apply(
     ] = None,
 ) -> None:
     """Create the topics that are missing and correct those that differ. Numbers of partitions are not changed."""
-    found = settings(broker)
+    found, own = settings(broker), await _own(tier)
     async with Admin(Connection.of(found)) as admin:
-        before = await admin.apply(replication)
-        after = await admin.check()
+        before = await admin.apply(replication, own)
+        after = await admin.check(own)
     created = [state for state in before if state.partitions is None]
     corrected = [state for state in before if state.partitions is not None and state.differences]
     for state in created:
@@ -59,11 +76,11 @@ async def apply(
 
 @app.command()
 @asynchronous
-async def check(broker: BrokerOption = None) -> None:
+async def check(tier: TierOption = None, broker: BrokerOption = None) -> None:
     """Compare the broker's topics with the table; exit code 1 if they differ."""
-    found = settings(broker)
+    found, own = settings(broker), await _own(tier)
     async with Admin(Connection.of(found)) as admin:
-        states = await admin.check()
+        states = await admin.check(own)
     _exit_if_different(states)
     out.print(f"{plural(len(states), 'topic')} on {found.broker} are as the table says")
 

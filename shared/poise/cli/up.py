@@ -15,7 +15,7 @@ from poise.cli.console import err, out, print_json
 from poise.cli.stack_view import duration, printer, table_of, where
 from poise.errors import SetupError
 from poise.settings import MeshSettings
-from poise.stack.options import Existing, Ports, StackOptions, parse_workers
+from poise.stack.options import Existing, Ports, StackOptions, parse_own, parse_workers
 from poise.stack.state import StackState, running, runs
 
 STOPPED_WITHIN: Final = 120.0
@@ -35,6 +35,10 @@ def up(
     workers: Annotated[
         str, typer.Option(help="Workers by tier, as inference=3,retrieval=2; 0 = none. Default: one.")
     ] = "",
+    tier: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FILE.py[=N]", help="Also workers of a tier of your own.", show_default=False),
+    ] = None,
     directory: DirectoryOption = None,
     *,
     detach: Annotated[
@@ -61,6 +65,7 @@ def up(
     options = StackOptions(
         directory=_directory(directory),
         workers=parse_workers(workers),
+        own=parse_own(tier or ()),
         ports=Ports(kafka=port_kafka, redis=port_redis, model=port_model, gateway=port_gateway),
         existing=Existing(broker, redis, model_url, model_name, model_key_env),
         model=model,
@@ -182,4 +187,5 @@ def _arguments(options: StackOptions) -> list[str]:
         "--port-model": ports.model,
     }
     words = [word for name, value in values.items() if value is not None for word in (name, str(value))]
+    words += [word for where, count in options.own.items() for word in ("--tier", f"{where}={count}")]
     return [*words, "--verify"] if options.verify else words

@@ -7,9 +7,11 @@ from poise.contracts.epoch import Epoch
 from poise.contracts.fault import Fault, FieldError
 from poise.contracts.generate import ChatMessage, Completion, Generate, Usage
 from poise.contracts.message import Message, Request
+from poise.contracts.own import TopicOptions
 from poise.contracts.record import Draw, RunRecord, Score, StepRecord
 from poise.contracts.retrieve import Passage, Passages, Retrieve
 from poise.contracts.stream import Delta, End, Mark, Reset
+from poise.contracts.topics import Deadlines
 
 __all__ = [
     "Answer",
@@ -17,6 +19,7 @@ __all__ = [
     "ChatMessage",
     "Citation",
     "Completion",
+    "Deadlines",
     "Deletion",
     "Delta",
     "Document",
@@ -41,5 +44,6 @@ __all__ = [
     "Rung",
     "Score",
     "StepRecord",
+    "TopicOptions",
     "Usage",
 ]

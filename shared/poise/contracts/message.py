@@ -41,3 +41,5 @@ class Request(Message, Generic[ReplyT]):
     """A message that is answered by one `ReplyT` or by a fault."""
 
     reply: ClassVar[type[Any]]
+    tier: ClassVar[str]
+    """The tier of one's own that answers it; for requests of Poise's own tiers the table of topics says it."""

@@ -90,7 +90,8 @@ def retry_topic(tier: str, delay: float) -> str:
     return f"{PREFIX}{tier}.retry.{f'{minutes:g}m' if minutes >= 1 else f'{delay:g}s'}"
 
 
-def _retry(tier: str, delay: float) -> Topic:
+def retry_of(tier: str, delay: float) -> Topic:
+    """The topic on which a tier's messages wait for `delay` seconds."""
     return Topic(
         retry_topic(tier, delay),
         (Message,),
@@ -102,7 +103,8 @@ def _retry(tier: str, delay: float) -> Topic:
     )
 
 
-def _dead(tier: str) -> Topic:
+def dead_of(tier: str) -> Topic:
+    """A tier's dead-letter topic."""
     return Topic(
         dead_topic(tier), (Message,), key="as the original", partitions=1, keep=14 * DAY, max_bytes=LARGEST_RECORD
     )
@@ -174,8 +176,8 @@ CATALOGUE: Final = MappingProxyType(
             RECORDS,
             SCORES,
             SPANS,
-            *(_retry(tier, delay) for tier in TIERS for delay in RETRY_DELAYS),
-            *(_dead(tier) for tier in TIERS),
+            *(retry_of(tier, delay) for tier in TIERS for delay in RETRY_DELAYS),
+            *(dead_of(tier) for tier in TIERS),
         )
     }
 )

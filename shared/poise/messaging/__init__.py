@@ -4,7 +4,9 @@ from poise.messaging.admin import Admin, TopicState
 from poise.messaging.connection import Connection
 from poise.messaging.dead_letters import DeadLetter
 from poise.messaging.follow import Follower
+from poise.messaging.loading import serve
 from poise.messaging.mesh import Mesh, partition_for
+from poise.messaging.offloaded import in_processes
 from poise.messaging.process import run
 from poise.messaging.record import Position, Record
 from poise.messaging.streams import Stream
@@ -23,6 +25,8 @@ __all__ = [
     "Stream",
     "Tier",
     "TopicState",
+    "in_processes",
     "partition_for",
     "run",
+    "serve",
 ]

@@ -129,23 +129,25 @@ class Admin:
                 return str(topic_id)
         raise SetupError(f"topic {topic} does not exist: create the topics with `poise topics apply`")
 
-    async def check(self) -> list[TopicState]:
-        """Compare the broker's topics with the table."""
+    async def check(self, also: Sequence[Topic] = ()) -> list[TopicState]:
+        """Compare the broker's topics with the table, and with further ones."""
         present = await self.refresh()
-        wanted = [topic for topic in CATALOGUE.values() if topic.name in present]
+        topics = (*CATALOGUE.values(), *also)
+        wanted = [topic for topic in topics if topic.name in present]
         configured = await self._configurations(topic.name for topic in wanted)
         return [
             TopicState(topic, present.get(topic.name), _differences(topic, present[topic.name], configured[topic.name]))
             if topic.name in present
             else TopicState(topic, None, ("missing",))
-            for topic in CATALOGUE.values()
+            for topic in topics
         ]
 
-    async def apply(self, replication: int | None = None) -> list[TopicState]:
+    async def apply(self, replication: int | None = None, also: Sequence[Topic] = ()) -> list[TopicState]:
         """Create what is missing and correct what differs, except numbers of partitions, which key the data.
 
         Args:
             replication: Copies of each partition; None = three, or as many as there are brokers.
+            also: Topics besides those of the table.
 
         Returns:
             The topics as they were before.
@@ -153,12 +155,17 @@ class Admin:
         Raises:
             SetupError: The broker refused.
         """
-        before = await self.check()
-        await self._create([state.topic for state in before if state.partitions is None], replication)
+        before = await self.check(also)
+        await self.create([state.topic for state in before if state.partitions is None], replication)
         await self._configure([state.topic for state in before if state.partitions is not None and state.differences])
         return before
 
-    async def _create(self, topics: Sequence[Topic], replication: int | None) -> None:
+    async def create(self, topics: Sequence[Topic], replication: int | None = None) -> None:
+        """Create topics; one that exists by now is left as it is.
+
+        Raises:
+            SetupError: The broker refused.
+        """
         if not topics:
             return
         if replication is None:

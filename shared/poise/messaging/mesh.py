@@ -16,8 +16,9 @@ from poise.contracts.envelope import Envelope
 from poise.contracts.fault import Fault
 from poise.contracts.message import Message, ReplyT, Request
 from poise.contracts.stream import Delta, Reset
-from poise.contracts.topics import CATALOGUE, REPLIES, REQUESTS, SPANS, Lane, Topic
+from poise.contracts.topics import CATALOGUE, REPLIES, SPANS, Lane, Topic
 from poise.errors import PoiseError, SetupError, TerminalError, UnavailableError
+from poise.messaging import offloaded, own
 from poise.messaging.addresses import Address, Addresses
 from poise.messaging.admin import Admin
 from poise.messaging.calls import Addressed, Calls, Streamed
@@ -177,11 +178,12 @@ class Mesh:
         Raises:
             FaultError: A fault came back.
             DeadlineExceededError: Nothing came before the deadline.
-            UnavailableError: The broker did not take the request.
+            UnavailableError: The broker did not take the request, or the tier of one's own has no topics yet.
+            LookupError: The request's class does not say which tier answers it.
         """
         if self._calls is None:
             raise UnavailableError("the mesh is not connected: use it inside `async with`")
-        topic = topic or REQUESTS[type(request)][lane]
+        topic = topic or await own.destination(self.admin, type(request), lane)
         envelope = Envelope(run=run, step=step, tenant=tenant or self.settings.tenant, min_epoch=min_epoch)
         if topic.edge:
             envelope = Envelope(min_epoch=min_epoch)
@@ -361,10 +363,16 @@ class Mesh:
         """Handle a tier's messages until stop is asked, then finish what is begun and leave.
 
         Raises:
-            SetupError: Reading failed for good, for example because the broker refuses it.
+            SetupError: Reading failed for good, for example because the broker refuses it; or the topics of a tier of
+                one's own, or its processes, cannot be made.
         """
-        receipts = await self._stack.enter_async_context(Receipts(Journal(self._cache), self.settings.lease))
-        serving = Serving(self, self._broker, tier, receipts)
+        await own.ensure_topics(self.admin, tier)
+        at_once = (tier.concurrency or self.settings.concurrency) * (len(tier.topics) + 1)  # and delayed retries
+        receipts = Receipts(Journal(self._cache), self.settings.lease)
+        async with receipts, offloaded.started(tier, at_once) as ready:
+            await self._serve(Serving(self, self._broker, ready, receipts))
+
+    async def _serve(self, serving: Serving) -> None:
         self._intakes = list(serving.intakes.values())
         for name, intake in serving.intakes.items():
             self.ready_when(name, intake.assigned.is_set)

@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from poise.contracts.envelope import Envelope
 from poise.contracts.message import Message, ReplyT, Request
+from poise.contracts.own import BUILT_IN, TopicOptions, own_topics
 from poise.contracts.topics import Lane, Topic, topics_of
 from poise.errors import SetupError
+from poise.messaging import own
+from poise.messaging.offloaded import InProcesses, as_handler
 from poise.messaging.record import Position, Record
 from poise.messaging.streams import Stream
 
@@ -20,6 +23,10 @@ Handler = Callable[[Any, "Context"], Awaitable[Message | None]]
 
 It may raise `RetryableError` or `TerminalError`; anything else is a bug.
 """
+
+PlainHandler = Callable[[Any, "Context"], Message | None]
+"""The same as a plain function: it runs in a thread, which cannot be interrupted, so at its deadline the caller is told
+and the thread works on until it returns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +60,7 @@ class Context:
         timeout: float | None = None,  # noqa: ASYNC109 - it is sent along, and every hop honours it
         min_epoch: str | None = None,
         stream: bool = False,
+        key: str | None = None,
     ) -> ReplyT:
         """Call another tier inside this run.
 
@@ -63,6 +71,7 @@ class Context:
             min_epoch: The epoch that retrieval must have come to; the run's own by default.
             stream: Its words are those of this handler's own answer: they go straight to whoever asked for them, if
                 anybody did. What was written to `context.stream` before is superseded.
+            key: What orders it, where that tier's topics are ordered.
 
         Raises:
             FaultError: The tier answered with a fault.
@@ -78,6 +87,7 @@ class Context:
             deadline=deadline,
             min_epoch=min_epoch or self.envelope.min_epoch,
             stream=self.stream if stream else None,
+            key=key,
         )
 
     async def publish(
@@ -104,22 +114,49 @@ class Context:
 
 
 class Tier:
-    """One kind of worker.
+    """One kind of worker: one of Poise's own by its name, else one of yours.
+
+    The topics of Poise's own tiers are in the table. Yours has `poise.<name>.requests.<lane>` and `poise.<name>.dead`,
+    which its first worker creates.
 
     Args:
-        name: The tier's name, as in the table of topics.
-        handlers: One handler by the type of message it takes.
+        name: The tier's name; one of yours has lower-case letters, digits and hyphens.
+        handlers: One handler by the type of message it takes. An async one runs in the event loop, a plain function in
+            a thread, one from `in_processes` in processes.
         concurrency: Messages handled at once per topic; None = the process's setting.
+        topics: What the topics of one of yours may have differently; None = the usual.
 
     Raises:
-        SetupError: No topic of the tier carries a handler's message, or one carries a message without a handler.
+        SetupError: What is given contradicts itself, or the topics; the message says what and what to do.
     """
 
-    def __init__(self, name: str, handlers: Mapping[type[Message], Handler], *, concurrency: int | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        handlers: Mapping[type[Message], Handler | PlainHandler | InProcesses],
+        *,
+        concurrency: int | None = None,
+        topics: TopicOptions | None = None,
+    ) -> None:
         self.name = name
-        self.handlers = dict(handlers)
+        faults = list(own.faults_of_handlers(handlers))
+        if name not in BUILT_IN:
+            faults = [*own.faults_of_tier(name, handlers), *faults]
+        elif topics is not None:
+            faults.append("is Poise's own, whose topics are in contracts/topics.py")
+        if faults:
+            raise SetupError(f"tier {name}: {'; '.join(faults)}")
+        self.handlers: dict[type[Message], Handler] = {kind: as_handler(given) for kind, given in handlers.items()}
+        for kind, handler in handlers.items():
+            if isinstance(handler, InProcesses):
+                handler.pool(kind)  # refuses what no process can find
         self.concurrency = concurrency
-        self.topics = tuple(topic for topic in topics_of(name) if self.handlers.keys() & set(topic.accepts))
+        self.own_topics = () if name in BUILT_IN else own_topics(name, handlers, topics)
+        """All topics of a tier of one's own; those of Poise's tiers are in the table."""
+        candidates = self.own_topics or topics_of(name)
+        self.topics = tuple(
+            topic for topic in candidates if topic.tier == name and self.handlers.keys() & set(topic.accepts)
+        )
         carried = {kind for topic in self.topics for kind in topic.accepts}
         if missing := [kind.__name__ for kind in self.handlers if kind not in carried]:
             raise SetupError(f"tier {name}: no topic of its carries {', '.join(missing)}: see contracts/topics.py")

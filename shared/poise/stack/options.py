@@ -1,6 +1,7 @@
 """Options: what a stack is to be made of."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -56,6 +57,8 @@ class StackOptions:
     """A GGUF file for the embedded model server; None = the small model."""
     verify: bool = False
     """Trust nothing in the cache folder."""
+    own: Mapping[str, int] = field(default_factory=dict)
+    """Workers of tiers of one's own, by file: `FILE.py` or `FILE.py:name`."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be.
@@ -66,6 +69,10 @@ class StackOptions:
         for tier in self.workers:
             if tier not in TIERS:
                 raise SetupError(f"there is no tier {tier!r}: the tiers are {', '.join(TIERS)}")
+        names = [name_of(where) for where in self.own]
+        for name in names:
+            if name in TIERS or names.count(name) > 1:
+                raise SetupError(f"--tier: two tiers would be called {name}, by the name of the file: rename it")
         if self.existing.model_url and not self.existing.model_name:
             raise SetupError("--model-url needs --model-name: the model's name as that server knows it")
         if self.existing.model_url and self.model:
@@ -87,3 +94,38 @@ def parse_workers(text: str) -> dict[str, int]:
             raise SetupError(f"there is no tier {tier!r}: the tiers are {', '.join(TIERS)}")
         workers[tier] = int(count)
     return workers
+
+
+def parse_own(given: Iterable[str]) -> dict[str, int]:
+    """Read `FILE.py`, `FILE.py=2` or `FILE.py:name=2`; one worker where no number is given.
+
+    Raises:
+        SetupError: It is written otherwise, or there is no such file.
+    """
+    workers: dict[str, int] = {}
+    for text in given:
+        where, _, count = text.rpartition("=") if "=" in text else (text, "", "1")
+        if not count.isdecimal():
+            raise SetupError(f"--tier {text!r} is not understood: write FILE.py=2")
+        if not _file_of(where).is_file():
+            raise SetupError(f"--tier {text!r}: there is no file {_file_of(where)}")
+        name_of(where)
+        workers[where] = int(count)
+    return workers
+
+
+def name_of(where: str) -> str:
+    """What an own tier's workers are called: as its file.
+
+    Raises:
+        SetupError: The file's name cannot be a process's name.
+    """
+    file = _file_of(where)
+    if file.suffix != ".py" or not re.fullmatch(r"[A-Za-z0-9_-]{1,40}", file.stem):
+        raise SetupError(f"--tier {where!r}: give a Python file whose name has letters, digits, - and _ alone")
+    return file.stem
+
+
+def _file_of(where: str) -> Path:
+    file, colon, _ = where.rpartition(".py:")
+    return Path(f"{file}.py" if colon else where)

@@ -11,10 +11,10 @@ from poise.stack import probe
 from poise.stack.jars import Say
 from poise.stack.kafka import Kafka
 from poise.stack.model import ModelServer
-from poise.stack.options import DEFAULT_GATEWAY_PORT, TIERS, StackOptions
+from poise.stack.options import DEFAULT_GATEWAY_PORT, TIERS, StackOptions, name_of
 from poise.stack.part import Part
 from poise.stack.valkey import Valkey
-from poise.stack.worker import Worker, check_tiers
+from poise.stack.worker import OwnWorker, Worker, check_tiers
 
 BACKENDS: Final = "POISE_INFERENCE_BACKENDS"
 """The setting of the inference tier that names its model servers."""
@@ -90,7 +90,8 @@ def make(options: StackOptions, say: Say) -> Plan:
     if addresses.model_url:
         backend = {"url": addresses.model_url, "model": addresses.model_name, **_key(existing.model_key_env)}
         told[BACKENDS] = json.dumps({**backends, "default": backend})
-    return Plan(kafka, valkey, model, tuple(_workers(options, told, gateway, next_port)), addresses)
+    workers = (*_workers(options, told, gateway, next_port), *_own_workers(options, told, next_port))
+    return Plan(kafka, valkey, model, workers, addresses)
 
 
 def _workers(options: StackOptions, told: dict[str, str], gateway: int | None, next_port: NextPort) -> Iterator[Worker]:
@@ -103,6 +104,14 @@ def _workers(options: StackOptions, told: dict[str, str], gateway: int | None, n
             name = f"{tier}-{number}"
             directory, log = options.directory / "state" / name, options.directory / "logs" / f"{name}.log"
             yield Worker(tier, number, directory, port=next_port(), log=log, variables=variables)
+
+
+def _own_workers(options: StackOptions, told: dict[str, str], next_port: NextPort) -> Iterator[Worker]:
+    for where, count in options.own.items():
+        for number in range(1, count + 1):
+            name = f"{name_of(where)}-{number}"
+            directory, log = options.directory / "state" / name, options.directory / "logs" / f"{name}.log"
+            yield OwnWorker(where, number, directory, port=next_port(), log=log, variables=told)
 
 
 def _free_ports(options: StackOptions) -> Iterator[int]:

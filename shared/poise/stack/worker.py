@@ -7,8 +7,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import ClassVar
 
+import poise
 from poise.errors import SetupError
 from poise.stack import probe
+from poise.stack.options import name_of
 from poise.stack.part import Part
 
 
@@ -65,8 +67,37 @@ class Worker(Part):
             "POISE_ADMIN_PORT": str(self.port),
             "POISE_STATE_DIR": str(self.directory.absolute()),
         }
+        return {**os.environ, **self._variables, **own, **self._python_path()}
+
+    def _python_path(self) -> Mapping[str, str]:
         paths = filter(None, (str(checkout()), os.environ.get("PYTHONPATH")))
-        return {**os.environ, **self._variables, **own, "PYTHONPATH": os.pathsep.join(paths)}
+        return {"PYTHONPATH": os.pathsep.join(paths)}
+
+
+class OwnWorker(Worker):
+    """One worker of a tier of one's own, `poise worker FILE.py`.
+
+    Args:
+        where: The tier's file, `FILE.py` or `FILE.py:name`; its workers are called as the file.
+        number: Its number among the workers of its tier, from 1.
+        directory: Where it keeps what it may lose.
+        port: Its admin endpoint's port; 0 = any free one.
+        log: Its log file.
+        variables: What it is told besides our own environment.
+    """
+
+    def __init__(
+        self, where: str, number: int, directory: Path, *, port: int, log: Path, variables: Mapping[str, str]
+    ) -> None:
+        super().__init__(name_of(where), number, directory, port=port, log=log, variables=variables)
+        self._where = where
+
+    async def _command(self) -> list[str]:
+        return [sys.executable, "-m", "poise", "worker", self._where]
+
+    def _python_path(self) -> Mapping[str, str]:
+        paths = filter(None, (str(Path(poise.__file__).parents[1]), os.environ.get("PYTHONPATH")))
+        return {"PYTHONPATH": os.pathsep.join(paths)}
 
 
 def checkout() -> Path:

@@ -1,4 +1,5 @@
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
@@ -36,6 +37,24 @@ async def test_topics_are_checked_applied_and_corrected(poise: Command, tmp_path
         assert (await poise("topics", "check", *to)).exit_code == 0
 
 
+TIER = """
+from poise.contracts import Message, Request
+from poise.messaging import Tier
+
+class Done(Message):
+    kind = "done/1"
+
+class Do(Request[Done]):
+    kind = "do/1"
+    reply = Done
+    tier = "{name}"
+
+async def do(request, context): ...
+
+tier = Tier("{name}", {{Do: do}})
+"""
+
+
 async def change(bootstrap: str, topic: str, configuration: dict[str, str]) -> None:
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
     await admin.start()
@@ -51,3 +70,21 @@ async def test_the_table_is_shown_without_a_broker(poise: Command) -> None:
     shown = await poise("topics", "show")
     assert shown.exit_code == 0
     assert all(name in shown.stdout for name in CATALOGUE)
+
+
+async def test_topics_of_an_own_tier_are_shown_applied_and_checked(poise: Command, tmp_path: Path) -> None:
+    name = f"own-{uuid4().hex[:8]}"
+    file = tmp_path / f"{name}.py"
+    file.write_text(TIER.format(name=name), encoding="utf-8")
+    shown = await poise("topics", "show", "--tier", str(file))
+    assert f"poise.{name}.requests.batch" in shown.stdout
+    missing = await poise("topics", "check", "--tier", f"{file}:tier")
+    assert missing.exit_code == 1
+    assert missing.stdout.count(": missing") == 3
+    applied = await poise("topics", "apply", "--tier", str(file))
+    assert applied.exit_code == 0
+    assert f"created poise.{name}.dead" in applied.stdout
+    assert (await poise("topics", "check", "--tier", str(file))).exit_code == 0
+    told = await poise("topics", "check", "--tier", "nowhere.py")
+    assert told.exit_code == 1
+    assert "there is no Python file nowhere.py" in told.stderr

@@ -140,3 +140,53 @@ def assert_one_line(done: "subprocess.CompletedProcess[str]", says: str) -> None
     assert says in line
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
+
+
+OWN = """
+from poise.contracts import Message, Request
+from poise.messaging import Tier
+
+class Said(Message):
+    kind = "said/1"
+    text: str
+
+class Say(Request[Said]):
+    kind = "say/1"
+    reply = Said
+    tier = "parrot"
+    text: str
+
+def say(request, context):
+    return Said(text=request.text)
+
+tier = Tier("parrot", {Say: say})
+"""
+
+
+def test_workers_of_a_tier_of_ones_own_run_with_the_stack(poise: Poise, tmp_path: Path) -> None:
+    (tmp_path / "parrots.py").write_text(OWN, encoding="utf-8")
+    assert_one_line(poise("up", *SERVERS, "--tier", "nowhere.py"), "there is no file nowhere.py")
+
+    up = poise("up", "--detach", *SERVERS, "--tier", "parrots.py=2")
+    assert up.returncode == 0, up.stderr
+    state = json.loads(poise("status", "--json").stdout)
+    assert [(part["name"], part["tier"]) for part in state["parts"]][2:] == [
+        ("parrots-1", "parrots"),
+        ("parrots-2", "parrots"),
+    ]
+    asking = """
+import asyncio
+from poise import Poise
+from parrots import Say
+
+async def main():
+    async with Poise() as poise:
+        print((await poise.call(Say(text="hello"))).text)
+
+asyncio.run(main())
+"""
+    environment = {**os.environ, "PYTHONPATH": PATHS, "POISE_BROKER": state["broker"]}
+    asked = subprocess.run(
+        [sys.executable, "-c", asking], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
+    assert asked.stdout == "hello\n"

@@ -1,9 +1,12 @@
 """What a stack can be asked to be, and what it refuses."""
 
+from pathlib import Path
+
 import pytest
 
 from poise.errors import SetupError
 from poise.stack import Existing, StackOptions, parse_workers
+from poise.stack.options import parse_own
 
 
 def test_tiers_that_are_not_named_keep_one_worker() -> None:
@@ -41,3 +44,38 @@ def test_a_model_server_needs_the_name_of_its_model() -> None:
 def test_an_unknown_tier_is_refused_by_the_library_too() -> None:
     with pytest.raises(SetupError, match="no tier 'poetry'"):
         StackOptions(workers={"poetry": 1})
+
+
+def test_own_tiers_are_given_by_their_files(tmp_path: Path) -> None:
+    one, two = tmp_path / "one.py", tmp_path / "two.py"
+    one.touch()
+    two.touch()
+    assert parse_own([f"{one}=2", f"{two}:mine", f"{one}:other=3"]) == {
+        str(one): 2,
+        f"{two}:mine": 1,
+        f"{one}:other": 3,
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("{}/one.py=", "write FILE.py=2"),
+        ("{}/one.py=-1", "write FILE.py=2"),
+        ("{}/none.py", "there is no file"),
+        ("{}/a b.py", "give a Python file"),
+        ("{}/one.txt", "give a Python file"),
+    ],
+)
+def test_own_tiers_that_are_not_understood_are_refused_in_one_line(tmp_path: Path, text: str, says: str) -> None:
+    for name in ("one.py", "a b.py", "one.txt"):
+        (tmp_path / name).touch()
+    with pytest.raises(SetupError, match=says) as refusal:
+        parse_own([text.format(tmp_path)])
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("own", [{"a/one.py": 1, "b/one.py": 1}, {"inference.py": 1}])
+def test_own_tiers_that_would_be_called_alike_are_refused(own: dict[str, int]) -> None:
+    with pytest.raises(SetupError, match="two tiers would be called"):
+        StackOptions(own=own)

@@ -1,0 +1,104 @@
+"""Topics of tiers of one's own, by convention: whoever knows a request, or a tier's name, knows where it goes.
+
+Nothing is registered anywhere. The table in `topics` stays the truth for the tiers that Poise brings.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final, get_args
+
+from poise.contracts.message import Message, Request
+from poise.contracts.topics import (
+    BATCH,
+    CATALOGUE,
+    DAY,
+    INTERACTIVE,
+    PREFIX,
+    REQUESTS,
+    RETRY_DELAYS,
+    Deadlines,
+    Lane,
+    Topic,
+    dead_of,
+    dead_topic,
+    retry_of,
+)
+
+LANES: Final[tuple[Lane, ...]] = get_args(Lane)
+BUILT_IN: Final = frozenset({"gateway", "orchestration", "retrieval", "inference", "integration", "evaluation"})
+RESERVED: Final = BUILT_IN | {name.split(".")[1] for name in CATALOGUE} | {"decisions", "feedback", "policy", "probes"}
+"""What no tier of one's own may be called: names of Poise's own tiers and topics."""
+
+NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,39}")
+KIND: Final = re.compile(r"[a-z][a-z0-9-]*/[1-9][0-9]*")
+_REQUESTS: Final = re.compile(rf"{re.escape(PREFIX)}({NAME.pattern})\.requests\.({'|'.join(LANES)})")
+_DEAD: Final = re.compile(rf"{re.escape(PREFIX)}({NAME.pattern})\.dead")
+
+
+@dataclass(frozen=True, slots=True)
+class TopicOptions:
+    """What an own tier's request topics may have differently."""
+
+    ordered: bool = False
+    """Messages of one key are handled one after another."""
+    partitions: int = 6
+    """They do not change in place, for they key the data."""
+    keep: float | None = DAY
+    """Seconds that requests are kept; None = for ever."""
+    interactive: Deadlines = INTERACTIVE
+    """The deadlines of the interactive lane."""
+    batch: Deadlines = BATCH
+    """The deadlines of the batch lane."""
+
+
+def own_topics(tier: str, accepts: Iterable[type[Message]], options: TopicOptions | None = None) -> tuple[Topic, ...]:
+    """All topics of an own tier: its requests by lane, its delayed retries, its dead letters."""
+    accepts, options = tuple(accepts), options or TopicOptions()
+    requests = (
+        Topic(
+            f"{PREFIX}{tier}.requests.{lane}",
+            accepts,
+            tier,
+            key="the caller's, else run/step" if options.ordered else "run/step",
+            partitions=options.partitions,
+            keep=options.keep,
+            ordered=options.ordered,
+            deadlines=options.batch if lane == "batch" else options.interactive,
+        )
+        for lane in LANES
+    )
+    return (*requests, *(retry_of(tier, delay) for delay in RETRY_DELAYS), dead_of(tier))
+
+
+def request_topic(kind: type[Request[Any]], lane: Lane) -> Topic:
+    """Where a request goes: by the table, else by the tier that its class names.
+
+    Raises:
+        LookupError: It is not in the table and names no tier.
+    """
+    if kind in REQUESTS:
+        return REQUESTS[kind][lane]
+    tier: str | None = getattr(kind, "tier", None)
+    if tier is None:
+        raise LookupError(f'{kind.__name__} names no tier that answers it: give the class `tier = "…"`')
+    return own_topics(tier, (kind,))[LANES.index(lane)]
+
+
+def topic_named(name: str) -> Topic | None:
+    """A topic of Poise's or of an own tier, by its name; None if it is neither.
+
+    Of an own tier's topic the name alone is known here, so it accepts any `Message` and has the usual options.
+    """
+    if name in CATALOGUE:
+        return CATALOGUE[name]
+    found = _REQUESTS.fullmatch(name) or _DEAD.fullmatch(name)
+    if found is None or found[1] in RESERVED:
+        return None
+    return next((topic for topic in own_topics(found[1], (Message,)) if topic.name == name), None)
+
+
+def tiers_with_dead_letters(names: Iterable[str]) -> list[str]:
+    """The tiers, own ones too, whose dead-letter topics are among the names of a broker's topics; sorted."""
+    found = (match[1] for name in names if (match := _DEAD.fullmatch(name)))
+    return sorted(tier for tier in found if dead_topic(tier) in CATALOGUE or tier not in RESERVED)
