@@ -32,7 +32,7 @@ RESERVED: Final = BUILT_IN | {name.split(".")[1] for name in CATALOGUE} | {"deci
 
 NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,39}")
 KIND: Final = re.compile(r"[a-z][a-z0-9-]*/[1-9][0-9]*")
-_REQUESTS: Final = re.compile(rf"{re.escape(PREFIX)}({NAME.pattern})\.requests\.({'|'.join(LANES)})")
+_OWN: Final = re.compile(rf"{re.escape(PREFIX)}({NAME.pattern})\..+")
 _DEAD: Final = re.compile(rf"{re.escape(PREFIX)}({NAME.pattern})\.dead")
 
 
@@ -92,7 +92,7 @@ def topic_named(name: str) -> Topic | None:
     """
     if name in CATALOGUE:
         return CATALOGUE[name]
-    found = _REQUESTS.fullmatch(name) or _DEAD.fullmatch(name)
+    found = _OWN.fullmatch(name)
     if found is None or found[1] in RESERVED:
         return None
     return next((topic for topic in own_topics(found[1], (Message,)) if topic.name == name), None)

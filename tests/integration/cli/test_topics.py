@@ -80,7 +80,7 @@ async def test_topics_of_an_own_tier_are_shown_applied_and_checked(poise: Comman
     assert f"poise.{name}.requests.batch" in shown.stdout
     missing = await poise("topics", "check", "--tier", f"{file}:tier")
     assert missing.exit_code == 1
-    assert missing.stdout.count(": missing") == 3
+    assert missing.stdout.count(": missing") == 6
     applied = await poise("topics", "apply", "--tier", str(file))
     assert applied.exit_code == 0
     assert f"created poise.{name}.dead" in applied.stdout

@@ -85,6 +85,15 @@ async def worker(
         yield started
 
 
+async def traced(run: str, tier: str, *, broker: str, folder: Path) -> None:
+    """Wait until `poise trace` shows a tier in a run; spans come a moment after the reply."""
+    async with asyncio.timeout(WITHIN):
+        while True:
+            async with process("-m", "poise", "trace", run, broker=broker, folder=folder) as trace:
+                if tier in (await trace.communicate())[0].decode():
+                    return
+
+
 def alive(pid: int) -> bool:
     try:
         state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
@@ -115,7 +124,9 @@ async def test_the_page_is_true(kafka: str, page: dict[str, Any], tmp_path: Path
         assert (await poise.call(translate(text="world", language="de"), lane="batch")).text == "welt"
         assert (await poise.call(proofread(text="hello"))).text == "Hello."
         assert (await poise.call(encipher(text="hello"))).text == "olleh"
-        assert (await poise.call(greet(languages=("de", "fr")))).text == "hallo, bonjour"
+        run = uuid4().hex
+        assert (await poise.call(greet(languages=("de", "fr")), run=run)).text == "hallo, bonjour"
+        await traced(run, "translation", broker=kafka, folder=tmp_path)
         with pytest.raises(FaultError, match="nobody here speaks nl"):
             await poise.call(translate(text="hello", language="nl"))
         letters = await poise.mesh.read_topic(dead_topic("translation"))
@@ -165,11 +176,11 @@ async def test_a_call_to_a_tier_that_never_ran_says_so_and_does_not_wait(kafka: 
         async with serving(MeshSettings(broker=kafka), tier) as mesh:
             assert (await poise.call(EchoElsewhere(text="x"))).text == "x interactive"
             assert (await poise.call(EchoElsewhere(text="x"), lane="batch")).text == "x batch"
-            states = (await mesh.admin.check(tier.own_topics))[-3:]
+            states = (await mesh.admin.check(tier.own_topics))[-len(tier.own_topics) :]
             assert [(state.topic.name, state.differences) for state in states] == [
                 (topic.name, ()) for topic in tier.own_topics
             ]
-            assert [state.partitions for state in states] == [3, 3, 1]
+            assert [state.partitions for state in states] == [3, 3, 3, 3, 3, 1]
 
 
 async def test_a_timeout_has_to_be_positive(kafka: str) -> None:
@@ -287,7 +298,7 @@ async def test_batch_work_that_blocks_leaves_threads_to_interactive_work(mesh_se
             go_on.wait(30)
         return Echoed(text=request.text)
 
-    async with serving(mesh_settings, Tier("echo", {Echo: block}, concurrency=2)), Poise(mesh_settings.broker) as poise:
+    async with serving(mesh_settings, Tier("echo", {Echo: block}, concurrency=1)), Poise(mesh_settings.broker) as poise:
         backfill = [asyncio.create_task(poise.call(Echo(text="b"), lane="batch")) for _ in range(20)]
         try:
             assert (await poise.call(Echo(text="i"))).text == "i"

@@ -8,7 +8,7 @@ import pytest
 
 from poise.contracts import Ask, Deadlines, Generate, Message, Request, Retrieve, TopicOptions
 from poise.contracts.own import own_topics, request_topic, tiers_with_dead_letters, topic_named
-from poise.contracts.topics import BATCH, CATALOGUE, INTERACTIVE, REQUESTS, dead_topic
+from poise.contracts.topics import BATCH, CATALOGUE, INTERACTIVE, REQUESTS, RETRY_DELAYS, dead_topic, retry_topic
 from poise.errors import SetupError
 from poise.messaging import Context, Tier, in_processes, loading
 
@@ -138,15 +138,16 @@ def test_each_form_of_handler_is_taken(handler: Any) -> None:
         "poise.translation.requests.interactive",
         "poise.translation.requests.batch",
     ]
-    assert tier.own_topics == (*tier.topics, own_topics("translation", ())[-1])
+    assert tier.own_topics == (*tier.topics, *own_topics("translation", ())[2:])
 
 
 def test_topics_are_named_and_kept_by_convention() -> None:
-    interactive, batch, dead = own_topics("translation", (Translate,))
+    interactive, batch, *again, dead = own_topics("translation", (Translate,))
     model = REQUESTS[Generate]["interactive"]
     assert (interactive.partitions, interactive.keep, interactive.ordered) == (model.partitions, model.keep, False)
     assert (interactive.deadlines, batch.deadlines) == (INTERACTIVE, BATCH)
     assert interactive.accepts == batch.accepts == (Translate,)
+    assert [topic.name for topic in again] == [retry_topic("translation", delay) for delay in RETRY_DELAYS]
     assert (dead.name, dead.max_bytes) == (dead_topic("translation"), CATALOGUE[dead_topic("inference")].max_bytes)
 
 
@@ -172,7 +173,15 @@ def test_topics_are_recognised_by_their_names() -> None:
     assert found is not None
     assert (found.tier, found.deadlines) == ("translation", BATCH)
     assert topic_named("poise.translation.dead") is not None
-    for name in ("mine", "poise.Translation.dead", "poise.a.b.dead", "poise.ask.dead", "poise.translation.requests"):
+    assert topic_named("poise.translation.retry.10s") is not None
+    for name in (
+        "mine",
+        "poise.Translation.dead",
+        "poise.a.b.dead",
+        "poise.ask.dead",
+        "poise.translation.requests",
+        "poise.x.retry.9s",
+    ):
         assert topic_named(name) is None
 
 
