@@ -6,12 +6,16 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from uuid import uuid4
 
+import hypothesis
 import pytest
 import pytest_asyncio
 
 from poise.messaging import topics
 from poise.settings import MeshSettings
 from poise.stack import Kafka, Valkey
+
+hypothesis.settings.register_profile("poise", deadline=None)  # how long an example takes says what else runs here
+hypothesis.settings.load_profile("poise")
 
 SESSION = "POISE_TEST_SESSION"
 os.environ[SESSION] = uuid4().hex  # every process that a test starts inherits it, whoever its parent may become
