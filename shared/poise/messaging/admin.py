@@ -22,6 +22,8 @@ _REFRESH_AFTER: Final = 1.0
 _TOPIC_EXISTS: Final = 36
 _CREATED_WITHIN: Final = 10.0
 USUAL_REPLICATION: Final = 3
+KEPT_BY: Final = 2
+"""Of three copies or more, how many must have a record before it is acknowledged: one broker may then be lost."""
 ANSWERS_WITHIN: Final = 10.0
 """Seconds after which a question to the broker is given up."""
 
@@ -39,10 +41,12 @@ class TopicState:
     """In words; empty when it is as the table says."""
 
 
-def settings_of(topic: Topic) -> dict[str, str]:
-    """The topic's configuration in Kafka's words."""
+def settings_of(topic: Topic, replication: int = 1) -> dict[str, str]:
+    """The topic's configuration in Kafka's words, where it has so many copies."""
     keep = "-1" if topic.keep is None else str(round(topic.keep * 1_000))
     common = {"retention.ms": keep, "max.message.bytes": str(topic.max_bytes)}
+    if replication >= USUAL_REPLICATION:
+        common["min.insync.replicas"] = str(KEPT_BY)
     if topic.compacted:
         return {"cleanup.policy": "compact", "delete.retention.ms": str(7 * 24 * 3_600_000), **common}
     return {"cleanup.policy": "delete", **common}
@@ -55,6 +59,7 @@ class Admin:
         self._connection = connection
         self._client = AIOKafkaAdminClient(**connection.arguments())
         self._partitions: dict[str, int] = {}
+        self._copies: dict[str, int] = {}
         self._read_at = -_REFRESH_AFTER
         self._refreshing = asyncio.Lock()
 
@@ -96,6 +101,7 @@ class Admin:
         began = time.monotonic()
         topics = await self._asked(self._client.describe_topics())
         self._partitions = {item["topic"]: len(item["partitions"]) for item in topics}
+        self._copies = {item["topic"]: min(len(at["replicas"]) for at in item["partitions"]) for item in topics}
         self._read_at = began
         return self._partitions
 
@@ -136,7 +142,7 @@ class Admin:
         wanted = [topic for topic in topics if topic.name in present]
         configured = await self._configurations(topic.name for topic in wanted)
         return [
-            TopicState(topic, present.get(topic.name), _differences(topic, present[topic.name], configured[topic.name]))
+            TopicState(topic, present.get(topic.name), self._differences(topic, configured[topic.name]))
             if topic.name in present
             else TopicState(topic, None, ("missing",))
             for topic in topics
@@ -171,7 +177,10 @@ class Admin:
         if replication is None:
             replication = min(USUAL_REPLICATION, len((await self._client.describe_cluster())["brokers"]))
         response: Any = await self._client.create_topics(
-            [NewTopic(topic.name, topic.partitions, replication, topic_configs=settings_of(topic)) for topic in topics]
+            [
+                NewTopic(topic.name, topic.partitions, replication, topic_configs=settings_of(topic, replication))
+                for topic in topics
+            ]
         )
         refused = [
             f"{name}: {message or code}"
@@ -187,7 +196,8 @@ class Admin:
 
     async def _configure(self, topics: Sequence[Topic]) -> None:
         for topic in topics:
-            await self._client.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic.name, settings_of(topic))])
+            wanted = settings_of(topic, self._copies[topic.name])
+            await self._client.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic.name, wanted)])
 
     async def _configurations(self, names: Iterable[str]) -> dict[str, dict[str, str]]:
         resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
@@ -200,13 +210,12 @@ class Admin:
                 found[name] = {entry[0]: entry[1] for entry in entries}
         return found
 
-
-def _differences(topic: Topic, partitions: int, configured: Mapping[str, str]) -> tuple[str, ...]:
-    found = [
-        f"{name} is {configured.get(name)}, not {value}"
-        for name, value in settings_of(topic).items()
-        if configured.get(name) != value
-    ]
-    if partitions != topic.partitions:
-        found.insert(0, f"{partitions} partitions, not {topic.partitions}")
-    return tuple(found)
+    def _differences(self, topic: Topic, configured: Mapping[str, str]) -> tuple[str, ...]:
+        found = [
+            f"{name} is {configured.get(name)}, not {value}"
+            for name, value in settings_of(topic, self._copies[topic.name]).items()
+            if configured.get(name) != value
+        ]
+        if (partitions := self._partitions[topic.name]) != topic.partitions:
+            found.insert(0, f"{partitions} partitions, not {topic.partitions}")
+        return tuple(found)

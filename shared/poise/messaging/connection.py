@@ -1,6 +1,7 @@
 """Connection: where the brokers are and how they are spoken to; one value for everything that connects to Kafka."""
 
 import asyncio
+import logging
 import ssl
 from dataclasses import dataclass, field
 from typing import Any, Final, Self
@@ -44,6 +45,8 @@ class Connection:
         Raises:
             SetupError: A file of certificates or keys cannot be used; the message names it.
         """
+        if settings.security.sasl:
+            logging.getLogger("aiokafka.conn").addFilter(_tells_no_secret)
         return cls(tuple(settings.bootstrap), settings.instance, settings.security, _ssl_context(settings.security))
 
     def arguments(self) -> dict[str, Any]:
@@ -115,11 +118,17 @@ def reason(error: OSError | KafkaError, security: Security) -> str:
         case IllegalSaslStateError():
             why = f"it asks for no password: {own}, correct that"
         case KafkaConnectionError() | ConnectionResetError() | ConnectionAbortedError() | BrokenPipeError():
-            demand = "a certificate of yours (POISE_SECURITY__CERT_FILE)" if security.tls else "TLS or a password"
-            why = f"it closes the connection: {own}, does the broker demand {demand}?"
+            tls = "speak TLS, and demand a certificate of yours (POISE_SECURITY__CERT_FILE) or a password"
+            demand = tls if security.tls else "demand TLS or a password"
+            why = f"it closes the connection: {own}, does the broker {demand}?"
         case _:
             why = NOBODY
     return why
+
+
+def _tells_no_secret(record: logging.LogRecord) -> bool:
+    """Whether a line of the log may be written: at DEBUG, aiokafka prints requests whole, PLAIN's password in one."""
+    return record.levelno > logging.DEBUG or "SaslAuthenticate" not in record.getMessage()
 
 
 def _ssl_context(security: Security) -> ssl.SSLContext | None:

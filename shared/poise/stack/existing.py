@@ -7,11 +7,15 @@ from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
 from poise.errors import SetupError
+from poise.settings import MeshSettings
 from poise.stack import probe
 from poise.stack.options import Existing
 
 TIMEOUT: Final = 5.0
 """Seconds for each to answer."""
+
+CONNECTED_WITHIN: Final = 15.0
+"""Seconds for a broker that is spoken to by TLS or SASL: it is connected to twice, to know why it refuses."""
 
 _KAFKA_PORT: Final = 9092
 _REDIS_PORT: Final = 6379
@@ -23,8 +27,13 @@ async def check(existing: Existing) -> None:
     Raises:
         SetupError: Something does not; the message says which and what to do.
     """
-    if existing.broker is not None:
+    settings = MeshSettings.load()
+    if existing.broker is None:
+        _refuse_security(settings)
+    elif settings.security.protocol == "PLAINTEXT":
         await _check_broker(existing.broker)
+    else:
+        await _check_secure_broker(settings.model_copy(update={"broker": existing.broker}))
     if existing.redis_url is not None:
         await _check_redis(existing.redis_url)
     if existing.model_url is not None:
@@ -42,6 +51,27 @@ async def _check_broker(servers: str) -> None:
         except _Silent as error:
             why = f"no Kafka answers at {server} ({error})"
     raise SetupError(f"{why}: start it, or correct --broker (leave it out for a Kafka of the stack's own)")
+
+
+async def _check_secure_broker(settings: MeshSettings) -> None:
+    from poise.messaging import Admin, Connection  # noqa: PLC0415 - takes long to load, and a probe mostly does
+
+    try:
+        async with asyncio.timeout(CONNECTED_WITHIN), Admin(Connection.of(settings)):
+            return
+    except TimeoutError as error:
+        raise SetupError(
+            f"no Kafka answers at {settings.broker} (nothing came back within {CONNECTED_WITHIN:.0f} s): start it, or "
+            "correct --broker"
+        ) from error
+
+
+def _refuse_security(settings: MeshSettings) -> None:
+    if settings.security.protocol != "PLAINTEXT":
+        raise SetupError(
+            f"POISE_SECURITY__PROTOCOL is {settings.security.protocol}, and the stack's own Kafka on loopback speaks "
+            "neither TLS nor SASL: name a broker that does with --broker, or unset POISE_SECURITY__…"
+        )
 
 
 async def _check_redis(url: str) -> None:

@@ -5,6 +5,7 @@ import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import ClassVar, Final
 
 from poise.errors import SetupError
@@ -40,6 +41,7 @@ class Kafka(Part):
         port: Where clients connect, on loopback; 0 = any free one.
         log: The log file; None = `kafka.log` in the directory.
         node: Its place in a cluster; None = a cluster of one.
+        properties: Kafka's settings that are to be other than ours, or are not among ours.
         say: Told about what takes long.
         verify: Trust nothing in the cache folder: read the jars whole, make the rest anew.
     """
@@ -54,12 +56,14 @@ class Kafka(Part):
         port: int = 0,
         log: Path | None = None,
         node: Node | None = None,
+        properties: Mapping[str, str] = MappingProxyType({}),
         say: Say = lambda _line: None,
         verify: bool = False,
     ) -> None:
         super().__init__("kafka", "Kafka", directory, port=port or probe.free_port(), log=log)
         self._node = node or Node()
         self._controller_port = self._node.controller_port or probe.free_port(self.port)
+        self._overrides = properties
         self._say = say
         self._verify = verify
         self._runtime: Runtime | None = None
@@ -112,6 +116,7 @@ class Kafka(Part):
     def _properties(self) -> dict[str, str]:
         voters = self._node.voters or {self._node.id: self._controller_port}
         copies = str(min(3, len(voters)))
+        kept = "2" if len(voters) >= 3 else "1"  # noqa: PLR2004 - what is acknowledged survives the loss of one node
         return {
             "process.roles": "broker,controller",
             "node.id": str(self._node.id),
@@ -125,7 +130,8 @@ class Kafka(Part):
             "default.replication.factor": copies,
             "offsets.topic.replication.factor": copies,
             "transaction.state.log.replication.factor": copies,
-            "transaction.state.log.min.isr": str(max(1, len(voters) - 1)),
+            "transaction.state.log.min.isr": kept,
+            "min.insync.replicas": kept,
             "share.coordinator.state.topic.replication.factor": copies,
             "share.coordinator.state.topic.min.isr": "1",
             # Small and quick to start: fifty partitions each, and 128 MB for the cleaner, are meant for servers.
@@ -143,4 +149,5 @@ class Kafka(Part):
             # After a kill the controller waits until the old registration has timed out; nine seconds are the default.
             "broker.session.timeout.ms": "3000",
             "broker.heartbeat.interval.ms": "500",
+            **self._overrides,
         }

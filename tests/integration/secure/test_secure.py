@@ -1,0 +1,169 @@
+"""TLS and SASL by settings, against a broker that demands them."""
+
+import logging
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from integration_kit import serving
+from secure_kit import KEY_PASSWORD, PASSWORD, USER, SecureBroker, secure_broker
+
+from poise.client import Poise
+from poise.contracts import Answer, Ask, Completion, Generate
+from poise.contracts.generate import ChatMessage
+from poise.contracts.topics import SPANS
+from poise.errors import SetupError
+from poise.messaging import Context, Mesh, Tier, topics
+from poise.security import Security
+from poise.settings import MeshSettings
+from poise.stack import Existing, existing
+
+pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def broker(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[SecureBroker]:
+    async with secure_broker(tmp_path_factory.mktemp("secure")) as found:
+        yield found
+
+
+def by_certificate(broker: SecureBroker, at: str | None = None, **other: Any) -> MeshSettings:
+    given = {
+        "protocol": "SSL",
+        "ca_file": broker.ca,
+        "cert_file": broker.cert,
+        "key_file": broker.key,
+        "key_password": KEY_PASSWORD,
+    }
+    return MeshSettings(broker=at or broker.tls, security=Security.model_validate(given | other))
+
+
+def by_password(broker: SecureBroker, mechanism: str = "SCRAM-SHA-512", **other: Any) -> MeshSettings:
+    given = {
+        "protocol": "SASL_SSL",
+        "ca_file": broker.ca,
+        "mechanism": mechanism,
+        "username": USER,
+        "password": PASSWORD,
+    }
+    return MeshSettings(broker=broker.sasl, security=Security.model_validate(given | other))
+
+
+async def think(request: Generate, _context: Context) -> Completion:
+    return Completion(text=request.messages[-1].content, model="m", backend="b", finish_reason="stop")
+
+
+async def answer(ask: Ask, context: Context) -> Answer:
+    asked = Generate(messages=(ChatMessage(role="user", content=ask.question),))
+    reply = await context.call(asked, step="generate")
+    return Answer(run_id=context.run, text=reply.text, rung="primary")
+
+
+async def ask_through_two_tiers(settings: MeshSettings) -> str:
+    """An ask goes from a client to orchestration, from there to inference, and back; a topic is read whole."""
+    async with (
+        serving(settings, Tier("orchestration", {Ask: answer})) as mesh,
+        serving(settings, Tier("inference", {Generate: think})),
+        Poise(settings=settings) as client,
+    ):
+        found = await client.ask("who goes there?")
+        await mesh.read_topic(SPANS.name)
+    return found.text
+
+
+async def test_by_a_clients_certificate(broker: SecureBroker) -> None:
+    assert await ask_through_two_tiers(by_certificate(broker)) == "who goes there?"
+
+
+@pytest.mark.parametrize("mechanism", ["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"])
+async def test_by_a_password(broker: SecureBroker, mechanism: str) -> None:
+    assert await ask_through_two_tiers(by_password(broker, mechanism)) == "who goes there?"
+
+
+async def test_a_name_that_does_not_fit_is_taken_when_it_is_told_to(broker: SecureBroker) -> None:
+    await topics.apply(by_certificate(broker, broker.misnamed, check_hostname=False))
+
+
+async def test_the_settings_come_from_the_environment(broker: SecureBroker, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "BROKER": broker.sasl,
+        "SECURITY__PROTOCOL": "SASL_SSL",
+        "SECURITY__CA_FILE": str(broker.ca),
+        "SECURITY__MECHANISM": "SCRAM-SHA-256",
+        "SECURITY__USERNAME": USER,
+        "SECURITY__PASSWORD": PASSWORD,
+    }.items():
+        monkeypatch.setenv(f"POISE_{name}", value)
+    await topics.apply(MeshSettings.load())
+    await existing.check(Existing(broker=broker.sasl))
+
+
+async def refused(settings: MeshSettings) -> str:
+    """The one line that a process ends with; none of what is secret is in it, and nobody waits long for it."""
+    began = time.monotonic()
+    with pytest.raises(SetupError) as error:
+        async with Mesh(settings, tier="client"):
+            raise AssertionError
+    print(f"refused after {time.monotonic() - began:.2f} s: {error.value}")  # noqa: T201 - a figure for the reader
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+async def test_a_wrong_password(broker: SecureBroker, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    for mechanism in ("SCRAM-SHA-512", "PLAIN"):
+        told = await refused(by_password(broker, mechanism, password="let me in"))  # noqa: S106 - a wrong one
+        assert f"it refuses {mechanism} user 'alice': correct POISE_SECURITY__USERNAME" in told
+        assert "let me in" not in caplog.text + told
+
+
+async def test_an_authority_that_did_not_sign_the_brokers_certificate(broker: SecureBroker) -> None:
+    told = await refused(by_certificate(broker, ca_file=broker.other_ca))
+    assert "its certificate is not accepted" in told
+    assert "POISE_SECURITY__CA_FILE" in told
+
+
+async def test_a_certificate_for_another_host(broker: SecureBroker) -> None:
+    told = await refused(by_certificate(broker, broker.misnamed))
+    assert "its certificate is not accepted" in told
+    assert "127.0.0.1" in told
+
+
+async def test_no_certificate_where_one_is_asked_for(broker: SecureBroker) -> None:
+    settings = MeshSettings(broker=broker.tls, security=Security(protocol="SSL", ca_file=broker.ca))
+    assert "demand a certificate of yours (POISE_SECURITY__CERT_FILE)" in await refused(settings)
+
+
+@pytest.mark.parametrize("door", ["tls", "sasl"])
+async def test_no_tls_where_it_is_demanded(broker: SecureBroker, door: str) -> None:
+    told = await refused(MeshSettings(broker=getattr(broker, door)))
+    assert "it closes the connection: POISE_SECURITY__PROTOCOL is PLAINTEXT, does the broker demand TLS" in told
+
+
+async def test_tls_where_none_is_spoken(broker: SecureBroker, kafka: str) -> None:
+    told = await refused(by_certificate(broker, kafka))
+    assert "POISE_SECURITY__PROTOCOL is SSL, does the broker speak TLS" in told
+
+
+async def test_a_password_where_none_is_asked_for(kafka: str) -> None:
+    security = Security(protocol="SASL_PLAINTEXT", mechanism="PLAIN", username="a", password="b")  # noqa: S106
+    told = await refused(MeshSettings(broker=kafka, security=security))
+    assert "it asks for no password: POISE_SECURITY__PROTOCOL is SASL_PLAINTEXT" in told
+
+
+async def test_a_key_that_its_password_does_not_open(broker: SecureBroker, tmp_path: Path) -> None:
+    for wrong in ({"key_password": "else"}, {"key_password": None}, {"key_file": broker.ca}):
+        assert "client.pem and " in await refused(by_certificate(broker, **wrong))
+    (tmp_path / "no.pem").write_text("nothing", encoding="utf-8")
+    assert "no.pem holds no certificates" in await refused(by_certificate(broker, ca_file=tmp_path / "no.pem"))
+
+
+async def test_poise_up_wants_a_broker_for_it(broker: SecureBroker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POISE_SECURITY__PROTOCOL", "SSL")
+    with pytest.raises(SetupError, match="POISE_SECURITY__PROTOCOL is SSL, and the stack's own Kafka"):
+        await existing.check(Existing())
+    with pytest.raises(SetupError, match="its certificate is not accepted"):
+        await existing.check(Existing(broker=broker.tls))

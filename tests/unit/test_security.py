@@ -1,0 +1,67 @@
+"""Settings of TLS and SASL: what does not fit together is refused and says why; secrets are shown to nobody."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from poise.errors import SetupError
+from poise.messaging import Connection
+from poise.security import Security
+from poise.settings import MeshSettings
+
+SASL = {"MECHANISM": "PLAIN", "USERNAME": "alice", "PASSWORD": "sesame"}
+
+
+def load(monkeypatch: pytest.MonkeyPatch, **given: str) -> MeshSettings:
+    for name, value in given.items():
+        monkeypatch.setenv(f"POISE_SECURITY__{name}", value)
+    return MeshSettings.load()
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"PROTOCOL": "TLS"}, "POISE_SECURITY__PROTOCOL: Input should be 'PLAINTEXT', 'SSL'"),
+        ({"PROTOCL": "SSL"}, "POISE_SECURITY__PROTOCL: Extra inputs are not permitted"),
+        ({"CHECK_HOSTNAME": "no"}, "check_hostname would not be used by protocol PLAINTEXT: choose SSL or SASL_SSL"),
+        ({"PROTOCOL": "SASL_SSL"}, "protocol SASL_SSL needs mechanism, password, username too"),
+        ({"PROTOCOL": "SASL_SSL", **SASL, "MECHANISM": "GSSAPI"}, "POISE_SECURITY__MECHANISM: Input should be 'PLAIN'"),
+        ({"PROTOCOL": "SASL_PLAINTEXT", **SASL, "PASSWORD": ""}, "POISE_SECURITY__PASSWORD: "),
+        (SASL, "mechanism, password, username would not be used by protocol PLAINTEXT: choose SASL_SSL"),
+        ({"PROTOCOL": "SSL", **SASL}, "mechanism, password, username would not be used by protocol SSL"),
+        ({"PROTOCOL": "SSL", "KEY_PASSWORD": "x"}, "key_password is of no use without cert_file"),
+        ({"PROTOCOL": "SSL", "CA_FILE": "nowhere/ca.pem"}, "POISE_SECURITY__CA_FILE: .*no file nowhere/ca.pem"),
+        ({"PROTOCOL": "SSL", "CERT_FILE": "mine.pem"}, "POISE_SECURITY__CERT_FILE: .*no file mine.pem"),
+    ],
+)
+def test_what_does_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch, given: dict[str, str], says: str) -> None:
+    with pytest.raises(SetupError, match=says) as error:
+        load(monkeypatch, **given)
+    assert "sesame" not in str(error.value)
+
+
+def test_without_any_of_it_the_connection_is_plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    connection = Connection.of(load(monkeypatch))
+    assert connection.arguments()["security_protocol"] == "PLAINTEXT"
+    assert connection.faststream() is None
+
+
+def test_the_file_and_the_environment_together(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "poise.toml").write_text(
+        '[mesh.security]\nprotocol = "SASL_SSL"\nmechanism = "SCRAM-SHA-512"\nusername = "alice"\n', encoding="utf-8"
+    )
+    monkeypatch.setenv("POISE_CONFIG", str(tmp_path / "poise.toml"))
+    found = Connection.of(load(monkeypatch, PASSWORD=SASL["PASSWORD"])).arguments()
+    assert (found["security_protocol"], found["sasl_mechanism"]) == ("SASL_SSL", "SCRAM-SHA-512")
+    assert (found["sasl_plain_username"], found["sasl_plain_password"]) == ("alice", "sesame")
+    assert found["ssl_context"].check_hostname
+
+
+def test_no_secret_is_in_what_is_printed() -> None:
+    security = Security(protocol="SASL_SSL", mechanism="PLAIN", username="alice", password=SecretStr("sesame"))
+    settings = MeshSettings(security=security)
+    connection = Connection.of(settings)
+    assert (
+        "sesame" not in f"{settings!r} {settings} {connection!r} {settings.model_dump_json()} {settings.model_dump()}"
+    )
