@@ -1,0 +1,128 @@
+"""Load on a mesh while something happens to it: calls at a steady rate, what became of each, and how often it was done."""
+
+import asyncio
+import itertools
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from integration_kit import serving
+
+from poise.contracts import Completion, Generate
+from poise.contracts.generate import ChatMessage
+from poise.contracts.topics import REPLIES
+from poise.errors import PoiseError
+from poise.messaging import Context, Mesh, Tier
+from poise.settings import MeshSettings
+
+RATE = 100.0
+"""Calls each second."""
+DEADLINE = 45.0
+"""Seconds that each is given."""
+WITHIN = 60.0
+TAKES = 0.02
+"""Seconds that the handling of one takes."""
+
+
+class Load:
+    """Calls, each with a text of its own that it must get back."""
+
+    def __init__(self, caller: Mesh) -> None:
+        self.outcomes: dict[str, str] = {}
+        """By the text of the call: `ok`, or the error that the caller saw."""
+        self.handled: Counter[str] = Counter()
+        self.taken: list[float] = []
+        """When each handling began."""
+        self._caller = caller
+        self._calls: set[asyncio.Task[None]] = set()
+        self._stopping = asyncio.Event()
+        self._answered = 0
+
+    async def handle(self, request: Generate, _context: Context) -> Completion:
+        """The handler of the tier that is called."""
+        text = request.messages[0].content
+        self.taken.append(time.monotonic())
+        self.handled[text] += 1
+        await asyncio.sleep(TAKES)
+        return Completion(text=text, model="m", backend="b", finish_reason="stop")
+
+    async def run(self) -> None:
+        """Call at the rate, whatever becomes of the calls, until told to stop."""
+        began = time.monotonic()
+        for number in itertools.count():
+            late = began + number / RATE - time.monotonic()
+            try:
+                await asyncio.wait_for(self._stopping.wait(), max(late, 0.0001))
+            except TimeoutError:
+                self._calls.add(asyncio.create_task(self._call(f"call {number}")))
+            else:
+                return
+
+    async def _call(self, text: str) -> None:
+        request = Generate(messages=(ChatMessage(role="user", content=text),))
+        deadline = time.time() + DEADLINE
+        try:
+            reply = await self._caller.call(request, run=text, step="only", deadline=deadline)
+        except PoiseError as error:
+            self.outcomes[text] = f"{type(error).__name__}: {error}"
+        else:
+            self.outcomes[text] = "ok" if reply.text == text else f"the reply to {reply.text}"
+            self._answered += 1
+
+    async def goes_on(self, calls: int = 100) -> None:
+        """Wait until so many more calls were answered."""
+        wanted = self._answered + calls
+        async with asyncio.timeout(WITHIN):
+            while self._answered < wanted:  # noqa: ASYNC110 - what it looks at has no event
+                await asyncio.sleep(0.02)
+
+    def longest_pause(self, since: float) -> float:
+        """The longest time in which no handling began, seconds, since a moment of the monotonic clock."""
+        times = [at for at in self.taken if at >= since]
+        return max((later - earlier for earlier, later in itertools.pairwise([since, *times])), default=0.0)
+
+    async def finish(self) -> None:
+        """Call no more, and wait for the outcome of every call."""
+        self._stopping.set()
+        await asyncio.gather(*self._calls)
+
+    @property
+    def accepted(self) -> int:
+        """How many calls there were."""
+        return len(self._calls)
+
+    @property
+    def failed(self) -> dict[str, str]:
+        """The calls that were not answered."""
+        return {text: outcome for text, outcome in self.outcomes.items() if outcome != "ok"}
+
+
+@asynccontextmanager
+async def load(bootstrap: str, *, workers: int = 2) -> AsyncIterator[Load]:
+    """A client that calls a tier of some workers; ended by `finish`, which this calls if nobody has."""
+    async with AsyncExitStack() as stack:
+        caller = await stack.enter_async_context(Mesh(MeshSettings(broker=bootstrap), tier="client"))
+        made = Load(caller)
+        tier = Tier("inference", {Generate: made.handle})
+        for _ in range(workers):
+            await stack.enter_async_context(serving(MeshSettings(broker=bootstrap), tier))
+        running = asyncio.create_task(made.run())
+        try:
+            await made.goes_on()
+            yield made
+        finally:
+            await made.finish()
+            await running
+
+
+async def replies(bootstrap: str, since: float) -> Counter[str]:
+    """How many replies were written for each correlation id since a time, unix seconds."""
+    found: Counter[str] = Counter()
+    async with (
+        Mesh(MeshSettings(broker=bootstrap), tier="client") as mesh,
+        mesh.follow(REPLIES.name, start=since) as log,
+    ):
+        async for batch in log.read_to_end():
+            found.update(record.header("correlation_id") or "" for record in batch)
+    return found
