@@ -4,12 +4,23 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 from aiokafka.protocol.api import Request, RequestStruct, Response
-from aiokafka.protocol.types import Array, Int8, Int16, Int32, Schema, String
+from aiokafka.protocol.types import (
+    Array,
+    CompactArray,
+    CompactString,
+    Int8,
+    Int16,
+    Int32,
+    Int64,
+    Schema,
+    String,
+    TaggedFields,
+)
 
 from poise.messaging import topics
 from poise.settings import MeshSettings
@@ -20,6 +31,8 @@ from poise.stack.runtime import Runtime
 IDS = (1, 2, 3)
 CLUSTER = "dGhyZWVvbmxvb3BiYWNrIQ"
 WITHIN = 60.0
+AS_SHIPPED = {"broker.session.timeout.ms": "9000", "broker.heartbeat.interval.ms": "2000"}
+"""How long a dead broker leads on in a cluster as Kafka ships it; the embedded node is set to find out sooner."""
 
 
 class Cluster:
@@ -34,8 +47,9 @@ class Cluster:
         await asyncio.gather(*(node.start() for node in self.nodes.values()))
         await self.whole()
 
-    async def stop(self) -> None:
-        await asyncio.gather(*(node.stop() for node in self.nodes.values()))
+    async def end(self) -> None:
+        """End all; not cleanly, for the last two would wait for the quorum that is gone."""
+        await asyncio.gather(*(self.kill(id_) for id_ in self.nodes))
 
     async def restart(self, id_: int) -> None:
         """Stop one cleanly and start it again; when this returns, every copy is in sync."""
@@ -46,7 +60,7 @@ class Cluster:
     async def kill(self, id_: int) -> None:
         """End one as a power cut would."""
         self.nodes[id_].kill()
-        await self.nodes[id_].child.wait()
+        await self.nodes[id_].stop()
 
     async def whole(self) -> None:
         """Wait until all nodes are there and every copy of every partition is in sync."""
@@ -55,36 +69,48 @@ class Cluster:
                 await asyncio.sleep(0.1)
 
     async def _is_whole(self) -> bool:
-        admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap)
         try:
-            await admin.start()
-            brokers = (await admin.describe_cluster())["brokers"]
-            partitions = [at for topic in await admin.describe_topics() for at in topic["partitions"]]
+            async with self._admin() as admin:
+                brokers = (await admin.describe_cluster())["brokers"]
+                partitions = [at for topic in await admin.describe_topics() for at in topic["partitions"]]
         except KafkaError:
             return False
-        finally:
-            await admin.close()
         return len(brokers) == len(IDS) and all(len(at["isr"]) == len(IDS) for at in partitions)
 
     async def prefer(self) -> None:
         """Give every partition back to its preferred leader, the first of its copies."""
+        response = await self._ask(ElectPreferredLeaders())
+        assert not response.get_item("error_code"), response
+
+    async def _ask(self, request: Request[Any]) -> Response:
+        async with self._admin() as admin:
+            return await admin._send_request(request)
+
+    @asynccontextmanager
+    async def _admin(self) -> AsyncIterator[AIOKafkaAdminClient]:
         admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap)
-        await admin.start()
         try:
-            response = await admin._send_request(ElectPreferredLeaders())
+            await admin.start()
+            yield admin
         finally:
             await admin.close()
-        assert not response.get_item("error_code"), response
 
     async def leaders(self, topic: str) -> dict[int, int]:
         """The leader of each partition."""
-        admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap)
-        await admin.start()
-        try:
-            found: Any = await admin.describe_topics([topic])
-        finally:
-            await admin.close()
+        async with self._admin() as admin:
+            found = await admin.describe_topics([topic])
         return {at["partition"]: at["leader"] for at in found[0]["partitions"]}
+
+    async def coordinator(self, group: str) -> int:
+        """The broker that keeps a group: the leader of its partition of `__consumer_offsets`."""
+        async with self._admin() as admin:
+            found: int = await admin.find_coordinator(group)
+        return found
+
+    async def controller(self) -> int:
+        """The node that leads the quorum."""
+        response = await self._ask(DescribeQuorum())
+        return int(response.get_item("topics")[0][1][0][2])
 
 
 class _Elected(Response):
@@ -126,6 +152,62 @@ class ElectPreferredLeaders(Request[_Elect]):
         return request_struct_class(0, None, 30_000)
 
 
+class _Quorum(Response):
+    API_KEY = 55
+    API_VERSION = 0
+    SCHEMA = Schema(
+        ("error_code", Int16),
+        (
+            "topics",
+            CompactArray(
+                ("topic", CompactString("utf-8")),
+                (
+                    "partitions",
+                    CompactArray(
+                        ("partition", Int32),
+                        ("error_code", Int16),
+                        ("leader", Int32),
+                        ("leader_epoch", Int32),
+                        ("high_watermark", Int64),
+                        ("voters", CompactArray(("id", Int32), ("end", Int64), ("tags", TaggedFields))),
+                        ("observers", CompactArray(("id", Int32), ("end", Int64), ("tags", TaggedFields))),
+                        ("tags", TaggedFields),
+                    ),
+                ),
+                ("tags", TaggedFields),
+            ),
+        ),
+        ("tags", TaggedFields),
+    )
+
+
+class _DescribeQuorum(RequestStruct):
+    API_KEY = 55
+    API_VERSION = 0
+    RESPONSE_TYPE = _Quorum
+    FLEXIBLE_VERSION: ClassVar[bool] = True
+    SCHEMA = Schema(
+        (
+            "topics",
+            CompactArray(
+                ("topic", CompactString("utf-8")),
+                ("partitions", CompactArray(("partition", Int32), ("tags", TaggedFields))),
+                ("tags", TaggedFields),
+            ),
+        ),
+        ("tags", TaggedFields),
+    )
+
+
+class DescribeQuorum(Request[_DescribeQuorum]):
+    """Which node leads the quorum of controllers."""
+
+    API_KEY = 55
+
+    def build(self, request_struct_class: type[_DescribeQuorum]) -> _DescribeQuorum:
+        return request_struct_class([("__cluster_metadata", [(0, {})], {})], {})
+
+
 @asynccontextmanager
 async def cluster(folder: Path) -> AsyncIterator[Cluster]:
     """A cluster that has every topic of the catalogue, in three copies."""
@@ -136,7 +218,12 @@ async def cluster(folder: Path) -> AsyncIterator[Cluster]:
     await asyncio.to_thread(Runtime.prepare, lambda _: None)  # once, not by three at once
     made = Cluster(
         [
-            Kafka(folder / str(id_), port=port, node=Node(id_, voters[id_], voters, CLUSTER))
+            Kafka(
+                folder / str(id_),
+                port=port,
+                node=Node(id_, voters[id_], voters, CLUSTER),
+                properties=AS_SHIPPED,
+            )
             for id_, port in zip(IDS, ports[len(IDS) :], strict=True)
         ]
     )
@@ -146,4 +233,4 @@ async def cluster(folder: Path) -> AsyncIterator[Cluster]:
         await made.whole()
         yield made
     finally:
-        await made.stop()
+        await made.end()

@@ -1,4 +1,4 @@
-"""Load on a mesh while something happens to it: calls at a steady rate, what became of each, and how often it was done."""
+"""Load on a mesh while something happens to it: calls at a steady rate, and what became of each."""
 
 import asyncio
 import itertools
@@ -86,6 +86,13 @@ class Load:
         """Call no more, and wait for the outcome of every call."""
         self._stopping.set()
         await asyncio.gather(*self._calls)
+
+    @property
+    def reply_partition(self) -> int:
+        """The partition of `poise.replies` that the caller reads."""
+        calls = self._caller._calls
+        assert calls is not None
+        return calls._partition
 
     @property
     def accepted(self) -> int:

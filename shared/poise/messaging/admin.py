@@ -2,8 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
@@ -15,11 +16,14 @@ from aiokafka.errors import KafkaError
 from poise.contracts.topics import CATALOGUE, Topic
 from poise.errors import SetupError, UnavailableError
 from poise.messaging.connection import Connection
+from poise.messaging.offset_fetch import heed_errors
 from poise.messaging.offsets import Commit
 from poise.messaging.topic_ids import TopicIdRequest
 
 _REFRESH_AFTER: Final = 1.0
 _TOPIC_EXISTS: Final = 36
+_ATTEMPTS: Final = 10
+_AGAIN_AFTER: Final = 0.1
 _CREATED_WITHIN: Final = 10.0
 USUAL_REPLICATION: Final = 3
 KEPT_BY: Final = 2
@@ -58,6 +62,7 @@ class Admin:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._client = AIOKafkaAdminClient(**connection.arguments())
+        heed_errors(self._client._client)  # noqa: SLF001 - has no public way
         self._partitions: dict[str, int] = {}
         self._copies: dict[str, int] = {}
         self._read_at = -_REFRESH_AFTER
@@ -99,16 +104,24 @@ class Admin:
     async def refresh(self) -> Mapping[str, int]:
         """Read anew which topics there are, with their numbers of partitions."""
         began = time.monotonic()
-        topics = await self._asked(self._client.describe_topics())
+        topics = await self._asked(self._client.describe_topics)
         self._partitions = {item["topic"]: len(item["partitions"]) for item in topics}
         self._copies = {item["topic"]: min(len(at["replicas"]) for at in item["partitions"]) for item in topics}
         self._read_at = began
         return self._partitions
 
-    async def _asked(self, request: Awaitable[T]) -> T:
+    async def _asked(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """Ask, and ask again: aiokafka asks a broker at random, dead ones too until the cluster has noticed."""
         try:
             async with asyncio.timeout(ANSWERS_WITHIN):
-                return await request
+                for _ in range(_ATTEMPTS - 1):
+                    try:
+                        return await ask()
+                    except KafkaError as error:
+                        if not error.retriable:
+                            raise
+                        await asyncio.sleep(_AGAIN_AFTER)
+                return await ask()
         except (KafkaError, TimeoutError) as error:
             raise UnavailableError(f"the broker does not answer: {error or 'timed out'}") from error
 
@@ -118,7 +131,8 @@ class Admin:
         Raises:
             UnavailableError: The broker does not answer.
         """
-        found = await self._asked(self._client.list_consumer_group_offsets(group, partitions=list(partitions)))
+        ask = partial(self._client.list_consumer_group_offsets, group, partitions=list(partitions))
+        found = await self._asked(ask)
         return {at: Commit(kept.offset, kept.metadata or "") for at, kept in found.items() if kept.offset >= 0}
 
     async def topic_id(self, topic: str) -> str:
@@ -128,8 +142,8 @@ class Admin:
             SetupError: There is no such topic.
             UnavailableError: The broker does not answer.
         """
-        asking = self._client._send_request(TopicIdRequest(topic))  # noqa: SLF001 - has no public way
-        response: Any = await self._asked(asking)
+        ask = partial(self._client._send_request, TopicIdRequest(topic))  # noqa: SLF001 - has no public way
+        response: Any = await self._asked(ask)
         for error_code, name, topic_id in response.topics():
             if name == topic and not error_code:
                 return str(topic_id)
@@ -175,13 +189,12 @@ class Admin:
         if not topics:
             return
         if replication is None:
-            replication = min(USUAL_REPLICATION, len((await self._client.describe_cluster())["brokers"]))
-        response: Any = await self._client.create_topics(
-            [
-                NewTopic(topic.name, topic.partitions, replication, topic_configs=settings_of(topic, replication))
-                for topic in topics
-            ]
-        )
+            replication = min(USUAL_REPLICATION, len((await self._asked(self._client.describe_cluster))["brokers"]))
+        new = [
+            NewTopic(topic.name, topic.partitions, replication, topic_configs=settings_of(topic, replication))
+            for topic in topics
+        ]
+        response: Any = await self._asked(partial(self._client.create_topics, new))
         refused = [
             f"{name}: {message or code}"
             for name, code, message, *_ in response.topic_errors
@@ -197,14 +210,15 @@ class Admin:
     async def _configure(self, topics: Sequence[Topic]) -> None:
         for topic in topics:
             wanted = settings_of(topic, self._copies[topic.name])
-            await self._client.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic.name, wanted)])
+            resource = ConfigResource(ConfigResourceType.TOPIC, topic.name, wanted)
+            await self._asked(partial(self._client.alter_configs, [resource]))
 
     async def _configurations(self, names: Iterable[str]) -> dict[str, dict[str, str]]:
         resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
         if not resources:
             return {}
         found: dict[str, dict[str, str]] = {}
-        responses: list[Any] = await self._client.describe_configs(resources)
+        responses: list[Any] = await self._asked(partial(self._client.describe_configs, resources))
         for response in responses:
             for _, _, _, name, entries in response.resources:
                 found[name] = {entry[0]: entry[1] for entry in entries}

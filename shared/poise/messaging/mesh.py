@@ -39,7 +39,9 @@ from poise.telemetry.setup import Telemetry
 
 log = logging.getLogger(__name__)
 
-SENT_WITHIN: Final = 10.0
+SENT_WITHIN: Final = 30.0
+"""Seconds until a message counts as not taken. A cluster as Kafka ships it leaves a dead broker's partitions without a
+leader for 9 s, twice that when the broker led the controllers too; the producer tries again all that time."""
 STOPPED_WITHIN: Final = 15.0
 """Seconds for disconnecting: a client library may wait for ever for a broker that is gone."""
 PROBED_EVERY: Final = 5.0

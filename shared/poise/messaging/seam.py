@@ -28,6 +28,7 @@ from poise.contracts.document import Deletion
 from poise.contracts.message import Message, Request
 from poise.contracts.topics import LARGEST_RECORD
 from poise.messaging.connection import Connection
+from poise.messaging.offset_fetch import heed_errors
 from poise.messaging.record import Record
 
 RawHeaders = list[tuple[str, bytes]]
@@ -93,6 +94,17 @@ class ConcurrentSubscriber(DefaultSubscriber):
     ) -> None:
         super().__init__(config, specification, calls)
         self._intake = intake
+
+    @property
+    def builder(self) -> Callable[..., AIOKafkaConsumer]:
+        """What makes the consumer."""
+
+        def build(*args: Any, **options: Any) -> AIOKafkaConsumer:
+            consumer = super(ConcurrentSubscriber, self).builder(*args, **options)
+            heed_errors(consumer._client)  # noqa: SLF001 - has no public way
+            return consumer
+
+        return build
 
     async def _run_consume_loop(self, consumer: AIOKafkaConsumer) -> None:
         await self._intake.run(consumer)

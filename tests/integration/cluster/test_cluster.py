@@ -2,13 +2,23 @@
 
 import time
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 import pytest_asyncio
+from aiokafka import TopicPartition
+from aiokafka.errors import NotCoordinatorForGroupError
 from cluster_kit import IDS, Cluster, cluster
+from integration_kit import serving
 from load_kit import Load, load, replies
 
+from poise.contracts import Completion, Generate
+from poise.contracts.generate import ChatMessage
 from poise.contracts.topics import INFERENCE_INTERACTIVE, REPLIES
+from poise.messaging import Context, Mesh, Tier
+from poise.messaging.mesh import group_of
+from poise.messaging.seam import ConcurrentSubscriber
+from poise.settings import MeshSettings
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]
 
@@ -54,24 +64,69 @@ async def test_leaders_change(brokers: Cluster) -> None:
         await check(at, brokers, since)
 
 
-@pytest.mark.parametrize("leads", TOPICS)
-async def test_a_broker_is_killed_and_restarted(brokers: Cluster, leads: str) -> None:
+async def test_a_broker_is_killed_and_restarted(brokers: Cluster) -> None:
     since = time.time()
     async with load(brokers.bootstrap) as at:
-        victim = (await brokers.leaders(leads))[0]
-        began = time.monotonic()
-        await brokers.kill(victim)
-        await at.goes_on(300)
-        killed = at.longest_pause(began)
-        began = time.monotonic()
-        await brokers.nodes[victim].start()
-        await brokers.whole()
-        await at.goes_on()
-        say(
-            f"broker {victim} of {leads} killed: longest pause of handling {killed:.2f} s; started: {at.longest_pause(began):.2f} s"
-        )
+        for what in ("leads the caller's partition of replies", "keeps the workers' group", "leads the controllers"):
+            victim = await who(what, at, brokers)
+            began = time.monotonic()
+            await brokers.kill(victim)
+            await greet(brokers)  # while the cluster does not yet know that it is dead
+            await at.goes_on(1_000)
+            killed = at.longest_pause(began)
+            began = time.monotonic()
+            await brokers.nodes[victim].start()
+            await brokers.whole()
+            await brokers.prefer()
+            await at.goes_on()
+            say(f"broker {victim}, which {what}, killed: longest pause of handling {killed:.2f} s")
+            say(f"broker {victim} started again: longest pause of handling {at.longest_pause(began):.2f} s")
         await check(at, brokers, since)
-    await brokers.prefer()
+
+
+async def greet(brokers: Cluster) -> None:
+    """A process starts, asks for what it needs to know, and makes a call."""
+    began = time.monotonic()
+    async with Mesh(MeshSettings(broker=brokers.bootstrap), tier="client") as mesh:
+        for _ in range(10):
+            await mesh.topic_id(REPLIES.name)
+        request = Generate(messages=(ChatMessage(role="user", content="hello"),))
+        assert (await mesh.call(request, run="hello", step="hello")).text == "hello"
+    say(f"a process that started then had its first reply after {time.monotonic() - began:.1f} s")
+
+
+async def test_a_broker_that_no_longer_keeps_the_group_is_not_believed(brokers: Cluster) -> None:
+    """Its answer has an error and no offsets. Taken for "nothing committed", everything would be handled again."""
+    settings = MeshSettings(broker=brokers.bootstrap)
+    tier = Tier("inference", {Generate: hello})
+    group = group_of("inference", INFERENCE_INTERACTIVE.name)
+    partition = TopicPartition(INFERENCE_INTERACTIVE.name, 0)
+    async with serving(settings, tier) as mesh:
+        keeps = await brokers.coordinator(group)
+        other = next(id_ for id_ in IDS if id_ != keeps)
+        consumers = [one.consumer for one in mesh._broker.subscribers if isinstance(one, ConcurrentSubscriber)]
+        consumer = next(one for one in consumers if one is not None and partition in one.assignment())
+        await consumer.commit({partition: 7})
+        coordinator: Any = consumer._coordinator
+        coordinator.coordinator_id = other
+        assert await consumer.committed(partition) == 7
+        admin = mesh.admin._client
+        with pytest.raises(NotCoordinatorForGroupError):
+            await admin.list_consumer_group_offsets(group, group_coordinator_id=other, partitions=[partition])
+        assert (await mesh.admin.committed(group, [partition]))[partition].offset == 7
+
+
+async def hello(request: Generate, _context: Context) -> Completion:
+    return Completion(text=request.messages[0].content, model="m", backend="b", finish_reason="stop")
+
+
+async def who(what: str, at: Load, brokers: Cluster) -> int:
+    """The broker that does it."""
+    if what == "leads the controllers":
+        return await brokers.controller()
+    if what == "keeps the workers' group":
+        return await brokers.coordinator(group_of("inference", INFERENCE_INTERACTIVE.name))
+    return (await brokers.leaders(REPLIES.name))[at.reply_partition]
 
 
 async def test_all_are_restarted_one_after_the_other(brokers: Cluster) -> None:
