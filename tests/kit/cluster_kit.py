@@ -95,6 +95,11 @@ class Cluster:
         finally:
             await admin.close()
 
+    async def copies(self) -> set[int]:
+        """How many copies there are of the partitions, each number once."""
+        async with self._admin() as admin:
+            return {len(at["replicas"]) for topic in await admin.describe_topics() for at in topic["partitions"]}
+
     async def leaders(self, topic: str) -> dict[int, int]:
         """The leader of each partition."""
         async with self._admin() as admin:

@@ -14,9 +14,10 @@ from poise.contracts.generate import ChatMessage
 from poise.contracts.topics import REPLIES
 from poise.errors import PoiseError
 from poise.messaging import Context, Mesh, Tier
+from poise.messaging.calls import Calls
 from poise.settings import MeshSettings
 
-RATE = 100.0
+RATE = 60.0
 """Calls each second."""
 DEADLINE = 45.0
 """Seconds that each is given."""
@@ -90,9 +91,17 @@ class Load:
     @property
     def reply_partition(self) -> int:
         """The partition of `poise.replies` that the caller reads."""
-        calls = self._caller._calls
-        assert calls is not None
-        return calls._partition
+        return self._replies._partition
+
+    @property
+    def prefix(self) -> str:
+        """What the correlation ids of the caller begin with."""
+        return self._replies._prefix
+
+    @property
+    def _replies(self) -> Calls:
+        assert self._caller._calls is not None
+        return self._caller._calls
 
     @property
     def accepted(self) -> int:
@@ -109,11 +118,11 @@ class Load:
 async def load(bootstrap: str, *, workers: int = 2) -> AsyncIterator[Load]:
     """A client that calls a tier of some workers; ended by `finish`, which this calls if nobody has."""
     async with AsyncExitStack() as stack:
-        caller = await stack.enter_async_context(Mesh(MeshSettings(broker=bootstrap), tier="client"))
+        caller = await stack.enter_async_context(Mesh(MeshSettings(broker=bootstrap, spans=False), tier="client"))
         made = Load(caller)
         tier = Tier("inference", {Generate: made.handle})
         for _ in range(workers):
-            await stack.enter_async_context(serving(MeshSettings(broker=bootstrap), tier))
+            await stack.enter_async_context(serving(MeshSettings(broker=bootstrap, spans=False), tier))
         running = asyncio.create_task(made.run())
         try:
             await made.goes_on()
@@ -123,13 +132,14 @@ async def load(bootstrap: str, *, workers: int = 2) -> AsyncIterator[Load]:
             await running
 
 
-async def replies(bootstrap: str, since: float) -> Counter[str]:
-    """How many replies were written for each correlation id since a time, unix seconds."""
+async def replies(bootstrap: str, since: float, prefix: str) -> Counter[str]:
+    """How many replies were written for each correlation id that begins so, since a time, unix seconds."""
     found: Counter[str] = Counter()
     async with (
-        Mesh(MeshSettings(broker=bootstrap), tier="client") as mesh,
+        Mesh(MeshSettings(broker=bootstrap, spans=False), tier="client") as mesh,
         mesh.follow(REPLIES.name, start=since) as log,
     ):
         async for batch in log.read_to_end():
-            found.update(record.header("correlation_id") or "" for record in batch)
+            ids = [record.header("correlation_id") or "" for record in batch]
+            found.update(id_ for id_ in ids if id_.startswith(prefix))
     return found
