@@ -58,6 +58,12 @@ def test_the_file_and_the_environment_together(monkeypatch: pytest.MonkeyPatch, 
     assert found["ssl_context"].check_hostname
 
 
+def test_the_page_names_each_setting() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "RUNNING.md").read_text(encoding="utf-8")
+    named = [line.split("`")[1] for line in page.splitlines() if line.startswith("| `POISE_SECURITY__")]
+    assert named == [f"POISE_SECURITY__{name.upper()}" for name in Security.model_fields]
+
+
 def test_no_secret_is_in_what_is_printed() -> None:
     security = Security(protocol="SASL_SSL", mechanism="PLAIN", username="alice", password=SecretStr("sesame"))
     settings = MeshSettings(security=security)

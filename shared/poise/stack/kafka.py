@@ -116,7 +116,6 @@ class Kafka(Part):
     def _properties(self) -> dict[str, str]:
         voters = self._node.voters or {self._node.id: self._controller_port}
         copies = str(min(3, len(voters)))
-        kept = "2" if len(voters) >= 3 else "1"  # noqa: PLR2004 - what is acknowledged survives the loss of one node
         return {
             "process.roles": "broker,controller",
             "node.id": str(self._node.id),
@@ -130,8 +129,7 @@ class Kafka(Part):
             "default.replication.factor": copies,
             "offsets.topic.replication.factor": copies,
             "transaction.state.log.replication.factor": copies,
-            "transaction.state.log.min.isr": kept,
-            "min.insync.replicas": kept,
+            "transaction.state.log.min.isr": str(max(1, len(voters) - 1)),
             "share.coordinator.state.topic.replication.factor": copies,
             "share.coordinator.state.topic.min.isr": "1",
             # Small and quick to start: fifty partitions each, and 128 MB for the cleaner, are meant for servers.
