@@ -211,6 +211,7 @@ def test_the_topics_are_these() -> None:
         "poise.passages": (6, "<document id>#<part>", True),
         "poise.records": (6, "run", False),
         "poise.scores": (6, "policy", False),
+        "poise.cancel": (1, "run", False),
         "poise.spans": (6, "run", False),
     } | {
         f"poise.{tier}.{topic}": (partitions, "as the original", False)

@@ -159,6 +159,16 @@ class Cancels:
         """
         return Watch(self, context) if isinstance(request, Request) else nullcontext()
 
+    def check(self, error: Exception) -> None:
+        """Before a failure is decided on: that of work which was withdrawn meanwhile does not matter.
+
+        Raises:
+            WithdrawnError: It was.
+        """
+        watch = _watch.get()
+        if watch is not None and watch.withdrawn:
+            raise _withdrawn(watch.context) from error
+
     def begin(self, watch: "Watch") -> None:
         """Know of work that begins."""
         self._watches.setdefault((watch.context.tenant, watch.context.run), set()).add(watch)

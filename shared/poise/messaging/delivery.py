@@ -222,6 +222,7 @@ class Delivery:
             except WithdrawnError:  # a call of the handler's was: it is not wanted either
                 raise
             except Exception as error:  # noqa: BLE001 - decide() owns every failure of a handler
+                self._mesh.cancels.check(error)
                 room = self._budget.has_room(time.monotonic())
                 attempt = Attempt(number, job.context.remaining(), job.address is not None, job.postponed, room)
                 match decide(error, attempt, self._jitter):
