@@ -36,6 +36,7 @@ class Gateway:
             ("POST", "/v1/documents", documents.put, openapi.PUT_DOCUMENTS),
             ("DELETE", "/v1/documents/{id:path}", documents.delete, openapi.DELETE_DOCUMENT),
             ("GET", "/v1/runs/{id}", runs.show, openapi.SHOW_RUN),
+            ("DELETE", "/v1/runs/{id}", runs.cancel, openapi.CANCEL_RUN),
             ("GET", "/healthz", health.alive, {"include_in_schema": False}),
             ("GET", "/readyz", health.ready, {"include_in_schema": False}),
         ]

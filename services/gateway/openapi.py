@@ -11,7 +11,7 @@ from poise.contracts import Answer, Ask, Fault
 from services.gateway.documents import MOST, Accepted, NewDocument
 from services.gateway.event_stream import EVENTS
 from services.gateway.problems import PROBLEM
-from services.gateway.runs import RunView
+from services.gateway.runs import CancelledRun, RunView
 
 DESCRIPTION: Final = """
 Ask questions of a corpus, and put documents into it. Every answer says which rung of the ladder it came from and what
@@ -26,6 +26,7 @@ _PROBLEMS: Final = {
     404: "There is no such thing.",
     413: "The body, or a document in it, is too large.",
     415: "The body does not say that it is JSON.",
+    499: "Somebody cancelled the run.",
     503: "A part that is needed does not answer, or too much waits; `retry-after` may say when to come again.",
     504: "No answer came before the deadline.",
 }
@@ -123,7 +124,7 @@ data: {"run_id":"019aa7e4-2f10-7c3e-9d6b-5a1f0c7e2b44","text":"pass is a null op
 
 
 def _ask_answers() -> dict[int | str, dict[str, Any]]:
-    answers = _answers(200, Answer, _ANSWER_EXAMPLE, 400, 413, 415, 503, 504)
+    answers = _answers(200, Answer, _ANSWER_EXAMPLE, 400, 413, 415, 499, 503, 504)
     answers[200]["content"][EVENTS] = {"schema": {"type": "string"}, "example": _EVENTS_EXAMPLE}
     return answers
 
@@ -164,6 +165,13 @@ SHOW_RUN: Final[dict[str, Any]] = {
     "summary": "Show a run",
     "description": "Its record, with its steps, its passages and how its variant was chosen; or that it still runs.",
     "responses": _answers(200, RunView, {"run_id": _RUN_ID, "status": "running"}, 404, 503),
+    "openapi_extra": {"parameters": [_id("The run's id, as the header `poise-run` of the answer gave it.")]},
+}
+CANCEL_RUN: Final[dict[str, Any]] = {
+    "summary": "Cancel a run",
+    "description": "Whoever waits for it gets 499. Accepted whether or not there is such a run, or it has ended.",
+    "status_code": 202,
+    "responses": _answers(202, CancelledRun, {"run_id": _RUN_ID}, 404, 503),
     "openapi_extra": {"parameters": [_id("The run's id, as the header `poise-run` of the answer gave it.")]},
 }
 

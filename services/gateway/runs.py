@@ -5,6 +5,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from typing import ClassVar, Final, Literal
 from uuid import UUID
 
@@ -35,6 +36,14 @@ class RunView(Message):
     status: Literal["running", "finished"]
     """Finished = there is an answer or a fault; its record follows within moments."""
     record: RunRecord | None = None
+
+
+class CancelledRun(Message):
+    """A run that every worker was told to stop."""
+
+    kind: ClassVar[str] = "cancelled-run/1"
+
+    run_id: str
 
 
 class Runs:
@@ -71,6 +80,19 @@ class Runs:
             raise NotFoundError(f"run {run[:80]}: there is no record of it; they are kept for {KEPT / DAY:g} days")
         return Response(view.encode(), media_type="application/json")
 
+    async def cancel(self, request: Request) -> Response:
+        """Answer `DELETE /v1/runs/{id}`.
+
+        Raises:
+            NotFoundError: It can be no run's id.
+            UnavailableError: The broker did not take it.
+        """
+        run = request.path_params["id"]
+        if not _is_run_id(run):
+            raise NotFoundError(f"run {run[:80]}: there can be no run of that id")
+        await self._mesh.cancel(run)
+        return Response(CancelledRun(run_id=run).encode(), HTTPStatus.ACCEPTED, media_type="application/json")
+
     async def _view(self, run: str) -> RunView | None:
         if run in self._running:
             return RunView(run_id=run, status="running")
@@ -100,11 +122,13 @@ class Runs:
 
 def _may_have_a_record(run: str, now: float) -> bool:
     """Whether looking is worth the while: it is a run's id, and not from a time of which no records are kept."""
+    began = started_at(run)
+    return _is_run_id(run) and (began is None or now - KEPT - DAY <= began <= now + HOUR)
+
+
+def _is_run_id(text: str) -> bool:
     try:
-        given = UUID(run)
+        given = UUID(text)
     except ValueError:
         return False
-    began = started_at(run)
-    if str(given) != run or given.version not in {_BY_TIME, _BY_PLACE}:
-        return False
-    return began is None or now - KEPT - DAY <= began <= now + HOUR
+    return str(given) == text and given.version in {_BY_TIME, _BY_PLACE}

@@ -94,6 +94,7 @@ class Poise:
         Raises:
             InvalidMessageError: The question is empty or too long, or the timeout is not positive.
             FaultError: The mesh answered with a fault.
+            WithdrawnError: Somebody cancelled the run.
             DeadlineExceededError: Nothing came in time.
             UnavailableError: The broker did not take the question.
         """
@@ -178,6 +179,24 @@ class Poise:
             deadline=None if timeout is None else time.time() + timeout,
             key=key,
         )
+
+    async def cancel(self, run_id: str, *, step: str | None = None) -> None:
+        """Stop a run, or one step of it, on whichever worker it is; see `Mesh.cancel`.
+
+        An `ask` whose task is cancelled does this by itself.
+
+        Args:
+            run_id: The run's id.
+            step: The step's name; None = the whole run.
+
+        Raises:
+            InvalidMessageError: It can be no run's id.
+            UnavailableError: The broker did not take it.
+        """
+        try:
+            await self.mesh.cancel(run_id, step=step)
+        except ValidationError as error:
+            raise InvalidMessageError.of(error) from error
 
     async def ingest(self, documents: Mapping[str, Document | str]) -> Epoch:
         """Put documents into the corpus, each by its id; the same id again replaces a document.

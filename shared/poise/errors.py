@@ -6,6 +6,7 @@
     │   ├── InvalidMessageError     the body or a header is not what the contract says
     │   │   └── NewerVersionError   a newer worker will understand it
     │   ├── DeadlineExceededError   nobody wants the answer any more
+    │   ├── WithdrawnError          whoever wanted the answer has cancelled it
     │   ├── UnavailableError        the part that could have answered is missing or does not answer
     │   └── FaultError              a call came back with a fault: who answered it has done the retrying
     └── SetupError            the process cannot start or go on: settings, broker, files; one line for a person
@@ -32,7 +33,7 @@ class PoiseError(Exception):
 
     name: ClassVar[str] = "internal"
     title: ClassVar[str] = "Internal error"
-    status: ClassVar[HTTPStatus] = HTTPStatus.INTERNAL_SERVER_ERROR
+    status: ClassVar[int] = HTTPStatus.INTERNAL_SERVER_ERROR
     retryable: ClassVar[bool] = False
 
     def fault(self) -> Fault:
@@ -109,6 +110,14 @@ class DeadlineExceededError(TerminalError):
     title = "Deadline exceeded"
     status = HTTPStatus.GATEWAY_TIMEOUT
     retryable = True
+
+
+class WithdrawnError(TerminalError):
+    """Whoever wanted the answer has cancelled it."""
+
+    name = "cancelled"
+    title = "Cancelled"
+    status = 499  # nginx's: "client closed request"; the standard has none
 
 
 class UnavailableError(TerminalError):

@@ -6,6 +6,7 @@ from pydantic import ValidationError
 from poise.contracts import (
     Answer,
     Ask,
+    Cancel,
     ChatMessage,
     Citation,
     Completion,
@@ -62,6 +63,11 @@ GOLDEN: list[tuple[str, Message, str]] = [
             '{"type":"urn:poise:invalid","title":"Invalid message","status":400,"detail":"question: must be a string",'
             '"retryable":false,"errors":[{"field":"question","detail":"must be a string"}]}'
         ),
+    ),
+    (
+        "cancel/1",
+        Cancel(run="r", step="generate", tenant="default", deadline=1500),
+        '{"run":"r","step":"generate","tenant":"default","deadline":1500}',
     ),
     ("retrieve/1", Retrieve(query="pass"), '{"query":"pass","limit":6}'),
     (
@@ -205,6 +211,7 @@ def test_the_topics_are_these() -> None:
         "poise.passages": (6, "<document id>#<part>", True),
         "poise.records": (6, "run", False),
         "poise.scores": (6, "policy", False),
+        "poise.cancel": (1, "run", False),
         "poise.spans": (6, "run", False),
     } | {
         f"poise.{tier}.{topic}": (partitions, "as the original", False)

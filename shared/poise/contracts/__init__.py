@@ -1,6 +1,7 @@
 """What is said on the wire: one frozen model per body, the envelope, the table of topics."""
 
 from poise.contracts.ask import Answer, Ask, Citation, Rung
+from poise.contracts.cancel import Cancel
 from poise.contracts.document import Deletion, Document, Manifest, Part
 from poise.contracts.envelope import Envelope, EnvelopeError
 from poise.contracts.epoch import Epoch
@@ -16,6 +17,7 @@ from poise.contracts.topics import Deadlines
 __all__ = [
     "Answer",
     "Ask",
+    "Cancel",
     "ChatMessage",
     "Citation",
     "Completion",

@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import Final, Literal
 
 from poise.contracts.ask import Answer, Ask
+from poise.contracts.cancel import Cancel
 from poise.contracts.document import Deletion, Document, Manifest, Part
 from poise.contracts.fault import Fault
 from poise.contracts.generate import Completion, Generate
@@ -153,6 +154,8 @@ PASSAGES: Final = Topic(
 )
 RECORDS: Final = Topic("poise.records", (RunRecord,), "evaluation", key="run", keep=7 * DAY, deadlines=UNHURRIED)
 SCORES: Final = Topic("poise.scores", (Score,), key="policy", keep=7 * DAY)
+CANCEL: Final = Topic("poise.cancel", (Cancel,), key="run", partitions=1, keep=BATCH.longest + HOUR)
+"""Every worker reads all of it, from one longest deadline back: hence one partition."""
 SPANS: Final = Topic("poise.spans", (SpanRecord,), key="run", keep=DAY)
 
 TIERS: Final = ("orchestration", "retrieval", "inference", "evaluation")
@@ -175,6 +178,7 @@ CATALOGUE: Final = MappingProxyType(
             PASSAGES,
             RECORDS,
             SCORES,
+            CANCEL,
             SPANS,
             *(retry_of(tier, delay) for tier in TIERS for delay in RETRY_DELAYS),
             *(dead_of(tier) for tier in TIERS),

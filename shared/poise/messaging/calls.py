@@ -10,6 +10,7 @@ import logging
 import random
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Protocol, Self
@@ -22,7 +23,7 @@ from poise.contracts.fault import Fault
 from poise.contracts.message import Message, ReplyT, Request
 from poise.contracts.stream import Mark
 from poise.contracts.topics import REPLIES, Topic
-from poise.errors import DeadlineExceededError, FaultError, TerminalError
+from poise.errors import DeadlineExceededError, FaultError, TerminalError, WithdrawnError
 from poise.messaging.addresses import Address
 from poise.messaging.connection import Connection
 from poise.messaging.follow import Follower
@@ -34,6 +35,11 @@ log = logging.getLogger(__name__)
 
 REMEMBERED: Final = 10_000
 """How many calls that were given up are remembered, so that their replies are counted as late, not orphaned."""
+
+
+Withdraw = Callable[["Addressed", Position | None], None]
+"""Told of a call whose caller has gone, and of where its request stands, if it does; returns at once."""
+CANCELLED: Final = f"urn:poise:{WithdrawnError.name}"
 
 
 class Send(Protocol):
@@ -80,7 +86,7 @@ class Calls:
     after that will be read.
     """
 
-    def __init__(self, connection: Connection, instance: str, send: Send, partitions: int) -> None:
+    def __init__(self, connection: Connection, instance: str, send: Send, partitions: int, withdraw: Withdraw) -> None:
         # The boot is part of it: a restarted instance of the same name must not take its predecessor's replies.
         self._prefix = f"{instance}.{uuid4().hex[:8]}."
         self._instance = f"{instance}."
@@ -91,6 +97,7 @@ class Calls:
         self._pending: dict[str, asyncio.Future[Record]] = {}
         self._readers: dict[str, StreamReader] = {}
         self._given_up: OrderedDict[str, None] = OrderedDict()
+        self._withdraw = withdraw
         self._reader: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -120,6 +127,7 @@ class Calls:
 
         Raises:
             FaultError: A fault came back.
+            WithdrawnError: Somebody cancelled the run, or this step of it.
             DeadlineExceededError: Nothing came before the deadline.
             UnavailableError: The broker did not take the request.
         """
@@ -136,6 +144,9 @@ class Calls:
                 outcome = "ok"
             except DeadlineExceededError:
                 outcome = "expired"
+                raise
+            except asyncio.CancelledError:
+                outcome = "cancelled"
                 raise
             finally:
                 metered[table.OUTCOME] = outcome
@@ -160,10 +171,11 @@ class Calls:
         self._pending[correlation_id] = waiter
         if isinstance(to.stream, StreamReader):
             self._readers[correlation_id] = to.stream
+        landed: Position | None = None
         try:
             async with asyncio.timeout(max(0.0, to.deadline - time.time())):
                 key = None if to.key is None else to.key.encode()
-                await self._send(to.topic.name, request.encode(), key=key, headers=envelope.headers())
+                landed = await self._send(to.topic.name, request.encode(), key=key, headers=envelope.headers())
                 record = await waiter
         except TimeoutError as error:
             self._give_up(correlation_id)
@@ -172,6 +184,7 @@ class Calls:
             ) from error
         except asyncio.CancelledError:
             self._give_up(correlation_id)
+            self._withdraw(to, landed)
             raise
         finally:
             del self._pending[correlation_id]
@@ -213,7 +226,8 @@ def _understood(record: Record, request: Request[ReplyT]) -> ReplyT:
     kind = record.header("poise-kind")
     try:
         if kind == Fault.kind:
-            raise FaultError(Fault.parse(record.value or b""))
+            fault = Fault.parse(record.value or b"")
+            raise WithdrawnError(fault.detail) if fault.type == CANCELLED else FaultError(fault)
         reply: ReplyT = request.reply.parse(record.value or b"")
     except ValidationError as error:
         raise TerminalError(f"the reply to {request.kind} cannot be read: {error}") from error

@@ -24,6 +24,7 @@ from poise.errors import (
     PoiseError,
     TerminalError,
     UnavailableError,
+    WithdrawnError,
 )
 from poise.messaging import dead_letters, retries
 from poise.messaging.addresses import Address
@@ -73,7 +74,8 @@ class Delivery:
         """Handle one message, whole. When this returns its offset is finished.
 
         1. decode: what is not what the contract says is a dead letter at once
-        2. seen already? a stored reply is sent again as it was; a copy that is being handled is waited for
+        2. cancelled? it is finished; seen already? a stored reply is sent again as it was, and a copy that is being
+           handled is waited for
         3. expired? nobody wants the answer: a fault
         4. handle, within the deadline
         5. decide on a failure: again, later, dead letter, or expired
@@ -120,14 +122,24 @@ class Delivery:
             attributes=attributes,
             parent=extract(context.envelope.trace),
         ) as current:
-            async with self._receipts.of(job.request, context) as receipt:
-                reply = receipt.stored if receipt.stored is not None else await self._handle(job, receipt)
-                if reply is not None:
-                    reply = await receipt.settle(reply)
-            current.set_attribute(table.OUTCOME, "fault" if isinstance(reply, Fault) else "ok")
+            outcome, reply = await self._answer(job)
+            current.set_attribute(table.OUTCOME, outcome)
             if reply is not None and job.address is not None:
                 await self._mesh.reply(job.address, reply, context)
         measure(table.PROCESS_DURATION, time.time() - started, self._metered)
+
+    async def _answer(self, job: _Job) -> tuple[str, Message | None]:
+        """The outcome, and what to reply. Withdrawn work is finished, and nothing of it is stored."""
+        try:
+            with self._mesh.cancels.watching(job.request, job.context):
+                async with self._receipts.of(job.request, job.context) as receipt:
+                    reply = receipt.stored if receipt.stored is not None else await self._handle(job, receipt)
+                    if reply is not None:
+                        reply = await receipt.settle(reply)
+        except WithdrawnError as error:
+            count(table.CANCELLED, 1, self._metered)
+            return "cancelled", error.fault()
+        return "fault" if isinstance(reply, Fault) else "ok", reply
 
     # -- 1 decode -------------------------------------------------------------------------------------------------
 
@@ -207,7 +219,10 @@ class Delivery:
         while True:
             try:
                 return await self._try(job, number)
+            except WithdrawnError:  # a call of the handler's was: it is not wanted either
+                raise
             except Exception as error:  # noqa: BLE001 - decide() owns every failure of a handler
+                self._mesh.cancels.check(error)
                 room = self._budget.has_room(time.monotonic())
                 attempt = Attempt(number, job.context.remaining(), job.address is not None, job.postponed, room)
                 match decide(error, attempt, self._jitter):
@@ -221,17 +236,20 @@ class Delivery:
                         await self._postpone(job.context.record, error, delay, attempt)
                         return None
                     case Expire():
-                        count(table.DEADLINE_EXCEEDED, 1, self._metered)
-                        if not isinstance(error, DeadlineExceededError):
-                            told = f"tier {self._tier.name} did not finish step {job.context.step} before its deadline"
-                            return DeadlineExceededError(told).fault()
-                        return error.fault()
+                        return self._expired(job.context, error)
                     case DeadLetter():
                         # Not where another copy has the step by now: that one's end is this one's too.
                         other = await receipt.taken_over()
                         if other is not None:
                             return other
                         return await self._set_aside(job.context.record, error, attempt=number)
+
+    def _expired(self, context: Context, error: Exception) -> Fault:
+        count(table.DEADLINE_EXCEEDED, 1, self._metered)
+        if not isinstance(error, DeadlineExceededError):
+            told = f"tier {self._tier.name} did not finish step {context.step} before its deadline"
+            error = DeadlineExceededError(told)
+        return error.fault()
 
     async def _try(self, job: _Job, attempt: int) -> Message | None:
         context = job.context if attempt == job.context.attempt else replace(job.context, attempt=attempt)

@@ -12,16 +12,18 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from aiokafka.partitioner import murmur2
 
 from poise.cache import Cache, Journal
+from poise.contracts.cancel import Cancel
 from poise.contracts.envelope import Envelope
 from poise.contracts.fault import Fault
 from poise.contracts.message import Message, ReplyT, Request
 from poise.contracts.stream import Delta, Reset
-from poise.contracts.topics import CATALOGUE, REPLIES, SPANS, Lane, Topic
+from poise.contracts.topics import BATCH, CANCEL, CATALOGUE, REPLIES, SPANS, Lane, Topic
 from poise.errors import PoiseError, SetupError, TerminalError, UnavailableError
 from poise.messaging import offloaded, own
 from poise.messaging.addresses import Address, Addresses
 from poise.messaging.admin import Admin
 from poise.messaging.calls import Addressed, Calls, Streamed
+from poise.messaging.cancels import Cancels
 from poise.messaging.connection import Connection
 from poise.messaging.follow import Follower, Start, read_all
 from poise.messaging.intake import ConcurrentIntake
@@ -73,6 +75,7 @@ class Mesh:
         self._broker = new_broker(self.connection)
         self._telemetry = Telemetry(settings, tier)
         self._calls: Calls | None = None
+        self.cancels = Cancels(self.connection, settings, self._publish_cancel)
         self._cache = Cache(settings.redis_url)
         self._started = False
         self._broker_answers = False
@@ -102,8 +105,9 @@ class Mesh:
             await stack.enter_async_context(self._cache)
             await self._broker.start()
             stack.push_async_callback(self._broker.stop)
-            partitions = await self.admin.partitions(REPLIES.name)
-            calls = Calls(self.connection, self.settings.instance, self.send, partitions or REPLIES.partitions)
+            stack.push_async_callback(self.cancels.flush)
+            partitions = await self.admin.partitions(REPLIES.name) or REPLIES.partitions
+            calls = Calls(self.connection, self.settings.instance, self.send, partitions, self.cancels.give_up)
             self._calls = await stack.enter_async_context(calls)
             stack.push_async_callback(self._flush_spans)
             for task in (self._flush_spans_regularly(), self._probe_regularly()):
@@ -265,6 +269,25 @@ class Mesh:
             partition=partition,
         )
 
+    async def cancel(self, run: str, *, step: str | None = None, tenant: str | None = None) -> None:
+        """Have every worker stop work on a run, or on one step of it, and drop what waits of it.
+
+        That there is such a run is not checked; of one that has ended nothing is left to stop.
+
+        Args:
+            run: The run's id.
+            step: The step's name; None = the whole run.
+            tenant: Whose it is; the process's own tenant by default.
+
+        Raises:
+            UnavailableError: The broker did not take it.
+        """
+        deadline = round((time.time() + BATCH.longest) * 1_000)
+        await self._publish_cancel(Cancel(run=run, step=step, tenant=tenant or self.settings.tenant, deadline=deadline))
+
+    async def _publish_cancel(self, cancel: Cancel) -> Position:
+        return await self.publish(CANCEL, cancel, key=cancel.run)
+
     async def reply(self, address: Address, reply: Message, context: Context | None) -> None:
         """Publish the reply to a message, after all of its stream; one that is too large becomes a fault."""
         stream = context.stream if context else None
@@ -318,7 +341,7 @@ class Mesh:
             raise TerminalError(f"{len(value or b'')} bytes are more than {topic} takes: {error}") from error
         except (KafkaError, TimeoutError) as error:
             raise UnavailableError(f"the broker did not take a message for {topic}: {error or 'no answer'}") from error
-        return Position(landed.topic, landed.partition, landed.offset)
+        return Position(landed.topic, landed.partition, landed.offset, landed.timestamp / 1_000)
 
     # -- listening ------------------------------------------------------------------------------------------------
 
@@ -378,10 +401,13 @@ class Mesh:
         self._intakes = list(serving.intakes.values())
         for name, intake in serving.intakes.items():
             self.ready_when(name, intake.assigned.is_set)
+        await self._stack.enter_async_context(self.cancels)  # to its end, before the first message comes
+        self.ready_when("cancels", lambda: self.cancels.following)
         await asyncio.gather(*(subscriber.start() for subscriber in self._broker.subscribers))
         try:
             await self.stopped()
         finally:  # while calls are still answered: begun work may need other tiers to finish
+            self.cancels.leaving = True
             await asyncio.gather(*(intake.drain() for intake in self._intakes))
 
     async def stopped(self) -> None:

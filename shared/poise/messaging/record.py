@@ -1,7 +1,7 @@
 """A Kafka record, and the place where one landed, free of any client library's types."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 
@@ -24,6 +24,8 @@ class Position:
     topic: str
     partition: int
     offset: int
+    timestamp: float = field(default=0.0, compare=False)
+    """Unix seconds, where it is known: a place tells records apart without it."""
 
     def __str__(self) -> str:
         """`topic/partition/offset`, as `poise-origin` has it."""

@@ -54,7 +54,7 @@ QUEUE_MS: Final = "poise.queue_ms"
 REMAINING_MS: Final = "poise.remaining_ms"
 """Milliseconds that were left until the deadline."""
 OUTCOME: Final = "poise.outcome"
-"""`ok`, `fault`, `retry`, `dead` or `expired`."""
+"""`ok`, `fault`, `retry`, `dead`, `expired` or `cancelled`."""
 RUNG: Final = "poise.rung"
 VARIANT: Final = "poise.variant"
 REASON: Final = "poise.reason"
@@ -188,6 +188,9 @@ DEAD_LETTERS: Final = Counter(
 )
 DEADLINE_EXCEEDED: Final = Counter(
     "poise.deadline_exceeded", "{message}", "Messages that nobody wanted any more.", (MESSAGING_DESTINATION,)
+)
+CANCELLED: Final = Counter(
+    "poise.cancelled", "{message}", "Messages whose caller had cancelled them.", (MESSAGING_DESTINATION,)
 )
 DUPLICATES: Final = Counter(
     "poise.duplicates",

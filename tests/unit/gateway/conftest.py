@@ -29,6 +29,7 @@ class StandIn:
     checks: dict[str, bool] = field(default_factory=lambda: {"started": True, "broker": True})
     words: list[Delta | Reset] = field(default_factory=list)
     """What is streamed before the answer."""
+    cancelled: list[str] = field(default_factory=list)
     hold: asyncio.Event | None = None
     given_up: int = 0
 
@@ -54,6 +55,11 @@ class StandIn:
             raise self.error
         self.published.append((key, message))
         return Position(topic.name, len(self.published) % 2, len(self.published))
+
+    async def cancel(self, run: str) -> None:
+        if self.error is not None:
+            raise self.error
+        self.cancelled.append(run)
 
     async def read_key(self, topic: str, key: str, *, since: float | None = None) -> list[Record]:
         assert topic == "poise.records"

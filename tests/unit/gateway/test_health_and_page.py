@@ -46,6 +46,7 @@ async def test_the_page_shows_every_endpoint(client: httpx2.AsyncClient) -> None
         ("/v1/documents", "post"),
         ("/v1/documents/{id}", "delete"),
         ("/v1/runs/{id}", "get"),
+        ("/v1/runs/{id}", "delete"),
     }
     for reference in references(document):
         assert reference.removeprefix("#/components/schemas/") in document["components"]["schemas"]

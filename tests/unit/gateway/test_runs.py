@@ -36,6 +36,19 @@ def a_run(ago: float = 0.0) -> str:
     return new_run_id(time.time() - ago, Random())
 
 
+async def test_a_run_is_cancelled(client: httpx2.AsyncClient, mesh: Any) -> None:
+    run = a_run()
+    response = await client.delete(f"/v1/runs/{run}")
+    assert (response.status_code, response.json()) == (202, {"run_id": run})
+    assert mesh.cancelled == [run]
+
+
+async def test_what_can_be_no_run_is_not_cancelled(client: httpx2.AsyncClient, mesh: Any, problem: Problem) -> None:
+    for run in ("x", str(uuid4()), "%00", a_run().upper()):
+        assert problem(await client.delete(f"/v1/runs/{run}")) == NOT_FOUND
+    assert mesh.cancelled == []
+
+
 async def test_a_finished_run_has_its_record(client: httpx2.AsyncClient, mesh: Any) -> None:
     run = a_run()
     mesh.records[run] = [record_of(run)]

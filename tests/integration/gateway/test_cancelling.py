@@ -1,0 +1,89 @@
+"""Who hangs up stops the run, down to the connection to the model; and so does a person who knows its id."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+import httpx2
+import pytest
+from integration_kit import WITHIN, serving, until
+
+from poise.contracts import Answer, Ask, ChatMessage, Generate
+from poise.messaging import Context, Mesh, Tier
+from poise.settings import MeshSettings
+from services.inference.backends import Backends
+from services.inference.handlers import handlers
+from services.inference.settings import InferenceSettings
+
+pytestmark = pytest.mark.integration
+
+Open = Callable[..., AbstractAsyncContextManager[tuple[httpx2.AsyncClient, Mesh]]]
+
+
+async def generate(ask: Ask, context: Context) -> Answer:
+    asked = Generate(messages=(ChatMessage(role="user", content=ask.question),))
+    reply = await context.call(asked, step="generate")
+    return Answer(run_id=context.run, text=reply.text, rung="primary")
+
+
+class Model:
+    """A model server that never answers; knows when it is asked, and when the connection is closed."""
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+        self.closed = asyncio.Event()
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        self.asked.set()
+        await reader.read()
+        self.closed.set()
+        writer.close()
+
+
+@pytest.fixture
+async def model(mesh_settings: MeshSettings) -> AsyncIterator[Model]:
+    """The model, and an inference worker before it."""
+    model = Model()
+    async with _listening(model) as url:
+        settings = InferenceSettings.model_validate({"backends": {"default": {"url": url, "model": "m"}}})
+        own = mesh_settings.model_copy(update={"instance": f"{mesh_settings.instance}-inference"})
+        async with Backends(settings) as backends, serving(own, Tier("inference", handlers(backends))):
+            yield model
+
+
+@asynccontextmanager
+async def _listening(model: Model) -> AsyncIterator[str]:
+    server = await asyncio.start_server(model, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
+
+
+async def test_a_client_that_hangs_up_closes_the_connection_to_the_model(open_gateway: Open, model: Model) -> None:
+    async with open_gateway(generate) as (client, _):
+        asking = asyncio.create_task(client.post("/v1/ask", json={"question": "Why?"}))
+        await asyncio.wait_for(model.asked.wait(), WITHIN)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        await asyncio.wait_for(model.closed.wait(), WITHIN)
+
+
+async def test_a_run_is_cancelled_by_its_id_and_who_waits_for_it_is_told(open_gateway: Open, model: Model) -> None:
+    runs: list[str] = []
+
+    async def noted(ask: Ask, context: Context) -> Answer:
+        runs.append(context.run)
+        return await generate(ask, context)
+
+    async with open_gateway(noted) as (client, _):
+        asking = asyncio.create_task(client.post("/v1/ask", json={"question": "Why?"}))
+        await asyncio.wait_for(model.asked.wait(), WITHIN)
+        await until(lambda: len(runs) == 1)
+        response = await client.delete(f"/v1/runs/{runs[0]}")
+        assert (response.status_code, response.json()) == (202, {"run_id": runs[0]})
+        told = await asking
+        assert (told.status_code, told.json()["type"]) == (499, "urn:poise:cancelled")
+        await asyncio.wait_for(model.closed.wait(), WITHIN)

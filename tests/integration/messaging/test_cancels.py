@@ -1,0 +1,267 @@
+"""Cancelled: what runs is stopped on whichever worker has it, what waits is dropped, and neither is done again."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from integration_kit import Outsider, serving, until
+
+from poise.client import Poise
+from poise.contracts import Answer, Ask, Cancel, Completion, Fault, Generate
+from poise.contracts.generate import ChatMessage
+from poise.contracts.topics import CANCEL, INFERENCE_INTERACTIVE, SCORES, dead_topic
+from poise.errors import WithdrawnError
+from poise.messaging import Context, Mesh, Record, Tier, cancels
+from poise.messaging.intake import IntakeLimits
+from poise.settings import MeshSettings
+
+pytestmark = pytest.mark.integration
+
+HELLO = Generate(messages=(ChatMessage(role="user", content="x"),))
+
+
+class Slow:
+    """An inference tier whose steps end when they are told to; knows which began, ended and were stopped."""
+
+    def __init__(self) -> None:
+        self.begun: list[str] = []
+        self.ended: list[str] = []
+        self.stopped: list[str] = []
+        self.may_end = asyncio.Event()
+
+    def tier(self, concurrency: int | None = None) -> Tier:
+        return Tier("inference", {Generate: self._generate}, concurrency=concurrency)
+
+    async def _generate(self, _request: Generate, context: Context) -> Completion:
+        name = f"{context.run}/{context.step}"
+        self.begun.append(name)
+        try:
+            await self.may_end.wait()
+        except asyncio.CancelledError:
+            self.stopped.append(name)
+            raise
+        self.ended.append(name)
+        return Completion(text=name, model="m", backend="b", finish_reason="stop")
+
+
+async def ask_inference(ask: Ask, context: Context) -> Answer:
+    reply = await context.call(HELLO, step=ask.question)
+    return Answer(run_id=context.run, text=reply.text, rung="primary")
+
+
+ORCHESTRATION = Tier("orchestration", {Ask: ask_inference})
+
+
+def settings_of_a_client(settings: MeshSettings) -> MeshSettings:
+    return MeshSettings(broker=settings.broker)
+
+
+@pytest.fixture
+async def client(mesh_settings: MeshSettings) -> AsyncIterator[Mesh]:
+    async with Mesh(settings_of_a_client(mesh_settings), tier="client") as mesh:
+        yield mesh
+
+
+async def give_up(task: asyncio.Task[Any]) -> None:
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def send(outsider: Outsider, run: str, step: str = "g", **headers: str) -> Record:
+    named: dict[str, Any] = {"poise_run": run, "poise_step": step, **headers}
+    return await outsider.send(INFERENCE_INTERACTIVE.name, HELLO.encode(), key=b"k", **named)
+
+
+async def fault(outsider: Outsider, sent: Record) -> Fault:
+    reply = await outsider.reply(sent)
+    assert reply.header("poise-kind") == Fault.kind
+    return Fault.parse(reply.value or b"")
+
+
+async def test_a_call_that_is_given_up_is_stopped_on_the_worker_that_has_it(
+    mesh_settings: MeshSettings, client: Mesh, outsider: Outsider
+) -> None:
+    slow, run = Slow(), uuid4().hex
+    async with serving(mesh_settings, slow.tier()) as mesh:
+        call = asyncio.create_task(client.call(HELLO, run=run, step="g"))
+        await until(lambda: f"{run}/g" in slow.begun)
+        other = await send(outsider, run)  # somebody else who waits for the same step
+        beside = asyncio.create_task(client.call(HELLO, run=run, step="h"))
+        await until(lambda: f"{run}/h" in slow.begun)
+        await give_up(call)
+        told = await fault(outsider, other)
+        assert (told.type, told.status, told.retryable) == ("urn:poise:cancelled", 499, False)
+        await until(lambda: slow.stopped == [f"{run}/g"])
+        slow.may_end.set()
+        assert (await beside).text == f"{run}/h"  # a step was cancelled, not the run
+        again = await client.call(HELLO, run=run, step="g")  # made again, under the same name
+        assert again.text == f"{run}/g"
+        letters = await mesh.read_topic(dead_topic("inference"))
+    assert not [letter for letter in letters if letter.header("poise-run") == run]
+
+
+async def test_who_gives_up_an_ask_stops_its_run_down_to_the_last_step_with_one_message(
+    mesh_settings: MeshSettings,
+) -> None:
+    slow = Slow()
+    inference = mesh_settings.model_copy(update={"instance": f"{mesh_settings.instance}-inference"})
+    async with (
+        serving(mesh_settings, ORCHESTRATION),
+        serving(inference, slow.tier()) as mesh,
+        Poise(settings=settings_of_a_client(mesh_settings)) as poise,
+    ):
+        since = time.time()
+        ask = asyncio.create_task(poise.ask("generate"))
+        await until(lambda: len(slow.begun) == 1)
+        await give_up(ask)
+        await until(lambda: len(slow.stopped) == 1)
+        run = slow.stopped[0].partition("/")[0]
+        found = await mesh.read_key(CANCEL.name, run, since=since)
+    (cancel,) = [Cancel.parse(record.value or b"") for record in found]
+    assert (cancel.run, cancel.step, cancel.tenant) == (run, None, "default")
+
+
+async def test_what_waits_is_dropped_when_its_turn_comes(
+    mesh_settings: MeshSettings, client: Mesh, outsider: Outsider
+) -> None:
+    slow, run, other = Slow(), uuid4().hex, uuid4().hex
+    async with serving(mesh_settings, slow.tier(concurrency=1)) as mesh:
+        first = asyncio.create_task(client.call(HELLO, run=other, step="g", key="k"))
+        await until(lambda: len(slow.begun) == 1)
+        waiting = [await send(outsider, run, f"{n}") for n in range(3)]
+        await client.cancel(run)
+        await until(lambda: (mesh.settings.tenant, run, None) in mesh.cancels._known)
+        slow.may_end.set()
+        assert {(await fault(outsider, sent)).type for sent in waiting} == {"urn:poise:cancelled"}
+        await first
+    assert slow.begun == [f"{other}/g"]
+
+
+async def test_a_worker_that_starts_later_knows_and_a_cancel_may_come_first(
+    mesh_settings: MeshSettings, client: Mesh, outsider: Outsider
+) -> None:
+    slow, run = Slow(), uuid4().hex
+    slow.may_end.set()
+    await client.cancel(run)
+    await client.cancel(uuid4().hex)  # of a run that nobody knows
+    await client.send(CANCEL.name, b"no cancel", key=None, headers=[])
+    sent = await send(outsider, run)
+    async with serving(mesh_settings, slow.tier()):
+        assert (await fault(outsider, sent)).type == "urn:poise:cancelled"
+        with pytest.raises(WithdrawnError):
+            await client.call(HELLO, run=run, step="another")
+        await client.cancel(run)
+        ended = uuid4().hex
+        assert (await client.call(HELLO, run=ended, step="g")).text == f"{ended}/g"
+        await client.cancel(ended)  # harmless: it has ended
+        assert (await client.call(HELLO, run=uuid4().hex, step="g")).finish_reason == "stop"
+    assert not [name for name in slow.begun if name.startswith(run)]
+
+
+async def test_another_tenants_run_is_left_alone(mesh_settings: MeshSettings, client: Mesh, outsider: Outsider) -> None:
+    slow, run = Slow(), uuid4().hex
+    slow.may_end.set()
+    await client.cancel(run, tenant="somebody-else")
+    async with serving(mesh_settings, slow.tier()):
+        assert (await outsider.reply(await send(outsider, run))).header("poise-kind") == Completion.kind
+
+
+async def test_withdrawn_work_is_finished_and_interrupted_work_is_done_again(
+    mesh_settings: MeshSettings, client: Mesh, outsider: Outsider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "poise.messaging.serving.IntakeLimits", lambda concurrency: IntakeLimits(concurrency, grace=0.05)
+    )
+    first, second = Slow(), Slow()
+    withdrawn, interrupted = uuid4().hex, uuid4().hex
+    async with serving(mesh_settings, first.tier()):
+        sent = [await send(outsider, run) for run in (withdrawn, interrupted)]
+        await until(lambda: len(first.begun) == 2)
+        await client.cancel(withdrawn)
+        assert (await fault(outsider, sent[0])).type == "urn:poise:cancelled"
+    assert set(first.stopped) == {f"{withdrawn}/g", f"{interrupted}/g"}
+    # The next worker shall not know what was cancelled: it is the commit that keeps it from doing it again.
+    monkeypatch.setattr("poise.messaging.cancels.CANCEL", SCORES)
+    second.may_end.set()
+    async with serving(mesh_settings, second.tier()):
+        assert (await outsider.reply(sent[1])).header("poise-kind") == Completion.kind
+        await client.call(HELLO, run=uuid4().hex, step="g", key="k")  # everything before it has had its turn
+    assert f"{interrupted}/g" in second.begun
+    assert f"{withdrawn}/g" not in second.begun
+
+
+async def test_an_interrupted_handler_cancels_none_of_its_calls(
+    mesh_settings: MeshSettings, client: Mesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "poise.messaging.serving.IntakeLimits", lambda concurrency: IntakeLimits(concurrency, grace=0.05)
+    )
+    slow, run = Slow(), uuid4().hex
+    inference = mesh_settings.model_copy(update={"instance": f"{mesh_settings.instance}-inference"})
+    async with serving(inference, slow.tier()):
+        async with serving(mesh_settings, ORCHESTRATION):
+            ask = asyncio.create_task(client.call(Ask(question="g"), run=run, step="ask", key=run))
+            await until(lambda: f"{run}/g" in slow.begun)
+        async with serving(mesh_settings, ORCHESTRATION):
+            slow.may_end.set()
+            assert (await ask).text == f"{run}/g"
+        assert not await client.read_key(CANCEL.name, run)
+    assert slow.stopped == []
+
+
+async def test_a_handler_that_swallows_its_cancelling_is_asked_again_and_named(
+    mesh_settings: MeshSettings,
+    client: Mesh,
+    outsider: Outsider,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(cancels, "INSIST_AFTER", 0.01)
+    swallowed, begun, may_end, run = 0, asyncio.Event(), asyncio.Event(), uuid4().hex
+
+    async def stubborn(_request: Generate, _context: Context) -> Completion:
+        nonlocal swallowed
+        begun.set()
+        while not may_end.is_set():
+            try:
+                await may_end.wait()
+            except asyncio.CancelledError:
+                swallowed += 1
+        raise RuntimeError("what a handler says after it was cancelled is not listened to")
+
+    async with serving(mesh_settings, Tier("inference", {Generate: stubborn})) as mesh:
+        sent = await send(outsider, run)
+        await begun.wait()
+        await client.cancel(run)
+        await until(lambda: "cannot be cancelled" in caplog.text)
+        may_end.set()
+        assert (await fault(outsider, sent)).type == "urn:poise:cancelled"
+        letters = await mesh.read_topic(dead_topic("inference"))
+    assert swallowed == 1 + cancels.INSIST
+    assert not [letter for letter in letters if letter.header("poise-run") == run]
+
+
+async def test_what_is_remembered_is_bounded_and_ends(
+    mesh_settings: MeshSettings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(cancels, "REMEMBERED", 3)
+    known = Mesh(mesh_settings, tier="t").cancels
+
+    def take(run: str, deadline: float, now: float) -> None:
+        cancel = Cancel(run=run, tenant="t", deadline=round(deadline * 1_000))
+        known._take(Record(CANCEL.name, 0, 0, now, None, cancel.encode()), now)
+
+    for n in range(5):
+        take(f"{n}", 1_010, 1_000)
+    assert [run for _, run, _ in known._known] == ["2", "3", "4"]
+    assert "forgotten before its deadline" in caplog.text
+    take("late", 1_010, 1_020)
+    assert len(known._known) == 3  # it had expired: nothing of it is left that could be handled
+    take("new", 2_000, 1_500)
+    assert [run for _, run, _ in known._known] == ["new"]  # and so had the others
+    take("absurd", 10**12, 1_500)
+    assert known._known["t", "absurd", None][0] < 1_500 + 7 * 3_600
