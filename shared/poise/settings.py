@@ -93,6 +93,8 @@ class MeshSettings(Settings):
     """The share of it that the batch lane may use."""
     lease: Annotated[float, Field(ge=0.3, le=300)] = 10.0
     """Seconds after which the step of a worker that died is taken over (a third of it between two heartbeats)."""
+    stream_interval: Annotated[float, Field(ge=0)] = 0.015
+    """Seconds in which words are put together into one event of a stream; the first goes at once."""
     admin_host: str = "127.0.0.1"
     """Where `/healthz`, `/readyz` and `/metrics` are served."""
     admin_port: Annotated[int, Field(ge=0, le=65535)] | None = None

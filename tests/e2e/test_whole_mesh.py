@@ -1,17 +1,19 @@
 """A question's whole way through five tiers of real processes, with a real broker and a real model."""
 
 import json
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
 from uuid import uuid4
 
 import pytest
 import pytest_asyncio
-from whole_mesh import WholeMesh, eventually, whole_mesh
+from whole_mesh import WITHIN, WholeMesh, eventually, whole_mesh
 
 from poise.cli.corpus import corpus
 from poise.contracts import Answer, Epoch, RunRecord
 from poise.contracts.topics import SCORES
+from poise.stack import PartState
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module")]
 
@@ -69,25 +71,48 @@ async def test_asked_over_http(asked: Answer, epoch: str) -> None:
     assert Epoch.decode(asked.epoch or "").reached(Epoch.decode(epoch))
 
 
-async def test_words_come_as_the_model_writes_them(mesh: WholeMesh, epoch: str) -> None:
-    headers = {"accept": "text/event-stream", "poise-min-epoch": epoch}
+async def streamed(
+    mesh: WholeMesh, epoch: str, at_first_word: Callable[[], object] = lambda: None
+) -> tuple[list[str], list[str], Answer]:
+    """Ask for a stream; returns what was shown between its resets, their reasons, and the answer."""
+    deadline = str(round((time.time() + WITHIN) * 1_000))
+    headers = {"accept": "text/event-stream", "poise-min-epoch": epoch, "poise-deadline": deadline}
+    shown, reasons, name = [""], [], ""
     async with mesh.http.stream("POST", "/v1/ask", json={"question": QUESTION}, headers=headers) as response:
-        lines = [line async for line in response.aiter_lines()]
-    names = [line.removeprefix("event: ") for line in lines if line.startswith("event: ")]
-    bodies = [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: ")]
-    assert (names[0], *names[-2:]) == ("delta", "end", "answer")
-    answer = Answer.model_validate(bodies[-1])
+        async for line in response.aiter_lines():
+            field, _, value = line.partition(": ")
+            name = value if field == "event" else name
+            body: dict[str, Any] = json.loads(value) if field == "data" else {}
+            match name, field:
+                case "delta", "data":
+                    if shown == [""]:
+                        at_first_word()
+                    shown[-1] += body["text"]
+                case "reset", "data":
+                    shown.append("")
+                    reasons.append(body["reason"])
+                case "answer", "data":
+                    return shown, reasons, Answer.model_validate(body)
+    raise AssertionError(f"the last event was {name}")
+
+
+async def test_words_come_as_the_model_writes_them(mesh: WholeMesh, epoch: str) -> None:
+    shown, reasons, answer = await streamed(mesh, epoch)
     assert_right(answer)
-    shown = ""
-    resets: list[tuple[str, str]] = []
-    for name, body in zip(names, bodies, strict=True):
-        if name == "delta":
-            shown += body["text"]
-        elif name == "reset":
-            shown, resets = "", [*resets, (body["rung"], body["reason"])]
-    assert shown.strip() == answer.text
-    assert resets == ([] if answer.rung == "primary" else [(answer.rung, answer.reason)])
-    assert names.count("delta") > 5  # a model's words, one by one
+    assert shown[-1].strip() == answer.text
+    assert reasons == ([] if answer.rung == "primary" else [answer.reason])
+
+
+async def test_a_model_worker_is_killed_in_the_middle_of_its_words(mesh: WholeMesh, epoch: str) -> None:
+    killed: list[PartState] = []
+    shown, reasons, answer = await streamed(
+        mesh, epoch, lambda: killed.extend(mesh.kill(name) for name in ("inference-1", "inference-2"))
+    )
+    assert_right(answer)
+    assert shown[-1].strip() == answer.text
+    assert len(reasons) >= (answer.rung != "primary")
+    for was in killed:
+        await mesh.replaced(was)
 
 
 @pytest.mark.parametrize("headers", [{}, {"poise_reply_partition": "1"}], ids=["anywhere", "in one partition"])

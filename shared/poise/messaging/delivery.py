@@ -33,7 +33,7 @@ from poise.messaging.failures import Attempt, DeadLetter, Expire, Postpone, Retr
 from poise.messaging.receipt import Receipt, Receipts
 from poise.messaging.record import Record
 from poise.messaging.retries import Postponed
-from poise.messaging.streams import Stream
+from poise.messaging.streams import Stream, StreamLimits
 from poise.messaging.tier import Context, Handler, Tier
 from poise.telemetry import SpanKind, adjust, count, extract, measure, span, table
 
@@ -161,7 +161,9 @@ class Delivery:
             context = replace(context, attempt=postponed.attempts + 1)
         if stream_to is not None:
             ends = address is not None and (address.correlation_id or "") == stream_to.correlation_id
-            context = replace(context, stream=Stream(stream_to, self._mesh.send, run=context.run, ends=ends))
+            limits = StreamLimits(interval=self._mesh.settings.stream_interval)
+            stream = Stream(stream_to, self._mesh.send, run=context.run, ends=ends, limits=limits)
+            context = replace(context, stream=stream)
         return _Job(request, self._tier.handlers[kind], context, address, postponed.count if postponed else 0)
 
     def _kind(self, record: Record, envelope: Envelope) -> type[Message]:

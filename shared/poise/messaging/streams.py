@@ -191,8 +191,6 @@ class Stream:
     # -- sending --------------------------------------------------------------------------------------------------
 
     def _keep_pumping(self) -> None:
-        if self._pump is not None and self._pump.done() and not self._pump.cancelled():
-            self._pump.result()  # a bug in sending comes out where the handler is
         if self._pump is None or self._pump.done():
             self._pump = asyncio.create_task(self._run_pump())
 
@@ -242,12 +240,15 @@ class Stream:
             stream=attempt.id,
             seq=number,
         )
-        headers = envelope.headers()
+        to, headers = self.to, envelope.headers()
         try:
-            await self._send(self.to.topic, event.encode(), key=None, headers=headers, partition=self.to.partition)
+            await self._send(to.topic, event.encode(), key=None, headers=headers, partition=to.partition)
         except PoiseError as error:
             attempt.lost = True
             log.warning("run %s: its stream is given up, its reply will have the text: %s", self._run, error)
+        except Exception:  # text that has no encoding, or a bug: a stream never fails the work
+            attempt.lost = True
+            log.exception("run %s: its stream is given up, its reply will have the text", self._run)
 
 
 def text_of(reply: Message) -> str | None:

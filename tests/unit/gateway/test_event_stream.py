@@ -147,3 +147,23 @@ async def test_whoever_stops_listening_closes_the_items() -> None:
     relaying.cancel()
     await asyncio.gather(relaying, return_exceptions=True)
     assert closed.is_set()
+
+
+async def test_whoever_stops_reading_in_the_middle_of_an_event_closes_them_too() -> None:
+    closed, writing = asyncio.Event(), asyncio.Event()
+
+    async def items() -> AsyncGenerator[Delta | Reset | Answer]:
+        try:
+            yield WORDS[0]
+        finally:
+            closed.set()
+
+    async def send(_: Any) -> None:
+        writing.set()
+        await asyncio.Event().wait()
+
+    relaying = asyncio.create_task(Events(send, dict).relay(items()))
+    await writing.wait()
+    relaying.cancel()
+    await asyncio.gather(relaying, return_exceptions=True)
+    assert closed.is_set()

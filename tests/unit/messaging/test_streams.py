@@ -236,6 +236,16 @@ async def test_a_broker_that_takes_no_event_does_not_fail_the_work(topic: Topic)
     assert topic.text in {"", "a"}
 
 
+async def test_text_that_has_no_encoding_does_not_fail_the_work(topic: Topic) -> None:
+    words = stream(topic)
+    await words.write("a\ud800")
+    assert await words.finish(failed=False) is None
+    words.begin()
+    await words.write("b")
+    assert await words.finish(failed=False) is not None
+    assert topic.said == [Delta(text="b"), End()]
+
+
 async def test_a_writer_that_is_cancelled_leaves_the_stream_usable(topic: Topic) -> None:
     words = stream(topic, limits=StreamLimits(event=2, buffer=2))
     topic.takes.clear()
