@@ -2,7 +2,7 @@
 # requirements.lock.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test lint format types bench-startup lock wheel install clean
+.PHONY: help demo up down test lint format types bench bench-startup lock wheel install clean
 
 # Each worker is a process of its own: without bytecode kept, each start would compile everything again.
 unexport PYTHONDONTWRITEBYTECODE
@@ -42,6 +42,9 @@ format: $(INSTALLED) ## Bring the code into its form
 types: $(INSTALLED) ## Check types
 	@$(BIN)/mypy
 	@$(BIN)/mypy tests
+
+bench: $(INSTALLED) ## Measure the messaging layer against its baselines; ARGS="--only noop", --quick, --write-docs
+	@$(BIN)/python -m tests.benchmarks.messaging $(ARGS)
 
 bench-startup: $(INSTALLED) ## Measure the time from nothing to a stack that answers
 	@$(BIN)/python tests/benchmarks/startup.py

@@ -1,9 +1,10 @@
 """Intake: messages from one consumer, many handled at once, each committed only when all before it are finished."""
 
 import asyncio
+import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,12 +16,14 @@ from poise.errors import UnavailableError
 from poise.messaging.commits import Moved, commit_once
 from poise.messaging.finished import decode
 from poise.messaging.offsets import Commit, OffsetTracker
-from poise.messaging.record import Record
+from poise.messaging.record import RawRecord, Record
 from poise.messaging.waiting import Job, Waiting
 
 log = logging.getLogger(__name__)
 
 POLL_MS: Final = 200
+NOWHERE: Final = TopicPartition("", 0)
+"""A partition that nobody has."""
 COMMIT_EVERY: Final = 0.5
 TRY_AGAIN_AFTER: Final = 1.0
 COMMIT_AGAIN_AFTER: Final = 0.1
@@ -104,6 +107,7 @@ class ConcurrentIntake(ConsumerRebalanceListener):
         ] = {}  # unix seconds until which a partition's next message is not due
         self._reading_back: set[TopicPartition] = set()
         self._full = False
+        self._room = asyncio.Event()
         self._draining = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -132,7 +136,7 @@ class ConcurrentIntake(ConsumerRebalanceListener):
         # A part of it at most, so that one partition that has much to give does not take all the room at once.
         room = min(self._limits.most - self._held, self._limits.most // 8)
         try:
-            batches = await consumer.getmany(timeout_ms=POLL_MS, max_records=max(1, room))
+            batches = await self._ask(consumer, max(1, room))
         except KafkaError as error:
             if not error.retriable:
                 raise
@@ -154,6 +158,26 @@ class ConcurrentIntake(ConsumerRebalanceListener):
                     self._take(Job(record, partition, tracker))
         self._start()
 
+    async def _ask(self, consumer: AIOKafkaConsumer, room: int) -> Mapping[TopicPartition, Sequence[RawRecord]]:
+        """Ask for messages, naming the partitions as soon as one is paused.
+
+        aiokafka throws away what it has fetched of a paused partition that is asked for, and fetches it again when it
+        is resumed: up to a megabyte each time that we were full.
+        """
+        paused = consumer.paused()
+        named = consumer.assignment() - paused
+        if named or not paused:
+            asked: Mapping[TopicPartition, Sequence[RawRecord]] = await consumer.getmany(
+                *(named if paused else ()), timeout_ms=POLL_MS, max_records=room
+            )
+            return asked
+        await consumer.getmany(NOWHERE)  # it counts as a poll: a member that does not poll is put out of its group
+        self._room.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(POLL_MS / 1_000):
+                await self._room.wait()
+        return {}
+
     def _pause_and_resume(self, consumer: AIOKafkaConsumer) -> None:
         """Ask for nothing above the bounds, again when half of the room is free, so that it does not flutter."""
         limits, behind = self._limits, self._waiting.behind.total()
@@ -168,6 +192,7 @@ class ConcurrentIntake(ConsumerRebalanceListener):
             consumer.pause(*fresh)
         if again := paused - wanted:
             consumer.resume(*again)
+            self._room.set()
 
     def _rests(self, partition: TopicPartition, now: float) -> bool:
         """Whether a partition is to give nothing now, whatever room there is."""

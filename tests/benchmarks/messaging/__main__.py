@@ -1,0 +1,87 @@
+"""The messaging layer's speed, as ratios to named baselines: `python -m tests.benchmarks.messaging [--only echo]`.
+
+Everything runs on one embedded Kafka that is started for it and thrown away. Contestants take turns, so that what the
+machine does besides falls on all of them.
+"""
+
+import argparse
+import asyncio
+import logging
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Final
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from rich.console import Console
+
+from poise.messaging import topics
+from poise.settings import MeshSettings
+from poise.stack import Kafka
+from tests.benchmarks.messaging import concurrency, echo, noop, report, scale_out, slow_jobs, stages, streaming
+from tests.benchmarks.messaging.figures import Outcome
+from tests.benchmarks.messaging.ground import OURS, PARTITIONS, Ground, Plan
+
+SCENARIOS: Final[dict[str, Callable[[Ground, Plan], Awaitable[Outcome]]]] = {
+    "echo": echo.run,
+    "noop": noop.run,
+    "stages": stages.run,
+    "slow_jobs": slow_jobs.run,
+    "concurrency": concurrency.run,
+    "streaming": streaming.run,
+    "scale_out": scale_out.run,
+}
+JSON: Final = Path("build/bench/messaging.json")
+PAGE: Final = Path("docs/PERFORMANCE.md")
+
+
+def main() -> None:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", action="append", choices=SCENARIOS, help="this scenario; may be repeated")
+    parser.add_argument("--repetitions", type=int, default=5)
+    parser.add_argument("--quick", action="store_true", help="once, with a fifth of the load: to see that it works")
+    parser.add_argument("--json", type=Path, default=JSON, help=f"where figures go, {JSON} by default")
+    parser.add_argument("--write-docs", action="store_true", help=f"put the tables into {PAGE}")
+    arguments = parser.parse_args()
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # it calls a group that is just being made an error
+    plan = Plan(1, 0.2) if arguments.quick else Plan(arguments.repetitions)
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    about, began = report.machine(plan), time.monotonic()
+    console.print(f"{about['machine']}, Python {about['python']}, load {about['load before']}; {about['packages']}\n")
+    if os.getloadavg()[0] > (os.cpu_count() or 1) / 2:
+        console.print("[yellow]The machine is busy with something else: trust CPU µs more than messages/s.[/]\n")
+    outcomes = asyncio.run(measured(arguments.only or list(SCENARIOS), plan, console))
+    report.write_json(arguments.json, about, outcomes)
+    console.print(f"{time.monotonic() - began:.0f} s; every repetition is in {arguments.json}")
+    if arguments.write_docs:
+        report.write_docs(PAGE, report.markdown(about, outcomes))
+        console.print(f"{PAGE} is written")
+
+
+async def measured(names: list[str], plan: Plan, console: Console) -> list[Outcome]:
+    """Run the scenarios, on one ground."""
+    outcomes: list[Outcome] = []
+    with tempfile.TemporaryDirectory() as directory:
+        async with Kafka(Path(directory)) as kafka:
+            admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap)
+            producer = AIOKafkaProducer(bootstrap_servers=kafka.bootstrap, max_batch_size=128 * 1024)
+            await admin.start()
+            try:
+                await admin.create_topics([NewTopic(OURS, PARTITIONS, 1)])  # as many as scale-out has workers
+                await topics.apply(MeshSettings(broker=kafka.bootstrap))
+                async with producer:
+                    for name in names:
+                        outcomes.append(await SCENARIOS[name](Ground(kafka.bootstrap, producer, admin), plan))
+                        report.show(console, outcomes[-1])
+            finally:
+                await admin.close()
+    return outcomes
+
+
+if __name__ == "__main__":
+    main()

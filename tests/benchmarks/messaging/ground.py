@@ -1,0 +1,156 @@
+"""The ground on which all contestants run: one Kafka, topics made beforehand, workers in processes of their own."""
+
+import asyncio
+import itertools
+import json
+import random
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final, Self
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+from poise.contracts.topics import RETRIEVAL
+from tests.benchmarks.messaging.job import Job, headers, request
+
+PARTITIONS: Final = 8
+OURS: Final = RETRIEVAL.name
+WITHIN: Final = 60.0
+POISE: Final = "poise"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How much to measure."""
+
+    repetitions: int = 5
+    scale: float = 1.0
+    """Of the number of messages and the seconds of load."""
+
+    def many(self, number: int) -> int:
+        """That many messages, to scale."""
+        return max(50, round(number * self.scale))
+
+
+class Worker:
+    """One worker under test."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+
+    @classmethod
+    async def start(cls, job: Job) -> Self:
+        """Start it, and return when it would take messages."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "tests.benchmarks.messaging.worker", job.encode(),
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, limit=64 * 1024 * 1024,
+        )  # fmt: skip
+        worker = cls(process)
+        try:
+            await worker._line("ready")
+        except BaseException:
+            await worker.stop()
+            raise
+        return worker
+
+    async def report(self, *, within: float = WITHIN) -> dict[str, Any]:
+        """Its next report."""
+        return await self._line("report", within)
+
+    async def ask(self) -> dict[str, Any]:
+        """A report of what it has done by now."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(b"report\n")
+        return await self.report()
+
+    async def stop(self) -> None:
+        """Stop it; by force after a while."""
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        try:
+            await asyncio.wait_for(self._process.wait(), 8.0)
+        except TimeoutError:
+            self._process.kill()
+            await self._process.wait()
+
+    async def _line(self, event: str, within: float = WITHIN) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        async with asyncio.timeout(within):
+            while line := await self._process.stdout.readline():
+                said: dict[str, Any] = json.loads(line)
+                if said["event"] == event:
+                    return said
+        raise RuntimeError(f"a worker under test ended before its {event}: its error stands above")
+
+
+@dataclass(slots=True)
+class Ground:
+    """What a scenario is given."""
+
+    bootstrap: str
+    producer: AIOKafkaProducer
+    admin: AIOKafkaAdminClient
+    _numbers: "itertools.count[int]" = field(default_factory=itertools.count)
+
+    async def topic(self, contestant: str, partitions: int = PARTITIONS) -> str:
+        """A topic for one run of a contestant: a new one, or Poise's, which the last run has read to its end."""
+        if contestant == POISE:
+            return OURS
+        name = f"bench-{next(self._numbers)}"
+        await self.admin.create_topics([NewTopic(name, partitions, 1)])
+        return name
+
+    async def fill(self, topic: str, number: int, *, pause: float = 0.0, partitions: int = PARTITIONS) -> None:
+        """Put that many requests into a topic, spread over its first partitions."""
+        body = request(pause).encode()
+        sent: list[asyncio.Future[Any]] = []
+        for index in range(number):
+            sent.append(await self.producer.send(topic, body, headers=headers(index), partition=index % partitions))
+            if len(sent) == 2_000:
+                await asyncio.gather(*sent)
+                sent.clear()
+        await asyncio.gather(*sent)
+
+    @asynccontextmanager
+    async def worker(self, job: Job) -> AsyncIterator[Worker]:
+        """A worker for as long as the block lasts."""
+        worker = await Worker.start(job)
+        try:
+            yield worker
+        finally:
+            await worker.stop()
+
+
+async def paced(rate: float, seconds: float) -> AsyncIterator[tuple[int, float]]:
+    """Open-loop load: numbers and the unix times at which each is to be sent, whatever became of those before."""
+    began = time.time()
+    for number in range(round(rate * seconds)):
+        scheduled = began + number / rate
+        await asyncio.sleep(max(0.0, scheduled - time.time()))
+        yield number, scheduled
+
+
+async def send_paced(
+    ground: Ground, topic: str, *, rate: float, seconds: float, pauses: Sequence[float], partitions: int
+) -> list[tuple[float, float]]:
+    """Send open-loop; the pauses come round again and again.
+
+    Returns:
+        When each was to be sent, and its pause.
+    """
+    sent: list[tuple[float, float]] = []
+    outcomes: list[asyncio.Future[Any]] = []
+    spread = random.Random(1)
+    async for number, scheduled in paced(rate, seconds):
+        pause = pauses[number % len(pauses)]
+        body = request(pause, scheduled=scheduled).encode()
+        at = spread.randrange(partitions)  # so that the pauses fall on all of them
+        outcomes.append(await ground.producer.send(topic, body, headers=headers(number), partition=at))
+        sent.append((scheduled, pause))
+    await asyncio.gather(*outcomes)
+    return sent

@@ -1,0 +1,151 @@
+"""Stages: where each microsecond of a no-op goes, each stage timed alone, in a loop, with nothing else running.
+
+What a stage costs alone is not to the digit what it costs in place (caches, the loop's turns): what the whole takes in
+place stands beside the sum, and the difference is shown.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from aiokafka.structs import ConsumerRecord
+
+from poise.cache import Cache, Journal
+from poise.contracts.envelope import Envelope
+from poise.contracts.message import Message
+from poise.contracts.retrieve import Retrieve
+from poise.contracts.topics import RETRIEVAL
+from poise.messaging import Context, Mesh, Record, Tier
+from poise.messaging.deadlines import resolve
+from poise.messaging.delivery import Delivery
+from poise.messaging.offsets import OffsetTracker
+from poise.settings import MeshSettings
+from poise.telemetry import SpanKind, adjust, count, extract, measure, span, table
+from tests.benchmarks.messaging import noop
+from tests.benchmarks.messaging.contestants import NOTHING
+from tests.benchmarks.messaging.figures import Collected, Outcome
+from tests.benchmarks.messaging.ground import POISE, Ground, Plan
+from tests.benchmarks.messaging.job import headers, request
+
+ROUNDS: Final = 3_000
+METERED: Final = {table.MESSAGING_DESTINATION: RETRIEVAL.name}
+MEASURE: Final = "µs"
+
+
+async def run(ground: Ground, plan: Plan) -> Outcome:
+    """Each stage, with telemetry off and on; then the whole, in place."""
+    found = Collected()
+    for _ in range(plan.repetitions):
+        for traced in (False, True):
+            name = noop.TRACED if traced else POISE
+            settings = MeshSettings(broker=ground.bootstrap, spans=traced, admin_port=0 if traced else None)
+            async with Mesh(settings, tier="retrieval") as mesh:
+                costs = await stages(mesh)
+            for stage, cost in costs.items():
+                found.add(stage, name, cost)
+            total = (await noop.once(ground, name, plan.many(noop.MANY)))["cpu"] * 1e6
+            found.add("the loop, aiokafka's fetching, commits and spans' sending", name, total - sum(costs.values()))
+            found.add("all of it, in place", name, total)
+        bare = (await noop.once(ground, noop.BARE, plan.many(noop.MANY)))["cpu"] * 1e6
+        found.add("all of it, in place", noop.BARE, bare)
+    return Outcome("stages", found.figures(), [], ["CPU µs for a message of 1 KB whose handler does nothing."])
+
+
+async def stages(mesh: Mesh) -> dict[str, float]:
+    """Microseconds by stage, in the order of a message's life."""
+    body = request().encode()
+    raw: Any = ConsumerRecord(
+        RETRIEVAL.name, 0, 0, round(time.time() * 1_000), 0, None, body, 0, 0, 1000, tuple(headers(1))
+    )
+    record = Record.of(raw)
+    envelope = Envelope.read(record.headers)
+    tier = Tier("retrieval", {Retrieve: nothing})
+    journal = Journal(Cache(None))
+    delivery = Delivery(mesh, tier, RETRIEVAL, journal)
+    context = delivery._context(record, envelope, time.time() + 60)
+    tracker = OffsetTracker()
+    offsets = iter(range(1 << 60))
+
+    def track() -> None:
+        tracker.deliver(offset := next(offsets))
+        tracker.finish(offset)
+
+    def meter() -> None:
+        adjust(table.IN_FLIGHT, 1, METERED)
+        count(table.CONSUMED_MESSAGES, 1, METERED)
+        measure(table.QUEUE_WAIT, 0.01, METERED)
+        measure(table.PROCESS_DURATION, 0.01, METERED)
+        adjust(table.IN_FLIGHT, -1, METERED)
+
+    def trace() -> None:
+        with span(
+            table.process(RETRIEVAL.name),
+            kind=SpanKind.CONSUMER,
+            attributes=delivery._attributes(context, time.time()),
+            parent=extract(envelope.trace),
+        ) as current:
+            current.set_attribute(table.OUTCOME, "ok")
+
+    async def handle() -> None:
+        async with asyncio.timeout(context.remaining()):
+            await nothing(None, context)
+
+    async def journaled() -> None:
+        await journal.read(context.tenant, context.run, context.step)
+        await journal.write(context.tenant, context.run, context.step, NOTHING.encode(), 60.0)
+
+    async def nothing_at_all() -> None:
+        pass
+
+    async def task() -> None:
+        await asyncio.create_task(nothing_at_all())
+
+    return {
+        "record made of aiokafka's": each(lambda: Record.of(raw)),
+        "offset tracking": each(track),
+        "a task": await each_awaited(task),
+        "envelope read": each(lambda: Envelope.read(record.headers)),
+        "deadline": each(lambda: resolve(envelope.deadline, record.timestamp, RETRIEVAL.deadlines)),
+        "reply address": await each_awaited(lambda: mesh.addresses.resolve(envelope)),
+        "body parsed and validated (pydantic)": each(lambda: Retrieve.parse(body)),
+        "context": each(lambda: delivery._context(record, envelope, 0.0)),
+        "span": each(trace),
+        "metrics": each(meter),
+        "journal, without Redis": await each_awaited(journaled),
+        "handler, within its deadline": await each_awaited(handle),
+    }
+
+
+async def nothing(_request: Any, _context: Context) -> Message | None:
+    """The handler."""
+    return NOTHING
+
+
+@contextmanager
+def timed(costs: list[float]) -> Iterator[None]:
+    """Add the CPU time of the block, µs a round."""
+    began = time.process_time()
+    yield
+    costs.append((time.process_time() - began) / ROUNDS * 1e6)
+
+
+def each(stage: Callable[[], object]) -> float:
+    """Microseconds of a stage, the least of three loops: what disturbs only adds."""
+    costs: list[float] = []
+    for _ in range(3):
+        with timed(costs):
+            for _ in range(ROUNDS):
+                stage()
+    return min(costs)
+
+
+async def each_awaited(stage: Callable[[], Awaitable[object]]) -> float:
+    """The same of a coroutine."""
+    costs: list[float] = []
+    for _ in range(3):
+        with timed(costs):
+            for _ in range(ROUNDS):
+                await stage()
+    return min(costs)

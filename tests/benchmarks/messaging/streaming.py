@@ -1,0 +1,85 @@
+"""Streaming: how long a first word takes, and how many words go through one core."""
+
+import asyncio
+import time
+from typing import Any, Final
+
+from poise.contracts.generate import ChatMessage, Generate
+from poise.contracts.topics import INFERENCE_INTERACTIVE
+from poise.messaging import Mesh
+from poise.settings import MeshSettings
+from tests.benchmarks.messaging.figures import Collected, Outcome, Ratio, percentile
+from tests.benchmarks.messaging.ground import Ground, Plan, paced
+from tests.benchmarks.messaging.job import Job
+
+RATE, SECONDS = 20.0, 4.0
+TOKENS, STREAMS = 5_000, 8
+STREAMER: Final = "poise, streaming"
+FIRST: Final = "ms from the handler's first word to its reader"
+
+
+async def run(ground: Ground, plan: Plan) -> Outcome:
+    """First words at low load, then as many words as go."""
+    if not hasattr(Mesh, "stream"):
+        return Outcome("streaming", [], [], ["Not measured: this version has no streams."])
+    found = Collected()
+    topic = INFERENCE_INTERACTIVE.name
+    job = Job(STREAMER, ground.bootstrap, topic, topic, expect=1 << 60)
+    for _ in range(plan.repetitions):
+        async with (
+            ground.worker(job) as worker,
+            Mesh(MeshSettings(broker=ground.bootstrap, spans=False), tier="gateway") as mesh,
+        ):
+            await first_words(mesh, 1.0)
+            delays = await first_words(mesh, SECONDS * plan.scale)
+            for label, share in (("p50", 0.5), ("p99", 0.99)):
+                found.add(f"{label} {FIRST}", "poise", percentile(delays, share) * 1_000)
+            await worker.ask()
+            tokens = plan.many(TOKENS)
+            async with asyncio.TaskGroup() as group:
+                for _number in range(STREAMS):
+                    group.create_task(words(mesh, tokens))
+            report = await worker.ask()
+            found.add("tokens per CPU second of the worker", "poise", tokens * STREAMS / report["spent"])
+    return Outcome(
+        "streaming",
+        found.figures(),
+        [
+            Ratio(f"p50 {FIRST}", found.values(f"p50 {FIRST}", "poise"), 3.0, at_least=False, unit="ms"),
+            Ratio(
+                "tokens per CPU second of the worker",
+                found.values("tokens per CPU second of the worker", "poise"),
+                20_000.0,
+                unit="/s",
+            ),
+        ],
+        [f"First words: open loop, {RATE:.0f} asks/s. Tokens: {STREAMS} streams at once, a write for each token."],
+    )
+
+
+async def first_words(mesh: Mesh, seconds: float) -> list[float]:
+    """Seconds from the handler's writing its first word (which says when) until it is here."""
+    delays: list[float] = []
+
+    async def one() -> None:
+        begun = False
+        async for event in streamed(mesh, 1):
+            if not begun and type(event).__name__ == "Delta":
+                delays.append(time.time() - float(event.text.split()[0]))
+                begun = True
+
+    async with asyncio.TaskGroup() as group:
+        async for _ in paced(RATE, seconds):
+            group.create_task(one())
+    return delays
+
+
+async def words(mesh: Mesh, tokens: int) -> None:
+    """Read a stream to its end."""
+    async for _ in streamed(mesh, tokens):
+        pass
+
+
+def streamed(mesh: Any, tokens: int) -> Any:
+    """A stream of that many tokens."""
+    return mesh.stream(Generate(messages=(ChatMessage(role="user", content="x" * 900),), max_tokens=tokens))

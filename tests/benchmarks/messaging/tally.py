@@ -1,0 +1,80 @@
+"""The tally: what a worker under test counts while it works, and tells the runner on its standard output."""
+
+import asyncio
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from tests.benchmarks.messaging.job import Job, terms
+
+RSS_EVERY = 5_000
+
+
+def say(event: str, **figures: Any) -> None:
+    """One line of JSON for the runner."""
+    sys.stdout.write(json.dumps({"event": event, **figures}) + "\n")
+    sys.stdout.flush()
+
+
+class Tally:
+    """Counts handled messages; every contestant's handler calls `work`."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._timed = job.work == "timed"
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin anew."""
+        self._count = 0
+        self._first: float | None = None
+        self._warm = (0.0, 0.0)
+        self._latencies: list[tuple[float, float]] = []
+        self._ends: list[float] = []
+        self._began = time.process_time()
+        self._rss: list[int] = []
+
+    async def work(self, query: str) -> None:
+        """Be the handler: nothing, or a wait that the message asks for."""
+        if self._timed:
+            if self._first is None:
+                self._first = time.time()
+            scheduled, pause = terms(query)
+            if pause:
+                await asyncio.sleep(pause)
+            now = time.time()
+            self._latencies.append((now - scheduled, pause))
+            self._ends = [now]
+        self._count += 1
+        if self._count == max(1, self._job.skip):
+            self._warm = (time.time(), time.process_time())
+        if self._count % RSS_EVERY == 0:
+            self._rss.append(resident())
+        if self._count == self._job.expect:
+            self.report()
+
+    def report(self) -> None:
+        """Tell, and begin anew."""
+        counted, now, cpu = self._count - max(1, self._job.skip), time.time(), time.process_time()
+        say(
+            "report",
+            handled=self._count,
+            first=self._first or self._warm[0],
+            last=now,
+            rate=counted / max(1e-9, now - self._warm[0]),
+            cpu=(cpu - self._warm[1]) / max(1, counted),
+            spent=cpu - self._began,
+            latencies=self._latencies,
+            ends=self._ends,
+            rss=self._rss,
+        )
+        self.reset()
+
+
+def resident() -> int:
+    """Bytes of memory that this process has now; 0 where the system does not say."""
+    statm = Path("/proc/self/statm")
+    return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if statm.exists() else 0
