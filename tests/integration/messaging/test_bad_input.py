@@ -52,7 +52,7 @@ async def test_the_largest_message_that_is_wrong_is_kept_whole(mesh_settings: Me
         (b"[]", {}, "body"),
         (None, {}, "body"),
         (GOOD, {"poise_kind": "wish/1"}, "poise-kind"),
-        (GOOD, {"poise_kind": "ask/2"}, "poise-kind"),
+        (GOOD, {"poise_kind": "poem/1"}, "poise-kind"),
         (GOOD, {"poise_deadline": "tomorrow"}, "poise-deadline"),
         (GOOD, {"poise_deadline": "-5"}, "poise-deadline"),
         (GOOD, {"poise_deadline": "1000"}, "poise-deadline"),
