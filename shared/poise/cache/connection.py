@@ -23,6 +23,8 @@ REST: Final = 2.0
 """Seconds without a try after a failure: short enough that a lease outlives one."""
 CONNECTIONS: Final = 32
 """Commands under way at once; further ones wait for a free connection."""
+FREE_WITHIN: Final = 2.0
+"""Seconds for that: longer than a command may take, for a queue of our own says nothing about the cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +127,7 @@ def _connection(url: str) -> "Redis":
         pool = BlockingConnectionPool.from_url(
             url,
             max_connections=CONNECTIONS,
-            timeout=ANSWERS_WITHIN,
+            timeout=FREE_WITHIN,
             socket_timeout=ANSWERS_WITHIN,
             socket_connect_timeout=ANSWERS_WITHIN,
             retry=Retry(NoBackoff(), 1),  # a kept connection may have died unnoticed
