@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from poise.contracts import Completion, Delta, Mark, Message, Passages, Reset
@@ -82,7 +82,6 @@ def arrivals(draw: st.DrawFn, sent: list[Sent]) -> list[tuple[str, int, Event]]:
     return draw(st.permutations(arriving)) if draw(st.booleans()) else arriving
 
 
-@settings(max_examples=500)
 @given(st.data())
 def test_whatever_happens_to_events_the_reader_has_a_beginning_and_in_the_end_the_text_that_counts(
     data: st.DataObject,
