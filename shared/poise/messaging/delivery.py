@@ -264,6 +264,8 @@ class Delivery:
             reply = await job.handler(job.request, context)
         if isinstance(job.request, Request) and not isinstance(reply, job.request.reply):
             raise TypeError(f"the handler of {job.request.kind} returned {reply!r}, not {job.request.reply.__name__}")
+        if context.stream is not None and reply is not None:
+            context.stream.made(reply)
         return reply
 
     async def _postpone(self, record: Record, error: Exception, delay: float, attempt: Attempt) -> None:

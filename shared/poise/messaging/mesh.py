@@ -291,7 +291,7 @@ class Mesh:
     async def reply(self, address: Address, reply: Message, context: Context | None) -> None:
         """Publish the reply to a message, after all of its stream; one that is too large becomes a fault."""
         stream = context.stream if context else None
-        mark = await stream.finish(failed=isinstance(reply, Fault)) if stream else None
+        mark = await stream.finish(reply) if stream else None
         envelope = Envelope(
             correlation_id=address.correlation_id,
             run=context.run if context else None,

@@ -81,17 +81,14 @@ class Assembly:
         return True
 
     def _shown(self, event: Event, *, first: bool) -> list[Event]:
-        shown: list[Event] = [event]
-        if isinstance(event, End):
+        anew = first and self._said and not isinstance(event, Reset)
+        shown: list[Event] = [Reset(reason=AGAIN)] if anew else []
+        if isinstance(event, End):  # not shown: the reply, which is next, is the end
             self._ended = True
-            return []  # the reply, which is next, is the end
-        if isinstance(event, Reset):
-            self._said = False
+            self._said = self._said and not anew
             return shown
-        if first and self._said:
-            shown.insert(0, Reset(reason=AGAIN))
-        self._said = True
-        return shown
+        self._said = isinstance(event, Delta)
+        return [*shown, event]
 
     def give_up(self) -> None:
         """Show no more of this attempt."""

@@ -124,6 +124,7 @@ class Stream:
         self._clock = clock
         self._waiting = Coalescer(limits or StreamLimits())
         self._attempt = _Attempt()
+        self._made: Message | None = None
         self._pump: asyncio.Task[None] | None = None
         self._flushing = False
         self._hurry = asyncio.Event()
@@ -155,6 +156,7 @@ class Stream:
     def begin(self) -> None:
         """Begin a new attempt: the reader starts over when its first event comes."""
         self._attempt = _Attempt()
+        self._made = None
         self._waiting.clear()
 
     def address(self, _own: Address) -> Address:
@@ -169,16 +171,20 @@ class Stream:
         elif text := text_of(reply):
             await self.write(text)
 
-    async def finish(self, *, failed: bool) -> Mark | None:
+    def made(self, reply: Message) -> None:
+        """The handler is done: its words are those of this reply, and of no other."""
+        self._made = reply
+
+    async def finish(self, reply: Message) -> Mark | None:
         """Send what waits, and the `end`; then the reply may be sent.
 
         Args:
-            failed: The reply is a fault: what was streamed does not count.
+            reply: What is going to be sent. A fault, or what another copy of the message got, has no words here.
 
         Returns:
             What the reply is to name; None where the reply alone counts.
         """
-        if failed:
+        if reply is not self._made:
             self.begin()
             return None
         await self._flush()

@@ -8,7 +8,10 @@ from typing import Any
 
 import pytest
 from integration_kit import WITHIN, Outsider, serving, until
+from redis.asyncio import Redis
 
+from poise.cache import Cache, Journal
+from poise.cache.journal import Lease, Standing, Stored
 from poise.contracts import Answer, Ask, Completion, Delta, End, Generate, Mark, Reset
 from poise.contracts.envelope import Envelope
 from poise.contracts.generate import ChatMessage
@@ -247,6 +250,27 @@ async def test_a_step_that_is_finished_already_is_read_whole(mesh_settings: Mesh
         await second.all(mesh.stream(generate(), run=run, step="g"))
     assert second.items == [Delta(text=TEXT), completion()]
     assert first.shown == TEXT
+
+
+async def test_where_another_copy_was_faster_its_reply_counts_and_not_our_words(mesh_settings: MeshSettings) -> None:
+    """The holder of the step is slow, its lease ends, another one takes the step and finishes it first."""
+
+    async def slow(_request: Generate, context: Context) -> Completion:
+        assert context.stream is not None
+        await context.stream.write("Mine.")
+        await context.stream._flush()
+        theirs = Lease.on(context.tenant, context.run, context.step, Generate.kind, "0", token="theirs")  # noqa: S106
+        async with Redis.from_url(mesh_settings.redis_url or "") as redis, Cache(mesh_settings.redis_url) as cache:
+            await redis.delete(theirs.key)
+            journal = Journal(cache)
+            assert await journal.claim(theirs, 10) is Standing.OURS
+            await journal.write(theirs, Stored(Completion.kind, completion("Theirs.").encode()), 60)
+        return completion("Mine.")
+
+    async with serving(mesh_settings, Tier("inference", {Generate: slow})) as mesh:
+        read = Read()
+        reply = await read.all(mesh.stream(generate(), run=run_of(mesh), step="g"))
+    assert (reply.text, read.shown, [reset.reason for reset in read.resets]) == ("Theirs.", "Theirs.", [AGAIN])
 
 
 async def test_a_run_whose_worker_died_after_the_model_wrote_shows_the_words_again(mesh_settings: MeshSettings) -> None:

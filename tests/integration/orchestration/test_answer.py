@@ -76,7 +76,7 @@ async def test_what_the_run_is_and_wants_goes_with_each_step(mesh_settings: Mesh
 
     assert (answer.text, answer.rung, answer.epoch, answer.run_id) == (SENTENCE, "primary", LATER, run)
     assert {step: (asked.run, asked.tenant, asked.lane) for step, asked in others.asked.items()} == {
-        "retrieve": (run, "acme", "interactive"),  # retrieval has one lane
+        "retrieve": (run, "acme", "batch"),
         "generate": (run, "acme", "batch"),
     }
     assert others.asked["retrieve"].envelope.min_epoch == EPOCH

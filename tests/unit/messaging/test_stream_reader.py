@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from poise.contracts import Completion, Delta, Mark, Message, Passages, Reset
@@ -82,7 +82,6 @@ def arrivals(draw: st.DrawFn, sent: list[Sent]) -> list[tuple[str, int, Event]]:
     return draw(st.permutations(arriving)) if draw(st.booleans()) else arriving
 
 
-@settings(deadline=None)  # a busy machine is no failure
 @given(st.data())
 def test_whatever_happens_to_events_the_reader_has_a_beginning_and_in_the_end_the_text_that_counts(
     data: st.DataObject,
@@ -103,7 +102,6 @@ def test_whatever_happens_to_events_the_reader_has_a_beginning_and_in_the_end_th
     assert reading.shown == counts.text
 
 
-@settings(deadline=None)  # a busy machine is no failure
 @given(st.data())
 def test_where_nothing_is_lost_nothing_is_begun_anew(data: st.DataObject) -> None:
     (sent, *_) = data.draw(attempts())
@@ -148,6 +146,13 @@ def test_a_reset_that_is_sent_is_not_made_as_well() -> None:
     order.take(Mark("model", 0), words("a"))
     reset = Reset(reason="not grounded", rung="extractive")
     assert order.take(Mark("mine", 0), reset) == [reset]
+
+
+def test_an_attempt_without_words_takes_those_of_the_one_before_back() -> None:
+    order = Assembly()
+    order.take(Mark("first", 0), words("a"))
+    assert order.take(Mark("second", 0), End()) == [Reset(reason=AGAIN)]
+    assert order.finish("", Mark("second", 0)) == []
 
 
 def test_a_reply_that_names_no_stream_has_the_text_that_counts() -> None:

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poise.contracts import Completion, Delta, End, Mark, Passages, Reset
+from poise.contracts import Completion, Delta, End, Mark, Message, Passages, Reset
 from poise.contracts.stream import Event
-from poise.errors import UnavailableError
+from poise.errors import TerminalError, UnavailableError
 from poise.messaging.addresses import Address
 from poise.messaging.record import Position, Record
 from poise.messaging.stream_reader import mark_of
@@ -70,6 +70,13 @@ def completion(text: str) -> Completion:
     return Completion(text=text, model="m", backend="b", finish_reason="stop")
 
 
+async def finish(words: Stream) -> Mark | None:
+    """As when the handler has returned, and its reply is what is sent."""
+    reply = completion("what was written")
+    words.made(reply)
+    return await words.finish(reply)
+
+
 # -- putting together --------------------------------------------------------------------------------------------------
 
 
@@ -116,7 +123,7 @@ async def test_events_are_numbered_and_end_before_the_reply(topic: Topic) -> Non
     words = stream(topic)
     await words.write("a")
     await words.write("b")
-    mark = await words.finish(failed=False)
+    mark = await finish(words)
     assert topic.text == "ab"
     assert topic.said[-1] == End()
     ids = {mark.stream for mark, _ in topic.events}
@@ -134,7 +141,7 @@ async def test_words_that_come_while_the_broker_is_busy_are_one_event(topic: Top
     for _ in range(100):
         await words.write("c")
     topic.takes.set()
-    await words.finish(failed=False)
+    await finish(words)
     assert topic.text == "ab" + "c" * 100
     assert len(topic.events) <= 4
 
@@ -157,28 +164,38 @@ async def test_whoever_writes_faster_than_the_broker_takes_waits(topic: Topic) -
     assert written <= 70
     topic.takes.set()
     await writing
-    await words.finish(failed=False)
+    await finish(words)
     assert topic.text == "abcde" * 1_000
 
 
 async def test_one_whose_reply_goes_elsewhere_does_not_end_the_stream(topic: Topic) -> None:
     words = stream(topic, ends=False)
     await words.write("a")
-    mark = await words.finish(failed=False)
+    mark = await finish(words)
     assert topic.said == [Delta(text="a")]
     assert mark == topic.events[-1][0]
 
 
 async def test_where_nothing_was_streamed_the_reply_names_nothing(topic: Topic) -> None:
-    assert await stream(topic).finish(failed=False) is None
+    assert await finish(stream(topic)) is None
     assert topic.events == []
 
 
-async def test_a_fault_names_no_stream(topic: Topic) -> None:
+@pytest.mark.parametrize("reply", [TerminalError("it broke").fault(), completion("another's")])
+async def test_a_reply_that_the_handler_did_not_make_names_no_stream(topic: Topic, reply: Message) -> None:
     words = stream(topic)
     await words.write("a")
-    assert await words.finish(failed=True) is None
+    words.made(completion("a"))
+    assert await words.finish(reply) is None
     assert End() not in topic.said
+
+
+async def test_words_of_an_attempt_that_failed_are_not_those_of_the_reply(topic: Topic) -> None:
+    words, reply = stream(topic), completion("a")
+    words.made(reply)
+    words.begin()
+    await words.write("half of")
+    assert await words.finish(reply) is None
 
 
 async def test_a_new_attempt_has_a_new_id_and_drops_what_waited(topic: Topic) -> None:
@@ -190,7 +207,7 @@ async def test_a_new_attempt_has_a_new_id_and_drops_what_waited(topic: Topic) ->
     words.begin()
     await words.write("b")
     topic.takes.set()
-    await words.finish(failed=False)
+    await finish(words)
     assert topic.said == [Delta(text="a"), Delta(text="b"), End()]
     (first, second, end) = [mark for mark, _ in topic.events]
     assert (first.last, second.last, end.last) == (0, 0, 1)
@@ -203,7 +220,7 @@ async def test_a_reset_says_why_first_in_a_stream_of_its_own(topic: Topic) -> No
     await topic.asked.wait()
     await words.reset("not grounded", rung="extractive")
     await words.write("b")
-    mark = await words.finish(failed=False)
+    mark = await finish(words)
     assert topic.said == [Delta(text="a"), Reset(reason="not grounded", rung="extractive"), Delta(text="b"), End()]
     assert [at.last for at, _ in topic.events] == [0, 0, 1, 2]
     assert mark == topic.events[-1][0]
@@ -213,7 +230,7 @@ async def test_a_stream_that_was_lent_is_gone_on_with(topic: Topic) -> None:
     words = stream(topic)
     assert words.address(Address("poise.replies", 9, "own")) == TO
     await words.replied(completion("ab"), Mark("theirs", 4))
-    assert await words.finish(failed=False) == Mark("theirs", 5)
+    assert await finish(words) == Mark("theirs", 5)
     assert topic.events == [(Mark("theirs", 5), End())]
 
 
@@ -222,7 +239,7 @@ async def test_a_reply_without_a_stream_is_streamed_whole(topic: Topic) -> None:
     words.address(TO)
     await words.replied(completion("ab"), None)
     await words.replied(Passages(passages=(), epoch="e"), None)
-    await words.finish(failed=False)
+    await finish(words)
     assert topic.said == [Delta(text="ab"), End()]
 
 
@@ -232,17 +249,17 @@ async def test_a_broker_that_takes_no_event_does_not_fail_the_work(topic: Topic)
     topic.error = UnavailableError("the broker is gone")
     for _ in range(100):
         await words.write("bc")
-    assert await words.finish(failed=False) is None  # so the reply has the text
+    assert await finish(words) is None  # so the reply has the text
     assert topic.text in {"", "a"}
 
 
 async def test_text_that_has_no_encoding_does_not_fail_the_work(topic: Topic) -> None:
     words = stream(topic)
     await words.write("a\ud800")
-    assert await words.finish(failed=False) is None
+    assert await finish(words) is None
     words.begin()
     await words.write("b")
-    assert await words.finish(failed=False) is not None
+    assert await finish(words) is not None
     assert topic.said == [Delta(text="b"), End()]
 
 
@@ -256,5 +273,5 @@ async def test_a_writer_that_is_cancelled_leaves_the_stream_usable(topic: Topic)
     topic.takes.set()
     words.begin()
     await words.write("b")
-    assert await words.finish(failed=False) is not None
+    assert await finish(words) is not None
     assert topic.said[-2:] == [Delta(text="b"), End()]
