@@ -38,6 +38,7 @@ class Load:
         self._caller = caller
         self._calls: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
+        self._running = asyncio.create_task(self._run())
         self._answered = 0
 
     async def handle(self, request: Generate, _context: Context) -> Completion:
@@ -48,7 +49,7 @@ class Load:
         await asyncio.sleep(TAKES)
         return Completion(text=text, model="m", backend="b", finish_reason="stop")
 
-    async def run(self) -> None:
+    async def _run(self) -> None:
         """Call at the rate, whatever becomes of the calls, until told to stop."""
         began = time.monotonic()
         for number in itertools.count():
@@ -86,6 +87,7 @@ class Load:
     async def finish(self) -> None:
         """Call no more, and wait for the outcome of every call."""
         self._stopping.set()
+        await self._running  # first: it may be about to make one more
         await asyncio.gather(*self._calls)
 
     @property
@@ -123,13 +125,11 @@ async def load(bootstrap: str, *, workers: int = 2) -> AsyncIterator[Load]:
         tier = Tier("inference", {Generate: made.handle})
         for _ in range(workers):
             await stack.enter_async_context(serving(MeshSettings(broker=bootstrap, spans=False), tier))
-        running = asyncio.create_task(made.run())
         try:
             await made.goes_on()
             yield made
         finally:
             await made.finish()
-            await running
 
 
 async def replies(bootstrap: str, since: float, prefix: str) -> Counter[str]:
