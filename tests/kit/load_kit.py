@@ -11,7 +11,6 @@ from integration_kit import serving
 
 from poise.contracts import Completion, Generate
 from poise.contracts.generate import ChatMessage
-from poise.contracts.topics import REPLIES
 from poise.errors import PoiseError
 from poise.messaging import Context, Mesh, Tier
 from poise.messaging.calls import Calls
@@ -132,12 +131,12 @@ async def load(bootstrap: str, *, workers: int = 2) -> AsyncIterator[Load]:
             await made.finish()
 
 
-async def replies(bootstrap: str, since: float, prefix: str) -> Counter[str]:
-    """How many replies were written for each correlation id that begins so, since a time, unix seconds."""
+async def written(bootstrap: str, topic: str, since: float, prefix: str) -> Counter[str]:
+    """How often each correlation id that begins so is in a topic since a time, unix seconds."""
     found: Counter[str] = Counter()
     async with (
         Mesh(MeshSettings(broker=bootstrap, spans=False), tier="client") as mesh,
-        mesh.follow(REPLIES.name, start=since) as log,
+        mesh.follow(topic, start=since) as log,
     ):
         async for batch in log.read_to_end():
             ids = [record.header("correlation_id") or "" for record in batch]

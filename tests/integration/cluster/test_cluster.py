@@ -10,7 +10,7 @@ from aiokafka import TopicPartition
 from aiokafka.errors import NotCoordinatorForGroupError
 from cluster_kit import IDS, Cluster, cluster
 from integration_kit import serving
-from load_kit import Load, load, replies
+from load_kit import Load, load, written
 
 from poise.contracts import Completion, Generate
 from poise.contracts.generate import ChatMessage
@@ -43,9 +43,13 @@ async def check(at: Load, brokers: Cluster, since: float) -> None:
     assert at.failed == {}
     assert len(at.outcomes) == at.accepted
     again = sum(at.handled.values()) - len(at.handled)
-    written = await replies(brokers.bootstrap, since, at.prefix)
-    assert len(written) == at.accepted
-    say(f"{at.accepted} calls, each answered; {again} handled again, {written.total() - len(written)} replies repeated")
+    asked = await written(brokers.bootstrap, INFERENCE_INTERACTIVE.name, since, at.prefix)
+    replied = await written(brokers.bootstrap, REPLIES.name, since, at.prefix)
+    assert len(asked) == len(replied) == at.accepted
+    say(
+        f"{at.accepted} calls, each answered; {asked.total() - len(asked)} written again, {again} handled again, "
+        f"{replied.total() - len(replied)} replies repeated"
+    )
 
 
 async def test_what_is_acknowledged_is_kept_by_two(brokers: Cluster) -> None:
