@@ -123,14 +123,15 @@ async def test_a_broker_that_no_longer_keeps_the_group_is_not_believed(brokers: 
         other = next(id_ for id_ in IDS if id_ != keeps)
         consumers = [one.consumer for one in mesh._broker.subscribers if isinstance(one, ConcurrentSubscriber)]
         consumer = next(one for one in consumers if one is not None and partition in one.assignment())
-        await consumer.commit({partition: 7})
+        position = await consumer.position(partition)
+        await consumer.commit({partition: position})
         coordinator: Any = consumer._coordinator
         coordinator.coordinator_id = other
-        assert await consumer.committed(partition) == 7
+        assert await consumer.committed(partition) == position
         admin = mesh.admin._client
         with pytest.raises(NotCoordinatorForGroupError):
             await admin.list_consumer_group_offsets(group, group_coordinator_id=other, partitions=[partition])
-        assert (await mesh.admin.committed(group, [partition]))[partition].offset == 7
+        assert (await mesh.admin.committed(group, [partition]))[partition].offset == position
 
 
 async def hello(request: Generate, _context: Context) -> Completion:
