@@ -11,7 +11,6 @@ from integration_kit import serving
 
 from poise.contracts import Completion, Generate
 from poise.contracts.generate import ChatMessage
-from poise.contracts.topics import REPLIES
 from poise.errors import PoiseError
 from poise.messaging import Context, Mesh, Tier
 from poise.messaging.calls import Calls
@@ -38,6 +37,7 @@ class Load:
         self._caller = caller
         self._calls: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
+        self._running = asyncio.create_task(self._run())
         self._answered = 0
 
     async def handle(self, request: Generate, _context: Context) -> Completion:
@@ -48,7 +48,7 @@ class Load:
         await asyncio.sleep(TAKES)
         return Completion(text=text, model="m", backend="b", finish_reason="stop")
 
-    async def run(self) -> None:
+    async def _run(self) -> None:
         """Call at the rate, whatever becomes of the calls, until told to stop."""
         began = time.monotonic()
         for number in itertools.count():
@@ -86,6 +86,7 @@ class Load:
     async def finish(self) -> None:
         """Call no more, and wait for the outcome of every call."""
         self._stopping.set()
+        await self._running  # first: it may be about to make one more
         await asyncio.gather(*self._calls)
 
     @property
@@ -123,21 +124,19 @@ async def load(bootstrap: str, *, workers: int = 2) -> AsyncIterator[Load]:
         tier = Tier("inference", {Generate: made.handle})
         for _ in range(workers):
             await stack.enter_async_context(serving(MeshSettings(broker=bootstrap, spans=False), tier))
-        running = asyncio.create_task(made.run())
         try:
             await made.goes_on()
             yield made
         finally:
             await made.finish()
-            await running
 
 
-async def replies(bootstrap: str, since: float, prefix: str) -> Counter[str]:
-    """How many replies were written for each correlation id that begins so, since a time, unix seconds."""
+async def written(bootstrap: str, topic: str, since: float, prefix: str) -> Counter[str]:
+    """How often each correlation id that begins so is in a topic since a time, unix seconds."""
     found: Counter[str] = Counter()
     async with (
         Mesh(MeshSettings(broker=bootstrap, spans=False), tier="client") as mesh,
-        mesh.follow(REPLIES.name, start=since) as log,
+        mesh.follow(topic, start=since) as log,
     ):
         async for batch in log.read_to_end():
             ids = [record.header("correlation_id") or "" for record in batch]

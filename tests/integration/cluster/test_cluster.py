@@ -10,7 +10,7 @@ from aiokafka import TopicPartition
 from aiokafka.errors import NotCoordinatorForGroupError
 from cluster_kit import IDS, Cluster, cluster
 from integration_kit import serving
-from load_kit import Load, load, replies
+from load_kit import Load, load, written
 
 from poise.contracts import Completion, Generate
 from poise.contracts.generate import ChatMessage
@@ -43,9 +43,13 @@ async def check(at: Load, brokers: Cluster, since: float) -> None:
     assert at.failed == {}
     assert len(at.outcomes) == at.accepted
     again = sum(at.handled.values()) - len(at.handled)
-    written = await replies(brokers.bootstrap, since, at.prefix)
-    assert len(written) == at.accepted
-    say(f"{at.accepted} calls, each answered; {again} handled again, {written.total() - len(written)} replies repeated")
+    asked = await written(brokers.bootstrap, INFERENCE_INTERACTIVE.name, since, at.prefix)
+    replied = await written(brokers.bootstrap, REPLIES.name, since, at.prefix)
+    assert len(asked) == len(replied) == at.accepted
+    say(
+        f"{at.accepted} calls, each answered; {asked.total() - len(asked)} written again, {again} handled again, "
+        f"{replied.total() - len(replied)} replies repeated"
+    )
 
 
 async def test_what_is_acknowledged_is_kept_by_two(brokers: Cluster) -> None:
@@ -119,14 +123,15 @@ async def test_a_broker_that_no_longer_keeps_the_group_is_not_believed(brokers: 
         other = next(id_ for id_ in IDS if id_ != keeps)
         consumers = [one.consumer for one in mesh._broker.subscribers if isinstance(one, ConcurrentSubscriber)]
         consumer = next(one for one in consumers if one is not None and partition in one.assignment())
-        await consumer.commit({partition: 7})
+        position = await consumer.position(partition)
+        await consumer.commit({partition: position})
         coordinator: Any = consumer._coordinator
         coordinator.coordinator_id = other
-        assert await consumer.committed(partition) == 7
+        assert await consumer.committed(partition) == position
         admin = mesh.admin._client
         with pytest.raises(NotCoordinatorForGroupError):
             await admin.list_consumer_group_offsets(group, group_coordinator_id=other, partitions=[partition])
-        assert (await mesh.admin.committed(group, [partition]))[partition].offset == 7
+        assert (await mesh.admin.committed(group, [partition]))[partition].offset == position
 
 
 async def hello(request: Generate, _context: Context) -> Completion:
