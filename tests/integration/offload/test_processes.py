@@ -185,6 +185,17 @@ async def test_urgent_calls_come_first(functions: Functions, tmp_path: Path) -> 
     assert order == ["u2", "b1", "b2"]
 
 
+async def test_a_place_given_to_a_call_that_is_cancelled_at_that_moment_is_not_lost(functions: Functions) -> None:
+    async with ProcessPool(functions["pid"], 1) as pool:
+        child = await pool._places.take(urgent=True)
+        waiting = asyncio.create_task(pool.apply(None))
+        await asyncio.sleep(0)
+        pool._places.give(child)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        assert pool._places._free == [child]
+
+
 async def test_a_process_that_does_not_start_is_said_before_anything_is_served(tmp_path: Path) -> None:
     (tmp_path / "only_once.py").write_text(
         "import os\nif os.environ.get('ONCE'):\n    raise OSError('no model file')\n\ndef f(x):\n    return x\n",
