@@ -18,7 +18,7 @@ from poise.contracts.fault import Fault
 from poise.contracts.message import Message, ReplyT, Request
 from poise.contracts.stream import Delta, Reset
 from poise.contracts.topics import BATCH, CANCEL, CATALOGUE, REPLIES, SPANS, Lane, Topic
-from poise.errors import PoiseError, SetupError, TerminalError, UnavailableError
+from poise.errors import SetupError, TerminalError, UnavailableError
 from poise.messaging import offloaded, own
 from poise.messaging.addresses import Address, Addresses
 from poise.messaging.admin import Admin
@@ -30,7 +30,7 @@ from poise.messaging.intake import ConcurrentIntake
 from poise.messaging.process import StopSignal
 from poise.messaging.receipt import Receipts
 from poise.messaging.record import Position, Record
-from poise.messaging.seam import RecordCommand, new_broker
+from poise.messaging.seam import RecordCommand, new_broker, publish_all
 from poise.messaging.serving import Serving
 from poise.messaging.stream_reader import StreamReader
 from poise.messaging.tier import Context, Tier
@@ -438,8 +438,13 @@ class Mesh:
         queue = self._telemetry.spans
         headers = [("content-type", JSON.encode())]
         while queue is not None and (finished := queue.drain()):
-            sending = (self._send(SPANS.name, body, key=run.encode(), headers=headers) for run, body in finished)
-            sent = await asyncio.gather(*sending, return_exceptions=True)
-            if lost := [outcome for outcome in sent if isinstance(outcome, PoiseError)]:
+            records = [(run.encode(), body) for run, body in finished]
+            lost: list[BaseException]
+            try:
+                async with asyncio.timeout(SENT_WITHIN):
+                    lost = await publish_all(self._broker, SPANS.name, records, headers)
+            except (KafkaError, TimeoutError) as error:
+                lost = [error] * len(records)
+            if lost:
                 count(table.SPANS_DROPPED, len(lost))
-                log.warning("%d spans were lost: %s", len(lost), lost[0])
+                log.warning("%d spans were lost: %r", len(lost), lost[0])

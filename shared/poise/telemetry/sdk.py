@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
-from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics import AlwaysOffExemplarFilter, MeterProvider
 from opentelemetry.sdk.metrics.export import MetricReader
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
@@ -37,7 +37,12 @@ def tracing(who: Resource, processors: Iterable[SpanProcessor]) -> TracerProvide
 
 def metering(who: Resource, readers: Iterable[MetricReader]) -> tuple[MeterProvider, metrics.Recorder]:
     """A provider of meters, and the recorder whose sums it reads."""
-    provider = MeterProvider(metric_readers=tuple(readers), resource=who, shutdown_on_exit=False)
+    provider = MeterProvider(
+        metric_readers=tuple(readers),
+        resource=who,
+        exemplar_filter=AlwaysOffExemplarFilter(),  # nothing of ours shows them, and each measurement would pay
+        shutdown_on_exit=False,
+    )
     meter = provider.get_meter(SCOPE)
     instruments = table.INSTRUMENTS.values()
     recorder = metrics.Recorder(

@@ -15,11 +15,11 @@ from typing import Any, Final, Self
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from poise.contracts.topics import RETRIEVAL
+from poise.contracts.topics import RETRIEVAL_INTERACTIVE
 from tests.benchmarks.messaging.job import Job, headers, request
 
 PARTITIONS: Final = 8
-OURS: Final = RETRIEVAL.name
+OURS: Final = RETRIEVAL_INTERACTIVE.name
 WITHIN: Final = 60.0
 POISE: Final = "poise"
 

@@ -16,11 +16,13 @@ from poise.cache import Cache, Journal
 from poise.contracts.envelope import Envelope
 from poise.contracts.message import Message
 from poise.contracts.retrieve import Retrieve
-from poise.contracts.topics import RETRIEVAL
+from poise.contracts.topics import RETRIEVAL_INTERACTIVE as RETRIEVAL
 from poise.messaging import Context, Mesh, Record, Tier
 from poise.messaging.deadlines import resolve
 from poise.messaging.delivery import Delivery
+from poise.messaging.failures import RetryBudget
 from poise.messaging.offsets import OffsetTracker
+from poise.messaging.receipt import Receipts
 from poise.settings import MeshSettings
 from poise.telemetry import SpanKind, adjust, count, extract, measure, span, table
 from tests.benchmarks.messaging import noop
@@ -42,7 +44,7 @@ async def run(ground: Ground, plan: Plan) -> Outcome:
             name = noop.TRACED if traced else POISE
             settings = MeshSettings(broker=ground.bootstrap, spans=traced, admin_port=0 if traced else None)
             async with Mesh(settings, tier="retrieval") as mesh:
-                costs = await stages(mesh)
+                costs = await stages(mesh, settings)
             for stage, cost in costs.items():
                 found.add(stage, name, cost)
             total = (await noop.once(ground, name, plan.many(noop.MANY)))["cpu"] * 1e6
@@ -53,17 +55,18 @@ async def run(ground: Ground, plan: Plan) -> Outcome:
     return Outcome("stages", found.figures(), [], ["CPU µs for a message of 1 KB whose handler does nothing."])
 
 
-async def stages(mesh: Mesh) -> dict[str, float]:
+async def stages(mesh: Mesh, settings: MeshSettings) -> dict[str, float]:
     """Microseconds by stage, in the order of a message's life."""
-    body = request().encode()
+    asked = request()
+    body = asked.encode()
     raw: Any = ConsumerRecord(
         RETRIEVAL.name, 0, 0, round(time.time() * 1_000), 0, None, body, 0, 0, 1000, tuple(headers(1))
     )
     record = Record.of(raw)
     envelope = Envelope.read(record.headers)
     tier = Tier("retrieval", {Retrieve: nothing})
-    journal = Journal(Cache(None))
-    delivery = Delivery(mesh, tier, RETRIEVAL, journal)
+    receipts = Receipts(Journal(Cache(None)), settings.lease)
+    delivery = Delivery(mesh, tier, RETRIEVAL, receipts, RetryBudget())
     context = delivery._context(record, envelope, time.time() + 60)
     tracker = OffsetTracker()
     offsets = iter(range(1 << 60))
@@ -93,8 +96,8 @@ async def stages(mesh: Mesh) -> dict[str, float]:
             await nothing(None, context)
 
     async def journaled() -> None:
-        await journal.read(context.tenant, context.run, context.step)
-        await journal.write(context.tenant, context.run, context.step, NOTHING.encode(), 60.0)
+        async with receipts.of(asked, context) as receipt:
+            await receipt.settle(NOTHING)
 
     async def nothing_at_all() -> None:
         pass
@@ -109,6 +112,7 @@ async def stages(mesh: Mesh) -> dict[str, float]:
         "envelope read": each(lambda: Envelope.read(record.headers)),
         "deadline": each(lambda: resolve(envelope.deadline, record.timestamp, RETRIEVAL.deadlines)),
         "reply address": await each_awaited(lambda: mesh.addresses.resolve(envelope)),
+        "stream address": await each_awaited(lambda: mesh.addresses.stream(envelope)),
         "body parsed and validated (pydantic)": each(lambda: Retrieve.parse(body)),
         "context": each(lambda: delivery._context(record, envelope, 0.0)),
         "span": each(trace),

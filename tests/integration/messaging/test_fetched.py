@@ -1,0 +1,36 @@
+"""What was fetched is kept while there is no room for it."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from aiokafka.consumer import fetcher
+from group_kit import group
+from integration_kit import until
+
+from poise.messaging import Record
+from poise.messaging.intake import IntakeLimits
+
+pytestmark = pytest.mark.integration
+
+
+async def test_being_full_again_and_again_fetches_nothing_twice(kafka: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    read_from: list[int] = []
+
+    class Noting(fetcher.PartitionRecords):
+        def __init__(self, tp: Any, records: Any, aborted: Any, offset: int, *rest: Any) -> None:
+            super().__init__(tp, records, aborted, offset, *rest)  # type: ignore[no-untyped-call]  # aiokafka has no types
+            read_from.append(offset)
+
+    async with group(kafka) as readers:
+        await readers.write(400)
+        monkeypatch.setattr(fetcher, "PartitionRecords", Noting)
+        async with readers.member(IntakeLimits(concurrency=2, buffer=4)) as member:
+
+            async def handle(_record: Record) -> None:
+                await asyncio.sleep(0)
+
+            member.handle = handle
+            await until(lambda: len(member.done) == 400)
+    # The broker hands out what there is in a handful of batches; fetching again at each pause takes a hundred.
+    assert len(read_from) < 20, read_from
