@@ -162,8 +162,9 @@ async def redrive(
 ) -> None:
     """Send dead letters again, each once: those named, those that match, or --all.
 
-    Interrupt it when you like, and run it again: it goes on where it was. A letter that was sent again three times and
-    died each time is quarantined: only --force with its ID sends it.
+    Interrupt it when you like, and run it again: it goes on where it was.
+
+    What was sent again three times, and died each time, is quarantined: only --force with its ID sends it.
     """
     chosen = _filter(ids, tier, error, older, newer, tenant, key)
     _chosen(chosen, everything=everything)
@@ -197,8 +198,9 @@ async def purge(
 ) -> None:
     """Purge dead letters for good, sent again or not: those named, those that match, or --all.
 
-    They are listed no more and can not be sent again. Kafka gives their room back once nothing older is kept, and at
-    the latest after 14 days.
+    They are listed no more and can not be sent again.
+
+    Kafka gives their room back once nothing older is kept, and at the latest after 14 days.
     """
     chosen = _filter(ids, tier, error, older, newer, tenant, key)
     _chosen(chosen, everything=everything)
@@ -210,11 +212,11 @@ async def purge(
             if not dry_run and len(letters) > SHOWN_BEFORE_PURGE:
                 out.print(Text(f"… and {plural(len(letters) - SHOWN_BEFORE_PURGE, 'more')}", style="dim"))
         if dry_run or not letters:
-            out.print(Text(f"{plural(len(letters), 'dead letter')} would be purged", style="dim"))
+            verb = "would be purged" if dry_run else "purged: nothing fits"
+            out.print(Text(f"{plural(len(letters), 'dead letter')} {verb}", style="dim"))
             return
-        if not yes and not await asyncio.to_thread(_agreed, len(letters)):
-            err.print(Text("nothing was purged", style="yellow"))
-            raise typer.Exit(FAILED)
+        if not yes:
+            await asyncio.to_thread(_agree, len(letters))
         # By name: what died while a person thought about it was not agreed to.
         gone = await admin.purge(Filter(ids=frozenset(letter.id for letter in letters)))
     out.print(Text(f"{plural(len(gone), 'dead letter')} purged", style="dim"))
@@ -246,11 +248,21 @@ class _Tally:
         out.print(Text(f"{plural(self._done, 'dead letter')} {verb}{left}", style="dim"))
 
 
-def _agreed(number: int) -> bool:
+def _agree(number: int) -> None:
+    """Ask a person.
+
+    Raises:
+        Exit: It is not to be, or nobody is there to be asked.
+    """
+    code, why = FAILED, ""
     try:
-        return typer.confirm(f"Purge {plural(number, 'dead letter')} for good?", err=True)
-    except typer.Abort:  # nobody is there to be asked
-        raise typer.Exit(INVALID) from None
+        if typer.confirm(f"Purge {plural(number, 'dead letter')} for good?", err=True):
+            return
+    except typer.Abort:
+        code, why = INVALID, ": nobody is there to be asked; --yes purges without asking"
+        err.print()
+    err.print(Text(f"nothing was purged{why}", style="yellow"))
+    raise typer.Exit(code)
 
 
 def _filter(  # noqa: PLR0917 - one for each option

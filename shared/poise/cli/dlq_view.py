@@ -28,7 +28,7 @@ def letters_list(letters: Sequence[DeadLetter], now: float) -> RenderableType:
     rows = [
         Row(
             (letter.id, _age(letter, now), clean(letter.error), _standing(letter)),
-            f"{clean(letter.topic)}  {_said(letter)}".rstrip(),
+            _said(letter),
             _STYLES[letter.state],
         )
         for letter in letters
@@ -46,7 +46,9 @@ def _standing(letter: DeadLetter) -> str:
 
 
 def _said(letter: DeadLetter) -> str:
-    return f"→ {letter.redriven}" if letter.redriven is not None else " ".join(clean(letter.message).split())
+    if letter.redriven is not None:
+        return f"→ {clean(letter.redriven)}"
+    return f"{clean(letter.topic)}  {' '.join(clean(letter.message).split())}".rstrip()
 
 
 def _age(letter: DeadLetter, now: float) -> str:

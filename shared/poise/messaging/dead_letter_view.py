@@ -25,7 +25,7 @@ class LetterSummary(BaseModel):
     state: State
     redrives: int
     """How often its message had been sent again before it died here."""
-    redriven: str | None
+    redriven: str | None = None
     """Where it was sent again, `topic/partition/offset`."""
 
     @classmethod
@@ -52,12 +52,12 @@ class LetterView(LetterSummary):
     value_base64: str | None = None
     headers: tuple[LetterHeader, ...]
     """The message's own, as they were."""
-    tenant: str | None
+    tenant: str | None = None
     """Null = its topic's tenant."""
     failed_at: str
     """Where the copy stood that could not be handled, `topic/partition/offset`."""
-    worker: str | None
-    traceback: str | None
+    worker: str | None = None
+    traceback: str | None = None
 
     @classmethod
     def whole(cls, letter: DeadLetter) -> Self:

@@ -79,7 +79,7 @@ def refusal(
     if letter.state is State.QUARANTINED and not how.force:
         return (
             f"{letter.id} is quarantined: sent again {letter.redrives} times, it died each time; "
-            "repair what it dies of, then name it and use force"
+            "once that is repaired, name it, with force"
         )
     if not letter.topic.startswith(PREFIX) or letter.topic not in topics:
         return f"{letter.id} came from {letter.topic}, which is no topic of Poise's"

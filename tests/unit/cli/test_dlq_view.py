@@ -54,7 +54,7 @@ def test_the_list_has_a_row_and_what_was_said() -> None:
         (0, None, "", "poise.ask.interactive  no [bold]way[/] [31mat all"),
         (1, None, "sent again 1×", "poise.ask.interactive  no [bold]way[/] [31mat all"),
         (3, None, "quarantined: died 4 times", "poise.ask.interactive  no [bold]way[/] [31mat all"),
-        (3, "poise.ask.interactive/1/7", "sent again", "poise.ask.interactive  → poise.ask.interactive/1/7"),
+        (3, "poise.ask.interactive/1/7", "sent again", "→ poise.ask.interactive/1/7"),
     ],
 )
 def test_the_list_says_how_a_letter_stands(redrives: int, redriven: str | None, standing: str, note: str) -> None:
