@@ -8,7 +8,9 @@ from fastapi import FastAPI, Request, Response
 
 from poise.messaging import Mesh
 from services.gateway import openapi
+from services.gateway.admin import Admin
 from services.gateway.asks import Asks
+from services.gateway.dead_letters import DeadLetters
 from services.gateway.documents import Documents
 from services.gateway.health import Health
 from services.gateway.observed import Observed
@@ -17,6 +19,8 @@ from services.gateway.runs import Runs
 from services.gateway.settings import GatewaySettings
 
 Handler = Callable[[Request], Awaitable[Response]]
+
+DEAD_LETTERS: Final = "/v1/admin/dead-letters"
 
 _OWN_TELEMETRY: Final[Any] = {"tracing": False, "metrics": False, "logs": False}
 """The framework's is left off: spans and metrics are Poise's, and go where the mesh's settings say."""
@@ -29,6 +33,7 @@ class Gateway:
         runs = Runs(mesh, settings)
         documents = Documents(mesh, settings)
         health = Health(mesh)
+        dead, only = DeadLetters(mesh), Admin(settings).only
         self.asks = Asks(mesh, settings, runs)
         self.app = _new_app()
         routes: list[tuple[str, str, Handler, dict[str, Any]]] = [
@@ -37,6 +42,10 @@ class Gateway:
             ("DELETE", "/v1/documents/{id:path}", documents.delete, openapi.DELETE_DOCUMENT),
             ("GET", "/v1/runs/{id}", runs.show, openapi.SHOW_RUN),
             ("DELETE", "/v1/runs/{id}", runs.cancel, openapi.CANCEL_RUN),
+            ("GET", DEAD_LETTERS, only(dead.list), openapi.LIST_DEAD_LETTERS),
+            ("GET", f"{DEAD_LETTERS}/{{tier}}/{{partition}}/{{offset}}", only(dead.show), openapi.SHOW_DEAD_LETTER),
+            ("POST", f"{DEAD_LETTERS}/redrive", only(dead.redrive), openapi.REDRIVE),
+            ("POST", f"{DEAD_LETTERS}/purge", only(dead.purge), openapi.PURGE),
             ("GET", "/healthz", health.alive, {"include_in_schema": False}),
             ("GET", "/readyz", health.ready, {"include_in_schema": False}),
         ]

@@ -8,6 +8,8 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
 from poise.contracts import Answer, Ask, Fault
+from poise.messaging.dead_letter_view import LetterView
+from services.gateway.dead_letters import Act, Listed, Purged, Query, RedriveAct, Redrove
 from services.gateway.documents import MOST, Accepted, NewDocument
 from services.gateway.event_stream import EVENTS
 from services.gateway.problems import PROBLEM
@@ -23,6 +25,7 @@ JSON: Final = "application/json"
 
 _PROBLEMS: Final = {
     400: "A field or header is not what it must be; `errors` names it.",
+    401: "The token was not sent, or is another.",
     404: "There is no such thing.",
     413: "The body, or a document in it, is too large.",
     415: "The body does not say that it is JSON.",
@@ -175,17 +178,96 @@ CANCEL_RUN: Final[dict[str, Any]] = {
     "openapi_extra": {"parameters": [_id("The run's id, as the header `poise-run` of the answer gave it.")]},
 }
 
+_LETTER_ID: Final = "retrieval/0/41"
+_SUMMARY_EXAMPLE: Final = {
+    "id": _LETTER_ID,
+    "at": 1764000000.5,
+    "topic": "poise.documents",
+    "error": "TerminalError",
+    "message": "the document cannot be split",
+    "state": "dead",
+    "redrives": 0,
+}
+_LETTER_EXAMPLE: Final = {
+    **_SUMMARY_EXAMPLE,
+    "redriven": None,
+    "key": "pass",
+    "value": '{"text":"…","source":"pass","format":"text"}',
+    "headers": [{"name": "poise-kind", "value": "document/1"}],
+    "tenant": None,
+    "failed_at": "poise.documents/3/41",
+    "worker": "retrieval-1",
+    "traceback": "TerminalError: the document cannot be split",
+}
+_ADMIN: Final = (
+    " Off (404) unless the setting `admin_token` is given; then it takes `Authorization: Bearer` and that token."
+)
+_ADMIN_ROUTE: Final[dict[str, Any]] = {"tags": ["admin"]}
+_ONLY: Final[dict[str, Any]] = {"security": [{"admin": []}]}
+
+
+def _act(model: type[BaseModel], example: object) -> dict[str, Any]:
+    return _ONLY | {"requestBody": _body({"$ref": f"#/components/schemas/{model.__name__}"}, example)}
+
+
+def _query(model: type[BaseModel]) -> list[dict[str, Any]]:
+    fields = model.model_json_schema()["properties"]
+    return [{"name": name, "in": "query", "required": False, "schema": schema} for name, schema in fields.items()]
+
+
+LIST_DEAD_LETTERS: Final[dict[str, Any]] = _ADMIN_ROUTE | {
+    "summary": "List dead letters",
+    "description": "Messages that could not be handled, oldest first; ages read `30s`, `10m`, `2h`, `7d`." + _ADMIN,
+    "responses": _answers(200, Listed, {"dead_letters": [_SUMMARY_EXAMPLE], "more": 0}, 400, 401, 404, 503),
+    "openapi_extra": _ONLY | {"parameters": _query(Query)},
+}
+SHOW_DEAD_LETTER: Final[dict[str, Any]] = _ADMIN_ROUTE | {
+    "summary": "Show a dead letter",
+    "description": "Whole: key, headers, body, error and traceback." + _ADMIN,
+    "responses": _answers(200, LetterView, _LETTER_EXAMPLE, 401, 404, 503),
+    "openapi_extra": _ONLY
+    | {
+        "parameters": [
+            {"name": name, "in": "path", "required": True, "schema": {"type": kind}}
+            for name, kind in (("tier", "string"), ("partition", "integer"), ("offset", "integer"))
+        ]
+    },
+}
+REDRIVE: Final[dict[str, Any]] = _ADMIN_ROUTE | {
+    "summary": "Send dead letters again",
+    "description": (
+        "Each once, however often this is asked: to ask again after an error does no harm. What was sent again three"
+        " times and died each time is quarantined: it is sent only by its id with `force`." + _ADMIN
+    ),
+    "responses": _answers(
+        200,
+        Redrove,
+        {"outcomes": [{"id": _LETTER_ID, "sent": "poise.documents/3/57"}], "more": 0, "dry_run": False},
+        *(400, 401, 404, 413, 415, 503),
+    ),
+    "openapi_extra": _act(RedriveAct, {"tier": "retrieval", "error": "TerminalError", "newer_than": "2h"}),
+}
+PURGE: Final[dict[str, Any]] = _ADMIN_ROUTE | {
+    "summary": "Purge dead letters",
+    "description": "For good: they are listed no more and cannot be sent again." + _ADMIN,
+    "responses": _answers(
+        200, Purged, {"purged": [_LETTER_ID], "more": 0, "dry_run": True}, *(400, 401, 404, 413, 415, 503)
+    ),
+    "openapi_extra": _act(Act, {"older_than": "7d", "dry_run": True}),
+}
+
 
 def describe(app: FastAPI) -> dict[str, Any]:
     """The OpenAPI document: the framework's, with the bodies that the contracts read and the form of problems."""
     if app.openapi_schema is None:
         schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
         schemas = schema["components"]["schemas"]
-        for model in (Ask, NewDocument, Fault):
+        for model in (Ask, NewDocument, Fault, Act, RedriveAct):
             form = model.model_json_schema(ref_template="#/components/schemas/{model}")
             schemas.update(form.pop("$defs", {}))
             schemas[model.__name__] = form
-        for model in (Ask, NewDocument):
+        for model in (Ask, NewDocument, Act, RedriveAct):
             schemas[model.__name__]["additionalProperties"] = False
+        schema["components"]["securitySchemes"] = {"admin": {"type": "http", "scheme": "bearer"}}
         app.openapi_schema = schema
     return app.openapi_schema

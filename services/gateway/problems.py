@@ -30,6 +30,14 @@ class NotFoundError(TerminalError):
     status = HTTPStatus.NOT_FOUND
 
 
+class UnauthorizedError(TerminalError):
+    """Only somebody who says who they are may do that."""
+
+    name = "unauthorized"
+    title = "Unauthorized"
+    status = HTTPStatus.UNAUTHORIZED
+
+
 class MethodNotAllowedError(TerminalError):
     """The thing is there, but not for that."""
 

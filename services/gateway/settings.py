@@ -2,7 +2,7 @@
 
 from typing import Annotated, ClassVar
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 
 from poise.settings import Settings
 
@@ -26,3 +26,5 @@ class GatewaySettings(Settings):
     """Runs that are looked up at once; more wait."""
     grace: Annotated[float, Field(ge=0)] = 20.0
     """Seconds that asks are given to finish once the gateway is asked to stop."""
+    admin_token: Annotated[SecretStr, Field(min_length=16)] | None = None
+    """Whoever sends it as `Authorization: Bearer …` may use `/v1/admin/…`; None = nobody may. 16 characters or more."""

@@ -23,7 +23,7 @@ COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
     "cancel": (RUN, "Stop a run, wherever it is at work.", "poise.cli.cancel:cancel"),
     "trace": (LOOK, "A run as a tree with times: which tier was slow?", "poise.cli.trace:trace"),
     "scores": (LOOK, "How well each variant answers.", "poise.cli.scores:scores"),
-    "dlq": (LOOK, "Dead letters: list them, look at them, send them again.", "poise.cli.dlq:app"),
+    "dlq": (LOOK, "Dead letters: list them, look at them, send them again, purge them.", "poise.cli.dlq:app"),
     "schema": (LOOK, "The contract: AsyncAPI and JSON Schemas.", "poise.cli.schema:app"),
     "version": (LOOK, "The version of Poise.", "poise.cli.version:version"),
 }

@@ -1,61 +1,118 @@
-"""`poise dlq`: dead letters, listed, shown and sent again."""
+"""`poise dlq`: dead letters, listed, shown, sent again and purged."""
 
+import asyncio
 import json
 import time
-from collections.abc import Sequence
-from typing import Annotated, Final
+from collections.abc import Callable, Sequence
+from contextlib import aclosing
+from typing import Annotated, Final, TypeVar
 
 import typer
 from rich.text import Text
 
 from poise.cli.connection import BrokerOption, JsonOption, connected
 from poise.cli.console import err, out, print_json
-from poise.cli.dlq_view import as_json_value, letter_page, letters_list
-from poise.cli.edge import FAILED, asynchronous
-from poise.cli.text import clean, plural
-from poise.contracts.fault import FieldError
-from poise.contracts.topics import CATALOGUE, dead_topic
-from poise.errors import InvalidMessageError, TerminalError, UnavailableError
-from poise.messaging import DeadLetter, Mesh, dead_letters
-from poise.messaging.follow import read_all
+from poise.cli.dlq_view import letter_page, letters_list, outcome_line, totals
+from poise.cli.edge import FAILED, INVALID, asynchronous
+from poise.cli.text import plural
+from poise.messaging import DeadLetterAdmin, Filter, Outcome, Redrive
+from poise.messaging.dead_letter_filter import invalid, rate_of, seconds_of
+from poise.messaging.dead_letter_view import LetterSummary, LetterView
+from poise.messaging.dead_letters import State
 
-TIERS: Final = tuple(sorted({topic.tier for topic in CATALOGUE.values() if topic.tier}))
+app = typer.Typer(help="Dead letters: list, show, send again, purge.", no_args_is_help=True, add_completion=False)
 
-app = typer.Typer(help="Dead letters: list, show, send again.", no_args_is_help=True, add_completion=False)
+SHOWN_BEFORE_PURGE: Final = 10
+IDS: Final = "As `poise dlq ls` names them: tier/partition/offset."
+FILTERS: Final = "Which ones"
 
+T = TypeVar("T")
+
+
+def _parsed(parse: Callable[[str], T]) -> Callable[[str], T]:
+    """A parser of options whose refusal is one line."""
+
+    def read(text: str) -> T:
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from error
+
+    return read
+
+
+IdsArgument = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", show_default=False, help=IDS)]
 TierOption = Annotated[
-    str | None, typer.Option(metavar="|".join(TIERS), show_default=False, help="Only those of this tier.")
+    str | None,
+    typer.Option(metavar="TIER", show_default=False, rich_help_panel=FILTERS, help="Only those of this tier."),
 ]
 ErrorOption = Annotated[
-    str | None, typer.Option(metavar="TYPE", show_default=False, help="Only those with this error, such as TypeError.")
+    str | None,
+    typer.Option(
+        metavar="TYPE",
+        show_default=False,
+        rich_help_panel=FILTERS,
+        help="Only those with this error, such as TypeError.",
+    ),
 ]
-READ_WITHIN: Final = 60.0
-"""Seconds; one partition of a compacted topic."""
-IDS: Final = "As `poise dlq ls` names them: tier/partition/offset."
+OlderOption = Annotated[
+    float | None,
+    typer.Option(
+        "--older-than",
+        parser=_parsed(seconds_of),
+        metavar="AGE",
+        show_default=False,
+        rich_help_panel=FILTERS,
+        help="Only those set aside before that: 30s, 10m, 2h, 7d, 1d12h.",
+    ),
+]
+NewerOption = Annotated[
+    float | None,
+    typer.Option(
+        "--newer-than",
+        parser=_parsed(seconds_of),
+        metavar="AGE",
+        show_default=False,
+        rich_help_panel=FILTERS,
+        help="Only those set aside since then.",
+    ),
+]
+TenantOption = Annotated[
+    str | None, typer.Option(show_default=False, rich_help_panel=FILTERS, help="Only those of this tenant.")
+]
+KeyOption = Annotated[
+    str | None, typer.Option(show_default=False, rich_help_panel=FILTERS, help="Only those with this key, as text.")
+]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
 
 
 @app.command("ls")
 @asynchronous
 async def list_(
+    ids: IdsArgument = None,
+    *,
     tier: TierOption = None,
     error: ErrorOption = None,
+    older: OlderOption = None,
+    newer: NewerOption = None,
+    tenant: TenantOption = None,
+    key: KeyOption = None,
     broker: BrokerOption = None,
-    *,
     everything: Annotated[bool, typer.Option("--all", help="Also those that were sent again.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """List dead letters, oldest first."""
+    chosen = _filter(ids, tier, error, older, newer, tenant, key)
     async with connected(broker) as poise:
-        letters = await _select(poise.mesh, tier, error=error)
-    shown = [letter for letter in letters if everything or letter.redriven is None]
+        letters = await DeadLetterAdmin(poise.mesh).select(chosen)
+    shown = [letter for letter in letters if everything or ids or letter.state is not State.REDRIVEN]
     if as_json:
-        print_json(json.dumps([as_json_value(letter, whole=False) for letter in shown], ensure_ascii=False))
+        found = [LetterSummary.of(letter).model_dump(mode="json") for letter in shown]
+        print_json(json.dumps(found, ensure_ascii=False))
         return
     if shown:
         out.print(letters_list(shown, time.time()))
-    hidden = len(letters) - len(shown)
-    again = f", {hidden} sent again (--all shows them)" if hidden else ""
-    out.print(Text(f"{plural(len(shown), 'dead letter')}{again}", style="dim"))
+    out.print(totals(letters, hidden=len(letters) - len(shown)))
 
 
 @app.command()
@@ -68,9 +125,9 @@ async def show(
 ) -> None:
     """Show one dead letter whole: headers, body, error and traceback."""
     async with connected(broker) as poise:
-        [letter] = await _select(poise.mesh, None, ids=[id_])
+        [letter] = await DeadLetterAdmin(poise.mesh).select(Filter(ids=frozenset({id_})))
     if as_json:
-        print_json(json.dumps(as_json_value(letter, whole=True), ensure_ascii=False))
+        print_json(json.dumps(LetterView.whole(letter).model_dump(mode="json", exclude_unset=True), ensure_ascii=False))
     else:
         out.print(letter_page(letter, time.time()))
 
@@ -78,83 +135,161 @@ async def show(
 @app.command()
 @asynchronous
 async def redrive(
-    ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", show_default=False, help=IDS)] = None,
+    ids: IdsArgument = None,
+    *,
     tier: TierOption = None,
     error: ErrorOption = None,
+    older: OlderOption = None,
+    newer: NewerOption = None,
+    tenant: TenantOption = None,
+    key: KeyOption = None,
     broker: BrokerOption = None,
-    *,
-    everything: Annotated[bool, typer.Option("--all", help="All that were not sent again yet.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be sent.")] = False,
+    everything: Annotated[bool, typer.Option("--all", rich_help_panel=FILTERS, help="All that may be sent.")] = False,
+    rate: Annotated[
+        float | None,
+        typer.Option(
+            parser=_parsed(rate_of), metavar="N/s", show_default=False, help="No faster than that: 10/s, 100/m, 1000/h."
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Also what is quarantined, if it is named by its ID.")] = False,
+    keep_reply_to: Annotated[
+        bool, typer.Option("--keep-reply-to", help="Keep who waits for the reply; else nobody is told.")
+    ] = False,
+    keep_deadline: Annotated[
+        bool, typer.Option("--keep-deadline", help="Keep the deadline; else a new one begins.")
+    ] = False,
+    dry_run: DryRunOption = False,
 ) -> None:
-    """Send dead letters again: those named, those that match --tier and --error, or --all.
+    """Send dead letters again, each once: those named, those that match, or --all.
 
-    Nobody waits for the reply any more, so `reply_to` and the deadline are left out. Each is sent once.
+    Interrupt it when you like, and run it again: it goes on where it was.
+
+    What was sent again three times, and died each time, is quarantined: only --force with its ID sends it.
     """
-    if not (ids or tier or error or everything):
-        raise _invalid("ID", "name dead letters, or choose with --tier, --error or --all")
-    failed = 0
-    async with connected(broker) as poise:
-        letters = await _select(poise.mesh, tier, error=error, ids=ids or ())
-        chosen = letters if ids else [letter for letter in letters if letter.redriven is None]
-        for letter in chosen:
-            failed += not await _send(poise.mesh, letter, dry_run=dry_run)
-    verb = "would be sent" if dry_run else "sent again"
-    out.print(Text(f"{plural(len(chosen) - failed, 'dead letter')} {verb}", style="dim"))
-    if failed and ids:  # what was named was to be sent; of all that match, some may be superseded
+    chosen = _filter(ids, tier, error, older, newer, tenant, key)
+    _chosen(chosen, everything=everything)
+    how = Redrive(keep_reply_to=keep_reply_to, keep_deadline=keep_deadline, force=force, rate=rate, dry_run=dry_run)
+    tally = _Tally(named=bool(ids), dry_run=dry_run)
+    try:
+        async with connected(broker) as poise, aclosing(DeadLetterAdmin(poise.mesh).redrive(chosen, how)) as outcomes:
+            async for outcome in outcomes:
+                tally.note(outcome)
+    finally:  # also when it is interrupted
+        tally.tell()
+    if tally.refused and ids:  # what was named was to be sent; of all that match, some may be superseded
         raise typer.Exit(FAILED)
 
 
-async def _send(mesh: Mesh, letter: DeadLetter, *, dry_run: bool) -> bool:
-    what = f"{letter.id} ({clean(letter.error)})"
-    try:
-        dead_letters.check(letter)
-        await _not_superseded(mesh, letter)
-        if dry_run:
-            out.print(f"{what} → {letter.topic}", markup=False)
+@app.command()
+@asynchronous
+async def purge(
+    ids: IdsArgument = None,
+    *,
+    tier: TierOption = None,
+    error: ErrorOption = None,
+    older: OlderOption = None,
+    newer: NewerOption = None,
+    tenant: TenantOption = None,
+    key: KeyOption = None,
+    broker: BrokerOption = None,
+    everything: Annotated[bool, typer.Option("--all", rich_help_panel=FILTERS, help="All there are.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    dry_run: DryRunOption = False,
+) -> None:
+    """Purge dead letters for good, sent again or not: those named, those that match, or --all.
+
+    They are listed no more and can not be sent again.
+
+    Kafka gives their room back once nothing older is kept, and at the latest after 14 days.
+    """
+    chosen = _filter(ids, tier, error, older, newer, tenant, key)
+    _chosen(chosen, everything=everything)
+    async with connected(broker) as poise:
+        admin = DeadLetterAdmin(poise.mesh)
+        letters = await admin.select(chosen)
+        if letters:
+            out.print(letters_list(letters if dry_run else letters[:SHOWN_BEFORE_PURGE], time.time()))
+            if not dry_run and len(letters) > SHOWN_BEFORE_PURGE:
+                out.print(Text(f"… and {plural(len(letters) - SHOWN_BEFORE_PURGE, 'more')}", style="dim"))
+        if dry_run or not letters:
+            verb = "would be purged" if dry_run else "purged: nothing fits"
+            out.print(Text(f"{plural(len(letters), 'dead letter')} {verb}", style="dim"))
+            return
+        if not yes:
+            await asyncio.to_thread(_agree, len(letters))
+        # By name: what died while a person thought about it was not agreed to.
+        gone = await admin.purge(Filter(ids=frozenset(letter.id for letter in letters)))
+    out.print(Text(f"{plural(len(gone), 'dead letter')} purged", style="dim"))
+
+
+class _Tally:
+    """What became of the letters that were to be sent, told as it comes and in the end."""
+
+    def __init__(self, *, named: bool, dry_run: bool) -> None:
+        self.refused = 0
+        self._named = named
+        self._dry_run = dry_run
+        self._done = 0
+        self._quarantined = 0
+
+    def note(self, outcome: Outcome) -> None:
+        if outcome.refused is not None and outcome.letter.state is State.QUARANTINED and not self._named:
+            self._quarantined += 1  # told as one number: they are what was not asked for
+        elif outcome.refused is not None:
+            self.refused += 1
+            err.print(outcome_line(outcome), soft_wrap=True)
         else:
-            sent = await dead_letters.redrive(mesh.send, letter, mesh.partition_of)
-            out.print(f"{what} → {sent}", markup=False)
-    except UnavailableError:
-        raise
-    except TerminalError as error:
-        err.print(Text.assemble(("not sent ", "yellow"), clean(str(error))), soft_wrap=True)
-        return False
-    return True
+            self._done += 1
+            out.print(outcome_line(outcome), soft_wrap=True)
+
+    def tell(self) -> None:
+        verb = "would be sent" if self._dry_run else "sent again"
+        left = f", {self._quarantined} left in quarantine (name one with --force)" if self._quarantined else ""
+        out.print(Text(f"{plural(self._done, 'dead letter')} {verb}{left}", style="dim"))
 
 
-async def _not_superseded(mesh: Mesh, letter: DeadLetter) -> None:
-    """See that sending it again cannot bring an old version of a document back.
-
-    Raises:
-        TerminalError: Its key has a newer value.
-    """
-    key, topic = letter.record.key, CATALOGUE[letter.topic]
-    if not topic.compacted or key is None:
-        return
-    async with mesh.follow(topic.name, partitions=[await mesh.partition_of(topic.name, key)]) as follower:
-        same = [record for record in await read_all(follower, within=READ_WITHIN) if record.key == key]
-    if same and str(same[-1].position) != letter.record.header(dead_letters.ORIGIN):
-        raise TerminalError(f"{letter.id} is an old version: {same[-1].position} has the same key and came later")
-
-
-async def _select(
-    mesh: Mesh, tier: str | None, *, error: str | None = None, ids: Sequence[str] = ()
-) -> list[DeadLetter]:
-    """The dead letters of a tier or of those that the ids name.
+def _agree(number: int) -> None:
+    """Ask a person.
 
     Raises:
-        InvalidMessageError: There is no such tier, or an id names no dead letter.
+        Exit: It is not to be, or nobody is there to be asked.
     """
-    tiers = [tier] if tier else sorted({id_.partition("/")[0] for id_ in ids}) or list(TIERS)
-    for name in tiers:
-        if name not in TIERS:
-            raise _invalid("tier", f"{name!r} has no dead letters: there are {', '.join(TIERS)}")
-    letters = [letter for name in tiers for letter in dead_letters.read(name, await mesh.read_topic(dead_topic(name)))]
-    missing = set(ids) - {letter.id for letter in letters}
-    if missing:
-        raise _invalid("ID", f"there is no dead letter {', '.join(sorted(missing))}: `poise dlq ls --all` lists them")
-    return sorted(dead_letters.matching(letters, error=error, ids=ids), key=lambda letter: letter.at)
+    code, why = FAILED, ""
+    try:
+        if typer.confirm(f"Purge {plural(number, 'dead letter')} for good?", err=True):
+            return
+    except typer.Abort:
+        code, why = INVALID, ": nobody is there to be asked; --yes purges without asking"
+        err.print()
+    err.print(Text(f"nothing was purged{why}", style="yellow"))
+    raise typer.Exit(code)
 
 
-def _invalid(field: str, detail: str) -> InvalidMessageError:
-    return InvalidMessageError(f"{field}: {detail}", [FieldError(field=field, detail=detail)])
+def _filter(  # noqa: PLR0917 - one for each option
+    ids: Sequence[str] | None,
+    tier: str | None,
+    error: str | None,
+    older: float | None,
+    newer: float | None,
+    tenant: str | None,
+    key: str | None,
+) -> Filter:
+    return Filter(
+        tier=tier,
+        error=error,
+        tenant=tenant,
+        key=None if key is None else key.encode(errors="surrogateescape"),
+        older_than=older,
+        newer_than=newer,
+        ids=frozenset(ids or ()),
+    )
+
+
+def _chosen(chosen: Filter, *, everything: bool) -> None:
+    """See that something was chosen.
+
+    Raises:
+        InvalidMessageError: Nothing was.
+    """
+    if not chosen.narrows and not everything:
+        raise invalid("ID", "name dead letters, or choose with --tier, --error, --older-than, … or --all")

@@ -1,9 +1,9 @@
 """Dead letters on a screen. Pure."""
 
-import base64
 import json
-from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
 
 from rich.console import Group, RenderableType
 from rich.json import JSON
@@ -12,30 +12,77 @@ from rich.table import Table
 from rich.text import Text
 
 from poise.cli.listing import Row, listing
-from poise.cli.text import clean, duration
-from poise.messaging import DeadLetter, dead_letters
+from poise.cli.text import clean, duration, plural
+from poise.messaging import DeadLetter, Outcome, dead_letters
+from poise.messaging.dead_letters import State
 
 DUMPED: Final = 4_096
 """Bytes of a body that are shown where it is not JSON."""
 ACROSS: Final = 16
+_STYLES: Final[Mapping[State, str]] = {State.DEAD: "red", State.QUARANTINED: "bold yellow", State.REDRIVEN: "dim"}
 PRINTABLE: Final = range(0x20, 0x7F)
 
 
 def letters_list(letters: Sequence[DeadLetter], now: float) -> RenderableType:
-    """The list of dead letters."""
-    rows = []
-    for letter in letters:
-        said = letter.message if letter.redriven is None else f"sent again → {letter.redriven}"
-        age = duration(max(0.0, now - letter.at))
-        cells = letter.id, age, clean(letter.topic), clean(letter.error)
-        rows.append(Row(cells, " ".join(clean(said).split()), "red" if letter.redriven is None else "dim"))
-    return listing(("id", "age", "from", "error"), rows)
+    """The list of dead letters: what each died of, where from, and what was said."""
+    rows = [
+        Row(
+            (letter.id, _age(letter, now), clean(letter.error), _standing(letter)),
+            _said(letter),
+            _STYLES[letter.state],
+        )
+        for letter in letters
+    ]
+    return listing(("id", "age", "error", ""), rows)
+
+
+def _standing(letter: DeadLetter) -> str:
+    match letter.state:
+        case State.QUARANTINED:
+            return f"quarantined: died {letter.redrives + 1} times"
+        case State.REDRIVEN:
+            return "sent again"
+    return f"sent again {letter.redrives}×" if letter.redrives else ""
+
+
+def _said(letter: DeadLetter) -> str:
+    if letter.redriven is not None:
+        return f"→ {clean(letter.redriven)}"
+    return f"{clean(letter.topic)}  {' '.join(clean(letter.message).split())}".rstrip()
+
+
+def _age(letter: DeadLetter, now: float) -> str:
+    return duration(max(0.0, now - letter.at))
+
+
+def totals(letters: Sequence[DeadLetter], *, hidden: int) -> Text:
+    """The line below the list: how many there are, and what can be done."""
+    counts = Counter(letter.state for letter in letters)
+    waiting = counts[State.DEAD] + counts[State.QUARANTINED]
+    line = plural(waiting, "dead letter")
+    if counts[State.QUARANTINED]:
+        line += f", {counts[State.QUARANTINED]} of them quarantined"
+    if counts[State.REDRIVEN]:
+        line += f", {counts[State.REDRIVEN]} sent again{' (--all shows them)' if hidden else ''}"
+    return Text(line, style="dim")
+
+
+def outcome_line(outcome: Outcome) -> Text:
+    """What became, or would become, of a letter that was to be sent again."""
+    if outcome.refused is not None:
+        return Text.assemble(("not sent ", "yellow"), clean(outcome.refused))
+    where = outcome.letter.topic if outcome.sent is None else str(outcome.sent)
+    return Text.assemble((outcome.letter.id, "cyan"), f" ({clean(outcome.letter.error)}) → {clean(where)}")
 
 
 def letter_page(letter: DeadLetter, now: float) -> RenderableType:
     """One dead letter, whole."""
     return Group(
-        Text.assemble((letter.id, "bold cyan"), (f"  {duration(max(0.0, now - letter.at))} ago", "dim")),
+        Text.assemble(
+            (letter.id, "bold cyan"),
+            (f"  {_age(letter, now)} ago", "dim"),
+            (f"  {_standing(letter)}".rstrip(), _STYLES[letter.state]),
+        ),
         Padding(_grid(_facts(letter)), (0, 0, 1, 2)),
         _title("headers"),
         Padding(_grid((name, _shown(value)) for name, value in letter.headers), (0, 0, 1, 2)),
@@ -69,12 +116,14 @@ def _facts(letter: DeadLetter) -> Iterator[tuple[str, str]]:
         ("first copy", dead_letters.ORIGIN),
         ("attempts", dead_letters.ATTEMPT),
         ("worker", dead_letters.WORKER),
-        ("sent again before", dead_letters.REDRIVES),
+        ("died at", dead_letters.POSITION),
     ):
         if (value := letter.record.header(header)) is not None:
             yield name, clean(value)
     if letter.redriven is not None:
         yield "sent again", clean(letter.redriven)
+    if letter.copies:
+        yield "copies", ", ".join(sorted(letter.ids - {letter.id}))
 
 
 def _shown(raw: bytes) -> str:
@@ -104,30 +153,3 @@ def hexdump(value: bytes, most: int = DUMPED) -> str:
     if len(value) > most:
         lines.append(f"… {len(value) - most} bytes more")
     return "\n".join(lines)
-
-
-def as_json_value(letter: DeadLetter, *, whole: bool) -> dict[str, Any]:
-    """A dead letter for machines; bytes that are not UTF-8 are base64, in a field that says so."""
-    found: dict[str, Any] = {
-        "id": letter.id,
-        "at": letter.at,
-        "topic": letter.topic,
-        "error": letter.error,
-        "message": letter.message,
-        "redriven": letter.redriven,
-    }
-    if whole:
-        found |= _bytes("key", letter.record.key) | _bytes("value", letter.record.value)
-        found["headers"] = [{"name": name} | _bytes("value", value) for name, value in letter.headers]
-        found["traceback"] = letter.record.header(dead_letters.TRACEBACK)
-        found["worker"] = letter.record.header(dead_letters.WORKER)
-    return found
-
-
-def _bytes(name: str, raw: bytes | None) -> dict[str, str | None]:
-    if raw is None:
-        return {name: None}
-    try:
-        return {name: raw.decode()}
-    except UnicodeDecodeError:
-        return {f"{name}_base64": base64.b64encode(raw).decode()}

@@ -2,6 +2,8 @@
 
 from poise.messaging.admin import Admin, TopicState
 from poise.messaging.connection import Connection
+from poise.messaging.dead_letter_admin import DeadLetterAdmin
+from poise.messaging.dead_letter_filter import Filter
 from poise.messaging.dead_letters import DeadLetter
 from poise.messaging.follow import Follower
 from poise.messaging.loading import serve
@@ -9,6 +11,7 @@ from poise.messaging.mesh import Mesh, partition_for
 from poise.messaging.offloaded import in_processes
 from poise.messaging.process import run
 from poise.messaging.record import Position, Record
+from poise.messaging.redrive import Outcome, Redrive
 from poise.messaging.streams import Stream
 from poise.messaging.tier import Context, Handler, Tier
 
@@ -17,11 +20,15 @@ __all__ = [
     "Connection",
     "Context",
     "DeadLetter",
+    "DeadLetterAdmin",
+    "Filter",
     "Follower",
     "Handler",
     "Mesh",
+    "Outcome",
     "Position",
     "Record",
+    "Redrive",
     "Stream",
     "Tier",
     "TopicState",

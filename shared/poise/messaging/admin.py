@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
 from aiokafka import TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError
 
@@ -134,6 +134,15 @@ class Admin:
         ask = partial(self._client.list_consumer_group_offsets, group, partitions=list(partitions))
         found = await self._asked(ask)
         return {at: Commit(kept.offset, kept.metadata or "") for at, kept in found.items() if kept.offset >= 0}
+
+    async def delete_before(self, topic: str, offsets: Mapping[int, int]) -> None:
+        """Have the broker forget what stands before an offset, by partition.
+
+        Raises:
+            UnavailableError: The broker does not do it.
+        """
+        cut = {TopicPartition(topic, number): RecordsToDelete(offset) for number, offset in offsets.items()}
+        await self._asked(self._client.delete_records(cut))
 
     async def topic_id(self, topic: str) -> str:
         """Kafka's id of a topic, which differs when the topic was deleted and made again.

@@ -1,18 +1,18 @@
-"""Dead letters: messages that could not be handled, kept whole with the reason, listed, shown and sent again.
+"""Dead letters: messages that could not be handled, kept whole with the reason, and what became of them since.
 
-A dead letter is the message as it was (key, value and headers, null stays null) with headers added that say why. When
-one is sent again, a marker is written to the same topic, so that the list knows, and a second `redrive` passes it over.
+A dead letter is the message as it was (key, value and headers, null stays null) with headers added that say why. The
+topic only grows: when a letter is sent again, or purged, a marker is written behind it that names it. What a letter is
+now is what the markers say. `dead_letter_admin` writes them.
 """
 
 import time
 import traceback
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Iterable
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Final, Protocol
 
-from poise.contracts.envelope import DEADLINE, REPLY_PARTITION, STREAM_TO
 from poise.contracts.topics import CATALOGUE, dead_topic
-from poise.errors import TerminalError
 from poise.messaging.record import Position, Record
 
 ERROR: Final = "poise-dead-error"
@@ -21,24 +21,22 @@ TRACEBACK: Final = "poise-dead-traceback"
 WORKER: Final = "poise-dead-worker"
 AT: Final = "poise-dead-at"
 FROM: Final = "poise-dead-topic"
+POSITION: Final = "poise-dead-position"
 REDRIVEN: Final = "poise-dead-redriven"
+PURGED: Final = "poise-dead-purged"
 ORIGIN: Final = "poise-origin"
 REDRIVES: Final = "poise-redrives"
 ATTEMPT: Final = "poise-attempt"
+TENANT: Final = "poise-tenant"
 
-_ADDED: Final = frozenset({ERROR, MESSAGE, TRACEBACK, WORKER, AT, FROM})
-_NOT_SENT_AGAIN: Final = _ADDED | {
-    "reply_to",
-    "correlation_id",
-    REPLY_PARTITION,
-    STREAM_TO,
-    DEADLINE,
-    ATTEMPT,
-    REDRIVES,
-}
+ADDED: Final = frozenset({ERROR, MESSAGE, TRACEBACK, WORKER, AT, FROM, POSITION})
+"""The headers that a letter has and its message had not."""
 _LONGEST_TRACEBACK: Final = 16_000
 LONGEST_NUMBER: Final = 18
 """Digits, as the envelope reads them."""
+
+QUARANTINED_AFTER: Final = 3
+"""How often a message is sent again and dies again until it is sent again only by name, and by force."""
 
 Headers = list[tuple[str, bytes]]
 
@@ -51,6 +49,15 @@ class Send(Protocol):
     ) -> Awaitable[Position]: ...
 
 
+class State(StrEnum):
+    """What a letter is now."""
+
+    DEAD = "dead"
+    QUARANTINED = "quarantined"
+    """It was sent again so often, and died again each time, that only a person who insists sends it again."""
+    REDRIVEN = "redriven"
+
+
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
     """One dead letter, as the list has it."""
@@ -59,11 +66,50 @@ class DeadLetter:
     record: Record
     redriven: str | None
     """Where it was sent again, `topic/partition/offset`; None = it was not."""
+    copies: tuple[Position, ...] = ()
+    """Where else it stands: a message that is delivered twice, and dies twice, is one letter."""
 
     @property
     def id(self) -> str:
         """What names it: `<tier>/<partition>/<offset>`."""
-        return f"{self.tier}/{self.record.partition}/{self.record.offset}"
+        return self._id(self.record.position)
+
+    @property
+    def ids(self) -> frozenset[str]:
+        """Its id, and those of its copies: a worker's log may name any of them."""
+        return frozenset(map(self._id, self.places))
+
+    @property
+    def places(self) -> tuple[Position, ...]:
+        """Where it and its copies stand."""
+        return (self.record.position, *self.copies)
+
+    def _id(self, at: Position) -> str:
+        return f"{self.tier}/{at.partition}/{at.offset}"
+
+    @property
+    def state(self) -> State:
+        """What it is now."""
+        if self.redriven is not None:
+            return State.REDRIVEN
+        return State.QUARANTINED if self.redrives >= QUARANTINED_AFTER else State.DEAD
+
+    @property
+    def redrives(self) -> int:
+        """How often its message had been sent again before it died here."""
+        text = self.record.header(REDRIVES) or ""  # whatever a client wrote there may be why it is a dead letter
+        return int(text) if text.isascii() and text.isdigit() and len(text) <= LONGEST_NUMBER else 0
+
+    @property
+    def failed_at(self) -> str:
+        """Where the copy stood that could not be handled, `topic/partition/offset`."""
+        return self.record.header(POSITION) or self.record.header(ORIGIN) or "unknown"
+
+    @property
+    def tenant(self) -> str | None:
+        """Whose it is, where a writer said so who may; None = its topic's tenant."""
+        topic = CATALOGUE.get(self.topic)
+        return None if topic is not None and topic.edge else self.record.header(TENANT)
 
     @property
     def topic(self) -> str:
@@ -88,7 +134,7 @@ class DeadLetter:
     @property
     def headers(self) -> Headers:
         """The message's own headers, as they were."""
-        return [(name, value) for name, value in self.record.headers if name not in _ADDED]
+        return [(name, value) for name, value in self.record.headers if name not in ADDED]
 
 
 async def write(send: Send, tier: str, record: Record, error: Exception, *, attempt: int, worker: str) -> Position:
@@ -101,6 +147,7 @@ async def write(send: Send, tier: str, record: Record, error: Exception, *, atte
     headers += [
         (ATTEMPT, str(attempt).encode()),
         (FROM, record.topic.encode()),
+        (POSITION, str(record.position).encode()),
         (ERROR, type(error).__name__.encode()),
         (MESSAGE, str(error).encode(errors="replace")),
         (TRACEBACK, told.encode(errors="replace")),
@@ -112,58 +159,34 @@ async def write(send: Send, tier: str, record: Record, error: Exception, *, atte
 
 
 def read(tier: str, records: Iterable[Record]) -> list[DeadLetter]:
-    """The dead letters in a tier's topic, oldest first, each with whether it was sent again."""
-    letters: dict[Position, Record] = {}
+    """The dead letters in a tier's topic, oldest first, each with what became of it; purged ones are left out.
+
+    A worker that dies between writing a letter and committing handles the message again and writes another. Both name
+    the position of the same record, so they are one letter here: what becomes of one becomes of the other.
+    """
+    letters: dict[str, list[Record]] = {}
     redriven: dict[str, str] = {}
+    purged: set[str] = set()
     for record in records:
-        marker = record.header(REDRIVEN)
-        if marker is None or record.header(FROM) is not None:  # a letter may bring a header of that name along
-            letters[record.position] = record
+        sent, away = record.header(REDRIVEN), record.header(PURGED)
+        named = (record.key or b"").decode(errors="replace")
+        if record.header(FROM) is not None or (sent is None and away is None):
+            # It is told by what `write` adds: a message may bring any header along, and `write` adds its own last.
+            letters.setdefault(record.header(POSITION) or str(record.position), []).append(record)
+        elif sent is not None:
+            redriven[named] = sent
         else:
-            redriven[(record.key or b"").decode(errors="replace")] = marker
-    return [DeadLetter(tier, record, redriven.get(str(position))) for position, record in letters.items()]
+            purged.add(named)
+    found = []
+    for first, *others in letters.values():
+        letter = DeadLetter(tier, first, None, tuple(record.position for record in others))
+        places = [str(at) for at in letter.places]
+        if purged.isdisjoint(places):
+            sent = next((redriven[at] for at in places if at in redriven), None)
+            found.append(DeadLetter(tier, first, sent, letter.copies))
+    return found
 
 
-def to_send_again(letter: DeadLetter) -> Headers:
-    """The headers of the message when it is sent again: nobody waits for it, it has a new deadline, and it counts."""
-    before = letter.record.header(REDRIVES) or ""  # whatever a client wrote there may be why it is a dead letter
-    redrives = (int(before) if before.isascii() and before.isdigit() and len(before) <= LONGEST_NUMBER else 0) + 1
-    kept = [(name, value) for name, value in letter.record.headers if name not in _NOT_SENT_AGAIN]
-    return [*kept, (REDRIVES, str(redrives).encode())]
-
-
-def check(letter: DeadLetter) -> None:
-    """Whether a dead letter can be sent again.
-
-    Raises:
-        TerminalError: Its topic is not one of Poise's, or it was sent again already.
-    """
-    if letter.redriven is not None:
-        raise TerminalError(f"{letter.id} was sent again already, to {letter.redriven}")
-    if letter.topic not in CATALOGUE:
-        raise TerminalError(f"{letter.id} came from {letter.topic}, which is no topic of Poise's")
-
-
-async def redrive(send: Send, letter: DeadLetter, partition_of: Callable[[str, bytes], Awaitable[int]]) -> Position:
-    """Send a dead letter to the topic it came from, then mark it as sent.
-
-    Args:
-        send: Sends a record.
-        letter: The dead letter.
-        partition_of: The partition of a key in a topic.
-
-    Raises:
-        TerminalError: Its topic is not one of Poise's, or it was sent again already.
-    """
-    check(letter)
-    key = letter.record.key
-    partition = await partition_of(letter.topic, key) if key is not None else None
-    sent = await send(letter.topic, letter.record.value, key=key, headers=to_send_again(letter), partition=partition)
-    marker = [(REDRIVEN, str(sent).encode())]
-    await send(dead_topic(letter.tier), b"", key=str(letter.record.position).encode(), headers=marker)
-    return sent
-
-
-def matching(letters: Sequence[DeadLetter], *, error: str | None, ids: Sequence[str]) -> list[DeadLetter]:
-    """Those of an error type and among the given ids, where either is given."""
-    return [letter for letter in letters if (error is None or letter.error == error) and (not ids or letter.id in ids)]
+def marker(at: Position, name: str, value: str) -> tuple[bytes, bytes, Headers]:
+    """Key, value and headers of the record that says what became of the letter that stands there."""
+    return str(at).encode(), b"", [(name, value.encode())]

@@ -24,7 +24,7 @@ def open_gateway(mesh_settings: MeshSettings) -> Open:
     """Open a gateway, and a tier that answers its asks with a handler; gives a client of it, and its mesh."""
 
     @asynccontextmanager
-    async def opened(answer: Handle, **settings: float) -> AsyncIterator[tuple[httpx2.AsyncClient, Mesh]]:
+    async def opened(answer: Handle, **settings: object) -> AsyncIterator[tuple[httpx2.AsyncClient, Mesh]]:
         port = free_port()
         wanted = GatewaySettings.model_validate({"port": port, **settings})
         async with serving(mesh_settings, Tier("orchestration", {Ask: answer})):

@@ -17,7 +17,8 @@ from poise.contracts.envelope import Envelope
 from poise.contracts.generate import ChatMessage
 from poise.contracts.topics import ASK_INTERACTIVE, dead_topic
 from poise.errors import DeadlineExceededError, FaultError, RetryableError, TerminalError
-from poise.messaging import Context, DeadLetter, Mesh, Record, Tier, dead_letters
+from poise.messaging import Context, DeadLetter, Mesh, Record, Redrive, Tier
+from poise.messaging.redrive import to_send_again
 from poise.messaging.stream_reader import AGAIN, LOST, MOST_UNREAD, mark_of
 from poise.settings import MeshSettings
 
@@ -435,5 +436,5 @@ async def test_a_message_sent_again_from_the_dead_letters_streams_to_nobody(mesh
         ]
     (letter,) = letters
     assert letter.header("poise-stream-to") is not None
-    sent = dead_letters.to_send_again(DeadLetter("inference", letter, None))
+    sent = to_send_again(DeadLetter("inference", letter, None), Redrive())
     assert "poise-stream-to" not in dict(sent)

@@ -71,7 +71,7 @@ def test_a_command_that_is_mistyped_is_suggested() -> None:
     [
         (["ask", "x", "--broker", ":::"], 1, "no address of a broker"),
         (["ingest", "/no/such/place"], 1, "nothing to ingest"),
-        (["dlq", "redrive"], 2, "--tier, --error or --all"),
+        (["dlq", "redrive"], 2, "--older-than, … or --all"),
         (["ask", "x", "--broker", "127.0.0.1:1"], 1, "no Kafka broker answers at 127.0.0.1:1"),
         (["topics", "check", "--broker", "127.0.0.1:1"], 1, "no Kafka broker answers at 127.0.0.1:1"),
     ],

@@ -4,8 +4,9 @@ import json
 import pytest
 from rich.console import Console, RenderableType
 
-from poise.cli.dlq_view import as_json_value, body, hexdump, letter_page, letters_list
-from poise.messaging import DeadLetter, Record
+from poise.cli.dlq_view import body, hexdump, letter_page, letters_list, outcome_line, totals
+from poise.messaging import DeadLetter, Outcome, Position, Record
+from poise.messaging.dead_letter_view import LetterSummary, LetterView
 
 HEADERS = (
     ("poise-kind", b"ask/1"),
@@ -13,6 +14,7 @@ HEADERS = (
     ("poise-origin", b"poise.ask.interactive/3/9"),
     ("poise-attempt", b"2"),
     ("poise-dead-topic", b"poise.ask.interactive"),
+    ("poise-dead-position", b"poise.ask.interactive/3/12"),
     ("poise-dead-error", b"TypeError"),
     ("poise-dead-message", b"no [bold]way[/]\n\x1b[31mat all"),
     ("poise-dead-traceback", b"Traceback (most recent call last):\n  here\nTypeError: no way\n"),
@@ -20,9 +22,12 @@ HEADERS = (
 )
 
 
-def letter(value: bytes | None = b'{"question":"why"}', *, redriven: str | None = None) -> DeadLetter:
-    record = Record("poise.orchestration.dead", 0, 5, 1_000.0, b"key", value, HEADERS)
-    return DeadLetter("orchestration", record, redriven)
+def letter(
+    value: bytes | None = b'{"question":"why"}', *, redriven: str | None = None, redrives: int = 0
+) -> DeadLetter:
+    headers = (*HEADERS, ("poise-redrives", str(redrives).encode()))
+    record = Record("poise.orchestration.dead", 0, 5, 1_000.0, b"key", value, headers)
+    return DeadLetter("orchestration", record, redriven, (Position("poise.orchestration.dead", 0, 8),))
 
 
 def shown(what: RenderableType) -> str:
@@ -31,19 +36,51 @@ def shown(what: RenderableType) -> str:
     return file.getvalue()
 
 
+def lines(what: RenderableType) -> list[str]:
+    return [line.rstrip() for line in shown(what).splitlines()]
+
+
 def test_the_list_has_a_row_and_what_was_said() -> None:
-    text = shown(letters_list([letter()], 1_120.0))
-    assert [line.rstrip() for line in text.splitlines()] == [
-        "id                 age    from                   error",
-        "orchestration/0/5  2 min  poise.ask.interactive  TypeError",
-        "  no [bold]way[/] [31mat all",
+    assert lines(letters_list([letter()], 1_120.0)) == [
+        "id                 age    error",
+        "orchestration/0/5  2 min  TypeError",
+        "  poise.ask.interactive  no [bold]way[/] [31mat all",
     ]
 
 
-def test_the_list_says_where_one_was_sent_again() -> None:
-    assert "sent again → poise.ask.interactive/1/7" in shown(
-        letters_list([letter(redriven="poise.ask.interactive/1/7")], 0.0)
-    )
+@pytest.mark.parametrize(
+    ("redrives", "redriven", "standing", "note"),
+    [
+        (0, None, "", "poise.ask.interactive  no [bold]way[/] [31mat all"),
+        (1, None, "sent again 1×", "poise.ask.interactive  no [bold]way[/] [31mat all"),
+        (3, None, "quarantined: died 4 times", "poise.ask.interactive  no [bold]way[/] [31mat all"),
+        (3, "poise.ask.interactive/1/7", "sent again", "→ poise.ask.interactive/1/7"),
+    ],
+)
+def test_the_list_says_how_a_letter_stands(redrives: int, redriven: str | None, standing: str, note: str) -> None:
+    _, row, below = lines(letters_list([letter(redrives=redrives, redriven=redriven)], 1_120.0))
+    assert row == f"orchestration/0/5  2 min  TypeError  {standing}".rstrip()
+    assert below == f"  {note}"
+
+
+def test_below_the_list_is_how_many_there_are() -> None:
+    letters = [letter(), letter(redrives=3), letter(redriven="t/0/1"), letter(redriven="t/0/2")]
+    assert totals(letters, hidden=2).plain == ("2 dead letters, 1 of them quarantined, 2 sent again (--all shows them)")
+    assert totals(letters, hidden=0).plain == "2 dead letters, 1 of them quarantined, 2 sent again"
+    assert totals([], hidden=0).plain == "0 dead letters"
+
+
+def test_what_became_of_one_is_a_line() -> None:
+    where = Position("poise.ask.interactive", 1, 7)
+    said = [
+        outcome_line(outcome).plain
+        for outcome in (Outcome(letter()), Outcome(letter(), sent=where), Outcome(letter(), refused="it \x1b[2Jis old"))
+    ]
+    assert said == [
+        "orchestration/0/5 (TypeError) → poise.ask.interactive",
+        "orchestration/0/5 (TypeError) → poise.ask.interactive/1/7",
+        "not sent it [2Jis old",
+    ]
 
 
 def test_the_page_has_all_of_it() -> None:
@@ -51,8 +88,10 @@ def test_the_page_has_all_of_it() -> None:
     for said in (
         "orchestration/0/5  2 min ago",
         "first copy  poise.ask.interactive/3/9",
+        "died at     poise.ask.interactive/3/12",
+        "copies      orchestration/0/8",
         "worker      orchestration-1",
-        "mine           ff fe",
+        "mine            ff fe",
         '"question": "why"',
         "TypeError: no way",
     ):
@@ -85,8 +124,10 @@ def test_a_hexdump_is_cut() -> None:
 
 
 def test_for_machines_bytes_that_are_no_text_are_base64() -> None:
-    found = json.loads(json.dumps(as_json_value(letter(b"\xff"), whole=True)))
-    assert found["id"] == "orchestration/0/5"
+    view = LetterView.whole(letter(b"\xff", redrives=3))
+    found = json.loads(json.dumps(view.model_dump(mode="json", exclude_unset=True)))
+    assert (found["id"], found["state"], found["redrives"]) == ("orchestration/0/5", "quarantined", 3)
     assert (found["key"], found["value_base64"]) == ("key", "/w==")
     assert found["headers"][:2] == [{"name": "poise-kind", "value": "ask/1"}, {"name": "mine", "value_base64": "//4="}]
-    assert "value" not in as_json_value(letter(), whole=False)
+    assert "value" not in found
+    assert "value" not in LetterSummary.of(letter()).model_dump(mode="json")

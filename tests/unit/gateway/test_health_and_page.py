@@ -6,6 +6,8 @@ from typing import Any
 import httpx2
 
 from poise.contracts import Answer, Ask, Fault
+from poise.messaging.dead_letter_view import LetterView
+from services.gateway.dead_letters import Act, Listed, Purged, RedriveAct, Redrove
 from services.gateway.documents import Accepted, NewDocument
 from services.gateway.runs import RunView
 
@@ -47,6 +49,10 @@ async def test_the_page_shows_every_endpoint(client: httpx2.AsyncClient) -> None
         ("/v1/documents/{id}", "delete"),
         ("/v1/runs/{id}", "get"),
         ("/v1/runs/{id}", "delete"),
+        ("/v1/admin/dead-letters", "get"),
+        ("/v1/admin/dead-letters/{tier}/{partition}/{offset}", "get"),
+        ("/v1/admin/dead-letters/redrive", "post"),
+        ("/v1/admin/dead-letters/purge", "post"),
     }
     for reference in references(document):
         assert reference.removeprefix("#/components/schemas/") in document["components"]["schemas"]
@@ -72,5 +78,13 @@ async def test_the_examples_are_true(client: httpx2.AsyncClient) -> None:
     NewDocument.model_validate(example("/v1/documents", "post", "requestBody"), extra="forbid")
     Accepted.model_validate(example("/v1/documents", "post", "responses", "202"), extra="forbid")
     RunView.model_validate(example("/v1/runs/{id}", "get", "responses", "200"), extra="forbid")
+    admin = "/v1/admin/dead-letters"
+    one = f"{admin}/{{tier}}/{{partition}}/{{offset}}"
+    Listed.model_validate(example(admin, "get", "responses", "200"), extra="forbid")
+    LetterView.model_validate(example(one, "get", "responses", "200"), extra="forbid")
+    RedriveAct.model_validate(example(f"{admin}/redrive", "post", "requestBody"), extra="forbid")
+    Redrove.model_validate(example(f"{admin}/redrive", "post", "responses", "200"), extra="forbid")
+    Act.model_validate(example(f"{admin}/purge", "post", "requestBody"), extra="forbid")
+    Purged.model_validate(example(f"{admin}/purge", "post", "responses", "200"), extra="forbid")
     wrong = await client.post("/v1/ask", json={"quesion": "Why?"})
     assert wrong.json() == example("/v1/ask", "post", "responses", "400")

@@ -1,10 +1,17 @@
-"""Dead letters: kept whole, listed, sent again once."""
+"""Dead letters: kept whole, read with what became of them, sent again without what does not hold any more."""
+
+from collections.abc import Mapping
 
 import pytest
 
-from poise.errors import TerminalError
-from poise.messaging import dead_letters
+from poise.errors import InvalidMessageError
+from poise.messaging import DeadLetter, Filter, Redrive, dead_letters
+from poise.messaging.dead_letters import PURGED, REDRIVEN, State, marker
 from poise.messaging.record import Position, Record
+from poise.messaging.redrive import batches, first_kept, refusal, to_send_again
+
+TOPIC = "poise.retrieval.requests.interactive"
+DEAD = "poise.retrieval.dead"
 
 
 class Topics:
@@ -26,56 +33,181 @@ class Topics:
         self.records.append(record)
         return record.position
 
-    def of(self, topic: str) -> list[Record]:
-        return [record for record in self.records if record.topic == topic]
+    async def mark(self, letter: DeadLetter, name: str, value: str) -> None:
+        key, empty, headers = marker(letter.record.position, name, value)
+        await self.send(DEAD, empty, key=key, headers=headers)
+
+    def letters(self) -> list[DeadLetter]:
+        return dead_letters.read("retrieval", [record for record in self.records if record.topic == DEAD])
 
 
-HEADERS = (("x", b"1"), ("x", b"\xff"), ("reply_to", b"mine"), ("poise-deadline", b"5"), ("poise-run", b"r"))
-BROKEN = Record("poise.retrieval.requests.interactive", 3, 42, 1.0, b"k", b"\x00not json", HEADERS)
+HEADERS = (
+    ("x", b"1"),
+    ("x", b"\xff"),
+    ("reply_to", b"mine"),
+    ("correlation_id", b"c"),
+    ("poise-reply-partition", b"2"),
+    ("poise-stream-to", b"mine/0/c"),
+    ("poise-deadline", b"5000"),
+    ("poise-run", b"r"),
+)
+WAITER = {"reply_to", "correlation_id", "poise-reply-partition", "poise-stream-to"}
+BROKEN = Record(TOPIC, 3, 42, 1.0, b"k", b"\x00not json", HEADERS)
 
 
-async def partition_of(_topic: str, _key: bytes) -> int:
-    return 3
-
-
-async def kept(topics: Topics, record: Record = BROKEN) -> list[dead_letters.DeadLetter]:
+async def kept(topics: Topics, record: Record = BROKEN) -> DeadLetter:
     await dead_letters.write(topics.send, "retrieval", record, ValueError("no"), attempt=2, worker="w-1")
-    return dead_letters.read("retrieval", topics.of("poise.retrieval.dead"))
+    return topics.letters()[-1]
 
 
 async def test_the_message_is_kept_whole_with_its_reason() -> None:
-    (letter,) = await kept(Topics())
+    letter = await kept(Topics())
     assert (letter.record.key, letter.record.value) == (BROKEN.key, BROKEN.value)
     assert [item for item in letter.headers if item in HEADERS] == list(HEADERS)
     assert (letter.error, letter.message, letter.topic) == ("ValueError", "no", BROKEN.topic)
-    assert letter.record.header("poise-origin") == "poise.retrieval.requests.interactive/3/42"
+    assert letter.record.header("poise-origin") == letter.failed_at == f"{TOPIC}/3/42"
     assert letter.record.header("poise-attempt") == "2"
     assert "ValueError: no" in (letter.record.header(dead_letters.TRACEBACK) or "")
 
 
 async def test_a_null_value_stays_null() -> None:
-    (letter,) = await kept(Topics(), Record("poise.records", 0, 1, 1.0, b"k", None))
+    letter = await kept(Topics(), Record("poise.records", 0, 1, 1.0, b"k", None))
     assert letter.record.value is None
 
 
-async def test_it_is_sent_again_once_without_its_waiter() -> None:
+async def test_markers_say_what_became_of_a_letter() -> None:
     topics = Topics()
-    (letter,) = await kept(topics)
-    sent = await dead_letters.redrive(topics.send, letter, partition_of)
-    (again,) = topics.of(BROKEN.topic)
-    names = [name for name, _ in again.headers]
-    assert again.position == sent
-    assert (again.key, again.value, again.partition) == (BROKEN.key, BROKEN.value, 3)
-    assert not {"reply_to", "poise-deadline", "poise-attempt", dead_letters.ERROR} & set(names)
-    assert again.header("poise-redrives") == "1"
-    assert again.header("poise-origin") == "poise.retrieval.requests.interactive/3/42"
-    (letter,) = dead_letters.read("retrieval", topics.of("poise.retrieval.dead"))
-    assert letter.redriven == str(sent)
-    with pytest.raises(TerminalError, match="already"):
-        await dead_letters.redrive(topics.send, letter, partition_of)
+    first = await kept(topics)
+    second = await kept(topics, Record(TOPIC, 3, 43, 1.0, b"k", b"v"))
+    await topics.mark(first, REDRIVEN, f"{TOPIC}/3/50")
+    assert [(letter.id, letter.state, letter.redriven) for letter in topics.letters()] == [
+        (first.id, State.REDRIVEN, f"{TOPIC}/3/50"),
+        (second.id, State.DEAD, None),
+    ]
+    await topics.mark(second, PURGED, "1.000")
+    assert [letter.id for letter in topics.letters()] == [first.id]
 
 
-async def test_a_letter_from_a_topic_that_is_not_ours_stays() -> None:
-    (letter,) = await kept(Topics(), Record("theirs", 0, 1, 1.0, b"k", b"v"))
-    with pytest.raises(TerminalError, match="no topic of Poise's"):
-        await dead_letters.redrive(Topics().send, letter, partition_of)
+async def test_a_message_that_died_twice_by_redelivery_is_one_letter() -> None:
+    topics = Topics()
+    first, again = await kept(topics), await kept(topics)
+    assert [letter.ids for letter in topics.letters()] == [{"retrieval/0/0", "retrieval/0/1"}]
+    assert first.id == again.id == "retrieval/0/0"
+    await topics.mark(again, REDRIVEN, f"{TOPIC}/3/50")
+    assert [letter.state for letter in topics.letters()] == [State.REDRIVEN]
+    await kept(topics)
+    assert [letter.state for letter in topics.letters()] == [State.REDRIVEN], "a copy that comes later is the same too"
+
+
+@pytest.mark.parametrize("name", [REDRIVEN, PURGED, dead_letters.POSITION, dead_letters.FROM])
+async def test_a_message_cannot_pass_for_something_else(name: str) -> None:
+    topics = Topics()
+    await kept(topics)
+    forged = Record(TOPIC, 3, 43, 1.0, f"{DEAD}/0/0".encode(), b"v", ((name, f"{TOPIC}/3/42".encode()),))
+    await kept(topics, forged)
+    assert [(letter.topic, letter.state, letter.copies) for letter in topics.letters()] == [(TOPIC, State.DEAD, ())] * 2
+
+
+@pytest.mark.parametrize(
+    ("written", "redrives", "state"),
+    [
+        (None, 0, State.DEAD),
+        (b"2", 2, State.DEAD),
+        (b"3", 3, State.QUARANTINED),
+        (b"40", 40, State.QUARANTINED),
+        (b"many", 0, State.DEAD),
+        (b"9" * 5_000, 0, State.DEAD),
+        ("²".encode(), 0, State.DEAD),
+    ],
+)
+async def test_what_died_again_three_times_is_quarantined(written: bytes | None, redrives: int, state: State) -> None:
+    headers = () if written is None else (("poise-redrives", written),)
+    letter = await kept(Topics(), Record(TOPIC, 3, 42, 1.0, b"k", b"v", headers))
+    assert (letter.redrives, letter.state) == (redrives, state)
+
+
+# -- sending again -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("how", "dropped"),
+    [
+        (Redrive(), WAITER | {"poise-deadline"}),
+        (Redrive(keep_reply_to=True), {"poise-deadline"}),
+        (Redrive(keep_deadline=True), WAITER),
+        (Redrive(keep_reply_to=True, keep_deadline=True), set()),
+    ],
+)
+async def test_it_is_sent_without_what_does_not_hold_any_more(how: Redrive, dropped: set[str]) -> None:
+    letter = await kept(Topics())
+    headers = to_send_again(letter, how)
+    assert {name for name, _ in HEADERS} - {name for name, _ in headers} == dropped
+    assert not any(name.startswith("poise-dead-") or name == "poise-attempt" for name, _ in headers)
+    assert [value for name, value in headers if name == "x"] == [b"1", b"\xff"]
+    assert dict(headers)["poise-redrives"] == b"1"
+    assert dict(headers)["poise-origin"] == f"{TOPIC}/3/42".encode()
+
+
+async def refused(
+    letter: DeadLetter, how: Redrive | None = None, newest: Mapping[tuple[str, bytes], Position] | None = None
+) -> str | None:
+    return refusal(letter, how or Redrive(), 10.0, newest or {}, [TOPIC, DEAD])
+
+
+async def test_why_a_letter_is_not_sent() -> None:
+    topics = Topics()
+    letter = await kept(topics)
+    assert await refused(letter) is None
+    assert "5 s ago" in (await refused(letter, Redrive(keep_deadline=True)) or "")
+    later, same = Position(TOPIC, 3, 44), Position(TOPIC, 3, 42)
+    assert "is an old version" in (await refused(letter, newest={(TOPIC, b"k"): later}) or "")
+    assert await refused(letter, newest={(TOPIC, b"k"): same}) is None
+    for theirs in ("theirs", "poise.gone"):
+        assert "no topic of Poise's" in (await refused(await kept(topics, Record(theirs, 0, 1, 1.0, b"k", b"v"))) or "")
+    await topics.mark(letter, REDRIVEN, "somewhere/0/1")
+    assert "sent again already, to somewhere/0/1" in (await refused(topics.letters()[0], Redrive(force=True)) or "")
+
+
+async def test_a_copy_that_died_again_is_the_newest_version() -> None:
+    headers = (("poise-origin", f"{TOPIC}/3/42".encode()), ("poise-redrives", b"1"))
+    letter = await kept(Topics(), Record(TOPIC, 3, 60, 1.0, b"k", b"v", headers))
+    assert await refused(letter, newest={(TOPIC, b"k"): Position(TOPIC, 3, 60)}) is None
+
+
+async def test_the_quarantine_opens_by_name_and_force_only() -> None:
+    letter = await kept(Topics(), Record(TOPIC, 3, 42, 1.0, b"k", b"v", (("poise-redrives", b"3"),)))
+    assert "is quarantined: sent again 3 times" in (await refused(letter) or "")
+    assert await refused(letter, Redrive(force=True)) is None
+    with pytest.raises(InvalidMessageError, match="by its id only"):
+        Redrive(force=True).check(Filter(tier="retrieval"))
+    Redrive(force=True).check(Filter(ids=frozenset({"retrieval/0/1"})))
+
+
+def some(number: int, size: int = 10) -> list[DeadLetter]:
+    return [DeadLetter("t", Record(DEAD, 0, offset, 1.0, None, b"x" * size), None) for offset in range(number)]
+
+
+@pytest.mark.parametrize(
+    ("letters", "rate", "alone", "sizes"),
+    [
+        (some(250), None, (), [100, 100, 50]),
+        (some(5), 10.0, (), [1] * 5),
+        (some(5), 20.0, (), [2, 2, 1]),
+        (some(5), 0.1, (), [1] * 5),
+        (some(5, 3 * 1024 * 1024), None, (), [1] * 5),
+        (some(5), None, ("t/0/1", "t/0/2"), [1, 1, 1, 2]),
+        ([], None, (), []),
+    ],
+)
+def test_batches(letters: list[DeadLetter], rate: float | None, alone: tuple[str, ...], sizes: list[int]) -> None:
+    found = list(batches(letters, rate, frozenset(alone)))
+    assert [len(batch) for batch in found] == sizes
+    assert [letter for batch in found for letter in batch] == letters
+
+
+def test_the_log_is_cut_before_the_first_letter_that_is_kept() -> None:
+    letters = some(8)[5:]
+    assert first_kept(letters, {0: 20}) == {0: 5}
+    assert first_kept([], {0: 20}) == {0: 20}
+    copied = DeadLetter("t", letters[0].record, None, (Position(DEAD, 0, 9),))
+    assert first_kept([copied], {0: 20, 1: 3}) == {0: 5, 1: 3}

@@ -1,0 +1,50 @@
+"""Admin: requests that only whoever has the token may make."""
+
+import hmac
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from fastapi import Request, Response
+
+from services.gateway.problems import NotFoundError, UnauthorizedError
+from services.gateway.settings import GatewaySettings
+
+CHALLENGE: Final = 'Bearer realm="poise"'
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+logger = logging.getLogger(__name__)
+
+
+class Admin:
+    """Guards handlers by the setting `admin_token`; without one they are not there."""
+
+    def __init__(self, settings: GatewaySettings) -> None:
+        token = settings.admin_token
+        self._token = None if token is None else token.get_secret_value().encode()
+
+    def only(self, handler: Handler) -> Handler:
+        """The handler, for whoever sends `Authorization: Bearer` and the token.
+
+        Raises:
+            NotFoundError: There is no token: the interface is off.
+            UnauthorizedError: It was not sent, or is another.
+        """
+
+        async def guarded(request: Request) -> Response:
+            self._check(request)
+            return await handler(request)
+
+        return guarded
+
+    def _check(self, request: Request) -> None:
+        if self._token is None:
+            raise NotFoundError("the admin interface is off: POISE_GATEWAY_ADMIN_TOKEN turns it on")
+        scheme, _, given = request.headers.get("authorization", "").partition(" ")
+        # In constant time: how long the comparison takes must not say how much of a guess is right.
+        same = hmac.compare_digest(given.strip().encode("latin-1"), self._token)
+        if scheme.lower() != "bearer" or not same:
+            logger.warning("%s %s refused: no token, or not ours", request.method, request.url.path)
+            request.state.headers = {"www-authenticate": CHALLENGE}
+            raise UnauthorizedError("authorization: must be Bearer and the admin token")

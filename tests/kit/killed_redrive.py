@@ -1,0 +1,52 @@
+"""A process that sends a dead letter again and kills itself on the way: `python killed_redrive.py PLACE ID`.
+
+The broker is that of POISE_BROKER. Places: `copy` (it is written, its marker is not), `marker` (both are written, and
+nothing is committed), `committed` (and nobody was told).
+"""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from aiokafka import AIOKafkaProducer
+
+from poise.messaging import DeadLetterAdmin, Filter, Mesh, Redrive
+from poise.messaging.transactions import Transaction
+from poise.settings import MeshSettings
+
+Method = Callable[..., Awaitable[Any]]
+
+
+def killing(method: Method, *, after: int) -> Method:
+    """The method, which kills this process when it has been done so often."""
+    done = 0
+
+    async def method_then_kill(*arguments: Any) -> Any:
+        nonlocal done
+        found = await method(*arguments)
+        done += 1
+        if done == after:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return found
+
+    return method_then_kill
+
+
+async def main(place: str, id_: str) -> None:
+    """Send it again, as far as it goes."""
+    if place == "committed":
+        method = killing(AIOKafkaProducer.commit_transaction, after=1)
+        AIOKafkaProducer.commit_transaction = method  # type: ignore[method-assign,assignment]
+    else:
+        method = killing(Transaction.send, after=1 if place == "copy" else 2)
+        Transaction.send = method  # type: ignore[method-assign,assignment]
+    async with Mesh(MeshSettings(), tier="cli") as mesh:
+        async for outcome in DeadLetterAdmin(mesh).redrive(Filter(ids=frozenset({id_})), Redrive()):
+            raise AssertionError(outcome)
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))

@@ -1,0 +1,107 @@
+"""The admin interface: off unless a token is set, and only for whoever has it."""
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any, cast
+
+import httpx2
+import pytest
+from pydantic import SecretStr, ValidationError
+
+from poise.messaging import Mesh
+from services.gateway.handlers import Gateway
+from services.gateway.settings import GatewaySettings
+
+Problem = Callable[[httpx2.Response], tuple[int, str, list[str]]]
+
+TOKEN = "a-token-that-is-long-ënough"  # noqa: S105 - of this test alone
+LETTERS = "/v1/admin/dead-letters"
+REQUESTS = [
+    ("GET", LETTERS),
+    ("GET", f"{LETTERS}/retrieval/0/1"),
+    ("POST", f"{LETTERS}/redrive"),
+    ("POST", f"{LETTERS}/purge"),
+]
+
+
+@pytest.fixture
+async def guarded(mesh: Any) -> AsyncIterator[httpx2.AsyncClient]:
+    """A client of a gateway that has a token; the mesh behind it knows no dead letters, and would fail if asked."""
+    gateway = Gateway(cast("Mesh", mesh), GatewaySettings(admin_token=SecretStr(TOKEN)))
+    transport = httpx2.ASGITransport(gateway.app, raise_app_exceptions=False)
+    async with httpx2.AsyncClient(transport=transport, base_url="http://gateway") as client:
+        yield client
+
+
+def bearer(token: str) -> dict[bytes, bytes]:
+    return {b"authorization": f"Bearer {token}".encode()}
+
+
+@pytest.mark.parametrize(("method", "path"), REQUESTS)
+async def test_it_is_off_unless_it_is_turned_on(
+    client: httpx2.AsyncClient, problem: Problem, method: str, path: str
+) -> None:
+    response = await client.request(method, path, headers=bearer(TOKEN))
+    assert problem(response) == (404, "urn:poise:not-found", [])
+
+
+@pytest.mark.parametrize(("method", "path"), REQUESTS)
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {b"authorization": b""},
+        {b"authorization": b"Bearer"},
+        {b"authorization": TOKEN.encode()},
+        {b"authorization": b"Basic " + TOKEN.encode()},
+        bearer(TOKEN[:-1]),
+        bearer(TOKEN + "x"),
+        bearer(TOKEN.upper()),
+        {b"authorization": b"Bearer \xff\xfe"},
+    ],
+)
+async def test_it_is_for_whoever_has_the_token(
+    guarded: httpx2.AsyncClient, problem: Problem, method: str, path: str, headers: dict[bytes, bytes]
+) -> None:
+    response = await guarded.request(method, path, headers=headers)
+    assert problem(response) == (401, "urn:poise:unauthorized", [])
+    assert response.headers["www-authenticate"] == 'Bearer realm="poise"'
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "field"),
+    [
+        ("redrive", {}, "ids"),
+        ("purge", {"dry_run": True}, "ids"),
+        ("redrive", {"al": True}, "al"),
+        ("purge", {"all": True, "force": True}, "force"),
+        ("redrive", {"older_than": "soon"}, "older_than"),
+        ("redrive", {"older_than": "2h", "newer_than": "1h"}, "older_than"),
+        ("redrive", {"ids": ["x"]}, "ids"),
+        ("redrive", {"all": True, "force": True}, "force"),
+        ("purge", {"all": True, "limit": 0}, "limit"),
+        ("purge", {"all": True, "limit": 10_001}, "limit"),
+    ],
+)
+async def test_what_is_wrong_is_named(
+    guarded: httpx2.AsyncClient, problem: Problem, path: str, body: dict[str, Any], field: str
+) -> None:
+    response = await guarded.post(f"{LETTERS}/{path}", json=body, headers=bearer(TOKEN))
+    assert problem(response) == (400, "urn:poise:invalid", [field])
+
+
+@pytest.mark.parametrize("query", ["limit=many", "older_than=1", "tier=a&limit=0", "lmit=1"])
+async def test_a_parameter_that_is_wrong_is_named(guarded: httpx2.AsyncClient, problem: Problem, query: str) -> None:
+    status, kind, [field] = problem(await guarded.get(f"{LETTERS}?{query}", headers=bearer(TOKEN)))
+    assert (status, kind) == (400, "urn:poise:invalid")
+    assert field in query
+
+
+async def test_a_body_must_say_that_it_is_json(guarded: httpx2.AsyncClient, problem: Problem) -> None:
+    response = await guarded.post(f"{LETTERS}/purge", content=b'{"all": true}', headers=bearer(TOKEN))
+    assert problem(response)[:2] == (415, "urn:poise:unsupported-media-type")
+
+
+def test_a_token_is_long_and_is_not_shown() -> None:
+    with pytest.raises(ValidationError):
+        GatewaySettings(admin_token=SecretStr("short"))
+    assert TOKEN not in repr(GatewaySettings(admin_token=SecretStr(TOKEN)))
