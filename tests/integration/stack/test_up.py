@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -35,8 +36,24 @@ def poise(tmp_path: Path) -> Iterator[Poise]:
         )
 
     yield run
-    if running(tmp_path / ".poise"):
+    if state := running(tmp_path / ".poise"):
         run("down")
+        ended(state.pid)
+
+
+def ended(pid: int) -> None:
+    """Wait for the end of a stack that has let go of its folder, which is the last but one thing that it does."""
+    until = time.monotonic() + 20
+    while alive(pid):
+        assert time.monotonic() < until, f"the stack, process {pid}, does not end"
+        time.sleep(0.01)
+
+
+def alive(pid: int) -> bool:
+    try:
+        return bool(Path(f"/proc/{pid}/cmdline").read_bytes())  # a zombie's is empty
+    except OSError:
+        return False
 
 
 def test_a_stack_is_left_running_found_and_stopped(poise: Poise, tmp_path: Path) -> None:
