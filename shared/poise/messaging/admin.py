@@ -142,7 +142,7 @@ class Admin:
             UnavailableError: The broker does not do it.
         """
         cut = {TopicPartition(topic, number): RecordsToDelete(offset) for number, offset in offsets.items()}
-        await self._asked(self._client.delete_records(cut))
+        await self._asked(partial(self._client.delete_records, cut))
 
     async def topic_id(self, topic: str) -> str:
         """Kafka's id of a topic, which differs when the topic was deleted and made again.
