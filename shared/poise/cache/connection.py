@@ -1,9 +1,10 @@
 """A connection to Redis or Valkey that may be absent: while it is, reads find nothing and writes are let go."""
 
+import asyncio
 import hashlib
 import logging
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
@@ -23,8 +24,6 @@ REST: Final = 2.0
 """Seconds without a try after a failure: short enough that a lease outlives one."""
 CONNECTIONS: Final = 32
 """Commands under way at once; further ones wait for a free connection."""
-FREE_WITHIN: Final = 2.0
-"""Seconds for that: longer than a command may take, for a queue of our own says nothing about the cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +46,7 @@ class Cache:
 
     def __init__(self, url: str | None) -> None:
         self._redis = None if url is None else _connection(url)
+        self._places = asyncio.Semaphore(CONNECTIONS)
         self._rests_until = 0.0
         self._absent = False
 
@@ -70,13 +70,14 @@ class Cache:
         """The value, or None if there is none or the cache is absent."""
         if self._redis is None:
             return None
-        found = await self._surviving(self._redis.get(key))
+        redis = self._redis
+        found = await self._surviving(lambda: redis.get(key))
         return found.encode() if isinstance(found, str) else found
 
     async def put(self, key: str, value: bytes, ttl: float) -> None:
         """Keep a value for `ttl` seconds."""
-        if self._redis is not None:
-            await self._surviving(self._redis.set(key, value, px=max(1, round(ttl * 1_000))))
+        if (redis := self._redis) is not None:
+            await self._surviving(lambda: redis.set(key, value, px=max(1, round(ttl * 1_000))))
 
     async def run(self, script: Script, key: str, *arguments: bytes | int) -> bytes | None:
         """What the script returns for a key, or None if it returns nothing or the cache is absent.
@@ -85,7 +86,7 @@ class Cache:
         """
         if self._redis is None:
             return None
-        found: object = await self._surviving(self._evaluated(script, key, *arguments))
+        found: object = await self._surviving(lambda: self._evaluated(script, key, *arguments))
         return found if isinstance(found, bytes) else None
 
     async def _evaluated(self, script: Script, key: str, *arguments: bytes | int) -> object:
@@ -97,15 +98,19 @@ class Cache:
         except NoScriptError:  # the server was restarted, or never saw it
             return await redis.eval(script.text, 1, key, *arguments)
 
-    async def _surviving(self, command: Awaitable[T]) -> T | None:
+    async def _surviving(self, command: Callable[[], Awaitable[T]]) -> T | None:
+        # Many at once wait here, not in the pool, where a busy cache would be taken for an absent one; when it is
+        # found absent, those that wait are told at once.
+        async with self._places:
+            return await self._tried(command)
+
+    async def _tried(self, command: Callable[[], Awaitable[T]]) -> T | None:
         from redis.exceptions import RedisError  # noqa: PLC0415 - loaded by now
 
         if time.monotonic() < self._rests_until:
-            if hasattr(command, "close"):
-                command.close()
             return None
         try:
-            found = await command
+            found = await command()
         except (RedisError, OSError) as error:
             self._rests_until = time.monotonic() + REST
             if not self._absent:
@@ -119,15 +124,14 @@ class Cache:
 
 
 def _connection(url: str) -> "Redis":
-    from redis.asyncio import BlockingConnectionPool, Redis  # noqa: PLC0415 - 0.1 s a client without a cache saves
+    from redis.asyncio import ConnectionPool, Redis  # noqa: PLC0415 - 0.1 s a client without a cache saves
     from redis.asyncio.retry import Retry  # noqa: PLC0415
     from redis.backoff import NoBackoff  # noqa: PLC0415
 
     try:
-        pool = BlockingConnectionPool.from_url(
+        pool = ConnectionPool.from_url(
             url,
             max_connections=CONNECTIONS,
-            timeout=FREE_WITHIN,
             socket_timeout=ANSWERS_WITHIN,
             socket_connect_timeout=ANSWERS_WITHIN,
             retry=Retry(NoBackoff(), 1),  # a kept connection may have died unnoticed
