@@ -2,7 +2,7 @@
 # requirements.lock.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test lint format types bench bench-startup lock wheel install clean
+.PHONY: help demo up down test chaos lint format types bench bench-startup lock wheel install clean
 
 # Each worker is a process of its own: without bytecode kept, each start would compile everything again.
 unexport PYTHONDONTWRITEBYTECODE
@@ -29,6 +29,9 @@ down: $(INSTALLED) ## Stop the stack
 
 test: $(INSTALLED) ## Run every test
 	@$(BIN)/python -m pytest
+
+chaos: $(INSTALLED) ## Kill everything under load, then a flood of hostile messages, ten times as long as the tests do
+	@POISE_CHAOS=$${POISE_CHAOS:-200000} POISE_HOSTILE=$${POISE_HOSTILE:-1000000} $(BIN)/python -m pytest tests/chaos
 
 lint: $(INSTALLED) ## Check style and import contracts
 	@$(BIN)/ruff check .

@@ -31,7 +31,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from pydantic import TypeAdapter, ValidationError
+
 from poise.contracts import Deletion, Document, FieldError, Manifest, Part
+from poise.contracts.document import DocumentId
 from poise.contracts.topics import DOCUMENTS, PASSAGES
 from poise.errors import InvalidMessageError, RetryableError
 from poise.messaging import Context, Position
@@ -45,6 +48,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+_ID: Final = TypeAdapter[str](DocumentId)
 _ROUND_TRIP: Final = 30.0
 """Seconds within which a record must come round from the broker to this worker's index."""
 _AT_ONCE: Final = 100
@@ -209,7 +213,8 @@ async def _document_id(context: Context) -> str:
     """The document's id, which is its record's key.
 
     Raises:
-        InvalidMessageError: It is missing, not UTF-8, or in another partition than murmur2 puts it in.
+        InvalidMessageError: It is missing, not UTF-8, too long, has control characters, or is in another partition than
+            murmur2 puts it in.
     """
     record = context.record
     try:
@@ -218,6 +223,10 @@ async def _document_id(context: Context) -> str:
         raise _refused("is not UTF-8, and a document's id is its key") from error
     if not name:
         raise _refused("is missing, and a document's id is its key")
+    try:
+        _ID.validate_python(name)
+    except ValidationError as error:
+        raise _refused(f"is no document's id: {error.errors()[0]['msg']}") from error
     right = await context.mesh.partition_of(DOCUMENTS.name, record.key or b"")
     if record.partition != right:
         raise _refused(

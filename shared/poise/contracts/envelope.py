@@ -41,6 +41,8 @@ _NAMES: Final[Mapping[str, str]] = MappingProxyType(
 _NUMBERS: Final = frozenset({"reply_partition", "deadline", "attempt", "redrives", "doc_version", "seq"})
 _LONGEST_NUMBER: Final = 18
 """Digits: fits 64 bits."""
+LONGEST_TEXT: Final = 8_192
+"""Bytes of any other header of Poise's: it is copied into replies and calls, which have to fit their topics."""
 _TRACE: Final = frozenset({"traceparent", "tracestate", "baggage"})
 _FIELDS: Final = {name: key for key, name in _NAMES.items()}
 
@@ -89,7 +91,7 @@ class Envelope:
         """Read headers; those that are not Poise's are passed over, of a repeated one the last counts.
 
         Raises:
-            EnvelopeError: A header of Poise's is not UTF-8, or not the number it should be.
+            EnvelopeError: A header of Poise's is not UTF-8, is too long, or is not the number it should be.
         """
         values: dict[str, str | int] = {}
         trace: dict[str, str] = {}
@@ -97,6 +99,8 @@ class Envelope:
             key = _FIELDS.get(name)
             if key is None and name not in _TRACE:
                 continue
+            if len(raw) > LONGEST_TEXT:
+                raise EnvelopeError(name, f"must be at most {LONGEST_TEXT} bytes long, not {len(raw)}")
             try:
                 text = raw.decode()
             except UnicodeDecodeError as error:

@@ -46,8 +46,9 @@ class Generate(Request[Completion]):
     kind: ClassVar[str] = "generate/1"
     reply: ClassVar[type[Completion]] = Completion
 
-    messages: Annotated[tuple[ChatMessage, ...], Field(min_length=1)]
+    # A list is refused at its first wrong item: a hostile one of 1 MB has half a million, whose errors take 900 MB.
+    messages: Annotated[tuple[ChatMessage, ...], Field(min_length=1, fail_fast=True)]
     backend: str = "default"
     max_tokens: Annotated[int, Field(ge=1)] = 128
     temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
-    stop: tuple[str, ...] = ()
+    stop: Annotated[tuple[str, ...], Field(fail_fast=True)] = ()

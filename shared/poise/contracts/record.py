@@ -1,6 +1,8 @@
 """Records: what a finished run was, and what is thought of it."""
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
+
+from pydantic import Field
 
 from poise.contracts.ask import Answer
 from poise.contracts.fault import Fault
@@ -50,8 +52,8 @@ class RunRecord(Message):
     fault: Fault | None = None
     draw: Draw | None = None
     cached: bool = False
-    steps: tuple[StepRecord, ...] = ()
-    passages: tuple[Passage, ...] = ()
+    steps: Annotated[tuple[StepRecord, ...], Field(fail_fast=True)] = ()
+    passages: Annotated[tuple[Passage, ...], Field(fail_fast=True)] = ()
     """What was retrieved, each text cut to a size limit."""
 
 

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
-from poise.contracts.envelope import REPLY_PARTITION, STREAM_TO, Envelope
+from poise.contracts.envelope import LONGEST_TEXT, REPLY_PARTITION, STREAM_TO, Envelope, EnvelopeError
 from poise.contracts.fault import FieldError
 from poise.contracts.topics import PREFIX, REPLIES
 from poise.errors import InvalidMessageError
@@ -78,16 +78,26 @@ class Addresses:
 
     async def salvage(self, record: Record) -> Address | None:
         """The address of a message whose headers may be unreadable; None if there is none that can be used."""
-        partition = record.header(REPLY_PARTITION)
+        correlation_id = record.header("correlation_id")
+        if correlation_id is not None and len(correlation_id) > LONGEST_TEXT:
+            return None
         envelope = Envelope(
             reply_to=record.header("reply_to"),
-            reply_partition=int(partition) if partition is not None and partition.isdecimal() else None,
-            correlation_id=record.header("correlation_id"),
+            reply_partition=_partition(record),
+            correlation_id=correlation_id,
         )
         try:
             return await self.resolve(envelope)
         except InvalidMessageError:
             return None  # the dead letter says what is wrong with it: there is nobody to tell
+
+
+def _partition(record: Record) -> int | None:
+    """The reply partition, None where the header is no number: a topic of one's own needs none."""
+    try:
+        return Envelope.read(item for item in record.headers if item[0] == REPLY_PARTITION).reply_partition
+    except EnvelopeError:
+        return None
 
 
 def _invalid(header: str, detail: str) -> InvalidMessageError:

@@ -1,7 +1,6 @@
 """Kafka's administration: the table of topics applied and checked, topic ids, and which topics there are."""
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,6 +11,7 @@ from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError
+from aiokafka.protocol.metadata import MetadataRequest
 
 from poise.contracts.topics import CATALOGUE, Topic
 from poise.errors import SetupError, UnavailableError
@@ -19,8 +19,8 @@ from poise.messaging.connection import Connection
 from poise.messaging.offset_fetch import heed_errors
 from poise.messaging.offsets import Commit
 from poise.messaging.topic_ids import TopicIdRequest
+from poise.messaging.topic_lookup import TopicLookup
 
-_REFRESH_AFTER: Final = 1.0
 _TOPIC_EXISTS: Final = 36
 _ATTEMPTS: Final = 10
 _AGAIN_AFTER: Final = 0.1
@@ -65,8 +65,7 @@ class Admin:
         heed_errors(self._client._client)  # noqa: SLF001 - has no public way
         self._partitions: dict[str, int] = {}
         self._copies: dict[str, int] = {}
-        self._read_at = -_REFRESH_AFTER
-        self._refreshing = asyncio.Lock()
+        self._lookup = TopicLookup(self._describe)
 
     async def __aenter__(self) -> Self:
         """Connect.
@@ -90,25 +89,27 @@ class Admin:
     async def partitions(self, topic: str) -> int | None:
         """How many partitions a topic has; None = it does not exist.
 
-        Cached; for an unknown one the broker is asked again, once a second at most: a topic that was made a moment ago
-        is waited for, and many unknown ones cost one request.
+        Cached; about an unknown one the broker is asked, for it may have been made a moment ago.
+
+        Raises:
+            UnavailableError: The broker does not answer.
         """
-        if topic not in self._partitions:
-            asked = time.monotonic()
-            async with self._refreshing:
-                if topic not in self._partitions and self._read_at < asked:
-                    await asyncio.sleep(max(0.0, self._read_at + _REFRESH_AFTER - time.monotonic()))
-                    await self.refresh()
+        if topic not in self._partitions and (found := await self._lookup.partitions(topic)) is not None:
+            self._partitions[topic] = found
         return self._partitions.get(topic)
 
     async def refresh(self) -> Mapping[str, int]:
         """Read anew which topics there are, with their numbers of partitions."""
-        began = time.monotonic()
         topics = await self._asked(self._client.describe_topics)
         self._partitions = {item["topic"]: len(item["partitions"]) for item in topics}
         self._copies = {item["topic"]: min(len(at["replicas"]) for at in item["partitions"]) for item in topics}
-        self._read_at = began
         return self._partitions
+
+    async def _describe(self, names: Collection[str]) -> Mapping[str, int]:
+        request = MetadataRequest(list(names), allow_auto_topic_creation=False)
+        response: Any = await self._asked(partial(self._client._send_request, request))  # noqa: SLF001 - the public way makes topics
+        topics = response.to_object()["topics"]
+        return {item["topic"]: len(item["partitions"]) for item in topics if item["partitions"]}
 
     async def _asked(self, ask: Callable[[], Awaitable[T]]) -> T:
         """Ask, and ask again: aiokafka asks a broker at random, dead ones too until the cluster has noticed."""

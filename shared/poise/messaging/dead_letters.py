@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Final, Protocol
 
 from poise.contracts.topics import CATALOGUE, dead_topic
+from poise.errors import InvalidMessageError
 from poise.messaging.record import Position, Record
 
 ERROR: Final = "poise-dead-error"
@@ -32,6 +33,7 @@ TENANT: Final = "poise-tenant"
 ADDED: Final = frozenset({ERROR, MESSAGE, TRACEBACK, WORKER, AT, FROM, POSITION})
 """The headers that a letter has and its message had not."""
 _LONGEST_TRACEBACK: Final = 16_000
+_LONGEST_MESSAGE: Final = 4_000
 LONGEST_NUMBER: Final = 18
 """Digits, as the envelope reads them."""
 
@@ -139,7 +141,9 @@ class DeadLetter:
 
 async def write(send: Send, tier: str, record: Record, error: Exception, *, attempt: int, worker: str) -> Position:
     """Keep a message that cannot be handled, with the reason, and wait until the broker has it."""
-    told = "".join(traceback.format_exception(error))[-_LONGEST_TRACEBACK:]
+    # Where a message was refused says nothing about it, and finding the lines costs more than all the rest.
+    refused = isinstance(error, InvalidMessageError)
+    told = traceback.format_exception_only(error) if refused else traceback.format_exception(error)
     headers = list(record.headers)
     if record.header(ORIGIN) is None:
         headers.append((ORIGIN, str(record.position).encode()))
@@ -149,8 +153,8 @@ async def write(send: Send, tier: str, record: Record, error: Exception, *, atte
         (FROM, record.topic.encode()),
         (POSITION, str(record.position).encode()),
         (ERROR, type(error).__name__.encode()),
-        (MESSAGE, str(error).encode(errors="replace")),
-        (TRACEBACK, told.encode(errors="replace")),
+        (MESSAGE, str(error)[:_LONGEST_MESSAGE].encode(errors="replace")),
+        (TRACEBACK, "".join(told)[-_LONGEST_TRACEBACK:].encode(errors="replace")),
         (WORKER, worker.encode()),
         (AT, f"{time.time():.3f}".encode()),
     ]

@@ -125,7 +125,7 @@ class Delivery:
             outcome, reply = await self._answer(job)
             current.set_attribute(table.OUTCOME, outcome)
             if reply is not None and job.address is not None:
-                await self._mesh.reply(job.address, reply, context)
+                await self._publish(job, job.address, reply)
         measure(table.PROCESS_DURATION, time.time() - started, self._metered)
 
     async def _answer(self, job: _Job) -> tuple[str, Message | None]:
@@ -155,7 +155,8 @@ class Delivery:
         try:
             request = kind() if kind is Deletion else kind.parse(record.value or b"", strict=self._topic.edge)
         except ValidationError as error:
-            raise InvalidMessageError.of(error) from error
+            # Without its cause: it repeats what is wrong, for a hostile body in a hundred megabytes.
+            raise InvalidMessageError.of(error) from None
         context = self._context(record, envelope, deadline)
         if postponed is not None:
             context = replace(context, attempt=postponed.attempts + 1)
@@ -200,7 +201,12 @@ class Delivery:
             await self._set_aside(record, error, attempt=1)
             address = await self._mesh.addresses.salvage(record)
             if address is not None:
-                await self._mesh.reply(address, error.fault(), None)
+                try:
+                    await self._mesh.reply(address, error.fault(), None)
+                except UnavailableError:
+                    raise
+                except TerminalError as failure:
+                    log.warning("nobody was told why %s is a dead letter: %s", record.position, failure)
 
     async def _not_yet(self, record: Record, error: NewerVersionError, postponed: Postponed | None) -> None:
         """What only a newer worker understands is left for one, as long as there is time."""
@@ -277,6 +283,16 @@ class Delivery:
     async def set_aside(self, record: Record, error: Exception) -> None:
         """Keep a record that nobody can handle."""
         await self._set_aside(record, error, attempt=1)
+
+    # -- 6 publish ------------------------------------------------------------------------------------------------
+
+    async def _publish(self, job: _Job, address: Address, reply: Message) -> None:
+        try:
+            await self._mesh.reply(address, reply, job.context)
+        except UnavailableError:
+            raise
+        except TerminalError as error:  # the address takes no reply, nor ever will: trying again would hold others up
+            await self._set_aside(job.context.record, error, attempt=job.context.attempt)
 
     async def _set_aside(self, record: Record, error: Exception, *, attempt: int) -> Fault:
         worker = self._mesh.settings.instance

@@ -14,7 +14,10 @@ class RawRecord(Protocol):
     timestamp: int
     key: bytes | None
     value: bytes | None
-    headers: Sequence[tuple[str, bytes]]
+
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes | None]]:
+        """A client of another library may write null ones, whatever aiokafka's types say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +47,13 @@ class Record:
     key: bytes | None
     value: bytes | None
     headers: tuple[tuple[str, bytes], ...] = ()
+    """A null one is read as an empty one."""
 
     @classmethod
     def of(cls, raw: RawRecord) -> "Record":
         """The record that the client library handed out."""
-        return cls(
-            raw.topic, raw.partition, raw.offset, raw.timestamp / 1_000, raw.key, raw.value, tuple(raw.headers or ())
-        )
+        headers = tuple((name, b"" if value is None else value) for name, value in raw.headers or ())
+        return cls(raw.topic, raw.partition, raw.offset, raw.timestamp / 1_000, raw.key, raw.value, headers)
 
     @property
     def position(self) -> Position:

@@ -1,6 +1,7 @@
 """What a client may get wrong over Kafka: a fault that names the field, a dead letter, and nobody behind it waits."""
 
 import pytest
+from aiokafka.admin import NewTopic
 from integration_kit import Outsider, serving
 
 from poise.contracts import Answer, Ask, Fault
@@ -60,6 +61,8 @@ async def test_the_largest_message_that_is_wrong_is_kept_whole(mesh_settings: Me
         (GOOD, {"poise_attempt": "9" * 40}, "poise-attempt"),
         (GOOD, {"poise_min_epoch": b"\xff"}, "poise-min-epoch"),
         (GOOD, {"poise_reply_partition": "two"}, "poise-reply-partition"),
+        (GOOD, {"poise_run": "x" * 10_000}, "poise-run"),
+        (b'{"question": [%s0]}' % (b"0," * 400_000), {}, "question"),
     ],
 )
 async def test_each_mistake_is_named_kept_and_passed(
@@ -101,3 +104,16 @@ async def test_an_address_that_cannot_be_used_is_a_dead_letter_that_says_so(
         letter = await letter_of(mesh, wrong)
     assert said in (letter.header("poise-dead-message") or "")
     assert letter.header("poise-dead-error") == "InvalidMessageError"
+
+
+@pytest.mark.parametrize("value", [GOOD, b"{}"])
+async def test_an_address_that_takes_no_reply_holds_nobody_up(
+    mesh_settings: MeshSettings, outsider: Outsider, value: bytes
+) -> None:
+    async with serving(mesh_settings, ORCHESTRATION) as mesh:
+        small = f"small-{mesh.settings.instance}"
+        await mesh.admin._client.create_topics([NewTopic(small, 1, 1, topic_configs={"max.message.bytes": "100"})])
+        wrong = await outsider.send(ASK_INTERACTIVE.name, value, key=b"c", reply_to=small)
+        right = await outsider.send(ASK_INTERACTIVE.name, GOOD, key=b"c")
+        assert Answer.parse((await outsider.reply(right)).value or b"").text == "fine"
+        await letter_of(mesh, wrong)

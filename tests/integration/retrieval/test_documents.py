@@ -182,6 +182,9 @@ async def test_a_document_whose_key_is_no_id_is_a_dead_letter_that_says_so(clien
         key = b"\xff" + uuid4().bytes
         await client.mesh.send(DOCUMENTS.name, b'{"text": "x", "source": "y"}', key=key, headers=[])
         assert "key: is not UTF-8" in await _dead_letter(client, key)
+        key = f"a\nline {uuid4().hex}".encode()
+        await client.mesh.send(DOCUMENTS.name, None, key=key, headers=[])
+        assert "key: is no document's id" in await _dead_letter(client, key)
 
 
 async def _dead_letter(client: Client, key: bytes) -> str:

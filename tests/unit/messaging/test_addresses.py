@@ -47,7 +47,26 @@ async def test_what_is_refused(envelope: Envelope, field: str, said: str) -> Non
 
 
 async def test_an_address_is_made_out_although_other_headers_are_broken() -> None:
-    headers = (("reply_to", b"mine"), ("correlation_id", b"\xff"), ("poise-deadline", b"soon"))
+    headers = (
+        ("reply_to", b"mine"),
+        ("correlation_id", b"\xff"),
+        ("poise-deadline", b"soon"),
+        ("poise-reply-partition", b"9" * 5_000),
+    )
     record = Record("t", 0, 0, 0.0, None, b"", headers)
     assert await ADDRESSES.salvage(record) == Address("mine", None, "\N{REPLACEMENT CHARACTER}")
     assert await ADDRESSES.salvage(Record("t", 0, 0, 0.0, None, b"", (("reply_to", b"nowhere"),))) is None
+
+
+@pytest.mark.parametrize(
+    ("header", "value"),
+    [
+        ("poise-reply-partition", b"9" * 18),
+        ("reply_to", b"\xff"),
+        ("reply_to", b"x" * 100_000),
+        ("correlation_id", b"x" * 100_000),
+    ],
+)
+async def test_an_address_that_no_reply_can_carry_is_none(header: str, value: bytes) -> None:
+    headers = (("reply_to", b"mine"), ("correlation_id", b"c"), (header, value))
+    assert await ADDRESSES.salvage(Record("t", 0, 0, 0.0, None, b"", headers)) is None

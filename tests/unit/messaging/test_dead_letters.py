@@ -70,6 +70,15 @@ async def test_the_message_is_kept_whole_with_its_reason() -> None:
     assert "ValueError: no" in (letter.record.header(dead_letters.TRACEBACK) or "")
 
 
+async def test_a_reason_is_kept_short_and_a_refusal_without_where_it_happened() -> None:
+    topics = Topics()
+    error = InvalidMessageError("x" * 3_000_000)
+    await dead_letters.write(topics.send, "retrieval", BROKEN, error, attempt=1, worker="w-1")
+    (letter,) = topics.letters()
+    assert sum(len(value) for _, value in letter.record.headers) < 25_000
+    assert "line" not in (letter.record.header(dead_letters.TRACEBACK) or "")
+
+
 async def test_a_null_value_stays_null() -> None:
     letter = await kept(Topics(), Record("poise.records", 0, 1, 1.0, b"k", None))
     assert letter.record.value is None

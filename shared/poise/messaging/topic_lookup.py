@@ -1,0 +1,44 @@
+"""Looking up topics by name, as many at once as are wanted: whoever names a topic may name one that is not there."""
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from typing import Final
+
+_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,249}")
+
+
+class TopicLookup:
+    """Asks the broker about topics, in one request for all names that were wanted while the last one was under way.
+
+    So an unknown name costs its sender's message one round trip, however many others name unknown topics too; were each
+    asked about by itself, or no more often than so, a flood of invented names would hold up all other messages.
+
+    Args:
+        describe: The numbers of partitions of those of the topics that exist.
+    """
+
+    def __init__(self, describe: Callable[[Collection[str]], Awaitable[Mapping[str, int]]]) -> None:
+        self._describe = describe
+        self._wanted: set[str] = set()
+        self._next: asyncio.Task[Mapping[str, int]] | None = None
+        self._one_at_a_time = asyncio.Lock()
+
+    async def partitions(self, topic: str) -> int | None:
+        """How many partitions a topic has, asked for after this was called; None = it does not exist.
+
+        Raises:
+            UnavailableError: The broker does not answer.
+        """
+        if not _NAME.fullmatch(topic) or topic in {".", ".."}:
+            return None  # Kafka allows no such name
+        self._wanted.add(topic)
+        if self._next is None:
+            self._next = asyncio.create_task(self._ask())
+        # Shielded: others may wait for the same request when this caller is cancelled.
+        return (await asyncio.shield(self._next)).get(topic)
+
+    async def _ask(self) -> Mapping[str, int]:
+        async with self._one_at_a_time:
+            wanted, self._wanted, self._next = self._wanted, set(), None
+            return await self._describe(wanted)
