@@ -174,8 +174,10 @@ async def redrive(
         async with connected(broker) as poise, aclosing(DeadLetterAdmin(poise.mesh).redrive(chosen, how)) as outcomes:
             async for outcome in outcomes:
                 tally.note(outcome)
-    finally:  # also when it is interrupted
-        tally.tell()
+    except BaseException:  # it is interrupted, or cannot go on
+        tally.tell_part()
+        raise
+    tally.tell()
     if tally.refused and ids:  # what was named was to be sent; of all that match, some may be superseded
         raise typer.Exit(FAILED)
 
@@ -210,7 +212,7 @@ async def purge(
         if letters:
             out.print(letters_list(letters if dry_run else letters[:SHOWN_BEFORE_PURGE], time.time()))
             if not dry_run and len(letters) > SHOWN_BEFORE_PURGE:
-                out.print(Text(f"… and {plural(len(letters) - SHOWN_BEFORE_PURGE, 'more')}", style="dim"))
+                out.print(Text(f"… and {len(letters) - SHOWN_BEFORE_PURGE} more", style="dim"))
         if dry_run or not letters:
             verb = "would be purged" if dry_run else "purged: nothing fits"
             out.print(Text(f"{plural(len(letters), 'dead letter')} {verb}", style="dim"))
@@ -241,6 +243,11 @@ class _Tally:
         else:
             self._done += 1
             out.print(outcome_line(outcome), soft_wrap=True)
+
+    def tell_part(self) -> None:
+        if self._done and not self._dry_run:
+            told = f"stopped: {plural(self._done, 'dead letter')} sent again; run it again for the rest"
+            err.print(Text(told, style="yellow"))
 
     def tell(self) -> None:
         verb = "would be sent" if self._dry_run else "sent again"

@@ -1,4 +1,6 @@
+import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -102,9 +104,93 @@ async def test_a_key_that_is_no_text_can_be_sent_again(poise: Command, outsider:
     assert (await poise("dlq", "redrive", letter["id"])).exit_code == 0
 
 
+async def died(outsider: Outsider, key: str, *, times: int = 1, **headers: str) -> None:
+    """Have so many asks of that key die."""
+    for _ in range(times):
+        await outsider.reply(
+            await outsider.send("poise.ask.interactive", b'{"question":"fail"}', key.encode(), **headers)
+        )
+
+
+async def test_filters_choose_alike_for_all_commands(poise: Command, outsider: Outsider) -> None:
+    key, other = uuid4().hex, uuid4().hex
+    await died(outsider, key, times=3)
+    await died(outsider, other)
+    ids = [item["id"] for item in await letters(poise, "--key", key, "--newer-than", "1h", "--tenant", "default")]
+    assert len(ids) == 3
+    assert await letters(poise, "--key", key, "--older-than", "1h") == []
+    assert await letters(poise, "--key", key, "--tenant", "acme") == []
+    assert [item["id"] for item in await letters(poise, ids[1], "--key", key)] == [ids[1]]
+    would = await poise("dlq", "redrive", "--key", key, "--error", "TerminalError", "--dry-run")
+    assert [line.split()[0] for line in would.stdout.splitlines()[:-1]] == ids
+    would = await poise("dlq", "purge", "--key", key, "--dry-run")
+    assert would.stdout.endswith("3 dead letters would be purged\n")
+    assert len(await letters(poise, "--key", key)) == 3
+
+
+async def test_purging_asks_first(poise: Command, outsider: Outsider) -> None:
+    key = uuid4().hex
+    await died(outsider, key, times=2)
+    refused = await poise("dlq", "purge", "--key", key, stdin="n\n")
+    assert (refused.exit_code, "nothing was purged" in refused.stderr) == (1, True)
+    nobody = await poise("dlq", "purge", "--key", key, stdin="")
+    assert (nobody.exit_code, "--yes purges without asking" in nobody.stderr) == (2, True)
+    [first, second] = await letters(poise, "--key", key)
+    agreed = await poise("dlq", "purge", first["id"], stdin="y\n")
+    assert agreed.stdout.endswith("1 dead letter purged\n")
+    assert await letters(poise, "--key", key, "--all") == [second]
+    assert (await poise("dlq", "purge", "--key", key, "--yes")).stdout.endswith("1 dead letter purged\n")
+    assert await letters(poise, "--key", key, "--all") == []
+    assert "there is no dead letter" in (await poise("dlq", "redrive", second["id"])).stderr
+    assert (await poise("dlq", "purge", "--key", key, "--yes")).stdout == "0 dead letters purged: nothing fits\n"
+
+
+async def test_a_poison_pill_stops_circling(poise: Command, outsider: Outsider) -> None:
+    key = uuid4().hex
+    await died(outsider, key)
+    for times in range(1, 4):
+        sent = await poise("dlq", "redrive", "--key", key, "--rate", "100/s")
+        assert sent.stdout.endswith("1 dead letter sent again\n")
+        async with asyncio.timeout(20):  # it dies again
+            while [item["redrives"] for item in await letters(poise, "--key", key)] != [times]:
+                pass
+    [pill] = await letters(poise, "--key", key)
+    assert pill["state"] == "quarantined"
+    assert "quarantined: died 4 times" in (await poise("dlq", "ls", "--key", key)).stdout
+    left = await poise("dlq", "redrive", "--key", key)
+    assert left.stdout == "0 dead letters sent again, 1 left in quarantine (name one with --force)\n"
+    assert left.exit_code == 0
+    named = await poise("dlq", "redrive", pill["id"])
+    assert (named.exit_code, "is quarantined" in named.stderr) == (1, True)
+    by_filter = await poise("dlq", "redrive", "--key", key, "--force")
+    assert (by_filter.exit_code, "by its id only" in by_filter.stderr) == (2, True)
+    forced = await poise("dlq", "redrive", pill["id"], "--force")
+    assert forced.stdout.endswith("1 dead letter sent again\n")
+
+
+async def test_who_waits_is_kept_only_when_asked_to(poise: Command, outsider: Outsider) -> None:
+    sent = await outsider.send("poise.ask.interactive", b'{"question":"fail"}')
+    await outsider.reply(sent)
+    [letter] = await of(poise, str(sent.position))
+    await poise("dlq", "redrive", letter["id"], "--keep-reply-to")
+    again = await outsider.reply(sent)
+    assert again.header("poise-kind") == "fault/1"
+    past = str(round((time.time() - 5) * 1_000))
+    sent = await outsider.send("poise.ask.interactive", b"{", poise_deadline=past)
+    await outsider.reply(sent)
+    [letter] = await of(poise, str(sent.position))
+    late = await poise("dlq", "redrive", letter["id"], "--keep-deadline")
+    assert (late.exit_code, "would be dropped unhandled" in late.stderr) == (1, True)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        (("ls", "--older-than", "soon"), "write 30s, 10m, 2h, 7d"),
+        (("redrive", "--all", "--rate", "fast"), "write 10/s, 100/m"),
+        (("purge",), "name dead letters, or choose"),
+        (("redrive", "--all", "--force"), "by its id only"),
+        (("show", "7"), "one reads tier/partition/offset"),
         (("show", "orchestration/0/99999999"), "there is no dead letter orchestration/0/99999999"),
         (("show", "nobody/0/1"), "'nobody' has no dead letters"),
         (("ls", "--tier", "gateway"), "'gateway' has no dead letters"),
