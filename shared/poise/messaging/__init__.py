@@ -7,8 +7,9 @@ from poise.messaging.dead_letter_filter import Filter
 from poise.messaging.dead_letters import DeadLetter
 from poise.messaging.follow import Follower
 from poise.messaging.loading import serve
-from poise.messaging.mesh import Mesh, partition_for
+from poise.messaging.mesh import Mesh
 from poise.messaging.offloaded import in_processes
+from poise.messaging.partitioner import partition_for
 from poise.messaging.process import run
 from poise.messaging.record import Position, Record
 from poise.messaging.redrive import Outcome, Redrive

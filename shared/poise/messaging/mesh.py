@@ -9,7 +9,6 @@ from types import TracebackType
 from typing import Final, Self
 
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
-from aiokafka.partitioner import murmur2
 
 from poise.cache import Cache, Journal
 from poise.contracts.cancel import Cancel
@@ -17,7 +16,7 @@ from poise.contracts.envelope import Envelope
 from poise.contracts.fault import Fault
 from poise.contracts.message import Message, ReplyT, Request
 from poise.contracts.stream import Delta, Reset
-from poise.contracts.topics import BATCH, CANCEL, CATALOGUE, REPLIES, SPANS, Lane, Topic
+from poise.contracts.topics import BATCH, CANCEL, REPLIES, Lane, Topic
 from poise.errors import SetupError, TerminalError, UnavailableError
 from poise.messaging import offloaded, own
 from poise.messaging.addresses import Address, Addresses
@@ -27,11 +26,14 @@ from poise.messaging.cancels import Cancels
 from poise.messaging.connection import Connection
 from poise.messaging.follow import Follower, Start, read_all
 from poise.messaging.intake import ConcurrentIntake
+from poise.messaging.partitioner import partition_for
 from poise.messaging.process import StopSignal
+from poise.messaging.readiness import Readiness
 from poise.messaging.receipt import Receipts
 from poise.messaging.record import Position, Record
-from poise.messaging.seam import RecordCommand, new_broker, publish_all
+from poise.messaging.seam import RecordCommand, new_broker
 from poise.messaging.serving import Serving
+from poise.messaging.span_log import SpanLog
 from poise.messaging.stream_reader import StreamReader
 from poise.messaging.tier import Context, Tier
 from poise.settings import MeshSettings
@@ -46,17 +48,10 @@ SENT_WITHIN: Final = 30.0
 leader for 9 s, twice that when the broker led the controllers too; the producer tries again all that time."""
 STOPPED_WITHIN: Final = 15.0
 """Seconds for disconnecting: a client library may wait for ever for a broker that is gone."""
-PROBED_EVERY: Final = 5.0
 READ_WITHIN: Final = 30.0
-SPANS_EVERY: Final = 0.2
 JSON: Final = "application/json"
 
 Headers = list[tuple[str, bytes]]
-
-
-def partition_for(key: bytes, partitions: int) -> int:
-    """The partition of a key: murmur2, as Java's and aiokafka's default has it."""
-    return int(murmur2(key) & 0x7FFFFFFF) % partitions
 
 
 class Mesh:
@@ -78,8 +73,7 @@ class Mesh:
         self.cancels = Cancels(self.connection, settings, self._publish_cancel)
         self._cache = Cache(settings.redis_url)
         self._started = False
-        self._broker_answers = False
-        self._conditions: dict[str, Callable[[], bool]] = {"started": lambda: self._started}
+        self._ready = Readiness(self.admin)
         self._intakes: list[ConcurrentIntake] = []
         self._stack = AsyncExitStack()
 
@@ -99,9 +93,10 @@ class Mesh:
                 )
                 await endpoint.start()
                 stack.push_async_callback(endpoint.stop)
-            self.ready_when("broker", lambda: self._broker_answers and self._calls is not None and self._calls.ready)
+            self.ready_when("started", lambda: self._started)
+            self.ready_when("broker", self._reaches_the_broker)
             await stack.enter_async_context(self.admin)
-            await self._require_topics()
+            await stack.enter_async_context(self._ready)
             await stack.enter_async_context(self._cache)
             await self._broker.start()
             stack.push_async_callback(self._broker.stop)
@@ -109,9 +104,7 @@ class Mesh:
             partitions = await self.admin.partitions(REPLIES.name) or REPLIES.partitions
             calls = Calls(self.connection, self.settings.instance, self.send, partitions, self.cancels.give_up)
             self._calls = await stack.enter_async_context(calls)
-            stack.push_async_callback(self._flush_spans)
-            for task in (self._flush_spans_regularly(), self._probe_regularly()):
-                stack.callback(asyncio.create_task(task).cancel)
+            await stack.enter_async_context(SpanLog(self._broker, self._telemetry.spans))
             self._stack = stack.pop_all()
         return self
 
@@ -125,31 +118,16 @@ class Mesh:
         except TimeoutError:
             log.warning("the broker did not answer while disconnecting: left without")
 
-    async def _probe_regularly(self) -> None:
-        """Know whether the broker answers, so that a worker without one is taken out of service."""
-        while True:
-            await asyncio.sleep(PROBED_EVERY)
-            try:
-                await self.admin.refresh()
-                self._broker_answers = True
-            except UnavailableError as error:
-                if self._broker_answers:
-                    log.warning("%s", error)
-                self._broker_answers = False
-
-    async def _require_topics(self) -> None:
-        missing = sorted(CATALOGUE.keys() - (await self.admin.refresh()).keys())
-        if missing:
-            raise SetupError(f"topics are missing ({', '.join(missing)}): create them with `poise topics apply`")
-        self._broker_answers = True
+    def _reaches_the_broker(self) -> bool:
+        return self._ready.broker_answers and self._calls is not None and self._calls.ready
 
     def ready_when(self, name: str, check: Callable[[], bool]) -> None:
         """Add a condition to what `/readyz` asks."""
-        self._conditions[name] = check
+        self._ready.when(name, check)
 
     def readiness(self) -> dict[str, bool]:
         """The conditions, and which are met."""
-        return {name: check() for name, check in self._conditions.items()}
+        return self._ready.now()
 
     # -- speaking -------------------------------------------------------------------------------------------------
 
@@ -426,25 +404,3 @@ class Mesh:
         for intake in self._intakes:
             if intake.error is not None:
                 raise SetupError(f"reading failed for good: {intake.error}") from intake.error
-
-    # -- spans ----------------------------------------------------------------------------------------------------
-
-    async def _flush_spans_regularly(self) -> None:
-        while True:
-            await asyncio.sleep(SPANS_EVERY)
-            await self._flush_spans()
-
-    async def _flush_spans(self) -> None:
-        queue = self._telemetry.spans
-        headers = [("content-type", JSON.encode())]
-        while queue is not None and (finished := queue.drain()):
-            records = [(run.encode(), body) for run, body in finished]
-            lost: list[BaseException]
-            try:
-                async with asyncio.timeout(SENT_WITHIN):
-                    lost = await publish_all(self._broker, SPANS.name, records, headers)
-            except (KafkaError, TimeoutError) as error:
-                lost = [error] * len(records)
-            if lost:
-                count(table.SPANS_DROPPED, len(lost))
-                log.warning("%d spans were lost: %r", len(lost), lost[0])

@@ -9,7 +9,8 @@ from poise.contracts.topics import CATALOGUE, dead_topic
 from poise.errors import RetryableError, UnavailableError
 from poise.messaging.dead_letters import REDRIVEN, DeadLetter, State, marker
 from poise.messaging.follow import read_all
-from poise.messaging.mesh import Mesh, partition_for
+from poise.messaging.mesh import Mesh
+from poise.messaging.partitioner import partition_for
 from poise.messaging.record import Position
 from poise.messaging.redrive import Outcome, Redrive, batches, refusal, to_send_again
 from poise.messaging.transactions import Outgoing, TooLargeError, Transactions

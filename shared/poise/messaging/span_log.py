@@ -1,0 +1,68 @@
+"""The span log: finished spans on their way to `poise.spans`, in the background, a few times a second."""
+
+import asyncio
+import logging
+from types import TracebackType
+from typing import Final, Self
+
+from aiokafka.errors import KafkaError
+from faststream.kafka import KafkaBroker
+
+from poise.contracts.topics import SPANS
+from poise.messaging.seam import publish_all
+from poise.telemetry import count, table
+from poise.telemetry.spans import SpanQueue
+
+log = logging.getLogger(__name__)
+
+EVERY: Final = 0.2
+"""Seconds between two writes."""
+SENT_WITHIN: Final = 10.0
+"""Seconds after which spans count as lost: nobody waits for them, and more come."""
+HEADERS: Final = [("content-type", b"application/json")]
+
+
+class SpanLog:
+    """Writes what a queue collects; `async with`, and at its end what is left.
+
+    Args:
+        broker: Sends the spans.
+        queue: Where they are collected; None = nobody wants them.
+    """
+
+    def __init__(self, broker: KafkaBroker, queue: SpanQueue | None) -> None:
+        self._broker = broker
+        self._queue = queue
+        self._writing: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        """Begin to write."""
+        self._writing = asyncio.create_task(self._write_regularly())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Write what is left."""
+        if self._writing is not None:
+            self._writing.cancel()
+            await asyncio.wait({self._writing})
+        await self._write()
+
+    async def _write_regularly(self) -> None:
+        while True:
+            await asyncio.sleep(EVERY)
+            await self._write()
+
+    async def _write(self) -> None:
+        while self._queue is not None and (finished := self._queue.drain()):
+            records = [(run.encode(), body) for run, body in finished]
+            lost: list[BaseException]
+            try:
+                async with asyncio.timeout(SENT_WITHIN):
+                    lost = await publish_all(self._broker, SPANS.name, records, HEADERS)
+            except (KafkaError, TimeoutError) as error:
+                lost = [error] * len(records)
+            if lost:
+                count(table.SPANS_DROPPED, len(lost))
+                log.warning("%d spans were lost: %r", len(lost), lost[0])
