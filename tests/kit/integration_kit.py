@@ -80,6 +80,11 @@ class Outsider:
         landed = await self._producer.send_and_wait(topic, value, key=key, headers=raw)
         return Record(landed.topic, landed.partition, landed.offset, landed.timestamp / 1_000, key, value, tuple(raw))
 
+    async def any_reply(self, *, within: float = WITHIN) -> Record:
+        """The next reply, whoever it is for."""
+        async with asyncio.timeout(within):
+            return Record.of(await self._consumer.getone())
+
     async def reply(self, sent: Record, *, within: float = WITHIN) -> Record:
         """The next reply that carries the correlation id of what was sent."""
         async with asyncio.timeout(within):

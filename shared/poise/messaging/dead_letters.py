@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Final, Protocol
 
 from poise.contracts.topics import CATALOGUE, dead_topic
-from poise.errors import InvalidMessageError
+from poise.errors import InvalidMessageError, TerminalError, UnavailableError
 from poise.messaging.record import Position, Record
 
 ERROR: Final = "poise-dead-error"
@@ -21,6 +21,7 @@ MESSAGE: Final = "poise-dead-message"
 TRACEBACK: Final = "poise-dead-traceback"
 WORKER: Final = "poise-dead-worker"
 AT: Final = "poise-dead-at"
+CUT: Final = "poise-dead-cut"
 FROM: Final = "poise-dead-topic"
 POSITION: Final = "poise-dead-position"
 REDRIVEN: Final = "poise-dead-redriven"
@@ -30,8 +31,11 @@ REDRIVES: Final = "poise-redrives"
 ATTEMPT: Final = "poise-attempt"
 TENANT: Final = "poise-tenant"
 
-ADDED: Final = frozenset({ERROR, MESSAGE, TRACEBACK, WORKER, AT, FROM, POSITION})
+ADDED: Final = frozenset({ERROR, MESSAGE, TRACEBACK, WORKER, AT, FROM, POSITION, CUT})
 """The headers that a letter has and its message had not."""
+_LONGEST_CUT: Final = 1024 * 1024
+_LONGEST_CUT_HEADER: Final = 1_024
+_MOST_CUT_HEADERS: Final = 500
 _LONGEST_TRACEBACK: Final = 16_000
 _LONGEST_MESSAGE: Final = 4_000
 LONGEST_NUMBER: Final = 18
@@ -140,7 +144,11 @@ class DeadLetter:
 
 
 async def write(send: Send, tier: str, record: Record, error: Exception, *, attempt: int, worker: str) -> Position:
-    """Keep a message that cannot be handled, with the reason, and wait until the broker has it."""
+    """Keep a message that cannot be handled, with the reason, and wait until the broker has it.
+
+    It is kept whole. Only one that came compressed can be larger than any record may be; of that one the beginning is
+    kept, and a header says how long it was.
+    """
     # Where a message was refused says nothing about it, and finding the lines costs more than all the rest.
     refused = isinstance(error, InvalidMessageError)
     told = traceback.format_exception_only(error) if refused else traceback.format_exception(error)
@@ -159,7 +167,17 @@ async def write(send: Send, tier: str, record: Record, error: Exception, *, atte
         (AT, f"{time.time():.3f}".encode()),
     ]
     value = b"" if record.key is None and record.value is None else record.value  # Kafka's client wants one of the two
-    return await send(dead_topic(tier), value, key=record.key, headers=headers)
+    try:
+        return await send(dead_topic(tier), value, key=record.key, headers=headers)
+    except UnavailableError:
+        raise
+    except TerminalError:  # it came compressed, and is larger than any record of ours may be
+        whole = len(value or b"")
+        headers = [(name, raw[:_LONGEST_CUT_HEADER]) for name, raw in headers[:_MOST_CUT_HEADERS]] + [
+            item for item in headers[_MOST_CUT_HEADERS:] if item[0] in ADDED
+        ]
+        headers.append((CUT, str(whole).encode()))
+        return await send(dead_topic(tier), (value or b"")[:_LONGEST_CUT], key=record.key, headers=headers)
 
 
 def read(tier: str, records: Iterable[Record]) -> list[DeadLetter]:

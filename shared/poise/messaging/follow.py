@@ -11,6 +11,7 @@ from aiokafka.errors import KafkaError
 from poise.errors import SetupError
 from poise.messaging.connection import Connection
 from poise.messaging.record import Record
+from poise.messaging.tolerant import read_tolerantly
 
 POLL_MS: Final = 1_000
 BATCH: Final = 2_000
@@ -47,6 +48,7 @@ class Follower:
         """The end offsets as they were when following began."""
         self._start = start
         self._positions: dict[int, int] = {}
+        read_tolerantly()
         self._consumer = AIOKafkaConsumer(
             **connection.arguments(),
             enable_auto_commit=False,

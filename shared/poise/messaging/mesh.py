@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Final, Self
 
-from aiokafka.errors import KafkaError, MessageSizeTooLargeError
+from aiokafka.errors import BrokerResponseError, KafkaError, MessageSizeTooLargeError
 
 from poise.cache import Cache, Journal
 from poise.contracts.cancel import Cancel
@@ -302,7 +302,7 @@ class Mesh:
 
         Raises:
             UnavailableError: The broker did not take it.
-            TerminalError: It is larger than the broker takes.
+            TerminalError: It never will: the message is too large, or not one that the topic may have from us.
         """
         landed = await self._send(topic, value, key=key, headers=headers, partition=partition)
         count(table.SENT_MESSAGES, 1, {table.MESSAGING_DESTINATION: topic})
@@ -318,7 +318,9 @@ class Mesh:
         except MessageSizeTooLargeError as error:
             raise TerminalError(f"{len(value or b'')} bytes are more than {topic} takes: {error}") from error
         except (KafkaError, TimeoutError) as error:
-            raise UnavailableError(f"the broker did not take a message for {topic}: {error or 'no answer'}") from error
+            told = f"the broker did not take a message for {topic}: {error or 'no answer'}"
+            refused = isinstance(error, BrokerResponseError) and not error.retriable
+            raise (TerminalError if refused else UnavailableError)(told) from error
         return Position(landed.topic, landed.partition, landed.offset, landed.timestamp / 1_000)
 
     # -- listening ------------------------------------------------------------------------------------------------

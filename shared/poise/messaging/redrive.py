@@ -10,6 +10,7 @@ from poise.messaging.dead_letter_filter import Filter, invalid
 from poise.messaging.dead_letters import (
     ADDED,
     ATTEMPT,
+    CUT,
     LONGEST_NUMBER,
     REDRIVES,
     DeadLetter,
@@ -81,13 +82,25 @@ def refusal(
             f"{letter.id} is quarantined: sent again {letter.redrives} times, it died each time; "
             "once that is repaired, name it, with force"
         )
-    if not letter.topic.startswith(PREFIX) or letter.topic not in topics:
-        return f"{letter.id} came from {letter.topic}, which is no topic of Poise's"
+    if (lacking := _lacking(letter, topics)) is not None:
+        return lacking
     later = newest.get((letter.topic, letter.record.key or b""))
     if later is not None and str(later) != letter.failed_at:
         return f"{letter.id} is an old version: {later} has the same key and came later"
+    return _too_late(letter, now) if how.keep_deadline else None
+
+
+def _lacking(letter: DeadLetter, topics: Iterable[str]) -> str | None:
+    if letter.record.header(CUT) is not None:
+        return f"{letter.id} is only the beginning of its message, which was larger than any record may be"
+    if not letter.topic.startswith(PREFIX) or letter.topic not in topics:
+        return f"{letter.id} came from {letter.topic}, which is no topic of Poise's"
+    return None
+
+
+def _too_late(letter: DeadLetter, now: float) -> str | None:
     deadline = (letter.record.header(DEADLINE) or "")[: LONGEST_NUMBER + 1]
-    if how.keep_deadline and deadline.isascii() and deadline.isdigit() and int(deadline) <= now * 1_000:
+    if deadline.isascii() and deadline.isdigit() and int(deadline) <= now * 1_000:
         return f"{letter.id} would be dropped unhandled: its deadline passed {now - int(deadline) / 1_000:.0f} s ago"
     return None
 

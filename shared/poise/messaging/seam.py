@@ -31,6 +31,7 @@ from poise.contracts.topics import LARGEST_RECORD
 from poise.messaging.connection import Connection
 from poise.messaging.offset_fetch import heed_errors
 from poise.messaging.record import Record
+from poise.messaging.tolerant import read_tolerantly
 
 LARGEST_BATCH: Final = 256 * 1024
 """Bytes that are sent to a partition at once. Whoever finds a batch full waits for the next, all of them together, so
@@ -106,6 +107,7 @@ class ConcurrentSubscriber(DefaultSubscriber):
         def build(*args: Any, **options: Any) -> AIOKafkaConsumer:
             consumer = super(ConcurrentSubscriber, self).builder(*args, **options)
             heed_errors(consumer._client)  # noqa: SLF001 - has no public way
+            read_tolerantly()
             return consumer
 
         return build

@@ -20,8 +20,10 @@ class Job:
 
     @property
     def size(self) -> int:
-        """Bytes of its body."""
-        return len(self.record.value or b"")
+        """Bytes that it takes, about."""
+        record = self.record
+        headers = sum(len(name) + len(value) for name, value in record.headers)
+        return len(record.value or b"") + len(record.key or b"") + headers
 
 
 class Waiting:

@@ -1,7 +1,9 @@
 """What a client may get wrong over Kafka: a fault that names the field, a dead letter, and nobody behind it waits."""
 
 import pytest
+from aiokafka import AIOKafkaProducer
 from aiokafka.admin import NewTopic
+from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 from integration_kit import Outsider, serving
 
 from poise.contracts import Answer, Ask, Fault
@@ -107,13 +109,65 @@ async def test_an_address_that_cannot_be_used_is_a_dead_letter_that_says_so(
 
 
 @pytest.mark.parametrize("value", [GOOD, b"{}"])
+@pytest.mark.parametrize("setting", [{"max.message.bytes": "100"}, {"cleanup.policy": "compact"}], ids=str)
 async def test_an_address_that_takes_no_reply_holds_nobody_up(
-    mesh_settings: MeshSettings, outsider: Outsider, value: bytes
+    mesh_settings: MeshSettings, outsider: Outsider, value: bytes, setting: dict[str, str]
 ) -> None:
     async with serving(mesh_settings, ORCHESTRATION) as mesh:
-        small = f"small-{mesh.settings.instance}"
-        await mesh.admin._client.create_topics([NewTopic(small, 1, 1, topic_configs={"max.message.bytes": "100"})])
-        wrong = await outsider.send(ASK_INTERACTIVE.name, value, key=b"c", reply_to=small)
+        theirs = f"theirs-{mesh.settings.instance}"
+        await mesh.admin._client.create_topics([NewTopic(theirs, 1, 1, topic_configs=setting)])
+        wrong = await outsider.send(ASK_INTERACTIVE.name, value, key=b"c", reply_to=theirs)
         right = await outsider.send(ASK_INTERACTIVE.name, GOOD, key=b"c")
         assert Answer.parse((await outsider.reply(right)).value or b"").text == "fine"
         await letter_of(mesh, wrong)
+
+
+async def test_a_message_that_unpacks_to_more_than_any_record_may_be_is_kept_as_far_as_it_can_be(
+    mesh_settings: MeshSettings, outsider: Outsider
+) -> None:
+    huge = b"{" + b"x" * 8_000_000
+    headers = [("correlation_id", b"huge"), ("reply_to", outsider.topic.encode()), ("theirs", b"y" * 100_000)]
+    async with AIOKafkaProducer(
+        bootstrap_servers=mesh_settings.broker, compression_type="gzip", max_request_size=20_000_000
+    ) as producer:
+        await producer.send_and_wait(ASK_INTERACTIVE.name, huge, key=b"c", headers=headers)
+    async with serving(mesh_settings, ORCHESTRATION) as mesh:
+        right = await outsider.send(ASK_INTERACTIVE.name, GOOD, key=b"c")
+        assert Answer.parse((await outsider.reply(right)).value or b"").text == "fine"
+        letters = await mesh.read_topic(dead_topic("orchestration"))
+    (letter,) = [one for one in letters if one.header("correlation_id") == "huge"]
+    assert letter.header("poise-dead-cut") == str(len(huge))
+    assert huge.startswith(letter.value or b"-")
+    assert letter.header("poise-dead-error") == "InvalidMessageError"
+
+
+class NotUtf8(str):
+    """A header's name as a client of another language may write it: aiokafka's own producer cannot."""
+
+    __slots__ = ()
+
+    def encode(self, *_: object) -> bytes:
+        return b"x-caf\xe9"
+
+
+async def test_a_header_whose_name_is_not_utf8_stops_nobody(
+    mesh_settings: MeshSettings, outsider: Outsider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("message_accumulator", "producer"):
+        monkeypatch.setattr(f"aiokafka.producer.{module}.DefaultRecordBatchBuilder", _DefaultRecordBatchBuilderPy)
+    odd: list[tuple[str, bytes]] = [(NotUtf8("x"), b"1"), ("reply_to", outsider.topic.encode())]
+    async with AIOKafkaProducer(bootstrap_servers=mesh_settings.broker, linger_ms=50) as producer:
+        for name, value in (("first", GOOD), ("second", b"{}"), ("third", GOOD)):  # in one batch
+            headers = [("correlation_id", name.encode()), *(odd if name == "second" else odd[1:])]
+            await producer.send(ASK_INTERACTIVE.name, value, key=b"c", headers=headers)
+        await producer.flush()
+    async with serving(mesh_settings, ORCHESTRATION) as mesh:
+        right = await outsider.send(ASK_INTERACTIVE.name, GOOD, key=b"c")
+        replies = {}
+        while right.header("correlation_id") not in replies:
+            reply = await outsider.any_reply()
+            replies[reply.header("correlation_id")] = reply.header("poise-kind")
+        letters = await mesh.read_topic(dead_topic("orchestration"))
+    assert list(replies.values()) == ["answer/1", "fault/1", "answer/1", "answer/1"]
+    (letter,) = [one for one in letters if one.header("correlation_id") == "second"]
+    assert ("x-caf\N{REPLACEMENT CHARACTER}", b"1") in letter.headers
