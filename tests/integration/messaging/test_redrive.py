@@ -29,6 +29,7 @@ from poise.messaging import (
     dead_letters,
 )
 from poise.messaging.dead_letters import State
+from poise.messaging.redriver import Redriver
 from poise.settings import MeshSettings
 
 pytestmark = pytest.mark.integration
@@ -171,6 +172,24 @@ async def test_of_two_at_once_the_later_goes_on_where_the_earlier_was(letters: L
     assert len(earlier) + len(later) == 60
     assert {outcome.refused for outcome in (*earlier, *later)} == {None}
     assert sorted(await letters.copies()) == sorted(keys)
+
+
+async def test_what_another_has_sent_between_look_and_turn_is_not_sent(letters: Letters) -> None:
+    await letters.write("a", "b")
+    looks = 0
+
+    async def look() -> list[DeadLetter]:
+        nonlocal looks
+        looks += 1
+        found = await letters.admin.select(letters.all)
+        if looks == 1:
+            await letters.redrive()
+        return found
+
+    redriver = Redriver(letters.mesh, letters.tier, look, Redrive(), named=False)
+    assert [outcome async for outcome in redriver.run()] == []
+    assert looks == 2
+    assert sorted(await letters.copies()) == ["a", "b"]
 
 
 async def test_many_at_once_send_each_once(letters: Letters) -> None:
