@@ -53,7 +53,7 @@ async def known(mesh: Mesh, ids: Collection[str]) -> dict[str, Known]:
     except TimeoutError as error:
         raise SetupError(f"{DOCUMENTS.name} could not be read within {READ_WITHIN:.0f} s") from error
     letters = dead_letters.read(DOCUMENTS.tier or "", await mesh.read_topic(_DEAD))
-    dead = {letter.record.header(dead_letters.ORIGIN) for letter in letters if letter.redriven is None}
+    dead = {letter.failed_at for letter in letters if letter.redriven is None}
     return {
         id_: Known(record.position, found)
         for id_, record in latest.items()

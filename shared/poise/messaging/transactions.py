@@ -6,9 +6,9 @@ import logging
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import IllegalOperation, KafkaError, MessageSizeTooLargeError, ProducerFenced
 
 from poise.contracts.topics import LARGEST_RECORD
@@ -25,6 +25,8 @@ ENDED_WITHIN: Final = 10.0
 """Seconds after which the broker ends a transaction whose writer has died: until then, those who read only what is
 committed wait before its records."""
 LEFT_WITHIN: Final = 5.0
+SEEN_WITHIN: Final = 5.0
+LOOK_AGAIN: Final = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,8 @@ class Transactions:
     """Transactions under a name; `async with Transactions(connection, name) as transactions`.
 
     Whoever opens them under the same name shuts out who had them open: a transaction that had begun is aborted, and
-    when this is open, everything that was committed under the name before can be read, and nothing more will come.
+    when this is open, everything that was committed under the name before can be read, and nothing more will come. When
+    the block ends, what it has committed can be read.
 
     Raises:
         UnavailableError: The broker does not answer.
@@ -50,8 +53,10 @@ class Transactions:
 
     def __init__(self, connection: Connection, name: str) -> None:
         self.name = name
+        self._arguments = connection.arguments()
+        self._written: dict[TopicPartition, int] = {}
         self._producer = AIOKafkaProducer(
-            **connection.arguments(),
+            **self._arguments,
             transactional_id=name,
             transaction_timeout_ms=round(ENDED_WITHIN * 1_000),
             max_request_size=LARGEST_RECORD,
@@ -74,8 +79,30 @@ class Transactions:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Disconnect."""
-        await self._leave()
+        """Wait until what was committed can be read, and disconnect."""
+        try:
+            if kind is None and self._written:
+                await self._seen()
+        finally:
+            await self._leave()
+
+    async def _seen(self) -> None:
+        # Kafka says that a transaction is committed before it has told the partitions: a reader that comes at once
+        # would be shown what was before. Whoever opens these transactions next waits for it by opening them.
+        consumer = AIOKafkaConsumer(**self._arguments, isolation_level="read_committed")
+        try:
+            async with asyncio.timeout(SEEN_WITHIN):
+                await consumer.start()
+                while not await self._ends_behind(consumer):  # noqa: ASYNC110 - the broker tells nobody
+                    await asyncio.sleep(LOOK_AGAIN)
+        except (KafkaError, TimeoutError) as error:
+            log.warning("what %s committed cannot be read yet: %s", self.name, error or "no answer")
+        finally:
+            await consumer.stop()
+
+    async def _ends_behind(self, consumer: AIOKafkaConsumer) -> bool:
+        ends = await consumer.end_offsets(list(self._written))
+        return all(ends[partition] > offset for partition, offset in self._written.items())
 
     async def _leave(self) -> None:
         try:
@@ -100,9 +127,11 @@ class Transactions:
         try:
             async with asyncio.timeout(ENDED_WITHIN):
                 await self._producer.begin_transaction()
-                yield Transaction(self._producer)
+                transaction = Transaction(self._producer)
+                yield transaction
                 committing = True
                 await self._producer.commit_transaction()
+                self._written |= transaction.written
         except BaseException as error:
             if not committing:
                 await self._abort()
@@ -117,6 +146,10 @@ class Transactions:
         with contextlib.suppress(KafkaError, TimeoutError, AssertionError):  # aiokafka asserts that it was not shut out
             async with asyncio.timeout(LEFT_WITHIN):
                 await self._producer.abort_transaction()
+        # aiokafka keeps the error in a future that nobody asks once it was shut out: asyncio would log that, at length.
+        ended = self._producer._txn_manager.wait_for_transaction_end()  # noqa: SLF001 - has no public way
+        if ended is not None and ended.done() and not ended.cancelled():
+            ended.exception()
 
     def _told(self, error: BaseException) -> BaseException:
         match error:
@@ -137,20 +170,26 @@ class Transaction:
     """What is written in one transaction."""
 
     def __init__(self, producer: AIOKafkaProducer) -> None:
+        self.written: dict[TopicPartition, int] = {}
+        """The last offset by partition."""
         self._producer = producer
 
     async def send(self, records: Sequence[Outgoing]) -> list[Position]:
         """Write records, in order, and wait until the broker has them; nobody sees them before the commit."""
-        sending = [
-            await self._producer.send(
-                record.topic, record.value, key=record.key, headers=record.headers, partition=record.partition
-            )
-            for record in records
-        ]
-        landed = await asyncio.gather(*sending, return_exceptions=True)
+        sending: list[asyncio.Future[Any]] = []
+        try:
+            for record in records:
+                future = await self._producer.send(
+                    record.topic, record.value, key=record.key, headers=record.headers, partition=record.partition
+                )
+                sending.append(future)
+        finally:
+            landed = await asyncio.gather(*sending, return_exceptions=True)
         for failure in landed:
             if isinstance(failure, BaseException):
                 raise failure
-        for record in records:
-            count(table.SENT_MESSAGES, 1, {table.MESSAGING_DESTINATION: record.topic})
-        return [Position(at.topic, at.partition, at.offset) for at in landed if not isinstance(at, BaseException)]
+        positions = [Position(at.topic, at.partition, at.offset) for at in landed if not isinstance(at, BaseException)]
+        for at in positions:
+            self.written[TopicPartition(at.topic, at.partition)] = at.offset
+            count(table.SENT_MESSAGES, 1, {table.MESSAGING_DESTINATION: at.topic})
+        return positions
