@@ -75,8 +75,9 @@ async def measured(names: list[str], plan: Plan, console: Console) -> list[Outco
                 await admin.create_topics([NewTopic(OURS, PARTITIONS, 1)])  # as many as scale-out has workers
                 await topics.apply(MeshSettings(broker=kafka.bootstrap))
                 async with producer:
+                    ground = Ground(kafka.bootstrap, producer, admin)
                     for name in names:
-                        outcomes.append(await SCENARIOS[name](Ground(kafka.bootstrap, producer, admin), plan))
+                        outcomes.append(await SCENARIOS[name](ground, plan))
                         report.show(console, outcomes[-1])
             finally:
                 await admin.close()

@@ -17,7 +17,7 @@ from tests.benchmarks.messaging.figures import Collected, Outcome, Ratio, percen
 from tests.benchmarks.messaging.ground import POISE, Ground, Plan, paced
 from tests.benchmarks.messaging.job import Job, headers, request
 
-RATE, SECONDS, WARM = 100.0, 5.0, 1.0
+RATE, SECONDS, WARM = 100.0, 4.0, 0.5
 BARE: Final = "aiokafka, bare"
 Ask = Callable[[int], Awaitable[Passages]]
 

@@ -32,6 +32,10 @@ class Plan:
     scale: float = 1.0
     """Of the number of messages and the seconds of load."""
 
+    def times(self, most: int) -> range:
+        """The repetitions, at most so many where contestants need not take turns."""
+        return range(min(most, self.repetitions))
+
     def many(self, number: int) -> int:
         """That many messages, to scale."""
         return max(50, round(number * self.scale))
@@ -102,7 +106,8 @@ class Ground:
         if contestant == POISE:
             return OURS
         name = f"bench-{next(self._numbers)}"
-        await self.admin.create_topics([NewTopic(name, partitions, 1)])
+        created: Any = await self.admin.create_topics([NewTopic(name, partitions, 1)])
+        assert not any(code for _, code, *_ in created.topic_errors), created
         return name
 
     async def fill(self, topic: str, number: int, *, pause: float = 0.0, partitions: int = PARTITIONS) -> None:

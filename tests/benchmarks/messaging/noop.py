@@ -9,7 +9,7 @@ from tests.benchmarks.messaging.figures import Collected, Outcome, Ratio
 from tests.benchmarks.messaging.ground import POISE, Ground, Plan
 from tests.benchmarks.messaging.job import Job
 
-MANY, FEW = 20_000, 1_500
+MANY, FEW = 15_000, 1_000
 """Messages a run; few for a policy that commits each one."""
 RATE, CPU = "messages/s", "CPU µs/message"
 TRACED = "poise, spans and metrics on"

@@ -8,7 +8,7 @@ from tests.benchmarks.messaging.ground import OURS, POISE, Ground, Plan
 from tests.benchmarks.messaging.job import Job
 
 SIZES = (1, 2, 4, 8)
-AT_ONCE, PAUSE, SECONDS = 16, 0.1, 3.0
+AT_ONCE, PAUSE, SECONDS = 16, 0.1, 2.0
 SETTLED = 1.0
 """Seconds in which a group shares out its partitions anew: members hear of it by a heartbeat, once a second."""
 
@@ -17,7 +17,7 @@ async def run(ground: Ground, plan: Plan) -> Outcome:
     """One worker, then two, four, eight."""
     found = Collected()
     job = Job(POISE, ground.bootstrap, OURS, OURS, expect=1 << 60, work="timed", concurrency=AT_ONCE)
-    for _ in range(plan.repetitions):
+    for _ in plan.times(3):
         async with AsyncExitStack() as stack:
             workers = [await stack.enter_async_context(ground.worker(job))]
             for size in SIZES:

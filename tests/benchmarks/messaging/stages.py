@@ -39,7 +39,7 @@ MEASURE: Final = "µs"
 async def run(ground: Ground, plan: Plan) -> Outcome:
     """Each stage, with telemetry off and on; then the whole, in place."""
     found = Collected()
-    for _ in range(plan.repetitions):
+    for _ in plan.times(2):
         for traced in (False, True):
             name = noop.TRACED if traced else POISE
             settings = MeshSettings(broker=ground.bootstrap, spans=traced, admin_port=0 if traced else None)

@@ -12,7 +12,7 @@ from tests.benchmarks.messaging.figures import Collected, Outcome, Ratio, percen
 from tests.benchmarks.messaging.ground import Ground, Plan, paced
 from tests.benchmarks.messaging.job import Job
 
-RATE, SECONDS = 20.0, 4.0
+RATE, SECONDS = 20.0, 3.0
 TOKENS, STREAMS = 5_000, 8
 STREAMER: Final = "poise, streaming"
 FIRST: Final = "ms from the handler's first word to its reader"
