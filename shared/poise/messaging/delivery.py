@@ -115,13 +115,10 @@ class Delivery:
             await self._set_aside(record, error, attempt=1)
             return
         context = job.context
-        attributes = self._attributes(context, started)
-        with span(
-            table.process(self._topic.name),
-            kind=SpanKind.CONSUMER,
-            attributes=attributes,
-            parent=extract(context.envelope.trace),
-        ) as current:
+        parent = extract(context.envelope.trace)
+        with span(table.process(self._topic.name), kind=SpanKind.CONSUMER, parent=parent) as current:
+            if current.is_recording():
+                current.set_attributes(self._attributes(context, started))
             outcome, reply = await self._answer(job)
             current.set_attribute(table.OUTCOME, outcome)
             if reply is not None and job.address is not None:

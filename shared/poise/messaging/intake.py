@@ -180,10 +180,10 @@ class ConcurrentIntake(ConsumerRebalanceListener):
 
     def _pause_and_resume(self, consumer: AIOKafkaConsumer) -> None:
         """Ask for nothing above the bounds, again when half of the room is free, so that it does not flutter."""
-        limits, behind = self._limits, self._waiting.behind.total()
+        limits = self._limits
         if self._held >= limits.most or self._held_bytes >= limits.max_bytes:
             self._full = True
-        elif self._held - behind <= (limits.most - behind) // 2 and self._held_bytes <= limits.max_bytes // 2:
+        elif self._has_room():
             self._full = False
         now, assigned, paused = time.time(), consumer.assignment(), consumer.paused()
         share = limits.most // (2 * max(1, len(assigned)))
@@ -193,6 +193,12 @@ class ConcurrentIntake(ConsumerRebalanceListener):
         if again := paused - wanted:
             consumer.resume(*again)
             self._room.set()
+
+    def _has_room(self) -> bool:
+        """Whether half of what is not taken up by messages behind another of their key is free."""
+        limits, behind = self._limits, self._waiting.behind.total()
+        fits = self._held - behind <= (limits.most - behind) // 2
+        return fits and self._held_bytes <= limits.max_bytes // 2
 
     def _rests(self, partition: TopicPartition, now: float) -> bool:
         """Whether a partition is to give nothing now, whatever room there is."""
@@ -223,7 +229,7 @@ class ConcurrentIntake(ConsumerRebalanceListener):
         if self._draining.is_set():
             return
         self._start()
-        if self._full and self._consumer is not None:
+        if self._full and self._consumer is not None and self._has_room():
             self._pause_and_resume(self._consumer)
 
     async def _work(self, job: Job) -> None:

@@ -47,6 +47,9 @@ class _Batch:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._batch, name)
 
+    def __next__(self) -> Any:
+        return next(self._batch)  # the marker at the end of a transaction, which has no headers
+
     def __iter__(self) -> Iterator[Any]:
         read = 0
         try:

@@ -123,6 +123,6 @@ def inject() -> dict[str, str]:
 def extract(carried: Mapping[str, str]) -> Context:
     """The parent that came with a message; an empty context where none did, or where it cannot be read."""
     context = Context()
-    for propagator in _propagators:
+    for propagator in _propagators if carried else ():
         context = propagator.extract(carried, context)
     return context

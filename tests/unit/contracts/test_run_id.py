@@ -1,12 +1,12 @@
 """Run ids tell when a run began, sort by it, and are the same for every copy of an ask."""
 
 from random import Random
-from uuid import RFC_4122, UUID
+from uuid import RFC_4122, UUID, uuid5
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poise.contracts.run_id import new_run_id, run_id_of, started_at
+from poise.contracts.run_id import _NAMESPACE, new_run_id, run_id_of, started_at
 
 TIMES = st.floats(min_value=0, max_value=4e9)
 
@@ -38,6 +38,12 @@ def test_the_run_id_of_a_place_in_kafka_never_changes() -> None:
     assert run_id_of("poise.ask.interactive", 3, 42, AT) == "9b5176c6-ebd5-52ae-b9d6-edce0623e6f8"
     assert run_id_of("poise.ask.interactive", 3, 43, AT) != run_id_of("poise.ask.interactive", 3, 42, AT)
     assert run_id_of("poise.ask.interactive", 3, 42, AT + 1) != run_id_of("poise.ask.interactive", 3, 42, AT)
+
+
+@given(st.text(), st.integers(0, 2**31), st.integers(0, 2**63))
+def test_the_run_id_of_a_place_is_a_uuid5(topic: str, partition: int, offset: int) -> None:
+    expected = uuid5(_NAMESPACE, f"{topic}/{partition}/{offset}/{round(AT * 1_000)}")
+    assert run_id_of(topic, partition, offset, AT) == str(expected)
 
 
 @given(st.one_of(st.text(), st.uuids(version=4).map(str)))
