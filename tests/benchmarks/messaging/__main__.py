@@ -22,7 +22,7 @@ from rich.console import Console
 from poise.messaging import topics
 from poise.settings import MeshSettings
 from poise.stack import Kafka
-from tests.benchmarks.messaging import concurrency, echo, noop, report, scale_out, slow_jobs, stages, streaming
+from tests.benchmarks.messaging import concurrency, echo, lanes, noop, report, scale_out, slow_jobs, stages, streaming
 from tests.benchmarks.messaging.figures import Outcome
 from tests.benchmarks.messaging.ground import OURS, PARTITIONS, Ground, Plan
 
@@ -34,6 +34,7 @@ SCENARIOS: Final[dict[str, Callable[[Ground, Plan], Awaitable[Outcome]]]] = {
     "concurrency": concurrency.run,
     "streaming": streaming.run,
     "scale_out": scale_out.run,
+    "lanes": lanes.run,  # the last: its backlog stays
 }
 JSON: Final = Path("build/bench/messaging.json")
 PAGE: Final = Path("docs/PERFORMANCE.md")
