@@ -27,7 +27,7 @@ from poise.messaging.connection import Connection
 from poise.messaging.follow import Follower, Start, read_all
 from poise.messaging.intake import ConcurrentIntake
 from poise.messaging.partitioner import partition_for
-from poise.messaging.process import StopSignal
+from poise.messaging.process import StopSignal, settled
 from poise.messaging.readiness import Readiness
 from poise.messaging.receipt import Receipts
 from poise.messaging.record import Position, Record
@@ -338,7 +338,7 @@ class Mesh:
             since: Unix seconds: read from the first record written then or later.
         """
         raw = key.encode()
-        number = partition_for(raw, await self._partitions(topic))
+        number = await self.partition_of(topic, raw)
         start: Start = "beginning" if since is None else float(since)
         async with self.follow(topic, start=start, partitions=[number]) as follower:
             return [record for record in await read_all(follower, within=READ_WITHIN) if record.key == raw]
@@ -350,17 +350,10 @@ class Mesh:
 
     async def partition_of(self, topic: str, key: bytes) -> int:
         """The partition of a key in a topic."""
-        return partition_for(key, await self._partitions(topic))
-
-    async def _partitions(self, topic: str) -> int:
         partitions = await self.admin.partitions(topic)
         if partitions is None:
             raise SetupError(f"topic {topic} does not exist: create the topics with `poise topics apply`")
-        return partitions
-
-    async def topic_id(self, topic: str) -> str:
-        """Kafka's id of a topic, which differs when the topic was deleted and made again."""
-        return await self.admin.topic_id(topic)
+        return partition_for(key, partitions)
 
     # -- serving --------------------------------------------------------------------------------------------------
 
@@ -400,7 +393,8 @@ class Mesh:
         self.stop.install()
         waits = [asyncio.ensure_future(self.stop.wait())]
         waits += [asyncio.ensure_future(intake.failed.wait()) for intake in self._intakes]
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        with settled():
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         for wait in waits:
             wait.cancel()
         for intake in self._intakes:

@@ -1,12 +1,14 @@
 """A process of the mesh: its log, its way to stop, and one clear line when it cannot start."""
 
 import asyncio
+import gc
 import logging
 import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 from poise.errors import SetupError
@@ -68,6 +70,21 @@ class Sparing(logging.Filter):
         if left_out := self._left_out.pop(form, 0):
             record.msg, record.args = f"{record.getMessage()} ({left_out} like it left out)", ()
         return True
+
+
+@contextmanager
+def settled() -> Iterator[None]:
+    """Do the process's work with what is in memory now left alone by the garbage collector.
+
+    What was imported and set up, some 350,000 objects, stays for as long as the process. To look through it again takes
+    25 ms, more than once a second under load, in which nothing else is done: a tail of latencies of its own.
+    """
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:

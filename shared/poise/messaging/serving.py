@@ -80,7 +80,9 @@ class Serving:
             "auto_offset_reset": "earliest",
             "isolation_level": "read_committed",
             "fetch_max_wait_ms": 100,
-            "fetch_max_bytes": 8 * 1024 * 1024,  # what aiokafka fetches ahead comes on top of what the intake holds
+            # What is fetched ahead comes on top of what the intake holds, and reading it in holds the others up.
+            "fetch_max_bytes": 2 * 1024 * 1024,
+            "max_partition_fetch_bytes": 256 * 1024,
             "session_timeout_ms": 10_000,
             "heartbeat_interval_ms": 1_000,
             "max_poll_interval_ms": 60_000,

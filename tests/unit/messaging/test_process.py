@@ -1,8 +1,9 @@
 """A process's log: what a library repeats is written once in a while, and counted."""
 
+import gc
 import logging
 
-from poise.messaging.process import Sparing
+from poise.messaging.process import Sparing, settled
 
 
 def record(name: str, message: str, *arguments: object) -> logging.LogRecord:
@@ -24,3 +25,9 @@ def test_what_a_library_repeats_is_left_out_and_counted() -> None:
 def test_what_is_ours_is_always_written() -> None:
     sparing = Sparing("aiokafka", every=5.0)
     assert all(sparing.filter(record("poise.messaging", "the same")) for _ in range(3))
+
+
+def test_what_is_set_up_is_left_alone_by_the_collector_while_the_process_works() -> None:
+    with settled():
+        assert gc.get_freeze_count() > 1_000
+    assert gc.get_freeze_count() == 0
