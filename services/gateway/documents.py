@@ -101,7 +101,7 @@ class Documents:
 
     async def _publish(self, documents: Iterable[tuple[str, Document | None]]) -> Response:
         given = list(documents)
-        topic_id = await self._mesh.admin.topic_id(DOCUMENTS.name)
+        topic_id = await self._mesh.topic_id(DOCUMENTS.name)
         positions = await asyncio.gather(
             *(self._mesh.publish(DOCUMENTS, document, key=document_id) for document_id, document in given)
         )

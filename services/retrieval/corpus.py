@@ -94,8 +94,8 @@ class Corpus:
 
     async def _origin(self) -> Origin:
         return Origin(
-            documents=await self._mesh.admin.topic_id(DOCUMENTS.name),
-            passages=await self._mesh.admin.topic_id(PASSAGES.name),
+            documents=await self._mesh.topic_id(DOCUMENTS.name),
+            passages=await self._mesh.topic_id(PASSAGES.name),
             model=self._model,
         )
 

@@ -241,7 +241,7 @@ class Poise:
 
     async def epoch_of(self, positions: Iterable[Position]) -> Epoch:
         """The epoch of an index that has come as far as these places in `poise.documents`."""
-        epoch, now = Epoch(await self.mesh.admin.topic_id(DOCUMENTS.name)), time.time()
+        epoch, now = Epoch(await self.mesh.topic_id(DOCUMENTS.name)), time.time()
         for at in positions:
             epoch = epoch.with_(at.partition, at.offset, now)
         return epoch

@@ -76,7 +76,7 @@ class Client:
         return await self.mesh.publish(DOCUMENTS, document, key=key, partition=partition)
 
     async def epoch(self, position: Position) -> str:
-        topic_id = await self.mesh.admin.topic_id(DOCUMENTS.name)
+        topic_id = await self.mesh.topic_id(DOCUMENTS.name)
         return Epoch(topic_id, {position.partition: (position.offset, 0.0)}).encode()
 
     async def find(self, query: str, after: Position, within: float = 20.0) -> Passages:

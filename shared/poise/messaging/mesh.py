@@ -84,13 +84,9 @@ class Mesh:
         async with AsyncExitStack() as stack:
             self._telemetry.start()
             stack.push_async_callback(self._telemetry.stop)
-            if self.settings.admin_port is not None:
-                endpoint = AdminEndpoint(
-                    self.settings.admin_host,
-                    self.settings.admin_port,
-                    self.readiness,
-                    self._telemetry.exposition,
-                )
+            if (port := self.settings.admin_port) is not None:
+                host, exposition = self.settings.admin_host, self._telemetry.exposition
+                endpoint = AdminEndpoint(host, port, self.readiness, exposition)
                 await endpoint.start()
                 stack.push_async_callback(endpoint.stop)
             self.ready_when("started", lambda: self._started)
@@ -354,6 +350,10 @@ class Mesh:
         if partitions is None:
             raise SetupError(f"topic {topic} does not exist: create the topics with `poise topics apply`")
         return partition_for(key, partitions)
+
+    async def topic_id(self, topic: str) -> str:
+        """Kafka's id of a topic, which differs when the topic was deleted and made again."""
+        return await self.admin.topic_id(topic)
 
     # -- serving --------------------------------------------------------------------------------------------------
 

@@ -69,7 +69,7 @@ async def test_documents_are_published_by_their_ids(poise: Poise) -> None:
     assert epoch == await poise.epoch_of([first.position, second.position]) or epoch.reached(
         await poise.epoch_of([first.position, second.position])
     )
-    assert epoch.topic_id == await poise.mesh.admin.topic_id(DOCUMENTS.name)
+    assert epoch.topic_id == await poise.mesh.topic_id(DOCUMENTS.name)
 
     after = await poise.delete(one)
     assert [record.value for record in await poise.mesh.read_key(DOCUMENTS.name, one)][-1] is None

@@ -106,7 +106,7 @@ async def greet(brokers: Cluster) -> None:
     began = time.monotonic()
     async with Mesh(MeshSettings(broker=brokers.bootstrap, spans=False), tier="client") as mesh:
         for _ in range(10):
-            await mesh.admin.topic_id(REPLIES.name)
+            await mesh.topic_id(REPLIES.name)
         request = Generate(messages=(ChatMessage(role="user", content="hello"),))
         assert (await mesh.call(request, run="hello", step="hello")).text == "hello"
         say(f"a process that started then had its first reply after {time.monotonic() - began:.1f} s")

@@ -139,7 +139,7 @@ async def test_documents_land_in_the_log_and_their_epoch_says_where(open_gateway
         deleted = await client.delete(f"/v1/documents/{ids[0]}")
         assert deleted.status_code == 202
         epoch = Epoch.decode(response.json()["epoch"])
-        assert epoch.topic_id == await mesh.admin.topic_id(DOCUMENTS.name)
+        assert epoch.topic_id == await mesh.topic_id(DOCUMENTS.name)
         for landed in response.json()["documents"]:
             (first, *later) = await mesh.read_key(DOCUMENTS.name, landed["id"])
             assert (first.partition, first.offset) == (landed["partition"], landed["offset"])

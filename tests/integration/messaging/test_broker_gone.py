@@ -32,7 +32,7 @@ async def test_it_is_said_and_the_process_still_ends(tmp_path: Path, monkeypatch
             with pytest.raises(UnavailableError):
                 await client.call(Retrieve(query="x"), run="r", step="s")
             with pytest.raises(UnavailableError):
-                await client.admin.topic_id("poise.documents")
+                await client.topic_id("poise.documents")
             leaving = asyncio.get_running_loop().time()
         assert asyncio.get_running_loop().time() - leaving < 10
 

@@ -35,7 +35,7 @@ async def test_an_epoch_of_a_topic_that_is_no_more_is_refused(client: Client, se
 
 async def test_an_epoch_that_never_comes_is_a_fault_before_the_deadline(client: Client, serving: Workers) -> None:
     async with serving():
-        never = Epoch(await client.mesh.admin.topic_id(DOCUMENTS.name), {0: (10**9, 1.0)})
+        never = Epoch(await client.mesh.topic_id(DOCUMENTS.name), {0: (10**9, 1.0)})
         with pytest.raises(FaultError) as error:
             await ask(client, never.encode(), within=2.0)
         assert error.value.fault().type == "urn:poise:deadline-exceeded"
