@@ -2,7 +2,7 @@
 
 from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from aiokafka import TopicPartition
 
@@ -17,13 +17,14 @@ class Job:
     record: Record
     partition: TopicPartition
     tracker: OffsetTracker
+    size: int = field(init=False)
+    """Bytes that it takes, about."""
 
-    @property
-    def size(self) -> int:
-        """Bytes that it takes, about."""
+    def __post_init__(self) -> None:
+        """Measure it once: it is asked for when it comes and when it goes."""
         record = self.record
-        headers = sum(len(name) + len(value) for name, value in record.headers)
-        return len(record.value or b"") + len(record.key or b"") + headers
+        headers = sum([len(name) + len(value) for name, value in record.headers])
+        self.size = len(record.value or b"") + len(record.key or b"") + headers
 
 
 class Waiting:
