@@ -84,7 +84,7 @@ class Serving:
             "fetch_max_bytes": 2 * 1024 * 1024,
             "max_partition_fetch_bytes": 256 * 1024,
             "session_timeout_ms": 10_000,
-            "heartbeat_interval_ms": 1_000,
+            "heartbeat_interval_ms": 500,  # a member learns from it that another came or went
             "max_poll_interval_ms": 60_000,
         }
 
