@@ -7,9 +7,10 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar
 
 from poise.errors import SetupError
+from poise.telemetry import count, observe, table
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+State = Literal["up", "full", "absent"]
 
 ANSWERS_WITHIN: Final = 0.5
 """Seconds after which a command is given up: a cache that is slower than this is no help."""
@@ -31,6 +34,8 @@ class Script:
     """A Lua script that the server runs as one step: nobody sees or changes the key in the middle of it."""
 
     text: str
+    grows: bool = False
+    """Whether it has put something in when it returns nothing."""
     sha: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -48,16 +53,20 @@ class Cache:
         self._redis = None if url is None else _connection(url)
         self._places = asyncio.Semaphore(CONNECTIONS)
         self._rests_until = 0.0
-        self._absent = False
+        self._state: State = "up"
+        self._unobserve: Callable[[], None] = lambda: None
 
     async def __aenter__(self) -> Self:
         """Nothing is connected yet: the first command does that."""
+        if self._redis is not None:
+            self._unobserve = observe(table.CACHE_UP, lambda: float(self._state != "absent"))
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Disconnect."""
+        self._unobserve()
         if self._redis is not None:
             await self._redis.aclose()
 
@@ -71,13 +80,13 @@ class Cache:
         if self._redis is None:
             return None
         redis = self._redis
-        found = await self._surviving(lambda: redis.get(key))
+        found = await self._surviving(lambda: redis.get(key), lambda _: False)
         return found.encode() if isinstance(found, str) else found
 
     async def put(self, key: str, value: bytes, ttl: float) -> None:
         """Keep a value for `ttl` seconds."""
         if (redis := self._redis) is not None:
-            await self._surviving(lambda: redis.set(key, value, px=max(1, round(ttl * 1_000))))
+            await self._surviving(lambda: redis.set(key, value, px=max(1, round(ttl * 1_000))), lambda _: True)
 
     async def run(self, script: Script, key: str, *arguments: bytes | int) -> bytes | None:
         """What the script returns for a key, or None if it returns nothing or the cache is absent.
@@ -86,7 +95,9 @@ class Cache:
         """
         if self._redis is None:
             return None
-        found: object = await self._surviving(lambda: self._evaluated(script, key, *arguments))
+        found: object = await self._surviving(
+            lambda: self._evaluated(script, key, *arguments), lambda found: script.grows and not found
+        )
         return found if isinstance(found, bytes) else None
 
     async def _evaluated(self, script: Script, key: str, *arguments: bytes | int) -> object:
@@ -98,29 +109,41 @@ class Cache:
         except NoScriptError:  # the server was restarted, or never saw it
             return await redis.eval(script.text, 1, key, *arguments)
 
-    async def _surviving(self, command: Callable[[], Awaitable[T]]) -> T | None:
+    async def _surviving(self, command: Callable[[], Awaitable[T]], grew: Callable[[T], bool]) -> T | None:
         # Many at once wait here, not in the pool, where a busy cache would be taken for an absent one; when it is
         # found absent, those that wait are told at once.
         async with self._places:
-            return await self._tried(command)
+            return await self._tried(command, grew)
 
-    async def _tried(self, command: Callable[[], Awaitable[T]]) -> T | None:
-        from redis.exceptions import RedisError  # noqa: PLC0415 - loaded by now
+    async def _tried(self, command: Callable[[], Awaitable[T]], grew: Callable[[T], bool]) -> T | None:
+        from redis.exceptions import OutOfMemoryError, RedisError  # noqa: PLC0415 - loaded by now
 
         if time.monotonic() < self._rests_until:
             return None
         try:
             found = await command()
-        except (RedisError, OSError) as error:
-            self._rests_until = time.monotonic() + REST
-            if not self._absent:
-                log.warning("the cache is absent, going on without it: %s", error)
-            self._absent = True
+        except OutOfMemoryError as error:  # what it has can still be read: no reason to leave it alone
+            self._failed(error)
+            self._say("full", f"the cache is full, nothing is kept until it has room: {error}")
             return None
-        if self._absent:
-            log.info("the cache is back")
-        self._absent = False
+        except (RedisError, OSError) as error:
+            self._failed(error)
+            self._rests_until = time.monotonic() + REST
+            self._say("absent", f"the cache is absent, going on without it: {error}")
+            return None
+        if self._state == "absent" or (self._state == "full" and grew(found)):
+            log.info("the cache %s", "is back" if self._state == "absent" else "has room again")
+            self._state = "up"
         return found
+
+    def _failed(self, error: Exception) -> None:
+        count(table.CACHE_ERRORS, 1, {table.ERROR_TYPE: type(error).__name__})
+
+    def _say(self, state: State, told: str) -> None:
+        """Say it once, however often it is found."""
+        if self._state != state:
+            log.warning("%s", told)
+        self._state = state
 
 
 def _connection(url: str) -> "Redis":

@@ -15,12 +15,15 @@ _REPLY: Final = b"R"
 
 # A step has one key. It holds a lease (its holder's token) or, once the step has ended, the reply: one value, so that
 # neither can be seen without the other, and one key, so that it works on a cluster.
-_PUT: Final = Script("""
+_PUT: Final = Script(
+    """
 local found = redis.call('GET', KEYS[1])
 if found and found ~= ARGV[1] then return found end
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
 return ''
-""")
+""",
+    grows=True,
+)
 _RENEW: Final = Script("""
 if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
 return ''

@@ -242,6 +242,11 @@ BACKEND_UP: Final = Gauge(
     "poise.backend.up", "1", "1 if a backend answered its last request, 0 if it failed it.", (BACKEND,)
 )
 
+# cache
+
+CACHE_UP: Final = Gauge("poise.cache.up", "1", "1 if the cache answers, 0 if it was left alone after a failure.")
+CACHE_ERRORS: Final = Counter("poise.cache.errors", "{command}", "Commands that the cache failed.", (ERROR_TYPE,))
+
 # retrieval
 
 INDEX_PASSAGES: Final = Gauge("poise.index.passages", "{passage}", "Passages in this worker's index.")

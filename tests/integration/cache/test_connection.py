@@ -1,0 +1,114 @@
+"""A cache that goes, is slow, or is full: work goes on without it, it is said once, and it is used again."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+
+from poise.cache import Cache, Journal, Lease, Standing, Stored
+from poise.cache.connection import ANSWERS_WITHIN, REST
+from poise.stack import Valkey
+from poise.telemetry import table
+from poise.telemetry.metrics import observations
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+async def server(tmp_path: Path) -> AsyncIterator[Valkey]:
+    """A Valkey of this test's own."""
+    async with Valkey(tmp_path) as valkey:
+        yield valkey
+
+
+@pytest.fixture
+async def admin(server: Valkey) -> AsyncIterator[Redis]:
+    """A person's own connection to it."""
+    redis = Redis.from_url(server.url)
+    yield redis
+    await redis.aclose()
+
+
+def said(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What the cache has said, without the reasons."""
+    return [
+        record.getMessage().partition(":")[0] for record in caplog.records if record.name == "poise.cache.connection"
+    ]
+
+
+async def until_kept(cache: Cache) -> None:
+    """Wait until a value can be put and read."""
+    async with asyncio.timeout(10 * REST):
+        while await cache.get("k") != b"new":
+            await asyncio.sleep(0.05)
+            await cache.put("k", b"new", 60)
+
+
+async def test_one_that_stops_is_gone_on_without_and_used_again(
+    server: Valkey, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with Cache(server.url) as cache:
+        await cache.put("k", b"old", 60)
+        await server.stop()
+        for _ in range(50):
+            assert await cache.get("k") is None
+            await cache.put("k", b"lost", 60)
+        assert (0.0, {}) in observations(table.CACHE_UP)
+        await server.start()
+        await until_kept(cache)
+        assert (1.0, {}) in observations(table.CACHE_UP)
+    assert said(caplog) == ["the cache is absent, going on without it", "the cache is back"]
+    assert not observations(table.CACHE_UP)
+
+
+async def test_one_that_is_slow_costs_one_wait_and_no_more(
+    server: Valkey, admin: Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with Cache(server.url) as cache:
+        await cache.put("k", b"old", 60)
+        await admin.client_pause(round(4 * ANSWERS_WITHIN * 1_000))
+        assert await cache.get("k") is None
+        # Hundreds more while it is left alone: none of them waits, or this would take minutes.
+        async with asyncio.timeout(2 * ANSWERS_WITHIN + 1):
+            for _ in range(300):
+                assert await cache.get("k") is None
+        await until_kept(cache)
+    assert said(caplog) == ["the cache is absent, going on without it", "the cache is back"]
+
+
+async def test_one_that_is_full_is_still_read_and_written_again_when_it_has_room(
+    server: Valkey, admin: Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with Cache(server.url) as cache:
+        await cache.put("k", b"old", 60)
+        await admin.config_set("maxmemory", "1")
+        for _ in range(20):
+            await cache.put("k", b"lost", 60)
+            assert await cache.get("k") == b"old"
+        assert (1.0, {}) in observations(table.CACHE_UP)
+        await admin.config_set("maxmemory", "0")
+        await until_kept(cache)
+    assert said(caplog) == ["the cache is full, nothing is kept until it has room", "the cache has room again"]
+
+
+async def test_a_journal_in_one_that_is_full_still_knows_what_it_has(
+    server: Valkey, admin: Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with Cache(server.url) as cache:
+        journal = Journal(cache)
+        done, new = (Lease.on("tenant", run, "step", token=f"of {run}") for run in ("done", "new"))
+        stored = Stored("answer/1", b"{}")
+        assert await journal.claim(done, 60) is Standing.OURS
+        assert await journal.write(done, stored, 60) is not Standing.HELD
+        await admin.config_set("maxmemory", "1")
+        for _ in range(5):
+            assert await journal.claim(new, 60) is Standing.UNKNOWN  # handled all the same, without a lease
+            assert await journal.claim(done, 60) == stored
+    assert said(caplog) == ["the cache is full, nothing is kept until it has room"]
