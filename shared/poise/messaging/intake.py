@@ -12,7 +12,6 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.errors import ConsumerStoppedError, KafkaError
 
-from poise.errors import UnavailableError
 from poise.messaging.commits import Moved, commit_once
 from poise.messaging.finished import decode
 from poise.messaging.offsets import Commit, OffsetTracker
@@ -112,6 +111,7 @@ class ConcurrentIntake(ConsumerRebalanceListener):
         self._idle = asyncio.Event()
         self._idle.set()
         self._commit_lock = asyncio.Lock()
+        self._may_commit = True
 
     # -- taking ---------------------------------------------------------------------------------------------------
 
@@ -270,7 +270,7 @@ class ConcurrentIntake(ConsumerRebalanceListener):
     async def _commit(self) -> bool:
         """Commit what is finished, in one attempt; returns whether another one could bring no more."""
         async with self._commit_lock:
-            if self._consumer is None:
+            if self._consumer is None or not self._may_commit:
                 return True
             trackers = dict(self._trackers)
             commits = {at: commit for at, tracker in trackers.items() if (commit := tracker.to_commit()) is not None}
@@ -289,9 +289,14 @@ class ConcurrentIntake(ConsumerRebalanceListener):
             return True
 
     async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
-        """Commit what is finished. A commit that is still under way afterwards is of the old generation: refused."""
+        """Commit what is finished, then no more until it is known how far the group has come.
+
+        A commit that is still under way afterwards is of the old generation: refused. One that began later would be of
+        the new one: accepted, and if the partition was another member's in between, it would be taken back.
+        """
         if revoked:
             await self._commit_all()
+        self._may_commit = False
 
     async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
         """Keep what came back; forget what went, its queued messages too: the new owner has them.
@@ -312,6 +317,7 @@ class ConcurrentIntake(ConsumerRebalanceListener):
                 self._trackers[partition] = _tracker(partition, commit)
         self._drop(lambda job: self._trackers.get(job.partition) is not job.tracker)
         self._reading_back = set()
+        self._may_commit = True
         if self._consumer is not None:
             self._pause_and_resume(self._consumer)
         self.assigned.set()
@@ -322,7 +328,7 @@ class ConcurrentIntake(ConsumerRebalanceListener):
         try:
             async with asyncio.timeout(READ_BACK_WITHIN):
                 return await self._read_back(assigned)
-        except (TimeoutError, UnavailableError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, no partition may rest for ever
             log.warning("what is finished above the committed offsets is not known and is done again: %r", error)
             # Without it a partition that was away cannot be told from one that was not: all of them begin anew.
             self._trackers = {}

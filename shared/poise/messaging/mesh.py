@@ -31,7 +31,7 @@ from poise.messaging.process import StopSignal, settled
 from poise.messaging.readiness import Readiness
 from poise.messaging.receipt import Receipts
 from poise.messaging.record import Position, Record
-from poise.messaging.seam import RecordCommand, new_broker
+from poise.messaging.seam import RawHeaders, RecordCommand, new_broker
 from poise.messaging.serving import Serving
 from poise.messaging.span_log import SpanLog
 from poise.messaging.stream_reader import StreamReader
@@ -50,8 +50,6 @@ STOPPED_WITHIN: Final = 15.0
 """Seconds for disconnecting: a client library may wait for ever for a broker that is gone."""
 READ_WITHIN: Final = 30.0
 JSON: Final = "application/json"
-
-Headers = list[tuple[str, bytes]]
 
 
 class Mesh:
@@ -291,7 +289,7 @@ class Mesh:
         value: bytes | None,
         *,
         key: bytes | None,
-        headers: Headers,
+        headers: RawHeaders,
         partition: int | None = None,
     ) -> Position:
         """Send one record as it is and wait for the broker's acknowledgement.
@@ -305,7 +303,7 @@ class Mesh:
         return landed
 
     async def _send(
-        self, topic: str, value: bytes | None, *, key: bytes | None, headers: Headers, partition: int | None = None
+        self, topic: str, value: bytes | None, *, key: bytes | None, headers: RawHeaders, partition: int | None = None
     ) -> Position:
         command = RecordCommand(value, topic=topic, key=key, partition=partition, headers=headers)
         try:
