@@ -95,7 +95,7 @@ async def test_a_client_that_hangs_up_takes_its_call_with_it(open_gateway: Open)
     async def hangs(_: Ask, context: Context) -> Answer:
         assert context.stream is not None
         await context.stream.write("Well")
-        await asyncio.sleep(2)
+        await asyncio.Event().wait()
         return said(context, "Well")
 
     async with open_gateway(hangs) as (client, mesh):

@@ -384,7 +384,7 @@ async def test_a_reader_that_goes_away_gives_its_call_up(mesh_settings: MeshSett
     async def hangs(_request: Generate, context: Context) -> Completion:
         assert context.stream is not None
         await context.stream.write("Well")
-        await asyncio.sleep(2)
+        await asyncio.Event().wait()
         return completion("Well")
 
     async with serving(mesh_settings, Tier("inference", {Generate: hangs})) as mesh:
