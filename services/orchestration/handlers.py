@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping
 
-from poise.contracts import Ask, Message
+from poise.contracts import Message
 from poise.messaging import Handler
+from poise.runs import workflow
 from services.orchestration.answer import AnswerWorkflow
+from services.orchestration.asks import Asks
 from services.orchestration.settings import OrchestrationSettings
 
 
 def handlers(settings: OrchestrationSettings) -> Mapping[type[Message], Handler]:
     """One handler by the type of message it takes."""
-    return {Ask: AnswerWorkflow(settings).answer}
+    return Asks([workflow("answer")(AnswerWorkflow(settings).answer)]).handlers()

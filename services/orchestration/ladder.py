@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from poise.contracts import Citation, Completion, Rung
 from poise.scoring import Evidence, empty, extract, groundedness, looping, refused, relevance, truncated
-from services.orchestration.settings import OrchestrationSettings
+from services.orchestration.settings import Ladder
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +38,10 @@ class Broken:
     reason: str
 
 
-RungOf = Callable[[Situation, OrchestrationSettings], Standing | Broken]
+RungOf = Callable[[Situation, Ladder], Standing | Broken]
 
 
-def primary(situation: Situation, settings: OrchestrationSettings) -> Standing | Broken:
+def primary(situation: Situation, settings: Ladder) -> Standing | Broken:
     """The drawn variant's answer, if the passages bear it."""
     if situation.completion is None:
         return Broken(situation.trouble or "no model was asked")
@@ -68,7 +68,7 @@ def _fault_of_form(text: str, finish_reason: str) -> str | None:
     return "the model declined to answer" if refused(text) else None
 
 
-def extractive(situation: Situation, settings: OrchestrationSettings) -> Standing | Broken:
+def extractive(situation: Situation, settings: Ladder) -> Standing | Broken:
     """The sentences of the passages that answer best, word for word."""
     lines = extract(situation.question, situation.evidence, settings.extractive_sentences)
     if not lines:
@@ -77,15 +77,15 @@ def extractive(situation: Situation, settings: OrchestrationSettings) -> Standin
     return Standing("extractive", " ".join(line.sentence for line in lines), tuple(line.citation for line in lines))
 
 
-def canned(_situation: Situation, settings: OrchestrationSettings) -> Standing | Broken:
+def canned(_situation: Situation, settings: Ladder) -> Standing | Broken:
     """A fixed text: the last rung always bears."""
-    return Standing("canned", settings.canned)
+    return Standing("canned", settings.canned[0].text)
 
 
 LADDER: tuple[RungOf, ...] = (primary, extractive, canned)
 
 
-def step_down(situation: Situation, settings: OrchestrationSettings) -> Standing:
+def step_down(situation: Situation, settings: Ladder) -> Standing:
     """The highest rung that bears, with why those above it do not."""
     reasons: list[str] = []
     for rung in LADDER:

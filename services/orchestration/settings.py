@@ -1,22 +1,31 @@
-"""The orchestration tier's settings: the variants of the answer, and when to step down the ladder."""
+"""The orchestration tier's settings: the variants of the answer, the ladder below them, and the answers kept."""
 
 from typing import Annotated, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from poise.contracts import Rung
+from poise.contracts.ask import LANGUAGE_TAG, NAME
 from poise.settings import Settings
+
+_STRICT = ConfigDict(frozen=True, extra="forbid")
+
+LAST: Rung = "canned"
+NO_ANSWER = "I have no answer to that in the documents that I can search."
 
 
 class Variant(BaseModel):
     """One way to have the answer written."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = _STRICT
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,80}$")]
+    name: Annotated[str, Field(pattern=NAME)]
     weight: Annotated[float, Field(ge=0)] = 1.0
-    """Its share among all weights."""
+    """Its share among all weights. With 0 it is never drawn, and stands by for those that are."""
     backend: str = "default"
     """The inference tier's backend that writes it."""
+    family: str | None = None
+    """Variants of one family answer for one another from the cache; None = it stands alone."""
     sentences: Annotated[int, Field(ge=1, le=100)] = 2
     """How many of the passages' sentences the prompt holds: those that bear most on the question."""
     system: str | None = ""
@@ -24,6 +33,72 @@ class Variant(BaseModel):
     makes small models talkative; None sends none, for a backend that refuses an empty one."""
     max_tokens: Annotated[int, Field(ge=1)] = 64
     temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
+    context: Annotated[int, Field(ge=1)] | None = None
+    """Tokens that its model can take in. Of a prompt that is too long for one variant, one with more is asked next."""
+
+
+class Canned(BaseModel):
+    """A fixed text, and for whom."""
+
+    model_config = _STRICT
+
+    text: Annotated[str, Field(min_length=1)]
+    tenant: str | None = None
+    """None = every tenant that has none of its own."""
+    language: Annotated[str, Field(pattern=LANGUAGE_TAG)] | None = None
+    """Of the reader (BCP 47): `de` is meant for `de-AT` too. None = every language that has none of its own."""
+
+
+class Ladder(BaseModel):
+    """The ladder of the answer, `[orchestration.ladder]`: what is said when the rung above does not bear."""
+
+    model_config = _STRICT
+
+    rungs: tuple[Rung, ...] = ("primary", "variant", "stale", "extractive", "canned")
+    """In this order; leave one out to go without it. The last is `canned`, which bears always."""
+    reserve: Annotated[float, Field(gt=0, lt=1)] = 0.15
+    """The share of the time until the deadline that is kept back for the lower rungs."""
+    grounded: Annotated[float, Field(ge=0, le=1)] = 0.7
+    """The least groundedness with which a model's answer is sent."""
+    relevant: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """The least relevance with which a model's answer is sent; 0 for models that answer in their own words."""
+    failovers: Annotated[int, Field(ge=0, le=10)] = 1
+    """How many other variants are asked, one after another, when the drawn one brings nothing that can be sent."""
+    extractive_sentences: Annotated[int, Field(ge=1, le=10)] = 1
+    """How many sentences an extractive answer has."""
+    passages_for: Annotated[float, Field(ge=0)] = 3_600.0
+    """Seconds that passages which were found are kept, to stand in while retrieval is down; 0 = not at all."""
+    canned: tuple[Canned, ...] = (Canned(text=NO_ANSWER),)
+    """What is said when nothing else is left. The most particular counts: tenant and language, tenant, language."""
+
+    @model_validator(mode="after")
+    def _bears(self) -> Self:
+        if len(set(self.rungs)) < len(self.rungs):
+            raise ValueError(f"a rung is there twice: {', '.join(self.rungs)}")
+        if not self.rungs or self.rungs[-1] != LAST:
+            raise ValueError(f"the last rung must be {LAST!r}, which bears always, not {', '.join(self.rungs)}")
+        if not any(text.tenant is None and text.language is None for text in self.canned):
+            raise ValueError("canned: one text must be for every tenant and language: give it neither")
+        return self
+
+
+class AnswerCache(BaseModel):
+    """Which answers are kept in Redis, and how long they count, `[orchestration.cache]`.
+
+    The names are those of HTTP (RFC 9111 and RFC 5861).
+    """
+
+    model_config = _STRICT
+
+    enabled: bool = True
+    max_age: Annotated[float, Field(gt=0)] = 3_600.0
+    """Seconds for which an answer is fresh, unless a document that it rests on changes before."""
+    stale_while_revalidate: Annotated[float, Field(ge=0)] = 0.0
+    """Seconds for which one that is not fresh any more is sent all the same, marked, and worked out anew behind it."""
+    stale_if_error: Annotated[float, Field(ge=0)] = 86_400.0
+    """Seconds for which one that is not fresh any more stands in, marked, when no model brings an answer."""
+    max_entries: Annotated[int, Field(ge=1)] = 10_000
+    """Answers kept per tenant; those used longest ago go first."""
 
 
 class OrchestrationSettings(Settings):
@@ -33,22 +108,16 @@ class OrchestrationSettings(Settings):
 
     table: ClassVar[str] = "orchestration"
 
+    workflows: tuple[str, ...] = ()
+    """Workflows of your own: the modules that define them, by name (`acme.workflows`) or file (`FILE.py`)."""
     policy: str = "answer"
     """The name under which the variants' scores are kept."""
     policy_version: Annotated[int, Field(ge=1)] = 1
     variants: Annotated[tuple[Variant, ...], Field(min_length=1)] = (Variant(name="default"),)
     passages: Annotated[int, Field(ge=1, le=100)] = 6
     """How many passages are retrieved."""
-    grounded: Annotated[float, Field(ge=0, le=1)] = 0.7
-    """The least groundedness with which a model's answer is sent."""
-    relevant: Annotated[float, Field(ge=0, le=1)] = 0.5
-    """The least relevance with which a model's answer is sent; 0 for models that answer in their own words."""
-    reserve: Annotated[float, Field(gt=0, lt=1)] = 0.15
-    """The share of the time until the deadline that is kept back for the lower rungs."""
-    extractive_sentences: Annotated[int, Field(ge=1, le=10)] = 1
-    """How many sentences an extractive answer has."""
-    canned: str = "I have no answer to that in the documents that I can search."
-    """What is said when nothing else is left."""
+    ladder: Ladder = Ladder()
+    cache: AnswerCache = AnswerCache()
 
     @model_validator(mode="after")
     def _drawable(self) -> Self:

@@ -41,12 +41,14 @@ GOLDEN: list[tuple[str, Message, str]] = [
             rung="extractive",
             reason="not grounded",
             epoch="e",
+            retrieval="lexical",
+            degraded=("no embedder",),
             timings={"retrieve": 4.5, "total": 9.0},
         ),
         (
             '{"run_id":"r","text":"Nothing.","citations":[{"source":"The pass statement","passage":"python/pass#0",'
             '"quote":"nothing happens"}],"rung":"extractive","reason":"not grounded","epoch":"e",'
-            '"timings":{"retrieve":4.5,"total":9.0}}'
+            '"retrieval":"lexical","degraded":["no embedder"],"cached":false,"timings":{"retrieve":4.5,"total":9.0}}'
         ),
     ),
     (

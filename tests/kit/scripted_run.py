@@ -6,7 +6,7 @@ from typing import Any
 
 from poise.contracts import Answer, Draw, Message, Request, RunRecord
 from poise.contracts.message import ReplyT
-from poise.contracts.topics import Topic
+from poise.contracts.topics import Lane, Topic
 from poise.messaging import Position, Stream
 
 
@@ -17,6 +17,7 @@ class ScriptedRun:
     replies: Mapping[type[Request[Any]], Message | Exception]
     run: str = "5d1c8c1c-0e9a-5a52-8f5b-0f6d8e3a2b11"
     tenant: str = "acme"
+    lane: Lane = "interactive"
     left: float = 100.0
     """Seconds until the deadline."""
     takes: float = 0.0

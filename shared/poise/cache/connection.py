@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar
@@ -95,19 +95,28 @@ class Cache:
         """
         if self._redis is None:
             return None
-        found: object = await self._surviving(
-            lambda: self._evaluated(script, key, *arguments), lambda found: script.grows and not found
-        )
+        found = await self.evaluate(script, [key], *arguments)
         return found if isinstance(found, bytes) else None
 
-    async def _evaluated(self, script: Script, key: str, *arguments: bytes | int) -> object:
+    async def evaluate(self, script: Script, keys: Sequence[str], *arguments: bytes | int) -> object:
+        """What the script returns for several keys, as Redis has it (bytes, int, or a list of them); see `run`.
+
+        On a cluster the keys must be of one slot: give them the same `{tag}`.
+        """
+        if self._redis is None:
+            return None
+        return await self._surviving(
+            lambda: self._evaluated(script, keys, *arguments), lambda found: script.grows and not found
+        )
+
+    async def _evaluated(self, script: Script, keys: Sequence[str], *arguments: bytes | int) -> object:
         from redis.exceptions import NoScriptError  # noqa: PLC0415 - loaded by now
 
         redis: Any = self._redis
         try:
-            return await redis.evalsha(script.sha, 1, key, *arguments)
+            return await redis.evalsha(script.sha, len(keys), *keys, *arguments)
         except NoScriptError:  # the server was restarted, or never saw it
-            return await redis.eval(script.text, 1, key, *arguments)
+            return await redis.eval(script.text, len(keys), *keys, *arguments)
 
     async def _surviving(self, command: Callable[[], Awaitable[T]], grew: Callable[[T], bool]) -> T | None:
         # Many at once wait here, not in the pool, where a busy cache would be taken for an absent one; when it is

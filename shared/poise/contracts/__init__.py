@@ -1,15 +1,16 @@
 """What is said on the wire: one frozen model per body, the envelope, the table of topics."""
 
-from poise.contracts.ask import Answer, Ask, Citation, Rung
+from poise.contracts.ask import Answer, Ask, Caching, Citation, Rung, Search
 from poise.contracts.cancel import Cancel
 from poise.contracts.document import Deletion, Document, Manifest, Part
 from poise.contracts.envelope import Envelope, EnvelopeError
 from poise.contracts.epoch import Epoch
 from poise.contracts.fault import Fault, FieldError
+from poise.contracts.fetch import Fetch, Fetched
 from poise.contracts.generate import ChatMessage, Completion, Generate, Usage
 from poise.contracts.message import Message, Request
 from poise.contracts.own import TopicOptions
-from poise.contracts.record import Draw, RunRecord, Score, StepRecord
+from poise.contracts.record import Draw, Generation, RunRecord, Score, StepRecord
 from poise.contracts.retrieve import Passage, Passages, Retrieve
 from poise.contracts.stream import Delta, End, Mark, Reset
 from poise.contracts.topics import Deadlines
@@ -17,6 +18,7 @@ from poise.contracts.topics import Deadlines
 __all__ = [
     "Answer",
     "Ask",
+    "Caching",
     "Cancel",
     "ChatMessage",
     "Citation",
@@ -31,8 +33,11 @@ __all__ = [
     "EnvelopeError",
     "Epoch",
     "Fault",
+    "Fetch",
+    "Fetched",
     "FieldError",
     "Generate",
+    "Generation",
     "Manifest",
     "Mark",
     "Message",
@@ -45,6 +50,7 @@ __all__ = [
     "RunRecord",
     "Rung",
     "Score",
+    "Search",
     "StepRecord",
     "TopicOptions",
     "Usage",

@@ -34,6 +34,23 @@ class Draw(Message):
     raw: str | None = None
     """What that variant wrote, whether or not it was sent; absent when it wrote nothing."""
     finish_reason: str | None = None
+    skipped: str | None = None
+    """Why that variant was not even asked; absent when it was."""
+
+
+class Generation(Message):
+    """One variant's try to write the answer, in the order in which they were made."""
+
+    kind: ClassVar[str] = "generation/1"
+
+    variant: str
+    raw: str | None = None
+    """What it wrote, whether or not it was sent; absent when it wrote nothing."""
+    finish_reason: str | None = None
+    fault: str | None = None
+    """The fault's type, when that is how it ended."""
+    broken: str | None = None
+    """Why it was not sent; absent when it was."""
 
 
 class RunRecord(Message):
@@ -52,6 +69,8 @@ class RunRecord(Message):
     fault: Fault | None = None
     draw: Draw | None = None
     cached: bool = False
+    """The answer came from the cache, or from a run at the same time: it says nothing of any variant."""
+    generations: Annotated[tuple[Generation, ...], Field(fail_fast=True)] = ()
     steps: Annotated[tuple[StepRecord, ...], Field(fail_fast=True)] = ()
     passages: Annotated[tuple[Passage, ...], Field(fail_fast=True)] = ()
     """What was retrieved, each text cut to a size limit."""

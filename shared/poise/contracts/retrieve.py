@@ -23,6 +23,8 @@ class Passage(Message):
     """Fused rank score: higher is better, comparable within one reply only."""
     age: float
     """Seconds since the document was published."""
+    version: int | None = None
+    """The version of the document: its offset in `poise.documents`."""
 
 
 class Passages(Message):
@@ -34,6 +36,8 @@ class Passages(Message):
     epoch: str
     """How far into `poise.documents` the index that was searched had come (opaque)."""
     mode: Literal["hybrid", "lexical", "none"] = "hybrid"
+    reason: str | None = None
+    """Why it is not by meaning and words both; absent when it is."""
 
 
 class Retrieve(Request[Passages]):

@@ -69,7 +69,7 @@ class Mesh:
         self._telemetry = Telemetry(settings, tier)
         self._calls: Calls | None = None
         self.cancels = Cancels(self.connection, settings, self._publish_cancel)
-        self._cache = Cache(settings.redis_url)
+        self.cache = Cache(settings.redis_url)
         self._started = False
         self._ready = Readiness(self.admin)
         self._intakes: list[ConcurrentIntake] = []
@@ -91,7 +91,7 @@ class Mesh:
             self.ready_when("broker", self._reaches_the_broker)
             await stack.enter_async_context(self.admin)
             await stack.enter_async_context(self._ready)
-            await stack.enter_async_context(self._cache)
+            await stack.enter_async_context(self.cache)
             await self._broker.start()
             stack.push_async_callback(self._broker.stop)
             stack.push_async_callback(self.cancels.flush)
@@ -364,7 +364,7 @@ class Mesh:
         """
         await own.ensure_topics(self.admin, tier)
         at_once = (tier.concurrency or self.settings.concurrency) * (len(tier.topics) + 1)  # and delayed retries
-        receipts = Receipts(Journal(self._cache), self.settings.lease)
+        receipts = Receipts(Journal(self.cache), self.settings.lease)
         async with receipts, offloaded.started(tier, at_once) as ready:
             await self._serve(Serving(self, self._broker, ready, receipts))
 

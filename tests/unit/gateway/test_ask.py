@@ -32,7 +32,8 @@ async def test_an_ask_becomes_a_run(client: httpx2.AsyncClient, mesh: Any) -> No
     assert UUID(run).version == 7
     assert response.headers["content-type"] == "application/json"
     assert response.json() == {
-        "run_id": run, "text": "Because.", "citations": [], "rung": "primary", "variant": "brief", "timings": {},
+        "run_id": run, "text": "Because.", "citations": [], "rung": "primary", "variant": "brief",
+        "degraded": [], "cached": False, "timings": {},
     }  # fmt: skip
     called = mesh.called[0]
     assert 29 < called.pop("deadline") - time.time() <= 30

@@ -35,7 +35,7 @@ async def test_words_are_events_and_the_answer_is_the_last(client: httpx2.AsyncC
         'id: 2\nevent: delta\ndata: {"text":"Because."}\n\n'
         "id: 3\nevent: end\ndata: {}\n\n"
         f'id: 4\nevent: answer\ndata: {{"run_id":"{run}","text":"Because.","citations":[],"rung":"primary",'
-        '"variant":"brief","timings":{}}\n\n'
+        '"variant":"brief","degraded":[],"cached":false,"timings":{}}\n\n'
     )
     called = mesh.called[0]
     assert {"request": Ask(question="Why?"), "run": run, "step": "ask", "key": run}.items() <= called.items()

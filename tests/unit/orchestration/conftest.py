@@ -4,8 +4,10 @@ import pytest
 from scripted_run import Asked, Asking, ScriptedRun
 
 from poise.contracts import Ask, Completion, Generate, Message, Passage, Passages, Retrieve
+from poise.runs import workflow
 from services.orchestration.answer import AnswerWorkflow
-from services.orchestration.settings import OrchestrationSettings
+from services.orchestration.asks import Asks
+from services.orchestration.settings import Ladder, OrchestrationSettings
 
 EPOCH = "e1.AAAA.0~1~1000"
 QUESTION = "Who lit the lamp of Harrow Point?"
@@ -32,8 +34,9 @@ def asking() -> Asking:
         finished = options.pop("finished", "stop")
         written = wrote if isinstance(wrote, Exception) else completion(wrote, finished)
         run = ScriptedRun({Retrieve: found, Generate: written}, **options.pop("run", {}))
-        workflow = AnswerWorkflow(OrchestrationSettings(**options))
-        return Asked(await workflow.answer(Ask(question=QUESTION), run), run)
+        ladder = {name: options.pop(name) for name in list(options) if name in Ladder.model_fields}
+        asks = Asks([workflow("answer")(AnswerWorkflow(OrchestrationSettings(ladder=ladder, **options)).answer)])
+        return Asked(await asks.answer(Ask(question=QUESTION), run), run)  # type: ignore[arg-type]  # all that it needs
 
     return ask
 

@@ -6,7 +6,7 @@ from scripted_run import Asking
 from poise.contracts import Fault, Generate, Passages, Retrieve
 from poise.contracts.topics import RECORDS
 from poise.errors import DeadlineExceededError, FaultError, PoiseError, UnavailableError
-from services.orchestration.answer import LONGEST_KEPT
+from services.orchestration.recording import LONGEST_KEPT
 
 RIGHT = "The lamp of Harrow Point was lit by the keeper Ada Quill."
 WRONG = "It was lit by Bruno Falk in 1902 with gas from Norway."
@@ -77,7 +77,7 @@ async def test_without_a_model_the_passages_answer(asking: Asking, error: PoiseE
 
 @ERRORS
 async def test_without_retrieval_a_fixed_text_is_sent(asking: Asking, error: PoiseError, type_: str, said: str) -> None:
-    asked = await asking(found=error, canned="Ask a librarian.")
+    asked = await asking(found=error, canned=[{"text": "Ask a librarian."}])
     assert (asked.answer.text, asked.answer.rung, asked.answer.citations) == ("Ask a librarian.", "canned", ())
     assert asked.reason.startswith("retrieval failed")
     assert said in asked.reason

@@ -4,9 +4,9 @@ from hypothesis import strategies as st
 from poise.contracts import Completion, Passage
 from poise.scoring import Evidence
 from services.orchestration.ladder import Situation, step_down
-from services.orchestration.settings import OrchestrationSettings
+from services.orchestration.settings import NO_ANSWER, Ladder
 
-SETTINGS = OrchestrationSettings()
+SETTINGS = Ladder()
 WORDS = ["the", "lamp", "was", "not", "lit", "in", "1847", "by", "Ada", "Quill", "keeper", "it", "burns", "oil", "sea"]
 
 sentences = st.lists(st.sampled_from(WORDS), min_size=1, max_size=12).map(lambda words: " ".join(words) + ".")
@@ -40,7 +40,7 @@ def test_whatever_was_found_and_written_some_rung_bears(
         case "extractive":
             assert standing.citations
         case "canned":
-            assert standing.text == SETTINGS.canned
+            assert standing.text == NO_ANSWER
             assert not standing.citations
 
 
@@ -65,8 +65,8 @@ def test_each_rung_that_broke_says_why_once() -> None:
 def test_how_grounded_an_answer_must_be_is_a_setting() -> None:
     given = passages(["The lamp of Harrow Point was lit in 1847 by the keeper Ada Quill."])
     situation = Situation("Who lit it?", Evidence(given), completion("Bruno Falk lit it in 1902."), None)
-    assert step_down(situation, OrchestrationSettings(grounded=1.0)).rung == "extractive"
-    assert step_down(situation, OrchestrationSettings(grounded=0.0, relevant=0.0)).rung == "primary"
+    assert step_down(situation, Ladder(grounded=1.0)).rung == "extractive"
+    assert step_down(situation, Ladder(grounded=0.0, relevant=0.0)).rung == "primary"
 
 
 def test_an_answer_to_another_question_gives_way_though_the_passages_bear_it() -> None:
@@ -75,4 +75,4 @@ def test_an_answer_to_another_question_gives_way_though_the_passages_bear_it() -
     situation = Situation("What does the lamp of Harrow Point burn?", Evidence(given), completion(beside), None)
     standing = step_down(situation, SETTINGS)
     assert (standing.rung, standing.text) == ("extractive", "The lamp of Harrow Point burns whale oil.")
-    assert step_down(situation, OrchestrationSettings(relevant=0.0)).text == beside
+    assert step_down(situation, Ladder(relevant=0.0)).text == beside

@@ -16,8 +16,8 @@ from services.orchestration.settings import OrchestrationSettings
         ("VARIANTS", '[{"name": "a b"}]', "NAME"),
         ("VARIANTS", '[{"name": "a", "colour": "red"}]', "COLOUR"),
         ("VARIANTS", "[]", "VARIANTS"),
-        ("GROUNDED", "1.5", "GROUNDED"),
-        ("RESERVE", "1", "RESERVE"),
+        ("LADDER__GROUNDED", "1.5", "GROUNDED"),
+        ("LADDER__RESERVE", "1", "RESERVE"),
         ("POLICY_VERSION", "0", "POLICY_VERSION"),
     ],
 )

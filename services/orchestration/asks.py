@@ -1,0 +1,45 @@
+"""Asks: each is a run of the workflow that it names, and leaves a record."""
+
+from collections.abc import Iterable, Mapping
+
+from poise.contracts import Answer, Ask, FieldError, Message
+from poise.contracts.topics import RECORDS
+from poise.errors import InvalidMessageError
+from poise.messaging import Context, Handler
+from poise.runs import Run, Workflow
+from services.orchestration.recording import record_of
+
+DEFAULT = "answer"
+"""The workflow of an ask that names none."""
+
+
+class Asks:
+    """Handles `Ask`.
+
+    Args:
+        workflows: Those that an ask may name.
+    """
+
+    def __init__(self, workflows: Iterable[Workflow[Ask, Answer]]) -> None:
+        self._workflows = {one.name: one for one in workflows}
+
+    def handlers(self) -> Mapping[type[Message], Handler]:
+        """One handler by the type of message it takes."""
+        return {Ask: self.answer}
+
+    async def answer(self, ask: Ask, context: Context) -> Answer:
+        """Answer an ask, publish the run's record, and return the answer.
+
+        Raises:
+            InvalidMessageError: There is no workflow of that name.
+            UnavailableError: The broker did not take the record.
+        """
+        name = ask.workflow or DEFAULT
+        chosen = self._workflows.get(name)
+        if chosen is None:
+            detail = f"there is no workflow {name!r}, only {', '.join(self._workflows)}"
+            raise InvalidMessageError(f"workflow: {detail}", [FieldError(field="workflow", detail=detail)])
+        run = Run(context)
+        answer = await chosen.function(run, ask)
+        await run.publish(RECORDS, record_of(run, name, ask, answer), key=run.id)
+        return answer

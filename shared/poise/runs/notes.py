@@ -1,0 +1,16 @@
+"""Notes: what a workflow has its run's record say, beside the question and the answer."""
+
+from dataclasses import dataclass, field
+
+from poise.contracts.record import Draw, Generation
+from poise.contracts.retrieve import Passage
+
+
+@dataclass(slots=True)
+class Notes:
+    """Filled in while the workflow goes; see `poise.contracts.RunRecord` for what each means."""
+
+    draw: Draw | None = None
+    cached: bool = False
+    generations: list[Generation] = field(default_factory=list)
+    passages: tuple[Passage, ...] = ()
