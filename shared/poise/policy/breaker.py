@@ -1,0 +1,99 @@
+"""Breaker: a part that keeps failing is left alone for a while, then tried with one request at a time."""
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Literal
+
+State = Literal["closed", "open", "half-open"]
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerLimits:
+    """When a breaker opens, and for how long."""
+
+    window: int = 20
+    """The last calls that count."""
+    least: int = 5
+    """Calls below which nothing is concluded."""
+    rate: float = 0.5
+    """The share of failures among them from which on it is open."""
+    rest: float = 2.0
+    """Seconds for which it is open; twice as long each time that the probe fails."""
+    longest: float = 60.0
+    """Seconds for which it is open at most."""
+
+
+class Breaker:
+    """A circuit breaker (Nygard, "Release It!", 2007) over a window of calls. Pure: told the time, seconds.
+
+    closed → open when too many of the last calls failed → half-open when it has rested → closed when the probe
+    succeeds, open again when it fails. While it is half-open, one call at a time is a probe.
+
+    Each call that was admitted ends with one of `succeeded`, `failed` and `abandoned`.
+    """
+
+    def __init__(self, limits: BreakerLimits | None = None) -> None:
+        self._limits = limits or BreakerLimits()
+        self._failures: deque[bool] = deque(maxlen=self._limits.window)
+        self._open_until: float | None = None
+        self._rest = self._limits.rest
+        self._probing = False
+
+    def state(self, now: float) -> State:
+        """How it stands."""
+        if self._open_until is None:
+            return "closed"
+        return "open" if now < self._open_until else "half-open"
+
+    def admits(self, now: float) -> bool:
+        """Whether a call may be made; one that may while it is half-open is the probe."""
+        match self.state(now):
+            case "closed":
+                return True
+            case "open":
+                return False
+        if self._probing:
+            return False
+        self._probing = True
+        return True
+
+    def opens_at(self) -> float | None:
+        """When a probe may be made; None = it is closed."""
+        return self._open_until
+
+    def succeeded(self) -> None:
+        """A call was answered."""
+        if self._open_until is None:
+            self._failures.append(False)
+        elif self._probing:  # a call from before it opened, which ends well after, says nothing of now
+            self._close()
+
+    def failed(self, now: float, *, rest: float | None = None) -> None:
+        """A call failed.
+
+        Args:
+            now: Seconds.
+            rest: Seconds for which the part asked to be left alone: it is open at once, and for as long.
+        """
+        if self._probing:
+            self._probing = False
+            self._rest = min(2 * self._rest, self._limits.longest)
+            self._open_until = now + max(self._rest, rest or 0.0)
+            return
+        self._failures.append(True)
+        if rest is not None:
+            self._open_until = max(self._open_until or 0.0, now + rest)
+        elif self._open_until is None and self._tripped():
+            self._open_until = now + self._rest
+
+    def abandoned(self) -> None:
+        """A call was given up by its caller: that says nothing."""
+        self._probing = False
+
+    def _tripped(self) -> bool:
+        failures = sum(self._failures)
+        return len(self._failures) >= self._limits.least and failures >= self._limits.rate * len(self._failures)
+
+    def _close(self) -> None:
+        self._failures.clear()
+        self._open_until, self._rest, self._probing = None, self._limits.rest, False
