@@ -20,7 +20,7 @@ class BreakerLimits:
     rest: float = 2.0
     """Seconds for which it is open; twice as long each time that the probe fails."""
     longest: float = 60.0
-    """Seconds for which it is open at most."""
+    """Seconds for which it is open at most, unless the part itself asked to be left alone for longer."""
 
 
 class Breaker:
@@ -29,7 +29,9 @@ class Breaker:
     closed → open when too many of the last calls failed → half-open when it has rested → closed when the probe
     succeeds, open again when it fails. While it is half-open, one call at a time is a probe.
 
-    Each call that was admitted ends with one of `succeeded`, `failed` and `abandoned`.
+    Each call that was admitted ends with one of `succeeded`, `failed` and `abandoned`, which is told when that was:
+    `since`, the time that `admits` was given. A call that was admitted while it was closed may end while it is
+    half-open, and is then no word of the probe's; without `since` it is taken for the probe.
     """
 
     def __init__(self, limits: BreakerLimits | None = None) -> None:
@@ -37,7 +39,8 @@ class Breaker:
         self._failures: deque[bool] = deque(maxlen=self._limits.window)
         self._open_until: float | None = None
         self._rest = self._limits.rest
-        self._probing = False
+        self._probe: float | None = None
+        """When the probe that is under way was admitted."""
 
     def state(self, now: float) -> State:
         """How it stands."""
@@ -52,31 +55,32 @@ class Breaker:
                 return True
             case "open":
                 return False
-        if self._probing:
+        if self._probe is not None:
             return False
-        self._probing = True
+        self._probe = now
         return True
 
     def opens_at(self) -> float | None:
         """When a probe may be made; None = it is closed."""
         return self._open_until
 
-    def succeeded(self) -> None:
+    def succeeded(self, *, since: float | None = None) -> None:
         """A call was answered."""
         if self._open_until is None:
             self._failures.append(False)
-        elif self._probing:  # a call from before it opened, which ends well after, says nothing of now
+        elif self._is_probe(since):  # a call from before it opened, which ends well after, says nothing of now
             self._close()
 
-    def failed(self, now: float, *, rest: float | None = None) -> None:
+    def failed(self, now: float, *, rest: float | None = None, since: float | None = None) -> None:
         """A call failed.
 
         Args:
             now: Seconds.
             rest: Seconds for which the part asked to be left alone: it is open at once, and for as long.
+            since: When it was admitted.
         """
-        if self._probing:
-            self._probing = False
+        if self._is_probe(since):
+            self._probe = None
             self._rest = min(2 * self._rest, self._limits.longest)
             self._open_until = now + max(self._rest, rest or 0.0)
             return
@@ -86,9 +90,13 @@ class Breaker:
         elif self._open_until is None and self._tripped():
             self._open_until = now + self._rest
 
-    def abandoned(self) -> None:
+    def abandoned(self, *, since: float | None = None) -> None:
         """A call was given up by its caller: that says nothing."""
-        self._probing = False
+        if self._is_probe(since):
+            self._probe = None
+
+    def _is_probe(self, since: float | None) -> bool:
+        return self._probe is not None and since in {None, self._probe}
 
     def _tripped(self) -> bool:
         failures = sum(self._failures)
@@ -96,4 +104,4 @@ class Breaker:
 
     def _close(self) -> None:
         self._failures.clear()
-        self._open_until, self._rest, self._probing = None, self._limits.rest, False
+        self._open_until, self._rest, self._probe = None, self._limits.rest, None
