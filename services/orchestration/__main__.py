@@ -2,6 +2,7 @@
 
 from poise.messaging import Mesh, Tier, run
 from poise.settings import MeshSettings
+from services.orchestration.breakers import Breakers
 from services.orchestration.handlers import handlers
 from services.orchestration.settings import OrchestrationSettings
 
@@ -10,7 +11,8 @@ async def main() -> None:
     """Answer asks until asked to stop."""
     mesh_settings, settings = MeshSettings.load(), OrchestrationSettings.load()
     async with Mesh(mesh_settings, tier="orchestration") as mesh:
-        await mesh.serve(Tier("orchestration", handlers(settings)))
+        with Breakers(settings.variants) as breakers:
+            await mesh.serve(Tier("orchestration", handlers(settings, mesh.cache, breakers)))
 
 
 if __name__ == "__main__":

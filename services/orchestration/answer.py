@@ -1,88 +1,99 @@
-"""The answer workflow: retrieve → prompt → generate → check → reply."""
+"""The answer workflow: draw a variant → retrieve → down the ladder, to the first rung that bears → answer."""
 
 import time
 
-from poise.contracts import Answer, Ask, Completion, Draw, Generate, Generation
-from poise.errors import PoiseError
+from poise.cache import Cache
+from poise.cache.passages import PassageStore
+from poise.contracts import Answer, Ask, Draw
 from poise.policy import Choice, draw
 from poise.runs import Run
 from poise.scoring import Evidence
 from poise.telemetry import count, current_span, measure, span, table
-from services.orchestration.ladder import Situation, Standing, step_down
-from services.orchestration.prompt import prompt
-from services.orchestration.retrieving import Retrieved, in_words, retrieve
+from services.orchestration.breakers import Breakers
+from services.orchestration.ladder import Situation, StaleAnswers, Standing, step_down
+from services.orchestration.retrieving import Retrieved, Retrieving
 from services.orchestration.settings import OrchestrationSettings, Variant
+from services.orchestration.writing import Writing, failovers
 
 
 class AnswerWorkflow:
-    """Answers one ask; never fails while a rung of the ladder bears."""
+    """Answers one ask; never fails while a rung of the ladder bears.
 
-    def __init__(self, settings: OrchestrationSettings) -> None:
+    Args:
+        settings: The variants and the ladder.
+        cache: Where passages are kept for when retrieval is down; None = nowhere.
+        breakers: Which variants are left alone; None = its own.
+        stale: Earlier answers, for the rung of that name; None = there is no such rung.
+    """
+
+    def __init__(
+        self,
+        settings: OrchestrationSettings,
+        cache: Cache | None = None,
+        breakers: Breakers | None = None,
+        stale: StaleAnswers | None = None,
+    ) -> None:
         self._settings = settings
+        self._breakers = breakers or Breakers(settings.variants)
+        store = PassageStore(cache or Cache(None), settings.ladder.passages_for)
+        self._retrieving = Retrieving(store, settings.passages)
+        self._writers = 1 + failovers(settings) if "primary" in settings.ladder.rungs else 0
+        self._stale = stale
 
     async def answer(self, run: Run, ask: Ask) -> Answer:
         """Answer an ask."""
-        settings = self._settings
-        run.keep_back(settings.ladder.reserve)
-        choice = draw(settings.variants, run=run.id, policy=settings.policy, version=settings.policy_version)
-        run.notes.draw = self._drawn(choice)
+        run.keep_back(self._settings.ladder.reserve)
+        choice = self._draw(run)
         with span(table.ANSWER, attributes={table.VARIANT: choice.variant.name}):
-            found = await retrieve(run, ask, settings.passages)
+            found = await self._retrieving.retrieve(run, ask, self._writers)
             run.notes.passages = found.passages
-            evidence = Evidence(found.passages)
-            completion, trouble = None, found.trouble
-            if found.passages:
-                completion, trouble = await self._generate(run, ask, evidence, choice.variant)
-            with span(table.CHECK):
-                standing = step_down(Situation(ask.question, evidence, completion, trouble), settings.ladder)
-            if run.words is not None and standing.rung != "primary":  # what the model wrote is not what is said
-                await run.words.reset(standing.reason or standing.rung, rung=standing.rung)
-                await run.words.write(standing.text)
-            answer = _answer(run, standing, choice.variant, found)
+            async with self._retrieving.keeping(run, ask, found):
+                standing = await step_down(self._situation(run, ask, choice.variant, found))
+                await _say(run, standing)
+            answer = _answer(run, standing, found)
             _note(answer, choice, run)
         return answer
 
-    async def _generate(
-        self, run: Run, ask: Ask, evidence: Evidence, variant: Variant
-    ) -> tuple[Completion | None, str | None]:
-        request = Generate(
-            messages=prompt(ask.question, evidence, variant.sentences, variant.system),
-            backend=variant.backend,
-            max_tokens=variant.max_tokens,
-            temperature=variant.temperature,
-        )
-        try:
-            written = await run.stream(request, id="generate")
-        except PoiseError as error:
-            run.notes.generations.append(Generation(variant=variant.name, fault=error.fault().type))
-            return None, in_words("the model", error)
-        wrote = {"raw": written.text, "finish_reason": written.finish_reason}
-        run.notes.generations.append(Generation(variant=variant.name, **wrote))
-        if run.notes.draw is not None:
-            run.notes.draw = run.notes.draw.model_copy(update=wrote)
-        return written, None
-
-    def _drawn(self, choice: Choice[Variant]) -> Draw:
+    def _draw(self, run: Run) -> Choice[Variant]:
         settings = self._settings
-        return Draw(
+        choice = draw(settings.variants, run=run.id, policy=settings.policy, version=settings.policy_version)
+        run.notes.draw = Draw(
             variant=choice.variant.name,
             probability=choice.probability,
             policy=settings.policy,
             policy_version=settings.policy_version,
+            skipped=None if "primary" in settings.ladder.rungs else "the ladder has no rung primary",
         )
+        return choice
+
+    def _situation(self, run: Run, ask: Ask, drawn: Variant, found: Retrieved) -> Situation:
+        settings, evidence = self._settings, Evidence(found.passages)
+        writing = Writing(run, ask.question, evidence, drawn, settings=settings, breakers=self._breakers)
+        return Situation(run, ask, drawn, found, evidence, writing, self._stale, settings.ladder)
 
 
-def _answer(run: Run, standing: Standing, variant: Variant, found: Retrieved) -> Answer:
+async def _say(run: Run, standing: Standing) -> None:
+    """Have whoever reads along read what is said; a model's words that count have come from inference."""
+    if run.words is not None and standing.rung not in {"primary", "variant"}:
+        await run.words.reset(standing.reason or standing.rung, rung=standing.rung)
+        await run.words.write(standing.text)
+
+
+def _answer(run: Run, standing: Standing, found: Retrieved) -> Answer:
+    earlier = standing.earlier
+    degraded = (*earlier.degraded, *found.degraded) if earlier else found.degraded
     return Answer(
         run_id=run.id,
         text=standing.text,
         citations=standing.citations,
         rung=standing.rung,
         reason=standing.reason,
-        variant=variant.name if standing.rung == "primary" else None,
-        epoch=found.epoch,
-        retrieval=found.mode,
-        degraded=found.degraded,
+        variant=standing.variant,
+        epoch=earlier.epoch if earlier else found.epoch,
+        retrieval=earlier.retrieval if earlier else found.mode,
+        degraded=tuple(dict.fromkeys(degraded)),
+        cached=earlier is not None,
+        age=earlier.age if earlier else None,
         timings=run.timings(),
     )
 

@@ -1,23 +1,45 @@
 """The ladder of the answer: what is said when the rung above cannot be stood on, and why."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final, Protocol
 
-from poise.contracts import Citation, Completion, Rung
-from poise.scoring import Evidence, empty, extract, groundedness, looping, refused, relevance, truncated
-from services.orchestration.settings import Ladder
+from poise.contracts import Answer, Ask, Citation, Rung
+from poise.runs import Run
+from poise.scoring import Evidence, extract
+from services.orchestration.canned import choose
+from services.orchestration.checking import Broken
+from services.orchestration.retrieving import Retrieved
+from services.orchestration.settings import Ladder, Variant
+from services.orchestration.writing import Writing, Written
+
+
+class StaleAnswers(Protocol):
+    """Answers that were worked out for earlier asks, and are not fresh any more."""
+
+    async def stale(self, run: Run, ask: Ask, variant: Variant) -> Answer | None:
+        """One that may stand in, as it was given then, with its age in seconds; None = there is none.
+
+        Args:
+            run: The run that has no answer of its own.
+            ask: What is asked.
+            variant: The variant that was drawn: those of its family answer for it.
+        """
 
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """What is known when an answer is chosen."""
+    """What is known when an answer is chosen, and what can still be done for it."""
 
-    question: str
+    run: Run
+    ask: Ask
+    drawn: Variant
+    found: Retrieved
     evidence: Evidence
-    completion: Completion | None
-    """What the drawn variant wrote; None when nothing came of it."""
-    trouble: str | None
-    """What went wrong on the way here, in words."""
+    writing: Writing
+    stale: StaleAnswers | None
+    settings: Ladder
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,71 +49,81 @@ class Standing:
     rung: Rung
     text: str
     citations: tuple[Citation, ...] = ()
+    variant: str | None = None
+    """Whose words these are; None = no model's."""
+    earlier: Answer | None = None
+    """The earlier answer that stands in."""
     reason: str | None = None
     """Why it is not the first rung."""
 
 
-@dataclass(frozen=True, slots=True)
-class Broken:
-    """A rung that does not bear, and why."""
-
-    reason: str
+RungOf = Callable[[Situation], Awaitable[Standing | Broken]]
 
 
-RungOf = Callable[[Situation, Ladder], Standing | Broken]
+async def primary(now: Situation) -> Standing | Broken:
+    """The drawn variant's words, if the passages bear them."""
+    if not now.found.passages:
+        return now.writing.skip(now.found.trouble)
+    return _standing(await now.writing.by_the_drawn())
 
 
-def primary(situation: Situation, settings: Ladder) -> Standing | Broken:
-    """The drawn variant's answer, if the passages bear it."""
-    if situation.completion is None:
-        return Broken(situation.trouble or "no model was asked")
-    text = situation.completion.text.strip()
-    if (fault := _fault_of_form(text, situation.completion.finish_reason)) is not None:
-        return Broken(fault)
-    found = groundedness(text, situation.evidence, question=situation.question)
-    if found.score < settings.grounded:
-        named = f"; the passages do not say {', '.join(found.unknown[:3])}" if found.unknown else ""
-        return Broken(f"the model's answer is not grounded in the passages ({found.score:.2f}{named})")
-    relevant = relevance(text, situation.evidence, situation.question)
-    if relevant < settings.relevant:
-        return Broken(f"the model's answer says little of what the passages answer ({relevant:.2f})")
-    return Standing("primary", text, found.citations)
+async def variant(now: Situation) -> Standing | Broken:
+    """Another variant's words, if the passages bear them."""
+    if not now.found.passages:
+        return Broken(now.found.trouble)
+    return _standing(await now.writing.by_another())
 
 
-def _fault_of_form(text: str, finish_reason: str) -> str | None:
-    if empty(text):
-        return "the model wrote nothing"
-    if looping(text):
-        return "the model repeated itself"
-    if truncated(text, finish_reason):
-        return "the model was cut off"
-    return "the model declined to answer" if refused(text) else None
+async def stale(now: Situation) -> Standing | Broken:
+    """An answer to an earlier ask of the same: not where the index itself says that there is nothing any more."""
+    if now.stale is None:
+        return Broken()
+    if not now.found.passages and not now.found.failed:
+        return Broken(now.found.trouble)
+    earlier = await now.stale.stale(now.run, now.ask, now.drawn)
+    if earlier is None:
+        return Broken("no earlier answer is kept")
+    return Standing("stale", earlier.text, earlier.citations, earlier.variant, earlier)
 
 
-def extractive(situation: Situation, settings: Ladder) -> Standing | Broken:
+async def extractive(now: Situation) -> Standing | Broken:
     """The sentences of the passages that answer best, word for word."""
-    lines = extract(situation.question, situation.evidence, settings.extractive_sentences)
+    lines = extract(now.ask.question, now.evidence, now.settings.extractive_sentences)
     if not lines:
         return Broken("no passage bears on the question")
     lines.sort(key=lambda line: (line.rank, line.index))
     return Standing("extractive", " ".join(line.sentence for line in lines), tuple(line.citation for line in lines))
 
 
-def canned(_situation: Situation, settings: Ladder) -> Standing | Broken:
+async def canned(now: Situation) -> Standing | Broken:
     """A fixed text: the last rung always bears."""
-    return Standing("canned", settings.canned[0].text)
+    return Standing("canned", choose(now.settings.canned, now.run.tenant, now.ask.language))
 
 
-LADDER: tuple[RungOf, ...] = (primary, extractive, canned)
+LADDER: Final[Mapping[Rung, RungOf]] = MappingProxyType(
+    {
+        "primary": primary,
+        "variant": variant,
+        "stale": stale,
+        "extractive": extractive,
+        "canned": canned,
+    }
+)
 
 
-def step_down(situation: Situation, settings: Ladder) -> Standing:
-    """The highest rung that bears, with why those above it do not."""
-    reasons: list[str] = []
-    for rung in LADDER:
-        outcome = rung(situation, settings)
+async def step_down(now: Situation) -> Standing:
+    """The highest rung of the settings that bears, with why those above it do not, each reason once."""
+    reasons: list[str | None] = []
+    for rung in now.settings.rungs:
+        outcome = await LADDER[rung](now)
         if isinstance(outcome, Standing):
-            reason = "; ".join(dict.fromkeys(reasons)) or None
-            return Standing(outcome.rung, outcome.text, outcome.citations, reason)
+            reason = "; ".join(filter(None, dict.fromkeys(reasons))) or None
+            return Standing(outcome.rung, outcome.text, outcome.citations, outcome.variant, outcome.earlier, reason)
         reasons.append(outcome.reason)
     raise AssertionError("the last rung bears always")
+
+
+def _standing(outcome: Written | Broken) -> Standing | Broken:
+    if isinstance(outcome, Broken):
+        return outcome
+    return Standing(outcome.rung, outcome.text, outcome.citations, outcome.variant)

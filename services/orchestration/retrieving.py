@@ -1,10 +1,20 @@
-"""Retrieving, with its own ladder: by meaning and words → by words alone → passages found earlier → nothing."""
+"""Retrieving, with its own ladder: by meaning and words → by words alone → passages found earlier → nothing.
 
+The first two are the retrieval tier's, which says which it was; the others are here.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from poise.contracts import Ask, Passage, Passages, Retrieve, Search
+from poise.cache.passages import KeptPassages, PassageStore
+from poise.contracts import Ask, Epoch, Passage, Passages, Retrieve, Search
 from poise.errors import FaultError, PoiseError
 from poise.runs import Run
+from services.orchestration.journaled import journaled
+from services.orchestration.routing import share
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,23 +26,85 @@ class Retrieved:
     mode: Search = "none"
     trouble: str | None = None
     """Why there is nothing, in words."""
+    failed: bool = False
+    """Whether that is because retrieval failed, not because it found nothing."""
     degraded: tuple[str, ...] = ()
     """What did less than it should, in words."""
+    fresh: Passages | None = None
+    """What retrieval found just now, and may be kept."""
 
 
-async def retrieve(run: Run, ask: Ask, limit: int) -> Retrieved:
-    """Find the passages that an ask is answered from."""
+class Retrieving:
+    """Finds what an ask is answered from.
+
+    Args:
+        store: Passages found earlier.
+        limit: How many are wanted.
+    """
+
+    def __init__(self, store: PassageStore, limit: int) -> None:
+        self._store = store
+        self._limit = limit
+
+    async def retrieve(self, run: Run, ask: Ask, writers: int) -> Retrieved:
+        """Find passages; where that fails, those found earlier stand in.
+
+        Args:
+            run: The run.
+            ask: What is asked.
+            writers: How many variants may be asked to write from them: each is left as much time as this takes at
+                most. Where nothing can stand in, no variant could write without it, and it may take all the time.
+        """
+        wanted = Retrieve(query=ask.question, limit=self._limit)
+        left = share(run.for_steps(), writers if self._store.configured else 0)
+        try:
+            found = await run.call(wanted, id="retrieve", timeout=left)
+        except PoiseError as error:
+            why = in_words("retrieval", error)
+            return await self._earlier(run, ask, why) or Retrieved(trouble=why, failed=True)
+        trouble = None if found.passages else "retrieval found nothing"
+        degraded = (f"retrieval: {found.reason}",) if found.reason else ()
+        return Retrieved(found.passages, found.epoch, found.mode, trouble, degraded=degraded, fresh=found)
+
+    async def _earlier(self, run: Run, ask: Ask, why: str) -> Retrieved | None:
+        kept = await journaled(run, "passages", lambda: self._store.get(run.tenant, ask.question, self._limit))
+        if kept is None or not _has_reached(kept.found.epoch, run.min_epoch):
+            return None
+        age = max(0.0, run.started - kept.at)
+        passages = tuple(p.model_copy(update={"age": p.age + age}) for p in kept.found.passages)
+        said = f"{why}; passages found {_ago(age)} ago stand in"
+        return Retrieved(passages, kept.found.epoch, "cached", degraded=(said,))
+
+    @asynccontextmanager
+    async def keeping(self, run: Run, ask: Ask, found: Retrieved) -> AsyncIterator[None]:
+        """Keep what was found while something else is done, which takes longer: a model writes."""
+        if found.fresh is None or not found.passages:
+            yield
+            return
+        kept = KeptPassages(at=time.time(), found=found.fresh)
+        task = asyncio.create_task(self._store.put(run.tenant, ask.question, self._limit, kept))
+        try:
+            yield
+            await task
+        finally:
+            task.cancel()
+
+
+def _has_reached(epoch: str, wanted: str | None) -> bool:
+    """Whether passages of an epoch are new enough for who asked for one (read your writes)."""
+    if wanted is None:
+        return True
     try:
-        found = await run.call(Retrieve(query=ask.question, limit=limit), id="retrieve")
-    except PoiseError as error:
-        return Retrieved(trouble=in_words("retrieval", error))
-    return _retrieved(found)
+        return Epoch.decode(epoch).reached(Epoch.decode(wanted))
+    except ValueError:  # of one that cannot be read nobody can say so
+        return False
 
 
-def _retrieved(found: Passages) -> Retrieved:
-    trouble = None if found.passages else "retrieval found nothing"
-    degraded = (f"retrieval: {found.reason}",) if found.reason else ()
-    return Retrieved(found.passages, found.epoch, found.mode, trouble, degraded)
+def _ago(seconds: float) -> str:
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
 
 
 def in_words(step: str, error: PoiseError) -> str:

@@ -1,6 +1,6 @@
 """The orchestration tier's settings: the variants of the answer, the ladder below them, and the answers kept."""
 
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, ClassVar, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -73,11 +73,18 @@ class Ladder(BaseModel):
 
     @model_validator(mode="after")
     def _bears(self) -> Self:
-        if len(set(self.rungs)) < len(self.rungs):
-            raise ValueError(f"a rung is there twice: {', '.join(self.rungs)}")
+        if list(self.rungs) != [rung for rung in get_args(Rung) if rung in self.rungs]:
+            raise ValueError(
+                f"rungs go down, each once, in the order {', '.join(get_args(Rung))}: {', '.join(self.rungs)}"
+            )
+        if "variant" in self.rungs and "primary" not in self.rungs:
+            raise ValueError("the rung 'variant' is for where the rung 'primary' does not bear: have both, or neither")
         if not self.rungs or self.rungs[-1] != LAST:
             raise ValueError(f"the last rung must be {LAST!r}, which bears always, not {', '.join(self.rungs)}")
-        if not any(text.tenant is None and text.language is None for text in self.canned):
+        meant = [(text.tenant, text.language and text.language.lower()) for text in self.canned]
+        if len(set(meant)) < len(meant):
+            raise ValueError("canned: two texts are for the same tenant and language")
+        if (None, None) not in meant:
             raise ValueError("canned: one text must be for every tenant and language: give it neither")
         return self
 

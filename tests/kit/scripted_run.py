@@ -10,11 +10,14 @@ from poise.contracts.topics import Lane, Topic
 from poise.messaging import Position, Stream
 
 
+Reply = Message | Exception
+
+
 @dataclass
 class ScriptedRun:
-    """Answers each kind of request with its reply, or raises its error."""
+    """Answers each kind of request with its reply, or raises its error; or does what a function of the request says."""
 
-    replies: Mapping[type[Request[Any]], Message | Exception]
+    replies: Mapping[type[Request[Any]], Reply | Callable[[Any], Reply]]
     run: str = "5d1c8c1c-0e9a-5a52-8f5b-0f6d8e3a2b11"
     tenant: str = "acme"
     lane: Lane = "interactive"
@@ -24,6 +27,7 @@ class ScriptedRun:
     """Seconds that each call takes of them."""
     refuses: Exception | None = None
     """What publishing raises."""
+    min_epoch: str | None = None
     stream: Stream | None = None
     """Where the answer's words go as they come."""
     asked: list[Request[Any]] = field(default_factory=list)
@@ -50,6 +54,8 @@ class ScriptedRun:
         self.timeouts[step] = timeout
         self.left -= self.takes
         reply = self.replies[type(request)]
+        if callable(reply) and not isinstance(reply, Message):
+            reply = reply(request)
         if isinstance(reply, Exception):
             raise reply
         assert isinstance(reply, request.reply)

@@ -48,6 +48,11 @@ class Context:
     """Where the answer's words go as they come; None = nobody asked for that. What is written is provisional: the
     reply alone counts."""
 
+    @property
+    def min_epoch(self) -> str | None:
+        """The epoch that retrieval must have come to; None = any."""
+        return self.envelope.min_epoch
+
     def remaining(self) -> float:
         """Seconds until the deadline, never negative."""
         return max(0.0, self.deadline - time.time())

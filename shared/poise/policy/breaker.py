@@ -55,9 +55,9 @@ class Breaker:
                 return True
             case "open":
                 return False
-        if self._probe is not None:
+        if self._probe is not None and now - self._probe < self._limits.longest:
             return False
-        self._probe = now
+        self._probe = now  # one of which nothing was heard for so long is not waited for: its caller may be gone
         return True
 
     def opens_at(self) -> float | None:

@@ -30,6 +30,10 @@ class Door(Protocol):
     def stream(self) -> Stream | None:
         """Where the answer's words go as they come; None = nobody asked for that."""
 
+    @property
+    def min_epoch(self) -> str | None:
+        """The epoch that retrieval must have come to; None = any."""
+
     def remaining(self) -> float:
         """Seconds until the deadline."""
 
@@ -58,6 +62,8 @@ class Run:
         self.id = door.run
         self.tenant = door.tenant
         self.lane = door.lane
+        self.min_epoch = door.min_epoch
+        """The epoch that passages must have come to; None = any. Every call of the run carries it."""
         self.words = door.stream
         """Where the answer's words go as they come; None = nobody asked for that."""
         self.steps: list[StepRecord] = []

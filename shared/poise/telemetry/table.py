@@ -260,6 +260,18 @@ EMBED_DURATION: Final = Histogram("poise.embed.duration", "s", "How long embeddi
 # orchestration and evaluation
 
 ANSWERS: Final = Counter("poise.answers", "{answer}", "Answers given.", (RUNG, VARIANT))
+FAILOVERS: Final = Counter(
+    "poise.variant.failovers",
+    "{failover}",
+    "Times that another variant was asked; of the one before: its name, and the fault's type, `check` or `open`.",
+    (VARIANT, ERROR_TYPE),
+)
+VARIANT_OPEN: Final = Gauge(
+    "poise.variant.open",
+    "1",
+    "1 if this worker leaves a variant alone, or probes it, after failures; else 0.",
+    (VARIANT,),
+)
 RUN_DURATION: Final = Histogram("poise.run.duration", "s", "How long a run took.", (RUNG, VARIANT))
 SCORES: Final = Histogram(
     "poise.score", "1", "What evaluation thinks of answers, 0 to 1.", (SCORE, VARIANT), buckets=UNIT_INTERVAL

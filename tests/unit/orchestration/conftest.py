@@ -1,3 +1,4 @@
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -28,18 +29,30 @@ FOUND = Passages(
 
 @pytest.fixture
 def asking() -> Asking:
-    """Ask with what retrieval and the model bring, or fail with; settings and the run's other traits by name."""
+    """Ask with what retrieval and the model bring, or fail with; settings and the run's other traits by name.
 
-    async def ask(found: Message | Exception = FOUND, wrote: str | Exception = "", **options: Any) -> Asked:
+    What the model brings may be given by the name of its backend.
+    """
+
+    async def ask(
+        found: Message | Exception = FOUND, wrote: str | Exception | Mapping[str, Any] = "", **options: Any
+    ) -> Asked:
         finished = options.pop("finished", "stop")
-        written = wrote if isinstance(wrote, Exception) else completion(wrote, finished)
+
+        def written(request: Generate) -> Completion | Exception:
+            words = wrote[request.backend] if isinstance(wrote, Mapping) else wrote
+            return words if isinstance(words, Exception) else completion(words, finished, request.backend)
+
         run = ScriptedRun({Retrieve: found, Generate: written}, **options.pop("run", {}))
         ladder = {name: options.pop(name) for name in list(options) if name in Ladder.model_fields}
-        asks = Asks([workflow("answer")(AnswerWorkflow(OrchestrationSettings(ladder=ladder, **options)).answer)])
-        return Asked(await asks.answer(Ask(question=QUESTION), run), run)  # type: ignore[arg-type]  # all that it needs
+        parts = {name: options.pop(name) for name in ("cache", "breakers", "stale") if name in options}
+        question = Ask(question=QUESTION, language=options.pop("language", None))
+        settings = OrchestrationSettings(ladder=ladder, **options)
+        asks = Asks([workflow("answer")(AnswerWorkflow(settings, **parts).answer)])
+        return Asked(await asks.answer(question, run), run)  # type: ignore[arg-type]  # all that it needs
 
     return ask
 
 
-def completion(text: str, finish_reason: str) -> Completion:
-    return Completion(text=text, model="m", backend="default", finish_reason=finish_reason)
+def completion(text: str, finish_reason: str, backend: str) -> Completion:
+    return Completion(text=text, model="m", backend=backend, finish_reason=finish_reason)

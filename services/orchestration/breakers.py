@@ -1,0 +1,77 @@
+"""Breakers: which variants this worker leaves alone, because they failed lately or asked for it."""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Final, Self
+
+from poise.policy import Breaker, BreakerLimits
+from poise.policy.breaker import State
+from poise.telemetry import observe, table
+from poise.telemetry.metrics import Observation
+from services.orchestration.routing import Says
+from services.orchestration.settings import Variant
+
+LONGEST_REST: Final = 3_600.0
+"""Seconds for which a variant is left alone at most, whatever its backend asked for."""
+
+
+class Breakers:
+    """One breaker for each variant, in this worker; `with` it to have them seen in the metrics.
+
+    Args:
+        variants: The variants.
+        limits: When a breaker opens; None = the usual.
+        clock: Tells the time, seconds.
+    """
+
+    def __init__(
+        self,
+        variants: Sequence[Variant],
+        limits: BreakerLimits | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._breakers = {variant.name: Breaker(limits) for variant in variants}
+        self._clock = clock
+        self._unobserve: Callable[[], None] = lambda: None
+
+    def __enter__(self) -> Self:
+        self._unobserve = observe(table.VARIANT_OPEN, self._open)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._unobserve()
+
+    def states(self) -> dict[str, State]:
+        """How each stands."""
+        now = self._clock()
+        return {name: breaker.state(now) for name, breaker in self._breakers.items()}
+
+    def admit(self, name: str) -> float | None:
+        """When a call of this variant was admitted; None = it is to be left alone. The call must be judged."""
+        now = self._clock()
+        return now if self._breakers[name].admits(now) else None
+
+    def judge(self, name: str, since: float | None, says: Says, rest: float | None = None) -> None:
+        """Take note of how a call ended.
+
+        Args:
+            name: The variant's.
+            since: When it was admitted; None = in another worker, before a crash: that is no news of now.
+            says: What it says of the variant.
+            rest: Seconds for which the backend asked to be left alone, where it did.
+        """
+        if since is None:
+            return
+        breaker = self._breakers[name]
+        match says:
+            case "answered":
+                breaker.succeeded(since=since)
+            case "nothing":
+                breaker.abandoned(since=since)
+            case "rest" if rest is not None:
+                breaker.failed(self._clock(), rest=min(rest, LONGEST_REST), since=since)
+            case _:
+                breaker.failed(self._clock(), since=since)
+
+    def _open(self) -> list[Observation]:
+        return [(float(state != "closed"), {table.VARIANT: name}) for name, state in self.states().items()]

@@ -1,0 +1,208 @@
+"""Writing: one run's tries to have its answer written, by the variant that was drawn and then by others."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from poise.contracts import Citation, Completion, Generate, Generation, Rung
+from poise.errors import PoiseError
+from poise.runs import Run
+from poise.scoring import Evidence
+from poise.telemetry import count, table
+from services.orchestration.breakers import Breakers
+from services.orchestration.checking import Broken, check
+from services.orchestration.journaled import journaled
+from services.orchestration.prompt import prompt
+from services.orchestration.retrieving import in_words
+from services.orchestration.routing import (
+    UNCHECKED,
+    VERDICTS,
+    Route,
+    Tried,
+    candidates,
+    says,
+    share,
+    verdict,
+)
+from services.orchestration.settings import OrchestrationSettings, Variant
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A model's words that passed their check."""
+
+    rung: Rung
+    variant: str
+    text: str
+    citations: tuple[Citation, ...]
+
+
+class Writing:
+    """One run's tries.
+
+    Args:
+        run: The run.
+        question: The question.
+        evidence: The passages that the answer is to be written from.
+        drawn: The variant that was drawn.
+        settings: The variants and the ladder.
+        breakers: Which variants are left alone.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        question: str,
+        evidence: Evidence,
+        drawn: Variant,
+        *,
+        settings: OrchestrationSettings,
+        breakers: Breakers,
+    ) -> None:
+        self._run = run
+        self._question = question
+        self._evidence = evidence
+        self._drawn = drawn
+        self._settings = settings
+        self._breakers = breakers
+        self._named = {variant.name: variant for variant in settings.variants}
+        self._tried: list[Tried] = []
+        self._cause = "open"
+        self._since: float | None = None
+        self._reason = ""
+        self._failovers = failovers(settings)
+
+    async def by_the_drawn(self) -> Written | Broken:
+        """Have the drawn variant write, unless it is left alone."""
+        drawn = self._drawn
+        route = await self._route(lambda: self._admitted([drawn], self._others(drawn)))
+        if route.variant is None:
+            self._tried.append(Tried(drawn, "anyone"))
+            return self.skip(f"{self._who(drawn)} is left alone, it failed lately")
+        return await self._write(drawn, "primary", route)
+
+    def skip(self, reason: str | None) -> Broken:
+        """Do not ask the drawn variant; the record says that it was not its fault."""
+        notes, self._reason = self._run.notes, reason or ""
+        if notes.draw is not None:
+            notes.draw = notes.draw.model_copy(update={"skipped": reason})
+        return Broken(reason)
+
+    async def by_another(self) -> Written | Broken:
+        """Have other variants write, one after another, until one's words pass or no further one may be asked."""
+        reasons: list[str | None] = []
+        while self._failovers > 0:
+            route = await self._route(lambda: self._admitted(self._order(), []))
+            reasons += [f"{name} is left alone, it failed lately" for name in route.left_alone]
+            if route.variant is None:
+                break
+            self._failovers -= 1
+            count(table.FAILOVERS, 1, {table.VARIANT: self._tried[-1].variant.name, table.ERROR_TYPE: self._cause})
+            outcome = await self._write(self._named[route.variant], "variant", route)
+            if isinstance(outcome, Written):
+                return outcome
+            reasons.append(outcome.reason)
+        if not reasons and self._failovers > 0:
+            return Broken("no other variant is worth asking")
+        return Broken("; ".join(filter(None, dict.fromkeys(reasons))) or None)
+
+    # -- one try --------------------------------------------------------------------------------------------------
+
+    async def _write(self, variant: Variant, rung: Rung, route: Route) -> Written | Broken:
+        given = share(self._run.for_steps(), route.others)
+        step = "generate" if rung == "primary" else f"generate.{variant.name}"
+        try:
+            if rung != "primary" and self._run.words is not None:  # what was streamed so far does not count
+                await self._run.words.reset(self._reason, rung=rung)
+            completion = await self._run.stream(
+                self._request(variant, 0.0 if route.elsewhere else None), id=step, timeout=given
+            )
+        except PoiseError as error:
+            return self._failed(variant, error, given)
+        except BaseException:  # cancelled, or a bug of ours: no word of the variant's
+            self._breakers.judge(variant.name, self._since, "nothing")
+            raise
+        return self._checked(variant, rung, completion)
+
+    def _request(self, variant: Variant, patience: float | None) -> Generate:
+        return Generate(
+            messages=prompt(self._question, self._evidence, variant.sentences, variant.system),
+            backend=variant.backend,
+            max_tokens=variant.max_tokens,
+            temperature=variant.temperature,
+            patience=patience,
+        )
+
+    def _failed(self, variant: Variant, error: PoiseError, given: float) -> Broken:
+        fault = error.fault()
+        self._breakers.judge(variant.name, self._since, says(fault, given), fault.retry_after)
+        self._tried.append(Tried(variant, verdict(fault.type).then))
+        self._cause = fault.type if fault.type in VERDICTS else "other"
+        self._run.notes.generations.append(Generation(variant=variant.name, fault=fault.type))
+        return self._broken(in_words(self._who(variant), error))
+
+    def _checked(self, variant: Variant, rung: Rung, completion: Completion) -> Written | Broken:
+        self._breakers.judge(variant.name, self._since, "answered")
+        notes, found = self._run.notes, self._check(variant, completion)
+        broken = found.reason if isinstance(found, Broken) else None
+        wrote = {"raw": completion.text, "finish_reason": completion.finish_reason}
+        notes.generations.append(Generation(variant=variant.name, broken=broken, **wrote))
+        if notes.draw is not None and rung == "primary":
+            notes.draw = notes.draw.model_copy(update=wrote)
+        if isinstance(found, Broken):
+            self._tried.append(Tried(variant, UNCHECKED.then))
+            self._cause = "check"
+            return self._broken(found.reason)
+        return Written(rung, variant.name, completion.text.strip(), found)
+
+    def _check(self, variant: Variant, completion: Completion) -> tuple[Citation, ...] | Broken:
+        return check(completion, self._evidence, self._question, self._settings.ladder, self._who(variant))
+
+    def _broken(self, reason: str | None) -> Broken:
+        self._reason = reason or ""
+        return Broken(reason)
+
+    # -- who is asked ---------------------------------------------------------------------------------------------
+
+    async def _route(self, choose: Callable[[], Route]) -> Route:
+        """Who is asked; a run that is begun again has it from its journal, for the breakers have gone on."""
+        self._since = None
+
+        async def chosen() -> Route:
+            return choose()
+
+        return await journaled(self._run, f"route.{len(self._tried)}", chosen)
+
+    def _admitted(self, order: list[Variant], spare: list[Variant]) -> Route:
+        left_alone: list[str] = []
+        for place, variant in enumerate(order):
+            self._since = self._breakers.admit(variant.name)
+            if self._since is not None:
+                after = self._may_follow([*order[place + 1 :], *spare])
+                return Route(
+                    variant=variant.name,
+                    left_alone=tuple(left_alone),
+                    others=len(after),
+                    elsewhere=any(other.backend != variant.backend for other in after),
+                )
+            left_alone.append(variant.name)
+        return Route(left_alone=tuple(left_alone))
+
+    def _may_follow(self, others: list[Variant]) -> list[Variant]:
+        states = self._breakers.states()
+        most = self._failovers - (1 if self._tried else 0)  # a failover that is about to be made is one of those
+        return [variant for variant in others if states[variant.name] != "open"][: max(0, most)]
+
+    def _order(self) -> list[Variant]:
+        return candidates(self._settings.variants, self._tried, self._breakers.states())
+
+    def _others(self, drawn: Variant) -> list[Variant]:
+        return candidates(self._settings.variants, [Tried(drawn, "anyone")])
+
+    def _who(self, variant: Variant) -> str:
+        return variant.name if len(self._named) > 1 else "the model"
+
+
+def failovers(settings: OrchestrationSettings) -> int:
+    """How many other variants may be asked for one answer."""
+    ladder = settings.ladder
+    return min(ladder.failovers, len(settings.variants) - 1) if "variant" in ladder.rungs else 0
