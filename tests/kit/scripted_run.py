@@ -9,7 +9,6 @@ from poise.contracts.message import ReplyT
 from poise.contracts.topics import Lane, Topic
 from poise.messaging import Position, Stream
 
-
 Reply = Message | Exception
 
 

@@ -82,7 +82,8 @@ class Breaker:
         if self._is_probe(since):
             self._probe = None
             self._rest = min(2 * self._rest, self._limits.longest)
-            self._open_until = now + max(self._rest, rest or 0.0)
+            # A call from before it opened may have brought a wish to be left alone for longer meanwhile.
+            self._open_until = max(self._open_until or 0.0, now + max(self._rest, rest or 0.0))
             return
         self._failures.append(True)
         if rest is not None:

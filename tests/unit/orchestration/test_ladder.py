@@ -1,78 +1,164 @@
+"""The ladder: whatever was found and written, some rung bears, and says why those above it do not."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scripted_run import ScriptedRun
 
-from poise.contracts import Completion, Passage
+from poise.contracts import Answer, Ask, Completion, Fault, Generate, Passage, Rung
+from poise.errors import FaultError
+from poise.runs import Run
 from poise.scoring import Evidence
-from services.orchestration.ladder import Situation, step_down
-from services.orchestration.settings import NO_ANSWER, Ladder
+from services.orchestration.breakers import Breakers
+from services.orchestration.ladder import LADDER, Situation, Standing, step_down
+from services.orchestration.retrieving import Retrieved
+from services.orchestration.settings import NO_ANSWER, Ladder, OrchestrationSettings, Variant
+from services.orchestration.writing import Writing
 
-SETTINGS = Ladder()
+RUNGS: tuple[Rung, ...] = ("primary", "variant", "stale", "extractive", "canned")
 WORDS = ["the", "lamp", "was", "not", "lit", "in", "1847", "by", "Ada", "Quill", "keeper", "it", "burns", "oil", "sea"]
+AWAY = FaultError(Fault(type="urn:poise:unavailable", title="Unavailable", status=503, detail="away", retryable=True))
+LAMP = "The lamp of Harrow Point was lit in 1847 by the keeper Ada Quill."
+VARIANTS = (Variant(name="big", backend="big"), Variant(name="small", backend="small", weight=0))
 
 sentences = st.lists(st.sampled_from(WORDS), min_size=1, max_size=12).map(lambda words: " ".join(words) + ".")
 texts = st.lists(sentences, max_size=4).map(" ".join) | st.text(max_size=200)
-troubles = st.none() | st.just("the model failed: it is away")
+wrote = st.just(AWAY) | texts
+ladders = st.sets(st.sampled_from(RUNGS)).map(
+    lambda some: Ladder(
+        rungs=tuple(r for r in RUNGS if r in some | {"canned"} and (r != "variant" or "primary" in some))
+    )
+)
 
 
-def passages(of: list[str]) -> list[Passage]:
-    return [Passage(id=f"d#{n}", source="d", text=text, score=1.0, age=1.0) for n, text in enumerate(of)]
+@dataclass
+class Earlier:
+    """Answers kept: one, or none."""
+
+    text: str | None
+
+    async def stale(self, run: Run, ask: Ask, variant: Variant) -> Answer | None:
+        assert (run.tenant, ask.question, variant.name) != ("", "", "")
+        if self.text is None:
+            return None
+        return Answer(run_id="old", text=self.text, rung="primary", variant="small", epoch="e0", cached=True, age=90.0)
 
 
-def completion(text: str) -> Completion:
-    return Completion(text=text, model="m", backend="b", finish_reason="stop")
+def passages(of: Sequence[str]) -> tuple[Passage, ...]:
+    return tuple(Passage(id=f"d#{n}", source="d", text=text, score=1.0, age=1.0) for n, text in enumerate(of))
 
 
-@given(sentences | st.text(min_size=1, max_size=80), st.lists(texts, max_size=4), st.none() | texts, troubles)
-def test_whatever_was_found_and_written_some_rung_bears(
-    question: str, found: list[str], wrote: str | None, trouble: str | None
+async def standing_of(
+    question: str,
+    found: Retrieved,
+    written: dict[str, str | Exception],
+    ladder: Ladder,
+    *,
+    earlier: Earlier | None = None,
+    variants: tuple[Variant, ...] = VARIANTS,
+) -> Standing:
+    def write(request: Generate) -> Completion | Exception:
+        words = written[request.backend]
+        if isinstance(words, Exception):
+            return words
+        return Completion(text=words, model="m", backend=request.backend, finish_reason="stop")
+
+    settings = OrchestrationSettings(variants=variants, ladder=ladder)
+    run, evidence = Run(ScriptedRun({Generate: write})), Evidence(found.passages)
+    writing = Writing(run, question, evidence, variants[0], settings=settings, breakers=Breakers(variants))
+    ask = Ask.model_construct(question=question)
+    return await step_down(Situation(run, ask, variants[0], found, evidence, writing, earlier, ladder))
+
+
+@given(
+    question=sentences | st.text(min_size=1, max_size=80),
+    found=st.lists(texts, max_size=4),
+    big=wrote,
+    small=wrote,
+    kept=st.none() | st.builds(Earlier, st.none() | sentences),
+    ladder=ladders,
+    failed=st.booleans(),
+)
+async def test_whatever_fails_some_rung_bears(
+    *,
+    question: str,
+    found: list[str],
+    big: str | Exception,
+    small: str | Exception,
+    kept: Earlier | None,
+    ladder: Ladder,
+    failed: bool,
 ) -> None:
-    given = passages(found)
-    written = None if wrote is None else completion(wrote)
-    standing = step_down(Situation(question, Evidence(given), written, trouble), SETTINGS)
+    trouble = None if found else "retrieval failed" if failed else "retrieval found nothing"
+    retrieved = Retrieved(passages(found), "e", trouble=trouble, failed=failed and not found)
+    standing = await standing_of(question, retrieved, {"big": big, "small": small}, ladder, earlier=kept)
 
     assert standing.text.strip()
-    assert (standing.rung == "primary") == (standing.reason is None)
-    assert {citation.passage for citation in standing.citations} <= {passage.id for passage in given}
+    assert standing.rung in ladder.rungs
+    if standing.rung == ladder.rungs[0]:
+        assert standing.reason is None
+    elif set(ladder.rungs[: ladder.rungs.index(standing.rung)]) - {"stale"}:
+        assert standing.reason
+    said = (standing.reason or "").split("; ")
+    assert said.count(trouble or "retrieval found nothing") <= 1, "each reason is said once"
+    assert {citation.passage for citation in standing.citations} <= {passage.id for passage in retrieved.passages}
     match standing.rung:
-        case "primary":
-            assert standing.text == (wrote or "").strip()
+        case "primary" | "variant":
+            words = big if standing.rung == "primary" else small
+            assert isinstance(words, str)
+            assert standing.text == words.strip()
+            assert standing.variant == ("big" if standing.rung == "primary" else "small")
             assert standing.citations
+        case "stale":
+            assert kept is not None
+            assert standing.earlier is not None
+            assert (standing.text, standing.variant) == (kept.text, "small")
+            assert found or failed, "where the index says that there is nothing, nothing earlier is said"
         case "extractive":
             assert standing.citations
+            assert standing.variant is None
         case "canned":
-            assert standing.text == NO_ANSWER
-            assert not standing.citations
+            assert (standing.text, standing.variant) == (NO_ANSWER, None)
 
 
-@given(sentences, st.lists(sentences, min_size=1, max_size=4), troubles)
-def test_an_extractive_answer_is_word_for_word_of_the_passages(
-    question: str, found: list[str], trouble: str | None
-) -> None:
-    standing = step_down(Situation(question, Evidence(passages(found)), None, trouble), SETTINGS)
+@given(sentences, st.lists(sentences, min_size=1, max_size=4))
+async def test_an_extractive_answer_is_word_for_word_of_the_passages(question: str, found: list[str]) -> None:
+    standing = await standing_of(question, Retrieved(passages(found)), {}, Ladder(rungs=("extractive", "canned")))
     if standing.rung == "extractive":
         assert any(standing.text in text for text in found)
         assert [citation.quote for citation in standing.citations] == [standing.text]
 
 
-def test_each_rung_that_broke_says_why_once() -> None:
-    trouble = "retrieval found nothing"
-    standing = step_down(Situation("Why?", Evidence([]), None, trouble), SETTINGS)
+def test_each_rung_has_a_step_and_they_go_down_in_order() -> None:
+    assert tuple(LADDER) == RUNGS == Ladder().rungs
+
+
+async def test_each_rung_that_broke_says_why_once() -> None:
+    found = Retrieved(trouble="retrieval found nothing")
+    standing = await standing_of("Why?", found, {}, Ladder(), earlier=Earlier(None))
     assert standing.rung == "canned"
-    assert (standing.reason or "").startswith(f"{trouble}; ")
-    assert (standing.reason or "").count(trouble) == 1
+    assert standing.reason == "retrieval found nothing; no passage bears on the question"
 
 
-def test_how_grounded_an_answer_must_be_is_a_setting() -> None:
-    given = passages(["The lamp of Harrow Point was lit in 1847 by the keeper Ada Quill."])
-    situation = Situation("Who lit it?", Evidence(given), completion("Bruno Falk lit it in 1902."), None)
-    assert step_down(situation, Ladder(grounded=1.0)).rung == "extractive"
-    assert step_down(situation, Ladder(grounded=0.0, relevant=0.0)).rung == "primary"
+@pytest.mark.parametrize(
+    ("settings", "rung"),
+    [({"grounded": 1.0}, "extractive"), ({"grounded": 0.0, "relevant": 0.0}, "primary")],
+)
+async def test_how_grounded_an_answer_must_be_is_a_setting(settings: dict[str, float], rung: str) -> None:
+    made_up = "Bruno Falk lit it in 1902."
+    found = Retrieved(passages([LAMP]))
+    ladder = Ladder.model_validate(settings)
+    standing = await standing_of("Who lit it?", found, {"big": made_up}, ladder, variants=VARIANTS[:1])
+    assert standing.rung == rung
 
 
-def test_an_answer_to_another_question_gives_way_though_the_passages_bear_it() -> None:
-    given = passages(["The lamp of Harrow Point burns whale oil. The keeper of Harrow Point is Ada Quill."])
-    beside = "The keeper of Harrow Point is Ada Quill."
-    situation = Situation("What does the lamp of Harrow Point burn?", Evidence(given), completion(beside), None)
-    standing = step_down(situation, SETTINGS)
+async def test_an_answer_to_another_question_gives_way_though_the_passages_bear_it() -> None:
+    found = Retrieved(passages(["The lamp of Harrow Point burns whale oil. The keeper of Harrow Point is Ada Quill."]))
+    question, beside = "What does the lamp of Harrow Point burn?", "The keeper of Harrow Point is Ada Quill."
+    standing = await standing_of(question, found, {"big": beside}, Ladder(), variants=VARIANTS[:1])
     assert (standing.rung, standing.text) == ("extractive", "The lamp of Harrow Point burns whale oil.")
-    assert step_down(situation, Ladder(relevant=0.0)).text == beside
+    standing = await standing_of(question, found, {"big": beside}, Ladder(relevant=0.0), variants=VARIANTS[:1])
+    assert standing.text == beside

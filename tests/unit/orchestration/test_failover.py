@@ -1,0 +1,241 @@
+"""Other variants on the way down: who is asked after whom, with how much time, and what the record keeps of it."""
+
+from typing import Any
+
+import pytest
+from scripted_run import Asked, Asking
+
+from poise.cache import Cache
+from poise.contracts import Answer, Ask, Fault, Generate
+from poise.errors import DeadlineExceededError, FaultError
+from poise.policy import BreakerLimits, draw
+from poise.runs import Run
+from services.orchestration.breakers import Breakers
+from services.orchestration.settings import Variant
+
+RIGHT = "The lamp of Harrow Point was lit by the keeper Ada Quill."
+WRONG = "It was lit by Bruno Falk in 1902 with gas from Norway."
+BIG = {"name": "big", "backend": "cloud", "context": 8_000}
+SMALL = {"name": "small", "backend": "gpu", "weight": 0, "context": 4_000}
+HUGE = {"name": "huge", "backend": "moon", "weight": 0, "context": 200_000}
+TWIN = {"name": "twin", "backend": "cloud", "weight": 0, "context": 8_000}
+
+
+def fault(name: str, **more: Any) -> FaultError:
+    detail = f"the backend says {name}"
+    return FaultError(Fault(type=f"urn:poise:{name}", title=name, status=500, detail=detail, retryable=True, **more))
+
+
+def asked_of(asked: Asked) -> list[str]:
+    return [request.backend for request in asked.run.asked if isinstance(request, Generate)]
+
+
+def breakers_of(*variants: dict[str, Any], **limits: Any) -> Breakers:
+    return Breakers([Variant.model_validate(one) for one in variants], BreakerLimits(**limits), lambda: 100.0)
+
+
+async def test_a_variant_that_is_down_gives_way_to_another(asking: Asking) -> None:
+    asked = await asking(wrote={"cloud": fault("unavailable"), "gpu": RIGHT}, variants=[BIG, SMALL])
+    answer = asked.answer
+    assert (answer.rung, answer.variant, answer.text) == ("variant", "small", RIGHT)
+    assert answer.reason == "big failed: unavailable: the backend says unavailable"
+    assert answer.citations
+    assert answer.timings.keys() == {"retrieve", "generate", "generate.small", "total"}
+    assert [(g.variant, g.raw, g.fault, g.broken) for g in asked.record.generations] == [
+        ("big", None, "urn:poise:unavailable", None),
+        ("small", RIGHT, None, None),
+    ]
+    draw_ = asked.draw
+    assert (draw_.variant, draw_.probability, draw_.raw, draw_.skipped) == ("big", 1.0, None, None)
+
+
+async def test_an_answer_that_fails_its_check_gives_way_too(asking: Asking) -> None:
+    asked = await asking(wrote={"cloud": WRONG, "gpu": RIGHT}, variants=[BIG, SMALL])
+    assert (asked.answer.rung, asked.answer.variant) == ("variant", "small")
+    assert asked.reason.startswith("big's answer is not grounded in the passages")
+    assert asked.draw.raw == WRONG, "the other's words do not count for it"
+    assert [g.broken for g in asked.record.generations] == [asked.reason, None]
+
+
+async def test_no_more_others_are_asked_than_the_ladder_says(asking: Asking) -> None:
+    down = dict.fromkeys(("cloud", "gpu", "moon"), fault("unavailable"))
+    for failovers, backends in ((0, ["cloud"]), (1, ["cloud", "moon"]), (2, ["cloud", "moon", "gpu"])):
+        variants = [BIG, SMALL, {**HUGE, "weight": 0.0}]
+        asked = await asking(wrote=down, variants=variants, failovers=failovers)
+        assert asked_of(asked) == backends[: 1 + failovers], "of one weight, by name"
+        assert asked.answer.rung == "extractive"
+        assert asked.reason.count("failed") == 1 + failovers, "each says why"
+
+
+@pytest.mark.parametrize(
+    ("cause", "variants", "backends"),
+    [
+        ("unavailable", [BIG, TWIN], ["cloud"]),
+        ("invalid", [BIG, TWIN, SMALL], ["cloud", "gpu"]),
+        ("failed", [BIG, TWIN], ["cloud"]),
+        ("context-too-long", [BIG, SMALL, HUGE], ["cloud", "moon"]),
+        ("context-too-long", [BIG, SMALL], ["cloud"]),
+        ("content-filtered", [BIG, SMALL, HUGE], ["cloud"]),
+        ("cancelled", [BIG, SMALL, HUGE], ["cloud"]),
+        ("rate-limited", [BIG, TWIN, SMALL], ["cloud", "gpu"]),
+    ],
+)
+async def test_the_kind_of_fault_says_who_is_asked_next(
+    asking: Asking, cause: str, variants: list[dict[str, Any]], backends: list[str]
+) -> None:
+    asked = await asking(wrote={"cloud": fault(cause), "gpu": RIGHT, "moon": RIGHT}, variants=variants)
+    assert asked_of(asked) == backends
+    assert asked.answer.rung == ("variant" if len(backends) > 1 else "extractive")
+    if len(backends) == 1:
+        assert asked.reason.endswith("; no other variant is worth asking")
+
+
+async def test_a_rung_that_is_left_out_is_not_stood_on(asking: Asking) -> None:
+    down = {"cloud": fault("unavailable"), "gpu": RIGHT}
+    asked = await asking(wrote=down, variants=[BIG, SMALL], rungs=["primary", "extractive", "canned"])
+    assert (asked.answer.rung, asked_of(asked)) == ("extractive", ["cloud"])
+    asked = await asking(wrote=down, variants=[BIG, SMALL], rungs=["extractive", "canned"])
+    assert (asked.answer.rung, asked.answer.reason, asked_of(asked)) == ("extractive", None, [])
+    assert asked.draw.skipped == "the ladder has no rung primary"
+
+
+# -- time --------------------------------------------------------------------------------------------------------------
+
+
+async def test_the_first_leaves_as_much_time_as_it_may_take(asking: Asking) -> None:
+    """Of 40 seconds 4 are kept back; the first, which never answers, has half of the rest, and so has the second."""
+    slow = DeadlineExceededError("no reply in time")
+    asked = await asking(
+        wrote={"cloud": slow, "gpu": RIGHT}, variants=[BIG, SMALL], reserve=0.1, run={"left": 40.0, "takes": 12.0}
+    )
+    assert asked.run.timeouts == {"retrieve": 36.0, "generate": 12.0, "generate.small": 12.0}
+    assert asked.answer.rung == "variant"
+
+
+async def test_where_nobody_could_follow_a_variant_has_all_the_time(asking: Asking) -> None:
+    asked = await asking(wrote={"cloud": RIGHT}, variants=[BIG, SMALL], failovers=0, run={"left": 40.0}, reserve=0.1)
+    assert asked.run.timeouts["generate"] == 36.0
+    breakers = breakers_of(BIG, SMALL, least=1)
+    breakers.judge("small", breakers.admit("small"), "failed")
+    asked = await asking(
+        wrote={"cloud": RIGHT}, variants=[BIG, SMALL], breakers=breakers, run={"left": 40.0}, reserve=0.1
+    )
+    assert asked.run.timeouts["generate"] == 36.0, "the other one is left alone"
+
+
+async def test_retrieval_leaves_time_for_the_models_where_something_can_stand_in_for_it(asking: Asking) -> None:
+    cache = Cache("redis://127.0.0.1:9")
+    asked = await asking(wrote={"cloud": RIGHT}, variants=[BIG, SMALL], cache=cache, reserve=0.1, run={"left": 40.0})
+    assert asked.run.timeouts["retrieve"] == pytest.approx(12.0)
+    asked = await asking(wrote=RIGHT, cache=cache, reserve=0.1, run={"left": 40.0})
+    assert asked.run.timeouts["retrieve"] == pytest.approx(18.0)
+    asked = await asking(wrote=RIGHT, cache=cache, passages_for=0, reserve=0.1, run={"left": 40.0})
+    assert asked.run.timeouts["retrieve"] == 36.0
+
+
+@pytest.mark.parametrize(
+    ("variants", "patience"),
+    [([BIG], None), ([BIG, TWIN], None), ([BIG, SMALL], 0.0)],
+    ids=["alone", "all at one backend", "another can be asked"],
+)
+async def test_a_rate_limit_is_waited_for_only_where_nobody_else_can_be_asked(
+    asking: Asking, variants: list[dict[str, Any]], patience: float | None
+) -> None:
+    asked = await asking(wrote=RIGHT if len(variants) == 1 else {"cloud": RIGHT}, variants=variants)
+    (request,) = [request for request in asked.run.asked if isinstance(request, Generate)]
+    assert request.patience == patience
+
+
+async def test_the_last_to_be_asked_may_wait_for_its_rate_limit(asking: Asking) -> None:
+    asked = await asking(wrote={"cloud": fault("rate-limited"), "gpu": RIGHT}, variants=[BIG, SMALL])
+    assert [request.patience for request in asked.run.asked if isinstance(request, Generate)] == [0.0, None]
+
+
+# -- breakers ----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_variant_that_keeps_failing_is_not_asked_and_the_record_says_so(asking: Asking) -> None:
+    breakers = breakers_of(BIG, SMALL, least=2)
+    down: dict[str, Any] = {"cloud": fault("unavailable"), "gpu": RIGHT}
+    runs = [await asking(wrote=down, variants=[BIG, SMALL], breakers=breakers) for _ in range(3)]
+    assert [asked_of(asked) for asked in runs] == [["cloud", "gpu"], ["cloud", "gpu"], ["gpu"]]
+    last = runs[-1]
+    assert (last.answer.rung, last.answer.variant) == ("variant", "small")
+    assert last.reason == last.draw.skipped == "big is left alone, it failed lately"
+    assert (last.draw.variant, last.draw.probability, last.draw.raw) == ("big", 1.0, None)
+
+
+async def test_when_all_are_left_alone_nobody_is_asked(asking: Asking) -> None:
+    breakers = breakers_of(BIG, SMALL, least=1)
+    for name in ("big", "small"):
+        breakers.judge(name, breakers.admit(name), "failed")
+    asked = await asking(wrote={}, variants=[BIG, SMALL], breakers=breakers)
+    assert (asked.answer.rung, asked_of(asked)) == ("extractive", [])
+    assert asked.reason == "big is left alone, it failed lately; small is left alone, it failed lately"
+
+
+async def test_a_rate_limit_opens_the_breaker_for_as_long_as_it_says(asking: Asking) -> None:
+    breakers = breakers_of(BIG, SMALL)
+    limited = {"cloud": fault("rate-limited", retry_after=60.0), "gpu": RIGHT}
+    runs = [await asking(wrote=limited, variants=[BIG, SMALL], breakers=breakers) for _ in range(2)]
+    assert [asked_of(asked) for asked in runs] == [["cloud", "gpu"], ["gpu"]]
+
+
+@pytest.mark.parametrize("name", ["context-too-long", "content-filtered", "invalid", "failed"])
+async def test_what_is_wrong_with_a_question_is_not_held_against_a_variant(asking: Asking, name: str) -> None:
+    breakers = breakers_of(BIG, SMALL, least=1)
+    await asking(wrote={"cloud": fault(name), "gpu": RIGHT}, variants=[BIG, SMALL], breakers=breakers)
+    assert breakers.states() == {"big": "closed", "small": "closed"}
+
+
+async def test_askers_with_short_deadlines_take_no_variant_away_from_others(asking: Asking) -> None:
+    breakers = breakers_of(BIG, SMALL, least=1)
+    late = {"cloud": DeadlineExceededError("no reply in time"), "gpu": RIGHT}
+    await asking(wrote=late, variants=[BIG, SMALL], breakers=breakers, run={"left": 2.0})
+    assert breakers.states()["big"] == "closed"
+    await asking(wrote=late, variants=[BIG, SMALL], breakers=breakers, run={"left": 20.0})
+    assert breakers.states()["big"] == "open"
+
+
+async def test_a_bug_of_ours_does_not_keep_a_probe_for_good(asking: Asking) -> None:
+    now = 100.0
+    breakers = Breakers([Variant.model_validate(BIG)], BreakerLimits(least=1), lambda: now)
+    breakers.judge("big", breakers.admit("big"), "failed")
+    now += 2
+    with pytest.raises(ValueError, match="a bug"):
+        await asking(wrote=ValueError("a bug"), variants=[BIG], breakers=breakers)
+    assert breakers.admit("big") is not None
+
+
+# -- earlier answers ---------------------------------------------------------------------------------------------------
+
+
+class Earlier:
+    async def stale(self, run: Run, ask: Ask, variant: Variant) -> Answer | None:
+        assert (run.tenant, ask.question, variant.name) == ("acme", "Who lit the lamp of Harrow Point?", "big")
+        return Answer(
+            run_id="old", text=RIGHT, rung="primary", variant="small", epoch="e1.AAAA.0~0~500", age=90.0,
+            retrieval="hybrid", degraded=("retrieval: then",), cached=True,
+        )  # fmt: skip
+
+
+async def test_an_earlier_answer_stands_in_as_it_was(asking: Asking) -> None:
+    asked = await asking(wrote={"cloud": fault("unavailable")}, variants=[BIG], stale=Earlier())
+    answer = asked.answer
+    assert (answer.rung, answer.text, answer.variant) == ("stale", RIGHT, "small")
+    assert (answer.cached, answer.age, answer.epoch) == (True, 90.0, "e1.AAAA.0~0~500")
+    assert (answer.retrieval, answer.degraded) == ("hybrid", ("retrieval: then",))
+    assert answer.run_id == asked.run.run
+    assert "unavailable" in asked.reason
+    assert asked.record.cached is False, "the drawn variant was asked, and that it failed counts"
+
+
+async def test_an_earlier_answer_stands_in_when_retrieval_fails(asking: Asking) -> None:
+    asked = await asking(found=fault("unavailable"), variants=[BIG], stale=Earlier())
+    assert asked.answer.rung == "stale"
+    assert asked.draw.skipped == asked.reason
+
+
+def test_the_draw_is_what_the_tests_above_take_it_for() -> None:
+    variants = [Variant.model_validate(one) for one in (BIG, SMALL)]
+    assert draw(variants, run="r", policy="answer", version=1).variant.name == "big"
