@@ -39,7 +39,11 @@ class Asks:
         if chosen is None:
             detail = f"there is no workflow {name!r}, only {', '.join(self._workflows)}"
             raise InvalidMessageError(f"workflow: {detail}", [FieldError(field="workflow", detail=detail)])
-        run = Run(context)
-        answer = await chosen.function(run, ask)
-        await run.publish(RECORDS, record_of(run, name, ask, answer), key=run.id)
-        return answer
+        run = chosen.run(context)
+        return await run.execute(_recorded(run, chosen, ask))
+
+
+async def _recorded(run: Run, chosen: Workflow[Ask, Answer], ask: Ask) -> Answer:
+    answer = await chosen.function(run, ask)
+    await run.publish(RECORDS, record_of(run, chosen.name, ask, answer), key=run.id)
+    return answer

@@ -8,6 +8,7 @@
     │   ├── DeadlineExceededError   nobody wants the answer any more
     │   ├── WithdrawnError          whoever wanted the answer has cancelled it
     │   ├── UnavailableError        the part that could have answered is missing or does not answer
+    │   ├── DivergedError           a run that was begun again does something else than it did
     │   └── FaultError              a call came back with a fault: who answered it has done the retrying
     └── SetupError            the process cannot start or go on: settings, broker, files; one line for a person
 
@@ -127,6 +128,13 @@ class UnavailableError(TerminalError):
     title = "Unavailable"
     status = HTTPStatus.SERVICE_UNAVAILABLE
     retryable = True
+
+
+class DivergedError(TerminalError):
+    """A run that was begun again does something else than its history says it did."""
+
+    name = "diverged"
+    title = "Workflow diverged"
 
 
 class FaultError(TerminalError):

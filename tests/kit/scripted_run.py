@@ -19,6 +19,7 @@ class ScriptedRun:
     replies: Mapping[type[Request[Any]], Reply | Callable[[Any], Reply]]
     run: str = "5d1c8c1c-0e9a-5a52-8f5b-0f6d8e3a2b11"
     tenant: str = "acme"
+    step: str = "ask"
     lane: Lane = "interactive"
     left: float = 100.0
     """Seconds until the deadline."""
@@ -37,6 +38,10 @@ class ScriptedRun:
     def remaining(self) -> float:
         """Seconds until the deadline."""
         return self.left
+
+    def history(self, *_workflow: str) -> None:
+        """There is no cache."""
+        return
 
     async def call(
         self,

@@ -1,6 +1,7 @@
 """The cache: Redis or Valkey, every use of which survives its absence."""
 
 from poise.cache.connection import Cache
+from poise.cache.history import Entry, History
 from poise.cache.journal import Journal, Lease, Standing, Stored
 
-__all__ = ["Cache", "Journal", "Lease", "Standing", "Stored"]
+__all__ = ["Cache", "Entry", "History", "Journal", "Lease", "Standing", "Stored"]

@@ -5,6 +5,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from poise.cache import History
+from poise.cache.history import KEPT_AFTER
 from poise.contracts.envelope import Envelope
 from poise.contracts.message import Message, ReplyT, Request
 from poise.contracts.own import BUILT_IN, TopicOptions, own_topics
@@ -116,6 +118,16 @@ class Context:
             partition=partition,
             envelope=Envelope(run=self.run, tenant=self.tenant, doc_version=doc_version),
         )
+
+    def history(self, *workflow: str) -> History | None:
+        """Where a workflow keeps how the steps of this message's run ended; None without a cache.
+
+        A message that was sent again from a dead-letter topic has a history of its own.
+        """
+        if not self.mesh.cache.configured:
+            return None
+        identity = (self.tenant, self.run, self.step, *workflow, str(self.envelope.redrives or 0))
+        return History(self.mesh.cache, *identity, ttl=self.remaining() + KEPT_AFTER)
 
 
 class Tier:

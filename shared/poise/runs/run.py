@@ -1,14 +1,32 @@
 """Run: what a workflow does its steps with."""
 
+import asyncio
+import random
 import time
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, Final, Literal, Protocol, TypeVar, overload
+from uuid import UUID
 
+from pydantic_core import from_json, to_json
+
+from poise.cache import History
 from poise.contracts.message import Message, ReplyT, Request
 from poise.contracts.record import StepRecord
 from poise.contracts.topics import Lane, Topic
-from poise.errors import PoiseError
+from poise.errors import DeadlineExceededError, PoiseError, WithdrawnError
 from poise.messaging import Position, Stream
+from poise.runs import fan_out
+from poise.runs.ids import Names, digest, json_of
+from poise.runs.local import result_of, returned_by
 from poise.runs.notes import Notes
+from poise.runs.steps import Asked, Steps
+from poise.runs.timeout import Timeout
+
+T = TypeVar("T")
+
+ROOT: Final = "ask"
+"""The step that is the run itself; the steps of a run inside it are named after theirs."""
+CANCELLED: Final = f"urn:poise:{WithdrawnError.name}"
 
 
 class Door(Protocol):
@@ -17,6 +35,10 @@ class Door(Protocol):
     @property
     def run(self) -> str:
         """The run's id."""
+
+    @property
+    def step(self) -> str:
+        """The step that the workflow is, inside its run."""
 
     @property
     def tenant(self) -> str:
@@ -52,13 +74,18 @@ class Door(Protocol):
 
 
 class Run:
-    """One execution of a workflow.
+    """One execution of a workflow: its way to the mesh, and to whatever is not the same twice.
+
+    Every step is kept in the run's history before the workflow goes on. When the run is begun again, its finished
+    steps are found there, in the order in which they ended. See docs/WORKFLOWS.md for what a workflow must heed.
 
     Args:
         door: The way to the mesh.
+        history: Where the steps' outcomes are kept; None = nowhere, each time all is done.
+        name: The workflow's, for messages.
     """
 
-    def __init__(self, door: Door) -> None:
+    def __init__(self, door: Door, history: History | None = None, name: str = "workflow") -> None:
         self.id = door.run
         self.tenant = door.tenant
         self.lane = door.lane
@@ -66,13 +93,29 @@ class Run:
         """The epoch that passages must have come to; None = any. Every call of the run carries it."""
         self.words = door.stream
         """Where the answer's words go as they come; None = nobody asked for that."""
+        self.random = random.Random(door.run)  # noqa: S311 - the same each time the run is begun, which is the point
+        """Random numbers, the same each time."""
         self.steps: list[StepRecord] = []
-        """The calls that ended, and how."""
+        """The steps that ended, and how."""
         self.notes = Notes()
         self.started = time.time()
         """Unix seconds."""
         self._door = door
         self._kept_back = 0.0
+        self._within = "" if door.step == ROOT else f"{door.step}/"
+        self._ids = Names()
+        self._names = Names()
+        self._taken = Steps(f"run {door.run}, {name}:", history)
+
+    async def execute(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do the run's work, beginning with what its history has.
+
+        Raises:
+            DivergedError: It does something else than its history says.
+        """
+        return await self._taken.execute(work)
+
+    # -- time -----------------------------------------------------------------------------------------------------
 
     def remaining(self) -> float:
         """Seconds until the deadline, never negative."""
@@ -86,6 +129,35 @@ class Run:
         """Seconds that a step may still use."""
         return max(0.0, self.remaining() - self._kept_back)
 
+    async def now(self) -> float:
+        """The time, unix seconds; the same each time the run is begun."""
+
+        async def read() -> float:
+            return time.time()
+
+        asked: Asked[float] = self._asked("now", to_json, from_json)
+        return (await self._taken.take(asked, read))[0]
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait; what was waited for already is not waited for again."""
+        await self._elapse("sleep", seconds)
+
+    def timeout(self, seconds: float) -> Timeout:
+        """`async with run.timeout(2):` as `asyncio.timeout`; where it fired, it fires at once the next time."""
+        return Timeout(lambda: self._elapse("timeout", seconds, kept=False))
+
+    async def _elapse(self, what: str, seconds: float, *, kept: bool = True) -> None:
+        asked: Asked[None] = self._asked(what, lambda _: b"", lambda _: None, to_json(seconds), kept=kept)
+        await self._taken.take(asked, lambda: asyncio.sleep(seconds))
+
+    # -- chance ---------------------------------------------------------------------------------------------------
+
+    def uuid(self) -> UUID:
+        """A UUID, the same each time the run is begun."""
+        return UUID(int=self.random.getrandbits(128), version=4)
+
+    # -- steps ----------------------------------------------------------------------------------------------------
+
     async def call(
         self,
         request: Request[ReplyT],
@@ -97,7 +169,7 @@ class Run:
 
         Args:
             request: What is asked; its type says which tier answers.
-            id: The step's id, when it is to have one of its own.
+            id: The step's id, when it is to have one of its own; else it is made of what is asked.
             timeout: Seconds; what the steps may still use always holds too.
 
         Raises:
@@ -123,27 +195,144 @@ class Run:
         *,
         stream: bool,
     ) -> ReplyT:
-        step = id or request.kind.partition("/")[0]
-        began, fault = time.perf_counter(), None
-        left = self.for_steps() if timeout is None else min(timeout, self.for_steps())
-        try:
-            return await self._door.call(request, step=step, timeout=left, stream=stream)
-        except PoiseError as error:
-            fault = error.fault().type
-            raise
-        finally:
-            ms = round((time.perf_counter() - began) * 1_000, 1)
-            self.steps.append(StepRecord(step=step, ms=ms, fault=fault))
+        name, asks = request.kind.partition("/")[0], request.encode()
+        parse: Callable[[bytes], ReplyT] = request.reply.parse
+        asked = self._asked(f"call {request.kind}", _encode, parse, asks, id=id, name=name)
+        made = False
 
-    async def publish(self, topic: Topic, message: Message | None, *, key: str | None) -> Position:
-        """Publish a message of this run and wait until the broker has it; None is a tombstone.
+        async def work() -> ReplyT:
+            nonlocal made
+            made = True
+            left = self.for_steps() if timeout is None else min(timeout, self.for_steps())
+            if left <= 0:
+                raise DeadlineExceededError(f"no time was left for step {asked.step}")
+            return await self._door.call(request, step=asked.step, timeout=left, stream=stream)
+
+        reply = await self._noted(id or name, asked, work)
+        if stream and not made and self.words is not None:  # its words went to whoever read the last execution
+            self.words.begin()
+            await self.words.replied(reply, None)
+        return reply
+
+    @overload
+    async def map(
+        self, requests: Sequence[Request[ReplyT]], *, width: int = ..., partial: Literal[False] = ...
+    ) -> list[ReplyT]: ...
+    @overload
+    async def map(
+        self, requests: Sequence[Request[ReplyT]], *, width: int = ..., partial: Literal[True]
+    ) -> list[ReplyT | PoiseError]: ...
+    async def map(
+        self, requests: Sequence[Request[ReplyT]], *, width: int = 8, partial: bool = False
+    ) -> list[ReplyT] | list[ReplyT | PoiseError]:
+        """Call with many requests, a bounded number at a time.
+
+        Args:
+            requests: What is asked.
+            width: Calls under way at once.
+            partial: Whether what failed, or was not done in the time for steps, stands in the list as its error.
+
+        Returns:
+            The replies, in the order of the requests.
+
+        Raises:
+            PoiseError: The first one that failed, unless `partial`; the others are given up.
+        """
+        if partial:
+            return await fan_out.every([fan_out.tolerant(self.call, request) for request in requests], width)
+        return await fan_out.every([fan_out.strict(self.call, request) for request in requests], width)
+
+    async def step(
+        self,
+        name: str,
+        function: Callable[..., Awaitable[T] | T],
+        *args: object,
+        returns: Any = None,
+        id: str | None = None,  # noqa: A002
+    ) -> T:
+        """Do something here, once: whatever is not a call, and costs something or is not the same twice.
+
+        Args:
+            name: The step's name.
+            function: An async one runs in the event loop, a plain one in a thread.
+            args: What it is given. What has no JSON among them counts by its type alone when it is asked whether the
+                run does the same as last time.
+            returns: The type of the result: a message, or what pydantic can write as JSON; None = as the function
+                says by its annotation.
+            id: The step's id, when it is to have one of its own.
+
+        Raises:
+            PoiseError: The function raised it. What is retryable is done again when the run is retried, and so is
+                what raised anything else.
+        """
+        adapter = returned_by(function, returns)
+        same: Callable[[bytes], bytes] = bytes
+        asked = self._asked(f"step {name}", same, same, json_of(args), id=id, name=name)
+        raw = await self._noted(id or name, asked, lambda: result_of(function, args, adapter))
+        result: T = adapter.validate_json(raw)
+        return result
+
+    async def publish(
+        self,
+        topic: Topic,
+        message: Message | None,
+        *,
+        key: str | None,
+        id: str | None = None,  # noqa: A002
+    ) -> Position:
+        """Publish a message of this run, once, and wait until the broker has it; None is a tombstone.
+
+        Topic and key say which one it is, not what is in it: that may have the time in it.
 
         Raises:
             UnavailableError: The broker did not take it.
         """
-        return await self._door.publish(topic, message, key=key)
+        what = f"publish {topic.name}"
+        asked: Asked[Position] = self._asked(what, to_json, _position, to_json(key), id=id, name="publish")
+        return (await self._taken.take(asked, lambda: self._door.publish(topic, message, key=key)))[0]
+
+    # -- what is common to them -----------------------------------------------------------------------------------
+
+    def _asked(
+        self,
+        what: str,
+        encode: Callable[[T], bytes],
+        decode: Callable[[bytes], T],
+        asks: bytes = b"null",
+        *,
+        id: str | None = None,  # noqa: A002
+        name: str | None = None,
+        kept: bool = True,
+    ) -> Asked[T]:
+        hashed = digest(what, asks)
+        step = self._within + self._ids.of(id or f"{name or what}-{hashed}")
+        return Asked(step, what, hashed, encode, decode, kept)
+
+    async def _noted(self, name: str, asked: Asked[T], work: Callable[[], Awaitable[T]]) -> T:
+        name, began = self._names.of(name), time.perf_counter()
+        fault: str | None = CANCELLED
+        ms: float | None = None
+        try:
+            result, ms = await self._taken.take(asked, work)
+        except PoiseError as error:
+            fault = error.fault().type
+            raise
+        else:
+            fault = None
+            return result
+        finally:
+            took = round((time.perf_counter() - began) * 1_000 if ms is None else ms, 1)
+            self.steps.append(StepRecord(step=name, ms=took, fault=fault))
 
     def timings(self) -> dict[str, float]:
         """Milliseconds by step, and `total` so far."""
         total = round((time.time() - self.started) * 1_000, 1)
         return {**{record.step: record.ms for record in self.steps}, "total": total}
+
+
+def _encode(message: Message) -> bytes:
+    return message.encode()
+
+
+def _position(body: bytes) -> Position:
+    return Position(**from_json(body))

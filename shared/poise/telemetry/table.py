@@ -3,6 +3,7 @@
 Names are those of OpenTelemetry's semantic conventions for messaging and GenAI where they have one, else `poise.*`.
 """
 
+import re
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
@@ -68,6 +69,8 @@ EMBED_OF: Final = "poise.embed.of"
 """`query` or `parts`."""
 SCORE: Final = "poise.score.name"
 TOPIC: Final = "poise.topic"
+REPLAYED: Final = "poise.replayed"
+"""How many steps of a run that was begun again were found in its history."""
 TIER: Final = "poise.tier"
 
 # -- spans -------------------------------------------------------------------------------------------------------------
@@ -87,6 +90,9 @@ WAIT_EPOCH: Final = "wait for epoch"
 SCORE_RUN: Final = "score run"
 
 
+_NUMBERED: Final = re.compile(r"(-[0-9a-f]{8})?(\.[0-9]+)?(?=/|$)")
+
+
 def send(topic: str) -> str:
     """The span of publishing to a topic."""
     return f"send {topic}"
@@ -98,8 +104,8 @@ def process(topic: str) -> str:
 
 
 def call(step: str) -> str:
-    """The span of one call: from sending its request to having its reply."""
-    return f"call {step}"
+    """The span of one call, from sending its request to having its reply; without the hash and number of its step."""
+    return f"call {_NUMBERED.sub('', step)}"
 
 
 def chat(model: str) -> str:
@@ -259,6 +265,9 @@ EMBED_DURATION: Final = Histogram("poise.embed.duration", "s", "How long embeddi
 
 # orchestration and evaluation
 
+STEPS_REPLAYED: Final = Counter(
+    "poise.steps.replayed", "{step}", "Steps of runs begun again that were found in their history, not done again."
+)
 ANSWERS: Final = Counter("poise.answers", "{answer}", "Answers given.", (RUNG, VARIANT))
 FAILOVERS: Final = Counter(
     "poise.variant.failovers",

@@ -1,0 +1,47 @@
+"""Local steps: a function of the workflow's own, and its result as JSON."""
+
+import asyncio
+import inspect
+from collections.abc import Callable
+from functools import cache
+from typing import Any, get_type_hints
+
+from pydantic import TypeAdapter
+from pydantic.errors import PydanticSchemaGenerationError
+
+from poise.errors import TerminalError
+
+_ANY: TypeAdapter[Any] = TypeAdapter(Any)
+
+
+def returned_by(function: Callable[..., Any], returns: Any) -> TypeAdapter[Any]:
+    """What reads and writes a function's result: of the type that is given, else of the one it is annotated with."""
+    return _adapter(returns if returns is not None else _annotated(function))
+
+
+@cache
+def _annotated(function: Callable[..., Any]) -> Any:
+    named = function if inspect.isroutine(function) else type(function).__call__
+    try:
+        hint = get_type_hints(named).get("return", Any)
+    except (NameError, TypeError):  # a partial, or a type that is known to type checkers alone
+        return Any
+    return None.__class__ if hint is None else hint
+
+
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    if kind is Any:
+        return _ANY
+    try:
+        return TypeAdapter(kind)
+    except PydanticSchemaGenerationError as error:
+        raise TerminalError(f"a step cannot return {kind!r}, which has no JSON: {error}") from error
+
+
+async def result_of(function: Callable[..., Any], args: tuple[object, ...], adapter: TypeAdapter[Any]) -> bytes:
+    """Call a function, and write down what it returns."""
+    if inspect.iscoroutinefunction(function):
+        return adapter.dump_json(await function(*args))
+    result = await asyncio.to_thread(function, *args)
+    return adapter.dump_json(await result if inspect.isawaitable(result) else result)

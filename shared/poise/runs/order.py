@@ -1,0 +1,170 @@
+"""The order in which the results of a run's steps are handed to its workflow: one after another, as history has them.
+
+    recorded   in the order of their numbers, each when the workflow has asked for it
+    given up   stays where it is until the workflow gives it up again; not asked for, it is passed over
+    new        behind all that is recorded
+
+Between two results the workflow gets as far as it can: first time and again alike, what waits for the first of several
+sees one of them. How far it gets cannot be seen from outside, so it is given a number of rounds of the event loop. A
+workflow that has one step under way at a time waits for nothing.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Mapping
+from typing import Final
+
+from poise.cache import Entry
+
+ROUNDS: Final = 16
+"""Rounds of the event loop that a result has to be acted on: each task in between, from the step to whoever cancels
+others for it, takes two."""
+
+
+class Turn:
+    """A step's place in the order."""
+
+    __slots__ = ("asked", "entry", "gone", "number", "ready", "step")
+
+    def __init__(self, step: str, number: int, entry: Entry | None) -> None:
+        self.step = step
+        self.number = number
+        self.entry = entry
+        """What the history that was found says of it; None = nothing, it is new."""
+        self.asked = False
+        self.gone = False
+        """Given up: it holds up nobody."""
+        self.ready: asyncio.Future[None] | None = None
+        """Done when the result may be handed out; None until the step waits for that."""
+
+    @property
+    def given_up(self) -> bool:
+        """Whether history says that the workflow gave it up."""
+        return self.entry is not None and self.entry.outcome == "given-up"
+
+
+class Order:
+    """The order of one execution.
+
+    Args:
+        recorded: The history that was found, by step id.
+    """
+
+    def __init__(self, recorded: Mapping[str, Entry]) -> None:
+        ordered = sorted(recorded.items(), key=lambda item: item[1].number)
+        self._turns = {step: Turn(step, entry.number, entry) for step, entry in ordered}
+        self._queue = deque(self._turns.values())
+        self._next = ordered[-1][1].number + 1 if ordered else 1
+        self._under_way = 0
+        self._quiet = not ordered
+        self._rounds = 0
+        self.live = asyncio.Event()
+        """Set when all that was recorded is handed out."""
+        self.moves = 0
+        """Grows with whatever happens."""
+        if not ordered:
+            self.live.set()
+
+    # -- what a step does -----------------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """A step begins."""
+        self._under_way += 1
+
+    def end(self) -> None:
+        """A step ended, or was given up."""
+        self._under_way -= 1
+
+    def recorded(self, step: str) -> Turn | None:
+        """The turn of a step that stands in the history, which is asked for now."""
+        turn = self._turns.get(step)
+        if turn is not None:
+            turn.asked = True
+            self._moved()
+        return turn
+
+    def append(self, step: str) -> Turn:
+        """The turn of a step that just ended, behind all others."""
+        turn = Turn(step, self._next, None)
+        turn.asked = True
+        self._next += 1
+        self._queue.append(turn)
+        return turn
+
+    async def wait(self, turn: Turn) -> None:
+        """Wait until it is this one's turn."""
+        turn.ready = asyncio.get_running_loop().create_future()
+        self._pump()
+        await turn.ready
+
+    def drop(self, turn: Turn) -> None:
+        """Give a turn up."""
+        turn.gone = True
+        self._moved()
+
+    # -- what can be seen -----------------------------------------------------------------------------------------
+
+    def missing(self) -> Turn | None:
+        """The first recorded step that nobody has asked for."""
+        return next((turn for turn in self._queue if turn.entry and not turn.asked and not turn.given_up), None)
+
+    def stuck_at(self) -> Turn | None:
+        """The recorded step that holds all others up because nobody asks for it; None while something else may move."""
+        if any(turn.given_up and turn.asked and not turn.gone for turn in self._queue):
+            return None
+        head = self._queue[0] if self._queue else None
+        return head if head is not None and head.entry and not head.asked else None
+
+    # -- handing out ----------------------------------------------------------------------------------------------
+
+    def _moved(self) -> None:
+        self.moves += 1
+        if not self.live.is_set():
+            self._quiet = False
+            if self._rounds:  # it is being waited already: from now on, then
+                self._rounds = ROUNDS
+        self._pump()
+
+    def _pump(self) -> None:
+        """Hand out what can be handed out."""
+        while True:
+            while self._queue and self._queue[0].gone:
+                self._queue.popleft()
+            head = self._queue[0] if self._queue else None
+            if head is None and self.live.is_set():
+                return
+            if not self._quiet:
+                self._settle()
+                return
+            if not self.live.is_set() and (head is None or head.entry is None):
+                self.live.set()
+            if head is None or not self._passes(head):
+                return
+
+    def _passes(self, head: Turn) -> bool:
+        """Hand out the first one, if it can be; whether the next one may come to its turn."""
+        if head.given_up and not head.asked:
+            self._queue.popleft()
+            return True
+        if head.ready is None:
+            return False
+        self._queue.popleft()
+        if not head.ready.done():
+            head.ready.set_result(None)
+        self.moves += 1
+        self._quiet = self.live.is_set() and self._under_way <= 1
+        return True
+
+    def _settle(self) -> None:
+        """Come back when the workflow has got as far as it can."""
+        if self._rounds == 0:
+            self._rounds = ROUNDS
+            asyncio.get_running_loop().call_soon(self._round)
+
+    def _round(self) -> None:
+        self._rounds -= 1
+        if self._rounds:
+            asyncio.get_running_loop().call_soon(self._round)
+            return
+        self._quiet = True
+        self._pump()
