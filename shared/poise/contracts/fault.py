@@ -1,6 +1,8 @@
 """Fault: the typed error reply, in the form of problem details (RFC 9457)."""
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
+
+from pydantic import Field
 
 from poise.contracts.message import Message
 
@@ -28,4 +30,6 @@ class Fault(Message):
     detail: str
     retryable: bool
     """Whether the same request may succeed later."""
+    retry_after: Annotated[float, Field(ge=0)] | None = None
+    """Seconds after which it may, where that is known."""
     errors: tuple[FieldError, ...] = ()

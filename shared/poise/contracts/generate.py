@@ -52,3 +52,6 @@ class Generate(Request[Completion]):
     max_tokens: Annotated[int, Field(ge=1)] = 128
     temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
     stop: Annotated[tuple[str, ...], Field(fail_fast=True)] = ()
+    patience: Annotated[float, Field(ge=0)] | None = None
+    """Seconds that may be waited in all for a rate limit of the backend's to pass; None = as long as the deadline
+    allows, 0 = the fault comes at once, for a caller that can turn elsewhere."""
