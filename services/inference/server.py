@@ -1,7 +1,6 @@
 """Server: one backend at work, with its connections, its places and whether it is up."""
 
 import asyncio
-import ipaddress
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -13,10 +12,11 @@ import httpx2
 from poise.contracts import Completion, Generate
 from poise.contracts.topics import Lane
 from poise.errors import DeadlineExceededError, RateLimitedError, RetryableError, TerminalError
+from poise.policy.loopback import is_loopback
+from poise.policy.places import Places
 from poise.policy.retry_after import retry_after_of
 from services.inference.chat import Completing, body_of, completion_of
 from services.inference.operation import Operation
-from services.inference.places import Places
 from services.inference.refusals import refusal
 from services.inference.settings import Backend
 from services.inference.sse import EventParser
@@ -164,14 +164,7 @@ def _client(backend: Backend, secret: str) -> httpx2.AsyncClient:
         timeout=httpx2.Timeout(None, connect=backend.connect_timeout),
         limits=httpx2.Limits(max_connections=backend.concurrency, max_keepalive_connections=backend.concurrency),
         # A proxy of the environment's is for the world outside: it could not reach this machine's own servers.
-        trust_env=not _loopback(backend.url.host or ""),
+        trust_env=not is_loopback(backend.url.host or ""),
         # Without TLS there is no certificate to check, and loading the authorities takes longer than the rest.
         verify=backend.url.scheme == "https",
     )
-
-
-def _loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host == "localhost"

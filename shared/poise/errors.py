@@ -36,6 +36,9 @@ class PoiseError(Exception):
     title: ClassVar[str] = "Internal error"
     status: ClassVar[int] = HTTPStatus.INTERNAL_SERVER_ERROR
     retryable: ClassVar[bool] = False
+    kept: ClassVar[bool] = True
+    """Whether a message that ends so is a dead letter even though somebody waits, who is told. Where nothing can be
+    learnt from it, and nobody will want its answer later, it is not."""
 
     def fault(self) -> Fault:
         """This error as the caller is told of it."""
@@ -85,6 +88,7 @@ class RateLimitedError(RetryableError):
     name = "rate-limited"
     title = "Rate limited"
     status = HTTPStatus.TOO_MANY_REQUESTS
+    kept = False
 
     def __init__(self, message: str, *, retry_after: float | None = None, patience: float | None = None) -> None:
         super().__init__(message, retry_after=retry_after)

@@ -5,7 +5,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from poise.contracts.topics import RETRY_DELAYS
-from poise.errors import DeadlineExceededError, NewerVersionError, RateLimitedError, RetryableError, TerminalError
+from poise.errors import (
+    DeadlineExceededError,
+    NewerVersionError,
+    PoiseError,
+    RateLimitedError,
+    RetryableError,
+    TerminalError,
+)
 
 _DOUBLINGS: Final = 30
 """Of a delay: far beyond any limit, and a number that a float can hold."""
@@ -37,7 +44,7 @@ class Expire:
 
 @dataclass(frozen=True, slots=True)
 class HandBack:
-    """Nothing is wrong with it, and whoever waits may do better elsewhere: tell the caller, keep nothing."""
+    """Nothing can be learnt from it, and whoever waits decides what to do instead: tell the caller, keep nothing."""
 
 
 Decision = Retry | Postpone | DeadLetter | Expire | HandBack
@@ -132,7 +139,7 @@ def decide(error: Exception, attempt: Attempt, jitter: random.Random, limits: Re
     if isinstance(error, NewerVersionError):
         return _postpone(attempt)
     if isinstance(error, TerminalError):
-        return DeadLetter()
+        return _given_up(error, attempt)
     if attempt.remaining <= 0:
         return Expire()
     if isinstance(error, RateLimitedError) and attempt.awaited:
@@ -142,7 +149,7 @@ def decide(error: Exception, attempt: Attempt, jitter: random.Random, limits: Re
 
 def _again_or_later(
     error: Exception, attempt: Attempt, jitter: random.Random, limits: RetryLimits
-) -> Retry | Postpone | DeadLetter:
+) -> Retry | Postpone | DeadLetter | HandBack:
     retryable = isinstance(error, RetryableError)
     wait = (error.retry_after or 0.0) if isinstance(error, RetryableError) else 0.0
     often = limits.attempts if retryable else limits.attempts_after_bug
@@ -150,7 +157,12 @@ def _again_or_later(
         delay = max(wait, _backoff(attempt.number, jitter, limits))
         if delay < attempt.remaining and (attempt.awaited or delay <= limits.longest):
             return Retry(delay)
-    return _postpone(attempt, wait) if retryable and not attempt.awaited else DeadLetter()
+    return _postpone(attempt, wait) if retryable and not attempt.awaited else _given_up(error, attempt)
+
+
+def _given_up(error: Exception, attempt: Attempt) -> DeadLetter | HandBack:
+    told = attempt.awaited and isinstance(error, PoiseError) and not error.kept
+    return HandBack() if told else DeadLetter()
 
 
 def _wait_or_hand_back(

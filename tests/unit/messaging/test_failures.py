@@ -29,6 +29,15 @@ from poise.messaging.failures import (
     decide,
 )
 
+
+class NothingToLearnError(TerminalError):
+    kept = False
+
+
+class NothingToLearnForNowError(RetryableError):
+    kept = False
+
+
 JITTER = random.Random(7)
 FAULT = Fault(type="urn:poise:x", title="x", status=500, detail="x", retryable=True)
 LATER = Postpone(RETRY_DELAYS[0])
@@ -78,6 +87,11 @@ def unawaited(number: int = 1, remaining: float = 1_000.0, *, budget: bool = Tru
         (RateLimitedError("x"), awaited(remaining=0), Expire()),
         (RateLimitedError("x", retry_after=30, patience=0), unawaited(), Postpone(60.0)),
         (RateLimitedError("x"), unawaited(7, postponed=3), DeadLetter()),
+        # what says that nothing can be learnt from it is handed back to whoever waits, and kept where nobody does
+        (NothingToLearnError("x"), awaited(), HandBack()),
+        (NothingToLearnError("x"), unawaited(), DeadLetter()),
+        (NothingToLearnForNowError("x"), awaited(4), HandBack()),
+        (NothingToLearnForNowError("x"), unawaited(7, postponed=3), DeadLetter()),
         # a newer worker may understand it, whoever waits
         (NewerVersionError("x"), awaited(remaining=20), LATER),
         (NewerVersionError("x"), awaited(remaining=9), DeadLetter()),
