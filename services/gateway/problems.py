@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from poise.contracts import Fault
-from poise.errors import InvalidMessageError, PoiseError, RetryableError, TerminalError
+from poise.errors import InvalidMessageError, PoiseError, TerminalError
 
 PROBLEM: Final = "application/problem+json"
 _NO_ERROR: Final = 600
@@ -66,6 +66,8 @@ def problem_of(fault: Fault, headers: Mapping[str, str] = MappingProxyType({})) 
     """A fault as an HTTP response; another tier's may name any status, and one that is no error's becomes 500."""
     status = fault.status if HTTPStatus.BAD_REQUEST <= fault.status < _NO_ERROR else HTTPStatus.INTERNAL_SERVER_ERROR
     body = fault if fault.status == status else fault.model_copy(update={"status": int(status)})
+    if fault.retry_after is not None:
+        headers = {**headers, "retry-after": str(math.ceil(fault.retry_after))}
     return Response(body.encode(), status, headers, media_type=PROBLEM)
 
 
@@ -80,10 +82,7 @@ def handle_problems(app: FastAPI) -> None:
 async def _of_ours(request: Request, error: Exception) -> Response:
     if not isinstance(error, PoiseError):
         raise error
-    headers = _headers(request)
-    if isinstance(error, RetryableError) and error.retry_after is not None:
-        headers["retry-after"] = str(math.ceil(error.retry_after))
-    return problem_of(error.fault(), headers)
+    return problem_of(error.fault(), _headers(request))
 
 
 async def _of_the_framework(request: Request, error: Exception) -> Response:

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ValidationError
 
 from poise.contracts import Completion, Generate, Usage
 from poise.errors import RetryableError
-from services.inference.refusals import refusal
+from services.inference.refusals import ContentFilteredError, refusal
 from services.inference.settings import Backend
 
 DONE: Final = b"[DONE]"
@@ -86,6 +86,7 @@ def completion_of(answered: bytes, *, name: str, backend: Backend) -> Completion
 
     Raises:
         RetryableError: There is no completion in it.
+        ContentFilteredError: The provider's filter kept it back, or cut it short.
     """
     try:
         reply = _Reply.model_validate_json(answered)
@@ -96,11 +97,10 @@ def completion_of(answered: bytes, *, name: str, backend: Backend) -> Completion
     if not reply.choices:
         raise _empty(name, "choices: is empty", answered)
     choice = reply.choices[0]
+    _let_through(choice.finish_reason, name)
     text = choice.message.content
     if text is None:
-        if choice.finish_reason != "content_filter":
-            raise _empty(name, "choices.0.message.content: is missing", answered)
-        text = ""
+        raise _empty(name, "choices.0.message.content: is missing", answered)
     tokens = reply.usage or _Tokens()
     return Completion(
         text=text,
@@ -157,7 +157,9 @@ class Completing:
 
         Raises:
             RetryableError: It was cut off.
+            ContentFilteredError: The provider's filter kept it back, or cut it short.
         """
+        _let_through(self._finish_reason, self._name)
         if self._finish_reason is None and not (self.done and self._words):
             why = "it was cut off" if self._words else "no choices in it"
             raise _empty(self._name, why, "".join(self._words).encode())
@@ -170,6 +172,12 @@ class Completing:
                 prompt_tokens=self._tokens.prompt_tokens or 0, completion_tokens=self._tokens.completion_tokens or 0
             ),
         )
+
+
+def _let_through(finish_reason: str | None, name: str) -> None:
+    """An answer that was filtered after its chat was let through says so here; a part of it may be there."""
+    if finish_reason == "content_filter":
+        raise ContentFilteredError(f"backend {name} answered 200: its filter kept back what the model wrote")
 
 
 def _status_of(error: object) -> int:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from poise.contracts import Completion, Generate, Message
+from poise.errors import RateLimitedError
 from poise.messaging import Context, Handler
 from services.inference.backends import Backends
 
@@ -13,6 +14,9 @@ def handlers(backends: Backends) -> Mapping[type[Message], Handler]:
     async def generate(request: Generate, context: Context) -> Completion:
         server, remaining = backends.named(request.backend), context.remaining()
         write = context.stream.write if context.stream is not None else None
-        return await server.complete(request, remaining=remaining, lane=context.lane, write=write)
+        try:
+            return await server.complete(request, remaining=remaining, lane=context.lane, write=write)
+        except RateLimitedError as error:
+            raise error.within(request.patience) from error.__cause__
 
     return {Generate: generate}

@@ -1,20 +1,29 @@
-"""Refusals: what a model server's answer other than 200 means for the request, and whether to try again."""
+"""Refusals: what a model server's answer other than 200 means for the request, and whether to try again.
+
+Servers speak OpenAI's form and differ in where they put what happened: in the status, in `code`, in `type`, in
+`innererror.code` (Azure), in words alone (vLLM), or, for an error in the middle of a stream, not in a status at all. So
+the codes decide before the status does.
+"""
 
 import re
-from datetime import UTC
-from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any, Final
 
 from pydantic import TypeAdapter, ValidationError
 
-from poise.errors import PoiseError, RetryableError, TerminalError
+from poise.errors import PoiseError, RateLimitedError, RetryableError, TerminalError
 
 SAID_CHARS: Final = 300
 """How much of what the server said is passed on."""
 
-_PASSING: Final = frozenset({408, 409, 425, 429})
-"""Refusals that pass: request timeout, conflict, too early, too many requests."""
+_PASSING: Final = frozenset({408, 409, 425})
+"""Refusals that pass: request timeout, conflict, too early."""
+_RATE_CODES: Final = frozenset({"rate_limit_exceeded", "rate_limit_error", "rate_limited", "too_many_requests"})
+"""OpenAI's, Anthropic's and Mistral's; a gateway's that names the status."""
+_QUOTA_CODES: Final = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
+"""OpenAI's, with status 429 too: the money is used up, which no wait of a request's mends."""
+_FILTER_CODES: Final = frozenset({"content_filter", "content_policy_violation", "ResponsibleAIPolicyViolation"})
+"""Azure's `code`, OpenAI's, and Azure's `innererror.code`."""
 _TOO_LONG_CODES: Final = frozenset({"context_length_exceeded", "exceed_context_size_error"})
 """OpenAI's and vLLM's `code`, llama.cpp's `type`."""
 _TOO_LONG_WORDS: Final = re.compile(r"context (length|size|window)|too many tokens", re.IGNORECASE)
@@ -29,6 +38,14 @@ class ContextTooLongError(TerminalError):
     status = HTTPStatus.BAD_REQUEST
 
 
+class ContentFilteredError(TerminalError):
+    """The provider's filter lets this chat, or what the model wrote to it, not through."""
+
+    name = "content-filtered"
+    title = "Content filtered"
+    status = HTTPStatus.BAD_REQUEST
+
+
 def refusal(status: int, answered: bytes, *, name: str, retry_after: float | None = None) -> PoiseError:
     """The error that an answer other than 200 stands for.
 
@@ -40,29 +57,17 @@ def refusal(status: int, answered: bytes, *, name: str, retry_after: float | Non
     """
     said, codes = _said(answered)
     message = f"backend {name} answered {status}: {said or 'without a reason'}"
+    if codes & _QUOTA_CODES:
+        return RateLimitedError(message, retry_after=retry_after, patience=0.0)
+    if codes & _RATE_CODES or status == HTTPStatus.TOO_MANY_REQUESTS:
+        return RateLimitedError(message, retry_after=retry_after)
+    if codes & _FILTER_CODES:
+        return ContentFilteredError(message)
+    if codes & _TOO_LONG_CODES:
+        return ContextTooLongError(message)
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _PASSING:
         return RetryableError(message, retry_after=retry_after)
-    if codes & _TOO_LONG_CODES or _TOO_LONG_WORDS.search(said):
-        return ContextTooLongError(message)
-    return TerminalError(message)
-
-
-def seconds_of(retry_after: str | None, now: float) -> float | None:
-    """The seconds that a `Retry-After` header asks for (RFC 9110: seconds or a date); None when it asks for none.
-
-    Args:
-        retry_after: The header.
-        now: Unix seconds.
-    """
-    if retry_after is None:
-        return None
-    if re.fullmatch(r"\s*[0-9]{1,9}\s*", retry_after):
-        return float(retry_after)
-    try:
-        at = parsedate_to_datetime(retry_after)
-    except ValueError:
-        return None
-    return max(0.0, (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() - now)
+    return ContextTooLongError(message) if _TOO_LONG_WORDS.search(said) else TerminalError(message)
 
 
 def _said(answered: bytes) -> tuple[str, frozenset[str]]:
@@ -75,7 +80,8 @@ def _said(answered: bytes) -> tuple[str, frozenset[str]]:
     if not isinstance(error, dict):
         return _line(str(error)), frozenset()
     message = error.get("message") or error.get("detail") or error
-    codes = (error.get("code"), error.get("type"))
+    inner = error.get("innererror")
+    codes = (error.get("code"), error.get("type"), inner.get("code") if isinstance(inner, dict) else None)
     return _line(str(message)), frozenset(code for code in codes if isinstance(code, str))
 
 

@@ -1,7 +1,6 @@
 """Server: one backend at work, with its connections, its places and whether it is up."""
 
 import asyncio
-import ipaddress
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -12,11 +11,13 @@ import httpx2
 
 from poise.contracts import Completion, Generate
 from poise.contracts.topics import Lane
-from poise.errors import DeadlineExceededError, RetryableError, TerminalError
+from poise.errors import DeadlineExceededError, RateLimitedError, RetryableError, TerminalError
+from poise.policy.loopback import is_loopback
+from poise.policy.places import Places
+from poise.policy.retry_after import retry_after_of
 from services.inference.chat import Completing, body_of, completion_of
 from services.inference.operation import Operation
-from services.inference.places import Places
-from services.inference.refusals import refusal, seconds_of
+from services.inference.refusals import refusal
 from services.inference.settings import Backend
 from services.inference.sse import EventParser
 
@@ -72,8 +73,9 @@ class ModelServer:
 
         Raises:
             DeadlineExceededError: Those seconds are over.
+            RateLimitedError: The server wants fewer requests, or the account's quota is used up.
             RetryableError: The server cannot be reached, is too busy or slow, failed, or answered without a completion.
-            TerminalError: The server refused the request.
+            TerminalError: The server refused the request, or its filter did.
         """
         budget = min(remaining, self._backend.timeout)
         try:
@@ -106,7 +108,7 @@ class ModelServer:
             raise RetryableError(f"backend {self.name} at {self._backend.address} gave no answer: {why}") from error
         if response.status_code == HTTPStatus.OK:
             return completion_of(answered, name=self.name, backend=self._backend)
-        retry_after = seconds_of(response.headers.get("retry-after"), time.time())
+        retry_after = retry_after_of(response.headers, time.time())
         raise refusal(response.status_code, answered, name=self.name, retry_after=retry_after)
 
     async def _follow(self, response: httpx2.Response, write: Write) -> Completion:
@@ -138,7 +140,7 @@ class ModelServer:
         return answered.replace(self._secret.encode(), b"***") if self._secret else answered
 
     def _answered(self, error: RetryableError | TerminalError | None) -> None:
-        up = not isinstance(error, RetryableError)
+        up = isinstance(error, RateLimitedError) or not isinstance(error, RetryableError)
         if up is False and self.up is not False:
             logger.warning("backend %s is down: %s", self.name, error)
         elif up and self.up is False:
@@ -162,14 +164,7 @@ def _client(backend: Backend, secret: str) -> httpx2.AsyncClient:
         timeout=httpx2.Timeout(None, connect=backend.connect_timeout),
         limits=httpx2.Limits(max_connections=backend.concurrency, max_keepalive_connections=backend.concurrency),
         # A proxy of the environment's is for the world outside: it could not reach this machine's own servers.
-        trust_env=not _loopback(backend.url.host or ""),
+        trust_env=not is_loopback(backend.url.host or ""),
         # Without TLS there is no certificate to check, and loading the authorities takes longer than the rest.
         verify=backend.url.scheme == "https",
     )
-
-
-def _loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host == "localhost"

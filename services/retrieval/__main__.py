@@ -12,11 +12,11 @@ async def main() -> None:
     """Publish documents as passages and search them until asked to stop."""
     mesh_settings, settings = MeshSettings.load(), RetrievalSettings.load()
     async with (
-        MiniLm(documents_at_once=settings.documents_at_once) as embedder,
+        MiniLm(documents_at_once=settings.documents_at_once, file=settings.model_file) as embedder,
         Mesh(mesh_settings, tier="retrieval") as mesh,
         Corpus(mesh, settings, embedder.model) as corpus,
     ):
-        await embedder.loaded()
+        await embedder.tried()
         await mesh.serve(Tier("retrieval", handlers(settings, embedder, corpus)))
 
 

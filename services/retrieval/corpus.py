@@ -114,7 +114,7 @@ class Corpus:
         """How far it has come. Read it before searching: then what is found is at least of this epoch."""
         return self._open.epoch
 
-    async def search(self, text: str, vector: "NDArray[np.float32]", limit: int) -> list[Found]:
+    async def search(self, text: str, vector: "NDArray[np.float32] | None", limit: int) -> list[Found]:
         """The passages that bear most on a query, best first; see `Index.search`."""
         index, candidates = self._open.index, self._settings.candidates
         loop = asyncio.get_running_loop()

@@ -8,6 +8,7 @@ to a common length costs more than batching gains.
 """
 
 import asyncio
+import logging
 import os
 import sys
 import threading
@@ -20,7 +21,7 @@ from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Final, Protocol, Self
 
-from poise.errors import SetupError
+from poise.errors import RetryableError, SetupError
 from poise.telemetry import measure, table
 
 if TYPE_CHECKING:
@@ -29,12 +30,16 @@ if TYPE_CHECKING:
 
     Vector = NDArray[np.float32]
 
+log = logging.getLogger(__name__)
+
 VOCABULARY: Final = Path(__file__).with_name("vocab.txt")
 MOST_TOKENS: Final = 256
 SLICE: Final = 8
 """Texts after which a document lets others have a turn, and can be interrupted."""
 _REMEMBERED: Final = 4_096
 """Texts whose vectors are kept, some 2 kB each: documents quote one another."""
+TRIES_AGAIN: Final = 5.0
+"""Seconds after which a model that could not be loaded is tried again."""
 _NICENESS: Final = 5
 """By which the threads for documents stand behind all others."""
 
@@ -47,37 +52,62 @@ class Embedder(Protocol):
         """The model's id: vectors of different models are not comparable."""
 
     async def query(self, text: str) -> "Vector":
-        """The vector of a query, float32, of unit length; somebody waits for it."""
+        """The vector of a query, float32, of unit length; somebody waits for it.
+
+        Raises:
+            EmbedderError: There is none to be had now.
+        """
 
     async def texts(self, texts: Sequence[str]) -> "list[Vector]":
-        """The vectors of a document's texts, in their order."""
+        """The vectors of a document's texts, in their order; waits while the model is not there.
+
+        Raises:
+            EmbedderError: The model failed on them.
+        """
+
+
+class EmbedderError(RetryableError):
+    """A text has no vector: the model is not there, or failed on it."""
 
 
 class MiniLm:
     """The built-in model. It loads in a thread from entering on, half a second of CPU, while others come up.
 
+    While its file cannot be loaded, a query has no vector, documents wait, and it is tried again.
+
     Args:
         documents_at_once: Threads for documents' texts.
+        file: The model's file; None = that of its package.
+        tries_again: Seconds after which a file that could not be loaded is tried again.
 
     Raises:
         SetupError: The model's packages are not installed.
     """
 
-    def __init__(self, *, documents_at_once: int = 1) -> None:
+    def __init__(
+        self, *, documents_at_once: int = 1, file: Path | None = None, tries_again: float = TRIES_AGAIN
+    ) -> None:
         self._at_once = documents_at_once
-        self._model: asyncio.Future[_Model] | None = None
+        self._file = file
+        self._tries_again = tries_again
+        self._tried = asyncio.Event()
+        self._trouble: Exception | None = None
+        self._loading: asyncio.Task[_Model] | None = None
         self._queries = ThreadPoolExecutor(1, "embed-query")
         self._documents = ThreadPoolExecutor(documents_at_once, "embed-documents", initializer=_stand_back)
 
     async def __aenter__(self) -> Self:
         """Begin to load the model."""
-        self._model = asyncio.get_running_loop().run_in_executor(self._queries, _Model)
+        self._loading = asyncio.create_task(self._load())
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Give the threads back; what one of them is at work on is at most a slice."""
+        if self._loading is not None:
+            self._loading.cancel()
+            await asyncio.wait({self._loading})
         self._queries.shutdown(cancel_futures=True)
         self._documents.shutdown(cancel_futures=True)
 
@@ -88,9 +118,14 @@ class MiniLm:
 
     async def query(self, text: str) -> "Vector":
         """The vector of a query."""
+        if self._trouble is not None:
+            raise EmbedderError(f"the embedding model cannot be loaded: {self._trouble}") from self._trouble
         model = await self.loaded()
         started = time.perf_counter()
-        vector = await asyncio.get_running_loop().run_in_executor(self._queries, model.embed, text)
+        try:
+            vector = await asyncio.get_running_loop().run_in_executor(self._queries, model.embed, text)
+        except Exception as error:
+            raise EmbedderError(f"the embedding model failed: {type(error).__name__}: {error}") from error
         measure(table.EMBED_DURATION, time.perf_counter() - started, {table.EMBED_OF: "query"})
         return vector
 
@@ -103,22 +138,62 @@ class MiniLm:
         slices = [texts[first : first + SLICE] for first in range(0, len(texts), SLICE)]
         for first in range(0, len(slices), self._at_once):
             turn = slices[first : first + self._at_once]
-            done = await asyncio.gather(
-                *(loop.run_in_executor(self._documents, model.embed_all, some) for some in turn)
-            )
+            try:
+                done = await asyncio.gather(
+                    *(loop.run_in_executor(self._documents, model.embed_all, some) for some in turn)
+                )
+            except Exception as error:
+                raise EmbedderError(f"the embedding model failed: {type(error).__name__}: {error}") from error
             vectors += chain.from_iterable(done)
         measure(table.EMBED_DURATION, time.perf_counter() - started, {table.EMBED_OF: "parts"})
         return vectors
 
     async def loaded(self) -> "_Model":
-        """Wait until the model is loaded.
+        """Wait until the model is loaded, however long that takes.
 
         Raises:
-            SetupError: It cannot be.
+            SetupError: Its packages are not installed.
         """
-        if self._model is None:
+        return await asyncio.shield(self._begun)
+
+    async def tried(self) -> None:
+        """Wait until the model is loaded, or could not be.
+
+        Raises:
+            SetupError: Its packages are not installed.
+        """
+        tried = asyncio.ensure_future(self._tried.wait())
+        try:
+            await asyncio.wait({self._begun, tried}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            tried.cancel()
+        if self._begun.done():
+            self._begun.result()
+
+    @property
+    def _begun(self) -> "asyncio.Task[_Model]":
+        if self._loading is None:
             raise SetupError("the embedding model is not loaded: use it inside `async with`")
-        return await asyncio.shield(self._model)
+        return self._loading
+
+    async def _load(self) -> "_Model":
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                model = await loop.run_in_executor(self._queries, _Model, self._file)
+            except SetupError:
+                raise
+            except Exception as error:  # noqa: BLE001 - the runtime has many, and whatever it is: search goes on by words
+                if self._trouble is None:
+                    log.warning("the embedding model cannot be loaded, so documents wait for it: %s", error)
+                self._trouble = error
+                self._tried.set()
+                await asyncio.sleep(self._tries_again)
+            else:
+                if self._trouble is not None:
+                    log.info("the embedding model is loaded")
+                self._trouble = None
+                return model
 
 
 def _stand_back() -> None:
@@ -139,7 +214,7 @@ def _package() -> ModuleType:
 class _Model:
     """Tokenizer and network; both may be used from several threads at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, file: Path | None = None) -> None:
         # Its official builds report each model that is loaded to their maker unless this is set before it is loaded;
         # its own disable_telemetry_events() comes too late for that. Whoever wants it can set the variable to 0.
         os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
@@ -156,7 +231,7 @@ class _Model:
         options.intra_op_num_threads = 1
         options.log_severity_level = 3
         self._session = ort.InferenceSession(  # type: ignore[attr-defined]
-            str(_package().model_path()), options, providers=["CPUExecutionProvider"]
+            str(file or _package().model_path()), options, providers=["CPUExecutionProvider"]
         )
         self.embed: Callable[[str], Vector] = lru_cache(_REMEMBERED)(self._embed)
 

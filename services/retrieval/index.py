@@ -93,19 +93,22 @@ class Index:
                 self._shard.update(qdrant.UpdateOperation.upsert_points(points))
             self._shard.update(qdrant.UpdateOperation.delete_points_by_filter(surplus))
 
-    def search(self, text: str, vector: "NDArray[np.float32]", *, limit: int, candidates: int) -> list[Found]:
+    def search(self, text: str, vector: "NDArray[np.float32] | None", *, limit: int, candidates: int) -> list[Found]:
         """The passages that bear most on a query, best first, each text once.
 
         Args:
             text: The query.
-            vector: Its embedding, shape (384,), of unit length.
+            vector: Its embedding, shape (384,), of unit length; None = find passages by their words alone.
             limit: How many at most.
             candidates: How many each of the two searches puts forward.
         """
         wanted = limit * _SPARE
+        queries: dict[str, Any] = {_WORDS: self._words.of_query(text)}
+        if vector is not None:
+            queries[_MEANING] = vector.tolist()
         searches = [
             qdrant.Prefetch(limit=max(candidates, wanted), query=qdrant.Query.Nearest(query, using=using))
-            for using, query in ((_MEANING, vector.tolist()), (_WORDS, self._words.of_query(text)))
+            for using, query in queries.items()
         ]
         request = qdrant.QueryRequest(
             limit=wanted,

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from typing import Literal
 
 from poise.contracts import Epoch, FieldError, Passage, Passages, Retrieve
 from poise.errors import DeadlineExceededError, InvalidMessageError
@@ -10,8 +11,11 @@ from poise.telemetry import measure, span, table
 from services.retrieval.corpus import Corpus
 from services.retrieval.embedding import Embedder
 from services.retrieval.index import Found
+from services.retrieval.meaning import Meaning
 from services.retrieval.passages import part_key
 from services.retrieval.settings import RetrievalSettings
+
+Mode = Literal["hybrid", "lexical", "none"]
 
 _HEADER = "poise-min-epoch"
 
@@ -21,11 +25,11 @@ class Searcher:
 
     def __init__(self, settings: RetrievalSettings, embedder: Embedder, corpus: Corpus) -> None:
         self._settings = settings
-        self._embedder = embedder
+        self._meaning = Meaning(embedder)
         self._corpus = corpus
 
     async def search(self, request: Retrieve, context: Context) -> Passages:
-        """Find passages, in an index that has come to the request's epoch.
+        """Find passages, in an index that has come to the request's epoch; without a vector, by words alone.
 
         Raises:
             InvalidMessageError: The epoch is none, or of a `poise.documents` that is no more.
@@ -33,17 +37,18 @@ class Searcher:
         """
         if context.envelope.min_epoch is not None:
             await self._wait_for(_epoch(context.envelope.min_epoch), context)
-        with span(table.EMBED_QUERY):
-            vector = await self._embedder.query(request.query)
+        vector, trouble = await self._meaning.of(request.query, context.remaining() * self._settings.embed_share)
         started = time.perf_counter()
         with span(table.SEARCH) as current:
             epoch = self._corpus.epoch
             found = await self._corpus.search(request.query, vector, request.limit)
             current.set_attribute(table.PASSAGES, len(found))
-        mode = "hybrid" if found else "none"
+        mode: Mode = "none" if not found else "hybrid" if trouble is None else "lexical"
         measure(table.SEARCH_DURATION, time.perf_counter() - started, {table.MODE: mode})
         now = time.time()
-        return Passages(passages=tuple(_passage(one, now) for one in found), epoch=epoch.encode(), mode=mode)
+        passages = tuple(_passage(one, now) for one in found)
+        reason = None if trouble is None else f"by words alone: {trouble}"
+        return Passages(passages=passages, epoch=epoch.encode(), mode=mode, reason=reason)
 
     async def _wait_for(self, epoch: Epoch, context: Context) -> None:
         """Wait, bounded by the request's deadline: a document that became a dead letter is never reached."""

@@ -1,5 +1,6 @@
 """The retrieval tier's settings."""
 
+from pathlib import Path
 from typing import Annotated, ClassVar
 
 from pydantic import Field
@@ -16,6 +17,10 @@ class RetrievalSettings(Settings):
 
     documents_at_once: Annotated[int, Field(ge=1, le=64)] = 2
     """Threads that embed documents. On Linux they take what processor time others leave; queries have their own."""
+    model_file: Path | None = None
+    """The embedding model's file, where that of its package is not to be used. It must be the same model."""
+    embed_share: Annotated[float, Field(gt=0, le=1)] = 0.25
+    """The share of a request's remaining time in which its query must be embedded; else words alone find passages."""
     candidates: Annotated[int, Field(ge=10, le=1_000)] = 50
     """Passages that each of the two searches, by meaning and by words, puts forward to be fused."""
     checkpoint_every: Annotated[float, Field(gt=0)] = 1.0

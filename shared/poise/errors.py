@@ -2,6 +2,7 @@
 
     PoiseError
     ├── RetryableError        a handler raises it: the same work may succeed later
+    │   └── RateLimitedError        somebody else's server wants fewer requests; whoever waits may turn elsewhere
     ├── TerminalError         a handler raises it: it never will
     │   ├── InvalidMessageError     the body or a header is not what the contract says
     │   │   └── NewerVersionError   a newer worker will understand it
@@ -17,7 +18,7 @@ Anything else that a handler raises is a bug: tried again a bounded number of ti
 
 from collections.abc import Iterable
 from http import HTTPStatus
-from typing import ClassVar, Final
+from typing import ClassVar, Final, Self
 
 from pydantic import ValidationError
 
@@ -36,6 +37,9 @@ class PoiseError(Exception):
     title: ClassVar[str] = "Internal error"
     status: ClassVar[int] = HTTPStatus.INTERNAL_SERVER_ERROR
     retryable: ClassVar[bool] = False
+    kept: ClassVar[bool] = True
+    """Whether a message that ends so is a dead letter even though somebody waits, who is told. Where nothing can be
+    learnt from it, and nobody will want its answer later, it is not."""
 
     def fault(self) -> Fault:
         """This error as the caller is told of it."""
@@ -64,6 +68,38 @@ class RetryableError(PoiseError):
     def __init__(self, message: str, *, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+    def fault(self) -> Fault:
+        """This error as the caller is told of it, with how long to wait."""
+        return super().fault().model_copy(update={"retry_after": self.retry_after})
+
+
+class RateLimitedError(RetryableError):
+    """A server that is not ours wants fewer requests.
+
+    Nothing is wrong with this one, so it is never a dead letter while somebody waits for the answer: it is tried again
+    as long as patience lasts, then whoever waits is told, and decides.
+
+    Args:
+        message: What happened, to what, and what to do.
+        retry_after: Seconds to wait at least; None leaves it to the policy.
+        patience: Seconds that may be waited for it in all; None = until the deadline.
+    """
+
+    name = "rate-limited"
+    title = "Rate limited"
+    status = HTTPStatus.TOO_MANY_REQUESTS
+    kept = False
+
+    def __init__(self, message: str, *, retry_after: float | None = None, patience: float | None = None) -> None:
+        super().__init__(message, retry_after=retry_after)
+        self.patience = patience
+
+    def within(self, patience: float | None) -> Self:
+        """The same error, for a caller that has this patience at most."""
+        known = [seconds for seconds in (self.patience, patience) if seconds is not None]
+        self.patience = min(known, default=None)
+        return self
 
 
 class TerminalError(PoiseError):

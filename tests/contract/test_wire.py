@@ -15,6 +15,8 @@ from poise.contracts import (
     End,
     Envelope,
     Fault,
+    Fetch,
+    Fetched,
     FieldError,
     Generate,
     Manifest,
@@ -89,6 +91,16 @@ GOLDEN: list[tuple[str, Message, str]] = [
             '{"text":"hi","model":"m","backend":"default","finish_reason":"stop",'
             '"usage":{"prompt_tokens":1,"completion_tokens":0}}'
         ),
+    ),
+    (
+        "fetch/1",
+        Fetch(integration="weather", parameters={"question": "Rain?"}),
+        '{"integration":"weather","parameters":{"question":"Rain?"}}',
+    ),
+    (
+        "fetched/1",
+        Fetched(integration="weather", text="Rain.", source="Weather", age=60.0, reason="answered 503"),
+        '{"integration":"weather","text":"Rain.","source":"Weather","age":60.0,"reason":"answered 503"}',
     ),
     ("delta/1", Delta(text="Noth"), '{"text":"Noth"}'),
     (
@@ -208,6 +220,8 @@ def test_the_topics_are_these() -> None:
         "poise.retrieval.requests.batch": (6, "run/step", False),
         "poise.inference.requests.interactive": (6, "run/step", False),
         "poise.inference.requests.batch": (6, "run/step", False),
+        "poise.integration.requests.interactive": (6, "run/step", False),
+        "poise.integration.requests.batch": (6, "run/step", False),
         "poise.replies": (12, "explicit partition", False),
         "poise.documents": (6, "document id", True),
         "poise.passages": (6, "<document id>#<part>", True),
@@ -217,6 +231,6 @@ def test_the_topics_are_these() -> None:
         "poise.spans": (6, "run", False),
     } | {
         f"poise.{tier}.{topic}": (partitions, "as the original", False)
-        for tier in ("orchestration", "retrieval", "inference", "evaluation")
+        for tier in ("orchestration", "retrieval", "inference", "integration", "evaluation")
         for topic, partitions in {"dead": 1, "retry.10s": 3, "retry.1m": 3, "retry.10m": 3}.items()
     }

@@ -27,8 +27,14 @@ class Drawn:
         self.begun = asyncio.Event()
         self.go_on = asyncio.Event()
         self.go_on.set()
+        self.answers = asyncio.Event()
+        self.answers.set()
 
     async def query(self, text: str) -> np.ndarray:
+        await self.answers.wait()
+        return self._draw(text)
+
+    def _draw(self, text: str) -> np.ndarray:
         drawn = np.random.default_rng(zlib.crc32(text.encode())).normal(size=384).astype(np.float32)
         return drawn / np.linalg.norm(drawn)
 
@@ -36,7 +42,7 @@ class Drawn:
         self.begun.set()
         await self.go_on.wait()
         self.embedded += texts
-        return [await self.query(text) for text in texts]
+        return [self._draw(text) for text in texts]
 
 
 @dataclass

@@ -9,6 +9,7 @@ from poise.contracts.ask import Answer, Ask
 from poise.contracts.cancel import Cancel
 from poise.contracts.document import Deletion, Document, Manifest, Part
 from poise.contracts.fault import Fault
+from poise.contracts.fetch import Fetch, Fetched
 from poise.contracts.generate import Completion, Generate
 from poise.contracts.message import Message
 from poise.contracts.record import RunRecord, Score
@@ -131,9 +132,15 @@ INFERENCE_INTERACTIVE: Final = Topic("poise.inference.requests.interactive", (Ge
 INFERENCE_BATCH: Final = Topic(
     "poise.inference.requests.batch", (Generate,), "inference", key="run/step", deadlines=BATCH
 )
+INTEGRATION_INTERACTIVE: Final = Topic(
+    "poise.integration.requests.interactive", (Fetch,), "integration", key="run/step"
+)
+INTEGRATION_BATCH: Final = Topic(
+    "poise.integration.requests.batch", (Fetch,), "integration", key="run/step", deadlines=BATCH
+)
 REPLIES: Final = Topic(
     "poise.replies",
-    (Answer, Passages, Completion, Fault, Delta, Reset, End),
+    (Answer, Passages, Completion, Fetched, Fault, Delta, Reset, End),
     key="explicit partition",
     partitions=12,
     keep=HOUR,
@@ -158,7 +165,7 @@ CANCEL: Final = Topic("poise.cancel", (Cancel,), key="run", partitions=1, keep=B
 """Every worker reads all of it, from one longest deadline back: hence one partition."""
 SPANS: Final = Topic("poise.spans", (SpanRecord,), key="run", keep=DAY)
 
-TIERS: Final = ("orchestration", "retrieval", "inference", "evaluation")
+TIERS: Final = ("orchestration", "retrieval", "inference", "integration", "evaluation")
 """The tiers that handle messages."""
 
 CATALOGUE: Final = MappingProxyType(
@@ -173,6 +180,8 @@ CATALOGUE: Final = MappingProxyType(
             RETRIEVAL_BATCH,
             INFERENCE_INTERACTIVE,
             INFERENCE_BATCH,
+            INTEGRATION_INTERACTIVE,
+            INTEGRATION_BATCH,
             REPLIES,
             DOCUMENTS,
             PASSAGES,
@@ -191,6 +200,7 @@ REQUESTS: Final = MappingProxyType(
         Ask: MappingProxyType({"interactive": RUNS_INTERACTIVE, "batch": RUNS_BATCH}),
         Retrieve: MappingProxyType({"interactive": RETRIEVAL_INTERACTIVE, "batch": RETRIEVAL_BATCH}),
         Generate: MappingProxyType({"interactive": INFERENCE_INTERACTIVE, "batch": INFERENCE_BATCH}),
+        Fetch: MappingProxyType({"interactive": INTEGRATION_INTERACTIVE, "batch": INTEGRATION_BATCH}),
     }
 )
 """Where each request goes, by lane."""

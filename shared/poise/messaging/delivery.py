@@ -29,7 +29,7 @@ from poise.errors import (
 from poise.messaging import dead_letters, retries
 from poise.messaging.addresses import Address
 from poise.messaging.deadlines import resolve
-from poise.messaging.failures import Attempt, DeadLetter, Expire, Postpone, Retry, RetryBudget, decide
+from poise.messaging.failures import Attempt, DeadLetter, Expire, HandBack, Postpone, Retry, RetryBudget, decide
 from poise.messaging.receipt import Receipt, Receipts
 from poise.messaging.record import Record
 from poise.messaging.retries import Postponed
@@ -220,7 +220,7 @@ class Delivery:
     # -- 3 expired?  4 handle  5 decide ---------------------------------------------------------------------------
 
     async def _handle(self, job: _Job, receipt: Receipt) -> Message | None:
-        number = job.context.attempt
+        number, waited = job.context.attempt, 0.0
         while True:
             try:
                 return await self._try(job, number)
@@ -229,19 +229,19 @@ class Delivery:
             except Exception as error:  # noqa: BLE001 - decide() owns every failure of a handler
                 self._mesh.cancels.check(error)
                 room = self._budget.has_room(time.monotonic())
-                attempt = Attempt(number, job.context.remaining(), job.address is not None, job.postponed, room)
+                attempt = Attempt(number, job.context.remaining(), job.address is not None, job.postponed, room, waited)
                 match decide(error, attempt, self._jitter):
                     case Retry(delay):
                         self._budget.withdraw()
                         count(table.RETRIES, 1, {**self._metered, table.ERROR_TYPE: type(error).__name__})
                         log.info("run %s step %s: %s; again in %.1f s", job.context.run, job.context.step, error, delay)
                         await asyncio.sleep(delay)
-                        number += 1
+                        number, waited = number + 1, waited + delay
                     case Postpone(delay):
                         await self._postpone(job.context.record, error, delay, attempt)
                         return None
-                    case Expire():
-                        return self._expired(job.context, error)
+                    case Expire() | HandBack() as end:
+                        return self._told(end, job.context, error)
                     case DeadLetter():
                         # Not where another copy has the step by now: that one's end is this one's too.
                         other = await receipt.taken_over()
@@ -249,7 +249,9 @@ class Delivery:
                             return other
                         return await self._set_aside(job.context.record, error, attempt=number)
 
-    def _expired(self, context: Context, error: Exception) -> Fault:
+    def _told(self, end: Expire | HandBack, context: Context, error: Exception) -> Fault:
+        if isinstance(end, HandBack) and isinstance(error, PoiseError):
+            return error.fault()
         count(table.DEADLINE_EXCEEDED, 1, self._metered)
         if not isinstance(error, DeadlineExceededError):
             told = f"tier {self._tier.name} did not finish step {context.step} before its deadline"

@@ -2,9 +2,20 @@
 
 import random
 from dataclasses import dataclass
+from typing import Final
 
 from poise.contracts.topics import RETRY_DELAYS
-from poise.errors import DeadlineExceededError, NewerVersionError, RetryableError, TerminalError
+from poise.errors import (
+    DeadlineExceededError,
+    NewerVersionError,
+    PoiseError,
+    RateLimitedError,
+    RetryableError,
+    TerminalError,
+)
+
+_DOUBLINGS: Final = 30
+"""Of a delay: far beyond any limit, and a number that a float can hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +42,12 @@ class Expire:
     """Nobody wants the answer any more: tell the caller, keep nothing."""
 
 
-Decision = Retry | Postpone | DeadLetter | Expire
+@dataclass(frozen=True, slots=True)
+class HandBack:
+    """Nothing can be learnt from it, and whoever waits decides what to do instead: tell the caller, keep nothing."""
+
+
+Decision = Retry | Postpone | DeadLetter | Expire | HandBack
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +78,8 @@ class Attempt:
     """How often it has been on a delayed-retry topic."""
     budget: bool = True
     """Whether the worker's retry budget has room."""
+    waited: float = 0.0
+    """Seconds between its attempts so far."""
 
 
 class RetryBudget:
@@ -121,17 +139,43 @@ def decide(error: Exception, attempt: Attempt, jitter: random.Random, limits: Re
     if isinstance(error, NewerVersionError):
         return _postpone(attempt)
     if isinstance(error, TerminalError):
-        return DeadLetter()
+        return _given_up(error, attempt)
     if attempt.remaining <= 0:
         return Expire()
+    if isinstance(error, RateLimitedError) and attempt.awaited:
+        return _wait_or_hand_back(error, attempt, jitter, limits)
+    return _again_or_later(error, attempt, jitter, limits)
+
+
+def _again_or_later(
+    error: Exception, attempt: Attempt, jitter: random.Random, limits: RetryLimits
+) -> Retry | Postpone | DeadLetter | HandBack:
     retryable = isinstance(error, RetryableError)
     wait = (error.retry_after or 0.0) if isinstance(error, RetryableError) else 0.0
     often = limits.attempts if retryable else limits.attempts_after_bug
     if attempt.number < often and not attempt.postponed and attempt.budget:
-        delay = max(wait, jitter.uniform(0, min(limits.longest, limits.base * 2 ** (attempt.number - 1))))
+        delay = max(wait, _backoff(attempt.number, jitter, limits))
         if delay < attempt.remaining and (attempt.awaited or delay <= limits.longest):
             return Retry(delay)
-    return _postpone(attempt, wait) if retryable and not attempt.awaited else DeadLetter()
+    return _postpone(attempt, wait) if retryable and not attempt.awaited else _given_up(error, attempt)
+
+
+def _given_up(error: Exception, attempt: Attempt) -> DeadLetter | HandBack:
+    told = attempt.awaited and isinstance(error, PoiseError) and not error.kept
+    return HandBack() if told else DeadLetter()
+
+
+def _wait_or_hand_back(
+    error: RateLimitedError, attempt: Attempt, jitter: random.Random, limits: RetryLimits
+) -> Retry | HandBack:
+    """A rate limit is waited for by time, not by a number of attempts: the server says when it is worth another."""
+    delay = max(error.retry_after or 0.0, _backoff(attempt.number, jitter, limits))
+    patient = error.patience is None or attempt.waited + delay <= error.patience
+    return Retry(delay) if patient and attempt.budget and delay < attempt.remaining else HandBack()
+
+
+def _backoff(number: int, jitter: random.Random, limits: RetryLimits) -> float:
+    return jitter.uniform(0, min(limits.longest, limits.base * 2.0 ** min(number - 1, _DOUBLINGS)))
 
 
 def _postpone(attempt: Attempt, wait: float = 0.0) -> Postpone | DeadLetter:

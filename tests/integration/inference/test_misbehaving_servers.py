@@ -11,15 +11,17 @@ from contextlib import AbstractAsyncContextManager
 import pytest
 
 from poise.contracts import ChatMessage, Completion, Generate
-from poise.errors import DeadlineExceededError, RetryableError, TerminalError, UnavailableError
+from poise.errors import DeadlineExceededError, RateLimitedError, RetryableError, TerminalError, UnavailableError
 from poise.telemetry import table
 from poise.telemetry.metrics import observations
 from services.inference.backends import Backends
+from services.inference.refusals import ContentFilteredError
 from services.inference.settings import InferenceSettings
 
 Script = Callable[..., object]
 Serve = Callable[[Script], AbstractAsyncContextManager[str]]
 ASKED = Generate(messages=(ChatMessage(role="user", content="Why?"),))
+FILTERED = json.dumps({"choices": [{"message": {"content": None}, "finish_reason": "content_filter"}]}).encode()
 ANSWER = json.dumps({"choices": [{"message": {"content": "Because."}, "finish_reason": "stop"}]}).encode()
 
 
@@ -92,7 +94,11 @@ async def test_the_key_is_sent_and_never_shown(serve: Serve, caplog: pytest.LogC
     [
         (response("500 Oops", b"oops"), RetryableError, "answered 500: oops"),
         (response("503 Busy", b"", "retry-after: 7"), RetryableError, "answered 503: without a reason"),
-        (response("429 Slow", b'{"error": {"message": "slow"}}', "retry-after: 7"), RetryableError, "429: slow"),
+        (response("429 Slow", b'{"error": {"message": "slow"}}', "retry-after: 7"), RateLimitedError, "429: slow"),
+        (response("429 Slow", b"", "retry-after-ms: 7000", "retry-after: 9"), RateLimitedError, "429: without"),
+        (response("429 No", b'{"error": {"type": "insufficient_quota"}}'), RateLimitedError, "429: .*quota"),
+        (response("400 No", b'{"error": {"code": "content_filter"}}'), ContentFilteredError, "400: "),
+        (response("200 OK", FILTERED), ContentFilteredError, "its filter kept back"),
         (response("400 No", b'{"error": {"message": "no such model"}}'), TerminalError, "400: no such model"),
         (response("302 Found", b"", "location: http://127.0.0.1:1/"), TerminalError, "answered 302"),
         (response("200 OK", b""), RetryableError, "without a completion"),
@@ -106,7 +112,8 @@ async def test_the_key_is_sent_and_never_shown(serve: Serve, caplog: pytest.LogC
         (b"HTTP/1.1 200 OK\r\nx: " + b"y" * 1_000_000, RetryableError, "gave no answer"),
     ],
     ids=[
-        "500", "503", "429", "400", "302", "empty", "no choices", "html", "bad gzip", "gzip bomb", "cut off",
+        "500", "503", "429", "429 in ms", "quota", "filtered", "filtered answer", "400", "302", "empty",
+        "no choices", "html", "bad gzip", "gzip bomb", "cut off",
         "not http", "hangs up", "endless header",
     ],
 )  # fmt: skip
@@ -190,7 +197,7 @@ async def test_a_cancelled_request_closes_its_connection_and_frees_its_place(ser
 async def test_a_backend_that_goes_and_comes_back_shows_in_the_metrics(
     serve: Serve, caplog: pytest.LogCaptureFixture
 ) -> None:
-    script = answering(response("500 Oops", b""), response("200 OK", ANSWER))
+    script = answering(response("500 Oops", b""), response("429 Slow", b""), response("200 OK", ANSWER))
 
     def up() -> list[tuple[float, object]]:
         return [(value, attributes) for value, attributes in observations(table.BACKEND_UP)]
@@ -200,8 +207,10 @@ async def test_a_backend_that_goes_and_comes_back_shows_in_the_metrics(
         with caplog.at_level(logging.INFO, "services.inference"), pytest.raises(RetryableError):
             await ask(backends)
         assert up() == [(0, {table.BACKEND: "default"})]
-        with caplog.at_level(logging.INFO, "services.inference"):
-            await ask(backends)
+        with caplog.at_level(logging.INFO, "services.inference"), pytest.raises(RateLimitedError):
+            await ask(backends)  # it wants less, and is there
+        assert up() == [(1, {table.BACKEND: "default"})]
+        await ask(backends)
         assert up() == [(1, {table.BACKEND: "default"})]
     assert [record.message for record in caplog.records if record.name.startswith("services")] == [
         "backend default is down: backend default answered 500: without a reason",

@@ -75,6 +75,40 @@ async def test_a_refusal_is_a_fault_with_what_the_server_said(mesh_settings: Mes
     assert not caught.value.fault().retryable
 
 
+SLOW = b"HTTP/1.1 429 Slow\r\ncontent-length: 0\r\nretry-after-ms: 40\r\n\r\n"
+
+
+async def test_a_rate_limit_is_waited_for_longer_than_any_number_of_tries(
+    mesh_settings: MeshSettings, serve: Serve
+) -> None:
+    async with serve(scripted(*[SLOW] * 7, OK)) as url, inference(mesh_settings, url) as mesh:
+        completion = await mesh.call(ASKED, run=str(uuid4()), step="generate")
+    assert completion.text == "Yes."
+
+
+async def test_a_caller_without_patience_has_the_rate_limit_at_once_and_nothing_is_kept(
+    mesh_settings: MeshSettings, serve: Serve
+) -> None:
+    run, hasty = str(uuid4()), ASKED.model_copy(update={"patience": 0.0})
+    async with serve(scripted(SLOW, OK)) as url, inference(mesh_settings, url) as mesh:
+        with pytest.raises(FaultError) as caught:
+            await mesh.call(hasty, run=run, step="generate")
+        fault = caught.value.fault()
+        assert (fault.type, fault.status, fault.retry_after) == ("urn:poise:rate-limited", 429, 0.04)
+        letters = await mesh.read_topic("poise.inference.dead")
+        assert not [letter for letter in letters if letter.header("poise-run") == run]
+        # The fault is not kept as the step's end either: asked again, it is worked out.
+        assert (await mesh.call(hasty, run=run, step="generate")).text == "Yes."
+
+
+async def test_what_the_filter_refused_is_not_tried_again(mesh_settings: MeshSettings, serve: Serve) -> None:
+    filtered = response("400 No", b'{"error": {"message": "no", "code": "content_filter"}}')
+    async with serve(scripted(filtered, OK)) as url, inference(mesh_settings, url) as mesh:
+        with pytest.raises(FaultError) as caught:
+            await mesh.call(ASKED, run=str(uuid4()), step="generate")
+    assert (caught.value.fault().type, caught.value.fault().retryable) == ("urn:poise:content-filtered", False)
+
+
 async def test_at_the_deadline_the_request_to_the_model_is_closed(mesh_settings: MeshSettings, serve: Serve) -> None:
     closed = asyncio.Event()
 

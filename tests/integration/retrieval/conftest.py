@@ -15,6 +15,7 @@ from poise.messaging import Mesh, Tier, topics
 from poise.settings import MeshSettings
 from poise.stack import Kafka
 from services.retrieval.corpus import Corpus
+from services.retrieval.embedding import Embedder
 from services.retrieval.handlers import handlers
 from services.retrieval.settings import RetrievalSettings
 
@@ -28,19 +29,23 @@ async def kafka(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def _following(settings: MeshSettings, folder: str = "0") -> AsyncIterator[Worker]:
+async def _following(
+    settings: MeshSettings, folder: str = "0", embedder: Embedder | None = None
+) -> AsyncIterator[Worker]:
     own = MeshSettings(broker=settings.broker, redis_url=settings.redis_url, state_dir=settings.state_dir / folder)
     async with (
         Mesh(own, tier="retrieval") as mesh,
-        Corpus(mesh, RetrievalSettings(), Drawn.model) as corpus,
+        Corpus(mesh, RetrievalSettings(), (embedder or Drawn).model) as corpus,
     ):
         yield Worker(mesh, corpus)
 
 
 @asynccontextmanager
-async def _serving(settings: MeshSettings, folder: str = "0") -> AsyncIterator[Worker]:
-    async with _following(settings, folder) as worker:
-        tier = Tier("retrieval", handlers(RetrievalSettings(), worker.embedder, worker.corpus))
+async def _serving(
+    settings: MeshSettings, folder: str = "0", embedder: Embedder | None = None
+) -> AsyncIterator[Worker]:
+    async with _following(settings, folder, embedder) as worker:
+        tier = Tier("retrieval", handlers(RetrievalSettings(), embedder or worker.embedder, worker.corpus))
         task = asyncio.create_task(worker.mesh.serve(tier))
         try:
             await until(lambda: task.done() or all(worker.mesh.readiness().values()))

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from poise.contracts import ChatMessage, Completion, Generate, Usage
 from poise.errors import RetryableError
 from services.inference.chat import body_of, completion_of
+from services.inference.refusals import ContentFilteredError
 from services.inference.settings import Backend
 
 BACKEND = Backend.model_validate({"url": "http://127.0.0.1:1", "model": "small"})
@@ -61,9 +62,10 @@ def test_an_empty_text_is_a_completion() -> None:
     assert read({"choices": [{"message": {"content": ""}, "finish_reason": "stop"}]}).text == ""
 
 
-def test_a_filtered_answer_is_passed_on_as_such() -> None:
-    completion = read({"choices": [{"message": {"content": None}, "finish_reason": "content_filter"}]})
-    assert (completion.text, completion.finish_reason) == ("", "content_filter")
+@pytest.mark.parametrize("content", [None, "", "I was about to"])
+def test_a_filtered_answer_is_none_even_where_a_part_of_it_is_there(content: str | None) -> None:
+    with pytest.raises(ContentFilteredError, match="its filter kept back"):
+        read({"choices": [{"message": {"content": content}, "finish_reason": "content_filter"}]})
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poise.errors import PoiseError, RetryableError, TerminalError
-from services.inference.refusals import ContextTooLongError, refusal, seconds_of
-
-AT = 1_445_412_480.0  # Wed, 21 Oct 2015 07:28:00 GMT
+from poise.errors import PoiseError, RateLimitedError, RetryableError, TerminalError
+from services.inference.refusals import ContentFilteredError, ContextTooLongError, refusal
 
 
 def refused(status: int, answered: object) -> PoiseError:
@@ -50,6 +48,48 @@ def test_a_context_too_long_is_told_apart(answered: object) -> None:
 
 
 @pytest.mark.parametrize(
+    ("status", "answered"),
+    [
+        (429, {"error": {"message": "slow", "type": "tokens", "code": "rate_limit_exceeded"}}),
+        (429, {"object": "error", "message": "Rate limit exceeded", "type": "rate_limited", "code": "1300"}),
+        (400, {"type": "error", "error": {"type": "rate_limit_error", "message": "Rate limit exceeded."}}),
+        (500, {"error": {"message": "slow", "code": "rate_limit_exceeded"}}),
+        (429, {}),
+    ],
+    ids=["openai", "mistral", "anthropic", "in a stream", "no body"],
+)
+def test_a_rate_limit_is_told_apart(status: int, answered: object) -> None:
+    error = refusal(status, json.dumps(answered).encode(), name="default", retry_after=3.0)
+    assert isinstance(error, RateLimitedError)
+    assert error.patience is None
+    fault = error.fault()
+    assert (fault.type, fault.status, fault.retryable, fault.retry_after) == ("urn:poise:rate-limited", 429, True, 3.0)
+
+
+@pytest.mark.parametrize("code", [None, "insufficient_quota"])
+def test_a_quota_that_is_used_up_is_not_waited_for(code: str | None) -> None:
+    error = refused(429, {"error": {"message": "quota", "type": "insufficient_quota", "code": code}})
+    assert isinstance(error, RateLimitedError)
+    assert error.patience == 0
+
+
+@pytest.mark.parametrize(
+    ("status", "answered"),
+    [
+        (400, {"error": {"message": "filtered", "type": None, "param": "prompt", "code": "content_filter"}}),
+        (400, {"error": {"message": "x", "code": "400", "innererror": {"code": "ResponsibleAIPolicyViolation"}}}),
+        (400, {"error": {"message": "rejected", "type": "image", "code": "content_policy_violation"}}),
+        (500, {"error": {"message": "filtered", "code": "content_filter"}}),
+    ],
+    ids=["azure", "azure's inner", "openai", "in a stream"],
+)
+def test_a_content_filter_is_told_apart(status: int, answered: object) -> None:
+    error = refused(status, answered)
+    assert isinstance(error, ContentFilteredError)
+    assert error.fault().type == "urn:poise:content-filtered"
+
+
+@pytest.mark.parametrize(
     ("answered", "said"),
     [
         (b'{"error": {"message": "no such\\n model"}}', "no such model"),
@@ -70,22 +110,3 @@ def test_no_refusal_breaks_the_reader(status: int, answered: bytes) -> None:
     error = refusal(status, answered, name="default")
     assert isinstance(error, RetryableError | TerminalError)
     assert len(str(error)) < 400
-
-
-@pytest.mark.parametrize(
-    ("header", "seconds"),
-    [
-        (None, None),
-        ("7", 7.0),
-        (" 0 ", 0.0),
-        ("Wed, 21 Oct 2015 07:28:30 GMT", 30.0),
-        ("Wed, 21 Oct 2015 07:28:30 -0000", 30.0),
-        ("Wed, 21 Oct 2015 07:00:00 GMT", 0.0),
-        ("soon", None),
-        ("-5", None),
-        ("1e9", None),
-        ("٣", None),
-    ],
-)
-def test_retry_after_is_seconds_or_a_date(header: str | None, seconds: float | None) -> None:
-    assert seconds_of(header, AT) == seconds

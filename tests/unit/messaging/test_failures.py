@@ -13,6 +13,7 @@ from poise.errors import (
     FaultError,
     InvalidMessageError,
     NewerVersionError,
+    RateLimitedError,
     RetryableError,
     TerminalError,
 )
@@ -20,12 +21,22 @@ from poise.messaging.failures import (
     Attempt,
     DeadLetter,
     Expire,
+    HandBack,
     Postpone,
     Retry,
     RetryBudget,
     RetryLimits,
     decide,
 )
+
+
+class NothingToLearnError(TerminalError):
+    kept = False
+
+
+class NothingToLearnForNowError(RetryableError):
+    kept = False
+
 
 JITTER = random.Random(7)
 FAULT = Fault(type="urn:poise:x", title="x", status=500, detail="x", retryable=True)
@@ -65,6 +76,22 @@ def unawaited(number: int = 1, remaining: float = 1_000.0, *, budget: bool = Tru
         (RetryableError("x", retry_after=30), unawaited(4), Postpone(60.0)),
         (RetryableError("x", retry_after=30), unawaited(), Postpone(60.0)),
         (RetryableError("x", retry_after=9_999), unawaited(4), Postpone(600.0)),
+        # a rate limit is waited for while patience and deadline last; then whoever waits is told and nothing is kept
+        (RateLimitedError("x", retry_after=6), awaited(9), Retry(6)),
+        (RateLimitedError("x", retry_after=6, patience=6), awaited(), Retry(6)),
+        (RateLimitedError("x", retry_after=3, patience=2.9), awaited(), HandBack()),
+        (RateLimitedError("x", retry_after=3, patience=4), Attempt(2, 10.0, awaited=True, waited=1.5), HandBack()),
+        (RateLimitedError("x", retry_after=11), awaited(), HandBack()),
+        (RateLimitedError("x", patience=0), awaited(), HandBack()),
+        (RateLimitedError("x", retry_after=3), awaited(budget=False), HandBack()),
+        (RateLimitedError("x"), awaited(remaining=0), Expire()),
+        (RateLimitedError("x", retry_after=30, patience=0), unawaited(), Postpone(60.0)),
+        (RateLimitedError("x"), unawaited(7, postponed=3), DeadLetter()),
+        # what says that nothing can be learnt from it is handed back to whoever waits, and kept where nobody does
+        (NothingToLearnError("x"), awaited(), HandBack()),
+        (NothingToLearnError("x"), unawaited(), DeadLetter()),
+        (NothingToLearnForNowError("x"), awaited(4), HandBack()),
+        (NothingToLearnForNowError("x"), unawaited(7, postponed=3), DeadLetter()),
         # a newer worker may understand it, whoever waits
         (NewerVersionError("x"), awaited(remaining=20), LATER),
         (NewerVersionError("x"), awaited(remaining=9), DeadLetter()),
@@ -73,6 +100,13 @@ def unawaited(number: int = 1, remaining: float = 1_000.0, *, budget: bool = Tru
 )
 def test_each_error_has_one_decision(error: Exception, attempt: Attempt, decision: object) -> None:
     assert decide(error, attempt, JITTER) == decision
+
+
+@given(st.integers(1, 100_000), st.integers())
+def test_a_rate_limit_without_a_time_is_tried_again_ever_more_slowly(number: int, seed: int) -> None:
+    decision = decide(RateLimitedError("x"), awaited(number, remaining=1e6), random.Random(seed))
+    assert isinstance(decision, Retry)
+    assert 0 <= decision.delay <= RetryLimits().longest
 
 
 @pytest.mark.parametrize("attempt", [awaited(), unawaited()])

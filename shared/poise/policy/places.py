@@ -1,4 +1,4 @@
-"""Places: how many requests a backend may have at once, who waits for one, and which lane is next."""
+"""Places: how many requests a server may have at once, who waits for one, and which lane is next."""
 
 import asyncio
 import time
@@ -10,7 +10,7 @@ from poise.contracts.topics import Lane
 
 
 class Places:
-    """The places of one backend, given out in the order they are asked for, within a lane.
+    """The places of one server, given out in the order they are asked for, within a lane.
 
     Work in bulk holds a share of the places at most, one at least; and while both lanes wait it gets every so manieth
     place that falls free. So neither starves the other.

