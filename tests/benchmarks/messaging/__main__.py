@@ -22,8 +22,9 @@ from rich.console import Console
 from poise.messaging import topics
 from poise.settings import MeshSettings
 from poise.stack import Kafka
-from tests.benchmarks.messaging import concurrency, echo, lanes, noop, report, scale_out, slow_jobs, stages, streaming
-from tests.benchmarks.messaging.figures import Outcome
+from tests.benchmarks import report
+from tests.benchmarks.figures import Outcome
+from tests.benchmarks.messaging import concurrency, echo, lanes, noop, scale_out, slow_jobs, stages, streaming
 from tests.benchmarks.messaging.ground import OURS, PARTITIONS, Ground, Plan
 
 SCENARIOS: Final[dict[str, Callable[[Ground, Plan], Awaitable[Outcome]]]] = {
@@ -37,7 +38,7 @@ SCENARIOS: Final[dict[str, Callable[[Ground, Plan], Awaitable[Outcome]]]] = {
     "lanes": lanes.run,  # the last: its backlog stays
 }
 JSON: Final = Path("build/bench/messaging.json")
-PAGE: Final = Path("docs/PERFORMANCE.md")
+PACKAGES: Final = ("aiokafka", "faststream", "confluent-kafka", "pydantic")
 
 
 def main() -> None:
@@ -47,12 +48,12 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="once, with a fifth of the load: to see that it works")
     parser.add_argument("--json", type=Path, default=JSON, help=f"where figures go, {JSON} by default")
-    parser.add_argument("--write-docs", action="store_true", help=f"put the tables into {PAGE}")
+    parser.add_argument("--write-docs", action="store_true", help=f"put the tables into {report.PAGE}")
     arguments = parser.parse_args()
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # it calls a group that is just being made an error
     plan = Plan(1, 0.2) if arguments.quick else Plan(arguments.repetitions)
     console = Console(width=None if sys.stdout.isatty() else 140)
-    about, began = report.machine(plan), time.monotonic()
+    about, began = report.machine(plan.repetitions, PACKAGES), time.monotonic()
     console.print(f"{about['machine']}, Python {about['python']}, load {about['load before']}; {about['packages']}\n")
     if os.getloadavg()[0] > (os.cpu_count() or 1) / 2:
         console.print("[yellow]The machine is busy with something else: trust CPU µs more than messages/s.[/]\n")
@@ -60,8 +61,8 @@ def main() -> None:
     report.write_json(arguments.json, about, outcomes)
     console.print(f"{time.monotonic() - began:.0f} s; every repetition is in {arguments.json}")
     if arguments.write_docs:
-        report.write_docs(PAGE, report.markdown(about, outcomes))
-        console.print(f"{PAGE} is written")
+        report.write_docs("measured", report.markdown(about, outcomes))
+        console.print(f"{report.PAGE} is written")
 
 
 async def measured(names: list[str], plan: Plan, console: Console) -> list[Outcome]:

@@ -1,6 +1,6 @@
 """Concurrency: handlers that take a while, 256 at once from one partition; and memory over 100,000 messages."""
 
-from tests.benchmarks.messaging.figures import Collected, Outcome, Ratio
+from tests.benchmarks.figures import Collected, Outcome, Ratio
 from tests.benchmarks.messaging.ground import OURS, POISE, Ground, Plan
 from tests.benchmarks.messaging.job import Job
 

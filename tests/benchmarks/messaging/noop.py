@@ -5,7 +5,7 @@ from math import inf
 
 from faststream import AckPolicy
 
-from tests.benchmarks.messaging.figures import Collected, Outcome, Ratio
+from tests.benchmarks.figures import Collected, Outcome, Ratio
 from tests.benchmarks.messaging.ground import POISE, Ground, Plan
 from tests.benchmarks.messaging.job import Job
 

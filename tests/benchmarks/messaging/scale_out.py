@@ -3,7 +3,7 @@
 import asyncio
 from contextlib import AsyncExitStack
 
-from tests.benchmarks.messaging.figures import Collected, Outcome, Ratio
+from tests.benchmarks.figures import Collected, Outcome, Ratio
 from tests.benchmarks.messaging.ground import OURS, POISE, Ground, Plan
 from tests.benchmarks.messaging.job import Job
 

@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-from tests.benchmarks.messaging.figures import Collected, Outcome, Ratio, percentile
+from tests.benchmarks.figures import Collected, Outcome, Ratio, percentile
 from tests.benchmarks.messaging.ground import POISE, Ground, Plan, send_paced
 from tests.benchmarks.messaging.job import Job
 
