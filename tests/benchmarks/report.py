@@ -114,10 +114,16 @@ def write_json(path: Path, about: dict[str, str], outcomes: Sequence[Outcome]) -
     path.write_text(json.dumps({"about": about, "outcomes": [asdict(outcome) for outcome in outcomes]}, indent=1))
 
 
-def markdown(about: dict[str, str], outcomes: Sequence[Outcome]) -> str:
-    """The part of docs/PERFORMANCE.md that is measured."""
+def markdown(about: dict[str, str], outcomes: Sequence[Outcome], *, level: int = 2) -> str:
+    """The part of docs/PERFORMANCE.md that is measured, with headings of that level."""
+    heading = "#" * level
     lines = ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in about.items()), ""]
-    lines += ["## Aims", "", "| scenario | ratio | measured | least – most | aim | |", "|---|---|---|---|---|---|"]
+    lines += [
+        f"{heading} Aims",
+        "",
+        "| scenario | ratio | measured | least – most | aim | |",
+        "|---|---|---|---|---|---|",
+    ]
     lines += [
         f"| {outcome.scenario} | {ratio.what} | {number(ratio.median)} {ratio.unit} | {spread(ratio.values)} "
         f"| {aim(ratio)} | {verdict(ratio)} |"
@@ -125,7 +131,7 @@ def markdown(about: dict[str, str], outcomes: Sequence[Outcome]) -> str:
         for ratio in outcome.ratios
     ]
     for outcome in outcomes:
-        lines += ["", f"## {outcome.scenario}", "", *(f"{note}\n" for note in outcome.notes)]
+        lines += ["", f"{heading} {outcome.scenario}", "", *(f"{note}\n" for note in outcome.notes)]
         if outcome.figures:
             lines += ["| measure | contestant | median | least – most |", "|---|---|---|---|"]
         lines += [
