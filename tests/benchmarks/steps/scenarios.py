@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from tests.benchmarks.command import Plan
 from tests.benchmarks.figures import Collected, Ratio, percentile
 from tests.benchmarks.steps.contestants import (
     OURS,
@@ -34,18 +35,6 @@ PAIRS: Final = (
 
 Sample = dict[str, float]
 """A contestant's values of one repetition, by measure."""
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """How much to measure."""
-
-    repetitions: int = 5
-    scale: float = 1.0
-
-    def many(self, number: int) -> int:
-        """That many, to scale."""
-        return max(1, round(number * self.scale))
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +78,7 @@ async def sequential(subject: Subject, plan: Plan) -> Sample:
 
 async def concurrent(subject: Subject, plan: Plan) -> Sample:
     """Many workflows."""
-    report = await subject.measure(AT_ONCE, plan.many(EACH))
+    report = await subject.measure(AT_ONCE, plan.many(EACH, least=1))
     steps = len(report["took"])
     return {
         "steps/s": steps / report["wall"],
@@ -103,7 +92,7 @@ async def concurrent(subject: Subject, plan: Plan) -> Sample:
 async def empty(subject: Subject, plan: Plan) -> Sample:
     """Workflows without a step."""
     took = []
-    for _ in range(plan.many(EMPTY)):
+    for _ in range(plan.many(EMPTY, least=10)):
         began = time.perf_counter()
         await subject.measure(1, 0)
         took.append(time.perf_counter() - began)
