@@ -2,7 +2,7 @@
 # requirements.lock.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test chaos lint format types bench bench-startup lock wheel install clean
+.PHONY: help demo up down test chaos lint format types bench bench-startup bench-steps lock wheel install clean
 
 # Each worker is a process of its own: without bytecode kept, each start would compile everything again.
 unexport PYTHONDONTWRITEBYTECODE
@@ -51,6 +51,9 @@ bench: $(INSTALLED) ## Measure the messaging layer against its baselines; ARGS="
 
 bench-startup: $(INSTALLED) ## Measure the time from nothing to a stack that answers
 	@$(BIN)/python tests/benchmarks/startup.py
+
+bench-steps: $(INSTALLED) ## Measure a workflow's steps beside DBOS and Restate; ARGS="--only sequential", --quick, --write-docs
+	@$(BIN)/python -m tests.benchmarks.steps $(ARGS)
 
 lock: $(INSTALLED) ## Renew requirements.lock from pyproject.toml, UPGRADE=1 to the newest versions
 	@env -u PIP_FIND_LINKS -u UV_FIND_LINKS $(BIN)/uv pip compile pyproject.toml --extra dev --universal \

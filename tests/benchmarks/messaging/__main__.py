@@ -4,11 +4,8 @@ Everything runs on one embedded Kafka that is started for it and thrown away. Co
 machine does besides falls on all of them.
 """
 
-import argparse
 import asyncio
 import logging
-import os
-import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
@@ -22,9 +19,11 @@ from rich.console import Console
 from poise.messaging import topics
 from poise.settings import MeshSettings
 from poise.stack import Kafka
-from tests.benchmarks.messaging import concurrency, echo, lanes, noop, report, scale_out, slow_jobs, stages, streaming
-from tests.benchmarks.messaging.figures import Outcome
-from tests.benchmarks.messaging.ground import OURS, PARTITIONS, Ground, Plan
+from tests.benchmarks import command, report
+from tests.benchmarks.command import Plan
+from tests.benchmarks.figures import Outcome
+from tests.benchmarks.messaging import concurrency, echo, lanes, noop, scale_out, slow_jobs, stages, streaming
+from tests.benchmarks.messaging.ground import OURS, PARTITIONS, Ground
 
 SCENARIOS: Final[dict[str, Callable[[Ground, Plan], Awaitable[Outcome]]]] = {
     "echo": echo.run,
@@ -37,31 +36,22 @@ SCENARIOS: Final[dict[str, Callable[[Ground, Plan], Awaitable[Outcome]]]] = {
     "lanes": lanes.run,  # the last: its backlog stays
 }
 JSON: Final = Path("build/bench/messaging.json")
-PAGE: Final = Path("docs/PERFORMANCE.md")
+PACKAGES: Final = ("aiokafka", "faststream", "confluent-kafka", "pydantic")
 
 
 def main() -> None:
     """Measure, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", action="append", choices=SCENARIOS, help="this scenario; may be repeated")
-    parser.add_argument("--repetitions", type=int, default=5)
-    parser.add_argument("--quick", action="store_true", help="once, with a fifth of the load: to see that it works")
-    parser.add_argument("--json", type=Path, default=JSON, help=f"where figures go, {JSON} by default")
-    parser.add_argument("--write-docs", action="store_true", help=f"put the tables into {PAGE}")
-    arguments = parser.parse_args()
+    arguments = command.parser(__doc__, SCENARIOS, JSON).parse_args()
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # it calls a group that is just being made an error
-    plan = Plan(1, 0.2) if arguments.quick else Plan(arguments.repetitions)
-    console = Console(width=None if sys.stdout.isatty() else 140)
-    about, began = report.machine(plan), time.monotonic()
-    console.print(f"{about['machine']}, Python {about['python']}, load {about['load before']}; {about['packages']}\n")
-    if os.getloadavg()[0] > (os.cpu_count() or 1) / 2:
-        console.print("[yellow]The machine is busy with something else: trust CPU µs more than messages/s.[/]\n")
+    plan = Plan.of(arguments)
+    about, began = report.machine(plan.repetitions, PACKAGES), time.monotonic()
+    console = command.console_for(about, about["packages"], "messages/s")
     outcomes = asyncio.run(measured(arguments.only or list(SCENARIOS), plan, console))
     report.write_json(arguments.json, about, outcomes)
     console.print(f"{time.monotonic() - began:.0f} s; every repetition is in {arguments.json}")
     if arguments.write_docs:
-        report.write_docs(PAGE, report.markdown(about, outcomes))
-        console.print(f"{PAGE} is written")
+        report.write_docs("measured", report.markdown(about, outcomes))
+        console.print(f"{report.PAGE} is written")
 
 
 async def measured(names: list[str], plan: Plan, console: Console) -> list[Outcome]:

@@ -1,7 +1,8 @@
 """Concurrency: handlers that take a while, 256 at once from one partition; and memory over 100,000 messages."""
 
-from tests.benchmarks.messaging.figures import Collected, Outcome, Ratio
-from tests.benchmarks.messaging.ground import OURS, POISE, Ground, Plan
+from tests.benchmarks.command import Plan
+from tests.benchmarks.figures import Collected, Outcome, Ratio
+from tests.benchmarks.messaging.ground import OURS, POISE, Ground
 from tests.benchmarks.messaging.job import Job
 
 AT_ONCE = 256

@@ -13,8 +13,9 @@ from poise.contracts.retrieve import Passages
 from poise.contracts.topics import REPLIES
 from poise.messaging import Mesh
 from poise.settings import MeshSettings
-from tests.benchmarks.messaging.figures import Collected, Outcome, Ratio, percentile
-from tests.benchmarks.messaging.ground import POISE, Ground, Plan, paced
+from tests.benchmarks.command import Plan
+from tests.benchmarks.figures import Collected, Outcome, Ratio, percentile
+from tests.benchmarks.messaging.ground import POISE, Ground, paced
 from tests.benchmarks.messaging.job import Job, headers, request
 
 RATE, SECONDS, WARM = 100.0, 4.0, 0.5

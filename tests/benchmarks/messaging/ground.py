@@ -2,94 +2,24 @@
 
 import asyncio
 import itertools
-import json
 import random
-import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from poise.contracts.topics import RETRIEVAL_INTERACTIVE
 from tests.benchmarks.messaging.job import Job, headers, request
+from tests.benchmarks.subject import Worker
 
 PARTITIONS: Final = 8
 OURS: Final = RETRIEVAL_INTERACTIVE.name
-WITHIN: Final = 60.0
 POISE: Final = "poise"
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """How much to measure."""
-
-    repetitions: int = 5
-    scale: float = 1.0
-    """Of the number of messages and the seconds of load."""
-
-    def times(self, most: int) -> range:
-        """The repetitions, at most so many where contestants need not take turns."""
-        return range(min(most, self.repetitions))
-
-    def many(self, number: int) -> int:
-        """That many messages, to scale."""
-        return max(50, round(number * self.scale))
-
-
-class Worker:
-    """One worker under test."""
-
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self._process = process
-
-    @classmethod
-    async def start(cls, job: Job) -> Self:
-        """Start it, and return when it would take messages."""
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "tests.benchmarks.messaging.worker", job.encode(),
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, limit=64 * 1024 * 1024,
-        )  # fmt: skip
-        worker = cls(process)
-        try:
-            await worker._line("ready")
-        except BaseException:
-            await worker.stop()
-            raise
-        return worker
-
-    async def report(self, *, within: float = WITHIN) -> dict[str, Any]:
-        """Its next report."""
-        return await self._line("report", within)
-
-    async def ask(self) -> dict[str, Any]:
-        """A report of what it has done by now."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(b"report\n")
-        return await self.report()
-
-    async def stop(self) -> None:
-        """Stop it; by force after a while."""
-        if self._process.stdin is not None:
-            self._process.stdin.close()
-        try:
-            await asyncio.wait_for(self._process.wait(), 8.0)
-        except TimeoutError:
-            self._process.kill()
-            await self._process.wait()
-
-    async def _line(self, event: str, within: float = WITHIN) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        async with asyncio.timeout(within):
-            while line := await self._process.stdout.readline():
-                said: dict[str, Any] = json.loads(line)
-                if said["event"] == event:
-                    return said
-        raise RuntimeError(f"a worker under test ended before its {event}: its error stands above")
 
 
 @dataclass(slots=True)
@@ -124,7 +54,7 @@ class Ground:
     @asynccontextmanager
     async def worker(self, job: Job) -> AsyncIterator[Worker]:
         """A worker for as long as the block lasts."""
-        worker = await Worker.start(job)
+        worker = await Worker.start([sys.executable, "-m", "tests.benchmarks.messaging.worker", job.encode()])
         try:
             yield worker
         finally:

@@ -4,8 +4,9 @@ import asyncio
 from typing import Any, Final
 
 from poise.contracts.topics import RETRIEVAL_BATCH
-from tests.benchmarks.messaging.figures import Collected, Outcome, Ratio, percentile
-from tests.benchmarks.messaging.ground import OURS, PARTITIONS, POISE, Ground, Plan, send_paced
+from tests.benchmarks.command import Plan
+from tests.benchmarks.figures import Collected, Outcome, Ratio, percentile
+from tests.benchmarks.messaging.ground import OURS, PARTITIONS, POISE, Ground, send_paced
 from tests.benchmarks.messaging.job import Job, headers, request
 
 BACKLOG: Final = 1_000_000

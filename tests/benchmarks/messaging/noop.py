@@ -5,8 +5,9 @@ from math import inf
 
 from faststream import AckPolicy
 
-from tests.benchmarks.messaging.figures import Collected, Outcome, Ratio
-from tests.benchmarks.messaging.ground import POISE, Ground, Plan
+from tests.benchmarks.command import Plan
+from tests.benchmarks.figures import Collected, Outcome, Ratio
+from tests.benchmarks.messaging.ground import POISE, Ground
 from tests.benchmarks.messaging.job import Job
 
 MANY, FEW = 15_000, 1_000

@@ -3,8 +3,9 @@
 import asyncio
 from contextlib import AsyncExitStack
 
-from tests.benchmarks.messaging.figures import Collected, Outcome, Ratio
-from tests.benchmarks.messaging.ground import OURS, POISE, Ground, Plan
+from tests.benchmarks.command import Plan
+from tests.benchmarks.figures import Collected, Outcome, Ratio
+from tests.benchmarks.messaging.ground import OURS, POISE, Ground
 from tests.benchmarks.messaging.job import Job
 
 SIZES = (1, 2, 4, 8)

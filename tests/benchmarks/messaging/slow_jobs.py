@@ -5,8 +5,9 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-from tests.benchmarks.messaging.figures import Collected, Outcome, Ratio, percentile
-from tests.benchmarks.messaging.ground import POISE, Ground, Plan, send_paced
+from tests.benchmarks.command import Plan
+from tests.benchmarks.figures import Collected, Outcome, Ratio, percentile
+from tests.benchmarks.messaging.ground import POISE, Ground, send_paced
 from tests.benchmarks.messaging.job import Job
 
 RATE, SECONDS, SLOW, PARTITIONS = 100.0, 5.0, 2.0, 6

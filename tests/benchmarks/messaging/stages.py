@@ -25,10 +25,11 @@ from poise.messaging.offsets import OffsetTracker
 from poise.messaging.receipt import Receipts
 from poise.settings import MeshSettings
 from poise.telemetry import SpanKind, adjust, count, extract, measure, span, table
+from tests.benchmarks.command import Plan
+from tests.benchmarks.figures import Collected, Outcome
 from tests.benchmarks.messaging import noop
 from tests.benchmarks.messaging.contestants import NOTHING
-from tests.benchmarks.messaging.figures import Collected, Outcome
-from tests.benchmarks.messaging.ground import POISE, Ground, Plan
+from tests.benchmarks.messaging.ground import POISE, Ground
 from tests.benchmarks.messaging.job import headers, request
 
 ROUNDS: Final = 3_000

@@ -8,8 +8,9 @@ from poise.contracts.generate import ChatMessage, Generate
 from poise.contracts.topics import INFERENCE_INTERACTIVE
 from poise.messaging import Mesh
 from poise.settings import MeshSettings
-from tests.benchmarks.messaging.figures import Collected, Outcome, Ratio, percentile
-from tests.benchmarks.messaging.ground import Ground, Plan, paced
+from tests.benchmarks.command import Plan
+from tests.benchmarks.figures import Collected, Outcome, Ratio, percentile
+from tests.benchmarks.messaging.ground import Ground, paced
 from tests.benchmarks.messaging.job import Job
 
 RATE, SECONDS = 20.0, 3.0

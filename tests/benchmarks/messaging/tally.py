@@ -1,22 +1,14 @@
 """The tally: what a worker under test counts while it works, and tells the runner on its standard output."""
 
 import asyncio
-import json
 import os
-import sys
 import time
 from pathlib import Path
-from typing import Any
 
 from tests.benchmarks.messaging.job import Job, terms
+from tests.benchmarks.subject import say
 
 RSS_EVERY = 5_000
-
-
-def say(event: str, **figures: Any) -> None:
-    """One line of JSON for the runner."""
-    sys.stdout.write(json.dumps({"event": event, **figures}) + "\n")
-    sys.stdout.flush()
 
 
 class Tally:

@@ -11,7 +11,8 @@ import warnings
 
 from tests.benchmarks.messaging.contestants import CONTESTANTS
 from tests.benchmarks.messaging.job import Job
-from tests.benchmarks.messaging.tally import Tally, say
+from tests.benchmarks.messaging.tally import Tally
+from tests.benchmarks.subject import say
 
 
 async def main() -> None:

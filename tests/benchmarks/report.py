@@ -15,18 +15,16 @@ from typing import Final
 from rich.console import Console
 from rich.table import Table
 
-from tests.benchmarks.messaging.figures import Figure, Outcome, Ratio
-from tests.benchmarks.messaging.ground import Plan
+from tests.benchmarks.figures import Figure, Outcome, Ratio
 
-BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
+PAGE: Final = Path("docs/PERFORMANCE.md")
 WIDTH: Final = 40
 MOST_PLOTS: Final = 8
 """Measures of a scenario that are plotted; more are a table."""
-PACKAGES: Final = ("aiokafka", "faststream", "confluent-kafka", "pydantic")
 
 
-def machine(plan: Plan) -> dict[str, str]:
-    """On what, and when."""
+def machine(repetitions: int, packages: Sequence[str]) -> dict[str, str]:
+    """On what, and when; of the packages, those that are installed."""
     cpu = Path("/proc/cpuinfo")
     lines = cpu.read_text().splitlines() if cpu.exists() else []
     model = next((line.partition(":")[2].strip() for line in lines if "model name" in line), "")
@@ -36,8 +34,8 @@ def machine(plan: Plan) -> dict[str, str]:
         "machine": f"{model or platform.machine()}, {os.cpu_count()} cores, {memory:.0f} GiB, {platform.system()}",
         "load before": f"{os.getloadavg()[0]:.1f}",
         "python": platform.python_version(),
-        "packages": ", ".join(f"{name} {version(name)}" for name in PACKAGES if find_spec(name.replace("-", "_"))),
-        "repetitions": str(plan.repetitions),
+        "packages": ", ".join(f"{name} {version(name)}" for name in packages if find_spec(name.replace("-", "_"))),
+        "repetitions": str(repetitions),
     }
 
 
@@ -116,10 +114,16 @@ def write_json(path: Path, about: dict[str, str], outcomes: Sequence[Outcome]) -
     path.write_text(json.dumps({"about": about, "outcomes": [asdict(outcome) for outcome in outcomes]}, indent=1))
 
 
-def markdown(about: dict[str, str], outcomes: Sequence[Outcome]) -> str:
-    """The part of docs/PERFORMANCE.md that is measured."""
+def markdown(about: dict[str, str], outcomes: Sequence[Outcome], *, level: int = 2) -> str:
+    """The part of docs/PERFORMANCE.md that is measured, with headings of that level."""
+    heading = "#" * level
     lines = ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in about.items()), ""]
-    lines += ["## Aims", "", "| scenario | ratio | measured | least – most | aim | |", "|---|---|---|---|---|---|"]
+    lines += [
+        f"{heading} Aims",
+        "",
+        "| scenario | ratio | measured | least – most | aim | |",
+        "|---|---|---|---|---|---|",
+    ]
     lines += [
         f"| {outcome.scenario} | {ratio.what} | {number(ratio.median)} {ratio.unit} | {spread(ratio.values)} "
         f"| {aim(ratio)} | {verdict(ratio)} |"
@@ -127,7 +131,7 @@ def markdown(about: dict[str, str], outcomes: Sequence[Outcome]) -> str:
         for ratio in outcome.ratios
     ]
     for outcome in outcomes:
-        lines += ["", f"## {outcome.scenario}", "", *(f"{note}\n" for note in outcome.notes)]
+        lines += ["", f"{heading} {outcome.scenario}", "", *(f"{note}\n" for note in outcome.notes)]
         if outcome.figures:
             lines += ["| measure | contestant | median | least – most |", "|---|---|---|---|"]
         lines += [
@@ -137,8 +141,9 @@ def markdown(about: dict[str, str], outcomes: Sequence[Outcome]) -> str:
     return "\n".join(lines)
 
 
-def write_docs(page: Path, text: str) -> None:
-    """Put the measured part between its marks."""
-    before, _, rest = page.read_text().partition(BEGIN)
-    _, _, after = rest.partition(END)
-    page.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
+def write_docs(name: str, text: str) -> None:
+    """Put what was measured between the marks of that name."""
+    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+    before, _, rest = PAGE.read_text().partition(begin)
+    _, _, after = rest.partition(end)
+    PAGE.write_text(f"{before}{begin}\n{text}\n{end}{after}")

@@ -1,0 +1,129 @@
+"""The scenarios: what the workflows do, what is taken from it, and what is aimed at."""
+
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from tests.benchmarks.command import Plan
+from tests.benchmarks.figures import Collected, Ratio, percentile
+from tests.benchmarks.steps.contestants import (
+    OURS,
+    OURS_SYNCED,
+    POSTGRES,
+    POSTGRES_HASTY,
+    RESTATE,
+    RESTATE_HASTY,
+    SQLITE,
+    Subject,
+)
+from tests.benchmarks.steps.watch import SIZE
+
+SEQUENTIAL, AT_ONCE, EACH, EMPTY = 500, 32, 40, 50
+"""Steps of the lone workflow; workflows at once, and the steps of each; workflows without steps."""
+
+PAIRS: Final = (
+    (OURS_SYNCED, SQLITE),
+    (OURS_SYNCED, POSTGRES),
+    (OURS_SYNCED, RESTATE),
+    (OURS, POSTGRES_HASTY),
+    (OURS, RESTATE_HASTY),
+    (OURS, POSTGRES),
+    (OURS, RESTATE),
+)
+"""Ours and another: first where as much is on disk, last as each comes."""
+
+Sample = dict[str, float]
+"""A contestant's values of one repetition, by measure."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """One of them."""
+
+    about: str
+    measure: Callable[[Subject, Plan], Awaitable[Sample]]
+    measures: tuple[str, ...]
+    aimed: tuple[str, ...]
+    """Of the measures, those with an aim: rates where more is better, else less is."""
+
+
+def ratios(found: Collected, names: Sequence[str], measures: Sequence[str]) -> list[Ratio]:
+    """How many times faster ours is, for each pair that was measured."""
+    return [
+        Ratio(f"{measure}: {ours} beside {other}", _faster(found, measure, ours, other), 1.0)
+        for ours, other in PAIRS
+        if ours in names and other in names
+        for measure in measures
+    ]
+
+
+def _faster(found: Collected, measure: str, ours: str, other: str) -> list[float]:
+    if measure.endswith("/s"):
+        return found.ratio(measure, ours, other)
+    return found.ratio(measure, other, ours)
+
+
+async def sequential(subject: Subject, plan: Plan) -> Sample:
+    """One workflow."""
+    report = await subject.measure(1, plan.many(SEQUENTIAL))
+    steps = len(report["took"])
+    return {
+        "p50 ms": percentile(report["took"], 0.5) * 1_000,
+        "p99 ms": percentile(report["took"], 0.99) * 1_000,
+        "CPU µs/step, worker": report["cpu"] / steps * 1e6,
+        "CPU µs/step, servers": report["served"] / steps * 1e6,
+    }
+
+
+async def concurrent(subject: Subject, plan: Plan) -> Sample:
+    """Many workflows."""
+    report = await subject.measure(AT_ONCE, plan.many(EACH, least=1))
+    steps = len(report["took"])
+    return {
+        "steps/s": steps / report["wall"],
+        f"p50 ms, {AT_ONCE} at once": percentile(report["took"], 0.5) * 1_000,
+        f"p99 ms, {AT_ONCE} at once": percentile(report["took"], 0.99) * 1_000,
+        f"CPU µs/step, worker, {AT_ONCE} at once": report["cpu"] / steps * 1e6,
+        f"CPU µs/step, servers, {AT_ONCE} at once": report["served"] / steps * 1e6,
+    }
+
+
+async def empty(subject: Subject, plan: Plan) -> Sample:
+    """Workflows without a step."""
+    took = []
+    for _ in range(plan.many(EMPTY, least=10)):
+        began = time.perf_counter()
+        await subject.measure(1, 0)
+        took.append(time.perf_counter() - began)
+    return {"ms, p50, a workflow without steps": percentile(took, 0.5) * 1_000}
+
+
+SCENARIOS: Final = {
+    "sequential": Scenario(
+        f"One workflow: {SEQUENTIAL} steps one after another that do nothing and return {SIZE} bytes; timed inside it.",
+        sequential,
+        ("p50 ms", "p99 ms", "CPU µs/step, worker", "CPU µs/step, servers"),
+        ("p50 ms", "p99 ms"),
+    ),
+    "concurrent": Scenario(
+        f"{AT_ONCE} workflows at once in one worker process, {EACH} such steps each.",
+        concurrent,
+        (
+            "steps/s",
+            f"p50 ms, {AT_ONCE} at once",
+            f"p99 ms, {AT_ONCE} at once",
+            f"CPU µs/step, worker, {AT_ONCE} at once",
+            f"CPU µs/step, servers, {AT_ONCE} at once",
+        ),
+        ("steps/s", f"p50 ms, {AT_ONCE} at once", f"p99 ms, {AT_ONCE} at once"),
+    ),
+    "empty": Scenario(
+        "A workflow's own begin and end, as whoever began it sees them: DBOS' begins in its own process, Restate's "
+        "comes by HTTP, Poise's through Kafka, and its answer too. Not like with like, so without an aim.",
+        empty,
+        ("ms, p50, a workflow without steps",),
+        (),
+    ),
+}
+"""By name."""

@@ -1,0 +1,44 @@
+"""The benchmarks' own arithmetic: shares, ratios, and what a worker says of its steps."""
+
+import pytest
+
+from tests.benchmarks.figures import Collected, Ratio, percentile
+from tests.benchmarks.steps.scenarios import ratios
+from tests.benchmarks.steps.watch import summary
+
+
+@pytest.mark.parametrize(("share", "value"), [(0.0, 1), (0.5, 101), (0.99, 199), (1.0, 200)])
+def test_a_percentile_has_that_share_of_the_values_below_it(share: float, value: int) -> None:
+    backwards = range(200, 0, -1)
+    assert percentile(backwards, share) == value
+    assert sum(other < value for other in backwards) == min(199, share * 200)
+
+
+def test_steps_of_several_workflows_are_timed_each_and_together() -> None:
+    told = summary([(10.0, 10.5), (10.25, 12.0), (9.0, 10.0)])
+    assert told == {"took": [0.5, 1.75, 1.0], "wall": 3.0}
+
+
+def test_no_steps_take_no_time() -> None:
+    assert summary([]) == {"took": [], "wall": 0.0}
+
+
+def test_a_ratio_is_made_repetition_by_repetition_and_then_the_middle_one_is_taken() -> None:
+    found = Collected()
+    for ours, other in ((1.0, 2.0), (2.0, 8.0), (4.0, 4.0)):
+        found.add("p50 ms", "ours", ours)
+        found.add("p50 ms", "other", other)
+    ratio = Ratio("of both", found.ratio("p50 ms", "other", "ours"), 2.0)
+    assert (ratio.values, ratio.median, ratio.met) == ([2.0, 4.0, 1.0], 2.0, True)
+
+
+@pytest.mark.parametrize(("measure", "ours", "other"), [("p50 ms", 1.0, 4.0), ("steps/s", 4.0, 1.0)])
+def test_more_than_one_means_that_ours_is_faster(
+    measure: str, ours: float, other: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.benchmarks.steps.scenarios.PAIRS", (("ours", "other"), ("ours", "absent")))
+    found = Collected()
+    found.add(measure, "ours", ours)
+    found.add(measure, "other", other)
+    (ratio,) = ratios(found, ["ours", "other"], (measure,))
+    assert (ratio.what, ratio.values, ratio.met) == (f"{measure}: ours beside other", [4.0], True)
