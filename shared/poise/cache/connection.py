@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar
 
+from poise.cache.sample import Sample, Sampler
 from poise.errors import SetupError
+from poise.policy import Breaker, BreakerLimits
 from poise.telemetry import count, observe, table
 
 if TYPE_CHECKING:
@@ -22,11 +24,21 @@ T = TypeVar("T")
 State = Literal["up", "full", "absent"]
 
 ANSWERS_WITHIN: Final = 0.5
-"""Seconds after which a command is given up: a cache that is slower than this is no help."""
+"""Seconds after which a command is given up, and the cache left alone: it is absent."""
+SLOW: Final = 0.1
+"""Seconds from which on a command is slow. When half of those timed are, the cache is left alone likewise."""
 REST: Final = 2.0
-"""Seconds without a try after a failure: short enough that a lease outlives one."""
+"""Seconds for which it is left alone before it is tried, and between two tries: a lease outlives that."""
 CONNECTIONS: Final = 32
 """Commands under way at once; further ones wait for a free connection."""
+PLACE_WITHIN: Final = 1.0
+"""Seconds that a command waits for one; when there is none, the cache cannot keep up, and is left alone."""
+
+WINDOW: Final = 8
+"""Of so many timed commands half must be slow: a run waits for so many slow ones, and one more, at most."""
+
+_TRIED_WITH: Final = "poise:tried"
+"""The key that is written to see whether the cache is back: one that can only be read is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +57,9 @@ class Script:
 class Cache:
     """Redis behind a circuit breaker: `async with Cache(url) as cache`; without a url it is always absent.
 
+    It is left alone at once when a command fails or is not answered, and when its answers are slow for a while. Then no
+    command waits for it; it is tried behind them until it answers again, and soon.
+
     Raises:
         SetupError: The url is not one that Redis has.
     """
@@ -52,7 +67,9 @@ class Cache:
     def __init__(self, url: str | None) -> None:
         self._redis = None if url is None else _connection(url)
         self._places = asyncio.Semaphore(CONNECTIONS)
-        self._rests_until = 0.0
+        self._breaker = Breaker(BreakerLimits(window=WINDOW, least=WINDOW // 2, rate=0.5, rest=REST, longest=REST))
+        self._sampler = Sampler(SLOW)
+        self._trying: asyncio.Task[None] | None = None
         self._state: State = "up"
         self._unobserve: Callable[[], None] = lambda: None
 
@@ -67,6 +84,9 @@ class Cache:
     ) -> None:
         """Disconnect."""
         self._unobserve()
+        if self._trying is not None:
+            self._trying.cancel()
+            await asyncio.wait({self._trying})
         if self._redis is not None:
             await self._redis.aclose()
 
@@ -118,32 +138,87 @@ class Cache:
         except NoScriptError:  # the server was restarted, or never saw it
             return await redis.eval(script.text, len(keys), *keys, *arguments)
 
+    # -- surviving ------------------------------------------------------------------------------------------------
+
     async def _surviving(self, command: Callable[[], Awaitable[T]], grew: Callable[[T], bool]) -> T | None:
         # Many at once wait here, not in the pool, where a busy cache would be taken for an absent one; when it is
         # found absent, those that wait are told at once.
-        async with self._places:
-            return await self._tried(command, grew)
-
-    async def _tried(self, command: Callable[[], Awaitable[T]], grew: Callable[[T], bool]) -> T | None:
-        from redis.exceptions import OutOfMemoryError, RedisError  # noqa: PLC0415 - loaded by now
-
-        if time.monotonic() < self._rests_until:
+        if self._breaker.opens_at() is not None or not await self._placed():
             return None
         try:
-            found = await command()
+            if self._breaker.opens_at() is not None:
+                return None
+            return await self._tried(command, grew, self._sampler)
+        finally:
+            self._places.release()
+
+    async def _placed(self) -> bool:
+        if self._places.locked():
+            try:
+                async with asyncio.timeout(PLACE_WITHIN):
+                    return await self._places.acquire()
+            except TimeoutError as error:
+                if self._breaker.opens_at() is None:
+                    self._failed(error)
+                    self._leave(f"none of its {CONNECTIONS} connections was free for {PLACE_WITHIN:g} s")
+                return False
+        return await self._places.acquire()
+
+    async def _tried(
+        self, command: Callable[[], Awaitable[T]], grew: Callable[[T], bool], sampler: Sampler
+    ) -> T | None:
+        from redis.exceptions import OutOfMemoryError, RedisError  # noqa: PLC0415 - loaded by now
+
+        try:
+            with sampler.sample() as sample:
+                found = await _answered(command)
         except OutOfMemoryError as error:  # what it has can still be read: no reason to leave it alone
             self._failed(error)
             self._say("full", f"the cache is full, nothing is kept until it has room: {error}")
+            self._judge(sample)
             return None
         except (RedisError, OSError) as error:
             self._failed(error)
-            self._rests_until = time.monotonic() + REST
-            self._say("absent", f"the cache is absent, going on without it: {error}")
+            self._leave(str(error))
             return None
-        if self._state == "absent" or (self._state == "full" and grew(found)):
-            log.info("the cache %s", "is back" if self._state == "absent" else "has room again")
+        self._judge(sample)
+        if self._state == "full" and grew(found):
+            log.info("the cache has room again")
             self._state = "up"
         return found
+
+    def _judge(self, sample: Sample) -> None:
+        if not sample.counts:
+            return
+        if not sample.slow:
+            self._breaker.succeeded()
+            return
+        self._breaker.failed(time.monotonic())
+        if self._breaker.opens_at() is not None:
+            self._leave(f"half of its last answers took longer than {SLOW:g} s")
+
+    def _leave(self, why: str) -> None:
+        """Leave it alone, and try it behind the commands that go on without it."""
+        self._breaker.failed(time.monotonic(), rest=REST)
+        self._say("absent", f"the cache is absent, going on without it: {why}")
+        if self._trying is None or self._trying.done():
+            self._trying = asyncio.create_task(self._until_back())
+
+    async def _until_back(self) -> None:
+        redis: Any = self._redis
+        while (at := self._breaker.opens_at()) is not None:
+            await asyncio.sleep(max(0.0, at - time.monotonic()))
+            if not self._breaker.admits(time.monotonic()):
+                continue  # an answer that was under way has failed meanwhile, and put it off
+            try:
+                await self._tried(lambda: redis.set(_TRIED_WITH, b"", px=1_000), lambda _: True, Sampler(SLOW))
+            except Exception as error:  # a bug in the client must not have the cache left alone for good
+                log.exception("the cache could not be tried")
+                self._failed(error)
+                self._leave(str(error))
+        if self._state == "absent":
+            log.info("the cache is back")
+            self._state = "up"
 
     def _failed(self, error: Exception) -> None:
         count(table.CACHE_ERRORS, 1, {table.ERROR_TYPE: type(error).__name__})
@@ -155,6 +230,14 @@ class Cache:
         self._state = state
 
 
+async def _answered(command: Callable[[], Awaitable[T]]) -> T:
+    try:
+        async with asyncio.timeout(ANSWERS_WITHIN):  # connecting, and what is said on a new connection, included
+            return await command()
+    except TimeoutError as error:
+        raise TimeoutError(f"no answer within {ANSWERS_WITHIN:g} s") from error
+
+
 def _connection(url: str) -> "Redis":
     from redis.asyncio import ConnectionPool, Redis  # noqa: PLC0415 - 0.1 s a client without a cache saves
     from redis.asyncio.retry import Retry  # noqa: PLC0415
@@ -164,8 +247,8 @@ def _connection(url: str) -> "Redis":
         pool = ConnectionPool.from_url(
             url,
             max_connections=CONNECTIONS,
-            socket_timeout=ANSWERS_WITHIN,
-            socket_connect_timeout=ANSWERS_WITHIN,
+            socket_timeout=None,  # see _answered
+            socket_connect_timeout=None,
             retry=Retry(NoBackoff(), 1),  # a kept connection may have died unnoticed
         )
         return Redis.from_pool(pool)

@@ -2,14 +2,18 @@
 
 import asyncio
 import logging
+import os
+import signal
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
+from slow_wire import SlowWire
 
-from poise.cache import Cache, Journal, Lease, Standing, Stored
-from poise.cache.connection import ANSWERS_WITHIN, REST
+from poise.cache import Cache, Journal, Lease, Standing, Stored, connection
+from poise.cache.connection import ANSWERS_WITHIN, CONNECTIONS, REST, SLOW, WINDOW
 from poise.stack import Valkey
 from poise.telemetry import table
 from poise.telemetry.metrics import observations
@@ -30,6 +34,13 @@ async def admin(server: Valkey) -> AsyncIterator[Redis]:
     redis = Redis.from_url(server.url)
     yield redis
     await redis.aclose()
+
+
+@pytest.fixture
+async def wire(server: Valkey) -> AsyncIterator[SlowWire]:
+    """A way to it that can be made slow."""
+    async with SlowWire(server.port) as wire:
+        yield wire
 
 
 def said(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -79,6 +90,86 @@ async def test_one_that_is_slow_costs_one_wait_and_no_more(
                 assert await cache.get("k") is None
         await until_kept(cache)
     assert said(caplog) == ["the cache is absent, going on without it", "the cache is back"]
+
+
+async def test_one_that_answers_slowly_is_soon_gone_on_without_until_it_answers_soon(
+    wire: SlowWire, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with Cache(wire.url) as cache:
+        await cache.put("k", b"old", 60)
+        wire.delay = lambda: 2 * SLOW
+        found = [await cache.get("k") for _ in range(300)]
+        waited = found.index(None)
+        assert waited <= WINDOW // 2
+        assert set(found[waited:]) == {None}
+        tried = len(wire.sent)
+        async with asyncio.timeout(10 * REST):
+            while len(wire.sent) < tried + 2:  # while it is slow, it is tried in vain
+                assert await cache.get("k") is None
+                await asyncio.sleep(0.05)
+        assert not [
+            sent for sent in wire.sent[tried:] if b"GET" in sent
+        ]  # and no caller's command is what it is tried by
+        wire.delay = lambda: 0.0
+        await until_kept(cache)
+    assert said(caplog) == ["the cache is absent, going on without it", "the cache is back"]
+
+
+async def test_a_moment_in_which_it_stands_still_is_no_reason_to_leave_it(
+    wire: SlowWire, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with Cache(wire.url) as cache:
+        await cache.put("k", b"old", 60)
+        assert await asyncio.gather(*(cache.get("k") for _ in range(CONNECTIONS))) == [b"old"] * CONNECTIONS
+        for _ in range(WINDOW // 2 - 1):
+            wire.delay = lambda: 2 * SLOW
+            assert await asyncio.gather(*(cache.get("k") for _ in range(CONNECTIONS))) == [b"old"] * CONNECTIONS
+            wire.delay = lambda: 0.0
+            assert [await cache.get("k") for _ in range(2)] == [b"old"] * 2
+    assert said(caplog) == []
+
+
+async def test_a_worker_that_is_held_up_itself_does_not_blame_the_cache(
+    server: Valkey, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with Cache(server.url) as cache:
+        await cache.put("k", b"old", 60)
+        for _ in range(2 * WINDOW):
+            getting = asyncio.create_task(cache.get("k"))
+            await asyncio.sleep(0)
+            time.sleep(2 * SLOW)  # noqa: ASYNC251 - the handler that holds the loop up
+            assert await getting == b"old"
+    assert said(caplog) == []
+
+
+async def test_one_that_hangs_has_those_that_wait_for_a_connection_wait_no_longer(
+    server: Valkey, wire: SlowWire, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with Cache(wire.url) as cache:
+        await cache.put("k", b"old", 60)
+        os.kill(server.child.pid, signal.SIGSTOP)
+        try:
+            async with asyncio.timeout(ANSWERS_WITHIN * 3):  # not one after another, which took half a minute
+                found = await asyncio.gather(*(cache.get("k") for _ in range(50 * CONNECTIONS)))
+            assert set(found) == {None}
+        finally:
+            os.kill(server.child.pid, signal.SIGCONT)
+        await until_kept(cache)
+    assert said(caplog) == ["the cache is absent, going on without it", "the cache is back"]
+
+
+async def test_one_that_cannot_keep_up_is_left_alone(
+    wire: SlowWire, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "PLACE_WITHIN", SLOW / 4)
+    async with Cache(wire.url) as cache:
+        await asyncio.gather(*(cache.put("k", b"old", 60) for _ in range(CONNECTIONS)))
+        wire.delay = lambda: SLOW / 2  # none of them is slow
+        found = await asyncio.gather(*(cache.get("k") for _ in range(10 * CONNECTIONS)))
+        assert found == [b"old"] * CONNECTIONS + [None] * 9 * CONNECTIONS
+    assert said(caplog) == ["the cache is absent, going on without it"]
 
 
 async def test_one_that_is_full_is_still_read_and_written_again_when_it_has_room(

@@ -23,6 +23,8 @@ from poise.messaging import Context, Record, Tier, partition_for
 from poise.messaging.receipt import Receipts
 from poise.settings import MeshSettings
 from poise.stack import Valkey
+from poise.telemetry import table
+from poise.telemetry.metrics import observations
 
 pytestmark = pytest.mark.integration
 
@@ -199,7 +201,7 @@ async def test_the_step_of_a_worker_that_is_gone_is_taken_over_and_one_that_come
 async def test_redis_may_be_absent_go_and_come_back(
     settings: MeshSettings, outsider: Outsider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection, "REST", 0.0)  # or whether it is asked again in time is chance
+    monkeypatch.setattr(connection, "REST", 0.05)
     paid, may_end = 0, asyncio.Event()
 
     async def pay() -> str:
@@ -211,6 +213,9 @@ async def test_redis_may_be_absent_go_and_come_back(
     async def answered_twice(run: str) -> list[bytes | None]:
         return [(await outsider.reply(await send(outsider, run))).value for _ in range(2)]
 
+    def back() -> bool:
+        return (1.0, {}) in observations(table.CACHE_UP)
+
     may_end.set()
     async with Valkey(tmp_path / "valkey") as valkey:
         with_valkey = settings.model_copy(update={"redis_url": valkey.url})
@@ -220,6 +225,7 @@ async def test_redis_may_be_absent_go_and_come_back(
             assert paid == 2  # at least once: nobody could know of the first copy
             assert before[0] != before[1]
             await valkey.start()
+            await until(back)
 
             may_end.clear()
             during = await send(outsider, uuid4().hex)
@@ -228,20 +234,22 @@ async def test_redis_may_be_absent_go_and_come_back(
             may_end.set()
             assert Completion.parse((await outsider.reply(during)).value or b"").text == "3"
             await valkey.start()
+            await until(back)
 
             may_end.clear()
-            back = uuid4().hex
-            first = await send(outsider, back)
+            repeated = uuid4().hex
+            first = await send(outsider, repeated)
             await until(lambda: paid == 4)
             await valkey.stop()
             await valkey.start()
+            await until(back)
             may_end.set()
-            replies = [await outsider.reply(first), await outsider.reply(await send(outsider, back))]
+            replies = [await outsider.reply(first), await outsider.reply(await send(outsider, repeated))]
             assert paid == 4  # back in time to be told
             assert replies[0].value == replies[1].value
 
             await valkey.stop()
-            after = await outsider.reply(await send(outsider, back))
+            after = await outsider.reply(await send(outsider, repeated))
             assert Completion.parse(after.value or b"").text == "5"
 
 

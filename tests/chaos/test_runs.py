@@ -1,0 +1,79 @@
+"""Runs survive: workers are killed at random while questions are answered, and the model is asked each but once.
+
+`POISE_CHAOS_RUNS` sets how many, `POISE_CHAOS_SEED` who is killed when.
+"""
+
+import asyncio
+import os
+import sys
+from collections.abc import Awaitable
+from pathlib import Path
+from typing import Final
+
+import pytest
+from chaos_load import at_rate
+from chaos_runs import Scene, cache_said, scene
+
+RUNS: Final = int(os.environ.get("POISE_CHAOS_RUNS", "2000"))
+RATE: Final = float(os.environ.get("POISE_CHAOS_RUNS_RATE", "60"))
+SEED: Final = int(os.environ.get("POISE_CHAOS_SEED", "1"))
+BETWEEN_KILLS: Final = (1.0, 2.0)
+"""Seconds."""
+WORKERS: Final = {"orchestration": 3, "retrieval": 1, "inference": 2}
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900 + RUNS // 5)]
+
+
+async def play(played: Scene, runs: int, *disasters: Awaitable[None]) -> None:
+    """Ask, while things happen that have no end of their own."""
+    happening = [asyncio.ensure_future(disaster) for disaster in disasters]
+    try:
+        await played.ask_all(runs, at_rate(RATE))
+    finally:
+        for one in happening:
+            one.cancel()
+        await asyncio.gather(*happening, return_exceptions=True)
+
+
+def all_answered(played: Scene, runs: int) -> None:
+    requests = list(played.history.requests.values())
+    assert len(requests) == runs
+    assert [request for request in requests if request.outcome != "answer"] == []
+    assert [request for request in requests if played.history.of(request)[:1] != ["answer"]] == []
+    assert {request.id for request in requests} <= played.records.keys()
+
+
+async def test_no_inference_step_is_paid_twice_when_orchestration_is_killed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with scene(tmp_path, WORKERS, SEED) as played:
+        kills = played.supervisor.kill_regularly(played.of("orchestration"), BETWEEN_KILLS)
+        await play(played, RUNS, kills)
+    with capsys.disabled():
+        sys.stdout.write(played.report(f"orchestration killed, seed {SEED}"))
+    all_answered(played, RUNS)
+    assert len(played.supervisor.kills) > RUNS / RATE / sum(BETWEEN_KILLS)
+    again = {question: count for question, count in played.paid["begun"].items() if count > 1}
+    assert not again, cache_said(played)
+    assert len(played.paid["ended"]) >= RUNS
+
+
+async def test_all_are_answered_when_inference_and_redis_go_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = RUNS // 4
+    async with scene(tmp_path, WORKERS, SEED) as played:
+        victims = [*played.of("orchestration"), *played.of("inference")]
+        kills = played.supervisor.kill_regularly(victims, BETWEEN_KILLS)
+
+        async def redis_goes() -> None:
+            await played.history.reach(runs * 3 // 10)
+            await played.valkey.stop()
+            await played.history.reach(runs * 6 // 10)
+            await played.valkey.start()
+
+        await play(played, runs, kills, redis_goes())
+    with capsys.disabled():
+        sys.stdout.write(played.report(f"orchestration, inference and Redis killed, seed {SEED}"))
+    all_answered(played, runs)
+    assert played.repeated("begun") < len(played.supervisor.kills) * 2 * 32 + runs  # stated above; no more than reason

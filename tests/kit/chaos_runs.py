@@ -1,0 +1,170 @@
+"""The scene of the runs that survive: real workers of three tiers, and a model server that counts what it is asked."""
+
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar, Final
+
+import counting_model
+import httpx2
+from chaos_kit import Raw, Reader, engines, settled
+from chaos_load import History, Pace, RecordingMesh, Request, Supervisor, load
+
+from poise.client import Poise
+from poise.contracts import Ask, RunRecord
+from poise.contracts.topics import ASK_INTERACTIVE, RECORDS, REPLIES
+from poise.errors import DeadlineExceededError, FaultError, UnavailableError
+from poise.messaging import Mesh
+from poise.settings import MeshSettings
+from poise.stack import Kafka, Valkey, probe
+from poise.stack.part import Part
+from poise.stack.worker import Worker
+
+DEADLINE: Final = 180.0
+"""Seconds that a caller waits: longer than any number of kills in a row makes it wait."""
+QUESTION: Final = "How does a lighthouse warn ships at night? item"
+CORPUS: Final = {
+    "lighthouse": "A lighthouse warns ships at night with a light that turns.\n\nIts keeper winds the clockwork.",
+    "harbour": "A harbour has a wall against the sea.\n\nBoats are repaired there in winter.",
+    "tide": "The tide comes twice a day.\n\nThe moon draws the water.",
+}
+LEASE: Final = 3.0
+"""Seconds for which a dead worker's steps are waited for."""
+
+
+class CountingModel(Part):
+    """The model server, see `counting_model`."""
+
+    start_timeout: ClassVar[float] = 30.0
+    stop_grace: ClassVar[float] = 0.0
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__("model", "the model server", directory)
+
+    async def _command(self) -> list[str]:
+        return [sys.executable, counting_model.__file__, str(self.port)]
+
+    async def _answers(self) -> object:
+        return await probe.http_status(f"http://{self.address}/paid") == 200
+
+    async def paid(self) -> Mapping[str, Counter[str]]:
+        """How often each question was `begun` and `ended`."""
+        async with httpx2.AsyncClient() as http:
+            response = await http.get(f"http://{self.address}/paid")
+            return {what: Counter(found) for what, found in response.json().items()}
+
+
+@dataclass
+class Scene:
+    """What runs, what is asked, and what came of it."""
+
+    kafka: Kafka
+    valkey: Valkey
+    model: CountingModel
+    supervisor: Supervisor
+    history: History = field(default_factory=History)
+    records: Counter[str] = field(default_factory=Counter)
+    """Run records, by the question."""
+    rungs: Counter[str] = field(default_factory=Counter)
+    took: float = 0.0
+    """Seconds for all runs."""
+    paid: Mapping[str, Counter[str]] = field(default_factory=dict)
+
+    def of(self, tier: str) -> list[Worker]:
+        """The workers of a tier."""
+        return [worker for worker in self.supervisor.workers if worker.tier == tier]
+
+    async def ask_all(self, runs: int, pace: Pace) -> None:
+        """Ask so many questions, each another one, by the public door."""
+        began = time.monotonic()
+        async with RecordingMesh(MeshSettings(broker=self.kafka.bootstrap, spans=False), tier="client") as mesh:
+            mesh.history = self.history
+            await load(self.history, QUESTION, runs, pace, lambda request: self._ask(mesh, request))
+        self.took = time.monotonic() - began
+        self.paid = await self.model.paid()
+
+    async def _ask(self, mesh: Mesh, request: Request) -> None:
+        ask = Ask(question=request.id, cache="no-store")
+        try:
+            answer = await mesh.call(ask, step="ask", topic=ASK_INTERACTIVE, deadline=request.sent + DEADLINE)
+            request.outcome = "answer"
+            self.rungs[answer.rung] += 1
+        except (FaultError, DeadlineExceededError, UnavailableError) as error:
+            request.outcome = error.fault().type
+
+    def take(self, record: Raw) -> None:
+        """Note a reply, or a run's record."""
+        if record.topic == RECORDS.name:
+            self.records[RunRecord.parse(record.value or b"").question] += 1
+        else:
+            self.history.take(record)
+
+    def repeated(self, what: str) -> int:
+        """How many inference steps were `begun` or `ended` more often than once, each time counted."""
+        return sum(count - 1 for count in self.paid[what].values())
+
+    def report(self, title: str) -> str:
+        """What happened, in numbers."""
+        requests = self.history.requests.values()
+        kills = Counter(name.rpartition("-")[0] for _, name in self.supervisor.kills)
+        took = sorted(request.ended - request.sent for request in requests)
+        replies = sum(max(0, len(self.history.of(request)) - 1) for request in requests)
+        records = sum(count - 1 for count in self.records.values())
+        outcomes = dict(Counter(request.outcome for request in requests))
+        return (
+            f"\n{title}: {len(took):,} runs in {self.took:.0f} s, {len(took) / self.took:.0f}/s: {outcomes}, "
+            f"{dict(self.rungs)}"
+            f"\n  killed: {dict(kills)}; ended by themselves: {dict(self.supervisor.deaths)}"
+            f"\n  inference steps begun at the model: {self.paid['begun'].total():,}, {self.repeated('begun')} of them "
+            f"again; answered to the end: {self.paid['ended'].total():,}, {self.repeated('ended')} of them again"
+            f"\n  answers: p50 {took[len(took) // 2]:.2f} s, p99 {took[len(took) * 99 // 100]:.1f} s, slowest "
+            f"{took[-1]:.1f} s; {replies} replies and {records} records after the first of their run\n"
+        )
+
+
+def cache_said(scene: Scene) -> list[str]:
+    """What the workers said of the cache, to tell why a step was paid again."""
+    return [
+        f"{worker.name}: {line.strip()}"
+        for worker in scene.supervisor.workers
+        for line in worker.log.read_text().splitlines()
+        if "the cache" in line
+    ]
+
+
+@asynccontextmanager
+async def scene(directory: Path, workers: Mapping[str, int], seed: int) -> AsyncIterator[Scene]:
+    """A broker, a cache, a model, and so many workers of each tier, with a corpus."""
+    async with engines(directory) as (kafka, valkey), CountingModel(directory / "model") as model:
+        variables = {
+            "POISE_BROKER": kafka.bootstrap,
+            "POISE_REDIS_URL": valkey.url,
+            "POISE_LEASE": str(LEASE),
+            "POISE_SPANS": "false",
+            "POISE_LOG_LEVEL": "WARNING",
+            "POISE_INFERENCE_BACKENDS": json.dumps(
+                {"default": {"url": f"http://{model.address}", "model": "counting", "concurrency": 32}}
+            ),
+        }
+        started = [
+            Worker(tier, n, directory / f"{tier}-{n}", port=0, log=directory / f"{tier}-{n}.log", variables=variables)
+            for tier, number in workers.items()
+            for n in range(1, number + 1)
+        ]
+        async with AsyncExitStack() as stack:
+            supervisor = await stack.enter_async_context(Supervisor(started, seed))
+            played = Scene(kafka, valkey, model, supervisor)
+            reading = Reader(kafka.bootstrap, [RECORDS.name, REPLIES.name], played.take)
+            reader = await stack.enter_async_context(reading)
+            async with Poise(kafka.bootstrap) as poise:
+                epoch = await poise.ingest(CORPUS)
+                await poise.ask("How does a lighthouse warn ships?", min_epoch=epoch, timeout=60)
+            yield played
+            await supervisor.all_up()
+            await settled(kafka.bootstrap)
+            await reader.to_the_end()
