@@ -11,9 +11,9 @@ def score(record: RunRecord) -> Score:
     values |= {f"latency_ms.{step.step}": step.ms for step in record.steps}
     values["latency_ms.total"] = round((record.finished - record.started) * 1_000, 1)
     evidence = Evidence(record.passages)
-    if record.answer is not None and record.answer.rung != "canned":
+    if record.answer is not None and record.answer.rung != "canned" and (record.passages or not _earlier(record)):
         values["groundedness"] = groundedness(record.answer.text, evidence, question=record.question).score
-    if record.draw is not None:
+    if record.draw is not None and record.draw.skipped is None and not record.cached:
         values |= _of_the_draw(record.draw, record, evidence)
     return Score(
         run_id=record.run_id,
@@ -29,11 +29,22 @@ def score(record: RunRecord) -> Score:
     )
 
 
+def _earlier(record: RunRecord) -> bool:
+    """Whether an answer of an earlier run was sent: what it rests on was retrieved then."""
+    return record.cached or (record.answer is not None and record.answer.cached)
+
+
 def _of_the_draw(draw: Draw, record: RunRecord, evidence: Evidence) -> dict[str, float]:
-    """The variant's own words, whether or not they were sent: a variant is not to profit from the ladder below it."""
+    """The variant's own words, whether or not they were sent: a variant is not to profit from the ladder below it.
+
+    One that was not asked, because it was left alone or an earlier answer was there, is not among these: that is a
+    censored observation, neither a good one nor a bad one.
+    """
+    fault = any(tried.variant == draw.variant and tried.fault is not None for tried in record.generations)
     if draw.raw is None:
-        return {}
+        return {"raw_fault": float(fault)}
     return {
+        "raw_fault": 0.0,
         "raw_relevance": relevance(draw.raw, evidence, record.question),
         "raw_groundedness": groundedness(draw.raw, evidence, question=record.question).score,
         "empty": float(empty(draw.raw)),

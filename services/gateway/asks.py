@@ -18,6 +18,7 @@ from poise.messaging import Mesh
 from poise.telemetry import SpanKind, extract, inject, span, table
 from services.gateway.body import read_json
 from services.gateway.event_stream import Events, EventStream, wanted
+from services.gateway.languages import first_choice
 from services.gateway.runs import Runs
 from services.gateway.settings import GatewaySettings
 from services.gateway.wishes import Wishes
@@ -58,6 +59,9 @@ class Asks:
             ask = Ask.parse(await read_json(request, limit=ASK_BYTES), strict=True)
         except ValidationError as error:
             raise InvalidMessageError.of(error) from error
+        if ask.language is None:
+            language = first_choice(",".join(request.headers.getlist("accept-language")))
+            ask = ask.model_copy(update={"language": language})
         if self.pending >= self._limit:
             raise RetryableError(f"{self.pending} asks wait already, as many as may: ask again later", retry_after=1)
         run = new_run_id(time.time(), self._random)

@@ -72,6 +72,7 @@ _HEADERS: Final = {
         "string",
         "Answer from an index that has come this far: the `epoch` that `POST /v1/documents` gave.",
     ),
+    "accept-language": ("string", "The reader's language, where the body has no `language`: the first choice counts."),
     "traceparent": ("string", "The trace that this request belongs to (W3C Trace Context)."),
 }
 
@@ -141,7 +142,9 @@ ASK: Final[dict[str, Any]] = {
     ),
     "responses": _ask_answers(),
     "openapi_extra": {
-        "parameters": [_header("poise-deadline"), _header("poise-min-epoch"), _header("traceparent")],
+        "parameters": [
+            _header(name) for name in ("poise-deadline", "poise-min-epoch", "accept-language", "traceparent")
+        ],
         "requestBody": _body({"$ref": "#/components/schemas/Ask"}, {"question": "What does the pass statement do?"}),
     },
 }

@@ -8,7 +8,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from poise.cli.text import clean, milliseconds
+from poise.cli.text import clean, duration, milliseconds
 from poise.contracts.ask import Answer, Citation
 
 LONGEST_QUOTE: Final = 280
@@ -21,6 +21,11 @@ RUNG_STYLES: Final = {
     "extractive": "yellow",
     "canned": "red",
 }
+SEARCHES: Final = {
+    "lexical": "passages were searched by their words alone",
+    "cached": "passages are of an earlier search",
+}
+"""Said where nothing else says why."""
 
 
 def render(answer: Answer) -> RenderableType:
@@ -31,21 +36,40 @@ def render(answer: Answer) -> RenderableType:
         Text(),
         *_sources(answer.citations),
         Padding(how(answer), (0, 2)),
+        *(Padding(line, (0, 2)) for line in less(answer)),
         Padding(Text.assemble(("where its time went: ", "dim"), f"poise trace {clean(answer.run_id)}"), (0, 2)),
     )
 
 
 def how(answer: Answer) -> Text:
-    """One line: the rung, with the reason if it is not the first, the variant, and what took how long."""
+    """One line: the rung, with the reason if it is not the first, the variant, how old it is, what took how long."""
     line = Text(style="dim")
     line.append(answer.rung, style=f"not dim {RUNG_STYLES[answer.rung]}")
     if answer.reason:
         line.append(f" ({clean(answer.reason)})", style=f"not dim {RUNG_STYLES[answer.rung]}")
     if answer.variant:
         line.append(f" · {clean(answer.variant)}")
+    if answer.cached:
+        line.append(
+            f" · {_age(answer)}", style=f"not dim {RUNG_STYLES['stale'] if answer.rung == 'stale' else 'green'}"
+        )
     if answer.timings:
         line.append(f" · {times(answer.timings)}")
     return line
+
+
+def _age(answer: Answer) -> str:
+    """When an answer that was not worked out for this ask was; of one made at the same moment, that it was shared."""
+    age = answer.age or 0.0
+    return f"worked out {duration(age)} ago" if age >= 1 else "worked out for another at the same time"
+
+
+def less(answer: Answer) -> Iterator[Text]:
+    """A line for each thing that did less than it should, and is not the reason already."""
+    for said in answer.degraded:
+        yield Text.assemble(("! ", "yellow"), (" ".join(clean(said).split()), "dim"))
+    if answer.retrieval in SEARCHES and not answer.degraded:
+        yield Text.assemble(("! ", "yellow"), (SEARCHES[answer.retrieval], "dim"))
 
 
 def times(timings: Mapping[str, float]) -> str:

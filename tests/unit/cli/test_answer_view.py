@@ -3,7 +3,7 @@ from typing import Any
 
 from rich.console import Console
 
-from poise.cli.answer_view import LONGEST_QUOTE, how, quote, render, times
+from poise.cli.answer_view import LONGEST_QUOTE, how, less, quote, render, times
 from poise.contracts import Answer, Citation
 
 RUN = "0199a1b2-0000-7000-8000-000000000001"
@@ -39,6 +39,25 @@ def test_an_answer_is_shown_with_its_sources_and_where_to_look_further() -> None
 def test_an_answer_from_a_lower_rung_says_why() -> None:
     found = answer(rung="extractive", reason="the model's answer was not grounded", variant=None)
     assert how(found).plain == "extractive (the model's answer was not grounded)"
+
+
+def test_an_answer_of_an_earlier_ask_says_how_old_it_is() -> None:
+    found = answer(rung="stale", reason="the model failed", cached=True, age=750.0)
+    assert how(found).plain == "stale (the model failed) · short · worked out 12 min ago"
+    assert how(answer(cached=True, age=0.2)).plain == "primary · short · worked out for another at the same time"
+
+
+def test_what_did_less_than_it_should_has_a_line_each() -> None:
+    found = answer(retrieval="cached", degraded=["retrieval failed: away;\npassages found 3 h ago stand in", "[b]x"])
+    assert [line.plain for line in less(found)] == [
+        "! retrieval failed: away; passages found 3 h ago stand in",
+        "! [b]x",
+    ]
+    assert "! retrieval failed" in shown(found)
+    assert [line.plain for line in less(answer(retrieval="lexical"))] == [
+        "! passages were searched by their words alone"
+    ]
+    assert not list(less(answer(retrieval="hybrid")))
 
 
 def test_what_others_wrote_is_neither_markup_nor_control() -> None:

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from poise.contracts import Answer, Draw, Fault, Passage, RunRecord, StepRecord
+from poise.contracts import Answer, Draw, Fault, Generation, Passage, RunRecord, StepRecord
 from services.evaluation.scores import score
 
 TEXT = "The lamp of Harrow Point was lit in 1847 by the keeper Ada Quill. It burns whale oil."
@@ -106,3 +106,33 @@ def test_a_run_without_fault_is_no_error() -> None:
 
 def test_scoring_is_pure() -> None:
     assert score(record()) == score(record())
+
+
+OF_THE_DRAW = {"raw_fault", "raw_groundedness", "raw_relevance", "empty", "degenerate", "truncated", "refused"}
+
+
+def test_a_variant_that_was_not_asked_is_neither_good_nor_bad() -> None:
+    left_alone = DRAW.model_copy(update={"raw": None, "skipped": "it failed lately"})
+    other = (Generation(variant="big", raw=WRONG), Generation(variant="big", fault="urn:poise:unavailable"))
+    found = score(record(draw=left_alone, generations=other, answer=answer(rung="variant", variant="big")))
+    assert (found.variant, found.probability, found.rung) == ("small", 0.25, "variant")
+    assert not found.values.keys() & OF_THE_DRAW
+
+
+def test_an_answer_from_the_cache_says_nothing_of_a_variant() -> None:
+    found = score(record(cached=True, answer=answer(cached=True, age=9.0), draw=DRAW, passages=()))
+    assert not found.values.keys() & (OF_THE_DRAW | {"groundedness"})
+
+
+def test_an_earlier_answer_without_passages_is_not_held_to_be_made_up() -> None:
+    """Retrieval is down, and an earlier answer stands in: what it rests on is not in this run's record."""
+    sent = answer(rung="stale", cached=True, age=9.0)
+    assert "groundedness" not in values(answer=sent, draw=None, passages=())
+    assert values(answer=sent, draw=None)["groundedness"] > 0.7
+
+
+def test_a_variant_that_was_asked_and_failed_counts() -> None:
+    failed = (Generation(variant="small", fault="urn:poise:unavailable"), Generation(variant="big", raw=RIGHT))
+    found = values(draw=DRAW.model_copy(update={"raw": None}), generations=failed)
+    assert found["raw_fault"] == 1.0
+    assert values()["raw_fault"] == 0.0

@@ -54,6 +54,17 @@ async def test_headers_ask_for_a_deadline_an_epoch_and_a_trace(client: httpx2.As
     assert response.headers["traceparent"].split("-")[1] == PARENT.split("-")[1]
 
 
+@pytest.mark.parametrize(
+    ("body", "header", "language"),
+    [({}, "en;q=0.5, de-AT", "de-AT"), ({"language": "fr"}, "de", "fr"), ({}, "*", None)],
+)
+async def test_the_readers_language_is_the_bodys_or_the_browsers(
+    client: httpx2.AsyncClient, mesh: Any, body: dict[str, str], header: str, language: str | None
+) -> None:
+    await client.post("/v1/ask", json={"question": "Why?", **body}, headers={"accept-language": header})
+    assert mesh.called[0]["request"].language == language
+
+
 async def test_a_deadline_far_off_is_brought_forward(client: httpx2.AsyncClient, mesh: Any) -> None:
     headers = {"poise-deadline": str(round((time.time() + 3_600) * 1_000))}
     await client.post("/v1/ask", json={"question": "Why?"}, headers=headers)
