@@ -12,7 +12,7 @@ async def main() -> None:
     mesh_settings, settings = MeshSettings.load(), OrchestrationSettings.load()
     async with Mesh(mesh_settings, tier="orchestration") as mesh:
         with Breakers(settings.variants) as breakers:
-            await mesh.serve(Tier("orchestration", handlers(settings, mesh.cache, breakers)))
+            await mesh.serve(Tier("orchestration", handlers(settings, mesh, breakers=breakers)))
 
 
 if __name__ == "__main__":

@@ -9,8 +9,9 @@ from poise.policy import Choice, draw
 from poise.runs import Run
 from poise.scoring import Evidence
 from poise.telemetry import count, current_span, measure, span, table
+from services.orchestration.aid import ALONE, Aid
 from services.orchestration.breakers import Breakers
-from services.orchestration.ladder import Situation, StaleAnswers, Standing, step_down
+from services.orchestration.ladder import Situation, Standing, step_down
 from services.orchestration.retrieving import Retrieved, Retrieving
 from services.orchestration.settings import OrchestrationSettings, Variant
 from services.orchestration.writing import Writing, failovers
@@ -23,7 +24,6 @@ class AnswerWorkflow:
         settings: The variants and the ladder.
         cache: Where passages are kept for when retrieval is down; None = nowhere.
         breakers: Which variants are left alone; None = its own.
-        stale: Earlier answers, for the rung of that name; None = there is no such rung.
     """
 
     def __init__(
@@ -31,24 +31,22 @@ class AnswerWorkflow:
         settings: OrchestrationSettings,
         cache: Cache | None = None,
         breakers: Breakers | None = None,
-        stale: StaleAnswers | None = None,
     ) -> None:
         self._settings = settings
         self._breakers = breakers or Breakers(settings.variants)
         store = PassageStore(cache or Cache(None), settings.ladder.passages_for)
         self._retrieving = Retrieving(store, settings.passages)
         self._writers = 1 + failovers(settings) if "primary" in settings.ladder.rungs else 0
-        self._stale = stale
 
-    async def answer(self, run: Run, ask: Ask) -> Answer:
-        """Answer an ask."""
+    async def answer(self, run: Run, ask: Ask, aid: Aid = ALONE) -> Answer:
+        """Answer an ask, with what the cache has to say to it."""
         run.keep_back(self._settings.ladder.reserve)
         choice = self._draw(run)
         with span(table.ANSWER, attributes={table.VARIANT: choice.variant.name}):
             found = await self._retrieving.retrieve(run, ask, self._writers)
             run.notes.passages = found.passages
             async with self._retrieving.keeping(run, ask, found):
-                standing = await step_down(self._situation(run, ask, choice.variant, found))
+                standing = await step_down(self._situation(run, ask, choice.variant, found, aid))
                 await _say(run, standing)
             answer = _answer(run, standing, found)
             _note(answer, choice, run)
@@ -66,10 +64,10 @@ class AnswerWorkflow:
         )
         return choice
 
-    def _situation(self, run: Run, ask: Ask, drawn: Variant, found: Retrieved) -> Situation:
+    def _situation(self, run: Run, ask: Ask, drawn: Variant, found: Retrieved, aid: Aid) -> Situation:
         settings, evidence = self._settings, Evidence(found.passages)
         writing = Writing(run, ask.question, evidence, drawn, settings=settings, breakers=self._breakers)
-        return Situation(run, ask, drawn, found, evidence, writing, self._stale, settings.ladder)
+        return Situation(run, ask, found, evidence, writing, aid, settings.ladder)
 
 
 async def _say(run: Run, standing: Standing) -> None:
@@ -81,7 +79,6 @@ async def _say(run: Run, standing: Standing) -> None:
 
 def _answer(run: Run, standing: Standing, found: Retrieved) -> Answer:
     earlier = standing.earlier
-    degraded = (*earlier.degraded, *found.degraded) if earlier else found.degraded
     return Answer(
         run_id=run.id,
         text=standing.text,
@@ -90,8 +87,8 @@ def _answer(run: Run, standing: Standing, found: Retrieved) -> Answer:
         reason=standing.reason,
         variant=standing.variant,
         epoch=earlier.epoch if earlier else found.epoch,
-        retrieval=earlier.retrieval if earlier else found.mode,
-        degraded=tuple(dict.fromkeys(degraded)),
+        retrieval=found.mode,
+        degraded=found.degraded,
         cached=earlier is not None,
         age=earlier.age if earlier else None,
         timings=run.timings(),

@@ -2,9 +2,8 @@
 
 from collections.abc import Mapping
 
-from poise.cache import Cache
 from poise.contracts import Message
-from poise.messaging import Handler
+from poise.messaging import Handler, Mesh
 from poise.runs import workflow
 from services.orchestration.answer import AnswerWorkflow
 from services.orchestration.asks import Asks
@@ -13,7 +12,8 @@ from services.orchestration.settings import OrchestrationSettings
 
 
 def handlers(
-    settings: OrchestrationSettings, cache: Cache | None = None, breakers: Breakers | None = None
+    settings: OrchestrationSettings, mesh: Mesh | None = None, *, breakers: Breakers | None = None
 ) -> Mapping[type[Message], Handler]:
     """One handler by the type of message it takes."""
+    cache = mesh.cache if mesh is not None else None
     return Asks([workflow("answer")(AnswerWorkflow(settings, cache, breakers).answer)]).handlers()

@@ -3,29 +3,17 @@
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final, Protocol
+from typing import Final
 
-from poise.contracts import Answer, Ask, Citation, Rung
+from poise.contracts import Ask, Citation, Rung
 from poise.runs import Run
 from poise.scoring import Evidence, extract
+from services.orchestration.aid import Aid, Stale
 from services.orchestration.canned import choose
 from services.orchestration.checking import Broken
 from services.orchestration.retrieving import Retrieved
-from services.orchestration.settings import Ladder, Variant
+from services.orchestration.settings import Ladder
 from services.orchestration.writing import Writing, Written
-
-
-class StaleAnswers(Protocol):
-    """Answers that were worked out for earlier asks, and are not fresh any more."""
-
-    async def stale(self, run: Run, ask: Ask, variant: Variant) -> Answer | None:
-        """One that may stand in, as it was given then, with its age in seconds; None = there is none.
-
-        Args:
-            run: The run that has no answer of its own.
-            ask: What is asked.
-            variant: The variant that was drawn: those of its family answer for it.
-        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +22,10 @@ class Situation:
 
     run: Run
     ask: Ask
-    drawn: Variant
     found: Retrieved
     evidence: Evidence
     writing: Writing
-    stale: StaleAnswers | None
+    aid: Aid
     settings: Ladder
 
 
@@ -51,7 +38,7 @@ class Standing:
     citations: tuple[Citation, ...] = ()
     variant: str | None = None
     """Whose words these are; None = no model's."""
-    earlier: Answer | None = None
+    earlier: Stale | None = None
     """The earlier answer that stands in."""
     reason: str | None = None
     """Why it is not the first rung."""
@@ -62,28 +49,28 @@ RungOf = Callable[[Situation], Awaitable[Standing | Broken]]
 
 async def primary(now: Situation) -> Standing | Broken:
     """The drawn variant's words, if the passages bear them."""
-    if not now.found.passages:
-        return now.writing.skip(now.found.trouble)
+    if (why := _unasked(now)) is not None:
+        return now.writing.skip(why)
     return _standing(await now.writing.by_the_drawn())
 
 
 async def variant(now: Situation) -> Standing | Broken:
     """Another variant's words, if the passages bear them."""
-    if not now.found.passages:
-        return Broken(now.found.trouble)
+    if (why := _unasked(now)) is not None:
+        return Broken(why)
     return _standing(await now.writing.by_another())
 
 
 async def stale(now: Situation) -> Standing | Broken:
     """An answer to an earlier ask of the same: not where the index itself says that there is nothing any more."""
-    if now.stale is None:
+    if now.aid.stale is None:
         return Broken()
     if not now.found.passages and not now.found.failed:
         return Broken(now.found.trouble)
-    earlier = await now.stale.stale(now.run, now.ask, now.drawn)
+    earlier: Stale | None = await now.run.step("stale", now.aid.stale, returns=Stale | None, id="stale", recorded=False)
     if earlier is None:
         return Broken("no earlier answer is kept")
-    return Standing("stale", earlier.text, earlier.citations, earlier.variant, earlier)
+    return Standing("stale", earlier.text, earlier.citations, earlier.variant, earlier, earlier.reason)
 
 
 async def extractive(now: Situation) -> Standing | Broken:
@@ -117,7 +104,7 @@ async def step_down(now: Situation) -> Standing:
     for rung in now.settings.rungs:
         outcome = await LADDER[rung](now)
         if isinstance(outcome, Standing):
-            reason = "; ".join(filter(None, dict.fromkeys(reasons))) or None
+            reason = "; ".join(filter(None, dict.fromkeys([*reasons, outcome.reason]))) or None
             return Standing(outcome.rung, outcome.text, outcome.citations, outcome.variant, outcome.earlier, reason)
         reasons.append(outcome.reason)
     raise AssertionError("the last rung bears always")
@@ -127,3 +114,10 @@ def _standing(outcome: Written | Broken) -> Standing | Broken:
     if isinstance(outcome, Broken):
         return outcome
     return Standing(outcome.rung, outcome.text, outcome.citations, outcome.variant)
+
+
+def _unasked(now: Situation) -> str | None:
+    """Why no model is asked; None = one is."""
+    if not now.found.passages:
+        return now.found.trouble or "there are no passages"
+    return now.aid.unasked

@@ -13,7 +13,6 @@ from poise.cache.passages import KeptPassages, PassageStore
 from poise.contracts import Ask, Epoch, Passage, Passages, Retrieve, Search
 from poise.errors import FaultError, PoiseError
 from poise.runs import Run
-from services.orchestration.journaled import journaled
 from services.orchestration.routing import share
 
 
@@ -67,7 +66,10 @@ class Retrieving:
         return Retrieved(found.passages, found.epoch, found.mode, trouble, degraded=degraded, fresh=found)
 
     async def _earlier(self, run: Run, ask: Ask, why: str) -> Retrieved | None:
-        kept = await journaled(run, "passages", lambda: self._store.get(run.tenant, ask.question, self._limit))
+        wanted = (run.tenant, ask.question, self._limit)
+        kept: KeptPassages | None = await run.step(
+            "passages", self._store.get, *wanted, returns=KeptPassages | None, id="passages", recorded=False
+        )
         if kept is None or not _has_reached(kept.found.epoch, run.min_epoch):
             return None
         age = max(0.0, run.started - kept.at)

@@ -10,7 +10,6 @@ from poise.scoring import Evidence
 from poise.telemetry import count, table
 from services.orchestration.breakers import Breakers
 from services.orchestration.checking import Broken, check
-from services.orchestration.journaled import journaled
 from services.orchestration.prompt import prompt
 from services.orchestration.retrieving import in_words
 from services.orchestration.routing import (
@@ -170,7 +169,7 @@ class Writing:
         async def chosen() -> Route:
             return choose()
 
-        return await journaled(self._run, f"route.{len(self._tried)}", chosen)
+        return await self._run.step("route", chosen, returns=Route, id=f"route.{len(self._tried)}", recorded=False)
 
     def _admitted(self, order: list[Variant], spare: list[Variant]) -> Route:
         left_alone: list[str] = []

@@ -249,6 +249,7 @@ class Run:
         *args: object,
         returns: Any = None,
         id: str | None = None,  # noqa: A002
+        recorded: bool = True,
     ) -> T:
         """Do something here, once: whatever is not a call, and costs something or is not the same twice.
 
@@ -260,6 +261,7 @@ class Run:
             returns: The type of the result: a message, or what pydantic can write as JSON; None = as the function
                 says by its annotation.
             id: The step's id, when it is to have one of its own.
+            recorded: Whether it is among the `steps` and timings of the run; not worth it for what takes no time.
 
         Raises:
             PoiseError: The function raised it. What is retryable is done again when the run is retried, and so is
@@ -268,7 +270,11 @@ class Run:
         adapter = returned_by(function, returns)
         same: Callable[[bytes], bytes] = bytes
         asked = self._asked(f"step {name}", same, same, json_of(args), id=id, name=name)
-        raw = await self._noted(id or name, asked, lambda: result_of(function, args, adapter))
+
+        async def work() -> bytes:
+            return await result_of(function, args, adapter)
+
+        raw = await self._noted(id or name, asked, work) if recorded else (await self._taken.take(asked, work))[0]
         result: T = adapter.validate_json(raw)
         return result
 

@@ -4,8 +4,9 @@ from typing import Any
 import pytest
 from scripted_run import Asked, Asking, ScriptedRun
 
-from poise.contracts import Ask, Completion, Generate, Message, Passage, Passages, Retrieve
-from poise.runs import workflow
+from poise.contracts import Answer, Ask, Completion, Generate, Message, Passage, Passages, Retrieve
+from poise.runs import Run, workflow
+from services.orchestration.aid import ALONE
 from services.orchestration.answer import AnswerWorkflow
 from services.orchestration.asks import Asks
 from services.orchestration.settings import Ladder, OrchestrationSettings
@@ -45,10 +46,16 @@ def asking() -> Asking:
 
         run = ScriptedRun({Retrieve: found, Generate: written}, **options.pop("run", {}))
         ladder = {name: options.pop(name) for name in list(options) if name in Ladder.model_fields}
-        parts = {name: options.pop(name) for name in ("cache", "breakers", "stale") if name in options}
+        parts = {name: options.pop(name) for name in ("cache", "breakers") if name in options}
+        aid = options.pop("aid", ALONE)
         question = Ask(question=QUESTION, language=options.pop("language", None))
         settings = OrchestrationSettings(ladder=ladder, **options)
-        asks = Asks([workflow("answer")(AnswerWorkflow(settings, **parts).answer)])
+        answering = AnswerWorkflow(settings, **parts)
+
+        async def answer(run: Run, ask: Ask) -> Answer:
+            return await answering.answer(run, ask, aid)
+
+        asks = Asks([workflow("answer")(answer)])
         return Asked(await asks.answer(question, run), run)  # type: ignore[arg-type]  # all that it needs
 
     return ask

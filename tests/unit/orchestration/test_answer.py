@@ -121,7 +121,7 @@ async def test_what_is_kept_back_does_not_shrink_while_steps_take_their_time(ask
 
 async def test_a_step_that_has_no_time_is_given_none(asking: Asking) -> None:
     asked = await asking(reserve=0.25, run={"left": 40.0, "takes": 35.0})
-    assert asked.run.timeouts["generate"] == 0.0
+    assert "generate" not in asked.run.timeouts
 
 
 async def test_retrieval_is_asked_the_question(asking: Asking) -> None:

@@ -6,10 +6,10 @@ import pytest
 from scripted_run import Asked, Asking
 
 from poise.cache import Cache
-from poise.contracts import Answer, Ask, Fault, Generate
+from poise.contracts import Fault, Generate
 from poise.errors import DeadlineExceededError, FaultError
 from poise.policy import BreakerLimits, draw
-from poise.runs import Run
+from services.orchestration.aid import Aid, Stale
 from services.orchestration.breakers import Breakers
 from services.orchestration.settings import Variant
 
@@ -210,30 +210,32 @@ async def test_a_bug_of_ours_does_not_keep_a_probe_for_good(asking: Asking) -> N
 # -- earlier answers ---------------------------------------------------------------------------------------------------
 
 
-class Earlier:
-    async def stale(self, run: Run, ask: Ask, variant: Variant) -> Answer | None:
-        assert (run.tenant, ask.question, variant.name) == ("acme", "Who lit the lamp of Harrow Point?", "big")
-        return Answer(
-            run_id="old", text=RIGHT, rung="primary", variant="small", epoch="e1.AAAA.0~0~500", age=90.0,
-            retrieval="hybrid", degraded=("retrieval: then",), cached=True,
-        )  # fmt: skip
+async def kept() -> Stale | None:
+    return Stale(RIGHT, (), "small", "e1.AAAA.0~0~500", 90.0, "The book of lamps has changed")
 
 
 async def test_an_earlier_answer_stands_in_as_it_was(asking: Asking) -> None:
-    asked = await asking(wrote={"cloud": fault("unavailable")}, variants=[BIG], stale=Earlier())
+    asked = await asking(wrote={"cloud": fault("unavailable")}, variants=[BIG], aid=Aid(kept))
     answer = asked.answer
     assert (answer.rung, answer.text, answer.variant) == ("stale", RIGHT, "small")
     assert (answer.cached, answer.age, answer.epoch) == (True, 90.0, "e1.AAAA.0~0~500")
-    assert (answer.retrieval, answer.degraded) == ("hybrid", ("retrieval: then",))
     assert answer.run_id == asked.run.run
-    assert "unavailable" in asked.reason
+    assert asked.reason == (
+        "the model failed: unavailable: the backend says unavailable; The book of lamps has changed"
+    )
     assert asked.record.cached is False, "the drawn variant was asked, and that it failed counts"
 
 
 async def test_an_earlier_answer_stands_in_when_retrieval_fails(asking: Asking) -> None:
-    asked = await asking(found=fault("unavailable"), variants=[BIG], stale=Earlier())
+    asked = await asking(found=fault("unavailable"), variants=[BIG], aid=Aid(kept))
     assert asked.answer.rung == "stale"
-    assert asked.draw.skipped == asked.reason
+    assert asked.reason.startswith(asked.draw.skipped or "?")
+
+
+async def test_where_no_model_is_to_be_asked_the_passages_answer(asking: Asking) -> None:
+    asked = await asking(wrote={}, variants=[BIG, SMALL], aid=Aid(unasked="another run is at work on it"))
+    assert (asked.answer.rung, asked_of(asked)) == ("extractive", [])
+    assert asked.reason == asked.draw.skipped == "another run is at work on it"
 
 
 def test_the_draw_is_what_the_tests_above_take_it_for() -> None:

@@ -1,17 +1,17 @@
 """The ladder: whatever was found and written, some rung bears, and says why those above it do not."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scripted_run import ScriptedRun
 
-from poise.contracts import Answer, Ask, Completion, Fault, Generate, Passage, Rung
+from poise.contracts import Ask, Completion, Fault, Generate, Passage, Rung
 from poise.errors import FaultError
 from poise.runs import Run
 from poise.scoring import Evidence
+from services.orchestration.aid import ALONE, Aid, Stale
 from services.orchestration.breakers import Breakers
 from services.orchestration.ladder import LADDER, Situation, Standing, step_down
 from services.orchestration.retrieving import Retrieved
@@ -34,17 +34,13 @@ ladders = st.sets(st.sampled_from(RUNGS)).map(
 )
 
 
-@dataclass
-class Earlier:
+def earlier(text: str | None) -> Aid:
     """Answers kept: one, or none."""
 
-    text: str | None
+    async def stale() -> Stale | None:
+        return None if text is None else Stale(text, (), "small", "e0", 90.0, "too old")
 
-    async def stale(self, run: Run, ask: Ask, variant: Variant) -> Answer | None:
-        assert (run.tenant, ask.question, variant.name) != ("", "", "")
-        if self.text is None:
-            return None
-        return Answer(run_id="old", text=self.text, rung="primary", variant="small", epoch="e0", cached=True, age=90.0)
+    return Aid(stale)
 
 
 def passages(of: Sequence[str]) -> tuple[Passage, ...]:
@@ -57,7 +53,7 @@ async def standing_of(
     written: dict[str, str | Exception],
     ladder: Ladder,
     *,
-    earlier: Earlier | None = None,
+    aid: Aid = ALONE,
     variants: tuple[Variant, ...] = VARIANTS,
 ) -> Standing:
     def write(request: Generate) -> Completion | Exception:
@@ -70,7 +66,7 @@ async def standing_of(
     run, evidence = Run(ScriptedRun({Generate: write})), Evidence(found.passages)
     writing = Writing(run, question, evidence, variants[0], settings=settings, breakers=Breakers(variants))
     ask = Ask.model_construct(question=question)
-    return await step_down(Situation(run, ask, variants[0], found, evidence, writing, earlier, ladder))
+    return await step_down(Situation(run, ask, found, evidence, writing, aid, ladder))
 
 
 @given(
@@ -78,7 +74,7 @@ async def standing_of(
     found=st.lists(texts, max_size=4),
     big=wrote,
     small=wrote,
-    kept=st.none() | st.builds(Earlier, st.none() | sentences),
+    kept=st.just(ALONE) | st.builds(earlier, st.none() | sentences),
     ladder=ladders,
     failed=st.booleans(),
 )
@@ -88,17 +84,17 @@ async def test_whatever_fails_some_rung_bears(
     found: list[str],
     big: str | Exception,
     small: str | Exception,
-    kept: Earlier | None,
+    kept: Aid,
     ladder: Ladder,
     failed: bool,
 ) -> None:
     trouble = None if found else "retrieval failed" if failed else "retrieval found nothing"
     retrieved = Retrieved(passages(found), "e", trouble=trouble, failed=failed and not found)
-    standing = await standing_of(question, retrieved, {"big": big, "small": small}, ladder, earlier=kept)
+    standing = await standing_of(question, retrieved, {"big": big, "small": small}, ladder, aid=kept)
 
     assert standing.text.strip()
     assert standing.rung in ladder.rungs
-    if standing.rung == ladder.rungs[0]:
+    if standing.rung == ladder.rungs[0] and standing.rung != "stale":
         assert standing.reason is None
     elif set(ladder.rungs[: ladder.rungs.index(standing.rung)]) - {"stale"}:
         assert standing.reason
@@ -113,9 +109,8 @@ async def test_whatever_fails_some_rung_bears(
             assert standing.variant == ("big" if standing.rung == "primary" else "small")
             assert standing.citations
         case "stale":
-            assert kept is not None
             assert standing.earlier is not None
-            assert (standing.text, standing.variant) == (kept.text, "small")
+            assert (standing.text, standing.variant) == (standing.earlier.text, "small")
             assert found or failed, "where the index says that there is nothing, nothing earlier is said"
         case "extractive":
             assert standing.citations
@@ -138,7 +133,7 @@ def test_each_rung_has_a_step_and_they_go_down_in_order() -> None:
 
 async def test_each_rung_that_broke_says_why_once() -> None:
     found = Retrieved(trouble="retrieval found nothing")
-    standing = await standing_of("Why?", found, {}, Ladder(), earlier=Earlier(None))
+    standing = await standing_of("Why?", found, {}, Ladder(), aid=earlier(None))
     assert standing.rung == "canned"
     assert standing.reason == "retrieval found nothing; no passage bears on the question"
 

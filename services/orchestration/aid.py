@@ -1,0 +1,35 @@
+"""Aid: what the answer cache has to say to a run that works its answer out."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final
+
+from poise.contracts import Citation
+
+
+@dataclass(frozen=True, slots=True)
+class Stale:
+    """A kept answer that is not fresh any more."""
+
+    text: str
+    citations: tuple[Citation, ...]
+    variant: str | None
+    epoch: str | None
+    age: float
+    """Seconds since it was worked out."""
+    reason: str
+    """Why it is stale, in words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Aid:
+    """What the cache has to say to a run that works its answer out."""
+
+    stale: Callable[[], Awaitable[Stale | None]] | None = None
+    """The kept answer that may stand in, if there is one, as it stands now; None = no answers are kept."""
+    unasked: str | None = None
+    """Why no model is to be asked; None = ask one."""
+
+
+ALONE: Final = Aid()
+"""The aid of a worker without a cache."""
