@@ -1,0 +1,164 @@
+"""From one variant to another, on a real Kafka, with the real inference tier and real HTTP servers that count."""
+
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from random import Random
+from typing import Any
+
+import pytest
+from integration_kit import serving
+from model_kit import Model, refusal, words
+
+from poise.contracts import Answer, Ask, Passage, Passages, Retrieve, RunRecord
+from poise.contracts.run_id import new_run_id
+from poise.contracts.topics import RECORDS
+from poise.messaging import Context, Mesh, Tier
+from poise.policy import BreakerLimits
+from poise.settings import MeshSettings
+from services.inference.backends import Backends
+from services.inference.handlers import handlers as inference_handlers
+from services.inference.settings import InferenceSettings
+from services.orchestration.breakers import Breakers
+from services.orchestration.handlers import handlers
+from services.orchestration.settings import OrchestrationSettings
+
+pytestmark = pytest.mark.integration
+
+SENTENCE = "The lamp of Harrow Point was lit in 1847 by the keeper Ada Quill."
+OTHERS = "The lamp of Harrow Point was lit by the keeper Ada Quill."
+ASK = Ask(question="Who lit the lamp of Harrow Point?")
+FOUND = Passages(passages=(Passage(id="lamp#0", source="lamp", text=SENTENCE, score=1.0, age=1.0),), epoch="e1.AAAA")
+CONTEXTS = {"big": 8_000, "small": 4_000, "huge": 200_000}
+
+
+class Setting:
+    """What a test has: who answers, the worker's breakers and their clock."""
+
+    def __init__(self, client: Mesh, breakers: Breakers, clock: list[float]) -> None:
+        self.client = client
+        self.breakers = breakers
+        self.clock = clock
+
+    async def ask(self, within: float = 20.0) -> tuple[Answer, RunRecord]:
+        """Ask; gives the answer and the run's record."""
+        run = new_run_id(time.time(), Random())
+        answer = await self.client.call(ASK, run=run, step="ask", deadline=time.time() + within)
+        (record,) = await self.client.read_key(RECORDS.name, run)
+        return answer, RunRecord.parse(record.value or b"")
+
+
+@asynccontextmanager
+async def setting(settings: MeshSettings, models: Mapping[str, Model], **limits: Any) -> AsyncIterator[Setting]:
+    """The variants by name, each with a backend of its own; the first one is drawn, the others stand by."""
+
+    async def find(_: Retrieve, __: Context) -> Passages:
+        return FOUND
+
+    clock = [0.0]
+    variants = [
+        {"name": name, "backend": name, "weight": float(not place), "context": CONTEXTS[name]}
+        for place, name in enumerate(models)
+    ]
+    orchestration = OrchestrationSettings.model_validate({"variants": variants, "ladder": {"failovers": 2}})
+    breakers = Breakers(orchestration.variants, BreakerLimits(**limits), lambda: clock[0])
+    async with AsyncExitStack() as stack:
+        for model in models.values():
+            await stack.enter_async_context(model.serving())
+        urls = {name: {"url": model.url, "model": name} for name, model in models.items()}
+        backends = await stack.enter_async_context(Backends(InferenceSettings.model_validate({"backends": urls})))
+        for tier in (
+            Tier("orchestration", handlers(orchestration, breakers=breakers)),
+            Tier("retrieval", {Retrieve: find}),
+            Tier("inference", inference_handlers(backends)),
+        ):
+            await stack.enter_async_context(serving(settings, tier))
+        yield Setting(await stack.enter_async_context(Mesh(settings, tier="client")), breakers, clock)
+
+
+async def test_one_that_is_down_is_soon_not_asked_any_more_until_a_probe_finds_it_back(
+    mesh_settings: MeshSettings,
+) -> None:
+    big, small = Model(refusal("503 Busy", "down")), Model(words(OTHERS))
+    async with setting(mesh_settings, {"big": big, "small": small}, least=2, rest=30.0) as here:
+        for number in range(2):
+            answer, record = await here.ask()
+            assert (answer.text, answer.rung, answer.variant) == (OTHERS, "variant", "small")
+            assert (answer.reason or "").startswith("big failed")
+            assert big.asked > number, "inference has tried it, more than once"
+            assert record.draw is not None
+            assert (record.draw.variant, record.draw.skipped) == ("big", None)
+        assert here.breakers.states() == {"big": "open", "small": "closed"}
+
+        asked = big.asked
+        for _ in range(3):
+            answer, record = await here.ask()
+            assert (answer.rung, answer.variant, answer.reason) == (
+                "variant",
+                "small",
+                "big is left alone, it failed lately",
+            )
+            assert record.draw is not None
+            assert (record.draw.variant, record.draw.skipped) == ("big", answer.reason)
+        assert big.asked == asked, "it is left alone"
+
+        here.clock[0] += 30.0
+        big.answer = words(SENTENCE)
+        answer, _ = await here.ask()
+        assert (answer.text, answer.rung, answer.reason) == (SENTENCE, "primary", None)
+        assert big.asked == asked + 1
+        assert here.breakers.states()["big"] == "closed"
+
+
+async def test_one_that_hangs_leaves_another_enough_time(mesh_settings: MeshSettings) -> None:
+    big, small = Model(None), Model(words(OTHERS))
+    async with setting(mesh_settings, {"big": big, "small": small}, least=1) as here:
+        answer, _ = await here.ask(within=6.0)  # a fault in place of an answer, were it too late
+        assert (answer.rung, answer.variant) == ("variant", "small")
+        assert here.breakers.states()["big"] == "open"
+        await here.ask(within=6.0)
+        assert (big.asked, small.asked) == (1, 2)
+
+
+async def test_where_a_rate_limit_lasts_another_is_asked_at_once(mesh_settings: MeshSettings) -> None:
+    big = Model(refusal("429 Slow", "rate_limit_exceeded"), headers=("retry-after: 60",))
+    small = Model(words(OTHERS))
+    async with setting(mesh_settings, {"big": big, "small": small}) as here:
+        for _ in range(2):
+            answer, _ = await here.ask()
+            assert (answer.rung, answer.variant) == ("variant", "small")
+        assert (big.asked, small.asked) == (1, 2)
+        here.clock[0] += 59.0
+        await here.ask()
+        assert big.asked == 1
+        here.clock[0] += 1.0
+        await here.ask()
+        assert big.asked == 2
+
+
+async def test_a_prompt_that_is_too_long_goes_to_one_that_takes_in_more(mesh_settings: MeshSettings) -> None:
+    big, small, huge = Model(refusal("400 No", "context_length_exceeded")), Model(words(OTHERS)), Model(words(OTHERS))
+    async with setting(mesh_settings, {"big": big, "small": small, "huge": huge}, least=1) as here:
+        answer, _ = await here.ask()
+        assert (answer.rung, answer.variant) == ("variant", "huge")
+        assert (big.asked, small.asked, huge.asked) == (1, 0, 1)
+        assert here.breakers.states()["big"] == "closed"
+
+
+async def test_what_a_filter_refuses_is_not_shopped_around(mesh_settings: MeshSettings) -> None:
+    big, small, huge = Model(refusal("400 No", "content_filter")), Model(words(OTHERS)), Model(words(OTHERS))
+    async with setting(mesh_settings, {"big": big, "small": small, "huge": huge}, least=1) as here:
+        answer, record = await here.ask()
+        assert (answer.rung, answer.text) == ("extractive", SENTENCE)
+        assert [(g.variant, g.fault) for g in record.generations] == [("big", "urn:poise:content-filtered")]
+        assert (big.asked, small.asked, huge.asked) == (1, 0, 0)
+        assert here.breakers.states()["big"] == "closed"
+
+
+async def test_when_all_are_down_the_passages_answer_and_soon_nobody_is_asked(mesh_settings: MeshSettings) -> None:
+    big, small = Model(refusal("503 Busy", "down")), Model(refusal("503 Busy", "down"))
+    async with setting(mesh_settings, {"big": big, "small": small}, least=1) as here:
+        for _ in range(2):
+            answer, _ = await here.ask()
+            assert (answer.rung, answer.text) == ("extractive", SENTENCE)
+        assert answer.reason == "big is left alone, it failed lately; small is left alone, it failed lately"

@@ -1,0 +1,62 @@
+"""Model servers that answer as they are told, on real connections, and count what they are asked."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+
+def words(text: str) -> tuple[str, dict[str, object]]:
+    """A completion."""
+    return "200 OK", {"choices": [{"message": {"content": text}, "finish_reason": "stop"}]}
+
+
+def refusal(status: str, code: str) -> tuple[str, dict[str, object]]:
+    """An error in OpenAI's form."""
+    return status, {"error": {"message": f"it says {code}", "code": code}}
+
+
+@dataclass
+class Model:
+    """One model server."""
+
+    answer: tuple[str, dict[str, object]] | None
+    """Status and body of all answers from now on; None = it hangs."""
+    headers: tuple[str, ...] = ()
+    asked: int = 0
+    """Requests so far."""
+    url: str = ""
+    _connections: set[asyncio.StreamWriter] = field(default_factory=set)
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator["Model"]:
+        """Serve on loopback."""
+        server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
+        self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        try:
+            yield self
+        finally:
+            server.close()
+            for writer in self._connections:
+                writer.close()
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._connections.add(writer)
+        try:
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+                await reader.readexactly(int(head.split("content-length: ")[1].split("\r\n")[0]))
+                self.asked += 1
+                if self.answer is None:
+                    await reader.read()  # until the client has gone
+                    return
+                status, said = self.answer
+                body = json.dumps(said).encode()
+                lines = (f"HTTP/1.1 {status}", "content-type: application/json", f"content-length: {len(body)}")
+                writer.write("\r\n".join((*lines, *self.headers)).encode() + b"\r\n\r\n" + body)
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass  # the client has gone
+        finally:
+            self._connections.discard(writer)
+            writer.close()
