@@ -70,7 +70,7 @@ class Retrieving:
         kept: KeptPassages | None = await run.step(
             "passages", self._store.get, *wanted, returns=KeptPassages | None, id="passages", recorded=False
         )
-        if kept is None or not _has_reached(kept.found.epoch, run.min_epoch):
+        if kept is None or not kept.found.passages or not _has_reached(kept.found.epoch, run.min_epoch):
             return None
         age = max(0.0, run.started - kept.at)
         passages = tuple(p.model_copy(update={"age": p.age + age}) for p in kept.found.passages)
@@ -79,8 +79,11 @@ class Retrieving:
 
     @asynccontextmanager
     async def keeping(self, run: Run, ask: Ask, found: Retrieved) -> AsyncIterator[None]:
-        """Keep what was found while something else is done, which takes longer: a model writes."""
-        if found.fresh is None or not found.passages:
+        """Keep what was found while something else is done, which takes longer: a model writes.
+
+        That nothing was found is kept too: what was found before, and deleted since, is not to come back.
+        """
+        if found.fresh is None:
             yield
             return
         kept = KeptPassages(at=time.time(), found=found.fresh)

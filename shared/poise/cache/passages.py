@@ -44,11 +44,11 @@ class PassageStore:
     async def put(self, tenant: str, query: str, limit: int, kept: KeptPassages) -> None:
         """Keep what was found, in place of what was found before."""
         if self.configured:
-            await self._cache.put(_key(tenant, query, limit), kept.model_dump_json().encode(), self._keep)
+            await self._cache.put(key_of(tenant, query, limit), kept.model_dump_json().encode(), self._keep)
 
     async def get(self, tenant: str, query: str, limit: int) -> KeptPassages | None:
         """What was found for this query last; None = nothing, or nothing any more."""
-        value = await self._cache.get(_key(tenant, query, limit)) if self.configured else None
+        value = await self._cache.get(key_of(tenant, query, limit)) if self.configured else None
         if value is None:
             return None
         try:
@@ -57,7 +57,8 @@ class PassageStore:
             return None
 
 
-def _key(tenant: str, query: str, limit: int) -> str:
+def key_of(tenant: str, query: str, limit: int) -> str:
+    """Where they are kept."""
     digest = hashlib.sha256(normalised(query).encode(errors="surrogatepass")).hexdigest()
     return f"poise:passages:{FORM}:{quote(tenant, safe='')}:{limit}:{digest}"
 

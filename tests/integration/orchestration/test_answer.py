@@ -35,26 +35,31 @@ class Others:
     writes: bool = True
     """Whether the model answers at all."""
     says: str = SENTENCE
+    spare_says: str = SENTENCE
+    """What the backend `spare` writes."""
 
     async def find(self, _: Retrieve, context: Context) -> Passages:
         self.asked[context.step] = context
         return Passages(passages=(PASSAGE,), epoch=LATER)
 
-    async def write(self, _: Generate, context: Context) -> Completion:
+    async def write(self, request: Generate, context: Context) -> Completion:
         self.asked[context.step] = context
+        says = self.spare_says if request.backend == "spare" else self.says
         if context.stream is not None:
-            for word in self.says.split(" "):
+            for word in says.split(" "):
                 await context.stream.write(f" {word}")
         if not self.writes:
             await asyncio.Event().wait()
-        return Completion(text=f" {self.says}", model="m", backend="default", finish_reason="stop")
+        return Completion(text=f" {says}", model="m", backend=request.backend, finish_reason="stop")
 
 
 @asynccontextmanager
-async def mesh_of(settings: MeshSettings, others: Others) -> AsyncIterator[Mesh]:
+async def mesh_of(
+    settings: MeshSettings, others: Others, answering: OrchestrationSettings | None = None
+) -> AsyncIterator[Mesh]:
     """A worker of each tier that answering takes; yields a client."""
     tiers = (
-        Tier("orchestration", handlers(OrchestrationSettings())),
+        Tier("orchestration", handlers(answering or OrchestrationSettings())),
         Tier("retrieval", {Retrieve: others.find}),
         Tier("inference", {Generate: others.write}),
     )
@@ -141,3 +146,26 @@ async def test_a_model_that_stops_in_the_middle_of_its_words_is_taken_back(mesh_
         shown, (*_, reset), answer = await read(mesh, deadline=time.time() + 3)
     assert (shown[0].strip(), shown[-1]) == (SENTENCE, answer.text)
     assert (answer.rung, reset.rung) == ("extractive", "extractive")
+
+
+TWO = OrchestrationSettings.model_validate(
+    {"variants": [{"name": "small"}, {"name": "spare", "backend": "spare", "weight": 0}]}
+)
+MADE_UP = "It was lit by Bruno Falk in 1902 with gas from Norway."
+
+
+async def test_between_two_variants_the_words_of_the_first_are_taken_back(mesh_settings: MeshSettings) -> None:
+    async with mesh_of(mesh_settings, Others(says=MADE_UP), TWO) as mesh:
+        shown, (reset, *_), answer = await read(mesh)
+    assert (shown[0].strip(), shown[-1].strip()) == (MADE_UP, SENTENCE)
+    assert (answer.text, answer.rung, answer.variant) == (SENTENCE, "variant", "spare")
+    assert (reset.rung, reset.reason) == ("variant", answer.reason)
+
+
+async def test_where_neither_variants_words_count_both_are_taken_back(mesh_settings: MeshSettings) -> None:
+    async with mesh_of(mesh_settings, Others(says=MADE_UP, spare_says=f"{MADE_UP} Twice."), TWO) as mesh:
+        shown, resets, answer = await read(mesh)
+    assert (shown[0].strip(), shown[-1]) == (MADE_UP, SENTENCE)
+    assert (answer.text, answer.rung) == (SENTENCE, "extractive")
+    assert [reset.rung for reset in resets if reset.rung] == ["variant", "extractive"]
+    assert resets[-1].reason == answer.reason

@@ -1,0 +1,154 @@
+"""Passages found earlier stand in while retrieval is down: on a real Kafka and a real Valkey."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from random import Random
+
+import pytest
+from integration_kit import serving
+
+from poise.cache import Cache
+from poise.cache.passages import KeptPassages, PassageStore, key_of
+from poise.contracts import Answer, Ask, Completion, Generate, Passage, Passages, Retrieve
+from poise.contracts.run_id import new_run_id
+from poise.errors import UnavailableError
+from poise.messaging import Context, Mesh, Tier
+from poise.settings import MeshSettings
+from services.orchestration.handlers import handlers
+from services.orchestration.settings import OrchestrationSettings
+
+pytestmark = pytest.mark.integration
+
+SENTENCE = "The lamp of Harrow Point was lit in 1847 by the keeper Ada Quill."
+EPOCH, LATER = "e1.AAAA.0~7~1000", "e1.AAAA.0~8~2000"
+FOUND = Passages(passages=(Passage(id="lamp#0", source="lamp", text=SENTENCE, score=1.0, age=5.0),), epoch=EPOCH)
+NOTHING = Passages(passages=(), epoch=LATER, mode="none")
+
+
+@dataclass
+class Retrieval:
+    """What the retrieval tier does."""
+
+    finds: Passages | Exception | None = FOUND
+    """None = it hangs."""
+
+    async def find(self, _: Retrieve, __: Context) -> Passages:
+        if self.finds is None:
+            await asyncio.Event().wait()
+        if isinstance(self.finds, Exception):
+            raise self.finds
+        assert self.finds is not None
+        return self.finds
+
+
+async def write(_: Generate, __: Context) -> Completion:
+    return Completion(text=SENTENCE, model="m", backend="default", finish_reason="stop")
+
+
+@asynccontextmanager
+async def mesh_of(settings: MeshSettings, retrieval: Retrieval, passages_for: float = 60.0) -> AsyncIterator[Mesh]:
+    answering = OrchestrationSettings.model_validate({"ladder": {"passages_for": passages_for}})
+    async with AsyncExitStack() as stack:
+        mesh = await stack.enter_async_context(Mesh(settings, tier="client"))
+        for tier in (
+            Tier("orchestration", handlers(answering, mesh)),
+            Tier("retrieval", {Retrieve: retrieval.find}),
+            Tier("inference", {Generate: write}),
+        ):
+            await stack.enter_async_context(serving(settings, tier))
+        yield mesh
+
+
+async def ask(
+    mesh: Mesh, question: str, *, tenant: str = "acme", within: float = 20.0, min_epoch: str | None = None
+) -> Answer:
+    run = new_run_id(time.time(), Random())
+    deadline = time.time() + within
+    question = f"Who lit the lamp of Harrow Point ({question})?"  # the Valkey is all tests'
+    return await mesh.call(
+        Ask(question=question), run=run, step="ask", tenant=tenant, deadline=deadline, min_epoch=min_epoch
+    )
+
+
+async def test_passages_found_earlier_stand_in_and_say_so(mesh_settings: MeshSettings) -> None:
+    retrieval = Retrieval()
+    async with mesh_of(mesh_settings, retrieval) as mesh:
+        first = await ask(mesh, "stands in")
+        assert (first.rung, first.retrieval, first.degraded) == ("primary", "hybrid", ())
+        retrieval.finds = UnavailableError("the index is away")
+        second = await ask(mesh, "STANDS  in")
+    assert (second.rung, second.text, second.reason) == ("primary", SENTENCE, None)
+    assert (second.retrieval, second.epoch) == ("cached", EPOCH)
+    (said,) = second.degraded
+    assert said.startswith("retrieval failed: unavailable: the index is away; passages found ")
+    assert said.endswith(" s ago stand in")
+    assert second.citations == first.citations
+
+
+async def test_retrieval_that_hangs_leaves_time_for_the_passages_and_a_model(mesh_settings: MeshSettings) -> None:
+    retrieval = Retrieval()
+    async with mesh_of(mesh_settings, retrieval) as mesh:
+        await ask(mesh, "hangs")
+        retrieval.finds = None
+        answer = await ask(mesh, "hangs", within=4.0)
+    assert (answer.rung, answer.retrieval) == ("primary", "cached")
+
+
+async def test_where_the_index_finds_nothing_nothing_stands_in(mesh_settings: MeshSettings) -> None:
+    retrieval = Retrieval()
+    async with mesh_of(mesh_settings, retrieval) as mesh:
+        await ask(mesh, "deleted")
+        retrieval.finds = NOTHING
+        answer = await ask(mesh, "deleted")
+        assert (answer.rung, answer.retrieval, answer.epoch) == ("canned", "none", LATER)
+        retrieval.finds = UnavailableError("the index is away")
+        answer = await ask(mesh, "deleted")
+    assert answer.retrieval == "none", "and what was found before it was deleted is not found again"
+
+
+async def test_passages_from_before_the_epoch_that_is_asked_for_do_not_stand_in(mesh_settings: MeshSettings) -> None:
+    retrieval = Retrieval()
+    async with mesh_of(mesh_settings, retrieval) as mesh:
+        await ask(mesh, "epoch")
+        retrieval.finds = UnavailableError("the index is away")
+        answers = [await ask(mesh, "epoch", min_epoch=epoch) for epoch in (EPOCH, LATER)]
+    assert [(answer.rung, answer.retrieval) for answer in answers] == [("primary", "cached"), ("canned", "none")]
+
+
+async def test_one_tenants_passages_are_not_anothers(mesh_settings: MeshSettings) -> None:
+    retrieval = Retrieval()
+    async with mesh_of(mesh_settings, retrieval) as mesh:
+        await ask(mesh, "tenant")
+        retrieval.finds = UnavailableError("the index is away")
+        answer = await ask(mesh, "tenant", tenant="other")
+    assert answer.rung == "canned"
+
+
+async def test_passages_are_kept_only_where_the_settings_want_it(mesh_settings: MeshSettings) -> None:
+    retrieval = Retrieval()
+    async with mesh_of(mesh_settings, retrieval, passages_for=0.0) as mesh:
+        await ask(mesh, "not kept")
+        retrieval.finds = UnavailableError("the index is away")
+        assert (await ask(mesh, "not kept")).rung == "canned"
+
+
+async def test_what_cannot_be_read_is_as_good_as_gone(valkey: str) -> None:
+    async with Cache(valkey) as cache:
+        store = PassageStore(cache, 60.0)
+        kept = KeptPassages(at=1.5, found=FOUND)
+        await store.put("acme", "a", 6, kept)
+        assert await store.get("acme", "a", 6) == kept
+        assert await store.get("acme", "a", 5) is None
+        assert await store.get("acm", "a", 6) is None
+        await cache.put(key_of("acme", "a", 6), b'{"at": "of another form"}', 60.0)
+        assert await store.get("acme", "a", 6) is None
+
+
+async def test_without_a_cache_nothing_is_kept() -> None:
+    store = PassageStore(Cache(None), 60.0)
+    await store.put("acme", "a", 6, KeptPassages(at=1.5, found=FOUND))
+    assert await store.get("acme", "a", 6) is None
+    assert not store.configured
