@@ -1,0 +1,110 @@
+"""A run that is begun again after a crash takes the same way, though the breakers of its new worker stand otherwise."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from scripted_run import ScriptedRun
+
+from poise.cache import Entry, History
+from poise.contracts import Answer, Ask, Completion, Fault, Generate, Passage, Passages, Retrieve
+from poise.errors import FaultError
+from poise.policy import BreakerLimits
+from poise.runs import Run
+from services.orchestration.aid import Aid, Stale
+from services.orchestration.answer import AnswerWorkflow
+from services.orchestration.breakers import Breakers
+from services.orchestration.settings import OrchestrationSettings
+
+SENTENCE = "The lamp of Harrow Point was lit in 1847 by the keeper Ada Quill."
+FOUND = Passages(passages=(Passage(id="lamp#0", source="lamp", text=SENTENCE, score=1.0, age=1.0),), epoch="e1.AAAA")
+AWAY = FaultError(Fault(type="urn:poise:unavailable", title="Unavailable", status=503, detail="away", retryable=True))
+SETTINGS = OrchestrationSettings.model_validate(
+    {
+        "variants": [
+            {"name": "a", "backend": "a"},
+            {"name": "b", "backend": "b", "weight": 0},
+            {"name": "c", "backend": "c", "weight": 0},
+        ],
+        "ladder": {"failovers": 2},
+    }
+)
+ASK = Ask(question="Who lit the lamp of Harrow Point?")
+
+
+class Kept(History):
+    """A history in memory."""
+
+    def __init__(self, entries: Mapping[str, Entry]) -> None:
+        self.entries = dict(entries)
+
+    async def open(self) -> Mapping[str, Entry] | None:
+        return dict(self.entries)
+
+    async def write(self, step: str, entry: Entry) -> bool:
+        self.entries[step] = entry
+        return True
+
+
+def breakers(*left_alone: str) -> Breakers:
+    made = Breakers(SETTINGS.variants, BreakerLimits(least=1), lambda: 0.0)
+    for name in left_alone:
+        made.judge(name, made.admit(name), "failed")
+    return made
+
+
+async def answered(
+    history: Kept, here: Breakers, answers: Mapping[str, str | Exception], found: Any = FOUND
+) -> tuple[Answer, list[str]]:
+    """The answer, and what was asked for it."""
+
+    def write(request: Generate) -> Completion | Exception:
+        said = answers[request.backend]
+        if isinstance(said, Exception):
+            return said
+        return Completion(text=said, model="m", backend=request.backend, finish_reason="stop")
+
+    async def stale() -> Stale | None:
+        return Stale("It was Ada Quill.", (), "b", "e0", 9.0, "it is old") if found is not FOUND else None
+
+    door = ScriptedRun({Retrieve: found, Generate: write})
+    run = Run(door, history)
+    answer = await run.execute(AnswerWorkflow(SETTINGS, breakers=here).answer(run, ASK, Aid(stale)))
+    asked = [request.backend if isinstance(request, Generate) else "retrieval" for request in door.asked]
+    return answer.model_copy(update={"timings": {}}), asked
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "answers", "found"),
+    [
+        ((), ("a", "b", "c"), {"a": AWAY, "b": AWAY, "c": SENTENCE}, FOUND),
+        (("a",), (), {"a": SENTENCE, "b": AWAY, "c": SENTENCE}, FOUND),
+        (("a", "b"), ("c",), {"a": SENTENCE, "b": SENTENCE, "c": SENTENCE}, FOUND),
+        (("a", "b", "c"), (), {"a": SENTENCE, "b": SENTENCE, "c": SENTENCE}, FOUND),
+        ((), ("a",), {"a": AWAY, "b": AWAY, "c": AWAY}, FOUND),
+        ((), (), {}, AWAY),
+    ],
+    ids=["all of them in turn", "one left alone", "two left alone", "nobody", "all down", "no passages"],
+)
+async def test_wherever_it_is_interrupted_it_goes_on_the_same_way(
+    first: tuple[str, ...], then: tuple[str, ...], answers: dict[str, str | Exception], found: Any
+) -> None:
+    whole = Kept({})
+    answer, asked = await answered(whole, breakers(*first), answers, found)
+    steps = sorted(whole.entries.items(), key=lambda item: item[1].number)
+    assert len(steps) >= 3
+    for end in range(1, len(steps)):  # in a worker whose breakers stand alike: what is left to decide is decided alike
+        again, asked_again = await answered(Kept(dict(steps[:end])), breakers(*first), answers, found)
+        assert again == answer, f"interrupted after {steps[end - 1][0]}"
+        paid = [step for step, entry in steps[:end] if entry.what.startswith("call ")]
+        assert asked_again == asked[len(paid) :], "what was paid for is not paid for again"
+    again, asked_again = await answered(Kept(whole.entries), breakers(*then), answers, found)
+    assert (again, asked_again) == (answer, [])
+
+
+async def test_what_is_found_in_a_history_is_no_news_of_a_variant() -> None:
+    history = Kept({})
+    await answered(history, breakers(), {"a": AWAY, "b": SENTENCE, "c": SENTENCE})
+    here = breakers()
+    await answered(history, here, {})
+    assert set(here.states().values()) == {"closed"}
