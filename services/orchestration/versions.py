@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Final, Self
@@ -14,6 +14,7 @@ from poise.contracts import DocumentVersion, Envelope, EnvelopeError
 from poise.contracts.topics import DOCUMENTS, VERSIONS
 from poise.errors import PoiseError
 from poise.messaging import Ends, Follower, Mesh, Record
+from services.orchestration.settings import OrchestrationSettings
 
 log = logging.getLogger(__name__)
 
@@ -169,7 +170,7 @@ class Versions:
                     # Both at once: whoever sees this follower sees a map that it alone has filled.
                     self._map, self._follower = VersionMap(topic_id), follower
                     await self._apply(follower)
-            except PoiseError as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is: until it is read again, nothing counts as fresh
                 log.warning("%s cannot be read, trying again: %s", VERSIONS.name, error)
             finally:
                 self._follower = None
@@ -185,3 +186,13 @@ class Versions:
                 self._map.other = False
                 if await self._mesh.topic_id(DOCUMENTS.name) != self._map.topic_id:
                     return
+
+
+@asynccontextmanager
+async def following(mesh: Mesh, settings: OrchestrationSettings) -> AsyncIterator[Versions | None]:
+    """What documents say, where it matters: not without a cache to keep answers in."""
+    if not (settings.cache.enabled and mesh.cache.configured):
+        yield None
+        return
+    async with Versions(mesh) as versions:
+        yield versions

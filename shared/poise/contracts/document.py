@@ -67,7 +67,7 @@ class DocumentVersion(Message):
     """What the last version of a document says: a record of `poise.versions`, key = document id.
 
     It is written before anything of that version can be found, with the version in the header `poise-doc-version`. So
-    whoever was answered from a version can learn whether there is another one by now, and whether it says anything else.
+    whoever was answered from a version can learn whether there is another one, and whether it says anything else.
     """
 
     kind: ClassVar[str] = "document-version/1"

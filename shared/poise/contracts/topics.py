@@ -160,7 +160,7 @@ PASSAGES: Final = Topic(
     "poise.passages", (Part, Manifest, Deletion), key="<document id>#<part>", keep=FOREVER, compacted=True
 )
 VERSIONS: Final = Topic("poise.versions", (DocumentVersion,), key="document id", keep=FOREVER, compacted=True)
-"""Small, so that every orchestration worker can know all of it; a document's record has the document's own partition."""
+"""Small: every orchestration worker reads all of it. A record has its document's partition number."""
 RECORDS: Final = Topic("poise.records", (RunRecord,), "evaluation", key="run", keep=7 * DAY, deadlines=UNHURRIED)
 SCORES: Final = Topic("poise.scores", (Score,), key="policy", keep=7 * DAY)
 CANCEL: Final = Topic("poise.cancel", (Cancel,), key="run", partitions=1, keep=BATCH.longest + HOUR)

@@ -49,7 +49,7 @@ HEADERS: Final[Mapping[str, tuple[str, str | None]]] = MappingProxyType(
         "poise-origin": ("`topic/partition/offset` of the first copy of the message.", r"^.+/[0-9]+/[0-9]+$"),
         "poise-redrives": ("How often it was sent again from a dead-letter topic.", _NUMBER),
         "poise-doc-version": (
-            "On `poise.passages` and `poise.versions`: the document's offset in `poise.documents`.",
+            "On `poise.passages`, `poise.versions`: the document's offset in `poise.documents`.",
             _NUMBER,
         ),
         "poise-stream-to": (
