@@ -26,14 +26,15 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import NAMESPACE_OID, uuid4, uuid5
 
-from poise.cache import Answers, Entry, Ground, Journal, Lease, Standing
+from poise.cache import Answers, Kept, Ground, Journal, Lease, Standing
 from poise.cache.answers import Use, flight_key
-from poise.contracts import Answer, Ask, Citation, Envelope
+from poise.contracts import Answer, Ask, Envelope
 from poise.contracts.topics import RUNS_BATCH
 from poise.messaging import Mesh
 from poise.policy import draw
 from poise.runs import Run
 from poise.telemetry import count, current_span, measure, span, table
+from services.orchestration.aid import ALONE, Aid, Stale
 from services.orchestration.flights import Flights
 from services.orchestration.freshness import UNTOLD, Aged, judge, reached
 from services.orchestration.keys import answer_key, document_of
@@ -48,40 +49,8 @@ AGAIN_AFTER: Final = 30.0
 STEP: Final = "ask"
 
 
-@dataclass(frozen=True, slots=True)
-class Stale:
-    """A kept answer that is not fresh any more."""
-
-    text: str
-    citations: tuple[Citation, ...]
-    variant: str | None
-    epoch: str | None
-    age: float
-    """Seconds since it was worked out."""
-    reason: str
-    """Why it is stale, in words."""
-
-
-@dataclass(frozen=True, slots=True)
-class Aid:
-    """What the cache has to say to a run that works its answer out."""
-
-    stale: Callable[[], Awaitable[Stale | None]]
-    """The kept answer that may stand in, if there is one, as it stands now."""
-    unasked: str | None = None
-    """Why no model is to be asked; None = ask one."""
-
-
 Work = Callable[[Run, Ask, Aid], Awaitable[Answer]]
 """Works an answer out."""
-
-
-async def _none() -> None:
-    return None
-
-
-ALONE: Final = Aid(_none)
-"""The aid of a worker without a cache."""
 
 
 @dataclass(slots=True)
@@ -93,7 +62,7 @@ class Wanted:
     variant: Variant
     """The one that is drawn for it."""
     key: str
-    entry: Entry | None = None
+    entry: Kept | None = None
     """What was kept, and is not fresh."""
 
 
@@ -149,7 +118,7 @@ class AnswerCaching:
         await self._revalidate(wanted, entry)
         return await self._send(wanted, entry, "stale", f"{aged.why}; it is being worked out anew")
 
-    async def _aged(self, entry: Entry) -> Aged:
+    async def _aged(self, entry: Kept) -> Aged:
         if not await self._versions.current():
             return Aged(UNTOLD, time.time())
         versions = self._versions
@@ -159,7 +128,7 @@ class AnswerCaching:
         """Whether an answer that is stale may be used so long after it became so."""
         return seconds > 0 and "stale" in self._settings.ladder.rungs and aged.within(seconds, time.time())
 
-    async def _revalidate(self, wanted: Wanted, entry: Entry) -> None:
+    async def _revalidate(self, wanted: Wanted, entry: Kept) -> None:
         """Have a stale answer worked out anew by a run of its own, however many readers see that it is stale.
 
         The first of them takes a mark in Redis. Should two take it (the mark is lost), both name the run alike, and the
@@ -185,12 +154,12 @@ class AnswerCaching:
         run, ask = wanted.run, wanted.ask
         answers: list[Answer] = []
 
-        async def lead() -> Entry:
+        async def lead() -> Kept:
             began = time.time()
             answers.append(await self._work(run, ask, Aid(lambda: self._stale(wanted))))
             return await self._keep(wanted, answers[0], began)
 
-        async def accepts(entry: Entry, elsewhere: bool) -> bool:
+        async def accepts(entry: Kept, elsewhere: bool) -> bool:
             return await self._accepts(wanted, entry, elsewhere=elsewhere)
 
         # An ask that somebody waits for does not wait for bulk work; a canned text is in the reader's language.
@@ -224,7 +193,7 @@ class AnswerCaching:
             reason=aged.why or "it was kept",
         )
 
-    async def _accepts(self, wanted: Wanted, entry: Entry, *, elsewhere: bool) -> bool:
+    async def _accepts(self, wanted: Wanted, entry: Kept, *, elsewhere: bool) -> bool:
         """Whether what another run worked out will do for this one.
 
         What began after this run did knows all that this run could have known. What began before it must still stand
@@ -239,12 +208,12 @@ class AnswerCaching:
             return False
         return (await self._aged(entry)).fresh
 
-    async def _keep(self, wanted: Wanted, answer: Answer, began: float) -> Entry:
+    async def _keep(self, wanted: Wanted, answer: Answer, began: float) -> Kept:
         """Keep an answer, if it is one to keep; returns it as those see it who wait for it."""
         run = wanted.run
         made = time.time()
         grounds = await self._grounds(run)
-        entry = Entry(answer=answer, began=began, made=made, grounds=grounds, ms=(made - began) * 1_000)
+        entry = Kept(answer=answer, began=began, made=made, grounds=grounds, ms=(made - began) * 1_000)
         by = next((one for one in self._settings.variants if one.name == answer.variant), None)
         if by is not None and _may_be_kept(entry):
             # Whoever finds it had its variant drawn first: of the one that was drawn here it need know nothing.
@@ -270,7 +239,7 @@ class AnswerCaching:
 
     # -- sending --------------------------------------------------------------------------------------------------
 
-    async def _send(self, wanted: Wanted, entry: Entry, use: Use, reason: str | None = None) -> Answer:
+    async def _send(self, wanted: Wanted, entry: Kept, use: Use, reason: str | None = None) -> Answer:
         """An answer that was worked out for another ask, as the answer to this one."""
         run, made = wanted.run, entry.answer
         rung = "stale" if use == "stale" else made.rung
@@ -293,7 +262,7 @@ class AnswerCaching:
         await self._answers.count(run.tenant, use, saved)
 
 
-def _may_be_kept(entry: Entry) -> bool:
+def _may_be_kept(entry: Kept) -> bool:
     """Whether an answer passed its check, and it is known of all that it rests on what that said."""
     answer = entry.answer
     return (

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import uuid4
 
-from poise.cache import Entry, Journal, Lease, Standing, Stored
+from poise.cache import Kept, Journal, Lease, Standing, Stored
 from poise.messaging.receipt import BEATS, FIRST_LOOK, LONGEST_LOOK
 
 OUTCOME_KEPT: Final = 5.0
@@ -33,13 +33,13 @@ _KIND: Final = "entry"
 class Landed:
     """What came of a flight."""
 
-    entry: Entry
+    entry: Kept
     led: bool
     """Whether it was worked out by who asks."""
 
 
-Lead = Callable[[], Awaitable[Entry]]
-Accepts = Callable[[Entry, bool], Awaitable[bool]]
+Lead = Callable[[], Awaitable[Kept]]
+Accepts = Callable[[Kept, bool], Awaitable[bool]]
 """Whether an outcome is one for this ask; told whether another worker's clock wrote its times."""
 
 
@@ -54,7 +54,7 @@ class Flights:
     def __init__(self, journal: Journal, ttl: float) -> None:
         self._journal = journal
         self._ttl = ttl
-        self._here: dict[str, asyncio.Future[tuple[Entry, bool] | None]] = {}
+        self._here: dict[str, asyncio.Future[tuple[Kept, bool] | None]] = {}
 
     async def share(self, key: str, lead: Lead, accepts: Accepts, within: float) -> Landed | None:
         """Work something out, or have it from who does; None = it took longer than `within` seconds to wait for.
@@ -97,7 +97,7 @@ class Flights:
         while True:
             match await self._journal.claim(lease, self._ttl):
                 case Stored() as stored:
-                    entry = Entry.decode(stored.body)
+                    entry = Kept.decode(stored.body)
                     if entry is not None and await accepts(entry, True):
                         return Landed(entry, led=False)
                     # Of several who do this, one finds it there; the claims that follow are one's again.
@@ -111,7 +111,7 @@ class Flights:
                 case _:
                     return Landed(await self._lead(lease, lead), led=True)
 
-    async def _lead(self, lease: Lease, lead: Lead) -> Entry:
+    async def _lead(self, lease: Lease, lead: Lead) -> Kept:
         beat = asyncio.create_task(self._beat(lease))
         try:
             entry = await lead()

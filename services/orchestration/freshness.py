@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from poise.cache import Entry, Ground
+from poise.cache import Kept, Ground
 from poise.contracts import Epoch
 from services.orchestration.versions import Known
 
@@ -30,7 +30,7 @@ class Aged:
 UNTOLD = "which documents have changed cannot be told"
 
 
-def judge(entry: Entry, known: Callable[[str], Known | None], topic_id: str, *, max_age: float, now: float) -> Aged:
+def judge(entry: Kept, known: Callable[[str], Known | None], topic_id: str, *, max_age: float, now: float) -> Aged:
     """How an answer stands, given all that the log of versions says.
 
     Args:
@@ -48,7 +48,7 @@ def judge(entry: Entry, known: Callable[[str], Known | None], topic_id: str, *, 
     return Aged(reasons[0].why, min(now, *(reason.since for reason in reasons)))
 
 
-def _changes(entry: Entry, known: Callable[[str], Known | None], topic_id: str) -> Iterator[Aged]:
+def _changes(entry: Kept, known: Callable[[str], Known | None], topic_id: str) -> Iterator[Aged]:
     epoch = entry.answer.epoch
     if epoch is not None and _topic_of(epoch) != topic_id:
         yield Aged("the documents were made anew", entry.made)

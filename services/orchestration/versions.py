@@ -60,17 +60,20 @@ class VersionMap:
         """Apply records, in the order of their offsets within each partition."""
         for record in records:
             self.nexts[record.partition] = record.offset + 1
+            document = (record.key or b"").decode(errors="replace")
             try:
                 said = DocumentVersion.parse(record.value or b"")
                 version = Envelope.read(record.headers).doc_version
             except (ValidationError, EnvelopeError) as error:
                 log.warning("%s is no document's version, its document counts as changed: %s", record.position, error)
-                self.documents.pop((record.key or b"").decode(errors="replace"), None)
+                self.documents.pop(document, None)
                 continue
             if said.documents != self.topic_id:
                 self.other = True
-            elif version is not None:
-                self._apply((record.key or b"").decode(errors="replace"), version, said.digest, record.timestamp)
+            elif version is None:
+                self.documents.pop(document, None)  # of what it says there is no telling which version that is
+            else:
+                self._apply(document, version, said.digest, record.timestamp)
 
     def _apply(self, document: str, version: int, digest: str | None, at: float) -> None:
         before = self.documents.get(document)

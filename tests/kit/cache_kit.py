@@ -1,4 +1,4 @@
-"""What the tests of the answer cache share: a mesh with a real index, a model that can be counted, held and taken away."""
+"""What the tests of the answer cache share: a mesh with a real index, and a model to be counted and held."""
 
 import asyncio
 import re

@@ -23,8 +23,6 @@ class ScriptedRun:
     lane: Lane = "interactive"
     written: float = 0.0
     """When its request was written, unix seconds."""
-    min_epoch: str | None = None
-    """How far the documents must have come that its answer knows."""
     left: float = 100.0
     """Seconds until the deadline."""
     takes: float = 0.0

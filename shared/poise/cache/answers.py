@@ -107,7 +107,7 @@ class Ground(BaseModel):
     """Of what it said; None = that is not known, so it cannot be told whether it still does."""
 
 
-class Entry(BaseModel):
+class Kept(BaseModel):
     """An answer that was worked out, and what is needed to tell whether it still stands."""
 
     model_config = ConfigDict(frozen=True)
@@ -126,7 +126,7 @@ class Entry(BaseModel):
         return b"%d\n%b" % (round(self.began * 1_000), self.model_dump_json(exclude_none=True).encode())
 
     @classmethod
-    def decode(cls, raw: bytes) -> "Entry | None":
+    def decode(cls, raw: bytes) -> "Kept | None":
         """Read it; None if it is none, or one that another version of Poise wrote."""
         try:
             return cls.model_validate_json(raw.partition(b"\n")[2])
@@ -175,13 +175,13 @@ class Answers:
         self._cache = cache
         self._max_entries = max_entries
 
-    async def look(self, tenant: str, key: str) -> Entry | None:
+    async def look(self, tenant: str, key: str) -> Kept | None:
         """The answer under a key, if there is one, whether or not it still stands."""
         keys = [_entry(tenant) + key, _used(tenant)]
         found = await self._cache.evaluate(_LOOK, keys, key.encode(), round(time.time() * 1_000))
-        return Entry.decode(found) if isinstance(found, bytes) and found else None
+        return Kept.decode(found) if isinstance(found, bytes) and found else None
 
-    async def keep(self, tenant: str, key: str, entry: Entry, ttl: float) -> bool:
+    async def keep(self, tenant: str, key: str, entry: Kept, ttl: float) -> bool:
         """Keep an answer for `ttl` seconds; those used longest ago make room.
 
         Returns:
@@ -249,14 +249,14 @@ class AnswersAdmin:
 
     async def select(
         self, tenant: str, *, document: str | None = None, made_before: float | None = None
-    ) -> dict[str, Entry | None]:
+    ) -> dict[str, Kept | None]:
         """A tenant's answers by key: those that rest on a document, those made before (unix seconds), or all.
 
         None = one that cannot be read, which fits whatever is looked for.
         """
-        found: dict[str, Entry | None] = {}
+        found: dict[str, Kept | None] = {}
         async for key, raw in self._entries(tenant):
-            entry = Entry.decode(raw)
+            entry = Kept.decode(raw)
             if entry is None or (
                 (document is None or any(ground.document == document for ground in entry.grounds))
                 and (made_before is None or entry.made < made_before)
@@ -266,7 +266,7 @@ class AnswersAdmin:
 
     async def purge(
         self, tenant: str, *, document: str | None = None, made_before: float | None = None
-    ) -> dict[str, Entry | None]:
+    ) -> dict[str, Kept | None]:
         """Have answers forgotten, and those not kept that are being worked out now; returns the former, see `select`.
 
         The mark comes first: what was kept before it is found, what would be kept after it was begun before or after
