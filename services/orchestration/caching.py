@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import NAMESPACE_OID, uuid4, uuid5
 
-from poise.cache import Answers, Kept, Ground, Journal, Lease, Standing
+from poise.cache import Answers, Ground, Journal, Kept, Lease, Standing
 from poise.cache.answers import Use, flight_key
 from poise.contracts import Answer, Ask, Envelope
 from poise.contracts.topics import RUNS_BATCH

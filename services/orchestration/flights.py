@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import uuid4
 
-from poise.cache import Kept, Journal, Lease, Standing, Stored
+from poise.cache import Journal, Kept, Lease, Standing, Stored
 from poise.messaging.receipt import BEATS, FIRST_LOOK, LONGEST_LOOK
 
 OUTCOME_KEPT: Final = 5.0

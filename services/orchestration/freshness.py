@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from poise.cache import Kept, Ground
+from poise.cache import Ground, Kept
 from poise.contracts import Epoch
 from services.orchestration.versions import Known
 

@@ -91,7 +91,9 @@ class Reader:
 async def orchestrating(settings: MeshSettings, own: OrchestrationSettings) -> AsyncIterator[Mesh]:
     """An orchestration worker with its cache, ready; stopped as a signal would stop it."""
     async with Mesh(settings, tier="orchestration") as mesh, following(mesh, own) as versions:
-        task = asyncio.create_task(mesh.serve(Tier("orchestration", orchestration_handlers(own, mesh, versions))))
+        task = asyncio.create_task(
+            mesh.serve(Tier("orchestration", orchestration_handlers(own, mesh, versions=versions)))
+        )
         try:
             await until(lambda: task.done() or all(mesh.readiness().values()))
             if task.done():

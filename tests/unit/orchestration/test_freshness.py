@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poise.cache import Kept, Ground
+from poise.cache import Ground, Kept
 from poise.contracts import Answer, DocumentVersion, Envelope
 from poise.messaging import Record
 from services.orchestration.freshness import judge, reached
