@@ -26,6 +26,8 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import NAMESPACE_OID, uuid4, uuid5
 
+from pydantic import BaseModel, ConfigDict
+
 from poise.cache import Answers, Ground, Journal, Kept, Lease, Standing
 from poise.cache.answers import Use, flight_key
 from poise.contracts import Answer, Ask, Envelope
@@ -35,7 +37,7 @@ from poise.policy import draw
 from poise.runs import Run
 from poise.telemetry import count, current_span, measure, span, table
 from services.orchestration.aid import ALONE, Aid, Stale
-from services.orchestration.flights import Flights
+from services.orchestration.flights import Flight, Flights
 from services.orchestration.freshness import UNTOLD, Aged, judge, reached
 from services.orchestration.keys import answer_key, document_of
 from services.orchestration.settings import OrchestrationSettings, Variant
@@ -53,7 +55,7 @@ Work = Callable[[Run, Ask, Aid], Awaitable[Answer]]
 """Works an answer out."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Wanted:
     """One ask, and what it looks for."""
 
@@ -62,8 +64,22 @@ class Wanted:
     variant: Variant
     """The one that is drawn for it."""
     key: str
-    entry: Kept | None = None
-    """What was kept, and is not fresh."""
+
+
+class Decided(BaseModel):
+    """How an ask is answered: a step of its run, for it would not be decided the same way twice."""
+
+    model_config = ConfigDict(frozen=True)
+
+    use: Use
+    kept: Kept | None = None
+    """The answer that was worked out for another ask; None = it is worked out by this one."""
+    reason: str | None = None
+    """Why its rung is not the first."""
+    unasked: str | None = None
+    """Why no model is asked."""
+    at: float = 0.0
+    """When that was decided, unix seconds: nothing was found before."""
 
 
 class AnswerCaching:
@@ -93,42 +109,59 @@ class AnswerCaching:
         settings = self._settings
         drawn = draw(settings.variants, run=run.id, policy=settings.policy, version=settings.policy_version).variant
         wanted = Wanted(run, ask, drawn, self._key(run, ask, drawn))
-        if ask.cache is None and (answer := await self._kept(wanted)) is not None:
-            return answer
-        return await self._worked_out(wanted)
+        flights: list[Flight] = []
+        made: Kept | None = None
+
+        async def decide() -> Decided:
+            return await self._decide(wanted, flights)
+
+        try:
+            decided: Decided = await run.step("cache", decide, returns=Decided, id="cache", recorded=False)
+            if decided.kept is not None:
+                return await self._send(wanted, decided.kept, decided)
+            answer = await self._work(run, ask, Aid(lambda: self._stale(wanted), decided.unasked))
+            made = await self._keep(wanted, answer, decided.at)
+        finally:  # a run that was begun before has no flight: it lost it to another, or nobody else asks
+            for flight in flights:
+                await flight.land(made)
+        await self._count(wanted, "stale" if answer.rung == "stale" else decided.use)
+        return answer
 
     def _key(self, run: Run, ask: Ask, variant: Variant) -> str:
         return answer_key(run.tenant, ask.workflow or "answer", ask.question, variant, self._settings)
 
     # -- 1 look  2 fresh  3 stale ---------------------------------------------------------------------------------
 
-    async def _kept(self, wanted: Wanted) -> Answer | None:
+    async def _decide(self, wanted: Wanted, flights: list[Flight]) -> Decided:
+        with span(table.LOOK):
+            decided = await self._looked(wanted) if wanted.ask.cache is None else None
+            return decided or await self._boarded(wanted, flights)
+
+    async def _looked(self, wanted: Wanted) -> Decided | None:
         """What was kept, if it may be sent."""
         run = wanted.run
-        with span(table.LOOK):
-            entry = await self._answers.look(run.tenant, wanted.key)
-            if entry is None or not reached(entry.answer.epoch, run.min_epoch):
-                return None
-            aged = await self._aged(entry)
+        kept = await self._answers.look(run.tenant, wanted.key)
+        if kept is None or not reached(kept.answer.epoch, run.min_epoch):
+            return None
+        aged = await self._aged(kept)
         if aged.fresh:
-            return await self._send(wanted, entry, "hits")
-        wanted.entry = entry
+            return Decided(use="hits", kept=kept)
         if not self._allowed(aged, self._limits.stale_while_revalidate):
             return None
-        await self._revalidate(wanted, entry)
-        return await self._send(wanted, entry, "stale", f"{aged.why}; it is being worked out anew")
+        await self._revalidate(wanted, kept)
+        return Decided(use="stale", kept=kept, reason=f"{aged.why}; it is being worked out anew")
 
-    async def _aged(self, entry: Kept) -> Aged:
+    async def _aged(self, kept: Kept) -> Aged:
         if not await self._versions.current():
             return Aged(UNTOLD, time.time())
         versions = self._versions
-        return judge(entry, versions.of, versions.topic_id, max_age=self._limits.max_age, now=time.time())
+        return judge(kept, versions.of, versions.topic_id, max_age=self._limits.max_age, now=time.time())
 
     def _allowed(self, aged: Aged, seconds: float) -> bool:
         """Whether an answer that is stale may be used so long after it became so."""
         return seconds > 0 and "stale" in self._settings.ladder.rungs and aged.within(seconds, time.time())
 
-    async def _revalidate(self, wanted: Wanted, entry: Kept) -> None:
+    async def _revalidate(self, wanted: Wanted, kept: Kept) -> None:
         """Have a stale answer worked out anew by a run of its own, however many readers see that it is stale.
 
         The first of them takes a mark in Redis. Should two take it (the mark is lost), both name the run alike, and the
@@ -138,8 +171,8 @@ class AnswerCaching:
         mark = Lease(f"{flight_key(run.tenant, wanted.key)}:again", uuid4().hex)
         if await self._journal.claim(mark, AGAIN_AFTER) is Standing.HELD:
             return
-        versions = ((known.version if (known := self._versions.of(on.document)) else -1) for on in entry.grounds)
-        name = "/".join(map(str, (wanted.key, entry.made, *versions, int(time.time() / AGAIN_AFTER))))
+        versions = ((known.version if (known := self._versions.of(on.document)) else -1) for on in kept.grounds)
+        name = "/".join(map(str, (wanted.key, kept.made, *versions, int(time.time() / AGAIN_AFTER))))
         again = str(uuid5(NAMESPACE_OID, name))
         await self._mesh.publish(
             RUNS_BATCH,
@@ -150,79 +183,73 @@ class AnswerCaching:
 
     # -- 4 worked out ---------------------------------------------------------------------------------------------
 
-    async def _worked_out(self, wanted: Wanted) -> Answer:
+    async def _boarded(self, wanted: Wanted, flights: list[Flight]) -> Decided:
+        """What another run works out at the moment, or that this one does."""
         run, ask = wanted.run, wanted.ask
-        answers: list[Answer] = []
 
-        async def lead() -> Kept:
-            began = time.time()
-            answers.append(await self._work(run, ask, Aid(lambda: self._stale(wanted))))
-            return await self._keep(wanted, answers[0], began)
-
-        async def accepts(entry: Kept, elsewhere: bool) -> bool:
-            return await self._accepts(wanted, entry, elsewhere=elsewhere)
+        async def accepts(kept: Kept, elsewhere: bool) -> bool:
+            return await self._accepts(wanted, kept, elsewhere=elsewhere)
 
         # An ask that somebody waits for does not wait for bulk work; a canned text is in the reader's language.
         key = ":".join((flight_key(run.tenant, wanted.key), run.lane, ask.language or ""))
         within = run.remaining() * (1 - self._settings.ladder.reserve) * PATIENCE
-        landed = await self._flights.share(key, lead, accepts, within)
-        if landed is not None and not landed.led:
-            return await self._send(wanted, landed.entry, "shared", landed.entry.answer.reason)
-        if landed is None:
-            unasked = "another run did not work it out in time"
-            answers.append(await self._work(run, ask, Aid(lambda: self._stale(wanted), unasked)))
-        if ask.cache is None:
-            await self._count(run, "stale" if answers[0].rung == "stale" else "misses")
-        return answers[0]
+        found = await self._flights.board(key, accepts, within)
+        if isinstance(found, Kept):
+            return Decided(use="shared", kept=found, reason=found.answer.reason)
+        if found is None:
+            return Decided(use="misses", unasked="another run did not work it out in time", at=time.time())
+        flights.append(found)
+        return Decided(use="misses", at=time.time())
 
     async def _stale(self, wanted: Wanted) -> Stale | None:
         """What was kept, for the ladder's rung `stale`."""
-        entry = wanted.entry
-        if entry is None:
+        run = wanted.run
+        kept = await self._answers.look(run.tenant, wanted.key) if wanted.ask.cache is None else None
+        if kept is None or not reached(kept.answer.epoch, run.min_epoch):
             return None
-        aged = await self._aged(entry)
+        aged = await self._aged(kept)
         if not aged.fresh and not self._allowed(aged, self._limits.stale_if_error):
             return None
-        answer = entry.answer
+        answer = kept.answer
         return Stale(
             text=answer.text,
             citations=answer.citations,
             variant=answer.variant,
             epoch=answer.epoch,
-            age=max(0.0, time.time() - entry.made),
-            reason=aged.why or "it was kept",
+            age=max(0.0, time.time() - kept.made),
+            reason=aged.why or "another run has just worked it out",
         )
 
-    async def _accepts(self, wanted: Wanted, entry: Kept, *, elsewhere: bool) -> bool:
+    async def _accepts(self, wanted: Wanted, kept: Kept, *, elsewhere: bool) -> bool:
         """Whether what another run worked out will do for this one.
 
         What began after this run did knows all that this run could have known. What began before it must still stand
         now, and is shared only with asks that were there before it was made: later ones look what was kept.
         """
         run = wanted.run
-        if not reached(entry.answer.epoch, run.min_epoch):
+        if not reached(kept.answer.epoch, run.min_epoch):
             return False
-        if entry.began - (self._mesh.settings.clock_skew if elsewhere else 0.0) >= run.started:
+        if kept.began - (self._mesh.settings.clock_skew if elsewhere else 0.0) >= run.started:
             return True
-        if wanted.ask.cache == "no-cache" or run.written > entry.made:
+        if wanted.ask.cache == "no-cache" or run.written > kept.made:
             return False
-        return (await self._aged(entry)).fresh
+        return (await self._aged(kept)).fresh
 
     async def _keep(self, wanted: Wanted, answer: Answer, began: float) -> Kept:
-        """Keep an answer, if it is one to keep; returns it as those see it who wait for it."""
+        """Keep an answer, if it is one to keep; returns it for those who wait for it."""
         run = wanted.run
         made = time.time()
         grounds = await self._grounds(run)
-        entry = Kept(answer=answer, began=began, made=made, grounds=grounds, ms=(made - began) * 1_000)
+        kept = Kept(answer=answer, began=began, made=made, grounds=grounds, ms=(made - began) * 1_000)
         by = next((one for one in self._settings.variants if one.name == answer.variant), None)
-        if by is not None and _may_be_kept(entry):
+        if by is not None and _may_be_kept(kept):
             # Whoever finds it had its variant drawn first: of the one that was drawn here it need know nothing.
             first = answer.model_copy(update={"rung": "primary", "reason": None})
             limits = self._limits
             ttl = limits.max_age + max(limits.stale_while_revalidate, limits.stale_if_error)
             key = self._key(run, wanted.ask, by)
-            await self._answers.keep(run.tenant, key, entry.model_copy(update={"answer": first}), ttl)
-        return entry
+            await self._answers.keep(run.tenant, key, kept.model_copy(update={"answer": first}), ttl)
+        return kept
 
     async def _grounds(self, run: Run) -> tuple[Ground, ...]:
         """The documents of all passages that were found, and what they said in the version that was found."""
@@ -239,39 +266,46 @@ class AnswerCaching:
 
     # -- sending --------------------------------------------------------------------------------------------------
 
-    async def _send(self, wanted: Wanted, entry: Kept, use: Use, reason: str | None = None) -> Answer:
+    async def _send(self, wanted: Wanted, kept: Kept, decided: Decided) -> Answer:
         """An answer that was worked out for another ask, as the answer to this one."""
-        run, made = wanted.run, entry.answer
-        rung = "stale" if use == "stale" else made.rung
+        run, made = wanted.run, kept.answer
         with span(table.ANSWER, attributes={table.VARIANT: wanted.variant.name}):
             if run.words is not None:
                 await run.words.write(made.text)
             run.notes.cached = True
-            age = (made.age or 0.0) + max(0.0, time.time() - entry.made)
             timings = run.timings()
-            update = {"run_id": run.id, "rung": rung, "reason": reason, "cached": True, "age": age, "timings": timings}
-            answer = made.model_copy(update=update)
+            answer = made.model_copy(
+                update={
+                    "run_id": run.id,
+                    "rung": "stale" if decided.use == "stale" else made.rung,
+                    "reason": decided.reason,
+                    "cached": True,
+                    "age": (made.age or 0.0) + max(0.0, time.time() - kept.made),
+                    "timings": timings,
+                }
+            )
             _note(answer, wanted)
-        if wanted.ask.cache is None:
-            await self._count(run, use, (entry.ms - timings["total"]) / 1_000)
+        await self._count(wanted, decided.use, (kept.ms - timings["total"]) / 1_000)
         return answer
 
-    async def _count(self, run: Run, use: Use, saved: float = 0.0) -> None:
+    async def _count(self, wanted: Wanted, use: Use, saved: float = 0.0) -> None:
+        if wanted.ask.cache is not None:  # it did not look
+            return
         count(table.CACHE_LOOKS, 1, {table.CACHE_USE: use})
         count(table.CACHE_SAVED, max(0.0, saved))
-        await self._answers.count(run.tenant, use, saved)
+        await self._answers.count(wanted.run.tenant, use, saved)
 
 
-def _may_be_kept(entry: Kept) -> bool:
+def _may_be_kept(kept: Kept) -> bool:
     """Whether an answer passed its check, and it is known of all that it rests on what that said."""
-    answer = entry.answer
+    answer = kept.answer
     return (
         answer.rung in {"primary", "variant"}
         and answer.retrieval in {"hybrid", "lexical"}
         and answer.epoch is not None
         and not answer.cached
-        and bool(entry.grounds)
-        and all(ground.digest is not None for ground in entry.grounds)
+        and bool(kept.grounds)
+        and all(ground.digest is not None for ground in kept.grounds)
     )
 
 

@@ -17,7 +17,6 @@ What can go wrong, and what then holds:
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Final
 from uuid import uuid4
 
@@ -29,18 +28,11 @@ OUTCOME_KEPT: Final = 5.0
 _KIND: Final = "entry"
 
 
-@dataclass(frozen=True, slots=True)
-class Landed:
-    """What came of a flight."""
-
-    entry: Kept
-    led: bool
-    """Whether it was worked out by who asks."""
-
-
-Lead = Callable[[], Awaitable[Kept]]
 Accepts = Callable[[Kept, bool], Awaitable[bool]]
 """Whether an outcome is one for this ask; told whether another worker's clock wrote its times."""
+
+Outcome = tuple[Kept, bool]
+"""What came of a flight, and whether another worker's clock wrote its times."""
 
 
 class Flights:
@@ -54,74 +46,101 @@ class Flights:
     def __init__(self, journal: Journal, ttl: float) -> None:
         self._journal = journal
         self._ttl = ttl
-        self._here: dict[str, asyncio.Future[tuple[Kept, bool] | None]] = {}
+        self._here: dict[str, asyncio.Future[Outcome | None]] = {}
 
-    async def share(self, key: str, lead: Lead, accepts: Accepts, within: float) -> Landed | None:
-        """Work something out, or have it from who does; None = it took longer than `within` seconds to wait for.
+    async def board(self, key: str, accepts: Accepts, within: float) -> "Kept | Flight | None":
+        """What came of another's flight; or one of one's own, to be landed; None = there was no time to wait longer.
 
         Args:
             key: What makes two asks the same.
-            lead: Works it out. How long that may take is its own affair.
             accepts: Whether another's outcome will do.
             within: Seconds to wait for another.
         """
         until = time.monotonic() + within
-        while True:
-            going = self._here.get(key)
-            if going is None:
-                return await self._go(key, lead, accepts, until)
+        while (going := self._here.get(key)) is not None:
             await asyncio.wait({going}, timeout=max(0.0, until - time.monotonic()))
             if not going.done():
                 return None
             outcome = going.result()
             if outcome is not None and await accepts(*outcome):
-                return Landed(outcome[0], led=False)
+                return outcome[0]
+        return await self._go(key, accepts, until)
 
-    async def _go(self, key: str, lead: Lead, accepts: Accepts, until: float) -> Landed | None:
+    async def _go(self, key: str, accepts: Accepts, until: float) -> "Kept | Flight | None":
         """Go for all who ask in this worker."""
-        self._here[key] = going = asyncio.get_running_loop().create_future()
-        lease, outcome = Lease(key, uuid4().hex), None
-        try:
-            landed = await self._across(lease, lead, accepts, until)
-            if landed is not None:
-                outcome = (landed.entry, not landed.led)
-            return landed
-        finally:
+        going = self._here[key] = asyncio.get_running_loop().create_future()
+        flight, found, flies = Flight(self._journal, Lease(key, uuid4().hex), self._ttl), None, False
+
+        def landed(outcome: Outcome | None) -> None:
             del self._here[key]
             going.set_result(outcome)
-            if outcome is None:  # it was withdrawn or failed, and the lease may be ours
-                await self._journal.release(lease)
 
-    async def _across(self, lease: Lease, lead: Lead, accepts: Accepts, until: float) -> Landed | None:
+        try:
+            found, flies = await self._across(flight, accepts, until)
+        finally:
+            if flies:
+                flight.begin(landed)
+            else:
+                landed(None if found is None else (found, True))
+                if found is None:  # the answer to the last claim may have been lost, and the lease be ours
+                    await flight.release()
+        return flight if flies else found
+
+    async def _across(self, flight: "Flight", accepts: Accepts, until: float) -> tuple[Kept | None, bool]:
+        """What came of a flight in another worker, and whether to fly."""
         delay = FIRST_LOOK
         while True:
-            match await self._journal.claim(lease, self._ttl):
+            match await flight.claim():
                 case Stored() as stored:
-                    entry = Kept.decode(stored.body)
-                    if entry is not None and await accepts(entry, True):
-                        return Landed(entry, led=False)
+                    found = Kept.decode(stored.body)
+                    if found is not None and await accepts(found, True):
+                        return found, False
                     # Of several who do this, one finds it there; the claims that follow are one's again.
-                    await self._journal.forget(lease, stored)
+                    await self._journal.forget(flight.lease, stored)
                 case Standing.HELD:
                     left = until - time.monotonic()
                     if left <= 0:
-                        return None
+                        return None, False
                     await asyncio.sleep(min(delay, left))
                     delay = min(2 * delay, LONGEST_LOOK)
                 case _:
-                    return Landed(await self._lead(lease, lead), led=True)
+                    return None, True
 
-    async def _lead(self, lease: Lease, lead: Lead) -> Kept:
-        beat = asyncio.create_task(self._beat(lease))
-        try:
-            entry = await lead()
-        finally:
-            beat.cancel()
-            await asyncio.wait({beat})
-        await self._journal.write(lease, Stored(_KIND, entry.encode()), OUTCOME_KEPT)
-        return entry
 
-    async def _beat(self, lease: Lease) -> None:
+class Flight:
+    """One's own: it is worked out here, and others wait. It must be landed."""
+
+    def __init__(self, journal: Journal, lease: Lease, ttl: float) -> None:
+        self.lease = lease
+        self._journal = journal
+        self._ttl = ttl
+        self._beating: asyncio.Task[None] | None = None
+        self._landed: Callable[[Outcome | None], None] = lambda _: None
+
+    def begin(self, landed: Callable[[Outcome | None], None]) -> None:
+        """Keep the lease from now on, and tell those who wait in this worker when it has landed."""
+        self._landed = landed
+        self._beating = asyncio.create_task(self._beat())
+
+    async def claim(self) -> Standing | Stored:
+        """Take the lease, or see who has it, or what came of it."""
+        return await self._journal.claim(self.lease, self._ttl)
+
+    async def land(self, kept: Kept | None) -> None:
+        """Give those who wait what came of it; None = nothing did, and another is to try."""
+        if self._beating is not None:
+            self._beating.cancel()
+        self._landed(None if kept is None else (kept, False))
+        if kept is None:
+            await self.release()
+        else:
+            await self._journal.write(self.lease, Stored(_KIND, kept.encode()), OUTCOME_KEPT)
+
+    async def release(self) -> None:
+        """Give the lease up, if it is ours."""
+        await self._journal.release(self.lease)
+
+    async def _beat(self) -> None:
         while True:
             await asyncio.sleep(self._ttl / BEATS)
-            await self._journal.renew(lease, self._ttl)
+            await self._journal.renew(self.lease, self._ttl)

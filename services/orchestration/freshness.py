@@ -30,30 +30,30 @@ class Aged:
 UNTOLD = "which documents have changed cannot be told"
 
 
-def judge(entry: Kept, known: Callable[[str], Known | None], topic_id: str, *, max_age: float, now: float) -> Aged:
+def judge(kept: Kept, known: Callable[[str], Known | None], topic_id: str, *, max_age: float, now: float) -> Aged:
     """How an answer stands, given all that the log of versions says.
 
     Args:
-        entry: The answer.
+        kept: The answer.
         known: What is known of a document.
         topic_id: Kafka's id of the `poise.documents` that there is now.
         max_age: Seconds for which an answer is fresh at most.
         now: Unix seconds.
     """
-    reasons = list(_changes(entry, known, topic_id))
-    if now > entry.made + max_age:
-        reasons.append(Aged(f"it is older than {max_age:g} s", entry.made + max_age))
+    reasons = list(_changes(kept, known, topic_id))
+    if now > kept.made + max_age:
+        reasons.append(Aged(f"it is older than {max_age:g} s", kept.made + max_age))
     if not reasons:
         return Aged()
     return Aged(reasons[0].why, min(now, *(reason.since for reason in reasons)))
 
 
-def _changes(entry: Kept, known: Callable[[str], Known | None], topic_id: str) -> Iterator[Aged]:
-    epoch = entry.answer.epoch
+def _changes(kept: Kept, known: Callable[[str], Known | None], topic_id: str) -> Iterator[Aged]:
+    epoch = kept.answer.epoch
     if epoch is not None and _topic_of(epoch) != topic_id:
-        yield Aged("the documents were made anew", entry.made)
-    for ground in entry.grounds:
-        yield from _change(ground, known(ground.document), entry.made)
+        yield Aged("the documents were made anew", kept.made)
+    for ground in kept.grounds:
+        yield from _change(ground, known(ground.document), kept.made)
 
 
 def _change(ground: Ground, now: Known | None, made: float) -> Iterator[Aged]:
