@@ -62,6 +62,8 @@ class Asks:
         if ask.language is None:
             language = first_choice(",".join(request.headers.getlist("accept-language")))
             ask = ask.model_copy(update={"language": language})
+        if ask.cache is None:
+            ask = ask.model_copy(update={"cache": wishes.cache})
         if self.pending >= self._limit:
             raise RetryableError(f"{self.pending} asks wait already, as many as may: ask again later", retry_after=1)
         run = new_run_id(time.time(), self._random)

@@ -72,6 +72,10 @@ _HEADERS: Final = {
         "string",
         "Answer from an index that has come this far: the `epoch` that `POST /v1/documents` gave.",
     ),
+    "cache-control": (
+        "string",
+        "`no-cache`: work the answer out anew, and keep it; `no-store`: neither look nor keep. The body counts first.",
+    ),
     "accept-language": ("string", "The reader's language, where the body has no `language`: the first choice counts."),
     "traceparent": ("string", "The trace that this request belongs to (W3C Trace Context)."),
 }
@@ -143,7 +147,8 @@ ASK: Final[dict[str, Any]] = {
     "responses": _ask_answers(),
     "openapi_extra": {
         "parameters": [
-            _header(name) for name in ("poise-deadline", "poise-min-epoch", "accept-language", "traceparent")
+            _header(name)
+            for name in ("poise-deadline", "poise-min-epoch", "cache-control", "accept-language", "traceparent")
         ],
         "requestBody": _body({"$ref": "#/components/schemas/Ask"}, {"question": "What does the pass statement do?"}),
     },

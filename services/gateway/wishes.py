@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from poise.contracts import Envelope, EnvelopeError, Epoch, FieldError
+from poise.contracts import Caching, Envelope, EnvelopeError, Epoch, FieldError
 from poise.contracts.topics import RUNS_INTERACTIVE
 from poise.errors import DeadlineExceededError, InvalidMessageError
 from poise.messaging.deadlines import resolve
@@ -21,6 +21,8 @@ class Wishes:
     deadline: float
     """Unix seconds."""
     min_epoch: str | None
+    cache: Caching | None
+    """What `Cache-Control` asks for (RFC 9111)."""
     trace: Mapping[str, str]
     """`traceparent` and `tracestate` (W3C)."""
 
@@ -36,6 +38,7 @@ class Wishes:
             InvalidMessageError: One cannot be read, or is absurd; names it.
             DeadlineExceededError: The deadline has passed.
         """
+        headers = tuple(headers)
         heard = [(name, value) for raw, value in headers if (name := raw.decode("latin-1")) in _HEARD]
         try:
             envelope = Envelope.read(heard)
@@ -44,7 +47,16 @@ class Wishes:
         deadline = resolve(envelope.deadline, now, RUNS_INTERACTIVE.deadlines)
         if deadline <= now:
             raise DeadlineExceededError(f"poise-deadline passed {now - deadline:.1f} s ago")
-        return cls(deadline, _epoch(envelope.min_epoch), envelope.trace)
+        return cls(deadline, _epoch(envelope.min_epoch), _caching(headers), envelope.trace)
+
+
+def _caching(headers: Iterable[tuple[bytes, bytes]]) -> Caching | None:
+    """What `Cache-Control` asks for; directives that mean nothing here are passed over, as RFC 9111 has it."""
+    said = b",".join(value for name, value in headers if name == b"cache-control").decode("latin-1")
+    directives = {directive.partition("=")[0].strip().lower() for directive in said.split(",")}
+    if "no-store" in directives:
+        return "no-store"
+    return "no-cache" if "no-cache" in directives else None
 
 
 def _epoch(text: str | None) -> str | None:

@@ -5,14 +5,16 @@ from poise.settings import MeshSettings
 from services.orchestration.breakers import Breakers
 from services.orchestration.handlers import handlers
 from services.orchestration.settings import OrchestrationSettings
+from services.orchestration.versions import following
 
 
 async def main() -> None:
     """Answer asks until asked to stop."""
     mesh_settings, settings = MeshSettings.load(), OrchestrationSettings.load()
-    async with Mesh(mesh_settings, tier="orchestration") as mesh:
+    async with Mesh(mesh_settings, tier="orchestration") as mesh, following(mesh, settings) as versions:
         with Breakers(settings.variants) as breakers:
-            await mesh.serve(Tier("orchestration", handlers(settings, mesh, breakers=breakers)))
+            answering = handlers(settings, mesh, breakers=breakers, versions=versions)
+            await mesh.serve(Tier("orchestration", answering))
 
 
 if __name__ == "__main__":

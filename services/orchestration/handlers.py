@@ -8,12 +8,21 @@ from poise.runs import workflow
 from services.orchestration.answer import AnswerWorkflow
 from services.orchestration.asks import Asks
 from services.orchestration.breakers import Breakers
+from services.orchestration.caching import AnswerCaching
 from services.orchestration.settings import OrchestrationSettings
+from services.orchestration.versions import Versions
 
 
 def handlers(
-    settings: OrchestrationSettings, mesh: Mesh | None = None, *, breakers: Breakers | None = None
+    settings: OrchestrationSettings,
+    mesh: Mesh | None = None,
+    *,
+    breakers: Breakers | None = None,
+    versions: Versions | None = None,
 ) -> Mapping[type[Message], Handler]:
-    """One handler by the type of message it takes."""
+    """One handler by the type of message it takes; answers are kept where it is known what documents say."""
     cache = mesh.cache if mesh is not None else None
-    return Asks([workflow("answer")(AnswerWorkflow(settings, cache, breakers).answer)]).handlers()
+    answer = AnswerWorkflow(settings, cache, breakers).answer
+    if mesh is None or versions is None:
+        return Asks([workflow("answer")(answer)]).handlers()
+    return Asks([workflow("answer")(AnswerCaching(mesh, settings, versions, answer).answer)]).handlers()

@@ -41,6 +41,7 @@ class Found:
     heading: str | None
     text: str
     published: float
+    version: int | None
     score: float
 
 
@@ -178,6 +179,7 @@ def _found(point: qdrant.ScoredPoint) -> Found:
         heading=payload.get("heading"),
         text=payload["text"],
         published=payload["published"],
+        version=payload.get("version"),
         score=point.score,
     )
 

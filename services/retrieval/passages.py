@@ -2,6 +2,9 @@
 
 import base64
 import binascii
+import hashlib
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -32,6 +35,15 @@ def bodies(document: Document) -> list[Body]:
     """What the passages of a document say, in order."""
     pieces = split(document.text, document.format)
     return [Body(_BETWEEN_TITLES.join(piece.heading) or None, piece.text) for piece in pieces]
+
+
+def digest_of(source: str, said: Sequence[Body]) -> str:
+    """What a version of a document says, as SHA-256 in hexadecimal: what its passages are made of, and its source.
+
+    Of the passages, not of the document's text: another way to split it makes other passages, and other answers.
+    """
+    whole = json.dumps([source, *([body.heading, body.text] for body in said)], ensure_ascii=False)
+    return hashlib.sha256(whole.encode()).hexdigest()
 
 
 def part_key(document: str, part: int) -> str:

@@ -2,7 +2,10 @@
 
 In order, for a version (the document's offset; a deletion is a version without parts):
 
-1. A version that is not higher than the seen one is left alone: it was published before, or a newer one was.
+0. What the version says is announced on `poise.versions`, before it waits for its turn: whoever keeps an answer from
+   the version before knows of it before anybody can find it.
+1. A version that is not higher than the seen one is left alone: it was published before, or a newer one was. (That one
+   is announced again: the older one's announcement may stand after it in the log.)
 2. The parts are written, key `<document>#<part>`, in the document's partition; for a deletion, a tombstone for part 0.
 3. This worker waits until what it wrote comes round to its own index: now it knows everything that was written before.
 4. Parts that the version before had and this one has not get tombstones, so that the log forgets them.
@@ -33,16 +36,16 @@ from typing import TYPE_CHECKING, Final
 
 from pydantic import TypeAdapter, ValidationError
 
-from poise.contracts import Deletion, Document, FieldError, Manifest, Part
+from poise.contracts import Deletion, Document, DocumentVersion, FieldError, Manifest, Part
 from poise.contracts.document import DocumentId
-from poise.contracts.topics import DOCUMENTS, PASSAGES
+from poise.contracts.topics import DOCUMENTS, PASSAGES, VERSIONS
 from poise.errors import InvalidMessageError, RetryableError
 from poise.messaging import Context, Position
 from poise.telemetry import count, span, table
 from services.retrieval.corpus import Corpus
 from services.retrieval.embedding import Embedder
 from services.retrieval.index import Stored
-from services.retrieval.passages import Body, bodies, encode_vector, manifest_key, part_key
+from services.retrieval.passages import Body, bodies, digest_of, encode_vector, manifest_key, part_key
 
 if TYPE_CHECKING:
     import numpy as np
@@ -83,11 +86,13 @@ class Publisher:
         """
         record = context.record
         name = await _document_id(context)
+        with span(table.SPLIT) as current:
+            said = await asyncio.to_thread(bodies, document)
+            current.set_attribute(table.PASSAGES, len(said))
+        version = _Version(name, record.offset, record.timestamp, document.source, said)
+        await self._announce(version, context)
         async with self._turns[record.partition]:
-            with span(table.SPLIT) as current:
-                said = await asyncio.to_thread(bodies, document)
-                current.set_attribute(table.PASSAGES, len(said))
-            await self._publish(_Version(name, record.offset, record.timestamp, document.source, said), context)
+            await self._publish(version, context)
         count(table.DOCUMENTS_EMBEDDED)
 
     async def delete(self, _: Deletion, context: Context) -> None:
@@ -98,9 +103,24 @@ class Publisher:
             RetryableError: This worker's index does not follow the log.
         """
         record = context.record
-        name = await _document_id(context)
+        version = _Version(await _document_id(context), record.offset, record.timestamp)
+        await self._announce(version, context)
         async with self._turns[record.partition]:
-            await self._publish(_Version(name, record.offset, record.timestamp), context)
+            await self._publish(version, context)
+
+    async def _announce(self, version: _Version, context: Context) -> None:
+        """Say on `poise.versions` what a version says; where a newer one is seen already, what that one says."""
+        seen = await self._corpus.seen(version.document)
+        if seen.version > version.number:
+            version = await self._seen(version.document)
+        digest = digest_of(version.source, version.bodies) if version.bodies else None
+        await context.publish(
+            VERSIONS,
+            DocumentVersion(documents=self._corpus.epoch.topic_id, digest=digest),
+            key=version.document,
+            partition=context.record.partition,
+            doc_version=version.number,
+        )
 
     async def _publish(self, version: _Version, context: Context) -> None:
         if (await self._corpus.seen(version.document)).version >= version.number:
@@ -118,19 +138,25 @@ class Publisher:
 
     async def _restore(self, overtaken: _Version, context: Context) -> None:
         """Write the seen version of a document again: an older one was written over it."""
-        seen = await self._corpus.seen(overtaken.document)
+        await self._announce(overtaken, context)
+        newer = await self._seen(overtaken.document)
         stored = await self._corpus.stored(overtaken.document)
-        newer = _Version(
-            document=overtaken.document,
+        writing = _Writing(newer, context)
+        await writing.parts(await self._vectors(newer.bodies, stored), self._embedder.model)
+        await writing.tombstones(len(overtaken.bodies))
+        await self._round_trip(await writing.manifest())
+
+    async def _seen(self, document: str) -> _Version:
+        """The version of a document that is seen here, as it was published."""
+        seen = await self._corpus.seen(document)
+        stored = await self._corpus.stored(document)
+        return _Version(
+            document=document,
             number=seen.version,
             published=seen.published,
             source=stored[0].source if stored else "",
             bodies=[part.body for part in stored],
         )
-        writing = _Writing(newer, context)
-        await writing.parts(await self._vectors(newer.bodies, stored), self._embedder.model)
-        await writing.tombstones(len(overtaken.bodies))
-        await self._round_trip(await writing.manifest())
 
     async def _vectors(self, said: Sequence[Body], stored: Sequence[Stored]) -> list[str]:
         """The vectors of what is said, in its order; a vector of the same words by the same model is used again."""

@@ -92,4 +92,5 @@ def _passage(found: Found, now: float) -> Passage:
         text=found.text,
         score=found.score,
         age=max(0.0, now - found.published),
+        version=found.version,
     )

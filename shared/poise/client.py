@@ -10,7 +10,7 @@ from typing import Final, Self
 
 from pydantic import TypeAdapter, ValidationError
 
-from poise.contracts.ask import Answer, Ask
+from poise.contracts.ask import Answer, Ask, Caching
 from poise.contracts.document import MAX_DOCUMENT_BYTES, Document, DocumentId
 from poise.contracts.epoch import Epoch
 from poise.contracts.fault import FieldError
@@ -82,6 +82,7 @@ class Poise:
         timeout: float = ASK_INTERACTIVE.deadlines.default,  # noqa: ASYNC109 - the deadline goes with the message
         conversation: str | None = None,
         min_epoch: Epoch | str | None = None,
+        cache: Caching | None = None,
     ) -> Answer:
         """Ask a question and wait for its answer.
 
@@ -90,6 +91,7 @@ class Poise:
             timeout: Seconds; the deadline crosses the mesh with the question.
             conversation: Asks of one conversation are answered in order.
             min_epoch: What `ingest` returned, or an answer's epoch: the answer knows the documents up to it.
+            cache: "no-cache" = work the answer out anew, and keep it; "no-store" = neither look nor keep.
 
         Raises:
             InvalidMessageError: The question is empty or too long, or the timeout is not positive.
@@ -98,7 +100,7 @@ class Poise:
             DeadlineExceededError: Nothing came in time.
             UnavailableError: The broker did not take the question.
         """
-        ask = _ask(question, timeout, conversation)
+        ask = _ask(question, timeout, conversation, cache)
         try:
             return await self.mesh.call(
                 ask,
@@ -118,6 +120,7 @@ class Poise:
         timeout: float = ASK_INTERACTIVE.deadlines.default,  # noqa: ASYNC109 - the deadline goes with the message
         conversation: str | None = None,
         min_epoch: Epoch | str | None = None,
+        cache: Caching | None = None,
     ) -> AsyncGenerator[Delta | Reset | Answer]:
         """Ask a question, and have the answer's words as they are written; the last item is the `Answer`.
 
@@ -126,7 +129,7 @@ class Poise:
 
         Args and errors are those of `ask`; an error may come after words.
         """
-        ask = _ask(question, timeout, conversation)
+        ask = _ask(question, timeout, conversation, cache)
         asked = self.mesh.stream(
             ask,
             step="ask",
@@ -247,11 +250,11 @@ class Poise:
         return epoch
 
 
-def _ask(question: str, seconds: float, conversation: str | None) -> Ask:
+def _ask(question: str, seconds: float, conversation: str | None, cache: Caching | None) -> Ask:
     if not seconds > 0:
         raise _invalid("timeout", f"must be a positive number of seconds, not {seconds}")
     try:
-        return Ask(question=question, conversation=conversation)
+        return Ask(question=question, conversation=conversation, cache=cache)
     except ValidationError as error:
         raise InvalidMessageError.of(error) from error
 

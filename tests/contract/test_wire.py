@@ -12,6 +12,7 @@ from poise.contracts import (
     Completion,
     Delta,
     Document,
+    DocumentVersion,
     End,
     Envelope,
     Fault,
@@ -116,6 +117,11 @@ GOLDEN: list[tuple[str, Message, str]] = [
         '{"document":"d","part":0,"source":"s","text":"t","vector":"AACAPw==","model":"m","published":1.5}',
     ),
     ("manifest/1", Manifest(document="d", parts=1, published=1.5), '{"document":"d","parts":1,"published":1.5}'),
+    (
+        "document-version/1",
+        DocumentVersion(documents="AAAA", digest="9f86d081"),
+        '{"documents":"AAAA","digest":"9f86d081"}',
+    ),
     (
         "score/1",
         Score(
@@ -225,6 +231,7 @@ def test_the_topics_are_these() -> None:
         "poise.replies": (12, "explicit partition", False),
         "poise.documents": (6, "document id", True),
         "poise.passages": (6, "<document id>#<part>", True),
+        "poise.versions": (6, "document id", True),
         "poise.records": (6, "run", False),
         "poise.scores": (6, "policy", False),
         "poise.cancel": (1, "run", False),

@@ -21,6 +21,8 @@ class ScriptedRun:
     tenant: str = "acme"
     step: str = "ask"
     lane: Lane = "interactive"
+    written: float = 0.0
+    """When its request was written, unix seconds."""
     left: float = 100.0
     """Seconds until the deadline."""
     takes: float = 0.0

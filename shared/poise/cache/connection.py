@@ -95,6 +95,11 @@ class Cache:
         """Whether there is one to ask at all, reachable or not."""
         return self._redis is not None
 
+    @property
+    def answers(self) -> bool:
+        """Whether the last command was answered, be it by "I am full"; True before the first."""
+        return self._state != "absent"
+
     async def get(self, key: str) -> bytes | None:
         """The value, or None if there is none or the cache is absent."""
         if self._redis is None:
@@ -128,6 +133,16 @@ class Cache:
         return await self._surviving(
             lambda: self._evaluated(script, keys, *arguments), lambda found: script.grows and not found
         )
+
+    async def names(self, pattern: str) -> list[str]:
+        """The keys that fit a glob pattern; none if the cache is absent. Reads the names of all keys: for people."""
+        if (redis := self._redis) is None:
+            return []
+
+        async def scan() -> list[str]:
+            return sorted({key.decode() async for key in redis.scan_iter(match=pattern, count=1_000)})
+
+        return await self._surviving(scan, lambda _: False) or []
 
     async def _evaluated(self, script: Script, keys: Sequence[str], *arguments: bytes | int) -> object:
         from redis.exceptions import NoScriptError  # noqa: PLC0415 - loaded by now

@@ -101,6 +101,10 @@ class Journal:
         """
         await self._cache.run(_RENEW, lease.key, _LEASE + lease.token.encode(), _ms(ttl))
 
+    async def forget(self, lease: Lease, stored: Stored) -> None:
+        """Let go of how a step ended, if that is still what is stored: it is to be done anew."""
+        await self._cache.run(_RELEASE, lease.key, _REPLY + stored.kind.encode() + b"\n" + stored.body)
+
     async def release(self, lease: Lease) -> None:
         """Give up the lease, if it is still ours, without a word on how the step ended."""
         await self._cache.run(_RELEASE, lease.key, _LEASE + lease.token.encode())

@@ -24,6 +24,7 @@ COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
     "trace": (LOOK, "A run as a tree with times: which tier was slow?", "poise.cli.trace:trace"),
     "scores": (LOOK, "How well each variant answers.", "poise.cli.scores:scores"),
     "dlq": (LOOK, "Dead letters: list them, look at them, send them again, purge them.", "poise.cli.dlq:app"),
+    "cache": (LOOK, "Kept answers: how much they are of use; purge them.", "poise.cli.cache:app"),
     "schema": (LOOK, "The contract: AsyncAPI and JSON Schemas.", "poise.cli.schema:app"),
     "version": (LOOK, "The version of Poise.", "poise.cli.version:version"),
 }

@@ -14,7 +14,7 @@ from poise.cli.console import err, out, print_json
 from poise.cli.edge import asynchronous
 from poise.cli.stream_view import Provisional
 from poise.client import Poise
-from poise.contracts.ask import MAX_QUESTION_CHARS, Answer
+from poise.contracts.ask import MAX_QUESTION_CHARS, Answer, Caching
 from poise.contracts.topics import ASK_INTERACTIVE
 from poise.errors import DeadlineExceededError, InvalidMessageError
 
@@ -33,6 +33,7 @@ class Asked:
     timeout: float
     conversation: str | None
     min_epoch: str | None
+    cache: Caching | None
 
 
 @asynchronous
@@ -50,13 +51,14 @@ async def ask(
     stream: Annotated[
         bool, typer.Option("--stream/--no-stream", help="On a terminal: show the words as they are written.")
     ] = True,
+    no_cache: Annotated[bool, typer.Option("--no-cache", help="Have the answer worked out anew.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Ask a question, and see the answer, its sources and how it came about."""
     question = from_stdin() if words == [STDIN] else " ".join(words)
     if not question.strip():
         raise InvalidMessageError("the question is empty: say what you want to know")
-    asked = Asked(question, timeout, conversation, min_epoch)
+    asked = Asked(question, timeout, conversation, min_epoch, "no-cache" if no_cache else None)
     async with connected(broker) as poise:
         try:
             answer = await (watch(poise, asked) if stream and out.is_terminal and not as_json else wait(poise, asked))
@@ -75,7 +77,11 @@ async def wait(poise: Poise, asked: Asked) -> Answer:
     """Ask, and wait for the answer."""
     with err.status("asking …"):
         return await poise.ask(
-            asked.question, timeout=asked.timeout, conversation=asked.conversation, min_epoch=asked.min_epoch
+            asked.question,
+            timeout=asked.timeout,
+            conversation=asked.conversation,
+            min_epoch=asked.min_epoch,
+            cache=asked.cache,
         )
 
 
@@ -83,7 +89,11 @@ async def watch(poise: Poise, asked: Asked) -> Answer:
     """Ask, and show the words as they are written; they are gone from the screen when the answer is there."""
     words = Provisional()
     stream = poise.stream(
-        asked.question, timeout=asked.timeout, conversation=asked.conversation, min_epoch=asked.min_epoch
+        asked.question,
+        timeout=asked.timeout,
+        conversation=asked.conversation,
+        min_epoch=asked.min_epoch,
+        cache=asked.cache,
     )
     with Live(words, console=out, refresh_per_second=FRAMES, transient=True):
         async with aclosing(stream):

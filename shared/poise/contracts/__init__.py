@@ -2,7 +2,7 @@
 
 from poise.contracts.ask import Answer, Ask, Caching, Citation, Rung, Search
 from poise.contracts.cancel import Cancel
-from poise.contracts.document import Deletion, Document, Manifest, Part
+from poise.contracts.document import Deletion, Document, DocumentVersion, Manifest, Part
 from poise.contracts.envelope import Envelope, EnvelopeError
 from poise.contracts.epoch import Epoch
 from poise.contracts.fault import Fault, FieldError
@@ -27,6 +27,7 @@ __all__ = [
     "Deletion",
     "Delta",
     "Document",
+    "DocumentVersion",
     "Draw",
     "End",
     "Envelope",

@@ -61,3 +61,18 @@ class Manifest(Message):
     parts: Annotated[int, Field(ge=0)]
     """How many parts this version has; 0 = the document was deleted."""
     published: float
+
+
+class DocumentVersion(Message):
+    """What the last version of a document says: a record of `poise.versions`, key = document id.
+
+    It is written before anything of that version can be found, with the version in the header `poise-doc-version`. So
+    whoever was answered from a version can learn whether there is another one, and whether it says anything else.
+    """
+
+    kind: ClassVar[str] = "document-version/1"
+
+    documents: str
+    """Kafka's id of the `poise.documents` that the version is an offset of."""
+    digest: str | None = None
+    """Of what the version says, SHA-256 in hexadecimal; absent = the document was deleted."""

@@ -7,7 +7,7 @@ from typing import Final, Literal
 
 from poise.contracts.ask import Answer, Ask
 from poise.contracts.cancel import Cancel
-from poise.contracts.document import Deletion, Document, Manifest, Part
+from poise.contracts.document import Deletion, Document, DocumentVersion, Manifest, Part
 from poise.contracts.fault import Fault
 from poise.contracts.fetch import Fetch, Fetched
 from poise.contracts.generate import Completion, Generate
@@ -159,6 +159,8 @@ DOCUMENTS: Final = Topic(
 PASSAGES: Final = Topic(
     "poise.passages", (Part, Manifest, Deletion), key="<document id>#<part>", keep=FOREVER, compacted=True
 )
+VERSIONS: Final = Topic("poise.versions", (DocumentVersion,), key="document id", keep=FOREVER, compacted=True)
+"""Small: every orchestration worker reads all of it. A record has its document's partition number."""
 RECORDS: Final = Topic("poise.records", (RunRecord,), "evaluation", key="run", keep=7 * DAY, deadlines=UNHURRIED)
 SCORES: Final = Topic("poise.scores", (Score,), key="policy", keep=7 * DAY)
 CANCEL: Final = Topic("poise.cancel", (Cancel,), key="run", partitions=1, keep=BATCH.longest + HOUR)
@@ -185,6 +187,7 @@ CATALOGUE: Final = MappingProxyType(
             REPLIES,
             DOCUMENTS,
             PASSAGES,
+            VERSIONS,
             RECORDS,
             SCORES,
             CANCEL,

@@ -5,6 +5,7 @@ from poise.messaging.connection import Connection
 from poise.messaging.dead_letter_admin import DeadLetterAdmin
 from poise.messaging.dead_letter_filter import Filter
 from poise.messaging.dead_letters import DeadLetter
+from poise.messaging.ends import Ends
 from poise.messaging.follow import Follower
 from poise.messaging.loading import serve
 from poise.messaging.mesh import Mesh
@@ -22,6 +23,7 @@ __all__ = [
     "Context",
     "DeadLetter",
     "DeadLetterAdmin",
+    "Ends",
     "Filter",
     "Follower",
     "Handler",

@@ -115,6 +115,10 @@ class Follower:
         """Whether everything up to `ends` has been handed out."""
         return all(self._positions.get(partition, 0) >= end for partition, end in self.ends.items())
 
+    def position(self, partition: int) -> int:
+        """The offset before which everything has been handed out, and the batch that it came in is done with."""
+        return self._positions.get(partition, 0)
+
     async def __aiter__(self) -> AsyncIterator[list[Record]]:
         """Batches, never empty, in offset order within each partition."""
         while True:

@@ -48,7 +48,10 @@ HEADERS: Final[Mapping[str, tuple[str, str | None]]] = MappingProxyType(
         "poise-min-epoch": ("How far into `poise.documents` the index must have come (opaque).", None),
         "poise-origin": ("`topic/partition/offset` of the first copy of the message.", r"^.+/[0-9]+/[0-9]+$"),
         "poise-redrives": ("How often it was sent again from a dead-letter topic.", _NUMBER),
-        "poise-doc-version": ("On `poise.passages`: the document's offset in `poise.documents`.", _NUMBER),
+        "poise-doc-version": (
+            "On `poise.passages`, `poise.versions`: the document's offset in `poise.documents`.",
+            _NUMBER,
+        ),
         "poise-stream-to": (
             "Where the words of the answer go as they come, `topic/partition/correlation id`; absent = nowhere.",
             r"^[^/]+/[0-9]{1,18}/.*$",

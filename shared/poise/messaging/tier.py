@@ -51,6 +51,11 @@ class Context:
     reply alone counts."""
 
     @property
+    def written(self) -> float:
+        """When the message was written, unix seconds."""
+        return self.record.timestamp
+
+    @property
     def min_epoch(self) -> str | None:
         """The epoch that retrieval must have come to; None = any."""
         return self.envelope.min_epoch

@@ -53,6 +53,10 @@ class Door(Protocol):
         """Where the answer's words go as they come; None = nobody asked for that."""
 
     @property
+    def written(self) -> float:
+        """When its request was written, unix seconds."""
+
+    @property
     def min_epoch(self) -> str | None:
         """The epoch that retrieval must have come to; None = any."""
 
@@ -89,6 +93,8 @@ class Run:
         self.id = door.run
         self.tenant = door.tenant
         self.lane = door.lane
+        self.written = door.written
+        """When its request was written, unix seconds."""
         self.min_epoch = door.min_epoch
         """The epoch that passages must have come to; None = any. Every call of the run carries it."""
         self.words = door.stream

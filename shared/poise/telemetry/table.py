@@ -67,6 +67,8 @@ PASSAGES: Final = "poise.passages"
 MODE: Final = "poise.search.mode"
 EMBED_OF: Final = "poise.embed.of"
 """`query` or `parts`."""
+CACHE_USE: Final = "poise.cache.use"
+"""`hits`, `stale`, `shared` or `misses`."""
 SCORE: Final = "poise.score.name"
 TOPIC: Final = "poise.topic"
 REPLAYED: Final = "poise.replayed"
@@ -81,6 +83,7 @@ INGEST: Final = "ingest"
 """Gateway: from the HTTP request to the documents being in the log."""
 ANSWER: Final = "answer"
 """Orchestration: the workflow."""
+LOOK: Final = "look for kept answer"
 CHECK: Final = "check groundedness"
 SPLIT: Final = "split document"
 EMBED_QUERY: Final = "embed query"
@@ -252,6 +255,8 @@ BACKEND_UP: Final = Gauge(
 
 CACHE_UP: Final = Gauge("poise.cache.up", "1", "1 if the cache answers, 0 if it was left alone after a failure.")
 CACHE_ERRORS: Final = Counter("poise.cache.errors", "{command}", "Commands that the cache failed.", (ERROR_TYPE,))
+CACHE_LOOKS: Final = Counter("poise.cache.looks", "{ask}", "Asks that looked for a kept answer.", (CACHE_USE,))
+CACHE_SAVED: Final = Counter("poise.cache.saved", "s", "Time that kept and shared answers saved those who asked.")
 
 # retrieval
 

@@ -45,6 +45,29 @@ async def test_a_conversation_keeps_its_order(client: httpx2.AsyncClient, mesh: 
     assert mesh.called[0]["key"] == "c-1"
 
 
+@pytest.mark.parametrize(
+    ("said", "heard"),
+    [
+        ("no-cache", "no-cache"),
+        ("No-Store", "no-store"),
+        ("max-age=0, no-cache", "no-cache"),
+        ("no-cache, no-store", "no-store"),
+        ('no-cache="x"', "no-cache"),
+        ("max-age=3, no-transform", None),
+        ("\xe9", None),
+    ],
+)
+async def test_cache_control_is_heard(client: httpx2.AsyncClient, mesh: Any, said: str, heard: str | None) -> None:
+    await client.post("/v1/ask", json={"question": "Why?"}, headers=[(b"cache-control", said.encode("latin-1"))])
+    assert mesh.called[0]["request"] == Ask(question="Why?", cache=heard)
+
+
+async def test_what_the_body_says_of_the_cache_counts_first(client: httpx2.AsyncClient, mesh: Any) -> None:
+    body = {"question": "Why?", "cache": "no-cache"}
+    await client.post("/v1/ask", json=body, headers={"cache-control": "no-store"})
+    assert mesh.called[0]["request"] == Ask(question="Why?", cache="no-cache")
+
+
 async def test_headers_ask_for_a_deadline_an_epoch_and_a_trace(client: httpx2.AsyncClient, mesh: Any) -> None:
     wanted = round(time.time() + 7, 3)
     headers = {"poise-deadline": str(round(wanted * 1_000)), "poise-min-epoch": EPOCH, "traceparent": PARENT}

@@ -1,0 +1,128 @@
+"""`poise cache`: the answers that are kept, how much they are of use, and purging them."""
+
+import json
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import asdict, replace
+from typing import Annotated, Final
+
+import typer
+from rich.text import Text
+
+from poise.cache import AnswersAdmin, Cache, Counts
+from poise.cli.connection import BrokerOption, JsonOption, settings
+from poise.cli.console import out, print_json
+from poise.cli.edge import asynchronous
+from poise.cli.listing import Row, listing
+from poise.cli.text import clean, duration, milliseconds, plural
+from poise.messaging.dead_letter_filter import seconds_of
+
+app = typer.Typer(
+    help="Kept answers: how much they are of use; purge them.", no_args_is_help=True, add_completion=False
+)
+
+HEADER: Final = ("tenant", "entries", "size", "hits", "stale", "shared", "misses", "hit rate", "time saved")
+TenantOption = Annotated[str | None, typer.Option(show_default=False, help="Only those of this tenant; else of all.")]
+
+
+def _age(text: str) -> float:
+    try:
+        return seconds_of(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+@app.command()
+@asynchronous
+async def stats(tenant: TenantOption = None, broker: BrokerOption = None, *, as_json: JsonOption = False) -> None:
+    """Show what is kept by tenant, how often it was of use, and the time that this saved those who asked."""
+    async with _connected(broker) as admin:
+        found = {name: await admin.counts(name) for name in await _tenants(admin, tenant)}
+    if as_json:
+        print_json(json.dumps({name: _plain(counts) for name, counts in found.items()}, ensure_ascii=False))
+    elif any(counts != Counts() for counts in found.values()):
+        out.print(listing(HEADER, [Row(_cells(name, counts)) for name, counts in found.items()]))
+        out.print(
+            Text("\nshared: answered by a run that another one had begun; hit rate: (hits + stale) of all", "dim")
+        )
+    else:
+        out.print(Text("no answer is kept, and nobody has looked for one", style="dim"))
+
+
+@app.command()
+@asynchronous
+async def purge(
+    tenant: TenantOption = None,
+    document: Annotated[
+        str | None, typer.Option(metavar="ID", show_default=False, help="Only those that rest on this document.")
+    ] = None,
+    older: Annotated[
+        float | None,
+        typer.Option(
+            "--older-than",
+            parser=_age,
+            metavar="AGE",
+            show_default=False,
+            help="Only those worked out before that: 30s, 10m, 2h, 7d.",
+        ),
+    ] = None,
+    broker: BrokerOption = None,
+    *,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+) -> None:
+    """Forget kept answers: those that fit, or all. They are worked out anew when they are asked for.
+
+    What is being worked out at the moment is not kept either.
+    """
+    made_before = None if older is None else time.time() - older
+    gone = 0
+    async with _connected(broker) as admin:
+        forget = admin.select if dry_run else admin.purge
+        for name in await _tenants(admin, tenant):
+            found = await forget(name, document=document, made_before=made_before)
+            gone += len(found)
+            if dry_run:
+                _list(name, [entry.answer.text for entry in found.values() if entry is not None])
+    verb = "would be purged" if dry_run else "purged" if gone else "purged: nothing fits"
+    out.print(Text(f"{plural(gone, 'kept answer')} {verb}", style="dim"))
+
+
+def _list(tenant: str, texts: list[str]) -> None:
+    for text in texts:
+        line = Text.assemble((clean(tenant), "cyan"), "  ", " ".join(clean(text).split()))
+        out.print(line, no_wrap=True, overflow="ellipsis")
+
+
+@asynccontextmanager
+async def _connected(broker: str | None) -> AsyncIterator[AnswersAdmin]:
+    async with Cache(settings(broker).redis_url) as cache:
+        yield AnswersAdmin(cache)
+
+
+async def _tenants(admin: AnswersAdmin, tenant: str | None) -> list[str]:
+    return await admin.tenants() if tenant is None else [tenant]
+
+
+def _cells(tenant: str, counts: Counts) -> tuple[str, ...]:
+    number: Callable[[int], str] = "{:,}".format
+    return (
+        clean(tenant),
+        number(counts.entries),
+        _size(counts.bytes),
+        *map(number, (counts.hits, counts.stale, counts.shared, counts.misses)),
+        "–" if counts.hit_rate is None else f"{counts.hit_rate:.0%}",
+        duration(counts.saved) if counts.saved >= 1 else milliseconds(counts.saved * 1_000),
+    )
+
+
+def _size(number: int) -> str:
+    for size, unit in ((1024 * 1024, "MiB"), (1024, "KiB")):
+        if number >= size:
+            return f"{number / size:.1f} {unit}"
+    return f"{number} B"
+
+
+def _plain(counts: Counts) -> dict[str, object]:
+    """A tenant's counts for machines; `saved` in seconds."""
+    return {**asdict(replace(counts, saved=round(counts.saved, 3))), "hit_rate": counts.hit_rate}

@@ -1,0 +1,224 @@
+"""The answer cache on a real Kafka and a real Valkey, with a real index behind it."""
+
+import asyncio
+from collections import Counter
+
+import pytest
+from cache_kit import Model, cached_mesh
+
+from poise.cache import AnswersAdmin, Cache
+from poise.contracts import RunRecord
+from poise.contracts.topics import RECORDS
+from poise.settings import MeshSettings
+
+pytestmark = pytest.mark.integration
+
+
+def told(name: str, keeper: str = "Ada Quill") -> str:
+    return f"The lamp of {name} was lit by the keeper {keeper}."
+
+
+def who(name: str) -> str:
+    return f"Who lit the lamp of {name}?"
+
+
+async def test_what_was_asked_before_is_answered_at_once(mesh_settings: MeshSettings, name: str) -> None:
+    model = Model()
+    async with cached_mesh(mesh_settings, model) as reader:
+        await reader.say(name, told(name))
+        first = await reader.ask(who(name))
+        again = await reader.ask(f"  who LIT the lamp of\n{name} ? ")
+        (record,) = await reader.mesh.read_key(RECORDS.name, again.run_id)
+    assert (first.text, first.rung, first.cached, first.age) == (told(name), "primary", False, None)
+    assert (again.text, again.rung, again.cached, again.reason) == (told(name), "primary", True, None)
+    assert again.age is not None
+    assert (again.citations, again.epoch, again.variant) == (first.citations, first.epoch, first.variant)
+    assert again.run_id != first.run_id
+    assert again.timings.keys() == {"total"}
+    assert len(model.asked) == 1
+    assert RunRecord.parse(record.value or b"").cached
+
+
+async def test_a_document_that_changes_makes_it_stale_at_once(mesh_settings: MeshSettings, name: str) -> None:
+    model = Model()
+    async with cached_mesh(mesh_settings, model) as reader:
+        await reader.say(name, told(name))
+        await reader.ask(who(name))
+        await reader.say(name, told(name, "Bruno Falk"))
+        answer = await reader.ask(who(name))
+        again = await reader.ask(who(name))
+    assert (answer.text, answer.rung, answer.cached) == (told(name, "Bruno Falk"), "primary", False)
+    assert (again.text, again.cached) == (told(name, "Bruno Falk"), True)
+
+
+async def test_a_document_that_is_deleted_makes_it_stale(mesh_settings: MeshSettings, name: str) -> None:
+    model = Model()
+    async with cached_mesh(mesh_settings, model) as reader:
+        await reader.say(name, told(name))
+        await reader.ask(who(name))
+        await reader.say(name, None)
+        answer = await reader.ask(who(name))
+    assert name not in answer.text
+    assert not answer.cached
+
+
+async def test_a_document_that_is_ingested_again_unchanged_changes_nothing(
+    mesh_settings: MeshSettings, name: str
+) -> None:
+    model = Model()
+    async with cached_mesh(mesh_settings, model) as reader:
+        await reader.say(name, told(name))
+        await reader.ask(who(name))
+        epoch = await reader.say(name, told(name))
+        answer = await reader.ask(who(name))
+        assert (answer.cached, len(model.asked)) == (True, 1)
+        later = await reader.ask(who(name), min_epoch=epoch)
+    assert not later.cached, "it was made before the epoch that is asked for"
+
+
+async def test_a_stale_one_is_sent_marked_and_worked_out_anew_behind_it(mesh_settings: MeshSettings, name: str) -> None:
+    model = Model()
+    async with cached_mesh(mesh_settings, model, stale_while_revalidate=60.0) as reader:
+        await reader.say(name, told(name))
+        await reader.ask(who(name))
+        await reader.say(name, told(name, "Bruno Falk"))
+        model.go_on.clear()
+        stale = await asyncio.gather(*(reader.ask(who(name)) for _ in range(5)))
+        assert {(answer.text, answer.rung, answer.cached) for answer in stale} == {(told(name), "stale", True)}
+        assert all(f"The book of {name} has changed" in (answer.reason or "") for answer in stale)
+        model.go_on.set()
+        async with asyncio.timeout(20):
+            while (answer := await reader.ask(who(name))).rung == "stale":  # noqa: ASYNC110 - another run makes it
+                await asyncio.sleep(0.05)
+    assert (answer.text, answer.rung, answer.cached) == (told(name, "Bruno Falk"), "primary", True)
+    assert len(model.asked) == 2, "many readers, one revalidation"
+
+
+async def test_a_stale_one_stands_in_for_a_model_that_is_away(mesh_settings: MeshSettings, name: str) -> None:
+    model = Model()
+    async with cached_mesh(mesh_settings, model) as reader:
+        await reader.say(name, told(name))
+        await reader.ask(who(name))
+        await reader.say(name, told(name, "Bruno Falk"))
+        model.gone = True
+        answer = await reader.ask(who(name), within=6)
+        passed = await reader.ask(who(name), within=6, cache="no-cache")
+    assert (answer.text, answer.rung, answer.cached) == (told(name), "stale", True)
+    assert "has changed" in (answer.reason or "")
+    assert answer.age is not None
+    assert passed.rung == "extractive", "who does not want a kept answer is not sent one"
+
+
+async def test_an_old_answer_stands_in_no_longer_than_it_may(mesh_settings: MeshSettings, name: str) -> None:
+    model = Model()
+    async with cached_mesh(mesh_settings, model, stale_if_error=0.0) as reader:
+        await reader.say(name, told(name))
+        await reader.ask(who(name))
+        await reader.say(name, told(name, "Bruno Falk"))
+        model.gone = True
+        answer = await reader.ask(who(name), within=6)
+    assert (answer.text, answer.rung) == (told(name, "Bruno Falk"), "extractive")
+
+
+async def test_a_thousand_at_once_over_two_workers_cost_one_inference(mesh_settings: MeshSettings, name: str) -> None:
+    model = Model()
+    async with cached_mesh(mesh_settings, model, workers=2) as reader:
+        await reader.say(name, told(name))
+        answers = await asyncio.gather(*(reader.ask(who(name), within=60) for _ in range(1_000)))
+        counts = await AnswersAdmin(reader.mesh.cache).counts(reader.tenant)
+    assert {(answer.text, answer.rung) for answer in answers} == {(told(name), "primary")}
+    assert len({answer.run_id for answer in answers}) == 1_000
+    assert Counter(answer.cached for answer in answers) == {False: 1, True: 999}
+    assert len(model.asked) == 1
+    assert (counts.misses, counts.hits + counts.shared, counts.entries) == (1, 999, 1)
+
+
+async def test_they_share_even_what_is_not_kept(mesh_settings: MeshSettings, name: str) -> None:
+    model = Model(gone=True)
+    async with cached_mesh(mesh_settings, model, workers=2) as reader:
+        await reader.say(name, told(name))
+        model.go_on.clear()
+        asks = asyncio.gather(*(reader.ask(who(name), within=60) for _ in range(100)))
+        await model.begun.wait()
+        await asyncio.sleep(0)
+        model.go_on.set()
+        answers = await asks
+        asked = len(model.asked)
+        await reader.ask(who(name), within=6)
+    assert {answer.rung for answer in answers} == {"extractive"}
+    assert sum(not answer.cached for answer in answers) == 1
+    assert len(model.asked) > asked, "who comes later has it worked out anew"
+
+
+async def test_who_opts_out(mesh_settings: MeshSettings, name: str) -> None:
+    model = Model()
+    async with cached_mesh(mesh_settings, model) as reader:
+        await reader.say(name, told(name))
+        assert not (await reader.ask(who(name), cache="no-store")).cached
+        assert not (await reader.ask(who(name))).cached, "no-store kept nothing"
+        assert not (await reader.ask(who(name), cache="no-cache")).cached
+        assert not (await reader.ask(who(name), cache="no-store")).cached
+        assert (await reader.ask(who(name))).cached
+    assert len(model.asked) == 4
+
+
+async def test_a_tenants_answers_are_its_own(mesh_settings: MeshSettings, name: str) -> None:
+    model = Model()
+    async with cached_mesh(mesh_settings, model) as reader:
+        await reader.say(name, told(name))
+        await reader.ask(who(name))
+        reader.tenant += "-other"
+        assert not (await reader.ask(who(name))).cached
+
+
+async def test_those_used_longest_ago_make_room(mesh_settings: MeshSettings, name: str) -> None:
+    model = Model()
+    async with cached_mesh(mesh_settings, model, max_entries=2) as reader:
+        await reader.say(name, told(name))
+        questions = [f"{who(name)} {number}" for number in ("One?", "Two?", "Three?")]
+        one, two, three = questions
+        for question in (one, two, one, three):
+            await reader.ask(question)
+        kept = {question: (await reader.ask(question, min_epoch=None)).cached for question in (one, three)}
+        admin = AnswersAdmin(reader.mesh.cache)
+        counts = await admin.counts(reader.tenant)
+        assert not (await reader.ask(two)).cached
+    assert kept == {one: True, three: True}
+    assert counts.entries == 2
+    assert counts.bytes > 0
+
+
+async def test_without_redis_those_in_one_worker_share(mesh_settings: MeshSettings, name: str) -> None:
+    model = Model()
+    nowhere = mesh_settings.model_copy(update={"redis_url": "redis://127.0.0.1:1/0"})
+    async with cached_mesh(nowhere, model) as reader:
+        await reader.say(name, told(name))
+        model.go_on.clear()
+        asks = asyncio.gather(*(reader.ask(who(name)) for _ in range(50)))
+        await model.begun.wait()
+        model.go_on.set()
+        answers = await asks
+    assert {(answer.text, answer.rung) for answer in answers} == {(told(name), "primary")}
+    assert len(model.asked) < 50
+
+
+async def test_what_is_purged_is_gone_and_what_was_begun_before_is_not_kept(
+    mesh_settings: MeshSettings, name: str
+) -> None:
+    model = Model()
+    async with cached_mesh(mesh_settings, model) as reader, Cache(mesh_settings.redis_url) as cache:
+        admin = AnswersAdmin(cache)
+        await reader.say(name, told(name))
+        await reader.ask(who(name))
+        model.go_on.clear()
+        model.begun.clear()
+        working = asyncio.create_task(reader.ask(who(name), cache="no-cache"))
+        await model.begun.wait()
+        assert not await admin.purge(reader.tenant, document="another")
+        assert len(await admin.purge(reader.tenant, document=name)) == 1
+        model.go_on.set()
+        await working
+        assert (await admin.counts(reader.tenant)).entries == 0
+        assert not (await reader.ask(who(name))).cached
+        assert reader.tenant in await admin.tenants()
+        assert (await reader.ask(who(name))).cached

@@ -1,0 +1,143 @@
+"""What the tests of the answer cache share: a mesh with a real index, and a model to be counted and held."""
+
+import asyncio
+import re
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+from integration_kit import serving, until
+from retrieval_kit import Drawn
+
+from poise.contracts import Answer, Ask, Completion, Document, Epoch, Generate, Retrieve
+from poise.contracts.run_id import new_run_id
+from poise.contracts.topics import DOCUMENTS
+from poise.errors import UnavailableError
+from poise.messaging import Mesh, Tier
+from poise.settings import MeshSettings
+from services.orchestration.handlers import handlers as orchestration_handlers
+from services.orchestration.settings import OrchestrationSettings
+from services.orchestration.versions import following
+from services.retrieval.corpus import Corpus
+from services.retrieval.handlers import handlers as retrieval_handlers
+from services.retrieval.settings import RetrievalSettings
+
+
+class Worded(Drawn):
+    """An embedder whose vectors are near where the words are the same."""
+
+    async def query(self, text: str) -> np.ndarray:
+        added = sum([await super(Worded, self).query(word) for word in re.findall(r"\w+", text.lower())], np.zeros(384))
+        return (added / np.linalg.norm(added)).astype(np.float32)
+
+
+@dataclass
+class Model:
+    """Answers with the first sentence that it is given."""
+
+    asked: list[str] = field(default_factory=list)
+    """What it was asked."""
+    gone: bool = False
+    go_on: asyncio.Event = field(default_factory=asyncio.Event)
+    begun: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.go_on.set()
+
+    async def write(self, request: Generate, _: Any) -> Completion:
+        """Handle `Generate`."""
+        prompt = request.messages[-1].content
+        self.asked.append(prompt)
+        self.begun.set()
+        await self.go_on.wait()
+        if self.gone:
+            raise UnavailableError("the model is away")
+        return Completion(text=prompt.partition("\n")[0], model="m", backend="default", finish_reason="stop")
+
+
+@dataclass
+class Reader:
+    """Whoever ingests and asks, as a tenant of its own."""
+
+    mesh: Mesh
+    tenant: str = field(default_factory=lambda: f"tenant-{uuid4().hex[:8]}")
+
+    async def say(self, document: str, text: str | None) -> str:
+        """Put a document into the corpus, or take it out (None), and wait until that is found; returns the epoch."""
+        body = None if text is None else Document(text=text, source=f"The book of {document}")
+        at = await self.mesh.publish(DOCUMENTS, body, key=document)
+        epoch = Epoch(await self.mesh.topic_id(DOCUMENTS.name), {at.partition: (at.offset, 0.0)}).encode()
+        await self.mesh.call(Retrieve(query=document), run=uuid4().hex, step="retrieve", min_epoch=epoch)
+        return epoch
+
+    async def ask(self, question: str, *, within: float = 20.0, min_epoch: str | None = None, **how: Any) -> Answer:
+        """Ask as the gateway does."""
+        return await self.mesh.call(
+            Ask(question=question, **how),
+            run=new_run_id(time.time(), Random()),
+            step="ask",
+            tenant=self.tenant,
+            deadline=time.time() + within,
+            min_epoch=min_epoch,
+        )
+
+
+@asynccontextmanager
+async def orchestrating(settings: MeshSettings, own: OrchestrationSettings) -> AsyncIterator[Mesh]:
+    """An orchestration worker with its cache, ready; stopped as a signal would stop it."""
+    async with Mesh(settings, tier="orchestration") as mesh, following(mesh, own) as versions:
+        task = asyncio.create_task(
+            mesh.serve(Tier("orchestration", orchestration_handlers(own, mesh, versions=versions)))
+        )
+        try:
+            await until(lambda: task.done() or all(mesh.readiness().values()))
+            if task.done():
+                await task
+            yield mesh
+        finally:
+            mesh.stop.set()
+            await task
+
+
+@asynccontextmanager
+async def retrieving(settings: MeshSettings) -> AsyncIterator[None]:
+    """A retrieval worker with an index, ready."""
+    async with Mesh(settings, tier="retrieval") as mesh, Corpus(mesh, RetrievalSettings(), Drawn.model) as corpus:
+        tier = Tier("retrieval", retrieval_handlers(RetrievalSettings(), Worded(), corpus))
+        task = asyncio.create_task(mesh.serve(tier))
+        try:
+            await until(lambda: task.done() or all(mesh.readiness().values()))
+            if task.done():
+                await task
+            yield
+        finally:
+            mesh.stop.set()
+            await task
+
+
+def settings_of(**cache: Any) -> OrchestrationSettings:
+    """An orchestration worker's settings: one passage, so that an answer rests on one document."""
+    ladder = cache.pop("ladder", {})
+    return OrchestrationSettings(passages=1, cache=cache, ladder=ladder)
+
+
+@asynccontextmanager
+async def cached_mesh(settings: MeshSettings, model: Model, *, workers: int = 1, **cache: Any) -> AsyncIterator[Reader]:
+    """Workers of all tiers that answering takes; yields a reader."""
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(retrieving(settings))
+        await stack.enter_async_context(
+            serving(
+                settings.model_copy(update={"instance": f"i-{uuid4().hex}"}), Tier("inference", {Generate: model.write})
+            )
+        )
+        for number in range(workers):
+            named = settings.model_copy(update={"instance": f"o{number}-{uuid4().hex}"})
+            await stack.enter_async_context(orchestrating(named, settings_of(**cache)))
+        client = settings.model_copy(update={"instance": f"c-{uuid4().hex}"})
+        yield Reader(await stack.enter_async_context(Mesh(client, tier="client")))
