@@ -28,6 +28,8 @@ USED: Final = 0.9
 """The share of the time until the deadline that a request may take: in the rest its last good answer stands in."""
 FAIR: Final = 0.5
 """The share of its timeout that an API must have had for its not answering to count against it."""
+LONGEST_REST: Final = 300.0
+"""Seconds for which an API is left alone at most, however long it asked for."""
 
 log = logging.getLogger(__name__)
 
@@ -105,24 +107,25 @@ class Server:
         try:
             yield
         except RateLimitedError as error:
-            self.breaker.failed(time.monotonic(), rest=error.retry_after)
+            asked = None if error.retry_after is None else min(error.retry_after, LONGEST_REST)
+            self.breaker.failed(time.monotonic(), rest=asked, since=now)
             self._say(before, error)
             raise
         except FailedError as error:
-            self.breaker.failed(time.monotonic())
+            self.breaker.failed(time.monotonic(), since=now)
             self._say(before, error)
             raise
         except DeadlineExceededError:
-            self.breaker.abandoned()
+            self.breaker.abandoned(since=now)
             raise
         except TerminalError:  # it is there, and answers
-            self.breaker.succeeded()
+            self.breaker.succeeded(since=now)
             self._say(before, None)
             raise
         except BaseException:
-            self.breaker.abandoned()
+            self.breaker.abandoned(since=now)
             raise
-        self.breaker.succeeded()
+        self.breaker.succeeded(since=now)
         self._say(before, None)
 
     def _say(self, before: str, error: PoiseError | None) -> None:

@@ -30,6 +30,8 @@ async def consult(names: Sequence[str], run: Run, ask: Ask, retrieving: Awaitabl
     found, said = await asyncio.gather(retrieving, asyncio.gather(*(_fetch(name, run, ask) for name in names)))
     passages = [_passage(one) for one in said if isinstance(one, Fetched)]
     degraded = [note for one in said if (note := one if isinstance(one, str) else _age(one)) is not None]
+    if passages and found.failed and found.trouble is not None:  # it is answered from the integrations alone
+        degraded.insert(0, found.trouble)
     return replace(
         found,
         passages=(*found.passages, *passages),
