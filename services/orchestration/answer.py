@@ -11,6 +11,7 @@ from poise.scoring import Evidence
 from poise.telemetry import count, current_span, measure, span, table
 from services.orchestration.aid import ALONE, Aid
 from services.orchestration.breakers import Breakers
+from services.orchestration.consulting import consult
 from services.orchestration.ladder import Situation, Standing, step_down
 from services.orchestration.retrieving import Retrieved, Retrieving
 from services.orchestration.settings import OrchestrationSettings, Variant
@@ -43,7 +44,8 @@ class AnswerWorkflow:
         run.keep_back(self._settings.ladder.reserve)
         choice = self._draw(run)
         with span(table.ANSWER, attributes={table.VARIANT: choice.variant.name}):
-            found = await self._retrieving.retrieve(run, ask, self._writers)
+            retrieving = self._retrieving.retrieve(run, ask, self._writers)
+            found = await consult(self._settings.integrations, run, ask, retrieving)
             run.notes.passages = found.passages
             async with self._retrieving.keeping(run, ask, found):
                 standing = await step_down(self._situation(run, ask, choice.variant, found, aid))

@@ -123,6 +123,8 @@ class OrchestrationSettings(Settings):
     variants: Annotated[tuple[Variant, ...], Field(min_length=1)] = (Variant(name="default"),)
     passages: Annotated[int, Field(ge=1, le=100)] = 6
     """How many passages are retrieved."""
+    integrations: tuple[Annotated[str, Field(pattern=NAME)], ...] = ()
+    """Integrations of the integration tier's that are asked each question, beside the documents."""
     ladder: Ladder = Ladder()
     cache: AnswerCache = AnswerCache()
 

@@ -33,7 +33,10 @@ DirectoryOption = Annotated[
 
 def up(
     workers: Annotated[
-        str, typer.Option(help="Workers by tier, as inference=3,retrieval=2; 0 = none. Default: one.")
+        str,
+        typer.Option(
+            help="Workers by tier, as inference=3,retrieval=2; 0 = none. Default: one (integration: if set up)."
+        ),
     ] = "",
     tier: Annotated[
         list[str] | None,

@@ -50,7 +50,7 @@ class Places:
         except asyncio.CancelledError:
             if waiter.done() and not waiter.cancelled():  # it was given one in the same moment
                 self._give_back(lane)
-            else:
+            elif waiter in self._queues[lane]:  # else a place that fell free passed it over meanwhile
                 self._queues[lane].remove(waiter)
             raise
         try:
@@ -67,7 +67,12 @@ class Places:
 
     def _give(self) -> None:
         while self._free and (lane := self._next()) is not None:
-            self._queues[lane].popleft().set_result(None)
+            waiter = self._queues[lane].popleft()
+            if waiter.done():
+                # Many whose time is up in one moment: each future is cancelled before any of the tasks runs. The first
+                # task to run gives its place back, and finds here the waiters of the others, who want none any more.
+                continue
+            waiter.set_result(None)
             self._taken += 1
             self._free -= 1
             if lane == "batch":

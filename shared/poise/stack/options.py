@@ -1,6 +1,8 @@
 """Options: what a stack is to be made of."""
 
+import os
 import re
+import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,13 +10,39 @@ from types import MappingProxyType
 from typing import Final
 
 from poise.errors import SetupError
+from poise.settings import CONFIG_VARIABLE
 
-TIERS: Final = ("gateway", "orchestration", "retrieval", "inference", "evaluation")
+TIERS: Final = ("gateway", "orchestration", "retrieval", "inference", "integration", "evaluation")
 """The tiers that a stack has workers of, in the order in which they are shown."""
 
 ONE_OF_EACH: Final = MappingProxyType(dict.fromkeys(TIERS, 1))
 
+INTEGRATIONS: Final = "POISE_INTEGRATION_INTEGRATIONS"
+"""The setting of the integration tier that names the APIs; it has no worker of its own accord where there are none."""
+
 DEFAULT_GATEWAY_PORT: Final = 8080
+
+
+def usual_workers() -> dict[str, int]:
+    """One worker of each tier; of the integration tier only where an integration is configured.
+
+    Raises:
+        SetupError: The file of settings cannot be read.
+    """
+    return {**ONE_OF_EACH, "integration": int(_integrations_configured())}
+
+
+def _integrations_configured() -> bool:
+    if any(name.upper().startswith(INTEGRATIONS) for name in os.environ):
+        return True
+    path = os.environ.get(CONFIG_VARIABLE)
+    if not path:
+        return False
+    try:
+        with Path(path).open("rb") as file:
+            return bool(tomllib.load(file).get("integration", {}).get("integrations"))
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise SetupError(f"{CONFIG_VARIABLE} names {path}, which cannot be read: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +77,7 @@ class StackOptions:
 
     directory: Path = Path(".poise")
     """Data, logs and the state file; one stack at a time."""
-    workers: Mapping[str, int] = field(default_factory=lambda: ONE_OF_EACH)
+    workers: Mapping[str, int] = field(default_factory=usual_workers)
     """Workers by tier; a tier that is absent has none."""
     ports: Ports = Ports()
     existing: Existing = Existing()
@@ -80,12 +108,12 @@ class StackOptions:
 
 
 def parse_workers(text: str) -> dict[str, int]:
-    """Read `inference=3,retrieval=2`; tiers that are not named keep one worker.
+    """Read `inference=3,retrieval=2`; tiers that are not named have as many as usual.
 
     Raises:
         SetupError: It is written otherwise, or a tier is unknown.
     """
-    workers = dict(ONE_OF_EACH)
+    workers = usual_workers()
     for part in filter(None, (part.strip() for part in text.split(","))):
         tier, _, count = part.partition("=")
         if not count.isdecimal():

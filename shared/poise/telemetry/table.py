@@ -60,6 +60,7 @@ RUNG: Final = "poise.rung"
 VARIANT: Final = "poise.variant"
 REASON: Final = "poise.reason"
 BACKEND: Final = "poise.backend"
+INTEGRATION: Final = "poise.integration"
 WAIT_MS: Final = "poise.wait_ms"
 """Milliseconds that a request waited in its worker for a free place at its backend."""
 PASSAGES: Final = "poise.passages"
@@ -114,6 +115,11 @@ def call(step: str) -> str:
 def chat(model: str) -> str:
     """The span of one request to a model."""
     return f"chat {model}"
+
+
+def fetch(integration: str) -> str:
+    """The span of one request to an integration."""
+    return f"fetch {integration}"
 
 
 # -- metrics -----------------------------------------------------------------------------------------------------------
@@ -249,6 +255,24 @@ BACKEND_WAITING: Final = Gauge(
 )
 BACKEND_UP: Final = Gauge(
     "poise.backend.up", "1", "1 if a backend answered its last request, 0 if it failed it.", (BACKEND,)
+)
+
+# integration
+
+HTTP_CLIENT_DURATION: Final = Histogram(
+    "http.client.request.duration",
+    "s",
+    "How long a request to an integration took.",
+    (HTTP_METHOD, SERVER_ADDRESS, SERVER_PORT, INTEGRATION, ERROR_TYPE),
+)
+FETCHES: Final = Counter(
+    "poise.fetches",
+    "{fetch}",
+    "What came of asking integrations: ok, stale, empty or fault.",
+    (INTEGRATION, OUTCOME),
+)
+INTEGRATION_RESTING: Final = Gauge(
+    "poise.integration.resting", "1", "1 if an integration kept failing and is left alone, 0 if not.", (INTEGRATION,)
 )
 
 # cache

@@ -85,3 +85,21 @@ async def test_a_place_that_was_given_to_one_who_gave_up_in_that_moment_is_given
         await third
     assert second.cancelled()
     assert (places.taken, places.waiting) == (0, 0)
+
+
+async def test_many_whose_time_is_up_in_one_moment_leave_no_trace() -> None:
+    places = Places(2)
+
+    async def hold() -> None:
+        async with places.one():
+            await asyncio.Event().wait()
+
+    tasks = [asyncio.create_task(hold()) for _ in range(6)]
+    await asyncio.sleep(0)
+    assert (places.taken, places.waiting) == (2, 4)
+    for task in tasks:
+        task.cancel()
+    ended = await asyncio.gather(*tasks, return_exceptions=True)
+    assert {type(end) for end in ended} == {asyncio.CancelledError}
+    async with asyncio.timeout(1), places.one(), places.one():
+        assert (places.taken, places.waiting) == (2, 0)

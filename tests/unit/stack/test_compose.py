@@ -11,7 +11,8 @@ import yaml
 from poise.settings import MeshSettings
 from poise.stack import jars
 from poise.stack.model_server import DEFAULT_NAME
-from poise.stack.options import TIERS
+from poise.stack.options import INTEGRATIONS, TIERS
+from services.orchestration.settings import OrchestrationSettings
 
 ROOT = Path(__file__).parents[3]
 DOCKERFILE = (ROOT / "infra" / "docker" / "Dockerfile").read_text()
@@ -52,7 +53,10 @@ def test_settings_that_are_given_exist(services: dict[str, Any]) -> None:
     known = {f"POISE_{name.upper()}" for name in MeshSettings.model_fields}
     given = {name for tier in TIERS for name in services[tier]["environment"]}
     given |= set(re.findall(r"POISE_\w+(?==)", DOCKERFILE))
-    assert given - known == {"POISE_GATEWAY_HOST", "POISE_INFERENCE_BACKENDS"}
+    own = {"POISE_GATEWAY_HOST", "POISE_INFERENCE_BACKENDS", INTEGRATIONS, "POISE_ORCHESTRATION_INTEGRATIONS"}
+    assert given - known == own
+    assert "integrations" in OrchestrationSettings.model_fields
+    assert services["integration"]["profiles"] == ["integration"]  # it has nothing to do where none is configured
     assert DEFAULT_NAME in services["inference"]["environment"]["POISE_INFERENCE_BACKENDS"]
 
 

@@ -1,23 +1,48 @@
 """What a stack can be asked to be, and what it refuses."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from poise.errors import SetupError
 from poise.stack import Existing, StackOptions, parse_workers
-from poise.stack.options import parse_own
+from poise.stack.options import INTEGRATIONS, ONE_OF_EACH, parse_own
+
+
+@pytest.fixture(autouse=True)
+def _nothing_configured(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith(INTEGRATIONS) or name == "POISE_CONFIG"]:
+        monkeypatch.delenv(name)
 
 
 def test_tiers_that_are_not_named_keep_one_worker() -> None:
     workers = parse_workers("inference=3, retrieval=0")
 
-    assert workers == {"gateway": 1, "orchestration": 1, "retrieval": 0, "inference": 3, "evaluation": 1}
+    assert workers == {**ONE_OF_EACH, "retrieval": 0, "inference": 3, "integration": 0}
 
 
 @pytest.mark.parametrize("text", ["", " ", ","])
-def test_nothing_means_one_of_each(text: str) -> None:
-    assert set(parse_workers(text).values()) == {1}
+def test_nothing_means_one_of_each_where_it_has_something_to_do(text: str) -> None:
+    assert parse_workers(text) == StackOptions().workers == {**ONE_OF_EACH, "integration": 0}
+
+
+@pytest.mark.parametrize("variable", [INTEGRATIONS, f"{INTEGRATIONS}__weather__url"])
+def test_an_integration_of_the_environment_has_a_worker(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    monkeypatch.setenv(variable, "…")
+    assert parse_workers("")["integration"] == 1
+    assert parse_workers("integration=3")["integration"] == 3
+
+
+def test_an_integration_of_the_file_has_a_worker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "poise.toml"
+    monkeypatch.setenv("POISE_CONFIG", str(file))
+    with pytest.raises(SetupError, match=r"poise\.toml, which cannot be read"):
+        parse_workers("")
+    file.write_text('[orchestration]\nintegrations = ["weather"]\n')
+    assert parse_workers("")["integration"] == 0
+    file.write_text('[integration.integrations.weather]\nurl = "https://weather.example/?q={question}"\n')
+    assert parse_workers("")["integration"] == 1
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ def test_nobody_is_given_a_port_twice(tmp_path: Path) -> None:
 
     ports = [part.port for part in (*made.servers, *made.workers)]
     ports += [int(told(made, f"gateway-{number}")["POISE_GATEWAY_PORT"]) for number in (1, 2, 3)]
-    assert len(ports) == len(set(ports)) == 32
+    assert len(ports) == len(set(ports)) == 33
     assert made.addresses.gateway_url == f"http://127.0.0.1:{told(made, 'gateway-1')['POISE_GATEWAY_PORT']}"
 
 

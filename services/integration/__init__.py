@@ -1,0 +1,1 @@
+"""The integration tier: asks other people's APIs."""

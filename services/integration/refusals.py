@@ -1,0 +1,85 @@
+"""Refusals: what goes wrong with somebody else's API, and what it means for the request.
+
+None is worth a dead letter while somebody waits: whoever waits is told and goes on without, and nobody wants it later.
+"""
+
+from http import HTTPStatus
+from typing import Final
+
+from poise.contracts import Fault
+from poise.errors import PoiseError, RateLimitedError, RetryableError, TerminalError, UnavailableError
+
+SAID_CHARS: Final = 200
+"""How much of what the API said is passed on."""
+
+_PASSING: Final = frozenset({408, 409, 425})
+"""Refusals that pass: request timeout, conflict, too early."""
+
+
+class FailedError(RetryableError):
+    """The API cannot be reached, failed, or answered something that cannot be read: it may do better later."""
+
+    kept = False
+
+
+class RefusedError(TerminalError):
+    """The API refused the request, or answered what is of no use however often it is asked."""
+
+    kept = False
+
+
+class EmptyError(TerminalError):
+    """The API answered 200 with nothing in it. No error is raised anywhere else for that."""
+
+    name = "integration-empty"
+    title = "Integration empty"
+    status = HTTPStatus.BAD_GATEWAY
+    kept = False
+
+
+class NotThereError(UnavailableError):
+    """There is no integration of that name."""
+
+    kept = False
+
+
+class RestingError(UnavailableError):
+    """The API kept failing, and is left alone for a while.
+
+    Args:
+        message: What happened, to what, and what to do.
+        retry_after: Seconds until it is tried again.
+    """
+
+    kept = False
+
+    def __init__(self, message: str, *, retry_after: float) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+    def fault(self) -> Fault:
+        """This error as the caller is told of it, with how long to wait."""
+        return super().fault().model_copy(update={"retry_after": self.retry_after})
+
+
+def refusal(
+    status: int, answered: bytes, *, name: str, retry_after: float | None = None, patience: float | None = None
+) -> PoiseError:
+    """The error that an answer other than 2xx stands for.
+
+    Args:
+        status: The HTTP status.
+        answered: The answer's body, without secrets.
+        name: The integration's name.
+        retry_after: Seconds that the API asked to be left alone.
+        patience: Seconds that may be waited for a rate limit.
+    """
+    said = " ".join(answered[: 8 * SAID_CHARS].decode(errors="replace").split())[:SAID_CHARS]
+    message = f"integration {name} answered {status}: {said or 'without a reason'}"
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        return RateLimitedError(message, retry_after=retry_after, patience=patience)
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _PASSING:
+        return FailedError(message, retry_after=retry_after)
+    if status < HTTPStatus.BAD_REQUEST:
+        return RefusedError(f"integration {name} answered {status}: redirects are not followed, correct its url")
+    return RefusedError(message)

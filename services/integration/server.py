@@ -1,0 +1,183 @@
+"""Server: somebody else's API at work, with its connections, its places and its breaker."""
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from http import HTTPStatus
+from typing import Final, Self
+from urllib.parse import urlsplit
+
+import httpx2
+
+from poise.contracts.topics import Lane
+from poise.errors import DeadlineExceededError, PoiseError, RateLimitedError, TerminalError
+from poise.policy import Breaker
+from poise.policy.loopback import is_loopback
+from poise.policy.places import Places
+from poise.policy.retry_after import retry_after_of
+from poise.telemetry import Span, SpanKind, measure, span, table
+from services.integration.reading import text_of
+from services.integration.refusals import FailedError, RefusedError, RestingError, refusal
+from services.integration.settings import Api
+from services.integration.template import fill, fill_address
+
+USED: Final = 0.9
+"""The share of the time until the deadline that a request may take: in the rest its last good answer stands in."""
+FAIR: Final = 0.5
+"""The share of its timeout that an API must have had for its not answering to count against it."""
+LONGEST_REST: Final = 300.0
+"""Seconds for which an API is left alone at most, however long it asked for."""
+
+log = logging.getLogger(__name__)
+
+
+class Server:
+    """One integration; `async with` it to have its connections closed at the end.
+
+    Args:
+        name: Its name in the settings.
+        api: Its settings.
+    """
+
+    def __init__(self, name: str, api: Api) -> None:
+        self.name = name
+        self.api = api
+        self.breaker = Breaker()
+        """It keeps an API that fails from being asked for a while."""
+        self._places = Places(api.concurrency, api.batch_share)
+        self._hidden = tuple(value.encode() for value in api.to_be_hidden())
+        self._measured: Mapping[str, str | int] = {
+            table.HTTP_METHOD: api.method,
+            table.SERVER_ADDRESS: urlsplit(api.url).hostname or "",
+            table.SERVER_PORT: api.port,
+            table.INTEGRATION: name,
+        }
+        self._client = httpx2.AsyncClient(
+            headers=api.filled_headers(),
+            timeout=httpx2.Timeout(None, connect=api.connect_timeout),
+            limits=httpx2.Limits(max_connections=api.concurrency, max_keepalive_connections=api.concurrency),
+            trust_env=not is_loopback(urlsplit(api.url).hostname or ""),
+            verify=urlsplit(api.url).scheme == "https",
+            follow_redirects=False,  # a redirect would carry the question, and its headers, to where nobody said
+        )
+
+    async def __aenter__(self) -> Self:
+        await self._client.__aenter__()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._client.aclose()
+
+    async def ask(self, parameters: Mapping[str, str], *, remaining: float, lane: Lane = "interactive") -> str:
+        """The text of its answer. Cancelling it closes the connection.
+
+        Args:
+            parameters: All that its settings name.
+            remaining: Seconds until nobody wants it any more.
+            lane: Whose turn it is to get a place.
+
+        Raises:
+            PoiseError: See `Fetching.fetch`.
+        """
+        budget = min(self.api.timeout, remaining * USED)
+        with self._judged():
+            try:
+                async with asyncio.timeout(budget), self._places.one(lane):
+                    return await self._exchange(parameters)
+            except TimeoutError as error:
+                slow = f"integration {self.name} did not answer within {budget:.2g} s"
+                if budget < FAIR * self.api.timeout:
+                    raise DeadlineExceededError(f"{slow}, all that was left") from error
+                raise FailedError(f"{slow}: see its timeout") from error
+
+    @contextmanager
+    def _judged(self) -> Iterator[None]:
+        """Let a request through, if the breaker does, and tell it how that ended."""
+        now = time.monotonic()
+        if not self.breaker.admits(now):
+            rest = max(0.0, (self.breaker.opens_at() or now) - now)
+            told = f"integration {self.name} kept failing, and is left alone"
+            raise RestingError(
+                f"{told} for another {rest:.0f} s" if rest else f"{told} but for one try", retry_after=rest
+            )
+        before = self.breaker.state(now)
+        try:
+            yield
+        except RateLimitedError as error:
+            asked = None if error.retry_after is None else min(error.retry_after, LONGEST_REST)
+            self.breaker.failed(time.monotonic(), rest=asked, since=now)
+            self._say(before, error)
+            raise
+        except FailedError as error:
+            self.breaker.failed(time.monotonic(), since=now)
+            self._say(before, error)
+            raise
+        except DeadlineExceededError:
+            self.breaker.abandoned(since=now)
+            raise
+        except TerminalError:  # it is there, and answers
+            self.breaker.succeeded(since=now)
+            self._say(before, None)
+            raise
+        except BaseException:
+            self.breaker.abandoned(since=now)
+            raise
+        self.breaker.succeeded(since=now)
+        self._say(before, None)
+
+    def _say(self, before: str, error: PoiseError | None) -> None:
+        after = self.breaker.state(time.monotonic())
+        if before == "closed" and after == "open":
+            log.warning("integration %s is left alone for a while: %s", self.name, error)
+        elif before == "half-open" and after == "closed":
+            log.info("integration %s is back", self.name)
+
+    async def _exchange(self, parameters: Mapping[str, str]) -> str:
+        values = {**parameters, **self.api.known_secrets()}
+        body = None if self.api.body is None else json.dumps(fill(self.api.body, values)).encode()
+        headers = None if body is None else {"content-type": "application/json"}
+        url = fill_address(self.api.url, values)
+        with self._observed() as observed:
+            try:
+                async with self._client.stream(self.api.method, url, content=body, headers=headers) as response:
+                    observed.set_attribute(table.HTTP_STATUS, response.status_code)
+                    answered = await self._read(response)
+            except (httpx2.RequestError, httpx2.InvalidURL) as error:
+                why = self._without_secrets(f"{type(error).__name__} {error}".strip().encode()).decode()
+                raise FailedError(f"integration {self.name} at {self.api.address} gave no answer: {why}") from None
+            status = response.status_code
+            if not HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
+                after = retry_after_of(response.headers, time.time())
+                raise refusal(status, answered, name=self.name, retry_after=after, patience=self.api.timeout)
+            return text_of(answered, self.api.pointer, name=self.name, status=status)
+
+    async def _read(self, response: httpx2.Response) -> bytes:
+        answered = bytearray()
+        async for chunk in response.aiter_bytes():
+            answered += chunk
+            if len(answered) > self.api.max_bytes:
+                raise RefusedError(f"integration {self.name} answered more than {self.api.max_bytes} bytes")
+        return self._without_secrets(bytes(answered))
+
+    def _without_secrets(self, answered: bytes) -> bytes:
+        # APIs quote a request's address and headers in their errors, and some in their answers: those are passed on.
+        for value in self._hidden:
+            answered = answered.replace(value, b"***")
+        return answered
+
+    @contextmanager
+    def _observed(self) -> Iterator[Span]:
+        """The request's span and time, as OpenTelemetry has them for HTTP; no address, which may hold a secret."""
+        began, error_type = time.perf_counter(), ""
+        try:
+            with span(table.fetch(self.name), kind=SpanKind.CLIENT, attributes=self._measured) as opened:
+                yield opened
+        except BaseException as error:
+            error_type = type(error).__qualname__
+            raise
+        finally:
+            told = {**self._measured, **({table.ERROR_TYPE: error_type} if error_type else {})}
+            measure(table.HTTP_CLIENT_DURATION, time.perf_counter() - began, told)

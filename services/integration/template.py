@@ -1,0 +1,49 @@
+"""Template: an address or a body with places in braces, `{question}`, which values are filled into. Pure."""
+
+import re
+from collections.abc import Mapping
+from typing import Final
+from urllib.parse import quote
+
+from pydantic import JsonValue
+
+PARAMETER: Final = "[A-Za-z_][A-Za-z0-9_]*"
+"""What may stand in braces; other braces are braces."""
+_PLACE: Final = re.compile(rf"\{{({PARAMETER})\}}")
+
+
+def places_in(template: JsonValue) -> frozenset[str]:
+    """The names that stand in braces, in any of its strings."""
+    match template:
+        case str():
+            return frozenset(_PLACE.findall(template))
+        case list():
+            return frozenset[str]().union(*map(places_in, template))
+        case dict():
+            return frozenset[str]().union(*map(places_in, template.values()))
+        case _:
+            return frozenset()
+
+
+def fill(template: JsonValue, values: Mapping[str, str]) -> JsonValue:
+    """The template with its places filled in; a value stays inside its string, whatever is in it."""
+    match template:
+        case str():
+            return _PLACE.sub(lambda place: values[place[1]], template)
+        case list():
+            return [fill(item, values) for item in template]
+        case dict():
+            return {name: fill(item, values) for name, item in template.items()}
+        case _:
+            return template
+
+
+def fill_address(template: str, values: Mapping[str, str]) -> str:
+    """The address with its places filled in, percent-encoded (RFC 3986): a value cannot leave its place."""
+    return _PLACE.sub(lambda place: quote(values[place[1]], safe=""), template)
+
+
+def steps_in_path(template: str, values: Mapping[str, str]) -> frozenset[str]:
+    """The places in an address's path whose values are `.` or `..`: servers read these as steps, however encoded."""
+    path = template.partition("?")[0]
+    return frozenset(name for name in places_in(path) if values[name] in {".", ".."})

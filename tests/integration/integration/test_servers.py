@@ -1,0 +1,163 @@
+"""Real HTTP servers that answer with nothing, refuse, fail, hang and talk nonsense: each has one meaning."""
+
+import asyncio
+import gzip
+import json
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from http_kit import HANG, response, scripted
+
+from poise.errors import DeadlineExceededError, PoiseError, RateLimitedError
+from poise.telemetry import table
+from poise.telemetry.metrics import observations
+from services.integration.apis import Apis
+from services.integration.refusals import EmptyError, FailedError, NotThereError, RefusedError, RestingError
+from services.integration.settings import IntegrationSettings
+
+QUESTION = {"question": "Rain & wind?"}
+OK = response("200 OK", b'{"today": {"text": "It rains."}}')
+
+
+def one(base: str, **more: Any) -> Apis:
+    api = {"url": f"{base}/v1?q={{question}}", "pointer": "/today/text", **more}
+    return Apis(IntegrationSettings.model_validate({"integrations": {"weather": api}}))
+
+
+async def ask(apis: Apis, given: Mapping[str, str] = QUESTION, remaining: float = 30) -> str:
+    return await apis.named("weather").ask(given, remaining=remaining)
+
+
+async def test_it_is_asked_as_its_settings_say() -> None:
+    more = {
+        "method": "POST",
+        "headers": {"Authorization": "Bearer {key}"},
+        "secrets": {"key": "s3cret&"},
+        "body": {"about": "{question}"},
+    }
+    async with scripted(OK) as server:
+        async with one("", **{**more, "url": f"{server.url}/of/{{place}}?q={{question}}&key={{key}}"}) as apis:
+            assert await ask(apis, {**QUESTION, "place": "a/b"}) == "It rains."
+        ((line, headers, body),) = server.asked
+    assert line == "POST /of/a%2Fb?q=Rain%20%26%20wind%3F&key=s3cret%26 HTTP/1.1"
+    assert "authorization: bearer s3cret&" in headers
+    assert "content-type: application/json" in headers
+    assert json.loads(body) == {"about": "Rain & wind?"}
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "says"),
+    [
+        (response("200 OK", b""), EmptyError, "answered 200 with nothing in it"),
+        (response("204 No Content", b""), EmptyError, "answered 204 with nothing in it"),
+        (response("200 OK", b"{}"), EmptyError, "answered 200 with nothing in it"),
+        (response("200 OK", b'{"today": {}}'), EmptyError, "nothing"),
+        (response("200 OK", b'{"today": {"text": "", "id": 1}}'), EmptyError, "nothing in it at /today/text"),
+        (response("200 OK", b'{"tomorrow": 1}'), EmptyError, "nothing at /today/text"),
+        (response("200 OK", b"<html>"), FailedError, "no JSON"),
+        (response("200 OK", b"x" * 2_000), RefusedError, "more than 1000 bytes"),
+        (response("200 OK", gzip.compress(b"x" * 20_000_000), "content-encoding: gzip"), RefusedError, "more than"),
+        (response("200 OK", b"no gzip", "content-encoding: gzip"), FailedError, "DecodingError"),
+        (response("500 Oops", b"oops"), FailedError, "answered 500: oops"),
+        (response("503 Busy", b"", "retry-after: 7"), FailedError, "answered 503: without a reason"),
+        (response("429 Slow", b"slow", "retry-after: 7"), RateLimitedError, "answered 429: slow"),
+        (response("404 No", b"no such place"), RefusedError, "answered 404: no such place"),
+        (response("302 Found", b"", "location: http://127.0.0.1:1/"), RefusedError, "redirects are not followed"),
+        (b"SSH-2.0-OpenSSH_9.6\r\n", FailedError, "gave no answer: RemoteProtocolError"),
+        (b"", FailedError, "gave no answer"),
+    ],
+)  # fmt: skip
+async def test_each_failure_has_one_meaning(answer: bytes, error: type[PoiseError], says: str) -> None:
+    async with scripted(answer) as server, one(server.url, max_bytes=1_000, concurrency=1) as apis:
+        with pytest.raises(error, match=says) as caught:
+            await ask(apis)
+        assert len(server.asked) == 1
+    assert not caught.value.kept
+    if b"retry-after" in answer:
+        assert caught.value.fault().retry_after == 7.0
+
+
+async def test_its_secrets_are_shown_to_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    more = {"headers": {"X-Key": "{key}", "Authorization": "Basic dXNlcjpwdw=="}, "secrets": {"key": "s3cret&"}}
+    told = b"key s3cret& or s3cret%26 and dXNlcjpwdw== are wrong"
+    said = response("200 OK", json.dumps({"today": {"text": f"You sent {told.decode()}"}}).encode())
+    with caplog.at_level(logging.DEBUG):
+        async with scripted(response("401 No", told), said) as server, one(server.url, **more) as apis:
+            with pytest.raises(RefusedError, match=r"key \*\*\* or \*\*\* and \*\*\* are wrong"):
+                await ask(apis)
+            assert await ask(apis) == "You sent key *** or *** and *** are wrong"
+    shown = caplog.text
+    assert not [secret for secret in ("s3cret", "dXNlcjpwdw") if secret in shown]
+
+
+async def test_one_that_hangs_is_given_up_at_its_timeout_and_its_connection_is_closed() -> None:
+    async with scripted(HANG) as server, one(server.url, timeout=0.2, concurrency=1) as apis:
+        for _ in range(2):  # the only place is free again
+            with pytest.raises(FailedError, match=r"did not answer within 0\.2 s: see its timeout"):
+                await ask(apis)
+        await asyncio.wait_for(server.closed.wait(), 10)
+
+
+async def test_one_that_hangs_leaves_time_for_what_stands_in() -> None:
+    async with scripted(HANG) as server, one(server.url) as apis:
+        with pytest.raises(DeadlineExceededError, match=r"within 0\.18 s, all that was left"):
+            await ask(apis, remaining=0.2)
+
+
+def resting() -> list[float]:
+    return [value for value, attributes in observations(table.INTEGRATION_RESTING) if attributes]
+
+
+async def test_one_that_keeps_failing_is_left_alone_and_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "services.integration"):
+        async with scripted(response("500 Oops", b"")) as server, one(server.url) as apis:
+            assert resting() == [0.0]
+            for _ in range(5):
+                with pytest.raises(FailedError):
+                    await ask(apis)
+            for _ in range(3):
+                with pytest.raises(RestingError, match="kept failing, and is left alone for another") as caught:
+                    await ask(apis)
+            assert len(server.asked) == 5
+            assert resting() == [1.0]
+            fault = caught.value.fault()
+    assert (fault.type, fault.retryable) == ("urn:poise:unavailable", True)
+    assert 0 < (fault.retry_after or 0) <= 2
+    assert [record.message for record in caplog.records if record.name.startswith("services")] == [
+        "integration weather is left alone for a while: integration weather answered 500: without a reason"
+    ]
+    assert resting() == []
+
+
+async def test_one_that_wants_fewer_requests_gets_none_for_as_long() -> None:
+    slow = response("429 Slow", b"", "retry-after: 900000")
+    async with scripted(slow) as server, one(server.url) as apis:
+        with pytest.raises(RateLimitedError):
+            await ask(apis)
+        with pytest.raises(RestingError, match=r"for another (300|299) s"):
+            await ask(apis)
+        assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize("answer", [response("200 OK", b"{}"), response("404 No", b"")], ids=["empty", "404"])
+async def test_one_that_answers_is_asked_however_little_it_says(answer: bytes) -> None:
+    async with scripted(answer) as server, one(server.url) as apis:
+        for _ in range(8):
+            with pytest.raises((EmptyError, RefusedError)):
+                await ask(apis)
+        assert len(server.asked) == 8
+
+
+async def test_no_more_requests_at_once_than_places() -> None:
+    async with scripted(HANG) as server, one(server.url, concurrency=2, timeout=0.5) as apis:
+        ended = await asyncio.gather(*(ask(apis) for _ in range(4)), return_exceptions=True)
+        assert {type(error) for error in ended} == {FailedError}
+        assert len(server.asked) == 2
+
+
+async def test_one_that_nobody_configured_is_named() -> None:
+    async with one("http://127.0.0.1:9") as apis:
+        with pytest.raises(NotThereError, match="no integration 'whether', only weather"):
+            apis.named("whether")

@@ -1,0 +1,126 @@
+"""The tier behind a real Kafka and a real Valkey: an answer, a typed fault, or the last good answer, marked."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from http_kit import response, scripted
+from integration_kit import serving
+
+from poise.cache import Cache
+from poise.contracts import Fetch, Fetched
+from poise.contracts.topics import dead_topic
+from poise.errors import FaultError
+from poise.messaging import Mesh, Tier
+from poise.settings import MeshSettings
+from services.integration.apis import Apis
+from services.integration.handlers import handlers
+from services.integration.last_good import LastGood
+from services.integration.settings import IntegrationSettings
+
+pytestmark = pytest.mark.integration
+
+OK = response("200 OK", b'{"text": "It rains."}')
+EMPTY = response("200 OK", b"{}")
+
+
+@asynccontextmanager
+async def integration(settings: MeshSettings, url: str, **more: Any) -> AsyncIterator[Mesh]:
+    api = {"url": f"{url}/?q={{question}}", "pointer": "/text", "source": "The weather office", **more}
+    given = IntegrationSettings.model_validate({"integrations": {"weather": api}})
+    async with AsyncExitStack() as stack:
+        apis = await stack.enter_async_context(Apis(given))
+        cache = await stack.enter_async_context(Cache(settings.redis_url))
+        yield await stack.enter_async_context(serving(settings, Tier("integration", handlers(apis, LastGood(cache)))))
+
+
+async def fetch(mesh: Mesh, question: str = "Rain?", *, run: str | None = None, tenant: str = "acme") -> Fetched:
+    request = Fetch(integration="weather", parameters={"question": question})
+    return await mesh.call(request, run=run or str(uuid4()), step="fetch.weather", tenant=tenant)
+
+
+async def letters(mesh: Mesh, run: str) -> list[str | None]:
+    return [
+        letter.header("poise-dead-error")
+        for letter in await mesh.read_topic(dead_topic("integration"))
+        if letter.header("poise-run") == run
+    ]
+
+
+async def test_what_it_says_comes_back_with_its_source(mesh_settings: MeshSettings) -> None:
+    async with scripted(OK) as server, integration(mesh_settings, server.url) as mesh:
+        assert await fetch(mesh) == Fetched(integration="weather", text="It rains.", source="The weather office")
+
+
+@pytest.mark.parametrize(
+    ("answer", "type_", "tries"),
+    [
+        (EMPTY, "integration-empty", 1),
+        (response("404 No", b""), "failed", 1),
+        (response("500 Oops", b""), "temporary", 4),
+        (response("429 Slow", b"", "retry-after: 60"), "rate-limited", 1),
+    ],
+    ids=["empty", "404", "500", "429"],
+)
+async def test_what_fails_is_a_fault_for_whoever_waits_and_no_dead_letter(
+    mesh_settings: MeshSettings, answer: bytes, type_: str, tries: int
+) -> None:
+    run = str(uuid4())
+    async with scripted(answer) as server, integration(mesh_settings, server.url) as mesh:
+        with pytest.raises(FaultError) as caught:
+            await fetch(mesh, run=run)
+        assert caught.value.fault().type == f"urn:poise:{type_}"
+        assert len(server.asked) == tries
+        assert await letters(mesh, run) == []
+
+
+async def test_a_failure_that_passes_is_tried_again(mesh_settings: MeshSettings) -> None:
+    async with scripted(response("503 Busy", b""), OK) as server, integration(mesh_settings, server.url) as mesh:
+        assert (await fetch(mesh)).age == 0
+        assert len(server.asked) == 2
+
+
+async def test_a_parameter_that_is_missing_is_named(mesh_settings: MeshSettings) -> None:
+    async with scripted(OK) as server, integration(mesh_settings, server.url) as mesh:
+        with pytest.raises(FaultError) as caught:
+            await mesh.call(Fetch(integration="weather"), run=str(uuid4()), step="fetch")
+        assert not server.asked
+    fault = caught.value.fault()
+    assert (fault.type, [error.field for error in fault.errors]) == ("urn:poise:invalid", ["parameters.question"])
+
+
+@pytest.mark.parametrize(
+    "answer", [EMPTY, response("500 Oops", b""), response("401 No", b"")], ids=["empty", "500", "401"]
+)
+async def test_its_last_good_answer_stands_in_marked_with_age_and_reason(
+    mesh_settings: MeshSettings, answer: bytes
+) -> None:
+    tenant = uuid4().hex
+    async with scripted(OK, answer) as server, integration(mesh_settings, server.url, stale_if_error=60) as mesh:
+        assert (await fetch(mesh, tenant=tenant)).reason is None
+        stale = await fetch(mesh, tenant=tenant)
+        assert (stale.text, stale.source) == ("It rains.", "The weather office")
+        assert 0 < stale.age < 60
+        assert stale.reason is not None
+        assert stale.reason.startswith("integration weather answered")
+        assert len(server.asked) == 2  # it stands in at once
+        for other in ({"question": "Snow?"}, {"tenant": "another"}):
+            with pytest.raises(FaultError):
+                await fetch(mesh, **({"tenant": tenant} | other))
+
+
+async def test_nothing_stands_in_where_nothing_is_kept(mesh_settings: MeshSettings) -> None:
+    async with scripted(OK, EMPTY) as server, integration(mesh_settings, server.url) as mesh:
+        await fetch(mesh)
+        with pytest.raises(FaultError, match="answered 200 with nothing in it"):
+            await fetch(mesh)
+
+
+async def test_without_a_cache_it_answers_all_the_same(mesh_settings: MeshSettings) -> None:
+    settings = mesh_settings.model_copy(update={"redis_url": "redis://127.0.0.1:1/0"})
+    async with scripted(OK, EMPTY) as server, integration(settings, server.url, stale_if_error=60) as mesh:
+        assert (await fetch(mesh)).text == "It rains."
+        with pytest.raises(FaultError, match="answered 200 with nothing in it"):
+            await fetch(mesh)

@@ -1,0 +1,88 @@
+"""An answer that rests on somebody else's API, through all tiers; and what is said when that answers with nothing."""
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from random import Random
+
+import pytest
+from http_kit import HANG, Scripted, response, scripted
+from integration_kit import serving
+
+from poise.cache import Cache
+from poise.contracts import Answer, Ask, Completion, Generate, Passage, Passages, Retrieve
+from poise.contracts.run_id import new_run_id
+from poise.contracts.topics import dead_topic
+from poise.messaging import Context, Mesh, Tier
+from poise.settings import MeshSettings
+from services.integration.apis import Apis
+from services.integration.handlers import handlers as integration_handlers
+from services.integration.last_good import LastGood
+from services.integration.settings import IntegrationSettings
+from services.orchestration.handlers import handlers
+from services.orchestration.settings import OrchestrationSettings
+
+pytestmark = pytest.mark.integration
+
+SENTENCE = "The lamp of Harrow Point was lit in 1847 by the keeper Ada Quill."
+ASK = Ask(question="Who lit the lamp of Harrow Point?")
+PASSAGE = Passage(id="lamp#0", source="lamp", text="The lighthouse of Harrow Point has 112 steps.", score=1.0, age=1.0)
+OK = response("200 OK", b'{"text": "' + SENTENCE.encode() + b'"}')
+
+
+async def find(_: Retrieve, _context: Context) -> Passages:
+    return Passages(passages=(PASSAGE,), epoch="e1.AAAA.0~1~1000")
+
+
+async def write(request: Generate, _: Context) -> Completion:
+    """A model that copies the last sentence it was given."""
+    text = request.messages[-1].content.partition("\n\n")[0].splitlines()[-1]
+    return Completion(text=text, model="m", backend="default", finish_reason="stop")
+
+
+@asynccontextmanager
+async def mesh_of(settings: MeshSettings, server: Scripted) -> AsyncIterator[Mesh]:
+    almanac = {"url": f"{server.url}/?q={{question}}", "pointer": "/text", "source": "Almanac", "stale_if_error": 60}
+    given = IntegrationSettings.model_validate({"integrations": {"almanac": almanac}})
+    async with AsyncExitStack() as stack:
+        apis = await stack.enter_async_context(Apis(given))
+        cache = await stack.enter_async_context(Cache(settings.redis_url))
+        for tier in (
+            Tier("integration", integration_handlers(apis, LastGood(cache))),
+            Tier("orchestration", handlers(OrchestrationSettings(integrations=("almanac",)))),
+            Tier("retrieval", {Retrieve: find}),
+            Tier("inference", {Generate: write}),
+        ):
+            await stack.enter_async_context(serving(settings, tier))
+        yield await stack.enter_async_context(Mesh(settings, tier="client"))
+
+
+async def ask(mesh: Mesh, within: float = 20.0, tenant: str = "acme") -> Answer:
+    run = new_run_id(time.time(), Random())
+    return await mesh.call(ASK, run=run, step="ask", tenant=tenant, deadline=time.time() + within)
+
+
+async def test_what_it_says_is_cited_and_when_it_is_empty_what_it_said_stands_in(mesh_settings: MeshSettings) -> None:
+    async with scripted(OK, response("200 OK", b"{}")) as server, mesh_of(mesh_settings, server) as mesh:
+        answer = await ask(mesh)
+        assert (answer.text, answer.rung, answer.degraded) == (SENTENCE, "primary", ())
+        assert [(c.source, c.passage) for c in answer.citations] == [("Almanac", "integration:almanac#0")]
+
+        answer = await ask(mesh)
+        assert (answer.text, answer.rung) == (SENTENCE, "primary")
+        (note,) = answer.degraded
+        assert note.startswith("integration almanac: what it said 0 s ago stands in: integration almanac answered 200")
+
+        answer = await ask(mesh, tenant="another")
+        assert answer.degraded == ("integration almanac answered 200 with nothing in it",)
+        assert SENTENCE not in answer.text
+        assert not await mesh.read_topic(dead_topic("integration"))
+
+
+async def test_one_that_hangs_leaves_time_to_answer_without_it(mesh_settings: MeshSettings) -> None:
+    async with scripted(HANG) as server, mesh_of(mesh_settings, server) as mesh:
+        answer = await ask(mesh, within=6)
+        assert answer.retrieval == "hybrid"
+        assert answer.rung != "canned"
+        (note,) = answer.degraded
+        assert note.startswith("integration almanac failed:")

@@ -1,0 +1,74 @@
+"""What an API's answer holds, and that an empty one is an error."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from poise.errors import PoiseError
+from services.integration.reading import LONGEST_TEXT, text_of
+from services.integration.refusals import EmptyError, FailedError, RefusedError
+
+
+def read(answered: bytes, pointer: str | None = None) -> str:
+    return text_of(answered, pointer, name="weather")
+
+
+@pytest.mark.parametrize(
+    "answered",
+    [b"", b" \n\t ", b"[]", b"{}", b"null", b'""', b'"  "', b" [ ] ", b"[[], {}]", b'{"results": [], "error": null}',
+     b"\xef\xbb\xbf", b"\xef\xbb\xbf{}", b"\x00"],
+)  # fmt: skip
+@pytest.mark.parametrize("pointer", [None, "", "/results"])
+def test_a_200_with_nothing_in_it_is_an_error(answered: bytes, pointer: str | None) -> None:
+    with pytest.raises(EmptyError, match="integration weather answered 200 with nothing") as caught:
+        read(answered, pointer)
+    fault = caught.value.fault()
+    assert (fault.type, fault.status, fault.retryable) == ("urn:poise:integration-empty", 502, False)
+
+
+@pytest.mark.parametrize("pointer", ["/none", "/empty", "/list", "/list/0", "/deep/x", "/text/0"])
+def test_a_pointer_that_finds_nothing_is_an_error(pointer: str) -> None:
+    answered = json.dumps({"empty": " ", "list": [], "deep": {"x": {"y": None}}, "text": "rain"}).encode()
+    with pytest.raises(EmptyError, match=f"at {pointer}"):
+        read(answered, pointer)
+
+
+@pytest.mark.parametrize(
+    ("answered", "pointer", "text"),
+    [
+        (b" It rains. \n", None, "It rains."),
+        (b"0", None, "0"),
+        (b"false", None, "false"),
+        (b'{"a": 1}', None, '{"a": 1}'),
+        (b'{"a": {"b": ["It rains."]}}', "/a/b/0", "It rains."),
+        ('{"a": {"b": "größer"}}'.encode(), "/a", '{"b": "größer"}'),
+        (b'{"a": 0}', "/a", "0"),
+        (b"\xef\xbb\xbfIt rains.", None, "It rains."),
+        (b"<p>It rains.</p>", None, "<p>It rains.</p>"),
+        (b"It \xff rains.", None, "It � rains."),
+    ],
+)
+def test_what_matters_is_what_is_read(answered: bytes, pointer: str | None, text: str) -> None:
+    assert read(answered, pointer) == text
+
+
+@pytest.mark.parametrize("answered", [b"<html>", b"[" * 100_000, b'{"a": '])
+def test_what_is_no_json_has_no_part(answered: bytes) -> None:
+    with pytest.raises(FailedError, match="no JSON"):
+        read(answered, "/a")
+
+
+def test_what_fits_no_reply_is_refused() -> None:
+    assert len(read(b"x" * LONGEST_TEXT)) == LONGEST_TEXT
+    with pytest.raises(RefusedError, match="pointer"):
+        read(b"x" * (LONGEST_TEXT + 1))
+
+
+@given(st.binary(max_size=300), st.sampled_from([None, "", "/a", "/0"]))
+def test_no_answer_breaks_the_reader(answered: bytes, pointer: str | None) -> None:
+    try:
+        assert read(answered, pointer).strip()
+    except PoiseError as error:
+        assert len(str(error)) < 400  # noqa: PT017 - some raise, some do not

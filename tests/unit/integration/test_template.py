@@ -1,0 +1,62 @@
+"""Templates: a value fills its place and cannot leave it."""
+
+import json
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import JsonValue
+
+from poise.errors import InvalidMessageError
+from services.integration.fetching import checked
+from services.integration.settings import Api
+from services.integration.template import fill, fill_address, places_in
+
+ADDRESS = "https://host.example/of/{place}/now?q={question}&n=1"
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
+
+
+@given(TEXTS, TEXTS)
+def test_whatever_is_asked_stays_where_it_belongs(place: str, question: str) -> None:
+    parts = urlsplit(fill_address(ADDRESS, {"place": place, "question": question}))
+    assert (parts.scheme, parts.netloc, parts.fragment) == ("https", "host.example", "")
+    before, of, filled, now = parts.path.split("/")
+    assert (before, of, unquote(filled), now) == ("", "of", place, "now")
+    assert parse_qs(parts.query, keep_blank_values=True) == {"q": [question], "n": ["1"]}
+
+
+@given(TEXTS)
+def test_a_value_in_a_body_is_a_string_whatever_it_holds(question: str) -> None:
+    template: JsonValue = {"query": ["about {question}", {"{question}": 3}], "limit": 5, "none": None}
+    filled = json.loads(json.dumps(fill(template, {"question": question})))
+    assert filled == {"query": [f"about {question}", {"{question}": 3}], "limit": 5, "none": None}
+
+
+def test_a_value_that_looks_like_a_place_is_not_filled_in() -> None:
+    assert fill("{a} {b}", {"a": "{b}", "b": "x"}) == "{b} x"
+
+
+def test_other_braces_are_braces() -> None:
+    assert places_in("{} {1} { a } {a-b} {{a}}") == {"a"}
+    assert fill("{} {1} {{a}}", {"a": "x"}) == "{} {1} {x}"
+
+
+def test_a_parameter_that_is_missing_is_named() -> None:
+    api = Api(url=ADDRESS)
+    with pytest.raises(InvalidMessageError, match=r"parameters\.question is missing") as caught:
+        checked(api, {"place": "here", "other": "x"})
+    assert [error.field for error in caught.value.fault().errors] == ["parameters.question"]
+    assert checked(api, {"place": "here", "question": "x", "other": "x"}) == {"place": "here", "question": "x"}
+
+
+@pytest.mark.parametrize("step", [".", ".."])
+def test_a_step_in_a_path_is_refused(step: str) -> None:
+    with pytest.raises(InvalidMessageError, match=r"parameters\.place stands in an address's path"):
+        checked(Api(url=ADDRESS), {"place": step, "question": "x"})
+    assert checked(Api(url=ADDRESS), {"place": "x", "question": step})
+
+
+def test_no_parameter_takes_the_place_of_a_secret() -> None:
+    api = Api.model_validate({"url": "https://host.example/?q={question}&key={key}", "secrets": {"key": "s"}})
+    assert checked(api, {"question": "x", "key": "mine"}) == {"question": "x"}
