@@ -17,7 +17,7 @@ from chaos_runs import Scene, again, cache_said, scene
 RUNS: Final = int(os.environ.get("POISE_CHAOS_RUNS", "2000"))
 RATE: Final = float(os.environ.get("POISE_CHAOS_RUNS_RATE", "80"))
 SEED: Final = int(os.environ.get("POISE_CHAOS_SEED", "1"))
-BETWEEN_KILLS: Final = (1.5, 3.0)
+BETWEEN_KILLS: Final = (2.0, 4.0)
 """Seconds."""
 WORKERS: Final = {"orchestration": 3, "retrieval": 1, "inference": 2}
 
