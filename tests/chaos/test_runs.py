@@ -12,12 +12,12 @@ from typing import Final
 
 import pytest
 from chaos_load import at_rate
-from chaos_runs import Scene, cache_said, scene
+from chaos_runs import Scene, again, cache_said, scene
 
 RUNS: Final = int(os.environ.get("POISE_CHAOS_RUNS", "2000"))
-RATE: Final = float(os.environ.get("POISE_CHAOS_RUNS_RATE", "60"))
+RATE: Final = float(os.environ.get("POISE_CHAOS_RUNS_RATE", "80"))
 SEED: Final = int(os.environ.get("POISE_CHAOS_SEED", "1"))
-BETWEEN_KILLS: Final = (1.0, 2.0)
+BETWEEN_KILLS: Final = (2.0, 4.0)
 """Seconds."""
 WORKERS: Final = {"orchestration": 3, "retrieval": 1, "inference": 2}
 
@@ -53,8 +53,9 @@ async def test_no_inference_step_is_paid_twice_when_orchestration_is_killed(
         sys.stdout.write(played.report(f"orchestration killed, seed {SEED}"))
     all_answered(played, RUNS)
     assert len(played.supervisor.kills) > RUNS / RATE / sum(BETWEEN_KILLS)
-    again = {question: count for question, count in played.paid["begun"].items() if count > 1}
-    assert not again, cache_said(played)
+    assert again(played.asked) > 0  # or nobody was in the middle of anything when it was killed
+    twice = [question for question, count in played.paid["begun"].items() if count > 1]
+    assert not twice, cache_said(played)
     assert len(played.paid["ended"]) >= RUNS
 
 
@@ -76,4 +77,4 @@ async def test_all_are_answered_when_inference_and_redis_go_too(
     with capsys.disabled():
         sys.stdout.write(played.report(f"orchestration, inference and Redis killed, seed {SEED}"))
     all_answered(played, runs)
-    assert played.repeated("begun") < len(played.supervisor.kills) * 2 * 32 + runs  # stated above; no more than reason
+    assert again(played.paid["begun"]) < runs  # how many is stated; it is reason that bounds it

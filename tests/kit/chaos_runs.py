@@ -16,8 +16,8 @@ from chaos_kit import Raw, Reader, engines, settled
 from chaos_load import History, Pace, RecordingMesh, Request, Supervisor, load
 
 from poise.client import Poise
-from poise.contracts import Ask, RunRecord
-from poise.contracts.topics import ASK_INTERACTIVE, RECORDS, REPLIES
+from poise.contracts import Ask, Generate, RunRecord
+from poise.contracts.topics import ASK_INTERACTIVE, INFERENCE_INTERACTIVE, RECORDS, REPLIES
 from poise.errors import DeadlineExceededError, FaultError, UnavailableError
 from poise.messaging import Mesh
 from poise.settings import MeshSettings
@@ -70,6 +70,8 @@ class Scene:
     history: History = field(default_factory=History)
     records: Counter[str] = field(default_factory=Counter)
     """Run records, by the question."""
+    asked: Counter[str] = field(default_factory=Counter)
+    """Requests to inference, by what is asked: a run that was begun again asks again for what it has not."""
     rungs: Counter[str] = field(default_factory=Counter)
     took: float = 0.0
     """Seconds for all runs."""
@@ -98,15 +100,13 @@ class Scene:
             request.outcome = error.fault().type
 
     def take(self, record: Raw) -> None:
-        """Note a reply, or a run's record."""
-        if record.topic == RECORDS.name:
+        """Note a reply, a request to inference, or a run's record."""
+        if record.topic == INFERENCE_INTERACTIVE.name:
+            self.asked[Generate.parse(record.value or b"").messages[-1].content] += 1
+        elif record.topic == RECORDS.name:
             self.records[RunRecord.parse(record.value or b"").question] += 1
         else:
             self.history.take(record)
-
-    def repeated(self, what: str) -> int:
-        """How many inference steps were `begun` or `ended` more often than once, each time counted."""
-        return sum(count - 1 for count in self.paid[what].values())
 
     def report(self, title: str) -> str:
         """What happened, in numbers."""
@@ -114,17 +114,22 @@ class Scene:
         kills = Counter(name.rpartition("-")[0] for _, name in self.supervisor.kills)
         took = sorted(request.ended - request.sent for request in requests)
         replies = sum(max(0, len(self.history.of(request)) - 1) for request in requests)
-        records = sum(count - 1 for count in self.records.values())
         outcomes = dict(Counter(request.outcome for request in requests))
         return (
             f"\n{title}: {len(took):,} runs in {self.took:.0f} s, {len(took) / self.took:.0f}/s: {outcomes}, "
             f"{dict(self.rungs)}"
             f"\n  killed: {dict(kills)}; ended by themselves: {dict(self.supervisor.deaths)}"
-            f"\n  inference steps begun at the model: {self.paid['begun'].total():,}, {self.repeated('begun')} of them "
-            f"again; answered to the end: {self.paid['ended'].total():,}, {self.repeated('ended')} of them again"
+            f"\n  inference steps asked for: {self.asked.total():,}, {again(self.asked)} of them again"
+            f"\n  begun at the model: {self.paid['begun'].total():,}, {again(self.paid['begun'])} of them "
+            f"again; answered to the end: {self.paid['ended'].total():,}, {again(self.paid['ended'])} of them again"
             f"\n  answers: p50 {took[len(took) // 2]:.2f} s, p99 {took[len(took) * 99 // 100]:.1f} s, slowest "
-            f"{took[-1]:.1f} s; {replies} replies and {records} records after the first of their run\n"
+            f"{took[-1]:.1f} s; {replies} replies and {again(self.records)} records after the first of their run\n"
         )
+
+
+def again(counted: Counter[str]) -> int:
+    """How often something was that had been before."""
+    return sum(count - 1 for count in counted.values())
 
 
 def cache_said(scene: Scene) -> list[str]:
@@ -159,7 +164,7 @@ async def scene(directory: Path, workers: Mapping[str, int], seed: int) -> Async
         async with AsyncExitStack() as stack:
             supervisor = await stack.enter_async_context(Supervisor(started, seed))
             played = Scene(kafka, valkey, model, supervisor)
-            reading = Reader(kafka.bootstrap, [RECORDS.name, REPLIES.name], played.take)
+            reading = Reader(kafka.bootstrap, [INFERENCE_INTERACTIVE.name, RECORDS.name, REPLIES.name], played.take)
             reader = await stack.enter_async_context(reading)
             async with Poise(kafka.bootstrap) as poise:
                 epoch = await poise.ingest(CORPUS)

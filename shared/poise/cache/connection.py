@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar
 
-from poise.cache.sample import Sample, Sampler
+from poise.cache.sample import GRACE, Sample, Sampler
 from poise.errors import SetupError
 from poise.policy import Breaker, BreakerLimits
 from poise.telemetry import count, observe, table
@@ -246,9 +246,15 @@ class Cache:
 
 
 async def _answered(command: Callable[[], Awaitable[T]]) -> T:
+    """Wait for an answer, connecting and what is said on a new connection included."""
+    loop = asyncio.get_running_loop()
     try:
-        async with asyncio.timeout(ANSWERS_WITHIN):  # connecting, and what is said on a new connection, included
-            return await command()
+        async with asyncio.timeout(None) as limit:
+            ends = loop.call_later(ANSWERS_WITHIN, lambda: limit.reschedule(loop.time() + GRACE))
+            try:
+                return await command()
+            finally:
+                ends.cancel()
     except TimeoutError as error:
         raise TimeoutError(f"no answer within {ANSWERS_WITHIN:g} s") from error
 

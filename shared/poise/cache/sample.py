@@ -5,7 +5,11 @@ from types import TracebackType
 from typing import Final, Self
 
 GRACE: Final = 0.02
-"""Seconds in which an answer that is there is read, however long the event loop was held up before."""
+"""Seconds more, beyond a limit that has passed, in which an answer is read that was there in time.
+
+The event loop may have been held up by a handler, beyond the limit: then the answer is there, to be read in the turns
+that follow, and the cache was not late. What has not been read after them was not there.
+"""
 
 
 class Sampler:
@@ -52,8 +56,6 @@ class Sample:
             self._sampler.busy = False
 
     def _due(self) -> None:
-        # The loop may have been held up by a handler, beyond this timer's time: then the answer is there, to be read
-        # in the turns that follow, and the cache was not slow. What has not been read after them was not there.
         self._timer = asyncio.get_running_loop().call_later(GRACE, self._late)
 
     def _late(self) -> None:
