@@ -149,7 +149,7 @@ class Mesh:
             tenant: Whose it is; the process's own tenant by default.
             lane: Its traffic class.
             deadline: Unix seconds; the lane's default from now by default.
-            key: What orders it, where the topic is ordered; else run and step spread it.
+            key: What orders it, where the topic is ordered; else run and step spread it, or, without a run, chance.
             min_epoch: The epoch that retrieval must have come to.
             topic: Another topic than the request's own.
             stream: What the reply's words go to as they come.
@@ -166,7 +166,7 @@ class Mesh:
         envelope = Envelope(run=run, step=step, tenant=tenant or self.settings.tenant, min_epoch=min_epoch)
         if topic.edge:
             envelope = Envelope(min_epoch=min_epoch)
-        elif key is None:
+        elif key is None and run is not None:
             key = f"{run}/{step}"
         deadline = deadline if deadline is not None else time.time() + topic.deadlines.default
         return await self._calls.call(request, Addressed(topic, key, envelope, deadline, stream))

@@ -3,15 +3,18 @@
 import asyncio
 import os
 import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from random import SystemRandom
 from typing import Any, Final
 
 import httpx2
 
 from poise.contracts.ask import Ask
+from poise.contracts.run_id import new_run_id
 from poise.messaging import Mesh, topics
 from poise.settings import MeshSettings
 from poise.stack import Kafka, Valkey, probe
@@ -83,7 +86,8 @@ def poise(*, synced: bool = False, spans: bool = True) -> "Open":
             async with started(sys.executable, "poise_worker", env=env) as worker, Mesh(settings, tier="bench") as mesh:
 
                 async def begin(steps: int) -> None:
-                    await mesh.call(Ask(question=str(steps)))
+                    run = new_run_id(time.time(), SystemRandom())
+                    await mesh.call(Ask(question=str(steps)), run=run, key=run)
 
                 yield Subject(worker, (cache, kafka), begin)
 

@@ -41,6 +41,19 @@ async def test_a_thousand_calls_at_once_each_get_their_own_reply(mesh_settings: 
     assert [reply.text for reply in replies] == [str(n) for n in range(1_000)]
 
 
+async def test_asks_of_no_run_do_not_wait_for_one_another(mesh_settings: MeshSettings) -> None:
+    all_at_work = asyncio.Barrier(4)
+
+    async def together(ask: Ask, context: Context) -> Answer:
+        async with asyncio.timeout(WITHIN):
+            await all_at_work.wait()
+        return await answer(ask, context)
+
+    async with serving(mesh_settings, Tier("orchestration", {Ask: together})) as mesh:
+        answers = await asyncio.gather(*(mesh.call(Ask(question=str(n))) for n in range(4)))
+    assert [each.text.partition(" ")[0] for each in answers] == ["0", "1", "2", "3"]
+
+
 async def test_callers_that_share_a_reply_partition_get_their_own_replies(
     mesh_settings: MeshSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
