@@ -1,0 +1,118 @@
+"""Histories in memory, and a mesh whose calls take as many rounds of the event loop as chance says: for tests of runs
+that are interrupted and begun again."""
+
+import asyncio
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from uuid import uuid4
+
+from poise.cache import Entry, History
+from poise.contracts import Message, Request
+from poise.contracts.fault import Fault
+from poise.contracts.message import ReplyT
+from poise.contracts.topics import Lane, Topic
+from poise.errors import FaultError
+from poise.messaging import Position
+from poise.runs import Run
+
+ROUNDS = 60
+"""Rounds of the event loop that a call takes at most."""
+
+
+class Done(Message):
+    kind = "done/1"
+    number: int
+
+
+class Do(Request[Done]):
+    kind = "do/1"
+    reply = Done
+    tier = "doing"
+    number: int
+    fails: bool = False
+
+
+@dataclass
+class Stored:
+    """What a Redis would hold of one run."""
+
+    owner: str | None = None
+    entries: dict[str, Entry] = field(default_factory=dict)
+
+
+class MemoryHistory(History):
+    """A history as `poise.cache.History` keeps it, that stops being there after a number of writes."""
+
+    def __init__(self, stored: Stored, chance: random.Random, *, crash_after: int | None = None) -> None:
+        self._stored = stored
+        self._chance = chance
+        self._me = uuid4().hex
+        self.writes = 0
+        self.crash_after = crash_after
+        self.crashed = asyncio.Event()
+
+    async def open(self) -> Mapping[str, Entry] | None:
+        self._stored.owner = self._me
+        return dict(self._stored.entries)
+
+    async def write(self, step: str, entry: Entry) -> bool:
+        assert not self.crashed.is_set(), f"{step} was written after the run was interrupted"
+        if self._stored.owner != self._me:
+            return False
+        self._stored.entries[step] = entry
+        self.writes += 1
+        if self.writes == self.crash_after:
+            self.crashed.set()
+            await asyncio.get_running_loop().create_future()
+        for _ in range(self._chance.randrange(4)):
+            await asyncio.sleep(0)
+        return True
+
+
+@dataclass
+class ChanceDoor:
+    """Answers `Do` with its number, or a fault, when chance says."""
+
+    chance: random.Random
+    run: str = "5d1c8c1c-0e9a-5a52-8f5b-0f6d8e3a2b11"
+    step: str = "ask"
+    tenant: str = "acme"
+    lane: Lane = "interactive"
+    stream: None = None
+    left: float = 100.0
+    called: list[str] = field(default_factory=list)
+    published: list[Message | None] = field(default_factory=list)
+
+    def remaining(self) -> float:
+        return self.left
+
+    async def call(
+        self,
+        request: Request[ReplyT],
+        *,
+        step: str,
+        timeout: float | None = None,  # noqa: ASYNC109
+        stream: bool = False,  # noqa: ARG002
+    ) -> ReplyT:
+        assert isinstance(request, Do)
+        assert timeout is not None
+        self.called.append(step)
+        for _ in range(self.chance.randrange(ROUNDS)):
+            await asyncio.sleep(0)
+        if request.fails:
+            fault = Fault(type="urn:poise:failed", title="F", status=500, detail=f"{request.number}", retryable=False)
+            raise FaultError(fault)
+        return Done(number=request.number)  # type: ignore[return-value]  # the reply to Do
+
+    async def publish(self, topic: Topic, message: Message | None, *, key: str | None) -> Position:  # noqa: ARG002
+        self.published.append(message)
+        return Position(topic.name, 0, len(self.published))
+
+
+def run_with(stored: Stored | None, seed: int = 0, *, crash_after: int | None = None) -> tuple[Run, ChanceDoor]:
+    """A run, begun again if something is stored, and its mesh."""
+    chance = random.Random(seed)
+    door = ChanceDoor(chance)
+    history = None if stored is None else MemoryHistory(stored, chance, crash_after=crash_after)
+    return Run(door, history, "workflow w version 1"), door  # type: ignore[arg-type]  # there is no stream in it

@@ -1,0 +1,158 @@
+"""Any program of steps that is interrupted anywhere and begun again: it sees the same, and pays only for the rest."""
+
+import asyncio
+import itertools
+import random
+from collections.abc import Coroutine
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from memory_history import ChanceDoor, Do, MemoryHistory, Stored
+
+from poise.errors import PoiseError
+from poise.runs import Run
+
+Node = tuple[Any, ...]
+
+LEAVES = st.one_of(
+    st.tuples(st.just("call"), st.integers(0, 5), st.booleans()),
+    st.tuples(st.just("local"), st.integers(0, 5)),
+    st.tuples(st.sampled_from(["now", "random", "publish", "sleep"])),
+)
+PROGRAMS = st.recursive(
+    LEAVES,
+    lambda nodes: st.one_of(
+        st.tuples(st.sampled_from(["seq", "gather", "race", "group", "as completed"]), st.lists(nodes, max_size=4)),
+        st.tuples(st.just("timeout"), nodes),
+    ),
+    max_leaves=12,
+)
+
+
+class Program:
+    """A workflow that does what a tree says, and writes down all that it sees."""
+
+    def __init__(self, run: Run, door: ChanceDoor) -> None:
+        self.run = run
+        self.seen: list[object] = []
+        self._door = door
+
+    async def do(self, node: Node) -> object:
+        try:
+            saw = await self._do(node)
+        except PoiseError as error:
+            saw = f"{type(error).__name__} {error}"
+        self.seen.append(saw)
+        return saw
+
+    async def _do(self, node: Node) -> object:
+        match node:
+            case "call", number, fails:
+                return (await self.run.call(Do(number=number, fails=fails))).number
+            case "local", number:
+                return await self.run.step("local", self._local, number)
+            case ("now",):
+                return await self.run.now()
+            case ("random",):
+                return self.run.random.random(), str(self.run.uuid())
+            case ("publish",):
+                from poise.contracts.topics import RECORDS  # noqa: PLC0415
+
+                return await self.run.publish(RECORDS, None, key="k")
+            case ("sleep",):
+                return await self.run.sleep(0)
+            case "timeout", inner:
+                try:
+                    async with self.run.timeout(0):
+                        return await self.do(inner)
+                except TimeoutError:
+                    return "timeout"
+            case kind, nodes:
+                return await getattr(self, f"_{kind.replace(' ', '_')}")([self.do(inner) for inner in nodes])
+
+    async def _local(self, number: int) -> tuple[int, float]:
+        for _ in range(self._door.chance.randrange(40)):
+            await asyncio.sleep(0)
+        self._door.called.append(f"local {number}")
+        return number, self._door.chance.random()  # not the same twice
+
+    async def _seq(self, work: list[Coroutine[Any, Any, object]]) -> object:
+        return [await one for one in work]
+
+    async def _gather(self, work: list[Coroutine[Any, Any, object]]) -> object:
+        return list(await asyncio.gather(*work))
+
+    async def _as_completed(self, work: list[Coroutine[Any, Any, object]]) -> object:
+        return [await one for one in asyncio.as_completed(work)]
+
+    async def _race(self, work: list[Coroutine[Any, Any, object]]) -> object:
+        tasks = [asyncio.ensure_future(one) for one in work]
+        if not tasks:
+            return None
+        try:
+            done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+        await asyncio.gather(*pending, return_exceptions=True)
+        return [number for number, task in enumerate(tasks) if task in done]
+
+    async def _group(self, work: list[Coroutine[Any, Any, object]]) -> object:
+        async def fail() -> None:
+            await self.do(("call", 9, False))
+            raise ZeroDivisionError
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(fail())
+                tasks = [group.create_task(one) for one in work]
+        except* ZeroDivisionError:
+            pass
+        return [task.cancelled() for task in tasks]
+
+
+async def execute(program: Node, stored: Stored, seed: int, crash_after: int | None) -> tuple[bool, list[object]]:
+    """One execution; whether it came to its end, and what it saw."""
+    recorded = set(stored.entries)
+    chance = random.Random(seed)
+    door, history = ChanceDoor(chance), MemoryHistory(stored, chance, crash_after=crash_after)
+    run = Run(door, history)  # type: ignore[arg-type]  # there is no stream in it
+    workflow = Program(run, door)
+    doing = asyncio.ensure_future(run.execute(workflow.do(program)))
+    crashing = asyncio.ensure_future(history.crashed.wait())
+    async with asyncio.timeout(30):
+        await asyncio.wait({doing, crashing}, return_when=asyncio.FIRST_COMPLETED)
+        seen = list(workflow.seen)
+        if not doing.done():
+            doing.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await doing
+        elif not history.crashed.is_set():
+            await doing
+            seen = list(workflow.seen)
+    crashing.cancel()
+    await asyncio.gather(crashing, return_exceptions=True)
+    assert not recorded & set(door.called), "a step that was finished is paid again"
+    return not doing.cancelled() and not history.crashed.is_set(), seen
+
+
+@settings(max_examples=400)
+@given(PROGRAMS, st.integers(0, 2**32), st.lists(st.integers(1, 6), max_size=6))
+def test_whatever_is_interrupted_goes_on_as_it_went(program: Node, seed: int, crashes: list[int]) -> None:
+    async def scenario() -> None:
+        stored, before = Stored(), list[object]()
+        for number, after in enumerate(itertools.chain(crashes, [None])):
+            ended, seen = await execute(program, stored, seed + number, after)
+            assert seen[: len(before)] == before
+            before = seen
+            if ended:
+                break
+        assert ended
+        kept = dict(stored.entries)
+        again, seen = await execute(program, stored, seed - 1, None)
+        assert (again, seen) == (True, before)
+        assert stored.entries == kept
+
+    asyncio.run(scenario())
