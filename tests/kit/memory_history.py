@@ -1,9 +1,8 @@
-"""Histories in memory, and a mesh whose calls take as many rounds of the event loop as chance says: for tests of runs
-that are interrupted and begun again."""
+"""Histories in memory, and a mesh that takes as long as chance says: for runs that are begun again in tests."""
 
 import asyncio
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from uuid import uuid4
 
@@ -50,21 +49,22 @@ class MemoryHistory(History):
         self._me = uuid4().hex
         self.writes = 0
         self.crash_after = crash_after
-        self.crashed = asyncio.Event()
+        self.crashed = False
+        self.crash: Callable[[], object] = lambda: None
 
     async def open(self) -> Mapping[str, Entry] | None:
         self._stored.owner = self._me
         return dict(self._stored.entries)
 
     async def write(self, step: str, entry: Entry) -> bool:
-        assert not self.crashed.is_set(), f"{step} was written after the run was interrupted"
+        assert not self.crashed, f"{step} was written after the run was interrupted"
         if self._stored.owner != self._me:
             return False
         self._stored.entries[step] = entry
         self.writes += 1
         if self.writes == self.crash_after:
-            self.crashed.set()
-            await asyncio.get_running_loop().create_future()
+            self.crashed = True
+            self.crash()
         for _ in range(self._chance.randrange(4)):
             await asyncio.sleep(0)
         return True

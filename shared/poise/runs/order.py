@@ -6,7 +6,7 @@
 
 Between two results the workflow gets as far as it can: first time and again alike, what waits for the first of several
 sees one of them. How far it gets cannot be seen from outside, so it is given a number of rounds of the event loop. A
-workflow that has one step under way at a time waits for nothing.
+workflow that does one step after another in its own task waits for nothing.
 """
 
 import asyncio
@@ -56,7 +56,6 @@ class Order:
         self._queue = deque(self._turns.values())
         self._next = ordered[-1][1].number + 1 if ordered else 1
         self._under_way = 0
-        self._quiet = not ordered
         self._rounds = 0
         self.live = asyncio.Event()
         """Set when all that was recorded is handed out."""
@@ -67,9 +66,12 @@ class Order:
 
     # -- what a step does -----------------------------------------------------------------------------------------
 
-    def begin(self) -> None:
-        """A step begins."""
+    def begin(self, *, aside: bool) -> None:
+        """A step begins; `aside` = not in the workflow's own task, so that something else may be going on."""
         self._under_way += 1
+        self.moves += 1
+        if aside or not self.live.is_set():
+            self._stir()
 
     def end(self) -> None:
         """A step ended, or was given up."""
@@ -80,7 +82,6 @@ class Order:
         turn = self._turns.get(step)
         if turn is not None:
             turn.asked = True
-            self._moved()
         return turn
 
     def append(self, step: str) -> Turn:
@@ -100,7 +101,10 @@ class Order:
     def drop(self, turn: Turn) -> None:
         """Give a turn up."""
         turn.gone = True
-        self._moved()
+        self.moves += 1
+        if not self.live.is_set():
+            self._stir()
+        self._pump()
 
     # -- what can be seen -----------------------------------------------------------------------------------------
 
@@ -117,14 +121,6 @@ class Order:
 
     # -- handing out ----------------------------------------------------------------------------------------------
 
-    def _moved(self) -> None:
-        self.moves += 1
-        if not self.live.is_set():
-            self._quiet = False
-            if self._rounds:  # it is being waited already: from now on, then
-                self._rounds = ROUNDS
-        self._pump()
-
     def _pump(self) -> None:
         """Hand out what can be handed out."""
         while True:
@@ -133,8 +129,7 @@ class Order:
             head = self._queue[0] if self._queue else None
             if head is None and self.live.is_set():
                 return
-            if not self._quiet:
-                self._settle()
+            if self._rounds:  # it comes back when they are over
                 return
             if not self.live.is_set() and (head is None or head.entry is None):
                 self.live.set()
@@ -152,19 +147,19 @@ class Order:
         if not head.ready.done():
             head.ready.set_result(None)
         self.moves += 1
-        self._quiet = self.live.is_set() and self._under_way <= 1
+        if self._under_way > 1 or not self.live.is_set():
+            self._stir()
         return True
 
-    def _settle(self) -> None:
-        """Come back when the workflow has got as far as it can."""
-        if self._rounds == 0:
-            self._rounds = ROUNDS
+    def _stir(self) -> None:
+        """Hand out nothing until the workflow has got as far as it can."""
+        if not self._rounds:
             asyncio.get_running_loop().call_soon(self._round)
+        self._rounds = ROUNDS
 
     def _round(self) -> None:
         self._rounds -= 1
         if self._rounds:
             asyncio.get_running_loop().call_soon(self._round)
-            return
-        self._quiet = True
-        self._pump()
+        else:
+            self._pump()

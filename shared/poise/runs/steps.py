@@ -60,6 +60,7 @@ class Steps:
         self._history = history
         self._order: Order | None = None
         self._caller: asyncio.Task[Any] | None = None
+        self._main: asyncio.Task[Any] | None = None
         self._cancelling = 0
         self._ended = False
         self._diverged: DivergedError | None = None
@@ -84,6 +85,7 @@ class Steps:
                 current_span().set_attribute(table.REPLAYED, self.replayed)
 
     async def _from_history(self, work: Coroutine[Any, Any, T]) -> T:
+        self._main = asyncio.current_task()
         try:
             recorded = None if self._history is None else await self._history.open()
         except BaseException:
@@ -127,7 +129,7 @@ class Steps:
             return await work(), _ms(began)
         if self._diverged is not None:
             raise self._diverged
-        order.begin()
+        order.begin(aside=asyncio.current_task() is not self._main)
         try:
             turn = order.recorded(asked.step)
             return await (self._do(order, asked, work) if turn is None else self._find(order, asked, turn))
