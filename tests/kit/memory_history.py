@@ -115,4 +115,4 @@ def run_with(stored: Stored | None, seed: int = 0, *, crash_after: int | None = 
     chance = random.Random(seed)
     door = ChanceDoor(chance)
     history = None if stored is None else MemoryHistory(stored, chance, crash_after=crash_after)
-    return Run(door, history, "workflow w version 1"), door  # type: ignore[arg-type]  # there is no stream in it
+    return Run(door, history, "workflow w version 1"), door

@@ -248,15 +248,35 @@ class Run:
             return await fan_out.every([fan_out.tolerant(self.call, request) for request in requests], width)
         return await fan_out.every([fan_out.strict(self.call, request) for request in requests], width)
 
+    @overload
     async def step(
         self,
         name: str,
-        function: Callable[..., Awaitable[T] | T],
+        function: Callable[..., Coroutine[Any, Any, T]],
+        *args: object,
+        returns: Any = ...,
+        id: str | None = ...,
+        recorded: bool = ...,
+    ) -> T: ...
+    @overload
+    async def step(
+        self,
+        name: str,
+        function: Callable[..., T],
+        *args: object,
+        returns: Any = ...,
+        id: str | None = ...,
+        recorded: bool = ...,
+    ) -> T: ...
+    async def step(
+        self,
+        name: str,
+        function: Callable[..., Any],
         *args: object,
         returns: Any = None,
         id: str | None = None,  # noqa: A002
         recorded: bool = True,
-    ) -> T:
+    ) -> Any:
         """Do something here, once: whatever is not a call, and costs something or is not the same twice.
 
         Args:
@@ -281,8 +301,7 @@ class Run:
             return await result_of(function, args, adapter)
 
         raw = await self._noted(id or name, asked, work) if recorded else (await self._taken.take(asked, work))[0]
-        result: T = adapter.validate_json(raw)
-        return result
+        return adapter.validate_json(raw)
 
     async def publish(
         self,

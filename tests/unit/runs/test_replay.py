@@ -69,7 +69,8 @@ class Program:
         return await self.run.publish(RECORDS, None, key="k")
 
     async def _sleep(self) -> object:
-        return await self.run.sleep(0)
+        await self.run.sleep(0)
+        return "slept"
 
     async def _timeout(self, inner: Node) -> object:
         try:
@@ -130,7 +131,7 @@ async def execute(program: Node, stored: Stored, seed: int, crash_after: int | N
     recorded = set(stored.entries)
     chance = random.Random(seed)
     door, history = ChanceDoor(chance), MemoryHistory(stored, chance, crash_after=crash_after)
-    run = Run(door, history)  # type: ignore[arg-type]  # there is no stream in it
+    run = Run(door, history)
     workflow = Program(run, door)
     doing = asyncio.ensure_future(run.execute(workflow.do(program)))
     saw: list[object] | None = None

@@ -76,7 +76,7 @@ async def test_ids_are_of_what_is_asked_and_of_its_occurrence_and_names_can_be_r
 
 async def test_the_steps_of_a_run_inside_another_have_its_name() -> None:
     inner = ChanceDoor(random.Random(0), step="plan-0a1b2c3d")
-    await Run(inner).call(Do(number=1), id="x")  # type: ignore[arg-type]  # there is no stream in it
+    await Run(inner).call(Do(number=1), id="x")
     assert inner.called == ["plan-0a1b2c3d/x"]
 
 
@@ -157,7 +157,7 @@ async def test_a_timeout_that_fired_is_not_waited_for_again(monkeypatch: pytest.
     assert (await begun(stored, body))[0] == "fired"
     assert sorted(entry.outcome for entry in stored.entries.values()) == ["given-up", "value"]
     monkeypatch.setattr(asyncio, "sleep", None)  # whoever waited would fail
-    run = Run(ChanceDoor(random.Random(0)), Kept(stored))  # type: ignore[arg-type]  # there is no stream in it
+    run = Run(ChanceDoor(random.Random(0)), Kept(stored))
     assert await run.execute(_coroutine(body, run)) == "fired"
 
 
@@ -248,7 +248,7 @@ async def test_a_worker_that_was_left_behind_writes_nothing() -> None:
     stored = Stored()
     chance = random.Random(0)
     old, new = MemoryHistory(stored, chance), MemoryHistory(stored, chance)
-    run = Run(ChanceDoor(chance), old)  # type: ignore[arg-type]  # there is no stream in it
+    run = Run(ChanceDoor(chance), old)
 
     async def body() -> int:
         await new.open()
@@ -332,7 +332,7 @@ async def test_replies_come_in_order_and_a_bounded_number_is_under_way() -> None
         finally:
             under_way -= 1
 
-    door.call = counted  # type: ignore[assignment,method-assign]
+    door.call = counted  # type: ignore[method-assign]
     replies = await run.map([Do(number=number) for number in range(20)], width=3)
     assert [reply.number for reply in replies] == list(range(20))
     assert most == 3
