@@ -80,6 +80,8 @@ class ChanceDoor:
     tenant: str = "acme"
     lane: Lane = "interactive"
     stream: None = None
+    min_epoch: str | None = None
+    written: float = 0.0
     left: float = 100.0
     called: list[str] = field(default_factory=list)
     published: list[Message | None] = field(default_factory=list)

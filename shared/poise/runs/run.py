@@ -252,7 +252,7 @@ class Run:
     async def step(
         self,
         name: str,
-        function: Callable[..., Coroutine[Any, Any, T]],
+        function: Callable[..., Awaitable[T]],
         *args: object,
         returns: Any = ...,
         id: str | None = ...,
