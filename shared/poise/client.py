@@ -83,6 +83,7 @@ class Poise:
         conversation: str | None = None,
         min_epoch: Epoch | str | None = None,
         cache: Caching | None = None,
+        workflow: str | None = None,
     ) -> Answer:
         """Ask a question and wait for its answer.
 
@@ -92,6 +93,7 @@ class Poise:
             conversation: Asks of one conversation are answered in order.
             min_epoch: What `ingest` returned, or an answer's epoch: the answer knows the documents up to it.
             cache: "no-cache" = work the answer out anew, and keep it; "no-store" = neither look nor keep.
+            workflow: The workflow that answers it; `answer` by default.
 
         Raises:
             InvalidMessageError: The question is empty or too long, or the timeout is not positive.
@@ -100,7 +102,7 @@ class Poise:
             DeadlineExceededError: Nothing came in time.
             UnavailableError: The broker did not take the question.
         """
-        ask = _ask(question, timeout, conversation, cache)
+        ask = _ask(question, timeout, conversation, cache, workflow)
         try:
             return await self.mesh.call(
                 ask,
@@ -121,6 +123,7 @@ class Poise:
         conversation: str | None = None,
         min_epoch: Epoch | str | None = None,
         cache: Caching | None = None,
+        workflow: str | None = None,
     ) -> AsyncGenerator[Delta | Reset | Answer]:
         """Ask a question, and have the answer's words as they are written; the last item is the `Answer`.
 
@@ -129,7 +132,7 @@ class Poise:
 
         Args and errors are those of `ask`; an error may come after words.
         """
-        ask = _ask(question, timeout, conversation, cache)
+        ask = _ask(question, timeout, conversation, cache, workflow)
         asked = self.mesh.stream(
             ask,
             step="ask",
@@ -250,11 +253,11 @@ class Poise:
         return epoch
 
 
-def _ask(question: str, seconds: float, conversation: str | None, cache: Caching | None) -> Ask:
+def _ask(question: str, seconds: float, conversation: str | None, cache: Caching | None, workflow: str | None) -> Ask:
     if not seconds > 0:
         raise _invalid("timeout", f"must be a positive number of seconds, not {seconds}")
     try:
-        return Ask(question=question, conversation=conversation, cache=cache)
+        return Ask(question=question, conversation=conversation, cache=cache, workflow=workflow)
     except ValidationError as error:
         raise InvalidMessageError.of(error) from error
 

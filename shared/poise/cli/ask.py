@@ -34,6 +34,7 @@ class Asked:
     conversation: str | None
     min_epoch: str | None
     cache: Caching | None
+    workflow: str | None
 
 
 @asynchronous
@@ -48,6 +49,9 @@ async def ask(
         str | None, typer.Option(metavar="EPOCH", help="What `poise ingest` returned: the answer knows what it put in.")
     ] = None,
     *,
+    workflow: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The workflow that answers it; `answer` by default.")
+    ] = None,
     stream: Annotated[
         bool, typer.Option("--stream/--no-stream", help="On a terminal: show the words as they are written.")
     ] = True,
@@ -58,7 +62,7 @@ async def ask(
     question = from_stdin() if words == [STDIN] else " ".join(words)
     if not question.strip():
         raise InvalidMessageError("the question is empty: say what you want to know")
-    asked = Asked(question, timeout, conversation, min_epoch, "no-cache" if no_cache else None)
+    asked = Asked(question, timeout, conversation, min_epoch, "no-cache" if no_cache else None, workflow)
     async with connected(broker) as poise:
         try:
             answer = await (watch(poise, asked) if stream and out.is_terminal and not as_json else wait(poise, asked))
@@ -82,6 +86,7 @@ async def wait(poise: Poise, asked: Asked) -> Answer:
             conversation=asked.conversation,
             min_epoch=asked.min_epoch,
             cache=asked.cache,
+            workflow=asked.workflow,
         )
 
 
@@ -94,6 +99,7 @@ async def watch(poise: Poise, asked: Asked) -> Answer:
         conversation=asked.conversation,
         min_epoch=asked.min_epoch,
         cache=asked.cache,
+        workflow=asked.workflow,
     )
     with Live(words, console=out, refresh_per_second=FRAMES, transient=True):
         async with aclosing(stream):

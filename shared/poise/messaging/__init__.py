@@ -7,7 +7,7 @@ from poise.messaging.dead_letter_filter import Filter
 from poise.messaging.dead_letters import DeadLetter
 from poise.messaging.ends import Ends
 from poise.messaging.follow import Follower
-from poise.messaging.loading import serve
+from poise.messaging.loading import load_module, serve
 from poise.messaging.mesh import Mesh
 from poise.messaging.offloaded import in_processes
 from poise.messaging.partitioner import partition_for
@@ -36,6 +36,7 @@ __all__ = [
     "Tier",
     "TopicState",
     "in_processes",
+    "load_module",
     "partition_for",
     "run",
     "serve",

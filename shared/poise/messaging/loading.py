@@ -87,6 +87,19 @@ def load(where: str) -> TierSource:
     return cast("Callable[[], AbstractAsyncContextManager[Tier]]", found)
 
 
+def load_module(where: str) -> ModuleType:
+    """Import a module by its name, or a file: `acme.workflows` or `FILE.py`.
+
+    Raises:
+        SetupError: There is no such file, or it cannot be imported.
+    """
+    if not where.endswith(".py"):
+        return _imported(where, where)
+    if not Path(where).is_file():
+        raise SetupError(f"there is no Python file {where}; say FILE.py, or a module's name")
+    return _module(Path(where))
+
+
 def split(where: str) -> tuple[Path, str]:
     """The file and the name in it.
 
@@ -105,12 +118,16 @@ def _module(place: Path) -> ModuleType:
     folder = str(place.parent.resolve())
     if folder not in sys.path:
         sys.path.insert(0, folder)
-    try:
-        module = importlib.import_module(place.stem)
-    except SetupError:
-        raise
-    except Exception as error:
-        raise SetupError(f"{place} cannot be imported: {type(error).__name__}: {error}") from error
+    module = _imported(place.stem, str(place))
     if Path(getattr(module, "__file__", None) or "").resolve() != place.resolve():
         raise SetupError(f"{place} has the name of another module, {module.__name__}: rename it")
     return module
+
+
+def _imported(name: str, where: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except SetupError:
+        raise
+    except Exception as error:
+        raise SetupError(f"{where} cannot be imported: {type(error).__name__}: {error}") from error
