@@ -33,7 +33,7 @@ PATH = re.compile(r"((?:[\w.-]+/)*[\w.-]+\.(?:py|md|toml|ya?ml|svg|lock)|(?:[\w.
 LINK = re.compile(r"\]\((?!https?:)([^)#\s]+)?(#[^)\s]*)?\)|(?:src|srcset|href)=\"(?!https?:)([^\"]+)\"")
 MACHINE = re.compile(r"(?<![\w.:])/(?:home|root|tmp|work|Users|usr|var|opt|mnt|private)/")
 RAN = re.compile(r"^(?:\$ )?((?:\.venv/bin/)?(?:poise|make)\b.*)$")
-ELSEWHERE = {"translation.py", "hello.py", "greetings.py", ".poise/"}
+ELSEWHERE = {"translation.py", "hello.py", "greetings.py", "brief.py", ".poise/"}
 """What a reader is told to make, and what the stack makes."""
 
 

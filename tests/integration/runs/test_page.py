@@ -1,0 +1,149 @@
+"""docs/WORKFLOWS.md: its workflow in a worker that is killed in the middle of a run, on a real Kafka and Valkey."""
+
+import asyncio
+import os
+import re
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from integration_kit import serving, until
+
+from poise import Poise
+from poise.contracts import Answer, Ask, Completion, Generate, Passage, Passages, Retrieve
+from poise.contracts.topics import INFERENCE_INTERACTIVE, RETRIEVAL_INTERACTIVE, RUNS_INTERACTIVE, Topic
+from poise.errors import FaultError
+from poise.messaging import Context, Tier
+from poise.settings import MeshSettings
+from poise.stack import Valkey, probe
+
+pytestmark = pytest.mark.integration
+
+ROOT = Path(__file__).parents[3]
+PAGE = ROOT / "docs" / "WORKFLOWS.md"
+WITHIN = 60.0
+PASSAGES = tuple(
+    Passage(id=f"d#{number}", source="A book", text=f"Text {number}.", score=1.0, age=1.0) for number in range(4)
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Where the page's file is, written as it stands there."""
+    page = PAGE.read_text(encoding="utf-8")
+    found = dict(re.findall(r"`(\w+\.py)`:\n\n```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL))
+    assert list(found) == ["brief.py"]
+    (tmp_path / "brief.py").write_text(found["brief.py"], encoding="utf-8")
+    return tmp_path
+
+
+class Mesh:
+    """Retrieval and inference: they count what is paid, and hold up the third text until they are told."""
+
+    def __init__(self) -> None:
+        self.retrieved = 0
+        self.written: list[str] = []
+        self.go_on = asyncio.Event()
+
+    async def retrieve(self, _request: Retrieve, _context: Context) -> Passages:
+        self.retrieved += 1
+        return Passages(passages=PASSAGES, epoch="e", mode="hybrid")
+
+    async def generate(self, request: Generate, _context: Context) -> Completion:
+        text = request.messages[0].content.partition("\n")[0]
+        self.written.append(text)
+        if text == "Text 2.":
+            await self.go_on.wait()
+        return Completion(text=f"It says: {text}", model="m", backend="default", finish_reason="stop")
+
+    @asynccontextmanager
+    async def there(self, settings: MeshSettings) -> AsyncIterator[None]:
+        async with (
+            serving(settings, Tier("retrieval", {Retrieve: self.retrieve})),
+            serving(settings, Tier("inference", {Generate: self.generate})),
+        ):
+            yield
+
+
+@asynccontextmanager
+async def worker(settings: MeshSettings, folder: Path) -> AsyncIterator[asyncio.subprocess.Process]:
+    """An orchestration worker as a process, ready; stopped in the end."""
+    port = probe.free_port()
+    environment = os.environ | {
+        "PYTHONPATH": f"{ROOT / 'shared'}:{ROOT}",
+        "POISE_BROKER": settings.broker,
+        "POISE_REDIS_URL": settings.redis_url or "",
+        "POISE_LEASE": "1",
+        "POISE_ADMIN_PORT": str(port),
+        "POISE_ORCHESTRATION_WORKFLOWS": '["brief.py"]',
+    }
+    command = (sys.executable, "-m", "services.orchestration")
+    started = await asyncio.create_subprocess_exec(*command, cwd=folder, env=environment)
+
+    async def ready() -> bool:
+        assert started.returncode is None, "the worker ended before it was ready"
+        return await probe.http_status(f"http://127.0.0.1:{port}/readyz") == 200
+
+    try:
+        async with asyncio.timeout(WITHIN):
+            await probe.until(ready)
+        yield started
+    finally:
+        if started.returncode is None:
+            started.terminate()  # so that what it has finished is not delivered again, to the next test's
+        await started.wait()
+
+
+async def ask(poise: Poise, run: str) -> Answer:
+    """Ask as the gateway does."""
+    return await poise.mesh.call(
+        Ask(question="What?", workflow="brief"), run=run, step="ask", key=run, topic=RUNS_INTERACTIVE
+    )
+
+
+async def called(poise: Poise, topic: Topic, run: str) -> list[str]:
+    """What was asked of a tier in a run, whether or not it was a second time."""
+    records = await poise.mesh.read_topic(topic.name)
+    return [(record.value or b"").decode() for record in records if record.header("poise-run") == run]
+
+
+async def test_what_a_killed_worker_had_finished_is_not_paid_again(mesh_settings: MeshSettings, folder: Path) -> None:
+    mesh, run = Mesh(), uuid4().hex
+    async with mesh.there(mesh_settings), Poise(mesh_settings.broker) as poise:
+        async with worker(mesh_settings, folder) as first:
+            asking = asyncio.ensure_future(ask(poise, run))
+            await until(lambda: len(mesh.written) == 4)  # two are done, the third waits, the fourth is done or is not
+            first.kill()
+        async with worker(mesh_settings, folder):
+            mesh.go_on.set()
+            answer = await asyncio.wait_for(asking, WITHIN)
+            assert answer.text.splitlines() == [f"- It says: Text {number}." for number in range(4)]
+            assert len(await called(poise, RETRIEVAL_INTERACTIVE, run)) == 1
+            asked = await called(poise, INFERENCE_INTERACTIVE, run)
+            times = [sum(f"Text {number}." in one for one in asked) for number in range(4)]
+            assert times[:3] == [1, 1, 2]  # what was under way is asked again, and known again by whoever answers
+            with pytest.raises(FaultError, match=r"there is no workflow 'missing', only answer, brief"):
+                await poise.ask("What?", workflow="missing")
+    assert (mesh.retrieved, sorted(mesh.written)) == (1, [f"Text {number}." for number in range(4)])
+
+
+async def test_when_the_cache_is_lost_a_run_starts_over_and_is_answered(
+    mesh_settings: MeshSettings, folder: Path
+) -> None:
+    mesh, run = Mesh(), uuid4().hex
+    async with Valkey(folder / "valkey") as server:
+        settings = mesh_settings.model_copy(update={"redis_url": server.url})
+        async with mesh.there(settings), Poise(settings.broker) as poise:
+            async with worker(settings, folder) as first:
+                asking = asyncio.ensure_future(ask(poise, run))
+                await until(lambda: len(mesh.written) == 4)
+                await server.stop()
+                first.kill()
+            async with worker(settings, folder):
+                mesh.go_on.set()
+                answer = await asyncio.wait_for(asking, WITHIN)
+        assert answer.text.splitlines() == [f"- It says: Text {number}." for number in range(4)]
+        assert mesh.retrieved == 2
