@@ -111,7 +111,7 @@ class Run:
         self._within = "" if door.step == ROOT else f"{door.step}/"
         self._ids = Names()
         self._names = Names()
-        self._taken = Steps(f"run {door.run}, {name}:", history)
+        self._taken = Steps(f"run {door.run} ({name})", history)
 
     async def execute(self, work: Coroutine[Any, Any, T]) -> T:
         """Do the run's work, beginning with what its history has.

@@ -265,7 +265,7 @@ async def test_another_request_under_the_same_id_is_a_difference_at_once() -> No
     stored = Stored()
     await begun(stored, lambda run: run.call(Do(number=1), id="one"))
     with pytest.raises(
-        DivergedError, match=r"run 5d1c.* workflow w version 1: .*step one \(call do/1, value\).*version=2.*redrive"
+        DivergedError, match=r"run 5d1c.* .workflow w version 1. .*step one \(call do/1, value\).*version=2.*redrive"
     ):
         await begun(stored, lambda run: run.call(Do(number=2), id="one"))
 

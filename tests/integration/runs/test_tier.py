@@ -1,0 +1,100 @@
+"""A workflow as a handler of a tier of one's own: begun again, changed under way, and sent again as a dead letter."""
+
+from uuid import uuid4
+
+import pytest
+from integration_kit import serving, until
+
+from poise import Poise, Run, workflow
+from poise.contracts import Message, Request
+from poise.contracts.envelope import Envelope
+from poise.contracts.topics import dead_topic
+from poise.errors import FaultError, RetryableError
+from poise.messaging import Tier
+from poise.runs import Workflow
+from poise.settings import MeshSettings
+
+pytestmark = pytest.mark.integration
+
+
+class Planned(Message):
+    kind = "planned/1"
+    steps: list[str]
+
+
+class Plan(Request[Planned]):
+    kind = "plan/1"
+    reply = Planned
+    tier = "plans"
+    fails: int
+
+
+class Planning:
+    """A workflow that fails some times, and how often it did what."""
+
+    def __init__(self, version: int = 1, *, changes: bool = False) -> None:
+        self.done: list[str] = []
+        self.failed = 0
+        self.workflow: Workflow[Plan, Planned] = workflow("plan", version=version)(self.plan)
+        self._changes = changes
+
+    async def plan(self, run: Run, request: Plan) -> Planned:
+        first = "other" if self._changes and self.failed else "first"
+        said = await run.step(first, self.do, first)
+        await run.step("flaky", self.fail, request.fails)
+        return Planned(steps=[said, await run.step("last", self.do, "last")])
+
+    async def do(self, name: str) -> str:
+        self.done.append(name)
+        return f"{name} {len(self.done)}"
+
+    async def fail(self, times: int) -> None:
+        if self.failed < times:
+            self.failed += 1
+            raise RetryableError("not yet")
+
+
+async def test_a_run_that_is_tried_again_finds_what_was_finished(mesh_settings: MeshSettings) -> None:
+    planning = Planning()
+    async with (
+        serving(mesh_settings, Tier("plans", {Plan: planning.workflow})),
+        Poise(mesh_settings.broker) as poise,
+    ):
+        planned = await poise.call(Plan(fails=2))
+    assert planned.steps == ["first 1", "last 2"]
+    assert (planning.done, planning.failed) == (["first", "last"], 2)
+
+
+async def test_without_a_cache_it_starts_over(mesh_settings: MeshSettings) -> None:
+    planning = Planning()
+    settings = mesh_settings.model_copy(update={"redis_url": None})
+    async with serving(settings, Tier("plans", {Plan: planning.workflow})), Poise(settings.broker) as poise:
+        assert (await poise.call(Plan(fails=2))).steps == ["first 3", "last 4"]
+
+
+async def test_one_that_changed_is_a_dead_letter_that_can_be_sent_again(mesh_settings: MeshSettings) -> None:
+    planning, run = Planning(changes=True), uuid4().hex
+    tier = Tier("plans", {Plan: planning.workflow})
+    async with serving(mesh_settings, tier) as mesh, Poise(mesh_settings.broker) as poise:
+        with pytest.raises(
+            FaultError, match=r"workflow plan version 1. .*step plan.first-.* comes next .* step plan.other-"
+        ):
+            await poise.call(Plan(fails=1), run=run)
+        letters = await mesh.read_topic(dead_topic("plans"))
+        assert [letter.header("poise-step") for letter in letters if letter.header("poise-run") == run] == ["plan"]
+        again = Envelope(run=run, step="plan", tenant=mesh_settings.tenant, redrives=1)
+        await mesh.publish(tier.topics[0], Plan(fails=1), key=run, envelope=again)
+        await until(lambda: planning.done == ["first", "other", "last"])
+
+
+async def test_a_new_version_starts_over(mesh_settings: MeshSettings) -> None:
+    run = uuid4().hex
+    old = Planning()
+    async with serving(mesh_settings, Tier("plans", {Plan: old.workflow})), Poise(mesh_settings.broker) as poise:
+        with pytest.raises(FaultError, match="not yet"):
+            await poise.call(Plan(fails=99), run=run)
+    new = Planning(version=2, changes=True)
+    new.failed = 1
+    async with serving(mesh_settings, Tier("plans", {Plan: new.workflow})), Poise(mesh_settings.broker) as poise:
+        assert (await poise.call(Plan(fails=1), run=run)).steps == ["other 1", "last 2"]
+    assert old.done == ["first"]
