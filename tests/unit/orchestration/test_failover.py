@@ -123,6 +123,14 @@ async def test_where_nobody_could_follow_a_variant_has_all_the_time(asking: Aski
     assert asked.run.timeouts["generate"] == 36.0, "the other one is left alone"
 
 
+async def test_the_last_that_may_be_asked_has_all_the_time_that_is_left(asking: Asking) -> None:
+    asked = await asking(
+        wrote={"cloud": fault("unavailable"), "moon": RIGHT}, variants=[BIG, SMALL, HUGE], reserve=0.1,
+        run={"left": 40.0},
+    )  # fmt: skip
+    assert asked.run.timeouts == {"retrieve": 36.0, "generate": 18.0, "generate.huge": 36.0}
+
+
 async def test_retrieval_leaves_time_for_the_models_where_something_can_stand_in_for_it(asking: Asking) -> None:
     cache = Cache("redis://127.0.0.1:9")
     asked = await asking(wrote={"cloud": RIGHT}, variants=[BIG, SMALL], cache=cache, reserve=0.1, run={"left": 40.0})
