@@ -52,10 +52,12 @@ class Retrieving:
             run: The run.
             ask: What is asked.
             writers: How many variants may be asked to write from them: each is left as much time as this takes at
-                most. Where nothing can stand in, no variant could write without it, and it may take all the time.
+                most. Where nothing can stand in, no variant could write without it, and it may take all the time; so
+                too where it waits for an epoch, which what was found earlier has hardly come to.
         """
         wanted = Retrieve(query=ask.question, limit=self._limit)
-        left = share(run.for_steps(), writers if self._store.configured else 0)
+        may_stand_in = self._store.configured and run.min_epoch is None
+        left = share(run.for_steps(), writers if may_stand_in else 0)
         try:
             found = await run.call(wanted, id="retrieve", timeout=left)
         except PoiseError as error:

@@ -9,6 +9,8 @@ from poise.cache import Cache
 from poise.contracts import Fault, Generate
 from poise.errors import DeadlineExceededError, FaultError
 from poise.policy import BreakerLimits, draw
+from poise.telemetry import table
+from poise.telemetry.metrics import Recorder, leave, use
 from services.orchestration.aid import Aid, Stale
 from services.orchestration.breakers import Breakers
 from services.orchestration.settings import Variant
@@ -123,6 +125,14 @@ async def test_where_nobody_could_follow_a_variant_has_all_the_time(asking: Aski
     assert asked.run.timeouts["generate"] == 36.0, "the other one is left alone"
 
 
+async def test_the_last_that_may_be_asked_has_all_the_time_that_is_left(asking: Asking) -> None:
+    asked = await asking(
+        wrote={"cloud": fault("unavailable"), "moon": RIGHT}, variants=[BIG, SMALL, HUGE], reserve=0.1,
+        run={"left": 40.0},
+    )  # fmt: skip
+    assert asked.run.timeouts == {"retrieve": 36.0, "generate": 18.0, "generate.huge": 36.0}
+
+
 async def test_retrieval_leaves_time_for_the_models_where_something_can_stand_in_for_it(asking: Asking) -> None:
     cache = Cache("redis://127.0.0.1:9")
     asked = await asking(wrote={"cloud": RIGHT}, variants=[BIG, SMALL], cache=cache, reserve=0.1, run={"left": 40.0})
@@ -131,6 +141,9 @@ async def test_retrieval_leaves_time_for_the_models_where_something_can_stand_in
     assert asked.run.timeouts["retrieve"] == pytest.approx(18.0)
     asked = await asking(wrote=RIGHT, cache=cache, passages_for=0, reserve=0.1, run={"left": 40.0})
     assert asked.run.timeouts["retrieve"] == 36.0
+    waits = {"left": 40.0, "min_epoch": "e1.AAAA.0~9~1000"}
+    asked = await asking(wrote=RIGHT, cache=cache, reserve=0.1, run=waits)
+    assert asked.run.timeouts["retrieve"] == 36.0, "passages from before that epoch do not stand in"
 
 
 @pytest.mark.parametrize(
@@ -205,6 +218,30 @@ async def test_a_bug_of_ours_does_not_keep_a_probe_for_good(asking: Asking) -> N
     with pytest.raises(ValueError, match="a bug"):
         await asking(wrote=ValueError("a bug"), variants=[BIG], breakers=breakers)
     assert breakers.admit("big") is not None
+
+
+@pytest.mark.parametrize(
+    ("big", "left_alone", "cause"),
+    [
+        (fault("unavailable"), False, "urn:poise:unavailable"),
+        (fault("made-up-by-somebody"), False, "other"),
+        (WRONG, False, "check"),
+        (RIGHT, True, "open"),
+    ],
+)
+async def test_each_failover_is_counted_by_variant_and_cause(
+    asking: Asking, big: str | Exception, left_alone: bool, cause: str
+) -> None:
+    breakers = breakers_of(BIG, SMALL, least=1)
+    if left_alone:
+        breakers.judge("big", breakers.admit("big"), "failed")
+    recorder = Recorder([table.FAILOVERS, table.ANSWERS], {table.RUN_DURATION: lambda *_: None})
+    use(recorder)
+    try:
+        await asking(wrote={"cloud": big, "gpu": RIGHT}, variants=[BIG, SMALL], breakers=breakers)
+    finally:
+        leave(recorder)
+    assert recorder.sums(table.FAILOVERS) == [(1, {table.VARIANT: "big", table.ERROR_TYPE: cause})]
 
 
 # -- earlier answers ---------------------------------------------------------------------------------------------------

@@ -1,10 +1,17 @@
+import re
+import tomllib
+from pathlib import Path
+
 import pytest
 
 from poise.contracts.topics import topics_of
 from poise.errors import SetupError
 from poise.messaging import Tier
+from services.inference.settings import InferenceSettings
 from services.orchestration.handlers import handlers
-from services.orchestration.settings import OrchestrationSettings
+from services.orchestration.settings import NO_ANSWER, Ladder, OrchestrationSettings
+
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.mark.parametrize(
@@ -18,6 +25,18 @@ from services.orchestration.settings import OrchestrationSettings
         ("VARIANTS", "[]", "VARIANTS"),
         ("LADDER__GROUNDED", "1.5", "GROUNDED"),
         ("LADDER__RESERVE", "1", "RESERVE"),
+        ("LADDER__RUNGS", '["canned", "primary"]', "in the order primary, variant, stale, extractive, canned"),
+        ("LADDER__RUNGS", '["primary", "primary", "canned"]', "each once"),
+        ("LADDER__RUNGS", '["primary", "extractive"]', "the last rung must be 'canned'"),
+        ("LADDER__RUNGS", "[]", "the last rung must be 'canned'"),
+        ("LADDER__RUNGS", '["variant", "canned"]', "have both, or neither"),
+        ("LADDER__CANNED", '[{"text": "a", "tenant": "b"}]', "one text must be for every tenant and language"),
+        (
+            "LADDER__CANNED",
+            '[{"text": "a"}, {"text": "b", "language": "de"}, {"text": "c", "language": "DE"}]',
+            "two texts",
+        ),
+        ("LADDER__CANNED", '[{"text": "a"}, {"text": "b", "language": "de_AT"}]', "LANGUAGE"),
         ("POLICY_VERSION", "0", "POLICY_VERSION"),
     ],
 )
@@ -39,3 +58,22 @@ def test_variants_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_the_tier_handles_all_that_its_topics_carry() -> None:
     assert Tier("orchestration", handlers(OrchestrationSettings())).topics == topics_of("orchestration")
+
+
+def test_the_table_in_the_pages_is_whole_and_can_be_loaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    page = (ROOT / "docs/RUNNING.md").read_text(encoding="utf-8")
+    (table,) = [
+        block for block in re.findall(r"```toml\n(.*?)```", page, re.DOTALL) if "[orchestration.ladder]" in block
+    ]
+    (tmp_path / "poise.toml").write_text(table, encoding="utf-8")
+    monkeypatch.setenv("POISE_CONFIG", str(tmp_path / "poise.toml"))
+    monkeypatch.setenv("POISE_INFERENCE_BACKENDS__CLOUD__API_KEY", "secret")
+
+    assert tomllib.loads(table)["orchestration"]["ladder"].keys() == Ladder.model_fields.keys()
+    settings, backends = OrchestrationSettings.load(), InferenceSettings.load().backends
+    assert settings.ladder.model_copy(update={"canned": Ladder().canned}) == Ladder(), "it says what holds without it"
+    assert settings.ladder.canned[0].text == NO_ANSWER
+    assert {variant.backend for variant in settings.variants} == backends.keys()
+    assert (key := backends["cloud"].api_key) is not None
+    assert key.get_secret_value() == "secret"
+    assert str(backends["cloud"].url) == "https://models.example/v1"

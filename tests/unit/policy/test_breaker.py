@@ -77,6 +77,15 @@ def test_a_call_from_before_it_opened_is_no_word_of_the_probes(end: str) -> None
     assert breaker.state(3.5) == "closed"
 
 
+def test_a_probe_that_fails_does_not_cut_short_a_rest_that_was_asked_for_meanwhile() -> None:
+    """A slow call is out; it opens; a probe goes out; the slow call ends with "leave me alone for a minute"."""
+    breaker = opened(1.0)
+    assert breaker.admits(3.0)
+    breaker.failed(3.5, rest=60.0, since=0.5)
+    breaker.failed(4.0, since=3.0)
+    assert breaker.opens_at() == 63.5
+
+
 def test_a_probe_of_which_nothing_is_ever_heard_does_not_keep_it_shut_for_good() -> None:
     breaker = opened()
     assert breaker.admits(2.0)
