@@ -25,7 +25,11 @@ class StandIn:
         try:
             while head := await reader.readuntil(b"\r\n\r\n"):
                 lines = dict(line.split(": ", 1) for line in head.decode().lower().split("\r\n")[1:] if line)
-                body = json.loads(await reader.readexactly(int(lines["content-length"])))
+                length = int(lines.get("content-length", 0))
+                if not length:  # somebody asks whether it is there
+                    writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+                    continue
+                body = json.loads(await reader.readexactly(length))
                 self.asked += 1
                 await asyncio.sleep(self.takes)
                 writer.write(_response(body["messages"][-1]["content"]))
