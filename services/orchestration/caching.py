@@ -37,6 +37,7 @@ from poise.policy import draw
 from poise.runs import Run
 from poise.telemetry import count, current_span, measure, span, table
 from services.orchestration.aid import ALONE, Aid, Stale
+from services.orchestration.consulting import FROM
 from services.orchestration.flights import Flight, Flights
 from services.orchestration.freshness import UNTOLD, Aged, judge, reached
 from services.orchestration.keys import answer_key, document_of
@@ -242,7 +243,8 @@ class AnswerCaching:
         grounds = await self._grounds(run)
         kept = Kept(answer=answer, began=began, made=made, grounds=grounds, ms=(made - began) * 1_000)
         by = next((one for one in self._settings.variants if one.name == answer.variant), None)
-        if by is not None and _may_be_kept(kept):
+        # What an integration says is of the moment, and that it said nothing too.
+        if by is not None and not self._settings.integrations and _may_be_kept(kept):
             # Whoever finds it had its variant drawn first: of the one that was drawn here it need know nothing.
             first = answer.model_copy(update={"rung": "primary", "reason": None})
             limits = self._limits
@@ -252,10 +254,15 @@ class AnswerCaching:
         return kept
 
     async def _grounds(self, run: Run) -> tuple[Ground, ...]:
-        """The documents of all passages that were found, and what they said in the version that was found."""
+        """The documents of all passages that were found, and what they said in the version that was found.
+
+        Integrations are none: those who ask at the same time share what they said, and nobody later.
+        """
         told = await self._versions.current()
         grounds: dict[str, Ground] = {}
         for passage in run.notes.passages:
+            if passage.version is None and passage.id.startswith(FROM):
+                continue
             document = document_of(passage.id)
             known = self._versions.of(document) if told else None
             says = known is not None and passage.version is not None and known.says(passage.version)

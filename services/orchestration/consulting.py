@@ -12,6 +12,8 @@ from services.orchestration.retrieving import Retrieved, in_words
 
 SHARE: Final = 0.25
 """The share of the time for steps in which an integration must answer: there are answers without it."""
+FROM: Final = "integration:"
+"""How the ids of such passages begin."""
 _EMPTY: Final = "urn:poise:integration-empty"
 
 
@@ -53,7 +55,7 @@ async def _fetch(name: str, run: Run, ask: Ask) -> Fetched | str:
 
 
 def _passage(said: Fetched) -> Passage:
-    return Passage(id=f"integration:{said.integration}#0", source=said.source, text=said.text, score=0.0, age=said.age)
+    return Passage(id=f"{FROM}{said.integration}#0", source=said.source, text=said.text, score=0.0, age=said.age)
 
 
 def _age(said: Fetched) -> str | None:

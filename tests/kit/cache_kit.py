@@ -67,8 +67,12 @@ class Reader:
     mesh: Mesh
     tenant: str = field(default_factory=lambda: f"tenant-{uuid4().hex[:8]}")
 
+    said: set[str] = field(default_factory=set)
+    """The documents that were put into the corpus."""
+
     async def say(self, document: str, text: str | None) -> str:
         """Put a document into the corpus, or take it out (None), and wait until that is found; returns the epoch."""
+        self.said.add(document)
         body = None if text is None else Document(text=text, source=f"The book of {document}")
         at = await self.mesh.publish(DOCUMENTS, body, key=document)
         epoch = Epoch(await self.mesh.topic_id(DOCUMENTS.name), {at.partition: (at.offset, 0.0)}).encode()
@@ -140,4 +144,7 @@ async def cached_mesh(settings: MeshSettings, model: Model, *, workers: int = 1,
             named = settings.model_copy(update={"instance": f"o{number}-{uuid4().hex}"})
             await stack.enter_async_context(orchestrating(named, settings_of(**cache)))
         client = settings.model_copy(update={"instance": f"c-{uuid4().hex}"})
-        yield Reader(await stack.enter_async_context(Mesh(client, tier="client")))
+        reader = Reader(await stack.enter_async_context(Mesh(client, tier="client")))
+        yield reader
+        for document in sorted(reader.said):  # or the next test would find it
+            await reader.say(document, None)

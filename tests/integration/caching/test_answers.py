@@ -1,13 +1,17 @@
 """The answer cache on a real Kafka and a real Valkey, with a real index behind it."""
 
 import asyncio
+import time
 from collections import Counter
+from contextlib import aclosing
+from random import Random
 
 import pytest
 from cache_kit import Model, cached_mesh
 
 from poise.cache import AnswersAdmin, Cache
-from poise.contracts import RunRecord
+from poise.contracts import Answer, Ask, Delta, RunRecord
+from poise.contracts.run_id import new_run_id
 from poise.contracts.topics import RECORDS
 from poise.settings import MeshSettings
 
@@ -200,6 +204,19 @@ async def test_without_redis_those_in_one_worker_share(mesh_settings: MeshSettin
         answers = await asks
     assert {(answer.text, answer.rung) for answer in answers} == {(told(name), "primary")}
     assert len(model.asked) < 50
+
+
+async def test_who_reads_along_has_the_words_of_a_kept_answer_at_once(mesh_settings: MeshSettings, name: str) -> None:
+    async with cached_mesh(mesh_settings, Model()) as reader:
+        await reader.say(name, told(name))
+        await reader.ask(who(name))
+        ask = Ask(question=who(name))
+        stream = reader.mesh.stream(ask, run=new_run_id(time.time(), Random()), step="ask", tenant=reader.tenant)
+        async with aclosing(stream):
+            *words, answer = [item async for item in stream]
+    assert words == [Delta(text=told(name))]
+    assert isinstance(answer, Answer)
+    assert answer.cached
 
 
 async def test_what_is_purged_is_gone_and_what_was_begun_before_is_not_kept(

@@ -64,6 +64,7 @@ def test_punctuation_may_be_what_is_asked_about(one: str, other: str) -> None:
         {"workflow": "other"},
         {"question": "What does break do?"},
         {"passages": 3},
+        {"integrations": ["weather"]},
         {"ladder": {"grounded": 0.8}},
         {"ladder": {"relevant": 0.1}},
         {"variants": [{"name": "other"}]},

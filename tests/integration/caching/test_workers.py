@@ -1,0 +1,108 @@
+"""Workers of the answer cache that die, and a log of versions that cannot be read."""
+
+import asyncio
+import os
+import signal
+import sys
+from asyncio.subprocess import Process
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx2
+import pytest
+from cache_kit import Model, Reader, cached_mesh, orchestrating, settings_of
+
+from poise.cache import AnswersAdmin
+from poise.contracts import Answer
+from poise.settings import MeshSettings
+from poise.stack.probe import free_port
+from services.orchestration.versions import Versions
+
+pytestmark = pytest.mark.integration
+
+
+@asynccontextmanager
+async def process(settings: MeshSettings, folder: Path) -> AsyncIterator[Process]:
+    """An orchestration worker as it is run, in a process of its own; killed in the end."""
+    port = free_port()
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        "POISE_BROKER": settings.broker,
+        "POISE_REDIS_URL": settings.redis_url or "",
+        "POISE_STATE_DIR": str(folder),
+        "POISE_ADMIN_PORT": str(port),
+        "POISE_LEASE": "1",
+        "POISE_ORCHESTRATION_PASSAGES": "1",
+    }
+    arguments = (sys.executable, "-m", "services.orchestration")
+    worker = await asyncio.create_subprocess_exec(*arguments, env=environment)
+    try:
+        async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http, asyncio.timeout(60):
+            while not await ready(http):
+                assert worker.returncode is None
+                await asyncio.sleep(0.1)
+        yield worker
+    finally:
+        if worker.returncode is None:
+            worker.kill()
+        await worker.wait()
+
+
+async def ready(http: httpx2.AsyncClient) -> bool:
+    try:
+        return (await http.get("/readyz")).status_code == 200
+    except httpx2.TransportError:
+        return False
+
+
+async def test_who_waits_for_a_worker_that_is_killed_is_answered_by_another(
+    mesh_settings: MeshSettings, name: str, tmp_path: Path
+) -> None:
+    """The killed worker leads; those who wait in the other one take over when its lease has run out."""
+    model = Model()
+    short = mesh_settings.model_copy(update={"lease": 1.0})
+    async with cached_mesh(short, model, workers=0) as reader:
+        await reader.say(name, f"The lamp of {name} was lit by the keeper Ada Quill.")
+        model.go_on.clear()
+        question = f"Who lit the lamp of {name}?"
+        async with process(mesh_settings, tmp_path) as leads:
+            asks = [asyncio.create_task(reader.ask(question, within=60))]
+            await model.begun.wait()
+            async with orchestrating(short.model_copy(update={"instance": "waits"}), settings_of()):
+                asks += [asyncio.create_task(reader.ask(question, within=60)) for _ in range(20)]
+                leads.send_signal(signal.SIGKILL)
+                await leads.wait()
+                model.go_on.set()
+                answers = await asyncio.gather(*asks)
+                counts = await AnswersAdmin(reader.mesh.cache).counts(reader.tenant)
+    assert {answer.rung for answer in answers} == {"primary"}
+    assert len(model.asked) <= 2
+    assert counts.entries == 1
+
+
+async def test_while_it_cannot_be_told_what_has_changed_nothing_is_sent_unmarked(
+    mesh_settings: MeshSettings, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = Model()
+    async with cached_mesh(mesh_settings, model) as reader:
+        await reader.say(name, f"The lamp of {name} was lit by the keeper Ada Quill.")
+        await ask(reader, name)
+        assert (await ask(reader, name)).cached
+
+        async def untold(_: Versions) -> bool:
+            return False
+
+        with monkeypatch.context() as broken:
+            broken.setattr(Versions, "current", untold)
+            assert not (await ask(reader, name)).cached
+            model.gone = True
+            answer = await ask(reader, name)
+            assert (answer.rung, answer.cached) == ("stale", True)
+            assert "cannot be told" in (answer.reason or "")
+        model.gone = False
+        assert (await ask(reader, name)).cached
+
+
+async def ask(reader: Reader, name: str) -> Answer:
+    return await reader.ask(f"Who lit the lamp of {name}?", within=8)
