@@ -242,7 +242,8 @@ class AnswerCaching:
         grounds = await self._grounds(run)
         kept = Kept(answer=answer, began=began, made=made, grounds=grounds, ms=(made - began) * 1_000)
         by = next((one for one in self._settings.variants if one.name == answer.variant), None)
-        if by is not None and _may_be_kept(kept):
+        # Nobody announces that an integration would say something else by now, or something at all.
+        if by is not None and not self._settings.integrations and _may_be_kept(kept):
             # Whoever finds it had its variant drawn first: of the one that was drawn here it need know nothing.
             first = answer.model_copy(update={"rung": "primary", "reason": None})
             limits = self._limits

@@ -47,6 +47,7 @@ def answer_key(tenant: str, workflow: str, question: str, variant: Variant, sett
             ),
             "prompt": PROMPT_VERSION,
             "retrieve": retrieve,
+            "integrations": sorted(settings.integrations),
             "check": [ladder.grounded, ladder.relevant],
         }
     )
