@@ -243,7 +243,7 @@ class AnswerCaching:
         grounds = await self._grounds(run)
         kept = Kept(answer=answer, began=began, made=made, grounds=grounds, ms=(made - began) * 1_000)
         by = next((one for one in self._settings.variants if one.name == answer.variant), None)
-        # What an integration says is of the moment, and that it said nothing too.
+        # Nobody announces that an integration would say something else by now, or something at all.
         if by is not None and not self._settings.integrations and _may_be_kept(kept):
             # Whoever finds it had its variant drawn first: of the one that was drawn here it need know nothing.
             first = answer.model_copy(update={"rung": "primary", "reason": None})

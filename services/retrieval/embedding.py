@@ -119,13 +119,13 @@ class MiniLm:
     async def query(self, text: str) -> "Vector":
         """The vector of a query."""
         if self._trouble is not None:
-            raise EmbedderError(f"the embedding model cannot be loaded: {self._trouble}") from self._trouble
+            raise EmbedderError("the embedding model cannot be loaded") from self._trouble
         model = await self.loaded()
         started = time.perf_counter()
         try:
             vector = await asyncio.get_running_loop().run_in_executor(self._queries, model.embed, text)
         except Exception as error:
-            raise EmbedderError(f"the embedding model failed: {type(error).__name__}: {error}") from error
+            raise EmbedderError("the embedding model failed") from error
         measure(table.EMBED_DURATION, time.perf_counter() - started, {table.EMBED_OF: "query"})
         return vector
 

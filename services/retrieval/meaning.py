@@ -37,15 +37,16 @@ class Meaning:
                 async with asyncio.timeout(None if math.isinf(within) else within):
                     vector = await self._embedder.query(query)
         except EmbedderError as error:
-            return None, self._say(str(error))
+            return None, self._say(str(error), error.__cause__)
         except TimeoutError:
             return None, self._say(f"the query was not embedded within {within:.2g} s")
         self._say(None)
         return vector, None
 
-    def _say(self, trouble: str | None) -> str | None:
+    def _say(self, trouble: str | None, why: BaseException | None = None) -> str | None:
+        """Pass on what is wrong, for the reader of the answer; why it is, with its paths and parts, is for the log."""
         if trouble is not None and self._up:
-            log.warning("passages are found by words alone: %s", trouble)
+            log.warning("passages are found by words alone: %s%s", trouble, "" if why is None else f": {why}")
         elif trouble is None and not self._up:
             log.info("passages are found by meaning and words again")
         self._up = trouble is None

@@ -50,6 +50,9 @@ class Settings(BaseSettings):
             return init_settings, env_settings
         if not Path(path).is_file():
             raise SetupError(f"{CONFIG_VARIABLE} names {path}, which is no file: correct it or unset it")
+        with Path(path).open("rb") as file:
+            if cls.table not in tomllib.load(file):  # a file need not speak of every process
+                return init_settings, env_settings
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, Path(path), (cls.table,))
 
     @classmethod

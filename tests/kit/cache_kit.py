@@ -31,8 +31,8 @@ from services.retrieval.settings import RetrievalSettings
 class Worded(Drawn):
     """An embedder whose vectors are near where the words are the same."""
 
-    async def query(self, text: str) -> np.ndarray:
-        added = sum([await super(Worded, self).query(word) for word in re.findall(r"\w+", text.lower())], np.zeros(384))
+    def vector(self, text: str) -> np.ndarray:
+        added = sum([super(Worded, self).vector(word) for word in re.findall(r"\w+", text.lower())], np.zeros(384))
         return (added / np.linalg.norm(added)).astype(np.float32)
 
 

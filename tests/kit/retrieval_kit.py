@@ -32,9 +32,10 @@ class Drawn:
 
     async def query(self, text: str) -> np.ndarray:
         await self.answers.wait()
-        return self._draw(text)
+        return self.vector(text)
 
-    def _draw(self, text: str) -> np.ndarray:
+    def vector(self, text: str) -> np.ndarray:
+        """The vector of a text, be it a query or a passage."""
         drawn = np.random.default_rng(zlib.crc32(text.encode())).normal(size=384).astype(np.float32)
         return drawn / np.linalg.norm(drawn)
 
@@ -42,7 +43,7 @@ class Drawn:
         self.begun.set()
         await self.go_on.wait()
         self.embedded += texts
-        return [self._draw(text) for text in texts]
+        return [self.vector(text) for text in texts]
 
 
 @dataclass

@@ -1,5 +1,6 @@
 """An answer that rests on somebody else's API, through all tiers; and what is said when that answers with nothing."""
 
+import re
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -71,7 +72,10 @@ async def test_what_it_says_is_cited_and_when_it_is_empty_what_it_said_stands_in
         answer = await ask(mesh)
         assert (answer.text, answer.rung) == (SENTENCE, "primary")
         (note,) = answer.degraded
-        assert note.startswith("integration almanac: what it said 0 s ago stands in: integration almanac answered 200")
+        assert re.fullmatch(
+            r"integration almanac: what it said \d+ s ago stands in: integration almanac answered 200 with nothing .*",
+            note,
+        )
 
         answer = await ask(mesh, tenant="another")
         assert answer.degraded == ("integration almanac answered 200 with nothing in it",)

@@ -6,6 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from poise.errors import SetupError
+from poise.settings import MeshSettings
 from services.integration.settings import Api, IntegrationSettings
 
 FILE = """
@@ -44,6 +45,13 @@ def test_none_is_one_line_that_says_what_to_do(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.delenv("POISE_CONFIG", raising=False)
     with pytest.raises(SetupError, match=r"POISE_INTEGRATION_INTEGRATIONS: .*no integration is configured"):
         IntegrationSettings.load()
+
+
+def test_a_file_need_not_speak_of_every_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "poise.toml"
+    file.write_text(FILE)
+    monkeypatch.setenv("POISE_CONFIG", str(file))
+    assert MeshSettings.load().tenant == "default"
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import json
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import JsonValue
 
@@ -18,6 +18,7 @@ TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
 
 
 @given(TEXTS, TEXTS)
+@example("a/b/../c", "x&key=mine#there?")
 def test_whatever_is_asked_stays_where_it_belongs(place: str, question: str) -> None:
     parts = urlsplit(fill_address(ADDRESS, {"place": place, "question": question}))
     assert (parts.scheme, parts.netloc, parts.fragment) == ("https", "host.example", "")

@@ -1,0 +1,47 @@
+"""What integrations say has no version: where some are consulted, no answer is kept."""
+
+from contextlib import AsyncExitStack
+from uuid import uuid4
+
+import pytest
+from cache_kit import Model, Reader, orchestrating, retrieving
+from integration_kit import serving
+
+from poise.contracts import Fetch, Fetched, Generate
+from poise.messaging import Context, Mesh, Tier
+from poise.settings import MeshSettings
+from services.integration.refusals import EmptyError
+from services.orchestration.settings import OrchestrationSettings
+
+pytestmark = pytest.mark.integration
+
+
+async def test_an_answer_without_what_an_integration_had_to_say_is_not_kept(mesh_settings: MeshSettings) -> None:
+    model, said = Model(), list[str]()
+
+    async def fetch(request: Fetch, _: Context) -> Fetched:
+        if not said:
+            raise EmptyError("integration almanac answered 200 with nothing in it")
+        return Fetched(integration=request.integration, text=said[0], source="The almanac")
+
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(retrieving(mesh_settings))
+        for tier in (Tier("inference", {Generate: model.write}), Tier("integration", {Fetch: fetch})):
+            await stack.enter_async_context(serving(mesh_settings, tier))
+        own = OrchestrationSettings(passages=1, integrations=("almanac",))
+        await stack.enter_async_context(orchestrating(mesh_settings, own))
+        reader = Reader(await stack.enter_async_context(Mesh(mesh_settings, tier="client")))
+        name = f"lamp-{uuid4().hex[:8]}"
+        epoch = await reader.say(name, "The lamp of Harrow Point burns whale oil.")
+
+        question = "What does the lamp of Harrow Point burn?"
+        for _ in range(2):
+            answer = await reader.ask(question, min_epoch=epoch)
+            assert (answer.text, answer.rung) == ("The lamp of Harrow Point burns whale oil.", "primary")
+            assert answer.degraded == ("integration almanac answered 200 with nothing in it",)
+            assert not answer.cached
+        said.append("The lamp of Harrow Point burns colza oil today.")
+        answer = await reader.ask(question, min_epoch=epoch)
+        assert answer.degraded == ()
+        assert not answer.cached
+    assert len(model.asked) == 3
