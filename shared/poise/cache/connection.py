@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar
 
-from poise.cache.sample import GRACE, Sample, Sampler
+from poise.cache.awake import Awake
+from poise.cache.sample import Sample, Sampler
 from poise.errors import SetupError
 from poise.policy import Breaker, BreakerLimits
 from poise.telemetry import count, observe, table
@@ -250,7 +251,7 @@ async def _answered(command: Callable[[], Awaitable[T]]) -> T:
     loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(None) as limit:
-            ends = loop.call_later(ANSWERS_WITHIN, lambda: limit.reschedule(loop.time() + GRACE))
+            ends = Awake(ANSWERS_WITHIN, lambda: limit.reschedule(loop.time()))
             try:
                 return await command()
             finally:

@@ -1,15 +1,9 @@
 """Sample: whether one command was slow, of those at work at the same time."""
 
-import asyncio
 from types import TracebackType
-from typing import Final, Self
+from typing import Self
 
-GRACE: Final = 0.02
-"""Seconds more, beyond a limit that has passed, in which an answer is read that was there in time.
-
-The event loop may have been held up by a handler, beyond the limit: then the answer is there, to be read in the turns
-that follow, and the cache was not late. What has not been read after them was not there.
-"""
+from poise.cache.awake import Awake
 
 
 class Sampler:
@@ -40,12 +34,12 @@ class Sample:
         self.counts = not sampler.busy
         """Whether it is the one that is timed."""
         self._sampler = sampler
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: Awake | None = None
 
     def __enter__(self) -> Self:
         if self.counts:
             self._sampler.busy = True
-            self._timer = asyncio.get_running_loop().call_later(self._sampler.slow, self._due)
+            self._timer = Awake(self._sampler.slow, self._late)
         return self
 
     def __exit__(
@@ -54,9 +48,6 @@ class Sample:
         if self._timer is not None:
             self._timer.cancel()
             self._sampler.busy = False
-
-    def _due(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(GRACE, self._late)
 
     def _late(self) -> None:
         self.slow = True
