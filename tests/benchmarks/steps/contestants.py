@@ -26,6 +26,9 @@ from tests.benchmarks.subject import Worker
 LONGEST: Final = 240.0
 """Seconds that one measurement may take."""
 
+ABROAD: Final = {"PYTHONPATH": str(Path(__file__).parents[3])}
+"""The benchmark's own modules, and none of our packages."""
+
 Begin = Callable[[int], Awaitable[object]]
 """Has one workflow of so many steps done."""
 
@@ -63,10 +66,10 @@ class Subject:
 
 @asynccontextmanager
 async def started(*arguments: str | Path, env: dict[str, str] | None = None) -> AsyncIterator[Worker]:
-    """A worker: a Python, the module's name, its arguments."""
+    """A worker: a Python, the module's name, its arguments; one of the others unless it is given variables."""
     python, module, *rest = arguments
     command = [python, "-m", f"tests.benchmarks.steps.{module}", *rest]
-    worker = await Worker.start(command, os.environ | (env or {}) | {"PYTHONPATH": os.pathsep.join(sys.path)})
+    worker = await Worker.start(command, os.environ | (env or ABROAD))
     try:
         yield worker
     finally:

@@ -19,7 +19,7 @@ from tests.benchmarks.steps.contestants import (
 )
 from tests.benchmarks.steps.watch import SIZE
 
-SEQUENTIAL, AT_ONCE, EACH, EMPTY = 500, 32, 100, 50
+SEQUENTIAL, AT_ONCE, EACH, EMPTY = 500, 32, 50, 50
 """Steps of the lone workflow; workflows at once, and the steps of each; workflows without steps."""
 
 PAIRS: Final = (
