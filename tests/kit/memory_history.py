@@ -54,7 +54,9 @@ class MemoryHistory(History):
 
     async def open(self) -> Mapping[str, Entry] | None:
         self._stored.owner = self._me
-        return dict(self._stored.entries)
+        found = list(self._stored.entries.items())
+        self._chance.shuffle(found)  # a hash has no order
+        return dict(found)
 
     async def write(self, step: str, entry: Entry) -> bool:
         assert not self.crashed, f"{step} was written after the run was interrupted"
