@@ -2,7 +2,7 @@
 # requirements.lock.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test chaos lint format types bench bench-startup bench-steps lock wheel install clean
+.PHONY: help demo up down test chaos lint format types bench bench-startup bench-steps bench-cache lock wheel install clean
 
 # Each worker is a process of its own: without bytecode kept, each start would compile everything again.
 unexport PYTHONDONTWRITEBYTECODE
@@ -54,6 +54,9 @@ bench-startup: $(INSTALLED) ## Measure the time from nothing to a stack that ans
 
 bench-steps: $(INSTALLED) ## Measure a workflow's steps beside DBOS and Restate; ARGS="--only sequential", --quick, --write-docs
 	@$(BIN)/python -m tests.benchmarks.steps $(ARGS)
+
+bench-cache: $(INSTALLED) ## Measure the answer cache on a Zipf-like replay, and audit it; ARGS="--quick", --write-docs
+	@$(BIN)/python -m tests.benchmarks.cache $(ARGS)
 
 lock: $(INSTALLED) ## Renew requirements.lock from pyproject.toml, UPGRADE=1 to the newest versions
 	@env -u PIP_FIND_LINKS -u UV_FIND_LINKS $(BIN)/uv pip compile pyproject.toml --extra dev --universal \

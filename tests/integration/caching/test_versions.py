@@ -1,0 +1,25 @@
+"""What was announced before it is asked for is known when the answer comes, however far the reading is behind."""
+
+import pytest
+
+from poise.contracts import DocumentVersion
+from poise.contracts.topics import DOCUMENTS, VERSIONS
+from poise.messaging import Mesh
+from poise.settings import MeshSettings
+from services.orchestration.versions import Versions
+
+pytestmark = pytest.mark.integration
+
+
+async def test_all_that_was_announced_is_known(mesh_settings: MeshSettings, name: str) -> None:
+    async with Mesh(mesh_settings, tier="client") as mesh, Versions(mesh) as versions:
+        documents = await mesh.topic_id(DOCUMENTS.name)
+        assert await versions.current()
+        assert versions.of(name) is None
+        for number in range(1, 101):
+            said = DocumentVersion(documents=documents, digest=str(number))
+            await mesh.publish(VERSIONS, said, key=name, doc_version=number)
+            assert await versions.current()
+            known = versions.of(name)
+            assert known is not None
+            assert (known.version, known.digest) == (number, str(number))
