@@ -31,7 +31,7 @@ test: $(INSTALLED) ## Run every test
 	@$(BIN)/python -m pytest
 
 chaos: $(INSTALLED) ## Kill everything under load, then a flood of hostile messages, ten times as long as the tests do
-	@POISE_CHAOS=$${POISE_CHAOS:-200000} POISE_HOSTILE=$${POISE_HOSTILE:-1000000} $(BIN)/python -m pytest tests/chaos
+	@POISE_CHAOS=$${POISE_CHAOS:-200000} POISE_CHAOS_RUNS=$${POISE_CHAOS_RUNS:-20000} POISE_HOSTILE=$${POISE_HOSTILE:-1000000} $(BIN)/python -m pytest tests/chaos
 
 lint: $(INSTALLED) ## Check style and import contracts
 	@$(BIN)/ruff check .

@@ -25,7 +25,7 @@ from poise.stack import Kafka, Valkey, probe
 from poise.stack.part import Part
 from poise.stack.worker import Worker
 
-DEADLINE: Final = 180.0
+DEADLINE: Final = 290.0
 """Seconds that a caller waits: longer than any number of kills in a row makes it wait."""
 QUESTION: Final = "How does a lighthouse warn ships at night? item"
 CORPUS: Final = {

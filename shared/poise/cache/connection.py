@@ -1,6 +1,7 @@
 """A connection to Redis or Valkey that may be absent: while it is, reads find nothing and writes are let go."""
 
 import asyncio
+import functools
 import hashlib
 import logging
 import time
@@ -26,7 +27,7 @@ State = Literal["up", "full", "absent"]
 
 ANSWERS_WITHIN: Final = 0.5
 """Seconds after which a command is given up, and the cache left alone: it is absent."""
-SLOW: Final = 0.1
+SLOW: Final = ANSWERS_WITHIN / 5
 """Seconds from which on a command is slow. When half of those timed are, the cache is left alone likewise."""
 REST: Final = 2.0
 """Seconds for which it is left alone before it is tried, and between two tries: a lease outlives that."""
@@ -61,15 +62,21 @@ class Cache:
     It is left alone at once when a command fails or is not answered, and when its answers are slow for a while. Then no
     command waits for it; it is tried behind them until it answers again, and soon.
 
+    Args:
+        url: Where it is.
+        patience: Seconds after which a command is given up; one that takes a fifth of them is slow.
+
     Raises:
         SetupError: The url is not one that Redis has.
     """
 
-    def __init__(self, url: str | None) -> None:
+    def __init__(self, url: str | None, *, patience: float = ANSWERS_WITHIN) -> None:
         self._redis = None if url is None else _connection(url)
         self._places = asyncio.Semaphore(CONNECTIONS)
         self._breaker = Breaker(BreakerLimits(window=WINDOW, least=WINDOW // 2, rate=0.5, rest=REST, longest=REST))
-        self._sampler = Sampler(SLOW)
+        self._patience = patience
+        self._slow = patience * SLOW / ANSWERS_WITHIN
+        self._sampler = Sampler(self._slow)
         self._trying: asyncio.Task[None] | None = None
         self._state: State = "up"
         self._unobserve: Callable[[], None] = lambda: None
@@ -137,13 +144,17 @@ class Cache:
 
     async def names(self, pattern: str) -> list[str]:
         """The keys that fit a glob pattern; none if the cache is absent. Reads the names of all keys: for people."""
-        if (redis := self._redis) is None:
-            return []
-
-        async def scan() -> list[str]:
-            return sorted({key.decode() async for key in redis.scan_iter(match=pattern, count=1_000)})
-
-        return await self._surviving(scan, lambda _: False) or []
+        redis: Any = self._redis
+        found: set[bytes] = set()
+        cursor: int | None = None if redis is None else 0
+        while cursor is not None:
+            scan = functools.partial(redis.scan, cursor, match=pattern, count=1_000)
+            answer: tuple[int, list[bytes]] | None = await self._surviving(scan, lambda _: False)
+            if answer is None:
+                return []
+            found.update(answer[1])
+            cursor = answer[0] or None
+        return sorted(key.decode() for key in found)
 
     async def _evaluated(self, script: Script, keys: Sequence[str], *arguments: bytes | int) -> object:
         from redis.exceptions import NoScriptError  # noqa: PLC0415 - loaded by now
@@ -187,7 +198,7 @@ class Cache:
 
         try:
             with sampler.sample() as sample:
-                found = await _answered(command)
+                found = await _answered(command, self._patience)
         except OutOfMemoryError as error:  # what it has can still be read: no reason to leave it alone
             self._failed(error)
             self._say("full", f"the cache is full, nothing is kept until it has room: {error}")
@@ -211,7 +222,7 @@ class Cache:
             return
         self._breaker.failed(time.monotonic())
         if self._breaker.opens_at() is not None:
-            self._leave(f"half of its last answers took longer than {SLOW:g} s")
+            self._leave(f"half of its last answers took longer than {self._slow:g} s")
 
     def _leave(self, why: str) -> None:
         """Leave it alone, and try it behind the commands that go on without it."""
@@ -227,7 +238,7 @@ class Cache:
             if not self._breaker.admits(time.monotonic()):
                 continue  # an answer that was under way has failed meanwhile, and put it off
             try:
-                await self._tried(lambda: redis.set(_TRIED_WITH, b"", px=1_000), lambda _: True, Sampler(SLOW))
+                await self._tried(lambda: redis.set(_TRIED_WITH, b"", px=1_000), lambda _: True, Sampler(self._slow))
             except Exception as error:  # a bug in the client must not have the cache left alone for good
                 log.exception("the cache could not be tried")
                 self._failed(error)
@@ -246,18 +257,18 @@ class Cache:
         self._state = state
 
 
-async def _answered(command: Callable[[], Awaitable[T]]) -> T:
+async def _answered(command: Callable[[], Awaitable[T]], patience: float) -> T:
     """Wait for an answer, connecting and what is said on a new connection included."""
     loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(None) as limit:
-            ends = Awake(ANSWERS_WITHIN, lambda: limit.reschedule(loop.time()))
+            ends = Awake(patience, lambda: limit.reschedule(loop.time()))
             try:
                 return await command()
             finally:
                 ends.cancel()
     except TimeoutError as error:
-        raise TimeoutError(f"no answer within {ANSWERS_WITHIN:g} s") from error
+        raise TimeoutError(f"no answer within {patience:g} s") from error
 
 
 def _connection(url: str) -> "Redis":

@@ -22,6 +22,8 @@ app = typer.Typer(
     help="Kept answers: how much they are of use; purge them.", no_args_is_help=True, add_completion=False
 )
 
+PATIENCE: Final = 10.0
+"""Seconds that a person waits for each command: they may be far away from it, and ask for much at once."""
 HEADER: Final = ("tenant", "entries", "size", "hits", "stale", "shared", "misses", "hit rate", "time saved")
 TenantOption = Annotated[str | None, typer.Option(show_default=False, help="Only those of this tenant; else of all.")]
 
@@ -96,7 +98,7 @@ def _list(tenant: str, texts: list[str]) -> None:
 
 @asynccontextmanager
 async def _connected(broker: str | None) -> AsyncIterator[AnswersAdmin]:
-    async with Cache(settings(broker).redis_url) as cache:
+    async with Cache(settings(broker).redis_url, patience=PATIENCE) as cache:
         yield AnswersAdmin(cache)
 
 
