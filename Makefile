@@ -2,7 +2,7 @@
 # requirements.lock.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test chaos lint format types bench bench-startup bench-steps bench-cache lock wheel install clean
+.PHONY: help demo up down test chaos drill lint format types bench bench-startup bench-steps bench-cache lock wheel install clean
 
 # Each worker is a process of its own: without bytecode kept, each start would compile everything again.
 unexport PYTHONDONTWRITEBYTECODE
@@ -32,6 +32,9 @@ test: $(INSTALLED) ## Run every test
 
 chaos: $(INSTALLED) ## Kill everything under load, then a flood of hostile messages, ten times as long as the tests do
 	@POISE_CHAOS=$${POISE_CHAOS:-200000} POISE_CHAOS_RUNS=$${POISE_CHAOS_RUNS:-20000} POISE_HOSTILE=$${POISE_HOSTILE:-1000000} $(BIN)/python -m pytest tests/chaos
+
+drill: $(INSTALLED) ## Break one part after another of a mesh of its own, and see what a reader gets
+	@$(BIN)/poise drill $(ARGS)
 
 lint: $(INSTALLED) ## Check style and import contracts
 	@$(BIN)/ruff check .

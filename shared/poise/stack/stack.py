@@ -9,6 +9,7 @@ from dataclasses import asdict
 from importlib import import_module
 from typing import Any, Self
 
+from poise.errors import SetupError
 from poise.settings import MeshSettings
 from poise.stack import existing, plan, state
 from poise.stack.events import Event, Tell, ignore
@@ -83,6 +84,32 @@ class Stack:
         """Kill what still runs; for when stopping takes too long. `stop` has to be called, or to be under way."""
         for part in (*self._made.workers, *self._made.servers) if self._plan else ():
             part.kill()
+
+    async def take_down(self, name: str) -> None:
+        """Stop one part, and leave it stopped: to see what a mesh does without it.
+
+        Args:
+            name: As `poise status` shows it.
+
+        Raises:
+            SetupError: There is no such part of ours.
+        """
+        await self._stop(self._named(name))
+        self._write_state()
+
+    async def bring_back(self, name: str) -> None:
+        """Start a part that was taken down, where it was.
+
+        Raises:
+            SetupError: There is no such part of ours, or it does not start.
+        """
+        await self._start(self._named(name))
+
+    def _named(self, name: str) -> Part:
+        parts = {part.name: part for part in (*self._made.workers, *self._made.servers)}
+        if name not in parts:
+            raise SetupError(f"this stack has no part {name!r}, only {', '.join(parts)}")
+        return parts[name]
 
     async def _start_kafka(self, made: Plan) -> None:
         # Loading what speaks to Kafka takes half as long as Kafka takes to start: both at once.

@@ -1,0 +1,46 @@
+"""A notice board over HTTP: the somebody else's API of a drill, which can be told to have nothing to say."""
+
+import asyncio
+import json
+from typing import Final, Self
+
+from poise.stack import probe
+
+NOTICE: Final = "The reference is read by many people every day."
+
+
+class NoticeBoard:
+    """Answers every request with 200 and its notices; `async with NoticeBoard() as board: board.url`."""
+
+    def __init__(self) -> None:
+        self.empty = False
+        """Whether it has nothing to say, and says so with 200."""
+        self._server: asyncio.Server | None = None
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._answer, probe.LOOPBACK, 0)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._server is not None:
+            self._server.close()
+            await self._server.wait_closed()
+
+    @property
+    def url(self) -> str:
+        """Its address."""
+        if self._server is None:
+            raise RuntimeError("the notice board was not opened")
+        return f"http://{probe.LOOPBACK}:{self._server.sockets[0].getsockname()[1]}/notices?about={{question}}"
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await reader.readuntil(b"\r\n\r\n")
+            body = json.dumps({"notices": "" if self.empty else NOTICE}).encode()
+            head = f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
+            writer.write(f"{head}connection: close\r\n\r\n".encode() + body)
+            await writer.drain()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            return  # whoever asked has gone
+        finally:
+            writer.close()

@@ -1,0 +1,30 @@
+"""The drill, on real parts: what its rows say is what happened."""
+
+from pathlib import Path
+
+import pytest
+
+from poise.cli.corpus import corpus
+from poise.cli.drill_view import marks
+from poise.drill import SCENARIOS, Ground, practise
+
+pytestmark = [pytest.mark.integration, pytest.mark.e2e]
+
+
+async def test_each_failure_is_told_by_the_answer(tmp_path: Path) -> None:
+    chosen = [
+        one
+        for one in SCENARIOS
+        if one.fails in {"nothing; from the cache", "the primary model", "integration: an empty 200"}
+        or one.questions == "changed"
+    ]
+    async with Ground(tmp_path, corpus()) as ground:
+        found = [outcome async for outcome in practise(ground, chosen)]
+    usual, cached, failover, empty, stale = found
+    assert [next(iter(one.rungs)) for one in found] == ["primary", "primary", "variant", "primary", "stale"]
+    assert marks(usual) == ""
+    assert marks(cached).startswith("cached, ")
+    assert marks(failover).startswith("words of second; first failed: ")
+    assert "integration notices answered 200 with nothing in it" in marks(empty)
+    assert "has changed" in marks(stale)
+    assert all(asked.answer and asked.answer.cached for asked in (*cached.asked, *stale.asked))

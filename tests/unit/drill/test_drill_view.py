@@ -1,0 +1,64 @@
+from contextlib import nullcontext
+from io import StringIO
+
+import pytest
+from rich.console import Console
+
+from poise.cli.drill_view import cells, markdown, marks, table
+from poise.contracts import Answer
+from poise.drill.practice import Asked, Outcome
+from poise.drill.scenarios import NOTHING, SCENARIOS, Scenario
+
+
+def answer(**fields: object) -> Answer:
+    return Answer.model_validate({"run_id": "r", "text": "Yes.", "rung": "primary", "retrieval": "hybrid"} | fields)
+
+
+def outcome(*answers: Answer | None, seconds: float = 1.0, fails: str = "a part") -> Outcome:
+    scenario = Scenario(fails, lambda _: nullcontext())
+    asked = tuple(Asked("Why?", seconds, one, None if one else "it is gone") for one in answers)
+    return Outcome(scenario, asked)
+
+
+USUAL = Outcome(NOTHING, (Asked("Why?", 0.4, answer()),))
+
+
+def test_a_row_says_what_most_got_and_how_much_longer_it_took() -> None:
+    down = answer(rung="extractive", reason="the model is away")
+    found = outcome(down, down, answer(), seconds=0.9)
+    assert cells(found, 0.4) == ("a part", "before", "extractive 2/3, primary 1/3", "hybrid", "900 ms", "+500 ms")
+    assert marks(found) == "the model is away"
+
+
+def test_faster_is_less_and_the_first_row_adds_nothing() -> None:
+    assert cells(outcome(answer(), seconds=0.1), 0.4)[-1] == "−300 ms"
+    assert cells(USUAL, USUAL.seconds)[-1] == "-"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (
+            answer(rung="stale", cached=True, age=93.2, reason="lamps has changed"),
+            "cached, 93 s old; lamps has changed",
+        ),
+        (answer(rung="variant", variant="b", reason="a failed"), "words of b; a failed"),
+        (answer(degraded=["retrieval: no vector"]), "retrieval: no vector"),
+        (answer(), ""),
+        (None, "an error: it is gone"),
+    ],
+)
+def test_how_an_answer_says_what_happened(given: Answer | None, said: str) -> None:
+    assert marks(outcome(given)) == said
+
+
+def test_an_error_is_shown_as_one() -> None:
+    assert cells(outcome(None), 1.0)[2:4] == ("none", "-")
+
+
+def test_the_table_fits_a_terminal_and_the_page_has_a_row_for_each() -> None:
+    every = [USUAL, *(Outcome(one, (Asked("Why?", 12.34, answer(rung="extractive")),)) for one in SCENARIOS)]
+    written = StringIO()
+    Console(file=written, width=80).print(table(every))
+    assert len(written.getvalue().splitlines()) == len(every) + 1, "no row wraps"
+    assert len(markdown(every).splitlines()) == len(every) + 2
