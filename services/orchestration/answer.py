@@ -36,7 +36,7 @@ class AnswerWorkflow:
         self._settings = settings
         self._breakers = breakers or Breakers(settings.variants)
         store = PassageStore(cache or Cache(None), settings.ladder.passages_for)
-        self._retrieving = Retrieving(store, settings.passages)
+        self._retrieving = Retrieving(store, settings.passages, self._breakers)
         self._writers = 1 + failovers(settings) if "primary" in settings.ladder.rungs else 0
 
     async def answer(self, run: Run, ask: Ask, aid: Aid = ALONE) -> Answer:
@@ -45,7 +45,7 @@ class AnswerWorkflow:
         choice = self._draw(run)
         with span(table.ANSWER, attributes={table.VARIANT: choice.variant.name}):
             retrieving = self._retrieving.retrieve(run, ask, self._writers)
-            found = await consult(self._settings.integrations, run, ask, retrieving)
+            found = await consult(self._settings.integrations, run, ask, retrieving, self._breakers)
             run.notes.passages = found.passages
             async with self._retrieving.keeping(run, ask, found):
                 standing = await step_down(self._situation(run, ask, choice.variant, found, aid))

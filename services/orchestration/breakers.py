@@ -1,14 +1,16 @@
-"""Breakers: which variants this worker leaves alone, because they failed lately or asked for it."""
+"""Breakers: which variants this worker leaves alone, because they failed lately or asked for it, and which tiers."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Final, Self
 
+from poise.errors import DeadlineExceededError, PoiseError, UnavailableError
 from poise.policy import Breaker, BreakerLimits
 from poise.policy.breaker import State
 from poise.telemetry import observe, table
 from poise.telemetry.metrics import Observation
-from services.orchestration.routing import Says
+from services.orchestration.routing import TELLING, Says
 from services.orchestration.settings import Variant
 
 LONGEST_REST: Final = 3_600.0
@@ -31,15 +33,18 @@ class Breakers:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._breakers = {variant.name: Breaker(limits) for variant in variants}
+        self._silent: dict[str, Breaker] = {}
+        self._limits = limits
         self._clock = clock
-        self._unobserve: Callable[[], None] = lambda: None
+        self._seen = ExitStack()
 
     def __enter__(self) -> Self:
-        self._unobserve = observe(table.VARIANT_OPEN, self._open)
+        self._seen.callback(observe(table.VARIANT_OPEN, self._open))
+        self._seen.callback(observe(table.STEP_RESTING, self._resting))
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._unobserve()
+        self._seen.close()
 
     def states(self) -> dict[str, State]:
         """How each stands."""
@@ -72,6 +77,43 @@ class Breakers:
                 breaker.failed(self._clock(), rest=min(rest, LONGEST_REST), since=since)
             case _:
                 breaker.failed(self._clock(), since=since)
+
+    @contextmanager
+    def answering(self, step: str, given: float) -> Iterator[None]:
+        """Make a call inside, unless the step's tier kept silent lately: nobody is to wait for it again and again.
+
+        A fault is an answer; so is anything that is not silence.
+
+        Args:
+            step: The step.
+            given: Seconds that the call has.
+
+        Raises:
+            UnavailableError: It is left alone for now.
+        """
+        breaker = self._silent.setdefault(step, Breaker(self._limits))
+        since = self._clock()
+        if not breaker.admits(since):
+            raise UnavailableError("its tier did not answer lately, and is left alone for a while")
+        try:
+            yield
+        except DeadlineExceededError:
+            if given < TELLING:
+                breaker.abandoned(since=since)
+            else:
+                breaker.failed(self._clock(), since=since)
+            raise
+        except PoiseError:
+            breaker.succeeded(since=since)
+            raise
+        except BaseException:
+            breaker.abandoned(since=since)
+            raise
+        breaker.succeeded(since=since)
+
+    def _resting(self) -> list[Observation]:
+        now = self._clock()
+        return [(float(one.state(now) != "closed"), {table.STEP: step}) for step, one in self._silent.items()]
 
     def _open(self) -> list[Observation]:
         return [(float(state != "closed"), {table.VARIANT: name}) for name, state in self.states().items()]

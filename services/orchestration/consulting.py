@@ -3,11 +3,13 @@
 import asyncio
 from collections.abc import Awaitable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 from poise.contracts import Ask, Fetch, Fetched, Passage
 from poise.errors import FaultError, PoiseError
 from poise.runs import Run
+from services.orchestration.breakers import Breakers
 from services.orchestration.retrieving import Retrieved, in_words
 
 SHARE: Final = 0.25
@@ -17,7 +19,9 @@ FROM: Final = "integration:"
 _EMPTY: Final = "urn:poise:integration-empty"
 
 
-async def consult(names: Sequence[str], run: Run, ask: Ask, retrieving: Awaitable[Retrieved]) -> Retrieved:
+async def consult(
+    names: Sequence[str], run: Run, ask: Ask, retrieving: Awaitable[Retrieved], breakers: Breakers
+) -> Retrieved:
     """What retrieval finds and, behind it, what each integration says.
 
     One that fails, or has nothing to say, is gone on without, and `degraded` says so; so it does of one whose last good
@@ -28,8 +32,11 @@ async def consult(names: Sequence[str], run: Run, ask: Ask, retrieving: Awaitabl
         run: The run.
         ask: The question.
         retrieving: Under way beside them.
+        breakers: Which of them are left alone.
     """
-    found, said = await asyncio.gather(retrieving, asyncio.gather(*(_fetch(name, run, ask) for name in names)))
+    found, said = await asyncio.gather(
+        retrieving, asyncio.gather(*(_fetch(name, run, ask, breakers) for name in names))
+    )
     passages = [_passage(one) for one in said if isinstance(one, Fetched)]
     degraded = [note for one in said if (note := one if isinstance(one, str) else _age(one)) is not None]
     if passages and found.failed and found.trouble is not None:  # it is answered from the integrations alone
@@ -42,11 +49,14 @@ async def consult(names: Sequence[str], run: Run, ask: Ask, retrieving: Awaitabl
     )
 
 
-async def _fetch(name: str, run: Run, ask: Ask) -> Fetched | str:
+async def _fetch(name: str, run: Run, ask: Ask, breakers: Breakers) -> Fetched | str:
     """What it says, or in words why it says nothing."""
+    step = f"fetch.{name}"
     request = Fetch(integration=name, parameters={"question": ask.question})
     try:
-        return await run.call(request, id=f"fetch.{name}", timeout=SHARE * run.for_steps())
+        return await run.call(
+            request, id=step, timeout=SHARE * run.for_steps(), guard=partial(breakers.answering, step)
+        )
     except FaultError as error:
         fault = error.fault()
         return fault.detail if fault.type == _EMPTY else in_words(f"integration {name}", error)

@@ -8,12 +8,17 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
+from typing import Final
 
 from poise.cache.passages import KeptPassages, PassageStore
 from poise.contracts import Ask, Epoch, Passage, Passages, Retrieve, Search
 from poise.errors import FaultError, PoiseError
 from poise.runs import Run
+from services.orchestration.breakers import Breakers
 from services.orchestration.routing import share
+
+STEP: Final = "retrieve"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +44,12 @@ class Retrieving:
     Args:
         store: Passages found earlier.
         limit: How many are wanted.
+        breakers: Whether retrieval is left alone.
     """
 
-    def __init__(self, store: PassageStore, limit: int) -> None:
+    def __init__(self, store: PassageStore, limit: int, breakers: Breakers) -> None:
         self._store = store
+        self._guard = partial(breakers.answering, STEP)
         self._limit = limit
 
     async def retrieve(self, run: Run, ask: Ask, writers: int) -> Retrieved:
@@ -59,7 +66,7 @@ class Retrieving:
         may_stand_in = self._store.configured and run.min_epoch is None
         left = share(run.for_steps(), writers if may_stand_in else 0)
         try:
-            found = await run.call(wanted, id="retrieve", timeout=left)
+            found = await run.call(wanted, id=STEP, timeout=left, guard=self._guard)
         except PoiseError as error:
             why = in_words("retrieval", error)
             return await self._earlier(run, ask, why) or Retrieved(trouble=why, failed=True)

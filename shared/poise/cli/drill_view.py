@@ -16,6 +16,8 @@ LEGEND: Final = (
     "were found · after: the median time to the answer · added: to that of the first row"
 )
 NONE: Final = "-"
+LONGEST: Final = 200
+"""Characters of a cell in a page."""
 
 
 def table(outcomes: Sequence[Outcome]) -> RenderableType:
@@ -29,8 +31,13 @@ def markdown(outcomes: Sequence[Outcome]) -> str:
     usual = outcomes[0].seconds
     header = (*HEADER, "the answer says")
     lines = [header, tuple("---" for _ in header)]
-    lines += [(*cells(one, usual), marks(one).replace("|", "\\|") or NONE) for one in outcomes]
+    lines += [(*cells(one, usual), shortened(marks(one)).replace("|", "\\|") or NONE) for one in outcomes]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def shortened(text: str) -> str:
+    """As much of a sentence as a table bears."""
+    return text if len(text) <= LONGEST else f"{text[:LONGEST].rpartition(' ')[0]} …"
 
 
 def cells(outcome: Outcome, usual: float) -> tuple[str, ...]:

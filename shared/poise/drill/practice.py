@@ -95,7 +95,8 @@ async def practise(ground: Ground, scenarios: Sequence[Scenario] = SCENARIOS) ->
         async with scenario.breaks(ground):
             min_epoch = _ahead(ground) if scenario.ahead else None
             questions = [next(new) for _ in range(NEW_EACH)] if scenario.questions == NEW else before
-            asked = [await _ask(ground, one, scenario.cache, scenario.timeout, min_epoch) for one in questions]
+            for _ in range(scenario.rounds):
+                asked = [await _ask(ground, one, scenario.cache, scenario.timeout, min_epoch) for one in questions]
         yield Outcome(scenario, tuple(asked))
 
 

@@ -30,6 +30,8 @@ class Scenario:
     """What the asks say of the answer cache: without it, questions asked before need no part that could fail."""
     ahead: bool = False
     """Ask for documents that the index does not have yet (`poise-min-epoch`)."""
+    rounds: int = 1
+    """How often they are asked; the last time counts."""
     timeout: float = 30.0
     """Seconds that an asker waits."""
 
@@ -47,6 +49,7 @@ SCENARIOS: Final = (
     Scenario("all models", Ground.without_models, NEW, cache=None),
     Scenario("retrieval", lambda ground: ground.without("retrieval-1"), timeout=10),
     Scenario("retrieval", lambda ground: ground.without("retrieval-1"), NEW, timeout=10),
+    Scenario("retrieval, a while later", lambda ground: ground.without("retrieval-1"), rounds=3, timeout=10),
     Scenario("Redis", lambda ground: ground.without("redis")),
     Scenario("evaluation", lambda ground: ground.without("evaluation-1")),
     Scenario("nothing; integration asked", Ground.consulting),

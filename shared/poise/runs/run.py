@@ -4,6 +4,7 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final, Literal, Protocol, TypeVar, overload
 from uuid import UUID
 
@@ -23,6 +24,9 @@ from poise.runs.steps import Asked, Steps
 from poise.runs.timeout import Timeout
 
 T = TypeVar("T")
+
+Guard = Callable[[float], AbstractContextManager[None]]
+"""What a call is made inside, given the seconds that it has."""
 
 ROOT: Final = "ask"
 """The step that is the run itself; the steps of a run inside it are named after theirs."""
@@ -170,6 +174,7 @@ class Run:
         *,
         id: str | None = None,  # noqa: A002 - it is one
         timeout: float | None = None,  # noqa: ASYNC109 - it is sent along, and every hop honours it
+        guard: Guard | None = None,
     ) -> ReplyT:
         """Call a tier.
 
@@ -177,11 +182,13 @@ class Run:
             request: What is asked; its type says which tier answers.
             id: The step's id, when it is to have one of its own; else it is made of what is asked.
             timeout: Seconds; what the steps may still use always holds too.
+            guard: Entered, with the seconds that it has, around the call itself: it may refuse it by a PoiseError, and
+                sees how it ends. A call that is found in the run's history is not made.
 
         Raises:
             PoiseError: A fault came back, or nothing came in time.
         """
-        return await self._call(request, id, timeout, stream=False)
+        return await self._call(request, id, timeout, stream=False, guard=guard)
 
     async def stream(
         self,
@@ -200,6 +207,7 @@ class Run:
         timeout: float | None,  # noqa: ASYNC109
         *,
         stream: bool,
+        guard: Guard | None = None,
     ) -> ReplyT:
         name, asks = request.kind.partition("/")[0], request.encode()
         parse: Callable[[bytes], ReplyT] = request.reply.parse
@@ -212,7 +220,8 @@ class Run:
             left = self.for_steps() if timeout is None else min(timeout, self.for_steps())
             if left <= 0:
                 raise DeadlineExceededError(f"no time was left for step {asked.step}")
-            return await self._door.call(request, step=asked.step, timeout=left, stream=stream)
+            with nullcontext() if guard is None else guard(left):
+                return await self._door.call(request, step=asked.step, timeout=left, stream=stream)
 
         reply = await self._noted(id or name, asked, work)
         if stream and not made and self.words is not None:  # its words went to whoever read the last execution

@@ -310,6 +310,9 @@ VARIANT_OPEN: Final = Gauge(
     "1 if this worker leaves a variant alone, or probes it, after failures; else 0.",
     (VARIANT,),
 )
+STEP_RESTING: Final = Gauge(
+    "poise.step.resting", "1", "1 if this worker leaves a step out, for its tier kept silent lately; else 0.", (STEP,)
+)
 RUN_DURATION: Final = Histogram("poise.run.duration", "s", "How long a run took.", (RUNG, VARIANT))
 SCORES: Final = Histogram(
     "poise.score", "1", "What evaluation thinks of answers, 0 to 1.", (SCORE, VARIANT), buckets=UNIT_INTERVAL

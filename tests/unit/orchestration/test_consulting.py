@@ -102,3 +102,17 @@ async def test_it_has_a_share_of_the_time() -> None:
 async def test_without_integrations_nothing_is_asked() -> None:
     _, run = await answered(AssertionError("it was asked"), names=())
     assert not [request for request in run.asked if isinstance(request, Fetch)]
+
+
+async def test_tiers_that_keep_silent_are_not_waited_for_by_every_ask() -> None:
+    silence = DeadlineExceededError("no reply in time")
+    answering = handlers(OrchestrationSettings(integrations=("almanac",)))[Ask]
+    answers: list[Answer] = []
+    for number in range(7):
+        run = ScriptedRun({Retrieve: silence, Fetch: silence, Generate: WROTE})
+        answer = await answering(ASK, run)  # type: ignore[arg-type]
+        assert isinstance(answer, Answer)
+        assert (answer.rung, bool(run.asked)) == ("canned", number < 5)
+        answers.append(answer)
+    assert "left alone for a while" in (answers[-1].reason or "")
+    assert any("integration almanac" in note and "left alone" in note for note in answers[-1].degraded)

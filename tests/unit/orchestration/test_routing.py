@@ -1,8 +1,12 @@
+from asyncio import CancelledError
+from contextlib import suppress
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from poise.contracts import Fault
+from poise.errors import DeadlineExceededError, FaultError, UnavailableError
 from poise.policy import BreakerLimits
 from poise.telemetry import table
 from poise.telemetry.metrics import observations
@@ -161,3 +165,51 @@ def test_which_variants_are_left_alone_shows_in_the_metrics_while_the_worker_run
         seen = observations(table.VARIANT_OPEN)
     assert seen == [(1.0, {table.VARIANT: "big"}), (0.0, {table.VARIANT: "small"})]
     assert observations(table.VARIANT_OPEN) == []
+
+
+# -- tiers that keep silent ----------------------------------------------------------------------------------------
+
+
+def silence(breakers: Breakers, given: float = 10.0, error: BaseException | None = None) -> None:
+    with (
+        suppress(DeadlineExceededError, UnavailableError, FaultError, CancelledError),
+        breakers.answering("retrieve", given),
+    ):
+        raise error or DeadlineExceededError("no reply")
+
+
+def left_alone(breakers: Breakers) -> bool:
+    try:
+        with breakers.answering("retrieve", 10.0):
+            pass
+    except UnavailableError:
+        return True
+    return False
+
+
+def test_a_tier_that_keeps_silent_is_not_waited_for_again_and_again() -> None:
+    clock = Clock()
+    breakers = Breakers(ALL, BreakerLimits(least=2, rest=2.0), clock)
+    silence(breakers)
+    silence(breakers)
+    assert left_alone(breakers)
+    with breakers.answering("fetch.other", 10.0):
+        pass  # another step's tier is well
+    clock.now += 2.5
+    assert not left_alone(breakers), "the probe was answered"
+    assert not left_alone(breakers)
+
+
+@pytest.mark.parametrize(
+    ("given", "error"),
+    [
+        (1.0, DeadlineExceededError("so little time says nothing")),
+        (10.0, FaultError(Fault(type="urn:poise:failed", title="F", status=500, detail="d", retryable=False))),
+        (10.0, CancelledError()),
+    ],
+)
+def test_what_is_not_silence_does_not_have_a_tier_left_alone(given: float, error: BaseException) -> None:
+    breakers = Breakers(ALL, BreakerLimits(least=2), Clock())
+    for _ in range(5):
+        silence(breakers, given, error)
+    assert not left_alone(breakers)
