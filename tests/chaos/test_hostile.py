@@ -21,7 +21,7 @@ from aiokafka.structs import RecordMetadata
 from chaos_kit import Raw, Reader, engines, rss, settled, working
 from hostile_kit import Hostile, hostile
 
-from poise.contracts import Ask, Generate, RunRecord
+from poise.contracts import Ask, Fetch, Generate, RunRecord
 from poise.contracts.generate import ChatMessage
 from poise.contracts.record import Draw
 from poise.contracts.topics import (
@@ -141,6 +141,8 @@ async def still_works(mesh: Mesh) -> None:
         assert answer.rung == "canned"  # retrieval answered that there is nothing
     chat = Generate(messages=(ChatMessage(role="user", content="x"),))
     assert (await mesh.call(chat, run=mesh.settings.instance, step="g", deadline=deadline)).text == "yes"
+    fetch = Fetch(integration="model")
+    assert "yes" in (await mesh.call(fetch, run=mesh.settings.instance, step="f", deadline=deadline)).text
     record = RunRecord(
         run_id=mesh.settings.instance,
         workflow="w",
@@ -168,6 +170,7 @@ async def test_hostile_messages_become_dead_letters_and_nothing_else_happens(
             "POISE_REDIS_URL": valkey.url,
             "POISE_LOG_LEVEL": "ERROR",
             "POISE_INFERENCE_BACKENDS": backends,
+            "POISE_INTEGRATION_INTEGRATIONS": json.dumps({"model": {"url": url}}),
         }
         workers = [
             Worker(tier, 1, tmp_path / tier, port=0, log=tmp_path / f"{tier}.log", variables=variables)

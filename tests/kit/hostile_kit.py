@@ -36,6 +36,7 @@ _GOOD: Final[Mapping[str, dict[str, Any]]] = {
     "ask/1": {"question": "x"},
     "generate/1": {"messages": [{"role": "user", "content": "x"}]},
     "retrieve/1": {"query": "x", "limit": 3},
+    "fetch/1": {"integration": "model"},
     "document/1": {"text": "x", "source": "y"},
     "run-record/1": {
         "run_id": "r",
@@ -50,6 +51,7 @@ _NEEDED: Final = {
     "ask/1": "question",
     "generate/1": "messages",
     "retrieve/1": "query",
+    "fetch/1": "integration",
     "document/1": "text",
     "run-record/1": "started",
 }
