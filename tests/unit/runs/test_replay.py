@@ -43,14 +43,26 @@ class Program:
         self.run = run
         self.seen: list[object] = []
         self._door = door
+        self._writes_down = True
+
+    async def whole(self, node: Node) -> object:
+        """What is left behind goes on, and sees what it sees: that counts for nothing any more."""
+        try:
+            return await self.do(node)
+        finally:
+            self._writes_down = False
 
     async def do(self, node: Node) -> object:
         try:
             saw = await self._do(node)
         except PoiseError as error:
             saw = f"{type(error).__name__} {error}"
-        self.seen.append(saw)
+        self._see(saw)
         return saw
+
+    def _see(self, saw: object) -> None:
+        if self._writes_down:
+            self.seen.append(saw)
 
     async def _do(self, node: Node) -> object:
         kind, *rest = node
@@ -136,7 +148,7 @@ class Program:
                     later.cancel()
                 return saw
             except asyncio.CancelledError:
-                self.seen.append(f"{number} was cancelled")
+                self._see(f"{number} was cancelled")
                 await self.run.now()  # who is cancelled goes on
                 raise
 
@@ -179,7 +191,7 @@ async def execute(program: Node, stored: Stored, seed: int, crash_after: int | N
     door, history = ChanceDoor(chance), MemoryHistory(stored, chance, crash_after=crash_after)
     run = Run(door, history)
     workflow = Program(run, door)
-    doing = asyncio.ensure_future(run.execute(workflow.do(program)))
+    doing = asyncio.ensure_future(run.execute(workflow.whole(program)))
     saw: list[object] | None = None
 
     def crash() -> None:
