@@ -4,8 +4,8 @@
     given up   stays where it is until the workflow gives it up again; not asked for, it is passed over
     new        behind all that is recorded
 
-What is given up waits for its turn too, before it lets go: two that are given up at the same moment, without a result in
-between, would else go on in whatever order their entries came to be kept, which is another one each time.
+What is given up waits for its turn too, before it lets go: two that are given up at the same moment, without a result
+in between, would else go on in the order in which their entries came to be kept, which is another one each time.
 
 Between two results the workflow gets as far as it can: first time and again alike, what waits for the first of several
 sees one of them. How far it gets cannot be seen from outside, so it is given a number of rounds of the event loop. A

@@ -11,7 +11,7 @@ from pydantic_core import from_json, to_json
 
 from poise.cache import History
 from poise.contracts.message import Message, ReplyT, Request
-from poise.contracts.record import StepRecord
+from poise.contracts.record import StepRecord, longest
 from poise.contracts.topics import Lane, Topic
 from poise.errors import DeadlineExceededError, PoiseError, WithdrawnError
 from poise.messaging import Position, Stream
@@ -110,7 +110,6 @@ class Run:
         self._kept_back = 0.0
         self._within = "" if door.step == ROOT else f"{door.step}/"
         self._ids = Names()
-        self._names = Names()
         self._taken = Steps(f"run {door.run} ({name})", history)
 
     async def execute(self, work: Coroutine[Any, Any, T]) -> T:
@@ -152,9 +151,10 @@ class Run:
         """`async with run.timeout(2):` as `asyncio.timeout`; where it fired, it fires at once the next time."""
         return Timeout(lambda: self._elapse("timeout", seconds, kept=False))
 
-    async def _elapse(self, what: str, seconds: float, *, kept: bool = True) -> None:
+    def _elapse(self, what: str, seconds: float, *, kept: bool = True) -> Coroutine[Any, Any, object]:
+        # Named now, not when a task of its own begins: one that is cancelled before would leave its name to the next.
         asked: Asked[None] = self._asked(what, lambda _: b"", lambda _: None, to_json(seconds), kept=kept)
-        await self._taken.take(asked, lambda: asyncio.sleep(seconds))
+        return self._taken.take(asked, lambda: asyncio.sleep(seconds))
 
     # -- chance ---------------------------------------------------------------------------------------------------
 
@@ -340,7 +340,7 @@ class Run:
         return Asked(step, what, hashed, encode, decode, kept)
 
     async def _noted(self, name: str, asked: Asked[T], work: Callable[[], Awaitable[T]]) -> T:
-        name, began = self._names.of(name), time.perf_counter()
+        began = time.perf_counter()
         fault: str | None = CANCELLED
         ms: float | None = None
         try:
@@ -356,9 +356,9 @@ class Run:
             self.steps.append(StepRecord(step=name, ms=took, fault=fault))
 
     def timings(self) -> dict[str, float]:
-        """Milliseconds by step, and `total` so far."""
+        """Milliseconds by step, of those with the same name of the longest; and `total` so far."""
         total = round((time.time() - self.started) * 1_000, 1)
-        return {**{record.step: record.ms for record in self.steps}, "total": total}
+        return {**longest(self.steps), "total": total}
 
 
 def _encode(message: Message) -> bytes:

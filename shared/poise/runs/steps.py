@@ -117,7 +117,7 @@ class Steps:
 
     def _difference(self, did: str) -> DivergedError | None:
         missing = self._order.missing() if self._order else None
-        if self._diverged is None and missing is not None:
+        if self._diverged is None and missing is not None and not self.interrupted:
             self._diverge(f"the workflow {did} without asking for {_recorded(missing)}, which it did ask for last time")
         return self._diverged
 
@@ -134,7 +134,11 @@ class Steps:
         Raises:
             PoiseError: The work raised it, now or then.
             DivergedError: The workflow asks for something else than the history has.
+            asyncio.CancelledError: The run is interrupted: no more is done.
         """
+        if self.interrupted:  # it would be done and not kept; and what stands before it may not be asked for any more
+            await asyncio.sleep(0)
+            raise asyncio.CancelledError
         order = self._order
         if order is None:
             began = time.perf_counter()

@@ -144,13 +144,13 @@ class Program:
         async def lane(number: int, one: Coroutine[Any, Any, object]) -> object:
             try:
                 saw = await one
-                for later in tasks[number + 1 :]:
-                    later.cancel()
-                return saw
             except asyncio.CancelledError:
                 self._see(f"{number} was cancelled")
                 await self.run.now()  # who is cancelled goes on
                 raise
+            for later in tasks[number + 1 :]:
+                later.cancel()
+            return saw
 
         tasks += [asyncio.ensure_future(lane(number, one)) for number, one in enumerate(work)]
         try:
