@@ -3,10 +3,12 @@
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from memory_history import ChanceDoor, Do, MemoryHistory, Stored, run_with
+from pydantic_core import from_json, to_json
 
 from poise.cache import Entry
 from poise.errors import DivergedError, PoiseError
@@ -233,6 +235,20 @@ async def test_a_difference_inside_gather_reaches_whoever_runs_it() -> None:
 
     with pytest.raises(DivergedError, match="step one"):
         await begin(stored, body)
+
+
+async def test_a_sleep_that_was_interrupted_goes_on_for_the_rest_alone() -> None:
+    stored = Stored()
+    run, _ = run_with(stored)
+    doing = asyncio.ensure_future(run.execute(run.sleep(20)))
+    await turns()
+    doing.cancel()
+    await ends(doing)
+    ((step, kept),) = stored.entries.items()
+    assert step.startswith("wake-")
+    stored.entries[step] = replace(kept, body=to_json(from_json(kept.body) - 20))  # as if it were begun 20 s later
+    await begin(stored, lambda run: run.sleep(20))
+    assert [entry.outcome for entry in stored.entries.values()] == ["value", "value"]
 
 
 async def test_a_function_made_for_one_step_is_not_kept() -> None:
