@@ -1,6 +1,7 @@
 """What evaluation thinks of a finished run: a pure function of its record."""
 
 from poise.contracts import Draw, RunRecord, Score
+from poise.contracts.record import longest
 from poise.scoring import Evidence, empty, groundedness, looping, refused, relevance, truncated
 
 
@@ -8,7 +9,7 @@ def score(record: RunRecord) -> Score:
     """Score a run: what was sent, what the drawn variant wrote, and how long each step took."""
     draw = record.draw or Draw(variant="none", probability=1.0, policy=record.workflow, policy_version=0)
     values = {"error": float(record.fault is not None)}
-    values |= {f"latency_ms.{step.step}": step.ms for step in record.steps}
+    values |= {f"latency_ms.{step}": ms for step, ms in longest(record.steps).items()}
     values["latency_ms.total"] = round((record.finished - record.started) * 1_000, 1)
     evidence = Evidence(record.passages)
     if record.answer is not None and record.answer.rung != "canned" and (record.passages or not _earlier(record)):

@@ -1,5 +1,6 @@
 """Records: what a finished run was, and what is thought of it."""
 
+from collections.abc import Iterable
 from typing import Annotated, ClassVar
 
 from pydantic import Field
@@ -16,10 +17,19 @@ class StepRecord(Message):
     kind: ClassVar[str] = "step-record/1"
 
     step: str
+    """Its name, or the id that the workflow gave it; what is done often has the same one each time."""
     ms: float
     """Milliseconds from sending the request to having the reply."""
     fault: str | None = None
     """The fault's type, when that is how it ended."""
+
+
+def longest(steps: Iterable[StepRecord]) -> dict[str, float]:
+    """Milliseconds by step; of those that have the same name, of the longest."""
+    took: dict[str, float] = {}
+    for record in steps:
+        took[record.step] = max(record.ms, took.get(record.step, 0.0))
+    return took
 
 
 class Draw(Message):

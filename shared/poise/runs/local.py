@@ -3,14 +3,16 @@
 import asyncio
 import inspect
 from collections.abc import Callable
-from functools import cache
-from typing import Any, get_type_hints
+from functools import lru_cache
+from typing import Any, Final, get_type_hints
 
 from pydantic import TypeAdapter
 from pydantic.errors import PydanticSchemaGenerationError
 
 from poise.errors import TerminalError
 
+KINDS: Final = 128
+"""Types of results whose readers are kept: they are dear to make, and a workflow may make types of its own."""
 _ANY: TypeAdapter[Any] = TypeAdapter(Any)
 
 
@@ -19,7 +21,6 @@ def returned_by(function: Callable[..., Any], returns: Any) -> TypeAdapter[Any]:
     return _adapter(returns if returns is not None else _annotated(function))
 
 
-@cache
 def _annotated(function: Callable[..., Any]) -> Any:
     named = function if inspect.isroutine(function) else type(function).__call__
     try:
@@ -29,7 +30,7 @@ def _annotated(function: Callable[..., Any]) -> Any:
     return None.__class__ if hint is None else hint
 
 
-@cache
+@lru_cache(KINDS)
 def _adapter(kind: Any) -> TypeAdapter[Any]:
     if kind is Any:
         return _ANY

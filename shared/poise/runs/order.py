@@ -4,6 +4,9 @@
     given up   stays where it is until the workflow gives it up again; not asked for, it is passed over
     new        behind all that is recorded
 
+What is given up waits for its turn too, before it lets go: two that are given up at the same moment, without a result
+in between, would else go on in the order in which their entries came to be kept, which is another one each time.
+
 Between two results the workflow gets as far as it can: first time and again alike, what waits for the first of several
 sees one of them. How far it gets cannot be seen from outside, so it is given a number of rounds of the event loop. A
 workflow that does one step after another in its own task waits for nothing.
@@ -24,7 +27,7 @@ others for it, takes two."""
 class Turn:
     """A step's place in the order."""
 
-    __slots__ = ("asked", "entry", "gone", "number", "ready", "step")
+    __slots__ = ("asked", "entry", "giving_up", "gone", "number", "queued", "ready", "step")
 
     def __init__(self, step: str, number: int, entry: Entry | None) -> None:
         self.step = step
@@ -32,10 +35,14 @@ class Turn:
         self.entry = entry
         """What the history that was found says of it; None = nothing, it is new."""
         self.asked = False
+        self.queued = True
+        """Whether its turn is still to come."""
+        self.giving_up = False
+        """Whether the workflow gives it up now."""
         self.gone = False
-        """Given up: it holds up nobody."""
+        """It is not waited for any more: it holds up nobody."""
         self.ready: asyncio.Future[None] | None = None
-        """Done when the result may be handed out; None until the step waits for that."""
+        """Done when its turn has come; None until the step waits for that."""
 
     @property
     def given_up(self) -> bool:
@@ -57,12 +64,12 @@ class Order:
         self._next = ordered[-1][1].number + 1 if ordered else 1
         self._under_way = 0
         self._rounds = 0
-        self.live = asyncio.Event()
-        """Set when all that was recorded is handed out."""
+        self.live: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Done when all that was recorded is handed out."""
         self.moves = 0
         """Grows with whatever happens."""
         if not ordered:
-            self.live.set()
+            self.live.set_result(None)
 
     # -- what a step does -----------------------------------------------------------------------------------------
 
@@ -70,7 +77,7 @@ class Order:
         """A step begins; `aside` = not in the workflow's own task, so that something else may be going on."""
         self._under_way += 1
         self.moves += 1
-        if aside or not self.live.is_set():
+        if aside or not self.live.done():
             self._stir()
 
     def end(self) -> None:
@@ -92,19 +99,40 @@ class Order:
         self._queue.append(turn)
         return turn
 
-    async def wait(self, turn: Turn) -> None:
-        """Wait until it is this one's turn."""
+    def ready(self, turn: Turn) -> asyncio.Future[None]:
+        """What is done when it is this one's turn."""
         turn.ready = asyncio.get_running_loop().create_future()
         self._pump()
-        await turn.ready
+        return turn.ready
+
+    def give_up(self, turn: Turn) -> None:
+        """A step is given up. Until that is kept, nothing that comes after it is handed out.
+
+        1. Its turn comes. 2. Before its task is back at work, another one cancels that. 3. Its turn is to come again:
+        the next execution finds it given up, and hands nothing out behind it until it has let go. So too with one that
+        was passed over because it was asked for late.
+        """
+        turn.giving_up = True
+        turn.ready = None
+        if not turn.queued:
+            turn.queued = True
+            self._queue.appendleft(turn)
 
     def drop(self, turn: Turn) -> None:
-        """Give a turn up."""
+        """Wait for a turn no more, if it has not come."""
+        if not turn.queued:
+            return
         turn.gone = True
         self.moves += 1
-        if not self.live.is_set():
+        if self._under_way > 1 or not self.live.done():
             self._stir()
         self._pump()
+
+    def release(self) -> None:
+        """Whoever gives a step up waits no more: nobody will follow this execution."""
+        for turn in self._queue:
+            if turn.giving_up and turn.ready is not None and not turn.ready.done():
+                turn.ready.set_result(None)
 
     # -- what can be seen -----------------------------------------------------------------------------------------
 
@@ -114,7 +142,7 @@ class Order:
 
     def stuck_at(self) -> Turn | None:
         """The recorded step that holds all others up because nobody asks for it; None while something else may move."""
-        if any(turn.given_up and turn.asked and not turn.gone for turn in self._queue):
+        if any(turn.given_up and turn.asked and not (turn.giving_up or turn.gone) for turn in self._queue):
             return None
         head = self._queue[0] if self._queue else None
         return head if head is not None and head.entry and not head.asked else None
@@ -125,31 +153,34 @@ class Order:
         """Hand out what can be handed out."""
         while True:
             while self._queue and self._queue[0].gone:
-                self._queue.popleft()
+                self._take()
             head = self._queue[0] if self._queue else None
-            if head is None and self.live.is_set():
+            if head is None and self.live.done():
                 return
             if self._rounds:  # it comes back when they are over
                 return
-            if not self.live.is_set() and (head is None or head.entry is None):
-                self.live.set()
+            if not self.live.done() and (head is None or head.entry is None):
+                self.live.set_result(None)
             if head is None or not self._passes(head):
                 return
 
     def _passes(self, head: Turn) -> bool:
         """Hand out the first one, if it can be; whether the next one may come to its turn."""
         if head.given_up and not head.asked:
-            self._queue.popleft()
+            self._take()
             return True
         if head.ready is None:
             return False
-        self._queue.popleft()
+        self._take()
         if not head.ready.done():
             head.ready.set_result(None)
         self.moves += 1
-        if self._under_way > 1 or not self.live.is_set():
+        if self._under_way > 1 or not self.live.done():
             self._stir()
         return True
+
+    def _take(self) -> None:
+        self._queue.popleft().queued = False
 
     def _stir(self) -> None:
         """Hand out nothing until the workflow has got as far as it can."""

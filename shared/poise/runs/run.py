@@ -12,7 +12,7 @@ from pydantic_core import from_json, to_json
 
 from poise.cache import History
 from poise.contracts.message import Message, ReplyT, Request
-from poise.contracts.record import StepRecord
+from poise.contracts.record import StepRecord, longest
 from poise.contracts.topics import Lane, Topic
 from poise.errors import DeadlineExceededError, PoiseError, WithdrawnError
 from poise.messaging import Position, Stream
@@ -22,6 +22,7 @@ from poise.runs.local import result_of, returned_by
 from poise.runs.notes import Notes
 from poise.runs.steps import Asked, Steps
 from poise.runs.timeout import Timeout
+from poise.telemetry import span, table
 
 T = TypeVar("T")
 
@@ -114,7 +115,6 @@ class Run:
         self._kept_back = 0.0
         self._within = "" if door.step == ROOT else f"{door.step}/"
         self._ids = Names()
-        self._names = Names()
         self._taken = Steps(f"run {door.run} ({name})", history)
 
     async def execute(self, work: Coroutine[Any, Any, T]) -> T:
@@ -149,16 +149,25 @@ class Run:
         return (await self._taken.take(asked, read))[0]
 
     async def sleep(self, seconds: float) -> None:
-        """Wait; what was waited for already is not waited for again."""
-        await self._elapse("sleep", seconds)
+        """Wait; begun again, for the rest alone: when it ends is kept when it begins."""
+        asked: Asked[float] = self._asked("wake", to_json, from_json, to_json(seconds))
+
+        async def wake() -> float:
+            return time.time() + seconds
+
+        until, _ = await self._taken.take(asked, wake)
+        await self._elapse("sleep", seconds, lambda: max(0.0, until - time.time()))
 
     def timeout(self, seconds: float) -> Timeout:
         """`async with run.timeout(2):` as `asyncio.timeout`; where it fired, it fires at once the next time."""
         return Timeout(lambda: self._elapse("timeout", seconds, kept=False))
 
-    async def _elapse(self, what: str, seconds: float, *, kept: bool = True) -> None:
+    def _elapse(
+        self, what: str, seconds: float, left: Callable[[], float] | None = None, *, kept: bool = True
+    ) -> Coroutine[Any, Any, object]:
+        # Named now, not when a task of its own begins: one that is cancelled before would leave its name to the next.
         asked: Asked[None] = self._asked(what, lambda _: b"", lambda _: None, to_json(seconds), kept=kept)
-        await self._taken.take(asked, lambda: asyncio.sleep(seconds))
+        return self._taken.take(asked, lambda: asyncio.sleep(seconds if left is None else left()))
 
     # -- chance ---------------------------------------------------------------------------------------------------
 
@@ -296,7 +305,7 @@ class Run:
             returns: The type of the result: a message, or what pydantic can write as JSON; None = as the function
                 says by its annotation.
             id: The step's id, when it is to have one of its own.
-            recorded: Whether it is among the `steps` and timings of the run; not worth it for what takes no time.
+            recorded: Whether it is among the `steps`, timings and spans of the run: not what takes no time.
 
         Raises:
             PoiseError: The function raised it. What is retryable is done again when the run is retried, and so is
@@ -307,7 +316,10 @@ class Run:
         asked = self._asked(f"step {name}", same, same, json_of(args), id=id, name=name)
 
         async def work() -> bytes:
-            return await result_of(function, args, adapter)
+            if not recorded:
+                return await result_of(function, args, adapter)
+            with span(table.step(name)):
+                return await result_of(function, args, adapter)
 
         raw = await self._noted(id or name, asked, work) if recorded else (await self._taken.take(asked, work))[0]
         return adapter.validate_json(raw)
@@ -349,7 +361,7 @@ class Run:
         return Asked(step, what, hashed, encode, decode, kept)
 
     async def _noted(self, name: str, asked: Asked[T], work: Callable[[], Awaitable[T]]) -> T:
-        name, began = self._names.of(name), time.perf_counter()
+        began = time.perf_counter()
         fault: str | None = CANCELLED
         ms: float | None = None
         try:
@@ -365,9 +377,9 @@ class Run:
             self.steps.append(StepRecord(step=name, ms=took, fault=fault))
 
     def timings(self) -> dict[str, float]:
-        """Milliseconds by step, and `total` so far."""
+        """Milliseconds by step, of those with the same name of the longest; and `total` so far."""
         total = round((time.time() - self.started) * 1_000, 1)
-        return {**{record.step: record.ms for record in self.steps}, "total": total}
+        return {**longest(self.steps), "total": total}
 
 
 def _encode(message: Message) -> bytes:

@@ -28,6 +28,8 @@ T = TypeVar("T")
 STUCK: Final = 2.0
 """Seconds without any progress after which a workflow that does not ask for what comes next in its history has
 diverged; until then it may be busy with something that the run does not know of."""
+LOOKS: Final = 4
+"""How often it is looked in that time: a process that stood still for long has seen one of them pass, not all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +79,13 @@ class Steps:
         self._cancelling = self._caller.cancelling() if self._caller else 0
         doing = asyncio.ensure_future(self._from_history(work))
         try:
+            return await asyncio.shield(doing)
+        except asyncio.CancelledError:
+            self._end()  # before what is cancelled now waits for its turn
+            doing.cancel()
             return await doing
         finally:
-            self._ended = True  # of what it left behind nothing is kept
+            self._end()  # of what it left behind nothing is kept
             if self.replayed:
                 count(table.STEPS_REPLAYED, self.replayed)
                 current_span().set_attribute(table.REPLAYED, self.replayed)
@@ -103,9 +109,15 @@ class Steps:
             raise diverged
         return result
 
+    def _end(self) -> None:
+        """Keep nothing any more, and let go whatever waits to be given up."""
+        self._ended = True
+        if self._order is not None:
+            self._order.release()
+
     def _difference(self, did: str) -> DivergedError | None:
         missing = self._order.missing() if self._order else None
-        if self._diverged is None and missing is not None:
+        if self._diverged is None and missing is not None and not self.interrupted:
             self._diverge(f"the workflow {did} without asking for {_recorded(missing)}, which it did ask for last time")
         return self._diverged
 
@@ -122,7 +134,11 @@ class Steps:
         Raises:
             PoiseError: The work raised it, now or then.
             DivergedError: The workflow asks for something else than the history has.
+            asyncio.CancelledError: The run is interrupted: no more is done.
         """
+        if self.interrupted:  # it would be done and not kept; and what stands before it may not be asked for any more
+            await asyncio.sleep(0)
+            raise asyncio.CancelledError
         order = self._order
         if order is None:
             began = time.perf_counter()
@@ -143,7 +159,7 @@ class Steps:
         try:
             if entry.outcome == "given-up":
                 await asyncio.get_running_loop().create_future()
-            await order.wait(turn)
+            await self._come(order, order.ready(turn), asked)
         except asyncio.CancelledError:
             await self._give_up(order, asked, turn, entry.ms)
             raise
@@ -159,7 +175,7 @@ class Steps:
         turn: Turn | None = None
         began = time.perf_counter()
         try:
-            await self._live(order, asked)
+            await self._come(order, order.live, asked)  # it is new: all that is recorded comes before it
             began = time.perf_counter()
             fault: PoiseError | None = None
             try:
@@ -172,14 +188,16 @@ class Steps:
             except Exception:
                 self._ended = True  # a bug, of which only this execution knows what it was
                 raise
-            ms, turn = _ms(began), order.append(asked.step)
-            if fault is None:
-                await self._keep(asked, turn, "value", ms, asked.encode(result))
-            else:
-                await self._keep(asked, turn, "fault", ms, encode_fault(fault))
-            await order.wait(turn)
+            ms, body = _ms(began), asked.encode(result) if fault is None else encode_fault(fault)
+            turn = order.append(asked.step)
+            await self._keep(asked, turn, "value" if fault is None else "fault", ms, body)
+            await order.ready(turn)
         except asyncio.CancelledError:
             await self._give_up(order, asked, turn, _ms(began))
+            raise
+        except BaseException:
+            if turn is not None:  # else all that comes after it would wait for it
+                order.drop(turn)
             raise
         if fault is not None:
             raise fault
@@ -187,14 +205,17 @@ class Steps:
 
     async def _give_up(self, order: Order, asked: Asked[T], turn: Turn | None, ms: float) -> None:
         if self.interrupted:
-            self._ended = True
+            self._end()
         if turn is None and asked.kept and not self._ended:
             turn = order.append(asked.step)
         if turn is None:
             return
+        order.give_up(turn)
         try:
             if not turn.given_up:
                 await self._keep(asked, turn, "given-up", ms)
+            if not self._ended:
+                await self._come(order, order.ready(turn), asked)
         finally:
             order.drop(turn)
 
@@ -209,20 +230,24 @@ class Steps:
 
     # -- the same as last time? -----------------------------------------------------------------------------------
 
-    async def _live(self, order: Order, asked: Asked[T]) -> None:
-        """Wait, with a step that is new, until all that is recorded was handed out."""
-        while not order.live.is_set():
-            moves = order.moves
-            try:
-                async with asyncio.timeout(STUCK):
-                    await order.live.wait()
-            except TimeoutError:
-                missing = order.stuck_at()
-                if missing is not None and order.moves == moves:
-                    told = f"{_recorded(missing)} comes next in its history, and the workflow asks for {_now(asked)}"
-                    raise self._diverge(told) from None
+    async def _come(self, order: Order, coming: "asyncio.Future[None]", asked: Asked[T]) -> None:
+        """Wait for what comes when all that stands before it was handed out.
+
+        Raises:
+            DivergedError: It will not come, for the workflow does not ask for what stands before it.
+        """
+        idle, moves = 0, order.moves
+        while not coming.done():
+            await asyncio.wait({coming}, timeout=STUCK / LOOKS)
+            if coming.done():
+                return
             if self._diverged is not None:
                 raise self._diverged
+            idle, moves = idle + 1 if order.moves == moves else 0, order.moves
+            missing = order.stuck_at()
+            if idle >= LOOKS and missing is not None:
+                told = f"{_recorded(missing)} comes next in its history, and the workflow asks for {_now(asked)}"
+                raise self._diverge(told)
 
     def _diverge(self, told: str) -> DivergedError:
         if self._diverged is None:
@@ -232,6 +257,7 @@ class Steps:
                 " else find what is not the same twice (clocks, random numbers and the like are had from the run). To"
                 " start this run over, redrive its dead letter"
             )
+            self._end()
         return self._diverged
 
 

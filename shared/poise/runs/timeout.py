@@ -1,9 +1,9 @@
 """Timeout: as `asyncio.timeout`, but a run that is begun again knows that it fired and does not wait for it again."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 
 class Timeout:
@@ -13,7 +13,7 @@ class Timeout:
         elapse: Ends when the time is over.
     """
 
-    def __init__(self, elapse: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, elapse: Callable[[], Coroutine[Any, Any, object]]) -> None:
         self._elapse = elapse
         self._scope = asyncio.timeout(None)
 
@@ -40,7 +40,7 @@ class Timeout:
         finally:
             await self._scope.__aexit__(kind, error, traceback)
 
-    def _fire(self, timer: "asyncio.Future[None]") -> None:
+    def _fire(self, timer: "asyncio.Future[object]") -> None:
         if not timer.cancelled() and timer.exception() is None:
             try:
                 self._scope.reschedule(asyncio.get_running_loop().time())

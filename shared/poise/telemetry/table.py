@@ -112,6 +112,11 @@ def call(step: str) -> str:
     return f"call {_NUMBERED.sub('', step)}"
 
 
+def step(name: str) -> str:
+    """The span of a workflow's own step, when it is done and not found in the history."""
+    return f"step {name}"
+
+
 def chat(model: str) -> str:
     """The span of one request to a model."""
     return f"chat {model}"

@@ -16,16 +16,21 @@ from poise.runs import Run
 
 Node = tuple[Any, ...]
 
+KINDS = ["seq", "gather", "race", "group", "as completed", "overtaken", "shielded"]
+TURNS = 20_000
+"""Turns of the event loop after which a run hangs; the longest of these takes a tenth of them."""
+
 LEAVES = st.one_of(
     st.tuples(st.just("call"), st.integers(0, 5), st.booleans()),
     st.tuples(st.just("local"), st.integers(0, 5)),
+    st.tuples(st.just("map"), st.lists(st.integers(0, 5), max_size=4), st.integers(1, 3), st.booleans()),
     st.tuples(st.sampled_from(["now", "random", "publish", "sleep"])),
 )
 PROGRAMS = st.recursive(
     LEAVES,
     lambda nodes: st.one_of(
-        st.tuples(st.sampled_from(["seq", "gather", "race", "group", "as completed"]), st.lists(nodes, max_size=4)),
-        st.tuples(st.just("timeout"), nodes),
+        st.tuples(st.sampled_from(KINDS), st.lists(nodes, max_size=4)),
+        st.tuples(st.sampled_from(["timeout", "inner timeout"]), nodes),
     ),
     max_leaves=12,
 )
@@ -38,18 +43,30 @@ class Program:
         self.run = run
         self.seen: list[object] = []
         self._door = door
+        self._writes_down = True
+
+    async def whole(self, node: Node) -> object:
+        """What is left behind goes on, and sees what it sees: that counts for nothing any more."""
+        try:
+            return await self.do(node)
+        finally:
+            self._writes_down = False
 
     async def do(self, node: Node) -> object:
         try:
             saw = await self._do(node)
         except PoiseError as error:
             saw = f"{type(error).__name__} {error}"
-        self.seen.append(saw)
+        self._see(saw)
         return saw
+
+    def _see(self, saw: object) -> None:
+        if self._writes_down:
+            self.seen.append(saw)
 
     async def _do(self, node: Node) -> object:
         kind, *rest = node
-        if kind in {"gather", "race", "group", "as completed"}:
+        if kind in KINDS and kind != "seq":
             rest = [[self.do(inner) for inner in rest[0]]]
         return await getattr(self, f"_{kind.replace(' ', '_')}")(*rest)
 
@@ -79,6 +96,14 @@ class Program:
         except TimeoutError:
             return "timeout"
 
+    async def _inner_timeout(self, inner: Node) -> object:
+        """Two that are over at the same moment."""
+        return await self._timeout(("timeout", inner))
+
+    async def _map(self, numbers: list[int], width: int, fails: bool) -> object:
+        requests = [Do(number=number, fails=fails and number > 2) for number in numbers]
+        return [reply.number for reply in await self.run.map(requests, width=width)]
+
     async def _seq(self, nodes: list[Node]) -> object:
         return [await self.do(inner) for inner in nodes]
 
@@ -105,12 +130,45 @@ class Program:
         if not tasks:
             return None
         try:
-            done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for task in tasks:
                 task.cancel()
-        await asyncio.gather(*pending, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
         return [number for number, task in enumerate(tasks) if task in done]
+
+    async def _overtaken(self, work: list[Coroutine[Any, Any, object]]) -> object:
+        """Whoever comes first cancels those that began after it, one after another, and does something more."""
+        tasks: list[asyncio.Task[object]] = []
+
+        async def lane(number: int, one: Coroutine[Any, Any, object]) -> object:
+            try:
+                saw = await one
+            except asyncio.CancelledError:
+                self._see(f"{number} was cancelled")
+                await self.run.now()  # who is cancelled goes on
+                raise
+            for later in tasks[number + 1 :]:
+                later.cancel()
+            return saw
+
+        tasks += [asyncio.ensure_future(lane(number, one)) for number, one in enumerate(work)]
+        try:
+            await asyncio.gather(*tasks, return_exceptions=True)
+        finally:
+            for task in tasks:
+                task.cancel()
+            for one in work:  # of a lane that was cancelled before it began
+                one.close()
+        return [task.cancelled() for task in tasks]
+
+    async def _shielded(self, work: list[Coroutine[Any, Any, object]]) -> object:
+        """What goes on though who waits for it is cancelled, and is waited for then."""
+        tasks = [asyncio.ensure_future(one) for one in work]
+        try:
+            return [await asyncio.shield(task) for task in tasks]
+        finally:
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _group(self, work: list[Coroutine[Any, Any, object]]) -> object:
         async def fail() -> None:
@@ -133,7 +191,7 @@ async def execute(program: Node, stored: Stored, seed: int, crash_after: int | N
     door, history = ChanceDoor(chance), MemoryHistory(stored, chance, crash_after=crash_after)
     run = Run(door, history)
     workflow = Program(run, door)
-    doing = asyncio.ensure_future(run.execute(workflow.do(program)))
+    doing = asyncio.ensure_future(run.execute(workflow.whole(program)))
     saw: list[object] | None = None
 
     def crash() -> None:
@@ -142,8 +200,11 @@ async def execute(program: Node, stored: Stored, seed: int, crash_after: int | N
         doing.cancel()
 
     history.crash = crash
-    async with asyncio.timeout(30):
-        await asyncio.wait({doing})
+    for _ in range(TURNS):
+        if doing.done():
+            break
+        await asyncio.sleep(0)
+    assert doing.done(), f"it hangs, having seen {workflow.seen}"
     if saw is None:
         await doing
     assert not recorded & set(door.called), "a step that was finished is paid again"
