@@ -27,7 +27,8 @@ from urllib.parse import quote, unquote
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from poise.cache.connection import Cache, Script
+from poise.cache.connection import Cache
+from poise.cache.script import Script
 from poise.contracts import Answer
 from poise.errors import SetupError, UnavailableError
 

@@ -2,16 +2,16 @@
 
 import asyncio
 import functools
-import hashlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar
 
 from poise.cache.awake import Awake
 from poise.cache.sample import Sample, Sampler
+from poise.cache.script import Call, Script
+from poise.cache.writer import Writer
 from poise.errors import SetupError
 from poise.policy import Breaker, BreakerLimits
 from poise.telemetry import count, observe, table
@@ -43,19 +43,6 @@ _TRIED_WITH: Final = "poise:tried"
 """The key that is written to see whether the cache is back: one that can only be read is none."""
 
 
-@dataclass(frozen=True, slots=True)
-class Script:
-    """A Lua script that the server runs as one step: nobody sees or changes the key in the middle of it."""
-
-    text: str
-    grows: bool = False
-    """Whether it has put something in when it returns nothing."""
-    sha: str = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "sha", hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest())
-
-
 class Cache:
     """Redis behind a circuit breaker: `async with Cache(url) as cache`; without a url it is always absent.
 
@@ -79,6 +66,8 @@ class Cache:
         self._sampler = Sampler(self._slow)
         self._trying: asyncio.Task[None] | None = None
         self._state: State = "up"
+        self.writer = Writer(self.evaluate_each)
+        """Takes what histories have to write."""
         self._unobserve: Callable[[], None] = lambda: None
 
     async def __aenter__(self) -> Self:
@@ -90,7 +79,8 @@ class Cache:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Disconnect."""
+        """Disconnect, when what was to be written is."""
+        await self.writer.idle()
         self._unobserve()
         if self._trying is not None:
             self._trying.cancel()
@@ -142,6 +132,18 @@ class Cache:
             lambda: self._evaluated(script, keys, *arguments), lambda found: script.grows and not found
         )
 
+    async def evaluate_each(self, script: Script, calls: Sequence[Call]) -> list[object]:
+        """What the script returns for each of several calls, sent together in one round trip; see `run`.
+
+        Each call is a step of its own: one that fails has None, and the others what they are returned.
+        """
+        found: list[object] | None = None
+        if self._redis is not None:
+            found = await self._surviving(
+                lambda: self._each_evaluated(script, calls), lambda found: script.grows and not any(found)
+            )
+        return [None] * len(calls) if found is None else [self._unless_failed(one) for one in found]
+
     async def names(self, pattern: str) -> list[str]:
         """The keys that fit a glob pattern; none if the cache is absent. Reads the names of all keys: for people."""
         redis: Any = self._redis
@@ -164,6 +166,25 @@ class Cache:
             return await redis.evalsha(script.sha, len(keys), *keys, *arguments)
         except NoScriptError:  # the server was restarted, or never saw it
             return await redis.eval(script.text, len(keys), *keys, *arguments)
+
+    async def _each_evaluated(self, script: Script, calls: Sequence[Call]) -> list[object]:
+        from redis.exceptions import NoScriptError  # noqa: PLC0415 - loaded by now
+
+        found = await self._piped("EVALSHA", script.sha, calls)
+        missed = [place for place, one in enumerate(found) if isinstance(one, NoScriptError)]
+        if missed:
+            again = await self._piped("EVAL", script.text, [calls[place] for place in missed])
+            for place, one in zip(missed, again, strict=True):
+                found[place] = one
+        return found
+
+    async def _piped(self, command: str, script: str, calls: Sequence[Call]) -> list[object]:
+        redis: Any = self._redis
+        pipeline = redis.pipeline(transaction=False)
+        for key, arguments in calls:
+            pipeline.execute_command(command, script, 1, key, *arguments)
+        found: list[object] = await pipeline.execute(raise_on_error=False)
+        return found
 
     # -- surviving ------------------------------------------------------------------------------------------------
 
@@ -199,20 +220,29 @@ class Cache:
         try:
             with sampler.sample() as sample:
                 found = await _answered(command, self._patience)
-        except OutOfMemoryError as error:  # what it has can still be read: no reason to leave it alone
-            self._failed(error)
-            self._say("full", f"the cache is full, nothing is kept until it has room: {error}")
-            self._judge(sample)
-            return None
         except (RedisError, OSError) as error:
-            self._failed(error)
-            self._leave(str(error))
+            self._unless_failed(error)
+            if isinstance(error, OutOfMemoryError):
+                self._judge(sample)
             return None
         self._judge(sample)
         if self._state == "full" and grew(found):
             log.info("the cache has room again")
             self._state = "up"
         return found
+
+    def _unless_failed(self, found: object) -> object:
+        """What was found, or None if it is an error, which is taken for what it says of the cache."""
+        from redis.exceptions import OutOfMemoryError  # noqa: PLC0415 - loaded by now
+
+        if not isinstance(found, Exception):
+            return found
+        self._failed(found)
+        if isinstance(found, OutOfMemoryError):  # what it has can still be read: no reason to leave it alone
+            self._say("full", f"the cache is full, nothing is kept until it has room: {found}")
+        else:
+            self._leave(str(found))
+        return None
 
     def _judge(self, sample: Sample) -> None:
         if not sample.counts:

@@ -14,8 +14,9 @@ from typing import Final, Literal
 from urllib.parse import quote
 from uuid import uuid4
 
-from poise.cache.connection import Cache, Script
+from poise.cache.connection import Cache
 from poise.cache.journal import LONGEST_KEPT
+from poise.cache.script import Call, Script
 
 log = logging.getLogger(__name__)
 
@@ -30,14 +31,6 @@ redis.call('HSET', KEYS[1], '', ARGV[1])
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
 return redis.call('HGETALL', KEYS[1])
 """)
-_WRITE: Final = Script(
-    """
-if redis.call('HGET', KEYS[1], '') ~= ARGV[1] then return 'lost' end
-for i = 2, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
-return ''
-""",
-    grows=True,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +81,8 @@ class History:
         self._ttl = max(1, round(min(ttl, LONGEST_KEPT) * 1_000))
         self._token = uuid4().hex.encode()
         self._waiting: list[tuple[bytes, bytes, asyncio.Future[bool]]] = []
-        self._writing: asyncio.Task[None] | None = None
+        self._taken: list[tuple[bytes, bytes, asyncio.Future[bool]]] = []
+        self._writing = False
         self._lost = False
 
     async def open(self) -> Mapping[str, Entry] | None:
@@ -116,21 +110,31 @@ class History:
         Returns:
             Whether it is kept; if not, none that comes after it may be.
         """
+        if self._lost:
+            return False
         kept: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._waiting.append((step.encode(), entry.encode(), kept))
-        if self._writing is None:
-            self._writing = asyncio.create_task(self._write())
+        if not self._writing:
+            self._writing = True
+            self._cache.writer.add(self)
         return await kept
 
-    async def _write(self) -> None:
-        try:
-            while self._waiting:
-                batch, self._waiting = self._waiting, []
-                fields = [part for step, raw, _ in batch for part in (step, raw)]
-                if not self._lost:
-                    self._lost = await self._cache.evaluate(_WRITE, [self._key], self._token, *fields) != b""
-                for *_, kept in batch:
-                    if not kept.done():
-                        kept.set_result(not self._lost)
-        finally:
-            self._writing = None
+    # -- what the writer asks -------------------------------------------------------------------------------------
+
+    def take(self) -> Call:
+        """All that waits, to be written now."""
+        self._taken, self._waiting = self._waiting, []
+        return self._key, [self._token, *(part for step, raw, _ in self._taken for part in (step, raw))]
+
+    def written(self, said: object) -> bool:
+        """What the server said of what was taken, None if nothing; whether more has come to be written meanwhile."""
+        self._lost = said != b""
+        told = self._taken + self._waiting if self._lost else self._taken
+        for *_, kept in told:
+            if not kept.done():
+                kept.set_result(not self._lost)
+        self._taken = []
+        if self._lost:
+            self._waiting = []
+        self._writing = bool(self._waiting)
+        return self._writing

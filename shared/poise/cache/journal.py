@@ -5,7 +5,8 @@ from enum import Enum
 from typing import Final
 from urllib.parse import quote
 
-from poise.cache.connection import Cache, Script
+from poise.cache.connection import Cache
+from poise.cache.script import Script
 
 LONGEST_KEPT: Final = 24 * 3_600.0
 """Seconds that a step's reply is kept at most."""

@@ -11,6 +11,10 @@ DIGITS: Final = 8
 """Hexadecimal digits of a hash: it tells the steps of one run apart."""
 
 
+_NOTHING: Final = frozenset({b"null", b"[]"})
+"""What is asked where nothing is; it is canonical."""
+
+
 def digest(what: str, asked: bytes) -> str:
     """The hash of what is asked, of its JSON in canonical form: the order in which fields are written does not matter.
 
@@ -18,8 +22,10 @@ def digest(what: str, asked: bytes) -> str:
         what: The kind of step.
         asked: JSON.
     """
-    canonical = json.dumps(json.loads(asked), sort_keys=True, separators=(",", ":"))
-    return hashlib.blake2b(f"{what}\n{canonical}".encode(), digest_size=DIGITS // 2).hexdigest()
+    canonical = asked
+    if asked not in _NOTHING:
+        canonical = json.dumps(json.loads(asked), sort_keys=True, separators=(",", ":")).encode()
+    return hashlib.blake2b(b"%b\n%b" % (what.encode(), canonical), digest_size=DIGITS // 2).hexdigest()
 
 
 def json_of(value: object) -> bytes:
