@@ -11,7 +11,7 @@ from typing import Any
 from uuid import uuid4
 
 import numpy as np
-from integration_kit import serving, until
+from integration_kit import another, serving, until
 from retrieval_kit import Drawn
 
 from poise.contracts import Answer, Ask, Completion, Document, Epoch, Generate, Retrieve
@@ -135,16 +135,10 @@ async def cached_mesh(settings: MeshSettings, model: Model, *, workers: int = 1,
     """Workers of all tiers that answering takes; yields a reader."""
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(retrieving(settings))
-        await stack.enter_async_context(
-            serving(
-                settings.model_copy(update={"instance": f"i-{uuid4().hex}"}), Tier("inference", {Generate: model.write})
-            )
-        )
-        for number in range(workers):
-            named = settings.model_copy(update={"instance": f"o{number}-{uuid4().hex}"})
-            await stack.enter_async_context(orchestrating(named, settings_of(**cache)))
-        client = settings.model_copy(update={"instance": f"c-{uuid4().hex}"})
-        reader = Reader(await stack.enter_async_context(Mesh(client, tier="client")))
+        await stack.enter_async_context(serving(another(settings), Tier("inference", {Generate: model.write})))
+        for _ in range(workers):
+            await stack.enter_async_context(orchestrating(another(settings), settings_of(**cache)))
+        reader = Reader(await stack.enter_async_context(Mesh(another(settings), tier="client")))
         yield reader
         for document in sorted(reader.said):  # or the next test would find it
             await reader.say(document, None)

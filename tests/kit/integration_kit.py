@@ -19,6 +19,15 @@ Command = Callable[..., Awaitable[Result]]
 """Runs `poise` with these arguments."""
 
 
+def another(settings: MeshSettings) -> MeshSettings:
+    """Settings of one more process of the same mesh, with a name of its own that it has not been given.
+
+    Whoever is given one keeps its place in its groups when it stops: what comes to its partitions would wait for it
+    until the group's session is over, 10 s after the test that stopped it.
+    """
+    return MeshSettings(**settings.model_dump(exclude_unset=True, exclude={"instance"}))
+
+
 async def until(condition: Callable[[], bool]) -> None:
     """Wait for something that happens elsewhere in this process."""
     async with asyncio.timeout(WITHIN):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 from cache_kit import Model, cached_mesh
+from integration_kit import another
 
 from poise.client import Poise
 from poise.settings import MeshSettings
@@ -30,7 +31,7 @@ async def test_no_answer_older_than_a_change_is_sent_unmarked(
     limits = {"stale_while_revalidate": stale_while_revalidate}
     async with (
         cached_mesh(mesh_settings, model, workers=2, **limits) as reader,
-        Poise(settings=mesh_settings.model_copy(update={"instance": f"poise-{name}"})) as poise,
+        Poise(settings=another(mesh_settings)) as poise,
     ):
         corpus = Corpus(poise, texts(name))
         reader.said |= corpus.texts.keys()

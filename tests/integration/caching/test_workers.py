@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx2
 import pytest
 from cache_kit import Model, Reader, cached_mesh, orchestrating, settings_of
+from integration_kit import another
 
 from poise.cache import AnswersAdmin
 from poise.contracts import Answer
@@ -69,7 +70,7 @@ async def test_who_waits_for_a_worker_that_is_killed_is_answered_by_another(
         async with process(mesh_settings, tmp_path) as leads:
             asks = [asyncio.create_task(reader.ask(question, within=60))]
             await model.begun.wait()
-            async with orchestrating(short.model_copy(update={"instance": "waits"}), settings_of()):
+            async with orchestrating(another(short), settings_of()):
                 asks += [asyncio.create_task(reader.ask(question, within=60)) for _ in range(20)]
                 leads.send_signal(signal.SIGKILL)
                 await leads.wait()
