@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 
 from poise.contracts import Answer, Ask, FieldError, Message
 from poise.contracts.topics import RECORDS
-from poise.errors import InvalidMessageError
+from poise.errors import InvalidMessageError, TerminalError
 from poise.messaging import Context, Handler
 from poise.runs import Run, Workflow
 from services.orchestration.recording import record_of
@@ -32,18 +32,22 @@ class Asks:
 
         Raises:
             InvalidMessageError: There is no workflow of that name.
+            TerminalError: It returned something else than an answer.
             UnavailableError: The broker did not take the record.
         """
         name = ask.workflow or DEFAULT
         chosen = self._workflows.get(name)
         if chosen is None:
-            detail = f"there is no workflow {name!r}, only {', '.join(self._workflows)}"
+            known = ", ".join(self._workflows)
+            detail = f"there is no workflow {name!r}, only {known}; others are named in [orchestration] workflows"
             raise InvalidMessageError(f"workflow: {detail}", [FieldError(field="workflow", detail=detail)])
         run = chosen.run(context)
         return await run.execute(_recorded(run, chosen, ask))
 
 
 async def _recorded(run: Run, chosen: Workflow[Ask, Answer], ask: Ask) -> Answer:
-    answer = await chosen.function(run, ask)
+    answer: object = await chosen.function(run, ask)
+    if not isinstance(answer, Answer):  # its annotation says so, which nobody checked
+        raise TerminalError(f"workflow {chosen.name!r} returned {type(answer).__name__}: return an Answer")
     await run.publish(RECORDS, record_of(run, chosen.name, ask, answer), key=run.id)
     return answer

@@ -4,7 +4,7 @@ import os
 import socket
 import tomllib
 from pathlib import Path
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 from uuid import uuid4
 
 from pydantic import Field, ValidationError, field_validator
@@ -50,9 +50,12 @@ class Settings(BaseSettings):
             return init_settings, env_settings
         if not Path(path).is_file():
             raise SetupError(f"{CONFIG_VARIABLE} names {path}, which is no file: correct it or unset it")
-        with Path(path).open("rb") as file:
-            if cls.table not in tomllib.load(file):  # a file need not speak of every process
-                return init_settings, env_settings
+        if (said := _read(path).get(cls.table)) is None:  # a file need not speak of every process
+            return init_settings, env_settings
+        if unknown := sorted(set(said) - set(cls.model_fields)):
+            raise SetupError(
+                f"{path}: [{cls.table}] has no setting {', '.join(unknown)}: {', '.join(cls.model_fields)}"
+            )
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, Path(path), (cls.table,))
 
     @classmethod
@@ -68,9 +71,17 @@ class Settings(BaseSettings):
             prefix = cls.model_config.get("env_prefix", "")
             found = (f"{prefix}{'__'.join(map(str, e['loc']))}".upper() + f": {e['msg']}" for e in error.errors())
             raise SetupError("settings refused: " + "; ".join(found)) from error
-        except (SettingsError, tomllib.TOMLDecodeError) as error:
+        except SettingsError as error:
             why = error.__cause__ or error
             raise SetupError(f"settings cannot be read: {error}: {why}" if why is not error else str(error)) from error
+
+
+def _read(path: str) -> dict[str, Any]:
+    try:
+        with Path(path).open("rb") as file:
+            return tomllib.load(file)
+    except (OSError, ValueError) as error:  # ValueError: no TOML, or no UTF-8
+        raise SetupError(f"{path}, which {CONFIG_VARIABLE} names, cannot be read: {error}") from error
 
 
 class MeshSettings(Settings):

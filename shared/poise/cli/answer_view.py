@@ -59,9 +59,9 @@ def how(answer: Answer) -> Text:
 
 
 def _age(answer: Answer) -> str:
-    """When an answer that was not worked out for this ask was; of one made at the same moment, that it was shared."""
+    """How old an answer is that was worked out for an earlier ask, or for one at the same moment."""
     age = answer.age or 0.0
-    return f"worked out {duration(age)} ago" if age >= 1 else "worked out for another at the same time"
+    return f"from the cache, {duration(age)} old" if age >= 1 else "just worked out for another ask"
 
 
 def less(answer: Answer) -> Iterator[Text]:

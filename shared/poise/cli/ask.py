@@ -55,7 +55,9 @@ async def ask(
     stream: Annotated[
         bool, typer.Option("--stream/--no-stream", help="On a terminal: show the words as they are written.")
     ] = True,
-    no_cache: Annotated[bool, typer.Option("--no-cache", help="Have the answer worked out anew.")] = False,
+    no_cache: Annotated[
+        bool, typer.Option("--no-cache", help="Have the answer worked out anew, not taken from the cache.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Ask a question, and see the answer, its sources and how it came about."""

@@ -304,7 +304,8 @@ class Delivery:
         )
         if isinstance(error, PoiseError):
             return error.fault()
-        return TerminalError(f"tier {self._tier.name} failed on it ({type(error).__name__}); kept as {kept}").fault()
+        letter = f"{self._tier.name}/{kept.partition}/{kept.offset}"  # as `poise dlq show` takes it
+        return TerminalError(f"{self._tier.name} failed on it, {type(error).__name__}: dead letter {letter}").fault()
 
     def _attributes(self, context: Context, started: float) -> dict[str, Any]:
         record = context.record

@@ -43,8 +43,8 @@ def test_an_answer_from_a_lower_rung_says_why() -> None:
 
 def test_an_answer_of_an_earlier_ask_says_how_old_it_is() -> None:
     found = answer(rung="stale", reason="the model failed", cached=True, age=750.0)
-    assert how(found).plain == "stale (the model failed) · short · worked out 12 min ago"
-    assert how(answer(cached=True, age=0.2)).plain == "primary · short · worked out for another at the same time"
+    assert how(found).plain == "stale (the model failed) · short · from the cache, 12 min old"
+    assert how(answer(cached=True, age=0.2)).plain == "primary · short · just worked out for another ask"
 
 
 def test_what_did_less_than_it_should_has_a_line_each() -> None:

@@ -5,8 +5,12 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from scripted_run import ScriptedRun
 
-from poise.errors import SetupError
+from poise.contracts import Answer, Ask
+from poise.errors import InvalidMessageError, SetupError, TerminalError
+from poise.runs import Run, workflow
+from services.orchestration.asks import Asks
 from services.orchestration.handlers import handlers
 from services.orchestration.own import own_workflows
 from services.orchestration.settings import OrchestrationSettings
@@ -64,3 +68,14 @@ def test_what_cannot_be_asked_is_refused_at_the_start(folder: Path, code: str, t
 def test_what_is_not_there_is_named(where: str) -> None:
     with pytest.raises(SetupError, match=where):
         handlers(OrchestrationSettings(workflows=(where,)))
+
+
+async def test_what_is_wrong_with_an_ask_or_a_workflow_is_said_in_words() -> None:
+    async def wrong(_run: Run, _ask: Ask) -> Answer:
+        return "words"  # type: ignore[return-value]  # what a type checker would have told
+
+    asks = Asks([workflow("wrong")(wrong)])
+    with pytest.raises(TerminalError, match="workflow 'wrong' returned str: return an Answer"):
+        await asks.answer(Ask(question="What?", workflow="wrong"), ScriptedRun({}))  # type: ignore[arg-type]
+    with pytest.raises(InvalidMessageError, match="no workflow 'other', only wrong; others are named in"):
+        await asks.answer(Ask(question="What?", workflow="other"), ScriptedRun({}))  # type: ignore[arg-type]

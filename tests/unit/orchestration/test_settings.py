@@ -77,3 +77,21 @@ def test_the_table_in_the_pages_is_whole_and_can_be_loaded(monkeypatch: pytest.M
     assert (key := backends["cloud"].api_key) is not None
     assert key.get_secret_value() == "secret"
     assert str(backends["cloud"].url) == "https://models.example/v1"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (
+            '[orchestration]\nworkflow = ["brief.py"]\n',
+            r"toml: \[orchestration\] has no setting workflow: .*flows",
+        ),
+        ("[orchestration.ladder]\nfailover = 0\n", "LADDER__FAILOVER"),
+        ("[orchestration\n", r"poise\.toml, which POISE_CONFIG names, cannot be read: .*line 1"),
+    ],
+)
+def test_a_slip_in_the_file_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str, told: str) -> None:
+    (tmp_path / "poise.toml").write_text(text, encoding="utf-8")
+    monkeypatch.setenv("POISE_CONFIG", str(tmp_path / "poise.toml"))
+    with pytest.raises(SetupError, match=told):
+        OrchestrationSettings.load()
