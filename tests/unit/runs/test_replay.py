@@ -217,7 +217,7 @@ async def execute(program: Node, stored: Stored, seed: int, crash_after: int | N
     return saw is None, workflow.seen if saw is None else saw
 
 
-@settings(max_examples=150, derandomize=True)
+@settings(max_examples=150)
 @given(PROGRAMS, st.integers(0, 2**32), st.lists(st.integers(1, 6), max_size=6))
 def test_whatever_is_interrupted_goes_on_as_it_went(program: Node, seed: int, crashes: list[int]) -> None:
     async def scenario() -> None:
