@@ -37,8 +37,10 @@ class Timeout:
             if not self._timer.done():
                 self._timer.cancel()
                 await asyncio.wait({self._timer})
-        finally:
-            await self._scope.__aexit__(kind, error, traceback)
+        except asyncio.CancelledError as cancelled:  # by its own timer, it may be, which was over in the same moment
+            await self._scope.__aexit__(type(cancelled), cancelled, cancelled.__traceback__)
+            raise
+        await self._scope.__aexit__(kind, error, traceback)
 
     def _fire(self, timer: "asyncio.Future[object]") -> None:
         if not timer.cancelled() and timer.exception() is None:

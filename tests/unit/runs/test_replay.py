@@ -175,12 +175,18 @@ class Program:
             await self.do(("call", 9, False))
             raise ZeroDivisionError
 
+        task = asyncio.current_task()
+        assert task is not None
+        cancelling = task.cancelling()
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(fail())
                 tasks = [group.create_task(one) for one in work]
         except* ZeroDivisionError:
-            pass
+            # Python 3.11: a group that fails while it is left cancels its own task and leaves that counted, so that a
+            # timeout around it, asyncio's too, is no TimeoutError.
+            while task.cancelling() > cancelling:
+                task.uncancel()
         return [task.cancelled() for task in tasks]
 
 
@@ -211,7 +217,7 @@ async def execute(program: Node, stored: Stored, seed: int, crash_after: int | N
     return saw is None, workflow.seen if saw is None else saw
 
 
-@settings(max_examples=150, derandomize=True)
+@settings(max_examples=150)
 @given(PROGRAMS, st.integers(0, 2**32), st.lists(st.integers(1, 6), max_size=6))
 def test_whatever_is_interrupted_goes_on_as_it_went(program: Node, seed: int, crashes: list[int]) -> None:
     async def scenario() -> None:
