@@ -47,7 +47,10 @@ async def ask(poise: Poise, number: int, epoch: str, timeout: float) -> Outcome:
     began = time.perf_counter()
     try:
         outcome: Answer | PoiseError = await poise.ask(
-            f"What does the {subject} statement do, in version {number}?", timeout=timeout, min_epoch=epoch
+            f"What does the {subject} statement do, in version {number}?",
+            timeout=timeout,
+            min_epoch=epoch,
+            cache="no-store",
         )
     except PoiseError as error:
         outcome = error

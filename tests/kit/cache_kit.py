@@ -11,6 +11,7 @@ from typing import Any
 from uuid import uuid4
 
 import numpy as np
+from chaos_kit import settled
 from integration_kit import another, serving, until
 from retrieval_kit import Drawn
 
@@ -139,6 +140,10 @@ async def cached_mesh(settings: MeshSettings, model: Model, *, workers: int = 1,
         for _ in range(workers):
             await stack.enter_async_context(orchestrating(another(settings), settings_of(**cache)))
         reader = Reader(await stack.enter_async_context(Mesh(another(settings), tier="client")))
-        yield reader
-        for document in sorted(reader.said):  # or the next test would find it
-            await reader.say(document, None)
+        try:
+            yield reader
+        finally:  # or the next test would find the documents, and be asked what is still to be worked out
+            model.go_on.set()
+            for document in sorted(reader.said):
+                await reader.say(document, None)
+            await settled(settings.broker, every=0.05)

@@ -65,8 +65,8 @@ async def _partitions(admin: AIOKafkaAdminClient, topic: str) -> list[int]:
     return [partition["partition"] for partition in found["partitions"]]
 
 
-async def settled(bootstrap: str) -> None:
-    """Wait until no group is behind.
+async def settled(bootstrap: str, *, every: float = 0.5) -> None:
+    """Wait until no group is behind, looking every so many seconds.
 
     Raises:
         TimeoutError: One still is; the message says which, and by how much.
@@ -75,7 +75,7 @@ async def settled(bootstrap: str) -> None:
     try:
         async with asyncio.timeout(SETTLED_WITHIN):
             while behind := await lag(bootstrap):  # noqa: ASYNC110 - other processes commit
-                await asyncio.sleep(0.5)
+                await asyncio.sleep(every)
     except TimeoutError as error:
         raise TimeoutError(f"after {SETTLED_WITHIN:.0f} s groups are still behind: {behind}") from error
 

@@ -124,7 +124,7 @@ async def ask_by_kafka(mesh: Mesh, request: Request) -> None:
     """Ask by the public door, a fifth of all in one of some conversations."""
     number = int(request.id.rpartition("-")[2])
     conversation = f"c{number % CONVERSATIONS}" if number % 5 == 0 else None
-    ask = Ask(question=request.id, conversation=conversation)
+    ask = Ask(question=request.id, conversation=conversation, cache="no-store")
     try:
         answer = await mesh.call(
             ask, step="ask", topic=ASK_INTERACTIVE, key=conversation, deadline=request.sent + DEADLINE
@@ -138,7 +138,7 @@ async def ask_by_http(http: httpx2.AsyncClient, killed: Sequence[float], request
     """Ask the gateway; one that cannot be reached has not taken the request, and is asked again."""
     while True:
         try:
-            response = await http.post("/v1/ask", json={"question": request.id})
+            response = await http.post("/v1/ask", json={"question": request.id, "cache": "no-store"})
         except (httpx2.ConnectError, httpx2.ConnectTimeout):
             await asyncio.sleep(0.2)
             continue
@@ -249,6 +249,17 @@ class Supervisor:
         """Kill one of them every few seconds."""
         while True:
             await asyncio.sleep(self._random.uniform(*between))
+            self.kill(self._random.choice(victims))
+
+    async def kill_as_it_goes(self, victims: Sequence[Worker], history: History, between: tuple[int, int]) -> None:
+        """Kill one of them whenever so many more requests have been sent.
+
+        As many are killed on a slow machine as on a fast one: by the clock, a slow one would do little but start them.
+        """
+        begun = history.begun
+        while True:
+            begun += self._random.randint(*between)
+            await history.reach(begun)
             self.kill(self._random.choice(victims))
 
     async def all_up(self) -> None:

@@ -48,15 +48,15 @@ class WholeMesh:
     # -- asking ---------------------------------------------------------------------------------------------------
 
     async def ask_by_kafka(self, question: str, **headers: str) -> tuple[Record, Record]:
-        """Publish a question as any Kafka client can; returns what was sent and its reply."""
+        """Publish a question as any Kafka client can, to be worked out; returns what was sent and its reply."""
         deadline = str(round((time.time() + WITHIN) * 1_000))
-        body = json.dumps({"question": question}).encode()
+        body = json.dumps({"question": question, "cache": "no-store"}).encode()
         sent = await self.outsider.send("poise.ask.interactive", body, None, poise_deadline=deadline, **headers)
         return sent, await self.outsider.reply(sent, within=WITHIN)
 
-    async def ask_by_http(self, question: str, **headers: str) -> Answer:
-        """Ask the gateway."""
-        response = await self.http.post("/v1/ask", json={"question": question}, headers=headers)
+    async def ask_by_http(self, question: str, *, cache: str | None = "no-store", **headers: str) -> Answer:
+        """Ask the gateway; it is worked out, unless told otherwise."""
+        response = await self.http.post("/v1/ask", json={"question": question, "cache": cache}, headers=headers)
         assert response.status_code == 200, response.text
         return Answer.parse(response.content, strict=True)
 

@@ -4,9 +4,11 @@ from uuid import uuid4
 import pytest
 import pytest_asyncio
 
-from poise.messaging import topics
+from poise.cache import connection
+from poise.messaging import ends, topics
 from poise.settings import MeshSettings
 from poise.stack import Kafka
+from services.orchestration import versions
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -15,6 +17,21 @@ async def kafka(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
     async with Kafka(tmp_path_factory.mktemp("kafka")) as node:
         await topics.apply(MeshSettings(broker=node.bootstrap))
         yield node.bootstrap
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait long for the log of versions and for Redis.
+
+    All tiers and a thousand askers share one process here: two seconds without an answer say how busy that is, and
+    would have it counted as a log that cannot be read, or a Redis that is gone.
+    """
+    defaults = connection.Cache.__init__.__kwdefaults__
+    assert defaults is not None
+    monkeypatch.setattr(versions, "KNOWN_WITHIN", 30.0)
+    monkeypatch.setattr(ends, "ANSWERS_WITHIN_MS", 30_000)
+    monkeypatch.setitem(defaults, "patience", 30.0)
+    monkeypatch.setattr(connection, "PLACE_WITHIN", 30.0)
 
 
 @pytest.fixture
