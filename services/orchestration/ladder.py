@@ -69,7 +69,7 @@ async def stale(now: Situation) -> Standing | Broken:
         return Broken(now.found.trouble)
     earlier: Stale | None = await now.run.step("stale", now.aid.stale, returns=Stale | None, id="stale", recorded=False)
     if earlier is None:
-        return Broken("no earlier answer is kept")
+        return Broken()  # that there is none is the rule, and no news
     return Standing("stale", earlier.text, earlier.citations, earlier.variant, earlier, earlier.reason)
 
 
