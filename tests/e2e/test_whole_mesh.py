@@ -71,6 +71,17 @@ async def test_asked_over_http(asked: Answer, epoch: str) -> None:
     assert Epoch.decode(asked.epoch or "").reached(Epoch.decode(epoch))
 
 
+async def test_what_was_asked_before_is_answered_from_the_cache(mesh: WholeMesh, epoch: str) -> None:
+    for subject in SUBJECTS:  # only what the model has said itself is kept
+        question = f"What does the {subject} statement do?"
+        first = await mesh.ask_by_http(question, cache=None, **{"poise-min-epoch": epoch})
+        if first.rung == "primary":
+            break
+    assert (first.rung, first.cached) == ("primary", False)
+    again = await mesh.ask_by_http(question, cache=None, **{"poise-min-epoch": epoch})
+    assert (again.text, again.cached) == (first.text, True)
+
+
 async def streamed(
     mesh: WholeMesh, epoch: str, at_first_word: Callable[[], object] = lambda: None
 ) -> tuple[list[str], list[str], Answer]:
@@ -78,7 +89,9 @@ async def streamed(
     deadline = str(round((time.time() + WITHIN) * 1_000))
     headers = {"accept": "text/event-stream", "poise-min-epoch": epoch, "poise-deadline": deadline}
     shown, reasons, name = [""], [], ""
-    async with mesh.http.stream("POST", "/v1/ask", json={"question": QUESTION}, headers=headers) as response:
+    async with mesh.http.stream(
+        "POST", "/v1/ask", json={"question": QUESTION, "cache": "no-store"}, headers=headers
+    ) as response:
         async for line in response.aiter_lines():
             field, _, value = line.partition(": ")
             name = value if field == "event" else name

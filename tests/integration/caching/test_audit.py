@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-from collections.abc import Sequence
 
 import pytest
 from cache_kit import Model, cached_mesh
@@ -38,12 +37,13 @@ async def test_no_answer_older_than_a_change_is_sent_unmarked(
         await corpus.begin()
         questions = [f"What does the {keeper} lamp of {name} burn?" for keeper in KEEPERS]
         changing = asyncio.create_task(corpus.go_on(chance, every=0.2))
-        served: Sequence[Served] = await read(poise, zipf(questions, 400, 1.1, chance), readers=8)
+        served: list[Served] = []
+        while len(served) < 400 or corpus.changes <= len(KEEPERS) + 3:  # a fast machine has read before much changes
+            served += await read(poise, zipf(questions, 100, 1.1, chance), readers=8)
         changing.cancel()
         await asyncio.wait({changing})
-    verdict = corpus.audit.judge(list(served))
+    verdict = corpus.audit.judge(served)
     assert verdict.violations == []
     assert verdict.told > 300
-    assert corpus.changes > len(KEEPERS) + 3
     assert sum(one.answer.cached for one in served) > 40
-    assert len(model.asked) < 400
+    assert len(model.asked) < len(served)
