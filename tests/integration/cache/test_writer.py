@@ -116,15 +116,19 @@ async def test_a_run_whose_entry_the_server_refuses_is_told_and_no_other(server:
         await admin.set("poise:history:acme:7", "no hash")
         told = await asyncio.gather(*(write_all(history, 1) for history in histories))
         assert told == [[run != 7] for run in range(RUNS)]
+        assert not cache.answers
 
 
-async def test_a_full_cache_keeps_no_entry_and_none_that_comes_after(server: Valkey, admin: Redis) -> None:
+async def test_a_full_cache_keeps_no_entry_and_none_that_comes_after(
+    server: Valkey, admin: Redis, caplog: pytest.LogCaptureFixture
+) -> None:
     async with Cache(server.url) as cache:
         histories = await opened(cache)
         assert all(await asyncio.gather(*(history.write("a", entry(1)) for history in histories)))
         await admin.config_set("maxmemory", "1")
         assert not any(await asyncio.gather(*(history.write("b", entry(2)) for history in histories)))
         assert cache.answers
+        assert "the cache is full" in caplog.text
         await admin.config_set("maxmemory", "0")
         assert not any(await asyncio.gather(*(history.write("c", entry(3)) for history in histories)))
     assert await kept(server, 0) == [1]
@@ -136,10 +140,12 @@ async def test_a_huge_entry_is_kept_and_has_a_round_trip_without_those_behind_it
         assert all(await asyncio.gather(*(history.write("a", entry(1)) for history in histories)))
         wire.sent.clear()
         huge = entry(2, b"x" * 20 * TOGETHER)
-        first = asyncio.ensure_future(histories[0].write("b", huge))
-        assert all(await asyncio.gather(*(history.write("b", entry(2)) for history in histories[1:])))
-        assert await first
-        assert b"".join(wire.sent).partition(b"x" * 20 * TOGETHER)[0].count(b"EVALSHA") == 1
+        wire.delay = lambda: 0.001
+        writing = [asyncio.ensure_future(histories[0].write("b", huge))]
+        writing += [asyncio.ensure_future(history.write("b", entry(2))) for history in histories[1:]]
+        await asyncio.wait(writing, return_when=asyncio.FIRST_COMPLETED)
+        assert [one.done() for one in writing] == [True] + [False] * (RUNS - 1)
+        assert all(await asyncio.gather(*writing))
         assert (await History(cache, "acme", "0", ttl=60).open() or {})["b"] == huge
 
 
@@ -169,6 +175,19 @@ async def test_when_the_server_dies_all_are_told_and_what_they_are_told_is_so(wi
         assert found in (list(range(number)), list(range(number + 1)))  # the last one's answer may have been lost
 
 
+async def test_what_waits_behind_an_entry_that_is_lost_is_lost_with_it(wire: SlowWire, admin: Redis) -> None:
+    async with Cache(wire.url) as cache:
+        (history,) = await opened(cache, 1)
+        await admin.hset("poise:history:acme:0", "", "another")
+        wire.delay = lambda: 0.02
+        wire.sent.clear()
+        first = asyncio.ensure_future(history.write("a", entry(1)))
+        while not wire.sent:
+            await asyncio.sleep(0)
+        async with asyncio.timeout(5):
+            assert await asyncio.gather(history.write("b", entry(2)), first) == [False, False]
+
+
 async def test_to_be_cancelled_takes_no_entry_back_and_holds_nobody_up(wire: SlowWire, server: Valkey) -> None:
     async with Cache(wire.url) as cache:
         histories = await opened(cache)
@@ -188,8 +207,11 @@ async def test_a_cache_that_is_closed_has_written_what_it_was_given(wire: SlowWi
     async with Cache(wire.url) as cache:
         histories = await opened(cache)
         wire.delay = lambda: 0.02
+        wire.sent.clear()
         writing = [asyncio.ensure_future(history.write("a", entry(1))) for history in histories]
-        await asyncio.sleep(0)
+        while not wire.sent:
+            await asyncio.sleep(0)
+    assert all(one.done() for one in writing)
     assert await asyncio.gather(*writing) == [True] * RUNS
     assert await kept(server, 0) == [1]
 
