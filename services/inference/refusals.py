@@ -36,6 +36,7 @@ class ContextTooLongError(TerminalError):
     name = "context-too-long"
     title = "Context too long"
     status = HTTPStatus.BAD_REQUEST
+    kept = False  # whoever waits steps on: to another variant, or down the ladder
 
 
 class ContentFilteredError(TerminalError):
@@ -44,6 +45,7 @@ class ContentFilteredError(TerminalError):
     name = "content-filtered"
     title = "Content filtered"
     status = HTTPStatus.BAD_REQUEST
+    kept = False  # whoever waits steps on: to another variant, or down the ladder
 
 
 def refusal(status: int, answered: bytes, *, name: str, retry_after: float | None = None) -> PoiseError:

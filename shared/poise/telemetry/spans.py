@@ -15,6 +15,8 @@ from poise.telemetry import metrics, table
 CAPACITY: Final = 8_192
 """Spans that wait at most: what a worker finishes in seconds when the broker is away."""
 LONGEST_TEXT: Final = 200
+BRIEF: Final = 1_000_000
+"""Nanoseconds: a step of a workflow's own that took less is not written, which would take longer than it did."""
 
 
 class SpanQueue(SpanProcessor):
@@ -43,7 +45,7 @@ class SpanQueue(SpanProcessor):
     def on_end(self, span: ReadableSpan) -> None:
         """Keep a finished span; turning it into a body is left to `drain`, off the path of the message."""
         attributes = span.attributes
-        if attributes is None or table.RUN not in attributes:
+        if attributes is None or table.RUN not in attributes or _brief(span):
             return
         if len(self._finished) == self._finished.maxlen:
             metrics.count(table.SPANS_DROPPED)
@@ -63,6 +65,11 @@ class SpanQueue(SpanProcessor):
             span = self._finished.popleft()
             taken.append((str((span.attributes or {})[table.RUN]), encode(span)))
         return taken
+
+
+def _brief(span: ReadableSpan) -> bool:
+    took = (span.end_time or 0) - (span.start_time or 0)
+    return took < BRIEF and span.name.startswith(table.STEP_SPAN) and span.status.status_code is not StatusCode.ERROR
 
 
 def encode(span: ReadableSpan) -> bytes:

@@ -112,9 +112,13 @@ def call(step: str) -> str:
     return f"call {_NUMBERED.sub('', step)}"
 
 
+STEP_SPAN: Final = "step "
+"""What the name of a workflow's own step begins with."""
+
+
 def step(name: str) -> str:
     """The span of a workflow's own step, when it is done and not found in the history."""
-    return f"step {name}"
+    return f"{STEP_SPAN}{name}"
 
 
 def chat(model: str) -> str:

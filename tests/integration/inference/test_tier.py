@@ -1,6 +1,7 @@
 """The tier behind a real Kafka: a request becomes a completion or a typed fault, and cancelling reaches the server."""
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -101,12 +102,19 @@ async def test_a_caller_without_patience_has_the_rate_limit_at_once_and_nothing_
         assert (await mesh.call(hasty, run=run, step="generate")).text == "Yes."
 
 
-async def test_what_the_filter_refused_is_not_tried_again(mesh_settings: MeshSettings, serve: Serve) -> None:
-    filtered = response("400 No", b'{"error": {"message": "no", "code": "content_filter"}}')
-    async with serve(scripted(filtered, OK)) as url, inference(mesh_settings, url) as mesh:
+@pytest.mark.parametrize(
+    ("code", "name"), [("content_filter", "content-filtered"), ("context_length_exceeded", "context-too-long")]
+)
+async def test_what_no_other_try_would_change_is_not_tried_again_and_leaves_no_dead_letter(
+    mesh_settings: MeshSettings, serve: Serve, code: str, name: str
+) -> None:
+    run, refused = str(uuid4()), response("400 No", json.dumps({"error": {"message": "no", "code": code}}).encode())
+    async with serve(scripted(refused, OK)) as url, inference(mesh_settings, url) as mesh:
         with pytest.raises(FaultError) as caught:
-            await mesh.call(ASKED, run=str(uuid4()), step="generate")
-    assert (caught.value.fault().type, caught.value.fault().retryable) == ("urn:poise:content-filtered", False)
+            await mesh.call(ASKED, run=run, step="generate")
+        letters = await mesh.read_topic("poise.inference.dead")
+    assert (caught.value.fault().type, caught.value.fault().retryable) == (f"urn:poise:{name}", False)
+    assert not [letter for letter in letters if letter.header("poise-run") == run]
 
 
 async def test_at_the_deadline_the_request_to_the_model_is_closed(mesh_settings: MeshSettings, serve: Serve) -> None:

@@ -1,3 +1,4 @@
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -110,3 +111,18 @@ def test_draining_takes_the_oldest_up_to_a_limit(queue: spans.SpanQueue) -> None
 
     assert [SpanRecord.parse(body).name for _, body in queue.drain(limit=2)] == ["0", "1"]
     assert [SpanRecord.parse(body).name for _, body in queue.drain(limit=2)] == ["2"]
+
+
+def test_a_step_of_a_workflows_own_is_written_where_it_took_time_or_failed(queue: spans.SpanQueue) -> None:
+    with span("process", attributes={table.RUN: "run-1"}):
+        with span(table.step("brief")):
+            pass
+        with span(table.step("long")):
+            until = time.perf_counter_ns() + spans.BRIEF
+            while time.perf_counter_ns() < until:
+                pass
+        with pytest.raises(ValueError, match="bad"), span(table.step("failed")):
+            raise ValueError("bad")
+        with span("call retrieve"):
+            pass
+    assert [record.name for _, record in drained(queue)] == ["step long", "step failed", "call retrieve", "process"]
