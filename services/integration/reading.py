@@ -34,12 +34,13 @@ def text_of(answered: bytes, pointer: str | None, *, name: str, status: int = 20
     whole = answered.decode(errors="replace").strip().strip("\ufeff\x00").strip()
     try:
         said: JsonValue = json.loads(whole)
-    except (ValueError, RecursionError) as error:
+        empty = hollow(said)
+    except (ValueError, RecursionError) as error:  # what is nested too deep to be looked into is no JSON to us
         if pointer is not None and whole:
             quoted = whole[:_QUOTED_CHARS]
             raise FailedError(f"integration {name} answered {status} with what is no JSON: {quoted!r}") from error
-        said = whole
-    if hollow(said):
+        said, empty = whole, hollow(whole)
+    if empty:
         raise EmptyError(f"integration {name} answered {status} with nothing in it")
     if pointer is None:
         return _fitting(whole, name)
@@ -72,4 +73,4 @@ def _fitting(text: str, name: str) -> str:
         raise RefusedError(
             f"integration {name} answered {len(text)} characters, more than {LONGEST_TEXT}: let its pointer choose"
         )
-    return text.strip()
+    return text.encode(errors="replace").decode().strip()  # JSON can escape half a character, which no reply can hold

@@ -152,7 +152,8 @@ class Server:
             if not HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
                 after = retry_after_of(response.headers, time.time())
                 raise refusal(status, answered, name=self.name, retry_after=after, patience=self.api.timeout)
-            return text_of(answered, self.api.pointer, name=self.name, status=status)
+            text = text_of(answered, self.api.pointer, name=self.name, status=status)
+            return self._without_secrets(text.encode()).decode()  # in JSON, what was escaped is itself only now
 
     async def _read(self, response: httpx2.Response) -> bytes:
         answered = bytearray()

@@ -1,6 +1,7 @@
 """The integration tier's settings: which APIs there are, how each is asked, and what of its answer matters."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping
 from typing import Annotated, ClassVar, Literal, Self
 from urllib.parse import quote, urlsplit
 
@@ -76,6 +77,12 @@ class Api(BaseModel):
         unknown = {place for value in self.headers.values() for place in places_in(value.get_secret_value())}
         if unknown := unknown - self.secrets.keys():
             raise ValueError(f"headers: {', '.join(sorted(unknown))} must be in secrets: a header takes no parameter")
+        # The client would say what is wrong with it when the first request is sent, and quote it.
+        wrong = [name for name, value in self.filled_headers().items() if not (value.isascii() and value.isprintable())]
+        if wrong:
+            raise ValueError(
+                f"headers: {', '.join(sorted(wrong))} must be printable ASCII: look for a line feed at a secret's end"
+            )
         return self
 
     @property
@@ -110,8 +117,18 @@ class Api(BaseModel):
         for name, value in self.filled_headers().items():
             if name.lower() not in PLAIN_HEADERS:
                 values += [value, value.rpartition(" ")[2]]
-        hidden = {form for value in values for form in (value, quote(value, safe="")) if value}
+        hidden = {form for value in values for form in _forms(value) if form}
         return tuple(sorted(hidden, key=len, reverse=True))
+
+
+def _forms(value: str) -> Iterator[str]:
+    """As it is, in an address, and in JSON as most write it, and as those do who escape slashes."""
+    yield value
+    yield quote(value, safe="")
+    for ascii_only in (True, False):
+        escaped = json.dumps(value, ensure_ascii=ascii_only)[1:-1]
+        yield escaped
+        yield escaped.replace("/", "\\/")
 
 
 class IntegrationSettings(Settings):

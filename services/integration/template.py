@@ -9,6 +9,7 @@ from pydantic import JsonValue
 
 PARAMETER: Final = "[A-Za-z_][A-Za-z0-9_]*"
 """What may stand in braces; other braces are braces."""
+_SLASHES: Final = re.compile(r"[/\\]")
 _PLACE: Final = re.compile(rf"\{{({PARAMETER})\}}")
 
 
@@ -44,6 +45,11 @@ def fill_address(template: str, values: Mapping[str, str]) -> str:
 
 
 def steps_in_path(template: str, values: Mapping[str, str]) -> frozenset[str]:
-    """The places in an address's path whose values are `.` or `..`: servers read these as steps, however encoded."""
+    """The places in an address's path that make a step of it, `.` or `..`: servers read these, however encoded."""
     path = template.partition("?")[0]
-    return frozenset(name for name in places_in(path) if values[name] in {".", ".."})
+    return frozenset[str]().union(*(places_in(part) for part in path.split("/") if _steps(fill(part, values))))
+
+
+def _steps(filled: JsonValue) -> bool:
+    """Whether a part of a path, with its places filled in, is a step, or holds one behind a slash of its own."""
+    return any(part in {".", ".."} for part in _SLASHES.split(str(filled)))

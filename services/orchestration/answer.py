@@ -15,6 +15,7 @@ from services.orchestration.consulting import consult
 from services.orchestration.ladder import Situation, Standing, step_down
 from services.orchestration.retrieving import Retrieved, Retrieving
 from services.orchestration.settings import OrchestrationSettings, Variant
+from services.orchestration.versions import Versions
 from services.orchestration.writing import Writing, failovers
 
 
@@ -25,6 +26,7 @@ class AnswerWorkflow:
         settings: The variants and the ladder.
         cache: Where passages are kept for when retrieval is down; None = nowhere.
         breakers: Which variants are left alone; None = its own.
+        versions: What documents say; None = that is not known.
     """
 
     def __init__(
@@ -32,11 +34,12 @@ class AnswerWorkflow:
         settings: OrchestrationSettings,
         cache: Cache | None = None,
         breakers: Breakers | None = None,
+        versions: Versions | None = None,
     ) -> None:
         self._settings = settings
         self._breakers = breakers or Breakers(settings.variants)
         store = PassageStore(cache or Cache(None), settings.ladder.passages_for)
-        self._retrieving = Retrieving(store, settings.passages, self._breakers)
+        self._retrieving = Retrieving(store, settings.passages, self._breakers, versions)
         self._writers = 1 + failovers(settings) if "primary" in settings.ladder.rungs else 0
 
     async def answer(self, run: Run, ask: Ask, aid: Aid = ALONE) -> Answer:

@@ -14,10 +14,13 @@ called, then each document's digest is compared with that of the version that th
   the version before is not kept, for the digest of that version is not the document's any more; were it kept by a
   worker that reads the log late, it would be with that digest, and the first look would find it stale.
 - A version says what the one before said (ingested again): same digest, nothing is stale.
+- A run is begun again after a crash, and finds in its history that a fresh answer was to be sent. Whether it still is
+  is asked once more; if not, it is sent as `stale`, for what the run did after it is in its history too.
 - The log cannot be read: everything counts as stale. `poise.documents` is another one than the epoch is of: stale.
 
-A stale answer shows itself: its rung is `stale`. `no-cache` does not look, and takes part only in flights that begin
-after it; `no-store` neither looks nor keeps nor shares.
+A stale answer shows itself: its rung is `stale`. One that rests on a document which was deleted is not sent at all.
+`no-cache` does not look, and takes part only in flights that begin after it; `no-store` neither looks nor keeps nor
+shares.
 """
 
 import time
@@ -49,6 +52,10 @@ PATIENCE: Final = 0.9
 passages itself and answers from them, without a model: if a model could answer in that time, it would have."""
 AGAIN_AFTER: Final = 30.0
 """Seconds after which a stale answer that was to be worked out anew, and is still stale, is to be worked out again."""
+WRITTEN: Final = frozenset({"primary", "variant"})
+"""The rungs of which a model wrote the answer."""
+MORE: Final = 1.25
+"""How many times the time that a flight had is more: those who ask at once do not have exactly the same."""
 STEP: Final = "ask"
 
 
@@ -112,14 +119,19 @@ class AnswerCaching:
         wanted = Wanted(run, ask, drawn, self._key(run, ask, drawn))
         flights: list[Flight] = []
         made: Kept | None = None
+        now = False
 
         async def decide() -> Decided:
+            nonlocal now
+            now = True
             return await self._decide(wanted, flights)
 
         try:
             decided: Decided = await run.step("cache", decide, returns=Decided, id="cache", recorded=False)
             if decided.kept is not None:
-                return await self._send(wanted, decided.kept, decided)
+                return await self._send(
+                    wanted, decided.kept, decided if now else await self._found(decided.kept, decided)
+                )
             answer = await self._work(run, ask, Aid(lambda: self._stale(wanted), decided.unasked))
             made = await self._keep(wanted, answer, decided.at)
         finally:  # a run that was begun before has no flight: it lost it to another, or nobody else asks
@@ -152,6 +164,13 @@ class AnswerCaching:
         await self._revalidate(wanted, kept)
         return Decided(use="stale", kept=kept, reason=f"{aged.why}; it is being worked out anew")
 
+    async def _found(self, kept: Kept, decided: Decided) -> Decided:
+        """A decision that was found in the run's history, for what has changed since."""
+        aged = await self._aged(kept)
+        if aged.fresh or decided.use == "stale":
+            return decided
+        return decided.model_copy(update={"use": "stale", "reason": aged.why})
+
     async def _aged(self, kept: Kept) -> Aged:
         if not await self._versions.current():
             return Aged(UNTOLD, time.time())
@@ -160,7 +179,12 @@ class AnswerCaching:
 
     def _allowed(self, aged: Aged, seconds: float) -> bool:
         """Whether an answer that is stale may be used so long after it became so."""
-        return seconds > 0 and "stale" in self._settings.ladder.rungs and aged.within(seconds, time.time())
+        return (
+            seconds > 0
+            and not aged.gone
+            and "stale" in self._settings.ladder.rungs
+            and aged.within(seconds, time.time())
+        )
 
     async def _revalidate(self, wanted: Wanted, kept: Kept) -> None:
         """Have a stale answer worked out anew by a run of its own, however many readers see that it is stale.
@@ -225,10 +249,15 @@ class AnswerCaching:
         """Whether what another run worked out will do for this one.
 
         What began after this run did knows all that this run could have known. What began before it must still stand
-        now, and is shared only with asks that were there before it was made: later ones look what was kept.
+        now, and is shared only with asks that were there before it was made: later ones look what was kept. What no
+        model wrote is not shared with those who have more time than it had: in that, one might write.
         """
         run = wanted.run
         if not reached(kept.answer.epoch, run.min_epoch):
+            return False
+        if kept.answer.rung not in WRITTEN and kept.had is not None and run.remaining() > MORE * kept.had:
+            return False
+        if wanted.ask.cache == "no-cache" and kept.answer.cached:  # an earlier one stood in
             return False
         if kept.began - (self._mesh.settings.clock_skew if elsewhere else 0.0) >= run.started:
             return True
@@ -241,7 +270,9 @@ class AnswerCaching:
         run = wanted.run
         made = time.time()
         grounds = await self._grounds(run)
-        kept = Kept(answer=answer, began=began, made=made, grounds=grounds, ms=(made - began) * 1_000)
+        took = made - began
+        had = took + run.remaining()
+        kept = Kept(answer=answer, began=began, made=made, grounds=grounds, ms=took * 1_000, had=had)
         by = next((one for one in self._settings.variants if one.name == answer.variant), None)
         # Nobody announces that an integration would say something else by now, or something at all.
         if by is not None and not self._settings.integrations and _may_be_kept(kept):
@@ -307,7 +338,7 @@ def _may_be_kept(kept: Kept) -> bool:
     """Whether an answer passed its check, and it is known of all that it rests on what that said."""
     answer = kept.answer
     return (
-        answer.rung in {"primary", "variant"}
+        answer.rung in WRITTEN
         and answer.retrieval in {"hybrid", "lexical"}
         and answer.epoch is not None
         and not answer.cached

@@ -16,6 +16,8 @@ class Aged:
     """Why it is stale, in words; None = it is fresh."""
     since: float = 0.0
     """When it became stale, unix seconds."""
+    gone: bool = False
+    """Whether a document that it rests on was deleted: its words are not said again, marked or not."""
 
     @property
     def fresh(self) -> bool:
@@ -45,7 +47,8 @@ def judge(kept: Kept, known: Callable[[str], Known | None], topic_id: str, *, ma
         reasons.append(Aged(f"it is older than {max_age:g} s", kept.made + max_age))
     if not reasons:
         return Aged()
-    return Aged(reasons[0].why, min(now, *(reason.since for reason in reasons)))
+    since = min(now, *(reason.since for reason in reasons))
+    return Aged(reasons[0].why, since, gone=any(reason.gone for reason in reasons))
 
 
 def _changes(kept: Kept, known: Callable[[str], Known | None], topic_id: str) -> Iterator[Aged]:
@@ -60,7 +63,7 @@ def _change(ground: Ground, now: Known | None, made: float) -> Iterator[Aged]:
     if now is None or ground.digest is None:
         yield Aged(f"whether {ground.source} has changed is not known", made)
     elif now.digest is None:
-        yield Aged(f"{ground.source} was deleted", now.since)
+        yield Aged(f"{ground.source} was deleted", now.since, gone=True)
     elif now.digest != ground.digest:
         yield Aged(f"{ground.source} has changed", now.since)
 

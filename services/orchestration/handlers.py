@@ -27,7 +27,7 @@ def handlers(
         SetupError: A workflow of one's own cannot be had.
     """
     cache = mesh.cache if mesh is not None else None
-    answers = AnswerWorkflow(settings, cache, breakers).answer
+    answers = AnswerWorkflow(settings, cache, breakers, versions).answer
     caching = None if mesh is None or versions is None else AnswerCaching(mesh, settings, versions, answers)
     answer = workflow("answer")(answers if caching is None else caching.answer)
     return Asks([answer, *own_workflows(settings.workflows)]).handlers()

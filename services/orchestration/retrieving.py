@@ -16,7 +16,9 @@ from poise.contracts import Ask, Epoch, Passage, Passages, Retrieve, Search
 from poise.errors import FaultError, PoiseError
 from poise.runs import Run
 from services.orchestration.breakers import Breakers
+from services.orchestration.keys import document_of
 from services.orchestration.routing import share
+from services.orchestration.versions import Versions
 
 STEP: Final = "retrieve"
 
@@ -45,10 +47,12 @@ class Retrieving:
         store: Passages found earlier.
         limit: How many are wanted.
         breakers: Whether retrieval is left alone.
+        versions: What documents say; None = that is not known.
     """
 
-    def __init__(self, store: PassageStore, limit: int, breakers: Breakers) -> None:
+    def __init__(self, store: PassageStore, limit: int, breakers: Breakers, versions: Versions | None = None) -> None:
         self._store = store
+        self._versions = versions
         self._guard = partial(breakers.answering, STEP)
         self._limit = limit
 
@@ -77,7 +81,7 @@ class Retrieving:
     async def _earlier(self, run: Run, ask: Ask, why: str) -> Retrieved | None:
         wanted = (run.tenant, ask.question, self._limit)
         kept: KeptPassages | None = await run.step(
-            "passages", self._store.get, *wanted, returns=KeptPassages | None, id="passages", recorded=False
+            "passages", self._kept, *wanted, returns=KeptPassages | None, id="passages", recorded=False
         )
         if kept is None or not kept.found.passages or not _has_reached(kept.found.epoch, run.min_epoch):
             return None
@@ -85,6 +89,14 @@ class Retrieving:
         passages = tuple(p.model_copy(update={"age": p.age + age}) for p in kept.found.passages)
         said = f"{why}; passages found {_ago(age)} ago stand in"
         return Retrieved(passages, kept.found.epoch, "cached", degraded=(said,))
+
+    async def _kept(self, tenant: str, question: str, limit: int) -> KeptPassages | None:
+        """What was found earlier, but for what was deleted since, as far as that can be told."""
+        kept = await self._store.get(tenant, question, limit)
+        if kept is None or self._versions is None or not await self._versions.current():
+            return kept
+        left = tuple(p for p in kept.found.passages if not self._versions.deleted(document_of(p.id)))
+        return kept.model_copy(update={"found": kept.found.model_copy(update={"passages": left})})
 
     @asynccontextmanager
     async def keeping(self, run: Run, ask: Ask, found: Retrieved) -> AsyncIterator[None]:

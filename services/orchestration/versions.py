@@ -132,6 +132,11 @@ class Versions:
         """What is known of a document; None = nothing."""
         return self._map.documents.get(document)
 
+    def deleted(self, document: str) -> bool:
+        """Whether a document is known to be deleted."""
+        known = self.of(document)
+        return known is not None and known.digest is None
+
     @property
     def topic_id(self) -> str:
         """Kafka's id of the `poise.documents` whose versions these are."""

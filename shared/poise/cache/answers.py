@@ -121,6 +121,8 @@ class Kept(BaseModel):
     grounds: tuple[Ground, ...]
     ms: Annotated[float, Field(ge=0)]
     """Milliseconds that it took."""
+    had: float | None = None
+    """Seconds that there were for it; None = that is not known."""
 
     def encode(self) -> bytes:
         """As it is kept."""

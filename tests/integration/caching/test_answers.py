@@ -5,15 +5,21 @@ import time
 from collections import Counter
 from contextlib import aclosing
 from random import Random
+from uuid import uuid4
 
 import pytest
-from cache_kit import Model, cached_mesh
+from cache_kit import Model, cached_mesh, settings_of
+from scripted_run import ScriptedRun
 
-from poise.cache import AnswersAdmin, Cache
+from poise.cache import AnswersAdmin, Cache, History
 from poise.contracts import Answer, Ask, Delta, RunRecord
 from poise.contracts.run_id import new_run_id
 from poise.contracts.topics import RECORDS
+from poise.runs import Run
 from poise.settings import MeshSettings
+from services.orchestration.aid import Aid
+from services.orchestration.caching import AnswerCaching
+from services.orchestration.versions import following
 
 pytestmark = pytest.mark.integration
 
@@ -113,6 +119,50 @@ async def test_a_stale_one_stands_in_for_a_model_that_is_away(mesh_settings: Mes
     assert passed.rung == "extractive", "who does not want a kept answer is not sent one"
 
 
+async def test_the_words_of_a_deleted_document_are_not_said_again_though_they_be_marked(
+    mesh_settings: MeshSettings, name: str
+) -> None:
+    model = Model()
+    async with cached_mesh(mesh_settings, model, stale_while_revalidate=60.0) as reader:
+        await reader.say(f"other-{name}", f"Nobody knows the colour of the lamp of {name}.")
+        await reader.say(name, told(name))
+        first = await reader.ask(who(name))
+        await reader.say(name, None)
+        model.gone = True
+        answer = await reader.ask(who(name), within=6)
+    assert first.text == told(name)
+    assert answer.rung == "extractive"
+    assert "Ada Quill" not in answer.text
+
+
+async def test_a_decision_that_is_found_again_after_a_change_is_marked(mesh_settings: MeshSettings, name: str) -> None:
+    model = Model()
+    async with cached_mesh(mesh_settings, model) as reader:
+        await reader.say(name, told(name))
+        await reader.ask(who(name))
+        settings = settings_of()
+        async with following(reader.mesh, settings) as versions:
+            assert versions is not None
+            caching = AnswerCaching(reader.mesh, settings, versions, nothing_to_do)
+            door = ScriptedRun({}, run=uuid4().hex, tenant=reader.tenant)
+
+            async def begun() -> Answer:
+                history = History(reader.mesh.cache, door.tenant, door.run, ttl=60.0)
+                run = Run(door, history)
+                return await run.execute(caching.answer(run, Ask(question=who(name))))
+
+            first, again = await begun(), await begun()
+            await reader.say(name, told(name, "Bruno Falk"))
+            changed = await begun()
+    assert [(one.text, one.rung, one.cached) for one in (first, again)] == [(told(name), "primary", True)] * 2
+    assert (changed.text, changed.rung, changed.cached) == (told(name), "stale", True)
+    assert changed.reason == f"The book of {name} has changed"
+
+
+async def nothing_to_do(_: Run, __: Ask, ___: Aid) -> Answer:
+    raise AssertionError("it was answered before")
+
+
 async def test_an_old_answer_stands_in_no_longer_than_it_may(mesh_settings: MeshSettings, name: str) -> None:
     model = Model()
     async with cached_mesh(mesh_settings, model, stale_if_error=0.0) as reader:
@@ -152,6 +202,41 @@ async def test_they_share_even_what_is_not_kept(mesh_settings: MeshSettings, nam
     assert {answer.rung for answer in answers} == {"extractive"}
     assert sum(not answer.cached for answer in answers) == 1
     assert len(model.asked) > asked, "who comes later has it worked out anew"
+
+
+async def test_who_has_more_time_does_not_share_what_was_made_for_want_of_it(
+    mesh_settings: MeshSettings, name: str
+) -> None:
+    model = Model()
+    async with cached_mesh(mesh_settings, model) as reader:
+        await reader.say(name, told(name))
+        model.go_on.clear()
+        hurried = asyncio.create_task(reader.ask(who(name), within=3))
+        await model.begun.wait()
+        patient = [asyncio.create_task(reader.ask(who(name), within=60)) for _ in range(3)]
+        short = await hurried
+        model.go_on.set()
+        answers = await asyncio.gather(*patient)
+    assert short.rung == "extractive"
+    assert {(answer.text, answer.rung) for answer in answers} == {(told(name), "primary")}
+    assert len(model.asked) == 2, "one for him who had no time, and one for all others"
+
+
+async def test_no_cache_shares_no_earlier_answer_that_stands_in(mesh_settings: MeshSettings, name: str) -> None:
+    model = Model()
+    async with cached_mesh(mesh_settings, model) as reader:
+        await reader.say(name, told(name))
+        await reader.ask(who(name))
+        await reader.say(name, told(name, "Bruno Falk"))
+        model.gone = True
+        model.begun.clear()
+        model.go_on.clear()
+        leading = asyncio.create_task(reader.ask(who(name), within=20))
+        await model.begun.wait()
+        both = [asyncio.create_task(reader.ask(who(name), within=20, cache=how)) for how in (None, "no-cache")]
+        model.go_on.set()
+        answers = [await one for one in (leading, *both)]
+    assert [answer.rung for answer in answers] == ["stale", "stale", "extractive"]
 
 
 async def test_who_opts_out(mesh_settings: MeshSettings, name: str) -> None:

@@ -92,6 +92,16 @@ async def test_its_secrets_are_shown_to_nobody(caplog: pytest.LogCaptureFixture)
     assert not [secret for secret in ("s3cret", "dXNlcjpwdw") if secret in shown]
 
 
+async def test_nor_are_they_when_what_quotes_them_is_escaped() -> None:
+    more = {"headers": {"Authorization": "Bearer {key}"}, "secrets": {"key": 'a/b"c'}}
+    slashes, numbers = rb"You sent a\/b\"c", b"You sent " + b"".join(b"\\u%04x" % byte for byte in b'a/b"c')
+    said = [response("200 OK", b'{"today": {"text": "%b"}}' % text) for text in (slashes, numbers)]
+    async with scripted(*said, response("401 No", slashes)) as server, one(server.url, **more) as apis:
+        assert [await ask(apis) for _ in said] == ["You sent ***"] * 2
+        with pytest.raises(RefusedError, match=r"You sent \*\*\*$"):
+            await ask(apis)
+
+
 async def test_one_that_hangs_is_given_up_at_its_timeout_and_its_connection_is_closed() -> None:
     async with scripted(HANG) as server, one(server.url, timeout=0.2, concurrency=1) as apis:
         for _ in range(2):  # the only place is free again

@@ -6,19 +6,22 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from random import Random
+from uuid import uuid4
 
 import pytest
 from integration_kit import serving
 
 from poise.cache import Cache
 from poise.cache.passages import KeptPassages, PassageStore, key_of
-from poise.contracts import Answer, Ask, Completion, Generate, Passage, Passages, Retrieve
+from poise.contracts import Answer, Ask, Completion, DocumentVersion, Generate, Passage, Passages, Retrieve
 from poise.contracts.run_id import new_run_id
+from poise.contracts.topics import DOCUMENTS, VERSIONS
 from poise.errors import UnavailableError
 from poise.messaging import Context, Mesh, Tier
 from poise.settings import MeshSettings
 from services.orchestration.handlers import handlers
 from services.orchestration.settings import OrchestrationSettings
+from services.orchestration.versions import following
 
 pytestmark = pytest.mark.integration
 
@@ -53,8 +56,9 @@ async def mesh_of(settings: MeshSettings, retrieval: Retrieval, passages_for: fl
     answering = OrchestrationSettings.model_validate({"ladder": {"passages_for": passages_for}})
     async with AsyncExitStack() as stack:
         mesh = await stack.enter_async_context(Mesh(settings, tier="client"))
+        versions = await stack.enter_async_context(following(mesh, answering))
         for tier in (
-            Tier("orchestration", handlers(answering, mesh)),
+            Tier("orchestration", handlers(answering, mesh, versions=versions)),
             Tier("retrieval", {Retrieve: retrieval.find}),
             Tier("inference", {Generate: write}),
         ):
@@ -116,6 +120,21 @@ async def test_passages_from_before_the_epoch_that_is_asked_for_do_not_stand_in(
         retrieval.finds = UnavailableError("the index is away")
         answers = [await ask(mesh, "epoch", min_epoch=epoch) for epoch in (EPOCH, LATER)]
     assert [(answer.rung, answer.retrieval) for answer in answers] == [("primary", "cached"), ("canned", "none")]
+
+
+async def test_what_was_deleted_since_does_not_stand_in(mesh_settings: MeshSettings) -> None:
+    document = f"deleted-{uuid4().hex}"
+    only = FOUND.passages[0].model_copy(update={"id": f"{document}#0"})
+    retrieval = Retrieval(FOUND.model_copy(update={"passages": (only,)}))
+    async with mesh_of(mesh_settings, retrieval) as mesh:
+        await ask(mesh, "deleted since")
+        retrieval.finds = UnavailableError("the index is away")
+        before = await ask(mesh, "deleted since")
+        said = DocumentVersion(documents=await mesh.topic_id(DOCUMENTS.name), digest=None)
+        await mesh.publish(VERSIONS, said, key=document, doc_version=9)
+        after = await ask(mesh, "deleted since")
+    assert (before.rung, before.retrieval) == ("primary", "cached")
+    assert (after.rung, after.retrieval) == ("canned", "none")
 
 
 async def test_one_tenants_passages_are_not_anothers(mesh_settings: MeshSettings) -> None:

@@ -48,13 +48,16 @@ def test_a_pointer_that_finds_nothing_is_an_error(pointer: str) -> None:
         (b"\xef\xbb\xbfIt rains.", None, "It rains."),
         (b"<p>It rains.</p>", None, "<p>It rains.</p>"),
         (b"It \xff rains.", None, "It � rains."),
+        (b'{"a": "It \\ud800 rains."}', "/a", "It ? rains."),
+        (b'{"a": ["It \\ud800 rains."]}', "/a", '["It ? rains."]'),
+        (b"[" * 700 + b"1" + b"]" * 700, None, "[" * 700 + "1" + "]" * 700),
     ],
 )
 def test_what_matters_is_what_is_read(answered: bytes, pointer: str | None, text: str) -> None:
     assert read(answered, pointer) == text
 
 
-@pytest.mark.parametrize("answered", [b"<html>", b"[" * 100_000, b'{"a": '])
+@pytest.mark.parametrize("answered", [b"<html>", b"[" * 100_000, b"[" * 700 + b"1" + b"]" * 700, b'{"a": '])
 def test_what_is_no_json_has_no_part(answered: bytes) -> None:
     with pytest.raises(FailedError, match="no JSON"):
         read(answered, "/a")

@@ -67,6 +67,11 @@ def test_a_file_need_not_speak_of_every_process(tmp_path: Path, monkeypatch: pyt
         ({"url": "https://host/", "headers": {"X": "{question}"}}, "question must be in secrets"),
         ({"url": "https://host/", "secrets": {"a b": "x"}}, "pattern"),
         ({"url": "https://host/", "retries": 3}, "Extra inputs"),
+        (
+            {"url": "https://host/", "headers": {"X-Key": "{k}"}, "secrets": {"k": "secret@\n"}},
+            "X-Key must be printable",
+        ),
+        ({"url": "https://host/", "headers": {"X-Key": "secret@é"}}, "X-Key must be printable"),
     ],
 )
 def test_what_contradicts_itself_is_refused(given: dict[str, object], why: str) -> None:

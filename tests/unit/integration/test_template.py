@@ -51,11 +51,18 @@ def test_a_parameter_that_is_missing_is_named() -> None:
     assert checked(api, {"place": "here", "question": "x", "other": "x"}) == {"place": "here", "question": "x"}
 
 
-@pytest.mark.parametrize("step", [".", ".."])
+@pytest.mark.parametrize("step", [".", "..", "../admin", "x/../../admin", "x\\..\\admin", "x/.."])
 def test_a_step_in_a_path_is_refused(step: str) -> None:
     with pytest.raises(InvalidMessageError, match=r"parameters\.place stands in an address's path"):
         checked(Api(url=ADDRESS), {"place": step, "question": "x"})
     assert checked(Api(url=ADDRESS), {"place": "x", "question": step})
+
+
+def test_two_places_make_no_step_together() -> None:
+    api = Api(url="https://host.example/of/{a}{b}?q={c}")
+    with pytest.raises(InvalidMessageError, match=r"parameters\.a stands .*parameters\.b stands"):
+        checked(api, {"a": ".", "b": ".", "c": ".."})
+    assert checked(api, {"a": "..", "b": "x", "c": ".."})
 
 
 def test_no_parameter_takes_the_place_of_a_secret() -> None:

@@ -96,8 +96,10 @@ def test_why_and_since_when() -> None:
     assert (aged.why, aged.since) == ("book 1 has changed", MADE + 5)
     assert aged.within(4.0, MADE + 9)
     assert not aged.within(3.9, MADE + 9)
+    assert not aged.gone
     written.say("d1", 5, None, at=MADE + 6)
     assert why(kept, written) == "book 1 was deleted"
+    assert judge(kept, written.known.documents.get, TOPIC, max_age=MAX_AGE, now=MADE + 9).gone
 
 
 def test_an_age_makes_it_stale_from_when_it_was_too_old() -> None:
