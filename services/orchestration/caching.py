@@ -130,7 +130,7 @@ class AnswerCaching:
             decided: Decided = await run.step("cache", decide, returns=Decided, id="cache", recorded=False)
             if decided.kept is not None:
                 return await self._send(
-                    wanted, decided.kept, decided if now else await self._found(decided.kept, decided)
+                    wanted, decided.kept, decided if now else await self._found(run, decided.kept, decided)
                 )
             answer = await self._work(run, ask, Aid(lambda: self._stale(wanted), decided.unasked))
             made = await self._keep(wanted, answer, decided.at)
@@ -156,7 +156,7 @@ class AnswerCaching:
         kept = await self._answers.look(run.tenant, wanted.key)
         if kept is None or not reached(kept.answer.epoch, run.min_epoch):
             return None
-        aged = await self._aged(kept)
+        aged = await self._aged(kept, run.remaining())
         if aged.fresh:
             return Decided(use="hits", kept=kept)
         if not self._allowed(aged, self._limits.stale_while_revalidate):
@@ -164,15 +164,15 @@ class AnswerCaching:
         await self._revalidate(wanted, kept)
         return Decided(use="stale", kept=kept, reason=f"{aged.why}; it is being worked out anew")
 
-    async def _found(self, kept: Kept, decided: Decided) -> Decided:
+    async def _found(self, run: Run, kept: Kept, decided: Decided) -> Decided:
         """A decision that was found in the run's history, for what has changed since."""
-        aged = await self._aged(kept)
+        aged = await self._aged(kept, run.remaining())
         if aged.fresh or decided.use == "stale":
             return decided
         return decided.model_copy(update={"use": "stale", "reason": aged.why})
 
-    async def _aged(self, kept: Kept) -> Aged:
-        if not await self._versions.current():
+    async def _aged(self, kept: Kept, remaining: float) -> Aged:
+        if not await self._versions.current(remaining):
             return Aged(UNTOLD, time.time())
         versions = self._versions
         return judge(kept, versions.of, versions.topic_id, max_age=self._limits.max_age, now=time.time())
@@ -232,7 +232,7 @@ class AnswerCaching:
         kept = await self._answers.look(run.tenant, wanted.key) if wanted.ask.cache is None else None
         if kept is None or not reached(kept.answer.epoch, run.min_epoch):
             return None
-        aged = await self._aged(kept)
+        aged = await self._aged(kept, run.remaining())
         if not aged.fresh and not self._allowed(aged, self._limits.stale_if_error):
             return None
         answer = kept.answer
@@ -263,7 +263,7 @@ class AnswerCaching:
             return True
         if wanted.ask.cache == "no-cache" or run.written > kept.made:
             return False
-        return (await self._aged(kept)).fresh
+        return (await self._aged(kept, run.remaining())).fresh
 
     async def _keep(self, wanted: Wanted, answer: Answer, began: float) -> Kept:
         """Keep an answer, if it is one to keep; returns it for those who wait for it."""
@@ -289,7 +289,7 @@ class AnswerCaching:
 
         Integrations are none: those who ask at the same time share what they said, and nobody later.
         """
-        told = await self._versions.current()
+        told = await self._versions.current(run.remaining())
         grounds: dict[str, Ground] = {}
         for passage in run.notes.passages:
             if passage.version is None and passage.id.startswith(FROM):

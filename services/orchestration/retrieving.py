@@ -79,9 +79,8 @@ class Retrieving:
         return Retrieved(found.passages, found.epoch, found.mode, trouble, degraded=degraded, fresh=found)
 
     async def _earlier(self, run: Run, ask: Ask, why: str) -> Retrieved | None:
-        wanted = (run.tenant, ask.question, self._limit)
         kept: KeptPassages | None = await run.step(
-            "passages", self._kept, *wanted, returns=KeptPassages | None, id="passages", recorded=False
+            "passages", partial(self._kept, run, ask), returns=KeptPassages | None, id="passages", recorded=False
         )
         if kept is None or not kept.found.passages or not _has_reached(kept.found.epoch, run.min_epoch):
             return None
@@ -90,10 +89,10 @@ class Retrieving:
         said = f"{why}; passages found {_ago(age)} ago stand in"
         return Retrieved(passages, kept.found.epoch, "cached", degraded=(said,))
 
-    async def _kept(self, tenant: str, question: str, limit: int) -> KeptPassages | None:
+    async def _kept(self, run: Run, ask: Ask) -> KeptPassages | None:
         """What was found earlier, but for what was deleted since, as far as that can be told."""
-        kept = await self._store.get(tenant, question, limit)
-        if kept is None or self._versions is None or not await self._versions.current():
+        kept = await self._store.get(run.tenant, ask.question, self._limit)
+        if kept is None or self._versions is None or not await self._versions.current(run.for_steps()):
             return kept
         left = tuple(p for p in kept.found.passages if not self._versions.deleted(document_of(p.id)))
         return kept.model_copy(update={"found": kept.found.model_copy(update={"passages": left})})

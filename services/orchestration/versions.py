@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 
 KNOWN_WITHIN: Final = 2.0
 """Seconds within which the end of the log must be known and read, else nothing is said about it."""
+SHARE: Final = 0.25
+"""The share of the time until the deadline that this may take."""
 AGAIN_AFTER: Final = 2.0
 """Seconds after which a log that could not be read is read again."""
 LOOK_AGAIN: Final = 0.05
@@ -142,15 +144,19 @@ class Versions:
         """Kafka's id of the `poise.documents` whose versions these are."""
         return self._map.topic_id
 
-    async def current(self) -> bool:
+    async def current(self, remaining: float) -> bool:
         """Come to know what stood in the log when this was called; False = that cannot be told.
+
+        Args:
+            remaining: Seconds until the deadline of who asks: of these it takes a share at most, for an answer can be
+                had, or sent, without it.
 
         Why nothing that changed before is missed, however far this worker's reading is behind: a version is announced
         and acknowledged (1) before its first part is written (2) and before any index can show it (3). Who asks after 3
         asks after 1, so the end that is asked for here is beyond the announcement, and it is read when this returns.
         """
         try:
-            async with asyncio.timeout(KNOWN_WITHIN):
+            async with asyncio.timeout(min(KNOWN_WITHIN, SHARE * remaining)):
                 ends = await self._ends.now() if self._ends is not None else {}
                 while self._follower is None or not self._map.reached(ends, self._follower):
                     await self._move()

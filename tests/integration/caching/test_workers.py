@@ -8,6 +8,7 @@ from asyncio.subprocess import Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Never
 
 import httpx2
 import pytest
@@ -16,6 +17,7 @@ from integration_kit import another
 
 from poise.cache import AnswersAdmin
 from poise.contracts import Answer
+from poise.messaging import Ends
 from poise.settings import MeshSettings
 from poise.stack.probe import free_port
 from services.orchestration.versions import Versions
@@ -91,7 +93,7 @@ async def test_while_it_cannot_be_told_what_has_changed_nothing_is_sent_unmarked
         await ask(reader, name)
         assert (await ask(reader, name)).cached
 
-        async def untold(_: Versions) -> bool:
+        async def untold(_: Versions, __: float) -> bool:
             return False
 
         with monkeypatch.context() as broken:
@@ -103,6 +105,23 @@ async def test_while_it_cannot_be_told_what_has_changed_nothing_is_sent_unmarked
             assert "cannot be told" in (answer.reason or "")
         model.gone = False
         assert (await ask(reader, name)).cached
+
+
+async def test_a_log_that_hangs_costs_no_answer(
+    mesh_settings: MeshSettings, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with cached_mesh(mesh_settings, Model()) as reader:
+        await reader.say(name, f"The lamp of {name} was lit by the keeper Ada Quill.")
+        await ask(reader, name)
+
+        async def hang(_: Ends) -> Never:
+            await asyncio.Event().wait()
+            raise AssertionError("nothing wakes it")
+
+        with monkeypatch.context() as broken:
+            broken.setattr(Ends, "now", hang)
+            answer = await ask(reader, name)
+    assert (answer.rung, answer.cached) == ("primary", False)
 
 
 async def ask(reader: Reader, name: str) -> Answer:
