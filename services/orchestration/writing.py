@@ -165,11 +165,20 @@ class Writing:
     async def _route(self, choose: Callable[[], Route]) -> Route:
         """Who is asked; a run that is begun again has it from its journal, for the breakers have gone on."""
         self._since = None
+        admitted: str | None = None
 
         async def chosen() -> Route:
-            return choose()
+            nonlocal admitted
+            route = choose()
+            admitted = route.variant
+            return route
 
-        return await self._run.step("route", chosen, returns=Route, id=f"route.{len(self._tried)}", recorded=False)
+        try:
+            return await self._run.step("route", chosen, returns=Route, id=f"route.{len(self._tried)}", recorded=False)
+        except BaseException:  # the run was cut off while that was kept: who was admitted is not asked
+            if admitted is not None:
+                self._breakers.judge(admitted, self._since, "nothing")
+            raise
 
     def _admitted(self, order: list[Variant], spare: list[Variant]) -> Route:
         left_alone: list[str] = []

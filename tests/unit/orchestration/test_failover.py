@@ -1,19 +1,23 @@
 """Other variants on the way down: who is asked after whom, with how much time, and what the record keeps of it."""
 
+import asyncio
 from typing import Any
 
 import pytest
-from scripted_run import Asked, Asking
+from scripted_run import Asked, Asking, ScriptedRun
 
 from poise.cache import Cache
 from poise.contracts import Fault, Generate
 from poise.errors import DeadlineExceededError, FaultError
 from poise.policy import BreakerLimits, draw
+from poise.runs import Run
+from poise.scoring import Evidence
 from poise.telemetry import table
 from poise.telemetry.metrics import Recorder, leave, use
 from services.orchestration.aid import Aid, Stale
 from services.orchestration.breakers import Breakers
-from services.orchestration.settings import Variant
+from services.orchestration.settings import OrchestrationSettings, Variant
+from services.orchestration.writing import Writing
 
 RIGHT = "The lamp of Harrow Point was lit by the keeper Ada Quill."
 WRONG = "It was lit by Bruno Falk in 1902 with gas from Norway."
@@ -278,3 +282,24 @@ async def test_where_no_model_is_to_be_asked_the_passages_answer(asking: Asking)
 def test_the_draw_is_what_the_tests_above_take_it_for() -> None:
     variants = [Variant.model_validate(one) for one in (BIG, SMALL)]
     assert draw(variants, run="r", policy="answer", version=1).variant.name == "big"
+
+
+async def test_a_probe_whose_run_is_cut_off_before_it_is_made_leaves_its_place_to_the_next() -> None:
+    now = 100.0
+    settings = OrchestrationSettings()
+    (drawn,) = settings.variants
+    breakers = Breakers(settings.variants, clock=lambda: now)
+    breakers.judge(drawn.name, breakers.admit(drawn.name), "rest", 5.0)
+    now += 6.0
+
+    class CutOff(Run):
+        async def step(self, _: str, function: Any, *__: object, **___: Any) -> Any:  # type: ignore[override]
+            await function()
+            raise asyncio.CancelledError
+
+    run = CutOff(ScriptedRun({}))  # all that it needs
+    writing = Writing(run, "Who?", Evidence(()), drawn, settings=settings, breakers=breakers)
+    with pytest.raises(asyncio.CancelledError):
+        await writing.by_the_drawn()
+    assert breakers.states() == {drawn.name: "half-open"}
+    assert breakers.admit(drawn.name) is not None
