@@ -103,7 +103,7 @@ async def test_a_bug_in_a_handler_becomes_a_fault_that_names_the_dead_letter(mes
     async with serving(mesh_settings, Tier("inference", {Generate: bug})) as mesh:
         with pytest.raises(FaultError) as caught:
             await mesh.call(generate("x"), run=mesh.settings.instance, step="g")
-    assert "poise.inference.dead/" in caught.value.fault().detail
+    assert "dead letter inference/" in caught.value.fault().detail
     assert "secret" not in caught.value.fault().detail
 
 
