@@ -115,7 +115,7 @@ class Versions:
     async def __aenter__(self) -> Self:
         """Begin to follow."""
         async with AsyncExitStack() as stack:
-            self._ends = await stack.enter_async_context(self._mesh.ends(VERSIONS.name))
+            self._ends = await stack.enter_async_context(Ends(self._mesh.connection, VERSIONS.name))
             self._stack = stack.pop_all()
         self._following = asyncio.create_task(self._follow())
         self._mesh.ready_when("document versions", self._read_to_its_end)

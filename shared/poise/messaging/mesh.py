@@ -24,7 +24,6 @@ from poise.messaging.admin import Admin
 from poise.messaging.calls import Addressed, Calls, Streamed
 from poise.messaging.cancels import Cancels
 from poise.messaging.connection import Connection
-from poise.messaging.ends import Ends
 from poise.messaging.follow import Follower, Start, read_all
 from poise.messaging.intake import ConcurrentIntake
 from poise.messaging.partitioner import partition_for
@@ -323,10 +322,6 @@ class Mesh:
     def follow(self, topic: str, *, start: Start = "beginning", partitions: Sequence[int] | None = None) -> Follower:
         """Read a whole topic, without a group; see `Follower`."""
         return Follower(self.connection, topic, start=start, partitions=partitions)
-
-    def ends(self, topic: str) -> Ends:
-        """How far a topic reaches, whenever that is asked; see `Ends`."""
-        return Ends(self.connection, topic)
 
     async def read_key(self, topic: str, key: str, *, since: float | None = None) -> list[Record]:
         """All records of a key that are in the topic now, oldest first.

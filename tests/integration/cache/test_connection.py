@@ -5,8 +5,6 @@ import logging
 import os
 import signal
 import time
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
@@ -19,28 +17,6 @@ from poise.telemetry import table
 from poise.telemetry.metrics import observations
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture
-async def server(tmp_path: Path) -> AsyncIterator[Valkey]:
-    """A Valkey of this test's own."""
-    async with Valkey(tmp_path) as valkey:
-        yield valkey
-
-
-@pytest.fixture
-async def admin(server: Valkey) -> AsyncIterator[Redis]:
-    """A person's own connection to it."""
-    redis = Redis.from_url(server.url)
-    yield redis
-    await redis.aclose()
-
-
-@pytest.fixture
-async def wire(server: Valkey) -> AsyncIterator[SlowWire]:
-    """A way to it that can be made slow."""
-    async with SlowWire(server.port) as wire:
-        yield wire
 
 
 def said(caplog: pytest.LogCaptureFixture) -> list[str]:

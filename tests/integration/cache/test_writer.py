@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
-from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
@@ -17,28 +16,6 @@ from poise.stack import Valkey
 pytestmark = pytest.mark.integration
 
 RUNS = 32
-
-
-@pytest.fixture
-async def server(tmp_path: Path) -> AsyncIterator[Valkey]:
-    """A Valkey of this test's own."""
-    async with Valkey(tmp_path) as valkey:
-        yield valkey
-
-
-@pytest.fixture
-async def admin(server: Valkey) -> AsyncIterator[Redis]:
-    """A person's own connection to it."""
-    redis = Redis.from_url(server.url)
-    yield redis
-    await redis.aclose()
-
-
-@pytest.fixture
-async def wire(server: Valkey) -> AsyncIterator[SlowWire]:
-    """A way to it that can be made slow."""
-    async with SlowWire(server.port) as wire:
-        yield wire
 
 
 def entry(number: int, body: bytes = b"{}") -> Entry:
