@@ -51,6 +51,7 @@ async def test_a_model_that_says_nothing_is_not_quoted(asking: Asking, wrote: st
     asked = await asking(wrote=wrote)
     assert (asked.answer.text, asked.answer.rung) == (EVIDENCE, "extractive")
     assert said in asked.reason
+    assert ";" not in asked.reason, "that there was no other variant and no earlier answer is no news"
 
 
 async def test_a_model_that_was_cut_off_is_not_quoted(asking: Asking) -> None:

@@ -138,6 +138,12 @@ async def test_each_rung_that_broke_says_why_once() -> None:
     assert standing.reason == "retrieval found nothing; no passage bears on the question"
 
 
+async def test_that_no_earlier_answer_is_kept_is_no_news() -> None:
+    found = Retrieved(trouble="retrieval failed", failed=True)
+    standing = await standing_of("Why?", found, {}, Ladder(), aid=earlier(None))
+    assert standing.reason == "retrieval failed; no passage bears on the question"
+
+
 @pytest.mark.parametrize(
     ("settings", "rung"),
     [({"grounded": 1.0}, "extractive"), ({"grounded": 0.0, "relevant": 0.0}, "primary")],
