@@ -6,10 +6,21 @@ from poise.contracts.document import Deletion, Document, DocumentVersion, Manife
 from poise.contracts.envelope import Envelope, EnvelopeError
 from poise.contracts.epoch import Epoch
 from poise.contracts.fault import Fault, FieldError
+from poise.contracts.feedback import Feedback
 from poise.contracts.fetch import Fetch, Fetched
 from poise.contracts.generate import ChatMessage, Completion, Generate, Usage
 from poise.contracts.message import Message, Request
 from poise.contracts.own import TopicOptions
+from poise.contracts.policy import (
+    Decision,
+    Finding,
+    Limits,
+    Policy,
+    PolicyCommand,
+    PolicySpec,
+    PolicyState,
+    Sample,
+)
 from poise.contracts.record import Draw, Generation, RunRecord, Score, StepRecord
 from poise.contracts.retrieve import Passage, Passages, Retrieve
 from poise.contracts.stream import Delta, End, Mark, Reset
@@ -24,6 +35,7 @@ __all__ = [
     "Citation",
     "Completion",
     "Deadlines",
+    "Decision",
     "Deletion",
     "Delta",
     "Document",
@@ -34,22 +46,30 @@ __all__ = [
     "EnvelopeError",
     "Epoch",
     "Fault",
+    "Feedback",
     "Fetch",
     "Fetched",
     "FieldError",
+    "Finding",
     "Generate",
     "Generation",
+    "Limits",
     "Manifest",
     "Mark",
     "Message",
     "Part",
     "Passage",
     "Passages",
+    "Policy",
+    "PolicyCommand",
+    "PolicySpec",
+    "PolicyState",
     "Request",
     "Reset",
     "Retrieve",
     "RunRecord",
     "Rung",
+    "Sample",
     "Score",
     "Search",
     "StepRecord",

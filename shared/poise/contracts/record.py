@@ -46,6 +46,10 @@ class Draw(Message):
     finish_reason: str | None = None
     skipped: str | None = None
     """Why that variant was not even asked; absent when it was."""
+    ms: float | None = None
+    """Milliseconds that it took, from asking it to its last word or its fault; absent when it was not asked."""
+    cost: float | None = None
+    """What it cost, in the currency of the variants' prices; absent where the variant has no price."""
 
 
 class Generation(Message):
@@ -101,5 +105,9 @@ class Score(Message):
     rung: str
     at: float
     """When the run finished, unix seconds."""
+    question: str | None = None
+    """A digest of the question, so that one that is asked again and again can be weighed by it."""
+    feedback: str | None = None
+    """The id of the feedback that this is; absent = what evaluation itself thinks."""
     values: dict[str, float]
     """By the score's name: groundedness 0 to 1, empty and degenerate 0 or 1, `latency_ms.<step>` milliseconds."""

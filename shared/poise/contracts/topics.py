@@ -9,9 +9,11 @@ from poise.contracts.ask import Answer, Ask
 from poise.contracts.cancel import Cancel
 from poise.contracts.document import Deletion, Document, DocumentVersion, Manifest, Part
 from poise.contracts.fault import Fault
+from poise.contracts.feedback import Feedback
 from poise.contracts.fetch import Fetch, Fetched
 from poise.contracts.generate import Completion, Generate
 from poise.contracts.message import Message
+from poise.contracts.policy import Decision, Policy, PolicyCommand, PolicyState
 from poise.contracts.record import RunRecord, Score
 from poise.contracts.retrieve import Passages, Retrieve
 from poise.contracts.span import SpanRecord
@@ -163,6 +165,16 @@ VERSIONS: Final = Topic("poise.versions", (DocumentVersion,), key="document id",
 """Small: every orchestration worker reads all of it. A record has its document's partition number."""
 RECORDS: Final = Topic("poise.records", (RunRecord,), "evaluation", key="run", keep=7 * DAY, deadlines=UNHURRIED)
 SCORES: Final = Topic("poise.scores", (Score,), key="policy", keep=7 * DAY)
+FEEDBACK: Final = Topic(
+    "poise.feedback", (Feedback,), "evaluation", key="run", keep=7 * DAY, edge=True, deadlines=UNHURRIED
+)
+POLICY: Final = Topic("poise.policy", (Policy,), key="policy", keep=FOREVER, compacted=True)
+POLICY_STATE: Final = Topic(
+    "poise.policy.state", (PolicyState,), key="policy", keep=FOREVER, compacted=True, max_bytes=LARGEST_RECORD
+)
+"""A policy's partition has the same number here, in `poise.policy.commands` and in `poise.scores`."""
+DECISIONS: Final = Topic("poise.decisions", (Decision,), key="policy", keep=FOREVER)
+COMMANDS: Final = Topic("poise.policy.commands", (PolicyCommand,), key="policy", keep=30 * DAY)
 CANCEL: Final = Topic("poise.cancel", (Cancel,), key="run", partitions=1, keep=BATCH.longest + HOUR)
 """Every worker reads all of it, from one longest deadline back: hence one partition."""
 SPANS: Final = Topic("poise.spans", (SpanRecord,), key="run", keep=DAY)
@@ -190,6 +202,11 @@ CATALOGUE: Final = MappingProxyType(
             VERSIONS,
             RECORDS,
             SCORES,
+            FEEDBACK,
+            POLICY,
+            POLICY_STATE,
+            DECISIONS,
+            COMMANDS,
             CANCEL,
             SPANS,
             *(retry_of(tier, delay) for tier in TIERS for delay in RETRY_DELAYS),
