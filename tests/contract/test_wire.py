@@ -10,23 +10,31 @@ from poise.contracts import (
     ChatMessage,
     Citation,
     Completion,
+    Decision,
     Delta,
     Document,
     DocumentVersion,
     End,
     Envelope,
     Fault,
+    Feedback,
     Fetch,
     Fetched,
     FieldError,
+    Finding,
     Generate,
+    Limits,
     Manifest,
     Message,
     Part,
     Passage,
     Passages,
+    Policy,
+    PolicyCommand,
+    PolicySpec,
     Reset,
     Retrieve,
+    Sample,
     Score,
     Usage,
 )
@@ -141,6 +149,68 @@ GOLDEN: list[tuple[str, Message, str]] = [
             '"probability":1.0,"rung":"primary","at":1.5,"values":{"groundedness":0.75}}'
         ),
     ),
+    (
+        "feedback/1",
+        Feedback(run_id="r", id="f", thumb="down", correction="It does nothing."),
+        '{"run_id":"r","id":"f","thumb":"down","correction":"It does nothing."}',
+    ),
+    (
+        "policy/1",
+        Policy(
+            name="answer",
+            version=2,
+            weights={"steady": 0.95, "cheap": 0.05},
+            spec=PolicySpec(name="answer", weights={"steady": 0.5, "cheap": 0.5}, limits=Limits(low=0.6)),
+            decision="answer-2",
+            at=1.5,
+            by="loop",
+        ),
+        (
+            '{"name":"answer","version":2,"weights":{"steady":0.95,"cheap":0.05},"spec":{"name":"answer","weights":'
+            '{"steady":0.5,"cheap":0.5},"limits":{"explore":0.05,"step":0.5,"pause":20,"quiet_answers":50000,'
+            '"margin":0.05,"score":"quality","low":0.6},"dry_run":false},"held":false,"decision":"answer-2","at":1.5,'
+            '"by":"loop"}'
+        ),
+    ),
+    (
+        "policy-command/1",
+        PolicyCommand(id="c", action="hold", by="ada", reason="holidays"),
+        '{"id":"c","action":"hold","by":"ada","reason":"holidays"}',
+    ),
+    (
+        "decision/1",
+        Decision(
+            id="answer-2",
+            policy="answer",
+            action="roll back",
+            variant="cheap",
+            acted=True,
+            reason="cheap answers worse",
+            before={"steady": 0.5, "cheap": 0.5},
+            after={"steady": 0.95, "cheap": 0.05},
+            version=2,
+            finding=Finding(
+                variant="cheap",
+                about="others",
+                method="e-detector",
+                statistic=61_200.0,
+                threshold=50_000.0,
+                samples={"cheap": Sample(count=64, mean=0.41, low=0.33, high=0.49)},
+                runs=("r",),
+                since=1.0,
+            ),
+            by="loop",
+            at=1.5,
+            scores=640,
+        ),
+        (
+            '{"id":"answer-2","policy":"answer","action":"roll back","variant":"cheap","acted":true,'
+            '"reason":"cheap answers worse","before":{"steady":0.5,"cheap":0.5},"after":{"steady":0.95,"cheap":0.05},'
+            '"version":2,"finding":{"variant":"cheap","about":"others","method":"e-detector","statistic":61200.0,'
+            '"threshold":50000.0,"samples":{"cheap":{"count":64,"mean":0.41,"low":0.33,"high":0.49}},"runs":["r"],'
+            '"since":1.0},"by":"loop","at":1.5,"scores":640}'
+        ),
+    ),
 ]
 
 
@@ -234,6 +304,11 @@ def test_the_topics_are_these() -> None:
         "poise.versions": (6, "document id", True),
         "poise.records": (6, "run", False),
         "poise.scores": (6, "policy", False),
+        "poise.feedback": (6, "run", False),
+        "poise.policy": (6, "policy", True),
+        "poise.policy.state": (6, "policy", True),
+        "poise.decisions": (6, "policy", False),
+        "poise.policy.commands": (6, "policy", False),
         "poise.cancel": (1, "run", False),
         "poise.spans": (6, "run", False),
     } | {
