@@ -1,8 +1,15 @@
 """What evaluation thinks of a finished run: a pure function of its record."""
 
+import hashlib
+from typing import Final
+
+from poise.cache.passages import normalised
 from poise.contracts import Draw, RunRecord, Score
 from poise.contracts.record import longest
-from poise.scoring import Evidence, empty, groundedness, looping, refused, relevance, truncated
+from poise.scoring import Evidence, empty, extract, groundedness, looping, quality, refused, relevance, truncated
+
+_DIGEST: Final = 16
+"""Hexadecimal digits of a question's digest: of a million questions, two share one in 1 of 30 million cases."""
 
 
 def score(record: RunRecord) -> Score:
@@ -26,6 +33,7 @@ def score(record: RunRecord) -> Score:
         probability=draw.probability,
         rung=record.answer.rung if record.answer is not None else "none",
         at=record.finished,
+        question=digest(record.question),
         values={name: round(value, 4) for name, value in values.items()},
     )
 
@@ -35,21 +43,38 @@ def _earlier(record: RunRecord) -> bool:
     return record.cached or (record.answer is not None and record.answer.cached)
 
 
+def digest(question: str) -> str:
+    """What a question is known by among scores, whatever its case and white space."""
+    return hashlib.sha256(normalised(question).encode(errors="surrogatepass")).hexdigest()[:_DIGEST]
+
+
 def _of_the_draw(draw: Draw, record: RunRecord, evidence: Evidence) -> dict[str, float]:
     """The variant's own words, whether or not they were sent: a variant is not to profit from the ladder below it.
 
     One that was not asked, because it was left alone or an earlier answer was there, is not among these: that is a
     censored observation, neither a good one nor a bad one.
     """
-    fault = any(tried.variant == draw.variant and tried.fault is not None for tried in record.generations)
+    spent = {"raw_ms": draw.ms, "raw_cost": draw.cost}
+    values = {name: value for name, value in spent.items() if value is not None}
     if draw.raw is None:
-        return {"raw_fault": float(fault)}
-    return {
-        "raw_fault": 0.0,
-        "raw_relevance": relevance(draw.raw, evidence, record.question),
-        "raw_groundedness": groundedness(draw.raw, evidence, question=record.question).score,
-        "empty": float(empty(draw.raw)),
-        "degenerate": float(looping(draw.raw)),
-        "truncated": float(truncated(draw.raw, draw.finish_reason)),
-        "refused": float(refused(draw.raw)),
+        fault = any(tried.variant == draw.variant and tried.fault is not None for tried in record.generations)
+        return values | {"raw_fault": float(fault)} | ({"quality": 0.0} if fault else {})
+    return values | {"raw_fault": 0.0} | _of_words(draw.raw, draw.finish_reason, record.question, evidence)
+
+
+def _of_words(raw: str, finish_reason: str | None, question: str, evidence: Evidence) -> dict[str, float]:
+    values = {
+        "raw_relevance": relevance(raw, evidence, question),
+        "raw_groundedness": groundedness(raw, evidence, question=question).score,
+        "empty": float(empty(raw)),
+        "degenerate": float(looping(raw)),
+        "truncated": float(truncated(raw, finish_reason)),
+        "refused": float(refused(raw)),
     }
+    if any(values[name] for name in ("empty", "degenerate", "truncated")):
+        return values | {"quality": 0.0}
+    if not extract(question, evidence, 1):  # nothing to tell a right answer by, and to decline is right as well
+        return values
+    if values["refused"]:
+        return values | {"quality": 0.0}
+    return values | {"quality": quality(values["raw_groundedness"], values["raw_relevance"])}

@@ -4,6 +4,7 @@ from poise.scoring.degenerate import empty, looping, refused, truncated
 from poise.scoring.evidence import Evidence, Line
 from poise.scoring.extraction import extract
 from poise.scoring.groundedness import Groundedness, groundedness
+from poise.scoring.quality import quality
 from poise.scoring.relevance import relevance
 from poise.scoring.summary import Estimate, VariantSummary, summarise
 
@@ -17,6 +18,7 @@ __all__ = [
     "extract",
     "groundedness",
     "looping",
+    "quality",
     "refused",
     "relevance",
     "summarise",

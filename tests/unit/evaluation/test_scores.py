@@ -108,7 +108,18 @@ def test_scoring_is_pure() -> None:
     assert score(record()) == score(record())
 
 
-OF_THE_DRAW = {"raw_fault", "raw_groundedness", "raw_relevance", "empty", "degenerate", "truncated", "refused"}
+OF_THE_DRAW = {
+    "quality",
+    "raw_ms",
+    "raw_cost",
+    "raw_fault",
+    "raw_groundedness",
+    "raw_relevance",
+    "empty",
+    "degenerate",
+    "truncated",
+    "refused",
+}
 
 
 def test_a_variant_that_was_not_asked_is_neither_good_nor_bad() -> None:
@@ -136,3 +147,50 @@ def test_a_variant_that_was_asked_and_failed_counts() -> None:
     found = values(draw=DRAW.model_copy(update={"raw": None}), generations=failed)
     assert found["raw_fault"] == 1.0
     assert values()["raw_fault"] == 0.0
+
+
+NOTHING = DRAW.model_copy(update={"raw": None})
+FAULT = (Generation(variant="small", fault="urn:poise:unavailable"),)
+
+
+@pytest.mark.parametrize(
+    ("raw", "finish"),
+    [
+        ("", "stop"),
+        ("The lamp was lit by the", "length"),
+        ("the lamp the lamp " * 40, "stop"),
+        ("I am sorry, I cannot answer that.", "stop"),
+    ],
+    ids=["nothing", "cut off", "looping", "a refusal"],
+)
+def test_what_is_no_answer_has_no_quality(raw: str, finish: str) -> None:
+    assert values(draw=DRAW.model_copy(update={"raw": raw, "finish_reason": finish}))["quality"] == 0.0
+
+
+def test_a_fault_has_no_quality() -> None:
+    assert values(draw=NOTHING, generations=FAULT)["quality"] == 0.0
+
+
+def test_quality_is_a_probability_and_tells_what_the_passages_say_from_what_they_do_not() -> None:
+    right, wrong = values()["quality"], values(draw=DRAW.model_copy(update={"raw": WRONG}))["quality"]
+    assert 0.0 < wrong < 0.35
+    assert 0.5 < right < 1.0
+
+
+@pytest.mark.parametrize("raw", [RIGHT, "I do not know."], ids=["an answer", "a refusal"])
+def test_where_no_passage_bears_on_the_question_nothing_is_said_of_quality(raw: str) -> None:
+    """To decline is right there, and what is said cannot be told from what is made up."""
+    found = values(draw=DRAW.model_copy(update={"raw": raw}), question="Which volcano erupted yesterday?")
+    assert "quality" not in found
+
+
+def test_what_a_variant_took_and_cost_is_its_own() -> None:
+    found = values(draw=DRAW.model_copy(update={"ms": 812.5, "cost": 0.0025}))
+    assert (found["raw_ms"], found["raw_cost"]) == (812.5, 0.0025)
+    assert not values().keys() & {"raw_ms", "raw_cost"}
+
+
+def test_the_same_question_has_the_same_digest() -> None:
+    digests = {score(record(question=asked)).question for asked in (QUESTION, f"  {QUESTION.upper()} ")}
+    assert len(digests) == 1
+    assert score(record(question="Who put it out?")).question not in digests
