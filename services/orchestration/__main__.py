@@ -4,6 +4,7 @@ from poise.messaging import Mesh, Tier, run
 from poise.settings import MeshSettings
 from services.orchestration.breakers import Breakers
 from services.orchestration.handlers import handlers
+from services.orchestration.policies import following_policies
 from services.orchestration.settings import OrchestrationSettings
 from services.orchestration.versions import following
 
@@ -11,9 +12,13 @@ from services.orchestration.versions import following
 async def main() -> None:
     """Answer asks until asked to stop."""
     mesh_settings, settings = MeshSettings.load(), OrchestrationSettings.load()
-    async with Mesh(mesh_settings, tier="orchestration") as mesh, following(mesh, settings) as versions:
+    async with (
+        Mesh(mesh_settings, tier="orchestration") as mesh,
+        following(mesh, settings) as versions,
+        following_policies(mesh, settings) as policies,
+    ):
         with Breakers(settings.variants) as breakers:
-            answering = handlers(settings, mesh, breakers=breakers, versions=versions)
+            answering = handlers(settings, mesh, breakers=breakers, versions=versions, policies=policies)
             await mesh.serve(Tier("orchestration", answering))
 
 

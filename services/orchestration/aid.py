@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
-from poise.contracts import Citation
+from poise.contracts import Citation, Draw
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,8 @@ class Aid:
     """The kept answer that may stand in, if there is one, as it stands now; None = no answers are kept."""
     unasked: str | None = None
     """Why no model is to be asked; None = ask one."""
+    drawn: Draw | None = None
+    """The variant that was drawn when the cache was asked; None = it was not asked."""
 
 
 ALONE: Final = Aid()

@@ -5,7 +5,6 @@ import time
 from poise.cache import Cache
 from poise.cache.passages import PassageStore
 from poise.contracts import Answer, Ask, Draw
-from poise.policy import Choice, draw
 from poise.runs import Run
 from poise.scoring import Evidence
 from poise.telemetry import count, current_span, measure, span, table
@@ -13,6 +12,7 @@ from services.orchestration.aid import ALONE, Aid
 from services.orchestration.breakers import Breakers
 from services.orchestration.consulting import consult
 from services.orchestration.ladder import Situation, Standing, step_down
+from services.orchestration.policies import InForce, Policies
 from services.orchestration.retrieving import Retrieved, Retrieving
 from services.orchestration.settings import OrchestrationSettings, Variant
 from services.orchestration.versions import Versions
@@ -27,6 +27,7 @@ class AnswerWorkflow:
         cache: Where passages are kept for when retrieval is down; None = nowhere.
         breakers: Which variants are left alone; None = its own.
         versions: What documents say; None = that is not known.
+        policies: Which weights are in force; None = the settings'.
     """
 
     def __init__(
@@ -35,9 +36,11 @@ class AnswerWorkflow:
         cache: Cache | None = None,
         breakers: Breakers | None = None,
         versions: Versions | None = None,
+        policies: Policies | None = None,
     ) -> None:
         self._settings = settings
         self._breakers = breakers or Breakers(settings.variants)
+        self._policies = policies or Policies(settings)
         store = PassageStore(cache or Cache(None), settings.ladder.passages_for)
         self._retrieving = Retrieving(store, settings.passages, self._breakers, versions)
         self._writers = 1 + failovers(settings) if "primary" in settings.ladder.rungs else 0
@@ -45,34 +48,35 @@ class AnswerWorkflow:
     async def answer(self, run: Run, ask: Ask, aid: Aid = ALONE) -> Answer:
         """Answer an ask, with what the cache has to say to it."""
         run.keep_back(self._settings.ladder.reserve)
-        choice = self._draw(run)
-        with span(table.ANSWER, attributes={table.VARIANT: choice.variant.name}):
+        now = self._policies.now
+        drawn, variant = await self._drawn(run, now, aid)
+        with span(table.ANSWER, attributes={table.VARIANT: drawn.variant}):
             retrieving = self._retrieving.retrieve(run, ask, self._writers)
             found = await consult(self._settings.integrations, run, ask, retrieving, self._breakers)
             run.notes.passages = found.passages
             async with self._retrieving.keeping(run, ask, found):
-                standing = await step_down(self._situation(run, ask, choice.variant, found, aid))
+                evidence = Evidence(found.passages)
+                writing = Writing(run, ask.question, evidence, variant, settings=now.settings, breakers=self._breakers)
+                standing = await step_down(Situation(run, ask, found, evidence, writing, aid, self._settings.ladder))
                 await _say(run, standing)
             answer = _answer(run, standing, found)
-            _note(answer, choice, run)
+            _note(answer, drawn, run)
         return answer
 
-    def _draw(self, run: Run) -> Choice[Variant]:
-        settings = self._settings
-        choice = draw(settings.variants, run=run.id, policy=settings.policy, version=settings.policy_version)
-        run.notes.draw = Draw(
-            variant=choice.variant.name,
-            probability=choice.probability,
-            policy=settings.policy,
-            policy_version=settings.policy_version,
-            skipped=None if "primary" in settings.ladder.rungs else "the ladder has no rung primary",
-        )
-        return choice
+    async def _drawn(self, run: Run, now: InForce, aid: Aid) -> tuple[Draw, Variant]:
+        """The draw of this run: a step of it, for a run that is begun again may find another policy in force."""
 
-    def _situation(self, run: Run, ask: Ask, drawn: Variant, found: Retrieved, aid: Aid) -> Situation:
-        settings, evidence = self._settings, Evidence(found.passages)
-        writing = Writing(run, ask.question, evidence, drawn, settings=settings, breakers=self._breakers)
-        return Situation(run, ask, found, evidence, writing, aid, settings.ladder)
+        async def draw() -> Draw:
+            return now.draw(run.id)
+
+        found = aid.drawn
+        if found is None:
+            found = await run.step("draw", draw, returns=Draw, id="draw", recorded=False)
+        drawn, variant = now.standing(found, run.id)
+        if "primary" not in self._settings.ladder.rungs:
+            drawn = drawn.model_copy(update={"skipped": "the ladder has no rung primary"})
+        run.notes.draw = drawn
+        return drawn, variant
 
 
 async def _say(run: Run, standing: Standing) -> None:
@@ -100,11 +104,11 @@ def _answer(run: Run, standing: Standing, found: Retrieved) -> Answer:
     )
 
 
-def _note(answer: Answer, choice: Choice[Variant], run: Run) -> None:
+def _note(answer: Answer, drawn: Draw, run: Run) -> None:
     current = current_span()
     current.set_attribute(table.RUNG, answer.rung)
     if answer.reason:
         current.set_attribute(table.REASON, answer.reason)
-    labels = {table.RUNG: answer.rung, table.VARIANT: choice.variant.name}
+    labels = {table.RUNG: answer.rung, table.VARIANT: drawn.variant}
     count(table.ANSWERS, 1, labels)
     measure(table.RUN_DURATION, time.time() - run.started, labels)

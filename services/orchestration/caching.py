@@ -33,10 +33,9 @@ from pydantic import BaseModel, ConfigDict
 
 from poise.cache import Answers, Ground, Journal, Kept, Lease, Standing
 from poise.cache.answers import Use, flight_key
-from poise.contracts import Answer, Ask, Envelope
+from poise.contracts import Answer, Ask, Draw, Envelope
 from poise.contracts.topics import RUNS_BATCH
 from poise.messaging import Mesh
-from poise.policy import draw
 from poise.runs import Run
 from poise.telemetry import count, current_span, measure, span, table
 from services.orchestration.aid import ALONE, Aid, Stale
@@ -44,6 +43,7 @@ from services.orchestration.consulting import FROM
 from services.orchestration.flights import Flight, Flights
 from services.orchestration.freshness import UNTOLD, Aged, judge, reached
 from services.orchestration.keys import answer_key, document_of
+from services.orchestration.policies import Policies
 from services.orchestration.settings import OrchestrationSettings, Variant
 from services.orchestration.versions import Versions
 
@@ -69,6 +69,7 @@ class Wanted:
 
     run: Run
     ask: Ask
+    drawn: Draw
     variant: Variant
     """The one that is drawn for it."""
     key: str
@@ -80,6 +81,8 @@ class Decided(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     use: Use
+    drawn: Draw
+    """The variant that was drawn: by its family an answer is looked for, and it is the first to be asked."""
     kept: Kept | None = None
     """The answer that was worked out for another ask; None = it is worked out by this one."""
     reason: str | None = None
@@ -98,14 +101,23 @@ class AnswerCaching:
         settings: The tier's.
         versions: What documents say.
         work: Works an answer out.
+        policies: Which weights are in force; None = the settings'.
     """
 
-    def __init__(self, mesh: Mesh, settings: OrchestrationSettings, versions: Versions, work: Work) -> None:
+    def __init__(
+        self,
+        mesh: Mesh,
+        settings: OrchestrationSettings,
+        versions: Versions,
+        work: Work,
+        policies: Policies | None = None,
+    ) -> None:
         self._mesh = mesh
         self._settings = settings
         self._limits = settings.cache
         self._versions = versions
         self._work = work
+        self._policies = policies or Policies(settings)
         self._journal = Journal(mesh.cache)
         self._answers = Answers(mesh.cache, settings.cache.max_entries)
         self._flights = Flights(self._journal, mesh.settings.lease)
@@ -114,31 +126,33 @@ class AnswerCaching:
         """Answer an ask: see this module."""
         if ask.cache == "no-store":
             return await self._work(run, ask, ALONE)
-        settings = self._settings
-        drawn = draw(settings.variants, run=run.id, policy=settings.policy, version=settings.policy_version).variant
-        wanted = Wanted(run, ask, drawn, self._key(run, ask, drawn))
         flights: list[Flight] = []
         made: Kept | None = None
-        now = False
+        decided_now: list[Wanted] = []
 
         async def decide() -> Decided:
-            nonlocal now
-            now = True
+            wanted = self._wanted(run, ask, self._policies.now.draw(run.id))
+            decided_now.append(wanted)
             return await self._decide(wanted, flights)
 
         try:
             decided: Decided = await run.step("cache", decide, returns=Decided, id="cache", recorded=False)
+            wanted = decided_now[0] if decided_now else self._wanted(run, ask, decided.drawn)
             if decided.kept is not None:
                 return await self._send(
-                    wanted, decided.kept, decided if now else await self._found(run, decided.kept, decided)
+                    wanted, decided.kept, decided if decided_now else await self._found(run, decided.kept, decided)
                 )
-            answer = await self._work(run, ask, Aid(lambda: self._stale(wanted), decided.unasked))
+            answer = await self._work(run, ask, Aid(lambda: self._stale(wanted), decided.unasked, wanted.drawn))
             made = await self._keep(wanted, answer, decided.at)
         finally:  # a run that was begun before has no flight: it lost it to another, or nobody else asks
             for flight in flights:
                 await flight.land(made)
         await self._count(wanted, "stale" if answer.rung == "stale" else decided.use)
         return answer
+
+    def _wanted(self, run: Run, ask: Ask, drawn: Draw) -> Wanted:
+        drawn, variant = self._policies.now.standing(drawn, run.id)
+        return Wanted(run, ask, drawn, variant, self._key(run, ask, variant))
 
     def _key(self, run: Run, ask: Ask, variant: Variant) -> str:
         return answer_key(run.tenant, ask.workflow or "answer", ask.question, variant, self._settings)
@@ -158,11 +172,11 @@ class AnswerCaching:
             return None
         aged = await self._aged(kept, run.remaining())
         if aged.fresh:
-            return Decided(use="hits", kept=kept)
+            return Decided(use="hits", drawn=wanted.drawn, kept=kept)
         if not self._allowed(aged, self._limits.stale_while_revalidate):
             return None
         await self._revalidate(wanted, kept)
-        return Decided(use="stale", kept=kept, reason=f"{aged.why}; it is being worked out anew")
+        return Decided(use="stale", drawn=wanted.drawn, kept=kept, reason=f"{aged.why}; it is being worked out anew")
 
     async def _found(self, run: Run, kept: Kept, decided: Decided) -> Decided:
         """A decision that was found in the run's history, for what has changed since."""
@@ -220,11 +234,12 @@ class AnswerCaching:
         within = run.remaining() * (1 - self._settings.ladder.reserve) * PATIENCE
         found = await self._flights.board(key, accepts, within)
         if isinstance(found, Kept):
-            return Decided(use="shared", kept=found, reason=found.answer.reason)
+            return Decided(use="shared", drawn=wanted.drawn, kept=found, reason=found.answer.reason)
         if found is None:
-            return Decided(use="misses", unasked="another run did not work it out in time", at=time.time())
+            late = "another run did not work it out in time"
+            return Decided(use="misses", drawn=wanted.drawn, unasked=late, at=time.time())
         flights.append(found)
-        return Decided(use="misses", at=time.time())
+        return Decided(use="misses", drawn=wanted.drawn, at=time.time())
 
     async def _stale(self, wanted: Wanted) -> Stale | None:
         """What was kept, for the ladder's rung `stale`."""

@@ -12,6 +12,8 @@ from services.orchestration.settings import OrchestrationSettings, Variant
 WORKFLOW_VERSION: Final = 1
 """Of the answer workflow: raise it when it answers otherwise, and what was kept before is not found any more."""
 PROMPT_VERSION: Final = hashlib.sha256(TEMPLATE.encode()).hexdigest()[:16]
+_SAYS_THE_SAME: Final = {"weight", "price_in", "price_out"}
+"""Settings of a variant that make no difference to what it answers."""
 
 
 def normalised(question: str) -> str:
@@ -43,7 +45,7 @@ def answer_key(tenant: str, workflow: str, question: str, variant: Variant, sett
             "workflow": [workflow, WORKFLOW_VERSION],
             "question": normalised(question),
             "family": sorted(
-                ([one.model_dump(mode="json", exclude={"weight"}) for one in members(variant, settings)]), key=repr
+                ([one.model_dump(mode="json", exclude=_SAYS_THE_SAME) for one in members(variant, settings)]), key=repr
             ),
             "prompt": PROMPT_VERSION,
             "retrieve": retrieve,

@@ -8,15 +8,34 @@ right; two without, 24; three without, 15. Whole passages, headings, examples, "
 says something all did worse.
 """
 
+import hashlib
+
 from poise.contracts import ChatMessage
 from poise.scoring import Evidence, extract
 
 TEMPLATE = "{text}\n\n{question} Answer with words from the text above, in one sentence."
+CLOSED_BOOK = "{question} Answer in one sentence."
+"""Without passages: what the model knows by itself is all there is."""
 
 
 def prompt(question: str, evidence: Evidence, sentences: int, system: str | None) -> tuple[ChatMessage, ...]:
     """The chat that has a question answered from the passages; `system` None = without a system message."""
     chosen = sorted(extract(question, evidence, sentences), key=lambda line: (line.rank, line.index))
     text = "\n".join(line.sentence for line in chosen)
-    asked = ChatMessage(role="user", content=TEMPLATE.format(text=text, question=question))
+    return _chat(TEMPLATE.format(text=text, question=question), system)
+
+
+def closed_book(question: str, system: str | None) -> tuple[ChatMessage, ...]:
+    """The chat that has a question answered without passages."""
+    return _chat(CLOSED_BOOK.format(question=question), system)
+
+
+def without_passages(run: str, variant: str, share: float) -> bool:
+    """Whether a run is among the share of those whose prompt leaves the passages out: by a hash, so always the same."""
+    digest = hashlib.sha256(f"without passages\x00{variant}\x00{run}".encode()).digest()
+    return int.from_bytes(digest[:8]) / 2**64 < share
+
+
+def _chat(content: str, system: str | None) -> tuple[ChatMessage, ...]:
+    asked = ChatMessage(role="user", content=content)
     return (asked,) if system is None else (ChatMessage(role="system", content=system), asked)

@@ -35,6 +35,19 @@ class Variant(BaseModel):
     temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
     context: Annotated[int, Field(ge=1)] | None = None
     """Tokens that its model can take in. Of a prompt that is too long for one variant, one with more is asked next."""
+    price_in: Annotated[float, Field(ge=0)] | None = None
+    """What a million tokens of the prompt cost, in any currency, the same for all variants; None = not known."""
+    price_out: Annotated[float, Field(ge=0)] | None = None
+    """What a million tokens that it writes cost. Have both prices, or neither."""
+    without_passages: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """The share of asks for which the passages are left out of its prompt: a trouble to practise with, and an ablation
+    (closed-book). What it writes is checked and scored against the passages as ever."""
+
+    @model_validator(mode="after")
+    def _priced(self) -> Self:
+        if (self.price_in is None) != (self.price_out is None):
+            raise ValueError(f"variant {self.name}: give both price_in and price_out (0 = for free), or neither")
+        return self
 
 
 class Canned(BaseModel):
@@ -118,8 +131,8 @@ class OrchestrationSettings(Settings):
     workflows: tuple[str, ...] = ()
     """Workflows of your own: the modules that define them, by name (`acme.workflows`) or file (`FILE.py`)."""
     policy: str = "answer"
-    """The name under which the variants' scores are kept."""
-    policy_version: Annotated[int, Field(ge=1)] = 1
+    """The policy that is followed for the variants' weights, once one of this name was set, and for which their scores
+    count."""
     variants: Annotated[tuple[Variant, ...], Field(min_length=1)] = (Variant(name="default"),)
     passages: Annotated[int, Field(ge=1, le=100)] = 6
     """How many passages are retrieved."""

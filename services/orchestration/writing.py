@@ -2,15 +2,16 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
-from poise.contracts import Citation, Completion, Generate, Generation, Rung
+from poise.contracts import Citation, Completion, Generate, Generation, Rung, Usage
 from poise.errors import PoiseError
 from poise.runs import Run
 from poise.scoring import Evidence
 from poise.telemetry import count, table
 from services.orchestration.breakers import Breakers
 from services.orchestration.checking import Broken, check
-from services.orchestration.prompt import prompt
+from services.orchestration.prompt import closed_book, prompt, without_passages
 from services.orchestration.retrieving import in_words
 from services.orchestration.routing import (
     UNCHECKED,
@@ -23,6 +24,9 @@ from services.orchestration.routing import (
     verdict,
 )
 from services.orchestration.settings import OrchestrationSettings, Variant
+
+TOKENS_PRICED: Final = 1_000_000
+"""Tokens that a price is for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +85,8 @@ class Writing:
 
     def skip(self, reason: str | None) -> Broken:
         """Do not ask the drawn variant; the record says that it was not its fault."""
-        notes, self._reason = self._run.notes, reason or ""
-        if notes.draw is not None:
-            notes.draw = notes.draw.model_copy(update={"skipped": reason})
+        self._reason = reason or ""
+        self._of_the_draw(skipped=reason)
         return Broken(reason)
 
     async def by_another(self) -> Written | Broken:
@@ -116,15 +119,36 @@ class Writing:
                 self._request(variant, 0.0 if route.elsewhere else None), id=step, timeout=given
             )
         except PoiseError as error:
+            if rung == "primary" and given > 0:
+                self._of_the_draw(ms=self._run.steps[-1].ms)
+            elif rung == "primary":
+                self._of_the_draw(skipped="no time was left for it")
             return self._failed(variant, error, given)
         except BaseException:  # cancelled, or a bug of ours: no word of the variant's
             self._breakers.judge(variant.name, self._since, "nothing")
             raise
+        if rung == "primary":
+            self._of_the_draw(
+                raw=completion.text,
+                finish_reason=completion.finish_reason,
+                ms=self._run.steps[-1].ms,
+                cost=cost(completion.usage, variant),
+            )
         return self._checked(variant, rung, completion)
 
+    def _of_the_draw(self, **seen: object) -> None:
+        """Have the record say what was seen of the drawn variant."""
+        notes = self._run.notes
+        if notes.draw is not None:
+            notes.draw = notes.draw.model_copy(update=seen)
+
     def _request(self, variant: Variant, patience: float | None) -> Generate:
+        if without_passages(self._run.id, variant.name, variant.without_passages):
+            messages = closed_book(self._question, variant.system)
+        else:
+            messages = prompt(self._question, self._evidence, variant.sentences, variant.system)
         return Generate(
-            messages=prompt(self._question, self._evidence, variant.sentences, variant.system),
+            messages=messages,
             backend=variant.backend,
             max_tokens=variant.max_tokens,
             temperature=variant.temperature,
@@ -143,10 +167,9 @@ class Writing:
         self._breakers.judge(variant.name, self._since, "answered")
         notes, found = self._run.notes, self._check(variant, completion)
         broken = found.reason if isinstance(found, Broken) else None
-        wrote = {"raw": completion.text, "finish_reason": completion.finish_reason}
-        notes.generations.append(Generation(variant=variant.name, broken=broken, **wrote))
-        if notes.draw is not None and rung == "primary":
-            notes.draw = notes.draw.model_copy(update=wrote)
+        notes.generations.append(
+            Generation(variant=variant.name, raw=completion.text, finish_reason=completion.finish_reason, broken=broken)
+        )
         if isinstance(found, Broken):
             self._tried.append(Tried(variant, UNCHECKED.then))
             self._cause = "check"
@@ -208,6 +231,13 @@ class Writing:
 
     def _who(self, variant: Variant) -> str:
         return variant.name if len(self._named) > 1 else "the model"
+
+
+def cost(usage: Usage, variant: Variant) -> float | None:
+    """What a variant's words cost, in the currency of its prices; None = it has none, or its backend counts nothing."""
+    if variant.price_in is None or variant.price_out is None or not (usage.prompt_tokens or usage.completion_tokens):
+        return None
+    return (usage.prompt_tokens * variant.price_in + usage.completion_tokens * variant.price_out) / TOKENS_PRICED
 
 
 def failovers(settings: OrchestrationSettings) -> int:

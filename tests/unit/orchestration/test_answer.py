@@ -152,13 +152,13 @@ async def test_a_model_that_refuses_an_empty_system_message_is_sent_none(asking:
 
 
 async def test_the_record_has_all_that_is_needed_to_judge_the_run(asking: Asking) -> None:
-    asked = await asking(wrote=WRONG, variants=[{"name": "small", "weight": 3}], policy="p", policy_version=9)
+    asked = await asking(wrote=WRONG, variants=[{"name": "small", "weight": 3}], policy="p")
     record = asked.record
     assert (asked.topic, asked.key) == (RECORDS, asked.run.run)
     assert (record.run_id, record.tenant, record.workflow) == (asked.run.run, "acme", "answer")
     assert record.answer == asked.answer
     assert (asked.draw.variant, asked.draw.probability) == ("small", 1.0)
-    assert (asked.draw.policy, asked.draw.policy_version) == ("p", 9)
+    assert (asked.draw.policy, asked.draw.policy_version) == ("p", 0), "nothing was set"
     assert (asked.draw.raw, asked.draw.finish_reason) == (WRONG, "stop"), "kept, though it was not sent"
     assert record.started <= record.finished
     assert [passage.id for passage in record.passages] == ["lamp#0", "sea#3"]

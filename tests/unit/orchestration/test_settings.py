@@ -37,7 +37,8 @@ ROOT = Path(__file__).parents[3]
             "two texts",
         ),
         ("LADDER__CANNED", '[{"text": "a"}, {"text": "b", "language": "de_AT"}]', "LANGUAGE"),
-        ("POLICY_VERSION", "0", "POLICY_VERSION"),
+        ("VARIANTS", '[{"name": "a", "price_in": 1}]', "price_in and price_out"),
+        ("VARIANTS", '[{"name": "a", "without_passages": 2}]', "WITHOUT_PASSAGES"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line(
