@@ -9,6 +9,7 @@ from poise.contracts import Answer, Ask, Fault, Feedback
 from poise.messaging.dead_letter_view import LetterView
 from services.gateway.dead_letters import Act, Listed, Purged, RedriveAct, Redrove
 from services.gateway.documents import Accepted, NewDocument
+from services.gateway.feedback import Noted
 from services.gateway.runs import RunView
 
 Problem = Callable[[httpx2.Response], tuple[int, str, list[str]]]
