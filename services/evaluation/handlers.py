@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 
-from poise.contracts import Message, RunRecord, Score
+from poise.contracts import Feedback, Message, RunRecord, Score
 from poise.contracts.topics import SCORES
 from poise.messaging import Context, Handler
 from poise.telemetry import measure, span, table
+from services.evaluation.feedback import Feedbacks
 from services.evaluation.scores import score
 
 LATENCY = "latency_ms."
@@ -31,4 +32,4 @@ def show(judged: Score) -> None:
 
 def handlers() -> Mapping[type[Message], Handler]:
     """One handler by the type of message it takes."""
-    return {RunRecord: judge}
+    return {RunRecord: judge, Feedback: Feedbacks().join}

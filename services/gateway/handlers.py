@@ -12,6 +12,7 @@ from services.gateway.admin import Admin
 from services.gateway.asks import Asks
 from services.gateway.dead_letters import DeadLetters
 from services.gateway.documents import Documents
+from services.gateway.feedback import Feedbacks
 from services.gateway.health import Health
 from services.gateway.observed import Observed
 from services.gateway.problems import handle_problems
@@ -40,6 +41,7 @@ class Gateway:
             ("POST", "/v1/ask", self.asks.ask, openapi.ASK),
             ("POST", "/v1/documents", documents.put, openapi.PUT_DOCUMENTS),
             ("DELETE", "/v1/documents/{id:path}", documents.delete, openapi.DELETE_DOCUMENT),
+            ("POST", "/v1/feedback", Feedbacks(mesh).give, openapi.GIVE_FEEDBACK),
             ("GET", "/v1/runs/{id}", runs.show, openapi.SHOW_RUN),
             ("DELETE", "/v1/runs/{id}", runs.cancel, openapi.CANCEL_RUN),
             ("GET", DEAD_LETTERS, only(dead.list), openapi.LIST_DEAD_LETTERS),

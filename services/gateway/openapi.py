@@ -7,17 +7,19 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
-from poise.contracts import Answer, Ask, Fault
+from poise.contracts import Answer, Ask, Fault, Feedback
 from poise.messaging.dead_letter_view import LetterView
 from services.gateway.dead_letters import Act, Listed, Purged, Query, RedriveAct, Redrove
 from services.gateway.documents import MOST, Accepted, NewDocument
 from services.gateway.event_stream import EVENTS
+from services.gateway.feedback import Noted
 from services.gateway.problems import PROBLEM
 from services.gateway.runs import CancelledRun, RunView
 
 DESCRIPTION: Final = """
-Ask questions of a corpus, and put documents into it. Every answer says which rung of the ladder it came from and what
-it rests on. Every error is `application/problem+json` (RFC 9457) and names the field or header that is at fault.
+Ask questions of a corpus, put documents into it, and say what you think of the answers. Every answer says which rung of
+the ladder it came from and what it rests on. Every error is `application/problem+json` (RFC 9457) and names the field
+or header that is at fault.
 """
 VERSION: Final = "1"
 """Of the interface, as in its paths."""
@@ -63,6 +65,12 @@ _ANSWER_EXAMPLE: Final = {
 }
 _DOCUMENT_EXAMPLE: Final = {"id": "pass", "source": "The pass statement", "text": "pass is a null operation: …"}
 _ACCEPTED_EXAMPLE: Final = {"epoch": _EPOCH, "documents": [{"id": "pass", "partition": 3, "offset": 41}]}
+_FEEDBACK_EXAMPLE: Final = {
+    "run_id": _RUN_ID,
+    "thumb": "down",
+    "rating": 2,
+    "correction": "pass does nothing; it stands where the grammar wants a statement.",
+}
 _HEADERS: Final = {
     "poise-deadline": (
         "integer",
@@ -172,6 +180,21 @@ DELETE_DOCUMENT: Final[dict[str, Any]] = {
     "responses": _answers(202, Accepted, _ACCEPTED_EXAMPLE, 400, 503),
     "openapi_extra": {"parameters": [_id("The document's id; it may contain slashes."), _header("traceparent")]},
 }
+GIVE_FEEDBACK: Final[dict[str, Any]] = {
+    "summary": "Say what you think of an answer",
+    "description": (
+        "A thumb, a rating from 1 (worst) to 5 (best), what the answer should have been: at least one of them. More of"
+        " the same `id` on the same run replaces what was said, so to send it again does no harm; without an `id` there"
+        " is one for each run, so give one for each person where several may speak. Accepted whether or not there is"
+        " such a run: it may not have ended yet."
+    ),
+    "status_code": 202,
+    "responses": _answers(202, Noted, {"run_id": _RUN_ID, "id": _RUN_ID}, 400, 404, 413, 415, 503),
+    "openapi_extra": {
+        "parameters": [_header("traceparent")],
+        "requestBody": _body({"$ref": "#/components/schemas/Feedback"}, _FEEDBACK_EXAMPLE),
+    },
+}
 SHOW_RUN: Final[dict[str, Any]] = {
     "summary": "Show a run",
     "description": "Its record, with its steps, its passages and how its variant was chosen; or that it still runs.",
@@ -270,11 +293,11 @@ def describe(app: FastAPI) -> dict[str, Any]:
     if app.openapi_schema is None:
         schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
         schemas = schema["components"]["schemas"]
-        for model in (Ask, NewDocument, Fault, Act, RedriveAct):
+        for model in (Ask, NewDocument, Feedback, Fault, Act, RedriveAct):
             form = model.model_json_schema(ref_template="#/components/schemas/{model}")
             schemas.update(form.pop("$defs", {}))
             schemas[model.__name__] = form
-        for model in (Ask, NewDocument, Act, RedriveAct):
+        for model in (Ask, NewDocument, Feedback, Act, RedriveAct):
             schemas[model.__name__]["additionalProperties"] = False
         schema["components"]["securitySchemes"] = {"admin": {"type": "http", "scheme": "bearer"}}
         app.openapi_schema = schema

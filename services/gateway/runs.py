@@ -7,13 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
 from typing import ClassVar, Final, Literal
-from uuid import UUID
 
 from fastapi import Request, Response
 from pydantic import ValidationError
 
 from poise.contracts import Message, RunRecord
-from poise.contracts.run_id import started_at
+from poise.contracts.run_id import is_run_id, started_at
 from poise.contracts.topics import DAY, HOUR, RECORDS
 from poise.errors import SetupError, TerminalError, UnavailableError
 from poise.messaging import Mesh
@@ -23,8 +22,6 @@ from services.gateway.settings import GatewaySettings
 REMEMBERED: Final = 4_096
 """How many runs of its own a gateway knows after they have ended: their records may take a moment to be written."""
 KEPT: Final = RECORDS.keep or 0.0
-_BY_TIME, _BY_PLACE = 7, 5
-"""The versions of UUID that a run id may be: given by a gateway, or made of the ask's place in Kafka."""
 
 
 class RunView(Message):
@@ -88,7 +85,7 @@ class Runs:
             UnavailableError: The broker did not take it.
         """
         run = request.path_params["id"]
-        if not _is_run_id(run):
+        if not is_run_id(run):
             raise NotFoundError(f"run {run[:80]}: there can be no run of that id")
         await self._mesh.cancel(run)
         return Response(CancelledRun(run_id=run).encode(), HTTPStatus.ACCEPTED, media_type="application/json")
@@ -96,7 +93,7 @@ class Runs:
     async def _view(self, run: str) -> RunView | None:
         if run in self._running:
             return RunView(run_id=run, status="running")
-        if not _may_have_a_record(run, time.time()):
+        if not may_have_a_record(run, time.time()):
             return None
         record = await self._record(run)
         if record is not None or run in self._finished:
@@ -120,15 +117,7 @@ class Runs:
         return record if record.tenant == self._mesh.settings.tenant else None
 
 
-def _may_have_a_record(run: str, now: float) -> bool:
+def may_have_a_record(run: str, now: float) -> bool:
     """Whether looking is worth the while: it is a run's id, and not from a time of which no records are kept."""
     began = started_at(run)
-    return _is_run_id(run) and (began is None or now - KEPT - DAY <= began <= now + HOUR)
-
-
-def _is_run_id(text: str) -> bool:
-    try:
-        given = UUID(text)
-    except ValueError:
-        return False
-    return str(given) == text and given.version in {_BY_TIME, _BY_PLACE}
+    return is_run_id(run) and (began is None or now - KEPT - DAY <= began <= now + HOUR)

@@ -14,10 +14,11 @@ from poise.contracts.ask import Answer, Ask, Caching
 from poise.contracts.document import MAX_DOCUMENT_BYTES, Document, DocumentId
 from poise.contracts.epoch import Epoch
 from poise.contracts.fault import FieldError
+from poise.contracts.feedback import Feedback, Thumb
 from poise.contracts.message import ReplyT, Request
-from poise.contracts.run_id import new_run_id
+from poise.contracts.run_id import is_run_id, new_run_id
 from poise.contracts.stream import Delta, Reset
-from poise.contracts.topics import ASK_INTERACTIVE, DOCUMENTS, Lane
+from poise.contracts.topics import ASK_INTERACTIVE, DOCUMENTS, FEEDBACK, Lane
 from poise.errors import DeadlineExceededError, InvalidMessageError, UnavailableError
 from poise.messaging import Mesh, Position
 from poise.settings import MeshSettings
@@ -203,6 +204,38 @@ class Poise:
             await self.mesh.cancel(run_id, step=step)
         except ValidationError as error:
             raise InvalidMessageError.of(error) from error
+
+    async def feedback(
+        self,
+        run_id: str,
+        *,
+        thumb: Thumb | None = None,
+        rating: int | None = None,
+        correction: str | None = None,
+        comment: str | None = None,
+        id_: str | None = None,
+    ) -> None:
+        """Say what a person thought of an answer; at least one of thumb, rating and correction.
+
+        Args:
+            run_id: The answer's `run_id`.
+            thumb: "up" or "down".
+            rating: 1 (worst) to 5 (best).
+            correction: What the answer should have been.
+            comment: Anything else.
+            id_: More of the same id on the same run replaces what was said; by default there is one for each run.
+
+        Raises:
+            InvalidMessageError: It says nothing, or something that it must not; or that can be no run's id.
+            UnavailableError: The broker did not take it; to send it again does no harm.
+        """
+        try:
+            said = Feedback(run_id=run_id, id=id_, thumb=thumb, rating=rating, correction=correction, comment=comment)
+        except ValidationError as error:
+            raise InvalidMessageError.of(error) from error
+        if not is_run_id(run_id):
+            raise _invalid("run_id", f"{run_id[:80]!r} can be no run's id: an answer has it as `run_id`")
+        await self.mesh.publish(FEEDBACK, said, key=run_id)
 
     async def ingest(self, documents: Mapping[str, Document | str]) -> Epoch:
         """Put documents into the corpus, each by its id; the same id again replaces a document.

@@ -15,6 +15,7 @@ COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
     "demo": (USE, "See it work: start a stack, ingest a corpus, ask three questions.", "poise.cli.demo:demo"),
     "ask": (USE, "Ask a question, and see the answer, its sources and how it came about.", "poise.cli.ask:ask"),
     "ingest": (USE, "Put text and Markdown files into the corpus.", "poise.cli.ingest:ingest"),
+    "feedback": (USE, "Say what you think of an answer.", "poise.cli.feedback:feedback"),
     "up": (RUN, "Start the stack on this machine, or the workers alone.", "poise.cli.up:up"),
     "down": (RUN, "Stop the stack.", "poise.cli.up:down"),
     "status": (RUN, "What runs, where, and since when.", "poise.cli.up:status"),

@@ -1,6 +1,6 @@
 """Scores on a screen, a variant a row. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from rich.console import RenderableType
@@ -33,7 +33,7 @@ def _cells(summary: VariantSummary) -> tuple[str, ...]:
     return (
         clean(summary.variant),
         str(summary.runs),
-        f"{1 - summary.rungs.get('primary', 0) / summary.runs:.0%}".replace("%", " %"),
+        percent(1 - summary.rungs.get("primary", 0) / summary.runs) if summary.runs else NONE,
         interval(values.get("groundedness")),
         interval(values.get("raw_groundedness")),
         interval(values.get("raw_relevance")),
@@ -51,7 +51,19 @@ def _note(summary: VariantSummary) -> str:
         for name, found in summary.values.items()
         if name.startswith(LATENCY) and name != TOTAL
     ]
-    return " · ".join([rungs, *steps])
+    return " · ".join(filter(None, [rungs, *steps, *feedback(summary.values)]))
+
+
+def feedback(values: Mapping[str, Estimate]) -> list[str]:
+    """What people said of the answers, as far as they did: `4 of 5 thumbs up`, `rated 4.2 by 3`, `2 corrected`."""
+    said = []
+    if thumb := values.get("feedback_thumb"):
+        said.append(f"{thumb.mean * thumb.count:.0f} of {thumb.count} thumbs up")
+    if rating := values.get("feedback_rating"):
+        said.append(f"rated {1 + 4 * rating.mean:.1f} of 5 by {rating.count}")
+    if corrected := values.get("feedback_corrected"):
+        said.append(f"{corrected.count} corrected")
+    return said
 
 
 def interval(estimate: Estimate | None) -> str:
@@ -64,4 +76,9 @@ def interval(estimate: Estimate | None) -> str:
 
 def share(estimate: Estimate | None) -> str:
     """A share of runs: `12 %`."""
-    return NONE if estimate is None else f"{estimate.mean:.0%}".replace("%", " %")
+    return NONE if estimate is None else percent(estimate.mean)
+
+
+def percent(part: float) -> str:
+    """`12 %`."""
+    return f"{part:.0%}".replace("%", " %")

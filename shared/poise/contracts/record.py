@@ -104,7 +104,7 @@ class Score(Message):
     probability: float
     rung: str
     at: float
-    """When the run finished, unix seconds."""
+    """When the run finished, unix seconds; of feedback, when it was given."""
     question: str | None = None
     """A digest of the question, so that one that is asked again and again can be weighed by it."""
     feedback: str | None = None

@@ -7,6 +7,8 @@ from uuid import UUID
 
 _NAMESPACE: Final = UUID("722bc74f-42eb-5459-b401-c9dd78025bb1")
 """uuid5 of `urn:poise:run`; changing it would give the same ask another run id."""
+_BY_TIME, _BY_PLACE = 7, 5
+"""The versions of UUID that a run id may be: given by a gateway, or made of the ask's place in Kafka."""
 
 
 def new_run_id(now: float, random: Random) -> str:
@@ -43,4 +45,13 @@ def started_at(run_id: str) -> float | None:
         value = UUID(run_id)
     except ValueError:
         return None
-    return (value.int >> 80) / 1000 if value.version == 7 else None  # noqa: PLR2004 - RFC 9562's number
+    return (value.int >> 80) / 1000 if value.version == _BY_TIME else None
+
+
+def is_run_id(text: str) -> bool:
+    """Whether there can be a run of that id."""
+    try:
+        given = UUID(text)
+    except ValueError:
+        return False
+    return str(given) == text and given.version in {_BY_TIME, _BY_PLACE}

@@ -166,8 +166,9 @@ VERSIONS: Final = Topic("poise.versions", (DocumentVersion,), key="document id",
 RECORDS: Final = Topic("poise.records", (RunRecord,), "evaluation", key="run", keep=7 * DAY, deadlines=UNHURRIED)
 SCORES: Final = Topic("poise.scores", (Score,), key="policy", keep=7 * DAY)
 FEEDBACK: Final = Topic(
-    "poise.feedback", (Feedback,), "evaluation", key="run", keep=7 * DAY, edge=True, deadlines=UNHURRIED
+    "poise.feedback", (Feedback,), "evaluation", key="run", keep=30 * DAY, edge=True, deadlines=UNHURRIED
 )
+"""Kept for longer than the runs that it is about: what somebody took the time to write is worth fetching later."""
 POLICY: Final = Topic("poise.policy", (Policy,), key="policy", keep=FOREVER, compacted=True)
 POLICY_STATE: Final = Topic(
     "poise.policy.state", (PolicyState,), key="policy", keep=FOREVER, compacted=True, max_bytes=LARGEST_RECORD

@@ -2,7 +2,8 @@
 
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from poise.contracts import Score
@@ -29,6 +30,7 @@ class VariantSummary:
 
     variant: str
     runs: int
+    """0 = there is only feedback, on runs from before."""
     rungs: dict[str, int]
     values: dict[str, Estimate]
 
@@ -48,16 +50,36 @@ def estimate(values: Sequence[float]) -> Estimate:
 
 
 def summarise(scores: Iterable[Score]) -> list[VariantSummary]:
-    """Summarise scores by variant, the most used first; a run that was scored twice counts once, as it was last."""
-    latest = {score.run_id: score for score in scores}
-    summaries = []
-    for variant in {score.variant for score in latest.values()}:
-        own = [score for score in latest.values() if score.variant == variant]
-        names = dict.fromkeys(name for score in own for name in score.values)
-        values = {name: estimate([score.values[name] for score in own if name in score.values]) for name in names}
-        rungs = {rung: sum(score.rung == rung for score in own) for rung in dict.fromkeys(s.rung for s in own)}
-        summaries.append(VariantSummary(variant, len(own), rungs, values))
+    """Summarise scores by variant, the most used first.
+
+    A run that was scored twice counts once, as it was last; so does feedback with one id on one run, value by value.
+    """
+    runs: dict[str, Score] = {}
+    said: dict[tuple[str, str, str], Score] = {}
+    for score in scores:
+        if score.feedback is None:
+            runs[score.run_id] = score
+            continue
+        for name in score.values:
+            key = (score.run_id, score.feedback, name)
+            if key not in said or said[key].at <= score.at:  # its order is not that of the log: some of it waited
+                said[key] = score
+    variants = {score.variant for score in (*runs.values(), *said.values())}
+    summaries = [_summary(variant, runs.values(), said) for variant in variants]
     return sorted(summaries, key=lambda summary: (-summary.runs, summary.variant))
+
+
+def _summary(variant: str, runs: Collection[Score], said: Mapping[tuple[str, str, str], Score]) -> VariantSummary:
+    own = [score for score in runs if score.variant == variant]
+    found: dict[str, list[float]] = {}
+    for score in own:
+        for name, value in score.values.items():
+            found.setdefault(name, []).append(value)
+    for (_, _, name), score in said.items():
+        if score.variant == variant:
+            found.setdefault(name, []).append(score.values[name])
+    values = {name: estimate(those) for name, those in found.items()}
+    return VariantSummary(variant, len(own), dict(Counter(score.rung for score in own)), values)
 
 
 def _percentile(ordered: Sequence[float], share: float) -> float:

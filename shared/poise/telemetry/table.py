@@ -92,6 +92,10 @@ EMBED_PARTS: Final = "embed parts"
 SEARCH: Final = "search index"
 WAIT_EPOCH: Final = "wait for epoch"
 SCORE_RUN: Final = "score run"
+FEEDBACK: Final = "feedback"
+"""Gateway: from the HTTP request to the feedback being in the log."""
+FIND_RUN: Final = "find run"
+"""Evaluation: looking through the records for the run that feedback is about."""
 
 
 _NUMBERED: Final = re.compile(r"(-[0-9a-f]{8})?(\.[0-9]+)?(?=/|$)")
@@ -325,6 +329,12 @@ STEP_RESTING: Final = Gauge(
 RUN_DURATION: Final = Histogram("poise.run.duration", "s", "How long a run took.", (RUNG, VARIANT))
 SCORES: Final = Histogram(
     "poise.score", "1", "What evaluation thinks of answers, 0 to 1.", (SCORE, VARIANT), buckets=UNIT_INTERVAL
+)
+FEEDBACKS: Final = Counter(
+    "poise.feedback",
+    "{feedback}",
+    "Feedback by what came of it: joined, early (it is tried again), late, unknown or foreign (a dead letter).",
+    (OUTCOME,),
 )
 STEP_LATENCY: Final = Histogram("poise.step.duration", "s", "How long each step of a run took.", (STEP, VARIANT))
 

@@ -5,10 +5,11 @@ from typing import Any
 
 import httpx2
 
-from poise.contracts import Answer, Ask, Fault
+from poise.contracts import Answer, Ask, Fault, Feedback
 from poise.messaging.dead_letter_view import LetterView
 from services.gateway.dead_letters import Act, Listed, Purged, RedriveAct, Redrove
 from services.gateway.documents import Accepted, NewDocument
+from services.gateway.feedback import Noted
 from services.gateway.runs import RunView
 
 Problem = Callable[[httpx2.Response], tuple[int, str, list[str]]]
@@ -47,6 +48,7 @@ async def test_the_page_shows_every_endpoint(client: httpx2.AsyncClient) -> None
         ("/v1/ask", "post"),
         ("/v1/documents", "post"),
         ("/v1/documents/{id}", "delete"),
+        ("/v1/feedback", "post"),
         ("/v1/runs/{id}", "get"),
         ("/v1/runs/{id}", "delete"),
         ("/v1/admin/dead-letters", "get"),
@@ -77,6 +79,8 @@ async def test_the_examples_are_true(client: httpx2.AsyncClient) -> None:
     Fault.model_validate(example("/v1/ask", "post", "responses", "400"), extra="forbid")
     NewDocument.model_validate(example("/v1/documents", "post", "requestBody"), extra="forbid")
     Accepted.model_validate(example("/v1/documents", "post", "responses", "202"), extra="forbid")
+    Feedback.model_validate(example("/v1/feedback", "post", "requestBody"), extra="forbid")
+    Noted.model_validate(example("/v1/feedback", "post", "responses", "202"), extra="forbid")
     RunView.model_validate(example("/v1/runs/{id}", "get", "responses", "200"), extra="forbid")
     admin = "/v1/admin/dead-letters"
     one = f"{admin}/{{tier}}/{{partition}}/{{offset}}"

@@ -1,0 +1,123 @@
+"""Feedback: joined to the run that it is about, and published as a score of that run's policy and variant.
+
+    joined    the run's record is there: a score goes to `poise.scores`
+    early     it is not there, and may still come: tried again after 10 s, 60 s and 10 min
+    late      it is not there any more
+    unknown   it is not there, and will not come
+    foreign   the run is another tenant's
+
+The last three are dead letters, with the reason: nothing that a person wrote is dropped.
+"""
+
+import time
+from typing import Final
+
+from poise.contracts import Envelope, Feedback, FieldError, RunRecord, Score
+from poise.contracts.run_id import is_run_id, started_at
+from poise.contracts.topics import BATCH, DAY, HOUR, RECORDS, RETRY_DELAYS, SCORES
+from poise.errors import InvalidMessageError, PoiseError, RetryableError, TerminalError
+from poise.messaging import Context
+from poise.telemetry import count, measure, table
+from services.evaluation.records import Records
+
+KEPT: Final = RECORDS.keep or 0.0
+LONGEST_RUN: Final = BATCH.longest + HOUR
+"""Seconds after its beginning that a run may leave its record."""
+BEST: Final = 5
+"""The highest rating; 1 is the lowest."""
+
+
+class Feedbacks:
+    """Handles `Feedback`."""
+
+    def __init__(self) -> None:
+        self._records = Records()
+
+    async def join(self, feedback: Feedback, context: Context) -> None:
+        """Publish feedback as a score of its run.
+
+        Raises:
+            InvalidMessageError: It names what can be no run.
+            RetryableError: Its run has left no record yet, or the records cannot be read.
+            TerminalError: Its run left no record and will not, or one that is kept no more; or is another tenant's.
+        """
+        run = feedback.run_id
+        if not is_run_id(run):
+            detail = "can be no run's id"
+            raise InvalidMessageError(f"run_id: {detail}", [FieldError(field="run_id", detail=detail)])
+        now = time.time()
+        record = None if is_late(run, now) else await self._records.find(context.mesh, run, now)
+        if record is None:
+            outcome, error = missing(run, context.written, now)
+            raise _counted(outcome, error)
+        if record.tenant != context.tenant:
+            told = f"run {run} is not of the tenant {context.tenant}, for whom {context.record.topic} speaks"
+            raise _counted("foreign", TerminalError(told))
+        scored = score_of(feedback, record, context.written)
+        envelope = Envelope(run=scored.run_id, tenant=scored.tenant)  # not those of the message, which anyone may write
+        await context.mesh.publish(SCORES, scored, key=scored.policy, envelope=envelope)
+        count(table.FEEDBACKS, 1, {table.OUTCOME: "joined"})
+        for name, value in scored.values.items():
+            measure(table.SCORES, value, {table.SCORE: name, table.VARIANT: scored.variant})
+
+
+def score_of(feedback: Feedback, record: RunRecord, given: float) -> Score:
+    """Feedback as a score of its run, with how that run's variant was drawn.
+
+    Args:
+        feedback: What a person thought of the answer.
+        record: The run.
+        given: When it was given, unix seconds.
+    """
+    values: dict[str, float] = {}
+    if feedback.thumb is not None:
+        values["feedback_thumb"] = float(feedback.thumb == "up")
+    if feedback.rating is not None:
+        values["feedback_rating"] = (feedback.rating - 1) / (BEST - 1)
+    if feedback.correction is not None:
+        values["feedback_corrected"] = 1.0
+    draw = record.draw
+    return Score(
+        run_id=record.run_id,
+        workflow=record.workflow,
+        tenant=record.tenant,
+        policy=draw.policy if draw else record.workflow,
+        policy_version=draw.policy_version if draw else 0,
+        variant=draw.variant if draw else "none",
+        probability=draw.probability if draw else 1.0,
+        rung=record.answer.rung if record.answer is not None else "none",
+        at=given,
+        feedback=feedback.id or record.run_id,
+        values=values,
+    )
+
+
+def is_late(run: str, now: float) -> bool:
+    """Whether a run is known to be older than the records that are kept."""
+    began = started_at(run)
+    return began is not None and began < now - KEPT
+
+
+def missing(run: str, given: float, now: float) -> tuple[str, PoiseError]:
+    """What it means that a run has no record, in one word, and as an error.
+
+    Args:
+        run: The run's id.
+        given: When the feedback was given, unix seconds.
+        now: Unix seconds.
+    """
+    began = started_at(run)
+    if is_late(run, now):
+        return "late", TerminalError(f"run {run} is too long ago: records are kept for {KEPT / DAY:g} days")
+    if began is not None and began > now + HOUR:
+        return "unknown", TerminalError(f"nobody knows run {run}: by its id it would begin in the future")
+    ended = began is not None and began < now - LONGEST_RUN
+    if ended or now - given >= sum(RETRY_DELAYS):
+        told = f"nobody knows run {run}: there is no record of it, {now - given:.0f} s after the feedback was given"
+        return "unknown", TerminalError(told)
+    return "early", RetryableError(f"nobody knows run {run} yet: there is no record of it", retry_after=RETRY_DELAYS[0])
+
+
+def _counted(outcome: str, error: PoiseError) -> PoiseError:
+    count(table.FEEDBACKS, 1, {table.OUTCOME: outcome})
+    return error

@@ -1,0 +1,69 @@
+"""Feedback: what a person thought of an answer, put into the log from which evaluation joins it to its run."""
+
+import time
+from typing import ClassVar, Final
+
+from fastapi import Request, Response
+from pydantic import ValidationError
+
+from poise.contracts import Feedback, FieldError, Message
+from poise.contracts.run_id import is_run_id
+from poise.contracts.topics import DAY, FEEDBACK
+from poise.errors import InvalidMessageError
+from poise.messaging import Mesh
+from poise.telemetry import SpanKind, extract, span, table
+from services.gateway.body import read_json
+from services.gateway.problems import NotFoundError
+from services.gateway.runs import KEPT, may_have_a_record
+from services.gateway.wishes import Wishes
+
+FEEDBACK_BYTES: Final = 256 * 1024
+"""The largest body: correction and comment of full length have room even where each character is written `\\uXXXX`."""
+
+
+class Noted(Message):
+    """Feedback that is in the log."""
+
+    kind: ClassVar[str] = "noted/1"
+
+    run_id: str
+    id: str
+    """What it is known by on that run: more of the same id replaces it."""
+
+
+class Feedbacks:
+    """The door to `poise.feedback`."""
+
+    def __init__(self, mesh: Mesh) -> None:
+        self._mesh = mesh
+
+    async def give(self, request: Request) -> Response:
+        """Answer `POST /v1/feedback`. That there is such a run is not checked: it may not have ended yet.
+
+        Raises:
+            InvalidMessageError: Body or headers are not what they must be.
+            NotFoundError: The run is too long ago.
+            UnavailableError: The broker did not take it; to send it again does no harm.
+        """
+        wishes = Wishes.of(request.headers.raw, time.time())
+        feedback = _read(await read_json(request, limit=FEEDBACK_BYTES))
+        run = feedback.run_id
+        if not may_have_a_record(run, time.time()):
+            raise NotFoundError(f"run {run}: there is no record of it any more; they are kept for {KEPT / DAY:g} days")
+        attributes = {table.HTTP_METHOD: "POST", table.HTTP_ROUTE: "/v1/feedback", table.RUN: run}
+        parent = extract(wishes.trace)
+        with span(table.FEEDBACK, kind=SpanKind.SERVER, attributes=attributes, parent=parent):
+            await self._mesh.publish(FEEDBACK, feedback, key=run)
+        noted = Noted(run_id=run, id=feedback.id or run)
+        return Response(noted.encode(), 202, media_type="application/json")
+
+
+def _read(body: bytes) -> Feedback:
+    try:
+        feedback = Feedback.parse(body, strict=True)
+    except ValidationError as error:
+        raise InvalidMessageError.of(error) from error
+    if not is_run_id(feedback.run_id):
+        detail = "can be no run's id: it is the `run_id` of an answer, and its header `poise-run`"
+        raise InvalidMessageError(f"run_id: {detail}", [FieldError(field="run_id", detail=detail)])
+    return feedback
