@@ -13,7 +13,7 @@ ENOUGH = 5
 class PlainDetectors:
     """As `poise.policy.detection.Detectors`, of which the interface is."""
 
-    def __init__(self, variants: Sequence[str], limits: Limits) -> None:
+    def __init__(self, variants: Sequence[str], limits: Limits) -> None:  # noqa: ARG002 - the interface's
         self._rows = dict.fromkeys(variants, 0)  # bad ones in a row, or minus the good ones
         self._watched: dict[str, About] = {}
         self._since = 0.0

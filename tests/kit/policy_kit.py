@@ -88,9 +88,9 @@ def actions(decisions: Iterable[Decision]) -> list[tuple[str, str | None, bool]]
 
 def chained(decisions: Iterable[Decision]) -> bool:
     """Whether each decision follows from the one before: numbers, versions, weights."""
-    number, version, weights = 0, 0, {}
-    for decision in decisions:
-        number += 1
+    version = 0
+    weights: dict[str, float] = {}
+    for number, decision in enumerate(decisions, start=1):
         version += decision.acted
         held = decision.acted and decision.before == decision.after
         follows = decision.before == weights and decision.version == version and decision.id == f"{POLICY}-{number}"
