@@ -1,14 +1,47 @@
 """The detectors of one policy: what each answer says of whether a variant has become worse, or has recovered."""
 
+import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from poise.contracts.policy import About, Finding, Limits
+from poise.policy.detection.baseline import Baseline
+from poise.policy.detection.bets import BETS, Bets
+from poise.policy.detection.contrast import Contrast, above, below
+from poise.policy.detection.level import WINDOW, Level
+from poise.policy.detection.recovery import SHOWN, Proof, Recovery
 from poise.policy.detection.seen import Seen
+from poise.policy.detection.tally import Measure, Tally
+
+METHODS: Final[Mapping[About, str]] = {
+    "others": "e-detector of AIPW contrasts",
+    "past": "e-detector above an empirical Bernstein bound",
+    "range": "e-detector of a mean",
+    "latency": "e-detector of a share",
+    "cost": "e-detector of a share",
+}
+RECOVERY: Final = "e-process of non-inferiority"
+MEASURES: Final[Mapping[About, Measure]] = {
+    "others": "bad",
+    "past": "bad",
+    "range": "bad",
+    "latency": "slow",
+    "cost": "dear",
+}
+DOUBT: Final = 0.02
+"""The share of the false alarms that may come of a bound of the past that fails; the threshold is higher for it."""
+ABOVE: Final = 0.05
+"""The share of its answers that may be above a ceiling."""
+TOGETHER: Final = 20
+"""Answers of the others that can tell whether all became worse together."""
 
 
 class Detectors:
     """All detectors of a policy. No clock, no IO, no randomness: the same answers give the same findings.
+
+    Each is an e-detector, whose expectation is at most the number of answers while nothing is wrong; so is their
+    weighted average. An alarm is raised for a variant when its own part of that average reaches `quiet_answers`, and
+    takes that part away: false alarms come at most once in so many answers, over all variants, detectors and restarts.
 
     Args:
         variants: The variants that are drawn.
@@ -16,32 +49,246 @@ class Detectors:
     """
 
     def __init__(self, variants: Sequence[str], limits: Limits) -> None:
-        raise NotImplementedError
+        self._variants = tuple(variants)
+        self._limits = limits
+        self._abouts = abouts(len(self._variants), limits)
+        self._threshold = limits.quiet_answers * (1.0 + 2.5 * DOUBT)
+        self._share = 1.0 / (len(self._variants) * len(self._abouts) * len(BETS))
+        self._doubt = -math.log(min(DOUBT, DOUBT * WINDOW / limits.quiet_answers))
+        self._number = 0
+        self._at = 0.0
+        self._bets = {variant: {about: Bets() for about in self._abouts} for variant in self._variants}
+        self._levels = {variant: Level() for variant in self._variants}
+        self._was: dict[str, float] = {}
+        """How bad answers were before the last alarm, where that is known."""
+        self._known = set(self._variants)
+        """The variants whose last answer was scored: one whose answers are not known can be compared with nothing."""
+        self._watched: dict[str, Recovery] = {}
+        self._baseline = Baseline()
+        self._tally = Tally(self._variants)
 
     def see(self, answer: Seen) -> Finding | None:
         """Take in an answer; what is returned is an alarm: that variant is worse. It begins anew to watch for it.
 
         While a variant is watched for recovery, it raises no alarm.
         """
-        raise NotImplementedError
+        if answer.variant not in self._bets:
+            return None
+        if answer.bad is None:
+            self._known.discard(answer.variant)
+            if answer.slow is None and answer.dear is None:
+                return None
+        self._number += 1
+        self._at = answer.at
+        if answer.bad is not None:
+            self._compare(answer, answer.bad)
+            self._range(answer, answer.bad)
+            self._past(answer, answer.bad)
+            self._tally.add(answer.variant, "bad", answer.bad)
+        self._ceiling(answer, "latency", answer.slow)
+        self._ceiling(answer, "cost", answer.dear)
+        return self._alarm()
 
     def watch(self, variant: str, about: About) -> None:
         """Begin to watch a variant for recovery of that; called after an alarm, and again after each promotion."""
-        raise NotImplementedError
+        self._begin(variant)
+        proofs = 2 if about == "range" and len(self._variants) > 1 else 1
+        before, past = self._tally.mark(MEASURES[about]), self._was.get(variant)
+        self._watched[variant] = Recovery(about, self._at, before, past, [Proof() for _ in range(proofs)])
 
     def recovered(self, variant: str) -> Finding | None:
         """Whether a watched variant has been shown to have recovered, and by what."""
-        raise NotImplementedError
+        watched = self._watched.get(variant)
+        if watched is None or watched.value < SHOWN:
+            return None
+        return Finding(
+            variant=variant,
+            about=watched.about,
+            method=RECOVERY,
+            statistic=round(watched.value, 1),
+            threshold=SHOWN,
+            samples=self._tally.samples(MEASURES[watched.about], watched.before),
+            since=watched.at,
+        )
 
     def clear(self, variant: str) -> None:
         """Watch a variant no more: alarms are raised again."""
-        raise NotImplementedError
+        if self._watched.pop(variant, None) is not None:
+            self._begin(variant)
+
+    def _begin(self, variant: str) -> None:
+        self._bets[variant] = {about: Bets(self._number) for about in self._abouts}
+        self._levels[variant] = Level()
+
+    def _compare(self, answer: Seen, bad: float) -> None:
+        """Each variant with all others together."""
+        started = answer.at if answer.started is None else answer.started
+        weights = self._weights(answer)
+        if weights is not None and answer.variant in self._known:
+            mean = self._baseline.at(started)
+            fit = [variant for variant in self._variants if variant in self._known and variant not in self._watched]
+            for variant in self._variants:
+                if variant not in self._known:
+                    continue
+                others = [other for other in fit if other != variant]
+                watched = self._watched.get(variant)
+                if watched is not None and not others:
+                    others = [other for other in self._variants if other in self._known and other != variant]
+                contrast = Contrast.of(variant, others, weights, drawn=answer.variant, bad=bad, mean=mean)
+                if contrast is None:
+                    continue
+                if watched is None:
+                    self._bet(variant, "others", contrast.worse, answer)
+                elif MEASURES[watched.about] == "bad":
+                    watched.proofs[0].bet(contrast.no_worse(self._limits.margin), own=variant == answer.variant)
+        self._known.add(answer.variant)
+        self._baseline.add(started, bad)
+
+    def _range(self, answer: Seen, bad: float) -> None:
+        if self._limits.low is None:
+            return
+        bound = 1.0 - self._limits.low
+        watched = self._watched.get(answer.variant)
+        if watched is None:
+            self._bet(answer.variant, "range", above(bad, bound), answer)
+        elif watched.about == "range":
+            watched.proofs[-1].bet(below(bad, bound), own=True)
+
+    def _past(self, answer: Seen, bad: float) -> None:
+        watched = self._watched.get(answer.variant)
+        if watched is not None:
+            if watched.about == "past" and watched.past is not None and len(self._variants) == 1:
+                watched.proofs[0].bet(below(bad, min(1.0, watched.past + self._limits.margin)), own=True)
+            return
+        level = self._levels[answer.variant]
+        weight = level.weight(answer.question)
+        if level.warm and level.upper < 1.0:
+            self._bet(answer.variant, "past", weight * above(bad, level.upper), answer)
+        level.add(bad, weight, self._doubt)
+
+    def _ceiling(self, answer: Seen, about: About, over: bool | None) -> None:
+        if over is None or about not in self._abouts:
+            return
+        watched = self._watched.get(answer.variant)
+        if watched is None:
+            self._bet(answer.variant, about, above(over, ABOVE), answer)
+        elif watched.about == about:
+            watched.proofs[0].bet(below(over, ABOVE + self._limits.margin), own=True)
+        self._tally.add(answer.variant, MEASURES[about], over)
+
+    def _bet(self, variant: str, about: About, z: float, answer: Seen) -> None:
+        bets = self._bets[variant][about]
+        bets.bet(z, self._number, answer.at, self._tally.mark(MEASURES[about]))
+        if z > 0.0 and variant == answer.variant:
+            bets.remember(z, answer.run)
+
+    def _weights(self, answer: Seen) -> Mapping[str, float] | None:
+        """The probabilities of all variants in the draw, as far as they can be known."""
+        if answer.weights is not None:
+            return answer.weights
+        if len(self._variants) != 2:  # noqa: PLR2004  # of two, one's probability tells the other's
+            return None
+        return dict.fromkeys(self._variants, 1.0 - answer.probability) | {answer.variant: answer.probability}
+
+    def _alarm(self) -> Finding | None:
+        most, blamed = 0.0, ""
+        for variant, bets in self._bets.items():
+            total = sum([one.total for one in bets.values()])
+            if total > most:
+                most, blamed = total, variant
+        statistic = most * self._share
+        if statistic < self._threshold:
+            return None
+        bets = self._bets[blamed]
+        about = max(bets, key=lambda one: bets[one].total)
+        if about == "past" and self._together(blamed):
+            for variant in self._variants:
+                self._bets[variant]["past"] = Bets(self._number)
+                self._levels[variant] = Level()
+            return None
+        finding = Finding(
+            variant=blamed,
+            about=about,
+            method=METHODS[about],
+            statistic=round(statistic, 1),
+            threshold=self._threshold,
+            samples=self._tally.samples(MEASURES[about], bets[about].before),
+            runs=bets[about].heaviest(),
+            since=bets[about].at,
+        )
+        if self._levels[blamed].warm:
+            self._was[blamed] = self._levels[blamed].mean
+        self._begin(blamed)
+        return finding
+
+    def _together(self, variant: str) -> bool:
+        """Whether the others became worse as well since then: it is the traffic, and no variant is to blame.
+
+        It takes alarms away and adds none, so that it cannot make them more often false.
+        """
+        before = self._bets[variant]["past"].before
+        count, rise, mean = 0, 0.0, 0.0
+        for other in self._variants:
+            if other != variant and other not in self._watched and self._levels[other].warm:
+                answers, bad = self._tally.since("bad", before, other)
+                count += answers
+                rise += answers * (bad - self._levels[other].mean)
+                mean += answers * bad
+        if count < TOGETHER:
+            return False
+        rise, mean = rise / count, mean / count
+        own = self._tally.since("bad", before, variant)[1] - self._levels[variant].mean
+        return rise - math.sqrt(max(0.0, mean * (1.0 - mean)) / count) >= own / 4.0
 
     def snapshot(self) -> dict[str, Any]:
         """All that it remembers, as JSON has it."""
-        raise NotImplementedError
+        return {
+            "variants": list(self._variants),
+            "number": self._number,
+            "at": self._at,
+            "bets": {
+                variant: {about: one.snapshot() for about, one in bets.items()} for variant, bets in self._bets.items()
+            },
+            "levels": {variant: level.snapshot() for variant, level in self._levels.items()},
+            "was": dict(self._was),
+            "known": [variant for variant in self._variants if variant in self._known],
+            "watched": {variant: watched.snapshot() for variant, watched in self._watched.items()},
+            "baseline": self._baseline.snapshot(),
+            "tally": self._tally.snapshot(),
+        }
 
     @classmethod
     def restore(cls, variants: Sequence[str], limits: Limits, snapshot: Mapping[str, Any]) -> Self:
-        """Go on from a snapshot, to the bit."""
-        raise NotImplementedError
+        """Go on from a snapshot, to the bit; with other limits, what they newly ask for begins with this.
+
+        Raises:
+            ValueError: It is of other variants.
+        """
+        if list(variants) != list(snapshot["variants"]):
+            raise ValueError(f"a snapshot of {snapshot['variants']} cannot go on with {list(variants)}: begin anew")
+        detectors = cls(variants, limits)
+        number = detectors._number = snapshot["number"]
+        detectors._at = snapshot["at"]
+        for variant, bets in snapshot["bets"].items():
+            detectors._bets[variant] = {
+                about: Bets.restore(bets[about]) if about in bets else Bets(number) for about in detectors._abouts
+            }
+        detectors._levels = {variant: Level.restore(kept) for variant, kept in snapshot["levels"].items()}
+        detectors._was = dict(snapshot["was"])
+        detectors._known = set(snapshot["known"])
+        detectors._watched = {variant: Recovery.restore(kept) for variant, kept in snapshot["watched"].items()}
+        detectors._baseline = Baseline.restore(snapshot["baseline"])
+        detectors._tally = Tally(variants, snapshot["tally"])
+        return detectors
+
+
+def abouts(variants: int, limits: Limits) -> tuple[About, ...]:
+    """What variants are tested for."""
+    asked: dict[About, bool] = {
+        "others": variants > 1,
+        "past": True,
+        "range": limits.low is not None,
+        "latency": limits.latency is not None,
+        "cost": limits.cost is not None,
+    }
+    return tuple(about for about, wanted in asked.items() if wanted)

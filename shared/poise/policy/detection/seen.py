@@ -1,5 +1,6 @@
 """Seen: one answer of a variant, as the detectors see it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 
@@ -22,3 +23,9 @@ class Seen:
     question: str | None = None
     """A digest of the question. One that is asked of a variant again and again, because its answers are not kept, would
     else count again and again."""
+    started: float | None = None
+    """When the run began, unix seconds: it is compared with what else was asked at that time, so that a slow variant is
+    not compared with later traffic; None = as `at`."""
+    weights: Mapping[str, float] | None = None
+    """The probabilities of all variants in that draw. None = not known: with two variants they follow from
+    `probability`; with more, the answer is then not compared with those of others."""

@@ -1,0 +1,69 @@
+"""Baseline: how bad answers were at any time of late, whoever gave them."""
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from typing import Any, Final, Self
+
+MEMORY: Final = 20.0
+"""Answers that the mean rests on: few, so that it follows the traffic; its own noise adds 1/40 to the variance."""
+BLOCKS: Final = 200
+BLOCK: Final = 50
+"""Answers of one block."""
+
+
+class Baseline:
+    """The mean of recent answers, block of time by block of time.
+
+    An answer is compared with the mean of the time when it was asked for, as known before it came: a slow variant's
+    answers come when the traffic may already be another. Any baseline that is known beforehand leaves the comparison
+    valid; a near one makes it precise, and matters where answers do not come in the order in which they were drawn.
+    """
+
+    def __init__(self) -> None:
+        self._starts: list[float] = []
+        self._means: list[float] = []
+        self._weights: list[float] = []
+        self._count = 0
+
+    def at(self, started: float) -> float:
+        """The mean at that time."""
+        if not self._means:
+            return 0.5
+        return self._means[self._block(started)]
+
+    def add(self, started: float, bad: float) -> None:
+        """Take in an answer, after it was compared."""
+        if not self._starts:
+            self._open(started, 0.5, 1.0)
+        elif self._count >= BLOCK and started > self._starts[-1]:
+            self._open(started, self._means[-1], self._weights[-1])
+        block = self._block(started)
+        if block == len(self._starts) - 1:
+            self._count += 1
+        weight = self._weights[block] = min(self._weights[block] + 1.0, MEMORY)
+        self._means[block] += (bad - self._means[block]) / weight
+
+    def _block(self, started: float) -> int:
+        if started >= self._starts[-1]:
+            return len(self._starts) - 1
+        return max(0, bisect_right(self._starts, started) - 1)
+
+    def _open(self, started: float, mean: float, weight: float) -> None:
+        self._starts.append(started)
+        self._means.append(mean)
+        self._weights.append(weight)
+        self._count = 0
+        if len(self._starts) > BLOCKS:
+            del self._starts[0], self._means[0], self._weights[0]
+
+    def snapshot(self) -> list[Any]:
+        """As JSON has it."""
+        return [self._starts, self._means, self._weights, self._count]
+
+    @classmethod
+    def restore(cls, kept: Sequence[Any]) -> Self:
+        """Go on from a snapshot."""
+        baseline = cls()
+        starts, means, weights, baseline._count = kept
+        baseline._starts, baseline._means, baseline._weights = list(starts), list(means), list(weights)
+        return baseline

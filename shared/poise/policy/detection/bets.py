@@ -1,0 +1,85 @@
+"""Bets: an e-detector, which gathers what each answer says for a change that may have begun at any time before it."""
+
+from collections.abc import Sequence
+from typing import Any, Final, Self
+
+BETS: Final = (0.02, 0.05, 0.12, 0.3, 0.7)
+"""Shares of the capital that are bet, spaced exponentially: small ones notice small changes."""
+MIDDLE: Final = 1
+"""The bet whose CUSUM says when a change began."""
+RUNS: Final = 10
+
+Totals = tuple[float, ...]
+
+
+class Bets:
+    """The Shiryaev–Roberts e-detector of betting e-processes (Shin, Ramdas, Rinaldo: "E-detectors", 2022).
+
+    For each bet b, M = (M + answers since) · (1 + b·z): whoever bets starts with 1 at each answer anew and bets that z
+    is above zero on average. Where it is not (E[z | all before] ≤ 0, z ≥ -1), E[M] ≤ the number of answers, so that
+    until M reaches n, at least n answers pass on average, whatever they depend on.
+    """
+
+    __slots__ = ("at", "before", "cusum", "money", "runs", "seen", "total")
+
+    def __init__(self, seen: int = 0) -> None:
+        self.money = [0.0] * len(BETS)
+        self.total = 0.0
+        self.seen = seen
+        """The number of the answer after which it was updated last."""
+        self.cusum = 0.0
+        self.at = 0.0
+        """When a change began most likely: where CUSUM (Page, 1954) started last."""
+        self.before: Totals = ()
+        """What was counted of each variant before that."""
+        self.runs: list[tuple[float, str]] = []
+
+    def bet(self, z: float, number: int, at: float, before: Totals) -> None:
+        """Take in an answer.
+
+        Args:
+            z: -1 or more; on average above zero where there is trouble, else zero or less.
+            number: How many answers there were, with this one.
+            at: When the run finished.
+            before: What was counted before it.
+        """
+        since = number - self.seen
+        self.seen = number
+        self.money = money = [(m + since) * (1.0 + b * z) for m, b in zip(self.money, BETS, strict=True)]
+        self.total = sum(money)
+        if self.cusum <= 1.0:
+            self.cusum = 1.0
+            self.at = at
+            self.before = before
+            self.runs = []
+        self.cusum *= 1.0 + BETS[MIDDLE] * z
+
+    def remember(self, z: float, run: str) -> None:
+        """Keep the runs that weighed most, of equal ones the last."""
+        runs = self.runs
+        if len(runs) < RUNS:
+            runs.append((z, run))
+            return
+        least = min(range(RUNS), key=lambda n: runs[n][0])
+        if z >= runs[least][0]:
+            del runs[least]
+            runs.append((z, run))
+
+    def heaviest(self) -> tuple[str, ...]:
+        """The runs that weighed most, those first."""
+        return tuple(run for _, run in sorted(self.runs, key=lambda kept: -kept[0]))
+
+    def snapshot(self) -> list[Any]:
+        """As JSON has it."""
+        return [self.money, self.seen, self.cusum, self.at, list(self.before), [list(run) for run in self.runs]]
+
+    @classmethod
+    def restore(cls, kept: Sequence[Any]) -> Self:
+        """Go on from a snapshot."""
+        bets = cls()
+        money, bets.seen, bets.cusum, bets.at, before, runs = kept
+        bets.money = list(money)
+        bets.total = sum(bets.money)
+        bets.before = tuple(before)
+        bets.runs = [(z, run) for z, run in runs]
+        return bets

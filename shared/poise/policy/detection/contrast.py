@@ -1,0 +1,57 @@
+"""Contrast: what one answer says of a variant beside the others, by the probabilities of its draw. Pure."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Final, Self
+
+LARGEST: Final = 30.0
+"""No answer multiplies the capital of a bet by more than 1 + that: none decides alone, however seldom it was drawn."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contrast:
+    """An unbiased estimate, from one answer, of how much worse a variant is than others.
+
+    Augmented inverse propensity weighting: (Y - m)/p where it was the variant's, -(Y - m)/q where it was one of the
+    others', who have q together; m is any value known beforehand (Waudby-Smith et al., "Anytime-valid off-policy
+    inference for contextual bandits", 2024; Ham et al., "Design-based anytime-valid causal inference", 2022). As it is
+    the draw that is random, it does not matter how good answers are at that time, nor how weights moved before.
+    """
+
+    value: float
+    least: float
+    most: float
+    """Between what it could have been, known before the answer."""
+
+    @classmethod
+    def of(
+        cls, variant: str, others: Collection[str], weights: Mapping[str, float], *, drawn: str, bad: float, mean: float
+    ) -> Self | None:
+        """What an answer says; None = nothing."""
+        own = weights.get(variant, 0.0)
+        rest = 0.0
+        for other in others:
+            rest += weights.get(other, 0.0)
+        if own <= 0.0 or rest <= 0.0 or (drawn != variant and drawn not in others):
+            return None
+        value = (bad - mean) / own if drawn == variant else (mean - bad) / rest
+        return cls(value, -max(mean / own, (1.0 - mean) / rest), max((1.0 - mean) / own, mean / rest))
+
+    @property
+    def worse(self) -> float:
+        """The same as a bet's z, -1 or more: above zero on average where it is worse."""
+        return self.value / max(-self.least, self.most / LARGEST)
+
+    def no_worse(self, margin: float) -> float:
+        """As a bet's z, -1 or more: above zero on average where it is worse by less than the margin."""
+        return (margin - self.value) / max(self.most - margin, (margin - self.least) / LARGEST)
+
+
+def above(value: float, bound: float) -> float:
+    """As a bet's z, -1 or more: above zero on average where a value of 0 to 1 is above the bound on average."""
+    return (value - bound) / max(bound, (1.0 - bound) / LARGEST)
+
+
+def below(value: float, bound: float) -> float:
+    """As a bet's z, -1 or more: above zero on average where a value of 0 to 1 is below the bound on average."""
+    return (bound - value) / max(1.0 - bound, bound / LARGEST)
