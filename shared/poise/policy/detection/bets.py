@@ -5,7 +5,8 @@ from typing import Any, Final, Self
 
 BETS: Final = (0.02, 0.05, 0.12, 0.3, 0.7)
 """Shares of the capital that are bet, spaced exponentially: small ones notice small changes."""
-MIDDLE: Final = 1
+A, B, C, D, E = BETS
+MIDDLE: Final = B
 """The bet whose CUSUM says when a change began."""
 RUNS: Final = 10
 
@@ -23,7 +24,7 @@ class Bets:
     __slots__ = ("at", "before", "cusum", "money", "runs", "seen", "total")
 
     def __init__(self, seen: int = 0) -> None:
-        self.money = [0.0] * len(BETS)
+        self.money = (0.0, 0.0, 0.0, 0.0, 0.0)
         self.total = 0.0
         self.seen = seen
         """The number of the answer after which it was updated last."""
@@ -34,25 +35,39 @@ class Bets:
         """What was counted of each variant before that."""
         self.runs: list[tuple[float, str]] = []
 
-    def bet(self, z: float, number: int, at: float, before: Totals) -> None:
-        """Take in an answer.
+    def bet(self, z: float, number: int) -> bool:
+        """Take in an answer; what is returned is whether the most likely beginning of a change is this answer.
 
         Args:
             z: -1 or more; on average above zero where there is trouble, else zero or less.
             number: How many answers there were, with this one.
-            at: When the run finished.
-            before: What was counted before it.
         """
         since = number - self.seen
         self.seen = number
-        self.money = money = [(m + since) * (1.0 + b * z) for m, b in zip(self.money, BETS, strict=True)]
-        self.total = sum(money)
-        if self.cusum <= 1.0:
-            self.cusum = 1.0
-            self.at = at
-            self.before = before
-            self.runs = []
-        self.cusum *= 1.0 + BETS[MIDDLE] * z
+        a, b, c, d, e = self.money  # one by one: three times as fast as a loop
+        a = (a + since) * (1.0 + A * z)
+        b = (b + since) * (1.0 + B * z)
+        c = (c + since) * (1.0 + C * z)
+        d = (d + since) * (1.0 + D * z)
+        e = (e + since) * (1.0 + E * z)
+        self.money = (a, b, c, d, e)
+        self.total = a + b + c + d + e
+        if self.cusum > 1.0:
+            self.cusum *= 1.0 + MIDDLE * z
+            return False
+        self.cusum = 1.0 + MIDDLE * z
+        return True
+
+    def begin(self, at: float, before: Totals) -> None:
+        """A change begins most likely here.
+
+        Args:
+            at: When the run finished.
+            before: What was counted before it.
+        """
+        self.at = at
+        self.before = before
+        self.runs = []
 
     def remember(self, z: float, run: str) -> None:
         """Keep the runs that weighed most, of equal ones the last."""
@@ -71,15 +86,15 @@ class Bets:
 
     def snapshot(self) -> list[Any]:
         """As JSON has it."""
-        return [self.money, self.seen, self.cusum, self.at, list(self.before), [list(run) for run in self.runs]]
+        return [list(self.money), self.seen, self.cusum, self.at, list(self.before), [list(run) for run in self.runs]]
 
     @classmethod
     def restore(cls, kept: Sequence[Any]) -> Self:
         """Go on from a snapshot."""
         bets = cls()
         money, bets.seen, bets.cusum, bets.at, before, runs = kept
-        bets.money = list(money)
-        bets.total = sum(bets.money)
+        a, b, c, d, e = bets.money = tuple(money)
+        bets.total = a + b + c + d + e
         bets.before = tuple(before)
         bets.runs = [(z, run) for z, run in runs]
         return bets

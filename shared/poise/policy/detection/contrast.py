@@ -1,15 +1,13 @@
 """Contrast: what one answer says of a variant beside the others, by the probabilities of its draw. Pure."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
 LARGEST: Final = 30.0
 """No answer multiplies the capital of a bet by more than 1 + that: none decides alone, however seldom it was drawn."""
 
 
-@dataclass(frozen=True, slots=True)
-class Contrast:
+class Contrast(NamedTuple):
     """An unbiased estimate, from one answer, of how much worse a variant is than others.
 
     Augmented inverse propensity weighting: (Y - m)/p where it was the variant's, -(Y - m)/q where it was one of the

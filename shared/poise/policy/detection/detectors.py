@@ -178,7 +178,8 @@ class Detectors:
 
     def _bet(self, variant: str, about: About, z: float, answer: Seen) -> None:
         bets = self._bets[variant][about]
-        bets.bet(z, self._number, answer.at, self._tally.mark(MEASURES[about]))
+        if bets.bet(z, self._number):
+            bets.begin(answer.at, self._tally.mark(MEASURES[about]))
         if z > 0.0 and variant == answer.variant:
             bets.remember(z, answer.run)
 
@@ -193,7 +194,9 @@ class Detectors:
     def _alarm(self) -> Finding | None:
         most, blamed = 0.0, ""
         for variant, bets in self._bets.items():
-            total = sum([one.total for one in bets.values()])
+            total = 0.0
+            for one in bets.values():
+                total += one.total
             if total > most:
                 most, blamed = total, variant
         statistic = most * self._share
