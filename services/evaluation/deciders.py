@@ -1,4 +1,4 @@
-"""The deciders of one partition: records of scores and commands in, what is to be written in one transaction out. Pure."""
+"""The deciders of one partition: records of scores and commands in, what one transaction is to write out."""
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
@@ -144,14 +144,15 @@ def _name(record: Record) -> str:
 def _read(record: Record, kind: type[MessageT]) -> MessageT | None:
     """The message; None = it cannot be read."""
     said = record.header("poise-kind") or kind.kind
-    try:
-        if said != kind.kind:
-            raise ValueError(f"it is a {said}, not a {kind.kind}")
-        return kind.parse(record.value or b"")
-    except ValueError as error:  # pydantic's too
-        log.warning("%s cannot be read and is passed over: %s", record.position, error)
-        count(table.PASSED_OVER, 1, {table.MESSAGING_DESTINATION: record.topic})
-        return None
+    why = f"it is a {said}, not a {kind.kind}"
+    if said == kind.kind:
+        try:
+            return kind.parse(record.value or b"")
+        except ValidationError as error:
+            why = str(error)
+    log.warning("%s cannot be read and is passed over: %s", record.position, why)
+    count(table.PASSED_OVER, 1, {table.MESSAGING_DESTINATION: record.topic})
+    return None
 
 
 def _outgoing(topic: Topic, message: Message, key: str, partition: int | None = None) -> Outgoing:

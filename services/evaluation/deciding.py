@@ -1,4 +1,4 @@
-"""Deciding: one worker at a time decides over the policies of a partition, in transactions that shut out the last one."""
+"""Deciding: one worker at a time decides over the policies of a partition, and shuts out who did before."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -80,7 +80,7 @@ class Deciding:
                         del self._following[partition]
 
     async def _something_set(self, partition: int) -> None:
-        """Wait until a person has asked for something: most partitions have no policy, and need neither fence nor scores."""
+        """Wait until a person has asked for something: most partitions have no policy, and need no more than this."""
         async with self._mesh.follow(POLICY_STATE.name, partitions=[partition]) as states:
             async for _ in states.read_to_end():
                 return

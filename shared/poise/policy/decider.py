@@ -18,6 +18,8 @@ VERSIONS_KEPT: Final = 50
 """Policies remembered, to go back to."""
 COMMANDS_KEPT: Final = 1_000
 """Commands remembered, so that none is done twice."""
+SKIPPED: Final = "raw_skipped"
+"""The value of a score that says that the variant was drawn and left alone."""
 LOOP: Final = "loop"
 """Who decided, where nobody did."""
 
@@ -78,10 +80,10 @@ class Decider:
         policy, detectors = self._policy, self._detectors
         if policy is None or detectors is None or not self._steers(score):
             return []
-        seen = _seen(score, policy.spec.limits)
+        seen = _seen(score, policy.spec.limits, self._weights_of(score))
         if seen is None or not self._seen.add(score.run_id):
             return []
-        self._counted += 1
+        self._counted += _says_something(seen)
         finding = detectors.see(seen)
         if finding is not None and finding.variant in self._drawn and finding.variant not in self._troubles:
             detectors.watch(finding.variant, finding.about)
@@ -98,6 +100,12 @@ class Decider:
         """Whether it is what evaluation thinks of a variant that is drawn; a workflow of one's own draws none."""
         drawn = score.variant in self._drawn and score.variant != "none"
         return score.policy == self._name and score.feedback is None and drawn and 0 < score.probability <= 1
+
+    def _weights_of(self, score: Score) -> Mapping[str, float] | None:
+        """The probabilities of all variants in its draw; None = they are not known any more, or it went by others."""
+        weights_ = next((kept.weights for kept in self._history if kept.version == score.policy_version), {})
+        same = abs(weights_.get(score.variant, -1.0) - score.probability) < SAME
+        return {name: weights_[name] for name in self._drawn if name in weights_} if same else None
 
     @property
     def _drawn(self) -> tuple[str, ...]:
@@ -418,8 +426,11 @@ def _same_detection(one: Limits, other: Limits) -> bool:
     return one.model_copy(update={"step": other.step, "pause": other.pause}) == other
 
 
-def _seen(score: Score, limits: Limits) -> Seen | None:
-    """A score as the detectors see it; None = it says nothing: the variant was not asked, for example."""
+def _seen(score: Score, limits: Limits, weights_: Mapping[str, float] | None) -> Seen | None:
+    """A score as the detectors see it; None = it says nothing, for example because the answer came from the cache.
+
+    That a variant was left alone, which is not known to be bad or good, is seen: there is no comparing with it.
+    """
     values = score.values
     value = 0.0 if values.get("raw_fault", 0.0) >= 1 else values.get(limits.score, math.nan)
     ms, cost = values.get("raw_ms"), values.get("raw_cost")
@@ -432,5 +443,12 @@ def _seen(score: Score, limits: Limits) -> Seen | None:
         slow=ms / 1_000 > limits.latency if ms is not None and limits.latency is not None else None,
         dear=cost > limits.cost if cost is not None and limits.cost is not None else None,
         question=score.question,
+        started=score.at - values.get("latency_ms.total", 0.0) / 1_000,
+        weights=weights_,
     )
-    return None if seen.bad is None and seen.slow is None and seen.dear is None else seen
+    return seen if _says_something(seen) or SKIPPED in values else None
+
+
+def _says_something(seen: Seen) -> bool:
+    """Whether it is known of the answer how good, how fast or how dear it was."""
+    return seen.bad is not None or seen.slow is not None or seen.dear is not None

@@ -42,6 +42,8 @@ def _scores(finding: Finding, limits: Limits) -> str:
     if mine is None:
         return f"{limits.score}, by {finding.method}"
     others = {name: sample for name, sample in finding.samples.items() if name != finding.variant}
+    if finding.about in {"past", "range"}:
+        others = {}
     if not others:
         return f"{limits.score} {_mean(mine)} in {_answers(mine)}"
     if len(others) == 1:

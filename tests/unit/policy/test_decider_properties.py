@@ -88,7 +88,12 @@ def test_what_comes_again_changes_nothing(history: list[tuple[object, ...]], aga
                 # one that said nothing of a variant of the policy was not counted: it may say something of the next
                 if isinstance(earlier, PolicyCommand) or earlier.run_id in counted_runs(events[: which + 1]):
                     assert feed(decider, earlier, place) == []
-    assert decisions == fed(events)[1]
+    assert [places_aside(made) for made in decisions] == [places_aside(made) for made in fed(events)[1]]
+
+
+def places_aside(decision: Decision) -> Decision:
+    """A decision, wherever in the log of scores it was made: what came again stands there too."""
+    return decision.model_copy(update={"scores": 0})
 
 
 def counted_runs(events: Sequence[Event]) -> set[str]:
