@@ -2,12 +2,15 @@
 
 from poise.messaging import Mesh, Tier, run
 from poise.settings import MeshSettings
+from services.evaluation.deciding import deciding
 from services.evaluation.handlers import handlers
+from services.evaluation.settings import EvaluationSettings
 
 
 async def main() -> None:
-    """Score finished runs until asked to stop."""
-    async with Mesh(MeshSettings.load(), tier="evaluation") as mesh:
+    """Score finished runs, and decide over policies, until asked to stop."""
+    mesh_settings, settings = MeshSettings.load(), EvaluationSettings.load()
+    async with Mesh(mesh_settings, tier="evaluation") as mesh, deciding(mesh, settings):
         await mesh.serve(Tier("evaluation", handlers()))
 
 

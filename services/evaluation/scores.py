@@ -23,6 +23,8 @@ def score(record: RunRecord) -> Score:
         values["groundedness"] = groundedness(record.answer.text, evidence, question=record.question).score
     if record.draw is not None and record.draw.skipped is None and not record.cached:
         values |= _of_the_draw(record.draw, record, evidence)
+    if record.draw is not None and record.draw.skipped is not None and not record.cached:
+        values["raw_skipped"] = 1.0
     return Score(
         run_id=record.run_id,
         workflow=record.workflow,

@@ -119,6 +119,11 @@ class Follower:
         """The offset before which everything has been handed out, and the batch that it came in is done with."""
         return self._positions.get(partition, 0)
 
+    def behind(self) -> int:
+        """How many offsets there are between what has been handed out and the end, as the broker said it last."""
+        ends = {n: self._consumer.highwater(TopicPartition(self.topic, n)) or self.ends[n] for n in self.partitions}
+        return sum(max(0, end - self.position(number)) for number, end in ends.items())
+
     async def __aiter__(self) -> AsyncIterator[list[Record]]:
         """Batches, never empty, in offset order within each partition."""
         while True:

@@ -1,6 +1,6 @@
 """Serving: the consumers of one tier in one process, each with its intake and what handles its messages."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from poise.messaging.receipt import Receipts
 from poise.messaging.retries import Retries
 from poise.messaging.seam import subscribe
 from poise.messaging.tier import Tier
+from poise.settings import MeshSettings
 
 if TYPE_CHECKING:
     from poise.messaging.mesh import Mesh
@@ -63,30 +64,30 @@ class Serving:
             **{"ordered": False} | options,
         )
         self.intakes[name] = intake
-        subscribe(self._broker, topics, group, intake, accepts=accepts, connection=self._connection())
+        subscribe(self._broker, topics, group, intake, accepts=accepts, connection=membership(self._mesh.settings))
 
     def _concurrency(self, lane: Lane) -> int:
         settings = self._mesh.settings
         whole = self._tier.concurrency or settings.concurrency
         return whole if lane == "interactive" else max(1, round(whole * settings.batch_share))
 
-    def _connection(self) -> Mapping[str, object]:
-        """How a consumer of a group connects: a named instance keeps its place in the group when it is restarted."""
-        settings = self._mesh.settings
-        named = "instance" in settings.model_fields_set
-        return {
-            "group_instance_id": settings.instance if named else None,
-            "partition_assignment_strategy": (sticky(),),
-            "auto_offset_reset": "earliest",
-            "isolation_level": "read_committed",
-            "fetch_max_wait_ms": 100,
-            # What is fetched ahead comes on top of what the intake holds, and reading it in holds the others up.
-            "fetch_max_bytes": 2 * 1024 * 1024,
-            "max_partition_fetch_bytes": 256 * 1024,
-            "session_timeout_ms": 10_000,
-            "heartbeat_interval_ms": 500,  # a member learns from it that another came or went
-            "max_poll_interval_ms": 60_000,
-        }
+
+def membership(settings: MeshSettings) -> dict[str, object]:
+    """How a consumer of a group connects: a named instance keeps its place in the group when it is restarted."""
+    named = "instance" in settings.model_fields_set
+    return {
+        "group_instance_id": settings.instance if named else None,
+        "partition_assignment_strategy": (sticky(),),
+        "auto_offset_reset": "earliest",
+        "isolation_level": "read_committed",
+        "fetch_max_wait_ms": 100,
+        # What is fetched ahead comes on top of what the intake holds, and reading it in holds the others up.
+        "fetch_max_bytes": 2 * 1024 * 1024,
+        "max_partition_fetch_bytes": 256 * 1024,
+        "session_timeout_ms": 10_000,
+        "heartbeat_interval_ms": 500,  # a member learns from it that another came or went
+        "max_poll_interval_ms": 60_000,
+    }
 
 
 def group_of(tier: str, topic: str) -> str:

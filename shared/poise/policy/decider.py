@@ -1,30 +1,211 @@
 """The decider of one policy: scores and commands in, decisions out. A pure state machine, which can be replayed."""
 
+import math
 from collections.abc import Mapping
-from typing import Any, Self
+from dataclasses import asdict, dataclass
+from typing import Any, Final, Self
 
-from poise.contracts.policy import Decision, Policy, PolicyCommand
+from poise.contracts.policy import Action, Decision, Finding, Limits, Policy, PolicyCommand, PolicySpec
 from poise.contracts.record import Score
+from poise.policy import reasons, weights
+from poise.policy.counted import Counted
+from poise.policy.detection import Detectors, Seen
+from poise.policy.weights import SAME
+
+FORMAT: Final = 1
+"""Of the snapshot."""
+VERSIONS_KEPT: Final = 50
+"""Policies remembered, to go back to."""
+COMMANDS_KEPT: Final = 1_000
+"""Commands remembered, so that none is done twice."""
+SKIPPED: Final = "raw_skipped"
+"""The value of a score that says that the variant was drawn and left alone."""
+LOOP: Final = "loop"
+"""Who decided, where nobody did."""
+
+
+@dataclass(slots=True)
+class Trouble:
+    """A variant that was found to be worse, until it has recovered."""
+
+    finding: Finding
+    due: int
+    """How many answers must have been counted before its next step."""
+    told: bool = False
+    """It was said once that there is nowhere to go, or where one would."""
+    offered: bool = False
+    """It was said once that one would go back."""
+    returning: bool = False
+    """It has recovered, and is on its way back."""
 
 
 class Decider:
     """Decides over one policy. No clock, no IO, no randomness: time is that of the answers and commands.
 
+    A score gives one decision at most, a command one exactly, so that versions of the policy follow one by one.
+
     Args:
         name: The policy's name.
+        scores: The next offset of `poise.scores` as it begins: scores before it were never its.
     """
 
-    def __init__(self, name: str) -> None:
-        raise NotImplementedError
+    def __init__(self, name: str, scores: int = 0) -> None:
+        self._name = name
+        self._scores = scores
+        self._policy: Policy | None = None
+        self._history: list[Policy] = []
+        self._number = 0
+        self._counted = 0
+        self._seen = Counted()
+        self._done: dict[str, None] = {}
+        self._troubles: dict[str, Trouble] = {}
+        self._target: dict[str, float] = {}
+        self._detectors: Detectors | None = None
 
     @property
     def policy(self) -> Policy | None:
         """What is in force; None = nothing was set yet, and scores are passed over."""
-        raise NotImplementedError
+        return self._policy
+
+    @property
+    def counted(self) -> int:
+        """How many answers were counted."""
+        return self._counted
+
+    # -- scores ---------------------------------------------------------------------------------------------------
 
     def score(self, score: Score, offset: int) -> list[Decision]:
         """Take in a score (its offset in `poise.scores`); one of a run that was counted already counts no more."""
-        raise NotImplementedError
+        self._scores = offset + 1
+        policy, detectors = self._policy, self._detectors
+        if policy is None or detectors is None or not self._steers(score):
+            return []
+        seen = _seen(score, policy.spec.limits, self._weights_of(score))
+        if seen is None or not self._seen.add(score.run_id):
+            return []
+        self._counted += _says_something(seen)
+        finding = detectors.see(seen)
+        if finding is not None and finding.variant in self._drawn and finding.variant not in self._troubles:
+            detectors.watch(finding.variant, finding.about)
+            self._troubles[finding.variant] = trouble = Trouble(finding, self._counted)
+            return [self._alarm(policy, trouble, score.at)]
+        for trouble in list(self._troubles.values()):
+            if self._counted >= trouble.due:
+                decision = self._go_on(policy, detectors, trouble, score.at)
+                if decision is not None:
+                    return [decision]
+        return []
+
+    def _steers(self, score: Score) -> bool:
+        """Whether it is what evaluation thinks of a variant that is drawn; a workflow of one's own draws none."""
+        drawn = score.variant in self._drawn and score.variant != "none"
+        return score.policy == self._name and score.feedback is None and drawn and 0 < score.probability <= 1
+
+    def _weights_of(self, score: Score) -> Mapping[str, float] | None:
+        """The probabilities of all variants in its draw; None = they are not known any more, or it went by others."""
+        weights_ = next((kept.weights for kept in self._history if kept.version == score.policy_version), {})
+        same = abs(weights_.get(score.variant, -1.0) - score.probability) < SAME
+        return {name: weights_[name] for name in self._drawn if name in weights_} if same else None
+
+    @property
+    def _drawn(self) -> tuple[str, ...]:
+        """Those that are drawn; the others stand by."""
+        return tuple(name for name, share in self._target.items() if share > 0)
+
+    # -- moving ---------------------------------------------------------------------------------------------------
+
+    def _alarm(self, policy: Policy, trouble: Trouble, at: float) -> Decision:
+        """Decide on a variant that was just found to be worse."""
+        limits, variant = policy.spec.limits, trouble.finding.variant
+        what = reasons.found(trouble.finding, limits)
+        if policy.held:
+            return self._stay(policy, trouble, at, f"{what}; a person holds the policy: its share stays")
+        if policy.weights[variant] <= limits.explore + SAME:
+            return self._stay(policy, trouble, at, f"{what}; it has the least share already")
+        return self._leave(policy, trouble, at, what)
+
+    def _go_on(self, policy: Policy, detectors: Detectors, trouble: Trouble, at: float) -> Decision | None:
+        """What is to be done now about a variant that was found to be worse some answers ago; None = nothing."""
+        limits, variant = policy.spec.limits, trouble.finding.variant
+        recovered = detectors.recovered(variant)
+        if recovered is not None:
+            return self._return(policy, detectors, trouble, recovered, at)
+        if trouble.returning or policy.held or policy.weights[variant] <= limits.explore + SAME:
+            return None
+        if trouble.told and (policy.spec.dry_run or not self._refuge(variant)):
+            return None
+        found = reasons.found(trouble.finding, limits)
+        return self._leave(policy, trouble, at, f"{variant} has not recovered (it was: {found})")
+
+    def _refuge(self, variant: str) -> list[str]:
+        """Where one could go from a variant."""
+        return [name for name in self._drawn if name != variant and name not in self._troubles]
+
+    def _leave(self, policy: Policy, trouble: Trouble, at: float, what: str) -> Decision:
+        """A step away from a variant, or to say that there is nowhere to go."""
+        limits, variant = policy.spec.limits, trouble.finding.variant
+        others = self._refuge(variant)
+        if not others:
+            why = "every other variant is in trouble too" if len(self._drawn) > 1 else "there is no other variant"
+            return self._stay(policy, trouble, at, f"{what}; {why}: its share stays")
+        after = weights.away(policy.weights, variant, others, self._target, limits)
+        action: Action = "roll back" if after[variant] <= limits.explore + SAME else "shift"
+        return self._move(policy, trouble, trouble.finding, at, action=action, after=after, what=what)
+
+    def _return(
+        self, policy: Policy, detectors: Detectors, trouble: Trouble, finding: Finding, at: float
+    ) -> Decision | None:
+        """A step of a variant that has recovered back to what a person set; None = not now."""
+        limits, variant = policy.spec.limits, trouble.finding.variant
+        what = reasons.recovered(finding, limits)
+        if policy.weights[variant] >= self._target[variant] - SAME:  # it never went, or somebody else brought it back
+            self._over(detectors, variant)
+            told = f"{what}; its share is what was set, {reasons.percent(policy.weights[variant])}"
+            return self._decide("promote", at, told, variant=variant, finding=finding, acted=False)
+        if policy.held or (policy.spec.dry_run and trouble.offered):
+            return None
+        after = weights.back(policy.weights, variant, self._target, limits)
+        decision = self._move(policy, trouble, finding, at, action="promote", after=after, what=what)
+        if decision.acted:
+            trouble.returning = True
+            if after[variant] >= self._target[variant] - SAME:
+                self._over(detectors, variant)
+            else:
+                detectors.watch(variant, trouble.finding.about)
+        return decision
+
+    def _move(
+        self,
+        policy: Policy,
+        trouble: Trouble,
+        finding: Finding,
+        at: float,
+        *,
+        action: Action,
+        after: dict[str, float],
+        what: str,
+    ) -> Decision:
+        """One step; in a dry run, to say that one would take it."""
+        limits, variant, dry = policy.spec.limits, trouble.finding.variant, policy.spec.dry_run
+        trouble.due = self._counted + limits.pause
+        trouble.told = dry and action != "promote"
+        trouble.offered = dry and action == "promote"
+        reason = f"{what}; {reasons.moves(variant, policy.weights, after)}"
+        reason = f"{reason}, were this no dry run" if dry else reason
+        return self._decide(action, at, reason, variant=variant, finding=finding, after=after, acted=not dry)
+
+    def _stay(self, policy: Policy, trouble: Trouble, at: float, reason: str) -> Decision:
+        """Say once that a variant is in trouble and that nothing is done about it."""
+        trouble.told = not policy.held
+        trouble.due = self._counted + policy.spec.limits.pause
+        variant, finding = trouble.finding.variant, trouble.finding
+        return self._decide("hold", at, reason, variant=variant, finding=finding, acted=False)
+
+    def _over(self, detectors: Detectors, variant: str) -> None:
+        del self._troubles[variant]
+        detectors.clear(variant)
+
+    # -- commands -------------------------------------------------------------------------------------------------
 
     def command(self, command: PolicyCommand, at: float) -> list[Decision]:
         """Do what a person asks; each command gives one decision, also one that cannot be done (`refuse`).
@@ -33,13 +214,241 @@ class Decider:
             command: What is asked; one that was done already gives none.
             at: When it was written, unix seconds.
         """
-        raise NotImplementedError
+        if command.id in self._done:
+            return []
+        self._done[command.id] = None
+        if len(self._done) > COMMANDS_KEPT:
+            del self._done[next(iter(self._done))]
+        match command.action:
+            case "set":
+                return [self._set(command, at)]
+            case "revert":
+                return [self._revert(command, at)]
+            case "hold" | "release":
+                return [self._hold(command, at)]
+
+    def _set(self, command: PolicyCommand, at: float) -> Decision:
+        spec, policy = command.spec, self._policy
+        if spec is None or spec.name != self._name:
+            return self._refuse(command, at, f"no spec of policy {self._name} was given")
+        try:
+            target = weights.shares(spec.weights, spec.limits)
+        except ValueError as error:
+            return self._refuse(command, at, str(error))
+        if policy is None:
+            return self._person(command, at, f"sets {reasons.weights(target)}", spec=spec, after=target)
+        if spec == policy.spec:
+            told = f"sets what is in force already; it stays, at {reasons.weights(policy.weights)}"
+            return self._person(command, at, told, acted=False)
+        if spec.weights == policy.spec.weights and _same_detection(spec.limits, policy.spec.limits):
+            told = f"sets limits; the weights stay at {reasons.weights(policy.weights)}"
+            return self._person(command, at, told, spec=spec)
+        return self._person(command, at, f"sets {reasons.weights(target)}", spec=spec, after=target)
+
+    def _revert(self, command: PolicyCommand, at: float) -> Decision:
+        policy, wanted = self._policy, command.version
+        if policy is None:
+            return self._refuse(command, at, "nothing was set yet")
+        if wanted is None:
+            earlier = [kept for kept in self._history if kept.weights != policy.weights]
+            if not earlier:
+                return self._refuse(command, at, "no version that is kept had other weights")
+        else:
+            earlier = [kept for kept in self._history if kept.version == wanted]
+            if not earlier:
+                first, last = self._history[0].version, policy.version
+                return self._refuse(command, at, f"there is no version {wanted}: {first} to {last} are kept")
+        to = earlier[-1]
+        told = f"goes back to version {to.version}, {reasons.weights(to.weights)}"
+        if (to.weights, to.spec) == (policy.weights, policy.spec):
+            return self._person(command, at, f"{told}, which is in force already", acted=False)
+        return self._person(command, at, told, spec=to.spec, after=dict(to.weights))
+
+    def _hold(self, command: PolicyCommand, at: float) -> Decision:
+        policy, held = self._policy, command.action == "hold"
+        if policy is None:
+            return self._refuse(command, at, "nothing was set yet")
+        at_weights = reasons.weights(policy.weights)
+        told = f"holds the weights at {at_weights}" if held else f"releases the weights, which are {at_weights}"
+        if policy.held == held:
+            told += "; they are held already" if held else "; nobody held them"
+        return self._person(command, at, told, held=held, acted=policy.held != held)
+
+    def _refuse(self, command: PolicyCommand, at: float, why: str) -> Decision:
+        told = f"{command.by} asked to {command.action} it, which cannot be done: {why}"
+        return self._decide("refuse", at, told, by=command.by, command=command.id, acted=False)
+
+    def _person(
+        self,
+        command: PolicyCommand,
+        at: float,
+        told: str,
+        *,
+        spec: PolicySpec | None = None,
+        after: dict[str, float] | None = None,
+        held: bool | None = None,
+        acted: bool = True,
+    ) -> Decision:
+        reason = f"{command.by} {told}" + (f": {command.reason}" if command.reason else "")
+        if acted and spec is not None:
+            self._take(spec, anew=after is not None)
+        return self._decide(
+            command.action,
+            at,
+            reason,
+            by=command.by,
+            command=command.id,
+            spec=spec,
+            after=after,
+            held=held,
+            acted=acted,
+        )
+
+    def _take(self, spec: PolicySpec, *, anew: bool) -> None:
+        """Go by another spec: where it has weights of its own, no variant is in trouble any more.
+
+        A person who gives a variant its share anew says that it may have it: when it is worse, it is found again.
+        """
+        drawn, limits = self._drawn, self._policy.spec.limits if self._policy else None
+        self._target = weights.shares(spec.weights, spec.limits)
+        if (
+            self._detectors is None
+            or self._drawn != drawn
+            or limits is None
+            or not _same_detection(limits, spec.limits)
+        ):
+            self._detectors = Detectors(self._drawn, spec.limits)
+            self._troubles.clear()
+        elif anew:
+            for variant in list(self._troubles):
+                self._over(self._detectors, variant)
+
+    # -- deciding -------------------------------------------------------------------------------------------------
+
+    def _decide(
+        self,
+        action: Action,
+        at: float,
+        reason: str,
+        *,
+        by: str = LOOP,
+        variant: str | None = None,
+        finding: Finding | None = None,
+        command: str | None = None,
+        spec: PolicySpec | None = None,
+        after: dict[str, float] | None = None,
+        held: bool | None = None,
+        acted: bool = True,
+    ) -> Decision:
+        """Write a decision down, and where it is acted on, the policy that it puts in force."""
+        self._number += 1
+        id_ = f"{self._name}-{self._number}"
+        policy = self._policy
+        before = dict(policy.weights) if policy else {}
+        after = before if after is None else after
+        spec = spec or (policy.spec if policy else None)
+        if acted and spec is not None:
+            self._policy = Policy(
+                name=self._name,
+                version=policy.version + 1 if policy else 1,
+                weights=after,
+                spec=spec,
+                held=held if held is not None else policy is not None and policy.held,
+                decision=id_,
+                at=at,
+                by=by,
+            )
+            self._history = [*self._history, self._policy][-VERSIONS_KEPT:]
+        return Decision(
+            id=id_,
+            policy=self._name,
+            action=action,
+            variant=variant,
+            acted=acted,
+            reason=reason,
+            before=before,
+            after=after,
+            version=self._policy.version if self._policy else 0,
+            finding=finding,
+            by=by,
+            command=command,
+            at=at,
+            scores=self._scores,
+        )
+
+    # -- remembering ----------------------------------------------------------------------------------------------
 
     def snapshot(self) -> dict[str, Any]:
         """All that it remembers, as JSON has it."""
-        raise NotImplementedError
+        return {
+            "format": FORMAT,
+            "name": self._name,
+            "scores": self._scores,
+            "history": [policy.model_dump(mode="json") for policy in self._history],
+            "number": self._number,
+            "counted": self._counted,
+            "seen": self._seen.text(),
+            "commands": list(self._done),
+            "troubles": [
+                asdict(trouble) | {"finding": trouble.finding.model_dump(mode="json")}
+                for trouble in self._troubles.values()
+            ],
+            "detectors": self._detectors.snapshot() if self._detectors else None,
+        }
 
     @classmethod
     def restore(cls, snapshot: Mapping[str, Any]) -> Self:
-        """Go on from a snapshot, to the bit."""
-        raise NotImplementedError
+        """Go on from a snapshot, to the bit.
+
+        Raises:
+            ValueError: It is of another format.
+        """
+        if (written := snapshot.get("format")) != FORMAT:
+            raise ValueError(f"a newer worker wrote this snapshot, of format {written}: update this one")
+        self = cls(snapshot["name"], snapshot["scores"])
+        self._history = [Policy.model_validate(policy) for policy in snapshot["history"]]
+        self._policy = self._history[-1] if self._history else None
+        self._number, self._counted = snapshot["number"], snapshot["counted"]
+        self._seen = Counted.of(snapshot["seen"])
+        self._done = dict.fromkeys(snapshot["commands"])
+        for kept in snapshot["troubles"]:
+            trouble = Trouble(**{**kept, "finding": Finding.model_validate(kept["finding"])})
+            self._troubles[trouble.finding.variant] = trouble
+        if self._policy is not None:
+            spec = self._policy.spec
+            self._target = weights.shares(spec.weights, spec.limits)
+            self._detectors = Detectors.restore(self._drawn, spec.limits, snapshot["detectors"])
+        return self
+
+
+def _same_detection(one: Limits, other: Limits) -> bool:
+    """Whether limits differ at most in how far and how often a share moves."""
+    return one.model_copy(update={"step": other.step, "pause": other.pause}) == other
+
+
+def _seen(score: Score, limits: Limits, weights_: Mapping[str, float] | None) -> Seen | None:
+    """A score as the detectors see it; None = it says nothing, for example because the answer came from the cache.
+
+    That a variant was left alone, which is not known to be bad or good, is seen: there is no comparing with it.
+    """
+    values = score.values
+    value = 0.0 if values.get("raw_fault", 0.0) >= 1 else values.get(limits.score, math.nan)
+    ms, cost = values.get("raw_ms"), values.get("raw_cost")
+    seen = Seen(
+        run=score.run_id,
+        variant=score.variant,
+        probability=score.probability,
+        at=score.at,
+        bad=1.0 - min(1.0, max(0.0, value)) if math.isfinite(value) else None,
+        slow=ms / 1_000 > limits.latency if ms is not None and limits.latency is not None else None,
+        dear=cost > limits.cost if cost is not None and limits.cost is not None else None,
+        question=score.question,
+        started=score.at - values.get("latency_ms.total", 0.0) / 1_000,
+        weights=weights_,
+    )
+    return seen if _says_something(seen) or SKIPPED in values else None
+
+
+def _says_something(seen: Seen) -> bool:
+    """Whether it is known of the answer how good, how fast or how dear it was."""
+    return seen.bad is not None or seen.slow is not None or seen.dear is not None

@@ -1,8 +1,13 @@
 """Weights: how the shares of variants move, inside the limits that a person set. Pure."""
 
+import math
 from collections.abc import Collection, Mapping
+from typing import Final
 
 from poise.contracts.policy import Limits
+
+SAME: Final = 1e-9
+"""Shares that differ by less are the same: what is left of them is rounding."""
 
 
 def shares(weights: Mapping[str, float], limits: Limits) -> dict[str, float]:
@@ -11,16 +16,72 @@ def shares(weights: Mapping[str, float], limits: Limits) -> dict[str, float]:
     Raises:
         ValueError: No weight is above zero, or there are too many variants for the exploration.
     """
-    raise NotImplementedError
+    if wrong := [name for name, weight in weights.items() if not 0 <= weight < math.inf]:
+        raise ValueError(f"weights are numbers from 0 up: {', '.join(wrong)} has none")
+    largest = max(weights.values(), default=0.0)
+    if largest == 0:
+        raise ValueError("no variant has a weight above zero")
+    left = {name: weight / largest for name, weight in weights.items() if weight > 0}  # so that no sum overflows
+    if limits.explore * len(left) > 1 + SAME:
+        raise ValueError(
+            f"{len(left)} variants cannot each keep {limits.explore:g} of the draws: explore is at most "
+            f"{1 / len(left):.4g}"
+        )
+    found = dict.fromkeys(weights, 0.0)
+    room = 1.0
+    while True:  # each round lifts those to the floor that are below it, and shares out what is left
+        total = math.fsum(left.values())
+        low = [name for name, weight in left.items() if room * weight / total < limits.explore]
+        if not low:
+            break
+        for name in low:
+            found[name] = limits.explore
+            del left[name]
+        room -= limits.explore * len(low)
+        if not left:
+            return _whole(found, found)
+    return _whole(found | {name: room * weight / total for name, weight in left.items()}, left)
 
 
 def away(
     now: Mapping[str, float], variant: str, others: Collection[str], target: Mapping[str, float], limits: Limits
 ) -> dict[str, float]:
-    """One step away from a variant, to others in proportion to their target."""
-    raise NotImplementedError
+    """One step away from a variant, to others in proportion to their target.
+
+    Returns the same weights where the variant has no more than its exploration, or there are no others.
+    """
+    given = min(limits.step, now[variant] - limits.explore)
+    total = math.fsum(target[name] for name in others)
+    if given < SAME or total <= 0:
+        return dict(now)
+    after = dict(now)
+    after[variant] = max(limits.explore, now[variant] - given)
+    for name in others:
+        after[name] += given * target[name] / total
+    return _whole(after, others)
 
 
 def back(now: Mapping[str, float], variant: str, target: Mapping[str, float], limits: Limits) -> dict[str, float]:
-    """One step of a variant back to its target."""
-    raise NotImplementedError
+    """One step of a variant back to its target, from those that have more than theirs.
+
+    Those have enough: all shares sum to 1, so what one lacks is what others have too much. Nobody is taken below its
+    target. Returns the same weights where the variant lacks nothing.
+    """
+    taken = min(limits.step, target[variant] - now[variant])
+    spare = {name: share - target[name] for name, share in now.items() if name != variant and share > target[name]}
+    total = math.fsum(spare.values())
+    if taken < SAME or total <= 0:
+        return dict(now)
+    after = dict(now)
+    after[variant] = now[variant] + taken
+    for name, extra in spare.items():
+        after[name] -= taken * extra / total
+    after |= {name: target[name] for name, share in after.items() if abs(share - target[name]) < SAME}
+    return _whole(after, spare)
+
+
+def _whole(after: dict[str, float], among: Collection[str]) -> dict[str, float]:
+    """The same, with what rounding left over given to the largest of some."""
+    largest = max(among, key=lambda name: (after[name], name))
+    after[largest] += 1.0 - math.fsum(after.values())
+    return after

@@ -75,6 +75,8 @@ TOPIC: Final = "poise.topic"
 REPLAYED: Final = "poise.replayed"
 """How many steps of a run that was begun again were found in its history."""
 TIER: Final = "poise.tier"
+POLICY: Final = "poise.policy"
+ACTION: Final = "poise.decision.action"
 
 # -- spans -------------------------------------------------------------------------------------------------------------
 
@@ -337,6 +339,26 @@ FEEDBACKS: Final = Counter(
     (OUTCOME,),
 )
 STEP_LATENCY: Final = Histogram("poise.step.duration", "s", "How long each step of a run took.", (STEP, VARIANT))
+
+POLICY_WEIGHT: Final = Gauge(
+    "poise.policy.weight",
+    "1",
+    "The share of the draws that a variant has, from the worker that decides over its policy.",
+    (POLICY, VARIANT),
+)
+DECISIONS: Final = Counter("poise.decisions", "{decision}", "Decisions over policies.", (POLICY, ACTION))
+DECIDING_LAG: Final = Gauge(
+    "poise.deciding.lag",
+    "{message}",
+    "Scores that this worker has yet to take in, by partition that it decides over.",
+    (MESSAGING_PARTITION,),
+)
+PASSED_OVER: Final = Counter(
+    "poise.deciding.passed_over",
+    "{message}",
+    "Scores and commands that could not be read, or not be done, and were passed over.",
+    (MESSAGING_DESTINATION,),
+)
 
 # telemetry itself
 

@@ -1,0 +1,159 @@
+"""Deciding: one worker at a time decides over the policies of a partition, and shuts out who did before."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import ExitStack, asynccontextmanager
+from types import TracebackType
+from typing import Final, Self
+
+from poise.contracts.topics import COMMANDS, POLICY_STATE, SCORES
+from poise.errors import UnavailableError
+from poise.messaging import Follower, Mesh, Record, partition_for
+from poise.messaging.follow import Start, read_all
+from poise.messaging.ownership import Ownership
+from poise.messaging.transactions import Transactions
+from poise.telemetry import observe, table
+from poise.telemetry.metrics import Observation
+from services.evaluation.deciders import Deciders
+from services.evaluation.settings import EvaluationSettings
+
+GROUP: Final = "poise.evaluation:deciding"
+FENCE: Final = "poise.decider."
+"""What the transactional ids begin with; the partition's number follows."""
+SAVED_EVERY: Final = 5.0
+"""Seconds between two snapshots while nothing is decided: so much is counted anew when the owner dies."""
+AT_ONCE: Final = 200
+"""Scores taken in before others of this process have their turn."""
+READ_WITHIN: Final = 30.0
+
+
+class Deciding:
+    """Decides over the policies of the partitions that this worker owns: `async with Deciding(mesh)`."""
+
+    def __init__(self, mesh: Mesh) -> None:
+        self._mesh = mesh
+        self._ownership = Ownership(mesh.connection, mesh.settings, SCORES.name, GROUP, self._decide)
+        self._following: dict[int, tuple[Deciders, Follower]] = {}
+        """By partition that is being decided over."""
+        self._seen = ExitStack()
+
+    async def __aenter__(self) -> Self:
+        """Begin to take part."""
+        self._mesh.ready_when("deciding", self._ownership.assigned.is_set)
+        self._seen.callback(observe(table.POLICY_WEIGHT, self._weights))
+        self._seen.callback(observe(table.DECIDING_LAG, self._lag))
+        await self._ownership.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Decide no more."""
+        self._seen.close()
+        await self._ownership.__aexit__(kind, error, traceback)
+
+    # -- one partition --------------------------------------------------------------------------------------------
+
+    async def _decide(self, partition: int) -> None:
+        """Decide over the policies of a partition, until this is cancelled or fails.
+
+        1. When the transactions are open, whoever had them is shut out, and what it committed can be read.
+        2. The snapshots are read to their end: from here on nobody but us writes any.
+        3. Scores and commands are followed from the snapshots' offsets.
+        4. What is decided is written with the snapshots, together or not at all.
+        A failure, and a commit of which nobody knows whether it counts, ends this: the next to open them begins at 1.
+        """
+        await self._something_set(partition)
+        async with Transactions(self._mesh.connection, f"{FENCE}{partition}") as transactions:
+            deciders = await self._restored(partition)
+            start: Start = "beginning" if deciders.commands is None else {partition: deciders.commands}
+            async with self._mesh.follow(COMMANDS.name, start=start, partitions=[partition]) as commands:
+                asked = [record async for batch in commands.read_to_end() for record in batch]
+                start = _first(partition, deciders.scores, asked)
+                async with self._mesh.follow(SCORES.name, start=start, partitions=[partition]) as scores:
+                    deciders.scores = scores.position(partition)
+                    deciders.take_commands(asked)  # what people asked while nobody decided holds for the scores since
+                    self._following[partition] = deciders, scores
+                    try:
+                        await self._go_on(deciders, transactions, commands, scores)
+                    finally:
+                        del self._following[partition]
+
+    async def _something_set(self, partition: int) -> None:
+        """Wait until a person has asked for something: most partitions have no policy, and need no more than this."""
+        async with self._mesh.follow(POLICY_STATE.name, partitions=[partition]) as states:
+            async for _ in states.read_to_end():
+                return
+        async with self._mesh.follow(COMMANDS.name, partitions=[partition]) as commands:
+            async for _ in commands:
+                return
+
+    async def _restored(self, partition: int) -> Deciders:
+        partitions = await self._mesh.admin.partitions(COMMANDS.name) or COMMANDS.partitions
+        deciders = Deciders(partition, lambda name: partition_for(name.encode(), partitions) == partition)
+        try:
+            async with self._mesh.follow(POLICY_STATE.name, partitions=[partition]) as states:
+                deciders.restore(await read_all(states, within=READ_WITHIN))
+        except TimeoutError as error:
+            raise UnavailableError(f"{POLICY_STATE.name} could not be read within {READ_WITHIN:.0f} s") from error
+        return deciders
+
+    async def _go_on(
+        self, deciders: Deciders, transactions: Transactions, commands: Follower, scores: Follower
+    ) -> None:
+        """Take in what comes, commands first, and write down what is decided, or what was counted for a while."""
+        loop = asyncio.get_running_loop()
+        saved, readers = loop.time(), (aiter(commands), aiter(scores))
+        reads = [asyncio.ensure_future(anext(reader)) for reader in readers]
+        try:
+            while True:
+                if deciders.made or (deciders.moved and loop.time() - saved >= SAVED_EVERY):
+                    async with transactions.begin() as transaction:
+                        await transaction.send(list(deciders.outgoing()))
+                    deciders.written()
+                    saved = loop.time()
+                wait = max(0.0, saved + SAVED_EVERY - loop.time()) if deciders.moved else None
+                await asyncio.wait(reads, timeout=wait, return_when=asyncio.FIRST_COMPLETED)
+                for number, take in enumerate((deciders.take_commands, deciders.take_scores)):
+                    if reads[number].done():
+                        await _take(take, reads[number].result())
+                        reads[number] = asyncio.ensure_future(anext(readers[number]))
+        finally:
+            for read in reads:
+                read.cancel()
+            await asyncio.gather(*reads, return_exceptions=True)
+
+    # -- being seen -----------------------------------------------------------------------------------------------
+
+    def _weights(self) -> Iterator[Observation]:
+        for deciders, _ in tuple(self._following.values()):
+            for name, decider in tuple(deciders.deciders.items()):
+                for variant, weight in decider.policy.weights.items() if decider.policy else ():
+                    yield weight, {table.POLICY: name, table.VARIANT: variant}
+
+    def _lag(self) -> Iterator[Observation]:
+        for partition, (_, scores) in tuple(self._following.items()):
+            yield scores.behind(), {table.MESSAGING_PARTITION: partition}
+
+
+async def _take(take: Callable[[Sequence[Record]], None], records: Sequence[Record]) -> None:
+    for first in range(0, len(records), AT_ONCE):
+        take(records[first : first + AT_ONCE])
+        await asyncio.sleep(0)
+
+
+def _first(partition: int, known: int | None, asked: Sequence[Record]) -> Start:
+    """From where on scores count: before the first thing that was asked, there was nothing for them to count in."""
+    if known is not None:
+        return {partition: known}
+    return float(asked[0].timestamp) if asked else "end"
+
+
+@asynccontextmanager
+async def deciding(mesh: Mesh, settings: EvaluationSettings) -> AsyncIterator[None]:
+    """Decide, where this worker may."""
+    if not settings.decide:
+        yield
+        return
+    async with Deciding(mesh):
+        yield

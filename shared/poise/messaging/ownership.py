@@ -1,0 +1,177 @@
+"""Ownership: which partitions of a topic are this process's to work for, by a consumer group that reads nothing of them.
+
+A group decides who owns a partition within seconds, not at once: one that was away, or is slow to hear of a rebalance,
+still works for what another owns already. So whoever works for a partition also needs a fence where it writes: see
+`Transactions`, opened under a name of the partition's.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Any, Final, Self
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.abc import ConsumerRebalanceListener
+from aiokafka.errors import KafkaError
+
+from poise.errors import PoiseError, RetryableError
+from poise.messaging.connection import Connection
+from poise.messaging.intake import NOWHERE
+from poise.messaging.serving import membership
+from poise.settings import MeshSettings
+
+log = logging.getLogger(__name__)
+
+POLL_EVERY: Final = 0.2
+"""Seconds; a member that does not poll is put out of its group."""
+ENDED_WITHIN: Final = 5.0
+"""Seconds that work is given to end when its partition is revoked. No heartbeat is sent meanwhile: well below the
+group's session."""
+LEFT_WITHIN: Final = 5.0
+AGAIN_AFTER: Final = 0.5
+"""Seconds after which work that failed is begun again; twice as long each time that it fails."""
+AGAIN_AFTER_MOST: Final = 8.0
+SHUT_OUT_FOR: Final = 2.0
+"""Seconds. Somebody else works for the partition: by then this process has heard whether it is still its own."""
+LASTED: Final = 30.0
+"""Seconds after which work that failed is begun again as if it were the first time."""
+
+Work = Callable[[int], Awaitable[None]]
+"""Works for a partition, until it is cancelled."""
+
+
+class Ownership(ConsumerRebalanceListener):
+    """Works for the partitions that this process owns: `async with Ownership(…) as ownership`.
+
+    aiokafka is eager: each rebalance revokes everything, and all is assigned anew. Work is cancelled and awaited when
+    its partition is revoked, so that whoever owns it next seldom has to shut anybody out; work that fails is begun
+    again, as long as the partition is ours.
+
+    Args:
+        connection: How the broker is connected to.
+        settings: Those of the process: a named instance keeps its place when it is restarted.
+        topic: Whose partitions are owned.
+        group: The group that shares them out.
+        work: What to do for a partition.
+    """
+
+    def __init__(self, connection: Connection, settings: MeshSettings, topic: str, group: str, work: Work) -> None:
+        self.assigned = asyncio.Event()
+        """Set while the group has told this process what it owns, be it nothing."""
+        self._connection = connection
+        self._settings = settings
+        self._topic = topic
+        self._group = group
+        self._work = work
+        self._consumer: AIOKafkaConsumer | None = None
+        self._working: dict[int, asyncio.Task[None]] = {}
+        self._taking_part: asyncio.Task[None] | None = None
+
+    @property
+    def partitions(self) -> frozenset[int]:
+        """The partitions that are worked for now."""
+        return frozenset(number for number, task in self._working.items() if not task.cancelling())
+
+    async def __aenter__(self) -> Self:
+        """Begin to take part in the group."""
+        self._taking_part = asyncio.create_task(self._take_part())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """End all work, then leave the group."""
+        if self._taking_part is not None:
+            self._taking_part.cancel()
+            await asyncio.wait({self._taking_part})
+
+    # -- the group ------------------------------------------------------------------------------------------------
+
+    async def _take_part(self) -> None:
+        """Be a member; when that ends, whatever the reason, be one again."""
+        while True:
+            try:
+                await self._be_member()
+            except KafkaError as error:
+                log.warning("not in group %s, trying again: %s", self._group, error)
+            finally:
+                self.assigned.clear()
+                await self._end(self._working.keys())
+            await asyncio.sleep(AGAIN_AFTER_MOST)
+
+    async def _be_member(self) -> None:
+        arguments: dict[str, Any] = self._connection.arguments() | membership(self._settings)
+        self._consumer = consumer = AIOKafkaConsumer(**arguments, group_id=self._group, enable_auto_commit=False)
+        consumer.subscribe([self._topic], listener=self)
+        try:
+            await consumer.start()
+            while True:
+                await consumer.getmany(NOWHERE)  # counts as a poll, and tells what went wrong
+                await asyncio.sleep(POLL_EVERY)
+        finally:
+            await self._end(self._working.keys())  # before the group gives them to others
+            await _leave(consumer)
+
+    async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
+        """End the work; the group waits for it, so that the next owner begins when this one has ended."""
+        self.assigned.clear()
+        await self._end({partition.partition for partition in revoked})
+
+    async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
+        """Begin the work."""
+        if self._consumer is not None:
+            self._consumer.pause(*assigned)
+        numbers = sorted(partition.partition for partition in assigned)
+        log.info("partitions of %s that are ours: %s", self._topic, ", ".join(map(str, numbers)) or "none")
+        for number in numbers:
+            self._working[number] = asyncio.create_task(self._keep_working(number, self._working.get(number)))
+        self.assigned.set()
+
+    # -- the work -------------------------------------------------------------------------------------------------
+
+    async def _end(self, numbers: "set[int] | Any") -> None:
+        tasks = {self._working[number] for number in numbers if number in self._working}
+        for task in tasks:
+            task.cancel()
+        if not tasks:
+            return
+        _, late = await asyncio.wait(tasks, timeout=ENDED_WITHIN)
+        if late:
+            log.warning(
+                "work for %d partitions of %s does not end: the next owner shuts it out", len(late), self._topic
+            )
+        self._working = {number: task for number, task in self._working.items() if not task.done()}
+
+    async def _keep_working(self, number: int, before: asyncio.Task[None] | None) -> None:
+        if before is not None:  # it was to end and was slow: two of one process would shut each other out
+            await asyncio.wait({before})
+        loop, pause = asyncio.get_running_loop(), AGAIN_AFTER
+        while True:
+            began = loop.time()
+            try:
+                await self._work(number)
+            except RetryableError as error:
+                log.warning(
+                    "partition %d of %s, to be taken up again if it is still ours: %s", number, self._topic, error
+                )
+                await asyncio.sleep(SHUT_OUT_FOR)
+                continue
+            except PoiseError as error:
+                log.warning("partition %d of %s, to be taken up again: %s", number, self._topic, error)
+            except Exception:
+                log.exception("partition %d of %s, to be taken up again", number, self._topic)
+            pause = AGAIN_AFTER if loop.time() - began > LASTED else min(2 * pause, AGAIN_AFTER_MOST)
+            await asyncio.sleep(pause)
+
+
+async def _leave(consumer: AIOKafkaConsumer) -> None:
+    try:
+        async with asyncio.timeout(LEFT_WITHIN):
+            await consumer.stop()
+    except (KafkaError, TimeoutError) as error:
+        log.warning("left a group without the broker: %s", error or "no answer")
+    except asyncio.CancelledError:  # aiokafka lets one of its own out when the broker is gone
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise

@@ -1,0 +1,57 @@
+"""Which runs were counted, so that none counts twice however often its score comes."""
+
+import base64
+import sys
+from array import array
+from collections import deque
+from collections.abc import Iterable
+from hashlib import blake2b
+from typing import Final, Self
+
+MOST: Final = 65_536
+"""Runs remembered. A score comes again at once, after a restart of who scores or decides: that is far fewer ago."""
+
+
+class Counted:
+    """The last runs that were counted, by digests of 64 bits: two of these runs share one once in 10¹⁰ times."""
+
+    def __init__(self, digests: Iterable[int] = ()) -> None:
+        self._order = deque(digests)
+        self._known = set(self._order)
+
+    def __len__(self) -> int:
+        """How many are remembered."""
+        return len(self._order)
+
+    def add(self, run: str) -> bool:
+        """Count a run; False = it was counted already."""
+        digest = int.from_bytes(blake2b(run.encode(), digest_size=8).digest())
+        if digest in self._known:
+            return False
+        self._known.add(digest)
+        self._order.append(digest)
+        if len(self._order) > MOST:
+            self._known.discard(self._order.popleft())
+        return True
+
+    def text(self) -> str:
+        """All of them: base64 of the digests as little-endian 64-bit numbers, oldest first."""
+        return base64.b64encode(_little(array("Q", self._order)).tobytes()).decode()
+
+    @classmethod
+    def of(cls, text: str) -> Self:
+        """Read what `text` wrote.
+
+        Raises:
+            ValueError: It is not of that form.
+        """
+        digests = array("Q")
+        digests.frombytes(base64.b64decode(text, validate=True))
+        return cls(_little(digests))
+
+
+def _little(digests: "array[int]") -> "array[int]":
+    """To the byte order of the snapshot, or from it."""
+    if sys.byteorder == "big":
+        digests.byteswap()
+    return digests

@@ -1,0 +1,72 @@
+"""Reasons: what a decision rests on, in one line that a newcomer understands."""
+
+from collections.abc import Mapping
+
+from poise.contracts.policy import Finding, Limits, Sample
+
+
+def found(finding: Finding, limits: Limits) -> str:
+    """What is wrong with a variant."""
+    name, about = finding.variant, finding.about
+    if about in {"latency", "cost"}:
+        return f"{name} is too {'slow' if about == 'latency' else 'dear'}: {_above(finding, limits)}, where 5 % may"
+    worse = {"others": "worse than the others", "past": "worse than it did before"}.get(about, "worse than it may")
+    least = f", where {limits.low:g} is the least" if about == "range" and limits.low is not None else ""
+    return f"{name} answers {worse}: {_scores(finding, limits)}{least}"
+
+
+def recovered(finding: Finding, limits: Limits) -> str:
+    """What shows that a variant has recovered."""
+    what = _above(finding, limits) if finding.about in {"latency", "cost"} else _scores(finding, limits)
+    return f"{finding.variant} has recovered: {what}"
+
+
+def moves(variant: str, before: Mapping[str, float], after: Mapping[str, float]) -> str:
+    """Where the share of a variant goes."""
+    return f"its share goes from {percent(before[variant])} to {percent(after[variant])}"
+
+
+def percent(share: float) -> str:
+    """A share as people write it."""
+    return f"{100 * share:.3g} %"
+
+
+def weights(shares: Mapping[str, float]) -> str:
+    """Weights as people write them, in the order in which they were set."""
+    return ", ".join(f"{name} {percent(share)}" for name, share in shares.items())
+
+
+def _scores(finding: Finding, limits: Limits) -> str:
+    """The variant's score, against those of the others where there are some."""
+    mine = finding.samples.get(finding.variant)
+    if mine is None:
+        return f"{limits.score}, by {finding.method}"
+    others = {name: sample for name, sample in finding.samples.items() if name != finding.variant}
+    if finding.about in {"past", "range"}:
+        others = {}
+    if not others:
+        return f"{limits.score} {_mean(mine)} in {_answers(mine)}"
+    if len(others) == 1:
+        (other,) = others.values()
+        return f"{limits.score} {_mean(mine)} against {_mean(other)} in {mine.count} and {other.count} answers"
+    against = ", ".join(f"{_mean(sample)} of {name} in {sample.count}" for name, sample in others.items())
+    return f"{limits.score} {_mean(mine)} in {_answers(mine)} against {against}"
+
+
+def _above(finding: Finding, limits: Limits) -> str:
+    """The share of the variant's answers that were above a ceiling."""
+    sample = finding.samples.get(finding.variant)
+    above = f"took longer than {limits.latency:g} s" if finding.about == "latency" and limits.latency else ""
+    above = f"cost more than {limits.cost:g}" if finding.about == "cost" and limits.cost else above
+    if sample is None:
+        return f"its answers {above or 'are above the ceiling'}, by {finding.method}"
+    share = f"{percent(sample.mean)} ({100 * sample.low:.3g}–{percent(sample.high)})"
+    return f"{share} of {_answers(sample)} {above or 'are above the ceiling'}"
+
+
+def _mean(sample: Sample) -> str:
+    return f"{sample.mean:.2f} ({sample.low:.2f}–{sample.high:.2f})"
+
+
+def _answers(sample: Sample) -> str:
+    return f"{sample.count} answers"

@@ -1,0 +1,63 @@
+"""Detectors that say what a test can foresee: so many bad answers in a row are an alarm, so many good ones recovery."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+from poise.contracts.policy import About, Finding, Limits, Sample
+from poise.policy.detection import Seen
+
+ENOUGH = 5
+"""Answers in a row."""
+
+
+class PlainDetectors:
+    """As `poise.policy.detection.Detectors`, of which the interface is."""
+
+    def __init__(self, variants: Sequence[str], limits: Limits) -> None:  # noqa: ARG002 - the interface's
+        self._rows = dict.fromkeys(variants, 0)  # bad ones in a row, or minus the good ones
+        self._watched: dict[str, About] = {}
+        self._since = 0.0
+
+    def see(self, answer: Seen) -> Finding | None:
+        row, bad = self._rows[answer.variant], bool(answer.slow) or (answer.bad or 0.0) > 0.5
+        self._rows[answer.variant] = max(row, 0) + 1 if bad else min(row, 0) - 1
+        self._since = self._since or answer.at
+        if self._rows[answer.variant] < ENOUGH or answer.variant in self._watched:
+            return None
+        self._rows[answer.variant] = 0
+        return self._found(answer.variant, "latency" if answer.slow else "others", 0.0, (answer.run,))
+
+    def watch(self, variant: str, about: About) -> None:
+        self._watched[variant] = about
+        self._rows[variant] = 0
+
+    def recovered(self, variant: str) -> Finding | None:
+        if -self._rows[variant] < ENOUGH:
+            return None
+        return self._found(variant, self._watched[variant], 1.0, ())
+
+    def clear(self, variant: str) -> None:
+        self._watched.pop(variant, None)
+        self._rows[variant] = 0
+
+    def _found(self, variant: str, about: About, mean: float, runs: tuple[str, ...]) -> Finding:
+        return Finding(
+            variant=variant,
+            about=about,
+            method="so many in a row",
+            statistic=ENOUGH,
+            threshold=ENOUGH,
+            samples={variant: Sample(count=ENOUGH, mean=mean, low=mean, high=mean)},
+            runs=runs,
+            since=self._since,
+        )
+
+    def snapshot(self) -> dict[str, Any]:
+        return {"rows": self._rows.copy(), "watched": self._watched.copy(), "since": self._since}
+
+    @classmethod
+    def restore(cls, variants: Sequence[str], limits: Limits, snapshot: Mapping[str, Any]) -> Self:
+        self = cls(variants, limits)
+        self._rows, self._watched = dict(snapshot["rows"]), dict(snapshot["watched"])
+        self._since = snapshot["since"]
+        return self

@@ -1,0 +1,100 @@
+"""What tests of the decider share: scores, commands, and a decider that is fed with them."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from poise.contracts.policy import Decision, Limits, PolicyCommand, PolicySpec
+from poise.contracts.record import Score
+from poise.policy.decider import Decider
+
+POLICY = "answer"
+
+
+def spec(weights: dict[str, float] | None = None, *, dry_run: bool = False, **limits: Any) -> PolicySpec:
+    """What a person sets: two variants of the same weight, unless other ones are given."""
+    weights = weights or {"steady": 1, "cheap": 1}
+    return PolicySpec(name=POLICY, weights=weights, limits=Limits(**{"pause": 1} | limits), dry_run=dry_run)
+
+
+def asked(action: Any, number: int, **given: Any) -> PolicyCommand:
+    """A command of a person's."""
+    return PolicyCommand(id=f"c{number}", action=action, by="jane", **given)
+
+
+def score_of(run: str, variant: str, *, good: bool = True, **given: Any) -> Score:
+    """A score of one answer."""
+    values = {"quality": 1.0 if good else 0.0, "raw_fault": 0.0}
+    usual: dict[str, Any] = {
+        "workflow": "answer",
+        "tenant": "acme",
+        "policy": POLICY,
+        "policy_version": 1,
+        "probability": 0.5,
+        "rung": "primary",
+        "at": 1.0,
+        "values": values,
+    }
+    return Score(run_id=run, variant=variant, **usual | given)
+
+
+class Fed:
+    """A decider, and everything that it was fed with and decided."""
+
+    def __init__(self, set_: PolicySpec | None = None) -> None:
+        self.decider = Decider(POLICY)
+        self.decisions: list[Decision] = []
+        self.offset = 0
+        self.asked = 0
+        if set_ is not None:
+            self.ask("set", spec=set_)
+
+    def ask(self, action: Any, **given: Any) -> Decision:
+        """Give a command; its decision."""
+        self.asked += 1
+        (decision,) = self.decider.command(asked(action, self.asked, **given), at=float(self.offset))
+        self.decisions.append(decision)
+        return decision
+
+    def see(self, *scores: Score) -> list[Decision]:
+        """Give scores; what was decided."""
+        made: list[Decision] = []
+        for score in scores:
+            made += self.decider.score(score, self.offset)
+            self.offset += 1
+        self.decisions += made
+        return made
+
+    def answers(self, variant: str, count: int, *, good: bool = True) -> list[Decision]:
+        """Give so many scores of new answers of a variant; what was decided."""
+        first = self.offset
+        return self.see(*(score_of(f"run-{n}", variant, good=good, at=float(n)) for n in range(first, first + count)))
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """The weights in force, without what rounding left over."""
+        assert self.decider.policy is not None
+        return {name: round(share, 9) for name, share in self.decider.policy.weights.items()}
+
+    @property
+    def version(self) -> int:
+        assert self.decider.policy is not None
+        return self.decider.policy.version
+
+
+def actions(decisions: Iterable[Decision]) -> list[tuple[str, str | None, bool]]:
+    """What was decided, about whom, and whether it was acted on."""
+    return [(decision.action, decision.variant, decision.acted) for decision in decisions]
+
+
+def chained(decisions: Iterable[Decision]) -> bool:
+    """Whether each decision follows from the one before: numbers, versions, weights."""
+    version = 0
+    weights: dict[str, float] = {}
+    for number, decision in enumerate(decisions, start=1):
+        version += decision.acted
+        held = decision.acted and decision.before == decision.after
+        follows = decision.before == weights and decision.version == version and decision.id == f"{POLICY}-{number}"
+        if not follows or (held and decision.action not in {"set", "hold", "release", "revert"}):
+            return False
+        weights = decision.after if decision.acted else weights
+    return True

@@ -1,0 +1,355 @@
+"""The decider: what it does about a variant in trouble, and what people ask of it."""
+
+import json
+import math
+
+import pytest
+from plain_detectors import ENOUGH
+from policy_kit import POLICY, Fed, actions, asked, chained, score_of, spec
+
+from poise.contracts.policy import PolicySpec, PolicyState
+from poise.policy import counted, decider
+from poise.policy.decider import Decider
+
+pytestmark = pytest.mark.usefixtures("_plain")
+
+
+# -- moving ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_variant_in_trouble_loses_its_share_step_by_step_and_earns_it_back() -> None:
+    fed = Fed(spec(step=0.25, pause=3))
+    assert actions(fed.answers("cheap", ENOUGH, good=False)) == [("shift", "cheap", True)]
+    assert fed.shares == {"steady": 0.75, "cheap": 0.25}
+    assert fed.answers("steady", 2) == []
+    assert actions(fed.answers("steady", 20)) == [("roll back", "cheap", True)]
+    assert fed.shares == {"steady": 0.95, "cheap": 0.05}
+
+    assert actions(fed.answers("cheap", ENOUGH)) == [("promote", "cheap", True)]
+    assert fed.shares == {"steady": 0.7, "cheap": 0.3}
+    assert fed.answers("cheap", ENOUGH - 1) == []  # it is tested anew for the next step
+    assert actions(fed.answers("cheap", 1)) == [("promote", "cheap", True)]
+    assert fed.shares == {"steady": 0.5, "cheap": 0.5}
+    assert fed.answers("cheap", 20) == []
+    assert chained(fed.decisions)
+    assert actions(fed.answers("cheap", ENOUGH, good=False)) == [("shift", "cheap", True)]  # alarms are raised again
+
+
+def test_the_reason_says_what_was_found_and_where_the_share_goes() -> None:
+    fed = Fed(spec(step=0.25))
+    (shift,) = fed.answers("cheap", ENOUGH, good=False)
+    assert shift.reason == (
+        "cheap answers worse than the others: quality 0.00 (0.00–0.00) in 5 answers; its share goes from 50 % to 25 %"
+    )
+    assert shift.finding is not None
+    assert shift.finding.runs == (f"run-{fed.offset - 1}",)
+    assert (shift.by, shift.at, shift.scores) == ("loop", fed.offset - 1.0, fed.offset)
+    (further,) = fed.answers("steady", 1)
+    assert further.reason.startswith("cheap has not recovered (it was: cheap answers worse")
+    (back,) = fed.answers("cheap", ENOUGH)
+    assert back.reason == (
+        "cheap has recovered: quality 1.00 (1.00–1.00) in 5 answers; its share goes from 5 % to 30 %"
+    )
+
+
+def test_one_that_recovers_on_the_way_out_turns_back() -> None:
+    fed = Fed(spec(step=0.2, pause=8))
+    fed.answers("cheap", ENOUGH, good=False)
+    assert fed.shares["cheap"] == 0.3
+    assert actions(fed.answers("cheap", 8)) == [("promote", "cheap", True)]
+    assert fed.shares == {"steady": 0.5, "cheap": 0.5}
+
+
+def test_the_heaviest_variant_goes_too() -> None:
+    fed = Fed(spec({"steady": 9, "cheap": 1}, step=0.5, pause=2))
+    assert actions(fed.answers("steady", ENOUGH, good=False)) == [("shift", "steady", True)]
+    assert actions(fed.answers("cheap", 10)) == [("roll back", "steady", True)]
+    assert fed.shares == {"steady": 0.05, "cheap": 0.95}
+
+
+def test_what_one_loses_goes_to_none_that_is_in_trouble() -> None:
+    fed = Fed(spec({"a": 2, "b": 1, "c": 1}))
+    fed.answers("a", ENOUGH, good=False)
+    assert fed.shares == {"a": 0.05, "b": 0.475, "c": 0.475}
+    assert actions(fed.answers("b", ENOUGH, good=False)) == [("roll back", "b", True)]
+    assert fed.shares == {"a": 0.05, "b": 0.05, "c": 0.9}
+    assert actions(fed.answers("c", ENOUGH, good=False)) == [("hold", "c", False)]
+    assert fed.answers("c", 20, good=False) == []
+    # as soon as one has recovered, there is somewhere to go
+    assert actions(fed.answers("a", ENOUGH + 2)) == [("promote", "a", True), ("roll back", "c", True)]
+    assert fed.shares["b"] == 0.05
+    assert chained(fed.decisions)
+
+
+def test_a_single_variant_is_held_once_and_said_to_have_recovered_once() -> None:
+    fed = Fed(spec({"only": 1, "spare": 0}))
+    (hold,) = fed.answers("only", 30, good=False)
+    assert (hold.action, hold.acted) == ("hold", False)
+    assert "there is no other variant" in hold.reason
+    (over,) = fed.answers("only", 30)
+    assert (over.action, over.acted) == ("promote", False)
+    assert "its share is what was set, 100 %" in over.reason
+    assert len(fed.answers("only", 30, good=False)) == 1
+    assert fed.version == 1
+
+
+def test_one_that_has_its_least_share_already_keeps_it() -> None:
+    fed = Fed(spec({"steady": 95, "cheap": 5}))
+    (hold,) = fed.answers("cheap", 30, good=False)
+    assert (hold.action, hold.acted, hold.before) == ("hold", False, hold.after)
+    assert "it has the least share already" in hold.reason
+
+
+def test_a_variant_of_weight_zero_stands_by() -> None:
+    fed = Fed(spec({"steady": 1, "cheap": 1, "spare": 0}))
+    assert fed.answers("spare", 50, good=False) == []
+    fed.answers("cheap", ENOUGH, good=False)
+    assert fed.shares == {"steady": 0.95, "cheap": 0.05, "spare": 0.0}
+
+
+def test_a_slow_variant_goes_for_being_slow() -> None:
+    fed = Fed(spec(latency=2.0))
+    made = fed.see(*(score_of(f"r{n}", "cheap", values={"raw_ms": 2_001.0}) for n in range(ENOUGH)))
+    assert actions(made) == [("roll back", "cheap", True)]
+    assert made[0].reason.startswith("cheap is too slow: ")
+    assert "took longer than 2 s, where 5 % may" in made[0].reason
+
+
+# -- what counts -----------------------------------------------------------------------------------------------------
+
+
+def test_a_run_counts_once_however_often_its_score_comes() -> None:
+    fed = Fed(spec())
+    assert fed.see(*[score_of("the same", "cheap", good=False)] * 100) == []
+    assert fed.decider.counted == 1
+    assert len(fed.answers("cheap", ENOUGH - 1, good=False)) == 1
+
+
+def test_only_so_many_runs_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(counted, "MOST", 3)
+    seen = counted.Counted()
+    assert [seen.add(run) for run in ("a", "b", "c", "a", "d", "b", "a")] == [True] * 3 + [False, True, False, True]
+    again = counted.Counted.of(seen.text())
+    assert (len(again), again.text()) == (3, seen.text())
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"values": {"latency_ms.total": 12.0}},  # the variant was not asked: neither good nor bad
+        {"values": {"quality": math.nan}},
+        {"feedback": "f1"},
+        {"policy": "another"},
+        {"variant": "gone"},
+        {"variant": "none"},
+        {"probability": 0.0},
+        {"probability": 1.5},
+    ],
+)
+def test_what_says_nothing_of_a_variant_that_is_drawn_is_passed_over(given: dict[str, object]) -> None:
+    fed = Fed(spec())
+    made = fed.see(
+        *(score_of(f"r{n}", **{"variant": "cheap", "good": False} | given) for n in range(2 * ENOUGH))  # type: ignore[arg-type]
+    )
+    assert (made, fed.decider.counted) == ([], 0)
+    assert fed.decider.snapshot()["scores"] == 2 * ENOUGH
+
+
+def test_a_fault_counts_as_the_worst_answer_and_another_score_may_steer() -> None:
+    fed = Fed(spec(score="relevance"))
+    fault = [score_of(f"r{n}", "cheap", values={"raw_fault": 1.0}) for n in range(ENOUGH - 1)]
+    low = score_of("low", "cheap", values={"raw_fault": 0.0, "relevance": 0.1, "quality": 1.0})
+    assert actions(fed.see(*fault, low)) == [("roll back", "cheap", True)]
+
+
+def test_an_answer_of_an_earlier_version_of_the_policy_counts() -> None:
+    fed = Fed(spec())
+    fed.ask("set", spec=spec(pause=2))
+    made = fed.see(*(score_of(f"r{n}", "cheap", good=False, policy_version=1) for n in range(ENOUGH)))
+    assert actions(made) == [("roll back", "cheap", True)]
+
+
+def test_before_anything_is_set_nothing_is_counted() -> None:
+    fed = Fed()
+    assert fed.answers("cheap", 50, good=False) == []
+    assert fed.decider.policy is None
+    assert fed.ask("set", spec=spec()).scores == 50
+
+
+# -- people ----------------------------------------------------------------------------------------------------------
+
+
+def test_what_a_person_holds_stays_and_goes_on_when_it_is_released() -> None:
+    fed = Fed(spec(step=0.2))
+    fed.answers("cheap", ENOUGH, good=False)
+    held = fed.ask("hold", reason="the fair is on")
+    assert (held.action, held.acted, held.version) == ("hold", True, 3)
+    assert held.reason == "jane holds the weights at steady 70 %, cheap 30 %: the fair is on"
+    assert fed.answers("cheap", 50, good=False) == []
+    assert actions(fed.answers("steady", ENOUGH, good=False)) == [("hold", "steady", False)]  # people are told
+    assert fed.answers("steady", 50, good=False) == []
+    assert fed.answers("cheap", ENOUGH) == []  # it has recovered, and stays
+    fed.ask("release")
+    assert actions(fed.answers("cheap", 1)) == [("promote", "cheap", True)]
+    assert actions(fed.answers("cheap", 1)) == [("shift", "steady", True)]
+    assert chained(fed.decisions)
+
+
+def test_holding_what_is_held_changes_nothing() -> None:
+    fed = Fed(spec())
+    assert not fed.ask("release").acted
+    assert fed.ask("hold").acted
+    again = fed.ask("hold")
+    assert (again.acted, again.reason) == (
+        False,
+        "jane holds the weights at steady 50 %, cheap 50 %; they are held already",
+    )
+    assert fed.version == 2
+
+
+def test_to_set_weights_anew_ends_all_trouble() -> None:
+    fed = Fed(spec())
+    fed.answers("cheap", ENOUGH, good=False)
+    fed.ask("set", spec=spec({"steady": 2, "cheap": 3}))
+    assert fed.shares == {"steady": 0.4, "cheap": 0.6}
+    assert fed.answers("cheap", ENOUGH - 1, good=False) == []
+    assert actions(fed.answers("cheap", 1, good=False)) == [("shift", "cheap", True)]
+
+
+def test_to_set_what_is_in_force_changes_nothing_and_moves_nothing_back() -> None:
+    fed = Fed(spec())
+    fed.answers("cheap", ENOUGH, good=False)
+    before, same = fed.shares, fed.ask("set", spec=spec())
+    assert (same.acted, same.version, fed.shares) == (False, 2, before)
+
+
+def test_to_set_how_it_moves_keeps_what_was_found() -> None:
+    fed = Fed(spec(step=0.2, pause=50))
+    fed.answers("cheap", ENOUGH, good=False)
+    assert fed.ask("set", spec=spec(step=0.4, pause=1)).acted
+    assert fed.shares == {"steady": 0.7, "cheap": 0.3}
+    assert actions(fed.answers("steady", 50)) == [("roll back", "cheap", True)]
+
+
+@pytest.mark.parametrize(
+    "other", [spec({"steady": 1, "cheap": 1, "new": 1}), spec({"steady": 1, "cheap": 1}, quiet_answers=1_000)]
+)
+def test_other_variants_or_another_way_to_tell_start_afresh(other: PolicySpec) -> None:
+    fed = Fed(spec())
+    fed.answers("cheap", ENOUGH, good=False)
+    fed.answers("steady", ENOUGH - 1, good=False)
+    fed.ask("set", spec=other)
+    assert fed.shares["cheap"] == fed.shares["steady"]
+    assert fed.answers("steady", 1, good=False) == []
+
+
+def test_revert_brings_back_the_weights_before_the_last_change() -> None:
+    fed = Fed(spec())
+    fed.answers("cheap", ENOUGH, good=False)
+    fed.ask("hold")
+    moved = fed.shares
+    back = fed.ask("revert")
+    assert back.reason == "jane goes back to version 1, steady 50 %, cheap 50 %"
+    assert (back.acted, back.version, fed.shares) == (True, 4, {"steady": 0.5, "cheap": 0.5})
+    policy = fed.decider.policy
+    assert policy is not None
+    assert policy.held  # to revert releases nothing
+    fed.ask("revert")
+    assert fed.shares == moved
+    assert chained(fed.decisions)
+
+
+def test_revert_to_a_version_brings_back_all_that_was_set_then() -> None:
+    fed = Fed(spec({"old": 1}))
+    fed.ask("set", spec=spec())
+    fed.ask("set", spec=spec(quiet_answers=100))
+    fed.ask("revert", version=1)
+    assert (fed.shares, fed.version) == ({"old": 1.0}, 4)
+    assert fed.answers("cheap", 20, good=False) == []
+    assert not fed.ask("revert", version=1).acted
+    assert fed.ask("revert", version=2).after == {"steady": 0.5, "cheap": 0.5}
+
+
+def test_fifty_versions_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decider, "VERSIONS_KEPT", 3)
+    fed = Fed(spec())
+    for _ in range(2):
+        fed.ask("hold")
+        fed.ask("release")
+    refused = fed.ask("revert", version=2)
+    assert (refused.action, refused.acted, refused.version) == ("refuse", False, 5)
+    assert refused.reason == "jane asked to revert it, which cannot be done: there is no version 2: 3 to 5 are kept"
+    assert fed.ask("revert").action == "refuse"
+
+
+def test_a_command_is_done_once() -> None:
+    fed = Fed(spec())
+    command = asked("hold", 7)
+    assert len(fed.decider.command(command, 1.0)) == 1
+    assert fed.decider.command(command, 2.0) == []
+
+
+@pytest.mark.parametrize("action", ["hold", "release", "revert", "set"])
+def test_what_cannot_be_done_is_refused_with_the_reason(action: str) -> None:
+    fed = Fed()
+    refused = fed.ask(action)
+    assert (refused.action, refused.acted, refused.version, refused.after) == ("refuse", False, 0, {})
+    assert refused.command == "c1"
+    assert ("nothing was set yet" in refused.reason) == (action != "set")
+
+
+def test_weights_that_cannot_be_are_refused_and_what_is_in_force_stays() -> None:
+    fed = Fed(spec())
+    refused = fed.ask("set", spec=spec({"a": 0.0}))
+    assert refused.reason == "jane asked to set it, which cannot be done: no variant has a weight above zero"
+    assert fed.ask("set", spec=PolicySpec(name="another", weights={"a": 1})).action == "refuse"
+    assert fed.version == 1
+
+
+# -- dry run ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_dry_run_says_once_what_it_would_do_and_moves_nothing() -> None:
+    fed = Fed(spec(dry_run=True, step=0.25))
+    (shift,) = fed.answers("cheap", 50, good=False)
+    assert (shift.action, shift.acted, shift.version) == ("shift", False, 1)
+    assert (shift.before, shift.after) == ({"steady": 0.5, "cheap": 0.5}, {"steady": 0.75, "cheap": 0.25})
+    assert shift.reason.endswith("its share goes from 50 % to 25 %, were this no dry run")
+    assert fed.shares == {"steady": 0.5, "cheap": 0.5}
+    (over,) = fed.answers("cheap", 50)
+    assert (over.action, over.acted) == ("promote", False)
+    assert len(fed.answers("cheap", 50, good=False)) == 1
+
+
+def test_what_a_dry_run_found_is_acted_on_when_it_ends() -> None:
+    fed = Fed(spec(dry_run=True))
+    fed.answers("cheap", 20, good=False)
+    fed.ask("set", spec=spec())
+    assert actions(fed.answers("steady", 20)) == [("roll back", "cheap", True)]
+
+
+def test_a_move_that_became_a_dry_run_goes_no_further() -> None:
+    fed = Fed(spec(step=0.2))
+    fed.answers("cheap", ENOUGH, good=False)
+    fed.ask("set", spec=spec(step=0.2, dry_run=True))
+    assert actions(fed.answers("steady", 20)) == [("shift", "cheap", False)]
+    assert actions(fed.answers("cheap", 50)) == [("promote", "cheap", False)]
+    assert fed.shares["cheap"] == 0.3
+    fed.ask("set", spec=spec(step=0.2))
+    assert actions(fed.answers("cheap", 1)) == [("promote", "cheap", True)]
+
+
+# -- remembering -----------------------------------------------------------------------------------------------------
+
+
+def test_a_snapshot_goes_through_the_wire_and_stays_small() -> None:
+    fed = Fed(spec())
+    fed.answers("cheap", 3 * ENOUGH, good=False)
+    state = PolicyState(name=POLICY, scores=1, commands=1, decider=fed.decider.snapshot())
+    again = Decider.restore(PolicyState.parse(state.encode()).decider)
+    assert json.dumps(again.snapshot()) == json.dumps(fed.decider.snapshot())
+
+
+def test_a_snapshot_of_a_newer_worker_is_refused() -> None:
+    with pytest.raises(ValueError, match="a newer worker wrote this snapshot"):
+        Decider.restore({"format": 99})

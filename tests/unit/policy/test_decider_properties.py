@@ -1,0 +1,151 @@
+"""The decider, whatever comes: a snapshot changes nothing, duplicates change nothing, a replay decides the same."""
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from policy_kit import POLICY, asked, chained, score_of, spec
+
+from poise.contracts.policy import Decision, PolicyCommand, PolicySpec, PolicyState
+from poise.contracts.record import Score
+from poise.policy.decider import Decider
+
+pytestmark = pytest.mark.usefixtures("_plain")
+
+SPECS = (
+    spec({"a": 5, "b": 3, "c": 2}, step=0.2, pause=2),
+    spec({"a": 5, "b": 3, "c": 2}, step=0.5, pause=1),
+    spec({"a": 1, "b": 1, "c": 0}),
+    spec({"a": 1, "b": 1, "c": 1}, dry_run=True),
+    spec({"b": 1}),
+    spec({"b": 0}),
+)
+Event = Score | PolicyCommand
+
+bursts = st.tuples(st.just("burst"), st.sampled_from(("a", "b", "c")), st.booleans(), st.integers(1, 12))
+sets = st.tuples(st.just("set"), st.sampled_from(SPECS))
+others = st.tuples(st.sampled_from(("hold", "release", "revert")), st.one_of(st.none(), st.integers(1, 6)))
+histories = st.lists(st.one_of(bursts, bursts, bursts, sets, others), max_size=25)
+
+
+def events_of(history: Sequence[tuple[object, ...]]) -> list[Event]:
+    """Scores and commands, in the order in which they come; first something is set."""
+    events: list[Event] = [asked("set", 0, spec=SPECS[0])]
+    for number, (kind, *rest) in enumerate(history, start=1):
+        match kind, rest:
+            case "burst", [str(variant), bool(good), int(count)]:
+                events += [score_of(f"{number}-{each}", variant, good=good, at=float(number)) for each in range(count)]
+            case "set", [PolicySpec() as set_]:
+                events.append(asked("set", number, spec=set_))
+            case _, [version]:
+                events.append(asked(kind, number, version=version if kind == "revert" else None))
+    return events
+
+
+def feed(decider: Decider, event: Event, offset: int) -> list[Decision]:
+    if isinstance(event, PolicyCommand):
+        return decider.command(event, at=float(offset))
+    return decider.score(event, offset)
+
+
+def fed(events: Sequence[Event]) -> tuple[Decider, list[Decision]]:
+    """A decider that was fed with all of them in one go, each score at the offset of its place."""
+    decider, decisions = Decider(POLICY), []
+    for place, event in enumerate(events):
+        decisions += feed(decider, event, place)
+    return decider, decisions
+
+
+def restored(decider: Decider) -> Decider:
+    """The same, as whoever owns its partition next has it from the wire."""
+    state = PolicyState(name=POLICY, scores=0, commands=0, decider=decider.snapshot())
+    return Decider.restore(PolicyState.parse(state.encode()).decider)
+
+
+@given(histories, st.sets(st.integers(0, 150)))
+def test_wherever_it_is_restored_it_decides_the_same(history: list[tuple[object, ...]], cuts: set[int]) -> None:
+    events = events_of(history)
+    whole, expected = fed(events)
+    decider, decisions = Decider(POLICY), []
+    for place, event in enumerate(events):
+        if place in cuts:
+            decider = restored(decider)
+        decisions += feed(decider, event, place)
+    assert decisions == expected
+    assert decider.snapshot() == whole.snapshot()
+
+
+@given(histories, st.lists(st.tuples(st.integers(0, 150), st.integers(0, 150)), max_size=30))
+def test_what_comes_again_changes_nothing(history: list[tuple[object, ...]], again: list[tuple[int, int]]) -> None:
+    events = events_of(history)
+    decider, decisions = Decider(POLICY), []
+    for place, event in enumerate(events):
+        decisions += feed(decider, event, place)
+        for after, which in again:
+            if after == place and which <= place:
+                earlier = events[which]
+                # one that said nothing of a variant of the policy was not counted: it may say something of the next
+                if isinstance(earlier, PolicyCommand) or earlier.run_id in counted_runs(events[: which + 1]):
+                    assert feed(decider, earlier, place) == []
+    assert [places_aside(made) for made in decisions] == [places_aside(made) for made in fed(events)[1]]
+
+
+def places_aside(decision: Decision) -> Decision:
+    """A decision, wherever in the log of scores it was made: what came again stands there too."""
+    return decision.model_copy(update={"scores": 0})
+
+
+def counted_runs(events: Sequence[Event]) -> set[str]:
+    """The runs that are counted among these."""
+    decider, found = Decider(POLICY), set()
+    for place, event in enumerate(events):
+        before = decider.counted
+        feed(decider, event, place)
+        if decider.counted > before and isinstance(event, Score):
+            found.add(event.run_id)
+    return found
+
+
+@given(histories)
+def test_a_replay_from_the_log_decides_the_same(history: list[tuple[object, ...]]) -> None:
+    events = events_of(history)
+    _, decisions = fed(events)
+    commands = {event.id: event for event in events if isinstance(event, PolicyCommand)}
+    # what the log has: scores at their offsets, and by each command's decision, before which of them it was done
+    pending = [decision for decision in decisions if decision.command is not None]
+    decider, replayed = Decider(POLICY), []
+    for offset, event in enumerate(events):
+        if isinstance(event, PolicyCommand):
+            continue
+        while pending and pending[0].scores <= offset:
+            done = pending.pop(0)
+            replayed += decider.command(commands[done.command or ""], at=done.at)
+        replayed += decider.score(event, offset)
+    for done in pending:
+        replayed += decider.command(commands[done.command or ""], at=done.at)
+    assert replayed == decisions
+
+
+@settings(max_examples=200)
+@given(histories)
+def test_decisions_chain_and_weights_stay_inside_the_limits(history: list[tuple[object, ...]]) -> None:
+    events = events_of(history)
+    decider, decisions = Decider(POLICY), []
+    for place, event in enumerate(events):
+        before, held = decider.policy, decider.policy is not None and decider.policy.held
+        made = feed(decider, event, place)
+        assert len(made) == 1 if isinstance(event, PolicyCommand) else len(made) <= 1
+        decisions += made
+        after = decider.policy
+        assert after is not None
+        assert abs(sum(after.weights.values()) - 1) < 1e-9
+        for name, weight in after.spec.weights.items():
+            assert after.weights[name] >= after.spec.limits.explore - 1e-9 if weight else after.weights[name] == 0
+        if isinstance(event, Score) and before is not None and after != before:
+            assert not held
+            assert not after.spec.dry_run
+            assert all(
+                abs(after.weights[n] - before.weights[n]) <= after.spec.limits.step + 1e-9 for n in after.weights
+            )
+    assert chained(decisions)
