@@ -1,13 +1,16 @@
 """What evaluation thinks of a finished run: a pure function of its record."""
 
 import hashlib
+from functools import lru_cache
 from typing import Final
 
 from poise.cache.passages import normalised
-from poise.contracts import Draw, RunRecord, Score
+from poise.contracts import Draw, Passage, RunRecord, Score
 from poise.contracts.record import longest
-from poise.scoring import Evidence, empty, extract, groundedness, looping, quality, refused, relevance, truncated
+from poise.scoring import Evidence, empty, groundedness, looping, quality, refused, relevance, truncated
 
+_REMEMBERED: Final = 256
+"""Runs' passages, and answers, of which what was worked out is kept; some 100 kB each."""
 _DIGEST: Final = 16
 """Hexadecimal digits of a question's digest: of a million questions, two share one in 1 of 30 million cases."""
 
@@ -18,9 +21,9 @@ def score(record: RunRecord) -> Score:
     values = {"error": float(record.fault is not None)}
     values |= {f"latency_ms.{step}": ms for step, ms in longest(record.steps).items()}
     values["latency_ms.total"] = round((record.finished - record.started) * 1_000, 1)
-    evidence = Evidence(record.passages)
+    evidence = _evidence(tuple((one.id, one.source, one.heading, one.text) for one in record.passages))
     if record.answer is not None and record.answer.rung != "canned" and (record.passages or not _earlier(record)):
-        values["groundedness"] = groundedness(record.answer.text, evidence, question=record.question).score
+        values["groundedness"] = _grounded(record.answer.text.strip(), evidence, record.question)
     if record.draw is not None and record.draw.skipped is None and not record.cached:
         values |= _of_the_draw(record.draw, record, evidence)
     if record.draw is not None and record.draw.skipped is not None and not record.cached:
@@ -38,6 +41,28 @@ def score(record: RunRecord) -> Score:
         question=digest(record.question),
         values={name: round(value, 4) for name, value in values.items()},
     )
+
+
+@lru_cache(_REMEMBERED)
+def _evidence(said: tuple[tuple[str, str, str | None, str], ...]) -> Evidence:
+    """The same passages are found again and again; their age and their rank's score make no difference here."""
+    return Evidence(
+        [
+            Passage(id=key, source=source, heading=heading, text=text, score=0.0, age=0.0)
+            for key, source, heading, text in said
+        ]
+    )
+
+
+@lru_cache(_REMEMBERED)
+def _grounded(text: str, evidence: Evidence, question: str) -> float:
+    """What was sent is, most often, what the variant wrote."""
+    return groundedness(text, evidence, question=question).score
+
+
+@lru_cache(_REMEMBERED)
+def _relevant(text: str, evidence: Evidence, question: str) -> float:
+    return relevance(text, evidence, question)
 
 
 def _earlier(record: RunRecord) -> bool:
@@ -66,8 +91,8 @@ def _of_the_draw(draw: Draw, record: RunRecord, evidence: Evidence) -> dict[str,
 
 def _of_words(raw: str, finish_reason: str | None, question: str, evidence: Evidence) -> dict[str, float]:
     values = {
-        "raw_relevance": relevance(raw, evidence, question),
-        "raw_groundedness": groundedness(raw, evidence, question=question).score,
+        "raw_relevance": _relevant(raw.strip(), evidence, question),
+        "raw_groundedness": _grounded(raw.strip(), evidence, question),
         "empty": float(empty(raw)),
         "degenerate": float(looping(raw)),
         "truncated": float(truncated(raw, finish_reason)),
@@ -75,7 +100,7 @@ def _of_words(raw: str, finish_reason: str | None, question: str, evidence: Evid
     }
     if any(values[name] for name in ("empty", "degenerate", "truncated")):
         return values | {"quality": 0.0}
-    if not extract(question, evidence, 1):  # nothing to tell a right answer by, and to decline is right as well
+    if not evidence.bears_on(question):  # nothing to tell a right answer by, and to decline is right as well
         return values
     if values["refused"]:
         return values | {"quality": 0.0}

@@ -2,17 +2,29 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property, lru_cache
+from itertools import chain
+from typing import Final, NamedTuple
 
 from poise.contracts import Citation, Passage
 from poise.scoring.text import flat, stems, words
 from poise.scoring.text import sentences as sentences_of
 
+_REMEMBERED: Final = 2_048
+"""Texts of passages whose reading is kept, some 20 kB each at most: the same ones are found again and again."""
 
-@dataclass(frozen=True)
-class Line:
+
+class _Read(NamedTuple):
+    """A sentence, read."""
+
+    sentence: str
+    stems: tuple[str, ...]
+    vocabulary: frozenset[str]
+    length: int
+
+
+class Line(NamedTuple):
     """One sentence of a passage."""
 
     passage: Passage
@@ -23,11 +35,14 @@ class Line:
     sentence: str
     stems: tuple[str, ...]
     """The stems of its words, in order."""
+    vocabulary: frozenset[str]
+    """Its stems, each once."""
+    length: int
+    """How many words it has."""
 
-    @cached_property
-    def vocabulary(self) -> frozenset[str]:
-        """Its stems, each once."""
-        return frozenset(self.stems)
+    def __repr__(self) -> str:
+        """Which line it is; the order of its vocabulary differs from process to process."""
+        return f"Line({self.passage.id!r}, {self.rank}, {self.index}, {self.sentence!r})"
 
     @property
     def citation(self) -> Citation:
@@ -48,21 +63,22 @@ class Evidence:
     def __init__(self, passages: Sequence[Passage]) -> None:
         self.passages = tuple(passages)
         self.lines = tuple(
-            Line(passage, rank, index, sentence, tuple(stems(sentence)))
+            Line(passage, rank, index, *read)
             for rank, passage in enumerate(passages)
-            for index, sentence in enumerate(sentences_of(passage.text))
+            for index, read in enumerate(_read(passage.text))
         )
-        self.headings = tuple(frozenset(stems(passage.heading or "")) for passage in passages)
+        self.headings = tuple(_heading(passage.heading or "") for passage in passages)
         """By rank, the stems of the titles that the passage stands under."""
-        self._frequency = Counter(stem for line in self.lines for stem in line.vocabulary)
+        self._frequency = Counter(chain.from_iterable(line.vocabulary for line in self.lines))
+        self._weights = _Weights(self._frequency, len(self.lines))
 
     def weight(self, stem: str) -> float:
         """How much a word tells: the rarer among the sentences, the more; one that is in none of them most."""
-        return math.log(1 + (len(self.lines) + 1) / (self._frequency[stem] + 0.5))
+        return self._weights[stem]
 
     def weigh(self, some: Iterable[str]) -> float:
         """How much some words tell together; summed exactly, so that the order of a set makes no difference."""
-        return math.fsum(map(self.weight, some))
+        return math.fsum(map(self._weights.__getitem__, some))
 
     def containment(self, some: Iterable[str], within: frozenset[str]) -> float:
         """The weighted share of words that stand within others, 0 to 1 (containment, Broder 1997)."""
@@ -71,7 +87,13 @@ class Evidence:
 
     def knows(self, fact: str) -> bool:
         """Whether a number, identifier or name occurs in the passages or above them."""
-        return fact.lower() in self._words or fact in self._whole
+        return any(fact.lower() in known or fact in whole for whole, known in self._known)
+
+    def bears_on(self, question: str) -> bool:
+        """Whether any word of a question, of those that questions are not made of, is in the passages or above them."""
+        return any(
+            stem in self._frequency or any(stem in heading for heading in self.headings) for stem in stems(question)
+        )
 
     def before(self, line: Line) -> Line | None:
         """The sentence before this one in its passage."""
@@ -86,9 +108,39 @@ class Evidence:
         return {(line.rank, line.index): line for line in self.lines}
 
     @cached_property
-    def _whole(self) -> str:
-        return "\n".join(flat(f"{passage.heading or ''}\n{passage.text}") for passage in self.passages)
+    def _known(self) -> tuple[tuple[str, frozenset[str]], ...]:
+        return tuple(_known(f"{passage.heading or ''}\n{passage.text}") for passage in self.passages)
 
-    @cached_property
-    def _words(self) -> frozenset[str]:
-        return frozenset(words(self._whole))
+
+class _Weights(dict[str, float]):
+    """How much each word tells, worked out when it is first asked for."""
+
+    def __init__(self, frequency: Mapping[str, int], lines: int) -> None:
+        super().__init__()
+        self._frequency = frequency
+        self._lines = lines
+
+    def __missing__(self, stem: str) -> float:
+        weight = self[stem] = math.log(1 + (self._lines + 1) / (self._frequency.get(stem, 0) + 0.5))
+        return weight
+
+
+@lru_cache(_REMEMBERED)
+def _read(text: str) -> tuple[_Read, ...]:
+    """The sentences of a text."""
+    return tuple(
+        _Read(sentence, found := tuple(stems(sentence)), frozenset(found), len(words(sentence)))
+        for sentence in sentences_of(text)
+    )
+
+
+@lru_cache(_REMEMBERED)
+def _heading(heading: str) -> frozenset[str]:
+    return frozenset(stems(heading))
+
+
+@lru_cache(_REMEMBERED)
+def _known(text: str) -> tuple[str, frozenset[str]]:
+    """A text on one line, and its words."""
+    whole = flat(text)
+    return whole, frozenset(words(whole))

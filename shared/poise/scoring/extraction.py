@@ -9,11 +9,13 @@ of tests/benchmarks/answers.toml.
 """
 
 import re
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Final
+from functools import lru_cache
+from typing import Final, NamedTuple
 
 from poise.scoring.evidence import Evidence, Line
-from poise.scoring.text import stems, words
+from poise.scoring.text import stems
 
 _IN_HEADING: Final = 0.8
 _IN_SENTENCE_BEFORE: Final = 0.5
@@ -38,54 +40,76 @@ _CONDITION: Final = re.compile(
 _ASKS_ABOUT_CONDITION: Final = re.compile(r"\b(?:when|if|happens)\b", re.IGNORECASE)
 _FINISHED: Final = re.compile(r"[.!?)\"”][*_`]*$")
 _SESSIONS: Final = (">>>", "$ ")
+_REMEMBERED: Final = 16_384
+"""Sentences whose shape is kept: passages that are found again have the same ones."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Question:
-    stems: tuple[str, ...]
+    weights: dict[str, float]
+    """Its stems in order, and how much each tells."""
+    whole: float
+    """How much they tell together."""
     about_condition: bool
 
 
 def extract(question: str, evidence: Evidence, number: int) -> list[Line]:
     """The lines that bear most on a question, best first, at most so many; none that does not bear on it at all."""
-    asked = _Question(tuple(dict.fromkeys(stems(question))), bool(_ASKS_ABOUT_CONDITION.search(question)))
-    scored = [(line, _coverage(asked, line, evidence)) for line in evidence.lines]
-    order = sorted(
-        ((line, covered * _form(asked, line) + _place(asked, line)) for line, covered in scored if covered > 0),
-        key=lambda item: -item[1],
-    )
+    weights = {stem: evidence.weight(stem) for stem in stems(question)}
+    asked = _Question(weights, evidence.weigh(weights) or 1.0, bool(_ASKS_ABOUT_CONDITION.search(question)))
+    in_headings = [[stem in heading for stem in weights] for heading in evidence.headings]
+    order: list[tuple[Line, float]] = []
+    before: Line | None = None
+    for line in evidence.lines:
+        same = before is not None and before.rank == line.rank
+        covered = _coverage(asked, line.vocabulary, in_headings[line.rank], before.vocabulary if same else frozenset())
+        if covered > 0:
+            order.append((line, covered * _form(asked, line) + _place(asked, line)))
+        before = line
+    order.sort(key=lambda item: -item[1])
     return [line for line, _ in order[:number]]
 
 
-def _coverage(asked: _Question, line: Line, evidence: Evidence) -> float:
+def _coverage(asked: _Question, line: Collection[str], in_heading: Sequence[bool], before: Collection[str]) -> float:
     """How much of the question is found in the sentence or in what it points back to, 0 to 1."""
-    heading, before = evidence.headings[line.rank], evidence.before(line)
     found = 0.0
-    for stem in asked.stems:
-        if stem in line.vocabulary:
-            found += evidence.weight(stem)
-        elif stem in heading:
-            found += _IN_HEADING * evidence.weight(stem)
-        elif before is not None and stem in before.vocabulary:
-            found += _IN_SENTENCE_BEFORE * evidence.weight(stem)
-    return found / (evidence.weigh(asked.stems) or 1.0)
+    for (stem, weight), heads in zip(asked.weights.items(), in_heading, strict=True):
+        if stem in line:
+            found += weight
+        elif heads:
+            found += _IN_HEADING * weight
+        elif stem in before:
+            found += _IN_SENTENCE_BEFORE * weight
+    return found / asked.whole
 
 
 def _form(asked: _Question, line: Line) -> float:
     """What its form leaves of it, as a factor."""
-    factor, length = 1.0, len(words(line.sentence))
-    if length < _FEWEST_WORDS or line.vocabulary <= set(asked.stems) or line.sentence.startswith(_SESSIONS):
+    factor, shape = 1.0, _shape(line.sentence)
+    if line.length < _FEWEST_WORDS or line.vocabulary <= asked.weights.keys() or shape.session:
         factor *= _SAYS_NOTHING
-    if not _FINISHED.search(line.sentence):
+    if not shape.finished:
         factor *= _UNFINISHED
-    if length > _MOST_WORDS:
+    if line.length > _MOST_WORDS:
         factor *= _LONG
     return factor
 
 
 def _place(asked: _Question, line: Line) -> float:
     """What its place and its opening give or take."""
-    given = _ABOUT_IT if line.stems and line.stems[0] in asked.stems else 0.0
-    if not asked.about_condition and _CONDITION.match(line.sentence):
+    given = _ABOUT_IT if line.stems and line.stems[0] in asked.weights else 0.0
+    if not asked.about_condition and _shape(line.sentence).conditional:
         given -= _BY_THE_WAY
     return given - _PER_RANK * line.rank - _PER_PLACE * min(line.index, _LAST_PLACE)
+
+
+class _Shape(NamedTuple):
+    session: bool
+    finished: bool
+    conditional: bool
+
+
+@lru_cache(_REMEMBERED)
+def _shape(sentence: str) -> _Shape:
+    """What a sentence looks like, whatever is asked."""
+    return _Shape(sentence.startswith(_SESSIONS), bool(_FINISHED.search(sentence)), bool(_CONDITION.match(sentence)))

@@ -1,6 +1,7 @@
 """Groundedness: whether the passages bear what an answer says."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from heapq import nlargest
 from itertools import pairwise
 from typing import Final
@@ -17,6 +18,12 @@ ECHO: Final = 0.3
 """What is left when a sentence only repeats the question."""
 _READ_CLOSELY: Final = 4
 """How many windows, those that have most of a sentence's words, are compared word by word."""
+
+
+_REMEMBERED: Final = 16_384
+"""Sentences of passages of which it is kept whether they say no."""
+_ROUNDING: Final = 1e-9
+"""More than sums of the same numbers in another order differ by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +79,10 @@ def _support(sentence: str, evidence: Evidence, question: str) -> _Support:
     said = stems(sentence)
     score, window = 0.0, None
     for candidate in _windows(said, evidence):
-        borne = (_in_order(said, candidate.stems, evidence) + _side_by_side(said, candidate.stems)) / 2
+        beside = _side_by_side(said, candidate.stems)
+        if window is not None and (_at_most(said, candidate.stems, evidence) + beside) / 2 < score - _ROUNDING:
+            continue
+        borne = (_in_order(said, candidate.stems, evidence) + beside) / 2
         if window is None or borne > score:
             score, window = borne, candidate
     if window is None:
@@ -80,25 +90,32 @@ def _support(sentence: str, evidence: Evidence, question: str) -> _Support:
     unknown = tuple(fact for fact in facts(sentence) if fact not in question and not _borne(fact, window, evidence))
     if unknown:
         score *= UNKNOWN_FACT
-    if negated(sentence) != negated(window.line.sentence):
+    if negated(sentence) != _denies(window.line.sentence):
         score *= TURNED_ROUND
     if set(said) <= set(stems(question)):
         score *= ECHO
     return _Support(score, window.line, unknown)
 
 
+@lru_cache(_REMEMBERED)
+def _denies(sentence: str) -> bool:
+    """Whether a sentence of a passage says no."""
+    return negated(sentence)
+
+
 def _windows(said: list[str], evidence: Evidence) -> list[_Window]:
     """The windows that have most of what is said, best first; of two with as much, that whose first line has more."""
     wanted = frozenset(said)
-    ranked: list[tuple[float, float, Line, Line | None]] = []
-    for line in evidence.lines:
+    shared = [wanted & line.vocabulary for line in evidence.lines]
+    ranked: list[tuple[float, float, int, Line | None]] = []
+    for place, alone in enumerate(shared):
+        line = evidence.lines[place]
         after = evidence.after(line)
-        alone = wanted & line.vocabulary
-        together = alone if after is None else alone | (wanted & after.vocabulary)
+        together = alone if after is None else alone | shared[place + 1]
         if together:
-            ranked.append((evidence.weigh(together), evidence.weigh(alone), line, after))
+            ranked.append((evidence.weigh(together), evidence.weigh(alone), place, after))
     best = nlargest(_READ_CLOSELY, ranked, key=lambda item: item[:2])
-    return [_window(line, after) for _, _, line, after in best]
+    return [_window(evidence.lines[place], after) for _, _, place, after in best]
 
 
 def _window(line: Line, after: Line | None) -> _Window:
@@ -107,14 +124,27 @@ def _window(line: Line, after: Line | None) -> _Window:
     return _Window(line, line.stems + after.stems, f"{line.sentence} {after.sentence}")
 
 
+def _at_most(said: list[str], there: tuple[str, ...], evidence: Evidence) -> float:
+    """What `_in_order` cannot exceed: the weighted share of the words that stand there, in whatever order."""
+    return evidence.weigh(stem for stem in said if stem in there) / (evidence.weigh(said) or 1.0)
+
+
 def _in_order(said: list[str], there: tuple[str, ...], evidence: Evidence) -> float:
     """The weighted share of the words that stand there in the order in which they are said, 0 to 1."""
-    best = [0.0] * (len(there) + 1)
+    in_both = set(said).intersection(there)  # the others change nothing: without them the table is a tenth
+    columns = [stem for stem in there if stem in in_both]
+    best = [0.0] * (len(columns) + 1)
     for stem in said:
-        weight, before = evidence.weight(stem), best
-        best = [0.0]
-        for place, other in enumerate(there, 1):
-            best.append(before[place - 1] + weight if stem == other else max(before[place], best[-1]))
+        if stem not in in_both:
+            continue
+        weight, before, last = evidence.weight(stem), best, 0.0
+        best = [last]
+        for place, other in enumerate(columns):
+            if stem == other:
+                last = before[place] + weight
+            elif before[place + 1] > last:
+                last = before[place + 1]
+            best.append(last)
     return best[-1] / (evidence.weigh(said) or 1.0)
 
 

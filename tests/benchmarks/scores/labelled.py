@@ -1,0 +1,105 @@
+"""Labelled: answers that a person judged, and the passages that evaluation sees beside each of them."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+from poise.cli.corpus import corpus
+from poise.contracts import Draw, Passage, RunRecord
+from services.evaluation.scores import score
+from services.orchestration.recording import LONGEST_KEPT
+from services.retrieval.passages import bodies, part_key
+
+ANSWERS: Final = Path(__file__).parents[1] / "answers.jsonl"
+FOUND: Final = Path(__file__).with_name("passages.json")
+"""By question, the ids of what the retrieval tier found for it, best first."""
+WITHOUT: Final = ("without", "plain")
+"""Prompts that hold no passages."""
+FIRST_COLLECTION: Final = "earlier"
+"""Of answers that were collected before prompts were written down: with passages, by several prompts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One answer, and whether it is right."""
+
+    ask: str
+    text: str
+    right: bool
+    kind: str
+    """The prompt that it was written to, or the edit that it was made by."""
+    finish: str = "stop"
+    doubtful: bool = False
+
+    @property
+    def with_passages(self) -> bool:
+        """Whether the model was given any."""
+        return self.kind not in WITHOUT
+
+
+def judged() -> list[Case]:
+    """The answers of the small model that a person judged, each text to a question once."""
+    return [
+        Case(
+            ask=line["ask"],
+            text=line["text"],
+            right=line["right"],
+            kind=line.get("prompt", FIRST_COLLECTION),
+            finish=line.get("finish", "stop"),
+            doubtful=line.get("doubtful", False),
+        )
+        for line in map(json.loads, ANSWERS.read_text().splitlines())
+    ]
+
+
+@cache
+def passages() -> Mapping[str, tuple[Passage, ...]]:
+    """By question, what retrieval found, as a run's record has it."""
+    parts = {
+        part_key(name, number): (document.source, body)
+        for name, document in corpus().items()
+        for number, body in enumerate(bodies(document))
+    }
+    stored = json.loads(FOUND.read_text())
+    found = {
+        ask: tuple(
+            Passage(id=key, source=source, heading=body.heading, text=body.text[:LONGEST_KEPT], score=1.0, age=0.0)
+            for key in keys
+            for source, body in [parts[key]]
+        )
+        for ask, keys in stored["found"].items()
+    }
+    if digest(found.values()) != stored["digest"]:
+        raise SystemExit(f"the labels are of the reference of Python {stored['python']}: run this with that version")
+    return found
+
+
+def digest(found: Iterable[tuple[Passage, ...]]) -> str:
+    """What tells the passages of one Python's reference from another's."""
+    return hashlib.sha256("\x00".join(one.text for some in found for one in some).encode()).hexdigest()[:16]
+
+
+def record(case: Case) -> RunRecord:
+    """The record of a run that the answer is of."""
+    draw = Draw(
+        variant="small", probability=1.0, policy="answer", policy_version=1, raw=case.text, finish_reason=case.finish
+    )
+    return RunRecord(
+        run_id="run",
+        workflow="answer",
+        tenant="public",
+        question=case.ask,
+        started=0.0,
+        finished=1.0,
+        draw=draw,
+        passages=passages()[case.ask],
+    )
+
+
+def scored(cases: Iterable[Case]) -> list[dict[str, float]]:
+    """What evaluation thinks of each of them."""
+    return [score(record(case)).values for case in cases]
