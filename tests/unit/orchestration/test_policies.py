@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from policy_kit import policy_of, record_of
 
-from poise.contracts import Draw, Policy
+from poise.contracts import Draw
 from poise.messaging import Record
 from services.orchestration.policies import Policies, in_force
 from services.orchestration.settings import OrchestrationSettings
@@ -107,8 +107,7 @@ def test_what_cannot_be_read_is_said_and_passed_over(caplog: pytest.LogCaptureFi
 def test_some_variant_of_the_worker_is_drawn_with_the_probability_that_is_said(
     given_weights: dict[str, float], run: str
 ) -> None:
-    policy = Policy.model_construct(name="answer", version=7, weights=given_weights)
-    now = in_force(settings_of(*NAMES), policy)
+    now = in_force(settings_of(*NAMES), policy_of(7, "answer", **given_weights))
     here = {name: weight for name, weight in given_weights.items() if name in NAMES and weight > 0}
     drawn = now.draw(run)
     assert now.version == (7 if here else 0)

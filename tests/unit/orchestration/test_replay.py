@@ -120,13 +120,13 @@ async def test_what_is_found_in_a_history_is_no_news_of_a_variant() -> None:
 def following(*versions: int) -> Policies:
     """Those of whom odd versions draw b, and even ones c."""
     policies = Policies(SETTINGS)
-    policies.apply([record_of(policy_of(version, **{"b" if version % 2 else "c": 1.0})) for version in versions])
+    policies.apply([record_of(policy_of(version, b=version % 2, c=1 - version % 2)) for version in versions])
     return policies
 
 
 @pytest.mark.parametrize("then", [(), (7, 8)], ids=["a worker that knows of no policy", "the policy moved"])
 async def test_whatever_is_in_force_by_then_the_variant_that_was_drawn_is_asked(then: tuple[int, ...]) -> None:
-    answers = {"a": AWAY, "b": SENTENCE, "c": SENTENCE}
+    answers: dict[str, str | Exception] = {"a": AWAY, "b": SENTENCE, "c": SENTENCE}
     whole = Kept({})
     answer, asked = await answered(whole, breakers(), answers, policies=following(7))
     assert (answer.variant, answer.rung, asked) == ("b", "primary", ["retrieval", "b"])
