@@ -1,4 +1,4 @@
-"""Ownership: which partitions of a topic are this process's to work for, by a consumer group that reads nothing of them.
+"""Ownership: which partitions of a topic are this process's to work for, by a consumer group that reads nothing.
 
 A group decides who owns a partition within seconds, not at once: one that was away, or is slow to hear of a rebalance,
 still works for what another owns already. So whoever works for a partition also needs a fence where it writes: see

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 from scripted_run import Asked, Asking, ScriptedRun
 
-from poise.contracts import Answer, Ask, Completion, Generate, Message, Passage, Passages, Retrieve
+from poise.contracts import Answer, Ask, Completion, Generate, Message, Passage, Passages, Retrieve, Usage
 from poise.runs import Run, workflow
 from services.orchestration.aid import ALONE
 from services.orchestration.answer import AnswerWorkflow
@@ -38,15 +38,15 @@ def asking() -> Asking:
     async def ask(
         found: Message | Exception = FOUND, wrote: str | Exception | Mapping[str, Any] = "", **options: Any
     ) -> Asked:
-        finished = options.pop("finished", "stop")
+        finished, used = options.pop("finished", "stop"), options.pop("used", Usage())
 
         def written(request: Generate) -> Completion | Exception:
             words = wrote[request.backend] if isinstance(wrote, Mapping) else wrote
-            return words if isinstance(words, Exception) else completion(words, finished, request.backend)
+            return words if isinstance(words, Exception) else completion(words, finished, request.backend, used)
 
         run = ScriptedRun({Retrieve: found, Generate: written}, **options.pop("run", {}))
         ladder = {name: options.pop(name) for name in list(options) if name in Ladder.model_fields}
-        parts = {name: options.pop(name) for name in ("cache", "breakers") if name in options}
+        parts = {name: options.pop(name) for name in ("cache", "breakers", "policies") if name in options}
         aid = options.pop("aid", ALONE)
         question = Ask(question=QUESTION, language=options.pop("language", None))
         settings = OrchestrationSettings(ladder=ladder, **options)
@@ -61,5 +61,5 @@ def asking() -> Asking:
     return ask
 
 
-def completion(text: str, finish_reason: str, backend: str) -> Completion:
-    return Completion(text=text, model="m", backend=backend, finish_reason=finish_reason)
+def completion(text: str, finish_reason: str, backend: str, usage: Usage) -> Completion:
+    return Completion(text=text, model="m", backend=backend, finish_reason=finish_reason, usage=usage)

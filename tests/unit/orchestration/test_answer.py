@@ -1,12 +1,15 @@
 """The answer workflow, on a run whose calls are answered from a script."""
 
 import pytest
+from policies_kit import policy_of, record_of
 from scripted_run import Asking
 
-from poise.contracts import Fault, Generate, Passages, Retrieve
+from poise.contracts import Fault, Generate, Passages, Retrieve, Usage
 from poise.contracts.topics import RECORDS
 from poise.errors import DeadlineExceededError, FaultError, PoiseError, UnavailableError
+from services.orchestration.policies import Policies
 from services.orchestration.recording import LONGEST_KEPT
+from services.orchestration.settings import OrchestrationSettings
 
 RIGHT = "The lamp of Harrow Point was lit by the keeper Ada Quill."
 WRONG = "It was lit by Bruno Falk in 1902 with gas from Norway."
@@ -176,3 +179,80 @@ async def test_a_replayed_run_draws_the_same_variant(asking: Asking) -> None:
     variants = [{"name": "a"}, {"name": "b"}]
     drawn = {(await asking(variants=variants)).draw.variant for _ in range(5)}
     assert len(drawn) == 1
+
+
+PRICED = {"name": "big", "price_in": 2.0, "price_out": 8.0}
+USED = Usage(prompt_tokens=500, completion_tokens=125)
+
+
+async def test_the_record_says_how_long_the_drawn_variant_took_and_what_it_cost(asking: Asking) -> None:
+    asked = await asking(wrote=RIGHT, variants=[PRICED], used=USED)
+    steps = {step.step: step.ms for step in asked.record.steps}
+    assert asked.draw.ms == steps["generate"]
+    assert asked.draw.cost == pytest.approx((500 * 2.0 + 125 * 8.0) / 1e6)
+
+
+async def test_what_costs_nothing_is_known_and_what_has_no_price_is_not(asking: Asking) -> None:
+    free = await asking(wrote=RIGHT, variants=[{**PRICED, "price_in": 0, "price_out": 0}], used=USED)
+    assert free.draw.cost == 0.0
+    assert (await asking(wrote=RIGHT, used=USED)).draw.cost is None
+    assert (await asking(wrote=RIGHT, variants=[PRICED])).draw.cost is None, "the backend counts no tokens"
+
+
+async def test_a_fault_took_time_too(asking: Asking) -> None:
+    asked = await asking(wrote=FaultError(FAULT), variants=[PRICED])
+    assert asked.draw.ms == {step.step: step.ms for step in asked.record.steps}["generate"]
+    assert (asked.draw.cost, asked.draw.skipped) == (None, None)
+
+
+async def test_of_another_variants_words_the_draw_says_nothing(asking: Asking) -> None:
+    variants = [{**PRICED, "backend": "big"}, {"name": "spare", "backend": "spare", "weight": 0}]
+    asked = await asking(wrote={"big": FaultError(FAULT), "spare": RIGHT}, variants=variants, used=USED)
+    assert (asked.answer.variant, asked.draw.variant) == ("spare", "big")
+    assert (asked.draw.raw, asked.draw.cost) == (None, None)
+
+
+async def test_one_that_was_not_asked_for_want_of_time_is_not_to_blame(asking: Asking) -> None:
+    asked = await asking(reserve=0.25, run={"left": 40.0, "takes": 35.0})
+    assert asked.draw.ms is None
+    assert asked.draw.skipped == "no time was left for it"
+
+
+async def test_where_no_passages_were_found_the_draw_was_not_asked(asking: Asking) -> None:
+    asked = await asking(found=NOTHING)
+    assert (asked.draw.ms, asked.draw.cost) == (None, None)
+    assert asked.draw.skipped == "retrieval found nothing"
+
+
+async def test_a_ladder_without_models_draws_and_asks_none(asking: Asking) -> None:
+    asked = await asking(rungs=["extractive", "canned"])
+    assert asked.answer.rung == "extractive"
+    assert asked.draw.skipped == "the ladder has no rung primary"
+    assert [type(request) for request in asked.run.asked] == [Retrieve]
+
+
+@pytest.mark.parametrize(("wrote", "rung"), [(RIGHT, "primary"), (WRONG, "extractive")])
+async def test_what_is_written_without_passages_is_checked_against_them(asking: Asking, wrote: str, rung: str) -> None:
+    asked = await asking(wrote=wrote, variants=[{"name": "small", "without_passages": 1.0}])
+    request = asked.run.asked[1]
+    assert isinstance(request, Generate)
+    assert "1847" not in request.messages[-1].content
+    assert "Who lit the lamp of Harrow Point?" in request.messages[-1].content
+    assert asked.answer.rung == rung
+    assert [passage.id for passage in asked.record.passages] == ["lamp#0", "sea#3"]
+
+
+async def test_the_weights_in_force_say_who_is_drawn_and_who_is_asked_next(asking: Asking) -> None:
+    variants = [{"name": name, "backend": name, "weight": float(name == "a")} for name in ("a", "b", "c")]
+    policies = Policies(OrchestrationSettings(variants=variants))
+    policies.apply([record_of(policy_of(4, b=1.0))])
+    asked = await asking(
+        wrote={"a": RIGHT, "b": FaultError(FAULT), "c": RIGHT}, variants=variants, failovers=1, policies=policies
+    )
+    assert (asked.draw.variant, asked.draw.policy_version, asked.draw.probability) == ("b", 4, 1.0)
+    assert asked.answer.variant == "a", "of those that are not drawn the first by name"
+    policies.apply([record_of(policy_of(5, b=0.999, c=0.001))])
+    asked = await asking(
+        wrote={"a": RIGHT, "b": FaultError(FAULT), "c": RIGHT}, variants=variants, failovers=1, policies=policies
+    )
+    assert (asked.draw.variant, asked.answer.variant) == ("b", "c"), "the policy gives it some weight"

@@ -70,6 +70,7 @@ def test_punctuation_may_be_what_is_asked_about(one: str, other: str) -> None:
         {"variants": [{"name": "other"}]},
         *({"variants": [{"name": "default", **one}]} for one in (
             {"backend": "gpu"}, {"sentences": 3}, {"system": "Be brief."}, {"max_tokens": 9}, {"temperature": 1.0},
+            {"without_passages": 0.5},
         )),
     ],
     ids=str,
@@ -79,7 +80,7 @@ def test_what_makes_another_answer_makes_another_key(other: dict[str, Any]) -> N
 
 
 def test_what_makes_no_other_answer_makes_no_other_key() -> None:
-    assert key(variants=[{"name": "default", "weight": 5}]) == key()
+    assert key(variants=[{"name": "default", "weight": 5, "price_in": 1, "price_out": 2}]) == key()
     assert key(ladder={"extractive_sentences": 3}, cache={"max_age": 5}) == key()
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from policies_kit import policy_of, record_of
 from scripted_run import ScriptedRun
 
 from poise.cache import Entry, History
@@ -14,6 +15,7 @@ from poise.runs import Run
 from services.orchestration.aid import Aid, Stale
 from services.orchestration.answer import AnswerWorkflow
 from services.orchestration.breakers import Breakers
+from services.orchestration.policies import Policies
 from services.orchestration.settings import OrchestrationSettings
 
 SENTENCE = "The lamp of Harrow Point was lit in 1847 by the keeper Ada Quill."
@@ -54,7 +56,11 @@ def breakers(*left_alone: str) -> Breakers:
 
 
 async def answered(
-    history: Kept, here: Breakers, answers: Mapping[str, str | Exception], found: Any = FOUND
+    history: Kept,
+    here: Breakers,
+    answers: Mapping[str, str | Exception],
+    found: Any = FOUND,
+    policies: Policies | None = None,
 ) -> tuple[Answer, list[str]]:
     """The answer, and what was asked for it."""
 
@@ -69,7 +75,8 @@ async def answered(
 
     door = ScriptedRun({Retrieve: found, Generate: write})
     run = Run(door, history)
-    answer = await run.execute(AnswerWorkflow(SETTINGS, breakers=here).answer(run, ASK, Aid(stale)))
+    workflow = AnswerWorkflow(SETTINGS, breakers=here, policies=policies)
+    answer = await run.execute(workflow.answer(run, ASK, Aid(stale)))
     asked = [request.backend if isinstance(request, Generate) else "retrieval" for request in door.asked]
     return answer.model_copy(update={"timings": {}}), asked
 
@@ -108,3 +115,24 @@ async def test_what_is_found_in_a_history_is_no_news_of_a_variant() -> None:
     here = breakers()
     await answered(history, here, {})
     assert set(here.states().values()) == {"closed"}
+
+
+def following(*versions: int) -> Policies:
+    """Those of whom odd versions draw b, and even ones c."""
+    policies = Policies(SETTINGS)
+    policies.apply([record_of(policy_of(version, b=version % 2, c=1 - version % 2)) for version in versions])
+    return policies
+
+
+@pytest.mark.parametrize("then", [(), (7, 8)], ids=["a worker that knows of no policy", "the policy moved"])
+async def test_whatever_is_in_force_by_then_the_variant_that_was_drawn_is_asked(then: tuple[int, ...]) -> None:
+    answers: dict[str, str | Exception] = {"a": AWAY, "b": SENTENCE, "c": SENTENCE}
+    whole = Kept({})
+    answer, asked = await answered(whole, breakers(), answers, policies=following(7))
+    assert (answer.variant, answer.rung, asked) == ("b", "primary", ["retrieval", "b"])
+    steps = sorted(whole.entries.items(), key=lambda item: item[1].number)
+    for end in range(1, len(steps) + 1):
+        again, _ = await answered(Kept(dict(steps[:end])), breakers(), answers, policies=following(*then))
+        assert again == answer, f"interrupted after {steps[end - 1][0]}"
+    anew, _ = await answered(Kept({}), breakers(), answers, policies=following(7, 8))
+    assert anew.variant == "c", "with nothing kept it is drawn anew"

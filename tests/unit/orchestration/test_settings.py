@@ -61,6 +61,15 @@ def test_the_tier_handles_all_that_its_topics_carry() -> None:
     assert Tier("orchestration", handlers(OrchestrationSettings())).topics == topics_of("orchestration")
 
 
+def test_that_passages_are_left_out_is_said_at_the_start(caplog: pytest.LogCaptureFixture) -> None:
+    handlers(
+        OrchestrationSettings.model_validate({"variants": [{"name": "a"}, {"name": "b", "without_passages": 0.3}]})
+    )
+    (said,) = caplog.messages
+    assert said == "variant b: the passages are left out of the prompt of 30 % of the asks (without_passages)"
+    assert caplog.records[0].levelname == "WARNING"
+
+
 def test_the_table_in_the_pages_is_whole_and_can_be_loaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     page = (ROOT / "docs/RUNNING.md").read_text(encoding="utf-8")
     (table,) = [

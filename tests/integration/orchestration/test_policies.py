@@ -1,0 +1,228 @@
+"""Workers follow `poise.policy`, on a real Kafka: two of them, a broker that goes away, a run that is begun again."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from uuid import uuid4
+
+import pytest
+from integration_kit import another, until
+from policies_kit import policy_of, put, record_of
+from scripted_run import ScriptedRun
+
+from poise.cache import Cache, History
+from poise.contracts import (
+    Answer,
+    Ask,
+    Completion,
+    Draw,
+    Generate,
+    Message,
+    Passage,
+    Passages,
+    Policy,
+    Retrieve,
+    RunRecord,
+)
+from poise.contracts.run_id import new_run_id
+from poise.contracts.topics import POLICY, RECORDS
+from poise.messaging import Context, Mesh, Tier, topics
+from poise.messaging.transactions import Outgoing, Transactions
+from poise.runs import Run
+from poise.settings import MeshSettings
+from poise.stack import Kafka
+from services.orchestration import policies as module
+from services.orchestration.aid import Aid
+from services.orchestration.caching import AnswerCaching
+from services.orchestration.handlers import handlers
+from services.orchestration.policies import Policies, following_policies
+from services.orchestration.settings import OrchestrationSettings
+from services.orchestration.versions import Versions
+
+pytestmark = pytest.mark.integration
+
+SENTENCE = "The lamp of Harrow Point was lit in 1847 by the keeper Ada Quill."
+ASK = Ask(question="Who lit the lamp of Harrow Point?", cache="no-store")
+FOUND = Passages(passages=(Passage(id="lamp#0", source="lamp", text=SENTENCE, score=1.0, age=1.0),), epoch="e1.AAAA")
+
+
+@pytest.fixture
+def name() -> str:
+    """A policy that no other test has."""
+    return f"policy-{uuid4().hex[:8]}"
+
+
+def settings_of(name: str) -> OrchestrationSettings:
+    """Two variants, of which the first is drawn until a policy says otherwise."""
+    variants = [{"name": "a"}, {"name": "b", "weight": 0}]
+    return OrchestrationSettings.model_validate({"policy": name, "variants": variants})
+
+
+@dataclass
+class Worker:
+    """An orchestration worker, and what it handled."""
+
+    policies: Policies
+    runs: set[str] = field(default_factory=set)
+
+
+@asynccontextmanager
+async def orchestrating(settings: MeshSettings, own: OrchestrationSettings) -> AsyncIterator[Worker]:
+    """An orchestration worker that follows, ready; stopped as a signal would stop it."""
+    async with Mesh(settings, tier="orchestration") as mesh, following_policies(mesh, own) as policies:
+        worker = Worker(policies)
+        answer = handlers(own, mesh, policies=policies)[Ask]
+
+        async def noted(ask: Ask, context: Context) -> Message | None:
+            worker.runs.add(context.run)
+            return await answer(ask, context)
+
+        task = asyncio.create_task(mesh.serve(Tier("orchestration", {Ask: noted})))
+        try:
+            await until(lambda: task.done() or all(mesh.readiness().values()))
+            if task.done():
+                await task
+            yield worker
+        finally:
+            mesh.stop.set()
+            await task
+
+
+@asynccontextmanager
+async def others(settings: MeshSettings) -> AsyncIterator[Mesh]:
+    """The other tiers, in one process each, and a client."""
+
+    async def find(_: Retrieve, __: Context) -> Passages:
+        return FOUND
+
+    async def write(request: Generate, _: Context) -> Completion:
+        return Completion(text=SENTENCE, model="m", backend=request.backend, finish_reason="stop")
+
+    async with AsyncExitStack() as stack:
+        for tier in (Tier("retrieval", {Retrieve: find}), Tier("inference", {Generate: write})):
+            mesh = await stack.enter_async_context(Mesh(another(settings), tier=tier.name))
+            task = asyncio.create_task(mesh.serve(tier))
+            stack.push_async_callback(_stopped, mesh, task)
+            await until(lambda mesh=mesh: all(mesh.readiness().values()))  # type: ignore[misc]
+        yield await stack.enter_async_context(Mesh(another(settings), tier="client"))
+
+
+async def _stopped(mesh: Mesh, task: "asyncio.Task[None]") -> None:
+    mesh.stop.set()
+    await task
+
+
+async def drawn_for(client: Mesh, *, asks: int) -> list[tuple[str, Draw]]:
+    """Ask so many times; returns how each run drew, by its id."""
+    runs = [new_run_id(time.time(), Random()) for _ in range(asks)]
+    await asyncio.gather(*(client.call(ASK, run=run, step="ask") for run in runs))
+    records = {RunRecord.parse(one.value or b"").run_id: one for one in await client.read_topic(RECORDS.name)}
+    draws = [(run, RunRecord.parse(records[run].value or b"").draw) for run in runs]
+    return [(run, draw) for run, draw in draws if draw is not None]
+
+
+async def test_two_workers_draw_by_what_is_in_force(mesh_settings: MeshSettings, name: str) -> None:
+    own = settings_of(name)
+    async with (
+        others(mesh_settings) as client,
+        orchestrating(another(mesh_settings), own) as one,
+        orchestrating(another(mesh_settings), own) as other,
+    ):
+        before = await drawn_for(client, asks=24)
+        await put(client, policy_of(3, name, a=0.25, b=0.75))
+        await until(lambda: one.policies.now.version == other.policies.now.version == 3)
+        then = await drawn_for(client, asks=24)
+
+        runs = {run for run, _ in then}
+        assert one.runs & runs, "both of them are asked"
+        assert other.runs & runs, "both of them are asked"
+    assert {(draw.variant, draw.probability, draw.policy_version) for _, draw in before} == {("a", 1.0, 0)}
+    assert {(draw.variant, draw.probability, draw.policy_version) for _, draw in then} == {
+        ("a", 0.25, 3),
+        ("b", 0.75, 3),
+    }
+    assert {draw.policy for _, draw in then} == {name}
+    assert all(draw.ms is not None for _, draw in then)
+
+
+def outgoing(policy: Policy) -> Outgoing:
+    return Outgoing(POLICY.name, policy.name.encode(), policy.encode(), [])
+
+
+async def test_one_that_begins_knows_what_was_set_before_and_nothing_that_was_not_committed(
+    mesh_settings: MeshSettings, name: str
+) -> None:
+    async with Mesh(another(mesh_settings), tier="client") as mesh:
+        async with Transactions(mesh.connection, name) as transactions:
+            for version in (1, 2):
+                async with transactions.begin() as transaction:
+                    await transaction.send([outgoing(policy_of(version, name, b=1.0))])
+            with suppress(OSError):
+                async with transactions.begin() as transaction:
+                    await transaction.send([outgoing(policy_of(3, name, b=1.0))])
+                    raise OSError("it dies")
+        async with following_policies(mesh, settings_of(name)) as policies:
+            assert policies.now.version == 2
+            assert mesh.readiness()["policy"]
+
+
+async def test_a_broker_that_goes_away_leaves_in_force_what_was(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "AGAIN_AFTER", 0.1)
+    async with Kafka(tmp_path) as kafka:
+        settings = MeshSettings(broker=kafka.bootstrap)
+        await topics.apply(settings)
+        async with Mesh(settings, tier="client") as mesh, following_policies(mesh, settings_of(name)) as policies:
+            await put(mesh, policy_of(1, name, b=1.0))
+            await until(lambda: policies.now.version == 1)
+            await kafka.stop()
+            await until(lambda: not mesh.readiness()["broker"])
+            assert policies.now.version == 1
+            assert mesh.readiness()["policy"], "what it knows of the policy does not wait for the broker"
+            await kafka.start()
+            await put(mesh, policy_of(2, name, a=0.5, b=0.5))
+            await until(lambda: policies.now.version == 2)
+
+
+async def test_a_log_that_cannot_be_read_holds_no_worker_up_for_ever(
+    mesh_settings: MeshSettings, name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "READ_WITHIN", 0.05)
+    async with Mesh(another(mesh_settings), tier="client") as mesh:
+        monkeypatch.setattr(mesh, "follow", lambda _: (_ for _ in ()).throw(OSError("it is away")))
+        async with following_policies(mesh, settings_of(name)) as policies:
+            assert policies.now.version == 0
+            assert not mesh.readiness()["policy"], "it may be far behind"
+    assert "poise.policy was not read to its end" in caplog.text
+    assert "poise.policy cannot be read, trying again: it is away" in caplog.text
+
+
+async def test_an_ask_that_is_begun_again_is_looked_up_and_asked_as_it_was_drawn(
+    mesh_settings: MeshSettings, name: str
+) -> None:
+    own = settings_of(name)
+    policies, drawn = Policies(own), list[Draw | None]()
+
+    async def work(_: Run, __: Ask, aid: Aid) -> Answer:
+        drawn.append(aid.drawn)
+        raise OSError("the worker dies")
+
+    async with Mesh(another(mesh_settings), tier="client") as mesh, Versions(mesh) as versions:
+        caching = AnswerCaching(mesh, own, versions, work, policies)
+        door = ScriptedRun({}, run=uuid4().hex)
+        for version in (0, 1):
+            if version:
+                policies.apply([record_of(policy_of(version, name, b=1.0))])
+            async with Cache(mesh_settings.redis_url) as cache:
+                run = Run(door, History(cache, name, door.run, ttl=60.0))
+                with pytest.raises(OSError, match="dies"):
+                    await run.execute(caching.answer(run, ASK.model_copy(update={"cache": None})))
+    first, again = drawn
+    assert first is not None
+    assert (first.variant, first.policy_version) == ("a", 0)
+    assert again == first

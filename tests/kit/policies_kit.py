@@ -1,0 +1,23 @@
+"""What tests of policies share: policies, and their place in the log."""
+
+from poise.contracts import Policy, PolicySpec
+from poise.contracts.topics import POLICY
+from poise.messaging import Mesh, Record
+
+
+def policy_of(version: int, name: str = "answer", **weights: float) -> Policy:
+    """A policy with those weights, as whoever decides writes it."""
+    spec = PolicySpec(name=name, weights=weights)
+    return Policy(
+        name=name, version=version, weights=weights, spec=spec, decision=f"{name}-{version}", at=1.0, by="loop"
+    )
+
+
+def record_of(policy: Policy, offset: int = 0) -> Record:
+    """The policy as its record in the log."""
+    return Record(POLICY.name, 0, offset, 1.0, policy.name.encode(), policy.encode())
+
+
+async def put(mesh: Mesh, policy: Policy) -> None:
+    """Put a policy in force."""
+    await mesh.publish(POLICY, policy, key=policy.name)
