@@ -49,7 +49,7 @@ class Feedbacks:
         feedback = _read(await read_json(request, limit=FEEDBACK_BYTES))
         run = feedback.run_id
         if not may_have_a_record(run, time.time()):
-            raise NotFoundError(f"run {run}: there is no record of it any more; they are kept for {KEPT / DAY:g} days")
+            raise NotFoundError(f"run {run}: there can be no record of it; they are kept for {KEPT / DAY:g} days")
         attributes = {table.HTTP_METHOD: "POST", table.HTTP_ROUTE: "/v1/feedback", table.RUN: run}
         parent = extract(wishes.trace)
         with span(table.FEEDBACK, kind=SpanKind.SERVER, attributes=attributes, parent=parent):

@@ -4,7 +4,7 @@ import pytest
 from rich.console import Console
 
 from poise.cli.scores import readable, span
-from poise.cli.scores_view import interval, share, table
+from poise.cli.scores_view import feedback, interval, share, table
 from poise.contracts import Score
 from poise.errors import InvalidMessageError
 from poise.messaging import Record
@@ -82,6 +82,21 @@ def test_the_table() -> None:
         "long 1 100 % - - - 100 % - - -",
         "none 1",
     ]
+
+
+def test_feedback_stands_in_the_note() -> None:
+    said = {
+        "feedback_thumb": estimate([1.0, 1.0, 0.0]),
+        "feedback_rating": estimate([0.25, 0.75]),
+        "feedback_corrected": estimate([1.0]),
+    }
+    assert feedback(said) == ["2 of 3 thumbs up", "rated 3.0 of 5 by 2", "1 corrected"]
+    assert feedback({"groundedness": estimate([1.0])}) == []
+    file = io.StringIO()
+    given = score("1", feedback_thumb=1.0).model_copy(update={"feedback": "ada"})
+    Console(file=file, width=120).print(table(summarise([given])))  # the run itself is from before
+    assert file.getvalue().splitlines()[1].split()[:3] == ["short", "0", "-"]
+    assert file.getvalue().splitlines()[2].strip() == "1 of 1 thumbs up"
 
 
 def test_one_run_has_no_interval() -> None:

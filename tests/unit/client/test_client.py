@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 
 import poise
@@ -6,6 +8,8 @@ from poise.contracts import Document
 from poise.contracts.document import MAX_DOCUMENT_CHARS
 from poise.errors import InvalidMessageError, UnavailableError
 from poise.settings import MeshSettings
+
+RUN = "5d1c8c1c-0e9a-5a52-8f5b-0f6d8e3a2b11"
 
 
 @pytest.fixture
@@ -46,6 +50,23 @@ async def test_a_document_that_is_too_large_as_written_is_refused(client: Poise)
     wide = Document(text="\N{SNOWMAN}" * 400_000, source="s")
     with pytest.raises(InvalidMessageError, match="takes 1200"):
         await client.ingest({"a": wide})
+
+
+@pytest.mark.parametrize(
+    ("run", "said", "field"),
+    [
+        ("r", {"thumb": "up"}, "run_id"),
+        ("", {"thumb": "up"}, "run_id"),
+        (RUN, {}, "thumb, rating and correction"),
+        (RUN, {"comment": "Hm."}, "thumb, rating and correction"),
+        (RUN, {"rating": 6}, "rating"),
+        (RUN, {"thumb": "sideways"}, "thumb"),
+        (RUN, {"correction": ""}, "correction"),
+    ],
+)
+async def test_feedback_that_is_none_is_refused(client: Poise, run: str, said: dict[str, Any], field: str) -> None:
+    with pytest.raises(InvalidMessageError, match=field):
+        await client.feedback(run, **said)
 
 
 async def test_a_client_that_is_not_connected_says_so(client: Poise) -> None:

@@ -14,7 +14,10 @@ from services.gateway.handlers import Gateway
 from services.gateway.settings import GatewaySettings
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
-NAMES = st.sampled_from(["question", "conversation", "id", "text", "source", "format"]) | st.text()
+NAMES = (
+    st.sampled_from(["question", "conversation", "id", "text", "source", "format", "run_id", "thumb", "rating"])
+    | st.text()
+)
 ANY_JSON = st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(NAMES, inner), max_leaves=12)
 HEADERS = st.dictionaries(
     st.sampled_from(
@@ -22,6 +25,7 @@ HEADERS = st.dictionaries(
     ),
     st.binary(max_size=40).filter(lambda value: not set(value) & {0, 10, 13}),
 )
+PATHS = st.sampled_from(["/v1/ask", "/v1/documents", "/v1/feedback"])
 PROMISED = {200, 202, 400, 413, 504}
 
 
@@ -32,7 +36,7 @@ def transport(mesh: Any) -> httpx2.ASGITransport:
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-@given(body=ANY_JSON, headers=HEADERS, path=st.sampled_from(["/v1/ask", "/v1/documents"]))
+@given(body=ANY_JSON, headers=HEADERS, path=PATHS)
 async def test_any_json(transport: httpx2.ASGITransport, body: Any, headers: dict[str, bytes], path: str) -> None:
     content = json.dumps(body).encode()  # which allows what is no JSON, such as NaN and lone surrogates
     raw = [(name.encode(), value) for name, value in headers.items()] + [(b"content-type", b"application/json")]
@@ -43,7 +47,7 @@ async def test_any_json(transport: httpx2.ASGITransport, body: Any, headers: dic
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-@given(body=st.binary(max_size=200), path=st.sampled_from(["/v1/ask", "/v1/documents"]))
+@given(body=st.binary(max_size=200), path=PATHS)
 async def test_any_bytes(transport: httpx2.ASGITransport, body: bytes, path: str) -> None:
     async with httpx2.AsyncClient(transport=transport, base_url="http://gateway") as client:
         response = await client.post(path, content=body, headers={"content-type": "application/json"})

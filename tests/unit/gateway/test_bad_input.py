@@ -98,7 +98,7 @@ async def test_a_body_that_is_too_large(client: httpx2.AsyncClient, problem: Pro
 @pytest.mark.parametrize(
     "given", [None, "text/plain", "application/x-www-form-urlencoded", "application/jsonp", "x+json"]
 )
-@pytest.mark.parametrize("path", ["/v1/ask", "/v1/documents"])
+@pytest.mark.parametrize("path", ["/v1/ask", "/v1/documents", "/v1/feedback"])
 async def test_a_body_that_does_not_say_it_is_json(
     client: httpx2.AsyncClient, problem: Problem, path: str, given: str | None
 ) -> None:
@@ -131,7 +131,7 @@ async def test_a_body_that_says_it_is_json(client: httpx2.AsyncClient, given: st
         ("poise-min-epoch", b""),
     ],
 )
-@pytest.mark.parametrize("path", ["/v1/ask", "/v1/documents"])
+@pytest.mark.parametrize("path", ["/v1/ask", "/v1/documents", "/v1/feedback"])
 async def test_an_absurd_header(
     client: httpx2.AsyncClient, problem: Problem, path: str, header: str, value: bytes
 ) -> None:

@@ -30,6 +30,41 @@ def test_a_run_scored_twice_counts_once_as_it_was_last() -> None:
     assert summary.values["g"].mean == 1.0
 
 
+def said(run: str, name: str, at: float, variant: str = "a", **values: float) -> Score:
+    named = {f"feedback_{key}": value for key, value in values.items()}
+    return score(run, variant).model_copy(update={"feedback": name, "at": at, "values": named})
+
+
+def test_feedback_stands_beside_its_runs_scores() -> None:
+    (summary,) = summarise([score("r", g=1.0), said("r", "ada", 2.0, thumb=0.0), score("s", g=0.0)])
+    assert (summary.runs, summary.rungs) == (2, {"primary": 2})
+    assert (summary.values["g"].count, summary.values["g"].mean) == (2, 0.5)
+    assert (summary.values["feedback_thumb"].count, summary.values["feedback_thumb"].mean) == (1, 0.0)
+
+
+def test_feedback_of_one_id_on_one_run_counts_once_as_it_was_said_last() -> None:
+    found = [
+        said("r", "ada", 3.0, thumb=1.0),
+        said("r", "ada", 2.0, thumb=0.0, rating=0.25),  # said before, and waited for its run's record
+        said("r", "ada", 3.0, thumb=1.0),
+        said("r", "bob", 2.0, thumb=0.0),
+        said("s", "ada", 2.0, thumb=0.0),
+    ]
+    for order in (found, found[::-1]):
+        (summary,) = summarise(order)
+        thumb, rating = summary.values["feedback_thumb"], summary.values["feedback_rating"]
+        assert thumb.count == 3
+        assert thumb.mean == pytest.approx(1 / 3)
+        assert (rating.count, rating.mean) == (1, 0.25)
+
+
+def test_feedback_on_runs_from_before_is_no_run() -> None:
+    used, before = summarise([said("r", "ada", 2.0, "b", thumb=1.0), score("s", "a", g=1.0)])
+    assert (used.variant, used.runs) == ("a", 1)
+    assert (before.variant, before.runs, before.rungs) == ("b", 0, {})
+    assert before.values["feedback_thumb"].mean == 1.0
+
+
 def test_variants_stand_apart_the_most_used_first() -> None:
     first, second = summarise([score("1", "b"), score("2", "a"), score("3", "a", "canned")])
     assert (first.variant, first.runs, first.rungs) == ("a", 2, {"primary": 1, "canned": 1})

@@ -1,0 +1,233 @@
+"""Feedback on a real Kafka: joined to its run on any worker, at any time; what cannot be is kept, with the reason."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+from random import Random
+from uuid import uuid4
+
+import pytest
+from aiokafka import AIOKafkaProducer
+from integration_kit import WITHIN, Outsider, another, serving
+
+from poise.contracts import Answer, Draw, Feedback, RunRecord, Score
+from poise.contracts.run_id import new_run_id, run_id_of
+from poise.contracts.topics import FEEDBACK, RECORDS, RETRY_DELAYS, SCORES, dead_topic, retry_topic
+from poise.messaging import DeadLetter, Mesh, Tier
+from poise.messaging.dead_letters import read as read_dead
+from poise.messaging.failures import RetryLimits, decide
+from poise.scoring import summarise
+from poise.settings import MeshSettings
+from services.evaluation.handlers import handlers
+
+pytestmark = pytest.mark.integration
+
+NewRun = Callable[[], str]
+SOON = (0.2, 0.3, 4.0)
+
+
+def by_time(ago: float = 0.0) -> str:
+    """The id of a run that came by a gateway."""
+    return new_run_id(time.time() - ago, Random())
+
+
+def by_place() -> str:
+    """The id of a run that came by Kafka."""
+    return run_id_of(uuid4().hex, 0, 0, time.time())
+
+
+def record_of(run: str, policy: str, tenant: str = "default") -> RunRecord:
+    return RunRecord(
+        run_id=run,
+        workflow="answer",
+        tenant=tenant,
+        question="Who lit the lamp?",
+        started=time.time(),
+        finished=time.time(),
+        answer=Answer(run_id=run, text="Ada Quill.", rung="primary", variant="small"),
+        draw=Draw(variant="small", probability=0.25, policy=policy, policy_version=3, raw="Ada Quill."),
+    )
+
+
+async def recorded(mesh: Mesh, run: str, tenant: str = "default") -> str:
+    """Leave a record of a run, of a policy of its own; returns that."""
+    policy = uuid4().hex
+    await mesh.publish(RECORDS, record_of(run, policy, tenant), key=run)
+    return policy
+
+
+async def scores_of(mesh: Mesh, policy: str, count: int) -> list[Score]:
+    """What feedback has become scores of a policy, as soon as there is so much of it."""
+    found: list[Score] = []
+    async with asyncio.timeout(WITHIN), mesh.follow(SCORES.name) as follower:
+        async for batch in follower:
+            scores = [Score.parse(record.value or b"") for record in batch if record.key == policy.encode()]
+            found += [score for score in scores if score.feedback is not None]
+            if len(found) >= count:
+                return found
+    raise AssertionError("a follower ends only when it is told to")
+
+
+async def letters_of(mesh: Mesh, key: str, count: int = 1) -> list[DeadLetter]:
+    """The dead letters of a key, as soon as there are so many."""
+    async with asyncio.timeout(WITHIN):
+        while True:
+            letters = read_dead("evaluation", await mesh.read_topic(dead_topic("evaluation")))
+            found = [letter for letter in letters if letter.record.key == key.encode()]
+            if len(found) >= count:
+                return found
+
+
+@pytest.fixture
+async def mesh(mesh_settings: MeshSettings) -> AsyncIterator[Mesh]:
+    """An evaluation worker."""
+    async with serving(mesh_settings, Tier("evaluation", handlers())) as mesh:
+        yield mesh
+
+
+@pytest.fixture
+async def outsider(kafka: str) -> AsyncIterator[Outsider]:
+    """A client that knows nothing of Poise's library."""
+    outsider = Outsider(kafka)
+    await outsider.start()
+    yield outsider
+    await outsider.stop()
+
+
+@pytest.fixture
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The delays are short; their topics keep their names."""
+    named = {delay: retry_topic("evaluation", real) for delay, real in zip(SOON, RETRY_DELAYS, strict=True)}
+    for module in ("poise.messaging.failures", "services.evaluation.feedback"):
+        monkeypatch.setattr(f"{module}.RETRY_DELAYS", SOON)
+    monkeypatch.setattr("poise.messaging.retries.retry_topic", lambda _tier, delay: named[delay])
+    # Delays as short as these would be waited for in place.
+    monkeypatch.setattr("poise.messaging.delivery.decide", partial(decide, limits=RetryLimits(attempts=1)))
+
+
+@pytest.mark.parametrize("new", [by_time, by_place])
+async def test_feedback_is_joined_to_its_run(mesh: Mesh, new: NewRun) -> None:
+    run, other = new(), new()
+    policy = await recorded(mesh, run)
+    await recorded(mesh, other)
+    given = time.time()
+    await mesh.publish(FEEDBACK, Feedback(run_id=run, id="ada", thumb="down", rating=2, correction="Bo did."), key=run)
+    (score,) = await scores_of(mesh, policy, 1)
+    assert (score.run_id, score.feedback, score.policy, score.policy_version) == (run, "ada", policy, 3)
+    assert (score.variant, score.probability, score.rung, score.tenant) == ("small", 0.25, "primary", "default")
+    assert score.values == {"feedback_thumb": 0.0, "feedback_rating": 0.25, "feedback_corrected": 1.0}
+    assert abs(score.at - given) < WITHIN
+
+
+async def test_it_is_joined_by_a_worker_that_has_seen_nothing_of_the_run(mesh_settings: MeshSettings) -> None:
+    run = by_place()
+    async with serving(another(mesh_settings), Tier("evaluation", handlers())) as mesh:
+        policy = await recorded(mesh, run)
+    async with serving(another(mesh_settings), Tier("evaluation", handlers())) as mesh:
+        await mesh.publish(FEEDBACK, Feedback(run_id=run, thumb="up"), key=run)
+        (score,) = await scores_of(mesh, policy, 1)
+    assert score.values == {"feedback_thumb": 1.0}
+
+
+@pytest.mark.usefixtures("soon")
+@pytest.mark.parametrize("new", [by_time, by_place])
+async def test_early_feedback_waits_for_its_run(mesh: Mesh, new: NewRun) -> None:
+    run = new()
+    waiting = retry_topic("evaluation", RETRY_DELAYS[0])
+    await mesh.publish(FEEDBACK, Feedback(run_id=run, thumb="up"), key=run)
+    async with asyncio.timeout(WITHIN):
+        while not await mesh.read_key(waiting, run):
+            pass
+    policy = await recorded(mesh, run)
+    (score,) = await scores_of(mesh, policy, 1)
+    assert score.values == {"feedback_thumb": 1.0}
+
+
+@pytest.mark.usefixtures("soon")
+async def test_feedback_on_a_run_that_nobody_knows_is_kept_in_the_end(mesh: Mesh) -> None:
+    run = by_place()
+    feedback = Feedback(run_id=run, correction="Bo did.")
+    await mesh.publish(FEEDBACK, feedback, key=run)
+    (letter,) = await letters_of(mesh, run)
+    assert letter.error == "TerminalError"
+    assert letter.message.startswith(f"nobody knows run {run}: there is no record of it")
+    assert letter.record.value == feedback.encode()
+    for delay in RETRY_DELAYS:
+        assert len(await mesh.read_key(retry_topic("evaluation", delay), run)) == 1
+
+
+async def test_feedback_that_waited_so_long_before_is_not_waited_for_again(mesh: Mesh, kafka: str) -> None:
+    """The tier was down for an hour: what is unknown now will not be known in 11 minutes."""
+    run = by_place()
+    body = Feedback(run_id=run, thumb="up").encode()
+    async with AIOKafkaProducer(bootstrap_servers=kafka) as producer:
+        hour_ago = round((time.time() - 3_600) * 1_000)
+        await producer.send_and_wait(FEEDBACK.name, body, key=run.encode(), timestamp_ms=hour_ago)
+    (letter,) = await letters_of(mesh, run)
+    assert letter.message.startswith(f"nobody knows run {run}")
+    assert await mesh.read_key(retry_topic("evaluation", RETRY_DELAYS[0]), run) == []
+
+
+async def test_late_feedback_is_kept_at_once(mesh: Mesh) -> None:
+    run = by_time(ago=8 * 86_400)
+    await mesh.publish(FEEDBACK, Feedback(run_id=run, thumb="up"), key=run)
+    (letter,) = await letters_of(mesh, run)
+    assert letter.message == f"run {run} is too long ago: records are kept for 7 days"
+
+
+async def test_feedback_that_is_delivered_twice_counts_once(mesh: Mesh) -> None:
+    run = by_time()
+    policy = await recorded(mesh, run)
+    for thumb in ("up", "down", "down"):
+        await mesh.publish(FEEDBACK, Feedback.model_validate({"run_id": run, "id": "ada", "thumb": thumb}), key=run)
+    await mesh.publish(FEEDBACK, Feedback(run_id=run, id="bo", thumb="up"), key=run)
+    (summary,) = summarise(await scores_of(mesh, policy, 4))
+    assert summary.values["feedback_thumb"].count == 2
+    assert summary.runs == 0
+
+
+@pytest.mark.parametrize("claimed", [None, "theirs"])
+async def test_feedback_on_another_tenants_run_is_not_accepted(
+    mesh: Mesh, outsider: Outsider, claimed: str | None
+) -> None:
+    """Whoever may write to the topic speaks for its tenant, whatever the header says."""
+    theirs, ours = by_time(), by_time()
+    policy, own = await recorded(mesh, theirs, "theirs"), await recorded(mesh, ours)
+    body = Feedback(run_id=theirs, thumb="down").encode()
+    await outsider.send(FEEDBACK.name, body, theirs.encode(), poise_tenant=claimed, reply_to=None)
+    (letter,) = await letters_of(mesh, theirs)
+    assert letter.message == f"run {theirs} is not of the tenant default, for whom poise.feedback speaks"
+    await mesh.publish(FEEDBACK, Feedback(run_id=ours, thumb="up"), key=ours)
+    await scores_of(mesh, own, 1)
+    scores = [Score.parse(record.value or b"") for record in await mesh.read_key(SCORES.name, policy)]
+    assert [score for score in scores if score.feedback is not None] == []
+
+
+async def test_what_is_no_feedback_is_kept_and_stops_none(mesh: Mesh, outsider: Outsider) -> None:
+    run = by_time()
+    policy = await recorded(mesh, run)
+    bad = [
+        b'{"run_id": "%s"' % run.encode(),
+        b'{"run_id": "%s", "thumb": "up", "colour": 1}' % run.encode(),
+        b'{"run_id": "%s", "comment": "Hm."}' % run.encode(),
+        b'{"run_id": "%s", "rating": 9}' % run.encode(),
+        b'{"run_id": "no run", "thumb": "up"}',
+        None,
+    ]
+    for body in bad:
+        await outsider.send(FEEDBACK.name, body, run.encode(), reply_to=None)
+    await mesh.publish(FEEDBACK, Feedback(run_id=run, thumb="up"), key=run)
+    letters = await letters_of(mesh, run, len(bad))
+    assert {letter.record.value for letter in letters} == set(bad)
+    assert {letter.error for letter in letters} == {"InvalidMessageError"}
+    (score,) = await scores_of(mesh, policy, 1)
+    assert score.values == {"feedback_thumb": 1.0}
+
+
+async def test_a_record_that_cannot_be_read_is_said_so(mesh: Mesh, outsider: Outsider) -> None:
+    run = by_time()
+    await outsider.send(RECORDS.name, b'{"run_id": 7}', run.encode(), reply_to=None)
+    await mesh.publish(FEEDBACK, Feedback(run_id=run, thumb="up"), key=run)
+    letters = await letters_of(mesh, run, 2)
+    assert f"the record of run {run} cannot be read" in "".join(letter.message for letter in letters)

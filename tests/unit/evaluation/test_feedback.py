@@ -1,0 +1,140 @@
+"""Feedback: what it is as a score, and what it means that its run has no record."""
+
+import time
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+import pytest
+
+from poise.contracts import Answer, Draw, Feedback, RunRecord
+from poise.contracts.run_id import new_run_id, run_id_of
+from poise.contracts.topics import RETRY_DELAYS
+from poise.errors import InvalidMessageError, RetryableError, TerminalError
+from poise.messaging.failures import Attempt, DeadLetter, Postpone, decide
+from services.evaluation.feedback import Feedbacks, missing, score_of
+from services.evaluation.records import WINDOWS, starts
+
+HOUR, DAY = 3_600.0, 86_400.0
+NOW = 1_800_000_000.0
+BY_PLACE = run_id_of("poise.ask.interactive", 0, 7, 1.0)
+RECORD = RunRecord(
+    run_id=BY_PLACE,
+    workflow="answer",
+    tenant="acme",
+    question="Who?",
+    started=1.0,
+    finished=2.0,
+    answer=Answer(run_id=BY_PLACE, text="Nobody.", rung="extractive"),
+    draw=Draw(variant="small", probability=0.25, policy="brief", policy_version=7),
+)
+
+
+def a_run(ago: float) -> str:
+    return new_run_id(NOW - ago, Random(1))
+
+
+def test_feedback_as_a_score_says_how_its_runs_variant_was_drawn() -> None:
+    found = score_of(Feedback(run_id=BY_PLACE, id="ada", thumb="up"), RECORD, 9.0)
+    assert (found.run_id, found.workflow, found.tenant) == (BY_PLACE, "answer", "acme")
+    assert (found.policy, found.policy_version, found.variant, found.probability) == ("brief", 7, "small", 0.25)
+    assert (found.rung, found.at, found.feedback) == ("extractive", 9.0, "ada")
+
+
+def test_feedback_on_a_run_without_a_draw_counts_for_no_variant() -> None:
+    found = score_of(Feedback(run_id=BY_PLACE, thumb="up"), RECORD.model_copy(update={"draw": None}), 9.0)
+    assert (found.policy, found.policy_version, found.variant, found.probability) == ("answer", 0, "none", 1.0)
+    assert found.feedback == BY_PLACE
+
+
+@pytest.mark.parametrize(
+    ("said", "values"),
+    [
+        ({"thumb": "up"}, {"feedback_thumb": 1.0}),
+        ({"thumb": "down"}, {"feedback_thumb": 0.0}),
+        ({"rating": 1}, {"feedback_rating": 0.0}),
+        ({"rating": 2}, {"feedback_rating": 0.25}),
+        ({"rating": 5}, {"feedback_rating": 1.0}),
+        ({"correction": "Ada did."}, {"feedback_corrected": 1.0}),
+        (
+            {"thumb": "down", "rating": 3, "correction": "Ada did."},
+            {"feedback_thumb": 0.0, "feedback_rating": 0.5, "feedback_corrected": 1.0},
+        ),
+    ],
+)
+def test_what_is_said_is_a_number(said: dict[str, Any], values: dict[str, float]) -> None:
+    assert score_of(Feedback(run_id=BY_PLACE, **said), RECORD, 9.0).values == values
+
+
+@pytest.mark.parametrize(
+    ("run", "given_ago", "outcome", "kind"),
+    [
+        (a_run(1), 0, "early", RetryableError),
+        (BY_PLACE, 0, "early", RetryableError),
+        (BY_PLACE, 669, "early", RetryableError),
+        (BY_PLACE, 670, "unknown", TerminalError),
+        (a_run(700), 670, "unknown", TerminalError),
+        (a_run(6 * HOUR), 0, "early", RetryableError),  # a run of the batch lane may take so long
+        (a_run(8 * HOUR), 0, "unknown", TerminalError),
+        (a_run(-2 * HOUR), 0, "unknown", TerminalError),
+        (a_run(7 * DAY + 1), 0, "late", TerminalError),
+        (a_run(30 * DAY), 0, "late", TerminalError),
+    ],
+)
+def test_what_a_missing_record_means(run: str, given_ago: float, outcome: str, kind: type) -> None:
+    found, error = missing(run, NOW - given_ago, NOW)
+    assert (found, type(error)) == (outcome, kind)
+    assert run in str(error)
+
+
+def test_early_feedback_waits_on_each_delayed_retry_topic_and_on_nothing_else() -> None:
+    waits: list[float] = []
+    given, attempt = NOW, 1
+    while True:
+        now = given + sum(waits)
+        _, error = missing(BY_PLACE, given, now)
+        match decide(error, Attempt(attempt, float("inf"), awaited=False, postponed=len(waits)), Random(1)):
+            case Postpone(delay):
+                waits.append(delay)
+                attempt += 1
+            case other:
+                break
+    assert waits == list(RETRY_DELAYS)
+    assert other == DeadLetter()
+    assert str(error).startswith(f"nobody knows run {BY_PLACE}")
+    assert isinstance(error, TerminalError)
+
+
+def test_a_run_that_says_when_it_began_is_looked_for_from_then_on() -> None:
+    (start,) = starts(a_run(100), NOW, 2.0)
+    assert start == pytest.approx(NOW - 102, abs=0.002)
+
+
+def test_one_that_does_not_is_looked_for_backwards_to_the_beginning() -> None:
+    *windows, last = starts(BY_PLACE, NOW, 2.0)
+    assert windows == [NOW - window for window in WINDOWS]
+    assert list(WINDOWS) == sorted(WINDOWS)
+    assert last == "beginning"
+
+
+@dataclass
+class Unread:
+    """The part of a message's context that is there before anything is read; reading fails the test."""
+
+    written: float
+    tenant: str = "acme"
+    mesh: None = None
+
+
+async def test_what_can_be_no_run_is_refused_unread() -> None:
+    context: Any = Unread(time.time())
+    with pytest.raises(InvalidMessageError, match="run_id") as raised:
+        await Feedbacks().join(Feedback(run_id="r", thumb="up"), context)
+    assert [error.field for error in raised.value.errors] == ["run_id"]
+
+
+async def test_a_run_from_before_all_records_is_late_unread() -> None:
+    context: Any = Unread(time.time())
+    run = new_run_id(time.time() - 8 * DAY, Random())
+    with pytest.raises(TerminalError, match="too long ago: records are kept for 7 days"):
+        await Feedbacks().join(Feedback(run_id=run, thumb="up"), context)
