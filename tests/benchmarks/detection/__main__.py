@@ -9,6 +9,7 @@ import argparse
 import json
 import multiprocessing
 from collections.abc import Sequence
+from itertools import product
 from multiprocessing.pool import Pool
 from pathlib import Path
 from typing import Final
@@ -28,10 +29,10 @@ QUIET: Final = Limits().quiet_answers
 SEEDS: Final = 10
 GOOD: Final = 5_000
 SHARES: Final = (0.1, 0.5)
-STRETCH: Final = 300_000
-"""Answers of a quiet stretch; one for each seed."""
+STRETCH: Final = 250_000
+"""Answers of a quiet stretch."""
+STRETCHES: Final = 4
 LOWER: Final = 2_000
-AIM: Final = 500
 COLUMNS: Final = {
     "delay": ["steered by", "rule", "canary's share", "worse", "canary's answers until noticed", "quartiles"],
     "calibration": ["set", "traffic", "canary's share", "quiet answers", "alarms", "between", "95 % interval"],
@@ -45,15 +46,15 @@ def main() -> None:
     arguments = parser.parse_args()
     about = report.machine(SEEDS, ())
     about["repetitions"] = f"{seeds(arguments)} seeds"
-    console = command.console_for(about, "processor time does not count here", "counts")
+    console = Console(width=160)
     only = arguments.only or list(SCENARIOS)
     tables: dict[str, tuple[list[str], Rows]] = {}
     with multiprocessing.get_context("spawn").Pool() as pool:
         if "delay" in only:
-            tables["delay"] = COLUMNS["delay"], delays(pool, [labels()], RULES, arguments)
-            tables["false alarms"] = COLUMNS["calibration"], false_alarms(pool, arguments)
+            tables["delay"] = COLUMNS["delay"], delays(pool, [labels()], arguments)
+            tables["false alarms"] = ["rule", *COLUMNS["calibration"][1:]], false_alarms(pool, arguments)
         if "scores" in only:
-            tables["scores"] = COLUMNS["delay"], delays(pool, measured(), RULES, arguments)
+            tables["scores"] = COLUMNS["delay"], delays(pool, measured(), arguments)
         if "calibration" in only:
             tables["calibration"] = COLUMNS["calibration"], calibration(pool, arguments)
     show(console, tables)
@@ -68,21 +69,14 @@ def seeds(arguments: argparse.Namespace) -> int:
     return 3 if arguments.quick else SEEDS
 
 
-def delays(pool: Pool, steerings: Sequence[Steering], rules: Sequence[str], arguments: argparse.Namespace) -> Rows:
+def delays(pool: Pool, steerings: Sequence[Steering], arguments: argparse.Namespace) -> Rows:
     """How soon each rule notices."""
     rows: Rows = []
-    for steering in steerings:
-        for good in (0, GOOD):
-            for share in SHARES:
-                for kind in RULES:
-                    if kind not in rules:
-                        continue
-                    cases = [
-                        Case(kind, steering, share, seed, QUIET, good=good) for seed in range(1, seeds(arguments) + 1)
-                    ]
-                    low, median, high = quartiles(pool.map(noticed, cases, chunksize=1))
-                    when = f"after {good:,} good ones" if good else "from the start"
-                    rows.append([steering.name, kind, f"{share:.0%}", when, count(median), f"{count(low)} – {count(high)}"])
+    for steering, good, share, kind in product(steerings, (0, GOOD), SHARES, RULES):
+        cases = [Case(kind, steering, share, seed, QUIET, good=good) for seed in range(1, seeds(arguments) + 1)]
+        low, median, high = quartiles(pool.map(noticed, cases, chunksize=1))
+        when = f"after {good:,} good ones" if good else "from the start"
+        rows.append([steering.name, kind, f"{share:.0%}", when, count(median), f"{count(low)} – {count(high)}"])
     return rows
 
 
@@ -93,8 +87,9 @@ def count(answers: float) -> str:
 
 def false_alarms(pool: Pool, arguments: argparse.Namespace) -> Rows:
     """Of each rule, on the same quiet answers."""
+    answers = STRETCH // (10 if arguments.quick else 1)
     return [
-        [kind, *quiet(pool, Case(kind, labels(), share, 0, QUIET, answers=STRETCH // (10 if arguments.quick else 1)), arguments)[1:]]
+        [kind, *quiet(pool, Case(kind, labels(), share, 0, QUIET, answers=answers))[1:]]
         for share in SHARES
         for kind in RULES
     ]
@@ -102,20 +97,20 @@ def false_alarms(pool: Pool, arguments: argparse.Namespace) -> Rows:
 
 def calibration(pool: Pool, arguments: argparse.Namespace) -> Rows:
     """Ours, whether the setting means what it says, whatever the traffic does."""
-    small, large = (20_000, 30_000) if arguments.quick else (50_000, STRETCH)
+    small, large = (20_000, 30_000) if arguments.quick else (100_000, STRETCH)
     return [
-        quiet(pool, Case("ours", labels(), share, 0, setting, answers=stretch, traffic=traffic), arguments)
+        quiet(pool, Case("ours", labels(), share, 0, setting, answers=stretch, traffic=traffic))
         for setting, stretch in ((LOWER, small), (QUIET, large))
         for traffic in KINDS
         for share in (SHARES if traffic != "moving weights" else (0.0,))
     ]
 
 
-def quiet(pool: Pool, case: Case, arguments: argparse.Namespace) -> list[str]:
+def quiet(pool: Pool, case: Case) -> list[str]:
     """One line of the table of false alarms."""
     cases = [
         Case(case.kind, case.steering, case.share, seed, case.quiet, answers=case.answers, traffic=case.traffic)
-        for seed in range(1, seeds(arguments) + 1)
+        for seed in range(1, STRETCHES + 1)
     ]
     found = Quiet(case.answers * len(cases), sum(pool.map(alarms, cases, chunksize=1)))
     low, high = found.interval

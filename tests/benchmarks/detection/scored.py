@@ -53,7 +53,7 @@ class Judge:
     sensitivity: float
     specificity: float
 
-    def __call__(self, wrong: bool, chance: random.Random) -> float:  # noqa: FBT001  # as `truly`
+    def __call__(self, wrong: bool, chance: random.Random) -> float:  # as `truly`
         """How bad an answer is taken to be."""
         told = chance.random() < (self.sensitivity if wrong else 1.0 - self.specificity)
         return float(told)
@@ -66,7 +66,7 @@ class Quantiles:
     good: Sequence[float]
     bad: Sequence[float]
 
-    def __call__(self, wrong: bool, chance: random.Random) -> float:  # noqa: FBT001  # as `truly`
+    def __call__(self, wrong: bool, chance: random.Random) -> float:  # as `truly`
         """How bad an answer is taken to be."""
         values = self.bad if wrong else self.good
         place = chance.random() * (len(values) - 1)

@@ -83,8 +83,8 @@ def moving(_share: float) -> Traffic:
 
 
 def late(share: float) -> Traffic:
-    """The canary's answers take half a minute, the primary's none; questions change as in `jumping`."""
-    return Traffic(lambda _: share, wrong=jumping(share).wrong, takes={CANARY: 30.0})
+    """The canary's answers take half a minute, the primary's none; questions change as in `drifting`."""
+    return Traffic(lambda _: share, wrong=drifting(share).wrong, takes={CANARY: 30.0})
 
 
 KINDS: Final[Mapping[str, Callable[[float], Traffic]]] = {
