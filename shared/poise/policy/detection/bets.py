@@ -69,6 +69,11 @@ class Bets:
         self.before = before
         self.runs = []
 
+    def cap(self, most: float) -> None:
+        """Keep no more than that of each bet: it can only put an alarm off."""
+        a, b, c, d, e = self.money
+        self.money = (min(a, most), min(b, most), min(c, most), min(d, most), min(e, most))
+
     def remember(self, z: float, run: str) -> None:
         """Keep the runs that weighed most, of equal ones the last."""
         runs = self.runs

@@ -11,7 +11,8 @@ from poise.policy.detection.contrast import Contrast, above, below
 from poise.policy.detection.level import WINDOW, Level
 from poise.policy.detection.recovery import SHOWN, Proof, Recovery
 from poise.policy.detection.seen import Seen
-from poise.policy.detection.tally import Measure, Tally
+from poise.policy.detection.tally import Measure, Tally, Totals
+from poise.policy.detection.together import Together, drift, together
 
 METHODS: Final[Mapping[About, str]] = {
     "others": "e-detector of AIPW contrasts",
@@ -32,8 +33,6 @@ DOUBT: Final = 0.02
 """The share of the false alarms that may come of a bound of the past that fails; the threshold is higher for it."""
 ABOVE: Final = 0.05
 """The share of its answers that may be above a ceiling."""
-TOGETHER: Final = 20
-"""Answers of the others that can tell whether all became worse together."""
 
 
 class Detectors:
@@ -58,14 +57,14 @@ class Detectors:
         self._number = 0
         self._at = 0.0
         self._bets = {variant: {about: Bets() for about in self._abouts} for variant in self._variants}
-        self._levels = {variant: Level() for variant in self._variants}
+        self._tally = Tally(self._variants)
+        self._levels = {variant: Level(self._mark()) for variant in self._variants}
         self._was: dict[str, float] = {}
         """How bad answers were before the last alarm, where that is known."""
         self._known = set(self._variants)
         """The variants whose last answer was scored: one whose answers are not known can be compared with nothing."""
         self._watched: dict[str, Recovery] = {}
         self._baseline = Baseline()
-        self._tally = Tally(self._variants)
 
     def see(self, answer: Seen) -> Finding | None:
         """Take in an answer; what is returned is an alarm: that variant is worse. It begins anew to watch for it.
@@ -118,7 +117,7 @@ class Detectors:
 
     def _begin(self, variant: str) -> None:
         self._bets[variant] = {about: Bets(self._number) for about in self._abouts}
-        self._levels[variant] = Level()
+        self._levels[variant] = Level(self._mark())
 
     def _compare(self, answer: Seen, bad: float) -> None:
         """Each variant with all others together."""
@@ -163,8 +162,9 @@ class Detectors:
         level = self._levels[answer.variant]
         weight = level.weight(answer.question)
         if level.warm and level.upper < 1.0:
-            self._bet(answer.variant, "past", weight * above(bad, level.upper), answer)
-        level.add(bad, weight, self._doubt)
+            bound = level.upper + drift(self._tally, self._others(answer.variant), level.begun)
+            self._bet(answer.variant, "past", weight * above(bad, min(1.0, bound)), answer)
+        level.add(bad, weight, self._doubt, self._mark)
 
     def _ceiling(self, answer: Seen, about: About, over: bool | None) -> None:
         if over is None or about not in self._abouts:
@@ -182,6 +182,9 @@ class Detectors:
             bets.begin(answer.at, self._tally.mark(MEASURES[about]))
         if z > 0.0 and variant == answer.variant:
             bets.remember(z, answer.run)
+
+    def _mark(self) -> Totals:
+        return self._tally.mark("bad")
 
     def _weights(self, answer: Seen) -> Mapping[str, float] | None:
         """The probabilities of all variants in the draw, as far as they can be known."""
@@ -204,10 +207,7 @@ class Detectors:
             return None
         bets = self._bets[blamed]
         about = max(bets, key=lambda one: bets[one].total)
-        if about == "past" and self._together(blamed):
-            for variant in self._variants:
-                self._bets[variant]["past"] = Bets(self._number)
-                self._levels[variant] = Level()
+        if about == "past" and self._blameless(blamed):
             return None
         finding = Finding(
             variant=blamed,
@@ -224,24 +224,24 @@ class Detectors:
         self._begin(blamed)
         return finding
 
-    def _together(self, variant: str) -> bool:
-        """Whether the others became worse as well since then: it is the traffic, and no variant is to blame.
+    def _blameless(self, variant: str) -> bool:
+        """Whether what looks like a variant's shift is not to be told from one of all, or is one of all.
 
         It takes alarms away and adds none, so that it cannot make them more often false.
         """
-        before = self._bets[variant]["past"].before
-        count, rise, mean = 0, 0.0, 0.0
-        for other in self._variants:
-            if other != variant and other not in self._watched and self._levels[other].warm:
-                answers, bad = self._tally.since("bad", before, other)
-                count += answers
-                rise += answers * (bad - self._levels[other].mean)
-                mean += answers * bad
-        if count < TOGETHER:
-            return False
-        rise, mean = rise / count, mean / count
-        own = self._tally.since("bad", before, variant)[1] - self._levels[variant].mean
-        return rise - math.sqrt(max(0.0, mean * (1.0 - mean)) / count) >= own / 4.0
+        bets = self._bets[variant]["past"]
+        verdict = together(self._tally, variant, self._others(variant), self._levels[variant].begun, bets.before)
+        if verdict is Together.PERHAPS:
+            bets.cap(self._threshold / self._share)
+        if verdict is Together.YES:
+            for one in self._variants:
+                self._bets[one]["past"] = Bets(self._number)
+                self._levels[one] = Level(self._mark())
+        return verdict is not Together.NO
+
+    def _others(self, variant: str) -> list[str]:
+        """Those that a variant can be compared with: the others that are not in trouble."""
+        return [other for other in self._variants if other != variant and other not in self._watched]
 
     def snapshot(self) -> dict[str, Any]:
         """All that it remembers, as JSON has it."""
@@ -281,7 +281,7 @@ class Detectors:
         detectors._known = set(snapshot["known"])
         detectors._watched = {variant: Recovery.restore(kept) for variant, kept in snapshot["watched"].items()}
         detectors._baseline = Baseline.restore(snapshot["baseline"])
-        detectors._tally = Tally(variants, snapshot["tally"])
+        detectors._tally = Tally.restore(variants, snapshot["tally"])
         return detectors
 
 

@@ -1,8 +1,10 @@
 """Level: how bad a variant's answers were up to now, at most."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Self
+
+from poise.policy.detection.tally import Totals
 
 WINDOW: Final = 5_000.0
 """Answers after which the past is begun anew; until the new one has as many, the old one counts."""
@@ -23,9 +25,11 @@ class Bound:
     means of bounded random variables by betting", 2024, theorem 2); the least bound up to now.
     """
 
-    __slots__ = ("_bets", "_loss", "_spread", "_wins", "count", "sum", "upper")
+    __slots__ = ("_bets", "_loss", "_spread", "_wins", "begun", "count", "sum", "upper")
 
-    def __init__(self) -> None:
+    def __init__(self, begun: Totals) -> None:
+        self.begun = begun
+        """What was counted before it, of all variants."""
         self.count = 0.0
         self.sum = 0.0
         self.upper = 1.0
@@ -58,15 +62,16 @@ class Bound:
         self._spread += weight * off
         self.upper = min(self.upper, (self._wins + doubt + self._loss) / self._bets)
 
-    def snapshot(self) -> list[float]:
+    def snapshot(self) -> list[Any]:
         """As JSON has it."""
-        return [self.count, self.sum, self.upper, self._spread, self._bets, self._wins, self._loss]
+        numbers = [self.count, self.sum, self.upper, self._spread, self._bets, self._wins, self._loss]
+        return [list(self.begun), *numbers]
 
     @classmethod
-    def restore(cls, kept: Sequence[float]) -> Self:
+    def restore(cls, kept: Sequence[Any]) -> Self:
         """Go on from a snapshot."""
-        bound = cls()
-        bound.count, bound.sum, bound.upper, bound._spread, bound._bets, bound._wins, bound._loss = kept
+        bound = cls(tuple(kept[0]))
+        bound.count, bound.sum, bound.upper, bound._spread, bound._bets, bound._wins, bound._loss = kept[1:]
         return bound
 
 
@@ -77,9 +82,9 @@ class Level:
     the k-th answer to it tells less than the first to another.
     """
 
-    def __init__(self) -> None:
-        self._old = Bound()
-        self._young = Bound()
+    def __init__(self, begun: Totals) -> None:
+        self._old = Bound(begun)
+        self._young: Bound | None = None
         self._asked: dict[str, int] = {}
 
     @property
@@ -98,9 +103,9 @@ class Level:
         return self._old.mean
 
     @property
-    def count(self) -> float:
-        """Answers that the past rests on, repeats as 1/k."""
-        return self._old.count
+    def begun(self) -> Totals:
+        """What was counted before the past began, of all variants."""
+        return self._old.begun
 
     def weight(self, question: str | None) -> float:
         """How much the next answer to a question counts."""
@@ -112,25 +117,29 @@ class Level:
             del self._asked[next(iter(self._asked))]
         return 1.0 / times
 
-    def add(self, value: float, weight: float, doubt: float) -> None:
-        """Take in an answer."""
+    def add(self, value: float, weight: float, doubt: float, mark: Callable[[], Totals]) -> None:
+        """Take in an answer, as a bound does; the mark is of what was counted before it."""
         old = self._old
         old.add(value, weight, doubt)
         if old.count > WINDOW:
+            if self._young is None:
+                self._young = Bound(mark())
             young = self._young
             young.add(value, weight, doubt)
             if young.count >= WINDOW:
-                self._old, self._young = young, Bound()
+                self._old, self._young = young, None
 
     def snapshot(self) -> list[Any]:
         """As JSON has it."""
-        return [self._old.snapshot(), self._young.snapshot(), [list(asked) for asked in self._asked.items()]]
+        young = None if self._young is None else self._young.snapshot()
+        return [self._old.snapshot(), young, [list(asked) for asked in self._asked.items()]]
 
     @classmethod
     def restore(cls, kept: Sequence[Any]) -> Self:
         """Go on from a snapshot."""
-        level = cls()
         old, young, asked = kept
-        level._old, level._young = Bound.restore(old), Bound.restore(young)
+        level = cls(())
+        level._old = Bound.restore(old)
+        level._young = None if young is None else Bound.restore(young)
         level._asked = dict(asked)
         return level

@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Sequence
-from typing import Final, Literal
+from typing import Any, Final, Literal, Self
 
 from poise.contracts.policy import Sample
 
 Measure = Literal["bad", "slow", "dear"]
 MEASURES: Final[tuple[Measure, ...]] = ("bad", "slow", "dear")
+RECENT: Final = 100.0
+"""Answers of late."""
 Z: Final = 1.959963984540054
 
 Totals = tuple[float, ...]
@@ -16,10 +18,10 @@ Totals = tuple[float, ...]
 class Tally:
     """Counts and sums by measure and variant."""
 
-    def __init__(self, variants: Sequence[str], kept: Sequence[Sequence[float]] = ()) -> None:
+    def __init__(self, variants: Sequence[str]) -> None:
         self._place = {variant: 2 * place for place, variant in enumerate(variants)}
-        empty = [0.0] * (2 * len(variants))
-        self._totals = {measure: list(kept[place]) if kept else list(empty) for place, measure in enumerate(MEASURES)}
+        self._totals = {measure: [0.0] * (2 * len(variants)) for measure in MEASURES}
+        self._recent = dict.fromkeys(variants, (0.5, 1.0))
         self._marks: dict[Measure, Totals] = {}
 
     def add(self, variant: str, measure: Measure, value: float) -> None:
@@ -29,6 +31,14 @@ class Tally:
         totals[place] += 1.0
         totals[place + 1] += value
         self._marks.pop(measure, None)
+        if measure == "bad":
+            mean, weight = self._recent[variant]
+            weight = min(weight + 1.0, RECENT)
+            self._recent[variant] = (mean + (value - mean) / weight, weight)
+
+    def recent(self, variant: str) -> float:
+        """How bad a variant's answers are of late."""
+        return self._recent[variant][0]
 
     def mark(self, measure: Measure) -> Totals:
         """What was counted up to now."""
@@ -39,10 +49,13 @@ class Tally:
 
     def since(self, measure: Measure, mark: Totals, variant: str) -> tuple[int, float]:
         """How many answers a variant gave since a mark, and the mean."""
+        return self.between(mark, self._totals[measure], variant)
+
+    def between(self, mark: Sequence[float], later: Sequence[float], variant: str) -> tuple[int, float]:
+        """How many answers a variant gave between two marks, and the mean."""
         place = self._place[variant]
-        totals = self._totals[measure]
-        count = totals[place] - mark[place]
-        return round(count), (totals[place + 1] - mark[place + 1]) / count if count else 0.0
+        count = later[place] - mark[place]
+        return round(count), (later[place + 1] - mark[place + 1]) / count if count else 0.0
 
     def samples(self, measure: Measure, mark: Totals) -> dict[str, Sample]:
         """All variants that answered since a mark; of the quality, the mean of the score, where more is better."""
@@ -53,9 +66,18 @@ class Tally:
             if count
         }
 
-    def snapshot(self) -> list[list[float]]:
+    def snapshot(self) -> list[Any]:
         """As JSON has it."""
-        return [self._totals[measure] for measure in MEASURES]
+        return [[self._totals[measure] for measure in MEASURES], [list(kept) for kept in self._recent.values()]]
+
+    @classmethod
+    def restore(cls, variants: Sequence[str], kept: Sequence[Any]) -> Self:
+        """Go on from a snapshot."""
+        tally = cls(variants)
+        totals, recent = kept
+        tally._totals = {measure: list(totals[place]) for place, measure in enumerate(MEASURES)}
+        tally._recent = {variant: (mean, weight) for variant, (mean, weight) in zip(variants, recent, strict=True)}
+        return tally
 
 
 def sample(count: int, mean: float) -> Sample:
