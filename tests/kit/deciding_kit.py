@@ -85,10 +85,12 @@ class Case:
         return made
 
     async def until_counted(self) -> None:
-        """Wait until all answers were counted, and the snapshot says so."""
+        """Wait until all answers were counted: each command has a snapshot written, which says how many were."""
         async with asyncio.timeout(WITHIN):
-            while not (states := await self.states()) or states[-1].decider["counted"] != self.runs:  # noqa: ASYNC110
-                await asyncio.sleep(0.1)
+            while not (states := await self.states()) or states[-1].decider["counted"] != self.runs:
+                id_ = await self.ask("hold")
+                while all(made.command != id_ for made in await self.decisions()):  # noqa: ASYNC110 - it is in the log
+                    await asyncio.sleep(0.05)
 
     async def check(self) -> list[Decision]:
         """See that there is one consistent policy, and that every answer counted once; the decisions."""
