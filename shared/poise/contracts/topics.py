@@ -72,6 +72,8 @@ class Topic:
     deadlines: Deadlines = INTERACTIVE
     max_bytes: int = MIB
     """The largest record that the broker takes."""
+    segment: int | None = None
+    """Bytes after which the log begins a new file: the last one is not compacted. None = Kafka's usual, a gigabyte."""
 
     @property
     def lane(self) -> Lane:
@@ -171,7 +173,7 @@ FEEDBACK: Final = Topic(
 """Kept for longer than the runs that it is about: what somebody took the time to write is worth fetching later."""
 POLICY: Final = Topic("poise.policy", (Policy,), key="policy", keep=FOREVER, compacted=True)
 POLICY_STATE: Final = Topic(
-    "poise.policy.state", (PolicyState,), key="policy", keep=FOREVER, compacted=True, max_bytes=LARGEST_RECORD
+    "poise.policy.state", (PolicyState,), key="policy", keep=FOREVER, compacted=True, max_bytes=LARGEST_RECORD, segment=16 * MIB
 )
 """A policy's partition has the same number here, in `poise.policy.commands` and in `poise.scores`."""
 DECISIONS: Final = Topic("poise.decisions", (Decision,), key="policy", keep=FOREVER)

@@ -51,6 +51,8 @@ def settings_of(topic: Topic, replication: int = 1) -> dict[str, str]:
     common = {"retention.ms": keep, "max.message.bytes": str(topic.max_bytes)}
     if replication >= USUAL_REPLICATION:
         common["min.insync.replicas"] = str(KEPT_BY)
+    if topic.segment is not None:
+        common["segment.bytes"] = str(topic.segment)
     if topic.compacted:
         return {"cleanup.policy": "compact", "delete.retention.ms": str(7 * 24 * 3_600_000), **common}
     return {"cleanup.policy": "delete", **common}

@@ -1,4 +1,4 @@
-"""Ownership: which partitions of a topic are this process's to work for, by a consumer group that reads nothing.
+"""Ownership: which partitions of a topic this process works for, by a consumer group that reads nothing of them.
 
 A group decides who owns a partition within seconds, not at once: one that was away, or is slow to hear of a rebalance,
 still works for what another owns already. So whoever works for a partition also needs a fence where it writes: see
@@ -7,7 +7,7 @@ still works for what another owns already. So whoever works for a partition also
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -130,7 +130,7 @@ class Ownership(ConsumerRebalanceListener):
 
     # -- the work -------------------------------------------------------------------------------------------------
 
-    async def _end(self, numbers: "set[int] | Any") -> None:
+    async def _end(self, numbers: Iterable[int]) -> None:
         tasks = {self._working[number] for number in numbers if number in self._working}
         for task in tasks:
             task.cancel()

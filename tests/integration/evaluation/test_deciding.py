@@ -1,0 +1,163 @@
+"""Deciding on a real Kafka: one consistent policy, whoever decides, however often that changes."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from aiokafka.admin import AIOKafkaAdminClient
+from deciding_kit import STEPS, WITHIN, Case, worker
+from integration_kit import Outsider, another, until
+
+from poise.contracts.policy import Decision
+from poise.contracts.topics import COMMANDS, SCORES
+from poise.messaging import Mesh, topics
+from poise.messaging.transactions import Transactions
+from poise.settings import MeshSettings
+from poise.stack import Kafka
+
+pytestmark = pytest.mark.integration
+
+ROOT = Path(__file__).parents[3]
+KILLED = ROOT / "tests" / "kit" / "killed_decider.py"
+
+
+@pytest.fixture
+async def mesh(mesh_settings: MeshSettings) -> AsyncIterator[Mesh]:
+    """A process that decides nothing: it asks, scores and reads."""
+    async with Mesh(another(mesh_settings), tier="cli") as mesh:
+        yield mesh
+
+
+def moved_once(decisions: list[Decision], name: str) -> None:
+    """See that the bad variant was left step by step, once."""
+    moves = [made.action for made in decisions if made.by == "loop"]
+    assert moves == [*["shift"] * (STEPS - 1), "roll back"]
+    assert decisions[-1].after == pytest.approx({"steady": 0.95, "cheap": 0.05}), name
+
+
+async def test_what_a_person_sets_is_in_force_and_a_bad_variant_loses_its_share(
+    mesh_settings: MeshSettings, mesh: Mesh
+) -> None:
+    case = Case(mesh)
+    async with worker(mesh_settings):
+        id_ = await case.ask("set", spec=case.spec())
+        (set_,) = await case.until_decided(1)
+        assert (set_.command, set_.acted) == (id_, True)
+        await case.answers(60)
+        await case.until_decided(1 + STEPS)
+        decisions = await case.check()
+    moved_once(decisions, case.name)
+
+
+async def test_scores_that_come_twice_count_once_and_what_cannot_be_read_stops_nothing(
+    mesh_settings: MeshSettings, mesh: Mesh
+) -> None:
+    case, outsider = Case(mesh), Outsider(mesh_settings.broker)
+    await outsider.start()
+    try:
+        async with worker(mesh_settings):
+            await outsider.send(COMMANDS.name, b"{", key=case.name.encode())
+            await case.ask("set", spec=case.spec())
+            await case.until_decided(1)
+            for bad in (b"", b"{", b'{"run_id": 1}', None):
+                await outsider.send(SCORES.name, bad, key=case.name.encode())
+                await outsider.send(COMMANDS.name, bad, key=case.name.encode())
+            await case.answers(60, times=2)
+            await case.until_decided(1 + STEPS)
+            moved_once(await case.check(), case.name)
+    finally:
+        await outsider.stop()
+
+
+async def test_workers_that_come_and_go_in_the_middle_leave_one_policy(mesh_settings: MeshSettings, mesh: Mesh) -> None:
+    case = Case(mesh)
+    async with AsyncExitStack() as first, AsyncExitStack() as second:
+        await first.enter_async_context(worker(another(mesh_settings)))
+        await case.ask("set", spec=case.spec())
+        answering = asyncio.create_task(case.answers(100))
+        await case.until_decided(3)
+        await second.enter_async_context(worker(another(mesh_settings)))
+        await case.until_decided(5)
+        await first.aclose()
+        await answering
+        await case.until_decided(1 + STEPS)
+        moved_once(await case.check(), case.name)
+
+
+@pytest.mark.parametrize("place", ["sent", "committed"])
+async def test_a_worker_that_is_killed_in_the_middle_is_taken_over_from(
+    mesh_settings: MeshSettings, mesh: Mesh, place: str
+) -> None:
+    case = Case(mesh)
+    named = {"POISE_BROKER": mesh_settings.broker, "POISE_INSTANCE": f"killed-{uuid4().hex[:8]}"}
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, **named, "PYTHONPATH": path}
+    process = await asyncio.create_subprocess_exec(sys.executable, str(KILLED), place, "4", env=environment)
+    await case.ask("set", spec=case.spec())
+    await case.answers(60)
+    assert await asyncio.wait_for(process.wait(), 60) == -signal.SIGKILL
+    counted = len(await case.decisions())
+    assert 1 <= counted <= 1 + STEPS
+    # of the same name, it has its place in the group at once
+    async with worker(MeshSettings(broker=mesh_settings.broker, instance=named["POISE_INSTANCE"])):
+        await case.until_decided(1 + STEPS)
+        moved_once(await case.check(), case.name)
+
+
+async def test_who_is_shut_out_writes_no_more_and_goes_on_from_what_was_written(
+    mesh_settings: MeshSettings, mesh: Mesh, caplog: pytest.LogCaptureFixture
+) -> None:
+    case = Case(mesh)
+    async with worker(mesh_settings):
+        await case.ask("set", spec=case.spec())
+        await case.until_decided(1)
+        partition = await mesh.partition_of(SCORES.name, case.name.encode())
+        async with Transactions(mesh.connection, f"poise.decider.{partition}"):
+            await case.answers(60)
+            await until(lambda: "taken up again if it is still ours" in caplog.text)
+            assert len(await case.decisions()) == 1
+        await case.until_decided(1 + STEPS)
+        moved_once(await case.check(), case.name)
+
+
+async def test_a_broker_that_restarts_in_the_middle_and_scores_that_are_lost_leave_one_policy(tmp_path: Path) -> None:
+    async with Kafka(tmp_path) as kafka:
+        settings = MeshSettings(broker=kafka.bootstrap)
+        await topics.apply(settings)
+        async with Mesh(another(settings), tier="cli") as mesh:
+            case = Case(mesh)
+            async with worker(settings):
+                await case.ask("set", spec=case.spec())
+                await case.answers(15)
+                await case.until_decided(3)
+                kafka.kill()
+                await kafka.stop()
+                await kafka.start()
+                await case.answers(45)
+                await case.until_decided(1 + STEPS)
+                moved_once(await case.check(), case.name)
+            await lost(settings, SCORES.name)
+            async with worker(settings):
+                await case.ask("release")
+                await case.answers(5)
+                await case.check()
+
+
+async def lost(settings: MeshSettings, topic: str) -> None:
+    """Lose all that is in a topic, and its offsets."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.broker)
+    await admin.start()
+    try:
+        await admin.delete_topics([topic])
+        async with asyncio.timeout(WITHIN):
+            while topic in await admin.list_topics():  # noqa: ASYNC110 - Kafka tells nobody
+                await asyncio.sleep(0.05)
+    finally:
+        await admin.close()
+    await topics.apply(settings)

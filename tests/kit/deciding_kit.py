@@ -1,0 +1,117 @@
+"""What tests of the deciding share: workers that decide, answers of two variants, and the log of what came of them."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import uuid4
+
+from integration_kit import until
+from policy_kit import score_of
+
+from poise.contracts.policy import Decision, Limits, Policy, PolicyCommand, PolicySpec, PolicyState
+from poise.contracts.topics import COMMANDS, DECISIONS, POLICY, POLICY_STATE, SCORES
+from poise.messaging import Mesh
+from poise.settings import MeshSettings
+from services.evaluation.deciding import deciding
+from services.evaluation.settings import EvaluationSettings
+
+WITHIN = 30.0
+STEPS = 9
+"""Steps of the move away from a variant."""
+
+
+@asynccontextmanager
+async def worker(settings: MeshSettings) -> AsyncIterator[Mesh]:
+    """A worker that decides, ready."""
+    async with Mesh(settings, tier="evaluation") as mesh, deciding(mesh, EvaluationSettings()):
+        await until(lambda: mesh.readiness()["deciding"])
+        yield mesh
+
+
+@dataclass
+class Case:
+    """A policy of its own, of which one variant answers badly: moved away from in nine steps, five answers apart."""
+
+    mesh: Mesh
+    name: str = field(default_factory=lambda: f"p-{uuid4().hex[:8]}")
+    runs: int = 0
+    """Distinct runs that were scored."""
+
+    def spec(self, **limits: Any) -> PolicySpec:
+        return PolicySpec(
+            name=self.name,
+            weights={"steady": 1, "cheap": 1},
+            limits=Limits(**{"explore": 0.05, "step": 0.05, "pause": 5, "quiet_answers": 100} | limits),
+        )
+
+    async def ask(self, action: Any, **given: Any) -> str:
+        """Ask for something; the command's id."""
+        id_ = uuid4().hex
+        command = PolicyCommand(id=id_, action=action, by="jane", **given)
+        await self.mesh.publish(COMMANDS, command, key=self.name)
+        return id_
+
+    async def answers(self, count: int, *, times: int = 1) -> None:
+        """Scores of so many answers of each variant, `cheap` all wrong, each score written so many times."""
+        first, self.runs = self.runs, self.runs + 2 * count
+        for number in range(first, self.runs):
+            variant = "cheap" if number % 2 else "steady"
+            at = float(number)
+            score = score_of(
+                f"{self.name}-{number}", variant, good=variant == "steady", policy=self.name, policy_version=0, at=at
+            )
+            for _ in range(times):
+                await self.mesh.publish(SCORES, score, key=self.name)
+
+    # -- what came of it ------------------------------------------------------------------------------------------
+
+    async def decisions(self) -> list[Decision]:
+        return [Decision.parse(record.value or b"") for record in await self.mesh.read_key(DECISIONS.name, self.name)]
+
+    async def policies(self) -> list[Policy]:
+        return [Policy.parse(record.value or b"") for record in await self.mesh.read_key(POLICY.name, self.name)]
+
+    async def states(self) -> list[PolicyState]:
+        records = await self.mesh.read_key(POLICY_STATE.name, self.name)
+        return [PolicyState.parse(record.value or b"") for record in records]
+
+    async def until_decided(self, count: int) -> list[Decision]:
+        """Wait until so many decisions were made."""
+        async with asyncio.timeout(WITHIN):
+            while len(made := await self.decisions()) < count:  # noqa: ASYNC110 - it is in the log
+                await asyncio.sleep(0.05)
+        return made
+
+    async def until_counted(self) -> None:
+        """Wait until all answers were counted: each command has a snapshot written, which says how many were."""
+        async with asyncio.timeout(WITHIN):
+            while not (states := await self.states()) or states[-1].decider["counted"] != self.runs:
+                id_ = await self.ask("hold")
+                while all(made.command != id_ for made in await self.decisions()):  # noqa: ASYNC110 - it is in the log
+                    await asyncio.sleep(0.05)
+
+    async def check(self) -> list[Decision]:
+        """See that there is one consistent policy, and that every answer counted once; the decisions."""
+        await self.until_counted()
+        decisions, policies = await self.decisions(), await self.policies()
+        assert [made.id for made in decisions] == [f"{self.name}-{number}" for number in range(1, len(decisions) + 1)]
+        acted = [made for made in decisions if made.acted]
+        assert [made.version for made in acted] == list(range(1, len(acted) + 1))
+        assert chain(decisions) == [], decisions
+        assert [(kept.version, kept.decision) for kept in policies] == [(made.version, made.id) for made in acted]
+        assert policies[-1].weights == acted[-1].after
+        counted = [int(str(state.decider["counted"])) for state in await self.states()]
+        assert counted == sorted(counted)
+        return decisions
+
+
+def chain(decisions: Sequence[Decision]) -> list[str]:
+    """The decisions that do not begin with the weights that the one before left."""
+    broken, weights = [], dict[str, float]()
+    for made in decisions:
+        if made.before != weights:
+            broken.append(made.id)
+        weights = made.after if made.acted else weights
+    return broken

@@ -1,0 +1,33 @@
+"""A worker that decides and kills itself on the way: `python killed_decider.py PLACE NUMBER`.
+
+The broker is that of POISE_BROKER. Places: `sent` (the NUMBERth transaction is written, and not committed), `committed`
+(and nobody was told).
+"""
+
+import asyncio
+import sys
+
+from aiokafka import AIOKafkaProducer
+from killed_redrive import killing
+
+from poise.messaging import Mesh
+from poise.messaging.transactions import Transaction
+from poise.settings import MeshSettings
+from services.evaluation.deciding import deciding
+from services.evaluation.settings import EvaluationSettings
+
+
+async def main(place: str, number: int) -> None:
+    """Decide, as far as it goes."""
+    if place == "committed":
+        method = killing(AIOKafkaProducer.commit_transaction, after=number)
+        AIOKafkaProducer.commit_transaction = method  # type: ignore[method-assign,assignment]
+    else:
+        method = killing(Transaction.send, after=number)
+        Transaction.send = method  # type: ignore[method-assign,assignment]
+    async with Mesh(MeshSettings(), tier="evaluation") as mesh, deciding(mesh, EvaluationSettings()):
+        await mesh.stopped()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1], int(sys.argv[2])))
