@@ -2,7 +2,7 @@
 # requirements.lock.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test chaos drill lint format types bench bench-startup bench-steps bench-cache lock wheel install clean
+.PHONY: help demo up down test chaos drill lint format types bench bench-startup bench-steps bench-cache bench-loop lock wheel install clean
 
 # Each worker is a process of its own: without bytecode kept, each start would compile everything again.
 unexport PYTHONDONTWRITEBYTECODE
@@ -60,6 +60,9 @@ bench-steps: $(INSTALLED) ## Measure a workflow's steps beside DBOS and Restate;
 
 bench-cache: $(INSTALLED) ## Measure the answer cache on a Zipf-like replay, and audit it; ARGS="--quick", --write-docs
 	@$(BIN)/python -m tests.benchmarks.cache $(ARGS)
+
+bench-loop: $(INSTALLED) ## Measure whether evaluation costs a request anything, on and off in turns; ARGS="--quick", --write-docs
+	@$(BIN)/python -m tests.benchmarks.loop $(ARGS)
 
 lock: $(INSTALLED) ## Renew requirements.lock from pyproject.toml, UPGRADE=1 to the newest versions
 	@env -u PIP_FIND_LINKS -u UV_FIND_LINKS $(BIN)/uv pip compile pyproject.toml --extra dev --universal \
