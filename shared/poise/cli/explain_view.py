@@ -44,7 +44,7 @@ def explanation(decision: Decision, policy: Policy | None, runs: Mapping[str, Ru
         finding = decision.finding
         score = policy.spec.limits.score if policy is not None else "the score that steers"
         lines += [_title("What was seen"), _indented(_seen(finding, score))]
-        lines += [_title("How sure that is"), _indented(_sure(decision, finding))]
+        lines += [_title("How sure that is"), _indented(_sure(decision, finding, policy))]
     lines += [_title("What was done"), _indented(_done(decision))]
     if decision.finding is not None and decision.finding.runs:
         lines += [_title("What weighed most"), _indented(_weighed(decision.finding, runs))]
@@ -113,22 +113,38 @@ def bar(sample: Sample, low: float, high: float, width: int = AXIS) -> str:
     return "".join(cells).rstrip()
 
 
-def _sure(decision: Decision, finding: Finding) -> Iterator[Text]:
-    reached = f"{finding.statistic:,.0f} reached {finding.threshold:,.0f}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+def _sure(decision: Decision, finding: Finding, policy: Policy | None) -> Iterator[Text]:
     told = ABOUT[finding.about]
     if decision.action == "promote":
-        yield Text(f"That it is still {told} has become implausible: evidence of {reached}.")
-        yield Text("It is tested anew before each further step back.", "dim")
+        chance = 1 / finding.threshold
+        yield Text(
+            f"Evidence that {clean(finding.variant)} is not {told} any more, but for the margin: {_reached(finding)}."
+        )
+        yield Text(
+            f"Were it still so, it would pass such a test with a probability of {chance:.0%} at most.".replace(
+                "%", " %"
+            )
+        )
     else:
-        often = plural(round(finding.threshold), "answer")
-        yield Text(f"Evidence that {clean(finding.variant)} is {told}: {reached}.")
-        yield Text(f"Were nothing wrong, that would happen by chance once in {often} on average.")
+        yield Text(f"Evidence that {clean(finding.variant)} is {told}: {_reached(finding)}.")
+        often = plural(_seldom(finding, policy), "answer")
+        yield Text(f"Were nothing wrong, that would happen by chance once in {often} on average, or less often.")
     since = time.strftime("%H:%M:%S", time.localtime(finding.since))
     yield Text(
         f"Method: {clean(finding.method)}. It rests on answers from {since} on,"
         f" {duration(max(0.0, decision.at - finding.since))} before.",
         "dim",
     )
+
+
+def _reached(finding: Finding) -> str:
+    return f"{finding.statistic:,.0f} reached {finding.threshold:,.0f}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+
+
+def _seldom(finding: Finding, policy: Policy | None) -> int:
+    """Answers between two false alarms: as a person set it, of which the threshold is somewhat more."""
+    quiet = policy.spec.limits.quiet_answers if policy is not None else 0
+    return quiet if quiet <= finding.threshold <= quiet * 1.1 else round(finding.threshold)
 
 
 # -- what was done, and what can be -----------------------------------------------------------------------------------

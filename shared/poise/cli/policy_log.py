@@ -33,6 +33,8 @@ def readable(of: type[MessageT], records: Iterable[Record]) -> list[tuple[Record
     """The bodies of this form; what a newer version wrote, or somebody else, is passed over."""
     found = []
     for record in records:
+        if record.header("poise-kind") not in {None, of.kind}:
+            continue
         try:
             found.append((record, of.parse(record.value or b"")))
         except ValidationError:
@@ -94,17 +96,15 @@ async def recent(mesh: Mesh, name: str) -> list[Score]:
 
 async def logs(mesh: Mesh, name: str) -> Logs:
     """All that a replay needs."""
-    key = name.encode()
-    number = await mesh.partition_of(SCORES.name, key)
-    states = readable(PolicyState, [record for record in await mesh.read_topic(POLICY_STATE.name) if record.key == key])
+    number = await mesh.partition_of(SCORES.name, name.encode())
+    states = readable(PolicyState, await mesh.read_key(POLICY_STATE.name, name))
     made = await decisions(mesh, name)
     # Read in this order: what is decided meanwhile is in the decisions, though the state may be from before it.
     end = max(states[-1][1].scores if states else 0, made[-1].scores if made else 0)
     async with mesh.follow(SCORES.name, partitions=[number]) as follower:
         first = follower.position(number)
         records = await read_all(follower, within=READ_WITHIN)
-    async with mesh.follow(COMMANDS.name, partitions=[number]) as follower:
-        asked = [record for record in await read_all(follower, within=READ_WITHIN) if record.key == key]
+    asked = await mesh.read_key(COMMANDS.name, name)
     return Logs(
         name,
         made,
@@ -134,9 +134,8 @@ async def decided(mesh: Mesh, name: str, command: PolicyCommand) -> Decision:
     Raises:
         UnavailableError: Nobody decided, or the broker did not take it.
     """
-    number = await mesh.partition_of(SCORES.name, name.encode())
     async with mesh.follow(DECISIONS.name, start="end") as follower:  # before it is asked, so that nothing is missed
-        await mesh.publish(COMMANDS, command, key=name, partition=number)
+        await mesh.publish(COMMANDS, command, key=name)
         try:
             async with asyncio.timeout(DECIDED_WITHIN):
                 async for batch in follower:

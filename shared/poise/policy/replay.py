@@ -155,7 +155,8 @@ def _history(logs: Logs) -> list[Policy]:
         if decision.action == "set":
             spec = command.spec if command is not None else None
         elif decision.action == "revert":
-            spec = next((policy.spec for policy in reversed(found) if policy.weights == decision.after), spec)
+            wanted = command.version if command is not None else None
+            spec = next((kept.spec for kept in reversed(found) if _went_back(kept, decision, wanted)), spec)
         held = {"hold": True, "release": False}.get(decision.action, bool(found) and found[-1].held)
         if spec is None:  # what it went by is not known any more; nor is that of those which follow
             found.clear()
@@ -173,6 +174,10 @@ def _history(logs: Logs) -> list[Policy]:
             )
         )
     return found
+
+
+def _went_back(kept: Policy, decision: Decision, wanted: int | None) -> bool:
+    return kept.version == wanted if wanted is not None else kept.weights == decision.after
 
 
 def _decider(logs: Logs, begin: int) -> Decider:
