@@ -9,7 +9,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from poise.cli.listing import GAP
-from poise.cli.policy_view import AWAY, STYLES, changes
+from poise.cli.policy_view import AWAY, STYLES, changes, percent
 from poise.cli.text import clean, duration, plural
 from poise.contracts.policy import About, Decision, Finding, Policy, Sample
 from poise.contracts.record import RunRecord
@@ -116,15 +116,11 @@ def bar(sample: Sample, low: float, high: float, width: int = AXIS) -> str:
 def _sure(decision: Decision, finding: Finding, policy: Policy | None) -> Iterator[Text]:
     told = ABOUT[finding.about]
     if decision.action == "promote":
-        chance = 1 / finding.threshold
+        passes = percent(1 / finding.threshold)
         yield Text(
-            f"Evidence that {clean(finding.variant)} is not {told} any more, but for the margin: {_reached(finding)}."
+            f"Evidence that {clean(finding.variant)} is no longer {told}, but for the margin: {_reached(finding)}."
         )
-        yield Text(
-            f"Were it still so, it would pass such a test with a probability of {chance:.0%} at most.".replace(
-                "%", " %"
-            )
-        )
+        yield Text(f"Were it still so, it would pass such a test with a probability of {passes} at most.")
     else:
         yield Text(f"Evidence that {clean(finding.variant)} is {told}: {_reached(finding)}.")
         often = plural(_seldom(finding, policy), "answer")

@@ -77,7 +77,12 @@ def persons(number: int, action: Any, **changed: Any) -> Decision:
 SET = persons(1, "set", before={}, after={"steady": 0.5, "cheap": 0.5})
 MOVED = decision()
 PROMOTED = decision(
-    3, "promote", before=MOVED.after, after={"steady": 0.75, "cheap": 0.25}, reason="cheap has recovered"
+    3,
+    "promote",
+    before=MOVED.after,
+    after={"steady": 0.75, "cheap": 0.25},
+    reason="cheap has recovered",
+    finding=FINDING.model_copy(update={"statistic": 24.2, "threshold": 20.0}),
 )
 
 

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 from plain_detectors import PlainDetectors
-from policy_kit import POLICY, Fed, score_of, spec
+from policy_kit import POLICY, Fed, asked, score_of, spec
 
 from poise.contracts.policy import Decision, PolicyCommand
 from poise.contracts.record import Score
@@ -26,13 +26,11 @@ class Lived(Fed):
         self.scores: list[tuple[int, Score]] = []
         self.commands: dict[str, tuple[float, PolicyCommand]] = {}
         super().__init__(*args)
-        command = self.decider.command
 
-        def kept(asked: PolicyCommand, at: float) -> list[Decision]:
-            self.commands[asked.id] = at, asked
-            return command(asked, at)
-
-        self.decider.command = kept  # type: ignore[method-assign]
+    def ask(self, action: Any, **given: Any) -> Decision:
+        decision = super().ask(action, **given)
+        self.commands[decision.command or ""] = decision.at, asked(action, self.asked, **given)
+        return decision
 
     def see(self, *scores: Score) -> list[Decision]:
         self.scores += [(self.offset + number, score) for number, score in enumerate(scores)]
@@ -160,7 +158,8 @@ def test_a_decider_that_begins_in_the_middle_knows_what_was_counted(lived: Lived
     decider: Decider = module._decider(logs, begin)
     lived_through = lived.decisions[begin].scores
     run = next(score.run_id for offset, score in lived.scores if offset == lived_through - 1)
-    decider.command(*reversed(lived.commands[lived.decisions[begin].command or ""]))
+    at, command = lived.commands[lived.decisions[begin].command or ""]
+    decider.command(command, at)
     before = decider.counted
     decider.score(score_of(run, "steady"), lived_through)
     assert decider.counted == before
