@@ -187,13 +187,13 @@ def log_lines(decisions: Sequence[Decision], now: float) -> RenderableType:
     """Decisions, a line each, with why below."""
     rows = [
         Row(
-            (clean(decision.id), _ago(decision.at, now), _action(decision), _weights(decision)),
+            (clean(decision.id), _ago(decision.at, now), _action(decision)),
             clean(decision.reason),
             STYLES.get(decision.action, "cyan").removeprefix("bold "),
         )
         for decision in decisions
     ]
-    return listing(("decision", "when", "what", ""), rows)
+    return listing(("decision", "when", "what"), rows)
 
 
 def replay_lines(found: Replay, logs: Logs) -> RenderableType:
@@ -221,15 +221,6 @@ def _action(decision: Decision) -> str:
     about = {"shift": " away from ", "roll back": " from ", "promote": " "}.get(decision.action, " for ")
     told = decision.action + (f"{about}{clean(decision.variant)}" if decision.variant is not None else "")
     return told if decision.acted or decision.action in {"refuse", "hold"} else f"would {told}"
-
-
-def _weights(decision: Decision) -> str:
-    moved = [
-        f"{clean(name)} {_share(decision.before.get(name))} → {percent(share)}"
-        for name, share in decision.after.items()
-        if abs(share - decision.before.get(name, -1.0)) >= MOVED
-    ]
-    return ", ".join(moved)
 
 
 def percent(share: float) -> str:
