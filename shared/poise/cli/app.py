@@ -22,6 +22,11 @@ COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
     "worker": (RUN, "Run a worker of a tier of your own, from its file.", "poise.cli.worker:worker"),
     "topics": (RUN, "Show, apply and check the table of topics.", "poise.cli.topics:app"),
     "cancel": (RUN, "Stop a run, wherever it is at work.", "poise.cli.cancel:cancel"),
+    "policy": (
+        RUN,
+        "Which variant answers how often: set it, hold it, revert it; why it moved.",
+        "poise.cli.policy:app",
+    ),
     "trace": (LOOK, "A run as a tree with times: which tier was slow?", "poise.cli.trace:trace"),
     "scores": (LOOK, "How well each variant answers.", "poise.cli.scores:scores"),
     "dlq": (LOOK, "Dead letters: list them, look at them, send them again, purge them.", "poise.cli.dlq:app"),

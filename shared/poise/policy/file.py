@@ -238,8 +238,13 @@ class _Checked:
             return None
 
     def room(self, weights: Mapping[str, float], limits: Limits) -> None:
-        """Whether all variants can keep the exploration."""
+        """Whether all variants can keep the exploration, and what they cost can be known."""
         drawn = sum(weight > 0 for weight in weights.values())
+        if limits.cost is not None and not any("price_in" in variant for variant in self._orchestration["variants"]):
+            self._fault(
+                ("policy", "cost"),
+                f"cost = {limits.cost:g}: what an answer costs is not known: give the variants price_in and price_out",
+            )
         if drawn * limits.explore > 1:
             self._fault(
                 ("policy", "explore"),

@@ -5,6 +5,9 @@ import pytest
 
 from poise.contracts import Limits
 from poise.policy.file import MEANINGS, STEERS, PolicyFileError, read
+from poise.settings import MeshSettings
+from services.evaluation.settings import EvaluationSettings
+from services.orchestration.settings import OrchestrationSettings
 
 GOOD = """\
 [orchestration]
@@ -63,6 +66,28 @@ def test_without_limits_those_hold_that_poise_has(file: Path, text: str) -> None
     file.write_bytes(text.encode())
     spec = read(file)
     assert (spec.name, spec.weights, spec.limits) == ("answer", {"a": 1.0, "b": 1.0}, Limits())
+
+
+def test_the_example_of_the_page_is_one_and_the_workers_can_be_given_it(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "RUNNING.md").read_text(encoding="utf-8")
+    [example] = [
+        block for block in re.findall(r"^```toml\n(.*?)^```", page, re.MULTILINE | re.DOTALL) if "[policy]" in block
+    ]
+    file.write_text(example)
+    spec = read(file)
+    assert spec.weights == {"steady": 0.9, "cheap": 0.1}
+    assert spec.limits == Limits(low=0.6, latency=4.0, cost=0.002)
+    monkeypatch.setenv("POISE_CONFIG", str(file))
+    assert {variant.name: variant.weight for variant in OrchestrationSettings.load().variants} == spec.weights
+    MeshSettings.load()
+    EvaluationSettings.load()
+    listed = re.findall(r"^poise: poise.toml:(.*)$", page, re.MULTILINE)
+    file.write_text(example.replace("explore =", "exlpore =").replace("low = 0.6", "low = 1.5"))
+    with pytest.raises(PolicyFileError) as refused:
+        read(file)
+    assert [fault.removeprefix(f"{file}:") for fault in refused.value.faults] == listed
 
 
 def test_tables_of_others_are_passed_over(file: Path) -> None:
@@ -135,6 +160,7 @@ VARIANTS = [
     ('[[orchestration.variants]]\nname = "a"\nweight = 0\n', 1, "no variant has a weight above zero"),
     ('[orchestration]\nvariants = [\n  {name = "a"},\n  {name = "b", weight = -1},\n]\n', 4, "weight = -1"),
     (f"{NAMED}[[orchestration.variants]]\nname = 'c'\n[policy]\nexplore = 0.4\n", 8, "3 variants cannot each keep 40%"),
+    (f"{NAMED}[policy]\ncost = 0.01\n", 6, "cost = 0.01: what an answer costs is not known"),
     (NAMED + "a = 1\nb == 2\n", 6, "is no TOML: Invalid value, at column 4"),
     (f"{NAMED}[policy]\n[policy]\n", 6, "is no TOML: Cannot declare"),
     (f'{NAMED}system = """\nYou are\n', 5, "what begins here is not finished"),

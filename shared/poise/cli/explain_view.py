@@ -1,0 +1,194 @@
+"""One decision about a policy, for somebody who sees the first of their life. Pure."""
+
+import time
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.text import Text
+
+from poise.cli.listing import GAP
+from poise.cli.policy_view import AWAY, STYLES, changes, percent
+from poise.cli.text import clean, duration, plural
+from poise.contracts.policy import About, Decision, Finding, Policy, Sample
+from poise.contracts.record import RunRecord
+
+ABOUT: Final[Mapping[About, str]] = {
+    "others": "worse than the other variants at the same time",
+    "past": "worse than it was itself before",
+    "range": "below the least that the policy allows",
+    "latency": "slower than the policy allows",
+    "cost": "dearer than the policy allows",
+}
+SHARES: Final[Mapping[str, str]] = {"latency": "too slow", "cost": "too dear"}
+"""Where the samples are shares of answers above a ceiling."""
+AXIS: Final = 30
+"""Columns in which intervals are drawn."""
+RUNS: Final = 5
+TEXT: Final = 200
+"""Characters of a question and of an answer that are shown."""
+
+
+def explanation(decision: Decision, policy: Policy | None, runs: Mapping[str, RunRecord], now: float) -> RenderableType:
+    """Explain a decision.
+
+    Args:
+        decision: The decision.
+        policy: What is in force now.
+        runs: The records of the runs that weighed most, as far as they are kept.
+        now: Unix seconds.
+    """
+    lines: list[RenderableType] = [*_head(decision, now)]
+    if decision.finding is not None:
+        finding = decision.finding
+        score = policy.spec.limits.score if policy is not None else "the score that steers"
+        lines += [_title("What was seen"), _indented(_seen(finding, score))]
+        lines += [_title("How sure that is"), _indented(_sure(decision, finding, policy))]
+    lines += [_title("What was done"), _indented(_done(decision))]
+    if decision.finding is not None and decision.finding.runs:
+        lines += [_title("What weighed most"), _indented(_weighed(decision.finding, runs))]
+    lines += [_title("What you can do"), _indented(_next(decision, policy))]
+    return Group(*lines)
+
+
+def _head(decision: Decision, now: float) -> Iterator[Text]:
+    by = "by the loop" if decision.by == "loop" else f"by {clean(decision.by)}"
+    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(decision.at))
+    yield Text.assemble(
+        (clean(decision.id), "bold cyan"),
+        GAP,
+        (decision.action, STYLES.get(decision.action, "bold")),
+        (f" {clean(decision.variant)}" if decision.variant else "", "bold"),
+        (f"  {by}, {when}, {duration(max(0.0, now - decision.at))} ago", "dim"),
+    )
+    yield Text(clean(decision.reason))
+
+
+def _title(text: str) -> Text:
+    return Text(f"\n{text}", "bold")
+
+
+def _indented(lines: Iterator[Text]) -> RenderableType:
+    return Padding(Group(*lines), (0, 0, 0, len(GAP)))
+
+
+# -- what was seen ----------------------------------------------------------------------------------------------------
+
+
+def _seen(finding: Finding, score: str) -> Iterator[Text]:
+    samples = finding.samples
+    if not samples:
+        return
+    low, high = (f(getattr(sample, end) for sample in samples.values()) for f, end in ((min, "low"), (max, "high")))
+    width = max(map(len, samples))
+    counts = {name: plural(sample.count, "answer") for name, sample in samples.items()}
+    for name, sample in samples.items():
+        style = "bold red" if name == finding.variant else ""
+        mean = f"{sample.mean:.1%}".replace("%", " %") if finding.about in SHARES else f"{sample.mean:.2f}"
+        yield Text.assemble(
+            (clean(name).ljust(width), style or "cyan"),
+            GAP,
+            counts[name].rjust(max(map(len, counts.values()))),
+            GAP,
+            (mean.rjust(6), style),
+            GAP,
+            (bar(sample, low, high), style),
+        )
+    what = f"the share that was {SHARES[finding.about]}" if finding.about in SHARES else f"mean {clean(score)}, 0 to 1"
+    yield Text(f"{what}, ├─ with its 95 % confidence interval ─┤", "dim")
+
+
+def bar(sample: Sample, low: float, high: float, width: int = AXIS) -> str:
+    """An interval on an axis: `  ├──●──┤   `."""
+
+    def column(value: float) -> int:
+        return round((min(max(value, low), high) - low) / (high - low) * (width - 1)) if high > low else 0
+
+    begin, end = column(sample.low), column(sample.high)
+    cells = [" "] * width
+    cells[begin : end + 1] = "─" * (end + 1 - begin)
+    cells[begin], cells[end] = "├", "┤"
+    cells[column(sample.mean)] = "●"
+    return "".join(cells).rstrip()
+
+
+def _sure(decision: Decision, finding: Finding, policy: Policy | None) -> Iterator[Text]:
+    told = ABOUT[finding.about]
+    if decision.action == "promote":
+        passes = percent(1 / finding.threshold)
+        yield Text(
+            f"Evidence that {clean(finding.variant)} is no longer {told}, but for the margin: {_reached(finding)}."
+        )
+        yield Text(f"Were it still so, it would pass such a test with a probability of {passes} at most.")
+    else:
+        yield Text(f"Evidence that {clean(finding.variant)} is {told}: {_reached(finding)}.")
+        often = plural(_seldom(finding, policy), "answer")
+        yield Text(f"Were nothing wrong, that would happen by chance once in {often} on average, or less often.")
+    since = time.strftime("%H:%M:%S", time.localtime(finding.since))
+    yield Text(
+        f"Method: {clean(finding.method)}. It rests on answers from {since} on,"
+        f" {duration(max(0.0, decision.at - finding.since))} before.",
+        "dim",
+    )
+
+
+def _reached(finding: Finding) -> str:
+    return f"{finding.statistic:,.0f} reached {finding.threshold:,.0f}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+
+
+def _seldom(finding: Finding, policy: Policy | None) -> int:
+    """Answers between two false alarms: as a person set it, of which the threshold is somewhat more."""
+    quiet = policy.spec.limits.quiet_answers if policy is not None else 0
+    return quiet if quiet <= finding.threshold <= quiet * 1.1 else round(finding.threshold)
+
+
+# -- what was done, and what can be -----------------------------------------------------------------------------------
+
+
+def _done(decision: Decision) -> Iterator[Text]:
+    if decision.action == "refuse":
+        yield Text("Nothing.")
+        return
+    if not decision.acted and decision.before != decision.after:
+        yield Text("Nothing: a dry run, or held. This is what it would have set:", "yellow")
+    elif decision.before == decision.after:
+        yield Text("The weights stay as they are.")
+        return
+    yield from changes(decision.before, decision.after)
+
+
+def _weighed(finding: Finding, runs: Mapping[str, RunRecord]) -> Iterator[Text]:
+    for run in finding.runs[:RUNS]:
+        record = runs.get(run)
+        if record is None:
+            yield Text.assemble((clean(run), "cyan"), ("  its record is gone: they are kept for 7 days", "dim"))
+            continue
+        wrote = record.draw.raw if record.draw is not None else None
+        yield Text.assemble((clean(run), "cyan"), GAP, (f"“{_short(record.question)}”", "italic"))
+        yield Text.assemble(GAP, _short(wrote) if wrote else _nothing(record))
+    yield Text("`poise trace RUN` shows how such an answer came about", "dim")
+
+
+def _nothing(record: RunRecord) -> str:
+    return "it wrote nothing" + (f": {_short(record.fault.title)}" if record.fault is not None else "")
+
+
+def _short(text: str) -> str:
+    line = " ".join(clean(text).split())
+    return line if len(line) <= TEXT else f"{line[:TEXT]}…"
+
+
+def _next(decision: Decision, policy: Policy | None) -> Iterator[Text]:
+    name = clean(decision.policy)
+    choices = [(f"poise policy show {name}", "how it stands now")]
+    if decision.action in (*AWAY, "promote") and decision.acted:
+        choices.append((f"poise policy revert --policy {name}", "take the last change back"))
+    if policy is not None and policy.held:
+        choices.append((f"poise policy release {name}", "let the loop move weights again"))
+    else:
+        choices.append((f"poise policy hold {name}", "keep the weights as they are, whatever is found"))
+    choices.append((f"poise policy replay {name}", "check that the logs lead to this decision again"))
+    width = max(len(command) for command, _ in choices)
+    for command, what in choices:
+        yield Text.assemble((command.ljust(width), "bold"), GAP, (what, "dim"))

@@ -1,0 +1,297 @@
+"""`poise policy`: what is in force over variants, changed by people and explained to them."""
+
+import json
+import math
+import time
+from collections.abc import Sequence
+from contextlib import aclosing
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+import typer
+from rich.text import Text
+
+from poise.cli import policy_log
+from poise.cli.connection import BrokerOption, JsonOption, connected
+from poise.cli.console import err, out, print_json
+from poise.cli.edge import FAILED, INVALID, asynchronous
+from poise.cli.explain_view import RUNS, explanation
+from poise.cli.policy_view import changes, decision_page, log_lines, page, replay_lines, standings, unset
+from poise.cli.text import clean
+from poise.contracts.message import Message
+from poise.contracts.policy import Decision, PolicyCommand, PolicySpec
+from poise.errors import InvalidMessageError, PoiseError
+from poise.messaging import Mesh
+from poise.policy.file import PolicyFileError, read
+from poise.policy.replay import replay as replayed
+from poise.policy.replay import supposed
+
+app = typer.Typer(
+    help="Which variant answers how often: set it, hold it, revert it; why it moved.",
+    no_args_is_help=True,
+    add_completion=False,
+)
+
+LATEST: Final = "latest"
+NameArgument = Annotated[
+    str | None,
+    typer.Argument(metavar="[NAME]", show_default=False, help="The policy. Default: the only one, else `answer`."),
+]
+NameOption = Annotated[
+    str | None,
+    typer.Option(
+        "--policy", metavar="NAME", show_default=False, help="The policy. Default: the only one, else answer."
+    ),
+]
+ReasonOption = Annotated[
+    str | None, typer.Option(metavar="TEXT", show_default=False, help="Why: it is kept with the decision.")
+]
+FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="The TOML file, such as POISE_CONFIG names.")]
+
+
+@app.command()
+@asynchronous
+async def show(name: NameArgument = None, broker: BrokerOption = None, *, as_json: JsonOption = False) -> None:
+    """Show what is in force: weights, limits, how each variant does, and what was decided last."""
+    async with connected(broker) as poise:
+        name, policy = await policy_log.chosen(poise.mesh, name)
+        made = await policy_log.decisions(poise.mesh, name)
+        scores = await policy_log.recent(poise.mesh, name) if policy is not None else []
+    rows = standings(policy, made, scores) if policy is not None else []
+    if as_json:
+        last = _plain(made[-1]) if made else None
+        variants = [_finite(asdict(row)) for row in rows]
+        told = {"name": name, "policy": policy and _plain(policy), "variants": variants, "last": last}
+        print_json(json.dumps(told, ensure_ascii=False))
+    else:
+        out.print(unset(name) if policy is None else page(policy, made, rows, time.time()))
+
+
+@app.command("set")
+@asynchronous
+async def set_(
+    file: FileArgument,
+    broker: BrokerOption = None,
+    *,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Have the loop decide, and not act.")] = False,
+    reason: ReasonOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Put a policy in force: the variants' weights, and what the loop may do with them."""
+    spec = _read(file).model_copy(update={"dry_run": dry_run})
+    async with connected(broker) as poise:
+        command = PolicyCommand(id=policy_log.new_id(), action="set", spec=spec, by=policy_log.person(), reason=reason)
+        await _do(poise.mesh, spec.name, command, as_json=as_json)
+
+
+@app.command()
+@asynchronous
+async def hold(
+    name: NameArgument = None, broker: BrokerOption = None, *, reason: ReasonOption = None, as_json: JsonOption = False
+) -> None:
+    """Keep the weights as they are, whatever is found, until `release`."""
+    async with connected(broker) as poise:
+        await _ask(poise.mesh, name, "hold", reason=reason, as_json=as_json)
+
+
+@app.command()
+@asynchronous
+async def release(
+    name: NameArgument = None, broker: BrokerOption = None, *, reason: ReasonOption = None, as_json: JsonOption = False
+) -> None:
+    """Let the loop move weights again."""
+    async with connected(broker) as poise:
+        await _ask(poise.mesh, name, "release", reason=reason, as_json=as_json)
+
+
+@app.command()
+@asynchronous
+async def revert(
+    version: Annotated[
+        int | None,
+        typer.Argument(metavar="[VERSION]", min=1, show_default=False, help="Default: before the last change."),
+    ] = None,
+    name: NameOption = None,
+    broker: BrokerOption = None,
+    *,
+    reason: ReasonOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Bring the weights of an earlier version back."""
+    async with connected(broker) as poise:
+        if not as_json:
+            await _foretell(poise.mesh, name, version)
+        await _ask(poise.mesh, name, "revert", version=version, reason=reason, as_json=as_json)
+
+
+async def _foretell(mesh: Mesh, name: str | None, version: int | None) -> None:
+    name, policy = await policy_log.chosen(mesh, name)
+    if policy is None:
+        return
+    earlier = before(await policy_log.decisions(mesh, name), version)
+    if earlier is not None:
+        told = f"version {policy.version} → the weights of " + (
+            f"version {version}" if version else "before its last change"
+        )
+        out.print(Text.assemble((f"{clean(name)}  ", "bold cyan"), told))
+        for line in changes(policy.weights, earlier):
+            out.print(Text("  ").append_text(line))
+
+
+def before(decisions: list[Decision], version: int | None) -> dict[str, float] | None:
+    """The weights that a revert brings back, as the decisions tell; None if they do not."""
+    acted = [decision for decision in decisions if decision.acted and decision.before != decision.after]
+    if version is None:
+        return acted[-1].before or None if acted else None
+    return next((decision.after for decision in decisions if decision.acted and decision.version == version), None)
+
+
+@app.command()
+@asynchronous
+async def explain(
+    decision: Annotated[
+        str, typer.Argument(metavar="[DECISION]", help="Such as answer-7; `latest` = the last one.")
+    ] = LATEST,
+    name: NameOption = None,
+    broker: BrokerOption = None,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Explain one decision: what was seen, how sure that is, what was done, and what you can do."""
+    async with connected(broker) as poise:
+        if decision != LATEST and name is None:
+            name = decision.rpartition("-")[0] or None
+        name, policy = await policy_log.chosen(poise.mesh, name)
+        found = _find(await policy_log.decisions(poise.mesh, name), decision, name)
+        ids = found.finding.runs[:RUNS] if found.finding is not None else ()
+        runs = await policy_log.runs(poise.mesh, ids)
+    if as_json:
+        told = {"decision": _plain(found), "runs": {run: _plain(record) for run, record in runs.items()}}
+        print_json(json.dumps(told, ensure_ascii=False))
+    else:
+        out.print(explanation(found, policy, runs, time.time()))
+
+
+def _find(decisions: list[Decision], wanted: str, name: str) -> Decision:
+    if not decisions:
+        raise PoiseError(f"nothing was ever decided about {name}: `poise policy set FILE` is the first decision")
+    found = [decision for decision in decisions if wanted in {LATEST, decision.id}]
+    if not found:
+        raise InvalidMessageError(f"no decision {wanted} about {name}: `poise policy log {name}` lists them")
+    return found[-1]
+
+
+@app.command()
+@asynchronous
+async def log(
+    name: NameArgument = None,
+    broker: BrokerOption = None,
+    *,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with those that are made from now on.")] = False,
+    last: Annotated[int, typer.Option("--last", "-n", min=1, metavar="N", help="So many at most.")] = 20,
+    as_json: JsonOption = False,
+) -> None:
+    """List the decisions, newest last."""
+    async with connected(broker) as poise:
+        name, _ = await policy_log.chosen(poise.mesh, name)
+        found = 0
+        async with aclosing(policy_log.decisions_by_batch(poise.mesh, name, last=last, follow=follow)) as batches:
+            async for batch in batches:
+                found += len(batch)
+                _list(batch, as_json=as_json)
+    if not found and not as_json:
+        out.print(Text(f"nothing was ever decided about {clean(name)}", "dim"))
+
+
+def _list(decisions: Sequence[Decision], *, as_json: bool) -> None:
+    if not as_json:
+        out.print(log_lines(decisions, time.time()))
+        return
+    for decision in decisions:
+        print_json(decision.model_dump_json())
+
+
+def _finite(plain: Any) -> Any:
+    """Values for machines. JSON knows no infinity: where there is one answer, an interval has no ends."""
+    if isinstance(plain, dict):
+        return {name: _finite(value) for name, value in plain.items()}
+    return None if isinstance(plain, float) and not math.isfinite(plain) else plain
+
+
+def _plain(message: Message) -> dict[str, Any]:
+    return message.model_dump(mode="json")
+
+
+@app.command()
+@asynchronous
+async def replay(
+    name: NameArgument = None,
+    broker: BrokerOption = None,
+    *,
+    other: Annotated[
+        Path | None,
+        typer.Option(
+            "--with",
+            metavar="FILE",
+            show_default=False,
+            help="Show what would have been decided with this file, on the same answers.",
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make the decisions again from the logs, and compare. Exits with 1 if one differs."""
+    spec = None if other is None else _read(other)
+    async with connected(broker) as poise:
+        name, _ = await policy_log.chosen(poise.mesh, name)
+        logs = await policy_log.logs(poise.mesh, name)
+    if spec is not None:
+        made = supposed(logs, spec)
+        if not made and not as_json:
+            out.print(Text("no decision can be replayed: `poise policy replay` says why", "dim"))
+        _list(made, as_json=as_json)
+        return
+    found = replayed(logs)
+    if as_json:
+        kept = ("skipped", "why", "reproduced", "difference")
+        told = {key: getattr(found, key) for key in kept} | {"decisions": len(logs.decisions)}
+        print_json(json.dumps(told, ensure_ascii=False))
+    else:
+        out.print(replay_lines(found, logs))
+    if found.difference is not None:
+        raise typer.Exit(FAILED)
+
+
+def _read(file: Path) -> PolicySpec:
+    """The policy of a file; each fault on a line of its own."""
+    try:
+        return read(file)
+    except PolicyFileError as error:
+        for fault in error.faults:
+            err.print(Text.assemble(("poise: ", "bold red"), clean(fault)), soft_wrap=True)
+        raise typer.Exit(INVALID) from error
+
+
+async def _ask(
+    mesh: Mesh,
+    name: str | None,
+    action: Literal["hold", "release", "revert"],
+    *,
+    version: int | None = None,
+    reason: str | None,
+    as_json: bool,
+) -> None:
+    name, _ = await policy_log.chosen(mesh, name)
+    asked = PolicyCommand(id=policy_log.new_id(), action=action, version=version, by=policy_log.person(), reason=reason)
+    await _do(mesh, name, asked, as_json=as_json)
+
+
+async def _do(mesh: Mesh, name: str, command: PolicyCommand, *, as_json: bool) -> None:
+    """Ask for it, and show what was decided; what was refused ends in an error."""
+    decision = await policy_log.decided(mesh, name, command)
+    if as_json:
+        print_json(decision.model_dump_json())
+    elif decision.action != "refuse":
+        out.print(decision_page(decision))
+    if decision.action == "refuse":
+        raise PoiseError(decision.reason)

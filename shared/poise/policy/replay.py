@@ -1,0 +1,230 @@
+"""Replaying: the decisions about a policy, made again from the logs and compared with those that were made. Pure.
+
+A decider takes in scores and commands, and a decision states the next offset of the scores when it was made. So the
+commands are put among the scores where the decisions say that they came. Scores are kept for a shorter time than
+decisions, so a replay begins at a decision from which on all scores are there and before which nothing counts any more:
+the first, or one by which a person set other variants, or other limits to what is found, and detection began anew.
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from poise.contracts.policy import Decision, Policy, PolicyCommand, PolicySpec
+from poise.contracts.record import Score
+from poise.policy.counted import Counted
+from poise.policy.decider import FORMAT, VERSIONS_KEPT, Decider
+from poise.policy.detection import Detectors
+
+CLOSE: Final = 1e-9
+"""How much numbers may differ, relatively: another machine's logarithm may round otherwise in its last bit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Logs:
+    """What the logs have of a policy, each oldest first."""
+
+    name: str
+    decisions: Sequence[Decision]
+    commands: Mapping[str, tuple[float, PolicyCommand]]
+    """By id: when it was written, unix seconds, and what was asked."""
+    scores: Sequence[tuple[int, Score]]
+    """With their offsets."""
+    first: int
+    """The first offset of the scores that is kept."""
+    end: int
+    """The next offset of the scores of whoever decides: what is behind it was not decided yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """What came of it."""
+
+    skipped: int
+    """The first decisions, which could not be replayed."""
+    why: str | None
+    """Why not."""
+    told: tuple[Decision, ...]
+    """The decisions of the log, from there."""
+    reproduced: int
+    """How many of these were made again, up to the first that differs."""
+    difference: str | None
+    """How the first that differs does, in one line; None = none does."""
+
+
+def replay(logs: Logs) -> Replay:
+    """Make the decisions of a policy again, as far back as the logs reach."""
+    begin = _begin(logs)
+    if begin is None:
+        none = "there is none from which on all scores and commands are kept, and before which nothing counts"
+        return Replay(len(logs.decisions), none if logs.decisions else None, (), 0, None)
+    told = logs.decisions[begin:]
+    why = f"not all scores and commands from before {told[0].id} are kept" if begin else None
+    return Replay(begin, why, tuple(told), *_compared(told, _made(_decider(logs, begin), logs, told)))
+
+
+def _compared(told: Sequence[Decision], made: Iterable[Decision]) -> tuple[int, str | None]:
+    """How many were made again, and how the first that differs does."""
+    number = 0
+    for decision in made:
+        difference = _difference(told[number] if number < len(told) else None, decision)
+        if difference is not None:
+            return number, difference
+        number += 1
+    if number < len(told):
+        return number, f"{told[number].id} was made, and is not made again: {told[number].reason}"
+    return number, None
+
+
+def supposed(logs: Logs, spec: PolicySpec) -> list[Decision]:
+    """The decisions that would have been made, had every `set` been of this spec."""
+    commands = {
+        id_: (at, command.model_copy(update={"spec": spec}) if command.action == "set" else command)
+        for id_, (at, command) in logs.commands.items()
+    }
+    begin = _begin(logs)
+    if begin is None:
+        return []
+    changed = Logs(logs.name, logs.decisions, commands, logs.scores, logs.first, logs.end)
+    return list(_made(_decider(logs, begin), changed, logs.decisions[begin:]))
+
+
+def _made(decider: Decider, logs: Logs, told: Sequence[Decision]) -> Iterator[Decision]:
+    """The decisions that the decider makes of scores and commands, the latter where those told say."""
+    waiting = iter([decision for decision in told if decision.command is not None])
+    following = next(waiting, None)
+    for offset, score in logs.scores:
+        while following is not None and following.scores <= offset:
+            yield from _asked(decider, logs, following)
+            following = next(waiting, None)
+        if told[0].scores <= offset < logs.end:
+            yield from decider.score(score, offset)
+    while following is not None:
+        yield from _asked(decider, logs, following)
+        following = next(waiting, None)
+
+
+def _asked(decider: Decider, logs: Logs, told: Decision) -> list[Decision]:
+    if told.command is None or told.command not in logs.commands:
+        return []
+    at, command = logs.commands[told.command]
+    # Where it came among the scores is what the log says, nothing that is decided.
+    return [decision.model_copy(update={"scores": told.scores}) for decision in decider.command(command, at)]
+
+
+# -- where it begins --------------------------------------------------------------------------------------------------
+
+
+def _begin(logs: Logs) -> int | None:
+    """The first decision to replay, by its number from 0."""
+    history = _history(logs)
+    acted = False
+    for number, decision in enumerate(logs.decisions):
+        command = _command(logs, decision)
+        if command is not None and decision.scores >= logs.first:
+            before = [policy for policy in history if policy.version < decision.version]
+            given = command.spec if decision.acted else None
+            if not acted or (given is not None and before and _anew(before[-1].spec, given)):
+                return number
+        acted = acted or decision.acted
+    return None
+
+
+def _command(logs: Logs, decision: Decision) -> PolicyCommand | None:
+    return logs.commands.get(decision.command or "", (0.0, None))[1]
+
+
+def _anew(before: PolicySpec, after: PolicySpec) -> bool:
+    """Whether detection begins anew, and nothing that was seen before counts any more."""
+    limits = before.limits.model_copy(update={"step": after.limits.step, "pause": after.limits.pause})
+    return limits != after.limits or _drawn(before) != _drawn(after)
+
+
+def _drawn(spec: PolicySpec) -> tuple[str, ...]:
+    return tuple(name for name, weight in spec.weights.items() if weight > 0)
+
+
+def _history(logs: Logs) -> list[Policy]:
+    """The policies that decisions put in force, as far as commands tell what a person set."""
+    found: list[Policy] = []
+    for decision in logs.decisions:
+        if not decision.acted:
+            continue
+        spec, command = found[-1].spec if found else None, _command(logs, decision)
+        if decision.action == "set":
+            spec = command.spec if command is not None else None
+        elif decision.action == "revert":
+            wanted = command.version if command is not None else None
+            spec = next((kept.spec for kept in reversed(found) if _went_back(kept, decision, wanted)), spec)
+        held = {"hold": True, "release": False}.get(decision.action, bool(found) and found[-1].held)
+        if spec is None:  # what it went by is not known any more; nor is that of those which follow
+            found.clear()
+            continue
+        found.append(
+            Policy(
+                name=logs.name,
+                version=decision.version,
+                weights=decision.after,
+                spec=spec,
+                held=held,
+                decision=decision.id,
+                at=decision.at,
+                by=decision.by,
+            )
+        )
+    return found
+
+
+def _went_back(kept: Policy, decision: Decision, wanted: int | None) -> bool:
+    return kept.version == wanted if wanted is not None else kept.weights == decision.after
+
+
+def _decider(logs: Logs, begin: int) -> Decider:
+    """A decider that stands where one stood before a decision."""
+    first = logs.decisions[begin]
+    history = [policy for policy in _history(logs) if policy.version < first.version][-VERSIONS_KEPT:]
+    last = history[-1].spec if history else None
+    earlier = [score.run_id for offset, score in logs.scores if offset < first.scores and score.feedback is None]
+    counted = Counted()
+    for run in earlier if history else ():  # a score that comes again after the decision counts no more
+        counted.add(run)
+    return Decider.restore(
+        {
+            "format": FORMAT,
+            "name": logs.name,
+            "scores": first.scores,
+            "history": [policy.model_dump(mode="json") for policy in history],
+            "number": begin,
+            "counted": 0,
+            "seen": counted.text(),
+            "commands": [decision.command for decision in logs.decisions[:begin] if decision.command is not None],
+            "troubles": [],
+            "detectors": None if last is None else Detectors(_drawn(last), last.limits).snapshot(),
+        }
+    )
+
+
+# -- comparing --------------------------------------------------------------------------------------------------------
+
+
+def _difference(told: Decision | None, made: Decision) -> str | None:
+    """How a decision that was made again differs from the one in the log."""
+    if told is None:
+        return f"{made.id} is made again, and is not in the log: {made.reason}"
+    for (name, one), other in zip(told.model_dump().items(), made.model_dump().values(), strict=True):
+        if not _same(one, other):
+            return f"{told.id}: {name} was {_shown(one)}, and is {_shown(other)} again"
+    return None
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, float | int) and isinstance(other, float | int):
+        return math.isclose(one, other, rel_tol=CLOSE, abs_tol=CLOSE)
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
+    return bool(one == other)
+
+
+def _shown(value: object) -> str:
+    return "none" if value is None else str(value)

@@ -1,0 +1,237 @@
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from integration_kit import Command, another, until
+
+from poise.cli import policy_log
+from poise.contracts import Draw, RunRecord, Score
+from poise.contracts.policy import Decision
+from poise.contracts.topics import DECISIONS, RECORDS, SCORES
+from poise.messaging import Mesh
+from poise.settings import MeshSettings
+from services.evaluation.deciding import deciding
+from services.evaluation.settings import EvaluationSettings
+
+pytestmark = pytest.mark.integration
+
+WITHIN = 30.0
+
+
+@pytest.fixture
+def name() -> str:
+    return f"p-{uuid4().hex[:8]}"
+
+
+@pytest.fixture
+def file(tmp_path: Path, name: str) -> Path:
+    path = tmp_path / "poise.toml"
+    path.write_text(
+        f"""\
+[orchestration]
+policy = "{name}"
+[[orchestration.variants]]
+name = "steady"
+[[orchestration.variants]]
+name = "cheap"
+[policy]
+quiet_answers = 200
+pause = 1
+"""
+    )
+    return path
+
+
+def changed(file: Path, old: str, new: str) -> str:
+    """The file with something else in it; its path."""
+    file.write_text(file.read_text().replace(old, new))
+    return str(file)
+
+
+@asynccontextmanager
+async def worker(settings: MeshSettings) -> AsyncIterator[Mesh]:
+    """An evaluation worker that decides."""
+    async with Mesh(another(settings), tier="evaluation") as mesh, deciding(mesh, EvaluationSettings()):
+        await until(lambda: mesh.readiness()["deciding"])
+        yield mesh
+
+
+async def answered(mesh: Mesh, name: str, count: int, *, cheap: float, first: int = 0) -> None:
+    """Let both variants answer so often in turn; the one is always right, the other as right as is said."""
+    publishing = []
+    for number in range(first, first + count):
+        variant = ("steady", "cheap")[number % 2]
+        run = f"{name}-{number}"
+        score = Score(
+            run_id=run,
+            workflow="answer",
+            tenant="t",
+            policy=name,
+            policy_version=1,
+            variant=variant,
+            probability=0.5,
+            rung="primary",
+            at=float(number),
+            values={"quality": 0.9 if variant == "steady" else cheap, "raw_ms": 100.0, "raw_fault": 0.0},
+        )
+        record = RunRecord(
+            run_id=run,
+            workflow="answer",
+            tenant="t",
+            question=f"What is {number}?",
+            started=1.0,
+            finished=2.0,
+            draw=Draw(variant=variant, probability=0.5, policy=name, policy_version=1, raw=f"It is {number + 1}."),
+        )
+        publishing.append(mesh.publish(SCORES, score, key=name))
+        publishing.append(mesh.publish(RECORDS, record, key=run))
+    await asyncio.gather(*publishing)
+
+
+async def made(mesh: Mesh, name: str, count: int) -> list[Decision]:
+    """Wait for so many decisions."""
+    found: list[Decision] = []
+    async with asyncio.timeout(WITHIN), mesh.follow(DECISIONS.name) as follower:
+        async for batch in follower:
+            found += [decision for _, decision in policy_log.readable(Decision, batch) if decision.policy == name]
+            if len(found) >= count:
+                return found
+    raise AssertionError
+
+
+async def plain(poise: Command, *arguments: str) -> Any:
+    """What a command says to a machine."""
+    result = await poise("policy", *arguments, "--json")
+    assert result.exit_code == 0, result.stderr
+    return json.loads(result.stdout)
+
+
+async def test_people_stay_in_charge(poise: Command, mesh_settings: MeshSettings, name: str, file: Path) -> None:
+    shown = await poise("policy", "show", name)
+    assert "was never set" in shown.stdout
+    async with worker(mesh_settings) as mesh:
+        # set
+        shown = await poise("policy", "set", str(file), "--reason", "try the cheap one")
+        assert shown.exit_code == 0, shown.stderr
+        assert f"{name}-1" in shown.stdout
+        assert "try the cheap one" in shown.stdout
+        standing = await plain(poise, "show", name)
+        assert standing["policy"]["weights"] == {"steady": 0.5, "cheap": 0.5}
+        assert standing["policy"]["by"] == policy_log.person()
+        assert standing["last"]["action"] == "set"
+
+        # the loop moves, and says why
+        await answered(mesh, name, 400, cheap=0.1)
+        decisions = await made(mesh, name, 2)
+        assert decisions[1].variant == "cheap"
+        assert decisions[1].acted
+        explained = await poise("policy", "explain", f"{name}-2")
+        for said in (
+            "What was seen",
+            "How sure that is",
+            "What weighed most",
+            "“What is ",
+            "It is ",
+            "poise policy hold",
+        ):
+            assert said in explained.stdout
+        told = await plain(poise, "explain", f"{name}-2")
+        assert told["decision"]["finding"]["variant"] == "cheap"
+        assert set(told["runs"]) == set(told["decision"]["finding"]["runs"][:5])
+
+        # people overrule it
+        assert "→ 50 %" in (await poise("policy", "revert", "1", "--policy", name)).stdout
+        assert (await plain(poise, "show", name))["policy"]["weights"] == {"steady": 0.5, "cheap": 0.5}
+        assert (await plain(poise, "hold", name, "--reason", "wait"))["action"] == "hold"
+        assert (await plain(poise, "show", name))["policy"]["held"] is True
+        assert (await plain(poise, "release", name))["action"] == "release"
+        refused = await poise("policy", "revert", "99", "--policy", name)
+        assert refused.exit_code == 1
+        assert "there is no version 99" in refused.stderr
+        assert (await plain(poise, "set", str(file), "--dry-run"))["acted"] is True
+        standing = await plain(poise, "show", name)
+        assert standing["policy"]["spec"]["dry_run"] is True
+        assert {row["variant"]: row["answers"] for row in standing["variants"]} == {"steady": 200, "cheap": 200}
+        assert "dry run" in (await poise("policy", "show", name)).stdout
+
+        # all of it is in the log, and can be made again from the logs
+        listed = (await poise("policy", "log", name, "--json", "--last", "1000")).stdout.splitlines()
+        ids = [json.loads(line)["id"] for line in listed]
+        assert ids == [f"{name}-{number}" for number in range(1, len(ids) + 1)]
+        replayed = await plain(poise, "replay", name)
+        assert replayed["difference"] is None
+        assert replayed["skipped"] == 0
+        assert replayed["reproduced"] == replayed["decisions"] == len(ids)
+        shown = await poise("policy", "replay", name)
+        assert f"{len(ids)} of {len(ids)} decisions reproduced" in shown.stdout
+
+        # what no score and no command leads to shows
+        invented = decisions[1].model_copy(update={"id": f"{name}-{len(ids) + 1}"})
+        await mesh.publish(DECISIONS, invented, key=name)
+        shown = await poise("policy", "replay", name)
+        assert shown.exit_code == 1
+        assert f"{invented.id} was made, and is not made again" in " ".join(shown.stdout.split())
+
+        # what another file would have led to: nothing moves where nothing may
+        other = changed(file, "pause = 1", 'score = "raw_relevance"')
+        supposed = (await poise("policy", "replay", name, "--with", other, "--json")).stdout.splitlines()
+        assert {json.loads(line)["by"] for line in supposed} == {policy_log.person()}
+
+
+async def test_what_is_asked_while_nobody_decides_is_done_when_somebody_does(
+    poise: Command, mesh_settings: MeshSettings, name: str, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(policy_log, "DECIDED_WITHIN", 0.5)
+    asked = await poise("policy", "set", str(file))
+    assert asked.exit_code == 1
+    assert "an evaluation worker must run" in asked.stderr
+    async with worker(mesh_settings) as mesh:
+        [decision] = await made(mesh, name, 1)
+    assert decision.action == "set"
+
+
+async def test_the_log_is_followed(poise: Command, mesh_settings: MeshSettings, name: str) -> None:
+    seen: list[str] = []
+    async with Mesh(another(mesh_settings), tier="client") as mesh:
+        following = asyncio.create_task(follow(mesh, name, seen))
+        for number in range(1, 4):
+            decision = Decision(
+                id=f"{name}-{number}", policy=name, action="hold", acted=True, reason="r",
+                before={}, after={}, version=1, by="jane", at=1.0, scores=0,
+            )  # fmt: skip
+            await mesh.publish(DECISIONS, decision, key=name)
+            await until(lambda number=number: len(seen) == number)  # type: ignore[misc]
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+    listed = await poise("policy", "log", name, "--last", "2", "--json")
+    assert seen == [f"{name}-1", f"{name}-2", f"{name}-3"]
+    assert [json.loads(line)["id"] for line in listed.stdout.splitlines()] == seen[1:]
+
+
+async def follow(mesh: Mesh, name: str, seen: list[str]) -> None:
+    async for batch in policy_log.decisions_by_batch(mesh, name, last=20, follow=True):
+        seen.extend(decision.id for decision in batch)
+
+
+async def test_a_bad_file_is_refused_line_by_line(poise: Command, file: Path) -> None:
+    refused = await poise("policy", "set", changed(file, "pause = 1", "pauze = 1\nlow = 2"))
+    assert refused.exit_code == 2
+    assert refused.stdout == ""
+    assert refused.stderr.splitlines() == [
+        f"poise: {file}:9: [policy] has no setting pauze: did you mean pause?",
+        f"poise: {file}:10: low = 2: write 1 or less: it is the least mean of the score that steers",
+    ]
+
+
+async def test_what_there_is_not(poise: Command, name: str) -> None:
+    nothing = await poise("policy", "explain", "--policy", name)
+    assert nothing.exit_code == 1
+    assert "nothing was ever decided" in nothing.stderr
+    assert "nothing was ever decided" in (await poise("policy", "log", name)).stdout
+    replayed = await plain(poise, "replay", name)
+    assert (replayed["decisions"], replayed["difference"]) == (0, None)

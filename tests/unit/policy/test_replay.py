@@ -1,0 +1,165 @@
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from plain_detectors import PlainDetectors
+from policy_kit import POLICY, Fed, asked, score_of, spec
+
+from poise.contracts.policy import Decision, PolicyCommand
+from poise.contracts.record import Score
+from poise.policy import replay as module
+from poise.policy.decider import Decider
+from poise.policy.replay import Logs, replay, supposed
+
+pytestmark = pytest.mark.usefixtures("_plain")
+
+
+@pytest.fixture(autouse=True)
+def _plain_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "Detectors", PlainDetectors)
+
+
+class Lived(Fed):
+    """A decider whose logs are kept."""
+
+    def __init__(self, *args: Any) -> None:
+        self.scores: list[tuple[int, Score]] = []
+        self.commands: dict[str, tuple[float, PolicyCommand]] = {}
+        super().__init__(*args)
+
+    def ask(self, action: Any, **given: Any) -> Decision:
+        decision = super().ask(action, **given)
+        self.commands[decision.command or ""] = decision.at, asked(action, self.asked, **given)
+        return decision
+
+    def see(self, *scores: Score) -> list[Decision]:
+        self.scores += [(self.offset + number, score) for number, score in enumerate(scores)]
+        return super().see(*scores)
+
+    def logs(self, **changed: Any) -> Logs:
+        """What the logs have, as they are read back."""
+        decisions = [Decision.parse(decision.encode()) for decision in self.decisions]
+        return replace(Logs(POLICY, decisions, self.commands, self.scores, 0, self.offset), **changed)
+
+
+@pytest.fixture
+def lived() -> Lived:
+    """A policy that was asked, moved, held, limited anew, reverted and moved again."""
+    lived = Lived()
+    lived.ask("hold")  # nothing to hold: refused
+    lived.answers("cheap", 9, good=False)  # before anything was set
+    lived.ask("set", spec=spec())
+    lived.answers("cheap", 5, good=False)
+    lived.answers("steady", 3)
+    lived.ask("hold", reason="let me see")
+    lived.answers("cheap", 30)
+    lived.ask("release")
+    lived.answers("cheap", 12)
+    lived.see(*(score for _, score in lived.scores[-12:]))  # they come again, and do not count
+    lived.ask("set", spec=spec(low=0.5))
+    lived.answers("steady", 6, good=False)
+    lived.ask("revert", version=1)
+    lived.answers("cheap", 6, good=False)
+    assert {decision.action for decision in lived.decisions} >= {"refuse", "set", "roll back", "hold", "promote"}
+    return lived
+
+
+def test_the_decisions_are_made_again(lived: Lived) -> None:
+    found = replay(lived.logs())
+    assert (found.skipped, found.why, found.difference) == (0, None, None)
+    assert list(found.told) == lived.decisions
+    assert found.reproduced == len(lived.decisions)
+
+
+def test_what_is_not_decided_yet_is_no_difference(lived: Lived) -> None:
+    before = lived.logs()
+    lived.answers("steady", 6, good=False)
+    assert len(lived.decisions) > len(before.decisions)
+    assert replay(replace(before, scores=lived.scores)).difference is None
+    missing = replay(lived.logs(decisions=before.decisions))
+    assert missing.difference == f"{lived.decisions[-1].id} is made again, and is not in the log: " + (
+        lived.decisions[-1].reason
+    )
+
+
+def test_where_it_begins_when_the_first_scores_are_gone(lived: Lived) -> None:
+    [again] = [d for d in lived.decisions if d.action == "set" and d.version > 1]
+    first = again.scores
+    kept = [(offset, score) for offset, score in lived.scores if offset >= first]
+    found = replay(lived.logs(scores=kept, first=first))
+    assert found.skipped == lived.decisions.index(again)
+    assert found.why == f"not all scores and commands from before {again.id} are kept"
+    assert found.difference is None
+    assert found.reproduced == len(found.told) == len(lived.decisions) - found.skipped
+
+
+def test_when_nothing_can_be_replayed(lived: Lived) -> None:
+    found = replay(lived.logs(scores=[], first=lived.offset + 1))
+    assert (found.skipped, found.reproduced, found.difference) == (len(lived.decisions), 0, None)
+    assert found.why is not None
+    assert replay(Logs(POLICY, [], {}, [], 0, 0)).why is None
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"after": {"steady": 0.5, "cheap": 0.5}}, "after was {'steady': 0.5, 'cheap': 0.5}, and is "),
+        ({"reason": "because"}, "reason was because, and is "),
+        ({"scores": 3}, "scores was 3, and is "),
+        ({"finding": None}, "finding was none, and is "),
+        ({"id": "answer-99"}, "answer-99: id was answer-99, and is "),
+    ],
+    ids=str,
+)
+def test_the_first_that_differs_is_told(lived: Lived, change: dict[str, Any], said: str) -> None:
+    number = next(n for n, decision in enumerate(lived.decisions) if decision.action == "roll back")
+    logs = lived.logs()
+    changed = [*logs.decisions]
+    changed[number] = changed[number].model_copy(update=change)
+    found = replay(replace(logs, decisions=changed))
+    assert found.difference is not None
+    assert found.difference.startswith(changed[number].id)
+    assert said in found.difference
+    assert found.reproduced == number
+
+
+def test_a_decision_that_nothing_leads_to(lived: Lived) -> None:
+    logs = lived.logs()
+    made_up = logs.decisions[-1].model_copy(update={"id": "answer-99"})
+    found = replay(replace(logs, decisions=[*logs.decisions, made_up]))
+    assert found.difference == f"answer-99 was made, and is not made again: {made_up.reason}"
+    assert found.reproduced == len(lived.decisions)
+
+
+def test_a_score_that_is_missing_shows(lived: Lived) -> None:
+    logs = lived.logs()
+    at = next(decision for decision in lived.decisions if decision.action == "roll back").scores - 1
+    without = [(offset, score) for offset, score in logs.scores if offset != at]
+    assert replay(replace(logs, scores=without)).difference is not None
+
+
+def test_numbers_may_differ_in_their_last_bit(lived: Lived) -> None:
+    logs = lived.logs()
+    changed = [decision.model_copy(update={"at": decision.at * (1 + 1e-15)}) for decision in logs.decisions]
+    assert replay(replace(logs, decisions=changed)).difference is None
+
+
+def test_what_other_limits_would_have_led_to(lived: Lived) -> None:
+    assert supposed(lived.logs(), spec()) != lived.decisions
+    dry = supposed(lived.logs(), spec(dry_run=True))
+    assert {decision.acted for decision in dry if decision.by == "loop"} == {False}
+    assert supposed(Logs(POLICY, [], {}, [], 0, 0), spec()) == []
+
+
+def test_a_decider_that_begins_in_the_middle_knows_what_was_counted(lived: Lived) -> None:
+    logs = lived.logs(first=10)
+    begin = module._begin(logs)
+    assert begin is not None
+    decider: Decider = module._decider(logs, begin)
+    lived_through = lived.decisions[begin].scores
+    run = next(score.run_id for offset, score in lived.scores if offset == lived_through - 1)
+    at, command = lived.commands[lived.decisions[begin].command or ""]
+    decider.command(command, at)
+    before = decider.counted
+    decider.score(score_of(run, "steady"), lived_through)
+    assert decider.counted == before
