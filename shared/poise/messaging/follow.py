@@ -81,9 +81,9 @@ class Follower:
                 raise
 
     async def _assign(self) -> None:
-        if not self.partitions:
-            known = await self._consumer._client._wait_on_metadata(self.topic)  # noqa: SLF001 - the public way needs a subscription
-            self.partitions = sorted(known)
+        # Where partitions are given too: asked for offsets of a topic it has not heard of, the client waits 100 ms.
+        known = await self._consumer._client._wait_on_metadata(self.topic)  # noqa: SLF001 - the public way needs a subscription
+        self.partitions = self.partitions or sorted(known)
         wanted = [TopicPartition(self.topic, number) for number in self.partitions]
         # Before assigning: afterwards these would queue behind a fetch that waits for data, for half a second.
         beginnings = await self._consumer.beginning_offsets(wanted)

@@ -109,8 +109,10 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("new", [by_time, by_place])
 async def test_feedback_is_joined_to_its_run(mesh: Mesh, new: NewRun) -> None:
     run, other = new(), new()
-    policy = await recorded(mesh, run)
+    while await mesh.partition_of(RECORDS.name, other.encode()) != await mesh.partition_of(RECORDS.name, run.encode()):
+        other = new()
     await recorded(mesh, other)
+    policy = await recorded(mesh, run)
     given = time.time()
     await mesh.publish(FEEDBACK, Feedback(run_id=run, id="ada", thumb="down", rating=2, correction="Bo did."), key=run)
     (score,) = await scores_of(mesh, policy, 1)

@@ -44,13 +44,13 @@ def test_feedback_stands_beside_its_runs_scores() -> None:
 
 def test_feedback_of_one_id_on_one_run_counts_once_as_it_was_said_last() -> None:
     found = [
+        said("r", "ada", 2.0, thumb=0.0, rating=0.25),
         said("r", "ada", 3.0, thumb=1.0),
-        said("r", "ada", 2.0, thumb=0.0, rating=0.25),  # said before, and waited for its run's record
         said("r", "ada", 3.0, thumb=1.0),
         said("r", "bob", 2.0, thumb=0.0),
         said("s", "ada", 2.0, thumb=0.0),
     ]
-    for order in (found, found[::-1]):
+    for order in (found, found[::-1]):  # what was said first may have waited for its run's record
         (summary,) = summarise(order)
         thumb, rating = summary.values["feedback_thumb"], summary.values["feedback_rating"]
         assert thumb.count == 3
