@@ -1,1 +1,1 @@
-"""The balance act: a variant gets quietly worse under a stream of real asks; the mesh notices, moves, and lets it back."""
+"""The balance act: a variant gets quietly worse under real asks; the mesh notices, moves away, and lets it back."""

@@ -1,10 +1,10 @@
-"""The act as a picture, an SVG that is read in light and dark alike: quality by variant over time, shares below. Pure."""
+"""The act as a picture, an SVG for light and dark alike: quality by variant over time, shares below. Pure."""
 
 from collections.abc import Sequence
 from typing import Final
 from xml.sax.saxutils import escape
 
-from poise.balance.history import History, Kind, Mark, clock, percent
+from poise.balance.history import History, Kind, clock, percent
 from poise.contracts.policy import Sample
 
 WIDTH: Final = 1000
@@ -27,6 +27,10 @@ MARKED: Final[tuple[tuple[Kind, str], ...]] = (
     ("back", "earned its way back"),
 )
 
+_OPENING: Final = (
+    f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}"'
+    ' role="img" aria-labelledby="title desc">'
+)
 _STYLE: Final = """
     text { font: 13px ui-sans-serif, -apple-system, "Segoe UI", Helvetica, Arial, sans-serif; fill: #1f2937 }
     .panel { fill: #f8fafc; stroke: #cbd5e1 }
@@ -58,8 +62,7 @@ def svg(history: History) -> str:
     """The picture of an act."""
     return "\n".join(
         [
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}"'
-            ' role="img" aria-labelledby="title desc">',
+            _OPENING,
             f'  <title id="title">{escape(_title(history))}</title>',
             f'  <desc id="desc">{escape(_described(history))}</desc>',
             f"  <style>{_STYLE}  </style>",
@@ -189,12 +192,11 @@ def _marks(history: History) -> Sequence[str]:
         if mark is not None:
             x, y = _x(history, mark.at), QUALITY[0] - (24 if number % 2 else 8)
             lines.append(f'  <path class="mark" d="M{x:.1f} {y + 4}V{SHARES[1]}"/>')
-            lines.append(_text(x + 4, y, _called(history, kind, words, mark)))
+            lines.append(_text(x + 4, y, _called(history, kind, words)))
     return lines
 
 
-def _called(history: History, kind: Kind, words: str, mark: Mark) -> str:
-    del mark
+def _called(history: History, kind: Kind, words: str) -> str:
     count = history.answers_between("trouble", "noticed", history.suspect) if kind == "noticed" else None
     return words if count is None else f"{words}, after {count} of its answers"
 

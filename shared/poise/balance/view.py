@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from textwrap import wrap
 from typing import Final
 
 from rich.console import Group, RenderableType
@@ -20,8 +21,8 @@ SHARE: Final = 10
 """Columns of the bar of a share."""
 TRAIL: Final = 60
 """Columns of the trails over time."""
-LONGEST: Final = 7
-"""Things that happened which are shown: the last ones."""
+FIXED: Final = 13
+"""Lines of a screen beside those of the story and of what happened."""
 BLOCKS: Final = "▁▂▃▄▅▆▇█"
 STYLES: Final = ("green", "magenta")
 """Of the variants."""
@@ -38,15 +39,17 @@ MARKS: Final[dict[Kind, tuple[str, str, str]]] = {
 SIGNED: Final[tuple[Kind, ...]] = ("trouble", "noticed", "fixed", "back")
 
 
-def screen(history: History) -> RenderableType:
-    """The whole screen."""
+def screen(history: History, *, height: int = 40, width: int = 80) -> RenderableType:
+    """The whole screen; of what happened, as much of the end as has a place."""
+    story = sum(1 for _ in wrap(history.story, width - 4))
+    left = height - story - FIXED
     return Group(
         _now(history),
         Padding(_variants(history), (0, 1)),
         Padding(_trails(history), (0, 1)),
         Padding(_evidence(history), (0, 1)),
         Rule(style="dim"),
-        Padding(_happened(history), (0, 1)),
+        Padding(_happened(history, left, width), (0, 1)),
     )
 
 
@@ -174,12 +177,18 @@ def _evidence(history: History) -> RenderableType:
 # -- what happened ----------------------------------------------------------------------------------------------------
 
 
-def _happened(history: History) -> RenderableType:
+def _happened(history: History, lines: int, width: int) -> RenderableType:
     table = Table(box=None, padding=(0, 1, 0, 0), show_header=False, show_edge=False)
     table.add_column(justify="right", no_wrap=True, style="dim")
     table.add_column(no_wrap=True)
     table.add_column()
-    for mark in history.marks[-LONGEST:]:
+    shown: list[Mark] = []
+    for mark in reversed(history.marks):
+        lines -= len(wrap(f"{MARKS[mark.kind][2]}{mark.text}", width - 11))
+        if lines < 0:
+            break
+        shown.insert(0, mark)
+    for mark in shown:
         sign, style, called = MARKS[mark.kind]
         text = Text.assemble((called, style), mark.text)
         table.add_row(clock(mark.at - history.began), Text(sign, style=style), text)

@@ -15,9 +15,9 @@ from poise.contracts.message import Message
 from poise.contracts.policy import Decision, Policy, PolicyState
 from poise.contracts.record import Score
 from poise.contracts.topics import DECISIONS, POLICY, POLICY_STATE, SCORES, Topic
-from poise.errors import PoiseError
 from poise.messaging import Mesh
 from poise.messaging.follow import Follower
+from poise.policy.decider import Decider
 
 STEERS: Final = "quality"
 FOLLOWED: Final = ((SCORES, Score), (DECISIONS, Decision), (POLICY, Policy), (POLICY_STATE, PolicyState))
@@ -33,20 +33,16 @@ class Watching:
         mesh: The connection.
         history: What is seen goes here.
         policy: The policy's name.
-        evidence: Reads the alarm statistic out of a decider's state; None where it cannot be told.
 
     Raises:
         SetupError: On entering: the topics cannot be read.
     """
 
-    def __init__(
-        self, mesh: Mesh, history: History, policy: str, *, evidence: Callable[[PolicyState], float | None]
-    ) -> None:
+    def __init__(self, mesh: Mesh, history: History, policy: str) -> None:
         self.history = history
         self.decisions: list[Decision] = []
         self._mesh = mesh
         self._policy = policy
-        self._evidence = evidence
         self._counted: set[str] = set()
         self._changed = asyncio.Event()
         self._open = AsyncExitStack()
@@ -130,13 +126,23 @@ class Watching:
             case Policy():
                 self.history.shares.append(Shares(message.at, dict(message.weights)))
             case PolicyState():
-                self.history.evidence = self._evidence(message)
+                self._evidence(message)
 
     def _score(self, score: Score) -> None:
         quality = score.values.get(STEERS)
         if quality is not None and score.feedback is None and score.run_id not in self._counted:
             self._counted.add(score.run_id)
             self.history.answers.append(Scored(score.at, score.variant, quality))
+
+    def _evidence(self, state: PolicyState) -> None:
+        """How far the evidence against the variant that gets into trouble has come, as the decider has written it."""
+        try:
+            detectors = Decider.restore(state.decider).detectors
+        except ValueError:  # written by a newer worker: the screen does without
+            return
+        if detectors is not None:
+            self.history.evidence = detectors.evidence().get(self.history.suspect)
+            self.history.threshold = detectors.threshold
 
     def _decision(self, decision: Decision) -> None:
         self.history.marks += marks(decision)
