@@ -19,6 +19,7 @@ from poise.cli.answer_view import render
 from poise.cli.connection import running_broker, settings
 from poise.cli.console import err, out
 from poise.cli.corpus import QUESTIONS
+from poise.cli.corpus_stack import known, started
 from poise.cli.edge import asynchronous
 from poise.cli.ingest import Ingested
 from poise.cli.text import milliseconds
