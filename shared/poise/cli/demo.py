@@ -18,19 +18,16 @@ from rich.text import Text
 from poise.cli.answer_view import render
 from poise.cli.connection import running_broker, settings
 from poise.cli.console import err, out
-from poise.cli.corpus import QUESTIONS, corpus
+from poise.cli.corpus import QUESTIONS
+from poise.cli.corpus_stack import known, started
 from poise.cli.edge import asynchronous
-from poise.cli.ingest import Ingested, bring
-from poise.cli.progress import Bars
-from poise.cli.stack_view import printer
-from poise.cli.text import milliseconds, plural
+from poise.cli.ingest import Ingested
+from poise.cli.text import milliseconds
 from poise.cli.trace import find
 from poise.client import Poise
 from poise.contracts.ask import Answer
-from poise.errors import UnavailableError
 from poise.messaging import Mesh
 from poise.settings import MeshSettings
-from poise.stack.options import Ports, StackOptions
 from poise.stack.stack import Stack
 from poise.stack.state import DEFAULT_DIRECTORY
 from poise.telemetry.timeline import shares, tree
@@ -44,6 +41,7 @@ NEXT: Final = (
     ("poise ingest docs/", "let it know your own text and Markdown"),
     ("poise trace RUN", "see where an answer's time went"),
     ("poise scores", "see how well each variant answers"),
+    ("poise balance", "see a variant get worse, and the mesh notice"),
     ("poise down", "stop it"),
 )
 
@@ -75,59 +73,48 @@ class Times:
 @asynchronous
 async def demo(
     directory: Annotated[Path, typer.Option("--dir", help="Where the stack keeps its data.")] = DEFAULT_DIRECTORY,
+    *,
+    act: Annotated[
+        bool, typer.Option("--balance/--no-balance", help="With the balance act at the end: three to four minutes.")
+    ] = True,
 ) -> None:
-    """See it work: start a stack, ingest a corpus, ask three questions."""
+    """See it work: start a stack, ingest a corpus, ask three questions; then the balance act, which Ctrl-C ends."""
     times = Times()
-    async with place(directory) as found, Poise(settings=found) as poise:
+    async with place(directory) as (found, stack), Poise(settings=found) as poise:
         times.lap("start")
-        done = await _ingest(poise)
+        done = await known(poise)
         times.lap("ingest")
         first = await _answer(poise, QUESTIONS[0], done)
         times.lap("ask")
         await _show(poise.mesh, QUESTIONS[0], first)
         for question in QUESTIONS[1:]:
             await _show(poise.mesh, question, await _answer(poise, question, done))
-        out.print(times.summary(), Text(), next_steps(called()), sep="\n")
+        out.print(times.summary(), Text(), sep="\n")
+        if act and stack is not None:
+            await _balance(stack, poise)
+        out.print(next_steps(called()))
 
 
 @asynccontextmanager
-async def place(directory: Path) -> AsyncIterator[MeshSettings]:
+async def place(directory: Path) -> AsyncIterator[tuple[MeshSettings, Stack | None]]:
     """The mesh to show: the stack that runs in the directory, else one that is started for as long as this lasts."""
     broker = running_broker(directory)
     if broker is not None:
         err.print(Text.assemble(("✓ ", "green"), f"using the stack that runs in {directory} ({broker})"))
-        yield settings(broker)
+        yield settings(broker), None
         return
-    began = time.monotonic()
-    options = StackOptions(directory=directory, ports=Ports(gateway=0))  # a demo takes no port that others know
-    stack = Stack(options, tell=printer(err))
-    with err.status("starting the stack …"):
-        await stack.start()
-    took = milliseconds((time.monotonic() - began) * 1000)
-    err.print(Text.assemble(("✓ ", "green"), ("the stack is up", "bold"), (f"  {took}", "dim")))
-    try:
-        yield settings(stack.broker)
-    finally:
-        with err.status("stopping the stack …"):
-            await stack.stop()
-        err.print(Text("stopped; nothing is left running", style="dim"))
+    async with started(directory) as stack:
+        yield settings(stack.broker), stack
 
 
-async def _ingest(poise: Poise) -> Ingested:
-    documents = corpus()
-    began = time.monotonic()
-    with Bars(err) as bars:
-        done = await bring(poise, documents.items(), ids=set(documents), bars=bars)
-    if done.waiting or not done.standing:
-        raise UnavailableError(
-            f"{plural(len(done.waiting), 'document')} of the corpus could not be indexed: see the log of the retrieval"
-            " worker (`poise status` names it)"
-        )
-    took = milliseconds((time.monotonic() - began) * 1000)
-    parts = f", {plural(done.parts, 'passage')}" if done.parts else ""
-    said = f"Python's language reference: {done.headline()}{parts}"
-    err.print(Text.assemble(("✓ ", "green"), (said, "bold"), (f"  {took}", "dim")))
-    return done
+async def _balance(stack: Stack, poise: Poise) -> None:
+    from poise.balance.act import Plan  # noqa: PLC0415
+    from poise.cli.balance import perform  # noqa: PLC0415 - so that the first answer does not wait for it
+
+    told = "Now the balance act, three to four minutes: Ctrl-C ends it, --no-balance leaves it out."
+    out.print(Rule(style="dim"), Text(told, style="bold"), sep="\n")
+    await perform(stack, poise, Plan())
+    out.print()
 
 
 async def _answer(poise: Poise, question: str, done: Ingested) -> Answer:

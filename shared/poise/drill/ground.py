@@ -1,9 +1,8 @@
 """The ground: a mesh of its own with two models and an integration, whose parts can be taken down."""
 
 import json
-import os
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Final, Self
 
@@ -16,6 +15,7 @@ from poise.stack.events import Tell, ignore
 from poise.stack.model import ModelServer
 from poise.stack.options import Ports, StackOptions
 from poise.stack.stack import Stack
+from poise.stack.told import told
 
 SECOND: Final = "second"
 BOARD: Final = "notices"
@@ -49,7 +49,7 @@ class Ground:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.board)
             await stack.enter_async_context(self.second)
-            stack.enter_context(_told(self._variables()))
+            stack.enter_context(told(self._variables()))
             options = StackOptions(self._directory, ports=Ports(gateway=0))
             self.stack = await stack.enter_async_context(Stack(options, tell=self._tell))
             settings = MeshSettings.load().model_copy(update={"broker": self.stack.broker})
@@ -104,7 +104,7 @@ class Ground:
             empty: It answers 200 with nothing in it.
         """
         self.board.empty = empty
-        with _told({"POISE_ORCHESTRATION_INTEGRATIONS": json.dumps([BOARD])}):
+        with told({"POISE_ORCHESTRATION_INTEGRATIONS": json.dumps([BOARD])}):
             async with self.without("orchestration-1"):
                 pass  # started again, it finds the setting
         try:
@@ -118,18 +118,3 @@ class Ground:
         """The integration that is consulted has no worker."""
         async with self.consulting(), self.without("integration-1"):
             yield
-
-
-@contextmanager
-def _told(variables: Mapping[str, str]) -> Iterator[None]:
-    """What workers that are started meanwhile find in their environment."""
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value

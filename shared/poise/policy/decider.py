@@ -72,6 +72,11 @@ class Decider:
         """How many answers were counted."""
         return self._counted
 
+    @property
+    def detectors(self) -> Detectors | None:
+        """What watches the variants; None = nothing was set yet."""
+        return self._detectors
+
     # -- scores ---------------------------------------------------------------------------------------------------
 
     def score(self, score: Score, offset: int) -> list[Decision]:

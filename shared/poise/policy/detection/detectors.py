@@ -115,6 +115,17 @@ class Detectors:
         if self._watched.pop(variant, None) is not None:
             self._begin(variant)
 
+    @property
+    def threshold(self) -> float:
+        """What the evidence against a variant must reach for an alarm."""
+        return self._threshold
+
+    def evidence(self) -> dict[str, float]:
+        """By variant, how far the evidence that it is worse has come."""
+        return {
+            variant: sum(one.total for one in bets.values()) * self._share for variant, bets in self._bets.items()
+        }
+
     def _begin(self, variant: str) -> None:
         self._bets[variant] = {about: Bets(self._number) for about in self._abouts}
         self._levels[variant] = Level(self._mark())

@@ -1,0 +1,125 @@
+"""History: what was seen of the act up to now; pure, so that a screen and a picture can be made of any."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from poise.contracts.policy import Sample
+
+WINDOW: Final = 30
+"""Answers of a variant that its quality is shown of: the last ones."""
+Z95: Final = 1.959963984540054
+
+Kind = Literal["set", "trouble", "noticed", "moved", "fixed", "back", "note"]
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """One answer, as evaluation thinks of it."""
+
+    at: float
+    """When its run finished, unix seconds."""
+    variant: str
+    quality: float
+    """0 to 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """The shares of the draws that a version of the policy gives."""
+
+    at: float
+    of: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Something that happened."""
+
+    at: float
+    kind: Kind
+    text: str
+    """In one line, for people."""
+
+
+@dataclass(slots=True)
+class History:
+    """What was seen of the act."""
+
+    variants: tuple[str, ...]
+    """The one that gets into trouble is the last."""
+    began: float
+    """Unix seconds."""
+    now: float
+    """Unix seconds."""
+    headline: str = ""
+    """What is going on now, in few words."""
+    story: str = ""
+    """And in plain ones."""
+    answers: list[Scored] = field(default_factory=list)
+    shares: list[Shares] = field(default_factory=list)
+    marks: list[Mark] = field(default_factory=list)
+    evidence: float | None = None
+    """The alarm statistic, as it was told last; None = not known."""
+    threshold: float = 10_000.0
+    """What is noticed has brought the evidence to this."""
+    failed: int = 0
+    """Asks that brought an error instead of an answer."""
+
+    @property
+    def suspect(self) -> str:
+        """The variant that gets into trouble."""
+        return self.variants[-1]
+
+    def of(self, variant: str, *, since: float = -math.inf, until: float = math.inf) -> list[Scored]:
+        """A variant's answers of a span of time, in the order in which they were finished."""
+        return [one for one in self.answers if one.variant == variant and since <= one.at <= until]
+
+    def quality(self, variant: str, *, until: float = math.inf, window: int = WINDOW) -> Sample | None:
+        """The quality of a variant's last answers at a time; None before the first."""
+        last = self.of(variant, until=until)[-window:]
+        return sample([one.quality for one in last]) if last else None
+
+    def share(self, variant: str, *, until: float = math.inf) -> float:
+        """A variant's share of the draws at a time; 0 before a policy was set."""
+        return next((one.of.get(variant, 0.0) for one in reversed(self.shares) if one.at <= until), 0.0)
+
+    def mark(self, kind: Kind) -> Mark | None:
+        """The first of a kind of thing that happened."""
+        return next((one for one in self.marks if one.kind == kind), None)
+
+    def answers_between(self, first: Kind, then: Kind, variant: str) -> int | None:
+        """How many answers a variant gave from one thing to another; None where either did not happen."""
+        begun, ended = self.mark(first), self.mark(then)
+        if begun is None or ended is None:
+            return None
+        return len(self.of(variant, since=begun.at, until=ended.at))
+
+
+def sample(values: Sequence[float]) -> Sample:
+    """A sample of values of 0 to 1, with the 95 % score interval of its mean (Wilson, 1927).
+
+    It is exact for values of 0 and 1 alone, and wider than need be for others.
+
+    Raises:
+        ValueError: There are none.
+    """
+    if not values:
+        raise ValueError("no values to sum up")
+    count, mean = len(values), math.fsum(values) / len(values)
+    shrink = 1.0 + Z95 * Z95 / count
+    middle = (mean + Z95 * Z95 / (2 * count)) / shrink
+    half = Z95 * math.sqrt(mean * (1.0 - mean) / count + Z95 * Z95 / (4.0 * count * count)) / shrink
+    return Sample(count=count, mean=mean, low=max(0.0, middle - half), high=min(1.0, middle + half))
+
+
+def clock(seconds: float) -> str:
+    """A time of the act: `1:05`."""
+    whole = max(0, round(seconds))
+    return f"{whole // 60}:{whole % 60:02}"
+
+
+def percent(share: float) -> str:
+    """A share as people read it: `35 %`."""
+    return f"{share:.0%}".replace("%", "\N{NO-BREAK SPACE}%")

@@ -1,0 +1,72 @@
+"""The stream: real asks over real questions, a few at a time, until it is stopped."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import Final
+
+from poise.errors import PoiseError, UnavailableError
+
+AT_ONCE: Final = 3
+"""Asks on their way at most: one is written, one is looked up, one waits."""
+PATIENCE: Final = 10
+"""Asks in a row that may fail before the stream gives up."""
+
+
+class Stream:
+    """Asks one question after another; a task that runs `flow` is cancelled to stop it.
+
+    Args:
+        ask: Asks one question, and returns when its answer is there.
+        questions: What is asked, each once a round, in an order of its own each round.
+        at_once: Asks on their way at most.
+        seed: Of the order.
+    """
+
+    def __init__(
+        self,
+        ask: Callable[[str], Awaitable[object]],
+        questions: Sequence[str],
+        *,
+        at_once: int = AT_ONCE,
+        seed: int = 0,
+    ) -> None:
+        self._ask = ask
+        self._questions = rounds(questions, seed)
+        self._at_once = at_once
+        self._in_a_row = 0
+        self.answered = 0
+        self.failed = 0
+
+    async def flow(self) -> None:
+        """Ask without end.
+
+        Raises:
+            UnavailableError: Nothing answers any more.
+        """
+        try:
+            async with asyncio.TaskGroup() as asking:
+                for _ in range(self._at_once):
+                    asking.create_task(self._one_after_another())
+        except ExceptionGroup as errors:
+            raise errors.exceptions[0] from errors
+
+    async def _one_after_another(self) -> None:
+        while True:
+            try:
+                await self._ask(next(self._questions))
+            except PoiseError as error:
+                self.failed += 1
+                self._in_a_row += 1
+                if self._in_a_row >= PATIENCE:
+                    raise UnavailableError(f"{PATIENCE} asks in a row brought no answer, the last: {error}") from error
+            else:
+                self.answered += 1
+                self._in_a_row = 0
+
+
+def rounds(questions: Sequence[str], seed: int) -> Iterator[str]:
+    """Every question once a round, without end, each round in another order."""
+    order = random.Random(seed)  # noqa: S311 - an order of questions is no secret
+    while True:
+        yield from order.sample(questions, len(questions))

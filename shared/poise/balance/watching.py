@@ -1,0 +1,160 @@
+"""Watching: what the topics tell of the act, gathered into its history."""
+
+import asyncio
+import math
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Final, Self, TypeVar
+
+from pydantic import ValidationError
+
+from poise.balance.history import History, Mark, Scored, Shares
+from poise.contracts.message import Message
+from poise.contracts.policy import Decision, Policy, PolicyState
+from poise.contracts.record import Score
+from poise.contracts.topics import DECISIONS, POLICY, POLICY_STATE, SCORES, Topic
+from poise.messaging import Mesh
+from poise.messaging.follow import Follower
+from poise.policy.decider import Decider
+
+STEERS: Final = "quality"
+FOLLOWED: Final = ((SCORES, Score), (DECISIONS, Decision), (POLICY, Policy), (POLICY_STATE, PolicyState))
+AWAY: Final = frozenset({"shift", "roll back"})
+
+MessageT = TypeVar("MessageT", bound=Message)
+
+
+class Watching:
+    """Follows scores, decisions and the policy in force; `async with Watching(mesh, history, policy) as watching`.
+
+    Args:
+        mesh: The connection.
+        history: What is seen goes here.
+        policy: The policy's name.
+
+    Raises:
+        SetupError: On entering: the topics cannot be read.
+    """
+
+    def __init__(self, mesh: Mesh, history: History, policy: str) -> None:
+        self.history = history
+        self.decisions: list[Decision] = []
+        self._mesh = mesh
+        self._policy = policy
+        self._counted: set[str] = set()
+        self._changed = asyncio.Event()
+        self._open = AsyncExitStack()
+        self._following: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> Self:
+        """Begin to follow, from now on."""
+        async with AsyncExitStack() as stack:
+            for topic, kind in FOLLOWED:
+                number = await self._mesh.partition_of(topic.name, self._policy.encode())
+                follower = self._mesh.follow(topic.name, start="end", partitions=[number])
+                reading = self._follow(topic, kind, await stack.enter_async_context(follower))
+                self._following.append(asyncio.create_task(reading))
+            self._open = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Follow no more."""
+        for following in self._following:
+            following.cancel()
+        await asyncio.gather(*self._following, return_exceptions=True)
+        await self._open.aclose()
+
+    async def until(self, seen: Callable[[History], bool], *, answers: int, seconds: float = math.inf) -> bool:
+        """Wait until something is seen.
+
+        Args:
+            seen: Whether it is.
+            answers: How many more answers are waited for at most.
+            seconds: And how long.
+
+        Returns:
+            Whether it was seen.
+
+        Raises:
+            SetupError: A topic cannot be read any more.
+        """
+        most = len(self.history.answers) + answers
+        ends = time.monotonic() + seconds
+        while not seen(self.history):
+            left = ends - time.monotonic()
+            if len(self.history.answers) >= most or left <= 0:
+                return False
+            self._changed.clear()
+            await self._change(min(left, 1.0))
+        return True
+
+    async def _change(self, seconds: float) -> None:
+        """Wait until there is something new, or a while."""
+        waiting = asyncio.create_task(self._changed.wait())
+        try:
+            await asyncio.wait({waiting, *self._following}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waiting.cancel()
+        for following in self._following:
+            if following.done():
+                following.result()
+
+    async def _follow(self, topic: Topic, kind: type[Message], follower: Follower) -> None:
+        async for batch in follower:
+            for record in batch:
+                try:
+                    message = kind.parse(record.value or b"")
+                except ValidationError:  # of a newer version, or somebody else's: nothing of ours
+                    continue
+                if record.key == self._policy.encode():
+                    self.take(message)
+            self._changed.set()
+        raise AssertionError(f"following {topic.name} has no end")
+
+    def take(self, message: Message) -> None:
+        """Take in what a topic told."""
+        match message:
+            case Score():
+                self._score(message)
+            case Decision():
+                self.decisions.append(message)
+                self._decision(message)
+            case Policy():
+                self.history.shares.append(Shares(message.at, dict(message.weights)))
+            case PolicyState():
+                self._evidence(message)
+
+    def _score(self, score: Score) -> None:
+        quality = score.values.get(STEERS)
+        if quality is not None and score.feedback is None and score.run_id not in self._counted:
+            self._counted.add(score.run_id)
+            self.history.answers.append(Scored(score.at, score.variant, quality))
+
+    def _evidence(self, state: PolicyState) -> None:
+        """How far the evidence against the variant that gets into trouble has come, as the decider has written it."""
+        try:
+            detectors = Decider.restore(state.decider).detectors
+        except ValueError:  # written by a newer worker: the screen does without
+            return
+        if detectors is not None:
+            self.history.evidence = detectors.evidence().get(self.history.suspect)
+            self.history.threshold = detectors.threshold
+
+    def _decision(self, decision: Decision) -> None:
+        self.history.marks += marks(decision)
+
+
+def marks(decision: Decision) -> Sequence[Mark]:
+    """What a decision means in the act."""
+    at, reason = decision.at, decision.reason
+    if decision.action in AWAY:
+        return [Mark(at, "noticed", reason)]
+    if decision.action == "promote":
+        return [Mark(at, "back", reason)]
+    if decision.action == "set":
+        return [Mark(at, "set", reason)]
+    return [Mark(at, "note", f"{decision.action}: {reason}")]
