@@ -19,15 +19,3 @@ __all__ = [
     "report_of",
     "run_arm",
 ]
-    "Arm",
-    "ArmReport",
-    "Ground",
-    "Report",
-    "Request",
-    "Scenario",
-    "asked",
-    "load",
-    "names",
-    "report_of",
-    "run_arm",
-]

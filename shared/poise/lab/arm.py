@@ -116,7 +116,7 @@ async def _close(ground: Ground, watch: Watch, policy: str) -> None:
     """Wait until every score has been decided on: a command's decision says how far its decider had come."""
     last = max((offset for offset, _ in watch.scores.values()), default=-1)
     for action in ("hold", "release") * (CLOSINGS // 2):
-        closing = await ground.command(policy, PolicyCommand(id=command_id(), action=action, by=LAB))  # type: ignore[arg-type]
+        closing = await ground.command(policy, PolicyCommand(id=command_id(), action=action, by=LAB))
         if closing.scores > last:
             return
     raise UnavailableError(f"policy {policy}: scores up to {last} were not decided on, only up to {closing.scores}")
