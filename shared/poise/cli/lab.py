@@ -36,6 +36,7 @@ def list_() -> None:
 @asynchronous
 async def run(
     scenario: Annotated[str, typer.Argument(metavar="SCENARIO", help="A name that `poise lab list` shows, or a file.")],
+    *,
     seed: Annotated[int, typer.Option(help="Of the questions' order and of who is wrong when.")] = 1,
     runs: Annotated[int, typer.Option(min=1, help="Run it with so many seeds, from --seed on.")] = 1,
     loop: Annotated[Loop, typer.Option(help="off: it decides, and does not act.")] = "both",
@@ -43,7 +44,6 @@ async def run(
         int | None, typer.Option(min=1, show_default=False, help="How many; the trouble in proportion.")
     ] = None,
     rate: Annotated[float | None, typer.Option(min=0.1, show_default=False, help="Asks a second.")] = None,
-    *,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="Print a table for a page.")] = False,
     as_json: JsonOption = False,
 ) -> None:
