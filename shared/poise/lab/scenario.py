@@ -1,4 +1,4 @@
-"""Scenarios: what a lab is made of and what happens in it, read from TOML; what is wrong is told with where it stands.
+"""Scenarios: what a lab is made of and what happens in it, read from TOML; what is wrong is told with its line.
 
 about = "One of two variants begins to answer wrongly."
 hurt = "wrong"              # what counts as a request that was hurt: wrong, slow or failed
@@ -23,15 +23,20 @@ wrong = 0.40                # what it changes
 """
 
 import tomllib
+from collections.abc import Mapping
+from http import HTTPStatus
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from poise.contracts.ask import NAME
 from poise.contracts.policy import Limits
 from poise.errors import SetupError
+from poise.policy import toml_lines
 
 Hurt = Literal["wrong", "slow", "failed"]
 """What counts as hurt, of the variant that was drawn and because of the trouble: its words were wrong; it took longer
@@ -40,6 +45,12 @@ than the ceiling; it brought a fault, or was left alone because of faults and an
 _STRICT: Final = ConfigDict(frozen=True, extra="forbid")
 _Share = Annotated[float, Field(ge=0, le=1)]
 _Seconds = Annotated[float, Field(ge=0, le=60)]
+
+
+class ScenarioError(SetupError):
+    """A scenario is refused: there is none of that name, or its file says what cannot be."""
+
+    status = HTTPStatus.BAD_REQUEST
 
 
 class Behaviour(BaseModel):
@@ -164,17 +175,17 @@ def load(name: str) -> Scenario:
     """A scenario, by its name or its file.
 
     Raises:
-        SetupError: There is none, or it says what cannot be: `FILE: where: why`, one line for each fault.
+        SetupError: There is none, or it says what cannot be: `FILE:LINE: what: why`, one line for each fault.
     """
     if name in names():
         return read(_shipped().joinpath(f"{name}.toml").read_text(), name)
     path = Path(name)
     if not path.is_file():
-        raise SetupError(f"there is no scenario {name!r}, and no such file: {', '.join(names())}, or FILE.toml")
+        raise ScenarioError(f"there is no scenario {name!r}, and no such file: {', '.join(names())}, or FILE.toml")
     try:
         return read(path.read_text(), name)
     except (OSError, UnicodeDecodeError) as error:
-        raise SetupError(f"{path} cannot be read: {error}") from error
+        raise ScenarioError(f"{path} cannot be read: {error}") from error
 
 
 def read(text: str, where: str) -> Scenario:
@@ -190,18 +201,27 @@ def read(text: str, where: str) -> Scenario:
     try:
         said: dict[str, Any] = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise SetupError(f"{where}: {error}") from error
+        raise ScenarioError(f"{where}:{toml_lines.unfinished(text)}: is no TOML: {error}") from error
     try:
         return Scenario.model_validate({**said, "name": Path(where).stem})
     except ValidationError as error:
-        found = [f"{where}:{_told(one)}" for one in error.errors(include_url=False, include_input=False)]
-        raise SetupError("\n".join(found)) from error
+        lines = toml_lines.lines_of(text)
+        faults = sorted((_line(lines, fault["loc"]), _told(fault)) for fault in error.errors(include_url=False))
+        raise ScenarioError("\n".join(f"{where}:{line}: {what}" for line, what in faults)) from error
 
 
-def _told(error: Any) -> str:
-    place = ".".join(map(str, error["loc"]))
-    return f" {place}: {error['msg']}" if place else f" {error['msg']}"
+def _line(lines: Mapping[toml_lines.Path, int], place: toml_lines.Path) -> int:
+    """The line of what is wrong, else of what it would stand in, else the first."""
+    while place and place not in lines:
+        place = place[:-1]
+    return lines.get(place, 1)
 
 
-def _shipped() -> Any:
+def _told(fault: ErrorDetails) -> str:
+    said = fault["msg"].removeprefix("Value error, ")
+    place = ".".join(map(str, fault["loc"]))
+    return f"{place}: {said}" if place else said
+
+
+def _shipped() -> Traversable:
     return files("poise.lab") / "scenarios"

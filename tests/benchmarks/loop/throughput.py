@@ -1,8 +1,8 @@
 """How fast one evaluation worker scores finished runs: `python -m tests.benchmarks.loop.throughput`.
 
 Records lie in `poise.records` of a real Kafka before the worker starts, so it is never short of them. It is a process
-of its own, with all that it does beside scoring, the deciding for the policy in the records included. Measured is from the
-tenth part of the scores to the last, so that starting is left out, by the end offsets of `poise.scores`. What a score
+of its own, with all that it does beside scoring, the deciding for the policy in the records included. Measured is from
+the tenth part of the scores to the last, so that starting is left out, by the ends of `poise.scores`. What a score
 costs is measured in this process, on the same records, with nothing else.
 """
 
