@@ -16,7 +16,7 @@ from poise.lab.questions import Question
 from poise.lab.scenario import Scenario
 from poise.lab.watch import Watch
 
-AT_ONCE: Final = 128
+AT_ONCE: Final = 48
 """Requests under way: where the mesh does not keep up, asking waits, and the rate that was had is reported."""
 PATIENCE: Final = 30.0
 """Seconds that an asker waits."""
