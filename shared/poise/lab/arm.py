@@ -146,7 +146,7 @@ async def _ask_all(ground: Ground, questions: list[Question], rate: float, progr
             await asyncio.sleep(max(0.0, began + number / rate - time.time()))
             await places.acquire()
             if number == begins:
-                ground.backend.began = time.monotonic()
+                ground.backend.trouble_begins()
             tasks.append(group.create_task(one(number)))
     return [task.result() for task in tasks]
 

@@ -46,8 +46,7 @@ class ScriptedBackend:
         self._numbers = {question.text: number for number, question in enumerate(questions)}
         self._seed = seed
         self._told: dict[tuple[str, int], Told] = {}
-        self.began: float | None = None
-        """When the trouble began, monotonic seconds: from then on it goes down and up."""
+        self._began: float | None = None
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._connected, probe.LOOPBACK, 0)
@@ -60,6 +59,10 @@ class ScriptedBackend:
         for writer in self._connections:
             writer.close()
         await self._server.wait_closed()
+
+    def trouble_begins(self) -> None:
+        """Note that it begins now: from now on what flaps goes down and up."""
+        self._began = time.monotonic()
 
     def url_of(self, variant: str) -> str:
         """The base address of one variant's model."""
@@ -115,8 +118,8 @@ class ScriptedBackend:
         return self._numbers.get(question), text.split("\n")
 
     def _fails(self, variant: str, number: int, now: Behaviour) -> bool:
-        if now.down and self.began is not None:
-            return (time.monotonic() - self.began) % (now.down + now.up) < now.down
+        if now.down and self._began is not None:
+            return (time.monotonic() - self._began) % (now.down + now.up) < now.down
         return self._fails_by_chance(variant, number, now)
 
     def _fails_by_chance(self, variant: str, number: int, behaviour: Behaviour) -> bool:

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
@@ -116,11 +115,6 @@ class Ground:
 def command_id() -> str:
     """An id for a command."""
     return f"{LAB}-{uuid4().hex[:12]}"
-
-
-def now() -> float:
-    """Unix seconds."""
-    return time.time()
 
 
 @contextmanager
