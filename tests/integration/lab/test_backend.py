@@ -23,7 +23,7 @@ def scenario(hurt: Hurt = "wrong", **trouble: float) -> Scenario:
         rate=1,
         policy=Limits(latency=0.001),
         variants=(LabVariant(name="steady", seconds=0), LabVariant(name="cheap", seconds=0)),
-        trouble=Trouble(variant="cheap", begins=5, ends=10, **trouble),  # type: ignore[arg-type]
+        trouble=Trouble(variant="cheap", begins=5, ends=10, **trouble),
     )
 
 
