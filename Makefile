@@ -2,7 +2,7 @@
 # requirements.lock.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test chaos drill lint format types bench bench-startup bench-steps bench-cache bench-detection lock wheel install clean bench-scores bench-loop
+.PHONY: help demo up down test chaos drill lint format types bench bench-startup bench-steps bench-cache bench-detection lock wheel install clean bench-scores bench-loop bench-evaluation
 
 # Each worker is a process of its own: without bytecode kept, each start would compile everything again.
 unexport PYTHONDONTWRITEBYTECODE
@@ -69,6 +69,9 @@ bench-scores: $(INSTALLED) ## Measure how well the scores tell right answers fro
 
 bench-loop: $(INSTALLED) ## Measure whether evaluation costs a request anything, on and off in turns; ARGS="--quick", --write-docs
 	@$(BIN)/python -m tests.benchmarks.loop $(ARGS)
+
+bench-evaluation: $(INSTALLED) ## Measure how fast one evaluation worker scores finished runs; ARGS="--records 2000"
+	@$(BIN)/python -m tests.benchmarks.loop.throughput $(ARGS)
 
 lock: $(INSTALLED) ## Renew requirements.lock from pyproject.toml, UPGRADE=1 to the newest versions
 	@env -u PIP_FIND_LINKS -u UV_FIND_LINKS $(BIN)/uv pip compile pyproject.toml --extra dev --universal \

@@ -1,0 +1,110 @@
+"""The scripted backend as the inference tier asks it, on real connections; and what counts as hurt of what it told."""
+
+import pytest
+
+from poise.contracts import ChatMessage, Draw, Generate, Generation, RunRecord
+from poise.contracts.policy import Limits
+from poise.errors import RetryableError
+from poise.lab.arm import is_hurt
+from poise.lab.backend import ScriptedBackend
+from poise.lab.questions import Question, asked
+from poise.lab.scenario import Hurt, LabVariant, Scenario, Trouble
+from services.inference.server import ModelServer
+from services.inference.settings import Backend
+
+pytestmark = pytest.mark.integration
+
+
+def scenario(hurt: Hurt = "wrong", **trouble: float) -> Scenario:
+    return Scenario(
+        about="x",
+        hurt=hurt,
+        asks=10,
+        rate=1,
+        policy=Limits(latency=0.001),
+        variants=(LabVariant(name="steady", seconds=0), LabVariant(name="cheap", seconds=0)),
+        trouble=Trouble(variant="cheap", begins=5, ends=10, **trouble),
+    )
+
+
+def chat(question: Question) -> Generate:
+    content = f"{question.fact.sentence}\nIt rains.\n\n{question.text} Answer with words from the text above."
+    return Generate(messages=(ChatMessage(role="user", content=content),))
+
+
+def server(backend: ScriptedBackend, variant: str) -> ModelServer:
+    return ModelServer(variant, Backend.model_validate({"url": backend.url_of(variant), "model": variant}))
+
+
+def record(question: Question, **fields: object) -> RunRecord:
+    draw = {"variant": "cheap", "probability": 0.5, "policy": "p", "policy_version": 1, **fields}
+    generations = (Generation(variant="cheap", fault="urn:poise:unavailable"),) if "raw" not in draw else ()
+    return RunRecord(
+        run_id="r", workflow="answer", tenant="t", question=question.text, started=0.0, finished=1.0,
+        draw=Draw.model_validate(draw), generations=generations,
+    )  # fmt: skip
+
+
+async def test_it_answers_whole_and_word_by_word_and_knows_what_it_said() -> None:
+    some, words = asked(10, 1), list[str]()
+
+    async def write(more: str) -> None:
+        words.append(more)
+
+    async with ScriptedBackend(scenario(wrong=1.0), some, 1) as backend, server(backend, "cheap") as model:
+        whole = await model.complete(chat(some[0]), remaining=10.0)
+        streamed = await model.complete(chat(some[5]), remaining=10.0, write=write)
+    right, wrong = backend.told("cheap", 0), backend.told("cheap", 5)
+    assert right is not None
+    assert wrong is not None
+    assert right.said is not None
+    assert wrong.said is not None
+    assert (whole.text, right.said.right, right.said.troubled) == (right.said.text, True, False)
+    assert some[0].right(whole.text)
+    assert streamed.text.strip() == "".join(words).strip() == wrong.said.text
+    assert (wrong.said.right, wrong.said.troubled) == (False, True)
+    assert backend.told("steady", 0) is None
+
+
+async def test_wrong_words_in_trouble_hurt_and_right_ones_or_those_of_another_do_not() -> None:
+    some, given = asked(10, 1), scenario(wrong=1.0)
+    async with ScriptedBackend(given, some, 1) as backend, server(backend, "cheap") as model:
+        for number in (0, 5):
+            await model.complete(chat(some[number]), remaining=10.0)
+    assert is_hurt(record(some[5], raw="wrong"), 5, given, backend)
+    assert not is_hurt(record(some[0], raw="right"), 0, given, backend)
+    assert not is_hurt(record(some[5], raw="wrong", variant="steady"), 5, given, backend)
+
+
+async def test_a_fault_in_trouble_and_being_left_alone_hurt() -> None:
+    some, given = asked(10, 1), scenario("failed", faults=1.0)
+    async with ScriptedBackend(given, some, 1) as backend, server(backend, "cheap") as model:
+        with pytest.raises(RetryableError, match="503"):
+            await model.complete(chat(some[5]), remaining=10.0)
+        await model.complete(chat(some[0]), remaining=10.0)
+    assert is_hurt(record(some[5]), 5, given, backend)
+    assert is_hurt(record(some[6], skipped="cheap is left alone, it failed lately"), 6, given, backend)
+    assert not is_hurt(record(some[6], skipped="there are no passages"), 6, given, backend)
+    assert not is_hurt(record(some[0]), 0, given, backend)
+
+
+async def test_what_is_slow_because_of_the_trouble_hurts_when_it_took_longer_than_the_ceiling() -> None:
+    some, given = asked(10, 1), scenario("slow", slow=1.0, slow_by=0.01)
+    async with ScriptedBackend(given, some, 1) as backend, server(backend, "cheap") as model:
+        await model.complete(chat(some[5]), remaining=10.0)
+    assert is_hurt(record(some[5], raw="right", ms=10.0), 5, given, backend)
+    assert not is_hurt(record(some[5], raw="right", ms=0.5), 5, given, backend)
+
+
+async def test_down_and_up_begins_with_the_trouble() -> None:
+    some = asked(10, 1)
+    async with (
+        ScriptedBackend(scenario("failed", down=3_600.0, up=1.0), some, 1) as backend,
+        server(backend, "cheap") as cheap,
+        server(backend, "steady") as steady,
+    ):
+        await cheap.complete(chat(some[5]), remaining=10.0)  # nobody has said that it began
+        backend.trouble_begins()
+        with pytest.raises(RetryableError, match="503"):
+            await cheap.complete(chat(some[6]), remaining=10.0)
+        await steady.complete(chat(some[6]), remaining=10.0)

@@ -1,0 +1,81 @@
+from pathlib import Path
+
+import pytest
+
+from poise.lab.scenario import ScenarioError, load, names, read
+
+SOUND = """\
+about = "A variant gets worse"
+asks = 100
+rate = 10
+
+[[variants]]
+name = "steady"
+wrong = 0.05
+
+[[variants]]
+name = "cheap"
+wrong = 0.05
+
+[trouble]
+variant = "cheap"
+begins = 40
+ends = 80
+wrong = 0.4
+"""
+
+
+def test_what_comes_with_poise_is_sound_and_has_the_name_of_its_file() -> None:
+    assert names() == ["flapping", "quiet", "slow", "worse"]
+    assert [load(name).name for name in names()] == names()
+
+
+def test_trouble_changes_what_it_says_and_nothing_else_of_nobody_else() -> None:
+    found = read(SOUND, "s")
+    usual, now = found.usual("cheap"), found.behaviour("cheap", 40)
+    assert (usual.wrong, now.wrong) == (0.05, 0.4)
+    assert now == usual.model_copy(update={"wrong": 0.4})
+    assert found.behaviour("steady", 40) == found.usual("steady")
+
+
+def test_trouble_lasts_from_its_first_ask_to_before_its_last() -> None:
+    found = read(SOUND, "s")
+    assert [number for number in range(100) if found.troubled(number)] == list(range(40, 80))
+    assert found.behaviour("cheap", 39) == found.behaviour("cheap", 80) == found.usual("cheap")
+
+
+def test_fewer_asks_keep_the_trouble_in_proportion() -> None:
+    found = read(SOUND, "s").of_asks(50)
+    assert found.trouble is not None
+    assert (found.asks, found.trouble.begins, found.trouble.ends) == (50, 20, 40)
+
+
+@pytest.mark.parametrize(
+    ("was", "becomes", "told"),
+    [
+        ("asks = 100", "asks = 0", "s.toml:2: asks: Input should be greater than or equal to 1"),
+        ("rate = 10", "rate = 10\nspeed = 3", "s.toml:4: speed: Extra inputs are not permitted"),
+        ('name = "cheap"\nwrong = 0.05', "wrong = 1.5", "s.toml:10: variants.1.wrong"),
+        ('name = "cheap"\n', "", "s.toml:9: variants.1.name: Field required"),
+        ('name = "cheap"', 'name = "steady"', "s.toml:1: two variants have the same name: steady, steady"),
+        (
+            'variant = "cheap"',
+            'variant = "dear"',
+            "s.toml:1: the trouble is of 'dear', and the variants are",
+        ),
+        ("ends = 80", "ends = 101", "s.toml:1: the trouble must begin before it ends, and end within 100 asks"),
+        ("rate = 10", 'rate = 10\nhurt = "slow"', "s.toml:1: hurt by slowness is what takes longer than the ceiling"),
+        ("rate = 10", "rate = ", "s.toml:3: is no TOML"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_its_line(tmp_path: Path, was: str, becomes: str, told: str) -> None:
+    path = tmp_path / "s.toml"
+    path.write_text(SOUND.replace(was, becomes))
+    with pytest.raises(ScenarioError) as refused:
+        load(str(path))
+    assert told in str(refused.value).replace(str(tmp_path) + "/", "")
+
+
+def test_one_that_is_not_there_is_told_with_those_that_are() -> None:
+    with pytest.raises(ScenarioError, match="there is no scenario 'worst', and no such file: flapping, quiet"):
+        load("worst")
