@@ -33,7 +33,6 @@ COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
     "cache": (LOOK, "Kept answers: how much they are of use; purge them.", "poise.cli.cache:app"),
     "drill": (LOOK, "Break one part after another, and see what a reader gets.", "poise.cli.drill:drill"),
     "balance": (LOOK, "A variant gets quietly worse: the mesh notices, and moves.", "poise.cli.balance:balance"),
-
     "lab": (LOOK, "Make a part do worse, with the loop on and off: who was hurt?", "poise.cli.lab:app"),
     "schema": (LOOK, "The contract: AsyncAPI and JSON Schemas.", "poise.cli.schema:app"),
     "version": (LOOK, "The version of Poise.", "poise.cli.version:version"),

@@ -173,7 +173,13 @@ FEEDBACK: Final = Topic(
 """Kept for longer than the runs that it is about: what somebody took the time to write is worth fetching later."""
 POLICY: Final = Topic("poise.policy", (Policy,), key="policy", keep=FOREVER, compacted=True)
 POLICY_STATE: Final = Topic(
-    "poise.policy.state", (PolicyState,), key="policy", keep=FOREVER, compacted=True, max_bytes=LARGEST_RECORD, segment=16 * MIB
+    "poise.policy.state",
+    (PolicyState,),
+    key="policy",
+    keep=FOREVER,
+    compacted=True,
+    max_bytes=LARGEST_RECORD,
+    segment=16 * MIB,
 )
 """A policy's partition has the same number here, in `poise.policy.commands` and in `poise.scores`."""
 DECISIONS: Final = Topic("poise.decisions", (Decision,), key="policy", keep=FOREVER)

@@ -122,9 +122,7 @@ class Detectors:
 
     def evidence(self) -> dict[str, float]:
         """By variant, how far the evidence that it is worse has come."""
-        return {
-            variant: sum(one.total for one in bets.values()) * self._share for variant, bets in self._bets.items()
-        }
+        return {variant: sum(one.total for one in bets.values()) * self._share for variant, bets in self._bets.items()}
 
     def _begin(self, variant: str) -> None:
         self._bets[variant] = {about: Bets(self._number) for about in self._abouts}
