@@ -2,7 +2,7 @@
 # requirements.lock.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test chaos drill lint format types bench bench-startup bench-steps bench-cache bench-detection lock wheel install clean
+.PHONY: help demo up down test chaos drill lint format types bench bench-startup bench-steps bench-cache bench-scores lock wheel install clean bench-detection
 
 # Each worker is a process of its own: without bytecode kept, each start would compile everything again.
 unexport PYTHONDONTWRITEBYTECODE
@@ -63,6 +63,9 @@ bench-cache: $(INSTALLED) ## Measure the answer cache on a Zipf-like replay, and
 
 bench-detection: $(INSTALLED) ## Measure how soon a worse variant is noticed, beside a threshold and A/B tests; ARGS="--quick", --write-docs
 	@$(BIN)/python -m tests.benchmarks.detection $(ARGS)
+
+bench-scores: $(INSTALLED) ## Measure how well the scores tell right answers from wrong ones; ARGS="--plots FOLDER", --fit, --write
+	@$(BIN)/python -m tests.benchmarks.scores $(ARGS)
 
 lock: $(INSTALLED) ## Renew requirements.lock from pyproject.toml, UPGRADE=1 to the newest versions
 	@env -u PIP_FIND_LINKS -u UV_FIND_LINKS $(BIN)/uv pip compile pyproject.toml --extra dev --universal \

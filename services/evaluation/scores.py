@@ -104,4 +104,4 @@ def _of_words(raw: str, finish_reason: str | None, question: str, evidence: Evid
         return values
     if values["refused"]:
         return values | {"quality": 0.0}
-    return values | {"quality": quality(values["raw_groundedness"], values["raw_relevance"])}
+    return values | {"quality": quality(raw, values["raw_groundedness"], values["raw_relevance"])}

@@ -17,10 +17,8 @@ from services.retrieval.passages import bodies, part_key
 ANSWERS: Final = Path(__file__).parents[1] / "answers.jsonl"
 FOUND: Final = Path(__file__).with_name("passages.json")
 """By question, the ids of what the retrieval tier found for it, best first."""
-WITHOUT: Final = ("without", "plain")
+WITHOUT: Final = ("closed book", "empty text")
 """Prompts that hold no passages."""
-FIRST_COLLECTION: Final = "earlier"
-"""Of answers that were collected before prompts were written down: with passages, by several prompts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +29,16 @@ class Case:
     text: str
     right: bool
     kind: str
-    """The prompt that it was written to, or the edit that it was made by."""
+    """Whose it is: the model's, or the edit that it was made by."""
     finish: str = "stop"
     doubtful: bool = False
+    prompts: tuple[str, ...] = ()
+    """Those that the model wrote it to; none for those that were collected before prompts were written down."""
 
     @property
     def with_passages(self) -> bool:
         """Whether the model was given any."""
-        return self.kind not in WITHOUT
+        return not self.prompts or any(prompt not in WITHOUT for prompt in self.prompts)
 
 
 def judged() -> list[Case]:
@@ -48,12 +48,18 @@ def judged() -> list[Case]:
             ask=line["ask"],
             text=line["text"],
             right=line["right"],
-            kind=line.get("prompt", FIRST_COLLECTION),
+            kind="the model's",
+            prompts=tuple(line.get("prompts", ())),
             finish=line.get("finish", "stop"),
             doubtful=line.get("doubtful", False),
         )
         for line in map(json.loads, ANSWERS.read_text().splitlines())
     ]
+
+
+def asked(prompt: str) -> list[Case]:
+    """The answers to one prompt, one for each question that was asked with it."""
+    return [case for case in judged() if prompt in case.prompts]
 
 
 @cache

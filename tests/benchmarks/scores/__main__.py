@@ -1,0 +1,130 @@
+# ruff: noqa: T201 - a benchmark prints what it found
+"""How well each score tells right answers from wrong ones: `python -m tests.benchmarks.scores [--plots FOLDER]`.
+
+On two labelled sets: answers made from the demo's corpus by stated, seeded edits, and answers of the built-in model
+that a person judged one by one (the rule is in tests/benchmarks/answers.md). For each score its AUC, with a 95 %
+interval by resampling questions, and whether it means what it says; that of `quality` by coefficients that were fitted
+on other questions. Then what each score costs.
+"""
+
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+from poise.scoring.quality import FITTED
+from tests.benchmarks.scores import cost, measured
+from tests.benchmarks.scores.edits import edited
+from tests.benchmarks.scores.fit import fit, held_out, usable
+from tests.benchmarks.scores.labelled import Case, asked, judged, scored
+from tests.benchmarks.scores.plot import reliability_svg
+from tests.benchmarks.scores.separation import Judgement, auc, calibration_error, reliability, separation
+
+SCORES: Final = ("quality", "raw_groundedness", "raw_relevance")
+FLAGS: Final = ("empty", "degenerate", "truncated", "refused")
+MIXES: Final = ("production", "closed book")
+GOOD: Final = ("the sentence", "lightly reworded")
+"""What edits are compared with; own words are told apart."""
+
+Set = tuple[Sequence[Case], Sequence[dict[str, float]]]
+
+
+def main() -> None:
+    """Measure, print, and write what was asked for."""
+    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--plots", type=Path, help="a folder for the reliability plots, as SVG")
+    made.add_argument("--write", action="store_true", help=f"write {measured.FILE.name}")
+    made.add_argument("--fit", action="store_true", help="fit the coefficients of quality anew, and print them")
+    arguments = made.parse_args()
+    real, made_up = judged(), edited()
+    sets: dict[str, Set] = {"real": (real, scored(real)), "edits": (made_up, scored(made_up))}
+    if arguments.fit:
+        cases, values = sets["real"]
+        which = usable(values)
+        print(f"in use: {FITTED}\nfitted: {fit([cases[at] for at in which], [values[at] for at in which])}")
+    tables = [*separations(sets, arguments.plots), *mixes()]
+    flags(sets)
+    by_edit(*sets["edits"])
+    cost.show(real, made_up)
+    if arguments.write:
+        measured.FILE.write_text("\n".join([measured.HEAD, *tables]))
+
+
+def separations(sets: dict[str, Set], plots: Path | None) -> list[str]:
+    """Each score on each set."""
+    tables = []
+    for name, (cases, values) in sets.items():
+        of_others = held_out(cases, values) if name == "real" else None
+        print(f"\n{name}: {len(cases)} answers, {sum(case.right for case in cases)} right")
+        print(f"  {'':18}{'AUC':>5}  {'95 %':11}  {'threshold':>9} {'sensitivity':>11} {'specificity':>11} {'ECE':>5}")
+        for score in SCORES:
+            found = of_others if of_others and score == "quality" else [one.get(score, 0.0) for one in values]
+            said = [Judgement(case.ask, at, case.right) for case, at in zip(cases, found, strict=True)]
+            result, bins = separation(said), reliability(said)
+            print(
+                f"  {score:18}{result.auc:5.2f}  {result.low:.2f} – {result.high:.2f}  {result.threshold:9.2f} "
+                f"{result.sensitivity:11.2f} {result.specificity:11.2f} {calibration_error(bins):5.2f}"
+            )
+            print("    said → right: " + "  ".join(f"{one.mean:.2f} → {one.right:.2f}" for one in bins))
+            tables.append(measured.table(f"{name}.{score}", measured.of_score(result, bins)))
+            if plots is not None:
+                plots.mkdir(parents=True, exist_ok=True)
+                (plots / f"{name}-{score}.svg").write_text(reliability_svg(f"{score}, {name}", bins))
+    parts: dict[str, Callable[[Case], bool]] = {
+        "written with passages": lambda case: case.with_passages,
+        "without those in doubt": lambda case: not case.doubtful,
+    }
+    cases, values = sets["real"]
+    for name, holds in parts.items():
+        some = [(case, found) for case, found in zip(cases, values, strict=True) if holds(case)]
+        told = {score: _auc([(case.right, found.get(score, 0.0)) for case, found in some]) for score in SCORES}
+        print(f"  {name} ({len(some)}): " + ", ".join(f"{score} {value:.2f}" for score, value in told.items()))
+    return tables
+
+
+def mixes() -> list[str]:
+    """What a stream of answers brings, with passages and without."""
+    tables = []
+    print("\nquality of what one question after another brings")
+    for name in MIXES:
+        cases = asked(name)
+        said = [Judgement(c.ask, v["quality"], c.right) for c, v in zip(cases, scored(cases), strict=True)]
+        found = measured.of_mix(said)
+        print(
+            f"  {name:12} {len(cases)} answers, right {found['right']:.2f}, mean {found['mean']:.3f}, "
+            f"deviation {found['deviation']:.3f}"
+        )
+        tables.append(measured.table(f"mix.{name.replace(' ', '_')}", found))
+    return tables
+
+
+def flags(sets: dict[str, Set]) -> None:
+    """What is 0 or 1: how often it is 1."""
+    print("\nshare of answers with it, right and wrong")
+    for name, (cases, values) in sets.items():
+        for flag in FLAGS:
+            right = [one[flag] for case, one in zip(cases, values, strict=True) if case.right]
+            wrong = [one[flag] for case, one in zip(cases, values, strict=True) if not case.right]
+            print(f"  {name:6}{flag:12}{sum(right) / len(right):5.2f} {sum(wrong) / len(wrong):5.2f}")
+
+
+def by_edit(cases: Sequence[Case], values: Sequence[dict[str, float]]) -> None:
+    """AUC of each score for each edit, against right sentences and against right answers in other words."""
+    print("\nAUC by edit, against the reference's sentences / against a person's own words")
+    print(f"  {'':18}" + "".join(f"{score:>18}" for score in SCORES))
+    for kind in dict.fromkeys(case.kind for case in cases if not case.right):
+        row = ""
+        for score in SCORES:
+            of: dict[str, list[float]] = {}
+            for case, found in zip(cases, values, strict=True):
+                of.setdefault("good" if case.kind in GOOD else case.kind, []).append(found.get(score, 0.0))
+            row += f"{auc(of['good'], of[kind]):11.2f} / {auc(of['own words'], of[kind]):4.2f}"
+        print(f"  {kind:18}{row}")
+
+
+def _auc(found: Sequence[tuple[bool, float]]) -> float:
+    return auc([score for right, score in found if right], [score for right, score in found if not right])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,110 @@
+# ruff: noqa: T201 - it says how far it has come
+"""Collect: what retrieval finds, and what the built-in model writes: `python -m tests.benchmarks.scores.collect OUT`.
+
+Answers that nobody has judged yet go to the file OUT, one JSON object a line, to be judged by the rule of ../answers.md
+and then added to ../answers.jsonl.
+"""
+
+import asyncio
+import json
+import sys
+import tempfile
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+from urllib.request import Request, urlopen
+
+from poise.cli.corpus import corpus
+from poise.contracts import ChatMessage, Part
+from poise.scoring import Evidence
+from poise.stack.model import ModelServer
+from services.orchestration.prompt import closed_book, prompt
+from services.orchestration.settings import Variant
+from services.retrieval.assembly import Version
+from services.retrieval.embedding import MiniLm
+from services.retrieval.index import Index
+from services.retrieval.passages import bodies, encode_vector, part_key
+from tests.benchmarks.scores.labelled import ANSWERS, FOUND, judged, passages
+
+QUESTIONS: Final = ANSWERS.with_name("answers.toml")
+PASSAGES: Final = 6
+CANDIDATES: Final = 50
+WITHIN: Final = 300.0
+"""Seconds for one answer."""
+PROMPTS: Final[Mapping[str, Callable[[str, Evidence], Sequence[ChatMessage]]]] = {
+    "production": lambda asked, evidence: prompt(asked, evidence, 2, ""),
+    "3 sentences": lambda asked, evidence: prompt(asked, evidence, 3, ""),
+    "6 sentences": lambda asked, evidence: prompt(asked, evidence, 6, ""),
+    "closed book": lambda asked, _evidence: closed_book(asked, ""),
+    "empty text": lambda asked, _evidence: prompt(asked, Evidence(()), 2, ""),
+}
+
+
+async def find(questions: Sequence[str]) -> dict[str, list[str]]:
+    """By question, the ids of the passages that retrieval finds, best first."""
+    with tempfile.TemporaryDirectory() as folder:
+        async with MiniLm(documents_at_once=2) as embedder:
+            index = Index(Path(folder), embedder.model)
+            for number, (name, document) in enumerate(corpus().items()):
+                said = bodies(document)
+                vectors = await embedder.texts([body.meaning for body in said])
+                parts = [
+                    Part(
+                        document=name,
+                        part=place,
+                        source=document.source,
+                        heading=body.heading,
+                        text=body.text,
+                        vector=encode_vector(vector),
+                        model=embedder.model,
+                        published=1.0,
+                    )
+                    for place, (body, vector) in enumerate(zip(said, vectors, strict=True))
+                ]
+                index.switch(Version(name, 0, number, tuple(parts), 1.0))
+            found = {
+                asked: index.search(asked, await embedder.query(asked), limit=PASSAGES, candidates=CANDIDATES)
+                for asked in questions
+            }
+            index.close()
+    return {asked: [part_key(one.document, one.part) for one in some] for asked, some in found.items()}
+
+
+def write(url: str, model: str, messages: Sequence[ChatMessage]) -> tuple[str, str]:
+    """What the model writes, and why it ended."""
+    body = {
+        "model": model,
+        "messages": [message.model_dump() for message in messages],
+        "max_tokens": Variant(name="default").max_tokens,
+        "temperature": 0.0,
+    }
+    request = Request(f"{url}/v1/chat/completions", json.dumps(body).encode(), {"content-type": "application/json"})  # noqa: S310 - ours, on loopback
+    with urlopen(request, timeout=WITHIN) as response:  # noqa: S310 - as above
+        choice = json.load(response)["choices"][0]
+    return choice["message"]["content"].strip(), choice["finish_reason"]
+
+
+async def main(out: Path) -> None:
+    """Ask everything with every prompt."""
+    questions = [entry["ask"] for entry in tomllib.loads(QUESTIONS.read_text())["question"]]
+    if (found := await find(questions)) != json.loads(FOUND.read_text())["found"]:
+        print(f"retrieval finds other passages than {FOUND.name} has: keep these instead, and fit anew")
+        out.with_suffix(".passages.json").write_text(json.dumps(found, indent=0))
+    known = {(case.ask, case.text) for case in judged()}
+    with tempfile.TemporaryDirectory() as folder, out.open("w") as lines:
+        async with ModelServer(Path(folder)) as server:
+            for name, told in PROMPTS.items():
+                for asked in questions:
+                    messages = told(asked, Evidence(passages()[asked]))
+                    text, finish = await asyncio.to_thread(write, server.url, server.model_name, messages)
+                    if (asked, text) not in known:
+                        known.add((asked, text))
+                        lines.write(
+                            json.dumps({"ask": asked, "text": text, "prompts": [name], "finish": finish}) + "\n"
+                        )
+                print(f"{name}: asked {len(questions)} questions")
+
+
+if __name__ == "__main__":
+    asyncio.run(main(Path(sys.argv[1])))

@@ -1,0 +1,69 @@
+# ruff: noqa: T201 - a benchmark prints what it found
+"""Cost: what each score takes of a core, and how many runs a second a worker could score."""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+from poise.contracts import Answer, RunRecord
+from poise.scoring import Evidence, empty, evidence, groundedness, looping, quality, refused, relevance, truncated
+from services.evaluation import scores
+from tests.benchmarks.scores.labelled import Case, passages, record
+
+TIMES: Final = 3
+"""Of which the least counts: the machine has other things to do."""
+
+
+def show(first: Sequence[Case], then: Sequence[Case]) -> None:
+    """Print it, in µs of CPU.
+
+    Args:
+        first: Answers on passages that were never seen.
+        then: Other answers on the same passages.
+    """
+    print("\ncost, µs of CPU for each run of 6 passages")
+    evidences = {case.ask: Evidence(passages()[case.ask]) for case in first}
+    of_each: dict[str, Callable[[Case], object]] = {
+        "evidence, passages seen before": lambda case: Evidence(passages()[case.ask]),
+        "groundedness": lambda case: groundedness(case.text, evidences[case.ask], question=case.ask),
+        "relevance": lambda case: relevance(case.text, evidences[case.ask], case.ask),
+        "quality, of both": lambda case: quality(case.text, 0.9, 0.5),
+        "empty, degenerate, truncated, refused": lambda case: (
+            empty(case.text),
+            looping(case.text),
+            truncated(case.text, case.finish),
+            refused(case.text),
+        ),
+    }
+    for name, work in of_each.items():
+        print(f"  {name:40}{min(_each(work, first) for _ in range(TIMES)):8.0f}")
+    runs = {name: [_run(case) for case in cases] for name, cases in (("first", first), ("then", then))}
+    for remembered in (
+        scores._evidence,
+        scores._grounded,
+        scores._relevant,
+        evidence._read,
+        evidence._heading,
+        evidence._known,
+    ):
+        remembered.cache_clear()
+    for name, some in (
+        ("a whole run, passages never seen", runs["first"]),
+        ("a whole run, passages seen before", runs["then"]),
+        ("a whole run, seen before", runs["then"][:200] * 2),
+    ):
+        took = _each(lambda raw: scores.score(RunRecord.model_validate_json(raw)), some)
+        print(f"  {name:40}{took:8.0f}  {1e6 / took:8,.0f} runs/s of one core, reading the record included")
+
+
+def _run(case: Case) -> bytes:
+    answer = Answer(run_id="run", text=case.text.strip(), rung="primary", variant="small")
+    return record(case).model_copy(update={"answer": answer}).model_dump_json().encode()
+
+
+def _each(work: Callable[[Case], object] | Callable[[bytes], object], some: Iterable[object]) -> float:
+    began, count = time.thread_time(), 0
+    for one in some:
+        work(one)  # type: ignore[arg-type]  # each is given what it takes
+        count += 1
+    return (time.thread_time() - began) * 1e6 / count

@@ -1,0 +1,53 @@
+"""Measured: what is kept in `measured.toml`, so that delays of detection can be worked out from it."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Final
+
+from tests.benchmarks.scores.separation import Bin, Judgement, Separation, calibration_error, separation
+
+FILE: Final = Path(__file__).with_name("measured.toml")
+HEAD: Final = """\
+# What the scores told right from wrong by, written by `make bench-scores ARGS=--write`. `below threshold` is taken for
+# wrong: sensitivity is the share of the wrong answers that are, specificity that of the right ones that are not. `good`
+# and `bad` are 21 quantiles of the score, from the least to the most, of right and of wrong answers.
+# real: the built-in model's answers that a person judged; edits: right answers of the reference, edited.
+# mix: what one question after another brings, 74 of them, as the demo's variants write them.
+"""
+
+
+def table(name: str, values: Mapping[str, object]) -> str:
+    """One table of the file."""
+    return "\n".join([f"[{name}]", *(f"{key} = {_value(value)}" for key, value in values.items()), ""])
+
+
+def of_score(found: Separation, bins: Sequence[Bin]) -> dict[str, object]:
+    """What is kept of a score."""
+    return asdict(found) | {
+        "n": found.right + found.wrong,
+        "base_rate": found.right / (found.right + found.wrong),
+        "calibration_error": calibration_error(bins),
+    }
+
+
+def of_mix(judgements: Sequence[Judgement]) -> dict[str, object]:
+    """What a stream of answers brings."""
+    scores = [one.score for one in judgements]
+    found = separation(judgements)
+    return {
+        "n": len(scores),
+        "right": sum(one.right for one in judgements) / len(scores),
+        "mean": statistics.fmean(scores),
+        "deviation": statistics.stdev(scores),
+        "zeros": scores.count(0.0) / len(scores),
+        "good": found.good,
+        "bad": found.bad,
+    }
+
+
+def _value(value: object) -> str:
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return f"[{', '.join(map(_value, value))}]"
+    return f"{value:.4g}" if isinstance(value, float) else repr(value)
