@@ -2,7 +2,7 @@
 # requirements.lock.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test chaos drill lint format types bench bench-startup bench-steps bench-cache bench-scores lock wheel install clean bench-detection
+.PHONY: help demo up down test chaos drill lint format types bench bench-startup bench-steps bench-cache bench-detection bench-scores lock wheel install clean
 
 # Each worker is a process of its own: without bytecode kept, each start would compile everything again.
 unexport PYTHONDONTWRITEBYTECODE
