@@ -10,6 +10,8 @@ from services.evaluation.feedback import Feedbacks
 from services.evaluation.scores import score
 
 LATENCY = "latency_ms."
+NO_SHARE = ("raw_ms", "raw_cost")
+"""Not 0 to 1, as the metric of scores is."""
 
 
 async def judge(record: RunRecord, context: Context) -> None:
@@ -26,7 +28,7 @@ def show(judged: Score) -> None:
         if name.startswith(LATENCY):
             labels = {table.STEP: name.removeprefix(LATENCY), table.VARIANT: judged.variant}
             measure(table.STEP_LATENCY, value / 1_000, labels)
-        else:
+        elif name not in NO_SHARE:
             measure(table.SCORES, value, {table.SCORE: name, table.VARIANT: judged.variant})
 
 

@@ -15,7 +15,7 @@ from typing import Final
 from poise.scoring.quality import FITTED
 from tests.benchmarks.scores import cost, measured
 from tests.benchmarks.scores.edits import edited
-from tests.benchmarks.scores.fit import fit, held_out, usable
+from tests.benchmarks.scores.fit import EDITS_COUNT, Told, fit, held_out, usable
 from tests.benchmarks.scores.labelled import Case, asked, judged, scored
 from tests.benchmarks.scores.plot import reliability_svg
 from tests.benchmarks.scores.separation import Judgement, auc, calibration_error, reliability, separation
@@ -39,9 +39,7 @@ def main() -> None:
     real, made_up = judged(), edited()
     sets: dict[str, Set] = {"real": (real, scored(real)), "edits": (made_up, scored(made_up))}
     if arguments.fit:
-        cases, values = sets["real"]
-        which = usable(values)
-        print(f"in use: {FITTED}\nfitted: {fit([cases[at] for at in which], [values[at] for at in which])}")
+        print(f"in use: {FITTED}\nfitted: {fit(to_fit(sets))}")
     tables = [*separations(sets, arguments.plots), *mixes()]
     flags(sets)
     by_edit(*sets["edits"])
@@ -50,11 +48,19 @@ def main() -> None:
         measured.FILE.write_text("\n".join([measured.HEAD, *tables]))
 
 
+def to_fit(sets: dict[str, Set]) -> list[Told]:
+    """What the coefficients of quality are fitted on."""
+    counts = {"real": 1.0, "edits": EDITS_COUNT}
+    return [
+        Told(cases[at], values[at], counts[name]) for name, (cases, values) in sets.items() for at in usable(values)
+    ]
+
+
 def separations(sets: dict[str, Set], plots: Path | None) -> list[str]:
     """Each score on each set."""
     tables = []
     for name, (cases, values) in sets.items():
-        of_others = held_out(cases, values) if name == "real" else None
+        of_others = held_out(cases, values, to_fit(sets)) if name == "real" else None
         print(f"\n{name}: {len(cases)} answers, {sum(case.right for case in cases)} right")
         print(f"  {'':18}{'AUC':>5}  {'95 %':11}  {'threshold':>9} {'sensitivity':>11} {'specificity':>11} {'ECE':>5}")
         for score in SCORES:
