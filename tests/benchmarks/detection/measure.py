@@ -12,7 +12,7 @@ from tests.benchmarks.detection.traffic import CANARY, KINDS, USUAL, WORSE, Traf
 
 Kind = Literal["ours", "threshold", "A/B", "A/B, peeked at"]
 RULES: Final[tuple[Kind, ...]] = ("ours", "threshold", "A/B", "A/B, peeked at")
-PATIENCE: Final = 20_000
+PATIENCE: Final = 10_000
 """Answers of the canary after which nobody waits any longer."""
 
 

@@ -1,4 +1,4 @@
-"""Rules: ours, and what is set up instead, a threshold and an A/B test; each says for which variant it raises alarm."""
+"""Rules: ours, a threshold, and A/B tests: each says after an answer for which variant it raises alarm, if it does."""
 
 import math
 from collections import deque

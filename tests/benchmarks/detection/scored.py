@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
 
+from poise.contracts.policy import Limits
 from tests.benchmarks.detection.rules import Moments
 from tests.benchmarks.detection.traffic import Scored, truly
 
 MEASURED: Final = Path(__file__).parents[1] / "scores" / "measured.toml"
-"""By score: `sensitivity`, `specificity` (of wrong answers) at `threshold`; `good`, `bad`: evenly spaced quantiles of
-the score of right and of wrong answers, from the least to the most."""
+"""By set of labelled answers and score: `sensitivity` and `specificity` of wrong answers, below `threshold`; in `good`
+and `bad` evenly spaced quantiles of the score of right and of wrong answers, from the least to the most."""
+STEERS: Final = Limits().score
 GRID: Final = 2_000
 
 
@@ -81,13 +83,13 @@ def labels() -> Steering:
 
 
 def measured(path: Path = MEASURED) -> list[Steering]:
-    """The scores as measured, each as it is and cut at its threshold; none where nothing was measured yet."""
+    """The score that steers as measured, as it is and cut at its threshold; none where nothing was measured yet."""
     if not path.exists():
         return []
     found: list[Steering] = []
-    for name, of in tomllib.loads(path.read_text()).items():
-        if isinstance(of, dict) and "sensitivity" in of:
-            found += steering(name, of)
+    for labelled, scores in tomllib.loads(path.read_text()).items():
+        if STEERS in scores:
+            found += steering(f"{STEERS}, {labelled}", scores[STEERS])
     return found
 
 

@@ -1,0 +1,247 @@
+"""The detectors: what they notice, what they do not take for trouble, and that they go on where they were."""
+
+import json
+import random
+from collections import Counter
+from collections.abc import Iterator
+from itertools import count, islice
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from poise.contracts.policy import Finding, Limits
+from poise.policy.detection import Detectors, Seen
+from tests.benchmarks.detection.traffic import CANARY, KINDS, PRIMARY, Traffic
+
+THREE = ("a", "b", "c")
+EVEN = {"a": 0.5, "b": 0.3, "c": 0.2}
+
+
+def first(detectors: Detectors, traffic: Traffic, most: int, seed: int = 1) -> tuple[int, Finding]:
+    """The first alarm, and after how many answers."""
+    for number, answer in enumerate(islice(traffic.answers(seed), most)):
+        finding = detectors.see(answer)
+        if finding is not None:
+            return number, finding
+    raise AssertionError("nothing was noticed")
+
+
+def alone(shares: Iterator[float], seed: int = 1) -> Iterator[Seen]:
+    """Answers of a single variant, of which that share is wrong."""
+    chance = random.Random(seed)
+    for number, share in enumerate(shares):
+        yield Seen(f"run-{number}", "a", 1.0, float(number), bad=float(chance.random() < share))
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5])
+def test_a_canary_that_is_worse_from_the_start_is_noticed(share: float) -> None:
+    number, finding = first(Detectors((PRIMARY, CANARY), Limits()), Traffic(lambda _: share, good=0), 20_000)
+    assert finding.variant == CANARY
+    assert finding.about == "others"
+    assert finding.statistic >= finding.threshold >= Limits().quiet_answers
+    assert finding.samples[CANARY].count <= 1_000
+    assert finding.samples[CANARY].mean < finding.samples[PRIMARY].mean
+    assert 1 <= len(finding.runs) <= 10
+    assert finding.since <= number
+
+
+def test_a_single_variant_that_shifts_is_noticed_by_its_own_past() -> None:
+    shares = (0.05 if number < 3_000 else 0.2 for number in count())
+    detectors = Detectors(("a",), Limits())
+    found = next((n, finding) for n, one in enumerate(alone(shares)) if (finding := detectors.see(one)))
+    number, finding = found
+    assert finding.about == "past"
+    assert 3_000 < number < 3_500
+    assert 2_900 < finding.since <= number
+    assert finding.samples["a"].low <= 0.8 <= finding.samples["a"].high
+
+
+def test_a_mean_below_the_range_is_noticed_without_any_past() -> None:
+    detectors = Detectors(("a",), Limits(low=0.9))
+    findings = (detectors.see(one) for one in islice(alone(0.3 for _ in count()), 300))
+    assert next(finding.about for finding in findings if finding is not None) == "range"
+
+
+@pytest.mark.parametrize(("about", "name"), [("latency", "slow"), ("cost", "dear")])
+def test_answers_above_a_ceiling_are_noticed(about: str, name: str) -> None:
+    detectors = Detectors(("a", "b"), Limits(latency=1.0, cost=1.0))
+    chance = random.Random(1)
+    for number in range(1_000):
+        variant = "ab"[number % 2]
+        over = {name: chance.random() < (0.3 if variant == "b" else 0.03)}
+        finding = detectors.see(Seen(f"run-{number}", variant, 0.5, number, bad=0.0, **over))
+        if finding is not None:
+            break
+    assert finding is not None
+    assert (finding.variant, finding.about) == ("b", about)
+    assert finding.samples["b"].mean > 0.15
+
+
+@pytest.mark.parametrize("traffic", KINDS)
+def test_alarms_are_no_more_often_false_than_set(traffic: str) -> None:
+    """Forty are allowed in so many answers; more come with a probability below 0.001 if forty are expected."""
+    setting, answers = 500, 20_000
+    detectors = Detectors((PRIMARY, CANARY), Limits(quiet_answers=setting))
+    found = sum(detectors.see(one) is not None for one in islice(KINDS[traffic](0.3).answers(5), answers))
+    assert 2 <= found <= 60
+
+
+def test_traffic_that_jumps_while_a_slow_variant_answers_late_blames_none_beside_the_others() -> None:
+    traffic = Traffic(lambda _: 0.5, wrong=KINDS["jumping"](0.5).wrong, takes={CANARY: 30.0})
+    detectors = Detectors((PRIMARY, CANARY), Limits(quiet_answers=5_000))
+    findings = [detectors.see(one) for one in islice(traffic.answers(3), 60_000)]
+    assert Counter(one.about for one in findings if one)["others"] <= 12
+
+
+def test_what_was_asked_at_the_same_time_is_compared_and_not_what_came_at_the_same_time() -> None:
+    """Without it, late answers of harder traffic look like those of a worse variant."""
+    traffic = Traffic(lambda _: 0.3, wrong=lambda at: 0.6 if at < 300 else 0.02, takes={CANARY: 30.0})
+    detectors = Detectors((PRIMARY, CANARY), Limits())
+    assert not [one for one in map(detectors.see, islice(traffic.answers(2), 8_000)) if one and one.about == "others"]
+
+
+def test_all_variants_together_becoming_worse_blames_none() -> None:
+    traffic = Traffic(lambda _: 0.5, wrong=lambda at: 0.05 if at < 300 else 0.25)
+    for seed in range(3):
+        detectors = Detectors((PRIMARY, CANARY), Limits())
+        assert not [one for one in map(detectors.see, islice(traffic.answers(seed), 12_000)) if one]
+
+
+def test_a_question_that_is_asked_again_and_again_is_no_shift() -> None:
+    """One of eight answers, always wrong."""
+
+    def found(repeated: str | None) -> list[Finding]:
+        detectors = Detectors(("a",), Limits())
+        findings = []
+        for number, one in enumerate(islice(alone(0.05 for _ in count()), 6_000)):
+            again = number > 3_000 and number % 8 == 0
+            bad, question = (1.0, repeated) if again else (one.bad, f"{number:016x}")
+            findings.append(detectors.see(Seen(one.run, "a", 1.0, one.at, bad=bad, question=question)))
+        return [finding for finding in findings if finding is not None]
+
+    assert found(None)
+    assert not found("the same")
+
+
+def test_a_variant_of_tiny_probability_is_not_blamed_for_one_answer() -> None:
+    detectors = Detectors(("a", "b"), Limits())
+    for number in range(2_000):
+        assert detectors.see(Seen(f"run-{number}", "a", 0.999, number, bad=0.0)) is None
+    assert detectors.see(Seen("one", "b", 0.001, 2_000.0, bad=1.0)) is None
+
+
+def test_of_three_variants_the_worse_one_is_blamed_where_the_weights_are_known_and_none_else() -> None:
+    chance = random.Random(4)
+    known, unknown = Detectors(THREE, Limits()), Detectors(THREE, Limits())
+    found: Counter[str] = Counter()
+    for number in range(3_000):
+        variant = chance.choices(THREE, tuple(EVEN.values()))[0]
+        bad = float(chance.random() < (0.3 if variant == "c" else 0.05))
+        if finding := known.see(Seen(f"{number}", variant, EVEN[variant], number, bad=bad, weights=EVEN)):
+            found[f"{finding.variant} {finding.about}"] += 1
+        assert unknown.see(Seen(f"{number}", variant, EVEN[variant], number, bad=bad)) is None
+    assert list(found) == ["c others"]
+
+
+def test_one_that_is_watched_raises_no_alarm_and_does_not_spoil_the_others() -> None:
+    chance = random.Random(6)
+    detectors = Detectors(THREE, Limits())
+    detectors.watch("c", "others")
+    found: Counter[str] = Counter()
+    for number in range(4_000):
+        variant = chance.choices(THREE, tuple(EVEN.values()))[0]
+        bad = float(chance.random() < {"a": 0.05, "b": 0.25, "c": 0.9}[variant])
+        if finding := detectors.see(Seen(f"{number}", variant, EVEN[variant], number, bad=bad, weights=EVEN)):
+            found[finding.variant] += 1
+        assert detectors.recovered("c") is None
+    assert list(found) == ["b"]
+
+
+@pytest.mark.parametrize("about", ["others", "past", "range"])
+def test_recovery_is_shown_after_trouble_and_not_during_it(about: str) -> None:
+    chance = random.Random(7)
+    limits = Limits(low=0.7, margin=0.1)
+    detectors = Detectors((PRIMARY, CANARY), limits)
+    detectors.watch(CANARY, about)  # type: ignore[arg-type]
+    shown = None
+    for number in range(20_000):
+        canary = chance.random() < 0.2
+        share = (0.5 if number < 5_000 else 0.05) if canary else 0.05
+        variant, probability = (CANARY, 0.2) if canary else (PRIMARY, 0.8)
+        detectors.see(Seen(f"{number}", variant, probability, number, bad=float(chance.random() < share)))
+        if shown := detectors.recovered(CANARY):
+            break
+    assert shown is not None
+    assert number > 5_000
+    assert (shown.about, shown.threshold) == (about, 20.0)
+    detectors.clear(CANARY)
+    assert detectors.recovered(CANARY) is None
+
+
+def test_a_variant_that_has_not_recovered_is_shown_to_have_in_no_more_than_one_of_twenty() -> None:
+    shown = 0
+    for seed in range(60):
+        chance = random.Random(seed)
+        detectors = Detectors((PRIMARY, CANARY), Limits(margin=0.1))
+        detectors.watch(CANARY, "others")
+        for number in range(1_000):
+            canary = chance.random() < 0.2
+            bad = float(chance.random() < (0.2 if canary else 0.1))
+            detectors.see(Seen(f"{number}", CANARY if canary else PRIMARY, 0.2 if canary else 0.8, number, bad=bad))
+            if detectors.recovered(CANARY):
+                shown += 1
+                break
+    assert shown <= 7  # more with a probability below 0.02 at 5 %
+
+
+def answer(number: int, chance: random.Random) -> Seen:
+    """Anything at all."""
+    variant = chance.choices(THREE, tuple(EVEN.values()))[0]
+    return Seen(
+        run=f"run-{number}",
+        variant=variant,
+        probability=EVEN[variant],
+        at=number - chance.random() * 5,
+        bad=chance.choice((None, chance.random() ** 3, float(variant == "c"))),
+        slow=chance.choice((None, False, False, True)),
+        question=chance.choice((None, f"{chance.randrange(300):032x}")),
+        started=chance.choice((None, number - 9.0)),
+        weights=chance.choice((None, EVEN)),
+    )
+
+
+def act(detectors: Detectors, seen: Seen) -> tuple[Finding | None, list[Finding | None]]:
+    """As the decider does."""
+    finding = detectors.see(seen)
+    if finding is not None:
+        detectors.watch(finding.variant, finding.about)
+    shown = [detectors.recovered(variant) for variant in THREE]
+    for one in shown:
+        if one is not None:
+            detectors.clear(one.variant)
+    return finding, shown
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 2**32), splits=st.sets(st.integers(0, 599), max_size=5))
+def test_a_snapshot_goes_on_to_the_bit(seed: int, splits: set[int]) -> None:
+    chance = random.Random(seed)
+    limits = Limits(quiet_answers=100, low=0.5, latency=1.0)
+    whole, parts = Detectors(THREE, limits), Detectors(THREE, limits)
+    for number in range(600):
+        if number in splits:
+            parts = Detectors.restore(THREE, limits, json.loads(json.dumps(parts.snapshot(), allow_nan=False)))
+        seen = answer(number, chance)
+        assert act(whole, seen) == act(parts, seen)
+    kept = json.dumps(parts.snapshot(), allow_nan=False)
+    assert kept == json.dumps(whole.snapshot(), allow_nan=False)
+    assert len(kept) < 50_000
+
+
+def test_a_snapshot_goes_on_under_other_limits_but_not_with_other_variants() -> None:
+    kept = Detectors(THREE, Limits()).snapshot()
+    detectors = Detectors.restore(THREE, Limits(latency=1.0), kept)
+    assert detectors.see(Seen("run", "a", 0.5, 1.0, slow=True)) is None
+    with pytest.raises(ValueError, match="begin anew"):
+        Detectors.restore(("a", "b"), Limits(), kept)
