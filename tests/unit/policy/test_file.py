@@ -73,7 +73,9 @@ def test_the_example_of_the_page_is_one_and_the_workers_can_be_given_it(
 ) -> None:
     page = (Path(__file__).parents[3] / "docs" / "RUNNING.md").read_text(encoding="utf-8")
     [example] = [
-        block for block in re.findall(r"^```toml\n(.*?)^```", page, re.MULTILINE | re.DOTALL) if "[policy]" in block
+        block
+        for block in re.findall(r"^```toml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+        if "[policy]" in block and "[[orchestration.variants]]" in block
     ]
     file.write_text(example)
     spec = read(file)
