@@ -4,6 +4,7 @@ import json
 import random
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import count, islice
 
 import pytest
@@ -69,8 +70,8 @@ def test_answers_above_a_ceiling_are_noticed(about: str, name: str) -> None:
     chance = random.Random(1)
     for number in range(1_000):
         variant = "ab"[number % 2]
-        over = {name: chance.random() < (0.3 if variant == "b" else 0.03)}
-        finding = detectors.see(Seen(f"run-{number}", variant, 0.5, number, bad=0.0, **over))
+        over = chance.random() < (0.3 if variant == "b" else 0.03)
+        finding = detectors.see(replace(Seen(f"run-{number}", variant, 0.5, number, bad=0.0), **{name: over}))
         if finding is not None:
             break
     assert finding is not None
