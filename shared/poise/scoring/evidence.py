@@ -25,7 +25,9 @@ class _Read(NamedTuple):
     length: int
 
 
-@dataclass(slots=True, repr=False)  # not frozen: fifty are made for each run, and that would take five times as long
+@dataclass(
+    slots=True, repr=False, unsafe_hash=True
+)  # not frozen: fifty are made for each run, and that would take five times as long
 class Line:
     """One sentence of a passage; not to be changed."""
 
