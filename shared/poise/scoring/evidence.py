@@ -25,9 +25,8 @@ class _Read(NamedTuple):
     length: int
 
 
-@dataclass(
-    slots=True, repr=False, unsafe_hash=True
-)  # not frozen: fifty are made for each run, and that would take five times as long
+# Not frozen: some fifty are made for each run, and a frozen one is slower to make.
+@dataclass(slots=True, repr=False, unsafe_hash=True)
 class Line:
     """One sentence of a passage; not to be changed."""
 

@@ -1,4 +1,4 @@
-"""Fit: the coefficients of `poise.scoring.quality`, by logistic regression on the answers that a person judged."""
+"""Fit: the coefficients of `poise.scoring.quality`, by logistic regression on the answers that were judged, and on edited ones."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
