@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import chain
 from typing import Final, NamedTuple
@@ -24,8 +25,10 @@ class _Read(NamedTuple):
     length: int
 
 
-class Line(NamedTuple):
-    """One sentence of a passage."""
+# Not frozen: some fifty are made for each run, and a frozen one is slower to make.
+@dataclass(slots=True, repr=False, unsafe_hash=True)
+class Line:
+    """One sentence of a passage; not to be changed."""
 
     passage: Passage
     rank: int

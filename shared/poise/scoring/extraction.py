@@ -61,8 +61,8 @@ def extract(question: str, evidence: Evidence, number: int) -> list[Line]:
     order: list[tuple[Line, float]] = []
     before: Line | None = None
     for line in evidence.lines:
-        same = before is not None and before.rank == line.rank
-        covered = _coverage(asked, line.vocabulary, in_headings[line.rank], before.vocabulary if same else frozenset())
+        pointed = before.vocabulary if before is not None and before.rank == line.rank else frozenset[str]()
+        covered = _coverage(asked, line.vocabulary, in_headings[line.rank], pointed)
         if covered > 0:
             order.append((line, covered * _form(asked, line) + _place(asked, line)))
         before = line

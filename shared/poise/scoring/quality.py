@@ -2,7 +2,7 @@
 
 A logistic regression (Platt, "Probabilistic Outputs for Support Vector Machines", 1999, calibrates so) on how grounded
 an answer is, how relevant, and how long: a small model that goes on at length is making things up. It was fitted on
-answers of the built-in model that a person judged one by one, and at less weight on edited sentences of a reference;
+answers of the built-in model that were judged one by one, and at less weight on edited sentences of a reference;
 `make bench-scores` tries it on questions that it was not fitted on. For another model it is likelihood only roughly.
 """
 

@@ -2,7 +2,7 @@
 """How well each score tells right answers from wrong ones: `python -m tests.benchmarks.scores [--plots FOLDER]`.
 
 On two labelled sets: answers made from the demo's corpus by stated, seeded edits, and answers of the built-in model
-that a person judged one by one (the rule is in tests/benchmarks/answers.md). For each score its AUC, with a 95 %
+that were judged one by one (the rule is in tests/benchmarks/answers.md). For each score its AUC, with a 95 %
 interval by resampling questions, and whether it means what it says; that of `quality` by coefficients that were fitted
 on other questions. Then what each score costs.
 """
@@ -116,7 +116,7 @@ def flags(sets: dict[str, Set]) -> None:
 
 def by_edit(cases: Sequence[Case], values: Sequence[dict[str, float]]) -> None:
     """AUC of each score for each edit, against right sentences and against right answers in other words."""
-    print("\nAUC by edit, against the reference's sentences / against a person's own words")
+    print("\nAUC by edit, against the reference's sentences / against other words")
     print(f"  {'':18}" + "".join(f"{score:>18}" for score in SCORES))
     for kind in dict.fromkeys(case.kind for case in cases if not case.right):
         row = ""

@@ -1,6 +1,6 @@
 """Edits: good and bad answers made from right ones, by stated, seeded edits.
 
-`right.toml` has sentences of the language reference that answer a question, and the same in a person's own words. Good
+`right.toml` has sentences of the language reference that answer a question, and the same fact in other words. Good
 are the sentence, the sentence lightly reworded, and those own words. Bad is each of `BAD`.
 """
 

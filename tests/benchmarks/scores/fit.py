@@ -1,4 +1,4 @@
-"""Fit: the coefficients of `poise.scoring.quality`, by logistic regression on the answers that a person judged."""
+"""Fit: the coefficients of `poise.scoring.quality`, by logistic regression on judged and on edited answers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

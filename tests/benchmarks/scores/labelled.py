@@ -1,4 +1,4 @@
-"""Labelled: answers that a person judged, and the passages that evaluation sees beside each of them."""
+"""Labelled: answers that were judged one by one, and the passages that evaluation sees beside each of them."""
 
 import hashlib
 import json
@@ -42,7 +42,7 @@ class Case:
 
 
 def judged() -> list[Case]:
-    """The answers of the small model that a person judged, each text to a question once."""
+    """The answers of the small model that were judged, each text to a question once."""
     return [
         Case(
             ask=line["ask"],

@@ -13,7 +13,7 @@ HEAD: Final = """\
 # What the scores told right from wrong by, written by `make bench-scores ARGS=--write`. `below threshold` is taken for
 # wrong: sensitivity is the share of the wrong answers that are, specificity that of the right ones that are not. `good`
 # and `bad` are 21 quantiles of the score, from the least to the most, of right and of wrong answers.
-# real: the built-in model's answers that a person judged; edits: right answers of the reference, edited.
+# real: the built-in model's answers that were judged one by one; edits: right answers of the reference, edited.
 # mix: what one question after another brings, 74 of them, as the demo's variants write them.
 """
 
