@@ -74,8 +74,11 @@ class Report:
 
     @property
     def fall(self) -> float | None:
-        """By which share fewer requests were hurt with the loop on; None where there are not both arms, or none was, or
-        the loop had acted before the trouble began: a false alarm that happens to help is no merit."""
+        """By which share fewer requests were hurt with the loop on.
+
+        None where there are not both arms, or none was hurt, or the loop had acted before the trouble began: a false
+        alarm that happens to help is no merit.
+        """
         by = {arm.loop: arm for arm in self.arms}
         if len(by) < 2 or not by[False].hurt or by[True].early:  # noqa: PLR2004 - on and off
             return None
