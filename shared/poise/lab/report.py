@@ -49,6 +49,8 @@ class ArmReport:
     """Seconds from the trouble's beginning until the share of hurt requests was within the scenario's limit, and stayed
     there; 0 = it was never above; None = it did not come back."""
     false_alarms: int
+    early: bool
+    """Weights had moved away from a variant before the trouble began: what the loop did in it cannot be told then."""
     moved: float
     """The largest distance of a weight from the one that was set, 0 to 1."""
     rungs: Mapping[str, int]
@@ -72,9 +74,13 @@ class Report:
 
     @property
     def fall(self) -> float | None:
-        """By which share fewer requests were hurt with the loop on; None where there are not both arms, or none was."""
+        """By which share fewer requests were hurt with the loop on.
+
+        None where there are not both arms, or none was hurt, or the loop had acted before the trouble began: a false
+        alarm that happens to help is no merit.
+        """
         by = {arm.loop: arm for arm in self.arms}
-        if len(by) < 2 or not by[False].hurt:  # noqa: PLR2004 - on and off
+        if len(by) < 2 or not by[False].hurt or by[True].early:  # noqa: PLR2004 - on and off
             return None
         off, on = by[False], by[True]
         return 1 - (on.hurt / on.troubled) / (off.hurt / off.troubled)
@@ -97,6 +103,7 @@ def report_of(scenario: Scenario, arm: Arm) -> ArmReport:
         noticed=noticed(scenario, arm),
         restored=restored(requests, scenario.within),
         false_alarms=len(false_alarms(scenario, arm)),
+        early=early(arm),
         moved=moved(arm),
         rungs=dict(Counter(one.rung for one in told).most_common()),
         waited=median(took),
@@ -153,6 +160,13 @@ def _about_the_trouble(scenario: Scenario, arm: Arm, decision: Decision) -> bool
         return False
     last = max(one.score for one in arm.requests if one.troubled and one.score is not None)
     return first < decision.scores <= last + LATE
+
+
+def early(arm: Arm) -> bool:
+    """Whether an alarm was acted on before any request in trouble was scored; False where there is no trouble."""
+    first = _first_score(arm)
+    alarms = [decision for _, decision in arm.decisions if is_alarm(decision) and decision.acted]
+    return first is not None and any(decision.scores <= first for decision in alarms)
 
 
 def _first_score(arm: Arm) -> int | None:

@@ -102,6 +102,14 @@ def test_the_fall_is_of_the_share_of_requests_in_trouble() -> None:
     assert Report(SCENARIO, 1, (on,)).fall is None
 
 
+def test_a_false_alarm_that_happens_to_help_makes_no_fall() -> None:
+    off = report_of(SCENARIO, arm(loop=False, hurt=True))
+    on = report_of(SCENARIO, arm(decision("roll back", "cheap", 90)))
+    assert on.early
+    assert not report_of(SCENARIO, arm(decision("roll back", "cheap", 180))).early
+    assert Report(SCENARIO, 1, (off, on)).fall is None
+
+
 def test_what_readers_got_is_counted_while_the_trouble_lasts() -> None:
     requests = [request(number, rung="extractive" if number == 50 else "primary") for number in range(400)]
     found = report_of(SCENARIO, Arm(True, 1, tuple(requests), (), ()))
