@@ -10,6 +10,7 @@ from aiokafka.errors import KafkaError
 
 from poise.errors import SetupError
 from poise.messaging.connection import Connection
+from poise.messaging.opening import undisturbed
 from poise.messaging.record import Record
 from poise.messaging.tolerant import read_tolerantly
 
@@ -59,8 +60,7 @@ class Follower:
     async def __aenter__(self) -> Self:
         """Connect, and resolve where reading starts and what the end is."""
         try:
-            await self._consumer.start()
-            await self._assign()
+            await undisturbed(self._open())
         except KafkaError as error:
             await self._consumer.stop()
             raise SetupError(f"topic {self.topic} cannot be read: {error}") from error
@@ -79,6 +79,10 @@ class Follower:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise
+
+    async def _open(self) -> None:
+        await self._consumer.start()
+        await self._assign()
 
     async def _assign(self) -> None:
         # Where partitions are given too: asked for offsets of a topic it has not heard of, the client waits 100 ms.

@@ -14,6 +14,7 @@ from aiokafka.errors import IllegalOperation, KafkaError, MessageSizeTooLargeErr
 from poise.contracts.topics import LARGEST_RECORD
 from poise.errors import RetryableError, TerminalError, UnavailableError
 from poise.messaging.connection import Connection
+from poise.messaging.opening import undisturbed
 from poise.messaging.record import Position
 from poise.telemetry import count, table
 
@@ -67,7 +68,7 @@ class Transactions:
         """Shut out whoever had them open."""
         try:
             async with asyncio.timeout(OPENED_WITHIN):
-                await self._producer.start()
+                await undisturbed(self._producer.start())
         except (KafkaError, TimeoutError) as error:
             await self._leave()
             raise UnavailableError(f"no transaction {self.name} can be opened: {error or 'no answer'}") from error
