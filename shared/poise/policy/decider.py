@@ -1,15 +1,18 @@
 """The decider of one policy: scores and commands in, decisions out. A pure state machine, which can be replayed."""
 
-import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, Final, Self
 
-from poise.contracts.policy import Action, Decision, Finding, Limits, Policy, PolicyCommand, PolicySpec
+from poise.contracts.policy import Action, Decision, Finding, Policy, PolicyCommand, PolicySpec
 from poise.contracts.record import Score
 from poise.policy import reasons, weights
+from poise.policy.answers import says_something
+from poise.policy.answers import seen as seen_in
 from poise.policy.counted import Counted
-from poise.policy.detection import Detectors, Seen
+from poise.policy.detection import Detectors
+from poise.policy.detection.detectors import same_detection
+from poise.policy.trouble import Trouble
 from poise.policy.weights import SAME
 
 FORMAT: Final = 1
@@ -18,25 +21,8 @@ VERSIONS_KEPT: Final = 50
 """Policies remembered, to go back to."""
 COMMANDS_KEPT: Final = 1_000
 """Commands remembered, so that none is done twice."""
-SKIPPED: Final = "raw_skipped"
-"""The value of a score that says that the variant was drawn and left alone."""
 LOOP: Final = "loop"
 """Who decided, where nobody did."""
-
-
-@dataclass(slots=True)
-class Trouble:
-    """A variant that was found to be worse, until it has recovered."""
-
-    finding: Finding
-    due: int
-    """How many answers must have been counted before its next step."""
-    told: bool = False
-    """It was said once that there is nowhere to go, or where one would."""
-    offered: bool = False
-    """It was said once that one would go back."""
-    returning: bool = False
-    """It has recovered, and is on its way back."""
 
 
 class Decider:
@@ -85,12 +71,12 @@ class Decider:
         policy, detectors = self._policy, self._detectors
         if policy is None or detectors is None or not self._steers(score):
             return []
-        seen = _seen(score, policy.spec.limits, self._weights_of(score))
+        seen = seen_in(score, policy.spec.limits, self._weights_of(score))
         if seen is None or not self._seen.add(score.run_id):
             return []
-        self._counted += _says_something(seen)
+        self._counted += says_something(seen)
         finding = detectors.see(seen)
-        if finding is not None and finding.variant in self._drawn and finding.variant not in self._troubles:
+        if finding is not None and finding.variant in self._drawn:
             detectors.watch(finding.variant, finding.about)
             self._troubles[finding.variant] = trouble = Trouble(finding, self._counted)
             return [self._alarm(policy, trouble, score.at)]
@@ -176,7 +162,7 @@ class Decider:
             if after[variant] >= self._target[variant] - SAME:
                 self._over(detectors, variant)
             else:
-                detectors.watch(variant, trouble.finding.about)
+                detectors.watch(variant, trouble.finding.about, alarms=True)
         return decision
 
     def _move(
@@ -240,12 +226,14 @@ class Decider:
             target = weights.shares(spec.weights, spec.limits)
         except ValueError as error:
             return self._refuse(command, at, str(error))
-        if policy is None:
-            return self._person(command, at, f"sets {reasons.weights(target)}", spec=spec, after=target)
-        if spec == policy.spec:
+        if policy is not None and spec == policy.spec:
             told = f"sets what is in force already; it stays, at {reasons.weights(policy.weights)}"
             return self._person(command, at, told, acted=False)
-        if spec.weights == policy.spec.weights and _same_detection(spec.limits, policy.spec.limits):
+        if (
+            policy is not None
+            and spec.weights == policy.spec.weights
+            and same_detection(spec.limits, policy.spec.limits)
+        ):
             told = f"sets limits; the weights stay at {reasons.weights(policy.weights)}"
             return self._person(command, at, told, spec=spec)
         return self._person(command, at, f"sets {reasons.weights(target)}", spec=spec, after=target)
@@ -316,12 +304,7 @@ class Decider:
         """
         drawn, limits = self._drawn, self._policy.spec.limits if self._policy else None
         self._target = weights.shares(spec.weights, spec.limits)
-        if (
-            self._detectors is None
-            or self._drawn != drawn
-            or limits is None
-            or not _same_detection(limits, spec.limits)
-        ):
+        if self._detectors is None or self._drawn != drawn or limits is None or not same_detection(limits, spec.limits):
             self._detectors = Detectors(self._drawn, spec.limits)
             self._troubles.clear()
         elif anew:
@@ -424,36 +407,3 @@ class Decider:
             self._target = weights.shares(spec.weights, spec.limits)
             self._detectors = Detectors.restore(self._drawn, spec.limits, snapshot["detectors"])
         return self
-
-
-def _same_detection(one: Limits, other: Limits) -> bool:
-    """Whether limits differ at most in how far and how often a share moves."""
-    return one.model_copy(update={"step": other.step, "pause": other.pause}) == other
-
-
-def _seen(score: Score, limits: Limits, weights_: Mapping[str, float] | None) -> Seen | None:
-    """A score as the detectors see it; None = it says nothing, for example because the answer came from the cache.
-
-    That a variant was left alone, which is not known to be bad or good, is seen: there is no comparing with it.
-    """
-    values = score.values
-    value = 0.0 if values.get("raw_fault", 0.0) >= 1 else values.get(limits.score, math.nan)
-    ms, cost = values.get("raw_ms"), values.get("raw_cost")
-    seen = Seen(
-        run=score.run_id,
-        variant=score.variant,
-        probability=score.probability,
-        at=score.at,
-        bad=1.0 - min(1.0, max(0.0, value)) if math.isfinite(value) else None,
-        slow=ms / 1_000 > limits.latency if ms is not None and limits.latency is not None else None,
-        dear=cost > limits.cost if cost is not None and limits.cost is not None else None,
-        question=score.question,
-        started=score.at - values.get("latency_ms.total", 0.0) / 1_000,
-        weights=weights_,
-    )
-    return seen if _says_something(seen) or SKIPPED in values else None
-
-
-def _says_something(seen: Seen) -> bool:
-    """Whether it is known of the answer how good, how fast or how dear it was."""
-    return seen.bad is not None or seen.slow is not None or seen.dear is not None

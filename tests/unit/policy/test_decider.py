@@ -35,6 +35,19 @@ def test_a_variant_in_trouble_loses_its_share_step_by_step_and_earns_it_back() -
     assert actions(fed.answers("cheap", ENOUGH, good=False)) == [("shift", "cheap", True)]  # alarms are raised again
 
 
+def test_one_that_gets_worse_again_on_its_way_back_goes_away_again() -> None:
+    fed = Fed(spec(step=0.25))
+    fed.answers("cheap", ENOUGH + 1, good=False)
+    assert fed.shares["cheap"] == 0.05
+    fed.answers("cheap", ENOUGH)
+    assert fed.shares["cheap"] == 0.3
+    assert actions(fed.answers("cheap", ENOUGH, good=False)) == [("roll back", "cheap", True)]
+    assert fed.shares == {"steady": 0.95, "cheap": 0.05}
+    assert fed.answers("cheap", 20, good=False) == []  # it is watched for recovery, and no more
+    assert actions(fed.answers("cheap", ENOUGH)) == [("promote", "cheap", True)]
+    assert chained(fed.decisions)
+
+
 def test_the_reason_says_what_was_found_and_where_the_share_goes() -> None:
     fed = Fed(spec(step=0.25))
     (shift,) = fed.answers("cheap", ENOUGH, good=False)

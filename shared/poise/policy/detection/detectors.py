@@ -69,7 +69,7 @@ class Detectors:
     def see(self, answer: Seen) -> Finding | None:
         """Take in an answer; what is returned is an alarm: that variant is worse. It begins anew to watch for it.
 
-        While a variant is watched for recovery, it raises no alarm.
+        While a variant is watched for recovery, it raises none, unless it was to.
         """
         if answer.variant not in self._bets:
             return None
@@ -88,12 +88,20 @@ class Detectors:
         self._ceiling(answer, "cost", answer.dear)
         return self._alarm()
 
-    def watch(self, variant: str, about: About) -> None:
-        """Begin to watch a variant for recovery of that; called after an alarm, and again after each promotion."""
+    def watch(self, variant: str, about: About, *, alarms: bool = False) -> None:
+        """Begin to watch a variant for recovery of that; called after an alarm, and again after each promotion.
+
+        Args:
+            variant: The variant.
+            about: What it was in trouble with.
+            alarms: Whether it raises alarms all the same: on its way back it may get worse again.
+        """
         self._begin(variant)
         proofs = 2 if about == "range" and len(self._variants) > 1 else 1
         before, past = self._tally.mark(MEASURES[about]), self._was.get(variant)
-        self._watched[variant] = Recovery(about, self._at, before, past, [Proof() for _ in range(proofs)])
+        self._watched[variant] = Recovery(
+            about, self._at, before, past, [Proof() for _ in range(proofs)], alarms=alarms
+        )
 
     def recovered(self, variant: str) -> Finding | None:
         """Whether a watched variant has been shown to have recovered, and by what."""
@@ -145,9 +153,9 @@ class Detectors:
                 contrast = Contrast.of(variant, others, weights, drawn=answer.variant, bad=bad, mean=mean)
                 if contrast is None:
                     continue
-                if watched is None:
+                if watched is None or watched.alarms:
                     self._bet(variant, "others", contrast.worse, answer)
-                elif MEASURES[watched.about] == "bad":
+                if watched is not None and MEASURES[watched.about] == "bad":
                     watched.proofs[0].bet(contrast.no_worse(self._limits.margin), own=variant == answer.variant)
         self._known.add(answer.variant)
         self._baseline.add(started, bad)
@@ -157,14 +165,14 @@ class Detectors:
             return
         bound = 1.0 - self._limits.low
         watched = self._watched.get(answer.variant)
-        if watched is None:
+        if watched is None or watched.alarms:
             self._bet(answer.variant, "range", above(bad, bound), answer)
-        elif watched.about == "range":
+        if watched is not None and watched.about == "range":
             watched.proofs[-1].bet(below(bad, bound), own=True)
 
     def _past(self, answer: Seen, bad: float) -> None:
         watched = self._watched.get(answer.variant)
-        if watched is not None:
+        if watched is not None and not watched.alarms:
             if watched.about == "past" and watched.past is not None and len(self._variants) == 1:
                 watched.proofs[0].bet(below(bad, min(1.0, watched.past + self._limits.margin)), own=True)
             return
@@ -179,9 +187,9 @@ class Detectors:
         if over is None or about not in self._abouts:
             return
         watched = self._watched.get(answer.variant)
-        if watched is None:
+        if watched is None or watched.alarms:
             self._bet(answer.variant, about, above(over, ABOVE), answer)
-        elif watched.about == about:
+        if watched is not None and watched.about == about:
             watched.proofs[0].bet(below(over, ABOVE + self._limits.margin), own=True)
         self._tally.add(answer.variant, MEASURES[about], over)
 
@@ -304,3 +312,8 @@ def abouts(variants: int, limits: Limits) -> tuple[About, ...]:
         "cost": limits.cost is not None,
     }
     return tuple(about for about, wanted in asked.items() if wanted)
+
+
+def same_detection(one: Limits, other: Limits) -> bool:
+    """Whether limits differ at most in how far and how often a share moves."""
+    return one.model_copy(update={"step": other.step, "pause": other.pause}) == other

@@ -63,16 +63,27 @@ class Recovery:
         before: What was counted before.
         past: How bad its answers were before the trouble; None = not known.
         proofs: How many things are to be shown: all of them.
+        alarms: Whether it raises alarms meanwhile.
     """
 
-    __slots__ = ("about", "at", "before", "past", "proofs")
+    __slots__ = ("about", "alarms", "at", "before", "past", "proofs")
 
-    def __init__(self, about: About, at: float, before: Totals, past: float | None, proofs: Sequence[Proof]) -> None:
+    def __init__(
+        self,
+        about: About,
+        at: float,
+        before: Totals,
+        past: float | None,
+        proofs: Sequence[Proof],
+        *,
+        alarms: bool = False,
+    ) -> None:
         self.about = about
         self.at = at
         self.before = before
         self.past = past
         self.proofs = list(proofs)
+        self.alarms = alarms
 
     @property
     def value(self) -> float:
@@ -81,10 +92,11 @@ class Recovery:
 
     def snapshot(self) -> list[Any]:
         """As JSON has it."""
-        return [self.about, self.at, list(self.before), self.past, [proof.snapshot() for proof in self.proofs]]
+        proofs = [proof.snapshot() for proof in self.proofs]
+        return [self.about, self.at, list(self.before), self.past, proofs, self.alarms]
 
     @classmethod
     def restore(cls, kept: Sequence[Any]) -> Self:
         """Go on from a snapshot."""
-        about, at, before, past, proofs = kept
-        return cls(about, at, tuple(before), past, [Proof.restore(proof) for proof in proofs])
+        about, at, before, past, proofs, alarms = kept
+        return cls(about, at, tuple(before), past, [Proof.restore(proof) for proof in proofs], alarms=alarms)

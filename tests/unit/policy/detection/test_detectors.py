@@ -159,6 +159,16 @@ def test_one_that_is_watched_raises_no_alarm_and_does_not_spoil_the_others() -> 
     assert list(found) == ["b"]
 
 
+@pytest.mark.parametrize("alarms", [False, True])
+def test_one_that_is_watched_on_its_way_back_raises_alarms_where_it_was_to(alarms: bool) -> None:
+    detectors = Detectors((PRIMARY, CANARY), Limits(quiet_answers=10_000))
+    detectors.watch(CANARY, "others", alarms=alarms)
+    kept = Detectors.restore((PRIMARY, CANARY), Limits(quiet_answers=10_000), detectors.snapshot())
+    traffic = islice(Traffic(lambda _: 0.5, good=0).answers(1), 3_000)
+    found = [finding for answer in traffic if (finding := kept.see(answer)) is not None]
+    assert [finding.variant for finding in found[:1]] == ([CANARY] if alarms else [])
+
+
 @pytest.mark.parametrize("about", ["others", "past", "range"])
 def test_recovery_is_shown_after_trouble_and_not_during_it(about: str) -> None:
     chance = random.Random(7)

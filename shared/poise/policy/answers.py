@@ -1,0 +1,40 @@
+"""Answers: what a score says of one, as the detectors see it."""
+
+import math
+from collections.abc import Mapping
+from typing import Final
+
+from poise.contracts.policy import Limits
+from poise.contracts.record import Score
+from poise.policy.detection import Seen
+
+SKIPPED: Final = "raw_skipped"
+"""The value of a score that says that the variant was drawn and left alone."""
+
+
+def seen(score: Score, limits: Limits, weights_: Mapping[str, float] | None) -> Seen | None:
+    """A score as the detectors see it; None = it says nothing, for example because the answer came from the cache.
+
+    That a variant was left alone, which is not known to be bad or good, is seen: there is no comparing with it.
+    """
+    values = score.values
+    value = 0.0 if values.get("raw_fault", 0.0) >= 1 else values.get(limits.score, math.nan)
+    ms, cost = values.get("raw_ms"), values.get("raw_cost")
+    found = Seen(
+        run=score.run_id,
+        variant=score.variant,
+        probability=score.probability,
+        at=score.at,
+        bad=1.0 - min(1.0, max(0.0, value)) if math.isfinite(value) else None,
+        slow=ms / 1_000 > limits.latency if ms is not None and limits.latency is not None else None,
+        dear=cost > limits.cost if cost is not None and limits.cost is not None else None,
+        question=score.question,
+        started=score.at - values.get("latency_ms.total", 0.0) / 1_000,
+        weights=weights_,
+    )
+    return found if says_something(found) or SKIPPED in values else None
+
+
+def says_something(answer: Seen) -> bool:
+    """Whether it is known of the answer how good, how fast or how dear it was."""
+    return answer.bad is not None or answer.slow is not None or answer.dear is not None
