@@ -1,4 +1,4 @@
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import pytest
 from balance_kit import act
@@ -9,11 +9,11 @@ from poise.balance.picture import HEIGHT, WIDTH, svg
 SVG = "{http://www.w3.org/2000/svg}"
 
 
-def drawn(history: History) -> ElementTree.Element:
-    return ElementTree.fromstring(svg(history))  # noqa: S314 - it is ours
+def drawn(history: History) -> ET.Element:
+    return ET.fromstring(svg(history))  # noqa: S314 - it is ours
 
 
-def texts(picture: ElementTree.Element) -> list[str]:
+def texts(picture: ET.Element) -> list[str]:
     return [one.text or "" for one in picture.iter(f"{SVG}text")]
 
 
@@ -45,6 +45,16 @@ def test_everything_stands_inside() -> None:
     for one in drawn(act()).iter(f"{SVG}text"):
         assert 0 < float(one.get("x", -1)) < WIDTH
         assert 0 < float(one.get("y", -1)) < HEIGHT
+
+
+def test_words_do_not_stand_on_one_another() -> None:
+    at = [
+        (float(one.get("x", -1)), float(one.get("y", -1)))
+        for one in drawn(act()).iter(f"{SVG}text")
+        if (one.text or "").startswith(("steady", "second 0"))
+    ]
+    assert len(at) >= 3
+    assert all(abs(one[1] - other[1]) > 12 for one in at for other in at if one is not other)
 
 
 def test_a_quiet_run_says_that_nothing_moved() -> None:

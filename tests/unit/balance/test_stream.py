@@ -10,12 +10,14 @@ from poise.errors import UnavailableError
 
 async def test_so_many_are_on_their_way_and_no_more() -> None:
     asked: list[str] = []
-    answer, three = asyncio.Event(), asyncio.Event()
+    answer, three, twenty = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     async def ask(question: str) -> None:
         asked.append(question)
         if len(asked) == 3:
             three.set()
+        if len(asked) == 23:
+            twenty.set()
         await answer.wait()
         await asyncio.sleep(0)
 
@@ -25,8 +27,8 @@ async def test_so_many_are_on_their_way_and_no_more() -> None:
     await asyncio.sleep(0)
     assert len(asked) == 3
     answer.set()
-    while stream.answered < 20:
-        await asyncio.sleep(0)
+    await twenty.wait()
+    assert stream.answered >= 20
     flowing.cancel()
     await asyncio.gather(flowing, return_exceptions=True)
     assert flowing.cancelled()
