@@ -2,7 +2,7 @@
 # requirements.lock.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test chaos drill lint format types bench bench-startup bench-steps bench-cache bench-detection lock wheel install clean bench-scores bench-loop bench-evaluation
+.PHONY: help demo up down test chaos drill balance lint format types bench bench-startup bench-steps bench-cache bench-detection lock wheel install clean bench-scores bench-loop bench-evaluation
 
 # Each worker is a process of its own: without bytecode kept, each start would compile everything again.
 unexport PYTHONDONTWRITEBYTECODE
@@ -18,8 +18,8 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 help: ## Show what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1mmake %-14s\033[0m %s\n", $$1, $$2}' Makefile
 
-demo: $(INSTALLED) ## See it work: a stack, a corpus, three questions
-	@$(BIN)/poise demo
+demo: $(INSTALLED) ## See it work: a stack, a corpus, three questions, the balance act; ARGS=--no-balance
+	@$(BIN)/poise demo $(ARGS)
 
 up: $(INSTALLED) ## Start the stack and leave it running; its data is kept in .poise/
 	@$(BIN)/poise status 2>/dev/null || $(BIN)/poise up --detach
@@ -35,6 +35,9 @@ chaos: $(INSTALLED) ## Kill everything under load, then a flood of hostile messa
 
 drill: $(INSTALLED) ## Break one part after another of a mesh of its own, and see what a reader gets
 	@$(BIN)/poise drill $(ARGS)
+
+balance: $(INSTALLED) ## See a variant get quietly worse, and the mesh notice; ARGS="--picture FILE.svg", --without-trouble
+	@$(BIN)/poise balance $(ARGS)
 
 lint: $(INSTALLED) ## Check style and import contracts
 	@$(BIN)/ruff check .

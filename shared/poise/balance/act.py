@@ -157,9 +157,7 @@ class Act:
         await self.deploy(without_passages)
 
     async def _set(self) -> None:
-        command = PolicyCommand(
-            id=new_run_id(time.time(), SystemRandom()), action="set", spec=self.spec, by="you", reason="the balance act"
-        )
+        command = PolicyCommand(id=new_run_id(time.time(), SystemRandom()), action="set", spec=self.spec, by="the act")
         await self.mesh.publish(COMMANDS, command, key=self.spec.name)
         if not await self.watching.until(
             lambda _: any(one.command == command.id for one in self.watching.decisions), answers=1, seconds=SET_WITHIN

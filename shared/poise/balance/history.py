@@ -1,6 +1,7 @@
 """History: what was seen of the act up to now; pure, so that a screen and a picture can be made of any."""
 
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
@@ -10,6 +11,7 @@ from poise.contracts.policy import Sample
 WINDOW: Final = 30
 """Answers of a variant that its quality is shown of: the last ones."""
 Z95: Final = 1.959963984540054
+FEW: Final = 5
 
 Kind = Literal["set", "trouble", "noticed", "moved", "fixed", "back", "note"]
 
@@ -98,20 +100,21 @@ class History:
 
 
 def sample(values: Sequence[float]) -> Sample:
-    """A sample of values of 0 to 1, with the 95 % score interval of its mean (Wilson, 1927).
+    """A sample of values of 0 to 1, with the 95 % interval of its mean (Student, 1908; its quantile to first order).
 
-    It is exact for values of 0 and 1 alone, and wider than need be for others.
+    Of fewer than five nothing is known but that they are between 0 and 1.
 
     Raises:
         ValueError: There are none.
     """
     if not values:
         raise ValueError("no values to sum up")
-    count, mean = len(values), math.fsum(values) / len(values)
-    shrink = 1.0 + Z95 * Z95 / count
-    middle = (mean + Z95 * Z95 / (2 * count)) / shrink
-    half = Z95 * math.sqrt(mean * (1.0 - mean) / count + Z95 * Z95 / (4.0 * count * count)) / shrink
-    return Sample(count=count, mean=mean, low=max(0.0, middle - half), high=min(1.0, middle + half))
+    count, mean = len(values), statistics.fmean(values)
+    half = 1.0
+    if count >= FEW:
+        quantile = Z95 * (1.0 + (Z95 * Z95 + 1.0) / (4.0 * (count - 1)))
+        half = quantile * statistics.stdev(values) / math.sqrt(count)
+    return Sample(count=count, mean=mean, low=max(0.0, mean - half), high=min(1.0, mean + half))
 
 
 def clock(seconds: float) -> str:

@@ -16,6 +16,8 @@ QUALITY: Final = (96.0, 316.0)
 """Where quality is 1 and where it is 0."""
 SHARES: Final = (356.0, 456.0)
 POINTS: Final = 160
+LINE: Final = 18.0
+"""From one line of words to the next."""
 WINDOW: Final = 25
 """Answers that a point of the curves is the mean of."""
 LEAST: Final = 8
@@ -137,6 +139,7 @@ def _times(history: History) -> Sequence[float]:
 
 def _curves(history: History) -> Sequence[str]:
     lines: list[str] = []
+    ends: dict[int, float] = {}
     for number, variant in enumerate(history.variants):
         found = [
             (_x(history, at), one)
@@ -144,18 +147,22 @@ def _curves(history: History) -> Sequence[str]:
             if (one := history.quality(variant, until=at, window=WINDOW)) is not None and one.count >= LEAST
         ]
         if found:
-            lines += _curve(found, number, variant)
+            lines += _curve(found, number)
+            ends[number] = found[-1][1].mean
+    y = -LINE
+    for number, mean in sorted(ends.items(), key=lambda end: -end[1]):  # the best on top, none on another
+        y = max(_y(mean, QUALITY) - LINE / 4, y + LINE)
+        lines.append(_text(RIGHT + 10, y, f"{history.variants[number]} {mean:.2f}", f"t{number}"))
     return lines
 
 
-def _curve(found: Sequence[tuple[float, Sample]], number: int, variant: str) -> Sequence[str]:
+def _curve(found: Sequence[tuple[float, Sample]], number: int) -> Sequence[str]:
     upper = [(x, _y(one.high, QUALITY)) for x, one in found]
     lower = [(x, _y(one.low, QUALITY)) for x, one in found]
     mean = [(x, _y(one.mean, QUALITY)) for x, one in found]
     return [
         f'  <path class="b{number}" d="{_path([*upper, *reversed(lower)])}Z"/>',
         f'  <path class="curve c{number}" d="{_path(mean)}"/>',
-        _text(RIGHT + 10, mean[-1][1] + (4 if number else -6), f"{variant} {found[-1][1].mean:.2f}", f"t{number}"),
     ]
 
 

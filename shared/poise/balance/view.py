@@ -15,7 +15,7 @@ from rich.text import Text
 from poise.balance.history import WINDOW, History, Kind, Mark, clock, percent
 from poise.contracts.policy import Sample
 
-SCALE: Final = 30
+SCALE: Final = 26
 """Columns of the scale that quality is drawn on."""
 SHARE: Final = 10
 """Columns of the bar of a share."""
@@ -74,9 +74,9 @@ def _variants(history: History) -> RenderableType:
     table = Table(box=None, padding=(0, 1, 0, 0), show_edge=False, header_style="dim")
     table.add_column("variant", no_wrap=True)
     table.add_column("gets", no_wrap=True)
-    table.add_column(f"0{'quality of its last answers':^{SCALE - 2}}1", no_wrap=True, width=SCALE)
-    table.add_column("mean (95 % interval)", no_wrap=True)
-    table.add_column("answers", justify="right", no_wrap=True)
+    table.add_column(f"0{'quality, last answers':^{SCALE - 2}}1", no_wrap=True, width=SCALE)
+    table.add_column("mean (95 % sure)", no_wrap=True)
+    table.add_column("answers", justify="right", no_wrap=True, min_width=7)
     for number, variant in enumerate(history.variants):
         style = STYLES[number % len(STYLES)]
         found = history.quality(variant)

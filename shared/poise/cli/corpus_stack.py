@@ -15,20 +15,27 @@ from poise.cli.stack_view import printer
 from poise.cli.text import milliseconds, plural
 from poise.client import Poise
 from poise.errors import UnavailableError
+from poise.stack.events import Event
 from poise.stack.options import Ports, StackOptions
 from poise.stack.stack import Stack
 
 
 @asynccontextmanager
 async def started(directory: Path) -> AsyncIterator[Stack]:
-    """A stack that is started for as long as this lasts."""
-    began = time.monotonic()
+    """A stack that is started for as long as this lasts; once it is up, it tells of what fails alone."""
+    began, tell, up = time.monotonic(), printer(err), False
+
+    def hear(event: Event) -> None:
+        if not up or event.state == "failed":
+            tell(event)
+
     options = StackOptions(directory=directory, ports=Ports(gateway=0))  # it takes no port that others know
-    stack = Stack(options, tell=printer(err))
+    stack = Stack(options, tell=hear)
     with err.status("starting the stack …"):
         await stack.start()
     took = milliseconds((time.monotonic() - began) * 1000)
     err.print(Text.assemble(("✓ ", "green"), ("the stack is up", "bold"), (f"  {took}", "dim")))
+    up = True
     try:
         yield stack
     finally:

@@ -1,0 +1,38 @@
+"""Acts that never took place: histories made up from a seed, for the screen and the picture."""
+
+import random
+from typing import Final
+
+from poise.balance.history import History, Mark, Scored, Shares
+
+BEGAN: Final = 1_700_000_000.0
+TROUBLE: Final = 50.0
+NOTICED: Final = 95.0
+FIXED: Final = 110.0
+BACK: Final = 180.0
+"""Seconds of the act."""
+
+
+def act(until: float = 200.0, *, trouble: bool = True) -> History:
+    """An act as it stands after so many seconds."""
+    chance = random.Random(1)
+    history = History(("steady", "second"), BEGAN, BEGAN + until, "A fault", "second was deployed with a fault.")
+    history.shares.append(Shares(BEGAN, {"steady": 0.5, "second": 0.5}))
+    history.marks.append(Mark(BEGAN, "set", "you sets steady 50 %, second 50 %"))
+    for at, kind, text, share in (
+        (TROUBLE, "trouble", "second is deployed with a fault", None),
+        (NOTICED, "noticed", "second answers worse than the others: " + "quality 0.41 against 0.84, " * 4, 0.2),
+        (FIXED, "fixed", "second is deployed without the fault", None),
+        (BACK, "back", "second has recovered", 0.5),
+    ):
+        if trouble and at <= until:
+            history.marks.append(Mark(BEGAN + at, kind, text))
+            if share is not None:
+                history.shares.append(Shares(BEGAN + at, {"steady": 1 - share, "second": share}))
+    second = 0.0
+    while (second := second + chance.expovariate(1.5)) < until:
+        at = BEGAN + second
+        variant = "second" if chance.random() < history.share("second", until=at) else "steady"
+        bad = trouble and variant == "second" and TROUBLE < second < FIXED and chance.random() < 0.7
+        history.answers.append(Scored(at, variant, min(1.0, max(0.0, chance.gauss(0.15 if bad else 0.85, 0.1)))))
+    return history

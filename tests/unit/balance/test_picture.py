@@ -1,0 +1,77 @@
+from xml.etree import ElementTree as ET
+
+import pytest
+from balance_kit import act
+
+from poise.balance.history import History
+from poise.balance.picture import HEIGHT, WIDTH, svg
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def drawn(history: History) -> ET.Element:
+    return ET.fromstring(svg(history))  # noqa: S314 - it is ours
+
+
+def texts(picture: ET.Element) -> list[str]:
+    return [one.text or "" for one in picture.iter(f"{SVG}text")]
+
+
+def test_the_picture_says_what_happened_in_order() -> None:
+    picture = drawn(act())
+    words = texts(picture)
+    assert words[0] == "second got quietly worse; the mesh noticed, moved away, and let it back"
+    marked = [one for one in words if one.startswith(("deployed", "noticed", "earned"))]
+    assert [one.split(",")[0] for one in marked] == [
+        "deployed with a fault",
+        "noticed",
+        "deployed without it",
+        "earned its way back",
+    ]
+    assert marked[1].endswith(f"after {act().answers_between('trouble', 'noticed', 'second')} of its answers")
+    title, described = picture.find(f"{SVG}title"), picture.find(f"{SVG}desc")
+    assert title is not None
+    assert described is not None
+    assert "1:35: second answers worse" in (described.text or "")
+
+
+def test_each_variant_has_a_curve_with_its_interval_and_an_area() -> None:
+    classes = [one.get("class") for one in drawn(act()).iter(f"{SVG}path")]
+    assert {"curve c0", "curve c1", "b0", "b1", "a0", "a1"} <= set(classes)
+    assert classes.count("mark") == 4
+
+
+def test_everything_stands_inside() -> None:
+    for one in drawn(act()).iter(f"{SVG}text"):
+        assert 0 < float(one.get("x", -1)) < WIDTH
+        assert 0 < float(one.get("y", -1)) < HEIGHT
+
+
+def test_words_do_not_stand_on_one_another() -> None:
+    at = [
+        (float(one.get("x", -1)), float(one.get("y", -1)))
+        for one in drawn(act()).iter(f"{SVG}text")
+        if (one.text or "").startswith(("steady", "second 0"))
+    ]
+    assert len(at) >= 3
+    assert all(abs(one[1] - other[1]) > 12 for one in at for other in at if one is not other)
+
+
+def test_a_quiet_run_says_that_nothing_moved() -> None:
+    history = act(trouble=False)
+    assert texts(drawn(history))[0] == f"{len(history.answers)} answers: nothing moved"
+
+
+@pytest.mark.parametrize("until", [0.0, 1.0, 20.0, 60.0, 100.0])
+def test_a_run_that_was_stopped_early_is_drawn_as_far_as_it_came(until: float) -> None:
+    assert drawn(act(until)).tag == f"{SVG}svg"
+
+
+def test_it_is_read_in_the_dark_too() -> None:
+    assert "prefers-color-scheme: dark" in svg(act())
+
+
+def test_words_of_others_do_no_harm() -> None:
+    history = act()
+    history.variants = ("steady", "<second>&")
+    assert "<second>" not in svg(history)
