@@ -60,6 +60,20 @@ def test_one_that_recovers_on_the_way_out_turns_back() -> None:
     assert fed.shares == {"steady": 0.5, "cheap": 0.5}
 
 
+def test_one_that_relapses_on_its_way_back_goes_again() -> None:
+    fed = Fed(spec({"steady": 9, "cheap": 1}, step=0.5))
+    fed.answers("steady", ENOUGH, good=False)
+    fed.answers("cheap", 1)
+    assert fed.shares["steady"] == 0.05
+    fed.answers("steady", ENOUGH)
+    assert fed.shares["steady"] == 0.55
+    assert actions(fed.answers("steady", ENOUGH, good=False)) == [("roll back", "steady", True)]
+    assert fed.shares == {"steady": 0.05, "cheap": 0.95}
+    assert fed.answers("steady", 20, good=False) == []
+    assert actions(fed.answers("steady", 2 * ENOUGH)) == [("promote", "steady", True)] * 2  # and back once more
+    assert chained(fed.decisions)
+
+
 def test_the_heaviest_variant_goes_too() -> None:
     fed = Fed(spec({"steady": 9, "cheap": 1}, step=0.5, pause=2))
     assert actions(fed.answers("steady", ENOUGH, good=False)) == [("shift", "steady", True)]

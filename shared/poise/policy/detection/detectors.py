@@ -69,7 +69,7 @@ class Detectors:
     def see(self, answer: Seen) -> Finding | None:
         """Take in an answer; what is returned is an alarm: that variant is worse. It begins anew to watch for it.
 
-        While a variant is watched for recovery, it raises no alarm.
+        While a variant is watched for recovery, it raises no alarm, unless it is on its way back.
         """
         if answer.variant not in self._bets:
             return None
@@ -88,12 +88,20 @@ class Detectors:
         self._ceiling(answer, "cost", answer.dear)
         return self._alarm()
 
-    def watch(self, variant: str, about: About) -> None:
-        """Begin to watch a variant for recovery of that; called after an alarm, and again after each promotion."""
+    def watch(self, variant: str, about: About, *, returning: bool = False) -> None:
+        """Begin to watch a variant for recovery of that.
+
+        Args:
+            variant: The variant.
+            about: What it was in trouble with.
+            returning: It was promoted and is given more weight again, so that it also raises alarms; else it has just
+                raised one.
+        """
         self._begin(variant)
         proofs = 2 if about == "range" and len(self._variants) > 1 else 1
         before, past = self._tally.mark(MEASURES[about]), self._was.get(variant)
-        self._watched[variant] = Recovery(about, self._at, before, past, [Proof() for _ in range(proofs)])
+        made = [Proof() for _ in range(proofs)]
+        self._watched[variant] = Recovery(about, self._at, before, past, made, returning=returning)
 
     def recovered(self, variant: str) -> Finding | None:
         """Whether a watched variant has been shown to have recovered, and by what."""
@@ -145,9 +153,9 @@ class Detectors:
                 contrast = Contrast.of(variant, others, weights, drawn=answer.variant, bad=bad, mean=mean)
                 if contrast is None:
                     continue
-                if watched is None:
+                if watched is None or watched.returning:
                     self._bet(variant, "others", contrast.worse, answer)
-                elif MEASURES[watched.about] == "bad":
+                if watched is not None and MEASURES[watched.about] == "bad":
                     watched.proofs[0].bet(contrast.no_worse(self._limits.margin), own=variant == answer.variant)
         self._known.add(answer.variant)
         self._baseline.add(started, bad)
@@ -157,9 +165,9 @@ class Detectors:
             return
         bound = 1.0 - self._limits.low
         watched = self._watched.get(answer.variant)
-        if watched is None:
+        if watched is None or watched.returning:
             self._bet(answer.variant, "range", above(bad, bound), answer)
-        elif watched.about == "range":
+        if watched is not None and watched.about == "range":
             watched.proofs[-1].bet(below(bad, bound), own=True)
 
     def _past(self, answer: Seen, bad: float) -> None:
@@ -167,7 +175,8 @@ class Detectors:
         if watched is not None:
             if watched.about == "past" and watched.past is not None and len(self._variants) == 1:
                 watched.proofs[0].bet(below(bad, min(1.0, watched.past + self._limits.margin)), own=True)
-            return
+            if not watched.returning:
+                return
         level = self._levels[answer.variant]
         weight = level.weight(answer.question)
         if level.warm and level.upper < 1.0:
@@ -179,9 +188,9 @@ class Detectors:
         if over is None or about not in self._abouts:
             return
         watched = self._watched.get(answer.variant)
-        if watched is None:
+        if watched is None or watched.returning:
             self._bet(answer.variant, about, above(over, ABOVE), answer)
-        elif watched.about == about:
+        if watched is not None and watched.about == about:
             watched.proofs[0].bet(below(over, ABOVE + self._limits.margin), own=True)
         self._tally.add(answer.variant, MEASURES[about], over)
 

@@ -63,16 +63,27 @@ class Recovery:
         before: What was counted before.
         past: How bad its answers were before the trouble; None = not known.
         proofs: How many things are to be shown: all of them.
+        returning: It has recovered once, and is given weight again: alarms are raised as well.
     """
 
-    __slots__ = ("about", "at", "before", "past", "proofs")
+    __slots__ = ("about", "at", "before", "past", "proofs", "returning")
 
-    def __init__(self, about: About, at: float, before: Totals, past: float | None, proofs: Sequence[Proof]) -> None:
+    def __init__(  # noqa: PLR0913 - what there is to remember
+        self,
+        about: About,
+        at: float,
+        before: Totals,
+        past: float | None,
+        proofs: Sequence[Proof],
+        *,
+        returning: bool = False,
+    ) -> None:
         self.about = about
         self.at = at
         self.before = before
         self.past = past
         self.proofs = list(proofs)
+        self.returning = returning
 
     @property
     def value(self) -> float:
@@ -81,10 +92,12 @@ class Recovery:
 
     def snapshot(self) -> list[Any]:
         """As JSON has it."""
-        return [self.about, self.at, list(self.before), self.past, [proof.snapshot() for proof in self.proofs]]
+        proofs = [proof.snapshot() for proof in self.proofs]
+        return [self.about, self.at, list(self.before), self.past, proofs, self.returning]
 
     @classmethod
     def restore(cls, kept: Sequence[Any]) -> Self:
         """Go on from a snapshot."""
-        about, at, before, past, proofs = kept
-        return cls(about, at, tuple(before), past, [Proof.restore(proof) for proof in proofs])
+        about, at, before, past, proofs, returning = kept
+        restored = [Proof.restore(proof) for proof in proofs]
+        return cls(about, at, tuple(before), past, restored, returning=returning)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from poise.contracts.policy import Finding, Limits
+from poise.contracts.policy import About, Finding, Limits
 from poise.policy.detection import Detectors, Seen
 from tests.benchmarks.detection.traffic import CANARY, KINDS, PRIMARY, Traffic
 
@@ -157,6 +157,25 @@ def test_one_that_is_watched_raises_no_alarm_and_does_not_spoil_the_others() -> 
             found[finding.variant] += 1
         assert detectors.recovered("c") is None
     assert list(found) == ["b"]
+
+
+@pytest.mark.parametrize("about", ["others", "past", "range", "latency"])
+def test_one_on_its_way_back_is_watched_for_both_recovery_and_another_relapse(about: About) -> None:
+    chance = random.Random(8)
+    relapsed, recovered = (Detectors((PRIMARY, CANARY), Limits(low=0.7, latency=1.0)) for _ in range(2))
+    for detectors in (relapsed, recovered):
+        detectors.watch(CANARY, about, returning=True)
+    found = None
+    for number in range(4_000):
+        canary, wrong = chance.random() < 0.5, chance.random() < 0.02
+        bad, variant = float(wrong), CANARY if canary else PRIMARY
+        recovered.see(Seen(f"{number}", variant, 0.5, number, bad=bad, slow=wrong))
+        worse = canary and chance.random() < 0.6
+        found = found or relapsed.see(Seen(f"{number}", variant, 0.5, number, bad=max(bad, worse), slow=worse or wrong))
+        assert relapsed.recovered(CANARY) is None
+    assert found is not None
+    assert found.variant == CANARY
+    assert recovered.recovered(CANARY) is not None
 
 
 @pytest.mark.parametrize("about", ["others", "past", "range"])
