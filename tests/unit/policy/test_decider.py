@@ -127,6 +127,8 @@ def test_a_slow_variant_goes_for_being_slow() -> None:
     assert actions(made) == [("roll back", "cheap", True)]
     assert made[0].reason.startswith("cheap is too slow: ")
     assert "took longer than 2 s, where 5 % may" in made[0].reason
+    (back, *_) = fed.see(*(score_of(f"s{n}", "cheap", values={"raw_ms": 100.0}) for n in range(ENOUGH)))
+    assert "took longer than 2 s, where up to 10 % counts as recovered" in back.reason
 
 
 # -- what counts -----------------------------------------------------------------------------------------------------

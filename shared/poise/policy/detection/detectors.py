@@ -99,23 +99,24 @@ class Detectors:
         """
         self._begin(variant)
         proofs = 2 if about == "range" and len(self._variants) > 1 else 1
-        before, past = self._tally.mark(MEASURES[about]), self._was.get(variant)
-        made = [Proof() for _ in range(proofs)]
-        self._watched[variant] = Recovery(about, self._at, before, past, made, returning=returning)
+        before = self._tally.mark(MEASURES[about])
+        made = [Proof(self._at, before) for _ in range(proofs)]
+        self._watched[variant] = Recovery(about, self._was.get(variant), made, returning=returning)
 
     def recovered(self, variant: str) -> Finding | None:
         """Whether a watched variant has been shown to have recovered, and by what."""
         watched = self._watched.get(variant)
-        if watched is None or watched.value < SHOWN:
+        if watched is None or watched.least.value < SHOWN:
             return None
+        shown = watched.least
         return Finding(
             variant=variant,
             about=watched.about,
             method=RECOVERY,
-            statistic=round(watched.value, 1),
+            statistic=round(shown.value, 1),
             threshold=SHOWN,
-            samples=self._tally.samples(MEASURES[watched.about], watched.before),
-            since=watched.at,
+            samples=self._tally.samples(MEASURES[watched.about], shown.before),
+            since=shown.at,
         )
 
     def clear(self, variant: str) -> None:
@@ -156,7 +157,8 @@ class Detectors:
                 if watched is None or watched.returning:
                     self._bet(variant, "others", contrast.worse, answer)
                 if watched is not None and MEASURES[watched.about] == "bad":
-                    watched.proofs[0].bet(contrast.no_worse(self._limits.margin), own=variant == answer.variant)
+                    z = contrast.no_worse(self._limits.margin)
+                    self._prove(watched, watched.proofs[0], z, answer, own=variant == answer.variant)
         self._known.add(answer.variant)
         self._baseline.add(started, bad)
 
@@ -168,13 +170,14 @@ class Detectors:
         if watched is None or watched.returning:
             self._bet(answer.variant, "range", above(bad, bound), answer)
         if watched is not None and watched.about == "range":
-            watched.proofs[-1].bet(below(bad, bound), own=True)
+            self._prove(watched, watched.proofs[-1], below(bad, bound), answer)
 
     def _past(self, answer: Seen, bad: float) -> None:
         watched = self._watched.get(answer.variant)
         if watched is not None:
             if watched.about == "past" and watched.past is not None and len(self._variants) == 1:
-                watched.proofs[0].bet(below(bad, min(1.0, watched.past + self._limits.margin)), own=True)
+                z = below(bad, min(1.0, watched.past + self._limits.margin))
+                self._prove(watched, watched.proofs[0], z, answer)
             if not watched.returning:
                 return
         level = self._levels[answer.variant]
@@ -191,7 +194,7 @@ class Detectors:
         if watched is None or watched.returning:
             self._bet(answer.variant, about, above(over, ABOVE), answer)
         if watched is not None and watched.about == about:
-            watched.proofs[0].bet(below(over, ABOVE + self._limits.margin), own=True)
+            self._prove(watched, watched.proofs[0], below(over, ABOVE + self._limits.margin), answer)
         self._tally.add(answer.variant, MEASURES[about], over)
 
     def _bet(self, variant: str, about: About, z: float, answer: Seen) -> None:
@@ -200,6 +203,10 @@ class Detectors:
             bets.begin(answer.at, self._tally.mark(MEASURES[about]))
         if z > 0.0 and variant == answer.variant:
             bets.remember(z, answer.run)
+
+    def _prove(self, watched: Recovery, proof: Proof, z: float, answer: Seen, *, own: bool = True) -> None:
+        if proof.bet(z, own=own):
+            proof.begin(answer.at, self._tally.mark(MEASURES[watched.about]))
 
     def _mark(self) -> Totals:
         return self._tally.mark("bad")
