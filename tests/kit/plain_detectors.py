@@ -16,21 +16,21 @@ class PlainDetectors:
     def __init__(self, variants: Sequence[str], limits: Limits) -> None:  # noqa: ARG002 - the interface's
         self._rows = dict.fromkeys(variants, 0)  # bad ones in a row, or minus the good ones
         self._watched: dict[str, About] = {}
-        self._quiet: list[str] = []
+        self._returning: set[str] = set()
         self._since = 0.0
 
     def see(self, answer: Seen) -> Finding | None:
         row, bad = self._rows[answer.variant], bool(answer.slow) or (answer.bad or 0.0) > 0.5
         self._rows[answer.variant] = max(row, 0) + 1 if bad else min(row, 0) - 1
         self._since = self._since or answer.at
-        if self._rows[answer.variant] < ENOUGH or answer.variant in self._quiet:
+        if self._rows[answer.variant] < ENOUGH or answer.variant in self._watched.keys() - self._returning:
             return None
         self._rows[answer.variant] = 0
         return self._found(answer.variant, "latency" if answer.slow else "others", 0.0, (answer.run,))
 
-    def watch(self, variant: str, about: About, *, alarms: bool = False) -> None:
+    def watch(self, variant: str, about: About, *, returning: bool = False) -> None:
         self._watched[variant] = about
-        self._quiet = [name for name in self._quiet if name != variant] + ([] if alarms else [variant])
+        self._returning = self._returning | {variant} if returning else self._returning - {variant}
         self._rows[variant] = 0
 
     def recovered(self, variant: str) -> Finding | None:
@@ -40,7 +40,7 @@ class PlainDetectors:
 
     def clear(self, variant: str) -> None:
         self._watched.pop(variant, None)
-        self._quiet = [name for name in self._quiet if name != variant]
+        self._returning.discard(variant)
         self._rows[variant] = 0
 
     def _found(self, variant: str, about: About, mean: float, runs: tuple[str, ...]) -> Finding:
@@ -56,11 +56,16 @@ class PlainDetectors:
         )
 
     def snapshot(self) -> dict[str, Any]:
-        return {"rows": self._rows.copy(), "watched": self._watched.copy(), "since": self._since, "quiet": self._quiet}
+        return {
+            "rows": self._rows.copy(),
+            "watched": self._watched.copy(),
+            "returning": sorted(self._returning),
+            "since": self._since,
+        }
 
     @classmethod
     def restore(cls, variants: Sequence[str], limits: Limits, snapshot: Mapping[str, Any]) -> Self:
         self = cls(variants, limits)
         self._rows, self._watched = dict(snapshot["rows"]), dict(snapshot["watched"])
-        self._since, self._quiet = snapshot["since"], list(snapshot["quiet"])
+        self._since, self._returning = snapshot["since"], set(snapshot["returning"])
         return self

@@ -76,7 +76,7 @@ class Decider:
             return []
         self._counted += says_something(seen)
         finding = detectors.see(seen)
-        if finding is not None and finding.variant in self._drawn:
+        if finding is not None and finding.variant in self._drawn and self._is_news(finding.variant):
             detectors.watch(finding.variant, finding.about)
             self._troubles[finding.variant] = trouble = Trouble(finding, self._counted)
             return [self._alarm(policy, trouble, score.at)]
@@ -86,6 +86,10 @@ class Decider:
                 if decision is not None:
                     return [decision]
         return []
+
+    def _is_news(self, variant: str) -> bool:
+        """Whether an alarm tells anything: it is in no trouble yet, or is so again on its way back."""
+        return variant not in self._troubles or self._troubles[variant].returning
 
     def _steers(self, score: Score) -> bool:
         """Whether it is what evaluation thinks of a variant that is drawn; a workflow of one's own draws none."""
@@ -162,7 +166,7 @@ class Decider:
             if after[variant] >= self._target[variant] - SAME:
                 self._over(detectors, variant)
             else:
-                detectors.watch(variant, trouble.finding.about, alarms=True)
+                detectors.watch(variant, trouble.finding.about, returning=True)
         return decision
 
     def _move(

@@ -17,8 +17,10 @@ def found(finding: Finding, limits: Limits) -> str:
 
 def recovered(finding: Finding, limits: Limits) -> str:
     """What shows that a variant has recovered."""
-    what = _above(finding, limits) if finding.about in {"latency", "cost"} else _scores(finding, limits)
-    return f"{finding.variant} has recovered: {what}"
+    if finding.about in {"latency", "cost"}:
+        most = percent(0.05 + limits.margin)
+        return f"{finding.variant} has recovered: {_above(finding, limits)}, where up to {most} counts as recovered"
+    return f"{finding.variant} has recovered: {_scores(finding, limits)}"
 
 
 def moves(variant: str, before: Mapping[str, float], after: Mapping[str, float]) -> str:

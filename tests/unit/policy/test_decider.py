@@ -35,19 +35,6 @@ def test_a_variant_in_trouble_loses_its_share_step_by_step_and_earns_it_back() -
     assert actions(fed.answers("cheap", ENOUGH, good=False)) == [("shift", "cheap", True)]  # alarms are raised again
 
 
-def test_one_that_gets_worse_again_on_its_way_back_goes_away_again() -> None:
-    fed = Fed(spec(step=0.25))
-    fed.answers("cheap", ENOUGH + 1, good=False)
-    assert fed.shares["cheap"] == 0.05
-    fed.answers("cheap", ENOUGH)
-    assert fed.shares["cheap"] == 0.3
-    assert actions(fed.answers("cheap", ENOUGH, good=False)) == [("roll back", "cheap", True)]
-    assert fed.shares == {"steady": 0.95, "cheap": 0.05}
-    assert fed.answers("cheap", 20, good=False) == []  # it is watched for recovery, and no more
-    assert actions(fed.answers("cheap", ENOUGH)) == [("promote", "cheap", True)]
-    assert chained(fed.decisions)
-
-
 def test_the_reason_says_what_was_found_and_where_the_share_goes() -> None:
     fed = Fed(spec(step=0.25))
     (shift,) = fed.answers("cheap", ENOUGH, good=False)
@@ -71,6 +58,20 @@ def test_one_that_recovers_on_the_way_out_turns_back() -> None:
     assert fed.shares["cheap"] == 0.3
     assert actions(fed.answers("cheap", 8)) == [("promote", "cheap", True)]
     assert fed.shares == {"steady": 0.5, "cheap": 0.5}
+
+
+def test_one_that_relapses_on_its_way_back_goes_again() -> None:
+    fed = Fed(spec({"steady": 9, "cheap": 1}, step=0.5))
+    fed.answers("steady", ENOUGH, good=False)
+    fed.answers("cheap", 1)
+    assert fed.shares["steady"] == 0.05
+    fed.answers("steady", ENOUGH)
+    assert fed.shares["steady"] == 0.55
+    assert actions(fed.answers("steady", ENOUGH, good=False)) == [("roll back", "steady", True)]
+    assert fed.shares == {"steady": 0.05, "cheap": 0.95}
+    assert fed.answers("steady", 20, good=False) == []
+    assert actions(fed.answers("steady", 2 * ENOUGH)) == [("promote", "steady", True)] * 2  # and back once more
+    assert chained(fed.decisions)
 
 
 def test_the_heaviest_variant_goes_too() -> None:
@@ -126,6 +127,8 @@ def test_a_slow_variant_goes_for_being_slow() -> None:
     assert actions(made) == [("roll back", "cheap", True)]
     assert made[0].reason.startswith("cheap is too slow: ")
     assert "took longer than 2 s, where 5 % may" in made[0].reason
+    (back, *_) = fed.see(*(score_of(f"s{n}", "cheap", values={"raw_ms": 100.0}) for n in range(ENOUGH)))
+    assert "took longer than 2 s, where up to 10 % counts as recovered" in back.reason
 
 
 # -- what counts -----------------------------------------------------------------------------------------------------

@@ -69,7 +69,7 @@ class Detectors:
     def see(self, answer: Seen) -> Finding | None:
         """Take in an answer; what is returned is an alarm: that variant is worse. It begins anew to watch for it.
 
-        While a variant is watched for recovery, it raises none, unless it was to.
+        While a variant is watched for recovery, it raises no alarm, unless it is on its way back.
         """
         if answer.variant not in self._bets:
             return None
@@ -88,34 +88,35 @@ class Detectors:
         self._ceiling(answer, "cost", answer.dear)
         return self._alarm()
 
-    def watch(self, variant: str, about: About, *, alarms: bool = False) -> None:
-        """Begin to watch a variant for recovery of that; called after an alarm, and again after each promotion.
+    def watch(self, variant: str, about: About, *, returning: bool = False) -> None:
+        """Begin to watch a variant for recovery of that.
 
         Args:
             variant: The variant.
             about: What it was in trouble with.
-            alarms: Whether it raises alarms all the same: on its way back it may get worse again.
+            returning: It was promoted and is given more weight again, so that it also raises alarms; else it has just
+                raised one.
         """
         self._begin(variant)
         proofs = 2 if about == "range" and len(self._variants) > 1 else 1
-        before, past = self._tally.mark(MEASURES[about]), self._was.get(variant)
-        self._watched[variant] = Recovery(
-            about, self._at, before, past, [Proof() for _ in range(proofs)], alarms=alarms
-        )
+        before = self._tally.mark(MEASURES[about])
+        made = [Proof(self._at, before) for _ in range(proofs)]
+        self._watched[variant] = Recovery(about, self._was.get(variant), made, returning=returning)
 
     def recovered(self, variant: str) -> Finding | None:
         """Whether a watched variant has been shown to have recovered, and by what."""
         watched = self._watched.get(variant)
-        if watched is None or watched.value < SHOWN:
+        if watched is None or watched.least.value < SHOWN:
             return None
+        shown = watched.least
         return Finding(
             variant=variant,
             about=watched.about,
             method=RECOVERY,
-            statistic=round(watched.value, 1),
+            statistic=round(shown.value, 1),
             threshold=SHOWN,
-            samples=self._tally.samples(MEASURES[watched.about], watched.before),
-            since=watched.at,
+            samples=self._tally.samples(MEASURES[watched.about], shown.before),
+            since=shown.at,
         )
 
     def clear(self, variant: str) -> None:
@@ -153,10 +154,11 @@ class Detectors:
                 contrast = Contrast.of(variant, others, weights, drawn=answer.variant, bad=bad, mean=mean)
                 if contrast is None:
                     continue
-                if watched is None or watched.alarms:
+                if watched is None or watched.returning:
                     self._bet(variant, "others", contrast.worse, answer)
                 if watched is not None and MEASURES[watched.about] == "bad":
-                    watched.proofs[0].bet(contrast.no_worse(self._limits.margin), own=variant == answer.variant)
+                    z = contrast.no_worse(self._limits.margin)
+                    self._prove(watched, watched.proofs[0], z, answer, own=variant == answer.variant)
         self._known.add(answer.variant)
         self._baseline.add(started, bad)
 
@@ -165,17 +167,19 @@ class Detectors:
             return
         bound = 1.0 - self._limits.low
         watched = self._watched.get(answer.variant)
-        if watched is None or watched.alarms:
+        if watched is None or watched.returning:
             self._bet(answer.variant, "range", above(bad, bound), answer)
         if watched is not None and watched.about == "range":
-            watched.proofs[-1].bet(below(bad, bound), own=True)
+            self._prove(watched, watched.proofs[-1], below(bad, bound), answer)
 
     def _past(self, answer: Seen, bad: float) -> None:
         watched = self._watched.get(answer.variant)
-        if watched is not None and not watched.alarms:
+        if watched is not None:
             if watched.about == "past" and watched.past is not None and len(self._variants) == 1:
-                watched.proofs[0].bet(below(bad, min(1.0, watched.past + self._limits.margin)), own=True)
-            return
+                z = below(bad, min(1.0, watched.past + self._limits.margin))
+                self._prove(watched, watched.proofs[0], z, answer)
+            if not watched.returning:
+                return
         level = self._levels[answer.variant]
         weight = level.weight(answer.question)
         if level.warm and level.upper < 1.0:
@@ -187,10 +191,10 @@ class Detectors:
         if over is None or about not in self._abouts:
             return
         watched = self._watched.get(answer.variant)
-        if watched is None or watched.alarms:
+        if watched is None or watched.returning:
             self._bet(answer.variant, about, above(over, ABOVE), answer)
         if watched is not None and watched.about == about:
-            watched.proofs[0].bet(below(over, ABOVE + self._limits.margin), own=True)
+            self._prove(watched, watched.proofs[0], below(over, ABOVE + self._limits.margin), answer)
         self._tally.add(answer.variant, MEASURES[about], over)
 
     def _bet(self, variant: str, about: About, z: float, answer: Seen) -> None:
@@ -199,6 +203,10 @@ class Detectors:
             bets.begin(answer.at, self._tally.mark(MEASURES[about]))
         if z > 0.0 and variant == answer.variant:
             bets.remember(z, answer.run)
+
+    def _prove(self, watched: Recovery, proof: Proof, z: float, answer: Seen, *, own: bool = True) -> None:
+        if proof.bet(z, own=own):
+            proof.begin(answer.at, self._tally.mark(MEASURES[watched.about]))
 
     def _mark(self) -> Totals:
         return self._tally.mark("bad")

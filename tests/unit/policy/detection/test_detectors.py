@@ -1,6 +1,7 @@
 """The detectors: what they notice, what they do not take for trouble, and that they go on where they were."""
 
 import json
+import math
 import random
 from collections import Counter
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from poise.contracts.policy import Finding, Limits
+from poise.contracts.policy import About, Finding, Limits
 from poise.policy.detection import Detectors, Seen
 from tests.benchmarks.detection.traffic import CANARY, KINDS, PRIMARY, Traffic
 
@@ -159,14 +160,63 @@ def test_one_that_is_watched_raises_no_alarm_and_does_not_spoil_the_others() -> 
     assert list(found) == ["b"]
 
 
-@pytest.mark.parametrize("alarms", [False, True])
-def test_one_that_is_watched_on_its_way_back_raises_alarms_where_it_was_to(alarms: bool) -> None:
-    detectors = Detectors((PRIMARY, CANARY), Limits(quiet_answers=10_000))
-    detectors.watch(CANARY, "others", alarms=alarms)
-    kept = Detectors.restore((PRIMARY, CANARY), Limits(quiet_answers=10_000), detectors.snapshot())
-    traffic = islice(Traffic(lambda _: 0.5, good=0).answers(1), 3_000)
-    found = [finding for answer in traffic if (finding := kept.see(answer)) is not None]
-    assert [finding.variant for finding in found[:1]] == ([CANARY] if alarms else [])
+@pytest.mark.parametrize("about", ["others", "past", "range", "latency"])
+def test_one_on_its_way_back_is_watched_for_both_recovery_and_another_relapse(about: About) -> None:
+    chance = random.Random(8)
+    relapsed, recovered = (Detectors((PRIMARY, CANARY), Limits(low=0.7, latency=1.0)) for _ in range(2))
+    for detectors in (relapsed, recovered):
+        detectors.watch(CANARY, about, returning=True)
+    found = None
+    for number in range(4_000):
+        canary, wrong = chance.random() < 0.5, chance.random() < 0.02
+        bad, variant = float(wrong), CANARY if canary else PRIMARY
+        recovered.see(Seen(f"{number}", variant, 0.5, number, bad=bad, slow=wrong))
+        worse = canary and chance.random() < 0.6
+        found = found or relapsed.see(Seen(f"{number}", variant, 0.5, number, bad=max(bad, worse), slow=worse or wrong))
+        assert relapsed.recovered(CANARY) is None
+    assert found is not None
+    assert found.variant == CANARY
+    assert recovered.recovered(CANARY) is not None
+
+
+def slow_canary(detectors: Detectors, first: int, answers: int, share: float) -> Finding | None:
+    """So many answers of both variants, of which that share of the canary's is slow; whether it is shown to recover."""
+    chance = random.Random(first)
+    for number in range(first, first + answers):
+        for variant in (PRIMARY, CANARY):
+            slow = variant == CANARY and chance.random() < share
+            detectors.see(Seen(f"{number}", variant, 0.5, number, bad=0.0, slow=slow))
+        if shown := detectors.recovered(CANARY):
+            return shown
+    return None
+
+
+def test_what_is_shown_of_a_recovery_is_from_when_it_began_and_not_from_the_trouble_before() -> None:
+    detectors = Detectors((PRIMARY, CANARY), Limits(latency=1.0))
+    detectors.watch(CANARY, "latency")
+    assert slow_canary(detectors, 0, 200, share=0.9) is None
+    shown = slow_canary(detectors, 200, 2_000, share=0.0)
+    assert shown is not None
+    assert 190 <= shown.since <= 260
+    assert shown.samples[CANARY].mean < 0.1
+    assert shown.samples[CANARY].count > 30
+    assert shown.samples[PRIMARY].mean == 0.0
+
+
+@pytest.mark.parametrize("about", ["latency", "others", "range"])
+def test_one_that_recovered_long_ago_and_was_held_can_be_written_down_and_can_relapse(about: About) -> None:
+    limits = Limits(latency=1.0, low=0.7)
+    detectors = Detectors((PRIMARY, CANARY), limits)
+    detectors.watch(CANARY, about)
+    for number in range(40_000):
+        detectors.see(Seen(f"{number}", (PRIMARY, CANARY)[number % 2], 0.5, number, bad=0.0, slow=False))
+    shown = detectors.recovered(CANARY)
+    assert shown is not None
+    assert math.isfinite(shown.statistic)
+    again = Detectors.restore((PRIMARY, CANARY), limits, json.loads(json.dumps(detectors.snapshot(), allow_nan=False)))
+    for number in range(100):
+        again.see(Seen(f"{number}", (PRIMARY, CANARY)[number % 2], 0.5, number, bad=number % 2, slow=number % 2 == 1))
+    assert again.recovered(CANARY) is None
 
 
 @pytest.mark.parametrize("about", ["others", "past", "range"])
