@@ -33,8 +33,9 @@ def looping(answer: str) -> bool:
     2022).
     """
     found = words(answer)
-    grams = Counter(tuple(found[i : i + _LOOP_WORDS]) for i in range(len(found) - _LOOP_WORDS + 1))
-    if any(times >= _LOOPS for times in grams.values()):
+    grams = list(zip(*(found[start:] for start in range(_LOOP_WORDS)), strict=False))
+    again = len(grams) - len(set(grams))
+    if again >= _LOOPS - 1 and max(Counter(grams).values()) >= _LOOPS:
         return True
     raw = answer.encode()
     return len(raw) >= _SHORTEST_COMPRESSED and len(zlib.compress(raw)) / len(raw) < _COMPRESSES_TO

@@ -1,11 +1,9 @@
 """Evidence: the sentences of some passages, and how much each word tells among them."""
 
 import math
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from itertools import chain
 from typing import Final, NamedTuple
 
 from poise.contracts import Citation, Passage
@@ -23,6 +21,16 @@ class _Read(NamedTuple):
     stems: tuple[str, ...]
     vocabulary: frozenset[str]
     length: int
+
+
+class _Text(NamedTuple):
+    """A passage's text, read."""
+
+    sentences: tuple[_Read, ...]
+    places: dict[str, list[int]]
+    """By stem, the sentences that have it."""
+    windows: dict[str, list[int]]
+    """By stem, the sentences that have it or are followed by one that has."""
 
 
 # Not frozen: some fifty are made for each run, and a frozen one is slower to make.
@@ -65,15 +73,17 @@ class Evidence:
 
     def __init__(self, passages: Sequence[Passage]) -> None:
         self.passages = tuple(passages)
+        self._texts = [_read(passage.text) for passage in passages]
         self.lines = tuple(
-            Line(passage, rank, index, *read)
-            for rank, passage in enumerate(passages)
-            for index, read in enumerate(_read(passage.text))
+            [
+                Line(passage, rank, index, *read)
+                for rank, (passage, text) in enumerate(zip(passages, self._texts, strict=True))
+                for index, read in enumerate(text.sentences)
+            ]
         )
         self.headings = tuple(_heading(passage.heading or "") for passage in passages)
         """By rank, the stems of the titles that the passage stands under."""
-        self._frequency = Counter(chain.from_iterable(line.vocabulary for line in self.lines))
-        self._weights = _Weights(self._frequency, len(self.lines))
+        self._weights = _Weights(self._texts, len(self.lines))
 
     def weight(self, stem: str) -> float:
         """How much a word tells: the rarer among the sentences, the more; one that is in none of them most."""
@@ -95,8 +105,25 @@ class Evidence:
     def bears_on(self, question: str) -> bool:
         """Whether any word of a question, of those that questions are not made of, is in the passages or above them."""
         return any(
-            stem in self._frequency or any(stem in heading for heading in self.headings) for stem in stems(question)
+            any(stem in text.places for text in self._texts) or any(stem in heading for heading in self.headings)
+            for stem in stems(question)
         )
+
+    def windows(self, some: Iterable[str]) -> dict[int, float]:
+        """By the place of its first line: how much of some words tells in each window of two lines, but for rounding.
+
+        Without those that have none. A window is a line and the one after it in its passage.
+        """
+        found: dict[int, float] = {}
+        weights, first = [(stem, self._weights[stem]) for stem in some], 0
+        for text in self._texts:
+            for stem, weight in weights:
+                if stem in text.windows:
+                    for index in text.windows[stem]:
+                        place = first + index
+                        found[place] = found.get(place, 0.0) + weight
+            first += len(text.sentences)
+        return found
 
     def before(self, line: Line) -> Line | None:
         """The sentence before this one in its passage."""
@@ -118,23 +145,30 @@ class Evidence:
 class _Weights(dict[str, float]):
     """How much each word tells, worked out when it is first asked for."""
 
-    def __init__(self, frequency: Mapping[str, int], lines: int) -> None:
+    def __init__(self, texts: Sequence[_Text], lines: int) -> None:
         super().__init__()
-        self._frequency = frequency
+        self._texts = texts
         self._lines = lines
 
     def __missing__(self, stem: str) -> float:
-        weight = self[stem] = math.log(1 + (self._lines + 1) / (self._frequency.get(stem, 0) + 0.5))
+        frequency = sum([len(text.places[stem]) for text in self._texts if stem in text.places])
+        weight = self[stem] = math.log(1 + (self._lines + 1) / (frequency + 0.5))
         return weight
 
 
 @lru_cache(_REMEMBERED)
-def _read(text: str) -> tuple[_Read, ...]:
-    """The sentences of a text."""
-    return tuple(
-        _Read(sentence, found := tuple(stems(sentence)), frozenset(found), len(words(sentence)))
+def _read(text: str) -> _Text:
+    """A text's sentences, and where its words are."""
+    found = tuple(
+        _Read(sentence, said := stems(sentence), frozenset(said), len(words(sentence)))
         for sentence in sentences_of(text)
     )
+    places: dict[str, list[int]] = {}
+    for index, read in enumerate(found):
+        for stem in read.vocabulary:
+            places.setdefault(stem, []).append(index)
+    windows = {stem: sorted({*some, *(index - 1 for index in some if index)}) for stem, some in places.items()}
+    return _Text(found, places, windows)
 
 
 @lru_cache(_REMEMBERED)

@@ -9,9 +9,10 @@ of tests/benchmarks/answers.toml.
 """
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import lru_cache
+from heapq import heappush, heappushpop
 from typing import Final, NamedTuple
 
 from poise.scoring.evidence import Evidence, Line
@@ -39,6 +40,7 @@ _CONDITION: Final = re.compile(
 )
 _ASKS_ABOUT_CONDITION: Final = re.compile(r"\b(?:when|if|happens)\b", re.IGNORECASE)
 _FINISHED: Final = re.compile(r"[.!?)\"”][*_`]*$")
+_NOTHING: Final = frozenset[str]()
 _SESSIONS: Final = (">>>", "$ ")
 _REMEMBERED: Final = 16_384
 """Sentences whose shape is kept: passages that are found again have the same ones."""
@@ -57,30 +59,37 @@ def extract(question: str, evidence: Evidence, number: int) -> list[Line]:
     """The lines that bear most on a question, best first, at most so many; none that does not bear on it at all."""
     weights = {stem: evidence.weight(stem) for stem in stems(question)}
     asked = _Question(weights, evidence.weigh(weights) or 1.0, bool(_ASKS_ABOUT_CONDITION.search(question)))
-    in_headings = [[stem in heading for stem in weights] for heading in evidence.headings]
+    counts = [_counts(asked, heading) for heading in evidence.headings]
+    most = [_ABOUT_IT - _PER_RANK * rank for rank in range(len(counts))]  # what a place can give, by its passage's rank
     order: list[tuple[Line, float]] = []
+    best: list[float] = []  # what is in `order`, the `number` highest of it, as a heap
     before: Line | None = None
     for line in evidence.lines:
-        pointed = before.vocabulary if before is not None and before.rank == line.rank else frozenset[str]()
-        covered = _coverage(asked, line.vocabulary, in_headings[line.rank], pointed)
-        if covered > 0:
-            order.append((line, covered * _form(asked, line) + _place(asked, line)))
-        before = line
+        own, pointed = line.vocabulary, before.vocabulary if before is not None and line.index else _NOTHING
+        before, found = line, 0.0
+        for stem, there, pointed_to, else_ in counts[line.rank]:
+            found += there if stem in own else pointed_to if stem in pointed else else_
+        covered = found / asked.whole
+        if covered <= 0 or (best and len(best) >= number and covered + most[line.rank] <= best[0]):
+            continue  # it does not bear on it, or cannot be among those even if its form takes nothing from it
+        value = covered * _form(asked, line) + _place(asked, line)
+        order.append((line, value))
+        (heappush if len(best) < number else heappushpop)(best, value)
     order.sort(key=lambda item: -item[1])
     return [line for line, _ in order[:number]]
 
 
-def _coverage(asked: _Question, line: Collection[str], in_heading: Sequence[bool], before: Collection[str]) -> float:
-    """How much of the question is found in the sentence or in what it points back to, 0 to 1."""
-    found = 0.0
-    for (stem, weight), heads in zip(asked.weights.items(), in_heading, strict=True):
-        if stem in line:
-            found += weight
-        elif heads:
-            found += _IN_HEADING * weight
-        elif stem in before:
-            found += _IN_SENTENCE_BEFORE * weight
-    return found / asked.whole
+def _counts(asked: _Question, heading: Collection[str]) -> list[tuple[str, float, float, float]]:
+    """By word of the question, how much it counts if it is in a sentence, in the one before, in neither of them.
+
+    What a sentence only points back to stands in its heading or, at less, in the sentence before.
+    """
+    return [
+        (stem, weight, _IN_HEADING * weight, _IN_HEADING * weight)
+        if stem in heading
+        else (stem, weight, _IN_SENTENCE_BEFORE * weight, 0.0)
+        for stem, weight in asked.weights.items()
+    ]
 
 
 def _form(asked: _Question, line: Line) -> float:

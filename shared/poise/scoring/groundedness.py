@@ -1,5 +1,7 @@
 """Groundedness: whether the passages bear what an answer says."""
 
+from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from heapq import nlargest
@@ -52,6 +54,8 @@ class _Window:
     line: Line
     stems: tuple[str, ...]
     text: str
+    shared: frozenset[str]
+    """Which of the words that are looked for it has."""
 
 
 def groundedness(answer: str, evidence: Evidence, *, question: str = "") -> Groundedness:
@@ -77,12 +81,18 @@ def groundedness(answer: str, evidence: Evidence, *, question: str = "") -> Grou
 
 def _support(sentence: str, evidence: Evidence, question: str) -> _Support:
     said = stems(sentence)
+    pairs, whole = list(pairwise(said)), evidence.weigh(said) or 1.0
     score, window = 0.0, None
     for candidate in _windows(said, evidence):
-        beside = _side_by_side(said, candidate.stems)
-        if window is not None and (_at_most(said, candidate.stems, evidence) + beside) / 2 < score - _ROUNDING:
+        there = candidate.stems
+        in_both = [stem for stem in said if stem in candidate.shared]
+        at_most = evidence.weigh(in_both) / whole  # in whatever order they stand there
+        if window is not None and (at_most + 1) / 2 < score - _ROUNDING:
             continue
-        borne = (_in_order(said, candidate.stems, evidence) + beside) / 2
+        beside = _side_by_side(said, pairs, there)
+        if window is not None and (at_most + beside) / 2 < score - _ROUNDING:
+            continue
+        borne = (_in_order(in_both, there, evidence) / whole + beside) / 2
         if window is None or borne > score:
             score, window = borne, candidate
     if window is None:
@@ -103,57 +113,59 @@ def _denies(sentence: str) -> bool:
     return negated(sentence)
 
 
-def _windows(said: list[str], evidence: Evidence) -> list[_Window]:
+def _windows(said: Sequence[str], evidence: Evidence) -> list[_Window]:
     """The windows that have most of what is said, best first; of two with as much, that whose first line has more."""
-    wanted = frozenset(said)
-    shared = [wanted & line.vocabulary for line in evidence.lines]
-    ranked: list[tuple[float, float, int, Line | None]] = []
-    for place, alone in enumerate(shared):
-        line = evidence.lines[place]
-        after = evidence.after(line)
-        together = alone if after is None else alone | shared[place + 1]
-        if together:
-            ranked.append((evidence.weigh(together), evidence.weigh(alone), place, after))
-    best = nlargest(_READ_CLOSELY, ranked, key=lambda item: item[:2])
-    return [_window(evidence.lines[place], after) for _, _, place, after in best]
+    wanted, about = frozenset(said), evidence.windows(frozenset(said))
+    least = min(nlargest(_READ_CLOSELY, about.values()), default=0.0) - _ROUNDING
+    ranked: list[tuple[float, float, _Window]] = []
+    for place in sorted(place for place, weight in about.items() if weight >= least):
+        window = _window(evidence.lines[place], evidence.after(evidence.lines[place]), wanted)
+        ranked.append((evidence.weigh(window.shared), evidence.weigh(window.line.vocabulary & wanted), window))
+    return [window for _, _, window in nlargest(_READ_CLOSELY, ranked, key=lambda item: item[:2])]
 
 
-def _window(line: Line, after: Line | None) -> _Window:
+def _window(line: Line, after: Line | None, wanted: frozenset[str]) -> _Window:
     if after is None:
-        return _Window(line, line.stems, line.sentence)
-    return _Window(line, line.stems + after.stems, f"{line.sentence} {after.sentence}")
+        return _Window(line, line.stems, line.sentence, wanted & line.vocabulary)
+    together = wanted & line.vocabulary | wanted & after.vocabulary
+    return _Window(line, line.stems + after.stems, f"{line.sentence} {after.sentence}", together)
 
 
-def _at_most(said: list[str], there: tuple[str, ...], evidence: Evidence) -> float:
-    """What `_in_order` cannot exceed: the weighted share of the words that stand there, in whatever order."""
-    return evidence.weigh(stem for stem in said if stem in there) / (evidence.weigh(said) or 1.0)
+def _in_order(said: Sequence[str], there: Sequence[str], evidence: Evidence) -> float:
+    """How much the words tell that stand there in the order in which they are said.
 
+    The heaviest common subsequence (Jacobson and Vo, "Heaviest increasing/common subsequence problems", 1992): of the
+    subsequences that were found, those are kept that no other which ends as soon outweighs.
 
-def _in_order(said: list[str], there: tuple[str, ...], evidence: Evidence) -> float:
-    """The weighted share of the words that stand there in the order in which they are said, 0 to 1."""
-    in_both = set(said).intersection(there)  # the others change nothing: without them the table is a tenth
-    columns = [stem for stem in there if stem in in_both]
-    best = [0.0] * (len(columns) + 1)
+    Args:
+        said: Words; one that is not there changes nothing.
+        there: Where they are looked for.
+        evidence: What says how much they tell.
+    """
+    places: dict[str, list[int]] = {stem: [] for stem in said}
+    for place in range(len(there) - 1, -1, -1):
+        if there[place] in places:
+            places[there[place]].append(place)
+    ends, sums = [-1], [0.0]  # both rise
     for stem in said:
-        if stem not in in_both:
-            continue
-        weight, before, last = evidence.weight(stem), best, 0.0
-        best = [last]
-        for place, other in enumerate(columns):
-            if stem == other:
-                last = before[place] + weight
-            elif before[place + 1] > last:
-                last = before[place + 1]
-            best.append(last)
-    return best[-1] / (evidence.weigh(said) or 1.0)
+        weight = evidence.weight(stem)
+        for place in places[stem]:  # the last first, so that none follows upon itself
+            at = bisect_left(ends, place)
+            total = sums[at - 1] + weight
+            over = at
+            while over < len(sums) and sums[over] <= total:
+                over += 1
+            if over > at or at == len(ends) or ends[at] > place:
+                ends[at:over], sums[at:over] = [place], [total]
+    return sums[-1]
 
 
-def _side_by_side(said: list[str], there: tuple[str, ...]) -> float:
+def _side_by_side(said: Sequence[str], pairs: Sequence[tuple[str, str]], there: Sequence[str]) -> float:
     """The share of neighbouring words that are neighbours there too, 0 to 1; of a single word, whether it is there."""
-    if len(said) < 2:  # noqa: PLR2004 - a pair
+    if not pairs:
         return float(set(said) <= set(there))
-    pairs = set(pairwise(there))
-    return sum(pair in pairs for pair in pairwise(said)) / (len(said) - 1)
+    found = set(pairwise(there))
+    return sum([pair in found for pair in pairs]) / len(pairs)
 
 
 def _borne(fact: str, window: _Window, evidence: Evidence) -> bool:

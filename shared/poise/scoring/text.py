@@ -35,6 +35,8 @@ STOPWORDS: Final = frozenset(_QUESTION_WORDS.split())
 """What questions are made of. `is`, `in`, `not`, `or`, `with` are left in: documentation is asked about them."""
 NEGATIONS: Final = frozenset({"no", "not", "never", "none", "neither", "nor", "cannot", "without", "nothing"})
 _SHORTEST_STEM: Final = 3
+_REMEMBERED: Final = 256
+"""Texts whose sentences, words and stems are kept: each score of an answer reads the same answer and question."""
 _SUFFIXES: Final = (
     ("'s", ""),
     ("’s", ""),
@@ -53,7 +55,8 @@ def flat(text: str) -> str:
     return _SPACES.sub(" ", _HYPHEN_BREAK.sub("-", text)).strip()
 
 
-def sentences(text: str) -> list[str]:
+@lru_cache(_REMEMBERED)
+def sentences(text: str) -> tuple[str, ...]:
     """The sentences of a text, each on one line; grammar productions and the lines that draw a heading are left out.
 
     A blank line and a list item end a sentence too. Splitting is by rule (a full stop, question or exclamation mark
@@ -61,7 +64,7 @@ def sentences(text: str) -> list[str]:
     "What is a word, what is a sentence?" (1994); a trained splitter gains little on edited text.
     """
     prose = _RULE.sub("", _GRAMMAR.sub("", text))
-    return [sentence for block in _BLOCKS.split(prose) for sentence in _of_block(flat(_BULLET.sub("", block)))]
+    return tuple(sentence for block in _BLOCKS.split(prose) for sentence in _of_block(flat(_BULLET.sub("", block))))
 
 
 def _of_block(block: str) -> Iterator[str]:
@@ -75,9 +78,10 @@ def _of_block(block: str) -> Iterator[str]:
         yield block[start:]
 
 
-def words(text: str) -> list[str]:
+@lru_cache(_REMEMBERED)
+def words(text: str) -> tuple[str, ...]:
     """The words and numbers of a text in order, lower case, dunder names whole."""
-    return [word.lower() for word in _WORD.findall(text)]
+    return tuple([word.lower() for word in _WORD.findall(text)])
 
 
 @lru_cache(maxsize=65_536)
@@ -93,9 +97,10 @@ def stem(word: str) -> str:
     return word[:-1] if word.endswith("e") and len(word) > _SHORTEST_STEM else word
 
 
-def stems(text: str) -> list[str]:
+@lru_cache(_REMEMBERED)
+def stems(text: str) -> tuple[str, ...]:
     """The stems of a text's words in order, those that questions are made of left out."""
-    return [stem(word) for word in words(text) if word not in STOPWORDS]
+    return tuple([stem(word) for word in words(text) if word not in STOPWORDS])
 
 
 def facts(text: str) -> list[str]:
