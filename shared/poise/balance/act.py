@@ -8,7 +8,7 @@ from random import SystemRandom
 from typing import Final
 
 from poise.balance.history import History, Kind, Mark
-from poise.balance.stage import SECOND, WITHOUT_PASSAGES
+from poise.balance.stage import SECOND, STEADY, WITHOUT_PASSAGES
 from poise.balance.stream import Stream
 from poise.balance.watching import Watching
 from poise.contracts.policy import PolicyCommand, PolicySpec
@@ -34,7 +34,7 @@ class Plan:
     """Before the trouble."""
     patience: int = 250
     """Until the trouble is noticed, else the act says that it was not."""
-    after: int = 12
+    after: int = 30
     """With the trouble, once it was noticed: it is away from most asks by then."""
     recovery: int = 350
     """Until the variant has earned its way back."""
@@ -110,10 +110,13 @@ class Act:
         if not await self.watching.until(_has("noticed"), answers=self.plan.patience):
             self._say("Not noticed", f"It was not noticed within {self.plan.patience} answers. The act ends here.")
             return
+        await self.watching.find_example()
+        example = self._history.example
+        such = f" Asked “{example.question}”, it had written “{example.words}”" if example is not None else ""
         self._say(
             "Noticed, and moved away",
-            f"The evidence against {SECOND} reached what was asked for, so the mesh gives most of its asks to the "
-            "other variant. It keeps a small share: without answers nobody could see it recover.",
+            f"The evidence against {SECOND} reached the threshold, so most of its asks go to {STEADY} now. It keeps a "
+            f"small share: without answers nobody could see it recover.{such}",
         )
         await self._pass(self.plan.after)
         await self._deploy(

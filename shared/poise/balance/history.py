@@ -45,6 +45,25 @@ class Mark:
     """In one line, for people."""
 
 
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """How far the evidence has come, as the decider has written it last."""
+
+    value: float
+    threshold: float
+    """At which the mesh acts."""
+    recovery: bool = False
+    """That the variant has recovered; else that it is worse."""
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A question, and what the variant wrote."""
+
+    question: str
+    words: str
+
+
 @dataclass(slots=True)
 class History:
     """What was seen of the act."""
@@ -62,12 +81,10 @@ class History:
     answers: list[Scored] = field(default_factory=list)
     shares: list[Shares] = field(default_factory=list)
     marks: list[Mark] = field(default_factory=list)
-    evidence: float | None = None
-    """The alarm statistic, as it was told last; None = not known."""
-    threshold: float = 10_000.0
-    """What is noticed has brought the evidence to this."""
-    failed: int = 0
-    """Asks that brought an error instead of an answer."""
+    evidence: Evidence | None = None
+    """What speaks against the suspect, or for it once it was moved away from; None = not known yet."""
+    example: Example | None = None
+    """One of the answers that it was noticed by."""
 
     @property
     def suspect(self) -> str:

@@ -31,6 +31,8 @@ def _told(history: History) -> Iterator[str]:
     bad = len(history.of(suspect, since=trouble.at, until=noticed.at))
     took = clock(noticed.at - trouble.at)
     yield f"Noticed      {took} min later, after {bad} answers of {suspect} with the fault in place."
+    if (example := history.example) is not None:
+        yield f"Such as      “{example.question}” “{example.words}”"
 
 
 def _moves(history: History, decisions: Sequence[Decision]) -> Iterator[str]:

@@ -160,18 +160,25 @@ def sparks(values: Sequence[float | None]) -> str:
 
 
 def _evidence(history: History) -> RenderableType:
-    value, threshold = history.evidence, history.threshold
-    reached = 0.0 if value is None or value <= 1 else min(1.0, math.log(value) / math.log(threshold))
-    told = "not told yet" if value is None else f"{value:,.0f}".replace(",", "\N{NARROW NO-BREAK SPACE}")
-    most = f"{threshold:,.0f}".replace(",", "\N{NARROW NO-BREAK SPACE}")
-    style = "red" if reached > 0.75 else "yellow" if reached > 0.4 else "dim"  # noqa: PLR2004 - by eye
+    found = history.evidence
+    if found is None:
+        return Text("evidence: none yet", style="dim")
+    reached = 0.0 if found.value <= 1 else min(1.0, math.log(found.value) / math.log(found.threshold))
+    about = f"that {history.suspect} is {'well again' if found.recovery else 'worse'}"
+    bad = "red" if reached > 0.75 else "yellow" if reached > 0.4 else "dim"  # noqa: PLR2004 - by eye
+    style = "green" if found.recovery else bad
     return Text.assemble(
-        ("evidence that one is worse  ", "dim"),
-        (bar(reached, 20), style),
+        (f"evidence {about}  ", "dim"),
+        (bar(reached, 16), style),
         ("▏", "dim"),
-        (f" {told}", style),
-        (f", acts at {most}", "dim"),
+        (f" {figure(found.value)}", style),
+        (f", acts at {figure(found.threshold)}", "dim"),
     )
+
+
+def figure(value: float) -> str:
+    """A figure as people read it: `1.4`, `10 500`."""
+    return f"{value:,.0f}".replace(",", "\N{NARROW NO-BREAK SPACE}") if value >= 10 else f"{value:.1f}"  # noqa: PLR2004
 
 
 # -- what happened ----------------------------------------------------------------------------------------------------

@@ -10,17 +10,21 @@ from typing import Final, Self, TypeVar
 
 from pydantic import ValidationError
 
-from poise.balance.history import History, Mark, Scored, Shares
+from poise.balance.history import Evidence, Example, History, Mark, Scored, Shares
+from poise.cli.text import clean
 from poise.contracts.message import Message
 from poise.contracts.policy import Decision, Policy, PolicyState
-from poise.contracts.record import Score
-from poise.contracts.topics import DECISIONS, POLICY, POLICY_STATE, SCORES, Topic
+from poise.contracts.record import RunRecord, Score
+from poise.contracts.topics import DECISIONS, POLICY, POLICY_STATE, RECORDS, SCORES, Topic
 from poise.messaging import Mesh
 from poise.messaging.follow import Follower
 from poise.policy.decider import Decider
+from poise.policy.detection.recovery import SHOWN
 
 STEERS: Final = "quality"
 FOLLOWED: Final = ((SCORES, Score), (DECISIONS, Decision), (POLICY, Policy), (POLICY_STATE, PolicyState))
+LOOKED_AT: Final = 8
+"""Answers among which an example is looked for."""
 AWAY: Final = frozenset({"shift", "roll back"})
 
 MessageT = TypeVar("MessageT", bound=Message)
@@ -92,6 +96,15 @@ class Watching:
             await self._change(min(left, 1.0))
         return True
 
+    async def find_example(self) -> None:
+        """Find one of the answers that the suspect was noticed by: a short one, whole sentences of it."""
+        found = next((one.finding for one in self.decisions if one.action in AWAY and one.finding is not None), None)
+        runs = found.runs[:LOOKED_AT] if found is not None else ()
+        read = await asyncio.gather(*(self._mesh.read_key(RECORDS.name, run) for run in runs))
+        examples = [_example(RunRecord.parse(records[-1].value or b"")) for records in read if records]
+        whole = [one for one in examples if one is not None]
+        self.history.example = min(whole, key=lambda one: len(one.words), default=None)
+
     async def _change(self, seconds: float) -> None:
         """Wait until there is something new, or a while."""
         waiting = asyncio.create_task(self._changed.wait())
@@ -140,12 +153,24 @@ class Watching:
             detectors = Decider.restore(state.decider).detectors
         except ValueError:  # written by a newer worker: the screen does without
             return
-        if detectors is not None:
-            self.history.evidence = detectors.evidence().get(self.history.suspect)
-            self.history.threshold = detectors.threshold
+        if detectors is None:
+            return
+        suspect = self.history.suspect
+        proof = detectors.proof(suspect)
+        if proof is not None:
+            self.history.evidence = Evidence(proof, SHOWN, recovery=True)
+        else:
+            self.history.evidence = Evidence(detectors.evidence().get(suspect, 0.0), detectors.threshold)
 
     def _decision(self, decision: Decision) -> None:
         self.history.marks += marks(decision)
+
+
+def _example(record: RunRecord) -> Example | None:
+    draw = record.draw
+    if draw is None or not draw.raw or draw.finish_reason == "length":
+        return None
+    return Example(clean(record.question), clean(" ".join(draw.raw.split())))
 
 
 def marks(decision: Decision) -> Sequence[Mark]:

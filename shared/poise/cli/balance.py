@@ -4,13 +4,15 @@ import asyncio
 import signal
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Final
 
 import typer
+from rich.console import RenderableType
+from rich.table import Table
 from rich.text import Text
 
 from poise.balance.act import Act, Plan
@@ -27,6 +29,7 @@ from poise.cli.console import err, out
 from poise.cli.corpus_stack import known, started
 from poise.cli.edge import asynchronous
 from poise.client import Poise
+from poise.contracts.policy import Decision
 from poise.contracts.topics import POLICY
 from poise.errors import SetupError
 from poise.stack.stack import Stack
@@ -37,6 +40,8 @@ TIMEOUT: Final = 60.0
 """Seconds that an answer is waited for: the act keeps a small machine busy."""
 INDEXED_WITHIN: Final = 120.0
 WARM_UP: Final = "What is a lambda expression?"
+TITLE: Final = 13
+"""Columns of what a line of the summary begins with."""
 ENOUGH: Final = "stopped by you"
 
 
@@ -89,10 +94,35 @@ async def perform(stack: Stack, poise: Poise, plan: Plan, *, picture: Path | Non
             whole = await _stoppable(act)
     if not whole:
         history.headline = ENOUGH
-    out.print(Text(), *(Text(line) for line in summary(history, watching.decisions, failed=stream.failed)), sep="\n")
+    told = summary(history, watching.decisions, failed=stream.failed)
+    out.print(Text(), *map(_hanging, told), Text(), next_steps(watching.decisions, policy, stack), sep="\n")
     if picture is not None:
         _draw(history, picture)
     return history
+
+
+def _hanging(line: str) -> RenderableType:
+    """A line of the summary, its text beside its title however often it wraps."""
+    title, text = line[:TITLE].strip(), line[TITLE:]
+    table = Table.grid(padding=(0, 1))
+    table.add_column(width=TITLE - 1)
+    table.add_column()
+    table.add_row(Text(title, style="bold"), Text(text))
+    return table
+
+
+def next_steps(decisions: Sequence[Decision], policy: str, stack: Stack) -> Text:
+    """What to try next: the decisions are kept where the stack keeps its data."""
+    moved = next((one.id for one in decisions if one.by == "loop"), None)
+    folder = stack.options.directory
+    up = "poise up --detach" + ("" if folder == DEFAULT_DIRECTORY else f" --dir {folder}")
+    steps = [(up, "start the stack again, with what it decided")]
+    steps += [(f"poise policy explain {moved}", "why the weights moved, and what you can do about it")] if moved else []
+    steps += [(f"poise policy replay {policy}", "see that the logs lead to the same decisions again")]
+    width = max(len(command) for command, _ in steps)
+    return Text("\n").join(
+        Text.assemble((command.ljust(width), "cyan"), (f"   {why}", "dim")) for command, why in steps
+    )
 
 
 def _draw(history: History, picture: Path) -> None:

@@ -122,4 +122,5 @@ async def test_the_evidence_against_it_is_told_while_it_grows(stage: Stage) -> N
     playing.cancel()
     await asyncio.gather(playing, return_exceptions=True)
     assert history.evidence is not None
-    assert history.threshold == pytest.approx(10_500)
+    assert history.evidence.threshold == pytest.approx(10_500)
+    assert not history.evidence.recovery

@@ -133,6 +133,11 @@ class Detectors:
         """By variant, how far the evidence that it is worse has come."""
         return {variant: sum(one.total for one in bets.values()) * self._share for variant, bets in self._bets.items()}
 
+    def proof(self, variant: str) -> float | None:
+        """How far the proof has come that a watched variant recovered, shown at `SHOWN`; None = it is not watched."""
+        watched = self._watched.get(variant)
+        return None if watched is None else watched.value
+
     def _begin(self, variant: str) -> None:
         self._bets[variant] = {about: Bets(self._number) for about in self._abouts}
         self._levels[variant] = Level(self._mark())

@@ -1,0 +1,41 @@
+"""The balance act on a whole stack with the small model, at its smallest: deployed anew under asks, none lost."""
+
+from pathlib import Path
+
+import pytest
+
+from poise.balance.act import Plan
+from poise.balance.stage import SECOND, STEADY
+from poise.cli.balance import perform
+from poise.cli.corpus import corpus
+from poise.client import Poise
+from poise.contracts import RunRecord
+from poise.contracts.topics import RECORDS
+from poise.settings import MeshSettings
+from poise.stack import Ports, Stack, StackOptions
+
+pytestmark = [pytest.mark.integration, pytest.mark.e2e]
+
+
+async def test_a_fault_is_deployed_under_asks_and_no_ask_is_lost(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture = tmp_path / "balance.svg"
+    documents = {id_: document for id_, document in corpus().items() if id_ in {"python/with", "python/lambda"}}
+    async with (
+        Stack(StackOptions(tmp_path / "stack", ports=Ports(gateway=None))) as stack,
+        Poise(settings=MeshSettings(broker=stack.broker)) as poise,
+    ):
+        await poise.ask("What is a lambda?", timeout=60, min_epoch=await poise.ingest(documents), cache="no-store")
+        history = await perform(stack, poise, Plan(calm=3, patience=12), picture=picture)
+        records = [RunRecord.parse(record.value or b"") for record in await poise.mesh.read_topic(RECORDS.name)]
+    drawn = [record.draw for record in records if record.draw is not None and record.draw.policy == "balance"]
+    assert {draw.variant for draw in drawn} <= {STEADY, SECOND}
+    assert {draw.policy_version for draw in drawn} <= {0, 1}, "version 0 is what held until the policy was set"
+    assert len(history.answers) >= 15
+    assert all(draw.raw for draw in drawn), "a model wrote each of them"
+    assert [mark.kind for mark in history.marks[:2]] == ["set", "trouble"]
+    told = capsys.readouterr().out
+    assert "A fault, and nobody says so" in told
+    assert "no ask failed" in told
+    assert picture.read_text().startswith("<svg")
