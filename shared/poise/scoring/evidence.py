@@ -1,7 +1,7 @@
 """Evidence: the sentences of some passages, and how much each word tells among them."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Final, NamedTuple
@@ -83,7 +83,7 @@ class Evidence:
         )
         self.headings = tuple(_heading(passage.heading or "") for passage in passages)
         """By rank, the stems of the titles that the passage stands under."""
-        self._weights = _Weights(self._texts, len(self.lines))
+        self._weights = _Weights([text.places for text in self._texts], len(self.lines))
 
     def weight(self, stem: str) -> float:
         """How much a word tells: the rarer among the sentences, the more; one that is in none of them most."""
@@ -109,19 +109,21 @@ class Evidence:
             for stem in stems(question)
         )
 
-    def windows(self, some: Iterable[str]) -> dict[int, float]:
+    def windows(self, some: Iterable[tuple[str, float]]) -> list[float]:
         """By the place of its first line: how much of some words tells in each window of two lines, but for rounding.
 
-        Without those that have none. A window is a line and the one after it in its passage.
+        A window is a line and the one after it in its passage.
+
+        Args:
+            some: Different words, and how much each tells.
         """
-        found: dict[int, float] = {}
-        weights, first = [(stem, self._weights[stem]) for stem in some], 0
+        told, found, first = tuple(some), [0.0] * len(self.lines), 0
         for text in self._texts:
-            for stem, weight in weights:
-                if stem in text.windows:
-                    for index in text.windows[stem]:
-                        place = first + index
-                        found[place] = found.get(place, 0.0) + weight
+            windows = text.windows
+            for stem, weight in told:
+                if stem in windows:
+                    for index in windows[stem]:
+                        found[first + index] += weight
             first += len(text.sentences)
         return found
 
@@ -145,13 +147,16 @@ class Evidence:
 class _Weights(dict[str, float]):
     """How much each word tells, worked out when it is first asked for."""
 
-    def __init__(self, texts: Sequence[_Text], lines: int) -> None:
+    def __init__(self, places: Sequence[Mapping[str, Sequence[int]]], lines: int) -> None:
         super().__init__()
-        self._texts = texts
+        self._places = places
         self._lines = lines
 
     def __missing__(self, stem: str) -> float:
-        frequency = sum([len(text.places[stem]) for text in self._texts if stem in text.places])
+        frequency = 0
+        for places in self._places:
+            if stem in places:
+                frequency += len(places[stem])
         weight = self[stem] = math.log(1 + (self._lines + 1) / (frequency + 0.5))
         return weight
 

@@ -1,11 +1,13 @@
 """Groundedness: whether the passages bear what an answer says."""
 
+import math
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, reduce
 from heapq import nlargest
 from itertools import pairwise
+from operator import add
 from typing import Final
 
 from poise.contracts import Citation
@@ -81,18 +83,20 @@ def groundedness(answer: str, evidence: Evidence, *, question: str = "") -> Grou
 
 def _support(sentence: str, evidence: Evidence, question: str) -> _Support:
     said = stems(sentence)
-    pairs, whole = list(pairwise(said)), evidence.weigh(said) or 1.0
+    told = [(stem, evidence.weight(stem)) for stem in said]
+    whole, pairs = math.fsum([weight for _, weight in told]) or 1.0, list(pairwise(said))
     score, window = 0.0, None
-    for candidate in _windows(said, evidence):
-        there = candidate.stems
-        in_both = [stem for stem in said if stem in candidate.shared]
-        at_most = evidence.weigh(in_both) / whole  # in whatever order they stand there
-        if window is not None and (at_most + 1) / 2 < score - _ROUNDING:
+    for candidate in _windows(told, evidence):
+        in_both = [one for one in told if one[0] in candidate.shared]
+        # No candidate that is passed over could have been better: `_in_order` never comes to more than this, for it
+        # adds some of the same numbers, in the same order.
+        at_most = reduce(add, [weight for _, weight in in_both], 0.0) / whole
+        if window is not None and (at_most + 1.0) / 2 <= score:
             continue
-        beside = _side_by_side(said, pairs, there)
-        if window is not None and (at_most + beside) / 2 < score - _ROUNDING:
+        beside = _side_by_side(said, pairs, candidate.stems)
+        if window is not None and (at_most + beside) / 2 <= score:
             continue
-        borne = (_in_order(in_both, there, evidence) / whole + beside) / 2
+        borne = (_in_order(in_both, candidate.stems) / whole + beside) / 2
         if window is None or borne > score:
             score, window = borne, candidate
     if window is None:
@@ -113,46 +117,46 @@ def _denies(sentence: str) -> bool:
     return negated(sentence)
 
 
-def _windows(said: Sequence[str], evidence: Evidence) -> list[_Window]:
+def _windows(told: Sequence[tuple[str, float]], evidence: Evidence) -> list[_Window]:
     """The windows that have most of what is said, best first; of two with as much, that whose first line has more."""
-    wanted, about = frozenset(said), evidence.windows(frozenset(said))
-    least = min(nlargest(_READ_CLOSELY, about.values()), default=0.0) - _ROUNDING
+    wanted = dict(told)
+    about = evidence.windows(wanted.items())
+    least = max(_ROUNDING, min(sorted(about)[-_READ_CLOSELY:], default=0.0) - _ROUNDING)
     ranked: list[tuple[float, float, _Window]] = []
-    for place in sorted(place for place, weight in about.items() if weight >= least):
-        window = _window(evidence.lines[place], evidence.after(evidence.lines[place]), wanted)
-        ranked.append((evidence.weigh(window.shared), evidence.weigh(window.line.vocabulary & wanted), window))
+    for place, weight in enumerate(about):
+        if weight >= least:
+            window = _window(evidence.lines[place], evidence.after(evidence.lines[place]), wanted.keys())
+            alone = evidence.weigh(window.line.vocabulary & wanted.keys())
+            ranked.append((evidence.weigh(window.shared), alone, window))
     return [window for _, _, window in nlargest(_READ_CLOSELY, ranked, key=lambda item: item[:2])]
 
 
-def _window(line: Line, after: Line | None, wanted: frozenset[str]) -> _Window:
+def _window(line: Line, after: Line | None, wanted: Set[str]) -> _Window:
     if after is None:
-        return _Window(line, line.stems, line.sentence, wanted & line.vocabulary)
-    together = wanted & line.vocabulary | wanted & after.vocabulary
+        return _Window(line, line.stems, line.sentence, line.vocabulary & wanted)
+    together = line.vocabulary & wanted | after.vocabulary & wanted
     return _Window(line, line.stems + after.stems, f"{line.sentence} {after.sentence}", together)
 
 
-def _in_order(said: Sequence[str], there: Sequence[str], evidence: Evidence) -> float:
+def _in_order(told: Sequence[tuple[str, float]], there: Sequence[str]) -> float:
     """How much the words tell that stand there in the order in which they are said.
 
     The heaviest common subsequence (Jacobson and Vo, "Heaviest increasing/common subsequence problems", 1992): of the
     subsequences that were found, those are kept that no other which ends as soon outweighs.
 
     Args:
-        said: Words; one that is not there changes nothing.
+        told: Words, and how much each tells; one that is not there changes nothing.
         there: Where they are looked for.
-        evidence: What says how much they tell.
     """
-    places: dict[str, list[int]] = {stem: [] for stem in said}
+    places: dict[str, list[int]] = {stem: [] for stem, _ in told}
     for place in range(len(there) - 1, -1, -1):
         if there[place] in places:
             places[there[place]].append(place)
     ends, sums = [-1], [0.0]  # both rise
-    for stem in said:
-        weight = evidence.weight(stem)
+    for stem, weight in told:
         for place in places[stem]:  # the last first, so that none follows upon itself
             at = bisect_left(ends, place)
-            total = sums[at - 1] + weight
-            over = at
+            total, over = sums[at - 1] + weight, at
             while over < len(sums) and sums[over] <= total:
                 over += 1
             if over > at or at == len(ends) or ends[at] > place:
