@@ -18,6 +18,10 @@ VERSIONS_KEPT: Final = 50
 """Policies remembered, to go back to."""
 COMMANDS_KEPT: Final = 1_000
 """Commands remembered, so that none is done twice."""
+VARIANTS: Final = 32
+"""The most variants of a policy: all that is remembered of them has to fit into one record, or nothing is decided."""
+LARGEST: Final = 8_192
+"""The most bytes of what a person sets: many versions of it are remembered there too."""
 SKIPPED: Final = "raw_skipped"
 """The value of a score that says that the variant was drawn and left alone."""
 LOOP: Final = "loop"
@@ -241,6 +245,7 @@ class Decider:
         if spec is None or spec.name != self._name:
             return self._refuse(command, at, f"no spec of policy {self._name} was given")
         try:
+            _fits(spec)
             target = weights.shares(spec.weights, spec.limits)
         except ValueError as error:
             return self._refuse(command, at, str(error))
@@ -428,6 +433,13 @@ class Decider:
             self._target = weights.shares(spec.weights, spec.limits)
             self._detectors = Detectors.restore(self._drawn, spec.limits, snapshot["detectors"])
         return self
+
+
+def _fits(spec: PolicySpec) -> None:
+    """Raise ValueError where all that is to be remembered of it would not fit into one record."""
+    variants, size = len(spec.weights), len(spec.encode())
+    if variants > VARIANTS or size > LARGEST:
+        raise ValueError(f"it has {variants} variants in {size} bytes, where {VARIANTS} in {LARGEST} are the most")
 
 
 def _same_detection(one: Limits, other: Limits) -> bool:

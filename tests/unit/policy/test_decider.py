@@ -2,14 +2,20 @@
 
 import json
 import math
+import random
+from typing import Any
 
 import pytest
 from plain_detectors import ENOUGH
 from policy_kit import POLICY, Fed, actions, asked, chained, score_of, spec
 
 from poise.contracts.policy import PolicySpec, PolicyState
+from poise.contracts.topics import POLICY as POLICY_TOPIC
+from poise.contracts.topics import POLICY_STATE
 from poise.policy import counted, decider
+from poise.policy.counted import Counted
 from poise.policy.decider import Decider
+from poise.policy.detection import Detectors
 
 pytestmark = pytest.mark.usefixtures("_plain")
 
@@ -364,6 +370,38 @@ def test_a_snapshot_goes_through_the_wire_and_stays_small() -> None:
     state = PolicyState(name=POLICY, scores=1, commands=1, decider=fed.decider.snapshot())
     again = Decider.restore(PolicyState.parse(state.encode()).decider)
     assert json.dumps(again.snapshot()) == json.dumps(fed.decider.snapshot())
+
+
+def test_the_largest_snapshot_fits_into_a_record_and_what_is_larger_cannot_be_set(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(decider, "Detectors", Detectors)
+    names = [f"v{number}".ljust(80, "x") for number in range(decider.VARIANTS)]
+    weights = {name: 1 / (number + 1.37) for number, name in enumerate(names)}
+    limits: dict[str, Any] = {"explore": 0.01, "low": 0.5, "latency": 1.0, "cost": 1.0, "quiet_answers": 10**9}
+    fed = Fed()
+    for number in range(decider.COMMANDS_KEPT):
+        command = asked("set", number, spec=spec(weights, pause=number + 1, **limits))
+        assert fed.decider.command(command.model_copy(update={"id": f"{number}".ljust(80, "é")}), at=0.1)[0].acted
+    chance = random.Random(1)
+    policy = fed.decider.policy
+    assert policy is not None
+    for number in range(4_000):
+        values = {name: chance.random() * 1.02 for name in ("quality", "raw_ms", "raw_cost")}
+        values |= {"raw_ms": 1_000 * values["raw_ms"], "latency_ms.total": 1_234.5 * chance.random()}
+        question, run, at = f"{chance.getrandbits(64):016x}", f"{number}".ljust(200, "r"), 1.7e9 + number / 7
+        name = chance.choice(names)
+        drawn: dict[str, Any] = {"policy_version": policy.version, "probability": policy.weights[name]}
+        fed.see(score_of(run, name, at=at, question=question, values=values, **drawn))
+    assert len(policy.encode()) < POLICY_TOPIC.max_bytes
+    snapshot = fed.decider.snapshot() | {"seen": Counted(range(2**64 - counted.MOST, 2**64)).text()}
+    state = PolicyState(name=POLICY, scores=1, commands=1, decider=snapshot)
+    assert len(state.encode()) < 0.9 * POLICY_STATE.max_bytes
+
+    more = fed.ask("set", spec=spec(weights | {"one more": 1.0}, **limits))
+    assert (more.action, more.acted) == ("refuse", False)
+    assert "33 variants" in more.reason
+    assert fed.ask("set", spec=spec(weights, score="x" * 10_000)).action == "refuse"
 
 
 def test_a_snapshot_of_a_newer_worker_is_refused() -> None:
