@@ -111,7 +111,7 @@ class Decider:
 
     def _steers(self, score: Score) -> bool:
         """Whether it is what evaluation thinks of a variant that is drawn; a workflow of one's own draws none."""
-        drawn = score.variant in self._drawn and score.variant != "none"
+        drawn = score.variant in self._drawn and score.variant != "none" and math.isfinite(score.at)
         return score.policy == self._name and score.feedback is None and drawn and 0 < score.probability <= 1
 
     def _weights_of(self, score: Score) -> Mapping[str, float] | None:
@@ -245,8 +245,8 @@ class Decider:
         if spec is None or spec.name != self._name:
             return self._refuse(command, at, f"no spec of policy {self._name} was given")
         try:
-            _fits(spec)
             target = weights.shares(spec.weights, spec.limits)
+            _fits(spec)
         except ValueError as error:
             return self._refuse(command, at, str(error))
         if policy is None:
@@ -436,7 +436,9 @@ class Decider:
 
 
 def _fits(spec: PolicySpec) -> None:
-    """Raise ValueError where all that is to be remembered of it would not fit into one record."""
+    """Raise ValueError where it cannot be remembered: what JSON has no number for, or what fills more than a record."""
+    if any(limit is not None and math.isinf(limit) for limit in (spec.limits.latency, spec.limits.cost)):
+        raise ValueError("a ceiling is infinite: leave it out where there is none")
     variants, size = len(spec.weights), len(spec.encode())
     if variants > VARIANTS or size > LARGEST:
         raise ValueError(f"it has {variants} variants in {size} bytes, where {VARIANTS} in {LARGEST} are the most")
@@ -452,7 +454,7 @@ def _seen(score: Score, limits: Limits, weights_: Mapping[str, float] | None) ->
 
     That a variant was left alone, which is not known to be bad or good, is seen: there is no comparing with it.
     """
-    values = score.values
+    values = {name: value for name, value in score.values.items() if math.isfinite(value)}
     value = 0.0 if values.get("raw_fault", 0.0) >= 1 else values.get(limits.score, math.nan)
     ms, cost = values.get("raw_ms"), values.get("raw_cost")
     seen = Seen(
@@ -460,7 +462,7 @@ def _seen(score: Score, limits: Limits, weights_: Mapping[str, float] | None) ->
         variant=score.variant,
         probability=score.probability,
         at=score.at,
-        bad=1.0 - min(1.0, max(0.0, value)) if math.isfinite(value) else None,
+        bad=None if math.isnan(value) else 1.0 - min(1.0, max(0.0, value)),
         slow=ms / 1_000 > limits.latency if ms is not None and limits.latency is not None else None,
         dear=cost > limits.cost if cost is not None and limits.cost is not None else None,
         question=score.question,

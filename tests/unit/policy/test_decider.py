@@ -160,6 +160,9 @@ def test_only_so_many_runs_are_remembered(monkeypatch: pytest.MonkeyPatch) -> No
     [
         {"values": {"latency_ms.total": 12.0}},  # the variant was not asked: neither good nor bad
         {"values": {"quality": math.nan}},
+        {"values": {"raw_ms": math.nan, "raw_cost": math.inf}},
+        {"at": math.nan},
+        {"at": math.inf},
         {"feedback": "f1"},
         {"policy": "another"},
         {"variant": "gone"},
@@ -169,12 +172,21 @@ def test_only_so_many_runs_are_remembered(monkeypatch: pytest.MonkeyPatch) -> No
     ],
 )
 def test_what_says_nothing_of_a_variant_that_is_drawn_is_passed_over(given: dict[str, object]) -> None:
-    fed = Fed(spec())
+    fed = Fed(spec(latency=1.0, cost=1.0))
     made = fed.see(
         *(score_of(f"r{n}", **{"variant": "cheap", "good": False} | given) for n in range(2 * ENOUGH))  # type: ignore[arg-type]
     )
     assert (made, fed.decider.counted) == ([], 0)
     assert fed.decider.snapshot()["scores"] == 2 * ENOUGH
+
+
+def test_what_is_no_number_leaves_no_trace_that_could_not_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decider, "Detectors", Detectors)
+    fed = Fed(spec())
+    for number, wrong in enumerate((math.nan, math.inf, -math.inf, 1e308)):
+        fed.see(score_of(f"r{number}", "cheap", values={"quality": wrong, "raw_fault": 0.0, "latency_ms.total": wrong}))
+        fed.see(score_of(f"s{number}", "cheap", values={"quality": 0.5, "raw_fault": wrong, "latency_ms.total": wrong}))
+    json.dumps(fed.decider.snapshot(), allow_nan=False)
 
 
 def test_a_fault_counts_as_the_worst_answer_and_another_score_may_steer() -> None:
@@ -318,6 +330,13 @@ def test_what_cannot_be_done_is_refused_with_the_reason(action: str) -> None:
     assert (refused.action, refused.acted, refused.version, refused.after) == ("refuse", False, 0, {})
     assert refused.command == "c1"
     assert ("nothing was set yet" in refused.reason) == (action != "set")
+
+
+@pytest.mark.parametrize("limit", ["latency", "cost"])
+def test_limits_that_cannot_be_written_down_are_refused(limit: str) -> None:
+    fed = Fed()
+    refused = fed.ask("set", spec=spec(**{limit: math.inf}))
+    assert (refused.action, refused.acted) == ("refuse", False)
 
 
 def test_weights_that_cannot_be_are_refused_and_what_is_in_force_stays() -> None:
