@@ -17,7 +17,7 @@ def seen(score: Score, limits: Limits, weights_: Mapping[str, float] | None) -> 
 
     That a variant was left alone, which is not known to be bad or good, is seen: there is no comparing with it.
     """
-    values = score.values
+    values = {name: value for name, value in score.values.items() if math.isfinite(value)}
     value = 0.0 if values.get("raw_fault", 0.0) >= 1 else values.get(limits.score, math.nan)
     ms, cost = values.get("raw_ms"), values.get("raw_cost")
     found = Seen(
@@ -25,7 +25,7 @@ def seen(score: Score, limits: Limits, weights_: Mapping[str, float] | None) -> 
         variant=score.variant,
         probability=score.probability,
         at=score.at,
-        bad=1.0 - min(1.0, max(0.0, value)) if math.isfinite(value) else None,
+        bad=None if math.isnan(value) else 1.0 - min(1.0, max(0.0, value)),
         slow=ms / 1_000 > limits.latency if ms is not None and limits.latency is not None else None,
         dear=cost > limits.cost if cost is not None and limits.cost is not None else None,
         question=score.question,

@@ -1,5 +1,6 @@
 """The decider of one policy: scores and commands in, decisions out. A pure state machine, which can be replayed."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, Final, Self
@@ -93,7 +94,7 @@ class Decider:
 
     def _steers(self, score: Score) -> bool:
         """Whether it is what evaluation thinks of a variant that is drawn; a workflow of one's own draws none."""
-        drawn = score.variant in self._drawn and score.variant != "none"
+        drawn = score.variant in self._drawn and score.variant != "none" and math.isfinite(score.at)
         return score.policy == self._name and score.feedback is None and drawn and 0 < score.probability <= 1
 
     def _weights_of(self, score: Score) -> Mapping[str, float] | None:
@@ -228,6 +229,7 @@ class Decider:
             return self._refuse(command, at, f"no spec of policy {self._name} was given")
         try:
             target = weights.shares(spec.weights, spec.limits)
+            weights.fits(spec)
         except ValueError as error:
             return self._refuse(command, at, str(error))
         if policy is not None and spec == policy.spec:

@@ -4,8 +4,12 @@ import math
 from collections.abc import Collection, Mapping
 from typing import Final
 
-from poise.contracts.policy import Limits
+from poise.contracts.policy import Limits, PolicySpec
 
+VARIANTS: Final = 32
+"""The most variants of a policy: all that is remembered of them has to fit into one record, or nothing is decided."""
+LARGEST: Final = 8_192
+"""The most bytes of what a person sets: many versions of it are remembered there too."""
 SAME: Final = 1e-9
 """Shares that differ by less are the same: what is left of them is rounding."""
 
@@ -85,3 +89,16 @@ def _whole(after: dict[str, float], among: Collection[str]) -> dict[str, float]:
     largest = max(among, key=lambda name: (after[name], name))
     after[largest] += 1.0 - math.fsum(after.values())
     return after
+
+
+def fits(spec: PolicySpec) -> None:
+    """See that what a person sets can be remembered.
+
+    Raises:
+        ValueError: JSON has no number for a part of it, or it fills more than a record.
+    """
+    if any(limit is not None and math.isinf(limit) for limit in (spec.limits.latency, spec.limits.cost)):
+        raise ValueError("a ceiling is infinite: leave it out where there is none")
+    variants, size = len(spec.weights), len(spec.encode())
+    if variants > VARIANTS or size > LARGEST:
+        raise ValueError(f"it has {variants} variants in {size} bytes, where {VARIANTS} in {LARGEST} are the most")

@@ -2,7 +2,8 @@
 
 import math
 from bisect import bisect_left
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import lru_cache, reduce
 from heapq import nlargest
@@ -131,7 +132,7 @@ def _windows(told: Sequence[tuple[str, float]], evidence: Evidence) -> list[_Win
     return [window for _, _, window in nlargest(_READ_CLOSELY, ranked, key=lambda item: item[:2])]
 
 
-def _window(line: Line, after: Line | None, wanted: Set[str]) -> _Window:
+def _window(line: Line, after: Line | None, wanted: AbstractSet[str]) -> _Window:
     if after is None:
         return _Window(line, line.stems, line.sentence, line.vocabulary & wanted)
     together = line.vocabulary & wanted | after.vocabulary & wanted

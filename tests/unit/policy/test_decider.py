@@ -2,14 +2,20 @@
 
 import json
 import math
+import random
+from typing import Any
 
 import pytest
 from plain_detectors import ENOUGH
 from policy_kit import POLICY, Fed, actions, asked, chained, score_of, spec
 
 from poise.contracts.policy import PolicySpec, PolicyState
+from poise.contracts.topics import POLICY as POLICY_TOPIC
+from poise.contracts.topics import POLICY_STATE
 from poise.policy import counted, decider
+from poise.policy.counted import Counted
 from poise.policy.decider import Decider
+from poise.policy.detection import Detectors
 
 pytestmark = pytest.mark.usefixtures("_plain")
 
@@ -154,6 +160,9 @@ def test_only_so_many_runs_are_remembered(monkeypatch: pytest.MonkeyPatch) -> No
     [
         {"values": {"latency_ms.total": 12.0}},  # the variant was not asked: neither good nor bad
         {"values": {"quality": math.nan}},
+        {"values": {"raw_ms": math.nan, "raw_cost": math.inf}},
+        {"at": math.nan},
+        {"at": math.inf},
         {"feedback": "f1"},
         {"policy": "another"},
         {"variant": "gone"},
@@ -163,12 +172,21 @@ def test_only_so_many_runs_are_remembered(monkeypatch: pytest.MonkeyPatch) -> No
     ],
 )
 def test_what_says_nothing_of_a_variant_that_is_drawn_is_passed_over(given: dict[str, object]) -> None:
-    fed = Fed(spec())
+    fed = Fed(spec(latency=1.0, cost=1.0))
     made = fed.see(
         *(score_of(f"r{n}", **{"variant": "cheap", "good": False} | given) for n in range(2 * ENOUGH))  # type: ignore[arg-type]
     )
     assert (made, fed.decider.counted) == ([], 0)
     assert fed.decider.snapshot()["scores"] == 2 * ENOUGH
+
+
+def test_what_is_no_number_leaves_no_trace_that_could_not_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decider, "Detectors", Detectors)
+    fed = Fed(spec())
+    for number, wrong in enumerate((math.nan, math.inf, -math.inf, 1e308)):
+        fed.see(score_of(f"r{number}", "cheap", values={"quality": wrong, "raw_fault": 0.0, "latency_ms.total": wrong}))
+        fed.see(score_of(f"s{number}", "cheap", values={"quality": 0.5, "raw_fault": wrong, "latency_ms.total": wrong}))
+    json.dumps(fed.decider.snapshot(), allow_nan=False)
 
 
 def test_a_fault_counts_as_the_worst_answer_and_another_score_may_steer() -> None:
@@ -314,6 +332,13 @@ def test_what_cannot_be_done_is_refused_with_the_reason(action: str) -> None:
     assert ("nothing was set yet" in refused.reason) == (action != "set")
 
 
+@pytest.mark.parametrize("limit", ["latency", "cost"])
+def test_limits_that_cannot_be_written_down_are_refused(limit: str) -> None:
+    fed = Fed()
+    refused = fed.ask("set", spec=spec(**{limit: math.inf}))
+    assert (refused.action, refused.acted) == ("refuse", False)
+
+
 def test_weights_that_cannot_be_are_refused_and_what_is_in_force_stays() -> None:
     fed = Fed(spec())
     refused = fed.ask("set", spec=spec({"a": 0.0}))
@@ -364,6 +389,38 @@ def test_a_snapshot_goes_through_the_wire_and_stays_small() -> None:
     state = PolicyState(name=POLICY, scores=1, commands=1, decider=fed.decider.snapshot())
     again = Decider.restore(PolicyState.parse(state.encode()).decider)
     assert json.dumps(again.snapshot()) == json.dumps(fed.decider.snapshot())
+
+
+def test_the_largest_snapshot_fits_into_a_record_and_what_is_larger_cannot_be_set(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(decider, "Detectors", Detectors)
+    names = [f"v{number}".ljust(80, "x") for number in range(decider.VARIANTS)]
+    weights = {name: 1 / (number + 1.37) for number, name in enumerate(names)}
+    limits: dict[str, Any] = {"explore": 0.01, "low": 0.5, "latency": 1.0, "cost": 1.0, "quiet_answers": 10**9}
+    fed = Fed()
+    for number in range(decider.COMMANDS_KEPT):
+        command = asked("set", number, spec=spec(weights, pause=number + 1, **limits))
+        assert fed.decider.command(command.model_copy(update={"id": f"{number}".ljust(80, "é")}), at=0.1)[0].acted
+    chance = random.Random(1)
+    policy = fed.decider.policy
+    assert policy is not None
+    for number in range(4_000):
+        values = {name: chance.random() * 1.02 for name in ("quality", "raw_ms", "raw_cost")}
+        values |= {"raw_ms": 1_000 * values["raw_ms"], "latency_ms.total": 1_234.5 * chance.random()}
+        question, run, at = f"{chance.getrandbits(64):016x}", f"{number}".ljust(200, "r"), 1.7e9 + number / 7
+        name = chance.choice(names)
+        drawn: dict[str, Any] = {"policy_version": policy.version, "probability": policy.weights[name]}
+        fed.see(score_of(run, name, at=at, question=question, values=values, **drawn))
+    assert len(policy.encode()) < POLICY_TOPIC.max_bytes
+    snapshot = fed.decider.snapshot() | {"seen": Counted(range(2**64 - counted.MOST, 2**64)).text()}
+    state = PolicyState(name=POLICY, scores=1, commands=1, decider=snapshot)
+    assert len(state.encode()) < 0.9 * POLICY_STATE.max_bytes
+
+    more = fed.ask("set", spec=spec(weights | {"one more": 1.0}, **limits))
+    assert (more.action, more.acted) == ("refuse", False)
+    assert "33 variants" in more.reason
+    assert fed.ask("set", spec=spec(weights, score="x" * 10_000)).action == "refuse"
 
 
 def test_a_snapshot_of_a_newer_worker_is_refused() -> None:
