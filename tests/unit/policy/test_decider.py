@@ -12,7 +12,7 @@ from policy_kit import POLICY, Fed, actions, asked, chained, score_of, spec
 from poise.contracts.policy import PolicySpec, PolicyState
 from poise.contracts.topics import POLICY as POLICY_TOPIC
 from poise.contracts.topics import POLICY_STATE
-from poise.policy import counted, decider
+from poise.policy import counted, decider, weights
 from poise.policy.counted import Counted
 from poise.policy.decider import Decider
 from poise.policy.detection import Detectors
@@ -332,10 +332,10 @@ def test_what_cannot_be_done_is_refused_with_the_reason(action: str) -> None:
     assert ("nothing was set yet" in refused.reason) == (action != "set")
 
 
-@pytest.mark.parametrize("limit", ["latency", "cost"])
-def test_limits_that_cannot_be_written_down_are_refused(limit: str) -> None:
+@pytest.mark.parametrize("limits", [{"latency": math.inf}, {"cost": math.inf}])
+def test_limits_that_cannot_be_written_down_are_refused(limits: dict[str, Any]) -> None:
     fed = Fed()
-    refused = fed.ask("set", spec=spec(**{limit: math.inf}))
+    refused = fed.ask("set", spec=spec(**limits))
     assert (refused.action, refused.acted) == ("refuse", False)
 
 
@@ -395,7 +395,7 @@ def test_the_largest_snapshot_fits_into_a_record_and_what_is_larger_cannot_be_se
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(decider, "Detectors", Detectors)
-    names = [f"v{number}".ljust(80, "x") for number in range(decider.VARIANTS)]
+    names = [f"v{number}".ljust(80, "x") for number in range(weights.VARIANTS)]
     weights = {name: 1 / (number + 1.37) for number, name in enumerate(names)}
     limits: dict[str, Any] = {"explore": 0.01, "low": 0.5, "latency": 1.0, "cost": 1.0, "quiet_answers": 10**9}
     fed = Fed()
