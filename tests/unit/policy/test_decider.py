@@ -12,10 +12,11 @@ from policy_kit import POLICY, Fed, actions, asked, chained, score_of, spec
 from poise.contracts.policy import PolicySpec, PolicyState
 from poise.contracts.topics import POLICY as POLICY_TOPIC
 from poise.contracts.topics import POLICY_STATE
-from poise.policy import counted, decider, weights
+from poise.policy import counted, decider
 from poise.policy.counted import Counted
 from poise.policy.decider import Decider
 from poise.policy.detection import Detectors
+from poise.policy.weights import VARIANTS
 
 pytestmark = pytest.mark.usefixtures("_plain")
 
@@ -395,7 +396,7 @@ def test_the_largest_snapshot_fits_into_a_record_and_what_is_larger_cannot_be_se
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(decider, "Detectors", Detectors)
-    names = [f"v{number}".ljust(80, "x") for number in range(weights.VARIANTS)]
+    names = [f"v{number}".ljust(80, "x") for number in range(VARIANTS)]
     weights = {name: 1 / (number + 1.37) for number, name in enumerate(names)}
     limits: dict[str, Any] = {"explore": 0.01, "low": 0.5, "latency": 1.0, "cost": 1.0, "quiet_answers": 10**9}
     fed = Fed()
