@@ -14,7 +14,7 @@ _REMEMBERED: Final = 2_048
 """Texts of passages whose reading is kept, some 20 kB each at most: the same ones are found again and again."""
 
 
-class _Read(NamedTuple):
+class Sentence(NamedTuple):
     """A sentence, read."""
 
     sentence: str
@@ -23,17 +23,17 @@ class _Read(NamedTuple):
     length: int
 
 
-class _Text(NamedTuple):
+class Text(NamedTuple):
     """A passage's text, read."""
 
-    sentences: tuple[_Read, ...]
+    sentences: tuple[Sentence, ...]
     places: dict[str, list[int]]
     """By stem, the sentences that have it."""
     windows: dict[str, list[int]]
     """By stem, the sentences that have it or are followed by one that has."""
 
 
-# Not frozen: some fifty are made for each run, and a frozen one is slower to make.
+# Not frozen: some are made for each run, and a frozen one is slower to make.
 @dataclass(slots=True, repr=False, unsafe_hash=True)
 class Line:
     """One sentence of a passage; not to be changed."""
@@ -73,17 +73,12 @@ class Evidence:
 
     def __init__(self, passages: Sequence[Passage]) -> None:
         self.passages = tuple(passages)
-        self._texts = [_read(passage.text) for passage in passages]
-        self.lines = tuple(
-            [
-                Line(passage, rank, index, *read)
-                for rank, (passage, text) in enumerate(zip(passages, self._texts, strict=True))
-                for index, read in enumerate(text.sentences)
-            ]
-        )
+        self.texts = tuple([_read(passage.text) for passage in passages])
+        """By rank, the passage's text."""
         self.headings = tuple(_heading(passage.heading or "") for passage in passages)
         """By rank, the stems of the titles that the passage stands under."""
-        self._weights = _Weights([text.places for text in self._texts], len(self.lines))
+        lines = sum([len(text.sentences) for text in self.texts])
+        self._weights = _Weights([text.places for text in self.texts], lines)
 
     def weight(self, stem: str) -> float:
         """How much a word tells: the rarer among the sentences, the more; one that is in none of them most."""
@@ -105,39 +100,36 @@ class Evidence:
     def bears_on(self, question: str) -> bool:
         """Whether any word of a question, of those that questions are not made of, is in the passages or above them."""
         return any(
-            any(stem in text.places for text in self._texts) or any(stem in heading for heading in self.headings)
+            any(stem in text.places for text in self.texts) or any(stem in heading for heading in self.headings)
             for stem in stems(question)
         )
 
-    def windows(self, some: Iterable[tuple[str, float]]) -> list[float]:
-        """By the place of its first line: how much of some words tells in each window of two lines, but for rounding.
-
-        A window is a line and the one after it in its passage.
+    def windows(self, some: Iterable[tuple[str, float]]) -> list[list[float]]:
+        """By rank and sentence: how much of some words tells in it and the one after it, but for rounding.
 
         Args:
             some: Different words, and how much each tells.
         """
-        told, found, first = tuple(some), [0.0] * len(self.lines), 0
-        for text in self._texts:
-            windows = text.windows
+        told, found = tuple(some), []
+        for text in self.texts:
+            windows, within = text.windows, [0.0] * len(text.sentences)
             for stem, weight in told:
                 if stem in windows:
                     for index in windows[stem]:
-                        found[first + index] += weight
-            first += len(text.sentences)
+                        within[index] += weight
+            found.append(within)
         return found
 
-    def before(self, line: Line) -> Line | None:
-        """The sentence before this one in its passage."""
-        return self._by_place.get((line.rank, line.index - 1))
-
-    def after(self, line: Line) -> Line | None:
-        """The sentence after this one in its passage."""
-        return self._by_place.get((line.rank, line.index + 1))
+    def line(self, rank: int, index: int) -> Line:
+        """A sentence of a passage."""
+        return Line(self.passages[rank], rank, index, *self.texts[rank].sentences[index])
 
     @cached_property
-    def _by_place(self) -> dict[tuple[int, int], Line]:
-        return {(line.rank, line.index): line for line in self.lines}
+    def lines(self) -> tuple[Line, ...]:
+        """All sentences, by rank and place."""
+        return tuple(
+            self.line(rank, index) for rank, text in enumerate(self.texts) for index in range(len(text.sentences))
+        )
 
     @cached_property
     def _known(self) -> tuple[tuple[str, frozenset[str]], ...]:
@@ -162,10 +154,10 @@ class _Weights(dict[str, float]):
 
 
 @lru_cache(_REMEMBERED)
-def _read(text: str) -> _Text:
+def _read(text: str) -> Text:
     """A text's sentences, and where its words are."""
     found = tuple(
-        _Read(sentence, said := stems(sentence), frozenset(said), len(words(sentence)))
+        Sentence(sentence, said := stems(sentence), frozenset(said), len(words(sentence)))
         for sentence in sentences_of(text)
     )
     places: dict[str, list[int]] = {}
@@ -173,7 +165,7 @@ def _read(text: str) -> _Text:
         for stem in read.vocabulary:
             places.setdefault(stem, []).append(index)
     windows = {stem: sorted({*some, *(index - 1 for index in some if index)}) for stem, some in places.items()}
-    return _Text(found, places, windows)
+    return Text(found, places, windows)
 
 
 @lru_cache(_REMEMBERED)

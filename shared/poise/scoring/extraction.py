@@ -59,22 +59,22 @@ def extract(question: str, evidence: Evidence, number: int) -> list[Line]:
     """The lines that bear most on a question, best first, at most so many; none that does not bear on it at all."""
     weights = {stem: evidence.weight(stem) for stem in stems(question)}
     asked = _Question(weights, evidence.weigh(weights) or 1.0, bool(_ASKS_ABOUT_CONDITION.search(question)))
-    counts = [_counts(asked, heading) for heading in evidence.headings]
-    most = [_ABOUT_IT - _PER_RANK * rank for rank in range(len(counts))]  # what a place can give, by its passage's rank
     order: list[tuple[Line, float]] = []
     best: list[float] = []  # what is in `order`, the `number` highest of it, as a heap
-    before: Line | None = None
-    for line in evidence.lines:
-        own, pointed = line.vocabulary, before.vocabulary if before is not None and line.index else _NOTHING
-        before, found = line, 0.0
-        for stem, there, pointed_to, else_ in counts[line.rank]:
-            found += there if stem in own else pointed_to if stem in pointed else else_
-        covered = found / asked.whole
-        if covered <= 0 or (best and len(best) >= number and covered + most[line.rank] <= best[0]):
-            continue  # it does not bear on it, or cannot be among those even if its form takes nothing from it
-        value = covered * _form(asked, line) + _place(asked, line)
-        order.append((line, value))
-        (heappush if len(best) < number else heappushpop)(best, value)
+    for rank, text in enumerate(evidence.texts):
+        counts, most = _counts(asked, evidence.headings[rank]), _ABOUT_IT - _PER_RANK * rank
+        own = _NOTHING
+        for index, sentence in enumerate(text.sentences):
+            before, own, found = own, sentence.vocabulary, 0.0
+            for stem, there, pointed_to, else_ in counts:
+                found += there if stem in own else pointed_to if stem in before else else_
+            covered = found / asked.whole
+            if covered <= 0 or (best and len(best) >= number and covered + most <= best[0]):
+                continue  # it does not bear on it, or would not be among the best if its form took nothing from it
+            line = evidence.line(rank, index)
+            value = covered * _form(asked, line) + _place(asked, line)
+            order.append((line, value))
+            (heappush if len(best) < number else heappushpop)(best, value)
     order.sort(key=lambda item: -item[1])
     return [line for line, _ in order[:number]]
 

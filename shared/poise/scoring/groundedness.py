@@ -3,11 +3,10 @@
 import math
 from bisect import bisect_left
 from collections.abc import Sequence
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import lru_cache, reduce
 from heapq import nlargest
-from itertools import pairwise
+from itertools import chain, pairwise
 from operator import add
 from typing import Final
 
@@ -120,23 +119,25 @@ def _denies(sentence: str) -> bool:
 
 def _windows(told: Sequence[tuple[str, float]], evidence: Evidence) -> list[_Window]:
     """The windows that have most of what is said, best first; of two with as much, that whose first line has more."""
-    wanted = dict(told)
-    about = evidence.windows(wanted.items())
-    least = max(_ROUNDING, min(sorted(about)[-_READ_CLOSELY:], default=0.0) - _ROUNDING)
+    weights = dict(told)
+    wanted, about = frozenset(weights), evidence.windows(weights.items())
+    least = max(_ROUNDING, min(sorted(chain.from_iterable(about))[-_READ_CLOSELY:], default=0.0) - _ROUNDING)
     ranked: list[tuple[float, float, _Window]] = []
-    for place, weight in enumerate(about):
-        if weight >= least:
-            window = _window(evidence.lines[place], evidence.after(evidence.lines[place]), wanted.keys())
-            alone = evidence.weigh(window.line.vocabulary & wanted.keys())
-            ranked.append((evidence.weigh(window.shared), alone, window))
+    for rank, within in enumerate(about):
+        for index, weight in enumerate(within):
+            if weight >= least:
+                window = _window(evidence, rank, index, wanted)
+                alone = evidence.weigh(window.line.vocabulary & wanted)
+                ranked.append((evidence.weigh(window.shared), alone, window))
     return [window for _, _, window in nlargest(_READ_CLOSELY, ranked, key=lambda item: item[:2])]
 
 
-def _window(line: Line, after: Line | None, wanted: AbstractSet[str]) -> _Window:
-    if after is None:
-        return _Window(line, line.stems, line.sentence, line.vocabulary & wanted)
-    together = line.vocabulary & wanted | after.vocabulary & wanted
-    return _Window(line, line.stems + after.stems, f"{line.sentence} {after.sentence}", together)
+def _window(evidence: Evidence, rank: int, index: int, wanted: frozenset[str]) -> _Window:
+    line, following = evidence.line(rank, index), evidence.texts[rank].sentences[index + 1 : index + 2]
+    there, text, shared = line.stems, line.sentence, line.vocabulary & wanted
+    for after in following:
+        there, text, shared = there + after.stems, f"{text} {after.sentence}", shared | after.vocabulary & wanted
+    return _Window(line, there, text, shared)
 
 
 def _in_order(told: Sequence[tuple[str, float]], there: Sequence[str]) -> float:

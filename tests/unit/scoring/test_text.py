@@ -24,7 +24,7 @@ from poise.scoring import text
     ],
 )
 def test_sentences(written: str, sentences: list[str]) -> None:
-    assert text.sentences(written) == sentences
+    assert list(text.sentences(written)) == sentences
 
 
 @given(st.text())
