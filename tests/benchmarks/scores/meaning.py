@@ -7,16 +7,18 @@ denials and unknown names by themselves, as that by meaning does: what that alon
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Final
 
+from poise.embedding import Model
 from poise.scoring import Embed
 from poise.scoring.quality import BY_MEANING, BY_WORDS, Coefficients
 from poise.scoring.text import sentences
+from services.evaluation.scores import score
 from tests.benchmarks.scores.edits import GOOD, edited_own_words
 from tests.benchmarks.scores.fit import EDITS_COUNT, held_out, qualities, told
-from tests.benchmarks.scores.labelled import Case, passages, scored
+from tests.benchmarks.scores.labelled import Case, passages, record, scored
 from tests.benchmarks.scores.separation import Judgement, auc, calibration_error, reliability, separation
 
 MEASURES: Final[Mapping[str, Coefficients]] = {
@@ -41,10 +43,12 @@ def show(sets: Mapping[str, Set], embed: Embed) -> None:
         found = {kind: (cases, qualities(cases, values, of, embed)) for kind, (cases, values) in all_sets.items()}
         _real(rows, name, *found["real"])
         _edits(rows, name, _by_kind(*found["edits"]), _by_kind(*found["own words, edited"]))
-    print(f"\n{'':46}" + "".join(f"{name:>20}" for name in MEASURES))
+    print(f"\n{'':64}" + "".join(f"{name:>20}" for name in MEASURES))
     for row, columns in rows.items():
-        print(f"{row:46}" + "".join(f"{columns[name]:>20}" for name in MEASURES))
-    _cost(sets["real"][0], embed)
+        print(f"{row:64}" + "".join(f"{columns[name]:>20}" for name in MEASURES))
+    answers = sets["real"][0]
+    first = list({case.ask: case for case in reversed(answers)}.values())
+    _cost(first, [case for case in answers if case not in first])
 
 
 def _real(rows: Rows, name: str, cases: Sequence[Case], found: Sequence[float]) -> None:
@@ -76,24 +80,19 @@ def _by_kind(cases: Sequence[Case], found: Sequence[float]) -> Mapping[str, list
     return of
 
 
-def _cost(cases: Sequence[Case], embed: Embed) -> None:
-    """In ms of CPU; each text is made another one, so that none is remembered."""
-    said = [sentence for case in cases[:60] for sentence in sentences(case.text)]
-    lines = [line for found in list(passages().values())[:6] for one in found for line in sentences(one.text)]
-    asked = [f"{case.ask} {case.text}" for case in cases[:60]]
-    print("\ncost of a vector, ms of CPU")
-    for name, texts in (
-        ("a sentence of an answer", said),
-        ("with its question", asked),
-        ("a line of a passage", lines),
-    ):
-        print(f"  {name:28}{_each(embed, [f'{text} .' for text in texts]):5.1f}")
-    of_one = [len({line for one in found for line in sentences(one.text)}) for found in passages().values()]
-    print(f"  lines of a run's passages   {fmean(of_one):5.0f}")
+def _cost(first: Sequence[Case], then: Sequence[Case]) -> None:
+    """In ms of CPU: what a worker scores a run in that compares by meaning.
 
-
-def _each(work: Callable[[str], object], texts: Sequence[str]) -> float:
-    began = time.thread_time()
-    for text in texts:
-        work(text)
-    return (time.thread_time() - began) * 1_000 / len(texts)
+    Args:
+        first: Answers on passages that were never seen, one to a question.
+        then: Other answers on the same passages.
+    """
+    embed = Model().embed
+    lines = fmean(len({line for one in found for line in sentences(one.text)}) for found in passages().values())
+    per_answer = fmean(len(sentences(case.text)) for case in first)
+    print(f"\ncost of a run of {lines:.0f} lines and {per_answer:.1f} sentences, ms of CPU")
+    for name, cases in (("passages never seen", first), ("passages seen before", then)):
+        began = time.thread_time()
+        for case in cases:
+            score(record(case), embed)
+        print(f"  {name:28}{(time.thread_time() - began) * 1_000 / len(cases):6.0f}")

@@ -36,11 +36,13 @@ def test_own_words_are_above_a_denial_and_an_invented_name_only_by_meaning(model
     assert told(OWN_WORDS, model) > told(INVENTED, model) + 0.1
 
 
-def test_an_answer_to_another_question_is_below(model: Model) -> None:
-    assert told("Bees fly south in winter.", model) < told(OWN_WORDS, model)
+def test_what_is_about_something_else_is_below_only_by_meaning(model: Model) -> None:
+    elsewhere = "Trains run every hour on Sundays."
+    assert told(elsewhere, None) > told(OWN_WORDS, None)
+    assert told(elsewhere, model) < told(OWN_WORDS, model) - 0.05
 
 
-FIRST, SECOND = "Lamps burn oil.", "Nobody lit them."
+FIRST, SECOND = "Lamps burn oil.", "They were not lit."
 VECTORS = {
     FIRST: (1.0, 0.0),
     SECOND: (0.0, 1.0),
