@@ -5,13 +5,18 @@ from poise.settings import MeshSettings
 from services.evaluation.deciding import deciding
 from services.evaluation.handlers import handlers
 from services.evaluation.settings import EvaluationSettings
+from services.evaluation.vectors import vectors_of
 
 
 async def main() -> None:
     """Score finished runs, and decide over policies, until asked to stop."""
     mesh_settings, settings = MeshSettings.load(), EvaluationSettings.load()
-    async with Mesh(mesh_settings, tier="evaluation") as mesh, deciding(mesh, settings):
-        await mesh.serve(Tier("evaluation", handlers()))
+    async with (
+        vectors_of(settings) as vectors,
+        Mesh(mesh_settings, tier="evaluation") as mesh,
+        deciding(mesh, settings),
+    ):
+        await mesh.serve(Tier("evaluation", handlers(vectors)))
 
 
 if __name__ == "__main__":

@@ -8,18 +8,33 @@ from poise.messaging import Context, Handler
 from poise.telemetry import measure, span, table
 from services.evaluation.feedback import Feedbacks
 from services.evaluation.scores import score
+from services.evaluation.vectors import Vectors
 
 LATENCY = "latency_ms."
 NO_SHARE = ("raw_ms", "raw_cost")
 """Not 0 to 1, as the metric of scores is."""
 
 
-async def judge(record: RunRecord, context: Context) -> None:
-    """Score a finished run and publish what is thought of it."""
-    with span(table.SCORE_RUN):
-        judged = score(record)
-    show(judged)
-    await context.publish(SCORES, judged, key=judged.policy)
+class Judge:
+    """Handles `RunRecord`.
+
+    Args:
+        vectors: What compares by meaning; None = quality is told by words alone.
+    """
+
+    def __init__(self, vectors: Vectors | None = None) -> None:
+        self._vectors = vectors
+
+    async def judge(self, record: RunRecord, context: Context) -> None:
+        """Score a finished run and publish what is thought of it.
+
+        Raises:
+            RetryableError: It could not be compared by meaning.
+        """
+        with span(table.SCORE_RUN):
+            judged = score(record) if self._vectors is None else await self._vectors.score(record)
+        show(judged)
+        await context.publish(SCORES, judged, key=judged.policy)
 
 
 def show(judged: Score) -> None:
@@ -32,6 +47,6 @@ def show(judged: Score) -> None:
             measure(table.SCORES, value, {table.SCORE: name, table.VARIANT: judged.variant})
 
 
-def handlers() -> Mapping[type[Message], Handler]:
-    """One handler by the type of message it takes."""
-    return {RunRecord: judge, Feedback: Feedbacks().join}
+def handlers(vectors: Vectors | None = None) -> Mapping[type[Message], Handler]:
+    """One handler by the type of message it takes; with vectors, runs are compared by meaning too."""
+    return {RunRecord: Judge(vectors).judge, Feedback: Feedbacks().join}

@@ -7,7 +7,19 @@ from typing import Final
 from poise.cache.passages import normalised
 from poise.contracts import Draw, Passage, RunRecord, Score
 from poise.contracts.record import longest
-from poise.scoring import Evidence, empty, groundedness, looping, quality, refused, relevance, truncated
+from poise.scoring import (
+    Embed,
+    Evidence,
+    Groundedness,
+    empty,
+    groundedness,
+    looping,
+    meant,
+    quality,
+    refused,
+    relevance,
+    truncated,
+)
 
 _REMEMBERED: Final = 256
 """Runs' passages, and answers, of which what was worked out is kept; some 100 kB each."""
@@ -15,17 +27,22 @@ _DIGEST: Final = 16
 """Hexadecimal digits of a question's digest: of a million questions, two share one in 1 of 30 million cases."""
 
 
-def score(record: RunRecord) -> Score:
-    """Score a run: what was sent, what the drawn variant wrote, and how long each step took."""
+def score(record: RunRecord, embed: Embed | None = None) -> Score:
+    """Score a run: what was sent, what the drawn variant wrote, and how long each step took.
+
+    Args:
+        record: The run's record.
+        embed: What makes vectors, for a quality that compares by meaning; None = it is told by words alone.
+    """
     draw = record.draw or Draw(variant="none", probability=1.0, policy=record.workflow, policy_version=0)
     values = {"error": float(record.fault is not None)}
     values |= {f"latency_ms.{step}": ms for step, ms in longest(record.steps).items()}
     values["latency_ms.total"] = round((record.finished - record.started) * 1_000, 1)
     evidence = _evidence(tuple((one.id, one.source, one.heading, one.text) for one in record.passages))
     if record.answer is not None and record.answer.rung != "canned" and (record.passages or not _earlier(record)):
-        values["groundedness"] = _grounded(record.answer.text.strip(), evidence, record.question)
+        values["groundedness"] = _grounded(record.answer.text.strip(), evidence, record.question).score
     if record.draw is not None and record.draw.skipped is None and not record.cached:
-        values |= _of_the_draw(record.draw, record, evidence)
+        values |= _of_the_draw(record.draw, record, evidence, embed)
     if record.draw is not None and record.draw.skipped is not None and not record.cached:
         values["raw_skipped"] = 1.0
     return Score(
@@ -55,9 +72,9 @@ def _evidence(said: tuple[tuple[str, str, str | None, str], ...]) -> Evidence:
 
 
 @lru_cache(_REMEMBERED)
-def _grounded(text: str, evidence: Evidence, question: str) -> float:
+def _grounded(text: str, evidence: Evidence, question: str) -> Groundedness:
     """What was sent is, most often, what the variant wrote."""
-    return groundedness(text, evidence, question=question).score
+    return groundedness(text, evidence, question=question)
 
 
 @lru_cache(_REMEMBERED)
@@ -75,7 +92,7 @@ def digest(question: str) -> str:
     return hashlib.sha256(normalised(question).encode(errors="surrogatepass")).hexdigest()[:_DIGEST]
 
 
-def _of_the_draw(draw: Draw, record: RunRecord, evidence: Evidence) -> dict[str, float]:
+def _of_the_draw(draw: Draw, record: RunRecord, evidence: Evidence, embed: Embed | None) -> dict[str, float]:
     """The variant's own words, whether or not they were sent: a variant is not to profit from the ladder below it.
 
     One that was not asked, because it was left alone or an earlier answer was there, is not among these: that is a
@@ -86,13 +103,17 @@ def _of_the_draw(draw: Draw, record: RunRecord, evidence: Evidence) -> dict[str,
     if draw.raw is None:
         fault = any(tried.variant == draw.variant and tried.fault is not None for tried in record.generations)
         return values | {"raw_fault": float(fault)} | ({"quality": 0.0} if fault else {})
-    return values | {"raw_fault": 0.0} | _of_words(draw.raw, draw.finish_reason, record.question, evidence)
+    return values | {"raw_fault": 0.0} | _of_words(draw.raw, draw.finish_reason, record.question, evidence, embed)
 
 
-def _of_words(raw: str, finish_reason: str | None, question: str, evidence: Evidence) -> dict[str, float]:
+def _of_words(
+    raw: str, finish_reason: str | None, question: str, evidence: Evidence, embed: Embed | None
+) -> dict[str, float]:
+    text = raw.strip()
+    grounded, relevant = _grounded(text, evidence, question), _relevant(text, evidence, question)
     values = {
-        "raw_relevance": _relevant(raw.strip(), evidence, question),
-        "raw_groundedness": _grounded(raw.strip(), evidence, question),
+        "raw_relevance": relevant,
+        "raw_groundedness": grounded.score,
         "empty": float(empty(raw)),
         "degenerate": float(looping(raw)),
         "truncated": float(truncated(raw, finish_reason)),
@@ -104,4 +125,8 @@ def _of_words(raw: str, finish_reason: str | None, question: str, evidence: Evid
         return values
     if values["refused"]:
         return values | {"quality": 0.0}
-    return values | {"quality": quality(raw, values["raw_groundedness"], values["raw_relevance"])}
+    if embed is None:
+        return values | {"quality": quality(text, grounded, relevant)}
+    compared = meant(text, evidence, question, embed)
+    nearness = min(1.0, max(0.0, compared.near))  # a cosine may be below 0, and by rounding above 1
+    return values | {"raw_nearness": nearness, "quality": quality(text, grounded, relevant, compared)}

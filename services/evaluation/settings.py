@@ -14,3 +14,6 @@ class EvaluationSettings(Settings):
 
     decide: bool = True
     """Whether this worker may decide over policies; of those that may, one does for each partition of the scores."""
+    embedding: bool = False
+    """Whether `quality` also compares sentences by meaning: for models that answer in their own words. Some 20 ms of a
+    core for each sentence of an answer, 10 for each line of a passage not seen lately; the same for all workers."""

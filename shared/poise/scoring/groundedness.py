@@ -40,6 +40,8 @@ class Groundedness:
     """For each sentence, the line of a passage that bears it best; each once."""
     unknown: tuple[str, ...]
     """What the answer names and the passages do not bear: numbers that are not where it is cited from, other names."""
+    turned: float = 0.0
+    """How much of a sentence is borne by one that says the opposite, 0 to 1; of several, the most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,7 @@ class _Support:
     score: float
     line: Line | None = None
     unknown: tuple[str, ...] = ()
+    turned: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +81,12 @@ def groundedness(answer: str, evidence: Evidence, *, question: str = "") -> Grou
     found = [_support(sentence, evidence, question) for sentence in sentences(answer)]
     citations = dict.fromkeys(support.line.citation for support in found if support.line is not None)
     unknown = dict.fromkeys(fact for support in found for fact in support.unknown)
-    return Groundedness(min((support.score for support in found), default=0.0), tuple(citations), tuple(unknown))
+    return Groundedness(
+        score=min((support.score for support in found), default=0.0),
+        citations=tuple(citations),
+        unknown=tuple(unknown),
+        turned=max((support.turned for support in found), default=0.0),
+    )
 
 
 def _support(sentence: str, evidence: Evidence, question: str) -> _Support:
@@ -102,13 +110,14 @@ def _support(sentence: str, evidence: Evidence, question: str) -> _Support:
     if window is None:
         return _Support(0.0)
     unknown = tuple(fact for fact in facts(sentence) if fact not in question and not _borne(fact, window, evidence))
+    turned = score if negated(sentence) != _denies(window.line.sentence) else 0.0
     if unknown:
         score *= UNKNOWN_FACT
-    if negated(sentence) != _denies(window.line.sentence):
+    if turned:
         score *= TURNED_ROUND
     if set(said) <= set(stems(question)):
         score *= ECHO
-    return _Support(score, window.line, unknown)
+    return _Support(score, window.line, unknown, turned)
 
 
 @lru_cache(_REMEMBERED)

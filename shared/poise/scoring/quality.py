@@ -4,46 +4,85 @@ A logistic regression (Platt, "Probabilistic Outputs for Support Vector Machines
 an answer is, how relevant, and how long: a small model that goes on at length is making things up. It was fitted on
 answers of the built-in model that were judged one by one, and at less weight on edited sentences of a reference;
 `make bench-scores` tries it on questions that it was not fitted on. For another model it is likelihood only roughly.
+
+Where sentences are compared by meaning, how near they stand takes the place of groundedness, which has words of one's
+own for wrong; a name or number that is not borne and a denial, which vectors do not see, then count by themselves.
 """
 
 import math
 from typing import Final, NamedTuple
 
+from poise.scoring.groundedness import Groundedness
+from poise.scoring.meaning import Meant
 from poise.scoring.text import words
 
 
-class Coefficients(NamedTuple):
-    """What each feature weighs, in log odds."""
+class Features(NamedTuple):
+    """What quality is told from."""
 
-    base: float
     grounded: float
-    """By groundedness, 0 to 1."""
+    """Groundedness, 0 to 1."""
     relevant: float
-    """By relevance, 0 to 1."""
+    """Relevance, 0 to 1."""
     length: float
-    """By the logarithm of one more than the words."""
+    """The logarithm of one more than the words."""
+    unknown: float
+    """Whether it names what the passages do not bear, 0 or 1."""
+    turned: float
+    """How much of a sentence is borne word for word by one that says the opposite, 0 to 1."""
+    near: float
+    """How near it stands to the passages by meaning, -1 to 1."""
+    denied: float
+    """How near a sentence stands by meaning to one that says the opposite, 0 to 1."""
 
-    def __call__(self, grounded: float, relevant: float, length: float) -> float:
+
+class Coefficients(NamedTuple):
+    """What each feature weighs, in log odds; 0 where it does not count."""
+
+    base: float = 0.0
+    grounded: float = 0.0
+    relevant: float = 0.0
+    length: float = 0.0
+    unknown: float = 0.0
+    turned: float = 0.0
+    near: float = 0.0
+    denied: float = 0.0
+
+    def __call__(self, found: Features) -> float:
         """How likely it is right, 0 to 1."""
-        told = self.base + self.grounded * grounded + self.relevant * relevant + self.length * length
+        told = self.base + sum(weight * value for weight, value in zip(self[1:], found, strict=True))
         return 1 / (1 + math.exp(-told))
 
 
-FITTED: Final = Coefficients(1.046, 1.352, 1.032, -1.048)
+BY_WORDS: Final = Coefficients(base=1.046, grounded=1.352, relevant=1.032, length=-1.048)
 """By `python -m tests.benchmarks.scores --fit`, on 431 judged answers and 682 edited ones."""
+BY_MEANING: Final = Coefficients(
+    base=0.668, relevant=1.425, length=-1.077, unknown=-0.995, turned=-0.593, near=1.672, denied=-0.981
+)
+"""By the same with `--embedding`, on the same."""
 
 
-def log_words(answer: str) -> float:
-    """An answer's length as quality has it."""
-    return math.log1p(len(words(answer)))
+def features(answer: str, grounded: Groundedness, relevant: float, compared: Meant | None = None) -> Features:
+    """What quality is told from; without a comparison by meaning, `near` and `denied` are 0 and not to be counted."""
+    return Features(
+        grounded=grounded.score,
+        relevant=relevant,
+        length=math.log1p(len(words(answer))),
+        unknown=float(bool(grounded.unknown)),
+        turned=grounded.turned,
+        near=compared.near if compared is not None else 0.0,
+        denied=compared.denied if compared is not None else 0.0,
+    )
 
 
-def quality(answer: str, grounded: float, relevant: float) -> float:
+def quality(answer: str, grounded: Groundedness, relevant: float, compared: Meant | None = None) -> float:
     """How likely an answer is right, 0 to 1.
 
     Args:
         answer: Its words; whether they are an answer at all is not asked here.
         grounded: Its groundedness.
         relevant: Its relevance.
+        compared: How it compares by meaning; None = told by words alone.
     """
-    return FITTED(grounded, relevant, log_words(answer))
+    fitted = BY_WORDS if compared is None else BY_MEANING
+    return fitted(features(answer, grounded, relevant, compared))

@@ -12,10 +12,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-from poise.scoring.quality import FITTED
-from tests.benchmarks.scores import cost, measured
-from tests.benchmarks.scores.edits import edited
-from tests.benchmarks.scores.fit import EDITS_COUNT, Told, fit, held_out, usable
+from poise.embedding import Model
+from poise.scoring import Embed
+from poise.scoring.quality import BY_MEANING, BY_WORDS
+from tests.benchmarks.scores import cost, meaning, measured
+from tests.benchmarks.scores.edits import GOOD, edited
+from tests.benchmarks.scores.fit import EDITS_COUNT, Told, fit, held_out, qualities, told
 from tests.benchmarks.scores.labelled import Case, asked, judged, scored
 from tests.benchmarks.scores.plot import reliability_svg
 from tests.benchmarks.scores.separation import Judgement, auc, calibration_error, reliability, separation
@@ -23,8 +25,6 @@ from tests.benchmarks.scores.separation import Judgement, auc, calibration_error
 SCORES: Final = ("quality", "raw_groundedness", "raw_relevance")
 FLAGS: Final = ("empty", "degenerate", "truncated", "refused")
 MIXES: Final = ("production", "closed book")
-GOOD: Final = ("the sentence", "lightly reworded")
-"""What edits are compared with; own words are told apart."""
 
 Set = tuple[Sequence[Case], Sequence[dict[str, float]]]
 
@@ -35,11 +35,17 @@ def main() -> None:
     made.add_argument("--plots", type=Path, help="a folder for the reliability plots, as SVG")
     made.add_argument("--write", action="store_true", help=f"write {measured.FILE.name}")
     made.add_argument("--fit", action="store_true", help="fit the coefficients of quality anew, and print them")
+    made.add_argument("--embedding", action="store_true", help="only compare quality by words with that by meaning")
     arguments = made.parse_args()
     real, made_up = judged(), edited()
     sets: dict[str, Set] = {"real": (real, scored(real)), "edits": (made_up, scored(made_up))}
+    embed = Model().embed if arguments.embedding else None
     if arguments.fit:
-        print(f"in use: {FITTED}\nfitted: {fit(to_fit(sets))}")
+        in_use = BY_MEANING if embed else BY_WORDS
+        print(f"in use: {in_use}\nfitted: {fit(to_fit(sets, embed), in_use)}")
+    if embed:
+        meaning.show(sets, embed)
+        return
     tables = [*separations(sets, arguments.plots), *mixes()]
     flags(sets)
     by_edit(*sets["edits"])
@@ -48,19 +54,16 @@ def main() -> None:
         measured.FILE.write_text("\n".join([measured.HEAD, *tables]))
 
 
-def to_fit(sets: dict[str, Set]) -> list[Told]:
+def to_fit(sets: dict[str, Set], embed: Embed | None = None) -> list[Told]:
     """What the coefficients of quality are fitted on."""
-    counts = {"real": 1.0, "edits": EDITS_COUNT}
-    return [
-        Told(cases[at], values[at], counts[name]) for name, (cases, values) in sets.items() for at in usable(values)
-    ]
+    return told(*sets["real"], 1.0, embed) + told(*sets["edits"], EDITS_COUNT, embed)
 
 
 def separations(sets: dict[str, Set], plots: Path | None) -> list[str]:
     """Each score on each set."""
     tables = []
     for name, (cases, values) in sets.items():
-        of_others = held_out(cases, values, to_fit(sets)) if name == "real" else None
+        of_others = qualities(cases, values, held_out(to_fit(sets))) if name == "real" else None
         print(f"\n{name}: {len(cases)} answers, {sum(case.right for case in cases)} right")
         print(f"  {'':18}{'AUC':>5}  {'95 %':11}  {'threshold':>9} {'sensitivity':>11} {'specificity':>11} {'ECE':>5}")
         for score in SCORES:

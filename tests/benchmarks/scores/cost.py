@@ -6,7 +6,18 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from poise.contracts import Answer, RunRecord
-from poise.scoring import Evidence, empty, evidence, groundedness, looping, quality, refused, relevance, truncated
+from poise.scoring import (
+    Evidence,
+    Groundedness,
+    empty,
+    evidence,
+    groundedness,
+    looping,
+    quality,
+    refused,
+    relevance,
+    truncated,
+)
 from services.evaluation import scores
 from tests.benchmarks.scores.labelled import Case, passages, record
 
@@ -23,11 +34,12 @@ def show(first: Sequence[Case], then: Sequence[Case]) -> None:
     """
     print("\ncost, µs of CPU for each run of 6 passages")
     evidences = {case.ask: Evidence(passages()[case.ask]) for case in first}
+    borne = Groundedness(0.9, (), ())
     of_each: dict[str, Callable[[Case], object]] = {
         "evidence, passages seen before": lambda case: Evidence(passages()[case.ask]),
         "groundedness": lambda case: groundedness(case.text, evidences[case.ask], question=case.ask),
         "relevance": lambda case: relevance(case.text, evidences[case.ask], case.ask),
-        "quality, of both": lambda case: quality(case.text, 0.9, 0.5),
+        "quality, of both": lambda case: quality(case.text, borne, 0.5),
         "empty, degenerate, truncated, refused": lambda case: (
             empty(case.text),
             looping(case.text),

@@ -8,7 +8,7 @@ import random
 import re
 import tomllib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +16,8 @@ from tests.benchmarks.scores.labelled import Case
 
 SEED: Final = 6
 RIGHT: Final = Path(__file__).with_name("right.toml")
+GOOD: Final = ("the sentence", "lightly reworded")
+"""What edits are compared with; own words are told apart."""
 NAMES: Final = ("Frobnicator", "ZaphodError", "quux_table", "Blorptown")
 ALIKE: Final = (
     ("is executed", "runs"),
@@ -144,3 +146,10 @@ def edited() -> list[Case]:
         cases.append(Case(one.ask, one.reworded, right=True, kind="own words"))
         cases += [edit(them, at, dice) for edit in BAD]
     return cases
+
+
+def edited_own_words() -> list[Case]:
+    """Right answers in other words, made wrong; nothing is fitted on them. Of a single word, none is made."""
+    dice, them = random.Random(SEED), [replace(one, says=one.reworded) for one in right()]
+    edits = (another_answer, changed_number, negated, invented_name)
+    return [edit(them, at, dice) for at, one in enumerate(them) if " " in one.says for edit in edits]

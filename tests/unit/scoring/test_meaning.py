@@ -1,0 +1,100 @@
+"""Comparing by meaning: what the vectors are asked, and what quality makes of it, with the real model."""
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from poise.contracts import Passage
+from poise.embedding import Model
+from poise.scoring import Evidence, Meant, groundedness, meant, quality, relevance
+from poise.scoring.quality import BY_MEANING, BY_WORDS, features
+
+QUESTION = "What does the break statement do?"
+SAYS = "It terminates the nearest enclosing loop, and the else clause of the loop is skipped."
+TEXT = f"{SAYS} The pass statement is a null operation. Bees like clover."
+EVIDENCE = Evidence([Passage(id="p#0", source="p", text=TEXT, score=1.0, age=0.0)])
+OWN_WORDS = "Python leaves the innermost loop at once."
+NEGATED = "It does not terminate the nearest enclosing loop, and the else clause of the loop is skipped."
+INVENTED = "It terminates the nearest enclosing Frobnicator_loop, and the else clause of the loop is skipped."
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return Model()
+
+
+def told(answer: str, model: Model | None) -> float:
+    compared = None if model is None else meant(answer, EVIDENCE, QUESTION, model.embed)
+    return quality(
+        answer, groundedness(answer, EVIDENCE, question=QUESTION), relevance(answer, EVIDENCE, QUESTION), compared
+    )
+
+
+def test_own_words_are_above_a_denial_and_an_invented_name_only_by_meaning(model: Model) -> None:
+    assert told(OWN_WORDS, None) < told(NEGATED, None)
+    assert told(OWN_WORDS, model) > told(NEGATED, model) + 0.1
+    assert told(OWN_WORDS, model) > told(INVENTED, model) + 0.1
+
+
+def test_what_is_about_something_else_is_below_only_by_meaning(model: Model) -> None:
+    elsewhere = "Trains run every hour on Sundays."
+    assert told(elsewhere, None) > told(OWN_WORDS, None)
+    assert told(elsewhere, model) < told(OWN_WORDS, model) - 0.05
+
+
+FIRST, SECOND = "Lamps burn oil.", "They were not lit."
+VECTORS = {
+    FIRST: (1.0, 0.0),
+    SECOND: (0.0, 1.0),
+    "Which? Oil is burnt.": (0.8, 0.6),
+    "Oil is burnt.": (0.6, 0.8),
+    "Which? Not oil.": (0.28, 0.96),
+    "Not oil.": (0.96, 0.28),
+}
+LAMPS = Evidence([Passage(id="l#0", source="l", text=f"{FIRST} {SECOND}", score=1.0, age=0.0)])
+
+
+def at(text: str) -> "NDArray[np.float32]":
+    return np.array(VECTORS[text], dtype=np.float32)
+
+
+def test_nearness_is_that_of_the_sentence_with_the_question_and_the_farthest_counts() -> None:
+    assert meant("Oil is burnt.", LAMPS, "Which?", at).near == pytest.approx(0.8)
+    assert meant("Not oil. Oil is burnt.", LAMPS, "Which?", at).near == pytest.approx(0.8)
+    assert meant("Not oil.", LAMPS, "Which?", at).near == pytest.approx(0.96)
+
+
+def test_a_denial_is_of_the_line_that_is_nearest_to_the_sentence_alone() -> None:
+    assert meant("Not oil.", LAMPS, "Which?", at).denied == pytest.approx(0.96)
+    assert meant("Oil is burnt. Not oil.", LAMPS, "Which?", at).denied == pytest.approx(0.96)
+
+
+def test_two_that_both_say_no_or_both_do_not_deny_nothing() -> None:
+    vectors = {**VECTORS, "Oil is burnt.": (0.8, 0.6), "Not oil.": (0.28, 0.96)}
+
+    def other(text: str) -> "NDArray[np.float32]":
+        return np.array(vectors[text], dtype=np.float32)
+
+    assert meant("Oil is burnt. Not oil.", LAMPS, "Which?", other).denied == 0.0
+
+
+def test_no_passages_or_no_sentence_stand_near_nothing(model: Model) -> None:
+    assert meant(OWN_WORDS, Evidence([]), QUESTION, model.embed) == Meant(0.0, 0.0)
+    assert meant("", EVIDENCE, QUESTION, model.embed) == Meant(0.0, 0.0)
+
+
+def test_what_is_borne_word_for_word_and_denied_is_told_apart() -> None:
+    assert groundedness(NEGATED, EVIDENCE, question=QUESTION).turned > 0.7
+    assert groundedness(SAYS, EVIDENCE, question=QUESTION).turned == 0.0
+
+
+def test_a_comparison_by_meaning_has_coefficients_of_its_own() -> None:
+    grounded = groundedness(INVENTED, EVIDENCE, question=QUESTION)
+    compared = Meant(near=0.5, denied=0.25)
+    assert grounded.unknown
+    assert quality(INVENTED, grounded, 0.5) == BY_WORDS(features(INVENTED, grounded, 0.5))
+    assert quality(INVENTED, grounded, 0.5, compared) == BY_MEANING(features(INVENTED, grounded, 0.5, compared))
+    found = features(INVENTED, grounded, 0.5, compared)
+    assert (found.unknown, found.near, found.denied, found.relevant) == (1.0, 0.5, 0.25, 0.5)
+    for changed, better in (("near", 0.9), ("unknown", 0.0), ("denied", 0.0), ("relevant", 0.9)):
+        assert BY_MEANING(found._replace(**{changed: better})) > BY_MEANING(found), changed
