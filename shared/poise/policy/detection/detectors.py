@@ -136,7 +136,7 @@ class Detectors:
     def proof(self, variant: str) -> float | None:
         """How far the proof has come that a watched variant recovered, shown at `SHOWN`; None = it is not watched."""
         watched = self._watched.get(variant)
-        return None if watched is None else watched.value
+        return None if watched is None else watched.least.value
 
     def _begin(self, variant: str) -> None:
         self._bets[variant] = {about: Bets(self._number) for about in self._abouts}
