@@ -3,7 +3,7 @@
 import random
 from typing import Final
 
-from poise.balance.history import History, Mark, Scored, Shares
+from poise.balance.history import History, Kind, Mark, Scored, Shares
 
 BEGAN: Final = 1_700_000_000.0
 TROUBLE: Final = 50.0
@@ -19,12 +19,13 @@ def act(until: float = 200.0, *, trouble: bool = True) -> History:
     history = History(("steady", "second"), BEGAN, BEGAN + until, "A fault", "second was deployed with a fault.")
     history.shares.append(Shares(BEGAN, {"steady": 0.5, "second": 0.5}))
     history.marks.append(Mark(BEGAN, "set", "you sets steady 50 %, second 50 %"))
-    for at, kind, text, share in (
+    happened: tuple[tuple[float, Kind, str, float | None], ...] = (
         (TROUBLE, "trouble", "second is deployed with a fault", None),
         (NOTICED, "noticed", "second answers worse than the others: " + "quality 0.41 against 0.84, " * 4, 0.2),
         (FIXED, "fixed", "second is deployed without the fault", None),
         (BACK, "back", "second has recovered", 0.5),
-    ):
+    )
+    for at, kind, text, share in happened:
         if trouble and at <= until:
             history.marks.append(Mark(BEGAN + at, kind, text))
             if share is not None:

@@ -31,7 +31,6 @@ MARKS: Final[dict[Kind, tuple[str, str, str]]] = {
     "set": ("·", "dim", ""),
     "trouble": ("✗", "bold red", ""),
     "noticed": ("!", "bold yellow", "noticed: "),
-    "moved": ("→", "yellow", ""),
     "fixed": ("+", "bold cyan", ""),
     "back": ("✓", "bold green", "earned its way back: "),
     "note": ("·", "dim", ""),

@@ -58,7 +58,7 @@ async def balance(
 ) -> None:
     """See the loop at work: a variant gets quietly worse, and the mesh notices and moves, by its answers alone.
 
-    It takes three to four minutes on two cores. Ctrl-C ends it, and shows what was seen until then.
+    It takes about three minutes on two cores. Ctrl-C ends it, and shows what was seen until then.
     """
     with _place(directory) as chosen:
         async with started(chosen) as stack, Poise(settings=settings(stack.broker)) as poise:
