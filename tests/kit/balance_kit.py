@@ -19,13 +19,13 @@ def act(until: float = 200.0, *, trouble: bool = True) -> History:
     history = History(("steady", "second"), BEGAN, BEGAN + until, "A fault", "second was deployed with a fault.")
     history.shares.append(Shares(BEGAN, {"steady": 0.5, "second": 0.5}))
     history.marks.append(Mark(BEGAN, "set", "you sets steady 50 %, second 50 %"))
-    marks: tuple[tuple[float, Kind, str, float | None], ...] = (
+    happened: tuple[tuple[float, Kind, str, float | None], ...] = (
         (TROUBLE, "trouble", "second is deployed with a fault", None),
         (NOTICED, "noticed", "second answers worse than the others: " + "quality 0.41 against 0.84, " * 4, 0.2),
         (FIXED, "fixed", "second is deployed without the fault", None),
         (BACK, "back", "second has recovered", 0.5),
     )
-    for at, kind, text, share in marks:
+    for at, kind, text, share in happened:
         if trouble and at <= until:
             history.marks.append(Mark(BEGAN + at, kind, text))
             if share is not None:

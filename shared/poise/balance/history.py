@@ -13,7 +13,7 @@ WINDOW: Final = 30
 Z95: Final = 1.959963984540054
 FEW: Final = 5
 
-Kind = Literal["set", "trouble", "noticed", "moved", "fixed", "back", "note"]
+Kind = Literal["set", "trouble", "noticed", "fixed", "back", "note"]
 
 
 @dataclass(frozen=True, slots=True)

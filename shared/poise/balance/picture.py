@@ -8,7 +8,7 @@ from poise.balance.history import History, Kind, clock, percent
 from poise.contracts.policy import Sample
 
 WIDTH: Final = 1000
-HEIGHT: Final = 520
+HEIGHT: Final = 492
 LEFT: Final = 84
 RIGHT: Final = 880
 """Where time begins and ends; the rest is for words."""

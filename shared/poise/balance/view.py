@@ -12,7 +12,7 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from poise.balance.history import WINDOW, History, Kind, Mark, clock, percent
+from poise.balance.history import FEW, WINDOW, History, Kind, Mark, clock, percent
 from poise.contracts.policy import Sample
 
 SCALE: Final = 26
@@ -31,7 +31,6 @@ MARKS: Final[dict[Kind, tuple[str, str, str]]] = {
     "set": ("·", "dim", ""),
     "trouble": ("✗", "bold red", ""),
     "noticed": ("!", "bold yellow", "noticed: "),
-    "moved": ("→", "yellow", ""),
     "fixed": ("+", "bold cyan", ""),
     "back": ("✓", "bold green", "earned its way back: "),
     "note": ("·", "dim", ""),
@@ -148,7 +147,7 @@ def times(history: History, columns: int) -> list[float]:
 
 def _mean_at(history: History, variant: str, at: float) -> float | None:
     found = history.quality(variant, until=at, window=WINDOW // 2)
-    return found.mean if found else None
+    return found.mean if found is not None and found.count >= FEW else None
 
 
 def sparks(values: Sequence[float | None]) -> str:

@@ -25,6 +25,8 @@ STEERS: Final = "quality"
 FOLLOWED: Final = ((SCORES, Score), (DECISIONS, Decision), (POLICY, Policy), (POLICY_STATE, PolicyState))
 LOOKED_AT: Final = 8
 """Answers among which an example is looked for."""
+SHORT: Final = 200
+"""Characters of one."""
 AWAY: Final = frozenset({"shift", "roll back"})
 
 MessageT = TypeVar("MessageT", bound=Message)
@@ -97,13 +99,12 @@ class Watching:
         return True
 
     async def find_example(self) -> None:
-        """Find one of the answers that the suspect was noticed by: a short one, whole sentences of it."""
+        """Find one of the answers that the suspect was noticed by: the worst that is short enough to be shown."""
         found = next((one.finding for one in self.decisions if one.action in AWAY and one.finding is not None), None)
         runs = found.runs[:LOOKED_AT] if found is not None else ()
         read = await asyncio.gather(*(self._mesh.read_key(RECORDS.name, run) for run in runs))
         examples = [_example(RunRecord.parse(records[-1].value or b"")) for records in read if records]
-        whole = [one for one in examples if one is not None]
-        self.history.example = min(whole, key=lambda one: len(one.words), default=None)
+        self.history.example = next((one for one in examples if one is not None), None)
 
     async def _change(self, seconds: float) -> None:
         """Wait until there is something new, or a while."""
@@ -168,7 +169,7 @@ class Watching:
 
 def _example(record: RunRecord) -> Example | None:
     draw = record.draw
-    if draw is None or not draw.raw or draw.finish_reason == "length":
+    if draw is None or not draw.raw or len(draw.raw) > SHORT or draw.finish_reason == "length":
         return None
     return Example(clean(record.question), clean(" ".join(draw.raw.split())))
 

@@ -58,7 +58,7 @@ async def balance(
 ) -> None:
     """See the loop at work: a variant gets quietly worse, and the mesh notices and moves, by its answers alone.
 
-    It takes three to four minutes on two cores. Ctrl-C ends it, and shows what was seen until then.
+    It takes about three minutes on two cores. Ctrl-C ends it, and shows what was seen until then.
     """
     with _place(directory) as chosen:
         async with started(chosen) as stack, Poise(settings=settings(stack.broker)) as poise:
@@ -116,9 +116,9 @@ def next_steps(decisions: Sequence[Decision], policy: str, stack: Stack) -> Text
     moved = next((one.id for one in decisions if one.by == "loop"), None)
     folder = stack.options.directory
     up = "poise up --detach" + ("" if folder == DEFAULT_DIRECTORY else f" --dir {folder}")
-    steps = [(up, "start the stack again, with what it decided")]
-    steps += [(f"poise policy explain {moved}", "why the weights moved, and what you can do about it")] if moved else []
-    steps += [(f"poise policy replay {policy}", "see that the logs lead to the same decisions again")]
+    steps = [(up, "start the stack again")]
+    steps += [(f"poise policy explain {moved}", "why the weights moved")] if moved else []
+    steps += [(f"poise policy replay {policy}", "make the same decisions from the logs")]
     width = max(len(command) for command, _ in steps)
     return Text("\n").join(
         Text.assemble((command.ljust(width), "cyan"), (f"   {why}", "dim")) for command, why in steps

@@ -75,7 +75,7 @@ async def demo(
     directory: Annotated[Path, typer.Option("--dir", help="Where the stack keeps its data.")] = DEFAULT_DIRECTORY,
     *,
     act: Annotated[
-        bool, typer.Option("--balance/--no-balance", help="With the balance act at the end: three to four minutes.")
+        bool, typer.Option("--balance/--no-balance", help="With the balance act at the end: about three minutes.")
     ] = True,
 ) -> None:
     """See it work: start a stack, ingest a corpus, ask three questions; then the balance act, which Ctrl-C ends."""
@@ -111,7 +111,7 @@ async def _balance(stack: Stack, poise: Poise) -> None:
     from poise.balance.act import Plan  # noqa: PLC0415
     from poise.cli.balance import perform  # noqa: PLC0415 - so that the first answer does not wait for it
 
-    told = "Now the balance act, three to four minutes: Ctrl-C ends it, --no-balance leaves it out."
+    told = "Now the balance act, about three minutes: Ctrl-C ends it, --no-balance leaves it out."
     out.print(Rule(style="dim"), Text(told, style="bold"), sep="\n")
     await perform(stack, poise, Plan())
     out.print()
