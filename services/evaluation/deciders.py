@@ -81,7 +81,7 @@ class Deciders:
             if decider is None or (score := _read(record, Score)) is None:
                 continue
             try:
-                self._note(name, decider, decider.score(score, record.offset))
+                self._note(decider, decider.score(score, record.offset))
             except Exception:
                 log.exception("%s: a score of %s could not be weighed and is passed over", record.position, name)
                 count(table.PASSED_OVER, 1, {table.MESSAGING_DESTINATION: record.topic})
@@ -100,7 +100,7 @@ class Deciders:
                 continue
             decider = self.deciders.get(name) or Decider(name, self.scores or 0)
             try:
-                self._note(name, decider, decider.command(command, record.timestamp))
+                self._note(decider, decider.command(command, record.timestamp))
             except Exception:
                 log.exception("%s: what was asked of %s could not be done, and is passed over", record.position, name)
                 count(table.PASSED_OVER, 1, {table.MESSAGING_DESTINATION: record.topic})
@@ -108,10 +108,8 @@ class Deciders:
             self.deciders[name] = decider
             self._moved.add(name)
 
-    def _note(self, name: str, decider: Decider, decisions: Iterable[Decision]) -> None:
+    def _note(self, decider: Decider, decisions: Iterable[Decision]) -> None:
         for decision in decisions:
-            log.info("%s %s%s: %s", name, decision.action, "" if decision.acted else " (not acted)", decision.reason)
-            count(table.DECISIONS, 1, {table.POLICY: name, table.ACTION: decision.action})
             self.made.append((decision, decider.policy if decision.acted else None))
 
     # -- writing down ---------------------------------------------------------------------------------------------
@@ -132,9 +130,21 @@ class Deciders:
             yield _outgoing(POLICY_STATE, state, name, self.partition)
 
     def written(self) -> None:
-        """Note that it was."""
+        """Note that it was: only now was it decided. Who is shut out would else tell what never was."""
+        for decision, _ in self.made:
+            _tell(decision)
         self.made = []
         self._moved = set()
+
+
+def _tell(decision: Decision) -> None:
+    """Tell operators of a decision; that a variant is in trouble, also where nothing is done about it."""
+    trouble = decision.command is None and decision.action != "promote"
+    acted = "" if decision.acted else " (not acted)"
+    level = logging.WARNING if trouble else logging.INFO
+    log.log(level, "%s %s%s: %s", decision.policy, decision.action, acted, decision.reason)
+    what = {table.POLICY: decision.policy, table.ACTION: decision.action}
+    count(table.DECISIONS, 1, {**what, table.ACTED: decision.acted})
 
 
 def _name(record: Record) -> str:

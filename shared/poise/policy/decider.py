@@ -359,7 +359,7 @@ class Decider:
             action=action,
             variant=variant,
             acted=acted,
-            reason=reason,
+            reason=reasons.line(reason),
             before=before,
             after=after,
             version=self._policy.version if self._policy else 0,

@@ -23,6 +23,11 @@ def recovered(finding: Finding, limits: Limits) -> str:
     return f"{finding.variant} has recovered: {_scores(finding, limits)}"
 
 
+def line(text: str) -> str:
+    """A text on one line of a log or a screen, without what could break out of it: a person writes part of a reason."""
+    return " ".join("".join(one if one.isprintable() else " " for one in text).split())
+
+
 def moves(variant: str, before: Mapping[str, float], after: Mapping[str, float]) -> str:
     """Where the share of a variant goes."""
     return f"its share goes from {percent(before[variant])} to {percent(after[variant])}"

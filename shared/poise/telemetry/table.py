@@ -77,6 +77,8 @@ REPLAYED: Final = "poise.replayed"
 TIER: Final = "poise.tier"
 POLICY: Final = "poise.policy"
 ACTION: Final = "poise.decision.action"
+ACTED: Final = "poise.decision.acted"
+"""Whether weights or limits changed: `hold` and `false` is a variant in trouble about which nothing is done."""
 
 # -- spans -------------------------------------------------------------------------------------------------------------
 
@@ -346,7 +348,7 @@ POLICY_WEIGHT: Final = Gauge(
     "The share of the draws that a variant has, from the worker that decides over its policy.",
     (POLICY, VARIANT),
 )
-DECISIONS: Final = Counter("poise.decisions", "{decision}", "Decisions over policies.", (POLICY, ACTION))
+DECISIONS: Final = Counter("poise.decisions", "{decision}", "Decisions over policies.", (POLICY, ACTION, ACTED))
 DECIDING_LAG: Final = Gauge(
     "poise.deciding.lag",
     "{message}",

@@ -340,6 +340,10 @@ def test_limits_that_cannot_be_written_down_are_refused(limits: dict[str, Any]) 
     assert (refused.action, refused.acted) == ("refuse", False)
 
 
+def test_a_name_that_could_not_be_a_variants_is_refused() -> None:
+    assert Fed().ask("set", spec=spec({"a\nb": 1})).action == "refuse"
+
+
 def test_weights_that_cannot_be_are_refused_and_what_is_in_force_stays() -> None:
     fed = Fed(spec())
     refused = fed.ask("set", spec=spec({"a": 0.0}))
@@ -418,7 +422,7 @@ def test_the_largest_snapshot_fits_into_a_record_and_what_is_larger_cannot_be_se
     state = PolicyState(name=POLICY, scores=1, commands=1, decider=snapshot)
     assert len(state.encode()) < 0.9 * POLICY_STATE.max_bytes
 
-    more = fed.ask("set", spec=spec(weights | {"one more": 1.0}, **limits))
+    more = fed.ask("set", spec=spec(weights | {"another": 1.0}, **limits))
     assert (more.action, more.acted) == ("refuse", False)
     assert "33 variants" in more.reason
     assert fed.ask("set", spec=spec(weights, score="x" * 10_000)).action == "refuse"

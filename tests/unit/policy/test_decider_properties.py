@@ -7,9 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from policy_kit import POLICY, asked, chained, score_of, spec
 
-from poise.contracts.policy import Decision, PolicyCommand, PolicySpec, PolicyState
+from poise.contracts.policy import Decision, Policy, PolicyCommand, PolicySpec, PolicyState
 from poise.contracts.record import Score
 from poise.policy.decider import Decider
+from poise.policy.weights import shares
 
 pytestmark = pytest.mark.usefixtures("_plain")
 
@@ -18,12 +19,14 @@ SPECS = (
     spec({"a": 5, "b": 3, "c": 2}, step=0.5, pause=1),
     spec({"a": 1, "b": 1, "c": 0}),
     spec({"a": 1, "b": 1, "c": 1}, dry_run=True),
+    spec({"a": 4, "b": 3, "c": 2, "d": 1}, step=0.3, pause=3, explore=0.1),
+    spec({"a": 7, "b": 3}, step=0.2, pause=4),
     spec({"b": 1}),
     spec({"b": 0}),
 )
 Event = Score | PolicyCommand
 
-bursts = st.tuples(st.just("burst"), st.sampled_from(("a", "b", "c")), st.booleans(), st.integers(1, 12))
+bursts = st.tuples(st.just("burst"), st.sampled_from(("a", "b", "c", "d")), st.booleans(), st.integers(1, 12))
 sets = st.tuples(st.just("set"), st.sampled_from(SPECS))
 others = st.tuples(st.sampled_from(("hold", "release", "revert")), st.one_of(st.none(), st.integers(1, 6)))
 histories = st.lists(st.one_of(bursts, bursts, bursts, sets, others), max_size=25)
@@ -149,3 +152,63 @@ def test_decisions_chain_and_weights_stay_inside_the_limits(history: list[tuple[
                 abs(after.weights[n] - before.weights[n]) <= after.spec.limits.step + 1e-9 for n in after.weights
             )
     assert chained(decisions)
+
+
+def troubles(decider: Decider) -> set[str]:
+    """The variants that are in trouble."""
+    return {trouble["finding"]["variant"] for trouble in decider.snapshot()["troubles"]}
+
+
+@settings(max_examples=200)
+@given(histories)
+def test_the_loop_gives_weight_to_none_in_trouble_but_by_promoting_it(history: list[tuple[object, ...]]) -> None:
+    decider = Decider(POLICY)
+    for place, event in enumerate(events_of(history)):
+        before = troubles(decider)
+        for made in feed(decider, event, place):
+            if made.by != "loop":
+                continue
+            gain = {name: made.after[name] - made.before[name] for name in made.before}
+            gained = {name for name, more in gain.items() if more > 1e-9}
+            assert made.variant is not None
+            match made.action:
+                case "promote":
+                    assert gained <= {made.variant}
+                case "shift" | "roll back":
+                    assert gain[made.variant] < 0
+                    assert not gained & (before | troubles(decider))
+                case _:
+                    assert (made.acted, gained) == (False, set())
+
+
+@settings(max_examples=200)
+@given(histories, st.sampled_from(("a", "b", "c", "d")))
+def test_whatever_was_before_a_bad_variant_is_left_and_a_good_one_comes_back(
+    history: list[tuple[object, ...]], bad: str
+) -> None:
+    events = events_of(history)
+    decider, _ = fed(events)
+    place = len(events)
+
+    def answers(rounds: int, wrong: str | None, *, until: str = "never") -> Policy:
+        nonlocal place
+        for variant in ("a", "b", "c", "d") * rounds:
+            place += 1
+            made = feed(decider, score_of(f"later-{place}", variant, good=variant != wrong, at=float(place)), place)
+            if made and made[0].action == until:
+                break
+        assert decider.policy is not None
+        return decider.policy
+
+    policy = decider.policy
+    assert policy is not None
+    if policy.held:
+        feed(decider, asked("release", 10_000), place)
+    limits, target = policy.spec.limits, shares(policy.spec.weights, policy.spec.limits)
+    if policy.spec.dry_run or target.get(bad, 0.0) == 0 or len([share for share in target.values() if share]) == 1:
+        return
+    assert answers(100, bad).weights[bad] == pytest.approx(limits.explore)
+    answers(100, None, until="promote")
+    assert answers(100, bad).weights[bad] == pytest.approx(limits.explore)
+    assert answers(200, None).weights[bad] == pytest.approx(target[bad])
+    assert not troubles(decider)
