@@ -17,7 +17,7 @@ from poise.scoring import Embed
 from poise.scoring.quality import BY_MEANING, BY_WORDS
 from tests.benchmarks.scores import cost, meaning, measured
 from tests.benchmarks.scores.edits import GOOD, edited
-from tests.benchmarks.scores.fit import EDITS_COUNT, Told, fit, held_out, qualities, told
+from tests.benchmarks.scores.fit import EDITS_COUNT, Told, all_told, fit, held_out, qualities
 from tests.benchmarks.scores.labelled import Case, asked, judged, scored
 from tests.benchmarks.scores.plot import reliability_svg
 from tests.benchmarks.scores.separation import Judgement, auc, calibration_error, reliability, separation
@@ -56,7 +56,7 @@ def main() -> None:
 
 def to_fit(sets: dict[str, Set], embed: Embed | None = None) -> list[Told]:
     """What the coefficients of quality are fitted on."""
-    return told(*sets["real"], 1.0, embed) + told(*sets["edits"], EDITS_COUNT, embed)
+    return all_told(*sets["real"], 1.0, embed) + all_told(*sets["edits"], EDITS_COUNT, embed)
 
 
 def separations(sets: dict[str, Set], plots: Path | None) -> list[str]:

@@ -34,7 +34,9 @@ class Told:
     counts: float = 1.0
 
 
-def told(cases: Sequence[Case], values: Sequence[dict[str, float]], counts: float, embed: Embed | None) -> list[Told]:
+def all_told(
+    cases: Sequence[Case], values: Sequence[dict[str, float]], counts: float, embed: Embed | None
+) -> list[Told]:
     """Those of some answers that can be fitted on; without what makes vectors, for a fit by words."""
     return [Told(cases[at], found_in(cases[at], embed), counts) for at in usable(values)]
 

@@ -17,7 +17,7 @@ from poise.scoring.quality import BY_MEANING, BY_WORDS, Coefficients
 from poise.scoring.text import sentences
 from services.evaluation.scores import score
 from tests.benchmarks.scores.edits import GOOD, edited_own_words
-from tests.benchmarks.scores.fit import EDITS_COUNT, held_out, qualities, told
+from tests.benchmarks.scores.fit import EDITS_COUNT, all_told, held_out, qualities
 from tests.benchmarks.scores.labelled import Case, passages, record, scored
 from tests.benchmarks.scores.separation import Judgement, auc, calibration_error, reliability, separation
 
@@ -39,7 +39,7 @@ def show(sets: Mapping[str, Set], embed: Embed) -> None:
     all_sets = {**sets, "own words, edited": (own, scored(own))}
     rows: Rows = defaultdict(dict)
     for name, like in MEASURES.items():
-        of = held_out([*told(*sets["real"], 1.0, embed), *told(*sets["edits"], EDITS_COUNT, embed)], like)
+        of = held_out([*all_told(*sets["real"], 1.0, embed), *all_told(*sets["edits"], EDITS_COUNT, embed)], like)
         found = {kind: (cases, qualities(cases, values, of, embed)) for kind, (cases, values) in all_sets.items()}
         _real(rows, name, *found["real"])
         _edits(rows, name, _by_kind(*found["edits"]), _by_kind(*found["own words, edited"]))
