@@ -67,7 +67,7 @@ bench-cache: $(INSTALLED) ## Measure the answer cache on a Zipf-like replay, and
 bench-detection: $(INSTALLED) ## Measure how soon a worse variant is noticed, beside a threshold and A/B tests; ARGS="--quick", --write-docs
 	@$(BIN)/python -m tests.benchmarks.detection $(ARGS)
 
-bench-scores: $(INSTALLED) ## Measure how well the scores tell right answers from wrong ones; ARGS="--plots FOLDER", --fit, --write
+bench-scores: $(INSTALLED) ## Measure how well the scores tell right answers from wrong ones; ARGS="--plots FOLDER", --fit, --write, --embedding
 	@$(BIN)/python -m tests.benchmarks.scores $(ARGS)
 
 bench-loop: $(INSTALLED) ## Measure whether evaluation costs a request anything, on and off in turns; ARGS="--quick", --write-docs
