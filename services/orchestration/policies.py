@@ -79,6 +79,8 @@ class Policies:
         """What is in force now; whoever needs more than one thing of it takes it once."""
         self._settings = settings
         self._version = UNSET
+        self._last: Record | None = None
+        """Of which the policy in force is."""
 
     def apply(self, records: Iterable[Record]) -> None:
         """Apply records, in the log's order."""
@@ -90,8 +92,17 @@ class Policies:
             except ValidationError as error:
                 log.warning("%s is no policy, version %d stays in force: %s", record.position, self.now.version, error)
                 continue
-            if policy.version > self._version:
+            if policy.version > self._version or self._anew(record):
+                self._last = record
                 self._set(policy)
+
+    def _anew(self, record: Record) -> bool:
+        """Whether the log was made anew, and its versions begin with 1 again: a later record at an earlier place.
+
+        One log that is read again, after an error, has older records at earlier places.
+        """
+        last = self._last
+        return last is not None and record.offset <= last.offset and record.timestamp > last.timestamp
 
     def _set(self, policy: Policy) -> None:
         self._version, self.now = policy.version, in_force(self._settings, policy)

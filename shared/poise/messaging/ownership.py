@@ -95,6 +95,8 @@ class Ownership(ConsumerRebalanceListener):
                 await self._be_member()
             except KafkaError as error:
                 log.warning("not in group %s, trying again: %s", self._group, error)
+            except Exception:
+                log.exception("not in group %s, trying again", self._group)
             finally:
                 self.assigned.clear()
                 await self._end(self._working.keys())

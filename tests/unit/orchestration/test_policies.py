@@ -1,6 +1,7 @@
 """What is in force over a worker's variants."""
 
 import logging
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -87,6 +88,18 @@ def test_a_version_that_is_not_higher_than_the_one_in_force_is_passed_over(late:
     policies = Policies(settings_of("a", "b"))
     policies.apply([record_of(policy_of(3, b=1.0)), record_of(policy_of(late, a=1.0))])
     assert (policies.now.version, weights(policies)) == (3, {"a": 0.0, "b": 1.0})
+
+
+def test_a_log_that_was_made_anew_begins_with_version_1_again_and_one_that_is_read_again_does_not() -> None:
+    policies = Policies(settings_of("a", "b"))
+    log = [replace(record_of(policy_of(n, b=1.0), offset=3 * n), timestamp=100.0 + n) for n in (1, 2, 3)]
+    policies.apply(log)
+    policies.apply(log[:1])
+    assert policies.now.version == 3
+    policies.apply([replace(record_of(policy_of(1, a=1.0), offset=0), timestamp=500.0)])
+    assert (policies.now.version, weights(policies)) == (1, {"a": 1.0, "b": 0.0})
+    policies.apply([replace(record_of(policy_of(2, b=1.0), offset=3), timestamp=501.0)])
+    assert policies.now.version == 2
 
 
 @pytest.mark.parametrize("value", [b"", b"{}", b"no json", None, policy_of(4, a=1.0).encode().replace(b"4", b'"?"')])
