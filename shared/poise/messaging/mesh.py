@@ -230,7 +230,7 @@ class Mesh:
             UnavailableError: The broker did not take it.
             TerminalError: It is larger than the broker takes.
         """
-        headers = (envelope or Envelope(doc_version=doc_version)).headers()  # a copy of it would cost more than the rest
+        headers = (envelope or Envelope(doc_version=doc_version)).headers()  # a copy with more costs more than all this
         said = {} if message is None else {KIND: message.kind, CONTENT_TYPE: JSON}
         headers += [(name, value.encode()) for name, value in (said | inject()).items()]
         return await self.send(
