@@ -1,7 +1,7 @@
 """The envelope: what a message's headers say, read and written in one place."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final, Self
 
@@ -10,6 +10,7 @@ from poise.contracts.fault import FieldError
 RawHeaders = Iterable[tuple[str, bytes]]
 
 KIND: Final = "poise-kind"
+CONTENT_TYPE: Final = "content-type"
 DEADLINE: Final = "poise-deadline"
 REPLY_PARTITION: Final = "poise-reply-partition"
 STREAM_TO: Final = "poise-stream-to"
@@ -20,7 +21,7 @@ _NAMES: Final[Mapping[str, str]] = MappingProxyType(
     {
         "correlation_id": "correlation_id",
         "reply_to": "reply_to",
-        "content_type": "content-type",
+        "content_type": CONTENT_TYPE,
         "reply_partition": REPLY_PARTITION,
         "deadline": DEADLINE,
         "attempt": "poise-attempt",
@@ -45,6 +46,7 @@ LONGEST_TEXT: Final = 8_192
 """Bytes of any other header of Poise's: it is copied into replies and calls, which have to fit their topics."""
 _TRACE: Final = frozenset({"traceparent", "tracestate", "baggage"})
 _FIELDS: Final = {name: key for key, name in _NAMES.items()}
+_IN_ORDER: Final = tuple(_NAMES.items())
 
 
 class EnvelopeError(ValueError):
@@ -115,11 +117,7 @@ class Envelope:
 
     def headers(self) -> list[tuple[str, bytes]]:
         """The headers as Kafka wants them, absent ones left out."""
-        written = [
-            (_NAMES[f.name], str(value).encode())
-            for f in fields(self)
-            if f.name != "trace" and (value := getattr(self, f.name)) is not None
-        ]
+        written = [(name, str(value).encode()) for key, name in _IN_ORDER if (value := getattr(self, key)) is not None]
         written.extend((name, value.encode()) for name, value in self.trace.items())
         return written
 

@@ -12,7 +12,7 @@ from aiokafka.errors import BrokerResponseError, KafkaError, MessageSizeTooLarge
 
 from poise.cache import Cache, Journal
 from poise.contracts.cancel import Cancel
-from poise.contracts.envelope import Envelope
+from poise.contracts.envelope import CONTENT_TYPE, KIND, Envelope
 from poise.contracts.fault import Fault
 from poise.contracts.message import Message, ReplyT, Request
 from poise.contracts.stream import Delta, Reset
@@ -230,14 +230,14 @@ class Mesh:
             UnavailableError: The broker did not take it.
             TerminalError: It is larger than the broker takes.
         """
-        envelope = (envelope or Envelope(doc_version=doc_version)).but(trace=inject())
-        if message is not None:
-            envelope = envelope.but(kind=message.kind, content_type=JSON)
+        headers = (envelope or Envelope(doc_version=doc_version)).headers()  # a copy with more costs more than all this
+        said = {} if message is None else {KIND: message.kind, CONTENT_TYPE: JSON}
+        headers += [(name, value.encode()) for name, value in (said | inject()).items()]
         return await self.send(
             topic.name,
             None if message is None else message.encode(),
             key=None if key is None else key.encode(),
-            headers=envelope.headers(),
+            headers=headers,
             partition=partition,
         )
 

@@ -1,5 +1,6 @@
 """What makes scoring quick changes no score: each short way against the long one that it stands for, to the bit."""
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
@@ -79,7 +80,19 @@ def test_the_windows_are_the_best_of_all(passages: list[tuple[str, list[list[str
     assert found == windows(said, evidence)
 
 
+@given(passages=PASSAGES)
+def test_a_word_tells_by_how_many_lines_have_it(passages: list[tuple[str, list[list[str]]]]) -> None:
+    evidence = evidence_of(passages)
+    for stem in ("alpha", "beta", "not", "omega"):
+        frequency = sum(stem in line.vocabulary for line in evidence.lines)
+        assert evidence.weight(stem) == math.log(1 + (len(evidence.lines) + 1) / (frequency + 0.5))
+
+
 @given(passages=PASSAGES, sentence=SENTENCE)
+@example(  # the first has all words in their order, the second most of them and more of them side by side
+    passages=[("", [["alpha", "one", "beta", "two", "gamma", "delta"]]), ("", [["alpha", "beta", "gamma"]])],
+    sentence=["alpha", "beta", "gamma", "delta"],
+)
 def test_no_window_that_is_better_is_left_unread(
     passages: list[tuple[str, list[list[str]]]], sentence: list[str]
 ) -> None:
@@ -97,6 +110,11 @@ def test_no_window_that_is_better_is_left_unread(
 
 
 @given(passages=PASSAGES, question=SENTENCE, number=st.integers(0, 5))
+@example(  # as much is in both, the second begins with it
+    passages=[("", [["zeta", "gamma", "not", "alpha"], ["alpha", "gamma", "not", "zeta"]])],
+    question=["alpha"],
+    number=1,
+)
 def test_the_lines_are_the_best_of_all(
     passages: list[tuple[str, list[list[str]]]], question: list[str], number: int
 ) -> None:
