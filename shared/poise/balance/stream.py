@@ -7,8 +7,8 @@ from typing import Final
 
 from poise.errors import PoiseError, UnavailableError
 
-AT_ONCE: Final = 3
-"""Asks on their way at most: one is written, one is looked up, one waits."""
+AT_ONCE: Final = 4
+"""Asks on their way at most: one is written, one is looked up, one waits, one is scored."""
 PATIENCE: Final = 10
 """Asks in a row that may fail before the stream gives up."""
 

@@ -50,6 +50,7 @@ class Watching:
         self._mesh = mesh
         self._policy = policy
         self._counted: set[str] = set()
+        self._scored: set[str] = set()
         self._changed = asyncio.Event()
         self._open = AsyncExitStack()
         self._following: list[asyncio.Task[None]] = []
@@ -93,6 +94,17 @@ class Watching:
         while not seen(self.history):
             left = ends - time.monotonic()
             if len(self.history.answers) >= most or left <= 0:
+                return False
+            self._changed.clear()
+            await self._change(min(left, 1.0))
+        return True
+
+    async def scored(self, run: str, *, seconds: float) -> bool:
+        """Wait until a run was scored; whether it was, within so many seconds."""
+        ends = time.monotonic() + seconds
+        while run not in self._scored:
+            left = ends - time.monotonic()
+            if left <= 0:
                 return False
             self._changed.clear()
             await self._change(min(left, 1.0))
@@ -143,6 +155,7 @@ class Watching:
                 self._evidence(message)
 
     def _score(self, score: Score) -> None:
+        self._scored.add(score.run_id)
         quality = score.values.get(STEERS)
         if quality is not None and score.feedback is None and score.run_id not in self._counted:
             self._counted.add(score.run_id)

@@ -38,6 +38,8 @@ from poise.stack.state import DEFAULT_DIRECTORY
 NAME: Final = "balance"
 TIMEOUT: Final = 60.0
 """Seconds that an answer is waited for: the act keeps a small machine busy."""
+SCORED_WITHIN: Final = 20.0
+"""Seconds that the next ask waits for a score, which may come later or never."""
 INDEXED_WITHIN: Final = 120.0
 WARM_UP: Final = "What is a lambda expression?"
 TITLE: Final = 13
@@ -88,7 +90,7 @@ async def perform(stack: Stack, poise: Poise, plan: Plan, *, picture: Path | Non
     policy, now = await free_name(poise), time.time()
     history = History((STEADY, SECOND), began=now, now=now)
     async with Watching(poise.mesh, history, policy) as watching:
-        stream = Stream(partial(poise.ask, timeout=TIMEOUT, cache="no-store"), QUESTIONS)
+        stream = Stream(partial(_ask, poise, watching), QUESTIONS)
         act = Act(poise.mesh, watching, stream, spec(policy), partial(deploy, stack, policy), plan)
         async with showing(history):
             whole = await _stoppable(act)
@@ -131,6 +133,12 @@ def _draw(history: History, picture: Path) -> None:
     except OSError as error:
         raise SetupError(f"the picture cannot be written to {picture}: {error.strerror}") from error
     err.print(Text.assemble(("✓ ", "green"), f"drawn into {picture}"))
+
+
+async def _ask(poise: Poise, watching: Watching, question: str) -> None:
+    """Ask, and wait for the score: a small machine that scores behind its answers would show what is long past."""
+    answer = await poise.ask(question, timeout=TIMEOUT, cache="no-store")
+    await watching.scored(answer.run_id, seconds=SCORED_WITHIN)
 
 
 async def free_name(poise: Poise) -> str:

@@ -114,6 +114,14 @@ async def test_when_nothing_answers_any_more_the_act_ends_with_that(stage: Stage
             await playing.play()
 
 
+async def test_a_score_is_waited_for_but_not_for_ever(stage: Stage) -> None:
+    waiting = asyncio.create_task(stage.watching.scored("run-7", seconds=60))
+    score = score_of("run-7", STEADY, policy=stage.policy, policy_version=0)
+    await stage.mesh.publish(SCORES, score.model_copy(update={"values": {}}), key=stage.policy)
+    assert await waiting, "also one that says nothing of the quality"
+    assert not await stage.watching.scored("run-8", seconds=0.01)
+
+
 async def test_the_evidence_against_it_is_told_while_it_grows(stage: Stage) -> None:
     playing = asyncio.create_task(act(stage, Plan(calm=10_000)).play())
     history = stage.watching.history
