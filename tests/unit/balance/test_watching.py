@@ -40,7 +40,8 @@ def test_the_evidence_is_that_of_the_decider_against_it_and_then_for_it(watching
     watching.take(state_of(fed))
     calm = watching.history.evidence
     assert calm is not None
-    assert (calm.recovery, calm.threshold) == (False, pytest.approx(1_050))
+    assert not calm.recovery
+    assert calm.threshold == pytest.approx(1_050)
     made: list[Decision] = []
     while not made:
         number += 1
