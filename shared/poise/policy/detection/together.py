@@ -56,7 +56,8 @@ def together(tally: Tally, variant: str, others: Collection[str], begun: Totals,
     if count < FEW:
         return Together.PERHAPS if others and own < PATIENCE else Together.NO
     total, mean = total / count, mean / count
-    if total < PART * rise:
-        return Together.NO
     error = math.sqrt(max(0.0, mean * (1.0 - mean)) / count)
+    # Asked at each answer, chance alone would sooner or later say that the others did not rise: it takes two errors.
+    if total < PART * rise and total + 2.0 * error < (1.0 - PART) * rise:
+        return Together.NO
     return Together.YES if total - 2.0 * error >= PART * rise else Together.PERHAPS
