@@ -5,6 +5,7 @@ from typing import Any, Self
 
 from poise.contracts.policy import About, Finding, Limits, Sample
 from poise.policy.detection import Seen
+from poise.policy.detection.detectors import FORMAT
 
 ENOUGH = 5
 """Answers in a row."""
@@ -57,6 +58,7 @@ class PlainDetectors:
 
     def snapshot(self) -> dict[str, Any]:
         return {
+            "format": FORMAT,
             "rows": self._rows.copy(),
             "watched": self._watched.copy(),
             "returning": sorted(self._returning),

@@ -12,6 +12,7 @@ from poise.policy.answers import says_something
 from poise.policy.answers import seen as seen_in
 from poise.policy.counted import Counted
 from poise.policy.detection import Detectors
+from poise.policy.detection.detectors import FORMAT as DETECTING
 from poise.policy.detection.detectors import same_detection
 from poise.policy.trouble import Trouble
 from poise.policy.weights import SAME
@@ -390,9 +391,20 @@ class Decider:
             "detectors": self._detectors.snapshot() if self._detectors else None,
         }
 
+    def _go_on_detecting(self, spec: PolicySpec, snapshot: Mapping[str, Any]) -> None:
+        """Go on with what was detected; begin anew where another version of Poise wrote it. Weights stay."""
+        kept = snapshot["detectors"]
+        if kept.get("format") != DETECTING:
+            self._detectors = Detectors(self._drawn, spec.limits)
+            return
+        self._detectors = Detectors.restore(self._drawn, spec.limits, kept)
+        for trouble in snapshot["troubles"]:
+            restored = Trouble(**{**trouble, "finding": Finding.model_validate(trouble["finding"])})
+            self._troubles[restored.finding.variant] = restored
+
     @classmethod
     def restore(cls, snapshot: Mapping[str, Any]) -> Self:
-        """Go on from a snapshot, to the bit.
+        """Go on from a snapshot, to the bit; detection begins anew where another version of Poise wrote it.
 
         Raises:
             ValueError: It is of another format.
@@ -405,11 +417,8 @@ class Decider:
         self._number, self._counted = snapshot["number"], snapshot["counted"]
         self._seen = Counted.of(snapshot["seen"])
         self._done = dict.fromkeys(snapshot["commands"])
-        for kept in snapshot["troubles"]:
-            trouble = Trouble(**{**kept, "finding": Finding.model_validate(kept["finding"])})
-            self._troubles[trouble.finding.variant] = trouble
         if self._policy is not None:
             spec = self._policy.spec
             self._target = weights.shares(spec.weights, spec.limits)
-            self._detectors = Detectors.restore(self._drawn, spec.limits, snapshot["detectors"])
+            self._go_on_detecting(spec, snapshot)
         return self

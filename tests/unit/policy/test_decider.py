@@ -431,3 +431,15 @@ def test_the_largest_snapshot_fits_into_a_record_and_what_is_larger_cannot_be_se
 def test_a_snapshot_of_a_newer_worker_is_refused() -> None:
     with pytest.raises(ValueError, match="a newer worker wrote this snapshot"):
         Decider.restore({"format": 99})
+
+
+def test_what_another_version_detected_is_begun_anew_and_the_weights_stay() -> None:
+    fed = Fed(spec(step=0.25))
+    fed.answers("cheap", ENOUGH + 1, good=False)
+    kept = json.loads(json.dumps(fed.decider.snapshot()))
+    kept["detectors"] = {"format": 1, "what": "it was then"}
+    fed.decider = Decider.restore(kept)
+    assert fed.shares == {"steady": 0.95, "cheap": 0.05}
+    assert fed.answers("cheap", ENOUGH) == []  # nobody remembers that it was in trouble
+    assert actions(fed.answers("cheap", ENOUGH, good=False)) == [("hold", "cheap", False)]
+    assert chained(fed.decisions)

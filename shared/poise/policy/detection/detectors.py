@@ -31,6 +31,8 @@ MEASURES: Final[Mapping[About, Measure]] = {
 }
 DOUBT: Final = 0.02
 """The share of the false alarms that may come of a bound of the past that fails; the threshold is higher for it."""
+FORMAT: Final = 2
+"""Of the snapshot: raised when it changes, for from one of another format there is no going on."""
 ABOVE: Final = 0.05
 """The share of its answers that may be above a ceiling."""
 
@@ -276,6 +278,7 @@ class Detectors:
     def snapshot(self) -> dict[str, Any]:
         """All that it remembers, as JSON has it."""
         return {
+            "format": FORMAT,
             "variants": list(self._variants),
             "number": self._number,
             "at": self._at,

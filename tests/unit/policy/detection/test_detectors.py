@@ -306,3 +306,22 @@ def test_a_snapshot_goes_on_under_other_limits_but_not_with_other_variants() -> 
     assert detectors.see(Seen("run", "a", 0.5, 1.0, slow=True)) is None
     with pytest.raises(ValueError, match="begin anew"):
         Detectors.restore(("a", "b"), Limits(), kept)
+
+
+def test_the_form_of_a_snapshot_is_that_of_its_format() -> None:
+    """Another form needs another `FORMAT`: else a worker that is updated cannot go on from what the last one wrote."""
+    detectors = Detectors((PRIMARY, CANARY), Limits(low=0.5, latency=1.0, cost=1.0))
+    for answer in islice(Traffic(lambda _: 0.5, good=0).answers(1), 300):
+        detectors.see(answer)
+    detectors.watch(CANARY, "others", returning=True)
+    kept = detectors.snapshot()
+    assert kept["format"] == 2
+    assert list(kept) == [
+        "format", "variants", "number", "at", "bets", "levels", "was", "known", "watched", "baseline", "tally",
+    ]  # fmt: skip
+    about, past, proofs, returning = kept["watched"][CANARY]
+    assert (about, past, len(proofs), len(proofs[0]), returning) == ("others", None, 1, 6, True)
+    assert [len(part) for part in kept["bets"][PRIMARY]["others"][:1]] == [5]
+    sizes = [len(kept["bets"][PRIMARY]["others"]), len(kept["levels"][PRIMARY]), len(kept["levels"][PRIMARY][0])]
+    assert sizes == [6, 3, 8]
+    assert [len(kept[name]) for name in ("baseline", "tally")] == [4, 2]
