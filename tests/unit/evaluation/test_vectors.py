@@ -49,14 +49,15 @@ def never(text: str) -> "Vector":
     raise AssertionError(f"a vector of {text!r} was asked for")
 
 
-async def test_own_words_are_above_a_denial_when_it_is_on_and_below_when_not() -> None:
+async def test_own_words_are_above_a_denial_and_are_told_by_meaning_when_it_is_on() -> None:
     async with vectors_of(ON) as vectors:
         assert vectors is not None
         own, denied = [(await vectors.score(record(raw))).values for raw in (OWN_WORDS, DENIED)]
     assert own["quality"] > denied["quality"]
     assert 0.5 < own["raw_nearness"] <= 1
     by_words = [score(record(raw)).values for raw in (OWN_WORDS, DENIED)]
-    assert by_words[0]["quality"] < by_words[1]["quality"]
+    assert by_words[0]["quality"] > by_words[1]["quality"]
+    assert by_words[0]["quality"] != own["quality"]
     assert "raw_nearness" not in by_words[0]
     assert own.keys() - by_words[0].keys() == {"raw_nearness"}
     assert all(own[name] == value for name, value in by_words[0].items() if name != "quality")
