@@ -19,7 +19,7 @@ from rich.table import Table
 
 from poise.contracts.policy import Limits
 from tests.benchmarks import command, report
-from tests.benchmarks.detection.measure import PATIENCE, RULES, Case, Kind, Quiet, alarms, noticed, quartiles
+from tests.benchmarks.detection.measure import PATIENCE, RULES, Case, Quiet, alarms, noticed, quartiles
 from tests.benchmarks.detection.scored import Steering, labels, measured
 from tests.benchmarks.detection.traffic import KINDS
 from tests.benchmarks.report import number
@@ -54,7 +54,7 @@ def main() -> None:
             tables["delay"] = COLUMNS["delay"], delays(pool, [labels()], arguments)
             tables["false alarms"] = ["rule", *COLUMNS["calibration"][1:]], false_alarms(pool, arguments)
         if "scores" in only:
-            tables["scores"] = COLUMNS["delay"], delays(pool, measured(), arguments, rules=("ours", "threshold"))
+            tables["scores"] = COLUMNS["delay"], delays(pool, measured(), arguments)
         if "calibration" in only:
             tables["calibration"] = COLUMNS["calibration"], calibration(pool, arguments)
     show(console, tables)
@@ -69,12 +69,10 @@ def seeds(arguments: argparse.Namespace) -> int:
     return 3 if arguments.quick else SEEDS
 
 
-def delays(
-    pool: Pool, steerings: Sequence[Steering], arguments: argparse.Namespace, rules: Sequence[Kind] = RULES
-) -> Rows:
+def delays(pool: Pool, steerings: Sequence[Steering], arguments: argparse.Namespace) -> Rows:
     """How soon each rule notices."""
     rows: Rows = []
-    for steering, good, share, kind in product(steerings, (0, GOOD), SHARES, rules):
+    for steering, good, share, kind in product(steerings, (0, GOOD), SHARES, RULES):
         cases = [Case(kind, steering, share, seed, QUIET, good=good) for seed in range(1, seeds(arguments) + 1)]
         low, median, high = quartiles(pool.map(noticed, cases, chunksize=1))
         when = f"after {good:,} good ones" if good else "from the start"
