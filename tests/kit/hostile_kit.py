@@ -46,6 +46,7 @@ _GOOD: Final[Mapping[str, dict[str, Any]]] = {
         "started": 1.0,
         "finished": 2.0,
     },
+    "feedback/1": {"run_id": "01a20cfa-40a1-77dd-97d6-7967402ebec2", "thumb": "up"},
 }
 _NEEDED: Final = {
     "ask/1": "question",
@@ -54,6 +55,7 @@ _NEEDED: Final = {
     "fetch/1": "integration",
     "document/1": "text",
     "run-record/1": "started",
+    "feedback/1": "run_id",
 }
 _NUMBERS: Final = ("poise-reply-partition", "poise-deadline", "poise-attempt", "poise-redrives", "poise-doc-version")
 _TEXTS: Final = (
