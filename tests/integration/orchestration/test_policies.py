@@ -120,8 +120,8 @@ async def drawn_for(client: Mesh, *, asks: int) -> list[tuple[str, Draw]]:
     """Ask so many times; returns how each run drew, by its id."""
     runs = [new_run_id(time.time(), Random()) for _ in range(asks)]
     await asyncio.gather(*(client.call(ASK, run=run, step="ask") for run in runs))
-    records = {RunRecord.parse(one.value or b"").run_id: one for one in await client.read_topic(RECORDS.name)}
-    draws = [(run, RunRecord.parse(records[run].value or b"").draw) for run in runs]
+    kept = {(one.key or b"").decode(): one for one in await client.read_topic(RECORDS.name)}  # and what others left
+    draws = [(run, RunRecord.parse(kept[run].value or b"").draw) for run in runs]
     return [(run, draw) for run, draw in draws if draw is not None]
 
 
