@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from random import SystemRandom
 from typing import Final
 
-from poise.balance.history import History, Kind, Mark
+from poise.balance.history import History, Kind, Mark, percent
 from poise.balance.stage import SECOND, STEADY, WITHOUT_PASSAGES
 from poise.balance.stream import Stream
 from poise.balance.watching import Watching
@@ -86,8 +86,8 @@ class Act:
     async def _first(self) -> bool:
         self._say(
             "All is well",
-            f"Real questions are asked, {self._halves()}. Both variants are the same small model with the same prompt. "
-            "Each answer is scored against its passages as it is given.",
+            f"Real questions arrive; {self._halves()}. Both variants are the same small model with the same prompt. "
+            "Each answer is scored at once, 0 to 1: how likely it is right, by the passages that were found for it.",
         )
         return await self.watching.until(lambda history: bool(history.answers), answers=1, seconds=FIRST_WITHIN)
 
@@ -99,7 +99,7 @@ class Act:
 
     async def _with_trouble(self) -> None:
         await self._pass(self.plan.calm)
-        without = f"{round(10 * WITHOUT_PASSAGES)} of 10 of its prompts lack their passages"
+        without = f"{round(10 * WITHOUT_PASSAGES)} of 10 of its prompts are sent without their passages"
         await self._deploy(
             WITHOUT_PASSAGES,
             "A fault, and nobody says so",
@@ -116,7 +116,7 @@ class Act:
         self._say(
             "Noticed, and moved away",
             f"The evidence against {SECOND} reached the threshold, so most of its asks go to {STEADY} now. It keeps a "
-            f"small share: without answers nobody could see it recover.{such}",
+            f"small share: with no answers of it, a recovery could not be seen.{such}",
         )
         await self._pass(self.plan.after)
         await self._deploy(
@@ -129,7 +129,10 @@ class Act:
         if not await self.watching.until(self._is_back, answers=self.plan.recovery):
             self._say("Not back yet", f"{SECOND} has not shown within {self.plan.recovery} answers that it recovered.")
             return
-        self._say("Back where a person set it", f"{SECOND} earned its way back by its answers: {self._halves()} again.")
+        self._say(
+            "Back where a person set it",
+            f"{SECOND} earned its way back: its new answers are good. Again {self._halves()}.",
+        )
         await self._pass(self.plan.end)
 
     def _is_back(self, history: History) -> bool:
@@ -138,7 +141,7 @@ class Act:
 
     def _halves(self) -> str:
         total = sum(self.spec.weights.values())
-        return ", ".join(f"{weight / total:.0%} of them by {name}" for name, weight in self.spec.weights.items())
+        return ", ".join(f"{name} answers {percent(weight / total)}" for name, weight in self.spec.weights.items())
 
     # -- what they are made of ------------------------------------------------------------------------------------
 

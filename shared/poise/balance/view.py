@@ -168,10 +168,10 @@ def _evidence(history: History) -> RenderableType:
     style = "green" if found.recovery else bad
     return Text.assemble(
         (f"evidence {about}  ", "dim"),
-        (bar(reached, 16), style),
+        (bar(reached, 12), style),
         ("▏", "dim"),
         (f" {figure(found.value)}", style),
-        (f", acts at {figure(found.threshold)}", "dim"),
+        (f", acts at {figure(found.threshold)}, log scale", "dim"),
     )
 
 
