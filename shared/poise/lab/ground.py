@@ -2,9 +2,8 @@
 
 import asyncio
 import json
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Final, Self
 from uuid import uuid4
@@ -20,6 +19,7 @@ from poise.settings import MeshSettings
 from poise.stack.events import Tell, ignore
 from poise.stack.options import Ports, StackOptions
 from poise.stack.stack import Stack
+from poise.stack.told import told
 
 WORKERS: Final = {"orchestration": 1, "retrieval": 1, "inference": 1, "evaluation": 1}
 PLACES: Final = 256
@@ -55,7 +55,7 @@ class Ground:
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.backend)
-            stack.enter_context(_told(self._variables()))
+            stack.enter_context(told(self._variables()))
             options = StackOptions(self._directory, workers=WORKERS, ports=Ports())
             self.stack = await stack.enter_async_context(Stack(options, tell=self._tell))
             settings = MeshSettings.load().model_copy(update={"broker": self.stack.broker})
@@ -70,7 +70,7 @@ class Ground:
 
     async def follow(self, policy: str) -> None:
         """Have orchestration draw by another policy, begun anew: breakers and all."""
-        with _told({"POISE_ORCHESTRATION_POLICY": policy}):
+        with told({"POISE_ORCHESTRATION_POLICY": policy}):
             await self.stack.take_down("orchestration-1")
             await self.stack.bring_back("orchestration-1")
 
@@ -91,8 +91,8 @@ class Ground:
                             if decision.command == command.id:
                                 return decision
             except TimeoutError as error:
-                told = f"{command.action} of policy {policy} was not decided on within {DECIDED_WITHIN:g} s"
-                raise UnavailableError(f"{told}: see {self._directory / 'logs' / 'evaluation-1.log'}") from error
+                why = f"{command.action} of policy {policy} was not decided on within {DECIDED_WITHIN:g} s"
+                raise UnavailableError(f"{why}: see {self._directory / 'logs' / 'evaluation-1.log'}") from error
         raise AssertionError("following does not end")
 
     def _variables(self) -> Mapping[str, str]:
@@ -115,18 +115,3 @@ class Ground:
 def command_id() -> str:
     """An id for a command."""
     return f"{LAB}-{uuid4().hex[:12]}"
-
-
-@contextmanager
-def _told(variables: Mapping[str, str]) -> Iterator[None]:
-    """What workers that are started meanwhile find in their environment."""
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
