@@ -9,6 +9,7 @@ from uuid import uuid4
 import hypothesis
 import pytest
 import pytest_asyncio
+from marked_tools import lacking, required
 
 from poise.messaging import topics
 from poise.settings import MeshSettings
@@ -41,6 +42,13 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if left:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
         sys.stderr.write("\nprocesses left behind:\n" + "\n".join(left) + "\n")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a test whose marker names a tool that is not there, with the reason; fail it where tools are required."""
+    why = lacking({marker.name for marker in item.iter_markers()})
+    if why is not None:
+        (pytest.fail if required() else pytest.skip)(why)
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
