@@ -11,13 +11,13 @@ from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError
-from aiokafka.protocol.metadata import MetadataRequest
 
 from poise.contracts.topics import CATALOGUE, Topic
 from poise.errors import SetupError, UnavailableError
 from poise.messaging.connection import Connection
 from poise.messaging.offset_fetch import heed_errors
 from poise.messaging.offsets import Commit
+from poise.messaging.topic_identities import TopicMetadata
 from poise.messaging.topic_ids import TopicIdRequest
 from poise.messaging.topic_lookup import TopicLookup
 
@@ -107,11 +107,23 @@ class Admin:
         self._copies = {item["topic"]: min(len(at["replicas"]) for at in item["partitions"]) for item in topics}
         return self._partitions
 
+    async def describe(self, topics: Collection[str]) -> Mapping[str, TopicMetadata]:
+        """What the broker says of those of the topics that exist, and of all whose partitions are cached.
+
+        Raises:
+            UnavailableError: The broker does not answer.
+        """
+        found = await self._described({*topics, *self._partitions})
+        self._partitions = {name: topic.partitions for name, topic in found.items()}
+        return found
+
     async def _describe(self, names: Collection[str]) -> Mapping[str, int]:
-        request = MetadataRequest(list(names), allow_auto_topic_creation=False)
+        return {name: topic.partitions for name, topic in (await self._described(names)).items()}
+
+    async def _described(self, names: Collection[str]) -> dict[str, TopicMetadata]:
+        request = TopicIdRequest(names)
         response: Any = await self._asked(partial(self._client._send_request, request))  # noqa: SLF001 - the public way makes topics
-        topics = response.to_object()["topics"]
-        return {item["topic"]: len(item["partitions"]) for item in topics if item["partitions"]}
+        return dict(response.topics())
 
     async def _asked(self, ask: Callable[[], Awaitable[T]]) -> T:
         """Ask, and ask again: aiokafka asks a broker at random, dead ones too until the cluster has noticed."""
@@ -154,11 +166,9 @@ class Admin:
             SetupError: There is no such topic.
             UnavailableError: The broker does not answer.
         """
-        ask = partial(self._client._send_request, TopicIdRequest(topic))  # noqa: SLF001 - has no public way
-        response: Any = await self._asked(ask)
-        for error_code, name, topic_id in response.topics():
-            if name == topic and not error_code:
-                return str(topic_id)
+        found = (await self._described([topic])).get(topic)
+        if found is not None:
+            return found.id
         raise SetupError(f"topic {topic} does not exist: create the topics with `poise topics apply`")
 
     async def check(self, also: Sequence[Topic] = ()) -> list[TopicState]:

@@ -26,6 +26,7 @@ from poise.messaging.cancels import Cancels
 from poise.messaging.connection import Connection
 from poise.messaging.follow import Follower, Start, read_all
 from poise.messaging.intake import ConcurrentIntake
+from poise.messaging.liveness import Liveness
 from poise.messaging.partitioner import partition_for
 from poise.messaging.process import StopSignal, settled
 from poise.messaging.readiness import Readiness
@@ -36,8 +37,9 @@ from poise.messaging.serving import Serving
 from poise.messaging.span_log import SpanLog
 from poise.messaging.stream_reader import StreamReader
 from poise.messaging.tier import Context, Tier
+from poise.messaging.topic_identities import TopicIdentities
 from poise.settings import MeshSettings
-from poise.telemetry import count, inject, table
+from poise.telemetry import count, inject, observe, table
 from poise.telemetry.endpoint import AdminEndpoint
 from poise.telemetry.setup import Telemetry
 
@@ -71,7 +73,9 @@ class Mesh:
         self.cancels = Cancels(self.connection, settings, self._publish_cancel)
         self.cache = Cache(settings.redis_url)
         self._started = False
-        self._ready = Readiness(self.admin)
+        self.liveness = Liveness()
+        self.topic_identities = TopicIdentities()
+        self._ready = Readiness(self.admin, self.liveness, self.topic_identities)
         self._intakes: list[ConcurrentIntake] = []
         self._stack = AsyncExitStack()
 
@@ -87,8 +91,9 @@ class Mesh:
                 endpoint = AdminEndpoint(host, port, self.readiness, exposition)
                 await endpoint.start()
                 stack.push_async_callback(endpoint.stop)
+            stack.callback(observe(table.PART_AGE, self.liveness.ages))
             self.ready_when("started", lambda: self._started)
-            self.ready_when("broker", self._reaches_the_broker)
+            self.ready_when("broker", lambda: self._ready.broker_answers and bool(self._calls and self._calls.ready))
             await stack.enter_async_context(self.admin)
             await stack.enter_async_context(self._ready)
             await stack.enter_async_context(self.cache)
@@ -111,9 +116,6 @@ class Mesh:
                 await self._stack.aclose()
         except TimeoutError:
             log.warning("the broker did not answer while disconnecting: left without")
-
-    def _reaches_the_broker(self) -> bool:
-        return self._ready.broker_answers and self._calls is not None and self._calls.ready
 
     def ready_when(self, name: str, check: Callable[[], bool]) -> None:
         """Add a condition to what `/readyz` asks."""
@@ -385,16 +387,19 @@ class Mesh:
         """Wait until stop is asked.
 
         Raises:
-            SetupError: Reading failed for good.
+            SetupError: A part of the process failed for good, or stands still; the message names it.
         """
         self._started = True  # every condition has been added: a process is not ready in between
         self.stop.install()
-        waits = [asyncio.ensure_future(self.stop.wait())]
-        waits += [asyncio.ensure_future(intake.failed.wait()) for intake in self._intakes]
-        with settled():
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        for wait in waits:
-            wait.cancel()
+        ends = (self.stop.wait(), self.liveness.watch(), *(intake.failed.wait() for intake in self._intakes))
+        waits = [asyncio.ensure_future(end) for end in ends]
+        try:
+            with settled():
+                done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+        await asyncio.gather(*done)
         for intake in self._intakes:
             if intake.error is not None:
                 raise SetupError(f"reading failed for good: {intake.error}") from intake.error

@@ -1,9 +1,9 @@
-"""Asking a broker for a topic's id: Kafka's Metadata request, version 12, which aiokafka 0.14 does not speak.
+"""Asking a broker for topics and their ids: Kafka's Metadata request, version 12, which aiokafka 0.14 does not speak.
 
 The form is in Kafka's sources, `MetadataRequest.json` and `MetadataResponse.json`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from io import BytesIO
 from typing import ClassVar
 from uuid import UUID
@@ -19,6 +19,10 @@ from aiokafka.protocol.types import (
     Schema,
     TaggedFields,
 )
+
+from poise.messaging.topic_identities import TopicMetadata
+
+_NO_LEADER = -1
 
 
 class _Uuid(AbstractType[UUID]):
@@ -75,10 +79,18 @@ class _Response(Response):
         ("tags", TaggedFields),
     )
 
-    def topics(self) -> Iterator[tuple[int, str, UUID]]:
-        """Error code, name and id of each topic."""
-        for error_code, name, topic_id, *_ in self.get_item("found"):
-            yield error_code, name, topic_id
+    def topics(self) -> Iterator[tuple[str, TopicMetadata]]:
+        """Name and metadata of each topic that exists, and may be seen."""
+        for error_code, name, topic_id, _, partitions, *_ in self.get_item("found"):
+            if not error_code:
+                yield (
+                    name,
+                    TopicMetadata(
+                        id=str(topic_id),
+                        partitions=len(partitions),
+                        leaderless=frozenset(number for _, number, leader, *_ in partitions if leader == _NO_LEADER),
+                    ),
+                )
 
 
 class _Request(RequestStruct):
@@ -95,13 +107,13 @@ class _Request(RequestStruct):
 
 
 class TopicIdRequest(Request[_Request]):
-    """Ask for the id of one topic."""
+    """Ask for topics by their names."""
 
     API_KEY = 3
 
-    def __init__(self, topic: str) -> None:
-        self._topic = topic
+    def __init__(self, topics: Collection[str]) -> None:
+        self._topics = topics
 
     def build(self, request_struct_class: type[_Request]) -> _Request:
         """The request as it goes on the wire."""
-        return request_struct_class([(UUID(int=0), self._topic, {})], False, False, {})
+        return request_struct_class([(UUID(int=0), topic, {}) for topic in self._topics], False, False, {})

@@ -75,6 +75,8 @@ TOPIC: Final = "poise.topic"
 REPLAYED: Final = "poise.replayed"
 """How many steps of a run that was begun again were found in its history."""
 TIER: Final = "poise.tier"
+PART: Final = "poise.part"
+"""A reader, a consumer, a producer, a decider or another loop without which its process would be silent or wrong."""
 POLICY: Final = "poise.policy"
 ACTION: Final = "poise.decision.action"
 ACTED: Final = "poise.decision.acted"
@@ -236,6 +238,12 @@ POSTPONED: Final = Counter(
     "{message}",
     "Messages put on a delayed-retry topic.",
     (MESSAGING_DESTINATION, ERROR_TYPE),
+)
+PART_AGE: Final = Gauge(
+    "poise.part.age",
+    "s",
+    "How long ago each part of the process made progress; a part that has nothing to do makes it too.",
+    (PART,),
 )
 
 # gateway
