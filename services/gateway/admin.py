@@ -41,10 +41,11 @@ class Admin:
     def _check(self, request: Request) -> None:
         if self._token is None:
             raise NotFoundError("the admin interface is off: POISE_GATEWAY_ADMIN_TOKEN turns it on")
-        scheme, _, given = request.headers.get("authorization", "").partition(" ")
+        # As bytes: a token may end in a letter of which a part, read as Latin-1, is white space ("à" ends in 0xA0).
+        scheme, _, given = request.headers.get("authorization", "").encode("latin-1").partition(b" ")
         # In constant time: how long the comparison takes must not say how much of a guess is right.
-        same = hmac.compare_digest(given.strip().encode("latin-1"), self._token)
-        if scheme.lower() != "bearer" or not same:
+        same = hmac.compare_digest(given.strip(b" \t"), self._token)
+        if scheme.lower() != b"bearer" or not same:
             logger.warning("%s %s refused: no token, or not ours", request.method, request.url.path)
             request.state.headers = {"www-authenticate": CHALLENGE}
             raise UnauthorizedError("authorization: must be Bearer and the admin token")

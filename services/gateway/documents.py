@@ -10,6 +10,7 @@ from pydantic import Field, StringConstraints, TypeAdapter, ValidationError
 
 from poise.contracts import Document, Epoch, FieldError, Message
 from poise.contracts.topics import DOCUMENTS
+from poise.contracts.message import without_bom
 from poise.errors import InvalidMessageError
 from poise.messaging import Mesh, Position
 from poise.telemetry import SpanKind, extract, span, table
@@ -116,9 +117,13 @@ class Documents:
 
 
 def _read(body: bytes) -> Sequence[NewDocument]:
-    several = body.lstrip()[:1] == b"["
+    several = without_bom(body).lstrip()[:1] == b"["
     try:
-        found = _MANY.validate_json(body, extra="forbid") if several else [NewDocument.parse(body, strict=True)]
+        found = (
+            _MANY.validate_json(without_bom(body), extra="forbid")
+            if several
+            else [NewDocument.parse(body, strict=True)]
+        )
     except ValidationError as error:
         raise InvalidMessageError.of(error) from error
     seen: set[str] = set()

@@ -48,8 +48,8 @@ class Gateway:
             ("GET", f"{DEAD_LETTERS}/{{tier}}/{{partition}}/{{offset}}", only(dead.show), openapi.SHOW_DEAD_LETTER),
             ("POST", f"{DEAD_LETTERS}/redrive", only(dead.redrive), openapi.REDRIVE),
             ("POST", f"{DEAD_LETTERS}/purge", only(dead.purge), openapi.PURGE),
-            ("GET", "/healthz", health.alive, {"include_in_schema": False}),
-            ("GET", "/readyz", health.ready, {"include_in_schema": False}),
+            *((method, "/healthz", health.alive, {"include_in_schema": False}) for method in ("GET", "HEAD")),
+            *((method, "/readyz", health.ready, {"include_in_schema": False}) for method in ("GET", "HEAD")),
         ]
         for method, path, handler, description in routes:
             self.app.add_api_route(path, handler, methods=[method], **description)

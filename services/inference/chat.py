@@ -6,6 +6,7 @@ from typing import Any, Final
 from pydantic import BaseModel, ValidationError
 
 from poise.contracts import Completion, Generate, Usage
+from poise.contracts.message import without_bom
 from poise.errors import RetryableError
 from services.inference.refusals import ContentFilteredError, refusal
 from services.inference.settings import Backend
@@ -89,7 +90,7 @@ def completion_of(answered: bytes, *, name: str, backend: Backend) -> Completion
         ContentFilteredError: The provider's filter kept it back, or cut it short.
     """
     try:
-        reply = _Reply.model_validate_json(answered)
+        reply = _Reply.model_validate_json(without_bom(answered))
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         where = ".".join(map(str, first["loc"])) or "body"

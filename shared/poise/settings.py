@@ -2,7 +2,6 @@
 
 import os
 import socket
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 from uuid import uuid4
@@ -10,14 +9,15 @@ from uuid import uuid4
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
+    InitSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     SettingsError,
-    TomlConfigSettingsSource,
 )
 
 from poise.errors import SetupError
 from poise.security import Security
+from poise.toml_file import read_toml
 
 CONFIG_VARIABLE = "POISE_CONFIG"
 
@@ -56,7 +56,7 @@ class Settings(BaseSettings):
             raise SetupError(
                 f"{path}: [{cls.table}] has no setting {', '.join(unknown)}: {', '.join(cls.model_fields)}"
             )
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, Path(path), (cls.table,))
+        return init_settings, env_settings, InitSettingsSource(settings_cls, said)
 
     @classmethod
     def load(cls) -> Self:
@@ -78,8 +78,7 @@ class Settings(BaseSettings):
 
 def _read(path: str) -> dict[str, Any]:
     try:
-        with Path(path).open("rb") as file:
-            return tomllib.load(file)
+        return read_toml(Path(path))
     except (OSError, ValueError) as error:  # ValueError: no TOML, or no UTF-8
         raise SetupError(f"{path}, which {CONFIG_VARIABLE} names, cannot be read: {error}") from error
 

@@ -1,8 +1,18 @@
 """The base of every body on the wire, and how one is read: strict at the edge, tolerant between tiers."""
 
+import codecs
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict
+
+StringT = TypeVar("StringT", bytes, str)
+
+
+def without_bom(body: StringT) -> StringT:
+    """A body without the byte order mark that editors and libraries on Windows put before UTF-8 (RFC 8259, §8.1)."""
+    if isinstance(body, bytes):
+        return body.removeprefix(codecs.BOM_UTF8)
+    return body.removeprefix("\ufeff")
 
 
 class Message(BaseModel):
@@ -21,13 +31,13 @@ class Message(BaseModel):
         """Read a body from JSON.
 
         Args:
-            body: UTF-8 JSON.
+            body: UTF-8 JSON, with a byte order mark or without.
             strict: Refuse unknown fields (HTTP and the ask topics).
 
         Raises:
             pydantic.ValidationError: The body is not JSON, or not of this form.
         """
-        return cls.model_validate_json(body, extra="forbid" if strict else "ignore")
+        return cls.model_validate_json(without_bom(body), extra="forbid" if strict else "ignore")
 
     def encode(self) -> bytes:
         """The body as UTF-8 JSON, without the fields that are absent."""

@@ -183,7 +183,7 @@ def load(name: str) -> Scenario:
     if not path.is_file():
         raise ScenarioError(f"there is no scenario {name!r}, and no such file: {', '.join(names())}, or FILE.toml")
     try:
-        return read(path.read_text(), name)
+        return read(path.read_text(encoding="utf-8-sig"), name)
     except (OSError, UnicodeDecodeError) as error:
         raise ScenarioError(f"{path} cannot be read: {error}") from error
 

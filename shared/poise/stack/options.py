@@ -2,7 +2,6 @@
 
 import os
 import re
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Final
 
 from poise.errors import SetupError
 from poise.settings import CONFIG_VARIABLE
+from poise.toml_file import read_toml
 
 TIERS: Final = ("gateway", "orchestration", "retrieval", "inference", "integration", "evaluation")
 """The tiers that a stack has workers of, in the order in which they are shown."""
@@ -39,9 +39,8 @@ def _integrations_configured() -> bool:
     if not path:
         return False
     try:
-        with Path(path).open("rb") as file:
-            return bool(tomllib.load(file).get("integration", {}).get("integrations"))
-    except (OSError, tomllib.TOMLDecodeError) as error:
+        return bool(read_toml(Path(path)).get("integration", {}).get("integrations"))
+    except (OSError, ValueError) as error:
         raise SetupError(f"{CONFIG_VARIABLE} names {path}, which cannot be read: {error}") from error
 
 

@@ -13,7 +13,7 @@ from services.gateway.settings import GatewaySettings
 
 Problem = Callable[[httpx2.Response], tuple[int, str, list[str]]]
 
-TOKEN = "a-token-that-is-long-ënough"  # noqa: S105 - of this test alone
+TOKEN = "a-token-that-is-long-ënough, à"  # noqa: S105 - of this test alone; it ends in the bytes 0xC3 0xA0
 LETTERS = "/v1/admin/dead-letters"
 REQUESTS = [
     ("GET", LETTERS),
@@ -99,6 +99,12 @@ async def test_a_parameter_that_is_wrong_is_named(guarded: httpx2.AsyncClient, p
 async def test_a_body_must_say_that_it_is_json(guarded: httpx2.AsyncClient, problem: Problem) -> None:
     response = await guarded.post(f"{LETTERS}/purge", content=b'{"all": true}', headers=bearer(TOKEN))
     assert problem(response)[:2] == (415, "urn:poise:unsupported-media-type")
+
+
+async def test_whoever_has_the_token_is_let_in(guarded: httpx2.AsyncClient, problem: Problem) -> None:
+    for headers in (bearer(TOKEN), {b"authorization": f"bearer  {TOKEN}\t".encode()}):
+        response = await guarded.post(f"{LETTERS}/purge", json={}, headers=headers)
+        assert problem(response) == (400, "urn:poise:invalid", ["ids"])
 
 
 def test_a_token_is_long_and_is_not_shown() -> None:

@@ -39,7 +39,7 @@ def ms(seconds: float) -> str:
         ("[" * 50_000, ["body"]),
         ('{"question":' * 5_000, ["body"]),
         (b'{"question": "\xff"}', ["body"]),
-        ('\ufeff{"question": "Why?"}', ["body"]),
+        ('\ufeff\ufeff{"question": "Why?"}', ["body"]),
     ],
 )
 async def test_an_ask_that_is_none(

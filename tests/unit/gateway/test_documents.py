@@ -33,6 +33,13 @@ async def test_a_list_comes_back_with_the_epoch_that_has_them_all(client: httpx2
     assert {partition: offset for partition, (offset, _) in epoch.parts.items()} == {0: 4, 1: 5}
 
 
+async def test_a_byte_order_mark_changes_nothing(client: httpx2.AsyncClient, mesh: Any) -> None:
+    headers = {"content-type": "application/json"}
+    for body in ('\ufeff{"id": "a", "text": "b"}', '\ufeff[{"id": "c", "text": "d"}]'):
+        assert (await client.post("/v1/documents", content=body, headers=headers)).status_code == 202
+    assert [key for key, _ in mesh.published] == ["a", "c"]
+
+
 async def test_a_document_as_large_as_may_be(client: httpx2.AsyncClient) -> None:
     body = json.dumps({"id": "a", "text": "x" * 800_000}).encode()
     headers = {"content-type": "application/json"}

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx2
+import pytest
 
 from poise.contracts import Answer, Ask, Fault, Feedback
 from poise.messaging.dead_letter_view import LetterView
@@ -92,3 +93,11 @@ async def test_the_examples_are_true(client: httpx2.AsyncClient) -> None:
     Purged.model_validate(example(f"{admin}/purge", "post", "responses", "200"), extra="forbid")
     wrong = await client.post("/v1/ask", json={"quesion": "Why?"})
     assert wrong.json() == example("/v1/ask", "post", "responses", "400")
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
+async def test_head_answers_as_get_does(client: httpx2.AsyncClient, mesh: Any, path: str) -> None:
+    for broker in (True, False):
+        mesh.checks["broker"] = broker
+        got, head = await client.get(path), await client.head(path)
+        assert (head.status_code, head.headers) == (got.status_code, got.headers)

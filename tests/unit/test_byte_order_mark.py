@@ -1,0 +1,50 @@
+"""A byte order mark before JSON or TOML, as editors and libraries on Windows write it, changes nothing."""
+
+import codecs
+import re
+from pathlib import Path
+
+import pytest
+
+from poise.contracts import Ask
+from poise.lab.scenario import load
+from poise.policy.file import read
+from poise.settings import MeshSettings
+from poise.stack.options import usual_workers
+from services.inference.chat import completion_of
+from services.inference.settings import Backend
+
+ROOT = Path(__file__).parents[2]
+BOM = codecs.BOM_UTF8
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_a_body_is_read_with_it(strict: bool) -> None:
+    assert Ask.parse(BOM + b'{"question": "Why?"}', strict=strict).question == "Why?"
+    assert Ask.parse('\ufeff{"question": "Why?"}', strict=strict).question == "Why?"
+
+
+def test_what_a_model_server_answers_is_read_with_it() -> None:
+    answered = BOM + b'{"choices": [{"message": {"content": "Because."}, "finish_reason": "stop"}]}'
+    backend = Backend.model_validate({"url": "http://127.0.0.1:1", "model": "m"})
+    assert completion_of(answered, name="b", backend=backend).text == "Because."
+
+
+def test_each_toml_file_is_read_with_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "poise.toml"
+    monkeypatch.setenv("POISE_CONFIG", str(file))
+    file.write_bytes(BOM + b'[mesh]\ntenant = "acme"\n')
+    assert MeshSettings.load().tenant == "acme"
+    file.write_bytes(BOM + b'[integration.integrations.weather]\nurl = "https://weather.example"\n')
+    assert usual_workers()["integration"] == 1
+    file.write_bytes(BOM + b'[[orchestration.variants]]\nname = "a"\n[[orchestration.variants]]\nname = "b"\n')
+    assert set(read(file).weights) == {"a", "b"}
+    shipped = ROOT / "shared/poise/lab/scenarios/worse.toml"
+    file.write_bytes(BOM + shipped.read_bytes())
+    assert load(str(file)).about
+
+
+def test_no_other_module_opens_toml_files() -> None:
+    """`tomllib.load` reads bytes and refuses the mark; texts are decoded as utf-8-sig before `tomllib.loads`."""
+    sources = [path for place in ("shared", "services") for path in (ROOT / place).rglob("*.py")]
+    assert not [path for path in sources if re.search(r"tomllib\.load\(|TomlConfigSettingsSource", path.read_text())]
