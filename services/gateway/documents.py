@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from codecs import BOM_UTF8
 from collections.abc import Iterable, Sequence
 from typing import Annotated, ClassVar, Final
 
@@ -10,7 +11,6 @@ from pydantic import Field, StringConstraints, TypeAdapter, ValidationError
 
 from poise.contracts import Document, Epoch, FieldError, Message
 from poise.contracts.topics import DOCUMENTS
-from poise.contracts.message import without_bom
 from poise.errors import InvalidMessageError
 from poise.messaging import Mesh, Position
 from poise.telemetry import SpanKind, extract, span, table
@@ -117,10 +117,10 @@ class Documents:
 
 
 def _read(body: bytes) -> Sequence[NewDocument]:
-    several = without_bom(body).lstrip()[:1] == b"["
+    several = body.removeprefix(BOM_UTF8).lstrip()[:1] == b"["
     try:
         found = (
-            _MANY.validate_json(without_bom(body), extra="forbid")
+            _MANY.validate_json(body.removeprefix(BOM_UTF8), extra="forbid")
             if several
             else [NewDocument.parse(body, strict=True)]
         )

@@ -5,10 +5,8 @@ from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-StringT = TypeVar("StringT", bytes, str)
 
-
-def without_bom(body: StringT) -> StringT:
+def without_bom(body: bytes | str) -> bytes | str:
     """A body without the byte order mark that editors and libraries on Windows put before UTF-8 (RFC 8259, §8.1)."""
     if isinstance(body, bytes):
         return body.removeprefix(codecs.BOM_UTF8)
