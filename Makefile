@@ -2,7 +2,7 @@
 # requirements.lock.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test chaos drill balance lint format types bench bench-startup bench-steps bench-cache bench-detection lock wheel install clean bench-scores bench-loop bench-evaluation
+.PHONY: help demo up down test chaos soak drill balance lint format types bench bench-startup bench-steps bench-cache bench-detection lock wheel install clean bench-scores bench-loop bench-evaluation
 
 # Each worker is a process of its own: without bytecode kept, each start would compile everything again.
 unexport PYTHONDONTWRITEBYTECODE
@@ -32,6 +32,9 @@ test: $(INSTALLED) ## Run every test
 
 chaos: $(INSTALLED) ## Kill everything under load, then a flood of hostile messages, ten times as long as the tests do
 	@POISE_CHAOS=$${POISE_CHAOS:-200000} POISE_CHAOS_RUNS=$${POISE_CHAOS_RUNS:-20000} POISE_HOSTILE=$${POISE_HOSTILE:-1000000} $(BIN)/python -m pytest tests/chaos
+
+soak: $(INSTALLED) ## Attack and operate a mesh at random for 30 minutes; ARGS="--minutes 5 --seed 2"
+	@PYTHONPATH=tests/kit:$$PYTHONPATH $(BIN)/python -m tests.soak $(ARGS)
 
 drill: $(INSTALLED) ## Break one part after another of a mesh of its own, and see what a reader gets
 	@$(BIN)/poise drill $(ARGS)

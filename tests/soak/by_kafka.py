@@ -1,0 +1,144 @@
+"""Injections by a raw client of Kafka: numbers, forged replies and streams, codecs, transactions, large replies."""
+
+import asyncio
+import json
+import random
+import time
+from typing import Final
+from uuid import uuid4
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+
+from poise.contracts import Fault
+from poise.contracts.topics import ASK_INTERACTIVE, CANCEL, FEEDBACK, POLICY, REPLIES
+from poise.errors import DeadlineExceededError, FaultError, UnavailableError
+from tests.soak.by_http import HUGE
+from tests.soak.ground import ANSWERS
+from tests.soak.injection import UnexpectedError
+from tests.soak.large_replies import Enlarge
+from tests.soak.load import FORGED, Load
+
+WITHIN: Final = 45.0
+NUMBERS: Final = (
+    *("poise-reply-partition", "poise-deadline", "poise-attempt", "poise-redrives", "poise-doc-version", "poise-seq"),
+    *("poise-retry-due", "poise-retry-written", "poise-retry-count"),
+)
+CODECS: Final = ("gzip", "snappy", "lz4", "zstd")
+LATE: Final = 5.0
+"""Seconds after its deadline in which a fault still counts as in time: this machine is busy."""
+OPEN_FOR_AT_MOST: Final = 15_000
+"""Milliseconds: what the embedded broker allows a transaction."""
+
+Headers = list[tuple[str, bytes]]
+
+
+async def number_in_a_header(load: Load, chance: random.Random) -> str:
+    """A number of any size in a header of an ask: an answer or a fault comes."""
+    name, number = chance.choice(NUMBERS), chance.choice(HUGE)
+    return f"{name}: {await _asked(load, [(name, number.encode())])}"
+
+
+async def number_in_a_record(load: Load, chance: random.Random) -> str:
+    """A number of any size in a field that every worker reads; that nothing ends is seen by the load."""
+    number = chance.choice(HUGE)
+    body, topic = chance.choice(
+        (
+            (f'{{"run": "r", "tenant": "default", "deadline": {number}}}', CANCEL),
+            (f'{{"run_id": "{uuid4()}", "rating": {number}}}', FEEDBACK),
+            (f'{{"name": "answer", "version": {number}, "weights": {{"default": 1}}}}', POLICY),
+        )
+    )
+    await load.ground.outsider.send_and_wait(topic.name, body.encode(), key=b"r")
+    return f"written to {topic.name}"
+
+
+async def forged_reply(load: Load, chance: random.Random) -> str:
+    """Replies and stream events under guessed correlation ids, to every partition of `poise.replies`."""
+    instance = chance.choice(load.ground.workers).name
+    answer = json.dumps({"run_id": "r", "text": FORGED, "rung": "primary"}).encode()
+    deltas = json.dumps({"text": FORGED}).encode()
+    for partition in range(REPLIES.partitions):
+        for number in range(20):
+            id_ = f"{instance}.{chance.getrandbits(32):08x}.{number}".encode()
+            headers: Headers = [("correlation_id", id_), ("poise-kind", b"answer/1")]
+            await load.ground.outsider.send(REPLIES.name, answer, headers=headers, partition=partition)
+            headers = [("correlation_id", id_), ("poise-kind", b"delta/1"), ("poise-stream", b"s"), ("poise-seq", b"0")]
+            await load.ground.outsider.send(REPLIES.name, deltas, headers=headers, partition=partition)
+    return f"{REPLIES.partitions * 40} records"
+
+
+async def forged_stream(load: Load, chance: random.Random) -> str:
+    """An ask whose words are to go to another's place: refused."""
+    worker = chance.choice(load.ground.workers).name
+    victim = f"poise.replies/{chance.randrange(REPLIES.partitions)}/{worker}.{uuid4().hex}"
+    said = await _asked(load, [("poise-stream-to", victim.encode())])
+    if "invalid" not in said:
+        raise UnexpectedError(f"an ask that streams to another's place: {said}")
+    return said
+
+
+async def codec(load: Load, chance: random.Random) -> str:
+    """An ask in a compressed batch."""
+    name = chance.choice(CODECS)
+    async with AIOKafkaProducer(bootstrap_servers=load.ground.bootstrap, compression_type=name) as producer:
+        return f"{name}: {await _asked(load, [], producer)}"
+
+
+async def open_transaction(load: Load, _: random.Random) -> str:
+    """A client opens a transaction on the ask topic and goes away; an ask behind it has its fault at its deadline."""
+    producer = AIOKafkaProducer(
+        bootstrap_servers=load.ground.bootstrap,
+        transactional_id=f"stranger-{uuid4()}",
+        transaction_timeout_ms=OPEN_FOR_AT_MOST,
+    )
+    await producer.start()
+    try:
+        await producer.begin_transaction()
+        await producer.send_and_wait(ASK_INTERACTIVE.name, b'{"question": "in a transaction"}', partition=0)
+        deadline = time.time() + 5.0
+        headers: Headers = [("poise-deadline", b"%d" % round(deadline * 1_000))]
+        said = await _asked(load, headers, partition=0)
+        late = time.time() - deadline
+        await asyncio.sleep(OPEN_FOR_AT_MOST / 1_000)  # the broker ends it, unless it was ended before
+    finally:
+        await producer.stop()
+    if late > LATE:
+        raise UnexpectedError(f"{said}, {late:.1f} s after its deadline")
+    return said
+
+
+async def large_reply(load: Load, _: random.Random) -> str:
+    """A custom tier's replies of 3 MB after a small one: a fault each, and small ones come as before."""
+    said = []
+    for size in (10, 3_000_000, 3_000_000, 3_000_000, 10):
+        try:
+            reply = await load.poise.call(Enlarge(size=size), timeout=30)
+            said.append(f"{len(reply.text)}")
+        except (FaultError, DeadlineExceededError, UnavailableError) as error:
+            said.append(error.fault().type)
+    if said[-1] not in {"10", "urn:poise:unavailable"}:
+        raise UnexpectedError(f"after large replies: {said}")
+    return ", ".join(said)
+
+
+async def _asked(
+    load: Load, headers: Headers, producer: AIOKafkaProducer | None = None, partition: int | None = None
+) -> str:
+    """The rung or the fault's type of a raw ask."""
+    id_ = uuid4().bytes
+    reply_to: Headers = [("reply_to", ANSWERS.encode()), ("correlation_id", id_)]
+    waiting = asyncio.create_task(load.replies.wait(id_, WITHIN))
+    body = b'{"question": "How does a lighthouse warn ships?"}'
+    try:
+        await (producer or load.ground.outsider).send_and_wait(
+            ASK_INTERACTIVE.name, body, headers=[*reply_to, *headers], partition=partition
+        )
+    except KafkaError as error:
+        waiting.cancel()
+        return f"not taken: {type(error).__name__}"
+    try:
+        kind, value = await waiting
+    except TimeoutError as error:
+        raise UnexpectedError(f"silence after an ask with {headers}"[:200]) from error
+    return Fault.parse(value).type if kind == Fault.kind else str(json.loads(value)["rung"])

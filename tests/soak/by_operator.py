@@ -1,0 +1,71 @@
+"""Injections by whoever operates Kafka: topics that are deleted and created again, a partition without leader."""
+
+import asyncio
+import random
+from typing import Final
+
+from poise.contracts.topics import (
+    CANCEL,
+    FEEDBACK,
+    INFERENCE_BATCH,
+    POLICY,
+    RECORDS,
+    REPLIES,
+    RETRIEVAL_INTERACTIVE,
+    SPANS,
+    VERSIONS,
+)
+from tests.soak.ground import Ground
+from tests.soak.injection import UnexpectedError
+from tests.soak.load import Load
+
+RECREATED: Final = (
+    *(RETRIEVAL_INTERACTIVE, INFERENCE_BATCH, CANCEL, POLICY, VERSIONS, REPLIES, RECORDS, FEEDBACK, SPANS),
+)
+READY_WITHIN: Final = 60.0
+AWAY_FOR: Final = 70.0
+"""Seconds: longer than the 40 for which aiokafka keeps a batch."""
+
+_one_at_a_time = asyncio.Lock()
+
+
+async def topic_recreated(load: Load, chance: random.Random) -> str:
+    """Delete a topic and create it again: all are ready again, and an ask is answered."""
+    async with _one_at_a_time:
+        topic = chance.choice(RECREATED)
+        await load.ground.recreate(topic)
+        await _answers(load)
+    return topic.name
+
+
+async def without_leader(ground: Ground) -> str:
+    """Some partitions have no leader for 70 s; then the node is back, and everything is ready by itself."""
+    ground.second.kill()
+    await ground.second.child.wait()
+    await asyncio.sleep(AWAY_FOR)
+    await ground.second.start()
+    await _ready(ground)
+    return "ready again"
+
+
+async def _answers(load: Load) -> None:
+    try:
+        async with asyncio.timeout(READY_WITHIN):
+            while True:
+                response = await load.http.post("/v1/ask", json={"question": "How does a lighthouse warn ships?"})
+                if response.is_success:
+                    return
+                await asyncio.sleep(1.0)
+    except TimeoutError as error:
+        raise UnexpectedError(f"no ask is answered {READY_WITHIN:.0f} s later") from error
+
+
+async def _ready(ground: Ground) -> None:
+    readiness: dict[str, bool] = {}
+    try:
+        async with asyncio.timeout(READY_WITHIN):
+            while not all((readiness := await ground.readiness()).values()):  # noqa: ASYNC110 - other processes
+                await asyncio.sleep(0.5)
+    except TimeoutError as error:
+        waiting = [name for name, ready in readiness.items() if not ready]
+        raise UnexpectedError(f"not ready {READY_WITHIN:.0f} s later: {', '.join(waiting)}") from error
