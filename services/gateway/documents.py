@@ -10,6 +10,7 @@ from fastapi import Request, Response
 from pydantic import Field, StringConstraints, TypeAdapter, ValidationError
 
 from poise.contracts import Document, Epoch, FieldError, Message
+from poise.contracts.json_bounds import check_values
 from poise.contracts.topics import DOCUMENTS
 from poise.errors import InvalidMessageError
 from poise.messaging import Mesh, Position
@@ -119,6 +120,7 @@ class Documents:
 def _read(body: bytes) -> Sequence[NewDocument]:
     several = body.removeprefix(BOM_UTF8).lstrip()[:1] == b"["
     try:
+        check_values(body, "documents")
         found = (
             _MANY.validate_json(body.removeprefix(BOM_UTF8), extra="forbid")
             if several

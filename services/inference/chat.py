@@ -6,6 +6,7 @@ from typing import Any, Final
 from pydantic import BaseModel, ValidationError
 
 from poise.contracts import Completion, Generate, Usage
+from poise.contracts.json_bounds import check_values
 from poise.contracts.message import without_bom
 from poise.errors import RetryableError
 from services.inference.refusals import ContentFilteredError, refusal
@@ -90,6 +91,7 @@ def completion_of(answered: bytes, *, name: str, backend: Backend) -> Completion
         ContentFilteredError: The provider's filter kept it back, or cut it short.
     """
     try:
+        check_values(answered, "reply")
         reply = _Reply.model_validate_json(without_bom(answered))
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
@@ -139,6 +141,7 @@ class Completing:
         if self.done:
             return ""
         try:
+            check_values(data, "chunk")
             chunk = _Chunk.model_validate_json(data)
         except ValidationError as error:
             raise _empty(self._name, "a chunk of it cannot be read", data) from error

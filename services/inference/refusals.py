@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from pydantic import TypeAdapter, ValidationError
 
+from poise.contracts.json_bounds import check_values
 from poise.contracts.message import without_bom
 from poise.errors import PoiseError, RateLimitedError, RetryableError, TerminalError
 
@@ -76,6 +77,7 @@ def refusal(status: int, answered: bytes, *, name: str, retry_after: float | Non
 def _said(answered: bytes) -> tuple[str, frozenset[str]]:
     """What the server said, on one line and cut, and the codes it gave; servers differ in where they put them."""
     try:
+        check_values(answered, "refusal")
         body = _OBJECT.validate_json(without_bom(answered))
     except ValidationError:
         return _line(answered[: 8 * SAID_CHARS].decode(errors="replace")), frozenset()

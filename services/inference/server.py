@@ -12,6 +12,7 @@ import httpx2
 from poise.contracts import Completion, Generate
 from poise.contracts.topics import Lane
 from poise.errors import DeadlineExceededError, RateLimitedError, RetryableError, TerminalError
+from poise.http_body import ACCEPT_ENCODING, BodyError, BodyTooLargeError, pieces_of
 from poise.policy.loopback import is_loopback
 from poise.policy.places import Places
 from poise.policy.retry_after import retry_after_of
@@ -21,8 +22,10 @@ from services.inference.refusals import refusal
 from services.inference.settings import Backend
 from services.inference.sse import EventParser
 
-LONGEST_ANSWER: Final = 8 * 1024 * 1024
-"""Bytes; a server that sends more is not answering a chat."""
+LONGEST_ANSWER: Final = 2 * 1024 * 1024
+"""Bytes of an answer as a whole; a server that sends more is not answering a chat, and no reply could hold it."""
+LONGEST_STREAM: Final = 8 * 1024 * 1024
+"""Bytes of an answer in chunks, which say some 200 bytes around each word."""
 
 EVENTS: Final = "text/event-stream"
 LINGER: Final = 0.2
@@ -106,18 +109,19 @@ class ModelServer:
         except httpx2.RequestError as error:
             why = f"{type(error).__name__} {error}".strip()
             raise RetryableError(f"backend {self.name} at {self._backend.address} gave no answer: {why}") from error
+        except BodyTooLargeError as error:
+            raise RetryableError(f"backend {self.name} answered {error}") from error
+        except BodyError as error:
+            raise RetryableError(f"backend {self.name} answered what cannot be read: {error}") from error
         if response.status_code == HTTPStatus.OK:
             return completion_of(answered, name=self.name, backend=self._backend)
         retry_after = retry_after_of(response.headers, time.time())
         raise refusal(response.status_code, answered, name=self.name, retry_after=retry_after)
 
     async def _follow(self, response: httpx2.Response, write: Write) -> Completion:
-        completing, events, size = Completing(self.name, self._backend), EventParser(), 0
-        chunks = response.aiter_bytes()
+        completing, events = Completing(self.name, self._backend), EventParser()
+        chunks = pieces_of(response, LONGEST_STREAM)
         async for chunk in chunks:
-            size += len(chunk)
-            if size > LONGEST_ANSWER:
-                raise RetryableError(f"backend {self.name} answered more than {LONGEST_ANSWER} bytes")
             for data in events.feed(chunk):
                 await write(completing.take(self._without_secret(data)))
             if completing.done:
@@ -129,10 +133,8 @@ class ModelServer:
 
     async def _read(self, response: httpx2.Response) -> bytes:
         answered = bytearray()
-        async for chunk in response.aiter_bytes():
-            answered += chunk
-            if len(answered) > LONGEST_ANSWER:
-                raise RetryableError(f"backend {self.name} answered more than {LONGEST_ANSWER} bytes")
+        async for piece in pieces_of(response, LONGEST_ANSWER):
+            answered += piece
         return self._without_secret(bytes(answered))
 
     def _without_secret(self, answered: bytes) -> bytes:
@@ -154,13 +156,13 @@ async def _finished(chunks: AsyncIterator[bytes]) -> None:
         async with asyncio.timeout(LINGER):
             async for _ in chunks:
                 pass
-    except (TimeoutError, httpx2.RequestError):
+    except (TimeoutError, httpx2.RequestError, BodyError):
         return  # all words are there; the connection is closed
 
 
 def _client(backend: Backend, secret: str) -> httpx2.AsyncClient:
     return httpx2.AsyncClient(
-        headers={"authorization": f"Bearer {secret}"} if secret else None,
+        headers=ACCEPT_ENCODING | ({"authorization": f"Bearer {secret}"} if secret else {}),
         timeout=httpx2.Timeout(None, connect=backend.connect_timeout),
         limits=httpx2.Limits(max_connections=backend.concurrency, max_keepalive_connections=backend.concurrency),
         # A proxy of the environment's is for the world outside: it could not reach this machine's own servers.

@@ -7,8 +7,9 @@ goes on with nothing. Here it is an error.
 import json
 from typing import Final
 
-from pydantic import JsonValue
+from pydantic import JsonValue, ValidationError
 
+from poise.contracts.json_bounds import MOST_VALUES, check_values
 from services.integration.pointer import resolve
 from services.integration.refusals import EmptyError, FailedError, RefusedError
 
@@ -28,17 +29,19 @@ def text_of(answered: bytes, pointer: str | None, *, name: str, status: int = 20
 
     Raises:
         EmptyError: There is nothing in it.
-        FailedError: A part of it matters, and it is no JSON.
+        FailedError: A part of it matters, and it is no JSON, or has more values than are read.
         RefusedError: It is too long for a reply.
     """
     whole = answered.decode(errors="replace").strip().strip("\ufeff\x00").strip()
     try:
+        check_values(whole, "answer")
         said: JsonValue = json.loads(whole)
         empty = hollow(said)
     except (ValueError, RecursionError) as error:  # what is nested too deep to be looked into is no JSON to us
         if pointer is not None and whole:
+            many = f"more than {MOST_VALUES} values" if isinstance(error, ValidationError) else "what is no JSON"
             quoted = whole[:_QUOTED_CHARS]
-            raise FailedError(f"integration {name} answered {status} with what is no JSON: {quoted!r}") from error
+            raise FailedError(f"integration {name} answered {status} with {many}: {quoted!r}") from error
         said, empty = whole, hollow(whole)
     if empty:
         raise EmptyError(f"integration {name} answered {status} with nothing in it")

@@ -14,6 +14,7 @@ import httpx2
 
 from poise.contracts.topics import Lane
 from poise.errors import DeadlineExceededError, PoiseError, RateLimitedError, TerminalError
+from poise.http_body import ACCEPT_ENCODING, BodyError, BodyTooLargeError, pieces_of
 from poise.policy import Breaker
 from poise.policy.loopback import is_loopback
 from poise.policy.places import Places
@@ -55,8 +56,10 @@ class Server:
             table.SERVER_PORT: api.port,
             table.INTEGRATION: name,
         }
+        headers = httpx2.Headers(ACCEPT_ENCODING)
+        headers.update(api.filled_headers())
         self._client = httpx2.AsyncClient(
-            headers=api.filled_headers(),
+            headers=headers,
             timeout=httpx2.Timeout(None, connect=api.connect_timeout),
             limits=httpx2.Limits(max_connections=api.concurrency, max_keepalive_connections=api.concurrency),
             trust_env=not is_loopback(urlsplit(api.url).hostname or ""),
@@ -157,10 +160,13 @@ class Server:
 
     async def _read(self, response: httpx2.Response) -> bytes:
         answered = bytearray()
-        async for chunk in response.aiter_bytes():
-            answered += chunk
-            if len(answered) > self.api.max_bytes:
-                raise RefusedError(f"integration {self.name} answered more than {self.api.max_bytes} bytes")
+        try:
+            async for piece in pieces_of(response, self.api.max_bytes):
+                answered += piece
+        except BodyTooLargeError as error:
+            raise RefusedError(f"integration {self.name} answered {error}") from error
+        except BodyError as error:
+            raise FailedError(f"integration {self.name} answered what cannot be read: {error}") from error
         return self._without_secrets(bytes(answered))
 
     def _without_secrets(self, answered: bytes) -> bytes:

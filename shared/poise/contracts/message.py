@@ -5,6 +5,8 @@ from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
+from poise.contracts.json_bounds import check_values
+
 
 def without_bom(body: bytes | str) -> bytes | str:
     """A body without the byte order mark that editors and libraries on Windows put before UTF-8 (RFC 8259, §8.1)."""
@@ -33,8 +35,9 @@ class Message(BaseModel):
             strict: Refuse unknown fields (HTTP and the ask topics).
 
         Raises:
-            pydantic.ValidationError: The body is not JSON, or not of this form.
+            pydantic.ValidationError: The body is not JSON, is not of this form, or has too many values.
         """
+        check_values(body, cls.__name__)
         return cls.model_validate_json(without_bom(body), extra="forbid" if strict else "ignore")
 
     def encode(self) -> bytes:

@@ -1,13 +1,15 @@
 """Maven: fetch jars by their coordinates, in parallel, and take nothing whose checksum is not the expected one."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from poise.errors import SetupError
+from poise.http_body import ACCEPT_ENCODING
 
 _CONNECTIONS: Final = 6
 _TIMEOUT: Final = 20.0
@@ -34,6 +36,16 @@ class _DamagedError(Exception):
     """What was sent is not what the list promises."""
 
 
+def _beginning(pieces: Iterable[bytes], size: int) -> bytes:
+    """At most so many bytes of a body, as they are sent: nothing is inflated before its checksum is known."""
+    content = bytearray()
+    for piece in pieces:
+        content += piece[: size - len(content)]
+        if len(content) == size:
+            break
+    return bytes(content)
+
+
 def fetch(jars: Sequence[Jar], directory: Path) -> Iterator[Path]:
     """Fetch jars into a folder, yielding each one's path in the order asked.
 
@@ -52,17 +64,19 @@ def fetch(jars: Sequence[Jar], directory: Path) -> Iterator[Path]:
     context = MavenContext(repo_cache=directory)
     repository = next(iter(context.remote_repos.values()))
 
-    def get(client: httpx2.Client, url: str) -> bytes:
+    def get(client: httpx2.Client, url: str, size: int) -> bytes:
         for _ in range(_TRIES - 1):
-            try:
-                return client.get(url).raise_for_status().content
-            except httpx2.TransportError:
-                continue
-        return client.get(url).raise_for_status().content
+            with suppress(httpx2.TransportError):
+                return get_once(client, url, size)
+        return get_once(client, url, size)
+
+    def get_once(client: httpx2.Client, url: str, size: int) -> bytes:
+        with client.stream("GET", url, headers=ACCEPT_ENCODING) as response:
+            return _beginning(response.raise_for_status().iter_raw(), size + 1)
 
     def fetch_one(jar: Jar) -> Path:
         component = context.project(jar.group, jar.artifact).at_version(jar.version)
-        content = get(client, f"{repository}/{component.path_prefix.as_posix()}/{jar.filename}")
+        content = get(client, f"{repository}/{component.path_prefix.as_posix()}/{jar.filename}", jar.size)
         if hashlib.sha256(content).hexdigest() != jar.sha256:
             raise _DamagedError(jar.filename)
         path = directory / jar.filename

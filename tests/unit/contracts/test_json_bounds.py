@@ -1,0 +1,72 @@
+"""Documents of too many values are refused before they are parsed; what stands in a string is no value."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from poise.contracts import Document, json_bounds
+from poise.contracts.json_bounds import MOST_VALUES, check_values
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
+
+
+@pytest.mark.parametrize(
+    ("document", "values"),
+    [
+        (b"[" + b"1," * (MOST_VALUES - 2) + b"1]", MOST_VALUES),
+        (b"[" + b"[]," * (MOST_VALUES // 2 - 1) + b"1]", MOST_VALUES),
+        (json.dumps({"text": ',[{"\\' * MOST_VALUES, "more": "," * MOST_VALUES}), 3),
+    ],
+)
+def test_as_many_as_may_be_are_read(document: bytes | str, values: int) -> None:
+    check_values(document, "it")
+    assert values <= MOST_VALUES
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        b"1," * (MOST_VALUES + 1),
+        b"[]," * MOST_VALUES,
+        b'{"a": 1}, ' * MOST_VALUES,
+        b'{"text": "' + b"," * MOST_VALUES + b'", "more": [' + b"{}," * MOST_VALUES,
+        '"\\"",\ud800' * (MOST_VALUES + 1),
+    ],
+)
+def test_more_are_refused(document: bytes | str) -> None:
+    with pytest.raises(ValidationError, match=f"has more than {MOST_VALUES} values"):
+        check_values(document, "it")
+
+
+def test_a_body_of_too_many_says_so() -> None:
+    with pytest.raises(ValidationError, match=f"has more than {MOST_VALUES} values") as caught:
+        Document.parse(b'{"text": "t", "source": "s", "more": [' + b"1," * MOST_VALUES + b"1]}")
+    assert caught.value.error_count() == 1
+
+
+@given(JSON)
+def test_commas_and_brackets_outside_of_strings_are_counted(document: object) -> None:
+    found = _counted(document)
+    for most in (found, found - 1):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(json_bounds, "MOST_VALUES", max(0, most))
+            assert _is_refused(json.dumps(document)) is (found > max(0, most))
+
+
+def _is_refused(document: str) -> bool:
+    try:
+        check_values(document, "it")
+    except ValidationError:
+        return True
+    return False
+
+
+def _counted(document: object) -> int:
+    inner = list(document.values()) if isinstance(document, dict) else document if isinstance(document, list) else None
+    return 0 if inner is None else max(1, len(inner)) + sum(map(_counted, inner))
