@@ -9,6 +9,7 @@
     │   ├── DeadlineExceededError   nobody wants the answer any more
     │   ├── WithdrawnError          whoever wanted the answer has cancelled it
     │   ├── UnavailableError        the part that could have answered is missing or does not answer
+    │   ├── RecordTooLargeError     a record is larger than its topic takes
     │   ├── DivergedError           a run that was begun again does something else than it did
     │   └── FaultError              a call came back with a fault: who answered it has done the retrying
     └── SetupError            the process cannot start or go on: settings, broker, files; one line for a person
@@ -164,6 +165,23 @@ class UnavailableError(TerminalError):
     title = "Unavailable"
     status = HTTPStatus.SERVICE_UNAVAILABLE
     retryable = True
+
+
+class RecordTooLargeError(TerminalError):
+    """A record is larger than its topic takes; nothing of it was sent.
+
+    Args:
+        topic: Where it was to go.
+        size: Bytes that it takes, key, headers and encoding counted.
+        limit: Bytes that the topic takes; None = less than that, and the broker does not say how many.
+    """
+
+    def __init__(self, topic: str, size: int, limit: int | None) -> None:
+        takes = "fewer" if limit is None else f"{limit} at most"
+        super().__init__(f"a record of {size} bytes is larger than {topic} takes, which is {takes} (max.message.bytes)")
+        self.topic = topic
+        self.size = size
+        self.limit = limit
 
 
 class DivergedError(TerminalError):

@@ -1,10 +1,13 @@
 """Fault: the typed error reply, in the form of problem details (RFC 9457)."""
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Final
 
 from pydantic import Field
 
 from poise.contracts.message import Message
+
+SHORT: Final = 1_000
+"""Characters of a fault's detail, where all of it is more than its address takes."""
 
 
 class FieldError(Message):
@@ -33,3 +36,7 @@ class Fault(Message):
     retry_after: Annotated[float, Field(ge=0)] | None = None
     """Seconds after which it may, where that is known."""
     errors: tuple[FieldError, ...] = ()
+
+    def shortened(self) -> "Fault":
+        """This fault with no more than the beginning of its detail."""
+        return self.model_copy(update={"detail": self.detail[:SHORT], "errors": ()})

@@ -25,6 +25,8 @@ _TOPIC_EXISTS: Final = 36
 _ATTEMPTS: Final = 10
 _AGAIN_AFTER: Final = 0.1
 _CREATED_WITHIN: Final = 10.0
+_LIMITS: Final = ("max.message.bytes", "segment.bytes")
+"""What bounds a record: a batch has to fit a segment too."""
 USUAL_REPLICATION: Final = 3
 KEPT_BY: Final = 2
 """Of three copies or more, how many must have a record before it is acknowledged: one broker may then be lost."""
@@ -96,7 +98,7 @@ class Admin:
         Raises:
             UnavailableError: The broker does not answer.
         """
-        if topic not in self._partitions and (found := await self._lookup.partitions(topic)) is not None:
+        if topic not in self._partitions and (found := await self._lookup.number(topic)) is not None:
             self._partitions[topic] = found
         return self._partitions.get(topic)
 
@@ -235,15 +237,26 @@ class Admin:
             resource = ConfigResource(ConfigResourceType.TOPIC, topic.name, wanted)
             await self._asked(partial(self._client.alter_configs, [resource]))
 
-    async def _configurations(self, names: Iterable[str]) -> dict[str, dict[str, str]]:
-        resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
+    async def record_limits(self, topics: Collection[str]) -> Mapping[str, int]:
+        """The bytes of the largest record that each topic takes, of those whose configuration this process may read.
+
+        Raises:
+            UnavailableError: The broker does not answer.
+        """
+        found = await self._configurations(topics, _LIMITS)
+        return {name: min(int(configured[limit]) for limit in _LIMITS) for name, configured in found.items()}
+
+    async def _configurations(self, names: Iterable[str], settings: Collection[str] = ()) -> dict[str, dict[str, str]]:
+        """What is configured of the topics, all or some settings; one that may not be read is absent."""
+        resources = [ConfigResource(ConfigResourceType.TOPIC, name, dict.fromkeys(settings)) for name in names]
         if not resources:
             return {}
         found: dict[str, dict[str, str]] = {}
         responses: list[Any] = await self._asked(partial(self._client.describe_configs, resources))
         for response in responses:
-            for _, _, _, name, entries in response.resources:
-                found[name] = {entry[0]: entry[1] for entry in entries}
+            for error_code, _, _, name, entries in response.resources:
+                if not error_code:
+                    found[name] = {entry[0]: entry[1] for entry in entries}
         return found
 
     def _differences(self, topic: Topic, configured: Mapping[str, str]) -> tuple[str, ...]:

@@ -8,8 +8,6 @@ from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Final, Self
 
-from aiokafka.errors import BrokerResponseError, KafkaError, MessageSizeTooLargeError
-
 from poise.cache import Cache, Journal
 from poise.contracts.cancel import Cancel
 from poise.contracts.envelope import CONTENT_TYPE, KIND, Envelope
@@ -17,7 +15,7 @@ from poise.contracts.fault import Fault
 from poise.contracts.message import Message, ReplyT, Request
 from poise.contracts.stream import Delta, Reset
 from poise.contracts.topics import BATCH, CANCEL, REPLIES, Lane, Topic
-from poise.errors import SetupError, TerminalError, UnavailableError
+from poise.errors import RecordTooLargeError, SetupError, UnavailableError
 from poise.messaging import offloaded, own
 from poise.messaging.addresses import Address, Addresses
 from poise.messaging.admin import Admin
@@ -29,25 +27,24 @@ from poise.messaging.intake import ConcurrentIntake
 from poise.messaging.liveness import Liveness
 from poise.messaging.partitioner import partition_for
 from poise.messaging.process import StopSignal, settled
+from poise.messaging.producer import Producer, RawHeaders
 from poise.messaging.readiness import Readiness
 from poise.messaging.receipt import Receipts
 from poise.messaging.record import Position, Record
-from poise.messaging.seam import RawHeaders, RecordCommand, new_broker
+from poise.messaging.seam import new_broker
 from poise.messaging.serving import Serving
+from poise.messaging.sizes import TopicLimits
 from poise.messaging.span_log import SpanLog
 from poise.messaging.stream_reader import StreamReader
 from poise.messaging.tier import Context, Tier
 from poise.messaging.topic_identities import TopicIdentities
 from poise.settings import MeshSettings
-from poise.telemetry import count, inject, observe, table
+from poise.telemetry import inject, observe, table
 from poise.telemetry.endpoint import AdminEndpoint
 from poise.telemetry.setup import Telemetry
 
 log = logging.getLogger(__name__)
 
-SENT_WITHIN: Final = 30.0
-"""Seconds until a message counts as not taken. A cluster as Kafka ships it leaves a dead broker's partitions without a
-leader for 9 s, twice that when the broker led the controllers too; the producer tries again all that time."""
 STOPPED_WITHIN: Final = 15.0
 """Seconds for disconnecting: a client library may wait for ever for a broker that is gone."""
 READ_WITHIN: Final = 30.0
@@ -75,6 +72,9 @@ class Mesh:
         self._started = False
         self.liveness = Liveness()
         self.topic_identities = TopicIdentities()
+        self.producer = Producer(
+            self.connection, TopicLimits(self.admin.record_limits), self._leaderless, self.liveness
+        )
         self._ready = Readiness(self.admin, self.liveness, self.topic_identities)
         self._intakes: list[ConcurrentIntake] = []
         self._stack = AsyncExitStack()
@@ -97,13 +97,14 @@ class Mesh:
             await stack.enter_async_context(self.admin)
             await stack.enter_async_context(self._ready)
             await stack.enter_async_context(self.cache)
+            await stack.enter_async_context(self.producer)
             await self._broker.start()
             stack.push_async_callback(self._broker.stop)
             stack.push_async_callback(self.cancels.flush)
             partitions = await self.admin.partitions(REPLIES.name) or REPLIES.partitions
             calls = Calls(self.connection, self.settings.instance, self.send, partitions, self.cancels.give_up)
             self._calls = await stack.enter_async_context(calls)
-            await stack.enter_async_context(SpanLog(self._broker, self._telemetry.spans))
+            await stack.enter_async_context(SpanLog(self.producer, self._telemetry.spans))
             self._stack = stack.pop_all()
         return self
 
@@ -116,6 +117,10 @@ class Mesh:
                 await self._stack.aclose()
         except TimeoutError:
             log.warning("the broker did not answer while disconnecting: left without")
+
+    def _leaderless(self, topic: str) -> frozenset[int]:
+        found = self.topic_identities.now(topic)
+        return frozenset() if found is None else found.leaderless
 
     def ready_when(self, name: str, check: Callable[[], bool]) -> None:
         """Add a condition to what `/readyz` asks."""
@@ -280,10 +285,11 @@ class Mesh:
             await self.send(
                 address.topic, reply.encode(), key=None, headers=envelope.headers(), partition=address.partition
             )
-        except TerminalError as error:
-            if isinstance(error, UnavailableError) or isinstance(reply, Fault):
+        except RecordTooLargeError as error:
+            instead = reply.shortened() if isinstance(reply, Fault) else error.fault()
+            if instead == reply:
                 raise
-            await self.reply(address, error.fault(), context)
+            await self.reply(address, instead, context)
 
     async def send(
         self,
@@ -300,24 +306,7 @@ class Mesh:
             UnavailableError: The broker did not take it.
             TerminalError: It never will: the message is too large, or not one that the topic may have from us.
         """
-        landed = await self._send(topic, value, key=key, headers=headers, partition=partition)
-        count(table.SENT_MESSAGES, 1, {table.MESSAGING_DESTINATION: topic})
-        return landed
-
-    async def _send(
-        self, topic: str, value: bytes | None, *, key: bytes | None, headers: RawHeaders, partition: int | None = None
-    ) -> Position:
-        command = RecordCommand(value, topic=topic, key=key, partition=partition, headers=headers)
-        try:
-            async with asyncio.timeout(SENT_WITHIN):
-                landed = await self._broker.config.producer.publish(command)
-        except MessageSizeTooLargeError as error:
-            raise TerminalError(f"{len(value or b'')} bytes are more than {topic} takes: {error}") from error
-        except (KafkaError, TimeoutError) as error:
-            told = f"the broker did not take a message for {topic}: {error or 'no answer'}"
-            refused = isinstance(error, BrokerResponseError) and not error.retriable
-            raise (TerminalError if refused else UnavailableError)(told) from error
-        return Position(landed.topic, landed.partition, landed.offset, landed.timestamp / 1_000)
+        return await self.producer.send(topic, value, key=key, headers=headers, partition=partition)
 
     # -- listening ------------------------------------------------------------------------------------------------
 

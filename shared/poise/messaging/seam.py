@@ -1,14 +1,13 @@
-"""The seam with FastStream: where its broker, subscribers and publishers are kept and its message pipeline is replaced.
+"""The seam with FastStream: where its broker and subscribers are kept and its message pipeline is replaced.
 
-Brokers, handlers and publishers are declared with FastStream; from it come AsyncAPI and the in-memory test broker. Its
-pipeline costs about 90 µs a message and acknowledges first or one by one, so on the path of a message our subscriber
-does the work itself (`Intake`, then `Delivery`). This module alone touches names that FastStream calls private; it is
-pinned to a minor version, and tests/unit/messaging/test_seam.py fails when the seam moves.
+Brokers and handlers are declared with FastStream; from it come AsyncAPI and the in-memory test broker. Its pipeline
+costs about 90 µs a message and acknowledges first or one by one, so on the path of a message our subscriber does the
+work itself (`Intake`, then `Delivery`), and `Producer` writes. This module alone touches names that FastStream calls
+private; it is pinned to a minor version, and tests/unit/messaging/test_seam.py fails when the seam moves.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord
 from aiokafka.abc import ConsumerRebalanceListener
@@ -16,57 +15,18 @@ from faststream import AckPolicy
 from faststream._internal.broker.registrator import Registrator
 from faststream._internal.endpoint.subscriber.call_item import CallsCollection
 from faststream.kafka import KafkaBroker
-from faststream.kafka.publisher.producer import AioKafkaFastProducerImpl
-from faststream.kafka.response import KafkaPublishCommand
 from faststream.kafka.schemas import Topic as DeclaredTopic
 from faststream.kafka.subscriber.config import KafkaSubscriberConfig, KafkaSubscriberSpecificationConfig
 from faststream.kafka.subscriber.specification import KafkaSubscriberSpecification
 from faststream.kafka.subscriber.usecase import DefaultSubscriber
 from faststream.response import Response
-from faststream.response.publish_type import PublishType
 
 from poise.contracts.document import Deletion
 from poise.contracts.message import Message, Request
-from poise.contracts.topics import LARGEST_RECORD
 from poise.messaging.connection import Connection
 from poise.messaging.offset_fetch import heed_errors
 from poise.messaging.record import Record
 from poise.messaging.tolerant import read_tolerantly
-
-LARGEST_BATCH: Final = 256 * 1024
-"""Bytes that are sent to a partition at once. Whoever finds a batch full waits for the next, all of them together, so
-with few messages to a batch each is woken in vain many times: 14 times a dead letter with aiokafka's 16 KiB."""
-
-RawHeaders = list[tuple[str, bytes]]
-
-
-class RecordCommand(KafkaPublishCommand):
-    """Publish bytes as they are, with headers that may repeat and values that may be null."""
-
-    def __init__(
-        self, value: bytes | None, *, topic: str, key: bytes | None, partition: int | None, headers: RawHeaders
-    ) -> None:
-        super().__init__(
-            value,
-            topic=topic,
-            key=key,
-            partition=partition,
-            _publish_type=PublishType.PUBLISH,
-        )
-        self.raw_headers = headers
-
-
-class RecordProducer(AioKafkaFastProducerImpl):
-    """FastStream's producer, which also takes a record as it is."""
-
-    async def publish(self, cmd: KafkaPublishCommand) -> Any:
-        """Send and wait for the broker's acknowledgement."""
-        if not isinstance(cmd, RecordCommand):
-            return await super().publish(cmd)
-        acknowledged = await self._producer.producer.send(
-            cmd.destination, cmd.body, key=cmd.key, partition=cmd.partition, headers=cmd.raw_headers
-        )
-        return await acknowledged
 
 
 class Intake(Protocol):
@@ -127,30 +87,14 @@ class ConcurrentSubscriber(DefaultSubscriber):
 
 
 def new_broker(connection: Connection) -> KafkaBroker:
-    """A FastStream broker whose producer waits for all in-sync replicas and never writes a record twice."""
-    broker = KafkaBroker(
+    """A FastStream broker that reads; what is written goes through `Producer`."""
+    return KafkaBroker(
         list(connection.bootstrap),
         client_id=connection.client_id,
         security=connection.faststream(),
-        acks="all",
-        enable_idempotence=True,
-        max_request_size=LARGEST_RECORD,
-        max_batch_size=LARGEST_BATCH,
+        consumer_only=True,
         logger=None,
     )
-    broker.config.broker_config.producer = RecordProducer(parser=None, decoder=None)
-    return broker
-
-
-async def publish_all(
-    broker: KafkaBroker, topic: str, records: Iterable[tuple[bytes, bytes]], headers: RawHeaders
-) -> list[BaseException]:
-    """Send records, key and value, without a task for each; returns what was wrong with those that were lost."""
-    producer: Any = broker.config.producer
-    send = producer._producer.producer.send  # noqa: SLF001 - as RecordProducer has it
-    sending = [await send(topic, body, key=key, headers=headers) for key, body in records]
-    outcomes = await asyncio.gather(*sending, return_exceptions=True)
-    return [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
 
 
 def subscribe(

@@ -5,11 +5,8 @@ import logging
 from types import TracebackType
 from typing import Final, Self
 
-from aiokafka.errors import KafkaError
-from faststream.kafka import KafkaBroker
-
 from poise.contracts.topics import SPANS
-from poise.messaging.seam import publish_all
+from poise.messaging.producer import Producer
 from poise.telemetry import count, table
 from poise.telemetry.spans import SpanQueue
 
@@ -26,12 +23,12 @@ class SpanLog:
     """Writes what a queue collects; `async with`, and at its end what is left.
 
     Args:
-        broker: Sends the spans.
+        producer: Sends the spans.
         queue: Where they are collected; None = nobody wants them.
     """
 
-    def __init__(self, broker: KafkaBroker, queue: SpanQueue | None) -> None:
-        self._broker = broker
+    def __init__(self, producer: Producer, queue: SpanQueue | None) -> None:
+        self._producer = producer
         self._queue = queue
         self._writing: asyncio.Task[None] | None = None
 
@@ -60,8 +57,8 @@ class SpanLog:
             lost: list[BaseException]
             try:
                 async with asyncio.timeout(SENT_WITHIN):
-                    lost = await publish_all(self._broker, SPANS.name, records, HEADERS)
-            except (KafkaError, TimeoutError) as error:
+                    lost = await self._producer.send_all(SPANS.name, records, HEADERS)
+            except TimeoutError as error:
                 lost = [error] * len(records)
             if lost:
                 count(table.SPANS_DROPPED, len(lost))

@@ -15,7 +15,8 @@ class TopicLookup:
     asked about by itself, or no more often than so, a flood of invented names would hold up all other messages.
 
     Args:
-        describe: The numbers of partitions of those of the topics that exist.
+        describe: A number for each of the topics that the broker has one for: how many partitions it has, or how large
+            a record may be.
     """
 
     def __init__(self, describe: Callable[[Collection[str]], Awaitable[Mapping[str, int]]]) -> None:
@@ -24,8 +25,8 @@ class TopicLookup:
         self._next: asyncio.Task[Mapping[str, int]] | None = None
         self._one_at_a_time = asyncio.Lock()
 
-    async def partitions(self, topic: str) -> int | None:
-        """How many partitions a topic has, asked for after this was called; None = it does not exist.
+    async def number(self, topic: str) -> int | None:
+        """A topic's number, asked for after this was called; None = it does not exist, or has none.
 
         Raises:
             UnavailableError: The broker does not answer.

@@ -198,6 +198,12 @@ PROCESS_DURATION: Final = Histogram(
 SENT_MESSAGES: Final = Counter(
     "messaging.client.sent.messages", "{message}", "Messages sent to the broker.", (*_MESSAGE, ERROR_TYPE)
 )
+PRODUCERS_RENEWED: Final = Counter(
+    "poise.producers.renewed",
+    "{producer}",
+    "Producers replaced by a new one, because a batch failed that they had numbered.",
+    (ERROR_TYPE,),
+)
 CONSUMED_MESSAGES: Final = Counter(
     "messaging.client.consumed.messages",
     "{message}",

@@ -9,7 +9,7 @@ from integration_kit import until
 from poise.contracts import Retrieve
 from poise.contracts.topics import RECORDS
 from poise.errors import SetupError, UnavailableError
-from poise.messaging import Mesh, mesh, readiness, topics
+from poise.messaging import Mesh, mesh, producer, readiness, topics
 from poise.settings import MeshSettings
 from poise.stack import Kafka
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.integration
 
 
 async def test_it_is_said_and_the_process_still_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mesh, "SENT_WITHIN", 1.0)
+    monkeypatch.setattr(producer, "SENT_WITHIN", 1.0)
     monkeypatch.setattr(readiness, "PROBED_EVERY", 0.1)
     monkeypatch.setattr(mesh, "STOPPED_WITHIN", 2.0)
     async with Kafka(tmp_path) as kafka:

@@ -8,9 +8,10 @@ import pytest
 from integration_kit import WITHIN, Outsider, serving
 
 from poise.contracts import Answer, Ask, Completion, Fault, Generate
+from poise.contracts.fault import SHORT
 from poise.contracts.generate import ChatMessage
 from poise.contracts.run_id import run_id_of
-from poise.contracts.topics import ASK_INTERACTIVE, dead_topic
+from poise.contracts.topics import ASK_INTERACTIVE, INFERENCE_INTERACTIVE, dead_topic
 from poise.errors import DeadlineExceededError, FaultError, RetryableError, TerminalError
 from poise.messaging import Context, Mesh, Tier
 from poise.settings import MeshSettings
@@ -181,5 +182,15 @@ async def test_a_reply_too_large_for_the_broker_is_a_fault(mesh_settings: MeshSe
         return Completion(text="x" * 2_000_000, model="m", backend="b", finish_reason="stop")
 
     async with serving(mesh_settings, Tier("inference", {Generate: verbose})) as mesh:
-        with pytest.raises(FaultError, match="are more than"):
+        with pytest.raises(FaultError, match=r"20\d{5} bytes is larger than poise\.replies takes"):
             await mesh.call(generate("x"), run=mesh.settings.instance, step="g")
+
+
+async def test_a_fault_that_says_too_much_is_shortened(mesh_settings: MeshSettings, outsider: Outsider) -> None:
+    async def verbose(_request: Generate, _context: Context) -> Completion:
+        raise TerminalError("no " * 1_000_000)
+
+    async with serving(mesh_settings, Tier("inference", {Generate: verbose})):
+        sent = await outsider.send(INFERENCE_INTERACTIVE.name, generate("x").encode(), b"k")
+        fault = Fault.parse((await outsider.reply(sent)).value or b"")
+    assert (fault.status, fault.detail) == (500, ("no " * 1_000)[:SHORT])

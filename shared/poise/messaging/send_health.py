@@ -1,0 +1,59 @@
+"""Whether Poise's own topics take what this process writes: what `Producer` tells `Liveness`."""
+
+from collections.abc import Callable, Hashable
+from typing import Final
+
+LATE_AFTER: Final = 5.0
+"""Seconds that a record may wait for the broker."""
+FAILED_FOR: Final = 30.0
+"""Seconds for which a topic that did not take a record counts as failing, unless it takes another before."""
+
+
+class SendHealth:
+    """What is under way, and which topics failed.
+
+    A topic that failed counts as failing until it takes a record. Where none is sent to it, for the process is not
+    ready, that is until its partitions have leaders, and a while after.
+
+    Args:
+        clock: Tells the time, seconds.
+        leaderless: The partitions of a topic that have no leader, as the broker said it last.
+    """
+
+    def __init__(self, clock: Callable[[], float], leaderless: Callable[[str], frozenset[int]]) -> None:
+        self._clock = clock
+        self._leaderless = leaderless
+        self._sending: dict[Hashable, tuple[str, float]] = {}
+        """Oldest first."""
+        self._failing: dict[str, float] = {}
+
+    def sending(self, record: Hashable, topic: str) -> None:
+        """Note that a record is on its way."""
+        self._sending[record] = topic, self._clock()
+
+    def settled(self, record: Hashable) -> None:
+        """Note that a record is on its way no more; one that was not noted is passed over."""
+        self._sending.pop(record, None)
+
+    def took(self, topic: str) -> None:
+        """Note that a topic took a record."""
+        if self._failing:
+            self._failing.pop(topic, None)
+
+    def failed(self, topic: str) -> None:
+        """Note that a topic did not take a record, which it should have."""
+        self._failing[topic] = self._clock()
+
+    def problem(self) -> str | None:
+        """What stands in the way of writing, in words; None = nothing does."""
+        now = self._clock()
+        topic, since = next(iter(self._sending.values()), ("", now))
+        if now - since > LATE_AFTER:
+            return f"{topic} has not taken a record for {now - since:.0f} s"
+        for topic, at in tuple(self._failing.items()):
+            if numbers := self._leaderless(topic):
+                return f"{topic} has no leader of partition {', '.join(map(str, sorted(numbers)))}"
+            if now - at < FAILED_FOR:
+                return f"{topic} did not take its last record"
+            del self._failing[topic]
+        return None

@@ -1,0 +1,230 @@
+"""Writing: what a topic does not take is known before it is sent, and no error leaves a process unable to write."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from types import MappingProxyType
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import TopicAuthorizationFailedError
+from integration_kit import until
+
+from poise.contracts.topics import SPANS
+from poise.errors import RecordTooLargeError, TerminalError, UnavailableError
+from poise.messaging import Mesh, renewing_producer
+from poise.messaging.producer import BATCHES
+from poise.settings import MeshSettings
+
+pytestmark = pytest.mark.integration
+
+SMALL = 20_000
+FEW = MappingProxyType({"max.message.bytes": str(SMALL)})
+
+
+@asynccontextmanager
+async def admin(bootstrap: str) -> AsyncIterator[AIOKafkaAdminClient]:
+    client = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await client.start()
+    try:
+        yield client
+    finally:
+        await client.close()
+
+
+async def topic(bootstrap: str, name: str = "", configs: Mapping[str, str] = FEW) -> str:
+    """A new topic of one partition: somebody else's, unless its name begins with `poise.`."""
+    name = name or f"mine-{uuid4().hex[:8]}"
+    async with admin(bootstrap) as client:
+        created: Any = await client.create_topics([NewTopic(name, 1, 1, topic_configs=dict(configs))])
+        assert not any(code for _, code, *_ in created.topic_errors), created
+    return name
+
+
+def own() -> str:
+    """A name of a topic of a custom tier."""
+    return f"poise.t{uuid4().hex[:8]}.requests.interactive"
+
+
+async def configure(bootstrap: str, name: str, **configs: str) -> None:
+    resource = ConfigResource(ConfigResourceType.TOPIC, name, {k.replace("_", "."): v for k, v in configs.items()})
+    async with admin(bootstrap) as client:
+        await client.alter_configs([resource])
+
+
+async def send(mesh: Mesh, name: str, size: int = 10) -> int:
+    return (await mesh.send(name, b"x" * size, key=b"k", headers=[])).offset
+
+
+def main(mesh: Mesh) -> AIOKafkaProducer:
+    """The producer of Poise's own topics, as it is now."""
+    current = mesh.producer._producers[True, BATCHES[0]].current
+    assert current is not None
+    return current
+
+
+@pytest.fixture
+async def mesh(mesh_settings: MeshSettings) -> AsyncIterator[Mesh]:
+    async with Mesh(mesh_settings.model_copy(update={"spans": False}), tier="client") as found:
+        yield found
+
+
+@pytest.fixture
+def renewals(caplog: pytest.LogCaptureFixture) -> Callable[[], int]:
+    """How often a producer was renewed."""
+    caplog.set_level("WARNING", logger=renewing_producer.__name__)
+    return lambda: sum("is renewed" in record.getMessage() for record in caplog.records)
+
+
+# -- sizes -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["", "own"])
+async def test_a_record_that_is_too_large_is_refused_before_it_is_sent(
+    kafka: str, mesh: Mesh, renewals: Callable[[], int], name: str
+) -> None:
+    name = await topic(kafka, own() if name else "")
+    assert await send(mesh, name) == 0
+    for _ in range(3):
+        with pytest.raises(RecordTooLargeError, match=rf"5\d{{4}} bytes is larger than {name} takes.* {SMALL} at most"):
+            await send(mesh, name, 50_000)
+    with pytest.raises(RecordTooLargeError):
+        await mesh.send(name, b"x", key=b"k", headers=[("h", b"x" * SMALL)])
+    assert await send(mesh, name) == 1
+    assert renewals() == 0
+
+
+@pytest.mark.parametrize("name", ["", "own"])
+async def test_what_fits_alone_fits_with_others(kafka: str, mesh: Mesh, renewals: Callable[[], int], name: str) -> None:
+    name = await topic(kafka, own() if name else "")
+    offsets = await asyncio.gather(*(send(mesh, name, 1_000) for _ in range(300)))
+    assert sorted(offsets) == list(range(300))
+    room = SMALL - 200  # what is around a value is counted as some twenty bytes more than it takes
+    assert [await send(mesh, name, room) for _ in range(2)] == [300, 301]
+    assert renewals() == 0
+
+
+async def test_an_operator_may_change_what_a_topic_takes(kafka: str, mesh: Mesh, renewals: Callable[[], int]) -> None:
+    """The broker refuses what was known to fit: it is asked, the producer renewed, and what fits is written."""
+    name = await topic(kafka, own(), {})
+    await send(mesh, name)
+    await configure(kafka, name, max_message_bytes=str(SMALL))
+    outcomes = await asyncio.gather(
+        *(send(mesh, name, 1_000) for _ in range(50)),
+        send(mesh, name, 50_000),
+        *(send(mesh, name, 1_000) for _ in range(50)),
+        return_exceptions=True,
+    )
+    refused = [outcome for outcome in outcomes if not isinstance(outcome, int)]
+    assert [type(error) for error in refused] == [RecordTooLargeError]
+    assert sorted(outcome for outcome in outcomes if isinstance(outcome, int)) == list(range(1, 101))
+    assert renewals() == 1
+    await configure(kafka, name, max_message_bytes="1048576")
+    await mesh.producer.limits.read([name])
+    assert await send(mesh, name, 50_000) == 101
+
+
+async def test_where_the_broker_does_not_say_what_a_topic_takes(
+    kafka: str, mesh: Mesh, renewals: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is refused tells it, once; and it is told from what was only refused together with others."""
+
+    async def may_not_be_read(_topics: object) -> Mapping[str, int]:
+        return {}
+
+    monkeypatch.setattr(mesh.producer.limits, "_describe", may_not_be_read)
+    monkeypatch.setattr(mesh.producer.limits._lookup, "_describe", may_not_be_read)
+    name = await topic(kafka, own())
+    assert await send(mesh, name) == 0
+    offsets = await asyncio.gather(*(send(mesh, name, 1_000) for _ in range(100)))
+    assert sorted(offsets) == list(range(1, 101))
+    for _ in range(3):
+        with pytest.raises(RecordTooLargeError):
+            await send(mesh, name, 50_000)
+    assert await send(mesh, name) == 101
+    assert renewals() <= 3
+
+
+# -- renewal -----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_used_up_sequence_is_another_identity_and_one_renewal_for_all(
+    kafka: str, mesh: Mesh, renewals: Callable[[], int]
+) -> None:
+    name = await topic(kafka, own(), {})
+    await send(mesh, name)
+    before: Any = main(mesh)
+    before._txn_manager.increment_sequence_number(TopicPartition(name, 0), 5)  # as a batch that was never written does
+    offsets = await asyncio.gather(*(send(mesh, name) for _ in range(200)))
+    assert sorted(offsets) == list(range(1, 201))
+    after: Any = main(mesh)
+    assert after._txn_manager.producer_id != before._txn_manager.producer_id
+    assert renewals() == 1
+    await until(lambda: before._closed and not mesh.producer._producers[True, BATCHES[0]]._closing)
+    assert before._sender.sender_task.done()
+
+
+async def test_a_sender_that_ended_is_replaced(kafka: str, mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Aiokafka's task that sends may end on a bug of its own; then every send raises, for ever."""
+    name = await topic(kafka, own(), {})
+    await send(mesh, name)
+    sender: Any = main(mesh)._sender
+
+    async def fails() -> None:
+        raise RuntimeError("a bug of the client")
+
+    monkeypatch.setattr(sender, "_maybe_wait_for_pid", fails)
+    outcomes = await asyncio.gather(*(send(mesh, name) for _ in range(20)), return_exceptions=True)
+    unknown = [outcome for outcome in outcomes if not isinstance(outcome, int)]
+    assert all(type(error) is UnavailableError and error.fault().retryable for error in unknown)
+    assert sender.sender_task.done()
+    assert await send(mesh, name) >= 20 - len(unknown)
+
+
+async def test_what_a_topic_of_somebody_else_refuses_costs_our_own_nothing(
+    kafka: str, mesh: Mesh, renewals: Callable[[], int]
+) -> None:
+    """A compacted one takes no record without a key, and replies have none."""
+    name = await topic(kafka, configs={"cleanup.policy": "compact"})
+    before = main(mesh)
+    for _ in range(3):
+        with pytest.raises(TerminalError, match=name):
+            await mesh.send(name, b"x", key=None, headers=[])
+    assert await send(mesh, name) == 0
+    assert main(mesh) is before
+    assert renewals() == 0
+    assert mesh.producer.problem() is None
+
+
+async def test_a_topic_that_may_not_be_written_is_not_tried_at_each_record(
+    kafka: str, mesh: Mesh, renewals: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = await topic(kafka, own(), {})
+    await send(mesh, name)
+    sent: Any = AIOKafkaProducer.send
+
+    async def forbidden(self: AIOKafkaProducer, to: str, *record: Any, **more: Any) -> Any:
+        if to != name:
+            return await sent(self, to, *record, **more)
+        refused = asyncio.get_running_loop().create_future()
+        refused.set_exception(TopicAuthorizationFailedError(name))
+        return refused
+
+    with monkeypatch.context() as patched:
+        patched.setattr(AIOKafkaProducer, "send", forbidden)
+        for _ in range(10):
+            with pytest.raises(TerminalError, match=name):
+                await send(mesh, name)
+            await send(mesh, SPANS.name)
+    assert renewals() == 1
+
+
+async def test_nothing_is_sent_by_a_process_that_disconnects(mesh_settings: MeshSettings) -> None:
+    async with Mesh(mesh_settings, tier="client") as mesh:
+        pass
+    with pytest.raises(UnavailableError):
+        await send(mesh, SPANS.name)
