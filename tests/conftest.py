@@ -52,11 +52,17 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def kafka(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
-    """The bootstrap address of a Kafka that has every topic of the catalogue; shared by the whole session."""
+async def kafka_node(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Kafka]:
+    """A Kafka that has every topic of the catalogue; shared by the whole session."""
     async with Kafka(tmp_path_factory.mktemp("kafka")) as node:
         await topics.apply(MeshSettings(broker=node.bootstrap))
-        yield node.bootstrap
+        yield node
+
+
+@pytest.fixture(scope="session")
+def kafka(kafka_node: Kafka) -> str:
+    """Its bootstrap address."""
+    return kafka_node.bootstrap
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

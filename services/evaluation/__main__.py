@@ -1,5 +1,6 @@
 """The evaluation worker."""
 
+import poise.sigterm  # noqa: F401 - first: from here on it is heard
 from poise.messaging import Mesh, Tier, run
 from poise.settings import MeshSettings
 from services.evaluation.deciding import deciding

@@ -1,5 +1,6 @@
 """The gateway."""
 
+import poise.sigterm  # noqa: F401 - first: from here on it is heard
 from poise.messaging import Mesh, run
 from poise.settings import MeshSettings
 from services.gateway.server import serve

@@ -5,7 +5,8 @@
     │   └── RateLimitedError        somebody else's server wants fewer requests; whoever waits may turn elsewhere
     ├── TerminalError         a handler raises it: it never will
     │   ├── InvalidMessageError     the body or a header is not what the contract says
-    │   │   └── NewerVersionError   a newer worker will understand it
+    │   │   ├── NewerVersionError   a newer worker will understand it
+    │   │   └── UndecodableBatchError   a batch of records is damaged, or not in a form that is read
     │   ├── DeadlineExceededError   nobody wants the answer any more
     │   ├── WithdrawnError          whoever wanted the answer has cancelled it
     │   ├── UnavailableError        the part that could have answered is missing or does not answer
@@ -139,6 +140,10 @@ class InvalidMessageError(TerminalError):
 
 class NewerVersionError(InvalidMessageError):
     """The body is of a newer version than this worker knows: during a rolling upgrade another one may."""
+
+
+class UndecodableBatchError(InvalidMessageError):
+    """A batch of records is damaged, compressed by a codec that Kafka has not, or too large once it is decompressed."""
 
 
 class DeadlineExceededError(TerminalError):

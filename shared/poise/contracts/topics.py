@@ -1,6 +1,7 @@
 """The table of topics: everything that is said, where, in what order and for how long it is kept."""
 
 import math
+import re
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, Literal
@@ -32,6 +33,7 @@ LARGEST_RECORD: Final = 3 * MIB
 """Bytes: a dead letter is the message as it was, however large, and why."""
 
 PREFIX: Final = "poise."
+_OF_A_TIER: Final = re.compile(rf"{re.escape(PREFIX)}([a-z0-9-]+)\.(?:requests|retry|dead)(?:\..+)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,3 +240,15 @@ REQUESTS: Final = MappingProxyType(
 def topics_of(tier: str) -> tuple[Topic, ...]:
     """The topics that a tier handles."""
     return tuple(topic for topic in CATALOGUE.values() if topic.tier == tier)
+
+
+def tier_of_dead_letters(topic: str) -> str:
+    """Whose dead-letter topic takes what cannot be handled, or not even decoded, of a topic.
+
+    That of the tier that handles it, which custom tiers and delayed retries have in their names. What no tier handles,
+    such as `poise.cancel` or `poise.passages`, goes to orchestration's.
+    """
+    if (known := CATALOGUE.get(topic)) is not None and known.tier is not None:
+        return known.tier
+    named = _OF_A_TIER.fullmatch(topic)
+    return named[1] if named else "orchestration"

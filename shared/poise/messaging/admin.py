@@ -79,10 +79,17 @@ class Admin:
         """
         try:
             await self._client.start()
-        except KafkaError as error:
+            await self.describe(())  # not where we were told to begin, but where the brokers tell their clients to come
+        except (KafkaError, UnavailableError) as error:
             await self._client.close()
             raise await self._connection.refusal() from error
         return self
+
+    async def unreachable(self) -> list[str]:
+        """Which brokers cannot be reached under the addresses that they tell their clients, and what to do."""
+        brokers = self._client._client.cluster.brokers()  # noqa: SLF001 - as it was told last
+        known = {broker.nodeId: (broker.host, broker.port) for broker in brokers if isinstance(broker.nodeId, int)}
+        return await self._connection.unreachable(known)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

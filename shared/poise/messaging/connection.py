@@ -26,6 +26,9 @@ ASKED_WITHIN: Final = 5.0
 """Seconds that a broker is given to say why it does not take us."""
 NOBODY: Final = "start one with `poise up`, or name yours with --broker or POISE_BROKER"
 
+Brokers = dict[int, tuple[str, int]]
+"""Host and port of each, by its id."""
+
 
 @dataclass(frozen=True, slots=True)
 class Connection:
@@ -78,23 +81,50 @@ class Connection:
     async def refusal(self) -> SetupError:
         """Ask each broker once more, and say why none takes us: aiokafka only logs it."""
         found: list[str] = []
+        brokers: Brokers = {}
         for host, port, _ in collect_hosts(list(self.bootstrap)):
             try:
-                await self._ask(host, port)
+                brokers |= await self._ask(host, port)
             except (OSError, KafkaError) as error:
                 found.append(reason(error, self.security))
+        if unreachable := await self.unreachable(brokers):
+            return SetupError(f"Kafka answers at {','.join(self.bootstrap)}, but {unreachable[0]}")
         told = [why for why in found if why != NOBODY] or [NOBODY]  # one that is there and refuses says more
         return SetupError(f"no Kafka broker answers at {','.join(self.bootstrap)}: {told[0]}")
 
-    async def _ask(self, host: str, port: int) -> None:
+    async def unreachable(self, brokers: Brokers) -> list[str]:
+        """Which brokers cannot be reached under the addresses that they tell their clients, and what to do about each.
+
+        Args:
+            brokers: Their addresses by id, as one of them told them.
+        """
+        said = await asyncio.gather(*(self._missed(broker, *address) for broker, address in brokers.items()))
+        return [why for why in said if why]
+
+    async def _missed(self, broker: int, host: str, port: int) -> str | None:
+        try:
+            await self._ask(host, port)
+        except (OSError, KafkaError) as error:
+            why = reason(error, self.security)
+            if why == NOBODY:
+                why = (
+                    f"nothing answers from here ({error or 'timed out'}): correct advertised.listeners of that broker, "
+                    "or the name or route to it, or start it"
+                )
+            return f"broker {broker} tells its clients to come to {host}:{port}, and there {why}"
+        return None
+
+    async def _ask(self, host: str, port: int) -> Brokers:
+        """The brokers of the cluster, as one of them names them."""
         arguments = self.arguments()
         del arguments["bootstrap_servers"]
         async with asyncio.timeout(ASKED_WITHIN):
             connection = await create_conn(host, port, **arguments)
             try:
-                await connection.send(MetadataRequest([]))
+                answer: Any = await connection.send(MetadataRequest([]))
             finally:
                 connection.close()
+        return {item["node_id"]: (item["host"], item["port"]) for item in answer.to_object()["brokers"]}
 
 
 def reason(error: OSError | KafkaError, security: Security) -> str:

@@ -22,6 +22,7 @@ TRACEBACK: Final = "poise-dead-traceback"
 WORKER: Final = "poise-dead-worker"
 AT: Final = "poise-dead-at"
 CUT: Final = "poise-dead-cut"
+UNDECODED: Final = "poise-dead-batch"
 FROM: Final = "poise-dead-topic"
 POSITION: Final = "poise-dead-position"
 REDRIVEN: Final = "poise-dead-redriven"
@@ -31,7 +32,7 @@ REDRIVES: Final = "poise-redrives"
 ATTEMPT: Final = "poise-attempt"
 TENANT: Final = "poise-tenant"
 
-ADDED: Final = frozenset({ERROR, MESSAGE, TRACEBACK, WORKER, AT, FROM, POSITION, CUT})
+ADDED: Final = frozenset({ERROR, MESSAGE, TRACEBACK, WORKER, AT, FROM, POSITION, CUT, UNDECODED})
 """The headers that a letter has and its message had not."""
 _LONGEST_CUT: Final = 1024 * 1024
 _LONGEST_CUT_HEADER: Final = 1_024
@@ -147,7 +148,7 @@ async def write(send: Send, tier: str, record: Record, error: Exception, *, atte
     """Keep a message that cannot be handled, with the reason, and wait until the broker has it.
 
     It is kept whole. Only one that came compressed can be larger than any record may be; of that one the beginning is
-    kept, and a header says how long it was.
+    kept, and a header says how long it was. Of a batch that cannot be decoded its own bytes are kept.
     """
     # Where a message was refused says nothing about it, and finding the lines costs more than all the rest.
     refused = isinstance(error, InvalidMessageError)
@@ -166,6 +167,8 @@ async def write(send: Send, tier: str, record: Record, error: Exception, *, atte
         (WORKER, worker.encode()),
         (AT, f"{time.time():.3f}".encode()),
     ]
+    if record.undecodable is not None:
+        headers.append((UNDECODED, f"{record.undecodable.first_offset}-{record.offset}".encode()))
     value = b"" if record.key is None and record.value is None else record.value  # Kafka's client wants one of the two
     try:
         return await send(dead_topic(tier), value, key=record.key, headers=headers)

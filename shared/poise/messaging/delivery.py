@@ -35,6 +35,7 @@ from poise.messaging.record import Record
 from poise.messaging.retries import Postponed
 from poise.messaging.streams import Stream, StreamLimits
 from poise.messaging.tier import Context, Handler, Tier
+from poise.messaging.undecodable import undecodable
 from poise.telemetry import SpanKind, adjust, count, extract, measure, span, table
 
 if TYPE_CHECKING:
@@ -141,6 +142,8 @@ class Delivery:
     # -- 1 decode -------------------------------------------------------------------------------------------------
 
     async def _decode(self, record: Record, postponed: Postponed | None) -> _Job:
+        if record.undecodable is not None:
+            raise undecodable(record)
         try:
             envelope = Envelope.read(record.headers)
         except EnvelopeError as error:

@@ -365,8 +365,8 @@ class Mesh:
             self.ready_when(name, intake.assigned.is_set)
         await self._stack.enter_async_context(self.cancels)  # to its end, before the first message comes
         self.ready_when("cancels", lambda: self.cancels.following)
-        await asyncio.gather(*(subscriber.start() for subscriber in self._broker.subscribers))
         try:
+            await asyncio.gather(*(subscriber.start() for subscriber in self._broker.subscribers))
             await self.stopped()
         finally:  # while calls are still answered: begun work may need other tiers to finish
             self.cancels.leaving = True

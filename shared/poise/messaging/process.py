@@ -15,6 +15,10 @@ from poise.errors import SetupError
 
 REPEATED_EVERY: Final = 5.0
 """Seconds between two log lines of the same form from the Kafka client."""
+CANCELLED_AGAIN_AFTER: Final = 1.0
+CANCELLED_WITHIN: Final = 8.0
+"""Seconds in which a process that is asked to stop while it starts has closed what it has opened, or is ended without:
+less than the ten that Docker gives it."""
 
 
 class StopSignal:
@@ -30,7 +34,7 @@ class StopSignal:
             loop.add_signal_handler(number, self._received, loop, number)
 
     def _received(self, loop: asyncio.AbstractEventLoop, number: int) -> None:
-        loop.remove_signal_handler(number)
+        loop.add_signal_handler(number, os._exit, 128 + number)
         self.set()
 
     def set(self) -> None:
@@ -87,6 +91,32 @@ def settled() -> Iterator[None]:
         gc.unfreeze()
 
 
+async def until_stopped(main: Callable[[], Coroutine[Any, Any, None]]) -> int:
+    """Run main; until it listens by itself, SIGTERM and SIGINT cancel it, so that what it has opened is closed.
+
+    Returns:
+        The process's exit code.
+    """
+    loop, task, received = asyncio.get_running_loop(), asyncio.create_task(main()), list[int]()
+
+    def cancel(number: int) -> None:
+        received.append(number)
+        task.cancel()
+        loop.call_later(CANCELLED_AGAIN_AFTER, cancel, number)  # a library may have swallowed it
+        if len(received) == 1:
+            loop.call_later(CANCELLED_WITHIN, os._exit, 128 + number)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, cancel, number)
+    await asyncio.wait({task})
+    if received:
+        await asyncio.gather(task, return_exceptions=True)
+        logging.getLogger(__name__).info("stopped while starting")
+        return 128 + received[0]
+    await task
+    return 0
+
+
 def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Run a worker's main to its end; a SetupError becomes one line on stderr and exit code 1."""
     logging.basicConfig(
@@ -99,6 +129,8 @@ def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
     for noisy in ("aiokafka", "httpx2", "faststream"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
-        asyncio.run(main())
+        code = asyncio.run(until_stopped(main))
     except SetupError as error:
         sys.exit(f"poise: {error}")
+    if code:
+        sys.exit(code)

@@ -1,6 +1,7 @@
 """Readiness: what must be so before a process is given work, the broker's answering among it."""
 
 import asyncio
+import itertools
 import logging
 from collections.abc import Callable, Collection
 from types import TracebackType
@@ -16,6 +17,8 @@ log = logging.getLogger(__name__)
 
 PROBED_EVERY: Final = 2.0
 """Seconds between two questions to the broker."""
+REACHED_EVERY: Final = 30
+"""Questions after which each broker is tried under the address that it tells its clients."""
 
 
 class Readiness:
@@ -37,6 +40,7 @@ class Readiness:
         self._part: Part | None = None
         self._conditions: dict[str, Callable[[], bool]] = {}
         self._answers = False
+        self._missed: set[str] = set()
         self._probing: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -79,8 +83,17 @@ class Readiness:
         self._identities.take(found)
         return found.keys()
 
+    async def _name_unreachable(self) -> None:
+        """Say of each broker that cannot be reached where it tells its clients to come, once until it can."""
+        missed = set(await self._admin.unreachable())
+        for why in sorted(missed - self._missed):
+            log.warning("%s", why)
+        self._missed = missed
+
     async def _probe(self, part: Part) -> None:
-        while True:
+        for number in itertools.count():
+            if number % REACHED_EVERY == 0:
+                await self._name_unreachable()
             await asyncio.sleep(PROBED_EVERY)
             try:
                 await self._ask()

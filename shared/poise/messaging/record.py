@@ -36,8 +36,17 @@ class Position:
 
 
 @dataclass(frozen=True, slots=True)
+class Undecodable:
+    """That a batch of records cannot be decoded."""
+
+    first_offset: int
+    """Where it begins."""
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
-    """One record of a topic."""
+    """One record of a topic; or, in its place, a batch that cannot be decoded."""
 
     topic: str
     partition: int
@@ -48,12 +57,17 @@ class Record:
     value: bytes | None
     headers: tuple[tuple[str, bytes], ...] = ()
     """A null one is read as an empty one."""
+    undecodable: Undecodable | None = None
+    """Set: `value` is a batch as the broker has it, `offset` its last one; key and headers are not known."""
 
     @classmethod
     def of(cls, raw: RawRecord) -> "Record":
         """The record that the client library handed out."""
         headers = tuple((name, b"" if value is None else value) for name, value in raw.headers or ())
-        return cls(raw.topic, raw.partition, raw.offset, raw.timestamp / 1_000, raw.key, raw.value, headers)
+        undecodable = getattr(raw, "undecodable", None)
+        return cls(
+            raw.topic, raw.partition, raw.offset, raw.timestamp / 1_000, raw.key, raw.value, headers, undecodable
+        )
 
     @property
     def position(self) -> Position:

@@ -13,6 +13,7 @@ from poise.messaging.dead_letters import (
     CUT,
     LONGEST_NUMBER,
     REDRIVES,
+    UNDECODED,
     DeadLetter,
     Headers,
     State,
@@ -93,6 +94,8 @@ def refusal(
 def _lacking(letter: DeadLetter, topics: Iterable[str]) -> str | None:
     if letter.record.header(CUT) is not None:
         return f"{letter.id} is only the beginning of its message, which was larger than any record may be"
+    if letter.record.header(UNDECODED) is not None:
+        return f"{letter.id} is a batch that cannot be decoded, not a message: its writer must send its records again"
     if not letter.topic.startswith(PREFIX) or letter.topic not in topics:
         return f"{letter.id} came from {letter.topic}, which is no topic of Poise's"
     return None

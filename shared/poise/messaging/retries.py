@@ -12,6 +12,7 @@ from typing import Final, Protocol
 
 from poise.contracts.topics import retry_topic
 from poise.messaging.record import Position, Record
+from poise.messaging.undecodable import undecodable
 
 OF: Final = "poise-retry-of"
 WRITTEN: Final = "poise-retry-written"
@@ -108,6 +109,9 @@ class Retries:
 
     async def deliver(self, record: Record) -> None:
         """Handle one postponed message, whole."""
+        if record.undecodable is not None:
+            await self._set_aside(record, undecodable(record))
+            return
         try:
             postponed = read(record)
             deliver = self._deliver[postponed.record.topic]

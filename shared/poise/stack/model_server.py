@@ -70,6 +70,9 @@ def serve(model: Path, *, host: str, port: int, name: str, threads: int) -> None
     Raises:
         SetupError: llama.cpp refuses the file or the port.
     """
+    # Blocked first, and before the server starts its threads, which inherit it: so the signal waits for this one.
+    ends = {signal.SIGTERM, signal.SIGINT}
+    signal.pthread_sigmask(signal.SIG_BLOCK, ends)
     try:
         xllamacpp = import_module("xllamacpp")  # it comes with the extra `embedded`, and tells type checkers nothing
     except ModuleNotFoundError as error:
@@ -79,10 +82,6 @@ def serve(model: Path, *, host: str, port: int, name: str, threads: int) -> None
             f"llama.cpp cannot be loaded ({error}): install what is missing (Debian has libgomp.so.1 in the package "
             "libgomp1, Fedora in libgomp), or use another model server with --model-url"
         ) from error
-
-    # Blocked before the server starts its threads, so that all of them inherit it and the signal waits for this one.
-    ends = {signal.SIGTERM, signal.SIGINT}
-    signal.pthread_sigmask(signal.SIG_BLOCK, ends)
 
     params = xllamacpp.CommonParams()
     params.model.path = str(model)

@@ -19,7 +19,19 @@ from poise.contracts import Deletion, Message
 from poise.contracts.topics import CATALOGUE, DAY, HOUR, UNHURRIED, Deadlines, Topic
 from poise.errors import PoiseError, SetupError
 from poise.messaging import partition_for
-from poise.messaging.dead_letters import AT, CUT, ERROR, FROM, MESSAGE, POSITION, PURGED, REDRIVEN, TRACEBACK, WORKER
+from poise.messaging.dead_letters import (
+    AT,
+    CUT,
+    ERROR,
+    FROM,
+    MESSAGE,
+    POSITION,
+    PURGED,
+    REDRIVEN,
+    TRACEBACK,
+    UNDECODED,
+    WORKER,
+)
 from poise.messaging.schema import HEADERS, bodies
 
 ROOT = Path(__file__).parents[3]
@@ -222,7 +234,7 @@ def test_the_table_of_headers() -> None:
 
 
 def test_the_table_of_headers_of_dead_letters() -> None:
-    added = [FROM, POSITION, ERROR, MESSAGE, TRACEBACK, WORKER, AT, CUT, REDRIVEN, PURGED]
+    added = [FROM, POSITION, ERROR, MESSAGE, TRACEBACK, WORKER, AT, CUT, UNDECODED, REDRIVEN, PURGED]
     assert [row[0] for row in rows("Dead letters")] == [f"`{name}`" for name in added]
 
 

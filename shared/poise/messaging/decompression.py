@@ -1,0 +1,69 @@
+"""Decompression: the records of a batch in Kafka's four codecs, up to a bound.
+
+Kafka bounds a batch by its compressed size alone: two kilobytes of zstd can stand for gigabytes.
+"""
+
+import mmap
+from collections.abc import Callable
+from typing import Any, Final
+
+import cramjam
+
+LARGEST: Final = 8 * 1024 * 1024
+"""Bytes that the records of one batch may have, eight times the largest record that a request topic takes."""
+
+_XERIAL: Final = b"\x82SNAPPY\0"
+_XERIAL_HEADER: Final = 16
+_LENGTH: Final = 4
+_NO_ROOM: Final = "failed to write whole buffer"
+
+
+def decompress(codec: int, data: bytes) -> bytes:
+    """The records of a batch.
+
+    Args:
+        codec: Kafka's number of the codec, 1 to 4.
+        data: The compressed records.
+
+    Raises:
+        ValueError: The codec is not known, the data is damaged, or there is more than `LARGEST` bytes in it.
+    """
+    name, into = _CODECS.get(codec, (None, None))
+    if name is None or into is None:
+        raise ValueError(f"Kafka has no codec {codec}")
+    with mmap.mmap(-1, LARGEST) as room:  # pages that nothing is written to cost nothing
+        try:
+            return room[: into(data, room)]
+        except cramjam.DecompressionError as error:
+            if _NO_ROOM in str(error):
+                raise ValueError(f"{name}: more than {LARGEST} bytes come out of {len(data)}") from None
+            raise ValueError(f"{name}: {str(error).removeprefix(f'{name}: ')}") from None
+
+
+def _snappy(data: bytes, room: mmap.mmap) -> int:
+    """One block, as librdkafka and Go's clients write it, or blocks with their lengths, as Java's and Python's do."""
+    if not data.startswith(_XERIAL):
+        return _snappy_block(data, room, 0)
+    written, at = 0, _XERIAL_HEADER
+    while at < len(data):
+        length, at = int.from_bytes(data[at : at + _LENGTH], signed=True), at + _LENGTH
+        if not 0 <= length <= len(data) - at:
+            raise cramjam.DecompressionError(f"a block of {length} bytes where {len(data) - at} are left")
+        written += _snappy_block(data[at : at + length], room, written)
+        at += length
+    return written
+
+
+def _snappy_block(block: bytes, room: mmap.mmap, at: int) -> int:
+    if cramjam.snappy.decompress_raw_len(block) > LARGEST - at:
+        raise cramjam.DecompressionError(_NO_ROOM)
+    with memoryview(room) as view, view[at:] as rest:
+        return int(cramjam.snappy.decompress_raw_into(block, rest))
+
+
+_CODECS: Final[dict[int, tuple[str, Callable[[bytes, Any], int]]]] = {
+    1: ("gzip", cramjam.gzip.decompress_into),
+    2: ("snappy", _snappy),
+    3: ("lz4", cramjam.lz4.decompress_into),
+    4: ("zstd", cramjam.zstd.decompress_into),
+}

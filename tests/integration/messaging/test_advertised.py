@@ -1,0 +1,49 @@
+"""Brokers that tell their clients an address which nobody can reach: it is named, and what to correct."""
+
+import logging
+from pathlib import Path
+
+import pytest
+from integration_kit import until
+
+from poise.errors import SetupError
+from poise.messaging import Admin, Connection, Mesh
+from poise.settings import MeshSettings
+from poise.stack import Kafka, probe
+
+pytestmark = pytest.mark.integration
+
+
+async def test_an_advertised_address_that_cannot_be_reached_is_named(tmp_path: Path) -> None:
+    nowhere = f"127.0.0.1:{probe.free_port()}"
+    properties = {"advertised.listeners": f"PLAINTEXT://{nowhere}"}
+    async with Kafka(tmp_path, properties=properties) as node:
+        with pytest.raises(SetupError) as caught:
+            await Mesh(MeshSettings(broker=node.bootstrap), tier="client").__aenter__()
+    said = str(caught.value)
+    assert f"Kafka answers at {node.bootstrap}" in said
+    assert f"broker 1 tells its clients to come to {nowhere}" in said
+    assert "correct advertised.listeners" in said
+
+
+async def test_one_of_several_is_named_in_the_log(
+    mesh_settings: MeshSettings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    nowhere = ("127.0.0.1", probe.free_port())
+    real, asked = Admin.unreachable, 0
+
+    async def with_another(admin: Admin) -> list[str]:
+        nonlocal asked
+        asked += 1
+        assert not await real(admin)
+        return await Connection.of(mesh_settings).unreachable({2: nowhere})
+
+    monkeypatch.setattr(Admin, "unreachable", with_another)
+    monkeypatch.setattr("poise.messaging.readiness.PROBED_EVERY", 0.01)
+    monkeypatch.setattr("poise.messaging.readiness.REACHED_EVERY", 2)
+    with caplog.at_level(logging.WARNING, "poise.messaging.readiness"):
+        async with Mesh(mesh_settings, tier="client"):
+            await until(lambda: asked >= 3)
+    assert [record.getMessage().partition(", and")[0] for record in caplog.records] == [
+        f"broker 2 tells its clients to come to {nowhere[0]}:{nowhere[1]}"
+    ]

@@ -1,0 +1,102 @@
+"""Batches that a real broker takes and nobody can decode: each is one dead letter, and reading goes on behind it."""
+
+from collections.abc import Callable
+
+import pytest
+from batch_kit import DAMAGED, batch, flip, raw_producer
+from integration_kit import Outsider, serving
+
+from poise.contracts import Answer, Ask
+from poise.contracts.topics import ASK_INTERACTIVE, dead_topic, retry_topic
+from poise.messaging import Context, DeadLetterAdmin, Mesh, Record, Tier
+from poise.messaging.dead_letter_filter import Filter
+from poise.messaging.redrive import Redrive
+from poise.settings import MeshSettings
+from poise.stack import Kafka
+
+pytestmark = pytest.mark.integration
+
+GOOD = b'{"question": "fine?"}'
+
+
+async def answer(_ask: Ask, context: Context) -> Answer:
+    return Answer(run_id=context.run, text="fine", rung="primary")
+
+
+ORCHESTRATION = Tier("orchestration", {Ask: answer})
+
+
+async def letters_of(mesh: Mesh, topic: str, partition: int, first: int) -> list[Record]:
+    """The dead letters of the batch that begins there."""
+    letters = await mesh.read_topic(dead_topic("orchestration"))
+    batches = [one for one in letters if (one.header("poise-dead-batch") or "").startswith(f"{first}-")]
+    at = f"{topic}/{partition}/"
+    return [one for one in batches if (one.header("poise-dead-position") or "").startswith(at)]
+
+
+async def ask_behind(outsider: Outsider, bootstrap: str, topic: str, partition: int) -> str:
+    """Ask in that partition; returns the text of the answer."""
+    headers = [("reply_to", outsider.topic.encode()), ("correlation_id", b"behind")]
+    async with raw_producer(bootstrap) as producer:
+        await producer.write(topic, partition, batch([GOOD], headers=headers))
+    while (reply := await outsider.any_reply()).header("correlation_id") != "behind":
+        pass
+    return Answer.parse(reply.value or b"").text
+
+
+@pytest.mark.parametrize("make", DAMAGED.values(), ids=DAMAGED.keys())
+async def test_what_a_broker_takes_and_nobody_can_decode(
+    mesh_settings: MeshSettings, outsider: Outsider, make: Callable[[], bytes]
+) -> None:
+    raw = make()
+    async with serving(mesh_settings, ORCHESTRATION) as mesh:
+        async with raw_producer(mesh_settings.broker) as producer:
+            first = await producer.write(ASK_INTERACTIVE.name, 3, raw)
+        assert await ask_behind(outsider, mesh_settings.broker, ASK_INTERACTIVE.name, 3) == "fine"
+        (letter,) = await letters_of(mesh, ASK_INTERACTIVE.name, 3, first)
+    assert letter.value is not None
+    assert letter.value[16:] == raw[16:], "as it was, but for the offset and the epoch that the broker gave it"
+    assert letter.header("poise-dead-error") == "UndecodableBatchError"
+    assert letter.header("poise-dead-topic") == ASK_INTERACTIVE.name
+    assert f"records {first} to " in (letter.header("poise-dead-message") or "")
+    position, offsets = letter.header("poise-dead-position") or "", letter.header("poise-dead-batch") or ""
+    assert position.rpartition("/")[2] == offsets.partition("-")[2]
+
+
+async def test_a_disk_that_changes_a_byte(mesh_settings: MeshSettings, outsider: Outsider, kafka_node: Kafka) -> None:
+    topic = ASK_INTERACTIVE.name
+    async with raw_producer(mesh_settings.broker) as producer:
+        first = await producer.write(topic, 4, batch([b"{}", b"{}", b"{}"]))
+    flip(kafka_node.directory / "data", topic, 4, first)
+    async with serving(mesh_settings, ORCHESTRATION) as mesh:
+        await until_kept(mesh, topic, 4, first)  # the last in its partition: what its header says is all there is
+        assert await ask_behind(outsider, mesh_settings.broker, topic, 4) == "fine"
+    async with serving(mesh_settings, ORCHESTRATION) as mesh:  # another one, from what was committed
+        assert await ask_behind(outsider, mesh_settings.broker, topic, 4) == "fine"
+        (letter,) = await letters_of(mesh, topic, 4, first)
+    assert letter.header("poise-dead-batch") == f"{first}-{first + 2}"
+    assert "checksum" in (letter.header("poise-dead-message") or "")
+
+
+async def until_kept(mesh: Mesh, topic: str, partition: int, first: int) -> None:
+    while not await letters_of(mesh, topic, partition, first):
+        pass
+
+
+async def test_on_a_topic_of_delayed_retries(mesh_settings: MeshSettings) -> None:
+    topic = retry_topic("orchestration", 10.0)
+    async with serving(mesh_settings, ORCHESTRATION) as mesh:
+        async with raw_producer(mesh_settings.broker) as producer:
+            first = await producer.write(topic, 1, DAMAGED["two frames"]())
+        await until_kept(mesh, topic, 1, first)
+
+
+async def test_it_is_not_sent_again(mesh_settings: MeshSettings) -> None:
+    async with serving(mesh_settings, ORCHESTRATION) as mesh:
+        async with raw_producer(mesh_settings.broker) as producer:
+            first = await producer.write(ASK_INTERACTIVE.name, 5, DAMAGED["two frames"]())
+        await until_kept(mesh, ASK_INTERACTIVE.name, 5, first)
+        (letter,) = await letters_of(mesh, ASK_INTERACTIVE.name, 5, first)
+        chosen = Filter(ids=frozenset({f"orchestration/0/{letter.offset}"}))
+        outcomes = [one async for one in DeadLetterAdmin(mesh).redrive(chosen, Redrive())]
+    assert [(one.sent, "cannot be decoded" in (one.refused or "")) for one in outcomes] == [(None, True)]

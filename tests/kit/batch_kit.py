@@ -1,0 +1,172 @@
+"""Batches of records as bytes, as they stand in a log: good ones, and ones that a broker takes but nobody decodes."""
+
+import struct
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import cramjam
+from aiokafka import TopicPartition
+from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import NoError, for_code
+from aiokafka.protocol.produce import ProduceRequest
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
+from aiokafka.record.util import calc_crc32c
+
+HEADER: Final = 61
+"""Bytes of a batch before its records."""
+CODECS: Final = {"gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}
+
+Headers = Sequence[tuple[str, bytes | None]]
+
+
+def batch(values: Sequence[bytes], *, key: bytes | None = None, headers: Headers = (), offset: int = 0) -> bytes:
+    """A batch that is not compressed."""
+    builder: Any = DefaultRecordBatchBuilder(
+        magic=2,
+        compression_type=0,
+        is_transactional=0,
+        producer_id=-1,
+        producer_epoch=-1,
+        base_sequence=-1,
+        batch_size=1 << 30,
+    )
+    for number, value in enumerate(values):
+        assert builder.append(number, round(time.time() * 1_000), key, value, list(headers)) is not None
+    return struct.pack(">q", offset) + bytes(builder.build())[8:]
+
+
+def packed(plain: bytes, codec: str, payload: bytes | None = None) -> bytes:
+    """A batch with its records compressed, or with another payload in their place."""
+    if payload is None:
+        raw = plain[HEADER:]
+        payload = compressed(raw, codec)
+    header = bytearray(plain[:HEADER])
+    header[22] |= CODECS[codec]
+    return checked(bytes(header) + payload)
+
+
+def compressed(raw: bytes, codec: str, *, checksum: bool = False) -> bytes:
+    """Bytes in one of Kafka's codecs; of LZ4 a broker wants blocks that do not depend on one another."""
+    if codec == "snappy":
+        return bytes(cramjam.snappy.compress_raw(raw))
+    if codec != "lz4":
+        compress: Any = getattr(cramjam, codec)
+        return bytes(compress.compress(raw))
+    compressor: Any = cramjam.lz4.Compressor(content_checksum=checksum, block_linked=False)
+    compressor.compress(raw)
+    return bytes(compressor.finish())
+
+
+def checked(raw: bytes) -> bytes:
+    """A batch whose length and checksum are right, whatever else is wrong."""
+    raw = raw[:8] + struct.pack(">i", len(raw) - 12) + raw[12:]
+    return raw[:17] + struct.pack(">I", calc_crc32c(raw[21:])) + raw[21:]
+
+
+# -- what a broker takes ----------------------------------------------------------------------------------------------
+
+
+def bomb(codec: str) -> bytes:
+    """A few kilobytes that stand for 30 MB."""
+    return packed(batch([bytes(30 << 20)]), codec)
+
+
+def two_frames() -> bytes:
+    """A broker reads the first frame of LZ4, and nothing behind it."""
+    plain = batch([b"one", b"two"])
+    frame = compressed(plain[HEADER:], "lz4")
+    return packed(plain, "lz4", frame + frame)
+
+
+def wrong_checksum_inside() -> bytes:
+    """A broker does not look at the checksum at the end of an LZ4 frame."""
+    plain = batch([b"one", b"two"])
+    frame = bytearray(compressed(plain[HEADER:], "lz4", checksum=True))
+    frame[-1] ^= 0xFF
+    return packed(plain, "lz4", bytes(frame))
+
+
+def trailing_bytes() -> bytes:
+    """A broker does not look behind the end of a gzip member."""
+    plain = batch([b"one", b"two"])
+    return packed(plain, "gzip", compressed(plain[HEADER:], "gzip") + b"trailing")
+
+
+def far_offset() -> bytes:
+    """A broker takes a record that says it stands 2,000,000,000 offsets behind the first of its batch."""
+    plain = batch([b"one", b"two"])
+    delta = bytearray()
+    number = 2_000_000_000 << 1
+    while number > 0x7F:
+        delta.append(number & 0x7F | 0x80)
+        number >>= 7
+    delta.append(number)
+    first = plain[HEADER + 1 : HEADER + 1 + plain[HEADER] // 2]  # attributes, time, offset, …
+    record = first[:2] + bytes(delta) + first[3:]
+    rest = plain[HEADER + 1 + len(first) :]
+    return checked(plain[:HEADER] + bytes([len(record) << 1]) + record + rest)
+
+
+DAMAGED: Final[dict[str, Callable[[], bytes]]] = {
+    "zstd bomb": lambda: bomb("zstd"),
+    "gzip bomb": lambda: bomb("gzip"),
+    "two frames": two_frames,
+    "wrong checksum inside": wrong_checksum_inside,
+    "trailing bytes": trailing_bytes,
+    "far offset": far_offset,
+}
+"""What a real broker takes, and what must not be handed out."""
+
+
+class RawProducer:
+    """Writes batches as they are."""
+
+    def __init__(self, client: AIOKafkaClient) -> None:
+        self._client = client
+
+    async def write(self, topic: str, partition: int, raw: bytes) -> int:
+        """Write a batch; returns its first offset."""
+        await self._client._wait_on_metadata(topic)
+        leader = self._client.cluster.leader_for_partition(TopicPartition(topic, partition))
+        request = ProduceRequest(None, -1, 10_000, [(topic, [(partition, raw)])])
+        answer: Any = await self._client.send(leader, request)
+        ((_, ((_, code, offset, *_),)),) = answer.topics
+        assert for_code(code) is NoError, for_code(code)
+        return int(offset)
+
+
+@asynccontextmanager
+async def raw_producer(bootstrap: str) -> AsyncIterator[RawProducer]:
+    """A client that writes batches as they are."""
+    client = AIOKafkaClient(bootstrap_servers=bootstrap)
+    await client.bootstrap()
+    try:
+        yield RawProducer(client)
+    finally:
+        await client.close()
+
+
+def flip(data: Path, topic: str, partition: int, offset: int) -> None:
+    """Change the last byte of a batch on the disk of a broker, as failing disks do: its checksum is wrong from then on.
+
+    Args:
+        data: The broker's folder of logs.
+        topic: The topic.
+        partition: The partition.
+        offset: The batch's first offset.
+    """
+    log = data / f"{topic}-{partition}" / f"{0:020}.log"
+    raw = log.read_bytes()
+    at = 0
+    while True:
+        base, length = struct.unpack_from(">qi", raw, at)
+        end = at + 12 + length
+        if base == offset:
+            break
+        at = end
+    with log.open("r+b") as file:
+        file.seek(end - 1)
+        file.write(bytes([raw[end - 1] ^ 0xFF]))
