@@ -7,7 +7,9 @@ from poise.contracts.ask import LANGUAGE_TAG
 
 LONGEST: Final = 35
 """Characters of a tag that is heard (RFC 5646, section 4.4.1)."""
-_CHOICE: Final = re.compile(r"\s*([A-Za-z0-9-]+|\*)\s*(?:;\s*[qQ]\s*=\s*(0(?:\.\d{0,3})?|1(?:\.0{0,3})?))?\s*")
+READ: Final = 2_000
+"""Characters of the header that are read: browsers send some 100."""
+_QUALITY: Final = re.compile(r"0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?")
 
 
 def first_choice(accept_language: str | None) -> str | None:
@@ -16,11 +18,20 @@ def first_choice(accept_language: str | None) -> str | None:
     What cannot be read is passed over: it is a wish, and no reason to refuse an ask.
     """
     best, quality = None, 0.0
-    for choice in (accept_language or "").split(","):
-        found = _CHOICE.fullmatch(choice)
-        if found is None or len(found[1]) > LONGEST or not re.fullmatch(LANGUAGE_TAG, found[1]):
-            continue
-        weight = float(found[2] or 1)
-        if weight > quality:
-            best, quality = found[1], weight
+    header = accept_language or ""
+    for choice in (header if len(header) <= READ else header[:READ].rpartition(",")[0]).split(","):
+        tag, *parameters = (part.strip() for part in choice.split(";"))
+        weight = _quality_of(parameters)
+        if weight > quality and len(tag) <= LONGEST and re.fullmatch(LANGUAGE_TAG, tag):
+            best, quality = tag, weight
     return best
+
+
+def _quality_of(parameters: list[str]) -> float:
+    """1 without a parameter; 0 where they are not what they should be."""
+    if not parameters:
+        return 1.0
+    name, _, value = parameters[0].partition("=")
+    value = value.strip()
+    known = len(parameters) == 1 and name.strip().lower() == "q" and _QUALITY.fullmatch(value)
+    return float(value) if known else 0.0

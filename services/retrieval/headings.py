@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple
 
+from poise.markdown import fence_after, title_of
+
 _LONGEST_TITLE: Final = 200
 _UNDERLINE: Final = re.compile(r"([*=~^\"#+-])\1{2,}\s*")
 _SETEXT: Final = re.compile(r"(=|-)\1{2,}\s*")
-_ATX: Final = re.compile(r" {0,3}(#{1,6})[ \t]+(\S.*?)(?:[ \t]+#+)?\s*")
-_FENCE: Final = re.compile(r" {0,3}(`{3,}|~{3,})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ def sections(text: str, form: Literal["text", "markdown"]) -> list[Section]:
     styles, path, found, body, fence = _Styles(), list[tuple[int, str]](), list[Section](), list[str](), ""
     at = 0
     while at < len(lines):
-        fence = _fenced(lines[at], fence) if form == "markdown" else ""
+        fence = fence_after(lines[at], fence) if form == "markdown" else ""
         title = None if fence else _title(lines, at, form, styles)
         if title is None:
             body.append(lines[at])
@@ -61,8 +61,8 @@ def sections(text: str, form: Literal["text", "markdown"]) -> list[Section]:
 
 
 def _title(lines: list[str], at: int, form: str, styles: _Styles) -> _Title | None:
-    if form == "markdown" and (atx := _ATX.fullmatch(lines[at])) and len(atx[2]) <= _LONGEST_TITLE:
-        return _Title(len(atx[1]), atx[2], 1)
+    if form == "markdown" and (title := title_of(lines[at])) and len(title.text) <= _LONGEST_TITLE:
+        return _Title(title.level, title.text, 1)
     if at and lines[at - 1].strip():
         return None
     line, below, last = (lines[i] if i < len(lines) else "" for i in (at, at + 1, at + 2))
@@ -87,21 +87,11 @@ def _may_be_title(line: str) -> bool:
     return plain and not _UNDERLINE.fullmatch(line)
 
 
-def _fenced(line: str, fence: str) -> str:
-    """The fence that is open after this line, empty if none is."""
-    mark = _FENCE.match(line)
-    if not mark:
-        return fence
-    if not fence:
-        return mark[1]
-    return "" if mark[1].startswith(fence) else fence
-
-
 def _blocks(lines: list[str], form: str) -> Iterator[str]:
     block: list[str] = []
     fence = ""
     for line in lines:
-        fence = _fenced(line, fence) if form == "markdown" else ""
+        fence = fence_after(line, fence) if form == "markdown" else ""
         if line.strip() or fence:
             block.append(line.rstrip())
         elif block:

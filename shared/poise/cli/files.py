@@ -1,7 +1,6 @@
 """Files that become documents: which there are below some paths, and what each says or why it is refused."""
 
 import os
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Final, Literal
 from pydantic import TypeAdapter, ValidationError
 
 from poise.contracts.document import MAX_DOCUMENT_BYTES, MAX_DOCUMENT_CHARS, Document, DocumentId
+from poise.markdown import fence_after, title_of
 
 Format = Literal["text", "markdown"]
 
@@ -20,8 +20,6 @@ BYTES_PER_CHAR: Final = 4
 TITLE_CHARS: Final = 200
 
 _ID: Final = TypeAdapter(DocumentId)
-_HEADING: Final = re.compile(r"^#[ \t]+(.+?)[ \t]*#*[ \t]*$", re.MULTILINE)
-_FENCE: Final = re.compile(r"^(```|~~~).*?^\1", re.MULTILINE | re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,5 +142,15 @@ def _read(file: File) -> Document:
 
 def source_of(file: File, text: str) -> str:
     """What a reader knows a file by: in Markdown its title and its path, else its path."""
-    title = _HEADING.search(_FENCE.sub("", text)) if file.format == "markdown" else None
-    return f"{title[1][:TITLE_CHARS]} ({file.id})" if title else file.id
+    title = _title(text) if file.format == "markdown" else None
+    return f"{title[:TITLE_CHARS]} ({file.id})" if title else file.id
+
+
+def _title(text: str) -> str | None:
+    """The first title of the first level, outside of code."""
+    fence = ""
+    for line in text.split("\n"):
+        fence = fence_after(line, fence)
+        if not fence and (title := title_of(line)) is not None and title.level == 1:
+            return title.text
+    return None

@@ -9,7 +9,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 MOST_VALUES: Final = 100_000
 """In one document: read, they take some 12 MB."""
-_STRING: Final = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\Z)'
+_STRING: Final = rb'"[^"\\]*+(?:\\.?[^"\\]*+)*+(?:"|\Z)'
 _TO_THE_NEXT: Final = re.compile(rb'(?:[^,\[{"]++|%b)*+(?:([,\[{])|\Z)' % _STRING, re.DOTALL)
 """Up to the next comma or opening bracket that is in no string, or to the end: it always matches."""
 

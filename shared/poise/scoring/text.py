@@ -7,12 +7,13 @@ from typing import Final
 
 _HYPHEN_BREAK = re.compile(r"(?<=[a-z])-\n\s*(?=[a-z])")
 _SPACES = re.compile(r"\s+")
-_RULE = re.compile(r"^[ \t]*(?:([*=\-~^#_+.`])\1{2,}|\|[ \t:|-]+)[ \t]*$", re.MULTILINE)
+_RULE = re.compile(r"^[ \t]*+(?:([*=\-~^#_+.`])\1{2,}+[ \t]*+|\|[ \t:|-]++)$", re.MULTILINE)
 _GRAMMAR = re.compile(r"^[^\n]*::=[^\n]*(?:\n[ \t]+[|(\[\"][^\n]*)*$", re.MULTILINE)
 _BLOCKS = re.compile(r"\n[ \t]*\n|\n(?=[ \t]*(?:(?:[*•-]|\d{1,2}[.)])[ \t]+\S|\|))")
 _BULLET = re.compile(r"^\s*(?:[*•-]|\d{1,2}[.)]|#{1,6})\s+")
 _END = re.compile(r"[.!?][\"'”’)\]*_`]*(\s+)(?=[\"'“‘(\[*_`]*[A-Z0-9])")
-_ABBREVIATION = re.compile(r"\b(?:e\.g|i\.e|etc|cf|vs|resp|approx|Mr|Mrs|Ms|Dr|Prof|No|Fig|Sec|St|[A-Z])\.$")
+_ABBREVIATION: Final = re.compile(r"\b(?:e\.g|i\.e|etc|cf|vs|resp|approx|Mr|Mrs|Ms|Dr|Prof|No|Fig|Sec|St|[A-Z])\.$")
+_LONGEST_ABBREVIATION: Final = len("approx.")
 
 _WORD = re.compile(r"__\w+__|[^\W\d_]\w*(?:['’][a-z]+)?|\d+(?:\.\d+)*")
 _NUMBER = re.compile(r"(?<![\w.])\d+(?:\.\d+)*(?!\w)")
@@ -70,9 +71,9 @@ def sentences(text: str) -> tuple[str, ...]:
 def _of_block(block: str) -> Iterator[str]:
     start = 0
     for end in _END.finditer(block):
-        sentence = block[start : end.start(1)]
-        if not _ABBREVIATION.search(sentence):
-            yield sentence
+        stop = end.start(1)
+        if not _ABBREVIATION.search(block, max(start, stop - _LONGEST_ABBREVIATION), stop):
+            yield block[start:stop]
             start = end.end()
     if start < len(block):
         yield block[start:]

@@ -1,0 +1,50 @@
+"""Titles and fences of Markdown, as CommonMark has them."""
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from poise.markdown import Title, fence_after, title_of
+
+SLOW = re.compile(r" {0,3}(#{1,6})[ \t]+(\S.*?)(?:[ \t]+#+)?\s*")
+"""What says the same and takes cubic time."""
+
+
+@pytest.mark.parametrize(
+    ("line", "title"),
+    [
+        ("# One", Title(1, "One")),
+        ("   ###### Six ##  ", Title(6, "Six")),
+        ("# C#", Title(1, "C#")),
+        ("# C# #", Title(1, "C#")),
+        ("# a ## ##", Title(1, "a ##")),
+        ("## #", Title(2, "#")),
+        ("# # #", Title(1, "#")),
+        ("#\tTab\t#\t", Title(1, "Tab")),
+        ("# a" + 30_000 * " " + "x", Title(1, "a" + 30_000 * " " + "x")),
+        ("#", None),
+        ("# ", None),
+        ("#One", None),
+        ("####### Seven", None),
+        ("    # Code", None),
+    ],
+)
+def test_a_title(line: str, title: Title | None) -> None:
+    assert title_of(line) == title
+
+
+@given(st.text(alphabet="# \ta\x0b\u2003", max_size=30))
+def test_it_reads_as_the_pattern_would(line: str) -> None:
+    found = SLOW.fullmatch(line)
+    assert title_of(line) == (Title(len(found[1]), found[2]) if found else None)
+
+
+def test_a_fence_is_closed_by_its_own_kind_and_no_shorter_one() -> None:
+    fence = ""
+    seen = []
+    for line in ("``", "```py", "~~~", "``", "````", "   ~~~~", "~~~", "~~~~~ ", "x"):
+        fence = fence_after(line, fence)
+        seen.append(fence)
+    assert seen == ["", "```", "```", "```", "", "~~~~", "~~~~", "", ""]
