@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
-from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.types import (
@@ -22,7 +22,9 @@ from aiokafka.protocol.types import (
     TaggedFields,
 )
 
+from poise.contracts.topics import Topic
 from poise.messaging import topics
+from poise.messaging.admin import settings_of
 from poise.settings import MeshSettings
 from poise.stack import Kafka, probe
 from poise.stack.kafka import Node
@@ -75,7 +77,7 @@ class Cluster:
                 partitions = [at for topic in await admin.describe_topics() for at in topic["partitions"]]
         except KafkaError:
             return False
-        return len(brokers) == len(IDS) and all(len(at["isr"]) == len(IDS) for at in partitions)
+        return len(brokers) == len(IDS) and all(len(at["isr"]) == len(at["replicas"]) for at in partitions)
 
     async def prefer(self) -> None:
         """Give every partition back to its preferred leader, the first of its copies."""
@@ -99,6 +101,33 @@ class Cluster:
         """How many copies there are of the partitions, each number once."""
         async with self._admin() as admin:
             return {len(at["replicas"]) for topic in await admin.describe_topics() for at in topic["partitions"]}
+
+    @asynccontextmanager
+    async def alone(self, topic: Topic, id_: int) -> AsyncIterator[None]:
+        """Have a topic on one node alone, in one copy, and empty; without that node it has no leader."""
+        async with self._admin() as admin:
+            places = {number: [id_] for number in range(topic.partitions)}
+            await self._replace(admin, NewTopic(topic.name, -1, -1, places, settings_of(topic)))
+        yield
+        async with self._admin() as admin:
+            await self._replace(admin, NewTopic(topic.name, topic.partitions, 3, topic_configs=settings_of(topic, 3)))
+        await self.whole()
+
+    async def _replace(self, admin: AIOKafkaAdminClient, topic: NewTopic) -> None:
+        await admin.delete_topics([topic.name])
+        async with asyncio.timeout(WITHIN):
+            while (await self._created(admin, topic)) != 0:  # noqa: ASYNC110 - it is there until all nodes forgot it
+                await asyncio.sleep(0.1)
+            while any(at["leader"] < 0 for at in await self._partitions(admin, topic.name)):  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+
+    async def _created(self, admin: AIOKafkaAdminClient, topic: NewTopic) -> int:
+        response: Any = await admin.create_topics([topic])
+        return int(response.topic_errors[0][1])
+
+    async def _partitions(self, admin: AIOKafkaAdminClient, topic: str) -> list[dict[str, Any]]:
+        found = (await admin.describe_topics([topic]))[0]["partitions"]
+        return found or [{"leader": -1}]
 
     async def leaders(self, topic: str) -> dict[int, int]:
         """The leader of each partition."""

@@ -52,6 +52,8 @@ a batch full waits for the next, all of them together, so with few messages to a
 14 times a dead letter with aiokafka's 16 KiB."""
 REFUSED_FOR: Final = 5.0
 """Seconds for which a topic that the broker does not let us write is not tried again: each try uses up a producer."""
+STALLS_AFTER: Final = 15.0
+"""Seconds for which something may stand in the way of writing until the process is not ready."""
 LOOKED_AT_EVERY: Final = 1.0
 
 RawHeaders = list[tuple[str, bytes]]
@@ -121,7 +123,7 @@ class Producer:
         except BaseException:
             await self._close()
             raise
-        self._part = self._liveness.part("producer")
+        self._part = self._liveness.part("producer", stalls_after=STALLS_AFTER)
         self._watching = self._part.run(self._watch(self._part))
         return self
 

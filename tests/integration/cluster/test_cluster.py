@@ -1,24 +1,30 @@
 """Three brokers, under load: leaders change, one is killed, all are restarted; each call has one outcome, an answer."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
+import httpx2
 import pytest
 import pytest_asyncio
 from aiokafka import TopicPartition
 from aiokafka.errors import NotCoordinatorForGroupError
 from cluster_kit import IDS, Cluster, cluster
-from integration_kit import serving
+from integration_kit import WITHIN, serving, until
 from load_kit import Load, load, written
 
-from poise.contracts import Completion, Generate
+from poise.contracts import Answer, Ask, Completion, Generate
 from poise.contracts.generate import ChatMessage
-from poise.contracts.topics import CATALOGUE, INFERENCE_INTERACTIVE, REPLIES
-from poise.messaging import Admin, Connection, Context, Mesh, Tier
+from poise.contracts.topics import CATALOGUE, INFERENCE_INTERACTIVE, REPLIES, RUNS_INTERACTIVE
+from poise.messaging import Admin, Connection, Context, Mesh, Tier, producer, send_health
 from poise.messaging.seam import ConcurrentSubscriber
 from poise.messaging.serving import group_of
 from poise.settings import MeshSettings
+from poise.stack.probe import free_port
+from services.gateway.server import serve
+from services.gateway.settings import GatewaySettings
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]
 
@@ -136,6 +142,65 @@ async def test_a_broker_that_no_longer_keeps_the_group_is_not_believed(brokers: 
 
 async def hello(request: Generate, _context: Context) -> Completion:
     return Completion(text=request.messages[0].content, model="m", backend="b", finish_reason="stop")
+
+
+async def test_a_topic_without_a_leader_ends_nobody(brokers: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until it has one again: asks are told 503, the gateway is not ready, and its producer outlives its batches.
+
+    In seconds instead of tens of them: what is sent expires after 3 instead of 40.
+    """
+    for name, value in {"SENT_WITHIN": 2.0, "EXPIRES_AFTER": 3.0, "STALLS_AFTER": 1.0, "LOOKED_AT_EVERY": 0.1}.items():
+        monkeypatch.setattr(producer, name, value)
+    monkeypatch.setattr(send_health, "LATE_AFTER", 0.5)
+    settings = MeshSettings(broker=brokers.bootstrap, spans=False)
+    async with (
+        brokers.alone(RUNS_INTERACTIVE, 3),
+        serving(settings, Tier("orchestration", {Ask: answer})),
+        gateway(settings.model_copy(update={"instance": "gateway"})) as (client, mesh),
+    ):
+        before = current(mesh)
+        assert (await ask(client)).status_code == 200
+        await brokers.nodes[3].stop()
+        refused = [await ask(client)]
+        await until(lambda: not mesh.readiness()["producer"])
+        await until(lambda: current(mesh) is not before)  # what was sent has expired, and taken its number with it
+        refused.append(await ask(client))
+        assert [(reply.status_code, reply.json()["retryable"]) for reply in refused] == [(503, True)] * 2
+        assert not mesh.readiness()["producer"]
+        say(f"without a leader: {mesh.producer.problem()}")
+        await brokers.nodes[3].start()
+        await brokers.whole()
+        async with asyncio.timeout(WITHIN):
+            while (reply := await ask(client)).status_code != 200:
+                assert (reply.status_code, reply.json()["retryable"]) == (503, True)
+        await until(lambda: mesh.readiness()["producer"])
+
+
+async def answer(ask: Ask, context: Context) -> Answer:
+    return Answer(run_id=context.run, text=ask.question, rung="primary")
+
+
+async def ask(client: httpx2.AsyncClient) -> httpx2.Response:
+    return await client.post("/v1/ask", json={"question": "Is anybody there?"})
+
+
+def current(mesh: Mesh) -> object:
+    """The Kafka producer that is in use, or will be."""
+    return mesh.producer._producers[True, producer.BATCHES[0]].current
+
+
+@asynccontextmanager
+async def gateway(settings: MeshSettings) -> AsyncIterator[tuple[httpx2.AsyncClient, Mesh]]:
+    port = free_port()
+    async with Mesh(settings, tier="gateway") as mesh:
+        task = asyncio.create_task(serve(mesh, GatewaySettings(port=port)))
+        try:
+            await until(lambda: task.done() or all(mesh.readiness().values()))
+            async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
+                yield client, mesh
+        finally:
+            mesh.stop.set()
+            await task
 
 
 async def test_all_are_restarted_one_after_the_other(brokers: Cluster) -> None:
