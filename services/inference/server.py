@@ -13,6 +13,7 @@ from poise.contracts import Completion, Generate
 from poise.contracts.topics import Lane
 from poise.errors import DeadlineExceededError, RateLimitedError, RetryableError, TerminalError
 from poise.http_body import ACCEPT_ENCODING, BodyError, BodyTooLargeError, pieces_of
+from poise.messaging import parked
 from poise.policy.loopback import is_loopback
 from poise.policy.places import Places
 from poise.policy.retry_after import retry_after_of
@@ -82,7 +83,7 @@ class ModelServer:
         """
         budget = min(remaining, self._backend.timeout)
         try:
-            async with asyncio.timeout(budget), self.places.one(lane) as waited:
+            async with asyncio.timeout(budget), self.places.one(lane, parked) as waited:
                 with self._operation.of(request, waited=waited) as observed:
                     completion = await self._exchange(request, write if self._backend.stream else None)
                     self._operation.completed(completion, observed)

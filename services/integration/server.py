@@ -15,6 +15,7 @@ import httpx2
 from poise.contracts.topics import Lane
 from poise.errors import DeadlineExceededError, PoiseError, RateLimitedError, TerminalError
 from poise.http_body import ACCEPT_ENCODING, BodyError, BodyTooLargeError, pieces_of
+from poise.messaging import parked
 from poise.policy import Breaker
 from poise.policy.loopback import is_loopback
 from poise.policy.places import Places
@@ -88,7 +89,7 @@ class Server:
         budget = min(self.api.timeout, remaining * USED)
         with self._judged():
             try:
-                async with asyncio.timeout(budget), self._places.one(lane):
+                async with asyncio.timeout(budget), self._places.one(lane, parked):
                     return await self._exchange(parameters)
             except TimeoutError as error:
                 slow = f"integration {self.name} did not answer within {budget:.2g} s"

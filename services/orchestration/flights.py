@@ -21,6 +21,7 @@ from typing import Final
 from uuid import uuid4
 
 from poise.cache import Journal, Kept, Lease, Standing, Stored
+from poise.messaging import parked
 from poise.messaging.receipt import BEATS, FIRST_LOOK, LONGEST_LOOK
 
 OUTCOME_KEPT: Final = 5.0
@@ -58,7 +59,8 @@ class Flights:
         """
         until = time.monotonic() + within
         while (going := self._here.get(key)) is not None:
-            await asyncio.wait({going}, timeout=max(0.0, until - time.monotonic()))
+            async with parked():
+                await asyncio.wait({going}, timeout=max(0.0, until - time.monotonic()))
             if not going.done():
                 return None
             outcome = going.result()
@@ -101,7 +103,8 @@ class Flights:
                     left = until - time.monotonic()
                     if left <= 0:
                         return None, False
-                    await asyncio.sleep(min(delay, left))
+                    async with parked():
+                        await asyncio.sleep(min(delay, left))
                     delay = min(2 * delay, LONGEST_LOOK)
                 case _:
                     return None, True

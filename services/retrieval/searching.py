@@ -6,7 +6,7 @@ from typing import Literal
 
 from poise.contracts import Epoch, FieldError, Passage, Passages, Retrieve
 from poise.errors import DeadlineExceededError, InvalidMessageError
-from poise.messaging import Context
+from poise.messaging import Context, parked
 from poise.telemetry import measure, span, table
 from services.retrieval.corpus import Corpus
 from services.retrieval.embedding import Embedder
@@ -59,7 +59,7 @@ class Searcher:
             raise _refused("is of a poise.documents that is no more: ask without it")
         try:
             with span(table.WAIT_EPOCH):
-                async with asyncio.timeout(max(0.0, context.remaining() - self._settings.reply_margin)):
+                async with asyncio.timeout(max(0.0, context.remaining() - self._settings.reply_margin)), parked():
                     await corpus.until_reached(epoch)
         except TimeoutError as error:
             missing = ", ".join(

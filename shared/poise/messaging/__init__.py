@@ -14,6 +14,7 @@ from poise.messaging.partitioner import partition_for
 from poise.messaging.process import run
 from poise.messaging.record import Position, Record
 from poise.messaging.redrive import Outcome, Redrive
+from poise.messaging.slots import parked
 from poise.messaging.streams import Stream
 from poise.messaging.tier import Context, Handler, Tier
 
@@ -37,6 +38,7 @@ __all__ = [
     "TopicState",
     "in_processes",
     "load_module",
+    "parked",
     "partition_for",
     "run",
     "serve",

@@ -33,6 +33,7 @@ from poise.messaging.failures import Attempt, DeadLetter, Expire, HandBack, Post
 from poise.messaging.receipt import Receipt, Receipts
 from poise.messaging.record import Record
 from poise.messaging.retries import Postponed
+from poise.messaging.slots import parked
 from poise.messaging.streams import Stream, StreamLimits
 from poise.messaging.tier import Context, Handler, Tier
 from poise.messaging.undecodable import undecodable
@@ -238,7 +239,8 @@ class Delivery:
                         self._budget.withdraw()
                         count(table.RETRIES, 1, {**self._metered, table.ERROR_TYPE: type(error).__name__})
                         log.info("run %s step %s: %s; again in %.1f s", job.context.run, job.context.step, error, delay)
-                        await asyncio.sleep(delay)
+                        async with parked():
+                            await asyncio.sleep(delay)
                         number, waited = number + 1, waited + delay
                     case Postpone(delay):
                         await self._postpone(job.context.record, error, delay, attempt)

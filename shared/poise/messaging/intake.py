@@ -1,11 +1,17 @@
-"""Intake: messages from one consumer, many handled at once, each committed only when all before it are finished."""
+"""Intake: messages from one consumer, many handled at once, each committed only when all before it are finished.
+
+A message is *held* from when it is taken until it is finished. Of those that are held, some wait for their turn, some
+are handled (`concurrency`), and some are parked: their handlers wait (`slots`).
+"""
 
 import asyncio
 import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextvars import copy_context
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -16,6 +22,7 @@ from poise.messaging.commits import Moved, commit_once
 from poise.messaging.finished import decode
 from poise.messaging.offsets import Commit, OffsetTracker
 from poise.messaging.record import RawRecord, Record
+from poise.messaging.slots import HandlingSlots, Slot, parked
 from poise.messaging.waiting import Job, Waiting
 
 log = logging.getLogger(__name__)
@@ -40,6 +47,11 @@ class IntakeLimits:
     buffer: int = 4
     """Messages taken and not finished, as a multiple of `concurrency`: above it polling goes on, with nothing asked."""
     max_bytes: int = 32 * 1024 * 1024
+    """The same bound in bytes of message bodies."""
+    parked: int = 8
+    """Messages whose handlers only wait, as a multiple of `concurrency`; they come on top of the buffer. As it is, all
+    that one partition may have unfinished (64 × (4 + 8)) fits the metadata of a commit, wherever it lies."""
+    parked_bytes: int = 32 * 1024 * 1024
     """The same bound in bytes of message bodies."""
     grace: float = 10.0
     """Seconds that begun work is given when the process stops."""
@@ -98,6 +110,14 @@ class ConcurrentIntake(ConsumerRebalanceListener):
         self._consumer: AIOKafkaConsumer | None = None
         self._trackers: dict[TopicPartition, OffsetTracker] = {}
         self._waiting = Waiting(ordered=ordered)
+        self.slots = HandlingSlots(
+            self._limits.concurrency,
+            parked=self._limits.concurrency * self._limits.parked,
+            parked_bytes=self._limits.parked_bytes,
+            changed=self._go_on,
+        )
+        # Of no message: one may begin when another one's handler gives its slot back, and is not a part of that.
+        self._context = copy_context()
         self._tasks: set[asyncio.Task[None]] = set()
         self._held = 0
         self._held_bytes = 0
@@ -134,7 +154,7 @@ class ConcurrentIntake(ConsumerRebalanceListener):
     async def _poll(self, consumer: AIOKafkaConsumer) -> None:
         self._pause_and_resume(consumer)
         # A part of it at most, so that one partition that has much to give does not take all the room at once.
-        room = min(self._limits.most - self._held, self._limits.most // 8)
+        room = min(self._limits.most - self._buffered, self._limits.most // 8)
         try:
             batches = await self._ask(consumer, max(1, room))
         except KafkaError as error:
@@ -181,7 +201,7 @@ class ConcurrentIntake(ConsumerRebalanceListener):
     def _pause_and_resume(self, consumer: AIOKafkaConsumer) -> None:
         """Ask for nothing above the bounds, again when half of the room is free, so that it does not flutter."""
         limits = self._limits
-        if self._held >= limits.most or self._held_bytes >= limits.max_bytes:
+        if self._buffered >= limits.most or self._buffered_bytes >= limits.max_bytes:
             self._full = True
         elif self._has_room():
             self._full = False
@@ -197,8 +217,17 @@ class ConcurrentIntake(ConsumerRebalanceListener):
     def _has_room(self) -> bool:
         """Whether half of what is not taken up by messages behind another of their key is free."""
         limits, behind = self._limits, self._waiting.behind.total()
-        fits = self._held - behind <= (limits.most - behind) // 2
-        return fits and self._held_bytes <= limits.max_bytes // 2
+        fits = self._buffered - behind <= (limits.most - behind) // 2
+        return fits and self._buffered_bytes <= limits.max_bytes // 2
+
+    @property
+    def _buffered(self) -> int:
+        """Messages that are held and not parked."""
+        return self._held - self.slots.parked
+
+    @property
+    def _buffered_bytes(self) -> int:
+        return self._held_bytes - self.slots.parked_bytes
 
     def _rests(self, partition: TopicPartition, now: float) -> bool:
         """Whether a partition is to give nothing now, whatever room there is."""
@@ -219,27 +248,35 @@ class ConcurrentIntake(ConsumerRebalanceListener):
     # -- handling -------------------------------------------------------------------------------------------------
 
     def _start(self) -> None:
-        while self._waiting and len(self._tasks) < self._limits.concurrency:
-            task = asyncio.create_task(self._work(self._waiting.take()))
+        while self._waiting and self.slots.free:
+            job = self._waiting.take()
+            slot = self.slots.open(job.size)
+            task = asyncio.create_task(self._work(job, slot), context=self._context.copy())
             self._tasks.add(task)
-            task.add_done_callback(self._worked)
+            task.add_done_callback(partial(self._worked, slot))
 
-    def _worked(self, task: asyncio.Task[None]) -> None:
+    def _worked(self, slot: Slot, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
+        slot.close()
+
+    def _go_on(self) -> None:
+        """A slot is free, or the buffer has room again."""
         if self._draining.is_set():
             return
         self._start()
         if self._full and self._consumer is not None and self._has_room():
             self._pause_and_resume(self._consumer)
 
-    async def _work(self, job: Job) -> None:
+    async def _work(self, job: Job, slot: Slot) -> None:
+        slot.enter()
         while True:
             try:
                 await self.deliver(job.record)
                 break
             except Exception:
                 log.exception("%s could neither be handled nor set aside, trying again", job.record.position)
-                await asyncio.sleep(TRY_AGAIN_AFTER)
+                async with parked():
+                    await asyncio.sleep(TRY_AGAIN_AFTER)
         job.tracker.finish(job.record.offset)
         self._waiting.done(job)
         self._let_go(job)

@@ -24,6 +24,7 @@ from poise.cache import Journal, Lease, Standing, Stored
 from poise.contracts.fault import Fault
 from poise.contracts.message import Message, Request
 from poise.errors import DeadlineExceededError
+from poise.messaging.slots import parked
 from poise.messaging.tier import Context
 from poise.telemetry import count, table
 
@@ -137,19 +138,26 @@ class Receipt:
 
         At the deadline a wait ends with a fault for the caller; nothing is held then.
         """
+        found = await attempt()
+        if found is Standing.HELD:
+            async with parked():
+                found = await self._looked_until(attempt)
+        if isinstance(found, Stored):
+            return self._understood(found)
+        if found is Standing.HELD:
+            told = f"another worker did not finish step {self._context.step} before its deadline"
+            return DeadlineExceededError(told).fault()
+        return None
+
+    async def _looked_until(self, attempt: Callable[[], Awaitable[Standing | Stored]]) -> Standing | Stored:
+        """Try again until it is not held any more, or its deadline has passed."""
         delay = FIRST_LOOK
-        while True:
-            match await attempt():
-                case Stored() as stored:
-                    return self._understood(stored)
-                case Standing.HELD if self._context.remaining() > 0:
-                    await asyncio.sleep(min(delay, self._context.remaining()))
-                    delay = min(2 * delay, LONGEST_LOOK)
-                case Standing.HELD:
-                    told = f"another worker did not finish step {self._context.step} before its deadline"
-                    return DeadlineExceededError(told).fault()
-                case _:
-                    return None
+        while (left := self._context.remaining()) > 0:
+            await asyncio.sleep(min(delay, left))
+            delay = min(2 * delay, LONGEST_LOOK)
+            if (found := await attempt()) is not Standing.HELD:
+                return found
+        return Standing.HELD
 
     def _understood(self, stored: Stored) -> Message | None:
         kinds: dict[str, type[Message]] = {Fault.kind: Fault}

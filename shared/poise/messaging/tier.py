@@ -15,6 +15,7 @@ from poise.errors import SetupError
 from poise.messaging import own
 from poise.messaging.offloaded import InProcesses, as_handler
 from poise.messaging.record import Position, Record
+from poise.messaging.slots import Parked, parked
 from poise.messaging.streams import Stream
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ class Context:
         stream: bool = False,
         key: str | None = None,
     ) -> ReplyT:
-        """Call another tier inside this run.
+        """Call another tier inside this run; while it waits for the reply, the message holds no handling slot.
 
         Args:
             request: What is asked; its type says which tier answers.
@@ -90,17 +91,26 @@ class Context:
             DeadlineExceededError: Nothing came in time.
         """
         deadline = self.deadline if timeout is None else min(self.deadline, time.time() + timeout)
-        return await self.mesh.call(
-            request,
-            run=self.run,
-            step=step,
-            tenant=self.tenant,
-            lane=self.lane,
-            deadline=deadline,
-            min_epoch=min_epoch or self.envelope.min_epoch,
-            stream=self.stream if stream else None,
-            key=key,
-        )
+        async with parked():
+            return await self.mesh.call(
+                request,
+                run=self.run,
+                step=step,
+                tenant=self.tenant,
+                lane=self.lane,
+                deadline=deadline,
+                min_epoch=min_epoch or self.envelope.min_epoch,
+                stream=self.stream if stream else None,
+                key=key,
+            )
+
+    @staticmethod
+    def parked() -> Parked:
+        """Hold no handling slot inside, where the handler waits for something that needs nothing of this worker.
+
+        The message remains unfinished, and holds up those of its key; deadline and cancelling hold as ever.
+        """
+        return parked()
 
     async def publish(
         self,

@@ -3,8 +3,8 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 
 from poise.contracts.topics import Lane
 
@@ -39,14 +39,23 @@ class Places:
         return sum(not waiter.done() for queue in self._queues.values() for waiter in queue)
 
     @asynccontextmanager
-    async def one(self, lane: Lane = "interactive") -> AsyncIterator[float]:
-        """Hold a place; gives the seconds that were waited for it."""
+    async def one(
+        self, lane: Lane = "interactive", waiting: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
+    ) -> AsyncIterator[float]:
+        """Hold a place; gives the seconds that were waited for it.
+
+        Args:
+            lane: Whose turn it is.
+            waiting: Entered while there is none.
+        """
         began = time.perf_counter()
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._queues[lane].append(waiter)
         self._give()
         try:
-            await waiter
+            if not waiter.done():
+                async with waiting():
+                    await waiter
         except asyncio.CancelledError:
             if waiter.done() and not waiter.cancelled():  # it was given one in the same moment
                 self._give_back(lane)

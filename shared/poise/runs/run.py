@@ -15,7 +15,7 @@ from poise.contracts.message import Message, ReplyT, Request
 from poise.contracts.record import StepRecord, longest
 from poise.contracts.topics import Lane, Topic
 from poise.errors import DeadlineExceededError, PoiseError, WithdrawnError
-from poise.messaging import Position, Stream
+from poise.messaging import Position, Stream, parked
 from poise.runs import fan_out
 from poise.runs.ids import Names, digest, json_of
 from poise.runs.local import result_of, returned_by
@@ -149,25 +149,30 @@ class Run:
         return (await self._taken.take(asked, read))[0]
 
     async def sleep(self, seconds: float) -> None:
-        """Wait; begun again, for the rest alone: when it ends is kept when it begins."""
+        """Wait; begun again, for the rest alone: when it ends is kept when it begins. It holds no handling slot."""
         asked: Asked[float] = self._asked("wake", to_json, from_json, to_json(seconds))
 
         async def wake() -> float:
             return time.time() + seconds
 
         until, _ = await self._taken.take(asked, wake)
-        await self._elapse("sleep", seconds, lambda: max(0.0, until - time.time()))
+
+        async def rest() -> None:  # its slot is taken again inside: what the workflow sees next comes in its turn
+            async with parked():
+                await asyncio.sleep(max(0.0, until - time.time()))
+
+        await self._elapse("sleep", seconds, rest)
 
     def timeout(self, seconds: float) -> Timeout:
         """`async with run.timeout(2):` as `asyncio.timeout`; where it fired, it fires at once the next time."""
-        return Timeout(lambda: self._elapse("timeout", seconds, kept=False))
+        return Timeout(lambda: self._elapse("timeout", seconds, lambda: asyncio.sleep(seconds), kept=False))
 
     def _elapse(
-        self, what: str, seconds: float, left: Callable[[], float] | None = None, *, kept: bool = True
+        self, what: str, seconds: float, wait: Callable[[], Awaitable[None]], *, kept: bool = True
     ) -> Coroutine[Any, Any, object]:
         # Named now, not when a task of its own begins: one that is cancelled before would leave its name to the next.
         asked: Asked[None] = self._asked(what, lambda _: b"", lambda _: None, to_json(seconds), kept=kept)
-        return self._taken.take(asked, lambda: asyncio.sleep(seconds if left is None else left()))
+        return self._taken.take(asked, wait)
 
     # -- chance ---------------------------------------------------------------------------------------------------
 

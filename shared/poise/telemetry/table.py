@@ -213,7 +213,12 @@ CONSUMED_MESSAGES: Final = Counter(
 QUEUE_WAIT: Final = Histogram(
     "poise.queue.wait", "s", "How long a message waited in its topic before it was handled.", (MESSAGING_DESTINATION,)
 )
-IN_FLIGHT: Final = UpDown("poise.in_flight", "{message}", "Messages being handled now.", (MESSAGING_DESTINATION,))
+IN_FLIGHT: Final = UpDown(
+    "poise.in_flight",
+    "{message}",
+    "Messages being handled now, those included whose handlers wait and hold no slot.",
+    (MESSAGING_DESTINATION,),
+)
 ASSIGNED: Final = Gauge("poise.assigned", "{partition}", "Partitions this worker holds.", (MESSAGING_DESTINATION,))
 CALLS: Final = Counter("poise.calls", "{call}", "Calls made.", (MESSAGING_DESTINATION, OUTCOME))
 CALL_DURATION: Final = Histogram(

@@ -1,6 +1,8 @@
 """A backend's places are given out in order, and none is lost."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -27,6 +29,22 @@ async def test_no_more_than_the_places_are_taken_and_the_rest_wait_in_order() ->
         let_go.set()
     assert [served.get_nowait() for _ in range(3)] == [2, 3, 4]
     assert (places.taken, places.waiting) == (0, 0)
+
+
+async def test_it_is_known_who_waits_for_one() -> None:
+    places, waits = Places(1), asyncio.Event()
+
+    @asynccontextmanager
+    async def waiting() -> AsyncIterator[None]:
+        waits.set()
+        yield
+
+    async with places.one(waiting=waiting):
+        assert not waits.is_set()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0), places.one(waiting=waiting):
+                raise AssertionError
+        assert waits.is_set()
 
 
 async def test_one_who_gives_up_leaves_no_trace() -> None:

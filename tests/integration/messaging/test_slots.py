@@ -1,0 +1,111 @@
+"""More messages than there are slots wait, in every way that there is, and one behind them does not wait for them."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from uuid import uuid4
+
+import pytest
+from integration_kit import serving, until
+
+from poise import Run, workflow
+from poise.contracts import Answer, Ask, Completion, Fetch, Generate
+from poise.contracts.generate import ChatMessage
+from poise.errors import RetryableError
+from poise.messaging import Context, Tier
+from poise.settings import MeshSettings
+from services.orchestration.asks import Asks
+
+pytestmark = pytest.mark.integration
+
+SLOTS = 4
+MANY = 3 * SLOTS
+RUNS = 100
+"""More than an orchestration worker has slots."""
+LONG = 200.0
+"""Seconds: longer than any test waits."""
+
+
+def generate(text: str) -> Generate:
+    return Generate(messages=(ChatMessage(role="user", content=text),))
+
+
+class Waiting:
+    """Handles messages that say how it is to wait."""
+
+    def __init__(self) -> None:
+        self.begun: list[str] = []
+        self.tier = Tier("inference", {Generate: self.handle}, concurrency=SLOTS)
+
+    async def handle(self, request: Generate, context: Context) -> Completion:
+        how = request.messages[0].content
+        self.begun.append(how)
+        match how:
+            case "parks":
+                async with context.parked():
+                    await asyncio.Event().wait()
+            case "tries again":
+                raise RetryableError("later", retry_after=LONG / 2)
+            case "calls":
+                await context.call(Fetch(integration="nobody"), step="fetch")
+            case "has copies":
+                await asyncio.Event().wait()
+        return Completion(text=how, model="m", backend="b", finish_reason="stop")
+
+
+@asynccontextmanager
+async def under_way(*calls: Coroutine[None, None, object]) -> AsyncIterator[list[asyncio.Task[object]]]:
+    """Calls that are given up at the end."""
+    tasks = [asyncio.create_task(call) for call in calls]
+    yield tasks
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@pytest.mark.parametrize("how", ["parks", "tries again", "calls", "has copies"])
+async def test_a_handler_that_waits_holds_no_slot(mesh_settings: MeshSettings, how: str) -> None:
+    waiting, key, run = Waiting(), uuid4().hex, uuid4().hex  # one key, one partition: what comes last is behind all
+    runs = [run if how == "has copies" else f"{run}-{number}" for number in range(MANY)]
+    begin = 1 if how == "has copies" else MANY
+    async with serving(mesh_settings, waiting.tier) as mesh:
+        deadline = time.time() + LONG
+        calls = (mesh.call(generate(how), run=one, step="g", key=key, deadline=deadline) for one in runs)
+        async with under_way(*calls):
+            await until(lambda: waiting.begun.count(how) == begin)
+            reply = await mesh.call(generate("quick"), run=uuid4().hex, step="g", key=key)
+            assert reply.text == "quick"
+            assert waiting.begun.count(how) == begin
+
+
+@workflow("sleeps")
+async def sleeps(run: Run, ask: Ask) -> Answer:
+    await run.sleep(LONG)
+    return Answer(run_id=run.id, text=ask.question, rung="primary")
+
+
+@workflow("calls")
+async def calls(run: Run, ask: Ask) -> Answer:
+    await run.call(generate(ask.question))  # no worker is there to answer it
+    return Answer(run_id=run.id, text=ask.question, rung="primary")
+
+
+@workflow("quick")
+async def quick(run: Run, ask: Ask) -> Answer:
+    return Answer(run_id=run.id, text=ask.question, rung="primary")
+
+
+@pytest.mark.parametrize("how", ["sleeps", "calls"])
+async def test_a_hundred_runs_that_wait_hold_up_no_quick_one(mesh_settings: MeshSettings, how: str) -> None:
+    async with serving(mesh_settings, Tier("orchestration", Asks([sleeps, calls, quick]).handlers())) as mesh:
+
+        async def ask(workflow: str) -> Answer:
+            run = uuid4().hex
+            asked = Ask(question=run, workflow=workflow)
+            return await mesh.call(asked, run=run, step="ask", deadline=time.time() + LONG)
+
+        async with under_way(*(ask(how) for _ in range(RUNS))) as tasks:
+            answers = await asyncio.gather(*(ask("quick") for _ in range(RUNS)))
+            assert len(answers) == RUNS
+            assert not any(task.done() for task in tasks)
