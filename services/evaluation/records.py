@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from poise.contracts import RunRecord
 from poise.contracts.run_id import started_at
 from poise.contracts.topics import DAY, HOUR, RECORDS
-from poise.errors import RetryableError, SetupError, TerminalError
+from poise.errors import RetryableError, SetupError, TerminalError, UnavailableError
 from poise.messaging import Mesh, Record
 from poise.messaging.follow import Start
 from poise.telemetry import span, table
@@ -52,7 +52,7 @@ class Records:
             with span(table.FIND_RUN):
                 async with self._lookups, asyncio.timeout(FOUND_WITHIN):
                     found = await _search(mesh, run.encode(), starts(run, now, mesh.settings.clock_skew))
-        except (SetupError, TimeoutError) as error:
+        except (SetupError, UnavailableError, TimeoutError) as error:
             why = str(error) or f"not read within {FOUND_WITHIN:g} s"
             told = f"run {run} cannot be looked for in {RECORDS.name}: {why}"
             raise RetryableError(told, retry_after=AGAIN_AFTER) from error

@@ -1,17 +1,15 @@
 """Policies: which weights are in force, as the log `poise.policy` has it."""
 
-import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from pydantic import ValidationError
-
 from poise.contracts import Draw, Policy
 from poise.contracts.topics import POLICY
-from poise.messaging import Mesh, Record
+from poise.errors import SetupError
+from poise.messaging import LogReader, Mesh, Record
 from poise.policy import draw
 from services.orchestration.settings import OrchestrationSettings, Variant
 
@@ -21,8 +19,6 @@ UNSET: Final = 0
 """The version of what holds until a policy is set, the settings' own weights. Those of the log begin with 1."""
 READ_WITHIN: Final = 5.0
 """Seconds that a worker waits, before it takes its first ask, until the log was read to its end."""
-AGAIN_AFTER: Final = 2.0
-"""Seconds after which a log that could not be read is read again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,32 +73,33 @@ class Policies:
     def __init__(self, settings: OrchestrationSettings) -> None:
         self.now = InForce(settings)
         """What is in force now; whoever needs more than one thing of it takes it once."""
+        self.known = False
+        """Whether the log was read to its end."""
         self._settings = settings
         self._version = UNSET
-        self._last: Record | None = None
-        """Of which the policy in force is."""
 
-    def apply(self, records: Iterable[Record]) -> None:
-        """Apply records, in the log's order."""
-        for record in records:
-            if record.key != self._settings.policy.encode():
-                continue
-            try:
-                policy = Policy.parse(record.value or b"")
-            except ValidationError as error:
-                log.warning("%s is no policy, version %d stays in force: %s", record.position, self.now.version, error)
-                continue
-            if policy.version > self._version or self._anew(record):
-                self._last = record
-                self._set(policy)
+    def apply(self, record: Record) -> None:
+        """Apply a record.
 
-    def _anew(self, record: Record) -> bool:
-        """Whether the log was made anew, and its versions begin with 1 again: a later record at an earlier place.
-
-        One log that is read again, after an error, has older records at earlier places.
+        Raises:
+            ValidationError: It is no policy; what is in force stays so.
         """
-        last = self._last
-        return last is not None and record.offset <= last.offset and record.timestamp > last.timestamp
+        if record.key != self._settings.policy.encode():
+            return
+        policy = Policy.parse(record.value or b"")
+        if policy.version > self._version:
+            self._set(policy)
+
+    async def reset(self) -> None:
+        """The log was made anew, and its versions begin with 1 again; what is in force stays so until it was read."""
+        self._version, self.known = UNSET, False
+
+    def settle(self) -> None:
+        """The log was read to its end: where it has no policy, the settings' weights are in force."""
+        self.known = True
+        if self._version == UNSET and self.now.version != UNSET:
+            self.now = InForce(self._settings)
+            log.warning("%s has no policy %s any more: the settings' weights hold", POLICY.name, self._settings.policy)
 
     def _set(self, policy: Policy) -> None:
         self._version, self.now = policy.version, in_force(self._settings, policy)
@@ -134,29 +131,12 @@ async def following_policies(mesh: Mesh, settings: OrchestrationSettings) -> Asy
     No ask is taken before the log was read to its end, or could not be in time: then what is known so far holds, and
     the worker is not ready until the rest is. A broker that goes away later leaves what is known in force.
     """
-    policies, read = Policies(settings), asyncio.Event()
-    task = asyncio.create_task(_follow(mesh, policies, read))
-    mesh.ready_when("policy", read.is_set)
-    try:
+    policies = Policies(settings)
+    mesh.ready_when("policy", lambda: policies.known)
+    reader = LogReader(mesh.log_access, POLICY.name, policies.apply, reset=policies.reset, settled=policies.settle)
+    async with reader:
         try:
-            await asyncio.wait_for(read.wait(), READ_WITHIN)
-        except TimeoutError:
-            log.warning("%s was not read to its end in %g s, going on reading it", POLICY.name, READ_WITHIN)
+            await reader.caught_up(READ_WITHIN)
+        except SetupError as error:
+            log.warning("%s; going on reading it", error)
         yield policies
-    finally:
-        task.cancel()
-        await asyncio.wait({task})
-
-
-async def _follow(mesh: Mesh, policies: Policies, read: asyncio.Event) -> None:
-    while True:
-        try:
-            async with mesh.follow(POLICY.name) as follower:
-                async for records in follower.read_to_end():
-                    policies.apply(records)
-                read.set()
-                async for records in follower:
-                    policies.apply(records)
-        except Exception as error:  # noqa: BLE001 - whatever it is: what is in force stays so until it is read again
-            log.warning("%s cannot be read, trying again: %s", POLICY.name, error)
-        await asyncio.sleep(AGAIN_AFTER)

@@ -2,18 +2,16 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Final, Self
 
-from pydantic import ValidationError
-
-from poise.contracts import DocumentVersion, Envelope, EnvelopeError
+from poise.contracts import DocumentVersion, Envelope
 from poise.contracts.topics import DOCUMENTS, VERSIONS
 from poise.errors import PoiseError
-from poise.messaging import Ends, Follower, Mesh, Record
+from poise.messaging import Ends, LogReader, Mesh, Record
 from services.orchestration.settings import OrchestrationSettings
 
 log = logging.getLogger(__name__)
@@ -22,10 +20,6 @@ KNOWN_WITHIN: Final = 2.0
 """Seconds within which the end of the log must be known and read, else nothing is said about it."""
 SHARE: Final = 0.25
 """The share of the time until the deadline that this may take."""
-AGAIN_AFTER: Final = 2.0
-"""Seconds after which a log that could not be read is read again."""
-LOOK_AGAIN: Final = 0.05
-"""Seconds after which a log without new records is asked whether it was read to its end: compaction leaves gaps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,46 +45,56 @@ class VersionMap:
     """What the records of `poise.versions` say, applied in the log's order. No clock, no IO."""
 
     topic_id: str
-    """Kafka's id of the `poise.documents` that counts: versions of another one are passed over."""
+    """Kafka's id of the `poise.documents` that counts."""
     documents: dict[str, Known] = field(default_factory=dict)
-    nexts: dict[int, int] = field(default_factory=dict)
-    """By partition, the offset after the last record applied."""
-    other: bool = False
-    """Whether a record was of another `poise.documents`: it may have been made anew since."""
+    others: dict[str, dict[str, Known]] = field(default_factory=dict)
+    """By id of another `poise.documents`, one before or after the one that counts."""
+    doubtful: bool = False
+    """Whether a record was of another one since `switch`: `poise.documents` may have been made anew."""
 
-    def apply(self, records: Iterable[Record]) -> None:
-        """Apply records, in the order of their offsets within each partition."""
-        for record in records:
-            self.nexts[record.partition] = record.offset + 1
-            document = (record.key or b"").decode(errors="replace")
-            try:
-                said = DocumentVersion.parse(record.value or b"")
-                version = Envelope.read(record.headers).doc_version
-            except (ValidationError, EnvelopeError) as error:
-                log.warning("%s is no document's version, its document counts as changed: %s", record.position, error)
-                self.documents.pop(document, None)
-                continue
-            if said.documents != self.topic_id:
-                self.other = True
-            elif version is None:
-                self.documents.pop(document, None)  # of what it says there is no telling which version that is
-            else:
-                self._apply(document, version, said.digest, record.timestamp)
+    def apply(self, record: Record) -> None:
+        """Apply a record, in the order of the offsets within each partition.
 
-    def _apply(self, document: str, version: int, digest: str | None, at: float) -> None:
-        before = self.documents.get(document)
-        if before is None:
-            self.documents[document] = Known(version, version, digest, at)
-        elif version <= before.version:
-            return  # announced again, or late: the newer one was announced before
-        elif digest == before.digest:
-            self.documents[document] = Known(before.first, version, digest, before.since)
-        else:
-            self.documents[document] = Known(version, version, digest, at)
+        Raises:
+            ValueError: It is no document's version: whatever it means, its document counts as changed.
+        """
+        document = (record.key or b"").decode(errors="replace")
+        try:
+            said, version = _read(record)
+        except Exception:
+            self.documents.pop(document, None)
+            raise
+        documents = self.documents
+        if said.documents != self.topic_id:
+            documents, self.doubtful = self.others.setdefault(said.documents, {}), True
+        _apply(documents, document, Known(version, version, said.digest, record.timestamp))
 
-    def reached(self, ends: Mapping[int, int], follower: Follower) -> bool:
-        """Whether everything before these offsets has been applied."""
-        return all(max(self.nexts.get(number, 0), follower.position(number)) >= end for number, end in ends.items())
+    def switch(self, topic_id: str) -> None:
+        """Go by this `poise.documents` from here on."""
+        self.doubtful = False
+        if topic_id != self.topic_id:
+            self.topic_id, self.documents = topic_id, self.others.pop(topic_id, {})
+            self.others.clear()
+
+
+def _read(record: Record) -> tuple[DocumentVersion, int]:
+    said = DocumentVersion.parse(record.value or b"")
+    version = Envelope.read(record.headers).doc_version
+    if version is None:
+        raise ValueError("header poise-doc-version is missing")
+    return said, version
+
+
+def _apply(documents: dict[str, Known], document: str, said: Known) -> None:
+    before = documents.get(document)
+    if before is None:
+        documents[document] = said
+    elif said.version <= before.version:
+        return  # announced again, or late: the newer one was announced before
+    elif said.digest == before.digest:
+        documents[document] = replace(before, version=said.version)
+    else:
+        documents[document] = said
 
 
 class Versions:
@@ -106,28 +110,26 @@ class Versions:
     def __init__(self, mesh: Mesh) -> None:
         self._mesh = mesh
         self._map = VersionMap("")
-        self._follower: Follower | None = None
-        self._ends: Ends | None = None
-        self._moved = asyncio.Event()
-        self._following: asyncio.Task[None] | None = None
+        self._reader = LogReader(mesh.log_access, VERSIONS.name, self._apply, reset=self._reset)
+        self._ends = Ends(mesh.connection, VERSIONS.name)
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
         """Begin to follow."""
         async with AsyncExitStack() as stack:
-            self._ends = await stack.enter_async_context(Ends(self._mesh.connection, VERSIONS.name))
+            self._map = VersionMap(await self._mesh.topic_id(DOCUMENTS.name))
+            await stack.enter_async_context(self._ends)
+            await stack.enter_async_context(self._reader)
+            self._mesh.topic_identities.watch(DOCUMENTS.name, self._switch, known=self._map.topic_id)
+            stack.callback(self._mesh.topic_identities.unwatch, DOCUMENTS.name, self._switch)
             self._stack = stack.pop_all()
-        self._following = asyncio.create_task(self._follow())
-        self._mesh.ready_when("document versions", self._read_to_its_end)
+        self._mesh.ready_when("document versions", self._reader.at_end)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Follow no more."""
-        if self._following is not None:
-            self._following.cancel()
-            await asyncio.wait({self._following})
         await self._stack.__aexit__(kind, error, traceback)
 
     def of(self, document: str) -> Known | None:
@@ -157,49 +159,23 @@ class Versions:
         """
         try:
             async with asyncio.timeout(min(KNOWN_WITHIN, SHARE * remaining)):
-                ends = await self._ends.now() if self._ends is not None else {}
-                while self._follower is None or not self._map.reached(ends, self._follower):
-                    await self._move()
+                ends = await self._ends.now()
+                await self._reader.until(lambda: self._reader.reading and self._reader.reached(ends))
+                if self._map.doubtful:
+                    self._switch(await self._mesh.topic_id(DOCUMENTS.name))
         except (TimeoutError, PoiseError) as error:
             log.warning("which documents have changed cannot be told: %s", error or "no answer in time")
             return False
         return True
 
-    def _read_to_its_end(self) -> bool:
-        return self._follower is not None and self._map.reached(self._follower.ends, self._follower)
+    def _apply(self, record: Record) -> None:
+        self._map.apply(record)
 
-    async def _move(self) -> None:
-        moved = self._moved
-        try:
-            async with asyncio.timeout(LOOK_AGAIN):
-                await moved.wait()
-        except TimeoutError:
-            return
+    def _switch(self, topic_id: str) -> None:
+        self._map.switch(topic_id)
 
-    async def _follow(self) -> None:
-        while True:
-            try:
-                topic_id = await self._mesh.topic_id(DOCUMENTS.name)
-                async with self._mesh.follow(VERSIONS.name) as follower:
-                    # Both at once: whoever sees this follower sees a map that it alone has filled.
-                    self._map, self._follower = VersionMap(topic_id), follower
-                    await self._apply(follower)
-            except Exception as error:  # noqa: BLE001 - whatever it is: until it is read again, nothing counts as fresh
-                log.warning("%s cannot be read, trying again: %s", VERSIONS.name, error)
-            finally:
-                self._follower = None
-            await asyncio.sleep(AGAIN_AFTER)
-
-    async def _apply(self, follower: Follower) -> None:
-        """Apply what comes, until `poise.documents` turns out to be another one."""
-        async for records in follower:
-            self._map.apply(records)
-            moved, self._moved = self._moved, asyncio.Event()
-            moved.set()
-            if self._map.other:
-                self._map.other = False
-                if await self._mesh.topic_id(DOCUMENTS.name) != self._map.topic_id:
-                    return
+    async def _reset(self) -> None:
+        self._map = VersionMap(self._map.topic_id)
 
 
 @asynccontextmanager

@@ -3,22 +3,22 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self, TypeVar
 
 from poise.contracts import Epoch
 from poise.contracts.topics import DOCUMENTS, PASSAGES
-from poise.errors import SetupError
-from poise.messaging import Follower, Mesh, Position
+from poise.errors import RetryableError, UnavailableError
+from poise.messaging import LogReader, Mesh, Position, Record
 from poise.telemetry import observe, table
 from services.retrieval.index import Found, Stored
 from services.retrieval.ledger import Seen
 from services.retrieval.settings import RetrievalSettings
-from services.retrieval.store import Origin, Slot, Store
+from services.retrieval.store import INCOMPARABLE, Origin, Slot, Store
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,8 +26,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_LOOK_AGAIN: Final = 0.5
-"""Seconds after which a log without new records is asked whether it has come to its end."""
+BUILT_ANEW: Final = "the index is not open: it is built anew from poise.passages"
 _T = TypeVar("_T")
 
 
@@ -42,7 +41,7 @@ class Corpus:
         model: The embedding model's id.
 
     Raises:
-        SetupError: The index cannot be kept on disk, or the log cannot be read; also later, out of the `async with`.
+        SetupError: The index cannot be kept on disk, or the log cannot be read. Later that ends the process.
     """
 
     def __init__(self, mesh: Mesh, settings: RetrievalSettings, model: str) -> None:
@@ -51,45 +50,47 @@ class Corpus:
         self._model = model
         self._writer = ThreadPoolExecutor(1, "index-write")
         self._searchers = ThreadPoolExecutor(2, "index-search")
-        self._moved = asyncio.Event()
         self._stack = AsyncExitStack()
-        self._tasks = asyncio.TaskGroup()
         self._store: Store | None = None
-        self._ready = False
+        self._reader: LogReader | None = None
 
     # -- coming and going -----------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
         """Open the store, follow the log, and wait until everything that was in it is applied."""
         started = time.perf_counter()
-        self._mesh.ready_when("index", lambda: self._ready)
+        identities = self._mesh.topic_identities
+        self._mesh.ready_when("index", lambda: self._reader is not None and self._reader.at_end())
         async with AsyncExitStack() as stack:
-            stack.enter_context(_alone())
             stack.callback(self._writer.shutdown)
             stack.callback(self._searchers.shutdown)
             slot = stack.enter_context(Slot(self._mesh.settings.state_dir / "index"))
-            origin = await self._origin()
-            every = self._settings.checkpoint_every
-            self._store = store = await self._write(partial(slot.open, origin, checkpoint_every=every))
-            stack.push_async_callback(lambda: self._write(store.close))
-            stack.callback(observe(table.INDEX_PASSAGES, lambda: len(store.index)))
-            follower = await stack.enter_async_context(self._mesh.follow(PASSAGES.name, start=store.nexts))
-            await stack.enter_async_context(self._tasks)
-            following = self._tasks.create_task(self._follow(follower))
-            stack.callback(following.cancel)
-            await self._until(lambda: _applied(store, follower) or follower.caught_up())
+            every, origin = self._settings.checkpoint_every, await self._origin()
+            self._store = await self._write(partial(slot.open, origin, checkpoint_every=every))
+            stack.push_async_callback(self._close)
+            stack.callback(observe(table.INDEX_PASSAGES, lambda: 0 if self._store is None else len(self._store.index)))
+            self._reader = reader = LogReader(
+                self._mesh.log_access,
+                PASSAGES.name,
+                self._apply,
+                start=dict(self._store.nexts),
+                reset=partial(self._rebuild, slot),
+                run=self._write,
+            )
+            await stack.enter_async_context(reader)
+            stack.callback(observe(table.INDEX_LAG, lambda: reader.lag))
+            identities.watch(DOCUMENTS.name, self._documents_made_anew, known=origin.documents)
+            stack.callback(identities.unwatch, DOCUMENTS.name, self._documents_made_anew)
+            await reader.until(reader.at_end)
             self._stack = stack.pop_all()
-        self._ready = True
-        log.info(
-            "index %s is ready after %.2f s: %d passages", slot.folder, time.perf_counter() - started, len(store.index)
-        )
+        passages, took = len(self._open.index), time.perf_counter() - started
+        log.info("index %s is ready after %.2f s: %d passages", slot.folder, took, passages)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool | None:
         """Stop following and close the store in good order."""
-        self._ready = False
         return await self._stack.__aexit__(kind, error, traceback)
 
     async def _origin(self) -> Origin:
@@ -99,13 +100,30 @@ class Corpus:
             model=self._model,
         )
 
-    async def _follow(self, follower: Follower) -> None:
-        async for records in follower:
-            try:
-                await self._write(partial(self._open.apply, records))
-            except Exception as error:
-                raise SetupError(f"the index cannot go on ({error}): is the disk of POISE_STATE_DIR full?") from error
-            self._move()
+    async def _close(self) -> None:
+        store, self._store = self._store, None
+        if store is not None:
+            await self._write(store.close)
+
+    def _apply(self, record: Record) -> None:
+        self._open.apply(record)
+
+    def _documents_made_anew(self, topic_id: str) -> None:
+        if self._reader is not None and (self._store is None or self._store.origin.documents != topic_id):
+            self._reader.renew(f"topic {DOCUMENTS.name} was deleted and made again")
+
+    async def _rebuild(self, slot: Slot) -> None:
+        """Begin with an empty index: the log that it was made of is another one.
+
+        Raises:
+            UnavailableError: `poise.documents` alone is another one; a person must decide what becomes of the passages.
+        """
+        store, now = self._open, await self._origin()
+        if store.origin.passages == now.passages and store.origin.documents != now.documents and store.nexts:
+            raise UnavailableError(INCOMPARABLE)
+        self._store = None
+        renewed = partial(slot.renew, store, now, checkpoint_every=self._settings.checkpoint_every)
+        self._store = await self._write(renewed)
 
     # -- asking ---------------------------------------------------------------------------------------------------
 
@@ -116,11 +134,16 @@ class Corpus:
 
     async def search(self, text: str, vector: "NDArray[np.float32] | None", limit: int) -> list[Found]:
         """The passages that bear most on a query, best first; see `Index.search`."""
-        index, candidates = self._open.index, self._settings.candidates
+        store, candidates = self._open, self._settings.candidates
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(
-            self._searchers, lambda: index.search(text, vector, limit=limit, candidates=candidates)
-        )
+        try:
+            return await loop.run_in_executor(
+                self._searchers, lambda: store.index.search(text, vector, limit=limit, candidates=candidates)
+            )
+        except Exception as error:
+            if store is not self._store:
+                raise RetryableError(BUILT_ANEW) from error
+            raise
 
     async def seen(self, document: str) -> Seen:
         """The version of a document that is seen."""
@@ -144,36 +167,13 @@ class Corpus:
     @property
     def _open(self) -> Store:
         if self._store is None:
-            raise SetupError("the corpus is not open: use it inside `async with`")
+            raise RetryableError(BUILT_ANEW)
         return self._store
 
     async def _until(self, check: Callable[[], bool]) -> None:
-        while not check():
-            moved = self._moved
-            try:
-                async with asyncio.timeout(_LOOK_AGAIN):
-                    await moved.wait()
-            except TimeoutError:
-                continue
-
-    def _move(self) -> None:
-        """Wake whoever waits; who waits from here on waits for the next move."""
-        self._moved.set()
-        self._moved = asyncio.Event()
+        if self._reader is None:
+            raise RetryableError(BUILT_ANEW)
+        await self._reader.until(check)
 
     async def _write(self, work: Callable[[], _T]) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._writer, work)
-
-
-@contextmanager
-def _alone() -> Iterator[None]:
-    """Of the errors that a task group collects, the first: the rest came of it."""
-    try:
-        yield
-    except BaseExceptionGroup as group:
-        raise group.exceptions[0] from None
-
-
-def _applied(store: Store, follower: Follower) -> bool:
-    """Whether everything up to the ends that following began with is applied."""
-    return all(store.nexts.get(partition, 0) >= end for partition, end in follower.ends.items())

@@ -7,7 +7,7 @@ import fcntl
 import logging
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -28,6 +28,10 @@ _T = TypeVar("_T")
 
 _FORM: Final = "1"
 """How index and ledger are laid out; another number has them built anew."""
+INCOMPARABLE: Final = (
+    "poise.documents was made anew but poise.passages was not, so versions of documents cannot be compared: "
+    "delete poise.passages too, apply the topics, and ingest again"
+)
 _CLOSED_WITH: Final = "closed with"
 """The fact that says how many passages there were when the store was closed in good order."""
 
@@ -71,13 +75,13 @@ class Store:
         self.ledger = _opened(lambda: Ledger(folder / "ledger.sqlite"))
         facts = _opened(self.ledger.facts)
         try:
-            _check_origin(facts, origin)
+            _check_origin(facts, origin, empty=not self.ledger.positions())
             self.index = _opened(lambda: Index(passages, origin.model))
             _check_count(len(self.index), facts)
         except BaseException:
             self.ledger.close()
             raise
-        self._origin = origin
+        self.origin = origin
         self._assembly = Assembly()
         self._checkpoint_every = checkpoint_every
         self._checkpointed = time.monotonic()
@@ -87,15 +91,26 @@ class Store:
         """By partition, the offset after the last record applied."""
         self.epoch: Epoch = self.ledger.epoch(origin.documents)
 
-    def apply(self, records: Sequence[Record]) -> None:
-        """Take records of `poise.passages`, in offset order of each partition."""
-        for record in records:
-            message = _read(record, self._origin.model)
+    def apply(self, record: Record) -> None:
+        """Take a record of `poise.passages`, in offset order of each partition.
+
+        Raises:
+            ValueError: It cannot be read. Its version never completes here, so the document stays as it was.
+            SetupError: The index cannot be written.
+        """
+        try:
+            message = _read(record, self.origin.model)
+        except ValueError:
+            self.nexts[record.partition] = record.offset + 1
+            raise
+        try:
             if message is not None:
                 self._add(record, *message)
             self.nexts[record.partition] = record.offset + 1
-        if time.monotonic() - self._checkpointed >= self._checkpoint_every:
-            self.checkpoint()
+            if time.monotonic() - self._checkpointed >= self._checkpoint_every:
+                self.checkpoint()
+        except Exception as error:
+            raise SetupError(f"the index cannot go on ({error}): is the disk of POISE_STATE_DIR full?") from error
 
     def _add(self, record: Record, number: int, message: Part | Manifest) -> None:
         version = self._assembly.add(
@@ -126,7 +141,7 @@ class Store:
         self.checkpoint()
         passages = len(self.index)
         self.index.close()
-        self.ledger.note_facts(self._origin.facts() | {_CLOSED_WITH: str(passages)})
+        self.ledger.note_facts(self.origin.facts() | {_CLOSED_WITH: str(passages)})
         self.ledger.commit()
         self.ledger.close()
 
@@ -158,6 +173,20 @@ class Slot:
         except (OSError, _UselessError) as error:
             raise SetupError(f"no index can be kept in {self.folder}: {error}; set POISE_STATE_DIR") from error
 
+    def renew(self, store: Store, origin: Origin, *, checkpoint_every: float) -> Store:
+        """Throw a store of this slot away, and open an empty one.
+
+        Raises:
+            SetupError: The folder cannot be written.
+        """
+        store.index.close()
+        store.ledger.close()
+        try:
+            shutil.rmtree(self.folder)
+        except OSError as error:
+            raise SetupError(f"no index can be kept in {self.folder}: {error}; set POISE_STATE_DIR") from error
+        return self.open(origin, checkpoint_every=checkpoint_every)
+
     def __enter__(self) -> Self:
         """It is held from the start."""
         return self
@@ -185,14 +214,11 @@ def _first_free(root: Path) -> tuple[Path, IO[bytes]]:
     raise AssertionError("numbers do not end")
 
 
-def _check_origin(facts: dict[str, str], origin: Origin) -> None:
+def _check_origin(facts: dict[str, str], origin: Origin, *, empty: bool) -> None:
     wanted = origin.facts()
     differing = [name for name in wanted if facts and facts.get(name) != wanted[name]]
-    if differing == ["documents"]:
-        raise SetupError(
-            "poise.documents was made anew but poise.passages was not, so versions of documents cannot be compared: "
-            "delete poise.passages too, apply the topics, and ingest again"
-        )
+    if differing == ["documents"] and not empty:
+        raise SetupError(INCOMPARABLE)
     if differing:
         raise _UselessError(f"it is of another {' and '.join(differing)}")
 
@@ -216,28 +242,17 @@ def _opened(open_: Callable[[], _T]) -> _T:
 
 
 def _read(record: Record, model: str) -> tuple[int, Part | Manifest] | None:
-    """The version and the body of a record; None for one that says nothing to a reader.
-
-    One that cannot be read is logged and passed over: its version never completes here, so the document stays as it
-    was, and the other documents go on.
-    """
+    """The version and the body of a record; None for one that says nothing to a reader."""
     if record.value is None:
         return None
-    try:
-        return _parse(record.value, Envelope.read(record.headers), model)
-    except ValueError as error:
-        log.error("%s is passed over: %s", record.position, error)  # noqa: TRY400 - no trace wanted
-        return None
-
-
-def _parse(body: bytes, envelope: Envelope, model: str) -> tuple[int, Part | Manifest]:
+    envelope = Envelope.read(record.headers)
     if envelope.doc_version is None:
         raise ValueError("header poise-doc-version is missing")
     if envelope.kind == Manifest.kind:
-        return envelope.doc_version, Manifest.parse(body)
+        return envelope.doc_version, Manifest.parse(record.value)
     if envelope.kind != Part.kind:
         raise ValueError(f"kind {envelope.kind} is not known here")
-    part = Part.parse(body)
+    part = Part.parse(record.value)
     if part.model == model:
         decode_vector(part.vector, DIMENSIONS)
     return envelope.doc_version, part

@@ -14,6 +14,7 @@
     │   ├── DivergedError           a run that was begun again does something else than it did
     │   └── FaultError              a call came back with a fault: who answered it has done the retrying
     └── SetupError            the process cannot start or go on: settings, broker, files; one line for a person
+        └── MissingTopicError       a topic is not there; what reads it for as long as it runs waits for it
 
 Anything else that a handler raises is a bug: tried again a bounded number of times, then a dead letter.
 """
@@ -213,3 +214,7 @@ class SetupError(PoiseError):
 
     name = "setup"
     title = "Not set up"
+
+
+class MissingTopicError(SetupError):
+    """A topic is not there."""

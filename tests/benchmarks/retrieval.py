@@ -120,7 +120,8 @@ async def alone() -> None:
         store = slot.open(origin, checkpoint_every=1e9)
         log = records(texts, vectors)
         started = time.perf_counter()
-        store.apply(log)
+        for record in log:
+            store.apply(record)
         say("index: apply the corpus", (time.perf_counter() - started) * 1000, "ms")
         started = time.perf_counter()
         store.checkpoint()

@@ -4,6 +4,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
+from poise.contracts.bounds import Int64
 from poise.contracts.message import Message
 
 
@@ -17,5 +18,5 @@ class Cancel(Message):
     """Absent = the whole run."""
     tenant: Annotated[str, Field(min_length=1, max_length=200)]
     """Whose run it is; of another tenant's, nothing is cancelled."""
-    deadline: Annotated[int, Field(ge=0)]
+    deadline: Int64
     """Unix milliseconds until which workers remember it: the deadline of what is cancelled."""

@@ -2,8 +2,9 @@
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import StringConstraints
 
+from poise.contracts.bounds import Int64, Moment
 from poise.contracts.message import Message
 
 MAX_DOCUMENT_CHARS = 800_000
@@ -39,7 +40,7 @@ class Part(Message):
     kind: ClassVar[str] = "part/1"
 
     document: str
-    part: Annotated[int, Field(ge=0)]
+    part: Int64
     source: str
     heading: str | None = None
     """The titles it stands under, outermost first, joined by ` › `; absent where there are none."""
@@ -48,7 +49,7 @@ class Part(Message):
     """Little-endian float32, base64; of unit length."""
     model: str
     """The embedding model's id: vectors of different models are not comparable."""
-    published: float
+    published: Moment
     """When the document was published, unix seconds."""
 
 
@@ -58,9 +59,9 @@ class Manifest(Message):
     kind: ClassVar[str] = "manifest/1"
 
     document: str
-    parts: Annotated[int, Field(ge=0)]
+    parts: Int64
     """How many parts this version has; 0 = the document was deleted."""
-    published: float
+    published: Moment
 
 
 class DocumentVersion(Message):

@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from poise.contracts.ask import NAME
+from poise.contracts.bounds import MOST, Finite, Int64, Moment, Share
 from poise.contracts.message import Message
 
 Action = Literal["set", "shift", "roll back", "promote", "hold", "release", "revert", "refuse"]
@@ -25,9 +26,9 @@ class Limits(Message):
     """The least share of the draws that a variant keeps, so that it can be seen to have recovered."""
     step: Annotated[float, Field(gt=0, le=1)] = 0.5
     """The largest change of one variant's share in one decision."""
-    pause: Annotated[int, Field(ge=1)] = 20
+    pause: Annotated[Int64, Field(ge=1)] = 20
     """Scored answers between two steps of one move."""
-    quiet_answers: Annotated[int, Field(ge=100)] = 50_000
+    quiet_answers: Annotated[Int64, Field(ge=100)] = 50_000
     """Scored answers between two false alarms, on average, over all detectors and their restarts."""
     margin: Annotated[float, Field(gt=0, le=0.5)] = 0.05
     """How much worse than the others a variant may be on average, and count as recovered."""
@@ -35,9 +36,9 @@ class Limits(Message):
     """The score that steers: 0 to 1, more is better."""
     low: Annotated[float, Field(ge=0, le=1)] | None = None
     """The range: the least mean of that score which is acceptable; None = none."""
-    latency: Annotated[float, Field(gt=0)] | None = None
+    latency: Annotated[float, Field(gt=0, le=MOST)] | None = None
     """Seconds within which a variant writes 95 % of its answers; None = it may take as long as it likes."""
-    cost: Annotated[float, Field(gt=0)] | None = None
+    cost: Annotated[float, Field(gt=0, le=MOST)] | None = None
     """What 95 % of its answers cost at most, in the currency of the variants' prices; None = whatever."""
 
 
@@ -47,7 +48,7 @@ class PolicySpec(Message):
     kind: ClassVar[str] = "policy-spec/1"
 
     name: Annotated[str, Field(pattern=NAME)]
-    weights: Annotated[dict[str, Annotated[float, Field(ge=0)]], Field(min_length=1)]
+    weights: Annotated[dict[str, Share], Field(min_length=1)]
     """By variant, its share among all. One of weight 0 is never drawn."""
     limits: Limits = Limits()
     dry_run: bool = False
@@ -60,9 +61,9 @@ class Policy(Message):
     kind: ClassVar[str] = "policy/1"
 
     name: str
-    version: Annotated[int, Field(ge=1)]
+    version: Annotated[Int64, Field(ge=1)]
     """One more with each change of weights or of what a person set."""
-    weights: dict[str, float]
+    weights: dict[str, Share]
     """By variant, the probability of being drawn; they sum to 1."""
     spec: PolicySpec
     """What the person set last; the weights return to those in it."""
@@ -70,7 +71,7 @@ class Policy(Message):
     """A person has said that the weights stay as they are."""
     decision: str
     """The decision that put it in force."""
-    at: float
+    at: Moment
     """When, unix seconds."""
     by: str
     """Who: `loop`, or a person's name."""
@@ -86,7 +87,7 @@ class PolicyCommand(Message):
     action: Literal["set", "hold", "release", "revert"]
     spec: PolicySpec | None = None
     """For `set`."""
-    version: Annotated[int, Field(ge=1)] | None = None
+    version: Annotated[Int64, Field(ge=1)] | None = None
     """For `revert`: the version whose weights come back; None = the one before the last change."""
     by: Annotated[str, Field(min_length=1, max_length=200)]
     reason: Annotated[str, Field(max_length=1_000)] | None = None
@@ -97,11 +98,11 @@ class Sample(Message):
 
     kind: ClassVar[str] = "sample/1"
 
-    count: int
-    mean: float
-    low: float
+    count: Int64
+    mean: Finite
+    low: Finite
     """Lower end of the 95 % confidence interval of the mean."""
-    high: float
+    high: Finite
 
 
 class Finding(Message):
@@ -113,14 +114,14 @@ class Finding(Message):
     about: About
     method: str
     """The method's name in the literature."""
-    statistic: float
-    threshold: float
+    statistic: Finite
+    threshold: Finite
     """It was found because the statistic reached this."""
     samples: dict[str, Sample]
     """By variant, what it was found from: of the score that steers, or of the share above a ceiling."""
     runs: Annotated[tuple[str, ...], Field(fail_fast=True)] = ()
     """The runs that weighed most."""
-    since: float
+    since: Moment
     """When the first of the answers that it was found from was finished, unix seconds."""
 
 
@@ -139,19 +140,19 @@ class Decision(Message):
     """Whether weights or limits changed; else why not stands in the reason."""
     reason: str
     """In one line, for people."""
-    before: dict[str, float]
-    after: dict[str, float]
+    before: dict[str, Share]
+    after: dict[str, Share]
     """The weights; with `acted` false, those that it would have set."""
-    version: int
+    version: Int64
     """Of the policy after it."""
     finding: Finding | None = None
     """The evidence, where the loop decided."""
     by: str
     command: str | None = None
     """The id of the command that asked for it."""
-    at: float
+    at: Moment
     """Of the answer, or of the command, that it was decided at, unix seconds."""
-    scores: int
+    scores: Int64
     """The next offset of `poise.scores` when it was decided: all before it was counted, nothing after it was."""
 
 
@@ -161,9 +162,9 @@ class PolicyState(Message):
     kind: ClassVar[str] = "policy-state/1"
 
     name: str
-    scores: int
+    scores: Int64
     """The next offset of its partition of `poise.scores`."""
-    commands: int
+    commands: Int64
     """The next offset of its partition of `poise.policy.commands`."""
     decider: dict[str, object]
     """What the decider remembers, as it writes it itself."""

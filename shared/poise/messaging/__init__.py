@@ -8,6 +8,7 @@ from poise.messaging.dead_letters import DeadLetter
 from poise.messaging.ends import Ends
 from poise.messaging.follow import Follower
 from poise.messaging.loading import load_module, serve
+from poise.messaging.log_reader import LogReader
 from poise.messaging.mesh import Mesh
 from poise.messaging.offloaded import in_processes
 from poise.messaging.partitioner import partition_for
@@ -28,6 +29,7 @@ __all__ = [
     "Filter",
     "Follower",
     "Handler",
+    "LogReader",
     "Mesh",
     "Outcome",
     "Position",

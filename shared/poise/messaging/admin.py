@@ -13,7 +13,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError
 
 from poise.contracts.topics import CATALOGUE, Topic
-from poise.errors import SetupError, UnavailableError
+from poise.errors import MissingTopicError, SetupError, UnavailableError
 from poise.messaging.connection import Connection
 from poise.messaging.offset_fetch import heed_errors
 from poise.messaging.offsets import Commit
@@ -172,13 +172,22 @@ class Admin:
         """Kafka's id of a topic, which differs when the topic was deleted and made again.
 
         Raises:
-            SetupError: There is no such topic.
+            MissingTopicError: There is no such topic.
+            UnavailableError: The broker does not answer.
+        """
+        return (await self.metadata(topic)).id
+
+    async def metadata(self, topic: str) -> TopicMetadata:
+        """What the broker says of a topic now.
+
+        Raises:
+            MissingTopicError: There is no such topic.
             UnavailableError: The broker does not answer.
         """
         found = (await self._described([topic])).get(topic)
-        if found is not None:
-            return found.id
-        raise SetupError(f"topic {topic} does not exist: create the topics with `poise topics apply`")
+        if found is None:
+            raise MissingTopicError(f"topic {topic} does not exist: create the topics with `poise topics apply`")
+        return found
 
     async def check(self, also: Sequence[Topic] = ()) -> list[TopicState]:
         """Compare the broker's topics with the table, and with further ones."""

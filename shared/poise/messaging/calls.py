@@ -11,6 +11,7 @@ import random
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Protocol, Self
@@ -23,10 +24,9 @@ from poise.contracts.fault import Fault
 from poise.contracts.message import Message, ReplyT, Request
 from poise.contracts.stream import Mark
 from poise.contracts.topics import REPLIES, Topic
-from poise.errors import DeadlineExceededError, FaultError, TerminalError, WithdrawnError
+from poise.errors import DeadlineExceededError, FaultError, TerminalError, UnavailableError, WithdrawnError
 from poise.messaging.addresses import Address
-from poise.messaging.connection import Connection
-from poise.messaging.follow import Follower
+from poise.messaging.log_reader import LogAccess, LogReader
 from poise.messaging.record import Position, Record
 from poise.messaging.stream_reader import StreamReader, is_event, mark_of
 from poise.telemetry import SpanKind, count, inject, measure, span, table
@@ -86,41 +86,35 @@ class Calls:
     after that will be read.
     """
 
-    def __init__(self, connection: Connection, instance: str, send: Send, partitions: int, withdraw: Withdraw) -> None:
+    def __init__(self, logs: LogAccess, instance: str, send: Send, partitions: int, withdraw: Withdraw) -> None:
         # The boot is part of it: a restarted instance of the same name must not take its predecessor's replies.
         self._prefix = f"{instance}.{uuid4().hex[:8]}."
         self._instance = f"{instance}."
         self._send = send
         self._partition = random.randrange(partitions)  # noqa: S311 - spreads load, guards nothing
-        self._follower = Follower(connection, REPLIES.name, start="end", partitions=[self._partition])
+        self._reader = LogReader(logs, REPLIES.name, self._take, start="end", partitions=[self._partition])
         self._numbers = itertools.count(1)
         self._pending: dict[str, asyncio.Future[Record]] = {}
         self._readers: dict[str, StreamReader] = {}
         self._given_up: OrderedDict[str, None] = OrderedDict()
         self._withdraw = withdraw
-        self._reader: asyncio.Task[None] | None = None
+        self._open = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
         """Resolve where replies will arrive and begin to read."""
-        await self._follower.__aenter__()
-        self._reader = asyncio.create_task(self._read())
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self._reader)
+            await self._reader.opened()
+            self._open = stack.pop_all()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Stop reading; whoever still waits is told."""
-        if self._reader is not None:
-            self._reader.cancel()
-            await asyncio.gather(self._reader, return_exceptions=True)
         for waiter in self._pending.values():
             waiter.cancel()
-        await self._follower.__aexit__(kind, error, traceback)
-
-    @property
-    def ready(self) -> bool:
-        """Whether replies are being read."""
-        return self._reader is not None and not self._reader.done()
+        await self._open.aclose()
 
     async def call(self, request: Request[ReplyT], to: Addressed) -> ReplyT:
         """Send a request and wait for its reply.
@@ -129,7 +123,7 @@ class Calls:
             FaultError: A fault came back.
             WithdrawnError: Somebody cancelled the run, or this step of it.
             DeadlineExceededError: Nothing came before the deadline.
-            UnavailableError: The broker did not take the request.
+            UnavailableError: The broker did not take the request, or replies are read no more.
         """
         started = time.monotonic()
         metered = {table.MESSAGING_DESTINATION: to.topic.name}
@@ -155,6 +149,8 @@ class Calls:
         return reply
 
     async def _exchange(self, request: Request[ReplyT], to: Addressed) -> ReplyT:
+        if (ended := self._reader.ended) is not None:
+            raise UnavailableError(f"no reply would be read: {ended}")
         correlation_id = f"{self._prefix}{next(self._numbers)}"
         own = Address(REPLIES.name, self._partition, correlation_id)
         envelope = to.envelope.but(
@@ -198,11 +194,6 @@ class Calls:
         self._given_up[correlation_id] = None
         if len(self._given_up) > REMEMBERED:
             self._given_up.popitem(last=False)
-
-    async def _read(self) -> None:
-        async for batch in self._follower:
-            for record in batch:
-                self._take(record)
 
     def _take(self, record: Record) -> None:
         correlation_id = record.header("correlation_id")

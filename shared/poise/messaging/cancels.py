@@ -13,21 +13,18 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, AsyncExitStack, nullcontext
 from contextvars import ContextVar, Token
 from types import TracebackType
 from typing import Final, Self
-
-from pydantic import ValidationError
 
 from poise.contracts.cancel import Cancel
 from poise.contracts.message import Message, Request
 from poise.contracts.run_id import run_id_of
 from poise.contracts.topics import BATCH, CANCEL
-from poise.errors import PoiseError, SetupError, WithdrawnError
+from poise.errors import PoiseError, WithdrawnError
 from poise.messaging.calls import Addressed
-from poise.messaging.connection import Connection
-from poise.messaging.follow import Follower
+from poise.messaging.log_reader import LogAccess, LogReader
 from poise.messaging.record import Position, Record
 from poise.messaging.tier import Context
 from poise.settings import MeshSettings
@@ -53,13 +50,13 @@ class Cancels:
     """The cancels of one process: those it sends, and, in a worker (`async with`), those it obeys.
 
     Args:
-        connection: How to reach the broker.
+        logs: How `poise.cancel` is read.
         settings: Whose runs a client cancels, and how far clocks differ.
         publish: Publishes a cancel and waits until the broker has it.
     """
 
     def __init__(
-        self, connection: Connection, settings: MeshSettings, publish: Callable[[Cancel], Awaitable[Position]]
+        self, logs: LogAccess, settings: MeshSettings, publish: Callable[[Cancel], Awaitable[Position]]
     ) -> None:
         self.leaving = False
         """The worker stops: what is cancelled from now on may be interrupted, and is wanted all the same."""
@@ -67,9 +64,8 @@ class Cancels:
         self._skew = settings.clock_skew
         self._publish = publish
         self._telling: set[asyncio.Task[None]] = set()
-        self._connection = connection
-        self._follower: Follower | None = None
-        self._reader: asyncio.Task[None] | None = None
+        self._logs = logs
+        self._reading = AsyncExitStack()
         self._known: OrderedDict[tuple[str, str, str | None], tuple[float, float]] = OrderedDict()
         self._watches: dict[tuple[str, str], set[Watch]] = {}
 
@@ -81,47 +77,27 @@ class Cancels:
         Raises:
             SetupError: It cannot be read.
         """
-        # From one longest deadline back, that of the batch lane: what was cancelled earlier has expired.
+        # From one longest deadline back, that of the batch lane: what was cancelled earlier has expired. What is known
+        # stays known, whatever becomes of the topic: that somebody did not want it holds all the same.
         start = time.time() - BATCH.longest - self._skew
-        follower = await Follower(self._connection, CANCEL.name, start=start).__aenter__()
-        self._follower = follower
-        self._reader = asyncio.create_task(self._read(follower))
-        try:
-            async with asyncio.timeout(CAUGHT_UP_WITHIN):
-                while not follower.caught_up() and self.following:  # noqa: ASYNC110 - the follower has no event
-                    await asyncio.sleep(0.01)
-        except TimeoutError as error:
-            await self.__aexit__(None, None, None)
-            raise SetupError(f"{CANCEL.name} was not read to its end in {CAUGHT_UP_WITHIN:.0f} s: try again") from error
+        async with AsyncExitStack() as stack:
+            reader = await stack.enter_async_context(LogReader(self._logs, CANCEL.name, self._apply, start=start))
+            await reader.caught_up(CAUGHT_UP_WITHIN)
+            self._reading = stack.pop_all()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Follow no more."""
-        if self._reader is not None:
-            self._reader.cancel()
-            await asyncio.wait({self._reader})
-        if self._follower is not None:
-            await self._follower.__aexit__(kind, error, traceback)
+        await self._reading.aclose()
 
-    @property
-    def following(self) -> bool:
-        """Whether cancels are being read."""
-        return self._reader is not None and not self._reader.done()
-
-    async def _read(self, follower: Follower) -> None:
-        async for batch in follower:
-            for record in batch:
-                self._take(record, time.time())
+    def _apply(self, record: Record) -> None:
+        self._take(record, time.time())
 
     def _take(self, record: Record, now: float) -> None:
-        try:
-            cancel = Cancel.parse(record.value or b"")
-        except ValidationError as error:
-            log.warning("%s is no cancel, passed over: %s", record.position, error)
-            return
-        until = min(cancel.deadline / 1_000, record.timestamp + BATCH.longest) + self._skew
+        cancel = Cancel.parse(record.value or b"")
+        until = min(cancel.deadline / 1_000, min(record.timestamp, now) + BATCH.longest) + self._skew
         if until < now:
             return
         self._remember((cancel.tenant, cancel.run, cancel.step), until, record.timestamp, now)

@@ -1,24 +1,44 @@
-"""Following: reading whole topics by manual assignment, without a group, from a known place."""
+"""Following: reading whole topics by manual assignment, without a group, from a known place.
+
+A `Follower` is one connection, and ends with its first error. What is to be read for as long as a process lives has a
+`LogReader`.
+"""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from types import TracebackType
 from typing import Final, Literal, Self
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import (
+    KafkaError,
+    KafkaTimeoutError,
+    OffsetOutOfRangeError,
+    UnknownError,
+    UnknownTopicOrPartitionError,
+)
 
-from poise.errors import SetupError
+from poise.errors import MissingTopicError, PoiseError, SetupError, UnavailableError
 from poise.messaging.connection import Connection
 from poise.messaging.opening import undisturbed
 from poise.messaging.record import Record
 from poise.messaging.tolerant import read_tolerantly
 
+log = logging.getLogger(__name__)
+
 POLL_MS: Final = 1_000
 BATCH: Final = 2_000
+SILENT_AFTER: Final = 10.0
+"""Seconds of waiting for records after which a partition counts as silent, of which the broker says nothing, not even
+that there is nothing new."""
 
 Start = Mapping[int, int] | float | Literal["beginning", "end"]
 """Next offsets by partition, a time (unix seconds), or an end of the log."""
+
+
+class LogTruncatedError(UnavailableError):
+    """A log ends before what was read of it: it was truncated, or restored from a copy."""
 
 
 class Follower:
@@ -32,7 +52,9 @@ class Follower:
         partitions: Which partitions; None = all.
 
     Raises:
-        SetupError: No broker answers, or there is no such topic.
+        UnavailableError: The broker does not answer, or hands out nothing; also later, out of the iteration.
+        LogTruncatedError: Out of the iteration: the log ends before what was read of it.
+        SetupError: There is no such topic or partition, or it may not be read.
     """
 
     def __init__(
@@ -47,13 +69,17 @@ class Follower:
         self.partitions: list[int] = list(partitions or ())
         self.ends: dict[int, int] = {}
         """The end offsets as they were when following began."""
+        self.beyond: frozenset[int] = frozenset()
+        """Partitions that end before where they were to be read from."""
         self._start = start
         self._positions: dict[int, int] = {}
+        self._told: dict[int, int | None] = {}  # by partition: when the broker last said something of it
+        self._silent: dict[int, float] = {}  # by partition: seconds that were waited since
         read_tolerantly()
         self._consumer = AIOKafkaConsumer(
             **connection.arguments(),
             enable_auto_commit=False,
-            auto_offset_reset="earliest",
+            auto_offset_reset="none",
             isolation_level="read_committed",
         )
 
@@ -63,7 +89,7 @@ class Follower:
             await undisturbed(self._open())
         except KafkaError as error:
             await self._consumer.stop()
-            raise SetupError(f"topic {self.topic} cannot be read: {error}") from error
+            raise self._translated(error) from error
         except BaseException:
             await self._consumer.stop()
             raise
@@ -87,6 +113,8 @@ class Follower:
     async def _assign(self) -> None:
         # Where partitions are given too: asked for offsets of a topic it has not heard of, the client waits 100 ms.
         known = await self._consumer._client._wait_on_metadata(self.topic)  # noqa: SLF001 - the public way needs a subscription
+        if missing := set(self.partitions) - set(known):
+            raise SetupError(f"topic {self.topic} has no partition {min(missing)}: it was made with fewer than before")
         self.partitions = self.partitions or sorted(known)
         wanted = [TopicPartition(self.topic, number) for number in self.partitions]
         # Before assigning: afterwards these would queue behind a fetch that waits for data, for half a second.
@@ -94,6 +122,7 @@ class Follower:
         ends = await self._consumer.end_offsets(wanted)
         times = await self._at(wanted)
         self.ends = {partition.partition: offset for partition, offset in ends.items()}
+        self.beyond = frozenset(at.partition for at in wanted if self._wanted(at.partition) > ends[at])
         self._consumer.assign(wanted)
         for partition in wanted:
             number = partition.partition
@@ -112,8 +141,12 @@ class Follower:
             return beginning
         if isinstance(self._start, str | float):
             return end  # nothing was written since
-        wanted = self._start.get(partition, beginning)
+        wanted = self._wanted(partition)
         return wanted if beginning <= wanted <= end else beginning
+
+    def _wanted(self, partition: int) -> int:
+        """The offset to begin with, where one is given; else -1."""
+        return self._start.get(partition, -1) if isinstance(self._start, Mapping) else -1
 
     def caught_up(self) -> bool:
         """Whether everything up to `ends` has been handed out."""
@@ -131,30 +164,87 @@ class Follower:
     async def __aiter__(self) -> AsyncIterator[list[Record]]:
         """Batches, never empty, in offset order within each partition."""
         while True:
-            batches = await self._consumer.getmany(timeout_ms=POLL_MS, max_records=BATCH)
-            records = [Record.of(raw) for raws in batches.values() for raw in raws]
-            if records:
+            if records := await self._poll():
                 yield records
             await self._note_positions()
+
+    async def turns(self) -> AsyncIterator[list[Record]]:
+        """Batches, and an empty one when nothing came for a second; `position` is behind the batch already."""
+        while True:
+            records = await self._poll()
+            await self._note_positions()
+            yield records
 
     async def read_to_end(self) -> AsyncIterator[list[Record]]:
         """Batches up to `ends`, then no more."""
         while not self.caught_up():
-            batches = await self._consumer.getmany(timeout_ms=POLL_MS, max_records=BATCH)
-            records = [
-                record
-                for raws in batches.values()
-                for raw in raws
-                if (record := Record.of(raw)).offset < self.ends[record.partition]
-            ]
+            records = [record for record in await self._poll() if record.offset < self.ends[record.partition]]
             if records:
                 yield records
             await self._note_positions()
+
+    async def _poll(self) -> list[Record]:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        try:
+            batches = await self._consumer.getmany(timeout_ms=POLL_MS, max_records=BATCH)
+        except OffsetOutOfRangeError as error:
+            await self._move_on(error)
+            return []
+        except KafkaError as error:
+            raise self._translated(error) from error
+        self._listen(loop.time() - began)
+        return [Record.of(raw) for raws in batches.values() for raw in raws]
+
+    async def _move_on(self, error: OffsetOutOfRangeError) -> None:
+        """Go on at the beginning of a partition whose beginning has moved beyond what was read.
+
+        Raises:
+            LogTruncatedError: Its end has moved before what was read.
+        """
+        wanted: list[TopicPartition] = list(error.args[0])
+        try:
+            beginnings = await self._consumer.beginning_offsets(wanted)
+            ends = await self._consumer.end_offsets(wanted)
+        except KafkaError as failure:
+            raise self._translated(failure) from failure
+        for at in wanted:
+            position = await self._consumer.position(at)
+            if position > ends[at]:
+                raise LogTruncatedError(
+                    f"topic {self.topic} was truncated: partition {at.partition} ends at {ends[at]}, "
+                    f"and was read up to {position}"
+                )
+            if position < beginnings[at]:
+                log.warning(
+                    "topic %s partition %d begins at %d now: %d records were deleted before they were read",
+                    self.topic,
+                    at.partition,
+                    beginnings[at],
+                    beginnings[at] - position,
+                )
+                self._consumer.seek(at, beginnings[at])
+
+    def silent(self) -> frozenset[int]:
+        """Partitions of which the broker says nothing: aiokafka tries again for ever, without a word to us."""
+        return frozenset(number for number, waited in self._silent.items() if waited > SILENT_AFTER)
+
+    def _listen(self, waited: float) -> None:
+        for number in self.partitions:
+            told = self._consumer.last_poll_timestamp(TopicPartition(self.topic, number))
+            self._silent[number] = self._silent.get(number, 0.0) + waited if told == self._told.get(number) else 0.0
+            self._told[number] = told
 
     async def _note_positions(self) -> None:
         """Positions, not record offsets: transaction markers and compaction leave gaps before an end."""
         for number in self.partitions:
             self._positions[number] = await self._consumer.position(TopicPartition(self.topic, number))
+
+    def _translated(self, error: KafkaError) -> PoiseError:
+        if isinstance(error, UnknownTopicOrPartitionError):
+            return MissingTopicError(f"topic {self.topic} does not exist: create the topics with `poise topics apply`")
+        passes = error.retriable or isinstance(error, KafkaTimeoutError | UnknownError)
+        return (UnavailableError if passes else SetupError)(f"topic {self.topic} cannot be read: {error!r}")
 
 
 async def read_all(follower: Follower, *, within: float) -> list[Record]:

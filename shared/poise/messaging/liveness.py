@@ -72,7 +72,8 @@ class Liveness:
     def failed(self, part: "Part") -> None:
         """Hear of a part that has failed."""
         if part in self._parts:
-            log.error("%s has failed, and the process with it: %s", part.name, part.failure)
+            trace = None if isinstance(part.failure, SetupError) else part.failure
+            log.error("%s has failed, and the process with it: %s", part.name, part.failure, exc_info=trace)
             self._failed.set()
 
     def now(self) -> float:

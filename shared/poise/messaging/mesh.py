@@ -25,6 +25,7 @@ from poise.messaging.connection import Connection
 from poise.messaging.follow import Follower, Start, read_all
 from poise.messaging.intake import ConcurrentIntake
 from poise.messaging.liveness import Liveness
+from poise.messaging.log_reader import LogAccess
 from poise.messaging.partitioner import partition_for
 from poise.messaging.process import StopSignal, settled
 from poise.messaging.producer import Producer, RawHeaders
@@ -67,14 +68,15 @@ class Mesh:
         self._broker = new_broker(self.connection)
         self._telemetry = Telemetry(settings, tier)
         self._calls: Calls | None = None
-        self.cancels = Cancels(self.connection, settings, self._publish_cancel)
-        self.cache = Cache(settings.redis_url)
-        self._started = False
         self.liveness = Liveness()
         self.topic_identities = TopicIdentities()
         self.producer = Producer(
             self.connection, TopicLimits(self.admin.record_limits), self._leaderless, self.liveness
         )
+        self.log_access = LogAccess(self.connection, self.admin, self.liveness, self.topic_identities)
+        self.cancels = Cancels(self.log_access, settings, self._publish_cancel)
+        self.cache = Cache(settings.redis_url)
+        self._started = False
         self._ready = Readiness(self.admin, self.liveness, self.topic_identities)
         self._intakes: list[ConcurrentIntake] = []
         self._stack = AsyncExitStack()
@@ -93,7 +95,7 @@ class Mesh:
                 stack.push_async_callback(endpoint.stop)
             stack.callback(observe(table.PART_AGE, self.liveness.ages))
             self.ready_when("started", lambda: self._started)
-            self.ready_when("broker", lambda: self._ready.broker_answers and bool(self._calls and self._calls.ready))
+            self.ready_when("broker", lambda: self._ready.broker_answers and self._calls is not None)
             await stack.enter_async_context(self.admin)
             await stack.enter_async_context(self._ready)
             await stack.enter_async_context(self.cache)
@@ -102,7 +104,7 @@ class Mesh:
             stack.push_async_callback(self._broker.stop)
             stack.push_async_callback(self.cancels.flush)
             partitions = await self.admin.partitions(REPLIES.name) or REPLIES.partitions
-            calls = Calls(self.connection, self.settings.instance, self.send, partitions, self.cancels.give_up)
+            calls = Calls(self.log_access, self.settings.instance, self.send, partitions, self.cancels.give_up)
             self._calls = await stack.enter_async_context(calls)
             await stack.enter_async_context(SpanLog(self.producer, self._telemetry.spans))
             self._stack = stack.pop_all()
@@ -364,7 +366,6 @@ class Mesh:
         for name, intake in serving.intakes.items():
             self.ready_when(name, intake.assigned.is_set)
         await self._stack.enter_async_context(self.cancels)  # to its end, before the first message comes
-        self.ready_when("cancels", lambda: self.cancels.following)
         try:
             await asyncio.gather(*(subscriber.start() for subscriber in self._broker.subscribers))
             await self.stopped()

@@ -97,10 +97,8 @@ def fits(spec: PolicySpec) -> None:
     """See that what a person sets can be remembered.
 
     Raises:
-        ValueError: JSON has no number for a part of it, a variant's name is none, or it fills more than a record.
+        ValueError: A variant's name is none, or it fills more than a record.
     """
-    if any(limit is not None and math.isinf(limit) for limit in (spec.limits.latency, spec.limits.cost)):
-        raise ValueError("a ceiling is infinite: leave it out where there is none")
     if wrong := [name for name in spec.weights if not re.fullmatch(NAME, name)]:
         raise ValueError(f"{wrong[0]!r} can be no variant's name: letters, digits, dots, dashes and underscores")
     variants, size = len(spec.weights), len(spec.encode())

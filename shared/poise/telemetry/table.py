@@ -256,6 +256,12 @@ PART_AGE: Final = Gauge(
     "How long ago each part of the process made progress; a part that has nothing to do makes it too.",
     (PART,),
 )
+RECORDS_SKIPPED: Final = Counter(
+    "poise.reader.skipped",
+    "{message}",
+    "Records of a topic that is followed (cancels, policies, versions, passages, replies) that could not be applied.",
+    (MESSAGING_DESTINATION,),
+)
 
 # gateway
 

@@ -30,7 +30,8 @@ from poise.contracts import (
 )
 from poise.contracts.run_id import new_run_id
 from poise.contracts.topics import POLICY, RECORDS
-from poise.messaging import Context, Mesh, Tier, topics
+from poise.errors import UnavailableError
+from poise.messaging import Context, Follower, Mesh, Tier, log_reader, topics
 from poise.messaging.transactions import Outgoing, Transactions
 from poise.runs import Run
 from poise.settings import MeshSettings
@@ -170,10 +171,7 @@ async def test_one_that_begins_knows_what_was_set_before_and_nothing_that_was_no
             assert mesh.readiness()["policy"]
 
 
-async def test_a_broker_that_goes_away_leaves_in_force_what_was(
-    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "AGAIN_AFTER", 0.1)
+async def test_a_broker_that_goes_away_leaves_in_force_what_was(tmp_path: Path, name: str) -> None:
     async with Kafka(tmp_path) as kafka:
         settings = MeshSettings(broker=kafka.bootstrap)
         await topics.apply(settings)
@@ -192,14 +190,18 @@ async def test_a_broker_that_goes_away_leaves_in_force_what_was(
 async def test_a_log_that_cannot_be_read_holds_no_worker_up_for_ever(
     mesh_settings: MeshSettings, name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(module, "READ_WITHIN", 0.05)
+    def away(*_: object, **__: object) -> Follower:
+        raise UnavailableError("it is away")
+
+    monkeypatch.setattr(module, "READ_WITHIN", 0.5)
     async with Mesh(another(mesh_settings), tier="client") as mesh:
-        monkeypatch.setattr(mesh, "follow", lambda _: (_ for _ in ()).throw(OSError("it is away")))
+        monkeypatch.setattr(log_reader, "Follower", away)
         async with following_policies(mesh, settings_of(name)) as policies:
             assert policies.now.version == 0
             assert not mesh.readiness()["policy"], "it may be far behind"
-    assert "poise.policy was not read to its end" in caplog.text
-    assert "poise.policy cannot be read, trying again: it is away" in caplog.text
+            monkeypatch.undo()
+            await until(lambda: mesh.readiness()["policy"])
+    assert "poise.policy was not read to its end in 0.5 s: it is away; going on reading it" in caplog.text
 
 
 async def test_an_ask_that_is_begun_again_is_looked_up_and_asked_as_it_was_drawn(
@@ -217,7 +219,7 @@ async def test_an_ask_that_is_begun_again_is_looked_up_and_asked_as_it_was_drawn
         door = ScriptedRun({}, run=uuid4().hex)
         for version in (0, 1):
             if version:
-                policies.apply([record_of(policy_of(version, name, b=1.0))])
+                policies.apply(record_of(policy_of(version, name, b=1.0)))
             async with Cache(mesh_settings.redis_url) as cache:
                 run = Run(door, History(cache, name, door.run, ttl=60.0))
                 with pytest.raises(OSError, match="dies"):

@@ -11,6 +11,7 @@ from poise.contracts import Epoch, Manifest, Part, Passages
 from poise.contracts.topics import DOCUMENTS, dead_topic
 from poise.errors import SetupError
 from poise.messaging import Record
+from services.retrieval.assembly import Version
 
 pytestmark = pytest.mark.integration
 
@@ -200,12 +201,13 @@ async def _dead_letter(client: Client, key: bytes) -> str:
 async def test_an_index_that_cannot_go_on_ends_the_worker_with_one_line(
     client: Client, following: Workers, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(_records: list[Record]) -> None:
+    def full(_version: Version) -> None:
         raise OSError("no space left on device")
 
     async def work() -> None:
         async with following() as worker:
-            monkeypatch.setattr(worker.corpus._store, "apply", full)
+            assert worker.corpus._store is not None
+            monkeypatch.setattr(worker.corpus._store.ledger, "note", full)
             await worker.deliver(key, text_of("aardvark"), await client.say(key, None))
 
     with pytest.raises(SetupError, match=r"the index cannot go on \(no space left on device\)"):

@@ -245,13 +245,13 @@ async def test_what_is_written_without_passages_is_checked_against_them(asking: 
 async def test_the_weights_in_force_say_who_is_drawn_and_who_is_asked_next(asking: Asking) -> None:
     variants = [{"name": name, "backend": name, "weight": float(name == "a")} for name in ("a", "b", "c")]
     policies = Policies(OrchestrationSettings(variants=variants))
-    policies.apply([record_of(policy_of(4, b=1.0))])
+    policies.apply(record_of(policy_of(4, b=1.0)))
     asked = await asking(
         wrote={"a": RIGHT, "b": FaultError(FAULT), "c": RIGHT}, variants=variants, failovers=1, policies=policies
     )
     assert (asked.draw.variant, asked.draw.policy_version, asked.draw.probability) == ("b", 4, 1.0)
     assert asked.answer.variant == "a", "of those that are not drawn the first by name"
-    policies.apply([record_of(policy_of(5, b=0.999, c=0.001))])
+    policies.apply(record_of(policy_of(5, b=0.999, c=0.001)))
     asked = await asking(
         wrote={"a": RIGHT, "b": FaultError(FAULT), "c": RIGHT}, variants=variants, failovers=1, policies=policies
     )

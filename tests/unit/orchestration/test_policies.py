@@ -1,13 +1,13 @@
 """What is in force over a worker's variants."""
 
 import logging
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from policies_kit import policy_of, record_of
+from pydantic import ValidationError
 
 from poise.contracts import Draw
 from poise.messaging import Record
@@ -38,7 +38,7 @@ def test_until_one_is_set_the_settings_weights_hold_as_version_0() -> None:
 def test_the_weights_of_the_policy_are_in_force_and_all_else_is_as_it_was() -> None:
     settings = settings_of("a", "b")
     policies = Policies(settings)
-    policies.apply([record_of(policy_of(3, a=0.25, b=0.75))])
+    policies.apply(record_of(policy_of(3, a=0.25, b=0.75)))
     now = policies.now
     assert (now.version, weights(policies)) == (3, {"a": 0.25, "b": 0.75})
     assert now.settings.model_copy(update={"variants": settings.variants}) == settings
@@ -50,16 +50,16 @@ def test_the_weights_of_the_policy_are_in_force_and_all_else_is_as_it_was() -> N
 
 def test_a_policy_of_another_name_is_another_one() -> None:
     policies = Policies(settings_of("a", "b"))
-    policies.apply([record_of(policy_of(3, "other", b=1.0))])
+    policies.apply(record_of(policy_of(3, "other", b=1.0)))
     assert policies.now.version == 0
     named = Policies(settings_of("a", "b", policy="other"))
-    named.apply([record_of(policy_of(3, "other", b=1.0))])
+    named.apply(record_of(policy_of(3, "other", b=1.0)))
     assert (named.now.version, named.now.draw("run").policy, named.now.draw("run").variant) == (3, "other", "b")
 
 
 def test_one_that_the_policy_does_not_name_is_not_drawn_and_stands_by() -> None:
     policies = Policies(settings_of("a", "b"))
-    policies.apply([record_of(policy_of(1, b=1.0))])
+    policies.apply(record_of(policy_of(1, b=1.0)))
     assert weights(policies) == {"a": 0.0, "b": 1.0}
 
 
@@ -67,7 +67,7 @@ def test_what_falls_to_one_that_is_not_here_goes_to_the_others_in_proportion(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     policies = Policies(settings_of("a", "b"))
-    policies.apply([record_of(policy_of(1, a=0.1, b=0.3, x=0.6))])
+    policies.apply(record_of(policy_of(1, a=0.1, b=0.3, x=0.6)))
     drawn = {policies.now.draw(f"run {number}").variant: policies.now.draw(f"run {number}") for number in range(100)}
     assert {name: one.probability for name, one in drawn.items()} == pytest.approx({"a": 0.25, "b": 0.75})
     (said,) = [record.message for record in caplog.records if record.levelno == logging.WARNING]
@@ -76,44 +76,58 @@ def test_what_falls_to_one_that_is_not_here_goes_to_the_others_in_proportion(
 
 def test_where_the_policy_draws_none_that_is_here_the_settings_weights_hold(caplog: pytest.LogCaptureFixture) -> None:
     policies = Policies(settings_of("a", "b"))
-    policies.apply([record_of(policy_of(1, b=1.0)), record_of(policy_of(2, a=0.0, x=1.0))])
+    policies.apply(record_of(policy_of(1, b=1.0)))
+    policies.apply(record_of(policy_of(2, a=0.0, x=1.0)))
     assert (policies.now.version, weights(policies)) == (0, {"a": 1.0, "b": 0.0})
     assert "version 2 draws x alone" in caplog.text
-    policies.apply([record_of(policy_of(1, b=1.0))])
+    policies.apply(record_of(policy_of(1, b=1.0)))
     assert policies.now.version == 0, "a version that is over does not come back"
 
 
 @pytest.mark.parametrize("late", [2, 3])
 def test_a_version_that_is_not_higher_than_the_one_in_force_is_passed_over(late: int) -> None:
     policies = Policies(settings_of("a", "b"))
-    policies.apply([record_of(policy_of(3, b=1.0)), record_of(policy_of(late, a=1.0))])
+    policies.apply(record_of(policy_of(3, b=1.0)))
+    policies.apply(record_of(policy_of(late, a=1.0)))
     assert (policies.now.version, weights(policies)) == (3, {"a": 0.0, "b": 1.0})
 
 
-def test_a_log_that_was_made_anew_begins_with_version_1_again_and_one_that_is_read_again_does_not() -> None:
+async def test_a_log_that_was_made_again_begins_with_version_1_and_what_was_in_force_stays_so_until_it_was_read() -> (
+    None
+):
     policies = Policies(settings_of("a", "b"))
-    log = [replace(record_of(policy_of(n, b=1.0), offset=3 * n), timestamp=100.0 + n) for n in (1, 2, 3)]
-    policies.apply(log)
-    policies.apply(log[:1])
-    assert policies.now.version == 3
-    policies.apply([replace(record_of(policy_of(1, a=1.0), offset=0), timestamp=500.0)])
-    assert (policies.now.version, weights(policies)) == (1, {"a": 1.0, "b": 0.0})
-    policies.apply([replace(record_of(policy_of(2, b=1.0), offset=3), timestamp=501.0)])
-    assert policies.now.version == 2
+    policies.apply(record_of(policy_of(3, b=1.0)))
+    policies.settle()
+    before = policies.known
+    await policies.reset()
+    assert (before, policies.known) == (True, False)
+    assert (policies.now.version, weights(policies)) == (3, {"a": 0.0, "b": 1.0})
+    policies.apply(record_of(policy_of(1, a=0.5, b=0.5)))
+    policies.settle()
+    assert (policies.now.version, weights(policies)) == (1, {"a": 0.5, "b": 0.5})
+
+
+async def test_where_the_log_was_made_again_without_a_policy_the_settings_weights_hold(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    policies = Policies(settings_of("a", "b"))
+    policies.settle()
+    policies.apply(record_of(policy_of(3, b=1.0)))
+    await policies.reset()
+    policies.settle()
+    assert (policies.now.version, weights(policies)) == (0, {"a": 1.0, "b": 0.0})
+    assert "poise.policy has no policy answer any more: the settings' weights hold" in caplog.text
 
 
 @pytest.mark.parametrize("value", [b"", b"{}", b"no json", None, policy_of(4, a=1.0).encode().replace(b"4", b'"?"')])
-def test_what_cannot_be_read_is_said_and_passed_over(caplog: pytest.LogCaptureFixture, value: bytes | None) -> None:
+def test_what_cannot_be_read_leaves_in_force_what_is(value: bytes | None) -> None:
     policies = Policies(settings_of("a", "b"))
-    policies.apply(
-        [
-            record_of(policy_of(1, b=1.0)),
-            Record("poise.policy", 0, 7, 1.0, b"answer", value),
-            record_of(policy_of(2, a=0.5, b=0.5)),
-        ]
-    )
+    policies.apply(record_of(policy_of(1, b=1.0)))
+    with pytest.raises(ValidationError):
+        policies.apply(Record("poise.policy", 0, 7, 1.0, b"answer", value))
+    assert policies.now.version == 1
+    policies.apply(record_of(policy_of(2, a=0.5, b=0.5)))
     assert policies.now.version == 2
-    assert "poise.policy/0/7 is no policy, version 1 stays in force" in caplog.text
 
 
 @given(shares, st.text(max_size=8))

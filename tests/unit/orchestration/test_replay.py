@@ -120,7 +120,8 @@ async def test_what_is_found_in_a_history_is_no_news_of_a_variant() -> None:
 def following(*versions: int) -> Policies:
     """Those of whom odd versions draw b, and even ones c."""
     policies = Policies(SETTINGS)
-    policies.apply([record_of(policy_of(version, b=version % 2, c=1 - version % 2)) for version in versions])
+    for version in versions:
+        policies.apply(record_of(policy_of(version, b=version % 2, c=1 - version % 2)))
     return policies
 
 

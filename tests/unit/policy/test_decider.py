@@ -333,13 +333,6 @@ def test_what_cannot_be_done_is_refused_with_the_reason(action: str) -> None:
     assert ("nothing was set yet" in refused.reason) == (action != "set")
 
 
-@pytest.mark.parametrize("limits", [{"latency": math.inf}, {"cost": math.inf}])
-def test_limits_that_cannot_be_written_down_are_refused(limits: dict[str, Any]) -> None:
-    fed = Fed()
-    refused = fed.ask("set", spec=spec(**limits))
-    assert (refused.action, refused.acted) == ("refuse", False)
-
-
 def test_a_name_that_could_not_be_a_variants_is_refused() -> None:
     assert Fed().ask("set", spec=spec({"a\nb": 1})).action == "refuse"
 

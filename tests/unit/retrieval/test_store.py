@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,6 +17,7 @@ import pytest
 from poise.contracts import Manifest, Part
 from poise.errors import SetupError
 from poise.messaging import Record
+from services.retrieval.assembly import Version
 from services.retrieval.passages import Body, encode_vector
 from services.retrieval.store import Origin, Slot, Store
 
@@ -68,6 +69,11 @@ def opened(folder: Path, origin: Origin = ORIGIN) -> Iterator[Store]:
             store.close()
 
 
+def apply(store: Store, records: Iterable[Record]) -> None:
+    for record in records:
+        store.apply(record)
+
+
 def texts_for(store: Store, query: str) -> list[str]:
     found = store.index.search(query, vector(""), limit=10, candidates=50)
     return [passage.text for passage in found]
@@ -83,7 +89,7 @@ def log() -> Log:
 
 def test_search_finds_by_words_and_says_where_from(tmp_path: Path, log: Log) -> None:
     with opened(tmp_path) as store:
-        store.apply(log.records)
+        apply(store, log.records)
         best = store.index.search("lion", vector(""), limit=10, candidates=50)[0]
         assert (best.document, best.part, best.source, best.heading) == ("a", 1, "a.txt", "Title")
         assert best.published == 3.0
@@ -92,7 +98,7 @@ def test_search_finds_by_words_and_says_where_from(tmp_path: Path, log: Log) -> 
 
 def test_search_finds_by_words_alone(tmp_path: Path, log: Log) -> None:
     with opened(tmp_path) as store:
-        store.apply(log.records)
+        apply(store, log.records)
         found = store.index.search("does a lion sleep", None, limit=10, candidates=50)
         assert [passage.text for passage in found] == ["the lion sleeps"]
         assert store.index.search("what does it do", None, limit=10, candidates=50) == []
@@ -100,7 +106,7 @@ def test_search_finds_by_words_alone(tmp_path: Path, log: Log) -> None:
 
 def test_search_finds_by_meaning(tmp_path: Path, log: Log) -> None:
     with opened(tmp_path) as store:
-        store.apply(log.records)
+        apply(store, log.records)
         found = store.index.search("nothing of the kind", vector("the zebra grazes"), limit=1, candidates=50)
         assert [passage.text for passage in found] == ["the zebra grazes"]
         assert texts_for(store, "what is it")
@@ -111,28 +117,28 @@ def test_a_text_is_found_once(tmp_path: Path) -> None:
     log.say("a", 1, ["the same words"])
     log.say("b", 2, ["the same words"])
     with opened(tmp_path) as store:
-        store.apply(log.records)
+        apply(store, log.records)
         assert texts_for(store, "same words") == ["the same words"]
 
 
 def test_a_version_is_seen_at_its_manifest_and_takes_the_surplus_along(tmp_path: Path, log: Log) -> None:
     with opened(tmp_path) as store:
-        store.apply(log.records)
+        apply(store, log.records)
         before = len(log.records)
         log.say("a", 7, ["the okapi hides"])
-        store.apply(log.records[before:-1])
+        apply(store, log.records[before:-1])
         assert "the okapi hides" not in texts_for(store, "okapi")
-        store.apply(log.records[-1:])
+        apply(store, log.records[-1:])
         assert sorted(texts_for(store, "okapi")) == ["a giraffe is tall", "the okapi hides"]
         log.say("a", 9, [])
-        store.apply(log.records[-1:])
+        apply(store, log.records[-1:])
         assert texts_for(store, "okapi") == ["a giraffe is tall"]
         assert store.ledger.seen("a").version == 9
 
 
 def test_stored_parts_come_back_as_they_were(tmp_path: Path, log: Log) -> None:
     with opened(tmp_path) as store:
-        store.apply(log.records)
+        apply(store, log.records)
         first, second = store.index.stored("a", 2)
         assert (first.body, second.body) == (Body(None, "the zebra grazes"), Body("Title", "the lion sleeps"))
         assert first.vector is not None
@@ -143,24 +149,36 @@ def test_a_part_of_another_model_is_found_by_its_words(tmp_path: Path) -> None:
     log = Log()
     log.say("a", 1, ["the platypus swims"], model="another")
     with opened(tmp_path) as store:
-        store.apply(log.records)
+        apply(store, log.records)
         assert texts_for(store, "platypus") == ["the platypus swims"]
         assert store.index.stored("a", 1)[0].vector is None
 
 
-def test_what_cannot_be_read_is_passed_over_and_logged(
-    tmp_path: Path, log: Log, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_what_cannot_be_read_changes_nothing(tmp_path: Path, log: Log) -> None:
     junk = Record("poise.passages", 0, 99, 1.0, b"x", b"{", (("poise-doc-version", b"5"),))
     with opened(tmp_path) as store:
-        store.apply([junk, *log.records])
-        assert "poise.passages/0/99 is passed over" in caplog.text
+        with pytest.raises(ValueError, match="kind None is not known"):
+            store.apply(junk)
+        assert store.nexts == {0: 100}, "it is not waited for"
+        apply(store, log.records)
         assert len(store.index) == 3
+
+
+def test_an_index_that_cannot_be_written_is_not_the_fault_of_a_record(
+    tmp_path: Path, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_version: Version) -> None:
+        raise ValueError("no space left on device")
+
+    with opened(tmp_path) as store:
+        monkeypatch.setattr(store.ledger, "note", full)
+        with pytest.raises(SetupError, match=r"the index cannot go on \(no space left on device\)"):
+            apply(store, log.records)
 
 
 def test_it_goes_on_where_it_was_closed(tmp_path: Path, log: Log) -> None:
     with opened(tmp_path) as store:
-        store.apply(log.records)
+        apply(store, log.records)
     with opened(tmp_path) as again:
         assert again.nexts == {0: len(log.records)}
         assert again.epoch == store.epoch
@@ -169,10 +187,10 @@ def test_it_goes_on_where_it_was_closed(tmp_path: Path, log: Log) -> None:
 
 def test_it_reads_again_what_was_incomplete(tmp_path: Path, log: Log) -> None:
     with opened(tmp_path) as store:
-        store.apply(log.records[:4])  # a whole, b without its manifest
+        apply(store, log.records[:4])  # a whole, b without its manifest
     with opened(tmp_path) as again:
         assert again.nexts == {0: 3}
-        again.apply(log.records[3:])
+        apply(again, log.records[3:])
         assert "a giraffe is tall" in texts_for(again, "giraffe")
 
 
@@ -182,9 +200,10 @@ from pathlib import Path
 from services.retrieval.store import Slot
 origin, records = pickle.loads(sys.stdin.buffer.read())
 store = Slot(Path(sys.argv[1])).open(origin, checkpoint_every=1e9)
-store.apply(records[: len(records) // 2])
-store.checkpoint()
-store.apply(records[len(records) // 2 :])
+for number, record in enumerate(records):
+    store.apply(record)
+    if number == len(records) // 2:
+        store.checkpoint()
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -202,7 +221,7 @@ def test_a_killed_worker_loses_nothing(tmp_path: Path) -> None:
     assert ended.returncode == -signal.SIGKILL
     with opened(tmp_path) as store:
         assert 0 < store.nexts[0] < len(log.records)
-        store.apply([record for record in log.records if record.offset >= store.nexts[0]])
+        apply(store, [record for record in log.records if record.offset >= store.nexts[0]])
         newest = {f"doc{version % 7}": version for version in range(40)}
         for document, version in newest.items():
             parts = store.index.stored(document, 10)
@@ -213,7 +232,7 @@ def test_a_killed_worker_loses_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["ledger.sqlite", "passages/edge_config.json", "passages/segments"])
 def test_a_damaged_folder_is_built_anew(tmp_path: Path, log: Log, name: str, caplog: pytest.LogCaptureFixture) -> None:
     with opened(tmp_path) as store:
-        store.apply(log.records)
+        apply(store, log.records)
     damaged = tmp_path / "0" / name
     if damaged.is_dir():
         shutil.rmtree(damaged)
@@ -222,7 +241,7 @@ def test_a_damaged_folder_is_built_anew(tmp_path: Path, log: Log, name: str, cap
     with opened(tmp_path) as again:
         assert len([record for record in caplog.records if "built anew" in record.message]) == 1
         assert again.nexts == {}
-        again.apply(log.records)
+        apply(again, log.records)
         assert len(again.index) == 3
 
 
@@ -232,17 +251,38 @@ def test_a_damaged_folder_is_built_anew(tmp_path: Path, log: Log, name: str, cap
 )
 def test_a_store_of_another_origin_is_built_anew(tmp_path: Path, log: Log, origin: Origin) -> None:
     with opened(tmp_path) as store:
-        store.apply(log.records)
+        apply(store, log.records)
     with opened(tmp_path, origin) as again:
         assert (again.nexts, len(again.index)) == ({}, 0)
 
 
-def test_documents_made_anew_without_passages_are_refused(tmp_path: Path) -> None:
-    with opened(tmp_path):
-        pass
+def test_documents_made_anew_without_passages_are_refused(tmp_path: Path, log: Log) -> None:
+    with opened(tmp_path) as store:
+        apply(store, log.records)
     other = Origin("docs-2", "passages-1", "m")
     with pytest.raises(SetupError, match=r"delete poise\.passages too"), opened(tmp_path, other):
         pass
+
+
+def test_documents_made_anew_before_there_was_a_passage_are_the_documents_now(tmp_path: Path) -> None:
+    with opened(tmp_path):
+        pass
+    with opened(tmp_path, Origin("docs-2", "passages-1", "m")) as store:
+        assert store.epoch.topic_id == "docs-2"
+
+
+def test_a_store_that_is_renewed_is_empty(tmp_path: Path, log: Log) -> None:
+    with Slot(tmp_path) as slot:
+        store = slot.open(ORIGIN, checkpoint_every=NEVER)
+        apply(store, log.records)
+        again = slot.renew(store, ORIGIN, checkpoint_every=NEVER)
+        assert (again.nexts, len(again.index)) == ({}, 0)
+        with pytest.raises(Exception, match="not initialized"):
+            store.index.search("lion", None, limit=1, candidates=5)
+        apply(again, log.records)
+        again.close()
+    with opened(tmp_path) as reopened:
+        assert len(reopened.index) == 3
 
 
 def test_each_worker_has_a_slot_of_its_own(tmp_path: Path) -> None:
