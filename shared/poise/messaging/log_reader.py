@@ -20,7 +20,9 @@ from functools import partial
 from types import TracebackType
 from typing import Final, Self
 
-from poise.errors import MissingTopicError, SetupError, UnavailableError
+from pydantic import ValidationError
+
+from poise.errors import InvalidMessageError, MissingTopicError, PoiseError, SetupError, UnavailableError
 from poise.messaging.admin import Admin
 from poise.messaging.connection import Connection
 from poise.messaging.follow import Follower, LogTruncatedError, Start
@@ -325,5 +327,7 @@ class _Skips:
             return
         more = f" ({self._untold} more since the last such line)" if self._untold else ""
         self._told_at, self._untold = now, 0
-        trace = None if isinstance(error, ValueError) else error  # pydantic's errors are, and say all there is
+        if isinstance(error, ValidationError):
+            error = InvalidMessageError.of(error)
+        trace = None if isinstance(error, ValueError | PoiseError) else error  # they say all there is
         log.warning("%s cannot be applied and is skipped%s: %r", record.position, more, error, exc_info=trace)
