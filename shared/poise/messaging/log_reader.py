@@ -29,6 +29,7 @@ from poise.messaging.follow import Follower, LogTruncatedError, Start
 from poise.messaging.liveness import LOOK_EVERY, Liveness, Part
 from poise.messaging.record import Record
 from poise.messaging.topic_identities import TopicIdentities
+from poise.messaging.undecodable import undecodable
 from poise.telemetry import count, table
 
 log = logging.getLogger(__name__)
@@ -302,6 +303,9 @@ class LogReader:
 
     def _apply_each(self, records: Sequence[Record]) -> None:
         for record in records:
+            if record.undecodable is not None:
+                self._skips.note(record, undecodable(record))
+                continue
             try:
                 self._apply(record)
             except SetupError:
