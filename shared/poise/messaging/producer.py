@@ -6,6 +6,7 @@ sees it. What ends in an error all the same uses up the Kafka producer underneat
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Iterable
 from copy import copy
 from functools import partial
@@ -228,8 +229,9 @@ class Producer:
         if topic in self._refused:
             self._raise_refused(topic)
         producer = to.current or await to.opened()
+        written = round(time.time() * 1_000)
         try:
-            acknowledged = await producer.send(topic, value, key, partition, headers=headers)
+            acknowledged = await producer.send(topic, value, key, partition, written, headers)
         except AssertionError as error:  # the topic has got fewer partitions, or the client has not heard of more
             await producer.client.force_metadata_update()
             raise UnavailableError(f"{topic} has no partition {partition}, as far as is known") from error
@@ -238,16 +240,17 @@ class Producer:
                 to.failed(producer, error)
             raise
         outcome: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        acknowledged.add_done_callback(partial(self._settle, to, producer, topic, outcome))
+        acknowledged.add_done_callback(partial(self._settle, to, producer, topic, written, outcome))
         if topic.startswith(PREFIX):
             self._health.sending(acknowledged, topic)
         return outcome
 
-    def _settle(
+    def _settle(  # noqa: PLR0917 - all of it is one record
         self,
         to: RenewingProducer,
         producer: AIOKafkaProducer,
         topic: str,
+        written: int,
         outcome: "asyncio.Future[Any]",
         acknowledged: "asyncio.Future[Any]",
     ) -> None:
@@ -260,7 +263,9 @@ class Producer:
         if outcome.done():
             return  # its caller has gone
         if error is None:
-            outcome.set_result(acknowledged.result())
+            # aiokafka tells each record of a batch the time of the first, and a run is named after its own.
+            landed = acknowledged.result()
+            outcome.set_result(landed if landed.timestamp_type else landed._replace(timestamp=written))
         else:
             outcome.set_exception(error)
 

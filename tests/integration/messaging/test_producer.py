@@ -1,9 +1,10 @@
 """Writing: what a topic does not take is known before it is sent, and no error leaves a process unable to write."""
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from types import MappingProxyType
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
@@ -16,7 +17,7 @@ from integration_kit import until
 
 from poise.contracts.topics import SPANS
 from poise.errors import RecordTooLargeError, TerminalError, UnavailableError
-from poise.messaging import Mesh, renewing_producer
+from poise.messaging import Mesh, producer, renewing_producer
 from poise.messaging.producer import BATCHES
 from poise.settings import MeshSettings
 
@@ -54,6 +55,22 @@ async def configure(bootstrap: str, name: str, **configs: str) -> None:
     resource = ConfigResource(ConfigResourceType.TOPIC, name, {k.replace("_", "."): v for k, v in configs.items()})
     async with admin(bootstrap) as client:
         await client.alter_configs([resource])
+
+
+async def test_each_record_of_a_batch_is_told_its_own_time(
+    mesh_settings: MeshSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that came by Kafka is named after it: who gives it up cancels it by that name."""
+    now = itertools.count(1_790_000_000)
+    name = await topic(mesh_settings.broker, configs={})
+    async with Mesh(mesh_settings, tier="client") as mesh:
+        with monkeypatch.context() as patched:
+            patched.setattr(producer, "time", SimpleNamespace(time=lambda: next(now)))
+            sending = [mesh.send(name, b"x", key=b"k", headers=[]) for _ in range(50)]
+            landed = {at.offset: at.timestamp for at in await asyncio.gather(*sending)}
+        written = {record.offset: record.timestamp for record in await mesh.read_topic(name)}
+    assert len(set(landed.values())) == len(landed)
+    assert landed == written
 
 
 async def send(mesh: Mesh, name: str, size: int = 10) -> int:
