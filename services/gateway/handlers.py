@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from fastapi import FastAPI, Request, Response
 
+from poise.allowed_hosts import AllowedHosts
 from poise.messaging import Mesh
 from services.gateway import openapi
 from services.gateway.admin import Admin
@@ -14,6 +15,7 @@ from services.gateway.dead_letters import DeadLetters
 from services.gateway.documents import Documents
 from services.gateway.feedback import Feedbacks
 from services.gateway.health import Health
+from services.gateway.host_guard import HostGuard
 from services.gateway.observed import Observed
 from services.gateway.problems import handle_problems
 from services.gateway.runs import Runs
@@ -36,7 +38,7 @@ class Gateway:
         health = Health(mesh)
         dead, only = DeadLetters(mesh), Admin(settings).only
         self.asks = Asks(mesh, settings, runs)
-        self.app = _new_app()
+        self.app = _new_app(settings)
         routes: list[tuple[str, str, Handler, dict[str, Any]]] = [
             ("POST", "/v1/ask", self.asks.ask, openapi.ASK),
             ("POST", "/v1/documents", documents.put, openapi.PUT_DOCUMENTS),
@@ -55,7 +57,7 @@ class Gateway:
             self.app.add_api_route(path, handler, methods=[method], **description)
 
 
-def _new_app() -> FastAPI:
+def _new_app(settings: GatewaySettings) -> FastAPI:
     app = FastAPI(
         title="Poise",
         version=openapi.VERSION,
@@ -65,6 +67,7 @@ def _new_app() -> FastAPI:
         telemetry=_OWN_TELEMETRY,
     )
     app.openapi = partial(openapi.describe, app)  # type: ignore[method-assign]  # the documented way to extend it
+    app.add_middleware(HostGuard, AllowedHosts(settings.host, settings.allowed_hosts))
     app.add_middleware(Observed)
     handle_problems(app)
     return app

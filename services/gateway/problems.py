@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from poise.contracts import Fault
-from poise.errors import InvalidMessageError, PoiseError, TerminalError
+from poise.errors import InvalidMessageError, PoiseError, RetryableError, TerminalError
 
 PROBLEM: Final = "application/problem+json"
 _NO_ERROR: Final = 600
@@ -52,6 +52,22 @@ class TooLargeError(InvalidMessageError):
     name = "too-large"
     title = "Content too large"
     status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+
+
+class MisdirectedError(TerminalError):
+    """The request is for another host."""
+
+    name = "misdirected"
+    title = "Misdirected request"
+    status = HTTPStatus.MISDIRECTED_REQUEST
+
+
+class RequestTimeoutError(RetryableError):
+    """The request came too slowly."""
+
+    name = "request-timeout"
+    title = "Request timeout"
+    status = HTTPStatus.REQUEST_TIMEOUT
 
 
 class UnsupportedMediaTypeError(InvalidMessageError):

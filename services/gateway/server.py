@@ -3,18 +3,24 @@
 import asyncio
 import contextlib
 import logging
+import resource
 import socket
 from collections.abc import Iterator
-from typing import Final
+from functools import partial
+from typing import Final, cast
 
 import uvicorn
 
 from poise.errors import SetupError
 from poise.messaging import Mesh
 from poise.telemetry import observe, table
+from services.gateway.connections import Connections
 from services.gateway.handlers import Gateway
+from services.gateway.http_protocol import LARGEST_HEAD, LimitedProtocol
 from services.gateway.settings import GatewaySettings
 
+OTHER_FILES: Final = 256
+"""Open files besides the clients' connections: those refused, the broker's, logs."""
 BACKLOG: Final = 2_048
 LAST_WORDS: Final = 5
 """Seconds for telling those whose asks were given up."""
@@ -46,15 +52,19 @@ async def serve(mesh: Mesh, settings: GatewaySettings) -> None:
     Raises:
         SetupError: The port cannot be had.
     """
+    _allow_files(settings.limits.connections)
     with _listening(settings) as listener:
-        gateway = Gateway(mesh, settings)
+        gateway, connections = Gateway(mesh, settings), Connections(settings.limits, settings.documents_bytes)
         server = _Server(
             uvicorn.Config(
                 gateway.app,
+                http=cast("type[asyncio.Protocol]", partial(LimitedProtocol, connections)),
+                h11_max_incomplete_event_size=LARGEST_HEAD,
+                timeout_keep_alive=settings.limits.idle_timeout,
                 ws="none",
                 lifespan="off",
                 log_config=None,
-                log_level="warning",
+                log_level="error",  # what strangers send is counted, not logged
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,
@@ -65,7 +75,12 @@ async def serve(mesh: Mesh, settings: GatewaySettings) -> None:
         mesh.ready_when("http", lambda: server.started and not server.should_exit)
         serving = asyncio.create_task(server.serve([listener]))
         stopped = asyncio.create_task(mesh.stopped())
-        unobserve = observe(table.ASKS_PENDING, lambda: gateway.asks.pending)
+        gauges = {
+            table.ASKS_PENDING: lambda: gateway.asks.pending,
+            table.HTTP_CONNECTIONS: lambda: len(connections),
+            table.HTTP_BYTES: lambda: connections.budget.used,
+        }
+        unobserve = [observe(gauge, read) for gauge, read in gauges.items()]
         try:
             await asyncio.wait({serving, stopped}, return_when=asyncio.FIRST_COMPLETED)
             server.should_exit = True
@@ -75,9 +90,21 @@ async def serve(mesh: Mesh, settings: GatewaySettings) -> None:
             if stopped.done():
                 await stopped
         finally:
-            unobserve()
+            for stop in unobserve:
+                stop()
             stopped.cancel()
             serving.cancel()
+
+
+def _allow_files(connections: int) -> None:
+    """Have the system let this process open as many connections as the settings do."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + OTHER_FILES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+        if most < wanted:
+            logger.warning("the system allows %d open files: fewer connections than limits.connections fit", most)
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ from pydantic_settings import (
     SettingsError,
 )
 
+from poise.allowed_hosts import HostNames
 from poise.errors import SetupError
 from poise.security import Security
 from poise.toml_file import read_toml
@@ -112,6 +113,9 @@ class MeshSettings(Settings):
     """Where `/healthz`, `/readyz` and `/metrics` are served."""
     admin_port: Annotated[int, Field(ge=0, le=65535)] | None = None
     """Their port; 0 = any free one, None = not served."""
+    admin_allowed_hosts: HostNames = ()
+    """Names, with commas between them, that the header `Host` may say besides `localhost`, `127.0.0.1` and `[::1]`.
+    Where `admin_host` is not loopback: none = any; any IP address is allowed then."""
     spans: bool = True
     """Write finished spans to `poise.spans`, so that `poise trace` can show a run without a collector."""
     otlp_endpoint: str | None = None

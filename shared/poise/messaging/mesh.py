@@ -90,7 +90,7 @@ class Mesh:
             stack.push_async_callback(self._telemetry.stop)
             if (port := self.settings.admin_port) is not None:
                 host, exposition = self.settings.admin_host, self._telemetry.exposition
-                endpoint = AdminEndpoint(host, port, self.readiness, exposition)
+                endpoint = AdminEndpoint(host, port, self.readiness, exposition, self.settings.admin_allowed_hosts)
                 await endpoint.start()
                 stack.push_async_callback(endpoint.stop)
             stack.callback(observe(table.PART_AGE, self.liveness.ages))

@@ -6,15 +6,18 @@ It lives on the process's own event loop, so that a loop that is stuck fails its
 import asyncio
 import errno
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from http import HTTPStatus
 from typing import Final
 
+from poise.allowed_hosts import AllowedHosts
 from poise.errors import SetupError
 
-READ_TIMEOUT: Final = 5.0
-"""Seconds a client may take to send its request."""
+TIMEOUT: Final = 5.0
+"""Seconds a client may take to send its request and to read the answer."""
 LARGEST_REQUEST: Final = 16_384
+MOST_CONNECTIONS: Final = 64
+"""Clients at once; one more takes the place of the one that came first."""
 PROMETHEUS: Final = "text/plain; version=1.0.0; charset=utf-8"
 
 Reply = tuple[HTTPStatus, str, bytes]
@@ -28,6 +31,7 @@ class AdminEndpoint:
         port: 0 = any free one; `port` tells which.
         readiness: Each condition of being ready, and whether it holds.
         metrics: The page of `/metrics`; None = there is none.
+        allowed_hosts: Names by which it may be called besides its own.
     """
 
     def __init__(
@@ -36,13 +40,15 @@ class AdminEndpoint:
         port: int,
         readiness: Callable[[], Mapping[str, bool]],
         metrics: Callable[[], bytes] | None = None,
+        allowed_hosts: Collection[str] = (),
     ) -> None:
         self._host = host
         self._port = port
         self._readiness = readiness
         self._metrics = metrics
         self._server: asyncio.Server | None = None
-        self._open: set[asyncio.StreamWriter] = set()
+        self._allowed = AllowedHosts(host, allowed_hosts)
+        self._open: dict[asyncio.StreamWriter, None] = {}
 
     @property
     def port(self) -> int:
@@ -69,24 +75,30 @@ class AdminEndpoint:
         self._port, server, self._server = self.port, self._server, None
         server.close()
         for writer in tuple(self._open):
-            writer.close()
+            writer.transport.abort()
         await server.wait_closed()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._open.add(writer)
+        if len(self._open) >= MOST_CONNECTIONS:
+            next(iter(self._open)).transport.abort()
+        self._open[writer] = None
         try:
-            async with asyncio.timeout(READ_TIMEOUT):
-                head = await reader.readuntil(b"\r\n\r\n")
-            method, _, rest = head.partition(b"\r\n")[0].decode("latin-1").partition(" ")
-            writer.write(_http(self._reply(method, rest.partition(" ")[0].partition("?")[0]), body=method != "HEAD"))
-            await writer.drain()
+            async with asyncio.timeout(TIMEOUT):
+                line, *headers = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+                method, _, rest = line.partition(" ")
+                reply = self._reply(method, rest.partition(" ")[0].partition("?")[0], _host(headers))
+                writer.write(_http(reply, body=method != "HEAD"))
+                writer.close()
+                await writer.wait_closed()
         except (TimeoutError, ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             pass  # the client went away, or sends no request that fits: it gets no answer, and nothing else is harmed
         finally:
-            self._open.discard(writer)
-            writer.close()
+            self._open.pop(writer, None)
+            writer.transport.abort()
 
-    def _reply(self, method: str, path: str) -> Reply:
+    def _reply(self, method: str, path: str, host: str | None) -> Reply:
+        if not self._allowed.allow(host):
+            return _json(HTTPStatus.MISDIRECTED_REQUEST, {"error": "Host: POISE_ADMIN_ALLOWED_HOSTS adds names"})
         if method not in {"GET", "HEAD"}:
             return _json(HTTPStatus.METHOD_NOT_ALLOWED, {"error": "only GET and HEAD"})
         if path == "/healthz":
@@ -105,6 +117,16 @@ class AdminEndpoint:
         if error.errno == errno.EADDRINUSE:
             return f"admin endpoint: {where} is in use: free it, or set POISE_ADMIN_PORT (0 = any free port)"
         return f"admin endpoint: cannot listen on {where} ({error.strerror}): set POISE_ADMIN_HOST or POISE_ADMIN_PORT"
+
+
+def _host(headers: Iterable[str]) -> str | None:
+    """What the header `Host` says; of several, the last."""
+    said = None
+    for header in headers:
+        name, _, value = header.partition(":")
+        if name.strip().lower() == "host":
+            said = value.strip()
+    return said
 
 
 def _json(status: HTTPStatus, content: Mapping[str, object]) -> Reply:

@@ -271,6 +271,14 @@ HTTP_DURATION: Final = Histogram(
     "From the HTTP request to the response.",
     (HTTP_METHOD, HTTP_ROUTE, HTTP_STATUS),
 )
+HTTP_REFUSED: Final = Counter(
+    "poise.gateway.refused",
+    "{request}",
+    "Connections and requests that were refused or cut by a limit of the gateway.",
+    (REASON,),
+)
+HTTP_CONNECTIONS: Final = Gauge("poise.gateway.connections", "{connection}", "Open HTTP connections.")
+HTTP_BYTES: Final = Gauge("poise.gateway.bytes", "By", "Bytes of HTTP requests under way.")
 ASKS_PENDING: Final = Gauge("poise.gateway.pending", "{ask}", "Asks that wait for their answer.")
 
 # inference

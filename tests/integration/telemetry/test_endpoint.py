@@ -1,11 +1,12 @@
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator
 
 import pytest
 
 from poise.errors import SetupError
-from poise.telemetry.endpoint import LARGEST_REQUEST, AdminEndpoint
+from poise.telemetry.endpoint import LARGEST_REQUEST, MOST_CONNECTIONS, AdminEndpoint
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ async def send(endpoint: AdminEndpoint, raw: bytes) -> bytes:
 
 
 async def get(endpoint: AdminEndpoint, path: str, method: str = "GET") -> tuple[int, dict[str, str], bytes]:
-    answer = await send(endpoint, f"{method} {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    answer = await send(endpoint, f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:9\r\n\r\n".encode())
     head, _, body = answer.partition(b"\r\n\r\n")
     lines = head.decode().split("\r\n")
     return int(lines[0].split()[1]), dict(line.split(": ", 1) for line in lines[1:]), body
@@ -101,3 +102,20 @@ async def test_it_starts_again_on_the_port_it_had(endpoint: AdminEndpoint) -> No
     await endpoint.stop()
     await endpoint.start()
     assert endpoint.port == port
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics"])
+async def test_a_page_that_had_its_name_point_here_reads_nothing(endpoint: AdminEndpoint, path: str) -> None:
+    answer = await send(endpoint, f"GET {path} HTTP/1.1\r\nHost: evil.example:80\r\n\r\n".encode())
+    assert answer.startswith(b"HTTP/1.1 421 ")
+    assert b"Access-Control" not in answer
+
+
+async def test_clients_that_say_nothing_keep_no_probe_out(endpoint: AdminEndpoint) -> None:
+    silent = [await asyncio.open_connection("127.0.0.1", endpoint.port) for _ in range(2 * MOST_CONNECTIONS)]
+    assert (await get(endpoint, "/healthz"))[0] == 200
+    for reader, _ in silent[: MOST_CONNECTIONS - 1]:
+        with contextlib.suppress(ConnectionResetError):
+            assert await reader.read() == b""
+    for _, writer in silent:
+        writer.close()

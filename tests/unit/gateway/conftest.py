@@ -97,7 +97,7 @@ def gateway(mesh: StandIn, settings: GatewaySettings) -> Gateway:
 async def client(gateway: Gateway) -> AsyncIterator[httpx2.AsyncClient]:
     """A client of its; an error that the gateway does not handle is a 500, as it is to real clients."""
     transport = httpx2.ASGITransport(gateway.app, raise_app_exceptions=False)
-    async with httpx2.AsyncClient(transport=transport, base_url="http://gateway") as client:
+    async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as client:
         yield client
 
 

@@ -28,7 +28,7 @@ async def guarded(mesh: Any) -> AsyncIterator[httpx2.AsyncClient]:
     """A client of a gateway that has a token; the mesh behind it knows no dead letters, and would fail if asked."""
     gateway = Gateway(cast("Mesh", mesh), GatewaySettings(admin_token=SecretStr(TOKEN)))
     transport = httpx2.ASGITransport(gateway.app, raise_app_exceptions=False)
-    async with httpx2.AsyncClient(transport=transport, base_url="http://gateway") as client:
+    async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as client:
         yield client
 
 

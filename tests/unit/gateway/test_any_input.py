@@ -40,7 +40,7 @@ def transport(mesh: Any) -> httpx2.ASGITransport:
 async def test_any_json(transport: httpx2.ASGITransport, body: Any, headers: dict[str, bytes], path: str) -> None:
     content = json.dumps(body).encode()  # which allows what is no JSON, such as NaN and lone surrogates
     raw = [(name.encode(), value) for name, value in headers.items()] + [(b"content-type", b"application/json")]
-    async with httpx2.AsyncClient(transport=transport, base_url="http://gateway") as client:
+    async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as client:
         response = await client.post(path, content=content, headers=raw)
     assert response.status_code in PROMISED
     assert response.json()
@@ -49,7 +49,7 @@ async def test_any_json(transport: httpx2.ASGITransport, body: Any, headers: dic
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(body=st.binary(max_size=200), path=PATHS)
 async def test_any_bytes(transport: httpx2.ASGITransport, body: bytes, path: str) -> None:
-    async with httpx2.AsyncClient(transport=transport, base_url="http://gateway") as client:
+    async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as client:
         response = await client.post(path, content=body, headers={"content-type": "application/json"})
     assert response.status_code in PROMISED
 
@@ -60,6 +60,6 @@ async def test_any_bytes(transport: httpx2.ASGITransport, body: bytes, path: str
 )
 async def test_any_id(transport: httpx2.ASGITransport, name: str) -> None:
     quoted = quote(name, safe="")
-    async with httpx2.AsyncClient(transport=transport, base_url="http://gateway") as client:
+    async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as client:
         assert (await client.delete(f"/v1/documents/{quoted}")).status_code in {202, 400, 404}
         assert (await client.get(f"/v1/runs/{quoted}")).status_code == 404

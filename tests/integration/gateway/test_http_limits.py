@@ -1,0 +1,231 @@
+"""Clients that send slowly or too much, open many connections or do not read: each is cut, and nobody else suffers."""
+
+import asyncio
+import http.client
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+import httpx2
+import pytest
+from integration_kit import until
+
+from poise.contracts import Answer, Ask
+from poise.messaging import Context, Mesh
+from poise.telemetry import table
+from poise.telemetry.metrics import observations
+
+pytestmark = pytest.mark.integration
+
+Open = Callable[..., AbstractAsyncContextManager[tuple[httpx2.AsyncClient, Mesh]]]
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+NEVER = 1_000.0
+"""Seconds: this limit is not what is tried here."""
+JSON = "content-type: application/json"
+
+
+async def answer(_ask: Ask, context: Context) -> Answer:
+    return Answer(run_id=context.run, text="Because.", rung="primary")
+
+
+def gauge(instrument: table.Gauge) -> float:
+    return sum(value for value, _ in observations(instrument))
+
+
+def head(method: str, path: str, *headers: str) -> bytes:
+    return "\r\n".join([f"{method} {path} HTTP/1.1", "host: 127.0.0.1", *headers, "", ""]).encode()
+
+
+def port_of(client: httpx2.AsyncClient) -> int:
+    return client.base_url.port or 0
+
+
+@asynccontextmanager
+async def connected(client: httpx2.AsyncClient, count: int) -> AsyncIterator[list[Streams]]:
+    opened = [await asyncio.open_connection("127.0.0.1", port_of(client)) for _ in range(count)]
+    try:
+        yield opened
+    finally:
+        for _, writer in opened:
+            writer.close()
+
+
+async def told(reader: asyncio.StreamReader) -> tuple[int, str, str]:
+    """Status, kind and headers of the problem that ends a connection; (0, "", "") = it ended without one."""
+    try:
+        answered = await reader.read()
+    except ConnectionResetError:
+        return 0, "", ""
+    if not answered:
+        return 0, "", ""
+    headers, _, body = answered.partition(b"\r\n\r\n")
+    assert b"content-type: application/problem+json" in headers
+    assert b"connection: close" in headers
+    return int(headers.split()[1]), json.loads(body)["type"], headers.decode()
+
+
+async def is_served(client: httpx2.AsyncClient) -> None:
+    for _ in range(3):
+        assert (await client.post("/v1/ask", json={"question": "Why?"})).json()["text"] == "Because."
+
+
+async def test_a_head_that_does_not_come_is_not_waited_for(open_gateway: Open) -> None:
+    async with (
+        open_gateway(answer, limits={"head_timeout": 0.5}) as (client, _),
+        connected(client, 300) as slow,
+    ):
+        for number, (_, writer) in enumerate(slow):
+            writer.write(b"" if number % 3 == 0 else b"POST /v1/ask HTTP/1.1\r\nhost: 127.0.0.1\r\nx-slow: ")
+        await is_served(client)
+        ends = await asyncio.gather(*(told(reader) for reader, _ in slow))
+        assert {kind for _, kind, _ in ends[1::3] + ends[2::3]} == {"urn:poise:request-timeout"}
+        assert {status for status, _, _ in ends[::3]} == {0}, "nothing was asked, so there is nothing to answer"
+
+
+async def test_a_second_head_is_not_waited_for_either(open_gateway: Open) -> None:
+    async with (
+        open_gateway(answer, limits={"head_timeout": 0.5, "idle_timeout": 1_000}) as (client, _),
+        connected(client, 1) as [(reader, writer)],
+    ):
+        writer.write(head("GET", "/healthz") + b"GET /healthz HTT")
+        first = await reader.readuntil(b'{"status":"ok"}')
+        assert first.startswith(b"HTTP/1.1 200")
+        assert (await told(reader))[:2] == (408, "urn:poise:request-timeout")
+
+
+async def test_a_flood_of_connections_keeps_nobody_out(open_gateway: Open) -> None:
+    limits = {"connections": 50, "head_timeout": NEVER}
+    async with open_gateway(answer, limits=limits) as (client, _), connected(client, 400) as slow:
+        for _, writer in slow:
+            writer.write(b"GET /healthz HTTP/1.1\r\n")
+        await is_served(client)
+        assert gauge(table.HTTP_CONNECTIONS) <= 50
+        await until(lambda: sum(reader.at_eof() for reader, _ in slow) >= 350)
+
+
+async def test_a_body_that_comes_too_slowly_is_not_waited_for(open_gateway: Open) -> None:
+    limits = {"body_timeout": 0.5, "least_rate": 1_000_000}
+    async with open_gateway(answer, limits=limits) as (client, _), connected(client, 200) as slow:
+        for _, writer in slow:
+            writer.write(head("POST", "/v1/documents", JSON, "content-length: 100000") + b'{"id": "')
+        await is_served(client)
+        ends = await asyncio.gather(*(told(reader) for reader, _ in slow))
+        assert {(status, kind) for status, kind, _ in ends} == {(408, "urn:poise:request-timeout")}
+    assert gauge(table.HTTP_BYTES) == 0
+
+
+async def test_a_body_that_comes_fast_enough_is_waited_for_however_long_it_takes(open_gateway: Open) -> None:
+    """A trickle of one byte a turn is far longer than `body_timeout`, and faster than `least_rate`."""
+    body = json.dumps({"id": "slow", "text": "x" * 3_000}).encode()
+    limits = {"body_timeout": 0.05, "least_rate": 1}
+    async with open_gateway(answer, limits=limits) as (client, _), connected(client, 1) as [(reader, writer)]:
+        writer.write(head("POST", "/v1/documents", JSON, f"content-length: {len(body)}"))
+        for start in range(0, len(body), 50):
+            writer.write(body[start : start + 50])
+            await writer.drain()
+            await asyncio.sleep(0.002)
+        assert (await reader.readline()).startswith(b"HTTP/1.1 202")
+
+
+async def test_bytes_under_way_stay_under_their_budget(open_gateway: Open) -> None:
+    most = 2_000_000
+    limits = {"bytes_under_way": most, "body_timeout": NEVER}
+    async with (
+        open_gateway(answer, documents_bytes=400_000, limits=limits) as (client, _),
+        connected(client, 120) as slow,
+    ):
+        seen: list[float] = []
+        for number, (_, writer) in enumerate(slow):
+            length = "transfer-encoding: chunked" if number % 2 else "content-length: 300000"
+            chunk = b"46500\r\n" if number % 2 else b""  # in hexadecimal: 288,000
+            writer.write(head("POST", "/v1/documents", JSON, length) + chunk + b" " * 250_000)
+            await asyncio.sleep(0)
+            seen.append(gauge(table.HTTP_BYTES))
+        readers = [asyncio.create_task(told(reader)) for reader, _ in slow]
+
+        def nearly_all_are_refused() -> bool:
+            seen.append(gauge(table.HTTP_BYTES))
+            return sum(task.done() for task in readers) >= 110
+
+        await until(nearly_all_are_refused)
+        assert most / 4 < max(seen) <= most / 2
+        await is_served(client)
+        for task in readers:
+            if task.done():
+                status, kind, headers = task.result()
+                assert (status, kind) == (503, "urn:poise:temporary")
+                assert "retry-after: 1" in headers
+        refused = await client.post("/v1/documents", json={"id": "a", "text": "x" * 390_000})
+        assert refused.status_code == 503, "it is refused before it is read"
+        for _, writer in slow:
+            writer.close()
+        await asyncio.gather(*readers)
+        await until(lambda: gauge(table.HTTP_BYTES) == 0)
+        assert (await client.post("/v1/documents", json={"id": "a", "text": "x" * 390_000})).status_code == 202
+
+
+@pytest.mark.parametrize("size", [4_000_000, 8_000_000])
+async def test_a_body_that_is_too_large_is_answered_however_it_is_sent(open_gateway: Open, size: int) -> None:
+    body = b'{"id": "a", "text": "' + b"x" * size + b'"}'
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for start in range(0, len(body), 65_536):
+            yield body[start : start + 65_536]
+
+    def plainly(port: int) -> int:
+        """As `urllib` and others do: all of it, then the answer, and `Connection: close`."""
+        connection = http.client.HTTPConnection("127.0.0.1", port)
+        connection.request("POST", "/v1/documents", body, {"content-type": "application/json", "connection": "close"})
+        status = connection.getresponse().status
+        connection.close()
+        return status
+
+    async with open_gateway(answer, documents_bytes=1_000_000) as (client, _):
+        headers = {"content-type": "application/json"}
+        for close in ({}, {"connection": "close"}):
+            for content in (body, chunks()):
+                response = await client.post("/v1/documents", content=content, headers=headers | close)
+                assert (response.status_code, response.json()["type"]) == (413, "urn:poise:too-large")
+                assert response.headers["connection"] == "close"
+        assert await asyncio.to_thread(plainly, port_of(client)) == 413
+        await is_served(client)
+        await until(lambda: gauge(table.HTTP_BYTES) == 0)
+
+
+async def test_who_waits_for_leave_to_send_is_answered_without_it(open_gateway: Open) -> None:
+    """As curl sends what is larger than a megabyte."""
+    async with (
+        open_gateway(answer, documents_bytes=1_000_000) as (client, _),
+        connected(client, 1) as [(reader, writer)],
+    ):
+        writer.write(head("POST", "/v1/documents", JSON, "content-length: 4000000", "expect: 100-continue"))
+        assert (await told(reader))[:2] == (413, "urn:poise:too-large")
+
+
+async def test_an_answer_that_nobody_reads_is_not_kept(open_gateway: Open) -> None:
+    async with (
+        open_gateway(answer, limits={"write_timeout": 0.3, "least_rate": 10_000_000}) as (client, _),
+        connected(client, 5) as deaf,
+    ):
+        for _, writer in deaf:
+            writer.transport.pause_reading()  # type: ignore[attr-defined]  # the client's
+            writer.write(head("GET", "/openapi.json") * 1_000)
+        await is_served(client)
+        await until(lambda: gauge(table.HTTP_CONNECTIONS) <= 1 and gauge(table.HTTP_BYTES) == 0)
+
+
+async def test_what_is_no_http_is_a_problem_too(open_gateway: Open) -> None:
+    async with open_gateway(answer) as (client, _):
+        for sent, status in (
+            (b"GET / HTTP/1.1\r\nhost: 127.0.0.1\r\nx: " + b"y" * 100_000, 431),
+            (b"what is this\r\n\r\n", 400),
+            (b"GET /healthz HTTP/1.1\r\n\r\n", 400),
+            (head("POST", "/v1/ask", JSON, "transfer-encoding: gzip"), 501),
+            (head("POST", "/v1/ask", JSON, "transfer-encoding: chunked") + b"zz\r\n", 400),
+        ):
+            async with connected(client, 1) as [(reader, writer)]:
+                writer.write(sent)
+                assert (await told(reader))[:2] == (status, "urn:poise:invalid")
+        await is_served(client)
+        await until(lambda: gauge(table.HTTP_BYTES) == 0)

@@ -1,0 +1,92 @@
+"""How many connections and bytes there may be, and who makes room."""
+
+import pytest
+
+from poise.errors import RateLimitedError, RetryableError
+from services.gateway.connections import SPARE, ByteBudget, Connections, peer_of
+from services.gateway.settings import SMALL, GatewaySettings, HttpLimits
+
+
+@pytest.mark.parametrize(
+    ("address", "peer"),
+    [
+        ("203.0.113.7", "203.0.113.7"),
+        ("::ffff:203.0.113.7", "203.0.113.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
+        ("2001:db8:1:2::", "2001:db8:1:2::"),
+        ("fe80::1%eth0", "fe80::"),
+        ("", ""),
+        (None, ""),
+        ("a socket", "a socket"),
+    ],
+)
+def test_a_peer_is_an_address_or_an_ipv6_network(address: str | None, peer: str) -> None:
+    assert peer_of(address) == peer
+
+
+class Closing:
+    """Connections that wait for a request, and those of them that were closed to make room."""
+
+    def __init__(self, connections: Connections) -> None:
+        self.closed: list[str] = []
+        self._connections = connections
+
+    def waits(self, name: str, peer: str) -> None:
+        self._connections.enter(peer)
+        self._connections.waits(peer, lambda: self.close(name, peer))
+
+    def close(self, name: str, peer: str) -> None:
+        self.closed.append(name)
+        self._connections.leave(peer)
+
+
+def test_the_one_that_has_waited_longest_makes_room() -> None:
+    connections = Connections(HttpLimits(connections=3), 1)
+    waiting = Closing(connections)
+    for name in "abcde":
+        waiting.waits(name, "peer")
+    assert waiting.closed == ["a", "b"]
+    assert len(connections) == 3
+
+
+def test_one_address_makes_room_for_itself_alone() -> None:
+    connections = Connections(HttpLimits(connections=10, connections_per_peer=2), 1)
+    waiting = Closing(connections)
+    waiting.waits("theirs", "other")
+    for name in "abc":
+        waiting.waits(name, "peer")
+    assert waiting.closed == ["a"]
+
+
+def test_requests_under_way_make_no_room() -> None:
+    connections = Connections(HttpLimits(connections=3, connections_per_peer=2), 1)
+    connections.enter("a")
+    connections.enter("a")
+    with pytest.raises(RateLimitedError):
+        connections.enter("a")
+    connections.leave("a")
+    connections.enter("b")
+    with pytest.raises(RetryableError, match="too many connections"):
+        connections.enter("c")
+    assert not connections.overfull(), "it is told so"
+    for _ in range(SPARE):
+        with pytest.raises(RetryableError):
+            connections.enter("d")
+    assert connections.overfull()
+
+
+def test_large_requests_leave_half_of_the_budget_to_small_ones() -> None:
+    budget = ByteBudget(10 * SMALL)
+    assert budget.take(5 * SMALL, 0)
+    assert not budget.take(SMALL + 1, 0)
+    assert not budget.take(1, SMALL)
+    assert [budget.take(SMALL, 0) for _ in range(6)] == [True] * 5 + [False]
+    assert budget.used == 10 * SMALL
+    budget.give(10 * SMALL)
+    assert budget.room(5 * SMALL)
+    assert budget.used == 0
+
+
+def test_the_largest_document_must_fit_the_budget() -> None:
+    with pytest.raises(ValueError, match="bytes_under_way must be more than twice documents_bytes"):
+        GatewaySettings(documents_bytes=40_000_000)

@@ -1,0 +1,53 @@
+"""Which names an HTTP server is called by: those of this machine and those that are set, and no page's own."""
+
+import pytest
+from pydantic import ValidationError
+
+from poise.allowed_hosts import AllowedHosts
+from services.gateway.settings import GatewaySettings
+
+
+@pytest.mark.parametrize("bind", ["127.0.0.1", "127.9.9.9", "::1", "localhost"])
+@pytest.mark.parametrize(
+    ("host", "allowed"),
+    [
+        ("localhost:8080", True),
+        ("LOCALHOST", True),
+        ("localhost.", True),
+        ("127.0.0.1:8080", True),
+        ("[::1]:8080", True),
+        ("[::1]", True),
+        (None, True),
+        ("", False),
+        ("evil.example", False),
+        ("evil.example:8080", False),
+        ("localhost.evil.example", False),
+        ("127.0.0.1.evil.example", False),
+        ("localhost@evil.example", False),
+        ("203.0.113.7", False),
+        ("[2001:db8::1]:80", False),
+        ("[::1", True),
+        ("ours.example", True),
+        ("OURS.example.:443", True),
+    ],
+)
+def test_on_loopback_names_of_this_machine_and_those_that_are_set(
+    bind: str, host: str | None, *, allowed: bool
+) -> None:
+    assert AllowedHosts(bind, ["ours.example"]).allow(host) is allowed
+
+
+@pytest.mark.parametrize("bind", ["0.0.0.0", "::", "203.0.113.7", "gateway.internal"])  # noqa: S104 - nothing listens
+def test_elsewhere_any_name_until_some_are_set_and_addresses_always(bind: str) -> None:
+    assert AllowedHosts(bind).allow("gateway:8080")
+    named = AllowedHosts(bind, ["gateway"])
+    assert [host for host in ("gateway:80", "10.0.0.7:80", "[fd00::7]:80", "localhost") if not named.allow(host)] == []
+    assert not named.allow("evil.example")
+    assert AllowedHosts(bind, ["*"]).allow("evil.example")
+
+
+def test_the_setting_is_names_with_commas_between_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POISE_GATEWAY_ALLOWED_HOSTS", "gateway, poise.example ,")
+    assert GatewaySettings().allowed_hosts == ("gateway", "poise.example")
+    with pytest.raises(ValidationError):
+        GatewaySettings.model_validate({"allowed_hosts": 7})
