@@ -119,7 +119,9 @@ async def test_a_client_that_reads_slowly_costs_no_more_than_the_answer(open_gat
         assert mesh._calls is not None
         body = json.dumps(ASK).encode()
         reader, writer = await asyncio.open_connection(client.base_url.host, client.base_url.port, limit=1_024)
-        head = f"POST /v1/ask HTTP/1.1\r\nhost: x\r\naccept: text/event-stream\r\ncontent-length: {len(body)}\r\n"
+        head = (
+            f"POST /v1/ask HTTP/1.1\r\nhost: 127.0.0.1\r\naccept: text/event-stream\r\ncontent-length: {len(body)}\r\n"
+        )
         writer.write(f"{head}content-type: application/json\r\nconnection: close\r\n\r\n".encode() + body)
         await until(lambda: bool(mesh._calls and mesh._calls._readers))
         ((_, waiting),) = mesh._calls._readers.items()
