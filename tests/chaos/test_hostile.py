@@ -93,7 +93,7 @@ class Sender:
             landed = await acknowledged
             if not message.wrong((landed.timestamp or 0) / 1_000, message.topic.partitions):
                 self.allowed.append(message)
-            headers = [(name, value or b"") for name, value in message.headers if name != "poise-attempt"]
+            headers = [item for item in message.headers if item[0] != "poise-attempt"]
             kept = digest(message.key, message.value, headers)
             self.sent[f"{landed.topic}/{landed.partition}/{landed.offset}"] = message.how, kept
 

@@ -41,6 +41,8 @@ from poise.contracts import (
 from poise.contracts.topics import CATALOGUE
 from poise.messaging import partition_for
 
+TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
 GOLDEN: list[tuple[str, Message, str]] = [
     ("ask/1", Ask(question="What does pass do?"), '{"question":"What does pass do?"}'),
     (
@@ -233,7 +235,7 @@ def test_a_field_that_a_newer_worker_adds_is_ignored_between_tiers_and_refused_a
 
 def test_headers_are_these_strings() -> None:
     envelope = Envelope(
-        correlation_id="c",
+        correlation_id=b"c\xff\x00",
         reply_to="poise.replies",
         content_type="application/json",
         reply_partition=3,
@@ -248,13 +250,13 @@ def test_headers_are_these_strings() -> None:
         origin="poise.ask.interactive/0/7",
         redrives=1,
         doc_version=9,
-        stream_to="poise.replies/3/c",
+        stream_to=b"poise.replies/3/c\xff\x00",
         stream="f",
         seq=4,
-        trace={"traceparent": "00-0-0-00"},
+        trace={"traceparent": TRACEPARENT, "tracestate": "v=1", "baggage": "k=v"},
     )
     headers = [
-        ("correlation_id", b"c"),
+        ("correlation_id", b"c\xff\x00"),
         ("reply_to", b"poise.replies"),
         ("content-type", b"application/json"),
         ("poise-reply-partition", b"3"),
@@ -269,10 +271,12 @@ def test_headers_are_these_strings() -> None:
         ("poise-origin", b"poise.ask.interactive/0/7"),
         ("poise-redrives", b"1"),
         ("poise-doc-version", b"9"),
-        ("poise-stream-to", b"poise.replies/3/c"),
+        ("poise-stream-to", b"poise.replies/3/c\xff\x00"),
         ("poise-stream", b"f"),
         ("poise-seq", b"4"),
-        ("traceparent", b"00-0-0-00"),
+        ("traceparent", TRACEPARENT.encode()),
+        ("tracestate", b"v=1"),
+        ("baggage", b"k=v"),
     ]
     assert envelope.headers() == headers
     assert Envelope.read([*headers, ("somebody-elses", b"\xff")]) == envelope

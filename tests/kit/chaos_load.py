@@ -18,6 +18,7 @@ from poise.contracts import Answer, Ask, Fault
 from poise.contracts.topics import ASK_INTERACTIVE
 from poise.errors import DeadlineExceededError, FaultError, SetupError, UnavailableError
 from poise.messaging import Mesh, Position
+from poise.messaging.record import Headers
 from poise.stack.worker import Worker
 
 DEADLINE: Final = 60.0
@@ -27,8 +28,6 @@ AT_ONCE: Final = 400
 CONVERSATIONS: Final = 100
 DYING: Final = 1.0
 """Seconds in which a killed process may still take a connection."""
-
-Headers = list[tuple[str, bytes]]
 
 
 # -- history ----------------------------------------------------------------------------------------------------------
@@ -108,7 +107,7 @@ class RecordingMesh(Mesh):
         request = None
         if topic == ASK_INTERACTIVE.name:
             request = self.history.requests[Ask.parse(value or b"").question]
-            request.correlation_id = dict(headers)["correlation_id"].decode()
+            request.correlation_id = (dict(headers)["correlation_id"] or b"").decode()
         landed = await super().send(topic, value, key=key, headers=headers, partition=partition)
         if request is not None:
             request.accepted = True

@@ -59,7 +59,6 @@ _NEEDED: Final = {
 }
 _NUMBERS: Final = ("poise-reply-partition", "poise-deadline", "poise-attempt", "poise-redrives", "poise-doc-version")
 _TEXTS: Final = (
-    "correlation_id",
     "reply_to",
     "content-type",
     "poise-run",
@@ -88,12 +87,13 @@ class Hostile:
             partitions: How many the topic has.
         """
         try:
-            envelope = Envelope.read((name, value or b"") for name, value in self.headers)
+            envelope = Envelope.read(self.headers)
             resolve(envelope.deadline, timestamp, self.topic.deadlines)
         except (EnvelopeError, InvalidMessageError):
             return True
         return (
             self._misaddressed(envelope)
+            or envelope.stream_to is not None  # these tests name no place that may be
             or self._misplaced(partitions)
             or self._unreadable(self.topic.accepts[0].kind if envelope.kind is None else envelope.kind)
         )
@@ -233,7 +233,7 @@ def _bad_text(random: Random, kind: str, _good: bytes) -> bytes:
 
 
 def _other_encoding(random: Random, _kind: str, good: bytes) -> bytes:
-    return good.decode().encode(random.choice(("utf-16", "utf-32", "utf-8-sig")))
+    return good.decode().encode(random.choice(("utf-16", "utf-32", "utf-16-le")))
 
 
 def _missing(random: Random, kind: str, _good: bytes) -> bytes:
@@ -266,10 +266,6 @@ _BAD_BODIES: Final[tuple[Callable[[Random, str, bytes], bytes | None], ...]] = (
 
 def _not_utf8(random: Random) -> tuple[str, Headers]:
     return "not UTF-8", [(random.choice(_TEXTS + _NUMBERS), b"\xff" + random.randbytes(random.randrange(40)))]
-
-
-def _null_header(random: Random) -> tuple[str, Headers]:
-    return "null header", [(random.choice((*_NUMBERS, "reply_to", "poise-kind")), None)]
 
 
 def _no_number(random: Random) -> tuple[str, Headers]:
@@ -325,9 +321,14 @@ def _no_partition(random: Random) -> tuple[str, Headers]:
     return "no such partition", [*to, ("poise-reply-partition", b"%d" % random.choice((12, 99, 10**9, 10**17)))]
 
 
+def _no_stream(random: Random) -> tuple[str, Headers]:
+    to = random.choice((b"poise.replies", b"poise.replies/x/c", b"poise.replies/99/c", b"poise.policy/0/c", b"/0/c"))
+    return "no place for a stream", [("poise-stream-to", to)]
+
+
 def _huge_header(random: Random) -> tuple[str, Headers]:
     size = 900_000 if random.random() < 0.02 else 20_000
-    name = random.choice((*_TEXTS, "poise-kind", "poise-min-epoch"))
+    name = random.choice((*_TEXTS, "correlation_id", "poise-stream-to", "poise-kind", "poise-min-epoch"))
     return "huge header", [(name, random.choice((b"x", b"\0", b"'\"")) * (size // 2))]
 
 
@@ -337,7 +338,7 @@ def _many_headers(random: Random) -> tuple[str, Headers]:
 
 
 _BAD_HEADERS: Final[tuple[Callable[[Random], tuple[str, Headers]], ...]] = (
-    *(_not_utf8, _null_header, _no_number, _absurd_deadline, _repeated_header, _unknown_kind, _no_such_topic),
+    *(_not_utf8, _no_stream, _no_number, _absurd_deadline, _repeated_header, _unknown_kind, _no_such_topic),
     *(_no_topic_name, _poises_own, _no_partition, _huge_header, _many_headers),
 )
 

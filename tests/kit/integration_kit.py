@@ -99,5 +99,5 @@ class Outsider:
         async with asyncio.timeout(within):
             while True:
                 reply = Record.of(await self._consumer.getone())
-                if reply.header("correlation_id") == sent.header("correlation_id"):
+                if reply.raw_header("correlation_id") == sent.raw_header("correlation_id"):
                     return reply

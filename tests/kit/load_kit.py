@@ -97,7 +97,7 @@ class Load:
     @property
     def prefix(self) -> str:
         """What the correlation ids of the caller begin with."""
-        return self._replies._prefix
+        return self._replies._prefix.decode()
 
     @property
     def _replies(self) -> Calls:

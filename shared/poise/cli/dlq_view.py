@@ -126,7 +126,9 @@ def _facts(letter: DeadLetter) -> Iterator[tuple[str, str]]:
         yield "copies", ", ".join(sorted(letter.ids - {letter.id}))
 
 
-def _shown(raw: bytes) -> str:
+def _shown(raw: bytes | None) -> str:
+    if raw is None:
+        return "null"
     try:
         return clean(raw.decode())
     except UnicodeDecodeError:

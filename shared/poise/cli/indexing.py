@@ -185,8 +185,8 @@ class Watch:
     def _note_passage(self, record: Record) -> None:
         if record.value is None or record.header(KIND) != Manifest.kind:
             return
-        manifest, version = Manifest.parse(record.value), int(record.header(_VERSION) or -1)
-        if version > self._versions.get(manifest.document, (-1, 0))[0]:
+        manifest, version = Manifest.parse(record.value), record.number(_VERSION)
+        if version is not None and version > self._versions.get(manifest.document, (-1, 0))[0]:
             self._versions[manifest.document] = (version, manifest.parts)
 
     def _note_dead(self, record: Record) -> None:

@@ -6,12 +6,18 @@ from types import MappingProxyType
 from typing import Final, Self
 
 from poise.contracts.fault import FieldError
+from poise.contracts.integers import MAX_DIGITS, read_integer
+from poise.contracts.trace_context import trace_context
 
-RawHeaders = Iterable[tuple[str, bytes]]
+RawHeaders = Iterable[tuple[str, bytes | None]]
+"""Names and values as Kafka has them: a value may be null, and names may repeat."""
 
+CORRELATION_ID: Final = "correlation_id"
 KIND: Final = "poise-kind"
 CONTENT_TYPE: Final = "content-type"
 DEADLINE: Final = "poise-deadline"
+RUN: Final = "poise-run"
+STEP: Final = "poise-step"
 REPLY_PARTITION: Final = "poise-reply-partition"
 STREAM_TO: Final = "poise-stream-to"
 STREAM: Final = "poise-stream"
@@ -19,14 +25,14 @@ SEQ: Final = "poise-seq"
 
 _NAMES: Final[Mapping[str, str]] = MappingProxyType(
     {
-        "correlation_id": "correlation_id",
+        "correlation_id": CORRELATION_ID,
         "reply_to": "reply_to",
         "content_type": CONTENT_TYPE,
         "reply_partition": REPLY_PARTITION,
         "deadline": DEADLINE,
         "attempt": "poise-attempt",
-        "run": "poise-run",
-        "step": "poise-step",
+        "run": RUN,
+        "step": STEP,
         "tenant": "poise-tenant",
         "region": "poise-region",
         "kind": KIND,
@@ -40,11 +46,12 @@ _NAMES: Final[Mapping[str, str]] = MappingProxyType(
     }
 )
 _NUMBERS: Final = frozenset({"reply_partition", "deadline", "attempt", "redrives", "doc_version", "seq"})
-_LONGEST_NUMBER: Final = 18
-"""Digits: fits 64 bits."""
+_OPAQUE: Final = frozenset({"correlation_id", "stream_to"})
 LONGEST_TEXT: Final = 8_192
 """Bytes of any other header of Poise's: it is copied into replies and calls, which have to fit their topics."""
-_TRACE: Final = frozenset({"traceparent", "tracestate", "baggage"})
+LONGEST_STREAM_TO: Final = LONGEST_TEXT + 300
+"""Bytes of `poise-stream-to`: a correlation id, behind a topic and a partition."""
+_LONGEST: Final = {STREAM_TO: LONGEST_STREAM_TO}
 _FIELDS: Final = {name: key for key, name in _NAMES.items()}
 _IN_ORDER: Final = tuple(_NAMES.items())
 
@@ -59,9 +66,10 @@ class EnvelopeError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """The headers of a message. On the wire all are strings; an absent one is None."""
+    """The headers of a message; an absent one is None."""
 
-    correlation_id: str | None = None
+    correlation_id: bytes | None = None
+    """What the caller recognises the reply by: any bytes, echoed as they are."""
     reply_to: str | None = None
     content_type: str | None = None
     reply_partition: int | None = None
@@ -79,8 +87,9 @@ class Envelope:
     redrives: int | None = None
     doc_version: int | None = None
     """On `poise.passages`: the document's offset in `poise.documents`."""
-    stream_to: str | None = None
-    """Where the words of the answer go as they come: `topic/partition/correlation id`."""
+    stream_to: bytes | None = None
+    """Where the words of the answer go as they come: `topic/partition/correlation id`, or without the id, which is then
+    the message's own."""
     stream: str | None = None
     """On an event: the attempt that it belongs to. On a reply: the one whose words count."""
     seq: int | None = None
@@ -90,34 +99,31 @@ class Envelope:
 
     @classmethod
     def read(cls, headers: RawHeaders) -> Self:
-        """Read headers; those that are not Poise's are passed over, of a repeated one the last counts.
+        """Read headers; those that are not Poise's are passed over.
+
+        Of a repeated one the last counts, a null one counts as absent, and trace headers that are not well formed are
+        dropped.
 
         Raises:
             EnvelopeError: A header of Poise's is not UTF-8, is too long, or is not the number it should be.
         """
-        values: dict[str, str | int] = {}
-        trace: dict[str, str] = {}
-        for name, raw in headers:
-            key = _FIELDS.get(name)
-            if key is None and name not in _TRACE:
-                continue
-            if len(raw) > LONGEST_TEXT:
-                raise EnvelopeError(name, f"must be at most {LONGEST_TEXT} bytes long, not {len(raw)}")
-            try:
-                text = raw.decode()
-            except UnicodeDecodeError as error:
-                raise EnvelopeError(name, "is not UTF-8") from error
-            if key is None:
-                trace[name] = text
-            elif key in _NUMBERS:
-                values[key] = _number(name, text)
-            else:
-                values[key] = text
-        return cls(**values, trace=trace)  # type: ignore[arg-type]  # each value has its field's type by _NUMBERS
+        last = dict(headers)
+        values = {
+            key: _value(name, raw)
+            for name, raw in last.items()
+            if raw is not None and (key := _FIELDS.get(name)) is not None
+        }
+        return cls(**values, trace=trace_context(last))  # type: ignore[arg-type]  # each value has its field's type
 
     def headers(self) -> list[tuple[str, bytes]]:
-        """The headers as Kafka wants them, absent ones left out."""
-        written = [(name, str(value).encode()) for key, name in _IN_ORDER if (value := getattr(self, key)) is not None]
+        """The headers as Kafka wants them, absent ones left out.
+
+        Raises:
+            EnvelopeError: A text has no UTF-8 form.
+        """
+        written = [
+            (name, _written(name, value)) for key, name in _IN_ORDER if (value := getattr(self, key)) is not None
+        ]
         written.extend((name, value.encode()) for name, value in self.trace.items())
         return written
 
@@ -126,7 +132,28 @@ class Envelope:
         return replace(self, **changes)  # type: ignore[arg-type]  # checked by the dataclass itself
 
 
-def _number(name: str, text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= _LONGEST_NUMBER):
-        raise EnvelopeError(name, f"must be a whole number of at most {_LONGEST_NUMBER} digits, not {text[:40]!r}")
-    return int(text)
+def _value(name: str, raw: bytes) -> str | bytes | int:
+    if len(raw) > (longest := _LONGEST.get(name, LONGEST_TEXT)):
+        raise EnvelopeError(name, f"must be at most {longest} bytes long, not {len(raw)}")
+    key = _FIELDS[name]
+    if key in _OPAQUE:
+        return raw
+    if key not in _NUMBERS:
+        try:
+            return raw.decode()
+        except UnicodeDecodeError as error:
+            raise EnvelopeError(name, "is not UTF-8") from error
+    number = read_integer(raw)
+    if number is None:
+        shown = raw[:40].decode(errors="replace")
+        raise EnvelopeError(name, f"must be a whole number of at most {MAX_DIGITS} digits, not {shown!r}")
+    return number
+
+
+def _written(name: str, value: str | bytes | int) -> bytes:
+    if isinstance(value, bytes):
+        return value
+    try:
+        return str(value).encode()
+    except UnicodeEncodeError as error:
+        raise EnvelopeError(name, "has no UTF-8 form: it holds half of a surrogate pair") from error

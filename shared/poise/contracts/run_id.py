@@ -7,6 +7,8 @@ from uuid import UUID
 
 _NAMESPACE: Final = UUID("722bc74f-42eb-5459-b401-c9dd78025bb1")
 """uuid5 of `urn:poise:run`; changing it would give the same ask another run id."""
+ROOT_STEP: Final = "ask"
+"""The step that is the run itself, and that of a message which names none."""
 _BY_TIME, _BY_PLACE = 7, 5
 """The versions of UUID that a run id may be: given by a gateway, or made of the ask's place in Kafka."""
 

@@ -5,9 +5,9 @@ Sharing a partition is legal; replies to others are skipped.
 """
 
 import asyncio
-import itertools
 import logging
 import random
+import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -15,19 +15,20 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Protocol, Self
-from uuid import uuid4
 
 from pydantic import ValidationError
 
-from poise.contracts.envelope import Envelope
+from poise.contracts.envelope import CORRELATION_ID, KIND, Envelope
 from poise.contracts.fault import Fault
 from poise.contracts.message import Message, ReplyT, Request
+from poise.contracts.run_id import ROOT_STEP, run_id_of
 from poise.contracts.stream import Mark
 from poise.contracts.topics import REPLIES, Topic
 from poise.errors import DeadlineExceededError, FaultError, TerminalError, UnavailableError, WithdrawnError
 from poise.messaging.addresses import Address
 from poise.messaging.log_reader import LogAccess, LogReader
-from poise.messaging.record import Position, Record
+from poise.messaging.pending_call import PendingCall
+from poise.messaging.record import Headers, Position, Record
 from poise.messaging.stream_reader import StreamReader, is_event, mark_of
 from poise.telemetry import SpanKind, count, inject, measure, span, table
 
@@ -35,7 +36,8 @@ log = logging.getLogger(__name__)
 
 REMEMBERED: Final = 10_000
 """How many calls that were given up are remembered, so that their replies are counted as late, not orphaned."""
-
+RANDOM_BYTES: Final = 16
+"""Of a correlation id: whoever may write asks could otherwise guess another's, and have the mesh reply to it."""
 
 Withdraw = Callable[["Addressed", Position | None], None]
 """Told of a call whose caller has gone, and of where its request stands, if it does; returns at once."""
@@ -51,7 +53,7 @@ class Send(Protocol):
         value: bytes | None,
         *,
         key: bytes | None,
-        headers: list[tuple[str, bytes]],
+        headers: Headers,
         partition: int | None = None,
     ) -> Position: ...
 
@@ -87,16 +89,12 @@ class Calls:
     """
 
     def __init__(self, logs: LogAccess, instance: str, send: Send, partitions: int, withdraw: Withdraw) -> None:
-        # The boot is part of it: a restarted instance of the same name must not take its predecessor's replies.
-        self._prefix = f"{instance}.{uuid4().hex[:8]}."
-        self._instance = f"{instance}."
+        self._prefix = f"{instance}.".encode()
         self._send = send
         self._partition = random.randrange(partitions)  # noqa: S311 - spreads load, guards nothing
         self._reader = LogReader(logs, REPLIES.name, self._take, start="end", partitions=[self._partition])
-        self._numbers = itertools.count(1)
-        self._pending: dict[str, asyncio.Future[Record]] = {}
-        self._readers: dict[str, StreamReader] = {}
-        self._given_up: OrderedDict[str, None] = OrderedDict()
+        self._pending: dict[bytes, PendingCall] = {}
+        self._given_up: OrderedDict[bytes, None] = OrderedDict()
         self._withdraw = withdraw
         self._open = AsyncExitStack()
 
@@ -112,8 +110,8 @@ class Calls:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Stop reading; whoever still waits is told."""
-        for waiter in self._pending.values():
-            waiter.cancel()
+        for pending in self._pending.values():
+            pending.reply.cancel()
         await self._open.aclose()
 
     async def call(self, request: Request[ReplyT], to: Addressed) -> ReplyT:
@@ -151,10 +149,11 @@ class Calls:
     async def _exchange(self, request: Request[ReplyT], to: Addressed) -> ReplyT:
         if (ended := self._reader.ended) is not None:
             raise UnavailableError(f"no reply would be read: {ended}")
-        correlation_id = f"{self._prefix}{next(self._numbers)}"
+        # Random throughout, so that a restarted instance of the same name does not take its predecessor's replies.
+        correlation_id = self._prefix + secrets.token_hex(RANDOM_BYTES).encode()
         own = Address(REPLIES.name, self._partition, correlation_id)
         envelope = to.envelope.but(
-            stream_to=None if to.stream is None else str(to.stream.address(own)),
+            stream_to=None if to.stream is None else to.stream.address(own).encode(),
             correlation_id=correlation_id,
             reply_to=REPLIES.name,
             reply_partition=self._partition,
@@ -163,16 +162,16 @@ class Calls:
             content_type="application/json",
             trace=inject(),
         )
-        waiter: asyncio.Future[Record] = asyncio.get_running_loop().create_future()
-        self._pending[correlation_id] = waiter
-        if isinstance(to.stream, StreamReader):
-            self._readers[correlation_id] = to.stream
+        reader = to.stream if isinstance(to.stream, StreamReader) else None
+        pending = PendingCall(to.envelope.run, to.envelope.step or ROOT_STEP, reader)
+        self._pending[correlation_id] = pending
         landed: Position | None = None
         try:
             async with asyncio.timeout(max(0.0, to.deadline - time.time())):
                 key = None if to.key is None else to.key.encode()
                 landed = await self._send(to.topic.name, request.encode(), key=key, headers=envelope.headers())
-                record = await waiter
+                pending.landed(_run_of(landed))
+                record = await pending.reply
         except TimeoutError as error:
             self._give_up(correlation_id)
             raise DeadlineExceededError(
@@ -184,37 +183,39 @@ class Calls:
             raise
         finally:
             del self._pending[correlation_id]
-            self._readers.pop(correlation_id, None)
         reply = _understood(record, request)
         if to.stream is not None:
             await to.stream.replied(reply, mark_of(record))
         return reply
 
-    def _give_up(self, correlation_id: str) -> None:
+    def _give_up(self, correlation_id: bytes) -> None:
         self._given_up[correlation_id] = None
         if len(self._given_up) > REMEMBERED:
             self._given_up.popitem(last=False)
 
     def _take(self, record: Record) -> None:
-        correlation_id = record.header("correlation_id")
-        if correlation_id is None or not correlation_id.startswith(self._instance):
+        correlation_id = record.raw_header(CORRELATION_ID)
+        if correlation_id is None or not correlation_id.startswith(self._prefix):
             return  # somebody else's: the partition may be shared
-        if is_event(record):
-            if (reader := self._readers.get(correlation_id)) is not None:
-                reader.take(record)
+        if (pending := self._pending.get(correlation_id)) is not None:
+            pending.take(record)
+        elif is_event(record):
             return  # of a call that is over, whose reply has said what counts
-        waiter = self._pending.get(correlation_id)
-        if waiter is not None:
-            if not waiter.done():  # the first terminal message is the outcome
-                waiter.set_result(record)
         elif correlation_id in self._given_up:
             count(table.REPLIES_LATE)
         else:
             count(table.REPLIES_ORPHANED)
 
 
+def _run_of(landed: Position) -> str | None:
+    """The run of a request that names none; None where the broker did not say where it stands."""
+    if landed.offset < 0:
+        return None
+    return run_id_of(landed.topic, landed.partition, landed.offset, landed.timestamp)
+
+
 def _understood(record: Record, request: Request[ReplyT]) -> ReplyT:
-    kind = record.header("poise-kind")
+    kind = record.header(KIND)
     try:
         if kind == Fault.kind:
             fault = Fault.parse(record.value or b"")

@@ -20,7 +20,7 @@ from typing import Final, Self
 
 from poise.contracts.cancel import Cancel
 from poise.contracts.message import Message, Request
-from poise.contracts.run_id import run_id_of
+from poise.contracts.run_id import ROOT_STEP, run_id_of
 from poise.contracts.topics import BATCH, CANCEL
 from poise.errors import PoiseError, WithdrawnError
 from poise.messaging.calls import Addressed
@@ -31,8 +31,6 @@ from poise.settings import MeshSettings
 
 log = logging.getLogger(__name__)
 
-ROOT_STEP: Final = "ask"
-"""The step that is the run itself: who gives it up gives up the run."""
 REMEMBERED: Final = 50_000
 """Cancels that a worker remembers at most; beyond it the oldest is forgotten, and its work done for nobody."""
 CAUGHT_UP_WITHIN: Final = 60.0

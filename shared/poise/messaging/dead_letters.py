@@ -14,7 +14,7 @@ from typing import Final, Protocol
 
 from poise.contracts.topics import CATALOGUE, dead_topic
 from poise.errors import InvalidMessageError, TerminalError, UnavailableError
-from poise.messaging.record import Position, Record
+from poise.messaging.record import Headers, Position, Record
 
 ERROR: Final = "poise-dead-error"
 MESSAGE: Final = "poise-dead-message"
@@ -39,13 +39,9 @@ _LONGEST_CUT_HEADER: Final = 1_024
 _MOST_CUT_HEADERS: Final = 500
 _LONGEST_TRACEBACK: Final = 16_000
 _LONGEST_MESSAGE: Final = 4_000
-LONGEST_NUMBER: Final = 18
-"""Digits, as the envelope reads them."""
 
 QUARANTINED_AFTER: Final = 3
 """How often a message is sent again and dies again until it is sent again only by name, and by force."""
-
-Headers = list[tuple[str, bytes]]
 
 
 class Send(Protocol):
@@ -104,8 +100,7 @@ class DeadLetter:
     @property
     def redrives(self) -> int:
         """How often its message had been sent again before it died here."""
-        text = self.record.header(REDRIVES) or ""  # whatever a client wrote there may be why it is a dead letter
-        return int(text) if text.isascii() and text.isdigit() and len(text) <= LONGEST_NUMBER else 0
+        return self.record.number(REDRIVES) or 0  # whatever a client wrote there may be why it is a dead letter
 
     @property
     def failed_at(self) -> str:
@@ -141,7 +136,7 @@ class DeadLetter:
     @property
     def headers(self) -> Headers:
         """The message's own headers, as they were."""
-        return [(name, value) for name, value in self.record.headers if name not in ADDED]
+        return [item for item in self.record.headers if item[0] not in ADDED]
 
 
 async def write(send: Send, tier: str, record: Record, error: Exception, *, attempt: int, worker: str) -> Position:
@@ -153,7 +148,7 @@ async def write(send: Send, tier: str, record: Record, error: Exception, *, atte
     # Where a message was refused says nothing about it, and finding the lines costs more than all the rest.
     refused = isinstance(error, InvalidMessageError)
     told = traceback.format_exception_only(error) if refused else traceback.format_exception(error)
-    headers = list(record.headers)
+    headers: list[tuple[str, bytes | None]] = list(record.headers)
     if record.header(ORIGIN) is None:
         headers.append((ORIGIN, str(record.position).encode()))
     headers = [item for item in headers if item[0] != ATTEMPT]
@@ -176,7 +171,7 @@ async def write(send: Send, tier: str, record: Record, error: Exception, *, atte
         raise
     except TerminalError:  # it came compressed, and is larger than any record of ours may be
         whole = len(value or b"")
-        headers = [(name, raw[:_LONGEST_CUT_HEADER]) for name, raw in headers[:_MOST_CUT_HEADERS]] + [
+        headers = [(name, raw and raw[:_LONGEST_CUT_HEADER]) for name, raw in headers[:_MOST_CUT_HEADERS]] + [
             item for item in headers[_MOST_CUT_HEADERS:] if item[0] in ADDED
         ]
         headers.append((CUT, str(whole).encode()))

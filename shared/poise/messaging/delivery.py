@@ -7,15 +7,16 @@ import random
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from poise.contracts.document import Deletion
-from poise.contracts.envelope import KIND, Envelope, EnvelopeError
+from poise.contracts.envelope import KIND, LONGEST_TEXT, RUN, STEP, Envelope, EnvelopeError
 from poise.contracts.fault import Fault, FieldError
+from poise.contracts.integers import read_integer
 from poise.contracts.message import Message, Request
-from poise.contracts.run_id import run_id_of
+from poise.contracts.run_id import ROOT_STEP, run_id_of
 from poise.contracts.topics import Topic
 from poise.errors import (
     DeadlineExceededError,
@@ -43,8 +44,6 @@ if TYPE_CHECKING:
     from poise.messaging.mesh import Mesh
 
 log = logging.getLogger(__name__)
-
-NO_STEP: Final = "ask"
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +151,7 @@ class Delivery:
         deadline = resolve(envelope.deadline, record.timestamp, self._topic.deadlines)
         kind = self._kind(record, envelope)
         address = await self._mesh.addresses.resolve(envelope)
-        stream_to = await self._mesh.addresses.stream(envelope)
+        stream_to = await self._mesh.addresses.stream(envelope, public=self._topic.edge)
         try:
             request = kind() if kind is Deletion else kind.parse(record.value or b"", strict=self._topic.edge)
         except ValidationError as error:
@@ -162,7 +161,7 @@ class Delivery:
         if postponed is not None:
             context = replace(context, attempt=postponed.attempts + 1)
         if stream_to is not None:
-            ends = address is not None and (address.correlation_id or "") == stream_to.correlation_id
+            ends = address is not None and (address.correlation_id or b"") == (stream_to.correlation_id or b"")
             limits = StreamLimits(interval=self._mesh.settings.stream_interval)
             stream = Stream(stream_to, self._mesh.send, run=context.run, ends=ends, limits=limits)
             context = replace(context, stream=stream)
@@ -187,8 +186,8 @@ class Delivery:
         return Context(
             record=record,
             envelope=envelope,
-            run=run or run_id_of(record.topic, record.partition, record.offset, record.timestamp),
-            step=(None if self._topic.edge else envelope.step) or NO_STEP,
+            run=run or run_id_of(*record.identity),
+            step=(None if self._topic.edge else envelope.step) or ROOT_STEP,
             tenant=(None if self._topic.edge else envelope.tenant) or self._mesh.settings.tenant,
             deadline=deadline,
             attempt=(None if self._topic.edge else envelope.attempt) or 1,
@@ -203,11 +202,17 @@ class Delivery:
             address = await self._mesh.addresses.salvage(record)
             if address is not None:
                 try:
-                    await self._mesh.reply(address, error.fault(), None)
+                    run, step = self._run_and_step(record)
+                    await self._mesh.reply(address, error.fault(), run=run, step=step)
                 except UnavailableError:
                     raise
                 except TerminalError as failure:
                     log.warning("nobody was told why %s is a dead letter: %s", record.position, failure)
+
+    def _run_and_step(self, record: Record) -> tuple[str, str]:
+        """What the reply to a message names, although its headers may be unreadable: its caller compares it."""
+        run, step = (None, None) if self._topic.edge else (record.header(RUN), record.header(STEP))
+        return (run or run_id_of(*record.identity))[:LONGEST_TEXT], (step or ROOT_STEP)[:LONGEST_TEXT]
 
     async def _not_yet(self, record: Record, error: NewerVersionError, postponed: Postponed | None) -> None:
         """What only a newer worker understands is left for one, as long as there is time."""
@@ -292,7 +297,8 @@ class Delivery:
 
     async def _publish(self, job: _Job, address: Address, reply: Message) -> None:
         try:
-            await self._mesh.reply(address, reply, job.context)
+            context = job.context
+            await self._mesh.reply(address, reply, run=context.run, step=context.step, stream=context.stream)
         except UnavailableError:
             raise
         except TerminalError as error:  # the address takes no reply, nor ever will: trying again would hold others up
@@ -331,5 +337,6 @@ class Delivery:
 def _is_newer(kind: str, known: Mapping[str, type[Message]]) -> bool:
     """Whether a kind, `name/version`, is a later version of one that is known."""
     name, _, version = kind.rpartition("/")
+    number = read_integer(version)
     versions = [int(other.rpartition("/")[2]) for other in known if other.rpartition("/")[0] == name]
-    return version.isascii() and version.isdigit() and bool(versions) and int(version[:18]) > max(versions)
+    return number is not None and bool(versions) and number > max(versions)

@@ -28,16 +28,17 @@ from poise.messaging.liveness import Liveness
 from poise.messaging.log_reader import LogAccess
 from poise.messaging.partitioner import partition_for
 from poise.messaging.process import StopSignal, settled
-from poise.messaging.producer import Producer, RawHeaders
+from poise.messaging.producer import Producer
 from poise.messaging.readiness import Readiness
 from poise.messaging.receipt import Receipts
-from poise.messaging.record import Position, Record
+from poise.messaging.record import Headers, Position, Record
 from poise.messaging.seam import new_broker
 from poise.messaging.serving import Serving
 from poise.messaging.sizes import TopicLimits
 from poise.messaging.span_log import SpanLog
 from poise.messaging.stream_reader import StreamReader
-from poise.messaging.tier import Context, Tier
+from poise.messaging.streams import Stream
+from poise.messaging.tier import Tier
 from poise.messaging.topic_identities import TopicIdentities
 from poise.settings import MeshSettings
 from poise.telemetry import inject, observe, table
@@ -269,14 +270,15 @@ class Mesh:
     async def _publish_cancel(self, cancel: Cancel) -> Position:
         return await self.publish(CANCEL, cancel, key=cancel.run)
 
-    async def reply(self, address: Address, reply: Message, context: Context | None) -> None:
+    async def reply(
+        self, address: Address, reply: Message, *, run: str, step: str, stream: Stream | None = None
+    ) -> None:
         """Publish the reply to a message, after all of its stream; one that is too large becomes a fault."""
-        stream = context.stream if context else None
         mark = await stream.finish(reply) if stream else None
         envelope = Envelope(
             correlation_id=address.correlation_id,
-            run=context.run if context else None,
-            step=context.step if context else None,
+            run=run,
+            step=step,
             kind=reply.kind,
             content_type=JSON,
             stream=mark.stream if mark else None,
@@ -291,7 +293,7 @@ class Mesh:
             instead = reply.shortened() if isinstance(reply, Fault) else error.fault()
             if instead == reply:
                 raise
-            await self.reply(address, instead, context)
+            await self.reply(address, instead, run=run, step=step, stream=stream)
 
     async def send(
         self,
@@ -299,7 +301,7 @@ class Mesh:
         value: bytes | None,
         *,
         key: bytes | None,
-        headers: RawHeaders,
+        headers: Headers,
         partition: int | None = None,
     ) -> Position:
         """Send one record as it is and wait for the broker's acknowledgement.

@@ -34,7 +34,7 @@ from poise.contracts.topics import LARGEST_RECORD, PREFIX
 from poise.errors import PoiseError, RecordTooLargeError, TerminalError, UnavailableError
 from poise.messaging.connection import Connection
 from poise.messaging.liveness import Liveness, Part
-from poise.messaging.record import Position
+from poise.messaging.record import Headers, Position
 from poise.messaging.renewing_producer import RenewingProducer, is_fatal
 from poise.messaging.send_health import SendHealth
 from poise.messaging.sizes import TopicLimits, size_of
@@ -57,7 +57,6 @@ STALLS_AFTER: Final = 15.0
 """Seconds for which something may stand in the way of writing until the process is not ready."""
 LOOKED_AT_EVERY: Final = 1.0
 
-RawHeaders = list[tuple[str, bytes]]
 
 _TOO_LARGE: Final = (MessageSizeTooLargeError, RecordListTooLargeError)
 _REFUSED: Final = (
@@ -150,7 +149,7 @@ class Producer:
         value: bytes | None,
         *,
         key: bytes | None,
-        headers: RawHeaders,
+        headers: Headers,
         partition: int | None = None,
     ) -> Position:
         """Write one record as it is and wait for the broker's acknowledgement.
@@ -172,7 +171,7 @@ class Producer:
         return Position(landed.topic, landed.partition, landed.offset, landed.timestamp / 1_000)
 
     async def send_all(
-        self, topic: str, records: Iterable[tuple[bytes, bytes]], headers: RawHeaders
+        self, topic: str, records: Iterable[tuple[bytes, bytes]], headers: Headers
     ) -> list[BaseException]:
         """Write records, key and value, without a task for each; returns what was wrong with those that were lost."""
         limit = self.limits.known.get(topic) or await self.limits.of(topic)
@@ -195,7 +194,7 @@ class Producer:
         return lost
 
     async def _until_settled(
-        self, topic: str, value: bytes | None, key: bytes | None, headers: RawHeaders, partition: int | None
+        self, topic: str, value: bytes | None, key: bytes | None, headers: Headers, partition: int | None
     ) -> Any:
         """Send, and send again where only another one's error kept it from being written."""
         size = size_of(key, value, headers)
@@ -219,7 +218,7 @@ class Producer:
         topic: str,
         value: bytes | None,
         key: bytes | None,
-        headers: RawHeaders,
+        headers: Headers,
         partition: int | None,
     ) -> "asyncio.Future[Any]":
         """Hand a record to aiokafka; what is returned tells its outcome, and may be cancelled: the record goes on.

@@ -4,23 +4,22 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from poise.contracts.envelope import DEADLINE, REPLY_PARTITION, STREAM_TO
+from poise.contracts.envelope import CORRELATION_ID, DEADLINE, REPLY_PARTITION, STREAM_TO
+from poise.contracts.integers import MAX_INTEGER
 from poise.contracts.topics import PREFIX
 from poise.messaging.dead_letter_filter import Filter, invalid
 from poise.messaging.dead_letters import (
     ADDED,
     ATTEMPT,
     CUT,
-    LONGEST_NUMBER,
     REDRIVES,
     UNDECODED,
     DeadLetter,
-    Headers,
     State,
 )
-from poise.messaging.record import Position
+from poise.messaging.record import Headers, Position
 
-_WAITER: Final = frozenset({"reply_to", "correlation_id", REPLY_PARTITION, STREAM_TO})
+_WAITER: Final = frozenset({"reply_to", CORRELATION_ID, REPLY_PARTITION, STREAM_TO})
 _SOON: Final = 0.1
 """Seconds that one transaction should stand for at most, where a rate is given."""
 BATCH: Final = 100
@@ -102,9 +101,9 @@ def _lacking(letter: DeadLetter, topics: Iterable[str]) -> str | None:
 
 
 def _too_late(letter: DeadLetter, now: float) -> str | None:
-    deadline = (letter.record.header(DEADLINE) or "")[: LONGEST_NUMBER + 1]
-    if deadline.isascii() and deadline.isdigit() and int(deadline) <= now * 1_000:
-        return f"{letter.id} would be dropped unhandled: its deadline passed {now - int(deadline) / 1_000:.0f} s ago"
+    deadline = letter.record.number(DEADLINE)
+    if deadline is not None and deadline <= now * 1_000:
+        return f"{letter.id} would be dropped unhandled: its deadline passed {now - deadline / 1_000:.0f} s ago"
     return None
 
 
@@ -116,7 +115,7 @@ def to_send_again(letter: DeadLetter, how: Redrive) -> Headers:
     if not how.keep_deadline:
         dropped |= {DEADLINE}
     kept = [(name, value) for name, value in letter.record.headers if name not in dropped]
-    return [*kept, (REDRIVES, str(letter.redrives + 1).encode())]
+    return [*kept, (REDRIVES, str(min(letter.redrives + 1, MAX_INTEGER)).encode())]
 
 
 def batches(letters: Sequence[DeadLetter], rate: float | None, alone: frozenset[str]) -> Iterator[Sequence[DeadLetter]]:

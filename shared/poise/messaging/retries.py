@@ -10,8 +10,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
-from poise.contracts.topics import retry_topic
-from poise.messaging.record import Position, Record
+from poise.contracts.integers import read_integer
+from poise.contracts.topics import RETRY_DELAYS, retry_topic
+from poise.messaging.record import Headers, Position, Record, written_at
 from poise.messaging.undecodable import undecodable
 
 OF: Final = "poise-retry-of"
@@ -27,7 +28,7 @@ class Send(Protocol):
     """Sends one record as it is and waits for the broker's acknowledgement."""
 
     def __call__(
-        self, topic: str, value: bytes | None, *, key: bytes | None, headers: list[tuple[str, bytes]]
+        self, topic: str, value: bytes | None, *, key: bytes | None, headers: Headers
     ) -> Awaitable[Position]: ...
 
 
@@ -59,7 +60,7 @@ async def write(  # noqa: PLR0917 - all of it is said of one message
     headers = [item for item in record.headers if item[0] not in _ADDED]
     headers += [
         (OF, str(record.position).encode()),
-        (WRITTEN, str(round(record.timestamp * 1_000)).encode()),
+        (WRITTEN, str(record.written_ms).encode()),
         (DUE, str(round((time.time() + delay) * 1_000)).encode()),
         (COUNT, str(count).encode()),
         (ATTEMPT, str(attempts).encode()),
@@ -73,22 +74,42 @@ def read(record: Record) -> Postponed:
     Raises:
         ValueError: Its headers are not what `write` writes.
     """
-    topic, partition, offset = (record.header(OF) or "").rsplit("/", 2)
+    topic, partition, offset = _place(record)
+    written = _number(record, WRITTEN)
     first = replace(
         record,
         topic=topic,
-        partition=int(partition),
-        offset=int(offset),
-        timestamp=int(record.header(WRITTEN) or "") / 1_000,
+        partition=partition,
+        offset=offset,
+        timestamp=written_at(written, time.time()),
+        log_time=written,
         headers=tuple(item for item in record.headers if item[0] not in _ADDED),
     )
-    return Postponed(first, int(record.header(ATTEMPT) or ""), int(record.header(COUNT) or ""))
+    return Postponed(first, _number(record, ATTEMPT), _number(record, COUNT))
 
 
 def due(record: Record) -> float:
-    """When a record of a delayed-retry topic is to be handled, unix seconds; at once, if it does not say."""
-    text = record.header(DUE) or ""
-    return int(text) / 1_000 if text.isascii() and text.isdigit() else 0.0
+    """When a record of a delayed-retry topic is to be handled, unix seconds; at once, if it does not say.
+
+    Never later than by the longest delay: the records behind it wait for it.
+    """
+    at = record.number(DUE)
+    return 0.0 if at is None else min(at / 1_000, record.timestamp + max(RETRY_DELAYS))
+
+
+def _place(record: Record) -> tuple[str, int, int]:
+    topic, *numbers = (record.header(OF) or "").rsplit("/", 2)
+    partition, offset = map(read_integer, numbers) if len(numbers) == 2 else (None, None)  # noqa: PLR2004
+    if partition is None or offset is None:
+        raise ValueError(f"header {OF} is not topic/partition/offset")
+    return topic, partition, offset
+
+
+def _number(record: Record, name: str) -> int:
+    number = record.number(name)
+    if number is None:
+        raise ValueError(f"header {name} is missing, or no whole number")
+    return number
 
 
 class Retries:

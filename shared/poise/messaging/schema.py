@@ -31,7 +31,7 @@ _NUMBER: Final = r"^[0-9]{1,18}$"
 
 HEADERS: Final[Mapping[str, tuple[str, str | None]]] = MappingProxyType(
     {
-        "correlation_id": ("What the caller recognises the reply by; echoed as it is.", None),
+        "correlation_id": ("What the caller recognises the reply by: any bytes, echoed as they are.", None),
         "reply_to": ("The topic that the reply goes to: one of the caller's own, or `poise.replies`.", None),
         "poise-reply-partition": ("The partition of `reply_to`; any, where it is absent.", _NUMBER),
         "content-type": ("`application/json`.", None),
@@ -53,8 +53,8 @@ HEADERS: Final[Mapping[str, tuple[str, str | None]]] = MappingProxyType(
             _NUMBER,
         ),
         "poise-stream-to": (
-            "Where the words of the answer go as they come, `topic/partition/correlation id`; absent = nowhere.",
-            r"^[^/]+/[0-9]{1,18}/.*$",
+            "Where the answer's words go as they come, `topic/partition/correlation id`; no id = the message's own.",
+            r"^[^/]+/[0-9]{1,18}(/.*)?$",
         ),
         "poise-stream": ("The attempt that an event belongs to; on a reply, the one whose words count.", None),
         "poise-seq": ("The number of an event in its stream, from 0; on a reply, that of the last one.", _NUMBER),
@@ -119,7 +119,8 @@ def _declared(version: str, broker: str) -> Json:
         title="Poise",
         version=version,
         description=(
-            "Bodies are plain JSON, headers are plain strings. Publish an `ask/1` to `poise.ask.interactive` with"
+            "Bodies are plain JSON, headers are plain strings, but `correlation_id`, which is any bytes."
+            " Publish an `ask/1` to `poise.ask.interactive` with"
             " `reply_to` and `correlation_id`; the answer, or a fault, comes back with the same `correlation_id`."
         ),
         license={"name": "Apache-2.0"},
@@ -214,4 +215,5 @@ def _headers() -> Json:
         name: {"type": "string", "description": text} | ({} if form is None else {"pattern": form})
         for name, (text, form) in HEADERS.items()
     }
-    return {"type": "object", "description": "All are optional, all are strings.", "properties": properties}
+    description = "All are optional; a null one is absent, and the last of several counts."
+    return {"type": "object", "description": description, "properties": properties}

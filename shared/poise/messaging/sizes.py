@@ -9,6 +9,7 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from poise.contracts.own import topic_named
 from poise.contracts.topics import CATALOGUE, LARGEST_RECORD, MIB
 from poise.errors import UnavailableError
+from poise.messaging.record import Headers
 from poise.messaging.topic_lookup import TopicLookup
 
 UNKNOWN_LIMIT: Final = MIB
@@ -23,7 +24,7 @@ Describe = Callable[[Collection[str]], Awaitable[Mapping[str, int]]]
 """The limits of those of the topics whose configuration can be read."""
 
 
-def size_of(key: bytes | None, value: bytes | None, headers: list[tuple[str, bytes]]) -> int:
+def size_of(key: bytes | None, value: bytes | None, headers: Headers) -> int:
     """The bytes of a batch that has this record alone, headers and all; some twenty too many, and never too few.
 
     That is what Kafka compares with `max.message.bytes`.

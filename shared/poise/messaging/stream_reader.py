@@ -25,7 +25,6 @@ MOST_UNREAD: Final = 1024 * 1024
 """Characters that wait for a slow reader; of more, the reply has the text."""
 
 _EVENTS: Final[dict[str, type[Event]]] = {kind.kind: kind for kind in (Delta, Reset, End)}
-_LONGEST_NUMBER: Final = 18
 
 
 def is_event(record: Record) -> bool:
@@ -36,10 +35,8 @@ def is_event(record: Record) -> bool:
 
 def mark_of(record: Record) -> Mark | None:
     """What an event or a reply says of the stream it belongs to."""
-    stream, seq = record.header(STREAM), record.header(SEQ) or ""
-    if stream is None or not (seq.isascii() and seq.isdigit() and len(seq) <= _LONGEST_NUMBER):
-        return None
-    return Mark(stream, int(seq))
+    stream, seq = record.header(STREAM), record.number(SEQ)
+    return None if stream is None or seq is None else Mark(stream, seq)
 
 
 class Assembly:

@@ -15,7 +15,7 @@ from poise.contracts.topics import LARGEST_RECORD
 from poise.errors import RetryableError, TerminalError, UnavailableError
 from poise.messaging.connection import Connection
 from poise.messaging.opening import undisturbed
-from poise.messaging.record import Position
+from poise.messaging.record import Headers, Position
 from poise.telemetry import count, table
 
 log = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ class Outgoing:
     topic: str
     key: bytes | None
     value: bytes | None
-    headers: list[tuple[str, bytes]]
+    headers: Headers
     partition: int | None = None
 
 

@@ -23,7 +23,7 @@ class Job:
     def __post_init__(self) -> None:
         """Measure it once: it is asked for when it comes and when it goes."""
         record = self.record
-        headers = sum([len(name) + len(value) for name, value in record.headers])
+        headers = sum([len(name) + len(value or b"") for name, value in record.headers])
         self.size = len(record.value or b"") + len(record.key or b"") + headers
 
 

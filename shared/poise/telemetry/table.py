@@ -228,6 +228,11 @@ REPLIES_LATE: Final = Counter("poise.replies.late", "{message}", "Replies that c
 REPLIES_ORPHANED: Final = Counter(
     "poise.replies.orphaned", "{message}", "Replies to this instance that no call of it waits for."
 )
+REPLIES_MISMATCHED: Final = Counter(
+    "poise.replies.mismatched",
+    "{message}",
+    "Replies and stream events under a waiting call's id that name another run or step: ignored.",
+)
 DEAD_LETTERS: Final = Counter(
     "poise.dead_letters", "{message}", "Messages that could not be handled.", (TIER, TOPIC, ERROR_TYPE)
 )

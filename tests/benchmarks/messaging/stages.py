@@ -113,7 +113,7 @@ async def stages(mesh: Mesh, settings: MeshSettings) -> dict[str, float]:
         "envelope read": each(lambda: Envelope.read(record.headers)),
         "deadline": each(lambda: resolve(envelope.deadline, record.timestamp, RETRIEVAL.deadlines)),
         "reply address": await each_awaited(lambda: mesh.addresses.resolve(envelope)),
-        "stream address": await each_awaited(lambda: mesh.addresses.stream(envelope)),
+        "stream address": await each_awaited(lambda: mesh.addresses.stream(envelope, public=False)),
         "body parsed and validated (pydantic)": each(lambda: Retrieve.parse(body)),
         "context": each(lambda: delivery._context(record, envelope, 0.0)),
         "span": each(trace),

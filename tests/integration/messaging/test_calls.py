@@ -116,8 +116,9 @@ async def test_late_and_orphaned_replies_are_counted_and_others_replies_are_not(
         with pytest.raises(DeadlineExceededError):
             await mesh.call(generate("x"), run=settings.instance, step="g", deadline=time.time() + 0.1)
         (given_up,) = mesh._calls._given_up
-        for correlation_id in (given_up, f"{settings.instance}.another-life.1", "somebody-else.1", None):
-            headers = [] if correlation_id is None else [("correlation_id", correlation_id.encode())]
+        another_life = f"{settings.instance}.another-life".encode()
+        for correlation_id in (given_up, another_life, b"somebody-else.1", None):
+            headers = [] if correlation_id is None else [("correlation_id", correlation_id)]
             await mesh.send("poise.replies", b"{}", key=None, headers=headers, partition=mesh._calls._partition)
         counted = b""
         async with asyncio.timeout(WITHIN):

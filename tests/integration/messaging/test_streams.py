@@ -331,7 +331,7 @@ async def test_repeated_events_and_those_of_others_change_nothing(mesh_settings:
         send = stream._send
 
         async def twice(topic: str, value: bytes | None, **named: object) -> object:
-            stranger = Envelope(correlation_id="somebody-else", kind=Delta.kind, stream="s", seq=0).headers()
+            stranger = Envelope(correlation_id=b"somebody-else", kind=Delta.kind, stream="s", seq=0).headers()
             await send(topic, b'{"text":"not ours"}', **(named | {"headers": stranger}))  # type: ignore[arg-type]
             await send(topic, value, **named)  # type: ignore[arg-type]
             return await send(topic, value, **named)  # type: ignore[arg-type]
@@ -351,18 +351,20 @@ async def test_repeated_events_and_those_of_others_change_nothing(mesh_settings:
 async def test_silence_after_words_is_an_error_at_the_deadline(mesh_settings: MeshSettings) -> None:
     async with Mesh(mesh_settings, tier="client") as mesh:
         reads: list[object] = []
-        stream = mesh.stream(generate(), run=run_of(mesh), step="g", deadline=time.time() + 1)
+        run = run_of(mesh)
+        stream = mesh.stream(generate(), run=run, step="g", deadline=time.time() + 1)
         first = asyncio.ensure_future(anext(stream))
         assert mesh._calls is not None
-        await until(lambda: bool(mesh._calls and mesh._calls._readers))
-        ((correlation_id, _),) = mesh._calls._readers.items()
-        headers = Envelope(correlation_id=correlation_id, kind=Delta.kind, stream="s", seq=0).headers()
+        await until(lambda: bool(mesh._calls and mesh._calls._pending))
+        (correlation_id,) = mesh._calls._pending
+        event = Envelope(correlation_id=correlation_id, run=run, kind=Delta.kind, stream="s", seq=0)
+        headers = event.headers()
         body = Delta(text="Well").encode()
         await mesh.send("poise.replies", body, key=None, headers=headers, partition=mesh._calls._partition)
         reads.append(await first)
         with pytest.raises(DeadlineExceededError):
             await anext(stream)
-        assert not mesh._calls._readers
+        assert not mesh._calls._pending
     assert reads == [Delta(text="Well")]
 
 
@@ -393,7 +395,7 @@ async def test_a_reader_that_goes_away_gives_its_call_up(mesh_settings: MeshSett
         await stream.aclose()
         assert mesh._calls is not None
         assert not mesh._calls._pending
-        assert not mesh._calls._readers
+        assert not mesh._calls._pending
         assert len(mesh._calls._given_up) == 1
 
 
@@ -410,7 +412,9 @@ async def test_a_reader_that_does_not_read_costs_no_more_than_the_answer(mesh_se
         stream = mesh.stream(generate(), run=run_of(mesh), step="g")
         first = await anext(stream)
         assert mesh._calls is not None
-        ((_, reader),) = mesh._calls._readers.items()
+        (pending,) = mesh._calls._pending.values()
+        reader = pending._reader
+        assert reader is not None
         most = 0
         async with asyncio.timeout(WITHIN):
             while not reader._closed:

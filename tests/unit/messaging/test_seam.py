@@ -3,7 +3,7 @@
 from collections.abc import Awaitable
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer
+from aiokafka import AIOKafkaConsumer, ConsumerRecord
 from aiokafka.abc import ConsumerRebalanceListener
 from faststream.kafka import TestKafkaBroker
 from faststream.kafka.subscriber.usecase import LogicSubscriber
@@ -50,6 +50,16 @@ async def test_the_in_memory_broker_hands_messages_to_the_same_intake() -> None:
     async with TestKafkaBroker(broker):
         await broker.publish(Retrieve(query="x").encode(), "poise.retrieval.requests.interactive", key=b"k")
     assert [(record.key, record.value) for record in intake.records] == [(b"k", b'{"query":"x","limit":6}')]
+
+
+async def test_the_in_memory_broker_leaves_headers_as_they_are() -> None:
+    broker, intake = new_broker(Connection(("127.0.0.1:1",))), RecordingIntake()
+    subscriber = subscribe(broker, ["t"], "group", intake, accepts=(Retrieve,), connection={})
+    headers: Any = (("correlation_id", bytes(range(256))), ("x", None), ("x", b"1"))
+    async with TestKafkaBroker(broker):
+        raw: Any = ConsumerRecord("t", 0, 7, 1_700_000_000_000, 0, b"k", b"{}", None, 1, 2, headers)
+        await subscriber.process_message(raw)
+    assert [record.headers for record in intake.records] == [headers]
 
 
 def test_asyncapi_shows_what_a_topic_takes_and_how_it_is_answered() -> None:

@@ -14,7 +14,7 @@ from poise.messaging.stream_reader import AGAIN, LOST, MOST_ATTEMPTS, MOST_UNREA
 
 
 def record(stream: str | None, seq: int | None, event: Message, kind: str | None = None) -> Record:
-    headers = Envelope(correlation_id="c", kind=kind or event.kind, stream=stream, seq=seq).headers()
+    headers = Envelope(correlation_id=b"c", kind=kind or event.kind, stream=stream, seq=seq).headers()
     return Record("poise.replies", 0, 0, 0.0, None, event.encode(), tuple(headers))
 
 

@@ -10,12 +10,12 @@ from poise.contracts import Completion, Delta, End, Mark, Message, Passages, Res
 from poise.contracts.stream import Event
 from poise.errors import TerminalError, UnavailableError
 from poise.messaging.addresses import Address
-from poise.messaging.record import Position, Record
+from poise.messaging.record import Headers, Position, Record
 from poise.messaging.stream_reader import mark_of
 from poise.messaging.streams import Coalescer, Stream, StreamLimits
 
 KINDS = {kind.kind: kind for kind in (Delta, Reset, End)}
-TO = Address("poise.replies", 3, "c")
+TO = Address("poise.replies", 3, b"c")
 
 
 class Topic:
@@ -34,7 +34,7 @@ class Topic:
         value: bytes | None,
         *,
         key: bytes | None,
-        headers: list[tuple[str, bytes]],
+        headers: Headers,
         partition: int | None = None,
     ) -> Position:
         self.asked.set()
@@ -44,7 +44,7 @@ class Topic:
         record = Record(topic, partition or 0, 0, 0.0, key, value, tuple(headers))
         mark = mark_of(record)
         assert mark is not None
-        assert (topic, partition, record.header("correlation_id")) == (TO.topic, TO.partition, TO.correlation_id)
+        assert (topic, partition, record.raw_header("correlation_id")) == (TO.topic, TO.partition, TO.correlation_id)
         self.events.append((mark, KINDS[record.header("poise-kind") or ""].parse(value or b"")))
         return Position(topic, partition or 0, len(self.events))
 
@@ -228,7 +228,7 @@ async def test_a_reset_says_why_first_in_a_stream_of_its_own(topic: Topic) -> No
 
 async def test_a_stream_that_was_lent_is_gone_on_with(topic: Topic) -> None:
     words = stream(topic)
-    assert words.address(Address("poise.replies", 9, "own")) == TO
+    assert words.address(Address("poise.replies", 9, b"own")) == TO
     await words.replied(completion("ab"), Mark("theirs", 4))
     assert await finish(words) == Mark("theirs", 5)
     assert topic.events == [(Mark("theirs", 5), End())]

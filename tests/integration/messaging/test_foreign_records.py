@@ -1,0 +1,162 @@
+"""Headers and record times as clients of other languages write them: what comes back, and what is dropped."""
+
+import time
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from aiokafka import AIOKafkaProducer
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from integration_kit import Outsider, serving
+
+from poise.contracts import Answer, Ask, Completion, Delta, End, Fault, Generate
+from poise.contracts.generate import ChatMessage
+from poise.contracts.run_id import run_id_of
+from poise.contracts.topics import ASK_BATCH, ASK_INTERACTIVE, dead_topic
+from poise.errors import TerminalError
+from poise.messaging import Context, Record, Tier
+from poise.settings import MeshSettings
+from poise.telemetry import inject
+
+pytestmark = pytest.mark.integration
+
+EVERY_BYTE = bytes(range(256))
+MOST = b"\xff\x00" * 4_096
+"""A correlation id may be so long."""
+
+
+async def answer(ask: Ask, context: Context) -> Answer:
+    """The words come from a call, so that a stream's address goes through the mesh."""
+    if ask.question == "break":
+        raise TerminalError("broken")
+    chat = Generate(messages=(ChatMessage(role="user", content=ask.question),))
+    written = await context.call(chat, step="generate", stream=True)
+    return Answer(run_id=context.run, text=written.text, rung="primary", timings={"left": context.remaining()})
+
+
+async def write(request: Generate, context: Context) -> Completion:
+    text = request.messages[0].content
+    if context.stream is not None:
+        await context.stream.write(text)
+    return Completion(text=text, model="m", backend="b", finish_reason="stop")
+
+
+ORCHESTRATION = Tier("orchestration", {Ask: answer})
+INFERENCE = Tier("inference", {Generate: write})
+
+
+@pytest.mark.parametrize("correlation_id", [b"", EVERY_BYTE, MOST], ids=["empty", "every byte", "as long as may be"])
+async def test_a_correlation_id_comes_back_as_the_bytes_it_was(
+    mesh_settings: MeshSettings, outsider: Outsider, correlation_id: bytes
+) -> None:
+    """On answers, streams, faults of every owner and dead letters."""
+    mine: dict[str, Any] = {"correlation_id": correlation_id}
+    async with serving(mesh_settings, ORCHESTRATION) as mesh, serving(mesh_settings, INFERENCE):
+        streamed: dict[str, Any] = mine | {"poise_reply_partition": "1"}
+        place = outsider.topic.encode() + b"/1"
+        for to in (place, place + b"/" + correlation_id):
+            sent = await outsider.send(ASK_INTERACTIVE.name, b'{"question": "word"}', **streamed, poise_stream_to=to)
+            kinds = [(await outsider.reply(sent)).header("poise-kind") for _ in range(3)]
+            assert kinds == [Delta.kind, End.kind, Answer.kind]
+        wrong: tuple[tuple[bytes, dict[str, Any]], ...] = (
+            (b'{"question": "break"}', {}),  # by the handler
+            (b"{not json", {}),  # by the body
+            (b'{"question": "x"}', {"poise_deadline": "soon"}),  # by the headers
+            (b'{"question": "x"}', {"poise_kind": "ask/2", "poise_deadline": _in(1.0)}),  # by a newer version
+        )
+        for value, headers in wrong:
+            sent = await outsider.send(ASK_INTERACTIVE.name, value, **mine, **headers)
+            assert (await outsider.reply(sent)).header("poise-kind") == Fault.kind
+            letters = await mesh.read_topic(dead_topic("orchestration"))
+            (letter,) = [r for r in letters if r.header("poise-origin") == str(sent.position)]
+            assert letter.raw_header("correlation_id") == correlation_id
+
+
+def _in(seconds: float) -> str:
+    return str(round((time.time() + seconds) * 1_000))
+
+
+async def test_null_headers_are_absent_the_last_counts_and_trace_headers_are_no_reason_to_refuse(
+    mesh_settings: MeshSettings, outsider: Outsider
+) -> None:
+    headers: list[tuple[str, bytes | None]] = [
+        *((name, None) for name in ("poise-deadline", "poise-seq", "poise-redrives", "content-type")),
+        ("poise-reply-partition", b"99"),
+        ("poise-reply-partition", None),
+        ("reply_to", b"nowhere"),
+        ("reply_to", outsider.topic.encode()),
+        ("correlation_id", b"mine"),
+        ("poise-min-epoch", None),
+        ("traceparent", b"\xff" * 20_000),
+        ("tracestate", b"x" * 20_000),
+        ("baggage", b"secret=" + b"x" * 20_000),
+        ("theirs", None),
+    ]
+    carried: list[dict[str, str]] = []
+
+    async def look(ask: Ask, context: Context) -> Answer:
+        carried.append(inject())
+        return Answer(run_id=context.run, text=ask.question, rung="primary")
+
+    async with serving(mesh_settings, Tier("orchestration", {Ask: look})) as mesh:
+        await mesh.send(ASK_INTERACTIVE.name, b'{"question": "x"}', key=b"k", headers=headers)
+        reply = await outsider.any_reply()
+        await mesh.send(ASK_INTERACTIVE.name, b"{}", key=b"k", headers=headers)
+        await outsider.any_reply()
+        letters = await mesh.read_topic(dead_topic("orchestration"))
+    assert (reply.header("poise-kind"), reply.raw_header("correlation_id")) == (Answer.kind, b"mine")
+    assert "xxx" not in str(reply.headers) + str(carried)
+    (letter,) = [one for one in letters if ("theirs", None) in one.headers]
+    assert list(letter.headers)[: len(headers)] == headers  # a null one stays null
+
+
+@pytest.mark.parametrize(
+    "milliseconds",
+    [1, round(time.time()), round(time.time() * 1_000) + 3_000_000],
+    ids=["of 1970", "seconds", "50 minutes ahead"],
+)
+async def test_a_record_time_that_cannot_be_is_taken_for_the_time_of_reading(
+    mesh_settings: MeshSettings, outsider: Outsider, milliseconds: int
+) -> None:
+    """Its deadline is that of a message that was written when it was read; its run is the same at each delivery."""
+    name = uuid4().hex.encode()
+    headers = [("reply_to", outsider.topic.encode()), ("correlation_id", name)]
+    async with (
+        AIOKafkaProducer(bootstrap_servers=mesh_settings.broker) as producer,
+        serving(mesh_settings, ORCHESTRATION),
+        serving(mesh_settings, INFERENCE),
+    ):
+        landed = await producer.send_and_wait(
+            ASK_INTERACTIVE.name, b'{"question": "x"}', timestamp_ms=milliseconds, headers=headers
+        )
+        told = await outsider.reply(Record(landed.topic, 0, 0, 0.0, None, b"", headers))
+        later = [*headers, ("poise-deadline", _in(200.0).encode())]
+        await producer.send_and_wait(
+            ASK_INTERACTIVE.name, b'{"question": "x"}', timestamp_ms=milliseconds, headers=later
+        )
+        given = await outsider.reply(Record(landed.topic, 0, 0, 0.0, None, b"", headers))
+    first, second = Answer.parse(told.value or b""), Answer.parse(given.value or b"")
+    assert first.run_id == run_id_of(landed.topic, landed.partition, landed.offset, milliseconds / 1_000)
+    assert 0 < first.timings["left"] <= ASK_INTERACTIVE.deadlines.default
+    assert ASK_INTERACTIVE.deadlines.default < second.timings["left"] <= 200
+
+
+async def test_a_topic_that_keeps_the_brokers_times_is_one_like_any_other(
+    mesh_settings: MeshSettings, outsider: Outsider
+) -> None:
+    async with serving(mesh_settings, ORCHESTRATION) as mesh, serving(mesh_settings, INFERENCE):
+        client = mesh.admin._client
+
+        async def times(kind: str) -> None:
+            setting = ConfigResource(ConfigResourceType.TOPIC, ASK_BATCH.name, {"message.timestamp.type": kind})
+            await client.alter_configs([setting])
+
+        await times("LogAppendTime")
+        try:
+            sent = await outsider.send(ASK_BATCH.name, b'{"question": "x"}')
+            told = Answer.parse((await outsider.reply(sent)).value or b"")
+            called = await mesh.call(Ask(question="called"), topic=ASK_BATCH, step="ask")
+        finally:
+            await times("CreateTime")
+    assert told.run_id == run_id_of(*sent.identity)
+    assert called.text == "called"

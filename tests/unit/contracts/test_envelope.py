@@ -1,0 +1,130 @@
+"""Headers as anybody may write them: each is read, or refused by its name, and nothing else comes of it."""
+
+from dataclasses import fields
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from poise.contracts import Envelope, EnvelopeError
+from poise.contracts.envelope import LONGEST_STREAM_TO, LONGEST_TEXT
+from poise.messaging.schema import HEADERS
+
+NUMBERS = (
+    "poise-reply-partition",
+    "poise-deadline",
+    "poise-attempt",
+    "poise-redrives",
+    "poise-doc-version",
+    "poise-seq",
+)
+TRACEPARENT = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+numbers = st.one_of(
+    st.integers().map(lambda number: str(number).encode()),
+    st.integers(1, 9_000).map(lambda digits: b"9" * digits),
+    st.sampled_from([b"1e400", b"NaN", b"-0", b"0x1", b"1.5", b"", b"\xc2\xb2", b"\x00", b"18446744073709551616"]),
+)
+values = st.one_of(st.none(), st.binary(max_size=100), numbers, st.integers(1, 20_000).map(lambda size: b"x" * size))
+headers = st.lists(st.tuples(st.one_of(st.sampled_from(list(HEADERS)), st.text(max_size=5)), values), max_size=12)
+
+
+def read(given_headers: list[tuple[str, bytes | None]]) -> Envelope | EnvelopeError:
+    try:
+        return Envelope.read(given_headers)
+    except EnvelopeError as error:
+        return error
+
+
+@given(headers)
+@example([("poise-deadline", b"9" * 5_000)])
+def test_any_headers_are_read_or_refused_by_name(given_headers: list[tuple[str, bytes | None]]) -> None:
+    found = read(given_headers)
+    if isinstance(found, EnvelopeError):
+        assert found.error.field in HEADERS
+        assert found.error.field in dict(given_headers)
+        assert len(str(found)) < 300
+    else:
+        assert Envelope.read(found.headers()) == found
+
+
+@given(st.sampled_from(NUMBERS), numbers)
+def test_any_number_in_any_header_is_a_bounded_one_or_refused(name: str, value: bytes) -> None:
+    found = read([(name, value)])
+    if isinstance(found, EnvelopeError):
+        assert found.error.field == name
+    else:
+        (number,) = (v for field in fields(found) if isinstance(v := getattr(found, field.name), int))
+        assert 0 <= number < 10**18
+
+
+@given(st.binary(max_size=LONGEST_TEXT))
+@example(b"")
+@example(bytes(range(256)) * 32)
+def test_a_correlation_id_is_any_bytes(correlation_id: bytes) -> None:
+    envelope = Envelope(correlation_id=correlation_id, stream_to=b"mine/0/" + correlation_id)
+    assert Envelope.read(envelope.headers()) == envelope
+
+
+def test_what_is_longer_than_may_be_is_refused() -> None:
+    assert len(Envelope.read([("poise-stream-to", b"x" * LONGEST_STREAM_TO)]).stream_to or b"") == LONGEST_STREAM_TO
+    for name, longest in (("correlation_id", LONGEST_TEXT), ("poise-stream-to", LONGEST_STREAM_TO)):
+        with pytest.raises(EnvelopeError, match=f"{name}: must be at most {longest} bytes"):
+            Envelope.read([(name, b"x" * (longest + 1))])
+
+
+@pytest.mark.parametrize("name", HEADERS)
+def test_a_null_header_is_an_absent_one(name: str) -> None:
+    assert Envelope.read([(name, None)]) == Envelope()
+    assert Envelope.read([(name, b"\xff" * 9_000), (name, None)]) == Envelope()
+
+
+def test_the_last_of_a_repeated_header_counts() -> None:
+    repeated = [("poise-deadline", b"soon"), ("poise-deadline", b"5"), ("reply_to", b"\xff"), ("reply_to", b"mine")]
+    assert Envelope.read(repeated) == Envelope(deadline=5, reply_to="mine")
+    with pytest.raises(EnvelopeError, match="poise-deadline"):
+        Envelope.read([("poise-deadline", b"5"), ("poise-deadline", b"soon")])
+
+
+@pytest.mark.parametrize("name", ["reply_to", "poise-run", "poise-step", "poise-tenant"])
+def test_a_text_without_a_utf8_form_is_refused_by_name(name: str) -> None:
+    envelope = Envelope(**{name.removeprefix("poise-"): "\ud800"})  # type: ignore[arg-type]
+    with pytest.raises(EnvelopeError, match=f"{name}: has no UTF-8 form"):
+        envelope.headers()
+
+
+# -- trace headers -----------------------------------------------------------------------------------------------------
+
+
+def test_trace_headers_that_are_well_formed_are_kept() -> None:
+    trace = {"traceparent": TRACEPARENT, "tracestate": b"a=1, b@c=2,", "baggage": b"user=ada;p=1,k = v"}
+    assert Envelope.read(trace.items()).trace == {name: value.decode() for name, value in trace.items()}
+    later = b"01" + TRACEPARENT[2:] + b"-more"
+    assert Envelope.read([("traceparent", later)]).trace == {"traceparent": later.decode()}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"",
+        b"\xff",
+        b"x" * 10_000,
+        b"00-0-0-00",
+        TRACEPARENT.upper(),
+        TRACEPARENT + b"-more",
+        TRACEPARENT + b"\n",
+        b"ff" + TRACEPARENT[2:],
+        TRACEPARENT.replace(b"b7ad6b7169203331", b"0" * 16),
+        TRACEPARENT.replace(b"0af7651916cd43dd8448eb211c80319c", b"0" * 32),
+        b"01" + TRACEPARENT[2:] + b"-" + b"x" * 128,
+    ],
+)
+def test_a_traceparent_that_is_none_is_dropped_with_its_state(value: bytes) -> None:
+    headers = [("traceparent", value), ("tracestate", b"a=1"), ("baggage", b"k=v")]
+    assert Envelope.read(headers).trace == {"baggage": "k=v"}
+
+
+@pytest.mark.parametrize("value", [b"", b",", b"\xff=1", b"k", b"=v", b"k=v\n", b"k=" + b"v" * 8_192, b"k=v," * 65])
+@pytest.mark.parametrize("name", ["tracestate", "baggage"])
+def test_state_and_baggage_that_are_none_are_dropped(name: str, value: bytes) -> None:
+    assert Envelope.read([("traceparent", TRACEPARENT), (name, value)]).trace == {"traceparent": TRACEPARENT.decode()}
