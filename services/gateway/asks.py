@@ -14,7 +14,8 @@ from starlette.requests import ClientDisconnect
 from poise.contracts import Answer, Ask
 from poise.contracts.run_id import new_run_id
 from poise.errors import InvalidMessageError, RetryableError, UnavailableError
-from poise.messaging import Mesh
+from poise.messaging import EpochCheck, Mesh
+from poise.messaging.epoch_check import epoch_of
 from poise.telemetry import SpanKind, extract, inject, span, table
 from services.gateway.body import read_json
 from services.gateway.event_stream import Events, EventStream, wanted
@@ -36,11 +37,12 @@ ResultT = TypeVar("ResultT")
 class Asks:
     """The asks that this gateway waits for."""
 
-    def __init__(self, mesh: Mesh, settings: GatewaySettings, runs: Runs) -> None:
+    def __init__(self, mesh: Mesh, settings: GatewaySettings, runs: Runs, epochs: EpochCheck | None = None) -> None:
         self.pending = 0
         self._mesh = mesh
         self._limit = settings.pending
         self._runs = runs
+        self._epochs = epochs
         self._random = SystemRandom()
         self._leaving = asyncio.Event()
 
@@ -66,6 +68,8 @@ class Asks:
             ask = ask.model_copy(update={"cache": wishes.cache})
         if self.pending >= self._limit:
             raise RetryableError(f"{self.pending} asks wait already, as many as may: ask again later", retry_after=1)
+        if wishes.min_epoch is not None and self._epochs is not None:
+            await self._epochs.possible(epoch_of(wishes.min_epoch))
         run = new_run_id(time.time(), self._random)
         request.state.headers = {RUN: run}
         if wanted(request):

@@ -7,7 +7,7 @@ from typing import Any, Final
 from fastapi import FastAPI, Request, Response
 
 from poise.allowed_hosts import AllowedHosts
-from poise.messaging import Mesh
+from poise.messaging import EpochCheck, Mesh
 from services.gateway import openapi
 from services.gateway.admin import Admin
 from services.gateway.asks import Asks
@@ -30,14 +30,20 @@ _OWN_TELEMETRY: Final[Any] = {"tracing": False, "metrics": False, "logs": False}
 
 
 class Gateway:
-    """The application and what it consists of."""
+    """The application and what it consists of.
 
-    def __init__(self, mesh: Mesh, settings: GatewaySettings) -> None:
+    Args:
+        mesh: The mesh.
+        settings: The gateway's.
+        epochs: Refuses epochs that cannot exist; None = retrieval alone does.
+    """
+
+    def __init__(self, mesh: Mesh, settings: GatewaySettings, epochs: EpochCheck | None = None) -> None:
         runs = Runs(mesh, settings)
         documents = Documents(mesh, settings)
         health = Health(mesh)
         dead, only = DeadLetters(mesh), Admin(settings).only
-        self.asks = Asks(mesh, settings, runs)
+        self.asks = Asks(mesh, settings, runs, epochs)
         self.app = _new_app(settings)
         routes: list[tuple[str, str, Handler, dict[str, Any]]] = [
             ("POST", "/v1/ask", self.asks.ask, openapi.ASK),

@@ -12,7 +12,7 @@ from typing import Final, cast
 import uvicorn
 
 from poise.errors import SetupError
-from poise.messaging import Mesh
+from poise.messaging import EpochCheck, Mesh
 from poise.telemetry import observe, table
 from services.gateway.connections import Connections
 from services.gateway.handlers import Gateway
@@ -41,7 +41,7 @@ class _Server(uvicorn.Server):
             logger.info("serving http://%s:%d", *listener.getsockname()[:2])
 
 
-async def serve(mesh: Mesh, settings: GatewaySettings) -> None:
+async def serve(mesh: Mesh, settings: GatewaySettings, epochs: EpochCheck | None = None) -> None:
     """Serve until stop is asked.
 
     1. no new connection is taken
@@ -54,7 +54,8 @@ async def serve(mesh: Mesh, settings: GatewaySettings) -> None:
     """
     _allow_files(settings.limits.connections)
     with _listening(settings) as listener:
-        gateway, connections = Gateway(mesh, settings), Connections(settings.limits, settings.documents_bytes)
+        gateway = Gateway(mesh, settings, epochs)
+        connections = Connections(settings.limits, settings.documents_bytes)
         server = _Server(
             uvicorn.Config(
                 gateway.app,

@@ -4,12 +4,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from poise.contracts import Caching, Envelope, EnvelopeError, Epoch, FieldError
+from poise.contracts import Caching, Envelope, EnvelopeError
+from poise.contracts.envelope import MIN_EPOCH
 from poise.contracts.topics import RUNS_INTERACTIVE
 from poise.errors import DeadlineExceededError, InvalidMessageError
 from poise.messaging.deadlines import resolve
+from poise.messaging.epoch_check import epoch_of
 
-MIN_EPOCH: Final = "poise-min-epoch"
 _HEARD: Final = frozenset({"poise-deadline", MIN_EPOCH, "traceparent", "tracestate"})
 """Headers that anyone may set. Who asks, and in which run, is not for the client to say."""
 
@@ -47,7 +48,9 @@ class Wishes:
         deadline = resolve(envelope.deadline, now, RUNS_INTERACTIVE.deadlines)
         if deadline <= now:
             raise DeadlineExceededError(f"poise-deadline passed {now - deadline:.1f} s ago")
-        return cls(deadline, _epoch(envelope.min_epoch), _caching(headers), envelope.trace)
+        if envelope.min_epoch is not None:
+            epoch_of(envelope.min_epoch)
+        return cls(deadline, envelope.min_epoch, _caching(headers), envelope.trace)
 
 
 def _caching(headers: Iterable[tuple[bytes, bytes]]) -> Caching | None:
@@ -57,14 +60,3 @@ def _caching(headers: Iterable[tuple[bytes, bytes]]) -> Caching | None:
     if "no-store" in directives:
         return "no-store"
     return "no-cache" if "no-cache" in directives else None
-
-
-def _epoch(text: str | None) -> str | None:
-    if text is not None:
-        try:
-            Epoch.decode(text)
-        except ValueError as error:
-            raise InvalidMessageError(
-                f"{MIN_EPOCH}: {error}", [FieldError(field=MIN_EPOCH, detail=str(error))]
-            ) from error
-    return text

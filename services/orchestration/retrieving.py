@@ -13,6 +13,7 @@ from typing import Final
 
 from poise.cache.passages import KeptPassages, PassageStore
 from poise.contracts import Ask, Epoch, Passage, Passages, Retrieve, Search
+from poise.contracts.envelope import MIN_EPOCH
 from poise.errors import FaultError, PoiseError
 from poise.runs import Run
 from services.orchestration.breakers import Breakers
@@ -65,6 +66,9 @@ class Retrieving:
             writers: How many variants may be asked to write from them: each is left as much time as this takes at
                 most. Where nothing can stand in, no variant could write without it, and it may take all the time; so
                 too where it waits for an epoch, which what was found earlier has hardly come to.
+
+        Raises:
+            FaultError: No index will ever come to the epoch that is asked for: that is the asker's mistake.
         """
         wanted = Retrieve(query=ask.question, limit=self._limit)
         may_stand_in = self._store.configured and run.min_epoch is None
@@ -72,6 +76,8 @@ class Retrieving:
         try:
             found = await run.call(wanted, id=STEP, timeout=left, guard=self._guard)
         except PoiseError as error:
+            if _refuses_the_epoch(error):
+                raise
             why = in_words("retrieval", error)
             return await self._earlier(run, ask, why) or Retrieved(trouble=why, failed=True)
         trouble = None if found.passages else "retrieval found nothing"
@@ -113,6 +119,10 @@ class Retrieving:
             await task
         finally:
             task.cancel()
+
+
+def _refuses_the_epoch(error: PoiseError) -> bool:
+    return isinstance(error, FaultError) and any(one.field == MIN_EPOCH for one in error.fault().errors)
 
 
 def _has_reached(epoch: str, wanted: str | None) -> bool:

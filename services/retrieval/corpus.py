@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, Self, TypeVar
 from poise.contracts import Epoch
 from poise.contracts.topics import DOCUMENTS, PASSAGES
 from poise.errors import RetryableError, UnavailableError
-from poise.messaging import LogReader, Mesh, Position, Record
+from poise.messaging import EpochCheck, LogReader, Mesh, Position, Record
 from poise.telemetry import observe, table
 from services.retrieval.index import Found, Stored
 from services.retrieval.ledger import Seen
@@ -50,6 +50,7 @@ class Corpus:
         self._model = model
         self._writer = ThreadPoolExecutor(1, "index-write")
         self._searchers = ThreadPoolExecutor(2, "index-search")
+        self._epochs = EpochCheck(mesh)
         self._stack = AsyncExitStack()
         self._store: Store | None = None
         self._reader: LogReader | None = None
@@ -65,6 +66,7 @@ class Corpus:
             stack.callback(self._writer.shutdown)
             stack.callback(self._searchers.shutdown)
             slot = stack.enter_context(Slot(self._mesh.settings.state_dir / "index"))
+            await stack.enter_async_context(self._epochs)
             every, origin = self._settings.checkpoint_every, await self._origin()
             self._store = await self._write(partial(slot.open, origin, checkpoint_every=every))
             stack.push_async_callback(self._close)
@@ -157,6 +159,14 @@ class Corpus:
     async def until_applied(self, position: Position) -> None:
         """Wait until a record of `poise.passages`, and so each before it in its partition, has been applied."""
         await self._until(lambda: self._open.nexts.get(position.partition, 0) > position.offset)
+
+    async def check(self, epoch: Epoch) -> None:
+        """See that it may come to an epoch.
+
+        Raises:
+            InvalidMessageError: It never will.
+        """
+        await self._epochs.possible(epoch)
 
     async def until_reached(self, epoch: Epoch) -> None:
         """Wait until it has come as far as an epoch."""

@@ -4,9 +4,12 @@ import asyncio
 import time
 from typing import Literal
 
-from poise.contracts import Epoch, FieldError, Passage, Passages, Retrieve
-from poise.errors import DeadlineExceededError, InvalidMessageError
+from poise.contracts import Epoch, Passage, Passages, Retrieve
+from poise.contracts.envelope import MIN_EPOCH
+from poise.contracts.topics import DOCUMENTS
+from poise.errors import DeadlineExceededError, RetryableError
 from poise.messaging import Context, parked
+from poise.messaging.epoch_check import epoch_of
 from poise.telemetry import measure, span, table
 from services.retrieval.corpus import Corpus
 from services.retrieval.embedding import Embedder
@@ -17,7 +20,11 @@ from services.retrieval.settings import RetrievalSettings
 
 Mode = Literal["hybrid", "lexical", "none"]
 
-_HEADER = "poise-min-epoch"
+
+class EpochWaitsError(RetryableError):
+    """As many requests wait for their epochs as may."""
+
+    kept = False
 
 
 class Searcher:
@@ -27,16 +34,22 @@ class Searcher:
         self._settings = settings
         self._meaning = Meaning(embedder)
         self._corpus = corpus
+        self._waits = 0
 
     async def search(self, request: Retrieve, context: Context) -> Passages:
         """Find passages, in an index that has come to the request's epoch; without a vector, by words alone.
 
         Raises:
-            InvalidMessageError: The epoch is none, or of a `poise.documents` that is no more.
+            InvalidMessageError: The epoch is none, or the index will never come to it.
+            EpochWaitsError: As many wait for theirs as may.
             DeadlineExceededError: The index did not come to it in time.
         """
         if context.envelope.min_epoch is not None:
-            await self._wait_for(_epoch(context.envelope.min_epoch), context)
+            epoch = epoch_of(context.envelope.min_epoch)
+            if not self._corpus.epoch.reached(epoch):
+                async with parked():
+                    await self._corpus.check(epoch)
+                await self._wait_for(epoch, context)
         vector, trouble = await self._meaning.of(request.query, context.remaining() * self._settings.embed_share)
         started = time.perf_counter()
         with span(table.SEARCH) as current:
@@ -52,36 +65,30 @@ class Searcher:
 
     async def _wait_for(self, epoch: Epoch, context: Context) -> None:
         """Wait, bounded by the request's deadline: a document that became a dead letter is never reached."""
-        corpus = self._corpus
-        if corpus.epoch.reached(epoch):
-            return
-        if corpus.epoch.topic_id != epoch.topic_id:
-            raise _refused("is of a poise.documents that is no more: ask without it")
+        if self._waits >= self._settings.epoch_waits:
+            raise EpochWaitsError(f"{self._waits} requests wait for their epochs already, as many as may")
+        self._waits += 1
         try:
             with span(table.WAIT_EPOCH):
                 async with asyncio.timeout(max(0.0, context.remaining() - self._settings.reply_margin)), parked():
-                    await corpus.until_reached(epoch)
+                    await self._corpus.until_reached(epoch)
         except TimeoutError as error:
-            missing = ", ".join(
-                f"partition {partition} is at {corpus.epoch.parts.get(partition, ('none', 0))[0]}, "
-                f"not at {epoch.parts[partition][0]}"
-                for partition in corpus.epoch.missing(epoch)
-            )
+            missing = _missing(self._corpus.epoch, epoch)
             raise DeadlineExceededError(
-                f"the index has not come to {_HEADER} in time ({missing}): it may still be on its way, or the document "
-                "could not be handled and is a dead letter (`poise dlq ls`)"
+                f"the index has not come to {MIN_EPOCH} in time ({missing}): it may still be on its way, or the "
+                "document could not be handled and is a dead letter (`poise dlq ls`)"
             ) from error
+        finally:
+            self._waits -= 1
 
 
-def _epoch(text: str) -> Epoch:
-    try:
-        return Epoch.decode(text)
-    except ValueError as error:
-        raise _refused(str(error)) from error
-
-
-def _refused(detail: str) -> InvalidMessageError:
-    return InvalidMessageError(f"{_HEADER}: {detail}", [FieldError(field=_HEADER, detail=detail)])
+def _missing(now: Epoch, wanted: Epoch) -> str:
+    if now.topic_id != wanted.topic_id:
+        return f"it is of another {DOCUMENTS.name}"
+    return ", ".join(
+        f"partition {partition} is at {now.parts.get(partition, ('none', 0))[0]}, not at {wanted.parts[partition][0]}"
+        for partition in now.missing(wanted)
+    )
 
 
 def _passage(found: Found, now: float) -> Passage:

@@ -25,5 +25,8 @@ class RetrievalSettings(Settings):
     """Passages that each of the two searches, by meaning and by words, puts forward to be fused."""
     checkpoint_every: Annotated[float, Field(gt=0)] = 1.0
     """Seconds between writes of the index to disk while passages come in; a crash has the rest applied again."""
+    epoch_waits: Annotated[int, Field(ge=1)] = 128
+    """Requests that may wait for their epochs at once; more are told to come again. A document that could not be
+    handled is never reached: who waits for it must not take all the room for waiting, here and in orchestration."""
     reply_margin: Annotated[float, Field(ge=0)] = 0.25
     """Seconds before a request's deadline at which waiting for its epoch ends, so that the fault comes in time."""

@@ -19,6 +19,7 @@ DEADLINE: Final = "poise-deadline"
 RUN: Final = "poise-run"
 STEP: Final = "poise-step"
 REPLY_PARTITION: Final = "poise-reply-partition"
+MIN_EPOCH: Final = "poise-min-epoch"
 STREAM_TO: Final = "poise-stream-to"
 STREAM: Final = "poise-stream"
 SEQ: Final = "poise-seq"
@@ -36,7 +37,7 @@ _NAMES: Final[Mapping[str, str]] = MappingProxyType(
         "tenant": "poise-tenant",
         "region": "poise-region",
         "kind": KIND,
-        "min_epoch": "poise-min-epoch",
+        "min_epoch": MIN_EPOCH,
         "origin": "poise-origin",
         "redrives": "poise-redrives",
         "doc_version": "poise-doc-version",

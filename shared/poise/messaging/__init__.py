@@ -6,6 +6,7 @@ from poise.messaging.dead_letter_admin import DeadLetterAdmin
 from poise.messaging.dead_letter_filter import Filter
 from poise.messaging.dead_letters import DeadLetter
 from poise.messaging.ends import Ends
+from poise.messaging.epoch_check import EpochCheck
 from poise.messaging.follow import Follower
 from poise.messaging.loading import load_module, serve
 from poise.messaging.log_reader import LogReader
@@ -26,6 +27,7 @@ __all__ = [
     "DeadLetter",
     "DeadLetterAdmin",
     "Ends",
+    "EpochCheck",
     "Filter",
     "Follower",
     "Handler",

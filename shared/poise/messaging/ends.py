@@ -1,15 +1,15 @@
 """Ends: how far a topic's partitions reach now, to be asked at any time and by many at once."""
 
-import asyncio
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Literal, Self
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from poise.errors import SetupError, UnavailableError
 from poise.messaging.connection import Connection
+from poise.messaging.shared_read import SharedRead
 
 ANSWERS_WITHIN_MS: Final = 2_000
 
@@ -20,22 +20,29 @@ class Ends:
     A consumer of its own, which reads nothing: on one that fetches, the question would queue behind a fetch that waits
     for data.
 
+    Args:
+        connection: How the broker is connected to.
+        topic: The topic's name.
+        isolation: Whether the end is where the first open transaction begins, or that of all that was acknowledged.
+
     Raises:
         SetupError: No broker answers, or there is no such topic.
     """
 
-    def __init__(self, connection: Connection, topic: str) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        topic: str,
+        isolation: Literal["read_committed", "read_uncommitted"] = "read_committed",
+    ) -> None:
         self._topic = topic
         self._consumer = AIOKafkaConsumer(
             **{**connection.arguments(), "request_timeout_ms": ANSWERS_WITHIN_MS},
             enable_auto_commit=False,
-            isolation_level="read_committed",
+            isolation_level=isolation,
         )
         self._partitions: list[TopicPartition] = []
-        self._turn = asyncio.Lock()
-        self._begun = 0
-        self._ended = 0
-        self._ends: Mapping[int, int] = {}
+        self._reads = SharedRead(self._read)
 
     async def __aenter__(self) -> Self:
         """Connect."""
@@ -63,16 +70,11 @@ class Ends:
         Raises:
             UnavailableError: The broker does not answer.
         """
-        # A question on its way when I came may have been answered before I came: I need the answer to one that begins
-        # from here on. All who come while it is on its way share the next one.
-        mine = self._begun + 1
-        async with self._turn:
-            if self._ended < mine:
-                self._begun += 1
-                try:
-                    found = await self._consumer.end_offsets(self._partitions)
-                except KafkaError as error:
-                    raise UnavailableError(f"the broker does not say how far {self._topic} reaches: {error}") from error
-                self._ends = {partition.partition: offset for partition, offset in found.items()}
-                self._ended = self._begun
-            return self._ends
+        return await self._reads.now()
+
+    async def _read(self) -> Mapping[int, int]:
+        try:
+            found = await self._consumer.end_offsets(self._partitions)
+        except KafkaError as error:
+            raise UnavailableError(f"the broker does not say how far {self._topic} reaches: {error}") from error
+        return {partition.partition: offset for partition, offset in found.items()}

@@ -9,7 +9,7 @@ import pytest
 from integration_kit import serving, until
 
 from poise.contracts import Answer, Ask
-from poise.messaging import Context, Mesh, Tier
+from poise.messaging import Context, EpochCheck, Mesh, Tier
 from poise.settings import MeshSettings
 from poise.stack.probe import free_port
 from services.gateway.server import serve
@@ -29,8 +29,8 @@ def open_gateway(mesh_settings: MeshSettings) -> Open:
         wanted = GatewaySettings.model_validate({"port": port, **settings})
         async with serving(mesh_settings, Tier("orchestration", {Ask: answer})):
             own = mesh_settings.model_copy(update={"instance": f"{mesh_settings.instance}-gateway"})
-            async with Mesh(own, tier="gateway") as mesh:
-                task = asyncio.create_task(serve(mesh, wanted))
+            async with Mesh(own, tier="gateway") as mesh, EpochCheck(mesh) as epochs:
+                task = asyncio.create_task(serve(mesh, wanted, epochs))
                 try:
                     await until(lambda: task.done() or all(mesh.readiness().values()))
                     async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:

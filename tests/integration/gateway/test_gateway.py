@@ -20,7 +20,6 @@ pytestmark = pytest.mark.integration
 
 Open = Callable[..., AbstractAsyncContextManager[tuple[httpx2.AsyncClient, Mesh]]]
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-EPOCH = "e1.topic.0~41~1764000000000"
 
 
 async def answer(ask: Ask, context: Context) -> Answer:
@@ -37,18 +36,30 @@ async def test_an_ask_goes_through_and_comes_back(open_gateway: Open) -> None:
         return await answer(ask, context)
 
     async with open_gateway(look) as (client, _):
-        headers = {"traceparent": PARENT, "poise-min-epoch": EPOCH, "poise-tenant": "theirs"}
+        ingested = await client.post("/v1/documents", json={"id": "a", "text": "b", "source": "c"})
+        epoch = ingested.json()["epoch"]
+        headers = {"traceparent": PARENT, "poise-min-epoch": epoch, "poise-tenant": "theirs"}
         body = {"question": "Warum, 語?", "conversation": "c-1"}
         response = await client.post("/v1/ask", json=body, headers=headers)
     assert response.status_code == 200
     assert response.json()["text"] == "You asked: Warum, 語?"
-    assert response.json()["epoch"] == EPOCH
+    assert response.json()["epoch"] == epoch
     assert response.json()["run_id"] == response.headers["poise-run"] == seen[0].run
     assert (seen[0].tenant, seen[0].step, seen[0].lane) == ("default", "ask", "interactive")
     assert (seen[0].record.topic, seen[0].record.key) == ("poise.runs.interactive", b"c-1")
     trace = PARENT.split("-")[1]
     assert response.headers["traceparent"].split("-")[1] == trace
     assert seen[0].envelope.trace["traceparent"].split("-")[1] == trace
+
+
+async def test_an_epoch_that_cannot_come_is_refused_before_it_is_asked(open_gateway: Open) -> None:
+    async with open_gateway(answer) as (client, mesh):
+        never = Epoch(await mesh.topic_id(DOCUMENTS.name), {2: (10**15, 1.0)}).encode()
+        response = await client.post("/v1/ask", json={"question": "Why?"}, headers={"poise-min-epoch": never})
+    assert response.status_code == 400
+    [error] = response.json()["errors"]
+    assert error["field"] == "poise-min-epoch"
+    assert "partition 2 of poise.documents, which ends at" in error["detail"]
 
 
 async def test_many_asks_at_once_each_get_their_own_answer(open_gateway: Open) -> None:

@@ -16,8 +16,9 @@ from poise.cache.passages import KeptPassages, PassageStore, key_of
 from poise.contracts import Answer, Ask, Completion, DocumentVersion, Generate, Passage, Passages, Retrieve
 from poise.contracts.run_id import new_run_id
 from poise.contracts.topics import DOCUMENTS, VERSIONS
-from poise.errors import UnavailableError
+from poise.errors import FaultError, UnavailableError
 from poise.messaging import Context, Mesh, Tier
+from poise.messaging.epoch_check import refused
 from poise.settings import MeshSettings
 from services.orchestration.handlers import handlers
 from services.orchestration.settings import OrchestrationSettings
@@ -120,6 +121,14 @@ async def test_passages_from_before_the_epoch_that_is_asked_for_do_not_stand_in(
         retrieval.finds = UnavailableError("the index is away")
         answers = [await ask(mesh, "epoch", min_epoch=epoch) for epoch in (EPOCH, LATER)]
     assert [(answer.rung, answer.retrieval) for answer in answers] == [("primary", "cached"), ("canned", "none")]
+
+
+async def test_an_epoch_that_cannot_come_is_the_askers_mistake(mesh_settings: MeshSettings) -> None:
+    retrieval = Retrieval(refused("no document stands there"))
+    async with mesh_of(mesh_settings, retrieval) as mesh:
+        with pytest.raises(FaultError, match="no document stands there") as error:
+            await ask(mesh, "impossible", min_epoch=LATER)
+    assert [one.field for one in error.value.fault().errors] == ["poise-min-epoch"]
 
 
 async def test_what_was_deleted_since_does_not_stand_in(mesh_settings: MeshSettings) -> None:

@@ -10,8 +10,14 @@ from retrieval_kit import Client, Workers
 from poise.contracts import Epoch, Passages, Retrieve
 from poise.contracts.topics import DOCUMENTS
 from poise.errors import FaultError
+from services.retrieval.settings import RetrievalSettings
 
 pytestmark = pytest.mark.integration
+
+MANY = 200
+"""More than a worker handles at once, and more than may wait for an epoch."""
+LONG = 120.0
+"""Seconds: longer than anything here takes."""
 
 
 async def ask(client: Client, min_epoch: str | None, within: float = 20.0) -> Passages:
@@ -27,18 +33,62 @@ async def test_an_epoch_that_is_none_is_refused_by_name(client: Client, serving:
         assert error.value.fault().status == 400
 
 
-async def test_an_epoch_of_a_topic_that_is_no_more_is_refused(client: Client, serving: Workers) -> None:
+@pytest.mark.parametrize(
+    ("topic_id", "part", "told"),
+    [
+        ("another", (0, 1), "of a poise.documents that is no more"),
+        (None, (0, 10**9), "names offset 1000000000 of partition 0 of poise.documents, which ends at "),
+        (None, (6, 0), "names partition 6 of poise.documents, which has 6"),
+    ],
+)
+async def test_an_epoch_that_cannot_come_is_refused_at_once(
+    client: Client, serving: Workers, topic_id: str | None, part: tuple[int, int], told: str
+) -> None:
     async with serving():
-        with pytest.raises(FaultError, match="no more"):
-            await ask(client, Epoch("another", {0: (1, 1.0)}).encode())
+        partition, offset = part
+        never = Epoch(topic_id or await client.mesh.topic_id(DOCUMENTS.name), {partition: (offset, 1.0)})
+        with pytest.raises(FaultError, match=told) as error:
+            await ask(client, never.encode(), within=LONG)
+    fault = error.value.fault()
+    assert (fault.type, [one.field for one in fault.errors]) == ("urn:poise:invalid", ["poise-min-epoch"])
 
 
 async def test_an_epoch_that_never_comes_is_a_fault_before_the_deadline(client: Client, serving: Workers) -> None:
     async with serving():
-        never = Epoch(await client.mesh.topic_id(DOCUMENTS.name), {0: (10**9, 1.0)})
         with pytest.raises(FaultError) as error:
-            await ask(client, never.encode(), within=2.0)
+            await ask(client, await never_reached(client), within=2.0)
         assert error.value.fault().type == "urn:poise:deadline-exceeded"
+
+
+async def test_those_who_wait_for_an_epoch_hold_up_nobody(client: Client, serving: Workers) -> None:
+    async with serving():
+        never = await never_reached(client)
+        waiting = [asyncio.create_task(ask(client, never, within=LONG)) for _ in range(MANY)]
+        refused, others = await asyncio.gather(
+            first_of(waiting, MANY - RetrievalSettings().epoch_waits),
+            asyncio.gather(*(ask(client, None) for _ in range(MANY))),
+        )
+        assert len(others) == MANY
+        faults = [error.fault() for task in refused if isinstance(error := task.exception(), FaultError)]
+        assert {fault.type for fault in faults} == {"urn:poise:temporary"}
+        assert len(faults) == len(refused)
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+
+
+async def never_reached(client: Client) -> str:
+    """An epoch that an index might come to, and will not: of a document that is a dead letter."""
+    return await client.epoch(await client.mesh.send(DOCUMENTS.name, b"no document", key=b"none", headers=[]))
+
+
+async def first_of(tasks: list[asyncio.Task[Passages]], number: int) -> list[asyncio.Task[Passages]]:
+    """As many of the tasks, when they have ended."""
+    async with asyncio.timeout(LONG / 2):
+        while len(ended := [task for task in tasks if task.done()]) < number:
+            running = [task for task in tasks if not task.done()]
+            await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+    return ended
 
 
 async def test_a_request_waits_for_its_epoch(client: Client, serving: Workers, key: str) -> None:

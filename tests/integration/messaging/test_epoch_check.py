@@ -1,0 +1,59 @@
+"""Which epochs are refused: those that cannot be, and never one of a document that was acknowledged."""
+
+import asyncio
+from uuid import uuid4
+
+import pytest
+from aiokafka import AIOKafkaProducer
+
+from poise import Poise
+from poise.contracts import Epoch
+from poise.contracts.topics import DOCUMENTS
+from poise.errors import InvalidMessageError
+from poise.messaging import EpochCheck, Mesh, epoch_check
+from poise.settings import MeshSettings
+
+pytestmark = pytest.mark.integration
+
+
+async def test_an_epoch_of_what_was_just_ingested_is_never_refused(mesh_settings: MeshSettings) -> None:
+    async with Poise(mesh_settings.broker) as poise, EpochCheck(poise.mesh) as check:
+
+        async def ingest_and_check(number: int) -> None:
+            await check.possible(await poise.ingest({f"{number}": "text"}))
+
+        for _ in range(5):
+            await asyncio.gather(*(ingest_and_check(number) for number in range(20)))
+
+
+async def test_what_is_acknowledged_behind_an_open_transaction_counts(mesh_settings: MeshSettings) -> None:
+    name = f"open-{uuid4().hex[:8]}"
+    producer = AIOKafkaProducer(bootstrap_servers=mesh_settings.broker, transactional_id=name)
+    await producer.start()
+    try:
+        async with Poise(mesh_settings.broker) as poise, EpochCheck(poise.mesh) as check:
+            await producer.begin_transaction()
+            await producer.send_and_wait(DOCUMENTS.name, None, key=b"k", partition=1)
+            behind = await poise.mesh.publish(DOCUMENTS, None, key="k", partition=1)
+            await check.possible(await poise.epoch_of([behind]))
+    finally:
+        await producer.abort_transaction()
+        await producer.stop()
+
+
+async def test_one_beyond_an_end_is_refused_until_the_log_has_come_there(mesh_settings: MeshSettings) -> None:
+    async with Mesh(mesh_settings, tier="client") as mesh, EpochCheck(mesh) as check:
+        last = await mesh.publish(DOCUMENTS, None, key="k", partition=3)
+        following = Epoch(await mesh.topic_id(DOCUMENTS.name), {3: (last.offset + 1, 0.0)})
+        with pytest.raises(InvalidMessageError, match=f"names offset {last.offset + 1} of partition 3 of"):
+            await check.possible(following)
+        await mesh.publish(DOCUMENTS, None, key="k", partition=3)
+        await check.possible(following)
+
+
+async def test_nothing_is_refused_while_the_broker_does_not_say(
+    mesh_settings: MeshSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Mesh(mesh_settings, tier="client") as mesh, EpochCheck(mesh) as check:
+        monkeypatch.setattr(epoch_check, "ANSWERED_WITHIN", 0.0)
+        await check.possible(Epoch(await mesh.topic_id(DOCUMENTS.name), {0: (10**12, 0.0)}))
