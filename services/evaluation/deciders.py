@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from pydantic import ValidationError
@@ -23,6 +24,22 @@ JSON: Final = "application/json"
 MessageT = TypeVar("MessageT", bound=Message)
 
 
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Of which topics the offsets are, by Kafka's ids: one that was deleted and made again has offsets of its own."""
+
+    scores: str | None = None
+    commands: str | None = None
+
+    def scores_of(self, state: PolicyState) -> int:
+        """The next offset of `poise.scores`, as a snapshot has it; 0 where that is of another topic."""
+        return state.scores if state.scores_id in {None, self.scores} else 0
+
+    def commands_of(self, state: PolicyState) -> int:
+        """The next offset of `poise.policy.commands`, likewise."""
+        return state.commands if state.commands_id in {None, self.commands} else 0
+
+
 class Deciders:
     """The deciders of the policies that have a partition, and how far it has been read.
 
@@ -32,9 +49,10 @@ class Deciders:
     Args:
         partition: The partition's number.
         belongs: Whether a policy of that name has this partition.
+        origin: The topics that scores and commands are read from.
     """
 
-    def __init__(self, partition: int, belongs: Callable[[str], bool]) -> None:
+    def __init__(self, partition: int, belongs: Callable[[str], bool], origin: Origin = Origin()) -> None:
         self.partition = partition
         self.deciders: dict[str, Decider] = {}
         self.scores: int | None = None
@@ -43,6 +61,7 @@ class Deciders:
         self.made: list[tuple[Decision, Policy | None]] = []
         """Decisions that are not written yet, each with the policy that it put in force, if it did."""
         self._belongs = belongs
+        self._origin = origin
         self._moved: set[str] = set()
 
     @property
@@ -65,10 +84,10 @@ class Deciders:
             try:
                 state = PolicyState.parse(record.value)
                 self.deciders[state.name] = Decider.restore(state.decider)
-            except (ValidationError, ValueError, KeyError, TypeError) as error:
+            except Exception as error:
                 raise SetupError(f"{record.position}, the state of a policy, cannot be read: {error!r}") from error
-            self.scores = max(self.scores or 0, state.scores)
-            self.commands = max(self.commands or 0, state.commands)
+            self.scores = max(self.scores or 0, self._origin.scores_of(state))
+            self.commands = max(self.commands or 0, self._origin.commands_of(state))
 
     # -- taking in ------------------------------------------------------------------------------------------------
 
@@ -125,6 +144,8 @@ class Deciders:
                 name=name,
                 scores=self.scores or 0,
                 commands=self.commands or 0,
+                scores_id=self._origin.scores,
+                commands_id=self._origin.commands,
                 decider=self.deciders[name].snapshot(),
             )
             yield _outgoing(POLICY_STATE, state, name, self.partition)

@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from functools import partial
 from types import TracebackType
 from typing import Final, Self
 
@@ -10,11 +11,12 @@ from poise.contracts.topics import COMMANDS, POLICY_STATE, SCORES
 from poise.errors import UnavailableError
 from poise.messaging import Follower, Mesh, Record, partition_for
 from poise.messaging.follow import Start, read_all
+from poise.messaging.liveness import Part
 from poise.messaging.ownership import Ownership
 from poise.messaging.transactions import Transactions
 from poise.telemetry import observe, table
 from poise.telemetry.metrics import Observation
-from services.evaluation.deciders import Deciders
+from services.evaluation.deciders import Deciders, Origin
 from services.evaluation.settings import EvaluationSettings
 
 GROUP: Final = "poise.evaluation:deciding"
@@ -32,7 +34,7 @@ class Deciding:
 
     def __init__(self, mesh: Mesh) -> None:
         self._mesh = mesh
-        self._ownership = Ownership(mesh.connection, mesh.settings, SCORES.name, GROUP, self._decide)
+        self._ownership = Ownership(mesh.log_access, mesh.settings, SCORES.name, GROUP, self._decide)
         self._following: dict[int, tuple[Deciders, Follower]] = {}
         """By partition that is being decided over."""
         self._seen = ExitStack()
@@ -54,43 +56,67 @@ class Deciding:
 
     # -- one partition --------------------------------------------------------------------------------------------
 
-    async def _decide(self, partition: int) -> None:
+    async def _decide(self, partition: int, part: Part) -> None:
         """Decide over the policies of a partition, until this is cancelled or fails.
 
         1. When the transactions are open, whoever had them is shut out, and what it committed can be read.
         2. The snapshots are read to their end: from here on nobody but us writes any.
         3. Scores and commands are followed from the snapshots' offsets.
         4. What is decided is written with the snapshots, together or not at all.
-        A failure, and a commit of which nobody knows whether it counts, ends this: the next to open them begins at 1.
+        A failure, a commit of which nobody knows whether it counts, and a topic that is another one than it was end
+        this: the next to open them begins at 1.
         """
-        await self._something_set(partition)
-        async with Transactions(self._mesh.connection, f"{FENCE}{partition}") as transactions:
-            deciders = await self._restored(partition)
-            start: Start = "beginning" if deciders.commands is None else {partition: deciders.commands}
-            async with self._mesh.follow(COMMANDS.name, start=start, partitions=[partition]) as commands:
-                asked = [record async for batch in commands.read_to_end() for record in batch]
-                start = _first(partition, deciders.scores, asked)
-                async with self._mesh.follow(SCORES.name, start=start, partitions=[partition]) as scores:
-                    deciders.scores = scores.position(partition)
-                    deciders.take_commands(asked)  # what people asked while nobody decided holds for the scores since
-                    self._following[partition] = deciders, scores
-                    try:
-                        await self._go_on(deciders, transactions, commands, scores)
-                    finally:
-                        del self._following[partition]
+        with self._unless_recreated() as check:
+            turns = _Turns(part, check)
+            await self._something_set(partition, turns)
+            async with Transactions(self._mesh.connection, f"{FENCE}{partition}") as transactions:
+                deciders = await self._restored(partition)
+                start: Start = "beginning" if deciders.commands is None else {partition: deciders.commands}
+                async with self._mesh.follow(COMMANDS.name, start=start, partitions=[partition]) as commands:
+                    asked = [record async for batch in commands.read_to_end() for record in batch]
+                    start = _first(partition, deciders.scores, asked)
+                    async with self._mesh.follow(SCORES.name, start=start, partitions=[partition]) as scores:
+                        deciders.scores = scores.position(partition)
+                        deciders.take_commands(asked)  # what was asked while nobody decided holds for the scores since
+                        self._following[partition] = deciders, scores
+                        try:
+                            await self._go_on(deciders, transactions, (turns.of(commands), turns.of(scores)))
+                        finally:
+                            del self._following[partition]
 
-    async def _something_set(self, partition: int) -> None:
+    @contextmanager
+    def _unless_recreated(self) -> Iterator[Callable[[], None]]:
+        """Yields a check that raises once a topic that deciding reads was deleted and made again."""
+        another: list[str] = []
+        identities = self._mesh.topic_identities
+        watched = [(topic.name, partial(_noted, another, topic.name)) for topic in (POLICY_STATE, COMMANDS, SCORES)]
+
+        def check() -> None:
+            if another:
+                raise UnavailableError(f"topic {another[0]} was deleted and made again")
+
+        for name, callback in watched:
+            identities.watch(name, callback)
+        try:
+            yield check
+        finally:
+            for name, callback in watched:
+                identities.unwatch(name, callback)
+
+    async def _something_set(self, partition: int, turns: "_Turns") -> None:
         """Wait until a person has asked for something: most partitions have no policy, and need no more than this."""
         async with self._mesh.follow(POLICY_STATE.name, partitions=[partition]) as states:
             async for _ in states.read_to_end():
                 return
         async with self._mesh.follow(COMMANDS.name, partitions=[partition]) as commands:
-            async for _ in commands:
-                return
+            async for records in turns.of(commands):
+                if records:
+                    return
 
     async def _restored(self, partition: int) -> Deciders:
         partitions = await self._mesh.admin.partitions(COMMANDS.name) or COMMANDS.partitions
-        deciders = Deciders(partition, lambda name: partition_for(name.encode(), partitions) == partition)
+        origin = Origin(await self._mesh.topic_id(SCORES.name), await self._mesh.topic_id(COMMANDS.name))
+        deciders = Deciders(partition, lambda name: partition_for(name.encode(), partitions) == partition, origin)
         try:
             async with self._mesh.follow(POLICY_STATE.name, partitions=[partition]) as states:
                 deciders.restore(await read_all(states, within=READ_WITHIN))
@@ -99,11 +125,11 @@ class Deciding:
         return deciders
 
     async def _go_on(
-        self, deciders: Deciders, transactions: Transactions, commands: Follower, scores: Follower
+        self, deciders: Deciders, transactions: Transactions, readers: tuple[AsyncIterator[list[Record]], ...]
     ) -> None:
         """Take in what comes, commands first, and write down what is decided, or what was counted for a while."""
         loop = asyncio.get_running_loop()
-        saved, readers = loop.time(), (aiter(commands), aiter(scores))
+        saved = loop.time()
         reads = [asyncio.ensure_future(anext(reader)) for reader in readers]
         try:
             while True:
@@ -134,6 +160,39 @@ class Deciding:
     def _lag(self) -> Iterator[Observation]:
         for partition, (_, scores) in tuple(self._following.items()):
             yield scores.behind(), {table.MESSAGING_PARTITION: partition}
+
+
+class _Turns:
+    """Reads logs on behalf of a part of the process, which makes progress when all of them turn."""
+
+    def __init__(self, part: Part, check: Callable[[], None]) -> None:
+        self._part = part
+        self._check = check
+        self._turned: dict[Follower, bool] = {}
+
+    async def of(self, log: Follower) -> AsyncIterator[list[Record]]:
+        """Batches as they come, an empty one when nothing came for a second.
+
+        Raises:
+            UnavailableError: The broker says nothing of the log, or it is another one.
+        """
+        self._turned[log] = False
+        try:
+            async for records in log.turns():
+                self._check()
+                if log.silent():
+                    raise UnavailableError(f"nothing is heard of topic {log.topic}")
+                self._turned[log] = True
+                if all(self._turned.values()):
+                    self._part.progress()
+                    self._turned = dict.fromkeys(self._turned, False)
+                yield records
+        finally:
+            del self._turned[log]
+
+
+def _noted(names: list[str], name: str, _: str) -> None:
+    names.append(name)
 
 
 async def _take(take: Callable[[Sequence[Record]], None], records: Sequence[Record]) -> None:

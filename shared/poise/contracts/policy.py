@@ -166,5 +166,9 @@ class PolicyState(Message):
     """The next offset of its partition of `poise.scores`."""
     commands: Int64
     """The next offset of its partition of `poise.policy.commands`."""
+    scores_id: Annotated[str, Field(max_length=80)] | None = None
+    """Kafka's id of the `poise.scores` that the offset is of; absent = not known."""
+    commands_id: Annotated[str, Field(max_length=80)] | None = None
+    """Kafka's id of the `poise.policy.commands` that the offset is of; absent = not known."""
     decider: dict[str, object]
     """What the decider remembers, as it writes it itself."""

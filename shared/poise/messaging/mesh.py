@@ -107,7 +107,7 @@ class Mesh:
             partitions = await self.admin.partitions(REPLIES.name) or REPLIES.partitions
             calls = Calls(self.log_access, self.settings.instance, self.send, partitions, self.cancels.give_up)
             self._calls = await stack.enter_async_context(calls)
-            await stack.enter_async_context(SpanLog(self.producer, self._telemetry.spans))
+            await stack.enter_async_context(SpanLog(self.producer, self._telemetry.spans, self.liveness))
             self._stack = stack.pop_all()
         return self
 
@@ -359,7 +359,7 @@ class Mesh:
         """
         await own.ensure_topics(self.admin, tier)
         at_once = (tier.concurrency or self.settings.concurrency) * (len(tier.topics) + 1)  # and delayed retries
-        receipts = Receipts(Journal(self.cache), self.settings.lease)
+        receipts = Receipts(Journal(self.cache), self.settings.lease, self.liveness)
         async with receipts, offloaded.started(tier, at_once) as ready:
             await self._serve(Serving(self, self._broker, ready, receipts))
 

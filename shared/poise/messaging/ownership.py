@@ -16,8 +16,9 @@ from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.errors import KafkaError
 
 from poise.errors import PoiseError, RetryableError
-from poise.messaging.connection import Connection
 from poise.messaging.intake import NOWHERE
+from poise.messaging.liveness import Part
+from poise.messaging.log_reader import LogAccess
 from poise.messaging.serving import membership
 from poise.settings import MeshSettings
 
@@ -37,8 +38,11 @@ SHUT_OUT_FOR: Final = 2.0
 LASTED: Final = 30.0
 """Seconds after which work that failed is begun again as if it were the first time."""
 
-Work = Callable[[int], Awaitable[None]]
-"""Works for a partition, until it is cancelled."""
+STALLS_AFTER: Final = 60.0
+"""Seconds without progress after which work makes the process not ready; to fence who worked before takes up to 30."""
+
+Work = Callable[[int, Part], Awaitable[None]]
+"""Works for a partition, until it is cancelled, and tells of its turns."""
 
 
 class Ownership(ConsumerRebalanceListener):
@@ -49,24 +53,27 @@ class Ownership(ConsumerRebalanceListener):
     again, as long as the partition is ours.
 
     Args:
-        connection: How the broker is connected to.
+        logs: How the broker is reached, and who is told how it goes.
         settings: Those of the process: a named instance keeps its place when it is restarted.
         topic: Whose partitions are owned.
         group: The group that shares them out.
         work: What to do for a partition.
     """
 
-    def __init__(self, connection: Connection, settings: MeshSettings, topic: str, group: str, work: Work) -> None:
+    def __init__(self, logs: LogAccess, settings: MeshSettings, topic: str, group: str, work: Work) -> None:
         self.assigned = asyncio.Event()
         """Set while the group has told this process what it owns, be it nothing."""
-        self._connection = connection
+        self._logs = logs
         self._settings = settings
         self._topic = topic
         self._group = group
         self._work = work
         self._consumer: AIOKafkaConsumer | None = None
         self._working: dict[int, asyncio.Task[None]] = {}
+        self._parts: dict[int, Part] = {}
+        self._part: Part | None = None
         self._taking_part: asyncio.Task[None] | None = None
+        self._another = False
 
     @property
     def partitions(self) -> frozenset[int]:
@@ -75,41 +82,55 @@ class Ownership(ConsumerRebalanceListener):
 
     async def __aenter__(self) -> Self:
         """Begin to take part in the group."""
-        self._taking_part = asyncio.create_task(self._take_part())
+        self._part = self._logs.liveness.part(f"member of {self._group}")
+        self._taking_part = self._part.run(self._take_part(self._part))
+        self._logs.identities.watch(self._topic, self._recreated)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """End all work, then leave the group."""
+        self._logs.identities.unwatch(self._topic, self._recreated)
+        if self._part is not None:
+            self._part.close()
         if self._taking_part is not None:
             self._taking_part.cancel()
             await asyncio.wait({self._taking_part})
 
     # -- the group ------------------------------------------------------------------------------------------------
 
-    async def _take_part(self) -> None:
+    def _recreated(self, _: str) -> None:
+        self._another = True
+
+    async def _take_part(self, part: Part) -> None:
         """Be a member; when that ends, whatever the reason, be one again."""
         while True:
             try:
-                await self._be_member()
+                await self._be_member(part)
             except KafkaError as error:
                 log.warning("not in group %s, trying again: %s", self._group, error)
+                part.wait(str(error))
             except Exception:
                 log.exception("not in group %s, trying again", self._group)
+                part.wait("it failed: see the log")
             finally:
                 self.assigned.clear()
                 await self._end(self._working.keys())
-            await asyncio.sleep(AGAIN_AFTER_MOST)
+            if not self._another:
+                await asyncio.sleep(AGAIN_AFTER_MOST)
 
-    async def _be_member(self) -> None:
-        arguments: dict[str, Any] = self._connection.arguments() | membership(self._settings)
+    async def _be_member(self, part: Part) -> None:
+        """Be a member, until the topic turns out to be another one: who shares it out may have seen it missing."""
+        self._another = False
+        arguments: dict[str, Any] = self._logs.connection.arguments() | membership(self._settings)
         self._consumer = consumer = AIOKafkaConsumer(**arguments, group_id=self._group, enable_auto_commit=False)
         consumer.subscribe([self._topic], listener=self)
         try:
             await consumer.start()
-            while True:
+            while not self._another:
                 await consumer.getmany(NOWHERE)  # counts as a poll, and tells what went wrong
+                part.progress()
                 await asyncio.sleep(POLL_EVERY)
         finally:
             await self._end(self._working.keys())  # before the group gives them to others
@@ -127,13 +148,19 @@ class Ownership(ConsumerRebalanceListener):
         numbers = sorted(partition.partition for partition in assigned)
         log.info("partitions of %s that are ours: %s", self._topic, ", ".join(map(str, numbers)) or "none")
         for number in numbers:
-            self._working[number] = asyncio.create_task(self._keep_working(number, self._working.get(number)))
+            self._parts[number] = part = self._logs.liveness.part(
+                f"work for {self._topic}/{number}", stalls_after=STALLS_AFTER
+            )
+            self._working[number] = part.run(self._keep_working(number, part, self._working.get(number)))
         self.assigned.set()
 
     # -- the work -------------------------------------------------------------------------------------------------
 
     async def _end(self, numbers: Iterable[int]) -> None:
         tasks = {self._working[number] for number in numbers if number in self._working}
+        for number in tuple(numbers):
+            if (part := self._parts.pop(number, None)) is not None:
+                part.close()
         for task in tasks:
             task.cancel()
         if not tasks:
@@ -145,24 +172,27 @@ class Ownership(ConsumerRebalanceListener):
             )
         self._working = {number: task for number, task in self._working.items() if not task.done()}
 
-    async def _keep_working(self, number: int, before: asyncio.Task[None] | None) -> None:
+    async def _keep_working(self, number: int, part: Part, before: asyncio.Task[None] | None) -> None:
         if before is not None:  # it was to end and was slow: two of one process would shut each other out
             await asyncio.wait({before})
         loop, pause = asyncio.get_running_loop(), AGAIN_AFTER
         while True:
             began = loop.time()
             try:
-                await self._work(number)
+                await self._work(number, part)
             except RetryableError as error:
                 log.warning(
                     "partition %d of %s, to be taken up again if it is still ours: %s", number, self._topic, error
                 )
+                part.wait(str(error))
                 await asyncio.sleep(SHUT_OUT_FOR)
                 continue
             except PoiseError as error:
                 log.warning("partition %d of %s, to be taken up again: %s", number, self._topic, error)
-            except Exception:
+                part.wait(str(error))
+            except Exception as error:
                 log.exception("partition %d of %s, to be taken up again", number, self._topic)
+                part.wait(repr(error))
             pause = AGAIN_AFTER if loop.time() - began > LASTED else min(2 * pause, AGAIN_AFTER_MOST)
             await asyncio.sleep(pause)
 

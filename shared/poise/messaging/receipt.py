@@ -24,6 +24,7 @@ from poise.cache import Journal, Lease, Standing, Stored
 from poise.contracts.fault import Fault
 from poise.contracts.message import Message, Request
 from poise.errors import DeadlineExceededError
+from poise.messaging.liveness import Liveness, Part
 from poise.messaging.slots import parked
 from poise.messaging.tier import Context
 from poise.telemetry import count, table
@@ -46,26 +47,32 @@ class Receipts:
     Args:
         journal: Where leases and replies are.
         ttl: Seconds that a lease holds without a heartbeat.
+        liveness: Of which the heartbeat is a part.
     """
 
-    def __init__(self, journal: Journal, ttl: float) -> None:
+    def __init__(self, journal: Journal, ttl: float, liveness: Liveness) -> None:
         self.journal = journal
         self.ttl = ttl
         self.held: set[Lease] = set()
         self._boot = uuid4().hex
         self._numbers = itertools.count(1)
+        self._liveness = liveness
+        self._part: Part | None = None
         self._heartbeat: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         """Begin to renew what will be held."""
         if self.journal.configured:
-            self._heartbeat = asyncio.create_task(self._beat())
+            self._part = self._liveness.part("heartbeat of leases", stalls_after=BEATS * self.ttl)
+            self._heartbeat = self._part.run(self._beat(self._part))
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Renew no more."""
+        if self._part is not None:
+            self._part.close()
         if self._heartbeat is not None:
             self._heartbeat.cancel()
             await asyncio.wait({self._heartbeat})
@@ -76,11 +83,12 @@ class Receipts:
         lease = None if identity is None else Lease.on(*identity, token=f"{self._boot}.{next(self._numbers)}")
         return Receipt(self, request, context, lease)
 
-    async def _beat(self) -> None:
+    async def _beat(self, part: Part) -> None:
         # One beat for all: a step that is done before the next one costs no renewal.
         while True:
             await asyncio.sleep(self.ttl / BEATS)
             await asyncio.gather(*(self.journal.renew(lease, self.ttl) for lease in self.held))
+            part.progress()
 
 
 class Receipt:

@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from poise.contracts.topics import SPANS
+from poise.messaging.liveness import Liveness, Part
 from poise.messaging.producer import Producer
 from poise.telemetry import count, table
 from poise.telemetry.spans import SpanQueue
@@ -25,22 +26,28 @@ class SpanLog:
     Args:
         producer: Sends the spans.
         queue: Where they are collected; None = nobody wants them.
+        liveness: Of which this is a part.
     """
 
-    def __init__(self, producer: Producer, queue: SpanQueue | None) -> None:
+    def __init__(self, producer: Producer, queue: SpanQueue | None, liveness: Liveness) -> None:
         self._producer = producer
         self._queue = queue
+        self._liveness = liveness
+        self._part: Part | None = None
         self._writing: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         """Begin to write."""
-        self._writing = asyncio.create_task(self._write_regularly())
+        self._part = self._liveness.part("writer of spans", stalls_after=3 * SENT_WITHIN)
+        self._writing = self._part.run(self._write_regularly())
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Write what is left."""
+        if self._part is not None:
+            self._part.close()
         if self._writing is not None:
             self._writing.cancel()
             await asyncio.wait({self._writing})
@@ -49,7 +56,12 @@ class SpanLog:
     async def _write_regularly(self) -> None:
         while True:
             await asyncio.sleep(EVERY)
+            self._progress()
             await self._write()
+
+    def _progress(self) -> None:
+        if self._part is not None:
+            self._part.progress()
 
     async def _write(self) -> None:
         while self._queue is not None and (finished := self._queue.drain()):
@@ -60,6 +72,7 @@ class SpanLog:
                     lost = await self._producer.send_all(SPANS.name, records, HEADERS)
             except TimeoutError as error:
                 lost = [error] * len(records)
+            self._progress()
             if lost:
                 count(table.SPANS_DROPPED, len(lost))
                 log.warning("%d spans were lost: %r", len(lost), lost[0])

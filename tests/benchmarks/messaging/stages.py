@@ -21,6 +21,7 @@ from poise.messaging import Context, Mesh, Record, Tier
 from poise.messaging.deadlines import resolve
 from poise.messaging.delivery import Delivery
 from poise.messaging.failures import RetryBudget
+from poise.messaging.liveness import Liveness
 from poise.messaging.offsets import OffsetTracker
 from poise.messaging.receipt import Receipts
 from poise.settings import MeshSettings
@@ -66,7 +67,7 @@ async def stages(mesh: Mesh, settings: MeshSettings) -> dict[str, float]:
     record = Record.of(raw)
     envelope = Envelope.read(record.headers)
     tier = Tier("retrieval", {Retrieve: nothing})
-    receipts = Receipts(Journal(Cache(None)), settings.lease)
+    receipts = Receipts(Journal(Cache(None)), settings.lease, Liveness())
     delivery = Delivery(mesh, tier, RETRIEVAL, receipts, RetryBudget())
     context = delivery._context(record, envelope, time.time() + 60)
     tracker = OffsetTracker()

@@ -20,6 +20,7 @@ from poise.contracts.generate import ChatMessage
 from poise.contracts.topics import INFERENCE_INTERACTIVE, dead_topic
 from poise.errors import PoiseError, RetryableError, TerminalError
 from poise.messaging import Context, Record, Tier, partition_for
+from poise.messaging.liveness import Liveness
 from poise.messaging.receipt import Receipts
 from poise.settings import MeshSettings
 from poise.stack import Valkey
@@ -70,8 +71,8 @@ def receipts(monkeypatch: pytest.MonkeyPatch) -> list[Receipts]:
     kept: list[Receipts] = []
 
     class Kept(Receipts):
-        def __init__(self, journal: Journal, ttl: float) -> None:
-            super().__init__(journal, ttl)
+        def __init__(self, journal: Journal, ttl: float, liveness: Liveness) -> None:
+            super().__init__(journal, ttl, liveness)
             kept.append(self)
 
     monkeypatch.setattr("poise.messaging.mesh.Receipts", Kept)

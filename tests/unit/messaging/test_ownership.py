@@ -6,8 +6,12 @@ import pytest
 from aiokafka.errors import KafkaError
 
 from poise.messaging import ownership
+from poise.messaging.admin import Admin
 from poise.messaging.connection import Connection
+from poise.messaging.liveness import Liveness, Part
+from poise.messaging.log_reader import LogAccess
 from poise.messaging.ownership import Ownership
+from poise.messaging.topic_identities import TopicIdentities
 from poise.settings import MeshSettings
 
 
@@ -16,17 +20,20 @@ class Failing(Ownership):
 
     def __init__(self, error: Exception) -> None:
         settings = MeshSettings(broker="127.0.0.1:1")
-        super().__init__(Connection.of(settings), settings, "a.topic", "a.group", self._idle)
+        connection = Connection.of(settings)
+        logs = LogAccess(connection, Admin(connection), Liveness(), TopicIdentities())
+        super().__init__(logs, settings, "a.topic", "a.group", self._idle)
         self.error: Exception | None = error
         self.again = asyncio.Event()
 
-    async def _idle(self, partition: int) -> None:
-        raise AssertionError(partition)
+    async def _idle(self, partition: int, part: Part) -> None:
+        raise AssertionError(partition, part)
 
-    async def _be_member(self) -> None:
+    async def _be_member(self, part: Part) -> None:
         if self.error is not None:
             error, self.error = self.error, None
             raise error
+        part.progress()
         self.again.set()
         await asyncio.Event().wait()
 
