@@ -110,7 +110,7 @@ async def orchestrating(settings: MeshSettings, own: OrchestrationSettings) -> A
 
 
 @asynccontextmanager
-async def retrieving(settings: MeshSettings) -> AsyncIterator[None]:
+async def retrieving(settings: MeshSettings) -> AsyncIterator[Mesh]:
     """A retrieval worker with an index, ready."""
     async with Mesh(settings, tier="retrieval") as mesh, Corpus(mesh, RetrievalSettings(), Drawn.model) as corpus:
         tier = Tier("retrieval", retrieval_handlers(RetrievalSettings(), Worded(), corpus))
@@ -119,7 +119,7 @@ async def retrieving(settings: MeshSettings) -> AsyncIterator[None]:
             await until(lambda: task.done() or all(mesh.readiness().values()))
             if task.done():
                 await task
-            yield
+            yield mesh
         finally:
             mesh.stop.set()
             await task

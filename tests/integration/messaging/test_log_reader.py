@@ -103,6 +103,22 @@ async def test_a_topic_that_is_deleted_and_made_again_is_read_anew(
             assert told.startswith(f"topic {log.topic.name} was deleted and made again")
 
 
+async def test_one_that_is_longer_again_before_it_is_looked_at_is_told_by_its_id(log: Log) -> None:
+    """What is below the old position would count as read, and nothing would say so."""
+    await log.say("a", "b")
+    async with log.reader() as reader:
+        await reader.caught_up()
+        assert reader._follower is not None
+        consumer = reader._follower._consumer
+        consumer.pause(*consumer.assignment())
+        await log.delete()
+        await log.create()
+        await log.say("1", "2", "3", "4")
+        consumer.resume(*consumer.assignment())
+        await reader.until(lambda: log.applied == ["1", "2", "3", "4"])
+        assert log.resets == 1
+
+
 async def test_a_log_that_was_truncated_is_read_anew(log: Log, caplog: pytest.LogCaptureFixture) -> None:
     """Restored from an older copy, it ends before what was read of it, and has the same id."""
     await log.say("a", "b")

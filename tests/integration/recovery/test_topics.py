@@ -1,0 +1,230 @@
+"""Topics that are deleted and made again while workers run: everything goes on without a restart.
+
+Each topic is made again twice: with less in it than before, and with more, where offsets alone would tell nothing.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from random import Random
+from uuid import uuid4
+
+import pytest
+import pytest_asyncio
+from deciding_kit import STEPS, Case, worker
+from integration_kit import another, serving, until
+from policies_kit import policy_of, put
+from recovery_kit import WITHIN, recreate
+from retrieval_kit import Client, Drawn
+from retrieval_kit import Worker as Retriever
+
+from poise.contracts import Answer, Ask, Cancel, Completion, DocumentVersion, Generate
+from poise.contracts.run_id import new_run_id
+from poise.contracts.topics import (
+    CANCEL,
+    COMMANDS,
+    DECISIONS,
+    DOCUMENTS,
+    PASSAGES,
+    POLICY,
+    POLICY_STATE,
+    REPLIES,
+    SCORES,
+    VERSIONS,
+)
+from poise.errors import WithdrawnError
+from poise.messaging import Context, Mesh, Tier, topics
+from poise.settings import MeshSettings
+from poise.stack import Kafka
+from services.orchestration.policies import following_policies
+from services.orchestration.settings import OrchestrationSettings
+from services.orchestration.versions import Versions
+from services.retrieval.corpus import Corpus
+from services.retrieval.settings import RetrievalSettings
+
+pytestmark = pytest.mark.integration
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def kafka(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
+    """A Kafka of these tests' own: others need their topics as they are."""
+    async with Kafka(tmp_path_factory.mktemp("kafka")) as node:
+        await topics.apply(MeshSettings(broker=node.bootstrap))
+        yield node.bootstrap
+
+
+@pytest_asyncio.fixture
+async def client(mesh_settings: MeshSettings) -> AsyncIterator[Mesh]:
+    async with Mesh(another(mesh_settings), tier="client") as mesh:
+        yield mesh
+
+
+def new_run() -> str:
+    return new_run_id(time.time(), Random())
+
+
+async def write(_: Generate, __: Context) -> Completion:
+    return Completion(text="hi", model="m", backend="b", finish_reason="stop")
+
+
+GENERATE = Generate(messages=({"role": "user", "content": "hi"},), backend="b")
+
+
+async def test_replies_come_again(mesh_settings: MeshSettings, client: Mesh) -> None:
+    async with serving(another(mesh_settings), Tier("inference", {Generate: write})):
+        for calls in (3, 1, 6):  # each time that many are answered, the second time fewer, then more than before
+            for _ in range(calls):
+                await client.call(GENERATE, run=new_run(), step="s")
+            await recreate(mesh_settings, REPLIES.name)
+            await client.call(GENERATE, run=new_run(), step="s", deadline=time.time() + WITHIN)
+
+
+async def test_cancels_come_again_and_those_that_were_known_stay_known(
+    mesh_settings: MeshSettings, client: Mesh
+) -> None:
+    began = asyncio.Event()
+
+    async def sleep(_: Ask, __: Context) -> Answer:
+        began.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async with serving(another(mesh_settings), Tier("orchestration", {Ask: sleep})) as worker:
+        before = new_run()
+        await client.cancel(before)
+        await until(lambda: worker.cancels._at("default", before, None) > 0)
+        for others in (0, 3):
+            await recreate(mesh_settings, CANCEL.name)
+            for number in range(others):
+                cancel = Cancel(run=f"another {number}", tenant="default", deadline=2**63 - 1)
+                await client.publish(CANCEL, cancel, key="k")
+            run = new_run()
+            began.clear()
+            asking = asyncio.create_task(client.call(Ask(question="?"), run=run, step="ask"))
+            await began.wait()
+            await client.cancel(run)
+            with pytest.raises(WithdrawnError):
+                await asyncio.wait_for(asking, WITHIN)
+            assert worker.cancels._at("default", before, None) > 0
+
+
+async def test_the_policy_is_what_the_new_log_says(mesh_settings: MeshSettings, client: Mesh) -> None:
+    name = f"policy-{uuid4().hex[:8]}"
+    own = OrchestrationSettings.model_validate({"policy": name, "variants": [{"name": "a"}, {"name": "b"}]})
+    async with (
+        Mesh(another(mesh_settings), tier="orchestration") as mesh,
+        following_policies(mesh, own) as policies,
+    ):
+        for version in (1, 2, 3):
+            await put(client, policy_of(version, name, b=1.0))
+        await until(lambda: policies.now.version == 3)
+        await recreate(mesh_settings, POLICY.name)
+        await until(lambda: policies.now.version == 0)
+        await put(client, policy_of(1, name, a=1.0))
+        await until(lambda: policies.now.version == 1)
+        await recreate(mesh_settings, POLICY.name)
+        for _ in range(9):
+            await put(client, policy_of(1, name, b=1.0))
+        await put(client, policy_of(2, name, a=0.5, b=0.5))
+        await until(lambda: policies.now.version == 2)
+        await until(lambda: all(met for part, met in mesh.readiness().items() if part != "started"))
+
+
+@pytest.mark.parametrize("names", [(VERSIONS.name,), (DOCUMENTS.name,), (VERSIONS.name, DOCUMENTS.name)])
+async def test_what_documents_say_is_known_of_the_new_ones(
+    mesh_settings: MeshSettings, client: Mesh, names: tuple[str, ...]
+) -> None:
+    async with Versions(client) as versions:
+
+        async def announce(document: str, number: int, digest: str) -> None:
+            said = DocumentVersion(documents=await client.topic_id(DOCUMENTS.name), digest=digest)
+            await client.publish(VERSIONS, said, key=document, doc_version=number)
+
+        for number in range(5):
+            await announce("d", number, "before")
+        await until(lambda: versions.of("d") is not None)
+        for others in (0, 20):
+            await recreate(mesh_settings, *names)
+            for number in range(others):
+                await announce(f"other {number}", number, "x")
+            await announce("d", 1, "after" if DOCUMENTS.name in names else "before")
+
+            wanted = "after" if DOCUMENTS.name in names else "before"
+            await until(lambda wanted=wanted: getattr(versions.of("d"), "digest", None) == wanted)  # type: ignore[misc]
+            assert await versions.current(8.0)
+            assert versions.topic_id == await client.topic_id(DOCUMENTS.name)
+
+
+async def test_the_index_is_built_anew_from_the_new_passages(mesh_settings: MeshSettings, client: Mesh) -> None:
+    says = Client(client)
+    async with (
+        Mesh(another(mesh_settings), tier="retrieval") as mesh,
+        Corpus(mesh, RetrievalSettings(), Drawn.model) as corpus,
+    ):
+        retriever = Retriever(mesh, corpus)
+
+        async def index(key: str, text: str) -> None:
+            await retriever.deliver(key, text, await says.say(key, text))
+
+        async def found() -> set[str]:
+            return {one.document for one in await corpus.search("aardvark", None, 50)}
+
+        for number in range(9):
+            await index(f"old-{number}", f"aardvark {number}")
+        assert len(await found()) == 9
+        for count in (2, 20):
+            await recreate(mesh_settings, DOCUMENTS.name, PASSAGES.name)
+            documents = await client.topic_id(DOCUMENTS.name)
+            await until(lambda documents=documents: corpus._store is not None and corpus.epoch.topic_id == documents)  # type: ignore[misc]
+            await until(lambda: mesh.readiness()["index"])
+            for number in range(count):
+                await index(f"new-{number}", f"aardvark {number}")
+            assert await found() == {f"new-{number}" for number in range(count)}
+
+
+async def test_documents_alone_made_anew_leave_the_worker_not_ready_until_passages_are_too(
+    mesh_settings: MeshSettings, client: Mesh, caplog: pytest.LogCaptureFixture
+) -> None:
+    says = Client(client)
+    async with (
+        Mesh(another(mesh_settings), tier="retrieval") as mesh,
+        Corpus(mesh, RetrievalSettings(), Drawn.model) as corpus,
+    ):
+        retriever = Retriever(mesh, corpus)
+        await retriever.deliver("a", "aardvark", await says.say("a", "aardvark"))
+        await recreate(mesh_settings, DOCUMENTS.name)
+        await until(lambda: "delete poise.passages too" in caplog.text)
+        assert not mesh.readiness()["index"]
+        await recreate(mesh_settings, PASSAGES.name)
+        await until(lambda: mesh.readiness()["index"])
+        assert corpus.epoch.topic_id == await client.topic_id(DOCUMENTS.name)
+        await retriever.deliver("b", "badger", await says.say("b", "badger"))
+        assert [one.document for one in await corpus.search("badger", None, 5)] == ["b"]
+
+
+async def test_deciding_goes_on_with_new_scores_and_commands(mesh_settings: MeshSettings, client: Mesh) -> None:
+    case = Case(client)
+    async with worker(another(mesh_settings)):
+        await case.ask("set", spec=case.spec())
+        await case.answers(15)
+        await case.until_decided(3)
+        await case.until_counted()
+        await recreate(mesh_settings, SCORES.name, COMMANDS.name)
+        await case.answers(60)  # more than there were
+        await case.until_decided(STEPS)
+        await case.check()
+
+
+async def test_deciding_begins_with_nothing_where_all_is_lost(mesh_settings: MeshSettings, client: Mesh) -> None:
+    names = [topic.name for topic in (SCORES, COMMANDS, POLICY, POLICY_STATE, DECISIONS)]
+    async with AsyncExitStack() as stack:
+        mesh = await stack.enter_async_context(worker(another(mesh_settings)))
+        for _ in range(2):
+            case = Case(client)
+            await case.ask("set", spec=case.spec())
+            await case.answers(60)
+            await case.until_decided(1 + STEPS)
+            await case.check()
+            await recreate(mesh_settings, *names)
+        await until(lambda: all(met for part, met in mesh.readiness().items() if part != "started"))

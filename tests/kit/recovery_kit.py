@@ -1,0 +1,44 @@
+"""Losing what Kafka has: a topic that is deleted and made again, with more in it than before or less."""
+
+import asyncio
+from collections.abc import Sequence
+
+from aiokafka.admin import AIOKafkaAdminClient
+
+from poise.messaging import Mesh, topics
+from poise.settings import MeshSettings
+
+WITHIN = 30.0
+
+
+async def recreate(settings: MeshSettings, *names: str) -> None:
+    """Delete topics, and make those of the catalogue that are missing."""
+    await delete(settings, names)
+    await topics.apply(settings)
+
+
+async def delete(settings: MeshSettings, names: Sequence[str]) -> None:
+    """Delete topics, and wait until they are gone."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.broker)
+    await admin.start()
+    try:
+        await admin.delete_topics(list(names))
+        async with asyncio.timeout(WITHIN):
+            while set(names) & set(await admin.list_topics()):  # noqa: ASYNC110 - Kafka tells nobody
+                await asyncio.sleep(0.05)
+    finally:
+        await admin.close()
+
+
+async def all_ready(*meshes: Mesh) -> None:
+    """Wait until processes are ready; that they serve is left out, for some of a test's do not."""
+
+    def missing() -> list[str]:
+        return [name for mesh in meshes for name, met in mesh.readiness().items() if not met and name != "started"]
+
+    try:
+        async with asyncio.timeout(WITHIN):
+            while missing():  # noqa: ASYNC110 - what it looks at has no event
+                await asyncio.sleep(0.05)
+    except TimeoutError as error:
+        raise AssertionError(f"not ready: {', '.join(missing())}") from error
