@@ -9,6 +9,7 @@ from uuid import uuid4
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import KafkaError
 from aiokafka.protocol.commit import OffsetCommitRequest
 
 from poise.messaging import Admin, Connection, Record
@@ -30,7 +31,7 @@ class Member:
         self.done: list[str] = []
         self.handle: Callable[[Record], Awaitable[None]] | None = None
         self.intake = ConcurrentIntake(
-            self._deliver, limits=limits, read_back=partial(admin.committed, group), **{"ordered": False} | options
+            self._deliver, limits=limits, read_back=partial(admin.group_state, group), **{"ordered": False} | options
         )
 
     async def _deliver(self, record: Record) -> None:
@@ -76,7 +77,10 @@ class Hold:
 class Group:
     """A topic of its own, and a group that reads it."""
 
-    def __init__(self, bootstrap: str, admin: Admin, producer: AIOKafkaProducer, partitions: int) -> None:
+    def __init__(
+        self, bootstrap: str, client: AIOKafkaAdminClient, admin: Admin, producer: AIOKafkaProducer, partitions: int
+    ) -> None:
+        self._client = client
         self.topic = self.name = f"group-{uuid4().hex[:8]}"
         self.partitions = partitions
         self._bootstrap = bootstrap
@@ -87,6 +91,22 @@ class Group:
         """Write messages to a partition."""
         sending = [await self._producer.send(self.topic, b"x", key=key, partition=partition) for _ in range(number)]
         await asyncio.gather(*sending)
+
+    async def topic_id(self) -> str:
+        """Kafka's id of the topic."""
+        return await self._admin.topic_id(self.topic)
+
+    async def create(self) -> None:
+        """Make the topic, as soon as the broker is there."""
+        async with asyncio.timeout(WITHIN):
+            while True:
+                try:
+                    created: Any = await self._client.create_topics([NewTopic(self.topic, self.partitions, 1)])
+                except KafkaError:
+                    await asyncio.sleep(0.1)
+                    continue
+                assert not any(code for _, code, *_ in created.topic_errors), created
+                return
 
     async def committed(self, partition: int = 0) -> Commit | None:
         """What the group has committed of a partition."""
@@ -109,7 +129,7 @@ class Group:
             bootstrap_servers=self._bootstrap,
             group_id=self.name,
             enable_auto_commit=False,
-            auto_offset_reset="earliest",
+            auto_offset_reset="none",
             fetch_max_wait_ms=100,
             session_timeout_ms=10_000,
             heartbeat_interval_ms=300,
@@ -138,9 +158,8 @@ async def group(bootstrap: str, *, partitions: int = 1) -> AsyncIterator[Group]:
     await producer.start()
     try:
         async with Admin(Connection((bootstrap,))) as admin:
-            made = Group(bootstrap, admin, producer, partitions)
-            created: Any = await client.create_topics([NewTopic(made.topic, partitions, 1)])
-            assert not any(code for _, code, *_ in created.topic_errors), created
+            made = Group(bootstrap, client, admin, producer, partitions)
+            await made.create()
             yield made
             await client.delete_topics([made.topic])
     finally:

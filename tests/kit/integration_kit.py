@@ -75,6 +75,12 @@ class Outsider:
         await self._consumer.stop()
         await self._producer.stop()
 
+    async def forget(self) -> None:
+        """Connect once more: what is known of the topics so far does not hold any more."""
+        await self._producer.stop()
+        self._producer = AIOKafkaProducer(bootstrap_servers=self._bootstrap)
+        await self._producer.start()
+
     async def send(
         self, topic: str, value: bytes | None, key: bytes | None = None, **headers: str | bytes | None
     ) -> Record:

@@ -14,7 +14,9 @@ from aiokafka.errors import KafkaError
 
 from poise.contracts.topics import CATALOGUE, Topic
 from poise.errors import MissingTopicError, SetupError, UnavailableError
+from poise.messaging import commits
 from poise.messaging.connection import Connection
+from poise.messaging.group_state import GroupState
 from poise.messaging.offset_fetch import heed_errors
 from poise.messaging.offsets import Commit
 from poise.messaging.topic_identities import TopicMetadata
@@ -157,7 +159,17 @@ class Admin:
         """
         ask = partial(self._client.list_consumer_group_offsets, group, partitions=list(partitions))
         found = await self._asked(ask)
-        return {at: Commit(kept.offset, kept.metadata or "") for at, kept in found.items() if kept.offset >= 0}
+        return {at: commits.read(kept.offset, kept.metadata or "") for at, kept in found.items() if kept.offset >= 0}
+
+    async def group_state(self, group: str, partitions: Collection[TopicPartition]) -> GroupState:
+        """What a group has committed of some partitions, and which topics they are of.
+
+        Raises:
+            UnavailableError: The broker does not answer.
+        """
+        topics = {at.topic for at in partitions}
+        committed, found = await asyncio.gather(self.committed(group, partitions), self.describe(topics))
+        return GroupState(committed, {topic: found[topic].id for topic in topics & found.keys()})
 
     async def delete_before(self, topic: str, offsets: Mapping[int, int]) -> None:
         """Have the broker forget what stands before an offset, by partition.

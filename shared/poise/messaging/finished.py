@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Final
 
-LONGEST: Final = 4096
-"""Bytes; Kafka's default of `offset.metadata.max.bytes`."""
+LONGEST: Final = 4096 - 37
+"""Bytes; Kafka's default of `offset.metadata.max.bytes`, less the topic's id that stands before."""
 BITMAP: Final = "p1b"
 RUNS: Final = "p1r"
 _BYTES: Final = (LONGEST - len(BITMAP)) * 3 // 4

@@ -8,21 +8,22 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.abc import ConsumerRebalanceListener
-from aiokafka.errors import ConsumerStoppedError, KafkaError
+from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 
-from poise.messaging.commits import Moved, commit_once
-from poise.messaging.finished import decode
-from poise.messaging.offsets import Commit, OffsetTracker
+from poise.messaging.group_offsets import GroupOffsets
+from poise.messaging.group_state import ReadBack, nothing_known
+from poise.messaging.liveness import Liveness, Part
 from poise.messaging.record import RawRecord, Record
 from poise.messaging.slots import HandlingSlots, Slot, parked
+from poise.messaging.topic_identities import TopicIdentities
 from poise.messaging.waiting import Job, Waiting
 
 log = logging.getLogger(__name__)
@@ -30,12 +31,8 @@ log = logging.getLogger(__name__)
 POLL_MS: Final = 200
 NOWHERE: Final = TopicPartition("", 0)
 """A partition that nobody has."""
-COMMIT_EVERY: Final = 0.5
 TRY_AGAIN_AFTER: Final = 1.0
-COMMIT_AGAIN_AFTER: Final = 0.1
-LAST_COMMIT_WITHIN: Final = 3.0
-READ_BACK_WITHIN: Final = 3.0
-"""Seconds; longer than the group's session it must not take, for meanwhile no heartbeat is sent."""
+PLACE_FOUND_WITHIN: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,15 +59,6 @@ class IntakeLimits:
         return self.concurrency * self.buffer
 
 
-ReadBack = Callable[[Collection[TopicPartition]], Awaitable[Mapping[TopicPartition, Commit]]]
-"""What the group has committed of these partitions."""
-
-
-async def nothing_committed(_partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, Commit]:
-    """Read nothing back: what is finished above a committed offset is handled again after a restart."""
-    return {}
-
-
 class ConcurrentIntake(ConsumerRebalanceListener):
     """Takes messages from a consumer and gives them to `deliver`, at most `concurrency` at once.
 
@@ -82,12 +70,18 @@ class ConcurrentIntake(ConsumerRebalanceListener):
     comes back, its offset is recognised and committed in time; if not, it finishes and replies, and its offset is left
     to the new owner.
 
+    Logs that are not what they were (the topic was deleted and made again, the log was cut off or restored, somebody
+    committed an offset beyond its end): reading starts over at the beginning of what is there. Work in progress goes
+    on, and its offsets are committed no more.
+
     Args:
         deliver: Handles one message, whole.
         ordered: Messages of one key are handled one after another.
         limits: How much to take on.
-        read_back: Reads what the group has committed, when partitions are assigned.
+        read_back: Reads what the broker knows of partitions, when they are assigned.
         due: Unix seconds before which a message is not to be handled; its partition rests until then. None = at once.
+        part: Told of each poll, and of what ends the reading for good.
+        identities: Notices that a topic was deleted and made again; None = nobody does while it is read.
     """
 
     def __init__(
@@ -96,19 +90,19 @@ class ConcurrentIntake(ConsumerRebalanceListener):
         *,
         ordered: bool,
         limits: IntakeLimits | None = None,
-        read_back: ReadBack = nothing_committed,
+        read_back: ReadBack = nothing_known,
         due: Callable[[Record], float] | None = None,
+        part: Part | None = None,
+        identities: TopicIdentities | None = None,
     ) -> None:
         self.deliver = deliver
         self.listener: ConsumerRebalanceListener = self
-        self.failed = asyncio.Event()
-        self.error: Exception | None = None
+        self.part = part or Liveness().part("consumer")
         self.assigned = asyncio.Event()
+        self.offsets = GroupOffsets(read_back, identities or TopicIdentities())
         self._limits = limits or IntakeLimits()
-        self._read_back = read_back
         self._due = due
         self._consumer: AIOKafkaConsumer | None = None
-        self._trackers: dict[TopicPartition, OffsetTracker] = {}
         self._waiting = Waiting(ordered=ordered)
         self.slots = HandlingSlots(
             self._limits.concurrency,
@@ -121,53 +115,48 @@ class ConcurrentIntake(ConsumerRebalanceListener):
         self._tasks: set[asyncio.Task[None]] = set()
         self._held = 0
         self._held_bytes = 0
-        self._resting: dict[
-            TopicPartition, float
-        ] = {}  # unix seconds until which a partition's next message is not due
-        self._reading_back: set[TopicPartition] = set()
+        self._resting: dict[TopicPartition, float] = {}
+        """Unix seconds until which a partition's next message is not due."""
+        self._assigning: set[TopicPartition] | None = None
+        """What is assigned while it is not known yet how far the group has come; None = it is."""
         self._full = False
         self._room = asyncio.Event()
         self._draining = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
-        self._commit_lock = asyncio.Lock()
-        self._may_commit = True
 
     # -- taking ---------------------------------------------------------------------------------------------------
 
     async def run(self, consumer: AIOKafkaConsumer) -> None:
-        """Poll until told to drain; polling never stops for handling."""
+        """Poll until told to drain; polling never stops for handling. If it ends otherwise, so does the process."""
         self._consumer = consumer
-        committer = asyncio.create_task(self._commit_regularly())
+        self.offsets.begin(consumer)
+        committer = self.part.run(self.offsets.commit_regularly())
         try:
             while not self._draining.is_set():
                 await self._poll(consumer)
-        except ConsumerStoppedError:
-            return
         except Exception as error:
-            log.exception("reading stopped")
-            self.error = error
-            self.failed.set()
+            if not self._draining.is_set():
+                log.exception("reading stopped")
+                self.part.fail(error)
         finally:
+            if self._draining.is_set():
+                self.part.close()
+            else:
+                self.part.fail(RuntimeError("its loop was cancelled by nobody who may"))
             committer.cancel()
+            self.offsets.end()
 
     async def _poll(self, consumer: AIOKafkaConsumer) -> None:
-        self._pause_and_resume(consumer)
+        self._pause_and_resume()
         # A part of it at most, so that one partition that has much to give does not take all the room at once.
         room = min(self._limits.most - self._buffered, self._limits.most // 8)
-        try:
-            batches = await self._ask(consumer, max(1, room))
-        except KafkaError as error:
-            if not error.retriable:
-                raise
-            log.warning("reading failed, trying again: %s", error)
-            await asyncio.sleep(TRY_AGAIN_AFTER)
-            return
+        batches = await self._fetched(consumer, max(1, room))
         if self._draining.is_set():
             return  # neither tracked nor committed: the next worker gets them
         # From here to the end nothing is awaited: what getmany hands out belongs to the assignment of this moment.
         for partition, raws in batches.items():
-            tracker = self._trackers.setdefault(partition, OffsetTracker())
+            tracker = self.offsets.tracker(partition)
             for raw in raws:
                 record = Record.of(raw)
                 if self._due is not None and (at := self._due(record)) > time.time():
@@ -177,6 +166,39 @@ class ConcurrentIntake(ConsumerRebalanceListener):
                 if tracker.deliver(record.offset):
                     self._take(Job(record, partition, tracker))
         self._start()
+
+    async def _fetched(self, consumer: AIOKafkaConsumer, room: int) -> Mapping[TopicPartition, Sequence[RawRecord]]:
+        """Messages, by partition; none where there are none, or where their place has to be found first."""
+        try:
+            batches = await self._ask(consumer, room)
+            fetching: Any = consumer._fetcher  # noqa: SLF001 - it tells nobody when it has ended
+            if fetching.error_future.done():
+                raise RuntimeError(f"Kafka's client has stopped fetching: {fetching.error_future}")
+        except OffsetOutOfRangeError as error:
+            for partition, offset in error.args[0].items():
+                await self._find_place(partition, offset)
+        except NoOffsetForPartitionError as error:
+            self.offsets.seek(error.args[0], 0)
+        except KafkaError as error:
+            if not error.retriable:
+                raise
+            log.warning("reading failed, trying again: %s", error)
+            self.part.wait(str(error))
+            await asyncio.sleep(TRY_AGAIN_AFTER)
+        else:
+            if obstacle := self.offsets.obstacle():
+                self.part.wait(obstacle)
+            else:
+                self.part.progress()
+            return batches
+        return {}
+
+    async def _find_place(self, partition: TopicPartition, offset: int) -> None:
+        try:
+            async with asyncio.timeout(PLACE_FOUND_WITHIN):
+                await self.offsets.find_place(partition, offset)
+        except (KafkaError, TimeoutError) as error:
+            self.part.wait(f"it is not known where {partition.topic}/{partition.partition} begins: {error!r}")
 
     async def _ask(self, consumer: AIOKafkaConsumer, room: int) -> Mapping[TopicPartition, Sequence[RawRecord]]:
         """Ask for messages, naming the partitions as soon as one is paused.
@@ -198,9 +220,11 @@ class ConcurrentIntake(ConsumerRebalanceListener):
                 await self._room.wait()
         return {}
 
-    def _pause_and_resume(self, consumer: AIOKafkaConsumer) -> None:
+    def _pause_and_resume(self) -> None:
         """Ask for nothing above the bounds, again when half of the room is free, so that it does not flutter."""
-        limits = self._limits
+        consumer, limits = self._consumer, self._limits
+        if consumer is None:
+            return
         if self._buffered >= limits.most or self._buffered_bytes >= limits.max_bytes:
             self._full = True
         elif self._has_room():
@@ -231,13 +255,12 @@ class ConcurrentIntake(ConsumerRebalanceListener):
 
     def _rests(self, partition: TopicPartition, now: float) -> bool:
         """Whether a partition is to give nothing now, whatever room there is."""
-        if partition in self._reading_back:
+        if self._assigning and partition in self._assigning:
             return True
         if self._resting.get(partition, 0.0) > now:
             return True
         self._resting.pop(partition, None)
-        tracker = self._trackers.get(partition)
-        return tracker is not None and tracker.full
+        return self.offsets.full(partition)
 
     def _take(self, job: Job) -> None:
         self._held += 1
@@ -248,6 +271,8 @@ class ConcurrentIntake(ConsumerRebalanceListener):
     # -- handling -------------------------------------------------------------------------------------------------
 
     def _start(self) -> None:
+        if self._assigning is not None:
+            return  # some of what waits may be another member's by now
         while self._waiting and self.slots.free:
             job = self._waiting.take()
             slot = self.slots.open(job.size)
@@ -257,6 +282,8 @@ class ConcurrentIntake(ConsumerRebalanceListener):
 
     def _worked(self, slot: Slot, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.part.fail(error)
         slot.close()
 
     def _go_on(self) -> None:
@@ -264,8 +291,8 @@ class ConcurrentIntake(ConsumerRebalanceListener):
         if self._draining.is_set():
             return
         self._start()
-        if self._full and self._consumer is not None and self._has_room():
-            self._pause_and_resume(self._consumer)
+        if self._full and self._has_room():
+            self._pause_and_resume()
 
     async def _work(self, job: Job, slot: Slot) -> None:
         slot.enter()
@@ -288,88 +315,37 @@ class ConcurrentIntake(ConsumerRebalanceListener):
         if not self._held:
             self._idle.set()
 
-    # -- committing -----------------------------------------------------------------------------------------------
-
-    async def _commit_regularly(self) -> None:
-        while True:
-            await asyncio.sleep(COMMIT_EVERY)
-            await self._commit()
-
-    async def _commit_all(self) -> None:
-        """Commit what is finished, as often as it takes, for a while; the group must be the same for as long."""
-        try:
-            async with asyncio.timeout(LAST_COMMIT_WITHIN):
-                while not await self._commit():  # noqa: ASYNC110 - only the coordinator knows when it is back
-                    await asyncio.sleep(COMMIT_AGAIN_AFTER)
-        except TimeoutError:
-            log.warning("the last commit took too long and was given up: what is finished since is done again")
-
-    async def _commit(self) -> bool:
-        """Commit what is finished, in one attempt; returns whether another one could bring no more."""
-        async with self._commit_lock:
-            if self._consumer is None or not self._may_commit:
-                return True
-            trackers = dict(self._trackers)
-            commits = {at: commit for at, tracker in trackers.items() if (commit := tracker.to_commit()) is not None}
-            if not commits:
-                return True
-            try:
-                await commit_once(self._consumer, commits)
-            except Moved as error:
-                log.info("commit refused, the partitions have moved: %s", error)
-                return True
-            except KafkaError as error:
-                log.warning("commit failed, the next one includes it: %s", error)
-                return False
-            for partition, commit in commits.items():
-                trackers[partition].committed(commit)
-            return True
+    # -- rebalances -----------------------------------------------------------------------------------------------
 
     async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
-        """Commit what is finished, then no more until it is known how far the group has come.
-
-        A commit that is still under way afterwards is of the old generation: refused. One that began later would be of
-        the new one: accepted, and if the partition was another member's in between, it would be taken back.
-        """
-        if revoked:
-            await self._commit_all()
-        self._may_commit = False
+        """Commit what is finished, then no more until it is known how far the group has come."""
+        with self._failing():
+            await self.offsets.revoked(revoked)
 
     async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
-        """Keep what came back; forget what went, its queued messages too: the new owner has them.
+        """Read on where the group is; forget what went, its queued messages too: the new owner has them.
 
-        Until it is known what the group has committed nothing is taken. A partition that came back may have been
-        another member's in between (this one was away for longer than its session): when the group has committed more
-        than is finished here, it begins anew from there, or a commit of ours would take it back.
+        Until it is known what the group has committed nothing is taken.
         """
-        self._trackers = {at: tracker for at, tracker in self._trackers.items() if at in assigned}
-        self._resting.clear()
-        self._drop(lambda job: job.partition not in assigned)
-        self._reading_back = set(assigned)
-        if self._consumer is not None:
-            self._pause_and_resume(self._consumer)
-        for partition, commit in (await self._committed(assigned)).items():
-            tracker = self._trackers.get(partition)
-            if tracker is None or tracker.watermark is None or tracker.watermark < commit.offset:
-                self._trackers[partition] = _tracker(partition, commit)
-        self._drop(lambda job: self._trackers.get(job.partition) is not job.tracker)
-        self._reading_back = set()
-        self._may_commit = True
-        if self._consumer is not None:
-            self._pause_and_resume(self._consumer)
-        self.assigned.set()
+        with self._failing():
+            self._resting.clear()
+            self._assigning = set(assigned)
+            self._pause_and_resume()
+            await self.offsets.assigned(assigned)
+            self._drop(lambda job: not self.offsets.is_current(job.partition, job.tracker))
+            self._assigning = None
+            self._pause_and_resume()
+            self._start()
+            self.assigned.set()
 
-    async def _committed(self, assigned: set[TopicPartition]) -> Mapping[TopicPartition, Commit]:
-        if not assigned:
-            return {}
+    @contextlib.contextmanager
+    def _failing(self) -> Iterator[None]:
+        """Have the process end with what goes wrong: the client only logs it, and nothing would be read any more."""
         try:
-            async with asyncio.timeout(READ_BACK_WITHIN):
-                return await self._read_back(assigned)
-        except Exception as error:  # noqa: BLE001 - whatever it is, no partition may rest for ever
-            log.warning("what is finished above the committed offsets is not known and is done again: %r", error)
-            # Without it a partition that was away cannot be told from one that was not: all of them begin anew.
-            self._trackers = {}
-            return {}
+            yield
+        except Exception as error:
+            self.part.fail(error)
+            raise
 
     def _drop(self, gone: Callable[[Job], bool]) -> None:
         self._let_go(*self._waiting.drop(gone))
@@ -386,15 +362,7 @@ class ConcurrentIntake(ConsumerRebalanceListener):
             await asyncio.wait_for(self._idle.wait(), self._limits.grace)
         except TimeoutError:
             log.warning("%d messages were interrupted; another worker will take them", len(self._tasks))
-        await self._commit_all()
+        await self.offsets.commit_all()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-
-
-def _tracker(partition: TopicPartition, commit: Commit) -> OffsetTracker:
-    try:
-        return OffsetTracker(commit.offset, decode(commit.offset, commit.metadata))
-    except ValueError as error:
-        log.warning("%s: %s, passed over: what is finished above %d is done again", partition, error, commit.offset)
-        return OffsetTracker(commit.offset)

@@ -383,8 +383,7 @@ class Mesh:
         """
         self._started = True  # every condition has been added: a process is not ready in between
         self.stop.install()
-        ends = (self.stop.wait(), self.liveness.watch(), *(intake.failed.wait() for intake in self._intakes))
-        waits = [asyncio.ensure_future(end) for end in ends]
+        waits = [asyncio.ensure_future(end) for end in (self.stop.wait(), self.liveness.watch())]
         try:
             with settled():
                 done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
@@ -392,6 +391,3 @@ class Mesh:
             for wait in waits:
                 wait.cancel()
         await asyncio.gather(*done)
-        for intake in self._intakes:
-            if intake.error is not None:
-                raise SetupError(f"reading failed for good: {intake.error}") from intake.error

@@ -19,6 +19,8 @@ class Commit:
     """Where to read from: everything delivered below it is finished."""
     metadata: str = ""
     """The finished offsets above it, as `finished.encode` writes them."""
+    topic_id: str = ""
+    """Kafka's id of the topic that they are offsets of; empty = not known."""
 
 
 class OffsetTracker:
@@ -31,14 +33,18 @@ class OffsetTracker:
     Args:
         committed: Where reading begins; None = wherever the first delivery says.
         finished: Ranges at or above it that an earlier owner has finished, ascending.
+        topic_id: Kafka's id of the topic; empty = not known.
     """
 
-    def __init__(self, committed: int | None = None, finished: Sequence[range] = ()) -> None:
+    def __init__(self, committed: int | None = None, finished: Sequence[range] = (), topic_id: str = "") -> None:
+        self.topic_id = topic_id
+        self.log_is_gone = False
+        """Whether the log that these are offsets of is no more: what was delivered of it is nowhere else."""
         self._unfinished: OrderedDict[int, None] = OrderedDict()  # ascending, for Kafka delivers so
         self._next = committed  # one after the last delivered
         self._ahead = deque(finished)
         self._committed: Commit | None = (
-            None if committed is None else Commit(committed, encode(committed, finished)[0])
+            None if committed is None else Commit(committed, encode(committed, finished)[0], topic_id)
         )
         self.full = False
         """Whether what is finished above the watermark did not fit the last `to_commit`: no more should be taken."""
@@ -47,6 +53,11 @@ class OffsetTracker:
     def watermark(self) -> int | None:
         """Where to read from if the process ended now; None before the first delivery."""
         return next(iter(self._unfinished), self._next)
+
+    @property
+    def position(self) -> int | None:
+        """Where to read on; None before the first delivery."""
+        return self._next
 
     @property
     def unfinished(self) -> int:
@@ -89,7 +100,7 @@ class OffsetTracker:
             return None
         metadata, all_of_it = encode(watermark, self._finished_above(watermark))
         self.full = not all_of_it or (self.full and len(metadata) > ROOM_AGAIN)
-        commit = Commit(watermark, metadata)
+        commit = Commit(watermark, metadata, self.topic_id)
         return None if commit == self._committed else commit
 
     def committed(self, commit: Commit) -> None:

@@ -60,7 +60,9 @@ class Serving:
         intake = ConcurrentIntake(
             deliver,
             limits=IntakeLimits(concurrency=self._concurrency(lane)),
-            read_back=partial(self._mesh.admin.committed, group),
+            read_back=partial(self._mesh.admin.group_state, group),
+            part=self._mesh.liveness.part(f"consumer of {name}"),
+            identities=self._mesh.topic_identities,
             **{"ordered": False} | options,
         )
         self.intakes[name] = intake
@@ -78,7 +80,8 @@ def membership(settings: MeshSettings) -> dict[str, object]:
     return {
         "group_instance_id": settings.instance if named else None,
         "partition_assignment_strategy": (sticky(),),
-        "auto_offset_reset": "earliest",
+        "auto_offset_reset": "none",  # where it reads on when its place is gone is the intake's decision
+        "metadata_max_age_ms": 10_000,  # a topic that was away is found again
         "isolation_level": "read_committed",
         "fetch_max_wait_ms": 100,
         # What is fetched ahead comes on top of what the intake holds, and reading it in holds the others up.

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 
 import pytest
 from aiokafka import TopicPartition
@@ -12,8 +12,8 @@ from integration_kit import until
 
 from poise.messaging import Record
 from poise.messaging.finished import decode
+from poise.messaging.group_state import GroupState
 from poise.messaging.intake import IntakeLimits
-from poise.messaging.offsets import Commit
 
 pytestmark = pytest.mark.integration
 
@@ -136,19 +136,19 @@ async def test_nothing_is_committed_until_it_is_known_how_far_the_group_has_come
         await until(lambda: len(one.done) == 5)
         await readers.until_committed(3)
         at, known = TopicPartition(readers.topic, 0), asyncio.Event()
-        read_back = one.intake._read_back
+        read_back = one.intake.offsets._read_back
 
-        async def slowly(partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, Commit]:
+        async def slowly(partitions: Collection[TopicPartition]) -> GroupState:
             await known.wait()
             return await read_back(partitions)
 
-        monkeypatch.setattr(one.intake, "_read_back", slowly)
+        monkeypatch.setattr(one.intake.offsets, "_read_back", slowly)
         await one.intake.on_partitions_revoked({at})
         await one.consumer.commit({at: 10})  # what another one did
         assigning = asyncio.create_task(one.intake.on_partitions_assigned({at}))
         go_on.set()
         await until(lambda: len(one.done) == 6)
-        await one.intake._commit()  # as it does regularly: 6 is what this member knows
+        await one.intake.offsets.commit()  # as it does regularly: 6 is what this member knows
         now = await readers.committed()
         assert now is not None
         assert now.offset == 10
@@ -159,11 +159,11 @@ async def test_nothing_is_committed_until_it_is_known_how_far_the_group_has_come
 async def test_a_partition_is_read_even_if_what_is_committed_cannot_be(
     kafka: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def fails(_partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, Commit]:
+    async def fails(_partitions: Collection[TopicPartition]) -> GroupState:
         raise KeyError("a bug in a client library")
 
     async with group(kafka) as readers, readers.member(IMPATIENT) as one:
-        monkeypatch.setattr(one.intake, "_read_back", fails)
+        monkeypatch.setattr(one.intake.offsets, "_read_back", fails)
         async with readers.member() as two:  # a rebalance
             await until(lambda: one.generation == two.generation)
         await readers.write(5)

@@ -1,0 +1,241 @@
+"""Logs that are not what they were: the members of a group that reads them start over, and handle what is there."""
+
+import asyncio
+import logging
+import shutil
+from pathlib import Path
+from typing import Any, ClassVar
+from uuid import uuid4
+
+import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
+from aiokafka.errors import KafkaError
+from group_kit import Group, group
+from integration_kit import Outsider, serving, until
+
+from poise.contracts.message import Message, Request
+from poise.contracts.topics import retry_topic
+from poise.messaging import Context, Mesh, Record, Tier
+from poise.messaging.serving import group_of
+from poise.settings import MeshSettings
+from poise.stack import Kafka
+
+pytestmark = pytest.mark.integration
+
+
+class Pong(Message):
+    """A custom tier's reply."""
+
+    kind: ClassVar[str] = "pong/1"
+    text: str
+
+
+class Ping(Request[Pong]):
+    """A custom tier's request."""
+
+    kind: ClassVar[str] = "ping/1"
+    reply: ClassVar[type[Message]] = Pong
+    tier: ClassVar[str] = "lost-logs"
+    text: str
+
+
+TOPIC = "poise.lost-logs.requests.interactive"
+
+
+class Handler:
+    """A custom tier that notes what it handled, and hangs on one text."""
+
+    def __init__(self) -> None:
+        self.handled: list[str] = []
+        self.go_on = asyncio.Event()
+        self.tier = Tier("lost-logs", {Ping: self._pong})
+
+    async def _pong(self, ping: Ping, _context: Context) -> Pong:
+        self.handled.append(ping.text)
+        if ping.text == "hang":
+            await self.go_on.wait()
+        return Pong(text=ping.text)
+
+
+async def ask(outsider: Outsider, *texts: str, topic: str = TOPIC) -> None:
+    for text in texts:
+        await outsider.send(topic, Ping(text=text).encode(), key=b"one partition")
+
+
+async def make_again(mesh: Mesh, topic: str, *, seen: bool) -> None:
+    """Delete a topic and make it again; after the process has seen that it is missing, or before."""
+    client: Any = mesh.admin._client
+    partitions = await mesh.admin.partitions(topic)
+    assert partitions is not None
+    await until(lambda: mesh.topic_identities.now(topic) is not None)
+    await client.delete_topics([topic])
+    if seen:
+        await until(lambda: mesh.topic_identities.now(topic) is None)
+    while True:
+        created = await client.create_topics([NewTopic(topic, partitions, 1)])
+        if not any(code for _, code, *_ in created.topic_errors):
+            return
+
+
+@pytest.mark.parametrize("seen", [False, True], ids=["at once", "after a while"])
+async def test_a_topic_that_is_deleted_and_made_again_under_a_worker(
+    mesh_settings: MeshSettings, outsider: Outsider, caplog: pytest.LogCaptureFixture, *, seen: bool
+) -> None:
+    handler = Handler()
+    async with serving(mesh_settings, handler.tier) as mesh:
+        await ask(outsider, "hang", "2", "3", "4", "5")
+        await until(lambda: len(handler.handled) == 5)
+        with caplog.at_level(logging.WARNING, "poise.messaging"):
+            await make_again(mesh, TOPIC, seen=seen)
+            await outsider.forget()
+            await ask(outsider, "new 1", "new 2")
+            await until(lambda: sorted(handler.handled[5:]) == ["new 1", "new 2"])
+        said = [record.getMessage() for record in caplog.records if TOPIC in record.getMessage()]
+        assert len([line for line in said if line.startswith(f"topic {TOPIC} was deleted")]) == 1
+        assert len([line for line in said if "read from its beginning" in line]) <= 1
+        handler.go_on.set()
+        await until_committed(mesh, 2)
+    again = Handler()
+    async with serving(mesh_settings, again.tier):
+        await ask(outsider, "new 3")
+        await until(lambda: again.handled == ["new 3"])
+
+
+async def until_committed(mesh: Mesh, offset: int) -> None:
+    """Wait until the group has committed that in the one partition that is written to, and see that it stays."""
+    partitions = [TopicPartition(TOPIC, number) for number in range(6)]
+    async with asyncio.timeout(20):
+        while True:
+            found = await mesh.admin.committed(group_of("lost-logs", TOPIC), partitions)
+            if any(commit.offset == offset for commit in found.values()):
+                return
+
+
+async def test_a_topic_of_delayed_retries_that_is_made_again(mesh_settings: MeshSettings, outsider: Outsider) -> None:
+    topic = retry_topic("lost-logs", 10.0)
+
+    async def malformed() -> str:
+        """What is written there without the headers of a delayed retry is a dead letter at once."""
+        sent = await outsider.send(topic, b"{}", key=b"one partition", reply_to=None)
+        while positions(await mesh.read_topic("poise.lost-logs.dead")).count(str(sent.position)) <= before:
+            pass
+        return str(sent.position)
+
+    def positions(letters: list[Record]) -> list[str | None]:
+        return [letter.header("poise-dead-position") for letter in letters]
+
+    async with serving(mesh_settings, Handler().tier) as mesh:
+        before = 0
+        first, *_ = [await malformed() for _ in range(3)]
+        await make_again(mesh, topic, seen=False)
+        await outsider.forget()
+        before = 1
+        assert await malformed() == first
+
+
+# -- without a mesh ---------------------------------------------------------------------------------------------------
+
+
+async def delete_before(bootstrap: str, at: TopicPartition, offset: int) -> None:
+    client = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await client.start()
+    try:
+        await client.delete_records({at: RecordsToDelete(offset)})
+    finally:
+        await client.close()
+
+
+async def commit_from_outside(bootstrap: str, readers: Group, text: str, offset: int) -> None:
+    """Commit as an admin client does, while no member is there."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, group_id=readers.name, enable_auto_commit=False)
+    await consumer.start()
+    try:
+        consumer.assign([TopicPartition(readers.topic, 0)])
+        await consumer.commit({TopicPartition(readers.topic, 0): (offset, text)})
+    finally:
+        await consumer.stop()
+
+
+async def test_records_that_are_deleted_before_they_are_read(kafka: str) -> None:
+    async with group(kafka) as readers:
+        at = TopicPartition(readers.topic, 0)
+        await readers.write(3)
+        async with readers.member() as one:
+            await until(lambda: len(one.done) == 3)
+        await readers.write(5)
+        await delete_before(kafka, at, 6)
+        async with readers.member() as two:
+            await until(lambda: two.done == ["0/6", "0/7"])
+            await readers.until_committed(8)
+
+
+async def test_an_offset_beyond_the_end_that_somebody_committed(kafka: str) -> None:
+    async with group(kafka) as readers:
+        await readers.write(3)
+        await commit_from_outside(kafka, readers, "", 1_000_000)
+        async with readers.member() as one:
+            await until(lambda: one.done == ["0/0", "0/1", "0/2"])
+            await until_commit_is(readers, 3)
+
+
+async def test_an_offset_that_was_committed_of_another_topic_of_that_name(kafka: str) -> None:
+    async with group(kafka) as readers:
+        await readers.write(3)
+        await commit_from_outside(kafka, readers, f"{uuid4()}:", 2)
+        async with readers.member() as one:
+            await until(lambda: one.done == ["0/0", "0/1", "0/2"])
+            commit = await until_commit_is(readers, 3)
+        assert commit.topic_id == await readers.topic_id()
+
+
+async def until_commit_is(readers: Group, offset: int) -> Any:
+    async with asyncio.timeout(20):
+        while (commit := await readers.committed()) is None or commit.offset != offset:
+            pass
+    return commit
+
+
+# -- a broker that loses its data -------------------------------------------------------------------------------------
+
+
+async def written(readers: Group, number: int) -> None:
+    """Write, as soon as the broker is there and the topic has a leader."""
+    async with asyncio.timeout(40):
+        while True:
+            try:
+                await readers.write(number)
+            except KafkaError:
+                await asyncio.sleep(0.1)
+            else:
+                return
+
+
+async def test_a_log_that_is_restored_and_a_disk_that_is_lost(tmp_path: Path) -> None:
+    async with Kafka(tmp_path / "kafka") as node, group(node.bootstrap) as readers, readers.member() as one:
+        await readers.write(2)
+        await until(lambda: len(one.done) == 2)
+        await readers.until_committed(2)
+        await node.stop()
+        shutil.copytree(node.directory / "data", tmp_path / "backup")
+        await node.start()
+        await written(readers, 5)
+        await until(lambda: len(one.done) == 7)
+
+        await node.stop()
+        shutil.rmtree(node.directory / "data")
+        shutil.copytree(tmp_path / "backup", node.directory / "data")
+        await node.start()  # the log ends at 2, and 7 have been read
+        one.done.clear()
+        await written(readers, 1)
+        await until(lambda: "0/2" in one.done)
+        assert one.done == ["0/0", "0/1", "0/2"], "from the beginning: how much is new nobody knows"
+
+        await node.stop()
+        shutil.rmtree(node.directory / "data")
+        await node.start()
+        one.done.clear()
+        await readers.create()
+        await written(readers, 2)
+        await until(lambda: one.done == ["0/0", "0/1"])
+        await until_commit_is(readers, 2)
