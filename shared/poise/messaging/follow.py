@@ -24,6 +24,7 @@ from poise.messaging.connection import Connection
 from poise.messaging.opening import undisturbed
 from poise.messaging.record import Record
 from poise.messaging.tolerant import read_tolerantly
+from poise.messaging.undecodable import Undecoded, say
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +51,7 @@ class Follower:
         start: The next offset to read by partition (one that is absent, or no longer in the log, begins at the
             beginning); or a time, unix seconds, from which on to read; or "beginning", or "end".
         partitions: Which partitions; None = all.
+        undecodable: Given each batch that cannot be decoded; it is not handed out.
 
     Raises:
         UnavailableError: The broker does not answer, or hands out nothing; also later, out of the iteration.
@@ -64,6 +66,7 @@ class Follower:
         *,
         start: Start = "beginning",
         partitions: Sequence[int] | None = None,
+        undecodable: Undecoded = say,
     ) -> None:
         self.topic = topic
         self.partitions: list[int] = list(partitions or ())
@@ -72,6 +75,7 @@ class Follower:
         self.beyond: frozenset[int] = frozenset()
         """Partitions that end before where they were to be read from."""
         self._start = start
+        self._undecodable = undecodable
         self._positions: dict[int, int] = {}
         self._told: dict[int, int | None] = {}  # by partition: when the broker last said something of it
         self._silent: dict[int, float] = {}  # by partition: seconds that were waited since
@@ -194,7 +198,11 @@ class Follower:
         except KafkaError as error:
             raise self._translated(error) from error
         self._listen(loop.time() - began)
-        return [Record.of(raw) for raws in batches.values() for raw in raws]
+        records = [Record.of(raw) for raws in batches.values() for raw in raws]
+        for record in records:
+            if record.undecodable is not None:
+                self._undecodable(record)
+        return [record for record in records if record.undecodable is None]
 
     async def _move_on(self, error: OffsetOutOfRangeError) -> None:
         """Go on at the beginning of a partition whose beginning has moved beyond what was read.

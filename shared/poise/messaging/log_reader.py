@@ -29,7 +29,7 @@ from poise.messaging.follow import Follower, LogTruncatedError, Start
 from poise.messaging.liveness import LOOK_EVERY, Liveness, Part
 from poise.messaging.record import Record
 from poise.messaging.topic_identities import TopicIdentities
-from poise.messaging.undecodable import undecodable
+from poise.messaging.undecodable import Undecoded
 from poise.telemetry import count, table
 
 log = logging.getLogger(__name__)
@@ -64,6 +64,8 @@ class LogAccess:
     admin: Admin
     liveness: Liveness
     identities: TopicIdentities
+    undecodable: Undecoded
+    """Given each batch that cannot be decoded; it is passed over."""
 
 
 class LogReader:
@@ -239,7 +241,13 @@ class LogReader:
         self._id, self._stale = found.id, None
         self._access.identities.watch(self.topic, self._recreated, known=found.id)
         start = self._positions or self._start
-        async with Follower(self._access.connection, self.topic, start=start, partitions=self._partitions) as follower:
+        async with Follower(
+            self._access.connection,
+            self.topic,
+            start=start,
+            partitions=self._partitions,
+            undecodable=self._access.undecodable,
+        ) as follower:
             if follower.beyond:
                 number = min(follower.beyond)
                 raise LogTruncatedError(
@@ -303,9 +311,6 @@ class LogReader:
 
     def _apply_each(self, records: Sequence[Record]) -> None:
         for record in records:
-            if record.undecodable is not None:
-                self._skips.note(record, undecodable(record))
-                continue
             try:
                 self._apply(record)
             except SetupError:

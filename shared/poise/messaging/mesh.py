@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from types import TracebackType
 from typing import Final, Self
 
@@ -40,6 +41,7 @@ from poise.messaging.stream_reader import StreamReader
 from poise.messaging.streams import Stream
 from poise.messaging.tier import Tier
 from poise.messaging.topic_identities import TopicIdentities
+from poise.messaging.undecodable import UndecodableBatches
 from poise.settings import MeshSettings
 from poise.telemetry import inject, observe, table
 from poise.telemetry.endpoint import AdminEndpoint
@@ -74,7 +76,11 @@ class Mesh:
         self.producer = Producer(
             self.connection, TopicLimits(self.admin.record_limits), self._leaderless, self.liveness
         )
-        self.log_access = LogAccess(self.connection, self.admin, self.liveness, self.topic_identities)
+        log_of = partial(Follower, self.connection)
+        self._undecodable = UndecodableBatches(self.send, log_of, settings.instance)
+        self.log_access = LogAccess(
+            self.connection, self.admin, self.liveness, self.topic_identities, self._undecodable.keep
+        )
         self.cancels = Cancels(self.log_access, settings, self._publish_cancel)
         self.cache = Cache(settings.redis_url)
         self._started = False
@@ -104,6 +110,7 @@ class Mesh:
             await self._broker.start()
             stack.push_async_callback(self._broker.stop)
             stack.push_async_callback(self.cancels.flush)
+            stack.push_async_callback(self._undecodable.flush)
             partitions = await self.admin.partitions(REPLIES.name) or REPLIES.partitions
             calls = Calls(self.log_access, self.settings.instance, self.send, partitions, self.cancels.give_up)
             self._calls = await stack.enter_async_context(calls)
@@ -316,7 +323,8 @@ class Mesh:
 
     def follow(self, topic: str, *, start: Start = "beginning", partitions: Sequence[int] | None = None) -> Follower:
         """Read a whole topic, without a group; see `Follower`."""
-        return Follower(self.connection, topic, start=start, partitions=partitions)
+        keep = self._undecodable.keep
+        return Follower(self.connection, topic, start=start, partitions=partitions, undecodable=keep)
 
     async def read_key(self, topic: str, key: str, *, since: float | None = None) -> list[Record]:
         """All records of a key that are in the topic now, oldest first.

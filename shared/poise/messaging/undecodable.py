@@ -8,8 +8,9 @@ whether it is kept already, and keeps it else.
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
-from typing import Final
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Final, Protocol
 
 from poise.contracts.topics import dead_topic, tier_of_dead_letters
 from poise.errors import PoiseError, UnavailableError, UndecodableBatchError
@@ -24,11 +25,19 @@ REMEMBERED: Final = 1_000
 AT_ONCE: Final = 20
 """Batches that are on their way to a dead-letter topic; beyond it one is only said in the log."""
 AGAIN_AFTER: Final = 1.0
+LOOKED_WITHIN: Final = 10.0
 FLUSHED_WITHIN: Final = 2.0
 """Seconds that a process which leaves gives what is on its way."""
 
-IsKept = Callable[[str, str], Awaitable[bool]]
-"""Whether a dead-letter topic, by its name, has a letter of a position."""
+Undecoded = Callable[[Record], None]
+"""Given a batch that cannot be decoded; returns at once."""
+
+
+class Log(Protocol):
+    """A topic that is read to its end."""
+
+    def read_to_end(self) -> AsyncIterator[list[Record]]:
+        """Batches of records."""
 
 
 def undecodable(record: Record) -> UndecodableBatchError:
@@ -40,18 +49,23 @@ def undecodable(record: Record) -> UndecodableBatchError:
     return UndecodableBatchError(f"{offsets} cannot be decoded: {found.reason}")
 
 
+def say(record: Record) -> None:
+    """Say in the log that a batch is passed over."""
+    log.warning("%s; passed over", undecodable(record))
+
+
 class UndecodableBatches:
     """Keeps the batches that the readers of one process come across, each once.
 
     Args:
         send: Sends a record and waits for the broker.
-        is_kept: Looks into a dead-letter topic.
+        read: Reads a topic, by its name.
         worker: What this process is called.
     """
 
-    def __init__(self, send: Send, is_kept: IsKept, worker: str) -> None:
+    def __init__(self, send: Send, read: Callable[[str], AbstractAsyncContextManager[Log]], worker: str) -> None:
         self._send = send
-        self._is_kept = is_kept
+        self._read = read
         self._worker = worker
         self._seen: OrderedDict[str, None] = OrderedDict()
         self._keeping: set[asyncio.Task[None]] = set()
@@ -65,7 +79,8 @@ class UndecodableBatches:
         if len(self._seen) > REMEMBERED:
             self._seen.popitem(last=False)
         tier = tier_of_dead_letters(record.topic)
-        log.warning("%s; passed over", undecodable(record))
+        count(table.RECORDS_SKIPPED, 1, {table.MESSAGING_DESTINATION: record.topic})
+        say(record)
         if record.topic == dead_topic(tier):
             return  # it is where it would be kept
         if len(self._keeping) >= AT_ONCE:
@@ -83,7 +98,7 @@ class UndecodableBatches:
                     await dead_letters.write(self._send, tier, record, error, attempt=1, worker=self._worker)
                     metered = {table.TIER: tier, table.TOPIC: record.topic, table.ERROR_TYPE: type(error).__name__}
                     count(table.DEAD_LETTERS, 1, metered)
-            except (UnavailableError, TimeoutError):
+            except UnavailableError:
                 await asyncio.sleep(AGAIN_AFTER)
             except PoiseError as error:
                 log.error("%s could not be kept as a dead letter: %s", record.position, error)  # noqa: TRY400 - expected
@@ -91,14 +106,20 @@ class UndecodableBatches:
             else:
                 return
 
+    async def _is_kept(self, topic: str, position: str) -> bool:
+        """Whether a dead-letter topic has a letter of a position; one that is too long to look through has not."""
+        try:
+            async with asyncio.timeout(LOOKED_WITHIN), self._read(topic) as letters:
+                async for batch in letters.read_to_end():
+                    if any(letter.header(POSITION) == position for letter in batch):
+                        return True
+        except TimeoutError:
+            log.warning("%s could not be looked through in %.0f s", topic, LOOKED_WITHIN)
+        return False
+
     async def flush(self) -> None:
         """Wait until what is on its way is kept, for a moment at most."""
         if self._keeping:
             await asyncio.wait(self._keeping, timeout=FLUSHED_WITHIN)
         for task in self._keeping:
             task.cancel()
-
-
-def is_letter_of(record: Record, position: str) -> bool:
-    """Whether a record of a dead-letter topic keeps what stood at a position."""
-    return record.header(POSITION) == position

@@ -1,13 +1,16 @@
 """Batches that a real broker takes and nobody can decode: each is one dead letter, and reading goes on behind it."""
 
+import asyncio
 from collections.abc import Callable
 
 import pytest
+from aiokafka.admin import NewTopic
 from batch_kit import DAMAGED, batch, flip, raw_producer
-from integration_kit import Outsider, serving
+from integration_kit import Outsider, another, serving
 
 from poise.contracts import Answer, Ask
-from poise.contracts.topics import ASK_INTERACTIVE, dead_topic, retry_topic
+from poise.contracts.topics import ASK_INTERACTIVE, CANCEL, REPLIES, dead_topic, retry_topic
+from poise.errors import WithdrawnError
 from poise.messaging import Context, DeadLetterAdmin, Mesh, Record, Tier
 from poise.messaging.dead_letter_filter import Filter
 from poise.messaging.redrive import Redrive
@@ -100,3 +103,46 @@ async def test_it_is_not_sent_again(mesh_settings: MeshSettings) -> None:
         chosen = Filter(ids=frozenset({f"orchestration/0/{letter.offset}"}))
         outcomes = [one async for one in DeadLetterAdmin(mesh).redrive(chosen, Redrive())]
     assert [(one.sent, "cannot be decoded" in (one.refused or "")) for one in outcomes] == [(None, True)]
+
+
+# -- logs that are read whole, without a group ------------------------------------------------------------------------
+
+
+async def test_in_a_log_that_many_read(mesh_settings: MeshSettings) -> None:
+    """It is kept by whoever comes across it first, and by nobody twice."""
+    topic = f"log-{mesh_settings.instance}"
+    async with Mesh(mesh_settings, tier="client") as mesh:
+        await mesh.admin._client.create_topics([NewTopic(topic, 1, 1)])
+    async with raw_producer(mesh_settings.broker) as producer:
+        await producer.write(topic, 0, batch([b"before"]))
+        await producer.write(topic, 0, DAMAGED["two frames"]())
+        await producer.write(topic, 0, batch([b"behind"]))
+    for _ in range(3):
+        async with Mesh(another(mesh_settings), tier="client") as mesh:
+            assert [record.value for record in await mesh.read_topic(topic)] == [b"before", b"behind"]
+            await until_kept(mesh, topic, 0, 1)
+    async with Mesh(another(mesh_settings), tier="client") as mesh:
+        assert len(await letters_of(mesh, topic, 0, 1)) == 1
+
+
+async def test_cancels_and_replies_behind_one_are_heard(mesh_settings: MeshSettings) -> None:
+    begun = asyncio.Event()
+
+    async def wait(_ask: Ask, _context: Context) -> Answer:
+        begun.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async with (
+        serving(mesh_settings, Tier("orchestration", {Ask: wait})),
+        Mesh(another(mesh_settings), tier="client") as client,
+    ):
+        async with raw_producer(mesh_settings.broker) as producer:
+            for number in range(REPLIES.partitions):
+                await producer.write(REPLIES.name, number, DAMAGED["zstd bomb"]())
+            await producer.write(CANCEL.name, 0, DAMAGED["zstd bomb"]())
+        call = asyncio.create_task(client.call(Ask(question="?"), run="a run"))
+        await begun.wait()
+        await client.cancel("a run")
+        with pytest.raises(WithdrawnError):
+            await call
