@@ -96,6 +96,10 @@ class Delivery:
         self._budget.deposit()
         try:
             await self._deliver(record, postponed, time.time())
+        except PoiseError:  # the broker took neither reply nor dead letter
+            raise
+        except Exception as error:  # noqa: BLE001 - a bug of ours: the same one would come each time it is tried again
+            await self._set_aside(record, error, attempt=1)
         finally:
             adjust(table.IN_FLIGHT, -1, self._metered)
 

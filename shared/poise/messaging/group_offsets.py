@@ -6,7 +6,7 @@ broker does not have for a reason to begin at the start of the log, and tell nob
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Final
 
@@ -32,10 +32,10 @@ class GroupOffsets:
 
     Args:
         read_back: Reads what the broker knows of partitions.
-        identities: Notices that a topic was deleted and made again.
+        identities: Notices that a topic was deleted and made again; None = nobody does while it is read.
     """
 
-    def __init__(self, read_back: ReadBack, identities: TopicIdentities) -> None:
+    def __init__(self, read_back: ReadBack, identities: TopicIdentities | None = None) -> None:
         self._read_back = read_back
         self._identities = identities
         self._consumer: AIOKafkaConsumer | None = None
@@ -55,8 +55,9 @@ class GroupOffsets:
 
     def end(self) -> None:
         """Hear of topics that are made again no more."""
-        for topic, watcher in self._watching.items():
-            self._identities.unwatch(topic, watcher)
+        if self._identities is not None:
+            for topic, watcher in self._watching.items():
+                self._identities.unwatch(topic, watcher)
 
     def tracker(self, partition: TopicPartition) -> OffsetTracker:
         """The tracker of a partition."""
@@ -137,12 +138,16 @@ class GroupOffsets:
             self._trackers = {at: resume(at, before.get(at), state) for at in assigned}
             for partition, tracker in before.items():
                 tracker.log_is_gone |= partition.topic not in state.topic_ids and bool(tracker.topic_id)
-            for topic, topic_id in state.topic_ids.items():
-                watcher = self._watching.setdefault(topic, partial(self._made_again, topic))
-                self._identities.watch(topic, watcher, known=topic_id)
+            self._watch(state.topic_ids)
             for partition in assigned if state.topic_ids else ():
                 self.seek(partition, self._trackers[partition].position or 0)
         self._may_commit = True
+
+    def _watch(self, topic_ids: Mapping[str, str]) -> None:
+        if self._identities is not None:
+            for topic, topic_id in topic_ids.items():
+                watcher = self._watching.setdefault(topic, partial(self._made_again, topic))
+                self._identities.watch(topic, watcher, known=topic_id)
 
     async def _state(self, partitions: Collection[TopicPartition]) -> GroupState | None:
         if not partitions:
@@ -200,7 +205,7 @@ class GroupOffsets:
         """What keeps messages from coming, where that is known."""
         assigned = self._consumer.assignment() if self._consumer is not None else frozenset()
         for topic in self._watching:
-            found = self._identities.now(topic)
+            found = self._identities.now(topic) if self._identities else None
             if found is None:
                 return f"topic {topic} does not exist"
             if lacking := found.leaderless & {at.partition for at in assigned if at.topic == topic}:

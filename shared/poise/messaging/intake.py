@@ -99,7 +99,7 @@ class ConcurrentIntake(ConsumerRebalanceListener):
         self.listener: ConsumerRebalanceListener = self
         self.part = part or Liveness().part("consumer")
         self.assigned = asyncio.Event()
-        self.offsets = GroupOffsets(read_back, identities or TopicIdentities())
+        self.offsets = GroupOffsets(read_back, identities)
         self._limits = limits or IntakeLimits()
         self._due = due
         self._consumer: AIOKafkaConsumer | None = None
@@ -362,7 +362,10 @@ class ConcurrentIntake(ConsumerRebalanceListener):
             await asyncio.wait_for(self._idle.wait(), self._limits.grace)
         except TimeoutError:
             log.warning("%d messages were interrupted; another worker will take them", len(self._tasks))
-        await self.offsets.commit_all()
+        try:
+            await self.offsets.commit_all()
+        except Exception:
+            log.exception("the last commit failed: what is finished since is done again")
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

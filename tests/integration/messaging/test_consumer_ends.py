@@ -1,0 +1,144 @@
+"""A consumer that ends, or stands still, takes its process with it: never is one silent and ready."""
+
+import asyncio
+import time
+from typing import Any, ClassVar
+
+import pytest
+from group_kit import group
+from integration_kit import Outsider, serving, until
+
+from poise.contracts.message import Message, Request
+from poise.contracts.topics import retry_topic
+from poise.errors import SetupError
+from poise.messaging import Context, Mesh, Tier
+from poise.messaging.delivery import Delivery
+from poise.messaging.liveness import Liveness
+from poise.settings import MeshSettings
+
+pytestmark = pytest.mark.integration
+
+
+class Done(Message):
+    """A custom tier's reply."""
+
+    kind: ClassVar[str] = "done/1"
+
+
+class Do(Request[Done]):
+    """A custom tier's request."""
+
+    kind: ClassVar[str] = "do/1"
+    reply: ClassVar[type[Message]] = Done
+    tier: ClassVar[str] = "consumer-ends"
+
+
+async def do(_request: Do, _context: Context) -> Done:
+    return Done()
+
+
+TIER = Tier("consumer-ends", {Do: do})
+TOPIC = "poise.consumer-ends.requests.interactive"
+
+
+async def fails(*_arguments: Any, **_options: Any) -> Any:
+    raise ValueError("a bug in a client library")
+
+
+async def test_the_process_ends_with_its_consumer_and_says_why(mesh_settings: MeshSettings) -> None:
+    async with Mesh(mesh_settings, tier=TIER.name) as mesh:
+        serve = asyncio.create_task(mesh.serve(TIER))
+        await until(lambda: all(mesh.readiness().values()))
+        intake = mesh._intakes[0]
+        assert intake._consumer is not None
+        intake._consumer.getmany = fails  # type: ignore[method-assign]
+        with pytest.raises(SetupError, match=rf"consumer of {TOPIC} has failed: ValueError: a bug in a client library"):
+            await serve
+
+
+@pytest.mark.parametrize("what", ["poll", "commit", "assignment", "fetching"])
+async def test_whatever_ends(kafka: str, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    part = Liveness().part("consumer")
+    async with group(kafka) as readers, readers.member(part=part) as one:
+        await readers.write(1)
+        await readers.until_committed(1)
+        assert part.failure is None
+        match what:
+            case "poll":
+                monkeypatch.setattr(one.consumer, "getmany", fails)
+            case "commit":
+                monkeypatch.setattr("poise.messaging.group_offsets.commit_once", fails)
+                await readers.write(1)
+            case "assignment":
+                monkeypatch.setattr(one.intake.offsets, "assigned", fails)
+                async with readers.member():
+                    await until(lambda: part.failure is not None)
+            case _:
+                fetcher: Any = one.consumer._fetcher
+                fetcher._fetch_task.cancel()
+        await until(lambda: part.failure is not None)
+
+
+async def test_a_poll_that_stands_still_is_noticed(kafka: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    liveness = Liveness(clock=lambda: now)
+    liveness.broker(answers=True)
+    async with group(kafka) as readers, readers.member(part=liveness.part("consumer")) as one:
+        now = 10.0
+        await until(lambda: one.intake.part.progressed == 10.0)
+        assert liveness.look() is None
+        polling, go_on = asyncio.Event(), asyncio.Event()
+
+        async def hangs(*_arguments: Any, **_options: Any) -> Any:
+            polling.set()
+            await go_on.wait()
+            return {}
+
+        with monkeypatch.context() as patched:
+            patched.setattr(one.consumer, "getmany", hangs)
+            await polling.wait()
+            for now in range(11, 200, 4):  # noqa: B007 - the clock reads it
+                ended = liveness.look()
+            assert not liveness.conditions()["consumer"]
+            assert ended is not None
+            assert "stood still" in str(ended)
+        go_on.set()
+
+
+async def test_no_header_of_a_delayed_retry_ends_it(mesh_settings: MeshSettings, outsider: Outsider) -> None:
+    """Whatever it says: it is handled or a dead letter, and so is what stands behind it."""
+    topic = retry_topic("consumer-ends", 10.0)
+    good: dict[str, str | bytes | None] = {
+        "poise_retry_of": f"{TOPIC}/0/0",
+        "poise_retry_written": str(round(time.time() * 1_000)),
+        "poise_retry_due": "1",
+        "poise_retry_count": "1",
+        "poise_attempt": "1",
+    }
+    values: tuple[bytes | None, ...] = (b"9" * 5_000, b"9" * 18, b"-1", b"\xff", b"", None, "\u0663".encode())
+    async with serving(mesh_settings, TIER):
+        for header in good.keys() - {"poise_retry_due"}:
+            for value in values:
+                await outsider.send(topic, b"{}", key=b"k", **{**good, header: value})
+        for value in set(values) - {b"9" * 18}:  # that one is put off for as long as any may be
+            await outsider.send(topic, b"{}", key=b"k", **{**good, "poise_retry_due": value})
+        await outsider.reply(await outsider.send(topic, b"{}", key=b"k", **good))
+
+
+async def test_a_bug_of_ours_costs_one_message(
+    mesh_settings: MeshSettings, outsider: Outsider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deliver = Delivery._deliver
+
+    async def broken(self: Delivery, record: Any, *rest: Any) -> None:
+        if record.header("correlation_id") == "unlucky":
+            raise KeyError("nobody foresaw this")
+        await deliver(self, record, *rest)
+
+    monkeypatch.setattr(Delivery, "_deliver", broken)
+    async with serving(mesh_settings, TIER) as mesh:
+        bad = await outsider.send(TOPIC, b"{}", key=b"k", correlation_id="unlucky")
+        await outsider.reply(await outsider.send(TOPIC, b"{}", key=b"k"))
+        letters: list[str | None] = []
+        while str(bad.position) not in letters:
+            letters = [one.header("poise-dead-position") for one in await mesh.read_topic("poise.consumer-ends.dead")]
