@@ -29,7 +29,7 @@ from poise.messaging.follow import Follower, LogTruncatedError, Start
 from poise.messaging.liveness import LOOK_EVERY, Liveness, Part
 from poise.messaging.record import Record
 from poise.messaging.topic_identities import TopicIdentities
-from poise.messaging.undecodable import Undecoded
+from poise.messaging.undecodable import Undecoded, say
 from poise.telemetry import count, table
 
 log = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ class LogAccess:
     admin: Admin
     liveness: Liveness
     identities: TopicIdentities
-    undecodable: Undecoded
+    undecodable: Undecoded = say
     """Given each batch that cannot be decoded; it is passed over."""
 
 
