@@ -12,10 +12,10 @@ The last three are dead letters, with the reason: nothing that a person wrote is
 import time
 from typing import Final
 
-from poise.contracts import Envelope, Feedback, FieldError, RunRecord, Score
-from poise.contracts.run_id import is_run_id, started_at
+from poise.contracts import Envelope, Feedback, RunRecord, Score
+from poise.contracts.run_id import started_at
 from poise.contracts.topics import BATCH, DAY, HOUR, RECORDS, RETRY_DELAYS, SCORES
-from poise.errors import InvalidMessageError, PoiseError, RetryableError, TerminalError
+from poise.errors import PoiseError, RetryableError, TerminalError
 from poise.messaging import Context
 from poise.telemetry import count, measure, table
 from services.evaluation.records import Records
@@ -37,15 +37,10 @@ class Feedbacks:
         """Publish feedback as a score of its run.
 
         Raises:
-            InvalidMessageError: It names what can be no run.
             RetryableError: Its run has left no record yet, or the records cannot be read.
             TerminalError: Its run left no record and will not, or one that is kept no more; or is another tenant's.
         """
-        run = feedback.run_id
-        if not is_run_id(run):
-            detail = "can be no run's id"
-            raise InvalidMessageError(f"run_id: {detail}", [FieldError(field="run_id", detail=detail)])
-        now = time.time()
+        run, now = feedback.run_id, time.time()
         record = None if is_late(run, now) else await self._records.find(context.mesh, run, now)
         if record is None:
             outcome, error = missing(run, context.written, now)

@@ -8,13 +8,15 @@ from contextlib import aclosing
 from typing import Annotated, ClassVar, Final, TypeVar
 
 from fastapi import Request, Response
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, ValidationError
+from pydantic.config import JsonDict
 
 from poise.contracts import Message
+from poise.contracts.field_types import WHOLE
 from poise.errors import InvalidMessageError
 from poise.messaging import DeadLetter, DeadLetterAdmin, Filter, Mesh, Redrive
 from poise.messaging.dead_letter_admin import redrivable
-from poise.messaging.dead_letter_filter import invalid, seconds_of
+from poise.messaging.dead_letter_filter import ID, SPAN, invalid, seconds_of
 from poise.messaging.dead_letter_view import LetterSummary, LetterView
 from poise.messaging.dead_letters import State
 from services.gateway.body import read_json
@@ -32,8 +34,10 @@ def _age(text: str) -> str:
     return text
 
 
-Age = Annotated[str, AfterValidator(_age)]
+Age = Annotated[str, AfterValidator(_age), Field(json_schema_extra={"pattern": SPAN})]
 """`30s`, `10m`, `2h`, `7d`, `1d12h`."""
+LetterId = Annotated[str, Field(json_schema_extra={"pattern": ID})]
+"""`tier/partition/offset`; `Filter` says what is wrong with another."""
 
 ChosenT = TypeVar("ChosenT", bound="Chosen")
 
@@ -50,7 +54,7 @@ class Chosen(Message):
     key: str | None = None
     older_than: Age | None = None
     newer_than: Age | None = None
-    limit: Annotated[int, Field(ge=1, le=MOST)] = 1_000
+    limit: Annotated[int, Field(ge=1, le=MOST), WHOLE] = 1_000
     """How many at most, the oldest first; `more` says how many are left."""
 
     def filter(self, ids: frozenset[str] = frozenset()) -> Filter:
@@ -77,12 +81,32 @@ class Query(Chosen):
     """How many of the oldest are passed over."""
 
 
+_ONLY_ALL: Final[JsonDict] = {
+    "if": {
+        "properties": {
+            **{name: {"type": "null"} for name in ("tier", "error", "tenant", "key", "older_than", "newer_than")},
+            "ids": {"type": "array", "items": {}, "maxItems": 0},
+        }
+    },
+    "then": {"properties": {"all": {"const": True}}, "required": ["all"]},
+}
+"""Where nothing is chosen, `all` must be said."""
+_NAMED: Final[JsonDict] = {
+    "if": {"properties": {"force": {"const": True}}, "required": ["force"]},
+    "then": {"properties": {"ids": {"type": "array", "items": {}, "minItems": 1}}, "required": ["ids"]},
+    "else": _ONLY_ALL,
+}
+"""What is forced must be named."""
+
+
 class Act(Chosen):
     """Which dead letters something is done with. Something must be given, or `all`."""
 
+    model_config = ConfigDict(json_schema_extra=_ONLY_ALL)
+
     kind: ClassVar[str] = "dead-letters-act/1"
 
-    ids: tuple[str, ...] = ()
+    ids: tuple[LetterId, ...] = ()
     """`tier/partition/offset`, as the list has them."""
     all: bool = False
     dry_run: bool = False
@@ -102,6 +126,8 @@ class Act(Chosen):
 
 class RedriveAct(Act):
     """Which dead letters are sent again, and how."""
+
+    model_config = ConfigDict(json_schema_extra=_NAMED)
 
     kind: ClassVar[str] = "dead-letters-redrive/1"
 

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Sequence
 from typing import Annotated, ClassVar, Final
 
 from fastapi import Request, Response
-from pydantic import Field, StringConstraints, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from poise.contracts import Document, Epoch, FieldError, Message
+from poise.contracts.document import DocumentId, Format, Source, Text
 from poise.contracts.json_bounds import check_values
 from poise.contracts.topics import DOCUMENTS
 from poise.errors import InvalidMessageError
@@ -25,16 +26,18 @@ MOST: Final = 1_000
 RECORD_BYTES: Final = 1_000_000
 """The largest document as it is written; with its key and headers it fits Kafka's default of 1 MiB."""
 
-DocumentId = Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=r"^[^\x00-\x1f\x7f]+$")]
 
-
-class NewDocument(Document):
+class NewDocument(Message):
     """A document as a client gives it."""
+
+    kind: ClassVar[str] = "new-document/1"
 
     id: DocumentId
     """What it is known by: the same id again replaces it."""
-    source: Annotated[str, StringConstraints(min_length=1, max_length=1_000)] = ""
-    """What a reader knows it by; the id, unless something else is given."""
+    text: Text
+    source: Source | None = None
+    """What a reader knows it by; absent = its id."""
+    format: Format = "text"
 
     def document(self) -> Document:
         """The document as it is published."""
@@ -122,7 +125,7 @@ def _read(body: bytes) -> Sequence[NewDocument]:
     try:
         check_values(body, "documents")
         found = (
-            _MANY.validate_json(body.removeprefix(BOM_UTF8), extra="forbid")
+            _MANY.validate_json(body.removeprefix(BOM_UTF8), strict=True, extra="forbid")
             if several
             else [NewDocument.parse(body, strict=True)]
         )

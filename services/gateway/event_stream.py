@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from http import HTTPStatus
@@ -23,6 +24,7 @@ _HEADERS: Final = {
     "cache-control": "no-store",
     "x-accel-buffering": "no",  # nginx would keep the words until the answer is whole
 }
+_QUALITY: Final = re.compile(r"[01](\.[0-9]{0,3})?")
 _NAMES: Final[Mapping[type[Message], str]] = {Delta: "delta", Reset: "reset", Answer: "answer"}
 
 Items = AsyncGenerator[Delta | Reset | Answer]
@@ -31,9 +33,18 @@ logger = logging.getLogger(__name__)
 
 
 def wanted(request: Request) -> bool:
-    """Whether the client accepts an event stream."""
-    accepted = ",".join(request.headers.getlist("accept")).split(",")
-    return any(one.partition(";")[0].strip().lower() == EVENTS for one in accepted)
+    """Whether the client prefers an event stream to JSON (RFC 9110, section 12.5.1).
+
+    A generated client names every media type that the OpenAPI document has, all alike, and reads JSON: of types with
+    the same quality it gets that.
+    """
+    qualities = {"application/json": 0.0, EVENTS: 0.0}
+    for choice in ",".join(request.headers.getlist("accept")).lower().split(","):
+        media_type, *parameters = (part.strip() for part in choice.split(";"))
+        if media_type in qualities:
+            given = next((one.removeprefix("q=") for one in parameters if one.startswith("q=")), "1")
+            qualities[media_type] = float(given) if _QUALITY.fullmatch(given) else 0.0
+    return qualities[EVENTS] > qualities["application/json"]
 
 
 class Events:

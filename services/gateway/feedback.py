@@ -6,8 +6,7 @@ from typing import ClassVar, Final
 from fastapi import Request, Response
 from pydantic import ValidationError
 
-from poise.contracts import Feedback, FieldError, Message
-from poise.contracts.run_id import is_run_id
+from poise.contracts import Feedback, Message
 from poise.contracts.topics import DAY, FEEDBACK
 from poise.errors import InvalidMessageError
 from poise.messaging import Mesh
@@ -60,10 +59,6 @@ class Feedbacks:
 
 def _read(body: bytes) -> Feedback:
     try:
-        feedback = Feedback.parse(body, strict=True)
+        return Feedback.parse(body, strict=True)
     except ValidationError as error:
         raise InvalidMessageError.of(error) from error
-    if not is_run_id(feedback.run_id):
-        detail = "can be no run's id: it is the `run_id` of an answer, and its header `poise-run`"
-        raise InvalidMessageError(f"run_id: {detail}", [FieldError(field="run_id", detail=detail)])
-    return feedback

@@ -8,7 +8,7 @@ from fastapi import FastAPI, Request, Response
 
 from poise.allowed_hosts import AllowedHosts
 from poise.messaging import EpochCheck, Mesh
-from services.gateway import openapi
+from services.gateway import openapi, openapi_parts
 from services.gateway.admin import Admin
 from services.gateway.asks import Asks
 from services.gateway.dead_letters import DeadLetters
@@ -56,8 +56,8 @@ class Gateway:
             ("GET", f"{DEAD_LETTERS}/{{tier}}/{{partition}}/{{offset}}", only(dead.show), openapi.SHOW_DEAD_LETTER),
             ("POST", f"{DEAD_LETTERS}/redrive", only(dead.redrive), openapi.REDRIVE),
             ("POST", f"{DEAD_LETTERS}/purge", only(dead.purge), openapi.PURGE),
-            *((method, "/healthz", health.alive, {"include_in_schema": False}) for method in ("GET", "HEAD")),
-            *((method, "/readyz", health.ready, {"include_in_schema": False}) for method in ("GET", "HEAD")),
+            *((method, "/healthz", health.alive, openapi.HEALTHZ[method]) for method in ("GET", "HEAD")),
+            *((method, "/readyz", health.ready, openapi.READYZ[method]) for method in ("GET", "HEAD")),
         ]
         for method, path, handler, description in routes:
             self.app.add_api_route(path, handler, methods=[method], **description)
@@ -72,7 +72,7 @@ def _new_app(settings: GatewaySettings) -> FastAPI:
         redirect_slashes=False,
         telemetry=_OWN_TELEMETRY,
     )
-    app.openapi = partial(openapi.describe, app)  # type: ignore[method-assign]  # the documented way to extend it
+    app.openapi = partial(openapi_parts.describe, app)  # type: ignore[method-assign]  # the documented way to extend it
     app.add_middleware(HostGuard, AllowedHosts(settings.host, settings.allowed_hosts))
     app.add_middleware(Observed)
     handle_problems(app)

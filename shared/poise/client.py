@@ -16,7 +16,7 @@ from poise.contracts.epoch import Epoch
 from poise.contracts.fault import FieldError
 from poise.contracts.feedback import Feedback, Thumb
 from poise.contracts.message import ReplyT, Request
-from poise.contracts.run_id import is_run_id, new_run_id
+from poise.contracts.run_id import new_run_id
 from poise.contracts.stream import Delta, Reset
 from poise.contracts.topics import ASK_INTERACTIVE, DOCUMENTS, FEEDBACK, Lane
 from poise.errors import DeadlineExceededError, InvalidMessageError, UnavailableError
@@ -233,8 +233,6 @@ class Poise:
             said = Feedback(run_id=run_id, id=id_, thumb=thumb, rating=rating, correction=correction, comment=comment)
         except ValidationError as error:
             raise InvalidMessageError.of(error) from error
-        if not is_run_id(run_id):
-            raise _invalid("run_id", f"{run_id[:80]!r} can be no run's id: an answer has it as `run_id`")
         await self.mesh.publish(FEEDBACK, said, key=run_id)
 
     async def ingest(self, documents: Mapping[str, Document | str]) -> Epoch:

@@ -153,8 +153,8 @@ GOLDEN: list[tuple[str, Message, str]] = [
     ),
     (
         "feedback/1",
-        Feedback(run_id="r", id="f", thumb="down", correction="It does nothing."),
-        '{"run_id":"r","id":"f","thumb":"down","correction":"It does nothing."}',
+        Feedback(run_id="019aa7e4-2f10-7c3e-9d6b-5a1f0c7e2b44", id="f", thumb="down", correction="It does nothing."),
+        '{"run_id":"019aa7e4-2f10-7c3e-9d6b-5a1f0c7e2b44","id":"f","thumb":"down","correction":"It does nothing."}',
     ),
     (
         "policy/1",

@@ -3,13 +3,18 @@
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
 
+from poise.contracts.field_types import NOT_BLANK
 from poise.contracts.message import Message, Request
 
 MAX_QUESTION_CHARS = 8_000
 
-Question = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_QUESTION_CHARS)]
+Question = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=MAX_QUESTION_CHARS, pattern=NOT_BLANK),
+    AfterValidator(str.strip),
+]
 
 Rung = Literal["primary", "variant", "stale", "extractive", "canned"]
 """The step of the ladder an answer came from, best first."""

@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import StringConstraints
 
 from poise.contracts.bounds import Int64, Moment
+from poise.contracts.field_types import NOT_BLANK
 from poise.contracts.message import Message
 
 MAX_DOCUMENT_CHARS = 800_000
@@ -17,15 +18,20 @@ DocumentId = Annotated[str, StringConstraints(min_length=1, max_length=500, patt
 """What a document is known by: the record's key. The same id again replaces it."""
 
 
+Text = Annotated[str, StringConstraints(min_length=1, max_length=MAX_DOCUMENT_CHARS, pattern=NOT_BLANK)]
+Source = Annotated[str, StringConstraints(min_length=1, max_length=1_000)]
+"""What a reader knows a document by: a title, a path or an address."""
+Format = Literal["text", "markdown"]
+
+
 class Document(Message):
     """A document; its id is the record's key. A null value deletes it, an empty text is invalid."""
 
     kind: ClassVar[str] = "document/1"
 
-    text: Annotated[str, StringConstraints(min_length=1, max_length=MAX_DOCUMENT_CHARS, pattern=r"\S")]
-    source: Annotated[str, StringConstraints(min_length=1, max_length=1_000)]
-    """What a reader knows it by: a title, a path or an address."""
-    format: Literal["text", "markdown"] = "text"
+    text: Text
+    source: Source
+    format: Format = "text"
 
 
 class Deletion(Message):

@@ -1,25 +1,36 @@
 """Feedback: what a person thought of an answer."""
 
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Final, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
+from poise.contracts.field_types import WHOLE
 from poise.contracts.message import Message
+from poise.contracts.run_id import RunId
 
 Thumb = Literal["up", "down"]
+VERDICTS: Final = ("thumb", "rating", "correction")
+"""At least one of them must be given."""
 
 
 class Feedback(Message):
     """What a person thought of the answer of one run: `poise.feedback`, key = run."""
 
+    model_config = ConfigDict(
+        json_schema_extra={  # a condition: of `anyOf` or `not` client generators make other classes
+            "if": {"properties": {verdict: {"type": "null"} for verdict in VERDICTS[1:]}},
+            "then": {"properties": {VERDICTS[0]: {"type": "string"}}, "required": [VERDICTS[0]]},
+        }
+    )
+
     kind: ClassVar[str] = "feedback/1"
 
-    run_id: Annotated[str, Field(min_length=1, max_length=200)]
+    run_id: RunId
     id: Annotated[str, Field(min_length=1, max_length=80)] | None = None
     """Chosen by the sender: one that comes again with the same id counts once, as it was said last. Absent = one for
     each run: its thumb, its rating and its correction, each as it was said last."""
     thumb: Thumb | None = None
-    rating: Annotated[int, Field(ge=1, le=5, strict=True)] | None = None
+    rating: Annotated[int, Field(ge=1, le=5), WHOLE] | None = None
     """1 = worst, 5 = best."""
     correction: Annotated[str, Field(min_length=1, max_length=10_000)] | None = None
     """What the answer should have been."""
@@ -27,6 +38,6 @@ class Feedback(Message):
 
     @model_validator(mode="after")
     def _says_something(self) -> Self:
-        if self.thumb is None and self.rating is None and self.correction is None:
+        if all(getattr(self, verdict) is None for verdict in VERDICTS):
             raise ValueError("say at least one of thumb, rating and correction")
         return self

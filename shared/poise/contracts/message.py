@@ -4,6 +4,7 @@ import codecs
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict
+from pydantic.config import ExtraValues
 
 from poise.contracts.json_bounds import check_values
 
@@ -19,7 +20,7 @@ class Message(BaseModel):
     """A body on the wire: plain JSON, immutable, named by its kind (`name/version`, the header `poise-kind`).
 
     Unknown fields are ignored between tiers, so that a newer worker may say more; at the edge, `parse(strict=True)`
-    refuses them.
+    refuses them, and whatever else the JSON Schema of the body refuses.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", ser_json_inf_nan="null")
@@ -32,13 +33,15 @@ class Message(BaseModel):
 
         Args:
             body: UTF-8 JSON, with a byte order mark or without.
-            strict: Refuse unknown fields (HTTP and the ask topics).
+            strict: Refuse unknown fields, and values of another type though they could be converted, such as "5" for a
+                number (HTTP and the topics that anyone may write).
 
         Raises:
             pydantic.ValidationError: The body is not JSON, is not of this form, or has too many values.
         """
         check_values(body, cls.__name__)
-        return cls.model_validate_json(without_bom(body), extra="forbid" if strict else "ignore")
+        extra: ExtraValues = "forbid" if strict else "ignore"
+        return cls.model_validate_json(without_bom(body), strict=strict or None, extra=extra)
 
     def encode(self) -> bytes:
         """The body as UTF-8 JSON, without the fields that are absent."""

@@ -2,8 +2,11 @@
 
 from hashlib import sha1
 from random import Random
-from typing import Final
+from typing import Annotated, Final
 from uuid import UUID
+
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
 
 _NAMESPACE: Final = UUID("722bc74f-42eb-5459-b401-c9dd78025bb1")
 """uuid5 of `urn:poise:run`; changing it would give the same ask another run id."""
@@ -57,3 +60,17 @@ def is_run_id(text: str) -> bool:
     except ValueError:
         return False
     return str(given) == text and given.version in {_BY_TIME, _BY_PLACE}
+
+
+FORM: Final = rf"^[0-9a-f]{{8}}-[0-9a-f]{{4}}-[{_BY_PLACE}{_BY_TIME}][0-9a-f]{{3}}-[89ab][0-9a-f]{{3}}-[0-9a-f]{{12}}$"
+"""What `is_run_id` accepts, as a pattern for JSON Schemas."""
+
+
+def _run_id(text: str) -> str:
+    if not is_run_id(text):
+        raise PydanticCustomError("run_id", "can be no run's id: it is the `run_id` of an answer")
+    return text
+
+
+RunId = Annotated[str, AfterValidator(_run_id), Field(json_schema_extra={"pattern": FORM})]
+"""The id of a run, given by a client."""

@@ -14,8 +14,12 @@ _UNITS: Final = {"s": 1.0, "m": 60.0, "h": HOUR, "d": DAY, "w": 7 * DAY}
 _NUMBER: Final = r"([0-9]{1,9}(?:\.[0-9]{1,9})?)"
 _PART: Final = rf"{_NUMBER}([smhdw])"
 _SPAN: Final = re.compile(f"(?:{_PART})+")
+SPAN: Final = r"^(?:[0-9]{1,9}(?:\.[0-9]{1,9})?[smhdw])+$"
+"""What `seconds_of` reads, as a pattern for JSON Schemas."""
 _RATE: Final = re.compile(rf"{_NUMBER}(?:/([smhd]))?")
-_ID: Final = re.compile(r"[^/\s]+/[0-9]{1,9}/[0-9]{1,18}")
+ID: Final = r"^[a-z][a-z0-9-]{0,39}/[0-9]{1,9}/[0-9]{1,18}$"
+"""What a letter's id looks like, `tier/partition/offset`, as a pattern for JSON Schemas too."""
+_ID: Final = re.compile(ID[1:-1])
 
 
 @dataclass(frozen=True, slots=True)

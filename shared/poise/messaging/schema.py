@@ -12,10 +12,11 @@ from typing import Any, Final, cast
 
 from faststream.specification import AsyncAPI
 
+from poise.contracts import json_schema
 from poise.contracts.document import Deletion
 from poise.contracts.fault import Fault
 from poise.contracts.message import Message, Request
-from poise.contracts.topics import CATALOGUE, REPLIES, Topic
+from poise.contracts.topics import CATALOGUE, REPLIES, TIERS, Topic
 from poise.messaging.admin import settings_of
 from poise.messaging.connection import Connection
 from poise.messaging.intake import ConcurrentIntake
@@ -26,7 +27,8 @@ Json = dict[str, Any]
 
 REPLY: Final = "reply"
 """The channel that stands for whatever topic a request names in `reply_to`."""
-DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
+INTERNAL: Final = "internal"
+"""What is put behind the name of a body that the public may write too: here its unknown fields are passed over."""
 _NUMBER: Final = r"^[0-9]{1,18}$"
 
 HEADERS: Final[Mapping[str, tuple[str, str | None]]] = MappingProxyType(
@@ -67,9 +69,14 @@ HEADERS: Final[Mapping[str, tuple[str, str | None]]] = MappingProxyType(
 
 
 def bodies() -> dict[str, Json]:
-    """The JSON Schema of each body by kind; a deletion is a null value and has none."""
+    """The JSON Schema of each body by kind, as it may be written; a deletion is a null value and has none."""
+    public = set(_kinds(topic for topic in CATALOGUE.values() if topic.edge))
     return {
-        kind.kind: {"$schema": DIALECT, "$id": f"urn:poise:schema:{kind.kind}", **kind.model_json_schema()}
+        kind.kind: {
+            "$schema": json_schema.DIALECT,
+            "$id": f"urn:poise:schema:{kind.kind}",
+            **json_schema.of(kind, strict=kind in public),
+        }
         for kind in sorted(_kinds(CATALOGUE.values()), key=lambda kind: kind.kind)
     }
 
@@ -86,10 +93,11 @@ def asyncapi(version: str, broker: str = "127.0.0.1:9092") -> Json:
     servers = [{"$ref": f"#/servers/{name}"} for name in document["servers"]]
     document["channels"] = {topic.name: _channel(topic, servers) for topic in described} | {REPLY: _reply_channel()}
     document["operations"] = dict(operation for topic in described for operation in _operations(topic))
-    schemas = {name: schema for name, schema in document["components"]["schemas"].items() if ":" not in name}
+    document["info"]["tags"] = [{"name": tier, "description": f"Topics of the {tier} tier."} for tier in TIERS]
+    carried = dict.fromkeys((kind, _internal(topic, kind)) for topic in described for kind in _kinds([topic]))
     document["components"] = {
-        "messages": {_id(kind): _message(kind) for kind in _kinds(described)},
-        "schemas": {"Headers": _headers()} | dict(sorted(schemas.items())),
+        "messages": {_id(kind, internal=internal): _message(kind, internal=internal) for kind, internal in carried},
+        "schemas": {"Headers": _headers()} | dict(sorted(_schemas(described).items())),
         "correlationIds": {"correlation_id": {"location": "$message.header#/correlation_id"}},
     }
     return document
@@ -133,9 +141,25 @@ def _kinds(topics: Iterable[Topic]) -> list[type[Message]]:
     return list(dict.fromkeys(k for topic in topics for k in topic.accepts if k not in {Deletion, Message}))
 
 
-def _id(kind: type[Message]) -> str:
+def _internal(topic: Topic, kind: type[Message]) -> bool:
+    """Whether a topic passes over unknown fields of a body that another topic, which anyone may write, refuses."""
+    return not topic.edge and any(kind in other.accepts for other in CATALOGUE.values() if other.edge)
+
+
+def _schemas(topics: list[Topic]) -> Json:
+    """The bodies, as each topic accepts them."""
+    public = _kinds(topic for topic in topics if topic.edge)
+    internal = {kind for topic in topics for kind in _kinds([topic]) if _internal(topic, kind)}
+    return (
+        json_schema.components(kind for kind in _kinds(topics) if kind not in public)
+        | {f"{kind.__name__}.{INTERNAL}": json_schema.of(kind) for kind in internal}
+        | json_schema.components(public, json_schema.Strict)
+    )
+
+
+def _id(kind: type[Message], *, internal: bool = False) -> str:
     """A kind as a name in the document, where `/` may not stand: `ask.1`."""
-    return kind.kind.replace("/", ".")
+    return kind.kind.replace("/", ".") + (f".{INTERNAL}" if internal else "")
 
 
 def _text(documented: type) -> str:
@@ -150,7 +174,11 @@ def _channel(topic: Topic, servers: list[Json]) -> Json:
         "address": topic.name,
         "description": f"Key: {topic.key}.{deletion}",
         "servers": servers,
-        "messages": {_id(kind): {"$ref": f"#/components/messages/{_id(kind)}"} for kind in _kinds([topic])},
+        "messages": {
+            name: {"$ref": f"#/components/messages/{name}"}
+            for kind in _kinds([topic])
+            for name in [_id(kind, internal=_internal(topic, kind))]
+        },
         "bindings": {
             "kafka": {
                 "topic": topic.name,
@@ -173,14 +201,24 @@ def _reply_channel() -> Json:
 def _operations(topic: Topic) -> Iterable[tuple[str, Json]]:
     """What the mesh does with a topic: a tier receives it, or workers send to it."""
     channel = {"$ref": f"#/channels/{topic.name}"}
-    messages = [_in_channel(topic.name, kind) for kind in _kinds([topic])]
+    messages = [_in_channel(topic.name, _id(kind, internal=_internal(topic, kind))) for kind in _kinds([topic])]
     if topic.tier is None:
-        yield f"send.{topic.name}", {"action": "send", "channel": channel, "messages": messages}
+        yield (
+            f"send.{topic.name}",
+            {
+                "action": "send",
+                "channel": channel,
+                "description": "Written by Poise; a reader is to pass over fields that it does not know.",
+                "messages": messages,
+            },
+        )
         return
     received: Json = {
         "action": "receive",
         "channel": channel,
         "title": f"The {topic.tier} tier handles it",
+        "description": f"Unknown fields are {'refused' if topic.edge else 'passed over'}.",
+        "tags": [{"name": topic.tier}],
         "messages": messages,
     }
     replies: list[type[Message]] = [kind.reply for kind in topic.accepts if issubclass(kind, Request)]
@@ -189,16 +227,16 @@ def _operations(topic: Topic) -> Iterable[tuple[str, Json]]:
         received["reply"] = {
             "address": {"location": "$message.header#/reply_to"},
             "channel": {"$ref": f"#/channels/{REPLY}"},
-            "messages": [_in_channel(REPLY, kind) for kind in replies],
+            "messages": [_in_channel(REPLY, _id(kind)) for kind in replies],
         }
     yield f"receive.{topic.name}", received
 
 
-def _in_channel(channel: str, kind: type[Message]) -> Json:
-    return {"$ref": f"#/channels/{channel}/messages/{_id(kind)}"}
+def _in_channel(channel: str, message: str) -> Json:
+    return {"$ref": f"#/channels/{channel}/messages/{message}"}
 
 
-def _message(kind: type[Message]) -> Json:
+def _message(kind: type[Message], *, internal: bool) -> Json:
     return {
         "name": kind.kind,
         "title": kind.__name__,
@@ -206,7 +244,7 @@ def _message(kind: type[Message]) -> Json:
         "contentType": "application/json",
         "headers": {"$ref": "#/components/schemas/Headers"},
         "correlationId": {"$ref": "#/components/correlationIds/correlation_id"},
-        "payload": {"$ref": f"#/components/schemas/{kind.__name__}"},
+        "payload": {"$ref": f"#/components/schemas/{kind.__name__}{f'.{INTERNAL}' if internal else ''}"},
     }
 
 

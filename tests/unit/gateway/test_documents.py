@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import httpx2
+import pytest
 
 from poise.contracts import Document, Epoch
 from poise.errors import UnavailableError
@@ -19,9 +20,14 @@ async def test_a_document_is_published_by_its_id(client: httpx2.AsyncClient, mes
     assert mesh.published == [("guide/a.md", Document(text="# A", source="guide/a.md", format="markdown"))]
 
 
-async def test_a_source_is_what_readers_know_it_by(client: httpx2.AsyncClient, mesh: Any) -> None:
-    await client.post("/v1/documents", json={"id": "a", "text": "A", "source": "The A of things"})
-    assert mesh.published[0][1].source == "The A of things"
+@pytest.mark.parametrize(
+    ("given", "known_by"), [({"source": "The A of things"}, "The A of things"), ({"source": None}, "a"), ({}, "a")]
+)
+async def test_a_source_is_what_readers_know_it_by(
+    client: httpx2.AsyncClient, mesh: Any, given: dict[str, Any], known_by: str
+) -> None:
+    await client.post("/v1/documents", json={"id": "a", "text": "A"} | given)
+    assert mesh.published[0][1].source == known_by
 
 
 async def test_a_list_comes_back_with_the_epoch_that_has_them_all(client: httpx2.AsyncClient) -> None:

@@ -46,6 +46,10 @@ async def test_words_are_events_and_the_answer_is_the_last(client: httpx2.AsyncC
     [
         ("text/event-stream", True),
         ("application/json;q=0.1, Text/Event-Stream;q=0.9", True),
+        ("*/*, text/event-stream", True),
+        ("application/json, text/event-stream, application/problem+json", False),
+        ("text/event-stream;q=0", False),
+        ("text/event-stream;q=much", False),
         ("*/*", False),
         ("application/json", False),
         ("", False),

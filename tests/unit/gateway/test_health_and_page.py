@@ -56,14 +56,16 @@ async def test_the_page_shows_every_endpoint(client: httpx2.AsyncClient) -> None
         ("/v1/admin/dead-letters/{tier}/{partition}/{offset}", "get"),
         ("/v1/admin/dead-letters/redrive", "post"),
         ("/v1/admin/dead-letters/purge", "post"),
+        *((path, method) for path in ("/healthz", "/readyz") for method in ("get", "head")),
     }
     for reference in references(document):
         assert reference.removeprefix("#/components/schemas/") in document["components"]["schemas"]
     for item in document["paths"].values():
-        for operation in item.values():
+        for method, operation in item.items():
+            assert {"421", "default"} <= operation["responses"].keys()
             for status, answer in operation["responses"].items():
                 kind = "application/problem+json" if status >= "400" else "application/json"
-                assert set(answer["content"]) - {"text/event-stream"} == {kind}
+                assert set(answer.get("content", ())) - {"text/event-stream"} == (set() if method == "head" else {kind})
 
 
 async def test_the_examples_are_true(client: httpx2.AsyncClient) -> None:

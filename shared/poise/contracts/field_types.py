@@ -1,0 +1,17 @@
+"""Types of fields that several bodies have. What a validator accepts and what its JSON Schema says are the same."""
+
+from typing import Any, Final
+
+from pydantic import BeforeValidator
+
+NOT_BLANK: Final = r"[^\t-\r\x1c- \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]"
+r"""A pattern: some character that is no white space. `\S` means something else in each of Rust, Python and JavaScript;
+this is what `str.strip` leaves."""
+
+
+def _whole(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+WHOLE: Final = BeforeValidator(_whole)
+"""Of an integer: as JSON Schema has it, where 4.0 is one; that is how some languages write it. Stands last."""

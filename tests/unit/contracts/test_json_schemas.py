@@ -1,0 +1,219 @@
+"""What a published schema accepts the parser accepts, and at the edge nothing else; what is written is as said."""
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+from unittest.mock import Mock
+
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+from openapi_spec_validator import validate
+from pydantic import ValidationError
+from schema_kit import Schema, accepted, encoded, nearly, validator
+
+from poise.contracts import Ask, Document, Feedback, Message, json_schema
+from poise.contracts.topics import CATALOGUE
+from poise.errors import InvalidMessageError
+from poise.messaging import Redrive
+from poise.messaging.schema import asyncapi, bodies
+from services.gateway.dead_letters import Act, RedriveAct
+from services.gateway.documents import NewDocument, _read
+from services.gateway.handlers import Gateway
+from services.gateway.openapi_parts import REQUESTS, RESPONSES
+from services.gateway.settings import GatewaySettings
+
+OPENAPI: Schema = Gateway(Mock(), GatewaySettings()).app.openapi()
+ASYNCAPI: Schema = asyncapi("1.2.3")
+BODIES = bodies()
+KINDS = {kind.kind: kind for topic in CATALOGUE.values() for kind in topic.accepts if hasattr(kind, "kind")}
+
+SLOW = settings(max_examples=40, suppress_health_check=list(HealthCheck))
+QUICK = settings(max_examples=10, suppress_health_check=list(HealthCheck))
+
+
+def in_openapi(name: str) -> Schema:
+    """A schema of the OpenAPI document, which stands for itself."""
+    return {"$ref": f"#/components/schemas/{name}", "components": OPENAPI["components"]}
+
+
+def act(body: bytes) -> None:
+    Act.parse(body, strict=True).chosen()
+
+
+def redrive(body: bytes) -> None:
+    given_ = RedriveAct.parse(body, strict=True)
+    Redrive(force=given_.force).check(given_.chosen())
+
+
+def documents(body: bytes) -> None:
+    _read(body)
+
+
+DOCUMENTS = OPENAPI["paths"]["/v1/documents"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+
+PUBLIC: dict[str, tuple[Schema, Callable[[bytes], object]]] = {
+    "ask/1": (BODIES["ask/1"], lambda body: Ask.parse(body, strict=True)),
+    "document/1": (BODIES["document/1"], lambda body: Document.parse(body, strict=True)),
+    "feedback/1": (BODIES["feedback/1"], lambda body: Feedback.parse(body, strict=True)),
+    "POST /v1/ask": (in_openapi("Ask"), lambda body: Ask.parse(body, strict=True)),
+    "POST /v1/feedback": (in_openapi("Feedback"), lambda body: Feedback.parse(body, strict=True)),
+    "POST /v1/documents": ({**DOCUMENTS, "components": OPENAPI["components"]}, documents),
+    "NewDocument": (in_openapi("NewDocument"), lambda body: NewDocument.parse(body, strict=True)),
+    "purge": (in_openapi("Act"), act),
+    "redrive": (in_openapi("RedriveAct"), redrive),
+}
+"""What anyone may write: its schema and its parser."""
+
+
+def takes(parser: Callable[[bytes], object], value: Any) -> bool:
+    try:
+        parser(encoded(value))
+    except (ValidationError, InvalidMessageError):
+        return False
+    return True
+
+
+def unsayable(value: Any) -> bool:
+    """What no schema can say: an id twice in one list, ages that exclude each other."""
+    if isinstance(value, list):
+        ids = [one.get("id") for one in value if isinstance(one, dict)]
+        return any(ids.count(one) > 1 for one in ids)
+    return isinstance(value, dict) and None not in (value.get("older_than"), value.get("newer_than"))
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+@given(data=st.data())
+@SLOW
+def test_what_the_schema_accepts_the_parser_accepts(name: str, data: st.DataObject) -> None:
+    schema, parser = PUBLIC[name]
+    value = data.draw(accepted(schema))
+    assume(not unsayable(value))
+    assert takes(parser, value)
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+@given(data=st.data())
+@SLOW
+def test_what_is_nearly_right_is_refused_by_both_or_neither(name: str, data: st.DataObject) -> None:
+    schema, parser = PUBLIC[name]
+    value = data.draw(nearly(schema))
+    assume(not unsayable(value))
+    assert takes(parser, value) == validator(schema).is_valid(value), value
+
+
+RUN = "019aa7e4-2f10-7c3e-9d6b-5a1f0c7e2b44"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "right"),
+    [
+        ("POST /v1/documents", {"id": "a", "text": "b"}, True),
+        ("POST /v1/documents", {"id": "a", "text": "b", "source": None}, True),
+        ("POST /v1/documents", {"id": "a", "text": "b", "source": ""}, False),
+        ("POST /v1/documents", {"id": "a", "text": "\x85\u2003\x1c"}, False),
+        ("POST /v1/documents", {"id": "a", "text": "\ufeff"}, True),
+        ("POST /v1/documents", {"id": "a\n", "text": "b"}, False),
+        ("POST /v1/ask", {"question": " \x1f "}, False),
+        ("POST /v1/ask", {"question": " " * 7_999 + "?"}, True),
+        ("POST /v1/ask", {"question": " " * 8_000 + "?"}, False),
+        ("POST /v1/ask", {"question": "?", "workflow": "answer\n"}, False),
+        ("POST /v1/feedback", {"run_id": RUN, "rating": 4.0}, True),
+        ("POST /v1/feedback", {"run_id": RUN, "rating": 4.5}, False),
+        ("POST /v1/feedback", {"run_id": RUN, "rating": "4"}, False),
+        ("POST /v1/feedback", {"run_id": RUN, "rating": True}, False),
+        ("POST /v1/feedback", {"run_id": RUN, "rating": 0}, False),
+        ("POST /v1/feedback", {"run_id": RUN}, False),
+        ("POST /v1/feedback", {"run_id": RUN, "comment": "Hm.", "thumb": None}, False),
+        ("POST /v1/feedback", {"run_id": RUN.upper(), "thumb": "up"}, False),
+        ("feedback/1", {"run_id": RUN, "rating": 4.0}, True),
+        ("feedback/1", {"run_id": RUN, "comment": "Hm."}, False),
+        ("feedback/1", {"run_id": RUN, "thumb": "up", "colour": "red"}, False),
+        ("purge", {}, False),
+        ("purge", {"all": "yes"}, False),
+        ("purge", {"all": True, "limit": 2.0}, True),
+        ("purge", {"older_than": "7"}, False),
+        ("redrive", {"all": True, "force": True}, False),
+        ("redrive", {"ids": ["retrieval/0/41"], "force": True}, True),
+    ],
+)
+def test_schema_and_parser_say_the_same(name: str, value: Any, *, right: bool) -> None:
+    schema, parser = PUBLIC[name]
+    assert (takes(parser, value), validator(schema).is_valid(value)) == (right, right)
+
+
+# -- between tiers, and what is written --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", BODIES)
+@given(data=st.data())
+@QUICK
+def test_every_body_that_its_schema_accepts_can_be_read_and_written_again(kind: str, data: st.DataObject) -> None:
+    value = data.draw(accepted(BODIES[kind]))
+    body = KINDS[kind].parse(encoded(value))
+    assert validator(BODIES[kind]).is_valid(json.loads(body.encode()))
+
+
+@pytest.mark.parametrize("model", RESPONSES, ids=lambda model: model.__name__)
+@given(data=st.data())
+@QUICK
+def test_what_is_written_is_as_the_response_says(model: type[Message], data: st.DataObject) -> None:
+    value = data.draw(accepted(json_schema.of(model)))
+    written = json.loads(model.parse(encoded(value)).encode())
+    assert list(validator(in_openapi(model.__name__)).iter_errors(written)) == []
+
+
+@pytest.mark.parametrize("model", RESPONSES, ids=lambda model: model.__name__)
+def test_nothing_that_is_always_written_is_optional_in_a_response(model: type[Message]) -> None:
+    schema = OPENAPI["components"]["schemas"][model.__name__]
+    maybe_absent = {
+        name for name, field in model.model_fields.items() if not field.is_required() and field.default is None
+    }
+    assert set(schema.get("required", ())) == model.model_fields.keys() - maybe_absent
+    assert schema["additionalProperties"] is True
+
+
+@pytest.mark.parametrize("model", REQUESTS, ids=lambda model: model.__name__)
+def test_nothing_with_a_default_is_required_of_a_request(model: type[Message]) -> None:
+    schema = OPENAPI["components"]["schemas"][model.__name__]
+    assert set(schema.get("required", ())) == {
+        name for name, field in model.model_fields.items() if field.is_required()
+    }
+    assert schema["additionalProperties"] is False
+
+
+# -- documents ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_openapi_document_is_valid() -> None:
+    validate(OPENAPI)
+
+
+def test_unknown_fields_are_refused_in_a_schema_where_they_are_on_the_wire() -> None:
+    schemas, messages = ASYNCAPI["components"]["schemas"], ASYNCAPI["components"]["messages"]
+    for name, channel in ASYNCAPI["channels"].items():
+        if name not in CATALOGUE:
+            continue
+        for message in channel["messages"].values():
+            payload = messages[message["$ref"].rpartition("/")[2]]["payload"]["$ref"]
+            refused = schemas[payload.rpartition("/")[2]].get("additionalProperties") is False
+            assert refused == CATALOGUE[name].edge, (name, payload)
+    public = {kind.kind for topic in CATALOGUE.values() if topic.edge for kind in topic.accepts} & BODIES.keys()
+    assert {kind for kind, schema in BODIES.items() if schema.get("additionalProperties") is False} == public
+
+
+def test_patterns_mean_the_same_in_every_language() -> None:
+    r"""`\s`, `\w` and `\d` do not, nor do look-around and flags."""
+    found = {one for document in (OPENAPI, ASYNCAPI, BODIES) for one in patterns(document)}
+    assert len(found) > 5
+    assert [one for one in found if re.search(r"\\[sSwWdDbB]|\(\?(?!:)", one)] == []
+
+
+def patterns(part: Any) -> Iterator[str]:
+    if isinstance(part, dict):
+        if isinstance(part.get("pattern"), str):
+            yield part["pattern"]
+        part = list(part.values())
+    for value in part if isinstance(part, list) else ():
+        yield from patterns(value)
