@@ -4,6 +4,7 @@ import poise.sigterm  # noqa: F401 - first: from here on it is heard
 from poise.messaging import Mesh, Tier, run
 from poise.settings import MeshSettings
 from services.orchestration.breakers import Breakers
+from services.orchestration.draw_secret import secret_of
 from services.orchestration.handlers import handlers
 from services.orchestration.policies import following_policies
 from services.orchestration.settings import OrchestrationSettings
@@ -16,7 +17,7 @@ async def main() -> None:
     async with (
         Mesh(mesh_settings, tier="orchestration") as mesh,
         following(mesh, settings) as versions,
-        following_policies(mesh, settings) as policies,
+        following_policies(mesh, settings, secret_of(settings, mesh_settings)) as policies,
     ):
         with Breakers(settings.variants) as breakers:
             answering = handlers(settings, mesh, breakers=breakers, versions=versions, policies=policies)

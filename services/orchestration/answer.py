@@ -56,7 +56,15 @@ class AnswerWorkflow:
             run.notes.passages = found.passages
             async with self._retrieving.keeping(run, ask, found):
                 evidence = Evidence(found.passages)
-                writing = Writing(run, ask.question, evidence, variant, settings=now.settings, breakers=self._breakers)
+                writing = Writing(
+                    run,
+                    ask.question,
+                    evidence,
+                    variant,
+                    settings=now.settings,
+                    breakers=self._breakers,
+                    secret=now.secret,
+                )
                 standing = await step_down(Situation(run, ask, found, evidence, writing, aid, self._settings.ladder))
                 await _say(run, standing)
             answer = _answer(run, standing, found)

@@ -18,7 +18,7 @@ from services.orchestration.versions import Versions
 
 log = logging.getLogger(__name__)
 
-VERSION: Final = 2
+VERSION: Final = 3
 """Of the answer workflow: raise it when it takes other steps, and a run that an older worker began starts over."""
 
 

@@ -3,7 +3,8 @@
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from secrets import token_bytes
 from typing import Final
 
 from poise.contracts import Draw, Policy
@@ -29,11 +30,13 @@ class InForce:
     """The worker's, its variants with the weights that are in force."""
     version: int = UNSET
     """Of the policy that they are from."""
+    secret: bytes = field(kw_only=True, repr=False)
+    """What draws are made with."""
 
     def draw(self, run: str) -> Draw:
         """The variant that is asked first for a run."""
         settings = self.settings
-        choice = draw(settings.variants, run=run, policy=settings.policy, version=self.version)
+        choice = draw(settings.variants, run=run, policy=settings.policy, version=self.version, secret=self.secret)
         return Draw(
             variant=choice.variant.name,
             probability=choice.probability,
@@ -49,7 +52,7 @@ class InForce:
         return drawn, named[drawn.variant]
 
 
-def in_force(settings: OrchestrationSettings, policy: Policy) -> InForce:
+def in_force(settings: OrchestrationSettings, policy: Policy, secret: bytes) -> InForce:
     """What a policy says of a worker's variants.
 
     One that the policy does not name has no weight: it is not drawn, and stands by. What the policy gives to one that
@@ -59,8 +62,8 @@ def in_force(settings: OrchestrationSettings, policy: Policy) -> InForce:
     weights = policy.weights
     variants = tuple(one.model_copy(update={"weight": weights.get(one.name, 0.0)}) for one in settings.variants)
     if not any(one.weight > 0 for one in variants):
-        return InForce(settings)
-    return InForce(settings.model_copy(update={"variants": variants}), policy.version)
+        return InForce(settings, secret=secret)
+    return InForce(settings.model_copy(update={"variants": variants}), policy.version, secret=secret)
 
 
 class Policies:
@@ -68,10 +71,11 @@ class Policies:
 
     Args:
         settings: The worker's.
+        secret: What draws are made with; None = one of this process's own.
     """
 
-    def __init__(self, settings: OrchestrationSettings) -> None:
-        self.now = InForce(settings)
+    def __init__(self, settings: OrchestrationSettings, secret: bytes | None = None) -> None:
+        self.now = InForce(settings, secret=secret or token_bytes(32))
         """What is in force now; whoever needs more than one thing of it takes it once."""
         self.known = False
         """Whether the log was read to its end."""
@@ -98,11 +102,11 @@ class Policies:
         """The log was read to its end: where it has no policy, the settings' weights are in force."""
         self.known = True
         if self._version == UNSET and self.now.version != UNSET:
-            self.now = InForce(self._settings)
+            self.now = InForce(self._settings, secret=self.now.secret)
             log.warning("%s has no policy %s any more: the settings' weights hold", POLICY.name, self._settings.policy)
 
     def _set(self, policy: Policy) -> None:
-        self._version, self.now = policy.version, in_force(self._settings, policy)
+        self._version, self.now = policy.version, in_force(self._settings, policy, self.now.secret)
         named = {name for name, weight in policy.weights.items() if weight > 0}
         missing = sorted(named - {variant.name for variant in self._settings.variants})
         if self.now.version == UNSET:
@@ -125,13 +129,15 @@ class Policies:
 
 
 @asynccontextmanager
-async def following_policies(mesh: Mesh, settings: OrchestrationSettings) -> AsyncIterator[Policies]:
+async def following_policies(
+    mesh: Mesh, settings: OrchestrationSettings, secret: bytes | None = None
+) -> AsyncIterator[Policies]:
     """The policy in force, kept up to date from the log.
 
     No ask is taken before the log was read to its end, or could not be in time: then what is known so far holds, and
     the worker is not ready until the rest is. A broker that goes away later leaves what is known in force.
     """
-    policies = Policies(settings)
+    policies = Policies(settings, secret)
     mesh.ready_when("policy", lambda: policies.known)
     reader = LogReader(mesh.log_access, POLICY.name, policies.apply, reset=policies.reset, settled=policies.settle)
     async with reader:

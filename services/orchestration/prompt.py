@@ -8,9 +8,8 @@ right; two without, 24; three without, 15. Whole passages, headings, examples, "
 says something all did worse.
 """
 
-import hashlib
-
 from poise.contracts import ChatMessage
+from poise.policy import chance
 from poise.scoring import Evidence, extract
 
 TEMPLATE = "{text}\n\n{question} Answer with words from the text above, in one sentence."
@@ -30,10 +29,9 @@ def closed_book(question: str, system: str | None) -> tuple[ChatMessage, ...]:
     return _chat(CLOSED_BOOK.format(question=question), system)
 
 
-def without_passages(run: str, variant: str, share: float) -> bool:
-    """Whether a run is among the share of those whose prompt leaves the passages out: by a hash, so always the same."""
-    digest = hashlib.sha256(f"without passages\x00{variant}\x00{run}".encode()).digest()
-    return int.from_bytes(digest[:8]) / 2**64 < share
+def without_passages(secret: bytes, run: str, variant: str, share: float) -> bool:
+    """Whether a run is among the share of those whose prompt leaves the passages out; drawn as variants are."""
+    return share > 0 and chance(secret, "without passages", variant, run) < share
 
 
 def _chat(content: str, system: str | None) -> tuple[ChatMessage, ...]:

@@ -119,3 +119,5 @@ class Route(BaseModel):
     """How many might still be asked after it."""
     elsewhere: bool = False
     """Whether one of those is of another backend."""
+    closed_book: bool = False
+    """Whether the passages are left out of its prompt (`without_passages`)."""

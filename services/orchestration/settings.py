@@ -1,8 +1,9 @@
 """The orchestration tier's settings: the variants of the answer, the ladder below them, and the answers kept."""
 
+from pathlib import Path
 from typing import Annotated, ClassVar, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 from poise.contracts import Rung
 from poise.contracts.ask import LANGUAGE_TAG, NAME
@@ -134,6 +135,11 @@ class OrchestrationSettings(Settings):
     """The policy that is followed for the variants' weights, once one of this name was set, and for which their scores
     count."""
     variants: Annotated[tuple[Variant, ...], Field(min_length=1)] = (Variant(name="default"),)
+    draw_secret: SecretStr | None = None
+    """What variants are drawn with, the same for all workers of the tier, so that no client can tell which one its run
+    will be given. None = it is in a file."""
+    draw_secret_file: Path | None = None
+    """That file; None = `draw.secret` in the folder that the workers here share, made where it is not there."""
     passages: Annotated[int, Field(ge=1, le=100)] = 6
     """How many passages are retrieved."""
     integrations: tuple[Annotated[str, Field(pattern=NAME)], ...] = ()

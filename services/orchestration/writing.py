@@ -49,6 +49,7 @@ class Writing:
         drawn: The variant that was drawn.
         settings: The variants and the ladder.
         breakers: Which variants are left alone.
+        secret: What draws are made with.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Writing:
         *,
         settings: OrchestrationSettings,
         breakers: Breakers,
+        secret: bytes,
     ) -> None:
         self._run = run
         self._question = question
@@ -67,6 +69,7 @@ class Writing:
         self._drawn = drawn
         self._settings = settings
         self._breakers = breakers
+        self._secret = secret
         self._named = {variant.name: variant for variant in settings.variants}
         self._tried: list[Tried] = []
         self._cause = "open"
@@ -115,9 +118,7 @@ class Writing:
         try:
             if rung != "primary" and self._run.words is not None:  # what was streamed so far does not count
                 await self._run.words.reset(self._reason, rung=rung)
-            completion = await self._run.stream(
-                self._request(variant, 0.0 if route.elsewhere else None), id=step, timeout=given
-            )
+            completion = await self._run.stream(self._request(variant, route), id=step, timeout=given)
         except PoiseError as error:
             if rung == "primary" and given > 0:
                 self._of_the_draw(ms=self._run.steps[-1].ms)
@@ -142,8 +143,8 @@ class Writing:
         if notes.draw is not None:
             notes.draw = notes.draw.model_copy(update=seen)
 
-    def _request(self, variant: Variant, patience: float | None) -> Generate:
-        if without_passages(self._run.id, variant.name, variant.without_passages):
+    def _request(self, variant: Variant, route: Route) -> Generate:
+        if route.closed_book:
             messages = closed_book(self._question, variant.system)
         else:
             messages = prompt(self._question, self._evidence, variant.sentences, variant.system)
@@ -152,7 +153,7 @@ class Writing:
             backend=variant.backend,
             max_tokens=variant.max_tokens,
             temperature=variant.temperature,
-            patience=patience,
+            patience=0.0 if route.elsewhere else None,
         )
 
     def _failed(self, variant: Variant, error: PoiseError, given: float) -> Broken:
@@ -214,9 +215,13 @@ class Writing:
                     left_alone=tuple(left_alone),
                     others=len(after),
                     elsewhere=any(other.backend != variant.backend for other in after),
+                    closed_book=self._closed_book(variant),
                 )
             left_alone.append(variant.name)
         return Route(left_alone=tuple(left_alone))
+
+    def _closed_book(self, variant: Variant) -> bool:
+        return without_passages(self._secret, self._run.id, variant.name, variant.without_passages)
 
     def _may_follow(self, others: list[Variant]) -> list[Variant]:
         states = self._breakers.states()

@@ -123,6 +123,8 @@ class MeshSettings(Settings):
     log_level: str = "INFO"
     state_dir: Path = Path(".poise")
     """Where a worker keeps what it may lose, such as a local index."""
+    shared_dir: Path | None = None
+    """Where the workers on this machine keep what they share, such as the secret of the draw; None = `state_dir`."""
 
     @field_validator("log_level")
     @classmethod

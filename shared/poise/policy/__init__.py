@@ -1,6 +1,6 @@
 """The policy over variants: which there are, how they are weighted, and how one is drawn."""
 
 from poise.policy.breaker import Breaker, BreakerLimits
-from poise.policy.draw import Choice, Weighted, draw
+from poise.policy.draw import Choice, Weighted, chance, draw
 
-__all__ = ["Breaker", "BreakerLimits", "Choice", "Weighted", "draw"]
+__all__ = ["Breaker", "BreakerLimits", "Choice", "Weighted", "chance", "draw"]

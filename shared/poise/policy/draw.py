@@ -1,6 +1,6 @@
-"""Drawing a variant: random over runs, the same whenever one run is replayed."""
+"""Drawing a variant: random over runs, the same whenever one run is replayed, and known to nobody before."""
 
-import hashlib
+import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
@@ -29,11 +29,25 @@ class Choice(Generic[VariantT]):
     probability: float
 
 
-def draw(variants: Sequence[VariantT], *, run: str, policy: str, version: int) -> Choice[VariantT]:
+def chance(secret: bytes, *names: str) -> float:
+    """A number drawn uniformly from [0, 1): an HMAC (SHA-256) of the names, which cannot be told without the secret."""
+    digest = hmac.digest(secret, "\x00".join(names).encode(), "sha256")
+    return int.from_bytes(digest[:8]) / 2**64
+
+
+def draw(variants: Sequence[VariantT], *, run: str, policy: str, version: int, secret: bytes) -> Choice[VariantT]:
     """Draw a variant by its weight.
 
-    The draw is a hash of run and policy version (inverse-transform sampling of a uniform number made of SHA-256), so a
-    replayed run draws the same, and a new policy version draws anew.
+    The draw is an HMAC of run and policy version (inverse-transform sampling), so a replayed run draws the same, and a
+    new policy version draws anew. A client may know its run's id, or even choose it: without the secret it can neither
+    tell nor steer which variant it will be given.
+
+    Args:
+        variants: Those that may be drawn.
+        run: The run's id.
+        policy: The policy's name.
+        version: Its version.
+        secret: The mesh's.
 
     Raises:
         ValueError: No variant has a weight above zero.
@@ -41,8 +55,7 @@ def draw(variants: Sequence[VariantT], *, run: str, policy: str, version: int) -
     total = sum(variant.weight for variant in variants)
     if total <= 0:
         raise ValueError(f"policy {policy}: no variant has a weight above zero")
-    digest = hashlib.sha256(f"{policy}\x00{version}\x00{run}".encode()).digest()
-    mark = int.from_bytes(digest[:8]) / 2**64 * total
+    mark = chance(secret, policy, str(version), run) * total
     drawable = [variant for variant in variants if variant.weight > 0]
     for variant in drawable:
         mark -= variant.weight

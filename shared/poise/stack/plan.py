@@ -86,7 +86,11 @@ def make(options: StackOptions, say: Say) -> Plan:
         model_name=model.model_name if model else existing.model_name,
         gateway_url=f"http://{probe.LOOPBACK}:{gateway}" if gateway else None,
     )
-    told = {"POISE_BROKER": addresses.broker, "POISE_REDIS_URL": addresses.redis_url}
+    told = {
+        "POISE_BROKER": addresses.broker,
+        "POISE_REDIS_URL": addresses.redis_url,
+        "POISE_SHARED_DIR": str(options.directory.absolute()),
+    }
     if addresses.model_url:
         backend = {"url": addresses.model_url, "model": addresses.model_name, **_key(existing.model_key_env)}
         told[BACKENDS] = json.dumps({**backends, "default": backend})

@@ -39,8 +39,9 @@ from poise.stack import Kafka
 from services.orchestration import policies as module
 from services.orchestration.aid import Aid
 from services.orchestration.caching import AnswerCaching
+from services.orchestration.draw_secret import secret_of
 from services.orchestration.handlers import handlers
-from services.orchestration.policies import Policies, following_policies
+from services.orchestration.policies import Policies, following_policies, in_force
 from services.orchestration.settings import OrchestrationSettings
 from services.orchestration.versions import Versions
 
@@ -74,7 +75,8 @@ class Worker:
 @asynccontextmanager
 async def orchestrating(settings: MeshSettings, own: OrchestrationSettings) -> AsyncIterator[Worker]:
     """An orchestration worker that follows, ready; stopped as a signal would stop it."""
-    async with Mesh(settings, tier="orchestration") as mesh, following_policies(mesh, own) as policies:
+    secret = secret_of(own, settings)
+    async with Mesh(settings, tier="orchestration") as mesh, following_policies(mesh, own, secret) as policies:
         worker = Worker(policies)
         answer = handlers(own, mesh, policies=policies)[Ask]
 
@@ -136,7 +138,7 @@ async def test_two_workers_draw_by_what_is_in_force(mesh_settings: MeshSettings,
         before = await drawn_for(client, asks=24)
         await put(client, policy_of(3, name, a=0.25, b=0.75))
         await until(lambda: one.policies.now.version == other.policies.now.version == 3)
-        then = await drawn_for(client, asks=24)
+        then = await drawn_for(client, asks=48)
 
         runs = {run for run, _ in then}
         assert one.runs & runs, "both of them are asked"
@@ -147,6 +149,9 @@ async def test_two_workers_draw_by_what_is_in_force(mesh_settings: MeshSettings,
         ("b", 0.75, 3),
     }
     assert {draw.policy for _, draw in then} == {name}
+    secret = (mesh_settings.state_dir / "draw.secret").read_text().strip().encode()
+    now = in_force(own, policy_of(3, name, a=0.25, b=0.75), secret)
+    assert all(draw.variant == now.draw(run).variant for run, draw in then), "they share the secret, and need it"
     assert all(draw.ms is not None for _, draw in then)
 
 

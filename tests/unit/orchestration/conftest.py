@@ -9,6 +9,7 @@ from poise.runs import Run, workflow
 from services.orchestration.aid import ALONE
 from services.orchestration.answer import AnswerWorkflow
 from services.orchestration.asks import Asks
+from services.orchestration.policies import Policies
 from services.orchestration.settings import Ladder, OrchestrationSettings
 
 EPOCH = "e1.AAAA.0~1~1000"
@@ -50,6 +51,7 @@ def asking() -> Asking:
         aid = options.pop("aid", ALONE)
         question = Ask(question=QUESTION, language=options.pop("language", None))
         settings = OrchestrationSettings(ladder=ladder, **options)
+        parts.setdefault("policies", Policies(settings, b"of the tests"))
         answering = AnswerWorkflow(settings, **parts)
 
         async def answer(run: Run, ask: Ask) -> Answer:

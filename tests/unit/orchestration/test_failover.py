@@ -281,7 +281,7 @@ async def test_where_no_model_is_to_be_asked_the_passages_answer(asking: Asking)
 
 def test_the_draw_is_what_the_tests_above_take_it_for() -> None:
     variants = [Variant.model_validate(one) for one in (BIG, SMALL)]
-    assert draw(variants, run="r", policy="answer", version=1).variant.name == "big"
+    assert draw(variants, run="r", policy="answer", version=1, secret=b"s").variant.name == "big"
 
 
 async def test_a_probe_whose_run_is_cut_off_before_it_is_made_leaves_its_place_to_the_next() -> None:
@@ -298,7 +298,7 @@ async def test_a_probe_whose_run_is_cut_off_before_it_is_made_leaves_its_place_t
             raise asyncio.CancelledError
 
     run = CutOff(ScriptedRun({}))  # all that it needs
-    writing = Writing(run, "Who?", Evidence(()), drawn, settings=settings, breakers=breakers)
+    writing = Writing(run, "Who?", Evidence(()), drawn, settings=settings, breakers=breakers, secret=b"s")
     with pytest.raises(asyncio.CancelledError):
         await writing.by_the_drawn()
     assert breakers.states() == {drawn.name: "half-open"}

@@ -64,7 +64,7 @@ async def standing_of(
 
     settings = OrchestrationSettings(variants=variants, ladder=ladder)
     run, evidence = Run(ScriptedRun({Generate: write})), Evidence(found.passages)
-    writing = Writing(run, question, evidence, variants[0], settings=settings, breakers=Breakers(variants))
+    writing = Writing(run, question, evidence, variants[0], settings=settings, breakers=Breakers(variants), secret=b"s")
     ask = Ask.model_construct(question=question)
     return await step_down(Situation(run, ask, found, evidence, writing, aid, ladder))
 

@@ -134,7 +134,7 @@ def test_what_cannot_be_read_leaves_in_force_what_is(value: bytes | None) -> Non
 def test_some_variant_of_the_worker_is_drawn_with_the_probability_that_is_said(
     given_weights: dict[str, float], run: str
 ) -> None:
-    now = in_force(settings_of(*NAMES), policy_of(7, "answer", **given_weights))
+    now = in_force(settings_of(*NAMES), policy_of(7, "answer", **given_weights), b"secret")
     here = {name: weight for name, weight in given_weights.items() if name in NAMES and weight > 0}
     drawn = now.draw(run)
     assert now.version == (7 if here else 0)

@@ -1,14 +1,19 @@
 import math
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from uuid import UUID
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from poise.contracts.run_id import run_id_of
 from poise.policy import Choice, draw
+
+ROOT = Path(__file__).parents[3]
 
 
 @dataclass(frozen=True)
@@ -25,8 +30,8 @@ def ways(given: Sequence[float]) -> list[Way]:
     return [Way(f"way-{number}", weight) for number, weight in enumerate(given)]
 
 
-def drawn(given: Sequence[float], run: str, version: int = 1) -> Choice[Way]:
-    return draw(ways(given), run=run, policy="answer", version=version)
+def drawn(given: Sequence[float], run: str, version: int = 1, secret: bytes = b"secret") -> Choice[Way]:
+    return draw(ways(given), run=run, policy="answer", version=version, secret=secret)
 
 
 @settings(max_examples=30)
@@ -71,13 +76,41 @@ def test_a_new_version_of_the_policy_draws_anew() -> None:
     assert 400 < same < 600
 
 
+def test_another_secret_draws_anew() -> None:
+    every = [str(UUID(int=number)) for number in range(1_000)]
+    same = sum(drawn([1, 1], run) == drawn([1, 1], run, secret=b"another secret") for run in every)
+    assert 400 < same < 600
+
+
+@settings(max_examples=10)
+@given(st.binary(min_size=16, max_size=64), st.binary(min_size=16, max_size=64))
+def test_a_client_that_knows_its_runs_and_tries_them_out_before_steers_nothing(secret: bytes, guess: bytes) -> None:
+    """It sends only those asks of which the draw, as far as it can work it out, would be the variant that it wants."""
+    assume(secret != guess)
+    places = (run_id_of("poise.ask.interactive", 0, offset, 1_790_000_000.0) for offset in range(4_000))
+    chosen = [run for run in places if drawn([1, 1], run, secret=guess).variant.name == "way-0"]
+    got = sum(drawn([1, 1], run, secret=secret).variant.name == "way-0" for run in chosen)
+    six_sigma = 6 * math.sqrt(len(chosen) / 4)
+    assert abs(got - len(chosen) / 2) <= six_sigma
+
+
+def test_orchestration_alone_draws() -> None:
+    """Whoever else needs to know, a replay above all, has it from the record: nobody else needs the secret."""
+    sources = [path for folder in ("shared", "services") for path in (ROOT / folder).rglob("*.py")]
+    draws = re.compile(r"from poise\.policy(\.draw)? import .*\b(draw|chance)\b")
+    drawing = {str(path.relative_to(ROOT)) for path in sources if draws.search(path.read_text(encoding="utf-8"))}
+    assert drawing - {"shared/poise/policy/__init__.py"} == {
+        "services/orchestration/policies.py",
+        "services/orchestration/prompt.py",
+    }
+
+
 def test_renaming_moves_nothing() -> None:
     every = [str(UUID(int=number)) for number in range(100)]
     other = [Way("new", 1.0), Way("old", 2.0)]
-    places = [drawn([1.0, 2.0], run).variant.name for run in every]
-    assert [
-        {"new": "way-0", "old": "way-1"}[draw(other, run=run, policy="answer", version=1).variant.name] for run in every
-    ] == places
+    before = [drawn([1.0, 2.0], run).variant.name for run in every]
+    after = [draw(other, run=run, policy="answer", version=1, secret=b"secret").variant.name for run in every]
+    assert [{"new": "way-0", "old": "way-1"}[name] for name in after] == before
 
 
 @pytest.mark.parametrize("given", [[], [0.0], [0.0, 0.0]])

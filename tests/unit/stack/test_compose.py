@@ -60,6 +60,14 @@ def test_settings_that_are_given_exist(services: dict[str, Any]) -> None:
     assert DEFAULT_NAME in services["inference"]["environment"]["POISE_INFERENCE_BACKENDS"]
 
 
+def test_orchestration_workers_share_the_secret_of_the_draw(services: dict[str, Any]) -> None:
+    (volume,) = services["orchestration"]["volumes"]
+    name, _, folder = volume.partition(":")
+    assert name in yaml.safe_load((ROOT / "docker-compose.yml").read_text())["volumes"]
+    assert f"POISE_STATE_DIR={folder} " in DOCKERFILE
+    assert not {"POISE_SHARED_DIR", "POISE_ORCHESTRATION_DRAW_SECRET"} & services["orchestration"]["environment"].keys()
+
+
 def test_the_kafka_of_the_containers_is_the_embedded_one(services: dict[str, Any]) -> None:
     (version,) = [jar.version for jar in jars.load() if jar.artifact == "kafka_2.13"]
     assert services["kafka"]["image"] == f"apache/kafka:{version}"

@@ -78,6 +78,7 @@ def test_each_worker_has_a_name_a_port_and_a_folder_of_its_own(tmp_path: Path) -
     assert (first["POISE_INSTANCE"], second["POISE_INSTANCE"]) == ("inference-1", "inference-2")
     assert first["POISE_ADMIN_PORT"] != second["POISE_ADMIN_PORT"]
     assert first["POISE_STATE_DIR"] == str(tmp_path / "state" / "inference-1")
+    assert first["POISE_SHARED_DIR"] == second["POISE_SHARED_DIR"] == str(tmp_path)
 
 
 def test_model_servers_that_the_environment_names_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

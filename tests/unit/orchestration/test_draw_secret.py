@@ -1,0 +1,86 @@
+"""The secret of the draw: where it is from, who may read it, and that it is told to nobody."""
+
+import logging
+import stat
+import threading
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from poise.errors import SetupError
+from poise.settings import MeshSettings
+from services.orchestration import draw_secret
+from services.orchestration.draw_secret import secret_of
+from services.orchestration.policies import Policies
+from services.orchestration.settings import OrchestrationSettings
+
+GIVEN = "a secret that was given"
+
+
+def mesh_of(folder: Path, *, shared: bool = True) -> MeshSettings:
+    return MeshSettings(state_dir=folder / "state" / "one", shared_dir=folder if shared else None)
+
+
+def test_it_is_made_once_private_and_shared_by_all_who_share_the_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "new"
+    found: list[bytes] = []
+
+    def read() -> None:
+        found.append(secret_of(OrchestrationSettings(), mesh_of(folder)))
+
+    workers = [threading.Thread(target=read) for _ in range(20)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert len(found) == 20
+    assert len(set(found)) == 1
+    assert len(found[0]) == 64
+    assert [path.name for path in folder.iterdir()] == ["draw.secret"]
+    assert stat.S_IMODE((folder / "draw.secret").stat().st_mode) == 0o600
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+def test_without_a_shared_folder_it_is_in_the_workers_own(tmp_path: Path) -> None:
+    made = secret_of(OrchestrationSettings(), mesh_of(tmp_path, shared=False))
+    assert (tmp_path / "state" / "one" / "draw.secret").read_text().strip().encode() == made
+
+
+def test_what_is_given_comes_first_then_the_file_that_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "elsewhere"
+    file.write_text(f"{GIVEN} in a file\n")
+    named = OrchestrationSettings(draw_secret_file=file)
+    assert secret_of(named, mesh_of(tmp_path)) == f"{GIVEN} in a file".encode()
+    both = OrchestrationSettings(draw_secret_file=file, draw_secret=SecretStr(GIVEN))
+    assert secret_of(both, mesh_of(tmp_path)) == GIVEN.encode()
+    assert not (tmp_path / "draw.secret").exists()
+
+
+def test_what_cannot_be_a_secret_or_be_read_is_said(tmp_path: Path) -> None:
+    mesh = mesh_of(tmp_path)
+    with pytest.raises(SetupError, match="DRAW_SECRET is too short for a secret"):
+        secret_of(OrchestrationSettings(draw_secret=SecretStr("")), mesh)
+    with pytest.raises(SetupError, match=r"cannot be read from .*nowhere"):
+        secret_of(OrchestrationSettings(draw_secret_file=tmp_path / "nowhere"), mesh)
+    (tmp_path / "draw.secret").write_text("")
+    with pytest.raises(SetupError, match="is too short for a secret"):
+        secret_of(OrchestrationSettings(), mesh)
+    (tmp_path / "file").touch()
+    with pytest.raises(SetupError, match=r"cannot be kept in .* give POISE_ORCHESTRATION_DRAW_SECRET"):
+        secret_of(OrchestrationSettings(), MeshSettings(shared_dir=tmp_path / "file"))
+
+
+def test_it_is_told_to_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, logger=draw_secret.__name__)
+    monkeypatch.setenv("POISE_ORCHESTRATION_DRAW_SECRET", GIVEN)
+    settings = OrchestrationSettings.load()
+    secret = secret_of(settings, mesh_of(tmp_path))
+    made = secret_of(OrchestrationSettings(draw_secret=None), mesh_of(tmp_path))
+    told = f"{settings!r} {settings} {settings.model_dump_json()} {Policies(settings, secret).now!r} {caplog.text}"
+    assert secret == GIVEN.encode()
+    assert GIVEN not in told
+    assert made.decode() not in told
+    assert "draw.secret" in caplog.text
