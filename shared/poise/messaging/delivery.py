@@ -7,6 +7,7 @@ import random
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -31,8 +32,9 @@ from poise.messaging import dead_letters, retries
 from poise.messaging.addresses import Address
 from poise.messaging.deadlines import resolve
 from poise.messaging.failures import Attempt, DeadLetter, Expire, HandBack, Postpone, Retry, RetryBudget, decide
+from poise.messaging.open_transactions import Waiter
 from poise.messaging.receipt import Receipt, Receipts
-from poise.messaging.record import Record
+from poise.messaging.record import Position, Record
 from poise.messaging.retries import Postponed
 from poise.messaging.slots import parked
 from poise.messaging.streams import Stream, StreamLimits
@@ -296,6 +298,26 @@ class Delivery:
     async def set_aside(self, record: Record, error: Exception) -> None:
         """Keep a record that nobody can handle."""
         await self._set_aside(record, error, attempt=1)
+
+    async def waiting(self, record: Record) -> Waiter | None:
+        """Who waits for the reply to a message that the broker does not hand out yet; None = nobody is known to.
+
+        Raises:
+            UnavailableError: It cannot be told where the reply would go.
+        """
+        try:
+            job = await self._decode(record, None)
+        except InvalidMessageError:
+            return None  # it is refused when it is handed out
+        if job.address is None:
+            return None
+        place = record.position, job.context.run, job.context.step  # and no more: many may wait
+        return Waiter(job.context.deadline, partial(self._expire, job.address, *place))
+
+    async def _expire(self, address: Address, position: Position, run: str, step: str) -> None:
+        count(table.DEADLINE_EXCEEDED, 1, self._metered)
+        told = f"{position} stands behind a transaction that another client has left open: nothing there is handed out"
+        await self._mesh.reply(address, DeadlineExceededError(told).fault(), run=run, step=step)
 
     # -- 6 publish ------------------------------------------------------------------------------------------------
 

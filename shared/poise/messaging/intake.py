@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
@@ -99,6 +99,8 @@ class ConcurrentIntake(ConsumerRebalanceListener):
         self.listener: ConsumerRebalanceListener = self
         self.part = part or Liveness().part("consumer")
         self.assigned = asyncio.Event()
+        self.beside: list[Callable[[AIOKafkaConsumer], Coroutine[Any, Any, None]]] = []
+        """What goes on beside the polling, for as long."""
         self.offsets = GroupOffsets(read_back, identities)
         self._limits = limits or IntakeLimits()
         self._due = due
@@ -131,7 +133,8 @@ class ConcurrentIntake(ConsumerRebalanceListener):
         """Poll until told to drain; polling never stops for handling. If it ends otherwise, so does the process."""
         self._consumer = consumer
         self.offsets.begin(consumer)
-        committer = self.part.run(self.offsets.commit_regularly())
+        beside = [self.part.run(work(consumer)) for work in self.beside]
+        beside.append(self.part.run(self.offsets.commit_regularly()))
         try:
             while not self._draining.is_set():
                 await self._poll(consumer)
@@ -144,7 +147,8 @@ class ConcurrentIntake(ConsumerRebalanceListener):
                 self.part.close()
             else:
                 self.part.fail(RuntimeError("its loop was cancelled by nobody who may"))
-            committer.cancel()
+            for task in beside:
+                task.cancel()
             self.offsets.end()
 
     async def _poll(self, consumer: AIOKafkaConsumer) -> None:

@@ -76,8 +76,7 @@ class Mesh:
         self.producer = Producer(
             self.connection, TopicLimits(self.admin.record_limits), self._leaderless, self.liveness
         )
-        log_of = partial(Follower, self.connection)
-        self._undecodable = UndecodableBatches(self.send, log_of, settings.instance)
+        self._undecodable = UndecodableBatches(self.send, partial(Follower, self.connection), settings.instance)
         self.log_access = LogAccess(
             self.connection, self.admin, self.liveness, self.topic_identities, self._undecodable.keep
         )

@@ -1,5 +1,6 @@
 """Serving: the consumers of one tier in one process, each with its intake and what handles its messages."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from poise.messaging.assignor import sticky
 from poise.messaging.delivery import Delivery
 from poise.messaging.failures import RetryBudget
 from poise.messaging.intake import ConcurrentIntake, IntakeLimits
+from poise.messaging.open_transactions import OpenTransactions
 from poise.messaging.receipt import Receipts
 from poise.messaging.retries import Retries
 from poise.messaging.seam import subscribe
@@ -41,6 +43,9 @@ class Serving:
         for topic in tier.topics:
             deliver = deliveries[topic.name].deliver
             self._read(topic.name, [topic.name], deliver, topic.lane, topic.accepts, ordered=topic.ordered)
+            if math.isfinite(topic.deadlines.default):
+                held_up = OpenTransactions(mesh.connection, deliveries[topic.name].waiting)
+                self.intakes[topic.name].beside.append(held_up.watch)
         if deliveries:
             again = {name: delivery.deliver_again for name, delivery in deliveries.items()}
             waiting = Retries(again, next(iter(deliveries.values())).set_aside)

@@ -55,16 +55,23 @@ class UndecodableRecord(ConsumerRecord[bytes, bytes]):
     undecodable: Undecodable | None = None
 
 
+@dataclass
+class TransactionalRecord(ConsumerRecord[bytes, bytes]):
+    """A record that was written in a transaction, which may be open where what is not committed is read."""
+
+
 class TolerantPartition(fetcher.PartitionRecords):
     """The records that a fetch brought of one partition."""
 
     def __init__(self, tp: Any, records: "TolerantRecords", aborted: Any, fetch_offset: int, *rest: Any) -> None:
         records.start = fetch_offset
+        self._batches = records
         super().__init__(tp, records, aborted, fetch_offset, *rest)  # type: ignore[no-untyped-call]  # aiokafka has no types
 
     def _consumer_record(self, tp: Any, record: Any) -> Any:
         if not isinstance(record, _Undecodable):
-            return super()._consumer_record(tp, record)  # type: ignore[no-untyped-call]
+            found = super()._consumer_record(tp, record)  # type: ignore[no-untyped-call]
+            return TransactionalRecord(**vars(found)) if self._batches.transactional else found
         return UndecodableRecord(
             tp.topic,
             tp.partition,
@@ -87,6 +94,8 @@ class TolerantRecords:
     def __init__(self, raw: bytes) -> None:
         self.start = 0
         """The offset that was asked for."""
+        self.transactional = False
+        """Whether the last batch was written in a transaction."""
         self._raw = raw
         self._at = 0
         self._end = self._end_of_batch(0)
@@ -106,7 +115,9 @@ class TolerantRecords:
         raw = self._raw[start : self._at]
         # One that was cut off comes first only where its length is wrong: the broker hands out the first one whole.
         following = None if self._end is None else _base_offset(self._raw, self._at)
-        return _Batch(raw, self.start, following)
+        batch = _Batch(raw, self.start, following)
+        self.transactional = batch.is_transactional
+        return batch
 
     def _end_of_batch(self, at: int) -> int | None:
         if len(self._raw) < at + _PREFIX:

@@ -134,6 +134,9 @@ class Kafka(Part):
             "share.coordinator.state.topic.min.isr": "1",
             # Small and quick to start: fifty partitions each, and 128 MB for the cleaner, are meant for servers.
             "offsets.topic.num.partitions": "8",
+            # A client that leaves a transaction open holds up all who read behind it, for as long as this and a second.
+            "transaction.max.timeout.ms": "15000",
+            "transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000",
             "transaction.state.log.num.partitions": "8",
             "log.cleaner.dedupe.buffer.size": "16777216",
             "log.index.size.max.bytes": "1048576",

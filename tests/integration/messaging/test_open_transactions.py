@@ -1,0 +1,84 @@
+"""A client leaves a transaction open on a topic that anyone may write: who waits behind it is told at the deadline."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from uuid import uuid4
+
+import pytest
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+from batch_kit import batch, raw_producer
+from integration_kit import Outsider, serving
+
+from poise.contracts import Answer, Ask, Fault
+from poise.contracts.topics import ASK_INTERACTIVE
+from poise.messaging import Context, Record, Tier
+from poise.settings import MeshSettings
+
+pytestmark = pytest.mark.integration
+
+PARTITION = 2
+
+
+async def answer(ask: Ask, context: Context) -> Answer:
+    return Answer(run_id=context.run, text=ask.question, rung="primary")
+
+
+ORCHESTRATION = Tier("orchestration", {Ask: answer})
+
+
+@asynccontextmanager
+async def left_open(bootstrap: str, *headers: tuple[str, bytes]) -> AsyncIterator[AIOKafkaProducer]:
+    """A transaction with an ask in it, which is neither committed nor aborted before the end of the block."""
+    producer = AIOKafkaProducer(
+        bootstrap_servers=bootstrap, transactional_id=f"stranger-{uuid4().hex[:8]}", transaction_timeout_ms=15_000
+    )
+    await producer.start()
+    try:
+        await producer.begin_transaction()
+        body = Ask(question="never committed").encode()
+        await producer.send_and_wait(ASK_INTERACTIVE.name, body, partition=PARTITION, headers=list(headers))
+        yield producer
+    finally:
+        await producer.stop()
+
+
+def headers(outsider: Outsider, name: str, deadline: float | None = None) -> list[tuple[str, bytes]]:
+    told = [("reply_to", outsider.topic.encode()), ("correlation_id", name.encode())]
+    return told if deadline is None else [*told, ("poise-deadline", b"%d" % round(deadline * 1_000))]
+
+
+async def test_who_waits_behind_an_open_transaction(mesh_settings: MeshSettings, outsider: Outsider) -> None:
+    async with serving(mesh_settings, ORCHESTRATION), raw_producer(mesh_settings.broker) as client:
+        now = time.time()
+        async with left_open(mesh_settings.broker, *headers(outsider, "inside", now + 1)) as stranger:
+
+            async def ask(name: str, deadline: float | None) -> None:
+                raw = batch([Ask(question=name).encode()], headers=headers(outsider, name, deadline))
+                await client.write(ASK_INTERACTIVE.name, PARTITION, raw)
+
+            await ask("patient", None)
+            await ask("second", now + 4)
+            await ask("first", now + 3)
+            await client.write(ASK_INTERACTIVE.name, PARTITION, batch([b"not an ask"]))
+            told = [await outsider.any_reply() for _ in range(2)]
+            await stranger.abort_transaction()
+        later = [await outsider.any_reply() for _ in range(3)]
+    assert [reply.header("correlation_id") for reply in told] == ["first", "second"]
+    for reply in told:
+        fault = Fault.parse(reply.value or b"")
+        assert fault.type == "urn:poise:deadline-exceeded"
+        assert "a transaction that another client has left open" in fault.detail
+    by_name: dict[str | None, Record] = {reply.header("correlation_id"): reply for reply in later}
+    assert set(by_name) == {"first", "second", "patient"}
+    assert Answer.parse(by_name["patient"].value or b"").text == "patient"
+    assert by_name["first"].header("poise-kind") == "fault/1"
+
+
+async def test_the_broker_bounds_how_long_one_may_stay_open(kafka: str) -> None:
+    producer = AIOKafkaProducer(bootstrap_servers=kafka, transactional_id="too-long", transaction_timeout_ms=60_000)
+    with pytest.raises(KafkaError):
+        await asyncio.wait_for(producer.start(), 20)
+    await producer.stop()
