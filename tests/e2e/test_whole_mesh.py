@@ -1,9 +1,11 @@
 """A question's whole way through five tiers of real processes, with a real broker and a real model."""
 
+import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import pytest
@@ -64,6 +66,23 @@ async def test_asked_on_the_command_line(mesh: WholeMesh, epoch: str) -> None:
     answer = Answer.parse(out, strict=True)
     assert_right(answer)
     assert Epoch.decode(answer.epoch or "").reached(Epoch.decode(epoch))
+
+
+async def test_no_port_answers_a_page_whose_name_points_here(mesh: WholeMesh) -> None:
+    """DNS rebinding: whatever listens is asked as a browser would ask it that takes it for evil.example."""
+    ports = [int(part.address.rpartition(":")[2]) for part in mesh.stack.state().parts]
+    ports.append(urlsplit(mesh.stack.gateway_url or "").port or 0)
+    assert len(ports) == sum(WORKERS.values()) + 4
+    for port in ports:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET /readyz HTTP/1.1\r\nHost: evil.example\r\nOrigin: http://evil.example\r\n\r\n")
+        try:
+            async with asyncio.timeout(WITHIN):
+                first = await reader.readline()
+        except ConnectionResetError:
+            first = b""
+        writer.close()
+        assert first[:12] in {b"HTTP/1.1 421", b"HTTP/1.1 401"} or not first.startswith(b"HTTP"), (port, first)
 
 
 async def test_asked_over_http(asked: Answer, epoch: str) -> None:

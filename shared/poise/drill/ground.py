@@ -66,9 +66,8 @@ class Ground:
         self.epoch = await self.poise.ingest(documents)
 
     def _variables(self) -> Mapping[str, str]:
-        backend = {"url": self.second.url, "model": self.second.model_name}
         return {
-            "POISE_INFERENCE_BACKENDS": json.dumps({SECOND: backend}),
+            "POISE_INFERENCE_BACKENDS": json.dumps({SECOND: self.second.backend}),
             "POISE_ORCHESTRATION_VARIANTS": json.dumps(VARIANTS),
             "POISE_INTEGRATION_INTEGRATIONS": json.dumps({BOARD: {"url": self.board.url, "pointer": "/notices"}}),
         }

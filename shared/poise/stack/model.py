@@ -1,16 +1,20 @@
 """Model: the small language model, served by a child process that speaks OpenAI's HTTP."""
 
+import secrets
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
 from poise.stack import probe
-from poise.stack.model_server import DEFAULT_NAME, check_model, default_model
+from poise.stack.model_server import DEFAULT_NAME, KEY_VARIABLE, PREFIX, check_model, default_model
 from poise.stack.part import Part
 
 
 class ModelServer(Part):
-    """One embedded model server; `async with ModelServer(directory) as server: server.url`.
+    """One embedded model server; `async with ModelServer(directory) as server: server.backend`.
+
+    It answers whoever has its key, which is made here, and nobody else.
 
     Args:
         directory: Its working directory; nothing is kept there but the log.
@@ -25,16 +29,22 @@ class ModelServer(Part):
     def __init__(self, directory: Path, *, port: int = 0, log: Path | None = None, model: Path | None = None) -> None:
         super().__init__("model", "the model server", directory, port=port, log=log)
         self._model = model
+        self._key = secrets.token_urlsafe(32)
 
     @property
     def url(self) -> str:
-        """Its base address; requests go to `<url>/v1/chat/completions`."""
-        return f"http://{self.address}"
+        """Its base address; requests go to `<url>/chat/completions`."""
+        return f"http://{self.address}{PREFIX}/v1"
 
     @property
     def model_name(self) -> str:
         """What the model is called in requests."""
         return self._model.stem if self._model else DEFAULT_NAME
+
+    @property
+    def backend(self) -> dict[str, str]:
+        """It as the inference tier's settings have it, with its key."""
+        return {"url": self.url, "model": self.model_name, "api_key": self._key}
 
     async def _command(self) -> list[str]:
         model = check_model(self._model) if self._model else default_model()
@@ -43,4 +53,7 @@ class ModelServer(Part):
         return [sys.executable, "-m", "poise.stack.model_server", *words]
 
     async def _answers(self) -> object:
-        return await probe.http_status(f"{self.url}/health") == 200  # noqa: PLR2004 - OK
+        return await probe.http_status(f"http://{self.address}{PREFIX}/health", bearer=self._key) == 200  # noqa: PLR2004 - OK
+
+    def _environment(self) -> Mapping[str, str]:
+        return {**super()._environment(), KEY_VARIABLE: self._key}

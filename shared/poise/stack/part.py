@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import ClassVar, Self
 
 from poise.errors import SetupError
-from poise.stack import probe
+from poise.stack import environment, probe
 from poise.stack.process import Child
 
 
@@ -102,9 +103,9 @@ class Part(ABC):
         """Where it runs; None = where we do."""
         return self.directory
 
-    def _environment(self) -> Mapping[str, str] | None:
-        """The variables it runs with; None = ours."""
-        return None
+    def _environment(self) -> Mapping[str, str]:
+        """The variables it runs with."""
+        return environment.for_server(os.environ)
 
 
 async def until_ready(child: Child, answers: probe.Probe, *, timeout: float, title: str) -> None:  # noqa: ASYNC109

@@ -91,7 +91,9 @@ def make(options: StackOptions, say: Say) -> Plan:
         "POISE_REDIS_URL": addresses.redis_url,
         "POISE_SHARED_DIR": str(options.directory.absolute()),
     }
-    if addresses.model_url:
+    if model is not None:
+        told[BACKENDS] = json.dumps({**backends, "default": model.backend})
+    elif addresses.model_url:
         backend = {"url": addresses.model_url, "model": addresses.model_name, **_key(existing.model_key_env)}
         told[BACKENDS] = json.dumps({**backends, "default": backend})
     workers = (*_workers(options, told, gateway, next_port), *_own_workers(options, told, next_port))

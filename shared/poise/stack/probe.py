@@ -114,8 +114,12 @@ async def redis_answers(host: str, port: int, *, tls: bool = False) -> bool:
     raise ValueError("what listens there does not speak Redis' protocol")
 
 
-async def http_status(url: str) -> int:
+async def http_status(url: str, *, bearer: str | None = None) -> int:
     """The status of a GET.
+
+    Args:
+        url: Its address.
+        bearer: The token that is sent along; None = none.
 
     Raises:
         OSError: Nothing listens there, or it hangs up.
@@ -125,7 +129,9 @@ async def http_status(url: str) -> int:
     tls = parts.scheme == "https"
     host, port = parts.hostname or LOOPBACK, parts.port or (443 if tls else 80)
     async with _connection(host, port, tls=tls) as (reader, writer):
-        writer.write(f"GET {parts.path or '/'} HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n".encode())
+        headers = [f"Host: {host}:{port}", "Connection: close"]
+        headers += [f"Authorization: Bearer {bearer}"] if bearer else []
+        writer.write("\r\n".join([f"GET {parts.path or '/'} HTTP/1.1", *headers, "", ""]).encode())
         line = await reader.readline()
     words = line.split()
     if not words:

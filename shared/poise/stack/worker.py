@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import poise
 from poise.errors import SetupError
-from poise.stack import probe
+from poise.stack import environment, probe
 from poise.stack.options import name_of
 from poise.stack.part import Part
 
@@ -67,7 +67,8 @@ class Worker(Part):
             "POISE_ADMIN_PORT": str(self.port),
             "POISE_STATE_DIR": str(self.directory.absolute()),
         }
-        return {**os.environ, **self._variables, **own, **self._python_path()}
+        given = environment.for_tier(self.tier, {**os.environ, **self._variables})
+        return {**given, **own, **self._python_path()}
 
     def _python_path(self) -> Mapping[str, str]:
         paths = filter(None, (str(checkout()), os.environ.get("PYTHONPATH")))

@@ -71,15 +71,16 @@ async def find(questions: Sequence[str]) -> dict[str, list[str]]:
     return {asked: [part_key(one.document, one.part) for one in some] for asked, some in found.items()}
 
 
-def write(url: str, model: str, messages: Sequence[ChatMessage]) -> tuple[str, str]:
+def write(backend: Mapping[str, str], messages: Sequence[ChatMessage]) -> tuple[str, str]:
     """What the model writes, and why it ended."""
     body = {
-        "model": model,
+        "model": backend["model"],
         "messages": [message.model_dump() for message in messages],
         "max_tokens": Variant(name="default").max_tokens,
         "temperature": 0.0,
     }
-    request = Request(f"{url}/v1/chat/completions", json.dumps(body).encode(), {"content-type": "application/json"})  # noqa: S310 - ours, on loopback
+    headers = {"content-type": "application/json", "authorization": f"Bearer {backend['api_key']}"}
+    request = Request(f"{backend['url']}/chat/completions", json.dumps(body).encode(), headers)  # noqa: S310 - ours, on loopback
     with urlopen(request, timeout=WITHIN) as response:  # noqa: S310 - as above
         choice = json.load(response)["choices"][0]
     return choice["message"]["content"].strip(), choice["finish_reason"]
@@ -97,7 +98,7 @@ async def main(out: Path) -> None:
             for name, told in PROMPTS.items():
                 for asked in questions:
                     messages = told(asked, Evidence(passages()[asked]))
-                    text, finish = await asyncio.to_thread(write, server.url, server.model_name, messages)
+                    text, finish = await asyncio.to_thread(write, server.backend, messages)
                     if (asked, text) not in known:
                         known.add((asked, text))
                         lines.write(

@@ -37,7 +37,7 @@ def serve() -> Serve:
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def model_url(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
-    """A real model on a real server."""
+async def model(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[dict[str, str]]:
+    """A real model on a real server, as the settings of the tier have it."""
     async with ModelServer(tmp_path_factory.mktemp("model")) as server:
-        yield server.url
+        yield server.backend

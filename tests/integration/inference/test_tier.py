@@ -26,8 +26,8 @@ ASKED = Generate(messages=(ChatMessage(role="user", content="Say yes."),), max_t
 
 
 @asynccontextmanager
-async def inference(settings: MeshSettings, url: str) -> AsyncIterator[Mesh]:
-    backends = InferenceSettings.model_validate({"backends": {"default": {"url": url, "model": "m"}}})
+async def inference(settings: MeshSettings, url: str, **backend: str) -> AsyncIterator[Mesh]:
+    backends = InferenceSettings.model_validate({"backends": {"default": {"url": url, "model": "m", **backend}}})
     async with Backends(backends) as opened, serving(settings, Tier("inference", handlers(opened))) as mesh:
         yield mesh
 
@@ -53,8 +53,8 @@ def response(status: str, body: bytes) -> bytes:
 OK = response("200 OK", b'{"choices": [{"message": {"content": "Yes."}, "finish_reason": "stop"}]}')
 
 
-async def test_a_real_model_answers_over_kafka(mesh_settings: MeshSettings, model_url: str) -> None:
-    async with inference(mesh_settings, model_url) as mesh:
+async def test_a_real_model_answers_over_kafka(mesh_settings: MeshSettings, model: dict[str, str]) -> None:
+    async with inference(mesh_settings, **model) as mesh:
         completion = await mesh.call(ASKED, run=str(uuid4()), step="generate")
     assert completion.usage.completion_tokens > 0
     assert completion.backend == "default"

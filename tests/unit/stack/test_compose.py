@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from poise.settings import MeshSettings
-from poise.stack import jars
-from poise.stack.model_server import DEFAULT_NAME
+from poise.stack import jars, plan
+from poise.stack.model_server import DEFAULT_NAME, KEY_VARIABLE, PREFIX, SHORTEST_KEY
 from poise.stack.options import INTEGRATIONS, TIERS
 from services.orchestration.settings import OrchestrationSettings
 
@@ -53,7 +53,8 @@ def test_settings_that_are_given_exist(services: dict[str, Any]) -> None:
     known = {f"POISE_{name.upper()}" for name in MeshSettings.model_fields}
     given = {name for tier in TIERS for name in services[tier]["environment"]}
     given |= set(re.findall(r"POISE_\w+(?==)", DOCKERFILE))
-    own = {"POISE_GATEWAY_HOST", "POISE_INFERENCE_BACKENDS", INTEGRATIONS, "POISE_ORCHESTRATION_INTEGRATIONS"}
+    own = {"POISE_GATEWAY_HOST", "POISE_GATEWAY_ALLOWED_HOSTS", "POISE_INFERENCE_BACKENDS", INTEGRATIONS}
+    own |= {"POISE_ORCHESTRATION_INTEGRATIONS"}
     assert given - known == own
     assert "integrations" in OrchestrationSettings.model_fields
     assert services["integration"]["profiles"] == ["integration"]  # it has nothing to do where none is configured
@@ -83,3 +84,11 @@ def test_the_image_is_made_of_files_that_are_there_and_let_in() -> None:
     }
     assert copied == let_in
     assert all((ROOT / name).exists() for name in copied - {"README.md"})
+
+
+def test_the_model_and_those_who_ask_it_have_one_key(services: dict[str, Any]) -> None:
+    key = services["model"]["environment"][KEY_VARIABLE]
+    assert f'"api_key": "{key}"' in services["inference"]["environment"]["POISE_INFERENCE_BACKENDS"]
+    assert len(key.partition(":-")[2]) > SHORTEST_KEY
+    for said in (services["model"]["healthcheck"]["test"][-1], services["inference"]["environment"][plan.BACKENDS]):
+        assert f":8081{PREFIX}/" in said

@@ -66,9 +66,10 @@ def test_workers_are_told_addresses_and_not_whose_they_are(tmp_path: Path) -> No
     assert told(ours, "retrieval-1")["POISE_BROKER"] == ours.addresses.broker
     assert told(theirs, "retrieval-1")["POISE_BROKER"] == "kafka.example:9092"
     assert told(theirs, "retrieval-1")["POISE_REDIS_URL"] == "redis://redis.example:6379/3"
-    for made in (ours, theirs):
-        backends = json.loads(told(made, "inference-1")[plan.BACKENDS])
-        assert backends == {"default": {"url": made.addresses.model_url, "model": made.addresses.model_name}}
+    assert ours.model is not None
+    assert json.loads(told(ours, "inference-1")[plan.BACKENDS]) == {"default": ours.model.backend}
+    backends = json.loads(told(theirs, "inference-1")[plan.BACKENDS])
+    assert backends == {"default": {"url": "https://models.example", "model": "gpt-x"}}
 
 
 def test_each_worker_has_a_name_a_port_and_a_folder_of_its_own(tmp_path: Path) -> None:
@@ -133,3 +134,32 @@ def test_the_gateway_moves_aside_when_its_usual_port_is_taken(
 
 def test_no_model_is_started_for_nobody(tmp_path: Path) -> None:
     assert make(StackOptions(tmp_path, {"evaluation": 1})).model is None
+
+
+def test_a_tiers_secrets_are_told_to_nobody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    secrets = {
+        "gateway": ("POISE_GATEWAY_ADMIN_TOKEN", "of-the-gateway"),
+        "inference": ("POISE_INFERENCE_BACKENDS__CLOUD__API_KEY", "of-a-model"),
+        "integration": ("POISE_INTEGRATION_INTEGRATIONS__WEATHER__SECRETS", "of-an-api"),
+    }
+    for variable, value in secrets.values():
+        monkeypatch.setenv(variable, value)
+    monkeypatch.setenv("POISE_SECURITY__PASSWORD", "of-the-broker")
+    (tmp_path / "own.py").touch()
+    options = StackOptions(tmp_path, {**ONE_OF_EACH}, own={str(tmp_path / "own.py"): 1}, ports=Ports(gateway=0))
+    made = make(options)
+    assert made.model is not None
+    key = made.model.backend["api_key"]
+
+    assert len(made.workers) == 7
+    for worker in made.workers:
+        given = " ".join(worker._environment().values())
+        known = {tier for tier, (_, value) in secrets.items() if value in given}
+        assert known == {worker.tier} & secrets.keys()
+        assert (key in given) == (worker.tier == "inference"), "the model's key, and whoever asks the model"
+        assert "of-the-broker" in given
+    for server in made.servers:
+        given = " ".join(server._environment().values())
+        assert not [value for _, value in secrets.values() if value in given]
+        assert "of-the-broker" not in given
+        assert (key in given) == (server is made.model)
