@@ -17,6 +17,7 @@ from typing import IO, Final, Self, TypeVar
 from poise.contracts import Envelope, Epoch, Manifest, Part
 from poise.errors import SetupError
 from poise.messaging import Record
+from poise.private_directory import private_directory
 from services.retrieval.assembly import Assembly, Version
 from services.retrieval.index import DIMENSIONS, Index
 from services.retrieval.ledger import Ledger
@@ -200,7 +201,7 @@ class Slot:
 
 def _first_free(root: Path) -> tuple[Path, IO[bytes]]:
     try:
-        root.mkdir(parents=True, exist_ok=True)
+        private_directory(root, ours=True)
         for number in count():
             lock = (root / f"{number}.lock").open("ab")
             try:

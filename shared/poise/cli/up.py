@@ -14,9 +14,10 @@ import typer
 from poise.cli.console import err, out, print_json
 from poise.cli.stack_view import duration, printer, table_of, where
 from poise.errors import SetupError
+from poise.private_directory import private_directory
 from poise.settings import MeshSettings
 from poise.stack.options import Existing, Ports, StackOptions, parse_own, parse_workers
-from poise.stack.state import StackState, running, runs
+from poise.stack.state import StackState, make, running, runs
 
 STOPPED_WITHIN: Final = 120.0
 """Seconds that `poise down` waits: longer than any part is given to end."""
@@ -141,7 +142,8 @@ def _detach(options: StackOptions) -> None:
     if (state := running(options.directory)) is not None:
         raise SetupError(f"a stack runs already in {options.directory} (process {state.pid}): see `poise status`")
     log = options.directory / "logs" / "stack.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
+    make(options.directory)
+    private_directory(log.parent)
     with log.open("ab") as sink, log.open(encoding="utf-8", errors="replace") as said:
         said.seek(0, os.SEEK_END)
         child = subprocess.Popen(  # noqa: S603 - this very command

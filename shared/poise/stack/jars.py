@@ -4,12 +4,14 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 from typing import Final
 
 from poise.errors import SetupError
+from poise.private_directory import private_directory
 from poise.stack.maven import Jar, fetch
 
 Say = Callable[[str], None]
@@ -41,6 +43,22 @@ def _parse(line: str) -> Jar:
     return Jar(group, artifact, version, int(size), sha256)
 
 
+@contextmanager
+def usable(directory: Path) -> Iterator[None]:
+    """Use the cache folder.
+
+    Raises:
+        SetupError: It cannot be.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise SetupError(
+            f"the cache folder {directory} cannot be used ({error.strerror}: {error.filename}): "
+            "make it writable, or set XDG_CACHE_HOME to another"
+        ) from error
+
+
 class JarStore:
     """A folder of verified jars."""
 
@@ -63,7 +81,7 @@ class JarStore:
         Raises:
             SetupError: A jar is missing and cannot be fetched, or the folder cannot be written.
         """
-        try:
+        with usable(self.directory):
             present = [jar for jar in self.jars if (self.directory / jar.filename).exists()]
             damaged = [jar for jar in present if not self._is_right(jar, verify=verify)]
             for jar in damaged:
@@ -71,11 +89,6 @@ class JarStore:
             wanted = [jar for jar in self.jars if jar not in present or jar in damaged]
             if wanted:
                 self._fetch_all(wanted, say)
-        except OSError as error:
-            raise SetupError(
-                f"the cache folder {self.directory} cannot be used ({error.strerror}: {error.filename}): "
-                "make it writable, or set XDG_CACHE_HOME to another"
-            ) from error
 
     def _is_right(self, jar: Jar, *, verify: bool) -> bool:
         path = self.directory / jar.filename
@@ -92,7 +105,7 @@ class JarStore:
 
     def _fetch_all(self, wanted: list[Jar], say: Say) -> None:
         say(f"fetching Apache Kafka, once: {len(wanted)} jars, {sum(jar.size for jar in wanted) / 1e6:.0f} MB")
-        self.directory.mkdir(parents=True, exist_ok=True)
+        private_directory(self.directory)
         partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=self.directory))
         try:
             for path in fetch(sorted(wanted, key=lambda jar: -jar.size), partial):

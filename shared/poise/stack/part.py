@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import ClassVar, Self
 
 from poise.errors import SetupError
+from poise.private_directory import private_directory
 from poise.stack import environment, probe
 from poise.stack.process import Child
 
@@ -69,7 +70,7 @@ class Part(ABC):
         """
         if self._child is None:
             self.port = probe.claim(self.port, what=self.title, option=f"--port-{self.name}")
-        self.directory.mkdir(parents=True, exist_ok=True)
+        private_directory(self.directory)
         self._child = Child(
             self.name, await self._command(), log=self.log, cwd=self._working_directory(), env=self._environment()
         )

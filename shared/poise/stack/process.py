@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from poise.private_directory import private_directory
+
 LOG_LIMIT: Final = 8 * 1024 * 1024
 """Bytes after which a log is put aside, as `….1`, when its process is started again."""
 
@@ -59,7 +61,7 @@ class Child:
 
     async def start(self) -> None:
         """Start it; its output is appended to the log."""
-        self.log.parent.mkdir(parents=True, exist_ok=True)
+        private_directory(self.log.parent)
         if self.log.exists() and self.log.stat().st_size > LOG_LIMIT:
             self.log.replace(self.log.with_name(self.log.name + ".1"))
         tied = sys.platform == "linux"

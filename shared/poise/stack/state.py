@@ -11,6 +11,7 @@ from typing import Final
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from poise.errors import SetupError
+from poise.private_directory import private_directory
 
 DEFAULT_DIRECTORY: Final = Path(".poise")
 
@@ -81,9 +82,19 @@ def running(directory: Path = DEFAULT_DIRECTORY) -> StackState | None:
 def write(directory: Path, state: StackState) -> None:
     """Write the state file, in one step."""
     partial = directory / f"{_STATE}.partial"
+    partial.unlink(missing_ok=True)
     partial.touch(mode=0o600)  # an address may hold a password
     partial.write_text(state.model_dump_json(indent=2) + "\n", encoding="utf-8")
     partial.replace(directory / _STATE)
+
+
+def make(directory: Path) -> None:
+    """Make the folder of a stack, for its owner alone.
+
+    Raises:
+        OSError: It cannot be made.
+    """
+    private_directory(directory, ours=directory.name == DEFAULT_DIRECTORY.name)
 
 
 @contextlib.contextmanager
@@ -94,8 +105,8 @@ def hold(directory: Path) -> Iterator[None]:
         SetupError: Another stack runs there, or the directory cannot be written.
     """
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        handle = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+        make(directory)
+        handle = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
         raise SetupError(
             f"the folder {directory} cannot be used ({error.strerror}): make it writable, or choose another with --dir"

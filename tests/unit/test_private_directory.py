@@ -1,0 +1,60 @@
+"""Folders that Poise makes are for their owner alone, and those that it finds become so where they are its own."""
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from poise.private_directory import private_directory
+from poise.stack import jars, state
+from services.retrieval.store import Slot
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.fixture(autouse=True)
+def usual_umask() -> None:
+    os.umask(0o022)
+
+
+def test_one_that_is_made_is_for_its_owner_alone(tmp_path: Path) -> None:
+    private_directory(tmp_path / "a" / "b")
+    assert mode(tmp_path / "a" / "b") == 0o700
+
+
+def test_one_of_ours_that_is_open_is_closed(tmp_path: Path) -> None:
+    for open_mode, closed in ((0o755, 0o700), (0o770, 0o700), (0o500, 0o500)):
+        tmp_path.chmod(open_mode)
+        private_directory(tmp_path, ours=True)
+        assert mode(tmp_path) == closed
+
+
+def test_a_stacks_folder_is_closed_where_it_is_its_own(tmp_path: Path) -> None:
+    usual, chosen = tmp_path / ".poise", tmp_path / "chosen"
+    for folder in (usual, chosen):
+        folder.mkdir(mode=0o755)
+        with state.hold(folder):
+            state.write(folder, state.StackState(pid=1, ready=False, since=0.0))
+            assert mode(folder / "stack.json") == 0o600
+    assert mode(usual) == 0o700
+    assert mode(chosen) == 0o755, "somebody chose it, and it may hold other things: perhaps it is their home"
+    with state.hold(tmp_path / "new"):
+        assert mode(tmp_path / "new") == 0o700
+
+
+def test_an_index_is_for_its_owner_alone(tmp_path: Path) -> None:
+    (tmp_path / "index").mkdir(mode=0o755)
+    with Slot(tmp_path / "index"):
+        assert mode(tmp_path / "index") == 0o700
+
+
+def test_so_is_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    cache = jars.cache_directory()
+    cache.mkdir(mode=0o755)
+    with jars.usable(cache):
+        private_directory(cache, ours=True)
+    assert mode(cache) == 0o700
