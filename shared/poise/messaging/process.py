@@ -12,6 +12,9 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from poise.errors import SetupError
+from poise.log_lines import LineFormatter, escaped
+
+log = logging.getLogger(__name__)
 
 REPEATED_EVERY: Final = 5.0
 """Seconds between two log lines of the same form from the Kafka client."""
@@ -119,18 +122,18 @@ async def until_stopped(main: Callable[[], Coroutine[Any, Any, None]]) -> int:
 
 def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Run a worker's main to its end; a SetupError becomes one line on stderr and exit code 1."""
-    logging.basicConfig(
-        level=os.environ.get("POISE_LOG_LEVEL", "INFO").upper(),
-        format="%(asctime)s %(levelname)s %(name)s %(message)s",
-        stream=sys.stderr,
-    )
+    logging.basicConfig(level=os.environ.get("POISE_LOG_LEVEL", "INFO").upper(), stream=sys.stderr)
     for handler in logging.getLogger().handlers:
+        handler.setFormatter(LineFormatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
         handler.addFilter(Sparing("aiokafka", every=REPEATED_EVERY))
     for noisy in ("aiokafka", "httpx2", "faststream"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
         code = asyncio.run(until_stopped(main))
     except SetupError as error:
-        sys.exit(f"poise: {error}")
+        sys.exit(f"poise: {escaped(str(error))}")
+    except Exception:
+        log.critical("the process ends on an error that nobody foresaw", exc_info=True)
+        sys.exit(1)
     if code:
         sys.exit(code)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from poise.log_lines import escaped
 from poise.private_directory import private_directory
 
 LOG_LIMIT: Final = 8 * 1024 * 1024
@@ -121,11 +122,11 @@ class Child:
             os.killpg(self._running().pid, signal.SIGKILL)
 
     def tail(self, lines: int = 5) -> list[str]:
-        """The last non-empty lines that it has written to its log since it was started."""
+        """The last non-empty lines that it has written to its log since it was started, harmless to a terminal."""
         with self.log.open("rb") as file:
             file.seek(max(self._begins, self.log.stat().st_size - _TAIL_BYTES))
             text = file.read().decode(errors="replace")
-        return [line for line in text.splitlines() if line.strip()][-lines:]
+        return [escaped(line) for line in text.splitlines() if line.strip()][-lines:]
 
     def _running(self) -> asyncio.subprocess.Process:
         if self._process is None:
