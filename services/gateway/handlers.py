@@ -8,10 +8,11 @@ from fastapi import FastAPI, Request, Response
 
 from poise.allowed_hosts import AllowedHosts
 from poise.messaging import EpochCheck, Mesh
-from services.gateway import openapi, openapi_parts
+from services.gateway import docs_page, openapi, openapi_parts
 from services.gateway.admin import Admin
 from services.gateway.asks import Asks
 from services.gateway.dead_letters import DeadLetters
+from services.gateway.docs_page import DocsPage
 from services.gateway.documents import Documents
 from services.gateway.feedback import Feedbacks
 from services.gateway.health import Health
@@ -41,7 +42,7 @@ class Gateway:
     def __init__(self, mesh: Mesh, settings: GatewaySettings, epochs: EpochCheck | None = None) -> None:
         runs = Runs(mesh, settings)
         documents = Documents(mesh, settings)
-        health = Health(mesh)
+        health, page = Health(mesh), DocsPage("Poise")
         dead, only = DeadLetters(mesh), Admin(settings).only
         self.asks = Asks(mesh, settings, runs, epochs)
         self.app = _new_app(settings)
@@ -56,6 +57,8 @@ class Gateway:
             ("GET", f"{DEAD_LETTERS}/{{tier}}/{{partition}}/{{offset}}", only(dead.show), openapi.SHOW_DEAD_LETTER),
             ("POST", f"{DEAD_LETTERS}/redrive", only(dead.redrive), openapi.REDRIVE),
             ("POST", f"{DEAD_LETTERS}/purge", only(dead.purge), openapi.PURGE),
+            ("GET", docs_page.PATH, page.page, {"include_in_schema": False}),
+            ("GET", f"{docs_page.PATH}/{{file}}", page.file, {"include_in_schema": False}),
             *((method, "/healthz", health.alive, openapi.HEALTHZ[method]) for method in ("GET", "HEAD")),
             *((method, "/readyz", health.ready, openapi.READYZ[method]) for method in ("GET", "HEAD")),
         ]
@@ -68,6 +71,7 @@ def _new_app(settings: GatewaySettings) -> FastAPI:
         title="Poise",
         version=openapi.VERSION,
         description=openapi.DESCRIPTION,
+        docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
         telemetry=_OWN_TELEMETRY,

@@ -17,6 +17,7 @@ from poise.messaging import parked
 from poise.policy.loopback import is_loopback
 from poise.policy.places import Places
 from poise.policy.retry_after import retry_after_of
+from poise.public_text import without_addresses
 from services.inference.chat import Completing, body_of, completion_of
 from services.inference.operation import Operation
 from services.inference.refusals import refusal
@@ -95,6 +96,7 @@ class ModelServer:
             raise slow from error
         except (RetryableError, TerminalError) as error:
             self._answered(error)
+            error.args = (without_addresses(str(error), self._backend.url.host or ""),)  # it is told to whoever asked
             raise
         self._answered(None)
         return completion
@@ -109,7 +111,7 @@ class ModelServer:
                 answered = await self._read(response)
         except httpx2.RequestError as error:
             why = f"{type(error).__name__} {error}".strip()
-            raise RetryableError(f"backend {self.name} at {self._backend.address} gave no answer: {why}") from error
+            raise RetryableError(f"backend {self.name} gave no answer: {why}") from error
         except BodyTooLargeError as error:
             raise RetryableError(f"backend {self.name} answered {error}") from error
         except BodyError as error:
@@ -145,7 +147,7 @@ class ModelServer:
     def _answered(self, error: RetryableError | TerminalError | None) -> None:
         up = isinstance(error, RateLimitedError) or not isinstance(error, RetryableError)
         if up is False and self.up is not False:
-            logger.warning("backend %s is down: %s", self.name, error)
+            logger.warning("backend %s at %s is down: %s", self.name, self._backend.address, error)
         elif up and self.up is False:
             logger.info("backend %s is back", self.name)
         self.up = up

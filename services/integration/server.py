@@ -20,6 +20,7 @@ from poise.policy import Breaker
 from poise.policy.loopback import is_loopback
 from poise.policy.places import Places
 from poise.policy.retry_after import retry_after_of
+from poise.public_text import without_addresses
 from poise.telemetry import Span, SpanKind, measure, span, table
 from services.integration.reading import text_of
 from services.integration.refusals import FailedError, RefusedError, RestingError, refusal
@@ -87,7 +88,7 @@ class Server:
             PoiseError: See `Fetching.fetch`.
         """
         budget = min(self.api.timeout, remaining * USED)
-        with self._judged():
+        with self._told(), self._judged():
             try:
                 async with asyncio.timeout(budget), self._places.one(lane, parked):
                     return await self._exchange(parameters)
@@ -96,6 +97,15 @@ class Server:
                 if budget < FAIR * self.api.timeout:
                     raise DeadlineExceededError(f"{slow}, all that was left") from error
                 raise FailedError(f"{slow}: see its timeout") from error
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Have an error say to whoever asked what happened, and not where."""
+        try:
+            yield
+        except PoiseError as error:
+            error.args = (without_addresses(str(error), urlsplit(self.api.url).hostname or ""),)
+            raise
 
     @contextmanager
     def _judged(self) -> Iterator[None]:
@@ -135,7 +145,7 @@ class Server:
     def _say(self, before: str, error: PoiseError | None) -> None:
         after = self.breaker.state(time.monotonic())
         if before == "closed" and after == "open":
-            log.warning("integration %s is left alone for a while: %s", self.name, error)
+            log.warning("integration %s at %s is left alone for a while: %s", self.name, self.api.address, error)
         elif before == "half-open" and after == "closed":
             log.info("integration %s is back", self.name)
 
@@ -151,7 +161,7 @@ class Server:
                     answered = await self._read(response)
             except (httpx2.RequestError, httpx2.InvalidURL) as error:
                 why = self._without_secrets(f"{type(error).__name__} {error}".strip().encode()).decode()
-                raise FailedError(f"integration {self.name} at {self.api.address} gave no answer: {why}") from None
+                raise FailedError(f"integration {self.name} gave no answer: {why}") from None
             status = response.status_code
             if not HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
                 after = retry_after_of(response.headers, time.time())

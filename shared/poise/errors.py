@@ -26,6 +26,7 @@ from typing import ClassVar, Final, Self
 from pydantic import ValidationError
 
 from poise.contracts.fault import Fault, FieldError
+from poise.public_text import without_addresses
 
 NAMED_FIELDS: Final = 20
 """How many wrong fields a fault names."""
@@ -45,12 +46,12 @@ class PoiseError(Exception):
     learnt from it, and nobody will want its answer later, it is not."""
 
     def fault(self) -> Fault:
-        """This error as the caller is told of it."""
+        """This error as the caller is told of it: without addresses, which are for logs."""
         return Fault(
             type=f"urn:poise:{self.name}",
             title=self.title,
             status=self.status,
-            detail=str(self),
+            detail=without_addresses(str(self)),
             retryable=self.retryable,
         )
 

@@ -213,7 +213,7 @@ async def test_a_backend_that_goes_and_comes_back_shows_in_the_metrics(
         await ask(backends)
         assert up() == [(1, {table.BACKEND: "default"})]
     assert [record.message for record in caplog.records if record.name.startswith("services")] == [
-        "backend default is down: backend default answered 500: without a reason",
+        f"backend default at {url.removeprefix('http://')} is down: backend default answered 500: without a reason",
         "backend default is back",
     ]
     assert up() == []

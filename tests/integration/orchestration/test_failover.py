@@ -162,3 +162,27 @@ async def test_when_all_are_down_the_passages_answer_and_soon_nobody_is_asked(me
             answer, _ = await here.ask()
             assert (answer.rung, answer.text) == ("extractive", SENTENCE)
         assert answer.reason == "big is left alone, it failed lately; small is left alone, it failed lately"
+
+
+class Gone(Model):
+    """Nobody listens where it was."""
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator["Model"]:
+        async with super().serving():
+            pass
+        yield self
+
+
+async def test_nobody_is_told_where_the_models_are(mesh_settings: MeshSettings) -> None:
+    models = {"big": Gone(words(OTHERS)), "small": Model(None)}
+    async with setting(mesh_settings, models) as mesh:
+        address = models["small"].url.removeprefix("http://")
+        models["small"].answer = "502 Bad", {"error": {"message": f"upstream http://{address}/v1 refused"}}
+        answer, record = await mesh.ask()
+    assert answer.rung == "extractive"
+    assert "backend big gave no answer: ConnectError" in (answer.reason or "")
+    assert "upstream http://(address)/v1 refused" in (answer.reason or "")
+    for said in (answer.encode().decode(), record.encode().decode()):
+        assert "127.0.0.1" not in said
+        assert not [model for model in models.values() if model.url.rpartition(":")[2] in said]

@@ -1,5 +1,6 @@
 """Health, and the OpenAPI page: it shows every endpoint, and its examples are true."""
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -66,6 +67,23 @@ async def test_the_page_shows_every_endpoint(client: httpx2.AsyncClient) -> None
             for status, answer in operation["responses"].items():
                 kind = "application/problem+json" if status >= "400" else "application/json"
                 assert set(answer.get("content", ())) - {"text/event-stream"} == (set() if method == "head" else {kind})
+
+
+async def test_the_page_loads_nothing_from_elsewhere(client: httpx2.AsyncClient) -> None:
+    page = await client.get("/docs")
+    assert not re.findall(r"(?:https?:)?//[a-z0-9.-]+", page.text)
+    loaded = set(re.findall(r"(?:src|href)=.([^'\"> ]+)", page.text))
+    assert loaded == {"/docs/swagger-ui-bundle.js", "/docs/swagger-ui.css", "/docs/favicon-32x32.png"}
+    policy = page.headers["content-security-policy"]
+    assert policy.startswith("default-src 'none';")
+    assert set(re.findall(r"[a-z]+:|\*", policy)) == {"data:"}
+    for path in loaded:
+        file = await client.get(path)
+        assert file.status_code == 200
+        assert len(file.content) > 500
+        assert file.headers["content-type"].partition(";")[0] in {"text/javascript", "text/css", "image/png"}
+    for path in ("/docs/main.py", "/docs/..%2f__init__.py", "/docs/../__init__.py"):
+        assert (await client.get(path)).status_code == 404
 
 
 async def test_the_examples_are_true(client: httpx2.AsyncClient) -> None:

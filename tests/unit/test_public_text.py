@@ -1,0 +1,30 @@
+"""What is said to whoever asked has no addresses."""
+
+import pytest
+
+from poise.errors import RetryableError
+from poise.public_text import without_addresses
+
+
+@pytest.mark.parametrize(
+    ("text", "public"),
+    [
+        ("backend default at 127.0.0.1:31958 gave no answer", "backend default at (address) gave no answer"),
+        ("Connect call failed ('10.0.0.7', 443)", "Connect call failed (address)"),
+        ("Connect call failed ('::1', 443, 0, 0)", "Connect call failed (address)"),
+        ("upstream: http://10.0.0.7/v1", "upstream: http://(address)/v1"),
+        ("at [::1]:8080, [fd00::7] and localhost:9092", "at (address), (address) and (address)"),
+        ("https://api.example:443/v1 or API.example", "https://(address)/v1 or (address)"),
+        ("model:8081 is no model", "(address) is no model"),
+        ("not api.example.org, my-api.example or api.example-2", None),
+        ("step 3.4 of 10, version 1.2.3, poise.toml:15, 12:30, [1]", None),
+    ],
+)
+def test_addresses_are_hidden(text: str, public: str | None) -> None:
+    assert without_addresses(text, "api.example", "model") == (public or text)
+
+
+def test_no_fault_has_one() -> None:
+    error = RetryableError("no broker answers at 127.0.0.1:9092: [('10.0.0.7', 9092)]")
+    assert error.fault().detail == "no broker answers at (address): [(address)]"
+    assert "127.0.0.1:9092" in str(error), "logs have it"
