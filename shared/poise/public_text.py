@@ -17,11 +17,17 @@ _LITERAL: Final = re.compile(
 )
 
 
+_NAME: Final = re.compile(r"[\w.-]+(?::\d{1,5})?")
+"""Whatever may be the name of a host, with its port."""
+
+
 def without_addresses(text: str, *hosts: str) -> str:
     """The text without IP addresses, and without these hosts, their ports included."""
-    text = _LITERAL.sub(HIDDEN, text)
-    for host in hosts:
+    named = {host.lower() for host in hosts}
+
+    def hide(found: re.Match[str]) -> str:
+        name, colon, _ = found[0].rstrip(".").partition(":")
         # A name without a dot is a word too, `model`: only with its port is it an address.
-        port = _PORT if "." in host else r":\d{1,5}"
-        text = re.sub(rf"(?<![\w.-]){re.escape(host)}{port}(?![\w-]|\.\w)", HIDDEN, text, flags=re.IGNORECASE)
-    return text
+        return HIDDEN if name.lower() in named and (colon or "." in name) else found[0]
+
+    return _NAME.sub(hide, _LITERAL.sub(HIDDEN, text))
