@@ -39,7 +39,8 @@ def score(record: RunRecord, embed: Embed | None = None) -> Score:
     values |= {f"latency_ms.{step}": ms for step, ms in longest(record.steps).items()}
     values["latency_ms.total"] = round((record.finished - record.started) * 1_000, 1)
     evidence = _evidence(tuple((one.id, one.source, one.heading, one.text) for one in record.passages))
-    if record.answer is not None and record.answer.rung != "canned" and (record.passages or not _earlier(record)):
+    judged = record.answer is not None and record.answer.rung != "canned" and not _cut(record, "answer")
+    if record.answer is not None and judged and (record.passages or not _earlier(record)):
         values["groundedness"] = _grounded(record.answer.text.strip(), evidence, record.question).score
     if record.draw is not None and record.draw.skipped is None and not record.cached:
         values |= _of_the_draw(record.draw, record, evidence, embed)
@@ -82,6 +83,11 @@ def _relevant(text: str, evidence: Evidence, question: str) -> float:
     return relevance(text, evidence, question)
 
 
+def _cut(record: RunRecord, field: str) -> bool:
+    """Whether a text, or what it is judged by, is not all there: it is not judged by the rest."""
+    return not {field, "passages"}.isdisjoint(record.shortened or ())
+
+
 def _earlier(record: RunRecord) -> bool:
     """Whether an answer of an earlier run was sent: what it rests on was retrieved then."""
     return record.cached or (record.answer is not None and record.answer.cached)
@@ -103,6 +109,8 @@ def _of_the_draw(draw: Draw, record: RunRecord, evidence: Evidence, embed: Embed
     if draw.raw is None:
         fault = any(tried.variant == draw.variant and tried.fault is not None for tried in record.generations)
         return values | {"raw_fault": float(fault)} | ({"quality": 0.0} if fault else {})
+    if _cut(record, "draw"):
+        return values | {"raw_fault": 0.0}
     return values | {"raw_fault": 0.0} | _of_words(draw.raw, draw.finish_reason, record.question, evidence, embed)
 
 

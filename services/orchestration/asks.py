@@ -1,13 +1,17 @@
 """Asks: each is a run of the workflow that it names, and leaves a record."""
 
+import logging
 from collections.abc import Iterable, Mapping
 
 from poise.contracts import Answer, Ask, FieldError, Message
 from poise.contracts.topics import RECORDS
-from poise.errors import InvalidMessageError, TerminalError
+from poise.errors import InvalidMessageError, RecordTooLargeError, TerminalError
 from poise.messaging import Context, Handler
 from poise.runs import Run, Workflow
 from services.orchestration.recording import record_of
+from services.orchestration.shortening import shortened
+
+log = logging.getLogger(__name__)
 
 DEFAULT = "answer"
 """The workflow of an ask that names none."""
@@ -32,7 +36,7 @@ class Asks:
 
         Raises:
             InvalidMessageError: There is no workflow of that name.
-            TerminalError: It returned something else than an answer.
+            TerminalError: It returned something else than an answer, or a larger one than can be sent.
             UnavailableError: The broker did not take the record.
         """
         name = ask.workflow or DEFAULT
@@ -42,12 +46,20 @@ class Asks:
             detail = f"there is no workflow {name!r}, only {known}; others are named in [orchestration] workflows"
             raise InvalidMessageError(f"workflow: {detail}", [FieldError(field="workflow", detail=detail)])
         run = chosen.run(context)
-        return await run.execute(_recorded(run, chosen, ask))
+        return await run.execute(_recorded(run, chosen, ask, context))
 
 
-async def _recorded(run: Run, chosen: Workflow[Ask, Answer], ask: Ask) -> Answer:
+async def _recorded(run: Run, chosen: Workflow[Ask, Answer], ask: Ask, context: Context) -> Answer:
     answer: object = await chosen.function(run, ask)
     if not isinstance(answer, Answer):  # its annotation says so, which nobody checked
         raise TerminalError(f"workflow {chosen.name!r} returned {type(answer).__name__}: return an Answer")
-    await run.publish(RECORDS, record_of(run, chosen.name, ask, answer), key=run.id)
+    size, room = len(answer.encode()), await context.room()
+    if size > room:
+        told = f"workflow {chosen.name!r} returned an answer of {size} bytes, and {room} have room in a reply"
+        raise TerminalError(f"{told}: return a shorter one")
+    record = shortened(record_of(run, chosen.name, ask, answer), await context.room(RECORDS))
+    try:
+        await run.publish(RECORDS, record, key=run.id)
+    except RecordTooLargeError as error:  # its topic takes next to nothing, which is no reason not to answer
+        log.warning("run %s leaves no record: %s", run.id, error)
     return answer

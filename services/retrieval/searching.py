@@ -13,6 +13,7 @@ from poise.messaging.epoch_check import epoch_of
 from poise.telemetry import measure, span, table
 from services.retrieval.corpus import Corpus
 from services.retrieval.embedding import Embedder
+from services.retrieval.fitting import fitted
 from services.retrieval.index import Found
 from services.retrieval.meaning import Meaning
 from services.retrieval.passages import part_key
@@ -61,7 +62,8 @@ class Searcher:
         now = time.time()
         passages = tuple(_passage(one, now) for one in found)
         reason = None if trouble is None else f"by words alone: {trouble}"
-        return Passages(passages=passages, epoch=epoch.encode(), mode=mode, reason=reason)
+        reply = Passages(passages=passages, epoch=epoch.encode(), mode=mode, reason=reason)
+        return fitted(reply, await context.room())
 
     async def _wait_for(self, epoch: Epoch, context: Context) -> None:
         """Wait, bounded by the request's deadline: a document that became a dead letter is never reached."""

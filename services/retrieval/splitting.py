@@ -18,7 +18,7 @@ MOST: Final = 200
 """No passage is larger."""
 _CRUMB: Final = 40
 """What is left at a section's end and smaller than this joins the passage before, if it fits."""
-_WORD: Final = re.compile(r"\w{1,8}|[^\w\s]{1,2}")
+_WORD: Final = re.compile(r"\w{1,8}|[^\w\s]{1,2}|\s{64}")
 _SENTENCE: Final = re.compile(r"(?<=[.!?])\s+")
 _INDENTED: Final = re.compile(r"[ \t]")
 

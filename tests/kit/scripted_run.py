@@ -30,6 +30,8 @@ class ScriptedRun:
     refuses: Exception | None = None
     """What publishing raises."""
     min_epoch: str | None = None
+    bytes_left: int = 1_000_000
+    """Bytes that the reply may have, and a record."""
     stream: Stream | None = None
     """Where the answer's words go as they come."""
     asked: list[Request[Any]] = field(default_factory=list)
@@ -40,6 +42,10 @@ class ScriptedRun:
     def remaining(self) -> float:
         """Seconds until the deadline."""
         return self.left
+
+    async def room(self, _topic: Topic | None = None) -> int:
+        """Bytes of JSON that a message may have."""
+        return self.bytes_left
 
     def history(self, *_workflow: str) -> None:
         """There is no cache."""

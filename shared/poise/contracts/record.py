@@ -88,6 +88,8 @@ class RunRecord(Message):
     steps: Annotated[tuple[StepRecord, ...], Field(fail_fast=True)] = ()
     passages: Annotated[tuple[Passage, ...], Field(fail_fast=True)] = ()
     """What was retrieved, each text cut to a size limit."""
+    shortened: tuple[str, ...] | None = None
+    """Fields of which more was cut, for the record was larger than its topic takes; absent = none was."""
 
 
 class Score(Message):

@@ -37,7 +37,7 @@ class Passages(Message):
     """How far into `poise.documents` the index that was searched had come (opaque)."""
     mode: Literal["hybrid", "lexical", "none"] = "hybrid"
     reason: str | None = None
-    """Why it is not by meaning and words both; absent when it is."""
+    """Why it is not by meaning and words both, or not all that was found; absent when it is."""
 
 
 class Retrieve(Request[Passages]):

@@ -3,23 +3,27 @@
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from poise.cache import History
 from poise.cache.history import KEPT_AFTER
 from poise.contracts.envelope import Envelope
 from poise.contracts.message import Message, ReplyT, Request
 from poise.contracts.own import BUILT_IN, TopicOptions, own_topics
-from poise.contracts.topics import Lane, Topic, topics_of
+from poise.contracts.topics import REPLIES, Lane, Topic, topics_of
 from poise.errors import SetupError
 from poise.messaging import own
 from poise.messaging.offloaded import InProcesses, as_handler
 from poise.messaging.record import Position, Record
+from poise.messaging.sizes import size_of
 from poise.messaging.slots import Parked, parked
 from poise.messaging.streams import Stream
 
 if TYPE_CHECKING:
     from poise.messaging.mesh import Mesh
+
+OWN_HEADERS: Final = 1_024
+"""Bytes of the headers that a reply, or a message of a run, has besides those of the request."""
 
 Handler = Callable[[Any, "Context"], Awaitable[Message | None]]
 """Takes the request and its context; returns the reply, or None for messages that have none.
@@ -64,6 +68,12 @@ class Context:
     def remaining(self) -> float:
         """Seconds until the deadline, never negative."""
         return max(0.0, self.deadline - time.time())
+
+    async def room(self, topic: Topic | None = None) -> int:
+        """The bytes that the reply may have as JSON, or a message of this run to a topic; headers are counted."""
+        name = topic.name if topic is not None else self.envelope.reply_to or REPLIES.name
+        around = size_of(self.run.encode(), b"", self.envelope.headers()) + OWN_HEADERS
+        return max(0, await self.mesh.producer.limits.of(name) - around)
 
     async def call(
         self,

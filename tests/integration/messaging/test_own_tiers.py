@@ -22,7 +22,14 @@ from poise import Poise
 from poise.contracts import Message, Request, TopicOptions
 from poise.contracts.own import tiers_with_dead_letters
 from poise.contracts.topics import dead_topic
-from poise.errors import DeadlineExceededError, FaultError, InvalidMessageError, SetupError, UnavailableError
+from poise.errors import (
+    DeadlineExceededError,
+    FaultError,
+    InvalidMessageError,
+    RecordTooLargeError,
+    SetupError,
+    UnavailableError,
+)
 from poise.messaging import Context, Tier, topics
 from poise.settings import MeshSettings
 from poise.stack import Kafka, probe
@@ -188,6 +195,26 @@ async def test_a_timeout_has_to_be_positive(kafka: str) -> None:
     async with Poise(kafka) as poise:
         with pytest.raises(InvalidMessageError, match="timeout"):
             await poise.call(Echo(text="x"), timeout=0)
+
+
+async def test_a_reply_of_three_megabytes_is_a_fault_that_says_so_and_no_harm_to_others(kafka: str) -> None:
+    async def repeat(request: Echo, _context: Context) -> Echoed:
+        return Echoed(text=request.text * (3_000_000 if request.text == "x" else 1))
+
+    async with serving(MeshSettings(broker=kafka), Tier("echo", {Echo: repeat})), Poise(kafka) as poise:
+        assert (await poise.call(Echo(text="small"))).text == "small"
+        for _ in range(3):
+            with pytest.raises(
+                FaultError, match=r"of 30\d{5} bytes is larger than poise\.replies takes, .* 1048576"
+            ) as no:
+                await poise.call(Echo(text="x"))
+            assert no.value.fault().retryable is False
+        with pytest.raises(RecordTooLargeError, match=r"poise\.echo\.requests\.interactive takes"):
+            await poise.call(Echo(text="y" * 3_000_000))
+        calls = (poise.call(Echo(text=f"small {number}")) for number in range(50))
+        assert len({reply.text for reply in await asyncio.gather(*calls)}) == 50
+        async with Poise(kafka) as another:
+            assert (await another.call(Echo(text="small"))).text == "small"
 
 
 async def test_with_a_run_a_repeated_call_is_answered_alike(mesh_settings: MeshSettings) -> None:

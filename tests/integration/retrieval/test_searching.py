@@ -7,9 +7,10 @@ from uuid import uuid4
 import pytest
 from retrieval_kit import Client, Workers
 
-from poise.contracts import Epoch, Passages, Retrieve
-from poise.contracts.topics import DOCUMENTS
+from poise.contracts import Epoch, Manifest, Part, Passages, Retrieve
+from poise.contracts.topics import DOCUMENTS, PASSAGES
 from poise.errors import FaultError
+from services.retrieval.passages import encode_vector, manifest_key, part_key
 from services.retrieval.settings import RetrievalSettings
 
 pytestmark = pytest.mark.integration
@@ -102,3 +103,38 @@ async def test_a_request_waits_for_its_epoch(client: Client, serving: Workers, k
         found = await asked
         assert Epoch.decode(found.epoch).reached(Epoch.decode(await client.epoch(position)))
         assert found.passages[0].text == "the axolotl regrows"
+
+
+async def test_documents_that_are_mostly_white_space_are_found_like_others(
+    client: Client, serving: Workers, key: str
+) -> None:
+    async with serving():
+        await client.say(f"{key}-1", "The quokka" + " " * 790_000 + " smiles.")
+        position = await client.say(f"{key}-2", " " * 790_000 + "A quokka waves.")
+        found = await client.find("quokka", after=position)
+        assert {passage.text for passage in found.passages} >= {"The quokka smiles.", "A quokka waves."}
+        assert found.reason is None
+
+
+async def test_passages_that_have_no_room_in_the_reply_are_left_out_and_that_is_said(
+    client: Client, serving: Workers, key: str
+) -> None:
+    """They cannot be so large, unless an older version published them."""
+    async with serving() as worker:
+        for number in range(2):
+            document = f"{key}-{number}"
+            vector = encode_vector(worker.embedder.vector(document))
+            text = f"numbat {number} " + "x" * 700_000
+            part = Part(document=document, part=0, source="s", text=text, vector=vector, model="drawn", published=1.5)
+            manifest = Manifest(document=document, parts=1, published=1.5)
+            for name, body in ((part_key(document, 0), part), (manifest_key(document), manifest)):
+                at = await client.mesh.publish(PASSAGES, body, key=name, partition=0, doc_version=1)
+        await worker.corpus.until_applied(at)
+        found = await client.mesh.call(Retrieve(query="numbat", limit=50), run=uuid4().hex, step="s")
+        large, shortened = found.passages[:2]
+        assert (len(large.text), len(found.passages)) == (700_009, 2)
+        assert 300_000 < len(shortened.text) < 350_000
+        assert found.reason is not None
+        assert "passages fit into the reply, the last of them shortened" in found.reason
+        again = await client.mesh.call(Retrieve(query="quokka", limit=50), run=uuid4().hex, step="s")
+        assert again.epoch == found.epoch

@@ -91,6 +91,23 @@ def test_what_belongs_together_stays_together() -> None:
     assert split(text)[0].text.endswith(f"It goes like this:\n\n   code()\n\n{long.strip()}")
 
 
+@pytest.mark.parametrize("form", ["text", "markdown"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The lamp" + " " * 790_000 + " was lit.",
+        " " * 790_000 + "The lamp was lit.",
+        "The lamp\t" + "\t\x0b" * 300_000 + "\u2003" * 100_000 + "was lit. At dusk.",
+        ("a" + " " * 63) * 3_000,
+        "|" + ("\u2003" * 63 + "|") * 3_000,
+    ],
+)
+def test_white_space_makes_no_passage_large(text: str, form: Literal["text", "markdown"]) -> None:
+    pieces = split(text, form)
+    assert max(len(piece.text.encode()) for piece in pieces) < 50_000
+    assert " ".join(piece.text for piece in pieces).split() == text.split()
+
+
 def test_the_demo_corpus() -> None:
     pieces = [piece for text in pydoc_data.topics.topics.values() for piece in split(text)]
     assert 700 < len(pieces) < 1_200
