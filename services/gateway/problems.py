@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from poise.contracts import Fault
-from poise.errors import InvalidMessageError, PoiseError, RetryableError, TerminalError
+from poise.errors import InvalidMessageError, PoiseError, RecordTooLargeError, RetryableError, TerminalError
 
 PROBLEM: Final = "application/problem+json"
 _NO_ERROR: Final = 600
@@ -98,6 +98,8 @@ def handle_problems(app: FastAPI) -> None:
 async def _of_ours(request: Request, error: Exception) -> Response:
     if not isinstance(error, PoiseError):
         raise error
+    if isinstance(error, RecordTooLargeError):  # what the client sent has no room in its topic
+        error = TooLargeError(str(error))
     return problem_of(error.fault(), _headers(request))
 
 

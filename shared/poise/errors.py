@@ -180,12 +180,12 @@ class RecordTooLargeError(TerminalError):
     Args:
         topic: Where it was to go.
         size: Bytes that it takes, key, headers and encoding counted.
-        limit: Bytes that the topic takes; None = less than that, and the broker does not say how many.
+        limit: Bytes that the topic takes.
     """
 
-    def __init__(self, topic: str, size: int, limit: int | None) -> None:
-        takes = "fewer" if limit is None else f"{limit} at most"
-        super().__init__(f"a record of {size} bytes is larger than {topic} takes, which is {takes} (max.message.bytes)")
+    def __init__(self, topic: str, size: int, limit: int) -> None:
+        takes = f"{topic} takes, which is {limit} at most (max.message.bytes)"
+        super().__init__(f"a record of {size} bytes is larger than {takes}")
         self.topic = topic
         self.size = size
         self.limit = limit

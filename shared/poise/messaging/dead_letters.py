@@ -13,8 +13,9 @@ from enum import StrEnum
 from typing import Final, Protocol
 
 from poise.contracts.topics import CATALOGUE, dead_topic
-from poise.errors import InvalidMessageError, TerminalError, UnavailableError
+from poise.errors import InvalidMessageError, RecordTooLargeError
 from poise.messaging.record import Headers, Position, Record
+from poise.messaging.sizes import size_of
 
 ERROR: Final = "poise-dead-error"
 MESSAGE: Final = "poise-dead-message"
@@ -36,7 +37,8 @@ ADDED: Final = frozenset({ERROR, MESSAGE, TRACEBACK, WORKER, AT, FROM, POSITION,
 """The headers that a letter has and its message had not."""
 _LONGEST_CUT: Final = 1024 * 1024
 _LONGEST_CUT_HEADER: Final = 1_024
-_MOST_CUT_HEADERS: Final = 500
+_LENGTH: Final = 8
+"""Bytes that the length of a value may take."""
 _LONGEST_TRACEBACK: Final = 16_000
 _LONGEST_MESSAGE: Final = 4_000
 
@@ -142,17 +144,15 @@ class DeadLetter:
 async def write(send: Send, tier: str, record: Record, error: Exception, *, attempt: int, worker: str) -> Position:
     """Keep a message that cannot be handled, with the reason, and wait until the broker has it.
 
-    It is kept whole. Only one that came compressed can be larger than any record may be; of that one the beginning is
-    kept, and a header says how long it was. Of a batch that cannot be decoded its own bytes are kept.
+    It is kept whole. Only one that came compressed can be larger than any record may be, or any where an operator has
+    the topic take less; of that one the beginning is kept, and a header says how long it was. Of a batch that cannot be
+    decoded its own bytes are kept.
     """
     # Where a message was refused says nothing about it, and finding the lines costs more than all the rest.
     refused = isinstance(error, InvalidMessageError)
     told = traceback.format_exception_only(error) if refused else traceback.format_exception(error)
-    headers: list[tuple[str, bytes | None]] = list(record.headers)
-    if record.header(ORIGIN) is None:
-        headers.append((ORIGIN, str(record.position).encode()))
-    headers = [item for item in headers if item[0] != ATTEMPT]
-    headers += [
+    headers = [item for item in record.headers if item[0] != ATTEMPT]
+    reason: list[tuple[str, bytes | None]] = [
         (ATTEMPT, str(attempt).encode()),
         (FROM, record.topic.encode()),
         (POSITION, str(record.position).encode()),
@@ -162,20 +162,37 @@ async def write(send: Send, tier: str, record: Record, error: Exception, *, atte
         (WORKER, worker.encode()),
         (AT, f"{time.time():.3f}".encode()),
     ]
+    if record.header(ORIGIN) is None:
+        reason.insert(0, (ORIGIN, str(record.position).encode()))
     if record.undecodable is not None:
-        headers.append((UNDECODED, f"{record.undecodable.first_offset}-{record.offset}".encode()))
+        reason.append((UNDECODED, f"{record.undecodable.first_offset}-{record.offset}".encode()))
     value = b"" if record.key is None and record.value is None else record.value  # Kafka's client wants one of the two
     try:
-        return await send(dead_topic(tier), value, key=record.key, headers=headers)
-    except UnavailableError:
-        raise
-    except TerminalError:  # it came compressed, and is larger than any record of ours may be
-        whole = len(value or b"")
-        headers = [(name, raw and raw[:_LONGEST_CUT_HEADER]) for name, raw in headers[:_MOST_CUT_HEADERS]] + [
-            item for item in headers[_MOST_CUT_HEADERS:] if item[0] in ADDED
-        ]
-        headers.append((CUT, str(whole).encode()))
-        return await send(dead_topic(tier), (value or b"")[:_LONGEST_CUT], key=record.key, headers=headers)
+        return await send(dead_topic(tier), value, key=record.key, headers=[*headers, *reason])
+    except RecordTooLargeError as too_large:
+        key, value, kept = _cut(record.key, value or b"", headers, reason, too_large.limit)
+        return await send(dead_topic(tier), value, key=key, headers=kept)
+
+
+def _cut(
+    key: bytes | None, value: bytes, headers: Headers, reason: Headers, limit: int
+) -> tuple[bytes | None, bytes, Headers]:
+    """As much of a letter as its topic takes: half of that is for the reason, a quarter for the other headers."""
+    kept: list[tuple[str, bytes | None]] = []
+    left = limit // 4
+    for name, raw in headers:
+        item = (name[:_LONGEST_CUT_HEADER], raw and raw[:_LONGEST_CUT_HEADER])
+        left -= size_of(None, b"", [item])
+        if left < 0:
+            break
+        kept.append(item)
+    share = limit // (2 * len(reason))
+    kept += [(name, raw and (raw[-share:] if name == TRACEBACK else raw[:share])) for name, raw in reason]
+    kept.append((CUT, str(len(value)).encode()))
+    if key is not None and len(key) > _LONGEST_CUT_HEADER:
+        key = key[: min(_LONGEST_CUT_HEADER, limit // 8)]
+    room = limit - size_of(key, b"", kept) - _LENGTH
+    return key, value[: max(0, min(room, _LONGEST_CUT))], kept
 
 
 def read(tier: str, records: Iterable[Record]) -> list[DeadLetter]:

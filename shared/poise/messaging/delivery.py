@@ -24,6 +24,7 @@ from poise.errors import (
     InvalidMessageError,
     NewerVersionError,
     PoiseError,
+    RecordTooLargeError,
     TerminalError,
     UnavailableError,
     WithdrawnError,
@@ -227,8 +228,8 @@ class Delivery:
         attempts, times = (postponed.attempts, postponed.count) if postponed else (0, 0)
         attempt = Attempt(attempts + 1, remaining, envelope.reply_to is not None, times)
         match decide(error, attempt, self._jitter):
-            case Postpone(delay):
-                await self._postpone(record, error, delay, attempt)
+            case Postpone(delay) if await self._postpone(record, error, delay, attempt):
+                return
             case _:
                 await self._refuse(record, error)
 
@@ -253,12 +254,11 @@ class Delivery:
                         async with parked():
                             await asyncio.sleep(delay)
                         number, waited = number + 1, waited + delay
-                    case Postpone(delay):
-                        await self._postpone(job.context.record, error, delay, attempt)
+                    case Postpone(delay) if await self._postpone(job.context.record, error, delay, attempt):
                         return None
                     case Expire() | HandBack() as end:
                         return self._told(end, job.context, error)
-                    case DeadLetter():
+                    case DeadLetter() | Postpone():
                         # Not where another copy has the step by now: that one's end is this one's too.
                         other = await receipt.taken_over()
                         if other is not None:
@@ -289,11 +289,16 @@ class Delivery:
             context.stream.made(reply)
         return reply
 
-    async def _postpone(self, record: Record, error: Exception, delay: float, attempt: Attempt) -> None:
+    async def _postpone(self, record: Record, error: Exception, delay: float, attempt: Attempt) -> bool:
+        """Put a message off; False = it came compressed, and is larger than any record of ours may be."""
         times = attempt.postponed + 1
-        await retries.write(self._mesh.send, self._tier.name, record, delay, attempt.number, times)
+        try:
+            await retries.write(self._mesh.send, self._tier.name, record, delay, attempt.number, times)
+        except RecordTooLargeError:
+            return False
         log.info("%s again in %.0f s: %s: %s", record.position, delay, type(error).__name__, error)
         count(table.POSTPONED, 1, {**self._metered, table.ERROR_TYPE: type(error).__name__})
+        return True
 
     async def set_aside(self, record: Record, error: Exception) -> None:
         """Keep a record that nobody can handle."""

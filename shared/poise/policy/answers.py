@@ -4,12 +4,15 @@ import math
 from collections.abc import Mapping
 from typing import Final
 
+from poise.contracts.json_size import beginning_within
 from poise.contracts.policy import Limits
 from poise.contracts.record import Score
 from poise.policy.detection import Seen
 
 SKIPPED: Final = "raw_skipped"
 """The value of a score that says that the variant was drawn and left alone."""
+LONGEST_RUN: Final = 300
+"""Bytes of a run's id that are remembered: a snapshot has many, and has to fit its topic."""
 
 
 def seen(score: Score, limits: Limits, weights_: Mapping[str, float] | None) -> Seen | None:
@@ -21,7 +24,7 @@ def seen(score: Score, limits: Limits, weights_: Mapping[str, float] | None) -> 
     value = 0.0 if values.get("raw_fault", 0.0) >= 1 else values.get(limits.score, math.nan)
     ms, cost = values.get("raw_ms"), values.get("raw_cost")
     found = Seen(
-        run=score.run_id,
+        run=beginning_within(score.run_id, LONGEST_RUN),
         variant=score.variant,
         probability=score.probability,
         at=score.at,

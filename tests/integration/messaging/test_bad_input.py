@@ -1,10 +1,12 @@
 """What a client may get wrong over Kafka: a fault that names the field, a dead letter, and nobody behind it waits."""
 
+import asyncio
+
 import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import NewTopic
 from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
-from integration_kit import Outsider, serving
+from integration_kit import WITHIN, Outsider, serving
 
 from poise.contracts import Answer, Ask, Fault
 from poise.contracts.ask import MAX_QUESTION_CHARS
@@ -29,6 +31,16 @@ async def letter_of(mesh: Mesh, sent: Record) -> Record:
     letters = await mesh.read_topic(dead_topic("orchestration"))
     (letter,) = [one for one in letters if one.header("correlation_id") == sent.header("correlation_id")]
     return letter
+
+
+async def kept(mesh: Mesh, correlation_id: str) -> Record:
+    """The dead letter with that correlation id, as soon as there is one."""
+    async with asyncio.timeout(WITHIN), mesh.follow(dead_topic("orchestration")) as letters:
+        async for batch in letters:
+            for letter in batch:
+                if letter.header("correlation_id") == correlation_id:
+                    return letter
+    raise AssertionError(f"{correlation_id} is no dead letter")
 
 
 async def test_the_largest_message_that_is_wrong_is_kept_whole(mesh_settings: MeshSettings, outsider: Outsider) -> None:
@@ -122,23 +134,26 @@ async def test_an_address_that_takes_no_reply_holds_nobody_up(
         await letter_of(mesh, wrong)
 
 
+@pytest.mark.parametrize("newer", [False, True], ids=["unreadable", "of a newer version"])
 async def test_a_message_that_unpacks_to_more_than_any_record_may_be_is_kept_as_far_as_it_can_be(
-    mesh_settings: MeshSettings, outsider: Outsider
+    mesh_settings: MeshSettings, outsider: Outsider, *, newer: bool
 ) -> None:
-    huge = b"{" + b"x" * 8_000_000
-    headers = [("correlation_id", b"huge"), ("reply_to", outsider.topic.encode()), ("theirs", b"y" * 100_000)]
+    """One of a newer version would be put off, but has no room in the topic for that either."""
+    huge, key, name = b"{" + b"x" * 4_000_000, b"c" * 3_500_000, f"huge-{newer}"
+    headers = [("correlation_id", name.encode()), ("theirs", b"y" * 100_000)]
+    headers += [("poise-kind", b"ask/2")] if newer else [("reply_to", outsider.topic.encode())]
     async with AIOKafkaProducer(
         bootstrap_servers=mesh_settings.broker, compression_type="gzip", max_request_size=20_000_000
     ) as producer:
-        await producer.send_and_wait(ASK_INTERACTIVE.name, huge, key=b"c", headers=headers)
+        await producer.send_and_wait(ASK_INTERACTIVE.name, huge, key=key, headers=headers)
     async with serving(mesh_settings, ORCHESTRATION) as mesh:
         right = await outsider.send(ASK_INTERACTIVE.name, GOOD, key=b"c")
         assert Answer.parse((await outsider.reply(right)).value or b"").text == "fine"
-        letters = await mesh.read_topic(dead_topic("orchestration"))
-    (letter,) = [one for one in letters if one.header("correlation_id") == "huge"]
+        letter = await kept(mesh, name)
     assert letter.header("poise-dead-cut") == str(len(huge))
     assert huge.startswith(letter.value or b"-")
-    assert letter.header("poise-dead-error") == "InvalidMessageError"
+    assert key.startswith(letter.key or b"-")
+    assert letter.header("poise-dead-error") == ("NewerVersionError" if newer else "InvalidMessageError")
 
 
 class NotUtf8(str):

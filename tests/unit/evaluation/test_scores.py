@@ -51,6 +51,21 @@ def test_each_step_has_its_latency_and_the_run_has_one() -> None:
     assert found["latency_ms.total"] == 1_250.0
 
 
+def test_what_was_cut_for_the_record_is_not_judged_by_its_rest() -> None:
+    whole = values()
+    for cut, missing in (
+        (("steps",), set()),
+        (("generations",), set()),
+        (("answer",), {"groundedness"}),
+        (("draw",), {"raw_groundedness", "raw_relevance", "quality", "truncated"}),
+        (("passages", "steps"), {"groundedness", "raw_groundedness", "quality"}),
+    ):
+        found = values(shortened=cut)
+        assert missing.isdisjoint(found)
+        assert {"latency_ms.total", "error", "raw_fault"} <= found.keys()
+        assert missing or found == whole
+
+
 def test_what_the_passages_say_is_more_grounded_than_what_they_do_not() -> None:
     found, invented = values(), values(answer=answer(WRONG), draw=DRAW.model_copy(update={"raw": WRONG}))
     assert found["groundedness"] > 0.7 > invented["groundedness"]

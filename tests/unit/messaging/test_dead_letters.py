@@ -3,12 +3,15 @@
 from collections.abc import Mapping
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from poise.errors import InvalidMessageError
+from poise.errors import InvalidMessageError, RecordTooLargeError
 from poise.messaging import DeadLetter, Filter, Redrive, dead_letters
 from poise.messaging.dead_letters import PURGED, REDRIVEN, State, marker
 from poise.messaging.record import Headers, Position, Record
 from poise.messaging.redrive import batches, first_kept, refusal, to_send_again
+from poise.messaging.sizes import size_of
 
 TOPIC = "poise.retrieval.requests.interactive"
 DEAD = "poise.retrieval.dead"
@@ -17,8 +20,9 @@ DEAD = "poise.retrieval.dead"
 class Topics:
     """An append-only log per topic, as much of a broker as dead letters need."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int = 3_000_000) -> None:
         self.records: list[Record] = []
+        self.limit = limit
 
     async def send(
         self,
@@ -29,6 +33,8 @@ class Topics:
         headers: Headers,
         partition: int | None = None,
     ) -> Position:
+        if (size := size_of(key, value, headers)) > self.limit:
+            raise RecordTooLargeError(topic, size, self.limit)
         record = Record(topic, partition or 0, len(self.records), 1.0, key, value, tuple(headers))
         self.records.append(record)
         return record.position
@@ -55,6 +61,9 @@ WAITER = {"reply_to", "correlation_id", "poise-reply-partition", "poise-stream-t
 BROKEN = Record(TOPIC, 3, 42, 1.0, b"k", b"\x00not json", HEADERS)
 
 
+NAMES = st.sampled_from(["x", "poise-run", "poise-origin", "poise-dead-error", "n" * 100_000])
+
+
 async def kept(topics: Topics, record: Record = BROKEN) -> DeadLetter:
     await dead_letters.write(topics.send, "retrieval", record, ValueError("no"), attempt=2, worker="w-1")
     return topics.letters()[-1]
@@ -77,6 +86,33 @@ async def test_a_reason_is_kept_short_and_a_refusal_without_where_it_happened() 
     (letter,) = topics.letters()
     assert sum(len(value or b"") for _, value in letter.record.headers) < 25_000
     assert "line" not in (letter.record.header(dead_letters.TRACEBACK) or "")
+
+
+@given(
+    key=st.none() | st.integers(0, 5_000_000).map(lambda length: b"k" * length),
+    value=st.integers(0, 5_000_000).map(lambda length: b"v" * length),
+    headers=st.lists(st.tuples(NAMES, st.integers(0, 2_000_000)), max_size=30),
+    limit=st.sampled_from([2_000, 20_000, 1_000_000, 3_145_728]),
+)
+@settings(max_examples=50)
+async def test_a_letter_always_has_room_in_its_topic(
+    key: bytes | None, value: bytes, headers: list[tuple[str, int]], limit: int
+) -> None:
+    """What came compressed may be larger than any record; and an operator may have the topic take little."""
+    topics = Topics(limit)
+    raw = tuple((name, b"h" * length) for name, length in headers)
+    letter = await kept(topics, Record(TOPIC, 3, 42, 1.0, key, value, raw))
+    assert (letter.error, letter.message, letter.topic, letter.failed_at) == (
+        "ValueError",
+        "no",
+        TOPIC,
+        f"{TOPIC}/3/42",
+    )
+    assert value.startswith(letter.record.value or b"")
+    cut = letter.record.header(dead_letters.CUT)
+    assert cut in {None, str(len(value))}
+    if cut is None:
+        assert (letter.record.key, letter.record.value) == (key, value)
 
 
 async def test_a_null_value_stays_null() -> None:

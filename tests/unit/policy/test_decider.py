@@ -406,7 +406,7 @@ def test_the_largest_snapshot_fits_into_a_record_and_what_is_larger_cannot_be_se
     for number in range(4_000):
         values = {name: chance.random() * 1.02 for name in ("quality", "raw_ms", "raw_cost")}
         values |= {"raw_ms": 1_000 * values["raw_ms"], "latency_ms.total": 1_234.5 * chance.random()}
-        question, run, at = f"{chance.getrandbits(64):016x}", f"{number}".ljust(200, "r"), 1.7e9 + number / 7
+        question, run, at = f"{chance.getrandbits(64):016x}", f"{number}".ljust(2_000, "r"), 1.7e9 + number / 7
         name = chance.choice(names)
         drawn: dict[str, Any] = {"policy_version": policy.version, "probability": policy.weights[name]}
         fed.see(score_of(run, name, at=at, question=question, values=values, **drawn))
