@@ -109,9 +109,10 @@ async def test_documents_that_are_mostly_white_space_are_found_like_others(
     client: Client, serving: Workers, key: str
 ) -> None:
     async with serving():
-        await client.say(f"{key}-1", "The quokka" + " " * 790_000 + " smiles.")
-        position = await client.say(f"{key}-2", " " * 790_000 + "A quokka waves.")
-        found = await client.find("quokka", after=position)
+        first = await client.say(f"{key}-1", "The quokka" + " " * 790_000 + " smiles.")
+        second = await client.say(f"{key}-2", " " * 790_000 + "A quokka waves.")
+        await client.find("quokka", after=first)
+        found = await client.find("quokka", after=second)
         assert {passage.text for passage in found.passages} >= {"The quokka smiles.", "A quokka waves."}
         assert found.reason is None
 
