@@ -2,7 +2,7 @@
 # requirements.lock.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test chaos soak drill balance lint format types bench bench-startup bench-steps bench-cache bench-detection lock wheel install clean bench-scores bench-loop bench-evaluation
+.PHONY: tools lock-tools help demo up down test chaos soak drill balance lint format types bench bench-startup bench-steps bench-cache bench-detection lock wheel install clean bench-scores bench-loop bench-evaluation
 
 # Each worker is a process of its own: without bytecode kept, each start would compile everything again.
 unexport PYTHONDONTWRITEBYTECODE
@@ -10,6 +10,9 @@ unexport PYTHONDONTWRITEBYTECODE
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+# What marked tests need beside commands, see tests/kit/marked_tools.py
+TOOLS := .tools
+CLIENTS := tests/clients
 
 # The first Python that will do; `make PYTHON=/path/to/python …` chooses another.
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -27,8 +30,10 @@ up: $(INSTALLED) ## Start the stack and leave it running; its data is kept in .p
 down: $(INSTALLED) ## Stop the stack
 	@$(BIN)/poise down
 
-test: $(INSTALLED) ## Run every test
+test: $(INSTALLED) $(TOOLS)/python-client/.installed ## Run every test; one whose tool is not there (node, java, callgrind) is skipped by name
 	@$(BIN)/python -m pytest
+
+tools: $(TOOLS)/node/.installed $(TOOLS)/java/.installed $(TOOLS)/python-client/.installed ## Install what tests marked node and java need beside node, npm and a JDK
 
 chaos: $(INSTALLED) ## Kill everything under load, then a flood of hostile messages, ten times as long as the tests do
 	@POISE_CHAOS=$${POISE_CHAOS:-200000} POISE_CHAOS_RUNS=$${POISE_CHAOS_RUNS:-20000} POISE_HOSTILE=$${POISE_HOSTILE:-1000000} $(BIN)/python -m pytest tests/chaos
@@ -84,6 +89,12 @@ lock: $(INSTALLED) ## Renew requirements.lock from pyproject.toml, UPGRADE=1 to 
 		--python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header \
 		$(if $(UPGRADE),--upgrade) --quiet --output-file requirements.lock
 
+lock-tools: $(INSTALLED) ## Renew the lock files of what marked tests need
+	@env -u PIP_FIND_LINKS -u UV_FIND_LINKS $(BIN)/uv pip compile $(CLIENTS)/python/requirements.in --universal \
+		--python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header \
+		--upgrade --quiet --output-file $(CLIENTS)/python/requirements.lock
+	@cd $(CLIENTS)/node && npm install --package-lock-only --ignore-scripts --omit-lockfile-registry-resolved
+
 wheel: $(INSTALLED) ## Build the wheel of the library and the command line
 	@$(BIN)/uv build --quiet --wheel --no-build-isolation --python $(BIN)/python --out-dir dist
 
@@ -91,7 +102,7 @@ install: $(INSTALLED) ## Only install
 	@echo "Installed: $(BIN)/poise"
 
 clean: ## Remove the environment and what tools leave behind; the stack's data in .poise/ stays
-	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .grimp_cache
+	rm -rf $(VENV) $(TOOLS) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .grimp_cache
 
 # uv comes first, by pip and by its own hash in the lock, and installs the rest ten times as fast. Sync also removes what
 # is not locked. Nothing is built from source but Poise itself, with the locked build tool.
@@ -105,6 +116,23 @@ $(INSTALLED): requirements.lock pyproject.toml
 	@echo "Installing what requirements.lock names …"
 	@$(call logged,env VIRTUAL_ENV=$(VENV) $(BIN)/uv pip sync --require-hashes requirements.lock)
 	@$(call logged,env VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --no-deps --no-build-isolation --editable .)
+	@touch $@
+
+$(TOOLS)/node/.installed: $(CLIENTS)/node/package-lock.json
+	@echo "Installing what $< names …"
+	@mkdir -p $(@D) && cp $(CLIENTS)/node/package.json $< $(@D)
+	@cd $(@D) && npm ci --ignore-scripts --no-audit --no-fund --loglevel error
+	@touch $@
+
+$(TOOLS)/java/.installed: $(CLIENTS)/java/client.jars $(INSTALLED)
+	@echo "Fetching what $< names …"
+	@$(BIN)/python $(CLIENTS)/java/fetch.py $(@D)
+	@touch $@
+
+$(TOOLS)/python-client/.installed: $(CLIENTS)/python/requirements.lock $(INSTALLED)
+	@echo "Installing what $< names …"
+	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(@D)
+	@$(BIN)/uv pip sync --quiet --require-hashes --python $(@D)/bin/python $<
 	@touch $@
 
 # Runs a step of the installation; when it fails, says in one line why and what to do.

@@ -32,6 +32,9 @@ class Tool:
 
 
 TOOLS: Final = {
+    "node": Tool(("node", "npm"), ("node",)),
+    "java": Tool(("java", "javac"), ("java",)),
+    "python_client": Tool((), ("python-client",)),
     "callgrind": Tool(("valgrind",)),
 }
 """By marker, each of which pyproject.toml describes."""

@@ -33,8 +33,12 @@ def cache_directory() -> Path:
 
 def load() -> tuple[Jar, ...]:
     """The pinned list, `kafka.jars` beside this file."""
-    lines = (files("poise.stack") / "kafka.jars").read_text(encoding="utf-8").splitlines()
-    return tuple(_parse(line) for line in lines if line and not line.startswith("#"))
+    return listed((files("poise.stack") / "kafka.jars").read_text(encoding="utf-8"))
+
+
+def listed(text: str) -> tuple[Jar, ...]:
+    """The jars of a list: `group:artifact:version`, bytes and SHA-256 on each line that is no comment."""
+    return tuple(_parse(line) for line in text.splitlines() if line and not line.startswith("#"))
 
 
 def _parse(line: str) -> Jar:

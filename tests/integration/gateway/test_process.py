@@ -1,16 +1,12 @@
 """The gateway as a process: how it starts, how it ends, and what it says when it cannot start."""
 
 import asyncio
-import os
 import signal
 import socket
-import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from pathlib import Path
 
 import httpx2
 import pytest
+from gateway_process import WITHIN, start, started
 from integration_kit import serving
 
 from poise.contracts import Answer, Ask
@@ -19,40 +15,6 @@ from poise.settings import MeshSettings
 from poise.stack.probe import free_port
 
 pytestmark = pytest.mark.integration
-
-ROOT = Path(__file__).parents[3]
-WITHIN = 30.0
-
-Started = tuple[asyncio.subprocess.Process, httpx2.AsyncClient]
-
-
-async def start(broker: str, port: int, **settings: str) -> asyncio.subprocess.Process:
-    environment = {
-        **os.environ,
-        "PYTHONPATH": f"{ROOT / 'shared'}{os.pathsep}{ROOT}",
-        "POISE_BROKER": broker,
-        "POISE_GATEWAY_PORT": str(port),
-        **settings,
-    }
-    return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "services.gateway", env=environment, stderr=asyncio.subprocess.PIPE
-    )
-
-
-@asynccontextmanager
-async def started(broker: str, **settings: str) -> AsyncIterator[Started]:
-    port = free_port()
-    process = await start(broker, port, **settings)
-    assert process.stderr is not None
-    try:
-        async with asyncio.timeout(WITHIN), httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
-            while b"serving http" not in (line := await process.stderr.readline()):
-                assert line, "the gateway ended before it served"
-            yield process, client
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
 
 
 async def answer(_ask: Ask, context: Context) -> Answer:

@@ -1,0 +1,11 @@
+"""Fetches the jars of `client.jars` into a folder, none but those with the right checksum: `fetch.py FOLDER`."""
+
+import sys
+from pathlib import Path
+
+from poise.stack import jars
+
+LIST = Path(__file__).with_name("client.jars")
+
+if __name__ == "__main__":
+    jars.JarStore(Path(sys.argv[1]), jars.listed(LIST.read_text(encoding="utf-8"))).ensure(lambda _: None)

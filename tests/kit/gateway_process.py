@@ -1,0 +1,49 @@
+"""The gateway as a process of its own."""
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx2
+
+from poise.stack.probe import free_port
+
+ROOT = Path(__file__).parents[2]
+WITHIN = 30.0
+
+Started = tuple[asyncio.subprocess.Process, httpx2.AsyncClient]
+
+
+async def start(broker: str, port: int, **settings: str) -> asyncio.subprocess.Process:
+    """Start a gateway; what it says is for the test to read."""
+    environment = {
+        **os.environ,
+        "PYTHONPATH": f"{ROOT / 'shared'}{os.pathsep}{ROOT}",
+        "POISE_BROKER": broker,
+        "POISE_GATEWAY_PORT": str(port),
+        **settings,
+    }
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "services.gateway", env=environment, stderr=asyncio.subprocess.PIPE
+    )
+
+
+@asynccontextmanager
+async def started(broker: str, **settings: str) -> AsyncIterator[Started]:
+    """A gateway that serves, and a client of it; killed if it has not ended by itself."""
+    port = free_port()
+    process = await start(broker, port, **settings)
+    assert process.stderr is not None
+    try:
+        async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+            async with asyncio.timeout(WITHIN):
+                while b"serving http" not in (line := await process.stderr.readline()):
+                    assert line, "the gateway ended before it served"
+            yield process, client
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
