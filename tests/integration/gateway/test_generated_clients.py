@@ -73,7 +73,7 @@ async def test_a_python_client(mesh_settings: MeshSettings, tmp_path: Path) -> N
     shutil.copy(CLIENTS / "python" / "client.py", tmp_path)
     tools = INSTALLED / "python-client" / "bin"
     generate = ["generate", "--path", "openapi.json", "--meta", "none", "--output-path", "poise_client"]
-    config = ["--config", CLIENTS / "python" / "config.yaml", "--fail-on-warning"]
+    config = ["--config", str(CLIENTS / "python" / "config.yaml"), "--fail-on-warning"]
     async with gateway(mesh_settings, tmp_path) as url:
         await run(tools / "openapi-python-client", *generate, *config, cwd=tmp_path)
         assert last_line(await run(tools / "python", "client.py", url, cwd=tmp_path)) == CAME
