@@ -19,8 +19,9 @@ from poise.contracts.message import ReplyT, Request
 from poise.contracts.run_id import new_run_id
 from poise.contracts.stream import Delta, Reset
 from poise.contracts.topics import ASK_INTERACTIVE, DOCUMENTS, FEEDBACK, Lane
-from poise.errors import DeadlineExceededError, InvalidMessageError, UnavailableError
+from poise.errors import DeadlineExceededError, EncodingError, InvalidMessageError, UnavailableError
 from poise.messaging import Mesh, Position
+from poise.messaging.encoding import encode
 from poise.settings import MeshSettings
 
 AT_ONCE: Final = 32
@@ -310,7 +311,13 @@ def _check(id_: str, document: Document | None = None) -> None:
         _ID.validate_python(id_)
     except ValidationError as error:
         raise _invalid("id", f"{id_[:80]!r}: {error.errors()[0]['msg']}") from error
-    if document is not None and (size := len(document.encode())) > MAX_DOCUMENT_BYTES:
+    if document is None:
+        return
+    try:
+        size = len(encode(document))
+    except EncodingError as error:
+        raise InvalidMessageError(f"document {id_[:80]!r}: {error}", error.errors) from error
+    if size > MAX_DOCUMENT_BYTES:
         raise _invalid("text", f"document {id_[:80]!r} takes {size} bytes, of {MAX_DOCUMENT_BYTES} that it may")
 
 

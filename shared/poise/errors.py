@@ -7,6 +7,7 @@
     │   ├── InvalidMessageError     the body or a header is not what the contract says
     │   │   ├── NewerVersionError   a newer worker will understand it
     │   │   └── UndecodableBatchError   a batch of records is damaged, or not in a form that is read
+    │   ├── EncodingError           a message has a field that JSON has no form for
     │   ├── DeadlineExceededError   nobody wants the answer any more
     │   ├── WithdrawnError          whoever wanted the answer has cancelled it
     │   ├── UnavailableError        the part that could have answered is missing or does not answer
@@ -19,6 +20,7 @@
 Anything else that a handler raises is a bug: tried again a bounded number of times, then a dead letter.
 """
 
+import math
 from collections.abc import Iterable
 from http import HTTPStatus
 from typing import ClassVar, Final, Self
@@ -30,6 +32,8 @@ from poise.public_text import without_addresses
 
 NAMED_FIELDS: Final = 20
 """How many wrong fields a fault names."""
+LONGEST_WAIT: Final = 30 * 86_400.0
+"""Seconds after which anything may be tried again."""
 NAMED_CHARS: Final = 200
 """How much of a field's name it gives."""
 
@@ -71,6 +75,9 @@ class RetryableError(PoiseError):
 
     def __init__(self, message: str, *, retry_after: float | None = None) -> None:
         super().__init__(message)
+        # Whoever computes it from somebody else's clock or header may come to a number that is none.
+        if retry_after is not None:
+            retry_after = None if math.isnan(retry_after) else min(max(0.0, retry_after), LONGEST_WAIT)
         self.retry_after = retry_after
 
     def fault(self) -> Fault:
@@ -146,6 +153,30 @@ class NewerVersionError(InvalidMessageError):
 
 class UndecodableBatchError(InvalidMessageError):
     """A batch of records is damaged, compressed by a codec that Kafka has not, or too large once it is decompressed."""
+
+
+class EncodingError(TerminalError):
+    """What is to be written has a field without a form in JSON, or a header without one in UTF-8; `errors` names it."""
+
+    def __init__(self, message: str, errors: Iterable[FieldError] = ()) -> None:
+        super().__init__(message)
+        self.errors = tuple(errors)
+
+    def fault(self) -> Fault:
+        """This error as the caller is told of it, with the field."""
+        return super().fault().model_copy(update={"errors": self.errors})
+
+    @classmethod
+    def of(cls, what: str, field: str, detail: str) -> "EncodingError":
+        """The error of one field.
+
+        Args:
+            what: What is written: a message's kind.
+            field: Dotted path to the field, or the header's name.
+            detail: Why it cannot be written.
+        """
+        found = FieldError(field=field[:NAMED_CHARS], detail=detail)
+        return cls(f"{what} cannot be encoded: {found.field}: {detail}", [found])
 
 
 class DeadlineExceededError(TerminalError):

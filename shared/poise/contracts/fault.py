@@ -1,5 +1,6 @@
 """Fault: the typed error reply, in the form of problem details (RFC 9457)."""
 
+import json
 from typing import Annotated, ClassVar, Final
 
 from pydantic import Field
@@ -36,6 +37,14 @@ class Fault(Message):
     retry_after: Annotated[float, Field(ge=0)] | None = None
     """Seconds after which it may, where that is known."""
     errors: tuple[FieldError, ...] = ()
+
+    def encode(self) -> bytes:
+        """The body as UTF-8 JSON. A fault can always be sent: in its words, what has no form in UTF-8 is replaced."""
+        try:
+            return super().encode()
+        except ValueError:
+            words = self.model_dump(exclude_none=True)
+            return json.dumps(words, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
 
     def shortened(self) -> "Fault":
         """This fault with no more than the beginning of its detail."""

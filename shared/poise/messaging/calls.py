@@ -26,6 +26,7 @@ from poise.contracts.stream import Mark
 from poise.contracts.topics import REPLIES, Topic
 from poise.errors import DeadlineExceededError, FaultError, TerminalError, UnavailableError, WithdrawnError
 from poise.messaging.addresses import Address
+from poise.messaging.encoding import encode, headers_of
 from poise.messaging.log_reader import LogAccess, LogReader
 from poise.messaging.pending_call import PendingCall
 from poise.messaging.record import Headers, Position, Record
@@ -121,6 +122,8 @@ class Calls:
             FaultError: A fault came back.
             WithdrawnError: Somebody cancelled the run, or this step of it.
             DeadlineExceededError: Nothing came before the deadline.
+            EncodingError: The request has a field, or a header, that cannot be written.
+            EncodingError: The request has a field, or a header, that cannot be written.
             UnavailableError: The broker did not take the request, or replies are read no more.
         """
         started = time.monotonic()
@@ -162,6 +165,7 @@ class Calls:
             content_type="application/json",
             trace=inject(),
         )
+        body, headers = encode(request), headers_of(envelope)
         reader = to.stream if isinstance(to.stream, StreamReader) else None
         pending = PendingCall(to.envelope.run, to.envelope.step or ROOT_STEP, reader)
         self._pending[correlation_id] = pending
@@ -169,7 +173,7 @@ class Calls:
         try:
             async with asyncio.timeout(max(0.0, to.deadline - time.time())):
                 key = None if to.key is None else to.key.encode()
-                landed = await self._send(to.topic.name, request.encode(), key=key, headers=envelope.headers())
+                landed = await self._send(to.topic.name, body, key=key, headers=headers)
                 pending.landed(_run_of(landed))
                 record = await pending.reply
         except TimeoutError as error:

@@ -32,6 +32,7 @@ from poise.errors import (
 from poise.messaging import dead_letters, retries
 from poise.messaging.addresses import Address
 from poise.messaging.deadlines import resolve
+from poise.messaging.encoding import EncodedMessage
 from poise.messaging.failures import Attempt, DeadLetter, Expire, HandBack, Postpone, Retry, RetryBudget, decide
 from poise.messaging.open_transactions import Waiter
 from poise.messaging.receipt import Receipt, Receipts
@@ -81,7 +82,7 @@ class Delivery:
         2. cancelled? it is finished; seen already? a stored reply is sent again as it was, and a copy that is being
            handled is waited for
         3. expired? nobody wants the answer: a fault
-        4. handle, within the deadline
+        4. handle, within the deadline, and encode the reply
         5. decide on a failure: again, later, dead letter, or expired
         6. publish the reply; the dead letter is written before it, and the offset is committed after both
 
@@ -133,7 +134,7 @@ class Delivery:
                 await self._publish(job, job.address, reply)
         measure(table.PROCESS_DURATION, time.time() - started, self._metered)
 
-    async def _answer(self, job: _Job) -> tuple[str, Message | None]:
+    async def _answer(self, job: _Job) -> tuple[str, EncodedMessage | None]:
         """The outcome, and what to reply. Withdrawn work is finished, and nothing of it is stored."""
         try:
             with self._mesh.cancels.watching(job.request, job.context):
@@ -143,8 +144,8 @@ class Delivery:
                         reply = await receipt.settle(reply)
         except WithdrawnError as error:
             count(table.CANCELLED, 1, self._metered)
-            return "cancelled", error.fault()
-        return "fault" if isinstance(reply, Fault) else "ok", reply
+            return "cancelled", EncodedMessage.of(error.fault())
+        return "fault" if reply is not None and isinstance(reply.message, Fault) else "ok", reply
 
     # -- 1 decode -------------------------------------------------------------------------------------------------
 
@@ -210,7 +211,7 @@ class Delivery:
             if address is not None:
                 try:
                     run, step = self._run_and_step(record)
-                    await self._mesh.reply(address, error.fault(), run=run, step=step)
+                    await self._mesh.reply(address, EncodedMessage.of(error.fault()), run=run, step=step)
                 except UnavailableError:
                     raise
                 except TerminalError as failure:
@@ -235,7 +236,7 @@ class Delivery:
 
     # -- 3 expired?  4 handle  5 decide ---------------------------------------------------------------------------
 
-    async def _handle(self, job: _Job, receipt: Receipt) -> Message | None:
+    async def _handle(self, job: _Job, receipt: Receipt) -> EncodedMessage | None:
         number, waited = job.context.attempt, 0.0
         while True:
             try:
@@ -257,13 +258,13 @@ class Delivery:
                     case Postpone(delay) if await self._postpone(job.context.record, error, delay, attempt):
                         return None
                     case Expire() | HandBack() as end:
-                        return self._told(end, job.context, error)
+                        return EncodedMessage.of(self._told(end, job.context, error))
                     case DeadLetter() | Postpone():
                         # Not where another copy has the step by now: that one's end is this one's too.
                         other = await receipt.taken_over()
                         if other is not None:
                             return other
-                        return await self._set_aside(job.context.record, error, attempt=number)
+                        return EncodedMessage.of(await self._set_aside(job.context.record, error, attempt=number))
 
     def _told(self, end: Expire | HandBack, context: Context, error: Exception) -> Fault:
         if isinstance(end, HandBack) and isinstance(error, PoiseError):
@@ -274,7 +275,7 @@ class Delivery:
             error = DeadlineExceededError(told)
         return error.fault()
 
-    async def _try(self, job: _Job, attempt: int) -> Message | None:
+    async def _try(self, job: _Job, attempt: int) -> EncodedMessage | None:
         context = job.context if attempt == job.context.attempt else replace(job.context, attempt=attempt)
         remaining = context.remaining()
         if remaining <= 0:
@@ -284,10 +285,15 @@ class Delivery:
         async with asyncio.timeout(None if math.isinf(remaining) else remaining):
             reply = await job.handler(job.request, context)
         if isinstance(job.request, Request) and not isinstance(reply, job.request.reply):
-            raise TypeError(f"the handler of {job.request.kind} returned {reply!r}, not {job.request.reply.__name__}")
-        if context.stream is not None and reply is not None:
+            raise TypeError(
+                f"the handler of {job.request.kind} returned {reply!r:.200}, not {job.request.reply.__name__}"
+            )
+        if reply is None:
+            return None
+        encoded = EncodedMessage.of(reply)  # part of the work: what cannot be written fails here, once and for all
+        if context.stream is not None:
             context.stream.made(reply)
-        return reply
+        return encoded
 
     async def _postpone(self, record: Record, error: Exception, delay: float, attempt: Attempt) -> bool:
         """Put a message off; False = it came compressed, and is larger than any record of ours may be."""
@@ -322,11 +328,11 @@ class Delivery:
     async def _expire(self, address: Address, position: Position, run: str, step: str) -> None:
         count(table.DEADLINE_EXCEEDED, 1, self._metered)
         told = f"{position} stands behind a transaction that another client has left open: nothing there is handed out"
-        await self._mesh.reply(address, DeadlineExceededError(told).fault(), run=run, step=step)
+        await self._mesh.reply(address, EncodedMessage.of(DeadlineExceededError(told).fault()), run=run, step=step)
 
     # -- 6 publish ------------------------------------------------------------------------------------------------
 
-    async def _publish(self, job: _Job, address: Address, reply: Message) -> None:
+    async def _publish(self, job: _Job, address: Address, reply: EncodedMessage) -> None:
         try:
             context = job.context
             await self._mesh.reply(address, reply, run=context.run, step=context.step, stream=context.stream)

@@ -23,6 +23,7 @@ from poise.messaging.admin import Admin
 from poise.messaging.calls import Addressed, Calls, Streamed
 from poise.messaging.cancels import Cancels
 from poise.messaging.connection import Connection
+from poise.messaging.encoding import EncodedMessage, encode, headers_of
 from poise.messaging.follow import Follower, Start, read_all
 from poise.messaging.intake import ConcurrentIntake
 from poise.messaging.liveness import Liveness
@@ -173,6 +174,7 @@ class Mesh:
             FaultError: A fault came back.
             DeadlineExceededError: Nothing came before the deadline.
             UnavailableError: The broker did not take the request, or the tier of one's own has no topics yet.
+            EncodingError: The request has a field, or a header, that cannot be written.
             LookupError: The request's class does not say which tier answers it.
         """
         if self._calls is None:
@@ -244,14 +246,15 @@ class Mesh:
 
         Raises:
             UnavailableError: The broker did not take it.
+            EncodingError: It has a field, or a header, that cannot be written.
             TerminalError: It is larger than the broker takes.
         """
-        headers = (envelope or Envelope(doc_version=doc_version)).headers()  # a copy with more costs more than all this
+        headers = headers_of(envelope or Envelope(doc_version=doc_version))  # a copy with more costs more than all this
         said = {} if message is None else {KIND: message.kind, CONTENT_TYPE: JSON}
         headers += [(name, value.encode()) for name, value in (said | inject()).items()]
         return await self.send(
             topic.name,
-            None if message is None else message.encode(),
+            None if message is None else encode(message),
             key=None if key is None else key.encode(),
             headers=headers,
             partition=partition,
@@ -277,10 +280,10 @@ class Mesh:
         return await self.publish(CANCEL, cancel, key=cancel.run)
 
     async def reply(
-        self, address: Address, reply: Message, *, run: str, step: str, stream: Stream | None = None
+        self, address: Address, reply: EncodedMessage, *, run: str, step: str, stream: Stream | None = None
     ) -> None:
         """Publish the reply to a message, after all of its stream; one that is too large becomes a fault."""
-        mark = await stream.finish(reply) if stream else None
+        mark = await stream.finish(reply.message) if stream else None
         envelope = Envelope(
             correlation_id=address.correlation_id,
             run=run,
@@ -293,13 +296,14 @@ class Mesh:
         )
         try:
             await self.send(
-                address.topic, reply.encode(), key=None, headers=envelope.headers(), partition=address.partition
+                address.topic, reply.body, key=None, headers=headers_of(envelope), partition=address.partition
             )
         except RecordTooLargeError as error:
-            instead = reply.shortened() if isinstance(reply, Fault) else error.fault()
-            if instead == reply:
+            said = reply.message
+            instead = said.shortened() if isinstance(said, Fault) else error.fault()
+            if instead == said:
                 raise
-            await self.reply(address, instead, run=run, step=step, stream=stream)
+            await self.reply(address, EncodedMessage.of(instead), run=run, step=step, stream=stream)
 
     async def send(
         self,

@@ -24,6 +24,7 @@ from poise.cache import Journal, Lease, Standing, Stored
 from poise.contracts.fault import Fault
 from poise.contracts.message import Message, Request
 from poise.errors import DeadlineExceededError
+from poise.messaging.encoding import EncodedMessage
 from poise.messaging.liveness import Liveness, Part
 from poise.messaging.slots import parked
 from poise.messaging.tier import Context
@@ -95,7 +96,7 @@ class Receipt:
     """One message's standing in the journal: `async with receipts.of(…) as receipt`; whoever leaves lets go of it."""
 
     def __init__(self, receipts: Receipts, request: Message, context: Context, lease: Lease | None) -> None:
-        self.stored: Message | None = None
+        self.stored: EncodedMessage | None = None
         """The reply that another copy got; None = handle it."""
         self._receipts = receipts
         self._journal = receipts.journal
@@ -116,7 +117,7 @@ class Receipt:
         if lease is not None:
             await self._journal.release(lease)
 
-    async def taken_over(self) -> Message | None:
+    async def taken_over(self) -> EncodedMessage | None:
         """How another copy ended, if another one has the step now; None = it is still ours to handle."""
         lease = self._lease
         if lease is None:
@@ -127,21 +128,21 @@ class Receipt:
             self._let_go()
         return reply
 
-    async def settle(self, reply: Message) -> Message:
+    async def settle(self, reply: EncodedMessage) -> EncodedMessage:
         """Store how the step ended, before it is published.
 
         Returns:
             What is to be published: this reply, or the one that another copy stored in the meantime.
         """
-        if self._lease is None or not is_final(reply):
+        if self._lease is None or not is_final(reply.message):
             return reply
-        lease, stored = self._lease, Stored(reply.kind, reply.encode())
+        lease, stored = self._lease, Stored(reply.kind, reply.body)
         ttl = self._context.remaining() + REDELIVERED_WITHIN
         other = await self._until_free(lambda: self._journal.write(lease, stored, ttl))
         self._let_go()
         return reply if other is None else other
 
-    async def _until_free(self, attempt: Callable[[], Awaitable[Standing | Stored]]) -> Message | None:
+    async def _until_free(self, attempt: Callable[[], Awaitable[Standing | Stored]]) -> EncodedMessage | None:
         """Try until nobody else is at work on the step; returns how another copy ended, if one has.
 
         At the deadline a wait ends with a fault for the caller; nothing is held then.
@@ -154,7 +155,7 @@ class Receipt:
             return self._understood(found)
         if found is Standing.HELD:
             told = f"another worker did not finish step {self._context.step} before its deadline"
-            return DeadlineExceededError(told).fault()
+            return EncodedMessage.of(DeadlineExceededError(told).fault())
         return None
 
     async def _looked_until(self, attempt: Callable[[], Awaitable[Standing | Stored]]) -> Standing | Stored:
@@ -167,7 +168,7 @@ class Receipt:
                 return found
         return Standing.HELD
 
-    def _understood(self, stored: Stored) -> Message | None:
+    def _understood(self, stored: Stored) -> EncodedMessage | None:
         kinds: dict[str, type[Message]] = {Fault.kind: Fault}
         if isinstance(self._request, Request):
             kinds[self._request.reply.kind] = self._request.reply
@@ -180,7 +181,7 @@ class Receipt:
             self._let_go()
             return None
         count(table.DUPLICATES, 1, {table.MESSAGING_DESTINATION: self._context.record.topic})
-        return reply
+        return EncodedMessage(reply, stored.body)
 
     def _let_go(self) -> Lease | None:
         lease, self._lease = self._lease, None

@@ -65,7 +65,7 @@ class SpanLog:
 
     async def _write(self) -> None:
         while self._queue is not None and (finished := self._queue.drain()):
-            records = [(run.encode(), body) for run, body in finished]
+            records = [(run.encode(errors="replace"), body) for run, body in finished]
             lost: list[BaseException]
             try:
                 async with asyncio.timeout(SENT_WITHIN):

@@ -19,6 +19,7 @@ from poise.contracts.message import Message
 from poise.contracts.stream import Delta, End, Event, Mark, Reset
 from poise.errors import PoiseError
 from poise.messaging.addresses import Address
+from poise.messaging.encoding import encode, headers_of
 
 if TYPE_CHECKING:
     from poise.messaging.calls import Send
@@ -246,13 +247,14 @@ class Stream:
             stream=attempt.id,
             seq=number,
         )
-        to, headers = self.to, envelope.headers()
+        to = self.to
         try:
-            await self._send(to.topic, event.encode(), key=None, headers=headers, partition=to.partition)
+            body, headers = encode(event), headers_of(envelope)
+            await self._send(to.topic, body, key=None, headers=headers, partition=to.partition)
         except PoiseError as error:
             attempt.lost = True
             log.warning("run %s: its stream is given up, its reply will have the text: %s", self._run, error)
-        except Exception:  # text that has no encoding, or a bug: a stream never fails the work
+        except Exception:  # a bug: a stream never fails the work
             attempt.lost = True
             log.exception("run %s: its stream is given up, its reply will have the text", self._run)
 

@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 from pydantic.errors import PydanticSchemaGenerationError
 
 from poise.errors import TerminalError
+from poise.messaging.encoding import encode_value
 
 KINDS: Final = 128
 """Types of results whose readers are kept: they are dear to make, and a workflow may make types of its own."""
@@ -40,9 +41,17 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
         raise TerminalError(f"a step cannot return {kind!r}, which has no JSON: {error}") from error
 
 
-async def result_of(function: Callable[..., Any], args: tuple[object, ...], adapter: TypeAdapter[Any]) -> bytes:
-    """Call a function, and write down what it returns."""
+async def result_of(
+    name: str, function: Callable[..., Any], args: tuple[object, ...], adapter: TypeAdapter[Any]
+) -> bytes:
+    """Call a function, and write down what it returns.
+
+    Raises:
+        EncodingError: What it returns has no form in JSON. It is not called again for that: it may cost something.
+    """
     if inspect.iscoroutinefunction(function):
-        return adapter.dump_json(await function(*args))
-    result = await asyncio.to_thread(function, *args)
-    return adapter.dump_json(await result if inspect.isawaitable(result) else result)
+        result = await function(*args)
+    else:
+        result = await asyncio.to_thread(function, *args)
+        result = await result if inspect.isawaitable(result) else result
+    return encode_value(f"the result of step {name}", result, adapter)

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from poise.contracts.fault import Fault
 from poise.errors import (
     DeadlineExceededError,
+    EncodingError,
     FaultError,
     InvalidMessageError,
     PoiseError,
@@ -17,8 +18,11 @@ from poise.errors import (
 )
 
 _BACK: Final[dict[str, type[TerminalError]]] = {
-    kind.__name__: kind
-    for kind in (TerminalError, InvalidMessageError, DeadlineExceededError, WithdrawnError, UnavailableError)
+    kind.__name__: kind for kind in (TerminalError, DeadlineExceededError, WithdrawnError, UnavailableError)
+}
+
+_NAMING_FIELDS: Final[dict[str, type[InvalidMessageError | EncodingError]]] = {
+    kind.__name__: kind for kind in (InvalidMessageError, EncodingError)
 }
 
 
@@ -39,7 +43,7 @@ def decode_fault(body: bytes) -> TerminalError:
         fault = Fault.parse(rest)
     except ValidationError as error:
         raise ValueError(str(error)) from error
+    if (named := _NAMING_FIELDS.get(name)) is not None:
+        return named(message, fault.errors)
     kind = _BACK.get(name)
-    if kind is None:
-        return FaultError(fault)
-    return InvalidMessageError(message, fault.errors) if kind is InvalidMessageError else kind(message)
+    return FaultError(fault) if kind is None else kind(message)

@@ -16,6 +16,7 @@ from poise.contracts.record import StepRecord, longest
 from poise.contracts.topics import Lane, Topic
 from poise.errors import DeadlineExceededError, PoiseError, WithdrawnError
 from poise.messaging import Position, Stream, parked
+from poise.messaging.encoding import encode
 from poise.runs import fan_out
 from poise.runs.ids import Names, digest, json_of
 from poise.runs.local import result_of, returned_by
@@ -200,6 +201,7 @@ class Run:
                 sees how it ends. A call that is found in the run's history is not made.
 
         Raises:
+            EncodingError: The request has a field that JSON has no form for.
             PoiseError: A fault came back, or nothing came in time.
         """
         return await self._call(request, id, timeout, stream=False, guard=guard)
@@ -223,9 +225,9 @@ class Run:
         stream: bool,
         guard: Guard | None = None,
     ) -> ReplyT:
-        name, asks = request.kind.partition("/")[0], request.encode()
+        name, asks = request.kind.partition("/")[0], encode(request)
         parse: Callable[[bytes], ReplyT] = request.reply.parse
-        asked = self._asked(f"call {request.kind}", _encode, parse, asks, id=id, name=name)
+        asked = self._asked(f"call {request.kind}", encode, parse, asks, id=id, name=name)
         made = False
 
         async def work() -> ReplyT:
@@ -322,9 +324,9 @@ class Run:
 
         async def work() -> bytes:
             if not recorded:
-                return await result_of(function, args, adapter)
+                return await result_of(name, function, args, adapter)
             with span(table.step(name)):
-                return await result_of(function, args, adapter)
+                return await result_of(name, function, args, adapter)
 
         raw = await self._noted(id or name, asked, work) if recorded else (await self._taken.take(asked, work))[0]
         return adapter.validate_json(raw)
@@ -385,10 +387,6 @@ class Run:
         """Milliseconds by step, of those with the same name of the longest; and `total` so far."""
         total = round((time.time() - self.started) * 1_000, 1)
         return {**longest(self.steps), "total": total}
-
-
-def _encode(message: Message) -> bytes:
-    return message.encode()
 
 
 def _position(body: bytes) -> Position:

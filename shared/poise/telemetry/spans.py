@@ -1,5 +1,6 @@
 """The queue of finished spans, from which a process writes `poise.spans`."""
 
+import json
 from collections import deque
 from typing import Final
 
@@ -91,7 +92,10 @@ def encode(span: ReadableSpan) -> bytes:
         body["parent_id"] = f"{span.parent.span_id:016x}"
     if span.status.status_code is StatusCode.ERROR:
         body |= {"status": "error", "error": (span.status.description or "failed")[:LONGEST_TEXT]}
-    return to_json(body)
+    try:
+        return to_json(body)
+    except ValueError:  # words of somebody else's that have no form in UTF-8
+        return json.dumps(body, ensure_ascii=False).encode(errors="replace")
 
 
 def _short(value: AnyValue) -> bool | int | float | str:

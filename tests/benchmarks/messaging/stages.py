@@ -20,6 +20,7 @@ from poise.contracts.topics import RETRIEVAL_INTERACTIVE as RETRIEVAL
 from poise.messaging import Context, Mesh, Record, Tier
 from poise.messaging.deadlines import resolve
 from poise.messaging.delivery import Delivery
+from poise.messaging.encoding import EncodedMessage
 from poise.messaging.failures import RetryBudget
 from poise.messaging.liveness import Liveness
 from poise.messaging.offsets import OffsetTracker
@@ -99,7 +100,7 @@ async def stages(mesh: Mesh, settings: MeshSettings) -> dict[str, float]:
 
     async def journaled() -> None:
         async with receipts.of(asked, context) as receipt:
-            await receipt.settle(NOTHING)
+            await receipt.settle(EncodedMessage.of(NOTHING))
 
     async def nothing_at_all() -> None:
         pass

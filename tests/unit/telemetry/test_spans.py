@@ -64,6 +64,15 @@ def test_a_failed_span_says_why(queue: spans.SpanQueue) -> None:
     assert record.attributes == {table.ERROR_TYPE: "ValueError"}
 
 
+def test_words_that_have_no_form_in_utf8_are_replaced(queue: spans.SpanQueue) -> None:
+    """One such span must not keep all that come after it from being written."""
+    with pytest.raises(ValueError, match="half"), span("x", attributes={table.RUN: "\ud800r", table.REASON: "\udfff"}):
+        raise ValueError("half \ud800")
+    ((run, record),) = drained(queue)
+    assert run == "\ud800r"
+    assert (record.error, record.attributes[table.REASON]) == ("ValueError: half ?", "?")
+
+
 def test_spans_below_a_run_are_of_that_run(queue: spans.SpanQueue) -> None:
     with span("top", attributes={table.RUN: "r"}), span("middle"), span("bottom"):
         pass

@@ -1,0 +1,127 @@
+"""A reply, a request or a result that JSON has no form for: told once, with the field; nothing is done again for it."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, ClassVar
+from uuid import uuid4
+
+import pytest
+from integration_kit import serving
+
+from poise import Poise
+from poise.contracts import Completion, Generate, Message, Request
+from poise.contracts.generate import ChatMessage
+from poise.contracts.topics import dead_topic
+from poise.errors import EncodingError, FaultError
+from poise.messaging import Context, Mesh, Tier
+from poise.runs import Run, workflow
+from poise.settings import MeshSettings
+
+pytestmark = pytest.mark.integration
+
+TIER = f"odd-{uuid4().hex[:8]}"
+
+
+class Priced(Message):
+    kind: ClassVar[str] = "priced/1"
+
+    text: str = ""
+    price: float = 0.0
+    receipt: Any = None
+
+
+class Price(Request[Priced]):
+    kind: ClassVar[str] = "price/1"
+    reply: ClassVar[type[Priced]] = Priced
+    tier: ClassVar[str] = TIER
+
+    how: str
+    given: Any = None
+
+
+class Client:
+    """What a handler may hand on by mistake."""
+
+
+ODD: dict[str, Priced] = {
+    "receipt": Priced(receipt=Client()),
+    "receipt.paid.1": Priced(receipt={"paid": (1, Client())}),
+    "text": Priced(text="half \ud800"),
+    "price": Priced(price=float("nan")),
+}
+
+
+@asynccontextmanager
+async def paying(settings: MeshSettings) -> AsyncIterator[tuple[Poise, Mesh, list[str]]]:
+    """A tier each of whose answers costs something, and what was paid for."""
+    paid: list[str] = []
+
+    async def price(request: Price, context: Context) -> Priced:
+        paid.append(request.how)
+        if context.stream is not None:
+            await context.stream.write("half \ud800")
+        return ODD[request.how]
+
+    async with serving(settings, Tier(TIER, {Price: price})) as mesh, Poise(settings.broker) as poise:
+        yield poise, mesh, paid
+
+
+@pytest.mark.parametrize("field", ODD)
+async def test_a_reply_that_cannot_be_encoded_is_a_fault_with_the_fields_name(
+    mesh_settings: MeshSettings, field: str
+) -> None:
+    run = uuid4().hex
+    async with paying(mesh_settings) as (poise, mesh, paid):
+        with pytest.raises(FaultError) as caught:
+            await poise.call(Price(how=field), run=run)
+        letters = [one for one in await mesh.read_topic(dead_topic(TIER)) if one.header("poise-run") == run]
+    fault = caught.value.fault()
+    assert (fault.type, fault.retryable) == ("urn:poise:failed", False)
+    assert [error.field for error in fault.errors] == [field]
+    assert fault.detail.startswith(f"priced/1 cannot be encoded: {field}: ")
+    assert paid == [field]
+    assert [letter.header("poise-dead-error") for letter in letters] == ["EncodingError"]
+
+
+async def test_words_without_a_form_cost_the_stream_alone(mesh_settings: MeshSettings) -> None:
+    async with paying(mesh_settings) as (poise, _, paid):
+        asked = poise.mesh.stream(Price(how="price"), run=uuid4().hex, step="price")
+        with pytest.raises(FaultError, match=r"priced/1 cannot be encoded: price"):
+            async for _item in asked:
+                pass
+    assert paid == ["price"]
+
+
+async def test_a_request_that_cannot_be_encoded_is_told_to_its_caller(mesh_settings: MeshSettings) -> None:
+    async with paying(mesh_settings) as (poise, _, paid):
+        with pytest.raises(EncodingError, match=r"price/1 cannot be encoded: given.a: "):
+            await poise.call(Price(how="text", given={"a": Client()}))
+        with pytest.raises(EncodingError, match=r"price/1 cannot be encoded: poise-step: has no UTF-8 form"):
+            await poise.call(Price(how="text"), step="\ud800")
+        assert poise.mesh._calls is not None
+        assert not poise.mesh._calls._pending
+    assert paid == []
+
+
+async def test_a_step_whose_result_cannot_be_kept_is_done_once(mesh_settings: MeshSettings) -> None:
+    """With a history, which is Redis' here, and though its tier tries again what it takes for a bug."""
+    paid: list[str] = []
+
+    def pay() -> object:
+        paid.append("paid")
+        return {"client": Client()}
+
+    @workflow("pays")
+    async def pays(run: Run, _request: Generate) -> Completion:
+        await run.step("pay", pay)
+        raise AssertionError("it goes on without the result")
+
+    async def handle(request: Generate, context: Context) -> Completion:
+        run = pays.run(context)
+        return await run.execute(pays.function(run, request))
+
+    async with serving(mesh_settings, Tier("inference", {Generate: handle})) as mesh:
+        chat = Generate(messages=(ChatMessage(role="user", content="x"),))
+        with pytest.raises(FaultError, match="the result of step pay cannot be encoded: client: "):
+            await mesh.call(chat, run=uuid4().hex, step="g")
+    assert paid == ["paid"]
