@@ -117,11 +117,8 @@ class Deciding:
         partitions = await self._mesh.admin.partitions(COMMANDS.name) or COMMANDS.partitions
         origin = Origin(await self._mesh.topic_id(SCORES.name), await self._mesh.topic_id(COMMANDS.name))
         deciders = Deciders(partition, lambda name: partition_for(name.encode(), partitions) == partition, origin)
-        try:
-            async with self._mesh.follow(POLICY_STATE.name, partitions=[partition]) as states:
-                deciders.restore(await read_all(states, within=READ_WITHIN))
-        except TimeoutError as error:
-            raise UnavailableError(f"{POLICY_STATE.name} could not be read within {READ_WITHIN:.0f} s") from error
+        async with self._mesh.follow(POLICY_STATE.name, partitions=[partition]) as states:
+            deciders.restore(await read_all(states, within=READ_WITHIN))
         return deciders
 
     async def _go_on(

@@ -1,23 +1,15 @@
-"""Records: that of one run, found in the log by the run's id.
-
-No table of runs is kept for it: any worker finds the record of any run that is kept, after a restart too. What that
-costs is reading a part of one partition. The id of a run that came by a gateway says when the run began, and its record
-stands a few records behind that time. An id made of an ask's place in Kafka says nothing: the partition is searched
-from its end backwards, by windows that grow, for most feedback is about an answer that was just given.
-"""
+"""Records: that of one run, found in the log by the run's id; see `poise.messaging.run_records`."""
 
 import asyncio
-from collections.abc import Sequence
 from typing import Final
 
 from pydantic import ValidationError
 
 from poise.contracts import RunRecord
-from poise.contracts.run_id import started_at
-from poise.contracts.topics import DAY, HOUR, RECORDS
+from poise.contracts.topics import RECORDS
 from poise.errors import RetryableError, SetupError, TerminalError, UnavailableError
-from poise.messaging import Mesh, Record
-from poise.messaging.follow import Start
+from poise.messaging import Mesh
+from poise.messaging.run_records import search
 from poise.telemetry import span, table
 
 AT_ONCE: Final = 4
@@ -26,8 +18,6 @@ FOUND_WITHIN: Final = 30.0
 """Seconds; a log that is not read in that time is tried again later."""
 AGAIN_AFTER: Final = 10.0
 """Seconds until it is."""
-WINDOWS: Final = (600.0, 2 * HOUR, DAY)
-"""Seconds back from now, one after another; then all there is."""
 
 
 class Records:
@@ -48,10 +38,11 @@ class Records:
             RetryableError: The log could not be read.
             TerminalError: The record is there and cannot be read.
         """
+        where = search(run, now, mesh.settings.clock_skew)
         try:
             with span(table.FIND_RUN):
                 async with self._lookups, asyncio.timeout(FOUND_WITHIN):
-                    found = await _search(mesh, run.encode(), starts(run, now, mesh.settings.clock_skew))
+                    found = await mesh.lookups.last_of_key(RECORDS.name, run, (*where.near, *where.far))
         except (SetupError, UnavailableError, TimeoutError) as error:
             why = str(error) or f"not read within {FOUND_WITHIN:g} s"
             told = f"run {run} cannot be looked for in {RECORDS.name}: {why}"
@@ -60,31 +51,3 @@ class Records:
             return None if found is None else RunRecord.parse(found.value or b"")
         except ValidationError as error:
             raise TerminalError(f"the record of run {run} cannot be read: {error}") from error
-
-
-def starts(run: str, now: float, skew: float) -> Sequence[Start]:
-    """Where to begin to search for a run's record, one after another; each search ends where the one before began.
-
-    Args:
-        run: The run's id.
-        now: Unix seconds.
-        skew: Seconds by which two clocks may differ.
-    """
-    began = started_at(run)
-    return [*(now - window for window in WINDOWS), "beginning"] if began is None else [began - skew]
-
-
-async def _search(mesh: Mesh, run: bytes, begin_at: Sequence[Start]) -> Record | None:
-    partition = await mesh.partition_of(RECORDS.name, run)
-    end: int | None = None
-    for start in begin_at:
-        async with mesh.follow(RECORDS.name, start=start, partitions=[partition]) as log:
-            first = log.position(partition)
-            if end is not None:
-                log.ends[partition] = end
-            async for batch in log.read_to_end():
-                for record in batch:
-                    if record.key == run:
-                        return record
-        end = first
-    return None

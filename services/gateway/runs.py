@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from http import HTTPStatus
 from typing import ClassVar, Final, Literal
@@ -14,14 +14,20 @@ from pydantic import ValidationError
 from poise.contracts import Message, RunRecord
 from poise.contracts.run_id import is_run_id, started_at
 from poise.contracts.topics import DAY, HOUR, RECORDS
-from poise.errors import SetupError, TerminalError, UnavailableError
-from poise.messaging import Mesh
+from poise.errors import RetryableError, SetupError, TerminalError, UnavailableError
+from poise.messaging import Mesh, Record
+from poise.messaging.lookups import Window
+from poise.messaging.run_records import search
 from services.gateway.problems import NotFoundError
 from services.gateway.settings import GatewaySettings
 
 REMEMBERED: Final = 4_096
 """How many runs of its own a gateway knows after they have ended: their records may take a moment to be written."""
 KEPT: Final = RECORDS.keep or 0.0
+FOUND_WITHIN: Final = 10.0
+"""Seconds in which the record of a run must be found, waiting for others' look-ups included."""
+AGAIN_AFTER: Final = 10.0
+"""Seconds after which one who was told that it takes too long may try again."""
 
 
 class RunView(Message):
@@ -49,6 +55,7 @@ class Runs:
     def __init__(self, mesh: Mesh, settings: GatewaySettings) -> None:
         self._mesh = mesh
         self._lookups = asyncio.Semaphore(settings.lookups)
+        self._searches = asyncio.Semaphore(settings.searches)
         self._running: set[str] = set()
         self._finished: OrderedDict[str, None] = OrderedDict()
 
@@ -69,6 +76,7 @@ class Runs:
 
         Raises:
             NotFoundError: There is no such run, or no record of it any more.
+            RetryableError: It takes too long to look for its record now.
             UnavailableError: The records cannot be read.
         """
         run = request.path_params["id"]
@@ -101,20 +109,35 @@ class Runs:
         return None
 
     async def _record(self, run: str) -> RunRecord | None:
-        """The last record of a run, if it is this tenant's."""
+        """The last record of a run, if it is this tenant's.
+
+        Raises:
+            RetryableError: It takes too long to look for it now.
+        """
+        where = search(run, time.time(), self._mesh.settings.clock_skew)
         try:
-            async with self._lookups:
-                found = await self._mesh.read_key(RECORDS.name, run, since=started_at(run))
-        except (SetupError, TimeoutError) as error:
-            raise UnavailableError(f"the records cannot be read: {error or 'no answer in time'}") from error
-        values = [record.value for record in found if record.value is not None]
-        if not values:
+            async with asyncio.timeout(FOUND_WITHIN):
+                found = await self._look(run, where.near, self._lookups)
+                if found is None:
+                    found = await self._look(run, where.far, self._searches)
+        except SetupError as error:
+            raise UnavailableError(f"the records cannot be read: {error}") from error
+        except TimeoutError as error:
+            told = f"run {run}: its record was not found within {FOUND_WITHIN:g} s, and not all was looked through"
+            raise RetryableError(told, retry_after=AGAIN_AFTER) from error
+        if found is None:
             return None
         try:
-            record = RunRecord.parse(values[-1])
+            record = RunRecord.parse(found.value or b"")
         except ValidationError as error:
             raise TerminalError(f"the record of run {run} cannot be read: {error}") from error
         return record if record.tenant == self._mesh.settings.tenant else None
+
+    async def _look(self, run: str, windows: Sequence[Window], limit: asyncio.Semaphore) -> Record | None:
+        if not windows:
+            return None
+        async with limit:
+            return await self._mesh.lookups.last_of_key(RECORDS.name, run, windows)
 
 
 def may_have_a_record(run: str, now: float) -> bool:

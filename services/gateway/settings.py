@@ -53,7 +53,10 @@ class GatewaySettings(Settings):
     documents_bytes: Annotated[int, Field(ge=1)] = 4 * 1024 * 1024
     """The largest body of `POST /v1/documents`, bytes."""
     lookups: Annotated[int, Field(ge=1)] = 4
-    """Runs that are looked up at once; more wait."""
+    """Runs that are looked up at once where their ids say when they began; more wait."""
+    searches: Annotated[int, Field(ge=1)] = 2
+    """Runs that are searched for at once in up to all of a partition: those that came by Kafka, and those that left no
+    record when they should have; more wait, and are told 503 after a while."""
     limits: HttpLimits = HttpLimits()
     """What HTTP clients may take up: `POISE_GATEWAY_LIMITS__CONNECTIONS` and so on."""
     grace: Annotated[float, Field(ge=0)] = 20.0

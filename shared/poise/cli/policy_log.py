@@ -3,6 +3,8 @@
 import asyncio
 import getpass
 import os
+import time
+from collections import deque
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from typing import Final, TypeVar
 from uuid import uuid4
@@ -12,11 +14,10 @@ from pydantic import ValidationError
 from poise.contracts.message import Message
 from poise.contracts.policy import Decision, Policy, PolicyCommand, PolicyState
 from poise.contracts.record import RunRecord, Score
-from poise.contracts.run_id import started_at
 from poise.contracts.topics import COMMANDS, DECISIONS, POLICY, POLICY_STATE, RECORDS, SCORES
 from poise.errors import PoiseError, UnavailableError
-from poise.messaging import Mesh, Record
-from poise.messaging.follow import read_all
+from poise.messaging import Follower, Mesh, Record
+from poise.messaging.run_records import search
 from poise.policy.file import DEFAULT_NAME
 from poise.policy.replay import Logs
 
@@ -25,6 +26,7 @@ MessageT = TypeVar("MessageT", bound=Message)
 DECIDED_WITHIN: Final = 20.0
 """Seconds that a person waits for a decision. When the worker that decides was killed, the next one does after 10."""
 READ_WITHIN: Final = 60.0
+RUNS_AT_ONCE: Final = 4
 RECENT: Final = 10_000
 """How many of the last scores are looked at."""
 
@@ -63,17 +65,18 @@ async def chosen(mesh: Mesh, name: str | None) -> tuple[str, Policy | None]:
 
 async def decisions(mesh: Mesh, name: str) -> list[Decision]:
     """All decisions about a policy, oldest first."""
-    return _about(name, await mesh.read_topic(DECISIONS.name))
+    return _about(name, await mesh.read_key(DECISIONS.name, name))
 
 
 async def decisions_by_batch(mesh: Mesh, name: str, *, last: int, follow: bool) -> AsyncGenerator[list[Decision], None]:
     """The last decisions about a policy, then, if that is wanted, those to come as they are made."""
-    found: list[Decision] = []
-    async with mesh.follow(DECISIONS.name) as follower:
-        async for batch in follower.read_to_end():
-            found += _about(name, batch)
-        if found:
-            yield found[-last:]
+    newest: deque[Decision] = deque(maxlen=last)
+    number = await mesh.partition_of(DECISIONS.name, name.encode())
+    async with mesh.follow(DECISIONS.name, partitions=[number]) as follower:
+        async for batch in follower.read_to_end(within=READ_WITHIN):
+            newest += _about(name, batch)
+        if newest:
+            yield list(newest)
         if follow:
             async for batch in follower:
                 if found := _about(name, batch):
@@ -90,8 +93,15 @@ async def recent(mesh: Mesh, name: str) -> list[Score]:
     async with mesh.follow(SCORES.name, start="end", partitions=[number]) as follower:
         start = {number: max(0, follower.ends[number] - RECENT)}
     async with mesh.follow(SCORES.name, start=start, partitions=[number]) as follower:
-        records = await read_all(follower, within=READ_WITHIN)
-    return [score for _, score in readable(Score, records) if score.policy == name]
+        return [score for _, score in await _scored(follower, name)]
+
+
+async def _scored(follower: Follower, name: str) -> list[tuple[int, Score]]:
+    """The scores of a policy with their offsets, as far as there are any now."""
+    found: list[tuple[int, Score]] = []
+    async for batch in follower.read_to_end(within=READ_WITHIN):
+        found += [(record.offset, score) for record, score in readable(Score, batch) if score.policy == name]
+    return found
 
 
 async def logs(mesh: Mesh, name: str) -> Logs:
@@ -103,13 +113,13 @@ async def logs(mesh: Mesh, name: str) -> Logs:
     end = max(states[-1][1].scores if states else 0, made[-1].scores if made else 0)
     async with mesh.follow(SCORES.name, partitions=[number]) as follower:
         first = follower.position(number)
-        records = await read_all(follower, within=READ_WITHIN)
+        scored = await _scored(follower, name)
     asked = await mesh.read_key(COMMANDS.name, name)
     return Logs(
         name,
         made,
         {command.id: (record.timestamp, command) for record, command in readable(PolicyCommand, reversed(asked))},
-        [(record.offset, score) for record, score in readable(Score, records) if score.policy == name],
+        scored,
         first,
         end,
     )
@@ -117,12 +127,14 @@ async def logs(mesh: Mesh, name: str) -> Logs:
 
 async def runs(mesh: Mesh, ids: Sequence[str]) -> dict[str, RunRecord]:
     """The records of runs by id, as far as they are still kept."""
+    at_once = asyncio.Semaphore(RUNS_AT_ONCE)
 
     async def one(run: str) -> RunRecord | None:
-        began = started_at(run)
-        since = None if began is None else began - mesh.settings.clock_skew
-        found = readable(RunRecord, await mesh.read_key(RECORDS.name, run, since=since))
-        return found[-1][1] if found else None
+        where = search(run, time.time(), mesh.settings.clock_skew)
+        async with at_once:
+            found = await mesh.lookups.last_of_key(RECORDS.name, run, (*where.near, *where.far))
+        records = readable(RunRecord, [found] if found is not None else [])
+        return records[0][1] if records else None
 
     found = await asyncio.gather(*map(one, ids))
     return {run: record for run, record in zip(ids, found, strict=True) if record is not None}

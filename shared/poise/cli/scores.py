@@ -21,7 +21,6 @@ from poise.contracts.record import Score
 from poise.contracts.topics import SCORES
 from poise.errors import InvalidMessageError
 from poise.messaging import Mesh, Record
-from poise.messaging.follow import read_all
 from poise.scoring.summary import VariantSummary, summarise
 
 READ_WITHIN: Final = 60.0
@@ -66,9 +65,11 @@ def span(text: str) -> float:
 
 async def recent(mesh: Mesh, since: float) -> list[Score]:
     """The scores of runs that finished since then (unix seconds)."""
+    found: list[Score] = []
     async with mesh.follow(SCORES.name, start=since) as follower:
-        found = readable(await read_all(follower, within=READ_WITHIN))
-    return [score for score in found if score.at >= since]
+        async for batch in follower.read_to_end(within=READ_WITHIN):
+            found += [score for score in readable(batch) if score.at >= since]
+    return found
 
 
 def readable(records: Iterable[Record]) -> list[Score]:

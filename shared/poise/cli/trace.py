@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Final, TypeVar
 
@@ -19,7 +20,8 @@ from poise.contracts.run_id import started_at
 from poise.contracts.span import SpanRecord
 from poise.contracts.topics import RECORDS, SPANS
 from poise.errors import PoiseError
-from poise.messaging import Mesh, Record
+from poise.messaging import Mesh, Position, Record
+from poise.messaging.follow import Start
 from poise.telemetry import table
 from poise.telemetry.timeline import shares, tree
 
@@ -64,17 +66,23 @@ async def trace(
 
 async def find(mesh: Mesh, run_id: str) -> Run:
     """Look a run up; again, for about a second, while it is not there or parts of it are missing."""
-    began = started_at(run_id)
-    since = None if began is None else began - mesh.settings.clock_skew
+    skew, began = mesh.settings.clock_skew, started_at(run_id)
+    start: Start = "beginning" if began is None else began - skew
     run = Run((), None)
+    written: dict[Position, Record] = {}
+    recorded: list[Record] = []
     for look in range(LOOKS):
         await asyncio.sleep(BETWEEN_LOOKS if look else 0)
+        looked_at = time.time()
         spans, records = await asyncio.gather(
-            mesh.read_key(SPANS.name, run_id, since=since), mesh.read_key(RECORDS.name, run_id, since=since)
+            mesh.lookups.of_key(SPANS.name, run_id, start=start), mesh.lookups.of_key(RECORDS.name, run_id, start=start)
         )
-        run = Run(tuple(_readable(SpanRecord, spans)), next(_readable(RunRecord, records[-1:]), None))
+        written |= {record.position: record for record in spans}
+        recorded = records[-1:] or recorded
+        run = Run(tuple(_readable(SpanRecord, written.values())), next(_readable(RunRecord, recorded), None))
         if _whole(run.spans):
             break
+        start = looked_at - skew  # what stood there before was looked at
     return run
 
 
@@ -86,7 +94,7 @@ def _whole(spans: Sequence[SpanRecord]) -> bool:
     return scored and handled and all(root.span for root in tree(spans))
 
 
-def _readable(of: type[MessageT], records: list[Record]) -> Iterator[MessageT]:
+def _readable(of: type[MessageT], records: Iterable[Record]) -> Iterator[MessageT]:
     """The bodies of this form; what a newer version wrote, or somebody else, is passed over."""
     for record in records:
         try:

@@ -6,7 +6,7 @@ A `Follower` is one connection, and ends with its first error. What is to be rea
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from types import TracebackType
 from typing import Final, Literal, Self
 
@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 
 POLL_MS: Final = 1_000
 BATCH: Final = 2_000
+LATEST: Final = 9e15
+"""The last time that Kafka has, unix seconds."""
 SILENT_AFTER: Final = 10.0
 """Seconds of waiting for records after which a partition counts as silent, of which the broker says nothing, not even
 that there is nothing new."""
@@ -52,6 +54,7 @@ class Follower:
             beginning); or a time, unix seconds, from which on to read; or "beginning", or "end".
         partitions: Which partitions; None = all.
         undecodable: Given each batch that cannot be decoded; it is not handed out.
+        until: Unix seconds: `ends` are the first records written then or later; None = the ends of the log.
 
     Raises:
         UnavailableError: The broker does not answer, or hands out nothing; also later, out of the iteration.
@@ -67,15 +70,17 @@ class Follower:
         start: Start = "beginning",
         partitions: Sequence[int] | None = None,
         undecodable: Undecoded = say,
+        until: float | None = None,
     ) -> None:
         self.topic = topic
         self.partitions: list[int] = list(partitions or ())
         self.ends: dict[int, int] = {}
-        """The end offsets as they were when following began."""
+        """Where `read_to_end` ends: the end offsets as they were when following began, or earlier."""
         self.beyond: frozenset[int] = frozenset()
         """Partitions that end before where they were to be read from."""
         self._start = start
         self._undecodable = undecodable
+        self._until = until
         self._positions: dict[int, int] = {}
         self._told: dict[int, int | None] = {}  # by partition: when the broker last said something of it
         self._silent: dict[int, float] = {}  # by partition: seconds that were waited since
@@ -124,8 +129,9 @@ class Follower:
         # Before assigning: afterwards these would queue behind a fetch that waits for data, for half a second.
         beginnings = await self._consumer.beginning_offsets(wanted)
         ends = await self._consumer.end_offsets(wanted)
-        times = await self._at(wanted)
-        self.ends = {partition.partition: offset for partition, offset in ends.items()}
+        times = {} if not isinstance(self._start, float) else await self._at(wanted, self._start)
+        last = {} if self._until is None else await self._at(wanted, self._until)
+        self.ends = {at.partition: last.get(at.partition, offset) for at, offset in ends.items()}
         self.beyond = frozenset(at.partition for at in wanted if self._wanted(at.partition) > ends[at])
         self._consumer.assign(wanted)
         for partition in wanted:
@@ -133,11 +139,10 @@ class Follower:
             self._positions[number] = times.get(number, self._first(number, beginnings[partition], ends[partition]))
             self._consumer.seek(partition, self._positions[number])
 
-    async def _at(self, wanted: Sequence[TopicPartition]) -> dict[int, int]:
-        """The first offset at or after the start, where it is a time."""
-        if not isinstance(self._start, float):
-            return {}
-        found = await self._consumer.offsets_for_times(dict.fromkeys(wanted, round(self._start * 1_000)))
+    async def _at(self, wanted: Sequence[TopicPartition], time: float) -> dict[int, int]:
+        """The first offset written at a time or later, where there is one."""
+        milliseconds = round(max(0.0, min(time, LATEST)) * 1_000)  # below 0, Kafka takes them for something else
+        found = await self._consumer.offsets_for_times(dict.fromkeys(wanted, milliseconds))
         return {partition.partition: at.offset for partition, at in found.items() if at is not None}
 
     def _first(self, partition: int, beginning: int, end: int) -> int:
@@ -179,9 +184,17 @@ class Follower:
             await self._note_positions()
             yield records
 
-    async def read_to_end(self) -> AsyncIterator[list[Record]]:
-        """Batches up to `ends`, then no more."""
+    async def read_to_end(self, *, within: float | None = None) -> AsyncGenerator[list[Record]]:
+        """Batches up to `ends`, then no more.
+
+        Raises:
+            UnavailableError: They did not come in so many seconds.
+        """
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         while not self.caught_up():
+            if within is not None and loop.time() - began > within:
+                raise UnavailableError(f"topic {self.topic} was not read to its end within {within:g} s")
             records = [record for record in await self._poll() if record.offset < self.ends[record.partition]]
             if records:
                 yield records
@@ -256,10 +269,9 @@ class Follower:
 
 
 async def read_all(follower: Follower, *, within: float) -> list[Record]:
-    """Everything from where the follower starts to its ends.
+    """Everything from where the follower starts to its ends: of topics of which little is kept.
 
     Raises:
-        TimeoutError: The broker did not hand it out in `within` seconds.
+        UnavailableError: The broker did not hand it out in `within` seconds.
     """
-    async with asyncio.timeout(within):
-        return [record async for batch in follower.read_to_end() for record in batch]
+    return [record async for batch in follower.read_to_end(within=within) for record in batch]

@@ -24,10 +24,11 @@ from poise.messaging.calls import Addressed, Calls, Streamed
 from poise.messaging.cancels import Cancels
 from poise.messaging.connection import Connection
 from poise.messaging.encoding import EncodedMessage, encode, headers_of
-from poise.messaging.follow import Follower, Start, read_all
+from poise.messaging.follow import Follower, Start
 from poise.messaging.intake import ConcurrentIntake
 from poise.messaging.liveness import Liveness
 from poise.messaging.log_reader import LogAccess
+from poise.messaging.lookups import Lookups
 from poise.messaging.partitioner import partition_for
 from poise.messaging.process import StopSignal, settled
 from poise.messaging.producer import Producer
@@ -52,7 +53,6 @@ log = logging.getLogger(__name__)
 
 STOPPED_WITHIN: Final = 15.0
 """Seconds for disconnecting: a client library may wait for ever for a broker that is gone."""
-READ_WITHIN: Final = 30.0
 JSON: Final = "application/json"
 
 
@@ -78,6 +78,7 @@ class Mesh:
             self.connection, TopicLimits(self.admin.record_limits), self._leaderless, self.liveness
         )
         self._undecodable = UndecodableBatches(self.send, partial(Follower, self.connection), settings.instance)
+        self.lookups = Lookups(partial(Follower, self.connection, undecodable=self._undecodable.keep), self.admin)
         self.log_access = LogAccess(
             self.connection, self.admin, self.liveness, self.topic_identities, self._undecodable.keep
         )
@@ -330,23 +331,18 @@ class Mesh:
         return Follower(self.connection, topic, start=start, partitions=partitions, undecodable=keep)
 
     async def read_key(self, topic: str, key: str, *, since: float | None = None) -> list[Record]:
-        """All records of a key that are in the topic now, oldest first.
+        """All records of a key that are in the topic now, oldest first; see `Lookups.of_key`.
 
         Args:
             topic: A topic that is partitioned by its key.
             key: The key.
             since: Unix seconds: read from the first record written then or later.
         """
-        raw = key.encode()
-        number = await self.partition_of(topic, raw)
-        start: Start = "beginning" if since is None else float(since)
-        async with self.follow(topic, start=start, partitions=[number]) as follower:
-            return [record for record in await read_all(follower, within=READ_WITHIN) if record.key == raw]
+        return await self.lookups.of_key(topic, key, start="beginning" if since is None else float(since))
 
     async def read_topic(self, topic: str) -> list[Record]:
-        """Everything that is in a topic now; order holds within a partition."""
-        async with self.follow(topic) as follower:
-            return await read_all(follower, within=READ_WITHIN)
+        """Everything that is in a topic now, of which little is kept; see `Lookups.matching`."""
+        return await self.lookups.matching(topic, lambda _: True)
 
     async def partition_of(self, topic: str, key: bytes) -> int:
         """The partition of a key in a topic."""

@@ -6,9 +6,8 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequen
 from typing import Final
 
 from poise.contracts.topics import CATALOGUE, dead_topic
-from poise.errors import RetryableError, UnavailableError
+from poise.errors import RetryableError
 from poise.messaging.dead_letters import REDRIVEN, DeadLetter, State, marker
-from poise.messaging.follow import read_all
 from poise.messaging.mesh import Mesh
 from poise.messaging.partitioner import partition_for
 from poise.messaging.record import Position
@@ -95,16 +94,13 @@ class Redriver:
         }
         found: dict[tuple[str, bytes], Position] = {}
         for topic, partition in sorted({(topic, partition_for(key, topics[topic])) for topic, key in keys}):
-            try:
-                async with self._mesh.follow(topic, partitions=[partition]) as follower:
-                    records = await read_all(follower, within=READ_WITHIN)
-            except TimeoutError as error:
-                raise UnavailableError(f"{topic} could not be read within {READ_WITHIN:.0f} s") from error
-            found |= {
-                (topic, record.key): record.position
-                for record in records
-                if record.key is not None and (topic, record.key) in keys
-            }
+            async with self._mesh.follow(topic, partitions=[partition]) as follower:
+                async for batch in follower.read_to_end(within=READ_WITHIN):
+                    found |= {
+                        (topic, record.key): record.position
+                        for record in batch
+                        if record.key is not None and (topic, record.key) in keys
+                    }
         return found
 
     # -- sending --------------------------------------------------------------------------------------------------

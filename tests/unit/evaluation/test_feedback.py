@@ -14,7 +14,6 @@ from poise.contracts.topics import RETRY_DELAYS
 from poise.errors import RetryableError, TerminalError
 from poise.messaging.failures import Attempt, DeadLetter, Postpone, decide
 from services.evaluation.feedback import Feedbacks, missing, score_of
-from services.evaluation.records import WINDOWS, starts
 
 HOUR, DAY = 3_600.0, 86_400.0
 NOW = 1_800_000_000.0
@@ -104,18 +103,6 @@ def test_early_feedback_waits_on_each_delayed_retry_topic_and_on_nothing_else() 
     assert other == DeadLetter()
     assert str(error).startswith(f"nobody knows run {BY_PLACE}")
     assert isinstance(error, TerminalError)
-
-
-def test_a_run_that_says_when_it_began_is_looked_for_from_then_on() -> None:
-    (start,) = starts(a_run(100), NOW, 2.0)
-    assert start == pytest.approx(NOW - 102, abs=0.002)
-
-
-def test_one_that_does_not_is_looked_for_backwards_to_the_beginning() -> None:
-    *windows, last = starts(BY_PLACE, NOW, 2.0)
-    assert windows == [NOW - window for window in WINDOWS]
-    assert list(WINDOWS) == sorted(WINDOWS)
-    assert last == "beginning"
 
 
 @dataclass

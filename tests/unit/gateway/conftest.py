@@ -1,7 +1,7 @@
 """A gateway whose mesh is a stand-in: it takes what the real one takes, and answers what a test says."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -12,6 +12,7 @@ from poise.contracts import Answer, Delta, Message, Reset
 from poise.contracts.topics import Topic
 from poise.errors import PoiseError
 from poise.messaging import Mesh, Position, Record
+from poise.messaging.lookups import Window
 from poise.settings import MeshSettings
 from services.gateway.handlers import Gateway
 from services.gateway.settings import GatewaySettings
@@ -30,6 +31,10 @@ class StandIn:
     words: list[Delta | Reset] = field(default_factory=list)
     """What is streamed before the answer."""
     cancelled: list[str] = field(default_factory=list)
+    looked: list[tuple[str, tuple[Window, ...]]] = field(default_factory=list)
+    """The runs that were looked for, and where."""
+    looking: Callable[[str], Awaitable[None]] | None = None
+    """What a look-up takes its time with."""
     hold: asyncio.Event | None = None
     given_up: int = 0
 
@@ -61,11 +66,18 @@ class StandIn:
             raise self.error
         self.cancelled.append(run)
 
-    async def read_key(self, topic: str, key: str, *, since: float | None = None) -> list[Record]:
+    @property
+    def lookups(self) -> "StandIn":
+        return self
+
+    async def last_of_key(self, topic: str, key: str, windows: Sequence[Window]) -> Record | None:
         assert topic == "poise.records"
+        self.looked.append((key, tuple(windows)))
         if self.error is not None:
             raise self.error
-        return [r for r in self.records.get(key, []) if since is None or r.timestamp >= since]
+        if self.looking is not None:
+            await self.looking(key)
+        return next(reversed(self.records.get(key, [])), None)
 
     async def topic_id(self, topic: str) -> str:
         assert topic == "poise.documents"
