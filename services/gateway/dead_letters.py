@@ -213,6 +213,7 @@ class DeadLetters:
         try:
             async with self._turn:
                 [letter] = await self._admin.select(Filter(ids=frozenset({id_})))
+                letter = await self._admin.whole(letter)
         except InvalidMessageError as error:
             raise NotFoundError(f"there is no dead letter {id_[:200]}") from error
         return Response(LetterView.whole(letter).model_dump_json(exclude_unset=True), media_type="application/json")

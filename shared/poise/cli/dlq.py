@@ -125,7 +125,9 @@ async def show(
 ) -> None:
     """Show one dead letter whole: headers, body, error and traceback."""
     async with connected(broker) as poise:
-        [letter] = await DeadLetterAdmin(poise.mesh).select(Filter(ids=frozenset({id_})))
+        admin = DeadLetterAdmin(poise.mesh)
+        [letter] = await admin.select(Filter(ids=frozenset({id_})))
+        letter = await admin.whole(letter)
     if as_json:
         print_json(json.dumps(LetterView.whole(letter).model_dump(mode="json", exclude_unset=True), ensure_ascii=False))
     else:

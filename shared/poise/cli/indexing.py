@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Callable, Collection
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self
@@ -13,7 +13,6 @@ from pydantic import ValidationError
 from poise.contracts.document import Document, Manifest
 from poise.contracts.envelope import KIND
 from poise.contracts.topics import DOCUMENTS, PASSAGES, dead_topic
-from poise.errors import SetupError
 from poise.messaging import Follower, Mesh, Position, Record, dead_letters
 
 READ_WITHIN: Final = 300.0
@@ -40,25 +39,22 @@ async def known(mesh: Mesh, ids: Collection[str]) -> dict[str, Known]:
     """Which of these documents the log has. One that was set aside as a dead letter since does not count.
 
     Raises:
-        SetupError: The broker does not hand the log out.
+        UnavailableError: The broker does not hand the log out.
     """
-    latest: dict[str, Record] = {}
-    try:
-        async with asyncio.timeout(READ_WITHIN), mesh.follow(DOCUMENTS.name) as follower:
-            async for batch in follower.read_to_end():
-                for record in batch:
-                    id_ = (record.key or b"").decode(errors="replace")
-                    if id_ in ids:
-                        latest[id_] = record
-    except TimeoutError as error:
-        raise SetupError(f"{DOCUMENTS.name} could not be read within {READ_WITHIN:.0f} s") from error
-    letters = dead_letters.read(DOCUMENTS.tier or "", await mesh.read_topic(_DEAD))
-    dead = {letter.failed_at for letter in letters if letter.redriven is None}
-    return {
-        id_: Known(record.position, found)
-        for id_, record in latest.items()
-        if str(record.position) not in dead and (found := _digest_of(record)) is not None
-    }
+    latest: dict[str, Known | None] = {}
+    async with mesh.follow(DOCUMENTS.name) as follower:
+        async for batch in follower.read_to_end(within=READ_WITHIN):
+            for record in batch:
+                id_ = (record.key or b"").decode(errors="replace")
+                if id_ in ids:
+                    found = _digest_of(record)
+                    latest[id_] = None if found is None else Known(record.position, found)
+    index = dead_letters.DeadLetterIndex(DOCUMENTS.tier or "")
+    async with aclosing(mesh.lookups.scan(_DEAD)) as records:
+        async for record in records:
+            index.add(record)
+    dead = {letter.failed_at for letter in index.letters() if letter.redriven is None}
+    return {id_: known for id_, known in latest.items() if known is not None and str(known.position) not in dead}
 
 
 def _digest_of(record: Record) -> bytes | None:

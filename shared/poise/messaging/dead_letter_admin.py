@@ -8,14 +8,12 @@ from functools import partial
 from typing import Final
 
 from poise.contracts.topics import PREFIX, dead_topic
-from poise.errors import RetryableError, UnavailableError
-from poise.messaging import dead_letters
+from poise.errors import RetryableError
 from poise.messaging.dead_letter_filter import Filter, invalid
-from poise.messaging.dead_letters import PURGED, DeadLetter, State, marker
-from poise.messaging.follow import read_all
+from poise.messaging.dead_letters import PURGED, DeadLetter, DeadLetterIndex, State, marker
 from poise.messaging.mesh import Mesh
 from poise.messaging.redrive import Outcome, Redrive, first_kept
-from poise.messaging.redriver import Redriver
+from poise.messaging.redriver import Redriver, whole
 from poise.messaging.transactions import Outgoing, Transactions
 
 READ_WITHIN: Final = 120.0
@@ -60,7 +58,7 @@ class DeadLetterAdmin:
         )
 
     async def select(self, chosen: Filter) -> list[DeadLetter]:
-        """The dead letters that are meant, oldest first.
+        """The dead letters that are meant, oldest first; without their messages, which `whole` reads.
 
         Raises:
             InvalidMessageError: There is no such tier, or an id names no dead letter.
@@ -69,6 +67,18 @@ class DeadLetterAdmin:
         return _oldest_first(
             letter for found in (await self._by_tier(chosen, time.time())).values() for letter in found
         )
+
+    async def whole(self, letter: DeadLetter) -> DeadLetter:
+        """A letter with its message.
+
+        Raises:
+            InvalidMessageError: It is not there any more.
+            UnavailableError: It cannot be read.
+        """
+        found = await whole(self._mesh.lookups, [letter])
+        if not found:
+            raise invalid("ids", f"there is no dead letter {letter.id} any more")
+        return found[0]
 
     async def redrive(self, chosen: Filter, how: Redrive) -> AsyncGenerator[Outcome]:
         """Send again those that are meant, each once, and say of each what became of it.
@@ -131,11 +141,12 @@ class DeadLetterAdmin:
         return self._fitting(await self._read(tier), chosen, now)
 
     async def _read(self, tier: str) -> _Log:
-        try:
-            async with self._mesh.follow(dead_topic(tier)) as follower:
-                return _Log(dead_letters.read(tier, await read_all(follower, within=READ_WITHIN)), follower.ends)
-        except TimeoutError as error:
-            raise UnavailableError(f"{dead_topic(tier)} could not be read within {READ_WITHIN:.0f} s") from error
+        index = DeadLetterIndex(tier)
+        async with self._mesh.follow(dead_topic(tier)) as follower:
+            async for batch in follower.read_to_end(within=READ_WITHIN):
+                for record in batch:
+                    index.add(record)
+            return _Log(index.letters(), follower.ends)
 
     def _fitting(self, log: _Log, chosen: Filter, now: float) -> list[DeadLetter]:
         return [letter for letter in log.letters if chosen.fits(letter, now, self._mesh.settings.tenant)]

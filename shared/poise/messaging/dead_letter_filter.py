@@ -8,7 +8,7 @@ from typing import Final
 from poise.contracts.fault import FieldError
 from poise.contracts.topics import DAY, HOUR
 from poise.errors import InvalidMessageError
-from poise.messaging.dead_letters import DeadLetter
+from poise.messaging.dead_letters import DeadLetter, short_key
 
 _UNITS: Final = {"s": 1.0, "m": 60.0, "h": HOUR, "d": DAY, "w": 7 * DAY}
 _NUMBER: Final = r"([0-9]{1,9}(?:\.[0-9]{1,9})?)"
@@ -79,7 +79,7 @@ class Filter:
             self.tier in {None, letter.tier}
             and self.error in {None, letter.error}
             and self.tenant in {None, letter.tenant or tenant}
-            and self.key in {None, letter.record.key}
+            and (self.key is None or short_key(self.key) == short_key(letter.record.key))
             and (self.older_than is None or age > self.older_than)
             and (self.newer_than is None or age < self.newer_than)
             and (not self.ids or not self.ids.isdisjoint(letter.ids))

@@ -5,13 +5,15 @@ topic only grows: when a letter is sent again, or purged, a marker is written be
 now is what the markers say. `dead_letter_admin` writes them.
 """
 
+import hashlib
 import time
 import traceback
 from collections.abc import Awaitable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final, Protocol
 
+from poise.contracts.envelope import DEADLINE
 from poise.contracts.topics import CATALOGUE, dead_topic
 from poise.errors import InvalidMessageError, RecordTooLargeError
 from poise.messaging.record import Headers, Position, Record
@@ -35,6 +37,12 @@ TENANT: Final = "poise-tenant"
 
 ADDED: Final = frozenset({ERROR, MESSAGE, TRACEBACK, WORKER, AT, FROM, POSITION, CUT, UNDECODED})
 """The headers that a letter has and its message had not."""
+LISTED: Final = frozenset(
+    {ERROR, MESSAGE, WORKER, FROM, POSITION, CUT, UNDECODED, ORIGIN, REDRIVES, ATTEMPT, TENANT, DEADLINE}
+)
+"""The headers that lists, filters and decisions about a letter need."""
+LONGEST_KEY: Final = 4_096
+"""Bytes of a key that an index keeps as it is."""
 _LONGEST_CUT: Final = 1024 * 1024
 _LONGEST_CUT_HEADER: Final = 1_024
 _LENGTH: Final = 8
@@ -73,6 +81,8 @@ class DeadLetter:
     """Where it was sent again, `topic/partition/offset`; None = it was not."""
     copies: tuple[Position, ...] = ()
     """Where else it stands: a message that is delivered twice, and dies twice, is one letter."""
+    size: int = 0
+    """Bytes of the message's body, which may not be in `record`."""
 
     @property
     def id(self) -> str:
@@ -195,33 +205,74 @@ def _cut(
     return key, value[: max(0, min(room, _LONGEST_CUT))], kept
 
 
-def read(tier: str, records: Iterable[Record]) -> list[DeadLetter]:
-    """The dead letters in a tier's topic, oldest first, each with what became of it; purged ones are left out.
+class DeadLetterIndex:
+    """The dead letters of a tier, as the records of its topic tell, taken in their order.
 
     A worker that dies between writing a letter and committing handles the message again and writes another. Both name
     the position of the same record, so they are one letter here: what becomes of one becomes of the other.
+
+    Args:
+        tier: The tier.
+        whole: Keep the messages; else of each what lists and filters need: memory grows with their number alone.
     """
-    letters: dict[str, list[Record]] = {}
-    redriven: dict[str, str] = {}
-    purged: set[str] = set()
-    for record in records:
+
+    def __init__(self, tier: str, *, whole: bool = False) -> None:
+        self._tier = tier
+        self._whole = whole
+        self._letters: dict[str, DeadLetter] = {}
+        self._redriven: dict[str, str] = {}
+        self._purged: set[str] = set()
+        self._same: dict[bytes, bytes] = {}
+
+    def add(self, record: Record) -> None:
+        """Take a record."""
         sent, away = record.header(REDRIVEN), record.header(PURGED)
-        named = (record.key or b"").decode(errors="replace")
         if record.header(FROM) is not None or (sent is None and away is None):
             # It is told by what `write` adds: a message may bring any header along, and `write` adds its own last.
-            letters.setdefault(record.header(POSITION) or str(record.position), []).append(record)
+            self._add(record)
         elif sent is not None:
-            redriven[named] = sent
+            self._redriven[(record.key or b"").decode(errors="replace")] = sent
         else:
-            purged.add(named)
-    found = []
-    for first, *others in letters.values():
-        letter = DeadLetter(tier, first, None, tuple(record.position for record in others))
-        places = [str(at) for at in letter.places]
-        if purged.isdisjoint(places):
-            sent = next((redriven[at] for at in places if at in redriven), None)
-            found.append(DeadLetter(tier, first, sent, letter.copies))
-    return found
+            self._purged.add((record.key or b"").decode(errors="replace"))
+
+    def _add(self, record: Record) -> None:
+        name = record.header(POSITION) or str(record.position)
+        first = self._letters.get(name)
+        if first is not None:
+            self._letters[name] = replace(first, copies=(*first.copies, record.position))
+            return
+        kept = record if self._whole else self._slim(record)
+        self._letters[name] = DeadLetter(self._tier, kept, None, size=len(record.value or b""))
+
+    def _slim(self, record: Record) -> Record:
+        last = {name: value for name, value in record.headers if name in LISTED}
+        headers = tuple(
+            (name, None if value is None else self._same.setdefault(value, value)) for name, value in last.items()
+        )
+        return replace(record, key=short_key(record.key), value=None, headers=headers)
+
+    def letters(self) -> list[DeadLetter]:
+        """The letters, oldest first, each with what became of it; purged ones are left out."""
+        found = []
+        for letter in self._letters.values():
+            places = [str(at) for at in letter.places]
+            if self._purged.isdisjoint(places):
+                sent = next((self._redriven[at] for at in places if at in self._redriven), None)
+                found.append(replace(letter, redriven=sent))
+        return found
+
+
+def short_key(key: bytes | None) -> bytes | None:
+    """A key as an index keeps it: a long one by what tells it from others."""
+    return key if key is None or len(key) <= LONGEST_KEY else b"sha256:" + hashlib.sha256(key).digest()
+
+
+def read(tier: str, records: Iterable[Record]) -> list[DeadLetter]:
+    """The dead letters in a tier's topic, whole, oldest first; see `DeadLetterIndex`."""
+    index = DeadLetterIndex(tier, whole=True)
+    for record in records:
+        index.add(record)
+    return index.letters()
 
 
 def marker(at: Position, name: str, value: str) -> tuple[bytes, bytes, Headers]:

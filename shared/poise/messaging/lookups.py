@@ -13,7 +13,7 @@ from poise.errors import MissingTopicError, TerminalError
 from poise.messaging.admin import Admin
 from poise.messaging.follow import Follower, Start
 from poise.messaging.partitioner import partition_for
-from poise.messaging.record import Record
+from poise.messaging.record import Position, Record
 
 WITHIN: Final = 30.0
 """Seconds that a look-up may take, where nothing else is said."""
@@ -118,19 +118,19 @@ class Lookups:
             end = first if window.end is None else None
         return None
 
-    async def at(self, topic: str, places: Iterable[tuple[int, int]]) -> dict[tuple[int, int], Record]:
-        """The records that stand at some places, by partition and offset; one that is not there any more is absent."""
+    async def at(self, topic: str, places: Iterable[Position]) -> dict[Position, Record]:
+        """The records that stand at some places; one that is not there any more is absent."""
         wanted: dict[int, set[int]] = {}
-        for partition, offset in places:
-            wanted.setdefault(partition, set()).add(offset)
-        found: dict[tuple[int, int], Record] = {}
+        for place in places:
+            wanted.setdefault(place.partition, set()).add(place.offset)
+        found: dict[Position, Record] = {}
         for partition, offsets in wanted.items():
             start = {partition: min(offsets)}
             async with self._follow(topic, start=start, partitions=[partition]) as follower:
                 follower.ends[partition] = min(max(offsets) + 1, follower.ends[partition])
                 async with aclosing(follower.read_to_end(within=self._within)) as batches:
                     async for batch in batches:
-                        found |= {(partition, one.offset): one for one in batch if one.offset in offsets}
+                        found |= {one.position: one for one in batch if one.offset in offsets}
         return found
 
     async def _partition_of(self, topic: str, key: bytes) -> int:

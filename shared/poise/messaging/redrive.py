@@ -130,12 +130,11 @@ def batches(letters: Sequence[DeadLetter], rate: float | None, alone: frozenset[
     batch: list[DeadLetter] = []
     size = 0
     for letter in letters:
-        bytes_ = len(letter.record.value or b"")
-        if batch and (len(batch) >= most or size + bytes_ > BATCH_BYTES or {letter.id, batch[-1].id} & alone):
+        if batch and (len(batch) >= most or size + letter.size > BATCH_BYTES or {letter.id, batch[-1].id} & alone):
             yield batch
             batch, size = [], 0
         batch.append(letter)
-        size += bytes_
+        size += letter.size
     if batch:
         yield batch
 

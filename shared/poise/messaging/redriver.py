@@ -3,14 +3,16 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 from poise.contracts.topics import CATALOGUE, dead_topic
 from poise.errors import RetryableError
 from poise.messaging.dead_letters import REDRIVEN, DeadLetter, State, marker
+from poise.messaging.lookups import Lookups
 from poise.messaging.mesh import Mesh
 from poise.messaging.partitioner import partition_for
-from poise.messaging.record import Position
+from poise.messaging.record import Position, Record
 from poise.messaging.redrive import Outcome, Redrive, batches, refusal, to_send_again
 from poise.messaging.transactions import Outgoing, TooLargeError, Transactions
 
@@ -123,6 +125,9 @@ class Redriver:
                 yield Outcome(letter, sent=position)
 
     async def _send(self, transactions: Transactions, batch: Sequence[DeadLetter]) -> list[Position]:
+        letters = await whole(self._mesh.lookups, batch)
+        if len(letters) < len(batch):  # its topic was cut: by whoever purged, or because its time was over
+            raise RetryableError(f"dead letters of {self._tier} are not there any more")
         copies = [
             Outgoing(
                 letter.topic,
@@ -131,7 +136,7 @@ class Redriver:
                 to_send_again(letter, self._how),
                 await self._partition(letter),
             )
-            for letter in batch
+            for letter in letters
         ]
         async with transactions.begin() as transaction:
             positions = await transaction.send(copies)
@@ -154,3 +159,18 @@ class Redriver:
         now = time.monotonic()
         await asyncio.sleep(max(0.0, self._next - now))
         self._next = max(self._next, now) + letters / self._how.rate
+
+
+async def whole(lookups: Lookups, letters: Sequence[DeadLetter]) -> list[DeadLetter]:
+    """Dead letters with their messages, in their order; those that are not there any more are left out.
+
+    Raises:
+        UnavailableError: They cannot be read.
+    """
+    found: dict[Position, Record] = {}
+    for tier in {letter.tier for letter in letters}:
+        places = [letter.record.position for letter in letters if letter.tier == tier]
+        found |= await lookups.at(dead_topic(tier), places)
+    return [
+        replace(letter, record=found[letter.record.position]) for letter in letters if letter.record.position in found
+    ]

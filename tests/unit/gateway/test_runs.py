@@ -14,6 +14,8 @@ from poise.contracts import Answer, RunRecord
 from poise.contracts.run_id import new_run_id, run_id_of
 from poise.errors import SetupError
 from poise.messaging import Record
+from services.gateway import runs
+from services.gateway.settings import GatewaySettings
 
 Problem = Callable[[httpx2.Response], tuple[int, str, list[str]]]
 NOT_FOUND: tuple[int, str, list[str]] = (404, "urn:poise:not-found", [])
@@ -117,3 +119,46 @@ async def test_without_a_broker_the_records_are_unavailable(
 ) -> None:
     mesh.error = SetupError("no broker answers")
     assert problem(await client.get(f"/v1/runs/{a_run()}")) == (503, "urn:poise:unavailable", [])
+
+
+BY_KAFKA = run_id_of("poise.ask.interactive", 3, 42, 1_800_000_000.0)
+
+
+async def test_a_run_is_looked_for_where_its_id_says_first(client: httpx2.AsyncClient, mesh: Any) -> None:
+    run = a_run(ago=3_600)
+    await client.get(f"/v1/runs/{run}")
+    (_, near), (_, far) = mesh.looked
+    assert [(window.end or 0.0) - window.start for window in (*near, *far)] == pytest.approx([602.0, 24_600.0])
+
+
+async def test_searches_of_whole_partitions_hold_up_no_other_look_up_and_end_in_time(
+    client: httpx2.AsyncClient,
+    mesh: Any,
+    problem: Problem,
+    settings: GatewaySettings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    searching, at_once = 0, list[int]()
+
+    async def slowly(run: str) -> None:
+        nonlocal searching
+        if run == BY_KAFKA:
+            searching += 1
+            at_once.append(searching)
+            try:
+                await asyncio.Event().wait()
+            finally:
+                searching -= 1
+
+    monkeypatch.setattr(runs, "FOUND_WITHIN", 0.3)
+    mesh.looking = slowly
+    run = a_run()
+    mesh.records[run] = [record_of(run)]
+    many = [asyncio.create_task(client.get(f"/v1/runs/{BY_KAFKA}")) for _ in range(8)]
+    while searching < settings.searches:  # noqa: ASYNC110 - each turn of the loop takes it further
+        await asyncio.sleep(0)
+    assert (await client.get(f"/v1/runs/{run}")).status_code == 200
+    responses = await asyncio.gather(*many)
+    assert max(at_once) == settings.searches, "the others waited for their turn"
+    assert [problem(response) for response in responses] == [(503, "urn:poise:temporary", [])] * len(many)
+    assert {response.headers["retry-after"] for response in responses} == {"10"}

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from poise.errors import InvalidMessageError, RecordTooLargeError
 from poise.messaging import DeadLetter, Filter, Redrive, dead_letters
-from poise.messaging.dead_letters import PURGED, REDRIVEN, State, marker
+from poise.messaging.dead_letters import PURGED, REDRIVEN, DeadLetterIndex, State, marker
 from poise.messaging.record import Headers, Position, Record
 from poise.messaging.redrive import batches, first_kept, refusal, to_send_again
 from poise.messaging.sizes import size_of
@@ -229,7 +229,7 @@ async def test_the_quarantine_opens_by_name_and_force_only() -> None:
 
 
 def some(number: int, size: int = 10) -> list[DeadLetter]:
-    return [DeadLetter("t", Record(DEAD, 0, offset, 1.0, None, b"x" * size), None) for offset in range(number)]
+    return [DeadLetter("t", Record(DEAD, 0, offset, 1.0, None, None), None, size=size) for offset in range(number)]
 
 
 @pytest.mark.parametrize(
@@ -256,3 +256,22 @@ def test_the_log_is_cut_before_the_first_letter_that_is_kept() -> None:
     assert first_kept([], {0: 20}) == {0: 20}
     copied = DeadLetter("t", letters[0].record, None, (Position(DEAD, 0, 9),))
     assert first_kept([copied], {0: 20, 1: 3}) == {0: 5, 1: 3}
+
+
+def test_an_index_keeps_what_lists_need_and_no_message() -> None:
+    log = DeadLetterIndex("retrieval")
+    key = b"k" * 100_000
+    headers = (*HEADERS, ("poise-dead-topic", TOPIC.encode()), ("poise-dead-error", b"ValueError"))
+    many = (
+        *headers,
+        *((f"x-{number}", b"x" * 8_000) for number in range(100)),
+        ("poise-dead-traceback", b"t" * 16_000),
+    )
+    log.add(Record(DEAD, 0, 7, 1.0, key, b"x" * 900_000, many))
+    (letter,) = log.letters()
+    assert (letter.id, letter.error, letter.topic, letter.size) == ("retrieval/0/7", "ValueError", TOPIC, 900_000)
+    assert letter.record.value is None
+    assert len(letter.record.key or b"") < 100
+    assert sum(len(value or b"") for _, value in letter.record.headers) < 1_000
+    assert Filter(key=key).fits(letter, 2.0, "default")
+    assert not Filter(key=key + b"k").fits(letter, 2.0, "default")

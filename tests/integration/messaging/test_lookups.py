@@ -1,0 +1,145 @@
+"""Look-ups in logs of real size: what does not match is not kept, and none takes longer than it may."""
+
+import time
+import tracemalloc
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from random import Random
+from uuid import uuid4
+
+import pytest
+import pytest_asyncio
+from integration_kit import another
+
+from poise.cli import policy_log, scores, trace
+from poise.contracts.run_id import run_id_of
+from poise.contracts.topics import Topic, dead_topic
+from poise.errors import TerminalError, UnavailableError
+from poise.messaging import DeadLetterAdmin, Filter, Mesh, Position
+from poise.messaging.lookups import Lookups, Window
+from poise.messaging.run_records import search
+from poise.settings import MeshSettings
+
+pytestmark = pytest.mark.integration
+
+MIB = 1024 * 1024
+BIG = 60
+"""Records of nearly a MiB each that nobody looks for."""
+KEPT = 24 * MIB
+"""What a look-up may have in memory at once: what the client library fetches ahead, and what it takes apart."""
+
+
+@pytest_asyncio.fixture
+async def mesh(mesh_settings: MeshSettings) -> AsyncIterator[Mesh]:
+    async with Mesh(another(mesh_settings), tier="client") as mesh:
+        yield mesh
+
+
+@contextmanager
+def kept_below(most: int) -> Iterator[None]:
+    tracemalloc.start()
+    try:
+        yield
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < most, f"{peak / MIB:.0f} MiB were in memory at once"
+
+
+async def fill(mesh: Mesh, topic: str, *, key: bytes | None = None, partition: int | None = None) -> None:
+    """Write what is large and looked for by nobody."""
+    headers = [("poise-dead-topic", b"poise.documents"), ("poise-dead-error", b"ValueError")]
+    for _ in range(BIG):
+        await mesh.send(topic, Random().randbytes(900_000), key=key, headers=headers, partition=partition)
+
+
+@pytest_asyncio.fixture
+async def log(mesh: Mesh) -> Topic:
+    topic = Topic(f"log-{uuid4().hex[:8]}", (), partitions=2, keep=3_600.0)
+    await mesh.admin.create([topic])
+    return topic
+
+
+async def test_what_does_not_match_is_not_kept(mesh: Mesh, log: Topic) -> None:
+    number = await mesh.partition_of(log.name, b"mine")
+    await mesh.send(log.name, b"1", key=b"mine", headers=[])
+    await fill(mesh, log.name, partition=number)
+    last = await mesh.send(log.name, b"2", key=b"mine", headers=[])
+    with kept_below(KEPT):
+        found = await mesh.lookups.of_key(log.name, "mine")
+    assert [record.value for record in found] == [b"1", b"2"]
+    with kept_below(KEPT):
+        newest = await mesh.lookups.last_of_key(log.name, "mine", [Window("beginning")])
+    assert newest is not None
+    assert newest.position == last
+    with kept_below(KEPT):
+        assert await mesh.lookups.at(log.name, [last]) == {last: newest}
+
+
+async def test_what_is_kept_is_bounded(mesh: Mesh, log: Topic) -> None:
+    await fill(mesh, log.name, partition=0)
+    lookups = Lookups(mesh.follow, mesh.admin, most_bytes=10 * MIB)
+    with kept_below(KEPT + 10 * MIB), pytest.raises(TerminalError, match="is more than 10 MiB: narrow it"):
+        await lookups.matching(log.name, lambda _: True)
+
+
+async def test_a_log_that_is_not_read_in_time_is_given_up(mesh: Mesh, log: Topic) -> None:
+    await mesh.send(log.name, b"1", key=b"mine", headers=[])
+    lookups = Lookups(mesh.follow, mesh.admin, within=-1.0)
+    with pytest.raises(UnavailableError, match=f"topic {log.name} was not read to its end within -1 s"):
+        await lookups.of_key(log.name, "mine")
+
+
+async def test_windows_are_looked_through_one_after_another(mesh: Mesh, log: Topic) -> None:
+    now = time.time()
+
+    async def write(value: bytes) -> Position:
+        return await mesh.send(log.name, value, key=b"mine", headers=[])
+
+    await write(b"old")
+    newer = await write(b"newer")
+    for windows in (
+        [Window("beginning")],
+        [Window(now + 60), Window(now - 60)],
+        [Window("end"), Window("beginning")],
+        [Window(now - 120, now - 60), Window(now - 60, now + 60)],
+    ):
+        found = await mesh.lookups.last_of_key(log.name, "mine", windows)
+        assert found is not None
+        assert found.position == newer
+    assert await mesh.lookups.last_of_key(log.name, "mine", [Window("beginning", now - 60)]) is None
+    assert await mesh.lookups.last_of_key(log.name, "others", [Window(now - 60), Window("beginning")]) is None
+
+
+async def test_dead_letters_are_listed_without_their_messages(mesh: Mesh) -> None:
+    tier = f"t{uuid4().hex[:8]}"
+    await mesh.admin.create([Topic(dead_topic(tier), (), partitions=1, keep=3_600.0, max_bytes=3 * MIB)])
+    await fill(mesh, dead_topic(tier))
+    admin = DeadLetterAdmin(mesh)
+    with kept_below(KEPT):
+        letters = await admin.select(Filter(tier=tier))
+    assert len(letters) == BIG
+    with kept_below(KEPT):
+        letter = await admin.whole(letters[-1])
+    assert len(letter.record.value or b"") == letter.size == 900_000
+
+
+@pytest.mark.parametrize("of", ["a run by Kafka", "trace", "scores", "policy log", "policy recent"])
+async def test_commands_keep_what_they_show(mesh: Mesh, log: Topic, of: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module, name in ((trace, "SPANS"), (trace, "RECORDS"), (scores, "SCORES"), (policy_log, "DECISIONS")):
+        monkeypatch.setattr(module, name, log)
+    monkeypatch.setattr(policy_log, "SCORES", log)
+    run = run_id_of("poise.ask.interactive", 0, Random().getrandbits(40), time.time())
+    await fill(mesh, log.name, partition=await mesh.partition_of(log.name, run.encode()))
+    with kept_below(KEPT):
+        match of:
+            case "a run by Kafka":
+                assert await mesh.lookups.last_of_key(log.name, run, search(run, time.time(), 2.0).far) is None
+            case "trace":
+                assert (await trace.find(mesh, run)).spans == ()
+            case "scores":
+                assert await scores.recent(mesh, time.time() - 60.0) == []
+            case "policy log":
+                assert await policy_log.decisions(mesh, run) == []
+            case "policy recent":
+                assert await policy_log.recent(mesh, run) == []

@@ -1,0 +1,64 @@
+"""Kafka's disk lost, or put back as it was earlier: workers go on by themselves, and really handle messages."""
+
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from cache_kit import Model, Reader, orchestrating, retrieving, settings_of
+from deciding_kit import STEPS, Case, worker
+from integration_kit import another, serving
+from recovery_kit import WITHIN, all_ready
+
+from poise.contracts import Generate
+from poise.messaging import Mesh, Tier, topics
+from poise.settings import MeshSettings
+from poise.stack import Kafka
+
+pytestmark = pytest.mark.integration
+
+
+@pytest_asyncio.fixture
+async def kafka(tmp_path: Path) -> AsyncIterator[Kafka]:
+    async with Kafka(tmp_path / "kafka") as node:
+        await topics.apply(MeshSettings(broker=node.bootstrap))
+        yield node
+
+
+@pytest.fixture
+def settings(kafka: Kafka, valkey: str, tmp_path: Path) -> MeshSettings:
+    return MeshSettings(broker=kafka.bootstrap, redis_url=valkey, state_dir=tmp_path / "state")
+
+
+async def test_an_empty_disk(kafka: Kafka, settings: MeshSettings) -> None:
+    async with AsyncExitStack() as stack:
+        meshes = [
+            await stack.enter_async_context(retrieving(settings)),
+            await stack.enter_async_context(serving(another(settings), Tier("inference", {Generate: Model().write}))),
+            await stack.enter_async_context(orchestrating(another(settings), settings_of())),
+            await stack.enter_async_context(worker(another(settings))),
+        ]
+        reader = Reader(await stack.enter_async_context(Mesh(another(settings), tier="client")))
+        case = Case(reader.mesh)
+        await _works(reader, case)
+
+        await kafka.stop()
+        shutil.rmtree(kafka.directory / "data")
+        await kafka.start()
+        await topics.apply(settings)
+
+        await all_ready(*meshes, reader.mesh)
+        await _works(reader, Case(reader.mesh))
+
+
+async def _works(reader: Reader, case: Case) -> None:
+    """Documents are indexed, asks are answered from them, scores are decided on."""
+    for number in range(5):
+        await reader.say(f"d{number}", f"The lamp number {number} was lit by the keeper in 184{number}.")
+    answer = await reader.ask("Who lit the lamp number 3?", within=WITHIN, cache="no-store")
+    assert "lamp number 3" in answer.text
+    await case.ask("set", spec=case.spec())
+    await case.answers(60)
+    await case.until_decided(1 + STEPS)
