@@ -12,10 +12,10 @@ The last three are dead letters, with the reason: nothing that a person wrote is
 import time
 from typing import Final
 
-from poise.contracts import Envelope, Feedback, FieldError, RunRecord, Score
-from poise.contracts.run_id import is_run_id, started_at
-from poise.contracts.topics import BATCH, DAY, HOUR, RECORDS, RETRY_DELAYS, SCORES
-from poise.errors import InvalidMessageError, PoiseError, RetryableError, TerminalError
+from poise.contracts import Envelope, Feedback, RunRecord, Score
+from poise.contracts.run_id import started_at
+from poise.contracts.topics import DAY, HOUR, RECORDS, RETRY_DELAYS, SCORES
+from poise.errors import PoiseError, RetryableError, TerminalError
 from poise.messaging import Context
 from poise.messaging.run_records import LONGEST_RUN
 from poise.telemetry import count, measure, table

@@ -118,7 +118,11 @@ async def test_a_step_whose_result_cannot_be_kept_is_done_once(mesh_settings: Me
 
     async def handle(request: Generate, context: Context) -> Completion:
         run = pays.run(context)
-        return await run.execute(pays.function(run, request))
+
+        async def work() -> Completion:
+            return await pays.function(run, request)
+
+        return await run.execute(work())
 
     async with serving(mesh_settings, Tier("inference", {Generate: handle})) as mesh:
         chat = Generate(messages=(ChatMessage(role="user", content="x"),))
