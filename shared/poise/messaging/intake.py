@@ -18,6 +18,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 
+from poise.errors import SetupError
 from poise.messaging.group_offsets import GroupOffsets
 from poise.messaging.group_state import ReadBack, nothing_known
 from poise.messaging.liveness import Liveness, Part
@@ -350,6 +351,10 @@ class ConcurrentIntake(ConsumerRebalanceListener):
         except Exception as error:
             self.part.fail(error)
             raise
+
+    def fenced(self, name: str) -> None:
+        """Have the process end: another one has taken its place in the group."""
+        self.part.fail(SetupError(f"another process has the name {name} too: give each its own POISE_INSTANCE"))
 
     def _drop(self, gone: Callable[[Job], bool]) -> None:
         self._let_go(*self._waiting.drop(gone))

@@ -26,6 +26,7 @@ from poise.contracts.message import Message, Request
 from poise.messaging.connection import Connection
 from poise.messaging.offset_fetch import heed_errors
 from poise.messaging.record import Record
+from poise.messaging.static_membership import heed_fencing
 from poise.messaging.tolerant import read_tolerantly
 
 
@@ -44,6 +45,9 @@ class Intake(Protocol):
 
     def deliver(self, record: Record, /) -> Awaitable[None]:
         """Handle one message, whole."""
+
+    def fenced(self, name: str) -> None:
+        """Hear that another process has taken this one's place in the group, under its name."""
 
 
 class ConcurrentSubscriber(DefaultSubscriber):
@@ -67,6 +71,7 @@ class ConcurrentSubscriber(DefaultSubscriber):
         def build(*args: Any, **options: Any) -> AIOKafkaConsumer:
             consumer = super(ConcurrentSubscriber, self).builder(*args, **options)
             heed_errors(consumer._client)  # noqa: SLF001 - has no public way
+            heed_fencing(consumer, self._intake.fenced)
             read_tolerantly()
             return consumer
 

@@ -29,6 +29,9 @@ class RecordingIntake:
     async def run(self, consumer: AIOKafkaConsumer) -> None:
         raise AssertionError(f"there is no consumer in the in-memory broker: {consumer}")
 
+    def fenced(self, name: str) -> None:
+        raise AssertionError(name)
+
     async def drain(self) -> None: ...
 
     def deliver(self, record: Record, /) -> Awaitable[None]:

@@ -1,0 +1,57 @@
+"""Two processes with one name: Kafka keeps one place for them, and the one that lost it says so and ends."""
+
+import asyncio
+from typing import ClassVar
+from uuid import uuid4
+
+import pytest
+from integration_kit import WITHIN, serving, until
+
+from poise.contracts import Message
+from poise.contracts.message import Request
+from poise.errors import SetupError
+from poise.messaging import Context, Mesh, Tier
+from poise.settings import MeshSettings
+
+pytestmark = pytest.mark.integration
+
+
+class Told(Message):
+    kind: ClassVar[str] = "told/1"
+
+    by: str
+
+
+class Who(Request[Told]):
+    kind: ClassVar[str] = "who/1"
+    reply: ClassVar[type[Told]] = Told
+    tier: ClassVar[str] = f"named-{uuid4().hex[:8]}"
+
+
+def worker(name: str) -> Tier:
+    async def tell(_: Who, __: Context) -> Told:
+        return Told(by=name)
+
+    return Tier(Who.tier, {Who: tell})
+
+
+async def ended(mesh: Mesh, tier: Tier) -> str:
+    """What a process says that ends by itself."""
+    with pytest.raises(SetupError) as raised:
+        await mesh.serve(tier)
+    return str(raised.value)
+
+
+async def test_the_second_of_a_name_takes_the_place_and_the_first_says_why_it_ends(mesh_settings: MeshSettings) -> None:
+    name = f"twin-{uuid4().hex[:8]}"
+    twin = mesh_settings.model_copy(update={"instance": name})
+    async with Mesh(twin, tier=Who.tier) as first:
+        ending = asyncio.create_task(ended(first, worker("first")))
+        await until(lambda: all(first.readiness().values()))
+        async with Mesh(mesh_settings, tier="client") as client:
+            assert (await client.call(Who())).by == "first"
+            async with serving(twin, worker("second")):
+                said = await asyncio.wait_for(ending, WITHIN)
+                assert [(await client.call(Who())).by for _ in range(12)] == ["second"] * 12
+    assert f"another process has the name {name} too: give each its own POISE_INSTANCE" in said
+    assert "\n" not in said
