@@ -15,7 +15,8 @@ from poise.contracts.message import Message
 from poise.contracts.stream import Delta, End, Event, Mark, Reset
 from poise.messaging.addresses import Address
 from poise.messaging.record import Record
-from poise.messaging.streams import text_of
+from poise.messaging.streams import DIFFERS, text_of
+from poise.messaging.text_digest import TextDigest
 
 AGAIN: Final = "the answer was begun anew"
 LOST: Final = "a part of the stream was lost"
@@ -54,6 +55,8 @@ class Assembly:
         self._ended = False
         self._said = False
         """Whether the reader has words that no reset has taken back."""
+        self._text = TextDigest()
+        """Those words."""
 
     def take(self, mark: Mark, event: Event | None) -> list[Event]:
         """Take an event; None is one that cannot be read."""
@@ -84,6 +87,10 @@ class Assembly:
             self._ended = True
             self._said = self._said and not anew
             return shown
+        if first or isinstance(event, Reset):
+            self._text = TextDigest()
+        if isinstance(event, Delta):
+            self._text.add(event.text)
         self._said = isinstance(event, Delta)
         return [*shown, event]
 
@@ -94,9 +101,10 @@ class Assembly:
     def finish(self, text: str | None, mark: Mark | None) -> list[Event]:
         """Take the reply: its words, and the stream that it names. What is missing is made good."""
         whole = self._whole and mark is not None and mark.stream == self._stream and mark.last == self._next - 1
-        if whole:
+        if whole and (text is None or self._text.says(text)):
             return []
-        shown: list[Event] = [Reset(reason=AGAIN if self._whole and mark is None else LOST)] if self._said else []
+        reason = DIFFERS if whole else AGAIN if self._whole and mark is None else LOST
+        shown: list[Event] = [Reset(reason=reason)] if self._said else []
         if text:
             shown.append(Delta(text=text))
         return shown

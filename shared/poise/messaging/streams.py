@@ -3,6 +3,9 @@
 Events are numbered from 0 within one attempt, which has an id of its own; a new id means that what came before does
 not count. A stream never fails the work: what the broker does not take leaves a gap, which the reader sees by the
 numbers, and the reply has the whole text.
+
+The reply decides. Before a stream ends, what it says is compared with the reply's text: where that is another one (a
+redaction after a streamed draft), the stream takes its words back, and says the reply's.
 """
 
 import asyncio
@@ -20,6 +23,7 @@ from poise.contracts.stream import Delta, End, Event, Mark, Reset
 from poise.errors import PoiseError
 from poise.messaging.addresses import Address
 from poise.messaging.encoding import encode, headers_of
+from poise.messaging.text_digest import TextDigest
 
 if TYPE_CHECKING:
     from poise.messaging.calls import Send
@@ -27,6 +31,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 JSON: Final = "application/json"
+DIFFERS: Final = "the answer is another one than was streamed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +99,8 @@ class _Attempt:
     ended: bool = False
     lost: bool = False
     """The broker did not take an event: there is no use in the others."""
+    text: TextDigest | None = field(default_factory=TextDigest)
+    """What it says; None = another one streamed it, and did not tell."""
 
 
 class Stream:
@@ -126,6 +133,8 @@ class Stream:
         self._waiting = Coalescer(limits or StreamLimits())
         self._attempt = _Attempt()
         self._made: Message | None = None
+        self._shown = False
+        """Whether words may have gone out, in whatever attempt, that no reset has taken back."""
         self._pump: asyncio.Task[None] | None = None
         self._flushing = False
         self._hurry = asyncio.Event()
@@ -137,6 +146,9 @@ class Stream:
         """Send words on. Returns at once, unless so many wait for the broker that no more may."""
         if not text:
             return
+        self._shown = True
+        if self._attempt.text is not None:
+            self._attempt.text.add(text)
         self._waiting.add(text)
         self._keep_pumping()
         if self._waiting.ripe:
@@ -151,6 +163,7 @@ class Stream:
         self.begin()
         await self._flush()
         await self._emit(Reset(reason=reason, rung=rung))
+        self._shown = False
 
     # -- for the layer --------------------------------------------------------------------------------------------
 
@@ -163,13 +176,15 @@ class Stream:
     def address(self, _own: Address) -> Address:
         """Where the words of a call go whose reply this handler waits for: straight to its own asker."""
         self.begin()  # should nothing come of the call, what the other has sent is superseded by our next event
+        self._shown = True
         return self.to
 
     async def replied(self, reply: Message, mark: Mark | None) -> None:
         """Go on where the called one ended; where it streamed nothing, its whole text is the stream."""
+        text = text_of(reply)
         if mark is not None:
-            self._attempt = _Attempt(mark.stream, mark.last + 1)
-        elif text := text_of(reply):
+            self._attempt = _Attempt(mark.stream, mark.last + 1, text=None if text is None else TextDigest(text))
+        elif text:
             await self.write(text)
 
     def made(self, reply: Message) -> None:
@@ -189,11 +204,24 @@ class Stream:
             self.begin()
             return None
         await self._flush()
+        text = text_of(reply)
+        if text is not None and not self._says(text):
+            if self._shown:
+                await self.reset(DIFFERS)
+            await self.write(text)
+            await self._flush()
         attempt = self._attempt
         if attempt.next and self._ends and not attempt.ended:
             attempt.ended = True
             await self._emit(End())
         return Mark(attempt.id, attempt.next - 1) if attempt.next and not attempt.lost else None
+
+    def _says(self, text: str) -> bool:
+        """Whether who has read the stream has these words, and no others; or has read none."""
+        attempt = self._attempt
+        if not attempt.next:
+            return not self._shown
+        return attempt.text is not None and attempt.text.says(text)
 
     # -- sending --------------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ import pytest
 from integration_kit import WITHIN, Outsider, serving, until
 from redis.asyncio import Redis
 
+from poise import Poise
 from poise.cache import Cache, Journal
 from poise.cache.journal import Lease, Standing, Stored
 from poise.contracts import Answer, Ask, Completion, Delta, End, Generate, Mark, Reset
@@ -20,6 +21,7 @@ from poise.errors import DeadlineExceededError, FaultError, RetryableError, Term
 from poise.messaging import Context, DeadLetter, Mesh, Record, Redrive, Tier
 from poise.messaging.redrive import to_send_again
 from poise.messaging.stream_reader import AGAIN, LOST, MOST_UNREAD, mark_of
+from poise.messaging.streams import DIFFERS
 from poise.settings import MeshSettings
 
 pytestmark = pytest.mark.integration
@@ -162,6 +164,51 @@ async def test_words_that_are_refused_are_taken_back(mesh_settings: MeshSettings
     assert read.resets == [Reset(reason="not grounded", rung="extractive")]
     said = "".join(item.text for item in read.items if isinstance(item, Delta))
     assert said == TEXT + "Word for word."
+
+
+@asynccontextmanager
+async def redacting(settings: MeshSettings) -> AsyncIterator[Mesh]:
+    """Asks are answered with what the model wrote, streamed, but for a word that nobody may read."""
+
+    async def redact(_ask: Ask, context: Context) -> Answer:
+        draft = await context.call(generate(), step="draft", stream=True)
+        return Answer(run_id=context.run, text=draft.text.replace("nobody", "[removed]"), rung="primary")
+
+    async with (
+        serving(settings, Tier("inference", {Generate: write})),
+        serving(settings, Tier("orchestration", {Ask: redact})) as mesh,
+    ):
+        yield mesh
+
+
+async def test_a_draft_is_taken_back_where_the_answer_is_another_one(mesh_settings: MeshSettings) -> None:
+    async with redacting(mesh_settings), Poise(mesh_settings.broker) as poise:
+        read = Read()
+        reply = await read.all(poise.stream("why?"))
+    assert reply.text == read.shown == "Because [removed] asked before."
+    assert read.resets == [Reset(reason=DIFFERS)]
+
+
+async def test_a_kafka_client_that_reads_the_stream_alone_keeps_no_word_of_such_a_draft(
+    mesh_settings: MeshSettings, outsider: Outsider
+) -> None:
+    async with redacting(mesh_settings):
+        headers: dict[str, Any] = {
+            "correlation_id": "mine",
+            "poise_stream_to": f"{outsider.topic}/1/mine",
+            "poise_reply_partition": "1",
+        }
+        sent = await outsider.send(ASK_INTERACTIVE.name, b'{"question": "why?"}', **headers)
+        records = [await outsider.reply(sent)]
+        while records[-1].header("poise-kind") != Answer.kind:
+            records.append(await outsider.reply(sent))
+    *events, reply = records
+    stream = events[-1].header("poise-stream")
+    reset, delta, end = [event for event in events if event.header("poise-stream") == stream]
+    assert Reset.parse(reset.value or b"").reason == DIFFERS
+    assert Delta.parse(delta.value or b"").text == Answer.parse(reply.value or b"").text
+    assert end.header("poise-kind") == End.kind
+    assert mark_of(reply) == mark_of(end)
 
 
 async def test_a_step_that_fails_in_the_middle_of_its_words_is_taken_back(mesh_settings: MeshSettings) -> None:
@@ -424,7 +471,7 @@ async def test_a_reader_that_does_not_read_costs_no_more_than_the_answer(mesh_se
         await read.all(stream)
     assert isinstance(first, Delta)
     assert 0 < most <= MOST_UNREAD
-    assert (read.shown, [reset.reason for reset in read.resets]) == ("all of it", [LOST])
+    assert (read.shown, [reset.reason for reset in read.resets]) == ("all of it", [DIFFERS])
 
 
 async def test_a_message_sent_again_from_the_dead_letters_streams_to_nobody(mesh_settings: MeshSettings) -> None:

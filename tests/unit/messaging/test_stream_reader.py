@@ -11,6 +11,7 @@ from poise.contracts.envelope import Envelope
 from poise.contracts.stream import End, Event
 from poise.messaging.record import Record
 from poise.messaging.stream_reader import AGAIN, LOST, MOST_ATTEMPTS, MOST_UNREAD, Assembly, StreamReader, is_event
+from poise.messaging.streams import DIFFERS
 
 
 def record(stream: str | None, seq: int | None, event: Message, kind: str | None = None) -> Record:
@@ -131,6 +132,20 @@ def test_the_last_event_that_is_missing_is_noticed_too() -> None:
     order = Assembly()
     order.take(Mark("s", 0), words("a"))
     assert order.finish("ab", Mark("s", 1)) == [Reset(reason=LOST), words("ab")]
+
+
+def test_a_stream_that_is_whole_and_says_something_else_does_not_count() -> None:
+    order = Assembly()
+    order.take(Mark("s", 0), words(" a draft "))
+    order.take(Mark("s", 1), End())
+    assert order.finish("a draft", Mark("s", 1)) == []
+    assert order.finish("the answer", Mark("s", 1)) == [Reset(reason=DIFFERS), words("the answer")]
+
+
+def test_a_stream_that_was_taken_back_and_says_nothing_does_not_count() -> None:
+    order = Assembly()
+    order.take(Mark("s", 0), Reset(reason="not grounded"))
+    assert order.finish("the answer", Mark("s", 0)) == [words("the answer")]
 
 
 def test_another_attempt_begins_anew_and_the_first_does_not_come_back() -> None:
