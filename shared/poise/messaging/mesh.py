@@ -284,7 +284,8 @@ class Mesh:
         self, address: Address, reply: EncodedMessage, *, run: str, step: str, stream: Stream | None = None
     ) -> None:
         """Publish the reply to a message, after all of its stream; one that is too large becomes a fault."""
-        mark = await stream.finish(reply.message) if stream else None
+        counts = stream and await self.producer.takes(address.topic, reply.body)  # else what counts is a fault
+        mark = await stream.finish(reply.message) if stream and counts else None
         envelope = Envelope(
             correlation_id=address.correlation_id,
             run=run,
@@ -295,10 +296,9 @@ class Mesh:
             seq=mark.last if mark else None,
             trace=inject(),
         )
+        headers = headers_of(envelope)
         try:
-            await self.send(
-                address.topic, reply.body, key=None, headers=headers_of(envelope), partition=address.partition
-            )
+            await self.send(address.topic, reply.body, key=None, headers=headers, partition=address.partition)
         except RecordTooLargeError as error:
             said = reply.message
             instead = said.shortened() if isinstance(said, Fault) else error.fault()

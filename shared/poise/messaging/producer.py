@@ -51,6 +51,8 @@ BATCHES: Final = (256 * 1024, 64 * 1024, 16 * 1024, 4 * 1024, 1)
 """Bytes that are sent to a partition at once, by the largest that the topic takes; 1 = each record alone. Whoever finds
 a batch full waits for the next, all of them together, so with few messages to a batch each is woken in vain many times:
 14 times a dead letter with aiokafka's 16 KiB."""
+USUAL_HEADERS: Final = 16 * 1024
+"""Bytes that headers take at most, but for longer ids than anybody uses."""
 REFUSED_FOR: Final = 5.0
 """Seconds for which a topic that the broker does not let us write is not tried again: each try uses up a producer."""
 STALLS_AFTER: Final = 15.0
@@ -169,6 +171,10 @@ class Producer:
             self._health.took(topic)
         count(table.SENT_MESSAGES, 1, {table.MESSAGING_DESTINATION: topic})
         return Position(landed.topic, landed.partition, landed.offset, landed.timestamp / 1_000)
+
+    async def takes(self, topic: str, value: bytes) -> bool:
+        """Whether a topic takes a record without a key that has this value and usual headers, as far as is known."""
+        return len(value) + USUAL_HEADERS <= await self.limits.of(topic)
 
     async def send_all(
         self, topic: str, records: Iterable[tuple[bytes, bytes]], headers: Headers

@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 from poise import Poise
 from poise.cache import Cache, Journal
 from poise.cache.journal import Lease, Standing, Stored
-from poise.contracts import Answer, Ask, Completion, Delta, End, Generate, Mark, Reset
+from poise.contracts import Answer, Ask, Completion, Delta, End, Fault, Generate, Mark, Reset
 from poise.contracts.envelope import Envelope
 from poise.contracts.generate import ChatMessage
 from poise.contracts.topics import ASK_INTERACTIVE, dead_topic
@@ -209,6 +209,22 @@ async def test_a_kafka_client_that_reads_the_stream_alone_keeps_no_word_of_such_
     assert Delta.parse(delta.value or b"").text == Answer.parse(reply.value or b"").text
     assert end.header("poise-kind") == End.kind
     assert mark_of(reply) == mark_of(end)
+
+
+async def test_a_stream_has_no_end_where_the_reply_is_larger_than_a_record(
+    mesh_settings: MeshSettings, outsider: Outsider
+) -> None:
+    async def too_much(_ask: Ask, context: Context) -> Answer:
+        assert context.stream is not None
+        await context.stream.write(TEXT)
+        return Answer(run_id=context.run, text=TEXT, rung="primary", degraded=("x" * 2_000_000,))
+
+    async with serving(mesh_settings, Tier("orchestration", {Ask: too_much})):
+        headers = {"poise_stream_to": f"{outsider.topic}/1", "poise_reply_partition": "1"}
+        sent = await outsider.send(ASK_INTERACTIVE.name, b'{"question": "why?"}', **headers)
+        delta, fault = [await outsider.reply(sent) for _ in range(2)]
+    assert delta.header("poise-kind") == Delta.kind
+    assert (fault.header("poise-kind"), fault.header("poise-stream")) == (Fault.kind, None)
 
 
 async def test_a_step_that_fails_in_the_middle_of_its_words_is_taken_back(mesh_settings: MeshSettings) -> None:
