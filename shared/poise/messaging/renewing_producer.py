@@ -168,6 +168,7 @@ async def _abandon(producer: AIOKafkaProducer, stopping: asyncio.Future[None]) -
     for batches in queue._batches.values():  # noqa: SLF001
         for batch in batches:
             batch.drain_ready()  # else the error would also be kept where nobody asks for it
+            queue._pending_batches.add(batch)  # noqa: SLF001 - that it takes itself out of, once it is over
     queue.fail_all(ProducerClosed())
     await asyncio.wait({stopping}, timeout=ABANDONED_WITHIN)
     stopping.cancel()

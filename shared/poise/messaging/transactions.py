@@ -16,6 +16,7 @@ from poise.errors import RetryableError, TerminalError, UnavailableError
 from poise.messaging.connection import Connection
 from poise.messaging.opening import undisturbed
 from poise.messaging.record import Headers, Position
+from poise.messaging.renewing_producer import close
 from poise.telemetry import count, table
 
 log = logging.getLogger(__name__)
@@ -106,11 +107,7 @@ class Transactions:
         return all(ends[partition] > offset for partition, offset in self._written.items())
 
     async def _leave(self) -> None:
-        try:
-            async with asyncio.timeout(LEFT_WITHIN):
-                await self._producer.stop()
-        except (KafkaError, TimeoutError) as error:
-            log.warning("left %s without the broker: %s", self.name, error or "no answer")
+        await close(self._producer, within=LEFT_WITHIN)
 
     @contextlib.asynccontextmanager
     async def begin(self) -> AsyncIterator["Transaction"]:

@@ -35,6 +35,7 @@ async def test_it_is_said_and_the_process_still_ends(tmp_path: Path, monkeypatch
                 await client.topic_id("poise.documents")
             leaving = asyncio.get_running_loop().time()
         assert asyncio.get_running_loop().time() - leaving < 10
+        assert not [task for task in asyncio.all_tasks() if "aiokafka/producer" in repr(task)]
 
 
 async def test_no_broker_at_all_is_one_clear_line() -> None:
