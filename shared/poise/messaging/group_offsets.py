@@ -46,6 +46,8 @@ class GroupOffsets:
         """Where to read on, of partitions that were assigned before there was a consumer to tell."""
         self._lock = asyncio.Lock()
         self._may_commit = True
+        self._failing = False
+        """Whether the last commit failed: it is said once."""
 
     def begin(self, consumer: AIOKafkaConsumer) -> None:
         """Commit and read on by this consumer."""
@@ -104,8 +106,11 @@ class GroupOffsets:
                 log.info("commit refused, the partitions have moved: %s", error)
                 return True
             except KafkaError as error:
-                log.warning("commit failed, the next one includes it: %s", error)
+                if not self._failing:
+                    log.warning("commit failed, the next one that is accepted includes it: %s", error)
+                self._failing = True
                 return False
+            self._failing = False
             for partition in accepted & commits.keys():
                 trackers[partition].committed(commits[partition])
             return True
