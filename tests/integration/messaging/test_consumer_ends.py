@@ -136,7 +136,7 @@ async def test_a_bug_of_ours_costs_one_message(
         await deliver(self, record, *rest)
 
     monkeypatch.setattr(Delivery, "_deliver", broken)
-    async with serving(mesh_settings, TIER) as mesh:
+    async with serving(mesh_settings, TIER) as mesh, asyncio.timeout(20):
         bad = await outsider.send(TOPIC, b"{}", key=b"k", correlation_id="unlucky")
         await outsider.reply(await outsider.send(TOPIC, b"{}", key=b"k"))
         letters: list[str | None] = []
