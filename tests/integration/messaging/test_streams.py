@@ -220,7 +220,7 @@ async def test_a_stream_has_no_end_where_the_reply_is_larger_than_a_record(
         return Answer(run_id=context.run, text=TEXT, rung="primary", degraded=("x" * 2_000_000,))
 
     async with serving(mesh_settings, Tier("orchestration", {Ask: too_much})):
-        headers = {"poise_stream_to": f"{outsider.topic}/1", "poise_reply_partition": "1"}
+        headers: dict[str, Any] = {"poise_stream_to": f"{outsider.topic}/1", "poise_reply_partition": "1"}
         sent = await outsider.send(ASK_INTERACTIVE.name, b'{"question": "why?"}', **headers)
         delta, fault = [await outsider.reply(sent) for _ in range(2)]
     assert delta.header("poise-kind") == Delta.kind
