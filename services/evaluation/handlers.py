@@ -26,11 +26,13 @@ class Judge:
         self._vectors = vectors
 
     async def judge(self, record: RunRecord, context: Context) -> None:
-        """Score a finished run and publish what is thought of it.
+        """Score a run that was answered and publish what is thought of it; one that ended in a fault drew no variant.
 
         Raises:
             RetryableError: It could not be compared by meaning.
         """
+        if record.answer is None and record.draw is None:
+            return
         with span(table.SCORE_RUN):
             judged = score(record) if self._vectors is None else await self._vectors.score(record)
         show(judged)

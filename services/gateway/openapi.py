@@ -163,8 +163,19 @@ SHOW_RUN: Final[dict[str, Any]] = {
     "operation_id": "show_run",
     "tags": ["runs"],
     "summary": "Show a run",
-    "description": "Its record, with its steps, its passages and how its variant was chosen; or that it still runs.",
-    "responses": answers(200, "The run.", ref(RunView), {"run_id": _RUN_ID, "status": "running"}, 404, 500, 503),
+    "description": (
+        "How it ended, and its record, with its steps, its passages and how its variant was chosen; or that it still"
+        " runs. Of a run that ended without an answer `outcome` and `fault` say why."
+    ),
+    "responses": answers(
+        200,
+        "The run.",
+        ref(RunView),
+        {"run_id": _RUN_ID, "status": "finished", "outcome": "deadline-exceeded"},
+        404,
+        500,
+        503,
+    ),
     "openapi_extra": {"parameters": [RUN_ID]},
 }
 CANCEL_RUN: Final[dict[str, Any]] = {

@@ -10,11 +10,12 @@ from typing import ClassVar, Final, Literal
 
 from fastapi import Request, Response
 from pydantic import ValidationError
+from starlette.requests import ClientDisconnect
 
-from poise.contracts import Message, RunRecord
+from poise.contracts import Fault, Message, RunRecord
 from poise.contracts.run_id import is_run_id, started_at
 from poise.contracts.topics import DAY, HOUR, RECORDS
-from poise.errors import RetryableError, SetupError, TerminalError, UnavailableError
+from poise.errors import PoiseError, RetryableError, SetupError, TerminalError, UnavailableError, WithdrawnError
 from poise.messaging import Mesh, Record
 from poise.messaging.lookups import Window
 from poise.messaging.run_records import search
@@ -23,6 +24,10 @@ from services.gateway.settings import GatewaySettings
 
 REMEMBERED: Final = 4_096
 """How many runs of its own a gateway knows after they have ended: their records may take a moment to be written."""
+LONGEST_DETAIL: Final = 2_000
+"""Characters that are known of why one of them ended in a fault."""
+ANSWERED: Final = "answered"
+FAULTS: Final = "urn:poise:"
 KEPT: Final = RECORDS.keep or 0.0
 FOUND_WITHIN: Final = 10.0
 """Seconds in which the record of a run must be found, waiting for others' look-ups included."""
@@ -38,6 +43,11 @@ class RunView(Message):
     run_id: str
     status: Literal["running", "finished"]
     """Finished = there is an answer or a fault; its record follows within moments."""
+    outcome: str | None = None
+    """How it ended: `answered`, else the type of its fault without `urn:poise:`, such as `deadline-exceeded` or
+    `cancelled`; absent while it runs."""
+    fault: Fault | None = None
+    """Why there is no answer; absent where there is one."""
     record: RunRecord | None = None
 
 
@@ -57,17 +67,22 @@ class Runs:
         self._lookups = asyncio.Semaphore(settings.lookups)
         self._searches = asyncio.Semaphore(settings.searches)
         self._running: set[str] = set()
-        self._finished: OrderedDict[str, None] = OrderedDict()
+        self._finished: OrderedDict[str, Fault | None] = OrderedDict()
+        """By run, what its client was told instead of an answer."""
 
     @contextmanager
     def running(self, run: str) -> Iterator[None]:
-        """Know a run as under way, and afterwards as finished."""
+        """Know a run as under way, and afterwards as finished, and how."""
         self._running.add(run)
+        fault: Fault | None = None
         try:
             yield
+        except BaseException as error:
+            fault = _fault_of(error)
+            raise
         finally:
             self._running.discard(run)
-            self._finished[run] = None
+            self._finished[run] = fault
             if len(self._finished) > REMEMBERED:
                 self._finished.popitem(last=False)
 
@@ -104,9 +119,14 @@ class Runs:
         if not may_have_a_record(run, time.time()):
             return None
         record = await self._record(run)
-        if record is not None or run in self._finished:
-            return RunView(run_id=run, status="finished", record=record)
-        return None
+        if run in self._finished:
+            fault = self._finished[run]  # what its client was told
+        elif record is not None:
+            fault = record.fault
+        else:
+            return None
+        outcome = ANSWERED if fault is None else fault.type.removeprefix(FAULTS)
+        return RunView(run_id=run, status="finished", outcome=outcome, fault=fault, record=record)
 
     async def _record(self, run: str) -> RunRecord | None:
         """The last record of a run, if it is this tenant's.
@@ -138,6 +158,14 @@ class Runs:
             return None
         async with limit:
             return await self._mesh.lookups.last_of_key(RECORDS.name, run, windows)
+
+
+def _fault_of(error: BaseException) -> Fault:
+    """What a client is told, or would be if it were still there."""
+    if isinstance(error, ClientDisconnect | asyncio.CancelledError):
+        error = WithdrawnError("its client has gone")
+    fault = (error if isinstance(error, PoiseError) else PoiseError("the gateway failed on it")).fault()
+    return fault.model_copy(update={"detail": fault.detail[:LONGEST_DETAIL]})
 
 
 def may_have_a_record(run: str, now: float) -> bool:

@@ -3,6 +3,7 @@
 import poise.sigterm  # noqa: F401 - first: from here on it is heard
 from poise.messaging import Mesh, Tier, run
 from poise.settings import MeshSettings
+from services.orchestration.asks import record_fault
 from services.orchestration.breakers import Breakers
 from services.orchestration.draw_secret import secret_of
 from services.orchestration.handlers import handlers
@@ -21,7 +22,7 @@ async def main() -> None:
     ):
         with Breakers(settings.variants) as breakers:
             answering = handlers(settings, mesh, breakers=breakers, versions=versions, policies=policies)
-            await mesh.serve(Tier("orchestration", answering))
+            await mesh.serve(Tier("orchestration", answering, on_fault=record_fault))
 
 
 if __name__ == "__main__":

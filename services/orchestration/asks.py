@@ -3,12 +3,12 @@
 import logging
 from collections.abc import Iterable, Mapping
 
-from poise.contracts import Answer, Ask, FieldError, Message
+from poise.contracts import Answer, Ask, Fault, FieldError, Message
 from poise.contracts.topics import RECORDS
-from poise.errors import InvalidMessageError, RecordTooLargeError, TerminalError
+from poise.errors import InvalidMessageError, PoiseError, RecordTooLargeError, TerminalError
 from poise.messaging import Context, Handler
 from poise.runs import Run, Workflow
-from services.orchestration.recording import record_of
+from services.orchestration.recording import record_of, record_of_fault
 from services.orchestration.shortening import shortened
 
 log = logging.getLogger(__name__)
@@ -47,6 +47,15 @@ class Asks:
             raise InvalidMessageError(f"workflow: {detail}", [FieldError(field="workflow", detail=detail)])
         run = chosen.run(context)
         return await run.execute(_recorded(run, chosen, ask, context))
+
+
+async def record_fault(ask: Ask, context: Context, fault: Fault) -> None:
+    """Leave the record of a run that ended without an answer; its caller is told though it cannot be written."""
+    record = record_of_fault(context, ask.workflow or DEFAULT, ask, fault)
+    try:
+        await context.publish(RECORDS, shortened(record, await context.room(RECORDS)), key=context.run)
+    except PoiseError as error:
+        log.warning("run %s leaves no record of its fault, %s: %s", context.run, fault.type, error)
 
 
 async def _recorded(run: Run, chosen: Workflow[Ask, Answer], ask: Ask, context: Context) -> Answer:

@@ -2,8 +2,9 @@
 
 import time
 
-from poise.contracts import Answer, Ask, RunRecord
-from poise.runs import Run
+from poise.contracts import Answer, Ask, Fault, RunRecord
+from poise.messaging import Context
+from poise.runs import Run, start_time
 
 LONGEST_KEPT = 2_000
 """Characters of each passage that a run's record keeps."""
@@ -25,4 +26,18 @@ def record_of(run: Run, workflow: str, ask: Ask, answer: Answer) -> RunRecord:
         generations=tuple(notes.generations),
         steps=tuple(run.steps),
         passages=tuple(p.model_copy(update={"text": p.text[:LONGEST_KEPT]}) for p in notes.passages),
+    )
+
+
+def record_of_fault(context: Context, workflow: str, ask: Ask, fault: Fault) -> RunRecord:
+    """The record of a run that ended without an answer; it has no draw, for it says nothing of any variant."""
+    now = time.time()
+    return RunRecord(
+        run_id=context.run,
+        workflow=workflow,
+        tenant=context.tenant,
+        question=ask.question,
+        started=start_time(context.written, now),
+        finished=now,
+        fault=fault,
     )

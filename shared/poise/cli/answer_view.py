@@ -28,20 +28,25 @@ SEARCHES: Final = {
 """Said where nothing else says why."""
 
 
-def render(answer: Answer) -> RenderableType:
-    """Lay an answer out for a terminal."""
+def render(answer: Answer, waited: float | None = None) -> RenderableType:
+    """Lay an answer out for a terminal.
+
+    Args:
+        answer: The answer.
+        waited: Seconds that its reader waited for it; None = as long as its run took.
+    """
     return Group(
         Text(),
         Padding(Text(clean(answer.text).strip(), style="bold"), (0, 2)),
         Text(),
         *_sources(answer.citations),
-        Padding(how(answer), (0, 2)),
+        Padding(how(answer, waited), (0, 2)),
         *(Padding(line, (0, 2)) for line in less(answer)),
         Padding(Text.assemble(("where its time went: ", "dim"), f"poise trace {clean(answer.run_id)}"), (0, 2)),
     )
 
 
-def how(answer: Answer) -> Text:
+def how(answer: Answer, waited: float | None = None) -> Text:
     """One line: the rung, with the reason if it is not the first, the variant, how old it is, what took how long."""
     line = Text(style="dim")
     line.append(answer.rung, style=f"not dim {RUNG_STYLES[answer.rung]}")
@@ -53,8 +58,9 @@ def how(answer: Answer) -> Text:
         line.append(
             f" · {_age(answer)}", style=f"not dim {RUNG_STYLES['stale'] if answer.rung == 'stale' else 'green'}"
         )
-    if answer.timings:
-        line.append(f" · {times(answer.timings)}")
+    if answer.timings or waited is not None:
+        total = {} if waited is None else {TOTAL: waited * 1_000}
+        line.append(f" · {times({**answer.timings, **total})}")
     return line
 
 

@@ -1,6 +1,7 @@
 """`poise ask "…"`: a question, and what comes back."""
 
 import sys
+import time
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Annotated, Final
@@ -66,6 +67,7 @@ async def ask(
         raise InvalidMessageError("the question is empty: say what you want to know")
     asked = Asked(question, timeout, conversation, min_epoch, "no-cache" if no_cache else None, workflow)
     async with connected(broker) as poise:
+        began = time.monotonic()
         try:
             answer = await (watch(poise, asked) if stream and out.is_terminal and not as_json else wait(poise, asked))
         except DeadlineExceededError as error:
@@ -73,10 +75,11 @@ async def ask(
                 f"{error} from {poise.settings.broker}: see with `poise status` whether every tier runs, or give it"
                 " longer with --timeout"
             ) from error
+        waited = time.monotonic() - began
     if as_json:
         print_json(answer.encode().decode())
     else:
-        out.print(render(answer))
+        out.print(render(answer, waited))
 
 
 async def wait(poise: Poise, asked: Asked) -> Answer:

@@ -140,12 +140,22 @@ class Delivery:
             with self._mesh.cancels.watching(job.request, job.context):
                 async with self._receipts.of(job.request, job.context) as receipt:
                     reply = receipt.stored if receipt.stored is not None else await self._handle(job, receipt)
+                    first = receipt.stored is None
                     if reply is not None:
                         reply = await receipt.settle(reply)
         except WithdrawnError as error:
             count(table.CANCELLED, 1, self._metered)
+            await self._tell_of(job, error.fault())
             return "cancelled", EncodedMessage.of(error.fault())
-        return "fault" if reply is not None and isinstance(reply.message, Fault) else "ok", reply
+        if reply is None or not isinstance(reply.message, Fault):
+            return "ok", reply
+        if first:
+            await self._tell_of(job, reply.message)
+        return "fault", reply
+
+    async def _tell_of(self, job: _Job, fault: Fault) -> None:
+        if self._tier.on_fault is not None:
+            await self._tier.on_fault(job.request, job.context, fault)
 
     # -- 1 decode -------------------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from poise.cache import History
 from poise.cache.history import KEPT_AFTER
 from poise.contracts.envelope import Envelope
+from poise.contracts.fault import Fault
 from poise.contracts.message import Message, ReplyT, Request
 from poise.contracts.own import BUILT_IN, TopicOptions, own_topics
 from poise.contracts.topics import REPLIES, Lane, Topic, topics_of
@@ -30,6 +31,9 @@ Handler = Callable[[Any, "Context"], Awaitable[Message | None]]
 
 It may raise `RetryableError` or `TerminalError`; anything else is a bug.
 """
+
+OnFault = Callable[[Any, "Context", Fault], Awaitable[None]]
+"""Takes a request that ended in a fault, its context and the fault, before the caller is told; raises nothing."""
 
 PlainHandler = Callable[[Any, "Context"], Message | None]
 """The same as a plain function: it runs in a thread, which cannot be interrupted, so at its deadline the caller is told
@@ -167,6 +171,8 @@ class Tier:
             a thread, one from `in_processes` in processes.
         concurrency: Messages handled at once per topic; None = the process's setting.
         topics: What the topics of one of yours may have differently; None = the usual.
+        on_fault: Told of each request that ended in a fault, whatever the reason: its handler raised it, it expired, or
+            it was cancelled.
 
     Raises:
         SetupError: What is given contradicts itself, or the topics; the message says what and what to do.
@@ -179,8 +185,10 @@ class Tier:
         *,
         concurrency: int | None = None,
         topics: TopicOptions | None = None,
+        on_fault: OnFault | None = None,
     ) -> None:
         self.name = name
+        self.on_fault = on_fault
         faults = list(own.faults_of_handlers(handlers))
         if name not in BUILT_IN:
             faults = [*own.faults_of_tier(name, handlers), *faults]

@@ -21,6 +21,7 @@ from poise.runs import fan_out
 from poise.runs.ids import Names, digest, json_of
 from poise.runs.local import result_of, returned_by
 from poise.runs.notes import Notes
+from poise.runs.start_time import start_time
 from poise.runs.steps import Asked, Steps
 from poise.runs.timeout import Timeout
 from poise.telemetry import span, table
@@ -110,8 +111,8 @@ class Run:
         self.steps: list[StepRecord] = []
         """The steps that ended, and how."""
         self.notes = Notes()
-        self.started = time.time()
-        """Unix seconds."""
+        self.started = start_time(door.written, time.time())
+        """When it was asked for, unix seconds."""
         self._door = door
         self._kept_back = 0.0
         self._within = "" if door.step == ROOT else f"{door.step}/"
@@ -384,7 +385,7 @@ class Run:
             self.steps.append(StepRecord(step=name, ms=took, fault=fault))
 
     def timings(self) -> dict[str, float]:
-        """Milliseconds by step, of those with the same name of the longest; and `total` so far."""
+        """Milliseconds by step, of those with the same name of the longest; and `total` since it was asked for."""
         total = round((time.time() - self.started) * 1_000, 1)
         return {**longest(self.steps), "total": total}
 

@@ -75,6 +75,13 @@ def test_times_name_what_no_step_accounts_for() -> None:
     assert times({"a": 1.0, "b": 2.0}) == "a 1.0 ms + b 2.0 ms"
 
 
+def test_what_the_reader_waited_is_the_total() -> None:
+    text = how(answer(timings={"generate": 1_000.0, "total": 7_000.0}), waited=53.0).plain
+    assert "53 s = generate 1 s + the rest 52 s" in text
+    assert "7 s" not in text
+    assert "53 s" in how(answer(timings={}), waited=53.0).plain
+
+
 def test_a_long_quote_is_cut_at_a_word() -> None:
     said = quote("word " * 200)
     assert len(said) <= LONGEST_QUOTE + 4

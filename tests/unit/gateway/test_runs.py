@@ -9,12 +9,14 @@ from uuid import UUID, uuid4
 
 import httpx2
 import pytest
+from integration_kit import until
 
 from poise.contracts import Answer, RunRecord
 from poise.contracts.run_id import new_run_id, run_id_of
-from poise.errors import SetupError
+from poise.errors import DeadlineExceededError, PoiseError, SetupError, TerminalError, WithdrawnError
 from poise.messaging import Record
 from services.gateway import runs
+from services.gateway.handlers import Gateway
 from services.gateway.settings import GatewaySettings
 
 Problem = Callable[[httpx2.Response], tuple[int, str, list[str]]]
@@ -58,6 +60,7 @@ async def test_a_finished_run_has_its_record(client: httpx2.AsyncClient, mesh: A
     assert response.status_code == 200
     body = response.json()
     assert (body["run_id"], body["status"], body["record"]["answer"]["text"]) == (run, "finished", "Because.")
+    assert (body["outcome"], "fault" in body) == ("answered", False)
 
 
 async def test_a_run_that_came_by_kafka_is_found(client: httpx2.AsyncClient, mesh: Any) -> None:
@@ -76,7 +79,50 @@ async def test_a_run_under_way_here_says_so_and_then_that_it_has_ended(
     assert (await client.get(f"/v1/runs/{run}")).json() == {"run_id": run, "status": "running"}
     held.set()
     await asking
-    assert (await client.get(f"/v1/runs/{run}")).json() == {"run_id": run, "status": "finished"}
+    shown = (await client.get(f"/v1/runs/{run}")).json()
+    assert shown == {"run_id": run, "status": "finished", "outcome": "answered"}
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (DeadlineExceededError("no reply before the deadline"), "deadline-exceeded"),
+        (WithdrawnError("somebody cancelled it"), "cancelled"),
+        (TerminalError("there is nothing to be done"), "failed"),
+    ],
+)
+async def test_a_run_without_an_answer_says_why(
+    client: httpx2.AsyncClient, mesh: Any, error: PoiseError, outcome: str
+) -> None:
+    mesh.error = error
+    run = (await client.post("/v1/ask", json={"question": "Why?"})).headers["poise-run"]
+    mesh.error = None
+    shown = (await client.get(f"/v1/runs/{run}")).json()
+    assert (shown["status"], shown["outcome"], shown["fault"]["detail"]) == ("finished", outcome, str(error))
+    assert "record" not in shown
+
+
+async def test_a_run_whose_client_has_gone_is_cancelled(
+    client: httpx2.AsyncClient, mesh: Any, gateway: Gateway, held: asyncio.Event
+) -> None:
+    asking = asyncio.create_task(client.post("/v1/ask", json={"question": "Why?"}))
+    await until(lambda: bool(mesh.called))
+    asking.cancel()
+    await until(lambda: not gateway.asks.pending)
+    assert not held.is_set()
+    assert (await client.get(f"/v1/runs/{mesh.called[0]['run']}")).json()["outcome"] == "cancelled"
+
+
+async def test_a_record_says_why_to_a_gateway_that_was_not_asked(client: httpx2.AsyncClient, mesh: Any) -> None:
+    run = a_run()
+    fault = DeadlineExceededError("no reply before the deadline").fault()
+    record = RunRecord(
+        run_id=run, workflow="answer", tenant="default", question="Why?", started=1.0, finished=2.0, fault=fault
+    )
+    mesh.records[run] = [record_of(run, body=record.encode())]
+    shown = (await client.get(f"/v1/runs/{run}")).json()
+    assert (shown["status"], shown["outcome"]) == ("finished", "deadline-exceeded")
+    assert shown["fault"] == shown["record"]["fault"]
 
 
 @pytest.mark.parametrize(

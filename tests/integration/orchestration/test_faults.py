@@ -1,0 +1,71 @@
+"""A run that ends without an answer leaves a record that says why, for gateways that were not asked too."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from random import Random
+
+import pytest
+from integration_kit import serving
+
+from poise.contracts import Answer, Ask, RunRecord
+from poise.contracts.run_id import new_run_id
+from poise.errors import PoiseError, TerminalError
+from poise.messaging import Context, Mesh, Tier
+from poise.settings import MeshSettings
+from services.gateway.runs import Runs, RunView
+from services.gateway.settings import GatewaySettings
+from services.orchestration.asks import record_fault
+
+pytestmark = pytest.mark.integration
+
+WITHIN = 20.0
+
+
+async def seen(runs: Runs, run: str) -> RunView:
+    """What a gateway that was not asked shows, once there is a record."""
+    async with asyncio.timeout(WITHIN):
+        while (view := await runs._view(run)) is None:  # noqa: ASYNC110 - only the log knows
+            await asyncio.sleep(0.05)
+    return view
+
+
+async def hang(_ask: Ask, _context: Context) -> Answer:
+    return await asyncio.Future()
+
+
+async def fail(_ask: Ask, _context: Context) -> Answer:
+    raise TerminalError("there is nothing to be done")
+
+
+@pytest.mark.parametrize(("handler", "outcome"), [(hang, "deadline-exceeded"), (fail, "failed")])
+async def test_a_fault_is_recorded(
+    mesh_settings: MeshSettings, handler: Callable[[Ask, Context], Awaitable[Answer]], outcome: str
+) -> None:
+    run = new_run_id(time.time(), Random())
+    tier = Tier("orchestration", {Ask: handler}, on_fault=record_fault)
+    async with serving(mesh_settings, tier), Mesh(mesh_settings, tier="gateway") as mesh:
+        with pytest.raises(PoiseError):
+            await mesh.call(Ask(question="Why?"), run=run, step="ask", deadline=time.time() + 1)
+        view = await seen(Runs(mesh, GatewaySettings()), run)
+    assert (view.status, view.outcome) == ("finished", outcome)
+    record = view.record
+    assert isinstance(record, RunRecord)
+    assert (record.question, record.answer, record.draw, record.fault) == ("Why?", None, None, view.fault)
+
+
+async def test_a_cancelled_run_is_recorded(mesh_settings: MeshSettings) -> None:
+    run, began = new_run_id(time.time(), Random()), asyncio.Event()
+
+    async def begin(ask: Ask, context: Context) -> Answer:
+        began.set()
+        return await hang(ask, context)
+
+    tier = Tier("orchestration", {Ask: begin}, on_fault=record_fault)
+    async with serving(mesh_settings, tier), Mesh(mesh_settings, tier="gateway") as mesh:
+        asking = asyncio.create_task(mesh.call(Ask(question="Why?"), run=run, step="ask"))
+        await began.wait()
+        await mesh.cancel(run)
+        with pytest.raises(PoiseError):
+            await asking
+        assert (await seen(Runs(mesh, GatewaySettings()), run)).outcome == "cancelled"

@@ -1,0 +1,16 @@
+"""A run that ended in a fault says nothing of any variant: it is not scored."""
+
+from typing import Any
+
+from poise.contracts import RunRecord
+from poise.errors import DeadlineExceededError
+from services.evaluation.handlers import Judge
+
+
+async def test_a_run_without_answer_and_draw_is_not_scored() -> None:
+    nobody: Any = None  # publishing anything fails
+    fault = DeadlineExceededError("no reply before the deadline").fault()
+    record = RunRecord(
+        run_id="r", workflow="made up", tenant="acme", question="?", started=1.0, finished=2.0, fault=fault
+    )
+    await Judge().judge(record, nobody)
