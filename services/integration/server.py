@@ -113,20 +113,19 @@ class Server:
         now = time.monotonic()
         if not self.breaker.admits(now):
             rest = max(0.0, (self.breaker.opens_at() or now) - now)
-            told = f"integration {self.name} kept failing, and is left alone"
-            raise RestingError(
-                f"{told} for another {rest:.0f} s" if rest else f"{told} but for one try", retry_after=rest
-            )
+            how_long = f"for another {rest:.0f} s" if rest else "but for one try"
+            told = f"integration {self.name} kept failing, and is left alone {how_long}{self.breaker.because()}"
+            raise RestingError(told, retry_after=rest)
         before = self.breaker.state(now)
         try:
             yield
         except RateLimitedError as error:
             asked = None if error.retry_after is None else min(error.retry_after, LONGEST_REST)
-            self.breaker.failed(time.monotonic(), rest=asked, since=now)
+            self.breaker.failed(time.monotonic(), rest=asked, since=now, error=str(error))
             self._say(before, error)
             raise
         except FailedError as error:
-            self.breaker.failed(time.monotonic(), since=now)
+            self.breaker.failed(time.monotonic(), since=now, error=str(error))
             self._say(before, error)
             raise
         except DeadlineExceededError:

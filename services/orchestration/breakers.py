@@ -56,7 +56,11 @@ class Breakers:
         now = self._clock()
         return now if self._breakers[name].admits(now) else None
 
-    def judge(self, name: str, since: float | None, says: Says, rest: float | None = None) -> None:
+    def because(self, name: str) -> str:
+        """The last error of a variant that is left alone, to be put behind that: `: error`."""
+        return self._breakers[name].because()
+
+    def judge(self, name: str, since: float | None, says: Says, rest: float | None = None, *, error: str = "") -> None:
         """Take note of how a call ended.
 
         Args:
@@ -64,6 +68,7 @@ class Breakers:
             since: When it was admitted; None = in another worker, before a crash: that is no news of now.
             says: What it says of the variant.
             rest: Seconds for which the backend asked to be left alone, where it did.
+            error: What it failed with, where it did.
         """
         if since is None:
             return
@@ -74,9 +79,9 @@ class Breakers:
             case "nothing":
                 breaker.abandoned(since=since)
             case "rest" if rest is not None:
-                breaker.failed(self._clock(), rest=min(rest, LONGEST_REST), since=since)
+                breaker.failed(self._clock(), rest=min(rest, LONGEST_REST), since=since, error=error)
             case _:
-                breaker.failed(self._clock(), since=since)
+                breaker.failed(self._clock(), since=since, error=error)
 
     @contextmanager
     def answering(self, step: str, given: float) -> Iterator[None]:
@@ -94,14 +99,15 @@ class Breakers:
         breaker = self._silent.setdefault(step, Breaker(self._limits))
         since = self._clock()
         if not breaker.admits(since):
-            raise UnavailableError("its tier did not answer lately, and is left alone for a while")
+            told = "its tier did not answer lately, and is left alone for a while"
+            raise UnavailableError(f"{told}{breaker.because()}")
         try:
             yield
-        except DeadlineExceededError:
+        except DeadlineExceededError as error:
             if given < TELLING:
                 breaker.abandoned(since=since)
             else:
-                breaker.failed(self._clock(), since=since)
+                breaker.failed(self._clock(), since=since, error=str(error))
             raise
         except PoiseError:
             breaker.succeeded(since=since)

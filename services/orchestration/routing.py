@@ -114,7 +114,7 @@ class Route(BaseModel):
     variant: str | None = None
     """None = nobody."""
     left_alone: tuple[str, ...] = ()
-    """Those that were worth asking before it, and are left alone because they failed lately."""
+    """Those that were worth asking before it and are left alone, each in words, with its last error."""
     others: int = 0
     """How many might still be asked after it."""
     elsewhere: bool = False

@@ -83,7 +83,7 @@ class Writing:
         route = await self._route(lambda: self._admitted([drawn], self._others(drawn)))
         if route.variant is None:
             self._tried.append(Tried(drawn, "anyone"))
-            return self.skip(f"{self._who(drawn)} is left alone, it failed lately")
+            return self.skip(*route.left_alone)
         return await self._write(drawn, "primary", route)
 
     def skip(self, reason: str | None) -> Broken:
@@ -97,7 +97,7 @@ class Writing:
         reasons: list[str | None] = []
         while self._failovers > 0:
             route = await self._route(lambda: self._admitted(self._order(), []))
-            reasons += [f"{name} is left alone, it failed lately" for name in route.left_alone]
+            reasons += route.left_alone
             if route.variant is None:
                 break
             self._failovers -= 1
@@ -158,7 +158,7 @@ class Writing:
 
     def _failed(self, variant: Variant, error: PoiseError, given: float) -> Broken:
         fault = error.fault()
-        self._breakers.judge(variant.name, self._since, says(fault, given), fault.retry_after)
+        self._breakers.judge(variant.name, self._since, says(fault, given), fault.retry_after, error=fault.detail)
         self._tried.append(Tried(variant, verdict(fault.type).then))
         self._cause = fault.type if fault.type in VERDICTS else "other"
         self._run.notes.generations.append(Generation(variant=variant.name, fault=fault.type))
@@ -217,7 +217,8 @@ class Writing:
                     elsewhere=any(other.backend != variant.backend for other in after),
                     closed_book=self._closed_book(variant),
                 )
-            left_alone.append(variant.name)
+            why = self._breakers.because(variant.name)
+            left_alone.append(f"{self._who(variant)} is left alone, it failed lately{why}")
         return Route(left_alone=tuple(left_alone))
 
     def _closed_book(self, variant: Variant) -> bool:

@@ -2,9 +2,11 @@
 
 from collections import deque
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 State = Literal["closed", "open", "half-open"]
+LONGEST_ERROR: Final = 300
+"""Characters that are kept of an error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,7 @@ class Breaker:
         self._rest = self._limits.rest
         self._probe: float | None = None
         """When the probe that is under way was admitted."""
+        self._error = ""
 
     def state(self, now: float) -> State:
         """How it stands."""
@@ -64,6 +67,10 @@ class Breaker:
         """When a probe may be made; None = it is closed."""
         return self._open_until
 
+    def because(self) -> str:
+        """The last error, to be put behind what is said of its being open: `: error`; nothing where none is known."""
+        return f": {self._error}" if self._error else ""
+
     def succeeded(self, *, since: float | None = None) -> None:
         """A call was answered."""
         if self._open_until is None:
@@ -71,14 +78,16 @@ class Breaker:
         elif self._is_probe(since):  # a call from before it opened, which ends well after, says nothing of now
             self._close()
 
-    def failed(self, now: float, *, rest: float | None = None, since: float | None = None) -> None:
+    def failed(self, now: float, *, rest: float | None = None, since: float | None = None, error: str = "") -> None:
         """A call failed.
 
         Args:
             now: Seconds.
             rest: Seconds for which the part asked to be left alone: it is open at once, and for as long.
             since: When it was admitted.
+            error: What it failed with.
         """
+        self._error = error[:LONGEST_ERROR] or self._error
         if self._is_probe(since):
             self._probe = None
             self._rest = min(2 * self._rest, self._limits.longest)
@@ -105,4 +114,4 @@ class Breaker:
 
     def _close(self) -> None:
         self._failures.clear()
-        self._open_until, self._rest, self._probe = None, self._limits.rest, None
+        self._open_until, self._rest, self._probe, self._error = None, self._limits.rest, None, ""

@@ -114,5 +114,5 @@ async def test_tiers_that_keep_silent_are_not_waited_for_by_every_ask() -> None:
         assert isinstance(answer, Answer)
         assert (answer.rung, bool(run.asked)) == ("canned", number < 5)
         answers.append(answer)
-    assert "left alone for a while" in (answers[-1].reason or "")
+    assert "left alone for a while: no reply in time" in (answers[-1].reason or "")
     assert any("integration almanac" in note and "left alone" in note for note in answers[-1].degraded)

@@ -178,7 +178,7 @@ async def test_a_variant_that_keeps_failing_is_not_asked_and_the_record_says_so(
     assert [asked_of(asked) for asked in runs] == [["cloud", "gpu"], ["cloud", "gpu"], ["gpu"]]
     last = runs[-1]
     assert (last.answer.rung, last.answer.variant) == ("variant", "small")
-    assert last.reason == last.draw.skipped == "big is left alone, it failed lately"
+    assert last.reason == last.draw.skipped == "big is left alone, it failed lately: the backend says unavailable"
     assert (last.draw.variant, last.draw.probability, last.draw.raw) == ("big", 1.0, None)
 
 

@@ -27,6 +27,22 @@ def test_it_opens_at_the_share_of_failures_and_not_before_enough_calls() -> None
     assert (breaker.state(0), breaker.state(1.9), breaker.state(2)) == ("open", "open", "half-open")
 
 
+def test_it_says_with_what_the_part_failed_until_the_part_is_back() -> None:
+    breaker = Breaker(LIMITS)
+    assert breaker.because() == ""
+    for number in range(3):
+        breaker.failed(0, error=f"error {number}")
+    assert breaker.because() == ": error 2"
+    assert breaker.admits(2)
+    breaker.failed(2, since=2)
+    assert breaker.because() == ": error 2", "of a failure without words the one before stands"
+    assert breaker.admits(6)
+    breaker.succeeded(since=6)
+    assert breaker.because() == ""
+    breaker.failed(7, error="x" * 10_000)
+    assert len(breaker.because()) == len(": ") + 300
+
+
 def test_failures_that_are_few_do_not_open_it() -> None:
     breaker = Breaker(LIMITS)
     for _ in range(50):
