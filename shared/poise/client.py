@@ -21,6 +21,7 @@ from poise.contracts.stream import Delta, Reset
 from poise.contracts.topics import ASK_INTERACTIVE, DOCUMENTS, FEEDBACK, Lane
 from poise.errors import DeadlineExceededError, EncodingError, InvalidMessageError, UnavailableError
 from poise.messaging import Mesh, Position
+from poise.messaging.deadlines import brought_forward
 from poise.messaging.encoding import encode
 from poise.settings import MeshSettings
 
@@ -115,7 +116,7 @@ class Poise:
                 min_epoch=min_epoch.encode() if isinstance(min_epoch, Epoch) else min_epoch,
             )
         except DeadlineExceededError as error:
-            raise DeadlineExceededError(f"no answer within {timeout:g} s") from error
+            raise _late(timeout) from error
 
     async def stream(
         self,
@@ -148,7 +149,7 @@ class Poise:
                 async for item in asked:
                     yield item
         except DeadlineExceededError as error:
-            raise DeadlineExceededError(f"no answer within {timeout:g} s") from error
+            raise _late(timeout) from error
 
     async def call(
         self,
@@ -292,6 +293,11 @@ def _ask(question: str, seconds: float, conversation: str | None, cache: Caching
         return Ask(question=question, conversation=conversation, cache=cache, workflow=workflow)
     except ValidationError as error:
         raise InvalidMessageError.of(error) from error
+
+
+def _late(seconds: float) -> DeadlineExceededError:
+    within = min(seconds, ASK_INTERACTIVE.deadlines.longest)
+    return DeadlineExceededError(f"no answer within {within:g} s{brought_forward(seconds, ASK_INTERACTIVE)}")
 
 
 def _document(id_: str, given: Document | str) -> Document:

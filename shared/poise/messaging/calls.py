@@ -26,6 +26,7 @@ from poise.contracts.stream import Mark
 from poise.contracts.topics import REPLIES, Topic
 from poise.errors import DeadlineExceededError, FaultError, TerminalError, UnavailableError, WithdrawnError
 from poise.messaging.addresses import Address
+from poise.messaging.deadlines import brought_forward
 from poise.messaging.encoding import encode, headers_of
 from poise.messaging.log_reader import LogAccess, LogReader
 from poise.messaging.pending_call import PendingCall
@@ -170,8 +171,11 @@ class Calls:
         pending = PendingCall(to.envelope.run, to.envelope.step or ROOT_STEP, reader)
         self._pending[correlation_id] = pending
         landed: Position | None = None
+        left = max(0.0, to.deadline - time.time())
+        if cut := brought_forward(left, to.topic):
+            log.warning("a call's deadline is brought forward%s", cut)
         try:
-            async with asyncio.timeout(max(0.0, to.deadline - time.time())):
+            async with asyncio.timeout(min(left, to.topic.deadlines.longest)):
                 key = None if to.key is None else to.key.encode()
                 landed = await self._send(to.topic.name, body, key=key, headers=headers)
                 pending.landed(_run_of(landed))
@@ -179,7 +183,7 @@ class Calls:
         except TimeoutError as error:
             self._give_up(correlation_id)
             raise DeadlineExceededError(
-                f"no reply on {to.topic.name} for step {to.envelope.step} before the deadline"
+                f"no reply on {to.topic.name} for step {to.envelope.step} before the deadline{cut}"
             ) from error
         except asyncio.CancelledError:
             self._give_up(correlation_id)

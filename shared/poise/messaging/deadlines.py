@@ -4,7 +4,7 @@ from typing import Final
 
 from poise.contracts.envelope import DEADLINE
 from poise.contracts.fault import FieldError
-from poise.contracts.topics import HOUR, Deadlines
+from poise.contracts.topics import HOUR, Deadlines, Topic
 from poise.errors import InvalidMessageError
 
 ABSURD: Final = 12 * HOUR
@@ -34,3 +34,14 @@ def resolve(header: int | None, timestamp: float, limits: Deadlines) -> float:
         )
         raise InvalidMessageError(f"{DEADLINE}: {detail}", [FieldError(field=DEADLINE, detail=detail)])
     return min(deadline, timestamp + limits.longest)
+
+
+def brought_forward(seconds: float, topic: Topic) -> str:
+    """To be put behind what is said of a deadline: that more was asked for than the topic allows; else nothing.
+
+    Args:
+        seconds: Those that were asked for.
+        topic: Where the message goes.
+    """
+    longest = topic.deadlines.longest
+    return f" ({seconds:.4g} s were asked for, and {topic.name} allows {longest:g} s)" if seconds > longest else ""

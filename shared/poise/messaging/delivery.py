@@ -31,7 +31,7 @@ from poise.errors import (
 )
 from poise.messaging import dead_letters, retries
 from poise.messaging.addresses import Address
-from poise.messaging.deadlines import resolve
+from poise.messaging.deadlines import brought_forward, resolve
 from poise.messaging.encoding import EncodedMessage
 from poise.messaging.failures import Attempt, DeadLetter, Expire, HandBack, Postpone, Retry, RetryBudget, decide
 from poise.messaging.open_transactions import Waiter
@@ -283,7 +283,9 @@ class Delivery:
         if not isinstance(error, DeadlineExceededError):
             told = f"tier {self._tier.name} did not finish step {context.step} before its deadline"
             error = DeadlineExceededError(told)
-        return error.fault()
+        fault, asked = error.fault(), context.envelope.deadline
+        cut = "" if asked is None else brought_forward(asked / 1_000 - context.record.timestamp, self._topic)
+        return fault.model_copy(update={"detail": f"{fault.detail}{cut}"})
 
     async def _try(self, job: _Job, attempt: int) -> EncodedMessage | None:
         context = job.context if attempt == job.context.attempt else replace(job.context, attempt=attempt)

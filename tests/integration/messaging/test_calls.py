@@ -1,13 +1,15 @@
 """Request and reply over a real Kafka: answers, typed faults, deadlines, identity."""
 
 import asyncio
+import re
 import time
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from integration_kit import WITHIN, Outsider, serving
 
-from poise.contracts import Answer, Ask, Completion, Fault, Generate
+from poise.contracts import Answer, Ask, Completion, Deadlines, Fault, Generate, Request, TopicOptions
 from poise.contracts.fault import SHORT
 from poise.contracts.generate import ChatMessage
 from poise.contracts.run_id import run_id_of
@@ -141,6 +143,31 @@ async def test_the_caller_is_told_at_its_deadline(mesh_settings: MeshSettings) -
     async with serving(mesh_settings, Tier("inference", {Generate: hang})) as mesh:
         with pytest.raises((DeadlineExceededError, FaultError), match=r"(?i)deadline"):
             await mesh.call(generate("x"), run=mesh.settings.instance, step="g", deadline=time.time() + 0.3)
+
+
+class Slow(Request[Completion]):
+    kind = "slow/1"
+    reply = Completion
+    tier = "slow"
+
+
+async def test_a_deadline_that_was_brought_forward_is_said_at_the_call_and_when_it_has_passed(
+    mesh_settings: MeshSettings, outsider: Outsider, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def hang(_request: Slow, _context: Context) -> Completion:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    tier = Tier("slow", {Slow: hang}, topics=TopicOptions(interactive=Deadlines(1.0, 2.0)))
+    told = r"\((30|29\.\d+) s were asked for, and poise\.slow\.requests\.interactive allows 2 s\)"
+    async with serving(mesh_settings, tier) as mesh:
+        topic = tier.topics[0]
+        with pytest.raises((FaultError, DeadlineExceededError), match=told):  # by the caller's clock, or the tier's
+            await mesh.call(Slow(), run=uuid4().hex, step="s", topic=topic, deadline=time.time() + 30)
+        sent = await outsider.send(topic.name, b"{}", poise_deadline=str(round((time.time() + 30) * 1_000)))
+        fault = Fault.parse((await outsider.reply(sent)).value or b"")
+    assert re.search(told, fault.detail)
+    assert re.search(f"brought forward {told}", caplog.text)
 
 
 async def test_a_raw_client_gets_its_answer_on_its_own_topic(mesh_settings: MeshSettings, outsider: Outsider) -> None:

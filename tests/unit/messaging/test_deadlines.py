@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poise.contracts.topics import INTERACTIVE, UNHURRIED
+from poise.contracts.topics import INFERENCE_INTERACTIVE, INTERACTIVE, RECORDS, UNHURRIED
 from poise.errors import InvalidMessageError
-from poise.messaging.deadlines import resolve
+from poise.messaging.deadlines import brought_forward, resolve
 
 NOW = 1_800_000_000.0
 YEAR_9999 = 253_370_764_800_000
@@ -17,6 +17,13 @@ YEAR_9999 = 253_370_764_800_000
 def test_an_absent_one_is_the_lanes_default() -> None:
     assert resolve(None, NOW, INTERACTIVE) == NOW + INTERACTIVE.default
     assert resolve(None, NOW, UNHURRIED) == math.inf
+
+
+def test_that_more_was_asked_for_than_is_allowed_is_said() -> None:
+    told = " (320 s were asked for, and poise.inference.requests.interactive allows 300 s)"
+    assert brought_forward(320.0, INFERENCE_INTERACTIVE) == told
+    assert brought_forward(300.0, INFERENCE_INTERACTIVE) == ""
+    assert brought_forward(1e9, RECORDS) == ""
 
 
 @pytest.mark.parametrize("absurd", [0, YEAR_9999, round((NOW - 86_400) * 1_000), 10**17])
