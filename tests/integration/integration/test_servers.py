@@ -162,10 +162,14 @@ async def test_one_that_answers_is_asked_however_little_it_says(answer: bytes) -
 
 
 async def test_no_more_requests_at_once_than_places() -> None:
-    async with scripted(HANG) as server, one(server.url, concurrency=2, timeout=0.5) as apis:
-        ended = await asyncio.gather(*(ask(apis) for _ in range(4)), return_exceptions=True)
+    async with scripted(HANG) as server, one(server.url, concurrency=2, timeout=30) as apis:
+        asking = [asyncio.create_task(ask(apis, remaining=remaining)) for remaining in (30.0, 30.0, 1.0, 1.0)]
+        ended = await asyncio.gather(*asking[2:], return_exceptions=True)  # the others still have the places
         assert {type(error) for error in ended} == {FailedError}
         assert len(server.asked) == 2
+        for one_asking in asking:
+            one_asking.cancel()
+        await asyncio.gather(*asking, return_exceptions=True)
 
 
 async def test_one_that_nobody_configured_is_named() -> None:
