@@ -6,6 +6,7 @@ from typing import Any, Final
 from pydantic import BaseModel, ValidationError
 
 from poise.contracts import Completion, Generate, Usage
+from poise.contracts.generate import MAX_TOKENS
 from poise.contracts.json_bounds import check_values
 from poise.contracts.message import without_bom
 from poise.errors import RetryableError
@@ -32,6 +33,10 @@ class _Tokens(BaseModel):
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
 
+    def usage(self) -> Usage:
+        """What a completion has of it; a number that cannot be one of tokens is none."""
+        return Usage(prompt_tokens=_tokens(self.prompt_tokens), completion_tokens=_tokens(self.completion_tokens))
+
 
 class _Piece(BaseModel):
     content: str | None = None
@@ -53,6 +58,10 @@ class _Reply(BaseModel):
     choices: list[_Choice]
     model: str | None = None
     usage: _Tokens | None = None
+
+
+def _tokens(counted: int | None) -> int:
+    return counted if counted is not None and 0 <= counted <= MAX_TOKENS else 0
 
 
 def body_of(request: Generate, backend: Backend, *, stream: bool = False) -> dict[str, Any]:
@@ -110,7 +119,7 @@ def completion_of(answered: bytes, *, name: str, backend: Backend) -> Completion
         model=reply.model or backend.model,
         backend=name,
         finish_reason=choice.finish_reason or "unknown",
-        usage=Usage(prompt_tokens=tokens.prompt_tokens or 0, completion_tokens=tokens.completion_tokens or 0),
+        usage=tokens.usage(),
     )
 
 
@@ -172,9 +181,7 @@ class Completing:
             model=self._model,
             backend=self._name,
             finish_reason=self._finish_reason or "unknown",
-            usage=Usage(
-                prompt_tokens=self._tokens.prompt_tokens or 0, completion_tokens=self._tokens.completion_tokens or 0
-            ),
+            usage=self._tokens.usage(),
         )
 
 

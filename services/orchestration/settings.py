@@ -36,9 +36,9 @@ class Variant(BaseModel):
     temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
     context: Annotated[int, Field(ge=1)] | None = None
     """Tokens that its model can take in. Of a prompt that is too long for one variant, one with more is asked next."""
-    price_in: Annotated[float, Field(ge=0)] | None = None
+    price_in: Annotated[float, Field(ge=0, le=1e6)] | None = None
     """What a million tokens of the prompt cost, in any currency, the same for all variants; None = not known."""
-    price_out: Annotated[float, Field(ge=0)] | None = None
+    price_out: Annotated[float, Field(ge=0, le=1e6)] | None = None
     """What a million tokens that it writes cost. Have both prices, or neither."""
     without_passages: Annotated[float, Field(ge=0, le=1)] = 0.0
     """The share of asks for which the passages are left out of its prompt: a trouble to practise with, and an ablation

@@ -32,6 +32,7 @@ from poise.public_text import without_addresses
 
 NAMED_FIELDS: Final = 20
 """How many wrong fields a fault names."""
+HIGHEST_STATUS: Final = 999
 LONGEST_WAIT: Final = 30 * 86_400.0
 """Seconds after which anything may be tried again."""
 NAMED_CHARS: Final = 200
@@ -54,7 +55,7 @@ class PoiseError(Exception):
         return Fault(
             type=f"urn:poise:{self.name}",
             title=self.title,
-            status=self.status,
+            status=min(max(0, self.status), HIGHEST_STATUS),
             detail=without_addresses(str(self)),
             retryable=self.retryable,
         )

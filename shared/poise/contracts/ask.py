@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints
 
+from poise.contracts.bounds import Elapsed, Quantity
 from poise.contracts.field_types import NOT_BLANK
 from poise.contracts.message import Message, Request
 
@@ -64,9 +65,9 @@ class Answer(Message):
     """What did less than it should on the way to this answer, and why, in words; the rung's own reason is `reason`."""
     cached: bool = False
     """Whether it was worked out for an earlier ask, or for one at the same time."""
-    age: Annotated[float, Field(ge=0)] | None = None
+    age: Quantity | None = None
     """Seconds since it was worked out; absent when that was for this ask."""
-    timings: Mapping[str, float] = Field(default_factory=dict)
+    timings: Mapping[str, Elapsed] = Field(default_factory=dict)
     """Milliseconds by step, and `total`."""
 
 

@@ -15,5 +15,9 @@ Moment = Annotated[float, Field(ge=-INT64 / 1_000, le=INT64 / 1_000)]
 """Unix seconds, as far as the time of a Kafka record reaches."""
 Share = Annotated[float, Field(ge=0, le=MOST)]
 """A weight or a share, of which the sum of all says how much it is."""
+Quantity = Annotated[float, Field(ge=0, le=MOST)]
+"""Seconds, milliseconds or money that somebody has given."""
+Elapsed = Annotated[float, Field(ge=-MOST, le=MOST)]
+"""Seconds or milliseconds between two moments, as clocks have told them: one that was set back makes them negative."""
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 """Any number that can be computed with."""

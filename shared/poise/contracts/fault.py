@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar, Final
 
 from pydantic import Field
 
+from poise.contracts.bounds import Quantity
 from poise.contracts.message import Message
 
 SHORT: Final = 1_000
@@ -29,12 +30,12 @@ class Fault(Message):
     type: str
     """A URI that names the kind of problem, `urn:poise:…`; the table is in docs/WIRE.md."""
     title: str
-    status: int
+    status: Annotated[int, Field(ge=0, le=999)]
     """The HTTP status it maps to."""
     detail: str
     retryable: bool
     """Whether the same request may succeed later."""
-    retry_after: Annotated[float, Field(ge=0)] | None = None
+    retry_after: Quantity | None = None
     """Seconds after which it may, where that is known."""
     errors: tuple[FieldError, ...] = ()
 

@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field, StringConstraints
 
 from poise.contracts.ask import NAME
+from poise.contracts.bounds import Quantity
 from poise.contracts.message import Message, Request
 
 
@@ -19,7 +20,7 @@ class Fetched(Message):
     """The part of its answer that the settings name; never empty."""
     source: str
     """What a reader knows it by."""
-    age: Annotated[float, Field(ge=0)] = 0.0
+    age: Quantity = 0.0
     """Seconds since it said so; more than 0 when it could not be asked just now and its last good answer stands in."""
     reason: str | None = None
     """Why its last good answer stands in; absent when it was asked just now."""

@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from poise.contracts.ask import Answer
+from poise.contracts.bounds import Elapsed, Finite, Int64, Moment, Quantity, Share
 from poise.contracts.fault import Fault
 from poise.contracts.message import Message
 from poise.contracts.retrieve import Passage
@@ -18,7 +19,7 @@ class StepRecord(Message):
 
     step: str
     """Its name, or the id that the workflow gave it; what is done often has the same one each time."""
-    ms: float
+    ms: Elapsed
     """Milliseconds from sending the request to having the reply."""
     fault: str | None = None
     """The fault's type, when that is how it ended."""
@@ -38,17 +39,17 @@ class Draw(Message):
     kind: ClassVar[str] = "draw/1"
 
     variant: str
-    probability: float
+    probability: Share
     policy: str
-    policy_version: int
+    policy_version: Int64
     raw: str | None = None
     """What that variant wrote, whether or not it was sent; absent when it wrote nothing."""
     finish_reason: str | None = None
     skipped: str | None = None
     """Why that variant was not even asked; absent when it was."""
-    ms: float | None = None
+    ms: Elapsed | None = None
     """Milliseconds that it took, from asking it to its last word or its fault; absent when it was not asked."""
-    cost: float | None = None
+    cost: Quantity | None = None
     """What it cost, in the currency of the variants' prices; absent where the variant has no price."""
 
 
@@ -76,9 +77,9 @@ class RunRecord(Message):
     workflow: str
     tenant: str
     question: str
-    started: float
+    started: Moment
     """Unix seconds."""
-    finished: float
+    finished: Moment
     answer: Answer | None = None
     fault: Fault | None = None
     draw: Draw | None = None
@@ -101,15 +102,15 @@ class Score(Message):
     workflow: str
     tenant: str
     policy: str
-    policy_version: int
+    policy_version: Int64
     variant: str
-    probability: float
+    probability: Share
     rung: str
-    at: float
+    at: Moment
     """When the run finished, unix seconds; of feedback, when it was given."""
     question: str | None = None
     """A digest of the question, so that one that is asked again and again can be weighed by it."""
     feedback: str | None = None
     """The id of the feedback that this is; absent = what evaluation itself thinks."""
-    values: dict[str, float]
+    values: dict[str, Finite]
     """By the score's name: groundedness 0 to 1, empty and degenerate 0 or 1, `latency_ms.<step>` milliseconds."""

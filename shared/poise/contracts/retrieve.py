@@ -4,6 +4,8 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from poise.contracts.bounds import Elapsed, Finite, Int64
+from poise.contracts.document import MAX_DOCUMENT_CHARS
 from poise.contracts.message import Message, Request
 
 
@@ -19,11 +21,11 @@ class Passage(Message):
     heading: str | None = None
     """The titles it stands under, outermost first, joined by ` › `; absent where there are none."""
     text: str
-    score: float
+    score: Finite
     """Fused rank score: higher is better, comparable within one reply only."""
-    age: float
+    age: Elapsed
     """Seconds since the document was published."""
-    version: int | None = None
+    version: Int64 | None = None
     """The version of the document: its offset in `poise.documents`."""
 
 
@@ -46,5 +48,5 @@ class Retrieve(Request[Passages]):
     kind: ClassVar[str] = "retrieve/1"
     reply: ClassVar[type[Passages]] = Passages
 
-    query: Annotated[str, Field(min_length=1)]
+    query: Annotated[str, Field(min_length=1, max_length=MAX_DOCUMENT_CHARS)]
     limit: Annotated[int, Field(ge=1, le=100)] = 6

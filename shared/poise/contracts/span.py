@@ -4,9 +4,12 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from poise.contracts.bounds import INT64, Finite, Moment, Quantity
 from poise.contracts.message import Message
 
 Role = Literal["internal", "server", "client", "producer", "consumer"]
+
+Attribute = bool | Annotated[int, Field(ge=-INT64, le=INT64)] | Finite | str
 
 
 class SpanRecord(Message):
@@ -27,12 +30,12 @@ class SpanRecord(Message):
     """`poise-<tier>`."""
     instance: str
     host: str = ""
-    start: float
+    start: Moment
     """Unix seconds."""
-    ms: Annotated[float, Field(ge=0)]
+    ms: Quantity
     """Milliseconds it took."""
     status: Literal["ok", "error"] = "ok"
     error: str | None = None
     """What went wrong, when something did."""
-    attributes: dict[str, bool | int | float | str] = Field(default_factory=dict)
+    attributes: dict[str, Attribute] = Field(default_factory=dict)
     """By OpenTelemetry's names, lists joined with commas, long texts cut."""

@@ -1,67 +1,83 @@
-"""Numbers of any size in the bodies that processes follow: a body that has one is refused where it is read."""
+"""Numbers of any size, anywhere in any body: it is refused where it is read, or what is read can be computed with."""
 
 import json
 import math
+import runpy
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from poise.contracts import Cancel, DocumentVersion, Manifest, Part, Policy, PolicyCommand
-from poise.contracts.message import Message
-from poise.contracts.policy import Decision, PolicyState
+from poise.contracts import Cancel, Message, PolicyState, RunRecord
+from poise.contracts.record import Draw, Generation, StepRecord
+from poise.contracts.span import SpanRecord
+from poise.contracts.topics import CATALOGUE
+from poise.messaging.schema import bodies
 
-SPEC = {"name": "p", "weights": {"a": 1.0}, "limits": {"latency": 1.0, "cost": 1.0, "low": 0.5}}
-FINDING = {
-    "variant": "a",
-    "about": "others",
-    "method": "m",
-    "statistic": 1.0,
-    "threshold": 1.0,
-    "samples": {"a": {"count": 1, "mean": 0.5, "low": 0.1, "high": 0.9}},
-    "since": 1.0,
+WIRE = Path(__file__).parents[2] / "contract" / "test_wire.py"
+GOLDEN: list[tuple[str, Message, str]] = runpy.run_path(str(WIRE))["GOLDEN"]
+BODIES: dict[type[Message], dict[str, Any]] = {
+    **{type(body): json.loads(text) for _, body, text in GOLDEN},
+    PolicyState: {"name": "p", "scores": 1, "commands": 1, "decider": {"any": 1.5}},
+    SpanRecord: {
+        "trace_id": "t",
+        "span_id": "s",
+        "name": "n",
+        "service": "s",
+        "instance": "i",
+        "start": 1.0,
+        "ms": 1.0,
+        "attributes": {"i": 1, "f": 1.5},
+    },
+    RunRecord: {
+        "run_id": "r",
+        "workflow": "w",
+        "tenant": "t",
+        "question": "q",
+        "started": 1.0,
+        "finished": 2.0,
+        "steps": [StepRecord(step="s", ms=1.0).model_dump()],
+        "generations": [Generation(variant="v").model_dump()],
+        "draw": Draw(variant="v", probability=1.0, policy="p", policy_version=1, ms=1.0, cost=1.0).model_dump(),
+        "passages": [{"id": "d#0", "source": "s", "text": "t", "score": 0.5, "age": 1.0, "version": 3}],
+    },
 }
-BODIES: list[tuple[type[Message], dict[str, Any]]] = [
-    (Cancel, {"run": "r", "tenant": "t", "deadline": 1}),
-    (Manifest, {"document": "d", "parts": 1, "published": 1.0}),
-    (Part, {"document": "d", "part": 1, "source": "s", "text": "t", "vector": "", "model": "m", "published": 1.0}),
-    (DocumentVersion, {"documents": "i", "digest": "d"}),
-    (
-        Policy,
-        {"name": "p", "version": 1, "weights": {"a": 1.0}, "spec": SPEC, "decision": "d", "at": 1.0, "by": "b"},
-    ),
-    (PolicyCommand, {"id": "c", "action": "set", "spec": SPEC, "version": 1, "by": "b"}),
-    (PolicyState, {"name": "p", "scores": 1, "commands": 1, "decider": {}}),
-    (
-        Decision,
-        {
-            "id": "d",
-            "policy": "p",
-            "action": "set",
-            "acted": True,
-            "reason": "r",
-            "before": {"a": 1.0},
-            "after": {"a": 1.0},
-            "version": 1,
-            "finding": FINDING,
-            "by": "b",
-            "at": 1.0,
-            "scores": 1,
-        },
-    ),
-]
 HUGE = [f"1{'0' * 400}", f"-1{'0' * 400}", "1e400", "-1e400", "9" * 5_000, "NaN", "Infinity", "-Infinity"]
 
+numbers = st.one_of(
+    st.sampled_from(HUGE),
+    st.integers().map(str),
+    st.floats().map(repr),
+    st.integers(0, 600).map(lambda exponent: f"1e{exponent}"),
+    st.integers(1, 5_000).map(lambda digits: "7" * digits),
+    st.sampled_from(["[" * 100_000, "[" * 300 + "]" * 300, "0.1e-5000", "-0", "01", "1_0", '"5"', "null", "true"]),
+)
 
-def places(body: Any, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
-    """Where a body has its numbers."""
+
+def places(body: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Where a body has values."""
     if isinstance(body, dict):
-        return [place for name, value in body.items() for place in places(value, (*path, name))]
-    return [path] if isinstance(body, int | float) and not isinstance(body, bool) else []
+        for name, value in body.items():
+            yield from places(value, (*path, name))
+    elif isinstance(body, list):
+        for number, value in enumerate(body):
+            yield from places(value, (*path, number))
+    else:
+        yield path
 
 
-def put(body: dict[str, Any], place: tuple[str, ...], number: str) -> bytes:
-    """The body as JSON with this number in that place."""
+def is_number(body: Any, place: tuple[Any, ...]) -> bool:
+    for name in place:
+        body = body[name]
+    return isinstance(body, int | float) and not isinstance(body, bool)
+
+
+def put(body: dict[str, Any], place: tuple[Any, ...], number: str) -> bytes:
+    """The body as JSON with this in that place."""
     copy = json.loads(json.dumps(body))
     inner = copy
     for name in place[:-1]:
@@ -70,29 +86,74 @@ def put(body: dict[str, Any], place: tuple[str, ...], number: str) -> bytes:
     return json.dumps(copy).replace('"@"', number).encode()
 
 
-@pytest.mark.parametrize(("kind", "body"), BODIES, ids=lambda value: getattr(value, "kind", ""))
-def test_a_number_out_of_range_is_refused_wherever_it_stands(kind: type[Message], body: dict[str, Any]) -> None:
-    assert kind.parse(json.dumps(body))
-    for place in places(body):
-        for number in HUGE:
-            with pytest.raises(ValidationError):
-                kind.parse(put(body, place, number))
+EVERYWHERE = [(kind, place) for kind, body in BODIES.items() for place in places(body)]
+FREE = (PolicyState, ("decider", "any"))
+"""What the decider alone reads, which looks at it itself."""
+NUMBERS = [(kind, at) for kind, at in EVERYWHERE if is_number(BODIES[kind], at) and (kind, at) != FREE]
 
 
-def test_every_number_of_these_bodies_is_bounded() -> None:
-    """A field that is added without bounds is found here."""
+def test_every_body_of_the_wire_is_here() -> None:
+    assert {kind.kind for kind in BODIES} >= set(bodies())
+    for kind, body in BODIES.items():
+        assert kind.parse(json.dumps(body))
 
-    def unbounded(schema: Any, path: str) -> list[str]:
-        if isinstance(schema, list):
-            return [found for item in schema for found in unbounded(item, path)]
-        if not isinstance(schema, dict):
-            return []
-        if schema.get("type") == "integer" and not (
-            {"minimum", "exclusiveMinimum"} & schema.keys() and {"maximum", "exclusiveMaximum"} & schema.keys()
-        ):
-            return [path]
-        return [found for name, item in schema.items() for found in unbounded(item, f"{path}.{name}")]
 
-    for kind, _ in BODIES:
-        assert not unbounded(kind.model_json_schema(), kind.kind)
-    assert math.isfinite(Cancel(run="r", tenant="t", deadline=2**63 - 1).deadline / 1_000)
+@pytest.mark.parametrize(("kind", "place"), NUMBERS, ids=lambda value: getattr(value, "kind", None) or str(value))
+def test_a_number_out_of_range_is_refused_wherever_it_stands(kind: type[Message], place: tuple[Any, ...]) -> None:
+    for number in HUGE:
+        with pytest.raises(ValidationError):
+            kind.parse(put(BODIES[kind], place, number))
+
+
+@given(st.sampled_from(EVERYWHERE).filter(lambda where: where != FREE), numbers, st.booleans())
+@example(where=(Cancel, ("deadline",)), number="9" * 5_000, strict=True)
+def test_any_number_anywhere_is_read_or_refused_and_nothing_else(
+    where: tuple[type[Message], tuple[Any, ...]], number: str, strict: bool
+) -> None:
+    kind, place = where
+    try:
+        read = kind.parse(put(BODIES[kind], place, number), strict=strict)
+    except ValidationError:
+        return
+    assert kind.parse(read.encode()) == read
+    assert all(math.isfinite(float(one) * 1_000) for one in found(read.model_dump()))
+
+
+def found(value: Any) -> Iterator[float]:
+    """The numbers in a value."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        for inner in value:
+            yield from found(inner)
+    elif isinstance(value, int | float):
+        yield value
+
+
+# -- a field that is added without bounds is found here ----------------------------------------------------------------
+
+
+def without(schema: Any, kind: str, bounds: tuple[set[str], ...], path: str = "") -> list[str]:
+    """The paths of a JSON type that lack a bound: of each set, one keyword must be there."""
+    if isinstance(schema, list):
+        return [name for item in schema for name in without(item, kind, bounds, path)]
+    if not isinstance(schema, dict):
+        return []
+    if schema.get("type") == kind and not all(keywords & schema.keys() for keywords in bounds):
+        return [path]
+    fields = ((key, item) for key, item in schema.items() if key not in {"if", "then"})  # conditions, not fields
+    return [name for key, item in fields for name in without(item, kind, bounds, f"{path}.{key}")]
+
+
+@pytest.mark.parametrize("kind", BODIES, ids=lambda kind: kind.kind)
+def test_every_integer_is_bounded(kind: type[Message]) -> None:
+    bounds = {"minimum", "exclusiveMinimum"}, {"maximum", "exclusiveMaximum"}
+    assert not without(kind.model_json_schema(), "integer", bounds)
+
+
+ANYONES = {kind.kind: kind for topic in CATALOGUE.values() if topic.edge for kind in topic.accepts}
+
+
+@pytest.mark.parametrize("kind", ANYONES.values(), ids=ANYONES)
+def test_every_text_that_anyone_may_write_is_bounded(kind: type[Message]) -> None:
+    assert not without(kind.model_json_schema(), "string", ({"maxLength", "pattern", "enum", "const"},))
