@@ -1,11 +1,11 @@
 """Keys: what makes two asks the same, so that the answer to one is the answer to the other."""
 
 import hashlib
-import unicodedata
 from typing import Final
 
 from poise.cache.answers import key_of
 from poise.contracts import Retrieve
+from poise.unicode_forms import nfkc
 from services.orchestration.prompt import TEMPLATE
 from services.orchestration.settings import OrchestrationSettings, Variant
 
@@ -23,8 +23,7 @@ def normalised(question: str) -> str:
     it follows a letter or digit: people leave it away. Other punctuation stays, for it may be what is asked about:
     "What does ** do", "What is C#", "What is `...`".
     """
-    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", question).casefold())
-    text = " ".join(folded.split())
+    text = " ".join(nfkc(nfkc(question).casefold()).split())
     if text.endswith("?") and text[:-1].rstrip()[-1:].isalnum():
         return text[:-1].rstrip()
     return text

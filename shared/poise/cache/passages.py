@@ -1,7 +1,6 @@
 """Passages that were found, kept for a while, to stand in while retrieval is down."""
 
 import hashlib
-import unicodedata
 from typing import Final
 from urllib.parse import quote
 
@@ -9,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from poise.cache.connection import Cache
 from poise.contracts.retrieve import Passages
+from poise.unicode_forms import nfkc
 
 FORM: Final = "1"
 """Part of the key: a worker that keeps them in another form does not meet these."""
@@ -65,4 +65,4 @@ def key_of(tenant: str, query: str, limit: int) -> str:
 
 def normalised(query: str) -> str:
     """A query without what makes no difference to a search: case, white space, and forms of one letter (NFKC)."""
-    return " ".join(unicodedata.normalize("NFKC", query).casefold().split())
+    return " ".join(nfkc(query).casefold().split())

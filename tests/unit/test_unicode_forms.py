@@ -1,0 +1,21 @@
+"""The compatibility form of Unicode: as it is, but for more marks than writing has."""
+
+from unicodedata import normalize
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from poise.unicode_forms import MOST_MARKS, nfkc
+
+
+@given(st.text(max_size=25))
+def test_it_is_the_standard_form(text: str) -> None:
+    assert nfkc(text) == normalize("NFKC", text)
+
+
+@pytest.mark.parametrize("marks", ["\u0301", "\u0301\u0316", "\uff9e\u0334"])
+def test_of_many_marks_some_are_kept_and_all_letters(marks: str) -> None:
+    text = "a" + marks * (MOST_MARKS // len(marks)) + marks * 50 + "ﬁ" + marks + "b"
+    kept = "a" + marks * (MOST_MARKS // len(marks)) + "ﬁ" + marks + "b"
+    assert nfkc(text) == normalize("NFKC", kept)
