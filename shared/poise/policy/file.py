@@ -68,6 +68,10 @@ _ELSEWHERE: Final[Mapping[str, str]] = {
     "dry_run": "to decide and not act, give the option --dry-run when you set the file",
 }
 _KNOWN: Final = tuple(Limits.model_fields)
+_LONGEST: Final = 256 * 1024
+"""Bytes of a file."""
+_LONGEST_LINE: Final = 10_000
+"""Characters of a line: tomllib takes quadratic time for a key of many parts."""
 _SHOWN: Final = 40
 """Characters of a wrong value that are told."""
 
@@ -101,7 +105,7 @@ def read(path: Path) -> PolicySpec:
     if weights and limits is not None:
         checked.room(weights, limits)
     if checked.faults or limits is None:
-        lines = toml_lines.lines_of(text)
+        lines = _firsts(toml_lines.lines_of(text))
         found = sorted((_line(lines, where), what) for where, what in checked.faults)
         raise PolicyFileError([f"{path}:{line}: {what}" for line, what in found])
     return PolicySpec(name=name, weights=weights, limits=limits)
@@ -112,12 +116,19 @@ def _text(path: Path) -> str:
         raw = path.read_bytes()
     except OSError as error:
         raise PolicyFileError([f"{path}: cannot be read: {error.strerror or error}"]) from error
+    if len(raw) > _LONGEST:
+        raise PolicyFileError([f"{path}: has {len(raw)} bytes, of {_LONGEST} that a policy may have"])
     try:
         text = raw.decode("utf-8-sig")  # editors on Windows begin a file with a mark, which TOML does not know
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         raise PolicyFileError([f"{path}:{line}: is no UTF-8: save the file in that encoding"]) from error
-    return text.replace("\r\n", "\n")
+    text = text.replace("\r\n", "\n")
+    for number, length in enumerate(map(len, text.split("\n")), 1):
+        if length > _LONGEST_LINE:
+            what = f"the line has {length} characters, of {_LONGEST_LINE} that one may have"
+            raise PolicyFileError([f"{path}:{number}: {what}"])
+    return text
 
 
 def _syntax(path: Path, text: str, error: tomllib.TOMLDecodeError) -> str:
@@ -128,14 +139,20 @@ def _syntax(path: Path, text: str, error: tomllib.TOMLDecodeError) -> str:
     return f"{path}:{toml_lines.unfinished(text)}: is no TOML: {what}: what begins here is not finished"
 
 
+def _firsts(lines: Mapping[toml_lines.Path, int]) -> dict[toml_lines.Path, int]:
+    """The first line of each path or, where it has none itself, of what stands in it."""
+    firsts: dict[toml_lines.Path, int] = {}
+    for path, line in lines.items():
+        for length in range(1, len(path) + 1):
+            firsts[path[:length]] = min(line, firsts.get(path[:length], line))
+    return firsts
+
+
 def _line(lines: Mapping[toml_lines.Path, int], where: toml_lines.Path) -> int:
     """The line of a path, else of what it would stand in, else the first."""
-    while where:
-        within = [line for path, line in lines.items() if path[: len(where)] == where]
-        if within:
-            return min(within)
+    while where and where not in lines:
         where = where[:-1]
-    return 1
+    return lines.get(where, 1)
 
 
 class _Checked:

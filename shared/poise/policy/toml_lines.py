@@ -1,12 +1,15 @@
 """The lines of a TOML file on which its keys stand: `tomllib` gives values, and says nothing of where they are.
 
-A statement of TOML is whole as soon as it can be parsed on its own, so lines are put together until that is so. What is
-new in it with the line that came last stands on that line; a value that goes on below is closed for as long.
+The document is parted into statements by what opens and closes in them: strings of several lines, arrays, tables. Each
+is parsed on its own. What is new in one with the line that came last stands on that line; for that a value that goes on
+below is closed for as long, which is done for the beginning of a statement only: it takes a parse for each line.
 (`spanned-toml` is a copy of `tomli` that was kept up for a month in 2022; there is no other library for it in Python.)
 """
 
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 Path = tuple[str | int, ...]
@@ -14,6 +17,80 @@ Path = tuple[str | int, ...]
 
 _CLOSED: Final = ("", "]", "]]", '"""', "'''", '"""]', "'''\n]")
 """What makes a statement whole that goes on in the next line: an array, a string of several lines, or both."""
+_TOKEN: Final = re.compile(
+    r"""
+    (?P<open>"{3}|'{3})                                    # a string of several lines
+    | "(?:[^"\\]|\\.?)*+(?:"|\Z) | '[^']*+(?:'|\Z) | \#.*    # strings and comments, which hide what is in them
+    | (?P<more>[\[{]) | (?P<less>[\]}])
+    """,
+    re.VERBOSE,
+)
+_BASIC_END: Final = re.compile(r'(?:\\.)|("{3,5})')
+_LITERAL_END: Final = re.compile(r"('{3,5})")
+_CLOSES: Final = {'"""': _BASIC_END, "'''": _LITERAL_END}
+_LINES: Final = 50
+_CHARS: Final = 4_000
+"""What is parsed line by line of a statement; what begins behind that is said to stand where the statement begins."""
+
+_DEPTH: Final = 100
+"""Keys, one within the other, whose lines are looked for."""
+
+
+@dataclass(slots=True)
+class _Statement:
+    """Some lines of a document that are parsed together."""
+
+    begins: int
+    lines: list[str] = field(default_factory=list)
+    depth: int = 0
+    """How many arrays and inline tables are open."""
+    string: str = ""
+    """What closes the string of several lines that is open."""
+
+    @property
+    def whole(self) -> bool:
+        return self.depth <= 0 and not self.string
+
+    @property
+    def header(self) -> bool:
+        """Whether it opens a table; it has one line then."""
+        return self.lines[0].lstrip().startswith("[")
+
+    def take(self, line: str) -> None:
+        """Take one more line."""
+        self.lines.append(line)
+        at = 0
+        while at < len(line):
+            found = (_CLOSES[self.string] if self.string else _TOKEN).search(line, at)
+            if found is None:
+                return
+            at = found.end()
+            if self.string:
+                self.string = "" if found[1] else self.string
+            else:
+                self.string = found["open"] or ""
+                self.depth += bool(found["more"]) - bool(found["less"])
+
+    def beginnings(self) -> Iterator[tuple[int, str]]:
+        """Its lines, and with each of them those before it, as far as they are parsed one by one; then all of them."""
+        chars = 0
+        for number, line in enumerate(self.lines[:-1], 1):
+            chars += len(line)
+            if number > _LINES or chars > _CHARS:
+                yield self.begins, "\n".join(self.lines)
+                return
+            yield self.begins + number - 1, "\n".join(self.lines[:number])
+        yield self.begins + len(self.lines) - 1, "\n".join(self.lines)
+
+
+def _statements(text: str) -> Iterator[_Statement]:
+    statement = _Statement(1)
+    for number, line in enumerate(text.replace("\r\n", "\n").split("\n"), 1):
+        if statement.lines and (statement.whole or statement.header):
+            yield statement
+            statement = _Statement(number)
+        statement.take(line)
+    yield statement
 
 
 def lines_of(text: str) -> dict[Path, int]:
@@ -25,34 +102,25 @@ def lines_of(text: str) -> dict[Path, int]:
     lines: dict[Path, int] = {}
     arrays: dict[Path, int] = {}
     table: Path = ()
-    statement = ""
-    for number, line in enumerate(text.replace("\r\n", "\n").split("\n"), 1):
-        statement += line + "\n"
-        if statement.lstrip().startswith("["):  # headers stand on one line
-            table = _opened(statement, arrays)
-            lines.setdefault(table, number)
-            statement = ""
+    for statement in _statements(text):
+        if statement.header:
+            table = _opened(statement.lines[0], arrays)
+            lines.setdefault(table, statement.begins)
             continue
-        for closing in _CLOSED:
-            found = _parsed(statement + closing)
-            if found is None:
-                continue
+        for number, beginning in statement.beginnings():
+            found = next(filter(None, (_parsed(f"{beginning}\n{closing}") for closing in _CLOSED)), {})
             for path in _paths(found):
                 lines.setdefault(table + path, number)
-            if not closing:
-                statement = ""
-            break
     return lines
 
 
 def unfinished(text: str) -> int:
-    """The line on which the last statement of a document begins, which goes on where the document ends."""
-    statement, begins = "", 1
-    for number, line in enumerate(text.split("\n"), 1):
-        begins = begins if statement else number
-        statement += line + "\n"
-        if statement.lstrip().startswith("[") or _parsed(statement) is not None:
-            statement = ""
+    """The line on which the statement of a document begins that cannot be read, or goes on where the document ends."""
+    begins = 1
+    for statement in _statements(text):
+        begins = statement.begins if any(map(str.strip, statement.lines)) else begins
+        if not statement.header and _parsed("\n".join(statement.lines)) is None:
+            return statement.begins
     return begins
 
 
@@ -74,11 +142,13 @@ def _opened(header: str, arrays: dict[Path, int]) -> Path:
 def _parsed(statement: str) -> dict[str, Any] | None:
     try:
         return tomllib.loads(statement)
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         return None
 
 
 def _paths(found: object, path: Path = ()) -> Iterator[Path]:
+    if len(path) > _DEPTH:
+        return
     if path:
         yield path
     items = found.items() if isinstance(found, Mapping) else enumerate(found) if isinstance(found, list) else ()

@@ -202,4 +202,13 @@ def test_what_is_no_file_to_be_read(file: Path, tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_nested_without_end(file: Path) -> None:
-    assert "nested too deeply" in faults(file, f"a = {'[' * 5_000}{']' * 5_000}\n")[0]
+    assert "nested too deeply" in faults(file, f"a = {'[' * 4_000}{']' * 4_000}\n")[0]
+
+
+def test_a_file_that_is_too_long_or_has_a_line_that_is(file: Path) -> None:
+    file.write_text(GOOD + "#" * 10_001)
+    with pytest.raises(PolicyFileError, match=r":20: the line has 10001 characters, of 10000 that one may have$"):
+        read(file)
+    file.write_text(GOOD + "\n" * 300_000)
+    with pytest.raises(PolicyFileError, match=r"has 300\d+ bytes, of 262144 that a policy may have$"):
+        read(file)

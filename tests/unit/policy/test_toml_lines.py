@@ -88,3 +88,28 @@ def test_every_key_that_a_document_has_is_found_also_with_the_line_ends_of_windo
 )
 def test_where_what_is_not_finished_begins(text: str, line: int) -> None:
     assert unfinished(text) == line
+
+
+def test_what_stands_far_down_in_a_statement_has_the_line_where_it_begins() -> None:
+    lines = lines_of("x = 1\nmany = [\n" + "1,\n" * 60 + "{ a = 1 } ]\n[policy]\n")
+    assert (lines["many", 0], lines["many", 40], lines["many", 59], lines["many", 60, "a"]) == (3, 43, 2, 2)
+    assert lines["policy",] == 64
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'a = "\\""\nb = 1',
+        "a = '\\'\nb = 1",
+        'a = """x\\"""y\n"""\nb = 1',
+        'a = """x"""""\nb = 1',
+        "a = '''x''''\nb = 1",
+        'a = "" # "\nb = 1',
+        'a = "#"\nb = 1',
+        "a = [ # ]\n]\nb = 1",
+        "a = [[1], {b = ']'}]\nb = 1",
+    ],
+)
+def test_statements_end_where_toml_has_them_end(text: str) -> None:
+    assert tomllib.loads(text)["b"] == 1
+    assert lines_of(text)["b",] == text.count("\n") + 1
