@@ -1,17 +1,23 @@
 """Evidence: the sentences of some passages, and how much each word tells among them."""
 
 import math
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
-from typing import Final, NamedTuple
+from functools import cached_property
+from itertools import accumulate
+from typing import Any, Final, NamedTuple
 
 from poise.contracts import Citation, Passage
-from poise.scoring.text import flat, stems, words
+from poise.scoring.text import flat, remembered, stems, words
 from poise.scoring.text import sentences as sentences_of
 
 _REMEMBERED: Final = 2_048
-"""Texts of passages whose reading is kept, some 20 kB each at most: the same ones are found again and again."""
+"""Texts of passages whose reading is kept: the same ones are found again and again."""
+_LONGEST_REMEMBERED: Final = 4_000
+"""Characters of such a text; what is read of it takes some ten times as much."""
+_MOST_PLACES: Final = 256
+"""Windows in which a word is looked for, those of the best passages; what stands in more of them tells nothing."""
 
 
 class Sentence(NamedTuple):
@@ -71,14 +77,35 @@ class Evidence:
         passages: Best first.
     """
 
+    texts: tuple[Text, ...]
+    """By rank, the passage's text."""
+    headings: tuple[frozenset[str], ...]
+    """By rank, the stems of the titles that the passage stands under."""
+    _starts: tuple[int, ...]
+    """By rank, how many sentences stand in the passages before; then how many there are."""
+    _weights: "_Weights"
+
     def __init__(self, passages: Sequence[Passage]) -> None:
         self.passages = tuple(passages)
-        self.texts = tuple([_read(passage.text) for passage in passages])
-        """By rank, the passage's text."""
-        self.headings = tuple(_heading(passage.heading or "") for passage in passages)
-        """By rank, the stems of the titles that the passage stands under."""
-        lines = sum([len(text.sentences) for text in self.texts])
-        self._weights = _Weights([text.places for text in self.texts], lines)
+
+    def __reduce__(self) -> tuple[type["Evidence"], tuple[tuple[Passage, ...]]]:
+        """What another process needs to read it."""
+        return Evidence, (self.passages,)
+
+    @property
+    def size(self) -> int:
+        """How many characters there are to read."""
+        return sum([len(passage.text) + len(passage.heading or "") for passage in self.passages])
+
+    def __getattr__(self, name: str) -> Any:
+        """Read the passages when something is first asked of them: for another process, they are not read here."""
+        if name not in {"texts", "headings", "_starts", "_weights"}:
+            raise AttributeError(name)
+        self.texts = tuple([_read(passage.text) for passage in self.passages])
+        self.headings = tuple([_heading(passage.heading or "") for passage in self.passages])
+        self._starts = tuple(accumulate([len(text.sentences) for text in self.texts], initial=0))
+        self._weights = _Weights([text.places for text in self.texts], self._starts[-1])
+        return getattr(self, name)
 
     def weight(self, stem: str) -> float:
         """How much a word tells: the rarer among the sentences, the more; one that is in none of them most."""
@@ -104,21 +131,35 @@ class Evidence:
             for stem in stems(question)
         )
 
-    def windows(self, some: Iterable[tuple[str, float]]) -> list[list[float]]:
-        """By rank and sentence: how much of some words tells in it and the one after it, but for rounding.
+    def windows(self, some: Iterable[tuple[str, float]]) -> dict[int, float]:
+        """How much of some words tells in a sentence and the one after it, where any does, but for rounding.
 
         Args:
             some: Different words, and how much each tells.
+
+        Returns:
+            By the sentence's number among all, as `place` takes it.
         """
-        told, found = tuple(some), []
-        for text in self.texts:
-            windows, within = text.windows, [0.0] * len(text.sentences)
+        told, found = tuple(some), dict[int, float]()
+        few = self._starts[-1] <= _MOST_PLACES
+        left = {} if few else dict.fromkeys([stem for stem, _ in told], _MOST_PLACES)
+        for start, text in zip(self._starts, self.texts, strict=False):
+            windows = text.windows
             for stem, weight in told:
                 if stem in windows:
-                    for index in windows[stem]:
-                        within[index] += weight
-            found.append(within)
+                    places = windows[stem]
+                    if not few:
+                        places = places[: left[stem]]
+                        left[stem] -= len(places)
+                    for index in places:
+                        number = start + index
+                        found[number] = found.get(number, 0.0) + weight
         return found
+
+    def place(self, number: int) -> tuple[int, int]:
+        """The rank of a sentence's passage and its place there, by its number among all sentences."""
+        rank = bisect_right(self._starts, number) - 1
+        return rank, number - self._starts[rank]
 
     def line(self, rank: int, index: int) -> Line:
         """A sentence of a passage."""
@@ -153,7 +194,7 @@ class _Weights(dict[str, float]):
         return weight
 
 
-@lru_cache(_REMEMBERED)
+@remembered(_REMEMBERED, _LONGEST_REMEMBERED)
 def _read(text: str) -> Text:
     """A text's sentences, and where its words are."""
     found = tuple(
@@ -168,12 +209,12 @@ def _read(text: str) -> Text:
     return Text(found, places, windows)
 
 
-@lru_cache(_REMEMBERED)
+@remembered(_REMEMBERED, _LONGEST_REMEMBERED)
 def _heading(heading: str) -> frozenset[str]:
     return frozenset(stems(heading))
 
 
-@lru_cache(_REMEMBERED)
+@remembered(_REMEMBERED, _LONGEST_REMEMBERED)
 def _known(text: str) -> tuple[str, frozenset[str]]:
     """A text on one line, and its words."""
     whole = flat(text)

@@ -15,7 +15,7 @@ from functools import lru_cache
 from heapq import heappush, heappushpop
 from typing import Final, NamedTuple
 
-from poise.scoring.evidence import Evidence, Line
+from poise.scoring.evidence import Evidence, Line, Text
 from poise.scoring.text import stems
 
 _IN_HEADING: Final = 0.8
@@ -40,7 +40,6 @@ _CONDITION: Final = re.compile(
 )
 _ASKS_ABOUT_CONDITION: Final = re.compile(r"\b(?:when|if|happens)\b", re.IGNORECASE)
 _FINISHED: Final = re.compile(r"[.!?)\"”][*_`]*$")
-_NOTHING: Final = frozenset[str]()
 _SESSIONS: Final = (">>>", "$ ")
 _REMEMBERED: Final = 16_384
 """Sentences whose shape is kept: passages that are found again have the same ones."""
@@ -62,12 +61,8 @@ def extract(question: str, evidence: Evidence, number: int) -> list[Line]:
     order: list[tuple[Line, float]] = []
     best: list[float] = []  # what is in `order`, the `number` highest of it, as a heap
     for rank, text in enumerate(evidence.texts):
-        counts, most = _counts(asked, evidence.headings[rank]), _ABOUT_IT - _PER_RANK * rank
-        own = _NOTHING
-        for index, sentence in enumerate(text.sentences):
-            before, own, found = own, sentence.vocabulary, 0.0
-            for stem, there, pointed_to, else_ in counts:
-                found += there if stem in own else pointed_to if stem in before else else_
+        most = _ABOUT_IT - _PER_RANK * rank
+        for index, found in enumerate(_found(asked, text, evidence.headings[rank])):
             covered = found / asked.whole
             if covered <= 0 or (best and len(best) >= number and covered + most <= best[0]):
                 continue  # it does not bear on it, or would not be among the best if its form took nothing from it
@@ -79,17 +74,27 @@ def extract(question: str, evidence: Evidence, number: int) -> list[Line]:
     return [line for line, _ in order[:number]]
 
 
-def _counts(asked: _Question, heading: Collection[str]) -> list[tuple[str, float, float, float]]:
-    """By word of the question, how much it counts if it is in a sentence, in the one before, in neither of them.
+def _found(asked: _Question, text: Text, heading: Collection[str]) -> list[float]:
+    """By sentence, how much of a question stands in it.
 
-    What a sentence only points back to stands in its heading or, at less, in the sentence before.
+    What a sentence only points back to stands in its heading or, at less, in the sentence before. So that a long
+    question and a long text do not multiply, words are looked up by where they stand.
     """
-    return [
-        (stem, weight, _IN_HEADING * weight, _IN_HEADING * weight)
-        if stem in heading
-        else (stem, weight, _IN_SENTENCE_BEFORE * weight, 0.0)
-        for stem, weight in asked.weights.items()
-    ]
+    sentences, places = text.sentences, text.places
+    found, last = [0.0] * len(sentences), len(sentences) - 1
+    for stem, weight in asked.weights.items():
+        if stem in heading:
+            less = _IN_HEADING * weight
+            found = [
+                so_far + (weight if stem in sentence.vocabulary else less)
+                for so_far, sentence in zip(found, sentences, strict=True)
+            ]
+        elif stem in places:
+            for index in places[stem]:
+                found[index] += weight
+                if index < last and stem not in sentences[index + 1].vocabulary:
+                    found[index + 1] += _IN_SENTENCE_BEFORE * weight
+    return found
 
 
 def _form(asked: _Question, line: Line) -> float:

@@ -2,11 +2,11 @@
 
 import math
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, reduce
 from heapq import nlargest
-from itertools import chain, pairwise
+from itertools import pairwise
 from operator import add
 from typing import Final
 
@@ -22,8 +22,12 @@ ECHO: Final = 0.3
 """What is left when a sentence only repeats the question."""
 _READ_CLOSELY: Final = 4
 """How many windows, those that have most of a sentence's words, are compared word by word."""
-
-
+_MOST_ALIKE: Final = 32
+"""How many windows are weighed exactly, of those that have as many of a sentence's words, as far as can be told."""
+_MOST_TIMES: Final = 16
+"""How often a word is looked for in one window: writing says it twice or thrice there."""
+_MOST_FACTS: Final = 40
+"""Names and numbers of one sentence that are looked up."""
 _REMEMBERED: Final = 16_384
 """Sentences of passages of which it is kept whether they say no."""
 _ROUNDING: Final = 1e-9
@@ -109,7 +113,9 @@ def _support(sentence: str, evidence: Evidence, question: str) -> _Support:
             score, window = borne, candidate
     if window is None:
         return _Support(0.0)
-    unknown = tuple(fact for fact in facts(sentence) if fact not in question and not _borne(fact, window, evidence))
+    named = [fact for fact in facts(sentence)[:_MOST_FACTS] if fact not in question]
+    near = frozenset(words(window.text)) if any(fact[0].isdigit() for fact in named) else frozenset[str]()
+    unknown = tuple(fact for fact in named if not _borne(fact, near, evidence))
     turned = score if negated(sentence) != _denies(window.line.sentence) else 0.0
     if unknown:
         score *= UNKNOWN_FACT
@@ -130,14 +136,12 @@ def _windows(told: Sequence[tuple[str, float]], evidence: Evidence) -> list[_Win
     """The windows that have most of what is said, best first; of two with as much, that whose first line has more."""
     weights = dict(told)
     wanted, about = frozenset(weights), evidence.windows(weights.items())
-    least = max(_ROUNDING, min(sorted(chain.from_iterable(about))[-_READ_CLOSELY:], default=0.0) - _ROUNDING)
+    least = max(_ROUNDING, min(sorted(about.values())[-_READ_CLOSELY:], default=0.0) - _ROUNDING)
     ranked: list[tuple[float, float, _Window]] = []
-    for rank, within in enumerate(about):
-        for index, weight in enumerate(within):
-            if weight >= least:
-                window = _window(evidence, rank, index, wanted)
-                alone = evidence.weigh(window.line.vocabulary & wanted)
-                ranked.append((evidence.weigh(window.shared), alone, window))
+    for number in sorted([number for number, weight in about.items() if weight >= least])[:_MOST_ALIKE]:
+        window = _window(evidence, *evidence.place(number), wanted)
+        alone = evidence.weigh(window.line.vocabulary & wanted)
+        ranked.append((evidence.weigh(window.shared), alone, window))
     return [window for _, _, window in nlargest(_READ_CLOSELY, ranked, key=lambda item: item[:2])]
 
 
@@ -161,7 +165,7 @@ def _in_order(told: Sequence[tuple[str, float]], there: Sequence[str]) -> float:
     """
     places: dict[str, list[int]] = {stem: [] for stem, _ in told}
     for place in range(len(there) - 1, -1, -1):
-        if there[place] in places:
+        if there[place] in places and len(places[there[place]]) < _MOST_TIMES:
             places[there[place]].append(place)
     ends, sums = [-1], [0.0]  # both rise
     for stem, weight in told:
@@ -183,6 +187,6 @@ def _side_by_side(said: Sequence[str], pairs: Sequence[tuple[str, str]], there: 
     return sum([pair in found for pair in pairs]) / len(pairs)
 
 
-def _borne(fact: str, window: _Window, evidence: Evidence) -> bool:
+def _borne(fact: str, near: Collection[str], evidence: Evidence) -> bool:
     """Numbers say nothing elsewhere: they must stand in the window. A name is known or it is not."""
-    return fact in words(window.text) if fact[0].isdigit() else evidence.knows(fact)
+    return fact in near if fact[0].isdigit() else evidence.knows(fact)

@@ -5,13 +5,18 @@ or name, and hardly a denial: those are looked for beside it.
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from poise.scoring.evidence import Evidence
 from poise.scoring.text import negated, sentences
 
 if TYPE_CHECKING:
     from poise.embedding import Vector
+
+_MOST_LINES: Final = 256
+"""Lines, those of the best passages, that are compared: each costs some 10 ms the first time."""
+_MOST_SENTENCES: Final = 64
+"""Sentences of an answer that are compared with each line."""
 
 Embed = Callable[[str], "Vector"]
 """What makes the vector of a text, of unit length; it remembers, for passages are found again."""
@@ -41,9 +46,9 @@ def meant(answer: str, evidence: Evidence, question: str, embed: Embed) -> Meant
         question: What it answers.
         embed: What makes vectors; takes some 10 ms of CPU for a text that it does not remember.
     """
-    lines = {line.sentence: embed(line.sentence) for line in evidence.lines}
+    lines = {line.sentence: embed(line.sentence) for line in evidence.lines[:_MOST_LINES]}
     near, denied = list[float](), 0.0
-    for sentence in sentences(answer) if lines else ():
+    for sentence in sentences(answer)[:_MOST_SENTENCES] if lines else ():
         whole, alone = embed(f"{question} {sentence}"), embed(sentence)
         near.append(max(float(whole @ line) for line in lines.values()))
         cosine, nearest = max((float(alone @ line), said) for said, line in lines.items())

@@ -1,9 +1,22 @@
 """Text as scoring sees it: sentences, words and their stems, and the facts that must not be made up. Pure."""
 
 import re
-from collections.abc import Iterator
-from functools import lru_cache
-from typing import Final
+from collections.abc import Callable, Iterator
+from functools import lru_cache, wraps
+from typing import Final, Protocol, TypeVar, cast
+
+ResultT = TypeVar("ResultT")
+ReadT_co = TypeVar("ReadT_co", covariant=True)
+
+
+class Remembered(Protocol[ReadT_co]):
+    """A function of a text that remembers what it returned."""
+
+    def __call__(self, text: str, /) -> ReadT_co: ...
+
+    def cache_clear(self) -> None:
+        """Forget it all."""
+
 
 _HYPHEN_BREAK = re.compile(r"(?<=[a-z])-\n\s*(?=[a-z])")
 _SPACES = re.compile(r"\s+")
@@ -15,7 +28,7 @@ _END = re.compile(r"[.!?][\"'”’)\]*_`]*(\s+)(?=[\"'“‘(\[*_`]*[A-Z0-9])")
 _ABBREVIATION: Final = re.compile(r"\b(?:e\.g|i\.e|etc|cf|vs|resp|approx|Mr|Mrs|Ms|Dr|Prof|No|Fig|Sec|St|[A-Z])\.$")
 _LONGEST_ABBREVIATION: Final = len("approx.")
 
-_WORD = re.compile(r"__\w+__|[^\W\d_]\w*(?:['’][a-z]+)?|\d+(?:\.\d+)*")
+_WORD = re.compile(r"__\w{1,96}__|[^\W\d_]\w{0,99}(?:['’][a-z]{1,99})?|\d{1,99}(?:\.\d{1,99}){0,9}")
 _NUMBER = re.compile(r"(?<![\w.])\d+(?:\.\d+)*(?!\w)")
 _CODE = re.compile(
     r"(?<=`)[^`\s]+(?=`)"  # between backticks
@@ -38,6 +51,12 @@ NEGATIONS: Final = frozenset({"no", "not", "never", "none", "neither", "nor", "c
 _SHORTEST_STEM: Final = 3
 _REMEMBERED: Final = 256
 """Texts whose sentences, words and stems are kept: each score of an answer reads the same answer and question."""
+_LONGEST_REMEMBERED: Final = 4_000
+"""Characters of such a text."""
+LONGEST_SENTENCE: Final = 2_000
+"""Characters; one that goes on is cut at a space, for sentences are compared word by word."""
+_LONGEST_WORD: Final = 100
+"""Characters of what stands between spaces and is remembered."""
 _SUFFIXES: Final = (
     ("'s", ""),
     ("’s", ""),
@@ -51,12 +70,28 @@ _SUFFIXES: Final = (
 )
 
 
+def remembered(number: int, longest: int) -> Callable[[Callable[[str], ResultT]], Remembered[ResultT]]:
+    """Remember what a function of a text returns, as `lru_cache` does, unless the text is longer than that."""
+
+    def decorated(function: Callable[[str], ResultT]) -> Remembered[ResultT]:
+        kept = lru_cache(number)(function)
+
+        @wraps(function)
+        def called(text: str) -> ResultT:
+            return kept(text) if len(text) <= longest else function(text)
+
+        called.cache_clear = kept.cache_clear  # type: ignore[attr-defined]  # what a Remembered has beside the call
+        return cast("Remembered[ResultT]", called)
+
+    return decorated
+
+
 def flat(text: str) -> str:
     """The text on one line: white space is one space, a word broken at its hyphen is whole again."""
     return _SPACES.sub(" ", _HYPHEN_BREAK.sub("-", text)).strip()
 
 
-@lru_cache(_REMEMBERED)
+@remembered(_REMEMBERED, _LONGEST_REMEMBERED)
 def sentences(text: str) -> tuple[str, ...]:
     """The sentences of a text, each on one line; grammar productions and the lines that draw a heading are left out.
 
@@ -65,7 +100,8 @@ def sentences(text: str) -> tuple[str, ...]:
     "What is a word, what is a sentence?" (1994); a trained splitter gains little on edited text.
     """
     prose = _RULE.sub("", _GRAMMAR.sub("", text))
-    return tuple(sentence for block in _BLOCKS.split(prose) for sentence in _of_block(flat(_BULLET.sub("", block))))
+    blocks = [flat(_BULLET.sub("", block)) for block in _BLOCKS.split(prose)]
+    return tuple([part for block in blocks for sentence in _of_block(block) for part in _bounded(sentence)])
 
 
 def _of_block(block: str) -> Iterator[str]:
@@ -79,7 +115,17 @@ def _of_block(block: str) -> Iterator[str]:
         yield block[start:]
 
 
-@lru_cache(_REMEMBERED)
+def _bounded(sentence: str) -> Iterator[str]:
+    start = 0
+    while len(sentence) - start > LONGEST_SENTENCE:
+        space = sentence.rfind(" ", start, start + LONGEST_SENTENCE)
+        stop = space if space > start else start + LONGEST_SENTENCE
+        yield sentence[start:stop]
+        start = stop + (space > start)
+    yield sentence[start:]
+
+
+@remembered(_REMEMBERED, _LONGEST_REMEMBERED)
 def words(text: str) -> tuple[str, ...]:
     """The words and numbers of a text in order, lower case, dunder names whole."""
     return tuple([word.lower() for word in _WORD.findall(text)])
@@ -98,7 +144,7 @@ def stem(word: str) -> str:
     return word[:-1] if word.endswith("e") and len(word) > _SHORTEST_STEM else word
 
 
-@lru_cache(_REMEMBERED)
+@remembered(_REMEMBERED, _LONGEST_REMEMBERED)
 def stems(text: str) -> tuple[str, ...]:
     """The stems of a text's words in order, those that questions are made of left out."""
     return tuple([stem(word) for word in words(text) if word not in STOPWORDS])
@@ -110,7 +156,11 @@ def facts(text: str) -> list[str]:
     This is where made-up text shows first: entities and numbers, as in Nan et al., "Entity-level Factual Consistency of
     Abstractive Text Summarization" (2021).
     """
-    codes = [code for word in text.split() for code in _codes(word)]  # none of them has white space in or beside it
+    codes = [
+        code  # none of them has white space in or beside it
+        for word in text.split()
+        for code in (_codes(word) if len(word) <= _LONGEST_WORD else _CODE.findall(word))
+    ]
     found = [*_NUMBER.findall(text), *codes, *_NAME.findall(text)]
     return [fact for fact in dict.fromkeys(found) if fact not in _LATIN]
 
