@@ -23,6 +23,7 @@ Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 NEVER = 1_000.0
 """Seconds: this limit is not what is tried here."""
 JSON = "content-type: application/json"
+HALF = b"POST /v1/ask HTTP/1.1\r\nhost: 127.0.0.1\r\nx-slow: "
 
 
 async def answer(_ask: Ask, context: Context) -> Answer:
@@ -42,9 +43,13 @@ def port_of(client: httpx2.AsyncClient) -> int:
 
 
 @asynccontextmanager
-async def connected(client: httpx2.AsyncClient, count: int) -> AsyncIterator[list[Streams]]:
-    opened = [await asyncio.open_connection("127.0.0.1", port_of(client)) for _ in range(count)]
+async def connected(client: httpx2.AsyncClient, *first: bytes) -> AsyncIterator[list[Streams]]:
+    """Connections, each of which begins with what is given."""
+    opened = []
     try:
+        for said in first:
+            opened.append(await asyncio.open_connection("127.0.0.1", port_of(client)))
+            opened[-1][1].write(said)
         yield opened
     finally:
         for _, writer in opened:
@@ -73,10 +78,8 @@ async def is_served(client: httpx2.AsyncClient) -> None:
 async def test_a_head_that_does_not_come_is_not_waited_for(open_gateway: Open) -> None:
     async with (
         open_gateway(answer, limits={"head_timeout": 0.5}) as (client, _),
-        connected(client, 300) as slow,
+        connected(client, *[b"", HALF, HALF] * 100) as slow,
     ):
-        for number, (_, writer) in enumerate(slow):
-            writer.write(b"" if number % 3 == 0 else b"POST /v1/ask HTTP/1.1\r\nhost: 127.0.0.1\r\nx-slow: ")
         await is_served(client)
         ends = await asyncio.gather(*(told(reader) for reader, _ in slow))
         assert {kind for _, kind, _ in ends[1::3] + ends[2::3]} == {"urn:poise:request-timeout"}
@@ -86,9 +89,8 @@ async def test_a_head_that_does_not_come_is_not_waited_for(open_gateway: Open) -
 async def test_a_second_head_is_not_waited_for_either(open_gateway: Open) -> None:
     async with (
         open_gateway(answer, limits={"head_timeout": 0.5, "idle_timeout": 1_000}) as (client, _),
-        connected(client, 1) as [(reader, writer)],
+        connected(client, head("GET", "/healthz") + b"GET /healthz HTT") as [(reader, _)],
     ):
-        writer.write(head("GET", "/healthz") + b"GET /healthz HTT")
         first = await reader.readuntil(b'{"status":"ok"}')
         assert first.startswith(b"HTTP/1.1 200")
         assert (await told(reader))[:2] == (408, "urn:poise:request-timeout")
@@ -96,9 +98,7 @@ async def test_a_second_head_is_not_waited_for_either(open_gateway: Open) -> Non
 
 async def test_a_flood_of_connections_keeps_nobody_out(open_gateway: Open) -> None:
     limits = {"connections": 50, "head_timeout": NEVER}
-    async with open_gateway(answer, limits=limits) as (client, _), connected(client, 400) as slow:
-        for _, writer in slow:
-            writer.write(b"GET /healthz HTTP/1.1\r\n")
+    async with open_gateway(answer, limits=limits) as (client, _), connected(client, *[HALF] * 400) as slow:
         await is_served(client)
         assert gauge(table.HTTP_CONNECTIONS) <= 50
         await until(lambda: sum(reader.at_eof() for reader, _ in slow) >= 350)
@@ -106,9 +106,8 @@ async def test_a_flood_of_connections_keeps_nobody_out(open_gateway: Open) -> No
 
 async def test_a_body_that_comes_too_slowly_is_not_waited_for(open_gateway: Open) -> None:
     limits = {"body_timeout": 0.5, "least_rate": 1_000_000}
-    async with open_gateway(answer, limits=limits) as (client, _), connected(client, 200) as slow:
-        for _, writer in slow:
-            writer.write(head("POST", "/v1/documents", JSON, "content-length: 100000") + b'{"id": "')
+    first = head("POST", "/v1/documents", JSON, "content-length: 100000") + b'{"id": "'
+    async with open_gateway(answer, limits=limits) as (client, _), connected(client, *[first] * 200) as slow:
         await is_served(client)
         ends = await asyncio.gather(*(told(reader) for reader, _ in slow))
         assert {(status, kind) for status, kind, _ in ends} == {(408, "urn:poise:request-timeout")}
@@ -119,7 +118,7 @@ async def test_a_body_that_comes_fast_enough_is_waited_for_however_long_it_takes
     """A trickle of one byte a turn is far longer than `body_timeout`, and faster than `least_rate`."""
     body = json.dumps({"id": "slow", "text": "x" * 3_000}).encode()
     limits = {"body_timeout": 0.05, "least_rate": 1}
-    async with open_gateway(answer, limits=limits) as (client, _), connected(client, 1) as [(reader, writer)]:
+    async with open_gateway(answer, limits=limits) as (client, _), connected(client, b"") as [(reader, writer)]:
         writer.write(head("POST", "/v1/documents", JSON, f"content-length: {len(body)}"))
         for start in range(0, len(body), 50):
             writer.write(body[start : start + 50])
@@ -133,7 +132,7 @@ async def test_bytes_under_way_stay_under_their_budget(open_gateway: Open) -> No
     limits = {"bytes_under_way": most, "body_timeout": NEVER}
     async with (
         open_gateway(answer, documents_bytes=400_000, limits=limits) as (client, _),
-        connected(client, 120) as slow,
+        connected(client, *[b""] * 120) as slow,
     ):
         seen: list[float] = []
         for number, (_, writer) in enumerate(slow):
@@ -197,7 +196,7 @@ async def test_who_waits_for_leave_to_send_is_answered_without_it(open_gateway: 
     """As curl sends what is larger than a megabyte."""
     async with (
         open_gateway(answer, documents_bytes=1_000_000) as (client, _),
-        connected(client, 1) as [(reader, writer)],
+        connected(client, b"") as [(reader, writer)],
     ):
         writer.write(head("POST", "/v1/documents", JSON, "content-length: 4000000", "expect: 100-continue"))
         assert (await told(reader))[:2] == (413, "urn:poise:too-large")
@@ -206,7 +205,7 @@ async def test_who_waits_for_leave_to_send_is_answered_without_it(open_gateway: 
 async def test_an_answer_that_nobody_reads_is_not_kept(open_gateway: Open) -> None:
     async with (
         open_gateway(answer, limits={"write_timeout": 0.3, "least_rate": 10_000_000}) as (client, _),
-        connected(client, 5) as deaf,
+        connected(client, *[b""] * 5) as deaf,
     ):
         for _, writer in deaf:
             writer.transport.pause_reading()  # type: ignore[attr-defined]  # the client's
@@ -224,7 +223,7 @@ async def test_what_is_no_http_is_a_problem_too(open_gateway: Open) -> None:
             (head("POST", "/v1/ask", JSON, "transfer-encoding: gzip"), 501),
             (head("POST", "/v1/ask", JSON, "transfer-encoding: chunked") + b"zz\r\n", 400),
         ):
-            async with connected(client, 1) as [(reader, writer)]:
+            async with connected(client, b"") as [(reader, writer)]:
                 writer.write(sent)
                 assert (await told(reader))[:2] == (status, "urn:poise:invalid")
         await is_served(client)

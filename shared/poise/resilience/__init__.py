@@ -1,0 +1,1 @@
+"""Resilience: what keeps one caller from using up what all share."""
