@@ -6,10 +6,14 @@
     unknown   it is not there, and will not come
     foreign   the run is another tenant's
 
-The last three are dead letters, with the reason: nothing that a person wrote is dropped.
+The last three are dead letters, with the reason: nothing that a person wrote is dropped. Feedback on runs that nobody
+knows costs a look-up each time, and a dead letter for two weeks, and anyone may send it. So each worker lets some wait
+and keeps some, at the rates below. More is passed over: it is counted, and `poise.feedback` has it for as long as any.
 """
 
+import logging
 import time
+from collections.abc import Callable
 from typing import Final
 
 from poise.contracts import Envelope, Feedback, RunRecord, Score
@@ -18,10 +22,17 @@ from poise.contracts.topics import DAY, HOUR, RECORDS, RETRY_DELAYS, SCORES
 from poise.errors import PoiseError, RetryableError, TerminalError
 from poise.messaging import Context
 from poise.messaging.run_records import LONGEST_RUN
+from poise.resilience.token_bucket import TokenBucket
 from poise.telemetry import count, measure, table
 from services.evaluation.records import Records
 
+log = logging.getLogger(__name__)
+
 KEPT: Final = RECORDS.keep or 0.0
+EARLY_RATE: Final = (5.0, 2_000.0)
+"""Feedback a second, and at once, whose run left no record yet, that a worker lets wait: at most 5,400 at a time."""
+UNKNOWN_RATE: Final = (20 / HOUR, 200.0)
+"""Feedback a second, and at once, on runs that nobody knows, of which a worker makes dead letters."""
 BEST: Final = 5
 """The highest rating; 1 is the lowest."""
 
@@ -29,8 +40,11 @@ BEST: Final = 5
 class Feedbacks:
     """Handles `Feedback`."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._records = Records()
+        self._clock = clock
+        self._early, self._unknown = TokenBucket(*EARLY_RATE), TokenBucket(*UNKNOWN_RATE)
+        self._passed_over = 0
 
     async def join(self, feedback: Feedback, context: Context) -> None:
         """Publish feedback as a score of its run.
@@ -43,6 +57,8 @@ class Feedbacks:
         record = None if is_late(run, now) else await self._records.find(context.mesh, run, now)
         if record is None:
             outcome, error = missing(run, context.written, now)
+            if self._too_many(outcome, run):
+                return
             raise _counted(outcome, error)
         if record.tenant != context.tenant:
             told = f"run {run} is not of the tenant {context.tenant}, for whom {context.record.topic} speaks"
@@ -53,6 +69,17 @@ class Feedbacks:
         count(table.FEEDBACKS, 1, {table.OUTCOME: "joined"})
         for name, value in scored.values.items():
             measure(table.SCORES, value, {table.SCORE: name, table.VARIANT: scored.variant})
+
+    def _too_many(self, outcome: str, run: str) -> bool:
+        """Whether feedback is passed over, for there was too much of its kind; the log says so from time to time."""
+        bucket = {"early": self._early, "unknown": self._unknown}.get(outcome)
+        if bucket is None or not bucket.take(self._clock()):
+            return False
+        count(table.FEEDBACKS, 1, {table.OUTCOME: "passed over"})
+        self._passed_over += 1
+        if self._passed_over.bit_count() == 1:  # 1, 2, 4, 8, …
+            log.warning("%d times feedback on unknown runs passed over, the last on run %s", self._passed_over, run)
+        return True
 
 
 def score_of(feedback: Feedback, record: RunRecord, given: float) -> Score:

@@ -21,6 +21,7 @@ from services.gateway.observed import Observed
 from services.gateway.problems import handle_problems
 from services.gateway.runs import Runs
 from services.gateway.settings import GatewaySettings
+from services.gateway.write_limits import WriteLimits
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -40,7 +41,8 @@ class Gateway:
     """
 
     def __init__(self, mesh: Mesh, settings: GatewaySettings, epochs: EpochCheck | None = None) -> None:
-        runs = Runs(mesh, settings)
+        writes = WriteLimits(settings.limits)
+        runs = Runs(mesh, settings, writes)
         documents = Documents(mesh, settings)
         health, page = Health(mesh), DocsPage("Poise")
         dead, only = DeadLetters(mesh), Admin(settings).only
@@ -49,10 +51,10 @@ class Gateway:
         routes: list[tuple[str, str, Handler, dict[str, Any]]] = [
             ("POST", "/v1/ask", self.asks.ask, openapi.ASK),
             ("POST", "/v1/documents", documents.put, openapi.PUT_DOCUMENTS),
-            ("DELETE", "/v1/documents/{id:path}", documents.delete, openapi.DELETE_DOCUMENT),
-            ("POST", "/v1/feedback", Feedbacks(mesh).give, openapi.GIVE_FEEDBACK),
+            ("DELETE", "/v1/documents/{id:path}", writes.guard(documents.delete), openapi.DELETE_DOCUMENT),
+            ("POST", "/v1/feedback", writes.guard(Feedbacks(mesh).give), openapi.GIVE_FEEDBACK),
             ("GET", "/v1/runs/{id}", runs.show, openapi.SHOW_RUN),
-            ("DELETE", "/v1/runs/{id}", runs.cancel, openapi.CANCEL_RUN),
+            ("DELETE", "/v1/runs/{id}", writes.guard(runs.cancel), openapi.CANCEL_RUN),
             ("GET", DEAD_LETTERS, only(dead.list), openapi.LIST_DEAD_LETTERS),
             ("GET", f"{DEAD_LETTERS}/{{tier}}/{{partition}}/{{offset}}", only(dead.show), openapi.SHOW_DEAD_LETTER),
             ("POST", f"{DEAD_LETTERS}/redrive", only(dead.redrive), openapi.REDRIVE),

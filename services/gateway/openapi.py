@@ -133,7 +133,9 @@ DELETE_DOCUMENT: Final[dict[str, Any]] = {
     "summary": "Take a document out of the corpus",
     "description": "Accepted whether or not there is such a document.",
     "status_code": 202,
-    "responses": answers(202, "Its deletion is in the log.", ref(Accepted), _ACCEPTED_EXAMPLE, *(400, 500, 503, 504)),
+    "responses": answers(
+        202, "Its deletion is in the log.", ref(Accepted), _ACCEPTED_EXAMPLE, *(400, 429, 500, 503, 504)
+    ),
     "openapi_extra": {"parameters": [DOCUMENT_ID, *headers("poise-deadline", "traceparent")]},
 }
 GIVE_FEEDBACK: Final[dict[str, Any]] = {
@@ -152,7 +154,7 @@ GIVE_FEEDBACK: Final[dict[str, Any]] = {
         "It is in the log.",
         ref(Noted),
         {"run_id": _RUN_ID, "id": _RUN_ID},
-        *(400, 404, 408, 413, 415, 500, 503, 504),
+        *(400, 404, 408, 413, 415, 429, 500, 503, 504),
     ),
     "openapi_extra": {
         "parameters": headers("poise-deadline", "traceparent"),
@@ -182,10 +184,10 @@ CANCEL_RUN: Final[dict[str, Any]] = {
     "operation_id": "cancel_run",
     "tags": ["runs"],
     "summary": "Cancel a run",
-    "description": "Whoever waits for it gets 499. Accepted whether or not there is such a run, or it has ended.",
+    "description": "Whoever waits for it gets 499. Accepted whether or not there is such a run, unless its id says that it is over.",
     "status_code": 202,
     "responses": answers(
-        202, "Every worker is told to stop it.", ref(CancelledRun), {"run_id": _RUN_ID}, 404, 500, 503
+        202, "Every worker is told to stop it.", ref(CancelledRun), {"run_id": _RUN_ID}, 404, 429, 500, 503
     ),
     "openapi_extra": {"parameters": [RUN_ID]},
 }

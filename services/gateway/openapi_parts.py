@@ -42,7 +42,7 @@ PROBLEMS: Final[Mapping[int | str, str]] = {
     413: "The body, or a document in it, is too large.",
     415: "The body does not say that it is JSON.",
     421: "The header `Host` names another server.",
-    429: "A model's server wants fewer requests; `retry-after` may say when to come again.",
+    429: "A model's server, or the gateway, wants fewer requests; `retry-after` may say when to come again.",
     499: "Somebody cancelled the run.",
     500: "It failed, and would fail again.",
     503: "A part that is needed does not answer, or too much waits; `retry-after` may say when to come again.",

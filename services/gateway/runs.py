@@ -14,13 +14,14 @@ from starlette.requests import ClientDisconnect
 
 from poise.contracts import Fault, Message, RunRecord
 from poise.contracts.run_id import is_run_id, started_at
-from poise.contracts.topics import DAY, HOUR, RECORDS
+from poise.contracts.topics import BATCH, DAY, HOUR, RECORDS
 from poise.errors import PoiseError, RetryableError, SetupError, TerminalError, UnavailableError, WithdrawnError
 from poise.messaging import Mesh, Record
 from poise.messaging.lookups import Window
 from poise.messaging.run_records import search
 from services.gateway.problems import NotFoundError
 from services.gateway.settings import GatewaySettings
+from services.gateway.write_limits import WriteLimits
 
 REMEMBERED: Final = 4_096
 """How many runs of its own a gateway knows after they have ended: their records may take a moment to be written."""
@@ -28,6 +29,8 @@ LONGEST_DETAIL: Final = 2_000
 """Characters that are known of why one of them ended in a fault."""
 ANSWERED: Final = "answered"
 FAULTS: Final = "urn:poise:"
+CLOCKS: Final = 60.0
+"""Seconds by which the clocks of two gateways may differ."""
 KEPT: Final = RECORDS.keep or 0.0
 FOUND_WITHIN: Final = 10.0
 """Seconds in which the record of a run must be found, waiting for others' look-ups included."""
@@ -62,8 +65,9 @@ class CancelledRun(Message):
 class Runs:
     """The runs that began here, and those that left a record."""
 
-    def __init__(self, mesh: Mesh, settings: GatewaySettings) -> None:
+    def __init__(self, mesh: Mesh, settings: GatewaySettings, writes: WriteLimits) -> None:
         self._mesh = mesh
+        self._writes = writes
         self._lookups = asyncio.Semaphore(settings.lookups)
         self._searches = asyncio.Semaphore(settings.searches)
         self._running: set[str] = set()
@@ -104,12 +108,17 @@ class Runs:
         """Answer `DELETE /v1/runs/{id}`.
 
         Raises:
-            NotFoundError: It can be no run's id.
+            NotFoundError: It can be no run's id, or by its id it has ended long ago or has not begun.
+            RateLimitedError: Too many runs that are not under way here were cancelled lately.
             UnavailableError: The broker did not take it.
         """
         run = request.path_params["id"]
         if not is_run_id(run):
             raise NotFoundError(f"run {run[:80]}: there can be no run of that id")
+        if not may_be_under_way(run, time.time()):
+            raise NotFoundError(f"run {run}: it is not under way: no run takes longer than {BATCH.longest / HOUR:g} h")
+        if run not in self._running:
+            self._writes.cancel_of_unknown(request)
         await self._mesh.cancel(run)
         return Response(CancelledRun(run_id=run).encode(), HTTPStatus.ACCEPTED, media_type="application/json")
 
@@ -166,6 +175,12 @@ def _fault_of(error: BaseException) -> Fault:
         error = WithdrawnError("its client has gone")
     fault = (error if isinstance(error, PoiseError) else PoiseError("the gateway failed on it")).fault()
     return fault.model_copy(update={"detail": fault.detail[:LONGEST_DETAIL]})
+
+
+def may_be_under_way(run: str, now: float) -> bool:
+    """Whether cancelling a run can have an effect; its id may tell that it cannot."""
+    began = started_at(run)
+    return began is None or now - BATCH.longest - CLOCKS <= began <= now + CLOCKS
 
 
 def may_have_a_record(run: str, now: float) -> bool:

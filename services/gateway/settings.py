@@ -32,6 +32,12 @@ class HttpLimits(BaseModel):
     """Bytes a second at which bodies must come and answers must be read in the long run."""
     bytes_under_way: Annotated[int, Field(ge=65_536)] = 64 * 1024 * 1024
     """Bytes of requests under way at once, of all clients together; half of it is for requests of up to 16 KiB."""
+    writes: Annotated[float, Field(gt=0)] = 100.0
+    """Deletions, cancels and feedback a second, of all clients together; ten times as many at once."""
+    writes_per_peer: Annotated[float, Field(gt=0)] = 20.0
+    """The same of one address (IPv6: of one /64 network)."""
+    unknown_cancels: Annotated[int, Field(ge=1)] = 3_000
+    """Cancels an hour of runs that are not under way here, of all clients together; a tenth of them of one address."""
 
 
 class GatewaySettings(Settings):

@@ -5,7 +5,8 @@ than the one that is seen now. So nobody sees half a document, and nothing that 
 
 - a part or manifest of a version that is not higher is ignored, which makes duplicates and late writers harmless;
 - a version that compaction has taken parts from never completes: a newer one overwrote them and is on its way;
-- tombstones say nothing here (the manifest does); they are for the log, so that it forgets surplus parts.
+- tombstones say nothing here (the manifest does); they are for the log, so that it forgets surplus parts. That of a
+  manifest has the ledger forget the deletion of a document that was never there.
 
 What is not complete is kept in memory. To have it again after a restart, reading resumes at the earliest record of it.
 """
@@ -29,6 +30,8 @@ class Version:
     """In order; none = the document was deleted."""
     published: float
     """Unix seconds."""
+    absent: bool = False
+    """A deletion of what was not there."""
 
 
 @dataclass(slots=True)
@@ -76,7 +79,8 @@ class Assembly:
         if parts is None or version.manifest is None:
             return None
         self._forget(message.document, number)
-        return Version(message.document, partition, number, parts, version.manifest.published)
+        manifest = version.manifest
+        return Version(message.document, partition, number, parts, manifest.published, bool(manifest.absent))
 
     def resume(self, nexts: Mapping[int, int]) -> dict[int, int]:
         """Where to read on after a restart, by partition.

@@ -151,6 +151,10 @@ class Corpus:
         """The version of a document that is seen."""
         return await self._write(lambda: self._open.ledger.seen(document))
 
+    async def absent(self, partition: int, *, before: float, most: int, limit: int) -> list[tuple[str, int]]:
+        """Documents that were deleted and never there, and are to be forgotten; see `Ledger.absent`."""
+        return await self._write(lambda: self._open.ledger.absent(partition, before=before, most=most, limit=limit))
+
     async def stored(self, document: str) -> list[Stored]:
         """The parts of the version of a document that is seen, in order."""
         store = self._open

@@ -18,6 +18,10 @@ CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WI
 CREATE TABLE IF NOT EXISTS documents (
     id TEXT PRIMARY KEY, version INTEGER NOT NULL, parts INTEGER NOT NULL, published REAL NOT NULL
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS absent (
+    id TEXT PRIMARY KEY, partition INTEGER NOT NULL, version INTEGER NOT NULL, published REAL NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS absent_in_order ON absent (partition, version);
 CREATE TABLE IF NOT EXISTS positions (partition INTEGER PRIMARY KEY, next INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS applied (partition INTEGER PRIMARY KEY, offset INTEGER NOT NULL, at REAL NOT NULL);
 """
@@ -33,6 +37,8 @@ class Seen:
     """0: it was deleted."""
     published: float
     """Unix seconds."""
+    absent: bool = False
+    """It was deleted, and there was none."""
 
 
 class Ledger:
@@ -73,8 +79,10 @@ class Ledger:
 
     def seen(self, document: str) -> Seen:
         """The version of a document that is seen."""
-        row = self._db.execute("SELECT version, parts, published FROM documents WHERE id = ?", (document,)).fetchone()
-        return Seen(*row) if row else Seen(-1, 0, 0.0)
+        row = self._db.execute(
+            "SELECT version, parts, published, id IN (SELECT id FROM absent) FROM documents WHERE id = ?", (document,)
+        ).fetchone()
+        return Seen(row[0], row[1], row[2], bool(row[3])) if row else Seen(-1, 0, 0.0)
 
     def note(self, version: Version) -> None:
         """Note that a version is seen from here on, and that its offset of `poise.documents` is applied."""
@@ -82,11 +90,42 @@ class Ledger:
             "INSERT OR REPLACE INTO documents VALUES (?, ?, ?, ?)",
             (version.document, version.number, len(version.parts), version.published),
         )
+        self._db.execute("DELETE FROM absent WHERE id = ?", (version.document,))
+        if version.absent:
+            row = (version.document, version.partition, version.number, version.published)
+            self._db.execute("INSERT INTO absent VALUES (?, ?, ?, ?)", row)
         self._db.execute(
             "INSERT INTO applied VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET offset = excluded.offset, at = excluded.at "
             "WHERE excluded.offset > offset",
             (version.partition, version.number, version.published),
         )
+
+    def forget(self, document: str, number: int) -> None:
+        """Forget the deletion of a document that was never there, if that is the version that is seen."""
+        self._db.execute(
+            "DELETE FROM documents WHERE id = ? AND version = ? AND id IN (SELECT id FROM absent)", (document, number)
+        )
+        self._db.execute("DELETE FROM absent WHERE id = ? AND version = ?", (document, number))
+
+    def absent(self, partition: int, *, before: float, most: int, limit: int) -> list[tuple[str, int]]:
+        """Documents that were deleted and never there, and are to be forgotten; id and version, the oldest first.
+
+        The last version of a partition is kept, for it says how far the index has come.
+
+        Args:
+            partition: Theirs.
+            before: Unix seconds; what was deleted earlier is to be forgotten.
+            most: How many of the rest are kept; the oldest of more are to be forgotten too.
+            limit: How many are named at most.
+        """
+        count: int = self._db.execute("SELECT count(*) FROM absent WHERE partition = ?", (partition,)).fetchone()[0]
+        rows = self._db.execute(
+            "SELECT id, version, published FROM absent WHERE partition = ? "
+            "AND version < (SELECT offset FROM applied WHERE partition = ?) ORDER BY version LIMIT ?",
+            (partition, partition, limit),
+        ).fetchall()
+        surplus = count - most
+        return [(name, version) for place, (name, version, at) in enumerate(rows) if at < before or place < surplus]
 
     def epoch(self, topic_id: str) -> Epoch:
         """The highest applied offset of each partition of `poise.documents`, with its time."""

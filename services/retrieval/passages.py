@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+_MANIFEST: Final = "#manifest"
 _BETWEEN_TITLES: Final = " › "
 
 
@@ -53,7 +54,12 @@ def part_key(document: str, part: int) -> str:
 
 def manifest_key(document: str) -> str:
     """The key of a manifest's record. No part has it: their keys end in a number."""
-    return f"{document}#manifest"
+    return f"{document}{_MANIFEST}"
+
+
+def document_of(key: str) -> str | None:
+    """The document whose manifest has that key; None for a key of something else."""
+    return key.removesuffix(_MANIFEST) if key.endswith(_MANIFEST) else None
 
 
 def encode_vector(vector: "NDArray[np.float32]") -> str:

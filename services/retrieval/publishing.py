@@ -24,11 +24,17 @@ What can go wrong, and what then holds:
 - The manifest of a deletion stays in the log for good, some 150 bytes: it is what an old version is compared with. So
   nothing that a reader needs is ever a tombstone alone, and one that was away for long may simply read on.
 
+A deletion of a document that is not there is not announced, for no answer rests on it, and its manifest says `absent`.
+It is kept for `ABSENT_FOR`, so that an older version which is still being handled, or tried again, finds it; of more
+than `ABSENT_MOST` in a partition the oldest goes. The next document or deletion that is handled in the partition has
+some forgotten: a null value takes the manifest's place. If the document was published meanwhile, it is written again.
+
 Documents of one partition are published one after another, so that manifests come in the documents' order and an index
 that has come to offset 17 has what is before 17, too. The README names the exceptions.
 """
 
 import asyncio
+import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -38,13 +44,14 @@ from pydantic import TypeAdapter, ValidationError
 
 from poise.contracts import Deletion, Document, DocumentVersion, FieldError, Manifest, Part
 from poise.contracts.document import DocumentId
-from poise.contracts.topics import DOCUMENTS, PASSAGES, VERSIONS
+from poise.contracts.topics import DOCUMENTS, HOUR, PASSAGES, VERSIONS
 from poise.errors import InvalidMessageError, RetryableError
 from poise.messaging import Context, Position
 from poise.telemetry import count, span, table
 from services.retrieval.corpus import Corpus
 from services.retrieval.embedding import Embedder
 from services.retrieval.index import Stored
+from services.retrieval.ledger import Seen
 from services.retrieval.passages import Body, bodies, digest_of, encode_vector, manifest_key, part_key
 
 if TYPE_CHECKING:
@@ -56,6 +63,13 @@ _ROUND_TRIP: Final = 30.0
 """Seconds within which a record must come round from the broker to this worker's index."""
 _AT_ONCE: Final = 100
 """Records on their way to the broker at once."""
+
+
+ABSENT_FOR: Final = HOUR
+"""Seconds that the deletion of a document which was never there is remembered: longer than any is tried again."""
+ABSENT_MOST: Final = 20_000
+"""Such deletions that are remembered of each partition, some 150 bytes each."""
+_FORGET_AT_ONCE: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +105,7 @@ class Publisher:
             current.set_attribute(table.PASSAGES, len(said))
         version = _Version(name, record.offset, record.timestamp, document.source, said)
         await self._announce(version, context)
-        async with self._turns[record.partition]:
-            await self._publish(version, context)
+        await self._in_turn(version, context)
         count(table.DOCUMENTS_EMBEDDED)
 
     async def delete(self, _: Deletion, context: Context) -> None:
@@ -104,9 +117,15 @@ class Publisher:
         """
         record = context.record
         version = _Version(await _document_id(context), record.offset, record.timestamp)
-        await self._announce(version, context)
-        async with self._turns[record.partition]:
-            await self._publish(version, context)
+        there = _is_there(await self._corpus.seen(version.document))
+        if there:
+            await self._announce(version, context)
+        await self._in_turn(version, context, announced=there)
+
+    async def _in_turn(self, version: _Version, context: Context, *, announced: bool = True) -> None:
+        async with self._turns[context.record.partition]:
+            await self._publish(version, context, announced=announced)
+            await self._forget_absent(context)
 
     async def _announce(self, version: _Version, context: Context) -> None:
         """Say on `poise.versions` what a version says; where a newer one is seen already, what that one says."""
@@ -122,19 +141,34 @@ class Publisher:
             doc_version=version.number,
         )
 
-    async def _publish(self, version: _Version, context: Context) -> None:
+    async def _publish(self, version: _Version, context: Context, *, announced: bool) -> None:
         if (await self._corpus.seen(version.document)).version >= version.number:
             return
         writing = _Writing(version, context)
         vectors = await self._vectors(version.bodies, await self._corpus.stored(version.document))
         await self._round_trip(await writing.parts(vectors, self._embedder.model))
         seen = await self._corpus.seen(version.document)
+        absent = not announced and not _is_there(seen)
+        if not announced and not absent:
+            await self._announce(version, context)
         if seen.version < version.number:
             await writing.tombstones(seen.parts)
-            await self._round_trip(await writing.manifest())
+            await self._round_trip(await writing.manifest(absent=absent))
             seen = await self._corpus.seen(version.document)
         if seen.version > version.number:
             await self._restore(version, context)
+
+    async def _forget_absent(self, context: Context) -> None:
+        """Forget some deletions of what was never there, whose time is over or of which there are too many."""
+        partition = context.record.partition
+        over = await self._corpus.absent(
+            partition, before=time.time() - ABSENT_FOR, most=ABSENT_MOST, limit=_FORGET_AT_ONCE
+        )
+        versions = [_Version(document, number, 0.0) for document, number in over]
+        for version in versions:
+            await self._round_trip(await _Writing(version, context).forget())
+            if (await self._corpus.seen(version.document)).version > version.number:
+                await self._restore(version, context)
 
     async def _restore(self, overtaken: _Version, context: Context) -> None:
         """Write the seen version of a document again: an older one was written over it."""
@@ -144,7 +178,8 @@ class Publisher:
         writing = _Writing(newer, context)
         await writing.parts(await self._vectors(newer.bodies, stored), self._embedder.model)
         await writing.tombstones(len(overtaken.bodies))
-        await self._round_trip(await writing.manifest())
+        absent = (await self._corpus.seen(overtaken.document)).absent
+        await self._round_trip(await writing.manifest(absent=absent))
 
     async def _seen(self, document: str) -> _Version:
         """The version of a document that is seen here, as it was published."""
@@ -211,11 +246,20 @@ class _Writing:
         if surplus:
             await self._write_all({part_key(self._version.document, number): None for number in surplus})
 
-    async def manifest(self) -> Position:
+    async def manifest(self, *, absent: bool = False) -> Position:
         """Write that the version is whole; returns where that stands."""
         version = self._version
-        manifest = Manifest(document=version.document, parts=len(version.bodies), published=version.published)
+        manifest = Manifest(
+            document=version.document,
+            parts=len(version.bodies),
+            published=version.published,
+            absent=absent or None,
+        )
         return await self._write(manifest_key(version.document), manifest)
+
+    async def forget(self) -> Position:
+        """Have the log forget that the version is whole; returns where that stands."""
+        return await self._write(manifest_key(self._version.document), None)
 
     async def _write_all(self, messages: Mapping[str, Part | None]) -> Position:
         positions: list[Position] = []
@@ -233,6 +277,11 @@ class _Writing:
             partition=self._context.record.partition,
             doc_version=self._version.number,
         )
+
+
+def _is_there(seen: Seen) -> bool:
+    """Whether there is a document, or there was one: an answer may rest on it."""
+    return seen.version >= 0 and not seen.absent
 
 
 async def _document_id(context: Context) -> str:

@@ -21,7 +21,7 @@ from poise.private_directory import private_directory
 from services.retrieval.assembly import Assembly, Version
 from services.retrieval.index import DIMENSIONS, Index
 from services.retrieval.ledger import Ledger
-from services.retrieval.passages import decode_vector
+from services.retrieval.passages import decode_vector, document_of
 
 log = logging.getLogger(__name__)
 
@@ -107,6 +107,8 @@ class Store:
         try:
             if message is not None:
                 self._add(record, *message)
+            elif (gone := _forgotten(record)) is not None:
+                self.ledger.forget(*gone)
             self.nexts[record.partition] = record.offset + 1
             if time.monotonic() - self._checkpointed >= self._checkpoint_every:
                 self.checkpoint()
@@ -257,3 +259,12 @@ def _read(record: Record, model: str) -> tuple[int, Part | Manifest] | None:
     if part.model == model:
         decode_vector(part.vector, DIMENSIONS)
     return envelope.doc_version, part
+
+
+def _forgotten(record: Record) -> tuple[str, int] | None:
+    """The document and the version whose deletion is to be forgotten, if that is what a record says."""
+    document = document_of((record.key or b"").decode(errors="replace"))
+    if document is None:
+        return None
+    number = Envelope.read(record.headers).doc_version
+    return None if number is None else (document, number)

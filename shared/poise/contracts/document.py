@@ -68,6 +68,8 @@ class Manifest(Message):
     parts: Int64
     """How many parts this version has; 0 = the document was deleted."""
     published: Moment
+    absent: bool | None = None
+    """It was deleted, and there was none: this is forgotten after a while, with a null value under the same key."""
 
 
 class DocumentVersion(Message):

@@ -66,6 +66,8 @@ class Topic:
     partitions: int = 6
     keep: float | None = DAY
     """Seconds that records are kept; None = for ever."""
+    keep_bytes: int | None = None
+    """Bytes of a partition beyond which the oldest records go before their time; None = no bound."""
     compacted: bool = False
     ordered: bool = False
     """Messages of one key are handled one after another."""
@@ -170,7 +172,15 @@ VERSIONS: Final = Topic("poise.versions", (DocumentVersion,), key="document id",
 RECORDS: Final = Topic("poise.records", (RunRecord,), "evaluation", key="run", keep=7 * DAY, deadlines=UNHURRIED)
 SCORES: Final = Topic("poise.scores", (Score,), key="policy", keep=7 * DAY)
 FEEDBACK: Final = Topic(
-    "poise.feedback", (Feedback,), "evaluation", key="run", keep=30 * DAY, edge=True, deadlines=UNHURRIED
+    "poise.feedback",
+    (Feedback,),
+    "evaluation",
+    key="run",
+    keep=30 * DAY,
+    keep_bytes=1024 * MIB,
+    edge=True,
+    deadlines=UNHURRIED,
+    segment=64 * MIB,
 )
 """Kept for longer than the runs that it is about: what somebody took the time to write is worth fetching later."""
 POLICY: Final = Topic("poise.policy", (Policy,), key="policy", keep=FOREVER, compacted=True)

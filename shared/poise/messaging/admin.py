@@ -55,6 +55,8 @@ def settings_of(topic: Topic, replication: int = 1) -> dict[str, str]:
     common = {"retention.ms": keep, "max.message.bytes": str(topic.max_bytes)}
     if replication >= USUAL_REPLICATION:
         common["min.insync.replicas"] = str(KEPT_BY)
+    if topic.keep_bytes is not None:
+        common["retention.bytes"] = str(topic.keep_bytes)
     if topic.segment is not None:
         common["segment.bytes"] = str(topic.segment)
     if topic.compacted:

@@ -40,6 +40,10 @@ class CancelMemory:
         """How many are remembered, expired ones among them."""
         return len(self._known)
 
+    def __contains__(self, cancelled: object) -> bool:
+        """Whether a cancel is remembered, expired or not."""
+        return cancelled in self._known
+
     def remember(self, cancelled: Cancelled, *, until: float, at: float, now: float) -> bool:
         """Remember a cancel.
 

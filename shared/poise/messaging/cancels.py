@@ -11,7 +11,6 @@ step is cancelled as it was called until then: a caller may give up a call and m
 import asyncio
 import logging
 import time
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, AsyncExitStack, nullcontext
 from contextvars import ContextVar, Token
@@ -24,6 +23,7 @@ from poise.contracts.run_id import ROOT_STEP, run_id_of
 from poise.contracts.topics import BATCH, CANCEL
 from poise.errors import PoiseError, WithdrawnError
 from poise.messaging.calls import Addressed
+from poise.messaging.cancel_memory import Cancelled, CancelMemory
 from poise.messaging.log_reader import LogAccess, LogReader
 from poise.messaging.record import Position, Record
 from poise.messaging.tier import Context
@@ -31,8 +31,6 @@ from poise.settings import MeshSettings
 
 log = logging.getLogger(__name__)
 
-REMEMBERED: Final = 50_000
-"""Cancels that a worker remembers at most; beyond it the oldest is forgotten, and its work done for nobody."""
 CAUGHT_UP_WITHIN: Final = 60.0
 TOLD_WITHIN: Final = 2.0
 """Seconds that a process which leaves gives its last cancels to reach the broker."""
@@ -64,7 +62,7 @@ class Cancels:
         self._telling: set[asyncio.Task[None]] = set()
         self._logs = logs
         self._reading = AsyncExitStack()
-        self._known: OrderedDict[tuple[str, str, str | None], tuple[float, float]] = OrderedDict()
+        self._known = CancelMemory()
         self._watches: dict[tuple[str, str], set[Watch]] = {}
 
     # -- obeying --------------------------------------------------------------------------------------------------
@@ -98,22 +96,16 @@ class Cancels:
         until = min(cancel.deadline / 1_000, min(record.timestamp, now) + BATCH.longest) + self._skew
         if until < now:
             return
-        self._remember((cancel.tenant, cancel.run, cancel.step), until, record.timestamp, now)
+        cancelled = Cancelled(cancel.tenant, cancel.run, cancel.step)
+        if self._known.remember(cancelled, until=until, at=record.timestamp, now=now):
+            log.warning("more cancels at once than are remembered: one is forgotten before its deadline")
         for watch in tuple(self._watches.get((cancel.tenant, cancel.run), ())):
             if self.covers(watch.context):
                 watch.withdraw()
 
-    def _remember(self, cancelled: tuple[str, str, str | None], until: float, at: float, now: float) -> None:
-        self._known[cancelled] = (until, at)
-        self._known.move_to_end(cancelled)
-        while len(self._known) > REMEMBERED or next(iter(self._known.values()))[0] < now:
-            _, (until, _) = self._known.popitem(last=False)
-            if until >= now:
-                log.warning("more than %d cancels at once: the oldest is forgotten before its deadline", REMEMBERED)
-
     def covers(self, context: Context) -> bool:
         """Whether a message was withdrawn."""
-        if not self._known:
+        if not len(self._known):
             return False
         written, tenant, run = context.record.timestamp, context.tenant, context.run
         if self._at(tenant, run, None) >= (written if context.envelope.redrives else 0.0):
@@ -122,8 +114,7 @@ class Cancels:
 
     def _at(self, tenant: str, run: str, step: str | None) -> float:
         """When that was cancelled, unix seconds; -1 = it was not, or so long ago that it does not matter."""
-        until, at = self._known.get((tenant, run, step), (0.0, -1.0))
-        return at if until >= time.time() else -1.0
+        return self._known.at(Cancelled(tenant, run, step), time.time())
 
     def watching(self, request: Message, context: Context) -> AbstractContextManager[object]:
         """Do a message's work for as long as it is wanted.

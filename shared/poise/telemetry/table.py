@@ -375,7 +375,7 @@ SCORES: Final = Histogram(
 FEEDBACKS: Final = Counter(
     "poise.feedback",
     "{feedback}",
-    "Feedback by what came of it: joined, early (it is tried again), late, unknown or foreign (a dead letter).",
+    "Feedback by what came of it: joined, early (tried again), late, unknown, foreign (dead letters) or passed over.",
     (OUTCOME,),
 )
 STEP_LATENCY: Final = Histogram("poise.step.duration", "s", "How long each step of a run took.", (STEP, VARIANT))

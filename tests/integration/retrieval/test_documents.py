@@ -8,9 +8,10 @@ import pytest
 from retrieval_kit import Client, Workers
 
 from poise.contracts import Epoch, Manifest, Part, Passages
-from poise.contracts.topics import DOCUMENTS, dead_topic
+from poise.contracts.topics import DOCUMENTS, PASSAGES, VERSIONS, dead_topic
 from poise.errors import SetupError
 from poise.messaging import Record
+from services.retrieval import publishing
 from services.retrieval.assembly import Version
 
 pytestmark = pytest.mark.integration
@@ -212,3 +213,40 @@ async def test_an_index_that_cannot_go_on_ends_the_worker_with_one_line(
 
     with pytest.raises(SetupError, match=r"the index cannot go on \(no space left on device\)"):
         await work()
+
+
+async def test_deletions_of_what_was_never_there_are_forgotten(
+    client: Client, serving: Workers, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not announced, few at a time, and gone from log and ledger; what is there is deleted as ever."""
+    word = f"w{uuid4().hex}"  # other tests' documents are in the same log
+    monkeypatch.setattr(publishing, "ABSENT_MOST", 3)
+    async with serving() as worker:
+        there = await client.say(key, text_of(word))
+        await client.find(word, after=there)
+        partition = there.partition
+        names = [f"{key}-{number}" for number in range(400)]
+        never = [name for name in names if await worker.mesh.partition_of(DOCUMENTS.name, name.encode()) == partition]
+        assert len(never) > 20
+        for name in (never[0], never[0], *never[1:]):
+            last = await client.say(name, None)
+        await client.find(word, after=last)
+
+        async def read(topic: str, name: str) -> list[Record]:
+            return [r for r in await worker.mesh.read_topic(topic) if (r.key or b"").decode() == name]
+
+        assert [await read(VERSIONS.name, name) for name in never] == [[]] * len(never)
+        kept = [name for name in never if (await worker.corpus.seen(name)).version >= 0]
+        assert kept == never[-len(kept) :]
+        assert len(kept) <= 5
+        assert all([(await worker.corpus.seen(name)).absent for name in kept])
+        manifests = [(await read(PASSAGES.name, f"{name}#manifest"))[-1] for name in never]
+        assert [record.value is None for record in manifests] == [name not in kept for name in never]
+
+        assert words_in(await client.find(word, after=last), key) == {word}
+        gone = await client.say(key, None)
+        assert words_in(await client.find(word, after=gone), key) == set()
+        assert (await read(VERSIONS.name, key))[-1].value is not None
+        assert not (await worker.corpus.seen(key)).absent
+        again = await client.say(kept[-1], text_of(f"{word}again"))
+        assert words_in(await client.find(f"{word}again", after=again), kept[-1]) == {f"{word}again"}

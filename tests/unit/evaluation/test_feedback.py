@@ -3,7 +3,8 @@
 import time
 from dataclasses import dataclass
 from random import Random
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from pydantic import ValidationError
@@ -12,6 +13,7 @@ from poise.contracts import Answer, Draw, Feedback, RunRecord
 from poise.contracts.run_id import new_run_id, run_id_of
 from poise.contracts.topics import RETRY_DELAYS
 from poise.errors import RetryableError, TerminalError
+from poise.messaging import Context, Mesh
 from poise.messaging.failures import Attempt, DeadLetter, Postpone, decide
 from services.evaluation.feedback import Feedbacks, missing, score_of
 
@@ -124,3 +126,34 @@ async def test_a_run_from_before_all_records_is_late_unread() -> None:
     run = new_run_id(time.time() - 8 * DAY, Random())
     with pytest.raises(TerminalError, match="too long ago: records are kept for 7 days"):
         await Feedbacks().join(Feedback(run_id=run, thumb="up"), context)
+
+
+async def came_of(feedbacks: Feedbacks, run: str, written: float) -> str:
+    """What became of feedback on a run that has no record."""
+
+    async def nothing(_mesh: Mesh, _run: str, _now: float) -> RunRecord | None:
+        return None
+
+    feedbacks._records.find = nothing  # type: ignore[method-assign,assignment]
+    context = SimpleNamespace(written=written, mesh=None, tenant="acme")
+    try:
+        await feedbacks.join(Feedback(run_id=run, thumb="up"), cast("Context", context))
+    except RetryableError:
+        return "waits"
+    except TerminalError:
+        return "dead letter"
+    return "passed over"
+
+
+async def test_a_flood_on_runs_that_nobody_knows_leaves_so_many_waiting_and_so_many_dead_letters() -> None:
+    now = [0.0]
+    feedbacks = Feedbacks(lambda: now[0])
+    runs = [new_run_id(time.time(), Random(number)) for number in range(3_000)]
+    early = [await came_of(feedbacks, run, time.time()) for run in runs]
+    assert early == ["waits"] * 2_000 + ["passed over"] * 1_000
+    unknown = [await came_of(feedbacks, run, time.time() - DAY) for run in runs]
+    assert unknown == ["dead letter"] * 200 + ["passed over"] * 2_800
+    now[0] = HOUR
+    assert [await came_of(feedbacks, run, time.time() - DAY) for run in runs[:30]].count("dead letter") == 20
+    late = new_run_id(time.time() - 30 * DAY, Random(1))
+    assert await came_of(feedbacks, late, time.time()) == "dead letter", "late feedback is always kept"
