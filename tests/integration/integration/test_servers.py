@@ -165,7 +165,7 @@ async def test_no_more_requests_at_once_than_places() -> None:
     async with scripted(HANG) as server, one(server.url, concurrency=2, timeout=30) as apis:
         asking = [asyncio.create_task(ask(apis, remaining=remaining)) for remaining in (30.0, 30.0, 1.0, 1.0)]
         ended = await asyncio.gather(*asking[2:], return_exceptions=True)  # the others still have the places
-        assert {type(error) for error in ended} == {FailedError}
+        assert {type(error) for error in ended} == {DeadlineExceededError}
         assert len(server.asked) == 2
         for one_asking in asking:
             one_asking.cancel()

@@ -15,6 +15,7 @@ from poise.messaging import Context, Mesh, Tier
 from poise.settings import MeshSettings
 from services.gateway.runs import Runs, RunView
 from services.gateway.settings import GatewaySettings
+from services.gateway.write_limits import WriteLimits
 from services.orchestration.asks import record_fault
 
 pytestmark = pytest.mark.integration
@@ -38,6 +39,11 @@ async def fail(_ask: Ask, _context: Context) -> Answer:
     raise TerminalError("there is nothing to be done")
 
 
+def runs_of(mesh: Mesh) -> Runs:
+    settings = GatewaySettings()
+    return Runs(mesh, settings, WriteLimits(settings.limits))
+
+
 @pytest.mark.parametrize(("handler", "outcome"), [(hang, "deadline-exceeded"), (fail, "failed")])
 async def test_a_fault_is_recorded(
     mesh_settings: MeshSettings, handler: Callable[[Ask, Context], Awaitable[Answer]], outcome: str
@@ -47,7 +53,7 @@ async def test_a_fault_is_recorded(
     async with serving(mesh_settings, tier), Mesh(mesh_settings, tier="gateway") as mesh:
         with pytest.raises(PoiseError):
             await mesh.call(Ask(question="Why?"), run=run, step="ask", deadline=time.time() + 1)
-        view = await seen(Runs(mesh, GatewaySettings()), run)
+        view = await seen(runs_of(mesh), run)
     assert (view.status, view.outcome) == ("finished", outcome)
     record = view.record
     assert isinstance(record, RunRecord)
@@ -68,4 +74,4 @@ async def test_a_cancelled_run_is_recorded(mesh_settings: MeshSettings) -> None:
         await mesh.cancel(run)
         with pytest.raises(PoiseError):
             await asking
-        assert (await seen(Runs(mesh, GatewaySettings()), run)).outcome == "cancelled"
+        assert (await seen(runs_of(mesh), run)).outcome == "cancelled"
