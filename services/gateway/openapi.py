@@ -184,9 +184,7 @@ CANCEL_RUN: Final[dict[str, Any]] = {
     "operation_id": "cancel_run",
     "tags": ["runs"],
     "summary": "Cancel a run",
-    "description": (
-        "Whoever waits for it gets 499. Accepted whether or not there is such a run, unless its id says that it is over."
-    ),
+    "description": "Whoever waits for it gets 499. Accepted for any id that may be of a run under way.",
     "status_code": 202,
     "responses": answers(
         202, "Every worker is told to stop it.", ref(CancelledRun), {"run_id": _RUN_ID}, 404, 429, 500, 503
