@@ -16,7 +16,7 @@ from poise.errors import RetryableError, UnavailableError
 from poise.messaging import EpochCheck, LogReader, Mesh, Position, Record
 from poise.telemetry import observe, table
 from services.retrieval.index import Found, Stored
-from services.retrieval.ledger import Seen
+from services.retrieval.ledger import MovedRecord, Seen
 from services.retrieval.settings import RetrievalSettings
 from services.retrieval.store import INCOMPARABLE, Origin, Slot, Store
 
@@ -154,6 +154,10 @@ class Corpus:
     async def absent(self, partition: int, *, before: float, most: int, limit: int) -> list[tuple[str, int]]:
         """Documents that were deleted and never there, and are to be forgotten; see `Ledger.absent`."""
         return await self._write(lambda: self._open.ledger.absent(partition, before=before, most=most, limit=limit))
+
+    async def moved(self, document: str) -> dict[int, MovedRecord]:
+        """What was copied of a document, by the partition that it was copied from."""
+        return await self._write(lambda: self._open.ledger.moved(document))
 
     async def stored(self, document: str) -> list[Stored]:
         """The parts of the version of a document that is seen, in order."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from poise.contracts import Epoch
+from poise.contracts import Epoch, Moved
 from services.retrieval.assembly import Version
 
 _TABLES: Final = """
@@ -23,6 +23,11 @@ CREATE TABLE IF NOT EXISTS absent (
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS absent_in_order ON absent (partition, version);
 CREATE TABLE IF NOT EXISTS positions (partition INTEGER PRIMARY KEY, next INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS moved (
+    id TEXT, partition INTEGER, offset INTEGER NOT NULL, published REAL NOT NULL,
+    home INTEGER NOT NULL, version INTEGER NOT NULL, applied INTEGER NOT NULL, PRIMARY KEY (id, partition)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS waiting ON moved (home, version) WHERE NOT applied;
 CREATE TABLE IF NOT EXISTS applied (partition INTEGER PRIMARY KEY, offset INTEGER NOT NULL, at REAL NOT NULL);
 """
 
@@ -39,6 +44,16 @@ class Seen:
     """Unix seconds."""
     absent: bool = False
     """It was deleted, and there was none."""
+
+
+@dataclass(frozen=True, slots=True)
+class MovedRecord:
+    """The last record of a document that was copied from a partition which is not its own."""
+
+    offset: int
+    """Where it stands there."""
+    published: float
+    """Unix seconds."""
 
 
 class Ledger:
@@ -94,10 +109,13 @@ class Ledger:
         if version.absent:
             row = (version.document, version.partition, version.number, version.published)
             self._db.execute("INSERT INTO absent VALUES (?, ?, ?, ?)", row)
+        self._apply(version.partition, version.number, version.published)
+
+    def _apply(self, partition: int, offset: int, at: float) -> None:
         self._db.execute(
             "INSERT INTO applied VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET offset = excluded.offset, at = excluded.at "
             "WHERE excluded.offset > offset",
-            (version.partition, version.number, version.published),
+            (partition, offset, at),
         )
 
     def forget(self, document: str, number: int) -> None:
@@ -126,6 +144,32 @@ class Ledger:
         ).fetchall()
         surplus = count - most
         return [(name, version) for place, (name, version, at) in enumerate(rows) if at < before or place < surplus]
+
+    def moved(self, document: str) -> dict[int, MovedRecord]:
+        """What was copied of a document, by the partition that it was copied from."""
+        rows = self._db.execute("SELECT partition, offset, published FROM moved WHERE id = ?", (document,))
+        return {partition: MovedRecord(offset, published) for partition, offset, published in rows}
+
+    def note_moved(self, moved: Moved, partition: int, offset: int) -> None:
+        """Note that a record was copied; its offset is applied once its copy is, see `release`."""
+        self._db.execute(
+            "INSERT INTO moved VALUES (?, ?, ?, ?, ?, ?, 0) ON CONFLICT DO UPDATE SET offset = excluded.offset, "
+            "published = excluded.published, home = excluded.home, version = excluded.version, applied = 0 "
+            "WHERE excluded.offset >= offset",
+            (moved.document, partition, offset, moved.published, moved.partition, moved.version),
+        )
+
+    def release(self, home: int) -> dict[int, tuple[int, float]]:
+        """Note the offsets as applied whose copies in a partition are; by partition, the highest and its time."""
+        reached = self._db.execute("SELECT offset FROM applied WHERE partition = ?", (home,)).fetchone()
+        waiting = "home = ? AND version <= ? AND NOT applied"
+        found = (home, reached[0] if reached else -1)
+        rows = self._db.execute(f"SELECT partition, offset, published FROM moved WHERE {waiting}", found).fetchall()  # noqa: S608 - a constant
+        for partition, offset, published in rows:
+            self._apply(partition, offset, published)
+        if rows:
+            self._db.execute(f"UPDATE moved SET applied = 1 WHERE {waiting}", found)  # noqa: S608 - a constant
+        return {partition: (offset, published) for partition, offset, published in sorted(rows)}
 
     def epoch(self, topic_id: str) -> Epoch:
         """The highest applied offset of each partition of `poise.documents`, with its time."""

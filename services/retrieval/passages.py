@@ -47,6 +47,11 @@ def digest_of(source: str, said: Sequence[Body]) -> str:
     return hashlib.sha256(whole.encode()).hexdigest()
 
 
+def moved_key(document: str) -> str:
+    """The key of the record that says what was copied of a document."""
+    return f"{document}#moved"
+
+
 def part_key(document: str, part: int) -> str:
     """The key of a part's record, and its passage's id."""
     return f"{document}#{part}"

@@ -52,6 +52,7 @@ from services.retrieval.corpus import Corpus
 from services.retrieval.embedding import Embedder
 from services.retrieval.index import Stored
 from services.retrieval.ledger import Seen
+from services.retrieval.moving import forget, is_copy, is_for_the_log, move, older, put_last, written
 from services.retrieval.passages import Body, bodies, digest_of, encode_vector, manifest_key, part_key
 
 if TYPE_CHECKING:
@@ -95,16 +96,16 @@ class Publisher:
         """Split, embed and publish a document.
 
         Raises:
-            InvalidMessageError: Its key is no id, or its record is in another partition than its key's.
+            InvalidMessageError: Its key is no id, or it was moved already and is not where it belongs.
             RetryableError: This worker's index does not follow the log.
         """
-        record = context.record
-        name = await _document_id(context)
+        record, name = context.record, _document_id(context)
+        if await self._moved(name, context):
+            return
         with span(table.SPLIT) as current:
             said = await asyncio.to_thread(bodies, document)
             current.set_attribute(table.PASSAGES, len(said))
-        version = _Version(name, record.offset, record.timestamp, document.source, said)
-        await self._announce(version, context)
+        version = _Version(name, record.offset, written(record), document.source, said)
         await self._in_turn(version, context)
         count(table.DOCUMENTS_EMBEDDED)
 
@@ -112,20 +113,63 @@ class Publisher:
         """Publish that a document is gone.
 
         Raises:
-            InvalidMessageError: Its key is no id, or its record is in another partition than its key's.
+            InvalidMessageError: Its key is no id, or it was moved already and is not where it belongs.
             RetryableError: This worker's index does not follow the log.
         """
-        record = context.record
-        version = _Version(await _document_id(context), record.offset, record.timestamp)
-        there = _is_there(await self._corpus.seen(version.document))
-        if there:
-            await self._announce(version, context)
-        await self._in_turn(version, context, announced=there)
+        record, name = context.record, _document_id(context)
+        if await self._moved(name, context):
+            return
+        await self._in_turn(_Version(name, record.offset, written(record)), context)
+        await forget(name, context, self._corpus)
 
-    async def _in_turn(self, version: _Version, context: Context, *, announced: bool = True) -> None:
-        async with self._turns[context.record.partition]:
-            await self._publish(version, context, announced=announced)
+    async def _moved(self, document: str, context: Context) -> bool:
+        """Whether a record is in another partition than its key's, and is copied to that one now, if it was not yet."""
+        record = context.record
+        home = await context.mesh.partition_of(DOCUMENTS.name, record.key or b"")
+        if record.partition == home:
+            return False
+        if is_for_the_log(record):
+            return True
+        if is_copy(record):
+            raise _refused(
+                f"{document!r} is in partition {record.partition} and belongs in {home}, and was moved already: have "
+                "its producer partition by murmur2 (librdkafka: partitioner=murmur2_random)"
+            )
+        async with self._turns[record.partition]:  # so that the epoch comes to it after what is before it
+            noted = await move(document, home, context, self._corpus)
+            if noted is not None:
+                await self._round_trip(noted)
+                count(table.DOCUMENTS_MOVED)
+        return True
+
+    async def _in_turn(self, version: _Version, context: Context) -> None:
+        record = context.record
+        announced = not is_copy(record) and await self._announced(version, context)
+        async with self._turns[record.partition]:
+            if not await self._overtaken(version, context):
+                if is_copy(record):
+                    announced = await self._announced(version, context)
+                await self._publish(version, context, announced=announced)
             await self._forget_absent(context)
+
+    async def _announced(self, version: _Version, context: Context) -> bool:
+        """Announce a version, unless it is the deletion of what is not there; returns whether it was."""
+        if context.record.value is None and not _is_there(await self._corpus.seen(version.document)):
+            return False
+        await self._announce(version, context)
+        return True
+
+    async def _overtaken(self, version: _Version, context: Context) -> bool:
+        """Whether a version is of a copy that is older than what is seen, which then is written behind it."""
+        if not is_copy(context.record):
+            return False
+        seen = await self._corpus.seen(version.document)
+        if seen.version >= version.number:
+            return False
+        if not older(version.published, seen.published):
+            return False
+        await put_last(context.mesh, context.record, seen.version, seen.published)
+        return True
 
     async def _announce(self, version: _Version, context: Context) -> None:
         """Say on `poise.versions` what a version says; where a newer one is seen already, what that one says."""
@@ -147,6 +191,9 @@ class Publisher:
         writing = _Writing(version, context)
         vectors = await self._vectors(version.bodies, await self._corpus.stored(version.document))
         await self._round_trip(await writing.parts(vectors, self._embedder.model))
+        if await self._overtaken(version, context):  # by what another worker wrote meanwhile
+            await self._restore(version, context)
+            return
         seen = await self._corpus.seen(version.document)
         absent = not announced and not _is_there(seen)
         if not announced and not absent:
@@ -284,12 +331,11 @@ def _is_there(seen: Seen) -> bool:
     return seen.version >= 0 and not seen.absent
 
 
-async def _document_id(context: Context) -> str:
+def _document_id(context: Context) -> str:
     """The document's id, which is its record's key.
 
     Raises:
-        InvalidMessageError: It is missing, not UTF-8, too long, has control characters, or is in another partition than
-            murmur2 puts it in.
+        InvalidMessageError: It is missing, not UTF-8, too long, or has control characters.
     """
     record = context.record
     try:
@@ -302,12 +348,6 @@ async def _document_id(context: Context) -> str:
         _ID.validate_python(name)
     except ValidationError as error:
         raise _refused(f"is no document's id: {error.errors()[0]['msg']}") from error
-    right = await context.mesh.partition_of(DOCUMENTS.name, record.key or b"")
-    if record.partition != right:
-        raise _refused(
-            f"{name!r} is in partition {record.partition} and belongs in {right}, so versions of one document would "
-            "not stay in order: have its producer partition by murmur2 (librdkafka: partitioner=murmur2_random)"
-        )
     return name
 
 

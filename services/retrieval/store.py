@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Final, Self, TypeVar
 
-from poise.contracts import Envelope, Epoch, Manifest, Part
+from poise.contracts import Envelope, Epoch, Manifest, Moved, Part
 from poise.errors import SetupError
 from poise.messaging import Record
 from poise.private_directory import private_directory
@@ -115,7 +115,11 @@ class Store:
         except Exception as error:
             raise SetupError(f"the index cannot go on ({error}): is the disk of POISE_STATE_DIR full?") from error
 
-    def _add(self, record: Record, number: int, message: Part | Manifest) -> None:
+    def _add(self, record: Record, number: int, message: Part | Manifest | Moved) -> None:
+        if isinstance(message, Moved):
+            self.ledger.note_moved(message, record.partition, number)
+            self._release(message.partition)
+            return
         version = self._assembly.add(
             message,
             partition=record.partition,
@@ -131,6 +135,12 @@ class Store:
         self.index.switch(version)
         self.ledger.note(version)
         self.epoch = self.epoch.with_(version.partition, version.number, version.published)
+        self._release(version.partition)
+
+    def _release(self, home: int) -> None:
+        """What was copied to a partition is applied with its copy, and no sooner."""
+        for partition, (offset, published) in self.ledger.release(home).items():
+            self.epoch = self.epoch.with_(partition, offset, published)
 
     def checkpoint(self) -> None:
         """Have on disk what was applied, and from where to go on: the index first."""
@@ -244,7 +254,7 @@ def _opened(open_: Callable[[], _T]) -> _T:
         raise _UselessError(f"it is damaged: {reason}") from error
 
 
-def _read(record: Record, model: str) -> tuple[int, Part | Manifest] | None:
+def _read(record: Record, model: str) -> tuple[int, Part | Manifest | Moved] | None:
     """The version and the body of a record; None for one that says nothing to a reader."""
     if record.value is None:
         return None
@@ -253,6 +263,8 @@ def _read(record: Record, model: str) -> tuple[int, Part | Manifest] | None:
         raise ValueError("header poise-doc-version is missing")
     if envelope.kind == Manifest.kind:
         return envelope.doc_version, Manifest.parse(record.value)
+    if envelope.kind == Moved.kind:
+        return envelope.doc_version, Moved.parse(record.value)
     if envelope.kind != Part.kind:
         raise ValueError(f"kind {envelope.kind} is not known here")
     part = Part.parse(record.value)

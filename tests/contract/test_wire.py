@@ -26,6 +26,7 @@ from poise.contracts import (
     Limits,
     Manifest,
     Message,
+    Moved,
     Part,
     Passage,
     Passages,
@@ -127,6 +128,11 @@ GOLDEN: list[tuple[str, Message, str]] = [
         '{"document":"d","part":0,"source":"s","text":"t","vector":"AACAPw==","model":"m","published":1.5}',
     ),
     ("manifest/1", Manifest(document="d", parts=1, published=1.5), '{"document":"d","parts":1,"published":1.5}'),
+    (
+        "moved/1",
+        Moved(document="d", partition=1, version=9, published=1.5),
+        '{"document":"d","partition":1,"version":9,"published":1.5}',
+    ),
     (
         "document-version/1",
         DocumentVersion(documents="AAAA", digest="9f86d081"),

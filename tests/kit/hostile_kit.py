@@ -112,7 +112,7 @@ class Hostile:
             _DOCUMENT_ID.validate_python(key)
         except ValueError:
             return True
-        return self.partition is not None and self.partition != home(key.encode(), partitions)
+        return self.partition is not None and self.partition != home(key.encode(), partitions)  # and moved already
 
     def _unreadable(self, kind: str) -> bool:
         accepted = {accepts.kind: accepts for accepts in self.topic.accepts}
@@ -354,4 +354,5 @@ def _bad_key(random: Random, good: bytes, headers: Headers) -> Hostile:
         return Hostile("no document's id", DOCUMENTS, key, value, headers)
     key = b"d%d" % random.randrange(10**6)
     right = home(key, DOCUMENTS.partitions)
-    return Hostile("wrong partition", DOCUMENTS, key, value, headers, (right + 1) % DOCUMENTS.partitions)
+    moved: Headers = [("poise-moved-from", random.choice((b"poise.documents/0/1", b"", b"9" * 5_000)))]
+    return Hostile("wrong partition again", DOCUMENTS, key, value, headers + moved, (right + 1) % DOCUMENTS.partitions)

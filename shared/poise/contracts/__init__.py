@@ -2,7 +2,7 @@
 
 from poise.contracts.ask import Answer, Ask, Caching, Citation, Rung, Search
 from poise.contracts.cancel import Cancel
-from poise.contracts.document import Deletion, Document, DocumentVersion, Manifest, Part
+from poise.contracts.document import Deletion, Document, DocumentVersion, Manifest, Moved, Part
 from poise.contracts.envelope import Envelope, EnvelopeError
 from poise.contracts.epoch import Epoch
 from poise.contracts.fault import Fault, FieldError
@@ -57,6 +57,7 @@ __all__ = [
     "Manifest",
     "Mark",
     "Message",
+    "Moved",
     "Part",
     "Passage",
     "Passages",

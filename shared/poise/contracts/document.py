@@ -72,6 +72,24 @@ class Manifest(Message):
     """It was deleted, and there was none: this is forgotten after a while, with a null value under the same key."""
 
 
+class Moved(Message):
+    """Says that a record of `poise.documents` was in another partition than its key's, and was copied to the right one.
+
+    A record of `poise.passages`, key `<document>#moved`, in the partition of that number; the header
+    `poise-doc-version` has the offset of the record that was copied.
+    """
+
+    kind: ClassVar[str] = "moved/1"
+
+    document: str
+    partition: Int64
+    """The right one, where the copy is."""
+    version: Int64
+    """The offset of the copy, which is the version of the document that it makes."""
+    published: Moment
+    """When it was written, unix seconds: it counts only if nothing that was written later is seen."""
+
+
 class DocumentVersion(Message):
     """What the last version of a document says: a record of `poise.versions`, key = document id.
 

@@ -8,7 +8,7 @@ from typing import Final, Literal
 
 from poise.contracts.ask import Answer, Ask
 from poise.contracts.cancel import Cancel
-from poise.contracts.document import Deletion, Document, DocumentVersion, Manifest, Part
+from poise.contracts.document import Deletion, Document, DocumentVersion, Manifest, Moved, Part
 from poise.contracts.fault import Fault
 from poise.contracts.feedback import Feedback
 from poise.contracts.fetch import Fetch, Fetched
@@ -165,7 +165,7 @@ DOCUMENTS: Final = Topic(
     deadlines=UNHURRIED,
 )
 PASSAGES: Final = Topic(
-    "poise.passages", (Part, Manifest, Deletion), key="<document id>#<part>", keep=FOREVER, compacted=True
+    "poise.passages", (Part, Manifest, Moved, Deletion), key="<document id>#<part>", keep=FOREVER, compacted=True
 )
 VERSIONS: Final = Topic("poise.versions", (DocumentVersion,), key="document id", keep=FOREVER, compacted=True)
 """Small: every orchestration worker reads all of it. A record has its document's partition number."""

@@ -344,6 +344,9 @@ INDEX_LAG: Final = Gauge("poise.index.lag", "{message}", "Passage records that t
 DOCUMENTS_EMBEDDED: Final = Counter(
     "poise.documents.embedded", "{document}", "Documents split, embedded and published as passages."
 )
+DOCUMENTS_MOVED: Final = Counter(
+    "poise.documents.moved", "{document}", "Documents and deletions copied to the partition that their key belongs in."
+)
 SEARCH_DURATION: Final = Histogram("poise.search.duration", "s", "How long searching the index took.", (MODE,))
 EMBED_DURATION: Final = Histogram("poise.embed.duration", "s", "How long embedding took.", (EMBED_OF,))
 

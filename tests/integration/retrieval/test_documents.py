@@ -168,17 +168,6 @@ async def test_a_deletion_is_not_undone_by_a_version_that_overlaps_it(
         assert await zombie.corpus.stored(key) == []
 
 
-async def test_a_document_in_the_wrong_partition_is_a_dead_letter_that_says_so(
-    client: Client, serving: Workers, key: str
-) -> None:
-    async with serving():
-        right = await client.mesh.partition_of(DOCUMENTS.name, key.encode())
-        await client.say(key, "astray", partition=(right + 1) % DOCUMENTS.partitions)
-        letter = await _dead_letter(client, key.encode())
-        assert f"belongs in {right}" in letter
-        assert "murmur2" in letter
-
-
 async def test_a_document_whose_key_is_no_id_is_a_dead_letter_that_says_so(client: Client, serving: Workers) -> None:
     async with serving():
         key = b"\xff" + uuid4().bytes

@@ -1,0 +1,200 @@
+"""Documents and deletions in other partitions than their keys': moved once, in order, and harmless afterwards."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from confluent_kafka import Message as Delivered
+from confluent_kafka import Producer
+from retrieval_kit import Client, Worker, Workers
+
+from poise.contracts import Deletion, Document, Envelope, Epoch, Passages
+from poise.contracts.topics import DOCUMENTS, dead_topic
+from poise.messaging import Context, Mesh, Position, Record, partition_for
+from services.retrieval.moving import MOVED_FROM, MOVED_TO, MOVED_WRITTEN
+
+pytestmark = pytest.mark.integration
+
+WITHIN = 20.0
+
+
+def document(key: str, word: str) -> bytes:
+    return Document(text=f"{word} " * 90, source=f"{key}.txt").encode()
+
+
+def words_in(found: Passages, key: str) -> set[str]:
+    return {passage.text.split()[0] for passage in found.passages if passage.id.startswith(f"{key}#")}
+
+
+async def astray(client: Client, key: str, by: int = 1) -> int:
+    """A partition that the key does not belong in."""
+    right = await client.mesh.partition_of(DOCUMENTS.name, key.encode())
+    return (right + by) % DOCUMENTS.partitions
+
+
+async def written_of(mesh: Mesh, key: str) -> list[Record]:
+    """Every record of a document in `poise.documents`, by partition and offset."""
+    found = [record for record in await mesh.read_topic(DOCUMENTS.name) if record.key == key.encode()]
+    return sorted(found, key=lambda record: (record.partition, record.offset))
+
+
+async def put(mesh: Mesh, key: str, word: str | None, partition: int | None, **headers: str) -> Position:
+    value = None if word is None else document(key, word)
+    named = [(name.replace("_", "-"), text.encode()) for name, text in headers.items()]
+    return await mesh.send(DOCUMENTS.name, value, key=key.encode(), headers=named, partition=partition)
+
+
+def key_that_crc32_puts_elsewhere(broker: str, value: Callable[[str], bytes], key: str) -> tuple[str, Position]:
+    """Write with librdkafka's own partitioner until it disagrees with murmur2."""
+    producer = Producer({"bootstrap.servers": broker})
+    landed: list[Delivered] = []
+    for number in range(100):
+        name = f"{key}-{number}"
+        producer.produce(DOCUMENTS.name, value(name), key=name.encode(), on_delivery=lambda _, at: landed.append(at))
+        producer.flush(WITHIN)
+        partition, offset = landed[-1].partition(), landed[-1].offset()
+        assert partition is not None
+        assert offset is not None
+        if partition != partition_for(name.encode(), DOCUMENTS.partitions):
+            return name, Position(DOCUMENTS.name, partition, offset)
+    raise AssertionError("crc32 and murmur2 agree a hundred times")
+
+
+async def test_what_librdkafka_writes_by_default_is_found_and_deleted(
+    client: Client, serving: Workers, kafka: str, key: str
+) -> None:
+    """And the epoch of the place where it stands is one to wait for."""
+    async with serving() as worker:
+        name, at = await asyncio.to_thread(key_that_crc32_puts_elsewhere, kafka, lambda n: document(n, "first"), key)
+        assert words_in(await client.find("first", after=at), name) == {"first"}
+        again = await put(client.mesh, name, "second", at.partition)
+        assert words_in(await client.find("second", after=again), name) == {"second"}
+        gone = await put(client.mesh, name, None, at.partition)
+        assert words_in(await client.find("second", after=gone), name) == set()
+        copies = [record for record in await written_of(client.mesh, name) if record.header(MOVED_FROM)]
+        seen = await worker.corpus.seen(name)
+    assert [copy.header(MOVED_FROM) for copy in copies] == [str(at), str(again), str(gone)]
+    assert [copy.header("poise-origin") for copy in copies] == [str(at), str(again), str(gone)]
+    assert (seen.version, seen.parts) == (copies[-1].offset, 0)
+
+
+async def test_a_deleted_document_is_forgotten_by_every_partition(client: Client, serving: Workers, key: str) -> None:
+    """Deleted where it belongs, its text would stay where it was written first."""
+    async with serving():
+        wrong = await astray(client, key)
+        await client.find("x", after=await put(client.mesh, key, "secret", wrong))
+        await client.find("x", after=await client.say(key, None))
+        async with asyncio.timeout(WITHIN), client.mesh.follow(DOCUMENTS.name) as log:
+            async for records in log:
+                if any(record.key == key.encode() and record.header(MOVED_TO) for record in records):
+                    break
+        last = {record.partition: record.value for record in await written_of(client.mesh, key)}
+    assert set(last) == {wrong, await client.mesh.partition_of(DOCUMENTS.name, key.encode())}
+    assert set(last.values()) == {None}
+
+
+@pytest.mark.parametrize("value", ["again", None])
+async def test_what_was_moved_already_does_not_circle(
+    client: Client, serving: Workers, key: str, value: str | None
+) -> None:
+    async with serving():
+        wrong = await astray(client, key)
+        await put(client.mesh, key, value, wrong, poise_moved_from="poise.documents/0/0")
+        async with asyncio.timeout(WITHIN), client.mesh.follow(dead_topic("retrieval")) as letters:
+            async for records in letters:
+                if found := [record for record in records if record.key == key.encode()]:
+                    break
+    assert "was moved already" in (found[0].header("poise-dead-message") or "")
+    assert len(await written_of(client.mesh, key)) == 1
+
+
+# -- replays, orders, two workers --------------------------------------------------------------------------------------
+
+
+async def deliver(worker: Worker, record: Record) -> None:
+    """As if its group had handed it that record."""
+    context = Context(record, Envelope(), "run", "step", "tenant", float("inf"), 1, "interactive", worker.mesh)
+    if record.value is None:
+        await worker.publisher.delete(Deletion(), context)
+    else:
+        await worker.publisher.publish(Document.parse(record.value), context)
+
+
+async def record_at(mesh: Mesh, at: Position) -> Record:
+    (found,) = [record for record in await mesh.read_topic(DOCUMENTS.name) if record.position == at]
+    return found
+
+
+async def test_a_record_that_is_delivered_again_is_copied_once(client: Client, following: Workers, key: str) -> None:
+    """By another worker, with an index of its own, that starts over from the beginning of the log."""
+    async with following("a") as one:
+        stray = await record_at(client.mesh, await put(client.mesh, key, "old", await astray(client, key)))
+        await deliver(one, stray)
+        await deliver(one, next(r for r in await written_of(client.mesh, key) if r.header(MOVED_FROM)))
+        newer = await client.say(key, "new " * 90)
+        await deliver(one, await record_at(client.mesh, newer))
+        before = await written_of(client.mesh, key)
+    async with following("b") as other:
+        await deliver(other, stray)
+        await deliver(other, next(r for r in before if r.header(MOVED_FROM)))
+        assert await written_of(client.mesh, key) == before
+        assert [part.body.text.split()[0] for part in await other.corpus.stored(key)] == ["new"]
+        epoch = other.corpus.epoch
+    assert epoch.reached(Epoch(epoch.topic_id, {stray.partition: (stray.offset, 0.0)}))
+
+
+async def test_between_partitions_the_time_of_writing_decides_and_the_log_ends_with_what_is_seen(
+    client: Client, following: Workers, key: str
+) -> None:
+    """A client that takes partitions in turn: the older one is moved last."""
+    async with following("a") as worker:
+        old = await record_at(client.mesh, await put(client.mesh, key, "old", await astray(client, key, 1)))
+        new = await record_at(client.mesh, await put(client.mesh, key, "new", await astray(client, key, 2)))
+        home = await client.mesh.partition_of(DOCUMENTS.name, key.encode())
+        old = replace(old, timestamp=new.timestamp - 0.01)
+        await deliver(worker, new)
+        await deliver(worker, old)
+        handled = 0
+        while len(copies := [r for r in await written_of(client.mesh, key) if r.partition == home]) > handled:
+            await deliver(worker, copies[handled])
+            handled += 1
+        assert [copy.header(MOVED_FROM) for copy in copies] == [
+            str(new.position),
+            str(old.position),
+            str(copies[0].position),
+        ]
+        assert [part.body.text.split()[0] for part in await worker.corpus.stored(key)] == ["new"]
+        assert Document.parse(copies[-1].value or b"").text.startswith("new")
+        epoch = worker.corpus.epoch
+    async with following("b") as replica:
+        assert [part.body.text.split()[0] for part in await replica.corpus.stored(key)] == ["new"]
+    strays = {record.partition: (record.offset, 0.0) for record in (old, new)}
+    assert epoch.reached(Epoch(epoch.topic_id, strays))
+
+
+async def test_a_client_whose_clock_is_set_back_keeps_its_order(client: Client, following: Workers, key: str) -> None:
+    async with following() as worker:
+        wrong = await astray(client, key)
+        home = await client.mesh.partition_of(DOCUMENTS.name, key.encode())
+        first = await record_at(client.mesh, await put(client.mesh, key, "first", wrong))
+        second = await record_at(client.mesh, await put(client.mesh, key, "second", wrong))
+        behind = replace(second, timestamp=first.timestamp - 3_600)
+        await deliver(worker, first)
+        await deliver(worker, behind)
+        for copy in [r for r in await written_of(client.mesh, key) if r.partition == home]:
+            await deliver(worker, copy)
+        assert [part.body.text.split()[0] for part in await worker.corpus.stored(key)] == ["second"]
+
+
+async def test_an_epoch_does_not_come_before_the_copy_can_be_found(
+    client: Client, following: Workers, key: str
+) -> None:
+    async with following() as worker:
+        stray = await record_at(client.mesh, await put(client.mesh, key, "word", await astray(client, key)))
+        await deliver(worker, stray)
+        epoch = Epoch(worker.corpus.epoch.topic_id, {stray.partition: (stray.offset, 0.0)})
+        assert not worker.corpus.epoch.reached(epoch)
+        (copy,) = [r for r in await written_of(client.mesh, key) if r.header(MOVED_WRITTEN)]
+        await deliver(worker, copy)
+        assert worker.corpus.epoch.reached(epoch)
