@@ -133,7 +133,7 @@ async def nodes(folder: Path) -> AsyncIterator[tuple[Kafka, Kafka]]:
 
 async def _internal_topics(bootstrap: str) -> None:
     """Have Kafka make its own topics while there is one node: groups and transactions must not stand on the other."""
-    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, transactional_id="soak")
+    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, transactional_id="soak", transaction_timeout_ms=10_000)
     async with producer, producer.transaction():
         await producer.send_and_wait("poise.feedback", b"", key=b"first")
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)

@@ -28,7 +28,9 @@ async def test_an_epoch_of_what_was_just_ingested_is_never_refused(mesh_settings
 
 async def test_what_is_acknowledged_behind_an_open_transaction_counts(mesh_settings: MeshSettings) -> None:
     name = f"open-{uuid4().hex[:8]}"
-    producer = AIOKafkaProducer(bootstrap_servers=mesh_settings.broker, transactional_id=name)
+    producer = AIOKafkaProducer(
+        bootstrap_servers=mesh_settings.broker, transactional_id=name, transaction_timeout_ms=10_000
+    )
     await producer.start()
     try:
         async with Poise(mesh_settings.broker) as poise, EpochCheck(poise.mesh) as check:
