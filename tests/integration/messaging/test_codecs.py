@@ -118,7 +118,7 @@ async def test_librdkafka(mesh_settings: MeshSettings, outsider: Outsider, codec
         assert Fault.parse(await reply("cancelled")).type == "urn:poise:cancelled"
 
         await client.send(DOCUMENTS.name, Document(text=f"{codec} {LONG}", source="s").encode(), key=b"a document")
-        await until(lambda: documents == [f"{codec} {LONG}"])
+        await until(lambda: f"{codec} {LONG}" in documents)  # others may have left some in the topic
 
         await client.send(
             "poise.compressed-echo.requests.interactive",
