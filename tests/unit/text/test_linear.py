@@ -72,6 +72,7 @@ NOT_TRIED: Final[Mapping[str, str]] = {
     "poise.telemetry.tracing:inject": NO_TEXT,
     "poise.telemetry.tracing:leave": NO_TEXT,
     "poise.telemetry.tracing:use": NO_TEXT,
+    "services.evaluation.scores:size_of": "counts characters",
     "services.orchestration.keys:answer_key": "is made of normalised",
     "services.orchestration.keys:members": NO_TEXT,
     "services.orchestration.own:own_workflows": NO_TEXT,
