@@ -1,5 +1,7 @@
 """Four small texts that held a worker for seconds to minutes, where they came in."""
 
+from typing import Literal
+
 import pytest
 
 from poise.contracts import Ask, Completion, Document, Passage, Usage
@@ -19,8 +21,9 @@ ABBREVIATIONS = "A. " * 2_000
 
 @pytest.mark.parametrize("text", [HEADING, RULE, LANGUAGES, ABBREVIATIONS])
 def test_a_document_of_it_is_split(text: str) -> None:
-    for form in ("text", "markdown"):
-        assert bodies(Document(text=text, source="s", format=form))  # type: ignore[arg-type]  # each is one
+    forms: tuple[Literal["text", "markdown"], ...] = ("text", "markdown")
+    for form in forms:
+        assert bodies(Document(text=text, source="s", format=form))
 
 
 @pytest.mark.parametrize("text", [HEADING, RULE, LANGUAGES, ABBREVIATIONS])
