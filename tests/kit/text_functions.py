@@ -324,6 +324,7 @@ FUNCTIONS: Final[Mapping[str, tuple[Reader, ...]]] = MappingProxyType(
             lambda said: passages.bodies(Document(text=f"a{said}", source="s", format="markdown")),
         ),
         "services.retrieval.passages:decode_vector": (lambda said: passages.decode_vector(said, 384),),
+        "services.retrieval.passages:document_of": (passages.document_of,),
         "services.retrieval.passages:digest_of": (
             lambda said: passages.digest_of("s", [passages.Body(None, said.encode(errors="replace").decode())]),
         ),
