@@ -2,6 +2,7 @@
 
 import poise.sigterm  # noqa: F401 - first: from here on it is heard
 from poise.messaging import Mesh, Tier, run
+from poise.offload import LimitedExecutor
 from poise.settings import MeshSettings
 from services.evaluation.deciding import deciding
 from services.evaluation.handlers import handlers
@@ -16,8 +17,9 @@ async def main() -> None:
         vectors_of(settings) as vectors,
         Mesh(mesh_settings, tier="evaluation") as mesh,
         deciding(mesh, settings),
+        LimitedExecutor() as executor,
     ):
-        await mesh.serve(Tier("evaluation", handlers(vectors)))
+        await mesh.serve(Tier("evaluation", handlers(vectors, executor)))
 
 
 if __name__ == "__main__":

@@ -5,10 +5,11 @@ from collections.abc import Mapping
 from poise.contracts import Feedback, Message, RunRecord, Score
 from poise.contracts.topics import SCORES
 from poise.messaging import Context, Handler
+from poise.offload import LimitedExecutor
 from poise.telemetry import measure, span, table
 from services.evaluation.feedback import Feedbacks
-from services.evaluation.scores import score
-from services.evaluation.vectors import Vectors
+from services.evaluation.scores import score, size_of
+from services.evaluation.vectors import Vectors, score_by_meaning
 
 LATENCY = "latency_ms."
 NO_SHARE = ("raw_ms", "raw_cost")
@@ -20,23 +21,33 @@ class Judge:
 
     Args:
         vectors: What compares by meaning; None = quality is told by words alone.
+        executor: Has a process for large records; None = its own.
     """
 
-    def __init__(self, vectors: Vectors | None = None) -> None:
+    def __init__(self, vectors: Vectors | None = None, executor: LimitedExecutor | None = None) -> None:
         self._vectors = vectors
+        self._executor = executor or LimitedExecutor()
 
     async def judge(self, record: RunRecord, context: Context) -> None:
         """Score a run that was answered and publish what is thought of it; one that ended in a fault drew no variant.
 
         Raises:
             RetryableError: It could not be compared by meaning.
+            WorkLimitError: That took too long, or too much memory.
         """
         if record.answer is None and record.draw is None:
             return
         with span(table.SCORE_RUN):
-            judged = score(record) if self._vectors is None else await self._vectors.score(record)
+            judged = await self._score(record)
         show(judged)
         await context.publish(SCORES, judged, key=judged.policy)
+
+    async def _score(self, record: RunRecord) -> Score:
+        size = size_of(record)
+        if self._vectors is not None and not self._executor.is_large(size):
+            return await self._vectors.score(record)
+        scored = score if self._vectors is None else score_by_meaning
+        return await self._executor.run(scored, record, size=size)
 
 
 def show(judged: Score) -> None:
@@ -49,6 +60,8 @@ def show(judged: Score) -> None:
             measure(table.SCORES, value, {table.SCORE: name, table.VARIANT: judged.variant})
 
 
-def handlers(vectors: Vectors | None = None) -> Mapping[type[Message], Handler]:
+def handlers(
+    vectors: Vectors | None = None, executor: LimitedExecutor | None = None
+) -> Mapping[type[Message], Handler]:
     """One handler by the type of message it takes; with vectors, runs are compared by meaning too."""
-    return {RunRecord: Judge(vectors).judge, Feedback: Feedbacks().join}
+    return {RunRecord: Judge(vectors, executor).judge, Feedback: Feedbacks().join}

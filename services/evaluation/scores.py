@@ -23,6 +23,8 @@ from poise.scoring import (
 
 _REMEMBERED: Final = 256
 """Runs' passages, and answers, of which what was worked out is kept; some 100 kB each."""
+_PER_CHARACTER: Final = 20
+"""Characters of passages that are read as quickly as one of an answer is compared with them."""
 _DIGEST: Final = 16
 """Hexadecimal digits of a question's digest: of a million questions, two share one in 1 of 30 million cases."""
 
@@ -59,6 +61,13 @@ def score(record: RunRecord, embed: Embed | None = None) -> Score:
         question=digest(record.question),
         values={name: round(value, 4) for name, value in values.items()},
     )
+
+
+def size_of(record: RunRecord) -> int:
+    """How many characters are compared: those of what was sent and written count several times."""
+    sent = len(record.answer.text) if record.answer is not None else 0
+    raw = len(record.draw.raw or "") if record.draw is not None else 0
+    return sum(len(one.text) for one in record.passages) + len(record.question) + _PER_CHARACTER * (sent + raw)
 
 
 @lru_cache(_REMEMBERED)

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from functools import cache
 from typing import TYPE_CHECKING
 
 from poise.contracts import RunRecord, Score
@@ -21,6 +22,16 @@ from services.evaluation.settings import EvaluationSettings
 
 if TYPE_CHECKING:
     from poise.embedding import Vector
+
+
+@cache
+def _model() -> Model:
+    return Model()
+
+
+def score_by_meaning(record: RunRecord) -> Score:
+    """Score a run in a process of its own, whose model is loaded at the first one."""
+    return score(record, _model().embed)
 
 
 class Vectors:

@@ -2,6 +2,7 @@
 
 import poise.sigterm  # noqa: F401 - first: from here on it is heard
 from poise.messaging import Mesh, Tier, run
+from poise.offload import LimitedExecutor
 from poise.settings import MeshSettings
 from services.orchestration.asks import record_fault
 from services.orchestration.breakers import Breakers
@@ -19,9 +20,12 @@ async def main() -> None:
         Mesh(mesh_settings, tier="orchestration") as mesh,
         following(mesh, settings) as versions,
         following_policies(mesh, settings, secret_of(settings, mesh_settings)) as policies,
+        LimitedExecutor() as executor,
     ):
         with Breakers(settings.variants) as breakers:
-            answering = handlers(settings, mesh, breakers=breakers, versions=versions, policies=policies)
+            answering = handlers(
+                settings, mesh, breakers=breakers, versions=versions, policies=policies, executor=executor
+            )
             await mesh.serve(Tier("orchestration", answering, on_fault=record_fault))
 
 

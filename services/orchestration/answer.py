@@ -5,12 +5,14 @@ import time
 from poise.cache import Cache
 from poise.cache.passages import PassageStore
 from poise.contracts import Answer, Ask, Draw
+from poise.offload import LimitedExecutor
 from poise.runs import Run
 from poise.scoring import Evidence
 from poise.telemetry import count, current_span, measure, span, table
 from services.orchestration.aid import ALONE, Aid
 from services.orchestration.breakers import Breakers
 from services.orchestration.consulting import consult
+from services.orchestration.evidence_reader import EvidenceReader
 from services.orchestration.ladder import Situation, Standing, step_down
 from services.orchestration.policies import InForce, Policies
 from services.orchestration.retrieving import Retrieved, Retrieving
@@ -28,6 +30,7 @@ class AnswerWorkflow:
         breakers: Which variants are left alone; None = its own.
         versions: What documents say; None = that is not known.
         policies: Which weights are in force; None = the settings'.
+        executor: Has a process for large passages and answers; None = its own.
     """
 
     def __init__(
@@ -37,8 +40,11 @@ class AnswerWorkflow:
         breakers: Breakers | None = None,
         versions: Versions | None = None,
         policies: Policies | None = None,
+        *,
+        executor: LimitedExecutor | None = None,
     ) -> None:
         self._settings = settings
+        self._executor = executor or LimitedExecutor()
         self._breakers = breakers or Breakers(settings.variants)
         self._policies = policies or Policies(settings)
         store = PassageStore(cache or Cache(None), settings.ladder.passages_for)
@@ -55,7 +61,7 @@ class AnswerWorkflow:
             found = await consult(self._settings.integrations, run, ask, retrieving, self._breakers)
             run.notes.passages = found.passages
             async with self._retrieving.keeping(run, ask, found):
-                evidence = Evidence(found.passages)
+                evidence = EvidenceReader(Evidence(found.passages), self._executor)
                 writing = Writing(
                     run,
                     ask.question,

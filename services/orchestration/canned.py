@@ -1,8 +1,12 @@
 """Canned: which fixed text a reader gets, by tenant and language."""
 
 from collections.abc import Iterator, Sequence
+from typing import Final
 
 from services.orchestration.settings import Canned
+
+LONGEST: Final = 35
+"""Characters of a tag, as the contract of an ask has it (RFC 5646, section 4.4.1)."""
 
 
 def choose(texts: Sequence[Canned], tenant: str, language: str | None) -> str:
@@ -26,7 +30,7 @@ def lookup(language: str | None) -> Iterator[str | None]:
     `zh-Hant-CN-x-private` is served by itself, `zh-Hant-CN`, `zh-Hant` and `zh`: a subtag of one letter goes with the
     one behind it.
     """
-    subtags = language.lower().split("-") if language else []
+    subtags = language[:LONGEST].lower().split("-") if language else []
     while subtags:
         yield "-".join(subtags)
         subtags.pop()

@@ -6,6 +6,7 @@ from typing import Final
 
 from poise.contracts import Message
 from poise.messaging import Handler, Mesh
+from poise.offload import LimitedExecutor
 from poise.runs import workflow
 from services.orchestration.answer import AnswerWorkflow
 from services.orchestration.asks import Asks
@@ -29,6 +30,7 @@ def handlers(
     breakers: Breakers | None = None,
     versions: Versions | None = None,
     policies: Policies | None = None,
+    executor: LimitedExecutor | None = None,
 ) -> Mapping[type[Message], Handler]:
     """One handler by the type of message it takes; answers are kept where it is known what documents say.
 
@@ -43,7 +45,7 @@ def handlers(
                 100 * variant.without_passages,
             )
     cache = mesh.cache if mesh is not None else None
-    answers = AnswerWorkflow(settings, cache, breakers, versions, policies).answer
+    answers = AnswerWorkflow(settings, cache, breakers, versions, policies, executor=executor).answer
     caching = None if mesh is None or versions is None else AnswerCaching(mesh, settings, versions, answers, policies)
     answer = workflow("answer", version=VERSION)(answers if caching is None else caching.answer)
     return Asks([answer, *own_workflows(settings.workflows)]).handlers()

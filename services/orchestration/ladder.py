@@ -6,11 +6,12 @@ from types import MappingProxyType
 from typing import Final
 
 from poise.contracts import Ask, Citation, Rung
+from poise.errors import WorkLimitError
 from poise.runs import Run
-from poise.scoring import Evidence, extract
 from services.orchestration.aid import Aid, Stale
 from services.orchestration.canned import choose
 from services.orchestration.checking import Broken
+from services.orchestration.evidence_reader import EvidenceReader
 from services.orchestration.retrieving import Retrieved
 from services.orchestration.settings import Ladder
 from services.orchestration.writing import Writing, Written
@@ -23,7 +24,7 @@ class Situation:
     run: Run
     ask: Ask
     found: Retrieved
-    evidence: Evidence
+    evidence: EvidenceReader
     writing: Writing
     aid: Aid
     settings: Ladder
@@ -75,7 +76,10 @@ async def stale(now: Situation) -> Standing | Broken:
 
 async def extractive(now: Situation) -> Standing | Broken:
     """The sentences of the passages that answer best, word for word."""
-    lines = extract(now.ask.question, now.evidence, now.settings.extractive_sentences)
+    try:
+        lines = await now.evidence.extract(now.ask.question, now.settings.extractive_sentences)
+    except WorkLimitError as error:
+        return Broken(str(error))
     if not lines:
         return Broken("no passage bears on the question")
     lines.sort(key=lambda line: (line.rank, line.index))

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from poise.contracts import Citation, Completion, Generate, Generation, Rung, Usage
-from poise.errors import PoiseError
+from poise.errors import PoiseError, WorkLimitError
 from poise.runs import Run
-from poise.scoring import Evidence
 from poise.telemetry import count, table
 from services.orchestration.breakers import Breakers
-from services.orchestration.checking import Broken, check
-from services.orchestration.prompt import closed_book, prompt, without_passages
+from services.orchestration.checking import Broken
+from services.orchestration.evidence_reader import EvidenceReader
+from services.orchestration.prompt import closed_book, without_passages
 from services.orchestration.retrieving import in_words
 from services.orchestration.routing import (
     UNCHECKED,
@@ -45,7 +45,7 @@ class Writing:
     Args:
         run: The run.
         question: The question.
-        evidence: The passages that the answer is to be written from.
+        evidence: Reads the passages that the answer is to be written from.
         drawn: The variant that was drawn.
         settings: The variants and the ladder.
         breakers: Which variants are left alone.
@@ -56,7 +56,7 @@ class Writing:
         self,
         run: Run,
         question: str,
-        evidence: Evidence,
+        evidence: EvidenceReader,
         drawn: Variant,
         *,
         settings: OrchestrationSettings,
@@ -116,9 +116,14 @@ class Writing:
         given = share(self._run.for_steps(), route.others)
         step = "generate" if rung == "primary" else f"generate.{variant.name}"
         try:
+            request = await self._request(variant, route)
             if rung != "primary" and self._run.words is not None:  # what was streamed so far does not count
                 await self._run.words.reset(self._reason, rung=rung)
-            completion = await self._run.stream(self._request(variant, route), id=step, timeout=given)
+            completion = await self._run.stream(request, id=step, timeout=given)
+        except WorkLimitError as error:  # of reading the passages, which others would have to read as well
+            self._breakers.judge(variant.name, self._since, "nothing")
+            self._tried.append(Tried(variant, "nobody"))
+            return self.skip(str(error)) if rung == "primary" else self._broken(str(error))
         except PoiseError as error:
             if rung == "primary" and given > 0:
                 self._of_the_draw(ms=self._run.steps[-1].ms)
@@ -135,7 +140,7 @@ class Writing:
                 ms=self._run.steps[-1].ms,
                 cost=cost(completion.usage, variant),
             )
-        return self._checked(variant, rung, completion)
+        return await self._checked(variant, rung, completion)
 
     def _of_the_draw(self, **seen: object) -> None:
         """Have the record say what was seen of the drawn variant."""
@@ -143,11 +148,11 @@ class Writing:
         if notes.draw is not None:
             notes.draw = notes.draw.model_copy(update=seen)
 
-    def _request(self, variant: Variant, route: Route) -> Generate:
+    async def _request(self, variant: Variant, route: Route) -> Generate:
         if route.closed_book:
             messages = closed_book(self._question, variant.system)
         else:
-            messages = prompt(self._question, self._evidence, variant.sentences, variant.system)
+            messages = await self._evidence.prompt(self._question, variant)
         return Generate(
             messages=messages,
             backend=variant.backend,
@@ -164,9 +169,10 @@ class Writing:
         self._run.notes.generations.append(Generation(variant=variant.name, fault=fault.type))
         return self._broken(in_words(self._who(variant), error))
 
-    def _checked(self, variant: Variant, rung: Rung, completion: Completion) -> Written | Broken:
+    async def _checked(self, variant: Variant, rung: Rung, completion: Completion) -> Written | Broken:
         self._breakers.judge(variant.name, self._since, "answered")
-        notes, found = self._run.notes, self._check(variant, completion)
+        ladder, who = self._settings.ladder, self._who(variant)
+        notes, found = self._run.notes, await self._evidence.check(completion, self._question, ladder, who)
         broken = found.reason if isinstance(found, Broken) else None
         notes.generations.append(
             Generation(variant=variant.name, raw=completion.text, finish_reason=completion.finish_reason, broken=broken)
@@ -176,9 +182,6 @@ class Writing:
             self._cause = "check"
             return self._broken(found.reason)
         return Written(rung, variant.name, completion.text.strip(), found)
-
-    def _check(self, variant: Variant, completion: Completion) -> tuple[Citation, ...] | Broken:
-        return check(completion, self._evidence, self._question, self._settings.ladder, self._who(variant))
 
     def _broken(self, reason: str | None) -> Broken:
         self._reason = reason or ""

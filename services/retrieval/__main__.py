@@ -2,6 +2,7 @@
 
 import poise.sigterm  # noqa: F401 - first: from here on it is heard
 from poise.messaging import Mesh, Tier, run
+from poise.offload import LimitedExecutor
 from poise.settings import MeshSettings
 from services.retrieval.corpus import Corpus
 from services.retrieval.embedding import MiniLm
@@ -16,9 +17,10 @@ async def main() -> None:
         MiniLm(documents_at_once=settings.documents_at_once, file=settings.model_file) as embedder,
         Mesh(mesh_settings, tier="retrieval") as mesh,
         Corpus(mesh, settings, embedder.model) as corpus,
+        LimitedExecutor() as executor,
     ):
         await embedder.tried()
-        await mesh.serve(Tier("retrieval", handlers(settings, embedder, corpus)))
+        await mesh.serve(Tier("retrieval", handlers(settings, embedder, corpus, executor)))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from poise.contracts import Deletion, Document, Message, Retrieve
 from poise.messaging import Handler
+from poise.offload import LimitedExecutor
 from services.retrieval.corpus import Corpus
 from services.retrieval.embedding import Embedder
 from services.retrieval.publishing import Publisher
@@ -11,9 +12,11 @@ from services.retrieval.searching import Searcher
 from services.retrieval.settings import RetrievalSettings
 
 
-def handlers(settings: RetrievalSettings, embedder: Embedder, corpus: Corpus) -> Mapping[type[Message], Handler]:
-    """One handler by the type of message it takes."""
-    searcher, publisher = Searcher(settings, embedder, corpus), Publisher(embedder, corpus)
+def handlers(
+    settings: RetrievalSettings, embedder: Embedder, corpus: Corpus, executor: LimitedExecutor | None = None
+) -> Mapping[type[Message], Handler]:
+    """One handler by the type of message it takes; large documents are split in the executor's process."""
+    searcher, publisher = Searcher(settings, embedder, corpus), Publisher(embedder, corpus, executor)
     return {
         Retrieve: searcher.search,
         Document: publisher.publish,

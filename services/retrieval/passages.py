@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from poise.contracts import Document
-from services.retrieval.splitting import split
+from services.retrieval.splitting import TITLES, split
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 _MANIFEST: Final = "#manifest"
-_BETWEEN_TITLES: Final = " › "
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +28,13 @@ class Body:
     @property
     def meaning(self) -> str:
         """The text that it is embedded by: the nearest title says what the text goes on about."""
-        return self.text if self.heading is None else f"{self.heading.split(_BETWEEN_TITLES)[-1]}\n\n{self.text}"
+        return self.text if self.heading is None else f"{self.heading.split(TITLES)[-1]}\n\n{self.text}"
 
 
 def bodies(document: Document) -> list[Body]:
     """What the passages of a document say, in order."""
     pieces = split(document.text, document.format)
-    return [Body(_BETWEEN_TITLES.join(piece.heading) or None, piece.text) for piece in pieces]
+    return [Body(TITLES.join(piece.heading) or None, piece.text) for piece in pieces]
 
 
 def digest_of(source: str, said: Sequence[Body]) -> str:

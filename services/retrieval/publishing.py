@@ -47,6 +47,7 @@ from poise.contracts.document import DocumentId
 from poise.contracts.topics import DOCUMENTS, HOUR, PASSAGES, VERSIONS
 from poise.errors import InvalidMessageError, RetryableError
 from poise.messaging import Context, Position
+from poise.offload import LimitedExecutor
 from poise.telemetry import count, span, table
 from services.retrieval.corpus import Corpus
 from services.retrieval.embedding import Embedder
@@ -87,9 +88,10 @@ class _Version:
 class Publisher:
     """Handles `Document` and `Deletion`."""
 
-    def __init__(self, embedder: Embedder, corpus: Corpus) -> None:
+    def __init__(self, embedder: Embedder, corpus: Corpus, executor: LimitedExecutor | None = None) -> None:
         self._embedder = embedder
         self._corpus = corpus
+        self._executor = executor or LimitedExecutor()
         self._turns: Mapping[int, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def publish(self, document: Document, context: Context) -> None:
@@ -97,17 +99,24 @@ class Publisher:
 
         Raises:
             InvalidMessageError: Its key is no id, or it was moved already and is not where it belongs.
+            WorkLimitError: Splitting it took too long, or too much memory.
             RetryableError: This worker's index does not follow the log.
         """
         record, name = context.record, _document_id(context)
         if await self._moved(name, context):
             return
         with span(table.SPLIT) as current:
-            said = await asyncio.to_thread(bodies, document)
+            said = await self._split(document)
             current.set_attribute(table.PASSAGES, len(said))
         version = _Version(name, record.offset, written(record), document.source, said)
         await self._in_turn(version, context)
         count(table.DOCUMENTS_EMBEDDED)
+
+    async def _split(self, document: Document) -> list[Body]:
+        size = len(document.text)
+        if self._executor.is_large(size):
+            return await self._executor.run(bodies, document, size=size)
+        return await asyncio.to_thread(bodies, document)
 
     async def delete(self, _: Deletion, context: Context) -> None:
         """Publish that a document is gone.

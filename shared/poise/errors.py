@@ -12,6 +12,7 @@
     │   ├── WithdrawnError          whoever wanted the answer has cancelled it
     │   ├── UnavailableError        the part that could have answered is missing or does not answer
     │   ├── RecordTooLargeError     a record is larger than its topic takes
+    │   ├── WorkLimitError          work on a text took more time or memory than it may
     │   ├── DivergedError           a run that was begun again does something else than it did
     │   └── FaultError              a call came back with a fault: who answered it has done the retrying
     └── SetupError            the process cannot start or go on: settings, broker, files; one line for a person
@@ -221,6 +222,10 @@ class RecordTooLargeError(TerminalError):
         self.topic = topic
         self.size = size
         self.limit = limit
+
+
+class WorkLimitError(TerminalError):
+    """Work on a text took more time or memory than it may."""
 
 
 class DivergedError(TerminalError):

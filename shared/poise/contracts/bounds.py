@@ -19,5 +19,5 @@ Quantity = Annotated[float, Field(ge=0, le=MOST)]
 """Seconds, milliseconds or money that somebody has given."""
 Elapsed = Annotated[float, Field(ge=-MOST, le=MOST)]
 """Seconds or milliseconds between two moments, as clocks have told them: one that was set back makes them negative."""
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-"""Any number that can be computed with."""
+Finite = Annotated[float, Field(ge=-1e300, le=1e300, allow_inf_nan=False)]
+"""Any number that can be computed with: a product with a factor of a unit is a number still."""

@@ -32,13 +32,16 @@ class ProcessPool:
             pickled.
         size: How many processes.
         takes: The types of what it takes, so that a process knows the module that they are from.
+        eager: Start the processes on entering; else each when it is first needed.
 
     Raises:
         SetupError: The function cannot be found by a process that imports its module; on entering: a process did not
             start.
     """
 
-    def __init__(self, function: Callable[[Any], Any], size: int, takes: tuple[type, ...] = ()) -> None:
+    def __init__(
+        self, function: Callable[[Any], Any], size: int, takes: tuple[type, ...] = (), *, eager: bool = True
+    ) -> None:
         self._name = getattr(function, "__qualname__", repr(function))
         try:
             pickled = pickle.dumps((function, *takes))
@@ -49,6 +52,8 @@ class ProcessPool:
         self._introduction = pickle.dumps((main_module() if MAIN.encode() in pickled else None, pickled))
         self._size = size
         self._places = _Places()
+        if not eager:
+            self._places.give_unstarted(size)
 
     async def __aenter__(self) -> Self:
         """Start the processes."""
@@ -68,7 +73,7 @@ class ProcessPool:
         """Kill the processes; nobody may wait for them any more."""
         await self._stop()
 
-    async def apply(self, argument: object, *, urgent: bool = True) -> Any:
+    async def apply(self, argument: object, *, urgent: bool = True, seconds: float | None = None) -> Any:
         """Apply the function in a process that is free, and return what it returns.
 
         When the call is cancelled, its process is killed, and the next call starts another in its place.
@@ -76,8 +81,10 @@ class ProcessPool:
         Args:
             argument: What the function is given.
             urgent: Comes before those that are not, where several wait for a process.
+            seconds: That the function may take, from when a process takes it; None = as many as it likes.
 
         Raises:
+            TimeoutError: It took longer, and its process was killed.
             RetryableError: The process ended before it had answered.
             Exception: What the function raised; its traceback there is the cause.
         """
@@ -85,7 +92,8 @@ class ProcessPool:
         try:
             if child is None or not child.alive:
                 child = await self._start()
-            outcome, content = await child.ask(pickle.dumps(argument))
+            async with asyncio.timeout(seconds):
+                outcome, content = await child.ask(pickle.dumps(argument))
         except BaseException:  # cancelled, or it has ended: what it does next is not known
             self._places.give(None)
             if child is not None:
@@ -199,6 +207,10 @@ class _Places:
                 waiter.set_result(child)
                 return
         self._free.append(child)
+
+    def give_unstarted(self, number: int) -> None:
+        for _ in range(number):
+            self.give(None)
 
     def leave(self) -> list[_Child]:
         """Take all that are free, for good."""

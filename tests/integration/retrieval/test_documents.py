@@ -239,3 +239,21 @@ async def test_deletions_of_what_was_never_there_are_forgotten(
         assert not (await worker.corpus.seen(key)).absent
         again = await client.say(kept[-1], text_of(f"{word}again"))
         assert words_in(await client.find(f"{word}again", after=again), kept[-1]) == {f"{word}again"}
+
+
+@pytest.mark.timeout(120)
+async def test_documents_that_held_a_worker_for_a_minute_are_found_like_any_other(
+    client: Client, serving: Workers, key: str
+) -> None:
+    async with serving():
+        for number, text in enumerate(("# a" + " " * 30_000 + "x", "|" + " " * 45_000 + "x", "A. " * 2_000)):
+            last = await client.say(f"{key}-{number}", f"{text}\n\nzebra{number}")
+            assert (await client.find(f"zebra{number}", after=last)).passages[0].id.startswith(f"{key}-{number}#")
+
+
+async def test_three_thousand_titles_become_few_passages(client: Client, serving: Workers, key: str) -> None:
+    text = "".join(f"title{number}\n=========\n\n" for number in range(1_000))
+    async with serving():
+        await client.find("title7", after=await client.say(key, text))
+        written = [record for record in await client.log_of(key) if record.value is not None]
+    assert len(written) <= 32 + len(text) // 100 + 1

@@ -107,6 +107,7 @@ def test_a_number_out_of_range_is_refused_wherever_it_stands(kind: type[Message]
 
 @given(st.sampled_from(EVERYWHERE).filter(lambda where: where != FREE), numbers, st.booleans())
 @example(where=(Cancel, ("deadline",)), number="9" * 5_000, strict=True)
+@example(where=(SpanRecord, ("attributes", "i")), number="1e306", strict=False)
 def test_any_number_anywhere_is_read_or_refused_and_nothing_else(
     where: tuple[type[Message], tuple[Any, ...]], number: str, strict: bool
 ) -> None:

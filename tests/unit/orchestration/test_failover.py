@@ -16,6 +16,7 @@ from poise.telemetry import table
 from poise.telemetry.metrics import Recorder, leave, use
 from services.orchestration.aid import Aid, Stale
 from services.orchestration.breakers import Breakers
+from services.orchestration.evidence_reader import EvidenceReader
 from services.orchestration.settings import OrchestrationSettings, Variant
 from services.orchestration.writing import Writing
 
@@ -298,7 +299,9 @@ async def test_a_probe_whose_run_is_cut_off_before_it_is_made_leaves_its_place_t
             raise asyncio.CancelledError
 
     run = CutOff(ScriptedRun({}))  # all that it needs
-    writing = Writing(run, "Who?", Evidence(()), drawn, settings=settings, breakers=breakers, secret=b"s")
+    writing = Writing(
+        run, "Who?", EvidenceReader(Evidence(())), drawn, settings=settings, breakers=breakers, secret=b"s"
+    )
     with pytest.raises(asyncio.CancelledError):
         await writing.by_the_drawn()
     assert breakers.states() == {drawn.name: "half-open"}

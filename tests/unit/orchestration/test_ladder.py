@@ -13,6 +13,7 @@ from poise.runs import Run
 from poise.scoring import Evidence
 from services.orchestration.aid import ALONE, Aid, Stale
 from services.orchestration.breakers import Breakers
+from services.orchestration.evidence_reader import EvidenceReader
 from services.orchestration.ladder import LADDER, Situation, Standing, step_down
 from services.orchestration.retrieving import Retrieved
 from services.orchestration.settings import NO_ANSWER, Ladder, OrchestrationSettings, Variant
@@ -64,9 +65,10 @@ async def standing_of(
 
     settings = OrchestrationSettings(variants=variants, ladder=ladder)
     run, evidence = Run(ScriptedRun({Generate: write})), Evidence(found.passages)
-    writing = Writing(run, question, evidence, variants[0], settings=settings, breakers=Breakers(variants), secret=b"s")
+    reader = EvidenceReader(evidence)
+    writing = Writing(run, question, reader, variants[0], settings=settings, breakers=Breakers(variants), secret=b"s")
     ask = Ask.model_construct(question=question)
-    return await step_down(Situation(run, ask, found, evidence, writing, aid, ladder))
+    return await step_down(Situation(run, ask, found, reader, writing, aid, ladder))
 
 
 @given(

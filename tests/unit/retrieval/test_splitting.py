@@ -7,7 +7,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from services.retrieval.splitting import MOST, Piece, size, split
+from services.retrieval import splitting
+from services.retrieval.splitting import CHARS, FREE, HEADING, MOST, TITLES, Piece, size, split
 
 words = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), min_size=1, max_size=30)
 lines = st.lists(words, max_size=12).map(" ".join)
@@ -115,3 +116,62 @@ def test_the_demo_corpus() -> None:
     (passage,) = split(pydoc_data.topics.topics["pass"])
     assert passage.heading == ('The "pass" statement',)
     assert "null operation" in passage.text
+
+
+def cost(text: str, form: Literal["text", "markdown"]) -> tuple[int, int]:
+    """How many passages a document becomes, and how many characters all of them have with their titles."""
+    pieces = split(text, form)
+    assert all(sum(map(len, piece.heading)) <= HEADING for piece in pieces)
+    assert all(size(piece.text) <= MOST for piece in pieces)
+    return len(pieces), sum(len(TITLES.join((*piece.heading, piece.text))) for piece in pieces)
+
+
+NESTED = "".join(f"{'#' * level} {'title ' * 30}{level}\n" for level in range(1, 6))
+ALL_MARKS = "".join(f"{'t' * 150}\n{mark * 150}\n\n" for mark in '=-~^"#+*')
+
+
+@pytest.mark.parametrize(
+    ("text", "form"),
+    [
+        ("".join(f"# {number}\n" for number in range(3_000)), "markdown"),
+        ("".join(f"{'#' * (1 + number % 6)} t{number}\n" for number in range(3_000)), "markdown"),
+        ("".join(f"# {number}\n\nx\n\n" for number in range(3_000)), "markdown"),
+        (NESTED + "".join(f"###### {number}\n\nx\n\n" for number in range(3_000)), "markdown"),
+        (NESTED + "".join(f"###### {'a' * (number % 190)}\n\nx\n\n" for number in range(300)), "markdown"),
+        ("".join(f"{number}\n====\n\nx\n\n" for number in range(1_000)), "text"),
+        (ALL_MARKS + "".join(f"{number}\n****\n\nx\n\n" for number in range(1_000)), "text"),
+        ("a.a.a.a.a.a.a.a.a.a.\n\n" * 3_000, "text"),
+        ("a\n\n" * 9_000, "text"),
+        ("a b " * 9_000, "text"),
+        ("|a" * 9_000, "text"),
+    ],
+)
+def test_what_a_document_becomes_is_bounded_by_its_length(text: str, form: Literal["text", "markdown"]) -> None:
+    passages, chars = cost(text, form)
+    assert passages <= FREE + len(text) // CHARS
+    assert chars <= 2 * len(text) + (HEADING + 16 * len(TITLES)) * passages
+
+
+@given(texts, st.sampled_from(["text", "markdown"]))
+def test_it_is_so_for_any_text(text: str, form: Literal["text", "markdown"]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(splitting, "FREE", 1)
+        assert cost(text, form)[0] <= 1 + len(text) // CHARS
+
+
+def test_merged_passages_keep_every_title_and_text_in_order() -> None:
+    text = "# Top\n\n" + "".join(f"## Title{number}\n\ntext{number}\n\n### Deep{number}\n\n" for number in range(200))
+    pieces = split(text, "markdown")
+    assert len(pieces) <= FREE + len(text) // CHARS
+    said = "\n".join("\n".join((*piece.heading, piece.text)) for piece in pieces)
+    assert pieces[0].heading == ("Top", "Title0")
+    places = [said.index(f"{kind}{number}") for number in range(200) for kind in ("Title", "text", "Deep")]
+    assert places == sorted(places)
+
+
+def test_of_many_titles_the_nearest_go_with_a_passage_and_none_is_lost() -> None:
+    text = "".join(f"{'#' * level} {level}{'x' * 150}\n\n" for level in range(1, 6)) + "Text.\n"
+    pieces = split(text, "markdown")
+    assert pieces[-1] == Piece((f"4{'x' * 150}", f"5{'x' * 150}"), "Text.")
+    said = "\n".join("\n".join((*piece.heading, piece.text)) for piece in pieces)
+    assert all(f"{level}{'x' * 150}" in said for level in range(1, 6))

@@ -1,0 +1,97 @@
+"""Counts what each public function of text takes on hostile texts and on ones four times as long; prints JSON lines.
+
+Run under callgrind: see `callgrind.command`. The arguments are a folder for its counts and names of functions.
+"""
+
+import gc
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from functools import _lru_cache_wrapper, cache
+from pathlib import Path
+from typing import Any, Final
+
+from callgrind import Counter
+from hostile_texts import Shape, shapes
+from text_functions import FUNCTIONS, Reader, kinds_of
+
+from poise.errors import PoiseError
+
+SIZES: Final = (300, 1_200, 4_800, 19_200)
+"""Characters: each is the one before doubled twice."""
+ENOUGH: Final = 200_000
+"""Instructions beside which what a call costs by itself is little."""
+TOO_MANY: Final = 20_000_000
+"""Instructions from which on it is not waited for the next size to see whether a step was taken."""
+MOST: Final = 2.5**2
+"""Times more instructions that a text of four times the length may take."""
+ERRORS: Final = (PoiseError, ValueError, LookupError)
+
+
+def grew_faster(counts: list[int]) -> bool:
+    """Whether the instructions grew faster than the text, from the last size but one to the last."""
+    before, last = counts[-2:]
+    return last > MOST * max(before, ENOUGH / 2)
+
+
+class Case:
+    """A function and a shape of text."""
+
+    def __init__(self, counter: Counter, reader: Reader, shape: Shape) -> None:
+        self._counter = counter
+        self._reader = reader
+        self._shape = shape
+
+    def counts(self) -> list[int]:
+        """The instructions of texts of growing size.
+
+        It ends where they are enough to be compared and grow no faster than the text. What takes another way from some
+        size on takes a step there; what grows faster from the last size but one to the last grows faster.
+        """
+        found: list[int] = []
+        for size in SIZES:
+            found.append(self._count(size))
+            if len(found) > 1 and found[-1] >= (TOO_MANY if grew_faster(found) else ENOUGH):
+                break
+        return found
+
+    def _count(self, size: int) -> int:
+        for remembering in _remembering():
+            remembering.cache_clear()
+        return self._counter.of(self._reader, _text(self._shape, size), ERRORS)
+
+
+@cache
+def _text(shape: Shape, size: int) -> str:
+    return shape(size)
+
+
+@cache
+def _remembering() -> "list[_lru_cache_wrapper[Any]]":
+    """What remembers texts it has read: none is to be found there."""
+    found = [one for one in gc.get_objects() if isinstance(one, _lru_cache_wrapper)]
+    ours = [one for one in found if str(one.__module__).startswith(("poise.", "services."))]
+    assert ours
+    return ours
+
+
+def counted(folder: Path, wanted: tuple[str, ...]) -> Iterator[dict[str, object]]:
+    """What was counted, case by case."""
+    _remembering()  # before the counter hides all that is there from the garbage collector
+    counter = Counter(folder)
+    for name, readers in FUNCTIONS.items():
+        if name not in (wanted or FUNCTIONS):
+            continue
+        for number, reader in enumerate(readers):
+            counter.of(reader, "warm up", ERRORS)
+            for shape, make in shapes(*kinds_of(name)).items():
+                counts = Case(counter, reader, make).counts()
+                yield {"function": name, "case": f"{number}, {shape}", "counts": counts}
+
+
+if __name__ == "__main__":
+    logging.disable(logging.CRITICAL)
+    for found in counted(Path(sys.argv[1]), tuple(sys.argv[2:])):
+        sys.stdout.write(json.dumps(found) + "\n")
+        sys.stdout.flush()

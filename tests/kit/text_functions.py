@@ -1,0 +1,374 @@
+"""The public functions that read text from outside, each as a function of one text: what is tried on hostile ones."""
+
+import json
+import re
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+from unittest.mock import patch
+
+from fastapi import Request
+
+from poise.cache.passages import key_of
+from poise.cache.passages import normalised as normalised_query
+from poise.cli.dlq_view import body, hexdump
+from poise.cli.files import File, source_of
+from poise.cli.scores import span as span_of
+from poise.cli.text import clean
+from poise.contracts import (
+    ChatMessage,
+    Completion,
+    Document,
+    Envelope,
+    Epoch,
+    Generate,
+    Passage,
+    RunRecord,
+    Usage,
+    json_bounds,
+)
+from poise.contracts.message import without_bom
+from poise.contracts.own import tiers_with_dead_letters, topic_named
+from poise.contracts.run_id import is_run_id, started_at
+from poise.contracts.topics import tier_of_dead_letters
+from poise.log_lines import escaped
+from poise.markdown import fence_after, title_of
+from poise.messaging import finished
+from poise.messaging.commits import read as read_commit
+from poise.messaging.dead_letter_filter import rate_of
+from poise.messaging.dead_letter_filter import seconds_of as seconds_of_span
+from poise.policy import file as policy_file
+from poise.policy import toml_lines
+from poise.policy.retry_after import retry_after_of, seconds_of
+from poise.public_text import without_addresses
+from poise.scoring import degenerate, text
+from poise.scoring.evidence import Evidence
+from poise.scoring.extraction import extract
+from poise.scoring.groundedness import Groundedness, groundedness
+from poise.scoring.meaning import meant
+from poise.scoring.quality import features, quality
+from poise.scoring.relevance import relevance
+from poise.telemetry.table import call as call_span
+from poise.telemetry.tracing import extract as extract_trace
+from poise.unicode_forms import nfkc
+from services.evaluation.scores import digest, score
+from services.gateway.event_stream import wanted
+from services.gateway.languages import first_choice
+from services.gateway.wishes import Wishes
+from services.inference.chat import Completing, body_of, completion_of
+from services.inference.refusals import refusal
+from services.inference.settings import Backend
+from services.inference.sse import EventParser
+from services.integration.pointer import resolve
+from services.integration.reading import hollow, text_of
+from services.integration.refusals import refusal as refusal_of_api
+from services.integration.template import fill, fill_address, places_in, steps_in_path
+from services.orchestration.canned import choose, lookup
+from services.orchestration.checking import check
+from services.orchestration.keys import document_of, normalised
+from services.orchestration.prompt import closed_book, prompt
+from services.orchestration.settings import Canned, Ladder
+from services.retrieval import headings, passages, splitting
+from services.retrieval.lexical import Words
+
+Reader = Callable[[str], object]
+
+SLOW: Final = "text_functions:slow"
+_SLOW: Final = re.compile(r"\s+x")
+QUESTION: Final = "When does the loop end, and what is Name.a_b(1.1)?"
+PASSAGE: Final = (
+    "The loop does not end, unless it is told so. No. 1a! It ends when a_b() or Name.a_b(1.1) are called. A. B. "
+    "Loops never end. a a a a a a a a a a a a. It is not so - in no case is it. "
+) * 6
+ANSWER: Final = "The loop ends when Name.a_b(1.1) is called. It does not end otherwise, A. a a a a."
+_GROUNDED: Final = Groundedness(1.0, (), ())
+_BACKEND: Final = Backend.model_validate({"url": "http://127.0.0.1:1", "model": "m"})
+_WORDS: Final = Words()
+_CANNED: Final = (Canned(text="Nothing."),)
+
+
+class _Vector:
+    """Stands in for a vector: comparing two costs nothing that is of interest here."""
+
+    def __matmul__(self, _: object) -> float:
+        return 0.5
+
+
+def evidence(*texts: str) -> Evidence:
+    """Of passages that say that."""
+    return Evidence([Passage(id=f"d#{n}", source="s", text=one, score=1.0, age=0.0) for n, one in enumerate(texts)])
+
+
+def completed(said: str) -> Completion:
+    """What a model wrote."""
+    usage = Usage(prompt_tokens=1, completion_tokens=1)
+    return Completion(text=said, model="m", backend="default", finish_reason="stop", usage=usage)
+
+
+def record(*, question: str = QUESTION, answer: str = ANSWER, passage: str = PASSAGE) -> RunRecord:
+    """Of a finished run."""
+    said: dict[str, Any] = {
+        "run_id": "r",
+        "workflow": "answer",
+        "tenant": "default",
+        "lane": "interactive",
+        "question": question,
+        "started": 1.0,
+        "finished": 2.0,
+        "answer": {"run_id": "r", "text": answer, "rung": "primary"},
+        "passages": [{"id": "d#0", "source": "s", "text": passage, "score": 1.0, "age": 0.0}],
+        "draw": {"variant": "v", "probability": 1.0, "policy": "answer", "policy_version": 1, "raw": answer},
+    }
+    return RunRecord.model_validate(said)
+
+
+def reply(said: str) -> bytes:
+    """A model server's whole answer."""
+    return json.dumps({"choices": [{"message": {"content": said}, "finish_reason": "stop"}]}).encode()
+
+
+def _streamed(said: str) -> object:
+    completing, parser = Completing("default", _BACKEND), EventParser()
+    data = json.dumps({"choices": [{"delta": {"content": said}, "finish_reason": "stop"}]})
+    raw = f"data: {data}\n\n".encode()
+    for start in range(0, len(raw), 61):
+        for event in parser.feed(raw[start : start + 61]):
+            completing.take(event)
+    return completing.completion()
+
+
+def _events(said: str) -> object:
+    parser, raw = EventParser(), said.encode(errors="replace")
+    found = [event for start in range(0, len(raw), 61) for event in parser.feed(raw[start : start + 61])]
+    return [*found, *parser.close()]
+
+
+def _policy(said: str) -> object:
+    with tempfile.NamedTemporaryFile("w", suffix=".toml", errors="replace", newline="") as file:
+        file.write(said)
+        file.flush()
+        return policy_file.read(Path(file.name))
+
+
+def _with_few_values(said: str) -> None:
+    with patch.object(json_bounds, "MOST_VALUES", 10):
+        json_bounds.check_values(said, "it")
+
+
+def _nested(said: str) -> object:
+    return resolve({"a": [said]}, "/a/0")
+
+
+FUNCTIONS: Final[Mapping[str, tuple[Reader, ...]]] = MappingProxyType(
+    {
+        SLOW: (_SLOW.search,),  # to see that it is told
+        "poise.cache.passages:key_of": (lambda said: key_of("t", said, 6),),
+        "poise.cache.passages:normalised": (normalised_query,),
+        "poise.cli.dlq_view:body": (
+            lambda said: body(said.encode(errors="replace")),
+            lambda said: body(json.dumps([said, said.split()]).encode()),
+        ),
+        "poise.cli.dlq_view:hexdump": (lambda said: hexdump(said.encode(errors="replace")),),
+        "poise.cli.files:source_of": (lambda said: source_of(File(Path("a.md"), "a.md", "markdown"), said),),
+        "poise.cli.scores:span": (span_of,),
+        "poise.cli.text:clean": (clean,),
+        "poise.contracts.envelope:Envelope.read": (
+            lambda said: Envelope.read([("tracestate", said[:8_000].encode(errors="replace"))] * (len(said) // 1_000)),
+            lambda said: Envelope.read([(word, b"1") for word in said.split()]),
+        ),
+        "poise.contracts.epoch:Epoch.decode": (Epoch.decode,),
+        "poise.contracts.json_bounds:check_values": (
+            lambda said: _with_few_values(said + "," * 11),
+            lambda said: _with_few_values("," * 11 + said),
+        ),
+        "poise.contracts.message:Message.parse": (
+            Document.parse,
+            lambda said: Document.parse(json.dumps({"text": said, "source": "s"}), strict=True),
+            lambda said: Document.parse(json.dumps(dict.fromkeys(said.split(), said[:9])), strict=True),
+        ),
+        "poise.contracts.message:without_bom": (without_bom,),
+        "poise.contracts.topics:tier_of_dead_letters": (
+            lambda said: tier_of_dead_letters(f"poise.{said}.requests.batch"),
+        ),
+        "poise.log_lines:escaped": (escaped,),
+        "poise.messaging.commits:read": (lambda said: read_commit(1, said),),
+        "poise.public_text:without_addresses": (
+            lambda said: without_addresses(said, "host"),
+            lambda said: without_addresses(f"('{said}', 1", "host"),
+        ),
+        "poise.telemetry.table:call": (call_span,),
+        "services.gateway.event_stream:wanted": (
+            lambda said: wanted(Request({"type": "http", "headers": [(b"accept", said.encode(errors="replace"))]})),
+        ),
+        "poise.contracts.own:tiers_with_dead_letters": (lambda said: tiers_with_dead_letters([f"poise.{said}.dead"]),),
+        "poise.contracts.own:topic_named": (topic_named, lambda said: topic_named(f"poise.{said}.dead")),
+        "poise.contracts.run_id:is_run_id": (is_run_id,),
+        "poise.contracts.run_id:started_at": (started_at,),
+        "poise.markdown:fence_after": (lambda said: [fence_after(line, "`" * 50) for line in said.split("\n")],),
+        "poise.markdown:title_of": (title_of, lambda said: title_of(f"# {said}"), lambda said: title_of(f"#{said} #")),
+        "poise.messaging.dead_letter_filter:rate_of": (rate_of,),
+        "poise.messaging.dead_letter_filter:seconds_of": (seconds_of_span,),
+        "poise.messaging.finished:decode": (lambda said: finished.decode(0, said),),
+        "poise.policy.file:read": (_policy,),
+        "poise.policy.retry_after:retry_after_of": (lambda said: retry_after_of({"retry-after-ms": said}, 0.0),),
+        "poise.policy.retry_after:seconds_of": (lambda said: seconds_of(said, 0.0),),
+        "poise.policy.toml_lines:lines_of": (toml_lines.lines_of,),
+        "poise.policy.toml_lines:unfinished": (toml_lines.unfinished,),
+        "poise.scoring.degenerate:empty": (degenerate.empty,),
+        "poise.scoring.degenerate:looping": (degenerate.looping,),
+        "poise.scoring.degenerate:refused": (degenerate.refused,),
+        "poise.scoring.degenerate:truncated": (lambda said: degenerate.truncated(said, "length"),),
+        "poise.scoring.evidence:Evidence": (
+            lambda said: evidence(said).lines,
+            lambda said: evidence(*[said[start : start + 100] for start in range(0, len(said), 100)]).knows("x"),
+        ),
+        "poise.scoring.extraction:extract": (
+            lambda said: extract(QUESTION, evidence(PASSAGE, said), 3),
+            lambda said: extract(said, evidence(PASSAGE), 3),
+        ),
+        "poise.scoring.groundedness:groundedness": (
+            lambda said: groundedness(said, evidence(PASSAGE, said[:500]), question=QUESTION),
+            lambda said: groundedness(f"{ANSWER} {said[:200]}", evidence(PASSAGE, said), question=QUESTION),
+            lambda said: groundedness(ANSWER, evidence(PASSAGE), question=said),
+        ),
+        "poise.scoring.meaning:meant": (
+            lambda said: meant(said, evidence(PASSAGE), QUESTION, lambda _: _Vector()),  # type: ignore[arg-type,return-value]
+            lambda said: meant(ANSWER, evidence(said), QUESTION, lambda _: _Vector()),  # type: ignore[arg-type,return-value]
+        ),
+        "poise.scoring.quality:features": (lambda said: features(said, _GROUNDED, 1.0),),
+        "poise.scoring.quality:quality": (lambda said: quality(said, _GROUNDED, 1.0),),
+        "poise.scoring.relevance:relevance": (
+            lambda said: relevance(said, evidence(PASSAGE), QUESTION),
+            lambda said: relevance(ANSWER, evidence(said), QUESTION),
+            lambda said: relevance(ANSWER, evidence(PASSAGE), said),
+        ),
+        "poise.scoring.text:facts": (text.facts,),
+        "poise.scoring.text:flat": (text.flat,),
+        "poise.scoring.text:negated": (text.negated,),
+        "poise.scoring.text:sentences": (text.sentences,),
+        "poise.scoring.text:stem": (text.stem,),
+        "poise.scoring.text:stems": (text.stems,),
+        "poise.scoring.text:words": (text.words,),
+        "poise.telemetry.tracing:extract": (
+            lambda said: extract_trace({"traceparent": said}),
+            lambda said: extract_trace({"traceparent": f"00-{'a' * 32}-{'b' * 16}-01", "tracestate": said}),
+            lambda said: extract_trace({"baggage": said}),
+        ),
+        "poise.unicode_forms:nfkc": (nfkc,),
+        "services.evaluation.scores:digest": (digest,),
+        "services.evaluation.scores:score": (
+            lambda said: score(record(question=said)),
+            lambda said: score(record(answer=said)),
+            lambda said: score(record(passage=said)),
+        ),
+        "services.gateway.languages:first_choice": (first_choice,),
+        "services.gateway.wishes:Wishes.of": (
+            lambda said: Wishes.of([(b"cache-control", said.encode(errors="replace"))], 0.0),
+            lambda said: Wishes.of([(b"poise-min-epoch", said.encode(errors="replace"))], 0.0),
+        ),
+        "services.inference.chat:Completing": (_streamed,),
+        "services.inference.chat:body_of": (
+            lambda said: body_of(Generate(messages=(ChatMessage(role="user", content=said),)), _BACKEND),
+        ),
+        "services.inference.chat:completion_of": (
+            lambda said: completion_of(reply(said), name="b", backend=_BACKEND),
+            lambda said: completion_of(said.encode(errors="replace"), name="b", backend=_BACKEND),
+        ),
+        "services.inference.refusals:refusal": (
+            lambda said: refusal(400, said.encode(errors="replace"), name="b"),
+            lambda said: refusal(400, json.dumps({"error": {"message": said}}).encode(), name="b"),
+        ),
+        "services.inference.sse:EventParser": (_events,),
+        "services.integration.pointer:resolve": (_nested,),
+        "services.integration.reading:hollow": (lambda said: hollow([said, {said: [*said.split()]}]),),
+        "services.integration.reading:text_of": (
+            lambda said: text_of(said.encode(errors="replace"), None, name="i"),
+            lambda said: text_of(json.dumps({"a": said}).encode(), "/a", name="i"),
+            lambda said: text_of(json.dumps(said.split()).encode(), "", name="i"),
+        ),
+        "services.integration.refusals:refusal": (
+            lambda said: refusal_of_api(400, said.encode(errors="replace"), name="i"),
+        ),
+        "services.integration.template:fill": (lambda said: fill(["{q}{q}", "a"], {"q": said}),),
+        "services.integration.template:fill_address": (
+            lambda said: fill_address("http://h/{q}?q={q}", {"q": said.encode(errors="replace").decode()}),
+        ),
+        "services.integration.template:places_in": (lambda said: places_in([said, {said: said}]),),
+        "services.integration.template:steps_in_path": (lambda said: steps_in_path("http://h/a{q}/b", {"q": said}),),
+        "services.orchestration.canned:choose": (lambda said: choose(_CANNED, "t", said),),
+        "services.orchestration.canned:lookup": (lambda said: list(lookup(said)),),
+        "services.orchestration.checking:check": (
+            lambda said: check(completed(said), evidence(PASSAGE), QUESTION, Ladder(), "v"),
+            lambda said: check(completed(ANSWER), evidence(said), QUESTION, Ladder(), "v"),
+            lambda said: check(completed(ANSWER), evidence(PASSAGE), said, Ladder(), "v"),
+        ),
+        "services.orchestration.keys:document_of": (document_of,),
+        "services.orchestration.keys:normalised": (normalised,),
+        "services.orchestration.prompt:closed_book": (lambda said: closed_book(said, None),),
+        "services.orchestration.prompt:prompt": (
+            lambda said: prompt(said, evidence(PASSAGE), 2, None),
+            lambda said: prompt(QUESTION, evidence(said), 2, None),
+        ),
+        "services.retrieval.headings:sections": (
+            lambda said: headings.sections(said, "text"),
+            lambda said: headings.sections(said, "markdown"),
+        ),
+        "services.retrieval.lexical:Words": (
+            lambda said: _WORDS.of_passage(said.encode(errors="replace").decode()),
+            lambda said: _WORDS.of_query(said.encode(errors="replace").decode()),
+        ),
+        "services.retrieval.passages:bodies": (
+            lambda said: passages.bodies(Document(text=f"a{said}", source="s")),
+            lambda said: passages.bodies(Document(text=f"a{said}", source="s", format="markdown")),
+        ),
+        "services.retrieval.passages:decode_vector": (lambda said: passages.decode_vector(said, 384),),
+        "services.retrieval.passages:document_of": (passages.document_of,),
+        "services.retrieval.passages:digest_of": (
+            lambda said: passages.digest_of("s", [passages.Body(None, said.encode(errors="replace").decode())]),
+        ),
+        "services.retrieval.splitting:size": (splitting.size,),
+        "services.retrieval.splitting:split": (
+            lambda said: splitting.split(said, "text"),
+            lambda said: splitting.split(said, "markdown"),
+        ),
+    }
+)
+
+
+KINDS: Final[Mapping[str, tuple[str, ...]]] = {
+    "poise.cache.passages": ("any", "unicode"),
+    "poise.cli.dlq_view": ("json", "controls"),
+    "poise.cli.files": ("titles",),
+    "poise.cli.scores": ("headers",),
+    "poise.cli.text": ("any", "controls"),
+    "poise.contracts": ("headers", "json"),
+    "poise.log_lines": ("controls",),
+    "poise.markdown": ("titles",),
+    "poise.messaging": ("headers",),
+    "poise.policy": ("toml",),
+    "poise.policy.retry_after": ("headers",),
+    "poise.public_text": ("headers", "words"),
+    "poise.scoring": ("any", "compared"),
+    "poise.scoring.text": ("any", "sentences", "words"),
+    "poise.telemetry": ("headers",),
+    "poise.unicode_forms": ("any", "unicode"),
+    "services.evaluation": ("any", "compared"),
+    "text_functions": ("any",),
+    "services.gateway": ("headers",),
+    "services.inference": ("any", "json"),
+    "services.integration": ("headers", "json"),
+    "services.orchestration": ("any", "compared"),
+    "services.orchestration.canned": ("headers",),
+    "services.orchestration.keys": ("any", "unicode"),
+    "services.retrieval": ("any", "titles"),
+    "services.retrieval.lexical": ("any", "words"),
+    "services.retrieval.passages": ("any",),
+}
+"""By the beginning of a function's name, the longest that fits, which groups of `hostile_texts` it is tried on."""
+
+
+def kinds_of(name: str) -> tuple[str, ...]:
+    """The groups of texts that a function is tried on."""
+    return KINDS[max((known for known in KINDS if name.startswith(known)), key=len)]

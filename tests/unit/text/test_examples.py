@@ -1,0 +1,48 @@
+"""Four small texts that held a worker for seconds to minutes, where they came in."""
+
+from typing import Literal
+
+import pytest
+
+from poise.contracts import Ask, Completion, Document, Passage, Usage
+from poise.scoring import Evidence, relevance
+from services.gateway.languages import first_choice
+from services.orchestration.checking import check
+from services.orchestration.prompt import prompt
+from services.orchestration.settings import Ladder
+from services.retrieval.passages import bodies
+
+pytestmark = pytest.mark.timeout(60)
+HEADING = "# a" + " " * 30_000 + "x"
+RULE = "|" + " " * 45_000 + "x"
+LANGUAGES = "de;" + " " * 60_000 + "x"
+ABBREVIATIONS = "A. " * 2_000
+
+
+@pytest.mark.parametrize("text", [HEADING, RULE, LANGUAGES, ABBREVIATIONS])
+def test_a_document_of_it_is_split(text: str) -> None:
+    forms: tuple[Literal["text", "markdown"], ...] = ("text", "markdown")
+    for form in forms:
+        assert bodies(Document(text=text, source="s", format=form))
+
+
+@pytest.mark.parametrize("text", [HEADING, RULE, LANGUAGES, ABBREVIATIONS])
+def test_an_answer_is_written_and_checked_with_it(text: str) -> None:
+    evidence = Evidence([Passage(id="d#0", source="s", text=text, score=1.0, age=0.0)])
+    usage = Usage(prompt_tokens=1, completion_tokens=1)
+    for said in (text, "It ends."):
+        completion = Completion(text=said, model="m", backend="default", finish_reason="stop", usage=usage)
+        assert prompt("What is a?", evidence, 2, None)
+        assert check(completion, evidence, "What is a?", Ladder(), "v") is not None
+        assert 0 <= relevance(said, evidence, "What is a?") <= 1
+
+
+def test_a_header_of_languages_is_read_as_far_as_browsers_write_them() -> None:
+    assert first_choice(LANGUAGES) is None
+    assert first_choice("en, " + LANGUAGES) == "en"
+    assert first_choice("en;q=0.5, " * 6_000 + "de") == "en"
+
+
+def test_an_ask_has_no_room_for_more() -> None:
+    with pytest.raises(ValueError, match="at most 8000 characters"):
+        Ask(question=LANGUAGES)

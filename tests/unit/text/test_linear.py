@@ -1,0 +1,154 @@
+"""Functions of text from outside: their work grows like their text, whatever stands in it.
+
+Instructions are counted, those of the regex engine too, so that it makes no difference how fast or busy a machine is.
+"""
+
+import ast
+import json
+import os
+import subprocess
+from collections import defaultdict
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+import callgrind
+import pytest
+from count_instructions import SIZES, grew_faster
+from text_functions import FUNCTIONS, SLOW
+
+ROOT: Final = Path(__file__).parents[3]
+KIT: Final = ROOT / "tests" / "kit"
+AT_ONCE: Final = 2
+
+Counts = Mapping[str, Mapping[str, list[int]]]
+"""By function and case, the instructions of texts of growing size."""
+
+NO_TEXT: Final = "takes no text from outside"
+NOT_TRIED: Final[Mapping[str, str]] = {
+    "poise.cli.dlq_view:letter_page": "is made of body and clean",
+    "poise.cli.dlq_view:letters_list": "is made of clean",
+    "poise.cli.dlq_view:outcome_line": "is made of clean",
+    "poise.cli.dlq_view:totals": NO_TEXT,
+    "poise.cli.files:find": NO_TEXT,
+    "poise.cli.files:read": "is made of source_of and Message.parse",
+    "poise.cli.scores:readable": "is made of Message.parse",
+    "poise.cli.scores:recent": "is made of Message.parse",
+    "poise.cli.scores:scores": "is made of span",
+    "poise.cli.text:duration": NO_TEXT,
+    "poise.cli.text:milliseconds": NO_TEXT,
+    "poise.cli.text:plural": NO_TEXT,
+    "poise.contracts.own:own_topics": NO_TEXT,
+    "poise.contracts.own:request_topic": NO_TEXT,
+    "poise.contracts.run_id:new_run_id": NO_TEXT,
+    "poise.contracts.run_id:run_id_of": NO_TEXT,
+    "poise.contracts.topics:dead_of": NO_TEXT,
+    "poise.contracts.topics:dead_topic": NO_TEXT,
+    "poise.contracts.topics:retry_of": NO_TEXT,
+    "poise.contracts.topics:retry_topic": NO_TEXT,
+    "poise.contracts.topics:topics_of": NO_TEXT,
+    "poise.messaging.commits:commit_once": NO_TEXT,
+    "poise.messaging.commits:written": NO_TEXT,
+    "poise.messaging.dead_letter_filter:invalid": "writes an error",
+    "poise.messaging.finished:encode": NO_TEXT,
+    "poise.policy.weights:away": NO_TEXT,
+    "poise.policy.weights:back": NO_TEXT,
+    "poise.policy.weights:fits": NO_TEXT,
+    "poise.policy.weights:shares": NO_TEXT,
+    "poise.scoring.text:remembered": NO_TEXT,
+    "poise.stack.options:name_of": NO_TEXT,
+    "poise.stack.options:parse_own": NO_TEXT,
+    "poise.stack.options:parse_workers": NO_TEXT,
+    "poise.stack.options:usual_workers": NO_TEXT,
+    "poise.telemetry.table:chat": NO_TEXT,
+    "poise.telemetry.table:fetch": NO_TEXT,
+    "poise.telemetry.table:process": NO_TEXT,
+    "poise.telemetry.table:send": NO_TEXT,
+    "poise.telemetry.table:step": NO_TEXT,
+    "poise.telemetry.tracing:current_span": NO_TEXT,
+    "poise.telemetry.tracing:fail": NO_TEXT,
+    "poise.telemetry.tracing:inject": NO_TEXT,
+    "poise.telemetry.tracing:leave": NO_TEXT,
+    "poise.telemetry.tracing:use": NO_TEXT,
+    "services.evaluation.scores:size_of": "counts characters",
+    "services.orchestration.keys:answer_key": "is made of normalised",
+    "services.orchestration.keys:members": NO_TEXT,
+    "services.orchestration.own:own_workflows": NO_TEXT,
+    "services.orchestration.prompt:without_passages": NO_TEXT,
+    "services.retrieval.passages:encode_vector": NO_TEXT,
+    "services.retrieval.passages:manifest_key": "takes an id of at most 500 characters",
+    "services.retrieval.passages:moved_key": "takes an id of at most 500 characters",
+    "services.retrieval.passages:part_key": "takes an id of at most 500 characters",
+}
+"""Public functions of the modules that are tried, or have a regular expression; and why these are not."""
+
+
+def _counted(folder: Path, names: list[str]) -> list[dict[str, object]]:
+    command = callgrind.command(folder, str(KIT / "count_instructions.py"), str(folder), *names)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "shared", KIT)))}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2_000:]
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@pytest.fixture(scope="module")
+def counts(tmp_path_factory: pytest.TempPathFactory) -> Counts:
+    """What every function takes, counted once for all tests, by two processes."""
+    if not callgrind.supported():
+        pytest.skip("instructions are counted on x86-64 alone")
+    shares = [list(FUNCTIONS)[number::AT_ONCE] for number in range(AT_ONCE)]
+    folders = [tmp_path_factory.mktemp("counts") for _ in shares]
+    found: dict[str, dict[str, list[int]]] = defaultdict(dict)
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        for some in threads.map(_counted, folders, shares):
+            for one in some:
+                found[str(one["function"])][str(one["case"])] = one["counts"]  # type: ignore[assignment]
+    return found
+
+
+@pytest.mark.callgrind
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("name", [name for name in FUNCTIONS if name != SLOW])
+def test_its_work_grows_like_its_text(counts: Counts, name: str) -> None:
+    assert counts[name]
+    faster = {case: found for case, found in counts[name].items() if grew_faster(found)}
+    assert not faster, f"of texts of {SIZES} characters it takes these instructions"
+
+
+@pytest.mark.callgrind
+@pytest.mark.timeout(900)
+def test_what_grows_faster_is_told(counts: Counts) -> None:
+    assert {case for case, found in counts[SLOW].items() if grew_faster(found)} == {"0, spaces", "0, blank lines"}
+
+
+@cache
+def modules() -> dict[str, ast.Module]:
+    """The modules whose functions are tried, and those that have a regular expression."""
+    found = {}
+    for base, package in ((ROOT / "shared", "poise"), (ROOT, "services")):
+        for file in (base / package).rglob("*.py"):
+            name = ".".join(file.relative_to(base).with_suffix("").parts)
+            tree = ast.parse(file.read_text())
+            if name in TRIED or any(isinstance(node, ast.Import) and _imports_re(node) for node in ast.walk(tree)):
+                found[name] = tree
+    return found
+
+
+TRIED: Final = {name.partition(":")[0] for name in FUNCTIONS} - {SLOW.partition(":")[0]}
+
+
+def _imports_re(node: ast.Import) -> bool:
+    return any(alias.name == "re" for alias in node.names)
+
+
+def test_every_public_function_is_tried_or_it_is_said_why_not() -> None:
+    public = {
+        f"{module}:{node.name}"
+        for module, tree in modules().items()
+        for node in tree.body
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not node.name.startswith("_")
+    }
+    assert not public - FUNCTIONS.keys() - NOT_TRIED.keys()
+    assert not NOT_TRIED.keys() - public, "these are not there any more"
