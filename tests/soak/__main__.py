@@ -7,12 +7,11 @@ injection came out as promised, every process is ready, and memory is flat.
 import argparse
 import asyncio
 import functools
-import json
 import random
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Final
@@ -24,7 +23,7 @@ from poise.client import Poise
 from poise.settings import MeshSettings
 from tests.soak import by_http, by_kafka, by_operator
 from tests.soak.ground import Ground, ground
-from tests.soak.injection import Inject, Injected, Injector
+from tests.soak.injection import Inject, Injector
 from tests.soak.load import DEADLINE, SLACK, Load, Replies
 from tests.soak.memory import Memory
 from tests.soak.report import Report
@@ -41,6 +40,7 @@ KINDS: Final[Mapping[str, Inject]] = {
     "forged reply": by_kafka.forged_reply,
     "forged stream": by_kafka.forged_stream,
     "codec": by_kafka.codec,
+    "undecodable batch": by_kafka.undecodable_batch,
     "open transaction": by_kafka.open_transaction,
     "large reply": by_kafka.large_reply,
     "topic recreated": by_operator.topic_recreated,
@@ -49,7 +49,7 @@ WITHOUT_LEADER: Final = "partition without leader"
 ROUNDS_A_MINUTE: Final = 0.75
 
 
-async def soak(minutes: float, rate: float, seed: int, folder: Path) -> Report:
+async def soak(minutes: float, rate: float, seed: int, folder: Path, log: Path) -> Report:
     """Run it."""
     async with AsyncExitStack() as stack:
         played = await stack.enter_async_context(ground(folder, seed))
@@ -59,7 +59,7 @@ async def soak(minutes: float, rate: float, seed: int, folder: Path) -> Report:
         poise = await stack.enter_async_context(Poise(settings=settings))
         replies = await stack.enter_async_context(Replies(played.bootstrap))
         load, memory = Load(played, http, poise, replies), Memory(played)
-        injector = Injector(load, KINDS, seed)
+        injector = Injector(load, KINDS, seed, log)
         began = time.time()
         beside = [asyncio.create_task(load.run(rate)), asyncio.create_task(memory.sample())]
         leaderless = asyncio.create_task(_without_leader(injector, played, time.monotonic() + minutes * 60))
@@ -99,11 +99,6 @@ async def _inject_without_leader(played: Ground, _load: Load, _chance: random.Ra
     return await by_operator.without_leader(played)
 
 
-def log_of(injections: Sequence[Injected]) -> str:
-    """Every injection, a line of JSON each."""
-    return "".join(json.dumps(vars(one)) + "\n" for one in injections)
-
-
 def main() -> None:
     """Run it, print the report, and fail where a promise was not kept."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -111,14 +106,14 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=2.0, help="asks a second")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--folder", type=Path, help="keeps logs and data there")
-    parser.add_argument("--log", type=Path, default=Path("build/soak.jsonl"), help="every injection")
+    parser.add_argument("--log", type=Path, default=Path("build/soak.jsonl"), help="every injection, as it ends")
     arguments = parser.parse_args()
+    arguments.log.parent.mkdir(parents=True, exist_ok=True)
+    arguments.log.write_text("")
     with tempfile.TemporaryDirectory(prefix="poise-soak-") as scratch:
         folder = arguments.folder or Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
-        report = asyncio.run(soak(arguments.minutes, arguments.rate, arguments.seed, folder))
-    arguments.log.parent.mkdir(parents=True, exist_ok=True)
-    arguments.log.write_text(log_of(report.injections))
+        report = asyncio.run(soak(arguments.minutes, arguments.rate, arguments.seed, folder, arguments.log))
     sys.stdout.write(report.text())
     sys.exit(0 if report.kept else 1)
 

@@ -9,9 +9,10 @@ from uuid import uuid4
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
+from batch_kit import DAMAGED, raw_producer
 
 from poise.contracts import Fault
-from poise.contracts.topics import ASK_INTERACTIVE, CANCEL, FEEDBACK, POLICY, REPLIES
+from poise.contracts.topics import ASK_INTERACTIVE, CANCEL, FEEDBACK, POLICY, RECORDS, REPLIES
 from poise.errors import DeadlineExceededError, FaultError, UnavailableError
 from tests.soak.by_http import HUGE
 from tests.soak.ground import ANSWERS
@@ -24,6 +25,9 @@ NUMBERS: Final = (
     *("poise-reply-partition", "poise-deadline", "poise-attempt", "poise-redrives", "poise-doc-version", "poise-seq"),
     *("poise-retry-due", "poise-retry-written", "poise-retry-count"),
 )
+UNDECODABLE: Final = (ASK_INTERACTIVE, CANCEL, FEEDBACK, RECORDS, REPLIES)
+"""Where batches that nobody can decode are written: partition 0 of each has a leader at all times. (A broker looks into
+batches for compacted topics, and refuses these.)"""
 CODECS: Final = ("gzip", "snappy", "lz4", "zstd")
 LATE: Final = 5.0
 """Seconds after its deadline in which a fault still counts as in time: this machine is busy."""
@@ -83,6 +87,14 @@ async def codec(load: Load, chance: random.Random) -> str:
     name = chance.choice(CODECS)
     async with AIOKafkaProducer(bootstrap_servers=load.ground.bootstrap, compression_type=name) as producer:
         return f"{name}: {await _asked(load, [], producer)}"
+
+
+async def undecodable_batch(load: Load, chance: random.Random) -> str:
+    """A batch that a broker takes and nobody can decode; an ask behind it is answered, or has its fault."""
+    name, topic = chance.choice(sorted(DAMAGED)), chance.choice(UNDECODABLE)
+    async with raw_producer(load.ground.bootstrap) as producer:
+        await producer.write(topic.name, 0, DAMAGED[name]())
+    return f"{name} on {topic.name}: {await _asked(load, [], partition=0)}"
 
 
 async def open_transaction(load: Load, _: random.Random) -> str:

@@ -5,9 +5,12 @@ import random
 from typing import Final
 
 from poise.contracts.topics import (
+    ASK_INTERACTIVE,
     CANCEL,
+    DOCUMENTS,
     FEEDBACK,
     INFERENCE_BATCH,
+    PASSAGES,
     POLICY,
     RECORDS,
     REPLIES,
@@ -15,12 +18,14 @@ from poise.contracts.topics import (
     SPANS,
     VERSIONS,
 )
+from poise.errors import FaultError, SetupError, UnavailableError
 from tests.soak.ground import Ground
 from tests.soak.injection import UnexpectedError
 from tests.soak.load import Load
 
 RECREATED: Final = (
-    *(RETRIEVAL_INTERACTIVE, INFERENCE_BATCH, CANCEL, POLICY, VERSIONS, REPLIES, RECORDS, FEEDBACK, SPANS),
+    *(ASK_INTERACTIVE, RETRIEVAL_INTERACTIVE, INFERENCE_BATCH, CANCEL, POLICY, VERSIONS, REPLIES, RECORDS, FEEDBACK),
+    *(SPANS, DOCUMENTS, PASSAGES),
 )
 READY_WITHIN: Final = 60.0
 AWAY_FOR: Final = 70.0
@@ -30,10 +35,12 @@ _one_at_a_time = asyncio.Lock()
 
 
 async def topic_recreated(load: Load, chance: random.Random) -> str:
-    """Delete a topic and create it again: all are ready again, and an ask is answered."""
+    """Delete a topic and create it again: an ask is answered. What it held of documents is put in again, and found."""
     async with _one_at_a_time:
         topic = chance.choice(RECREATED)
         await load.ground.recreate(topic)
+        if topic in {DOCUMENTS, PASSAGES}:
+            await _ingest(load.ground)
         await _answers(load)
     return topic.name
 
@@ -46,6 +53,20 @@ async def without_leader(ground: Ground) -> str:
     await ground.second.start()
     await _ready(ground)
     return "ready again"
+
+
+async def _ingest(ground: Ground) -> None:
+    """Put the corpus in again, as soon as the brokers know the topic."""
+    try:
+        async with asyncio.timeout(READY_WITHIN):
+            while True:
+                try:
+                    return await ground.ingest()
+                except (SetupError, UnavailableError, FaultError) as error:
+                    failed = error
+                    await asyncio.sleep(1.0)
+    except TimeoutError as error:
+        raise UnexpectedError(f"documents cannot be found {READY_WITHIN:.0f} s later: {failed}") from error
 
 
 async def _answers(load: Load) -> None:

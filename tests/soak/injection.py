@@ -1,10 +1,12 @@
 """Injections: what a stranger or an operator does to the mesh while it works; each is logged with what came of it."""
 
 import asyncio
+import json
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 from tests.soak.load import Load
@@ -45,11 +47,13 @@ class Injector:
         load: The load beside which it happens.
         kinds: What is injected, by name.
         seed: Gives the order, and each injection's own choices.
+        log: A file, to which a line of JSON is added for each injection as it ends.
     """
 
     load: Load
     kinds: Mapping[str, Inject]
     seed: int
+    log: Path
     done: list[Injected] = field(default_factory=list)
 
     async def run(self, rounds: int, seconds: float) -> None:
@@ -72,4 +76,6 @@ class Injector:
         except Exception as error:  # noqa: BLE001 - whatever it is, the report has it, and the soak goes on
             one.result, one.right = f"{type(error).__name__}: {error}"[:300], False
         one.ended = time.time()
+        with self.log.open("a") as file:
+            file.write(json.dumps(vars(one)) + "\n")
         return one
