@@ -30,17 +30,21 @@ class Report:
     """Which groups had not handled what they were sent, long after the end."""
 
     @property
-    def broken(self) -> list[str]:
-        """The promises that were not kept."""
+    def wrong(self) -> list[str]:
+        """The promises that were not kept, but for what is held in memory: that shows over time alone."""
         history = self.load.history
         found = [f"silence: {one.by}, sent {one.sent:.0f}" for one in history if one.silent]
         found += [f"forged words were seen: {one.by}" for one in history if one.forged]
         found += [f"{one.kind}: {one.result}" for one in self.injections if not one.right]
         found += [f"not ready: {name}" for name, ready in self.readiness.items() if not ready]
         found += [self.behind] if self.behind else []
-        grown = self.memory.grown()
-        found += [f"{name}: {was:.0f} → {now:.0f} MB" for name, (was, now) in grown.items() if not flat(was, now)]
         return found
+
+    @property
+    def broken(self) -> list[str]:
+        """The promises that were not kept."""
+        grown = self.memory.grown()
+        return self.wrong + [f"{n}: {was:.0f} → {now:.0f} MB" for n, (was, now) in grown.items() if not flat(was, now)]
 
     @property
     def kept(self) -> bool:

@@ -34,6 +34,7 @@ def seconds_of(retry_after: str | None, now: float) -> float | None:
         return float(retry_after)
     try:
         at = parsedate_to_datetime(retry_after)
-    except ValueError:
+        seconds = (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() - now
+    except (ValueError, OverflowError):  # no date, or none that there is: a year of eleven digits, a zone of days
         return None
-    return max(0.0, (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() - now)
+    return max(0.0, seconds)
