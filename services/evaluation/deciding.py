@@ -9,9 +9,9 @@ from typing import Final, Self
 
 from poise.contracts.topics import COMMANDS, POLICY_STATE, SCORES
 from poise.errors import UnavailableError
+from poise.liveness import Part
 from poise.messaging import Follower, Mesh, Record, partition_for
 from poise.messaging.follow import Start, read_all
-from poise.messaging.liveness import Part
 from poise.messaging.ownership import Ownership
 from poise.messaging.transactions import Transactions
 from poise.telemetry import observe, table

@@ -12,14 +12,16 @@ from services.retrieval.settings import RetrievalSettings
 
 async def main() -> None:
     """Publish documents as passages and search them until asked to stop."""
-    mesh_settings, settings = MeshSettings.load(), RetrievalSettings.load()
+    settings, mesh = RetrievalSettings.load(), Mesh(MeshSettings.load(), tier="retrieval")
     async with (
-        MiniLm(documents_at_once=settings.documents_at_once, file=settings.model_file) as embedder,
-        Mesh(mesh_settings, tier="retrieval") as mesh,
+        MiniLm(
+            documents_at_once=settings.documents_at_once, file=settings.model_file, liveness=mesh.liveness
+        ) as embedder,
+        mesh,
         Corpus(mesh, settings, embedder.model) as corpus,
         LimitedExecutor() as executor,
     ):
-        await embedder.tried()
+        await mesh.liveness.attend(embedder.tried())
         await mesh.serve(Tier("retrieval", handlers(settings, embedder, corpus, executor)))
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, Protocol, Self
 
 from poise.embedding import Model, model_id, stand_back
 from poise.errors import RetryableError, SetupError
+from poise.liveness import LOOK_EVERY, Liveness, Part
 from poise.telemetry import measure, table
 
 if TYPE_CHECKING:
@@ -64,35 +65,49 @@ class MiniLm:
         documents_at_once: Threads for documents' texts.
         file: The model's file; None = that of its package.
         tries_again: Seconds after which a file that could not be loaded is tried again.
+        liveness: Of which the model is a part: what may not stand still is the loading, and later the queries' thread.
+            A file that cannot be loaded leaves the process ready.
 
     Raises:
         SetupError: The model's packages are not installed.
     """
 
     def __init__(
-        self, *, documents_at_once: int = 1, file: Path | None = None, tries_again: float = TRIES_AGAIN
+        self,
+        *,
+        documents_at_once: int = 1,
+        file: Path | None = None,
+        tries_again: float = TRIES_AGAIN,
+        liveness: Liveness | None = None,
     ) -> None:
         self._at_once = documents_at_once
         self._file = file
         self._tries_again = tries_again
         self._tried = asyncio.Event()
         self._trouble: Exception | None = None
-        self._loading: asyncio.Task[Model] | None = None
+        self._loaded = asyncio.Event()
+        self._model: Model | None = None
+        self._liveness = liveness or Liveness()
+        self._part: Part | None = None
+        self._task: asyncio.Task[None] | None = None
         self._queries = ThreadPoolExecutor(1, "embed-query")
         self._documents = ThreadPoolExecutor(documents_at_once, "embed-documents", initializer=stand_back)
 
     async def __aenter__(self) -> Self:
         """Begin to load the model."""
-        self._loading = asyncio.create_task(self._load())
+        self._part = self._liveness.part("embedding model")
+        self._task = self._part.run(self._run(self._part))
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Give the threads back; what one of them is at work on is at most a slice."""
-        if self._loading is not None:
-            self._loading.cancel()
-            await asyncio.wait({self._loading})
+        if self._part is not None:
+            self._part.close()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait({self._task})
         self._queries.shutdown(cancel_futures=True)
         self._documents.shutdown(cancel_futures=True)
 
@@ -139,7 +154,9 @@ class MiniLm:
         Raises:
             SetupError: Its packages are not installed.
         """
-        return await asyncio.shield(self._begun)
+        while self._model is None:
+            await self._until(self._loaded)
+        return self._model
 
     async def tried(self) -> None:
         """Wait until the model is loaded, or could not be.
@@ -147,21 +164,31 @@ class MiniLm:
         Raises:
             SetupError: Its packages are not installed.
         """
-        tried = asyncio.ensure_future(self._tried.wait())
-        try:
-            await asyncio.wait({self._begun, tried}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            tried.cancel()
-        if self._begun.done():
-            self._begun.result()
+        await self._until(self._tried)
 
-    @property
-    def _begun(self) -> "asyncio.Task[Model]":
-        if self._loading is None:
+    async def _until(self, event: asyncio.Event) -> None:
+        if self._task is None:
             raise SetupError("the embedding model is not loaded: use it inside `async with`")
-        return self._loading
+        waiting = asyncio.ensure_future(event.wait())
+        try:
+            await asyncio.wait({self._task, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waiting.cancel()
+        if self._task.done():
+            self._task.result()
 
-    async def _load(self) -> "Model":
+    async def _run(self, part: Part) -> None:
+        """Load the model, then see each second that the queries' thread still takes work."""
+        loop = asyncio.get_running_loop()
+        self._model = await self._load(part)
+        self._loaded.set()
+        self._tried.set()
+        while True:
+            await loop.run_in_executor(self._queries, _nothing)
+            part.progress()
+            await asyncio.sleep(LOOK_EVERY)
+
+    async def _load(self, part: Part) -> "Model":
         loop = asyncio.get_running_loop()
         while True:
             try:
@@ -173,9 +200,14 @@ class MiniLm:
                     log.warning("the embedding model cannot be loaded, so documents wait for it: %s", error)
                 self._trouble = error
                 self._tried.set()
+                part.progress()
                 await asyncio.sleep(self._tries_again)
             else:
                 if self._trouble is not None:
                     log.info("the embedding model is loaded")
                 self._trouble = None
                 return model
+
+
+def _nothing() -> None:
+    """Find that a thread takes work."""

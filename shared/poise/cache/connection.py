@@ -13,6 +13,7 @@ from poise.cache.sample import Sample, Sampler
 from poise.cache.script import Call, Script
 from poise.cache.writer import Writer
 from poise.errors import SetupError
+from poise.liveness import LOOK_EVERY, Liveness, Part
 from poise.policy import Breaker, BreakerLimits
 from poise.telemetry import count, observe, table
 
@@ -52,18 +53,22 @@ class Cache:
     Args:
         url: Where it is.
         patience: Seconds after which a command is given up; one that takes a fifth of them is slow.
+        liveness: Of which the trying of one that was left alone is a part: a cache that is away ends no process and
+            leaves it ready, but nothing may keep it from being tried.
 
     Raises:
         SetupError: The url is not one that Redis has.
     """
 
-    def __init__(self, url: str | None, *, patience: float = ANSWERS_WITHIN) -> None:
+    def __init__(self, url: str | None, *, patience: float = ANSWERS_WITHIN, liveness: Liveness | None = None) -> None:
         self._redis = None if url is None else _connection(url)
         self._places = asyncio.Semaphore(CONNECTIONS)
         self._breaker = Breaker(BreakerLimits(window=WINDOW, least=WINDOW // 2, rate=0.5, rest=REST, longest=REST))
         self._patience = patience
         self._slow = patience * SLOW / ANSWERS_WITHIN
         self._sampler = Sampler(self._slow)
+        self._liveness = liveness or Liveness()
+        self._part: Part | None = None
         self._trying: asyncio.Task[None] | None = None
         self._state: State = "up"
         self.writer = Writer(self.evaluate_each)
@@ -74,6 +79,8 @@ class Cache:
         """Nothing is connected yet: the first command does that."""
         if self._redis is not None:
             self._unobserve = observe(table.CACHE_UP, lambda: float(self._state != "absent"))
+            self._part = self._liveness.part("connection to the cache")
+            self._trying = self._part.run(self._try_again(self._part))
         return self
 
     async def __aexit__(
@@ -82,6 +89,8 @@ class Cache:
         """Disconnect, when what was to be written is."""
         await self.writer.idle()
         self._unobserve()
+        if self._part is not None:
+            self._part.close()
         if self._trying is not None:
             self._trying.cancel()
             await asyncio.wait({self._trying})
@@ -258,25 +267,28 @@ class Cache:
             self._leave(f"half of its last answers took longer than {self._slow:g} s")
 
     def _leave(self, why: str) -> None:
-        """Leave it alone, and try it behind the commands that go on without it."""
+        """Leave it alone; it is tried behind the commands that go on without it."""
         self._breaker.failed(time.monotonic(), rest=REST)
         self._say("absent", f"the cache is absent, going on without it: {why}")
-        if self._trying is None or self._trying.done():
-            self._trying = asyncio.create_task(self._until_back())
 
-    async def _until_back(self) -> None:
+    async def _try_again(self, part: Part) -> None:
+        """Try the cache for as long as it is left alone; each turn is progress, also one that finds it away."""
+        while True:
+            part.progress()
+            at = self._breaker.opens_at()
+            await asyncio.sleep(LOOK_EVERY if at is None else min(LOOK_EVERY, max(0.0, at - time.monotonic())))
+            if at is not None and self._breaker.admits(time.monotonic()):  # else a failure has put it off meanwhile
+                await self._try()
+
+    async def _try(self) -> None:
         redis: Any = self._redis
-        while (at := self._breaker.opens_at()) is not None:
-            await asyncio.sleep(max(0.0, at - time.monotonic()))
-            if not self._breaker.admits(time.monotonic()):
-                continue  # an answer that was under way has failed meanwhile, and put it off
-            try:
-                await self._tried(lambda: redis.set(_TRIED_WITH, b"", px=1_000), lambda _: True, Sampler(self._slow))
-            except Exception as error:  # a bug in the client must not have the cache left alone for good
-                log.exception("the cache could not be tried")
-                self._failed(error)
-                self._leave(str(error))
-        if self._state == "absent":
+        try:
+            await self._tried(lambda: redis.set(_TRIED_WITH, b"", px=1_000), lambda _: True, Sampler(self._slow))
+        except Exception as error:  # a bug in the client must not have the cache left alone for good
+            log.exception("the cache could not be tried")
+            self._failed(error)
+            self._leave(str(error))
+        if self._state == "absent" and self._breaker.opens_at() is None:
             log.info("the cache is back")
             self._state = "up"
 

@@ -19,9 +19,9 @@ from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 
 from poise.errors import SetupError
+from poise.liveness import Liveness, Part
 from poise.messaging.group_offsets import GroupOffsets
 from poise.messaging.group_state import ReadBack, nothing_known
-from poise.messaging.liveness import Liveness, Part
 from poise.messaging.record import RawRecord, Record
 from poise.messaging.slots import HandlingSlots, Slot, parked
 from poise.messaging.topic_identities import TopicIdentities

@@ -23,10 +23,10 @@ from typing import Final, Self
 from pydantic import ValidationError
 
 from poise.errors import InvalidMessageError, MissingTopicError, PoiseError, SetupError, UnavailableError
+from poise.liveness import LOOK_EVERY, Liveness, Part
 from poise.messaging.admin import Admin
 from poise.messaging.connection import Connection
 from poise.messaging.follow import Follower, LogTruncatedError, Start
-from poise.messaging.liveness import LOOK_EVERY, Liveness, Part
 from poise.messaging.record import Record
 from poise.messaging.topic_identities import TopicIdentities
 from poise.messaging.undecodable import Undecoded, say

@@ -17,6 +17,7 @@ from poise.contracts.message import Message, ReplyT, Request
 from poise.contracts.stream import Delta, Reset
 from poise.contracts.topics import BATCH, CANCEL, REPLIES, Lane, Topic
 from poise.errors import RecordTooLargeError, SetupError, UnavailableError
+from poise.liveness import Liveness
 from poise.messaging import offloaded, own
 from poise.messaging.addresses import Address, Addresses
 from poise.messaging.admin import Admin
@@ -26,11 +27,10 @@ from poise.messaging.connection import Connection
 from poise.messaging.encoding import EncodedMessage, encode, headers_of
 from poise.messaging.follow import Follower, Start
 from poise.messaging.intake import ConcurrentIntake
-from poise.messaging.liveness import Liveness
 from poise.messaging.log_reader import LogAccess
 from poise.messaging.lookups import Lookups
 from poise.messaging.partitioner import partition_for
-from poise.messaging.process import StopSignal, settled
+from poise.messaging.process import StopSignal, must_end, settled
 from poise.messaging.producer import Producer
 from poise.messaging.readiness import Readiness
 from poise.messaging.receipt import Receipts
@@ -72,7 +72,7 @@ class Mesh:
         self._broker = new_broker(self.connection)
         self._telemetry = Telemetry(settings, tier)
         self._calls: Calls | None = None
-        self.liveness = Liveness()
+        self.liveness = Liveness(ending=must_end)
         self.topic_identities = TopicIdentities()
         self.producer = Producer(
             self.connection, TopicLimits(self.admin.record_limits), self._leaderless, self.liveness
@@ -83,7 +83,7 @@ class Mesh:
             self.connection, self.admin, self.liveness, self.topic_identities, self._undecodable.keep
         )
         self.cancels = Cancels(self.log_access, settings, self._publish_cancel)
-        self.cache = Cache(settings.redis_url)
+        self.cache = Cache(settings.redis_url, liveness=self.liveness)
         self._started = False
         self._ready = Readiness(self.admin, self.liveness, self.topic_identities)
         self._intakes: list[ConcurrentIntake] = []
@@ -390,11 +390,5 @@ class Mesh:
         """
         self._started = True  # every condition has been added: a process is not ready in between
         self.stop.install()
-        waits = [asyncio.ensure_future(end) for end in (self.stop.wait(), self.liveness.watch())]
-        try:
-            with settled():
-                done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
-        await asyncio.gather(*done)
+        with settled():
+            await self.liveness.attend(self.stop.wait())

@@ -16,8 +16,8 @@ from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.errors import KafkaError
 
 from poise.errors import PoiseError, RetryableError
+from poise.liveness import Part
 from poise.messaging.intake import NOWHERE
-from poise.messaging.liveness import Part
 from poise.messaging.log_reader import LogAccess
 from poise.messaging.serving import membership
 from poise.settings import MeshSettings

@@ -6,9 +6,11 @@ import logging
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, Final
 
 from poise.errors import SetupError
@@ -22,6 +24,27 @@ CANCELLED_AGAIN_AFTER: Final = 1.0
 CANCELLED_WITHIN: Final = 8.0
 """Seconds in which a process that is asked to stop while it starts has closed what it has opened, or is ended without:
 less than the ten that Docker gives it."""
+ENDED_WITHIN: Final = 30.0
+"""Seconds in which a process that must end for a part of it has closed what it has opened, or is ended without: longer
+than the grace of what is begun and the time for disconnecting together."""
+
+_ends: ContextVar[bool] = ContextVar("ends", default=False)
+"""Whether this process is what `until_stopped` runs, and may be ended; it may be somebody's whose part a mesh is."""
+
+
+def must_end(why: str) -> None:
+    """Have this process end soon, though what it has opened cannot be closed: a thread that hangs would keep it."""
+    if _ends.get():
+        _ends.set(False)
+        timer = threading.Timer(ENDED_WITHIN, _end, (why,))
+        timer.daemon = True
+        timer.start()
+
+
+def _end(why: str) -> None:
+    threads = [thread.name for thread in threading.enumerate() if not thread.daemon]
+    log.critical("%s: the process did not end by itself within %g s, threads %s go on", why, ENDED_WITHIN, threads)
+    os._exit(1)
 
 
 class StopSignal:
@@ -100,6 +123,7 @@ async def until_stopped(main: Callable[[], Coroutine[Any, Any, None]]) -> int:
     Returns:
         The process's exit code.
     """
+    _ends.set(True)
     loop, task, received = asyncio.get_running_loop(), asyncio.create_task(main()), list[int]()
 
     def cancel(number: int) -> None:

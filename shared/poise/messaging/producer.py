@@ -32,8 +32,8 @@ from aiokafka.errors import (
 
 from poise.contracts.topics import LARGEST_RECORD, PREFIX
 from poise.errors import PoiseError, RecordTooLargeError, TerminalError, UnavailableError
+from poise.liveness import Liveness, Part
 from poise.messaging.connection import Connection
-from poise.messaging.liveness import Liveness, Part
 from poise.messaging.record import Headers, Position
 from poise.messaging.renewing_producer import RenewingProducer, is_fatal
 from poise.messaging.send_health import SendHealth

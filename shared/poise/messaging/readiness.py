@@ -9,8 +9,8 @@ from typing import Final, Self
 
 from poise.contracts.topics import CATALOGUE
 from poise.errors import SetupError, UnavailableError
+from poise.liveness import Liveness, Part
 from poise.messaging.admin import Admin
-from poise.messaging.liveness import Liveness, Part
 from poise.messaging.topic_identities import TopicIdentities
 
 log = logging.getLogger(__name__)

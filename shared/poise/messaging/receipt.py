@@ -24,8 +24,8 @@ from poise.cache import Journal, Lease, Standing, Stored
 from poise.contracts.fault import Fault
 from poise.contracts.message import Message, Request
 from poise.errors import DeadlineExceededError
+from poise.liveness import Liveness, Part
 from poise.messaging.encoding import EncodedMessage
-from poise.messaging.liveness import Liveness, Part
 from poise.messaging.slots import parked
 from poise.messaging.tier import Context
 from poise.telemetry import count, table

@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from poise.contracts.topics import SPANS
-from poise.messaging.liveness import Liveness, Part
+from poise.liveness import Liveness, Part
 from poise.messaging.producer import Producer
 from poise.telemetry import count, table
 from poise.telemetry.spans import SpanQueue

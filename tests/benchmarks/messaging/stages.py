@@ -17,12 +17,12 @@ from poise.contracts.envelope import Envelope
 from poise.contracts.message import Message
 from poise.contracts.retrieve import Retrieve
 from poise.contracts.topics import RETRIEVAL_INTERACTIVE as RETRIEVAL
+from poise.liveness import Liveness
 from poise.messaging import Context, Mesh, Record, Tier
 from poise.messaging.deadlines import resolve
 from poise.messaging.delivery import Delivery
 from poise.messaging.encoding import EncodedMessage
 from poise.messaging.failures import RetryBudget
-from poise.messaging.liveness import Liveness
 from poise.messaging.offsets import OffsetTracker
 from poise.messaging.receipt import Receipts
 from poise.settings import MeshSettings

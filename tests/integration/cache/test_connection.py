@@ -7,11 +7,14 @@ import signal
 import time
 
 import pytest
+from liveness_kit import ProcessOnClock
 from redis.asyncio import Redis
 from slow_wire import SlowWire
 
 from poise.cache import Cache, Journal, Lease, Standing, Stored, connection
 from poise.cache.connection import ANSWERS_WITHIN, CONNECTIONS, REST, SLOW, WINDOW
+from poise.errors import SetupError
+from poise.liveness import Liveness
 from poise.stack import Valkey
 from poise.telemetry import table
 from poise.telemetry.metrics import observations
@@ -177,3 +180,48 @@ async def test_a_journal_in_one_that_is_full_still_knows_what_it_has(
             assert await journal.claim(new, 60) is Standing.UNKNOWN  # handled all the same, without a lease
             assert await journal.claim(done, 60) == stored
     assert said(caplog) == ["the cache is full, nothing is kept until it has room"]
+
+
+# -- as a part of its process -----------------------------------------------------------------------------------------
+
+PART = "connection to the cache"
+
+
+async def test_one_that_is_away_leaves_its_process_ready(server: Valkey) -> None:
+    process = ProcessOnClock()
+    async with Cache(server.url, liveness=process.liveness) as cache:
+        await cache.put("k", b"old", 60)
+        await server.stop()
+        assert await cache.get("k") is None
+        for _ in range(3):
+            await process.goes_on(PART)
+            assert process.liveness.look() is None
+        assert (0.0, {}) in observations(table.CACHE_UP)
+        assert not cache.answers
+    assert process.liveness.conditions() == {}
+
+
+async def test_what_tries_it_and_hangs_is_found(server: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
+    process, hanging, go_on = ProcessOnClock(), asyncio.Event(), asyncio.Event()
+
+    async def hangs(*_arguments: object) -> None:
+        hanging.set()
+        await go_on.wait()
+
+    async with Cache(server.url, liveness=process.liveness) as cache:
+        await process.goes_on(PART)
+        monkeypatch.setattr(connection, "_answered", hangs)  # not even its timeout ends it
+        cache._leave("a test says so")
+        await hanging.wait()
+        process.stands_still(PART)
+        go_on.set()
+
+
+async def test_what_tries_it_and_dies_ends_the_process(server: Valkey) -> None:
+    liveness = Liveness()
+    async with Cache(server.url, liveness=liveness) as cache:
+        assert cache._trying is not None
+        cache._trying.cancel()
+        with pytest.raises(SetupError, match=f"{PART} has failed"):
+            await asyncio.wait_for(liveness.watch(), 20)
+        assert liveness.conditions() == {PART: False}

@@ -11,9 +11,9 @@ from integration_kit import Outsider, serving, until
 from poise.contracts.message import Message, Request
 from poise.contracts.topics import retry_topic
 from poise.errors import SetupError
+from poise.liveness import Liveness
 from poise.messaging import Context, Mesh, Tier
 from poise.messaging.delivery import Delivery
-from poise.messaging.liveness import Liveness
 from poise.settings import MeshSettings
 
 pytestmark = pytest.mark.integration

