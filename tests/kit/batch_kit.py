@@ -74,6 +74,11 @@ def bomb(codec: str) -> bytes:
     return packed(batch([bytes(30 << 20)]), codec)
 
 
+def many_headers() -> bytes:
+    """Two kilobytes that stand for 300,000 headers."""
+    return packed(batch([b"{}"] * 300, headers=[("", None)] * 1_000), "zstd")
+
+
 def two_frames() -> bytes:
     """A broker reads the first frame of LZ4, and nothing behind it."""
     plain = batch([b"one", b"two"])
@@ -113,6 +118,7 @@ def far_offset() -> bytes:
 DAMAGED: Final[dict[str, Callable[[], bytes]]] = {
     "zstd bomb": lambda: bomb("zstd"),
     "gzip bomb": lambda: bomb("gzip"),
+    "many headers": many_headers,
     "two frames": two_frames,
     "wrong checksum inside": wrong_checksum_inside,
     "trailing bytes": trailing_bytes,

@@ -11,8 +11,10 @@ from typing import Final
 
 RECORDS_AT: Final = 61
 """Bytes of a batch's header."""
-MOST_HEADERS: Final = 10_000
+MOST_HEADERS: Final = 1_000
 """Headers of a record: an empty one takes two bytes in a batch, and a hundred here."""
+MOST_HEADERS_OF_BATCH: Final = 200_000
+"""Headers of all records of a batch."""
 
 _HEADER: Final = struct.Struct(">q13xh4xqq14xi")
 _LOG_APPEND_TIME: Final = 0x08
@@ -43,11 +45,11 @@ def decode(header: bytes, records: bytes) -> list[DecodedRecord]:
         records: What stands behind it, decompressed.
 
     Raises:
-        ValueError: It is not what the header says, or a record has more than `MOST_HEADERS` headers.
+        ValueError: It is not what the header says, or it has more headers than `check_headers` allows.
     """
     base, attributes, first, newest, count = _HEADER.unpack_from(header)
     appended = attributes & _LOG_APPEND_TIME
-    found, at = [], 0
+    found, at, left = [], 0, MOST_HEADERS_OF_BATCH
     for _ in range(count):
         length, at = _number(records, at)
         end = at + length
@@ -57,7 +59,8 @@ def decode(header: bytes, records: bytes) -> list[DecodedRecord]:
         delta, at = _number(records, at)
         key, at = _bytes(records, at, end)
         value, at = _bytes(records, at, end)
-        headers, at = _headers(records, at, end)
+        headers, at = _headers(records, at, end, left)
+        left -= len(headers)
         if at != end:
             raise ValueError(f"a record of {length} bytes that ends {at - end} bytes behind its end")
         found.append(
@@ -68,10 +71,25 @@ def decode(header: bytes, records: bytes) -> list[DecodedRecord]:
     return found
 
 
-def _headers(raw: bytes, at: int, end: int) -> tuple[list[tuple[str, bytes | None]], int]:
+def check_headers(of_record: int, left: int) -> None:
+    """See that a record has no more headers than it may.
+
+    Args:
+        of_record: How many it has.
+        left: How many its batch may have from here on.
+
+    Raises:
+        ValueError: It has more.
+    """
+    if not 0 <= of_record <= MOST_HEADERS:
+        raise ValueError(f"a record of {of_record} headers, where {MOST_HEADERS} are the most")
+    if of_record > left:
+        raise ValueError(f"more than {MOST_HEADERS_OF_BATCH} headers")
+
+
+def _headers(raw: bytes, at: int, end: int, left: int) -> tuple[list[tuple[str, bytes | None]], int]:
     count, at = _number(raw, at)
-    if not 0 <= count <= MOST_HEADERS:
-        raise ValueError(f"a record of {count} headers, where {MOST_HEADERS} are the most")
+    check_headers(count, left)
     found: list[tuple[str, bytes | None]] = []
     for _ in range(count):
         name, at = _bytes(raw, at, end)

@@ -22,7 +22,7 @@ from aiokafka.structs import ConsumerRecord
 
 from poise.messaging.decompression import decompress
 from poise.messaging.record import Undecodable
-from poise.messaging.record_batch import RECORDS_AT, decode
+from poise.messaging.record_batch import MOST_HEADERS_OF_BATCH, RECORDS_AT, check_headers, decode
 
 log = logging.getLogger(__name__)
 
@@ -182,7 +182,7 @@ class _Batch:
         if not self._damage:
             try:  # all of it before the first is handed out: it is handled as a whole or set aside as a whole
                 records = _records(self._batch, self._raw)
-                _check_offsets(records, self._batch)
+                _check_records(records, self._batch)
                 return iter(records)
             except Exception as error:  # noqa: BLE001 - whatever is wrong with it
                 self._damage = _reason(error)
@@ -221,14 +221,19 @@ def _records(batch: Any, raw: bytes) -> list[Any]:
         return decode(raw, raw[RECORDS_AT:])
 
 
-def _check_offsets(records: list[Any], batch: Any) -> None:
-    """See that the records lie in their batch, each behind the last: whoever has read one has read all before it.
+def _check_records(records: list[Any], batch: Any) -> None:
+    """See that the records lie in their batch, each behind the last: who has read one has read all before it.
+
+    That they have not too many headers is seen here too, for those that aiokafka decoded.
 
     Raises:
-        ValueError: They do not.
+        ValueError: They do not, or have.
     """
-    last, end = getattr(batch, "base_offset", 0) - 1, batch.next_offset
+    last, end, left = getattr(batch, "base_offset", 0) - 1, batch.next_offset, MOST_HEADERS_OF_BATCH
     for record in records:
+        count = len(record.headers)
+        check_headers(count, left)
+        left -= count
         if not last < record.offset < end:
             raise ValueError(f"record {record.offset} behind {last}, in a batch that ends before {end}")
         last = record.offset

@@ -9,6 +9,9 @@ from aiokafka import TopicPartition
 from poise.messaging.offsets import OffsetTracker
 from poise.messaging.record import Record
 
+_OF_A_HEADER = 100
+"""Bytes that a header takes besides its own."""
+
 
 @dataclass(eq=False, slots=True)
 class Job:
@@ -23,7 +26,7 @@ class Job:
     def __post_init__(self) -> None:
         """Measure it once: it is asked for when it comes and when it goes."""
         record = self.record
-        headers = sum([len(name) + len(value or b"") for name, value in record.headers])
+        headers = sum([_OF_A_HEADER + len(name) + len(value or b"") for name, value in record.headers])
         self.size = len(record.value or b"") + len(record.key or b"") + headers
 
 

@@ -1,7 +1,7 @@
 """Whatever bytes a broker hands out, what can be decoded is, and the rest is one record for each batch."""
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from poise.messaging.decompression import LARGEST
 from poise.messaging.record import Record
-from poise.messaging.record_batch import MOST_HEADERS
+from poise.messaging.record_batch import MOST_HEADERS, MOST_HEADERS_OF_BATCH
 from poise.messaging.tolerant import MOST_RECORDS, read_tolerantly
 
 COMMITTED = 1
@@ -106,6 +106,20 @@ def test_the_bounds() -> None:
     records, _ = read(fits + more + full + over)
     assert [bool(record.undecodable) for record in records] == [False, True, False, True]
     assert f"{MOST_RECORDS} are the most" in reasons(read(many)[0])[0]
+
+
+@pytest.mark.parametrize(
+    "form", [lambda plain: plain, lambda plain: packed(plain, "zstd")], ids=["plain", "compressed"]
+)
+def test_the_bounds_of_headers(form: Callable[[bytes], bytes]) -> None:
+    """Some 12 kB of zstd stood for seventeen million headers, which held a worker for over a minute."""
+    header, records = [("", None)], MOST_HEADERS_OF_BATCH // MOST_HEADERS
+    full = form(batch([b""] * records, headers=header * MOST_HEADERS, offset=100))
+    over = form(batch([b""] * (records + 1), headers=header * MOST_HEADERS, offset=100))
+    more = form(batch([b""], headers=header * (MOST_HEADERS + 1), offset=100))
+    assert reasons(read(full)[0]) == []
+    assert reasons(read(over)[0]) == [f"more than {MOST_HEADERS_OF_BATCH} headers"]
+    assert reasons(read(more)[0]) == [f"a record of {MOST_HEADERS + 1} headers, where {MOST_HEADERS} are the most"]
 
 
 # -- what is damaged --------------------------------------------------------------------------------------------------
