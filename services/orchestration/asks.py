@@ -7,6 +7,7 @@ from poise.contracts import Answer, Ask, Fault, FieldError, Message
 from poise.contracts.topics import RECORDS
 from poise.errors import InvalidMessageError, PoiseError, RecordTooLargeError, TerminalError
 from poise.messaging import Context, Handler
+from poise.messaging.encoding import encode
 from poise.runs import Run, Workflow
 from services.orchestration.recording import record_of, record_of_fault
 from services.orchestration.shortening import shortened
@@ -36,6 +37,7 @@ class Asks:
 
         Raises:
             InvalidMessageError: There is no workflow of that name.
+            EncodingError: The answer, or what its record says of the run, has a field that JSON has no form for.
             TerminalError: It returned something else than an answer, or a larger one than can be sent.
             UnavailableError: The broker did not take the record.
         """
@@ -62,7 +64,7 @@ async def _recorded(run: Run, chosen: Workflow[Ask, Answer], ask: Ask, context: 
     answer: object = await chosen.function(run, ask)
     if not isinstance(answer, Answer):  # its annotation says so, which nobody checked
         raise TerminalError(f"workflow {chosen.name!r} returned {type(answer).__name__}: return an Answer")
-    size, room = len(answer.encode()), await context.room()
+    size, room = len(encode(answer)), await context.room()
     if size > room:
         told = f"workflow {chosen.name!r} returned an answer of {size} bytes, and {room} have room in a reply"
         raise TerminalError(f"{told}: return a shorter one")

@@ -7,6 +7,7 @@ from pydantic_core import to_json
 
 from poise.contracts import RunRecord
 from poise.contracts.json_size import beginning_within, json_size
+from poise.messaging.encoding import encode
 
 LISTED: Final = (1_000, 100, 10, 1)
 """Items that a list keeps: the first number with which its texts keep `WORTH` bytes."""
@@ -22,8 +23,11 @@ def shortened(record: RunRecord, room: int) -> RunRecord:
     """A record within so many bytes of JSON: long lists are cut, then the longest texts, all to the same length.
 
     `shortened` names the fields that were.
+
+    Raises:
+        EncodingError: A field of it has no form in JSON.
     """
-    if len(record.encode()) <= room:
+    if len(encode(record)) <= room:
         return record
     whole = record.model_dump(mode="json", exclude_none=True)
     cut, length = whole, 0

@@ -1,0 +1,41 @@
+"""Answers and notes of a custom workflow that have no form in JSON: one fault that names the field, paid for once."""
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+
+import httpx2
+import pytest
+
+from poise.contracts import Answer, Ask, Generation
+from poise.messaging import Mesh
+from poise.runs import Run, workflow
+from services.orchestration.asks import Asks
+
+pytestmark = pytest.mark.integration
+
+Open = Callable[..., AbstractAsyncContextManager[tuple[httpx2.AsyncClient, Mesh]]]
+HALF = "half of a pair: \ud800"
+
+
+async def test_it_is_one_fault_with_the_field_and_the_workflow_runs_once(open_gateway: Open) -> None:
+    begun: list[str] = []
+
+    @workflow("odd")
+    async def odd(run: Run, ask: Ask) -> Answer:
+        begun.append(ask.question)
+        answer = Answer(run_id=run.id, text="fine", rung="primary")
+        if ask.question == "generations":
+            run.notes.generations += [Generation(variant="v", raw=HALF)]
+        elif ask.question == "timings":
+            answer = answer.model_copy(update={"timings": {"a": object()}})
+        elif ask.question == "text":
+            answer = answer.model_copy(update={"text": HALF})
+        return answer
+
+    async with open_gateway(Asks([odd]).answer) as (client, _):
+        for question in ("text", "timings", "generations"):
+            fault = (await client.post("/v1/ask", json={"question": question, "workflow": "odd"})).json()
+            assert (fault["status"], fault["retryable"]) == (500, False), fault
+            assert [error["field"].partition(".")[0] for error in fault["errors"]] == [question], fault
+        assert (await client.post("/v1/ask", json={"question": "fine", "workflow": "odd"})).status_code == 200
+    assert begun == ["text", "timings", "generations", "fine"]
