@@ -1,6 +1,7 @@
 """Server-sent events: from the bytes of a response to the data of each event, however they were cut on the way."""
 
 import re
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from typing import Final
 
@@ -10,9 +11,13 @@ _DATA: Final = b"data"
 
 
 class EventParser:
-    """Reads `text/event-stream` (WHATWG HTML, 9.2.6); pure. Comments and fields other than `data` are passed over."""
+    """Reads `text/event-stream` (WHATWG HTML, 9.2.6); pure.
+
+    Comments, fields other than `data`, and a byte order mark at the beginning are passed over.
+    """
 
     def __init__(self) -> None:
+        self._begun = False
         self._rest = bytearray()
         self._data: list[bytes] = []
 
@@ -32,6 +37,8 @@ class EventParser:
         yield from self._take(b"")
 
     def _take(self, line: bytes) -> Iterator[bytes]:
+        if not self._begun:
+            self._begun, line = True, line.removeprefix(BOM_UTF8)
         if not line:
             if self._data:
                 yield b"\n".join(self._data)

@@ -200,7 +200,7 @@ def read(text: str, where: str) -> Scenario:
     """
     try:
         said: dict[str, Any] = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise ScenarioError(f"{where}:{toml_lines.unfinished(text)}: is no TOML: {error}") from error
     try:
         return Scenario.model_validate({**said, "name": Path(where).stem})

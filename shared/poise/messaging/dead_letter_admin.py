@@ -1,7 +1,8 @@
 """Dead letter administration: list, show, send again, purge. The command line and the gateway are two faces of it."""
 
 import time
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
@@ -12,6 +13,7 @@ from poise.errors import RetryableError
 from poise.messaging.dead_letter_filter import Filter, invalid
 from poise.messaging.dead_letters import PURGED, DeadLetter, DeadLetterIndex, State, marker
 from poise.messaging.mesh import Mesh
+from poise.messaging.record import Position
 from poise.messaging.redrive import Outcome, Redrive, first_kept
 from poise.messaging.redriver import Redriver, whole
 from poise.messaging.transactions import Outgoing, Transactions
@@ -26,7 +28,10 @@ _SUFFIX: Final = dead_topic("").removeprefix(PREFIX)
 class _Log:
     """A dead-letter topic as it was read."""
 
-    letters: Sequence[DeadLetter]
+    letters: list[DeadLetter]
+    """Those that are meant."""
+    places: AbstractSet[Position]
+    """Where letters stand, others too."""
     ends: Mapping[int, int]
 
 
@@ -61,7 +66,7 @@ class DeadLetterAdmin:
         """The dead letters that are meant, oldest first; without their messages, which `whole` reads.
 
         Raises:
-            InvalidMessageError: There is no such tier, or an id names no dead letter.
+            InvalidMessageError: There is no such tier, an id names no dead letter, or more are meant than can be kept.
             UnavailableError: They cannot be read.
         """
         return _oldest_first(
@@ -138,18 +143,16 @@ class DeadLetterAdmin:
         return found
 
     async def _meant(self, tier: str, chosen: Filter, now: float) -> list[DeadLetter]:
-        return self._fitting(await self._read(tier), chosen, now)
+        return (await self._read(tier, chosen, now)).letters
 
-    async def _read(self, tier: str) -> _Log:
-        index = DeadLetterIndex(tier)
+    async def _read(self, tier: str, chosen: Filter, now: float) -> _Log:
+        tenant = self._mesh.settings.tenant
+        index = DeadLetterIndex(tier, fits=lambda letter: chosen.fits(letter, now, tenant))
         async with self._mesh.follow(dead_topic(tier)) as follower:
             async for batch in follower.read_to_end(within=READ_WITHIN):
                 for record in batch:
                     index.add(record)
-            return _Log(index.letters(), follower.ends)
-
-    def _fitting(self, log: _Log, chosen: Filter, now: float) -> list[DeadLetter]:
-        return [letter for letter in log.letters if chosen.fits(letter, now, self._mesh.settings.tenant)]
+            return _Log(index.letters(), index.places(), follower.ends)
 
     # -- purging --------------------------------------------------------------------------------------------------
 
@@ -158,8 +161,8 @@ class DeadLetterAdmin:
         try:
             async with Transactions(self._mesh.connection, topic) as transactions:
                 # In a transaction for its name: a letter is not sent again while it is purged.
-                log = await self._read(tier)
-                gone = self._fitting(log, chosen, now)
+                log = await self._read(tier, chosen, now)
+                gone = log.letters
                 mark = f"{time.time():.3f}"
                 marks = [Outgoing(topic, *marker(at, PURGED, mark)) for letter in gone for at in letter.places]
                 for start in range(0, len(marks), MARKED_AT_ONCE):
@@ -169,9 +172,8 @@ class DeadLetterAdmin:
             raise RetryableError(
                 f"somebody else began to send dead letters of {tier} again, or to purge them: run it again for the rest"
             ) from error
-        purged = {letter.id for letter in gone}
-        kept = [letter for letter in log.letters if letter.id not in purged]
-        await self._mesh.admin.delete_before(topic, first_kept(kept, log.ends))
+        purged = {at for letter in gone for at in letter.places}
+        await self._mesh.admin.delete_before(topic, first_kept(log.places - purged, log.ends))
         return gone
 
 

@@ -8,12 +8,13 @@ now is what the markers say. `dead_letter_admin` writes them.
 import hashlib
 import time
 import traceback
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final, Protocol
 
 from poise.contracts.envelope import DEADLINE
+from poise.contracts.fault import FieldError
 from poise.contracts.topics import CATALOGUE, dead_topic
 from poise.errors import InvalidMessageError, RecordTooLargeError
 from poise.messaging.record import Headers, Position, Record
@@ -41,8 +42,12 @@ LISTED: Final = frozenset(
     {ERROR, MESSAGE, WORKER, FROM, POSITION, CUT, UNDECODED, ORIGIN, REDRIVES, ATTEMPT, TENANT, DEADLINE}
 )
 """The headers that lists, filters and decisions about a letter need."""
-LONGEST_KEY: Final = 4_096
+LONGEST_KEY: Final = 256
 """Bytes of a key that an index keeps as it is."""
+LONGEST_LISTED: Final = 500
+"""Bytes of a header's value that an index keeps: what an error said may be longer, no name of a topic or place is."""
+MOST_LETTERS: Final = 100_000
+"""Letters that an index keeps, 2 kB each at most."""
 _LONGEST_CUT: Final = 1024 * 1024
 _LONGEST_CUT_HEADER: Final = 1_024
 _LENGTH: Final = 8
@@ -213,19 +218,27 @@ class DeadLetterIndex:
 
     Args:
         tier: The tier.
-        whole: Keep the messages; else of each what lists and filters need: memory grows with their number alone.
+        whole: Keep the messages; else of each what lists and filters need.
+        fits: Which letters are kept; of others their places alone.
     """
 
-    def __init__(self, tier: str, *, whole: bool = False) -> None:
+    def __init__(self, tier: str, *, whole: bool = False, fits: Callable[[DeadLetter], bool] = lambda _: True) -> None:
         self._tier = tier
         self._whole = whole
+        self._fits = fits
         self._letters: dict[str, DeadLetter] = {}
+        self._others: dict[str, tuple[Position, ...]] = {}
+        """Where those stand that do not fit."""
         self._redriven: dict[str, str] = {}
         self._purged: set[str] = set()
         self._same: dict[bytes, bytes] = {}
 
     def add(self, record: Record) -> None:
-        """Take a record."""
+        """Take a record.
+
+        Raises:
+            InvalidMessageError: More letters fit than can be kept.
+        """
         sent, away = record.header(REDRIVEN), record.header(PURGED)
         if record.header(FROM) is not None or (sent is None and away is None):
             # It is told by what `write` adds: a message may bring any header along, and `write` adds its own last.
@@ -242,17 +255,26 @@ class DeadLetterIndex:
             self._letters[name] = replace(first, copies=(*first.copies, record.position))
             return
         kept = record if self._whole else self._slim(record)
-        self._letters[name] = DeadLetter(self._tier, kept, None, size=len(record.value or b""))
+        letter = DeadLetter(self._tier, kept, None, self._others.pop(name, ()), size=len(record.value or b""))
+        if not self._fits(letter):
+            self._others[name] = letter.places
+        elif len(self._letters) < MOST_LETTERS:
+            self._letters[name] = letter
+        else:
+            told = (
+                f"more than {MOST_LETTERS:,} dead letters of {self._tier} fit: choose fewer, for example by their age"
+            )
+            raise InvalidMessageError(told, [FieldError(field="newer_than", detail=told)])
 
     def _slim(self, record: Record) -> Record:
-        last = {name: value for name, value in record.headers if name in LISTED}
+        last = {name: value and _beginning(value) for name, value in record.headers if name in LISTED}
         headers = tuple(
             (name, None if value is None else self._same.setdefault(value, value)) for name, value in last.items()
         )
         return replace(record, key=short_key(record.key), value=None, headers=headers)
 
     def letters(self) -> list[DeadLetter]:
-        """The letters, oldest first, each with what became of it; purged ones are left out."""
+        """The letters that fit, oldest first, each with what became of it; purged ones are left out."""
         found = []
         for letter in self._letters.values():
             places = [str(at) for at in letter.places]
@@ -260,6 +282,16 @@ class DeadLetterIndex:
                 sent = next((self._redriven[at] for at in places if at in self._redriven), None)
                 found.append(replace(letter, redriven=sent))
         return found
+
+    def places(self) -> set[Position]:
+        """Where letters stand that are not purged, those that do not fit among them."""
+        every = [*(letter.places for letter in self._letters.values()), *self._others.values()]
+        return {at for places in every if self._purged.isdisjoint(map(str, places)) for at in places}
+
+
+def _beginning(value: bytes) -> bytes:
+    """The beginning of a text, cut between two characters."""
+    return value if len(value) <= LONGEST_LISTED else value[:LONGEST_LISTED].decode(errors="ignore").encode()
 
 
 def short_key(key: bytes | None) -> bytes | None:

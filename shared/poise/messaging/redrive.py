@@ -139,15 +139,14 @@ def batches(letters: Sequence[DeadLetter], rate: float | None, alone: frozenset[
         yield batch
 
 
-def first_kept(letters: Iterable[DeadLetter], ends: Mapping[int, int]) -> dict[int, int]:
+def first_kept(places: Iterable[Position], ends: Mapping[int, int]) -> dict[int, int]:
     """Up to where a dead-letter topic holds nothing that is needed, by partition: the first letter that is kept.
 
     Args:
-        letters: Those that are kept.
+        places: Where letters stand that are kept.
         ends: The end offsets as they were when the letters were read.
     """
     cut = dict(ends)
-    for letter in letters:
-        for at in letter.places:
-            cut[at.partition] = min(cut.get(at.partition, at.offset), at.offset)
+    for at in places:
+        cut[at.partition] = min(cut.get(at.partition, at.offset), at.offset)
     return cut

@@ -38,6 +38,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from poise.contracts.ask import NAME
+from poise.contracts.bounds import MOST
 from poise.contracts.policy import Limits, PolicySpec
 from poise.errors import SetupError
 from poise.policy import toml_lines
@@ -99,6 +100,8 @@ def read(path: Path) -> PolicySpec:
         raise PolicyFileError([_syntax(path, text, error)]) from error
     except RecursionError as error:
         raise PolicyFileError([f"{path}: it is nested too deeply to be read"]) from error
+    except ValueError as error:  # of an integer with thousands of digits, or a date that there is not
+        raise PolicyFileError([f"{path}: has a value that cannot be read: {error}"]) from error
     checked = _Checked(document)
     name, weights, limits = checked.name(), checked.weights(), checked.limits()
     checked.tables()
@@ -226,8 +229,8 @@ class _Checked:
         weight = variant.get("weight", 1.0)
         if isinstance(weight, bool) or not isinstance(weight, int | float):
             self._fault((*where, "weight"), f"weight = {_shown(weight)}: write a number, its share among all weights")
-        elif not (math.isfinite(weight) and weight >= 0):
-            self._fault((*where, "weight"), f"weight = {_shown(weight)}: it is 0 or more, and finite")
+        elif not 0 <= weight <= MOST:  # no number that is none, either
+            self._fault((*where, "weight"), f"weight = {_shown(weight)}: it is 0 or more, and {MOST:g} at most")
         else:
             return float(weight)
         return 0.0

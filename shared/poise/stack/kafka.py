@@ -29,6 +29,8 @@ class Node:
     """The controller port of every node of the cluster by id, this one included; None = this node alone."""
     cluster: str | None = None
     """The cluster's id (a uuid in base64), the same on all nodes; None = a new one when the node is new."""
+OPEN_FOR_AT_MOST: Final = 15_000
+"""Milliseconds that a client's transaction may be open."""
 
 
 class Kafka(Part):
@@ -135,7 +137,7 @@ class Kafka(Part):
             # Small and quick to start: fifty partitions each, and 128 MB for the cleaner, are meant for servers.
             "offsets.topic.num.partitions": "8",
             # A client that leaves a transaction open holds up all who read behind it, for as long as this and a second.
-            "transaction.max.timeout.ms": "15000",
+            "transaction.max.timeout.ms": str(OPEN_FOR_AT_MOST),
             "transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000",
             "transaction.state.log.num.partitions": "8",
             "log.cleaner.dedupe.buffer.size": "16777216",

@@ -32,6 +32,7 @@ def read(*chunks: bytes) -> list[bytes]:
         (b"data: a", [b"a"]),
         (b"data: a\n", [b"a"]),
         (b"data: a\r\n\r", [b"a"]),
+        (b"\xef\xbb\xbfdata: a\n\n\xef\xbb\xbfdata: b\n\n", [b"a"]),
         (b"", []),
         ("data: 語\n\n".encode(), ["語".encode()]),
     ],

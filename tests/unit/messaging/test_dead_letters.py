@@ -251,11 +251,10 @@ def test_batches(letters: list[DeadLetter], rate: float | None, alone: tuple[str
 
 
 def test_the_log_is_cut_before_the_first_letter_that_is_kept() -> None:
-    letters = some(8)[5:]
-    assert first_kept(letters, {0: 20}) == {0: 5}
+    places = [letter.record.position for letter in some(8)[5:]]
+    assert first_kept(places, {0: 20}) == {0: 5}
     assert first_kept([], {0: 20}) == {0: 20}
-    copied = DeadLetter("t", letters[0].record, None, (Position(DEAD, 0, 9),))
-    assert first_kept([copied], {0: 20, 1: 3}) == {0: 5, 1: 3}
+    assert first_kept([places[0], Position(DEAD, 0, 9)], {0: 20, 1: 3}) == {0: 5, 1: 3}
 
 
 def test_an_index_keeps_what_lists_need_and_no_message() -> None:
@@ -275,3 +274,31 @@ def test_an_index_keeps_what_lists_need_and_no_message() -> None:
     assert sum(len(value or b"") for _, value in letter.record.headers) < 1_000
     assert Filter(key=key).fits(letter, 2.0, "default")
     assert not Filter(key=key + b"k").fits(letter, 2.0, "default")
+
+
+def dead(offset: int, error: str, position: int, message: str = "") -> Record:
+    told = {"topic": TOPIC, "error": error, "position": f"{TOPIC}/0/{position}", "message": message}
+    headers = tuple((f"poise-dead-{name}", value.encode()) for name, value in told.items())
+    return Record(DEAD, 0, offset, 1.0, b"k", b"{}", headers)
+
+
+def test_an_index_keeps_what_fits_and_of_others_where_they_stand() -> None:
+    log = DeadLetterIndex("retrieval", fits=lambda letter: letter.error == "ValueError")
+    for offset, error in enumerate(["ValueError", "OSError", "OSError", "ValueError"]):
+        log.add(dead(offset, error, offset))
+    log.add(dead(4, "ValueError", 1))  # delivered again, it died of something else
+    log.add(dead(5, "ValueError", 0))
+    key, empty, headers = marker(Position(DEAD, 0, 2), PURGED, "1.0")
+    log.add(Record(DEAD, 0, 6, 1.0, key, empty, tuple(headers)))
+    assert [sorted(at.offset for at in letter.places) for letter in log.letters()] == [[0, 5], [3], [1, 4]]
+    assert {at.offset for at in log.places()} == {0, 1, 3, 4, 5}
+
+
+def test_the_bounds_of_an_index(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dead_letters, "MOST_LETTERS", 2)
+    log = DeadLetterIndex("retrieval", fits=lambda letter: letter.error == "ValueError")
+    for offset, error in enumerate(["ValueError", "OSError", "ValueError"]):
+        log.add(dead(offset, error, offset, "é" * 4_000))
+    assert {letter.message for letter in log.letters()} == {"é" * 250}
+    with pytest.raises(InvalidMessageError, match="more than 2 dead letters of retrieval fit: choose fewer"):
+        log.add(dead(3, "ValueError", 3))

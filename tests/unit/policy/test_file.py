@@ -123,6 +123,7 @@ ONE = [  # what stands in [policy], which is line 6, and what is said of it
     ("low = 1.01", "low = 1.01: write 1 or less: it is the least mean of the score that steers"),
     ("low = -0.5", "low = -0.5: write 0 or more"),
     ("latency = 0", "latency = 0: write more than 0"),
+    (f"latency = 1{'0' * 400}", "…: write a number"),
     ("latency = inf", "latency = inf: write a number that is finite; leave it out where there is none"),
     ("cost = 2024-01-01", "cost = 2024-01-01: write a number"),
     ("score = 3", "score = 3: write a text: it is the score that steers"),
@@ -154,10 +155,11 @@ VARIANTS = [
     (f'{NAMED}[[orchestration.variants]]\nname = "a"\n', 6, 'two variants have the name "a"'),
     (f'{NAMED}[[orchestration.variants]]\nname = "a\\u001b[2J"\n', 6, "a name has 1 to 80 letters"),
     (f"{NAMED}wieght = 2\n", 5, "a variant has no wieght: did you mean weight?"),
-    (f"{NAMED}weight = -1\n", 5, "weight = -1: it is 0 or more, and finite"),
-    (f"{NAMED}weight = nan\n", 5, "weight = nan: it is 0 or more, and finite"),
-    (f"{NAMED}weight = inf\n", 5, "weight = inf: it is 0 or more, and finite"),
+    (f"{NAMED}weight = -1\n", 5, "weight = -1: it is 0 or more, and 1e+12 at most"),
+    (f"{NAMED}weight = nan\n", 5, "weight = nan: it is 0 or more, and 1e+12 at most"),
+    (f"{NAMED}weight = inf\n", 5, "weight = inf: it is 0 or more, and 1e+12 at most"),
     (f'{NAMED}weight = "9"\n', 5, 'weight = "9": write a number, its share among all weights'),
+    (f"{NAMED}weight = 1{'0' * 400}\n", 5, "…: it is 0 or more, and 1e+12 at most"),
     (f"{NAMED}weight = true\n", 5, "weight = true: write a number"),
     ('[[orchestration.variants]]\nname = "a"\nweight = 0\n', 1, "no variant has a weight above zero"),
     ('[orchestration]\nvariants = [\n  {name = "a"},\n  {name = "b", weight = -1},\n]\n', 4, "weight = -1"),
@@ -175,6 +177,11 @@ def test_what_else_cannot_be(file: Path, text: str, line: int, said: str) -> Non
     assert fault.startswith(f"{line}: "), fault
     assert said in fault
     assert "\x1b" not in fault
+
+
+def test_a_number_that_no_reader_takes(file: Path) -> None:
+    [fault] = faults(file, f"{NAMED}weight = {'1' * 5_000}\n")
+    assert "has a value that cannot be read: Exceeds the limit" in fault
 
 
 def test_a_table_that_is_none(file: Path) -> None:

@@ -10,6 +10,7 @@ import yaml
 
 from poise.settings import MeshSettings
 from poise.stack import jars, plan
+from poise.stack.kafka import OPEN_FOR_AT_MOST
 from poise.stack.model_server import DEFAULT_NAME, KEY_VARIABLE, PREFIX, SHORTEST_KEY
 from poise.stack.options import INTEGRATIONS, TIERS
 from services.orchestration.settings import OrchestrationSettings
@@ -37,6 +38,10 @@ def test_every_tier_can_be_scaled(services: dict[str, Any]) -> None:
     assert all("container_name" not in service for service in services.values())
     assert {name for name, service in services.items() if "ports" in service} == {"kafka", "gateway"}
     assert all(port.startswith("127.0.0.1:") for name in ("kafka", "gateway") for port in services[name]["ports"])
+
+
+def test_transactions_are_open_for_no_longer_than_on_the_embedded_broker(services: dict[str, Any]) -> None:
+    assert services["kafka"]["environment"]["KAFKA_TRANSACTION_MAX_TIMEOUT_MS"] == OPEN_FOR_AT_MOST
 
 
 def test_workers_wait_for_what_they_stand_on(services: dict[str, Any]) -> None:
