@@ -14,6 +14,8 @@ from poise.stack.jars import Say
 from poise.stack.part import Part
 from poise.stack.runtime import Runtime, write_properties
 
+OPEN_FOR_AT_MOST: Final = 15_000
+"""Milliseconds that a client's transaction may be open."""
 _LEARNT: Final = "learnt.aot"
 _CRASHES: Final = (-signal.SIGABRT, -signal.SIGSEGV, -signal.SIGBUS)
 
@@ -29,8 +31,6 @@ class Node:
     """The controller port of every node of the cluster by id, this one included; None = this node alone."""
     cluster: str | None = None
     """The cluster's id (a uuid in base64), the same on all nodes; None = a new one when the node is new."""
-OPEN_FOR_AT_MOST: Final = 15_000
-"""Milliseconds that a client's transaction may be open."""
 
 
 class Kafka(Part):
