@@ -25,6 +25,8 @@ DEADLINE: Final = 30.0
 """Seconds that a caller waits for an answer or a fault."""
 SLACK: Final = 10.0
 """Seconds after its deadline in which an outcome still counts: this machine is busy."""
+SENT_WITHIN: Final = 45.0
+"""Seconds that a raw client of Kafka tries to hand a record over: 40 are its default."""
 FORGED: Final = "FORGED"
 """In every text that an attacker writes."""
 
@@ -36,8 +38,8 @@ class Asked:
     by: str
     sent: float
     """Unix seconds."""
-    accepted: bool = False
-    """Whether the gateway answered at all, or the broker acknowledged it."""
+    taken: float | None = None
+    """Unix seconds when the gateway began to answer, or the broker acknowledged it; None = neither."""
     outcome: str | None = None
     """A rung, a fault's type, or `refused`; None = silence."""
     ended: float = 0.0
@@ -49,10 +51,19 @@ class Asked:
         if self.outcome is None:
             self.outcome, self.ended, self.forged = outcome, time.time(), FORGED in text
 
+    def take(self) -> None:
+        """Note that it is accepted."""
+        self.taken = time.time()
+
+    @property
+    def accepted(self) -> bool:
+        """Whether somebody has it, who owes an outcome."""
+        return self.taken is not None
+
     @property
     def silent(self) -> bool:
-        """Whether it was accepted, and nothing came in time."""
-        return self.accepted and (self.outcome is None or self.ended - self.sent > DEADLINE + SLACK)
+        """Whether it was accepted, and nothing came in time; a client may have had it for long before a broker did."""
+        return self.taken is not None and (self.outcome is None or self.ended - self.taken > DEADLINE + SLACK)
 
 
 class Replies:
@@ -137,7 +148,7 @@ class Load:
     async def finish(self) -> None:
         """Wait for the outcome of every request."""
         if self._tasks:
-            await asyncio.wait(self._tasks, timeout=DEADLINE + 2 * SLACK)
+            await asyncio.wait(self._tasks, timeout=SENT_WITHIN + DEADLINE + SLACK)
 
     async def _one(self, name: str, ask: Asking) -> None:
         request = Asked(name, time.time())
@@ -150,7 +161,7 @@ class Load:
         except httpx2.TransportError as error:
             request.end(f"not taken: {type(error).__name__}")
             return
-        request.accepted = True
+        request.take()
         if response.status_code == httpx2.codes.OK:
             request.end(response.json()["rung"], response.text)
         else:
@@ -161,7 +172,7 @@ class Load:
         seen = ""
         try:
             async with self.http.stream("POST", "/v1/ask", json={"question": question}, headers=headers) as response:
-                request.accepted = True
+                request.take()
                 async for line in response.aiter_lines():
                     seen += line
                     event, _, data = line.partition(": ")
@@ -175,7 +186,7 @@ class Load:
             request.end(f"broken off: {type(error).__name__}")
 
     async def _by_client(self, request: Asked, question: str) -> None:
-        request.accepted = True
+        request.take()
         try:
             answer = await self.poise.ask(question, timeout=DEADLINE)
             request.end(answer.rung, answer.text)
@@ -188,11 +199,11 @@ class Load:
     async def _by_kafka(self, request: Asked, question: str) -> None:
         correlation_id = b"soak-%d" % id(request)
         headers = [("reply_to", ANSWERS.encode()), ("correlation_id", correlation_id)]
-        waiting = asyncio.create_task(self.replies.wait(correlation_id, DEADLINE + SLACK))
+        waiting = asyncio.create_task(self.replies.wait(correlation_id, SENT_WITHIN + DEADLINE + SLACK))
         body = json.dumps({"question": question}).encode()
         try:
             await self.ground.outsider.send_and_wait(ASK_INTERACTIVE.name, body, headers=headers)
-            request.accepted = True
+            request.take()
         except KafkaError as error:
             request.end(f"not taken: {type(error).__name__}")
             waiting.cancel()
