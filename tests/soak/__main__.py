@@ -18,11 +18,11 @@ from typing import Final
 
 import httpx2
 from chaos_kit import settled
+from two_node_mesh import Ground, ground
 
 from poise.client import Poise
 from poise.settings import MeshSettings
-from tests.soak import by_http, by_kafka, by_operator
-from tests.soak.ground import Ground, ground
+from tests.soak import by_http, by_kafka, by_operator, large_replies
 from tests.soak.injection import Inject, Injector
 from tests.soak.load import DEADLINE, SLACK, Load, Replies
 from tests.soak.memory import Memory
@@ -52,7 +52,7 @@ ROUNDS_A_MINUTE: Final = 0.75
 async def soak(minutes: float, rate: float, seed: int, folder: Path, log: Path) -> Report:
     """Run it."""
     async with AsyncExitStack() as stack:
-        played = await stack.enter_async_context(ground(folder, seed))
+        played = await stack.enter_async_context(ground(folder, seed, custom=Path(large_replies.__file__)))
         timeout = DEADLINE + SLACK
         http = await stack.enter_async_context(httpx2.AsyncClient(base_url=played.gateway_url, timeout=timeout))
         settings = MeshSettings(broker=played.bootstrap, spans=False)

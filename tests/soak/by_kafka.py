@@ -10,12 +10,12 @@ from uuid import uuid4
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from batch_kit import DAMAGED, raw_producer
+from two_node_mesh import ANSWERS
 
 from poise.contracts import Fault
 from poise.contracts.topics import ASK_INTERACTIVE, CANCEL, FEEDBACK, POLICY, RECORDS, REPLIES
 from poise.errors import DeadlineExceededError, FaultError, UnavailableError
 from tests.soak.by_http import HUGE
-from tests.soak.ground import ANSWERS
 from tests.soak.injection import UnexpectedError
 from tests.soak.large_replies import Enlarge
 from tests.soak.load import FORGED, Load

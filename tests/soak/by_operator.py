@@ -4,6 +4,8 @@ import asyncio
 import random
 from typing import Final
 
+from two_node_mesh import Ground
+
 from poise.contracts.topics import (
     ASK_INTERACTIVE,
     CANCEL,
@@ -19,7 +21,6 @@ from poise.contracts.topics import (
     VERSIONS,
 )
 from poise.errors import FaultError, SetupError, UnavailableError
-from tests.soak.ground import Ground
 from tests.soak.injection import UnexpectedError
 from tests.soak.load import Load
 
@@ -49,10 +50,8 @@ async def topic_recreated(load: Load, chance: random.Random) -> str:
 
 async def without_leader(ground: Ground) -> str:
     """Some partitions have no leader for 70 s; then the node is back, and everything is ready by itself."""
-    ground.second.kill()
-    await ground.second.child.wait()
-    await asyncio.sleep(AWAY_FOR)
-    await ground.second.start()
+    async with ground.without_leader():
+        await asyncio.sleep(AWAY_FOR)
     await _ready(ground)
     return "ready again"
 

@@ -14,12 +14,12 @@ import httpx2
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 from chaos_runs import QUESTION
+from two_node_mesh import ANSWERS, Ground
 
 from poise.client import Poise
 from poise.contracts import Fault
 from poise.contracts.topics import ASK_INTERACTIVE
 from poise.errors import DeadlineExceededError, FaultError, SetupError, UnavailableError
-from tests.soak.ground import ANSWERS, Ground
 
 DEADLINE: Final = 30.0
 """Seconds that a caller waits for an answer or a fault."""

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from chaos_kit import rss
-
-from tests.soak.ground import Ground
+from two_node_mesh import Ground
 
 EVERY: Final = 5.0
 WARM_UP: Final = 0.3

@@ -1,10 +1,10 @@
-"""What the soak runs on: two real Kafka nodes, a Valkey, a model server, a worker of each tier, and a supervisor.
+"""A whole mesh on two real Kafka nodes: a Valkey, a model server, workers of each tier, and a supervisor.
 
 Node 1 leads everything but a few partitions, which stand on node 2 alone: while node 2 is away they have no leader.
 """
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,15 +24,14 @@ from poise.settings import MeshSettings
 from poise.stack import Kafka, Valkey, probe
 from poise.stack.kafka import Node
 from poise.stack.worker import OwnWorker, Worker
-from tests.soak import large_replies
 
 CLUSTER: Final = "c29ha3NvYWtzb2Frc29hawo"
-ON_NODE_2: Final = {RUNS_INTERACTIVE: (5,), INFERENCE_INTERACTIVE: (4, 5), ASK_INTERACTIVE: (5,)}
-"""Partitions that node 2 alone has."""
+Places = Mapping[Topic, tuple[int, ...]]
+"""The partitions that node 2 alone has, by their topic."""
+ON_NODE_2: Final[Places] = {RUNS_INTERACTIVE: (5,), INFERENCE_INTERACTIVE: (4, 5), ASK_INTERACTIVE: (5,)}
 ANSWERS: Final = "soak.answers"
 """Where the replies to raw Kafka clients go; one partition."""
 TIERS: Final = {"orchestration": 2, "retrieval": 1, "inference": 1, "evaluation": 1, "gateway": 1}
-WITHIN: Final = 60.0
 
 
 @dataclass
@@ -47,6 +46,7 @@ class Ground:
     gateway_url: str
     outsider: AIOKafkaProducer
     """A client of Kafka that knows nothing of Poise's library."""
+    on_node_2: Places
 
     @property
     def bootstrap(self) -> str:
@@ -81,7 +81,15 @@ class Ground:
     async def recreate(self, topic: Topic) -> None:
         """Delete a topic and create it again, as an operator's script would."""
         async with self.admin() as admin:
-            await recreate(admin, topic)
+            await recreate(admin, topic, self.on_node_2.get(topic, ()))
+
+    @asynccontextmanager
+    async def without_leader(self) -> AsyncIterator[None]:
+        """Have node 2 killed meanwhile: its partitions have no leader."""
+        self.second.kill()
+        await self.second.child.wait()
+        yield
+        await self.second.start()
 
     async def ingest(self) -> None:
         """Put the corpus in, and wait until it can be found."""
@@ -90,9 +98,9 @@ class Ground:
             await poise.ask("How does a lighthouse warn ships?", min_epoch=epoch, timeout=120)
 
 
-async def recreate(admin: AIOKafkaAdminClient, topic: Topic) -> None:
-    """Delete a topic, and create it again with its partitions where they were."""
-    placed = {number: [2 if number in ON_NODE_2.get(topic, ()) else 1] for number in range(topic.partitions)}
+async def recreate(admin: AIOKafkaAdminClient, topic: Topic, on_node_2: tuple[int, ...]) -> None:
+    """Delete a topic, and create it again with some partitions on node 2 and the others on node 1."""
+    placed = {number: [2 if number in on_node_2 else 1] for number in range(topic.partitions)}
     await admin.delete_topics([topic.name])
     new = NewTopic(topic.name, -1, -1, replica_assignments=placed, topic_configs=settings_of(topic))
     while True:  # the broker deletes in the background, and refuses the name until then
@@ -105,7 +113,7 @@ async def recreate(admin: AIOKafkaAdminClient, topic: Topic) -> None:
 
 
 @asynccontextmanager
-async def nodes(folder: Path) -> AsyncIterator[tuple[Kafka, Kafka]]:
+async def nodes(folder: Path, on_node_2: Places) -> AsyncIterator[tuple[Kafka, Kafka]]:
     """Two brokers; the first is the controller too, and leads what is made before the second is there."""
     ports = [probe.free_port() for _ in range(4)]
     voters = {1: ports[0]}
@@ -123,9 +131,8 @@ async def nodes(folder: Path) -> AsyncIterator[tuple[Kafka, Kafka]]:
             admin = AIOKafkaAdminClient(bootstrap_servers=first.bootstrap)
             await admin.start()
             try:
-                await admin.create_topics([NewTopic(ANSWERS, -1, -1, replica_assignments={0: [1]})])
-                for topic in ON_NODE_2:
-                    await recreate(admin, topic)
+                for topic, numbers in on_node_2.items():
+                    await recreate(admin, topic, numbers)
             finally:
                 await admin.close()
             yield first, second
@@ -133,12 +140,13 @@ async def nodes(folder: Path) -> AsyncIterator[tuple[Kafka, Kafka]]:
 
 async def _internal_topics(bootstrap: str) -> None:
     """Have Kafka make its own topics while there is one node: groups and transactions must not stand on the other."""
-    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, transactional_id="soak", transaction_timeout_ms=10_000)
-    async with producer, producer.transaction():
-        await producer.send_and_wait("poise.feedback", b"", key=b"first")
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
     await admin.start()
     try:
+        await admin.create_topics([NewTopic(ANSWERS, 1, 1)])
+        producer = AIOKafkaProducer(bootstrap_servers=bootstrap, transactional_id="soak", transaction_timeout_ms=10_000)
+        async with producer, producer.transaction():
+            await producer.send_and_wait(ANSWERS, b"first")  # no group reads it: none ever commits behind the marker
         while True:  # to ask for a group's coordinator makes the topic, which takes a moment
             try:
                 await admin.find_coordinator("soak")
@@ -150,10 +158,19 @@ async def _internal_topics(bootstrap: str) -> None:
 
 
 @asynccontextmanager
-async def ground(folder: Path, seed: int) -> AsyncIterator[Ground]:
-    """Start everything; when this yields, the mesh answers."""
+async def ground(
+    folder: Path, seed: int, *, on_node_2: Places = ON_NODE_2, custom: Path | None = None
+) -> AsyncIterator[Ground]:
+    """Start everything; when this yields, the mesh answers.
+
+    Args:
+        folder: Where all of it keeps its data and logs.
+        seed: The supervisor's.
+        on_node_2: What has no leader while node 2 is away.
+        custom: The file of a custom tier, of which a worker runs too.
+    """
     async with AsyncExitStack() as stack:
-        first, second = await stack.enter_async_context(nodes(folder / "kafka"))
+        first, second = await stack.enter_async_context(nodes(folder / "kafka", on_node_2))
         valkey = await stack.enter_async_context(Valkey(folder / "valkey"))
         model = await stack.enter_async_context(CountingModel(folder / "model"))
         port = probe.free_port()
@@ -171,11 +188,13 @@ async def ground(folder: Path, seed: int) -> AsyncIterator[Ground]:
             for tier, number in TIERS.items()
             for n in range(1, number + 1)
         ]
-        own = large_replies.__file__
-        made.append(OwnWorker(own, 1, folder / "own", port=0, log=folder / "own.log", variables=variables))
+        if custom is not None:
+            log = folder / "custom.log"
+            made.append(OwnWorker(str(custom), 1, folder / "custom", port=0, log=log, variables=variables))
         supervisor = await stack.enter_async_context(Supervisor(made, seed))
         outsider = AIOKafkaProducer(bootstrap_servers=first.bootstrap, max_request_size=4 * 1024 * 1024)
         await stack.enter_async_context(outsider)
-        played = Ground(first, second, valkey, model, supervisor, f"http://{probe.LOOPBACK}:{port}", outsider)
+        url = f"http://{probe.LOOPBACK}:{port}"
+        played = Ground(first, second, valkey, model, supervisor, url, outsider, on_node_2)
         await played.ingest()
         yield played

@@ -1,0 +1,96 @@
+"""No exception without words leaves a sentence without its end."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from poise.error_text import typed_words_of, words_of
+
+ROOT: Final = Path(__file__).parents[2]
+MAY_HAVE_NO_WORDS: Final = frozenset(
+    {
+        *("AssertionError", "BaseException", "CancelledError", "ConnectionError", "Exception", "HTTPError"),
+        *("ImportError", "IncompleteReadError", "OSError", "RequestError", "RuntimeError", "TimeoutError"),
+    }
+)
+"""Those that something else than Poise raises, and that may have none; Poise's own always say what happened."""
+LOGGED_BY: Final = frozenset({"debug", "info", "warning", "error", "exception", "critical", "log"})
+
+
+@pytest.mark.parametrize(
+    ("error", "words", "typed"),
+    [
+        (TimeoutError(), "TimeoutError", "TimeoutError"),
+        (TimeoutError(" "), "TimeoutError", "TimeoutError"),
+        (ValueError("no number"), "no number", "ValueError: no number"),
+    ],
+)
+def test_an_exception_is_never_told_as_nothing(error: BaseException, words: str, typed: str) -> None:
+    assert (words_of(error), typed_words_of(error)) == (words, typed)
+
+
+def caught(kind: ast.expr | None) -> Iterator[str]:
+    """The names of what is caught."""
+    match kind:
+        case None:
+            yield "BaseException"
+        case ast.Tuple(elts=several):
+            for one in several:
+                yield from caught(one)
+        case ast.Name(id=name) | ast.Attribute(attr=name):
+            yield name
+
+
+def is_told(node: ast.AST, error: str) -> bool:
+    """Whether an exception is put into words there as it is: in an f-string, by `str`, as an argument of a log line."""
+
+    def is_it(value: ast.expr) -> bool:
+        if isinstance(value, ast.BoolOp):
+            return any(map(is_it, value.values))
+        return isinstance(value, ast.Name) and value.id == error
+
+    match node:
+        case ast.FormattedValue(value=value, conversion=conversion):
+            return conversion != ord("r") and is_it(value)
+        case ast.Call(func=ast.Name(id="str"), args=args):
+            return any(map(is_it, args))
+        case ast.Call(func=ast.Attribute(attr=name), args=[ast.Constant(value=str(form)), *args]) if name in LOGGED_BY:
+            return "%s" in form and any(map(is_it, args))
+    return False
+
+
+def told_as_it_is(source: str) -> Iterator[int]:
+    """The lines where an exception that may have no words is put into words without `error_text`."""
+    for handler in ast.walk(ast.parse(source)):
+        if isinstance(handler, ast.ExceptHandler) and handler.name and MAY_HAVE_NO_WORDS & {*caught(handler.type)}:
+            yield from (node.lineno for node in ast.walk(handler) if is_told(node, handler.name))  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *(
+            'print(f"{error}")',
+            'print(f"{error or 1}")',
+            'print(f"{error!s:.5}")',
+            "str(error)",
+            'log.info("%s", error)',
+        ),
+    ],
+)
+def test_the_next_test_sees(line: str) -> None:
+    assert [*told_as_it_is(f"try: pass\nexcept (KafkaError, TimeoutError) as error: {line}")] == [2]
+    assert [*told_as_it_is(f"try: pass\nexcept SetupError as error: {line}")] == []
+
+
+def test_what_may_have_no_words_is_told_by_its_type() -> None:
+    found = [
+        f"{path.relative_to(ROOT)}:{line}"
+        for folder in ("shared", "services")
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        for line in told_as_it_is(path.read_text())
+    ]
+    assert not found
