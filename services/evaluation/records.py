@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from poise.contracts import RunRecord
 from poise.contracts.topics import RECORDS
+from poise.error_text import words_of
 from poise.errors import RetryableError, SetupError, TerminalError, UnavailableError
 from poise.messaging import Mesh
 from poise.messaging.run_records import search
@@ -44,7 +45,7 @@ class Records:
                 async with self._lookups, asyncio.timeout(FOUND_WITHIN):
                     found = await mesh.lookups.last_of_key(RECORDS.name, run, (*where.near, *where.far))
         except (SetupError, UnavailableError, TimeoutError) as error:
-            why = str(error) or f"not read within {FOUND_WITHIN:g} s"
+            why = words_of(error, f"not read within {FOUND_WITHIN:g} s")
             told = f"run {run} cannot be looked for in {RECORDS.name}: {why}"
             raise RetryableError(told, retry_after=AGAIN_AFTER) from error
         try:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from poise.contracts import RunRecord, Score
 from poise.embedding import Model, stand_back
+from poise.error_text import typed_words_of, words_of
 from poise.errors import RetryableError, SetupError
 from poise.scoring import Embed
 from services.evaluation.scores import score
@@ -59,7 +60,7 @@ class Vectors:
         try:
             return self._embed(text)
         except Exception as error:
-            told = f"an answer could not be compared by meaning: {type(error).__name__}: {error}"
+            told = f"an answer could not be compared by meaning: {typed_words_of(error)}"
             raise RetryableError(told) from error
 
 
@@ -86,5 +87,7 @@ async def _loaded(thread: ThreadPoolExecutor) -> Model:
     except SetupError:
         raise
     except Exception as error:
-        told = f"the embedding model cannot be loaded ({error}): POISE_EVALUATION_EMBEDDING=false does without"
+        told = (
+            f"the embedding model cannot be loaded ({words_of(error)}): POISE_EVALUATION_EMBEDDING=false does without"
+        )
         raise SetupError(told) from error

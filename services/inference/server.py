@@ -11,6 +11,7 @@ import httpx2
 
 from poise.contracts import Completion, Generate
 from poise.contracts.topics import Lane
+from poise.error_text import typed_words_of
 from poise.errors import DeadlineExceededError, RateLimitedError, RetryableError, TerminalError
 from poise.http_body import ACCEPT_ENCODING, BodyError, BodyTooLargeError, pieces_of
 from poise.messaging import parked
@@ -110,7 +111,7 @@ class ModelServer:
                     return await self._follow(response, write)
                 answered = await self._read(response)
         except httpx2.RequestError as error:
-            why = f"{type(error).__name__} {error}".strip()
+            why = typed_words_of(error)
             raise RetryableError(f"backend {self.name} gave no answer: {why}") from error
         except BodyTooLargeError as error:
             raise RetryableError(f"backend {self.name} answered {error}") from error

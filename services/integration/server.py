@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import httpx2
 
 from poise.contracts.topics import Lane
+from poise.error_text import typed_words_of
 from poise.errors import DeadlineExceededError, PoiseError, RateLimitedError, TerminalError
 from poise.http_body import ACCEPT_ENCODING, BodyError, BodyTooLargeError, pieces_of
 from poise.messaging import parked
@@ -159,7 +160,7 @@ class Server:
                     observed.set_attribute(table.HTTP_STATUS, response.status_code)
                     answered = await self._read(response)
             except (httpx2.RequestError, httpx2.InvalidURL) as error:
-                why = self._without_secrets(f"{type(error).__name__} {error}".strip().encode()).decode()
+                why = self._without_secrets(typed_words_of(error).encode()).decode()
                 raise FailedError(f"integration {self.name} gave no answer: {why}") from None
             status = response.status_code
             if not HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:

@@ -6,6 +6,7 @@ import secrets
 from pathlib import Path
 from typing import Final
 
+from poise.error_text import words_of
 from poise.errors import SetupError
 from poise.settings import MeshSettings
 from services.orchestration.settings import OrchestrationSettings
@@ -63,7 +64,7 @@ def _read(path: Path) -> bytes:
     try:
         return _checked(path.read_text(encoding="utf-8").strip(), str(path))
     except (OSError, UnicodeDecodeError) as error:
-        raise SetupError(f"the secret of the draw cannot be read from {path}: {error}") from error
+        raise SetupError(f"the secret of the draw cannot be read from {path}: {words_of(error)}") from error
 
 
 def _checked(secret: str, where: str) -> bytes:

@@ -10,6 +10,7 @@ from typing import Final, Self
 
 from poise.contracts import DocumentVersion, Envelope
 from poise.contracts.topics import DOCUMENTS, VERSIONS
+from poise.error_text import words_of
 from poise.errors import PoiseError
 from poise.messaging import Ends, LogReader, Mesh, Record
 from services.orchestration.settings import OrchestrationSettings
@@ -164,7 +165,7 @@ class Versions:
                 if self._map.doubtful:
                     self._switch(await self._mesh.topic_id(DOCUMENTS.name))
         except (TimeoutError, PoiseError) as error:
-            log.warning("which documents have changed cannot be told: %s", error or "no answer in time")
+            log.warning("which documents have changed cannot be told: %s", words_of(error))
             return False
         return True
 

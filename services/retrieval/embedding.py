@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final, Protocol, Self
 
 from poise.embedding import Model, model_id, stand_back
+from poise.error_text import typed_words_of, words_of
 from poise.errors import RetryableError, SetupError
 from poise.liveness import LOOK_EVERY, Liveness, Part
 from poise.telemetry import measure, table
@@ -143,7 +144,7 @@ class MiniLm:
                     *(loop.run_in_executor(self._documents, model.embed_all, some) for some in turn)
                 )
             except Exception as error:
-                raise EmbedderError(f"the embedding model failed: {type(error).__name__}: {error}") from error
+                raise EmbedderError(f"the embedding model failed: {typed_words_of(error)}") from error
             vectors += chain.from_iterable(done)
         measure(table.EMBED_DURATION, time.perf_counter() - started, {table.EMBED_OF: "parts"})
         return vectors
@@ -197,7 +198,7 @@ class MiniLm:
                 raise
             except Exception as error:  # noqa: BLE001 - the runtime has many, and whatever it is: search goes on by words
                 if self._trouble is None:
-                    log.warning("the embedding model cannot be loaded, so documents wait for it: %s", error)
+                    log.warning("the embedding model cannot be loaded, so documents wait for it: %s", words_of(error))
                 self._trouble = error
                 self._tried.set()
                 part.progress()

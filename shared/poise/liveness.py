@@ -20,6 +20,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Any, Final, TypeVar
 
+from poise.error_text import typed_words_of
 from poise.errors import SetupError
 from poise.telemetry import table
 from poise.telemetry.metrics import Observation
@@ -232,4 +233,4 @@ class Part:
 
 
 def _told(error: BaseException) -> str:
-    return str(error) if isinstance(error, SetupError) else f"{type(error).__name__}: {error}"
+    return str(error) if isinstance(error, SetupError) else typed_words_of(error)

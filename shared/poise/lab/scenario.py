@@ -35,6 +35,7 @@ from pydantic_core import ErrorDetails
 
 from poise.contracts.ask import NAME
 from poise.contracts.policy import Limits
+from poise.error_text import words_of
 from poise.errors import SetupError
 from poise.policy import toml_lines
 
@@ -185,7 +186,7 @@ def load(name: str) -> Scenario:
     try:
         return read(path.read_text(encoding="utf-8-sig"), name)
     except (OSError, UnicodeDecodeError) as error:
-        raise ScenarioError(f"{path} cannot be read: {error}") from error
+        raise ScenarioError(f"{path} cannot be read: {words_of(error)}") from error
 
 
 def read(text: str, where: str) -> Scenario:

@@ -13,6 +13,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError
 
 from poise.contracts.topics import CATALOGUE, Topic
+from poise.error_text import words_of
 from poise.errors import MissingTopicError, SetupError, UnavailableError
 from poise.messaging import commits
 from poise.messaging.connection import Connection
@@ -151,7 +152,7 @@ class Admin:
                         await asyncio.sleep(_AGAIN_AFTER)
                 return await ask()
         except (KafkaError, TimeoutError) as error:
-            raise UnavailableError(f"the broker does not answer: {error or 'timed out'}") from error
+            raise UnavailableError(f"the broker does not answer: {words_of(error, 'timed out')}") from error
 
     async def committed(self, group: str, partitions: Collection[TopicPartition]) -> dict[TopicPartition, Commit]:
         """What a group has committed, of those partitions of which it has committed something.

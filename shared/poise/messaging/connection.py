@@ -18,6 +18,7 @@ from aiokafka.errors import (
 from aiokafka.protocol.metadata import MetadataRequest
 from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
 
+from poise.error_text import words_of
 from poise.errors import SetupError
 from poise.security import Security
 from poise.settings import MeshSettings
@@ -108,8 +109,8 @@ class Connection:
             why = reason(error, self.security)
             if why == NOBODY:
                 why = (
-                    f"nothing answers from here ({error or 'timed out'}): correct advertised.listeners of that broker, "
-                    "or the name or route to it, or start it"
+                    f"nothing answers from here ({words_of(error, 'timed out')}): correct advertised.listeners of that "
+                    "broker, or the name or route to it, or start it"
                 )
             return f"broker {broker} tells its clients to come to {host}:{port}, and there {why}"
         return None
@@ -167,7 +168,9 @@ def _ssl_context(security: Security) -> ssl.SSLContext | None:
     try:
         context = ssl.create_default_context(cafile=security.ca_file)
     except (ssl.SSLError, OSError) as error:
-        raise SetupError(f"{security.ca_file} holds no certificates in PEM ({error}): correct ca_file") from error
+        raise SetupError(
+            f"{security.ca_file} holds no certificates in PEM ({words_of(error)}): correct ca_file"
+        ) from error
     context.check_hostname = security.check_hostname
     if security.cert_file is not None:
         password = security.key_password.get_secret_value() if security.key_password else ""
@@ -176,7 +179,7 @@ def _ssl_context(security: Security) -> ssl.SSLContext | None:
         except (ssl.SSLError, OSError) as error:
             raise SetupError(
                 f"{security.cert_file} and {security.key_file or 'the key in it'} cannot be used "
-                f"({getattr(error, 'reason', None) or error}): both must be PEM, belong together, and "
+                f"({getattr(error, 'reason', None) or words_of(error)}): both must be PEM, belong together, and "
                 "key_password must open the key"
             ) from error
     return context

@@ -10,6 +10,7 @@ from poise.contracts.envelope import MIN_EPOCH
 from poise.contracts.epoch import Epoch
 from poise.contracts.fault import FieldError
 from poise.contracts.topics import DOCUMENTS
+from poise.error_text import words_of
 from poise.errors import InvalidMessageError, PoiseError
 from poise.messaging.ends import Ends
 from poise.messaging.shared_read import SharedRead
@@ -73,7 +74,7 @@ class EpochCheck:
             async with asyncio.timeout(ANSWERED_WITHIN):
                 now = await self._documents.now()
         except (TimeoutError, PoiseError) as error:
-            log.warning("an epoch was not compared with the end of %s: %s", DOCUMENTS.name, error or "no answer")
+            log.warning("an epoch was not compared with the end of %s: %s", DOCUMENTS.name, words_of(error))
             return
         faults = [fault for fault, _ in zip(_faults(epoch, now), range(NAMED), strict=False)]
         if faults:

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Final, cast
 
+from poise.error_text import typed_words_of
 from poise.errors import SetupError
 from poise.messaging.mesh import Mesh
 from poise.messaging.process import run
@@ -130,4 +131,4 @@ def _imported(name: str, where: str) -> ModuleType:
     except SetupError:
         raise
     except Exception as error:
-        raise SetupError(f"{where} cannot be imported: {type(error).__name__}: {error}") from error
+        raise SetupError(f"{where} cannot be imported: {typed_words_of(error)}") from error

@@ -9,6 +9,7 @@ from aiokafka.errors import KafkaError
 from poise.contracts.message import Message, Request
 from poise.contracts.own import KIND, NAME, RESERVED, request_topic
 from poise.contracts.topics import CATALOGUE, REQUESTS, Lane, Topic
+from poise.error_text import words_of
 from poise.errors import SetupError, UnavailableError
 from poise.messaging.admin import Admin
 from poise.messaging.offloaded import InProcesses, Offloaded
@@ -31,7 +32,7 @@ async def ensure_topics(admin: Admin, tier: "Tier") -> None:
         await admin.create(missing)
     except (SetupError, KafkaError, TimeoutError) as error:
         raise SetupError(
-            f"tier {tier.name}: {', '.join(topic.name for topic in missing)} could not be created ({error}): "
+            f"tier {tier.name}: {', '.join(topic.name for topic in missing)} could not be created ({words_of(error)}): "
             "whoever may create topics runs `poise topics apply --tier FILE.py`"
         ) from error
 

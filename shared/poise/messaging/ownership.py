@@ -15,6 +15,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.errors import KafkaError
 
+from poise.error_text import words_of
 from poise.errors import PoiseError, RetryableError
 from poise.liveness import Part
 from poise.messaging.intake import NOWHERE
@@ -202,7 +203,7 @@ async def _leave(consumer: AIOKafkaConsumer) -> None:
         async with asyncio.timeout(LEFT_WITHIN):
             await consumer.stop()
     except (KafkaError, TimeoutError) as error:
-        log.warning("left a group without the broker: %s", error or "no answer")
+        log.warning("left a group without the broker: %s", words_of(error))
     except asyncio.CancelledError:  # aiokafka lets one of its own out when the broker is gone
         task = asyncio.current_task()
         if task is not None and task.cancelling():

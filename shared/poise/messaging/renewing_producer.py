@@ -21,6 +21,7 @@ from typing import Final
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, ProducerClosed
 
+from poise.error_text import words_of
 from poise.errors import UnavailableError
 from poise.messaging.opening import undisturbed
 from poise.telemetry import count, table
@@ -120,7 +121,7 @@ class RenewingProducer:
                     await undisturbed(producer.start())
             except (KafkaError, TimeoutError) as error:
                 await close(producer, within=ABANDONED_WITHIN)
-                told = str(error) or "no broker answers"
+                told = words_of(error, "no broker answers")
                 if told != self.problem:
                     log.warning("no producer can be opened, trying again: %s", told)
                 self.problem = told

@@ -12,6 +12,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import IllegalOperation, KafkaError, MessageSizeTooLargeError, ProducerFenced
 
 from poise.contracts.topics import LARGEST_RECORD
+from poise.error_text import words_of
 from poise.errors import RetryableError, TerminalError, UnavailableError
 from poise.messaging.connection import Connection
 from poise.messaging.opening import undisturbed
@@ -72,7 +73,7 @@ class Transactions:
                 await undisturbed(self._producer.start())
         except (KafkaError, TimeoutError) as error:
             await self._leave()
-            raise UnavailableError(f"no transaction {self.name} can be opened: {error or 'no answer'}") from error
+            raise UnavailableError(f"no transaction {self.name} can be opened: {words_of(error)}") from error
         except BaseException:
             await self._leave()
             raise
@@ -98,7 +99,7 @@ class Transactions:
                 while not await self._ends_behind(consumer):  # noqa: ASYNC110 - the broker tells nobody
                     await asyncio.sleep(LOOK_AGAIN)
         except (KafkaError, TimeoutError) as error:
-            log.warning("what %s committed cannot be read yet: %s", self.name, error or "no answer")
+            log.warning("what %s committed cannot be read yet: %s", self.name, words_of(error))
         finally:
             await consumer.stop()
 

@@ -17,6 +17,7 @@ from queue import SimpleQueue
 from types import ModuleType
 from typing import Any, BinaryIO
 
+from poise.error_text import typed_words_of
 from poise.offload.frames import CHILDS_MAIN, DONE, FAILED, MAIN, frame, read
 
 
@@ -78,9 +79,9 @@ def _carried(error: BaseException) -> Exception:
         try:
             pickle.loads(pickle.dumps(error))  # noqa: S301 - our own, to see that it can be read
         except Exception:  # noqa: BLE001 - whatever its class does when it is made again
-            return RuntimeError(f"{type(error).__name__}: {error}")
+            return RuntimeError(typed_words_of(error))
         return error
-    return RuntimeError(f"the function raised {type(error).__name__}: {error}")
+    return RuntimeError(f"the function raised {typed_words_of(error)}")
 
 
 if __name__ == "__main__":

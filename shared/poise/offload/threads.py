@@ -9,6 +9,8 @@ from functools import partial
 from queue import SimpleQueue
 from typing import Any, Final, TypeVar
 
+from poise.error_text import typed_words_of
+
 T = TypeVar("T")
 
 _Work = tuple["Future[Any]", Callable[[], Any]]
@@ -85,6 +87,6 @@ def _is_plain(error: BaseException) -> bool:
 
 
 def _as_bug(error: BaseException) -> RuntimeError:
-    bug = RuntimeError(f"the function raised {type(error).__name__}: {error}")
+    bug = RuntimeError(f"the function raised {typed_words_of(error)}")
     bug.__cause__ = error
     return bug

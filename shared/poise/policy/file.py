@@ -40,6 +40,7 @@ from pydantic import ValidationError
 from poise.contracts.ask import NAME
 from poise.contracts.bounds import MOST
 from poise.contracts.policy import Limits, PolicySpec
+from poise.error_text import words_of
 from poise.errors import SetupError
 from poise.policy import toml_lines
 
@@ -118,7 +119,7 @@ def _text(path: Path) -> str:
     try:
         raw = path.read_bytes()
     except OSError as error:
-        raise PolicyFileError([f"{path}: cannot be read: {error.strerror or error}"]) from error
+        raise PolicyFileError([f"{path}: cannot be read: {error.strerror or words_of(error)}"]) from error
     if len(raw) > _LONGEST:
         raise PolicyFileError([f"{path}: has {len(raw)} bytes, of {_LONGEST} that a policy may have"])
     try:

@@ -6,6 +6,7 @@ from collections.abc import Awaitable
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
+from poise.error_text import words_of
 from poise.errors import SetupError
 from poise.settings import MeshSettings
 from poise.stack import probe
@@ -112,7 +113,7 @@ async def _answer(question: Awaitable[object]) -> object:
     except TimeoutError as error:
         raise _Silent(f"nothing came back within {TIMEOUT:.0f} s") from error
     except OSError as error:
-        raise _Silent(error.strerror or str(error)) from error
+        raise _Silent(error.strerror or words_of(error)) from error
     except ValueError as error:
         raise _Silent(str(error)) from error
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from poise.error_text import words_of
 from poise.errors import SetupError
 from poise.http_body import ACCEPT_ENCODING
 
@@ -89,8 +90,8 @@ def fetch(jars: Sequence[Jar], directory: Path) -> Iterator[Path]:
         except httpx2.HTTPError as error:
             pool.shutdown(cancel_futures=True)
             raise SetupError(
-                f"Apache Kafka could not be fetched ({error}): connect to the network for this first start (set "
-                "HTTPS_PROXY if you need one), or use a Kafka that runs already: --broker host:port"
+                f"Apache Kafka could not be fetched ({words_of(error)}): connect to the network for this first start "
+                "(set HTTPS_PROXY if you need one), or use a Kafka that runs already: --broker host:port"
             ) from error
         except _DamagedError as error:
             pool.shutdown(cancel_futures=True)

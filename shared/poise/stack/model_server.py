@@ -18,6 +18,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Final
 
+from poise.error_text import words_of
 from poise.errors import SetupError
 
 DEFAULT_NAME: Final = "smollm2-135m-instruct"
@@ -101,8 +102,8 @@ def serve(model: Path, *, host: str, port: int, name: str, threads: int, key: st
         raise SetupError("the model server needs the wheel xllamacpp: pip install 'poise[embedded]'") from error
     except ImportError as error:
         raise SetupError(
-            f"llama.cpp cannot be loaded ({error}): install what is missing (Debian has libgomp.so.1 in the package "
-            "libgomp1, Fedora in libgomp), or use another model server with --model-url"
+            f"llama.cpp cannot be loaded ({words_of(error)}): install what is missing (Debian has libgomp.so.1 in "
+            "the package libgomp1, Fedora in libgomp), or use another model server with --model-url"
         ) from error
 
     params = xllamacpp.CommonParams()
@@ -125,7 +126,7 @@ def serve(model: Path, *, host: str, port: int, name: str, threads: int, key: st
     try:
         server = xllamacpp.Server(params)
     except (RuntimeError, ValueError, OSError) as error:
-        raise SetupError(f"llama.cpp cannot serve {model} on {host}:{port}: {error}") from error
+        raise SetupError(f"llama.cpp cannot serve {model} on {host}:{port}: {words_of(error)}") from error
     sys.stdout.write(f"serving {name} at {server.listening_address}\n")
     sys.stdout.flush()
     signal.sigwait(ends)

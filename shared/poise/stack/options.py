@@ -8,6 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
+from poise.error_text import words_of
 from poise.errors import SetupError
 from poise.settings import CONFIG_VARIABLE
 from poise.toml_file import read_toml
@@ -41,7 +42,7 @@ def _integrations_configured() -> bool:
     try:
         return bool(read_toml(Path(path)).get("integration", {}).get("integrations"))
     except (OSError, ValueError) as error:
-        raise SetupError(f"{CONFIG_VARIABLE} names {path}, which cannot be read: {error}") from error
+        raise SetupError(f"{CONFIG_VARIABLE} names {path}, which cannot be read: {words_of(error)}") from error
 
 
 @dataclass(frozen=True, slots=True)
