@@ -26,8 +26,9 @@ class HttpLimits(BaseModel):
     """Seconds in which a body must have come, and more by its size."""
     write_timeout: Annotated[float, Field(gt=0)] = 60.0
     """Seconds in which a client must have read what waits for it, and more by its size."""
-    idle_timeout: Annotated[int, Field(ge=1)] = 5
-    """Seconds that a connection is kept open between two requests."""
+    idle_timeout: Annotated[int, Field(ge=1)] = 65
+    """Seconds that a connection is kept open between two requests. Longer than clients and proxies keep theirs (httpx
+    5, AWS's load balancers 60): where both close it at the same time, a request is sent that nobody reads."""
     least_rate: Annotated[int, Field(ge=1)] = 32 * 1024
     """Bytes a second at which bodies must come and answers must be read in the long run."""
     bytes_under_way: Annotated[int, Field(ge=65_536)] = 64 * 1024 * 1024

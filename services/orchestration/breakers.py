@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Final, Self
 
-from poise.errors import DeadlineExceededError, PoiseError, UnavailableError
+from poise.errors import DeadlineExceededError, NotTakenError, PoiseError, UnavailableError
 from poise.policy import Breaker, BreakerLimits
 from poise.policy.breaker import State
 from poise.telemetry import observe, table
@@ -104,7 +104,7 @@ class Breakers:
         try:
             yield
         except DeadlineExceededError as error:
-            if given < TELLING:
+            if given < TELLING or isinstance(error, NotTakenError):  # then it was not asked
                 breaker.abandoned(since=since)
             else:
                 breaker.failed(self._clock(), since=since, error=str(error))

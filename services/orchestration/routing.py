@@ -33,6 +33,7 @@ VERDICTS: Final[Mapping[str, Verdict]] = MappingProxyType(
         "urn:poise:unavailable": Verdict("failed", "elsewhere"),
         "urn:poise:temporary": Verdict("failed", "elsewhere"),
         "urn:poise:deadline-exceeded": Verdict("failed", "anyone"),  # one that writes less may be quicker
+        "urn:poise:not-taken": Verdict("nothing", "anyone"),  # Kafka did not take it: nobody was asked
         "urn:poise:rate-limited": Verdict("rest", "elsewhere"),
         "urn:poise:context-too-long": Verdict("answered", "larger"),
         "urn:poise:content-filtered": Verdict("answered", "nobody"),  # what one refuses is not shopped around

@@ -19,7 +19,7 @@ from poise.contracts.message import ReplyT, Request
 from poise.contracts.run_id import new_run_id
 from poise.contracts.stream import Delta, Reset
 from poise.contracts.topics import ASK_INTERACTIVE, DOCUMENTS, FEEDBACK, Lane
-from poise.errors import DeadlineExceededError, EncodingError, InvalidMessageError, UnavailableError
+from poise.errors import DeadlineExceededError, EncodingError, InvalidMessageError, NotTakenError, UnavailableError
 from poise.messaging import Mesh, Position
 from poise.messaging.deadlines import brought_forward
 from poise.messaging.encoding import encode
@@ -115,6 +115,8 @@ class Poise:
                 deadline=time.time() + timeout,
                 min_epoch=min_epoch.encode() if isinstance(min_epoch, Epoch) else min_epoch,
             )
+        except NotTakenError:
+            raise
         except DeadlineExceededError as error:
             raise _late(timeout) from error
 
@@ -148,6 +150,8 @@ class Poise:
             async with aclosing(asked):
                 async for item in asked:
                     yield item
+        except NotTakenError:
+            raise
         except DeadlineExceededError as error:
             raise _late(timeout) from error
 

@@ -9,6 +9,7 @@
     │   │   └── UndecodableBatchError   a batch of records is damaged, or not in a form that is read
     │   ├── EncodingError           a message has a field that JSON has no form for
     │   ├── DeadlineExceededError   nobody wants the answer any more
+    │   │   └── NotTakenError       and the broker had not taken the request by then
     │   ├── WithdrawnError          whoever wanted the answer has cancelled it
     │   ├── UnavailableError        the part that could have answered is missing or does not answer
     │   ├── RecordTooLargeError     a record is larger than its topic takes
@@ -188,6 +189,14 @@ class DeadlineExceededError(TerminalError):
     title = "Deadline exceeded"
     status = HTTPStatus.GATEWAY_TIMEOUT
     retryable = True
+
+
+class NotTakenError(DeadlineExceededError):
+    """The deadline passed while the request was still to be written: its partition has no leader, or Kafka is gone."""
+
+    name = "not-taken"
+    title = "Not taken"
+    status = HTTPStatus.SERVICE_UNAVAILABLE
 
 
 class WithdrawnError(TerminalError):

@@ -17,7 +17,7 @@ from poise.cli.stream_view import Provisional
 from poise.client import Poise
 from poise.contracts.ask import MAX_QUESTION_CHARS, Answer, Caching
 from poise.contracts.topics import ASK_INTERACTIVE
-from poise.errors import DeadlineExceededError, InvalidMessageError
+from poise.errors import DeadlineExceededError, InvalidMessageError, NotTakenError
 
 STDIN: Final = "-"
 FRAMES: Final = 20
@@ -70,6 +70,8 @@ async def ask(
         began = time.monotonic()
         try:
             answer = await (watch(poise, asked) if stream and out.is_terminal and not as_json else wait(poise, asked))
+        except NotTakenError:
+            raise
         except DeadlineExceededError as error:
             raise DeadlineExceededError(
                 f"{error} from {poise.settings.broker}: see with `poise status` whether every tier runs, or give it"

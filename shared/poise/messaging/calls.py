@@ -24,7 +24,14 @@ from poise.contracts.message import Message, ReplyT, Request
 from poise.contracts.run_id import ROOT_STEP, run_id_of
 from poise.contracts.stream import Mark
 from poise.contracts.topics import REPLIES, Topic
-from poise.errors import DeadlineExceededError, FaultError, TerminalError, UnavailableError, WithdrawnError
+from poise.errors import (
+    DeadlineExceededError,
+    FaultError,
+    NotTakenError,
+    TerminalError,
+    UnavailableError,
+    WithdrawnError,
+)
 from poise.messaging.addresses import Address
 from poise.messaging.deadlines import brought_forward
 from poise.messaging.encoding import encode, headers_of
@@ -123,7 +130,7 @@ class Calls:
             FaultError: A fault came back.
             WithdrawnError: Somebody cancelled the run, or this step of it.
             DeadlineExceededError: Nothing came before the deadline.
-            EncodingError: The request has a field, or a header, that cannot be written.
+            NotTakenError: The broker had not even taken the request by then.
             EncodingError: The request has a field, or a header, that cannot be written.
             UnavailableError: The broker did not take the request, or replies are read no more.
         """
@@ -182,6 +189,10 @@ class Calls:
                 record = await pending.reply
         except TimeoutError as error:
             self._give_up(correlation_id)
+            if landed is None:
+                raise NotTakenError(
+                    f"the broker did not take step {to.envelope.step} for {to.topic.name} before the deadline{cut}"
+                ) from error
             raise DeadlineExceededError(
                 f"no reply on {to.topic.name} for step {to.envelope.step} before the deadline{cut}"
             ) from error

@@ -31,6 +31,7 @@ from aiokafka.errors import (
 )
 
 from poise.contracts.topics import LARGEST_RECORD, PREFIX
+from poise.error_text import words_of
 from poise.errors import PoiseError, RecordTooLargeError, TerminalError, UnavailableError
 from poise.liveness import Liveness, Part
 from poise.messaging.connection import Connection
@@ -263,8 +264,8 @@ class Producer:
         error = acknowledged.exception()
         if error is not None:
             to.failed(producer, error)
-            if isinstance(error, _REFUSED) and topic.startswith(PREFIX):
-                self._refused[topic] = error, self._liveness.now() + REFUSED_FOR
+            if topic.startswith(PREFIX):
+                self._note_failure(topic, error)
         if outcome.done():
             return  # its caller has gone
         if error is None:
@@ -273,6 +274,13 @@ class Producer:
             outcome.set_result(landed if landed.timestamp_type else landed._replace(timestamp=written))
         else:
             outcome.set_exception(error)
+
+    def _note_failure(self, topic: str, error: BaseException) -> None:
+        """Note what a batch of our own ended with, though the callers of its records may have gone before it did."""
+        if isinstance(error, _REFUSED):
+            self._refused[topic] = error, self._liveness.now() + REFUSED_FOR
+        elif not isinstance(error, (*_TOO_LARGE, *_NOT_WRITTEN)):
+            self._health.failed(topic)
 
     def _raise_refused(self, topic: str) -> None:
         error, until = self._refused[topic]
@@ -286,7 +294,7 @@ class Producer:
         Of our own topics only what is said of the topic is final: anything else may be otherwise the next time. What
         another topic refuses for good would be tried for ever, and hold others up.
         """
-        told = f"the broker did not take a message for {topic}: {error!s:.500}".removesuffix(": ")
+        told = f"the broker did not take a message for {topic}: {words_of(error, 'no answer in time'):.500}"
         final = _REFUSED if own else BrokerResponseError
         if isinstance(error, final) and not getattr(error, "retriable", False):
             return TerminalError(told)

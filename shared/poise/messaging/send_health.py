@@ -12,8 +12,9 @@ FAILED_FOR: Final = 30.0
 class SendHealth:
     """What is under way, and which topics failed.
 
-    A topic that failed counts as failing until it takes a record. Where none is sent to it, for the process is not
-    ready, that is until its partitions have leaders, and a while after.
+    A topic that failed counts as failing until all of its partitions have leaders and it takes a record: that its other
+    partitions take theirs says nothing of the one that does not. Where none is sent to it, for the process is not
+    ready, a while is enough.
 
     Args:
         clock: Tells the time, seconds.
@@ -37,8 +38,8 @@ class SendHealth:
 
     def took(self, topic: str) -> None:
         """Note that a topic took a record."""
-        if self._failing:
-            self._failing.pop(topic, None)
+        if topic in self._failing and not self._leaderless(topic):
+            del self._failing[topic]
 
     def failed(self, topic: str) -> None:
         """Note that a topic did not take a record, which it should have."""

@@ -11,6 +11,7 @@ from poise.errors import (
     EncodingError,
     FaultError,
     InvalidMessageError,
+    NotTakenError,
     PoiseError,
     TerminalError,
     UnavailableError,
@@ -18,7 +19,8 @@ from poise.errors import (
 )
 
 _BACK: Final[dict[str, type[TerminalError]]] = {
-    kind.__name__: kind for kind in (TerminalError, DeadlineExceededError, WithdrawnError, UnavailableError)
+    kind.__name__: kind
+    for kind in (TerminalError, DeadlineExceededError, NotTakenError, WithdrawnError, UnavailableError)
 }
 
 _NAMING_FIELDS: Final[dict[str, type[InvalidMessageError | EncodingError]]] = {

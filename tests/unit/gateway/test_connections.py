@@ -90,3 +90,7 @@ def test_large_requests_leave_half_of_the_budget_to_small_ones() -> None:
 def test_the_largest_document_must_fit_the_budget() -> None:
     with pytest.raises(ValueError, match="bytes_under_way must be more than twice documents_bytes"):
         GatewaySettings(documents_bytes=40_000_000)
+
+
+def test_a_connection_is_kept_for_longer_than_clients_and_load_balancers_keep_theirs() -> None:
+    assert HttpLimits().idle_timeout > 60

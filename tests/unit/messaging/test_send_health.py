@@ -36,6 +36,19 @@ def test_a_topic_that_failed_is_well_once_it_takes_a_record() -> None:
     assert world.health.problem() is None
 
 
+def test_what_other_partitions_take_says_nothing_of_one_without_a_leader() -> None:
+    world = World()
+    world.leaderless = frozenset({5})
+    world.health.failed(TOPIC)
+    for _ in range(60):
+        world.time += 1
+        world.health.took(TOPIC)
+        assert world.health.problem() == f"{TOPIC} has no leader of partition 5"
+    world.leaderless = frozenset()
+    world.health.took(TOPIC)
+    assert world.health.problem() is None
+
+
 def test_where_nothing_is_sent_it_is_well_after_a_while_if_its_partitions_have_leaders() -> None:
     world = World()
     world.leaderless = frozenset({4, 2})

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from poise.contracts import Fault
-from poise.errors import DeadlineExceededError, FaultError, UnavailableError
+from poise.errors import DeadlineExceededError, FaultError, NotTakenError, UnavailableError
 from poise.policy import BreakerLimits
 from poise.telemetry import table
 from poise.telemetry.metrics import observations
@@ -31,6 +31,7 @@ def fault(name: str) -> Fault:
         ("unavailable", "failed", "elsewhere"),
         ("temporary", "failed", "elsewhere"),
         ("deadline-exceeded", "failed", "anyone"),
+        ("not-taken", "nothing", "anyone"),
         ("rate-limited", "rest", "elsewhere"),
         ("context-too-long", "answered", "larger"),
         ("content-filtered", "answered", "nobody"),
@@ -48,7 +49,7 @@ def test_what_each_fault_means(name: str, said: Says, then: Then) -> None:
 
 
 def test_every_verdict_is_looked_at_above() -> None:
-    assert len(VERDICTS) == 9
+    assert len(VERDICTS) == 10
 
 
 def test_a_variant_that_was_given_next_to_no_time_has_not_failed() -> None:
@@ -205,6 +206,7 @@ def test_a_tier_that_keeps_silent_is_not_waited_for_again_and_again() -> None:
     [
         (1.0, DeadlineExceededError("so little time says nothing")),
         (10.0, FaultError(Fault(type="urn:poise:failed", title="F", status=500, detail="d", retryable=False))),
+        (10.0, NotTakenError("Kafka did not take it, so nobody was asked")),
         (10.0, CancelledError()),
     ],
 )

@@ -17,6 +17,7 @@ from poise.errors import (
     DivergedError,
     FaultError,
     InvalidMessageError,
+    NotTakenError,
     PoiseError,
     RetryableError,
     TerminalError,
@@ -95,6 +96,7 @@ def test_spans_are_named_without_what_is_different_each_time(step: str, named: s
     "error",
     [
         DeadlineExceededError("late"),
+        NotTakenError("no leader"),
         UnavailableError("away"),
         TerminalError("never"),
         WithdrawnError("nobody"),
