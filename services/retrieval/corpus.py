@@ -155,6 +155,11 @@ class Corpus:
         """Documents that were deleted and never there, and are to be forgotten; see `Ledger.absent`."""
         return await self._write(lambda: self._open.ledger.absent(partition, before=before, most=most, limit=limit))
 
+    async def moved_deletions(self, partition: int, *, before: float, most: int, limit: int) -> list[tuple[str, int]]:
+        """Deletions of what was never there that were moved, and are to be forgotten; see `Ledger.moved_deletions`."""
+        ledger = self._open.ledger
+        return await self._write(lambda: ledger.moved_deletions(partition, before=before, most=most, limit=limit))
+
     async def moved(self, document: str) -> dict[int, MovedRecord]:
         """What was copied of a document, by the partition that it was copied from."""
         return await self._write(lambda: self._open.ledger.moved(document))

@@ -19,15 +19,18 @@ CREATE TABLE IF NOT EXISTS documents (
     id TEXT PRIMARY KEY, version INTEGER NOT NULL, parts INTEGER NOT NULL, published REAL NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS absent (
-    id TEXT PRIMARY KEY, partition INTEGER NOT NULL, version INTEGER NOT NULL, published REAL NOT NULL
+    id TEXT PRIMARY KEY, partition INTEGER NOT NULL, version INTEGER NOT NULL, noted REAL NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS absent_in_order ON absent (partition, version);
 CREATE TABLE IF NOT EXISTS positions (partition INTEGER PRIMARY KEY, next INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS moved (
     id TEXT, partition INTEGER, offset INTEGER NOT NULL, published REAL NOT NULL,
-    home INTEGER NOT NULL, version INTEGER NOT NULL, applied INTEGER NOT NULL, PRIMARY KEY (id, partition)
+    home INTEGER NOT NULL, version INTEGER NOT NULL, applied INTEGER NOT NULL, deletion INTEGER NOT NULL,
+    noted REAL NOT NULL, PRIMARY KEY (id, partition)
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS waiting ON moved (home, version) WHERE NOT applied;
+CREATE INDEX IF NOT EXISTS moved_in_order ON moved (partition, offset);
+CREATE INDEX IF NOT EXISTS moved_deletions ON moved (partition, offset) WHERE deletion;
 CREATE TABLE IF NOT EXISTS applied (partition INTEGER PRIMARY KEY, offset INTEGER NOT NULL, at REAL NOT NULL);
 """
 
@@ -54,6 +57,11 @@ class MovedRecord:
     """Where it stands there."""
     published: float
     """Unix seconds."""
+    home: int
+    """The partition of its copy."""
+    version: int
+    """The offset of its copy."""
+    deletion: bool
 
 
 class Ledger:
@@ -99,15 +107,21 @@ class Ledger:
         ).fetchone()
         return Seen(row[0], row[1], row[2], bool(row[3])) if row else Seen(-1, 0, 0.0)
 
-    def note(self, version: Version) -> None:
-        """Note that a version is seen from here on, and that its offset of `poise.documents` is applied."""
+    def note(self, version: Version, now: float) -> None:
+        """Note that a version is seen from here on, and that its offset of `poise.documents` is applied.
+
+        Args:
+            version: The version.
+            now: Unix seconds. How long a deletion of what was never there is remembered counts from here: it may have
+                waited for longer than that to be handled, and what it deletes for as long as it did.
+        """
         self._db.execute(
             "INSERT OR REPLACE INTO documents VALUES (?, ?, ?, ?)",
             (version.document, version.number, len(version.parts), version.published),
         )
         self._db.execute("DELETE FROM absent WHERE id = ?", (version.document,))
         if version.absent:
-            row = (version.document, version.partition, version.number, version.published)
+            row = (version.document, version.partition, version.number, now)
             self._db.execute("INSERT INTO absent VALUES (?, ?, ?, ?)", row)
         self._apply(version.partition, version.number, version.published)
 
@@ -128,18 +142,18 @@ class Ledger:
     def absent(self, partition: int, *, before: float, most: int, limit: int) -> list[tuple[str, int]]:
         """Documents that were deleted and never there, and are to be forgotten; id and version, the oldest first.
 
-        The last version of a partition is kept, for it says how far the index has come.
+        The last one of a partition is kept, for it says how far the index has come.
 
         Args:
             partition: Theirs.
-            before: Unix seconds; what was deleted earlier is to be forgotten.
+            before: Unix seconds; what was noted earlier is to be forgotten.
             most: How many of the rest are kept; the oldest of more are to be forgotten too.
             limit: How many are named at most.
         """
         count: int = self._db.execute("SELECT count(*) FROM absent WHERE partition = ?", (partition,)).fetchone()[0]
         rows = self._db.execute(
-            "SELECT id, version, published FROM absent WHERE partition = ? "
-            "AND version < (SELECT offset FROM applied WHERE partition = ?) ORDER BY version LIMIT ?",
+            "SELECT id, version, noted FROM absent WHERE partition = ? "
+            "AND version < (SELECT max(version) FROM absent WHERE partition = ?) ORDER BY version LIMIT ?",
             (partition, partition, limit),
         ).fetchall()
         surplus = count - most
@@ -147,17 +161,50 @@ class Ledger:
 
     def moved(self, document: str) -> dict[int, MovedRecord]:
         """What was copied of a document, by the partition that it was copied from."""
-        rows = self._db.execute("SELECT partition, offset, published FROM moved WHERE id = ?", (document,))
-        return {partition: MovedRecord(offset, published) for partition, offset, published in rows}
+        said = "SELECT partition, offset, published, home, version, deletion FROM moved WHERE id = ?"
+        rows = self._db.execute(said, (document,))
+        return {row[0]: MovedRecord(row[1], row[2], row[3], row[4], bool(row[5])) for row in rows}
 
-    def note_moved(self, moved: Moved, partition: int, offset: int) -> None:
+    def note_moved(self, moved: Moved, partition: int, offset: int, now: float) -> None:
         """Note that a record was copied; its offset is applied once its copy is, see `release`."""
+        row = (moved.document, partition, offset, moved.published, moved.partition, moved.version)
         self._db.execute(
-            "INSERT INTO moved VALUES (?, ?, ?, ?, ?, ?, 0) ON CONFLICT DO UPDATE SET offset = excluded.offset, "
-            "published = excluded.published, home = excluded.home, version = excluded.version, applied = 0 "
-            "WHERE excluded.offset >= offset",
-            (moved.document, partition, offset, moved.published, moved.partition, moved.version),
+            "INSERT INTO moved VALUES (?, ?, ?, ?, ?, ?, 0, ?, ?) ON CONFLICT DO UPDATE SET offset = excluded.offset, "
+            "published = excluded.published, home = excluded.home, version = excluded.version, applied = 0, "
+            "deletion = excluded.deletion, noted = excluded.noted WHERE excluded.offset >= offset",
+            (*row, bool(moved.deletion), now),
         )
+
+    def forget_moved(self, document: str, partition: int, offset: int) -> None:
+        """Forget that a record was copied, if that is the last one which was."""
+        self._db.execute(
+            "DELETE FROM moved WHERE id = ? AND partition = ? AND offset <= ?", (document, partition, offset)
+        )
+
+    def moved_deletions(self, partition: int, *, before: float, most: int, limit: int) -> list[tuple[str, int]]:
+        """Deletions that were copied from a partition, of documents that were never there, and are to be forgotten.
+
+        Args and order are those of `absent`, and here too the last record that was copied is kept. Deletions of what
+        was there are remembered for good, as the documents themselves are: they are not looked at a second time.
+
+        Returns:
+            Id and offset.
+        """
+        of = "FROM moved WHERE partition = ? AND deletion"
+        count: int = self._db.execute(f"SELECT count(*) {of}", (partition,)).fetchone()[0]
+        last = "SELECT max(offset) FROM moved WHERE partition = ?"
+        rows = self._db.execute(
+            "SELECT id, offset, noted, id IN (SELECT id FROM documents) AND id NOT IN (SELECT id FROM absent) "  # noqa: S608 - constants
+            f"{of} AND applied AND offset < ({last}) ORDER BY offset LIMIT ?",
+            (partition, partition, limit),
+        ).fetchall()
+        surplus, found = count - most, []
+        for place, (document, offset, noted, was_there) in enumerate(rows):
+            if was_there:
+                self._db.execute("UPDATE moved SET deletion = 0 WHERE id = ? AND partition = ?", (document, partition))
+            elif noted < before or place < surplus:
+                found.append((document, offset))
+        return found
 
     def release(self, home: int) -> dict[int, tuple[int, float]]:
         """Note the offsets as applied whose copies in a partition are; by partition, the highest and its time."""

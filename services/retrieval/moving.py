@@ -13,6 +13,8 @@ ordered by their offsets in one partition, so such a record is written once more
                    client that writes our headers, move nothing twice
     deleted        a deletion is written to each partition that something was copied from too: else the text would stay
                    there. Such a record is for the log alone
+    forgotten      the note of a deletion goes after a while where there never was such a document: delivered again, it
+                   is copied again, and deletes nothing
     epoch          the offset of what was copied counts as applied once its copy is: see `Ledger.release`
 
 What can go wrong: a worker dies between the copy and its note. The record is delivered again and copied again, with the
@@ -21,6 +23,7 @@ same time and the same words, so that nothing is seen of it.
 
 import asyncio
 import logging
+from collections.abc import AsyncIterator
 from typing import Final
 
 from poise.contracts import Moved
@@ -79,7 +82,8 @@ async def move(document: str, home: int, context: Context, corpus: Corpus) -> Po
     copy = await context.mesh.send(
         DOCUMENTS.name, record.value, key=record.key, headers=_headers(record, at), partition=home
     )
-    noted = Moved(document=document, partition=home, version=copy.offset, published=at)
+    deletion = record.value is None or None
+    noted = Moved(document=document, partition=home, version=copy.offset, published=at, deletion=deletion)
     return await context.publish(
         PASSAGES, noted, key=moved_key(document), partition=record.partition, doc_version=record.offset
     )
@@ -102,6 +106,32 @@ async def forget(document: str, context: Context, corpus: Corpus) -> None:
     headers = [(MOVED_TO, str(record.position).encode())]
     for partition in await corpus.moved(document):
         await context.mesh.send(DOCUMENTS.name, None, key=record.key, headers=headers, partition=partition)
+
+
+async def forget_notes(
+    context: Context, corpus: Corpus, *, before: float, most: int, limit: int
+) -> AsyncIterator[Position]:
+    """Have the log forget that deletions of what was never there were moved from a partition.
+
+    Whatever is moved meanwhile by another worker is noted again, for the null value would stand behind its note.
+
+    Yields:
+        Where in `poise.passages` each is forgotten; this goes on once that has been applied here.
+    """
+    partition = context.record.partition
+    for document, offset in await corpus.moved_deletions(partition, before=before, most=most, limit=limit):
+        key = moved_key(document)
+        yield await context.publish(PASSAGES, None, key=key, partition=partition, doc_version=offset)
+        newer = (await corpus.moved(document)).get(partition)
+        if newer is not None:
+            noted = Moved(
+                document=document,
+                partition=newer.home,
+                version=newer.version,
+                published=newer.published,
+                deletion=newer.deletion or None,
+            )
+            yield await context.publish(PASSAGES, noted, key=key, partition=partition, doc_version=newer.offset)
 
 
 def _headers(record: Record, at: float) -> Headers:

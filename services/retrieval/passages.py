@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _MANIFEST: Final = "#manifest"
+_MOVED: Final = "#moved"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ def digest_of(source: str, said: Sequence[Body]) -> str:
 
 def moved_key(document: str) -> str:
     """The key of the record that says what was copied of a document."""
-    return f"{document}#moved"
+    return f"{document}{_MOVED}"
 
 
 def part_key(document: str, part: int) -> str:
@@ -64,6 +65,11 @@ def manifest_key(document: str) -> str:
 def document_of(key: str) -> str | None:
     """The document whose manifest has that key; None for a key of something else."""
     return key.removesuffix(_MANIFEST) if key.endswith(_MANIFEST) else None
+
+
+def document_moved(key: str) -> str | None:
+    """The document of which a record was moved, as the record with that key says; None for a key of something else."""
+    return key.removesuffix(_MOVED) if key.endswith(_MOVED) else None
 
 
 def encode_vector(vector: "NDArray[np.float32]") -> str:

@@ -25,9 +25,10 @@ What can go wrong, and what then holds:
   nothing that a reader needs is ever a tombstone alone, and one that was away for long may simply read on.
 
 A deletion of a document that is not there is not announced, for no answer rests on it, and its manifest says `absent`.
-It is kept for `ABSENT_FOR`, so that an older version which is still being handled, or tried again, finds it; of more
-than `ABSENT_MOST` in a partition the oldest goes. The next document or deletion that is handled in the partition has
-some forgotten: a null value takes the manifest's place. If the document was published meanwhile, it is written again.
+It is kept for `ABSENT_FOR` from when it was handled, so that an older version which is still being handled, or tried
+again, finds it; of more than `ABSENT_MOST` in a partition the oldest goes. The next document or deletion that is
+handled in the partition has some forgotten: a null value takes the manifest's place. If the document was published
+meanwhile, it is written again. The notes that such deletions were moved go likewise (`moving.forget_notes`).
 
 Documents of one partition are published one after another, so that manifests come in the documents' order and an index
 that has come to offset 17 has what is before 17, too. The README names the exceptions.
@@ -53,7 +54,7 @@ from services.retrieval.corpus import Corpus
 from services.retrieval.embedding import Embedder
 from services.retrieval.index import Stored
 from services.retrieval.ledger import Seen
-from services.retrieval.moving import forget, is_copy, is_for_the_log, move, older, put_last, written
+from services.retrieval.moving import forget, forget_notes, is_copy, is_for_the_log, move, older, put_last, written
 from services.retrieval.passages import Body, bodies, digest_of, encode_vector, manifest_key, part_key
 
 if TYPE_CHECKING:
@@ -149,6 +150,7 @@ class Publisher:
             if noted is not None:
                 await self._round_trip(noted)
                 count(table.DOCUMENTS_MOVED)
+            await self._forget_absent(context)
         return True
 
     async def _in_turn(self, version: _Version, context: Context) -> None:
@@ -217,14 +219,16 @@ class Publisher:
     async def _forget_absent(self, context: Context) -> None:
         """Forget some deletions of what was never there, whose time is over or of which there are too many."""
         partition = context.record.partition
-        over = await self._corpus.absent(
-            partition, before=time.time() - ABSENT_FOR, most=ABSENT_MOST, limit=_FORGET_AT_ONCE
-        )
+        before = time.time() - ABSENT_FOR
+        limits = {"most": ABSENT_MOST, "limit": _FORGET_AT_ONCE}
+        over = await self._corpus.absent(partition, before=before, **limits)
         versions = [_Version(document, number, 0.0) for document, number in over]
         for version in versions:
             await self._round_trip(await _Writing(version, context).forget())
             if (await self._corpus.seen(version.document)).version > version.number:
                 await self._restore(version, context)
+        async for position in forget_notes(context, self._corpus, before=before, **limits):
+            await self._round_trip(position)
 
     async def _restore(self, overtaken: _Version, context: Context) -> None:
         """Write the seen version of a document again: an older one was written over it."""

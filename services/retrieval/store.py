@@ -15,19 +15,20 @@ from types import TracebackType
 from typing import IO, Final, Self, TypeVar
 
 from poise.contracts import Envelope, Epoch, Manifest, Moved, Part
+from poise.error_text import words_of
 from poise.errors import SetupError
 from poise.messaging import Record
 from poise.private_directory import private_directory
 from services.retrieval.assembly import Assembly, Version
 from services.retrieval.index import DIMENSIONS, Index
 from services.retrieval.ledger import Ledger
-from services.retrieval.passages import decode_vector, document_of
+from services.retrieval.passages import decode_vector, document_moved, document_of
 
 log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
-_FORM: Final = "1"
+_FORM: Final = "2"
 """How index and ledger are laid out; another number has them built anew."""
 INCOMPARABLE: Final = (
     "poise.documents was made anew but poise.passages was not, so versions of documents cannot be compared: "
@@ -107,17 +108,19 @@ class Store:
         try:
             if message is not None:
                 self._add(record, *message)
-            elif (gone := _forgotten(record)) is not None:
-                self.ledger.forget(*gone)
+            else:
+                self._forget(record)
             self.nexts[record.partition] = record.offset + 1
             if time.monotonic() - self._checkpointed >= self._checkpoint_every:
                 self.checkpoint()
         except Exception as error:
-            raise SetupError(f"the index cannot go on ({error}): is the disk of POISE_STATE_DIR full?") from error
+            raise SetupError(
+                f"the index cannot go on ({words_of(error)}): is the disk of POISE_STATE_DIR full?"
+            ) from error
 
     def _add(self, record: Record, number: int, message: Part | Manifest | Moved) -> None:
         if isinstance(message, Moved):
-            self.ledger.note_moved(message, record.partition, number)
+            self.ledger.note_moved(message, record.partition, number, time.time())
             self._release(message.partition)
             return
         version = self._assembly.add(
@@ -133,9 +136,19 @@ class Store:
     def _see(self, version: Version) -> None:
         """The epoch moves last: whoever reads it before searching finds at least what it says."""
         self.index.switch(version)
-        self.ledger.note(version)
+        self.ledger.note(version, time.time())
         self.epoch = self.epoch.with_(version.partition, version.number, version.published)
         self._release(version.partition)
+
+    def _forget(self, record: Record) -> None:
+        """Forget what a null value takes the place of: the deletion of what was never there, or that it was moved."""
+        key, number = (record.key or b"").decode(errors="replace"), Envelope.read(record.headers).doc_version
+        if number is None:
+            return
+        if (document := document_of(key)) is not None:
+            self.ledger.forget(document, number)
+        elif (document := document_moved(key)) is not None:
+            self.ledger.forget_moved(document, record.partition, number)
 
     def _release(self, home: int) -> None:
         """What was copied to a partition is applied with its copy, and no sooner."""
@@ -184,7 +197,9 @@ class Slot:
                 shutil.rmtree(self.folder)
                 return Store(self.folder, origin, checkpoint_every=checkpoint_every)
         except (OSError, _UselessError) as error:
-            raise SetupError(f"no index can be kept in {self.folder}: {error}; set POISE_STATE_DIR") from error
+            raise SetupError(
+                f"no index can be kept in {self.folder}: {words_of(error)}; set POISE_STATE_DIR"
+            ) from error
 
     def renew(self, store: Store, origin: Origin, *, checkpoint_every: float) -> Store:
         """Throw a store of this slot away, and open an empty one.
@@ -197,7 +212,9 @@ class Slot:
         try:
             shutil.rmtree(self.folder)
         except OSError as error:
-            raise SetupError(f"no index can be kept in {self.folder}: {error}; set POISE_STATE_DIR") from error
+            raise SetupError(
+                f"no index can be kept in {self.folder}: {words_of(error)}; set POISE_STATE_DIR"
+            ) from error
         return self.open(origin, checkpoint_every=checkpoint_every)
 
     def __enter__(self) -> Self:
@@ -223,7 +240,7 @@ def _first_free(root: Path) -> tuple[Path, IO[bytes]]:
             else:
                 return root / str(number), lock
     except OSError as error:
-        raise SetupError(f"no index can be kept in {root}: {error}; set POISE_STATE_DIR") from error
+        raise SetupError(f"no index can be kept in {root}: {words_of(error)}; set POISE_STATE_DIR") from error
     raise AssertionError("numbers do not end")
 
 
@@ -250,7 +267,7 @@ def _opened(open_: Callable[[], _T]) -> _T:
     except (OSError, MemoryError, KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # Qdrant's panics are BaseExceptions
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        reason = next(iter(words_of(error).splitlines()), type(error).__name__)
         raise _UselessError(f"it is damaged: {reason}") from error
 
 
@@ -271,12 +288,3 @@ def _read(record: Record, model: str) -> tuple[int, Part | Manifest | Moved] | N
     if part.model == model:
         decode_vector(part.vector, DIMENSIONS)
     return envelope.doc_version, part
-
-
-def _forgotten(record: Record) -> tuple[str, int] | None:
-    """The document and the version whose deletion is to be forgotten, if that is what a record says."""
-    document = document_of((record.key or b"").decode(errors="replace"))
-    if document is None:
-        return None
-    number = Envelope.read(record.headers).doc_version
-    return None if number is None else (document, number)

@@ -88,6 +88,9 @@ class Moved(Message):
     """The offset of the copy, which is the version of the document that it makes."""
     published: Moment
     """When it was written, unix seconds: it counts only if nothing that was written later is seen."""
+    deletion: bool | None = None
+    """It was a deletion: where there was no such document this is forgotten after a while, with a null value under the
+    same key."""
 
 
 class DocumentVersion(Message):

@@ -191,7 +191,7 @@ async def _dead_letter(client: Client, key: bytes) -> str:
 async def test_an_index_that_cannot_go_on_ends_the_worker_with_one_line(
     client: Client, following: Workers, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(_version: Version) -> None:
+    def full(_version: Version, _now: float) -> None:
         raise OSError("no space left on device")
 
     async def work() -> None:

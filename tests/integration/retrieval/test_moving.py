@@ -10,8 +10,9 @@ from confluent_kafka import Producer
 from retrieval_kit import Client, Worker, Workers
 
 from poise.contracts import Deletion, Document, Envelope, Epoch, Passages
-from poise.contracts.topics import DOCUMENTS, dead_topic
+from poise.contracts.topics import DOCUMENTS, HOUR, dead_topic
 from poise.messaging import Context, Mesh, Position, Record, partition_for
+from services.retrieval import publishing
 from services.retrieval.moving import MOVED_FROM, MOVED_TO, MOVED_WRITTEN
 
 pytestmark = pytest.mark.integration
@@ -198,3 +199,57 @@ async def test_an_epoch_does_not_come_before_the_copy_can_be_found(
         (copy,) = [r for r in await written_of(client.mesh, key) if r.header(MOVED_WRITTEN)]
         await deliver(worker, copy)
         assert worker.corpus.epoch.reached(epoch)
+
+
+# -- what is remembered, and for how long ------------------------------------------------------------------------------
+
+
+async def keys_of(client: Client, key: str, partition: int, number: int) -> list[str]:
+    """Keys that belong in a partition."""
+    names = [f"{key}-{n}" for n in range(40 * number)]
+    found = [name for name in names if await client.mesh.partition_of(DOCUMENTS.name, name.encode()) == partition]
+    return found[:number]
+
+
+async def test_a_deletion_that_was_handled_late_deletes_what_is_moved_after_it(
+    client: Client, following: Workers, key: str
+) -> None:
+    """Both waited for hours: the deletion is remembered from when it was handled, not from when it was written."""
+    async with following() as worker:
+        home = await client.mesh.partition_of(DOCUMENTS.name, key.encode())
+        stray = await record_at(client.mesh, await put(client.mesh, key, "word", await astray(client, key)))
+        gone = await record_at(client.mesh, await client.say(key, None))
+        stray, gone = (replace(r, timestamp=r.timestamp - n * HOUR) for r, n in ((stray, 3), (gone, 2)))
+        await deliver(worker, gone)
+        for name in await keys_of(client, key, home, 3):  # the next in the partition have old ones forgotten
+            await deliver(worker, await record_at(client.mesh, await client.say(name, None)))
+        await deliver(worker, stray)
+        (copy,) = [r for r in await written_of(client.mesh, key) if r.header(MOVED_FROM)]
+        await deliver(worker, copy)
+        assert await worker.corpus.stored(key) == []
+        assert (await worker.corpus.seen(key)).parts == 0
+
+
+async def test_that_a_deletion_of_what_was_never_there_was_moved_is_forgotten_by_log_and_replicas(
+    client: Client, following: Workers, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publishing, "ABSENT_FOR", 0.0)
+    home = await client.mesh.partition_of(DOCUMENTS.name, key.encode())
+    wrong = await astray(client, key)
+    names = await keys_of(client, key, home, 4)
+    async with following("a") as worker:
+        for name in names:
+            stray = await record_at(client.mesh, await put(client.mesh, name, None, wrong))
+            await deliver(worker, stray)
+            (copy,) = [r for r in await written_of(client.mesh, name) if r.header(MOVED_FROM)]
+            await deliver(worker, copy)
+        epoch = worker.corpus.epoch
+        moved = {
+            name: [r.value for r in await client.log_of(name) if (r.key or b"").endswith(b"#moved")] for name in names
+        }
+        known = [name for name in names if await worker.corpus.moved(name)]
+    assert [moved[name][-1] is None for name in names] == [True, True, True, False]
+    assert known == names[3:]
+    async with following("b") as replica:
+        assert [name for name in names if await replica.corpus.moved(name)] == known
+        assert replica.corpus.epoch.reached(epoch)

@@ -167,7 +167,7 @@ def test_what_cannot_be_read_changes_nothing(tmp_path: Path, log: Log) -> None:
 def test_an_index_that_cannot_be_written_is_not_the_fault_of_a_record(
     tmp_path: Path, log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(_version: Version) -> None:
+    def full(_version: Version, _now: float) -> None:
         raise ValueError("no space left on device")
 
     with opened(tmp_path) as store:
