@@ -6,9 +6,10 @@ aiokafka can write them; and a batch that cannot be decoded at all becomes one r
 which holds the batch's own bytes. It stands at the batch's last offset, so that to finish it is to finish the batch.
 
     batch → checksum → of an aborted transaction, or its marker? passed over → decompressed, up to a bound → decoded
+
+What is damaged is never passed over: that it is a marker, or of an aborted transaction, only its damaged header says.
 """
 
-import logging
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,11 +21,10 @@ from aiokafka.record.default_records import DefaultRecordBatch
 from aiokafka.record.legacy_records import LegacyRecordBatch
 from aiokafka.structs import ConsumerRecord
 
+from poise.error_text import words_of
 from poise.messaging.decompression import decompress
 from poise.messaging.record import Undecodable
 from poise.messaging.record_batch import MOST_HEADERS_OF_BATCH, RECORDS_AT, check_headers, decode
-
-log = logging.getLogger(__name__)
 
 MOST_RECORDS: Final = 100_000
 """Records in a batch; clients write 10,000 at most unless they are told otherwise."""
@@ -151,7 +151,8 @@ class _Batch:
         self._batch, self._damage = _open(raw)
         self.base_offset = _base_offset(raw, 0)
         self.producer_id = getattr(self._batch, "producer_id", None)
-        self.is_transactional = bool(getattr(self._batch, "is_transactional", False))
+        # What a damaged one says of itself is not believed: it may as well be messages that were committed.
+        self.is_transactional = not self._damage and bool(getattr(self._batch, "is_transactional", False))
         self.is_control_batch = bool(getattr(self._batch, "is_control_batch", False))
         told = self._told_next(following if following is not None and following > start else None)
         self.next_offset = max(self.base_offset, start) + 1 if told is None else told
@@ -172,9 +173,13 @@ class _Batch:
         return True
 
     def __next__(self) -> Any:
-        """The marker at the end of a transaction; a damaged one is taken for the end of an aborted one."""
+        """The marker at the end of a transaction.
+
+        A damaged one ends an aborted transaction, or else what its producer committed later would be passed over too;
+        and it is handed out like any damaged batch, for it may as well be messages.
+        """
         if self._damage:
-            log.warning("a transaction's marker is damaged (%s), passed over", self._damage)
+            self.is_control_batch = False
             return _ABORTED
         return next(self._batch)
 
@@ -185,7 +190,7 @@ class _Batch:
                 _check_records(records, self._batch)
                 return iter(records)
             except Exception as error:  # noqa: BLE001 - whatever is wrong with it
-                self._damage = _reason(error)
+                self._damage = words_of(error)
         return iter([_Undecodable(self.base_offset, self._offset, bytes(self._raw), self._damage)])
 
 
@@ -198,7 +203,7 @@ def _open(raw: bytes) -> tuple[Any, str]:
         batch = DefaultRecordBatch(raw) if magic >= _NEWEST else LegacyRecordBatch(raw, magic)
         return batch, "" if batch.validate_crc() else "its checksum is not that of its bytes"
     except Exception as error:  # noqa: BLE001 - whatever is wrong with it
-        return None, _reason(error)
+        return None, words_of(error)
 
 
 def _agrees(raw: bytes) -> bool:
@@ -250,7 +255,3 @@ def _number(raw: bytes, at: int) -> int:
 
 def _base_offset(raw: bytes, at: int) -> int:
     return int.from_bytes(raw[at : at + 8], signed=True)
-
-
-def _reason(error: Exception) -> str:
-    return str(error) or type(error).__name__

@@ -165,13 +165,30 @@ def transaction(*, marker: bool = False, producer: int = 7) -> bytes:
     return checked(bytes(raw))
 
 
-def test_what_was_aborted_is_passed_over_though_the_marker_is_damaged() -> None:
-    later = struct.pack(">q", 102) + transaction()[8:]
-    for marker in (transaction(marker=True), damaged(transaction(marker=True))):
-        records, after = read(transaction() + marker + later, aborted=[(7, 100)])
-        assert ([record.offset for record in records], after) == ([102], 103)
-    records, _ = read(damaged(transaction()) + transaction(marker=True) + later, aborted=[(7, 100)])
-    assert [record.offset for record in records] == [102]
+LATER = struct.pack(">q", 102) + transaction()[8:]
+"""Of the same producer, and committed."""
+
+
+def test_what_was_aborted_is_passed_over_and_its_marker_too() -> None:
+    records, after = read(transaction() + transaction(marker=True) + LATER, aborted=[(7, 100)])
+    assert ([record.offset for record in records], after) == ([102], 103)
+
+
+def test_a_damaged_marker_is_set_aside_and_hides_nothing_that_was_committed() -> None:
+    marker = damaged(transaction(marker=True))
+    records, after = read(transaction() + marker + LATER, aborted=[(7, 100)])
+    assert ([record.offset for record in records], after) == ([101, 102], 103)
+    assert (records[0].value, reasons(records)) == (marker, ["its checksum is not that of its bytes"])
+
+
+@pytest.mark.parametrize("bits", [0x10, 0x20, 0x30])
+def test_messages_that_only_damage_makes_aborted_or_a_marker_are_set_aside(bits: int) -> None:
+    plain = bytearray(transaction())
+    plain[22] &= ~0x10
+    raw = damaged(checked(bytes(plain)), 22, bits)
+    records, after = read(raw + BEHIND, aborted=[(7, 90)])
+    assert ([record.value for record in records], after) == ([raw, b"behind"], 104)
+    assert reasons(records) == ["its checksum is not that of its bytes"]
 
 
 @given(
