@@ -18,6 +18,7 @@ CONTENT_TYPE: Final = "content-type"
 DEADLINE: Final = "poise-deadline"
 RUN: Final = "poise-run"
 STEP: Final = "poise-step"
+REPLY_TO: Final = "reply_to"
 REPLY_PARTITION: Final = "poise-reply-partition"
 MIN_EPOCH: Final = "poise-min-epoch"
 STREAM_TO: Final = "poise-stream-to"
@@ -27,7 +28,7 @@ SEQ: Final = "poise-seq"
 _NAMES: Final[Mapping[str, str]] = MappingProxyType(
     {
         "correlation_id": CORRELATION_ID,
-        "reply_to": "reply_to",
+        "reply_to": REPLY_TO,
         "content_type": CONTENT_TYPE,
         "reply_partition": REPLY_PARTITION,
         "deadline": DEADLINE,

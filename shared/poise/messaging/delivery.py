@@ -19,6 +19,7 @@ from poise.contracts.integers import read_integer
 from poise.contracts.message import Message, Request
 from poise.contracts.run_id import ROOT_STEP, run_id_of
 from poise.contracts.topics import Topic
+from poise.error_text import typed_words_of, words_of
 from poise.errors import (
     DeadlineExceededError,
     InvalidMessageError,
@@ -29,7 +30,7 @@ from poise.errors import (
     UnavailableError,
     WithdrawnError,
 )
-from poise.messaging import dead_letters, retries
+from poise.messaging import dead_letters, failures, retries
 from poise.messaging.addresses import Address
 from poise.messaging.deadlines import brought_forward, resolve
 from poise.messaging.encoding import EncodedMessage
@@ -91,23 +92,28 @@ class Delivery:
         """
         await self._observed(record, None)
 
+    async def turn_away(self, record: Record) -> None:
+        """Tell who waits for a message that this worker has no room for it, and finish it; see `deliver`."""
+        await self._observed(record, None, failures.no_room(self._mesh.settings.instance, self._topic.name))
+
     async def deliver_again(self, postponed: Postponed) -> None:
         """Handle a message that was postponed, as if it stood where it stood first; see `deliver`."""
         await self._observed(postponed.record, postponed)
 
-    async def _observed(self, record: Record, postponed: Postponed | None) -> None:
+    async def _observed(self, record: Record, postponed: Postponed | None, busy: PoiseError | None = None) -> None:
         adjust(table.IN_FLIGHT, 1, self._metered)
         self._budget.deposit()
         try:
-            await self._deliver(record, postponed, time.time())
+            await self._deliver(record, postponed, busy)
         except PoiseError:  # the broker took neither reply nor dead letter
             raise
         except Exception as error:  # noqa: BLE001 - a bug of ours: the same one would come each time it is tried again
-            await self._set_aside(record, error, attempt=1)
+            await self.set_aside(record, error)
         finally:
             adjust(table.IN_FLIGHT, -1, self._metered)
 
-    async def _deliver(self, record: Record, postponed: Postponed | None, started: float) -> None:
+    async def _deliver(self, record: Record, postponed: Postponed | None, busy: PoiseError | None) -> None:
+        started = time.time()
         count(table.CONSUMED_MESSAGES, 1, self._metered)
         measure(table.QUEUE_WAIT, max(0.0, started - record.timestamp), self._metered)
         try:
@@ -121,14 +127,14 @@ class Delivery:
         except UnavailableError:
             raise
         except Exception as error:  # noqa: BLE001 - a bug of ours in reading it must not hold the partition up
-            await self._set_aside(record, error, attempt=1)
+            await self.set_aside(record, error)
             return
         context = job.context
         parent = extract(context.envelope.trace)
         with span(table.process(self._topic.name), kind=SpanKind.CONSUMER, parent=parent) as current:
             if current.is_recording():
                 current.set_attributes(self._attributes(context, started))
-            outcome, reply = await self._answer(job)
+            outcome, reply = await (self._answer(job) if busy is None else self._turned_away(job, busy))
             current.set_attribute(table.OUTCOME, outcome)
             if reply is not None and job.address is not None:
                 await self._publish(job, job.address, reply)
@@ -152,6 +158,11 @@ class Delivery:
         if first:
             await self._tell_of(job, reply.message)
         return "fault", reply
+
+    async def _turned_away(self, job: _Job, busy: PoiseError) -> tuple[str, EncodedMessage]:
+        count(table.TURNED_AWAY, 1, self._metered)
+        await self._tell_of(job, busy.fault())
+        return "turned away", EncodedMessage.of(busy.fault())
 
     async def _tell_of(self, job: _Job, fault: Fault) -> None:
         if self._tier.on_fault is not None:
@@ -216,7 +227,7 @@ class Delivery:
     async def _refuse(self, record: Record, error: InvalidMessageError) -> None:
         """What cannot be understood is kept, and whoever sent it is told, if an address can be made out."""
         with span(table.process(self._topic.name), kind=SpanKind.CONSUMER, attributes={table.OUTCOME: "dead"}):
-            await self._set_aside(record, error, attempt=1)
+            await self.set_aside(record, error)
             address = await self._mesh.addresses.salvage(record)
             if address is not None:
                 try:
@@ -261,7 +272,8 @@ class Delivery:
                     case Retry(delay):
                         self._budget.withdraw()
                         count(table.RETRIES, 1, {**self._metered, table.ERROR_TYPE: type(error).__name__})
-                        log.info("run %s step %s: %s; again in %.1f s", job.context.run, job.context.step, error, delay)
+                        run, step = job.context.run, job.context.step
+                        log.info("run %s step %s: %s; again in %.1f s", run, step, words_of(error), delay)
                         async with parked():
                             await asyncio.sleep(delay)
                         number, waited = number + 1, waited + delay
@@ -274,7 +286,7 @@ class Delivery:
                         other = await receipt.taken_over()
                         if other is not None:
                             return other
-                        return EncodedMessage.of(await self._set_aside(job.context.record, error, attempt=number))
+                        return EncodedMessage.of(await self.set_aside(job.context.record, error, attempt=number))
 
     def _told(self, end: Expire | HandBack, context: Context, error: Exception) -> Fault:
         if isinstance(end, HandBack) and isinstance(error, PoiseError):
@@ -314,13 +326,9 @@ class Delivery:
             await retries.write(self._mesh.send, self._tier.name, record, delay, attempt.number, times)
         except RecordTooLargeError:
             return False
-        log.info("%s again in %.0f s: %s: %s", record.position, delay, type(error).__name__, error)
+        log.info("%s again in %.0f s: %s", record.position, delay, typed_words_of(error))
         count(table.POSTPONED, 1, {**self._metered, table.ERROR_TYPE: type(error).__name__})
         return True
-
-    async def set_aside(self, record: Record, error: Exception) -> None:
-        """Keep a record that nobody can handle."""
-        await self._set_aside(record, error, attempt=1)
 
     async def waiting(self, record: Record) -> Waiter | None:
         """Who waits for the reply to a message that the broker does not hand out yet; None = nobody is known to.
@@ -351,12 +359,13 @@ class Delivery:
         except UnavailableError:
             raise
         except TerminalError as error:  # the address takes no reply, nor ever will: trying again would hold others up
-            await self._set_aside(job.context.record, error, attempt=job.context.attempt)
+            await self.set_aside(job.context.record, error, attempt=job.context.attempt)
 
-    async def _set_aside(self, record: Record, error: Exception, *, attempt: int) -> Fault:
+    async def set_aside(self, record: Record, error: Exception, *, attempt: int = 1) -> Fault:
+        """Keep a record that nobody can handle, and say what its sender is told."""
         worker = self._mesh.settings.instance
         kept = await dead_letters.write(self._mesh.send, self._tier.name, record, error, attempt=attempt, worker=worker)
-        log.warning("%s is a dead letter now, %s: %s: %s", record.position, kept, type(error).__name__, error)
+        log.warning("%s is a dead letter now, %s: %s", record.position, kept, typed_words_of(error))
         count(
             table.DEAD_LETTERS,
             1,

@@ -14,6 +14,8 @@ from poise.errors import (
     TerminalError,
 )
 
+RETRY_AFTER: Final = 5.0
+"""Seconds after which a message that was turned away is worth another try."""
 _DOUBLINGS: Final = 30
 """Of a delay: far beyond any limit, and a number that a float can hold."""
 
@@ -184,3 +186,9 @@ def _postpone(attempt: Attempt, wait: float = 0.0) -> Postpone | DeadLetter:
         return DeadLetter()
     delay = next((delay for delay in later if delay >= wait), later[-1])
     return Postpone(delay) if delay < attempt.remaining else DeadLetter()
+
+
+def no_room(worker: str, topic: str) -> RetryableError:
+    """What the sender of a message is told that a worker turns away."""
+    told = f"worker {worker} has as many messages of {topic} that wait as it may: ask again later"
+    return RetryableError(told, retry_after=RETRY_AFTER)

@@ -33,6 +33,8 @@ POLL_MS: Final = 200
 NOWHERE: Final = TopicPartition("", 0)
 """A partition that nobody has."""
 TRY_AGAIN_AFTER: Final = 1.0
+TURNED_AWAY_AFTER: Final = 10.0
+"""Seconds that a message which somebody waits for stands behind others that only wait, until its sender is told so."""
 PLACE_FOUND_WITHIN: Final = 5.0
 
 
@@ -80,6 +82,7 @@ class ConcurrentIntake(ConsumerRebalanceListener):
         ordered: Messages of one key are handled one after another.
         limits: How much to take on.
         read_back: Reads what the broker knows of partitions, when they are assigned.
+        turn_away: Tells who waits for a message that there is no room for it; None = it waits for its turn.
         due: Unix seconds before which a message is not to be handled; its partition rests until then. None = at once.
         part: Told of each poll, and of what ends the reading for good.
         identities: Notices that a topic was deleted and made again; None = nobody does while it is read.
@@ -93,6 +96,7 @@ class ConcurrentIntake(ConsumerRebalanceListener):
         limits: IntakeLimits | None = None,
         read_back: ReadBack = nothing_known,
         due: Callable[[Record], float] | None = None,
+        turn_away: Callable[[Record], Awaitable[None]] | None = None,
         part: Part | None = None,
         identities: TopicIdentities | None = None,
     ) -> None:
@@ -105,6 +109,7 @@ class ConcurrentIntake(ConsumerRebalanceListener):
         self.offsets = GroupOffsets(read_back, identities)
         self._limits = limits or IntakeLimits()
         self._due = due
+        self._turn_away = turn_away
         self._consumer: AIOKafkaConsumer | None = None
         self._waiting = Waiting(ordered=ordered)
         self.slots = HandlingSlots(
@@ -280,16 +285,23 @@ class ConcurrentIntake(ConsumerRebalanceListener):
             return  # some of what waits may be another member's by now
         while self._waiting and self.slots.free:
             job = self._waiting.take()
-            slot = self.slots.open(job.size)
-            task = asyncio.create_task(self._work(job, slot), context=self._context.copy())
-            self._tasks.add(task)
-            task.add_done_callback(partial(self._worked, slot))
+            self._begin(job, self.deliver, self.slots.open(job.size))
+        if self._turn_away is not None and self.slots.stuck:
+            before = time.time() - TURNED_AWAY_AFTER
+            for job in self._waiting.take_all(lambda job: job.record.timestamp < before and job.awaited):
+                self._begin(job, self._turn_away, None)
 
-    def _worked(self, slot: Slot, task: asyncio.Task[None]) -> None:
+    def _begin(self, job: Job, deliver: Callable[[Record], Awaitable[None]], slot: Slot | None) -> None:
+        task = asyncio.create_task(self._work(job, deliver, slot), context=self._context.copy())
+        self._tasks.add(task)
+        task.add_done_callback(partial(self._worked, slot))
+
+    def _worked(self, slot: Slot | None, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self.part.fail(error)
-        slot.close()
+        if slot is not None:
+            slot.close()
 
     def _go_on(self) -> None:
         """A slot is free, or the buffer has room again."""
@@ -299,11 +311,12 @@ class ConcurrentIntake(ConsumerRebalanceListener):
         if self._full and self._has_room():
             self._pause_and_resume()
 
-    async def _work(self, job: Job, slot: Slot) -> None:
-        slot.enter()
+    async def _work(self, job: Job, deliver: Callable[[Record], Awaitable[None]], slot: Slot | None) -> None:
+        if slot is not None:
+            slot.enter()
         while True:
             try:
-                await self.deliver(job.record)
+                await deliver(job.record)
                 break
             except Exception:
                 log.exception("%s could neither be handled nor set aside, trying again", job.record.position)

@@ -123,7 +123,7 @@ class Retries:
     def __init__(
         self,
         deliver: Mapping[str, Callable[[Postponed], Awaitable[None]]],
-        set_aside: Callable[[Record, Exception], Awaitable[None]],
+        set_aside: Callable[[Record, Exception], Awaitable[object]],
     ) -> None:
         self._deliver = deliver
         self._set_aside = set_aside

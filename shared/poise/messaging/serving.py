@@ -41,10 +41,12 @@ class Serving:
         budget = RetryBudget()
         deliveries = {topic.name: Delivery(mesh, tier, topic, receipts, budget) for topic in tier.topics}
         for topic in tier.topics:
-            deliver = deliveries[topic.name].deliver
-            self._read(topic.name, [topic.name], deliver, topic.lane, topic.accepts, ordered=topic.ordered)
+            delivery = deliveries[topic.name]
+            # Of the batch lane a backlog is what is expected: it waits.
+            options = {"ordered": topic.ordered, "turn_away": None if topic.lane == "batch" else delivery.turn_away}
+            self._read(topic.name, [topic.name], delivery.deliver, topic.lane, topic.accepts, **options)
             if math.isfinite(topic.deadlines.default):
-                held_up = OpenTransactions(mesh.connection, deliveries[topic.name].waiting)
+                held_up = OpenTransactions(mesh.connection, delivery.waiting)
                 self.intakes[topic.name].beside.append(held_up.watch)
         if deliveries:
             again = {name: delivery.deliver_again for name, delivery in deliveries.items()}

@@ -5,6 +5,8 @@
     holding    its handler waits, and as many are parked as may be: it keeps its slot
     resuming   what it waited for has come: it gets the next slot that is free, before any new message does
 
+Where all that hold a slot only wait, a new message has to wait for one of them, however long that takes: `stuck`.
+
 A wait that is cancelled (a deadline, a cancel, a worker that stops) ends at once: what follows is a fault or the way
 out, and nobody is to wait for that. The handler goes on, and has the next slot that is free all the same.
 """
@@ -72,6 +74,11 @@ class HandlingSlots:
     def free(self) -> bool:
         """Whether a new message may begin."""
         return self._taken < self._total  # none is left while something resumes
+
+    @property
+    def stuck(self) -> bool:
+        """Whether every slot is held by a message that only waits, and no more may be parked."""
+        return not self.free and len(self._holding) == self._taken
 
     def open(self, size: int) -> "Slot":
         """Take a slot for a message of so many bytes that begins; it must be closed."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from aiokafka import TopicPartition
 
+from poise.contracts.envelope import REPLY_TO
 from poise.messaging.offsets import OffsetTracker
 from poise.messaging.record import Record
 
@@ -22,6 +23,11 @@ class Job:
     tracker: OffsetTracker
     size: int = field(init=False)
     """Bytes that it takes, about."""
+
+    @property
+    def awaited(self) -> bool:
+        """Whether somebody waits for the reply."""
+        return self.record.raw_header(REPLY_TO) is not None
 
     def __post_init__(self) -> None:
         """Measure it once: it is asked for when it comes and when it goes."""
@@ -64,6 +70,13 @@ class Waiting:
     def take(self) -> Job:
         """The job that may begin next."""
         return self._ready.popleft()
+
+    def take_all(self, wanted: Callable[[Job], bool]) -> list[Job]:
+        """Those that may begin next and are wanted."""
+        found = [job for job in self._ready if wanted(job)]
+        if found:
+            self._ready = deque(job for job in self._ready if not wanted(job))
+        return found
 
     def done(self, job: Job) -> None:
         """Note that a job which was taken is done: the next of its key may begin."""

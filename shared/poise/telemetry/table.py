@@ -239,6 +239,12 @@ DEAD_LETTERS: Final = Counter(
 DEADLINE_EXCEEDED: Final = Counter(
     "poise.deadline_exceeded", "{message}", "Messages that nobody wanted any more.", (MESSAGING_DESTINATION,)
 )
+TURNED_AWAY: Final = Counter(
+    "poise.turned_away",
+    "{message}",
+    "Messages that were told to come again later: as many as may be wait in this worker.",
+    (MESSAGING_DESTINATION,),
+)
 CANCELLED: Final = Counter(
     "poise.cancelled", "{message}", "Messages whose caller had cancelled them.", (MESSAGING_DESTINATION,)
 )

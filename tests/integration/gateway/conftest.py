@@ -24,10 +24,12 @@ def open_gateway(mesh_settings: MeshSettings) -> Open:
     """Open a gateway, and a tier that answers its asks with a handler; gives a client of it, and its mesh."""
 
     @asynccontextmanager
-    async def opened(answer: Handle, **settings: object) -> AsyncIterator[tuple[httpx2.AsyncClient, Mesh]]:
+    async def opened(
+        answer: Handle, concurrency: int | None = None, **settings: object
+    ) -> AsyncIterator[tuple[httpx2.AsyncClient, Mesh]]:
         port = free_port()
         wanted = GatewaySettings.model_validate({"port": port, **settings})
-        async with serving(mesh_settings, Tier("orchestration", {Ask: answer})):
+        async with serving(mesh_settings, Tier("orchestration", {Ask: answer}, concurrency=concurrency)):
             own = mesh_settings.model_copy(update={"instance": f"{mesh_settings.instance}-gateway"})
             async with Mesh(own, tier="gateway") as mesh, EpochCheck(mesh) as epochs:
                 task = asyncio.create_task(serve(mesh, wanted, epochs))

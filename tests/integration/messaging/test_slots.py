@@ -12,8 +12,10 @@ from integration_kit import serving, until
 from poise import Run, workflow
 from poise.contracts import Answer, Ask, Completion, Fetch, Generate
 from poise.contracts.generate import ChatMessage
-from poise.errors import RetryableError
-from poise.messaging import Context, Tier
+from poise.errors import FaultError, RetryableError
+from poise.messaging import Context, Tier, intake
+from poise.messaging.failures import RETRY_AFTER
+from poise.messaging.intake import IntakeLimits
 from poise.settings import MeshSettings
 from services.orchestration.asks import Asks
 
@@ -36,6 +38,7 @@ class Waiting:
 
     def __init__(self) -> None:
         self.begun: list[str] = []
+        self.go_on = asyncio.Event()
         self.tier = Tier("inference", {Generate: self.handle}, concurrency=SLOTS)
 
     async def handle(self, request: Generate, context: Context) -> Completion:
@@ -44,7 +47,7 @@ class Waiting:
         match how:
             case "parks":
                 async with context.parked():
-                    await asyncio.Event().wait()
+                    await self.go_on.wait()
             case "tries again":
                 raise RetryableError("later", retry_after=LONG / 2)
             case "calls":
@@ -77,6 +80,33 @@ async def test_a_handler_that_waits_holds_no_slot(mesh_settings: MeshSettings, h
             reply = await mesh.call(generate("quick"), run=uuid4().hex, step="g", key=key)
             assert reply.text == "quick"
             assert waiting.begun.count(how) == begin
+
+
+async def test_what_stands_behind_as_many_as_may_wait_is_told_to_come_again(
+    mesh_settings: MeshSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """577 asks of a silent model with deadlines of 300 s, in small: the next is told soon, and not at its deadline."""
+    monkeypatch.setattr(intake, "TURNED_AWAY_AFTER", 0.5)
+    waiting, key = Waiting(), uuid4().hex
+    room = SLOTS * (1 + IntakeLimits().parked)
+    async with serving(mesh_settings, waiting.tier) as mesh:
+
+        async def ask(how: str) -> Completion:
+            request, deadline = generate(how), time.time() + LONG
+            return await mesh.call(request, run=uuid4().hex, step="g", key=key, deadline=deadline)
+
+        async with under_way(*(ask("parks") for _ in range(room))) as tasks:
+            await until(lambda: waiting.begun.count("parks") == room)
+            behind = await asyncio.gather(*(ask("quick") for _ in range(20)), return_exceptions=True)
+            faults = [one.fault() for one in behind if isinstance(one, FaultError)]
+            assert {(one.type, one.status, one.retryable, one.retry_after) for one in faults} == {
+                ("urn:poise:temporary", 503, True, RETRY_AFTER)
+            }
+            assert len(faults) == 20
+            assert "quick" not in waiting.begun
+            waiting.go_on.set()
+            assert (await ask("quick")).text == "quick"
+            await asyncio.gather(*tasks)  # none of those that waited was lost
 
 
 @workflow("sleeps")

@@ -104,6 +104,25 @@ async def test_as_many_are_parked_as_may_be_and_who_goes_on_changes_places_with_
         assert consumer.slots.parked == 1
 
 
+async def test_slots_are_stuck_while_all_are_held_by_what_waits_and_no_more_may_be_parked() -> None:
+    waiters, seen = [Waiter() for _ in range(3)], []
+    async with Consumer(2, most=1) as consumer:
+
+        async def see() -> None:
+            await settled()
+            seen.append(consumer.slots.stuck)
+
+        consumer.add(*waiters[:2])
+        await see()  # one is parked, one waits in its slot, and one slot is free
+        consumer.add(waiters[2])
+        await see()
+        waiters[0].come.set()
+        await see()  # it works, in place of one that waits
+        waiters[0].end.set()
+        await see()
+    assert seen == [False, True, False, False]
+
+
 async def test_parked_is_bounded_by_bytes() -> None:
     waiters = [Waiter() for _ in range(3)]
     async with Consumer(1, most_bytes=10) as consumer:

@@ -45,6 +45,16 @@ class WaitingAgainstModel(RuleBasedStateMachine):
         self.added.remove(job)
         self.running.append(job)
 
+    @rule(partition=st.integers(0, PARTITIONS - 1))
+    def take_all(self, partition: int) -> None:
+        taken = self.waiting.take_all(lambda job: job.partition.partition == partition)
+        for job in taken:
+            assert job.partition.partition == partition
+            if self.ordered and job.record.key is not None:
+                assert job is next(other for other in self.added if other.record.key == job.record.key)
+            self.added.remove(job)
+        self.running += taken
+
     @precondition(lambda self: self.running)
     @rule(data=st.data())
     def finish(self, data: st.DataObject) -> None:

@@ -1,0 +1,53 @@
+"""Asks of a model that keeps silent fill a worker: those behind are told so, and asks go on once there is room."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+
+import httpx2
+import pytest
+from integration_kit import until
+
+from poise.contracts import Answer, Ask
+from poise.contracts.topics import dead_topic
+from poise.messaging import Context, Mesh, intake
+from poise.messaging.intake import IntakeLimits
+
+pytestmark = pytest.mark.integration
+
+Open = Callable[..., AbstractAsyncContextManager[tuple[httpx2.AsyncClient, Mesh]]]
+ROOM = 1 + IntakeLimits().parked
+"""Of a worker that handles one message at once."""
+
+
+async def test_an_ask_that_has_no_room_behind_those_that_wait_is_told_when_to_come_again(
+    open_gateway: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake, "TURNED_AWAY_AFTER", 0.5)
+    begun, answers = set[str](), asyncio.Event()
+
+    async def answer(ask: Ask, context: Context) -> Answer:
+        begun.add(ask.question)
+        if ask.question != "quick":
+            async with context.parked():
+                await answers.wait()
+        return Answer(run_id=context.run, text=ask.question, rung="primary")
+
+    async with open_gateway(answer, concurrency=1) as (client, mesh):
+        headers = {"poise-deadline": str(round((time.time() + 300) * 1_000))}
+
+        async def post(question: str) -> httpx2.Response:
+            body = {"question": question, "conversation": "one"} if question == "quick" else {"question": question}
+            return await client.post("/v1/ask", json=body, headers=headers, timeout=60)
+
+        silent = [asyncio.create_task(post(f"silent {number}")) for number in range(ROOM)]
+        await until(lambda: len(begun) == ROOM)
+        told = await post("quick")
+        assert (told.status_code, told.json()["type"], told.headers["retry-after"]) == (503, "urn:poise:temporary", "5")
+        assert told.json()["retryable"] is True
+        assert "quick" not in begun
+        answers.set()
+        assert (await post("quick")).status_code == 200
+        assert [(await one).status_code for one in silent] == [200] * ROOM
+        assert not [r for r in await mesh.read_topic(dead_topic("orchestration")) if r.key == b"one"]
