@@ -245,3 +245,11 @@ async def test_nothing_is_sent_by_a_process_that_disconnects(mesh_settings: Mesh
         pass
     with pytest.raises(UnavailableError):
         await send(mesh, SPANS.name)
+
+
+async def test_spans_that_their_topic_does_not_take_keep_no_others_from_being_written(mesh: Mesh) -> None:
+    run = uuid4().hex.encode()
+    bodies = [b"{}" + b" " * size for size in (0, SPANS.max_bytes, 1)]
+    lost = await mesh.producer.send_all(SPANS.name, [(run, body) for body in bodies], [])
+    assert [type(error) for error in lost] == [RecordTooLargeError]
+    assert [record.value for record in await mesh.read_key(SPANS.name, run.decode())] == [bodies[0], bodies[2]]

@@ -1,7 +1,12 @@
 """Export to a collector that speaks OTLP over real HTTP."""
 
+import asyncio
+import gzip
+import itertools
 import threading
-from collections.abc import Iterator
+import time
+import tracemalloc
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -9,7 +14,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from poise.settings import MeshSettings
-from poise.telemetry import count, setup, span, table
+from poise.telemetry import count, otlp, setup, span, table
 
 
 class Collector(ThreadingHTTPServer):
@@ -45,7 +50,7 @@ def collector() -> Iterator[Collector]:
         thread.join()
 
 
-def telemetry(server: Collector) -> setup.Telemetry:
+def telemetry(server: ThreadingHTTPServer) -> setup.Telemetry:
     endpoint = f"http://127.0.0.1:{server.server_address[1]}"
     return setup.Telemetry(MeshSettings(instance="inference-1", otlp_endpoint=endpoint, spans=False), "inference")
 
@@ -94,3 +99,73 @@ async def test_a_collector_that_is_not_there_does_not_hold_up_stopping(
     with span("chat small"):
         pass
     await exporting.stop()
+
+
+BOMB = gzip.compress(bytes(200 * 1024 * 1024))
+
+
+def slow_head() -> Iterator[bytes]:
+    yield b"HTTP/1.1 200 OK\r\nx: "
+    while True:
+        time.sleep(0.02)
+        yield b"x"
+
+
+def slow_body() -> Iterator[bytes]:
+    yield b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n"
+    while True:
+        time.sleep(0.02)
+        yield b"x"
+
+
+def endless_body() -> Iterator[bytes]:
+    yield b"HTTP/1.1 200 OK\r\n\r\n"
+    yield from itertools.repeat(bytes(65_536))
+
+
+def inflating_body() -> Iterator[bytes]:
+    yield b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: %d\r\n\r\n" % len(BOMB) + BOMB
+
+
+@pytest.mark.parametrize("answer", [slow_head, slow_body, endless_body, inflating_body])
+async def test_what_a_collector_answers_is_bounded_in_size_and_time(
+    monkeypatch: pytest.MonkeyPatch, answer: Callable[[], Iterator[bytes]]
+) -> None:
+    monkeypatch.setattr(setup, "GRACE", 0.05)
+    monkeypatch.setattr(otlp, "EXPORT_TIMEOUT", 0.5)
+    sent, ended = [0], threading.Event()
+
+    class Answering(Handler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            try:
+                for piece in answer():
+                    if ended.is_set():
+                        return
+                    self.wfile.write(piece)
+                    sent[0] += len(piece)
+            except OSError:
+                pass  # it was cut off
+
+    class Server(ThreadingHTTPServer):
+        daemon_threads = True
+
+    with Server(("127.0.0.1", 0), Answering) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            exporting = telemetry(server)
+            exporting.start()
+            with span("chat small"):
+                pass
+            tracemalloc.start()
+            async with asyncio.timeout(30):
+                await exporting.stop()
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+            ended.set()
+            server.shutdown()
+            thread.join()
+    assert peak < 8 * 1024 * 1024
+    assert sent[0] < 64 * 1024 * 1024

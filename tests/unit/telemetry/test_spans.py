@@ -5,6 +5,7 @@ import pytest
 from opentelemetry.util.types import AttributeValue
 
 from poise.contracts.span import SpanRecord
+from poise.contracts.topics import SPANS
 from poise.telemetry import SpanKind, extract, metrics, sdk, span, spans, table, tracing
 
 
@@ -71,6 +72,31 @@ def test_words_that_have_no_form_in_utf8_are_replaced(queue: spans.SpanQueue) ->
     ((run, record),) = drained(queue)
     assert run == "\ud800r"
     assert (record.error, record.attributes[table.REASON]) == ("ValueError: half ?", "?")
+
+
+def test_a_span_fits_its_topic_whatever_is_in_it(queue: spans.SpanQueue) -> None:
+    many: dict[str, AttributeValue] = {f"{number}{'ü' * 1_000_000}": "ü" * 1_000_000 for number in range(300)}
+    with span("ü" * 1_000_000, attributes={**many, table.RUN: "r"}):
+        pass
+    ((_, body),) = queue.drain()
+    assert len(body) < SPANS.max_bytes // 4
+    assert SpanRecord.parse(body).name == "ü" * spans.LONGEST_TEXT
+
+
+def test_numbers_that_json_has_no_form_for_are_texts(queue: spans.SpanQueue) -> None:
+    """One such span must not keep all that come after it from being written."""
+    said: dict[str, AttributeValue] = {
+        "huge": 10**6_000,
+        "most": 2**63 - 1,
+        "endless": float("inf"),
+        "none": float("nan"),
+        table.RUN: "r",
+    }
+    with span("x", attributes=said):
+        pass
+    ((_, record),) = drained(queue)
+    huge = hex(10**6_000)[: spans.LONGEST_TEXT]
+    assert record.attributes == {"huge": huge, "most": 2**63 - 1, "endless": "inf", "none": "nan"}
 
 
 def test_spans_below_a_run_are_of_that_run(queue: spans.SpanQueue) -> None:
