@@ -6,9 +6,9 @@
     unknown   it is not there, and will not come
     foreign   the run is another tenant's
 
-The last three are dead letters, with the reason: nothing that a person wrote is dropped. Feedback on runs that nobody
-knows costs a look-up each time, and a dead letter for two weeks, and anyone may send it. So each worker lets some wait
-and keeps some, at the rates below. More is passed over: it is counted, and `poise.feedback` has it for as long as any.
+The last three are dead letters, with the reason: nothing that a person wrote is dropped. Such feedback costs a look-up
+each time, and a dead letter for two weeks, and anyone may send it. So each worker lets some wait and keeps some, at the
+rates below. More is passed over: it is counted, and `poise.feedback` has it for as long as any.
 """
 
 import logging
@@ -31,8 +31,8 @@ log = logging.getLogger(__name__)
 KEPT: Final = RECORDS.keep or 0.0
 EARLY_RATE: Final = (5.0, 2_000.0)
 """Feedback a second, and at once, whose run left no record yet, that a worker lets wait: at most 5,400 at a time."""
-UNKNOWN_RATE: Final = (20 / HOUR, 200.0)
-"""Feedback a second, and at once, on runs that nobody knows, of which a worker makes dead letters."""
+DEAD_RATE: Final = (20 / HOUR, 200.0)
+"""Feedback of one outcome a second, and at once, that a worker makes dead letters of."""
 BEST: Final = 5
 """The highest rating; 1 is the lowest."""
 
@@ -43,7 +43,8 @@ class Feedbacks:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._records = Records()
         self._clock = clock
-        self._early, self._unknown = TokenBucket(*EARLY_RATE), TokenBucket(*UNKNOWN_RATE)
+        self._rates = {"early": TokenBucket(*EARLY_RATE)}
+        self._rates |= {outcome: TokenBucket(*DEAD_RATE) for outcome in ("late", "unknown", "foreign")}
         self._passed_over = 0
 
     async def join(self, feedback: Feedback, context: Context) -> None:
@@ -57,12 +58,17 @@ class Feedbacks:
         record = None if is_late(run, now) else await self._records.find(context.mesh, run, now)
         if record is None:
             outcome, error = missing(run, context.written, now)
-            if self._too_many(outcome, run):
-                return
-            raise _counted(outcome, error)
-        if record.tenant != context.tenant:
+        elif record.tenant != context.tenant:
             told = f"run {run} is not of the tenant {context.tenant}, for whom {context.record.topic} speaks"
-            raise _counted("foreign", TerminalError(told))
+            outcome, error = "foreign", TerminalError(told)
+        else:
+            return await self._publish(feedback, record, context)
+        if not self._too_many(outcome, run):
+            count(table.FEEDBACKS, 1, {table.OUTCOME: outcome})
+            raise error
+        return None
+
+    async def _publish(self, feedback: Feedback, record: RunRecord, context: Context) -> None:
         scored = score_of(feedback, record, context.written)
         envelope = Envelope(run=scored.run_id, tenant=scored.tenant)  # not those of the message, which anyone may write
         await context.mesh.publish(SCORES, scored, key=scored.policy, envelope=envelope)
@@ -72,13 +78,12 @@ class Feedbacks:
 
     def _too_many(self, outcome: str, run: str) -> bool:
         """Whether feedback is passed over, for there was too much of its kind; the log says so from time to time."""
-        bucket = {"early": self._early, "unknown": self._unknown}.get(outcome)
-        if bucket is None or not bucket.take(self._clock()):
+        if not self._rates[outcome].take(self._clock()):
             return False
         count(table.FEEDBACKS, 1, {table.OUTCOME: "passed over"})
         self._passed_over += 1
         if self._passed_over.bit_count() == 1:  # 1, 2, 4, 8, …
-            log.warning("%d times feedback on unknown runs passed over, the last on run %s", self._passed_over, run)
+            log.warning("%d times feedback passed over, the last was %s, on run %s", self._passed_over, outcome, run)
         return True
 
 
@@ -137,8 +142,3 @@ def missing(run: str, given: float, now: float) -> tuple[str, PoiseError]:
         told = f"nobody knows run {run}: there is no record of it, {now - given:.0f} s after the feedback was given"
         return "unknown", TerminalError(told)
     return "early", RetryableError(f"nobody knows run {run} yet: there is no record of it", retry_after=RETRY_DELAYS[0])
-
-
-def _counted(outcome: str, error: PoiseError) -> PoiseError:
-    count(table.FEEDBACKS, 1, {table.OUTCOME: outcome})
-    return error

@@ -20,7 +20,7 @@ class Wishes:
     """What a client may ask for by headers."""
 
     deadline: float
-    """Unix seconds."""
+    """Unix seconds, as asked for: it may be later than an ask can wait, which is told at its end."""
     min_epoch: str | None
     cache: Caching | None
     """What `Cache-Control` asks for (RFC 9111)."""
@@ -46,6 +46,8 @@ class Wishes:
         except EnvelopeError as error:
             raise InvalidMessageError(str(error), [error.error]) from error
         deadline = resolve(envelope.deadline, now, RUNS_INTERACTIVE.deadlines)
+        if envelope.deadline is not None:
+            deadline = envelope.deadline / 1_000
         if deadline <= now:
             raise DeadlineExceededError(f"poise-deadline passed {now - deadline:.1f} s ago")
         if envelope.min_epoch is not None:

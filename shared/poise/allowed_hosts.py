@@ -6,6 +6,7 @@ cannot set.
 """
 
 import ipaddress
+import re
 from collections.abc import Collection
 from typing import Annotated, Final
 
@@ -27,8 +28,9 @@ class AllowedHosts:
     """What `Host` may say.
 
     Args:
-        bind: The interface that is listened on. On loopback, what is not named must be `localhost`, `127.0.0.1` or
-            `[::1]`; elsewhere it may be any name if none is named, and any IP address: no page can come from there.
+        bind: The interface that is listened on. On loopback, what is not named must be `localhost`, `127.0.0.1`,
+            `[::1]` or the interface itself; elsewhere it may be any name if none is named, and any IP address: no page
+            can come from there.
         names: The names that are allowed besides.
     """
 
@@ -36,7 +38,8 @@ class AllowedHosts:
         loopback = bind == "localhost" or (_is_address(bind) and ipaddress.ip_address(bind).is_loopback)
         self._any = "*" in names or not (loopback or names)
         self._addresses = not loopback
-        self._names = LOCAL | {name.lower().rstrip(".") for name in names}
+        own = {bind} if _is_address(bind) else set()
+        self._names = LOCAL | own | {name.lower().rstrip(".") for name in names}
 
     def allow(self, host: str | None) -> bool:
         """Whether a request is answered.
@@ -52,9 +55,10 @@ class AllowedHosts:
 
 def _name_of(host: str) -> str:
     """The name in `name:port` or `[address]:port`."""
-    if host.startswith("["):
-        return host[1:].partition("]")[0].lower()
-    return host.partition(":")[0].lower().rstrip(".")
+    if not host.startswith("["):
+        return host.partition(":")[0].lower().rstrip(".")
+    address, _, behind = host[1:].partition("]")
+    return address.lower() if re.fullmatch(r"(:[0-9]{0,5})?", behind) else host
 
 
 def _is_address(text: str) -> bool:

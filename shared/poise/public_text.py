@@ -9,11 +9,15 @@ from typing import Final
 HIDDEN: Final = "(address)"
 _PORT: Final = r"(?::\d{1,5})?"
 _IPV4: Final = r"\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}"
+_FILE: Final = "(?:toml|py|md|jsonl?|ya?ml|txt)"
+"""What a name with a number behind it ends in where that is a line of a file."""
 _LITERAL: Final = re.compile(
-    rf"\('[^'()]{{1,100}}', \d{{1,5}}(?:, \d+, \d+)?\)"  # as Python's errors have it: ('127.0.0.1', 9092)
+    rf"\('[^'()]{{1,255}}', \d{{1,5}}(?:, [^()]{{1,60}})?\)"  # as Python's errors have it: ('127.0.0.1', 9092)
     rf"|(?<![\w.]){_IPV4}{_PORT}(?![\w.])"
     rf"|\[[0-9A-Fa-f:.]{{2,45}}\]{_PORT}"
     rf"|\blocalhost:\d{{1,5}}"
+    rf"|(?<=\bat )[A-Za-z][\w.-]{{0,255}}:\d{{1,5}}"  # as Kafka's client has it: Connection at kafka:9092 closed
+    rf"|(?<![\w.-])[A-Za-z][\w-]{{0,62}}(?:\.[\w-]{{1,63}}){{0,9}}\.(?!{_FILE}:)[\w-]{{1,63}}:\d{{2,5}}(?![\w.])"
 )
 
 
@@ -22,7 +26,7 @@ _NAME: Final = re.compile(r"[\w.-]+(?::\d{1,5})?")
 
 
 def without_addresses(text: str, *hosts: str) -> str:
-    """The text without IP addresses, and without these hosts, their ports included."""
+    """The text without IP addresses, dotted names with a port, and these hosts, their ports included."""
     named = {host.lower() for host in hosts}
 
     def hide(found: re.Match[str]) -> str:

@@ -27,6 +27,9 @@ from services.gateway.settings import GatewaySettings
         ("203.0.113.7", False),
         ("[2001:db8::1]:80", False),
         ("[::1", True),
+        ("[::1].evil.example", False),
+        ("[::1]evil", False),
+        ("[::1]:80.evil.example", False),
         ("ours.example", True),
         ("OURS.example.:443", True),
     ],
@@ -35,6 +38,11 @@ def test_on_loopback_names_of_this_machine_and_those_that_are_set(
     bind: str, host: str | None, *, allowed: bool
 ) -> None:
     assert AllowedHosts(bind, ["ours.example"]).allow(host) is allowed
+
+
+def test_the_interface_itself_is_allowed() -> None:
+    assert AllowedHosts("127.0.0.2").allow("127.0.0.2:8080")
+    assert not AllowedHosts("127.0.0.2").allow("127.0.0.3:8080")
 
 
 @pytest.mark.parametrize("bind", ["0.0.0.0", "::", "203.0.113.7", "gateway.internal"])  # noqa: S104 - nothing listens

@@ -8,6 +8,8 @@ import pytest
 
 from poise.private_directory import private_directory
 from poise.stack import jars, state
+from poise.stack.jars import JarStore
+from poise.stack.runtime import Runtime
 from services.retrieval.store import Slot
 
 
@@ -53,8 +55,8 @@ def test_an_index_is_for_its_owner_alone(tmp_path: Path) -> None:
 
 def test_so_is_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(JarStore, "ensure", lambda *_, **__: None)  # nothing is fetched
     cache = jars.cache_directory()
     cache.mkdir(mode=0o755)
-    with jars.usable(cache):
-        private_directory(cache, ours=True)
+    Runtime.prepare(lambda _: None)
     assert mode(cache) == 0o700

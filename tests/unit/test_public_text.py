@@ -12,6 +12,12 @@ from poise.public_text import without_addresses
         ("backend default at 127.0.0.1:31958 gave no answer", "backend default at (address) gave no answer"),
         ("Connect call failed ('10.0.0.7', 443)", "Connect call failed (address)"),
         ("Connect call failed ('::1', 443, 0, 0)", "Connect call failed (address)"),
+        (
+            "Unable to bootstrap from [('kafka-1.internal', 28475, <AddressFamily.AF_UNSPEC: 0>)]",
+            "Unable to bootstrap from [(address)]",
+        ),
+        ("Connection at kafka:9092 closed", "Connection at (address) closed"),
+        ("no broker at kafka-1.internal:9092, nor kafka-2.internal:9092", "no broker at (address), nor (address)"),
         ("upstream: http://10.0.0.7/v1", "upstream: http://(address)/v1"),
         ("at [::1]:8080, [fd00::7] and localhost:9092", "at (address), (address) and (address)"),
         ("https://api.example:443/v1 or API.example", "https://(address)/v1 or (address)"),

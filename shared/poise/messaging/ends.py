@@ -12,6 +12,8 @@ from poise.messaging.connection import Connection
 from poise.messaging.shared_read import SharedRead
 
 ANSWERS_WITHIN_MS: Final = 2_000
+GROWN_WITHIN_MS: Final = 1_000
+"""After which a topic that has more partitions than before, or fewer, is seen to have them."""
 
 
 class Ends:
@@ -37,25 +39,27 @@ class Ends:
     ) -> None:
         self._topic = topic
         self._consumer = AIOKafkaConsumer(
-            **{**connection.arguments(), "request_timeout_ms": ANSWERS_WITHIN_MS},
+            **{
+                **connection.arguments(),
+                "request_timeout_ms": ANSWERS_WITHIN_MS,
+                "metadata_max_age_ms": GROWN_WITHIN_MS,
+            },
             enable_auto_commit=False,
             isolation_level=isolation,
         )
-        self._partitions: list[TopicPartition] = []
         self._reads = SharedRead(self._read)
 
     async def __aenter__(self) -> Self:
         """Connect."""
         try:
             await self._consumer.start()
-            known = await self._consumer._client._wait_on_metadata(self._topic)  # noqa: SLF001 - the public way needs a subscription
+            await self._consumer._client._wait_on_metadata(self._topic)  # noqa: SLF001 - the public way needs a subscription
         except KafkaError as error:
             await self._consumer.stop()
             raise SetupError(f"topic {self._topic} cannot be read: {error}") from error
         except BaseException:
             await self._consumer.stop()
             raise
-        self._partitions = [TopicPartition(self._topic, number) for number in sorted(known)]
         return self
 
     async def __aexit__(
@@ -74,7 +78,8 @@ class Ends:
 
     async def _read(self) -> Mapping[int, int]:
         try:
-            found = await self._consumer.end_offsets(self._partitions)
+            known = await self._consumer._client._wait_on_metadata(self._topic)  # noqa: SLF001 - as above
+            found = await self._consumer.end_offsets([TopicPartition(self._topic, number) for number in sorted(known)])
         except KafkaError as error:
             raise UnavailableError(f"the broker does not say how far {self._topic} reaches: {error}") from error
         return {partition.partition: offset for partition, offset in found.items()}

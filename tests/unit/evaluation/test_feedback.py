@@ -128,14 +128,15 @@ async def test_a_run_from_before_all_records_is_late_unread() -> None:
         await Feedbacks().join(Feedback(run_id=run, thumb="up"), context)
 
 
-async def came_of(feedbacks: Feedbacks, run: str, written: float) -> str:
-    """What became of feedback on a run that has no record."""
+async def came_of(feedbacks: Feedbacks, run: str, written: float, record: RunRecord | None = None) -> str:
+    """What became of feedback on a run that has this record, or none."""
 
-    async def nothing(_mesh: Mesh, _run: str, _now: float) -> RunRecord | None:
-        return None
+    async def find(_mesh: Mesh, _run: str, _now: float) -> RunRecord | None:
+        return record
 
-    feedbacks._records.find = nothing  # type: ignore[method-assign,assignment]
-    context = SimpleNamespace(written=written, mesh=None, tenant="acme")
+    feedbacks._records.find = find  # type: ignore[method-assign,assignment]
+    topic = SimpleNamespace(topic="poise.feedback")
+    context = SimpleNamespace(written=written, mesh=None, tenant="acme", record=topic)
     try:
         await feedbacks.join(Feedback(run_id=run, thumb="up"), cast("Context", context))
     except RetryableError:
@@ -155,5 +156,21 @@ async def test_a_flood_on_runs_that_nobody_knows_leaves_so_many_waiting_and_so_m
     assert unknown == ["dead letter"] * 200 + ["passed over"] * 2_800
     now[0] = HOUR
     assert [await came_of(feedbacks, run, time.time() - DAY) for run in runs[:30]].count("dead letter") == 20
-    late = new_run_id(time.time() - 30 * DAY, Random(1))
-    assert await came_of(feedbacks, late, time.time()) == "dead letter", "late feedback is always kept"
+    assert await came_of(feedbacks, old(0), time.time()) == "dead letter", "a flood of another kind takes nothing of it"
+
+
+async def test_a_flood_on_runs_that_are_too_long_ago_leaves_so_many_dead_letters() -> None:
+    feedbacks = Feedbacks(lambda: 0.0)
+    late = [await came_of(feedbacks, old(number), time.time()) for number in range(300)]
+    assert late == ["dead letter"] * 200 + ["passed over"] * 100
+
+
+def old(number: int) -> str:
+    return new_run_id(time.time() - 7.5 * DAY, Random(number))
+
+
+async def test_a_flood_on_another_tenants_run_leaves_so_many_dead_letters() -> None:
+    feedbacks = Feedbacks(lambda: 0.0)
+    record = RECORD.model_copy(update={"tenant": "another"})
+    foreign = [await came_of(feedbacks, BY_PLACE, time.time(), record) for _ in range(300)]
+    assert foreign == ["dead letter"] * 200 + ["passed over"] * 100

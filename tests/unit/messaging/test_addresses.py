@@ -70,3 +70,24 @@ async def test_an_address_is_made_out_although_other_headers_are_broken() -> Non
 async def test_an_address_that_no_reply_can_carry_is_none(header: str, value: bytes) -> None:
     headers = (("reply_to", b"mine"), ("correlation_id", b"c"), (header, value))
     assert await ADDRESSES.salvage(Record("t", 0, 0, 0.0, None, b"", headers)) is None
+
+
+@pytest.mark.parametrize(
+    ("stream_to", "fits"),
+    [
+        (b"mine/1/c", True),
+        (b"mine/1", True),
+        (b"mine/1/another", False),
+        (b"mine/1/", False),
+        (b"mine/2/c", False),
+        (b"poise.replies/1/c", False),
+    ],
+)
+async def test_a_stream_of_a_public_topic_goes_where_its_own_reply_goes(stream_to: bytes, fits: bool) -> None:
+    envelope = Envelope(reply_to="mine", reply_partition=1, correlation_id=b"c", stream_to=stream_to)
+    if fits:
+        assert await ADDRESSES.stream(envelope, public=True) == Address("mine", 1, b"c")
+    else:
+        with pytest.raises(InvalidMessageError, match="must be the message's own"):
+            await ADDRESSES.stream(envelope, public=True)
+    assert await ADDRESSES.stream(envelope, public=False) is not None

@@ -1,0 +1,54 @@
+"""The ends of a topic whose partitions change: made again with fewer, or grown."""
+
+from collections.abc import AsyncIterator, Collection
+from contextlib import AsyncExitStack
+from uuid import uuid4
+
+import pytest
+import pytest_asyncio
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
+
+from poise.contracts.topics import HOUR, Topic
+from poise.errors import UnavailableError
+from poise.messaging import Ends, Mesh
+from poise.settings import MeshSettings
+
+pytestmark = pytest.mark.integration
+
+
+@pytest_asyncio.fixture
+async def admin(mesh_settings: MeshSettings) -> AsyncIterator[AIOKafkaAdminClient]:
+    client = AIOKafkaAdminClient(bootstrap_servers=mesh_settings.broker)
+    await client.start()
+    yield client
+    await client.close()
+
+
+async def until_partitions(ends: Ends, wanted: Collection[int], *, give_up: bool = False) -> None:
+    while True:
+        try:
+            if set(await ends.now()) == set(wanted):
+                return
+        except UnavailableError:  # while the topic is away
+            if give_up:
+                raise
+
+
+async def test_partitions_that_come_and_go_are_seen_without_a_restart(
+    mesh_settings: MeshSettings, admin: AIOKafkaAdminClient
+) -> None:
+    topic = f"ends-{uuid4().hex[:8]}"
+    async with AsyncExitStack() as stack:
+        mesh = await stack.enter_async_context(Mesh(mesh_settings, tier="client"))
+        await mesh.admin.create([Topic(topic, (), partitions=2, keep=HOUR)])
+        ends = await stack.enter_async_context(Ends(mesh.connection, topic))
+        await until_partitions(ends, {0, 1})
+        await admin.create_partitions({topic: NewPartitions(total_count=3)})
+        await until_partitions(ends, {0, 1, 2})
+        landed = await mesh.send(topic, b"x", key=None, headers=[], partition=2)
+        assert (await ends.now())[2] == landed.offset + 1
+        await admin.delete_topics([topic])
+        with pytest.raises(UnavailableError):
+            await until_partitions(ends, (), give_up=True)
+        await admin.create_topics([NewTopic(topic, 1, 1)])
+        await until_partitions(ends, {0})
