@@ -3,6 +3,7 @@
 Node 1 leads everything but a few partitions, which stand on node 2 alone: while node 2 is away they have no leader.
 """
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -25,6 +26,9 @@ from poise.stack import Kafka, Valkey, probe
 from poise.stack.kafka import Node
 from poise.stack.worker import OwnWorker, Worker
 
+ANSWERED_WITHIN: Final = 5.0
+"""Seconds for one question of an administrator."""
+UNKNOWN_TOPIC: Final = 3
 CLUSTER: Final = "c29ha3NvYWtzb2Frc29hawo"
 Places = Mapping[Topic, tuple[int, ...]]
 """The partitions that node 2 alone has, by their topic."""
@@ -99,16 +103,24 @@ class Ground:
 
 
 async def recreate(admin: AIOKafkaAdminClient, topic: Topic, on_node_2: tuple[int, ...]) -> None:
-    """Delete a topic, and create it again with some partitions on node 2 and the others on node 1."""
+    """Delete a topic, and create it again with some partitions on node 2 and the others on node 1.
+
+    The broker deletes in the background, and refuses the name until then. A question may have gone to a node that is
+    away by now.
+    """
     placed = {number: [2 if number in on_node_2 else 1] for number in range(topic.partitions)}
-    await admin.delete_topics([topic.name])
     new = NewTopic(topic.name, -1, -1, replica_assignments=placed, topic_configs=settings_of(topic))
-    while True:  # the broker deletes in the background, and refuses the name until then
+    deleted = False
+    while True:
         try:
-            response: Any = await admin.create_topics([new])
-        except KafkaError:
+            async with asyncio.timeout(ANSWERED_WITHIN):
+                if not deleted:
+                    gone: Any = await admin.delete_topics([topic.name])
+                    deleted = all(code in {0, UNKNOWN_TOPIC} for _, code in gone.topic_error_codes)
+                made: Any = await admin.create_topics([new])
+        except (KafkaError, TimeoutError):
             continue
-        if all(error[1] == 0 for error in response.topic_errors):
+        if deleted and all(error[1] == 0 for error in made.topic_errors):
             return
 
 
