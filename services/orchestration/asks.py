@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 
 from poise.contracts import Answer, Ask, Fault, FieldError, Message
 from poise.contracts.topics import RECORDS
-from poise.errors import InvalidMessageError, PoiseError, RecordTooLargeError, TerminalError
+from poise.errors import PoiseError, RecordTooLargeError, TerminalError, UnknownWorkflowError
 from poise.messaging import Context, Handler
 from poise.messaging.encoding import encode
 from poise.runs import Run, Workflow
@@ -36,7 +36,7 @@ class Asks:
         """Answer an ask, publish the run's record, and return the answer.
 
         Raises:
-            InvalidMessageError: There is no workflow of that name.
+            UnknownWorkflowError: There is no workflow of that name.
             EncodingError: The answer, or what its record says of the run, has a field that JSON has no form for.
             TerminalError: It returned something else than an answer, or a larger one than can be sent.
             UnavailableError: The broker did not take the record.
@@ -46,7 +46,7 @@ class Asks:
         if chosen is None:
             known = ", ".join(self._workflows)
             detail = f"there is no workflow {name!r}, only {known}; others are named in [orchestration] workflows"
-            raise InvalidMessageError(f"workflow: {detail}", [FieldError(field="workflow", detail=detail)])
+            raise UnknownWorkflowError(f"workflow: {detail}", [FieldError(field="workflow", detail=detail)])
         run = chosen.run(context)
         return await run.execute(_recorded(run, chosen, ask, context))
 

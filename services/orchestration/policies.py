@@ -129,9 +129,7 @@ class Policies:
 
 
 @asynccontextmanager
-async def following_policies(
-    mesh: Mesh, settings: OrchestrationSettings, secret: bytes | None = None
-) -> AsyncIterator[Policies]:
+async def following_policies(mesh: Mesh, settings: OrchestrationSettings, secret: bytes) -> AsyncIterator[Policies]:
     """The policy in force, kept up to date from the log.
 
     No ask is taken before the log was read to its end, or could not be in time: then what is known so far holds, and

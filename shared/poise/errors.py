@@ -150,6 +150,12 @@ class InvalidMessageError(TerminalError):
         return cls(f"{message}; and {len(every) - len(found)} more" if len(every) > len(found) else message, found)
 
 
+class UnknownWorkflowError(InvalidMessageError):
+    """An ask names a workflow that there is not. Anyone can send many such, and nothing is learnt from keeping them."""
+
+    kept = False
+
+
 class NewerVersionError(InvalidMessageError):
     """The body is of a newer version than this worker knows: during a rolling upgrade another one may."""
 

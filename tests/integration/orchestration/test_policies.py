@@ -45,6 +45,7 @@ from services.orchestration.policies import Policies, following_policies, in_for
 from services.orchestration.settings import OrchestrationSettings
 from services.orchestration.versions import Versions
 
+SECRET = bytes(32)
 pytestmark = pytest.mark.integration
 
 SENTENCE = "The lamp of Harrow Point was lit in 1847 by the keeper Ada Quill."
@@ -171,7 +172,7 @@ async def test_one_that_begins_knows_what_was_set_before_and_nothing_that_was_no
                 async with transactions.begin() as transaction:
                     await transaction.send([outgoing(policy_of(3, name, b=1.0))])
                     raise OSError("it dies")
-        async with following_policies(mesh, settings_of(name)) as policies:
+        async with following_policies(mesh, settings_of(name), SECRET) as policies:
             assert policies.now.version == 2
             assert mesh.readiness()["policy"]
 
@@ -180,7 +181,10 @@ async def test_a_broker_that_goes_away_leaves_in_force_what_was(tmp_path: Path, 
     async with Kafka(tmp_path) as kafka:
         settings = MeshSettings(broker=kafka.bootstrap)
         await topics.apply(settings)
-        async with Mesh(settings, tier="client") as mesh, following_policies(mesh, settings_of(name)) as policies:
+        async with (
+            Mesh(settings, tier="client") as mesh,
+            following_policies(mesh, settings_of(name), SECRET) as policies,
+        ):
             await put(mesh, policy_of(1, name, b=1.0))
             await until(lambda: policies.now.version == 1)
             await kafka.stop()
@@ -201,7 +205,7 @@ async def test_a_log_that_cannot_be_read_holds_no_worker_up_for_ever(
     monkeypatch.setattr(module, "READ_WITHIN", 0.5)
     async with Mesh(another(mesh_settings), tier="client") as mesh:
         monkeypatch.setattr(log_reader, "Follower", away)
-        async with following_policies(mesh, settings_of(name)) as policies:
+        async with following_policies(mesh, settings_of(name), SECRET) as policies:
             assert policies.now.version == 0
             assert not mesh.readiness()["policy"], "it may be far behind"
             monkeypatch.undo()

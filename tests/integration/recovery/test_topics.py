@@ -114,7 +114,7 @@ async def test_the_policy_is_what_the_new_log_says(mesh_settings: MeshSettings, 
     own = OrchestrationSettings.model_validate({"policy": name, "variants": [{"name": "a"}, {"name": "b"}]})
     async with (
         Mesh(another(mesh_settings), tier="orchestration") as mesh,
-        following_policies(mesh, own) as policies,
+        following_policies(mesh, own, bytes(32)) as policies,
     ):
         for version in (1, 2, 3):
             await put(client, policy_of(version, name, b=1.0))

@@ -59,6 +59,17 @@ async def test_one_client_has_its_share_and_no_more(
         assert (await third.post("/v1/ask", json={"question": "Why?"})).status_code == 200
 
 
+async def test_cancels_are_such_writes_too(mesh: Any, problem: Problem) -> None:
+    limits = LIMITS.model_copy(update={"unknown_cancels": 100_000})
+    gateway = Gateway(cast("Mesh", mesh), GatewaySettings(limits=limits))
+    transport = httpx2.ASGITransport(gateway.app, client=("203.0.113.1", 1))
+    async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        assert await statuses(client, 20, "DELETE", f"/v1/runs/{a_run()}") == [202] * 20
+        refused = await client.delete(f"/v1/runs/{a_run()}")
+    assert problem(refused) == (429, "urn:poise:rate-limited", [])
+    assert "deletions, cancels and feedback" in refused.json()["detail"]
+
+
 async def test_cancels_of_runs_that_nobody_has_are_few(limited: Callable[[str], httpx2.AsyncClient], mesh: Any) -> None:
     async with limited("203.0.113.1") as client:
         assert await statuses(client, 3, "DELETE", f"/v1/runs/{a_run()}") == [202] * 3

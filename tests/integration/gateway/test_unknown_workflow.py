@@ -1,0 +1,31 @@
+"""An ask for a workflow that there is not: its caller is told, and nothing is kept of it for two weeks."""
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+
+import httpx2
+import pytest
+
+from poise.contracts import Answer, Ask
+from poise.messaging import DeadLetterAdmin, Filter, Mesh
+from poise.runs import Run, workflow
+from services.orchestration.asks import Asks
+
+pytestmark = pytest.mark.integration
+
+Open = Callable[..., AbstractAsyncContextManager[tuple[httpx2.AsyncClient, Mesh]]]
+
+
+@workflow("brief")
+async def brief(run: Run, _ask: Ask) -> Answer:
+    return Answer(run_id=run.id, text="Yes.", rung="primary")
+
+
+async def test_it_is_no_dead_letter(open_gateway: Open) -> None:
+    async with open_gateway(Asks([brief]).answer) as (client, mesh):
+        refused = await client.post("/v1/ask", json={"question": "?", "workflow": "nope"})
+        assert (refused.status_code, refused.json()["type"]) == (400, "urn:poise:invalid")
+        assert [error["field"] for error in refused.json()["errors"]] == ["workflow"]
+        assert (await client.post("/v1/ask", json={"question": "?", "workflow": "brief"})).status_code == 200
+        letters = await DeadLetterAdmin(mesh).select(Filter(tier="orchestration"))
+    assert [letter.error for letter in letters if "nope" in letter.message] == []
