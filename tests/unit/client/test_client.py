@@ -1,3 +1,4 @@
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -6,7 +7,7 @@ import poise
 from poise import Poise
 from poise.contracts import Document
 from poise.contracts.document import MAX_DOCUMENT_CHARS
-from poise.errors import InvalidMessageError, UnavailableError
+from poise.errors import DeadlineExceededError, InvalidMessageError, UnavailableError
 from poise.settings import MeshSettings
 
 RUN = "5d1c8c1c-0e9a-5a52-8f5b-0f6d8e3a2b11"
@@ -30,6 +31,18 @@ async def test_a_timeout_has_to_be_positive(client: Poise, seconds: float) -> No
         await client.ask("why?", timeout=seconds)
     with pytest.raises(InvalidMessageError, match="timeout"):
         await anext(client.stream("why?", timeout=seconds))
+
+
+async def test_a_timeout_that_is_cut_is_said_so(client: Poise, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def call(*_: Any, **__: Any) -> None:
+        raise DeadlineExceededError("no reply")
+
+    monkeypatch.setattr(client, "_mesh", SimpleNamespace(call=call))
+    with pytest.raises(DeadlineExceededError, match=r"^no answer within 30 s$"):
+        await client.ask("why?", timeout=30)
+    told = r"^no answer within 300 s \(320 s were asked for, and poise\.ask\.interactive allows 300 s\)$"
+    with pytest.raises(DeadlineExceededError, match=told):
+        await client.ask("why?", timeout=320)
 
 
 @pytest.mark.parametrize("id_", ["", "a\nb", "x" * 501])
