@@ -1,4 +1,4 @@
-"""Slow wire: a way to a server on loopback that takes its time."""
+"""Slow wire: a way to a server on loopback that takes its time, or is cut."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -20,6 +20,8 @@ class SlowWire:
         """Seconds that the next piece takes on its way to the server."""
         self.sent: list[bytes] = []
         """What was sent to the server, whether it has come there or not."""
+        self.broken = False
+        """Whether nobody comes through any more: see `cut`."""
         self._to = port
         self._open: set[asyncio.Task[None]] = set()
 
@@ -36,11 +38,25 @@ class SlowWire:
         await asyncio.gather(*self._open, return_exceptions=True)
 
     @property
+    def address(self) -> str:
+        """The server's address by this way, `host:port`."""
+        return f"{probe.LOOPBACK}:{self._server.sockets[0].getsockname()[1]}"
+
+    @property
     def url(self) -> str:
         """The server's address by this way, as Redis clients write it."""
-        return f"redis://{probe.LOOPBACK}:{self._server.sockets[0].getsockname()[1]}/0"
+        return f"redis://{self.address}/0"
+
+    def cut(self) -> None:
+        """Close every connection, and each new one, while `broken`."""
+        self.broken = True
+        for task in self._open:
+            task.cancel()
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.broken:
+            writer.close()
+            return
         task = asyncio.create_task(self._join(reader, writer))
         self._open.add(task)
         task.add_done_callback(self._open.discard)

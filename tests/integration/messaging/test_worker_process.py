@@ -1,0 +1,128 @@
+"""A worker's process, as its operators see it: `/readyz` names the part that stands still, then the process ends."""
+
+import asyncio
+import os
+import sys
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import httpx2
+import pytest
+from integration_kit import another
+from slow_wire import SlowWire
+
+from poise.contracts.topics import PASSAGES
+from poise.messaging import Mesh, topics
+from poise.settings import MeshSettings
+from poise.stack import Kafka, probe
+
+pytestmark = pytest.mark.integration
+
+KIT = Path(__file__).parents[2] / "kit"
+WITHIN = 60.0
+READER = f"reader of {PASSAGES.name}"
+MODEL = "embedding model"
+
+
+class Worker:
+    """A process, and what it says of itself."""
+
+    def __init__(self, process: Process, port: int) -> None:
+        self.process = process
+        self._url = f"http://127.0.0.1:{port}/readyz"
+
+    async def until_ready(self) -> None:
+        """Wait until `/readyz` answers 200."""
+        await self._until(lambda code, _checks: code == httpx2.codes.OK)
+
+    async def until_named(self, part: str) -> None:
+        """Wait until `/readyz` answers 503 and names a part that does not go on."""
+        await self._until(
+            lambda code, checks: code == httpx2.codes.SERVICE_UNAVAILABLE and checks.get(part) is False,
+        )
+
+    async def _until(self, holds: Callable[[int, dict[str, bool]], bool]) -> None:
+        said: object = "nothing"
+        try:
+            async with httpx2.AsyncClient() as client, asyncio.timeout(WITHIN):
+                while True:
+                    assert self.process.returncode is None, f"it has ended; before, it said {said}"
+                    with suppress(httpx2.TransportError):  # it only begins
+                        answer = await client.get(self._url)
+                        said = answer.text
+                        if holds(answer.status_code, answer.json()["checks"]):
+                            return
+                    await asyncio.sleep(0.05)
+        except TimeoutError as error:
+            raise TimeoutError(f"it says {said}") from error
+
+    async def end(self) -> str:
+        """Wait until it ends by itself, and take what it said."""
+        _, said = await asyncio.wait_for(self.process.communicate(), WITHIN)
+        assert self.process.returncode == 1
+        return said.decode()
+
+
+@asynccontextmanager
+async def started(tier: str, part: str, settings: MeshSettings, **more: str) -> AsyncIterator[Worker]:
+    """A worker's process in which one part is ended soon; killed if it has not ended by itself."""
+    port = probe.free_port()
+    environment = {
+        **os.environ,
+        "POISE_BROKER": settings.broker,
+        "POISE_STATE_DIR": str(settings.state_dir),
+        "POISE_ADMIN_PORT": str(port),
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        **more,
+    }
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, str(KIT / "hasty_worker.py"), tier, part, env=environment, stdin=DEVNULL, stderr=PIPE
+    )
+    try:
+        yield Worker(process, port)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.communicate()
+
+
+async def test_a_reader_that_stands_still(mesh_settings: MeshSettings) -> None:
+    """In a thread, which cannot be interrupted: the process ends all the same."""
+    async with started("retrieval", READER, mesh_settings) as worker:
+        await worker.until_ready()
+        async with Mesh(another(mesh_settings), tier="client") as client:
+            await client.publish(PASSAGES, None, key="hang#0")
+        await worker.until_named(READER)
+        said = await worker.end()
+    assert f"{READER} made no progress for" in said
+    assert f"{READER} has stood still for" in said
+    assert "the process did not end by itself within 1 s, threads" in said
+
+
+async def test_a_model_whose_file_does_not_answer(mesh_settings: MeshSettings, tmp_path: Path) -> None:
+    file = tmp_path / "model.onnx"
+    os.mkfifo(file)
+    async with started("retrieval", MODEL, mesh_settings, POISE_RETRIEVAL_MODEL_FILE=str(file)) as worker:
+        await worker.until_named(MODEL)
+        assert f"{MODEL} has stood still for" in await worker.end()
+
+
+async def test_a_connection_to_kafka_that_is_cut_ends_nothing(tmp_path: Path) -> None:
+    """A restart would not help; it is ready again as soon as it is mended."""
+    port = probe.free_port()
+    async with SlowWire(port) as wire:
+        advertised = {"advertised.listeners": f"PLAINTEXT://{wire.address}"}
+        async with Kafka(tmp_path / "kafka", port=port, properties=advertised):
+            settings = MeshSettings(broker=wire.address, state_dir=tmp_path)
+            await topics.apply(settings)
+            backend = '{"default": {"url": "http://127.0.0.1:9", "model": "m"}}'
+            async with started(
+                "inference", "reader of poise.replies", settings, POISE_INFERENCE_BACKENDS=backend
+            ) as worker:
+                await worker.until_ready()
+                wire.cut()
+                await worker.until_named("broker")
+                wire.broken = False
+                await worker.until_ready()

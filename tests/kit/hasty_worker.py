@@ -1,0 +1,38 @@
+"""A worker as it is, but for one part that may stand still for seconds only: `python hasty_worker.py TIER PART`.
+
+A retrieval worker's reader of passages hangs, in its thread, on a record whose key begins with `hang`.
+"""
+
+import importlib
+import sys
+import threading
+
+from poise.liveness import Liveness, Part
+from poise.messaging import Record, process, run
+from services.retrieval.store import Store
+
+LIMITS = {"stalls_after": 2.0, "ends_after": 6.0}
+ENDED_WITHIN = 1.0
+
+
+def main() -> None:
+    """Run the tier's own main."""
+    tier, hasty = sys.argv[1:]
+    part, apply = Liveness.part, Store.apply
+
+    def hasty_part(self: Liveness, name: str, **limits: float) -> Part:
+        return part(self, name, **(LIMITS if name == hasty else limits))
+
+    def hanging_apply(self: Store, record: Record) -> None:
+        if (record.key or b"").startswith(b"hang"):
+            threading.Event().wait()
+        apply(self, record)
+
+    Liveness.part = hasty_part  # type: ignore[method-assign]
+    Store.apply = hanging_apply  # type: ignore[method-assign]
+    process.ENDED_WITHIN = ENDED_WITHIN  # type: ignore[misc]
+    run(importlib.import_module(f"services.{tier}.__main__").main)
+
+
+if __name__ == "__main__":
+    main()
