@@ -1,7 +1,7 @@
 """The deciders of one partition: records of scores and commands in, what one transaction is to write out."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -15,7 +15,7 @@ from poise.contracts.topics import DECISIONS, POLICY, POLICY_STATE, Topic
 from poise.errors import SetupError
 from poise.messaging import Record
 from poise.messaging.transactions import Outgoing
-from poise.policy.decider import Decider
+from poise.policy.decider import Decider, NewerSnapshotError
 from poise.telemetry import count, table
 
 log = logging.getLogger(__name__)
@@ -60,6 +60,8 @@ class Deciders:
         self.commands: int | None = None
         self.made: list[tuple[Decision, Policy | None]] = []
         """Decisions that are not written yet, each with the policy that it put in force, if it did."""
+        self.lost: list[Policy] = []
+        """Policies in force that are not in the log any more, and are to be written again."""
         self._belongs = belongs
         self._origin = origin
         self._moved: set[str] = set()
@@ -69,25 +71,77 @@ class Deciders:
         """Whether something is remembered that is not written yet."""
         return bool(self._moved)
 
-    def restore(self, records: Iterable[Record]) -> None:
-        """Go on from the snapshots, of which the last of each policy counts.
+    def restore(self, records: Sequence[Record]) -> None:
+        """Go on from the snapshots, of which the last of each policy that can be read counts.
 
         All that has moved is written in each transaction: so the furthest offset of any is how far all have come.
 
         Raises:
-            SetupError: One cannot be read: to decide from nothing would be to forget what people set.
+            SetupError: A newer version of Poise wrote one: to go on from an older one would be to forget what is since.
         """
-        latest = {record.key: record for record in records}
-        for record in latest.values():
-            if record.value is None:
+        for record in reversed(records):
+            if (
+                record.value is None
+                or name_of(record) in self.deciders
+                or (state := _read(record, PolicyState)) is None
+            ):
                 continue
             try:
-                state = PolicyState.parse(record.value)
+                if state.name != name_of(record):
+                    raise ValueError(f"it is of policy {state.name!r}")  # noqa: TRY301 - as whatever else is wrong with it
                 self.deciders[state.name] = Decider.restore(state.decider)
-            except Exception as error:
-                raise SetupError(f"{record.position}, the state of a policy, cannot be read: {error!r}") from error
-            self.scores = max(self.scores or 0, self._origin.scores_of(state))
-            self.commands = max(self.commands or 0, self._origin.commands_of(state))
+            except NewerSnapshotError as error:
+                raise SetupError(f"{record.position}, the state of a policy, cannot be read: {error}") from error
+            except Exception as error:  # noqa: BLE001 - whatever it is: the one before it can be read, or what it led to
+                _pass_over(record, repr(error))
+                continue
+            self._come_to(self._origin.scores_of(state), self._origin.commands_of(state))
+
+    def compare(self, records: Iterable[Record]) -> Mapping[str, Sequence[Policy]]:
+        """Hold what is remembered against what `poise.policy` has.
+
+        A policy that is in force and missing there is written again: the topic was made anew. Returned is what is in
+        force and remembered by nobody, or by a snapshot from before it; `resume` goes on from that.
+
+        Args:
+            records: All records of `poise.policy`.
+        """
+        found: dict[str, dict[int, Policy]] = {}
+        for record in records:
+            if self._belongs(name := name_of(record)) and record.value is not None:
+                policy = _read(record, Policy)
+                if policy is not None and policy.name == name:
+                    found.setdefault(name, {})[policy.version] = policy
+        self.lost = []
+        for name, decider in self.deciders.items():
+            if decider.policy is not None and max(found.get(name, {}), default=0) < decider.policy.version:
+                log.warning("policy %s is not in %s any more, and is written again", name, POLICY.name)
+                self.lost.append(decider.policy)
+        known = {name: one.policy.version if one.policy else 0 for name, one in self.deciders.items()}
+        return {
+            name: [versions[version] for version in sorted(versions)]
+            for name, versions in found.items()
+            if max(versions) > known.get(name, 0)
+        }
+
+    def resume(self, policies: Sequence[Policy], decisions: Sequence[Record]) -> None:
+        """Go on without a snapshot, from what was put in force and decided; what was counted is lost.
+
+        Args:
+            policies: What was put in force, oldest first.
+            decisions: The records of the decisions over it, oldest first.
+        """
+        name = policies[-1].name
+        made = [decision for record in decisions if (decision := _read(record, Decision)) is not None]
+        self.deciders[name] = Decider.resume(policies, made)
+        self._moved.add(name)
+        self._come_to(made[-1].scores if made else 0, None)
+        log.warning("the state of policy %s is lost: it stays in force, and its answers are counted anew", name)
+
+    def _come_to(self, scores: int, commands: int | None) -> None:
+        self.scores = max(self.scores or 0, scores)
+        if commands is not None:
+            self.commands = max(self.commands or 0, commands)
 
     # -- taking in ------------------------------------------------------------------------------------------------
 
@@ -95,7 +149,7 @@ class Deciders:
         """Take in scores, in the order of their offsets."""
         for record in records:
             self.scores = record.offset + 1
-            name = _name(record)
+            name = name_of(record)
             decider = self.deciders.get(name)
             if decider is None or (score := _read(record, Score)) is None:
                 continue
@@ -110,7 +164,7 @@ class Deciders:
         """Take in commands, in the order of their offsets."""
         for record in records:
             self.commands = record.offset + 1
-            name = _name(record)
+            name = name_of(record)
             if not self._belongs(name):
                 log.warning("%s: policy %r has another partition: passed over", record.position, name)
                 count(table.PASSED_OVER, 1, {table.MESSAGING_DESTINATION: record.topic})
@@ -135,6 +189,8 @@ class Deciders:
 
     def outgoing(self) -> Iterator[Outgoing]:
         """What is to be written, all of it or nothing: policies and decisions in their order, then the snapshots."""
+        for lost in self.lost:
+            yield _outgoing(POLICY, lost, lost.name)
         for decision, policy in self.made:
             if policy is not None:
                 yield _outgoing(POLICY, policy, policy.name)
@@ -154,7 +210,7 @@ class Deciders:
         """Note that it was: only now was it decided. Who is shut out would else tell what never was."""
         for decision, _ in self.made:
             _tell(decision)
-        self.made = []
+        self.made, self.lost = [], []
         self._moved = set()
 
 
@@ -168,7 +224,8 @@ def _tell(decision: Decision) -> None:
     count(table.DECISIONS, 1, {**what, table.ACTED: decision.acted})
 
 
-def _name(record: Record) -> str:
+def name_of(record: Record) -> str:
+    """The policy that a record is about."""
     return (record.key or b"").decode(errors="replace")
 
 
@@ -181,9 +238,13 @@ def _read(record: Record, kind: type[MessageT]) -> MessageT | None:
             return kind.parse(record.value or b"")
         except ValidationError as error:
             why = str(error)
+    _pass_over(record, why)
+    return None
+
+
+def _pass_over(record: Record, why: str) -> None:
     log.warning("%s cannot be read and is passed over: %s", record.position, why)
     count(table.PASSED_OVER, 1, {table.MESSAGING_DESTINATION: record.topic})
-    return None
 
 
 def _outgoing(topic: Topic, message: Message, key: str, partition: int | None = None) -> Outgoing:

@@ -1,19 +1,21 @@
 """Deciding: one worker at a time decides over the policies of a partition, and shuts out who did before."""
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from contextlib import ExitStack, aclosing, asynccontextmanager
 from functools import partial
 from types import TracebackType
 from typing import Final, Self
 
-from poise.contracts.topics import COMMANDS, POLICY_STATE, SCORES
+from poise.contracts.topics import COMMANDS, DECISIONS, POLICY, POLICY_STATE, SCORES
 from poise.errors import UnavailableError
 from poise.liveness import Part
 from poise.messaging import Follower, Mesh, Record, partition_for
 from poise.messaging.follow import Start, read_all
 from poise.messaging.ownership import Ownership
 from poise.messaging.transactions import Transactions
+from poise.policy.decider import COMMANDS_KEPT
 from poise.telemetry import observe, table
 from poise.telemetry.metrics import Observation
 from services.evaluation.deciders import Deciders, Origin
@@ -60,13 +62,14 @@ class Deciding:
         """Decide over the policies of a partition, until this is cancelled or fails.
 
         1. When the transactions are open, whoever had them is shut out, and what it committed can be read.
-        2. The snapshots are read to their end: from here on nobody but us writes any.
+        2. The snapshots are read to their end, and what is in force: from here on nobody but us writes any. Where one
+           of the two is lost, it goes on from the other.
         3. Scores and commands are followed from the snapshots' offsets.
         4. What is decided is written with the snapshots, together or not at all.
         A failure, a commit of which nobody knows whether it counts, and a topic that is another one than it was end
         this: the next to open them begins at 1.
         """
-        with self._unless_recreated() as check:
+        async with self._unless_recreated() as check:
             turns = _Turns(part, check)
             await self._something_set(partition, turns)
             async with Transactions(self._mesh.connection, f"{FENCE}{partition}") as transactions:
@@ -84,23 +87,25 @@ class Deciding:
                         finally:
                             del self._following[partition]
 
-    @contextmanager
-    def _unless_recreated(self) -> Iterator[Callable[[], None]]:
+    @asynccontextmanager
+    async def _unless_recreated(self) -> AsyncIterator[Callable[[], None]]:
         """Yields a check that raises once a topic that deciding reads was deleted and made again."""
         another: list[str] = []
         identities = self._mesh.topic_identities
-        watched = [(topic.name, partial(_noted, another, topic.name)) for topic in (POLICY_STATE, COMMANDS, SCORES)]
+        names = [topic.name for topic in (POLICY, POLICY_STATE, COMMANDS, SCORES)]
+        known = await self._mesh.admin.describe(names)
+        watched = {name: partial(_noted, another, name) for name in names}
 
         def check() -> None:
             if another:
                 raise UnavailableError(f"topic {another[0]} was deleted and made again")
 
-        for name, callback in watched:
-            identities.watch(name, callback)
+        for name, callback in watched.items():
+            identities.watch(name, callback, known=known[name].id if name in known else None)
         try:
             yield check
         finally:
-            for name, callback in watched:
+            for name, callback in watched.items():
                 identities.unwatch(name, callback)
 
     async def _something_set(self, partition: int, turns: "_Turns") -> None:
@@ -108,18 +113,39 @@ class Deciding:
         async with self._mesh.follow(POLICY_STATE.name, partitions=[partition]) as states:
             async for _ in states.read_to_end():
                 return
+        belongs = await self._belonging(partition)
+        if await self._mesh.lookups.matching(
+            POLICY.name, lambda record: belongs((record.key or b"").decode(errors="replace"))
+        ):
+            return
         async with self._mesh.follow(COMMANDS.name, partitions=[partition]) as commands:
             async for records in turns.of(commands):
                 if records:
                     return
 
-    async def _restored(self, partition: int) -> Deciders:
+    async def _belonging(self, partition: int) -> Callable[[str], bool]:
+        """Whether a policy of a name has a partition."""
         partitions = await self._mesh.admin.partitions(COMMANDS.name) or COMMANDS.partitions
+        return lambda name: partition_for(name.encode(), partitions) == partition
+
+    async def _restored(self, partition: int) -> Deciders:
         origin = Origin(await self._mesh.topic_id(SCORES.name), await self._mesh.topic_id(COMMANDS.name))
-        deciders = Deciders(partition, lambda name: partition_for(name.encode(), partitions) == partition, origin)
+        deciders = Deciders(partition, await self._belonging(partition), origin)
         async with self._mesh.follow(POLICY_STATE.name, partitions=[partition]) as states:
             deciders.restore(await read_all(states, within=READ_WITHIN))
+        for name, policies in deciders.compare(await self._mesh.read_topic(POLICY.name)).items():
+            deciders.resume(policies, await self._decisions(name))
         return deciders
+
+    async def _decisions(self, name: str) -> Sequence[Record]:
+        """The last decisions over a policy: as many as a decider remembers commands."""
+        found: deque[Record] = deque(maxlen=COMMANDS_KEPT)
+        number = await self._mesh.partition_of(DECISIONS.name, name.encode())
+        async with aclosing(self._mesh.lookups.scan(DECISIONS.name, partitions=[number])) as records:
+            async for record in records:
+                if record.key == name.encode():
+                    found.append(record)
+        return found
 
     async def _go_on(
         self, deciders: Deciders, transactions: Transactions, readers: tuple[AsyncIterator[list[Record]], ...]
@@ -130,7 +156,7 @@ class Deciding:
         reads = [asyncio.ensure_future(anext(reader)) for reader in readers]
         try:
             while True:
-                if deciders.made or (deciders.moved and loop.time() - saved >= SAVED_EVERY):
+                if deciders.made or deciders.lost or (deciders.moved and loop.time() - saved >= SAVED_EVERY):
                     async with transactions.begin() as transaction:
                         await transaction.send(list(deciders.outgoing()))
                     deciders.written()

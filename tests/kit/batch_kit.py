@@ -22,7 +22,7 @@ CODECS: Final = {"gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}
 Headers = Sequence[tuple[str, bytes | None]]
 
 
-def batch(values: Sequence[bytes], *, key: bytes | None = None, headers: Headers = (), offset: int = 0) -> bytes:
+def batch(values: Sequence[bytes | None], *, key: bytes | None = None, headers: Headers = (), offset: int = 0) -> bytes:
     """A batch that is not compressed."""
     builder: Any = DefaultRecordBatchBuilder(
         magic=2,
@@ -79,30 +79,30 @@ def many_headers() -> bytes:
     return packed(batch([b"{}"] * 300, headers=[("", None)] * 1_000), "zstd")
 
 
-def two_frames() -> bytes:
+def two_frames(key: bytes | None = None) -> bytes:
     """A broker reads the first frame of LZ4, and nothing behind it."""
-    plain = batch([b"one", b"two"])
+    plain = batch([b"one", b"two"], key=key)
     frame = compressed(plain[HEADER:], "lz4")
     return packed(plain, "lz4", frame + frame)
 
 
-def wrong_checksum_inside() -> bytes:
+def wrong_checksum_inside(key: bytes | None = None) -> bytes:
     """A broker does not look at the checksum at the end of an LZ4 frame."""
-    plain = batch([b"one", b"two"])
+    plain = batch([b"one", b"two"], key=key)
     frame = bytearray(compressed(plain[HEADER:], "lz4", checksum=True))
     frame[-1] ^= 0xFF
     return packed(plain, "lz4", bytes(frame))
 
 
-def trailing_bytes() -> bytes:
+def trailing_bytes(key: bytes | None = None) -> bytes:
     """A broker does not look behind the end of a gzip member."""
-    plain = batch([b"one", b"two"])
+    plain = batch([b"one", b"two"], key=key)
     return packed(plain, "gzip", compressed(plain[HEADER:], "gzip") + b"trailing")
 
 
-def far_offset() -> bytes:
+def far_offset(key: bytes | None = None) -> bytes:
     """A broker takes a record that says it stands 2,000,000,000 offsets behind the first of its batch."""
-    plain = batch([b"one", b"two"])
+    plain = batch([b"one", b"two"], key=key)
     delta = bytearray()
     number = 2_000_000_000 << 1
     while number > 0x7F:
@@ -115,7 +115,7 @@ def far_offset() -> bytes:
     return checked(plain[:HEADER] + bytes([len(record) << 1]) + record + rest)
 
 
-DAMAGED: Final[dict[str, Callable[[], bytes]]] = {
+DAMAGED: Final[dict[str, Callable[..., bytes]]] = {
     "zstd bomb": lambda: bomb("zstd"),
     "gzip bomb": lambda: bomb("gzip"),
     "many headers": many_headers,

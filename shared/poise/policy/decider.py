@@ -1,7 +1,7 @@
 """The decider of one policy: scores and commands in, decisions out. A pure state machine, which can be replayed."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Final, Self
 
@@ -25,6 +25,10 @@ COMMANDS_KEPT: Final = 1_000
 """Commands remembered, so that none is done twice."""
 LOOP: Final = "loop"
 """Who decided, where nobody did."""
+
+
+class NewerSnapshotError(ValueError):
+    """A newer version of Poise wrote a snapshot: it holds, and only a worker of that version can go on from it."""
 
 
 class Decider:
@@ -407,10 +411,13 @@ class Decider:
         """Go on from a snapshot, to the bit; detection begins anew where another version of Poise wrote it.
 
         Raises:
-            ValueError: It is of another format.
+            NewerSnapshotError: It is of a newer format.
+            ValueError: It is none.
         """
-        if (written := snapshot.get("format")) != FORMAT:
-            raise ValueError(f"a newer worker wrote this snapshot, of format {written}: update this one")
+        if not isinstance(written := snapshot.get("format"), int) or written < FORMAT:
+            raise ValueError(f"this is no snapshot: its format is {written!r}")
+        if written != FORMAT:
+            raise NewerSnapshotError(f"a newer worker wrote this snapshot, of format {written}: update this one")
         self = cls(snapshot["name"], snapshot["scores"])
         self._history = [Policy.model_validate(policy) for policy in snapshot["history"]]
         self._policy = self._history[-1] if self._history else None
@@ -422,3 +429,21 @@ class Decider:
             self._target = weights.shares(spec.weights, spec.limits)
             self._go_on_detecting(spec, snapshot)
         return self
+
+    @classmethod
+    def resume(cls, policies: Sequence[Policy], decisions: Sequence[Decision]) -> Self:
+        """Go on without a snapshot, from what was put in force and decided, oldest first; counting begins anew."""
+        policy = policies[-1]
+        self = cls(policy.name, decisions[-1].scores if decisions else 0)
+        self._history, self._policy = list(policies)[-VERSIONS_KEPT:], policy
+        self._number = max(map(_number, (policy.decision, *(decision.id for decision in decisions))))
+        self._done = dict.fromkeys([made.command for made in decisions if made.command is not None][-COMMANDS_KEPT:])
+        self._target = weights.shares(policy.spec.weights, policy.spec.limits)
+        self._detectors = Detectors(self._drawn, policy.spec.limits)
+        return self
+
+
+def _number(decision: str) -> int:
+    """The number in the id of a decision; 0 where there is none."""
+    number = decision.rpartition("-")[2]
+    return int(number) if number.isascii() and number.isdecimal() and len(number) < 19 else 0  # noqa: PLR2004 - an int64

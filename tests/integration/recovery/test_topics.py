@@ -32,6 +32,7 @@ from poise.contracts.topics import (
     REPLIES,
     SCORES,
     VERSIONS,
+    Topic,
 )
 from poise.errors import WithdrawnError
 from poise.messaging import Context, Mesh, Tier, topics
@@ -228,3 +229,38 @@ async def test_deciding_begins_with_nothing_where_all_is_lost(mesh_settings: Mes
             await case.check()
             await recreate(mesh_settings, *names)
         await until(lambda: all(met for part, met in mesh.readiness().items() if part != "started"))
+
+
+@pytest.mark.parametrize("topic", [POLICY, POLICY_STATE], ids=lambda topic: topic.name)
+async def test_policy_or_state_alone_made_anew_leaves_what_was_decided_in_force(
+    mesh_settings: MeshSettings, client: Mesh, topic: Topic
+) -> None:
+    """The decider has the one, and goes on from it; numbers and versions go on too, or nobody would follow them."""
+    case = Case(client)
+    own = OrchestrationSettings.model_validate(
+        {"policy": case.name, "variants": [{"name": "steady"}, {"name": "cheap"}]}
+    )
+    async with (
+        worker(another(mesh_settings)) as decides,
+        Mesh(another(mesh_settings), tier="orchestration") as mesh,
+        following_policies(mesh, own, bytes(32)) as policies,
+    ):
+        await case.ask("set", spec=case.spec())
+        await case.answers(20)
+        await case.until_decided(4)
+        await case.until_counted()
+        before = (await case.policies())[-1]
+        await until(lambda: policies.now.version == before.version)
+        await recreate(mesh_settings, topic.name)
+        async with asyncio.timeout(WITHIN):
+            while not await case.policies() or not await case.states():  # noqa: ASYNC110 - it is in the log
+                await asyncio.sleep(0.05)
+        assert (await case.policies())[-1] == before, "as it was: not what a person once set"
+        await until(lambda: policies.now.version == before.version)
+
+        await case.ask("set", spec=case.spec(pause=6))
+        await until(lambda: policies.now.version == before.version + 1)
+        decisions = await case.decisions()
+        assert [made.id for made in decisions] == [f"{case.name}-{number}" for number in range(1, len(decisions) + 1)]
+        assert decisions[-1].after == before.weights
+        await until(lambda: all(met for part, met in decides.readiness().items() if part != "started"))

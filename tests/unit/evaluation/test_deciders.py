@@ -6,7 +6,10 @@ import pytest
 from policy_kit import POLICY, asked, score_of, spec
 
 from poise.contracts.message import Message
-from poise.contracts.topics import COMMANDS, SCORES
+from poise.contracts.policy import Decision, Policy, PolicyState
+from poise.contracts.topics import COMMANDS, DECISIONS, POLICY_STATE, SCORES
+from poise.contracts.topics import POLICY as POLICY_TOPIC
+from poise.errors import SetupError
 from poise.messaging import Record
 from services.evaluation.deciders import Deciders
 
@@ -49,3 +52,91 @@ def test_what_a_person_writes_stays_on_its_line_of_the_log(caplog: pytest.LogCap
     (told,) = [one.getMessage() for one in caplog.records]
     assert told.isprintable()
     assert told.endswith(": so it is")
+
+
+# -- going on ---------------------------------------------------------------------------------------------------------
+
+
+class Logs:
+    """What a worker has written, as records."""
+
+    def __init__(self) -> None:
+        self.records: dict[str, list[Record]] = {POLICY_TOPIC.name: [], POLICY_STATE.name: [], DECISIONS.name: []}
+
+    def write(self, deciders: Deciders) -> None:
+        for one in deciders.outgoing():
+            log = self.records[one.topic]
+            log.append(Record(one.topic, 0, len(log), 1.0, one.key, one.value, tuple(one.headers)))
+        deciders.written()
+
+    def bad(self, topic: str, value: bytes | None) -> None:
+        log = self.records[topic]
+        log.append(Record(topic, 0, len(log), 1.0, POLICY.encode(), value))
+
+    def restored(self) -> Deciders:
+        """As the next worker does it."""
+        deciders = Deciders(0, lambda _: True)
+        deciders.restore(self.records[POLICY_STATE.name])
+        for policies in deciders.compare(self.records[POLICY_TOPIC.name]).values():
+            deciders.resume(policies, self.records[DECISIONS.name])
+        return deciders
+
+
+@pytest.fixture
+def logs() -> Logs:
+    """A policy of which `cheap` was left in some steps."""
+    logs, deciders = Logs(), Deciders(0, lambda _: True)
+    deciders.take_commands([record(COMMANDS.name, 0, asked("set", 1, spec=spec()))])
+    with_answers(deciders, 400)
+    logs.write(deciders)
+    return logs
+
+
+def in_force(deciders: Deciders) -> Policy:
+    policy = deciders.deciders[POLICY].policy
+    assert policy is not None
+    return policy
+
+
+def test_the_last_snapshot_that_can_be_read_counts(logs: Logs) -> None:
+    before = logs.restored()
+    empty = PolicyState(name=POLICY, scores=9, commands=9, decider={}).encode()
+    for value in (None, b"", b"\xff", b"{}", b'{"name":"answer"}', empty):
+        logs.bad(POLICY_STATE.name, value)
+    again = logs.restored()
+    assert again.deciders[POLICY].snapshot() == before.deciders[POLICY].snapshot()
+    assert (again.scores, again.commands) == (before.scores, before.commands)
+
+
+def test_a_snapshot_of_a_newer_worker_is_not_passed_over(logs: Logs) -> None:
+    newer = PolicyState(name=POLICY, scores=9, commands=9, decider={"format": 99})
+    logs.bad(POLICY_STATE.name, newer.encode())
+    with pytest.raises(SetupError, match="a newer worker wrote this snapshot"):
+        logs.restored()
+
+
+def test_without_snapshots_it_goes_on_from_what_is_in_force_and_was_decided(logs: Logs) -> None:
+    before = logs.restored()
+    logs.records[POLICY_STATE.name].clear()
+    again = logs.restored()
+    assert in_force(again) == in_force(before)
+    assert again.deciders[POLICY].counted == 0
+    assert again.moved, "a snapshot is written soon"
+    again.take_commands([record(COMMANDS.name, 0, asked("set", 1, spec=spec()))])  # read again from the beginning
+    assert not again.made, "it was done"
+    again.take_commands([record(COMMANDS.name, 1, asked("hold", 2))])
+    ((decision, _),) = again.made
+    last = Decision.parse(logs.records[DECISIONS.name][-1].value or b"")
+    assert int(decision.id.rpartition("-")[2]) == int(last.id.rpartition("-")[2]) + 1
+    assert decision.version == in_force(before).version + 1
+
+
+def test_a_policy_that_its_log_lost_is_written_again_as_it_was(logs: Logs) -> None:
+    before = in_force(logs.restored())
+    logs.records[POLICY_TOPIC.name].clear()
+    again = logs.restored()
+    assert again.lost == [before]
+    logs.write(again)
+    (kept,) = logs.records[POLICY_TOPIC.name]
+    assert Policy.parse(kept.value or b"") == before
+    assert logs.restored().lost == []

@@ -88,9 +88,7 @@ async def test_the_readers_language_is_the_bodys_or_the_browsers(
     assert mesh.called[0]["request"].language == language
 
 
-async def test_a_deadline_far_off_is_for_the_call_to_bring_forward(
-    client: httpx2.AsyncClient, mesh: Any
-) -> None:
+async def test_a_deadline_far_off_is_for_the_call_to_bring_forward(client: httpx2.AsyncClient, mesh: Any) -> None:
     headers = {"poise-deadline": str(round((time.time() + 3_600) * 1_000))}
     await client.post("/v1/ask", json={"question": "Why?"}, headers=headers)
     assert 3_599 < mesh.called[0]["deadline"] - time.time() <= 3_600

@@ -1,0 +1,219 @@
+"""What nobody may write, and somebody does, on every topic that processes follow: what stands behind it is applied."""
+
+import json
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
+from random import Random
+from uuid import uuid4
+
+import pytest
+import pytest_asyncio
+from aiokafka import AIOKafkaProducer
+from batch_kit import DAMAGED, batch, raw_producer
+from deciding_kit import Case
+from integration_kit import another, serving, until
+from policies_kit import policy_of, put
+from pydantic import ValidationError
+from recovery_kit import all_ready
+from retrieval_kit import Client, Drawn
+from retrieval_kit import Worker as Retriever
+
+from poise.contracts import Completion, DocumentVersion, Generate
+from poise.contracts.policy import PolicyState
+from poise.contracts.run_id import new_run_id
+from poise.contracts.topics import (
+    CANCEL,
+    CATALOGUE,
+    COMMANDS,
+    DECISIONS,
+    DOCUMENTS,
+    PASSAGES,
+    POLICY,
+    POLICY_STATE,
+    REPLIES,
+    RETRY_DELAYS,
+    SCORES,
+    SPANS,
+    TIERS,
+    VERSIONS,
+    Topic,
+    dead_topic,
+    retry_topic,
+)
+from poise.messaging import Context, Mesh, Tier, partition_for, topics
+from poise.settings import MeshSettings
+from poise.stack import Kafka
+from services.evaluation.deciding import deciding
+from services.evaluation.settings import EvaluationSettings
+from services.orchestration.policies import following_policies
+from services.orchestration.settings import OrchestrationSettings
+from services.orchestration.versions import Versions
+from services.retrieval.corpus import Corpus
+from services.retrieval.settings import RetrievalSettings
+
+pytestmark = pytest.mark.integration
+
+FOLLOWED = {REPLIES, CANCEL, POLICY, POLICY_STATE, COMMANDS, SCORES, VERSIONS, PASSAGES}
+"""Read without a group for as long as a process runs, or whenever it begins to decide."""
+BY_GROUPS = {topic.name for topic in CATALOGUE.values() if topic.tier} | {
+    retry_topic(tier, delay) for tier in TIERS for delay in RETRY_DELAYS
+}
+"""Where what cannot be handled is a dead letter: `test_bad_input.py`, `test_hostile.py`."""
+LOOKED_UP = {DECISIONS.name, SPANS.name, *map(dead_topic, TIERS)}
+"""Read when somebody asks."""
+
+Headers = list[tuple[str, bytes]]
+
+DIGITS = b"9" * 5_000
+NUMBERS = (
+    "poise-seq",
+    "poise-reply-partition",
+    "poise-deadline",
+    "poise-attempt",
+    "poise-redrives",
+    "poise-doc-version",
+)
+TEXTS = ("poise-kind", "poise-run", "poise-step", "poise-tenant", "poise-stream", "content-type", "traceparent")
+
+
+def out_of_range(topic: Topic) -> Sequence[tuple[bytes, Headers]]:
+    """Bodies of each kind that a topic carries, every field of which is a number that cannot be."""
+    found: list[tuple[bytes, Headers]] = []
+    for kind in topic.accepts:
+        for number in (b"1" + b"0" * 400, b"-1e400", b"NaN", DIGITS):
+            fields = b",".join(json.dumps(name).encode() + b":" + number for name in kind.model_fields)
+            found.append((b"{" + fields + b"}", [("poise-kind", kind.kind.encode())]))
+    return found
+
+
+def bad_records(topic: Topic) -> Sequence[tuple[bytes | None, Headers]]:
+    """Values and headers of records that nobody can apply."""
+    return [
+        *((value, []) for value in (b"no JSON", b"\xff\xfe", b"", b"[1]", b"3", b"null", b'"text"', b"{}", None)),
+        *((value, []) for value in (b"[" * 100_000, b'{"a":' * 100_000)),
+        *((b"{}", [(name, DIGITS)]) for name in NUMBERS),
+        *((b"{}", [(name, b"\xff")]) for name in (*NUMBERS, *TEXTS)),
+        (b"{}", [("poise-kind", b"nobody-knows/1")]),
+        *out_of_range(topic),
+    ]
+
+
+class Stranger:
+    """Somebody who writes what they like."""
+
+    def __init__(self, bootstrap: str, producer: AIOKafkaProducer) -> None:
+        self._bootstrap = bootstrap
+        self._producer = producer
+
+    async def write(self, topic: Topic, key: bytes, partition: int, *more: tuple[str, bytes]) -> None:
+        """Write every bad record to a partition, with that key and without; and batches that nobody can decode.
+
+        A broker takes nothing without a key into a compacted topic.
+        """
+        for value, headers in bad_records(topic):
+            for named in (key,) if topic.compacted or value is None else (key, None):
+                await self._producer.send(topic.name, value, named, partition, headers=[*headers, *more])
+        await self._producer.send(topic.name, b"{}", b"\xff", partition, headers=list(more))
+        await self._producer.flush()
+        async with raw_producer(self._bootstrap) as raw:
+            if not topic.compacted:
+                await raw.write(topic.name, partition, batch([None]))  # which this producer does not write
+            for how in ("two frames", "wrong checksum inside", "trailing bytes", "far offset"):
+                await raw.write(topic.name, partition, DAMAGED[how](key))
+
+    async def write_keyed(self, topic: Topic, name: str, key: str | None = None) -> None:
+        """Write them to the partition of a key."""
+        partition = partition_for(name.encode(), topic.partitions)
+        await self.write(topic, (key or name).encode(), partition)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def kafka(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
+    """A Kafka of this test's own: others need its topics as they are."""
+    async with Kafka(tmp_path_factory.mktemp("kafka")) as node:
+        await topics.apply(MeshSettings(broker=node.bootstrap))
+        yield node.bootstrap
+
+
+@pytest_asyncio.fixture
+async def stranger(kafka: str) -> AsyncIterator[Stranger]:
+    async with AIOKafkaProducer(bootstrap_servers=kafka, linger_ms=5) as producer:
+        yield Stranger(kafka, producer)
+
+
+def test_each_topic_is_followed_or_it_is_said_who_reads_it() -> None:
+    assert {topic.name for topic in FOLLOWED} | BY_GROUPS | LOOKED_UP == CATALOGUE.keys()
+
+
+async def test_what_stands_behind_them_is_applied(mesh_settings: MeshSettings, stranger: Stranger) -> None:
+    async def write(_: Generate, context: Context) -> Completion:
+        """Answer, after what a stranger says in the answer's place under its id."""
+        envelope = context.envelope
+        assert envelope.reply_partition is not None
+        await stranger.write(
+            REPLIES, b"k", envelope.reply_partition, ("correlation_id", envelope.correlation_id or b"")
+        )
+        return Completion(text="hi", model="m", backend="b", finish_reason="stop")
+
+    name = f"policy-{uuid4().hex[:8]}"
+    own = OrchestrationSettings.model_validate({"policy": name, "variants": [{"name": "a"}, {"name": "b"}]})
+    async with (
+        serving(another(mesh_settings), Tier("inference", {Generate: write})) as mesh,
+        following_policies(mesh, own, bytes(32)) as policies,
+        Versions(mesh) as versions,
+        Corpus(mesh, RetrievalSettings(), Drawn.model) as corpus,
+    ):
+        generate = Generate(messages=({"role": "user", "content": "hi"},), backend="b")
+        completion = await mesh.call(generate, run=new_run_id(time.time(), Random()), step="s")
+        assert completion.text == "hi", REPLIES
+
+        await stranger.write(CANCEL, b"a run", 0)
+        await mesh.cancel("a run")
+        await until(lambda: mesh.cancels._at("default", "a run", None) > 0)
+
+        await stranger.write_keyed(POLICY, name)
+        await put(mesh, policy_of(1, name, b=1.0))
+        await until(lambda: policies.now.version == 1)
+
+        await stranger.write_keyed(VERSIONS, "document")
+        said = DocumentVersion(documents=await mesh.topic_id(DOCUMENTS.name), digest="known")
+        await mesh.publish(VERSIONS, said, key="document", doc_version=1)
+        await until(lambda: getattr(versions.of("document"), "digest", None) == "known")
+
+        await stranger.write_keyed(PASSAGES, "document", "document#0")
+        position = await Client(mesh).say("document", "the aardvark digs")
+        await Retriever(mesh, corpus).deliver("document", "the aardvark digs", position)
+        assert [one.document for one in await corpus.search("aardvark", None, 5)] == ["document"]
+
+        await decide(mesh, stranger)
+
+
+class AmongOthers(Case):
+    """A policy whose snapshots stand among what a stranger wrote."""
+
+    async def states(self) -> list[PolicyState]:
+        found: list[PolicyState] = []
+        for record in await self.mesh.read_key(POLICY_STATE.name, self.name):
+            with suppress(ValidationError):
+                found.append(PolicyState.parse(record.value or b""))
+        return found
+
+
+async def decide(mesh: Mesh, stranger: Stranger) -> None:
+    """What has been decided is found again behind them, and more is."""
+    case = AmongOthers(mesh)
+    async with deciding(mesh, EvaluationSettings()):
+        await case.ask("set", spec=case.spec())
+        await case.until_decided(1)
+        for topic in (COMMANDS, SCORES):
+            await stranger.write_keyed(topic, case.name)
+        await case.answers(15)
+        await case.until_decided(2)
+        await case.until_counted()
+    await stranger.write_keyed(POLICY_STATE, case.name)
+    async with deciding(mesh, EvaluationSettings()):
+        await case.answers(10)
+        await case.ask("set", spec=case.spec(pause=6))
+        await case.check()  # that nothing was forgotten, too
+        await all_ready(mesh)
