@@ -3,6 +3,7 @@
 import logging
 import os
 import secrets
+import stat
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +17,7 @@ log = logging.getLogger(__name__)
 FILE: Final = "draw.secret"
 LEAST: Final = 16
 """Characters that a secret must have."""
+_OTHERS: Final = stat.S_IRWXO
 _SETTING: Final = "POISE_ORCHESTRATION_DRAW_SECRET"
 _HOW: Final = f"{LEAST} characters or more, drawn at random, such as those of `openssl rand -hex 32`"
 
@@ -62,6 +64,8 @@ def _make(path: Path) -> None:
 
 def _read(path: Path) -> bytes:
     try:
+        if (mode := stat.S_IMODE(path.stat().st_mode)) & _OTHERS:
+            log.warning("others may read the secret of the draw, %s has mode %o: make it 600", path, mode)
         return _checked(path.read_text(encoding="utf-8").strip(), str(path))
     except (OSError, UnicodeDecodeError) as error:
         raise SetupError(f"the secret of the draw cannot be read from {path}: {words_of(error)}") from error

@@ -5,6 +5,7 @@ decider, a heartbeat. Each tells of its real turns:
 
     progress   it did its work, or saw that there is none
     waiting    something outside stands in its way (a topic is missing, a partition has no leader)
+    stumbled   it failed by a fault of its own, and is begun again: no turn, however far it came
 
     no progress for `stalls_after`                              the process is not ready, and says why
     neither of the two for `ends_after`, the broker answering   the process ends, with the part's name
@@ -188,6 +189,16 @@ class Part:
         self._turned = self._liveness.now()
         self.waits_for = reason
 
+    def stumble(self, error: BaseException, *, since: float) -> None:
+        """Note that its work failed by a fault of this process: whatever it did since counts as no turn.
+
+        Args:
+            error: What it failed with.
+            since: `progressed`, as it was before the first of such failures in a row.
+        """
+        self.progressed = self._turned = since
+        self.waits_for = typed_words_of(error)
+
     def fail(self, error: BaseException) -> None:
         """Note that it has ended for good, which ends the process; the first error counts."""
         if self.failure is None and not self._closed:
@@ -229,7 +240,8 @@ class Part:
         still = now - max(self._turned, answering_since)
         if still <= self.ends_after:
             return None
-        return f"has stood still for {still:.0f} s although the broker answers"
+        why = f": {self.waits_for}" if self.waits_for else ""
+        return f"has stood still for {still:.0f} s although the broker answers{why}"
 
 
 def _told(error: BaseException) -> str:

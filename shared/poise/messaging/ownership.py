@@ -51,7 +51,8 @@ class Ownership(ConsumerRebalanceListener):
 
     aiokafka is eager: each rebalance revokes everything, and all is assigned anew. Work is cancelled and awaited when
     its partition is revoked, so that whoever owns it next seldom has to shut anybody out; work that fails is begun
-    again, as long as the partition is ours.
+    again, as long as the partition is ours. Work that fails by a fault of its own, each time soon after it was begun,
+    makes the process not ready, and then ends it.
 
     Args:
         logs: How the broker is reached, and who is told how it goes.
@@ -112,9 +113,9 @@ class Ownership(ConsumerRebalanceListener):
             except KafkaError as error:
                 log.warning("not in group %s, trying again: %s", self._group, error)
                 part.wait(str(error))
-            except Exception:
+            except Exception as error:
                 log.exception("not in group %s, trying again", self._group)
-                part.wait("it failed: see the log")
+                part.stumble(error, since=part.progressed)
             finally:
                 self.assigned.clear()
                 await self._end(self._working.keys())
@@ -177,6 +178,7 @@ class Ownership(ConsumerRebalanceListener):
         if before is not None:  # it was to end and was slow: two of one process would shut each other out
             await asyncio.wait({before})
         loop, pause = asyncio.get_running_loop(), AGAIN_AFTER
+        sound = part.progressed
         while True:
             began = loop.time()
             try:
@@ -193,7 +195,8 @@ class Ownership(ConsumerRebalanceListener):
                 part.wait(str(error))
             except Exception as error:
                 log.exception("partition %d of %s, to be taken up again", number, self._topic)
-                part.wait(repr(error))
+                sound = part.progressed if loop.time() - began > LASTED else sound
+                part.stumble(error, since=sound)
             pause = AGAIN_AFTER if loop.time() - began > LASTED else min(2 * pause, AGAIN_AFTER_MOST)
             await asyncio.sleep(pause)
 

@@ -84,3 +84,14 @@ def test_it_is_told_to_nobody(
     assert GIVEN not in told
     assert made.decode() not in told
     assert "draw.secret" in caplog.text
+
+
+def test_a_file_that_others_may_read_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = tmp_path / "elsewhere"
+    file.write_text(GIVEN)
+    settings = OrchestrationSettings(draw_secret_file=file)
+    for mode, told in ((0o600, False), (0o640, False), (0o644, True)):
+        caplog.clear()
+        file.chmod(mode)
+        assert secret_of(settings, mesh_of(tmp_path)) == GIVEN.encode()
+        assert ("make it 600" in caplog.text) is told

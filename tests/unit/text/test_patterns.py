@@ -57,6 +57,15 @@ def methods() -> dict[tuple[str, str], set[str]]:
     return found
 
 
+@pytest.mark.parametrize("name", trees())
+def test_patterns_are_made_where_they_can_be_seen(name: str) -> None:
+    for node in ast.walk(trees()[name]):
+        assert not (isinstance(node, ast.ImportFrom) and node.module in {"re", "regex"}), "write `import re`"
+        for alias in node.names if isinstance(node, ast.Import) else ():
+            assert alias.name != "regex", "write `import re`"
+            assert alias.name != "re" or alias.asname is None, "write `import re`"
+
+
 def uses() -> Iterator[Use]:
     """Each pattern in each way in which it is used."""
     for module, tree in trees().items():
