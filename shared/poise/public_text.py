@@ -15,6 +15,7 @@ _LITERAL: Final = re.compile(
     rf"\('[^'()]{{1,255}}', \d{{1,5}}(?:, [^()]{{1,60}})?\)"  # as Python's errors have it: ('127.0.0.1', 9092)
     rf"|(?<![\w.]){_IPV4}{_PORT}(?![\w.])"
     rf"|\[[0-9A-Fa-f:.]{{2,45}}\]{_PORT}"
+    r"|(?<![\w:])(?:[0-9A-Fa-f]{1,4}:){1,7}:(?:[0-9A-Fa-f]{1,4}(?::[0-9A-Fa-f]{1,4}){0,6})?(?![\w:])"
     rf"|\blocalhost:\d{{1,5}}"
     rf"|(?<=\bat )[A-Za-z][\w.-]{{0,255}}:\d{{1,5}}"  # as Kafka's client has it: Connection at kafka:9092 closed
     rf"|(?<![\w.-])[A-Za-z][\w-]{{0,62}}(?:\.[\w-]{{1,63}}){{0,9}}\.(?!{_FILE}:)[\w-]{{1,63}}:\d{{2,5}}(?![\w.])"

@@ -16,6 +16,8 @@ from poise.public_text import without_addresses
             "Unable to bootstrap from [('kafka-1.internal', 28475, <AddressFamily.AF_UNSPEC: 0>)]",
             "Unable to bootstrap from [(address)]",
         ),
+        ("the model at fd00::7 and 2001:db8:0:1::2 is away", "the model at (address) and (address) is away"),
+        ("upstream http://vllm-2.internal:8000/v1 is away", "upstream http://(address)/v1 is away"),
         ("Connection at kafka:9092 closed", "Connection at (address) closed"),
         ("no broker at kafka-1.internal:9092, nor kafka-2.internal:9092", "no broker at (address), nor (address)"),
         ("upstream: http://10.0.0.7/v1", "upstream: http://(address)/v1"),
