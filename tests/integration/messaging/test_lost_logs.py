@@ -3,6 +3,8 @@
 import asyncio
 import logging
 import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 from uuid import uuid4
@@ -16,8 +18,11 @@ from integration_kit import Outsider, serving, until
 
 from poise.contracts.message import Message, Request
 from poise.contracts.topics import retry_topic
-from poise.messaging import Context, Mesh, Record, Tier
+from poise.liveness import Liveness
+from poise.messaging import Admin, Connection, Context, LogReader, Mesh, Record, Tier
+from poise.messaging.log_reader import LogAccess
 from poise.messaging.serving import group_of
+from poise.messaging.topic_identities import TopicIdentities
 from poise.settings import MeshSettings
 from poise.stack import Kafka
 
@@ -216,16 +221,39 @@ async def written(readers: Group, number: int) -> None:
                 return
 
 
+@asynccontextmanager
+async def following(bootstrap: str, topic: str) -> AsyncIterator[list[str]]:
+    """The places that a log reader has applied since it began, or began anew."""
+    applied: list[str] = []
+
+    async def reset() -> None:
+        applied.clear()
+
+    connection = Connection.of(MeshSettings(broker=bootstrap))
+    async with Admin(connection) as admin:
+        access = LogAccess(connection, admin, Liveness(), TopicIdentities())
+        async with LogReader(
+            access, topic, lambda record: applied.append(f"{record.partition}/{record.offset}"), reset=reset
+        ):
+            yield applied
+
+
 async def test_a_log_that_is_restored_and_a_disk_that_is_lost(tmp_path: Path) -> None:
-    async with Kafka(tmp_path / "kafka") as node, group(node.bootstrap) as readers, readers.member() as one:
+    """Under a member of a group, and under a reader of the log."""
+    async with (
+        Kafka(tmp_path / "kafka") as node,
+        group(node.bootstrap) as readers,
+        readers.member() as one,
+        following(node.bootstrap, readers.topic) as applied,
+    ):
         await readers.write(2)
-        await until(lambda: len(one.done) == 2)
+        await until(lambda: len(one.done) == len(applied) == 2)
         await readers.until_committed(2)
         await node.stop()
         shutil.copytree(node.directory / "data", tmp_path / "backup")
         await node.start()
         await written(readers, 5)
-        await until(lambda: len(one.done) == 7)
+        await until(lambda: len(one.done) == len(applied) == 7)
 
         await node.stop()
         shutil.rmtree(node.directory / "data")
@@ -235,6 +263,7 @@ async def test_a_log_that_is_restored_and_a_disk_that_is_lost(tmp_path: Path) ->
         await written(readers, 1)
         await until(lambda: "0/2" in one.done)
         assert one.done == ["0/0", "0/1", "0/2"], "from the beginning: how much is new nobody knows"
+        await until(lambda: applied == ["0/0", "0/1", "0/2"])
 
         await node.stop()
         shutil.rmtree(node.directory / "data")
@@ -242,5 +271,5 @@ async def test_a_log_that_is_restored_and_a_disk_that_is_lost(tmp_path: Path) ->
         one.done.clear()
         await readers.create()
         await written(readers, 2)
-        await until(lambda: one.done == ["0/0", "0/1"])
+        await until(lambda: one.done == applied == ["0/0", "0/1"])
         await until_commit_is(readers, 2)
