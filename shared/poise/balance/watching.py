@@ -4,20 +4,18 @@ import asyncio
 import math
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
+from functools import partial
 from types import TracebackType
-from typing import Final, Self, TypeVar
-
-from pydantic import ValidationError
+from typing import Final, Self
 
 from poise.balance.history import Evidence, Example, History, Mark, Scored, Shares
 from poise.cli.text import clean
 from poise.contracts.message import Message
 from poise.contracts.policy import Decision, Policy, PolicyState
 from poise.contracts.record import RunRecord, Score
-from poise.contracts.topics import DECISIONS, POLICY, POLICY_STATE, RECORDS, SCORES, Topic
-from poise.messaging import Mesh
-from poise.messaging.follow import Follower
+from poise.contracts.topics import DECISIONS, POLICY, POLICY_STATE, RECORDS, SCORES
+from poise.messaging import LogReader, Mesh, Record
 from poise.policy.decider import Decider
 from poise.policy.detection.recovery import SHOWN
 
@@ -28,8 +26,6 @@ LOOKED_AT: Final = 8
 SHORT: Final = 200
 """Characters of one."""
 AWAY: Final = frozenset({"shift", "roll back"})
-
-MessageT = TypeVar("MessageT", bound=Message)
 
 
 class Watching:
@@ -53,16 +49,17 @@ class Watching:
         self._scored: set[str] = set()
         self._changed = asyncio.Event()
         self._open = AsyncExitStack()
-        self._following: list[asyncio.Task[None]] = []
+        self._readers: list[LogReader] = []
 
     async def __aenter__(self) -> Self:
         """Begin to follow, from now on."""
         async with AsyncExitStack() as stack:
             for topic, kind in FOLLOWED:
                 number = await self._mesh.partition_of(topic.name, self._policy.encode())
-                follower = self._mesh.follow(topic.name, start="end", partitions=[number])
-                reading = self._follow(topic, kind, await stack.enter_async_context(follower))
-                self._following.append(asyncio.create_task(reading))
+                apply = partial(self._apply, kind)
+                reader = LogReader(self._mesh.log_access, topic.name, apply, start="end", partitions=[number])
+                self._readers.append(await stack.enter_async_context(reader))
+                await reader.opened()
             self._open = stack.pop_all()
         return self
 
@@ -70,9 +67,6 @@ class Watching:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Follow no more."""
-        for following in self._following:
-            following.cancel()
-        await asyncio.gather(*self._following, return_exceptions=True)
         await self._open.aclose()
 
     async def until(self, seen: Callable[[History], bool], *, answers: int, seconds: float = math.inf) -> bool:
@@ -120,26 +114,17 @@ class Watching:
 
     async def _change(self, seconds: float) -> None:
         """Wait until there is something new, or a while."""
-        waiting = asyncio.create_task(self._changed.wait())
-        try:
-            await asyncio.wait({waiting, *self._following}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            waiting.cancel()
-        for following in self._following:
-            if following.done():
-                following.result()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._changed.wait()
+        for reader in self._readers:
+            if (ended := reader.ended) is not None:
+                raise ended
 
-    async def _follow(self, topic: Topic, kind: type[Message], follower: Follower) -> None:
-        async for batch in follower:
-            for record in batch:
-                try:
-                    message = kind.parse(record.value or b"")
-                except ValidationError:  # of a newer version, or somebody else's: nothing of ours
-                    continue
-                if record.key == self._policy.encode():
-                    self.take(message)
+    def _apply(self, kind: type[Message], record: Record) -> None:
+        if record.key == self._policy.encode():
+            self.take(kind.parse(record.value or b""))
             self._changed.set()
-        raise AssertionError(f"following {topic.name} has no end")
 
     def take(self, message: Message) -> None:
         """Take in what a topic told."""

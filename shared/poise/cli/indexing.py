@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Collection
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 from types import TracebackType
@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from poise.contracts.document import Document, Manifest
 from poise.contracts.envelope import KIND
 from poise.contracts.topics import DOCUMENTS, PASSAGES, dead_topic
-from poise.messaging import Follower, Mesh, Position, Record, dead_letters
+from poise.messaging import LogReader, Mesh, Position, Record, dead_letters
 
 READ_WITHIN: Final = 300.0
 """Seconds; reading what the log has."""
@@ -98,10 +98,11 @@ class Watch:
     """
 
     def __init__(self, mesh: Mesh) -> None:
-        self._passages = mesh.follow(PASSAGES.name, start="end")
-        self._dead = mesh.follow(_DEAD, start="end")
+        self._readers = [
+            LogReader(mesh.log_access, topic, note, start="end")
+            for topic, note in ((PASSAGES.name, self._note_passage), (_DEAD, self._note_dead))
+        ]
         self._happened = asyncio.Event()
-        self._error: Exception | None = None
         self._waiting: dict[str, Position] = {}
         self._versions: dict[str, tuple[int, int]] = {}  # by document: the newest version that is complete, its parts
         self._set_aside: dict[str, str] = {}  # by place in the log: why
@@ -110,10 +111,9 @@ class Watch:
     async def __aenter__(self) -> Self:
         """Begin to watch."""
         async with AsyncExitStack() as stack:
-            for follower, note in ((self._passages, self._note_passage), (self._dead, self._note_dead)):
-                await stack.enter_async_context(follower)
-                task = asyncio.create_task(self._read(follower, note))
-                stack.push_async_callback(_cancelled, task)
+            for reader in self._readers:
+                await stack.enter_async_context(reader)
+                await reader.opened()
             self._stack = stack.pop_all()
         return self
 
@@ -140,6 +140,7 @@ class Watch:
 
         Raises:
             Stalled: Nothing has happened for so long.
+            SetupError: A topic cannot be read any more.
         """
         while True:
             for outcome in self._settled():
@@ -151,12 +152,11 @@ class Watch:
 
     async def _something(self, patience: float) -> None:
         try:
-            await asyncio.wait_for(self._happened.wait(), patience)
+            async with asyncio.timeout(patience):
+                await self._readers[0].until(self._happened.is_set)
         except TimeoutError as error:
             raise Stalled from error
         self._happened.clear()
-        if self._error is not None:
-            raise self._error
 
     def _settled(self) -> list[Outcome]:
         settled: list[Outcome] = []
@@ -168,17 +168,8 @@ class Watch:
                 settled.append(SetAside(id_, why))
         return settled
 
-    async def _read(self, follower: Follower, note: Callable[[Record], None]) -> None:
-        try:
-            async for batch in follower:
-                for record in batch:
-                    note(record)
-                self._happened.set()
-        except Exception as error:  # noqa: BLE001 - handed to whoever waits
-            self._error = error
-            self._happened.set()
-
     def _note_passage(self, record: Record) -> None:
+        self._happened.set()
         if record.value is None or record.header(KIND) != Manifest.kind:
             return
         manifest, version = Manifest.parse(record.value), record.number(_VERSION)
@@ -186,11 +177,7 @@ class Watch:
             self._versions[manifest.document] = (version, manifest.parts)
 
     def _note_dead(self, record: Record) -> None:
+        self._happened.set()
         origin = record.header(dead_letters.ORIGIN)
         if origin is not None:
             self._set_aside[origin] = record.header(dead_letters.MESSAGE) or "no reason is given"
-
-
-async def _cancelled(task: "asyncio.Task[None]") -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)

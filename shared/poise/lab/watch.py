@@ -1,17 +1,15 @@
 """Watching: what the mesh says of the runs of one policy, as it says it."""
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from typing import Final, Self
 
 from poise.contracts.policy import Decision, Policy
 from poise.contracts.record import RunRecord, Score
-from poise.contracts.topics import DECISIONS, POLICY, RECORDS, SCORES, Topic
-from poise.errors import UnavailableError
-from poise.messaging import Mesh, Record
-
-Take = Callable[[Record], None]
+from poise.contracts.topics import DECISIONS, POLICY, RECORDS, SCORES
+from poise.errors import SetupError, UnavailableError
+from poise.messaging import LogReader, Mesh, Record
 
 SCORED_WITHIN: Final = 120.0
 """Seconds for the last runs to be scored; evaluation may lag behind where the machine is busy."""
@@ -35,19 +33,21 @@ class Watch:
         self.decisions: list[tuple[float, Decision]] = []
         self._mesh = mesh
         self._policy = policy
-        self._news = asyncio.Event()
+        self._last: LogReader | None = None
         self._open = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             takes = (
-                (RECORDS, self._record),
-                (SCORES, self._score),
                 (POLICY, self._in_force),
                 (DECISIONS, self._decided),
+                (RECORDS, self._record),
+                (SCORES, self._score),
             )
             for topic, take in takes:
-                await self._follow(stack, topic, take)
+                self._last = LogReader(self._mesh.log_access, topic.name, take, start="end")
+                await stack.enter_async_context(self._last)
+                await self._last.opened()
             self._open = stack.pop_all()
         return self
 
@@ -59,28 +59,18 @@ class Watch:
 
         Raises:
             UnavailableError: Some were not.
+            SetupError: A topic cannot be read any more.
         """
         wanted = set(runs)
+        if self._last is None:
+            raise SetupError("nothing is watched: use it inside `async with`")
         try:
             async with asyncio.timeout(SCORED_WITHIN):
-                while missing := wanted - (self.records.keys() & self.scores.keys()):
-                    self._news.clear()
-                    await self._news.wait()
+                await self._last.until(lambda: wanted <= self.records.keys() & self.scores.keys())
         except TimeoutError as error:
+            missing = wanted - (self.records.keys() & self.scores.keys())
             told = f"of {len(wanted)} runs {len(missing)} were not scored within {SCORED_WITHIN:g} s"
             raise UnavailableError(f"{told}: the machine is too busy, lower --rate") from error
-
-    async def _follow(self, stack: AsyncExitStack, topic: Topic, take: Take) -> None:
-        follower = await stack.enter_async_context(self._mesh.follow(topic.name, start="end"))
-
-        async def reading() -> None:
-            async for batch in follower:
-                for record in batch:
-                    take(record)
-                self._news.set()
-
-        task = asyncio.create_task(reading())
-        stack.push_async_callback(_ended, task)
 
     def _record(self, record: Record) -> None:
         found = RunRecord.parse(record.value or b"")
@@ -99,8 +89,3 @@ class Watch:
     def _decided(self, record: Record) -> None:
         if record.key == self._policy.encode():
             self.decisions.append((record.timestamp, Decision.parse(record.value or b"")))
-
-
-async def _ended(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)

@@ -1,0 +1,47 @@
+"""Watching, by the lab, the balance act and `poise ingest`: one record that cannot be read hides none behind it."""
+
+from uuid import uuid4
+
+import pytest
+from policy_kit import score_of
+
+from poise.balance.history import History
+from poise.balance.watching import Watching
+from poise.cli.indexing import Indexed, Watch
+from poise.contracts import Manifest, RunRecord
+from poise.contracts.record import Draw
+from poise.contracts.topics import DECISIONS, DOCUMENTS, PASSAGES, POLICY, POLICY_STATE, RECORDS, SCORES
+from poise.lab import watch as lab
+from poise.messaging import Mesh
+from poise.messaging.record import Position
+from poise.settings import MeshSettings
+
+pytestmark = pytest.mark.integration
+
+
+async def test_what_cannot_be_read_is_passed_over(mesh_settings: MeshSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lab, "SCORED_WITHIN", 20.0)
+    run, policy = uuid4().hex, f"p-{uuid4().hex[:8]}"
+    draw = Draw(policy=policy, policy_version=1, variant="steady", probability=1.0)
+    record = RunRecord(run_id=run, workflow="answer", tenant="t", question="?", started=1.0, finished=2.0, draw=draw)
+    async with (
+        Mesh(mesh_settings, tier="client") as mesh,
+        lab.Watch(mesh, policy) as watch,
+        Watching(mesh, History(("steady", "cheap"), began=1.0, now=1.0), policy) as watching,
+        Watch(mesh) as indexing,
+    ):
+        for topic in (RECORDS, SCORES, DECISIONS, POLICY, POLICY_STATE):
+            for value in (b"no JSON", b"{}"):
+                await mesh.send(topic.name, value, key=policy.encode(), headers=[])
+        await mesh.publish(SCORES, score_of(run, "steady", policy=policy), key=policy)
+        await mesh.publish(RECORDS, record, key=policy)
+        await watch.scored([run])
+        assert await watching.scored(run, seconds=20.0)
+
+        document = uuid4().hex
+        kind = [("poise-kind", Manifest.kind.encode())]
+        await mesh.send(PASSAGES.name, b"no JSON", key=document.encode(), headers=kind, partition=0)
+        manifest = Manifest(document=document, parts=0, published=1.0)
+        indexing.expect(document, Position(DOCUMENTS.name, 0, 7, 1.0))
+        await mesh.publish(PASSAGES, manifest, key=f"{document}#manifest", partition=0, doc_version=7)
+        assert [one async for one in indexing.outcomes(20.0)] == [Indexed(document, 0)]
