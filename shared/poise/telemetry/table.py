@@ -412,7 +412,7 @@ PASSED_OVER: Final = Counter(
 # telemetry itself
 
 SPANS_DROPPED: Final = Counter(
-    "poise.spans.dropped", "{span}", "Spans dropped because `poise.spans` could not be written fast enough."
+    "poise.spans.dropped", "{span}", "Spans dropped because `poise.spans` did not take them, or not fast enough."
 )
 
 INSTRUMENTS: Final = MappingProxyType(

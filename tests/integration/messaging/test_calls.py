@@ -14,8 +14,8 @@ from poise.contracts.fault import SHORT
 from poise.contracts.generate import ChatMessage
 from poise.contracts.run_id import run_id_of
 from poise.contracts.topics import ASK_INTERACTIVE, INFERENCE_INTERACTIVE, dead_topic
-from poise.errors import DeadlineExceededError, FaultError, RetryableError, TerminalError
-from poise.messaging import Context, Mesh, Tier
+from poise.errors import DeadlineExceededError, FaultError, NotTakenError, RetryableError, TerminalError
+from poise.messaging import Context, Mesh, Position, Tier
 from poise.settings import MeshSettings
 
 pytestmark = pytest.mark.integration
@@ -108,6 +108,24 @@ async def test_a_bug_in_a_handler_becomes_a_fault_that_names_the_dead_letter(mes
             await mesh.call(generate("x"), run=mesh.settings.instance, step="g")
     assert "dead letter inference/" in caught.value.fault().detail
     assert "secret" not in caught.value.fault().detail
+
+
+async def test_a_request_that_kafka_has_not_taken_by_its_deadline_is_told_apart_from_silence(
+    mesh_settings: MeshSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a partition that has no leader; `tests/chaos/test_leaderless.py` takes one away."""
+
+    async def never(*_: object, **__: object) -> Position:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async with Mesh(mesh_settings, tier="client") as mesh:
+        assert mesh._calls is not None
+        monkeypatch.setattr(mesh._calls, "_send", never)
+        with pytest.raises(NotTakenError) as caught:
+            await mesh.call(generate("x"), run=mesh.settings.instance, step="g", deadline=time.time() + 0.1)
+    fault = caught.value.fault()
+    assert (fault.type, fault.status, fault.retryable) == ("urn:poise:not-taken", 503, True)
 
 
 async def test_late_and_orphaned_replies_are_counted_and_others_replies_are_not(mesh_settings: MeshSettings) -> None:
