@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Final
 
+from poise.client import Poise
 from poise.contracts.ask import Answer, Caching
 from poise.contracts.document import Document
 from poise.contracts.epoch import Epoch
+from poise.contracts.topics import DOCUMENTS
 from poise.drill.ground import Ground
 from poise.drill.scenarios import CHANGED, NEW, NOTHING, SCENARIOS, Scenario
 from poise.errors import PoiseError, UnavailableError
@@ -93,7 +95,7 @@ async def practise(ground: Ground, scenarios: Sequence[Scenario] = SCENARIOS) ->
             await ground.know(_changed(ground.documents, good))
             await _ask(ground, WARM_UP, "no-store", 60.0, ground.epoch)
         async with scenario.breaks(ground):
-            min_epoch = _ahead(ground) if scenario.ahead else None
+            min_epoch = await ahead(ground.poise, ground.epoch) if scenario.ahead else None
             questions = [next(new) for _ in range(NEW_EACH)] if scenario.questions == NEW else before
             for _ in range(scenario.rounds):
                 asked = [await _ask(ground, one, scenario.cache, scenario.timeout, min_epoch) for one in questions]
@@ -115,10 +117,10 @@ async def _ask(
     return Asked(question, time.perf_counter() - began, answer)
 
 
-def _ahead(ground: Ground) -> Epoch:
-    """An epoch that the index has not come to: as if a document were written that retrieval does not get to."""
-    partition, (offset, at) = next(iter(ground.epoch.parts.items()))
-    return ground.epoch.with_(partition, offset + 1, at)
+async def ahead(poise: Poise, epoch: Epoch) -> Epoch:
+    """An epoch that the index does not come to: that of a document which retrieval refuses."""
+    at = await poise.mesh.send(DOCUMENTS.name, b"{}", key=b"refused", headers=[])
+    return epoch.with_(at.partition, at.offset, at.timestamp)
 
 
 def _changed(documents: Mapping[str, Document], good: Sequence[Asked]) -> Mapping[str, Document]:

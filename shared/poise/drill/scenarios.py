@@ -29,7 +29,7 @@ class Scenario:
     cache: Caching | None = "no-cache"
     """What the asks say of the answer cache: without it, questions asked before need no part that could fail."""
     ahead: bool = False
-    """Ask for documents that the index does not have yet (`poise-min-epoch`)."""
+    """Ask for a document that the index does not come to (`poise-min-epoch`)."""
     rounds: int = 1
     """How often they are asked; the last time counts."""
     timeout: float = 30.0

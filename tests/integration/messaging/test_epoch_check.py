@@ -9,6 +9,7 @@ from aiokafka import AIOKafkaProducer
 from poise import Poise
 from poise.contracts import Epoch
 from poise.contracts.topics import DOCUMENTS
+from poise.drill.practice import ahead
 from poise.errors import InvalidMessageError
 from poise.messaging import EpochCheck, Mesh, epoch_check
 from poise.settings import MeshSettings
@@ -51,6 +52,14 @@ async def test_one_beyond_an_end_is_refused_until_the_log_has_come_there(mesh_se
             await check.possible(following)
         await mesh.publish(DOCUMENTS, None, key="k", partition=3)
         await check.possible(following)
+
+
+async def test_the_epoch_that_the_drill_has_an_index_be_behind_is_not_refused(mesh_settings: MeshSettings) -> None:
+    async with Poise(mesh_settings.broker) as poise, EpochCheck(poise.mesh) as check:
+        epoch = await poise.ingest({"known": "text"})
+        behind = await ahead(poise, epoch)
+        assert not epoch.reached(behind)
+        await check.possible(behind)
 
 
 async def test_nothing_is_refused_while_the_broker_does_not_say(
