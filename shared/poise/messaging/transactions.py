@@ -157,7 +157,7 @@ class Transactions:
             case MessageSizeTooLargeError():
                 return TooLargeError(f"a record is larger than its topic takes: {error}")
             case KafkaError() | TimeoutError():
-                return UnavailableError(f"the broker did not take a transaction {self.name}: {error or 'no answer'}")
+                return UnavailableError(f"the broker did not take a transaction {self.name}: {words_of(error)}")
         return error
 
 
