@@ -180,6 +180,21 @@ async def test_records_that_are_deleted_before_they_are_read(kafka: str) -> None
             await readers.until_committed(8)
 
 
+async def test_records_that_are_deleted_under_a_member_that_is_behind(
+    kafka: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with group(kafka) as readers, readers.member() as one:
+        at = TopicPartition(readers.topic, 0)
+        await readers.write(3)
+        await until(lambda: len(one.done) == 3)
+        await delete_before(kafka, at, 3)
+        one.consumer.seek(at, 1)
+        await readers.write(2)
+        await until(lambda: one.done[3:] == ["0/3", "0/4"])
+        await readers.until_committed(5)
+    assert f"{readers.topic}/0 is read from offset 3 on: what stood from 1 on was deleted unread" in caplog.text
+
+
 async def test_an_offset_beyond_the_end_that_somebody_committed(kafka: str) -> None:
     async with group(kafka) as readers:
         await readers.write(3)
