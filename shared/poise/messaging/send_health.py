@@ -12,9 +12,9 @@ FAILED_FOR: Final = 30.0
 class SendHealth:
     """What is under way, and which topics failed.
 
-    A topic that failed counts as failing until all of its partitions have leaders and it takes a record: that its other
-    partitions take theirs says nothing of the one that does not. Where none is sent to it, for the process is not
-    ready, a while is enough.
+    A topic that failed counts as failing until it takes a record, or for a while: where the process is not ready, none
+    is sent to it. If a partition of it has no leader, it counts until each has one, and no longer: that the other
+    partitions take their records says nothing of that one.
 
     Args:
         clock: Tells the time, seconds.
@@ -27,6 +27,8 @@ class SendHealth:
         self._sending: dict[Hashable, tuple[str, float]] = {}
         """Oldest first."""
         self._failing: dict[str, float] = {}
+        self._for_want_of_leaders: set[str] = set()
+        """Of those that fail."""
 
     def sending(self, record: Hashable, topic: str) -> None:
         """Note that a record is on its way."""
@@ -39,11 +41,12 @@ class SendHealth:
     def took(self, topic: str) -> None:
         """Note that a topic took a record."""
         if topic in self._failing and not self._leaderless(topic):
-            del self._failing[topic]
+            self._recovered(topic)
 
     def failed(self, topic: str) -> None:
         """Note that a topic did not take a record, which it should have."""
         self._failing[topic] = self._clock()
+        self._for_want_of_leaders.discard(topic)
 
     def problem(self) -> str | None:
         """What stands in the way of writing, in words; None = nothing does."""
@@ -53,8 +56,13 @@ class SendHealth:
             return f"{topic} has not taken a record for {now - since:.0f} s"
         for topic, at in tuple(self._failing.items()):
             if numbers := self._leaderless(topic):
+                self._for_want_of_leaders.add(topic)
                 return f"{topic} has no leader of partition {', '.join(map(str, sorted(numbers)))}"
-            if now - at < FAILED_FOR:
+            if now - at < FAILED_FOR and topic not in self._for_want_of_leaders:
                 return f"{topic} did not take its last record"
-            del self._failing[topic]
+            self._recovered(topic)
         return None
+
+    def _recovered(self, topic: str) -> None:
+        del self._failing[topic]
+        self._for_want_of_leaders.discard(topic)

@@ -60,3 +60,16 @@ def test_where_nothing_is_sent_it_is_well_after_a_while_if_its_partitions_have_l
     assert world.health.problem() is None
     world.leaderless = frozenset({4, 2})
     assert world.health.problem() is None
+
+
+def test_a_topic_that_lacked_leaders_is_well_as_soon_as_it_has_them() -> None:
+    """Its process is not ready, so that nobody has it write; what it took last may have come before that was known."""
+    world = World()
+    world.leaderless = frozenset({5})
+    world.health.failed(TOPIC)
+    assert world.health.problem() == f"{TOPIC} has no leader of partition 5"
+    world.health.took(TOPIC)
+    world.leaderless = frozenset()
+    assert world.health.problem() is None
+    world.health.failed(TOPIC)
+    assert world.health.problem() == f"{TOPIC} did not take its last record", "leaders were not all that it lacked"
