@@ -11,7 +11,7 @@ from typing import Final
 
 RECORDS_AT: Final = 61
 """Bytes of a batch's header."""
-MOST_HEADERS: Final = 1_000
+MOST_HEADERS: Final = 10_000
 """Headers of a record: an empty one takes two bytes in a batch, and a hundred here."""
 MOST_HEADERS_OF_BATCH: Final = 200_000
 """Headers of all records of a batch."""

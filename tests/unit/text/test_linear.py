@@ -80,6 +80,7 @@ NOT_TRIED: Final[Mapping[str, str]] = {
     "services.retrieval.passages:encode_vector": NO_TEXT,
     "services.retrieval.passages:manifest_key": "takes an id of at most 500 characters",
     "services.retrieval.passages:moved_key": "takes an id of at most 500 characters",
+    "services.retrieval.passages:document_moved": "looks at the end of a key",
     "services.retrieval.passages:part_key": "takes an id of at most 500 characters",
 }
 """Public functions of the modules that are tried, or have a regular expression; and why these are not."""
