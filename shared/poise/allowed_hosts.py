@@ -55,10 +55,8 @@ class AllowedHosts:
 
 def _name_of(host: str) -> str:
     """The name in `name:port` or `[address]:port`."""
-    if not host.startswith("["):
-        return host.partition(":")[0].lower().rstrip(".")
-    address, _, behind = host[1:].partition("]")
-    return address.lower() if re.fullmatch(r"(:[0-9]{0,5})?", behind) else host
+    found = re.fullmatch(r"(?:\[([^\]]*)\]|([^:\[\]]*))(?::[0-9]{0,5})?", host)
+    return host if found is None else (found[1] or found[2] or "").lower().rstrip(".")
 
 
 def _is_address(text: str) -> bool:

@@ -47,7 +47,7 @@ LONGEST_KEY: Final = 256
 LONGEST_LISTED: Final = 500
 """Bytes of a header's value that an index keeps: what an error said may be longer, no name of a topic or place is."""
 MOST_LETTERS: Final = 100_000
-"""Letters that an index keeps, 2 kB each at most."""
+"""Letters that an index keeps, some 2.5 kB each at most."""
 _LONGEST_CUT: Final = 1024 * 1024
 _LONGEST_CUT_HEADER: Final = 1_024
 _LENGTH: Final = 8
@@ -259,7 +259,7 @@ class DeadLetterIndex:
         if not self._fits(letter):
             self._others[name] = letter.places
         elif len(self._letters) < MOST_LETTERS:
-            self._letters[name] = letter
+            self._letters[name] = letter if self._whole else replace(letter, record=self._shared(kept))
         else:
             told = (
                 f"more than {MOST_LETTERS:,} dead letters of {self._tier} fit: choose fewer, for example by their age"
@@ -268,10 +268,12 @@ class DeadLetterIndex:
 
     def _slim(self, record: Record) -> Record:
         last = {name: value and _beginning(value) for name, value in record.headers if name in LISTED}
-        headers = tuple(
-            (name, None if value is None else self._same.setdefault(value, value)) for name, value in last.items()
-        )
-        return replace(record, key=short_key(record.key), value=None, headers=headers)
+        return replace(record, key=short_key(record.key), value=None, headers=tuple(last.items()))
+
+    def _shared(self, record: Record) -> Record:
+        """The same, with one copy of each value that many letters have."""
+        headers = tuple((name, value and self._same.setdefault(value, value)) for name, value in record.headers)
+        return replace(record, headers=headers)
 
     def letters(self) -> list[DeadLetter]:
         """The letters that fit, oldest first, each with what became of it; purged ones are left out."""

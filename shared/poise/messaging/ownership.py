@@ -107,7 +107,9 @@ class Ownership(ConsumerRebalanceListener):
 
     async def _take_part(self, part: Part) -> None:
         """Be a member; when that ends, whatever the reason, be one again."""
+        loop, sound = asyncio.get_running_loop(), part.progressed
         while True:
+            began = loop.time()
             try:
                 await self._be_member(part)
             except KafkaError as error:
@@ -115,7 +117,8 @@ class Ownership(ConsumerRebalanceListener):
                 part.wait(str(error))
             except Exception as error:
                 log.exception("not in group %s, trying again", self._group)
-                part.stumble(error, since=part.progressed)
+                sound = part.progressed if loop.time() - began > LASTED else sound
+                part.stumble(error, since=sound)
             finally:
                 self.assigned.clear()
                 await self._end(self._working.keys())

@@ -13,8 +13,8 @@ RECORDS_AT: Final = 61
 """Bytes of a batch's header."""
 MOST_HEADERS: Final = 10_000
 """Headers of a record: an empty one takes two bytes in a batch, and a hundred here."""
-MOST_HEADERS_OF_BATCH: Final = 200_000
-"""Headers of all records of a batch."""
+_HEADERS_OF_BATCH: Final = (10_000, 100, 200_000)
+"""Headers that every batch may have; for each of its records, where that is more; and the most of any."""
 
 _HEADER: Final = struct.Struct(">q13xh4xqq14xi")
 _LOG_APPEND_TIME: Final = 0x08
@@ -49,7 +49,7 @@ def decode(header: bytes, records: bytes) -> list[DecodedRecord]:
     """
     base, attributes, first, newest, count = _HEADER.unpack_from(header)
     appended = attributes & _LOG_APPEND_TIME
-    found, at, left = [], 0, MOST_HEADERS_OF_BATCH
+    found, at, left = [], 0, headers_allowed(count)
     for _ in range(count):
         length, at = _number(records, at)
         end = at + length
@@ -71,6 +71,15 @@ def decode(header: bytes, records: bytes) -> list[DecodedRecord]:
     return found
 
 
+def headers_allowed(records: int) -> int:
+    """How many headers a batch of so many records may have.
+
+    A fetch takes batches until it has enough records, in one turn of the event loop. So of few records few are allowed.
+    """
+    every, for_each, most = _HEADERS_OF_BATCH
+    return min(max(every, for_each * records), most)
+
+
 def check_headers(of_record: int, left: int) -> None:
     """See that a record has no more headers than it may.
 
@@ -84,7 +93,7 @@ def check_headers(of_record: int, left: int) -> None:
     if not 0 <= of_record <= MOST_HEADERS:
         raise ValueError(f"a record of {of_record} headers, where {MOST_HEADERS} are the most")
     if of_record > left:
-        raise ValueError(f"more than {MOST_HEADERS_OF_BATCH} headers")
+        raise ValueError("more headers than a batch of so many records may have")
 
 
 def _headers(raw: bytes, at: int, end: int, left: int) -> tuple[list[tuple[str, bytes | None]], int]:

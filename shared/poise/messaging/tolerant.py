@@ -24,7 +24,7 @@ from aiokafka.structs import ConsumerRecord
 from poise.error_text import words_of
 from poise.messaging.decompression import decompress
 from poise.messaging.record import Undecodable
-from poise.messaging.record_batch import MOST_HEADERS_OF_BATCH, RECORDS_AT, check_headers, decode
+from poise.messaging.record_batch import RECORDS_AT, check_headers, decode, headers_allowed
 
 MOST_RECORDS: Final = 100_000
 """Records in a batch; clients write 10,000 at most unless they are told otherwise."""
@@ -234,7 +234,7 @@ def _check_records(records: list[Any], batch: Any) -> None:
     Raises:
         ValueError: They do not, or have.
     """
-    last, end, left = getattr(batch, "base_offset", 0) - 1, batch.next_offset, MOST_HEADERS_OF_BATCH
+    last, end, left = getattr(batch, "base_offset", 0) - 1, batch.next_offset, headers_allowed(len(records))
     for record in records:
         count = len(record.headers)
         check_headers(count, left)

@@ -292,6 +292,7 @@ def test_an_index_keeps_what_fits_and_of_others_where_they_stand() -> None:
     log.add(Record(DEAD, 0, 6, 1.0, key, empty, tuple(headers)))
     assert [sorted(at.offset for at in letter.places) for letter in log.letters()] == [[0, 5], [3], [1, 4]]
     assert {at.offset for at in log.places()} == {0, 1, 3, 4, 5}
+    assert b"OSError" not in log._same, "of a letter that does not fit its place alone is kept"
 
 
 def test_the_bounds_of_an_index(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -110,3 +110,31 @@ async def test_work_that_fails_each_time_by_a_bug_ends_the_process(monkeypatch: 
     first = next(number for number, reason in enumerate(reasons) if reason is not None)
     assert first == 31, "after 120 s"
     assert "stood still for 124 s although the broker answers: KeyError: 'a bug'" in str(reasons[first])
+
+
+async def test_a_member_that_fails_each_time_by_a_bug_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ownership, "AGAIN_AFTER_MOST", 0.0)
+    now, begun = 0.0, 0
+    liveness = Liveness(lambda: now)
+    liveness.broker(answers=True)
+    settings = MeshSettings(broker="127.0.0.1:1")
+    connection = Connection.of(settings)
+    logs = LogAccess(connection, Admin(connection), liveness, TopicIdentities())
+
+    class Failing(Ownership):
+        async def _be_member(self, part: Part) -> None:
+            nonlocal begun
+            begun += 1
+            part.progress()
+            raise KeyError("a bug")
+
+    async def work(_partition: int, _part: Part) -> None: ...
+
+    reasons = []
+    async with Failing(logs, settings, "a.topic", "a.group", work):
+        for now in range(0, 200, 4):  # noqa: B007 - the clock reads it
+            wanted = begun + 2
+            while begun < wanted:  # noqa: ASYNC110 - it is begun in a task of its own
+                await asyncio.sleep(0)
+            reasons.append(liveness.look())
+    assert [number for number, reason in enumerate(reasons) if reason is not None][:1] == [31], "after 120 s"

@@ -88,3 +88,9 @@ class WaitingAgainstModel(RuleBasedStateMachine):
 
 
 TestWaiting = WaitingAgainstModel.TestCase
+
+
+def test_headers_without_a_byte_take_room_too() -> None:
+    plain, laden = (Record("t", 0, 1, 0.0, b"k", b"x", (("", None),) * count) for count in (0, 1_000))
+    sizes = [Job(record, TopicPartition("t", 0), OffsetTracker()).size for record in (plain, laden)]
+    assert sizes == [2, 2 + 100 * 1_000]
