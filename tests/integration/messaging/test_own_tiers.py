@@ -240,18 +240,20 @@ class Ordered(Request[Echoed]):
 
 async def test_with_order_requests_of_one_key_are_handled_one_after_another(mesh_settings: MeshSettings) -> None:
     order: list[int] = []
-    first_may_end = asyncio.Event()
+    first_has_begun, first_may_end = asyncio.Event(), asyncio.Event()
 
     async def handle(request: Ordered, _context: Context) -> Echoed:
         if request.number == 1:
+            first_has_begun.set()
             await first_may_end.wait()
         order.append(request.number)
         return Echoed(text="")
 
     tier = Tier("ordered", {Ordered: handle}, topics=TopicOptions(ordered=True))
     async with serving(mesh_settings, tier), Poise(mesh_settings.broker) as poise:
-        calls = []
-        for number, key in ((1, "a"), (2, "a"), (3, "b")):
+        calls = [asyncio.create_task(poise.call(Ordered(number=1), key="a"))]
+        await until(first_has_begun.is_set)  # two calls at once may be written in either order
+        for number, key in ((2, "a"), (3, "b")):
             calls.append(asyncio.create_task(poise.call(Ordered(number=number), key=key)))
             await asyncio.sleep(0)
         await until(lambda: order == [3])
