@@ -100,7 +100,7 @@ class Deciders:
     def compare(self, records: Iterable[Record]) -> Mapping[str, Sequence[Policy]]:
         """Hold what is remembered against what `poise.policy` has.
 
-        A policy that is in force and missing there is written again: the topic was made anew. Returned is what is in
+        A policy that is in force and missing there is written again: the topic was recreated. Returned is what is in
         force and remembered by nobody, or by a snapshot from before it; `resume` goes on from that.
 
         Args:
@@ -136,7 +136,7 @@ class Deciders:
         self.deciders[name] = Decider.resume(policies, made)
         self._moved.add(name)
         self._come_to(made[-1].scores if made else 0, None)
-        log.warning("the state of policy %s is lost: it stays in force, and its answers are counted anew", name)
+        log.warning("the state of policy %s is lost: it stays in force, and its answers are counted from 0", name)
 
     def _come_to(self, scores: int, commands: int | None) -> None:
         self.scores = max(self.scores or 0, scores)

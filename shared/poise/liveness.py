@@ -5,7 +5,7 @@ decider, a heartbeat. Each tells of its real turns:
 
     progress   it did its work, or saw that there is none
     waiting    something outside stands in its way (a topic is missing, a partition has no leader)
-    stumbled   it failed by a fault of its own, and is begun again: no turn, however far it came
+    stumbled   a bug of this process ended its work, which is started again: counts as no turn
 
     no progress for `stalls_after`                              the process is not ready, and says why
     neither of the two for `ends_after`, the broker answering   the process ends, with the part's name

@@ -90,7 +90,7 @@ _CANNED: Final = (Canned(text="Nothing."),)
 
 
 class _Vector:
-    """Stands in for a vector: comparing two costs nothing that is of interest here."""
+    """Replaces a vector: the cost of comparing vectors is not measured here."""
 
     def __matmul__(self, _: object) -> float:
         return 0.5

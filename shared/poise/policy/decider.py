@@ -432,7 +432,7 @@ class Decider:
 
     @classmethod
     def resume(cls, policies: Sequence[Policy], decisions: Sequence[Decision]) -> Self:
-        """Go on without a snapshot, from what was put in force and decided, oldest first; counting begins anew."""
+        """Go on without a snapshot, from what is on record, oldest first; answers are counted from 0."""
         policy = policies[-1]
         self = cls(policy.name, decisions[-1].scores if decisions else 0)
         self._history, self._policy = list(policies)[-VERSIONS_KEPT:], policy

@@ -238,7 +238,7 @@ async def written(readers: Group, number: int) -> None:
 
 @asynccontextmanager
 async def following(bootstrap: str, topic: str) -> AsyncIterator[list[str]]:
-    """The places that a log reader has applied since it began, or began anew."""
+    """The positions that a log reader has applied since it started, or since its last reset."""
     applied: list[str] = []
 
     async def reset() -> None:
