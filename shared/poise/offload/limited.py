@@ -44,8 +44,10 @@ class LimitedExecutor:
     def __init__(self, limits: WorkLimits | None = None) -> None:
         self._limits = limits or WorkLimits()
         self._pool = ProcessPool(_applied, self._limits.processes, eager=False)
+        self._entered = False
 
     async def __aenter__(self) -> Self:
+        self._entered = True
         return self
 
     async def __aexit__(
@@ -69,9 +71,12 @@ class LimitedExecutor:
         Raises:
             WorkLimitError: It took longer, or more memory, than it may.
             RetryableError: Its process ended.
+            RuntimeError: The work is large, and nothing would end the process: the executor was not entered.
         """
         if not self.is_large(size):
             return function(*arguments)
+        if not self._entered:
+            raise RuntimeError("enter the executor before it starts a process: `async with LimitedExecutor() as …`")
         try:
             outcome, result = await self._pool.apply(
                 (function, arguments, self._limits.megabytes), seconds=self._limits.seconds

@@ -43,7 +43,17 @@ async def topic(bootstrap: str, name: str = "", configs: Mapping[str, str] = FEW
     async with admin(bootstrap) as client:
         created: Any = await client.create_topics([NewTopic(name, 1, 1, topic_configs=dict(configs))])
         assert not any(code for _, code, *_ in created.topic_errors), created
+        # A broker answers for the controller, and learns the configuration of a new topic a moment later.
+        async with asyncio.timeout(10):
+            while not await described(client, name):
+                await asyncio.sleep(0.02)
     return name
+
+
+async def described(client: AIOKafkaAdminClient, name: str) -> bool:
+    """Whether the broker knows a topic's configuration."""
+    responses: list[Any] = await client.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name)])
+    return not any(resource[0] for response in responses for resource in response.resources)
 
 
 def own() -> str:

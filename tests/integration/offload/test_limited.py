@@ -46,6 +46,13 @@ async def test_small_work_is_done_here_and_large_work_elsewhere() -> None:
         assert await executor.run(process, "b", size=11) == there
 
 
+async def test_large_work_needs_an_executor_that_ends_its_process() -> None:
+    executor = LimitedExecutor(SMALL)
+    assert await executor.run(process, "a", size=10) == os.getpid()
+    with pytest.raises(RuntimeError, match=r"^enter the executor"):
+        await executor.run(process, "a", size=11)
+
+
 async def test_what_takes_too_long_is_given_up_and_holds_up_nobody_meanwhile() -> None:
     async with LimitedExecutor(SMALL) as executor:
         await executor.run(process, "a", size=11)

@@ -145,6 +145,7 @@ async def test_a_thread_of_queries_that_hangs_is_found(monkeypatch: pytest.Monke
         await embedder.query("a question")
         await process.goes_on(PART)
         embedder._queries.submit(go_on.wait)
+        await asyncio.sleep(0.1)  # a turn whose work the thread had done before is over
         process.clock.now += STALLS_AFTER + 1
         await asyncio.sleep(0.1)  # for so many turns as there would be, were it not for the thread
         go_on.set()
