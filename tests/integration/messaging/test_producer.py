@@ -45,7 +45,7 @@ async def topic(bootstrap: str, name: str = "", configs: Mapping[str, str] = FEW
         assert not any(code for _, code, *_ in created.topic_errors), created
         # A broker answers for the controller, and learns the configuration of a new topic a moment later.
         async with asyncio.timeout(10):
-            while not await described(client, name):
+            while not await described(client, name):  # noqa: ASYNC110 - another process learns it
                 await asyncio.sleep(0.02)
     return name
 
