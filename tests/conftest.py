@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 from marked_tools import lacking, required
 
-from poise.messaging import topics
+from poise.kafka import topic_setup
 from poise.settings import MeshSettings
 from poise.stack import Kafka, Valkey
 
@@ -55,7 +55,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 async def kafka_node(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Kafka]:
     """A Kafka that has every topic of the catalogue; shared by the whole session."""
     async with Kafka(tmp_path_factory.mktemp("kafka")) as node:
-        await topics.apply(MeshSettings(broker=node.bootstrap))
+        await topic_setup.apply(MeshSettings(broker=node.bootstrap))
         yield node
 
 

@@ -1,21 +1,56 @@
-"""Poise: an async, message-driven mesh for AI applications that checks and measures its answers."""
+"""Poise: an async, message-driven mesh for AI applications that checks and measures its answers.
+
+The names of this module are the public API. Each is imported when it is first used, so that `import poise` costs
+nothing.
+"""
 
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from poise.client import Poise
-    from poise.errors import FaultError, PoiseError, RetryableError, TerminalError
-    from poise.runs import Run, workflow
+    from poise.errors import FaultError, PoiseError, RetryableError, SetupError, TerminalError
+    from poise.kafka.handling_slots import parked
+    from poise.worker.executors import in_processes
+    from poise.worker.process import run
+    from poise.worker.tier import Context, Tier
+    from poise.worker.tier_loader import serve
+    from poise.workflows.run import Run
+    from poise.workflows.workflow import workflow
 
-__all__ = ["FaultError", "Poise", "PoiseError", "RetryableError", "Run", "TerminalError", "workflow"]
+__all__ = [
+    "Context",
+    "FaultError",
+    "Poise",
+    "PoiseError",
+    "RetryableError",
+    "Run",
+    "SetupError",
+    "TerminalError",
+    "Tier",
+    "in_processes",
+    "parked",
+    "run",
+    "serve",
+    "workflow",
+]
 
-_ELSEWHERE = {"Poise": "poise.client", "Run": "poise.runs", "workflow": "poise.runs"}
+_MODULES: Final = {
+    "Context": "poise.worker.tier",
+    "Poise": "poise.client",
+    "Run": "poise.workflows.run",
+    "Tier": "poise.worker.tier",
+    "in_processes": "poise.worker.executors",
+    "parked": "poise.kafka.handling_slots",
+    "run": "poise.worker.process",
+    "serve": "poise.worker.tier_loader",
+    "workflow": "poise.workflows.workflow",
+}
 """Where the names are that are not errors."""
 
 
 def __getattr__(name: str) -> object:
-    """Load a name when it is first used: `import poise` costs nothing."""
+    """Load a name when it is first used."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_ELSEWHERE.get(name, "poise.errors")), name)
+    return getattr(import_module(_MODULES.get(name, "poise.errors")), name)

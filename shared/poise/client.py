@@ -20,10 +20,11 @@ from poise.contracts.run_id import new_run_id
 from poise.contracts.stream import Delta, Reset
 from poise.contracts.topics import ASK_INTERACTIVE, DOCUMENTS, FEEDBACK, Lane
 from poise.errors import DeadlineExceededError, EncodingError, InvalidMessageError, NotTakenError, UnavailableError
-from poise.messaging import Mesh, Position
-from poise.messaging.deadlines import brought_forward
-from poise.messaging.encoding import encode
+from poise.kafka.record import Position
+from poise.rpc.deadlines import brought_forward
+from poise.rpc.encoding import encode
 from poise.settings import MeshSettings
+from poise.worker.mesh import Mesh
 
 AT_ONCE: Final = 32
 """Documents that are on their way to the broker at most: each may be 1 MB."""

@@ -30,7 +30,7 @@ from typing import ClassVar, Final, Self
 from pydantic import ValidationError
 
 from poise.contracts.fault import Fault, FieldError
-from poise.public_text import without_addresses
+from poise.text.public_text import without_addresses
 
 NAMED_FIELDS: Final = 20
 """How many wrong fields a fault names."""

@@ -21,10 +21,10 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Any, Final, TypeVar
 
-from poise.error_text import typed_words_of
 from poise.errors import SetupError
-from poise.telemetry import table
+from poise.telemetry import semconv
 from poise.telemetry.metrics import Observation
+from poise.text.error_text import typed_words_of
 
 log = logging.getLogger(__name__)
 
@@ -106,7 +106,7 @@ class Liveness:
         """The seconds since each part's last progress, for the gauge."""
         now = self._clock()
         for part in tuple(self._parts):
-            yield max(0.0, now - part.progressed), {table.PART: part.name}
+            yield max(0.0, now - part.progressed), {semconv.PART: part.name}
 
     def look(self) -> SetupError | None:
         """Look at every part, tell operators what changed, and find the reason for which the process must end."""

@@ -16,10 +16,10 @@ from pydantic_settings import (
 )
 
 from poise.allowed_hosts import HostNames
-from poise.error_text import words_of
+from poise.config.toml_file import read_toml
 from poise.errors import SetupError
 from poise.security import Security
-from poise.toml_file import read_toml
+from poise.text.error_text import words_of
 
 CONFIG_VARIABLE = "POISE_CONFIG"
 

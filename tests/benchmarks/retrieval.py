@@ -17,15 +17,18 @@ from uuid import uuid4
 
 from poise.contracts import Document, Epoch, Manifest, Part, Retrieve
 from poise.contracts.topics import DOCUMENTS
-from poise.messaging import Mesh, Record, Tier, topics
+from poise.kafka import topic_setup
+from poise.kafka.record import Record
 from poise.settings import MeshSettings
 from poise.stack import Kafka
-from services.retrieval.corpus import Corpus
-from services.retrieval.embedding import MiniLm
-from services.retrieval.handlers import handlers
-from services.retrieval.passages import Body, bodies, encode_vector
-from services.retrieval.settings import RetrievalSettings
-from services.retrieval.store import Origin, Slot, Store
+from poise.worker.mesh import Mesh
+from poise.worker.tier import Tier
+from poise_services.retrieval.corpus import Corpus
+from poise_services.retrieval.embedding import MiniLm
+from poise_services.retrieval.handlers import handlers
+from poise_services.retrieval.passages import Body, bodies, encode_vector
+from poise_services.retrieval.settings import RetrievalSettings
+from poise_services.retrieval.store import Origin, Slot, Store
 
 TOPICS = pydoc_data.topics.topics
 QUESTIONS = {
@@ -165,7 +168,7 @@ async def meshed() -> None:
     with tempfile.TemporaryDirectory() as folder:
         async with Kafka(Path(folder) / "kafka") as node:
             settings = MeshSettings(broker=node.bootstrap, state_dir=Path(folder))
-            await topics.apply(settings)
+            await topic_setup.apply(settings)
             await on(settings)
 
 

@@ -16,7 +16,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from poise.cli.corpus import corpus
 from poise.client import Poise
 from poise.contracts import Answer
 from poise.contracts.span import SpanRecord
@@ -24,12 +23,13 @@ from poise.contracts.topics import INFERENCE_INTERACTIVE, SPANS
 from poise.errors import PoiseError
 from poise.settings import MeshSettings
 from poise.stack import Ports, Stack, StackOptions
-from poise.telemetry import table
+from poise.telemetry import semconv
+from poise_labs.cli.sample_corpus import corpus
 
 SUBJECTS: Final = ("assert", "break", "continue", "del", "global", "nonlocal", "pass", "return")
 SPANS_WITHIN: Final = 2.0
 """Seconds after which a worker has written its spans; it does so every 0.2."""
-TAKEN: Final = table.process(INFERENCE_INTERACTIVE.name)
+TAKEN: Final = semconv.process(INFERENCE_INTERACTIVE.name)
 
 Outcome = tuple[float, Answer | PoiseError]
 """Seconds until it came, and what came."""
@@ -82,7 +82,7 @@ async def shares(poise: Poise) -> Counter[tuple[str, str]]:
     """How many requests each worker took, by its name and what came of them."""
     await asyncio.sleep(SPANS_WITHIN)
     spans = [SpanRecord.parse(record.value or b"") for record in await poise.mesh.read_topic(SPANS.name)]
-    return Counter((span.instance, str(span.attributes.get(table.OUTCOME))) for span in spans if span.name == TAKEN)
+    return Counter((span.instance, str(span.attributes.get(semconv.OUTCOME))) for span in spans if span.name == TAKEN)
 
 
 async def main(arguments: argparse.Namespace) -> None:

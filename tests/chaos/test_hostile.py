@@ -24,18 +24,10 @@ from hostile_kit import Hostile, hostile
 from poise.contracts import Ask, Fetch, Generate, RunRecord
 from poise.contracts.generate import ChatMessage
 from poise.contracts.record import Draw
-from poise.contracts.topics import (
-    ASK_BATCH,
-    ASK_INTERACTIVE,
-    LARGEST_RECORD,
-    RECORDS,
-    SCORES,
-    TIERS,
-    dead_topic,
-)
-from poise.messaging import Mesh
+from poise.contracts.topics import ASK_BATCH, ASK_INTERACTIVE, LARGEST_RECORD, RECORDS, SCORES, TIERS, dead_topic
 from poise.settings import MeshSettings
 from poise.stack.worker import Worker
+from poise.worker.mesh import Mesh
 
 MESSAGES = int(os.environ.get("POISE_HOSTILE", "100000"))
 SEED = int(os.environ.get("POISE_CHAOS_SEED", "1"))

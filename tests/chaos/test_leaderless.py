@@ -23,7 +23,7 @@ from poise.client import Poise
 from poise.contracts import Fault
 from poise.contracts.topics import ASK_INTERACTIVE, RECORDS, RUNS_INTERACTIVE, Topic
 from poise.errors import PoiseError
-from poise.messaging.partitioner import partition_for
+from poise.kafka.partitioner import partition_for
 from poise.settings import MeshSettings
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]

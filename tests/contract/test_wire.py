@@ -40,7 +40,7 @@ from poise.contracts import (
     Usage,
 )
 from poise.contracts.topics import CATALOGUE
-from poise.messaging import partition_for
+from poise.kafka.partitioner import partition_for
 
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 

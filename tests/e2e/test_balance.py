@@ -4,15 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from poise.balance.act import Plan
-from poise.balance.stage import SECOND, STEADY
-from poise.cli.balance import perform
-from poise.cli.corpus import corpus
 from poise.client import Poise
 from poise.contracts import RunRecord
 from poise.contracts.topics import RECORDS
 from poise.settings import MeshSettings
 from poise.stack import Ports, Stack, StackOptions
+from poise_labs.balance.environment import SECOND, STEADY
+from poise_labs.balance.scenario import Plan
+from poise_labs.cli.balance import perform
+from poise_labs.cli.sample_corpus import corpus
 
 pytestmark = [pytest.mark.integration, pytest.mark.e2e]
 

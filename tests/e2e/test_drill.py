@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from poise.cli.corpus import corpus
-from poise.cli.drill_view import marks
-from poise.drill import SCENARIOS, Ground, practise
+from poise_labs.cli.drill_view import marks
+from poise_labs.cli.sample_corpus import corpus
+from poise_labs.drill import SCENARIOS, Ground, practise
 
 pytestmark = [pytest.mark.integration, pytest.mark.e2e]
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from poise.lab import Ground, asked, load, report_of, run_arm
+from poise_labs.lab import Ground, asked, load, report_of, run_arm
 
 pytestmark = [pytest.mark.integration, pytest.mark.e2e]
 

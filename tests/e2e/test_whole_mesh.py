@@ -12,10 +12,10 @@ import pytest
 import pytest_asyncio
 from whole_mesh import WITHIN, WholeMesh, eventually, whole_mesh
 
-from poise.cli.corpus import corpus
 from poise.contracts import Answer, Epoch, RunRecord
 from poise.contracts.topics import SCORES
 from poise.stack import PartState
+from poise_labs.cli.sample_corpus import corpus
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module")]
 

@@ -3,7 +3,7 @@
 import random
 from typing import Final
 
-from poise.balance.history import History, Kind, Mark, Scored, Shares
+from poise_labs.balance.timeline import History, Kind, Mark, Scored, Shares
 
 BEGAN: Final = 1_700_000_000.0
 TROUBLE: Final = 50.0

@@ -15,10 +15,10 @@ from http_kit import response, scripted
 
 from poise.contracts import ChatMessage, Generate
 from poise.errors import PoiseError
-from services.inference.backends import Backends
-from services.inference.settings import InferenceSettings
-from services.integration.apis import Apis
-from services.integration.settings import IntegrationSettings
+from poise_services.inference.backends import Backends
+from poise_services.inference.settings import InferenceSettings
+from poise_services.integration.apis import Apis
+from poise_services.integration.settings import IntegrationSettings
 
 MEGABYTE = 1024 * 1024
 JSON_TYPE, EVENTS = "content-type: application/json", "content-type: text/event-stream"

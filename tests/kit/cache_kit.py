@@ -19,14 +19,15 @@ from poise.contracts import Answer, Ask, Completion, Document, Epoch, Generate, 
 from poise.contracts.run_id import new_run_id
 from poise.contracts.topics import DOCUMENTS
 from poise.errors import UnavailableError
-from poise.messaging import Mesh, Tier
 from poise.settings import MeshSettings
-from services.orchestration.handlers import handlers as orchestration_handlers
-from services.orchestration.settings import OrchestrationSettings
-from services.orchestration.versions import following
-from services.retrieval.corpus import Corpus
-from services.retrieval.handlers import handlers as retrieval_handlers
-from services.retrieval.settings import RetrievalSettings
+from poise.worker.mesh import Mesh
+from poise.worker.tier import Tier
+from poise_services.orchestration.document_versions import following
+from poise_services.orchestration.handlers import handlers as orchestration_handlers
+from poise_services.orchestration.settings import OrchestrationSettings
+from poise_services.retrieval.corpus import Corpus
+from poise_services.retrieval.handlers import handlers as retrieval_handlers
+from poise_services.retrieval.settings import RetrievalSettings
 
 
 class Worded(Drawn):

@@ -10,7 +10,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
-from poise.messaging import topics
+from poise.kafka import topic_setup
 from poise.settings import MeshSettings
 from poise.stack import Kafka, Valkey
 from poise.stack.worker import Worker
@@ -25,7 +25,7 @@ Raw = ConsumerRecord[bytes, bytes]
 async def engines(directory: Path) -> AsyncIterator[tuple[Kafka, Valkey]]:
     """A Kafka with every topic and a Valkey, which can be killed and started again where they were."""
     async with Kafka(directory / "kafka") as kafka, Valkey(directory / "valkey") as valkey:
-        await topics.apply(MeshSettings(broker=kafka.bootstrap))
+        await topic_setup.apply(MeshSettings(broker=kafka.bootstrap))
         yield kafka, valkey
 
 

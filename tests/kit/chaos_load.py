@@ -17,9 +17,9 @@ from chaos_kit import Raw
 from poise.contracts import Answer, Ask, Fault
 from poise.contracts.topics import ASK_INTERACTIVE
 from poise.errors import DeadlineExceededError, FaultError, SetupError, UnavailableError
-from poise.messaging import Mesh, Position
-from poise.messaging.record import Headers
+from poise.kafka.record import Headers, Position
 from poise.stack.worker import Worker
+from poise.worker.mesh import Mesh
 
 DEADLINE: Final = 60.0
 """Seconds that a caller waits."""

@@ -19,11 +19,11 @@ from poise.client import Poise
 from poise.contracts import Ask, Generate, RunRecord
 from poise.contracts.topics import ASK_INTERACTIVE, INFERENCE_INTERACTIVE, RECORDS, REPLIES
 from poise.errors import DeadlineExceededError, FaultError, UnavailableError
-from poise.messaging import Mesh
 from poise.settings import MeshSettings
 from poise.stack import Kafka, Valkey, probe
-from poise.stack.part import Part
+from poise.stack.managed_process import Part
 from poise.stack.worker import Worker
+from poise.worker.mesh import Mesh
 
 DEADLINE: Final = 290.0
 """Seconds that a caller waits: longer than any number of kills in a row makes it wait."""

@@ -11,8 +11,10 @@ from pathlib import Path
 
 from poise.contracts import Answer, Ask, Completion, Generate
 from poise.contracts.generate import ChatMessage
-from poise.messaging import Context, Mesh, Tier, run
 from poise.settings import MeshSettings
+from poise.worker.mesh import Mesh
+from poise.worker.process import run
+from poise.worker.tier import Context, Tier
 
 TAKES = 0.003
 """Seconds of a handling."""

@@ -23,8 +23,8 @@ from aiokafka.protocol.types import (
 )
 
 from poise.contracts.topics import Topic
-from poise.messaging import topics
-from poise.messaging.admin import settings_of
+from poise.kafka import topic_setup
+from poise.kafka.admin import settings_of
 from poise.settings import MeshSettings
 from poise.stack import Kafka, probe
 from poise.stack.kafka import Node
@@ -263,7 +263,7 @@ async def cluster(folder: Path) -> AsyncIterator[Cluster]:
     )
     try:
         await made.start()
-        await topics.apply(MeshSettings(broker=made.bootstrap))
+        await topic_setup.apply(MeshSettings(broker=made.bootstrap))
         await made.whole()
         yield made
     finally:

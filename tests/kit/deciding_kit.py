@@ -12,10 +12,10 @@ from policy_kit import score_of
 
 from poise.contracts.policy import Decision, Limits, Policy, PolicyCommand, PolicySpec, PolicyState
 from poise.contracts.topics import COMMANDS, DECISIONS, POLICY, POLICY_STATE, SCORES
-from poise.messaging import Mesh
 from poise.settings import MeshSettings
-from services.evaluation.deciding import deciding
-from services.evaluation.settings import EvaluationSettings
+from poise.worker.mesh import Mesh
+from poise_services.evaluation.policy_worker import deciding
+from poise_services.evaluation.settings import EvaluationSettings
 
 WITHIN = 30.0
 STEPS = 9

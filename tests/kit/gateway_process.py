@@ -27,7 +27,7 @@ async def start(broker: str, port: int, **settings: str) -> asyncio.subprocess.P
         **settings,
     }
     return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "services.gateway", env=environment, stderr=asyncio.subprocess.PIPE
+        sys.executable, "-m", "poise_services.gateway", env=environment, stderr=asyncio.subprocess.PIPE
     )
 
 

@@ -12,10 +12,12 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError
 from aiokafka.protocol.commit import OffsetCommitRequest
 
-from poise.messaging import Admin, Connection, Record
-from poise.messaging.assignor import sticky
-from poise.messaging.intake import ConcurrentIntake, IntakeLimits
-from poise.messaging.offsets import Commit
+from poise.kafka.admin import Admin
+from poise.kafka.assignor import sticky
+from poise.kafka.connection import Connection
+from poise.kafka.consumer import ConcurrentIntake, IntakeLimits
+from poise.kafka.offset_tracker import Commit
+from poise.kafka.record import Record
 
 WITHIN = 20.0
 

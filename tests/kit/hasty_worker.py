@@ -7,9 +7,11 @@ import importlib
 import sys
 import threading
 
+from poise.kafka.record import Record
 from poise.liveness import Liveness, Part
-from poise.messaging import Record, process, run
-from services.retrieval.store import Store
+from poise.worker import process
+from poise.worker.process import run
+from poise_services.retrieval.store import Store
 
 LIMITS = {"stalls_after": 2.0, "ends_after": 6.0}
 ENDED_WITHIN = 1.0
@@ -31,7 +33,7 @@ def main() -> None:
     Liveness.part = hasty_part  # type: ignore[method-assign]
     Store.apply = hanging_apply  # type: ignore[method-assign]
     process.ENDED_WITHIN = ENDED_WITHIN  # type: ignore[misc]
-    run(importlib.import_module(f"services.{tier}.__main__").main)
+    run(importlib.import_module(f"poise_services.{tier}.__main__").main)
 
 
 if __name__ == "__main__":

@@ -13,15 +13,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from poise.contracts import Deletion, Envelope, EnvelopeError
 from poise.contracts.document import DocumentId
-from poise.contracts.topics import (
-    CATALOGUE,
-    DOCUMENTS,
-    PREFIX,
-    UNHURRIED,
-    Topic,
-)
+from poise.contracts.topics import CATALOGUE, DOCUMENTS, PREFIX, UNHURRIED, Topic
 from poise.errors import InvalidMessageError
-from poise.messaging.deadlines import resolve
+from poise.rpc.deadlines import resolve
 
 Headers = list[tuple[str, bytes | None]]
 

@@ -10,11 +10,11 @@ import sys
 from aiokafka import AIOKafkaProducer
 from killed_redrive import killing
 
-from poise.messaging import Mesh
-from poise.messaging.transactions import Transaction
+from poise.kafka.transactions import Transaction
 from poise.settings import MeshSettings
-from services.evaluation.deciding import deciding
-from services.evaluation.settings import EvaluationSettings
+from poise.worker.mesh import Mesh
+from poise_services.evaluation.policy_worker import deciding
+from poise_services.evaluation.settings import EvaluationSettings
 
 
 async def main(place: str, number: int) -> None:

@@ -13,9 +13,12 @@ from typing import Any
 
 from aiokafka import AIOKafkaProducer
 
-from poise.messaging import DeadLetterAdmin, Filter, Mesh, Redrive
-from poise.messaging.transactions import Transaction
+from poise.dead_letters.admin import DeadLetterAdmin
+from poise.dead_letters.filter import Filter
+from poise.dead_letters.redrive_plan import Redrive
+from poise.kafka.transactions import Transaction
 from poise.settings import MeshSettings
+from poise.worker.mesh import Mesh
 
 Method = Callable[..., Awaitable[Any]]
 

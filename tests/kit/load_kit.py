@@ -12,9 +12,10 @@ from integration_kit import serving
 from poise.contracts import Completion, Generate
 from poise.contracts.generate import ChatMessage
 from poise.errors import PoiseError
-from poise.messaging import Context, Mesh, Tier
-from poise.messaging.calls import Calls
+from poise.rpc.calls import Calls
 from poise.settings import MeshSettings
+from poise.worker.mesh import Mesh
+from poise.worker.tier import Context, Tier
 
 RATE = 60.0
 """Calls each second."""

@@ -6,14 +6,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from uuid import uuid4
 
-from poise.cache import Entry, History
 from poise.contracts import Message, Request
 from poise.contracts.fault import Fault
 from poise.contracts.message import ReplyT
 from poise.contracts.topics import Lane, Topic
 from poise.errors import FaultError
-from poise.messaging import Position
-from poise.runs import Run
+from poise.kafka.record import Position
+from poise.redis.journal import Entry, History
+from poise.workflows.run import Run
 
 ROUNDS = 60
 """Rounds of the event loop that a call takes at most."""
@@ -41,7 +41,7 @@ class Stored:
 
 
 class MemoryHistory(History):
-    """A history as `poise.cache.History` keeps it, that stops being there after a number of writes."""
+    """A history as `poise.redis.journal.History` keeps it, that stops being there after a number of writes."""
 
     def __init__(self, stored: Stored, chance: random.Random, *, crash_after: int | None = None) -> None:
         self._stored = stored

@@ -10,8 +10,10 @@ import sys
 from pathlib import Path
 
 from poise.contracts import Completion, Generate
-from poise.messaging import Context, Mesh, Tier, run
 from poise.settings import MeshSettings
+from poise.worker.mesh import Mesh
+from poise.worker.process import run
+from poise.worker.tier import Context, Tier
 
 
 async def main() -> None:

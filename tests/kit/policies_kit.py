@@ -2,7 +2,8 @@
 
 from poise.contracts import Policy, PolicySpec
 from poise.contracts.topics import POLICY
-from poise.messaging import Mesh, Record
+from poise.kafka.record import Record
+from poise.worker.mesh import Mesh
 
 
 def policy_of(version: int, name: str = "answer", **weights: float) -> Policy:

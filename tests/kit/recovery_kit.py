@@ -5,8 +5,9 @@ from collections.abc import Sequence
 
 from aiokafka.admin import AIOKafkaAdminClient
 
-from poise.messaging import Mesh, topics
+from poise.kafka import topic_setup
 from poise.settings import MeshSettings
+from poise.worker.mesh import Mesh
 
 WITHIN = 30.0
 
@@ -14,7 +15,7 @@ WITHIN = 30.0
 async def recreate(settings: MeshSettings, *names: str) -> None:
     """Delete topics, and make those of the catalogue that are missing."""
     await delete(settings, names)
-    await topics.apply(settings)
+    await topic_setup.apply(settings)
 
 
 async def delete(settings: MeshSettings, names: Sequence[str]) -> None:

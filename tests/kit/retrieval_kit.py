@@ -12,9 +12,11 @@ import numpy as np
 
 from poise.contracts import Deletion, Document, Envelope, Epoch, Passages, Retrieve
 from poise.contracts.topics import DOCUMENTS, PASSAGES
-from poise.messaging import Context, Mesh, Position, Record
-from services.retrieval.corpus import Corpus
-from services.retrieval.publishing import Publisher
+from poise.kafka.record import Position, Record
+from poise.worker.mesh import Mesh
+from poise.worker.tier import Context
+from poise_services.retrieval.corpus import Corpus
+from poise_services.retrieval.publishing import Publisher
 
 
 class Drawn:

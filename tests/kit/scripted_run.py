@@ -7,7 +7,8 @@ from typing import Any
 from poise.contracts import Answer, Draw, Message, Request, RunRecord
 from poise.contracts.message import ReplyT
 from poise.contracts.topics import Lane, Topic
-from poise.messaging import Position, Stream
+from poise.kafka.record import Position
+from poise.rpc.stream_writer import Stream
 
 Reply = Message | Exception
 

@@ -11,7 +11,7 @@ from typing import Any
 import trustme
 from cryptography.hazmat.primitives import serialization
 
-from poise.messaging import topics
+from poise.kafka import topic_setup
 from poise.settings import MeshSettings
 from poise.stack import Kafka, probe
 from poise.stack.kafka import Node
@@ -99,7 +99,7 @@ async def secure_broker(folder: Path) -> AsyncIterator[SecureBroker]:
         properties=_properties(port, controller, tls, sasl, misnamed),
     )
     async with node:
-        await topics.apply(MeshSettings(broker=node.bootstrap))
+        await topic_setup.apply(MeshSettings(broker=node.bootstrap))
         yield SecureBroker(
             f"{HOST}:{tls}",
             f"{HOST}:{sasl}",

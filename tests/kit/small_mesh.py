@@ -9,8 +9,8 @@ from integration_kit import serving
 from poise.contracts import Answer, Ask, Citation, Deletion, Document, Manifest, Message, Passages, Retrieve
 from poise.contracts.topics import PASSAGES
 from poise.errors import InvalidMessageError, TerminalError
-from poise.messaging import Context, Tier
 from poise.settings import MeshSettings
+from poise.worker.tier import Context, Tier
 
 POISON = "POISON"
 

@@ -11,12 +11,10 @@ from unittest.mock import patch
 
 from fastapi import Request
 
-from poise.cache.passages import key_of
-from poise.cache.passages import normalised as normalised_query
 from poise.cli.dlq_view import body, hexdump
-from poise.cli.files import File, source_of
 from poise.cli.scores import span as span_of
 from poise.cli.text import clean
+from poise.config import toml_lines
 from poise.contracts import (
     ChatMessage,
     Completion,
@@ -29,20 +27,19 @@ from poise.contracts import (
     Usage,
     json_bounds,
 )
+from poise.contracts.custom_topics import tiers_with_dead_letters, topic_named
 from poise.contracts.message import without_bom
-from poise.contracts.own import tiers_with_dead_letters, topic_named
 from poise.contracts.run_id import is_run_id, started_at
 from poise.contracts.topics import tier_of_dead_letters
-from poise.log_lines import escaped
-from poise.markdown import fence_after, title_of
-from poise.messaging import finished
-from poise.messaging.commits import read as read_commit
-from poise.messaging.dead_letter_filter import rate_of
-from poise.messaging.dead_letter_filter import seconds_of as seconds_of_span
-from poise.policy import file as policy_file
-from poise.policy import toml_lines
-from poise.policy.retry_after import retry_after_of, seconds_of
-from poise.public_text import without_addresses
+from poise.dead_letters.filter import rate_of
+from poise.dead_letters.filter import seconds_of as seconds_of_span
+from poise.ingestion.document_files import File, source_of
+from poise.kafka import offset_metadata
+from poise.kafka.offset_commits import read as read_commit
+from poise.policy import policy_file
+from poise.redis.passage_store import key_of
+from poise.redis.passage_store import normalised as normalised_query
+from poise.resilience.retry_after import retry_after_of, seconds_of
 from poise.scoring import degenerate, text
 from poise.scoring.evidence import Evidence
 from poise.scoring.extraction import extract
@@ -50,28 +47,31 @@ from poise.scoring.groundedness import Groundedness, groundedness
 from poise.scoring.meaning import meant
 from poise.scoring.quality import features, quality
 from poise.scoring.relevance import relevance
-from poise.telemetry.table import call as call_span
+from poise.telemetry.semconv import call as call_span
 from poise.telemetry.tracing import extract as extract_trace
-from poise.unicode_forms import nfkc
-from services.evaluation.scores import digest, score
-from services.gateway.event_stream import wanted
-from services.gateway.languages import first_choice
-from services.gateway.wishes import Wishes
-from services.inference.chat import Completing, body_of, completion_of
-from services.inference.refusals import refusal
-from services.inference.settings import Backend
-from services.inference.sse import EventParser
-from services.integration.pointer import resolve
-from services.integration.reading import hollow, text_of
-from services.integration.refusals import refusal as refusal_of_api
-from services.integration.template import fill, fill_address, places_in, steps_in_path
-from services.orchestration.canned import choose, lookup
-from services.orchestration.checking import check
-from services.orchestration.keys import document_of, normalised
-from services.orchestration.prompt import closed_book, prompt
-from services.orchestration.settings import Canned, Ladder
-from services.retrieval import headings, passages, splitting
-from services.retrieval.lexical import Words
+from poise.text.log_lines import escaped
+from poise.text.markdown import fence_after, title_of
+from poise.text.public_text import without_addresses
+from poise.text.unicode_forms import nfkc
+from poise_services.evaluation.scorer import digest, score
+from poise_services.gateway.event_stream import wanted
+from poise_services.gateway.languages import first_choice
+from poise_services.gateway.request_options import Wishes
+from poise_services.inference.chat import Completing, body_of, completion_of
+from poise_services.inference.refusals import refusal
+from poise_services.inference.settings import Backend
+from poise_services.inference.sse import EventParser
+from poise_services.integration.pointer import resolve
+from poise_services.integration.reading import hollow, text_of
+from poise_services.integration.refusals import refusal as refusal_of_api
+from poise_services.integration.template import fill, fill_address, places_in, steps_in_path
+from poise_services.orchestration.answer_check import check
+from poise_services.orchestration.cache_keys import document_of, normalised
+from poise_services.orchestration.canned import choose, lookup
+from poise_services.orchestration.prompt import closed_book, prompt
+from poise_services.orchestration.settings import Canned, Ladder
+from poise_services.retrieval import headings, passages, splitting
+from poise_services.retrieval.sparse import Words
 
 Reader = Callable[[str], object]
 
@@ -164,14 +164,16 @@ def _nested(said: str) -> object:
 FUNCTIONS: Final[Mapping[str, tuple[Reader, ...]]] = MappingProxyType(
     {
         SLOW: (_SLOW.search,),  # to see that it is told
-        "poise.cache.passages:key_of": (lambda said: key_of("t", said, 6),),
-        "poise.cache.passages:normalised": (normalised_query,),
+        "poise.redis.passage_store:key_of": (lambda said: key_of("t", said, 6),),
+        "poise.redis.passage_store:normalised": (normalised_query,),
         "poise.cli.dlq_view:body": (
             lambda said: body(said.encode(errors="replace")),
             lambda said: body(json.dumps([said, said.split()]).encode()),
         ),
         "poise.cli.dlq_view:hexdump": (lambda said: hexdump(said.encode(errors="replace")),),
-        "poise.cli.files:source_of": (lambda said: source_of(File(Path("a.md"), "a.md", "markdown"), said),),
+        "poise.ingestion.document_files:source_of": (
+            lambda said: source_of(File(Path("a.md"), "a.md", "markdown"), said),
+        ),
         "poise.cli.scores:span": (span_of,),
         "poise.cli.text:clean": (clean,),
         "poise.contracts.envelope:Envelope.read": (
@@ -192,30 +194,36 @@ FUNCTIONS: Final[Mapping[str, tuple[Reader, ...]]] = MappingProxyType(
         "poise.contracts.topics:tier_of_dead_letters": (
             lambda said: tier_of_dead_letters(f"poise.{said}.requests.batch"),
         ),
-        "poise.log_lines:escaped": (escaped,),
-        "poise.messaging.commits:read": (lambda said: read_commit(1, said),),
-        "poise.public_text:without_addresses": (
+        "poise.text.log_lines:escaped": (escaped,),
+        "poise.kafka.offset_commits:read": (lambda said: read_commit(1, said),),
+        "poise.text.public_text:without_addresses": (
             lambda said: without_addresses(said, "host"),
             lambda said: without_addresses(f"('{said}', 1", "host"),
         ),
-        "poise.telemetry.table:call": (call_span,),
-        "services.gateway.event_stream:wanted": (
+        "poise.telemetry.semconv:call": (call_span,),
+        "poise_services.gateway.event_stream:wanted": (
             lambda said: wanted(Request({"type": "http", "headers": [(b"accept", said.encode(errors="replace"))]})),
         ),
-        "poise.contracts.own:tiers_with_dead_letters": (lambda said: tiers_with_dead_letters([f"poise.{said}.dead"]),),
-        "poise.contracts.own:topic_named": (topic_named, lambda said: topic_named(f"poise.{said}.dead")),
+        "poise.contracts.custom_topics:tiers_with_dead_letters": (
+            lambda said: tiers_with_dead_letters([f"poise.{said}.dead"]),
+        ),
+        "poise.contracts.custom_topics:topic_named": (topic_named, lambda said: topic_named(f"poise.{said}.dead")),
         "poise.contracts.run_id:is_run_id": (is_run_id,),
         "poise.contracts.run_id:started_at": (started_at,),
-        "poise.markdown:fence_after": (lambda said: [fence_after(line, "`" * 50) for line in said.split("\n")],),
-        "poise.markdown:title_of": (title_of, lambda said: title_of(f"# {said}"), lambda said: title_of(f"#{said} #")),
-        "poise.messaging.dead_letter_filter:rate_of": (rate_of,),
-        "poise.messaging.dead_letter_filter:seconds_of": (seconds_of_span,),
-        "poise.messaging.finished:decode": (lambda said: finished.decode(0, said),),
-        "poise.policy.file:read": (_policy,),
-        "poise.policy.retry_after:retry_after_of": (lambda said: retry_after_of({"retry-after-ms": said}, 0.0),),
-        "poise.policy.retry_after:seconds_of": (lambda said: seconds_of(said, 0.0),),
-        "poise.policy.toml_lines:lines_of": (toml_lines.lines_of,),
-        "poise.policy.toml_lines:unfinished": (toml_lines.unfinished,),
+        "poise.text.markdown:fence_after": (lambda said: [fence_after(line, "`" * 50) for line in said.split("\n")],),
+        "poise.text.markdown:title_of": (
+            title_of,
+            lambda said: title_of(f"# {said}"),
+            lambda said: title_of(f"#{said} #"),
+        ),
+        "poise.dead_letters.filter:rate_of": (rate_of,),
+        "poise.dead_letters.filter:seconds_of": (seconds_of_span,),
+        "poise.kafka.offset_metadata:decode": (lambda said: offset_metadata.decode(0, said),),
+        "poise.policy.policy_file:read": (_policy,),
+        "poise.resilience.retry_after:retry_after_of": (lambda said: retry_after_of({"retry-after-ms": said}, 0.0),),
+        "poise.resilience.retry_after:seconds_of": (lambda said: seconds_of(said, 0.0),),
+        "poise.config.toml_lines:lines_of": (toml_lines.lines_of,),
+        "poise.config.toml_lines:unfinished": (toml_lines.unfinished,),
         "poise.scoring.degenerate:empty": (degenerate.empty,),
         "poise.scoring.degenerate:looping": (degenerate.looping,),
         "poise.scoring.degenerate:refused": (degenerate.refused,),
@@ -256,80 +264,82 @@ FUNCTIONS: Final[Mapping[str, tuple[Reader, ...]]] = MappingProxyType(
             lambda said: extract_trace({"traceparent": f"00-{'a' * 32}-{'b' * 16}-01", "tracestate": said}),
             lambda said: extract_trace({"baggage": said}),
         ),
-        "poise.unicode_forms:nfkc": (nfkc,),
-        "services.evaluation.scores:digest": (digest,),
-        "services.evaluation.scores:score": (
+        "poise.text.unicode_forms:nfkc": (nfkc,),
+        "poise_services.evaluation.scorer:digest": (digest,),
+        "poise_services.evaluation.scorer:score": (
             lambda said: score(record(question=said)),
             lambda said: score(record(answer=said)),
             lambda said: score(record(passage=said)),
         ),
-        "services.gateway.languages:first_choice": (first_choice,),
-        "services.gateway.wishes:Wishes.of": (
+        "poise_services.gateway.languages:first_choice": (first_choice,),
+        "poise_services.gateway.request_options:Wishes.of": (
             lambda said: Wishes.of([(b"cache-control", said.encode(errors="replace"))], 0.0),
             lambda said: Wishes.of([(b"poise-min-epoch", said.encode(errors="replace"))], 0.0),
         ),
-        "services.inference.chat:Completing": (_streamed,),
-        "services.inference.chat:body_of": (
+        "poise_services.inference.chat:Completing": (_streamed,),
+        "poise_services.inference.chat:body_of": (
             lambda said: body_of(Generate(messages=(ChatMessage(role="user", content=said),)), _BACKEND),
         ),
-        "services.inference.chat:completion_of": (
+        "poise_services.inference.chat:completion_of": (
             lambda said: completion_of(reply(said), name="b", backend=_BACKEND),
             lambda said: completion_of(said.encode(errors="replace"), name="b", backend=_BACKEND),
         ),
-        "services.inference.refusals:refusal": (
+        "poise_services.inference.refusals:refusal": (
             lambda said: refusal(400, said.encode(errors="replace"), name="b"),
             lambda said: refusal(400, json.dumps({"error": {"message": said}}).encode(), name="b"),
         ),
-        "services.inference.sse:EventParser": (_events,),
-        "services.integration.pointer:resolve": (_nested,),
-        "services.integration.reading:hollow": (lambda said: hollow([said, {said: [*said.split()]}]),),
-        "services.integration.reading:text_of": (
+        "poise_services.inference.sse:EventParser": (_events,),
+        "poise_services.integration.pointer:resolve": (_nested,),
+        "poise_services.integration.reading:hollow": (lambda said: hollow([said, {said: [*said.split()]}]),),
+        "poise_services.integration.reading:text_of": (
             lambda said: text_of(said.encode(errors="replace"), None, name="i"),
             lambda said: text_of(json.dumps({"a": said}).encode(), "/a", name="i"),
             lambda said: text_of(json.dumps(said.split()).encode(), "", name="i"),
         ),
-        "services.integration.refusals:refusal": (
+        "poise_services.integration.refusals:refusal": (
             lambda said: refusal_of_api(400, said.encode(errors="replace"), name="i"),
         ),
-        "services.integration.template:fill": (lambda said: fill(["{q}{q}", "a"], {"q": said}),),
-        "services.integration.template:fill_address": (
+        "poise_services.integration.template:fill": (lambda said: fill(["{q}{q}", "a"], {"q": said}),),
+        "poise_services.integration.template:fill_address": (
             lambda said: fill_address("http://h/{q}?q={q}", {"q": said.encode(errors="replace").decode()}),
         ),
-        "services.integration.template:places_in": (lambda said: places_in([said, {said: said}]),),
-        "services.integration.template:steps_in_path": (lambda said: steps_in_path("http://h/a{q}/b", {"q": said}),),
-        "services.orchestration.canned:choose": (lambda said: choose(_CANNED, "t", said),),
-        "services.orchestration.canned:lookup": (lambda said: list(lookup(said)),),
-        "services.orchestration.checking:check": (
+        "poise_services.integration.template:places_in": (lambda said: places_in([said, {said: said}]),),
+        "poise_services.integration.template:steps_in_path": (
+            lambda said: steps_in_path("http://h/a{q}/b", {"q": said}),
+        ),
+        "poise_services.orchestration.canned:choose": (lambda said: choose(_CANNED, "t", said),),
+        "poise_services.orchestration.canned:lookup": (lambda said: list(lookup(said)),),
+        "poise_services.orchestration.answer_check:check": (
             lambda said: check(completed(said), evidence(PASSAGE), QUESTION, Ladder(), "v"),
             lambda said: check(completed(ANSWER), evidence(said), QUESTION, Ladder(), "v"),
             lambda said: check(completed(ANSWER), evidence(PASSAGE), said, Ladder(), "v"),
         ),
-        "services.orchestration.keys:document_of": (document_of,),
-        "services.orchestration.keys:normalised": (normalised,),
-        "services.orchestration.prompt:closed_book": (lambda said: closed_book(said, None),),
-        "services.orchestration.prompt:prompt": (
+        "poise_services.orchestration.cache_keys:document_of": (document_of,),
+        "poise_services.orchestration.cache_keys:normalised": (normalised,),
+        "poise_services.orchestration.prompt:closed_book": (lambda said: closed_book(said, None),),
+        "poise_services.orchestration.prompt:prompt": (
             lambda said: prompt(said, evidence(PASSAGE), 2, None),
             lambda said: prompt(QUESTION, evidence(said), 2, None),
         ),
-        "services.retrieval.headings:sections": (
+        "poise_services.retrieval.headings:sections": (
             lambda said: headings.sections(said, "text"),
             lambda said: headings.sections(said, "markdown"),
         ),
-        "services.retrieval.lexical:Words": (
+        "poise_services.retrieval.sparse:Words": (
             lambda said: _WORDS.of_passage(said.encode(errors="replace").decode()),
             lambda said: _WORDS.of_query(said.encode(errors="replace").decode()),
         ),
-        "services.retrieval.passages:bodies": (
+        "poise_services.retrieval.passages:bodies": (
             lambda said: passages.bodies(Document(text=f"a{said}", source="s")),
             lambda said: passages.bodies(Document(text=f"a{said}", source="s", format="markdown")),
         ),
-        "services.retrieval.passages:decode_vector": (lambda said: passages.decode_vector(said, 384),),
-        "services.retrieval.passages:document_of": (passages.document_of,),
-        "services.retrieval.passages:digest_of": (
+        "poise_services.retrieval.passages:decode_vector": (lambda said: passages.decode_vector(said, 384),),
+        "poise_services.retrieval.passages:document_of": (passages.document_of,),
+        "poise_services.retrieval.passages:digest_of": (
             lambda said: passages.digest_of("s", [passages.Body(None, said.encode(errors="replace").decode())]),
         ),
-        "services.retrieval.splitting:size": (splitting.size,),
-        "services.retrieval.splitting:split": (
+        "poise_services.retrieval.splitting:size": (splitting.size,),
+        "poise_services.retrieval.splitting:split": (
             lambda said: splitting.split(said, "text"),
             lambda said: splitting.split(said, "markdown"),
         ),
@@ -338,33 +348,36 @@ FUNCTIONS: Final[Mapping[str, tuple[Reader, ...]]] = MappingProxyType(
 
 
 KINDS: Final[Mapping[str, tuple[str, ...]]] = {
-    "poise.cache.passages": ("any", "unicode"),
+    "poise.redis.passage_store": ("any", "unicode"),
     "poise.cli.dlq_view": ("json", "controls"),
-    "poise.cli.files": ("titles",),
+    "poise.ingestion.document_files": ("titles",),
     "poise.cli.scores": ("headers",),
     "poise.cli.text": ("any", "controls"),
     "poise.contracts": ("headers", "json"),
-    "poise.log_lines": ("controls",),
-    "poise.markdown": ("titles",),
-    "poise.messaging": ("headers",),
+    "poise.text.log_lines": ("controls",),
+    "poise.text.markdown": ("titles",),
+    "poise.dead_letters": ("headers",),
+    "poise.kafka": ("headers",),
+    "poise.rpc": ("headers",),
+    "poise.worker": ("headers",),
     "poise.policy": ("toml",),
-    "poise.policy.retry_after": ("headers",),
-    "poise.public_text": ("headers", "words"),
+    "poise.resilience.retry_after": ("headers",),
+    "poise.text.public_text": ("headers", "words"),
     "poise.scoring": ("any", "compared"),
     "poise.scoring.text": ("any", "sentences", "words"),
     "poise.telemetry": ("headers",),
-    "poise.unicode_forms": ("any", "unicode"),
-    "services.evaluation": ("any", "compared"),
+    "poise.text.unicode_forms": ("any", "unicode"),
+    "poise_services.evaluation": ("any", "compared"),
     "text_functions": ("any",),
-    "services.gateway": ("headers",),
-    "services.inference": ("any", "json"),
-    "services.integration": ("headers", "json"),
-    "services.orchestration": ("any", "compared"),
-    "services.orchestration.canned": ("headers",),
-    "services.orchestration.keys": ("any", "unicode"),
-    "services.retrieval": ("any", "titles"),
-    "services.retrieval.lexical": ("any", "words"),
-    "services.retrieval.passages": ("any",),
+    "poise_services.gateway": ("headers",),
+    "poise_services.inference": ("any", "json"),
+    "poise_services.integration": ("headers", "json"),
+    "poise_services.orchestration": ("any", "compared"),
+    "poise_services.orchestration.canned": ("headers",),
+    "poise_services.orchestration.cache_keys": ("any", "unicode"),
+    "poise_services.retrieval": ("any", "titles"),
+    "poise_services.retrieval.sparse": ("any", "words"),
+    "poise_services.retrieval.passages": ("any",),
 }
 """By the beginning of a function's name, the longest that fits, which groups of `hostile_texts` it is tried on."""
 

@@ -19,8 +19,8 @@ from chaos_runs import CORPUS, CountingModel
 
 from poise.client import Poise
 from poise.contracts.topics import ASK_INTERACTIVE, INFERENCE_INTERACTIVE, RUNS_INTERACTIVE, Topic
-from poise.messaging import topics
-from poise.messaging.admin import settings_of
+from poise.kafka import topic_setup
+from poise.kafka.admin import settings_of
 from poise.settings import MeshSettings
 from poise.stack import Kafka, Valkey, probe
 from poise.stack.kafka import Node
@@ -137,7 +137,7 @@ async def nodes(folder: Path, on_node_2: Places) -> AsyncIterator[tuple[Kafka, K
         properties={"process.roles": "broker", "listeners": f"PLAINTEXT://{probe.LOOPBACK}:{ports[3]}"},
     )
     async with first:
-        await topics.apply(MeshSettings(broker=first.bootstrap), replication=1)
+        await topic_setup.apply(MeshSettings(broker=first.bootstrap), replication=1)
         await _internal_topics(first.bootstrap)
         async with second:
             admin = AIOKafkaAdminClient(bootstrap_servers=first.bootstrap)

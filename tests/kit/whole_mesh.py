@@ -17,7 +17,7 @@ from integration_kit import Outsider
 
 from poise.client import Poise
 from poise.contracts import Answer
-from poise.messaging import Record
+from poise.kafka.record import Record
 from poise.settings import MeshSettings
 from poise.stack import PartState, Ports, Stack, StackOptions, running
 

@@ -3,7 +3,7 @@
 from typing import ClassVar
 
 from poise.contracts import Message, Request
-from poise.messaging import Context, Tier
+from poise.worker.tier import Context, Tier
 
 
 class Enlarged(Message):

@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from poise.allowed_hosts import AllowedHosts
-from services.gateway.settings import GatewaySettings
+from poise_services.gateway.settings import GatewaySettings
 
 
 @pytest.mark.parametrize("bind", ["127.0.0.1", "127.9.9.9", "::1", "localhost"])

@@ -5,14 +5,15 @@ import re
 from pathlib import Path
 
 import pytest
+from source_tree import source_files
 
 from poise.contracts import Ask
-from poise.lab.scenario import load
-from poise.policy.file import read
+from poise.policy.policy_file import read
 from poise.settings import MeshSettings
 from poise.stack.options import usual_workers
-from services.inference.chat import completion_of
-from services.inference.settings import Backend
+from poise_labs.lab.scenario import load
+from poise_services.inference.chat import completion_of
+from poise_services.inference.settings import Backend
 
 ROOT = Path(__file__).parents[2]
 BOM = codecs.BOM_UTF8
@@ -39,12 +40,13 @@ def test_each_toml_file_is_read_with_it(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert usual_workers()["integration"] == 1
     file.write_bytes(BOM + b'[[orchestration.variants]]\nname = "a"\n[[orchestration.variants]]\nname = "b"\n')
     assert set(read(file).weights) == {"a", "b"}
-    shipped = ROOT / "shared/poise/lab/scenarios/worse.toml"
+    shipped = ROOT / "labs/poise_labs/lab/scenarios/worse.toml"
     file.write_bytes(BOM + shipped.read_bytes())
     assert load(str(file)).about
 
 
 def test_no_other_module_opens_toml_files() -> None:
     """`tomllib.load` reads bytes and refuses the mark; texts are decoded as utf-8-sig before `tomllib.loads`."""
-    sources = [path for place in ("shared", "services") for path in (ROOT / place).rglob("*.py")]
-    assert not [path for path in sources if re.search(r"tomllib\.load\(|TomlConfigSettingsSource", path.read_text())]
+    assert not [
+        path for _, path in source_files() if re.search(r"tomllib\.load\(|TomlConfigSettingsSource", path.read_text())
+    ]

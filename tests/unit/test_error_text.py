@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from source_tree import source_files
 
-from poise.error_text import typed_words_of, words_of
+from poise.text.error_text import typed_words_of, words_of
 
 ROOT: Final = Path(__file__).parents[2]
 MAY_HAVE_NO_WORDS: Final = frozenset(
@@ -96,10 +97,5 @@ def never_nothing(source: str) -> Iterator[int]:
 
 @pytest.mark.parametrize("found_in", [told_as_it_is, never_nothing])
 def test_what_may_have_no_words_is_told_by_its_type(found_in: Callable[[str], Iterator[int]]) -> None:
-    found = [
-        f"{path.relative_to(ROOT)}:{line}"
-        for folder in ("shared", "services")
-        for path in sorted((ROOT / folder).rglob("*.py"))
-        for line in found_in(path.read_text())
-    ]
+    found = [f"{path.relative_to(ROOT)}:{line}" for _, path in source_files() for line in found_in(path.read_text())]
     assert not found

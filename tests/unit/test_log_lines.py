@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poise.log_lines import INDENT, LineFormatter, escaped
 from poise.stack.process import Child
+from poise.text.log_lines import INDENT, LineFormatter, escaped
 
 HOSTILE = "key \x1b[2J\x1b]0;title\x07\r\n2026-11-30 12:00:00 INFO poise forged \x9b31m \u202e \u2028end"
 FORMAT = LineFormatter("%(levelname)s %(message)s")
@@ -55,7 +55,7 @@ def test_a_process_writes_its_log_and_its_end_so() -> None:
     program = (
         "import logging, sys\n"
         "from poise.errors import SetupError\n"
-        "from poise.messaging import run\n"
+        "from poise import run\n"
         "async def main():\n"
         "    logging.getLogger('x').warning(sys.argv[1])\n"
         "    raise {'setup': SetupError, 'bug': ValueError}[sys.argv[2]](sys.argv[1])\n"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poise.markdown import Title, fence_after, title_of
+from poise.text.markdown import Title, fence_after, title_of
 
 SLOW = re.compile(r" {0,3}(#{1,6})[ \t]+(\S.*?)(?:[ \t]+#+)?\s*")
 """What says the same and takes cubic time."""

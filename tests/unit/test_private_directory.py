@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from poise.private_directory import private_directory
 from poise.stack import jars, state
 from poise.stack.jars import JarStore
 from poise.stack.runtime import Runtime
-from services.retrieval.store import Slot
+from poise.system.private_directory import private_directory
+from poise_services.retrieval.store import Slot
 
 
 def mode(path: Path) -> int:

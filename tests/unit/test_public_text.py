@@ -3,7 +3,7 @@
 import pytest
 
 from poise.errors import RetryableError
-from poise.public_text import without_addresses
+from poise.text.public_text import without_addresses
 
 
 @pytest.mark.parametrize(

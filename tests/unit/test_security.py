@@ -6,7 +6,7 @@ import pytest
 from pydantic import SecretStr
 
 from poise.errors import SetupError
-from poise.messaging import Connection
+from poise.kafka.connection import Connection
 from poise.security import Security
 from poise.settings import MeshSettings
 

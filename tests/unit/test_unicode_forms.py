@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poise.unicode_forms import MOST_MARKS, nfkc
+from poise.text.unicode_forms import MOST_MARKS, nfkc
 
 
 @given(st.text(max_size=25))

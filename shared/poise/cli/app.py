@@ -1,6 +1,10 @@
-"""The table of commands. Each is imported when it is called, so that `poise --help` and `poise ask` start fast."""
+"""The table of commands. Each is imported when it is called, so that `poise --help` and `poise ask` start fast.
+
+Other packages add commands by an entry point of the group `poise.commands` that names a table of the same form.
+"""
 
 from importlib import import_module
+from importlib.metadata import entry_points
 from typing import Any, Final
 
 import typer
@@ -10,9 +14,10 @@ USE: Final = "Use"
 RUN: Final = "Run"
 LOOK: Final = "Look inside"
 
-COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
-    # command: (panel, what it does, module:name of a function or of a Typer)
-    "demo": (USE, "See it work: start a stack, ingest a corpus, ask three questions.", "poise.cli.demo:demo"),
+CommandTable = dict[str, tuple[str, str, str]]
+"""By command: its panel in the help, what it does, and `module:name` of a function or of a Typer."""
+
+_OWN: Final[CommandTable] = {
     "ask": (USE, "Ask a question, and see the answer, its sources and how it came about.", "poise.cli.ask:ask"),
     "ingest": (USE, "Put text and Markdown files into the corpus.", "poise.cli.ingest:ingest"),
     "feedback": (USE, "Say what you think of an answer.", "poise.cli.feedback:feedback"),
@@ -31,12 +36,21 @@ COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
     "scores": (LOOK, "How well each variant answers.", "poise.cli.scores:scores"),
     "dlq": (LOOK, "Dead letters: list them, look at them, send them again, purge them.", "poise.cli.dlq:app"),
     "cache": (LOOK, "Kept answers: how much they are of use; purge them.", "poise.cli.cache:app"),
-    "drill": (LOOK, "Break one part after another, and see what a reader gets.", "poise.cli.drill:drill"),
-    "balance": (LOOK, "A variant gets quietly worse: the mesh notices, and moves.", "poise.cli.balance:balance"),
-    "lab": (LOOK, "Make a part do worse, with the loop on and off: who was hurt?", "poise.cli.lab:app"),
     "schema": (LOOK, "The contract: AsyncAPI and JSON Schemas.", "poise.cli.schema:app"),
     "version": (LOOK, "The version of Poise.", "poise.cli.version:version"),
 }
+
+
+def _commands() -> CommandTable:
+    """Every command, those of other packages first in their panels."""
+    tables = [*(entry.load() for entry in entry_points(group="poise.commands")), _OWN]
+    merged = [item for table in tables for item in table.items()]
+    panels = [USE, RUN, LOOK]
+    merged.sort(key=lambda item: panels.index(item[1][0]) if item[1][0] in panels else len(panels))
+    return dict(merged)
+
+
+COMMANDS: Final = _commands()
 
 DOCS: Final = "An async, message-driven mesh for AI applications that checks and measures its answers."
 
@@ -62,7 +76,7 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except Exception as error:
-            from poise.cli.edge import tell  # noqa: PLC0415 - not needed unless something goes wrong
+            from poise.cli.errors import tell  # noqa: PLC0415 - not needed unless something goes wrong
 
             code = tell(error)
             if code is None:

@@ -10,9 +10,9 @@ import typer
 from rich.live import Live
 
 from poise.cli.answer_view import render
-from poise.cli.connection import BrokerOption, JsonOption, connected
+from poise.cli.connect import BrokerOption, JsonOption, connected
 from poise.cli.console import err, out, print_json
-from poise.cli.edge import asynchronous
+from poise.cli.errors import asynchronous
 from poise.cli.stream_view import Provisional
 from poise.client import Poise
 from poise.contracts.ask import MAX_QUESTION_CHARS, Answer, Caching

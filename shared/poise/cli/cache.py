@@ -10,13 +10,14 @@ from typing import Annotated, Final
 import typer
 from rich.text import Text
 
-from poise.cache import AnswersAdmin, Cache, Counts
-from poise.cli.connection import BrokerOption, JsonOption, settings
+from poise.cli.connect import BrokerOption, JsonOption, settings
 from poise.cli.console import out, print_json
-from poise.cli.edge import asynchronous
+from poise.cli.errors import asynchronous
 from poise.cli.listing import Row, listing
 from poise.cli.text import clean, duration, milliseconds, plural
-from poise.messaging.dead_letter_filter import seconds_of
+from poise.dead_letters.filter import seconds_of
+from poise.redis.answer_store import AnswersAdmin, Counts
+from poise.redis.client import Cache
 
 app = typer.Typer(
     help="Kept answers: how much they are of use; purge them.", no_args_is_help=True, add_completion=False

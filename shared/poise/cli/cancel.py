@@ -4,9 +4,9 @@ from typing import Annotated
 
 import typer
 
-from poise.cli.connection import BrokerOption, connected
+from poise.cli.connect import BrokerOption, connected
 from poise.cli.console import out
-from poise.cli.edge import asynchronous
+from poise.cli.errors import asynchronous
 from poise.cli.text import clean
 
 

@@ -10,15 +10,16 @@ from typing import Annotated, Final, TypeVar
 import typer
 from rich.text import Text
 
-from poise.cli.connection import BrokerOption, JsonOption, connected
+from poise.cli.connect import BrokerOption, JsonOption, connected
 from poise.cli.console import err, out, print_json
 from poise.cli.dlq_view import letter_page, letters_list, outcome_line, totals
-from poise.cli.edge import FAILED, INVALID, asynchronous
+from poise.cli.errors import FAILED, INVALID, asynchronous
 from poise.cli.text import plural
-from poise.messaging import DeadLetterAdmin, Filter, Outcome, Redrive
-from poise.messaging.dead_letter_filter import invalid, rate_of, seconds_of
-from poise.messaging.dead_letter_view import LetterSummary, LetterView
-from poise.messaging.dead_letters import State
+from poise.dead_letters.admin import DeadLetterAdmin
+from poise.dead_letters.filter import Filter, invalid, rate_of, seconds_of
+from poise.dead_letters.json_view import LetterSummary, LetterView
+from poise.dead_letters.model import State
+from poise.dead_letters.redrive_plan import Outcome, Redrive
 
 app = typer.Typer(help="Dead letters: list, show, send again, purge.", no_args_is_help=True, add_completion=False)
 

@@ -13,8 +13,9 @@ from rich.text import Text
 
 from poise.cli.listing import Row, listing
 from poise.cli.text import clean, duration, plural
-from poise.messaging import DeadLetter, Outcome, dead_letters
-from poise.messaging.dead_letters import State
+from poise.dead_letters import model
+from poise.dead_letters.model import DeadLetter, State
+from poise.dead_letters.redrive_plan import Outcome
 
 DUMPED: Final = 4_096
 """Bytes of a body that are shown where it is not JSON."""
@@ -89,9 +90,7 @@ def letter_page(letter: DeadLetter, now: float) -> RenderableType:
         _title("body"),
         Padding(body(letter.record.value), (0, 0, 1, 2)),
         _title("traceback"),
-        Padding(
-            Text(clean(letter.record.header(dead_letters.TRACEBACK) or "none").rstrip(), style="dim"), (0, 0, 0, 2)
-        ),
+        Padding(Text(clean(letter.record.header(model.TRACEBACK) or "none").rstrip(), style="dim"), (0, 0, 0, 2)),
     )
 
 
@@ -113,10 +112,10 @@ def _facts(letter: DeadLetter) -> Iterator[tuple[str, str]]:
     yield "from", clean(letter.topic)
     yield "key", "none" if letter.record.key is None else _shown(letter.record.key)
     for name, header in (
-        ("first copy", dead_letters.ORIGIN),
-        ("attempts", dead_letters.ATTEMPT),
-        ("worker", dead_letters.WORKER),
-        ("died at", dead_letters.POSITION),
+        ("first copy", model.ORIGIN),
+        ("attempts", model.ATTEMPT),
+        ("worker", model.WORKER),
+        ("died at", model.POSITION),
     ):
         if (value := letter.record.header(header)) is not None:
             yield name, clean(value)

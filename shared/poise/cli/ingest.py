@@ -11,18 +11,18 @@ from typing import Annotated, Final, Literal
 import typer
 from rich.text import Text
 
-from poise.cli.connection import BrokerOption, JsonOption, connected
+from poise.cli.connect import BrokerOption, JsonOption, connected
 from poise.cli.console import err, out, print_json
-from poise.cli.edge import FAILED, asynchronous
-from poise.cli.files import KINDS, Refusal, find, read
-from poise.cli.indexing import Indexed, Known, Stalled, Watch, digest, known
+from poise.cli.errors import FAILED, asynchronous
 from poise.cli.progress import Bars
 from poise.cli.text import clean, plural
 from poise.client import AT_ONCE, Poise
 from poise.contracts.document import Document
 from poise.contracts.epoch import Epoch
 from poise.errors import SetupError, TerminalError, UnavailableError
-from poise.messaging import Position
+from poise.ingestion.document_files import KINDS, Refusal, find, read
+from poise.ingestion.publish import Indexed, Known, Stalled, Watch, digest, known
+from poise.kafka.record import Position
 
 PATIENCE: Final = 120.0
 

@@ -12,20 +12,20 @@ from typing import Annotated, Any, Final, Literal
 import typer
 from rich.text import Text
 
-from poise.cli import policy_log
-from poise.cli.connection import BrokerOption, JsonOption, connected
+from poise.cli.connect import BrokerOption, JsonOption, connected
 from poise.cli.console import err, out, print_json
-from poise.cli.edge import FAILED, INVALID, asynchronous
+from poise.cli.errors import FAILED, INVALID, asynchronous
 from poise.cli.explain_view import RUNS, explanation
 from poise.cli.policy_view import changes, decision_page, log_lines, page, replay_lines, standings, unset
 from poise.cli.text import clean
 from poise.contracts.message import Message
 from poise.contracts.policy import Decision, PolicyCommand, PolicySpec
 from poise.errors import InvalidMessageError, PoiseError
-from poise.messaging import Mesh
-from poise.policy.file import PolicyFileError, read
+from poise.policy import decision_log
+from poise.policy.policy_file import PolicyFileError, read
 from poise.policy.replay import replay as replayed
 from poise.policy.replay import supposed
+from poise.worker.mesh import Mesh
 
 app = typer.Typer(
     help="Which variant answers how often: set it, hold it, revert it; why it moved.",
@@ -55,9 +55,9 @@ FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="The TOML fil
 async def show(name: NameArgument = None, broker: BrokerOption = None, *, as_json: JsonOption = False) -> None:
     """Show what is in force: weights, limits, how each variant does, and what was decided last."""
     async with connected(broker) as poise:
-        name, policy = await policy_log.chosen(poise.mesh, name)
-        made = await policy_log.decisions(poise.mesh, name)
-        scores = await policy_log.recent(poise.mesh, name) if policy is not None else []
+        name, policy = await decision_log.chosen(poise.mesh, name)
+        made = await decision_log.decisions(poise.mesh, name)
+        scores = await decision_log.recent(poise.mesh, name) if policy is not None else []
     rows = standings(policy, made, scores) if policy is not None else []
     if as_json:
         last = _plain(made[-1]) if made else None
@@ -81,7 +81,9 @@ async def set_(
     """Put a policy in force: the variants' weights, and what the loop may do with them."""
     spec = _read(file).model_copy(update={"dry_run": dry_run})
     async with connected(broker) as poise:
-        command = PolicyCommand(id=policy_log.new_id(), action="set", spec=spec, by=policy_log.person(), reason=reason)
+        command = PolicyCommand(
+            id=decision_log.new_id(), action="set", spec=spec, by=decision_log.person(), reason=reason
+        )
         await _do(poise.mesh, spec.name, command, as_json=as_json)
 
 
@@ -126,10 +128,10 @@ async def revert(
 
 
 async def _foretell(mesh: Mesh, name: str | None, version: int | None) -> None:
-    name, policy = await policy_log.chosen(mesh, name)
+    name, policy = await decision_log.chosen(mesh, name)
     if policy is None:
         return
-    earlier = before(await policy_log.decisions(mesh, name), version)
+    earlier = before(await decision_log.decisions(mesh, name), version)
     if earlier is not None:
         told = f"version {policy.version} → the weights of " + (
             f"version {version}" if version else "before its last change"
@@ -162,10 +164,10 @@ async def explain(
     async with connected(broker) as poise:
         if decision != LATEST and name is None:
             name = decision.rpartition("-")[0] or None
-        name, policy = await policy_log.chosen(poise.mesh, name)
-        found = _find(await policy_log.decisions(poise.mesh, name), decision, name)
+        name, policy = await decision_log.chosen(poise.mesh, name)
+        found = _find(await decision_log.decisions(poise.mesh, name), decision, name)
         ids = found.finding.runs[:RUNS] if found.finding is not None else ()
-        runs = await policy_log.runs(poise.mesh, ids)
+        runs = await decision_log.runs(poise.mesh, ids)
     if as_json:
         told = {"decision": _plain(found), "runs": {run: _plain(record) for run, record in runs.items()}}
         print_json(json.dumps(told, ensure_ascii=False))
@@ -194,9 +196,9 @@ async def log(
 ) -> None:
     """List the decisions, newest last."""
     async with connected(broker) as poise:
-        name, _ = await policy_log.chosen(poise.mesh, name)
+        name, _ = await decision_log.chosen(poise.mesh, name)
         found = 0
-        async with aclosing(policy_log.decisions_by_batch(poise.mesh, name, last=last, follow=follow)) as batches:
+        async with aclosing(decision_log.decisions_by_batch(poise.mesh, name, last=last, follow=follow)) as batches:
             async for batch in batches:
                 found += len(batch)
                 _list(batch, as_json=as_json)
@@ -243,8 +245,8 @@ async def replay(
     """Make the decisions again from the logs, and compare. Exits with 1 if one differs."""
     spec = None if other is None else _read(other)
     async with connected(broker) as poise:
-        name, _ = await policy_log.chosen(poise.mesh, name)
-        logs = await policy_log.logs(poise.mesh, name)
+        name, _ = await decision_log.chosen(poise.mesh, name)
+        logs = await decision_log.logs(poise.mesh, name)
     if spec is not None:
         made = supposed(logs, spec)
         if not made and not as_json:
@@ -281,14 +283,16 @@ async def _ask(
     reason: str | None,
     as_json: bool,
 ) -> None:
-    name, _ = await policy_log.chosen(mesh, name)
-    asked = PolicyCommand(id=policy_log.new_id(), action=action, version=version, by=policy_log.person(), reason=reason)
+    name, _ = await decision_log.chosen(mesh, name)
+    asked = PolicyCommand(
+        id=decision_log.new_id(), action=action, version=version, by=decision_log.person(), reason=reason
+    )
     await _do(mesh, name, asked, as_json=as_json)
 
 
 async def _do(mesh: Mesh, name: str, command: PolicyCommand, *, as_json: bool) -> None:
     """Ask for it, and show what was decided; what was refused ends in an error."""
-    decision = await policy_log.decided(mesh, name, command)
+    decision = await decision_log.decided(mesh, name, command)
     if as_json:
         print_json(decision.model_dump_json())
     elif decision.action != "refuse":

@@ -11,7 +11,7 @@ import typer
 from poise.cli.console import err, print_json
 from poise.cli.text import plural
 from poise.errors import SetupError
-from poise.messaging import schema
+from poise.kafka import asyncapi_document
 
 app = typer.Typer(help="The contract: AsyncAPI and JSON Schemas.", no_args_is_help=True, add_completion=False)
 
@@ -27,7 +27,7 @@ def asyncapi(
     broker: Annotated[str, typer.Option(help="The server that the document names.")] = "127.0.0.1:9092",
 ) -> None:
     """Print the AsyncAPI 3.0 document: topics, bodies, headers, replies."""
-    document = schema.asyncapi(_version(), broker)
+    document = asyncapi_document.asyncapi(_version(), broker)
     if out is None:
         print_json(_text(document))
     else:
@@ -37,7 +37,7 @@ def asyncapi(
 @app.command("json")
 def json_schemas(out: OutOption = None) -> None:
     """Print the JSON Schema of each body, by kind."""
-    bodies = schema.bodies()
+    bodies = asyncapi_document.bodies()
     if out is None:
         print_json(_text(bodies))
     else:

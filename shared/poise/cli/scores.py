@@ -11,17 +11,18 @@ import typer
 from pydantic import ValidationError
 from rich.text import Text
 
-from poise.cli.connection import BrokerOption, JsonOption, connected
+from poise.cli.connect import BrokerOption, JsonOption, connected
 from poise.cli.console import out, print_json
-from poise.cli.edge import asynchronous
+from poise.cli.errors import asynchronous
 from poise.cli.scores_view import LEGEND, table
 from poise.cli.text import plural
 from poise.contracts.fault import FieldError
 from poise.contracts.record import Score
 from poise.contracts.topics import SCORES
 from poise.errors import InvalidMessageError
-from poise.messaging import Mesh, Record
+from poise.kafka.record import Record
 from poise.scoring.summary import VariantSummary, summarise
+from poise.worker.mesh import Mesh
 
 READ_WITHIN: Final = 60.0
 UNITS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}

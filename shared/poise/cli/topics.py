@@ -6,15 +6,17 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from poise.cli.connection import BrokerOption, settings
+from poise.cli.connect import BrokerOption, settings
 from poise.cli.console import out
-from poise.cli.edge import FAILED, asynchronous
+from poise.cli.errors import FAILED, asynchronous
 from poise.cli.listing import Row, listing
 from poise.cli.text import duration, plural
 from poise.contracts.document import Deletion
 from poise.contracts.message import Message
 from poise.contracts.topics import CATALOGUE, Topic
-from poise.messaging import Admin, Connection, TopicState, loading
+from poise.kafka.admin import Admin, TopicState
+from poise.kafka.connection import Connection
+from poise.worker import tier_loader
 
 app = typer.Typer(help="Show, apply and check the table of topics.", no_args_is_help=True, add_completion=False)
 
@@ -29,7 +31,7 @@ async def _own(tiers: Sequence[str] | None) -> list[Topic]:
     """The topics of tiers of one's own."""
     found: list[Topic] = []
     for where in tiers or ():
-        async with loading.opened(loading.load(where)) as tier:
+        async with tier_loader.opened(tier_loader.load(where)) as tier:
             found.extend(tier.own_topics)
     return found
 

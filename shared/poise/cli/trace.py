@@ -10,9 +10,9 @@ from typing import Annotated, Final, TypeVar
 import typer
 from pydantic import ValidationError
 
-from poise.cli.connection import BrokerOption, JsonOption, connected
+from poise.cli.connect import BrokerOption, JsonOption, connected
 from poise.cli.console import out, print_json
-from poise.cli.edge import asynchronous
+from poise.cli.errors import asynchronous
 from poise.cli.trace_view import render
 from poise.contracts.message import Message
 from poise.contracts.record import RunRecord
@@ -20,10 +20,11 @@ from poise.contracts.run_id import started_at
 from poise.contracts.span import SpanRecord
 from poise.contracts.topics import RECORDS, SPANS
 from poise.errors import PoiseError
-from poise.messaging import Mesh, Position, Record
-from poise.messaging.follow import Start
-from poise.telemetry import table
-from poise.telemetry.timeline import shares, tree
+from poise.kafka.log_stream import Start
+from poise.kafka.record import Position, Record
+from poise.run_log.timeline import shares, tree
+from poise.telemetry import semconv
+from poise.worker.mesh import Mesh
 
 MessageT = TypeVar("MessageT", bound=Message)
 
@@ -89,8 +90,8 @@ async def find(mesh: Mesh, run_id: str) -> Run:
 def _whole(spans: Sequence[SpanRecord]) -> bool:
     """Whether all workers have written what they did: no parent is missing, each call handled, the run scored."""
     parents = {span.parent_id for span in spans}
-    handled = all(span.span_id in parents for span in spans if span.name.startswith(table.call("")))
-    scored = any(span.name == table.SCORE_RUN for span in spans)
+    handled = all(span.span_id in parents for span in spans if span.name.startswith(semconv.call("")))
+    scored = any(span.name == semconv.SCORE_RUN for span in spans)
     return scored and handled and all(root.span for root in tree(spans))
 
 

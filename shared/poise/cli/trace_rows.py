@@ -10,8 +10,8 @@ from rich.text import Text
 from poise.cli.gantt import Axis, Stretch, bar
 from poise.cli.text import clean, milliseconds
 from poise.contracts.span import SpanRecord
-from poise.telemetry import table
-from poise.telemetry.timeline import Node
+from poise.run_log.timeline import Node
+from poise.telemetry import semconv
 
 Attribute = bool | int | float | str
 
@@ -149,19 +149,19 @@ def _waited(ms: Attribute, _span: SpanRecord) -> str:
 
 
 def _tokens(wrote: Attribute, span: SpanRecord) -> str:
-    read = span.attributes.get(table.GEN_AI_INPUT_TOKENS, "?")
+    read = span.attributes.get(semconv.GEN_AI_INPUT_TOKENS, "?")
     speed = f", {wrote / span.ms * 1000:.0f}/s" if isinstance(wrote, int) and span.ms else ""
     return f"{read} → {wrote} tokens{speed}"
 
 
 SAYINGS: Final[Mapping[str, Callable[[Attribute, SpanRecord], str]]] = MappingProxyType(
     {
-        table.WAIT_MS: _waited,
-        table.ATTEMPT: lambda attempt, _: "" if attempt == 1 else f"attempt {attempt}",
-        table.GEN_AI_OUTPUT_TOKENS: _tokens,
-        table.PASSAGES: lambda found, _: f"{found} passages",
-        table.RUNG: lambda rung, _: str(rung),
-        table.OUTCOME: lambda outcome, span: "" if outcome == "ok" or span.error else str(outcome),
+        semconv.WAIT_MS: _waited,
+        semconv.ATTEMPT: lambda attempt, _: "" if attempt == 1 else f"attempt {attempt}",
+        semconv.GEN_AI_OUTPUT_TOKENS: _tokens,
+        semconv.PASSAGES: lambda found, _: f"{found} passages",
+        semconv.RUNG: lambda rung, _: str(rung),
+        semconv.OUTCOME: lambda outcome, span: "" if outcome == "ok" or span.error else str(outcome),
     }
 )
 """What is said of an attribute, in this order; to show another, add it here."""

@@ -11,7 +11,7 @@ from poise.cli.text import plural
 from poise.cli.trace_rows import STYLES, Columns, duration, name_of, one_line, row, rows_of, took_by, where_of
 from poise.contracts.record import RunRecord
 from poise.contracts.span import SpanRecord
-from poise.telemetry.timeline import Node, Shares, shares, skews, tree, window
+from poise.run_log.timeline import Node, Shares, shares, skews, tree, window
 
 NOUNS: Final = {
     "gateway": "The gateway",

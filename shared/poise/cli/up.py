@@ -14,10 +14,10 @@ import typer
 from poise.cli.console import err, out, print_json
 from poise.cli.stack_view import duration, printer, table_of, where
 from poise.errors import SetupError
-from poise.private_directory import private_directory
 from poise.settings import MeshSettings
 from poise.stack.options import Existing, Ports, StackOptions, parse_own, parse_workers
 from poise.stack.state import StackState, make, running, runs
+from poise.system.private_directory import private_directory
 
 STOPPED_WITHIN: Final = 120.0
 """Seconds that `poise down` waits: longer than any part is given to end."""

@@ -4,9 +4,9 @@ from typing import Annotated
 
 import typer
 
-from poise.cli import connection
-from poise.cli.connection import BrokerOption
-from poise.messaging import loading
+from poise.cli import connect
+from poise.cli.connect import BrokerOption
+from poise.worker import tier_loader
 
 FILE = "FILE.py[:NAME]"
 
@@ -16,4 +16,4 @@ def worker(
     broker: BrokerOption = None,
 ) -> None:
     """Run a worker until Ctrl-C or SIGTERM; run it again beside this one for more of them."""
-    loading.serve(loading.load(tier), settings=connection.settings(broker))
+    tier_loader.serve(tier_loader.load(tier), settings=connect.settings(broker))

@@ -2,6 +2,7 @@
 
 from poise.contracts.ask import Answer, Ask, Caching, Citation, Rung, Search
 from poise.contracts.cancel import Cancel
+from poise.contracts.custom_topics import TopicOptions
 from poise.contracts.document import Deletion, Document, DocumentVersion, Manifest, Moved, Part
 from poise.contracts.envelope import Envelope, EnvelopeError
 from poise.contracts.epoch import Epoch
@@ -10,17 +11,7 @@ from poise.contracts.feedback import Feedback
 from poise.contracts.fetch import Fetch, Fetched
 from poise.contracts.generate import ChatMessage, Completion, Generate, Usage
 from poise.contracts.message import Message, Request
-from poise.contracts.own import TopicOptions
-from poise.contracts.policy import (
-    Decision,
-    Finding,
-    Limits,
-    Policy,
-    PolicyCommand,
-    PolicySpec,
-    PolicyState,
-    Sample,
-)
+from poise.contracts.policy import Decision, Finding, Limits, Policy, PolicyCommand, PolicySpec, PolicyState, Sample
 from poise.contracts.record import Draw, Generation, RunRecord, Score, StepRecord
 from poise.contracts.retrieve import Passage, Passages, Retrieve
 from poise.contracts.stream import Delta, End, Mark, Reset

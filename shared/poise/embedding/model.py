@@ -15,8 +15,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Final
 
-from poise.error_text import words_of
 from poise.errors import SetupError
+from poise.text.error_text import words_of
 
 if TYPE_CHECKING:
     import numpy as np

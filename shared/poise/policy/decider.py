@@ -8,13 +8,13 @@ from typing import Any, Final, Self
 from poise.contracts.policy import Action, Decision, Finding, Policy, PolicyCommand, PolicySpec
 from poise.contracts.record import Score
 from poise.policy import reasons, weights
-from poise.policy.answers import says_something
-from poise.policy.answers import seen as seen_in
-from poise.policy.counted import Counted
+from poise.policy.counted_runs import Counted
 from poise.policy.detection import Detectors
 from poise.policy.detection.detectors import FORMAT as DETECTING
 from poise.policy.detection.detectors import same_detection
-from poise.policy.trouble import Trouble
+from poise.policy.incident import Trouble
+from poise.policy.observations import says_something
+from poise.policy.observations import seen as seen_in
 from poise.policy.weights import SAME
 
 FORMAT: Final = 1

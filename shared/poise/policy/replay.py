@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from poise.contracts.policy import Decision, Policy, PolicyCommand, PolicySpec
 from poise.contracts.record import Score
-from poise.policy.counted import Counted
+from poise.policy.counted_runs import Counted
 from poise.policy.decider import FORMAT, VERSIONS_KEPT, Decider
 from poise.policy.detection import Detectors
 

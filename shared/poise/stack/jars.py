@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Final
 
 from poise.errors import SetupError
-from poise.private_directory import private_directory
 from poise.stack.maven import Jar, fetch
+from poise.system.private_directory import private_directory
 
 Say = Callable[[str], None]
 """Takes one line about the progress of something, for a person."""

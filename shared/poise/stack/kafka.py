@@ -11,7 +11,7 @@ from typing import ClassVar, Final
 from poise.errors import SetupError
 from poise.stack import probe
 from poise.stack.jars import Say
-from poise.stack.part import Part
+from poise.stack.managed_process import Part
 from poise.stack.runtime import Runtime, write_properties
 
 OPEN_FOR_AT_MOST: Final = 15_000

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from poise.error_text import words_of
 from poise.errors import SetupError
-from poise.http_body import ACCEPT_ENCODING
+from poise.http_client.body import ACCEPT_ENCODING
+from poise.text.error_text import words_of
 
 _CONNECTIONS: Final = 6
 _TIMEOUT: Final = 20.0

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from poise.stack import probe
+from poise.stack.managed_process import Part
 from poise.stack.model_server import DEFAULT_NAME, KEY_VARIABLE, PREFIX, check_model, default_model
-from poise.stack.part import Part
 
 
 class ModelServer(Part):

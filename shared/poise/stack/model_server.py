@@ -18,8 +18,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Final
 
-from poise.error_text import words_of
 from poise.errors import SetupError
+from poise.text.error_text import words_of
 
 DEFAULT_NAME: Final = "smollm2-135m-instruct"
 SLOTS: Final = 4

@@ -8,10 +8,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from poise.error_text import words_of
+from poise.config.toml_file import read_toml
 from poise.errors import SetupError
 from poise.settings import CONFIG_VARIABLE
-from poise.toml_file import read_toml
+from poise.text.error_text import words_of
 
 TIERS: Final = ("gateway", "orchestration", "retrieval", "inference", "integration", "evaluation")
 """The tiers that a stack has workers of, in the order in which they are shown."""

@@ -10,9 +10,9 @@ from poise.errors import SetupError
 from poise.stack import probe
 from poise.stack.jars import Say
 from poise.stack.kafka import Kafka
+from poise.stack.managed_process import Part
 from poise.stack.model import ModelServer
 from poise.stack.options import DEFAULT_GATEWAY_PORT, TIERS, StackOptions, name_of
-from poise.stack.part import Part
 from poise.stack.valkey import Valkey
 from poise.stack.worker import OwnWorker, Worker, check_tiers
 

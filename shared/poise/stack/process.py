@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from poise.log_lines import escaped
-from poise.private_directory import private_directory
+from poise.system.private_directory import private_directory
+from poise.text.log_lines import escaped
 
 LOG_LIMIT: Final = 8 * 1024 * 1024
 """Bytes after which a log is put aside, as `….1`, when its process is started again."""
@@ -38,7 +38,7 @@ class Child:
 
     It leads a process group of its own, so that a Ctrl-C on the terminal reaches the parent alone, which then stops its
     children in the order it wants. When the parent dies, however that happens, the kernel kills the child (Linux); on
-    other systems it is started by `poise.stack.tether`, which does the same by watching a pipe.
+    other systems it is started by `poise.stack.parent_death_watch`, which does the same by watching a pipe.
 
     Must be started from the parent's main thread: the death signal is tied to the thread that forks.
     """
@@ -66,7 +66,7 @@ class Child:
         if self.log.exists() and self.log.stat().st_size > LOG_LIMIT:
             self.log.replace(self.log.with_name(self.log.name + ".1"))
         tied = sys.platform == "linux"
-        command = self.command if tied else [sys.executable, "-m", "poise.stack.tether", *self.command]
+        command = self.command if tied else [sys.executable, "-m", "poise.stack.parent_death_watch", *self.command]
         with self.log.open("ab") as log:
             self._begins = log.tell()
             self._process = await asyncio.create_subprocess_exec(

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Final, Self
 
 from poise.errors import SetupError
-from poise.private_directory import private_directory
 from poise.stack.jars import VERIFIED, JarStore, Say, cache_directory, load, usable
+from poise.system.private_directory import private_directory
 
 _JVM: Final = (
     "-Xms64m",

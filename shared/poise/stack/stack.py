@@ -11,13 +11,13 @@ from typing import Any, Self
 
 from poise.errors import SetupError
 from poise.settings import MeshSettings
-from poise.stack import existing, plan, state
+from poise.stack import external, plan, state
 from poise.stack.events import Event, Tell, ignore
-from poise.stack.keeper import Keeper
+from poise.stack.managed_process import Part
 from poise.stack.options import StackOptions
-from poise.stack.part import Part
 from poise.stack.plan import Addresses, Plan
 from poise.stack.state import PartState, StackState
+from poise.stack.supervisor import Keeper
 from poise.stack.worker import Worker
 
 
@@ -60,7 +60,7 @@ class Stack:
         self._lock.enter_context(state.hold(self.options.directory))
         try:
             self._write_state()
-            await existing.check(self.options.existing)
+            await external.check(self.options.existing)
             self._plan = plan.make(self.options, self._say)
             self._write_state()
             await _together(self._start_kafka(self._plan), *map(self._start, (self._plan.valkey, self._plan.model)))
@@ -113,7 +113,7 @@ class Stack:
 
     async def _start_kafka(self, made: Plan) -> None:
         # Loading what speaks to Kafka takes half as long as Kafka takes to start: both at once.
-        loading = asyncio.create_task(asyncio.to_thread(import_module, "poise.messaging.topics"))
+        loading = asyncio.create_task(asyncio.to_thread(import_module, "poise.kafka.topic_setup"))
         await self._start(made.kafka)
         began = time.monotonic()
         topics = await loading

@@ -11,7 +11,7 @@ from typing import Final
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from poise.errors import SetupError
-from poise.private_directory import private_directory
+from poise.system.private_directory import private_directory
 
 DEFAULT_DIRECTORY: Final = Path(".poise")
 

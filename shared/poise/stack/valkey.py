@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from poise.errors import SetupError
 from poise.stack import probe
-from poise.stack.part import Part
+from poise.stack.managed_process import Part
 
 
 class Valkey(Part):

@@ -1,4 +1,4 @@
-"""Worker: one process of a tier, `python -m services.<tier>`."""
+"""Worker: one process of a tier, `python -m poise_services.<tier>`."""
 
 import importlib.util
 import os
@@ -7,11 +7,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import ClassVar
 
-import poise
 from poise.errors import SetupError
 from poise.stack import environment, probe
+from poise.stack.managed_process import Part
 from poise.stack.options import name_of
-from poise.stack.part import Part
 
 
 class Worker(Part):
@@ -52,7 +51,7 @@ class Worker(Part):
         return f"http://{self.address}"
 
     async def _command(self) -> list[str]:
-        return [sys.executable, "-m", f"services.{self.tier}"]
+        return [sys.executable, "-m", f"poise_services.{self.tier}"]
 
     async def _answers(self) -> object:
         return await probe.http_status(f"{self.admin_url}/readyz") == 200  # noqa: PLR2004 - OK
@@ -71,7 +70,7 @@ class Worker(Part):
         return {**given, **own, **self._python_path()}
 
     def _python_path(self) -> Mapping[str, str]:
-        paths = filter(None, (str(checkout()), os.environ.get("PYTHONPATH")))
+        paths = filter(None, (*import_paths(), os.environ.get("PYTHONPATH")))
         return {"PYTHONPATH": os.pathsep.join(paths)}
 
 
@@ -96,35 +95,20 @@ class OwnWorker(Worker):
     async def _command(self) -> list[str]:
         return [sys.executable, "-m", "poise", "worker", self._where]
 
-    def _python_path(self) -> Mapping[str, str]:
-        paths = filter(None, (str(Path(poise.__file__).parents[1]), os.environ.get("PYTHONPATH")))
-        return {"PYTHONPATH": os.pathsep.join(paths)}
 
-
-def checkout() -> Path:
-    """The root of the checkout that has the tiers.
-
-    Raises:
-        SetupError: There is none.
-    """
-    spec = importlib.util.find_spec("services")
-    places = (spec.submodule_search_locations if spec else None) or ()
-    for root in (*(Path(place).parent for place in places), Path.cwd()):
-        if (root / "services" / "orchestration" / "__init__.py").is_file():
-            return root
-    raise SetupError(
-        "the workers are not here, for the wheel has the library and the command line alone: "
-        "cd into a checkout of Poise, or run its image"
-    )
+def import_paths() -> list[str]:
+    """Where Python finds the library and the tiers, each once."""
+    specs = (importlib.util.find_spec(package) for package in ("poise", "poise_services"))
+    places = (place for spec in specs if spec is not None for place in spec.submodule_search_locations or ())
+    return list(dict.fromkeys(str(Path(place).parent.absolute()) for place in places))
 
 
 def check_tiers(tiers: Iterable[str]) -> None:
     """See that the tiers can be run.
 
     Raises:
-        SetupError: There is no checkout, or it lacks one.
+        SetupError: One of them is not installed.
     """
-    root = checkout()
     for tier in tiers:
-        if not (root / "services" / tier / "__main__.py").is_file():
-            raise SetupError(f"the checkout at {root} has no tier {tier}: update it, or say --workers {tier}=0")
+        if importlib.util.find_spec(f"poise_services.{tier}") is None:
+            raise SetupError(f"there is no tier {tier} in this installation of Poise: say --workers {tier}=0")

@@ -1,11 +1,11 @@
-"""Telemetry: spans and metrics by OpenTelemetry's conventions; every name stands in `table`.
+"""Telemetry: spans and metrics by OpenTelemetry's conventions; every name stands in `semconv`.
 
 Importing this loads OpenTelemetry's API alone; `telemetry.setup.Telemetry` brings the SDK when a process starts.
 """
 
 from opentelemetry.trace import Span, SpanKind
 
-from poise.telemetry import table
+from poise.telemetry import semconv
 from poise.telemetry.metrics import adjust, count, measure, observe
 from poise.telemetry.tracing import current_span, extract, inject, span
 
@@ -19,6 +19,6 @@ __all__ = [
     "inject",
     "measure",
     "observe",
+    "semconv",
     "span",
-    "table",
 ]

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from threading import Lock
 from typing import Final
 
-from poise.telemetry.table import Counter, Gauge, Histogram, UpDown
+from poise.telemetry.semconv import Counter, Gauge, Histogram, UpDown
 
 Attributes = Mapping[str, str | int | float | bool]
 Observation = tuple[float, Attributes]

@@ -11,7 +11,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, generate_latest
 
-from poise.telemetry import metrics, table
+from poise.telemetry import metrics, semconv
 from poise.telemetry.tracing import SCOPE
 
 
@@ -44,10 +44,10 @@ def metering(who: Resource, readers: Iterable[MetricReader]) -> tuple[MeterProvi
         shutdown_on_exit=False,
     )
     meter = provider.get_meter(SCOPE)
-    instruments = table.INSTRUMENTS.values()
+    instruments = semconv.INSTRUMENTS.values()
     recorder = metrics.Recorder(
-        sums=[i for i in instruments if isinstance(i, table.Counter | table.UpDown)],
-        measures={i: _histogram(meter, i) for i in instruments if isinstance(i, table.Histogram)},
+        sums=[i for i in instruments if isinstance(i, semconv.Counter | semconv.UpDown)],
+        measures={i: _histogram(meter, i) for i in instruments if isinstance(i, semconv.Histogram)},
     )
     for instrument in instruments:
         _observable(meter, instrument, recorder)
@@ -62,21 +62,21 @@ def prometheus() -> tuple[MetricReader, Callable[[], bytes]]:
     return PrometheusMetricReader(registry=registry, scope_info_enabled=False), lambda: generate_latest(registry)
 
 
-def _histogram(meter: Meter, of: table.Histogram) -> metrics.Measure:
+def _histogram(meter: Meter, of: semconv.Histogram) -> metrics.Measure:
     return meter.create_histogram(
         of.name, of.unit, of.description, explicit_bucket_boundaries_advisory=of.buckets
     ).record
 
 
-def _observable(meter: Meter, of: table.Instrument, recorder: metrics.Recorder) -> None:
+def _observable(meter: Meter, of: semconv.Instrument, recorder: metrics.Recorder) -> None:
     match of:
-        case table.Counter():
+        case semconv.Counter():
             read = _reading(lambda: recorder.sums(of))
             meter.create_observable_counter(of.name, [read], of.unit, of.description)
-        case table.UpDown():
+        case semconv.UpDown():
             read = _reading(lambda: recorder.sums(of))
             meter.create_observable_up_down_counter(of.name, [read], of.unit, of.description)
-        case table.Gauge():
+        case semconv.Gauge():
             read = _reading(lambda: metrics.observations(of))
             meter.create_observable_gauge(of.name, [read], of.unit, of.description)
 

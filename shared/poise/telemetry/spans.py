@@ -13,7 +13,7 @@ from opentelemetry.util.types import AnyValue
 from pydantic_core import to_json
 
 from poise.contracts.bounds import INT64
-from poise.telemetry import metrics, table
+from poise.telemetry import metrics, semconv
 
 CAPACITY: Final = 8_192
 """Spans that wait at most: what a worker finishes in seconds when the broker is away."""
@@ -38,20 +38,20 @@ class SpanQueue(SpanProcessor):
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         """Give a new span its parent's run, unless it names its own."""
         attributes = span.attributes
-        if attributes is not None and table.RUN in attributes:
+        if attributes is not None and semconv.RUN in attributes:
             return
         parent = trace.get_current_span(parent_context)
         inherited = parent.attributes if isinstance(parent, ReadableSpan) else None
-        if inherited is not None and (run := inherited.get(table.RUN)) is not None:
-            span.set_attribute(table.RUN, run)
+        if inherited is not None and (run := inherited.get(semconv.RUN)) is not None:
+            span.set_attribute(semconv.RUN, run)
 
     def on_end(self, span: ReadableSpan) -> None:
         """Keep a finished span; turning it into a body is left to `drain`, off the path of the message."""
         attributes = span.attributes
-        if attributes is None or table.RUN not in attributes or _brief(span):
+        if attributes is None or semconv.RUN not in attributes or _brief(span):
             return
         if len(self._finished) == self._finished.maxlen:
-            metrics.count(table.SPANS_DROPPED)
+            metrics.count(semconv.SPANS_DROPPED)
         self._finished.append(span)
 
     def drain(self, limit: int = 1_000) -> list[tuple[str, bytes]]:
@@ -66,13 +66,13 @@ class SpanQueue(SpanProcessor):
         taken: list[tuple[str, bytes]] = []
         while self._finished and len(taken) < limit:
             span = self._finished.popleft()
-            taken.append((str((span.attributes or {})[table.RUN]), encode(span)))
+            taken.append((str((span.attributes or {})[semconv.RUN]), encode(span)))
         return taken
 
 
 def _brief(span: ReadableSpan) -> bool:
     took = (span.end_time or 0) - (span.start_time or 0)
-    return took < BRIEF and span.name.startswith(table.STEP_SPAN) and span.status.status_code is not StatusCode.ERROR
+    return took < BRIEF and span.name.startswith(semconv.STEP_SPAN) and span.status.status_code is not StatusCode.ERROR
 
 
 def encode(span: ReadableSpan) -> bytes:
@@ -92,7 +92,7 @@ def encode(span: ReadableSpan) -> bytes:
         "start": round(start / 1e9, 6),
         "ms": round(max(0, (span.end_time or start) - start) / 1e6, 3),
         "attributes": {
-            name[:LONGEST_TEXT]: _short(value) for name, value in (span.attributes or {}).items() if name != table.RUN
+            name[:LONGEST_TEXT]: _short(value) for name, value in (span.attributes or {}).items() if name != semconv.RUN
         },
     }
     if span.parent:

@@ -12,7 +12,7 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, set_
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from opentelemetry.util.types import AttributeValue
 
-from poise.telemetry import table
+from poise.telemetry import semconv
 
 SCOPE = "poise"
 
@@ -102,7 +102,7 @@ def fail(span: Span, error: BaseException) -> None:
     """Say on a span how it failed. No stack trace: faults come in floods, and dead letters hold theirs."""
     name = type(error).__qualname__
     detail = "cancelled" if isinstance(error, asyncio.CancelledError) else str(error)
-    span.set_attribute(table.ERROR_TYPE, name)
+    span.set_attribute(semconv.ERROR_TYPE, name)
     span.add_event("exception", {"exception.type": name, "exception.message": detail})
     span.set_status(Status(StatusCode.ERROR, f"{name}: {detail}" if detail else name))
 

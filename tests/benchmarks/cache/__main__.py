@@ -16,12 +16,13 @@ from typing import Final
 
 from rich.console import Console
 
-from poise.cache import AnswersAdmin, Cache, Counts
-from poise.cli.corpus import corpus
 from poise.client import Poise
+from poise.redis.answer_store import AnswersAdmin, Counts
+from poise.redis.client import Cache
 from poise.settings import MeshSettings
 from poise.stack import Ports, Stack, StackOptions
 from poise.stack.options import Existing
+from poise_labs.cli.sample_corpus import corpus
 from tests.benchmarks import command, report
 from tests.benchmarks.cache.audit import Served, Verdict
 from tests.benchmarks.cache.model import StandIn, stand_in

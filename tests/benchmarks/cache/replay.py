@@ -11,7 +11,7 @@ from uuid import uuid4
 
 from poise.client import Poise
 from poise.contracts import Document, Retrieve
-from poise.messaging import Position
+from poise.kafka.record import Position
 from tests.benchmarks.cache.audit import Audit, Change, Served, marked
 
 WITHIN: Final = 60.0

@@ -21,13 +21,13 @@ from uuid import uuid4
 
 from rich.console import Console
 
-from poise.cli.corpus import corpus
 from poise.client import Poise
 from poise.contracts import PolicyCommand, PolicySpec, RunRecord, Score
 from poise.contracts.topics import COMMANDS, POLICY, RECORDS, SCORES
 from poise.settings import MeshSettings
 from poise.stack import Ports, Stack, StackOptions
 from poise.stack.options import Existing
+from poise_labs.cli.sample_corpus import corpus
 from tests.benchmarks import command, report
 from tests.benchmarks.cache.model import stand_in
 from tests.benchmarks.command import Plan

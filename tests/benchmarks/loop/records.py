@@ -4,11 +4,11 @@ import random
 import time
 from collections.abc import Sequence
 
-from poise.cli.corpus import corpus
 from poise.contracts import Answer, Draw, Generation, Passage, RunRecord
 from poise.contracts.record import StepRecord
 from poise.scoring.text import sentences
-from services.retrieval.splitting import split
+from poise_labs.cli.sample_corpus import corpus
+from poise_services.retrieval.splitting import split
 
 PASSAGES = 6
 

@@ -24,11 +24,11 @@ from rich.console import Console
 from poise.contracts import RunRecord
 from poise.contracts.policy import PolicyCommand, PolicySpec
 from poise.contracts.topics import COMMANDS, RECORDS, SCORES
-from poise.messaging import topics
+from poise.kafka import topic_setup
 from poise.scoring import Evidence, groundedness, relevance
 from poise.settings import MeshSettings
 from poise.stack import Kafka
-from services.evaluation.scores import score
+from poise_services.evaluation.scorer import score
 from tests.benchmarks.loop.records import records
 
 WITHIN = 600.0
@@ -54,7 +54,7 @@ async def measured(number: int, *, deciding: bool) -> Throughput:
     """Fill the topic, start a worker, and watch the end of the scores."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
         async with Kafka(Path(directory)) as kafka:
-            await topics.apply(MeshSettings(broker=kafka.bootstrap))
+            await topic_setup.apply(MeshSettings(broker=kafka.bootstrap))
             async with AIOKafkaProducer(bootstrap_servers=kafka.bootstrap, max_batch_size=256 * 1024) as producer:
                 await _fill(producer, number)
                 if deciding:
@@ -74,7 +74,7 @@ async def _fill(producer: AIOKafkaProducer, number: int) -> None:
 
 async def _worked(bootstrap: str, consumer: AIOKafkaConsumer, number: int) -> Throughput:
     env = {**os.environ, "POISE_BROKER": bootstrap, "POISE_SPANS": "false", "POISE_LOG_LEVEL": "ERROR"}
-    worker = await asyncio.create_subprocess_exec(sys.executable, "-m", "services.evaluation", env=env)
+    worker = await asyncio.create_subprocess_exec(sys.executable, "-m", "poise_services.evaluation", env=env)
     try:
         began = await _at(consumer, number // 10)
         cpu = _cpu(worker.pid)

@@ -16,7 +16,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from rich.console import Console
 
-from poise.messaging import topics
+from poise.kafka import topic_setup
 from poise.settings import MeshSettings
 from poise.stack import Kafka
 from tests.benchmarks import command, report
@@ -64,7 +64,7 @@ async def measured(names: list[str], plan: Plan, console: Console) -> list[Outco
             await admin.start()
             try:
                 await admin.create_topics([NewTopic(OURS, PARTITIONS, 1)])  # as many as scale-out has workers
-                await topics.apply(MeshSettings(broker=kafka.bootstrap))
+                await topic_setup.apply(MeshSettings(broker=kafka.bootstrap))
                 async with producer:
                     ground = Ground(kafka.bootstrap, producer, admin)
                     for name in names:

@@ -14,8 +14,9 @@ from faststream.kafka import KafkaBroker, KafkaMessage
 
 from poise.contracts.generate import Completion, Generate
 from poise.contracts.retrieve import Passages, Retrieve
-from poise.messaging import Context, Mesh, Tier
 from poise.settings import MeshSettings
+from poise.worker.mesh import Mesh
+from poise.worker.tier import Context, Tier
 from tests.benchmarks.messaging.job import REPLY, Job
 from tests.benchmarks.messaging.tally import Tally
 

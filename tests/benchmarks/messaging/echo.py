@@ -11,8 +11,8 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from poise.contracts.retrieve import Passages
 from poise.contracts.topics import REPLIES
-from poise.messaging import Mesh
 from poise.settings import MeshSettings
+from poise.worker.mesh import Mesh
 from tests.benchmarks.command import Plan
 from tests.benchmarks.figures import Collected, Outcome, Ratio, percentile
 from tests.benchmarks.messaging.ground import POISE, Ground, paced

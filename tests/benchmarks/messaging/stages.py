@@ -12,21 +12,24 @@ from typing import Any, Final
 
 from aiokafka.structs import ConsumerRecord
 
-from poise.cache import Cache, Journal
 from poise.contracts.envelope import Envelope
 from poise.contracts.message import Message
 from poise.contracts.retrieve import Retrieve
 from poise.contracts.topics import RETRIEVAL_INTERACTIVE as RETRIEVAL
+from poise.kafka.offset_tracker import OffsetTracker
+from poise.kafka.record import Record
 from poise.liveness import Liveness
-from poise.messaging import Context, Mesh, Record, Tier
-from poise.messaging.deadlines import resolve
-from poise.messaging.delivery import Delivery
-from poise.messaging.encoding import EncodedMessage
-from poise.messaging.failures import RetryBudget
-from poise.messaging.offsets import OffsetTracker
-from poise.messaging.receipt import Receipts
+from poise.redis.client import Cache
+from poise.redis.step_results import Journal
+from poise.rpc.deadlines import resolve
+from poise.rpc.encoding import EncodedMessage
 from poise.settings import MeshSettings
-from poise.telemetry import SpanKind, adjust, count, extract, measure, span, table
+from poise.telemetry import SpanKind, adjust, count, extract, measure, semconv, span
+from poise.worker.idempotency import Receipts
+from poise.worker.mesh import Mesh
+from poise.worker.processor import Delivery
+from poise.worker.retry_policy import RetryBudget
+from poise.worker.tier import Context, Tier
 from tests.benchmarks.command import Plan
 from tests.benchmarks.figures import Collected, Outcome
 from tests.benchmarks.messaging import noop
@@ -35,7 +38,7 @@ from tests.benchmarks.messaging.ground import POISE, Ground
 from tests.benchmarks.messaging.job import headers, request
 
 ROUNDS: Final = 3_000
-METERED: Final = {table.MESSAGING_DESTINATION: RETRIEVAL.name}
+METERED: Final = {semconv.MESSAGING_DESTINATION: RETRIEVAL.name}
 MEASURE: Final = "µs"
 
 
@@ -79,20 +82,20 @@ async def stages(mesh: Mesh, settings: MeshSettings) -> dict[str, float]:
         tracker.finish(offset)
 
     def meter() -> None:
-        adjust(table.IN_FLIGHT, 1, METERED)
-        count(table.CONSUMED_MESSAGES, 1, METERED)
-        measure(table.QUEUE_WAIT, 0.01, METERED)
-        measure(table.PROCESS_DURATION, 0.01, METERED)
-        adjust(table.IN_FLIGHT, -1, METERED)
+        adjust(semconv.IN_FLIGHT, 1, METERED)
+        count(semconv.CONSUMED_MESSAGES, 1, METERED)
+        measure(semconv.QUEUE_WAIT, 0.01, METERED)
+        measure(semconv.PROCESS_DURATION, 0.01, METERED)
+        adjust(semconv.IN_FLIGHT, -1, METERED)
 
     def trace() -> None:
         with span(
-            table.process(RETRIEVAL.name),
+            semconv.process(RETRIEVAL.name),
             kind=SpanKind.CONSUMER,
             attributes=delivery._attributes(context, time.time()),
             parent=extract(envelope.trace),
         ) as current:
-            current.set_attribute(table.OUTCOME, "ok")
+            current.set_attribute(semconv.OUTCOME, "ok")
 
     async def handle() -> None:
         async with asyncio.timeout(context.remaining()):

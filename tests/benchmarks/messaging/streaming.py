@@ -6,8 +6,8 @@ from typing import Any, Final
 
 from poise.contracts.generate import ChatMessage, Generate
 from poise.contracts.topics import INFERENCE_INTERACTIVE
-from poise.messaging import Mesh
 from poise.settings import MeshSettings
+from poise.worker.mesh import Mesh
 from tests.benchmarks.command import Plan
 from tests.benchmarks.figures import Collected, Outcome, Ratio, percentile
 from tests.benchmarks.messaging.ground import Ground, paced

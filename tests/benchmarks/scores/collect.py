@@ -15,16 +15,16 @@ from pathlib import Path
 from typing import Final
 from urllib.request import Request, urlopen
 
-from poise.cli.corpus import corpus
 from poise.contracts import ChatMessage, Part
 from poise.scoring import Evidence
 from poise.stack.model import ModelServer
-from services.orchestration.prompt import closed_book, prompt
-from services.orchestration.settings import Variant
-from services.retrieval.assembly import Version
-from services.retrieval.embedding import MiniLm
-from services.retrieval.index import Index
-from services.retrieval.passages import bodies, encode_vector, part_key
+from poise_labs.cli.sample_corpus import corpus
+from poise_services.orchestration.prompt import closed_book, prompt
+from poise_services.orchestration.settings import Variant
+from poise_services.retrieval.embedding import MiniLm
+from poise_services.retrieval.index import Index
+from poise_services.retrieval.passages import bodies, encode_vector, part_key
+from poise_services.retrieval.version_assembler import Version
 from tests.benchmarks.scores.labelled import ANSWERS, FOUND, judged, passages
 
 QUESTIONS: Final = ANSWERS.with_name("answers.toml")

@@ -8,11 +8,11 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-from poise.cli.corpus import corpus
 from poise.contracts import Draw, Passage, RunRecord
-from services.evaluation.scores import score
-from services.orchestration.recording import LONGEST_KEPT
-from services.retrieval.passages import bodies, part_key
+from poise_labs.cli.sample_corpus import corpus
+from poise_services.evaluation.scorer import score
+from poise_services.orchestration.run_record import LONGEST_KEPT
+from poise_services.retrieval.passages import bodies, part_key
 
 ANSWERS: Final = Path(__file__).parents[1] / "answers.jsonl"
 FOUND: Final = Path(__file__).with_name("passages.json")

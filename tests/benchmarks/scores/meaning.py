@@ -15,7 +15,7 @@ from poise.embedding import Model
 from poise.scoring import Embed
 from poise.scoring.quality import BY_MEANING, BY_WORDS, Coefficients
 from poise.scoring.text import sentences
-from services.evaluation.scores import score
+from poise_services.evaluation.scorer import score
 from tests.benchmarks.scores.edits import GOOD, edited_own_words
 from tests.benchmarks.scores.fit import EDITS_COUNT, all_told, held_out, qualities
 from tests.benchmarks.scores.labelled import Case, passages, record, scored

@@ -15,10 +15,11 @@ import httpx2
 
 from poise.contracts.ask import Ask
 from poise.contracts.run_id import new_run_id
-from poise.messaging import Mesh, topics
+from poise.kafka import topic_setup
 from poise.settings import MeshSettings
 from poise.stack import Kafka, Valkey, probe
-from poise.stack.part import Part
+from poise.stack.managed_process import Part
+from poise.worker.mesh import Mesh
 from tests.benchmarks.steps.abroad import Abroad
 from tests.benchmarks.steps.servers import Postgres, Restate, SyncedValkey, spent
 from tests.benchmarks.subject import Worker
@@ -84,7 +85,7 @@ def poise(*, synced: bool = False, spans: bool = True) -> "Open":
         cache = (SyncedValkey if synced else Valkey)(folder / "valkey")
         async with Kafka(folder / "kafka") as kafka, cache:
             settings = MeshSettings(broker=kafka.bootstrap, spans=False)
-            await topics.apply(settings)
+            await topic_setup.apply(settings)
             env = {"POISE_BROKER": kafka.bootstrap, "POISE_REDIS_URL": cache.url, "POISE_SPANS": str(spans)}
             async with started(sys.executable, "poise_worker", env=env) as worker, Mesh(settings, tier="bench") as mesh:
 

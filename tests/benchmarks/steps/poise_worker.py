@@ -4,9 +4,10 @@ import asyncio
 import logging
 
 from poise.contracts.ask import Answer, Ask
-from poise.messaging import Tier
-from poise.runs import Run, workflow
 from poise.settings import MeshSettings
+from poise.worker.tier import Tier
+from poise.workflows.run import Run
+from poise.workflows.workflow import workflow
 from tests.benchmarks.messaging.contestants import serve as serve_tier
 from tests.benchmarks.steps.watch import RESULT, Watch, serve
 

@@ -13,7 +13,7 @@ import httpx2
 
 from poise.errors import SetupError
 from poise.stack import Valkey, probe
-from poise.stack.part import Part
+from poise.stack.managed_process import Part
 from tests.benchmarks.startup import cpu
 
 NOBODY: Final = 65_534

@@ -12,16 +12,16 @@ from deciding_kit import worker
 from integration_kit import another
 from policy_kit import score_of
 
-from poise.balance.act import Act, Plan
-from poise.balance.history import History
-from poise.balance.stage import SECOND, STEADY, spec
-from poise.balance.stream import Stream
-from poise.balance.summary import summary
-from poise.balance.watching import Watching
 from poise.contracts.topics import SCORES
 from poise.errors import UnavailableError
-from poise.messaging import Mesh
 from poise.settings import MeshSettings
+from poise.worker.mesh import Mesh
+from poise_labs.balance.environment import SECOND, STEADY, spec
+from poise_labs.balance.load import Stream
+from poise_labs.balance.observer import Watching
+from poise_labs.balance.scenario import Act, Plan
+from poise_labs.balance.summary import summary
+from poise_labs.balance.timeline import History
 
 pytestmark = pytest.mark.integration
 

@@ -6,9 +6,9 @@ from uuid import uuid4
 
 import pytest
 
-from poise.cache import Answers, AnswersAdmin, Cache, Ground, Kept
-from poise.cache.answers import LARGEST
 from poise.contracts import Answer
+from poise.redis.answer_store import LARGEST, Answers, AnswersAdmin, Ground, Kept
+from poise.redis.client import Cache
 
 pytestmark = pytest.mark.integration
 

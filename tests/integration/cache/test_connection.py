@@ -11,12 +11,13 @@ from liveness_kit import ProcessOnClock
 from redis.asyncio import Redis
 from slow_wire import SlowWire
 
-from poise.cache import Cache, Journal, Lease, Standing, Stored, connection
-from poise.cache.connection import ANSWERS_WITHIN, CONNECTIONS, REST, SLOW, WINDOW
 from poise.errors import SetupError
 from poise.liveness import Liveness
+from poise.redis import client
+from poise.redis.client import ANSWERS_WITHIN, CONNECTIONS, REST, SLOW, WINDOW, Cache
+from poise.redis.step_results import Journal, Lease, Standing, Stored
 from poise.stack import Valkey
-from poise.telemetry import table
+from poise.telemetry import semconv
 from poise.telemetry.metrics import observations
 
 pytestmark = pytest.mark.integration
@@ -24,9 +25,7 @@ pytestmark = pytest.mark.integration
 
 def said(caplog: pytest.LogCaptureFixture) -> list[str]:
     """What the cache has said, without the reasons."""
-    return [
-        record.getMessage().partition(":")[0] for record in caplog.records if record.name == "poise.cache.connection"
-    ]
+    return [record.getMessage().partition(":")[0] for record in caplog.records if record.name == "poise.redis.client"]
 
 
 async def until_kept(cache: Cache) -> None:
@@ -47,12 +46,12 @@ async def test_one_that_stops_is_gone_on_without_and_used_again(
         for _ in range(50):
             assert await cache.get("k") is None
             await cache.put("k", b"lost", 60)
-        assert (0.0, {}) in observations(table.CACHE_UP)
+        assert (0.0, {}) in observations(semconv.CACHE_UP)
         await server.start()
         await until_kept(cache)
-        assert (1.0, {}) in observations(table.CACHE_UP)
+        assert (1.0, {}) in observations(semconv.CACHE_UP)
     assert said(caplog) == ["the cache is absent, going on without it", "the cache is back"]
-    assert not observations(table.CACHE_UP)
+    assert not observations(semconv.CACHE_UP)
 
 
 async def test_one_that_is_slow_costs_one_wait_and_no_more(
@@ -140,7 +139,7 @@ async def test_one_that_hangs_has_those_that_wait_for_a_connection_wait_no_longe
 async def test_one_that_cannot_keep_up_is_left_alone(
     wire: SlowWire, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection, "PLACE_WITHIN", SLOW / 4)
+    monkeypatch.setattr(client, "PLACE_WITHIN", SLOW / 4)
     async with Cache(wire.url) as cache:
         await asyncio.gather(*(cache.put("k", b"old", 60) for _ in range(CONNECTIONS)))
         wire.delay = lambda: SLOW / 2  # none of them is slow
@@ -159,7 +158,7 @@ async def test_one_that_is_full_is_still_read_and_written_again_when_it_has_room
         for _ in range(20):
             await cache.put("k", b"lost", 60)
             assert await cache.get("k") == b"old"
-        assert (1.0, {}) in observations(table.CACHE_UP)
+        assert (1.0, {}) in observations(semconv.CACHE_UP)
         await admin.config_set("maxmemory", "0")
         await until_kept(cache)
     assert said(caplog) == ["the cache is full, nothing is kept until it has room", "the cache has room again"]
@@ -196,7 +195,7 @@ async def test_one_that_is_away_leaves_its_process_ready(server: Valkey) -> None
         for _ in range(3):
             await process.goes_on(PART)
             assert process.liveness.look() is None
-        assert (0.0, {}) in observations(table.CACHE_UP)
+        assert (0.0, {}) in observations(semconv.CACHE_UP)
         assert not cache.answers
     assert process.liveness.conditions() == {}
 
@@ -210,7 +209,7 @@ async def test_what_tries_it_and_hangs_is_found(server: Valkey, monkeypatch: pyt
 
     async with Cache(server.url, liveness=process.liveness) as cache:
         await process.goes_on(PART)
-        monkeypatch.setattr(connection, "_answered", hangs)  # not even its timeout ends it
+        monkeypatch.setattr(client, "_answered", hangs)  # not even its timeout ends it
         cache._leave("a test says so")
         await hanging.wait()
         process.stands_still(PART)

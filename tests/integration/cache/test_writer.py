@@ -8,9 +8,10 @@ import pytest
 from redis.asyncio import Redis
 from slow_wire import SlowWire
 
-from poise.cache import Cache, Entry, History
-from poise.cache.script import Call, Script
-from poise.cache.writer import TOGETHER, Writer
+from poise.redis.batch_writer import TOGETHER, Writer
+from poise.redis.client import Cache
+from poise.redis.journal import Entry, History
+from poise.redis.script import Call, Script
 from poise.stack import Valkey
 
 pytestmark = pytest.mark.integration

@@ -4,18 +4,18 @@ from uuid import uuid4
 import pytest
 import pytest_asyncio
 
-from poise.cache import connection
-from poise.messaging import ends, topics
+from poise.kafka import end_offsets, topic_setup
+from poise.redis import client
 from poise.settings import MeshSettings
 from poise.stack import Kafka
-from services.orchestration import versions
+from poise_services.orchestration import document_versions
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def kafka(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
     """A Kafka of these tests' own: what others ingest would be found here."""
     async with Kafka(tmp_path_factory.mktemp("kafka")) as node:
-        await topics.apply(MeshSettings(broker=node.bootstrap))
+        await topic_setup.apply(MeshSettings(broker=node.bootstrap))
         yield node.bootstrap
 
 
@@ -26,12 +26,12 @@ def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
     All tiers and a thousand askers share one process here: two seconds without an answer say how busy that is, and
     would have it counted as a log that cannot be read, or a Redis that is gone.
     """
-    defaults = connection.Cache.__init__.__kwdefaults__
+    defaults = client.Cache.__init__.__kwdefaults__
     assert defaults is not None
-    monkeypatch.setattr(versions, "KNOWN_WITHIN", 30.0)
-    monkeypatch.setattr(ends, "ANSWERS_WITHIN_MS", 30_000)
+    monkeypatch.setattr(document_versions, "KNOWN_WITHIN", 30.0)
+    monkeypatch.setattr(end_offsets, "ANSWERS_WITHIN_MS", 30_000)
     monkeypatch.setitem(defaults, "patience", 30.0)
-    monkeypatch.setattr(connection, "PLACE_WITHIN", 30.0)
+    monkeypatch.setattr(client, "PLACE_WITHIN", 30.0)
 
 
 @pytest.fixture

@@ -11,15 +11,17 @@ import pytest
 from cache_kit import Model, cached_mesh, settings_of
 from scripted_run import ScriptedRun
 
-from poise.cache import AnswersAdmin, Cache, History
 from poise.contracts import Answer, Ask, Delta, RunRecord
 from poise.contracts.run_id import new_run_id
 from poise.contracts.topics import RECORDS
-from poise.runs import Run
+from poise.redis.answer_store import AnswersAdmin
+from poise.redis.client import Cache
+from poise.redis.journal import History
 from poise.settings import MeshSettings
-from services.orchestration.aid import Aid
-from services.orchestration.caching import AnswerCaching
-from services.orchestration.versions import following
+from poise.workflows.run import Run
+from poise_services.orchestration.answer_cache import AnswerCaching
+from poise_services.orchestration.cache_hints import Aid
+from poise_services.orchestration.document_versions import following
 
 pytestmark = pytest.mark.integration
 

@@ -8,10 +8,11 @@ from cache_kit import Model, Reader, orchestrating, retrieving
 from integration_kit import serving
 
 from poise.contracts import Fetch, Fetched, Generate
-from poise.messaging import Context, Mesh, Tier
 from poise.settings import MeshSettings
-from services.integration.refusals import EmptyError
-from services.orchestration.settings import OrchestrationSettings
+from poise.worker.mesh import Mesh
+from poise.worker.tier import Context, Tier
+from poise_services.integration.refusals import EmptyError
+from poise_services.orchestration.settings import OrchestrationSettings
 
 pytestmark = pytest.mark.integration
 

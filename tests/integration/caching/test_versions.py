@@ -4,9 +4,9 @@ import pytest
 
 from poise.contracts import DocumentVersion
 from poise.contracts.topics import DOCUMENTS, VERSIONS
-from poise.messaging import Mesh
 from poise.settings import MeshSettings
-from services.orchestration.versions import Versions
+from poise.worker.mesh import Mesh
+from poise_services.orchestration.document_versions import Versions
 
 pytestmark = pytest.mark.integration
 

@@ -15,12 +15,12 @@ import pytest
 from cache_kit import Model, Reader, cached_mesh, orchestrating, settings_of
 from integration_kit import another
 
-from poise.cache import AnswersAdmin
 from poise.contracts import Answer
-from poise.messaging import Ends
+from poise.kafka.end_offsets import Ends
+from poise.redis.answer_store import AnswersAdmin
 from poise.settings import MeshSettings
 from poise.stack.probe import free_port
-from services.orchestration.versions import Versions
+from poise_services.orchestration.document_versions import Versions
 
 pytestmark = pytest.mark.integration
 
@@ -38,7 +38,7 @@ async def process(settings: MeshSettings, folder: Path) -> AsyncIterator[Process
         "POISE_LEASE": "1",
         "POISE_ORCHESTRATION_PASSAGES": "1",
     }
-    arguments = (sys.executable, "-m", "services.orchestration")
+    arguments = (sys.executable, "-m", "poise_services.orchestration")
     worker = await asyncio.create_subprocess_exec(*arguments, env=environment)
     try:
         async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http, asyncio.timeout(60):

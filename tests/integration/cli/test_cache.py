@@ -9,8 +9,9 @@ from uuid import uuid4
 import pytest
 from integration_kit import Command
 
-from poise.cache import Answers, Cache, Ground, Kept
 from poise.contracts import Answer
+from poise.redis.answer_store import Answers, Ground, Kept
+from poise.redis.client import Cache
 
 pytestmark = pytest.mark.integration
 

@@ -5,10 +5,10 @@ import pytest
 from integration_kit import Command
 from small_mesh import answering, indexing
 
-from poise.cli.corpus import QUESTIONS
 from poise.settings import MeshSettings
 from poise.stack import state
 from poise.stack.state import StackState
+from poise_labs.cli.sample_corpus import QUESTIONS
 
 pytestmark = pytest.mark.integration
 

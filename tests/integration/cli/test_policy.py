@@ -9,14 +9,14 @@ from uuid import uuid4
 import pytest
 from integration_kit import Command, another, until
 
-from poise.cli import policy_log
 from poise.contracts import Draw, RunRecord, Score
 from poise.contracts.policy import Decision
 from poise.contracts.topics import DECISIONS, RECORDS, SCORES
-from poise.messaging import Mesh
+from poise.policy import decision_log
 from poise.settings import MeshSettings
-from services.evaluation.deciding import deciding
-from services.evaluation.settings import EvaluationSettings
+from poise.worker.mesh import Mesh
+from poise_services.evaluation.policy_worker import deciding
+from poise_services.evaluation.settings import EvaluationSettings
 
 pytestmark = pytest.mark.integration
 
@@ -98,7 +98,7 @@ async def made(mesh: Mesh, name: str, count: int) -> list[Decision]:
     found: list[Decision] = []
     async with asyncio.timeout(WITHIN), mesh.follow(DECISIONS.name) as follower:
         async for batch in follower:
-            found += [decision for _, decision in policy_log.readable(Decision, batch) if decision.policy == name]
+            found += [decision for _, decision in decision_log.readable(Decision, batch) if decision.policy == name]
             if len(found) >= count:
                 return found
     raise AssertionError
@@ -122,7 +122,7 @@ async def test_people_stay_in_charge(poise: Command, mesh_settings: MeshSettings
         assert "try the cheap one" in shown.stdout
         standing = await plain(poise, "show", name)
         assert standing["policy"]["weights"] == {"steady": 0.5, "cheap": 0.5}
-        assert standing["policy"]["by"] == policy_log.person()
+        assert standing["policy"]["by"] == decision_log.person()
         assert standing["last"]["action"] == "set"
 
         # the loop moves, and says why
@@ -180,13 +180,13 @@ async def test_people_stay_in_charge(poise: Command, mesh_settings: MeshSettings
         # what another file would have led to: nothing moves where nothing may
         other = changed(file, "pause = 1", 'score = "raw_relevance"')
         supposed = (await poise("policy", "replay", name, "--with", other, "--json")).stdout.splitlines()
-        assert {json.loads(line)["by"] for line in supposed} == {policy_log.person()}
+        assert {json.loads(line)["by"] for line in supposed} == {decision_log.person()}
 
 
 async def test_what_is_asked_while_nobody_decides_is_done_when_somebody_does(
     poise: Command, mesh_settings: MeshSettings, name: str, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(policy_log, "DECIDED_WITHIN", 0.5)
+    monkeypatch.setattr(decision_log, "DECIDED_WITHIN", 0.5)
     asked = await poise("policy", "set", str(file))
     assert asked.exit_code == 1
     assert "an evaluation worker must run" in asked.stderr
@@ -214,7 +214,7 @@ async def test_the_log_is_followed(poise: Command, mesh_settings: MeshSettings, 
 
 
 async def follow(mesh: Mesh, name: str, seen: list[str]) -> None:
-    async for batch in policy_log.decisions_by_batch(mesh, name, last=20, follow=True):
+    async for batch in decision_log.decisions_by_batch(mesh, name, last=20, follow=True):
         seen.extend(decision.id for decision in batch)
 
 

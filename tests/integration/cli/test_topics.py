@@ -39,7 +39,7 @@ async def test_topics_are_checked_applied_and_corrected(poise: Command, tmp_path
 
 TIER = """
 from poise.contracts import Message, Request
-from poise.messaging import Tier
+from poise import Tier
 
 class Done(Message):
     kind = "done/1"

@@ -18,13 +18,17 @@ from load_kit import Load, load, written
 from poise.contracts import Answer, Ask, Completion, Generate
 from poise.contracts.generate import ChatMessage
 from poise.contracts.topics import CATALOGUE, INFERENCE_INTERACTIVE, REPLIES, RUNS_INTERACTIVE
-from poise.messaging import Admin, Connection, Context, Mesh, Tier, producer, send_health
-from poise.messaging.seam import ConcurrentSubscriber
-from poise.messaging.serving import group_of
+from poise.kafka import producer, producer_health
+from poise.kafka.admin import Admin
+from poise.kafka.connection import Connection
+from poise.kafka.faststream_adapter import ConcurrentSubscriber
 from poise.settings import MeshSettings
 from poise.stack.probe import free_port
-from services.gateway.server import serve
-from services.gateway.settings import GatewaySettings
+from poise.worker.mesh import Mesh
+from poise.worker.tier import Context, Tier
+from poise.worker.tier_runner import group_of
+from poise_services.gateway.server import serve
+from poise_services.gateway.settings import GatewaySettings
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]
 
@@ -151,7 +155,7 @@ async def test_a_topic_without_a_leader_ends_nobody(brokers: Cluster, monkeypatc
     """
     for name, value in {"SENT_WITHIN": 2.0, "EXPIRES_AFTER": 3.0, "STALLS_AFTER": 1.0, "LOOKED_AT_EVERY": 0.1}.items():
         monkeypatch.setattr(producer, name, value)
-    monkeypatch.setattr(send_health, "LATE_AFTER", 0.5)
+    monkeypatch.setattr(producer_health, "LATE_AFTER", 0.5)
     settings = MeshSettings(broker=brokers.bootstrap, spans=False)
     async with (
         brokers.alone(RUNS_INTERACTIVE, 3),

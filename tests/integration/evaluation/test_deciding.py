@@ -16,10 +16,11 @@ from integration_kit import Outsider, another, until
 
 from poise.contracts.policy import Decision
 from poise.contracts.topics import COMMANDS, SCORES
-from poise.messaging import Mesh, topics
-from poise.messaging.transactions import Transactions
+from poise.kafka import topic_setup
+from poise.kafka.transactions import Transactions
 from poise.settings import MeshSettings
 from poise.stack import Kafka
+from poise.worker.mesh import Mesh
 
 pytestmark = pytest.mark.integration
 
@@ -134,7 +135,7 @@ async def test_who_is_shut_out_writes_no_more_and_goes_on_from_what_was_written(
 async def test_a_broker_that_restarts_in_the_middle_and_scores_that_are_lost_leave_one_policy(tmp_path: Path) -> None:
     async with Kafka(tmp_path) as kafka:
         settings = MeshSettings(broker=kafka.bootstrap)
-        await topics.apply(settings)
+        await topic_setup.apply(settings)
         async with Mesh(another(settings), tier="cli") as mesh:
             case = Case(mesh)
             async with worker(settings):
@@ -165,4 +166,4 @@ async def lost(settings: MeshSettings, topic: str) -> None:
                 await asyncio.sleep(0.05)
     finally:
         await admin.close()
-    await topics.apply(settings)
+    await topic_setup.apply(settings)

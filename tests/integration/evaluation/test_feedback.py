@@ -14,12 +14,14 @@ from integration_kit import WITHIN, Outsider, another, serving
 from poise.contracts import Answer, Draw, Feedback, RunRecord, Score
 from poise.contracts.run_id import new_run_id, run_id_of
 from poise.contracts.topics import FEEDBACK, RECORDS, RETRY_DELAYS, SCORES, dead_topic, retry_topic
-from poise.messaging import DeadLetter, Mesh, Tier
-from poise.messaging.dead_letters import read as read_dead
-from poise.messaging.failures import RetryLimits, decide
+from poise.dead_letters.model import DeadLetter
+from poise.dead_letters.model import read as read_dead
 from poise.scoring import summarise
 from poise.settings import MeshSettings
-from services.evaluation.handlers import handlers
+from poise.worker.mesh import Mesh
+from poise.worker.retry_policy import RetryLimits, decide
+from poise.worker.tier import Tier
+from poise_services.evaluation.handlers import handlers
 
 pytestmark = pytest.mark.integration
 
@@ -99,11 +101,11 @@ async def outsider(kafka: str) -> AsyncIterator[Outsider]:
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """The delays are short; their topics keep their names."""
     named = {delay: retry_topic("evaluation", real) for delay, real in zip(SOON, RETRY_DELAYS, strict=True)}
-    for module in ("poise.messaging.failures", "services.evaluation.feedback"):
+    for module in ("poise.worker.retry_policy", "poise_services.evaluation.feedback"):
         monkeypatch.setattr(f"{module}.RETRY_DELAYS", SOON)
-    monkeypatch.setattr("poise.messaging.retries.retry_topic", lambda _tier, delay: named[delay])
+    monkeypatch.setattr("poise.worker.delayed_retries.retry_topic", lambda _tier, delay: named[delay])
     # Delays as short as these would be waited for in place.
-    monkeypatch.setattr("poise.messaging.delivery.decide", partial(decide, limits=RetryLimits(attempts=1)))
+    monkeypatch.setattr("poise.worker.processor.decide", partial(decide, limits=RetryLimits(attempts=1)))
 
 
 @pytest.mark.parametrize("new", [by_time, by_place])

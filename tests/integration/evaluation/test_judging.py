@@ -11,13 +11,15 @@ from integration_kit import WITHIN, Outsider, serving
 from poise.contracts import Answer, Draw, Passage, RunRecord, Score, StepRecord
 from poise.contracts.run_id import new_run_id
 from poise.contracts.topics import RECORDS, SCORES, dead_topic
-from poise.messaging import Mesh, Record, Tier
+from poise.kafka.record import Record
 from poise.scoring import summarise
 from poise.settings import MeshSettings
-from services.evaluation.handlers import handlers
-from services.evaluation.scores import score
-from services.evaluation.settings import EvaluationSettings
-from services.evaluation.vectors import vectors_of
+from poise.worker.mesh import Mesh
+from poise.worker.tier import Tier
+from poise_services.evaluation.handlers import handlers
+from poise_services.evaluation.scorer import score
+from poise_services.evaluation.settings import EvaluationSettings
+from poise_services.evaluation.vectors import vectors_of
 
 pytestmark = pytest.mark.integration
 

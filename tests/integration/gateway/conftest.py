@@ -9,11 +9,13 @@ import pytest
 from integration_kit import serving, until
 
 from poise.contracts import Answer, Ask
-from poise.messaging import Context, EpochCheck, Mesh, Tier
+from poise.ingestion.epoch_check import EpochCheck
 from poise.settings import MeshSettings
 from poise.stack.probe import free_port
-from services.gateway.server import serve
-from services.gateway.settings import GatewaySettings
+from poise.worker.mesh import Mesh
+from poise.worker.tier import Context, Tier
+from poise_services.gateway.server import serve
+from poise_services.gateway.settings import GatewaySettings
 
 Handle = Callable[[Ask, Context], "asyncio.Future[Answer]"]
 Open = Callable[..., AbstractAsyncContextManager[tuple[httpx2.AsyncClient, Mesh]]]

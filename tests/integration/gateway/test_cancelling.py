@@ -9,11 +9,12 @@ import pytest
 from integration_kit import WITHIN, serving, until
 
 from poise.contracts import Answer, Ask, ChatMessage, Generate
-from poise.messaging import Context, Mesh, Tier
 from poise.settings import MeshSettings
-from services.inference.backends import Backends
-from services.inference.handlers import handlers
-from services.inference.settings import InferenceSettings
+from poise.worker.mesh import Mesh
+from poise.worker.tier import Context, Tier
+from poise_services.inference.backends import Backends
+from poise_services.inference.handlers import handlers
+from poise_services.inference.settings import InferenceSettings
 
 pytestmark = pytest.mark.integration
 

@@ -11,7 +11,8 @@ from integration_kit import Outsider, until
 
 from poise.contracts import Answer, Ask
 from poise.errors import TerminalError
-from poise.messaging import Context, Mesh
+from poise.worker.mesh import Mesh
+from poise.worker.tier import Context
 
 pytestmark = pytest.mark.integration
 

@@ -12,9 +12,10 @@ from integration_kit import WITHIN, until
 
 from poise.contracts import Answer, Ask
 from poise.errors import TerminalError
-from poise.messaging import Context, Mesh
-from poise.messaging.stream_reader import MOST_UNREAD
-from poise.messaging.streams import DIFFERS
+from poise.rpc.stream_reader import MOST_UNREAD
+from poise.rpc.stream_writer import DIFFERS
+from poise.worker.mesh import Mesh
+from poise.worker.tier import Context
 
 pytestmark = pytest.mark.integration
 

@@ -13,10 +13,11 @@ from integration_kit import WITHIN, another, serving
 
 from poise.contracts import Answer, Ask, Draw, Feedback, RunRecord, Score
 from poise.contracts.topics import FEEDBACK, RECORDS, SCORES
-from poise.messaging import Context, Mesh, Tier
 from poise.scoring import VariantSummary, summarise
 from poise.settings import MeshSettings
-from services.evaluation.handlers import handlers
+from poise.worker.mesh import Mesh
+from poise.worker.tier import Context, Tier
+from poise_services.evaluation.handlers import handlers
 
 pytestmark = pytest.mark.integration
 

@@ -14,7 +14,8 @@ from integration_kit import until
 from poise.contracts import Answer, Ask, Document, Epoch, RunRecord
 from poise.contracts.topics import DOCUMENTS, RECORDS
 from poise.errors import TerminalError
-from poise.messaging import Context, Mesh
+from poise.worker.mesh import Mesh
+from poise.worker.tier import Context
 
 pytestmark = pytest.mark.integration
 

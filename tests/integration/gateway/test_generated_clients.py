@@ -16,7 +16,7 @@ from gateway_process import started
 from marked_tools import INSTALLED, ROOT
 from small_mesh import answering
 
-from poise.messaging.schema import asyncapi, bodies
+from poise.kafka.asyncapi_document import asyncapi, bodies
 from poise.settings import MeshSettings
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]

@@ -11,9 +11,10 @@ import pytest
 from integration_kit import until
 
 from poise.contracts import Answer, Ask
-from poise.messaging import Context, Mesh
-from poise.telemetry import table
+from poise.telemetry import semconv
 from poise.telemetry.metrics import observations
+from poise.worker.mesh import Mesh
+from poise.worker.tier import Context
 
 pytestmark = pytest.mark.integration
 
@@ -30,7 +31,7 @@ async def answer(_ask: Ask, context: Context) -> Answer:
     return Answer(run_id=context.run, text="Because.", rung="primary")
 
 
-def gauge(instrument: table.Gauge) -> float:
+def gauge(instrument: semconv.Gauge) -> float:
     return sum(value for value, _ in observations(instrument))
 
 
@@ -100,7 +101,7 @@ async def test_a_flood_of_connections_keeps_nobody_out(open_gateway: Open) -> No
     limits = {"connections": 50, "head_timeout": NEVER}
     async with open_gateway(answer, limits=limits) as (client, _), connected(client, *[HALF] * 400) as slow:
         await is_served(client)
-        assert gauge(table.HTTP_CONNECTIONS) <= 50
+        assert gauge(semconv.HTTP_CONNECTIONS) <= 50
         await until(lambda: sum(reader.at_eof() for reader, _ in slow) >= 350)
 
 
@@ -111,7 +112,7 @@ async def test_a_body_that_comes_too_slowly_is_not_waited_for(open_gateway: Open
         await is_served(client)
         ends = await asyncio.gather(*(told(reader) for reader, _ in slow))
         assert {(status, kind) for status, kind, _ in ends} == {(408, "urn:poise:request-timeout")}
-    assert gauge(table.HTTP_BYTES) == 0
+    assert gauge(semconv.HTTP_BYTES) == 0
 
 
 async def test_a_body_that_comes_fast_enough_is_waited_for_however_long_it_takes(open_gateway: Open) -> None:
@@ -140,11 +141,11 @@ async def test_bytes_under_way_stay_under_their_budget(open_gateway: Open) -> No
             chunk = b"46500\r\n" if number % 2 else b""  # in hexadecimal: 288,000
             writer.write(head("POST", "/v1/documents", JSON, length) + chunk + b" " * 250_000)
             await asyncio.sleep(0)
-            seen.append(gauge(table.HTTP_BYTES))
+            seen.append(gauge(semconv.HTTP_BYTES))
         readers = [asyncio.create_task(told(reader)) for reader, _ in slow]
 
         def nearly_all_are_refused() -> bool:
-            seen.append(gauge(table.HTTP_BYTES))
+            seen.append(gauge(semconv.HTTP_BYTES))
             return sum(task.done() for task in readers) >= 110
 
         await until(nearly_all_are_refused)
@@ -160,7 +161,7 @@ async def test_bytes_under_way_stay_under_their_budget(open_gateway: Open) -> No
         for _, writer in slow:
             writer.close()
         await asyncio.gather(*readers)
-        await until(lambda: gauge(table.HTTP_BYTES) == 0)
+        await until(lambda: gauge(semconv.HTTP_BYTES) == 0)
         assert (await client.post("/v1/documents", json={"id": "a", "text": "x" * 390_000})).status_code == 202
 
 
@@ -189,7 +190,7 @@ async def test_a_body_that_is_too_large_is_answered_however_it_is_sent(open_gate
                 assert response.headers["connection"] == "close"
         assert await asyncio.to_thread(plainly, port_of(client)) == 413
         await is_served(client)
-        await until(lambda: gauge(table.HTTP_BYTES) == 0)
+        await until(lambda: gauge(semconv.HTTP_BYTES) == 0)
 
 
 async def test_who_waits_for_leave_to_send_is_answered_without_it(open_gateway: Open) -> None:
@@ -211,7 +212,7 @@ async def test_an_answer_that_nobody_reads_is_not_kept(open_gateway: Open) -> No
             writer.transport.pause_reading()  # type: ignore[attr-defined]  # the client's
             writer.write(head("GET", "/openapi.json") * 1_000)
         await is_served(client)
-        await until(lambda: gauge(table.HTTP_CONNECTIONS) <= 1 and gauge(table.HTTP_BYTES) == 0)
+        await until(lambda: gauge(semconv.HTTP_CONNECTIONS) <= 1 and gauge(semconv.HTTP_BYTES) == 0)
 
 
 async def test_what_is_no_http_is_a_problem_too(open_gateway: Open) -> None:
@@ -227,4 +228,4 @@ async def test_what_is_no_http_is_a_problem_too(open_gateway: Open) -> None:
                 writer.write(sent)
                 assert (await told(reader))[:2] == (status, "urn:poise:invalid")
         await is_served(client)
-        await until(lambda: gauge(table.HTTP_BYTES) == 0)
+        await until(lambda: gauge(semconv.HTTP_BYTES) == 0)

@@ -9,9 +9,10 @@ import pytest
 
 from poise.contracts import Answer, Ask, Generation, RunRecord
 from poise.contracts.topics import RECORDS
-from poise.messaging import Mesh
-from poise.runs import Run, workflow
-from services.orchestration.asks import Asks
+from poise.worker.mesh import Mesh
+from poise.workflows.run import Run
+from poise.workflows.workflow import workflow
+from poise_services.orchestration.handler import Asks
 
 pytestmark = pytest.mark.integration
 

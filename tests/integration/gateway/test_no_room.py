@@ -11,8 +11,10 @@ from integration_kit import until
 
 from poise.contracts import Answer, Ask
 from poise.contracts.topics import dead_topic
-from poise.messaging import Context, Mesh, intake
-from poise.messaging.intake import IntakeLimits
+from poise.kafka import consumer
+from poise.kafka.consumer import IntakeLimits
+from poise.worker.mesh import Mesh
+from poise.worker.tier import Context
 
 pytestmark = pytest.mark.integration
 
@@ -24,7 +26,7 @@ ROOM = 1 + IntakeLimits().parked
 async def test_an_ask_that_has_no_room_behind_those_that_wait_is_told_when_to_come_again(
     open_gateway: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(intake, "TURNED_AWAY_AFTER", 0.5)
+    monkeypatch.setattr(consumer, "TURNED_AWAY_AFTER", 0.5)
     begun, answers = set[str](), asyncio.Event()
 
     async def answer(ask: Ask, context: Context) -> Answer:

@@ -10,9 +10,9 @@ from gateway_process import WITHIN, start, started
 from integration_kit import serving
 
 from poise.contracts import Answer, Ask
-from poise.messaging import Context, Tier
 from poise.settings import MeshSettings
 from poise.stack.probe import free_port
+from poise.worker.tier import Context, Tier
 
 pytestmark = pytest.mark.integration
 

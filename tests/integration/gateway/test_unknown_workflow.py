@@ -7,9 +7,12 @@ import httpx2
 import pytest
 
 from poise.contracts import Answer, Ask
-from poise.messaging import DeadLetterAdmin, Filter, Mesh
-from poise.runs import Run, workflow
-from services.orchestration.asks import Asks
+from poise.dead_letters.admin import DeadLetterAdmin
+from poise.dead_letters.filter import Filter
+from poise.worker.mesh import Mesh
+from poise.workflows.run import Run
+from poise.workflows.workflow import workflow
+from poise_services.orchestration.handler import Asks
 
 pytestmark = pytest.mark.integration
 

@@ -12,11 +12,11 @@ import pytest
 
 from poise.contracts import ChatMessage, Completion, Generate
 from poise.errors import DeadlineExceededError, RateLimitedError, RetryableError, TerminalError, UnavailableError
-from poise.telemetry import table
+from poise.telemetry import semconv
 from poise.telemetry.metrics import observations
-from services.inference.backends import Backends
-from services.inference.refusals import ContentFilteredError
-from services.inference.settings import InferenceSettings
+from poise_services.inference.backends import Backends
+from poise_services.inference.refusals import ContentFilteredError
+from poise_services.inference.settings import InferenceSettings
 
 Script = Callable[..., object]
 Serve = Callable[[Script], AbstractAsyncContextManager[str]]
@@ -200,19 +200,19 @@ async def test_a_backend_that_goes_and_comes_back_shows_in_the_metrics(
     script = answering(response("500 Oops", b""), response("429 Slow", b""), response("200 OK", ANSWER))
 
     def up() -> list[tuple[float, object]]:
-        return [(value, attributes) for value, attributes in observations(table.BACKEND_UP)]
+        return [(value, attributes) for value, attributes in observations(semconv.BACKEND_UP)]
 
     async with serve(script) as url, one(url) as backends:
         assert up() == []
-        with caplog.at_level(logging.INFO, "services.inference"), pytest.raises(RetryableError):
+        with caplog.at_level(logging.INFO, "poise_services.inference"), pytest.raises(RetryableError):
             await ask(backends)
-        assert up() == [(0, {table.BACKEND: "default"})]
-        with caplog.at_level(logging.INFO, "services.inference"), pytest.raises(RateLimitedError):
+        assert up() == [(0, {semconv.BACKEND: "default"})]
+        with caplog.at_level(logging.INFO, "poise_services.inference"), pytest.raises(RateLimitedError):
             await ask(backends)  # it wants less, and is there
-        assert up() == [(1, {table.BACKEND: "default"})]
+        assert up() == [(1, {semconv.BACKEND: "default"})]
         await ask(backends)
-        assert up() == [(1, {table.BACKEND: "default"})]
-    assert [record.message for record in caplog.records if record.name.startswith("services")] == [
+        assert up() == [(1, {semconv.BACKEND: "default"})]
+    assert [record.message for record in caplog.records if record.name.startswith("poise_services")] == [
         f"backend default at {url.removeprefix('http://')} is down: backend default answered 500: without a reason",
         "backend default is back",
     ]

@@ -4,9 +4,9 @@ import httpx2
 import pytest
 
 from poise.contracts import ChatMessage, Generate
-from services.inference.backends import Backends
-from services.inference.refusals import ContextTooLongError
-from services.inference.settings import InferenceSettings
+from poise_services.inference.backends import Backends
+from poise_services.inference.refusals import ContextTooLongError
+from poise_services.inference.settings import InferenceSettings
 
 PATHS = [
     "/",

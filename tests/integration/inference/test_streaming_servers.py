@@ -10,13 +10,13 @@ from integration_kit import serving
 
 from poise.contracts import ChatMessage, Completion, Delta, Generate, Reset, Usage
 from poise.errors import DeadlineExceededError, RetryableError, TerminalError
-from poise.messaging import Tier
-from poise.messaging.stream_reader import AGAIN
+from poise.rpc.stream_reader import AGAIN
 from poise.settings import MeshSettings
-from services.inference.backends import Backends
-from services.inference.handlers import handlers
-from services.inference.refusals import ContextTooLongError
-from services.inference.settings import InferenceSettings
+from poise.worker.tier import Tier
+from poise_services.inference.backends import Backends
+from poise_services.inference.handlers import handlers
+from poise_services.inference.refusals import ContextTooLongError
+from poise_services.inference.settings import InferenceSettings
 
 Script = Callable[..., object]
 Serve = Callable[[Script], AbstractAsyncContextManager[str]]

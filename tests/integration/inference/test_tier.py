@@ -12,11 +12,12 @@ from integration_kit import serving
 
 from poise.contracts import ChatMessage, Generate
 from poise.errors import DeadlineExceededError, FaultError
-from poise.messaging import Mesh, Tier
 from poise.settings import MeshSettings
-from services.inference.backends import Backends
-from services.inference.handlers import handlers
-from services.inference.settings import InferenceSettings
+from poise.worker.mesh import Mesh
+from poise.worker.tier import Tier
+from poise_services.inference.backends import Backends
+from poise_services.inference.handlers import handlers
+from poise_services.inference.settings import InferenceSettings
 
 pytestmark = pytest.mark.integration
 

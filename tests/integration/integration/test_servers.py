@@ -11,11 +11,11 @@ import pytest
 from http_kit import HANG, response, scripted
 
 from poise.errors import DeadlineExceededError, PoiseError, RateLimitedError
-from poise.telemetry import table
+from poise.telemetry import semconv
 from poise.telemetry.metrics import observations
-from services.integration.apis import Apis
-from services.integration.refusals import EmptyError, FailedError, NotThereError, RefusedError, RestingError
-from services.integration.settings import IntegrationSettings
+from poise_services.integration.apis import Apis
+from poise_services.integration.refusals import EmptyError, FailedError, NotThereError, RefusedError, RestingError
+from poise_services.integration.settings import IntegrationSettings
 
 QUESTION = {"question": "Rain & wind?"}
 OK = response("200 OK", b'{"today": {"text": "It rains."}}')
@@ -117,11 +117,11 @@ async def test_one_that_hangs_leaves_time_for_what_stands_in() -> None:
 
 
 def resting() -> list[float]:
-    return [value for value, attributes in observations(table.INTEGRATION_RESTING) if attributes]
+    return [value for value, attributes in observations(semconv.INTEGRATION_RESTING) if attributes]
 
 
 async def test_one_that_keeps_failing_is_left_alone_and_said_once(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO, "services.integration"):
+    with caplog.at_level(logging.INFO, "poise_services.integration"):
         async with scripted(response("500 Oops", b"")) as server, one(server.url) as apis:
             assert resting() == [0.0]
             for _ in range(5):
@@ -136,7 +136,7 @@ async def test_one_that_keeps_failing_is_left_alone_and_said_once(caplog: pytest
             fault = caught.value.fault()
     assert (fault.type, fault.retryable) == ("urn:poise:unavailable", True)
     assert 0 < (fault.retry_after or 0) <= 2
-    (logged,) = [record.message for record in caplog.records if record.name.startswith("services")]
+    (logged,) = [record.message for record in caplog.records if record.name.startswith("poise_services")]
     where = f"integration weather at {server.url.removeprefix('http://')}"
     assert logged == f"{where} is left alone for a while: integration weather answered 500: without a reason"
     assert resting() == []

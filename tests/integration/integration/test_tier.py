@@ -9,16 +9,17 @@ import pytest
 from http_kit import response, scripted
 from integration_kit import serving
 
-from poise.cache import Cache
 from poise.contracts import Fetch, Fetched
 from poise.contracts.topics import dead_topic
 from poise.errors import FaultError
-from poise.messaging import Mesh, Tier
+from poise.redis.client import Cache
 from poise.settings import MeshSettings
-from services.integration.apis import Apis
-from services.integration.handlers import handlers
-from services.integration.last_good import LastGood
-from services.integration.settings import IntegrationSettings
+from poise.worker.mesh import Mesh
+from poise.worker.tier import Tier
+from poise_services.integration.apis import Apis
+from poise_services.integration.handlers import handlers
+from poise_services.integration.settings import IntegrationSettings
+from poise_services.integration.stale_if_error import LastGood
 
 pytestmark = pytest.mark.integration
 

@@ -5,12 +5,12 @@ import pytest
 from poise.contracts import ChatMessage, Draw, Generate, Generation, RunRecord
 from poise.contracts.policy import Limits
 from poise.errors import RetryableError
-from poise.lab.arm import is_hurt
-from poise.lab.backend import ScriptedBackend
-from poise.lab.questions import Question, asked
-from poise.lab.scenario import Hurt, LabVariant, Scenario, Trouble
-from services.inference.server import ModelServer
-from services.inference.settings import Backend
+from poise_labs.lab.backend import ScriptedBackend
+from poise_labs.lab.experiment import is_hurt
+from poise_labs.lab.questions import Question, asked
+from poise_labs.lab.scenario import Hurt, LabVariant, Scenario, Trouble
+from poise_services.inference.model_client import ModelServer
+from poise_services.inference.settings import Backend
 
 pytestmark = pytest.mark.integration
 

@@ -5,16 +5,16 @@ from uuid import uuid4
 import pytest
 from policy_kit import score_of
 
-from poise.balance.history import History
-from poise.balance.watching import Watching
-from poise.cli.indexing import Indexed, Watch
 from poise.contracts import Manifest, RunRecord
 from poise.contracts.record import Draw
 from poise.contracts.topics import DECISIONS, DOCUMENTS, PASSAGES, POLICY, POLICY_STATE, RECORDS, SCORES
-from poise.lab import watch as lab
-from poise.messaging import Mesh
-from poise.messaging.record import Position
+from poise.ingestion.publish import Indexed, Watch
+from poise.kafka.record import Position
 from poise.settings import MeshSettings
+from poise.worker.mesh import Mesh
+from poise_labs.balance.observer import Watching
+from poise_labs.balance.timeline import History
+from poise_labs.lab import observer as lab
 
 pytestmark = pytest.mark.integration
 

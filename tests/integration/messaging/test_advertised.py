@@ -7,9 +7,11 @@ import pytest
 from integration_kit import until
 
 from poise.errors import SetupError
-from poise.messaging import Admin, Connection, Mesh
+from poise.kafka.admin import Admin
+from poise.kafka.connection import Connection
 from poise.settings import MeshSettings
 from poise.stack import Kafka, probe
+from poise.worker.mesh import Mesh
 
 pytestmark = pytest.mark.integration
 
@@ -39,9 +41,9 @@ async def test_one_of_several_is_named_in_the_log(
         return await Connection.of(mesh_settings).unreachable({2: nowhere})
 
     monkeypatch.setattr(Admin, "unreachable", with_another)
-    monkeypatch.setattr("poise.messaging.readiness.PROBED_EVERY", 0.01)
-    monkeypatch.setattr("poise.messaging.readiness.REACHED_EVERY", 2)
-    with caplog.at_level(logging.WARNING, "poise.messaging.readiness"):
+    monkeypatch.setattr("poise.worker.readiness.PROBED_EVERY", 0.01)
+    monkeypatch.setattr("poise.worker.readiness.REACHED_EVERY", 2)
+    with caplog.at_level(logging.WARNING, "poise.worker.readiness"):
         async with Mesh(mesh_settings, tier="client"):
             await until(lambda: asked >= 3)
     assert [record.getMessage().partition(", and")[0] for record in caplog.records] == [

@@ -11,8 +11,10 @@ from integration_kit import WITHIN, Outsider, serving
 from poise.contracts import Answer, Ask, Fault
 from poise.contracts.ask import MAX_QUESTION_CHARS
 from poise.contracts.topics import ASK_INTERACTIVE, dead_topic
-from poise.messaging import Context, Mesh, Record, Tier
+from poise.kafka.record import Record
 from poise.settings import MeshSettings
+from poise.worker.mesh import Mesh
+from poise.worker.tier import Context, Tier
 
 pytestmark = pytest.mark.integration
 

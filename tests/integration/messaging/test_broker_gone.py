@@ -9,9 +9,11 @@ from integration_kit import until
 from poise.contracts import Retrieve
 from poise.contracts.topics import RECORDS
 from poise.errors import SetupError, UnavailableError
-from poise.messaging import Mesh, mesh, producer, readiness, topics
+from poise.kafka import producer, topic_setup
 from poise.settings import MeshSettings
 from poise.stack import Kafka
+from poise.worker import mesh, readiness
+from poise.worker.mesh import Mesh
 
 pytestmark = pytest.mark.integration
 
@@ -22,7 +24,7 @@ async def test_it_is_said_and_the_process_still_ends(tmp_path: Path, monkeypatch
     monkeypatch.setattr(mesh, "STOPPED_WITHIN", 2.0)
     async with Kafka(tmp_path) as kafka:
         settings = MeshSettings(broker=kafka.bootstrap)
-        await topics.apply(settings)
+        await topic_setup.apply(settings)
         async with Mesh(settings, tier="client") as client:
             assert client.readiness()["broker"]
             await kafka.stop()

@@ -15,8 +15,10 @@ from poise.contracts.generate import ChatMessage
 from poise.contracts.run_id import run_id_of
 from poise.contracts.topics import ASK_INTERACTIVE, INFERENCE_INTERACTIVE, dead_topic
 from poise.errors import DeadlineExceededError, FaultError, NotTakenError, RetryableError, TerminalError
-from poise.messaging import Context, Mesh, Position, Tier
+from poise.kafka.record import Position
 from poise.settings import MeshSettings
+from poise.worker.mesh import Mesh
+from poise.worker.tier import Context, Tier
 
 pytestmark = pytest.mark.integration
 
@@ -60,7 +62,7 @@ async def test_asks_of_no_run_do_not_wait_for_one_another(mesh_settings: MeshSet
 async def test_callers_that_share_a_reply_partition_get_their_own_replies(
     mesh_settings: MeshSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("poise.messaging.calls.random.randrange", lambda _partitions: 5)
+    monkeypatch.setattr("poise.rpc.calls.random.randrange", lambda _partitions: 5)
     other = MeshSettings(broker=mesh_settings.broker)
     async with serving(mesh_settings, INFERENCE) as one, Mesh(other, tier="client") as two:
         run = one.settings.instance

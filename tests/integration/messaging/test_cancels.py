@@ -14,10 +14,13 @@ from poise.contracts import Answer, Ask, Cancel, Completion, Fault, Generate
 from poise.contracts.generate import ChatMessage
 from poise.contracts.topics import CANCEL, INFERENCE_INTERACTIVE, SCORES, dead_topic
 from poise.errors import WithdrawnError
-from poise.messaging import Context, Mesh, Record, Tier, cancels
-from poise.messaging.cancel_memory import Cancelled, CancelMemory
-from poise.messaging.intake import IntakeLimits
+from poise.kafka.consumer import IntakeLimits
+from poise.kafka.record import Record
+from poise.rpc import cancellation
+from poise.rpc.cancel_memory import Cancelled, CancelMemory
 from poise.settings import MeshSettings
+from poise.worker.mesh import Mesh
+from poise.worker.tier import Context, Tier
 
 pytestmark = pytest.mark.integration
 
@@ -175,7 +178,7 @@ async def test_withdrawn_work_is_finished_and_interrupted_work_is_done_again(
     mesh_settings: MeshSettings, client: Mesh, outsider: Outsider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "poise.messaging.serving.IntakeLimits", lambda concurrency: IntakeLimits(concurrency, grace=0.05)
+        "poise.worker.tier_runner.IntakeLimits", lambda concurrency: IntakeLimits(concurrency, grace=0.05)
     )
     first, second = Slow(), Slow()
     withdrawn, interrupted = uuid4().hex, uuid4().hex
@@ -186,7 +189,7 @@ async def test_withdrawn_work_is_finished_and_interrupted_work_is_done_again(
         assert (await fault(outsider, sent[0])).type == "urn:poise:cancelled"
     assert set(first.stopped) == {f"{withdrawn}/g", f"{interrupted}/g"}
     # The next worker shall not know what was cancelled: it is the commit that keeps it from doing it again.
-    monkeypatch.setattr("poise.messaging.cancels.CANCEL", SCORES)
+    monkeypatch.setattr("poise.rpc.cancellation.CANCEL", SCORES)
     second.may_end.set()
     async with serving(mesh_settings, second.tier()):
         assert (await outsider.reply(sent[1])).header("poise-kind") == Completion.kind
@@ -199,7 +202,7 @@ async def test_an_interrupted_handler_cancels_none_of_its_calls(
     mesh_settings: MeshSettings, client: Mesh, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "poise.messaging.serving.IntakeLimits", lambda concurrency: IntakeLimits(concurrency, grace=0.05)
+        "poise.worker.tier_runner.IntakeLimits", lambda concurrency: IntakeLimits(concurrency, grace=0.05)
     )
     slow, run = Slow(), uuid4().hex
     inference = mesh_settings.model_copy(update={"instance": f"{mesh_settings.instance}-inference"})
@@ -221,7 +224,7 @@ async def test_a_handler_that_swallows_its_cancelling_is_asked_again_and_named(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(cancels, "INSIST_AFTER", 0.01)
+    monkeypatch.setattr(cancellation, "INSIST_AFTER", 0.01)
     swallowed, begun, may_end, run = 0, asyncio.Event(), asyncio.Event(), uuid4().hex
 
     async def stubborn(_request: Generate, _context: Context) -> Completion:
@@ -242,7 +245,7 @@ async def test_a_handler_that_swallows_its_cancelling_is_asked_again_and_named(
         may_end.set()
         assert (await fault(outsider, sent)).type == "urn:poise:cancelled"
         letters = await mesh.read_topic(dead_topic("inference"))
-    assert swallowed == 1 + cancels.INSIST
+    assert swallowed == 1 + cancellation.INSIST
     assert not [letter for letter in letters if letter.header("poise-run") == run]
 
 

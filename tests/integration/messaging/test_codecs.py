@@ -16,10 +16,11 @@ from poise.contracts.document import Deletion, Document
 from poise.contracts.message import Message, Request
 from poise.contracts.run_id import run_id_of
 from poise.contracts.topics import ASK_INTERACTIVE, CANCEL, DOCUMENTS
-from poise.messaging import Context, Mesh, Tier
-from poise.messaging.record import Position
+from poise.kafka.record import Position
 from poise.settings import MeshSettings
 from poise.stack import Kafka
+from poise.worker.mesh import Mesh
+from poise.worker.tier import Context, Tier
 
 pytestmark = pytest.mark.integration
 

@@ -12,9 +12,10 @@ from poise.contracts.message import Message, Request
 from poise.contracts.topics import retry_topic
 from poise.errors import SetupError
 from poise.liveness import Liveness
-from poise.messaging import Context, Mesh, Tier
-from poise.messaging.delivery import Delivery
 from poise.settings import MeshSettings
+from poise.worker.mesh import Mesh
+from poise.worker.processor import Delivery
+from poise.worker.tier import Context, Tier
 
 pytestmark = pytest.mark.integration
 
@@ -67,7 +68,7 @@ async def test_whatever_ends(kafka: str, monkeypatch: pytest.MonkeyPatch, what: 
             case "poll":
                 monkeypatch.setattr(one.consumer, "getmany", fails)
             case "commit":
-                monkeypatch.setattr("poise.messaging.group_offsets.commit_once", fails)
+                monkeypatch.setattr("poise.kafka.group_offsets.commit_once", fails)
                 await readers.write(1)
             case "assignment":
                 monkeypatch.setattr(one.intake.offsets, "assigned", fails)

@@ -13,9 +13,11 @@ from poise.contracts import Completion, Generate, Message, Request
 from poise.contracts.generate import ChatMessage
 from poise.contracts.topics import dead_topic
 from poise.errors import EncodingError, FaultError
-from poise.messaging import Context, Mesh, Tier
-from poise.runs import Run, workflow
 from poise.settings import MeshSettings
+from poise.worker.mesh import Mesh
+from poise.worker.tier import Context, Tier
+from poise.workflows.run import Run
+from poise.workflows.workflow import workflow
 
 pytestmark = pytest.mark.integration
 

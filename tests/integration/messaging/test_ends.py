@@ -10,8 +10,9 @@ from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 
 from poise.contracts.topics import HOUR, Topic
 from poise.errors import UnavailableError
-from poise.messaging import Ends, Mesh
+from poise.kafka.end_offsets import Ends
 from poise.settings import MeshSettings
+from poise.worker.mesh import Mesh
 
 pytestmark = pytest.mark.integration
 

@@ -9,10 +9,12 @@ from aiokafka import AIOKafkaProducer
 from poise import Poise
 from poise.contracts import Epoch
 from poise.contracts.topics import DOCUMENTS
-from poise.drill.practice import ahead
 from poise.errors import InvalidMessageError
-from poise.messaging import EpochCheck, Mesh, epoch_check
+from poise.ingestion import epoch_check
+from poise.ingestion.epoch_check import EpochCheck
 from poise.settings import MeshSettings
+from poise.worker.mesh import Mesh
+from poise_labs.drill.runner import ahead
 
 pytestmark = pytest.mark.integration
 

@@ -8,8 +8,8 @@ from aiokafka.consumer import fetcher
 from group_kit import group
 from integration_kit import until
 
-from poise.messaging import Record
-from poise.messaging.intake import IntakeLimits
+from poise.kafka.consumer import IntakeLimits
+from poise.kafka.record import Record
 
 pytestmark = pytest.mark.integration
 

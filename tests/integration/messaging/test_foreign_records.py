@@ -14,9 +14,10 @@ from poise.contracts.generate import ChatMessage
 from poise.contracts.run_id import run_id_of
 from poise.contracts.topics import ASK_BATCH, ASK_INTERACTIVE, dead_topic
 from poise.errors import TerminalError
-from poise.messaging import Context, Record, Tier
+from poise.kafka.record import Record
 from poise.settings import MeshSettings
 from poise.telemetry import inject
+from poise.worker.tier import Context, Tier
 
 pytestmark = pytest.mark.integration
 

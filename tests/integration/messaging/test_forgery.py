@@ -12,8 +12,9 @@ from integration_kit import WITHIN, Outsider, serving, until
 from poise.contracts import Answer, Ask, Completion, Delta, End, Envelope, Fault, Generate, Message, Reset
 from poise.contracts.generate import ChatMessage
 from poise.contracts.topics import ASK_INTERACTIVE, REPLIES
-from poise.messaging import Context, Mesh, Tier
 from poise.settings import MeshSettings
+from poise.worker.mesh import Mesh
+from poise.worker.tier import Context, Tier
 
 pytestmark = pytest.mark.integration
 

@@ -14,10 +14,12 @@ from integration_kit import another, until
 
 from poise.contracts.topics import Topic
 from poise.errors import SetupError
-from poise.messaging import LogReader, Mesh, Record, log_reader
-from poise.messaging.follow import Start
-from poise.messaging.record import Position
+from poise.kafka import log_reader
+from poise.kafka.log_reader import LogReader
+from poise.kafka.log_stream import Start
+from poise.kafka.record import Position, Record
 from poise.settings import MeshSettings
+from poise.worker.mesh import Mesh
 
 pytestmark = pytest.mark.integration
 
@@ -218,7 +220,7 @@ async def test_a_reader_whose_client_library_says_nothing_any_more_opens_another
     log: Log, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its fetching may end in an error that nobody is told."""
-    monkeypatch.setattr("poise.messaging.follow.SILENT_AFTER", 1.5)
+    monkeypatch.setattr("poise.kafka.log_stream.SILENT_AFTER", 1.5)
     caplog.set_level(logging.INFO)
     async with log.reader() as reader:
         await reader.caught_up()

@@ -11,14 +11,18 @@ import pytest
 import pytest_asyncio
 from integration_kit import another
 
-from poise.cli import policy_log, scores, trace
+from poise.cli import scores, trace
 from poise.contracts.run_id import run_id_of
 from poise.contracts.topics import Topic, dead_topic
+from poise.dead_letters.admin import DeadLetterAdmin
+from poise.dead_letters.filter import Filter
 from poise.errors import TerminalError, UnavailableError
-from poise.messaging import DeadLetterAdmin, Filter, Mesh, Position
-from poise.messaging.lookups import Lookups, Window
-from poise.messaging.run_records import search
+from poise.kafka.log_lookup import Lookups, Window
+from poise.kafka.record import Position
+from poise.policy import decision_log
+from poise.run_log.records import search
 from poise.settings import MeshSettings
+from poise.worker.mesh import Mesh
 
 pytestmark = pytest.mark.integration
 
@@ -126,9 +130,9 @@ async def test_dead_letters_are_listed_without_their_messages(mesh: Mesh) -> Non
 
 @pytest.mark.parametrize("of", ["a run by Kafka", "trace", "scores", "policy log", "policy recent"])
 async def test_commands_keep_what_they_show(mesh: Mesh, log: Topic, of: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module, name in ((trace, "SPANS"), (trace, "RECORDS"), (scores, "SCORES"), (policy_log, "DECISIONS")):
+    for module, name in ((trace, "SPANS"), (trace, "RECORDS"), (scores, "SCORES"), (decision_log, "DECISIONS")):
         monkeypatch.setattr(module, name, log)
-    monkeypatch.setattr(policy_log, "SCORES", log)
+    monkeypatch.setattr(decision_log, "SCORES", log)
     run = run_id_of("poise.ask.interactive", 0, Random().getrandbits(40), time.time())
     await fill(mesh, log.name, partition=await mesh.partition_of(log.name, run.encode()))
     with kept_below(KEPT):
@@ -140,6 +144,6 @@ async def test_commands_keep_what_they_show(mesh: Mesh, log: Topic, of: str, mon
             case "scores":
                 assert await scores.recent(mesh, time.time() - 60.0) == []
             case "policy log":
-                assert await policy_log.decisions(mesh, run) == []
+                assert await decision_log.decisions(mesh, run) == []
             case "policy recent":
-                assert await policy_log.recent(mesh, run) == []
+                assert await decision_log.recent(mesh, run) == []

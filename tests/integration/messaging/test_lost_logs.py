@@ -18,13 +18,17 @@ from integration_kit import Outsider, serving, until
 
 from poise.contracts.message import Message, Request
 from poise.contracts.topics import retry_topic
+from poise.kafka.admin import Admin
+from poise.kafka.connection import Connection
+from poise.kafka.log_reader import LogAccess, LogReader
+from poise.kafka.record import Record
+from poise.kafka.topic_identities import TopicIdentities
 from poise.liveness import Liveness
-from poise.messaging import Admin, Connection, Context, LogReader, Mesh, Record, Tier
-from poise.messaging.log_reader import LogAccess
-from poise.messaging.serving import group_of
-from poise.messaging.topic_identities import TopicIdentities
 from poise.settings import MeshSettings
 from poise.stack import Kafka
+from poise.worker.mesh import Mesh
+from poise.worker.tier import Context, Tier
+from poise.worker.tier_runner import group_of
 
 pytestmark = pytest.mark.integration
 
@@ -95,7 +99,7 @@ async def test_a_topic_that_is_deleted_and_made_again_under_a_worker(
                 coordinator._on_metadata_change = lambda: None
         await ask(outsider, "hang", "2", "3", "4", "5")
         await until(lambda: len(handler.handled) == 5)
-        with caplog.at_level(logging.WARNING, "poise.messaging"):
+        with caplog.at_level(logging.WARNING, "poise.kafka"):
             await make_again(mesh, TOPIC, seen=how == "after a while")
             await outsider.forget()
             await ask(outsider, *new)

@@ -14,8 +14,9 @@ from integration_kit import Outsider, serving
 
 from poise.contracts import Answer, Ask, Fault
 from poise.contracts.topics import ASK_INTERACTIVE
-from poise.messaging import Context, Record, Tier
+from poise.kafka.record import Record
 from poise.settings import MeshSettings
+from poise.worker.tier import Context, Tier
 
 pytestmark = pytest.mark.integration
 

@@ -20,7 +20,7 @@ from integration_kit import serving, until
 
 from poise import Poise
 from poise.contracts import Message, Request, TopicOptions
-from poise.contracts.own import tiers_with_dead_letters
+from poise.contracts.custom_topics import tiers_with_dead_letters
 from poise.contracts.topics import dead_topic
 from poise.errors import (
     DeadlineExceededError,
@@ -30,9 +30,10 @@ from poise.errors import (
     SetupError,
     UnavailableError,
 )
-from poise.messaging import Context, Tier, topics
+from poise.kafka import topic_setup
 from poise.settings import MeshSettings
 from poise.stack import Kafka, probe
+from poise.worker.tier import Context, Tier
 
 pytestmark = pytest.mark.integration
 
@@ -292,7 +293,7 @@ async def forbid_creating_topics(broker: str) -> None:
 async def test_where_a_worker_may_not_create_topics_it_says_who_may(tmp_path: Path) -> None:
     async with KafkaWithRules(tmp_path / "kafka") as node:
         settings = MeshSettings(broker=node.bootstrap)
-        await topics.apply(settings)
+        await topic_setup.apply(settings)
         await forbid_creating_topics(node.bootstrap)
         with pytest.raises(
             SetupError,

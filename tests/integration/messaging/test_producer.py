@@ -17,9 +17,10 @@ from integration_kit import until
 
 from poise.contracts.topics import SPANS
 from poise.errors import RecordTooLargeError, TerminalError, UnavailableError
-from poise.messaging import Mesh, producer, renewing_producer
-from poise.messaging.producer import BATCHES
+from poise.kafka import producer, renewing_producer
+from poise.kafka.producer import BATCHES
 from poise.settings import MeshSettings
+from poise.worker.mesh import Mesh
 
 pytestmark = pytest.mark.integration
 

@@ -10,10 +10,10 @@ from aiokafka.errors import RequestTimedOutError
 from group_kit import Hold, Member, group
 from integration_kit import until
 
-from poise.messaging import Record
-from poise.messaging.finished import decode
-from poise.messaging.group_state import GroupState
-from poise.messaging.intake import IntakeLimits
+from poise.kafka.consumer import IntakeLimits
+from poise.kafka.group_state import GroupState
+from poise.kafka.offset_metadata import decode
+from poise.kafka.record import Record
 
 pytestmark = pytest.mark.integration
 
@@ -194,7 +194,7 @@ async def test_slow_handlers_do_not_cost_a_member_its_place(kafka: str) -> None:
 async def test_a_partition_whose_metadata_is_full_rests_until_there_is_room(
     kafka: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("poise.messaging.finished._BYTES", 4)
+    monkeypatch.setattr("poise.kafka.offset_metadata._BYTES", 4)
     async with group(kafka) as readers, readers.member() as one:
         go_on = hang_on(one, *range(0, 20, 2))
         await readers.write(60)

@@ -14,18 +14,22 @@ import paying_worker
 import pytest
 from integration_kit import Outsider, serving, until
 
-from poise.cache import Cache, Journal, Lease, Standing, Stored, connection
 from poise.contracts import Completion, Fault, Generate
 from poise.contracts.generate import ChatMessage
 from poise.contracts.topics import INFERENCE_INTERACTIVE, dead_topic
 from poise.errors import PoiseError, RetryableError, TerminalError
+from poise.kafka.partitioner import partition_for
+from poise.kafka.record import Record
 from poise.liveness import Liveness
-from poise.messaging import Context, Record, Tier, partition_for
-from poise.messaging.receipt import Receipts
+from poise.redis import client
+from poise.redis.client import Cache
+from poise.redis.step_results import Journal, Lease, Standing, Stored
 from poise.settings import MeshSettings
 from poise.stack import Valkey
-from poise.telemetry import table
+from poise.telemetry import semconv
 from poise.telemetry.metrics import observations
+from poise.worker.idempotency import Receipts
+from poise.worker.tier import Context, Tier
 
 pytestmark = pytest.mark.integration
 
@@ -75,7 +79,7 @@ def receipts(monkeypatch: pytest.MonkeyPatch) -> list[Receipts]:
             super().__init__(journal, ttl, liveness)
             kept.append(self)
 
-    monkeypatch.setattr("poise.messaging.mesh.Receipts", Kept)
+    monkeypatch.setattr("poise.worker.mesh.Receipts", Kept)
     return kept
 
 
@@ -202,7 +206,7 @@ async def test_the_step_of_a_worker_that_is_gone_is_taken_over_and_one_that_come
 async def test_redis_may_be_absent_go_and_come_back(
     settings: MeshSettings, outsider: Outsider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection, "REST", 0.05)
+    monkeypatch.setattr(client, "REST", 0.05)
     paid, may_end = 0, asyncio.Event()
 
     async def pay() -> str:
@@ -215,7 +219,7 @@ async def test_redis_may_be_absent_go_and_come_back(
         return [(await outsider.reply(await send(outsider, run))).value for _ in range(2)]
 
     def back() -> bool:
-        return (1.0, {}) in observations(table.CACHE_UP)
+        return (1.0, {}) in observations(semconv.CACHE_UP)
 
     may_end.set()
     async with Valkey(tmp_path / "valkey") as valkey:

@@ -15,22 +15,17 @@ from integration_kit import serving, until
 
 from poise.contracts import Answer, Ask
 from poise.contracts.topics import MIB, RUNS_INTERACTIVE
+from poise.dead_letters import model
+from poise.dead_letters.admin import DeadLetterAdmin
+from poise.dead_letters.filter import Filter
+from poise.dead_letters.model import DeadLetter, State
+from poise.dead_letters.redrive import Redriver
+from poise.dead_letters.redrive_plan import Outcome, Redrive
 from poise.errors import InvalidMessageError, RetryableError
-from poise.messaging import (
-    Context,
-    DeadLetter,
-    DeadLetterAdmin,
-    Filter,
-    Mesh,
-    Outcome,
-    Record,
-    Redrive,
-    Tier,
-    dead_letters,
-)
-from poise.messaging.dead_letters import State
-from poise.messaging.redriver import Redriver
+from poise.kafka.record import Record
 from poise.settings import MeshSettings
+from poise.worker.mesh import Mesh
+from poise.worker.tier import Context, Tier
 
 pytestmark = pytest.mark.integration
 
@@ -52,9 +47,7 @@ class Letters:
         headers = (("poise-redrives", str(redrives).encode()),) if redrives else ()
         for key in keys:
             record = Record(self.topic, 0, int(uuid4().int % 10**9), 1.0, key.encode(), b"x" * size, headers)
-            await dead_letters.write(
-                self.mesh.send, self.tier, record, ValueError(f"no {key}"), attempt=1, worker="worker-1"
-            )
+            await model.write(self.mesh.send, self.tier, record, ValueError(f"no {key}"), attempt=1, worker="worker-1")
 
     async def states(self) -> dict[str, State]:
         """How each stands, by key."""
@@ -131,9 +124,7 @@ async def test_a_process_that_is_killed_on_the_way_leaves_one_effect(
     body = Ask(question=question, conversation=conversation).encode()
     died = Record(RUNS_INTERACTIVE.name, 0, 10**9 + int(uuid4().int % 10**6), 1.0, conversation.encode(), body)
     async with serving(mesh_settings, Tier("orchestration", {Ask: answer})):
-        at = await dead_letters.write(
-            letters.mesh.send, "orchestration", died, ValueError("no"), attempt=1, worker="worker-1"
-        )
+        at = await model.write(letters.mesh.send, "orchestration", died, ValueError("no"), attempt=1, worker="worker-1")
         chosen = Filter(ids=frozenset({f"orchestration/0/{at.offset}"}))
         await killed(mesh_settings.broker, place, *chosen.ids)
         [outcome] = await letters.redrive(chosen)

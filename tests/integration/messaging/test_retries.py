@@ -11,10 +11,11 @@ from integration_kit import Outsider, serving, until
 from poise.contracts import Completion, Fault, Generate, RunRecord
 from poise.contracts.generate import ChatMessage
 from poise.contracts.topics import INFERENCE_INTERACTIVE, RECORDS, retry_topic
+from poise.dead_letters.model import read as read_dead
 from poise.errors import RetryableError
-from poise.messaging import Context, Mesh, Tier
-from poise.messaging.dead_letters import read as read_dead
 from poise.settings import MeshSettings
+from poise.worker.mesh import Mesh
+from poise.worker.tier import Context, Tier
 
 pytestmark = pytest.mark.integration
 
@@ -25,9 +26,9 @@ GENERATE = Generate(messages=(ChatMessage(role="user", content="x"),)).encode()
 @pytest.fixture
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first delay is short; its topic keeps its name."""
-    monkeypatch.setattr("poise.messaging.failures.RETRY_DELAYS", SOON)
+    monkeypatch.setattr("poise.worker.retry_policy.RETRY_DELAYS", SOON)
     monkeypatch.setattr(
-        "poise.messaging.retries.retry_topic",
+        "poise.worker.delayed_retries.retry_topic",
         lambda tier, delay: retry_topic(tier, 10.0 if delay == SOON[0] else delay),
     )
 
@@ -98,7 +99,7 @@ async def test_what_waits_to_be_handled_again_survives_the_worker(
 async def test_what_never_succeeds_becomes_a_dead_letter_in_the_end(
     mesh_settings: MeshSettings, outsider: Outsider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("poise.messaging.failures.RETRY_DELAYS", SOON[:1])
+    monkeypatch.setattr("poise.worker.retry_policy.RETRY_DELAYS", SOON[:1])
     run = uuid4().hex
 
     async def judge(record: RunRecord, _context: Context) -> None:
@@ -135,7 +136,7 @@ async def test_a_newer_version_is_left_for_a_newer_worker(mesh_settings: MeshSet
                 pass
     with pytest.MonkeyPatch.context() as patch:  # the worker of the next release
         upgraded = replace(INFERENCE_INTERACTIVE, accepts=(NewGenerate,))
-        patch.setattr("poise.messaging.tier.topics_of", lambda _tier: (upgraded,))
+        patch.setattr("poise.worker.tier.topics_of", lambda _tier: (upgraded,))
         async with serving(mesh_settings, tier(NewGenerate)):
             reply = await outsider.reply(sent)
             assert Completion.parse(reply.value or b"").text == "understood"

@@ -13,8 +13,9 @@ from integration_kit import serving, until
 
 from poise.contracts import Completion, Generate
 from poise.contracts.generate import ChatMessage
-from poise.messaging import Context, Mesh, Tier
 from poise.settings import MeshSettings
+from poise.worker.mesh import Mesh
+from poise.worker.tier import Context, Tier
 
 pytestmark = pytest.mark.integration
 

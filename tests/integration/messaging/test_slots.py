@@ -13,11 +13,12 @@ from poise import Run, workflow
 from poise.contracts import Answer, Ask, Completion, Fetch, Generate
 from poise.contracts.generate import ChatMessage
 from poise.errors import FaultError, RetryableError
-from poise.messaging import Context, Tier, intake
-from poise.messaging.failures import RETRY_AFTER
-from poise.messaging.intake import IntakeLimits
+from poise.kafka import consumer
+from poise.kafka.consumer import IntakeLimits
 from poise.settings import MeshSettings
-from services.orchestration.asks import Asks
+from poise.worker.retry_policy import RETRY_AFTER
+from poise.worker.tier import Context, Tier
+from poise_services.orchestration.handler import Asks
 
 pytestmark = pytest.mark.integration
 
@@ -86,7 +87,7 @@ async def test_what_stands_behind_as_many_as_may_wait_is_told_to_come_again(
     mesh_settings: MeshSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """577 asks of a silent model with deadlines of 300 s, in small: the next is told soon, and not at its deadline."""
-    monkeypatch.setattr(intake, "TURNED_AWAY_AFTER", 0.5)
+    monkeypatch.setattr(consumer, "TURNED_AWAY_AFTER", 0.5)
     waiting, key = Waiting(), uuid4().hex
     room = SLOTS * (1 + IntakeLimits().parked)
     async with serving(mesh_settings, waiting.tier) as mesh:

@@ -10,8 +10,9 @@ from integration_kit import WITHIN, serving, until
 from poise.contracts import Message
 from poise.contracts.message import Request
 from poise.errors import SetupError
-from poise.messaging import Context, Mesh, Tier
 from poise.settings import MeshSettings
+from poise.worker.mesh import Mesh
+from poise.worker.tier import Context, Tier
 
 pytestmark = pytest.mark.integration
 

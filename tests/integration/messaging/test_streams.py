@@ -11,18 +11,21 @@ from integration_kit import WITHIN, Outsider, serving, until
 from redis.asyncio import Redis
 
 from poise import Poise
-from poise.cache import Cache, Journal
-from poise.cache.journal import Lease, Standing, Stored
 from poise.contracts import Answer, Ask, Completion, Delta, End, Fault, Generate, Mark, Reset
 from poise.contracts.envelope import Envelope
 from poise.contracts.generate import ChatMessage
 from poise.contracts.topics import ASK_INTERACTIVE, dead_topic
+from poise.dead_letters.model import DeadLetter
+from poise.dead_letters.redrive_plan import Redrive, to_send_again
 from poise.errors import DeadlineExceededError, FaultError, RetryableError, TerminalError
-from poise.messaging import Context, DeadLetter, Mesh, Record, Redrive, Tier
-from poise.messaging.redrive import to_send_again
-from poise.messaging.stream_reader import AGAIN, LOST, MOST_UNREAD, mark_of
-from poise.messaging.streams import DIFFERS
+from poise.kafka.record import Record
+from poise.redis.client import Cache
+from poise.redis.step_results import Journal, Lease, Standing, Stored
+from poise.rpc.stream_reader import AGAIN, LOST, MOST_UNREAD, mark_of
+from poise.rpc.stream_writer import DIFFERS
 from poise.settings import MeshSettings
+from poise.worker.mesh import Mesh
+from poise.worker.tier import Context, Tier
 
 pytestmark = pytest.mark.integration
 

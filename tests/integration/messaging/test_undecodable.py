@@ -10,12 +10,15 @@ from integration_kit import Outsider, another, serving
 
 from poise.contracts import Answer, Ask
 from poise.contracts.topics import ASK_INTERACTIVE, CANCEL, REPLIES, dead_topic, retry_topic
+from poise.dead_letters.admin import DeadLetterAdmin
+from poise.dead_letters.filter import Filter
+from poise.dead_letters.redrive_plan import Redrive
 from poise.errors import WithdrawnError
-from poise.messaging import Context, DeadLetterAdmin, Mesh, Record, Tier
-from poise.messaging.dead_letter_filter import Filter
-from poise.messaging.redrive import Redrive
+from poise.kafka.record import Record
 from poise.settings import MeshSettings
 from poise.stack import Kafka
+from poise.worker.mesh import Mesh
+from poise.worker.tier import Context, Tier
 
 pytestmark = pytest.mark.integration
 

@@ -14,9 +14,10 @@ from integration_kit import another
 from slow_wire import SlowWire
 
 from poise.contracts.topics import PASSAGES
-from poise.messaging import Mesh, topics
+from poise.kafka import topic_setup
 from poise.settings import MeshSettings
 from poise.stack import Kafka, probe
+from poise.worker.mesh import Mesh
 
 pytestmark = pytest.mark.integration
 
@@ -116,7 +117,7 @@ async def test_a_connection_to_kafka_that_is_cut_ends_nothing(tmp_path: Path) ->
         advertised = {"advertised.listeners": f"PLAINTEXT://{wire.address}"}
         async with Kafka(tmp_path / "kafka", port=port, properties=advertised):
             settings = MeshSettings(broker=wire.address, state_dir=tmp_path)
-            await topics.apply(settings)
+            await topic_setup.apply(settings)
             backend = '{"default": {"url": "http://127.0.0.1:9", "model": "m"}}'
             async with started(
                 "inference", "reader of poise.replies", settings, POISE_INFERENCE_BACKENDS=backend

@@ -8,12 +8,12 @@ import pytest
 
 from poise.contracts import Completion, Document, Passage, Usage
 from poise.errors import RetryableError, WorkLimitError
-from poise.offload import LimitedExecutor, WorkLimits
+from poise.executors.limited import LimitedExecutor, WorkLimits
 from poise.scoring import Evidence
-from services.orchestration.checking import Broken, check
-from services.orchestration.evidence_reader import EvidenceReader
-from services.orchestration.settings import Ladder, Variant
-from services.retrieval.passages import bodies
+from poise_services.orchestration.answer_check import Broken, check
+from poise_services.orchestration.evidence_reader import EvidenceReader
+from poise_services.orchestration.settings import Ladder, Variant
+from poise_services.retrieval.passages import bodies
 
 SMALL = WorkLimits(inline=10, seconds=1.0, megabytes=300)
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from poise.errors import RetryableError, SetupError, TerminalError
-from poise.offload import ProcessPool
+from poise.executors.processes import ProcessPool
 
 pytestmark = pytest.mark.integration
 
@@ -217,7 +217,7 @@ async def test_no_process_outlives_a_parent_that_is_killed(tmp_path: Path) -> No
     code = f"""
 import asyncio, sys
 from pooled_functions import spin, pid
-from poise.offload import ProcessPool
+from poise.executors.processes import ProcessPool
 
 async def main():
     async with ProcessPool(spin, 1) as busy, ProcessPool(pid, 1) as idle:

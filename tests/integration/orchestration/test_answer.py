@@ -13,10 +13,11 @@ from integration_kit import serving
 from poise.contracts import Answer, Ask, Completion, Delta, Generate, Passage, Passages, Reset, Retrieve, RunRecord
 from poise.contracts.run_id import new_run_id
 from poise.contracts.topics import RECORDS
-from poise.messaging import Context, Mesh, Tier
 from poise.settings import MeshSettings
-from services.orchestration.handlers import handlers
-from services.orchestration.settings import OrchestrationSettings
+from poise.worker.mesh import Mesh
+from poise.worker.tier import Context, Tier
+from poise_services.orchestration.handlers import handlers
+from poise_services.orchestration.settings import OrchestrationSettings
 
 pytestmark = pytest.mark.integration
 

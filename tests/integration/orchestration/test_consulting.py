@@ -10,18 +10,19 @@ import pytest
 from http_kit import HANG, Scripted, response, scripted
 from integration_kit import serving
 
-from poise.cache import Cache
 from poise.contracts import Answer, Ask, Completion, Generate, Passage, Passages, Retrieve
 from poise.contracts.run_id import new_run_id
 from poise.contracts.topics import dead_topic
-from poise.messaging import Context, Mesh, Tier
+from poise.redis.client import Cache
 from poise.settings import MeshSettings
-from services.integration.apis import Apis
-from services.integration.handlers import handlers as integration_handlers
-from services.integration.last_good import LastGood
-from services.integration.settings import IntegrationSettings
-from services.orchestration.handlers import handlers
-from services.orchestration.settings import OrchestrationSettings
+from poise.worker.mesh import Mesh
+from poise.worker.tier import Context, Tier
+from poise_services.integration.apis import Apis
+from poise_services.integration.handlers import handlers as integration_handlers
+from poise_services.integration.settings import IntegrationSettings
+from poise_services.integration.stale_if_error import LastGood
+from poise_services.orchestration.handlers import handlers
+from poise_services.orchestration.settings import OrchestrationSettings
 
 pytestmark = pytest.mark.integration
 

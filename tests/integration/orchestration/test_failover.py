@@ -14,15 +14,16 @@ from model_kit import Model, refusal, words
 from poise.contracts import Answer, Ask, Passage, Passages, Retrieve, RunRecord
 from poise.contracts.run_id import new_run_id
 from poise.contracts.topics import RECORDS
-from poise.messaging import Context, Mesh, Tier
 from poise.policy import BreakerLimits
 from poise.settings import MeshSettings
-from services.inference.backends import Backends
-from services.inference.handlers import handlers as inference_handlers
-from services.inference.settings import InferenceSettings
-from services.orchestration.breakers import Breakers
-from services.orchestration.handlers import handlers
-from services.orchestration.settings import OrchestrationSettings
+from poise.worker.mesh import Mesh
+from poise.worker.tier import Context, Tier
+from poise_services.inference.backends import Backends
+from poise_services.inference.handlers import handlers as inference_handlers
+from poise_services.inference.settings import InferenceSettings
+from poise_services.orchestration.breakers import Breakers
+from poise_services.orchestration.handlers import handlers
+from poise_services.orchestration.settings import OrchestrationSettings
 
 pytestmark = pytest.mark.integration
 

@@ -11,12 +11,13 @@ from integration_kit import serving
 from poise.contracts import Answer, Ask, RunRecord
 from poise.contracts.run_id import new_run_id
 from poise.errors import PoiseError, TerminalError
-from poise.messaging import Context, Mesh, Tier
 from poise.settings import MeshSettings
-from services.gateway.runs import Runs, RunView
-from services.gateway.settings import GatewaySettings
-from services.gateway.write_limits import WriteLimits
-from services.orchestration.asks import record_fault
+from poise.worker.mesh import Mesh
+from poise.worker.tier import Context, Tier
+from poise_services.gateway.runs import Runs, RunView
+from poise_services.gateway.settings import GatewaySettings
+from poise_services.gateway.write_limits import WriteLimits
+from poise_services.orchestration.handler import record_fault
 
 pytestmark = pytest.mark.integration
 

@@ -11,18 +11,19 @@ from uuid import uuid4
 import pytest
 from integration_kit import serving
 
-from poise.cache import Cache
-from poise.cache.passages import KeptPassages, PassageStore, key_of
 from poise.contracts import Answer, Ask, Completion, DocumentVersion, Generate, Passage, Passages, Retrieve
 from poise.contracts.run_id import new_run_id
 from poise.contracts.topics import DOCUMENTS, VERSIONS
 from poise.errors import FaultError, UnavailableError
-from poise.messaging import Context, Mesh, Tier
-from poise.messaging.epoch_check import refused
+from poise.ingestion.epoch_check import refused
+from poise.redis.client import Cache
+from poise.redis.passage_store import KeptPassages, PassageStore, key_of
 from poise.settings import MeshSettings
-from services.orchestration.handlers import handlers
-from services.orchestration.settings import OrchestrationSettings
-from services.orchestration.versions import following
+from poise.worker.mesh import Mesh
+from poise.worker.tier import Context, Tier
+from poise_services.orchestration.document_versions import following
+from poise_services.orchestration.handlers import handlers
+from poise_services.orchestration.settings import OrchestrationSettings
 
 pytestmark = pytest.mark.integration
 

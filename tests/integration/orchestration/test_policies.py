@@ -14,7 +14,6 @@ from integration_kit import another, until
 from policies_kit import policy_of, put, record_of
 from scripted_run import ScriptedRun
 
-from poise.cache import Cache, History
 from poise.contracts import (
     Answer,
     Ask,
@@ -31,19 +30,24 @@ from poise.contracts import (
 from poise.contracts.run_id import new_run_id
 from poise.contracts.topics import POLICY, RECORDS
 from poise.errors import UnavailableError
-from poise.messaging import Context, Follower, Mesh, Tier, log_reader, topics
-from poise.messaging.transactions import Outgoing, Transactions
-from poise.runs import Run
+from poise.kafka import log_reader, topic_setup
+from poise.kafka.log_stream import Follower
+from poise.kafka.transactions import Outgoing, Transactions
+from poise.redis.client import Cache
+from poise.redis.journal import History
 from poise.settings import MeshSettings
 from poise.stack import Kafka
-from services.orchestration import policies as module
-from services.orchestration.aid import Aid
-from services.orchestration.caching import AnswerCaching
-from services.orchestration.draw_secret import secret_of
-from services.orchestration.handlers import handlers
-from services.orchestration.policies import Policies, following_policies, in_force
-from services.orchestration.settings import OrchestrationSettings
-from services.orchestration.versions import Versions
+from poise.worker.mesh import Mesh
+from poise.worker.tier import Context, Tier
+from poise.workflows.run import Run
+from poise_services.orchestration import active_policy as module
+from poise_services.orchestration.active_policy import Policies, following_policies, in_force
+from poise_services.orchestration.answer_cache import AnswerCaching
+from poise_services.orchestration.cache_hints import Aid
+from poise_services.orchestration.document_versions import Versions
+from poise_services.orchestration.draw_secret import secret_of
+from poise_services.orchestration.handlers import handlers
+from poise_services.orchestration.settings import OrchestrationSettings
 
 SECRET = bytes(32)
 pytestmark = pytest.mark.integration
@@ -180,7 +184,7 @@ async def test_one_that_begins_knows_what_was_set_before_and_nothing_that_was_no
 async def test_a_broker_that_goes_away_leaves_in_force_what_was(tmp_path: Path, name: str) -> None:
     async with Kafka(tmp_path) as kafka:
         settings = MeshSettings(broker=kafka.bootstrap)
-        await topics.apply(settings)
+        await topic_setup.apply(settings)
         async with (
             Mesh(settings, tier="client") as mesh,
             following_policies(mesh, settings_of(name), SECRET) as policies,

@@ -13,9 +13,11 @@ from integration_kit import another, serving
 from recovery_kit import WITHIN, all_ready
 
 from poise.contracts import Generate
-from poise.messaging import Mesh, Tier, topics
+from poise.kafka import topic_setup
 from poise.settings import MeshSettings
 from poise.stack import Kafka
+from poise.worker.mesh import Mesh
+from poise.worker.tier import Tier
 
 pytestmark = pytest.mark.integration
 
@@ -23,7 +25,7 @@ pytestmark = pytest.mark.integration
 @pytest_asyncio.fixture
 async def kafka(tmp_path: Path) -> AsyncIterator[Kafka]:
     async with Kafka(tmp_path / "kafka") as node:
-        await topics.apply(MeshSettings(broker=node.bootstrap))
+        await topic_setup.apply(MeshSettings(broker=node.bootstrap))
         yield node
 
 
@@ -47,7 +49,7 @@ async def test_an_empty_disk(kafka: Kafka, settings: MeshSettings) -> None:
         await kafka.stop()
         shutil.rmtree(kafka.directory / "data")
         await kafka.start()
-        await topics.apply(settings)
+        await topic_setup.apply(settings)
 
         await all_ready(*meshes, reader.mesh)
         await _works(reader, Case(reader.mesh))

@@ -35,14 +35,16 @@ from poise.contracts.topics import (
     Topic,
 )
 from poise.errors import WithdrawnError
-from poise.messaging import Context, Mesh, Tier, topics
+from poise.kafka import topic_setup
 from poise.settings import MeshSettings
 from poise.stack import Kafka
-from services.orchestration.policies import following_policies
-from services.orchestration.settings import OrchestrationSettings
-from services.orchestration.versions import Versions
-from services.retrieval.corpus import Corpus
-from services.retrieval.settings import RetrievalSettings
+from poise.worker.mesh import Mesh
+from poise.worker.tier import Context, Tier
+from poise_services.orchestration.active_policy import following_policies
+from poise_services.orchestration.document_versions import Versions
+from poise_services.orchestration.settings import OrchestrationSettings
+from poise_services.retrieval.corpus import Corpus
+from poise_services.retrieval.settings import RetrievalSettings
 
 pytestmark = pytest.mark.integration
 
@@ -51,7 +53,7 @@ pytestmark = pytest.mark.integration
 async def kafka(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
     """A Kafka of these tests' own: others need their topics as they are."""
     async with Kafka(tmp_path_factory.mktemp("kafka")) as node:
-        await topics.apply(MeshSettings(broker=node.bootstrap))
+        await topic_setup.apply(MeshSettings(broker=node.bootstrap))
         yield node.bootstrap
 
 

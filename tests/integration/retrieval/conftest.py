@@ -11,20 +11,23 @@ import pytest_asyncio
 from integration_kit import until
 from retrieval_kit import Client, Drawn, Worker, Workers
 
-from poise.messaging import Mesh, Tier, topics
+from poise.executors.limited import LimitedExecutor
+from poise.kafka import topic_setup
 from poise.settings import MeshSettings
 from poise.stack import Kafka
-from services.retrieval.corpus import Corpus
-from services.retrieval.embedding import Embedder
-from services.retrieval.handlers import handlers
-from services.retrieval.settings import RetrievalSettings
+from poise.worker.mesh import Mesh
+from poise.worker.tier import Tier
+from poise_services.retrieval.corpus import Corpus
+from poise_services.retrieval.embedding import Embedder
+from poise_services.retrieval.handlers import handlers
+from poise_services.retrieval.settings import RetrievalSettings
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def kafka(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
     """A Kafka of these tests' own: what others ingest would be found here."""
     async with Kafka(tmp_path_factory.mktemp("kafka")) as node:
-        await topics.apply(MeshSettings(broker=node.bootstrap))
+        await topic_setup.apply(MeshSettings(broker=node.bootstrap))
         yield node.bootstrap
 
 
@@ -44,8 +47,8 @@ async def _following(
 async def _serving(
     settings: MeshSettings, folder: str = "0", embedder: Embedder | None = None
 ) -> AsyncIterator[Worker]:
-    async with _following(settings, folder, embedder) as worker:
-        tier = Tier("retrieval", handlers(RetrievalSettings(), embedder or worker.embedder, worker.corpus))
+    async with _following(settings, folder, embedder) as worker, LimitedExecutor() as executor:
+        tier = Tier("retrieval", handlers(RetrievalSettings(), embedder or worker.embedder, worker.corpus, executor))
         task = asyncio.create_task(worker.mesh.serve(tier))
         try:
             await until(lambda: task.done() or all(worker.mesh.readiness().values()))

@@ -10,9 +10,9 @@ from retrieval_kit import Client, Workers
 from poise.contracts import Epoch, Manifest, Part, Passages
 from poise.contracts.topics import DOCUMENTS, PASSAGES, VERSIONS, dead_topic
 from poise.errors import SetupError
-from poise.messaging import Record
-from services.retrieval import publishing
-from services.retrieval.assembly import Version
+from poise.kafka.record import Record
+from poise_services.retrieval import publishing
+from poise_services.retrieval.version_assembler import Version
 
 pytestmark = pytest.mark.integration
 

@@ -10,7 +10,7 @@ from retrieval_kit import Client, Workers
 
 from poise.contracts.topics import dead_topic
 from poise.errors import FaultError
-from services.retrieval.embedding import MiniLm
+from poise_services.retrieval.embedding import MiniLm
 
 pytestmark = pytest.mark.integration
 
@@ -49,7 +49,7 @@ async def test_a_query_that_is_embedded_too_slowly_is_searched_by_words_and_that
     async with serving() as worker:
         position = await client.say(key, "the axolotl regrows its limbs")
         assert (await client.find("axolotl", after=position)).mode == "hybrid"
-        with caplog.at_level(logging.INFO, "services.retrieval"):
+        with caplog.at_level(logging.INFO, "poise_services.retrieval"):
             worker.embedder.answers.clear()
             for _ in range(2):
                 found = await client.find("axolotl", after=position, within=5)
@@ -58,7 +58,7 @@ async def test_a_query_that_is_embedded_too_slowly_is_searched_by_words_and_that
                 assert found.passages[0].id == f"{key}#0"
             worker.embedder.answers.set()
             assert (await client.find("axolotl", after=position)).mode == "hybrid"
-    said = [record.message for record in caplog.records if record.name == "services.retrieval.meaning"]
+    said = [record.message for record in caplog.records if record.name == "poise_services.retrieval.dense"]
     assert len(said) == 2
     assert said[0].startswith("passages are found by words alone: the query was not embedded within")
     assert said[1] == "passages are found by meaning and words again"

@@ -11,9 +11,12 @@ from retrieval_kit import Client, Worker, Workers
 
 from poise.contracts import Deletion, Document, Envelope, Epoch, Passages
 from poise.contracts.topics import DOCUMENTS, HOUR, dead_topic
-from poise.messaging import Context, Mesh, Position, Record, partition_for
-from services.retrieval import publishing
-from services.retrieval.moving import MOVED_FROM, MOVED_TO, MOVED_WRITTEN
+from poise.kafka.partitioner import partition_for
+from poise.kafka.record import Position, Record
+from poise.worker.mesh import Mesh
+from poise.worker.tier import Context
+from poise_services.retrieval import publishing
+from poise_services.retrieval.moving import MOVED_FROM, MOVED_TO, MOVED_WRITTEN
 
 pytestmark = pytest.mark.integration
 

@@ -4,10 +4,10 @@ import pydoc_data.topics
 from pathlib import Path
 
 from poise.contracts import Document, Part
-from services.retrieval.assembly import Version
-from services.retrieval.embedding import MiniLm
-from services.retrieval.index import Index
-from services.retrieval.passages import bodies, encode_vector
+from poise_services.retrieval.embedding import MiniLm
+from poise_services.retrieval.index import Index
+from poise_services.retrieval.passages import bodies, encode_vector
+from poise_services.retrieval.version_assembler import Version
 
 TOPICS = ("pass", "comparisons", "try", "function", "while", "lambda", "truth", "nonlocal")
 

@@ -10,8 +10,8 @@ from retrieval_kit import Client, Workers
 from poise.contracts import Epoch, Manifest, Part, Passages, Retrieve
 from poise.contracts.topics import DOCUMENTS, PASSAGES
 from poise.errors import FaultError
-from services.retrieval.passages import encode_vector, manifest_key, part_key
-from services.retrieval.settings import RetrievalSettings
+from poise_services.retrieval.passages import encode_vector, manifest_key, part_key
+from poise_services.retrieval.settings import RetrievalSettings
 
 pytestmark = pytest.mark.integration
 

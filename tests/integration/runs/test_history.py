@@ -8,7 +8,8 @@ from uuid import uuid4
 import pytest
 from redis.asyncio import Redis
 
-from poise.cache import Cache, Entry, History
+from poise.redis.client import Cache
+from poise.redis.journal import Entry, History
 from poise.stack import Valkey
 
 pytestmark = pytest.mark.integration

@@ -16,9 +16,9 @@ from poise import Poise
 from poise.contracts import Answer, Ask, Completion, Generate, Passage, Passages, Retrieve
 from poise.contracts.topics import INFERENCE_INTERACTIVE, RETRIEVAL_INTERACTIVE, RUNS_INTERACTIVE, Topic
 from poise.errors import FaultError
-from poise.messaging import Context, Tier
 from poise.settings import MeshSettings
 from poise.stack import Valkey, probe
+from poise.worker.tier import Context, Tier
 
 pytestmark = pytest.mark.integration
 
@@ -80,7 +80,7 @@ async def worker(settings: MeshSettings, folder: Path) -> AsyncIterator[asyncio.
         "POISE_ADMIN_PORT": str(port),
         "POISE_ORCHESTRATION_WORKFLOWS": '["brief.py"]',
     }
-    command = (sys.executable, "-m", "services.orchestration")
+    command = (sys.executable, "-m", "poise_services.orchestration")
     started = await asyncio.create_subprocess_exec(*command, cwd=folder, env=environment)
 
     async def ready() -> bool:

@@ -10,9 +10,9 @@ from poise.contracts import Message, Request
 from poise.contracts.envelope import Envelope
 from poise.contracts.topics import dead_topic
 from poise.errors import FaultError, RetryableError
-from poise.messaging import Tier
-from poise.runs import Workflow
 from poise.settings import MeshSettings
+from poise.worker.tier import Tier
+from poise.workflows.workflow import Workflow
 
 pytestmark = pytest.mark.integration
 

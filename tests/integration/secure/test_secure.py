@@ -16,10 +16,12 @@ from poise.contracts import Answer, Ask, Completion, Generate
 from poise.contracts.generate import ChatMessage
 from poise.contracts.topics import SPANS
 from poise.errors import SetupError
-from poise.messaging import Context, Mesh, Tier, topics
+from poise.kafka import topic_setup
 from poise.security import Security
 from poise.settings import MeshSettings
-from poise.stack import Existing, existing
+from poise.stack import Existing, external
+from poise.worker.mesh import Mesh
+from poise.worker.tier import Context, Tier
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]
 
@@ -84,7 +86,7 @@ async def test_by_a_password(broker: SecureBroker, mechanism: str) -> None:
 
 
 async def test_a_name_that_does_not_fit_is_taken_when_it_is_told_to(broker: SecureBroker) -> None:
-    await topics.apply(by_certificate(broker, broker.misnamed, check_hostname=False))
+    await topic_setup.apply(by_certificate(broker, broker.misnamed, check_hostname=False))
 
 
 async def test_the_settings_come_from_the_environment(broker: SecureBroker, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,8 +99,8 @@ async def test_the_settings_come_from_the_environment(broker: SecureBroker, monk
         "SECURITY__PASSWORD": PASSWORD,
     }.items():
         monkeypatch.setenv(f"POISE_{name}", value)
-    await topics.apply(MeshSettings.load())
-    await existing.check(Existing(broker=broker.sasl))
+    await topic_setup.apply(MeshSettings.load())
+    await external.check(Existing(broker=broker.sasl))
 
 
 async def refused(settings: MeshSettings) -> str:
@@ -164,6 +166,6 @@ async def test_a_key_that_its_password_does_not_open(broker: SecureBroker, tmp_p
 async def test_poise_up_wants_a_broker_for_it(broker: SecureBroker, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POISE_SECURITY__PROTOCOL", "SSL")
     with pytest.raises(SetupError, match="POISE_SECURITY__PROTOCOL is SSL, and the stack's own Kafka"):
-        await existing.check(Existing())
+        await external.check(Existing())
     with pytest.raises(SetupError, match="its certificate is not accepted"):
-        await existing.check(Existing(broker=broker.tls))
+        await external.check(Existing(broker=broker.tls))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from poise.errors import SetupError
-from poise.stack import Existing, existing, probe
+from poise.stack import Existing, external, probe
 
 pytestmark = pytest.mark.integration
 
@@ -19,7 +19,7 @@ def mute() -> Iterator[int]:
 
 
 async def test_what_answers_is_used(kafka: str, valkey: str) -> None:
-    await existing.check(Existing(broker=f"127.0.0.1:1,{kafka}", redis_url=valkey))
+    await external.check(Existing(broker=f"127.0.0.1:1,{kafka}", redis_url=valkey))
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ async def test_what_answers_is_used(kafka: str, valkey: str) -> None:
 )
 async def test_what_does_not_answer_is_one_clear_line(given: Existing, says: str) -> None:
     with pytest.raises(SetupError, match=says) as error:
-        await existing.check(given)
+        await external.check(given)
     assert "\n" not in str(error.value)
     assert "secret" not in str(error.value)
 
@@ -52,13 +52,13 @@ async def test_what_answers_as_something_else_is_told_apart(kafka: str, valkey: 
         Existing(model_url=f"http://{redis}", model_name="m"),
     ):
         with pytest.raises(SetupError, match="answers at"):
-            await existing.check(given)
+            await external.check(given)
 
 
 async def test_a_server_that_is_silent_is_not_waited_for(mute: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(existing, "TIMEOUT", 0.1)
+    monkeypatch.setattr(external, "TIMEOUT", 0.1)
     with pytest.raises(SetupError, match="nothing came back"):
-        await existing.check(Existing(broker=f"127.0.0.1:{mute}"))
+        await external.check(Existing(broker=f"127.0.0.1:{mute}"))
 
 
 def test_free_ports_are_outside_what_outgoing_connections_use() -> None:

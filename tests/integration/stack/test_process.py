@@ -55,7 +55,7 @@ def test_a_child_dies_with_a_parent_that_is_killed(tmp_path: Path, pipe: Path) -
 
 def test_the_tether_does_the_same_where_the_kernel_does_not(pipe: Path) -> None:
     with subprocess.Popen(
-        [sys.executable, "-m", "poise.stack.tether", *holding(pipe)],
+        [sys.executable, "-m", "poise.stack.parent_death_watch", *holding(pipe)],
         stdin=subprocess.PIPE,
         start_new_session=True,
         env={**os.environ, "PYTHONPATH": "shared"},
@@ -71,7 +71,7 @@ def test_the_tether_does_the_same_where_the_kernel_does_not(pipe: Path) -> None:
 def test_the_tether_hands_signals_on_and_reports_the_end() -> None:
     script = "trap 'exit 7' TERM; echo ready; while :; do sleep 0.05; done"
     with subprocess.Popen(
-        [sys.executable, "-m", "poise.stack.tether", "sh", "-c", script],
+        [sys.executable, "-m", "poise.stack.parent_death_watch", "sh", "-c", script],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         start_new_session=True,

@@ -24,8 +24,8 @@ MOMENTS = (0.0, 0.3, 0.8, 1.6)
 
 FILE = """
 from poise.contracts import Ask
-from poise.messaging import Tier
-from poise.messaging.loading import serve
+from poise import Tier
+from poise.worker.tier_loader import serve
 from poise.contracts.message import Message, Request
 
 class Reply(Message):
@@ -101,7 +101,7 @@ async def test_a_process_that_starts_hears_sigterm(mesh_settings: MeshSettings, 
     tier.write_text(FILE)
     up = ("poise", "up", "--dir", str(tmp_path / "up"), "--broker", mesh_settings.broker)
     commands = [
-        *((f"services.{name}",) for name in TIERS),
+        *((f"poise_services.{name}",) for name in TIERS),
         ("poise", "worker", str(tier)),
         (*up, "--redis", mesh_settings.redis_url or "", "--workers", "inference=0,retrieval=0,evaluation=0"),
     ]

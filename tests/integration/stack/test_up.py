@@ -161,7 +161,7 @@ def assert_one_line(done: "subprocess.CompletedProcess[str]", says: str) -> None
 
 OWN = """
 from poise.contracts import Message, Request
-from poise.messaging import Tier
+from poise import Tier
 
 class Said(Message):
     kind = "said/1"

@@ -14,7 +14,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from poise.settings import MeshSettings
-from poise.telemetry import count, otlp, setup, span, table
+from poise.telemetry import count, otlp, semconv, setup, span
 
 
 class Collector(ThreadingHTTPServer):
@@ -58,8 +58,8 @@ def telemetry(server: ThreadingHTTPServer) -> setup.Telemetry:
 async def test_spans_and_metrics_reach_the_collector_at_the_latest_when_the_process_stops(collector: Collector) -> None:
     exporting = telemetry(collector)
     exporting.start()
-    with span("chat small", attributes={table.RUN: "r"}):
-        count(table.REPLIES_LATE, 2)
+    with span("chat small", attributes={semconv.RUN: "r"}):
+        count(semconv.REPLIES_LATE, 2)
     await exporting.stop()
 
     (sent,) = ExportTraceServiceRequest.FromString(collector.received["/v1/traces"][0]).resource_spans
@@ -83,7 +83,7 @@ async def test_a_collector_that_refuses_does_not_hold_up_stopping(
     exporting = telemetry(collector)
     exporting.start()
     with span("chat small"):
-        count(table.REPLIES_LATE)
+        count(semconv.REPLIES_LATE)
     await exporting.stop()
 
     assert collector.received["/v1/traces"]

@@ -18,16 +18,17 @@ from poise.contracts import Completion, Generate
 from poise.contracts.generate import ChatMessage
 from poise.contracts.run_id import new_run_id
 from poise.errors import FaultError, TerminalError
-from poise.messaging import Context, Mesh, Tier
+from poise.run_log.timeline import tree
 from poise.settings import MeshSettings
-from poise.telemetry import span, table
-from poise.telemetry.timeline import tree
+from poise.telemetry import semconv, span
+from poise.worker.mesh import Mesh
+from poise.worker.tier import Context, Tier
 
 pytestmark = pytest.mark.integration
 
 
 async def write(request: Generate, _context: Context) -> Completion:
-    with span(table.chat("echo")):
+    with span(semconv.chat("echo")):
         text = request.messages[-1].content
         if text == "fail":
             raise TerminalError("no words")
@@ -42,7 +43,7 @@ async def mesh(mesh_settings: MeshSettings) -> AsyncIterator[Mesh]:
 
 async def ask(mesh: Mesh, text: str = "hello") -> str:
     run = new_run_id(time.time(), SystemRandom())
-    with span(table.ASK, attributes={table.RUN: run}):
+    with span(semconv.ASK, attributes={semconv.RUN: run}):
         await mesh.call(Generate(messages=(ChatMessage(role="user", content=text),)), run=run, step="generate")
     return run
 
@@ -65,7 +66,7 @@ async def test_every_span_of_a_run_is_found_in_its_place(mesh: Mesh) -> None:
 
 async def test_a_fault_shows_where_it_arose(mesh: Mesh) -> None:
     run = new_run_id(time.time(), SystemRandom())
-    with pytest.raises(FaultError), span(table.ASK, attributes={table.RUN: run}):
+    with pytest.raises(FaultError), span(semconv.ASK, attributes={semconv.RUN: run}):
         await mesh.call(Generate(messages=(ChatMessage(role="user", content="fail"),)), run=run, step="generate")
 
     failed = [one for one in (await trace.find(mesh, run)).spans if one.status == "error"]

@@ -3,8 +3,8 @@ from xml.etree import ElementTree as ET
 import pytest
 from balance_kit import act
 
-from poise.balance.history import History
-from poise.balance.picture import HEIGHT, WIDTH, svg
+from poise_labs.balance.picture import HEIGHT, WIDTH, svg
+from poise_labs.balance.timeline import History
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -1,8 +1,8 @@
 from balance_kit import act
 
-from poise.balance.history import History
-from poise.balance.summary import summary
 from poise.contracts.policy import Decision, Finding, Sample
+from poise_labs.balance.summary import summary
+from poise_labs.balance.timeline import History
 
 
 def decided(action: str, before: float, after: float, *, by: str = "loop", acted: bool = True) -> Decision:

@@ -4,9 +4,9 @@ import pytest
 from balance_kit import act
 from rich.console import Console
 
-from poise.balance.history import History
-from poise.balance.view import bar, line, screen, sparks, standing, whisker
 from poise.contracts.policy import Sample
+from poise_labs.balance.timeline import History
+from poise_labs.balance.view import bar, line, screen, sparks, standing, whisker
 
 
 def shown(history: History, *, height: int = 24, width: int = 80) -> list[str]:

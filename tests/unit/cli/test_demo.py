@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from poise.cli.app import COMMANDS
-from poise.cli.corpus import QUESTIONS, corpus
-from poise.cli.demo import NEXT, Times, called, next_steps
+from poise_labs.cli.demo import NEXT, Times, called, next_steps
+from poise_labs.cli.sample_corpus import QUESTIONS, corpus
 
 
 def test_the_corpus_is_the_language_reference() -> None:

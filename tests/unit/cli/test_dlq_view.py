@@ -5,8 +5,10 @@ import pytest
 from rich.console import Console, RenderableType
 
 from poise.cli.dlq_view import body, hexdump, letter_page, letters_list, outcome_line, totals
-from poise.messaging import DeadLetter, Outcome, Position, Record
-from poise.messaging.dead_letter_view import LetterSummary, LetterView
+from poise.dead_letters.json_view import LetterSummary, LetterView
+from poise.dead_letters.model import DeadLetter
+from poise.dead_letters.redrive_plan import Outcome
+from poise.kafka.record import Position, Record
 
 HEADERS = (
     ("poise-kind", b"ask/1"),

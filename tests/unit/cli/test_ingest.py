@@ -1,9 +1,9 @@
 import json
 
-from poise.cli.files import Refusal
 from poise.cli.ingest import Ingested, Standing, report
 from poise.contracts import Epoch
-from poise.messaging import Position
+from poise.ingestion.document_files import Refusal
+from poise.kafka.record import Position
 
 EPOCH = Epoch("topic-1", {0: (7, 1.0)})
 

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from poise.cli.app import app
 from poise.contracts import Ask, Envelope
 from poise.contracts.topics import CATALOGUE
-from poise.messaging.schema import HEADERS, asyncapi, bodies
+from poise.kafka.asyncapi_document import HEADERS, asyncapi, bodies
 
 NAME = re.compile(r"[a-zA-Z0-9.\-_]+")
 

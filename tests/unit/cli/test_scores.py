@@ -7,7 +7,7 @@ from poise.cli.scores import readable, span
 from poise.cli.scores_view import feedback, interval, share, table
 from poise.contracts import Score
 from poise.errors import InvalidMessageError
-from poise.messaging import Record
+from poise.kafka.record import Record
 from poise.scoring.summary import estimate, summarise
 
 

@@ -16,7 +16,7 @@ from poise.contracts import Cancel, Message, PolicyState, RunRecord
 from poise.contracts.record import Draw, Generation, StepRecord
 from poise.contracts.span import SpanRecord
 from poise.contracts.topics import CATALOGUE
-from poise.messaging.schema import bodies
+from poise.kafka.asyncapi_document import bodies
 
 WIRE = Path(__file__).parents[2] / "contract" / "test_wire.py"
 GOLDEN: list[tuple[str, Message, str]] = runpy.run_path(str(WIRE))["GOLDEN"]

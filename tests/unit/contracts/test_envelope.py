@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from poise.contracts import Envelope, EnvelopeError
 from poise.contracts.envelope import LONGEST_STREAM_TO, LONGEST_TEXT
-from poise.messaging.schema import HEADERS
+from poise.kafka.asyncapi_document import HEADERS
 
 NUMBERS = (
     "poise-reply-partition",

@@ -15,14 +15,14 @@ from schema_kit import Schema, accepted, encoded, nearly, validator
 
 from poise.contracts import Ask, Document, Feedback, Message, json_schema
 from poise.contracts.topics import CATALOGUE
+from poise.dead_letters.redrive_plan import Redrive
 from poise.errors import InvalidMessageError
-from poise.messaging import Redrive
-from poise.messaging.schema import asyncapi, bodies
-from services.gateway.dead_letters import Act, RedriveAct
-from services.gateway.documents import NewDocument, _read
-from services.gateway.handlers import Gateway
-from services.gateway.openapi_parts import REQUESTS, RESPONSES
-from services.gateway.settings import GatewaySettings
+from poise.kafka.asyncapi_document import asyncapi, bodies
+from poise_services.gateway.dead_letters import Act, RedriveAct
+from poise_services.gateway.documents import NewDocument, _read
+from poise_services.gateway.handlers import Gateway
+from poise_services.gateway.openapi_parts import REQUESTS, RESPONSES
+from poise_services.gateway.settings import GatewaySettings
 
 OPENAPI: Schema = Gateway(Mock(), GatewaySettings()).app.openapi()
 ASYNCAPI: Schema = asyncapi("1.2.3")

@@ -13,13 +13,12 @@ from typing import Any, NamedTuple
 import pytest
 import typer
 import typer.main
+from source_tree import source_files
 
 from poise.cli.app import COMMANDS, app
 from poise.contracts import Deletion, Message
 from poise.contracts.topics import CATALOGUE, DAY, HOUR, UNHURRIED, Deadlines, Topic
-from poise.errors import PoiseError, SetupError
-from poise.messaging import partition_for
-from poise.messaging.dead_letters import (
+from poise.dead_letters.model import (
     AT,
     CUT,
     ERROR,
@@ -32,7 +31,9 @@ from poise.messaging.dead_letters import (
     UNDECODED,
     WORKER,
 )
-from poise.messaging.schema import HEADERS, bodies
+from poise.errors import PoiseError, SetupError
+from poise.kafka.asyncapi_document import HEADERS, bodies
+from poise.kafka.partitioner import partition_for
 
 ROOT = Path(__file__).parents[3]
 README = ROOT / "README.md"
@@ -240,12 +241,11 @@ def test_the_table_of_headers_of_dead_letters() -> None:
 
 def errors() -> Iterator[type[PoiseError]]:
     """The errors that a fault is made of: all that have a name of their own, but the one that only a person sees."""
-    for path in [*(ROOT / "shared" / "poise").rglob("*.py"), *(ROOT / "services").rglob("*.py")]:
+    for dotted, path in source_files():
         named = re.search(r'^    name(: ClassVar\[str\])? = "', path.read_text(encoding="utf-8"), re.MULTILINE)
         if named is None:
             continue
-        parts = path.relative_to(ROOT).with_suffix("").parts
-        module = import_module(".".join(parts[1:] if parts[0] == "shared" else parts))
+        module = import_module(dotted)
         for kind in vars(module).values():
             own = isinstance(kind, type) and issubclass(kind, PoiseError) and "name" in vars(kind)
             if own and kind.__module__ == module.__name__ and kind is not SetupError:

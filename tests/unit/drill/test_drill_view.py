@@ -4,10 +4,10 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from poise.cli.drill_view import cells, markdown, marks, table
 from poise.contracts import Answer
-from poise.drill.practice import Asked, Outcome
-from poise.drill.scenarios import NOTHING, SCENARIOS, Scenario
+from poise_labs.cli.drill_view import cells, markdown, marks, table
+from poise_labs.drill.runner import Asked, Outcome
+from poise_labs.drill.scenarios import NOTHING, SCENARIOS, Scenario
 
 
 def answer(**fields: object) -> Answer:

@@ -4,7 +4,7 @@ from typing import Any
 
 from poise.contracts import RunRecord
 from poise.errors import DeadlineExceededError
-from services.evaluation.handlers import Judge
+from poise_services.evaluation.handlers import Judge
 
 
 async def test_a_run_without_answer_and_draw_is_not_scored() -> None:

@@ -13,9 +13,10 @@ from poise.contracts import Answer, Draw, Feedback, RunRecord
 from poise.contracts.run_id import new_run_id, run_id_of
 from poise.contracts.topics import RETRY_DELAYS
 from poise.errors import RetryableError, TerminalError
-from poise.messaging import Context, Mesh
-from poise.messaging.failures import Attempt, DeadLetter, Postpone, decide
-from services.evaluation.feedback import Feedbacks, missing, score_of
+from poise.worker.mesh import Mesh
+from poise.worker.retry_policy import Attempt, DeadLetter, Postpone, decide
+from poise.worker.tier import Context
+from poise_services.evaluation.feedback import Feedbacks, missing, score_of
 
 HOUR, DAY = 3_600.0, 86_400.0
 NOW = 1_800_000_000.0

@@ -3,9 +3,9 @@ from typing import Any
 
 from poise.contracts import Answer, Message, RunRecord, Score, StepRecord
 from poise.contracts.topics import SCORES, Topic, topics_of
-from poise.messaging import Tier
-from services.evaluation.handlers import handlers
-from services.evaluation.scores import score
+from poise.worker.tier import Tier
+from poise_services.evaluation.handlers import handlers
+from poise_services.evaluation.scorer import score
 
 RECORD = RunRecord(
     run_id="run",

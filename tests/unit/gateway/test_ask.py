@@ -10,15 +10,8 @@ import httpx2
 import pytest
 
 from poise.contracts import Ask, Fault
-from poise.errors import (
-    DeadlineExceededError,
-    FaultError,
-    PoiseError,
-    RetryableError,
-    TerminalError,
-    UnavailableError,
-)
-from services.gateway.handlers import Gateway
+from poise.errors import DeadlineExceededError, FaultError, PoiseError, RetryableError, TerminalError, UnavailableError
+from poise_services.gateway.handlers import Gateway
 
 Problem = Callable[[httpx2.Response], tuple[int, str, list[str]]]
 EPOCH = "e1.topic.0~41~1764000000000"

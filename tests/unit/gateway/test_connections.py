@@ -3,8 +3,8 @@
 import pytest
 
 from poise.errors import RateLimitedError, RetryableError
-from services.gateway.connections import SPARE, ByteBudget, Connections, peer_of
-from services.gateway.settings import SMALL, GatewaySettings, HttpLimits
+from poise_services.gateway.connections import SPARE, ByteBudget, Connections, peer_of
+from poise_services.gateway.settings import SMALL, GatewaySettings, HttpLimits
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from integration_kit import until
 
 from poise.contracts import Answer, Ask, Delta, Reset
 from poise.errors import TerminalError, UnavailableError
-from services.gateway.event_stream import Events
-from services.gateway.handlers import Gateway
+from poise_services.gateway.event_stream import Events
+from poise_services.gateway.handlers import Gateway
 
 Problem = Callable[[httpx2.Response], tuple[int, str, list[str]]]
 STREAM = {"accept": "text/event-stream"}

@@ -8,11 +8,11 @@ import httpx2
 import pytest
 
 from poise.contracts import Answer, Ask, Fault, Feedback
-from poise.messaging.dead_letter_view import LetterView
-from services.gateway.dead_letters import Act, Listed, Purged, RedriveAct, Redrove
-from services.gateway.documents import Accepted, NewDocument
-from services.gateway.feedback import Noted
-from services.gateway.runs import RunView
+from poise.dead_letters.json_view import LetterView
+from poise_services.gateway.dead_letters import Act, Listed, Purged, RedriveAct, Redrove
+from poise_services.gateway.documents import Accepted, NewDocument
+from poise_services.gateway.feedback import Noted
+from poise_services.gateway.runs import RunView
 
 Problem = Callable[[httpx2.Response], tuple[int, str, list[str]]]
 

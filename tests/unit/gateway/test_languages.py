@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from poise.contracts.ask import LANGUAGE_TAG, Ask
-from services.gateway.languages import first_choice
+from poise_services.gateway.languages import first_choice
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,10 @@ from integration_kit import until
 from poise.contracts import Answer, RunRecord
 from poise.contracts.run_id import new_run_id, run_id_of
 from poise.errors import DeadlineExceededError, PoiseError, SetupError, TerminalError, WithdrawnError
-from poise.messaging import Record
-from services.gateway import runs
-from services.gateway.handlers import Gateway
-from services.gateway.settings import GatewaySettings
+from poise.kafka.record import Record
+from poise_services.gateway import runs
+from poise_services.gateway.handlers import Gateway
+from poise_services.gateway.settings import GatewaySettings
 
 Problem = Callable[[httpx2.Response], tuple[int, str, list[str]]]
 NOT_FOUND: tuple[int, str, list[str]] = (404, "urn:poise:not-found", [])

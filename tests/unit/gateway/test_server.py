@@ -6,8 +6,8 @@ import socket
 import pytest
 
 from poise.errors import SetupError
-from services.gateway.server import _listening
-from services.gateway.settings import GatewaySettings
+from poise_services.gateway.server import _listening
+from poise_services.gateway.settings import GatewaySettings
 
 
 async def test_answers_are_not_held_back() -> None:

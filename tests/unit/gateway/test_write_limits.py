@@ -9,9 +9,9 @@ import httpx2
 import pytest
 
 from poise.contracts.run_id import new_run_id, run_id_of
-from poise.messaging import Mesh
-from services.gateway.handlers import Gateway
-from services.gateway.settings import GatewaySettings, HttpLimits
+from poise.worker.mesh import Mesh
+from poise_services.gateway.handlers import Gateway
+from poise_services.gateway.settings import GatewaySettings, HttpLimits
 
 Problem = Callable[[httpx2.Response], tuple[int, str, list[str]]]
 

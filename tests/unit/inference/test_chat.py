@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from poise.contracts import ChatMessage, Completion, Generate, Usage
 from poise.errors import RetryableError
-from services.inference.chat import body_of, completion_of
-from services.inference.refusals import ContentFilteredError
-from services.inference.settings import Backend
+from poise_services.inference.chat import body_of, completion_of
+from poise_services.inference.refusals import ContentFilteredError
+from poise_services.inference.settings import Backend
 
 BACKEND = Backend.model_validate({"url": "http://127.0.0.1:1", "model": "small"})
 ASKED = Generate(messages=(ChatMessage(role="system", content="Be brief."), ChatMessage(role="user", content="Why?")))

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from poise.errors import PoiseError, RateLimitedError, RetryableError, TerminalError
-from services.inference.refusals import ContentFilteredError, ContextTooLongError, refusal
+from poise_services.inference.refusals import ContentFilteredError, ContextTooLongError, refusal
 
 
 def refused(status: int, answered: object) -> PoiseError:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from poise.errors import SetupError
-from services.inference.settings import Backend, InferenceSettings
+from poise_services.inference.settings import Backend, InferenceSettings
 
 VARIABLE = "POISE_INFERENCE_BACKENDS"
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.inference.sse import EventParser
+from poise_services.inference.sse import EventParser
 
 
 def read(*chunks: bytes) -> list[bytes]:

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from poise.errors import PoiseError
-from services.integration.reading import LONGEST_TEXT, text_of
-from services.integration.refusals import EmptyError, FailedError, RefusedError
+from poise_services.integration.reading import LONGEST_TEXT, text_of
+from poise_services.integration.refusals import EmptyError, FailedError, RefusedError
 
 
 def read(answered: bytes, pointer: str | None = None) -> str:

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from poise.errors import SetupError
 from poise.settings import MeshSettings
-from services.integration.settings import Api, IntegrationSettings
+from poise_services.integration.settings import Api, IntegrationSettings
 
 FILE = """
 [integration.integrations.weather]

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from pydantic import JsonValue
 
 from poise.errors import InvalidMessageError
-from services.integration.fetching import checked
-from services.integration.settings import Api
-from services.integration.template import fill, fill_address, places_in
+from poise_services.integration.fetching import checked
+from poise_services.integration.settings import Api
+from poise_services.integration.template import fill, fill_address, places_in
 
 ADDRESS = "https://host.example/of/{place}/now?q={question}&n=1"
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))

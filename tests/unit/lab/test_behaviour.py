@@ -5,12 +5,12 @@ from collections import Counter
 import pytest
 
 from poise.contracts import Draw, Passage, RunRecord
-from poise.lab.behaviour import KINDS, Said, say
-from poise.lab.questions import Fact, Question, asked, world, wrong
-from poise.lab.report import auc
-from poise.lab.scenario import Behaviour
 from poise.scoring import Evidence, extract
-from services.evaluation.scores import score
+from poise_labs.lab.behaviour import KINDS, Said, say
+from poise_labs.lab.questions import Fact, Question, asked, world, wrong
+from poise_labs.lab.report import auc
+from poise_labs.lab.scenario import Behaviour
+from poise_services.evaluation.scorer import score
 
 USUAL = Behaviour(wrong=0.05, seconds=0.1)
 WORSE = Behaviour(wrong=0.40, seconds=0.1)

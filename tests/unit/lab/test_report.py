@@ -1,10 +1,10 @@
 import pytest
 
-from poise.cli.lab_view import cells, markdown
 from poise.contracts.policy import Decision, Finding, Limits, Policy, PolicySpec
-from poise.lab.arm import Arm, Request
-from poise.lab.report import ArmReport, Report, auc, false_alarms, moved, noticed, report_of, restored
-from poise.lab.scenario import LabVariant, Scenario, Trouble
+from poise_labs.cli.lab_view import cells, markdown
+from poise_labs.lab.experiment import Arm, Request
+from poise_labs.lab.report import ArmReport, Report, auc, false_alarms, moved, noticed, report_of, restored
+from poise_labs.lab.scenario import LabVariant, Scenario, Trouble
 
 VARIANTS = (LabVariant(name="steady", weight=1), LabVariant(name="cheap", weight=1))
 SCENARIO = Scenario(

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from poise.lab.scenario import ScenarioError, load, names, read
+from poise_labs.lab.scenario import ScenarioError, load, names, read
 
 SOUND = """\
 about = "A variant gets worse"

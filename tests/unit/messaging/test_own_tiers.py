@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 
 from poise.contracts import Ask, Deadlines, Generate, Message, Request, Retrieve, TopicOptions
-from poise.contracts.own import own_topics, request_topic, tiers_with_dead_letters, topic_named
+from poise.contracts.custom_topics import own_topics, request_topic, tiers_with_dead_letters, topic_named
 from poise.contracts.topics import BATCH, CATALOGUE, INTERACTIVE, REQUESTS, RETRY_DELAYS, dead_topic, retry_topic
 from poise.errors import SetupError
-from poise.messaging import Context, Tier, in_processes, loading
+from poise.worker import tier_loader
+from poise.worker.executors import in_processes
+from poise.worker.tier import Context, Tier
 
 
 class Translated(Message):
@@ -194,7 +196,7 @@ def test_dead_letters_of_own_tiers_are_found_among_a_brokers_topics() -> None:
 
 TIER = """
 from poise.contracts import Message, Request
-from poise.messaging import Tier
+from poise import Tier
 
 class Done(Message):
     kind = "done/1"
@@ -223,7 +225,7 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str
 
 def test_a_tier_is_loaded_from_its_file(write: Callable[[str, str], str]) -> None:
     for file, name, where in (("load-a.py", "tier", ""), ("load_b.py", "mine", ":mine"), ("load_c.py", "mine", "")):
-        loaded = loading.load(write(file, TIER.format(tier="work", name=name)) + where)
+        loaded = tier_loader.load(write(file, TIER.format(tier="work", name=name)) + where)
         assert isinstance(loaded, Tier)
         assert loaded.name == "work"
 
@@ -236,8 +238,8 @@ from contextlib import asynccontextmanager
 async def tier():
     yield made
 """
-    async with loading.opened(
-        loading.load(write("load_d.py", TIER.format(tier="work", name="made") + opening))
+    async with tier_loader.opened(
+        tier_loader.load(write("load_d.py", TIER.format(tier="work", name="made") + opening))
     ) as tier:
         assert tier.name == "work"
 
@@ -260,9 +262,9 @@ def test_what_cannot_be_loaded_is_said_in_one_line(
 ) -> None:
     place = write(file, text)
     with pytest.raises(SetupError, match=says):
-        loading.load(place + where)
+        tier_loader.load(place + where)
 
 
 def test_a_file_that_is_not_there_is_said_in_one_line() -> None:
     with pytest.raises(SetupError, match=r"no Python file nowhere\.py"):
-        loading.load("nowhere.py")
+        tier_loader.load("nowhere.py")

@@ -5,12 +5,13 @@ import pytest
 from scripted_run import Asked, Asking, ScriptedRun
 
 from poise.contracts import Answer, Ask, Completion, Generate, Message, Passage, Passages, Retrieve, Usage
-from poise.runs import Run, workflow
-from services.orchestration.aid import ALONE
-from services.orchestration.answer import AnswerWorkflow
-from services.orchestration.asks import Asks
-from services.orchestration.policies import Policies
-from services.orchestration.settings import Ladder, OrchestrationSettings
+from poise.workflows.run import Run
+from poise.workflows.workflow import workflow
+from poise_services.orchestration.active_policy import Policies
+from poise_services.orchestration.answer import AnswerWorkflow
+from poise_services.orchestration.cache_hints import ALONE
+from poise_services.orchestration.handler import Asks
+from poise_services.orchestration.settings import Ladder, OrchestrationSettings
 
 EPOCH = "e1.AAAA.0~1~1000"
 QUESTION = "Who lit the lamp of Harrow Point?"

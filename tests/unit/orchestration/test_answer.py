@@ -7,9 +7,9 @@ from scripted_run import Asking
 from poise.contracts import Fault, Generate, Passages, Retrieve, Usage
 from poise.contracts.topics import RECORDS
 from poise.errors import DeadlineExceededError, FaultError, PoiseError, UnavailableError
-from services.orchestration.policies import Policies
-from services.orchestration.recording import LONGEST_KEPT
-from services.orchestration.settings import OrchestrationSettings
+from poise_services.orchestration.active_policy import Policies
+from poise_services.orchestration.run_record import LONGEST_KEPT
+from poise_services.orchestration.settings import OrchestrationSettings
 
 RIGHT = "The lamp of Harrow Point was lit by the keeper Ada Quill."
 WRONG = "It was lit by Bruno Falk in 1902 with gas from Norway."

@@ -1,7 +1,7 @@
 import pytest
 
-from services.orchestration.canned import choose, lookup
-from services.orchestration.settings import Canned
+from poise_services.orchestration.canned import choose, lookup
+from poise_services.orchestration.settings import Canned
 
 TEXTS = (
     Canned(text="everyone"),

@@ -10,10 +10,10 @@ from pydantic import SecretStr
 
 from poise.errors import SetupError
 from poise.settings import MeshSettings
-from services.orchestration import draw_secret
-from services.orchestration.draw_secret import secret_of
-from services.orchestration.policies import Policies
-from services.orchestration.settings import OrchestrationSettings
+from poise_services.orchestration import draw_secret
+from poise_services.orchestration.active_policy import Policies
+from poise_services.orchestration.draw_secret import secret_of
+from poise_services.orchestration.settings import OrchestrationSettings
 
 GIVEN = "a secret that was given"
 

@@ -6,19 +6,19 @@ from typing import Any
 import pytest
 from scripted_run import Asked, Asking, ScriptedRun
 
-from poise.cache import Cache
 from poise.contracts import Fault, Generate
 from poise.errors import DeadlineExceededError, FaultError
 from poise.policy import BreakerLimits, draw
-from poise.runs import Run
+from poise.redis.client import Cache
 from poise.scoring import Evidence
-from poise.telemetry import table
+from poise.telemetry import semconv
 from poise.telemetry.metrics import Recorder, leave, use
-from services.orchestration.aid import Aid, Stale
-from services.orchestration.breakers import Breakers
-from services.orchestration.evidence_reader import EvidenceReader
-from services.orchestration.settings import OrchestrationSettings, Variant
-from services.orchestration.writing import Writing
+from poise.workflows.run import Run
+from poise_services.orchestration.breakers import Breakers
+from poise_services.orchestration.cache_hints import Aid, Stale
+from poise_services.orchestration.evidence_reader import EvidenceReader
+from poise_services.orchestration.generation import Writing
+from poise_services.orchestration.settings import OrchestrationSettings, Variant
 
 RIGHT = "The lamp of Harrow Point was lit by the keeper Ada Quill."
 WRONG = "It was lit by Bruno Falk in 1902 with gas from Norway."
@@ -240,13 +240,13 @@ async def test_each_failover_is_counted_by_variant_and_cause(
     breakers = breakers_of(BIG, SMALL, least=1)
     if left_alone:
         breakers.judge("big", breakers.admit("big"), "failed")
-    recorder = Recorder([table.FAILOVERS, table.ANSWERS], {table.RUN_DURATION: lambda *_: None})
+    recorder = Recorder([semconv.FAILOVERS, semconv.ANSWERS], {semconv.RUN_DURATION: lambda *_: None})
     use(recorder)
     try:
         await asking(wrote={"cloud": big, "gpu": RIGHT}, variants=[BIG, SMALL], breakers=breakers)
     finally:
         leave(recorder)
-    assert recorder.sums(table.FAILOVERS) == [(1, {table.VARIANT: "big", table.ERROR_TYPE: cause})]
+    assert recorder.sums(semconv.FAILOVERS) == [(1, {semconv.VARIANT: "big", semconv.ERROR_TYPE: cause})]
 
 
 # -- earlier answers ---------------------------------------------------------------------------------------------------

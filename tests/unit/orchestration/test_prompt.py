@@ -4,7 +4,7 @@ from uuid import uuid4
 
 from poise.contracts import Passage
 from poise.scoring import Evidence
-from services.orchestration.prompt import closed_book, prompt, without_passages
+from poise_services.orchestration.prompt import closed_book, prompt, without_passages
 
 QUESTION = "Who lit the lamp of Harrow Point?"
 TEXT = "The lamp of Harrow Point was lit in 1847 by the keeper Ada Quill."

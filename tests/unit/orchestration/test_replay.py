@@ -7,16 +7,16 @@ import pytest
 from policies_kit import policy_of, record_of
 from scripted_run import ScriptedRun
 
-from poise.cache import Entry, History
 from poise.contracts import Answer, Ask, Completion, Fault, Generate, Passage, Passages, Retrieve
 from poise.errors import FaultError
 from poise.policy import BreakerLimits
-from poise.runs import Run
-from services.orchestration.aid import Aid, Stale
-from services.orchestration.answer import AnswerWorkflow
-from services.orchestration.breakers import Breakers
-from services.orchestration.policies import Policies
-from services.orchestration.settings import OrchestrationSettings
+from poise.redis.journal import Entry, History
+from poise.workflows.run import Run
+from poise_services.orchestration.active_policy import Policies
+from poise_services.orchestration.answer import AnswerWorkflow
+from poise_services.orchestration.breakers import Breakers
+from poise_services.orchestration.cache_hints import Aid, Stale
+from poise_services.orchestration.settings import OrchestrationSettings
 
 SENTENCE = "The lamp of Harrow Point was lit in 1847 by the keeper Ada Quill."
 FOUND = Passages(passages=(Passage(id="lamp#0", source="lamp", text=SENTENCE, score=1.0, age=1.0),), epoch="e1.AAAA")

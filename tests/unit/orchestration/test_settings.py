@@ -6,10 +6,10 @@ import pytest
 
 from poise.contracts.topics import topics_of
 from poise.errors import SetupError
-from poise.messaging import Tier
-from services.inference.settings import InferenceSettings
-from services.orchestration.handlers import handlers
-from services.orchestration.settings import NO_ANSWER, Ladder, OrchestrationSettings
+from poise.worker.tier import Tier
+from poise_services.inference.settings import InferenceSettings
+from poise_services.orchestration.handlers import handlers
+from poise_services.orchestration.settings import NO_ANSWER, Ladder, OrchestrationSettings
 
 ROOT = Path(__file__).parents[3]
 

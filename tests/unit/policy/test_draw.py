@@ -9,6 +9,7 @@ from uuid import UUID
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from source_tree import source_files
 
 from poise.contracts.run_id import run_id_of
 from poise.policy import Choice, draw
@@ -96,12 +97,13 @@ def test_a_client_that_knows_its_runs_and_tries_them_out_before_steers_nothing(s
 
 def test_orchestration_alone_draws() -> None:
     """Whoever else needs to know, a replay above all, has it from the record: nobody else needs the secret."""
-    sources = [path for folder in ("shared", "services") for path in (ROOT / folder).rglob("*.py")]
     draws = re.compile(r"from poise\.policy(\.draw)? import .*\b(draw|chance)\b")
-    drawing = {str(path.relative_to(ROOT)) for path in sources if draws.search(path.read_text(encoding="utf-8"))}
+    drawing = {
+        str(path.relative_to(ROOT)) for _, path in source_files() if draws.search(path.read_text(encoding="utf-8"))
+    }
     assert drawing - {"shared/poise/policy/__init__.py"} == {
-        "services/orchestration/policies.py",
-        "services/orchestration/prompt.py",
+        "services/poise_services/orchestration/active_policy.py",
+        "services/poise_services/orchestration/prompt.py",
     }
 
 

@@ -18,9 +18,9 @@ from liveness_kit import ProcessOnClock
 from poise.embedding import VOCABULARY
 from poise.errors import SetupError
 from poise.liveness import STALLS_AFTER, Liveness
-from services.retrieval import embedding
-from services.retrieval.embedding import SLICE, EmbedderError, MiniLm
-from services.retrieval.passages import decode_vector, encode_vector
+from poise_services.retrieval import embedding
+from poise_services.retrieval.embedding import SLICE, EmbedderError, MiniLm
+from poise_services.retrieval.passages import decode_vector, encode_vector
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -89,7 +89,7 @@ async def test_a_model_that_cannot_be_loaded_is_said_once_and_taken_up_when_it_i
     file = tmp_path / "model.onnx"
     if damage is not None:
         file.write_bytes(damage)
-    with caplog.at_level(logging.INFO, "services.retrieval"):
+    with caplog.at_level(logging.INFO, "poise_services.retrieval"):
         async with MiniLm(file=file, tries_again=0.01) as embedder:
             await embedder.tried()
             with pytest.raises(EmbedderError, match="cannot be loaded"):
@@ -100,7 +100,7 @@ async def test_a_model_that_cannot_be_loaded_is_said_once_and_taken_up_when_it_i
             whole.rename(file)
             (vector,) = await waiting
             assert (await embedder.query("a document") == vector).all()
-    said = [record.message for record in caplog.records if record.name == "services.retrieval.embedding"]
+    said = [record.message for record in caplog.records if record.name == "poise_services.retrieval.embedding"]
     assert len(said) == 2
     assert "documents wait for it" in said[0]
     assert said[1] == "the embedding model is loaded"

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from services.retrieval import splitting
-from services.retrieval.splitting import CHARS, FREE, HEADING, MOST, TITLES, Piece, size, split
+from poise_services.retrieval import splitting
+from poise_services.retrieval.splitting import CHARS, FREE, HEADING, MOST, TITLES, Piece, size, split
 
 words = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), min_size=1, max_size=30)
 lines = st.lists(words, max_size=12).map(" ".join)

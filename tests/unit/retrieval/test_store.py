@@ -16,10 +16,10 @@ import pytest
 
 from poise.contracts import Manifest, Part
 from poise.errors import SetupError
-from poise.messaging import Record
-from services.retrieval.assembly import Version
-from services.retrieval.passages import Body, encode_vector
-from services.retrieval.store import Origin, Slot, Store
+from poise.kafka.record import Record
+from poise_services.retrieval.passages import Body, encode_vector
+from poise_services.retrieval.store import Origin, Slot, Store
+from poise_services.retrieval.version_assembler import Version
 
 ORIGIN = Origin(documents="docs-1", passages="passages-1", model="m")
 NEVER = 1e9
@@ -197,7 +197,7 @@ def test_it_reads_again_what_was_incomplete(tmp_path: Path, log: Log) -> None:
 WRITE_UNTIL_KILLED = """
 import os, pickle, signal, sys
 from pathlib import Path
-from services.retrieval.store import Slot
+from poise_services.retrieval.store import Slot
 origin, records = pickle.loads(sys.stdin.buffer.read())
 store = Slot(Path(sys.argv[1])).open(origin, checkpoint_every=1e9)
 for number, record in enumerate(records):

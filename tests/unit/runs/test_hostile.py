@@ -10,9 +10,9 @@ import pytest
 from memory_history import ChanceDoor, Do, MemoryHistory, Stored, run_with
 from pydantic_core import from_json, to_json
 
-from poise.cache import Entry
 from poise.errors import DivergedError, PoiseError
-from poise.runs import Run
+from poise.redis.journal import Entry
+from poise.workflows.run import Run
 
 Body = Callable[[Run], Awaitable[Any]]
 TURNS = 5_000
@@ -83,7 +83,7 @@ async def test_two_given_up_at_once_go_on_in_the_same_order_each_time() -> None:
 
 
 async def test_two_steps_in_another_order_are_a_difference(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("poise.runs.steps.STUCK", 0.05)
+    monkeypatch.setattr("poise.workflows.step_executor.STUCK", 0.05)
 
     def body(*numbers: int) -> Body:
         async def work(run: Run) -> None:
@@ -144,7 +144,7 @@ async def test_a_run_that_is_interrupted_ends_though_a_step_of_it_waits_to_be_gi
 
 
 async def test_a_difference_is_seen_where_all_that_is_left_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("poise.runs.steps.STUCK", 0.05)
+    monkeypatch.setattr("poise.workflows.step_executor.STUCK", 0.05)
     run, _ = run_with(await grouped_history())
     with pytest.raises(DivergedError, match=r"step two .* comes next"):
         await run.execute(_grouped(run, asks=False))

@@ -12,7 +12,7 @@ from memory_history import ChanceDoor, Do, MemoryHistory, Stored
 
 from poise.contracts.topics import RECORDS
 from poise.errors import PoiseError
-from poise.runs import Run
+from poise.workflows.run import Run
 
 Node = tuple[Any, ...]
 

@@ -13,7 +13,7 @@ from poise.stack import jars, plan
 from poise.stack.kafka import OPEN_FOR_AT_MOST
 from poise.stack.model_server import DEFAULT_NAME, KEY_VARIABLE, PREFIX, SHORTEST_KEY
 from poise.stack.options import INTEGRATIONS, TIERS
-from services.orchestration.settings import OrchestrationSettings
+from poise_services.orchestration.settings import OrchestrationSettings
 
 ROOT = Path(__file__).parents[3]
 DOCKERFILE = (ROOT / "infra" / "docker" / "Dockerfile").read_text()

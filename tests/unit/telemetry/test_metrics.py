@@ -6,13 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
-from poise.telemetry import adjust, count, measure, metrics, observe, sdk, table
+from poise.telemetry import adjust, count, measure, metrics, observe, sdk, semconv
 
 Points = dict[frozenset[Any], Any]
 """The points of a metric by their attributes."""
 Collect = Callable[[], dict[str, Points]]
 
-PLACE = {table.MESSAGING_DESTINATION: "poise.ask.interactive"}
+PLACE = {semconv.MESSAGING_DESTINATION: "poise.ask.interactive"}
 
 
 @pytest.fixture
@@ -41,37 +41,37 @@ def points(metric: Points) -> dict[frozenset[Any], float]:
 
 
 def test_counting_adds_up_by_attributes_in_whatever_order_they_come(collected: Collect) -> None:
-    count(table.CALLS, 1, {table.MESSAGING_DESTINATION: "a", table.OUTCOME: "ok"})
-    count(table.CALLS, 2, {table.OUTCOME: "ok", table.MESSAGING_DESTINATION: "a"})
-    count(table.CALLS, 5, {table.MESSAGING_DESTINATION: "a", table.OUTCOME: "fault"})
+    count(semconv.CALLS, 1, {semconv.MESSAGING_DESTINATION: "a", semconv.OUTCOME: "ok"})
+    count(semconv.CALLS, 2, {semconv.OUTCOME: "ok", semconv.MESSAGING_DESTINATION: "a"})
+    count(semconv.CALLS, 5, {semconv.MESSAGING_DESTINATION: "a", semconv.OUTCOME: "fault"})
 
-    key = {(table.MESSAGING_DESTINATION, "a")}
+    key = {(semconv.MESSAGING_DESTINATION, "a")}
     assert points(collected()["poise.calls"]) == {
-        frozenset(key | {(table.OUTCOME, "ok")}): 3,
-        frozenset(key | {(table.OUTCOME, "fault")}): 5,
+        frozenset(key | {(semconv.OUTCOME, "ok")}): 3,
+        frozenset(key | {(semconv.OUTCOME, "fault")}): 5,
     }
 
 
 def test_adjusting_goes_up_and_down(collected: Collect) -> None:
     for amount in (1, 1, 1, -2):
-        adjust(table.IN_FLIGHT, amount, PLACE)
+        adjust(semconv.IN_FLIGHT, amount, PLACE)
 
     assert points(collected()["poise.in_flight"]) == {frozenset(PLACE.items()): 1}
 
 
 def test_measuring_fills_the_buckets_of_the_table(collected: Collect) -> None:
-    measure(table.SEARCH_DURATION, 0.004, {table.MODE: "hybrid"})
-    measure(table.SEARCH_DURATION, 0.2, {table.MODE: "hybrid"})
+    measure(semconv.SEARCH_DURATION, 0.004, {semconv.MODE: "hybrid"})
+    measure(semconv.SEARCH_DURATION, 0.2, {semconv.MODE: "hybrid"})
 
     (point,) = collected()["poise.search.duration"].values()
-    assert tuple(point.explicit_bounds) == table.SECONDS
+    assert tuple(point.explicit_bounds) == semconv.SECONDS
     assert (point.count, point.sum) == (2, pytest.approx(0.204))
 
 
 def test_a_gauge_is_read_when_collected_until_it_is_let_go(collected: Collect) -> None:
     size = 3
-    forget = observe(table.INDEX_PASSAGES, lambda: size)
-    also = observe(table.ASSIGNED, lambda: [(2, PLACE)])
+    forget = observe(semconv.INDEX_PASSAGES, lambda: size)
+    also = observe(semconv.ASSIGNED, lambda: [(2, PLACE)])
 
     assert points(collected()["poise.index.passages"]) == {frozenset(): 3}
     size = 7
@@ -84,36 +84,36 @@ def test_a_gauge_is_read_when_collected_until_it_is_let_go(collected: Collect) -
 
 
 def test_nothing_is_recorded_before_or_after(collected: Collect) -> None:
-    count(table.REPLIES_LATE)
+    count(semconv.REPLIES_LATE)
     recorder = metrics._recorders[-1]
     metrics.leave(recorder)
-    count(table.REPLIES_LATE)
-    measure(table.SEARCH_DURATION, 1.0)
-    adjust(table.IN_FLIGHT, 1)
+    count(semconv.REPLIES_LATE)
+    measure(semconv.SEARCH_DURATION, 1.0)
+    adjust(semconv.IN_FLIGHT, 1)
     metrics.use(recorder)
 
     assert points(collected()["poise.replies.late"]) == {frozenset(): 1}
 
 
 def test_attributes_of_too_many_values_share_one_series() -> None:
-    recorder = metrics.Recorder([table.ANSWERS], {})
+    recorder = metrics.Recorder([semconv.ANSWERS], {})
     for number in range(metrics.MOST_SERIES + 10):
-        recorder.add(table.ANSWERS, 1, {table.VARIANT: number})
-    recorder.add(table.ANSWERS, 1, {table.VARIANT: 0})
+        recorder.add(semconv.ANSWERS, 1, {semconv.VARIANT: number})
+    recorder.add(semconv.ANSWERS, 1, {semconv.VARIANT: 0})
 
-    sums = recorder.sums(table.ANSWERS)
+    sums = recorder.sums(semconv.ANSWERS)
     assert len(sums) == metrics.MOST_SERIES + 1
     assert (10, {"otel.metric.overflow": True}) in sums
-    assert (2, {table.VARIANT: 0}) in sums
+    assert (2, {semconv.VARIANT: 0}) in sums
 
 
 @given(st.lists(st.tuples(st.permutations(["a", "b", "c"]), st.integers(0, 2), st.integers(1, 9))))
 def test_sums_lose_nothing(additions: list[tuple[list[str], int, int]]) -> None:
-    recorder = metrics.Recorder([table.CALLS], {})
+    recorder = metrics.Recorder([semconv.CALLS], {})
     for order, value, amount in additions:
-        recorder.add(table.CALLS, amount, dict.fromkeys(order, value))
+        recorder.add(semconv.CALLS, amount, dict.fromkeys(order, value))
 
     expected: dict[object, float] = {}
     for _, value, amount in additions:
         expected[value] = expected.get(value, 0) + amount
-    assert {attributes["a"]: amount for amount, attributes in recorder.sums(table.CALLS)} == expected
+    assert {attributes["a"]: amount for amount, attributes in recorder.sums(semconv.CALLS)} == expected

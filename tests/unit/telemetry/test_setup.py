@@ -7,7 +7,7 @@ import pytest
 
 from poise.errors import SetupError
 from poise.settings import MeshSettings
-from poise.telemetry import count, current_span, span, table
+from poise.telemetry import count, current_span, semconv, span
 from poise.telemetry.setup import Telemetry
 
 SHARED = Path(__file__).parents[3] / "shared"
@@ -30,9 +30,9 @@ def runs_of(telemetry: Telemetry) -> list[str]:
 async def test_spans_and_metrics_are_had_between_start_and_stop() -> None:
     telemetry = Telemetry(settings(spans=True, admin_port=0), "retrieval")
     telemetry.start()
-    with span("work", attributes={table.RUN: "r"}) as current:
+    with span("work", attributes={semconv.RUN: "r"}) as current:
         assert current.is_recording()
-    count(table.DOCUMENTS_EMBEDDED, 3)
+    count(semconv.DOCUMENTS_EMBEDDED, 3)
 
     page = page_of(telemetry)
     assert "poise_documents_embedded_total 3.0" in page
@@ -41,7 +41,7 @@ async def test_spans_and_metrics_are_had_between_start_and_stop() -> None:
     assert "process_resident_memory_bytes" in page
     await telemetry.stop()
 
-    with span("later", attributes={table.RUN: "r"}) as current:
+    with span("later", attributes={semconv.RUN: "r"}) as current:
         assert not current.is_recording()
     assert runs_of(telemetry) == ["r"]
 
@@ -73,11 +73,11 @@ async def test_it_can_be_started_again_and_two_at_once() -> None:
         outer, inner = (Telemetry(settings(spans=True, admin_port=0), tier) for tier in ("gateway", "retrieval"))
         outer.start()
         inner.start()
-        with span("inner", attributes={table.RUN: "r"}):
-            count(table.REPLIES_LATE)
+        with span("inner", attributes={semconv.RUN: "r"}):
+            count(semconv.REPLIES_LATE)
         await inner.stop()
-        with span("outer", attributes={table.RUN: "r"}):
-            count(table.REPLIES_LATE)
+        with span("outer", attributes={semconv.RUN: "r"}):
+            count(semconv.REPLIES_LATE)
         assert runs_of(inner) == ["r"]
         assert runs_of(outer) == ["r"]
         assert "poise_replies_late_total 1.0" in page_of(outer)

@@ -6,7 +6,7 @@ from opentelemetry.util.types import AttributeValue
 
 from poise.contracts.span import SpanRecord
 from poise.contracts.topics import SPANS
-from poise.telemetry import SpanKind, extract, metrics, sdk, span, spans, table, tracing
+from poise.telemetry import SpanKind, extract, metrics, sdk, semconv, span, spans, tracing
 
 
 @pytest.fixture
@@ -27,12 +27,12 @@ def drained(queue: spans.SpanQueue) -> list[tuple[str, SpanRecord]]:
 def test_a_finished_span_stands_under_its_run_as_the_contract_says(queue: spans.SpanQueue) -> None:
     parent = extract({"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"})
     said: dict[str, AttributeValue] = {
-        table.RUN: "run-1",
-        table.QUEUE_MS: 1.5,
-        table.KAFKA_OFFSET: 7,
-        table.KAFKA_TOMBSTONE: True,
-        table.GEN_AI_FINISH_REASONS: ["stop", "length"],
-        table.REASON: "x" * 1_000,
+        semconv.RUN: "run-1",
+        semconv.QUEUE_MS: 1.5,
+        semconv.KAFKA_OFFSET: 7,
+        semconv.KAFKA_TOMBSTONE: True,
+        semconv.GEN_AI_FINISH_REASONS: ["stop", "length"],
+        semconv.REASON: "x" * 1_000,
     }
     with span("process poise.retrieval.requests.interactive", kind=SpanKind.CONSUMER, attributes=said, parent=parent):
         pass
@@ -47,36 +47,39 @@ def test_a_finished_span_stands_under_its_run_as_the_contract_says(queue: spans.
     assert record.start > 0
     assert record.error is None
     assert record.attributes == {
-        table.QUEUE_MS: 1.5,
-        table.KAFKA_OFFSET: 7,
-        table.KAFKA_TOMBSTONE: True,
-        table.GEN_AI_FINISH_REASONS: "stop,length",
-        table.REASON: "x" * spans.LONGEST_TEXT,
+        semconv.QUEUE_MS: 1.5,
+        semconv.KAFKA_OFFSET: 7,
+        semconv.KAFKA_TOMBSTONE: True,
+        semconv.GEN_AI_FINISH_REASONS: "stop,length",
+        semconv.REASON: "x" * spans.LONGEST_TEXT,
     }
     assert queue.drain() == []
 
 
 def test_a_failed_span_says_why(queue: spans.SpanQueue) -> None:
-    with pytest.raises(ValueError, match="empty"), span("x", attributes={table.RUN: "r"}):
+    with pytest.raises(ValueError, match="empty"), span("x", attributes={semconv.RUN: "r"}):
         raise ValueError("empty")
 
     ((_, record),) = drained(queue)
     assert (record.status, record.error) == ("error", "ValueError: empty")
-    assert record.attributes == {table.ERROR_TYPE: "ValueError"}
+    assert record.attributes == {semconv.ERROR_TYPE: "ValueError"}
 
 
 def test_words_that_have_no_form_in_utf8_are_replaced(queue: spans.SpanQueue) -> None:
     """One such span must not keep all that come after it from being written."""
-    with pytest.raises(ValueError, match="half"), span("x", attributes={table.RUN: "\ud800r", table.REASON: "\udfff"}):
+    with (
+        pytest.raises(ValueError, match="half"),
+        span("x", attributes={semconv.RUN: "\ud800r", semconv.REASON: "\udfff"}),
+    ):
         raise ValueError("half \ud800")
     ((run, record),) = drained(queue)
     assert run == "\ud800r"
-    assert (record.error, record.attributes[table.REASON]) == ("ValueError: half ?", "?")
+    assert (record.error, record.attributes[semconv.REASON]) == ("ValueError: half ?", "?")
 
 
 def test_a_span_fits_its_topic_whatever_is_in_it(queue: spans.SpanQueue) -> None:
     many: dict[str, AttributeValue] = {f"{number}{'ü' * 1_000_000}": "ü" * 1_000_000 for number in range(300)}
-    with span("ü" * 1_000_000, attributes={**many, table.RUN: "r"}):
+    with span("ü" * 1_000_000, attributes={**many, semconv.RUN: "r"}):
         pass
     ((_, body),) = queue.drain()
     assert len(body) < SPANS.max_bytes // 4
@@ -90,7 +93,7 @@ def test_numbers_that_json_has_no_form_for_are_texts(queue: spans.SpanQueue) -> 
         "most": 2**63 - 1,
         "endless": float("inf"),
         "none": float("nan"),
-        table.RUN: "r",
+        semconv.RUN: "r",
     }
     with span("x", attributes=said):
         pass
@@ -100,9 +103,9 @@ def test_numbers_that_json_has_no_form_for_are_texts(queue: spans.SpanQueue) -> 
 
 
 def test_spans_below_a_run_are_of_that_run(queue: spans.SpanQueue) -> None:
-    with span("top", attributes={table.RUN: "r"}), span("middle"), span("bottom"):
+    with span("top", attributes={semconv.RUN: "r"}), span("middle"), span("bottom"):
         pass
-    with span("other", attributes={table.RUN: "s"}), span("own", attributes={table.RUN: "t"}):
+    with span("other", attributes={semconv.RUN: "s"}), span("own", attributes={semconv.RUN: "t"}):
         pass
 
     assert [(run, record.name) for run, record in drained(queue)] == [
@@ -115,7 +118,7 @@ def test_spans_below_a_run_are_of_that_run(queue: spans.SpanQueue) -> None:
 
 def test_a_run_that_becomes_known_late_counts(queue: spans.SpanQueue) -> None:
     with span("ask") as current:
-        current.set_attribute(table.RUN, "r")
+        current.set_attribute(semconv.RUN, "r")
 
     assert [run for run, _ in drained(queue)] == ["r"]
 
@@ -128,20 +131,20 @@ def test_spans_of_no_run_are_passed_over(queue: spans.SpanQueue) -> None:
 
 
 def test_the_oldest_give_way_and_are_counted(queue: spans.SpanQueue) -> None:
-    recorder = metrics.Recorder([table.SPANS_DROPPED], {})
+    recorder = metrics.Recorder([semconv.SPANS_DROPPED], {})
     metrics.use(recorder)
     for number in range(6):
-        with span(str(number), attributes={table.RUN: "r"}):
+        with span(str(number), attributes={semconv.RUN: "r"}):
             pass
     metrics.leave(recorder)
 
     assert [record.name for _, record in drained(queue)] == ["2", "3", "4", "5"]
-    assert recorder.sums(table.SPANS_DROPPED) == [(2, {})]
+    assert recorder.sums(semconv.SPANS_DROPPED) == [(2, {})]
 
 
 def test_draining_takes_the_oldest_up_to_a_limit(queue: spans.SpanQueue) -> None:
     for number in range(3):
-        with span(str(number), attributes={table.RUN: "r"}):
+        with span(str(number), attributes={semconv.RUN: "r"}):
             pass
 
     assert [SpanRecord.parse(body).name for _, body in queue.drain(limit=2)] == ["0", "1"]
@@ -149,13 +152,13 @@ def test_draining_takes_the_oldest_up_to_a_limit(queue: spans.SpanQueue) -> None
 
 
 def test_a_step_of_a_workflows_own_is_written_where_it_took_time_or_failed(queue: spans.SpanQueue) -> None:
-    with span("process", attributes={table.RUN: "run-1"}):
-        with span(table.step("brief")):
+    with span("process", attributes={semconv.RUN: "run-1"}):
+        with span(semconv.step("brief")):
             pass
-        with span(table.step("long")):
+        with span(semconv.step("long")):
             until = time.perf_counter_ns() + spans.BRIEF
             while time.perf_counter_ns() < until:
                 pass
-        with pytest.raises(ValueError, match="bad"), span(table.step("failed")):
+        with pytest.raises(ValueError, match="bad"), span(semconv.step("failed")):
             raise ValueError("bad")
     assert [record.name for _, record in drained(queue)] == ["step long", "step failed", "process"]

@@ -8,7 +8,7 @@ from poise.contracts.ask import Answer
 from poise.contracts.fault import Fault
 from poise.contracts.record import RunRecord
 from poise.contracts.span import Role, SpanRecord
-from poise.telemetry import table
+from poise.telemetry import semconv
 
 QUESTION = "Which statement leaves the nearest enclosing loop?"
 
@@ -43,12 +43,14 @@ def make(  # noqa: PLR0917 - a table row
 
 
 def run() -> list[SpanRecord]:
-    tokens: dict[str, bool | float | str] = {table.GEN_AI_INPUT_TOKENS: 412, table.GEN_AI_OUTPUT_TOKENS: 61}
+    tokens: dict[str, bool | float | str] = {semconv.GEN_AI_INPUT_TOKENS: 412, semconv.GEN_AI_OUTPUT_TOKENS: 61}
     return [
         make("01", None, "ask", "gateway", 0, 1843, "server"),
         make("02", "01", "call ask", "gateway", 4, 1835, "client"),
-        make("03", "02", "process poise.runs.interactive", "orchestration", 8, 1826, "consumer", {table.QUEUE_MS: 2.5}),
-        make("04", "03", "answer", "orchestration", 9, 1822, said={table.RUNG: "primary"}),
+        make(
+            "03", "02", "process poise.runs.interactive", "orchestration", 8, 1826, "consumer", {semconv.QUEUE_MS: 2.5}
+        ),
+        make("04", "03", "answer", "orchestration", 9, 1822, said={semconv.RUNG: "primary"}),
         make("05", "04", "call retrieve", "orchestration", 10, 101, "client"),
         make(
             "06",
@@ -58,7 +60,7 @@ def run() -> list[SpanRecord]:
             14,
             93,
             "consumer",
-            {table.PASSAGES: 6},
+            {semconv.PASSAGES: 6},
         ),
         make("07", "06", "embed query", "retrieval", 15, 61),
         make("08", "06", "search index", "retrieval", 77, 28),
@@ -71,7 +73,7 @@ def run() -> list[SpanRecord]:
             158,
             1652,
             "consumer",
-            {table.QUEUE_MS: 42.0},
+            {semconv.QUEUE_MS: 42.0},
         ),
         make("0b", "0a", "chat smollm2-135m", "inference", 160, 1640, "client", tokens),
         make("0c", "04", "check groundedness", "orchestration", 1816, 9),
@@ -144,7 +146,7 @@ def test_slow_retrieval_is_named() -> None:
 
 
 def test_waiting_for_a_worker_is_named() -> None:
-    queue: dict[str, bool | float | str] = {table.QUEUE_MS: 900.0}
+    queue: dict[str, bool | float | str] = {semconv.QUEUE_MS: 900.0}
     spans = [
         make("1", None, "ask", "gateway", 0, 1000, "server"),
         make("2", "1", "call ask", "gateway", 0, 1000, "client"),

@@ -9,7 +9,7 @@ import pytest
 from opentelemetry import baggage, context
 from opentelemetry.trace import StatusCode
 
-from poise.telemetry import SpanKind, current_span, extract, inject, span, table
+from poise.telemetry import SpanKind, current_span, extract, inject, semconv, span
 
 Finished = Callable[[], Sequence[Any]]
 """Gives the finished spans; Any, since the SDK says None of most that a finished span has."""
@@ -21,13 +21,13 @@ SPAN_ID = 0xB7AD6B7169203331
 
 
 def test_spans_nest_and_keep_their_attributes(finished: Finished) -> None:
-    with span("outer", kind=SpanKind.SERVER) as outer, span("inner", attributes={table.STEP: "ask"}) as inner:
+    with span("outer", kind=SpanKind.SERVER) as outer, span("inner", attributes={semconv.STEP: "ask"}) as inner:
         assert current_span() is inner
-        inner.set_attribute(table.PASSAGES, 6)
+        inner.set_attribute(semconv.PASSAGES, 6)
 
     by_name = {s.name: s for s in finished()}
     assert by_name["inner"].parent.span_id == outer.get_span_context().span_id
-    assert dict(by_name["inner"].attributes) == {table.STEP: "ask", table.PASSAGES: 6}
+    assert dict(by_name["inner"].attributes) == {semconv.STEP: "ask", semconv.PASSAGES: 6}
     assert by_name["outer"].kind is SpanKind.SERVER
     assert by_name["outer"].parent is None
     assert not current_span().is_recording()
@@ -103,7 +103,7 @@ def test_an_error_is_recorded_and_goes_on(finished: Finished) -> None:
     failed = finished()[0]
     assert failed.status.status_code is StatusCode.ERROR
     assert failed.status.description == "KeyError: 'passage'"
-    assert failed.attributes[table.ERROR_TYPE] == "KeyError"
+    assert failed.attributes[semconv.ERROR_TYPE] == "KeyError"
     assert dict(failed.events[0].attributes) == {"exception.type": "KeyError", "exception.message": "'passage'"}
 
 

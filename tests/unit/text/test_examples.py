@@ -6,11 +6,11 @@ import pytest
 
 from poise.contracts import Ask, Completion, Document, Passage, Usage
 from poise.scoring import Evidence, relevance
-from services.gateway.languages import first_choice
-from services.orchestration.checking import check
-from services.orchestration.prompt import prompt
-from services.orchestration.settings import Ladder
-from services.retrieval.passages import bodies
+from poise_services.gateway.languages import first_choice
+from poise_services.orchestration.answer_check import check
+from poise_services.orchestration.prompt import prompt
+from poise_services.orchestration.settings import Ladder
+from poise_services.retrieval.passages import bodies
 
 pytestmark = pytest.mark.timeout(60)
 HEADING = "# a" + " " * 30_000 + "x"

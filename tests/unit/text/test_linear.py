@@ -17,6 +17,7 @@ from typing import Final
 import callgrind
 import pytest
 from count_instructions import SIZES, grew_faster
+from source_tree import source_files
 from text_functions import FUNCTIONS, SLOW
 
 ROOT: Final = Path(__file__).parents[3]
@@ -32,16 +33,16 @@ NOT_TRIED: Final[Mapping[str, str]] = {
     "poise.cli.dlq_view:letters_list": "is made of clean",
     "poise.cli.dlq_view:outcome_line": "is made of clean",
     "poise.cli.dlq_view:totals": NO_TEXT,
-    "poise.cli.files:find": NO_TEXT,
-    "poise.cli.files:read": "is made of source_of and Message.parse",
+    "poise.ingestion.document_files:find": NO_TEXT,
+    "poise.ingestion.document_files:read": "is made of source_of and Message.parse",
     "poise.cli.scores:readable": "is made of Message.parse",
     "poise.cli.scores:recent": "is made of Message.parse",
     "poise.cli.scores:scores": "is made of span",
     "poise.cli.text:duration": NO_TEXT,
     "poise.cli.text:milliseconds": NO_TEXT,
     "poise.cli.text:plural": NO_TEXT,
-    "poise.contracts.own:own_topics": NO_TEXT,
-    "poise.contracts.own:request_topic": NO_TEXT,
+    "poise.contracts.custom_topics:own_topics": NO_TEXT,
+    "poise.contracts.custom_topics:request_topic": NO_TEXT,
     "poise.contracts.run_id:new_run_id": NO_TEXT,
     "poise.contracts.run_id:run_id_of": NO_TEXT,
     "poise.contracts.topics:dead_of": NO_TEXT,
@@ -49,10 +50,10 @@ NOT_TRIED: Final[Mapping[str, str]] = {
     "poise.contracts.topics:retry_of": NO_TEXT,
     "poise.contracts.topics:retry_topic": NO_TEXT,
     "poise.contracts.topics:topics_of": NO_TEXT,
-    "poise.messaging.commits:commit_once": NO_TEXT,
-    "poise.messaging.commits:written": NO_TEXT,
-    "poise.messaging.dead_letter_filter:invalid": "writes an error",
-    "poise.messaging.finished:encode": NO_TEXT,
+    "poise.kafka.offset_commits:commit_once": NO_TEXT,
+    "poise.kafka.offset_commits:written": NO_TEXT,
+    "poise.dead_letters.filter:invalid": "writes an error",
+    "poise.kafka.offset_metadata:encode": NO_TEXT,
     "poise.policy.weights:away": NO_TEXT,
     "poise.policy.weights:back": NO_TEXT,
     "poise.policy.weights:fits": NO_TEXT,
@@ -62,26 +63,26 @@ NOT_TRIED: Final[Mapping[str, str]] = {
     "poise.stack.options:parse_own": NO_TEXT,
     "poise.stack.options:parse_workers": NO_TEXT,
     "poise.stack.options:usual_workers": NO_TEXT,
-    "poise.telemetry.table:chat": NO_TEXT,
-    "poise.telemetry.table:fetch": NO_TEXT,
-    "poise.telemetry.table:process": NO_TEXT,
-    "poise.telemetry.table:send": NO_TEXT,
-    "poise.telemetry.table:step": NO_TEXT,
+    "poise.telemetry.semconv:chat": NO_TEXT,
+    "poise.telemetry.semconv:fetch": NO_TEXT,
+    "poise.telemetry.semconv:process": NO_TEXT,
+    "poise.telemetry.semconv:send": NO_TEXT,
+    "poise.telemetry.semconv:step": NO_TEXT,
     "poise.telemetry.tracing:current_span": NO_TEXT,
     "poise.telemetry.tracing:fail": NO_TEXT,
     "poise.telemetry.tracing:inject": NO_TEXT,
     "poise.telemetry.tracing:leave": NO_TEXT,
     "poise.telemetry.tracing:use": NO_TEXT,
-    "services.evaluation.scores:size_of": "counts characters",
-    "services.orchestration.keys:answer_key": "is made of normalised",
-    "services.orchestration.keys:members": NO_TEXT,
-    "services.orchestration.own:own_workflows": NO_TEXT,
-    "services.orchestration.prompt:without_passages": NO_TEXT,
-    "services.retrieval.passages:encode_vector": NO_TEXT,
-    "services.retrieval.passages:manifest_key": "takes an id of at most 500 characters",
-    "services.retrieval.passages:moved_key": "takes an id of at most 500 characters",
-    "services.retrieval.passages:document_moved": "looks at the end of a key",
-    "services.retrieval.passages:part_key": "takes an id of at most 500 characters",
+    "poise_services.evaluation.scorer:size_of": "counts characters",
+    "poise_services.orchestration.cache_keys:answer_key": "is made of normalised",
+    "poise_services.orchestration.cache_keys:members": NO_TEXT,
+    "poise_services.orchestration.user_workflows:own_workflows": NO_TEXT,
+    "poise_services.orchestration.prompt:without_passages": NO_TEXT,
+    "poise_services.retrieval.passages:encode_vector": NO_TEXT,
+    "poise_services.retrieval.passages:manifest_key": "takes an id of at most 500 characters",
+    "poise_services.retrieval.passages:moved_key": "takes an id of at most 500 characters",
+    "poise_services.retrieval.passages:document_moved": "looks at the end of a key",
+    "poise_services.retrieval.passages:part_key": "takes an id of at most 500 characters",
 }
 """Public functions of the modules that are tried, or have a regular expression; and why these are not."""
 
@@ -128,12 +129,10 @@ def test_what_grows_faster_is_told(counts: Counts) -> None:
 def modules() -> dict[str, ast.Module]:
     """The modules whose functions are tried, and those that have a regular expression."""
     found = {}
-    for base, package in ((ROOT / "shared", "poise"), (ROOT, "services")):
-        for file in (base / package).rglob("*.py"):
-            name = ".".join(file.relative_to(base).with_suffix("").parts)
-            tree = ast.parse(file.read_text())
-            if name in TRIED or any(isinstance(node, ast.Import) and _imports_re(node) for node in ast.walk(tree)):
-                found[name] = tree
+    for name, file in source_files():
+        tree = ast.parse(file.read_text())
+        if name in TRIED or any(isinstance(node, ast.Import) and _imports_re(node) for node in ast.walk(tree)):
+            found[name] = tree
     return found
 
 

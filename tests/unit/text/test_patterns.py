@@ -12,6 +12,7 @@ from typing import Final
 
 import pytest
 from backtracking import Mode, slow_on
+from source_tree import source_files
 
 ROOT: Final = Path(__file__).parents[3]
 USES: Final[Mapping[str, Mode]] = {
@@ -36,13 +37,7 @@ class Use:
 @cache
 def trees() -> dict[str, ast.Module]:
     """By name, the modules of the library and the tiers."""
-    found = {}
-    for base in (ROOT / "shared", ROOT):
-        for file in (base / ("poise" if base.name == "shared" else "services")).rglob("*.py"):
-            name = ".".join(file.relative_to(base).with_suffix("").parts).removesuffix(".__init__")
-            if not name.endswith("__main__"):
-                found[name] = ast.parse(file.read_text())
-    return found
+    return {name: ast.parse(file.read_text()) for name, file in source_files() if not name.endswith("__main__")}
 
 
 @cache

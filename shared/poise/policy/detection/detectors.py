@@ -5,14 +5,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, Self
 
 from poise.contracts.policy import About, Finding, Limits
+from poise.policy.detection.aipw_contrast import Contrast, above, below
 from poise.policy.detection.baseline import Baseline
-from poise.policy.detection.bets import BETS, Bets
-from poise.policy.detection.contrast import Contrast, above, below
-from poise.policy.detection.level import WINDOW, Level
-from poise.policy.detection.recovery import SHOWN, Proof, Recovery
-from poise.policy.detection.seen import Seen
-from poise.policy.detection.tally import Measure, Tally, Totals
-from poise.policy.detection.together import Together, drift, together
+from poise.policy.detection.common_shift import Together, drift, together
+from poise.policy.detection.counts import Measure, Tally, Totals
+from poise.policy.detection.e_detector import BETS, Bets
+from poise.policy.detection.historical_bound import WINDOW, Level
+from poise.policy.detection.observation import Seen
+from poise.policy.detection.recovery_e_process import SHOWN, Proof, Recovery
 
 METHODS: Final[Mapping[About, str]] = {
     "others": "e-detector of AIPW contrasts",

@@ -1,0 +1,1 @@
+"""The labs show and try the product: demo, balance act, drill and lab. No tier and no library imports them."""

@@ -1,0 +1,186 @@
+"""Watching: what the topics tell of the act, gathered into its history."""
+
+import asyncio
+import math
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack, suppress
+from functools import partial
+from types import TracebackType
+from typing import Final, Self
+
+from poise.cli.text import clean
+from poise.contracts.message import Message
+from poise.contracts.policy import Decision, Policy, PolicyState
+from poise.contracts.record import RunRecord, Score
+from poise.contracts.topics import DECISIONS, POLICY, POLICY_STATE, RECORDS, SCORES
+from poise.kafka.log_reader import LogReader
+from poise.kafka.record import Record
+from poise.policy.decider import Decider
+from poise.policy.detection.recovery_e_process import SHOWN
+from poise.worker.mesh import Mesh
+from poise_labs.balance.timeline import Evidence, Example, History, Mark, Scored, Shares
+
+STEERS: Final = "quality"
+FOLLOWED: Final = ((SCORES, Score), (DECISIONS, Decision), (POLICY, Policy), (POLICY_STATE, PolicyState))
+LOOKED_AT: Final = 8
+"""Answers among which an example is looked for."""
+SHORT: Final = 200
+"""Characters of one."""
+AWAY: Final = frozenset({"shift", "roll back"})
+
+
+class Watching:
+    """Follows scores, decisions and the policy in force; `async with Watching(mesh, history, policy) as watching`.
+
+    Args:
+        mesh: The connection.
+        history: What is seen goes here.
+        policy: The policy's name.
+
+    Raises:
+        SetupError: On entering: the topics cannot be read.
+    """
+
+    def __init__(self, mesh: Mesh, history: History, policy: str) -> None:
+        self.history = history
+        self.decisions: list[Decision] = []
+        self._mesh = mesh
+        self._policy = policy
+        self._counted: set[str] = set()
+        self._scored: set[str] = set()
+        self._changed = asyncio.Event()
+        self._open = AsyncExitStack()
+        self._readers: list[LogReader] = []
+
+    async def __aenter__(self) -> Self:
+        """Begin to follow, from now on."""
+        async with AsyncExitStack() as stack:
+            for topic, kind in FOLLOWED:
+                number = await self._mesh.partition_of(topic.name, self._policy.encode())
+                apply = partial(self._apply, kind)
+                reader = LogReader(self._mesh.log_access, topic.name, apply, start="end", partitions=[number])
+                self._readers.append(await stack.enter_async_context(reader))
+                await reader.opened()
+            self._open = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Follow no more."""
+        await self._open.aclose()
+
+    async def until(self, seen: Callable[[History], bool], *, answers: int, seconds: float = math.inf) -> bool:
+        """Wait until something is seen.
+
+        Args:
+            seen: Whether it is.
+            answers: How many more answers are waited for at most.
+            seconds: And how long.
+
+        Returns:
+            Whether it was seen.
+
+        Raises:
+            SetupError: A topic cannot be read any more.
+        """
+        most = len(self.history.answers) + answers
+        ends = time.monotonic() + seconds
+        while not seen(self.history):
+            left = ends - time.monotonic()
+            if len(self.history.answers) >= most or left <= 0:
+                return False
+            self._changed.clear()
+            await self._change(min(left, 1.0))
+        return True
+
+    async def scored(self, run: str, *, seconds: float) -> bool:
+        """Wait until a run was scored; whether it was, within so many seconds."""
+        ends = time.monotonic() + seconds
+        while run not in self._scored:
+            left = ends - time.monotonic()
+            if left <= 0:
+                return False
+            self._changed.clear()
+            await self._change(min(left, 1.0))
+        return True
+
+    async def find_example(self) -> None:
+        """Find one of the answers that the suspect was noticed by: the worst that is short enough to be shown."""
+        found = next((one.finding for one in self.decisions if one.action in AWAY and one.finding is not None), None)
+        runs = found.runs[:LOOKED_AT] if found is not None else ()
+        read = await asyncio.gather(*(self._mesh.read_key(RECORDS.name, run) for run in runs))
+        examples = [_example(RunRecord.parse(records[-1].value or b"")) for records in read if records]
+        self.history.example = next((one for one in examples if one is not None), None)
+
+    async def _change(self, seconds: float) -> None:
+        """Wait until there is something new, or a while."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._changed.wait()
+        for reader in self._readers:
+            if (ended := reader.ended) is not None:
+                raise ended
+
+    def _apply(self, kind: type[Message], record: Record) -> None:
+        if record.key == self._policy.encode():
+            self.take(kind.parse(record.value or b""))
+            self._changed.set()
+
+    def take(self, message: Message) -> None:
+        """Take in what a topic told."""
+        match message:
+            case Score():
+                self._score(message)
+            case Decision():
+                self.decisions.append(message)
+                self._decision(message)
+            case Policy():
+                self.history.shares.append(Shares(message.at, dict(message.weights)))
+            case PolicyState():
+                self._evidence(message)
+
+    def _score(self, score: Score) -> None:
+        self._scored.add(score.run_id)
+        quality = score.values.get(STEERS)
+        if quality is not None and score.feedback is None and score.run_id not in self._counted:
+            self._counted.add(score.run_id)
+            self.history.answers.append(Scored(score.at, score.variant, quality))
+
+    def _evidence(self, state: PolicyState) -> None:
+        """How far the evidence against the variant that gets into trouble has come, as the decider has written it."""
+        try:
+            detectors = Decider.restore(state.decider).detectors
+        except ValueError:  # written by a newer worker: the screen does without
+            return
+        if detectors is None:
+            return
+        suspect = self.history.suspect
+        proof = detectors.proof(suspect)
+        if proof is not None:
+            self.history.evidence = Evidence(proof, SHOWN, recovery=True)
+        else:
+            self.history.evidence = Evidence(detectors.evidence().get(suspect, 0.0), detectors.threshold)
+
+    def _decision(self, decision: Decision) -> None:
+        self.history.marks += marks(decision)
+
+
+def _example(record: RunRecord) -> Example | None:
+    draw = record.draw
+    if draw is None or not draw.raw or len(draw.raw) > SHORT or draw.finish_reason == "length":
+        return None
+    return Example(clean(record.question), clean(" ".join(draw.raw.split())))
+
+
+def marks(decision: Decision) -> Sequence[Mark]:
+    """What a decision means in the act."""
+    at, reason = decision.at, decision.reason
+    if decision.action in AWAY:
+        return [Mark(at, "noticed", reason)]
+    if decision.action == "promote":
+        return [Mark(at, "back", reason)]
+    if decision.action == "set":
+        return [Mark(at, "set", reason)]
+    return [Mark(at, "note", f"{decision.action}: {reason}")]

@@ -1,0 +1,238 @@
+"""The act as a picture, an SVG for light and dark alike: quality by variant over time, shares below. Pure."""
+
+from collections.abc import Sequence
+from typing import Final
+from xml.sax.saxutils import escape
+
+from poise.contracts.policy import Sample
+from poise_labs.balance.timeline import History, Kind, clock, percent
+
+WIDTH: Final = 1000
+HEIGHT: Final = 492
+LEFT: Final = 84
+RIGHT: Final = 880
+"""Where time begins and ends; the rest is for words."""
+QUALITY: Final = (96.0, 316.0)
+"""Where quality is 1 and where it is 0."""
+SHARES: Final = (356.0, 456.0)
+POINTS: Final = 160
+LINE: Final = 18.0
+"""From one line of words to the next."""
+WINDOW: Final = 25
+"""Answers that a point of the curves is the mean of."""
+LEAST: Final = 8
+"""Answers before a curve begins: a mean of fewer says nothing."""
+MARKED: Final[tuple[tuple[Kind, str], ...]] = (
+    ("trouble", "deployed with a fault"),
+    ("noticed", "noticed"),
+    ("fixed", "deployed without it"),
+    ("back", "earned its way back"),
+)
+
+_OPENING: Final = (
+    f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}"'
+    ' role="img" aria-labelledby="title desc">'
+)
+_STYLE: Final = """
+    text { font: 13px ui-sans-serif, -apple-system, "Segoe UI", Helvetica, Arial, sans-serif; fill: #1f2937 }
+    .panel { fill: #f8fafc; stroke: #cbd5e1 }
+    .title { font-size: 16px; font-weight: 600 }
+    .note, .tick { font-size: 11.5px; fill: #64748b }
+    .end { text-anchor: end }
+    .middle { text-anchor: middle }
+    .grid { stroke: #cbd5e1; stroke-width: 1; fill: none }
+    .trouble { fill: #dc2626; opacity: .08 }
+    .mark { stroke: #64748b; stroke-width: 1.2; stroke-dasharray: 4 3 }
+    .curve { fill: none; stroke-width: 2.2; stroke-linejoin: round }
+    .c0 { stroke: #15803d } .b0 { fill: #15803d; opacity: .15 } .t0 { fill: #15803d; font-weight: 600 }
+    .c1 { stroke: #a21caf } .b1 { fill: #a21caf; opacity: .15 } .t1 { fill: #a21caf; font-weight: 600 }
+    .a1 { fill: #a21caf; opacity: .35 } .a0 { fill: #15803d; opacity: .2 }
+    @media (prefers-color-scheme: dark) {
+      text { fill: #e2e8f0 }
+      .panel { fill: #0f172a; stroke: #334155 }
+      .note, .tick { fill: #94a3b8 }
+      .grid { stroke: #334155 }
+      .trouble { fill: #f87171; opacity: .12 }
+      .mark { stroke: #94a3b8 }
+      .c0 { stroke: #4ade80 } .b0 { fill: #4ade80 } .t0 { fill: #4ade80 } .a0 { fill: #4ade80 }
+      .c1 { stroke: #e879f9 } .b1 { fill: #e879f9 } .t1 { fill: #e879f9 } .a1 { fill: #e879f9 }
+    }
+"""
+
+
+def svg(history: History) -> str:
+    """The picture of an act."""
+    return "\n".join(
+        [
+            _OPENING,
+            f'  <title id="title">{escape(_title(history))}</title>',
+            f'  <desc id="desc">{escape(_described(history))}</desc>',
+            f"  <style>{_STYLE}  </style>",
+            f'  <rect class="panel" x="0.5" y="0.5" width="{WIDTH - 1}" height="{HEIGHT - 1}" rx="12"/>',
+            _text(24, 32, _title(history), "title"),
+            _text(24, 52, _subtitle(history), "note"),
+            *_ground(history),
+            *_curves(history),
+            *_areas(history),
+            *_marks(history),
+            "</svg>",
+            "",
+        ]
+    )
+
+
+# -- words ------------------------------------------------------------------------------------------------------------
+
+
+def _title(history: History) -> str:
+    if history.mark("noticed") is None:
+        moved = "nothing moved" if len({tuple(one.of.items()) for one in history.shares}) <= 1 else "weights moved"
+        return f"{len(history.answers)} answers: {moved}"
+    back = ", and let it back" if history.mark("back") else ""
+    return f"{history.suspect} got quietly worse; the mesh noticed, moved away{back}"
+
+
+def _subtitle(history: History) -> str:
+    lasted = history.now - history.began
+    return (
+        f"A real run: {len(history.answers)} answers of a small model in {clock(lasted)} min, each scored as it was"
+        f" given. Curves: mean quality of a variant's last {WINDOW} answers, and its 95 % interval."
+    )
+
+
+def _described(history: History) -> str:
+    return " ".join(f"{clock(mark.at - history.began)}: {mark.text}." for mark in history.marks)
+
+
+# -- the ground -------------------------------------------------------------------------------------------------------
+
+
+def _ground(history: History) -> Sequence[str]:
+    lines: list[str] = []
+    trouble, fixed = history.mark("trouble"), history.mark("fixed")
+    if trouble is not None:
+        left, right = _x(history, trouble.at), _x(history, fixed.at if fixed else history.now)
+        lines.append(_rect(left, QUALITY[0], right - left, SHARES[1] - QUALITY[0], "trouble"))
+    for value in (0.0, 0.5, 1.0):
+        lines += [_across(_y(value, QUALITY)), _text(LEFT - 10, _y(value, QUALITY) + 4, f"{value:g}", "tick end")]
+        lines += [_across(_y(value, SHARES)), _text(LEFT - 10, _y(value, SHARES) + 4, f"{value:.0%}", "tick end")]
+    lines += [_text(LEFT, QUALITY[0] - 26, "quality of the answers", "note")]
+    lines += [_text(LEFT, SHARES[0] - 8, "share of the asks", "note")]
+    for at in _ticks(history.now - history.began):
+        lines.append(_text(_x(history, history.began + at), SHARES[1] + 20, clock(at), "tick middle"))
+    return lines
+
+
+def _ticks(lasted: float) -> Sequence[float]:
+    """Times to be written below: five to ten of them, in whole steps."""
+    step = next((step for step in (5, 10, 15, 30, 60, 120, 300, 600) if lasted / step <= 10), 1_800)  # noqa: PLR2004
+    return [step * number for number in range(int(lasted // step) + 1)]
+
+
+# -- curves and areas -------------------------------------------------------------------------------------------------
+
+
+def _times(history: History) -> Sequence[float]:
+    lasted = history.now - history.began
+    return [history.began + lasted * number / POINTS for number in range(POINTS + 1)]
+
+
+def _curves(history: History) -> Sequence[str]:
+    lines: list[str] = []
+    ends: dict[int, float] = {}
+    for number, variant in enumerate(history.variants):
+        found = [
+            (_x(history, at), one)
+            for at in _times(history)
+            if (one := history.quality(variant, until=at, window=WINDOW)) is not None and one.count >= LEAST
+        ]
+        if found:
+            lines += _curve(found, number)
+            ends[number] = found[-1][1].mean
+    y = -LINE
+    for number, mean in sorted(ends.items(), key=lambda end: -end[1]):  # the best on top, none on another
+        y = max(_y(mean, QUALITY) - LINE / 4, y + LINE)
+        lines.append(_text(RIGHT + 10, y, f"{history.variants[number]} {mean:.2f}", f"t{number}"))
+    return lines
+
+
+def _curve(found: Sequence[tuple[float, Sample]], number: int) -> Sequence[str]:
+    upper = [(x, _y(one.high, QUALITY)) for x, one in found]
+    lower = [(x, _y(one.low, QUALITY)) for x, one in found]
+    mean = [(x, _y(one.mean, QUALITY)) for x, one in found]
+    return [
+        f'  <path class="b{number}" d="{_path([*upper, *reversed(lower)])}Z"/>',
+        f'  <path class="curve c{number}" d="{_path(mean)}"/>',
+    ]
+
+
+def _areas(history: History) -> Sequence[str]:
+    """The shares, one on top of another: the suspect's at the bottom."""
+    floor = [0.0] * len(history.shares)
+    lines: list[str] = []
+    for number, variant in reversed(list(enumerate(history.variants))):
+        roof = [below + one.of.get(variant, 0.0) for below, one in zip(floor, history.shares, strict=True)]
+        lines.append(f'  <path class="a{number}" d="{_area(history, floor, roof)}"/>')
+        if roof:
+            y = _y((floor[-1] + roof[-1]) / 2, SHARES) + 4
+            lines.append(_text(RIGHT + 10, y, f"{variant} {percent(roof[-1] - floor[-1])}", f"t{number}"))
+        floor = roof
+    return lines
+
+
+def _area(history: History, floor: Sequence[float], roof: Sequence[float]) -> str:
+    """Between two lines of steps."""
+    starts = [_x(history, one.at) for one in history.shares]
+    ends = [*starts[1:], float(RIGHT)]
+    above = [(x, _y(high, SHARES)) for at, till, high in zip(starts, ends, roof, strict=True) for x in (at, till)]
+    below = [(x, _y(low, SHARES)) for at, till, low in zip(starts, ends, floor, strict=True) for x in (at, till)]
+    return f"{_path([*above, *reversed(below)])}Z" if above else ""
+
+
+# -- what happened ----------------------------------------------------------------------------------------------------
+
+
+def _marks(history: History) -> Sequence[str]:
+    lines: list[str] = []
+    for number, (kind, words) in enumerate(MARKED):
+        mark = history.mark(kind)
+        if mark is not None:
+            x, y = _x(history, mark.at), QUALITY[0] - (24 if number % 2 else 8)
+            lines.append(f'  <path class="mark" d="M{x:.1f} {y + 4}V{SHARES[1]}"/>')
+            lines.append(_text(x + 4, y, _called(history, kind, words)))
+    return lines
+
+
+def _called(history: History, kind: Kind, words: str) -> str:
+    count = history.answers_between("trouble", "noticed", history.suspect) if kind == "noticed" else None
+    return words if count is None else f"{words}, after {count} of its answers"
+
+
+# -- drawing ----------------------------------------------------------------------------------------------------------
+
+
+def _x(history: History, at: float) -> float:
+    lasted = max(history.now - history.began, 1e-9)
+    return LEFT + (RIGHT - LEFT) * max(0.0, min(1.0, (at - history.began) / lasted))
+
+
+def _y(value: float, between: tuple[float, float]) -> float:
+    top, bottom = between
+    return bottom - (bottom - top) * value
+
+
+def _path(points: Sequence[tuple[float, float]]) -> str:
+    return "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
+
+
+def _across(y: float) -> str:
+    return f'  <path class="grid" d="M{LEFT} {y:.1f}H{RIGHT}"/>'
+
+
+def _rect(x: float, y: float, width: float, height: float, style: str) -> str:
+    return f'  <rect class="{style}" x="{x:.1f}" y="{y:.1f}" width="{max(0.0, width):.1f}" height="{height:.1f}"/>'
+
+
+def _text(x: float, y: float, words: str, style: str = "") -> str:
+    named = f' class="{style}"' if style else ""
+    return f'  <text{named} x="{x:.1f}" y="{y:.1f}">{escape(words)}</text>'

@@ -1,0 +1,70 @@
+"""What came of the act, in a few lines with figures. Pure."""
+
+from collections.abc import Iterator, Sequence
+
+from poise.contracts.policy import Decision, Sample
+from poise_labs.balance.timeline import History, clock, percent
+
+
+def summary(history: History, decisions: Sequence[Decision], *, failed: int) -> list[str]:
+    """The lines.
+
+    Args:
+        history: What was seen.
+        decisions: Every decision on the act's policy.
+        failed: Asks that brought an error.
+    """
+    return [*_told(history), *_moves(history, decisions), _whole(history, failed)]
+
+
+def _told(history: History) -> Iterator[str]:
+    trouble, suspect = history.mark("trouble"), history.suspect
+    if trouble is None:
+        return
+    calm = len([one for one in history.answers if one.at < trouble.at])
+    yield f"Trouble      after {calm} answers {suspect} got a fault. No error was raised, then or later."
+    noticed = history.mark("noticed")
+    if noticed is None:
+        bad = len(history.of(suspect, since=trouble.at))
+        yield f"Not noticed  in {bad} answers of {suspect} since then."
+        return
+    bad = len(history.of(suspect, since=trouble.at, until=noticed.at))
+    took = clock(noticed.at - trouble.at)
+    yield f"Noticed      {took} min later, after {bad} answers of {suspect} with the fault in place."
+    if (example := history.example) is not None:
+        yield f"Such as      “{example.question}” “{example.words}”"
+
+
+def _moves(history: History, decisions: Sequence[Decision]) -> Iterator[str]:
+    acted = [one for one in decisions if one.by == "loop" and one.acted and one.variant is not None]
+    if not acted:
+        yield "Weights      none was moved."
+    for one in acted:
+        name = one.variant or ""
+        what = "Back" if one.action == "promote" else "Moved away"
+        moved = f"{percent(one.before[name])} → {percent(one.after[name])} of the asks"
+        yield f"{what:<11}  {name}: {moved}{_evidence(one)} ({one.id})"
+    if history.mark("noticed") is not None and history.mark("back") is None:
+        yield f"Not back     {history.suspect} has not yet shown that it recovered."
+
+
+def _evidence(decision: Decision) -> str:
+    finding = decision.finding
+    if finding is None or finding.variant not in finding.samples:
+        return ""
+    own = finding.samples[finding.variant]
+    others = [_figure(sample) for name, sample in finding.samples.items() if name != finding.variant]
+    return f"; quality {_figure(own)}" + (f" against {', '.join(others)}" if others else "")
+
+
+def _figure(sample: Sample) -> str:
+    return f"{sample.mean:.2f}"
+
+
+def _whole(history: History, failed: int) -> str:
+    means = [
+        f"{variant} {found.mean:.2f}" for variant in history.variants if (found := history.quality(variant)) is not None
+    ]
+    lasted = clock(history.now - history.began)
+    errors = f"{failed} asks failed" if failed else "no ask failed"
+    return f"All of it    {len(history.answers)} answers in {lasted} min, {errors}; quality now: {', '.join(means)}."

@@ -1,0 +1,216 @@
+"""The act on a screen of 80 columns: what is going on, each variant's share and quality, and what happened. Pure."""
+
+import math
+from collections.abc import Sequence
+from textwrap import wrap
+from typing import Final
+
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.panel import Panel
+from rich.rule import Rule
+from rich.table import Table
+from rich.text import Text
+
+from poise.contracts.policy import Sample
+from poise_labs.balance.timeline import FEW, WINDOW, History, Kind, Mark, clock, percent
+
+SCALE: Final = 26
+"""Columns of the scale that quality is drawn on."""
+SHARE: Final = 10
+"""Columns of the bar of a share."""
+TRAIL: Final = 60
+"""Columns of the trails over time."""
+FIXED: Final = 13
+"""Lines of a screen beside those of the story and of what happened."""
+BLOCKS: Final = "▁▂▃▄▅▆▇█"
+STYLES: Final = ("green", "magenta")
+"""Of the variants."""
+MARKS: Final[dict[Kind, tuple[str, str, str]]] = {
+    # kind: (sign, style, what it is called)
+    "set": ("·", "dim", ""),
+    "trouble": ("✗", "bold red", ""),
+    "noticed": ("!", "bold yellow", "noticed: "),
+    "fixed": ("+", "bold cyan", ""),
+    "back": ("✓", "bold green", "earned its way back: "),
+    "note": ("·", "dim", ""),
+}
+SIGNED: Final[tuple[Kind, ...]] = ("trouble", "noticed", "fixed", "back")
+
+
+def screen(history: History, *, height: int = 40, width: int = 80) -> RenderableType:
+    """The whole screen; of what happened, as much of the end as has a place."""
+    story = sum(1 for _ in wrap(history.story, width - 4))
+    left = height - story - FIXED
+    return Group(
+        _now(history),
+        Padding(_variants(history), (0, 1)),
+        Padding(_trails(history), (0, 1)),
+        Padding(_evidence(history), (0, 1)),
+        Rule(style="dim"),
+        Padding(_happened(history, left, width), (0, 1)),
+    )
+
+
+def _now(history: History) -> RenderableType:
+    title = Text(f" {history.headline} ", style="bold")
+    counted = Text(f" {clock(history.now - history.began)} · {len(history.answers)} answers ", style="dim")
+    troubled = history.mark("trouble") is not None and history.mark("fixed") is None
+    return Panel(
+        Text(history.story),
+        title=title,
+        title_align="left",
+        subtitle=counted,
+        subtitle_align="right",
+        border_style="red" if troubled else "cyan",
+    )
+
+
+# -- the variants -----------------------------------------------------------------------------------------------------
+
+
+def _variants(history: History) -> RenderableType:
+    table = Table(box=None, padding=(0, 1, 0, 0), show_edge=False, header_style="dim")
+    table.add_column("variant", no_wrap=True)
+    table.add_column("gets", no_wrap=True)
+    table.add_column(f"0{'quality, last answers':^{SCALE - 2}}1", no_wrap=True, width=SCALE)
+    table.add_column("mean (95 % sure)", no_wrap=True)
+    table.add_column("answers", justify="right", no_wrap=True, min_width=7)
+    for number, variant in enumerate(history.variants):
+        style = STYLES[number % len(STYLES)]
+        found = history.quality(variant)
+        share = history.share(variant)
+        table.add_row(
+            Text(variant, style=f"bold {style}"),
+            Text.assemble((bar(share, SHARE), style), f" {percent(share):>5}"),
+            Text(whisker(found), style=style),
+            figures(found),
+            Text(str(len(history.of(variant))), style="dim"),
+        )
+    return table
+
+
+def bar(share: float, columns: int) -> str:
+    """A share as a bar of so many columns, in eighths of one."""
+    eighths = round(max(0.0, min(1.0, share)) * columns * 8)
+    whole, part = divmod(eighths, 8)
+    return f"{'█' * whole}{' ▏▎▍▌▋▊▉'[part] if part else ''}".ljust(columns)
+
+
+def whisker(found: Sample | None, columns: int = SCALE) -> str:
+    """A mean and its interval on a scale from 0 to 1: `  ├──●──┤  `."""
+    if found is None:
+        return "·" * columns
+    place = [min(columns - 1, max(0, round(value * (columns - 1)))) for value in (found.low, found.mean, found.high)]
+    low, mean, high = place
+    line = ["·"] * columns
+    line[low : high + 1] = "─" * (high + 1 - low)
+    line[low], line[high], line[mean] = "├", "┤", "●"
+    return "".join(line)
+
+
+def figures(found: Sample | None) -> str:
+    """A mean and its interval in figures."""
+    return f"{found.mean:.2f} ({found.low:.2f}–{found.high:.2f})" if found else "-"
+
+
+# -- over time --------------------------------------------------------------------------------------------------------
+
+
+def _trails(history: History) -> RenderableType:
+    ends = times(history, TRAIL)
+    lines: list[RenderableType] = [Text()]
+    width = max(len(variant) for variant in history.variants)
+    for number, variant in enumerate(history.variants):
+        values = [_mean_at(history, variant, at) for at in ends]
+        style = STYLES[number % len(STYLES)]
+        lines.append(Text.assemble((f"{variant.ljust(width)} quality ", style), (sparks(values), style)))
+    suspect = history.suspect
+    values = [history.share(suspect, until=at) or None for at in ends]
+    style = STYLES[(len(history.variants) - 1) % len(STYLES)]
+    lines.append(Text.assemble((f"{suspect.ljust(width)} gets    ", style), (sparks(values), style)))
+    signs = [" "] * len(ends)
+    for kind in SIGNED:
+        mark = history.mark(kind)
+        if mark is not None and ends:
+            signs[next((place for place, at in enumerate(ends) if at >= mark.at), len(ends) - 1)] = MARKS[kind][0]
+    lines.append(Text(f"{' ' * (width + 9)}{''.join(signs)}", style="bold"))
+    return Group(*lines)
+
+
+def times(history: History, columns: int) -> list[float]:
+    """The ends of so many equal spans of the act up to now; fewer while it is young: a span is a second at least."""
+    lasted = history.now - history.began
+    count = max(1, min(columns, math.ceil(lasted)))
+    return [history.began + lasted * (place + 1) / count for place in range(count)]
+
+
+def _mean_at(history: History, variant: str, at: float) -> float | None:
+    found = history.quality(variant, until=at, window=WINDOW // 2)
+    return found.mean if found is not None and found.count >= FEW else None
+
+
+def sparks(values: Sequence[float | None]) -> str:
+    """Values of 0 to 1 as a row of blocks; a space where there is none."""
+    return "".join(" " if value is None else BLOCKS[min(7, max(0, int(value * 8)))] for value in values)
+
+
+# -- the evidence -----------------------------------------------------------------------------------------------------
+
+
+def _evidence(history: History) -> RenderableType:
+    found = history.evidence
+    if found is None:
+        return Text("evidence: none yet", style="dim")
+    reached = 0.0 if found.value <= 1 else min(1.0, math.log(found.value) / math.log(found.threshold))
+    about = f"that {history.suspect} is {'well again' if found.recovery else 'worse'}"
+    bad = "red" if reached > 0.75 else "yellow" if reached > 0.4 else "dim"  # noqa: PLR2004 - by eye
+    style = "green" if found.recovery else bad
+    return Text.assemble(
+        (f"evidence {about}  ", "dim"),
+        (bar(reached, 12), style),
+        ("▏", "dim"),
+        (f" {figure(found.value)}", style),
+        (f", acts at {figure(found.threshold)}, log scale", "dim"),
+    )
+
+
+def figure(value: float) -> str:
+    """A figure as people read it: `1.4`, `10 500`."""
+    return f"{value:,.0f}".replace(",", "\N{NARROW NO-BREAK SPACE}") if value >= 10 else f"{value:.1f}"  # noqa: PLR2004
+
+
+# -- what happened ----------------------------------------------------------------------------------------------------
+
+
+def _happened(history: History, lines: int, width: int) -> RenderableType:
+    table = Table(box=None, padding=(0, 1, 0, 0), show_header=False, show_edge=False)
+    table.add_column(justify="right", no_wrap=True, style="dim")
+    table.add_column(no_wrap=True)
+    table.add_column()
+    shown: list[Mark] = []
+    for mark in reversed(history.marks):
+        lines -= len(wrap(f"{MARKS[mark.kind][2]}{mark.text}", width - 11))
+        if lines < 0:
+            break
+        shown.insert(0, mark)
+    for mark in shown:
+        sign, style, called = MARKS[mark.kind]
+        text = Text.assemble((called, style), mark.text)
+        table.add_row(clock(mark.at - history.began), Text(sign, style=style), text)
+    return table
+
+
+def line(history: History, mark: Mark) -> str:
+    """Something that happened, as one plain line."""
+    sign, _, called = MARKS[mark.kind]
+    return f"{clock(mark.at - history.began):>5} {sign} {called}{mark.text}"
+
+
+def standing(history: History) -> str:
+    """How things stand, as one plain line."""
+    parts = [
+        f"{variant} {percent(history.share(variant))} of asks, quality {figures(history.quality(variant))}"
+        for variant in history.variants
+    ]
+    return f"{clock(history.now - history.began):>5}   {len(history.answers)} answers · {' · '.join(parts)}"

@@ -1,0 +1,1 @@
+"""The commands of the labs, which `poise` finds by their entry points."""

@@ -1,0 +1,179 @@
+"""`poise balance`: a variant gets quietly worse under real asks, and the mesh notices, moves away, and lets it back."""
+
+import asyncio
+import signal
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from poise.cli.connect import running_broker, settings
+from poise.cli.console import err, out
+from poise.cli.errors import asynchronous
+from poise.client import Poise
+from poise.contracts.policy import Decision
+from poise.contracts.topics import POLICY
+from poise.errors import SetupError
+from poise.stack.stack import Stack
+from poise.stack.state import DEFAULT_DIRECTORY
+from poise_labs.balance.environment import SECOND, STEADY, deploy, spec
+from poise_labs.balance.load import Stream
+from poise_labs.balance.observer import Watching
+from poise_labs.balance.picture import svg
+from poise_labs.balance.questions import QUESTIONS
+from poise_labs.balance.scenario import Act, Plan
+from poise_labs.balance.summary import summary
+from poise_labs.balance.timeline import History
+from poise_labs.cli.balance_screen import showing
+from poise_labs.cli.corpus_stack import known, started
+
+NAME: Final = "balance"
+TIMEOUT: Final = 60.0
+"""Seconds that an answer is waited for: the act keeps a small machine busy."""
+SCORED_WITHIN: Final = 20.0
+"""Seconds that the next ask waits for a score, which may come later or never."""
+INDEXED_WITHIN: Final = 120.0
+WARM_UP: Final = "What is a lambda expression?"
+TITLE: Final = 13
+"""Columns of what a line of the summary begins with."""
+ENOUGH: Final = "stopped by you"
+
+
+@asynchronous
+async def balance(
+    directory: Annotated[
+        Path, typer.Option("--dir", help="Where the stack keeps its data; another one where a stack runs there.")
+    ] = DEFAULT_DIRECTORY,
+    *,
+    picture: Annotated[Path | None, typer.Option(metavar="FILE.svg", help="Draw the run into this file.")] = None,
+    without_trouble: Annotated[
+        bool, typer.Option("--without-trouble", help="The same stream with no fault: nothing is to move.")
+    ] = False,
+) -> None:
+    """See the loop at work: a variant gets quietly worse, and the mesh notices and moves, by its answers alone.
+
+    It takes about three minutes on two cores. Ctrl-C ends it, and shows what was seen until then.
+    """
+    with _place(directory) as chosen:
+        async with started(chosen) as stack, Poise(settings=settings(stack.broker)) as poise:
+            done = await known(poise)
+            with err.status("indexing the corpus …"):
+                await poise.ask(WARM_UP, timeout=INDEXED_WITHIN, min_epoch=done.epoch, cache="no-store")
+            await perform(stack, poise, Plan(trouble=not without_trouble), picture=picture)
+
+
+@contextmanager
+def _place(directory: Path) -> Iterator[Path]:
+    """The directory, or an empty one where a stack runs in it: its workers are not ours to deploy anew."""
+    if running_broker(directory) is None:
+        yield directory
+        return
+    err.print(Text(f"a stack runs in {directory} and is left alone: starting another one for the act", style="dim"))
+    with tempfile.TemporaryDirectory(prefix="poise-balance-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+async def perform(stack: Stack, poise: Poise, plan: Plan, *, picture: Path | None = None) -> History:
+    """Play the act on a stack whose corpus is indexed, and show it.
+
+    Returns:
+        What was seen of it.
+    """
+    policy, now = await free_name(poise), time.time()
+    history = History((STEADY, SECOND), began=now, now=now)
+    async with Watching(poise.mesh, history, policy) as watching:
+        stream = Stream(partial(_ask, poise, watching), QUESTIONS)
+        act = Act(poise.mesh, watching, stream, spec(policy), partial(deploy, stack, policy), plan)
+        async with showing(history):
+            whole = await _stoppable(act)
+    if not whole:
+        history.headline = ENOUGH
+    told = summary(history, watching.decisions, failed=stream.failed)
+    out.print(Text(), *map(_hanging, told), Text(), next_steps(watching.decisions, policy, stack), sep="\n")
+    if picture is not None:
+        _draw(history, picture)
+    return history
+
+
+def _hanging(line: str) -> RenderableType:
+    """A line of the summary, its text beside its title however often it wraps."""
+    title, text = line[:TITLE].strip(), line[TITLE:]
+    table = Table.grid(padding=(0, 1))
+    table.add_column(width=TITLE - 1)
+    table.add_column()
+    table.add_row(Text(title, style="bold"), Text(text))
+    return table
+
+
+def next_steps(decisions: Sequence[Decision], policy: str, stack: Stack) -> Text:
+    """What to try next: the decisions are kept where the stack keeps its data."""
+    moved = next((one.id for one in decisions if one.by == "loop"), None)
+    folder = stack.options.directory
+    up = "poise up --detach" + ("" if folder == DEFAULT_DIRECTORY else f" --dir {folder}")
+    steps = [(up, "start the stack again")]
+    steps += [(f"poise policy explain {moved}", "why the weights moved")] if moved else []
+    steps += [(f"poise policy replay {policy}", "make the same decisions from the logs")]
+    width = max(len(command) for command, _ in steps)
+    return Text("\n").join(
+        Text.assemble((command.ljust(width), "cyan"), (f"   {why}", "dim")) for command, why in steps
+    )
+
+
+def _draw(history: History, picture: Path) -> None:
+    try:
+        picture.write_text(svg(history), encoding="utf-8")
+    except OSError as error:
+        raise SetupError(f"the picture cannot be written to {picture}: {error.strerror}") from error
+    err.print(Text.assemble(("✓ ", "green"), f"drawn into {picture}"))
+
+
+async def _ask(poise: Poise, watching: Watching, question: str) -> None:
+    """Ask, and wait for the score: a small machine that scores behind its answers would show what is long past."""
+    answer = await poise.ask(question, timeout=TIMEOUT, cache="no-store")
+    await watching.scored(answer.run_id, seconds=SCORED_WITHIN)
+
+
+async def free_name(poise: Poise) -> str:
+    """A name for the policy that none before had: each act begins with nothing known."""
+    taken = {(record.key or b"").decode(errors="replace") for record in await poise.mesh.read_topic(POLICY.name)}
+    names = (NAME if number == 1 else f"{NAME}-{number}" for number in range(1, len(taken) + 2))
+    return next(name for name in names if name not in taken)
+
+
+async def _stoppable(act: Act) -> bool:
+    """Play the act to its end, or until Ctrl-C; whether it came to its end."""
+    playing = asyncio.create_task(act.play())
+    with _interrupting(playing) as asked:
+        try:
+            await playing
+        except asyncio.CancelledError:
+            if not asked.is_set():
+                playing.cancel()
+                raise
+            return False
+    return True
+
+
+@contextmanager
+def _interrupting(playing: "asyncio.Task[None]") -> Iterator[asyncio.Event]:
+    """Meanwhile Ctrl-C cancels a task, and nothing else; the event tells that it was pressed."""
+    asked, loop, before = asyncio.Event(), asyncio.get_running_loop(), signal.getsignal(signal.SIGINT)
+
+    def stop() -> None:
+        asked.set()
+        playing.cancel()
+
+    loop.add_signal_handler(signal.SIGINT, stop)
+    try:
+        yield asked
+    finally:
+        loop.remove_signal_handler(signal.SIGINT)
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,66 @@
+"""The act where it is shown: a screen that is drawn anew, or plain lines where there is no terminal."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+from rich.console import RenderableType
+from rich.live import Live
+from rich.text import Text
+
+from poise.cli.console import out
+from poise_labs.balance.timeline import History
+from poise_labs.balance.view import line, screen, standing
+
+FRAMES: Final = 2
+"""A second."""
+EVERY: Final = 25
+"""Answers between two lines on how things stand, where there is no terminal."""
+LOOK: Final = 0.5
+"""Seconds between two looks at the history."""
+
+
+@asynccontextmanager
+async def showing(history: History) -> AsyncIterator[None]:
+    """Show the act while it is played; on a terminal the last screen stays."""
+
+    def now() -> RenderableType:
+        return screen(history, height=out.height, width=out.width)
+
+    telling = asyncio.create_task(_clock(history) if out.is_terminal else _lines(history))
+    try:
+        if out.is_terminal:
+            with Live(get_renderable=now, console=out, refresh_per_second=FRAMES):
+                yield
+        else:
+            yield
+    finally:
+        telling.cancel()
+        await asyncio.gather(telling, return_exceptions=True)
+    history.now = time.time()
+    if not out.is_terminal:
+        out.print(Text(standing(history)), soft_wrap=True)
+
+
+async def _clock(history: History) -> None:
+    while True:
+        history.now = time.time()
+        await asyncio.sleep(LOOK)
+
+
+async def _lines(history: History) -> None:
+    told, counted, headline = 0, 0, ""
+    while True:
+        history.now = time.time()
+        if history.headline != headline:
+            headline = history.headline
+            out.print(Text(f"{headline}: {history.story}"), soft_wrap=True)
+        for mark in history.marks[told:]:
+            out.print(Text(line(history, mark)), soft_wrap=True)
+            told += 1
+        if len(history.answers) >= counted + EVERY:
+            counted = len(history.answers)
+            out.print(Text(standing(history)), soft_wrap=True)
+        await asyncio.sleep(LOOK)

@@ -1,0 +1,163 @@
+"""`poise demo`: the whole mesh on this machine, a corpus, three questions, and what to try next."""
+
+import os
+import shutil
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+from rich.padding import Padding
+from rich.rule import Rule
+from rich.text import Text
+
+from poise.cli.answer_view import render
+from poise.cli.connect import running_broker, settings
+from poise.cli.console import err, out
+from poise.cli.errors import asynchronous
+from poise.cli.ingest import Ingested
+from poise.cli.text import milliseconds
+from poise.cli.trace import find
+from poise.client import Poise
+from poise.contracts.ask import Answer
+from poise.run_log.timeline import shares, tree
+from poise.settings import MeshSettings
+from poise.stack.stack import Stack
+from poise.stack.state import DEFAULT_DIRECTORY
+from poise.worker.mesh import Mesh
+from poise_labs.cli.corpus_stack import known, started
+from poise_labs.cli.sample_corpus import QUESTIONS
+
+TIMEOUT: Final = 120.0
+"""Seconds; a first answer on a slow machine, behind a corpus that is still being indexed."""
+
+NEXT: Final = (
+    ("poise up", "start the stack and leave it running, with what was ingested"),
+    ('poise ask "…"', "ask it something of your own"),
+    ("poise ingest docs/", "let it know your own text and Markdown"),
+    ("poise trace RUN", "see where an answer's time went"),
+    ("poise scores", "see how well each variant answers"),
+    ("poise balance", "see a variant get worse, and the mesh notice"),
+    ("poise down", "stop it"),
+)
+
+
+@dataclass(slots=True)
+class Times:
+    """What the time to the first answer went to, in seconds."""
+
+    began: float = field(default_factory=time.monotonic)
+    parts: dict[str, float] = field(default_factory=dict)
+    _last: float = field(default_factory=time.monotonic)
+
+    def lap(self, part: str) -> float:
+        """Count the time since the last lap for this part."""
+        now = time.monotonic()
+        self.parts[part], self._last = now - self._last, now
+        return self.parts[part]
+
+    def summary(self) -> Text:
+        """The time from the start to the first answer, and its parts."""
+        parts = " + ".join(f"{part} {milliseconds(seconds * 1000)}" for part, seconds in self.parts.items())
+        return Text.assemble(
+            ("First answer after ", "bold"),
+            (milliseconds(sum(self.parts.values()) * 1000), "bold green"),
+            f" = {parts}",
+        )
+
+
+@asynchronous
+async def demo(
+    directory: Annotated[Path, typer.Option("--dir", help="Where the stack keeps its data.")] = DEFAULT_DIRECTORY,
+    *,
+    act: Annotated[
+        bool, typer.Option("--balance/--no-balance", help="With the balance act at the end: about three minutes.")
+    ] = True,
+) -> None:
+    """See it work: start a stack, ingest a corpus, ask three questions; then the balance act, which Ctrl-C ends."""
+    times = Times()
+    async with place(directory) as (found, stack), Poise(settings=found) as poise:
+        times.lap("start")
+        done = await known(poise)
+        times.lap("ingest")
+        first = await _answer(poise, QUESTIONS[0], done)
+        times.lap("ask")
+        await _show(poise.mesh, QUESTIONS[0], first)
+        for question in QUESTIONS[1:]:
+            await _show(poise.mesh, question, await _answer(poise, question, done))
+        out.print(times.summary(), Text(), sep="\n")
+        if act and stack is not None:
+            await _balance(stack, poise)
+        out.print(next_steps(called()))
+
+
+@asynccontextmanager
+async def place(directory: Path) -> AsyncIterator[tuple[MeshSettings, Stack | None]]:
+    """The mesh to show: the stack that runs in the directory, else one that is started for as long as this lasts."""
+    broker = running_broker(directory)
+    if broker is not None:
+        err.print(Text.assemble(("✓ ", "green"), f"using the stack that runs in {directory} ({broker})"))
+        yield settings(broker), None
+        return
+    async with started(directory) as stack:
+        yield settings(stack.broker), stack
+
+
+async def _balance(stack: Stack, poise: Poise) -> None:
+    from poise_labs.balance.scenario import Plan  # noqa: PLC0415
+    from poise_labs.cli.balance import perform  # noqa: PLC0415 - so that the first answer does not wait for it
+
+    told = "Now the balance act, about three minutes: Ctrl-C ends it, --no-balance leaves it out."
+    out.print(Rule(style="dim"), Text(told, style="bold"), sep="\n")
+    await perform(stack, poise, Plan())
+    out.print()
+
+
+async def _answer(poise: Poise, question: str, done: Ingested) -> Answer:
+    with err.status(Text(f"asking: {question}")):
+        return await poise.ask(question, timeout=TIMEOUT, min_epoch=done.epoch)
+
+
+async def _show(mesh: Mesh, question: str, answer: Answer) -> None:
+    out.print(Rule(style="dim"))
+    out.print(Text.assemble(("  ? ", "bold cyan"), (question, "bold cyan")))
+    out.print(render(answer))
+    out.print(Padding(Text(await by_tier(mesh, answer.run_id), style="dim"), (0, 2, 1, 2)))
+
+
+async def by_tier(mesh: Mesh, run_id: str) -> str:
+    """How long each tier took for a run: `by tier: inference 1.1 s · retrieval 21 ms · …`."""
+    split = shares(tree((await find(mesh, run_id)).spans))
+    if not split.tiers:
+        return "by tier: unknown, for spans are not written"
+    parts = [f"{tier or 'unknown'} {milliseconds(seconds * 1000)}" for tier, seconds in split.tiers.items()]
+    between = sum(split.waiting.values()) + split.transit
+    return f"by tier: {' · '.join(parts)} · on the way between them {milliseconds(between * 1000)}"
+
+
+def next_steps(command: str) -> Text:
+    """What to try next.
+
+    Args:
+        command: How the command line is called here, `poise` or a path.
+    """
+    width = max(len(example) for example, _ in NEXT)
+    text = Text("What to try next", style="bold")
+    if command != "poise":
+        text.append(f"  (poise is {command} here)", style="not bold dim")
+    for example, why in NEXT:
+        text.append(f"\n  {example.ljust(width)}", style="not bold cyan")
+        text.append(f"   {why}", style="not bold dim")
+    return text
+
+
+def called() -> str:
+    """How the command line was called: `poise` where the shell finds it, else its path from here."""
+    if shutil.which("poise"):
+        return "poise"
+    path = Path(sys.argv[0])
+    return os.path.relpath(path) if path.name == "poise" else f"{os.path.relpath(sys.executable)} -m poise"

@@ -1,0 +1,74 @@
+"""`poise drill`: break one part after another of a mesh of its own, and show what a reader gets."""
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.text import Text
+
+from poise.cli.connect import JsonOption
+from poise.cli.console import err, out, print_json
+from poise.cli.errors import asynchronous
+from poise.cli.stack_view import printer
+from poise.cli.text import plural
+from poise_labs.cli.drill_view import LEGEND, markdown, marks, table
+from poise_labs.cli.sample_corpus import corpus
+from poise_labs.drill import SCENARIOS, Ground, Outcome, practise
+
+
+@asynchronous
+async def drill(
+    only: Annotated[
+        list[str] | None, typer.Option("--only", metavar="WORDS", help="Only what has these words in its name.")
+    ] = None,
+    *,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print a table for a page.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Break one part after another of a mesh of its own, and show what a reader gets.
+
+    Nothing that runs already is touched: the mesh is started for the drill in a folder that is deleted after it.
+    """
+    chosen = [one for one in SCENARIOS if not only or any(words in one.fails for words in only)]
+    outcomes: list[Outcome] = []
+    with tempfile.TemporaryDirectory(prefix="poise-drill-", ignore_cleanup_errors=True) as folder:
+        with err.status("starting a mesh, and indexing a corpus …"):
+            ground = await Ground(Path(folder), corpus(), tell=printer(err)).__aenter__()
+        try:
+            async for outcome in practise(ground, chosen):
+                outcomes.append(outcome)
+                err.print(
+                    Text.assemble(
+                        ("✓ ", "green"), f"{outcome.scenario.fails}: {plural(len(outcome.asked), 'question')}"
+                    )
+                )
+        finally:
+            with err.status("stopping the mesh …"):
+                await ground.__aexit__()
+    if as_json:
+        print_json(json.dumps([_as_json(outcome) for outcome in outcomes]))
+    elif as_markdown:
+        out.print(markdown(outcomes), soft_wrap=True, markup=False, highlight=False)
+    else:
+        out.print(Text(), table(outcomes), Text(), Text(LEGEND, style="dim"), sep="\n")
+
+
+def _as_json(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "fails": outcome.scenario.fails,
+        "questions": outcome.scenario.questions,
+        "rungs": dict(outcome.rungs),
+        "seconds": outcome.seconds,
+        "says": marks(outcome),
+        "answers": [
+            {
+                "question": one.question,
+                "seconds": one.seconds,
+                "error": one.error,
+                "answer": one.answer and one.answer.model_dump(mode="json", exclude_none=True),
+            }
+            for one in outcome.asked
+        ],
+    }

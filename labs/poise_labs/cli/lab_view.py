@@ -1,0 +1,64 @@
+"""The lab on a screen: a row for each arm, and what the loop changed. Pure."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+from rich.console import RenderableType
+
+from poise.cli.listing import Row, listing
+from poise_labs.lab.report import ArmReport, Report
+
+HEADER: Final = (
+    "scenario", "seed", "loop", "noticed after", "restored after", "hurt", "fall", "false alarms", "weights moved",
+    "misled", "waited p95", "rungs",
+)  # fmt: skip
+LEGEND: Final = (
+    "hurt: requests in trouble that it hurt · fall: by how much fewer with the loop on · noticed after: answers of the "
+    "variant in trouble, and seconds · restored after: from then on the share of the last 100 that was hurt stayed "
+    "within the scenario's limit · misled: got a model's wrong words · rungs: what the readers got meanwhile"
+)
+NONE: Final = "-"
+
+
+def table(reports: Sequence[Report]) -> RenderableType:
+    """The table."""
+    return listing(HEADER, [Row(cells(report, arm)) for report, arm in _rows(reports)])
+
+
+def markdown(reports: Sequence[Report]) -> str:
+    """The same as a table of a page."""
+    lines = [HEADER, tuple("---" for _ in HEADER), *(cells(report, arm) for report, arm in _rows(reports))]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def cells(report: Report, arm: ArmReport) -> tuple[str, ...]:
+    """The cells of a row."""
+    noticed = arm.noticed
+    return (
+        report.scenario.name,
+        str(report.seed),
+        "on" if arm.loop else "off",
+        f"{noticed.answers} answers, {noticed.seconds:.1f} s" if noticed else NONE,
+        _restored(arm),
+        f"{arm.hurt} of {arm.troubled}" if arm.troubled else NONE,
+        f"{report.fall:.0%}" if arm.loop and report.fall is not None else NONE,
+        str(arm.false_alarms),
+        f"{arm.moved:.2f}",
+        str(arm.misled),
+        f"{arm.waited_95:.2f} s",
+        _rungs(arm.rungs),
+    )
+
+
+def _restored(arm: ArmReport) -> str:
+    if not arm.troubled:
+        return NONE
+    return "never" if arm.restored is None else f"{arm.restored:.1f} s"
+
+
+def _rungs(rungs: Mapping[str, int]) -> str:
+    return ", ".join(f"{rung} {count}" for rung, count in rungs.items())
+
+
+def _rows(reports: Iterable[Report]) -> list[tuple[Report, ArmReport]]:
+    return [(report, arm) for report in reports for arm in report.arms]

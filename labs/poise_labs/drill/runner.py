@@ -1,0 +1,138 @@
+"""Practice: each scenario in turn, and what its askers got."""
+
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Final
+
+from poise.client import Poise
+from poise.contracts.ask import Answer, Caching
+from poise.contracts.document import Document
+from poise.contracts.epoch import Epoch
+from poise.contracts.topics import DOCUMENTS
+from poise.errors import PoiseError, UnavailableError
+from poise_labs.drill.environment import Ground
+from poise_labs.drill.scenarios import CHANGED, NEW, NOTHING, SCENARIOS, Scenario
+
+ASKED_BEFORE: Final = (
+    "What does the with statement do?",
+    "What does the modulo operator yield?",
+    "What does the pass statement do?",
+    "What does the break statement do?",
+    "What does the continue statement do?",
+    "What does the nonlocal statement do?",
+    "What does the global statement do?",
+)
+ASKED_NEW: Final = (
+    "What does the assert statement do?",
+    "What does the del statement do?",
+    "What does the raise statement do?",
+    "What does the import statement do?",
+    "What does the return statement do?",
+    "What does the try statement do?",
+)
+NEW_EACH: Final = 3
+"""How many new questions a scenario has: none of them in another one."""
+LEAST: Final = 3
+"""Questions that the model must answer well when nothing fails: of those alone can be said what a failure changes."""
+WARM_UP: Final = "What is a lambda expression?"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One question, and what came of it."""
+
+    question: str
+    seconds: float
+    answer: Answer | None
+    error: str | None = None
+    """The error's words, when no answer came."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What the askers of one scenario got."""
+
+    scenario: Scenario
+    asked: tuple[Asked, ...]
+
+    @property
+    def seconds(self) -> float:
+        """The median time to the answer."""
+        return median(one.seconds for one in self.asked)
+
+    @property
+    def rungs(self) -> Mapping[str, int]:
+        """How many answers stood on which rung, most first; `none` where an error came."""
+        found = Counter(one.answer.rung if one.answer else "none" for one in self.asked)
+        return dict(found.most_common())
+
+    @property
+    def example(self) -> Asked:
+        """One that stands for most."""
+        most = next(iter(self.rungs))
+        return next(one for one in self.asked if (one.answer.rung if one.answer else "none") == most)
+
+
+async def practise(ground: Ground, scenarios: Sequence[Scenario] = SCENARIOS) -> AsyncIterator[Outcome]:
+    """Practise each scenario, the one in which nothing fails first; yields what came of it.
+
+    Raises:
+        UnavailableError: Too few answers were good while nothing failed.
+    """
+    await _ask(ground, WARM_UP, "no-store", 60.0, ground.epoch)  # until the corpus is indexed
+    first = [await _ask(ground, question, NOTHING.cache) for question in ASKED_BEFORE]
+    before = [one.question for one in first if one.answer is not None and one.answer.rung == "primary"]
+    if len(before) < LEAST:
+        raise UnavailableError(f"of {len(first)} answers only {len(before)} were good while nothing failed")
+    new = iter(ASKED_NEW)
+    good = [await _ask(ground, question, NOTHING.cache) for question in before]  # once more: all is warm now
+    yield Outcome(NOTHING, tuple(good))
+    for scenario in scenarios:
+        if scenario.questions == CHANGED:
+            await ground.know(_changed(ground.documents, good))
+            await _ask(ground, WARM_UP, "no-store", 60.0, ground.epoch)
+        async with scenario.breaks(ground):
+            min_epoch = await ahead(ground.poise, ground.epoch) if scenario.ahead else None
+            questions = [next(new) for _ in range(NEW_EACH)] if scenario.questions == NEW else before
+            for _ in range(scenario.rounds):
+                asked = [await _ask(ground, one, scenario.cache, scenario.timeout, min_epoch) for one in questions]
+        yield Outcome(scenario, tuple(asked))
+
+
+async def _ask(
+    ground: Ground,
+    question: str,
+    cache: Caching | None,
+    timeout: float = 30.0,  # noqa: ASYNC109 - it goes with the message
+    min_epoch: Epoch | None = None,
+) -> Asked:
+    began = time.perf_counter()
+    try:
+        answer = await ground.poise.ask(question, timeout=timeout, min_epoch=min_epoch, cache=cache)
+    except PoiseError as error:
+        return Asked(question, time.perf_counter() - began, None, str(error))
+    return Asked(question, time.perf_counter() - began, answer)
+
+
+async def ahead(poise: Poise, epoch: Epoch) -> Epoch:
+    """An epoch that the index does not come to: that of a document which retrieval refuses."""
+    at = await poise.mesh.send(DOCUMENTS.name, b"{}", key=b"refused", headers=[])
+    return epoch.with_(at.partition, at.offset, at.timestamp)
+
+
+def _changed(documents: Mapping[str, Document], good: Sequence[Asked]) -> Mapping[str, Document]:
+    """The documents that good answers rest on, each with a sentence more."""
+    cited = {
+        citation.passage.rpartition("#")[0]
+        for one in good
+        if one.answer is not None
+        for citation in one.answer.citations
+    }
+    return {
+        id_: document.model_copy(update={"text": f"{document.text}\n\nThis page was revised."})
+        for id_, document in documents.items()
+        if id_ in cited
+    }

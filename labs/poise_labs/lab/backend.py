@@ -1,0 +1,155 @@
+"""The scripted backend: a server of OpenAI's form that answers for every variant, and knows what is true of it."""
+
+import asyncio
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Self
+
+from poise.stack import probe
+from poise_labs.lab.behaviour import Said, luck, say
+from poise_labs.lab.questions import Question
+from poise_labs.lab.scenario import Behaviour, Scenario
+
+_DOWN: Final = "503 Service Unavailable"
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a variant told of one ask: the truth, beside which the scores are to be put."""
+
+    said: Said | None
+    """None = it brought a fault each time."""
+    faults: int
+    """How often it brought one because of the trouble."""
+
+
+class ScriptedBackend:
+    """Serves on loopback; `async with ScriptedBackend(…) as backend: backend.url_of("steady")`.
+
+    Args:
+        scenario: How each variant behaves.
+        questions: By their number as an ask.
+        seed: Of the luck.
+    """
+
+    def __init__(self, scenario: Scenario, questions: Sequence[Question], seed: int) -> None:
+        self._server: asyncio.Server | None = None
+        self._connections: set[asyncio.StreamWriter] = set()
+        self.prepare(scenario, questions, seed)
+
+    def prepare(self, scenario: Scenario, questions: Sequence[Question], seed: int) -> None:
+        """Be the backend of another run: nothing of the last one is remembered."""
+        self._scenario = scenario
+        self._questions = questions
+        self._numbers = {question.text: number for number, question in enumerate(questions)}
+        self._seed = seed
+        self._told: dict[tuple[str, int], Told] = {}
+        self._began: float | None = None
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._connected, probe.LOOPBACK, 0)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._server is None:
+            return
+        self._server.close()
+        for writer in self._connections:
+            writer.close()
+        await self._server.wait_closed()
+
+    def trouble_begins(self) -> None:
+        """Note that it begins now: from now on what flaps goes down and up."""
+        self._began = time.monotonic()
+
+    def url_of(self, variant: str) -> str:
+        """The base address of one variant's model."""
+        if self._server is None:
+            raise RuntimeError("the scripted backend was not opened")
+        return f"http://{probe.LOOPBACK}:{self._server.sockets[0].getsockname()[1]}/{variant}/v1"
+
+    def told(self, variant: str, ask: int) -> Told | None:
+        """What a variant told of an ask; None = it was not asked."""
+        return self._told.get((variant, ask))
+
+    # -- one request ---------------------------------------------------------------------------------------------------
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._connections.add(writer)
+        try:
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+                length = int(head.lower().split("content-length: ")[1].split("\r\n")[0])
+                body = json.loads(await reader.readexactly(length))
+                await self._answer(writer, head.split(" ", 2)[1].split("/")[1], body)
+        except (ConnectionError, asyncio.IncompleteReadError):
+            return  # whoever asked has gone
+        finally:
+            self._connections.discard(writer)
+            writer.close()
+
+    async def _answer(self, writer: asyncio.StreamWriter, variant: str, body: Mapping[str, Any]) -> None:
+        number, prompt = self._read(body["messages"][-1]["content"])
+        if number is None:  # somebody else's question, such as the one that waits for the corpus
+            self._write(writer, "200 OK", _completion(variant, prompt[0]))
+            return
+        usual, now = self._scenario.usual(variant), self._scenario.behaviour(variant, number)
+        if self._fails(variant, number, now):
+            told = self._told.get((variant, number)) or Told(None, 0)
+            troubled = not self._fails_by_chance(variant, number, usual)
+            self._told[variant, number] = Told(told.said, told.faults + troubled)
+            self._write(writer, _DOWN, {"error": {"message": "the model is being loaded", "code": "unavailable"}})
+            return
+        said = say(self._questions[number], prompt, variant=variant, seed=self._seed, usual=usual, now=now)
+        before = self._told.get((variant, number))
+        self._told[variant, number] = Told(said, before.faults if before else 0)
+        await asyncio.sleep(said.seconds)
+        if body.get("stream"):
+            await self._stream(writer, variant, said.text)
+        else:
+            self._write(writer, "200 OK", _completion(variant, said.text))
+
+    def _read(self, content: str) -> tuple[int | None, list[str]]:
+        """The ask's number, None where it is none of ours, and the sentences of its prompt."""
+        text, _, asked = content.rpartition("\n\n")
+        question = asked[: asked.index("?") + 1]
+        return self._numbers.get(question), text.split("\n")
+
+    def _fails(self, variant: str, number: int, now: Behaviour) -> bool:
+        if now.down and self._began is not None:
+            return (time.monotonic() - self._began) % (now.down + now.up) < now.down
+        return self._fails_by_chance(variant, number, now)
+
+    def _fails_by_chance(self, variant: str, number: int, behaviour: Behaviour) -> bool:
+        """One that fails does so each time it is tried again: else three tries would make the share a third power."""
+        return luck(self._seed, variant, self._questions[number].text, "fault") < behaviour.faults
+
+    # -- how it is said ------------------------------------------------------------------------------------------------
+
+    def _write(self, writer: asyncio.StreamWriter, status: str, said: Mapping[str, Any]) -> None:
+        body = json.dumps(said).encode()
+        head = f"HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+        writer.write(head.encode() + body)
+
+    async def _stream(self, writer: asyncio.StreamWriter, variant: str, text: str) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
+        for word in text.split(" "):
+            writer.write(_chunk({"model": variant, "choices": [{"delta": {"content": f"{word} "}}]}))
+            await writer.drain()
+        writer.write(_chunk({"model": variant, "choices": [{"delta": {}, "finish_reason": "stop"}]}))
+        done = b"data: [DONE]\n\n"
+        writer.write(f"{len(done):x}\r\n".encode() + done + b"\r\n0\r\n\r\n")
+        await writer.drain()
+
+
+def _completion(variant: str, text: str) -> dict[str, Any]:
+    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+    usage = {"prompt_tokens": 80, "completion_tokens": len(text.split())}
+    return {"object": "chat.completion", "model": variant, "choices": [choice], "usage": usage}
+
+
+def _chunk(said: Mapping[str, Any]) -> bytes:
+    data = f"data: {json.dumps(said)}\n\n".encode()
+    return f"{len(data):x}\r\n".encode() + data + b"\r\n"

@@ -1,0 +1,117 @@
+"""The ground of a lab: a mesh of its own, real in every part but the models."""
+
+import asyncio
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Final, Self
+from uuid import uuid4
+
+from poise.client import Poise
+from poise.contracts.policy import Decision, PolicyCommand
+from poise.contracts.topics import COMMANDS, DECISIONS
+from poise.errors import UnavailableError
+from poise.settings import MeshSettings
+from poise.stack.environment_overrides import told
+from poise.stack.events import Tell, ignore
+from poise.stack.options import Ports, StackOptions
+from poise.stack.stack import Stack
+from poise_labs.lab.backend import ScriptedBackend
+from poise_labs.lab.questions import Question, world
+from poise_labs.lab.scenario import Scenario
+
+WORKERS: Final = {"orchestration": 1, "retrieval": 1, "inference": 1, "evaluation": 1}
+PLACES: Final = 256
+"""Requests that a scripted backend takes at once: a slow one is slow, and makes nobody queue."""
+DECIDED_WITHIN: Final = 60.0
+LAB: Final = "lab"
+INDEXED_WITHIN: Final = 120.0
+
+
+class Ground:
+    """Where the lab takes place; `async with Ground(directory, scenario, questions, seed) as ground`.
+
+    Args:
+        directory: An empty folder for its data and logs.
+        scenario: What it is made of.
+        questions: What is asked.
+        seed: Of the backend's luck.
+        tell: Told what happens to its parts.
+
+    Raises:
+        SetupError: A part cannot be started.
+    """
+
+    def __init__(
+        self, directory: Path, scenario: Scenario, questions: Sequence[Question], seed: int, *, tell: Tell = ignore
+    ) -> None:
+        self.scenario = scenario
+        self.backend = ScriptedBackend(scenario, questions, seed)
+        self._directory = directory
+        self._tell = tell
+        self._open = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self.backend)
+            stack.enter_context(told(self._variables()))
+            options = StackOptions(self._directory, workers=WORKERS, ports=Ports())
+            self.stack = await stack.enter_async_context(Stack(options, tell=self._tell))
+            settings = MeshSettings.load().model_copy(update={"broker": self.stack.broker})
+            self.poise = await stack.enter_async_context(Poise(settings=settings))
+            epoch = await self.poise.ingest(world().documents)
+            await self.poise.ask("Who keeps a lamp?", timeout=INDEXED_WITHIN, min_epoch=epoch, cache="no-store")
+            self._open = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._open.aclose()
+
+    async def follow(self, policy: str) -> None:
+        """Have orchestration draw by another policy, begun anew: breakers and all."""
+        with told({"POISE_ORCHESTRATION_POLICY": policy}):
+            await self.stack.take_down("orchestration-1")
+            await self.stack.bring_back("orchestration-1")
+
+    async def command(self, policy: str, command: PolicyCommand) -> Decision:
+        """Ask something of whoever decides, and wait for its decision.
+
+        Raises:
+            UnavailableError: None came.
+        """
+        mesh = self.poise.mesh
+        async with mesh.follow(DECISIONS.name, start="end") as follower:
+            await mesh.publish(COMMANDS, command, key=policy)
+            try:
+                async with asyncio.timeout(DECIDED_WITHIN):
+                    async for batch in follower:
+                        for record in batch:
+                            decision = Decision.parse(record.value or b"")
+                            if decision.command == command.id:
+                                return decision
+            except TimeoutError as error:
+                why = f"{command.action} of policy {policy} was not decided on within {DECIDED_WITHIN:g} s"
+                raise UnavailableError(f"{why}: see {self._directory / 'logs' / 'evaluation-1.log'}") from error
+        raise AssertionError("following does not end")
+
+    def _variables(self) -> Mapping[str, str]:
+        backends = {
+            variant.name: {"url": self.backend.url_of(variant.name), "model": variant.name, "concurrency": PLACES}
+            for variant in self.scenario.variants
+        }
+        variants = [
+            {"name": variant.name, "backend": variant.name, "weight": variant.weight}
+            for variant in self.scenario.variants
+        ]
+        return {
+            "POISE_INFERENCE_BACKENDS": json.dumps({**backends, "default": next(iter(backends.values()))}),
+            "POISE_ORCHESTRATION_VARIANTS": json.dumps(variants),
+            "POISE_CONCURRENCY": str(PLACES),
+            "POISE_SPANS": "false",
+        }
+
+
+def command_id() -> str:
+    """An id for a command."""
+    return f"{LAB}-{uuid4().hex[:12]}"

@@ -1,0 +1,93 @@
+"""Watching: what the mesh says of the runs of one policy, as it says it."""
+
+import asyncio
+from collections.abc import Iterable
+from contextlib import AsyncExitStack
+from typing import Final, Self
+
+from poise.contracts.policy import Decision, Policy
+from poise.contracts.record import RunRecord, Score
+from poise.contracts.topics import DECISIONS, POLICY, RECORDS, SCORES
+from poise.errors import SetupError, UnavailableError
+from poise.kafka.log_reader import LogReader
+from poise.kafka.record import Record
+from poise.worker.mesh import Mesh
+
+SCORED_WITHIN: Final = 120.0
+"""Seconds for the last runs to be scored; evaluation may lag behind where the machine is busy."""
+
+
+class Watch:
+    """Follows records, scores, policies and decisions from now on; `async with Watch(mesh, policy) as watch`.
+
+    Args:
+        mesh: The mesh.
+        policy: The policy whose runs are meant; others are passed over.
+    """
+
+    def __init__(self, mesh: Mesh, policy: str) -> None:
+        self.records: dict[str, RunRecord] = {}
+        """By run."""
+        self.scores: dict[str, tuple[int, Score]] = {}
+        """By run: its offset, and what it says. Feedback is not among them."""
+        self.policies: list[tuple[float, Policy]] = []
+        """When each was written, unix seconds."""
+        self.decisions: list[tuple[float, Decision]] = []
+        self._mesh = mesh
+        self._policy = policy
+        self._last: LogReader | None = None
+        self._open = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            takes = (
+                (POLICY, self._in_force),
+                (DECISIONS, self._decided),
+                (RECORDS, self._record),
+                (SCORES, self._score),
+            )
+            for topic, take in takes:
+                self._last = LogReader(self._mesh.log_access, topic.name, take, start="end")
+                await stack.enter_async_context(self._last)
+                await self._last.opened()
+            self._open = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._open.aclose()
+
+    async def scored(self, runs: Iterable[str]) -> None:
+        """Wait until some runs have been recorded and scored.
+
+        Raises:
+            UnavailableError: Some were not.
+            SetupError: A topic cannot be read any more.
+        """
+        wanted = set(runs)
+        if self._last is None:
+            raise SetupError("nothing is watched: use it inside `async with`")
+        try:
+            async with asyncio.timeout(SCORED_WITHIN):
+                await self._last.until(lambda: wanted <= self.records.keys() & self.scores.keys())
+        except TimeoutError as error:
+            missing = wanted - (self.records.keys() & self.scores.keys())
+            told = f"of {len(wanted)} runs {len(missing)} were not scored within {SCORED_WITHIN:g} s"
+            raise UnavailableError(f"{told}: the machine is too busy, lower --rate") from error
+
+    def _record(self, record: Record) -> None:
+        found = RunRecord.parse(record.value or b"")
+        if found.draw is not None and found.draw.policy == self._policy:
+            self.records[found.run_id] = found
+
+    def _score(self, record: Record) -> None:
+        found = Score.parse(record.value or b"")
+        if found.policy == self._policy and found.feedback is None:
+            self.scores.setdefault(found.run_id, (record.offset, found))
+
+    def _in_force(self, record: Record) -> None:
+        if record.value is not None and record.key == self._policy.encode():
+            self.policies.append((record.timestamp, Policy.parse(record.value)))
+
+    def _decided(self, record: Record) -> None:
+        if record.key == self._policy.encode():
+            self.decisions.append((record.timestamp, Decision.parse(record.value or b"")))

@@ -1,0 +1,243 @@
+"""Deciding: one worker at a time decides over the policies of a partition, and shuts out who did before."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import ExitStack, aclosing, asynccontextmanager
+from functools import partial
+from types import TracebackType
+from typing import Final, Self
+
+from poise.contracts.topics import COMMANDS, DECISIONS, POLICY, POLICY_STATE, SCORES
+from poise.errors import UnavailableError
+from poise.kafka.log_stream import Follower, Start, read_all
+from poise.kafka.partition_ownership import Ownership
+from poise.kafka.partitioner import partition_for
+from poise.kafka.record import Record
+from poise.kafka.transactions import Transactions
+from poise.liveness import Part
+from poise.policy.decider import COMMANDS_KEPT
+from poise.telemetry import observe, semconv
+from poise.telemetry.metrics import Observation
+from poise.worker.mesh import Mesh
+from poise_services.evaluation.partition_deciders import Deciders, Origin
+from poise_services.evaluation.settings import EvaluationSettings
+
+GROUP: Final = "poise.evaluation:deciding"
+FENCE: Final = "poise.decider."
+"""What the transactional ids begin with; the partition's number follows."""
+SAVED_EVERY: Final = 5.0
+"""Seconds between two snapshots while nothing is decided: so much is counted anew when the owner dies."""
+AT_ONCE: Final = 200
+"""Scores taken in before others of this process have their turn."""
+READ_WITHIN: Final = 30.0
+
+
+class Deciding:
+    """Decides over the policies of the partitions that this worker owns: `async with Deciding(mesh)`."""
+
+    def __init__(self, mesh: Mesh) -> None:
+        self._mesh = mesh
+        self._ownership = Ownership(mesh.log_access, mesh.settings, SCORES.name, GROUP, self._decide)
+        self._following: dict[int, tuple[Deciders, Follower]] = {}
+        """By partition that is being decided over."""
+        self._seen = ExitStack()
+
+    async def __aenter__(self) -> Self:
+        """Begin to take part."""
+        self._mesh.ready_when("deciding", self._ownership.assigned.is_set)
+        self._seen.callback(observe(semconv.POLICY_WEIGHT, self._weights))
+        self._seen.callback(observe(semconv.DECIDING_LAG, self._lag))
+        await self._ownership.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Decide no more."""
+        self._seen.close()
+        await self._ownership.__aexit__(kind, error, traceback)
+
+    # -- one partition --------------------------------------------------------------------------------------------
+
+    async def _decide(self, partition: int, part: Part) -> None:
+        """Decide over the policies of a partition, until this is cancelled or fails.
+
+        1. When the transactions are open, whoever had them is shut out, and what it committed can be read.
+        2. The snapshots are read to their end, and what is in force: from here on nobody but us writes any. Where one
+           of the two is lost, it goes on from the other.
+        3. Scores and commands are followed from the snapshots' offsets.
+        4. What is decided is written with the snapshots, together or not at all.
+        A failure, a commit of which nobody knows whether it counts, and a topic that is another one than it was end
+        this: the next to open them begins at 1.
+        """
+        async with self._unless_recreated() as check:
+            turns = _Turns(part, check)
+            await self._something_set(partition, turns)
+            async with Transactions(self._mesh.connection, f"{FENCE}{partition}") as transactions:
+                deciders = await self._restored(partition)
+                start: Start = "beginning" if deciders.commands is None else {partition: deciders.commands}
+                async with self._mesh.follow(COMMANDS.name, start=start, partitions=[partition]) as commands:
+                    asked = [record async for batch in commands.read_to_end() for record in batch]
+                    start = _first(partition, deciders.scores, asked)
+                    async with self._mesh.follow(SCORES.name, start=start, partitions=[partition]) as scores:
+                        deciders.scores = scores.position(partition)
+                        deciders.take_commands(asked)  # what was asked while nobody decided holds for the scores since
+                        self._following[partition] = deciders, scores
+                        try:
+                            await self._go_on(deciders, transactions, (turns.of(commands), turns.of(scores)))
+                        finally:
+                            del self._following[partition]
+
+    @asynccontextmanager
+    async def _unless_recreated(self) -> AsyncIterator[Callable[[], None]]:
+        """Yields a check that raises once a topic that deciding reads was deleted and made again."""
+        another: list[str] = []
+        identities = self._mesh.topic_identities
+        names = [topic.name for topic in (POLICY, POLICY_STATE, COMMANDS, SCORES)]
+        known = await self._mesh.admin.describe(names)
+        watched = {name: partial(_noted, another, name) for name in names}
+
+        def check() -> None:
+            if another:
+                raise UnavailableError(f"topic {another[0]} was deleted and made again")
+
+        for name, callback in watched.items():
+            identities.watch(name, callback, known=known[name].id if name in known else None)
+        try:
+            yield check
+        finally:
+            for name, callback in watched.items():
+                identities.unwatch(name, callback)
+
+    async def _something_set(self, partition: int, turns: "_Turns") -> None:
+        """Wait until a person has asked for something: most partitions have no policy, and need no more than this."""
+        async with self._mesh.follow(POLICY_STATE.name, partitions=[partition]) as states:
+            async for _ in states.read_to_end():
+                return
+        belongs = await self._belonging(partition)
+        if await self._mesh.lookups.matching(
+            POLICY.name, lambda record: belongs((record.key or b"").decode(errors="replace"))
+        ):
+            return
+        async with self._mesh.follow(COMMANDS.name, partitions=[partition]) as commands:
+            async for records in turns.of(commands):
+                if records:
+                    return
+
+    async def _belonging(self, partition: int) -> Callable[[str], bool]:
+        """Whether a policy of a name has a partition."""
+        partitions = await self._mesh.admin.partitions(COMMANDS.name) or COMMANDS.partitions
+        return lambda name: partition_for(name.encode(), partitions) == partition
+
+    async def _restored(self, partition: int) -> Deciders:
+        origin = Origin(await self._mesh.topic_id(SCORES.name), await self._mesh.topic_id(COMMANDS.name))
+        deciders = Deciders(partition, await self._belonging(partition), origin)
+        async with self._mesh.follow(POLICY_STATE.name, partitions=[partition]) as states:
+            deciders.restore(await read_all(states, within=READ_WITHIN))
+        for name, policies in deciders.compare(await self._mesh.read_topic(POLICY.name)).items():
+            deciders.resume(policies, await self._decisions(name))
+        return deciders
+
+    async def _decisions(self, name: str) -> Sequence[Record]:
+        """The last decisions over a policy: as many as a decider remembers commands."""
+        found: deque[Record] = deque(maxlen=COMMANDS_KEPT)
+        number = await self._mesh.partition_of(DECISIONS.name, name.encode())
+        async with aclosing(self._mesh.lookups.scan(DECISIONS.name, partitions=[number])) as records:
+            async for record in records:
+                if record.key == name.encode():
+                    found.append(record)
+        return found
+
+    async def _go_on(
+        self, deciders: Deciders, transactions: Transactions, readers: tuple[AsyncIterator[list[Record]], ...]
+    ) -> None:
+        """Take in what comes, commands first, and write down what is decided, or what was counted for a while."""
+        loop = asyncio.get_running_loop()
+        saved = loop.time()
+        reads = [asyncio.ensure_future(anext(reader)) for reader in readers]
+        try:
+            while True:
+                if deciders.made or deciders.lost or (deciders.moved and loop.time() - saved >= SAVED_EVERY):
+                    async with transactions.begin() as transaction:
+                        await transaction.send(list(deciders.outgoing()))
+                    deciders.written()
+                    saved = loop.time()
+                wait = max(0.0, saved + SAVED_EVERY - loop.time()) if deciders.moved else None
+                await asyncio.wait(reads, timeout=wait, return_when=asyncio.FIRST_COMPLETED)
+                for number, take in enumerate((deciders.take_commands, deciders.take_scores)):
+                    if reads[number].done():
+                        await _take(take, reads[number].result())
+                        reads[number] = asyncio.ensure_future(anext(readers[number]))
+        finally:
+            for read in reads:
+                read.cancel()
+            await asyncio.gather(*reads, return_exceptions=True)
+
+    # -- being seen -----------------------------------------------------------------------------------------------
+
+    def _weights(self) -> Iterator[Observation]:
+        for deciders, _ in tuple(self._following.values()):
+            for name, decider in tuple(deciders.deciders.items()):
+                for variant, weight in decider.policy.weights.items() if decider.policy else ():
+                    yield weight, {semconv.POLICY: name, semconv.VARIANT: variant}
+
+    def _lag(self) -> Iterator[Observation]:
+        for partition, (_, scores) in tuple(self._following.items()):
+            yield scores.behind(), {semconv.MESSAGING_PARTITION: partition}
+
+
+class _Turns:
+    """Reads logs on behalf of a part of the process, which makes progress when all of them turn."""
+
+    def __init__(self, part: Part, check: Callable[[], None]) -> None:
+        self._part = part
+        self._check = check
+        self._turned: dict[Follower, bool] = {}
+
+    async def of(self, log: Follower) -> AsyncIterator[list[Record]]:
+        """Batches as they come, an empty one when nothing came for a second.
+
+        Raises:
+            UnavailableError: The broker says nothing of the log, or it is another one.
+        """
+        self._turned[log] = False
+        try:
+            async for records in log.turns():
+                self._check()
+                if log.silent():
+                    raise UnavailableError(f"nothing is heard of topic {log.topic}")
+                self._turned[log] = True
+                if all(self._turned.values()):
+                    self._part.progress()
+                    self._turned = dict.fromkeys(self._turned, False)
+                yield records
+        finally:
+            del self._turned[log]
+
+
+def _noted(names: list[str], name: str, _: str) -> None:
+    names.append(name)
+
+
+async def _take(take: Callable[[Sequence[Record]], None], records: Sequence[Record]) -> None:
+    for first in range(0, len(records), AT_ONCE):
+        take(records[first : first + AT_ONCE])
+        await asyncio.sleep(0)
+
+
+def _first(partition: int, known: int | None, asked: Sequence[Record]) -> Start:
+    """From where on scores count: before the first thing that was asked, there was nothing for them to count in."""
+    if known is not None:
+        return {partition: known}
+    return float(asked[0].timestamp) if asked else "end"
+
+
+@asynccontextmanager
+async def deciding(mesh: Mesh, settings: EvaluationSettings) -> AsyncIterator[None]:
+    """Decide, where this worker may."""
+    if not settings.decide:
+        yield
+        return
+    async with Deciding(mesh):
+        yield

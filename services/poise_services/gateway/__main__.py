@@ -1,0 +1,20 @@
+"""The gateway."""
+
+import poise.system.sigterm  # noqa: F401 - first: from here on it is heard
+from poise.ingestion.epoch_check import EpochCheck
+from poise.settings import MeshSettings
+from poise.worker.mesh import Mesh
+from poise.worker.process import run
+from poise_services.gateway.server import serve
+from poise_services.gateway.settings import GatewaySettings
+
+
+async def main() -> None:
+    """Let HTTP clients in until asked to stop."""
+    mesh_settings, settings = MeshSettings.load(), GatewaySettings.load()
+    async with Mesh(mesh_settings, tier="gateway") as mesh, EpochCheck(mesh) as epochs:
+        await serve(mesh, settings, epochs)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,156 @@
+"""Asks: a question by HTTP becomes a run, and its answer the response."""
+
+import asyncio
+import time
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
+from random import SystemRandom
+from typing import Final, TypeVar
+
+from fastapi import Request, Response
+from pydantic import ValidationError
+from starlette.requests import ClientDisconnect
+
+from poise.contracts import Answer, Ask
+from poise.contracts.run_id import new_run_id
+from poise.errors import InvalidMessageError, RetryableError, UnavailableError
+from poise.ingestion.epoch_check import EpochCheck, epoch_of
+from poise.telemetry import SpanKind, extract, inject, semconv, span
+from poise.worker.mesh import Mesh
+from poise_services.gateway.body import read_json
+from poise_services.gateway.event_stream import Events, EventStream, wanted
+from poise_services.gateway.languages import first_choice
+from poise_services.gateway.request_options import Wishes
+from poise_services.gateway.runs import Runs
+from poise_services.gateway.settings import GatewaySettings
+
+ASK_BYTES: Final = 128 * 1024
+"""The largest body of an ask: a question of full length has room even where each character is written `\\uXXXX`."""
+RUN: Final = "poise-run"
+STEP: Final = "ask"
+READ_WITHIN: Final = 60.0
+"""Seconds after its deadline in which a client must have read its answer."""
+
+ResultT = TypeVar("ResultT")
+
+
+class Asks:
+    """The asks that this gateway waits for."""
+
+    def __init__(self, mesh: Mesh, settings: GatewaySettings, runs: Runs, epochs: EpochCheck | None = None) -> None:
+        self.pending = 0
+        self._mesh = mesh
+        self._limit = settings.pending
+        self._runs = runs
+        self._epochs = epochs
+        self._random = SystemRandom()
+        self._leaving = asyncio.Event()
+
+    async def ask(self, request: Request) -> Response:
+        """Answer `POST /v1/ask`.
+
+        Raises:
+            InvalidMessageError: Body or headers are not what they must be.
+            RetryableError: Too many asks wait already.
+            FaultError: A fault came back.
+            DeadlineExceededError: No answer came before the deadline.
+            UnavailableError: The broker does not take the question, or the gateway is leaving.
+        """
+        wishes = Wishes.of(request.headers.raw, time.time())
+        try:
+            ask = Ask.parse(await read_json(request, limit=ASK_BYTES), strict=True)
+        except ValidationError as error:
+            raise InvalidMessageError.of(error) from error
+        if ask.language is None:
+            language = first_choice(",".join(request.headers.getlist("accept-language")))
+            ask = ask.model_copy(update={"language": language})
+        if ask.cache is None:
+            ask = ask.model_copy(update={"cache": wishes.cache})
+        if self.pending >= self._limit:
+            raise RetryableError(f"{self.pending} asks wait already, as many as may: ask again later", retry_after=1)
+        if wishes.min_epoch is not None and self._epochs is not None:
+            await self._epochs.possible(epoch_of(wishes.min_epoch))
+        run = new_run_id(time.time(), self._random)
+        request.state.headers = {RUN: run}
+        if wanted(request):
+            return self._stream(request, ask, run, wishes)
+        with self._waiting(request, run, wishes):
+            answer = await self._while_wanted(request, self._call(ask, run, wishes))
+        return Response(answer.encode(), headers=request.state.headers, media_type="application/json")
+
+    def _stream(self, request: Request, ask: Ask, run: str, wishes: Wishes) -> Response:
+        """The answer word by word; the work is done while the response is written."""
+
+        async def tell(events: Events) -> None:
+            items = self._mesh.stream(
+                ask,
+                run=run,
+                step=STEP,
+                key=ask.conversation or run,
+                deadline=wishes.deadline,
+                min_epoch=wishes.min_epoch,
+            )
+            with self._waiting(request, run, wishes):
+                try:
+                    async with asyncio.timeout(wishes.deadline - time.time() + READ_WITHIN):
+                        await self._while_wanted(request, events.relay(items))
+                except TimeoutError as error:
+                    raise ClientDisconnect from error  # it is there, and does not read: as good as gone
+
+        return EventStream(tell, lambda: request.state.headers)
+
+    @contextmanager
+    def _waiting(self, request: Request, run: str, wishes: Wishes) -> Iterator[None]:
+        """Count an ask, and know its run, while it waits."""
+        self.pending += 1
+        try:
+            with self._runs.running(run), self._span(run, wishes):
+                request.state.headers |= {name: value for name, value in inject().items() if name == "traceparent"}
+                yield
+        finally:
+            self.pending -= 1
+
+    def leave(self) -> None:
+        """Give up all asks: whoever waits is told that the gateway goes."""
+        self._leaving.set()
+
+    def _span(self, run: str, wishes: Wishes) -> span:
+        attributes = {semconv.RUN: run, semconv.HTTP_METHOD: "POST", semconv.HTTP_ROUTE: "/v1/ask"}
+        return span(semconv.ASK, kind=SpanKind.SERVER, attributes=attributes, parent=extract(wishes.trace))
+
+    async def _call(self, ask: Ask, run: str, wishes: Wishes) -> Answer:
+        return await self._mesh.call(
+            ask,
+            run=run,
+            step=STEP,
+            key=ask.conversation or run,
+            deadline=wishes.deadline,
+            min_epoch=wishes.min_epoch,
+        )
+
+    async def _while_wanted(self, request: Request, work: Coroutine[None, None, ResultT]) -> ResultT:
+        """Do the work as long as its client listens and the gateway stays.
+
+        Raises:
+            ClientDisconnect: The client has gone.
+            UnavailableError: The gateway is leaving.
+        """
+        working = asyncio.create_task(work)
+        gone = asyncio.create_task(_disconnected(request))
+        leaving = asyncio.create_task(self._leaving.wait())
+        try:
+            await asyncio.wait({working, gone, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            if working.done():
+                return working.result()
+            if gone.done():
+                raise ClientDisconnect
+            raise UnavailableError("the gateway is leaving: ask again, another one may be there")
+        finally:
+            for task in (working, gone, leaving):
+                task.cancel()
+            await asyncio.gather(working, gone, leaving, return_exceptions=True)
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,290 @@
+"""Dead letters over HTTP: listed, shown, sent again and purged. The command line's `poise dlq` does the same."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from contextlib import aclosing
+from typing import Annotated, ClassVar, Final, TypeVar
+
+from fastapi import Request, Response
+from pydantic import AfterValidator, ConfigDict, Field, ValidationError
+from pydantic.config import JsonDict
+
+from poise.contracts import Message
+from poise.contracts.field_types import WHOLE
+from poise.dead_letters.admin import DeadLetterAdmin, redrivable
+from poise.dead_letters.filter import ID, SPAN, Filter, invalid, seconds_of
+from poise.dead_letters.json_view import LetterSummary, LetterView
+from poise.dead_letters.model import DeadLetter, State
+from poise.dead_letters.redrive_plan import Redrive
+from poise.errors import InvalidMessageError
+from poise.worker.mesh import Mesh
+from poise_services.gateway.body import read_json
+from poise_services.gateway.problems import NotFoundError
+
+BODY_BYTES: Final = 1024 * 1024
+MOST: Final = 10_000
+"""Letters in one request at most."""
+
+logger = logging.getLogger(__name__)
+
+
+def _age(text: str) -> str:
+    seconds_of(text)
+    return text
+
+
+Age = Annotated[str, AfterValidator(_age), Field(json_schema_extra={"pattern": SPAN})]
+"""`30s`, `10m`, `2h`, `7d`, `1d12h`."""
+LetterId = Annotated[str, Field(json_schema_extra={"pattern": ID})]
+"""`tier/partition/offset`; `Filter` says what is wrong with another."""
+
+ChosenT = TypeVar("ChosenT", bound="Chosen")
+
+
+class Chosen(Message):
+    """Which dead letters are meant: those that fit everything that is given."""
+
+    kind: ClassVar[str] = "dead-letters-chosen/1"
+
+    tier: str | None = None
+    error: str | None = None
+    """The error's type."""
+    tenant: str | None = None
+    key: str | None = None
+    older_than: Age | None = None
+    newer_than: Age | None = None
+    limit: Annotated[int, Field(ge=1, le=MOST), WHOLE] = 1_000
+    """How many at most, the oldest first; `more` says how many are left."""
+
+    def filter(self, ids: frozenset[str] = frozenset()) -> Filter:
+        """The same in the words of `poise.dead_letters`."""
+        return Filter(
+            tier=self.tier,
+            error=self.error,
+            tenant=self.tenant,
+            key=None if self.key is None else self.key.encode(),
+            older_than=None if self.older_than is None else seconds_of(self.older_than),
+            newer_than=None if self.newer_than is None else seconds_of(self.newer_than),
+            ids=ids,
+        )
+
+
+class Query(Chosen):
+    """What may be asked for in the list's address."""
+
+    kind: ClassVar[str] = "dead-letters-query/1"
+
+    all: bool = False
+    """Also those that were sent again."""
+    skip: Annotated[int, Field(ge=0)] = 0
+    """How many of the oldest are passed over."""
+
+
+_ONLY_ALL: Final[JsonDict] = {
+    "if": {
+        "properties": {
+            **{name: {"type": "null"} for name in ("tier", "error", "tenant", "key", "older_than", "newer_than")},
+            "ids": {"type": "array", "items": {}, "maxItems": 0},
+        }
+    },
+    "then": {"properties": {"all": {"const": True}}, "required": ["all"]},
+}
+"""Where nothing is chosen, `all` must be said."""
+_NAMED: Final[JsonDict] = {
+    "if": {"properties": {"force": {"const": True}}, "required": ["force"]},
+    "then": {"properties": {"ids": {"type": "array", "items": {}, "minItems": 1}}, "required": ["ids"]},
+    "else": _ONLY_ALL,
+}
+"""What is forced must be named."""
+
+
+class Act(Chosen):
+    """Which dead letters something is done with. Something must be given, or `all`."""
+
+    model_config = ConfigDict(json_schema_extra=_ONLY_ALL)
+
+    kind: ClassVar[str] = "dead-letters-act/1"
+
+    ids: tuple[LetterId, ...] = ()
+    """`tier/partition/offset`, as the list has them."""
+    all: bool = False
+    dry_run: bool = False
+    """Only say what would be done."""
+
+    def chosen(self) -> Filter:
+        """The filter.
+
+        Raises:
+            InvalidMessageError: Nothing was chosen.
+        """
+        found = self.filter(frozenset(self.ids))
+        if not found.narrows and not self.all:
+            raise invalid("ids", "name dead letters, choose by another field, or say `all`")
+        return found
+
+
+class RedriveAct(Act):
+    """Which dead letters are sent again, and how."""
+
+    model_config = ConfigDict(json_schema_extra=_NAMED)
+
+    kind: ClassVar[str] = "dead-letters-redrive/1"
+
+    force: bool = False
+    """Also what is quarantined, if it is in `ids`."""
+    keep_reply_to: bool = False
+    keep_deadline: bool = False
+
+
+class Listed(Message):
+    """Dead letters, oldest first."""
+
+    kind: ClassVar[str] = "dead-letters/1"
+
+    dead_letters: tuple[LetterSummary, ...]
+    more: int
+    """How many fit beside these."""
+
+
+class Redriven(Message):
+    """What became of one letter."""
+
+    kind: ClassVar[str] = "redriven/1"
+
+    id: str
+    sent: str | None = None
+    """Where it is now, `topic/partition/offset`."""
+    refused: str | None = None
+    """Why it cannot be sent."""
+
+
+class Redrove(Message):
+    """What became of the letters."""
+
+    kind: ClassVar[str] = "dead-letters-redriven/1"
+
+    outcomes: tuple[Redriven, ...]
+    more: int
+    """How many are left for another request."""
+    dry_run: bool
+
+
+class Purged(Message):
+    """Which letters are not there any more."""
+
+    kind: ClassVar[str] = "dead-letters-purged/1"
+
+    purged: tuple[str, ...]
+    more: int
+    """How many are left for another request."""
+    dry_run: bool
+
+
+class DeadLetters:
+    """Dead letters, one request at a time: reading them takes memory, and two that write would shut each other out."""
+
+    def __init__(self, mesh: Mesh) -> None:
+        self._admin = DeadLetterAdmin(mesh)
+        self._turn = asyncio.Lock()
+
+    async def list(self, request: Request) -> Response:
+        """Answer `GET /v1/admin/dead-letters`.
+
+        Raises:
+            InvalidMessageError: A parameter is not what it must be.
+            UnavailableError: They cannot be read.
+        """
+        query = _read(lambda: Query.model_validate(dict(request.query_params), extra="forbid"))
+        async with self._turn:
+            letters = await self._admin.select(query.filter())
+        found = [letter for letter in letters if query.all or letter.state is not State.REDRIVEN]
+        shown = found[query.skip : query.skip + query.limit]
+        return _answer(Listed(dead_letters=tuple(map(LetterSummary.of, shown)), more=len(found) - len(shown)))
+
+    async def show(self, request: Request) -> Response:
+        """Answer `GET /v1/admin/dead-letters/{tier}/{partition}/{offset}`.
+
+        Raises:
+            NotFoundError: There is no such letter.
+            UnavailableError: They cannot be read.
+        """
+        id_ = "/".join(request.path_params[name] for name in ("tier", "partition", "offset"))
+        try:
+            async with self._turn:
+                [letter] = await self._admin.select(Filter(ids=frozenset({id_})))
+                letter = await self._admin.whole(letter)
+        except InvalidMessageError as error:
+            raise NotFoundError(f"there is no dead letter {id_[:200]}") from error
+        return Response(LetterView.whole(letter).model_dump_json(exclude_unset=True), media_type="application/json")
+
+    async def redrive(self, request: Request) -> Response:
+        """Answer `POST /v1/admin/dead-letters/redrive`.
+
+        Raises:
+            InvalidMessageError: The body is not what it must be, or an id names no letter.
+            RetryableError: Somebody else sends again or purges; what was sent stays sent, and is not sent twice.
+            UnavailableError: The broker does not answer.
+        """
+        act = await _body(request, RedriveAct)
+        how = Redrive(
+            keep_reply_to=act.keep_reply_to, keep_deadline=act.keep_deadline, force=act.force, dry_run=act.dry_run
+        )
+        chosen = act.chosen()
+        how.check(chosen)
+        began = time.monotonic()
+        outcomes: list[Redriven] = []
+        async with self._turn:
+            letters = await self._admin.select(chosen)
+            some, more = _some(letters if act.ids else redrivable(letters), act.limit)
+            if some is not None:
+                async with aclosing(self._admin.redrive(some, how)) as found:
+                    async for outcome in found:
+                        sent = None if outcome.sent is None else str(outcome.sent)
+                        outcomes.append(Redriven(id=outcome.letter.id, sent=sent, refused=outcome.refused))
+        if not act.dry_run:
+            number = sum(outcome.sent is not None for outcome in outcomes)
+            logger.info("%d dead letters sent again in %.1f s", number, time.monotonic() - began)
+        return _answer(Redrove(outcomes=tuple(outcomes), more=more, dry_run=act.dry_run))
+
+    async def purge(self, request: Request) -> Response:
+        """Answer `POST /v1/admin/dead-letters/purge`.
+
+        Raises:
+            InvalidMessageError: The body is not what it must be, or an id names no letter.
+            RetryableError: Somebody else sends again or purges; what was purged stays so.
+            UnavailableError: The broker does not answer.
+        """
+        act = await _body(request, Act)
+        chosen = act.chosen()
+        async with self._turn:
+            letters = await self._admin.select(chosen)
+            some, more = _some(letters, act.limit)
+            if some is not None and not act.dry_run:
+                letters = await self._admin.purge(some)
+                logger.info("%d dead letters purged", len(letters))
+        ids = tuple(letter.id for letter in letters[: act.limit])
+        return _answer(Purged(purged=ids, more=more, dry_run=act.dry_run))
+
+
+def _some(letters: list[DeadLetter], limit: int) -> tuple[Filter | None, int]:
+    """The first of them by name, None if there are none; and how many are left."""
+    named = frozenset(letter.id for letter in letters[:limit])
+    return (Filter(ids=named) if named else None), max(0, len(letters) - limit)
+
+
+async def _body(request: Request, model: type[ChosenT]) -> ChosenT:
+    raw = await read_json(request, limit=BODY_BYTES)
+    return _read(lambda: model.parse(raw, strict=True))
+
+
+def _read(read: Callable[[], ChosenT]) -> ChosenT:
+    try:
+        return read()
+    except ValidationError as error:
+        raise InvalidMessageError.of(error) from error
+
+
+def _answer(message: Message) -> Response:
+    return Response(message.encode(), media_type="application/json")

@@ -1,0 +1,64 @@
+"""Feedback: what a person thought of an answer, put into the log from which evaluation joins it to its run."""
+
+import time
+from typing import ClassVar, Final
+
+from fastapi import Request, Response
+from pydantic import ValidationError
+
+from poise.contracts import Feedback, Message
+from poise.contracts.topics import DAY, FEEDBACK
+from poise.errors import InvalidMessageError
+from poise.telemetry import SpanKind, extract, semconv, span
+from poise.worker.mesh import Mesh
+from poise_services.gateway.body import read_json
+from poise_services.gateway.problems import NotFoundError
+from poise_services.gateway.request_options import Wishes
+from poise_services.gateway.runs import KEPT, may_have_a_record
+
+FEEDBACK_BYTES: Final = 256 * 1024
+"""The largest body: correction and comment of full length have room even where each character is written `\\uXXXX`."""
+
+
+class Noted(Message):
+    """Feedback that is in the log."""
+
+    kind: ClassVar[str] = "noted/1"
+
+    run_id: str
+    id: str
+    """What it is known by on that run: more of the same id replaces it."""
+
+
+class Feedbacks:
+    """The door to `poise.feedback`."""
+
+    def __init__(self, mesh: Mesh) -> None:
+        self._mesh = mesh
+
+    async def give(self, request: Request) -> Response:
+        """Answer `POST /v1/feedback`. That there is such a run is not checked: it may not have ended yet.
+
+        Raises:
+            InvalidMessageError: Body or headers are not what they must be.
+            NotFoundError: The run is too long ago.
+            UnavailableError: The broker did not take it; to send it again does no harm.
+        """
+        wishes = Wishes.of(request.headers.raw, time.time())
+        feedback = _read(await read_json(request, limit=FEEDBACK_BYTES))
+        run = feedback.run_id
+        if not may_have_a_record(run, time.time()):
+            raise NotFoundError(f"run {run}: there can be no record of it; they are kept for {KEPT / DAY:g} days")
+        attributes = {semconv.HTTP_METHOD: "POST", semconv.HTTP_ROUTE: "/v1/feedback", semconv.RUN: run}
+        parent = extract(wishes.trace)
+        with span(semconv.FEEDBACK, kind=SpanKind.SERVER, attributes=attributes, parent=parent):
+            await self._mesh.publish(FEEDBACK, feedback, key=run)
+        noted = Noted(run_id=run, id=feedback.id or run)
+        return Response(noted.encode(), 202, media_type="application/json")
+
+
+def _read(body: bytes) -> Feedback:
+    try:
+        return Feedback.parse(body, strict=True)
+    except ValidationError as error:
+        raise InvalidMessageError.of(error) from error

@@ -1,0 +1,29 @@
+"""Health: whether the gateway lives, and whether it is ready."""
+
+from fastapi import Request, Response
+from fastapi.responses import JSONResponse
+
+from poise.contracts import FieldError
+from poise.errors import UnavailableError
+from poise.worker.mesh import Mesh
+from poise_services.gateway.problems import problem_of
+
+
+class Health:
+    """What a load balancer asks."""
+
+    def __init__(self, mesh: Mesh) -> None:
+        self._mesh = mesh
+
+    async def alive(self, _request: Request) -> Response:
+        """Answer `GET /healthz`: the process turns its event loop."""
+        return JSONResponse({"status": "ok"})
+
+    async def ready(self, _request: Request) -> Response:
+        """Answer `GET /readyz`: 503 names the conditions that are not met."""
+        checks = self._mesh.readiness()
+        missing = tuple(FieldError(field=name, detail="is not met") for name, met in checks.items() if not met)
+        if not missing:
+            return JSONResponse({"ready": True, "checks": checks})
+        fault = UnavailableError(f"not ready: {', '.join(item.field for item in missing)}").fault()
+        return problem_of(fault.model_copy(update={"errors": missing}))

@@ -1,0 +1,25 @@
+"""Host guard: a request that was sent to another name than the gateway's is not answered."""
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from poise.allowed_hosts import AllowedHosts
+from poise.telemetry import count, semconv
+from poise_services.gateway.problems import MisdirectedError, problem_of
+
+
+class HostGuard:
+    """Lets requests through by their header `Host`."""
+
+    def __init__(self, app: ASGIApp, allowed: AllowedHosts) -> None:
+        self._app = app
+        self._allowed = allowed
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or answer 421."""
+        if scope["type"] != "http" or self._allowed.allow(Headers(scope=scope).get("host")):
+            await self._app(scope, receive, send)
+            return
+        count(semconv.HTTP_REFUSED, 1, {semconv.REASON: "host"})
+        error = MisdirectedError("host: is not this gateway's: POISE_GATEWAY_ALLOWED_HOSTS adds names")
+        await problem_of(error.fault())(scope, receive, send)

@@ -1,0 +1,64 @@
+"""Wishes: what a request's headers ask for, beside its body."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from poise.contracts import Caching, Envelope, EnvelopeError
+from poise.contracts.envelope import MIN_EPOCH
+from poise.contracts.topics import RUNS_INTERACTIVE
+from poise.errors import DeadlineExceededError, InvalidMessageError
+from poise.ingestion.epoch_check import epoch_of
+from poise.rpc.deadlines import resolve
+
+_HEARD: Final = frozenset({"poise-deadline", MIN_EPOCH, "traceparent", "tracestate"})
+"""Headers that anyone may set. Who asks, and in which run, is not for the client to say."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What a client may ask for by headers."""
+
+    deadline: float
+    """Unix seconds, as asked for: it may be later than an ask can wait, which is told at its end."""
+    min_epoch: str | None
+    cache: Caching | None
+    """What `Cache-Control` asks for (RFC 9111)."""
+    trace: Mapping[str, str]
+    """`traceparent` and `tracestate` (W3C)."""
+
+    @classmethod
+    def of(cls, headers: Iterable[tuple[bytes, bytes]], now: float) -> "Wishes":
+        """Read them from an HTTP request's raw headers.
+
+        Args:
+            headers: Names in lower case.
+            now: Unix seconds.
+
+        Raises:
+            InvalidMessageError: One cannot be read, or is absurd; names it.
+            DeadlineExceededError: The deadline has passed.
+        """
+        headers = tuple(headers)
+        heard = [(name, value) for raw, value in headers if (name := raw.decode("latin-1")) in _HEARD]
+        try:
+            envelope = Envelope.read(heard)
+        except EnvelopeError as error:
+            raise InvalidMessageError(str(error), [error.error]) from error
+        deadline = resolve(envelope.deadline, now, RUNS_INTERACTIVE.deadlines)
+        if envelope.deadline is not None:
+            deadline = envelope.deadline / 1_000
+        if deadline <= now:
+            raise DeadlineExceededError(f"poise-deadline passed {now - deadline:.1f} s ago")
+        if envelope.min_epoch is not None:
+            epoch_of(envelope.min_epoch)
+        return cls(deadline, envelope.min_epoch, _caching(headers), envelope.trace)
+
+
+def _caching(headers: Iterable[tuple[bytes, bytes]]) -> Caching | None:
+    """What `Cache-Control` asks for; directives that mean nothing here are passed over, as RFC 9111 has it."""
+    said = b",".join(value for name, value in headers if name == b"cache-control").decode("latin-1")
+    directives = {directive.partition("=")[0].strip().lower() for directive in said.split(",")}
+    if "no-store" in directives:
+        return "no-store"
+    return "no-cache" if "no-cache" in directives else None

@@ -1,0 +1,190 @@
+"""Runs: what became of a run, read from the records, or that it is still under way here."""
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from http import HTTPStatus
+from typing import ClassVar, Final, Literal
+
+from fastapi import Request, Response
+from pydantic import ValidationError
+from starlette.requests import ClientDisconnect
+
+from poise.contracts import Fault, Message, RunRecord
+from poise.contracts.run_id import is_run_id, started_at
+from poise.contracts.topics import BATCH, DAY, HOUR, RECORDS
+from poise.errors import PoiseError, RetryableError, SetupError, TerminalError, UnavailableError, WithdrawnError
+from poise.kafka.log_lookup import Window
+from poise.kafka.record import Record
+from poise.run_log.records import search
+from poise.worker.mesh import Mesh
+from poise_services.gateway.problems import NotFoundError
+from poise_services.gateway.settings import GatewaySettings
+from poise_services.gateway.write_limits import WriteLimits
+
+REMEMBERED: Final = 4_096
+"""How many runs of its own a gateway knows after they have ended: their records may take a moment to be written."""
+LONGEST_DETAIL: Final = 2_000
+"""Characters that are known of why one of them ended in a fault."""
+ANSWERED: Final = "answered"
+FAULTS: Final = "urn:poise:"
+CLOCKS: Final = 60.0
+"""Seconds by which the clocks of two gateways may differ."""
+KEPT: Final = RECORDS.keep or 0.0
+FOUND_WITHIN: Final = 10.0
+"""Seconds in which the record of a run must be found, waiting for others' look-ups included."""
+AGAIN_AFTER: Final = 10.0
+"""Seconds after which one who was told that it takes too long may try again."""
+
+
+class RunView(Message):
+    """A run, as `GET /v1/runs/{id}` shows it."""
+
+    kind: ClassVar[str] = "run-view/1"
+
+    run_id: str
+    status: Literal["running", "finished"]
+    """Finished = there is an answer or a fault; its record follows within moments."""
+    outcome: str | None = None
+    """How it ended: `answered`, else the type of its fault without `urn:poise:`, such as `deadline-exceeded` or
+    `cancelled`; absent while it runs."""
+    fault: Fault | None = None
+    """Why there is no answer; absent where there is one."""
+    record: RunRecord | None = None
+
+
+class CancelledRun(Message):
+    """A run that every worker was told to stop."""
+
+    kind: ClassVar[str] = "cancelled-run/1"
+
+    run_id: str
+
+
+class Runs:
+    """The runs that began here, and those that left a record."""
+
+    def __init__(self, mesh: Mesh, settings: GatewaySettings, writes: WriteLimits) -> None:
+        self._mesh = mesh
+        self._writes = writes
+        self._lookups = asyncio.Semaphore(settings.lookups)
+        self._searches = asyncio.Semaphore(settings.searches)
+        self._running: set[str] = set()
+        self._finished: OrderedDict[str, Fault | None] = OrderedDict()
+        """By run, what its client was told instead of an answer."""
+
+    @contextmanager
+    def running(self, run: str) -> Iterator[None]:
+        """Know a run as under way, and afterwards as finished, and how."""
+        self._running.add(run)
+        fault: Fault | None = None
+        try:
+            yield
+        except BaseException as error:
+            fault = _fault_of(error)
+            raise
+        finally:
+            self._running.discard(run)
+            self._finished[run] = fault
+            if len(self._finished) > REMEMBERED:
+                self._finished.popitem(last=False)
+
+    async def show(self, request: Request) -> Response:
+        """Answer `GET /v1/runs/{id}`.
+
+        Raises:
+            NotFoundError: There is no such run, or no record of it any more.
+            RetryableError: It takes too long to look for its record now.
+            UnavailableError: The records cannot be read.
+        """
+        run = request.path_params["id"]
+        view = await self._view(run)
+        if view is None:
+            raise NotFoundError(f"run {run[:80]}: there is no record of it; they are kept for {KEPT / DAY:g} days")
+        return Response(view.encode(), media_type="application/json")
+
+    async def cancel(self, request: Request) -> Response:
+        """Answer `DELETE /v1/runs/{id}`.
+
+        Raises:
+            NotFoundError: It can be no run's id, or by its id it has ended long ago or has not begun.
+            RateLimitedError: Too many runs that are not under way here were cancelled lately.
+            UnavailableError: The broker did not take it.
+        """
+        run = request.path_params["id"]
+        if not is_run_id(run):
+            raise NotFoundError(f"run {run[:80]}: there can be no run of that id")
+        if not may_be_under_way(run, time.time()):
+            raise NotFoundError(f"run {run}: it is not under way: no run takes longer than {BATCH.longest / HOUR:g} h")
+        if run not in self._running:
+            self._writes.cancel_of_unknown(request)
+        await self._mesh.cancel(run)
+        return Response(CancelledRun(run_id=run).encode(), HTTPStatus.ACCEPTED, media_type="application/json")
+
+    async def _view(self, run: str) -> RunView | None:
+        if run in self._running:
+            return RunView(run_id=run, status="running")
+        if not may_have_a_record(run, time.time()):
+            return None
+        record = await self._record(run)
+        if run in self._finished:
+            fault = self._finished[run]  # what its client was told
+        elif record is not None:
+            fault = record.fault
+        else:
+            return None
+        outcome = ANSWERED if fault is None else fault.type.removeprefix(FAULTS)
+        return RunView(run_id=run, status="finished", outcome=outcome, fault=fault, record=record)
+
+    async def _record(self, run: str) -> RunRecord | None:
+        """The last record of a run, if it is this tenant's.
+
+        Raises:
+            RetryableError: It takes too long to look for it now.
+        """
+        where = search(run, time.time(), self._mesh.settings.clock_skew)
+        try:
+            async with asyncio.timeout(FOUND_WITHIN):
+                found = await self._look(run, where.near, self._lookups)
+                if found is None:
+                    found = await self._look(run, where.far, self._searches)
+        except SetupError as error:
+            raise UnavailableError(f"the records cannot be read: {error}") from error
+        except TimeoutError as error:
+            told = f"run {run}: its record was not found within {FOUND_WITHIN:g} s, and not all was looked through"
+            raise RetryableError(told, retry_after=AGAIN_AFTER) from error
+        if found is None:
+            return None
+        try:
+            record = RunRecord.parse(found.value or b"")
+        except ValidationError as error:
+            raise TerminalError(f"the record of run {run} cannot be read: {error}") from error
+        return record if record.tenant == self._mesh.settings.tenant else None
+
+    async def _look(self, run: str, windows: Sequence[Window], limit: asyncio.Semaphore) -> Record | None:
+        if not windows:
+            return None
+        async with limit:
+            return await self._mesh.lookups.last_of_key(RECORDS.name, run, windows)
+
+
+def _fault_of(error: BaseException) -> Fault:
+    """What a client is told, or would be if it were still there."""
+    if isinstance(error, ClientDisconnect | asyncio.CancelledError):
+        error = WithdrawnError("its client has gone")
+    fault = (error if isinstance(error, PoiseError) else PoiseError("the gateway failed on it")).fault()
+    return fault.model_copy(update={"detail": fault.detail[:LONGEST_DETAIL]})
+
+
+def may_be_under_way(run: str, now: float) -> bool:
+    """Whether cancelling a run can have an effect; its id may tell that it cannot."""
+    began = started_at(run)
+    return began is None or now - BATCH.longest - CLOCKS <= began <= now + CLOCKS
+
+
+def may_have_a_record(run: str, now: float) -> bool:
+    """Whether looking is worth the while: it is a run's id, and not from a time of which no records are kept."""
+    began = started_at(run)
+    return is_run_id(run) and (began is None or now - KEPT - DAY <= began <= now + HOUR)

@@ -1,0 +1,128 @@
+"""Server: the application on a socket, on the mesh's event loop, from the first request to an orderly end."""
+
+import asyncio
+import contextlib
+import logging
+import resource
+import socket
+from collections.abc import Iterator
+from functools import partial
+from typing import Final, cast
+
+import uvicorn
+
+from poise.errors import SetupError
+from poise.ingestion.epoch_check import EpochCheck
+from poise.telemetry import observe, semconv
+from poise.worker.mesh import Mesh
+from poise_services.gateway.connections import Connections
+from poise_services.gateway.handlers import Gateway
+from poise_services.gateway.http_protocol import LARGEST_HEAD, LimitedProtocol
+from poise_services.gateway.settings import GatewaySettings
+
+OTHER_FILES: Final = 256
+"""Open files besides the clients' connections: those refused, the broker's, logs."""
+BACKLOG: Final = 2_048
+LAST_WORDS: Final = 5
+"""Seconds for telling those whose asks were given up."""
+
+logger = logging.getLogger(__name__)
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to the mesh, which asks for the stop; says where it serves once it does."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        for listener in sockets or ():
+            logger.info("serving http://%s:%d", *listener.getsockname()[:2])
+
+
+async def serve(mesh: Mesh, settings: GatewaySettings, epochs: EpochCheck | None = None) -> None:
+    """Serve until stop is asked.
+
+    1. no new connection is taken
+    2. asks that wait may finish, for `grace` seconds
+    3. those that still wait are answered 503
+    4. the connections are closed
+
+    Raises:
+        SetupError: The port cannot be had.
+    """
+    _allow_files(settings.limits.connections)
+    with _listening(settings) as listener:
+        gateway = Gateway(mesh, settings, epochs)
+        connections = Connections(settings.limits, settings.documents_bytes)
+        server = _Server(
+            uvicorn.Config(
+                gateway.app,
+                http=cast("type[asyncio.Protocol]", partial(LimitedProtocol, connections)),
+                h11_max_incomplete_event_size=LARGEST_HEAD,
+                timeout_keep_alive=settings.limits.idle_timeout,
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                log_level="error",  # what strangers send is counted, not logged
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                backlog=BACKLOG,
+                timeout_graceful_shutdown=round(settings.grace) + LAST_WORDS,
+            )
+        )
+        mesh.ready_when("http", lambda: server.started and not server.should_exit)
+        serving = asyncio.create_task(server.serve([listener]))
+        stopped = asyncio.create_task(mesh.stopped())
+        gauges = {
+            semconv.ASKS_PENDING: lambda: gateway.asks.pending,
+            semconv.HTTP_CONNECTIONS: lambda: len(connections),
+            semconv.HTTP_BYTES: lambda: connections.budget.used,
+        }
+        unobserve = [observe(gauge, read) for gauge, read in gauges.items()]
+        try:
+            await asyncio.wait({serving, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            server.should_exit = True
+            await asyncio.wait({serving}, timeout=settings.grace)
+            gateway.asks.leave()
+            await serving
+            if stopped.done():
+                await stopped
+        finally:
+            for stop in unobserve:
+                stop()
+            stopped.cancel()
+            serving.cancel()
+
+
+def _allow_files(connections: int) -> None:
+    """Have the system let this process open as many connections as the settings do."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + OTHER_FILES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+        if most < wanted:
+            logger.warning("the system allows %d open files: fewer connections than limits.connections fit", most)
+
+
+@contextlib.contextmanager
+def _listening(settings: GatewaySettings) -> Iterator[socket.socket]:
+    """A socket bound to the address; it listens once the server takes it, so that nobody knocks at a closed door."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    # The protocol is named because asyncio turns Nagle's algorithm off only where it is: left on, it and the client's
+    # delayed acknowledgement add 40 ms to each answer, whose head and body are sent one after the other.
+    with socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((settings.host, settings.port))
+        except OSError as error:
+            where = f"{settings.host}:{settings.port}"
+            raise SetupError(
+                f"the gateway cannot listen on {where} ({error.strerror}): free it, or choose another by "
+                "POISE_GATEWAY_HOST and POISE_GATEWAY_PORT (0 = any free port)"
+            ) from error
+        yield listener

@@ -1,0 +1,21 @@
+"""The inference worker."""
+
+import poise.system.sigterm  # noqa: F401 - first: from here on it is heard
+from poise.settings import MeshSettings
+from poise.worker.mesh import Mesh
+from poise.worker.process import run
+from poise.worker.tier import Tier
+from poise_services.inference.backends import Backends
+from poise_services.inference.handlers import handlers
+from poise_services.inference.settings import InferenceSettings
+
+
+async def main() -> None:
+    """Answer `Generate` until asked to stop."""
+    mesh_settings, settings = MeshSettings.load(), InferenceSettings.load()
+    async with Mesh(mesh_settings, tier="inference") as mesh, Backends(settings) as backends:
+        await mesh.serve(Tier("inference", handlers=handlers(backends)))
+
+
+if __name__ == "__main__":
+    run(main)

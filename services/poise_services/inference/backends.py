@@ -1,0 +1,58 @@
+"""Backends: the model servers of the settings, by name."""
+
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from typing import Final, Self
+
+from poise.errors import UnavailableError
+from poise.telemetry import observe, semconv
+from poise.telemetry.metrics import Observation
+from poise.telemetry.semconv import Gauge
+from poise_services.inference.model_client import ModelServer
+from poise_services.inference.settings import InferenceSettings
+
+_GAUGES: Final[dict[Gauge, Callable[[ModelServer], float | None]]] = {
+    semconv.BACKEND_IN_FLIGHT: lambda server: server.places.taken,
+    semconv.BACKEND_WAITING: lambda server: server.places.waiting,
+    semconv.BACKEND_UP: lambda server: server.up,
+}
+
+
+class Backends:
+    """All backends: `async with` it to have their connections closed and their gauges taken away at the end.
+
+    A backend that is down does not make the worker unready: others may be up, and who asks has other ways to answer.
+    """
+
+    def __init__(self, settings: InferenceSettings) -> None:
+        self._servers = {name: ModelServer(name, backend) for name, backend in settings.backends.items()}
+        self._open = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        for server in self._servers.values():
+            await self._open.enter_async_context(server)
+        for gauge, read in _GAUGES.items():
+            self._open.callback(observe(gauge, self._reader(read)))
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._open.aclose()
+
+    def named(self, name: str) -> ModelServer:
+        """The backend of that name.
+
+        Raises:
+            UnavailableError: There is none.
+        """
+        server = self._servers.get(name)
+        if server is None:
+            known = ", ".join(self._servers)
+            raise UnavailableError(f"there is no backend {name!r}, only {known}: see POISE_INFERENCE_BACKENDS")
+        return server
+
+    def _reader(self, read: Callable[[ModelServer], float | None]) -> Callable[[], list[Observation]]:
+        return lambda: [
+            (value, {semconv.BACKEND: server.name})
+            for server in self._servers.values()
+            if (value := read(server)) is not None
+        ]

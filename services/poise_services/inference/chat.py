@@ -1,0 +1,203 @@
+"""OpenAI's form of a chat: the body that a model server is sent, and the completion read from what it answers."""
+
+from http import HTTPStatus
+from typing import Any, Final
+
+from pydantic import BaseModel, ValidationError
+
+from poise.contracts import Completion, Generate, Usage
+from poise.contracts.generate import MAX_TOKENS
+from poise.contracts.json_bounds import check_values
+from poise.contracts.message import without_bom
+from poise.errors import RetryableError
+from poise_services.inference.refusals import ContentFilteredError, refusal
+from poise_services.inference.settings import Backend
+
+DONE: Final = b"[DONE]"
+"""The data of a stream's last event."""
+_HIGHEST_STATUS: Final = 599
+QUOTED_CHARS = 200
+"""How much of an unreadable answer an error quotes."""
+
+
+class _Turn(BaseModel):
+    content: str | None = None
+
+
+class _Choice(BaseModel):
+    message: _Turn
+    finish_reason: str | None = None
+
+
+class _Tokens(BaseModel):
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+
+    def usage(self) -> Usage:
+        """What a completion has of it; a number that cannot be one of tokens is none."""
+        return Usage(prompt_tokens=_tokens(self.prompt_tokens), completion_tokens=_tokens(self.completion_tokens))
+
+
+class _Piece(BaseModel):
+    content: str | None = None
+
+
+class _Part(BaseModel):
+    delta: _Piece = _Piece()
+    finish_reason: str | None = None
+
+
+class _Chunk(BaseModel):
+    choices: list[_Part] = []
+    model: str | None = None
+    usage: _Tokens | None = None
+    error: Any = None
+
+
+class _Reply(BaseModel):
+    choices: list[_Choice]
+    model: str | None = None
+    usage: _Tokens | None = None
+
+
+def _tokens(counted: int | None) -> int:
+    return counted if counted is not None and 0 <= counted <= MAX_TOKENS else 0
+
+
+def body_of(request: Generate, backend: Backend, *, stream: bool = False) -> dict[str, Any]:
+    """The body to send for a request.
+
+    Args:
+        request: The chat.
+        backend: The backend's settings.
+        stream: Whether the words are wanted as they come.
+    """
+    body: dict[str, Any] = {
+        "model": backend.model,
+        "messages": [{"role": turn.role, "content": turn.content} for turn in request.messages],
+        backend.max_tokens_name: request.max_tokens,
+        "temperature": request.temperature,
+    }
+    if request.stop:
+        body["stop"] = list(request.stop)
+    if stream:
+        body |= {"stream": True, "stream_options": {"include_usage": True}}
+    return body
+
+
+def completion_of(answered: bytes, *, name: str, backend: Backend) -> Completion:
+    """Read the completion out of an answer with status 200.
+
+    A text that is empty is a completion: the model had nothing to say, and whoever asked must judge that.
+
+    Args:
+        answered: The answer's body.
+        name: The backend's name.
+        backend: Its settings.
+
+    Raises:
+        RetryableError: There is no completion in it.
+        ContentFilteredError: The provider's filter kept it back, or cut it short.
+    """
+    try:
+        check_values(answered, "reply")
+        reply = _Reply.model_validate_json(without_bom(answered))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        where = ".".join(map(str, first["loc"])) or "body"
+        raise _empty(name, f"{where}: {first['msg']}", answered) from error
+    if not reply.choices:
+        raise _empty(name, "choices: is empty", answered)
+    choice = reply.choices[0]
+    _let_through(choice.finish_reason, name)
+    text = choice.message.content
+    if text is None:
+        raise _empty(name, "choices.0.message.content: is missing", answered)
+    tokens = reply.usage or _Tokens()
+    return Completion(
+        text=text,
+        model=reply.model or backend.model,
+        backend=name,
+        finish_reason=choice.finish_reason or "unknown",
+        usage=tokens.usage(),
+    )
+
+
+class Completing:
+    """A completion that comes in chunks.
+
+    Args:
+        name: The backend's name.
+        backend: Its settings.
+    """
+
+    def __init__(self, name: str, backend: Backend) -> None:
+        self._name = name
+        self._model = backend.model
+        self._words: list[str] = []
+        self._tokens = _Tokens()
+        self._finish_reason: str | None = None
+        self.done = False
+        """Whether the server said that it is."""
+
+    def take(self, data: bytes) -> str:
+        """Take the data of one event; returns the words in it.
+
+        Raises:
+            PoiseError: It is an error, or cannot be read.
+        """
+        self.done = self.done or data.strip() == DONE
+        if self.done:
+            return ""
+        try:
+            check_values(data, "chunk")
+            chunk = _Chunk.model_validate_json(data)
+        except ValidationError as error:
+            raise _empty(self._name, "a chunk of it cannot be read", data) from error
+        if chunk.error is not None:
+            raise refusal(_status_of(chunk.error), data, name=self._name)
+        self._model = chunk.model or self._model
+        self._tokens = chunk.usage or self._tokens
+        words = ""
+        for part in chunk.choices[:1]:
+            words = part.delta.content or ""
+            self._words.append(words)
+            self._finish_reason = part.finish_reason or self._finish_reason
+        return words
+
+    def completion(self) -> Completion:
+        """What came, when nothing more comes.
+
+        Raises:
+            RetryableError: It was cut off.
+            ContentFilteredError: The provider's filter kept it back, or cut it short.
+        """
+        _let_through(self._finish_reason, self._name)
+        if self._finish_reason is None and not (self.done and self._words):
+            why = "it was cut off" if self._words else "no choices in it"
+            raise _empty(self._name, why, "".join(self._words).encode())
+        return Completion(
+            text="".join(self._words),
+            model=self._model,
+            backend=self._name,
+            finish_reason=self._finish_reason or "unknown",
+            usage=self._tokens.usage(),
+        )
+
+
+def _let_through(finish_reason: str | None, name: str) -> None:
+    """An answer that was filtered after its chat was let through says so here; a part of it may be there."""
+    if finish_reason == "content_filter":
+        raise ContentFilteredError(f"backend {name} answered 200: its filter kept back what the model wrote")
+
+
+def _status_of(error: object) -> int:
+    """The HTTP status that an error in the middle of a stream stands for: its code, where that is one."""
+    code = error.get("code") if isinstance(error, dict) else None
+    known = isinstance(code, int) and HTTPStatus.BAD_REQUEST <= code <= _HIGHEST_STATUS
+    return code if known and isinstance(code, int) else HTTPStatus.INTERNAL_SERVER_ERROR
+
+
+def _empty(name: str, why: str, answered: bytes) -> RetryableError:
+    quoted = answered[: 4 * QUOTED_CHARS].decode(errors="replace")[:QUOTED_CHARS]
+    return RetryableError(f"backend {name} answered 200 without a completion in it ({why}): {quoted!r}")

@@ -1,0 +1,22 @@
+"""The inference tier's handlers."""
+
+from collections.abc import Mapping
+
+from poise.contracts import Completion, Generate, Message
+from poise.errors import RateLimitedError
+from poise.worker.tier import Context, Handler
+from poise_services.inference.backends import Backends
+
+
+def handlers(backends: Backends) -> Mapping[type[Message], Handler]:
+    """One handler by the type of message it takes."""
+
+    async def generate(request: Generate, context: Context) -> Completion:
+        server, remaining = backends.named(request.backend), context.remaining()
+        write = context.stream.write if context.stream is not None else None
+        try:
+            return await server.complete(request, remaining=remaining, lane=context.lane, write=write)
+        except RateLimitedError as error:
+            raise error.within(request.patience) from error.__cause__
+
+    return {Generate: generate}

@@ -1,0 +1,176 @@
+"""Server: one backend at work, with its connections, its places and whether it is up."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from http import HTTPStatus
+from typing import Final, Self
+
+import httpx2
+
+from poise.contracts import Completion, Generate
+from poise.contracts.topics import Lane
+from poise.errors import DeadlineExceededError, RateLimitedError, RetryableError, TerminalError
+from poise.http_client.body import ACCEPT_ENCODING, BodyError, BodyTooLargeError, pieces_of
+from poise.http_client.loopback import is_loopback
+from poise.kafka.handling_slots import parked
+from poise.resilience.concurrency_limiter import Places
+from poise.resilience.retry_after import retry_after_of
+from poise.text.error_text import typed_words_of
+from poise.text.public_text import without_addresses
+from poise_services.inference.chat import Completing, body_of, completion_of
+from poise_services.inference.operation import Operation
+from poise_services.inference.refusals import refusal
+from poise_services.inference.settings import Backend
+from poise_services.inference.sse import EventParser
+
+LONGEST_ANSWER: Final = 2 * 1024 * 1024
+"""Bytes of an answer as a whole; a server that sends more is not answering a chat, and no reply could hold it."""
+LONGEST_STREAM: Final = 8 * 1024 * 1024
+"""Bytes of an answer in chunks, which say some 200 bytes around each word."""
+
+EVENTS: Final = "text/event-stream"
+LINGER: Final = 0.2
+"""Seconds for the end of a response whose last event has come, so that its connection can be used again."""
+
+Write = Callable[[str], Awaitable[None]]
+
+logger = logging.getLogger(__name__)
+
+
+class ModelServer:
+    """One backend; `async with` it to have its connections closed at the end.
+
+    Args:
+        name: The backend's name in the settings.
+        backend: Its settings.
+    """
+
+    def __init__(self, name: str, backend: Backend) -> None:
+        self.name = name
+        self.places = Places(backend.concurrency, backend.batch_share)
+        self.up: bool | None = None
+        """Whether it answered its last request, be it by a refusal; None = it was not asked yet."""
+        self._backend = backend
+        self._operation = Operation(name, backend)
+        self._secret = backend.api_key.get_secret_value() if backend.api_key else ""
+        self._client = _client(backend, self._secret)
+
+    async def __aenter__(self) -> Self:
+        await self._client.__aenter__()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._client.aclose()
+
+    async def complete(
+        self, request: Generate, *, remaining: float, lane: Lane = "interactive", write: Write | None = None
+    ) -> Completion:
+        """Have the model complete a chat.
+
+        Cancelling it closes the connection, on which servers stop writing.
+
+        Args:
+            request: The chat.
+            remaining: Seconds until nobody wants it any more.
+            lane: Whose turn it is to get a place.
+            write: Takes words as they come, where the server streams; the completion has all of them in any case.
+
+        Raises:
+            DeadlineExceededError: Those seconds are over.
+            RateLimitedError: The server wants fewer requests, or the account's quota is used up.
+            RetryableError: The server cannot be reached, is too busy or slow, failed, or answered without a completion.
+            TerminalError: The server refused the request, or its filter did.
+        """
+        budget = min(remaining, self._backend.timeout)
+        try:
+            async with asyncio.timeout(budget), self.places.one(lane, parked) as waited:
+                with self._operation.of(request, waited=waited) as observed:
+                    completion = await self._exchange(request, write if self._backend.stream else None)
+                    self._operation.completed(completion, observed)
+        except TimeoutError as error:
+            if remaining <= self._backend.timeout:
+                raise DeadlineExceededError(f"backend {self.name} had {remaining:.1f} s, too little") from error
+            slow = RetryableError(f"backend {self.name} did not answer within {budget:g} s: see its timeout")
+            self._answered(slow)
+            raise slow from error
+        except (RetryableError, TerminalError) as error:
+            self._answered(error)
+            error.args = (without_addresses(str(error), self._backend.url.host or ""),)  # it is told to whoever asked
+            raise
+        self._answered(None)
+        return completion
+
+    async def _exchange(self, request: Generate, write: Write | None) -> Completion:
+        body = body_of(request, self._backend, stream=write is not None)
+        try:
+            async with self._client.stream("POST", self._backend.endpoint, json=body) as response:
+                streams = response.headers.get("content-type", "").lower().startswith(EVENTS)
+                if write is not None and streams and response.status_code == HTTPStatus.OK:
+                    return await self._follow(response, write)
+                answered = await self._read(response)
+        except httpx2.RequestError as error:
+            why = typed_words_of(error)
+            raise RetryableError(f"backend {self.name} gave no answer: {why}") from error
+        except BodyTooLargeError as error:
+            raise RetryableError(f"backend {self.name} answered {error}") from error
+        except BodyError as error:
+            raise RetryableError(f"backend {self.name} answered what cannot be read: {error}") from error
+        if response.status_code == HTTPStatus.OK:
+            return completion_of(answered, name=self.name, backend=self._backend)
+        retry_after = retry_after_of(response.headers, time.time())
+        raise refusal(response.status_code, answered, name=self.name, retry_after=retry_after)
+
+    async def _follow(self, response: httpx2.Response, write: Write) -> Completion:
+        completing, events = Completing(self.name, self._backend), EventParser()
+        chunks = pieces_of(response, LONGEST_STREAM)
+        async for chunk in chunks:
+            for data in events.feed(chunk):
+                await write(completing.take(self._without_secret(data)))
+            if completing.done:
+                await _finished(chunks)
+                break
+        for data in events.close():
+            await write(completing.take(self._without_secret(data)))
+        return completing.completion()
+
+    async def _read(self, response: httpx2.Response) -> bytes:
+        answered = bytearray()
+        async for piece in pieces_of(response, LONGEST_ANSWER):
+            answered += piece
+        return self._without_secret(bytes(answered))
+
+    def _without_secret(self, answered: bytes) -> bytes:
+        # Servers have been seen to quote a request's headers in their errors, and those are logged and passed on.
+        return answered.replace(self._secret.encode(), b"***") if self._secret else answered
+
+    def _answered(self, error: RetryableError | TerminalError | None) -> None:
+        up = isinstance(error, RateLimitedError) or not isinstance(error, RetryableError)
+        if up is False and self.up is not False:
+            logger.warning("backend %s at %s is down: %s", self.name, self._backend.address, error)
+        elif up and self.up is False:
+            logger.info("backend %s is back", self.name)
+        self.up = up
+
+
+async def _finished(chunks: AsyncIterator[bytes]) -> None:
+    """Read to the end of a response, if it comes soon: some servers keep the connection open after their last word."""
+    try:
+        async with asyncio.timeout(LINGER):
+            async for _ in chunks:
+                pass
+    except (TimeoutError, httpx2.RequestError, BodyError):
+        return  # all words are there; the connection is closed
+
+
+def _client(backend: Backend, secret: str) -> httpx2.AsyncClient:
+    return httpx2.AsyncClient(
+        headers=ACCEPT_ENCODING | ({"authorization": f"Bearer {secret}"} if secret else {}),
+        timeout=httpx2.Timeout(None, connect=backend.connect_timeout),
+        limits=httpx2.Limits(max_connections=backend.concurrency, max_keepalive_connections=backend.concurrency),
+        # A proxy of the environment's is for the world outside: it could not reach this machine's own servers.
+        trust_env=not is_loopback(backend.url.host or ""),
+        # Without TLS there is no certificate to check, and loading the authorities takes longer than the rest.
+        verify=backend.url.scheme == "https",
+    )

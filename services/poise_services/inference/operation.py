@@ -1,0 +1,69 @@
+"""Operation: one request to a model as telemetry has it, by OpenTelemetry's conventions for generative AI."""
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from poise.contracts import Completion, Generate
+from poise.telemetry import Span, SpanKind, measure, semconv, span
+from poise_services.inference.settings import Backend
+
+
+class Operation:
+    """A backend's span and metrics."""
+
+    def __init__(self, name: str, backend: Backend) -> None:
+        self._span = semconv.chat(backend.model)
+        self._measured: Mapping[str, str] = {
+            semconv.GEN_AI_OPERATION: "chat",
+            semconv.GEN_AI_PROVIDER: "openai",
+            semconv.GEN_AI_REQUEST_MODEL: backend.model,
+            semconv.BACKEND: name,
+        }
+        self._server: Mapping[str, str | int] = {
+            semconv.SERVER_ADDRESS: backend.url.host or "",
+            semconv.SERVER_PORT: backend.url.port or 0,
+        }
+
+    @contextmanager
+    def of(self, request: Generate, *, waited: float) -> Iterator[Span]:
+        """Observe one request: its time, and its error if it has one.
+
+        Args:
+            request: The chat.
+            waited: Seconds that it waited for a place.
+        """
+        began = time.perf_counter()
+        error_type: Mapping[str, str] = {}
+        try:
+            with span(
+                self._span,
+                kind=SpanKind.CLIENT,
+                attributes={
+                    **self._measured,
+                    **self._server,
+                    semconv.GEN_AI_MAX_TOKENS: request.max_tokens,
+                    semconv.GEN_AI_TEMPERATURE: request.temperature,
+                    semconv.WAIT_MS: waited * 1_000,
+                },
+            ) as opened:
+                yield opened
+        except BaseException as error:
+            error_type = {semconv.ERROR_TYPE: type(error).__qualname__}
+            raise
+        finally:
+            measure(semconv.GEN_AI_DURATION, time.perf_counter() - began, {**self._measured, **error_type})
+
+    def completed(self, completion: Completion, observed: Span) -> None:
+        """Say what came of it."""
+        usage = completion.usage
+        observed.set_attributes(
+            {
+                semconv.GEN_AI_RESPONSE_MODEL: completion.model,
+                semconv.GEN_AI_FINISH_REASONS: [completion.finish_reason],
+                semconv.GEN_AI_INPUT_TOKENS: usage.prompt_tokens,
+                semconv.GEN_AI_OUTPUT_TOKENS: usage.completion_tokens,
+            }
+        )
+        for kind, tokens in (("input", usage.prompt_tokens), ("output", usage.completion_tokens)):
+            measure(semconv.GEN_AI_TOKENS, tokens, {**self._measured, semconv.GEN_AI_TOKEN_TYPE: kind})

@@ -1,0 +1,201 @@
+"""Server: somebody else's API at work, with its connections, its places and its breaker."""
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from http import HTTPStatus
+from typing import Final, Self
+from urllib.parse import urlsplit
+
+import httpx2
+
+from poise.contracts.topics import Lane
+from poise.errors import DeadlineExceededError, PoiseError, RateLimitedError, TerminalError
+from poise.http_client.body import ACCEPT_ENCODING, BodyError, BodyTooLargeError, pieces_of
+from poise.http_client.loopback import is_loopback
+from poise.kafka.handling_slots import parked
+from poise.policy import Breaker
+from poise.resilience.concurrency_limiter import Places
+from poise.resilience.retry_after import retry_after_of
+from poise.telemetry import Span, SpanKind, measure, semconv, span
+from poise.text.error_text import typed_words_of
+from poise.text.public_text import without_addresses
+from poise_services.integration.reading import text_of
+from poise_services.integration.refusals import FailedError, RefusedError, RestingError, refusal
+from poise_services.integration.settings import Api
+from poise_services.integration.template import fill, fill_address
+
+USED: Final = 0.9
+"""The share of the time until the deadline that a request may take: in the rest its last good answer stands in."""
+FAIR: Final = 0.5
+"""The share of its timeout that an API must have had for its not answering to count against it."""
+LONGEST_REST: Final = 300.0
+"""Seconds for which an API is left alone at most, however long it asked for."""
+
+log = logging.getLogger(__name__)
+
+
+class Server:
+    """One integration; `async with` it to have its connections closed at the end.
+
+    Args:
+        name: Its name in the settings.
+        api: Its settings.
+    """
+
+    def __init__(self, name: str, api: Api) -> None:
+        self.name = name
+        self.api = api
+        self.breaker = Breaker()
+        """It keeps an API that fails from being asked for a while."""
+        self._places = Places(api.concurrency, api.batch_share)
+        self._hidden = tuple(value.encode() for value in api.to_be_hidden())
+        self._measured: Mapping[str, str | int] = {
+            semconv.HTTP_METHOD: api.method,
+            semconv.SERVER_ADDRESS: urlsplit(api.url).hostname or "",
+            semconv.SERVER_PORT: api.port,
+            semconv.INTEGRATION: name,
+        }
+        headers = httpx2.Headers(ACCEPT_ENCODING)
+        headers.update(api.filled_headers())
+        self._client = httpx2.AsyncClient(
+            headers=headers,
+            timeout=httpx2.Timeout(None, connect=api.connect_timeout),
+            limits=httpx2.Limits(max_connections=api.concurrency, max_keepalive_connections=api.concurrency),
+            trust_env=not is_loopback(urlsplit(api.url).hostname or ""),
+            verify=urlsplit(api.url).scheme == "https",
+            follow_redirects=False,  # a redirect would carry the question, and its headers, to where nobody said
+        )
+
+    async def __aenter__(self) -> Self:
+        await self._client.__aenter__()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._client.aclose()
+
+    async def ask(self, parameters: Mapping[str, str], *, remaining: float, lane: Lane = "interactive") -> str:
+        """The text of its answer. Cancelling it closes the connection.
+
+        Args:
+            parameters: All that its settings name.
+            remaining: Seconds until nobody wants it any more.
+            lane: Whose turn it is to get a place.
+
+        Raises:
+            PoiseError: See `Fetching.fetch`.
+        """
+        budget = min(self.api.timeout, remaining * USED)
+        with self._told(), self._judged():
+            try:
+                async with asyncio.timeout(budget), self._places.one(lane, parked):
+                    return await self._exchange(parameters)
+            except TimeoutError as error:
+                slow = f"integration {self.name} did not answer within {budget:.2g} s"
+                if budget < FAIR * self.api.timeout:
+                    raise DeadlineExceededError(f"{slow}, all that was left") from error
+                raise FailedError(f"{slow}: see its timeout") from error
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Have an error say to whoever asked what happened, and not where."""
+        try:
+            yield
+        except PoiseError as error:
+            error.args = (without_addresses(str(error), urlsplit(self.api.url).hostname or ""),)
+            raise
+
+    @contextmanager
+    def _judged(self) -> Iterator[None]:
+        """Let a request through, if the breaker does, and tell it how that ended."""
+        now = time.monotonic()
+        if not self.breaker.admits(now):
+            rest = max(0.0, (self.breaker.opens_at() or now) - now)
+            how_long = f"for another {rest:.0f} s" if rest else "but for one try"
+            told = f"integration {self.name} kept failing, and is left alone {how_long}{self.breaker.because()}"
+            raise RestingError(told, retry_after=rest)
+        before = self.breaker.state(now)
+        try:
+            yield
+        except RateLimitedError as error:
+            asked = None if error.retry_after is None else min(error.retry_after, LONGEST_REST)
+            self.breaker.failed(time.monotonic(), rest=asked, since=now, error=str(error))
+            self._say(before, error)
+            raise
+        except FailedError as error:
+            self.breaker.failed(time.monotonic(), since=now, error=str(error))
+            self._say(before, error)
+            raise
+        except DeadlineExceededError:
+            self.breaker.abandoned(since=now)
+            raise
+        except TerminalError:  # it is there, and answers
+            self.breaker.succeeded(since=now)
+            self._say(before, None)
+            raise
+        except BaseException:
+            self.breaker.abandoned(since=now)
+            raise
+        self.breaker.succeeded(since=now)
+        self._say(before, None)
+
+    def _say(self, before: str, error: PoiseError | None) -> None:
+        after = self.breaker.state(time.monotonic())
+        if before == "closed" and after == "open":
+            log.warning("integration %s at %s is left alone for a while: %s", self.name, self.api.address, error)
+        elif before == "half-open" and after == "closed":
+            log.info("integration %s is back", self.name)
+
+    async def _exchange(self, parameters: Mapping[str, str]) -> str:
+        values = {**parameters, **self.api.known_secrets()}
+        body = None if self.api.body is None else json.dumps(fill(self.api.body, values)).encode()
+        headers = None if body is None else {"content-type": "application/json"}
+        url = fill_address(self.api.url, values)
+        with self._observed() as observed:
+            try:
+                async with self._client.stream(self.api.method, url, content=body, headers=headers) as response:
+                    observed.set_attribute(semconv.HTTP_STATUS, response.status_code)
+                    answered = await self._read(response)
+            except (httpx2.RequestError, httpx2.InvalidURL) as error:
+                why = self._without_secrets(typed_words_of(error).encode()).decode()
+                raise FailedError(f"integration {self.name} gave no answer: {why}") from None
+            status = response.status_code
+            if not HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
+                after = retry_after_of(response.headers, time.time())
+                raise refusal(status, answered, name=self.name, retry_after=after, patience=self.api.timeout)
+            text = text_of(answered, self.api.pointer, name=self.name, status=status)
+            return self._without_secrets(text.encode()).decode()  # in JSON, what was escaped is itself only now
+
+    async def _read(self, response: httpx2.Response) -> bytes:
+        answered = bytearray()
+        try:
+            async for piece in pieces_of(response, self.api.max_bytes):
+                answered += piece
+        except BodyTooLargeError as error:
+            raise RefusedError(f"integration {self.name} answered {error}") from error
+        except BodyError as error:
+            raise FailedError(f"integration {self.name} answered what cannot be read: {error}") from error
+        return self._without_secrets(bytes(answered))
+
+    def _without_secrets(self, answered: bytes) -> bytes:
+        # APIs quote a request's address and headers in their errors, and some in their answers: those are passed on.
+        for value in self._hidden:
+            answered = answered.replace(value, b"***")
+        return answered
+
+    @contextmanager
+    def _observed(self) -> Iterator[Span]:
+        """The request's span and time, as OpenTelemetry has them for HTTP; no address, which may hold a secret."""
+        began, error_type = time.perf_counter(), ""
+        try:
+            with span(semconv.fetch(self.name), kind=SpanKind.CLIENT, attributes=self._measured) as opened:
+                yield opened
+        except BaseException as error:
+            error_type = type(error).__qualname__
+            raise
+        finally:
+            told = {**self._measured, **({semconv.ERROR_TYPE: error_type} if error_type else {})}
+            measure(semconv.HTTP_CLIENT_DURATION, time.perf_counter() - began, told)

@@ -1,0 +1,49 @@
+"""Apis: the integrations of the settings, by name."""
+
+import time
+from contextlib import AsyncExitStack
+from typing import Self
+
+from poise.telemetry import observe, semconv
+from poise_services.integration.api_client import Server
+from poise_services.integration.refusals import NotThereError
+from poise_services.integration.settings import IntegrationSettings
+
+
+class Apis:
+    """All integrations: `async with` it to have their connections closed and their gauge taken away at the end.
+
+    One that is down does not make the worker unready: others may be up, and who asks goes on without.
+    """
+
+    def __init__(self, settings: IntegrationSettings) -> None:
+        self._servers = {name: Server(name, api) for name, api in settings.integrations.items()}
+        self._open = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        for server in self._servers.values():
+            await self._open.enter_async_context(server)
+        self._open.callback(observe(semconv.INTEGRATION_RESTING, self._resting))
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._open.aclose()
+
+    def named(self, name: str) -> Server:
+        """The integration of that name.
+
+        Raises:
+            NotThereError: There is none.
+        """
+        server = self._servers.get(name)
+        if server is None:
+            known = ", ".join(self._servers)
+            raise NotThereError(f"there is no integration {name!r}, only {known}: see POISE_INTEGRATION_INTEGRATIONS")
+        return server
+
+    def _resting(self) -> list[tuple[float, dict[str, str | int | float | bool]]]:
+        now = time.monotonic()
+        return [
+            (float(server.breaker.state(now) != "closed"), {semconv.INTEGRATION: server.name})
+            for server in self._servers.values()
+        ]

@@ -1,0 +1,79 @@
+"""Reading: the text in an API's answer, or that there is none. Pure.
+
+An answer of status 200 with nothing in it is the failure that shows nowhere else: no error is raised, and whoever asked
+goes on with nothing. Here it is an error.
+"""
+
+import json
+from typing import Final
+
+from pydantic import JsonValue, ValidationError
+
+from poise.contracts.json_bounds import MOST_VALUES, check_values
+from poise_services.integration.pointer import resolve
+from poise_services.integration.refusals import EmptyError, FailedError, RefusedError
+
+LONGEST_TEXT: Final = 100_000
+"""Characters: a reply must fit into a record, and the worst of them takes six bytes there."""
+_QUOTED_CHARS: Final = 80
+
+
+def text_of(answered: bytes, pointer: str | None, *, name: str, status: int = 200) -> str:
+    """The text that an answer holds.
+
+    Args:
+        answered: The answer's body, without secrets.
+        pointer: The part that matters; None = all of it, be it JSON or not.
+        name: The integration's name.
+        status: The answer's status.
+
+    Raises:
+        EmptyError: There is nothing in it.
+        FailedError: A part of it matters, and it is no JSON, or has more values than are read.
+        RefusedError: It is too long for a reply.
+    """
+    whole = answered.decode(errors="replace").strip().strip("\ufeff\x00").strip()
+    try:
+        check_values(whole, "answer")
+        said: JsonValue = json.loads(whole)
+        empty = hollow(said)
+    except (ValueError, RecursionError) as error:  # what is nested too deep to be looked into is no JSON to us
+        if pointer is not None and whole:
+            many = f"more than {MOST_VALUES} values" if isinstance(error, ValidationError) else "what is no JSON"
+            quoted = whole[:_QUOTED_CHARS]
+            raise FailedError(f"integration {name} answered {status} with {many}: {quoted!r}") from error
+        said, empty = whole, hollow(whole)
+    if empty:
+        raise EmptyError(f"integration {name} answered {status} with nothing in it")
+    if pointer is None:
+        return _fitting(whole, name)
+    try:
+        part = resolve(said, pointer)
+    except LookupError:
+        raise EmptyError(f"integration {name} answered {status} with nothing at {pointer}") from None
+    if hollow(part):
+        raise EmptyError(f"integration {name} answered {status} with nothing in it at {pointer}")
+    return _fitting(part if isinstance(part, str) else json.dumps(part, ensure_ascii=False), name)
+
+
+def hollow(value: JsonValue) -> bool:
+    """Whether there is nothing in a value: null, white space, or a list or an object that holds nothing but such."""
+    match value:
+        case None:
+            return True
+        case str():
+            return not value.strip()
+        case list():
+            return all(map(hollow, value))
+        case dict():
+            return all(map(hollow, value.values()))
+        case _:
+            return False
+
+
+def _fitting(text: str, name: str) -> str:
+    if len(text) > LONGEST_TEXT:
+        raise RefusedError(
+            f"integration {name} answered {len(text)} characters, more than {LONGEST_TEXT}: let its pointer choose"
+        )
+    return text.encode(errors="replace").decode().strip()  # JSON can escape half a character, which no reply can hold

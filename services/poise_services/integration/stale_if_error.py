@@ -1,0 +1,68 @@
+"""Last good: what an API said when it last said something, kept in Redis to stand in for it when it says nothing."""
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import quote
+
+from pydantic import BaseModel, ValidationError
+
+from poise.redis.client import Cache
+from poise_services.integration.settings import Api
+
+log = logging.getLogger(__name__)
+
+_LEAST_AGE: Final = 0.001
+"""Seconds: what stands in is told apart from what is fresh by its age."""
+
+
+class _Kept(BaseModel):
+    at: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What was asked of which API for whom: two with the same have the same answer."""
+
+    tenant: str
+    name: str
+    api: Api
+    parameters: Mapping[str, str]
+
+    @property
+    def key(self) -> str:
+        """Its place in Redis. A change of the address, the body or the pointer makes it another one."""
+        api = self.api
+        asked = [api.method, api.url, api.body, api.pointer, sorted(self.parameters.items())]
+        digest = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+        return f"poise:fetched:{quote(self.tenant, safe='')}:{self.name}:{digest}"
+
+
+class LastGood:
+    """The last good answers. Without a cache there are none."""
+
+    def __init__(self, cache: Cache) -> None:
+        self._cache = cache
+
+    async def keep(self, question: Question, text: str) -> None:
+        """Keep an answer for as long as its API's settings say."""
+        if question.api.stale_if_error:
+            kept = _Kept(at=time.time(), text=text).model_dump_json()
+            await self._cache.put(question.key, kept.encode(), question.api.stale_if_error)
+
+    async def find(self, question: Question) -> tuple[str, float] | None:
+        """The last good answer and its age in seconds, if one is kept."""
+        found = await self._cache.get(question.key) if question.api.stale_if_error else None
+        if found is None:
+            return None
+        try:
+            kept = _Kept.model_validate_json(found)
+        except ValidationError as error:
+            log.warning("what is kept of integration %s cannot be read: %s", question.name, error)
+            return None
+        return kept.text, max(_LEAST_AGE, time.time() - kept.at)

@@ -1,0 +1,35 @@
+"""The orchestration worker."""
+
+import poise.system.sigterm  # noqa: F401 - first: from here on it is heard
+from poise.executors.limited import LimitedExecutor
+from poise.settings import MeshSettings
+from poise.worker.mesh import Mesh
+from poise.worker.process import run
+from poise.worker.tier import Tier
+from poise_services.orchestration.active_policy import following_policies
+from poise_services.orchestration.breakers import Breakers
+from poise_services.orchestration.document_versions import following
+from poise_services.orchestration.draw_secret import secret_of
+from poise_services.orchestration.handler import record_fault
+from poise_services.orchestration.handlers import handlers
+from poise_services.orchestration.settings import OrchestrationSettings
+
+
+async def main() -> None:
+    """Answer asks until asked to stop."""
+    mesh_settings, settings = MeshSettings.load(), OrchestrationSettings.load()
+    async with (
+        Mesh(mesh_settings, tier="orchestration") as mesh,
+        following(mesh, settings) as versions,
+        following_policies(mesh, settings, secret_of(settings, mesh_settings)) as policies,
+        LimitedExecutor() as executor,
+    ):
+        with Breakers(settings.variants) as breakers:
+            answering = handlers(
+                settings, mesh, breakers=breakers, versions=versions, policies=policies, executor=executor
+            )
+            await mesh.serve(Tier("orchestration", answering, on_fault=record_fault))
+
+
+if __name__ == "__main__":
+    run(main)

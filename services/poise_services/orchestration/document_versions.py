@@ -1,0 +1,192 @@
+"""Versions: what the last version of each document says, as the log `poise.versions` has it."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field, replace
+from types import TracebackType
+from typing import Final, Self
+
+from poise.contracts import DocumentVersion, Envelope
+from poise.contracts.topics import DOCUMENTS, VERSIONS
+from poise.errors import PoiseError
+from poise.kafka.end_offsets import Ends
+from poise.kafka.log_reader import LogReader
+from poise.kafka.record import Record
+from poise.text.error_text import words_of
+from poise.worker.mesh import Mesh
+from poise_services.orchestration.settings import OrchestrationSettings
+
+log = logging.getLogger(__name__)
+
+KNOWN_WITHIN: Final = 2.0
+"""Seconds within which the end of the log must be known and read, else nothing is said about it."""
+SHARE: Final = 0.25
+"""The share of the time until the deadline that this may take."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known of a document."""
+
+    first: int
+    """The version with which it began to say what it says."""
+    version: int
+    """The last one."""
+    digest: str | None
+    """Of what it says; None = it was deleted."""
+    since: float
+    """When it began to say it, unix seconds."""
+
+    def says(self, version: int) -> bool:
+        """Whether that version says what the last one does."""
+        return self.first <= version <= self.version
+
+
+@dataclass(slots=True)
+class VersionMap:
+    """What the records of `poise.versions` say, applied in the log's order. No clock, no IO."""
+
+    topic_id: str
+    """Kafka's id of the `poise.documents` that counts."""
+    documents: dict[str, Known] = field(default_factory=dict)
+    others: dict[str, dict[str, Known]] = field(default_factory=dict)
+    """By id of another `poise.documents`, one before or after the one that counts."""
+    doubtful: bool = False
+    """Whether a record was of another one since `switch`: `poise.documents` may have been made anew."""
+
+    def apply(self, record: Record) -> None:
+        """Apply a record, in the order of the offsets within each partition.
+
+        Raises:
+            ValueError: It is no document's version: whatever it means, its document counts as changed.
+        """
+        document = (record.key or b"").decode(errors="replace")
+        try:
+            said, version = _read(record)
+        except Exception:
+            self.documents.pop(document, None)
+            raise
+        documents = self.documents
+        if said.documents != self.topic_id:
+            documents, self.doubtful = self.others.setdefault(said.documents, {}), True
+        _apply(documents, document, Known(version, version, said.digest, record.timestamp))
+
+    def switch(self, topic_id: str) -> None:
+        """Go by this `poise.documents` from here on."""
+        self.doubtful = False
+        if topic_id != self.topic_id:
+            self.topic_id, self.documents = topic_id, self.others.pop(topic_id, {})
+            self.others.clear()
+
+
+def _read(record: Record) -> tuple[DocumentVersion, int]:
+    said = DocumentVersion.parse(record.value or b"")
+    version = Envelope.read(record.headers).doc_version
+    if version is None:
+        raise ValueError("header poise-doc-version is missing")
+    return said, version
+
+
+def _apply(documents: dict[str, Known], document: str, said: Known) -> None:
+    before = documents.get(document)
+    if before is None:
+        documents[document] = said
+    elif said.version <= before.version:
+        return  # announced again, or late: the newer one was announced before
+    elif said.digest == before.digest:
+        documents[document] = replace(before, version=said.version)
+    else:
+        documents[document] = said
+
+
+class Versions:
+    """Follows all of `poise.versions`: `async with Versions(mesh) as versions`.
+
+    Entered at once; the worker is not ready before the log was read to its end. While it cannot be read, `current` says
+    so, and what rests on documents counts as changed.
+
+    Raises:
+        SetupError: No broker answers, or the topic is missing.
+    """
+
+    def __init__(self, mesh: Mesh) -> None:
+        self._mesh = mesh
+        self._map = VersionMap("")
+        self._reader = LogReader(mesh.log_access, VERSIONS.name, self._apply, reset=self._reset)
+        self._ends = Ends(mesh.connection, VERSIONS.name)
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        """Begin to follow."""
+        async with AsyncExitStack() as stack:
+            self._map = VersionMap(await self._mesh.topic_id(DOCUMENTS.name))
+            await stack.enter_async_context(self._ends)
+            await stack.enter_async_context(self._reader)
+            self._mesh.topic_identities.watch(DOCUMENTS.name, self._switch, known=self._map.topic_id)
+            stack.callback(self._mesh.topic_identities.unwatch, DOCUMENTS.name, self._switch)
+            self._stack = stack.pop_all()
+        self._mesh.ready_when("document versions", self._reader.at_end)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Follow no more."""
+        await self._stack.__aexit__(kind, error, traceback)
+
+    def of(self, document: str) -> Known | None:
+        """What is known of a document; None = nothing."""
+        return self._map.documents.get(document)
+
+    def deleted(self, document: str) -> bool:
+        """Whether a document is known to be deleted."""
+        known = self.of(document)
+        return known is not None and known.digest is None
+
+    @property
+    def topic_id(self) -> str:
+        """Kafka's id of the `poise.documents` whose versions these are."""
+        return self._map.topic_id
+
+    async def current(self, remaining: float) -> bool:
+        """Come to know what stood in the log when this was called; False = that cannot be told.
+
+        Args:
+            remaining: Seconds until the deadline of who asks: of these it takes a share at most, for an answer can be
+                had, or sent, without it.
+
+        Why nothing that changed before is missed, however far this worker's reading is behind: a version is announced
+        and acknowledged (1) before its first part is written (2) and before any index can show it (3). Who asks after 3
+        asks after 1, so the end that is asked for here is beyond the announcement, and it is read when this returns.
+        """
+        try:
+            async with asyncio.timeout(min(KNOWN_WITHIN, SHARE * remaining)):
+                ends = await self._ends.now()
+                await self._reader.until(lambda: self._reader.reading and self._reader.reached(ends))
+                if self._map.doubtful:
+                    self._switch(await self._mesh.topic_id(DOCUMENTS.name))
+        except (TimeoutError, PoiseError) as error:
+            log.warning("which documents have changed cannot be told: %s", words_of(error))
+            return False
+        return True
+
+    def _apply(self, record: Record) -> None:
+        self._map.apply(record)
+
+    def _switch(self, topic_id: str) -> None:
+        self._map.switch(topic_id)
+
+    async def _reset(self) -> None:
+        self._map = VersionMap(self._map.topic_id)
+
+
+@asynccontextmanager
+async def following(mesh: Mesh, settings: OrchestrationSettings) -> AsyncIterator[Versions | None]:
+    """What documents say, where it matters: not without a cache to keep answers in."""
+    if not (settings.cache.enabled and mesh.cache.configured):
+        yield None
+        return
+    async with Versions(mesh) as versions:
+        yield versions

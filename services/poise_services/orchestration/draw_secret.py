@@ -1,0 +1,77 @@
+"""The secret of the draw, which all workers of the tier share: given as a setting, or in a private file."""
+
+import logging
+import os
+import secrets
+import stat
+from pathlib import Path
+from typing import Final
+
+from poise.errors import SetupError
+from poise.settings import MeshSettings
+from poise.text.error_text import words_of
+from poise_services.orchestration.settings import OrchestrationSettings
+
+log = logging.getLogger(__name__)
+
+FILE: Final = "draw.secret"
+LEAST: Final = 16
+"""Characters that a secret must have."""
+_OTHERS: Final = stat.S_IRWXO
+_SETTING: Final = "POISE_ORCHESTRATION_DRAW_SECRET"
+_HOW: Final = f"{LEAST} characters or more, drawn at random, such as those of `openssl rand -hex 32`"
+
+
+def secret_of(settings: OrchestrationSettings, mesh: MeshSettings) -> bytes:
+    """The secret: that of the settings, else that of the file, which is made where it is not there.
+
+    Raises:
+        SetupError: It is too short, or the file can neither be read nor made.
+    """
+    if settings.draw_secret is not None:
+        return _checked(settings.draw_secret.get_secret_value(), _SETTING)
+    if settings.draw_secret_file is not None:  # somebody's who said so: where it is missing, it was forgotten
+        return _read(settings.draw_secret_file)
+    path = (mesh.shared_dir or mesh.state_dir) / FILE
+    try:
+        if not path.exists():
+            _make(path)
+    except OSError as error:
+        raise SetupError(
+            f"the secret of the draw cannot be kept in {path} ({error.strerror}): make the folder writable, or give "
+            f"{_SETTING}, the same to all orchestration workers: {_HOW}"
+        ) from error
+    return _read(path)
+
+
+def _make(path: Path) -> None:
+    """Make the file, whole and private from the beginning; of several who do so at once, the first one's stays."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    own = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    handle = os.open(own, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(handle, "w", encoding="ascii") as file:
+            file.write(secrets.token_hex(32) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.link(own, path)
+        log.info("made %s, the secret that variants are drawn with", path)
+    except FileExistsError:
+        return
+    finally:
+        own.unlink()
+
+
+def _read(path: Path) -> bytes:
+    try:
+        if (mode := stat.S_IMODE(path.stat().st_mode)) & _OTHERS:
+            log.warning("others may read the secret of the draw, %s has mode %o: make it 600", path, mode)
+        return _checked(path.read_text(encoding="utf-8").strip(), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise SetupError(f"the secret of the draw cannot be read from {path}: {words_of(error)}") from error
+
+
+def _checked(secret: str, where: str) -> bytes:
+    if len(secret) < LEAST:
+        raise SetupError(f"{where} is too short for a secret: give it {_HOW}")
+    return secret.encode()

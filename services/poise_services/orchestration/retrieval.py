@@ -1,0 +1,150 @@
+"""Retrieving, with its own ladder: by meaning and words → by words alone → passages found earlier → nothing.
+
+The first two are the retrieval tier's, which says which it was; the others are here.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+from poise.contracts import Ask, Epoch, Passage, Passages, Retrieve, Search
+from poise.contracts.envelope import MIN_EPOCH
+from poise.errors import FaultError, PoiseError
+from poise.redis.passage_store import KeptPassages, PassageStore
+from poise.workflows.run import Run
+from poise_services.orchestration.breakers import Breakers
+from poise_services.orchestration.cache_keys import document_of
+from poise_services.orchestration.document_versions import Versions
+from poise_services.orchestration.fault_rules import share
+
+STEP: Final = "retrieve"
+
+
+@dataclass(frozen=True, slots=True)
+class Retrieved:
+    """What there is to answer from."""
+
+    passages: tuple[Passage, ...] = ()
+    epoch: str | None = None
+    mode: Search = "none"
+    trouble: str | None = None
+    """Why there is nothing, in words."""
+    failed: bool = False
+    """Whether that is because retrieval failed, not because it found nothing."""
+    degraded: tuple[str, ...] = ()
+    """What did less than it should, in words."""
+    fresh: Passages | None = None
+    """What retrieval found just now, and may be kept."""
+
+
+class Retrieving:
+    """Finds what an ask is answered from.
+
+    Args:
+        store: Passages found earlier.
+        limit: How many are wanted.
+        breakers: Whether retrieval is left alone.
+        versions: What documents say; None = that is not known.
+    """
+
+    def __init__(self, store: PassageStore, limit: int, breakers: Breakers, versions: Versions | None = None) -> None:
+        self._store = store
+        self._versions = versions
+        self._guard = partial(breakers.answering, STEP)
+        self._limit = limit
+
+    async def retrieve(self, run: Run, ask: Ask, writers: int) -> Retrieved:
+        """Find passages; where that fails, those found earlier stand in.
+
+        Args:
+            run: The run.
+            ask: What is asked.
+            writers: How many variants may be asked to write from them: each is left as much time as this takes at
+                most. Where nothing can stand in, no variant could write without it, and it may take all the time; so
+                too where it waits for an epoch, which what was found earlier has hardly come to.
+
+        Raises:
+            FaultError: No index will ever come to the epoch that is asked for: that is the asker's mistake.
+        """
+        wanted = Retrieve(query=ask.question, limit=self._limit)
+        may_stand_in = self._store.configured and run.min_epoch is None
+        left = share(run.for_steps(), writers if may_stand_in else 0)
+        try:
+            found = await run.call(wanted, id=STEP, timeout=left, guard=self._guard)
+        except PoiseError as error:
+            if _refuses_the_epoch(error):
+                raise
+            why = in_words("retrieval", error)
+            return await self._earlier(run, ask, why) or Retrieved(trouble=why, failed=True)
+        trouble = None if found.passages else "retrieval found nothing"
+        degraded = (f"retrieval: {found.reason}",) if found.reason else ()
+        return Retrieved(found.passages, found.epoch, found.mode, trouble, degraded=degraded, fresh=found)
+
+    async def _earlier(self, run: Run, ask: Ask, why: str) -> Retrieved | None:
+        kept: KeptPassages | None = await run.step(
+            "passages", partial(self._kept, run, ask), returns=KeptPassages | None, id="passages", recorded=False
+        )
+        if kept is None or not kept.found.passages or not _has_reached(kept.found.epoch, run.min_epoch):
+            return None
+        age = max(0.0, run.started - kept.at)
+        passages = tuple(p.model_copy(update={"age": p.age + age}) for p in kept.found.passages)
+        said = f"{why}; passages found {_ago(age)} ago stand in"
+        return Retrieved(passages, kept.found.epoch, "cached", degraded=(said,))
+
+    async def _kept(self, run: Run, ask: Ask) -> KeptPassages | None:
+        """What was found earlier, but for what was deleted since, as far as that can be told."""
+        kept = await self._store.get(run.tenant, ask.question, self._limit)
+        if kept is None or self._versions is None or not await self._versions.current(run.for_steps()):
+            return kept
+        left = tuple(p for p in kept.found.passages if not self._versions.deleted(document_of(p.id)))
+        return kept.model_copy(update={"found": kept.found.model_copy(update={"passages": left})})
+
+    @asynccontextmanager
+    async def keeping(self, run: Run, ask: Ask, found: Retrieved) -> AsyncIterator[None]:
+        """Keep what was found while something else is done, which takes longer: a model writes.
+
+        That nothing was found is kept too: what was found before, and deleted since, is not to come back.
+        """
+        if found.fresh is None:
+            yield
+            return
+        kept = KeptPassages(at=time.time(), found=found.fresh)
+        task = asyncio.create_task(self._store.put(run.tenant, ask.question, self._limit, kept))
+        try:
+            yield
+            await task
+        finally:
+            task.cancel()
+
+
+def _refuses_the_epoch(error: PoiseError) -> bool:
+    return isinstance(error, FaultError) and any(one.field == MIN_EPOCH for one in error.fault().errors)
+
+
+def _has_reached(epoch: str, wanted: str | None) -> bool:
+    """Whether passages of an epoch are new enough for who asked for one (read your writes)."""
+    if wanted is None:
+        return True
+    try:
+        return Epoch.decode(epoch).reached(Epoch.decode(wanted))
+    except ValueError:  # of one that cannot be read nobody can say so
+        return False
+
+
+def _ago(seconds: float) -> str:
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def in_words(step: str, error: PoiseError) -> str:
+    """Why a step brought nothing, for the reader of an answer."""
+    if isinstance(error, FaultError):
+        fault = error.fault()
+        return f"{step} failed: {fault.title.lower()}: {fault.detail}"
+    return f"{step} failed: {error}"

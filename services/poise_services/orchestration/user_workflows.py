@@ -1,0 +1,55 @@
+"""Workflows of one's own: found in the modules that the settings name."""
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any, Final, get_type_hints
+
+from poise.contracts import Answer, Ask
+from poise.contracts.ask import NAME
+from poise.errors import SetupError
+from poise.worker.tier_loader import load_module
+from poise.workflows.workflow import Workflow
+
+TAKEN: Final = frozenset({"answer"})
+"""Names of Poise's own workflows."""
+SETTING: Final = "workflows of [orchestration]"
+
+
+def own_workflows(modules: Iterable[str]) -> tuple[Workflow[Ask, Answer], ...]:
+    """The workflows of some modules, each named as `acme.workflows` or `FILE.py`.
+
+    Raises:
+        SetupError: A module cannot be imported or has no workflow; or one of its workflows does not answer an `Ask`, or
+            has the name of another.
+    """
+    found: dict[str, tuple[Workflow[Ask, Answer], str]] = {}
+    for where in modules:
+        for one in _in(where):
+            _check(one, where)
+            other, there = found.setdefault(one.name, (one, where))
+            if one is not other:
+                raise SetupError(f"{SETTING}: {where} and {there} both have a workflow {one.name!r}: rename one")
+    return tuple(one for one, _ in found.values())
+
+
+def _in(where: str) -> Iterator[Workflow[Any, Any]]:
+    named = [value for value in vars(load_module(where)).values() if isinstance(value, Workflow)]
+    if not named:
+        raise SetupError(f'{SETTING}: {where} has no workflow: put @workflow("name") above an async function')
+    yield from dict.fromkeys(named)
+
+
+def _check(one: Workflow[Any, Any], where: str) -> None:
+    if one.name in TAKEN:
+        raise SetupError(f"{SETTING}: {where}: the workflow {one.name!r} is Poise's own: give yours another name")
+    if not re.fullmatch(NAME, one.name):
+        raise SetupError(
+            f"{SETTING}: {where}: nobody can ask for a workflow called {one.name!r}: it must be like {NAME}"
+        )
+    hints = get_type_hints(one.function)
+    returned = hints.pop("return", Answer)
+    if (Ask in hints.values(), returned) != (True, Answer):
+        raise SetupError(
+            f"{SETTING}: {where}: the workflow {one.name!r} must be `async def (run: Run, ask: Ask) -> Answer` to be"
+            " asked; one for other requests is a handler of a tier of your own, as docs/WORKFLOWS.md shows"
+        )

@@ -1,0 +1,31 @@
+"""The retrieval worker."""
+
+import poise.system.sigterm  # noqa: F401 - first: from here on it is heard
+from poise.executors.limited import LimitedExecutor
+from poise.settings import MeshSettings
+from poise.worker.mesh import Mesh
+from poise.worker.process import run
+from poise.worker.tier import Tier
+from poise_services.retrieval.corpus import Corpus
+from poise_services.retrieval.embedding import MiniLm
+from poise_services.retrieval.handlers import handlers
+from poise_services.retrieval.settings import RetrievalSettings
+
+
+async def main() -> None:
+    """Publish documents as passages and search them until asked to stop."""
+    settings, mesh = RetrievalSettings.load(), Mesh(MeshSettings.load(), tier="retrieval")
+    async with (
+        MiniLm(
+            documents_at_once=settings.documents_at_once, file=settings.model_file, liveness=mesh.liveness
+        ) as embedder,
+        mesh,
+        Corpus(mesh, settings, embedder.model) as corpus,
+        LimitedExecutor() as executor,
+    ):
+        await mesh.liveness.attend(embedder.tried())
+        await mesh.serve(Tier("retrieval", handlers(settings, embedder, corpus, executor)))
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,207 @@
+"""The corpus: this worker's copy of what can be searched, kept up to date by following all of `poise.passages`."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
+from functools import partial
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, Self, TypeVar
+
+from poise.contracts import Epoch
+from poise.contracts.topics import DOCUMENTS, PASSAGES
+from poise.errors import RetryableError, UnavailableError
+from poise.ingestion.epoch_check import EpochCheck
+from poise.kafka.log_reader import LogReader
+from poise.kafka.record import Position, Record
+from poise.telemetry import observe, semconv
+from poise.worker.mesh import Mesh
+from poise_services.retrieval.index import Found, Stored
+from poise_services.retrieval.settings import RetrievalSettings
+from poise_services.retrieval.store import INCOMPARABLE, Origin, Slot, Store
+from poise_services.retrieval.version_state import MovedRecord, Seen
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+log = logging.getLogger(__name__)
+
+BUILT_ANEW: Final = "the index is not open: it is built anew from poise.passages"
+_T = TypeVar("_T")
+
+
+class Corpus:
+    """`async with Corpus(mesh, settings, model) as corpus`: entered when it has caught up with the log.
+
+    The log is applied in one thread, so that nothing there needs a lock; searching has threads of its own.
+
+    Args:
+        mesh: The mesh.
+        settings: The tier's settings.
+        model: The embedding model's id.
+
+    Raises:
+        SetupError: The index cannot be kept on disk, or the log cannot be read. Later that ends the process.
+    """
+
+    def __init__(self, mesh: Mesh, settings: RetrievalSettings, model: str) -> None:
+        self._mesh = mesh
+        self._settings = settings
+        self._model = model
+        self._writer = ThreadPoolExecutor(1, "index-write")
+        self._searchers = ThreadPoolExecutor(2, "index-search")
+        self._epochs = EpochCheck(mesh)
+        self._stack = AsyncExitStack()
+        self._store: Store | None = None
+        self._reader: LogReader | None = None
+
+    # -- coming and going -----------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        """Open the store, follow the log, and wait until everything that was in it is applied."""
+        started = time.perf_counter()
+        identities = self._mesh.topic_identities
+        self._mesh.ready_when("index", lambda: self._reader is not None and self._reader.at_end())
+        async with AsyncExitStack() as stack:
+            stack.callback(self._writer.shutdown)
+            stack.callback(self._searchers.shutdown)
+            slot = stack.enter_context(Slot(self._mesh.settings.state_dir / "index"))
+            await stack.enter_async_context(self._epochs)
+            every, origin = self._settings.checkpoint_every, await self._origin()
+            self._store = await self._write(partial(slot.open, origin, checkpoint_every=every))
+            stack.push_async_callback(self._close)
+            stack.callback(
+                observe(semconv.INDEX_PASSAGES, lambda: 0 if self._store is None else len(self._store.index))
+            )
+            self._reader = reader = LogReader(
+                self._mesh.log_access,
+                PASSAGES.name,
+                self._apply,
+                start=dict(self._store.nexts),
+                reset=partial(self._rebuild, slot),
+                run=self._write,
+            )
+            await stack.enter_async_context(reader)
+            stack.callback(observe(semconv.INDEX_LAG, lambda: reader.lag))
+            identities.watch(DOCUMENTS.name, self._documents_made_anew, known=origin.documents)
+            stack.callback(identities.unwatch, DOCUMENTS.name, self._documents_made_anew)
+            await reader.until(reader.at_end)
+            self._stack = stack.pop_all()
+        passages, took = len(self._open.index), time.perf_counter() - started
+        log.info("index %s is ready after %.2f s: %d passages", slot.folder, took, passages)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        """Stop following and close the store in good order."""
+        return await self._stack.__aexit__(kind, error, traceback)
+
+    async def _origin(self) -> Origin:
+        return Origin(
+            documents=await self._mesh.topic_id(DOCUMENTS.name),
+            passages=await self._mesh.topic_id(PASSAGES.name),
+            model=self._model,
+        )
+
+    async def _close(self) -> None:
+        store, self._store = self._store, None
+        if store is not None:
+            await self._write(store.close)
+
+    def _apply(self, record: Record) -> None:
+        self._open.apply(record)
+
+    def _documents_made_anew(self, topic_id: str) -> None:
+        if self._reader is not None and (self._store is None or self._store.origin.documents != topic_id):
+            self._reader.renew(f"topic {DOCUMENTS.name} was deleted and made again")
+
+    async def _rebuild(self, slot: Slot) -> None:
+        """Begin with an empty index: the log that it was made of is another one.
+
+        Raises:
+            UnavailableError: `poise.documents` alone is another one; a person must decide what becomes of the passages.
+        """
+        store, now = self._open, await self._origin()
+        if store.origin.passages == now.passages and store.origin.documents != now.documents and store.nexts:
+            raise UnavailableError(INCOMPARABLE)
+        self._store = None
+        renewed = partial(slot.renew, store, now, checkpoint_every=self._settings.checkpoint_every)
+        self._store = await self._write(renewed)
+
+    # -- asking ---------------------------------------------------------------------------------------------------
+
+    @property
+    def epoch(self) -> Epoch:
+        """How far it has come. Read it before searching: then what is found is at least of this epoch."""
+        return self._open.epoch
+
+    async def search(self, text: str, vector: "NDArray[np.float32] | None", limit: int) -> list[Found]:
+        """The passages that bear most on a query, best first; see `Index.search`."""
+        store, candidates = self._open, self._settings.candidates
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(
+                self._searchers, lambda: store.index.search(text, vector, limit=limit, candidates=candidates)
+            )
+        except Exception as error:
+            if store is not self._store:
+                raise RetryableError(BUILT_ANEW) from error
+            raise
+
+    async def seen(self, document: str) -> Seen:
+        """The version of a document that is seen."""
+        return await self._write(lambda: self._open.ledger.seen(document))
+
+    async def absent(self, partition: int, *, before: float, most: int, limit: int) -> list[tuple[str, int]]:
+        """Documents that were deleted and never there, and are to be forgotten; see `Ledger.absent`."""
+        return await self._write(lambda: self._open.ledger.absent(partition, before=before, most=most, limit=limit))
+
+    async def moved_deletions(self, partition: int, *, before: float, most: int, limit: int) -> list[tuple[str, int]]:
+        """Deletions of what was never there that were moved, and are to be forgotten; see `Ledger.moved_deletions`."""
+        ledger = self._open.ledger
+        return await self._write(lambda: ledger.moved_deletions(partition, before=before, most=most, limit=limit))
+
+    async def moved(self, document: str) -> dict[int, MovedRecord]:
+        """What was copied of a document, by the partition that it was copied from."""
+        return await self._write(lambda: self._open.ledger.moved(document))
+
+    async def stored(self, document: str) -> list[Stored]:
+        """The parts of the version of a document that is seen, in order."""
+        store = self._open
+        return await self._write(lambda: store.index.stored(document, store.ledger.seen(document).parts))
+
+    async def until_applied(self, position: Position) -> None:
+        """Wait until a record of `poise.passages`, and so each before it in its partition, has been applied."""
+        await self._until(lambda: self._open.nexts.get(position.partition, 0) > position.offset)
+
+    async def check(self, epoch: Epoch) -> None:
+        """See that it may come to an epoch.
+
+        Raises:
+            InvalidMessageError: It never will.
+        """
+        await self._epochs.possible(epoch)
+
+    async def until_reached(self, epoch: Epoch) -> None:
+        """Wait until it has come as far as an epoch."""
+        await self._until(lambda: self.epoch.reached(epoch))
+
+    # -- waiting and threads --------------------------------------------------------------------------------------
+
+    @property
+    def _open(self) -> Store:
+        if self._store is None:
+            raise RetryableError(BUILT_ANEW)
+        return self._store
+
+    async def _until(self, check: Callable[[], bool]) -> None:
+        if self._reader is None:
+            raise RetryableError(BUILT_ANEW)
+        await self._reader.until(check)
+
+    async def _write(self, work: Callable[[], _T]) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._writer, work)

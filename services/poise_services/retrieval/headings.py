@@ -1,0 +1,101 @@
+"""Headings: a text's sections, each with the titles it stands under and its blocks (paragraphs, lists, code). Pure."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final, Literal, NamedTuple
+
+from poise.text.markdown import fence_after, title_of
+
+_LONGEST_TITLE: Final = 200
+_UNDERLINE: Final = re.compile(r"([*=~^\"#+-])\1{2,}\s*")
+_SETEXT: Final = re.compile(r"(=|-)\1{2,}\s*")
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """What stands between one title and the next."""
+
+    heading: tuple[str, ...]
+    """The titles it stands under, outermost first; empty before the first."""
+    blocks: tuple[str, ...]
+    """Its text as runs of lines that blank lines part; a fenced block of Markdown is one."""
+
+
+class _Title(NamedTuple):
+    level: int
+    text: str
+    lines: int
+    """How many lines it takes, from where it was found."""
+
+
+@dataclass(slots=True)
+class _Styles:
+    """The ways in which titles are drawn, in the order of their first use: that is their level (reStructuredText)."""
+
+    seen: list[str] = field(default_factory=list)
+
+    def level(self, style: str) -> int:
+        if style not in self.seen:
+            self.seen.append(style)
+        return self.seen.index(style)
+
+
+def sections(text: str, form: Literal["text", "markdown"]) -> list[Section]:
+    """The sections of a text in order, those without blocks included."""
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    styles, path, found, body, fence = _Styles(), list[tuple[int, str]](), list[Section](), list[str](), ""
+    at = 0
+    while at < len(lines):
+        fence = fence_after(lines[at], fence) if form == "markdown" else ""
+        title = None if fence else _title(lines, at, form, styles)
+        if title is None:
+            body.append(lines[at])
+            at += 1
+            continue
+        found.append(Section(tuple(name for _, name in path), tuple(_blocks(body, form))))
+        path = [*((level, name) for level, name in path if level < title.level), (title.level, title.text)]
+        body, at = [], at + title.lines
+    found.append(Section(tuple(name for _, name in path), tuple(_blocks(body, form))))
+    return found if found[0].blocks or found[0].heading or len(found) == 1 else found[1:]
+
+
+def _title(lines: list[str], at: int, form: str, styles: _Styles) -> _Title | None:
+    if form == "markdown" and (title := title_of(lines[at])) and len(title.text) <= _LONGEST_TITLE:
+        return _Title(title.level, title.text, 1)
+    if at and lines[at - 1].strip():
+        return None
+    line, below, last = (lines[i] if i < len(lines) else "" for i in (at, at + 1, at + 2))
+    if form == "markdown":
+        setext = _SETEXT.fullmatch(below)
+        return _Title("=-".index(setext[1]) + 1, line.strip(), 2) if setext and _may_be_title(line) else None
+    if (drawn := _underlines(below, line)) is not None:
+        return _Title(styles.level(drawn), line.strip(), 2)
+    if line.strip() == last.strip() and (drawn := _underlines(last, below)) is not None:
+        return _Title(styles.level(drawn * 2), below.strip(), 3)
+    return None
+
+
+def _underlines(line: str, title: str) -> str | None:
+    """The character that a title is underlined with, at its full length; None if it is no title."""
+    drawn = _UNDERLINE.fullmatch(line)
+    return drawn[1] if drawn and _may_be_title(title) and len(line.rstrip()) >= len(title.rstrip()) else None
+
+
+def _may_be_title(line: str) -> bool:
+    plain = bool(line.strip()) and not line[0].isspace() and len(line) <= _LONGEST_TITLE
+    return plain and not _UNDERLINE.fullmatch(line)
+
+
+def _blocks(lines: list[str], form: str) -> Iterator[str]:
+    block: list[str] = []
+    fence = ""
+    for line in lines:
+        fence = fence_after(line, fence) if form == "markdown" else ""
+        if line.strip() or fence:
+            block.append(line.rstrip())
+        elif block:
+            yield "\n".join(block)
+            block = []
+    if block:
+        yield "\n".join(block)

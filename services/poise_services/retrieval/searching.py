@@ -1,0 +1,106 @@
+"""Searching: a query finds the passages that bear on it."""
+
+import asyncio
+import time
+from typing import Literal
+
+from poise.contracts import Epoch, Passage, Passages, Retrieve
+from poise.contracts.envelope import MIN_EPOCH
+from poise.contracts.topics import DOCUMENTS
+from poise.errors import DeadlineExceededError, RetryableError
+from poise.ingestion.epoch_check import epoch_of
+from poise.kafka.handling_slots import parked
+from poise.telemetry import measure, semconv, span
+from poise.worker.tier import Context
+from poise_services.retrieval.corpus import Corpus
+from poise_services.retrieval.dense import Meaning
+from poise_services.retrieval.embedding import Embedder
+from poise_services.retrieval.index import Found
+from poise_services.retrieval.passages import part_key
+from poise_services.retrieval.reply_size import fitted
+from poise_services.retrieval.settings import RetrievalSettings
+
+Mode = Literal["hybrid", "lexical", "none"]
+
+
+class EpochWaitsError(RetryableError):
+    """As many requests wait for their epochs as may."""
+
+    kept = False
+
+
+class Searcher:
+    """Handles `Retrieve`."""
+
+    def __init__(self, settings: RetrievalSettings, embedder: Embedder, corpus: Corpus) -> None:
+        self._settings = settings
+        self._meaning = Meaning(embedder)
+        self._corpus = corpus
+        self._waits = 0
+
+    async def search(self, request: Retrieve, context: Context) -> Passages:
+        """Find passages, in an index that has come to the request's epoch; without a vector, by words alone.
+
+        Raises:
+            InvalidMessageError: The epoch is none, or the index will never come to it.
+            EpochWaitsError: As many wait for theirs as may.
+            DeadlineExceededError: The index did not come to it in time.
+        """
+        if context.envelope.min_epoch is not None:
+            epoch = epoch_of(context.envelope.min_epoch)
+            if not self._corpus.epoch.reached(epoch):
+                async with parked():
+                    await self._corpus.check(epoch)
+                await self._wait_for(epoch, context)
+        vector, trouble = await self._meaning.of(request.query, context.remaining() * self._settings.embed_share)
+        started = time.perf_counter()
+        with span(semconv.SEARCH) as current:
+            epoch = self._corpus.epoch
+            found = await self._corpus.search(request.query, vector, request.limit)
+            current.set_attribute(semconv.PASSAGES, len(found))
+        mode: Mode = "none" if not found else "hybrid" if trouble is None else "lexical"
+        measure(semconv.SEARCH_DURATION, time.perf_counter() - started, {semconv.MODE: mode})
+        now = time.time()
+        passages = tuple(_passage(one, now) for one in found)
+        reason = None if trouble is None else f"by words alone: {trouble}"
+        reply = Passages(passages=passages, epoch=epoch.encode(), mode=mode, reason=reason)
+        return fitted(reply, await context.room())
+
+    async def _wait_for(self, epoch: Epoch, context: Context) -> None:
+        """Wait, bounded by the request's deadline: a document that became a dead letter is never reached."""
+        if self._waits >= self._settings.epoch_waits:
+            raise EpochWaitsError(f"{self._waits} requests wait for their epochs already, as many as may")
+        self._waits += 1
+        try:
+            with span(semconv.WAIT_EPOCH):
+                async with asyncio.timeout(max(0.0, context.remaining() - self._settings.reply_margin)), parked():
+                    await self._corpus.until_reached(epoch)
+        except TimeoutError as error:
+            missing = _missing(self._corpus.epoch, epoch)
+            raise DeadlineExceededError(
+                f"the index has not come to {MIN_EPOCH} in time ({missing}): it may still be on its way, or the "
+                "document could not be handled and is a dead letter (`poise dlq ls`)"
+            ) from error
+        finally:
+            self._waits -= 1
+
+
+def _missing(now: Epoch, wanted: Epoch) -> str:
+    if now.topic_id != wanted.topic_id:
+        return f"it is of another {DOCUMENTS.name}"
+    return ", ".join(
+        f"partition {partition} is at {now.parts.get(partition, ('none', 0))[0]}, not at {wanted.parts[partition][0]}"
+        for partition in now.missing(wanted)
+    )
+
+
+def _passage(found: Found, now: float) -> Passage:
+    return Passage(
+        id=part_key(found.document, found.part),
+        source=found.source,
+        heading=found.heading,
+        text=found.text,
+        score=found.score,
+        age=max(0.0, now - found.published),
+        version=found.version,
+    )

@@ -1,0 +1,290 @@
+"""The store: what a retrieval worker keeps on disk, an index and its ledger, in a slot of its own.
+
+Everything in it comes from `poise.passages`, so whatever is wrong with it, it is thrown away and built anew from there.
+"""
+
+import fcntl
+import logging
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Final, Self, TypeVar
+
+from poise.contracts import Envelope, Epoch, Manifest, Moved, Part
+from poise.errors import SetupError
+from poise.kafka.record import Record
+from poise.system.private_directory import private_directory
+from poise.text.error_text import words_of
+from poise_services.retrieval.index import DIMENSIONS, Index
+from poise_services.retrieval.passages import decode_vector, document_moved, document_of
+from poise_services.retrieval.version_assembler import Assembly, Version
+from poise_services.retrieval.version_state import Ledger
+
+log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+
+_FORM: Final = "2"
+"""How index and ledger are laid out; another number has them built anew."""
+INCOMPARABLE: Final = (
+    "poise.documents was made anew but poise.passages was not, so versions of documents cannot be compared: "
+    "delete poise.passages too, apply the topics, and ingest again"
+)
+_CLOSED_WITH: Final = "closed with"
+"""The fact that says how many passages there were when the store was closed in good order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What a store's contents come from; those of another origin are of no use."""
+
+    documents: str
+    """The topic id of `poise.documents`."""
+    passages: str
+    """The topic id of `poise.passages`."""
+    model: str
+    """The embedding model's id."""
+
+    def facts(self) -> dict[str, str]:
+        """As the ledger notes them."""
+        return {"form": _FORM, "documents": self.documents, "passages": self.passages, "model": self.model}
+
+
+class _UselessError(Exception):
+    """The store cannot be used; says why."""
+
+
+class Store:
+    """An open store. Used by one thread, except for `index.search` and `epoch`.
+
+    Args:
+        folder: Its own folder, made if there is none.
+        origin: What its contents must come from.
+        checkpoint_every: Seconds between writes to disk while records come in.
+
+    Raises:
+        _UselessError: What is there is damaged, or of another origin.
+        SetupError: It is of another `poise.documents` than the passages are made of.
+    """
+
+    def __init__(self, folder: Path, origin: Origin, *, checkpoint_every: float) -> None:
+        passages = folder / "passages"
+        passages.mkdir(parents=True, exist_ok=True)
+        self.ledger = _opened(lambda: Ledger(folder / "ledger.sqlite"))
+        facts = _opened(self.ledger.facts)
+        try:
+            _check_origin(facts, origin, empty=not self.ledger.positions())
+            self.index = _opened(lambda: Index(passages, origin.model))
+            _check_count(len(self.index), facts)
+        except BaseException:
+            self.ledger.close()
+            raise
+        self.origin = origin
+        self._assembly = Assembly()
+        self._checkpoint_every = checkpoint_every
+        self._checkpointed = time.monotonic()
+        self.ledger.note_facts(origin.facts())
+        self.ledger.commit()
+        self.nexts = self.ledger.positions()
+        """By partition, the offset after the last record applied."""
+        self.epoch: Epoch = self.ledger.epoch(origin.documents)
+
+    def apply(self, record: Record) -> None:
+        """Take a record of `poise.passages`, in offset order of each partition.
+
+        Raises:
+            ValueError: It cannot be read. Its version never completes here, so the document stays as it was.
+            SetupError: The index cannot be written.
+        """
+        try:
+            message = _read(record, self.origin.model)
+        except ValueError:
+            self.nexts[record.partition] = record.offset + 1
+            raise
+        try:
+            if message is not None:
+                self._add(record, *message)
+            else:
+                self._forget(record)
+            self.nexts[record.partition] = record.offset + 1
+            if time.monotonic() - self._checkpointed >= self._checkpoint_every:
+                self.checkpoint()
+        except Exception as error:
+            raise SetupError(
+                f"the index cannot go on ({words_of(error)}): is the disk of POISE_STATE_DIR full?"
+            ) from error
+
+    def _add(self, record: Record, number: int, message: Part | Manifest | Moved) -> None:
+        if isinstance(message, Moved):
+            self.ledger.note_moved(message, record.partition, number, time.time())
+            self._release(message.partition)
+            return
+        version = self._assembly.add(
+            message,
+            partition=record.partition,
+            offset=record.offset,
+            number=number,
+            seen=self.ledger.seen(message.document).version,
+        )
+        if version is not None:
+            self._see(version)
+
+    def _see(self, version: Version) -> None:
+        """The epoch moves last: whoever reads it before searching finds at least what it says."""
+        self.index.switch(version)
+        self.ledger.note(version, time.time())
+        self.epoch = self.epoch.with_(version.partition, version.number, version.published)
+        self._release(version.partition)
+
+    def _forget(self, record: Record) -> None:
+        """Forget what a null value takes the place of: the deletion of what was never there, or that it was moved."""
+        key, number = (record.key or b"").decode(errors="replace"), Envelope.read(record.headers).doc_version
+        if number is None:
+            return
+        if (document := document_of(key)) is not None:
+            self.ledger.forget(document, number)
+        elif (document := document_moved(key)) is not None:
+            self.ledger.forget_moved(document, record.partition, number)
+
+    def _release(self, home: int) -> None:
+        """What was copied to a partition is applied with its copy, and no sooner."""
+        for partition, (offset, published) in self.ledger.release(home).items():
+            self.epoch = self.epoch.with_(partition, offset, published)
+
+    def checkpoint(self) -> None:
+        """Have on disk what was applied, and from where to go on: the index first."""
+        self.index.flush()
+        self.ledger.note_positions(self._assembly.resume(self.nexts))
+        self.ledger.commit()
+        self._checkpointed = time.monotonic()
+
+    def close(self) -> None:
+        """Close in good order."""
+        self.checkpoint()
+        passages = len(self.index)
+        self.index.close()
+        self.ledger.note_facts(self.origin.facts() | {_CLOSED_WITH: str(passages)})
+        self.ledger.commit()
+        self.ledger.close()
+
+
+class Slot:
+    """A folder for one worker, the first of `0`, `1`, … that no other on this machine holds; `with Slot(root) as slot`.
+
+    A lock on a file is let go of by the system when its process ends, however it does, so a restarted worker finds a
+    store that some worker left, whatever it is called now.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self.folder, self._lock = _first_free(root)
+
+    def open(self, origin: Origin, *, checkpoint_every: float) -> Store:
+        """Open the store in this slot; build it anew if it is of no use.
+
+        Raises:
+            SetupError: The folder cannot be written.
+        """
+        try:
+            try:
+                return Store(self.folder, origin, checkpoint_every=checkpoint_every)
+            except _UselessError as error:
+                log.warning("the index in %s is built anew from poise.passages: %s", self.folder, error)
+                shutil.rmtree(self.folder)
+                return Store(self.folder, origin, checkpoint_every=checkpoint_every)
+        except (OSError, _UselessError) as error:
+            raise SetupError(
+                f"no index can be kept in {self.folder}: {words_of(error)}; set POISE_STATE_DIR"
+            ) from error
+
+    def renew(self, store: Store, origin: Origin, *, checkpoint_every: float) -> Store:
+        """Throw a store of this slot away, and open an empty one.
+
+        Raises:
+            SetupError: The folder cannot be written.
+        """
+        store.index.close()
+        store.ledger.close()
+        try:
+            shutil.rmtree(self.folder)
+        except OSError as error:
+            raise SetupError(
+                f"no index can be kept in {self.folder}: {words_of(error)}; set POISE_STATE_DIR"
+            ) from error
+        return self.open(origin, checkpoint_every=checkpoint_every)
+
+    def __enter__(self) -> Self:
+        """It is held from the start."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Let another worker have it."""
+        self._lock.close()
+
+
+def _first_free(root: Path) -> tuple[Path, IO[bytes]]:
+    try:
+        private_directory(root, ours=True)
+        for number in count():
+            lock = (root / f"{number}.lock").open("ab")
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                lock.close()
+            else:
+                return root / str(number), lock
+    except OSError as error:
+        raise SetupError(f"no index can be kept in {root}: {words_of(error)}; set POISE_STATE_DIR") from error
+    raise AssertionError("numbers do not end")
+
+
+def _check_origin(facts: dict[str, str], origin: Origin, *, empty: bool) -> None:
+    wanted = origin.facts()
+    differing = [name for name in wanted if facts and facts.get(name) != wanted[name]]
+    if differing == ["documents"] and not empty:
+        raise SetupError(INCOMPARABLE)
+    if differing:
+        raise _UselessError(f"it is of another {' and '.join(differing)}")
+
+
+def _check_count(passages: int, facts: dict[str, str]) -> None:
+    """A lost file may show in nothing else. One that was not closed in good order is brought up to date by reading."""
+    expected = facts.get(_CLOSED_WITH, str(passages))
+    if expected != str(passages):
+        raise _UselessError(f"it has {passages} passages and should have {expected}")
+
+
+def _opened(open_: Callable[[], _T]) -> _T:
+    """What opening gives; anything that goes wrong means that what is there is of no use."""
+    try:
+        return open_()
+    except (OSError, MemoryError, KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # Qdrant's panics are BaseExceptions
+        reason = next(iter(words_of(error).splitlines()), type(error).__name__)
+        raise _UselessError(f"it is damaged: {reason}") from error
+
+
+def _read(record: Record, model: str) -> tuple[int, Part | Manifest | Moved] | None:
+    """The version and the body of a record; None for one that says nothing to a reader."""
+    if record.value is None:
+        return None
+    envelope = Envelope.read(record.headers)
+    if envelope.doc_version is None:
+        raise ValueError("header poise-doc-version is missing")
+    if envelope.kind == Manifest.kind:
+        return envelope.doc_version, Manifest.parse(record.value)
+    if envelope.kind == Moved.kind:
+        return envelope.doc_version, Moved.parse(record.value)
+    if envelope.kind != Part.kind:
+        raise ValueError(f"kind {envelope.kind} is not known here")
+    part = Part.parse(record.value)
+    if part.model == model:
+        decode_vector(part.vector, DIMENSIONS)
+    return envelope.doc_version, part

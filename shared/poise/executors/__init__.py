@@ -1,0 +1,1 @@
+"""Executors: blocking and CPU-bound work in threads and processes."""

@@ -1,0 +1,1 @@
+"""HTTP clients: reading a response within bounds, and hosts that stand for this machine."""

@@ -1,0 +1,1 @@
+"""Ingestion: publish documents and wait until they can be found."""

@@ -1,0 +1,303 @@
+"""Kafka's administration: the table of topics applied and checked, topic ids, and which topics there are."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from types import TracebackType
+from typing import Any, Final, Self, TypeVar
+
+from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import KafkaError
+
+from poise.contracts.topics import CATALOGUE, Topic
+from poise.errors import MissingTopicError, SetupError, UnavailableError
+from poise.kafka import offset_commits
+from poise.kafka.connection import Connection
+from poise.kafka.group_state import GroupState
+from poise.kafka.offset_tracker import Commit
+from poise.kafka.patches.offset_fetch import heed_errors
+from poise.kafka.topic_id_client import TopicIdRequest
+from poise.kafka.topic_identities import TopicMetadata
+from poise.kafka.topic_lookup import TopicLookup
+from poise.text.error_text import words_of
+
+_TOPIC_EXISTS: Final = 36
+_ATTEMPTS: Final = 10
+_AGAIN_AFTER: Final = 0.1
+_CREATED_WITHIN: Final = 10.0
+_LIMITS: Final = ("max.message.bytes", "segment.bytes")
+"""What bounds a record: a batch has to fit a segment too."""
+USUAL_REPLICATION: Final = 3
+KEPT_BY: Final = 2
+"""Of three copies or more, how many must have a record before it is acknowledged: one broker may then be lost."""
+ANSWERS_WITHIN: Final = 10.0
+"""Seconds after which a question to the broker is given up."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class TopicState:
+    """How a topic of the table stands on the broker."""
+
+    topic: Topic
+    partitions: int | None
+    """None: it does not exist."""
+    differences: tuple[str, ...] = ()
+    """In words; empty when it is as the table says."""
+
+
+def settings_of(topic: Topic, replication: int = 1) -> dict[str, str]:
+    """The topic's configuration in Kafka's words, where it has so many copies."""
+    keep = "-1" if topic.keep is None else str(round(topic.keep * 1_000))
+    common = {"retention.ms": keep, "max.message.bytes": str(topic.max_bytes)}
+    if replication >= USUAL_REPLICATION:
+        common["min.insync.replicas"] = str(KEPT_BY)
+    if topic.keep_bytes is not None:
+        common["retention.bytes"] = str(topic.keep_bytes)
+    if topic.segment is not None:
+        common["segment.bytes"] = str(topic.segment)
+    if topic.compacted:
+        return {"cleanup.policy": "compact", "delete.retention.ms": str(7 * 24 * 3_600_000), **common}
+    return {"cleanup.policy": "delete", **common}
+
+
+class Admin:
+    """One connection for administration; `async with Admin(Connection.of(settings)) as admin`."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._client = AIOKafkaAdminClient(**connection.arguments())
+        heed_errors(self._client._client)  # noqa: SLF001 - has no public way
+        self._partitions: dict[str, int] = {}
+        self._copies: dict[str, int] = {}
+        self._lookup = TopicLookup(self._describe)
+
+    async def __aenter__(self) -> Self:
+        """Connect.
+
+        Raises:
+            SetupError: No broker answers at the address, or none takes us; the message says why.
+        """
+        try:
+            await self._client.start()
+            await self.describe(())  # not where we were told to begin, but where the brokers tell their clients to come
+        except (KafkaError, UnavailableError) as error:
+            await self._client.close()
+            raise await self._connection.refusal() from error
+        return self
+
+    async def unreachable(self) -> list[str]:
+        """Which brokers cannot be reached under the addresses that they tell their clients, and what to do."""
+        brokers = self._client._client.cluster.brokers()  # noqa: SLF001 - as it was told last
+        known = {broker.nodeId: (broker.host, broker.port) for broker in brokers if isinstance(broker.nodeId, int)}
+        return await self._connection.unreachable(known)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Disconnect."""
+        await self._client.close()
+
+    async def partitions(self, topic: str) -> int | None:
+        """How many partitions a topic has; None = it does not exist.
+
+        Cached; about an unknown one the broker is asked, for it may have been made a moment ago.
+
+        Raises:
+            UnavailableError: The broker does not answer.
+        """
+        if topic not in self._partitions and (found := await self._lookup.number(topic)) is not None:
+            self._partitions[topic] = found
+        return self._partitions.get(topic)
+
+    async def refresh(self) -> Mapping[str, int]:
+        """Read anew which topics there are, with their numbers of partitions."""
+        topics = await self._asked(self._client.describe_topics)
+        self._partitions = {item["topic"]: len(item["partitions"]) for item in topics}
+        self._copies = {item["topic"]: min(len(at["replicas"]) for at in item["partitions"]) for item in topics}
+        return self._partitions
+
+    async def describe(self, topics: Collection[str]) -> Mapping[str, TopicMetadata]:
+        """What the broker says of those of the topics that exist, and of all whose partitions are cached.
+
+        Raises:
+            UnavailableError: The broker does not answer.
+        """
+        found = await self._described({*topics, *self._partitions})
+        self._partitions = {name: topic.partitions for name, topic in found.items()}
+        return found
+
+    async def _describe(self, names: Collection[str]) -> Mapping[str, int]:
+        return {name: topic.partitions for name, topic in (await self._described(names)).items()}
+
+    async def _described(self, names: Collection[str]) -> dict[str, TopicMetadata]:
+        request = TopicIdRequest(names)
+        response: Any = await self._asked(partial(self._client._send_request, request))  # noqa: SLF001 - the public way makes topics
+        return dict(response.topics())
+
+    async def _asked(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """Ask, and ask again: aiokafka asks a broker at random, dead ones too until the cluster has noticed."""
+        try:
+            async with asyncio.timeout(ANSWERS_WITHIN):
+                for _ in range(_ATTEMPTS - 1):
+                    try:
+                        return await ask()
+                    except KafkaError as error:
+                        if not error.retriable:
+                            raise
+                        await asyncio.sleep(_AGAIN_AFTER)
+                return await ask()
+        except (KafkaError, TimeoutError) as error:
+            raise UnavailableError(f"the broker does not answer: {words_of(error, 'timed out')}") from error
+
+    async def committed(self, group: str, partitions: Collection[TopicPartition]) -> dict[TopicPartition, Commit]:
+        """What a group has committed, of those partitions of which it has committed something.
+
+        Raises:
+            UnavailableError: The broker does not answer.
+        """
+        ask = partial(self._client.list_consumer_group_offsets, group, partitions=list(partitions))
+        found = await self._asked(ask)
+        return {
+            at: offset_commits.read(kept.offset, kept.metadata or "") for at, kept in found.items() if kept.offset >= 0
+        }
+
+    async def group_state(self, group: str, partitions: Collection[TopicPartition]) -> GroupState:
+        """What a group has committed of some partitions, and which topics they are of.
+
+        Raises:
+            UnavailableError: The broker does not answer.
+        """
+        topics = {at.topic for at in partitions}
+        committed, found = await asyncio.gather(self.committed(group, partitions), self.describe(topics))
+        return GroupState(committed, {topic: found[topic].id for topic in topics & found.keys()})
+
+    async def delete_before(self, topic: str, offsets: Mapping[int, int]) -> None:
+        """Have the broker forget what stands before an offset, by partition.
+
+        Raises:
+            UnavailableError: The broker does not do it.
+        """
+        cut = {TopicPartition(topic, number): RecordsToDelete(offset) for number, offset in offsets.items()}
+        await self._asked(partial(self._client.delete_records, cut))
+
+    async def topic_id(self, topic: str) -> str:
+        """Kafka's id of a topic, which differs when the topic was deleted and made again.
+
+        Raises:
+            MissingTopicError: There is no such topic.
+            UnavailableError: The broker does not answer.
+        """
+        return (await self.metadata(topic)).id
+
+    async def metadata(self, topic: str) -> TopicMetadata:
+        """What the broker says of a topic now.
+
+        Raises:
+            MissingTopicError: There is no such topic.
+            UnavailableError: The broker does not answer.
+        """
+        found = (await self._described([topic])).get(topic)
+        if found is None:
+            raise MissingTopicError(f"topic {topic} does not exist: create the topics with `poise topics apply`")
+        return found
+
+    async def check(self, also: Sequence[Topic] = ()) -> list[TopicState]:
+        """Compare the broker's topics with the table, and with further ones."""
+        present = await self.refresh()
+        topics = (*CATALOGUE.values(), *also)
+        wanted = [topic for topic in topics if topic.name in present]
+        configured = await self._configurations(topic.name for topic in wanted)
+        return [
+            TopicState(topic, present.get(topic.name), self._differences(topic, configured[topic.name]))
+            if topic.name in present
+            else TopicState(topic, None, ("missing",))
+            for topic in topics
+        ]
+
+    async def apply(self, replication: int | None = None, also: Sequence[Topic] = ()) -> list[TopicState]:
+        """Create what is missing and correct what differs, except numbers of partitions, which key the data.
+
+        Args:
+            replication: Copies of each partition; None = three, or as many as there are brokers.
+            also: Topics besides those of the table.
+
+        Returns:
+            The topics as they were before.
+
+        Raises:
+            SetupError: The broker refused.
+        """
+        before = await self.check(also)
+        await self.create([state.topic for state in before if state.partitions is None], replication)
+        await self._configure([state.topic for state in before if state.partitions is not None and state.differences])
+        return before
+
+    async def create(self, topics: Sequence[Topic], replication: int | None = None) -> None:
+        """Create topics; one that exists by now is left as it is.
+
+        Raises:
+            SetupError: The broker refused.
+        """
+        if not topics:
+            return
+        if replication is None:
+            replication = min(USUAL_REPLICATION, len((await self._asked(self._client.describe_cluster))["brokers"]))
+        new = [
+            NewTopic(topic.name, topic.partitions, replication, topic_configs=settings_of(topic, replication))
+            for topic in topics
+        ]
+        response: Any = await self._asked(partial(self._client.create_topics, new))
+        refused = [
+            f"{name}: {message or code}"
+            for name, code, message, *_ in response.topic_errors
+            if code not in {0, _TOPIC_EXISTS}
+        ]
+        if refused:
+            raise SetupError(f"the broker refused topics: {'; '.join(refused)}")
+        async with asyncio.timeout(_CREATED_WITHIN):
+            # The broker tells nobody when its metadata has spread.
+            while not {topic.name for topic in topics} <= (await self.refresh()).keys():  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+
+    async def _configure(self, topics: Sequence[Topic]) -> None:
+        for topic in topics:
+            wanted = settings_of(topic, self._copies[topic.name])
+            resource = ConfigResource(ConfigResourceType.TOPIC, topic.name, wanted)
+            await self._asked(partial(self._client.alter_configs, [resource]))
+
+    async def record_limits(self, topics: Collection[str]) -> Mapping[str, int]:
+        """The bytes of the largest record that each topic takes, of those whose configuration this process may read.
+
+        Raises:
+            UnavailableError: The broker does not answer.
+        """
+        found = await self._configurations(topics, _LIMITS)
+        return {name: min(int(configured[limit]) for limit in _LIMITS) for name, configured in found.items()}
+
+    async def _configurations(self, names: Iterable[str], settings: Collection[str] = ()) -> dict[str, dict[str, str]]:
+        """What is configured of the topics, all or some settings; one that may not be read is absent."""
+        resources = [ConfigResource(ConfigResourceType.TOPIC, name, dict.fromkeys(settings)) for name in names]
+        if not resources:
+            return {}
+        found: dict[str, dict[str, str]] = {}
+        responses: list[Any] = await self._asked(partial(self._client.describe_configs, resources))
+        for response in responses:
+            for error_code, _, _, name, entries in response.resources:
+                if not error_code:
+                    found[name] = {entry[0]: entry[1] for entry in entries}
+        return found
+
+    def _differences(self, topic: Topic, configured: Mapping[str, str]) -> tuple[str, ...]:
+        found = [
+            f"{name} is {configured.get(name)}, not {value}"
+            for name, value in settings_of(topic, self._copies[topic.name]).items()
+            if configured.get(name) != value
+        ]
+        if (partitions := self._partitions[topic.name]) != topic.partitions:
+            found.insert(0, f"{partitions} partitions, not {topic.partitions}")
+        return tuple(found)

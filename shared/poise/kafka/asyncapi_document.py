@@ -1,0 +1,257 @@
+"""The contract for other languages: an AsyncAPI 3.0 document, and the JSON Schema of each body.
+
+FastStream declares channels, operations and bodies as for a worker. What it has no place for is added from the table of
+topics: the headers, several kinds of body in one channel, keys, retention, and where replies go.
+"""
+
+from collections.abc import Iterable, Mapping
+from functools import reduce
+from operator import or_
+from types import MappingProxyType
+from typing import Any, Final, cast
+
+from faststream.specification import AsyncAPI
+
+from poise.contracts import json_schema
+from poise.contracts.document import Deletion
+from poise.contracts.fault import Fault
+from poise.contracts.message import Message, Request
+from poise.contracts.topics import CATALOGUE, REPLIES, TIERS, Topic
+from poise.kafka.admin import settings_of
+from poise.kafka.connection import Connection
+from poise.kafka.consumer import ConcurrentIntake
+from poise.kafka.faststream_adapter import new_broker, subscribe
+from poise.kafka.record import Record
+
+Json = dict[str, Any]
+
+REPLY: Final = "reply"
+"""The channel that stands for whatever topic a request names in `reply_to`."""
+INTERNAL: Final = "internal"
+"""What is put behind the name of a body that the public may write too: here its unknown fields are passed over."""
+_NUMBER: Final = r"^[0-9]{1,18}$"
+
+HEADERS: Final[Mapping[str, tuple[str, str | None]]] = MappingProxyType(
+    {
+        "correlation_id": ("What the caller recognises the reply by: any bytes, echoed as they are.", None),
+        "reply_to": ("The topic that the reply goes to: one of the caller's own, or `poise.replies`.", None),
+        "poise-reply-partition": ("The partition of `reply_to`; any, where it is absent.", _NUMBER),
+        "content-type": ("`application/json`.", None),
+        "poise-kind": (
+            "Which body this is, `name/version`; absent = the first that the channel lists.",
+            r"^.+/[0-9]+$",
+        ),
+        "poise-deadline": ("Unix milliseconds after which nobody wants the answer.", _NUMBER),
+        "poise-attempt": ("Which attempt this is, from 1.", _NUMBER),
+        "poise-run": ("The run that the message belongs to; ignored on `poise.ask.*`.", None),
+        "poise-step": ("The step of the run; ignored on `poise.ask.*`.", None),
+        "poise-tenant": ("Whose it is; ignored on `poise.ask.*`.", None),
+        "poise-region": ("Where it comes from.", None),
+        "poise-min-epoch": ("How far into `poise.documents` the index must have come (opaque).", None),
+        "poise-origin": ("`topic/partition/offset` of the first copy of the message.", r"^.+/[0-9]+/[0-9]+$"),
+        "poise-redrives": ("How often it was sent again from a dead-letter topic.", _NUMBER),
+        "poise-doc-version": (
+            "On `poise.passages`, `poise.versions`: the document's offset in `poise.documents`.",
+            _NUMBER,
+        ),
+        "poise-stream-to": (
+            "Where the answer's words go as they come, `topic/partition/correlation id`; no id = the message's own.",
+            r"^[^/]+/[0-9]{1,18}(/.*)?$",
+        ),
+        "poise-stream": ("The attempt that an event belongs to; on a reply, the one whose words count.", None),
+        "poise-seq": ("The number of an event in its stream, from 0; on a reply, that of the last one.", _NUMBER),
+        "traceparent": ("W3C Trace Context.", None),
+        "tracestate": ("W3C Trace Context.", None),
+        "baggage": ("W3C Baggage.", None),
+    }
+)
+"""Every header, what it means, and the form of its value."""
+
+
+def bodies() -> dict[str, Json]:
+    """The JSON Schema of each body by kind, as it may be written; a deletion is a null value and has none."""
+    public = set(_kinds(topic for topic in CATALOGUE.values() if topic.edge))
+    return {
+        kind.kind: {
+            "$schema": json_schema.DIALECT,
+            "$id": f"urn:poise:schema:{kind.kind}",
+            **json_schema.of(kind, strict=kind in public),
+        }
+        for kind in sorted(_kinds(CATALOGUE.values()), key=lambda kind: kind.kind)
+    }
+
+
+def asyncapi(version: str, broker: str = "127.0.0.1:9092") -> Json:
+    """The AsyncAPI 3.0 document of the mesh, as seen from inside: it receives asks and sends answers.
+
+    Args:
+        version: Poise's own.
+        broker: The server that the document names.
+    """
+    document = _declared(version, broker)
+    described = [topic for topic in CATALOGUE.values() if _kinds([topic])]
+    servers = [{"$ref": f"#/servers/{name}"} for name in document["servers"]]
+    document["channels"] = {topic.name: _channel(topic, servers) for topic in described} | {REPLY: _reply_channel()}
+    document["operations"] = dict(operation for topic in described for operation in _operations(topic))
+    document["info"]["tags"] = [{"name": tier, "description": f"Topics of the {tier} tier."} for tier in TIERS]
+    carried = dict.fromkeys((kind, _internal(topic, kind)) for topic in described for kind in _kinds([topic]))
+    document["components"] = {
+        "messages": {_id(kind, internal=internal): _message(kind, internal=internal) for kind, internal in carried},
+        "schemas": {"Headers": _headers()} | dict(sorted(_schemas(described).items())),
+        "correlationIds": {"correlation_id": {"location": "$message.header#/correlation_id"}},
+    }
+    return document
+
+
+def _declared(version: str, broker: str) -> Json:
+    """What FastStream says of the mesh."""
+
+    async def nobody(record: Record) -> None:
+        raise NotImplementedError(f"{record.position} came to a description")
+
+    kafka = new_broker(Connection((broker,)))
+    for topic in CATALOGUE.values():
+        if topic.tier is not None:
+            subscribe(
+                kafka,
+                [topic.name],
+                topic.tier,
+                ConcurrentIntake(nobody, ordered=topic.ordered),
+                accepts=topic.accepts,
+                connection={},
+            )
+        elif kinds := _kinds([topic]):
+            kafka.publisher(topic.name, schema=reduce(or_, kinds), title=topic.name)
+    specification = AsyncAPI(
+        kafka,
+        title="Poise",
+        version=version,
+        description=(
+            "Bodies are plain JSON, headers are plain strings, but `correlation_id`, which is any bytes."
+            " Publish an `ask/1` to `poise.ask.interactive` with"
+            " `reply_to` and `correlation_id`; the answer, or a fault, comes back with the same `correlation_id`."
+        ),
+        license={"name": "Apache-2.0"},
+    ).to_specification()
+    return cast("Json", specification.to_jsonable())
+
+
+def _kinds(topics: Iterable[Topic]) -> list[type[Message]]:
+    """The bodies that have a schema, in the order of the table, each once."""
+    return list(dict.fromkeys(k for topic in topics for k in topic.accepts if k not in {Deletion, Message}))
+
+
+def _internal(topic: Topic, kind: type[Message]) -> bool:
+    """Whether a topic passes over unknown fields of a body that another topic, which anyone may write, refuses."""
+    return not topic.edge and any(kind in other.accepts for other in CATALOGUE.values() if other.edge)
+
+
+def _schemas(topics: list[Topic]) -> Json:
+    """The bodies, as each topic accepts them."""
+    public = _kinds(topic for topic in topics if topic.edge)
+    internal = {kind for topic in topics for kind in _kinds([topic]) if _internal(topic, kind)}
+    return (
+        json_schema.components(kind for kind in _kinds(topics) if kind not in public)
+        | {f"{kind.__name__}.{INTERNAL}": json_schema.of(kind) for kind in internal}
+        | json_schema.components(public, json_schema.Strict)
+    )
+
+
+def _id(kind: type[Message], *, internal: bool = False) -> str:
+    """A kind as a name in the document, where `/` may not stand: `ask.1`."""
+    return kind.kind.replace("/", ".") + (f".{INTERNAL}" if internal else "")
+
+
+def _text(documented: type) -> str:
+    return " ".join((documented.__doc__ or "").split())
+
+
+def _channel(topic: Topic, servers: list[Json]) -> Json:
+    written = settings_of(topic)
+    numbers = {name: int(value) for name, value in written.items() if name != "cleanup.policy"}
+    deletion = " A null value deletes." if Deletion in topic.accepts else ""
+    return {
+        "address": topic.name,
+        "description": f"Key: {topic.key}.{deletion}",
+        "servers": servers,
+        "messages": {
+            name: {"$ref": f"#/components/messages/{name}"}
+            for kind in _kinds([topic])
+            for name in [_id(kind, internal=_internal(topic, kind))]
+        },
+        "bindings": {
+            "kafka": {
+                "topic": topic.name,
+                "partitions": topic.partitions,
+                "topicConfiguration": {"cleanup.policy": [written["cleanup.policy"]], **numbers},
+                "bindingVersion": "0.5.0",
+            }
+        },
+    }
+
+
+def _reply_channel() -> Json:
+    return {
+        "address": None,
+        "description": "The topic that a request names in its header `reply_to`.",
+        "messages": {_id(kind): {"$ref": f"#/components/messages/{_id(kind)}"} for kind in REPLIES.accepts},
+    }
+
+
+def _operations(topic: Topic) -> Iterable[tuple[str, Json]]:
+    """What the mesh does with a topic: a tier receives it, or workers send to it."""
+    channel = {"$ref": f"#/channels/{topic.name}"}
+    messages = [_in_channel(topic.name, _id(kind, internal=_internal(topic, kind))) for kind in _kinds([topic])]
+    if topic.tier is None:
+        yield (
+            f"send.{topic.name}",
+            {
+                "action": "send",
+                "channel": channel,
+                "description": "Written by Poise; a reader is to pass over fields that it does not know.",
+                "messages": messages,
+            },
+        )
+        return
+    received: Json = {
+        "action": "receive",
+        "channel": channel,
+        "title": f"The {topic.tier} tier handles it",
+        "description": f"Unknown fields are {'refused' if topic.edge else 'passed over'}.",
+        "tags": [{"name": topic.tier}],
+        "messages": messages,
+    }
+    replies: list[type[Message]] = [kind.reply for kind in topic.accepts if issubclass(kind, Request)]
+    if replies:
+        replies.append(Fault)
+        received["reply"] = {
+            "address": {"location": "$message.header#/reply_to"},
+            "channel": {"$ref": f"#/channels/{REPLY}"},
+            "messages": [_in_channel(REPLY, _id(kind)) for kind in replies],
+        }
+    yield f"receive.{topic.name}", received
+
+
+def _in_channel(channel: str, message: str) -> Json:
+    return {"$ref": f"#/channels/{channel}/messages/{message}"}
+
+
+def _message(kind: type[Message], *, internal: bool) -> Json:
+    return {
+        "name": kind.kind,
+        "title": kind.__name__,
+        "summary": _text(kind),
+        "contentType": "application/json",
+        "headers": {"$ref": "#/components/schemas/Headers"},
+        "correlationId": {"$ref": "#/components/correlationIds/correlation_id"},
+        "payload": {"$ref": f"#/components/schemas/{kind.__name__}{f'.{INTERNAL}' if internal else ''}"},
+    }
+
+
+def _headers() -> Json:
+    properties = {
+        name: {"type": "string", "description": text} | ({} if form is None else {"pattern": form})
+        for name, (text, form) in HEADERS.items()
+    }
+    description = "All are optional; a null one is absent, and the last of several counts."
+    return {"type": "object", "description": description, "properties": properties}

@@ -1,0 +1,393 @@
+"""Intake: messages from one consumer, many handled at once, each committed only when all before it are finished.
+
+A message is *held* from when it is taken until it is finished. Of those that are held, some wait for their turn, some
+are handled (`concurrency`), and some are parked: their handlers wait (`slots`).
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from contextvars import copy_context
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.abc import ConsumerRebalanceListener
+from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
+
+from poise.errors import SetupError
+from poise.kafka.group_offsets import GroupOffsets
+from poise.kafka.group_state import ReadBack, nothing_known
+from poise.kafka.handling_slots import HandlingSlots, Slot, parked
+from poise.kafka.keyed_queue import Job, Waiting
+from poise.kafka.record import RawRecord, Record
+from poise.kafka.topic_identities import TopicIdentities
+from poise.liveness import Liveness, Part
+
+log = logging.getLogger(__name__)
+
+POLL_MS: Final = 200
+NOWHERE: Final = TopicPartition("", 0)
+"""A partition that nobody has."""
+TRY_AGAIN_AFTER: Final = 1.0
+TURNED_AWAY_AFTER: Final = 10.0
+"""Seconds that a message which somebody waits for stands behind others that only wait, until its sender is told so."""
+PLACE_FOUND_WITHIN: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class IntakeLimits:
+    """How much one consumer takes on."""
+
+    concurrency: int = 64
+    """Messages handled at once."""
+    buffer: int = 4
+    """Messages taken and not finished, as a multiple of `concurrency`: above it polling goes on, with nothing asked."""
+    max_bytes: int = 32 * 1024 * 1024
+    """The same bound in bytes of message bodies."""
+    parked: int = 8
+    """Messages whose handlers only wait, as a multiple of `concurrency`; they come on top of the buffer. As it is, all
+    that one partition may have unfinished (64 × (4 + 8)) fits the metadata of a commit, wherever it lies."""
+    parked_bytes: int = 32 * 1024 * 1024
+    """The same bound in bytes of message bodies."""
+    grace: float = 10.0
+    """Seconds that begun work is given when the process stops."""
+
+    @property
+    def most(self) -> int:
+        """Messages taken and not finished."""
+        return self.concurrency * self.buffer
+
+
+class ConcurrentIntake(ConsumerRebalanceListener):
+    """Takes messages from a consumer and gives them to `deliver`, at most `concurrency` at once.
+
+    `deliver` owns every failure of a message; when it raises all the same (the broker took neither reply nor dead
+    letter), the message is not finished and is tried again here. Order, where it is asked for: messages of one key one
+    after another; those without a key in any order.
+
+    Rebalances (aiokafka is eager: everything is revoked, then assigned): work in progress goes on. If its partition
+    comes back, its offset is recognised and committed in time; if not, it finishes and replies, and its offset is left
+    to the new owner.
+
+    Logs that are not what they were (the topic was deleted and made again, the log was cut off or restored, somebody
+    committed an offset beyond its end): reading starts over at the beginning of what is there. Work in progress goes
+    on, and its offsets are committed no more.
+
+    Args:
+        deliver: Handles one message, whole.
+        ordered: Messages of one key are handled one after another.
+        limits: How much to take on.
+        read_back: Reads what the broker knows of partitions, when they are assigned.
+        turn_away: Tells who waits for a message that there is no room for it; None = it waits for its turn.
+        due: Unix seconds before which a message is not to be handled; its partition rests until then. None = at once.
+        part: Told of each poll, and of what ends the reading for good.
+        identities: Notices that a topic was deleted and made again; None = nobody does while it is read.
+    """
+
+    def __init__(
+        self,
+        deliver: Callable[[Record], Awaitable[None]],
+        *,
+        ordered: bool,
+        limits: IntakeLimits | None = None,
+        read_back: ReadBack = nothing_known,
+        due: Callable[[Record], float] | None = None,
+        turn_away: Callable[[Record], Awaitable[None]] | None = None,
+        part: Part | None = None,
+        identities: TopicIdentities | None = None,
+    ) -> None:
+        self.deliver = deliver
+        self.listener: ConsumerRebalanceListener = self
+        self.part = part or Liveness().part("consumer")
+        self.assigned = asyncio.Event()
+        self.beside: list[Callable[[AIOKafkaConsumer], Coroutine[Any, Any, None]]] = []
+        """What goes on beside the polling, for as long."""
+        self.offsets = GroupOffsets(read_back, identities)
+        self._limits = limits or IntakeLimits()
+        self._due = due
+        self._turn_away = turn_away
+        self._consumer: AIOKafkaConsumer | None = None
+        self._waiting = Waiting(ordered=ordered)
+        self.slots = HandlingSlots(
+            self._limits.concurrency,
+            parked=self._limits.concurrency * self._limits.parked,
+            parked_bytes=self._limits.parked_bytes,
+            changed=self._go_on,
+        )
+        # Of no message: one may begin when another one's handler gives its slot back, and is not a part of that.
+        self._context = copy_context()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._held = 0
+        self._held_bytes = 0
+        self._resting: dict[TopicPartition, float] = {}
+        """Unix seconds until which a partition's next message is not due."""
+        self._assigning: set[TopicPartition] | None = None
+        """What is assigned while it is not known yet how far the group has come; None = it is."""
+        self._full = False
+        self._room = asyncio.Event()
+        self._draining = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    # -- taking ---------------------------------------------------------------------------------------------------
+
+    async def run(self, consumer: AIOKafkaConsumer) -> None:
+        """Poll until told to drain; polling never stops for handling. If it ends otherwise, so does the process."""
+        self._consumer = consumer
+        self.offsets.begin(consumer)
+        beside = [self.part.run(work(consumer)) for work in self.beside]
+        beside.append(self.part.run(self.offsets.commit_regularly()))
+        try:
+            while not self._draining.is_set():
+                await self._poll(consumer)
+        except Exception as error:
+            if not self._draining.is_set():
+                log.exception("reading stopped")
+                self.part.fail(error)
+        finally:
+            if self._draining.is_set():
+                self.part.close()
+            else:
+                self.part.fail(RuntimeError("its loop was cancelled by nobody who may"))
+            for task in beside:
+                task.cancel()
+            self.offsets.end()
+
+    async def _poll(self, consumer: AIOKafkaConsumer) -> None:
+        self._pause_and_resume()
+        # A part of it at most, so that one partition that has much to give does not take all the room at once.
+        room = min(self._limits.most - self._buffered, self._limits.most // 8)
+        batches = await self._fetched(consumer, max(1, room))
+        if self._draining.is_set():
+            return  # neither tracked nor committed: the next worker gets them
+        # From here to the end nothing is awaited: what getmany hands out belongs to the assignment of this moment.
+        for partition, raws in batches.items():
+            tracker = self.offsets.tracker(partition)
+            for raw in raws:
+                record = Record.of(raw)
+                if self._due is not None and (at := self._due(record)) > time.time():
+                    self._resting[partition] = at
+                    consumer.seek(partition, record.offset)
+                    break
+                if tracker.deliver(record.offset):
+                    self._take(Job(record, partition, tracker))
+        self._start()
+
+    async def _fetched(self, consumer: AIOKafkaConsumer, room: int) -> Mapping[TopicPartition, Sequence[RawRecord]]:
+        """Messages, by partition; none where there are none, or where their place has to be found first."""
+        try:
+            batches = await self._ask(consumer, room)
+            fetching: Any = consumer._fetcher  # noqa: SLF001 - it tells nobody when it has ended
+            if fetching.error_future.done():
+                raise RuntimeError(f"Kafka's client has stopped fetching: {fetching.error_future}")
+        except OffsetOutOfRangeError as error:
+            for partition, offset in error.args[0].items():
+                await self._find_place(partition, offset)
+        except NoOffsetForPartitionError as error:
+            self.offsets.seek(error.args[0], 0)
+        except KafkaError as error:
+            if not error.retriable:
+                raise
+            log.warning("reading failed, trying again: %s", error)
+            self.part.wait(str(error))
+            await asyncio.sleep(TRY_AGAIN_AFTER)
+        else:
+            if obstacle := self.offsets.obstacle():
+                self.part.wait(obstacle)
+            else:
+                self.part.progress()
+            return batches
+        return {}
+
+    async def _find_place(self, partition: TopicPartition, offset: int) -> None:
+        try:
+            async with asyncio.timeout(PLACE_FOUND_WITHIN):
+                await self.offsets.find_place(partition, offset)
+        except (KafkaError, TimeoutError) as error:
+            self.part.wait(f"it is not known where {partition.topic}/{partition.partition} begins: {error!r}")
+
+    async def _ask(self, consumer: AIOKafkaConsumer, room: int) -> Mapping[TopicPartition, Sequence[RawRecord]]:
+        """Ask for messages, naming the partitions as soon as one is paused.
+
+        aiokafka throws away what it has fetched of a paused partition that is asked for, and fetches it again when it
+        is resumed: up to a megabyte each time that we were full.
+        """
+        paused = consumer.paused()
+        named = consumer.assignment() - paused
+        if named or not paused:
+            asked: Mapping[TopicPartition, Sequence[RawRecord]] = await consumer.getmany(
+                *(named if paused else ()), timeout_ms=POLL_MS, max_records=room
+            )
+            return asked
+        await consumer.getmany(NOWHERE)  # it counts as a poll: a member that does not poll is put out of its group
+        self._room.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(POLL_MS / 1_000):
+                await self._room.wait()
+        return {}
+
+    def _pause_and_resume(self) -> None:
+        """Ask for nothing above the bounds, again when half of the room is free, so that it does not flutter."""
+        consumer, limits = self._consumer, self._limits
+        if consumer is None:
+            return
+        if self._buffered >= limits.most or self._buffered_bytes >= limits.max_bytes:
+            self._full = True
+        elif self._has_room():
+            self._full = False
+        now, assigned, paused = time.time(), consumer.assignment(), consumer.paused()
+        share = limits.most // (2 * max(1, len(assigned)))
+        wanted = {at for at in assigned if self._full or self._waiting.behind[at] > share or self._rests(at, now)}
+        if fresh := wanted - paused:  # a rebalance brings partitions that are not paused
+            consumer.pause(*fresh)
+        if again := paused - wanted:
+            consumer.resume(*again)
+            self._room.set()
+
+    def _has_room(self) -> bool:
+        """Whether half of what is not taken up by messages behind another of their key is free."""
+        limits, behind = self._limits, self._waiting.behind.total()
+        fits = self._buffered - behind <= (limits.most - behind) // 2
+        return fits and self._buffered_bytes <= limits.max_bytes // 2
+
+    @property
+    def _buffered(self) -> int:
+        """Messages that are held and not parked."""
+        return self._held - self.slots.parked
+
+    @property
+    def _buffered_bytes(self) -> int:
+        return self._held_bytes - self.slots.parked_bytes
+
+    def _rests(self, partition: TopicPartition, now: float) -> bool:
+        """Whether a partition is to give nothing now, whatever room there is."""
+        if self._assigning and partition in self._assigning:
+            return True
+        if self._resting.get(partition, 0.0) > now:
+            return True
+        self._resting.pop(partition, None)
+        return self.offsets.full(partition)
+
+    def _take(self, job: Job) -> None:
+        self._held += 1
+        self._held_bytes += job.size
+        self._idle.clear()
+        self._waiting.add(job)
+
+    # -- handling -------------------------------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        if self._assigning is not None:
+            return  # some of what waits may be another member's by now
+        while self._waiting and self.slots.free:
+            job = self._waiting.take()
+            self._begin(job, self.deliver, self.slots.open(job.size))
+        if self._turn_away is not None and self.slots.stuck:
+            before = time.time() - TURNED_AWAY_AFTER
+            for job in self._waiting.take_all(lambda job: job.record.timestamp < before and job.awaited):
+                self._begin(job, self._turn_away, None)
+
+    def _begin(self, job: Job, deliver: Callable[[Record], Awaitable[None]], slot: Slot | None) -> None:
+        task = asyncio.create_task(self._work(job, deliver, slot), context=self._context.copy())
+        self._tasks.add(task)
+        task.add_done_callback(partial(self._worked, slot))
+
+    def _worked(self, slot: Slot | None, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.part.fail(error)
+        if slot is not None:
+            slot.close()
+
+    def _go_on(self) -> None:
+        """A slot is free, or the buffer has room again."""
+        if self._draining.is_set():
+            return
+        self._start()
+        if self._full and self._has_room():
+            self._pause_and_resume()
+
+    async def _work(self, job: Job, deliver: Callable[[Record], Awaitable[None]], slot: Slot | None) -> None:
+        if slot is not None:
+            slot.enter()
+        while True:
+            try:
+                await deliver(job.record)
+                break
+            except Exception:
+                log.exception("%s could neither be handled nor set aside, trying again", job.record.position)
+                async with parked():
+                    await asyncio.sleep(TRY_AGAIN_AFTER)
+        job.tracker.finish(job.record.offset)
+        self._waiting.done(job)
+        self._let_go(job)
+
+    def _let_go(self, *jobs: Job) -> None:
+        for job in jobs:
+            self._held -= 1
+            self._held_bytes -= job.size
+        if not self._held:
+            self._idle.set()
+
+    # -- rebalances -----------------------------------------------------------------------------------------------
+
+    async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
+        """Commit what is finished, then no more until it is known how far the group has come."""
+        with self._failing():
+            await self.offsets.revoked(revoked)
+
+    async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
+        """Read on where the group is; forget what went, its queued messages too: the new owner has them.
+
+        Until it is known what the group has committed nothing is taken.
+        """
+        with self._failing():
+            self._resting.clear()
+            self._assigning = set(assigned)
+            self._pause_and_resume()
+            await self.offsets.assigned(assigned)
+            self._drop(lambda job: not self.offsets.is_current(job.partition, job.tracker))
+            self._assigning = None
+            self._pause_and_resume()
+            self._start()
+            self.assigned.set()
+
+    @contextlib.contextmanager
+    def _failing(self) -> Iterator[None]:
+        """Have the process end with what goes wrong: the client only logs it, and nothing would be read any more."""
+        try:
+            yield
+        except Exception as error:
+            self.part.fail(error)
+            raise
+
+    def fenced(self, name: str) -> None:
+        """Have the process end: another one has taken its place in the group."""
+        self.part.fail(SetupError(f"another process has the name {name} too: give each its own POISE_INSTANCE"))
+
+    def _drop(self, gone: Callable[[Job], bool]) -> None:
+        self._let_go(*self._waiting.drop(gone))
+
+    # -- stopping -------------------------------------------------------------------------------------------------
+
+    async def drain(self) -> None:
+        """Take no more, finish what is begun within the grace, commit; what was only queued is left to others."""
+        if self._draining.is_set():
+            return
+        self._draining.set()
+        self._drop(lambda _: True)
+        try:
+            await asyncio.wait_for(self._idle.wait(), self._limits.grace)
+        except TimeoutError:
+            log.warning("%d messages were interrupted; another worker will take them", len(self._tasks))
+        try:
+            await self.offsets.commit_all()
+        except Exception:
+            log.exception("the last commit failed: what is finished since is done again")
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -1,0 +1,73 @@
+"""Group state: what the broker knows of the partitions that a group reads, and where a member reads on in them."""
+
+import logging
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass, field
+
+from aiokafka import TopicPartition
+
+from poise.kafka.offset_metadata import decode
+from poise.kafka.offset_tracker import Commit, OffsetTracker
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class GroupState:
+    """What the broker says of some partitions."""
+
+    committed: Mapping[TopicPartition, Commit] = field(default_factory=dict)
+    """What the group has committed, where it has."""
+    topic_ids: Mapping[str, str] = field(default_factory=dict)
+    """Kafka's id of each topic that exists."""
+
+
+ReadBack = Callable[[Collection[TopicPartition]], Awaitable[GroupState]]
+"""Asks the broker for the state of partitions."""
+
+
+async def nothing_known(_partitions: Collection[TopicPartition]) -> GroupState:
+    """Read nothing back: what is finished above a committed offset is handled again after a restart."""
+    return GroupState()
+
+
+def resume(partition: TopicPartition, tracker: OffsetTracker | None, state: GroupState) -> OffsetTracker:
+    """The tracker to read on with, once a partition is assigned: the one that there is, or a new one.
+
+    Offsets of a topic that was deleted and made again since say nothing of the one that is there now: neither those of
+    a tracker nor those that a group has committed.
+
+    Args:
+        partition: The partition.
+        tracker: The one that there is; None = the partition was not this member's.
+        state: What the broker says.
+    """
+    topic_id = state.topic_ids.get(partition.topic, "")
+    commit = state.committed.get(partition)
+    if commit is not None and _is_another(commit.topic_id, topic_id):
+        log.warning("%s was made again since its offset %d was committed: starting over", partition, commit.offset)
+        commit = None
+    if tracker is not None and _is_another(tracker.topic_id, topic_id):
+        tracker.log_is_gone = True
+        tracker = None
+    if tracker is None or (commit is not None and _is_behind(tracker, commit)):
+        return OffsetTracker(topic_id=topic_id) if commit is None else _tracker(partition, commit, topic_id)
+    tracker.topic_id = topic_id or tracker.topic_id
+    return tracker
+
+
+def _is_another(known: str, found: str) -> bool:
+    return bool(known and found and known != found)
+
+
+def _is_behind(tracker: OffsetTracker, commit: Commit) -> bool:
+    return tracker.watermark is None or tracker.watermark < commit.offset
+
+
+def _tracker(partition: TopicPartition, commit: Commit, topic_id: str) -> OffsetTracker:
+    topic_id = topic_id or commit.topic_id
+    try:
+        return OffsetTracker(commit.offset, decode(commit.offset, commit.metadata), topic_id)
+    except ValueError as error:
+        log.warning("%s: %s, passed over: what is finished above %d is done again", partition, error, commit.offset)
+        return OffsetTracker(commit.offset, topic_id=topic_id)

@@ -1,0 +1,126 @@
+"""The journal: how finished steps ended, and leases on those at work, so that one delivered twice is paid once."""
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+from urllib.parse import quote
+
+from poise.redis.client import Cache
+from poise.redis.script import Script
+
+LONGEST_KEPT: Final = 24 * 3_600.0
+"""Seconds that a step's reply is kept at most."""
+
+_LEASE: Final = b"L"
+_REPLY: Final = b"R"
+
+# A step has one key. It holds a lease (its holder's token) or, once the step has ended, the reply: one value, so that
+# neither can be seen without the other, and one key, so that it works on a cluster.
+_PUT: Final = Script(
+    """
+local found = redis.call('GET', KEYS[1])
+if found and found ~= ARGV[1] then return found end
+redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+return ''
+""",
+    grows=True,
+)
+_RENEW: Final = Script("""
+if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
+return ''
+""")
+_RELEASE: Final = Script("""
+if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
+return ''
+""")
+
+
+class Standing(Enum):
+    """How a step stands, where no reply is stored."""
+
+    OURS = "ours"
+    """The lease is held, or the reply was written, by who asked."""
+    HELD = "held"
+    """Somebody else is at work on it."""
+    UNKNOWN = "unknown"
+    """The cache is absent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A reply as it was published: its kind and its bytes."""
+
+    kind: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A claim to a step: the step's key, and the token that tells this claim from every other one."""
+
+    key: str
+    token: str
+
+    @classmethod
+    def on(cls, *identity: str, token: str) -> "Lease":
+        """A lease on the step that `identity` names: tenant, run, step and whatever else tells it apart."""
+        # Quoted, so that the parts of one identity cannot be read as those of another.
+        return cls("poise:step:" + ":".join(quote(part, safe="/") for part in identity), token)
+
+
+class Journal:
+    """Leases and replies of steps. Each call is one round trip to the cache; without a cache all is `UNKNOWN`."""
+
+    def __init__(self, cache: Cache) -> None:
+        self._cache = cache
+
+    @property
+    def configured(self) -> bool:
+        """Whether there is a cache at all, reachable or not."""
+        return self._cache.configured
+
+    async def claim(self, lease: Lease, ttl: float) -> Standing | Stored:
+        """Take the lease for `ttl` seconds, or read how the step ended, or see that another is at work on it.
+
+        To claim again what is ours renews it.
+        """
+        mine = _LEASE + lease.token.encode()
+        return _read(await self._cache.run(_PUT, lease.key, mine, mine, _ms(ttl)))
+
+    async def write(self, lease: Lease, reply: Stored, ttl: float) -> Standing | Stored:
+        """Store how the step ended for `ttl` seconds, and give up the lease; refused if it is another's by now.
+
+        Where nobody holds it (it ran out and nobody came, or the cache lost it) the reply is stored all the same.
+        """
+        mine, value = _LEASE + lease.token.encode(), _REPLY + reply.kind.encode() + b"\n" + reply.body
+        return _read(await self._cache.run(_PUT, lease.key, mine, value, _ms(min(ttl, LONGEST_KEPT))))
+
+    async def renew(self, lease: Lease, ttl: float) -> None:
+        """Hold the lease for `ttl` seconds from now, if it is still ours.
+
+        What is gone is not taken again: the step may have ended and been let go of while this was on its way.
+        """
+        await self._cache.run(_RENEW, lease.key, _LEASE + lease.token.encode(), _ms(ttl))
+
+    async def forget(self, lease: Lease, stored: Stored) -> None:
+        """Let go of how a step ended, if that is still what is stored: it is to be done anew."""
+        await self._cache.run(_RELEASE, lease.key, _REPLY + stored.kind.encode() + b"\n" + stored.body)
+
+    async def release(self, lease: Lease) -> None:
+        """Give up the lease, if it is still ours, without a word on how the step ended."""
+        await self._cache.run(_RELEASE, lease.key, _LEASE + lease.token.encode())
+
+
+def _ms(seconds: float) -> int:
+    return max(1, round(seconds * 1_000))
+
+
+def _read(found: bytes | None) -> Standing | Stored:
+    if found is None:
+        return Standing.UNKNOWN
+    if not found:
+        return Standing.OURS
+    if found.startswith(_LEASE):
+        return Standing.HELD
+    kind, _, body = found[len(_REPLY) :].partition(b"\n")
+    return Stored(kind.decode(errors="replace"), body)

@@ -1,0 +1,1 @@
+"""Calls between tiers: correlated replies, streams, cancellation and deadlines."""

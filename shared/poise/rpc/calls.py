@@ -1,0 +1,245 @@
+"""Calls: requests and the replies that belong to them, on one partition of `poise.replies`.
+
+An instance picks a partition at random and reads it by manual assignment: no group, so no rebalance can lose a waiter.
+Sharing a partition is legal; replies to others are skipped.
+"""
+
+import asyncio
+import logging
+import random
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Final, Protocol, Self
+
+from pydantic import ValidationError
+
+from poise.contracts.envelope import CORRELATION_ID, KIND, Envelope
+from poise.contracts.fault import Fault
+from poise.contracts.message import Message, ReplyT, Request
+from poise.contracts.run_id import ROOT_STEP, run_id_of
+from poise.contracts.stream import Mark
+from poise.contracts.topics import REPLIES, Topic
+from poise.errors import (
+    DeadlineExceededError,
+    FaultError,
+    NotTakenError,
+    TerminalError,
+    UnavailableError,
+    WithdrawnError,
+)
+from poise.kafka.log_reader import LogAccess, LogReader
+from poise.kafka.record import Headers, Position, Record
+from poise.rpc.deadlines import brought_forward
+from poise.rpc.encoding import encode, headers_of
+from poise.rpc.pending_call import PendingCall
+from poise.rpc.reply_address import Address
+from poise.rpc.stream_reader import StreamReader, is_event, mark_of
+from poise.telemetry import SpanKind, count, inject, measure, semconv, span
+
+log = logging.getLogger(__name__)
+
+REMEMBERED: Final = 10_000
+"""How many calls that were given up are remembered, so that their replies are counted as late, not orphaned."""
+RANDOM_BYTES: Final = 16
+"""Of a correlation id: whoever may write asks could otherwise guess another's, and have the mesh reply to it."""
+
+Withdraw = Callable[["Addressed", Position | None], None]
+"""Told of a call whose caller has gone, and of where its request stands, if it does; returns at once."""
+CANCELLED: Final = f"urn:poise:{WithdrawnError.name}"
+
+
+class Send(Protocol):
+    """Sends one record and waits for the broker's acknowledgement."""
+
+    async def __call__(
+        self,
+        topic: str,
+        value: bytes | None,
+        *,
+        key: bytes | None,
+        headers: Headers,
+        partition: int | None = None,
+    ) -> Position: ...
+
+
+class Streamed(Protocol):
+    """What a call's words go to as they come: a reader here, or a stream of ours that is lent to the one called."""
+
+    def address(self, own: Address, /) -> Address:
+        """Where the words go; `own` is where the reply goes."""
+
+    async def replied(self, reply: Message, mark: Mark | None) -> None:
+        """Told the reply, and the stream that it names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Addressed:
+    """Where a request goes and what its headers say."""
+
+    topic: Topic
+    key: str | None
+    envelope: Envelope
+    deadline: float
+    """Unix seconds."""
+    stream: Streamed | None = None
+    """What the words go to as they come; None = only the reply is wanted."""
+
+
+class Calls:
+    """The calls of one instance; `async with Calls(…) as calls`, after which a reply to it can arrive.
+
+    Ready means that the start position on the reply partition is resolved, not only assigned: a reply that is written
+    after that will be read.
+    """
+
+    def __init__(self, logs: LogAccess, instance: str, send: Send, partitions: int, withdraw: Withdraw) -> None:
+        self._prefix = f"{instance}.".encode()
+        self._send = send
+        self._partition = random.randrange(partitions)  # noqa: S311 - spreads load, guards nothing
+        self._reader = LogReader(logs, REPLIES.name, self._take, start="end", partitions=[self._partition])
+        self._pending: dict[bytes, PendingCall] = {}
+        self._given_up: OrderedDict[bytes, None] = OrderedDict()
+        self._withdraw = withdraw
+        self._open = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        """Resolve where replies will arrive and begin to read."""
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self._reader)
+            await self._reader.opened()
+            self._open = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Stop reading; whoever still waits is told."""
+        for pending in self._pending.values():
+            pending.reply.cancel()
+        await self._open.aclose()
+
+    async def call(self, request: Request[ReplyT], to: Addressed) -> ReplyT:
+        """Send a request and wait for its reply.
+
+        Raises:
+            FaultError: A fault came back.
+            WithdrawnError: Somebody cancelled the run, or this step of it.
+            DeadlineExceededError: Nothing came before the deadline.
+            NotTakenError: The broker had not even taken the request by then.
+            EncodingError: The request has a field, or a header, that cannot be written.
+            UnavailableError: The broker did not take the request, or replies are read no more.
+        """
+        started = time.monotonic()
+        metered = {semconv.MESSAGING_DESTINATION: to.topic.name}
+        step = to.envelope.step or request.kind.partition("/")[0]
+        attributes = {**metered, semconv.MESSAGING_SYSTEM: "kafka", semconv.STEP: step}
+        if to.envelope.run is not None:
+            attributes[semconv.RUN] = to.envelope.run
+        outcome = "fault"
+        with span(semconv.call(step), kind=SpanKind.CLIENT, attributes=attributes):
+            try:
+                reply = await self._exchange(request, to)
+                outcome = "ok"
+            except DeadlineExceededError:
+                outcome = "expired"
+                raise
+            except asyncio.CancelledError:
+                outcome = "cancelled"
+                raise
+            finally:
+                metered[semconv.OUTCOME] = outcome
+                count(semconv.CALLS, 1, metered)
+                measure(semconv.CALL_DURATION, time.monotonic() - started, metered)
+        return reply
+
+    async def _exchange(self, request: Request[ReplyT], to: Addressed) -> ReplyT:
+        if (ended := self._reader.ended) is not None:
+            raise UnavailableError(f"no reply would be read: {ended}")
+        # Random throughout, so that a restarted instance of the same name does not take its predecessor's replies.
+        correlation_id = self._prefix + secrets.token_hex(RANDOM_BYTES).encode()
+        own = Address(REPLIES.name, self._partition, correlation_id)
+        envelope = to.envelope.but(
+            stream_to=None if to.stream is None else to.stream.address(own).encode(),
+            correlation_id=correlation_id,
+            reply_to=REPLIES.name,
+            reply_partition=self._partition,
+            deadline=round(to.deadline * 1_000),
+            kind=request.kind,
+            content_type="application/json",
+            trace=inject(),
+        )
+        body, headers = encode(request), headers_of(envelope)
+        reader = to.stream if isinstance(to.stream, StreamReader) else None
+        pending = PendingCall(to.envelope.run, to.envelope.step or ROOT_STEP, reader)
+        self._pending[correlation_id] = pending
+        landed: Position | None = None
+        left = max(0.0, to.deadline - time.time())
+        if cut := brought_forward(left, to.topic):
+            log.warning("a call's deadline is brought forward%s", cut)
+        try:
+            async with asyncio.timeout(min(left, to.topic.deadlines.longest)):
+                key = None if to.key is None else to.key.encode()
+                landed = await self._send(to.topic.name, body, key=key, headers=headers)
+                pending.landed(_run_of(landed))
+                record = await pending.reply
+        except TimeoutError as error:
+            self._give_up(correlation_id)
+            if landed is None:
+                raise NotTakenError(
+                    f"the broker did not take step {to.envelope.step} for {to.topic.name} before the deadline{cut}"
+                ) from error
+            raise DeadlineExceededError(
+                f"no reply on {to.topic.name} for step {to.envelope.step} before the deadline{cut}"
+            ) from error
+        except asyncio.CancelledError:
+            self._give_up(correlation_id)
+            self._withdraw(to, landed)
+            raise
+        finally:
+            del self._pending[correlation_id]
+        reply = _understood(record, request)
+        if to.stream is not None:
+            await to.stream.replied(reply, mark_of(record))
+        return reply
+
+    def _give_up(self, correlation_id: bytes) -> None:
+        self._given_up[correlation_id] = None
+        if len(self._given_up) > REMEMBERED:
+            self._given_up.popitem(last=False)
+
+    def _take(self, record: Record) -> None:
+        correlation_id = record.raw_header(CORRELATION_ID)
+        if correlation_id is None or not correlation_id.startswith(self._prefix):
+            return  # somebody else's: the partition may be shared
+        if (pending := self._pending.get(correlation_id)) is not None:
+            pending.take(record)
+        elif is_event(record):
+            return  # of a call that is over, whose reply has said what counts
+        elif correlation_id in self._given_up:
+            count(semconv.REPLIES_LATE)
+        else:
+            count(semconv.REPLIES_ORPHANED)
+
+
+def _run_of(landed: Position) -> str | None:
+    """The run of a request that names none; None where the broker did not say where it stands."""
+    if landed.offset < 0:
+        return None
+    return run_id_of(landed.topic, landed.partition, landed.offset, landed.timestamp)
+
+
+def _understood(record: Record, request: Request[ReplyT]) -> ReplyT:
+    kind = record.header(KIND)
+    try:
+        if kind == Fault.kind:
+            fault = Fault.parse(record.value or b"")
+            raise WithdrawnError(fault.detail) if fault.type == CANCELLED else FaultError(fault)
+        reply: ReplyT = request.reply.parse(record.value or b"")
+    except ValidationError as error:
+        raise TerminalError(f"the reply to {request.kind} cannot be read: {error}") from error
+    return reply

@@ -1,0 +1,1 @@
+"""The run log: the records, scores and spans of finished runs."""

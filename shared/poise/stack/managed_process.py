@@ -1,0 +1,139 @@
+"""Part: what the embedded servers have in common, which is to be started, waited for until they serve, and stopped."""
+
+import asyncio
+import contextlib
+import os
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar, Self
+
+from poise.errors import SetupError
+from poise.stack import environment, probe
+from poise.stack.process import Child
+from poise.system.private_directory import private_directory
+
+
+class Part(ABC):
+    """One server on loopback that runs as a child process; `async with` starts and stops it.
+
+    It listens where it did as long as this object lives, so it may be stopped and started again under its clients.
+
+    Args:
+        name: What it is called in the state file, in its log's name and, with `--port-` before it, as an option.
+        title: What it is called in a sentence.
+        directory: Where it keeps its data; this one's alone.
+        port: Where it listens; 0 = any free one.
+        log: Its log file; None = `<name>.log` in the directory.
+    """
+
+    start_timeout: ClassVar[float]
+    """Seconds until it has to serve."""
+    stop_grace: ClassVar[float]
+    """Seconds that it has to end by itself."""
+
+    def __init__(self, name: str, title: str, directory: Path, *, port: int = 0, log: Path | None = None) -> None:
+        self.name = name
+        self.title = title
+        self.directory = directory
+        self.port = port
+        self.log = log or directory / f"{name}.log"
+        self.since: float | None = None
+        """When it began to serve, unix seconds."""
+        self._child: Child | None = None
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    @property
+    def address(self) -> str:
+        """Where it listens, `host:port`."""
+        return f"{probe.LOOPBACK}:{self.port}"
+
+    @property
+    def child(self) -> Child:
+        """Its process."""
+        if self._child is None:
+            raise RuntimeError(f"{self.title} was not started")
+        return self._child
+
+    async def start(self) -> None:
+        """Start it, and return when it serves.
+
+        Raises:
+            SetupError: It cannot be started; the message says why and where its log is.
+        """
+        if self._child is None:
+            self.port = probe.claim(self.port, what=self.title, option=f"--port-{self.name}")
+        private_directory(self.directory)
+        self._child = Child(
+            self.name, await self._command(), log=self.log, cwd=self._working_directory(), env=self._environment()
+        )
+        await self._child.start()
+        try:
+            await until_ready(self._child, self._answers, timeout=self.start_timeout, title=self.title)
+        except BaseException:
+            await self._child.stop(0)
+            raise
+        self.since = time.time()
+
+    async def stop(self) -> None:
+        """Stop it cleanly, by force after a while."""
+        if self._child is not None:
+            await self._child.stop(self.stop_grace)
+
+    def kill(self) -> None:
+        """Kill it, if it runs."""
+        if self._child is not None and self._child.alive:
+            self._child.kill()
+
+    @abstractmethod
+    async def _command(self) -> list[str]:
+        """Make everything be there that it needs, and tell the command to run."""
+
+    @abstractmethod
+    async def _answers(self) -> object:
+        """Whether it serves, as something true; it does not when OSError is raised."""
+
+    def _working_directory(self) -> Path | None:
+        """Where it runs; None = where we do."""
+        return self.directory
+
+    def _environment(self) -> Mapping[str, str]:
+        """The variables it runs with."""
+        return environment.for_server(os.environ)
+
+
+async def until_ready(child: Child, answers: probe.Probe, *, timeout: float, title: str) -> None:  # noqa: ASYNC109
+    """Wait until a child serves.
+
+    Args:
+        child: The process.
+        answers: Whether it serves.
+        timeout: Seconds to wait at most.
+        title: What it is, for the message.
+
+    Raises:
+        SetupError: It ended, or did not serve in time; the message has the last line of its log.
+    """
+    ended = asyncio.ensure_future(child.wait())
+    serving = asyncio.ensure_future(probe.until(answers))
+    try:
+        await asyncio.wait({ended, serving}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        if serving.done():
+            serving.result()
+            return
+        how = f"ended with exit code {ended.result()}" if ended.done() else f"did not serve within {timeout:.0f} s"
+    finally:
+        for task in (ended, serving):
+            if not task.done():
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
+    last = child.tail(1)
+    raise SetupError(f"{title} {how}: {last[0].strip() if last else 'it said nothing'} (log: {child.log})")

@@ -1,0 +1,42 @@
+"""Tether: run a command that must not outlive the process that asked for it, where the kernel has no such promise.
+
+`python -m poise.stack.parent_death_watch COMMAND …` runs the command and holds standard input, a pipe whose other end
+the asking process keeps open and never writes to. When that process ends, however it ends, the pipe closes and the
+command's whole process group is killed. Signals to end are handed on.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from types import FrameType
+
+
+def main(command: Sequence[str]) -> int:
+    """Run the command to its end.
+
+    Returns:
+        Its exit code; 128 + N when signal N ended it.
+    """
+    child = subprocess.Popen(command, stdin=subprocess.DEVNULL)  # noqa: S603 - running what it is told is its purpose
+
+    def hand_on(number: int, _frame: FrameType | None) -> None:
+        child.send_signal(number)
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, hand_on)
+    threading.Thread(target=_watch, daemon=True).start()
+    code = child.wait()
+    return code if code >= 0 else 128 - code
+
+
+def _watch() -> None:
+    while os.read(sys.stdin.fileno(), 4096):
+        pass
+    os.killpg(os.getpgrp(), signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

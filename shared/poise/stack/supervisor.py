@@ -1,0 +1,90 @@
+"""Keeper: keeps one part of the stack running, and says so when it has to start it again."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Final
+
+from poise.errors import SetupError
+from poise.stack.events import Event, Tell
+from poise.stack.managed_process import Part
+
+SHORTEST: Final = 0.5
+LONGEST: Final = 30.0
+STEADY: Final = 60.0
+"""Seconds that a part must have run for its earlier deaths to be forgiven."""
+
+_LINES: Final = 5
+
+
+def backoff(deaths: int) -> float:
+    """Seconds to wait before starting again a part that has died `deaths` times in a row before."""
+    return float(min(LONGEST, SHORTEST * 2.0 ** min(deaths, 16)))
+
+
+class Keeper:
+    """Keeps a part running once it has been started.
+
+    Args:
+        part: What to keep.
+        tell: Told when it dies and when it serves again.
+        changed: Called when it serves, and when it no longer does.
+    """
+
+    def __init__(self, part: Part, tell: Tell, changed: Callable[[], None]) -> None:
+        self.part = part
+        self.restarts = 0
+        self._tell = tell
+        self._changed = changed
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Start the part, and keep it.
+
+        Raises:
+            SetupError: It does not start at all.
+        """
+        began = time.monotonic()
+        await self.part.start()
+        self._tell(Event(self.part.name, "ready", self.part.address, time.monotonic() - began))
+        self._changed()
+        self._task = asyncio.create_task(self._keep(), name=f"keep {self.part.name}")
+
+    async def stop(self) -> None:
+        """Stop keeping it, then stop it."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+        await self.part.stop()
+
+    async def _keep(self) -> None:
+        deaths = 0
+        while True:
+            began = time.monotonic()
+            code = await self.part.child.wait()
+            deaths = 0 if time.monotonic() - began > STEADY else deaths
+            why = f"{self.part.title} ended with exit code {code}"
+            while True:
+                delay = backoff(deaths)
+                deaths += 1
+                self._say_it_died(why, delay)
+                await asyncio.sleep(delay)
+                began = time.monotonic()
+                try:
+                    await self.part.start()
+                except SetupError as error:
+                    why = str(error)
+                else:
+                    break
+            self.restarts += 1
+            self._tell(Event(self.part.name, "ready", self.part.address, time.monotonic() - began))
+            self._changed()
+
+    def _say_it_died(self, why: str, delay: float) -> None:
+        self.part.since = None
+        last = "".join(f"\n    {line}" for line in self.part.child.tail(_LINES))
+        self._tell(
+            Event(self.part.name, "failed", f"{why}; starting it again in {delay:g} s (log: {self.part.log}){last}")
+        )
+        self._changed()

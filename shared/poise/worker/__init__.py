@@ -1,0 +1,1 @@
+"""Workers: a process that serves one tier."""

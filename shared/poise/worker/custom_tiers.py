@@ -1,0 +1,145 @@
+"""Tiers of one's own: what they may look like, and how their topics come into being."""
+
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, TypeGuard, get_type_hints
+
+from aiokafka.errors import KafkaError
+
+from poise.contracts.custom_topics import KIND, NAME, RESERVED, request_topic
+from poise.contracts.message import Message, Request
+from poise.contracts.topics import CATALOGUE, REQUESTS, Lane, Topic
+from poise.errors import SetupError, UnavailableError
+from poise.kafka.admin import Admin
+from poise.text.error_text import words_of
+from poise.worker.executors import InProcesses, Offloaded
+
+if TYPE_CHECKING:
+    from poise.worker.tier import Tier
+
+
+async def ensure_topics(admin: Admin, tier: "Tier") -> None:
+    """Create those of an own tier's topics that are missing.
+
+    Raises:
+        SetupError: The broker does not let this process create them.
+    """
+    present = await admin.refresh()
+    missing = [topic for topic in tier.own_topics if topic.name not in present]
+    if not missing:
+        return
+    try:
+        await admin.create(missing)
+    except (SetupError, KafkaError, TimeoutError) as error:
+        raise SetupError(
+            f"tier {tier.name}: {', '.join(topic.name for topic in missing)} could not be created ({words_of(error)}): "
+            "whoever may create topics runs `poise topics apply --tier FILE.py`"
+        ) from error
+
+
+async def destination(admin: Admin, kind: type[Request[Any]], lane: Lane) -> Topic:
+    """Where a request goes.
+
+    Raises:
+        UnavailableError: It is an own tier's, and the tier has no topics on this broker.
+        LookupError: Its class does not say which tier answers it.
+    """
+    topic = request_topic(kind, lane)
+    # Kafka's client waits long for a topic that is not there.
+    if topic.name not in CATALOGUE and await admin.partitions(topic.name) is None:
+        raise UnavailableError(
+            f"topic {topic.name} does not exist: start a worker of the tier {topic.tier}, which creates it"
+        )
+    return topic
+
+
+# -- what they may look like -------------------------------------------------------------------------------------------
+
+
+def faults_of_tier(name: str, kinds: Iterable[Any]) -> Iterator[str]:
+    """What is wrong with an own tier's name and requests, in words."""
+    if not NAME.fullmatch(name):
+        yield "its name must be lower-case letters, digits and hyphens, at most 40, a letter first"
+    elif name in RESERVED:
+        yield f"{name} is Poise's own name: choose another"
+    seen: dict[str, str] = {}
+    kinds = tuple(kinds)
+    if not kinds:
+        yield "it has no handlers"
+    for kind in kinds:
+        found = list(_faults_of_request(name, kind))
+        yield from found
+        if not found and (other := seen.setdefault(kind.kind, kind.__name__)) != kind.__name__:
+            yield f"{other} and {kind.__name__} are both {kind.kind!r}: give each a kind of its own"
+
+
+def _faults_of_request(tier: str, kind: Any) -> Iterator[str]:
+    if not (isinstance(kind, type) and issubclass(kind, Request)):
+        yield f"{getattr(kind, '__name__', kind)} is no Request: only what is answered can be handled"
+        return
+    if kind in REQUESTS:
+        yield f"{kind.__name__} is answered by one of Poise's own tiers"
+        return
+    reply = getattr(kind, "reply", None)
+    if not (isinstance(reply, type) and issubclass(reply, Message)):
+        yield f"{kind.__name__} says no reply: give it `reply = …`, the class of its reply"
+    for body in (kind, reply):
+        named = getattr(body, "kind", None)
+        if isinstance(body, type) and not (isinstance(named, str) and KIND.fullmatch(named)):
+            yield f"{body.__name__}.kind is {named!r}, which is no name/version such as 'translate/1'"
+    said = getattr(kind, "tier", None)
+    if said != tier:
+        yield f"{kind.__name__} says tier {said!r}: give it `tier = {tier!r}`, so that callers know where it goes"
+
+
+def faults_of_handlers(handlers: Mapping[Any, Any]) -> Iterator[str]:
+    """What contradicts the mapping in what the handlers take and return, in words."""
+    for kind, handler in handlers.items():
+        function = handler.function if isinstance(handler, Offloaded) else handler
+        if not isinstance(kind, type):
+            continue  # said of it already
+        if not callable(function):
+            yield f"the handler of {kind.__name__} is {function!r}, which is no function"
+            continue
+        takes = ("request",) if isinstance(handler, InProcesses) else ("request", "context")
+        yield from (
+            f"{_name(function)} handles {kind.__name__}, but {why}" for why in _contradictions(function, kind, takes)
+        )
+
+
+def _contradictions(function: Callable[..., Any], kind: type[Message], takes: tuple[str, ...]) -> Iterator[str]:
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # of some callables written in C it is not known
+        return
+    try:
+        signature.bind(*takes)
+    except TypeError:
+        yield f"takes {signature}, not ({', '.join(takes)})"
+        return
+    hints = _hints(function)
+    asked = hints.get(next(iter(signature.parameters)))
+    if _is_class(asked) and not _agree(asked, kind):
+        yield f"its request is annotated as {asked.__name__}"
+    reply, returned = getattr(kind, "reply", None), hints.get("return")
+    if _is_class(reply) and _is_class(returned) and not _agree(returned, reply):
+        yield f"returns {returned.__name__}, not {reply.__name__}"
+
+
+def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+    try:
+        return get_type_hints(function)
+    except (NameError, TypeError, AttributeError):  # imported for the type checker alone, or no function
+        return {}
+
+
+def _is_class(hint: Any) -> TypeGuard[type]:
+    return isinstance(hint, type) and hint is not Any
+
+
+def _agree(one: type, other: type) -> bool:
+    return issubclass(one, other) or issubclass(other, one)
+
+
+def _name(function: Callable[..., Any]) -> str:
+    return getattr(function, "__qualname__", repr(function))

@@ -1,0 +1,142 @@
+"""Delayed retries: messages that are to be handled again later, on topics of their own, where they hold up nobody.
+
+A message is written as it was, with headers added that say where it stood and when it is due. The same tier reads it
+there; its partition rests until the first of it is due, and all behind it are due later. It is handled as if it stood
+where it stood first, so that its identity (run, document version) is the same; the order of its key is given up.
+"""
+
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Final, Protocol
+
+from poise.contracts.integers import read_integer
+from poise.contracts.topics import RETRY_DELAYS, retry_topic
+from poise.dead_letters.undecodable_batches import undecodable
+from poise.kafka.record import Headers, Position, Record, written_at
+
+OF: Final = "poise-retry-of"
+WRITTEN: Final = "poise-retry-written"
+DUE: Final = "poise-retry-due"
+COUNT: Final = "poise-retry-count"
+ATTEMPT: Final = "poise-attempt"
+
+_ADDED: Final = frozenset({OF, WRITTEN, DUE, COUNT, ATTEMPT})
+
+
+class Send(Protocol):
+    """Sends one record as it is and waits for the broker's acknowledgement."""
+
+    def __call__(
+        self, topic: str, value: bytes | None, *, key: bytes | None, headers: Headers
+    ) -> Awaitable[Position]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Postponed:
+    """A message that comes from a delayed-retry topic."""
+
+    record: Record
+    """The message as it stood first."""
+    attempts: int
+    """Attempts so far."""
+    count: int
+    """How often it was postponed."""
+
+
+async def write(  # noqa: PLR0917 - all of it is said of one message
+    send: Send, tier: str, record: Record, delay: float, attempts: int, count: int
+) -> Position:
+    """Postpone a message, and wait until the broker has it.
+
+    Args:
+        send: Sends a record.
+        tier: Whose delayed-retry topic.
+        record: The message as it stood first.
+        delay: One of `RETRY_DELAYS`, seconds.
+        attempts: Attempts so far.
+        count: How often it will have been postponed.
+    """
+    headers = [item for item in record.headers if item[0] not in _ADDED]
+    headers += [
+        (OF, str(record.position).encode()),
+        (WRITTEN, str(record.written_ms).encode()),
+        (DUE, str(round((time.time() + delay) * 1_000)).encode()),
+        (COUNT, str(count).encode()),
+        (ATTEMPT, str(attempts).encode()),
+    ]
+    return await send(retry_topic(tier, delay), record.value, key=record.key, headers=headers)
+
+
+def read(record: Record) -> Postponed:
+    """The message that a record of a delayed-retry topic holds.
+
+    Raises:
+        ValueError: Its headers are not what `write` writes.
+    """
+    topic, partition, offset = _place(record)
+    written = _number(record, WRITTEN)
+    first = replace(
+        record,
+        topic=topic,
+        partition=partition,
+        offset=offset,
+        timestamp=written_at(written, time.time()),
+        log_time=written,
+        headers=tuple(item for item in record.headers if item[0] not in _ADDED),
+    )
+    return Postponed(first, _number(record, ATTEMPT), _number(record, COUNT))
+
+
+def due(record: Record) -> float:
+    """When a record of a delayed-retry topic is to be handled, unix seconds; at once, if it does not say.
+
+    Never later than by the longest delay: the records behind it wait for it.
+    """
+    at = record.number(DUE)
+    return 0.0 if at is None else min(at / 1_000, record.timestamp + max(RETRY_DELAYS))
+
+
+def _place(record: Record) -> tuple[str, int, int]:
+    topic, *numbers = (record.header(OF) or "").rsplit("/", 2)
+    partition, offset = map(read_integer, numbers) if len(numbers) == 2 else (None, None)  # noqa: PLR2004
+    if partition is None or offset is None:
+        raise ValueError(f"header {OF} is not topic/partition/offset")
+    return topic, partition, offset
+
+
+def _number(record: Record, name: str) -> int:
+    number = record.number(name)
+    if number is None:
+        raise ValueError(f"header {name} is missing, or no whole number")
+    return number
+
+
+class Retries:
+    """Hands postponed messages to whoever handles the topics that they came from.
+
+    Args:
+        deliver: Handles a message of a topic, by the topic's name.
+        set_aside: Keeps a record that nobody can handle.
+    """
+
+    def __init__(
+        self,
+        deliver: Mapping[str, Callable[[Postponed], Awaitable[None]]],
+        set_aside: Callable[[Record, Exception], Awaitable[object]],
+    ) -> None:
+        self._deliver = deliver
+        self._set_aside = set_aside
+
+    async def deliver(self, record: Record) -> None:
+        """Handle one postponed message, whole."""
+        if record.undecodable is not None:
+            await self._set_aside(record, undecodable(record))
+            return
+        try:
+            postponed = read(record)
+            deliver = self._deliver[postponed.record.topic]
+        except (ValueError, KeyError) as error:
+            await self._set_aside(record, error)
+            return
+        await deliver(postponed)

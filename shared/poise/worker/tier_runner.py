@@ -1,0 +1,105 @@
+"""Serving: the consumers of one tier in one process, each with its intake and what handles its messages."""
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from faststream.kafka import KafkaBroker
+
+from poise.contracts.message import Message
+from poise.contracts.topics import RETRY_DELAYS, Lane, retry_topic
+from poise.kafka.assignor import sticky
+from poise.kafka.consumer import ConcurrentIntake, IntakeLimits
+from poise.kafka.faststream_adapter import subscribe
+from poise.kafka.open_transactions import OpenTransactions
+from poise.settings import MeshSettings
+from poise.worker import delayed_retries
+from poise.worker.delayed_retries import Retries
+from poise.worker.idempotency import Receipts
+from poise.worker.processor import Delivery
+from poise.worker.retry_policy import RetryBudget
+from poise.worker.tier import Tier
+
+if TYPE_CHECKING:
+    from poise.worker.mesh import Mesh
+
+
+class Serving:
+    """A tier's consumers: one for each of its topics, and one for all its delayed retries.
+
+    Lanes share the process. Each has a consumer of its own, so that a backlog in one is not fetched before the other;
+    the batch lane is handled by a share of the concurrency, so that it cannot fill the process either.
+    """
+
+    def __init__(self, mesh: "Mesh", broker: KafkaBroker, tier: Tier, receipts: Receipts) -> None:
+        self.intakes: dict[str, ConcurrentIntake] = {}
+        """By the name of the topic, and `retry`."""
+        self._mesh = mesh
+        self._broker = broker
+        self._tier = tier
+        budget = RetryBudget()
+        deliveries = {topic.name: Delivery(mesh, tier, topic, receipts, budget) for topic in tier.topics}
+        for topic in tier.topics:
+            delivery = deliveries[topic.name]
+            # Of the batch lane a backlog is what is expected: it waits.
+            options = {"ordered": topic.ordered, "turn_away": None if topic.lane == "batch" else delivery.turn_away}
+            self._read(topic.name, [topic.name], delivery.deliver, topic.lane, topic.accepts, **options)
+            if math.isfinite(topic.deadlines.default):
+                held_up = OpenTransactions(mesh.connection, delivery.waiting)
+                self.intakes[topic.name].beside.append(held_up.watch)
+        if deliveries:
+            again = {name: delivery.deliver_again for name, delivery in deliveries.items()}
+            waiting = Retries(again, next(iter(deliveries.values())).set_aside)
+            names = [retry_topic(tier.name, delay) for delay in RETRY_DELAYS]
+            self._read("retry", names, waiting.deliver, "batch", (Message,), due=delayed_retries.due)
+
+    def _read(
+        self,
+        name: str,
+        topics: list[str],
+        deliver: Callable[..., Any],
+        lane: Lane,
+        accepts: tuple[type[Message], ...],
+        **options: Any,
+    ) -> None:
+        group = group_of(self._tier.name, name)
+        intake = ConcurrentIntake(
+            deliver,
+            limits=IntakeLimits(concurrency=self._concurrency(lane)),
+            read_back=partial(self._mesh.admin.group_state, group),
+            part=self._mesh.liveness.part(f"consumer of {name}"),
+            identities=self._mesh.topic_identities,
+            **{"ordered": False} | options,
+        )
+        self.intakes[name] = intake
+        subscribe(self._broker, topics, group, intake, accepts=accepts, connection=membership(self._mesh.settings))
+
+    def _concurrency(self, lane: Lane) -> int:
+        settings = self._mesh.settings
+        whole = self._tier.concurrency or settings.concurrency
+        return whole if lane == "interactive" else max(1, round(whole * settings.batch_share))
+
+
+def membership(settings: MeshSettings) -> dict[str, object]:
+    """How a consumer of a group connects: a named instance keeps its place in the group when it is restarted."""
+    named = "instance" in settings.model_fields_set
+    return {
+        "group_instance_id": settings.instance if named else None,
+        "partition_assignment_strategy": (sticky(),),
+        "auto_offset_reset": "none",  # where it reads on when its place is gone is the intake's decision
+        "metadata_max_age_ms": 10_000,  # a topic that was away is found again
+        "isolation_level": "read_committed",
+        "fetch_max_wait_ms": 100,
+        # What is fetched ahead comes on top of what the intake holds, and reading it in holds the others up.
+        "fetch_max_bytes": 2 * 1024 * 1024,
+        "max_partition_fetch_bytes": 256 * 1024,
+        "session_timeout_ms": 10_000,
+        "heartbeat_interval_ms": 500,  # a member learns from it that another came or went
+        "max_poll_interval_ms": 60_000,
+    }
+
+
+def group_of(tier: str, topic: str) -> str:
+    """The consumer group in which a tier reads a topic: one each, so that no lane's rebalance touches another's."""
+    return f"poise.{tier}:{topic}"

@@ -1,0 +1,1 @@
+"""Workflows: runs, their steps, and replay from the journal."""

@@ -1,0 +1,77 @@
+import asyncio
+from collections import Counter
+
+import pytest
+
+from poise.errors import UnavailableError
+from poise_labs.balance.load import PATIENCE, Stream, rounds
+from poise_labs.balance.questions import QUESTIONS
+
+
+async def test_so_many_are_on_their_way_and_no_more() -> None:
+    asked: list[str] = []
+    answer, three, twenty = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def ask(question: str) -> None:
+        asked.append(question)
+        if len(asked) == 3:
+            three.set()
+        if len(asked) == 23:
+            twenty.set()
+        await answer.wait()
+        await asyncio.sleep(0)
+
+    stream = Stream(ask, QUESTIONS, at_once=3)
+    flowing = asyncio.create_task(stream.flow())
+    await three.wait()
+    await asyncio.sleep(0)
+    assert len(asked) == 3
+    answer.set()
+    await twenty.wait()
+    assert stream.answered >= 20
+    flowing.cancel()
+    await asyncio.gather(flowing, return_exceptions=True)
+    assert flowing.cancelled()
+    assert stream.failed == 0
+
+
+async def test_an_ask_that_fails_is_counted_and_the_next_is_asked() -> None:
+    done = asyncio.Event()
+    times = 0
+
+    async def ask(_: str) -> None:
+        nonlocal times
+        times += 1
+        if times % 2:
+            raise UnavailableError("away")
+        if times >= 4 * PATIENCE:
+            done.set()
+            await asyncio.Event().wait()
+        await asyncio.sleep(0)
+
+    stream = Stream(ask, QUESTIONS, at_once=1)
+    flowing = asyncio.create_task(stream.flow())
+    await done.wait()
+    assert stream.failed == 2 * PATIENCE
+    flowing.cancel()
+    await asyncio.gather(flowing, return_exceptions=True)
+
+
+async def test_when_nothing_answers_any_more_the_stream_says_so() -> None:
+    async def ask(_: str) -> None:
+        raise UnavailableError("the broker is away")
+
+    with pytest.raises(UnavailableError, match="10 asks in a row brought no answer, the last: the broker is away"):
+        await Stream(ask, QUESTIONS).flow()
+
+
+def test_every_question_is_asked_once_a_round_each_round_in_another_order() -> None:
+    stream = rounds(QUESTIONS, 7)
+    first, second = ([next(stream) for _ in QUESTIONS] for _ in range(2))
+    assert Counter(first) == Counter(second) == Counter(QUESTIONS)
+    assert first != second
+    assert first == [one for one, _ in zip(rounds(QUESTIONS, 7), QUESTIONS, strict=False)]
+
+
+def test_there_are_enough_questions_and_none_twice() -> None:
+    assert len(set(QUESTIONS)) == len(QUESTIONS) >= 60

@@ -1,0 +1,85 @@
+"""What the topics tell becomes history; that they are followed is shown on a real Kafka."""
+
+from typing import Any, cast
+
+import pytest
+from policy_kit import Fed, score_of, spec
+
+from poise.contracts.policy import Decision, PolicyState
+from poise.worker.mesh import Mesh
+from poise_labs.balance.observer import Watching, marks
+from poise_labs.balance.timeline import History
+
+
+@pytest.fixture
+def watching() -> Watching:
+    return Watching(cast("Mesh", None), History(("steady", "cheap"), 0.0, 0.0), "answer")
+
+
+def test_an_answer_counts_once_however_often_it_is_scored(watching: Watching) -> None:
+    for _ in range(2):
+        watching.take(score_of("run-1", "steady"))
+    watching.take(score_of("run-1", "steady", feedback="f-1"))
+    watching.take(score_of("run-2", "cheap", good=False, feedback="f-2"))
+    assert [(one.variant, one.quality) for one in watching.history.answers] == [("steady", 1.0)]
+
+
+def test_a_score_without_the_one_that_steers_is_no_answer_of_the_act(watching: Watching) -> None:
+    watching.take(score_of("run-1", "steady", values={"error": 1.0}))
+    assert watching.history.answers == []
+
+
+def state_of(fed: Fed) -> PolicyState:
+    return PolicyState(name="answer", scores=0, commands=0, decider=fed.decider.snapshot())
+
+
+def test_the_evidence_is_that_of_the_decider_against_it_and_then_for_it(watching: Watching) -> None:
+    fed = Fed(spec(explore=0.2, step=0.35, quiet_answers=1_000))
+    for number in range(10):
+        fed.see(score_of(f"a-{number}", "steady"), score_of(f"b-{number}", "cheap"))
+    watching.take(state_of(fed))
+    calm = watching.history.evidence
+    assert calm is not None
+    assert not calm.recovery
+    assert calm.threshold == pytest.approx(1_050)
+    made: list[Decision] = []
+    while not made:
+        number += 1
+        made = fed.see(score_of(f"a-{number}", "steady"), score_of(f"b-{number}", "cheap", good=False))
+        if not made:
+            watching.take(state_of(fed))
+    worse = watching.history.evidence
+    assert worse is not None
+    assert worse.value > 100 * calm.value
+    watching.take(state_of(fed))
+    after = watching.history.evidence
+    assert after is not None
+    assert (after.recovery, after.threshold) == (True, 20.0)
+
+
+@pytest.mark.parametrize(
+    ("action", "kind"),
+    [("shift", "noticed"), ("roll back", "noticed"), ("promote", "back"), ("set", "set"), ("hold", "note")],
+)
+def test_each_decision_is_told_as_what_it_means(action: Any, kind: str) -> None:
+    decision = Decision(
+        id="answer-1",
+        policy="answer",
+        action=action,
+        acted=True,
+        reason="why",
+        before={},
+        after={},
+        version=1,
+        by="loop",
+        at=3.0,
+        scores=0,
+    )
+    (mark,) = marks(decision)
+    assert (mark.kind, mark.at) == (kind, 3.0)
+    assert "why" in mark.text
+
+
+def test_a_state_that_a_newer_worker_wrote_is_passed_over(watching: Watching) -> None:
+    watching.take(PolicyState(name="answer", scores=0, commands=0, decider={"format": 99}))
+    assert watching.history.evidence is None

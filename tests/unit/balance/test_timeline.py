@@ -1,0 +1,57 @@
+import pytest
+from balance_kit import BEGAN, NOTICED, TROUBLE, act
+
+from poise_labs.balance.timeline import History, Mark, Scored, Shares, clock, percent, sample
+
+
+def test_quality_is_of_the_last_answers_of_that_variant() -> None:
+    history = History(("a", "b"), 0.0, 10.0)
+    history.answers += [Scored(1.0, "a", 0.0), Scored(2.0, "a", 1.0), Scored(3.0, "b", 0.2), Scored(4.0, "a", 0.5)]
+    found = history.quality("a", window=2)
+    assert found is not None
+    assert (found.count, found.mean) == (2, 0.75)
+    earlier = history.quality("a", until=1.5)
+    assert earlier is not None
+    assert earlier.mean == 0.0
+    assert history.quality("c") is None
+
+
+def test_the_share_is_that_of_the_last_version_by_then() -> None:
+    history = History(("a", "b"), 0.0, 10.0, shares=[Shares(1.0, {"a": 1.0}), Shares(5.0, {"a": 0.2, "b": 0.8})])
+    assert [history.share("b", until=at) for at in (0.5, 1.0, 5.0)] == [0.0, 0.0, 0.8]
+    assert history.share("a") == 0.2
+
+
+def test_answers_are_counted_from_one_thing_to_another() -> None:
+    history = act()
+    counted = history.answers_between("trouble", "noticed", "second")
+    assert counted == sum(one.variant == "second" and TROUBLE <= one.at - BEGAN <= NOTICED for one in history.answers)
+    assert act(until=60.0).answers_between("trouble", "noticed", "second") is None
+
+
+def test_the_first_of_a_kind_counts() -> None:
+    history = History(("a", "b"), 0.0, 9.0, marks=[Mark(1.0, "back", "first"), Mark(2.0, "back", "second")])
+    found = history.mark("back")
+    assert found is not None
+    assert found.text == "first"
+    assert history.mark("trouble") is None
+
+
+@pytest.mark.parametrize(
+    ("values", "low", "high"),
+    [([0.4, 0.6] * 5, 0.425, 0.575), ([0.0, 1.0] * 20, 0.338, 0.662), ([0.9] * 4, 0.0, 1.0), ([0.9] * 5, 0.9, 0.9)],
+)
+def test_the_interval_is_students(values: list[float], low: float, high: float) -> None:
+    found = sample(values)
+    assert found.low == pytest.approx(low, abs=0.005)
+    assert found.high == pytest.approx(high, abs=0.005)
+
+
+def test_no_values_are_no_sample() -> None:
+    with pytest.raises(ValueError, match="no values"):
+        sample([])
+
+
+def test_times_and_shares_are_written_for_people() -> None:
+    assert (clock(65.4), clock(-1.0), clock(600.0)) == ("1:05", "0:00", "10:00")
+    assert percent(0.355) == "36\N{NO-BREAK SPACE}%"

@@ -1,0 +1,67 @@
+import pytest
+from pydantic import ValidationError
+
+from poise.cli.errors import exit_code, sentence, tell
+from poise.contracts import Ask, Fault, FieldError
+from poise.errors import (
+    DeadlineExceededError,
+    FaultError,
+    InvalidMessageError,
+    PoiseError,
+    RetryableError,
+    SetupError,
+    UnavailableError,
+)
+
+
+def fault(status: int, **fields: object) -> FaultError:
+    given = {"type": "urn:poise:x", "title": "Title", "status": status, "detail": "detail", "retryable": False}
+    return FaultError(Fault.model_validate(given | fields))
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (InvalidMessageError("x"), 2),
+        (fault(400), 2),
+        (fault(413), 2),
+        (fault(404), 1),
+        (fault(429), 1),
+        (fault(503), 1),
+        (fault(504), 1),
+        (DeadlineExceededError("x"), 1),
+        (UnavailableError("x"), 1),
+        (RetryableError("x"), 1),
+        (SetupError("x"), 1),
+    ],
+)
+def test_what_is_refused_exits_with_2_all_else_with_1(error: PoiseError, code: int) -> None:
+    assert exit_code(error) == code
+
+
+def test_a_fault_names_the_fields_it_refuses() -> None:
+    error = fault(400, errors=(FieldError(field="question", detail="is too long"), FieldError(field="x", detail="?")))
+    assert sentence(error) == "Title: question: is too long; x: ?"
+
+
+def test_a_sentence_is_one_harmless_line() -> None:
+    assert sentence(SetupError("one\n  two\x1b[31m [bold]three[/]")) == "one two[31m [bold]three[/]"
+
+
+def test_an_error_is_told_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert tell(SetupError("no [bold]broker[/]: " + "x" * 200)) == 1
+    out, err = capsys.readouterr()
+    assert not out
+    assert err == "poise: no [bold]broker[/]: " + "x" * 200 + "\n"
+
+
+def test_what_pydantic_refuses_is_told_by_field(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ValidationError) as refused:
+        Ask(question="")
+    assert tell(refused.value) == 2
+    assert capsys.readouterr().err.startswith("poise: question: ")
+
+
+def test_a_bug_is_not_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert tell(TypeError("a bug")) is None
+    assert capsys.readouterr().err == ""

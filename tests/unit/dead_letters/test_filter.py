@@ -1,0 +1,121 @@
+"""Which dead letters are meant."""
+
+import pytest
+
+from poise.dead_letters.filter import Filter, rate_of, seconds_of
+from poise.dead_letters.model import DeadLetter
+from poise.errors import InvalidMessageError
+from poise.kafka.record import Position, Record
+
+NOW = 10_000.0
+
+
+def letter(
+    *, tier: str = "inference", topic: str = "poise.inference.requests.batch", key: bytes | None = b"k"
+) -> DeadLetter:
+    headers = (
+        ("poise-tenant", b"acme"),
+        ("poise-dead-topic", topic.encode()),
+        ("poise-dead-error", b"TypeError"),
+    )
+    record = Record(f"poise.{tier}.dead", 0, 5, NOW - 60, key, b"v", headers)
+    return DeadLetter(tier, record, None, (Position(f"poise.{tier}.dead", 0, 7),))
+
+
+@pytest.mark.parametrize(
+    ("chosen", "fits"),
+    [
+        (Filter(), True),
+        (Filter(tier="inference"), True),
+        (Filter(tier="retrieval"), False),
+        (Filter(error="TypeError"), True),
+        (Filter(error="Type"), False),
+        (Filter(tenant="acme"), True),
+        (Filter(tenant="default"), False),
+        (Filter(key=b"k"), True),
+        (Filter(key=b""), False),
+        (Filter(older_than=59), True),
+        (Filter(older_than=60), False),
+        (Filter(newer_than=61), True),
+        (Filter(newer_than=60), False),
+        (Filter(older_than=30, newer_than=90), True),
+        (Filter(ids=frozenset({"inference/0/5"})), True),
+        (Filter(ids=frozenset({"inference/0/7"})), True),
+        (Filter(ids=frozenset({"inference/0/6", "retrieval/0/5"})), False),
+        (Filter(tier="inference", error="TypeError", tenant="acme", key=b"k", older_than=1), True),
+        (Filter(tier="inference", error="KeyError", tenant="acme", key=b"k", older_than=1), False),
+    ],
+)
+def test_a_letter_is_meant_if_it_fits_everything(chosen: Filter, fits: bool) -> None:
+    assert chosen.fits(letter(), NOW, "default") is fits
+
+
+def test_who_may_not_name_a_tenant_names_none() -> None:
+    asked = letter(tier="orchestration", topic="poise.ask.batch")
+    assert not Filter(tenant="acme").fits(asked, NOW, "default")
+    assert Filter(tenant="default").fits(asked, NOW, "default")
+
+
+def test_a_letter_without_a_key_fits_no_key() -> None:
+    assert not Filter(key=b"").fits(letter(key=None), NOW, "default")
+
+
+def test_only_what_leaves_something_out_narrows() -> None:
+    assert not Filter().narrows
+    assert Filter(older_than=0.0).narrows
+    assert Filter(key=b"").narrows
+
+
+@pytest.mark.parametrize(
+    ("chosen", "tiers"),
+    [
+        (Filter(), ["a", "b", "c"]),
+        (Filter(tier="b"), ["b"]),
+        (Filter(ids=frozenset({"c/0/1", "a/0/1"})), ["a", "c"]),
+        (Filter(tier="a", ids=frozenset({"c/0/1", "a/0/1"})), ["a"]),
+    ],
+)
+def test_only_the_tiers_that_matter_are_read(chosen: Filter, tiers: list[str]) -> None:
+    assert chosen.tiers(["c", "a", "b"]) == tiers
+
+
+@pytest.mark.parametrize("chosen", [Filter(tier="x"), Filter(ids=frozenset({"x/0/1"}))])
+def test_a_tier_that_is_not_there_is_said(chosen: Filter) -> None:
+    with pytest.raises(InvalidMessageError, match="'x' has no dead letters: there are a, b"):
+        chosen.tiers(["b", "a"])
+
+
+@pytest.mark.parametrize("id_", ["", "a", "a/b/c", "a/0", "a/0/1/2", "a/0/-1", "a/0/9999999999999999999"])
+def test_what_is_no_id_is_refused(id_: str) -> None:
+    with pytest.raises(InvalidMessageError, match="tier/partition/offset"):
+        Filter(ids=frozenset({id_}))
+
+
+def test_ages_that_leave_nothing_are_refused() -> None:
+    with pytest.raises(InvalidMessageError, match="older_than"):
+        Filter(older_than=60, newer_than=60)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("30s", 30), ("10m", 600), ("2h", 7_200), ("7d", 604_800), ("1w", 604_800), ("1d12h", 129_600), ("1.5h", 5_400)],
+)
+def test_a_span_of_time(text: str, seconds: float) -> None:
+    assert seconds_of(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "30", "h", "-1h", "1 h", "1H", "1y", "1h30", "9" * 5_000 + "s", "٣s"])
+def test_what_is_no_span_of_time(text: str) -> None:
+    with pytest.raises(ValueError, match="write 30s, 10m, 2h, 7d or 1d12h"):
+        seconds_of(text)
+
+
+@pytest.mark.parametrize(("text", "rate"), [("10", 10), ("10/s", 10), ("120/m", 2), ("1800/h", 0.5), ("0.5/s", 0.5)])
+def test_a_rate(text: str, rate: float) -> None:
+    assert rate_of(text) == rate
+
+
+@pytest.mark.parametrize("text", ["", "0", "0/s", "-1", "fast", "10/x", "10/", "1e3", "٣/s"])
+def test_what_is_no_rate(text: str) -> None:
+    with pytest.raises(ValueError, match="write 10/s, 100/m or 1000/h"):
+        rate_of(text)

@@ -1,0 +1,306 @@
+"""Dead letters: kept whole, read with what became of them, sent again without what does not hold any more."""
+
+from collections.abc import Mapping
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from poise.dead_letters import model
+from poise.dead_letters.filter import Filter
+from poise.dead_letters.model import PURGED, REDRIVEN, DeadLetter, DeadLetterIndex, State, marker
+from poise.dead_letters.redrive_plan import Redrive, batches, first_kept, refusal, to_send_again
+from poise.errors import InvalidMessageError, RecordTooLargeError
+from poise.kafka.record import Headers, Position, Record
+from poise.kafka.record_size import size_of
+
+TOPIC = "poise.retrieval.requests.interactive"
+DEAD = "poise.retrieval.dead"
+
+
+class Topics:
+    """An append-only log per topic, as much of a broker as dead letters need."""
+
+    def __init__(self, limit: int = 3_000_000) -> None:
+        self.records: list[Record] = []
+        self.limit = limit
+
+    async def send(
+        self,
+        topic: str,
+        value: bytes | None,
+        *,
+        key: bytes | None,
+        headers: Headers,
+        partition: int | None = None,
+    ) -> Position:
+        if (size := size_of(key, value, headers)) > self.limit:
+            raise RecordTooLargeError(topic, size, self.limit)
+        record = Record(topic, partition or 0, len(self.records), 1.0, key, value, tuple(headers))
+        self.records.append(record)
+        return record.position
+
+    async def mark(self, letter: DeadLetter, name: str, value: str) -> None:
+        key, empty, headers = marker(letter.record.position, name, value)
+        await self.send(DEAD, empty, key=key, headers=headers)
+
+    def letters(self) -> list[DeadLetter]:
+        return model.read("retrieval", [record for record in self.records if record.topic == DEAD])
+
+
+HEADERS = (
+    ("x", b"1"),
+    ("x", b"\xff"),
+    ("reply_to", b"mine"),
+    ("correlation_id", b"c"),
+    ("poise-reply-partition", b"2"),
+    ("poise-stream-to", b"mine/0/c"),
+    ("poise-deadline", b"5000"),
+    ("poise-run", b"r"),
+)
+WAITER = {"reply_to", "correlation_id", "poise-reply-partition", "poise-stream-to"}
+BROKEN = Record(TOPIC, 3, 42, 1.0, b"k", b"\x00not json", HEADERS)
+
+
+NAMES = st.sampled_from(["x", "poise-run", "poise-origin", "poise-dead-error", "n" * 100_000])
+
+
+async def kept(topics: Topics, record: Record = BROKEN) -> DeadLetter:
+    await model.write(topics.send, "retrieval", record, ValueError("no"), attempt=2, worker="w-1")
+    return topics.letters()[-1]
+
+
+async def test_the_message_is_kept_whole_with_its_reason() -> None:
+    letter = await kept(Topics())
+    assert (letter.record.key, letter.record.value) == (BROKEN.key, BROKEN.value)
+    assert [item for item in letter.headers if item in HEADERS] == list(HEADERS)
+    assert (letter.error, letter.message, letter.topic) == ("ValueError", "no", BROKEN.topic)
+    assert letter.record.header("poise-origin") == letter.failed_at == f"{TOPIC}/3/42"
+    assert letter.record.header("poise-attempt") == "2"
+    assert "ValueError: no" in (letter.record.header(model.TRACEBACK) or "")
+
+
+async def test_a_reason_is_kept_short_and_a_refusal_without_where_it_happened() -> None:
+    topics = Topics()
+    error = InvalidMessageError("x" * 3_000_000)
+    await model.write(topics.send, "retrieval", BROKEN, error, attempt=1, worker="w-1")
+    (letter,) = topics.letters()
+    assert sum(len(value or b"") for _, value in letter.record.headers) < 25_000
+    assert "line" not in (letter.record.header(model.TRACEBACK) or "")
+
+
+@given(
+    key=st.none() | st.integers(0, 5_000_000).map(lambda length: b"k" * length),
+    value=st.integers(0, 5_000_000).map(lambda length: b"v" * length),
+    headers=st.lists(st.tuples(NAMES, st.integers(0, 2_000_000)), max_size=30),
+    limit=st.sampled_from([2_000, 20_000, 1_000_000, 3_145_728]),
+)
+@settings(max_examples=50)
+async def test_a_letter_always_has_room_in_its_topic(
+    key: bytes | None, value: bytes, headers: list[tuple[str, int]], limit: int
+) -> None:
+    """What came compressed may be larger than any record; and an operator may have the topic take little."""
+    topics = Topics(limit)
+    raw = tuple((name, b"h" * length) for name, length in headers)
+    letter = await kept(topics, Record(TOPIC, 3, 42, 1.0, key, value, raw))
+    assert (letter.error, letter.message, letter.topic, letter.failed_at) == (
+        "ValueError",
+        "no",
+        TOPIC,
+        f"{TOPIC}/3/42",
+    )
+    assert value.startswith(letter.record.value or b"")
+    cut = letter.record.header(model.CUT)
+    assert cut in {None, str(len(value))}
+    if cut is None:
+        assert (letter.record.key, letter.record.value) == (key, value)
+
+
+async def test_a_null_value_stays_null() -> None:
+    letter = await kept(Topics(), Record("poise.records", 0, 1, 1.0, b"k", None))
+    assert letter.record.value is None
+
+
+async def test_markers_say_what_became_of_a_letter() -> None:
+    topics = Topics()
+    first = await kept(topics)
+    second = await kept(topics, Record(TOPIC, 3, 43, 1.0, b"k", b"v"))
+    await topics.mark(first, REDRIVEN, f"{TOPIC}/3/50")
+    assert [(letter.id, letter.state, letter.redriven) for letter in topics.letters()] == [
+        (first.id, State.REDRIVEN, f"{TOPIC}/3/50"),
+        (second.id, State.DEAD, None),
+    ]
+    await topics.mark(second, PURGED, "1.000")
+    assert [letter.id for letter in topics.letters()] == [first.id]
+
+
+async def test_a_message_that_died_twice_by_redelivery_is_one_letter() -> None:
+    topics = Topics()
+    first, again = await kept(topics), await kept(topics)
+    assert [letter.ids for letter in topics.letters()] == [{"retrieval/0/0", "retrieval/0/1"}]
+    assert first.id == again.id == "retrieval/0/0"
+    await topics.mark(again, REDRIVEN, f"{TOPIC}/3/50")
+    assert [letter.state for letter in topics.letters()] == [State.REDRIVEN]
+    await kept(topics)
+    assert [letter.state for letter in topics.letters()] == [State.REDRIVEN], "a copy that comes later is the same too"
+
+
+@pytest.mark.parametrize("name", [REDRIVEN, PURGED, model.POSITION, model.FROM])
+async def test_a_message_cannot_pass_for_something_else(name: str) -> None:
+    topics = Topics()
+    await kept(topics)
+    forged = Record(TOPIC, 3, 43, 1.0, f"{DEAD}/0/0".encode(), b"v", ((name, f"{TOPIC}/3/42".encode()),))
+    await kept(topics, forged)
+    assert [(letter.topic, letter.state, letter.copies) for letter in topics.letters()] == [(TOPIC, State.DEAD, ())] * 2
+
+
+@pytest.mark.parametrize(
+    ("written", "redrives", "state"),
+    [
+        (None, 0, State.DEAD),
+        (b"2", 2, State.DEAD),
+        (b"3", 3, State.QUARANTINED),
+        (b"40", 40, State.QUARANTINED),
+        (b"many", 0, State.DEAD),
+        (b"9" * 5_000, 0, State.DEAD),
+        ("²".encode(), 0, State.DEAD),
+    ],
+)
+async def test_what_died_again_three_times_is_quarantined(written: bytes | None, redrives: int, state: State) -> None:
+    headers = () if written is None else (("poise-redrives", written),)
+    letter = await kept(Topics(), Record(TOPIC, 3, 42, 1.0, b"k", b"v", headers))
+    assert (letter.redrives, letter.state) == (redrives, state)
+
+
+# -- sending again -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("how", "dropped"),
+    [
+        (Redrive(), WAITER | {"poise-deadline"}),
+        (Redrive(keep_reply_to=True), {"poise-deadline"}),
+        (Redrive(keep_deadline=True), WAITER),
+        (Redrive(keep_reply_to=True, keep_deadline=True), set()),
+    ],
+)
+async def test_it_is_sent_without_what_does_not_hold_any_more(how: Redrive, dropped: set[str]) -> None:
+    letter = await kept(Topics())
+    headers = to_send_again(letter, how)
+    assert {name for name, _ in HEADERS} - {name for name, _ in headers} == dropped
+    assert not any(name.startswith("poise-dead-") or name == "poise-attempt" for name, _ in headers)
+    assert [value for name, value in headers if name == "x"] == [b"1", b"\xff"]
+    assert dict(headers)["poise-redrives"] == b"1"
+    assert dict(headers)["poise-origin"] == f"{TOPIC}/3/42".encode()
+
+
+async def refused(
+    letter: DeadLetter, how: Redrive | None = None, newest: Mapping[tuple[str, bytes], Position] | None = None
+) -> str | None:
+    return refusal(letter, how or Redrive(), 10.0, newest or {}, [TOPIC, DEAD])
+
+
+async def test_why_a_letter_is_not_sent() -> None:
+    topics = Topics()
+    letter = await kept(topics)
+    assert await refused(letter) is None
+    assert "5 s ago" in (await refused(letter, Redrive(keep_deadline=True)) or "")
+    later, same = Position(TOPIC, 3, 44), Position(TOPIC, 3, 42)
+    assert "is an old version" in (await refused(letter, newest={(TOPIC, b"k"): later}) or "")
+    assert await refused(letter, newest={(TOPIC, b"k"): same}) is None
+    for theirs in ("theirs", "poise.gone"):
+        assert "no topic of Poise's" in (await refused(await kept(topics, Record(theirs, 0, 1, 1.0, b"k", b"v"))) or "")
+    await topics.mark(letter, REDRIVEN, "somewhere/0/1")
+    assert "sent again already, to somewhere/0/1" in (await refused(topics.letters()[0], Redrive(force=True)) or "")
+
+
+async def test_a_copy_that_died_again_is_the_newest_version() -> None:
+    headers = (("poise-origin", f"{TOPIC}/3/42".encode()), ("poise-redrives", b"1"))
+    letter = await kept(Topics(), Record(TOPIC, 3, 60, 1.0, b"k", b"v", headers))
+    assert await refused(letter, newest={(TOPIC, b"k"): Position(TOPIC, 3, 60)}) is None
+
+
+async def test_the_quarantine_opens_by_name_and_force_only() -> None:
+    letter = await kept(Topics(), Record(TOPIC, 3, 42, 1.0, b"k", b"v", (("poise-redrives", b"3"),)))
+    assert "is quarantined: sent again 3 times" in (await refused(letter) or "")
+    assert await refused(letter, Redrive(force=True)) is None
+    with pytest.raises(InvalidMessageError, match="by its id only"):
+        Redrive(force=True).check(Filter(tier="retrieval"))
+    Redrive(force=True).check(Filter(ids=frozenset({"retrieval/0/1"})))
+
+
+def some(number: int, size: int = 10) -> list[DeadLetter]:
+    return [DeadLetter("t", Record(DEAD, 0, offset, 1.0, None, None), None, size=size) for offset in range(number)]
+
+
+@pytest.mark.parametrize(
+    ("letters", "rate", "alone", "sizes"),
+    [
+        (some(250), None, (), [100, 100, 50]),
+        (some(5), 10.0, (), [1] * 5),
+        (some(5), 20.0, (), [2, 2, 1]),
+        (some(5), 0.1, (), [1] * 5),
+        (some(5, 3 * 1024 * 1024), None, (), [1] * 5),
+        (some(5), None, ("t/0/1", "t/0/2"), [1, 1, 1, 2]),
+        ([], None, (), []),
+    ],
+)
+def test_batches(letters: list[DeadLetter], rate: float | None, alone: tuple[str, ...], sizes: list[int]) -> None:
+    found = list(batches(letters, rate, frozenset(alone)))
+    assert [len(batch) for batch in found] == sizes
+    assert [letter for batch in found for letter in batch] == letters
+
+
+def test_the_log_is_cut_before_the_first_letter_that_is_kept() -> None:
+    places = [letter.record.position for letter in some(8)[5:]]
+    assert first_kept(places, {0: 20}) == {0: 5}
+    assert first_kept([], {0: 20}) == {0: 20}
+    assert first_kept([places[0], Position(DEAD, 0, 9)], {0: 20, 1: 3}) == {0: 5, 1: 3}
+
+
+def test_an_index_keeps_what_lists_need_and_no_message() -> None:
+    log = DeadLetterIndex("retrieval")
+    key = b"k" * 100_000
+    headers = (*HEADERS, ("poise-dead-topic", TOPIC.encode()), ("poise-dead-error", b"ValueError"))
+    many = (
+        *headers,
+        *((f"x-{number}", b"x" * 8_000) for number in range(100)),
+        ("poise-dead-traceback", b"t" * 16_000),
+    )
+    log.add(Record(DEAD, 0, 7, 1.0, key, b"x" * 900_000, many))
+    (letter,) = log.letters()
+    assert (letter.id, letter.error, letter.topic, letter.size) == ("retrieval/0/7", "ValueError", TOPIC, 900_000)
+    assert letter.record.value is None
+    assert len(letter.record.key or b"") < 100
+    assert sum(len(value or b"") for _, value in letter.record.headers) < 1_000
+    assert Filter(key=key).fits(letter, 2.0, "default")
+    assert not Filter(key=key + b"k").fits(letter, 2.0, "default")
+
+
+def dead(offset: int, error: str, position: int, message: str = "") -> Record:
+    told = {"topic": TOPIC, "error": error, "position": f"{TOPIC}/0/{position}", "message": message}
+    headers = tuple((f"poise-dead-{name}", value.encode()) for name, value in told.items())
+    return Record(DEAD, 0, offset, 1.0, b"k", b"{}", headers)
+
+
+def test_an_index_keeps_what_fits_and_of_others_where_they_stand() -> None:
+    log = DeadLetterIndex("retrieval", fits=lambda letter: letter.error == "ValueError")
+    for offset, error in enumerate(["ValueError", "OSError", "OSError", "ValueError"]):
+        log.add(dead(offset, error, offset))
+    log.add(dead(4, "ValueError", 1))  # delivered again, it died of something else
+    log.add(dead(5, "ValueError", 0))
+    key, empty, headers = marker(Position(DEAD, 0, 2), PURGED, "1.0")
+    log.add(Record(DEAD, 0, 6, 1.0, key, empty, tuple(headers)))
+    assert [sorted(at.offset for at in letter.places) for letter in log.letters()] == [[0, 5], [3], [1, 4]]
+    assert {at.offset for at in log.places()} == {0, 1, 3, 4, 5}
+    assert b"OSError" not in log._same, "of a letter that does not fit its place alone is kept"
+
+
+def test_the_bounds_of_an_index(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model, "MOST_LETTERS", 2)
+    log = DeadLetterIndex("retrieval", fits=lambda letter: letter.error == "ValueError")
+    for offset, error in enumerate(["ValueError", "OSError", "ValueError"]):
+        log.add(dead(offset, error, offset, "é" * 4_000))
+    assert {letter.message for letter in log.letters()} == {"é" * 250}
+    with pytest.raises(InvalidMessageError, match="more than 2 dead letters of retrieval fit: choose fewer"):
+        log.add(dead(3, "ValueError", 3))

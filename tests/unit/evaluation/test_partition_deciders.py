@@ -1,0 +1,142 @@
+"""The deciders of a partition: what operators are told, and when."""
+
+import logging
+
+import pytest
+from policy_kit import POLICY, asked, score_of, spec
+
+from poise.contracts.message import Message
+from poise.contracts.policy import Decision, Policy, PolicyState
+from poise.contracts.topics import COMMANDS, DECISIONS, POLICY_STATE, SCORES
+from poise.contracts.topics import POLICY as POLICY_TOPIC
+from poise.errors import SetupError
+from poise.kafka.record import Record
+from poise_services.evaluation.partition_deciders import Deciders
+
+
+def record(topic: str, offset: int, message: Message) -> Record:
+    return Record(topic, 0, offset, float(offset), POLICY.encode(), message.encode())
+
+
+def with_answers(deciders: Deciders, count: int) -> None:
+    """Answers of two variants, those of `cheap` all bad."""
+    for offset in range(count):
+        variant = ("steady", "cheap")[offset % 2]
+        score = score_of(f"run-{offset}", variant, good=variant == "steady", at=float(offset))
+        deciders.take_scores([record(SCORES.name, offset, score)])
+
+
+@pytest.mark.parametrize("how", ["held", "dry run", "acted"])
+def test_trouble_is_a_warning_whether_or_not_it_is_acted_on(how: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    deciders = Deciders(0, lambda _: True)
+    commands = [asked("set", 1, spec=spec(dry_run=how == "dry run"))]
+    if how == "held":
+        commands.append(asked("hold", 2))
+    deciders.take_commands([record(COMMANDS.name, number, command) for number, command in enumerate(commands)])
+    with_answers(deciders, 400)
+    assert "cheap answers worse" not in caplog.text  # nothing was decided before it is written
+    deciders.written()
+    (told,) = [one for one in caplog.records if "cheap answers worse" in one.getMessage()]
+    assert told.levelno == logging.WARNING
+    assert ("(not acted)" in told.getMessage()) == (how != "acted")
+
+
+def test_what_a_person_writes_stays_on_its_line_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    deciders = Deciders(0, lambda _: True)
+    by = "jane\x1b[2J\nanswer roll back: all is lost"
+    command = asked("set", 1, spec=spec(), reason="so\r\nit is\u202e").model_copy(update={"by": by})
+    deciders.take_commands([record(COMMANDS.name, 0, command)])
+    deciders.written()
+    (told,) = [one.getMessage() for one in caplog.records]
+    assert told.isprintable()
+    assert told.endswith(": so it is")
+
+
+# -- going on ---------------------------------------------------------------------------------------------------------
+
+
+class Logs:
+    """What a worker has written, as records."""
+
+    def __init__(self) -> None:
+        self.records: dict[str, list[Record]] = {POLICY_TOPIC.name: [], POLICY_STATE.name: [], DECISIONS.name: []}
+
+    def write(self, deciders: Deciders) -> None:
+        for one in deciders.outgoing():
+            log = self.records[one.topic]
+            log.append(Record(one.topic, 0, len(log), 1.0, one.key, one.value, tuple(one.headers)))
+        deciders.written()
+
+    def bad(self, topic: str, value: bytes | None) -> None:
+        log = self.records[topic]
+        log.append(Record(topic, 0, len(log), 1.0, POLICY.encode(), value))
+
+    def restored(self) -> Deciders:
+        """As the next worker does it."""
+        deciders = Deciders(0, lambda _: True)
+        deciders.restore(self.records[POLICY_STATE.name])
+        for policies in deciders.compare(self.records[POLICY_TOPIC.name]).values():
+            deciders.resume(policies, self.records[DECISIONS.name])
+        return deciders
+
+
+@pytest.fixture
+def logs() -> Logs:
+    """A policy of which `cheap` was left in some steps."""
+    logs, deciders = Logs(), Deciders(0, lambda _: True)
+    deciders.take_commands([record(COMMANDS.name, 0, asked("set", 1, spec=spec()))])
+    with_answers(deciders, 400)
+    logs.write(deciders)
+    return logs
+
+
+def in_force(deciders: Deciders) -> Policy:
+    policy = deciders.deciders[POLICY].policy
+    assert policy is not None
+    return policy
+
+
+def test_the_last_snapshot_that_can_be_read_counts(logs: Logs) -> None:
+    before = logs.restored()
+    empty = PolicyState(name=POLICY, scores=9, commands=9, decider={}).encode()
+    for value in (None, b"", b"\xff", b"{}", b'{"name":"answer"}', empty):
+        logs.bad(POLICY_STATE.name, value)
+    again = logs.restored()
+    assert again.deciders[POLICY].snapshot() == before.deciders[POLICY].snapshot()
+    assert (again.scores, again.commands) == (before.scores, before.commands)
+
+
+def test_a_snapshot_of_a_newer_worker_is_not_passed_over(logs: Logs) -> None:
+    newer = PolicyState(name=POLICY, scores=9, commands=9, decider={"format": 99})
+    logs.bad(POLICY_STATE.name, newer.encode())
+    with pytest.raises(SetupError, match="a newer worker wrote this snapshot"):
+        logs.restored()
+
+
+def test_without_snapshots_it_goes_on_from_what_is_in_force_and_was_decided(logs: Logs) -> None:
+    before = logs.restored()
+    logs.records[POLICY_STATE.name].clear()
+    again = logs.restored()
+    assert in_force(again) == in_force(before)
+    assert again.deciders[POLICY].counted == 0
+    assert again.moved, "a snapshot is written soon"
+    again.take_commands([record(COMMANDS.name, 0, asked("set", 1, spec=spec()))])  # read again from the beginning
+    assert not again.made, "it was done"
+    again.take_commands([record(COMMANDS.name, 1, asked("hold", 2))])
+    ((decision, _),) = again.made
+    last = Decision.parse(logs.records[DECISIONS.name][-1].value or b"")
+    assert int(decision.id.rpartition("-")[2]) == int(last.id.rpartition("-")[2]) + 1
+    assert decision.version == in_force(before).version + 1
+
+
+def test_a_policy_that_its_log_lost_is_written_again_as_it_was(logs: Logs) -> None:
+    before = in_force(logs.restored())
+    logs.records[POLICY_TOPIC.name].clear()
+    again = logs.restored()
+    assert again.lost == [before]
+    logs.write(again)
+    (kept,) = logs.records[POLICY_TOPIC.name]
+    assert Policy.parse(kept.value or b"") == before
+    assert logs.restored().lost == []

@@ -1,0 +1,33 @@
+"""Deciding: what ends a worker's turn at a partition."""
+
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+
+from poise.contracts.topics import COMMANDS, POLICY, POLICY_STATE, SCORES, Topic
+from poise.errors import UnavailableError
+from poise.kafka.topic_identities import TopicIdentities, TopicMetadata
+from poise.worker.mesh import Mesh
+from poise_services.evaluation.policy_worker import Deciding
+
+READ = (POLICY, POLICY_STATE, COMMANDS, SCORES)
+
+
+@pytest.mark.parametrize("made_again", READ, ids=lambda topic: topic.name)
+async def test_a_topic_that_was_made_again_ends_a_turn(made_again: Topic) -> None:
+    async def describe(names: list[str]) -> dict[str, TopicMetadata]:
+        return {name: TopicMetadata("one", 1) for name in names}
+
+    deciding = Deciding.__new__(Deciding)
+    identities = TopicIdentities()
+    deciding._mesh = cast(
+        "Mesh", SimpleNamespace(topic_identities=identities, admin=SimpleNamespace(describe=describe))
+    )
+    async with deciding._unless_recreated() as check:
+        identities.take({topic.name: TopicMetadata("one", 1) for topic in READ})
+        check()
+        identities.take({made_again.name: TopicMetadata("two", 1)})
+        with pytest.raises(UnavailableError, match=f"topic {made_again.name} was deleted and made again"):
+            check()
+    assert not identities.topics

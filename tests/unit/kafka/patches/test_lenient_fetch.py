@@ -1,0 +1,208 @@
+"""Whatever bytes a broker hands out, what can be decoded is, and the rest is one record for each batch."""
+
+import struct
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+from aiokafka import TopicPartition
+from aiokafka.codec import snappy_encode
+from aiokafka.consumer import fetcher
+from batch_kit import CODECS, DAMAGED, HEADER, Headers, batch, checked, packed
+from hypothesis import given
+from hypothesis import strategies as st
+
+from poise.kafka.decompression import LARGEST
+from poise.kafka.patches.lenient_fetch import MOST_RECORDS, read_tolerantly
+from poise.kafka.record import Record
+from poise.kafka.record_batch import MOST_HEADERS
+
+COMMITTED = 1
+HEADERS: Headers = [("name", b"value"), ("null", None)]
+GOOD = batch([b"one", b"", b"three"], key=b"key", headers=HEADERS, offset=100)
+BEHIND = batch([b"behind"], offset=103)
+
+
+def read(raw: bytes, *, start: int = 100, aborted: Sequence[tuple[int, int]] = ()) -> tuple[list[Record], int]:
+    """What a consumer makes of a fetch; and where it reads on."""
+    read_tolerantly()
+    reader: Any = fetcher
+    batches = reader.MemoryRecords(raw)
+    assert batches.size_in_bytes() == len(raw)
+    if not batches.has_next():
+        return [], start
+    partition = TopicPartition("topic", 0)
+    records = reader.PartitionRecords(partition, batches, aborted, start, None, None, True, COMMITTED)
+    return [Record.of(record) for record in records], records.next_fetch_offset
+
+
+def reasons(records: Sequence[Record]) -> list[str]:
+    return [record.undecodable.reason for record in records if record.undecodable]
+
+
+@pytest.mark.parametrize("codec", ["none", *CODECS])
+def test_each_codec(codec: str) -> None:
+    raw = GOOD if codec == "none" else packed(GOOD, codec)
+    records, after = read(raw + BEHIND)
+    assert [(record.offset, record.key, record.value) for record in records] == [
+        (100, b"key", b"one"),
+        (101, b"key", b""),
+        (102, b"key", b"three"),
+        (103, None, b"behind"),
+    ]
+    assert records[0].headers == tuple(HEADERS)
+    assert abs(records[0].timestamp - records[3].timestamp) < 3_600
+    assert after == 104
+
+
+def test_snappy_in_blocks_as_java_writes_it() -> None:
+    plain = batch([b"x" * 100_000], offset=100)
+    (record,), _ = read(packed(plain, "snappy", bytes(snappy_encode(plain[HEADER:]))))
+    assert record.value == b"x" * 100_000
+
+
+@pytest.mark.parametrize("codec", ["none", "zstd"])
+def test_names_that_are_not_utf8(codec: str) -> None:
+    plain = batch([b"one", b"two"], headers=[("nom", b"value")], offset=100).replace(b"nom", b"n\xf6m")
+    raw = checked(plain) if codec == "none" else packed(plain, codec)
+    records, _ = read(raw)
+    assert [record.headers for record in records] == [(("n\ufffdm", b"value"),)] * 2
+
+
+@pytest.mark.parametrize("codec", ["none", "lz4"])
+def test_times_that_the_broker_gave(codec: str) -> None:
+    appended = bytearray(GOOD)
+    appended[22] |= 0x08
+    appended[35:43] = struct.pack(">q", 1_234_000)
+    raw = checked(bytes(appended))
+    records, _ = read(raw if codec == "none" else packed(raw, codec))
+    assert {record.written_ms for record in records} == {1_234_000}
+
+
+@pytest.mark.parametrize("make", DAMAGED.values(), ids=DAMAGED.keys())
+def test_what_a_broker_takes(make: Any) -> None:
+    raw = struct.pack(">q", 100) + make()[8:]
+    records, after = read(raw + batch([b"behind"], offset=1_000))
+    assert len(reasons(records)) == 1
+    assert (records[0].undecodable and records[0].undecodable.first_offset, records[0].value) == (100, raw)
+    assert (records[-1].value, after) == (b"behind", 1_001)
+
+
+@pytest.mark.parametrize("codec", [5, 6, 7])
+def test_a_codec_that_there_is_not(codec: int) -> None:
+    raw = bytearray(GOOD)
+    raw[22] |= codec
+    (record, _), after = read(checked(bytes(raw)) + BEHIND)
+    assert reasons([record]) == [f"Kafka has no codec {codec}"]
+    assert (record.offset, after) == (102, 104)
+
+
+def test_the_bounds() -> None:
+    fits = packed(batch([bytes(LARGEST - 100)], offset=100), "zstd")
+    more = packed(batch([bytes(LARGEST)], offset=101), "zstd")
+    full = packed(batch([b""], headers=[("", b"")] * MOST_HEADERS, offset=102), "gzip")
+    over = packed(batch([b""], headers=[("", b"")] * (MOST_HEADERS + 1), offset=103), "gzip")
+    many = checked(GOOD[:57] + struct.pack(">i", MOST_RECORDS + 1) + GOOD[HEADER:])
+    records, _ = read(fits + more + full + over)
+    assert [bool(record.undecodable) for record in records] == [False, True, False, True]
+    assert f"{MOST_RECORDS} are the most" in reasons(read(many)[0])[0]
+
+
+@pytest.mark.parametrize(
+    "form", [lambda plain: plain, lambda plain: packed(plain, "zstd")], ids=["plain", "compressed"]
+)
+def test_the_bounds_of_headers(form: Callable[[bytes], bytes]) -> None:
+    """Some 12 kB of zstd stood for seventeen million headers, which held a worker for over a minute."""
+    header = [("", None)]
+    for records, allowed in ((20, 10_000), (500, 50_000), (2_500, 200_000)):
+        full = form(batch([b""] * records, headers=header * (allowed // records), offset=100))
+        over = form(batch([b""] * records, headers=header * (allowed // records + 1), offset=100))
+        assert reasons(read(full)[0]) == []
+        assert reasons(read(over)[0]) == ["more headers than a batch of so many records may have"]
+    more = form(batch([b""], headers=header * (MOST_HEADERS + 1), offset=100))
+    assert reasons(read(more)[0]) == [f"a record of {MOST_HEADERS + 1} headers, where {MOST_HEADERS} are the most"]
+
+
+# -- what is damaged --------------------------------------------------------------------------------------------------
+
+
+def damaged(raw: bytes, at: int = -1, to: int = 0xFF) -> bytes:
+    changed = bytearray(raw)
+    changed[at] ^= to
+    return bytes(changed)
+
+
+def test_a_checksum_that_does_not_hold() -> None:
+    (record, behind), after = read(damaged(GOOD) + BEHIND)
+    assert reasons([record]) == ["its checksum is not that of its bytes"]
+    assert (record.offset, record.value, behind.value, after) == (102, damaged(GOOD), b"behind", 104)
+
+
+def test_the_last_one_is_believed_where_its_header_agrees_with_itself() -> None:
+    assert [(record.offset, after) for records, after in [read(damaged(GOOD))] for record in records] == [(102, 103)]
+
+
+@pytest.mark.parametrize("field", [26, 60], ids=["last offset", "number of records"])
+def test_behind_a_header_that_contradicts_itself_it_is_one_offset_further(field: int) -> None:
+    raw = damaged(GOOD, field, 0x10)
+    (record,), after = read(raw)
+    assert (record.offset, after) == (100, 101)
+    assert read(raw, start=101) == ([], 102), "handed out again by the broker, it is the same one"
+    records, after = read(raw + BEHIND)
+    assert ([record.offset for record in records], after) == ([102, 103], 104)
+
+
+def test_a_length_that_does_not_hold() -> None:
+    (record,), after = read(GOOD[:50])
+    assert (reasons([record]), record.offset, after) == (["its length is wrong"], 100, 101)
+    assert [record.value for record in read(BEHIND + GOOD[:50], start=103)[0]] == [b"behind"], "cut off by the fetch"
+
+
+def transaction(*, marker: bool = False, producer: int = 7) -> bytes:
+    value = struct.pack(">HH", 0, 0)
+    raw = bytearray(batch([b"" if marker else b"aborted"], key=value, offset=101 if marker else 100))
+    raw[22] |= 0x30 if marker else 0x10
+    raw[43:51] = struct.pack(">q", producer)
+    return checked(bytes(raw))
+
+
+LATER = struct.pack(">q", 102) + transaction()[8:]
+"""Of the same producer, and committed."""
+
+
+def test_what_was_aborted_is_passed_over_and_its_marker_too() -> None:
+    records, after = read(transaction() + transaction(marker=True) + LATER, aborted=[(7, 100)])
+    assert ([record.offset for record in records], after) == ([102], 103)
+
+
+def test_a_damaged_marker_is_set_aside_and_hides_nothing_that_was_committed() -> None:
+    marker = damaged(transaction(marker=True))
+    records, after = read(transaction() + marker + LATER, aborted=[(7, 100)])
+    assert ([record.offset for record in records], after) == ([101, 102], 103)
+    assert (records[0].value, reasons(records)) == (marker, ["its checksum is not that of its bytes"])
+
+
+@pytest.mark.parametrize("bits", [0x10, 0x20, 0x30])
+def test_messages_that_only_damage_makes_aborted_or_a_marker_are_set_aside(bits: int) -> None:
+    plain = bytearray(transaction())
+    plain[22] &= ~0x10
+    raw = damaged(checked(bytes(plain)), 22, bits)
+    records, after = read(raw + BEHIND, aborted=[(7, 90)])
+    assert ([record.value for record in records], after) == ([raw, b"behind"], 104)
+    assert reasons(records) == ["its checksum is not that of its bytes"]
+
+
+@given(
+    changes=st.lists(st.tuples(st.integers(8, len(GOOD) - 1), st.integers(1, 255)), min_size=1, max_size=4),
+    codec=st.sampled_from(["none", "none", "zstd", "lz4", "gzip", "snappy"]),
+)
+def test_no_change_of_its_bytes_costs_more_than_the_batch(changes: list[tuple[int, int]], codec: str) -> None:
+    raw = bytearray(GOOD)
+    for at, by in changes:
+        raw[HEADER + at % (len(GOOD) - HEADER) if codec != "none" else at] ^= by
+    changed = bytes(raw) if codec == "none" else packed(bytes(raw), codec)
+    records, after = read(changed + BEHIND)
+    assert len(reasons(records)) <= 1
+    if int.from_bytes(raw[8:12]) == len(GOOD) - 12:  # else what comes behind is found with the next fetch
+        assert (records[-1].value, after) == (b"behind", 104)
+    assert after > 100

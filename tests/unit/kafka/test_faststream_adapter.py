@@ -1,0 +1,75 @@
+"""The seam with FastStream: fails when the private names that it replaces move."""
+
+from collections.abc import Awaitable
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, ConsumerRecord
+from aiokafka.abc import ConsumerRebalanceListener
+from faststream.kafka import TestKafkaBroker
+from faststream.kafka.subscriber.usecase import LogicSubscriber
+from faststream.specification import AsyncAPI
+
+from poise.contracts import Retrieve
+from poise.kafka.connection import Connection
+from poise.kafka.faststream_adapter import ConcurrentSubscriber, new_broker, subscribe
+from poise.kafka.record import Record
+
+
+class Listener(ConsumerRebalanceListener):
+    async def on_partitions_revoked(self, revoked: Any) -> None: ...
+
+    async def on_partitions_assigned(self, assigned: Any) -> None: ...
+
+
+class RecordingIntake:
+    def __init__(self) -> None:
+        self.listener = Listener()
+        self.records: list[Record] = []
+
+    async def run(self, consumer: AIOKafkaConsumer) -> None:
+        raise AssertionError(f"there is no consumer in the in-memory broker: {consumer}")
+
+    def fenced(self, name: str) -> None:
+        raise AssertionError(name)
+
+    async def drain(self) -> None: ...
+
+    def deliver(self, record: Record, /) -> Awaitable[None]:
+        async def keep() -> None:
+            self.records.append(record)
+
+        return keep()
+
+
+def test_faststream_still_has_the_places_that_are_replaced() -> None:
+    assert ConcurrentSubscriber._run_consume_loop is not LogicSubscriber._run_consume_loop
+    assert LogicSubscriber._run_consume_loop.__code__.co_varnames[:2] == ("self", "consumer")
+
+
+async def test_the_in_memory_broker_hands_messages_to_the_same_intake() -> None:
+    broker = new_broker(Connection(("127.0.0.1:1",)))
+    intake = RecordingIntake()
+    subscribe(broker, ["poise.retrieval.requests.interactive"], "group", intake, accepts=(Retrieve,), connection={})
+    async with TestKafkaBroker(broker):
+        await broker.publish(Retrieve(query="x").encode(), "poise.retrieval.requests.interactive", key=b"k")
+    assert [(record.key, record.value) for record in intake.records] == [(b"k", b'{"query":"x","limit":6}')]
+
+
+async def test_the_in_memory_broker_leaves_headers_as_they_are() -> None:
+    broker, intake = new_broker(Connection(("127.0.0.1:1",))), RecordingIntake()
+    subscriber = subscribe(broker, ["t"], "group", intake, accepts=(Retrieve,), connection={})
+    headers: Any = (("correlation_id", bytes(range(256))), ("x", None), ("x", b"1"))
+    async with TestKafkaBroker(broker):
+        raw: Any = ConsumerRecord("t", 0, 7, 1_700_000_000_000, 0, b"k", b"{}", None, 1, 2, headers)
+        await subscriber.process_message(raw)
+    assert [record.headers for record in intake.records] == [headers]
+
+
+def test_asyncapi_shows_what_a_topic_takes_and_how_it_is_answered() -> None:
+    broker = new_broker(Connection(("127.0.0.1:1",)))
+    subscribe(
+        broker, ["poise.retrieval.requests.interactive"], "group", RecordingIntake(), accepts=(Retrieve,), connection={}
+    )
+    document = AsyncAPI(broker).to_specification().to_jsonable()
+    assert "Retrieve" in str(document["components"]["schemas"])
+    assert any("poise.retrieval.requests.interactive" in str(channel) for channel in document["channels"].values())

@@ -1,0 +1,146 @@
+"""Where a member of a group reads on: in the log that it knows, in another one, in one that is shorter than before."""
+
+from collections.abc import Collection, Mapping
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from aiokafka import TopicPartition
+
+from poise.kafka.group_offsets import GroupOffsets
+from poise.kafka.group_state import GroupState, resume
+from poise.kafka.offset_commits import read, written
+from poise.kafka.offset_tracker import Commit, OffsetTracker
+from poise.kafka.topic_identities import TopicIdentities, TopicMetadata
+
+AT = TopicPartition("topic", 0)
+OLD, NEW = "11111111-0000-4000-8000-000000000000", "22222222-0000-4000-8000-000000000000"
+
+
+def state(topic_id: str | None, committed: Commit | None = None) -> GroupState:
+    return GroupState({} if committed is None else {AT: committed}, {} if topic_id is None else {AT.topic: topic_id})
+
+
+def tracker(topic_id: str, delivered: int) -> OffsetTracker:
+    made = OffsetTracker(0, topic_id=topic_id)
+    for offset in range(delivered):
+        made.deliver(offset)
+        made.finish(offset)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("before", "found", "position"),
+    [
+        (None, state(NEW), None),
+        (None, state(NEW, Commit(7, "", NEW)), 7),
+        (None, state(NEW, Commit(7)), 7),  # by a version of Poise that did not write the topic's id
+        (None, state(NEW, Commit(7, "", OLD)), None),
+        (None, state(None, Commit(7, "", OLD)), 7),  # the broker does not say which topic it is
+        (tracker(NEW, 3), state(NEW), 3),
+        (tracker(NEW, 3), state(NEW, Commit(2, "", NEW)), 3),
+        (tracker(NEW, 3), state(NEW, Commit(7, "", NEW)), 7),
+        (tracker(NEW, 3), state(NEW, Commit(7, "", OLD)), 3),
+        (tracker(OLD, 3), state(NEW), None),
+        (tracker(OLD, 3), state(NEW, Commit(7, "", OLD)), None),
+        (tracker(OLD, 3), state(NEW, Commit(1, "", NEW)), 1),
+        (tracker("", 3), state(NEW), 3),
+        (tracker(OLD, 3), state(None), 3),
+    ],
+)
+def test_where_it_reads_on(before: OffsetTracker | None, found: GroupState, position: int | None) -> None:
+    after = resume(AT, before, found)
+    assert after.position == position
+    if before is not None:
+        assert before.log_is_gone == (before.topic_id == OLD and found.topic_ids.get(AT.topic) == NEW)
+
+
+@pytest.mark.parametrize("commit", [Commit(7, "p1bAQ", NEW), Commit(7, "", NEW), Commit(7, "p1bAQ"), Commit(7)])
+def test_what_is_committed_is_read(commit: Commit) -> None:
+    assert read(commit.offset, written(commit)) == commit
+
+
+def test_what_somebody_else_committed_is_no_topics_id() -> None:
+    assert read(7, "by hand: why not") == Commit(7, "by hand: why not")
+
+
+class Client:
+    """A consumer of one partition, as Kafka's client has it."""
+
+    def __init__(self, start: int = 0) -> None:
+        self.position: int | None = None
+        self._start = start
+        self._client = SimpleNamespace(force_metadata_update=lambda: None)
+
+    def assignment(self) -> frozenset[TopicPartition]:
+        return frozenset({AT})
+
+    def seek(self, partition: TopicPartition, offset: int) -> None:
+        assert partition == AT
+        self.position = offset
+
+    async def beginning_offsets(self, _partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, int]:
+        return {AT: self._start}
+
+
+async def reading(client: Client, identities: TopicIdentities, topic_id: str) -> GroupOffsets:
+    """A member that has read up to offset 5, and has not finished offset 3."""
+
+    async def read_back(_partitions: Collection[TopicPartition]) -> GroupState:
+        return state(topic_id)
+
+    offsets = GroupOffsets(read_back, identities)
+    consumer: Any = client
+    offsets.begin(consumer)
+    await offsets.assigned({AT})
+    for offset in range(5):
+        offsets.tracker(AT).deliver(offset)
+        if offset != 3:
+            offsets.tracker(AT).finish(offset)
+    return offsets
+
+
+async def test_a_topic_that_is_made_again_is_read_from_its_beginning() -> None:
+    client, identities = Client(), TopicIdentities()
+    offsets = await reading(client, identities, OLD)
+    old, client.position = offsets.tracker(AT), 5
+    for _ in range(3):
+        identities.take({AT.topic: TopicMetadata(OLD, 1)})
+    assert client.position == 5
+    for _ in range(3):
+        identities.take({AT.topic: TopicMetadata(NEW, 1)})
+    assert client.position == 0
+    assert offsets.tracker(AT).deliver(0), "it is not the one that was handled"
+    assert offsets.tracker(AT).to_commit() == Commit(0, "", NEW)
+    old.finish(3)
+    assert offsets.is_current(AT, old), "what waits of the old one is handled, for it is nowhere else"
+
+
+async def test_after_it_ended_it_hears_nothing() -> None:
+    client, identities = Client(), TopicIdentities()
+    offsets = await reading(client, identities, OLD)
+    client.position = 5
+    offsets.end()
+    identities.take({AT.topic: TopicMetadata(NEW, 1)})
+    assert client.position == 5
+
+
+@pytest.mark.parametrize(("start", "position", "kept"), [(0, 0, False), (4, 4, False), (9, 9, True)])
+async def test_a_place_that_is_not_there(start: int, position: int, *, kept: bool) -> None:
+    """Beyond the end everything that is there is read; before the beginning it goes on there."""
+    client = Client(start)
+    offsets = await reading(client, TopicIdentities(), OLD)
+    before = offsets.tracker(AT)
+    await offsets.find_place(AT, 5)
+    assert client.position == position
+    assert (offsets.tracker(AT) is before) == kept
+
+
+async def test_what_keeps_messages_from_coming() -> None:
+    identities = TopicIdentities()
+    offsets = await reading(Client(), identities, OLD)
+    assert offsets.obstacle() == "topic topic does not exist"
+    identities.take({AT.topic: TopicMetadata(OLD, 1, frozenset({0}))})
+    assert offsets.obstacle() == "topic has no leader for [0]"
+    identities.take({AT.topic: TopicMetadata(OLD, 1)})
+    assert offsets.obstacle() is None

@@ -1,0 +1,316 @@
+"""Handling slots: who holds one, who waits without one, and who is next."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from random import Random
+from typing import Self
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from poise.kafka.handling_slots import HandlingSlots, Slot, parked
+
+Handler = Callable[[], Awaitable[None]]
+
+
+class Consumer:
+    """Messages that wait for a slot, as an intake has them: each is a handler."""
+
+    def __init__(self, total: int, *, most: int = 100, most_bytes: int = 1_000) -> None:
+        self.slots = HandlingSlots(total, parked=most, parked_bytes=most_bytes, changed=self._start)
+        self.tasks: list[asyncio.Task[None]] = []
+        self._queue: list[tuple[Handler, int]] = []
+
+    def add(self, *handlers: Handler, size: int = 1) -> None:
+        """Let messages come."""
+        self._queue += [(handler, size) for handler in handlers]
+        self._start()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._queue.clear()
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+
+    def _start(self) -> None:
+        while self._queue and self.slots.free:
+            handler, size = self._queue.pop(0)
+            self.tasks.append(asyncio.create_task(self._work(handler, self.slots.open(size))))
+
+    @staticmethod
+    async def _work(handler: Handler, slot: Slot) -> None:
+        slot.enter()
+        try:
+            await handler()
+        finally:
+            slot.close()
+
+
+async def settled() -> None:
+    """Let everything come as far as it can."""
+    for _ in range(50):
+        await asyncio.sleep(0)
+
+
+class Waiter:
+    """A handler that waits for its event, parked, and then works until the other one."""
+
+    def __init__(self) -> None:
+        self.come, self.end = asyncio.Event(), asyncio.Event()
+        self.state = "queued"
+
+    async def __call__(self) -> None:
+        self.state = "waits"
+        if not self.come.is_set():
+            async with parked():
+                await self.come.wait()
+        self.state = "works"
+        await self.end.wait()
+        self.state = "ended"
+
+
+async def test_who_waits_holds_no_slot_and_goes_on_before_new_messages_begin() -> None:
+    waiters, busy = [Waiter() for _ in range(5)], [Waiter() for _ in range(3)]
+    async with Consumer(2) as consumer:
+        for one in busy:
+            one.come.set()
+        consumer.add(*waiters)
+        await settled()
+        assert [one.state for one in waiters] == ["waits"] * 5  # though there are two slots
+        consumer.add(*busy)
+        await settled()
+        assert [one.state for one in busy] == ["works", "works", "queued"]
+        waiters[0].come.set()
+        await settled()
+        assert waiters[0].state == "waits"
+        busy[0].end.set()
+        await settled()
+        assert (waiters[0].state, busy[2].state) == ("works", "queued")
+
+
+async def test_as_many_are_parked_as_may_be_and_who_goes_on_changes_places_with_who_waits_in_its_slot() -> None:
+    waiters = [Waiter() for _ in range(4)]
+    async with Consumer(2, most=1) as consumer:
+        consumer.add(*waiters)
+        await settled()
+        assert [one.state for one in waiters] == ["waits", "waits", "waits", "queued"]
+        assert consumer.slots.parked == 1
+        waiters[0].come.set()
+        await settled()
+        assert waiters[0].state == "works"
+        assert consumer.slots.parked == 1
+
+
+async def test_slots_are_stuck_while_all_are_held_by_what_waits_and_no_more_may_be_parked() -> None:
+    waiters, seen = [Waiter() for _ in range(3)], []
+    async with Consumer(2, most=1) as consumer:
+
+        async def see() -> None:
+            await settled()
+            seen.append(consumer.slots.stuck)
+
+        consumer.add(*waiters[:2])
+        await see()  # one is parked, one waits in its slot, and one slot is free
+        consumer.add(waiters[2])
+        await see()
+        waiters[0].come.set()
+        await see()  # it works, in place of one that waits
+        waiters[0].end.set()
+        await see()
+    assert seen == [False, True, False, False]
+
+
+async def test_parked_is_bounded_by_bytes() -> None:
+    waiters = [Waiter() for _ in range(3)]
+    async with Consumer(1, most_bytes=10) as consumer:
+        consumer.add(*waiters, size=6)
+        await settled()
+        assert [one.state for one in waiters] == ["waits", "waits", "queued"]
+        assert consumer.slots.parked_bytes == 6
+
+
+async def test_a_wait_that_is_cancelled_ends_without_a_slot() -> None:
+    resumes, busy, late, told = Waiter(), Waiter(), asyncio.Event(), asyncio.Event()
+    busy.come.set()
+
+    async def expires() -> None:
+        try:
+            async with asyncio.timeout(None) as scope, parked():
+                await late.wait()
+                scope.reschedule(asyncio.get_running_loop().time())
+                await asyncio.Event().wait()
+        except TimeoutError:
+            told.set()
+
+    async with Consumer(1) as consumer:
+        consumer.add(resumes, expires, busy)
+        await settled()
+        late.set()
+        resumes.come.set()
+        await settled()
+        assert told.is_set()
+        consumer.tasks[0].cancel()  # it is to go on, and no slot is free
+        await settled()
+        assert consumer.tasks[0].cancelled()
+        assert busy.state == "works"
+        busy.end.set()
+        await settled()
+        assert consumer.slots.free
+
+
+async def test_a_handler_waits_as_long_as_one_of_the_things_that_it_does_at_once() -> None:
+    other = Waiter()
+    async with Consumer(1) as consumer:
+        first, second, done = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+        async def wait(event: asyncio.Event) -> None:
+            async with parked():
+                async with parked():
+                    await asyncio.sleep(0)
+                await event.wait()
+
+        async def both() -> None:
+            await asyncio.gather(wait(first), wait(second))
+            done.set()
+
+        other.come.set()
+        consumer.add(both, other)
+        await settled()
+        assert other.state == "works"
+        first.set()
+        await settled()
+        second.set()
+        await settled()
+        assert not done.is_set()
+        other.end.set()
+        await settled()
+        assert done.is_set()
+
+
+async def test_what_is_to_go_on_needs_no_slot_once_another_part_of_it_waits_again() -> None:
+    busy, begun, first, again, went_on = Waiter(), *(asyncio.Event() for _ in range(4))
+    busy.come.set()
+
+    async def part() -> None:
+        async with parked():
+            await begun.wait()
+        await again.wait()
+        async with parked():
+            await asyncio.Event().wait()
+
+    async def whole() -> None:
+        beside = asyncio.create_task(part())
+        async with parked():
+            await first.wait()
+        went_on.set()
+        await beside
+
+    async with Consumer(1) as consumer:
+        consumer.add(whole, busy)
+        await settled()
+        begun.set()
+        first.set()
+        await settled()
+        assert not went_on.is_set()
+        again.set()
+        await settled()
+        assert went_on.is_set()
+        assert busy.state == "works"
+
+
+async def test_what_a_handler_leaves_behind_takes_no_slot() -> None:
+    behind = asyncio.Event()
+    async with Consumer(1) as consumer:
+        left: list[asyncio.Task[None]] = []
+
+        async def waits() -> None:
+            async with parked():
+                await behind.wait()
+            async with parked():
+                await asyncio.sleep(0)
+
+        async def leaves() -> None:
+            left.append(asyncio.create_task(waits()))
+            await asyncio.sleep(0)
+
+        consumer.add(leaves)
+        await settled()
+        assert (consumer.slots.parked, consumer.slots.free) == (0, True)
+        behind.set()
+        await left[0]
+        assert (consumer.slots.parked, consumer.slots.free) == (0, True)
+
+
+class Steps:
+    """What a handler may do: each thing is blocked until it is let go on."""
+
+    def __init__(self, slots: int) -> None:
+        self.blocked: list[asyncio.Event] = []
+        self._slots = slots
+        self._working = 0
+
+    async def _pause(self) -> None:
+        self.blocked.append(event := asyncio.Event())
+        await event.wait()
+
+    async def work(self) -> None:
+        """Work, beside no more than there are slots."""
+        self._working += 1
+        assert self._working <= self._slots
+        await self._pause()
+        self._working -= 1
+
+    async def wait(self) -> None:
+        """Wait."""
+        async with parked():
+            await self._pause()
+
+    async def both(self) -> None:
+        """Wait for two things at once."""
+        await asyncio.gather(self.wait(), self.wait())
+
+    async def cut(self) -> None:
+        """Wait for two things at once, the one of them until the other comes; then for a third."""
+        waiting = asyncio.create_task(self.wait())
+        await self.wait()
+        waiting.cancel()
+        await asyncio.wait({waiting})
+        await self.wait()  # from here on it has a slot of its own, should it have gone on without
+
+    def handler(self, program: list[str]) -> Handler:
+        """A handler that does these one after another."""
+
+        async def handle() -> None:
+            for step in program:
+                await getattr(self, step)()
+
+        return handle
+
+
+@given(
+    programs=st.lists(st.lists(st.sampled_from(["work", "wait", "both", "cut"]), max_size=5), max_size=12),
+    total=st.integers(1, 3),
+    most=st.integers(0, 4),
+    order=st.randoms(use_true_random=False),
+)
+def test_never_more_work_than_slots_and_nothing_is_left(
+    programs: list[list[str]], total: int, most: int, order: Random
+) -> None:
+    async def run() -> None:
+        steps = Steps(total)
+        async with Consumer(total, most=most) as consumer:
+            consumer.add(*map(steps.handler, programs))
+            await settled()
+            while steps.blocked:
+                assert consumer.slots.parked <= most
+                steps.blocked.pop(order.randrange(len(steps.blocked))).set()
+                await settled()
+            assert len(consumer.tasks) == len(programs)
+            await asyncio.gather(*consumer.tasks)
+            assert consumer.slots.free
+            assert (consumer.slots.parked, consumer.slots.parked_bytes) == (0, 0)
+
+    asyncio.run(run())

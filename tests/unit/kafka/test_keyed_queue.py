@@ -1,0 +1,96 @@
+"""What waits to be handled, against a model: order by key, nothing lost, nothing twice."""
+
+from collections import Counter
+
+from aiokafka import TopicPartition
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from poise.kafka.keyed_queue import Job, Waiting
+from poise.kafka.offset_tracker import OffsetTracker
+from poise.kafka.record import Record
+
+PARTITIONS = 3
+
+
+class WaitingAgainstModel(RuleBasedStateMachine):
+    """Add, take, finish, and drop a partition, in any order."""
+
+    @initialize(ordered=st.booleans())
+    def start(self, *, ordered: bool) -> None:
+        self.ordered = ordered
+        self.waiting = Waiting(ordered=ordered)
+        self.tracker = OffsetTracker()
+        self.added: list[Job] = []  # and neither taken nor dropped, in order
+        self.running: list[Job] = []
+        self.offset = 0
+
+    @rule(partition=st.integers(0, PARTITIONS - 1), key=st.sampled_from([None, b"a", b"b"]))
+    def add(self, partition: int, key: bytes | None) -> None:
+        self.offset += 1
+        keyed = key if key is None else key + b"%d" % partition  # a key is in one partition
+        record = Record("t", partition, self.offset, 0.0, keyed, b"x")
+        job = Job(record, TopicPartition("t", partition), self.tracker)
+        self.waiting.add(job)
+        self.added.append(job)
+
+    @precondition(lambda self: self.waiting)
+    @rule()
+    def take(self) -> None:
+        job = self.waiting.take()
+        assert job in self.added
+        if self.ordered and job.record.key is not None:
+            assert job is next(other for other in self.added if other.record.key == job.record.key)
+            assert job.record.key not in {other.record.key for other in self.running}
+        self.added.remove(job)
+        self.running.append(job)
+
+    @rule(partition=st.integers(0, PARTITIONS - 1))
+    def take_all(self, partition: int) -> None:
+        taken = self.waiting.take_all(lambda job: job.partition.partition == partition)
+        for job in taken:
+            assert job.partition.partition == partition
+            if self.ordered and job.record.key is not None:
+                assert job is next(other for other in self.added if other.record.key == job.record.key)
+            self.added.remove(job)
+        self.running += taken
+
+    @precondition(lambda self: self.running)
+    @rule(data=st.data())
+    def finish(self, data: st.DataObject) -> None:
+        job = data.draw(st.sampled_from(self.running))
+        self.running.remove(job)
+        self.waiting.done(job)
+
+    @rule(partition=st.integers(0, PARTITIONS - 1))
+    def drop(self, partition: int) -> None:
+        gone = [job for job in self.added if job.partition.partition == partition]
+        dropped = self.waiting.drop(lambda job: job.partition.partition == partition)
+        assert sorted(dropped, key=id) == sorted(gone, key=id)
+        self.added = [job for job in self.added if job not in gone]
+
+    @invariant()
+    def one_may_begin_exactly_when_no_other_of_its_key_runs(self) -> None:
+        busy = {job.record.key for job in self.running} if self.ordered else set()
+        free = [job for job in self.added if job.record.key is None or job.record.key not in busy]
+        assert bool(self.waiting) == bool(free)
+
+    @invariant()
+    def what_waits_behind_is_counted(self) -> None:
+        expected: Counter[TopicPartition] = Counter()
+        if self.ordered:
+            heads = {job.record.key for job in self.running}
+            for job in self.added:
+                if job.record.key is not None and job.record.key in heads:
+                    expected[job.partition] += 1
+                heads.add(job.record.key)
+        assert +self.waiting.behind == +expected
+
+
+TestWaiting = WaitingAgainstModel.TestCase
+
+
+def test_headers_without_a_byte_take_room_too() -> None:
+    plain, laden = (Record("t", 0, 1, 0.0, b"k", b"x", (("", None),) * count) for count in (0, 1_000))
+    sizes = [Job(record, TopicPartition("t", 0), OffsetTracker()).size for record in (plain, laden)]
+    assert sizes == [2, 2 + 100 * 1_000]

@@ -1,0 +1,138 @@
+"""The offset tracker against a model that keeps everything."""
+
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from poise.kafka.offset_metadata import decode
+from poise.kafka.offset_tracker import Commit, OffsetTracker
+
+
+class TrackerAgainstModel(RuleBasedStateMachine):
+    """Deliver with gaps, deliver again as after a rebalance, finish in any order, commit at any time, start anew."""
+
+    @initialize(first=st.integers(0, 1_000))
+    def start(self, first: int) -> None:
+        self.tracker = OffsetTracker()
+        self.log: list[int] = []  # the offsets that there are
+        self.end = first
+        self.next = 0  # the index in the log of what Kafka delivers next
+        self.running: set[int] = set()
+        self.finished: set[int] = set()
+        self.committed: Commit | None = None
+
+    @rule(gap=st.integers(0, 3), number=st.integers(1, 8))
+    def write(self, gap: int, number: int) -> None:
+        self.log += range(self.end + gap, self.end + gap + number)
+        self.end += gap + number
+
+    @precondition(lambda self: self.next < len(self.log))
+    @rule(number=st.integers(1, 8))
+    def deliver(self, number: int) -> None:
+        for offset in self.log[self.next : self.next + number]:
+            if self.tracker.deliver(offset):
+                self.running.add(offset)
+            else:
+                assert offset in self.running | self.finished, "a message that nobody handled was passed over"
+        self.next = min(self.next + number, len(self.log))
+
+    @rule()
+    def the_partition_comes_back(self) -> None:
+        """Kafka delivers again from the committed offset; what runs goes on."""
+        self._rewind()
+
+    @rule()
+    def restart(self) -> None:
+        """Another worker takes over with what was committed; what ran is interrupted."""
+        self.running.clear()
+        commit = self.committed
+        known: set[int] = set()
+        if commit is not None:
+            above = decode(commit.offset, commit.metadata)
+            known = {offset for offset in self.log if offset < commit.offset or any(offset in span for span in above)}
+        assert known <= self.finished, "an unfinished message was committed as finished"
+        self.finished = known  # what was finished and not committed is done again: at least once
+        self.tracker = OffsetTracker() if commit is None else OffsetTracker(commit.offset, above)
+        self._rewind()
+
+    def _rewind(self) -> None:
+        start = self.committed.offset if self.committed else 0
+        self.next = next((index for index, offset in enumerate(self.log) if offset >= start), len(self.log))
+
+    @precondition(lambda self: self.running)
+    @rule(data=st.data())
+    def finish(self, data: st.DataObject) -> None:
+        offset = data.draw(st.sampled_from(sorted(self.running)))
+        self.tracker.finish(offset)
+        self.running.remove(offset)
+        assert offset not in self.finished, "a finished message was handled again"
+        self.finished.add(offset)
+
+    @rule()
+    def commit(self) -> None:
+        commit = self.tracker.to_commit()
+        if commit is not None:
+            assert self.committed is None or commit.offset >= self.committed.offset
+            self.tracker.committed(commit)
+            self.committed = commit
+        assert self.tracker.to_commit() is None
+        assert not self.tracker.full
+
+    @invariant()
+    def the_watermark_is_the_first_that_is_not_finished(self) -> None:
+        watermark = self.tracker.watermark
+        assert self.tracker.unfinished == len(self.running)
+        if watermark is not None:
+            assert all(offset in self.finished for offset in self.log if offset < watermark)
+            assert not self.running or watermark == min(self.running)
+
+    @invariant()
+    def nothing_finished_is_forgotten(self) -> None:
+        """Whatever is finished and known to the tracker rides along, within the metadata's reach."""
+        commit = self.tracker.to_commit() or self.committed
+        if commit is not None:
+            above = decode(commit.offset, commit.metadata)
+            for offset in self.finished:
+                assert offset < commit.offset or any(offset in span for span in above)
+
+
+TestTracker = TrackerAgainstModel.TestCase
+
+
+def test_finishing_what_was_never_delivered_is_an_error() -> None:
+    tracker = OffsetTracker()
+    tracker.deliver(7)
+    tracker.finish(7)
+    with pytest.raises(ValueError, match="offset 7"):
+        tracker.finish(7)
+    with pytest.raises(ValueError, match="offset 8"):
+        tracker.finish(8)
+
+
+def test_a_tracker_whose_metadata_is_full_says_so_until_there_is_room() -> None:
+    tracker = OffsetTracker()
+    for offset in range(60_000):
+        tracker.deliver(offset)
+    for offset in range(1, 60_000, 2):
+        tracker.finish(offset)
+    commit = tracker.to_commit()
+    assert tracker.full
+    assert commit is not None
+    above = decode(0, commit.metadata)
+    assert all(len(span) == 1 and span.start % 2 for span in above)
+    for offset in range(2, 60_000, 2):
+        tracker.finish(offset)
+    assert tracker.to_commit() is not None
+    assert not tracker.full
+
+
+def test_its_memory_is_that_of_what_is_unfinished() -> None:
+    tracker = OffsetTracker()
+    tracker.deliver(0)
+    for offset in range(1, 10_000):
+        tracker.deliver(offset)
+        tracker.finish(offset)
+    assert tracker.unfinished == 1
+    commit = tracker.to_commit()
+    assert commit is not None
+    assert (commit.offset, decode(0, commit.metadata)) == (0, [range(1, 10_000)])

@@ -1,0 +1,140 @@
+"""Ownership: whatever ends its part in the group, or makes its topic another one, it takes part again."""
+
+import asyncio
+
+import pytest
+from aiokafka import TopicPartition
+from aiokafka.errors import KafkaError
+
+from poise.kafka import partition_ownership
+from poise.kafka.admin import Admin
+from poise.kafka.connection import Connection
+from poise.kafka.log_reader import LogAccess
+from poise.kafka.partition_ownership import Ownership
+from poise.kafka.topic_identities import TopicIdentities, TopicMetadata
+from poise.liveness import Liveness, Part
+from poise.settings import MeshSettings
+
+
+class Failing(Ownership):
+    """Of which the first part in the group ends with an error."""
+
+    def __init__(self, error: Exception) -> None:
+        settings = MeshSettings(broker="127.0.0.1:1")
+        connection = Connection.of(settings)
+        logs = LogAccess(connection, Admin(connection), Liveness(), TopicIdentities())
+        super().__init__(logs, settings, "a.topic", "a.group", self._idle)
+        self.error: Exception | None = error
+        self.again = asyncio.Event()
+
+    async def _idle(self, partition: int, part: Part) -> None:
+        raise AssertionError(partition, part)
+
+    async def _be_member(self, part: Part) -> None:
+        if self.error is not None:
+            error, self.error = self.error, None
+            raise error
+        part.progress()
+        self.again.set()
+        await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("error", [KafkaError("gone"), OSError("too many open files"), AssertionError("theirs")])
+async def test_whatever_ends_it_it_takes_part_again(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(partition_ownership, "AGAIN_AFTER_MOST", 0.0)
+    async with Failing(error) as failing:
+        await asyncio.wait_for(failing.again.wait(), 10)
+
+
+class Consumer:
+    """A member of a group, as far as a topic that is made again matters."""
+
+    begun = 0
+
+    def __init__(self, **_: object) -> None: ...
+
+    def subscribe(self, *_: object, **__: object) -> None: ...
+
+    async def start(self) -> None:
+        Consumer.begun += 1
+
+    async def getmany(self, *_: object) -> None: ...
+
+    async def stop(self) -> None: ...
+
+
+async def test_a_topic_that_was_made_again_has_it_take_part_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(partition_ownership, "AIOKafkaConsumer", Consumer)
+    monkeypatch.setattr(partition_ownership, "POLL_EVERY", 0.0)
+    settings = MeshSettings(broker="127.0.0.1:1")
+    identities, connection = TopicIdentities(), Connection.of(settings)
+    logs = LogAccess(connection, Admin(connection), Liveness(), identities)
+
+    async def work(_partition: int, _part: Part) -> None: ...
+
+    async with Ownership(logs, settings, "a.topic", "a.group", work), asyncio.timeout(10):
+        for number, id_ in enumerate(("one", "one", "two", "three")):
+            identities.take({"a.topic": TopicMetadata(id_, 1)})
+            wanted = max(1, number)
+            while wanted > Consumer.begun:  # noqa: ASYNC110 - it begins in a task of its own
+                await asyncio.sleep(0)
+    assert Consumer.begun == 3
+
+
+async def test_work_that_fails_each_time_by_a_bug_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However far it comes before it fails."""
+    monkeypatch.setattr(partition_ownership, "AGAIN_AFTER", 0.0)
+    monkeypatch.setattr(partition_ownership, "AGAIN_AFTER_MOST", 0.0)
+    now = 0.0
+    liveness, begun = Liveness(lambda: now), 0
+    liveness.broker(answers=True)
+    settings = MeshSettings(broker="127.0.0.1:1")
+    connection = Connection.of(settings)
+    logs = LogAccess(connection, Admin(connection), liveness, TopicIdentities())
+
+    async def work(_partition: int, part: Part) -> None:
+        nonlocal begun
+        begun += 1
+        part.progress()
+        raise KeyError("a bug")
+
+    owner = Ownership(logs, settings, "a.topic", "a.group", work)
+    await owner.on_partitions_assigned({TopicPartition("a.topic", 0)})
+    reasons = []
+    for now in range(0, 200, 4):  # noqa: B007 - the clock reads it
+        wanted = begun + 2
+        while begun < wanted:  # noqa: ASYNC110 - it is begun in a task of its own
+            await asyncio.sleep(0)
+        reasons.append(liveness.look())
+    await owner.on_partitions_revoked({TopicPartition("a.topic", 0)})
+    first = next(number for number, reason in enumerate(reasons) if reason is not None)
+    assert first == 31, "after 120 s"
+    assert "stood still for 124 s although the broker answers: KeyError: 'a bug'" in str(reasons[first])
+
+
+async def test_a_member_that_fails_each_time_by_a_bug_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(partition_ownership, "AGAIN_AFTER_MOST", 0.0)
+    now, begun = 0.0, 0
+    liveness = Liveness(lambda: now)
+    liveness.broker(answers=True)
+    settings = MeshSettings(broker="127.0.0.1:1")
+    connection = Connection.of(settings)
+    logs = LogAccess(connection, Admin(connection), liveness, TopicIdentities())
+
+    class Failing(Ownership):
+        async def _be_member(self, part: Part) -> None:
+            nonlocal begun
+            begun += 1
+            part.progress()
+            raise KeyError("a bug")
+
+    async def work(_partition: int, _part: Part) -> None: ...
+
+    reasons = []
+    async with Failing(logs, settings, "a.topic", "a.group", work):
+        for now in range(0, 200, 4):  # noqa: B007 - the clock reads it
+            wanted = begun + 2
+            while begun < wanted:  # noqa: ASYNC110 - it is begun in a task of its own
+                await asyncio.sleep(0)
+            reasons.append(liveness.look())
+    assert [number for number, reason in enumerate(reasons) if reason is not None][:1] == [31], "after 120 s"

@@ -1,0 +1,115 @@
+"""Sizes: what Kafka counts is counted, and what a topic takes is known, or something careful stands in."""
+
+import asyncio
+from collections.abc import Collection, Mapping
+
+import pytest
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
+from hypothesis import given
+from hypothesis import strategies as st
+
+from poise.contracts.topics import LARGEST_RECORD, MIB, RECORDS
+from poise.errors import UnavailableError
+from poise.kafka import record_size
+from poise.kafka.record_size import TopicLimits, default_limit, size_of
+
+FOREIGN = "mine"
+
+
+@given(
+    key=st.none() | st.binary(max_size=300),
+    value=st.binary(max_size=3_000),
+    headers=st.lists(st.tuples(st.text(max_size=30), st.binary(max_size=200)), max_size=20),
+)
+def test_a_record_is_never_counted_as_smaller_than_its_batch(
+    key: bytes | None, value: bytes, headers: list[tuple[str, bytes]]
+) -> None:
+    batch = DefaultRecordBatchBuilder(2, 0, 0, -1, -1, 0, 1)
+    batch.append(0, 1_700_000_000_000, key=key, value=value, headers=list(headers))
+    written = len(batch.build())
+    assert written <= size_of(key, value, headers) <= written + 30
+
+
+@pytest.mark.parametrize(
+    ("topic", "limit"),
+    [
+        (RECORDS.name, MIB),
+        ("poise.inference.dead", 3 * MIB),
+        ("poise.translation.dead", 3 * MIB),
+        ("poise.translation.requests.batch", MIB),
+        (FOREIGN, MIB),
+        ("poise.nobody-knows-it", MIB),
+    ],
+)
+def test_what_a_topic_takes_where_the_broker_does_not_say(topic: str, limit: int) -> None:
+    assert default_limit(topic) == limit
+
+
+class Broker:
+    def __init__(self, **limits: int) -> None:
+        self.limits = limits
+        self.asked: list[set[str]] = []
+        self.away = False
+
+    async def describe(self, names: Collection[str]) -> Mapping[str, int]:
+        self.asked.append(set(names))
+        if self.away:
+            raise UnavailableError("away")
+        return {name: self.limits[name] for name in names if name in self.limits}
+
+
+async def test_a_topic_is_asked_about_once() -> None:
+    broker = Broker(mine=20_000, large=100 * MIB)
+    limits = TopicLimits(broker.describe)
+    assert [await limits.of(FOREIGN) for _ in range(3)] == [20_000] * 3
+    assert await limits.of("large") == LARGEST_RECORD  # as much as is ever sent
+    assert await limits.of("secret") == MIB
+    assert await limits.of("secret") == MIB
+    assert broker.asked == [{FOREIGN}, {"large"}, {"secret"}]
+
+
+async def test_a_broker_that_is_away_is_asked_again_and_changes_nothing() -> None:
+    broker = Broker(mine=20_000)
+    limits = TopicLimits(broker.describe)
+    broker.away = True
+    assert await limits.of(FOREIGN) == MIB
+    broker.away = False
+    assert await limits.of(FOREIGN) == 20_000
+    broker.away = True
+    await limits.read([FOREIGN])
+    assert await limits.of(FOREIGN) == 20_000
+
+
+async def test_what_an_operator_changed_is_seen_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    broker = Broker(mine=20_000)
+    limits = TopicLimits(broker.describe)
+    await limits.read()
+    await limits.of(FOREIGN)
+    broker.limits[FOREIGN] = 10_000
+    await limits.refresh()
+    assert await limits.of(FOREIGN) == 20_000
+    monkeypatch.setattr(record_size, "REREAD_AFTER", -1.0)
+    await limits.refresh()
+    assert await limits.of(FOREIGN) == 10_000
+
+
+async def test_what_was_refused_counts_until_the_broker_says_more() -> None:
+    broker = Broker()
+    limits = TopicLimits(broker.describe)
+    await limits.of(FOREIGN)
+    await limits.refused(FOREIGN, 5_000, alone=False)  # with others: it may fit alone
+    assert await limits.of(FOREIGN) == MIB
+    await asyncio.gather(*(limits.refused(FOREIGN, size, alone=True) for size in (7_000, 5_000, 6_000)))
+    assert await limits.of(FOREIGN) == 4_999
+    broker.limits[FOREIGN] = 10_000
+    await limits.read([FOREIGN])
+    assert await limits.of(FOREIGN) == 10_000
+
+
+async def test_many_topics_of_others_do_not_fill_the_memory() -> None:
+    limits = TopicLimits(Broker().describe)
+    await limits.read()
+    for number in range(3 * record_size.MOST_TOPICS):
+        await limits.of(f"mine-{number}")
+    assert len(limits.known) <= record_size.MOST_TOPICS + 1
+    assert RECORDS.name in limits.known

@@ -1,0 +1,100 @@
+"""What makes two asks the same."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from poise_services.orchestration.cache_keys import answer_key, document_of, normalised
+from poise_services.orchestration.settings import OrchestrationSettings, Variant
+
+QUESTION = "What does pass do?"
+
+
+def key(question: str = QUESTION, tenant: str = "t", workflow: str = "answer", drawn: int = 0, **how: Any) -> str:
+    settings = OrchestrationSettings(**how)
+    return answer_key(tenant, workflow, question, settings.variants[drawn], settings)
+
+
+@given(st.text())
+def test_to_normalise_twice_changes_nothing_more(text: str) -> None:
+    once = normalised(text)
+    assert normalised(once) == once or once.endswith("?")
+
+
+@given(
+    st.lists(st.text(alphabet="abcÄß*?.¼ﬁ", min_size=1), min_size=1),
+    st.lists(st.sampled_from(" \t\n\u2003"), min_size=1),
+)
+def test_white_space_and_case_make_no_difference(words: list[str], blanks: list[str]) -> None:
+    spread = "".join(blanks).join(words)
+    assert normalised(f" {spread.upper()}\n") == normalised(" ".join(words).upper())
+    assert normalised(spread.upper()) == normalised(spread.upper().lower())
+
+
+@pytest.mark.parametrize(
+    "same",
+    ["what does pass do", "What does  PASS do ?", " What\ndoes pass do?", "What does ｐａｓｓ do?"],
+)
+def test_asked_alike(same: str) -> None:
+    assert key(same) == key()
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("What does * do?", "What does ** do?"),
+        ("What is C?", "What is C#?"),
+        ("What is `...`?", "What is `.`?"),
+        ("What is .?", "What is ...?"),
+        ("What does ? do", "What does do"),
+        ("What is ?", "What is ??"),
+        ("Is it 1 or 2?", "Is it 12?"),
+    ],
+)
+def test_punctuation_may_be_what_is_asked_about(one: str, other: str) -> None:
+    assert key(one) != key(other)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"tenant": "u"},
+        {"workflow": "other"},
+        {"question": "What does break do?"},
+        {"passages": 3},
+        {"integrations": ["weather"]},
+        {"ladder": {"grounded": 0.8}},
+        {"ladder": {"relevant": 0.1}},
+        {"variants": [{"name": "other"}]},
+        *({"variants": [{"name": "default", **one}]} for one in (
+            {"backend": "gpu"}, {"sentences": 3}, {"system": "Be brief."}, {"max_tokens": 9}, {"temperature": 1.0},
+            {"without_passages": 0.5},
+        )),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_makes_another_answer_makes_another_key(other: dict[str, Any]) -> None:
+    assert key(**other) != key()
+
+
+def test_what_makes_no_other_answer_makes_no_other_key() -> None:
+    assert key(variants=[{"name": "default", "weight": 5, "price_in": 1, "price_out": 2}]) == key()
+    assert key(ladder={"extractive_sentences": 3}, cache={"max_age": 5}) == key()
+
+
+def test_variants_of_one_family_answer_for_one_another() -> None:
+    both = [{"name": "a", "family": "f"}, {"name": "b", "family": "f", "backend": "gpu"}, {"name": "c"}]
+    assert key(variants=both, drawn=0) == key(variants=both, drawn=1) == key(variants=both[::-1], drawn=1)
+    assert key(variants=both, drawn=2) != key(variants=both, drawn=0)
+    other = [both[0], {**both[1], "backend": "tpu"}]
+    assert key(variants=other, drawn=0) != key(variants=both, drawn=0), "until one of them is another"
+
+
+def test_a_passage_names_its_document() -> None:
+    assert document_of("a#b#3") == "a#b"
+
+
+def test_a_variant_alone_is_its_own_family() -> None:
+    assert Variant(name="a").family is None

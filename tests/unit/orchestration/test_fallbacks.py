@@ -1,0 +1,167 @@
+"""The ladder: whatever was found and written, some rung bears, and says why those above it do not."""
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scripted_run import ScriptedRun
+
+from poise.contracts import Ask, Completion, Fault, Generate, Passage, Rung
+from poise.errors import FaultError
+from poise.scoring import Evidence
+from poise.workflows.run import Run
+from poise_services.orchestration.breakers import Breakers
+from poise_services.orchestration.cache_hints import ALONE, Aid, Stale
+from poise_services.orchestration.evidence_reader import EvidenceReader
+from poise_services.orchestration.fallbacks import LADDER, Situation, Standing, step_down
+from poise_services.orchestration.generation import Writing
+from poise_services.orchestration.retrieval import Retrieved
+from poise_services.orchestration.settings import NO_ANSWER, Ladder, OrchestrationSettings, Variant
+
+RUNGS: tuple[Rung, ...] = ("primary", "variant", "stale", "extractive", "canned")
+WORDS = ["the", "lamp", "was", "not", "lit", "in", "1847", "by", "Ada", "Quill", "keeper", "it", "burns", "oil", "sea"]
+AWAY = FaultError(Fault(type="urn:poise:unavailable", title="Unavailable", status=503, detail="away", retryable=True))
+LAMP = "The lamp of Harrow Point was lit in 1847 by the keeper Ada Quill."
+VARIANTS = (Variant(name="big", backend="big"), Variant(name="small", backend="small", weight=0))
+
+sentences = st.lists(st.sampled_from(WORDS), min_size=1, max_size=12).map(lambda words: " ".join(words) + ".")
+texts = st.lists(sentences, max_size=4).map(" ".join) | st.text(max_size=200)
+wrote = st.just(AWAY) | texts
+ladders = st.sets(st.sampled_from(RUNGS)).map(
+    lambda some: Ladder(
+        rungs=tuple(r for r in RUNGS if r in some | {"canned"} and (r != "variant" or "primary" in some))
+    )
+)
+
+
+def earlier(text: str | None) -> Aid:
+    """Answers kept: one, or none."""
+
+    async def stale() -> Stale | None:
+        return None if text is None else Stale(text, (), "small", "e0", 90.0, "too old")
+
+    return Aid(stale)
+
+
+def passages(of: Sequence[str]) -> tuple[Passage, ...]:
+    return tuple(Passage(id=f"d#{n}", source="d", text=text, score=1.0, age=1.0) for n, text in enumerate(of))
+
+
+async def standing_of(
+    question: str,
+    found: Retrieved,
+    written: dict[str, str | Exception],
+    ladder: Ladder,
+    *,
+    aid: Aid = ALONE,
+    variants: tuple[Variant, ...] = VARIANTS,
+) -> Standing:
+    def write(request: Generate) -> Completion | Exception:
+        words = written[request.backend]
+        if isinstance(words, Exception):
+            return words
+        return Completion(text=words, model="m", backend=request.backend, finish_reason="stop")
+
+    settings = OrchestrationSettings(variants=variants, ladder=ladder)
+    run, evidence = Run(ScriptedRun({Generate: write})), Evidence(found.passages)
+    reader = EvidenceReader(evidence)
+    writing = Writing(run, question, reader, variants[0], settings=settings, breakers=Breakers(variants), secret=b"s")
+    ask = Ask.model_construct(question=question)
+    return await step_down(Situation(run, ask, found, reader, writing, aid, ladder))
+
+
+@given(
+    question=sentences | st.text(min_size=1, max_size=80),
+    found=st.lists(texts, max_size=4),
+    big=wrote,
+    small=wrote,
+    kept=st.just(ALONE) | st.builds(earlier, st.none() | sentences),
+    ladder=ladders,
+    failed=st.booleans(),
+)
+async def test_whatever_fails_some_rung_bears(
+    *,
+    question: str,
+    found: list[str],
+    big: str | Exception,
+    small: str | Exception,
+    kept: Aid,
+    ladder: Ladder,
+    failed: bool,
+) -> None:
+    trouble = None if found else "retrieval failed" if failed else "retrieval found nothing"
+    retrieved = Retrieved(passages(found), "e", trouble=trouble, failed=failed and not found)
+    standing = await standing_of(question, retrieved, {"big": big, "small": small}, ladder, aid=kept)
+
+    assert standing.text.strip()
+    assert standing.rung in ladder.rungs
+    if standing.rung == ladder.rungs[0] and standing.rung != "stale":
+        assert standing.reason is None
+    elif set(ladder.rungs[: ladder.rungs.index(standing.rung)]) - {"stale"}:
+        assert standing.reason
+    said = (standing.reason or "").split("; ")
+    assert said.count(trouble or "retrieval found nothing") <= 1, "each reason is said once"
+    assert {citation.passage for citation in standing.citations} <= {passage.id for passage in retrieved.passages}
+    match standing.rung:
+        case "primary" | "variant":
+            words = big if standing.rung == "primary" else small
+            assert isinstance(words, str)
+            assert standing.text == words.strip()
+            assert standing.variant == ("big" if standing.rung == "primary" else "small")
+            assert standing.citations
+        case "stale":
+            assert standing.earlier is not None
+            assert (standing.text, standing.variant) == (standing.earlier.text, "small")
+            assert found or failed, "where the index says that there is nothing, nothing earlier is said"
+        case "extractive":
+            assert standing.citations
+            assert standing.variant is None
+        case "canned":
+            assert (standing.text, standing.variant) == (NO_ANSWER, None)
+
+
+@given(sentences, st.lists(sentences, min_size=1, max_size=4))
+async def test_an_extractive_answer_is_word_for_word_of_the_passages(question: str, found: list[str]) -> None:
+    standing = await standing_of(question, Retrieved(passages(found)), {}, Ladder(rungs=("extractive", "canned")))
+    if standing.rung == "extractive":
+        assert any(standing.text in text for text in found)
+        assert [citation.quote for citation in standing.citations] == [standing.text]
+
+
+def test_each_rung_has_a_step_and_they_go_down_in_order() -> None:
+    assert tuple(LADDER) == RUNGS == Ladder().rungs
+
+
+async def test_each_rung_that_broke_says_why_once() -> None:
+    found = Retrieved(trouble="retrieval found nothing")
+    standing = await standing_of("Why?", found, {}, Ladder(), aid=earlier(None))
+    assert standing.rung == "canned"
+    assert standing.reason == "retrieval found nothing; no passage bears on the question"
+
+
+async def test_that_no_earlier_answer_is_kept_is_no_news() -> None:
+    found = Retrieved(trouble="retrieval failed", failed=True)
+    standing = await standing_of("Why?", found, {}, Ladder(), aid=earlier(None))
+    assert standing.reason == "retrieval failed; no passage bears on the question"
+
+
+@pytest.mark.parametrize(
+    ("settings", "rung"),
+    [({"grounded": 1.0}, "extractive"), ({"grounded": 0.0, "relevant": 0.0}, "primary")],
+)
+async def test_how_grounded_an_answer_must_be_is_a_setting(settings: dict[str, float], rung: str) -> None:
+    made_up = "Bruno Falk lit it in 1902."
+    found = Retrieved(passages([LAMP]))
+    ladder = Ladder.model_validate(settings)
+    standing = await standing_of("Who lit it?", found, {"big": made_up}, ladder, variants=VARIANTS[:1])
+    assert standing.rung == rung
+
+
+async def test_an_answer_to_another_question_gives_way_though_the_passages_bear_it() -> None:
+    found = Retrieved(passages(["The lamp of Harrow Point burns whale oil. The keeper of Harrow Point is Ada Quill."]))
+    question, beside = "What does the lamp of Harrow Point burn?", "The keeper of Harrow Point is Ada Quill."
+    standing = await standing_of(question, found, {"big": beside}, Ladder(), variants=VARIANTS[:1])
+    assert (standing.rung, standing.text) == ("extractive", "The lamp of Harrow Point burns whale oil.")
+    standing = await standing_of(question, found, {"big": beside}, Ladder(relevant=0.0), variants=VARIANTS[:1])
+    assert standing.text == beside

@@ -1,0 +1,227 @@
+from asyncio import CancelledError
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from poise.contracts import Fault
+from poise.errors import DeadlineExceededError, FaultError, NotTakenError, UnavailableError
+from poise.policy import BreakerLimits
+from poise.telemetry import semconv
+from poise.telemetry.metrics import observations
+from poise_services.orchestration.breakers import LONGEST_REST, Breakers
+from poise_services.orchestration.fault_rules import (
+    TELLING,
+    VERDICTS,
+    Says,
+    Then,
+    Tried,
+    candidates,
+    says,
+    share,
+    verdict,
+)
+from poise_services.orchestration.settings import Variant
+
+BIG = Variant(name="big", backend="cloud", weight=5, context=128_000)
+SMALL = Variant(name="small", backend="gpu", weight=3, context=8_000)
+SHORT = Variant(name="short", backend="gpu", weight=1, context=8_000)
+SPARE = Variant(name="spare", backend="local", weight=0)
+ALL = (SPARE, SHORT, SMALL, BIG)
+
+
+def fault(name: str) -> Fault:
+    return Fault(type=f"urn:poise:{name}", title="t", status=500, detail="d", retryable=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "said", "then"),
+    [
+        ("unavailable", "failed", "elsewhere"),
+        ("temporary", "failed", "elsewhere"),
+        ("deadline-exceeded", "failed", "anyone"),
+        ("not-taken", "nothing", "anyone"),
+        ("rate-limited", "rest", "elsewhere"),
+        ("context-too-long", "answered", "larger"),
+        ("content-filtered", "answered", "nobody"),
+        ("invalid", "answered", "elsewhere"),
+        ("failed", "answered", "elsewhere"),
+        ("cancelled", "nothing", "nobody"),
+        ("internal", "failed", "elsewhere"),
+        ("anything-new", "failed", "elsewhere"),
+    ],
+)
+def test_what_each_fault_means(name: str, said: Says, then: Then) -> None:
+    found = verdict(f"urn:poise:{name}")
+    assert (found.says, found.then) == (said, then)
+    assert says(fault(name), TELLING) == said
+
+
+def test_every_verdict_is_looked_at_above() -> None:
+    assert len(VERDICTS) == 10
+
+
+def test_a_variant_that_was_given_next_to_no_time_has_not_failed() -> None:
+    assert says(fault("deadline-exceeded"), TELLING - 0.1) == "nothing"
+    assert says(fault("unavailable"), 0.1) == "failed"
+
+
+@pytest.mark.parametrize(
+    ("tried", "names"),
+    [
+        ([(BIG, "anyone")], ["small", "short", "spare"]),
+        ([(SMALL, "elsewhere")], ["big", "spare"]),
+        ([(SMALL, "larger")], ["big"]),
+        ([(BIG, "larger")], []),
+        ([(SPARE, "larger")], ["big", "small", "short"]),
+        ([(BIG, "nobody")], []),
+        ([(BIG, "anyone"), (SMALL, "elsewhere")], ["spare"]),
+    ],
+)
+def test_who_is_worth_asking_next(tried: list[tuple[Variant, Then]], names: list[str]) -> None:
+    found = candidates(ALL, [Tried(variant, then) for variant, then in tried])
+    assert [variant.name for variant in found] == names
+    assert candidates(ALL[::-1], [Tried(variant, then) for variant, then in tried]) == found, (
+        "whatever order they are in"
+    )
+
+
+def test_healthy_ones_come_first_then_by_weight_then_by_name() -> None:
+    found = candidates(ALL, [Tried(BIG, "anyone")], {"small": "half-open", "short": "closed"})
+    assert [variant.name for variant in found] == ["short", "spare", "small"]
+    equals = [Variant(name=name) for name in "cab"]
+    assert [variant.name for variant in candidates(equals, [])] == ["a", "b", "c"]
+
+
+@given(st.floats(0, 1e6), st.lists(st.floats(0, 1), max_size=5))
+def test_whoever_is_asked_last_has_as_long_as_the_first(left: float, used: list[float]) -> None:
+    """Each uses a part of its share; what it does not use is left to those after it."""
+    first = share(left, len(used))
+    for place, part in enumerate(used):
+        left -= part * share(left, len(used) - place)
+    assert share(left, 0) >= first * (1 - 1e-9)
+
+
+# -- breakers ----------------------------------------------------------------------------------------------------------
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def ended(breakers: Breakers, name: str, said: Says, rest: float | None = None) -> None:
+    since = breakers.admit(name)
+    assert since is not None
+    breakers.judge(name, since, said, rest)
+
+
+def test_a_variant_that_keeps_failing_is_left_alone_and_no_other() -> None:
+    clock = Clock()
+    breakers = Breakers(ALL, BreakerLimits(least=3, rest=2.0), clock)
+    for _ in range(3):
+        ended(breakers, "big", "failed")
+    assert breakers.admit("big") is None
+    assert breakers.admit("small") is not None
+    clock.now += 2
+    assert breakers.states()["big"] == "half-open"
+    ended(breakers, "big", "answered")
+    assert breakers.states()["big"] == "closed"
+
+
+def test_a_variant_that_asks_for_it_is_left_alone_for_as_long_but_not_for_ever() -> None:
+    clock = Clock()
+    breakers = Breakers(ALL, clock=clock)
+    ended(breakers, "big", "rest", 60.0)
+    clock.now += 59.9
+    assert breakers.admit("big") is None
+    clock.now += 0.2
+    ended(breakers, "big", "rest", 1e9)
+    clock.now += LONGEST_REST
+    assert breakers.admit("big") is not None
+
+
+def test_a_rate_limit_that_does_not_say_how_long_counts_among_the_failures() -> None:
+    breakers = Breakers(ALL, BreakerLimits(least=2), Clock())
+    ended(breakers, "big", "rest")
+    assert breakers.states()["big"] == "closed"
+    ended(breakers, "big", "rest")
+    assert breakers.states()["big"] == "open"
+
+
+def test_a_call_that_another_worker_admitted_says_nothing_of_now() -> None:
+    breakers = Breakers(ALL, BreakerLimits(least=1), Clock())
+    breakers.judge("big", None, "failed")
+    assert breakers.states()["big"] == "closed"
+
+
+def test_a_probe_that_is_given_up_makes_room_for_another() -> None:
+    clock = Clock()
+    breakers = Breakers(ALL, BreakerLimits(least=1), clock)
+    ended(breakers, "big", "failed")
+    clock.now += 2
+    probe = breakers.admit("big")
+    assert breakers.admit("big") is None
+    breakers.judge("big", probe, "nothing")
+    assert breakers.admit("big") is not None
+
+
+def test_which_variants_are_left_alone_shows_in_the_metrics_while_the_worker_runs() -> None:
+    with Breakers((BIG, SMALL), BreakerLimits(least=1), Clock()) as breakers:
+        ended(breakers, "big", "failed")
+        seen = observations(semconv.VARIANT_OPEN)
+    assert seen == [(1.0, {semconv.VARIANT: "big"}), (0.0, {semconv.VARIANT: "small"})]
+    assert observations(semconv.VARIANT_OPEN) == []
+
+
+# -- tiers that keep silent ----------------------------------------------------------------------------------------
+
+
+def silence(breakers: Breakers, given: float = 10.0, error: BaseException | None = None) -> None:
+    with (
+        suppress(DeadlineExceededError, UnavailableError, FaultError, CancelledError),
+        breakers.answering("retrieve", given),
+    ):
+        raise error or DeadlineExceededError("no reply")
+
+
+def left_alone(breakers: Breakers) -> bool:
+    try:
+        with breakers.answering("retrieve", 10.0):
+            pass
+    except UnavailableError:
+        return True
+    return False
+
+
+def test_a_tier_that_keeps_silent_is_not_waited_for_again_and_again() -> None:
+    clock = Clock()
+    breakers = Breakers(ALL, BreakerLimits(least=2, rest=2.0), clock)
+    silence(breakers)
+    silence(breakers)
+    assert left_alone(breakers)
+    with breakers.answering("fetch.other", 10.0):
+        pass  # another step's tier is well
+    clock.now += 2.5
+    assert not left_alone(breakers), "the probe was answered"
+    assert not left_alone(breakers)
+
+
+@pytest.mark.parametrize(
+    ("given", "error"),
+    [
+        (1.0, DeadlineExceededError("so little time says nothing")),
+        (10.0, FaultError(Fault(type="urn:poise:failed", title="F", status=500, detail="d", retryable=False))),
+        (10.0, NotTakenError("Kafka did not take it, so nobody was asked")),
+        (10.0, CancelledError()),
+    ],
+)
+def test_what_is_not_silence_does_not_have_a_tier_left_alone(given: float, error: BaseException) -> None:
+    breakers = Breakers(ALL, BreakerLimits(least=2), Clock())
+    for _ in range(5):
+        silence(breakers, given, error)
+    assert not left_alone(breakers)

@@ -1,0 +1,41 @@
+"""Asks that wait for another one which works the same out."""
+
+import asyncio
+
+from poise.kafka.handling_slots import HandlingSlots
+from poise.redis.answer_store import Kept
+from poise.redis.client import Cache
+from poise.redis.step_results import Journal
+from poise_services.orchestration.single_flight import Flight, Flights
+
+
+async def test_an_ask_that_waits_for_another_holds_no_handling_slot() -> None:
+    async with Cache(None) as cache:
+        flights = Flights(Journal(cache), ttl=10)
+        slots = HandlingSlots(2, parked=8, parked_bytes=8, changed=lambda: None)
+
+        async def accepts(_kept: Kept, _elsewhere: bool) -> bool:
+            return True
+
+        async def board() -> Kept | Flight | None:
+            slot = slots.open(1)
+            slot.enter()
+            try:
+                return await flights.board("the same", accepts, 60)
+            finally:
+                slot.close()
+
+        leader = await asyncio.create_task(board())
+        assert isinstance(leader, Flight)
+        others = [asyncio.create_task(board()) for _ in range(5)]
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert slots.parked == len(others)
+        await leader.land(None)  # nothing came of it: one of them is next
+        [done], waiting = await asyncio.wait(others, return_when=asyncio.FIRST_COMPLETED)
+        flight = done.result()
+        assert isinstance(flight, Flight)
+        for task in waiting:
+            task.cancel()
+        await asyncio.wait(waiting)
+        await flight.land(None)

@@ -1,0 +1,30 @@
+"""Together: chance in a few answers of the others does not tell that a variant became worse alone."""
+
+import pytest
+
+from poise.policy.detection.common_shift import Together, together
+from poise.policy.detection.counts import Tally
+
+
+@pytest.mark.parametrize(
+    ("bad", "answers", "told"),
+    [
+        (2, 22, Together.PERHAPS),  # 9 % where it was 5 %: may yet be the traffic's 35 %
+        (5, 100, Together.NO),
+        (35, 100, Together.YES),
+        (1, 10, Together.PERHAPS),
+    ],
+)
+def test_few_answers_of_the_others_do_not_tell_that_it_is_a_variant_alone(
+    bad: int, answers: int, told: Together
+) -> None:
+    tally = Tally(("a", "b"))
+    begun = tally.mark("bad")
+    for number in range(1_000):
+        tally.add("ab"[number % 2], "bad", float(number % 40 < 2))
+    before = tally.mark("bad")
+    for number in range(200):
+        tally.add("a", "bad", float(number % 20 < 5))
+    for number in range(answers):
+        tally.add("b", "bad", float(number < bad))
+    assert together(tally, "a", ["b"], begun, before) is told

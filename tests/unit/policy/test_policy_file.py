@@ -1,0 +1,221 @@
+import re
+from pathlib import Path
+
+import pytest
+
+from poise.contracts import Limits
+from poise.policy.policy_file import MEANINGS, STEERS, PolicyFileError, read
+from poise.settings import MeshSettings
+from poise_services.evaluation.settings import EvaluationSettings
+from poise_services.orchestration.settings import OrchestrationSettings
+
+GOOD = """\
+[orchestration]
+policy = "support"
+
+[[orchestration.variants]]
+name = "steady"
+weight = 9
+backend = "cloud"
+
+[[orchestration.variants]]
+name = "cheap"
+
+[[orchestration.variants]]
+name = "stand-by"
+weight = 0
+
+[policy]
+explore = 0.1
+low = 0.6
+latency = 4
+"""
+NAMED = """\
+[[orchestration.variants]]
+name = "a"
+[[orchestration.variants]]
+name = "b"
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "poise.toml"
+
+
+def faults(file: Path, text: str | bytes) -> list[str]:
+    """What is said of a file, without its name."""
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(PolicyFileError) as refused:
+        read(file)
+    assert all(fault.startswith(f"{file}:") for fault in refused.value.faults)
+    assert str(refused.value) == "\n".join(refused.value.faults)
+    return [fault.removeprefix(f"{file}:") for fault in refused.value.faults]
+
+
+def test_a_file_is_read(file: Path) -> None:
+    file.write_text(GOOD)
+    spec = read(file)
+    assert (spec.name, spec.weights) == ("support", {"steady": 9.0, "cheap": 1.0, "stand-by": 0.0})
+    assert spec.limits == Limits(explore=0.1, low=0.6, latency=4.0)
+    assert not spec.dry_run
+
+
+@pytest.mark.parametrize("text", [NAMED, "\ufeff" + NAMED, NAMED.replace("\n", "\r\n")])
+def test_without_limits_those_hold_that_poise_has(file: Path, text: str) -> None:
+    file.write_bytes(text.encode())
+    spec = read(file)
+    assert (spec.name, spec.weights, spec.limits) == ("answer", {"a": 1.0, "b": 1.0}, Limits())
+
+
+def test_the_example_of_the_page_is_one_and_the_workers_can_be_given_it(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "RUNNING.md").read_text(encoding="utf-8")
+    [example] = [
+        block
+        for block in re.findall(r"^```toml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+        if "[policy]" in block and "[[orchestration.variants]]" in block
+    ]
+    file.write_text(example)
+    spec = read(file)
+    assert spec.weights == {"steady": 0.9, "cheap": 0.1}
+    assert spec.limits == Limits(low=0.6, latency=4.0, cost=0.002)
+    monkeypatch.setenv("POISE_CONFIG", str(file))
+    assert {variant.name: variant.weight for variant in OrchestrationSettings.load().variants} == spec.weights
+    MeshSettings.load()
+    EvaluationSettings.load()
+    listed = re.findall(r"^poise: poise.toml:(.*)$", page, re.MULTILINE)
+    file.write_text(example.replace("explore =", "exlpore =").replace("low = 0.6", "low = 1.5"))
+    with pytest.raises(PolicyFileError) as refused:
+        read(file)
+    assert [fault.removeprefix(f"{file}:") for fault in refused.value.faults] == listed
+
+
+def test_tables_of_others_are_passed_over(file: Path) -> None:
+    file.write_text(f'[mesh]\nbroker = "x:1"\n{NAMED}[orchestration.ladder]\nreserve = 0.1\n')
+    assert read(file).weights == {"a": 1.0, "b": 1.0}
+
+
+def test_each_setting_has_its_meaning() -> None:
+    assert set(MEANINGS) == set(Limits.model_fields)
+    assert Limits().score in STEERS
+
+
+ONE = [  # what stands in [policy], which is line 6, and what is said of it
+    ("exlpore = 0.1", "[policy] has no setting exlpore: did you mean explore?"),
+    ("zebra = 1", f"[policy] has no setting zebra: there are {', '.join(Limits.model_fields)}"),
+    ("dry_run = true", "--dry-run"),
+    ("weights = {a = 1}", "[[orchestration.variants]]"),
+    ("explore = 0.7", "explore = 0.7: write 0.5 or less: it is the least share of the draws that each variant keeps"),
+    ("explore = -0.1", "explore = -0.1: write 0 or more"),
+    ('explore = "0.1"', 'explore = "0.1": write a number'),
+    ("explore = nan", "explore = nan: write a number that is finite"),
+    ("explore = {x = 1}", "explore = a table: write a number"),
+    ("step = 0", "step = 0: write more than 0"),
+    ("step = 1.5", "step = 1.5: write 1 or less"),
+    ("pause = 0", "pause = 0: write 1 or more"),
+    ("pause = 20.0", "pause = 20.0: write a whole number"),
+    ("pause = true", "pause = true: write a whole number"),
+    ("quiet_answers = 99", "quiet_answers = 99: write 100 or more"),
+    ("margin = 0.0", "margin = 0.0: write more than 0"),
+    ("margin = []", "margin = an array: write a number"),
+    ("low = 1.01", "low = 1.01: write 1 or less: it is the least mean of the score that steers"),
+    ("low = -0.5", "low = -0.5: write 0 or more"),
+    ("latency = 0", "latency = 0: write more than 0"),
+    (f"latency = 1{'0' * 400}", "…: write a number"),
+    ("latency = inf", "latency = inf: write a number that is finite; leave it out where there is none"),
+    ("cost = 2024-01-01", "cost = 2024-01-01: write a number"),
+    ("score = 3", "score = 3: write a text: it is the score that steers"),
+    ('score = "qualty"', "did you mean quality?"),
+    ('score = "zebra"', "no such score; quality, raw_groundedness, raw_relevance may"),
+    ('score = "groundedness"', "what was sent may be another variant's"),
+    ('score = "latency_ms.total"', "ceilings latency and cost"),
+    ('score = "refused"', "it counts what went wrong"),
+]
+
+
+@pytest.mark.parametrize(("line", "said"), ONE, ids=[line for line, _ in ONE])
+def test_what_stands_in_policy_and_cannot(file: Path, line: str, said: str) -> None:
+    [fault] = faults(file, f"{NAMED}[policy] # limits\n{line}\n")
+    assert fault.startswith("6: ")
+    assert said in fault
+
+
+VARIANTS = [
+    ('[orchestration]\npolicy = "a b"\n' + NAMED, 2, '[orchestration] policy = "a b": a name has'),
+    ("[orchestration]\npolicy = 3\n" + NAMED, 2, "[orchestration] policy = 3: a name has"),
+    ("policy = 3\n" + NAMED, 1, "policy is 3: write a table, [policy]"),
+    (f"{NAMED}[polcy]\nlow = 0.5\n", 5, "[polcy] means nothing: did you mean [policy]?"),
+    ("[policy]\nlow = 0.5\n", 1, "there is no variant: name each"),
+    ("\n[orchestration]\nvariants = []\n", 3, "there is no variant"),
+    ('[orchestration.variants]\nname = "a"\n', 1, "write [[orchestration.variants]] above each"),
+    ('[orchestration]\nvariants = ["a"]\n', 2, "write [[orchestration.variants]] above each"),
+    (f"{NAMED}[[orchestration.variants]]\nweight = 1\n", 5, "a variant without a name"),
+    (f'{NAMED}[[orchestration.variants]]\nname = "a"\n', 6, 'two variants have the name "a"'),
+    (f'{NAMED}[[orchestration.variants]]\nname = "a\\u001b[2J"\n', 6, "a name has 1 to 80 letters"),
+    (f"{NAMED}wieght = 2\n", 5, "a variant has no wieght: did you mean weight?"),
+    (f"{NAMED}weight = -1\n", 5, "weight = -1: it is 0 or more, and 1e+12 at most"),
+    (f"{NAMED}weight = nan\n", 5, "weight = nan: it is 0 or more, and 1e+12 at most"),
+    (f"{NAMED}weight = inf\n", 5, "weight = inf: it is 0 or more, and 1e+12 at most"),
+    (f'{NAMED}weight = "9"\n', 5, 'weight = "9": write a number, its share among all weights'),
+    (f"{NAMED}weight = 1{'0' * 400}\n", 5, "…: it is 0 or more, and 1e+12 at most"),
+    (f"{NAMED}weight = true\n", 5, "weight = true: write a number"),
+    ('[[orchestration.variants]]\nname = "a"\nweight = 0\n', 1, "no variant has a weight above zero"),
+    ('[orchestration]\nvariants = [\n  {name = "a"},\n  {name = "b", weight = -1},\n]\n', 4, "weight = -1"),
+    (f"{NAMED}[[orchestration.variants]]\nname = 'c'\n[policy]\nexplore = 0.4\n", 8, "3 variants cannot each keep 40%"),
+    (f"{NAMED}[policy]\ncost = 0.01\n", 6, "cost = 0.01: what an answer costs is not known"),
+    (NAMED + "a = 1\nb == 2\n", 6, "is no TOML: Invalid value, at column 4"),
+    (f"{NAMED}[policy]\n[policy]\n", 6, "is no TOML: Cannot declare"),
+    (f'{NAMED}system = """\nYou are\n', 5, "what begins here is not finished"),
+]
+
+
+@pytest.mark.parametrize(("text", "line", "said"), VARIANTS, ids=[said for _, _, said in VARIANTS])
+def test_what_else_cannot_be(file: Path, text: str, line: int, said: str) -> None:
+    [fault] = faults(file, text)
+    assert fault.startswith(f"{line}: "), fault
+    assert said in fault
+    assert "\x1b" not in fault
+
+
+def test_a_number_that_no_reader_takes(file: Path) -> None:
+    [fault] = faults(file, f"{NAMED}weight = {'1' * 5_000}\n")
+    assert "has a value that cannot be read: Exceeds the limit" in fault
+
+
+def test_a_table_that_is_none(file: Path) -> None:
+    assert faults(file, "orchestration = 3\n")[0] == "1: orchestration is 3: write a table, [orchestration]"
+
+
+def test_all_that_is_wrong_is_said_at_once_in_the_order_of_the_file(file: Path) -> None:
+    variants = '[[orchestration.variants]]\nname = "a"\nweight = -1\n[[orchestration.variants]]\n'
+    text = f"[policy]\nexlpore = 1\nlow = 2\n\n{variants}"
+    assert [re.split(r"[ =:]", fault)[0] for fault in faults(file, text)] == ["2", "3", "7", "8"]
+
+
+def test_more_variants_than_the_default_of_the_exploration_has_room_for(file: Path) -> None:
+    text = "".join(f"[[orchestration.variants]]\nname = 'v{number}'\n" for number in range(21))
+    assert faults(file, text) == ["1: explore = 0.05: 21 variants cannot each keep 5% of the draws: 0.047 at most"]
+    file.write_text(f"{text}weight = 0\n")  # one that is never drawn needs no room
+    assert len(read(file).weights) == 21
+
+
+def test_what_is_no_file_to_be_read(file: Path, tmp_path: Path) -> None:
+    assert faults(file, f'{NAMED}system = "'.encode() + b'\xff"') == ["5: is no UTF-8: save the file in that encoding"]
+    for path, why in ((tmp_path, "Is a directory"), (tmp_path / "none", "No such file or directory")):
+        with pytest.raises(PolicyFileError, match=f"{path}: cannot be read: {why}"):
+            read(path)
+
+
+def test_a_file_that_is_nested_without_end(file: Path) -> None:
+    assert "nested too deeply" in faults(file, f"a = {'[' * 4_000}{']' * 4_000}\n")[0]
+
+
+def test_a_file_that_is_too_long_or_has_a_line_that_is(file: Path) -> None:
+    file.write_text(GOOD + "#" * 10_001)
+    with pytest.raises(PolicyFileError, match=r":20: the line has 10001 characters, of 10000 that one may have$"):
+        read(file)
+    file.write_text(GOOD + "\n" * 300_000)
+    with pytest.raises(PolicyFileError, match=r"has 300\d+ bytes, of 262144 that a policy may have$"):
+        read(file)

@@ -1,0 +1,122 @@
+"""Assembly: whatever the order, nobody sees half a document or an older one again."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from random import Random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from poise.contracts import Manifest, Part
+from poise_services.retrieval.version_assembler import Assembly, Version
+
+DOCUMENTS = ("a", "b")
+
+
+@dataclass
+class Log:
+    """One partition of poise.passages: (key, version, message or tombstone)."""
+
+    records: list[tuple[str, int, Part | Manifest | None]] = field(default_factory=list)
+
+    def compacted(self) -> list[tuple[int, tuple[str, int, Part | Manifest | None]]]:
+        last = {key: offset for offset, (key, _, _) in enumerate(self.records)}
+        return [(offset, record) for offset, record in enumerate(self.records) if last[record[0]] == offset]
+
+    def whole(self) -> list[tuple[int, tuple[str, int, Part | Manifest | None]]]:
+        return list(enumerate(self.records))
+
+
+@dataclass
+class Reader:
+    assembly: Assembly = field(default_factory=Assembly)
+    seen: dict[str, Version] = field(default_factory=dict)
+
+    def read(self, records: Iterable[tuple[int, tuple[str, int, Part | Manifest | None]]]) -> None:
+        for offset, (_, number, message) in records:
+            if message is None:
+                continue
+            before = self.seen[message.document].number if message.document in self.seen else -1
+            version = self.assembly.add(message, partition=0, offset=offset, number=number, seen=before)
+            if version is not None:
+                assert version.number > before
+                assert [part.part for part in version.parts] == list(range(len(version.parts)))
+                assert all(part.text == text_of(part.document, version.number, part.part) for part in version.parts)
+                self.seen[version.document] = version
+
+
+def text_of(document: str, number: int, part: int) -> str:
+    return f"{document} {number} {part}"
+
+
+def part(document: str, number: int, index: int) -> Part:
+    text = text_of(document, number, index)
+    return Part(document=document, part=index, source="s", text=text, vector="", model="m", published=1.0)
+
+
+def writing(document: str, number: int, parts: int, before: int) -> list[tuple[str, int, Part | Manifest | None]]:
+    """What a writer publishes for a version: parts, tombstones, manifest."""
+    return [
+        *((f"{document}#{index}", number, part(document, number, index)) for index in range(parts)),
+        *((f"{document}#{index}", number, None) for index in range(parts, before)),
+        (f"{document}#manifest", number, Manifest(document=document, parts=parts, published=1.0)),
+    ]
+
+
+histories = st.lists(st.tuples(st.sampled_from(DOCUMENTS), st.integers(0, 4)), min_size=1, max_size=8)
+
+
+def in_turn(history: list[tuple[str, int]]) -> Log:
+    log, sizes = Log(), dict.fromkeys(DOCUMENTS, 0)
+    for number, (document, parts) in enumerate(history):
+        log.records += writing(document, number, parts, sizes[document])
+        sizes[document] = parts
+    return log
+
+
+@given(histories, st.data())
+def test_the_newest_version_is_seen_from_the_whole_log_the_compacted_one_and_after_a_restart(
+    history: list[tuple[str, int]], data: st.DataObject
+) -> None:
+    log = in_turn(history)
+    newest = {document: (number, parts) for number, (document, parts) in enumerate(history)}
+    cut = data.draw(st.integers(0, len(log.records)))
+    restarted = Reader()
+    restarted.read(log.whole()[:cut])
+    resume = restarted.assembly.resume({0: cut})[0]
+    restarted.assembly = Assembly()
+    restarted.read(log.whole()[resume:])
+    readers = [Reader(), Reader(), restarted]
+    readers[0].read(log.whole())
+    readers[1].read(log.compacted())
+    for reader in readers:
+        assert {name: (v.number, len(v.parts)) for name, v in reader.seen.items()} == newest
+        assert not len(reader.assembly)
+
+
+@given(histories, st.randoms(use_true_random=False), st.integers(0, 3))
+def test_writers_that_overlap_never_show_half_a_document_or_an_old_one(
+    history: list[tuple[str, int]], random: Random, repeats: int
+) -> None:
+    """Each writer keeps its own order, but they interleave and repeat: zombies, redeliveries, retries."""
+    writers = [writing(document, number, parts, 4) for number, (document, parts) in enumerate(history)]
+    writers += [list(random.choice(writers)) for _ in range(repeats)]
+    log = Log()
+    while any(writers):
+        log.records.append(random.choice([writer for writer in writers if writer]).pop(0))
+    reader, late = Reader(), Reader()
+    reader.read(log.whole())
+    late.read(log.compacted())
+    newest = {document: number for number, (document, _) in enumerate(history)}
+    assert {name: version.number for name, version in reader.seen.items()} == newest
+
+
+def test_reading_resumes_at_the_earliest_record_of_what_is_incomplete() -> None:
+    assembly = Assembly()
+    assembly.add(part("a", 3, 0), partition=1, offset=10, number=3, seen=-1)
+    assembly.add(part("a", 3, 1), partition=1, offset=12, number=3, seen=-1)
+    assembly.add(part("b", 4, 0), partition=2, offset=7, number=4, seen=-1)
+    assert assembly.resume({0: 5, 1: 13, 2: 8}) == {0: 5, 1: 10, 2: 7}
+    manifest = Manifest(document="a", parts=2, published=1.0)
+    assert assembly.add(manifest, partition=1, offset=13, number=3, seen=-1) is not None
+    assert assembly.resume({0: 5, 1: 14, 2: 8}) == {0: 5, 1: 14, 2: 7}

@@ -1,0 +1,93 @@
+"""Reply addresses: what may be named, and what each refusal says."""
+
+import pytest
+
+from poise.contracts import Envelope
+from poise.errors import InvalidMessageError
+from poise.kafka.record import Record
+from poise.rpc.reply_address import Address, Addresses
+
+TOPICS = {"poise.replies": 12, "mine": 3, "poise.policy": 1}
+
+
+async def partitions(topic: str) -> int | None:
+    return TOPICS.get(topic)
+
+
+ADDRESSES = Addresses(partitions)
+
+
+@pytest.mark.parametrize(
+    ("envelope", "address"),
+    [
+        (Envelope(), None),
+        (Envelope(reply_to="mine", correlation_id=b"c\xff"), Address("mine", None, b"c\xff")),
+        (Envelope(reply_to="mine", reply_partition=2), Address("mine", 2, None)),
+        (Envelope(reply_to="poise.replies", reply_partition=11), Address("poise.replies", 11, None)),
+    ],
+)
+async def test_what_may_be_named(envelope: Envelope, address: Address | None) -> None:
+    assert await ADDRESSES.resolve(envelope) == address
+
+
+@pytest.mark.parametrize(
+    ("envelope", "field", "said"),
+    [
+        (Envelope(reply_to="nowhere"), "reply_to", "does not exist"),
+        (Envelope(reply_to="poise.policy"), "reply_to", "Poise's own"),
+        (Envelope(reply_to="poise.not-even-there"), "reply_to", "Poise's own"),
+        (Envelope(reply_to="poise.replies"), "poise-reply-partition", "is needed"),
+        (Envelope(reply_to="mine", reply_partition=3), "poise-reply-partition", "0 to 2"),
+    ],
+)
+async def test_what_is_refused(envelope: Envelope, field: str, said: str) -> None:
+    with pytest.raises(InvalidMessageError, match=said) as caught:
+        await ADDRESSES.resolve(envelope)
+    assert [error.field for error in caught.value.errors] == [field]
+
+
+async def test_an_address_is_made_out_although_other_headers_are_broken() -> None:
+    headers = (
+        ("reply_to", b"mine"),
+        ("correlation_id", b"\xff"),
+        ("poise-deadline", b"soon"),
+        ("poise-reply-partition", b"9" * 5_000),
+    )
+    record = Record("t", 0, 0, 0.0, None, b"", headers)
+    assert await ADDRESSES.salvage(record) == Address("mine", None, b"\xff")
+    assert await ADDRESSES.salvage(Record("t", 0, 0, 0.0, None, b"", (("reply_to", b"nowhere"),))) is None
+
+
+@pytest.mark.parametrize(
+    ("header", "value"),
+    [
+        ("poise-reply-partition", b"9" * 18),
+        ("reply_to", b"\xff"),
+        ("reply_to", b"x" * 100_000),
+        ("correlation_id", b"x" * 100_000),
+    ],
+)
+async def test_an_address_that_no_reply_can_carry_is_none(header: str, value: bytes) -> None:
+    headers = (("reply_to", b"mine"), ("correlation_id", b"c"), (header, value))
+    assert await ADDRESSES.salvage(Record("t", 0, 0, 0.0, None, b"", headers)) is None
+
+
+@pytest.mark.parametrize(
+    ("stream_to", "fits"),
+    [
+        (b"mine/1/c", True),
+        (b"mine/1", True),
+        (b"mine/1/another", False),
+        (b"mine/1/", False),
+        (b"mine/2/c", False),
+        (b"poise.replies/1/c", False),
+    ],
+)
+async def test_a_stream_of_a_public_topic_goes_where_its_own_reply_goes(stream_to: bytes, fits: bool) -> None:
+    envelope = Envelope(reply_to="mine", reply_partition=1, correlation_id=b"c", stream_to=stream_to)
+    if fits:
+        assert await ADDRESSES.stream(envelope, public=True) == Address("mine", 1, b"c")
+    else:
+        with pytest.raises(InvalidMessageError, match="must be the message's own"):
+            await ADDRESSES.stream(envelope, public=True)
+    assert await ADDRESSES.stream(envelope, public=False) is not None

@@ -1,0 +1,373 @@
+"""Words on their way: put together by time and size, numbered, and never more of them waiting than may."""
+
+import asyncio
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from poise.contracts import Completion, Delta, End, Mark, Message, Passages, Reset
+from poise.contracts.stream import Event
+from poise.errors import TerminalError, UnavailableError
+from poise.kafka.record import Headers, Position, Record
+from poise.rpc.reply_address import Address
+from poise.rpc.stream_reader import mark_of
+from poise.rpc.stream_writer import DIFFERS, Coalescer, Stream, StreamLimits
+from poise.rpc.text_digest import TextDigest
+
+KINDS = {kind.kind: kind for kind in (Delta, Reset, End)}
+TO = Address("poise.replies", 3, b"c")
+
+
+class Topic:
+    """Where events land; a broker that may be slow, or away."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[Mark, Event]] = []
+        self.takes = asyncio.Event()
+        self.takes.set()
+        self.asked = asyncio.Event()
+        self.error: UnavailableError | None = None
+
+    async def send(
+        self,
+        topic: str,
+        value: bytes | None,
+        *,
+        key: bytes | None,
+        headers: Headers,
+        partition: int | None = None,
+    ) -> Position:
+        self.asked.set()
+        await self.takes.wait()
+        if self.error is not None:
+            raise self.error
+        record = Record(topic, partition or 0, 0, 0.0, key, value, tuple(headers))
+        mark = mark_of(record)
+        assert mark is not None
+        assert (topic, partition, record.raw_header("correlation_id")) == (TO.topic, TO.partition, TO.correlation_id)
+        self.events.append((mark, KINDS[record.header("poise-kind") or ""].parse(value or b"")))
+        return Position(topic, partition or 0, len(self.events))
+
+    @property
+    def said(self) -> list[Event]:
+        return [event for _, event in self.events]
+
+    @property
+    def text(self) -> str:
+        return "".join(event.text for event in self.said if isinstance(event, Delta))
+
+
+@pytest.fixture
+def topic() -> Topic:
+    return Topic()
+
+
+def stream(topic: Topic, *, ends: bool = True, limits: StreamLimits | None = None) -> Stream:
+    return Stream(TO, topic.send, run="r", ends=ends, limits=limits, clock=lambda: 0.0)
+
+
+def completion(text: str) -> Completion:
+    return Completion(text=text, model="m", backend="b", finish_reason="stop")
+
+
+async def finish(words: Stream, text: str) -> Mark | None:
+    """As when the handler has returned, and its reply is what is sent."""
+    reply = completion(text)
+    words.made(reply)
+    return await words.finish(reply)
+
+
+# -- putting together --------------------------------------------------------------------------------------------------
+
+
+def test_the_first_words_go_at_once_and_the_next_when_it_is_time() -> None:
+    words = Coalescer(StreamLimits(interval=0.015))
+    words.add("a")
+    assert words.wait(100.0) == 0
+    assert words.take(100.0) == "a"
+    words.add("b")
+    assert words.wait(100.005) == pytest.approx(0.010)
+    words.add("c")
+    assert words.wait(100.016) == 0
+    assert words.take(100.016) == "bc"
+    words.add("d")  # after a silence there is nothing to wait for
+    assert words.wait(200.0) == 0
+
+
+def test_an_events_worth_does_not_wait() -> None:
+    words = Coalescer(StreamLimits(interval=0.015, event=4))
+    words.add("a")
+    words.take(0.0)
+    words.add("bcdef")
+    assert words.wait(0.001) == 0
+    assert words.take(0.001) == "bcde"
+    assert words.take(0.001) == "f"
+    assert words.empty
+
+
+@given(st.lists(st.text(max_size=9)), st.integers(1, 7))
+def test_no_word_is_lost_or_moved(parts: list[str], size: int) -> None:
+    words, taken = Coalescer(StreamLimits(event=size)), []
+    for part in parts:
+        words.add(part)
+    while not words.empty:
+        taken.append(words.take(0.0))
+    assert "".join(taken) == "".join(parts)
+    assert all(len(one) <= size for one in taken)
+
+
+# -- sending -----------------------------------------------------------------------------------------------------------
+
+
+async def test_events_are_numbered_and_end_before_the_reply(topic: Topic) -> None:
+    words = stream(topic)
+    await words.write("a")
+    await words.write("b")
+    mark = await finish(words, "ab")
+    assert topic.text == "ab"
+    assert topic.said[-1] == End()
+    ids = {mark.stream for mark, _ in topic.events}
+    assert [at.last for at, _ in topic.events] == list(range(len(topic.events)))
+    assert mark == Mark(ids.pop(), len(topic.events) - 1)
+    assert not ids
+
+
+async def test_words_that_come_while_the_broker_is_busy_are_one_event(topic: Topic) -> None:
+    words = stream(topic)
+    await words.write("a")
+    topic.takes.clear()
+    await words.write("b")
+    await topic.asked.wait()
+    for _ in range(100):
+        await words.write("c")
+    topic.takes.set()
+    await finish(words, "ab" + "c" * 100)
+    assert topic.text == "ab" + "c" * 100
+    assert len(topic.events) <= 4
+
+
+async def test_whoever_writes_faster_than_the_broker_takes_waits(topic: Topic) -> None:
+    words = stream(topic, limits=StreamLimits(event=10, buffer=50))
+    topic.takes.clear()
+    written = 0
+
+    async def write() -> None:
+        nonlocal written
+        for _ in range(1_000):
+            await words.write("abcde")
+            written += 5
+
+    writing = asyncio.create_task(write())
+    await topic.asked.wait()
+    for _ in range(1_000):
+        await asyncio.sleep(0)
+    assert written <= 70
+    topic.takes.set()
+    await writing
+    await finish(words, "abcde" * 1_000)
+    assert topic.text == "abcde" * 1_000
+
+
+async def test_one_whose_reply_goes_elsewhere_does_not_end_the_stream(topic: Topic) -> None:
+    words = stream(topic, ends=False)
+    await words.write("a")
+    mark = await finish(words, "a")
+    assert topic.said == [Delta(text="a")]
+    assert mark == topic.events[-1][0]
+
+
+async def test_where_nothing_was_streamed_the_reply_names_nothing(topic: Topic) -> None:
+    assert await finish(stream(topic), "a") is None
+    assert topic.events == []
+
+
+@pytest.mark.parametrize("reply", [TerminalError("it broke").fault(), completion("another's")])
+async def test_a_reply_that_the_handler_did_not_make_names_no_stream(topic: Topic, reply: Message) -> None:
+    words = stream(topic)
+    await words.write("a")
+    words.made(completion("a"))
+    assert await words.finish(reply) is None
+    assert End() not in topic.said
+
+
+async def test_words_of_an_attempt_that_failed_are_not_those_of_the_reply(topic: Topic) -> None:
+    words, reply = stream(topic), completion("a")
+    words.made(reply)
+    words.begin()
+    await words.write("half of")
+    assert await words.finish(reply) is None
+
+
+async def test_a_new_attempt_has_a_new_id_and_drops_what_waited(topic: Topic) -> None:
+    words = stream(topic)
+    topic.takes.clear()
+    await words.write("a")
+    await topic.asked.wait()
+    await words.write("never sent")
+    words.begin()
+    await words.write("b")
+    topic.takes.set()
+    await finish(words, "b")
+    assert topic.said == [Delta(text="a"), Delta(text="b"), End()]
+    (first, second, end) = [mark for mark, _ in topic.events]
+    assert (first.last, second.last, end.last) == (0, 0, 1)
+    assert first.stream != second.stream == end.stream
+
+
+async def test_a_reset_says_why_first_in_a_stream_of_its_own(topic: Topic) -> None:
+    words = stream(topic)
+    await words.write("a")
+    await topic.asked.wait()
+    await words.reset("not grounded", rung="extractive")
+    await words.write("b")
+    mark = await finish(words, "b")
+    assert topic.said == [Delta(text="a"), Reset(reason="not grounded", rung="extractive"), Delta(text="b"), End()]
+    assert [at.last for at, _ in topic.events] == [0, 0, 1, 2]
+    assert mark == topic.events[-1][0]
+
+
+async def test_a_stream_that_was_lent_is_gone_on_with(topic: Topic) -> None:
+    words = stream(topic)
+    assert words.address(Address("poise.replies", 9, b"own")) == TO
+    await words.replied(completion("ab"), Mark("theirs", 4))
+    assert await finish(words, "ab") == Mark("theirs", 5)
+    assert topic.events == [(Mark("theirs", 5), End())]
+
+
+async def test_a_reply_without_a_stream_is_streamed_whole(topic: Topic) -> None:
+    words = stream(topic)
+    words.address(TO)
+    await words.replied(completion("ab"), None)
+    await words.replied(Passages(passages=(), epoch="e"), None)
+    await finish(words, "ab")
+    assert topic.said == [Delta(text="ab"), End()]
+
+
+async def test_a_broker_that_takes_no_event_does_not_fail_the_work(topic: Topic) -> None:
+    words = stream(topic, limits=StreamLimits(event=2, buffer=4))
+    await words.write("a")
+    topic.error = UnavailableError("the broker is gone")
+    for _ in range(100):
+        await words.write("bc")
+    assert await finish(words, "a" + "bc" * 100) is None  # so the reply has the text
+    assert topic.text in {"", "a"}
+
+
+async def test_text_that_has_no_encoding_does_not_fail_the_work(topic: Topic) -> None:
+    words = stream(topic)
+    await words.write("a\ud800")
+    assert await finish(words, "a\ud800") is None
+    words.begin()
+    await words.write("b")
+    assert await finish(words, "b") is not None
+    assert topic.said == [Delta(text="b"), End()]
+
+
+async def test_a_writer_that_is_cancelled_leaves_the_stream_usable(topic: Topic) -> None:
+    words = stream(topic, limits=StreamLimits(event=2, buffer=2))
+    topic.takes.clear()
+    writing = asyncio.create_task(words.write("abcdefgh"))
+    await topic.asked.wait()
+    writing.cancel()
+    await asyncio.gather(writing, return_exceptions=True)
+    topic.takes.set()
+    words.begin()
+    await words.write("b")
+    assert await finish(words, "b") is not None
+    assert topic.said[-2:] == [Delta(text="b"), End()]
+
+
+# -- the reply decides -------------------------------------------------------------------------------------------------
+
+
+def read(topic: Topic) -> list[Event]:
+    """What somebody has who looks at the stream alone: since the last new beginning."""
+    last = topic.events[-1][0].stream
+    return [event for mark, event in topic.events if mark.stream == last]
+
+
+async def test_a_reply_that_is_not_what_was_streamed_takes_it_back_before_the_end(topic: Topic) -> None:
+    words = stream(topic)
+    await words.write("Call 555-0199.")
+    mark = await finish(words, "Call [removed].")
+    assert topic.said == [
+        Delta(text="Call 555-0199."),
+        Reset(reason=DIFFERS),
+        Delta(text="Call [removed]."),
+        End(),
+    ]
+    assert read(topic) == topic.said[1:]
+    assert mark == topic.events[-1][0]
+
+
+async def test_so_does_one_that_is_not_what_the_called_one_streamed(topic: Topic) -> None:
+    words = stream(topic)
+    words.address(TO)
+    await words.replied(completion("a draft"), Mark("theirs", 4))
+    await finish(words, "the answer")
+    assert read(topic) == [Reset(reason=DIFFERS), Delta(text="the answer"), End()]
+
+
+async def test_what_is_put_behind_the_words_of_the_called_one_is_part_of_them(topic: Topic) -> None:
+    words = stream(topic)
+    words.address(TO)
+    await words.replied(completion("\n a draft "), Mark("theirs", 4))
+    await words.write("and more\n")
+    await finish(words, "a draft and more")
+    assert read(topic) == [Delta(text="and more\n"), End()]
+
+
+@pytest.mark.parametrize("said", ["", "an answer"])
+async def test_words_of_a_call_that_failed_are_taken_back(topic: Topic, said: str) -> None:
+    """What the called one sent before it failed, nobody here knows."""
+    words = stream(topic)
+    words.address(TO)
+    await finish(words, said)
+    assert topic.said == [Reset(reason=DIFFERS), *([Delta(text=said)] if said else []), End()]
+
+
+async def test_so_are_those_of_one_that_does_not_say_what_it_streamed(topic: Topic) -> None:
+    words = stream(topic)
+    words.address(TO)
+    await words.replied(Passages(passages=(), epoch="e"), Mark("theirs", 4))
+    await finish(words, "an answer")
+    assert read(topic) == [Reset(reason=DIFFERS), Delta(text="an answer"), End()]
+
+
+async def test_so_are_those_of_an_attempt_that_failed_where_the_next_one_streams_nothing(topic: Topic) -> None:
+    words = stream(topic)
+    await words.write("half of")
+    await topic.asked.wait()
+    words.begin()
+    await finish(words, "an answer")
+    assert topic.said == [Delta(text="half of"), Reset(reason=DIFFERS), Delta(text="an answer"), End()]
+
+
+async def test_after_a_reset_the_reply_is_what_is_said(topic: Topic) -> None:
+    words = stream(topic)
+    await words.reset("not grounded")
+    await finish(words, "an answer")
+    assert topic.said == [Reset(reason="not grounded"), Delta(text="an answer"), End()]
+
+
+async def test_one_that_has_no_text_is_compared_with_nothing(topic: Topic) -> None:
+    words, reply = stream(topic), Passages(passages=(), epoch="e")
+    await words.write("a")
+    words.made(reply)
+    await words.finish(reply)
+    assert topic.said == [Delta(text="a"), End()]
+
+
+spaced = st.text(alphabet="ab \n\t\u2003é\ud800", max_size=12)
+
+
+@given(st.lists(spaced), st.lists(spaced))
+def test_two_texts_are_the_same_but_for_white_space_around_them_or_they_differ(
+    one: list[str], other: list[str]
+) -> None:
+    digest = TextDigest()
+    for part in one:
+        digest.add(part)
+    assert digest.says("".join(one))
+    assert digest.says("".join(other)) == ("".join(one).strip() == "".join(other).strip())

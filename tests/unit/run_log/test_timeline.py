@@ -1,0 +1,175 @@
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from poise.contracts.span import SpanRecord
+from poise.run_log.timeline import Node, shares, skews, tree, window
+from poise.telemetry import semconv
+
+
+def make(
+    id_: str,
+    parent: str | None = None,
+    *,
+    at: float = 0.0,
+    ms: float = 10.0,
+    tier: str = "retrieval",
+    queued: float | None = None,
+    **rest: Any,
+) -> SpanRecord:
+    attributes = {} if queued is None else {semconv.QUEUE_MS: queued}
+    fields = {"name": id_, "instance": f"{tier}-1", "host": "a", "attributes": attributes, **rest}
+    return SpanRecord(
+        trace_id="t", span_id=id_, parent_id=parent, service=f"poise-{tier}", start=1_000 + at / 1000, ms=ms, **fields
+    )
+
+
+def shape(nodes: list[Node]) -> list[Any]:
+    return [(node.id, shape(node.children)) if node.children else node.id for node in nodes]
+
+
+# -- the tree
+
+
+def test_spans_stand_under_their_parents_in_order_of_time_however_they_arrive() -> None:
+    spans = [make("late", "root", at=5), make("deep", "early", at=2), make("root"), make("early", "root", at=1)]
+
+    assert shape(tree(spans)) == [("root", [("early", ["deep"]), "late"])]
+
+
+def test_several_roots_come_in_order_of_time() -> None:
+    assert shape(tree([make("second", at=5), make("first", at=1)])) == ["first", "second"]
+
+
+def test_orphans_of_one_missing_parent_stand_together_below_a_node_for_it() -> None:
+    roots = tree([make("a", "lost", at=3, ms=4, queued=2), make("b", "lost", at=9, ms=4), make("c", "gone", at=20)])
+
+    assert shape(roots) == [("lost", ["a", "b"]), ("gone", ["c"])]
+    assert roots[0].span is None
+    assert (roots[0].start, roots[0].end) == pytest.approx((1_000.001, 1_000.013))
+    assert roots[0].tier == ""
+
+
+def test_the_caller_s_own_parent_is_not_missed() -> None:
+    by_http = make("ask", "from-a-browser", tier="gateway", role="server")
+    by_kafka = make("process", "from-a-client", at=1, name="process poise.ask.interactive", role="consumer")
+
+    assert shape(tree([by_http, by_kafka])) == ["ask", "process"]
+
+
+def test_an_entry_whose_parent_was_reported_stands_under_it() -> None:
+    assert shape(tree([make("cli"), make("ask", "cli", at=1, role="server")])) == [("cli", ["ask"])]
+
+
+def test_a_span_that_was_reported_twice_counts_once() -> None:
+    assert shape(tree([make("root"), make("a", "root"), make("a", "root"), make("root")])) == [("root", ["a"])]
+
+
+@pytest.mark.parametrize("ids", [["a"], ["a", "b"], ["a", "b", "c"]])
+def test_a_ring_of_parents_is_cut_at_its_first(ids: list[str]) -> None:
+    ring = [make(id_, ids[number - 1], at=number) for number, id_ in enumerate(ids)]
+
+    nodes = [node.id for root in tree([*ring, make("leaf", "a", at=9)]) for node in root.walk()]
+    assert sorted(nodes) == sorted([*ids, "leaf"])
+    assert nodes[0] == "a"
+
+
+def test_no_spans_make_no_tree() -> None:
+    assert tree([]) == []
+    assert window([]) == (0.0, 0.0)
+    assert shares([]).total == 0
+
+
+ids = st.sampled_from("abcdefg")
+records = st.builds(
+    make,
+    ids,
+    st.none() | ids,
+    at=st.integers(0, 50),
+    ms=st.integers(0, 50),
+    tier=st.sampled_from(["gateway", "retrieval", "inference"]),
+    queued=st.none() | st.integers(0, 9),
+    role=st.sampled_from(["internal", "client", "server", "consumer"]),
+)
+
+
+@given(st.lists(records, max_size=12))
+def test_whatever_is_reported_each_span_stands_in_the_tree_once(spans: list[SpanRecord]) -> None:
+    nodes = [node for root in tree(spans) for node in root.walk()]
+
+    assert sorted(node.id for node in nodes if node.span) == sorted({span.span_id for span in spans})
+    assert len({node.id for node in nodes}) == len(nodes)
+
+
+@given(st.lists(records, min_size=1, max_size=12))
+def test_the_shares_never_exceed_the_whole(spans: list[SpanRecord]) -> None:
+    split = shares(tree(spans))
+
+    parts = [*split.tiers.values(), *split.waiting.values(), split.transit]
+    assert all(part >= 0 for part in parts)
+    assert sum(parts) <= split.total + 1e-6
+
+
+# -- where the time went
+
+
+def run() -> list[SpanRecord]:
+    return [
+        make("ask", ms=100, tier="gateway", role="server"),
+        make("call", "ask", at=5, ms=90, tier="gateway", role="client", name="call ask"),
+        make("process", "call", at=20, ms=70, tier="orchestration", role="consumer", queued=10),
+        make("chat", "process", at=30, ms=50, tier="inference", role="client", name="chat small"),
+        make("score", "process", at=120, ms=30, tier="evaluation"),
+    ]
+
+
+def test_each_moment_goes_to_who_was_at_work() -> None:
+    split = shares(tree(run()))
+
+    assert split.total == pytest.approx(0.1)
+    assert list(split.tiers) == ["inference", "orchestration", "gateway"]
+    assert split.tiers == pytest.approx({"inference": 0.05, "orchestration": 0.02, "gateway": 0.01})
+    assert split.waiting == pytest.approx({"orchestration": 0.01})
+    assert split.transit == pytest.approx(0.01)  # from 5 to 10 and from 90 to 95
+
+
+def test_what_runs_at_once_shares_the_moment() -> None:
+    spans = [
+        make("root", ms=20, tier="orchestration"),
+        make("a", "root", ms=20, tier="retrieval"),
+        make("b", "root", at=10, ms=10, tier="inference"),
+    ]
+
+    assert shares(tree(spans)).tiers == pytest.approx({"retrieval": 0.015, "inference": 0.005})
+
+
+def test_a_run_whose_first_span_is_missing_is_as_long_as_what_there_is() -> None:
+    roots = tree([make("a", "lost", ms=10), make("b", at=30, ms=10)])
+
+    assert window(roots) == pytest.approx((1_000, 1_000.04))
+    assert shares(roots).tiers == pytest.approx({"retrieval": 0.02})
+
+
+def test_the_wait_before_the_first_span_counts() -> None:
+    roots = tree([make("process", ms=10, name="process poise.ask.batch", role="consumer", queued=30)])
+
+    assert window(roots) == pytest.approx((999.97, 1_000.01))
+    assert shares(roots).waiting == pytest.approx({"retrieval": 0.03})
+
+
+# -- clocks
+
+
+def test_something_that_begins_before_its_cause_proves_that_clocks_differ() -> None:
+    spans = [make("root", at=50), make("a", "root", at=20, host="b"), make("c", "root", at=40, host="b")]
+
+    (skew,) = skews(tree(spans))
+    assert (skew.host, skew.other) == ("b", "a")
+    assert skew.seconds == pytest.approx(0.03)
+
+
+def test_on_one_host_and_in_order_nothing_is_proven() -> None:
+    assert skews(tree([make("root", at=50), make("a", "root", at=20)])) == []
+    assert skews(tree([make("root"), make("a", "root", at=20, host="b")])) == []

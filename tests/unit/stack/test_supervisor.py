@@ -1,0 +1,17 @@
+"""How long a part that dies is waited for."""
+
+from itertools import pairwise
+
+from poise.stack.supervisor import LONGEST, SHORTEST, backoff
+
+
+def test_waits_double_from_half_a_second_to_half_a_minute() -> None:
+    waits = [backoff(deaths) for deaths in range(12)]
+
+    assert waits[0] == SHORTEST == 0.5
+    assert waits[-1] == LONGEST == 30.0
+    assert all(later == min(2 * earlier, LONGEST) for earlier, later in pairwise(waits))
+
+
+def test_a_part_that_died_a_thousand_times_is_still_started_again() -> None:
+    assert backoff(1_000) == LONGEST

@@ -1,0 +1,162 @@
+"""A process's log: what a library repeats is written once in a while, and counted."""
+
+import ast
+import asyncio
+import gc
+import logging
+import os
+import signal
+import threading
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from poise.errors import SetupError
+from poise.liveness import Liveness
+from poise.worker import process
+from poise.worker.process import Sparing, StopSignal, must_end, settled, until_stopped
+
+
+def record(name: str, message: str, *arguments: object) -> logging.LogRecord:
+    return logging.LogRecord(name, logging.WARNING, "file", 1, message, arguments, None)
+
+
+def test_what_a_library_repeats_is_left_out_and_counted() -> None:
+    now = 0.0
+    sparing = Sparing("aiokafka", every=5.0, clock=lambda: now)
+    passed = [sparing.filter(record("aiokafka.conn", "no answer from %s", node)) for node in range(10)]
+    assert passed == [True] + [False] * 9
+    assert sparing.filter(record("aiokafka.conn", "something else"))
+    now = 5.0
+    again = record("aiokafka.conn", "no answer from %s", 1)
+    assert sparing.filter(again)
+    assert again.getMessage() == "no answer from 1 (9 like it left out)"
+
+
+def test_what_is_ours_is_always_written() -> None:
+    sparing = Sparing("aiokafka", every=5.0)
+    assert all(sparing.filter(record("poise.kafka", "the same")) for _ in range(3))
+
+
+def test_what_is_set_up_is_left_alone_by_the_collector_while_the_process_works() -> None:
+    with settled():
+        assert gc.get_freeze_count() > 1_000
+    assert gc.get_freeze_count() == 0
+
+
+ENTRIES = ("shared/poise/__main__.py", *map(str, sorted(Path("services/poise_services").glob("*/__main__.py"))))
+
+
+@pytest.mark.parametrize("entry", ENTRIES)
+def test_what_is_run_hears_sigterm_before_it_imports_anything_else(entry: str) -> None:
+    body = ast.parse(Path(entry).read_text()).body
+    first = next(node for node in body if isinstance(node, ast.Import | ast.ImportFrom))
+    assert isinstance(first, ast.Import)
+    assert [alias.name for alias in first.names] == ["poise.system.sigterm"]
+
+
+def test_the_command_is_one_of_them() -> None:
+    assert len(ENTRIES) == 7
+    assert tomllib.loads(Path("pyproject.toml").read_text())["project"]["scripts"] == {"poise": "poise.__main__:main"}
+
+
+@pytest.fixture
+def handlers() -> Iterator[None]:
+    """The process's own handlers, put back afterwards."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("handlers")
+async def test_a_process_that_is_stopped_while_it_starts_closes_what_it_opened() -> None:
+    closed = []
+
+    async def main() -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            await asyncio.Event().wait()
+        finally:
+            closed.append(True)
+
+    assert await until_stopped(main) == 143
+    assert closed
+
+
+@pytest.mark.usefixtures("handlers")
+async def test_a_library_that_swallows_it_is_told_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "CANCELLED_AGAIN_AFTER", 0.01)
+
+    async def main() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        for _ in range(2):
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                continue
+        await asyncio.Event().wait()
+
+    assert await until_stopped(main) == 143
+
+
+@pytest.mark.usefixtures("handlers")
+async def test_one_that_does_not_end_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "CANCELLED_AGAIN_AFTER", 0.01)
+    monkeypatch.setattr(process, "CANCELLED_WITHIN", 0.05)
+    ended = asyncio.Event()
+    monkeypatch.setattr(os, "_exit", lambda code: ended.set() if code == 143 else None)
+
+    async def main() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        while not ended.is_set():
+            try:
+                await ended.wait()
+            except asyncio.CancelledError:
+                continue
+
+    assert await until_stopped(main) == 143
+    assert ended.is_set()
+
+
+@pytest.mark.usefixtures("handlers")
+async def test_one_that_has_started_stops_in_its_own_way() -> None:
+    stop = StopSignal()
+
+    async def main() -> None:
+        stop.install()
+        os.kill(os.getpid(), signal.SIGTERM)
+        await stop.wait()
+
+    assert await until_stopped(main) == 0
+
+
+@pytest.mark.usefixtures("handlers")
+async def test_a_process_that_must_end_is_ended_though_a_thread_hangs(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(process, "ENDED_WITHIN", 0.05)
+    ended = threading.Event()
+    monkeypatch.setattr(os, "_exit", lambda code: ended.set() if code == 1 else None)
+
+    async def main() -> None:
+        liveness = Liveness(ending=must_end)
+        liveness.part("reader of a").fail(ValueError("no such thing"))
+        try:
+            await liveness.watch()
+        finally:
+            ended.wait(20)  # as a thread pool does when one of its threads hangs: nothing else goes on in the loop
+
+    with pytest.raises(SetupError):
+        await until_stopped(main)
+    assert ended.is_set()
+    (line,) = [record.getMessage() for record in caplog.records if record.name == process.__name__]
+    assert line.startswith("reader of a has failed: ValueError: no such thing: the process did not end by itself")
+
+
+async def test_what_is_not_a_process_of_ours_is_not_ended() -> None:
+    before = threading.active_count()
+    must_end("a mesh in somebody's program has a part that stands still")
+    assert threading.active_count() == before

@@ -1,0 +1,157 @@
+"""The decision on a failed attempt: every class of error, and what deadline, budget and nobody's waiting do to it."""
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from poise.contracts import Fault
+from poise.contracts.topics import RETRY_DELAYS
+from poise.errors import (
+    DeadlineExceededError,
+    FaultError,
+    InvalidMessageError,
+    NewerVersionError,
+    RateLimitedError,
+    RetryableError,
+    TerminalError,
+)
+from poise.worker.retry_policy import (
+    Attempt,
+    DeadLetter,
+    Expire,
+    HandBack,
+    Postpone,
+    Retry,
+    RetryBudget,
+    RetryLimits,
+    decide,
+)
+
+
+class NothingToLearnError(TerminalError):
+    kept = False
+
+
+class NothingToLearnForNowError(RetryableError):
+    kept = False
+
+
+JITTER = random.Random(7)
+FAULT = Fault(type="urn:poise:x", title="x", status=500, detail="x", retryable=True)
+LATER = Postpone(RETRY_DELAYS[0])
+
+
+def awaited(number: int = 1, remaining: float = 10.0, *, budget: bool = True, postponed: int = 0) -> Attempt:
+    return Attempt(number, remaining, awaited=True, budget=budget, postponed=postponed)
+
+
+def unawaited(number: int = 1, remaining: float = 1_000.0, *, budget: bool = True, postponed: int = 0) -> Attempt:
+    return Attempt(number, remaining, awaited=False, budget=budget, postponed=postponed)
+
+
+@pytest.mark.parametrize(
+    ("error", "attempt", "decision"),
+    [
+        (TerminalError("x"), awaited(), DeadLetter()),
+        (InvalidMessageError("x"), awaited(remaining=-1), DeadLetter()),
+        (FaultError(FAULT), unawaited(), DeadLetter()),
+        (DeadlineExceededError("x"), awaited(), Expire()),
+        (TimeoutError(), awaited(remaining=0), Expire()),
+        (RetryableError("x"), awaited(remaining=0), Expire()),
+        (RetryableError("x"), unawaited(remaining=0), Expire()),
+        (RetryableError("x"), awaited(4), DeadLetter()),
+        (RetryableError("x"), awaited(budget=False), DeadLetter()),
+        (KeyError("a bug"), awaited(2), DeadLetter()),
+        (KeyError("a bug"), unawaited(2), DeadLetter()),
+        (RetryableError("x", retry_after=11), awaited(), DeadLetter()),
+        # what nobody waits for is postponed once tries in place did not help, or may not be made
+        (RetryableError("x"), unawaited(4), LATER),
+        (RetryableError("x"), unawaited(budget=False), LATER),
+        (RetryableError("x"), unawaited(5, postponed=1), Postpone(RETRY_DELAYS[1])),
+        (RetryableError("x"), unawaited(6, postponed=2), Postpone(RETRY_DELAYS[2])),
+        (RetryableError("x"), unawaited(7, postponed=3), DeadLetter()),
+        (RetryableError("x"), unawaited(4, remaining=5), DeadLetter()),
+        (RetryableError("x", retry_after=30), unawaited(4), Postpone(60.0)),
+        (RetryableError("x", retry_after=30), unawaited(), Postpone(60.0)),
+        (RetryableError("x", retry_after=9_999), unawaited(4), Postpone(600.0)),
+        # a rate limit is waited for while patience and deadline last; then whoever waits is told and nothing is kept
+        (RateLimitedError("x", retry_after=6), awaited(9), Retry(6)),
+        (RateLimitedError("x", retry_after=6, patience=6), awaited(), Retry(6)),
+        (RateLimitedError("x", retry_after=3, patience=2.9), awaited(), HandBack()),
+        (RateLimitedError("x", retry_after=3, patience=4), Attempt(2, 10.0, awaited=True, waited=1.5), HandBack()),
+        (RateLimitedError("x", retry_after=11), awaited(), HandBack()),
+        (RateLimitedError("x", patience=0), awaited(), HandBack()),
+        (RateLimitedError("x", retry_after=3), awaited(budget=False), HandBack()),
+        (RateLimitedError("x"), awaited(remaining=0), Expire()),
+        (RateLimitedError("x", retry_after=30, patience=0), unawaited(), Postpone(60.0)),
+        (RateLimitedError("x"), unawaited(7, postponed=3), DeadLetter()),
+        # what says that nothing can be learnt from it is handed back to whoever waits, and kept where nobody does
+        (NothingToLearnError("x"), awaited(), HandBack()),
+        (NothingToLearnError("x"), unawaited(), DeadLetter()),
+        (NothingToLearnForNowError("x"), awaited(4), HandBack()),
+        (NothingToLearnForNowError("x"), unawaited(7, postponed=3), DeadLetter()),
+        # a newer worker may understand it, whoever waits
+        (NewerVersionError("x"), awaited(remaining=20), LATER),
+        (NewerVersionError("x"), awaited(remaining=9), DeadLetter()),
+        (NewerVersionError("x"), unawaited(2, postponed=3), DeadLetter()),
+    ],
+)
+def test_each_error_has_one_decision(error: Exception, attempt: Attempt, decision: object) -> None:
+    assert decide(error, attempt, JITTER) == decision
+
+
+@given(st.integers(1, 100_000), st.integers())
+def test_a_rate_limit_without_a_time_is_tried_again_ever_more_slowly(number: int, seed: int) -> None:
+    decision = decide(RateLimitedError("x"), awaited(number, remaining=1e6), random.Random(seed))
+    assert isinstance(decision, Retry)
+    assert 0 <= decision.delay <= RetryLimits().longest
+
+
+@pytest.mark.parametrize("attempt", [awaited(), unawaited()])
+@pytest.mark.parametrize("error", [RetryableError("x"), KeyError("a bug")])
+def test_the_first_failure_is_tried_again_in_place(error: Exception, attempt: Attempt) -> None:
+    assert isinstance(decide(error, attempt, JITTER), Retry)
+
+
+@given(st.integers(1, 3), st.floats(0.001, 100), st.integers())
+def test_a_delay_never_outlives_the_deadline_nor_the_limit(number: int, remaining: float, seed: int) -> None:
+    limits = RetryLimits()
+    match decide(RetryableError("x"), awaited(number, remaining), random.Random(seed), limits):
+        case Retry(delay):
+            assert 0 <= delay < remaining
+            assert delay <= limits.longest
+        case other:
+            assert isinstance(other, DeadLetter)
+
+
+@given(st.floats(0, 3), st.integers())
+def test_a_server_that_asks_for_patience_gets_it(retry_after: float, seed: int) -> None:
+    decision = decide(RetryableError("x", retry_after=retry_after), awaited(remaining=100), random.Random(seed))
+    assert isinstance(decision, Retry)
+    assert decision.delay >= retry_after
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), max_size=300))
+def test_retries_stay_within_what_messages_and_time_have_earned(events: list[tuple[float, bool]]) -> None:
+    budget = RetryBudget(ratio=0.2, per_second=10.0, most=5.0)
+    now = made = came = 0.0
+    for passed, is_message in events:
+        now += passed
+        if is_message:
+            budget.deposit()
+            came += 1
+        elif budget.has_room(now):
+            budget.withdraw()
+            made += 1
+    assert made <= 5.0 + 0.2 * came + 10.0 * now
+
+
+def test_a_budget_that_is_spent_comes_back_with_time() -> None:
+    budget = RetryBudget(ratio=0.0, per_second=10.0, most=2.0)
+    for _ in range(2):
+        assert budget.has_room(0.0)
+        budget.withdraw()
+    assert not budget.has_room(0.0)
+    assert budget.has_room(0.1)

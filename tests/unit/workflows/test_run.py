@@ -1,0 +1,354 @@
+"""A run's steps: their ids and names, what they come back as, what is not kept, and where a difference is seen."""
+
+import asyncio
+import random
+import re
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from memory_history import ChanceDoor, Do, MemoryHistory, Stored, run_with
+
+from poise.contracts.topics import RECORDS
+from poise.errors import (
+    DeadlineExceededError,
+    DivergedError,
+    FaultError,
+    InvalidMessageError,
+    NotTakenError,
+    PoiseError,
+    RetryableError,
+    TerminalError,
+    UnavailableError,
+    WithdrawnError,
+)
+from poise.telemetry import semconv
+from poise.workflows.fault_codec import decode_fault, encode_fault
+from poise.workflows.run import Run
+from poise.workflows.step_ids import Names, digest
+
+Body = Callable[[Run], Awaitable[Any]]
+
+
+async def begun(stored: Stored | None, body: Body, seed: int = 0) -> tuple[Any, ChanceDoor]:
+    run, door = run_with(stored, seed)
+    return await run.execute(_coroutine(body, run)), door
+
+
+async def _coroutine(body: Body, run: Run) -> Any:
+    return await body(run)
+
+
+# -- ids ---------------------------------------------------------------------------------------------------------------
+
+
+@given(st.dictionaries(st.text(), st.integers() | st.text()))
+def test_an_id_does_not_depend_on_the_order_of_fields(fields: dict[str, Any]) -> None:
+    import json  # noqa: PLC0415
+
+    backwards = dict(reversed(fields.items()))
+    assert digest("call", json.dumps(fields).encode()) == digest("call", json.dumps(backwards).encode())
+
+
+@given(st.lists(st.sampled_from(["a", "a.2", "a.2.2", "b"])))
+def test_no_name_is_given_twice(asked: list[str]) -> None:
+    names = Names()
+    given_out = [names.of(name) for name in asked]
+    assert len(set(given_out)) == len(given_out)
+
+
+async def test_ids_are_of_what_is_asked_and_of_its_occurrence_and_names_can_be_read() -> None:
+    async def body(run: Run) -> list[str]:
+        await asyncio.gather(run.call(Do(number=1)), run.call(Do(number=2)), run.call(Do(number=1)))
+        await run.call(Do(number=3), id="third")
+        return [step.step for step in run.steps]
+
+    ids = []
+    for seed in range(5):
+        names, door = await begun(Stored(), body, seed)
+        assert sorted(names) == ["do", "do", "do", "third"]
+        ids.append(sorted(door.called))
+    assert ids == [ids[0]] * 5
+    assert [re.sub("[0-9a-f]{8}", "#", step) for step in ids[0]] in (["do-#", "do-#", "do-#.2", "third"],
+                                                                    ["do-#", "do-#.2", "do-#", "third"])  # fmt: skip
+
+
+async def test_the_steps_of_a_run_inside_another_have_its_name() -> None:
+    inner = ChanceDoor(random.Random(0), step="plan-0a1b2c3d")
+    await Run(inner).call(Do(number=1), id="x")
+    assert inner.called == ["plan-0a1b2c3d/x"]
+
+
+@pytest.mark.parametrize(
+    ("step", "named"),
+    [("do-0a1b2c3d", "do"), ("do-0a1b2c3d.12", "do"), ("plan-0a1b2c3d.2/x.3", "plan/x"), ("in de", "in de")],
+)
+def test_spans_are_named_without_what_is_different_each_time(step: str, named: str) -> None:
+    assert semconv.call(step) == f"call {named}"
+
+
+# -- what comes back ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        DeadlineExceededError("late"),
+        NotTakenError("no leader"),
+        UnavailableError("away"),
+        TerminalError("never"),
+        WithdrawnError("nobody"),
+        InvalidMessageError("x: wrong"),
+        FaultError(DeadlineExceededError("elsewhere").fault()),
+    ],
+)
+def test_a_fault_comes_back_as_what_it_was(error: PoiseError) -> None:
+    back = decode_fault(encode_fault(error))
+    assert (type(back), str(back), back.fault()) == (type(error), str(error), error.fault())
+
+
+async def test_a_local_step_is_done_once_and_its_result_has_its_type() -> None:
+    done = []
+
+    def plain(number: int) -> tuple[int, set[str]]:
+        done.append(number)
+        return number, {"a"}
+
+    async def body(run: Run) -> Any:
+        return await run.step("plain", plain, 7), await run.step("typed", lambda: {"number": 3}, returns=dict[str, int])
+
+    stored = Stored()
+    for _ in range(2):
+        assert (await begun(stored, body))[0] == ((7, {"a"}), {"number": 3})
+    assert done == [7]
+
+
+async def test_what_is_published_is_published_once() -> None:
+    async def body(run: Run) -> Any:
+        return await run.publish(RECORDS, None, key="k")
+
+    stored = Stored()
+    first, door = await begun(stored, body)
+    again, other = await begun(stored, body)
+    assert first == again
+    assert (len(door.published), other.published) == (1, [])
+
+
+class Kept(MemoryHistory):
+    """A history that is read alone."""
+
+    def __init__(self, stored: Stored) -> None:
+        super().__init__(stored, random.Random(0))
+        self.crashed = True
+
+
+async def test_a_timeout_that_fired_is_not_waited_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    ever = asyncio.Event()
+
+    async def body(run: Run) -> str:
+        try:
+            async with run.timeout(0.05):
+                await run.step("ever", ever.wait)
+        except TimeoutError:
+            return "fired"
+        return "not"
+
+    stored = Stored()
+    assert (await begun(stored, body))[0] == "fired"
+    assert sorted(entry.outcome for entry in stored.entries.values()) == ["given-up", "value"]
+    monkeypatch.setattr(asyncio, "sleep", None)  # whoever waited would fail
+    run = Run(ChanceDoor(random.Random(0)), Kept(stored))
+    assert await run.execute(_coroutine(body, run)) == "fired"
+
+
+# -- what is not kept --------------------------------------------------------------------------------------------------
+
+
+async def test_what_an_interrupted_run_was_at_is_done_again() -> None:
+    begins = asyncio.Event()
+    started = []
+
+    async def slow() -> str:
+        started.append(1)
+        begins.set()
+        await asyncio.Event().wait()
+        return "never"
+
+    async def body(run: Run) -> Any:
+        await run.call(Do(number=1))
+        return await asyncio.gather(run.step("slow", slow), run.call(Do(number=2)))
+
+    stored = Stored()
+    run, _ = run_with(stored)
+    doing = asyncio.ensure_future(run.execute(_coroutine(body, run)))
+    await begins.wait()
+    doing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await doing
+    assert all(entry.outcome == "value" for entry in stored.entries.values())
+    assert not any(step.startswith("slow") for step in stored.entries)
+    run, _ = run_with(stored)
+    doing = asyncio.ensure_future(run.execute(_coroutine(body, run)))
+    while len(started) < 2:  # noqa: ASYNC110 - it is begun again
+        await asyncio.sleep(0)
+    doing.cancel()
+    await asyncio.gather(doing, return_exceptions=True)
+
+
+async def test_a_cancellation_by_a_timeout_outside_is_an_interruption() -> None:
+    async def body(run: Run) -> Any:
+        return await run.step("ever", asyncio.Event().wait)
+
+    stored = Stored()
+    run, _ = run_with(stored)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.02):  # as the handler's own deadline
+            await run.execute(_coroutine(body, run))
+    assert stored.entries == {}
+
+
+async def test_a_timeout_inside_is_seen_again() -> None:
+    async def body(run: Run) -> str:
+        try:
+            async with asyncio.timeout(0.02):
+                await run.step("ever", asyncio.Event().wait)
+        except TimeoutError:
+            return f"given up, then {(await run.call(Do(number=1))).number}"
+        return "done"
+
+    stored = Stored()
+    first, door = await begun(stored, body)
+    again, other = await begun(stored, body)
+    assert first == again == "given up, then 1"
+    assert (len(door.called), other.called) == (1, [])
+
+
+@pytest.mark.parametrize("error", [RetryableError("later"), ZeroDivisionError("a bug")])
+async def test_what_may_succeed_later_is_done_again_when_the_run_is_retried(error: Exception) -> None:
+    tries = []
+
+    async def flaky() -> int:
+        tries.append(1)
+        if len(tries) == 1:
+            raise error
+        return len(tries)
+
+    async def body(run: Run) -> tuple[int, int]:
+        first = await run.call(Do(number=1))
+        return first.number, await run.step("flaky", flaky)
+
+    stored = Stored()
+    with pytest.raises(type(error)):
+        await begun(stored, body)
+    result, door = await begun(stored, body)
+    assert (result, door.called) == ((1, 2), [])
+
+
+async def test_a_worker_that_was_left_behind_writes_nothing() -> None:
+    stored = Stored()
+    chance = random.Random(0)
+    old, new = MemoryHistory(stored, chance), MemoryHistory(stored, chance)
+    run = Run(ChanceDoor(chance), old)
+
+    async def body() -> int:
+        await new.open()
+        return (await run.call(Do(number=1))).number
+
+    assert await run.execute(body()) == 1
+    assert stored.entries == {}
+
+
+# -- the same as last time? --------------------------------------------------------------------------------------------
+
+
+async def test_another_request_under_the_same_id_is_a_difference_at_once() -> None:
+    stored = Stored()
+    await begun(stored, lambda run: run.call(Do(number=1), id="one"))
+    with pytest.raises(
+        DivergedError, match=r"run 5d1c.* .workflow w version 1. .*step one \(call do/1, value\).*version=2.*redrive"
+    ):
+        await begun(stored, lambda run: run.call(Do(number=2), id="one"))
+
+
+async def test_another_order_is_a_difference_that_the_workflow_cannot_swallow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("poise.workflows.step_executor.STUCK", 0.05)
+
+    async def first(run: Run) -> None:
+        await run.call(Do(number=1), id="one")
+        await run.call(Do(number=2), id="two")
+
+    async def then(run: Run) -> str:
+        await run.call(Do(number=1), id="one")
+        try:
+            await run.call(Do(number=3), id="three")
+        except PoiseError:
+            return "a lower rung"
+        return "done"
+
+    stored = Stored()
+    await begun(stored, first)
+    with pytest.raises(DivergedError, match=r"step two \(call do/1, value\) comes next .* step three"):
+        await begun(stored, then)
+
+
+async def test_to_return_too_early_is_a_difference() -> None:
+    async def first(run: Run) -> None:
+        await run.call(Do(number=1), id="one")
+        await run.call(Do(number=2), id="two")
+
+    stored = Stored()
+    await begun(stored, first)
+    with pytest.raises(DivergedError, match="returned without asking for step two"):
+        await begun(stored, lambda run: run.call(Do(number=1), id="one"))
+
+
+async def test_what_was_left_behind_by_a_workflow_that_returned_is_no_difference() -> None:
+    async def body(run: Run) -> int:
+        left = asyncio.ensure_future(run.call(Do(number=1)))
+        found = await run.call(Do(number=2))
+        left.cancel()
+        return found.number
+
+    for seed in range(30):
+        stored = Stored()
+        for again in range(3):
+            assert (await begun(stored, body, seed + again))[0] == 2
+
+
+# -- fan-out -----------------------------------------------------------------------------------------------------------
+
+
+async def test_replies_come_in_order_and_a_bounded_number_is_under_way() -> None:
+    run, door = run_with(None)
+    under_way, most = 0, 0
+    call = door.call
+
+    async def counted(request: Any, **how: Any) -> Any:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        try:
+            return await call(request, **how)
+        finally:
+            under_way -= 1
+
+    door.call = counted  # type: ignore[method-assign]
+    replies = await run.map([Do(number=number) for number in range(20)], width=3)
+    assert [reply.number for reply in replies] == list(range(20))
+    assert most == 3
+
+
+async def test_the_first_fault_gives_up_the_rest_unless_partial_results_will_do() -> None:
+    requests = [Do(number=number, fails=number == 1) for number in range(10)]
+    run, _ = run_with(None)
+    with pytest.raises(FaultError, match="F: 1"):
+        await run.map(requests, width=2)
+    run, door = run_with(None)
+    found = await run.map(requests, width=2, partial=True)
+    assert [isinstance(one, FaultError) for one in found] == [number == 1 for number in range(10)]
+    door.left = 0.0
+    late = await run.map(requests, partial=True)
+    assert all(isinstance(one, DeadlineExceededError) for one in late)
+    assert len(door.called) == 10
