@@ -205,7 +205,7 @@ class NotTakenError(DeadlineExceededError):
     status = HTTPStatus.SERVICE_UNAVAILABLE
 
 
-class WithdrawnError(TerminalError):
+class RunCancelledError(TerminalError):
     """Whoever wanted the answer has cancelled it."""
 
     name = "cancelled"
@@ -243,7 +243,7 @@ class WorkLimitError(TerminalError):
     """Work on a text took more time or memory than it may."""
 
 
-class DivergedError(TerminalError):
+class NonDeterminismError(TerminalError):
     """A run that was begun again does something else than its history says it did."""
 
     name = "diverged"

@@ -28,7 +28,7 @@ from poise_services.retrieval.embedding import MiniLm
 from poise_services.retrieval.handlers import handlers
 from poise_services.retrieval.passages import Body, bodies, encode_vector
 from poise_services.retrieval.settings import RetrievalSettings
-from poise_services.retrieval.store import Origin, Slot, Store
+from poise_services.retrieval.store import IndexSlot, Origin, Store
 
 TOPICS = pydoc_data.topics.topics
 QUESTIONS = {
@@ -118,7 +118,7 @@ async def alone() -> None:
         )
         backlog.cancel()
 
-    with tempfile.TemporaryDirectory() as folder, Slot(Path(folder)) as slot:
+    with tempfile.TemporaryDirectory() as folder, IndexSlot(Path(folder)) as slot:
         origin = Origin("d", "p", "m")
         store = slot.open(origin, checkpoint_every=1e9)
         log = records(texts, vectors)

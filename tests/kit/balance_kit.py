@@ -3,7 +3,7 @@
 import random
 from typing import Final
 
-from poise_labs.balance.timeline import History, Kind, Mark, Scored, Shares
+from poise_labs.balance.timeline import Event, Kind, Scored, Timeline, WeightsPoint
 
 BEGAN: Final = 1_700_000_000.0
 TROUBLE: Final = 50.0
@@ -13,12 +13,12 @@ BACK: Final = 180.0
 """Seconds of the act."""
 
 
-def act(until: float = 200.0, *, trouble: bool = True) -> History:
+def act(until: float = 200.0, *, trouble: bool = True) -> Timeline:
     """An act as it stands after so many seconds."""
     chance = random.Random(1)
-    history = History(("steady", "second"), BEGAN, BEGAN + until, "A fault", "second was deployed with a fault.")
-    history.shares.append(Shares(BEGAN, {"steady": 0.5, "second": 0.5}))
-    history.marks.append(Mark(BEGAN, "set", "you sets steady 50 %, second 50 %"))
+    history = Timeline(("steady", "second"), BEGAN, BEGAN + until, "A fault", "second was deployed with a fault.")
+    history.shares.append(WeightsPoint(BEGAN, {"steady": 0.5, "second": 0.5}))
+    history.marks.append(Event(BEGAN, "set", "you sets steady 50 %, second 50 %"))
     happened: tuple[tuple[float, Kind, str, float | None], ...] = (
         (TROUBLE, "trouble", "second is deployed with a fault", None),
         (NOTICED, "noticed", "second answers worse than the others: " + "quality 0.41 against 0.84, " * 4, 0.2),
@@ -27,9 +27,9 @@ def act(until: float = 200.0, *, trouble: bool = True) -> History:
     )
     for at, kind, text, share in happened:
         if trouble and at <= until:
-            history.marks.append(Mark(BEGAN + at, kind, text))
+            history.marks.append(Event(BEGAN + at, kind, text))
             if share is not None:
-                history.shares.append(Shares(BEGAN + at, {"steady": 1 - share, "second": share}))
+                history.shares.append(WeightsPoint(BEGAN + at, {"steady": 1 - share, "second": share}))
     second = 0.0
     while (second := second + chance.expovariate(1.5)) < until:
         at = BEGAN + second

@@ -21,7 +21,7 @@ from poise.contracts.topics import ASK_INTERACTIVE, INFERENCE_INTERACTIVE, RECOR
 from poise.errors import DeadlineExceededError, FaultError, UnavailableError
 from poise.settings import MeshSettings
 from poise.stack import Kafka, Valkey, probe
-from poise.stack.managed_process import Part
+from poise.stack.managed_process import ManagedProcess
 from poise.stack.worker import Worker
 from poise.worker.mesh import Mesh
 
@@ -37,7 +37,7 @@ LEASE: Final = 3.0
 """Seconds for which a dead worker's steps are waited for."""
 
 
-class CountingModel(Part):
+class CountingModel(ManagedProcess):
     """The model server, see `counting_model`."""
 
     start_timeout: ClassVar[float] = 30.0

@@ -12,10 +12,10 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError
 from aiokafka.protocol.commit import OffsetCommitRequest
 
-from poise.kafka.admin import Admin
+from poise.kafka.admin import KafkaAdmin
 from poise.kafka.assignor import sticky
 from poise.kafka.connection import Connection
-from poise.kafka.consumer import ConcurrentIntake, IntakeLimits
+from poise.kafka.consumer import ConcurrentConsumer, ConsumerLimits
 from poise.kafka.offset_tracker import Commit
 from poise.kafka.record import Record
 
@@ -26,13 +26,13 @@ class Member:
     """One member of a group: its consumer, its intake, and the values it was given to handle, by `partition/offset`."""
 
     def __init__(
-        self, consumer: AIOKafkaConsumer, admin: Admin, group: str, limits: IntakeLimits, **options: Any
+        self, consumer: AIOKafkaConsumer, admin: KafkaAdmin, group: str, limits: ConsumerLimits, **options: Any
     ) -> None:
         self.consumer = consumer
         self.given: list[str] = []
         self.done: list[str] = []
         self.handle: Callable[[Record], Awaitable[None]] | None = None
-        self.intake = ConcurrentIntake(
+        self.intake = ConcurrentConsumer(
             self._deliver, limits=limits, read_back=partial(admin.group_state, group), **{"ordered": False} | options
         )
 
@@ -80,7 +80,12 @@ class Group:
     """A topic of its own, and a group that reads it."""
 
     def __init__(
-        self, bootstrap: str, client: AIOKafkaAdminClient, admin: Admin, producer: AIOKafkaProducer, partitions: int
+        self,
+        bootstrap: str,
+        client: AIOKafkaAdminClient,
+        admin: KafkaAdmin,
+        producer: AIOKafkaProducer,
+        partitions: int,
     ) -> None:
         self._client = client
         self.topic = self.name = f"group-{uuid4().hex[:8]}"
@@ -124,7 +129,7 @@ class Group:
 
     @asynccontextmanager
     async def member(
-        self, limits: IntakeLimits | None = None, *, max_poll_interval: float = 60.0, **options: Any
+        self, limits: ConsumerLimits | None = None, *, max_poll_interval: float = 60.0, **options: Any
     ) -> AsyncIterator[Member]:
         """A member that reads until the end of the block, then drains and leaves."""
         consumer = AIOKafkaConsumer(
@@ -138,7 +143,7 @@ class Group:
             max_poll_interval_ms=round(max_poll_interval * 1_000),
             partition_assignment_strategy=(sticky(),),
         )
-        member = Member(consumer, self._admin, self.name, limits or IntakeLimits(), **options)
+        member = Member(consumer, self._admin, self.name, limits or ConsumerLimits(), **options)
         consumer.subscribe([self.topic], listener=member.intake)
         await consumer.start()
         running = asyncio.create_task(member.intake.run(consumer))
@@ -159,7 +164,7 @@ async def group(bootstrap: str, *, partitions: int = 1) -> AsyncIterator[Group]:
     await client.start()
     await producer.start()
     try:
-        async with Admin(Connection((bootstrap,))) as admin:
+        async with KafkaAdmin(Connection((bootstrap,))) as admin:
             made = Group(bootstrap, client, admin, producer, partitions)
             await made.create()
             yield made

@@ -12,7 +12,7 @@ from poise.contracts.message import ReplyT
 from poise.contracts.topics import Lane, Topic
 from poise.errors import FaultError
 from poise.kafka.record import Position
-from poise.redis.journal import Entry, History
+from poise.redis.journal import Entry, Journal
 from poise.workflows.run import Run
 
 ROUNDS = 60
@@ -40,7 +40,7 @@ class Stored:
     entries: dict[str, Entry] = field(default_factory=dict)
 
 
-class MemoryHistory(History):
+class MemoryHistory(Journal):
     """A history as `poise.redis.journal.History` keeps it, that stops being there after a number of writes."""
 
     def __init__(self, stored: Stored, chance: random.Random, *, crash_after: int | None = None) -> None:

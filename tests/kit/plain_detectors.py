@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 from poise.contracts.policy import About, Finding, Limits, Sample
-from poise.policy.detection import Seen
+from poise.policy.detection import Observation
 from poise.policy.detection.detectors import FORMAT
 
 ENOUGH = 5
@@ -20,7 +20,7 @@ class PlainDetectors:
         self._returning: set[str] = set()
         self._since = 0.0
 
-    def see(self, answer: Seen) -> Finding | None:
+    def see(self, answer: Observation) -> Finding | None:
         row, bad = self._rows[answer.variant], bool(answer.slow) or (answer.bad or 0.0) > 0.5
         self._rows[answer.variant] = max(row, 0) + 1 if bad else min(row, 0) - 1
         self._since = self._since or answer.at

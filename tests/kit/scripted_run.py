@@ -8,7 +8,7 @@ from poise.contracts import Answer, Draw, Message, Request, RunRecord
 from poise.contracts.message import ReplyT
 from poise.contracts.topics import Lane, Topic
 from poise.kafka.record import Position
-from poise.rpc.stream_writer import Stream
+from poise.rpc.stream_writer import StreamWriter
 
 Reply = Message | Exception
 
@@ -33,7 +33,7 @@ class ScriptedRun:
     min_epoch: str | None = None
     bytes_left: int = 1_000_000
     """Bytes that the reply may have, and a record."""
-    stream: Stream | None = None
+    stream: StreamWriter | None = None
     """Where the answer's words go as they come."""
     asked: list[Request[Any]] = field(default_factory=list)
     streamed: list[str] = field(default_factory=list)

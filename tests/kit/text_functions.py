@@ -56,7 +56,7 @@ from poise.text.unicode_forms import nfkc
 from poise_services.evaluation.scorer import digest, score
 from poise_services.gateway.event_stream import wanted
 from poise_services.gateway.languages import first_choice
-from poise_services.gateway.request_options import Wishes
+from poise_services.gateway.request_options import RequestOptions
 from poise_services.inference.chat import Completing, body_of, completion_of
 from poise_services.inference.refusals import refusal
 from poise_services.inference.settings import Backend
@@ -272,9 +272,9 @@ FUNCTIONS: Final[Mapping[str, tuple[Reader, ...]]] = MappingProxyType(
             lambda said: score(record(passage=said)),
         ),
         "poise_services.gateway.languages:first_choice": (first_choice,),
-        "poise_services.gateway.request_options:Wishes.of": (
-            lambda said: Wishes.of([(b"cache-control", said.encode(errors="replace"))], 0.0),
-            lambda said: Wishes.of([(b"poise-min-epoch", said.encode(errors="replace"))], 0.0),
+        "poise_services.gateway.request_options:RequestOptions.of": (
+            lambda said: RequestOptions.of([(b"cache-control", said.encode(errors="replace"))], 0.0),
+            lambda said: RequestOptions.of([(b"poise-min-epoch", said.encode(errors="replace"))], 0.0),
         ),
         "poise_services.inference.chat:Completing": (_streamed,),
         "poise_services.inference.chat:body_of": (

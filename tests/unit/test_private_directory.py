@@ -10,7 +10,7 @@ from poise.stack import jars, state
 from poise.stack.jars import JarStore
 from poise.stack.runtime import Runtime
 from poise.system.private_directory import private_directory
-from poise_services.retrieval.store import Slot
+from poise_services.retrieval.store import IndexSlot
 
 
 def mode(path: Path) -> int:
@@ -49,7 +49,7 @@ def test_a_stacks_folder_is_closed_where_it_is_its_own(tmp_path: Path) -> None:
 
 def test_an_index_is_for_its_owner_alone(tmp_path: Path) -> None:
     (tmp_path / "index").mkdir(mode=0o755)
-    with Slot(tmp_path / "index"):
+    with IndexSlot(tmp_path / "index"):
         assert mode(tmp_path / "index") == 0o700
 
 

@@ -19,7 +19,7 @@ from poise.kafka.record import Record
 from poise.policy.decider import Decider
 from poise.policy.detection.recovery_e_process import SHOWN
 from poise.worker.mesh import Mesh
-from poise_labs.balance.timeline import Evidence, Example, History, Mark, Scored, Shares
+from poise_labs.balance.timeline import Event, EvidencePoint, Example, Scored, Timeline, WeightsPoint
 
 STEERS: Final = "quality"
 FOLLOWED: Final = ((SCORES, Score), (DECISIONS, Decision), (POLICY, Policy), (POLICY_STATE, PolicyState))
@@ -42,7 +42,7 @@ class Watching:
         SetupError: On entering: the topics cannot be read.
     """
 
-    def __init__(self, mesh: Mesh, history: History, policy: str) -> None:
+    def __init__(self, mesh: Mesh, history: Timeline, policy: str) -> None:
         self.history = history
         self.decisions: list[Decision] = []
         self._mesh = mesh
@@ -71,7 +71,7 @@ class Watching:
         """Follow no more."""
         await self._open.aclose()
 
-    async def until(self, seen: Callable[[History], bool], *, answers: int, seconds: float = math.inf) -> bool:
+    async def until(self, seen: Callable[[Timeline], bool], *, answers: int, seconds: float = math.inf) -> bool:
         """Wait until something is seen.
 
         Args:
@@ -137,7 +137,7 @@ class Watching:
                 self.decisions.append(message)
                 self._decision(message)
             case Policy():
-                self.history.shares.append(Shares(message.at, dict(message.weights)))
+                self.history.shares.append(WeightsPoint(message.at, dict(message.weights)))
             case PolicyState():
                 self._evidence(message)
 
@@ -159,9 +159,9 @@ class Watching:
         suspect = self.history.suspect
         proof = detectors.proof(suspect)
         if proof is not None:
-            self.history.evidence = Evidence(proof, SHOWN, recovery=True)
+            self.history.evidence = EvidencePoint(proof, SHOWN, recovery=True)
         else:
-            self.history.evidence = Evidence(detectors.evidence().get(suspect, 0.0), detectors.threshold)
+            self.history.evidence = EvidencePoint(detectors.evidence().get(suspect, 0.0), detectors.threshold)
 
     def _decision(self, decision: Decision) -> None:
         self.history.marks += marks(decision)
@@ -174,13 +174,13 @@ def _example(record: RunRecord) -> Example | None:
     return Example(clean(record.question), clean(" ".join(draw.raw.split())))
 
 
-def marks(decision: Decision) -> Sequence[Mark]:
+def marks(decision: Decision) -> Sequence[Event]:
     """What a decision means in the act."""
     at, reason = decision.at, decision.reason
     if decision.action in AWAY:
-        return [Mark(at, "noticed", reason)]
+        return [Event(at, "noticed", reason)]
     if decision.action == "promote":
-        return [Mark(at, "back", reason)]
+        return [Event(at, "back", reason)]
     if decision.action == "set":
-        return [Mark(at, "set", reason)]
-    return [Mark(at, "note", f"{decision.action}: {reason}")]
+        return [Event(at, "set", reason)]
+    return [Event(at, "note", f"{decision.action}: {reason}")]

@@ -5,7 +5,7 @@ from typing import Final
 from xml.sax.saxutils import escape
 
 from poise.contracts.policy import Sample
-from poise_labs.balance.timeline import History, Kind, clock, percent
+from poise_labs.balance.timeline import Kind, Timeline, clock, percent
 
 WIDTH: Final = 1000
 HEIGHT: Final = 492
@@ -60,7 +60,7 @@ _STYLE: Final = """
 """
 
 
-def svg(history: History) -> str:
+def svg(history: Timeline) -> str:
     """The picture of an act."""
     return "\n".join(
         [
@@ -84,7 +84,7 @@ def svg(history: History) -> str:
 # -- words ------------------------------------------------------------------------------------------------------------
 
 
-def _title(history: History) -> str:
+def _title(history: Timeline) -> str:
     if history.mark("noticed") is None:
         moved = "nothing moved" if len({tuple(one.of.items()) for one in history.shares}) <= 1 else "weights moved"
         return f"{len(history.answers)} answers: {moved}"
@@ -92,7 +92,7 @@ def _title(history: History) -> str:
     return f"{history.suspect} got quietly worse; the mesh noticed, moved away{back}"
 
 
-def _subtitle(history: History) -> str:
+def _subtitle(history: Timeline) -> str:
     lasted = history.now - history.began
     return (
         f"A real run: {len(history.answers)} answers of a small model in {clock(lasted)} min, each scored as it was"
@@ -100,14 +100,14 @@ def _subtitle(history: History) -> str:
     )
 
 
-def _described(history: History) -> str:
+def _described(history: Timeline) -> str:
     return " ".join(f"{clock(mark.at - history.began)}: {mark.text}." for mark in history.marks)
 
 
 # -- the ground -------------------------------------------------------------------------------------------------------
 
 
-def _ground(history: History) -> Sequence[str]:
+def _ground(history: Timeline) -> Sequence[str]:
     lines: list[str] = []
     trouble, fixed = history.mark("trouble"), history.mark("fixed")
     if trouble is not None:
@@ -132,12 +132,12 @@ def _ticks(lasted: float) -> Sequence[float]:
 # -- curves and areas -------------------------------------------------------------------------------------------------
 
 
-def _times(history: History) -> Sequence[float]:
+def _times(history: Timeline) -> Sequence[float]:
     lasted = history.now - history.began
     return [history.began + lasted * number / POINTS for number in range(POINTS + 1)]
 
 
-def _curves(history: History) -> Sequence[str]:
+def _curves(history: Timeline) -> Sequence[str]:
     lines: list[str] = []
     ends: dict[int, float] = {}
     for number, variant in enumerate(history.variants):
@@ -166,7 +166,7 @@ def _curve(found: Sequence[tuple[float, Sample]], number: int) -> Sequence[str]:
     ]
 
 
-def _areas(history: History) -> Sequence[str]:
+def _areas(history: Timeline) -> Sequence[str]:
     """The shares, one on top of another: the suspect's at the bottom."""
     floor = [0.0] * len(history.shares)
     lines: list[str] = []
@@ -180,7 +180,7 @@ def _areas(history: History) -> Sequence[str]:
     return lines
 
 
-def _area(history: History, floor: Sequence[float], roof: Sequence[float]) -> str:
+def _area(history: Timeline, floor: Sequence[float], roof: Sequence[float]) -> str:
     """Between two lines of steps."""
     starts = [_x(history, one.at) for one in history.shares]
     ends = [*starts[1:], float(RIGHT)]
@@ -192,7 +192,7 @@ def _area(history: History, floor: Sequence[float], roof: Sequence[float]) -> st
 # -- what happened ----------------------------------------------------------------------------------------------------
 
 
-def _marks(history: History) -> Sequence[str]:
+def _marks(history: Timeline) -> Sequence[str]:
     lines: list[str] = []
     for number, (kind, words) in enumerate(MARKED):
         mark = history.mark(kind)
@@ -203,7 +203,7 @@ def _marks(history: History) -> Sequence[str]:
     return lines
 
 
-def _called(history: History, kind: Kind, words: str) -> str:
+def _called(history: Timeline, kind: Kind, words: str) -> str:
     count = history.answers_between("trouble", "noticed", history.suspect) if kind == "noticed" else None
     return words if count is None else f"{words}, after {count} of its answers"
 
@@ -211,7 +211,7 @@ def _called(history: History, kind: Kind, words: str) -> str:
 # -- drawing ----------------------------------------------------------------------------------------------------------
 
 
-def _x(history: History, at: float) -> float:
+def _x(history: Timeline, at: float) -> float:
     lasted = max(history.now - history.began, 1e-9)
     return LEFT + (RIGHT - LEFT) * max(0.0, min(1.0, (at - history.began) / lasted))
 

@@ -15,7 +15,7 @@ from poise.worker.mesh import Mesh
 from poise_labs.balance.environment import SECOND, STEADY, WITHOUT_PASSAGES
 from poise_labs.balance.load import Stream
 from poise_labs.balance.observer import Watching
-from poise_labs.balance.timeline import History, Kind, Mark, percent
+from poise_labs.balance.timeline import Event, Kind, Timeline, percent
 
 SET_WITHIN: Final = 30.0
 """Seconds until somebody decides on the command that sets the policy."""
@@ -50,7 +50,7 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class Act:
+class BalanceScenario:
     """What the act is played with."""
 
     mesh: Mesh
@@ -105,7 +105,7 @@ class Act:
             "A fault, and nobody says so",
             f"{SECOND} was deployed with a fault: {without}, so the model makes its answers up. Nothing raises an "
             "error, every ask is answered. Will the mesh notice?",
-            Mark(time.time(), "trouble", f"{SECOND} is deployed with a fault: {without}"),
+            Event(time.time(), "trouble", f"{SECOND} is deployed with a fault: {without}"),
         )
         if not await self.watching.until(_has("noticed"), answers=self.plan.patience):
             self._say("Not noticed", f"It was not noticed within {self.plan.patience} answers. The act ends here.")
@@ -124,7 +124,7 @@ class Act:
             "The fault is mended",
             f"{SECOND} was deployed without the fault. Nobody tells the mesh: its share comes back only when its own "
             "answers show that it is no worse than the other.",
-            Mark(time.time(), "fixed", f"{SECOND} is deployed without the fault"),
+            Event(time.time(), "fixed", f"{SECOND} is deployed without the fault"),
         )
         if not await self.watching.until(self._is_back, answers=self.plan.recovery):
             self._say("Not back yet", f"{SECOND} has not shown within {self.plan.recovery} answers that it recovered.")
@@ -135,7 +135,7 @@ class Act:
         )
         await self._pass(self.plan.end)
 
-    def _is_back(self, history: History) -> bool:
+    def _is_back(self, history: Timeline) -> bool:
         target = self.spec.weights[SECOND] / sum(self.spec.weights.values())
         return _has("back")(history) and history.share(SECOND) > target - 0.01
 
@@ -146,7 +146,7 @@ class Act:
     # -- what they are made of ------------------------------------------------------------------------------------
 
     @property
-    def _history(self) -> History:
+    def _history(self) -> Timeline:
         return self.watching.history
 
     def _say(self, headline: str, story: str) -> None:
@@ -156,7 +156,7 @@ class Act:
         """Let so many answers go by."""
         await self.watching.until(lambda _: False, answers=answers)
 
-    async def _deploy(self, without_passages: float, headline: str, story: str, mark: Mark | None = None) -> None:
+    async def _deploy(self, without_passages: float, headline: str, story: str, mark: Event | None = None) -> None:
         self._say(headline, story)
         if mark is not None:
             self._history.marks.append(mark)
@@ -174,5 +174,5 @@ class Act:
             )
 
 
-def _has(kind: Kind) -> Callable[[History], bool]:
+def _has(kind: Kind) -> Callable[[Timeline], bool]:
     return lambda history: history.mark(kind) is not None

@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Sequence
 
 from poise.contracts.policy import Decision, Sample
-from poise_labs.balance.timeline import History, clock, percent
+from poise_labs.balance.timeline import Timeline, clock, percent
 
 
-def summary(history: History, decisions: Sequence[Decision], *, failed: int) -> list[str]:
+def summary(history: Timeline, decisions: Sequence[Decision], *, failed: int) -> list[str]:
     """The lines.
 
     Args:
@@ -17,7 +17,7 @@ def summary(history: History, decisions: Sequence[Decision], *, failed: int) -> 
     return [*_told(history), *_moves(history, decisions), _whole(history, failed)]
 
 
-def _told(history: History) -> Iterator[str]:
+def _told(history: Timeline) -> Iterator[str]:
     trouble, suspect = history.mark("trouble"), history.suspect
     if trouble is None:
         return
@@ -35,7 +35,7 @@ def _told(history: History) -> Iterator[str]:
         yield f"Such as      “{example.question}” “{example.words}”"
 
 
-def _moves(history: History, decisions: Sequence[Decision]) -> Iterator[str]:
+def _moves(history: Timeline, decisions: Sequence[Decision]) -> Iterator[str]:
     acted = [one for one in decisions if one.by == "loop" and one.acted and one.variant is not None]
     if not acted:
         yield "Weights      none was moved."
@@ -61,7 +61,7 @@ def _figure(sample: Sample) -> str:
     return f"{sample.mean:.2f}"
 
 
-def _whole(history: History, failed: int) -> str:
+def _whole(history: Timeline, failed: int) -> str:
     means = [
         f"{variant} {found.mean:.2f}" for variant in history.variants if (found := history.quality(variant)) is not None
     ]

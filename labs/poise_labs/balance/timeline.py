@@ -28,7 +28,7 @@ class Scored:
 
 
 @dataclass(frozen=True, slots=True)
-class Shares:
+class WeightsPoint:
     """The shares of the draws that a version of the policy gives."""
 
     at: float
@@ -36,7 +36,7 @@ class Shares:
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class Event:
     """Something that happened."""
 
     at: float
@@ -46,7 +46,7 @@ class Mark:
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class EvidencePoint:
     """How far the evidence has come, as the decider has written it last."""
 
     value: float
@@ -65,7 +65,7 @@ class Example:
 
 
 @dataclass(slots=True)
-class History:
+class Timeline:
     """What was seen of the act."""
 
     variants: tuple[str, ...]
@@ -79,9 +79,9 @@ class History:
     story: str = ""
     """And in plain ones."""
     answers: list[Scored] = field(default_factory=list)
-    shares: list[Shares] = field(default_factory=list)
-    marks: list[Mark] = field(default_factory=list)
-    evidence: Evidence | None = None
+    shares: list[WeightsPoint] = field(default_factory=list)
+    marks: list[Event] = field(default_factory=list)
+    evidence: EvidencePoint | None = None
     """What speaks against the suspect, or for it once it was moved away from; None = not known yet."""
     example: Example | None = None
     """One of the answers that it was noticed by."""
@@ -104,7 +104,7 @@ class History:
         """A variant's share of the draws at a time; 0 before a policy was set."""
         return next((one.of.get(variant, 0.0) for one in reversed(self.shares) if one.at <= until), 0.0)
 
-    def mark(self, kind: Kind) -> Mark | None:
+    def mark(self, kind: Kind) -> Event | None:
         """The first of a kind of thing that happened."""
         return next((one for one in self.marks if one.kind == kind), None)
 

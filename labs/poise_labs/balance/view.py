@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from poise.contracts.policy import Sample
-from poise_labs.balance.timeline import FEW, WINDOW, History, Kind, Mark, clock, percent
+from poise_labs.balance.timeline import FEW, WINDOW, Event, Kind, Timeline, clock, percent
 
 SCALE: Final = 26
 """Columns of the scale that quality is drawn on."""
@@ -38,7 +38,7 @@ MARKS: Final[dict[Kind, tuple[str, str, str]]] = {
 SIGNED: Final[tuple[Kind, ...]] = ("trouble", "noticed", "fixed", "back")
 
 
-def screen(history: History, *, height: int = 40, width: int = 80) -> RenderableType:
+def screen(history: Timeline, *, height: int = 40, width: int = 80) -> RenderableType:
     """The whole screen; of what happened, as much of the end as has a place."""
     story = sum(1 for _ in wrap(history.story, width - 4))
     left = height - story - FIXED
@@ -52,7 +52,7 @@ def screen(history: History, *, height: int = 40, width: int = 80) -> Renderable
     )
 
 
-def _now(history: History) -> RenderableType:
+def _now(history: Timeline) -> RenderableType:
     title = Text(f" {history.headline} ", style="bold")
     counted = Text(f" {clock(history.now - history.began)} · {len(history.answers)} answers ", style="dim")
     troubled = history.mark("trouble") is not None and history.mark("fixed") is None
@@ -69,7 +69,7 @@ def _now(history: History) -> RenderableType:
 # -- the variants -----------------------------------------------------------------------------------------------------
 
 
-def _variants(history: History) -> RenderableType:
+def _variants(history: Timeline) -> RenderableType:
     table = Table(box=None, padding=(0, 1, 0, 0), show_edge=False, header_style="dim")
     table.add_column("variant", no_wrap=True)
     table.add_column("gets", no_wrap=True)
@@ -117,7 +117,7 @@ def figures(found: Sample | None) -> str:
 # -- over time --------------------------------------------------------------------------------------------------------
 
 
-def _trails(history: History) -> RenderableType:
+def _trails(history: Timeline) -> RenderableType:
     ends = times(history, TRAIL)
     lines: list[RenderableType] = [Text()]
     width = max(len(variant) for variant in history.variants)
@@ -138,14 +138,14 @@ def _trails(history: History) -> RenderableType:
     return Group(*lines)
 
 
-def times(history: History, columns: int) -> list[float]:
+def times(history: Timeline, columns: int) -> list[float]:
     """The ends of so many equal spans of the act up to now; fewer while it is young: a span is a second at least."""
     lasted = history.now - history.began
     count = max(1, min(columns, math.ceil(lasted)))
     return [history.began + lasted * (place + 1) / count for place in range(count)]
 
 
-def _mean_at(history: History, variant: str, at: float) -> float | None:
+def _mean_at(history: Timeline, variant: str, at: float) -> float | None:
     found = history.quality(variant, until=at, window=WINDOW // 2)
     return found.mean if found is not None and found.count >= FEW else None
 
@@ -158,7 +158,7 @@ def sparks(values: Sequence[float | None]) -> str:
 # -- the evidence -----------------------------------------------------------------------------------------------------
 
 
-def _evidence(history: History) -> RenderableType:
+def _evidence(history: Timeline) -> RenderableType:
     found = history.evidence
     if found is None:
         return Text("evidence: none yet", style="dim")
@@ -183,12 +183,12 @@ def figure(value: float) -> str:
 # -- what happened ----------------------------------------------------------------------------------------------------
 
 
-def _happened(history: History, lines: int, width: int) -> RenderableType:
+def _happened(history: Timeline, lines: int, width: int) -> RenderableType:
     table = Table(box=None, padding=(0, 1, 0, 0), show_header=False, show_edge=False)
     table.add_column(justify="right", no_wrap=True, style="dim")
     table.add_column(no_wrap=True)
     table.add_column()
-    shown: list[Mark] = []
+    shown: list[Event] = []
     for mark in reversed(history.marks):
         lines -= len(wrap(f"{MARKS[mark.kind][2]}{mark.text}", width - 11))
         if lines < 0:
@@ -201,13 +201,13 @@ def _happened(history: History, lines: int, width: int) -> RenderableType:
     return table
 
 
-def line(history: History, mark: Mark) -> str:
+def line(history: Timeline, mark: Event) -> str:
     """Something that happened, as one plain line."""
     sign, _, called = MARKS[mark.kind]
     return f"{clock(mark.at - history.began):>5} {sign} {called}{mark.text}"
 
 
-def standing(history: History) -> str:
+def standing(history: Timeline) -> str:
     """How things stand, as one plain line."""
     parts = [
         f"{variant} {percent(history.share(variant))} of asks, quality {figures(history.quality(variant))}"

@@ -29,9 +29,9 @@ from poise_labs.balance.load import Stream
 from poise_labs.balance.observer import Watching
 from poise_labs.balance.picture import svg
 from poise_labs.balance.questions import QUESTIONS
-from poise_labs.balance.scenario import Act, Plan
+from poise_labs.balance.scenario import BalanceScenario, Plan
 from poise_labs.balance.summary import summary
-from poise_labs.balance.timeline import History
+from poise_labs.balance.timeline import Timeline
 from poise_labs.cli.balance_screen import showing
 from poise_labs.cli.corpus_stack import known, started
 
@@ -81,17 +81,17 @@ def _place(directory: Path) -> Iterator[Path]:
         yield Path(folder)
 
 
-async def perform(stack: Stack, poise: Poise, plan: Plan, *, picture: Path | None = None) -> History:
+async def perform(stack: Stack, poise: Poise, plan: Plan, *, picture: Path | None = None) -> Timeline:
     """Play the act on a stack whose corpus is indexed, and show it.
 
     Returns:
         What was seen of it.
     """
     policy, now = await free_name(poise), time.time()
-    history = History((STEADY, SECOND), began=now, now=now)
+    history = Timeline((STEADY, SECOND), began=now, now=now)
     async with Watching(poise.mesh, history, policy) as watching:
         stream = Stream(partial(_ask, poise, watching), QUESTIONS)
-        act = Act(poise.mesh, watching, stream, spec(policy), partial(deploy, stack, policy), plan)
+        act = BalanceScenario(poise.mesh, watching, stream, spec(policy), partial(deploy, stack, policy), plan)
         async with showing(history):
             whole = await _stoppable(act)
     if not whole:
@@ -127,7 +127,7 @@ def next_steps(decisions: Sequence[Decision], policy: str, stack: Stack) -> Text
     )
 
 
-def _draw(history: History, picture: Path) -> None:
+def _draw(history: Timeline, picture: Path) -> None:
     try:
         picture.write_text(svg(history), encoding="utf-8")
     except OSError as error:
@@ -148,7 +148,7 @@ async def free_name(poise: Poise) -> str:
     return next(name for name in names if name not in taken)
 
 
-async def _stoppable(act: Act) -> bool:
+async def _stoppable(act: BalanceScenario) -> bool:
     """Play the act to its end, or until Ctrl-C; whether it came to its end."""
     playing = asyncio.create_task(act.play())
     with _interrupting(playing) as asked:

@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.text import Text
 
 from poise.cli.console import out
-from poise_labs.balance.timeline import History
+from poise_labs.balance.timeline import Timeline
 from poise_labs.balance.view import line, screen, standing
 
 FRAMES: Final = 2
@@ -23,7 +23,7 @@ LOOK: Final = 0.5
 
 
 @asynccontextmanager
-async def showing(history: History) -> AsyncIterator[None]:
+async def showing(history: Timeline) -> AsyncIterator[None]:
     """Show the act while it is played; on a terminal the last screen stays."""
 
     def now() -> RenderableType:
@@ -44,13 +44,13 @@ async def showing(history: History) -> AsyncIterator[None]:
         out.print(Text(standing(history)), soft_wrap=True)
 
 
-async def _clock(history: History) -> None:
+async def _clock(history: Timeline) -> None:
     while True:
         history.now = time.time()
         await asyncio.sleep(LOOK)
 
 
-async def _lines(history: History) -> None:
+async def _lines(history: Timeline) -> None:
     told, counted, headline = 0, 0, ""
     while True:
         history.now = time.time()

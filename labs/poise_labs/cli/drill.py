@@ -15,7 +15,7 @@ from poise.cli.stack_view import printer
 from poise.cli.text import plural
 from poise_labs.cli.drill_view import LEGEND, markdown, marks, table
 from poise_labs.cli.sample_corpus import corpus
-from poise_labs.drill import SCENARIOS, Ground, Outcome, practise
+from poise_labs.drill import SCENARIOS, DrillOutcome, Ground, practise
 
 
 @asynchronous
@@ -32,7 +32,7 @@ async def drill(
     Nothing that runs already is touched: the mesh is started for the drill in a folder that is deleted after it.
     """
     chosen = [one for one in SCENARIOS if not only or any(words in one.fails for words in only)]
-    outcomes: list[Outcome] = []
+    outcomes: list[DrillOutcome] = []
     with tempfile.TemporaryDirectory(prefix="poise-drill-", ignore_cleanup_errors=True) as folder:
         with err.status("starting a mesh, and indexing a corpus …"):
             ground = await Ground(Path(folder), corpus(), tell=printer(err)).__aenter__()
@@ -55,7 +55,7 @@ async def drill(
         out.print(Text(), table(outcomes), Text(), Text(LEGEND, style="dim"), sep="\n")
 
 
-def _as_json(outcome: Outcome) -> dict[str, Any]:
+def _as_json(outcome: DrillOutcome) -> dict[str, Any]:
     return {
         "fails": outcome.scenario.fails,
         "questions": outcome.scenario.questions,

@@ -8,7 +8,7 @@ from rich.console import RenderableType
 from poise.cli.answer_view import RUNG_STYLES
 from poise.cli.listing import Row, listing
 from poise.cli.text import clean, milliseconds
-from poise_labs.drill.runner import Outcome
+from poise_labs.drill.runner import DrillOutcome
 
 HEADER: Final = ("what fails", "asked", "rung", "passages", "after", "added")
 LEGEND: Final = (
@@ -20,13 +20,13 @@ LONGEST: Final = 200
 """Characters of a cell in a page."""
 
 
-def table(outcomes: Sequence[Outcome]) -> RenderableType:
+def table(outcomes: Sequence[DrillOutcome]) -> RenderableType:
     """The table; the first outcome is the one in which nothing fails, which the others are compared with."""
     usual = outcomes[0].seconds
     return listing(HEADER, [Row(cells(one, usual), marks(one), _style(one)) for one in outcomes])
 
 
-def markdown(outcomes: Sequence[Outcome]) -> str:
+def markdown(outcomes: Sequence[DrillOutcome]) -> str:
     """The same as a table of a page."""
     usual = outcomes[0].seconds
     header = (*HEADER, "the answer says")
@@ -40,7 +40,7 @@ def shortened(text: str) -> str:
     return text if len(text) <= LONGEST else f"{text[:LONGEST].rpartition(' ')[0]} …"
 
 
-def cells(outcome: Outcome, usual: float) -> tuple[str, ...]:
+def cells(outcome: DrillOutcome, usual: float) -> tuple[str, ...]:
     """The cells of a row.
 
     Args:
@@ -60,7 +60,7 @@ def cells(outcome: Outcome, usual: float) -> tuple[str, ...]:
     )
 
 
-def marks(outcome: Outcome) -> str:
+def marks(outcome: DrillOutcome) -> str:
     """How the answer that stands for most says what happened."""
     one = outcome.example
     if one.answer is None:
@@ -74,6 +74,6 @@ def marks(outcome: Outcome) -> str:
     return clean("; ".join(part for part in said if part))
 
 
-def _style(outcome: Outcome) -> str:
+def _style(outcome: DrillOutcome) -> str:
     answer = outcome.example.answer
     return RUNG_STYLES[answer.rung] if answer else "bold red"

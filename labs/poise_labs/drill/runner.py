@@ -41,7 +41,7 @@ WARM_UP: Final = "What is a lambda expression?"
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class DrillAnswer:
     """One question, and what came of it."""
 
     question: str
@@ -52,11 +52,11 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class DrillOutcome:
     """What the askers of one scenario got."""
 
     scenario: Scenario
-    asked: tuple[Asked, ...]
+    asked: tuple[DrillAnswer, ...]
 
     @property
     def seconds(self) -> float:
@@ -70,13 +70,13 @@ class Outcome:
         return dict(found.most_common())
 
     @property
-    def example(self) -> Asked:
+    def example(self) -> DrillAnswer:
         """One that stands for most."""
         most = next(iter(self.rungs))
         return next(one for one in self.asked if (one.answer.rung if one.answer else "none") == most)
 
 
-async def practise(ground: Ground, scenarios: Sequence[Scenario] = SCENARIOS) -> AsyncIterator[Outcome]:
+async def practise(ground: Ground, scenarios: Sequence[Scenario] = SCENARIOS) -> AsyncIterator[DrillOutcome]:
     """Practise each scenario, the one in which nothing fails first; yields what came of it.
 
     Raises:
@@ -89,7 +89,7 @@ async def practise(ground: Ground, scenarios: Sequence[Scenario] = SCENARIOS) ->
         raise UnavailableError(f"of {len(first)} answers only {len(before)} were good while nothing failed")
     new = iter(ASKED_NEW)
     good = [await _ask(ground, question, NOTHING.cache) for question in before]  # once more: all is warm now
-    yield Outcome(NOTHING, tuple(good))
+    yield DrillOutcome(NOTHING, tuple(good))
     for scenario in scenarios:
         if scenario.questions == CHANGED:
             await ground.know(_changed(ground.documents, good))
@@ -99,7 +99,7 @@ async def practise(ground: Ground, scenarios: Sequence[Scenario] = SCENARIOS) ->
             questions = [next(new) for _ in range(NEW_EACH)] if scenario.questions == NEW else before
             for _ in range(scenario.rounds):
                 asked = [await _ask(ground, one, scenario.cache, scenario.timeout, min_epoch) for one in questions]
-        yield Outcome(scenario, tuple(asked))
+        yield DrillOutcome(scenario, tuple(asked))
 
 
 async def _ask(
@@ -108,13 +108,13 @@ async def _ask(
     cache: Caching | None,
     timeout: float = 30.0,  # noqa: ASYNC109 - it goes with the message
     min_epoch: Epoch | None = None,
-) -> Asked:
+) -> DrillAnswer:
     began = time.perf_counter()
     try:
         answer = await ground.poise.ask(question, timeout=timeout, min_epoch=min_epoch, cache=cache)
     except PoiseError as error:
-        return Asked(question, time.perf_counter() - began, None, str(error))
-    return Asked(question, time.perf_counter() - began, answer)
+        return DrillAnswer(question, time.perf_counter() - began, None, str(error))
+    return DrillAnswer(question, time.perf_counter() - began, answer)
 
 
 async def ahead(poise: Poise, epoch: Epoch) -> Epoch:
@@ -123,7 +123,7 @@ async def ahead(poise: Poise, epoch: Epoch) -> Epoch:
     return epoch.with_(at.partition, at.offset, at.timestamp)
 
 
-def _changed(documents: Mapping[str, Document], good: Sequence[Asked]) -> Mapping[str, Document]:
+def _changed(documents: Mapping[str, Document], good: Sequence[DrillAnswer]) -> Mapping[str, Document]:
     """The documents that good answers rest on, each with a sentence more."""
     cited = {
         citation.passage.rpartition("#")[0]

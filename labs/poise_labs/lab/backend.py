@@ -9,7 +9,7 @@ from typing import Any, Final, Self
 
 from poise.stack import probe
 from poise_labs.lab.behaviour import Said, luck, say
-from poise_labs.lab.questions import Question
+from poise_labs.lab.questions import LabQuestion
 from poise_labs.lab.scenario import Behaviour, Scenario
 
 _DOWN: Final = "503 Service Unavailable"
@@ -34,12 +34,12 @@ class ScriptedBackend:
         seed: Of the luck.
     """
 
-    def __init__(self, scenario: Scenario, questions: Sequence[Question], seed: int) -> None:
+    def __init__(self, scenario: Scenario, questions: Sequence[LabQuestion], seed: int) -> None:
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.StreamWriter] = set()
         self.prepare(scenario, questions, seed)
 
-    def prepare(self, scenario: Scenario, questions: Sequence[Question], seed: int) -> None:
+    def prepare(self, scenario: Scenario, questions: Sequence[LabQuestion], seed: int) -> None:
         """Be the backend of another run: nothing of the last one is remembered."""
         self._scenario = scenario
         self._questions = questions

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from poise_labs.lab.questions import Question, Wrong, wrong
+from poise_labs.lab.questions import LabQuestion, Wrong, wrong
 from poise_labs.lab.scenario import Behaviour
 
 KINDS: Final[tuple[Wrong, ...]] = ("number", "negation", "name", "invented", "elsewhere")
@@ -40,7 +40,7 @@ def luck(seed: int, variant: str, question: str, about: str) -> float:
 
 
 def say(
-    question: Question, prompt: Sequence[str], *, variant: str, seed: int, usual: Behaviour, now: Behaviour
+    question: LabQuestion, prompt: Sequence[str], *, variant: str, seed: int, usual: Behaviour, now: Behaviour
 ) -> Said:
     """What a variant says, and what is true of it.
 

@@ -18,7 +18,7 @@ from poise.stack.events import Tell, ignore
 from poise.stack.options import Ports, StackOptions
 from poise.stack.stack import Stack
 from poise_labs.lab.backend import ScriptedBackend
-from poise_labs.lab.questions import Question, world
+from poise_labs.lab.questions import LabQuestion, world
 from poise_labs.lab.scenario import Scenario
 
 WORKERS: Final = {"orchestration": 1, "retrieval": 1, "inference": 1, "evaluation": 1}
@@ -44,7 +44,7 @@ class Ground:
     """
 
     def __init__(
-        self, directory: Path, scenario: Scenario, questions: Sequence[Question], seed: int, *, tell: Tell = ignore
+        self, directory: Path, scenario: Scenario, questions: Sequence[LabQuestion], seed: int, *, tell: Tell = ignore
     ) -> None:
         self.scenario = scenario
         self.backend = ScriptedBackend(scenario, questions, seed)

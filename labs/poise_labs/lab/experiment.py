@@ -12,8 +12,8 @@ from poise.contracts.record import RunRecord, Score
 from poise.errors import PoiseError, UnavailableError
 from poise_labs.lab.backend import ScriptedBackend
 from poise_labs.lab.environment import LAB, Ground, command_id
-from poise_labs.lab.observer import Watch
-from poise_labs.lab.questions import Question
+from poise_labs.lab.observer import Observer
+from poise_labs.lab.questions import LabQuestion
 from poise_labs.lab.scenario import Scenario
 
 AT_ONCE: Final = 48
@@ -28,7 +28,7 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class LabRequest:
     """One ask, and what became of it."""
 
     number: int
@@ -63,7 +63,7 @@ class Arm:
     loop: bool
     """False = it decided, and did not act."""
     seed: int
-    requests: tuple[Request, ...]
+    requests: tuple[LabRequest, ...]
     decisions: tuple[tuple[float, Decision], ...]
     """When each was written, unix seconds."""
     policies: tuple[tuple[float, Policy], ...]
@@ -78,7 +78,7 @@ class _Asked:
 
 
 async def run_arm(
-    ground: Ground, questions: list[Question], seed: int, *, loop: bool, rate: float, progress: Progress
+    ground: Ground, questions: list[LabQuestion], seed: int, *, loop: bool, rate: float, progress: Progress
 ) -> Arm:
     """Run a scenario once.
 
@@ -95,7 +95,7 @@ async def run_arm(
     """
     scenario, policy = ground.scenario, f"{LAB}-{seed}-{'on' if loop else 'off'}-{command_id()[-6:]}"
     ground.backend.prepare(scenario, questions, seed)
-    async with Watch(ground.poise.mesh, policy) as watch:
+    async with Observer(ground.poise.mesh, policy) as watch:
         await ground.command(policy, _set(scenario, policy, dry_run=not loop))
         await ground.follow(policy)
         asked = await _ask_all(ground, questions, rate, progress)
@@ -112,7 +112,7 @@ def _set(scenario: Scenario, policy: str, *, dry_run: bool) -> PolicyCommand:
     return PolicyCommand(id=command_id(), action="set", spec=spec, by=LAB)
 
 
-async def _close(ground: Ground, watch: Watch, policy: str) -> None:
+async def _close(ground: Ground, watch: Observer, policy: str) -> None:
     """Wait until every score has been decided on: a command's decision says how far its decider had come."""
     last = max((offset for offset, _ in watch.scores.values()), default=-1)
     for action in ("hold", "release") * (CLOSINGS // 2):
@@ -122,7 +122,7 @@ async def _close(ground: Ground, watch: Watch, policy: str) -> None:
     raise UnavailableError(f"policy {policy}: scores up to {last} were not decided on, only up to {closing.scores}")
 
 
-async def _ask_all(ground: Ground, questions: list[Question], rate: float, progress: Progress) -> list[_Asked]:
+async def _ask_all(ground: Ground, questions: list[LabQuestion], rate: float, progress: Progress) -> list[_Asked]:
     """Ask open-loop, at a rate, whatever became of those before."""
     places, began, done = asyncio.Semaphore(AT_ONCE), time.time(), 0
     begins = ground.scenario.trouble.begins if ground.scenario.trouble else None
@@ -151,7 +151,9 @@ async def _ask_all(ground: Ground, questions: list[Question], rate: float, progr
     return [task.result() for task in tasks]
 
 
-def _joined(asked: _Asked, watch: Watch, scenario: Scenario, backend: ScriptedBackend, question: Question) -> Request:
+def _joined(
+    asked: _Asked, watch: Observer, scenario: Scenario, backend: ScriptedBackend, question: LabQuestion
+) -> LabRequest:
     answer = asked.answer
     record = watch.records.get(answer.run_id) if answer else None
     offset, score = watch.scores.get(answer.run_id, (None, None)) if answer else (None, None)
@@ -160,7 +162,7 @@ def _joined(asked: _Asked, watch: Watch, scenario: Scenario, backend: ScriptedBa
     # Whoever got no answer at all was hurt, whatever was drawn.
     hurt = is_hurt(record, asked.number, scenario, backend) if record is not None else troubled
     wrote = answer is not None and answer.rung in {"primary", "variant"}
-    return Request(
+    return LabRequest(
         number=asked.number,
         sent=asked.sent,
         seconds=asked.seconds,

@@ -17,7 +17,7 @@ SCORED_WITHIN: Final = 120.0
 """Seconds for the last runs to be scored; evaluation may lag behind where the machine is busy."""
 
 
-class Watch:
+class Observer:
     """Follows records, scores, policies and decisions from now on; `async with Watch(mesh, policy) as watch`.
 
     Args:

@@ -189,7 +189,7 @@ class Fact:
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class LabQuestion:
     """A question of which it is known what is right."""
 
     text: str
@@ -205,7 +205,7 @@ class World:
     """The corpus, and everything that can be asked about it."""
 
     documents: Mapping[str, Document]
-    questions: Sequence[Question]
+    questions: Sequence[LabQuestion]
     stations: tuple[str, ...]
 
 
@@ -227,7 +227,7 @@ def world() -> World:
         number = start // PER_DOCUMENT + 1
         documents[f"pilot-{number}"] = Document(text=text, source=f"The pilot, part {number}", format="markdown")
     questions = tuple(
-        Question(asked.format(s=station), fact)
+        LabQuestion(asked.format(s=station), fact)
         for station in stations
         for fact in facts[station]
         for asked in _FORMS[fact.form].asks
@@ -235,7 +235,7 @@ def world() -> World:
     return World(documents, questions, stations)
 
 
-def asked(number: int, seed: int) -> list[Question]:
+def asked(number: int, seed: int) -> list[LabQuestion]:
     """So many questions, none of them twice.
 
     Raises:
@@ -247,7 +247,7 @@ def asked(number: int, seed: int) -> list[Question]:
     return random.Random(f"questions {seed}").sample(every, number)  # noqa: S311 - an order
 
 
-def wrong(question: Question, how: Wrong, prompt: Sequence[str], chance: random.Random) -> str:
+def wrong(question: LabQuestion, how: Wrong, prompt: Sequence[str], chance: random.Random) -> str:
     """A wrong answer; where it cannot be wrong in this way, in another one.
 
     Args:

@@ -7,7 +7,7 @@ from statistics import median
 from typing import Final
 
 from poise.contracts.policy import Decision
-from poise_labs.lab.experiment import Arm, Request
+from poise_labs.lab.experiment import Arm, LabRequest
 from poise_labs.lab.scenario import Scenario
 
 WINDOW: Final = 100
@@ -173,12 +173,12 @@ def _first_score(arm: Arm) -> int | None:
     return min((one.score for one in arm.requests if one.troubled and one.score is not None), default=None)
 
 
-def restored(requests: Sequence[Request], within: float) -> float | None:
+def restored(requests: Sequence[LabRequest], within: float) -> float | None:
     """Seconds from the trouble's beginning until the share of hurt requests stayed within a limit; see `ArmReport`."""
     troubled = [one for one in requests if one.troubled]
     if not troubled:
         return None
-    last: Request | None = None
+    last: LabRequest | None = None
     hurt = 0
     for place, one in enumerate(troubled):
         hurt += one.hurt - (troubled[place - WINDOW].hurt if place >= WINDOW else False)

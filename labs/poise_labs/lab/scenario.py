@@ -84,7 +84,7 @@ class LabVariant(Behaviour):
     weight: Annotated[float, Field(ge=0)] = 1.0
 
 
-class Trouble(BaseModel):
+class Degradation(BaseModel):
     """What happens to one variant: what is not said stays as it is."""
 
     model_config = _STRICT
@@ -119,7 +119,7 @@ class Scenario(BaseModel):
     """Asks a second."""
     policy: Limits = Limits()
     variants: Annotated[tuple[LabVariant, ...], Field(min_length=1)]
-    trouble: Trouble | None = None
+    trouble: Degradation | None = None
 
     @model_validator(mode="after")
     def _holds_together(self) -> Self:

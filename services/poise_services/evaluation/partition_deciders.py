@@ -14,7 +14,7 @@ from poise.contracts.record import Score
 from poise.contracts.topics import DECISIONS, POLICY, POLICY_STATE, Topic
 from poise.errors import SetupError
 from poise.kafka.record import Record
-from poise.kafka.transactions import Outgoing
+from poise.kafka.transactions import ProducerRecord
 from poise.policy.decider import Decider, NewerSnapshotError
 from poise.telemetry import count, semconv
 
@@ -187,7 +187,7 @@ class Deciders:
 
     # -- writing down ---------------------------------------------------------------------------------------------
 
-    def outgoing(self) -> Iterator[Outgoing]:
+    def outgoing(self) -> Iterator[ProducerRecord]:
         """What is to be written, all of it or nothing: policies and decisions in their order, then the snapshots."""
         for lost in self.lost:
             yield _outgoing(POLICY, lost, lost.name)
@@ -247,6 +247,6 @@ def _pass_over(record: Record, why: str) -> None:
     count(semconv.PASSED_OVER, 1, {semconv.MESSAGING_DESTINATION: record.topic})
 
 
-def _outgoing(topic: Topic, message: Message, key: str, partition: int | None = None) -> Outgoing:
+def _outgoing(topic: Topic, message: Message, key: str, partition: int | None = None) -> ProducerRecord:
     headers = Envelope(kind=message.kind, content_type=JSON).headers()
-    return Outgoing(topic.name, key.encode(), message.encode(), list(headers), partition)
+    return ProducerRecord(topic.name, key.encode(), message.encode(), list(headers), partition)

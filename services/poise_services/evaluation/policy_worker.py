@@ -10,7 +10,7 @@ from typing import Final, Self
 
 from poise.contracts.topics import COMMANDS, DECISIONS, POLICY, POLICY_STATE, SCORES
 from poise.errors import UnavailableError
-from poise.kafka.log_stream import Follower, Start, read_all
+from poise.kafka.log_stream import LogStream, Start, read_all
 from poise.kafka.partition_ownership import Ownership
 from poise.kafka.partitioner import partition_for
 from poise.kafka.record import Record
@@ -39,7 +39,7 @@ class Deciding:
     def __init__(self, mesh: Mesh) -> None:
         self._mesh = mesh
         self._ownership = Ownership(mesh.log_access, mesh.settings, SCORES.name, GROUP, self._decide)
-        self._following: dict[int, tuple[Deciders, Follower]] = {}
+        self._following: dict[int, tuple[Deciders, LogStream]] = {}
         """By partition that is being decided over."""
         self._seen = ExitStack()
 
@@ -193,9 +193,9 @@ class _Turns:
     def __init__(self, part: Part, check: Callable[[], None]) -> None:
         self._part = part
         self._check = check
-        self._turned: dict[Follower, bool] = {}
+        self._turned: dict[LogStream, bool] = {}
 
-    async def of(self, log: Follower) -> AsyncIterator[list[Record]]:
+    async def of(self, log: LogStream) -> AsyncIterator[list[Record]]:
         """Batches as they come, an empty one when nothing came for a second.
 
         Raises:

@@ -20,7 +20,7 @@ from poise.worker.mesh import Mesh
 from poise_services.gateway.body import read_json
 from poise_services.gateway.event_stream import Events, EventStream, wanted
 from poise_services.gateway.languages import first_choice
-from poise_services.gateway.request_options import Wishes
+from poise_services.gateway.request_options import RequestOptions
 from poise_services.gateway.runs import Runs
 from poise_services.gateway.settings import GatewaySettings
 
@@ -34,7 +34,7 @@ READ_WITHIN: Final = 60.0
 ResultT = TypeVar("ResultT")
 
 
-class Asks:
+class AskEndpoint:
     """The asks that this gateway waits for."""
 
     def __init__(self, mesh: Mesh, settings: GatewaySettings, runs: Runs, epochs: EpochCheck | None = None) -> None:
@@ -56,7 +56,7 @@ class Asks:
             DeadlineExceededError: No answer came before the deadline.
             UnavailableError: The broker does not take the question, or the gateway is leaving.
         """
-        wishes = Wishes.of(request.headers.raw, time.time())
+        wishes = RequestOptions.of(request.headers.raw, time.time())
         try:
             ask = Ask.parse(await read_json(request, limit=ASK_BYTES), strict=True)
         except ValidationError as error:
@@ -78,7 +78,7 @@ class Asks:
             answer = await self._while_wanted(request, self._call(ask, run, wishes))
         return Response(answer.encode(), headers=request.state.headers, media_type="application/json")
 
-    def _stream(self, request: Request, ask: Ask, run: str, wishes: Wishes) -> Response:
+    def _stream(self, request: Request, ask: Ask, run: str, wishes: RequestOptions) -> Response:
         """The answer word by word; the work is done while the response is written."""
 
         async def tell(events: Events) -> None:
@@ -100,7 +100,7 @@ class Asks:
         return EventStream(tell, lambda: request.state.headers)
 
     @contextmanager
-    def _waiting(self, request: Request, run: str, wishes: Wishes) -> Iterator[None]:
+    def _waiting(self, request: Request, run: str, wishes: RequestOptions) -> Iterator[None]:
         """Count an ask, and know its run, while it waits."""
         self.pending += 1
         try:
@@ -114,11 +114,11 @@ class Asks:
         """Give up all asks: whoever waits is told that the gateway goes."""
         self._leaving.set()
 
-    def _span(self, run: str, wishes: Wishes) -> span:
+    def _span(self, run: str, wishes: RequestOptions) -> span:
         attributes = {semconv.RUN: run, semconv.HTTP_METHOD: "POST", semconv.HTTP_ROUTE: "/v1/ask"}
         return span(semconv.ASK, kind=SpanKind.SERVER, attributes=attributes, parent=extract(wishes.trace))
 
-    async def _call(self, ask: Ask, run: str, wishes: Wishes) -> Answer:
+    async def _call(self, ask: Ask, run: str, wishes: RequestOptions) -> Answer:
         return await self._mesh.call(
             ask,
             run=run,

@@ -100,7 +100,7 @@ _NAMED: Final[JsonDict] = {
 """What is forced must be named."""
 
 
-class Act(Chosen):
+class ActionRequest(Chosen):
     """Which dead letters something is done with. Something must be given, or `all`."""
 
     model_config = ConfigDict(json_schema_extra=_ONLY_ALL)
@@ -125,7 +125,7 @@ class Act(Chosen):
         return found
 
 
-class RedriveAct(Act):
+class RedriveAct(ActionRequest):
     """Which dead letters are sent again, and how."""
 
     model_config = ConfigDict(json_schema_extra=_NAMED)
@@ -138,7 +138,7 @@ class RedriveAct(Act):
     keep_deadline: bool = False
 
 
-class Listed(Message):
+class ListResponse(Message):
     """Dead letters, oldest first."""
 
     kind: ClassVar[str] = "dead-letters/1"
@@ -148,7 +148,7 @@ class Listed(Message):
     """How many fit beside these."""
 
 
-class Redriven(Message):
+class RedriveResult(Message):
     """What became of one letter."""
 
     kind: ClassVar[str] = "redriven/1"
@@ -160,12 +160,12 @@ class Redriven(Message):
     """Why it cannot be sent."""
 
 
-class Redrove(Message):
+class RedriveResponse(Message):
     """What became of the letters."""
 
     kind: ClassVar[str] = "dead-letters-redriven/1"
 
-    outcomes: tuple[Redriven, ...]
+    outcomes: tuple[RedriveResult, ...]
     more: int
     """How many are left for another request."""
     dry_run: bool
@@ -201,7 +201,7 @@ class DeadLetters:
             letters = await self._admin.select(query.filter())
         found = [letter for letter in letters if query.all or letter.state is not State.REDRIVEN]
         shown = found[query.skip : query.skip + query.limit]
-        return _answer(Listed(dead_letters=tuple(map(LetterSummary.of, shown)), more=len(found) - len(shown)))
+        return _answer(ListResponse(dead_letters=tuple(map(LetterSummary.of, shown)), more=len(found) - len(shown)))
 
     async def show(self, request: Request) -> Response:
         """Answer `GET /v1/admin/dead-letters/{tier}/{partition}/{offset}`.
@@ -234,7 +234,7 @@ class DeadLetters:
         chosen = act.chosen()
         how.check(chosen)
         began = time.monotonic()
-        outcomes: list[Redriven] = []
+        outcomes: list[RedriveResult] = []
         async with self._turn:
             letters = await self._admin.select(chosen)
             some, more = _some(letters if act.ids else redrivable(letters), act.limit)
@@ -242,11 +242,11 @@ class DeadLetters:
                 async with aclosing(self._admin.redrive(some, how)) as found:
                     async for outcome in found:
                         sent = None if outcome.sent is None else str(outcome.sent)
-                        outcomes.append(Redriven(id=outcome.letter.id, sent=sent, refused=outcome.refused))
+                        outcomes.append(RedriveResult(id=outcome.letter.id, sent=sent, refused=outcome.refused))
         if not act.dry_run:
             number = sum(outcome.sent is not None for outcome in outcomes)
             logger.info("%d dead letters sent again in %.1f s", number, time.monotonic() - began)
-        return _answer(Redrove(outcomes=tuple(outcomes), more=more, dry_run=act.dry_run))
+        return _answer(RedriveResponse(outcomes=tuple(outcomes), more=more, dry_run=act.dry_run))
 
     async def purge(self, request: Request) -> Response:
         """Answer `POST /v1/admin/dead-letters/purge`.
@@ -256,7 +256,7 @@ class DeadLetters:
             RetryableError: Somebody else sends again or purges; what was purged stays so.
             UnavailableError: The broker does not answer.
         """
-        act = await _body(request, Act)
+        act = await _body(request, ActionRequest)
         chosen = act.chosen()
         async with self._turn:
             letters = await self._admin.select(chosen)

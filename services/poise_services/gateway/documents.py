@@ -19,7 +19,7 @@ from poise.telemetry import SpanKind, extract, semconv, span
 from poise.worker.mesh import Mesh
 from poise_services.gateway.body import read_json
 from poise_services.gateway.problems import TooLargeError
-from poise_services.gateway.request_options import Wishes
+from poise_services.gateway.request_options import RequestOptions
 from poise_services.gateway.settings import GatewaySettings
 
 MOST: Final = 1_000
@@ -84,7 +84,7 @@ class Documents:
             TooLargeError: The body, or a document, is larger than is taken.
             UnavailableError: The broker did not take them all; to send them again does no harm.
         """
-        wishes = Wishes.of(request.headers.raw, time.time())
+        wishes = RequestOptions.of(request.headers.raw, time.time())
         given = _read(await read_json(request, limit=self._limit))
         documents = {new.id: new.document() for new in given}
         with _span("POST", wishes):
@@ -97,7 +97,7 @@ class Documents:
             InvalidMessageError: It is no id.
             UnavailableError: The broker did not take it.
         """
-        wishes = Wishes.of(request.headers.raw, time.time())
+        wishes = RequestOptions.of(request.headers.raw, time.time())
         try:
             document_id = _ID.validate_python(request.path_params["id"])
         except ValidationError as error:
@@ -155,6 +155,6 @@ def _epoch(topic_id: str, positions: Iterable[Position], now: float) -> str:
     return epoch.encode()
 
 
-def _span(method: str, wishes: Wishes) -> span:
+def _span(method: str, wishes: RequestOptions) -> span:
     attributes = {semconv.HTTP_METHOD: method, semconv.HTTP_ROUTE: "/v1/documents"}
     return span(semconv.INGEST, kind=SpanKind.SERVER, attributes=attributes, parent=extract(wishes.trace))

@@ -13,7 +13,7 @@ from poise.telemetry import SpanKind, extract, semconv, span
 from poise.worker.mesh import Mesh
 from poise_services.gateway.body import read_json
 from poise_services.gateway.problems import NotFoundError
-from poise_services.gateway.request_options import Wishes
+from poise_services.gateway.request_options import RequestOptions
 from poise_services.gateway.runs import KEPT, may_have_a_record
 
 FEEDBACK_BYTES: Final = 256 * 1024
@@ -44,7 +44,7 @@ class Feedbacks:
             NotFoundError: The run is too long ago.
             UnavailableError: The broker did not take it; to send it again does no harm.
         """
-        wishes = Wishes.of(request.headers.raw, time.time())
+        wishes = RequestOptions.of(request.headers.raw, time.time())
         feedback = _read(await read_json(request, limit=FEEDBACK_BYTES))
         run = feedback.run_id
         if not may_have_a_record(run, time.time()):

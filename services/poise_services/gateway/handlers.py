@@ -11,7 +11,7 @@ from poise.ingestion.epoch_check import EpochCheck
 from poise.worker.mesh import Mesh
 from poise_services.gateway import docs_page, openapi, openapi_parts
 from poise_services.gateway.admin import Admin
-from poise_services.gateway.ask_endpoint import Asks
+from poise_services.gateway.ask_endpoint import AskEndpoint
 from poise_services.gateway.dead_letters import DeadLetters
 from poise_services.gateway.docs_page import DocsPage
 from poise_services.gateway.documents import Documents
@@ -47,7 +47,7 @@ class Gateway:
         documents = Documents(mesh, settings)
         health, page = Health(mesh), DocsPage("Poise")
         dead, only = DeadLetters(mesh), Admin(settings).only
-        self.asks = Asks(mesh, settings, runs, epochs)
+        self.asks = AskEndpoint(mesh, settings, runs, epochs)
         self.app = _new_app(settings)
         routes: list[tuple[str, str, Handler, dict[str, Any]]] = [
             ("POST", "/v1/ask", self.asks.ask, openapi.ASK),

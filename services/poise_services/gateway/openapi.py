@@ -7,7 +7,7 @@ from pydantic import BaseModel
 
 from poise.contracts import Answer, Ask, Feedback
 from poise.dead_letters.json_view import LetterView
-from poise_services.gateway.dead_letters import Act, Listed, Purged, Query, RedriveAct, Redrove
+from poise_services.gateway.dead_letters import ActionRequest, ListResponse, Purged, Query, RedriveAct, RedriveResponse
 from poise_services.gateway.documents import MOST, Accepted, NewDocument
 from poise_services.gateway.event_stream import EVENTS
 from poise_services.gateway.feedback import Noted
@@ -231,7 +231,7 @@ LIST_DEAD_LETTERS: Final[dict[str, Any]] = _ADMIN_ROUTE | {
     "responses": answers(
         200,
         "Dead letters.",
-        ref(Listed),
+        ref(ListResponse),
         {"dead_letters": [_SUMMARY_EXAMPLE], "more": 0},
         *(400, 401, 404, 500, 503),
     ),
@@ -261,7 +261,7 @@ REDRIVE: Final[dict[str, Any]] = _ADMIN_ROUTE | {
     "responses": answers(
         200,
         "What became of each.",
-        ref(Redrove),
+        ref(RedriveResponse),
         {"outcomes": [{"id": _LETTER_ID, "sent": "poise.documents/3/57"}], "more": 0, "dry_run": False},
         *(400, 401, 404, 408, 413, 415, 500, 503),
     ),
@@ -278,7 +278,7 @@ PURGE: Final[dict[str, Any]] = _ADMIN_ROUTE | {
         {"purged": [_LETTER_ID], "more": 0, "dry_run": True},
         *(400, 401, 404, 408, 413, 415, 500, 503),
     ),
-    "openapi_extra": _act(Act, {"older_than": "7d", "dry_run": True}),
+    "openapi_extra": _act(ActionRequest, {"older_than": "7d", "dry_run": True}),
 }
 
 

@@ -12,7 +12,7 @@ from poise.contracts.document import DocumentId
 from poise.contracts.json_schema import Strict, Written, components
 from poise.contracts.run_id import RunId
 from poise.dead_letters.json_view import LetterView
-from poise_services.gateway.dead_letters import Act, Listed, Purged, RedriveAct, Redrove
+from poise_services.gateway.dead_letters import ActionRequest, ListResponse, Purged, RedriveAct, RedriveResponse
 from poise_services.gateway.documents import Accepted, NewDocument
 from poise_services.gateway.feedback import Noted
 from poise_services.gateway.problems import PROBLEM
@@ -21,9 +21,9 @@ from poise_services.gateway.runs import CancelledRun, RunView
 Json = dict[str, Any]
 
 JSON: Final = "application/json"
-REQUESTS: Final = (Ask, NewDocument, Feedback, Act, RedriveAct)
+REQUESTS: Final = (Ask, NewDocument, Feedback, ActionRequest, RedriveAct)
 """What clients send; unknown fields are refused."""
-RESPONSES: Final = (Answer, Fault, Accepted, Noted, RunView, CancelledRun, Listed, Redrove, Purged)
+RESPONSES: Final = (Answer, Fault, Accepted, Noted, RunView, CancelledRun, ListResponse, RedriveResponse, Purged)
 """What the gateway sends, by `Message.encode`."""
 TAGS: Final = {
     "asks": "Questions, and their answers.",

@@ -16,7 +16,7 @@ _HEARD: Final = frozenset({"poise-deadline", MIN_EPOCH, "traceparent", "tracesta
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
+class RequestOptions:
     """What a client may ask for by headers."""
 
     deadline: float
@@ -28,7 +28,7 @@ class Wishes:
     """`traceparent` and `tracestate` (W3C)."""
 
     @classmethod
-    def of(cls, headers: Iterable[tuple[bytes, bytes]], now: float) -> "Wishes":
+    def of(cls, headers: Iterable[tuple[bytes, bytes]], now: float) -> "RequestOptions":
         """Read them from an HTTP request's raw headers.
 
         Args:

@@ -15,7 +15,7 @@ from starlette.requests import ClientDisconnect
 from poise.contracts import Fault, Message, RunRecord
 from poise.contracts.run_id import is_run_id, started_at
 from poise.contracts.topics import BATCH, DAY, HOUR, RECORDS
-from poise.errors import PoiseError, RetryableError, SetupError, TerminalError, UnavailableError, WithdrawnError
+from poise.errors import PoiseError, RetryableError, RunCancelledError, SetupError, TerminalError, UnavailableError
 from poise.kafka.log_lookup import Window
 from poise.kafka.record import Record
 from poise.run_log.records import search
@@ -173,7 +173,7 @@ class Runs:
 def _fault_of(error: BaseException) -> Fault:
     """What a client is told, or would be if it were still there."""
     if isinstance(error, ClientDisconnect | asyncio.CancelledError):
-        error = WithdrawnError("its client has gone")
+        error = RunCancelledError("its client has gone")
     fault = (error if isinstance(error, PoiseError) else PoiseError("the gateway failed on it")).fault()
     return fault.model_copy(update={"detail": fault.detail[:LONGEST_DETAIL]})
 

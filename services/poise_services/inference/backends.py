@@ -8,10 +8,10 @@ from poise.errors import UnavailableError
 from poise.telemetry import observe, semconv
 from poise.telemetry.metrics import Observation
 from poise.telemetry.semconv import Gauge
-from poise_services.inference.model_client import ModelServer
+from poise_services.inference.model_client import ModelClient
 from poise_services.inference.settings import InferenceSettings
 
-_GAUGES: Final[dict[Gauge, Callable[[ModelServer], float | None]]] = {
+_GAUGES: Final[dict[Gauge, Callable[[ModelClient], float | None]]] = {
     semconv.BACKEND_IN_FLIGHT: lambda server: server.places.taken,
     semconv.BACKEND_WAITING: lambda server: server.places.waiting,
     semconv.BACKEND_UP: lambda server: server.up,
@@ -25,7 +25,7 @@ class Backends:
     """
 
     def __init__(self, settings: InferenceSettings) -> None:
-        self._servers = {name: ModelServer(name, backend) for name, backend in settings.backends.items()}
+        self._servers = {name: ModelClient(name, backend) for name, backend in settings.backends.items()}
         self._open = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -38,7 +38,7 @@ class Backends:
     async def __aexit__(self, *_: object) -> None:
         await self._open.aclose()
 
-    def named(self, name: str) -> ModelServer:
+    def named(self, name: str) -> ModelClient:
         """The backend of that name.
 
         Raises:
@@ -50,7 +50,7 @@ class Backends:
             raise UnavailableError(f"there is no backend {name!r}, only {known}: see POISE_INFERENCE_BACKENDS")
         return server
 
-    def _reader(self, read: Callable[[ModelServer], float | None]) -> Callable[[], list[Observation]]:
+    def _reader(self, read: Callable[[ModelClient], float | None]) -> Callable[[], list[Observation]]:
         return lambda: [
             (value, {semconv.BACKEND: server.name})
             for server in self._servers.values()

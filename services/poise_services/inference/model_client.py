@@ -15,7 +15,7 @@ from poise.errors import DeadlineExceededError, RateLimitedError, RetryableError
 from poise.http_client.body import ACCEPT_ENCODING, BodyError, BodyTooLargeError, pieces_of
 from poise.http_client.loopback import is_loopback
 from poise.kafka.handling_slots import parked
-from poise.resilience.concurrency_limiter import Places
+from poise.resilience.concurrency_limiter import ConcurrencyLimiter
 from poise.resilience.retry_after import retry_after_of
 from poise.text.error_text import typed_words_of
 from poise.text.public_text import without_addresses
@@ -39,7 +39,7 @@ Write = Callable[[str], Awaitable[None]]
 logger = logging.getLogger(__name__)
 
 
-class ModelServer:
+class ModelClient:
     """One backend; `async with` it to have its connections closed at the end.
 
     Args:
@@ -49,7 +49,7 @@ class ModelServer:
 
     def __init__(self, name: str, backend: Backend) -> None:
         self.name = name
-        self.places = Places(backend.concurrency, backend.batch_share)
+        self.places = ConcurrencyLimiter(backend.concurrency, backend.batch_share)
         self.up: bool | None = None
         """Whether it answered its last request, be it by a refusal; None = it was not asked yet."""
         self._backend = backend

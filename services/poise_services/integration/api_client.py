@@ -18,7 +18,7 @@ from poise.http_client.body import ACCEPT_ENCODING, BodyError, BodyTooLargeError
 from poise.http_client.loopback import is_loopback
 from poise.kafka.handling_slots import parked
 from poise.policy import Breaker
-from poise.resilience.concurrency_limiter import Places
+from poise.resilience.concurrency_limiter import ConcurrencyLimiter
 from poise.resilience.retry_after import retry_after_of
 from poise.telemetry import Span, SpanKind, measure, semconv, span
 from poise.text.error_text import typed_words_of
@@ -38,7 +38,7 @@ LONGEST_REST: Final = 300.0
 log = logging.getLogger(__name__)
 
 
-class Server:
+class ApiClient:
     """One integration; `async with` it to have its connections closed at the end.
 
     Args:
@@ -51,7 +51,7 @@ class Server:
         self.api = api
         self.breaker = Breaker()
         """It keeps an API that fails from being asked for a while."""
-        self._places = Places(api.concurrency, api.batch_share)
+        self._places = ConcurrencyLimiter(api.concurrency, api.batch_share)
         self._hidden = tuple(value.encode() for value in api.to_be_hidden())
         self._measured: Mapping[str, str | int] = {
             semconv.HTTP_METHOD: api.method,

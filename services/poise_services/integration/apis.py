@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack
 from typing import Self
 
 from poise.telemetry import observe, semconv
-from poise_services.integration.api_client import Server
+from poise_services.integration.api_client import ApiClient
 from poise_services.integration.refusals import NotThereError
 from poise_services.integration.settings import IntegrationSettings
 
@@ -17,7 +17,7 @@ class Apis:
     """
 
     def __init__(self, settings: IntegrationSettings) -> None:
-        self._servers = {name: Server(name, api) for name, api in settings.integrations.items()}
+        self._servers = {name: ApiClient(name, api) for name, api in settings.integrations.items()}
         self._open = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -29,7 +29,7 @@ class Apis:
     async def __aexit__(self, *_: object) -> None:
         await self._open.aclose()
 
-    def named(self, name: str) -> Server:
+    def named(self, name: str) -> ApiClient:
         """The integration of that name.
 
         Raises:

@@ -9,7 +9,7 @@ from poise.worker.tier import Context
 from poise_services.integration.apis import Apis
 from poise_services.integration.refusals import EmptyError
 from poise_services.integration.settings import Api
-from poise_services.integration.stale_if_error import LastGood, Question
+from poise_services.integration.stale_if_error import CacheKey, LastGood
 from poise_services.integration.template import steps_in_path
 
 
@@ -35,7 +35,7 @@ class Fetching:
         """
         server = self._apis.named(request.integration)
         parameters = checked(server.api, request.parameters)
-        question = Question(context.tenant, server.name, server.api, parameters)
+        question = CacheKey(context.tenant, server.name, server.api, parameters)
         source = server.api.source or server.name
         try:
             text = await server.ask(parameters, remaining=context.remaining(), lane=context.lane)

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, ValidationError
 
-from poise.redis.client import Cache
+from poise.redis.client import RedisClient
 from poise_services.integration.settings import Api
 
 log = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ class _Kept(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class CacheKey:
     """What was asked of which API for whom: two with the same have the same answer."""
 
     tenant: str
@@ -46,16 +46,16 @@ class Question:
 class LastGood:
     """The last good answers. Without a cache there are none."""
 
-    def __init__(self, cache: Cache) -> None:
+    def __init__(self, cache: RedisClient) -> None:
         self._cache = cache
 
-    async def keep(self, question: Question, text: str) -> None:
+    async def keep(self, question: CacheKey, text: str) -> None:
         """Keep an answer for as long as its API's settings say."""
         if question.api.stale_if_error:
             kept = _Kept(at=time.time(), text=text).model_dump_json()
             await self._cache.put(question.key, kept.encode(), question.api.stale_if_error)
 
-    async def find(self, question: Question) -> tuple[str, float] | None:
+    async def find(self, question: CacheKey) -> tuple[str, float] | None:
         """The last good answer and its age in seconds, if one is kept."""
         found = await self._cache.get(question.key) if question.api.stale_if_error else None
         if found is None:

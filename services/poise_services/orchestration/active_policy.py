@@ -25,7 +25,7 @@ READ_WITHIN: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class InForce:
+class ActivePolicy:
     """What is in force over a worker's variants."""
 
     settings: OrchestrationSettings
@@ -54,7 +54,7 @@ class InForce:
         return drawn, named[drawn.variant]
 
 
-def in_force(settings: OrchestrationSettings, policy: Policy, secret: bytes) -> InForce:
+def in_force(settings: OrchestrationSettings, policy: Policy, secret: bytes) -> ActivePolicy:
     """What a policy says of a worker's variants.
 
     One that the policy does not name has no weight: it is not drawn, and stands by. What the policy gives to one that
@@ -64,8 +64,8 @@ def in_force(settings: OrchestrationSettings, policy: Policy, secret: bytes) -> 
     weights = policy.weights
     variants = tuple(one.model_copy(update={"weight": weights.get(one.name, 0.0)}) for one in settings.variants)
     if not any(one.weight > 0 for one in variants):
-        return InForce(settings, secret=secret)
-    return InForce(settings.model_copy(update={"variants": variants}), policy.version, secret=secret)
+        return ActivePolicy(settings, secret=secret)
+    return ActivePolicy(settings.model_copy(update={"variants": variants}), policy.version, secret=secret)
 
 
 class Policies:
@@ -77,7 +77,7 @@ class Policies:
     """
 
     def __init__(self, settings: OrchestrationSettings, secret: bytes | None = None) -> None:
-        self.now = InForce(settings, secret=secret or token_bytes(32))
+        self.now = ActivePolicy(settings, secret=secret or token_bytes(32))
         """What is in force now; whoever needs more than one thing of it takes it once."""
         self.known = False
         """Whether the log was read to its end."""
@@ -104,7 +104,7 @@ class Policies:
         """The log was read to its end: where it has no policy, the settings' weights are in force."""
         self.known = True
         if self._version == UNSET and self.now.version != UNSET:
-            self.now = InForce(self._settings, secret=self.now.secret)
+            self.now = ActivePolicy(self._settings, secret=self.now.secret)
             log.warning("%s has no policy %s any more: the settings' weights hold", POLICY.name, self._settings.policy)
 
     def _set(self, policy: Policy) -> None:

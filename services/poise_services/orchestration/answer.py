@@ -4,18 +4,18 @@ import time
 
 from poise.contracts import Answer, Ask, Draw
 from poise.executors.limited import LimitedExecutor
-from poise.redis.client import Cache
+from poise.redis.client import RedisClient
 from poise.redis.passage_store import PassageStore
 from poise.scoring import Evidence
 from poise.telemetry import count, current_span, measure, semconv, span
 from poise.workflows.run import Run
-from poise_services.orchestration.active_policy import InForce, Policies
+from poise_services.orchestration.active_policy import ActivePolicy, Policies
 from poise_services.orchestration.breakers import Breakers
-from poise_services.orchestration.cache_hints import ALONE, Aid
-from poise_services.orchestration.document_versions import Versions
+from poise_services.orchestration.cache_hints import ALONE, CacheHints
+from poise_services.orchestration.document_versions import DocumentVersions
 from poise_services.orchestration.evidence_reader import EvidenceReader
-from poise_services.orchestration.fallbacks import Situation, Standing, step_down
-from poise_services.orchestration.generation import Writing, failovers
+from poise_services.orchestration.fallbacks import FallbackContext, FallbackResult, step_down
+from poise_services.orchestration.generation import Generator, failovers
 from poise_services.orchestration.integrations import consult
 from poise_services.orchestration.retrieval import Retrieved, Retrieving
 from poise_services.orchestration.settings import OrchestrationSettings, Variant
@@ -36,9 +36,9 @@ class AnswerWorkflow:
     def __init__(
         self,
         settings: OrchestrationSettings,
-        cache: Cache | None = None,
+        cache: RedisClient | None = None,
         breakers: Breakers | None = None,
-        versions: Versions | None = None,
+        versions: DocumentVersions | None = None,
         policies: Policies | None = None,
         *,
         executor: LimitedExecutor | None = None,
@@ -47,11 +47,11 @@ class AnswerWorkflow:
         self._executor = executor or LimitedExecutor()
         self._breakers = breakers or Breakers(settings.variants)
         self._policies = policies or Policies(settings)
-        store = PassageStore(cache or Cache(None), settings.ladder.passages_for)
+        store = PassageStore(cache or RedisClient(None), settings.ladder.passages_for)
         self._retrieving = Retrieving(store, settings.passages, self._breakers, versions)
         self._writers = 1 + failovers(settings) if "primary" in settings.ladder.rungs else 0
 
-    async def answer(self, run: Run, ask: Ask, aid: Aid = ALONE) -> Answer:
+    async def answer(self, run: Run, ask: Ask, aid: CacheHints = ALONE) -> Answer:
         """Answer an ask, with what the cache has to say to it."""
         run.keep_back(self._settings.ladder.reserve)
         now = self._policies.now
@@ -62,7 +62,7 @@ class AnswerWorkflow:
             run.notes.passages = found.passages
             async with self._retrieving.keeping(run, ask, found):
                 evidence = EvidenceReader(Evidence(found.passages), self._executor)
-                writing = Writing(
+                writing = Generator(
                     run,
                     ask.question,
                     evidence,
@@ -71,13 +71,15 @@ class AnswerWorkflow:
                     breakers=self._breakers,
                     secret=now.secret,
                 )
-                standing = await step_down(Situation(run, ask, found, evidence, writing, aid, self._settings.ladder))
+                standing = await step_down(
+                    FallbackContext(run, ask, found, evidence, writing, aid, self._settings.ladder)
+                )
                 await _say(run, standing)
             answer = _answer(run, standing, found)
             _note(answer, drawn, run)
         return answer
 
-    async def _drawn(self, run: Run, now: InForce, aid: Aid) -> tuple[Draw, Variant]:
+    async def _drawn(self, run: Run, now: ActivePolicy, aid: CacheHints) -> tuple[Draw, Variant]:
         """The draw of this run: a step of it, for a run that is begun again may find another policy in force."""
 
         async def draw() -> Draw:
@@ -93,14 +95,14 @@ class AnswerWorkflow:
         return drawn, variant
 
 
-async def _say(run: Run, standing: Standing) -> None:
+async def _say(run: Run, standing: FallbackResult) -> None:
     """Have whoever reads along read what is said; a model's words that count have come from inference."""
     if run.words is not None and standing.rung not in {"primary", "variant"}:
         await run.words.reset(standing.reason or standing.rung, rung=standing.rung)
         await run.words.write(standing.text)
 
 
-def _answer(run: Run, standing: Standing, found: Retrieved) -> Answer:
+def _answer(run: Run, standing: FallbackResult, found: Retrieved) -> Answer:
     earlier = standing.earlier
     return Answer(
         run_id=run.id,

@@ -7,7 +7,7 @@
 4. Else it is worked out, once for all who ask the same at the same time (`flights`). What passed its check is kept. A
    stale one may stand in as a rung of the ladder, for no longer than `stale_if_error`.
 
-How it is known that nothing changed: `Versions.current` first learns everything that was announced before it was
+How it is known that nothing changed: `DocumentVersions.current` first learns all that was announced before it was
 called, then each document's digest is compared with that of the version that the answer was made from.
 
 - A document changes while an answer is worked out. Its version is announced; then the index shows it. An answer from
@@ -33,19 +33,19 @@ from pydantic import BaseModel, ConfigDict
 
 from poise.contracts import Answer, Ask, Draw, Envelope
 from poise.contracts.topics import RUNS_BATCH
-from poise.redis.answer_store import Answers, Ground, Kept, Use, flight_key
-from poise.redis.step_results import Journal, Lease, Standing
+from poise.redis.answer_store import Answers, CachedAnswer, Dependency, Use, flight_key
+from poise.redis.step_results import ClaimStatus, Lease, StepResultStore
 from poise.telemetry import count, current_span, measure, semconv, span
 from poise.worker.mesh import Mesh
 from poise.workflows.run import Run
 from poise_services.orchestration.active_policy import Policies
-from poise_services.orchestration.cache_hints import ALONE, Aid, Stale
+from poise_services.orchestration.cache_hints import ALONE, CacheHints, Stale
 from poise_services.orchestration.cache_keys import answer_key, document_of
-from poise_services.orchestration.document_versions import Versions
+from poise_services.orchestration.document_versions import DocumentVersions
 from poise_services.orchestration.integrations import FROM
 from poise_services.orchestration.settings import OrchestrationSettings, Variant
-from poise_services.orchestration.single_flight import Flight, Flights
-from poise_services.orchestration.staleness import UNTOLD, Aged, judge, reached
+from poise_services.orchestration.single_flight import Flight, SingleFlight
+from poise_services.orchestration.staleness import UNTOLD, Staleness, judge, reached
 
 PATIENCE: Final = 0.9
 """The share of the time for steps that an ask waits for another one which works the same out. In the rest it finds
@@ -59,7 +59,7 @@ MORE: Final = 1.25
 STEP: Final = "ask"
 
 
-Work = Callable[[Run, Ask, Aid], Awaitable[Answer]]
+Work = Callable[[Run, Ask, CacheHints], Awaitable[Answer]]
 """Works an answer out."""
 
 
@@ -83,7 +83,7 @@ class Decided(BaseModel):
     use: Use
     drawn: Draw
     """The variant that was drawn: by its family an answer is looked for, and it is the first to be asked."""
-    kept: Kept | None = None
+    kept: CachedAnswer | None = None
     """The answer that was worked out for another ask; None = it is worked out by this one."""
     reason: str | None = None
     """Why its rung is not the first."""
@@ -108,7 +108,7 @@ class AnswerCaching:
         self,
         mesh: Mesh,
         settings: OrchestrationSettings,
-        versions: Versions,
+        versions: DocumentVersions,
         work: Work,
         policies: Policies | None = None,
     ) -> None:
@@ -118,16 +118,16 @@ class AnswerCaching:
         self._versions = versions
         self._work = work
         self._policies = policies or Policies(settings)
-        self._journal = Journal(mesh.cache)
+        self._journal = StepResultStore(mesh.cache)
         self._answers = Answers(mesh.cache, settings.cache.max_entries)
-        self._flights = Flights(self._journal, mesh.settings.lease)
+        self._flights = SingleFlight(self._journal, mesh.settings.lease)
 
     async def answer(self, run: Run, ask: Ask) -> Answer:
         """Answer an ask: see this module."""
         if ask.cache == "no-store":
             return await self._work(run, ask, ALONE)
         flights: list[Flight] = []
-        made: Kept | None = None
+        made: CachedAnswer | None = None
         decided_now: list[Wanted] = []
 
         async def decide() -> Decided:
@@ -142,7 +142,7 @@ class AnswerCaching:
                 return await self._send(
                     wanted, decided.kept, decided if decided_now else await self._found(run, decided.kept, decided)
                 )
-            answer = await self._work(run, ask, Aid(lambda: self._stale(wanted), decided.unasked, wanted.drawn))
+            answer = await self._work(run, ask, CacheHints(lambda: self._stale(wanted), decided.unasked, wanted.drawn))
             made = await self._keep(wanted, answer, decided.at)
         finally:  # a run that was begun before has no flight: it lost it to another, or nobody else asks
             for flight in flights:
@@ -178,20 +178,20 @@ class AnswerCaching:
         await self._revalidate(wanted, kept)
         return Decided(use="stale", drawn=wanted.drawn, kept=kept, reason=f"{aged.why}; it is being worked out anew")
 
-    async def _found(self, run: Run, kept: Kept, decided: Decided) -> Decided:
+    async def _found(self, run: Run, kept: CachedAnswer, decided: Decided) -> Decided:
         """A decision that was found in the run's history, for what has changed since."""
         aged = await self._aged(kept, run.remaining())
         if aged.fresh or decided.use == "stale":
             return decided
         return decided.model_copy(update={"use": "stale", "reason": aged.why})
 
-    async def _aged(self, kept: Kept, remaining: float) -> Aged:
+    async def _aged(self, kept: CachedAnswer, remaining: float) -> Staleness:
         if not await self._versions.current(remaining):
-            return Aged(UNTOLD, time.time())
+            return Staleness(UNTOLD, time.time())
         versions = self._versions
         return judge(kept, versions.of, versions.topic_id, max_age=self._limits.max_age, now=time.time())
 
-    def _allowed(self, aged: Aged, seconds: float) -> bool:
+    def _allowed(self, aged: Staleness, seconds: float) -> bool:
         """Whether an answer that is stale may be used so long after it became so."""
         return (
             seconds > 0
@@ -200,7 +200,7 @@ class AnswerCaching:
             and aged.within(seconds, time.time())
         )
 
-    async def _revalidate(self, wanted: Wanted, kept: Kept) -> None:
+    async def _revalidate(self, wanted: Wanted, kept: CachedAnswer) -> None:
         """Have a stale answer worked out anew by a run of its own, however many readers see that it is stale.
 
         The first of them takes a mark in Redis. Should two take it (the mark is lost), both name the run alike, and the
@@ -208,7 +208,7 @@ class AnswerCaching:
         """
         run, ask = wanted.run, wanted.ask
         mark = Lease(f"{flight_key(run.tenant, wanted.key)}:again", uuid4().hex)
-        if await self._journal.claim(mark, AGAIN_AFTER) is Standing.HELD:
+        if await self._journal.claim(mark, AGAIN_AFTER) is ClaimStatus.HELD:
             return
         versions = ((known.version if (known := self._versions.of(on.document)) else -1) for on in kept.grounds)
         name = "/".join(map(str, (wanted.key, kept.made, *versions, int(time.time() / AGAIN_AFTER))))
@@ -226,14 +226,14 @@ class AnswerCaching:
         """What another run works out at the moment, or that this one does."""
         run, ask = wanted.run, wanted.ask
 
-        async def accepts(kept: Kept, elsewhere: bool) -> bool:
+        async def accepts(kept: CachedAnswer, elsewhere: bool) -> bool:
             return await self._accepts(wanted, kept, elsewhere=elsewhere)
 
         # An ask that somebody waits for does not wait for bulk work; a canned text is in the reader's language.
         key = ":".join((flight_key(run.tenant, wanted.key), run.lane, ask.language or ""))
         within = run.remaining() * (1 - self._settings.ladder.reserve) * PATIENCE
         found = await self._flights.board(key, accepts, within)
-        if isinstance(found, Kept):
+        if isinstance(found, CachedAnswer):
             return Decided(use="shared", drawn=wanted.drawn, kept=found, reason=found.answer.reason)
         if found is None:
             late = "another run did not work it out in time"
@@ -260,7 +260,7 @@ class AnswerCaching:
             reason=aged.why or "another run has just worked it out",
         )
 
-    async def _accepts(self, wanted: Wanted, kept: Kept, *, elsewhere: bool) -> bool:
+    async def _accepts(self, wanted: Wanted, kept: CachedAnswer, *, elsewhere: bool) -> bool:
         """Whether what another run worked out will do for this one.
 
         What began after this run did knows all that this run could have known. What began before it must still stand
@@ -280,14 +280,14 @@ class AnswerCaching:
             return False
         return (await self._aged(kept, run.remaining())).fresh
 
-    async def _keep(self, wanted: Wanted, answer: Answer, began: float) -> Kept:
+    async def _keep(self, wanted: Wanted, answer: Answer, began: float) -> CachedAnswer:
         """Keep an answer, if it is one to keep; returns it for those who wait for it."""
         run = wanted.run
         made = time.time()
         grounds = await self._grounds(run)
         took = made - began
         had = took + run.remaining()
-        kept = Kept(answer=answer, began=began, made=made, grounds=grounds, ms=took * 1_000, had=had)
+        kept = CachedAnswer(answer=answer, began=began, made=made, grounds=grounds, ms=took * 1_000, had=had)
         by = next((one for one in self._settings.variants if one.name == answer.variant), None)
         # Nobody announces that an integration would say something else by now, or something at all.
         if by is not None and not self._settings.integrations and _may_be_kept(kept):
@@ -299,13 +299,13 @@ class AnswerCaching:
             await self._answers.keep(run.tenant, key, kept.model_copy(update={"answer": first}), ttl)
         return kept
 
-    async def _grounds(self, run: Run) -> tuple[Ground, ...]:
+    async def _grounds(self, run: Run) -> tuple[Dependency, ...]:
         """The documents of all passages that were found, and what they said in the version that was found.
 
         Integrations are none: those who ask at the same time share what they said, and nobody later.
         """
         told = await self._versions.current(run.remaining())
-        grounds: dict[str, Ground] = {}
+        grounds: dict[str, Dependency] = {}
         for passage in run.notes.passages:
             if passage.version is None and passage.id.startswith(FROM):
                 continue
@@ -314,12 +314,12 @@ class AnswerCaching:
             says = known is not None and passage.version is not None and known.says(passage.version)
             digest = known.digest if known is not None and says else None
             if document not in grounds or digest is None:
-                grounds[document] = Ground(document=document, source=passage.source, digest=digest)
+                grounds[document] = Dependency(document=document, source=passage.source, digest=digest)
         return tuple(grounds.values())
 
     # -- sending --------------------------------------------------------------------------------------------------
 
-    async def _send(self, wanted: Wanted, kept: Kept, decided: Decided) -> Answer:
+    async def _send(self, wanted: Wanted, kept: CachedAnswer, decided: Decided) -> Answer:
         """An answer that was worked out for another ask, as the answer to this one."""
         run, made = wanted.run, kept.answer
         with span(semconv.ANSWER, attributes={semconv.VARIANT: wanted.variant.name}):
@@ -349,7 +349,7 @@ class AnswerCaching:
         await self._answers.count(wanted.run.tenant, use, saved)
 
 
-def _may_be_kept(kept: Kept) -> bool:
+def _may_be_kept(kept: CachedAnswer) -> bool:
     """Whether an answer passed its check, and it is known of all that it rests on what that said."""
     answer = kept.answer
     return (

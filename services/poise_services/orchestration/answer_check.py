@@ -9,7 +9,7 @@ from poise_services.orchestration.settings import Ladder
 
 
 @dataclass(frozen=True, slots=True)
-class Broken:
+class Rejected:
     """A rung that does not bear, and why; None = there is no such rung here, of which nothing needs to be said."""
 
     reason: str | None = None
@@ -17,7 +17,7 @@ class Broken:
 
 def check(
     completion: Completion, evidence: Evidence, question: str, settings: Ladder, who: str
-) -> tuple[Citation, ...] | Broken:
+) -> tuple[Citation, ...] | Rejected:
     """The places that an answer rests on, if it may be sent.
 
     Args:
@@ -30,14 +30,14 @@ def check(
     with span(semconv.CHECK):
         text = completion.text.strip()
         if (fault := _fault_of_form(text, completion.finish_reason)) is not None:
-            return Broken(f"{who} {fault}")
+            return Rejected(f"{who} {fault}")
         found = groundedness(text, evidence, question=question)
         if found.score < settings.grounded:
             named = f"; the passages do not say {', '.join(found.unknown[:3])}" if found.unknown else ""
-            return Broken(f"{who}'s answer is not grounded in the passages ({found.score:.2f}{named})")
+            return Rejected(f"{who}'s answer is not grounded in the passages ({found.score:.2f}{named})")
         relevant = relevance(text, evidence, question)
         if relevant < settings.relevant:
-            return Broken(f"{who}'s answer says little of what the passages answer ({relevant:.2f})")
+            return Rejected(f"{who}'s answer says little of what the passages answer ({relevant:.2f})")
         return found.citations
 
 

@@ -22,7 +22,7 @@ class Stale:
 
 
 @dataclass(frozen=True, slots=True)
-class Aid:
+class CacheHints:
     """What the cache has to say to a run that works its answer out."""
 
     stale: Callable[[], Awaitable[Stale | None]] | None = None
@@ -33,5 +33,5 @@ class Aid:
     """The variant that was drawn when the cache was asked; None = it was not asked."""
 
 
-ALONE: Final = Aid()
+ALONE: Final = CacheHints()
 """The aid of a worker without a cache."""

@@ -11,7 +11,7 @@ from typing import Final, Self
 from poise.contracts import DocumentVersion, Envelope
 from poise.contracts.topics import DOCUMENTS, VERSIONS
 from poise.errors import PoiseError
-from poise.kafka.end_offsets import Ends
+from poise.kafka.end_offsets import EndOffsets
 from poise.kafka.log_reader import LogReader
 from poise.kafka.record import Record
 from poise.text.error_text import words_of
@@ -27,7 +27,7 @@ SHARE: Final = 0.25
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class DocumentState:
     """What is known of a document."""
 
     first: int
@@ -50,8 +50,8 @@ class VersionMap:
 
     topic_id: str
     """Kafka's id of the `poise.documents` that counts."""
-    documents: dict[str, Known] = field(default_factory=dict)
-    others: dict[str, dict[str, Known]] = field(default_factory=dict)
+    documents: dict[str, DocumentState] = field(default_factory=dict)
+    others: dict[str, dict[str, DocumentState]] = field(default_factory=dict)
     """By id of another `poise.documents`, one before or after the one that counts."""
     doubtful: bool = False
     """Whether a record was of another one since `switch`: `poise.documents` may have been made anew."""
@@ -71,7 +71,7 @@ class VersionMap:
         documents = self.documents
         if said.documents != self.topic_id:
             documents, self.doubtful = self.others.setdefault(said.documents, {}), True
-        _apply(documents, document, Known(version, version, said.digest, record.timestamp))
+        _apply(documents, document, DocumentState(version, version, said.digest, record.timestamp))
 
     def switch(self, topic_id: str) -> None:
         """Go by this `poise.documents` from here on."""
@@ -89,7 +89,7 @@ def _read(record: Record) -> tuple[DocumentVersion, int]:
     return said, version
 
 
-def _apply(documents: dict[str, Known], document: str, said: Known) -> None:
+def _apply(documents: dict[str, DocumentState], document: str, said: DocumentState) -> None:
     before = documents.get(document)
     if before is None:
         documents[document] = said
@@ -101,7 +101,7 @@ def _apply(documents: dict[str, Known], document: str, said: Known) -> None:
         documents[document] = said
 
 
-class Versions:
+class DocumentVersions:
     """Follows all of `poise.versions`: `async with Versions(mesh) as versions`.
 
     Entered at once; the worker is not ready before the log was read to its end. While it cannot be read, `current` says
@@ -115,7 +115,7 @@ class Versions:
         self._mesh = mesh
         self._map = VersionMap("")
         self._reader = LogReader(mesh.log_access, VERSIONS.name, self._apply, reset=self._reset)
-        self._ends = Ends(mesh.connection, VERSIONS.name)
+        self._ends = EndOffsets(mesh.connection, VERSIONS.name)
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -136,7 +136,7 @@ class Versions:
         """Follow no more."""
         await self._stack.__aexit__(kind, error, traceback)
 
-    def of(self, document: str) -> Known | None:
+    def of(self, document: str) -> DocumentState | None:
         """What is known of a document; None = nothing."""
         return self._map.documents.get(document)
 
@@ -183,10 +183,10 @@ class Versions:
 
 
 @asynccontextmanager
-async def following(mesh: Mesh, settings: OrchestrationSettings) -> AsyncIterator[Versions | None]:
+async def following(mesh: Mesh, settings: OrchestrationSettings) -> AsyncIterator[DocumentVersions | None]:
     """What documents say, where it matters: not without a cache to keep answers in."""
     if not (settings.cache.enabled and mesh.cache.configured):
         yield None
         return
-    async with Versions(mesh) as versions:
+    async with DocumentVersions(mesh) as versions:
         yield versions

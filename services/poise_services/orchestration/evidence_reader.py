@@ -6,7 +6,7 @@ from poise.contracts import ChatMessage, Citation, Completion
 from poise.errors import WorkLimitError
 from poise.executors.limited import LimitedExecutor
 from poise.scoring import Evidence, Line, extract
-from poise_services.orchestration.answer_check import Broken, check
+from poise_services.orchestration.answer_check import Rejected, check
 from poise_services.orchestration.prompt import prompt
 from poise_services.orchestration.settings import Ladder, Variant
 
@@ -37,10 +37,10 @@ class EvidenceReader:
 
     async def check(
         self, completion: Completion, question: str, settings: Ladder, who: str
-    ) -> tuple[Citation, ...] | Broken:
+    ) -> tuple[Citation, ...] | Rejected:
         """The places that an answer rests on, if it may be sent: one that takes too long to check may not."""
         size = self._evidence.size + PER_CHARACTER * len(completion.text)
         try:
             return await self._executor.run(check, completion, self._evidence, question, settings, who, size=size)
         except WorkLimitError as error:
-            return Broken(f"{who}'s answer could not be checked: {error}")
+            return Rejected(f"{who}'s answer could not be checked: {error}")

@@ -8,30 +8,30 @@ from typing import Final
 from poise.contracts import Ask, Citation, Rung
 from poise.errors import WorkLimitError
 from poise.workflows.run import Run
-from poise_services.orchestration.answer_check import Broken
-from poise_services.orchestration.cache_hints import Aid, Stale
+from poise_services.orchestration.answer_check import Rejected
+from poise_services.orchestration.cache_hints import CacheHints, Stale
 from poise_services.orchestration.canned import choose
 from poise_services.orchestration.evidence_reader import EvidenceReader
-from poise_services.orchestration.generation import Writing, Written
+from poise_services.orchestration.generation import Generator, Written
 from poise_services.orchestration.retrieval import Retrieved
 from poise_services.orchestration.settings import Ladder
 
 
 @dataclass(frozen=True, slots=True)
-class Situation:
+class FallbackContext:
     """What is known when an answer is chosen, and what can still be done for it."""
 
     run: Run
     ask: Ask
     found: Retrieved
     evidence: EvidenceReader
-    writing: Writing
-    aid: Aid
+    writing: Generator
+    aid: CacheHints
     settings: Ladder
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class FallbackResult:
     """A rung that bears: what is said from it."""
 
     rung: Rung
@@ -45,50 +45,52 @@ class Standing:
     """Why it is not the first rung."""
 
 
-RungOf = Callable[[Situation], Awaitable[Standing | Broken]]
+RungOf = Callable[[FallbackContext], Awaitable[FallbackResult | Rejected]]
 
 
-async def primary(now: Situation) -> Standing | Broken:
+async def primary(now: FallbackContext) -> FallbackResult | Rejected:
     """The drawn variant's words, if the passages bear them."""
     if (why := _unasked(now)) is not None:
         return now.writing.skip(why)
     return _standing(await now.writing.by_the_drawn())
 
 
-async def variant(now: Situation) -> Standing | Broken:
+async def variant(now: FallbackContext) -> FallbackResult | Rejected:
     """Another variant's words, if the passages bear them."""
     if (why := _unasked(now)) is not None:
-        return Broken(why)
+        return Rejected(why)
     return _standing(await now.writing.by_another())
 
 
-async def stale(now: Situation) -> Standing | Broken:
+async def stale(now: FallbackContext) -> FallbackResult | Rejected:
     """An answer to an earlier ask of the same: not where the index itself says that there is nothing any more."""
     if now.aid.stale is None:
-        return Broken()
+        return Rejected()
     if not now.found.passages and not now.found.failed:
-        return Broken(now.found.trouble)
+        return Rejected(now.found.trouble)
     earlier: Stale | None = await now.run.step("stale", now.aid.stale, returns=Stale | None, id="stale", recorded=False)
     if earlier is None:
-        return Broken()  # that there is none is the rule, and no news
-    return Standing("stale", earlier.text, earlier.citations, earlier.variant, earlier, earlier.reason)
+        return Rejected()  # that there is none is the rule, and no news
+    return FallbackResult("stale", earlier.text, earlier.citations, earlier.variant, earlier, earlier.reason)
 
 
-async def extractive(now: Situation) -> Standing | Broken:
+async def extractive(now: FallbackContext) -> FallbackResult | Rejected:
     """The sentences of the passages that answer best, word for word."""
     try:
         lines = await now.evidence.extract(now.ask.question, now.settings.extractive_sentences)
     except WorkLimitError as error:
-        return Broken(str(error))
+        return Rejected(str(error))
     if not lines:
-        return Broken("no passage bears on the question")
+        return Rejected("no passage bears on the question")
     lines.sort(key=lambda line: (line.rank, line.index))
-    return Standing("extractive", " ".join(line.sentence for line in lines), tuple(line.citation for line in lines))
+    return FallbackResult(
+        "extractive", " ".join(line.sentence for line in lines), tuple(line.citation for line in lines)
+    )
 
 
-async def canned(now: Situation) -> Standing | Broken:
+async def canned(now: FallbackContext) -> FallbackResult | Rejected:
     """A fixed text: the last rung always bears."""
-    return Standing("canned", choose(now.settings.canned, now.run.tenant, now.ask.language))
+    return FallbackResult("canned", choose(now.settings.canned, now.run.tenant, now.ask.language))
 
 
 LADDER: Final[Mapping[Rung, RungOf]] = MappingProxyType(
@@ -102,25 +104,27 @@ LADDER: Final[Mapping[Rung, RungOf]] = MappingProxyType(
 )
 
 
-async def step_down(now: Situation) -> Standing:
+async def step_down(now: FallbackContext) -> FallbackResult:
     """The highest rung of the settings that bears, with why those above it do not, each reason once."""
     reasons: list[str | None] = []
     for rung in now.settings.rungs:
         outcome = await LADDER[rung](now)
-        if isinstance(outcome, Standing):
+        if isinstance(outcome, FallbackResult):
             reason = "; ".join(filter(None, dict.fromkeys([*reasons, outcome.reason]))) or None
-            return Standing(outcome.rung, outcome.text, outcome.citations, outcome.variant, outcome.earlier, reason)
+            return FallbackResult(
+                outcome.rung, outcome.text, outcome.citations, outcome.variant, outcome.earlier, reason
+            )
         reasons.append(outcome.reason)
     raise AssertionError("the last rung bears always")
 
 
-def _standing(outcome: Written | Broken) -> Standing | Broken:
-    if isinstance(outcome, Broken):
+def _standing(outcome: Written | Rejected) -> FallbackResult | Rejected:
+    if isinstance(outcome, Rejected):
         return outcome
-    return Standing(outcome.rung, outcome.text, outcome.citations, outcome.variant)
+    return FallbackResult(outcome.rung, outcome.text, outcome.citations, outcome.variant)
 
 
-def _unasked(now: Situation) -> str | None:
+def _unasked(now: FallbackContext) -> str | None:
     """Why no model is asked; None = one is."""
     if not now.found.passages:
         return now.found.trouble or "there are no passages"

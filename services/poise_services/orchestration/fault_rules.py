@@ -21,36 +21,36 @@ Then = Literal["anyone", "elsewhere", "larger", "nobody"]
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class FaultRule:
     """What a fault means for its variant, and for the others."""
 
     says: Says
     then: Then
 
 
-VERDICTS: Final[Mapping[str, Verdict]] = MappingProxyType(
+VERDICTS: Final[Mapping[str, FaultRule]] = MappingProxyType(
     {
-        "urn:poise:unavailable": Verdict("failed", "elsewhere"),
-        "urn:poise:temporary": Verdict("failed", "elsewhere"),
-        "urn:poise:deadline-exceeded": Verdict("failed", "anyone"),  # one that writes less may be quicker
-        "urn:poise:not-taken": Verdict("nothing", "anyone"),  # Kafka did not take it: nobody was asked
-        "urn:poise:rate-limited": Verdict("rest", "elsewhere"),
-        "urn:poise:context-too-long": Verdict("answered", "larger"),
-        "urn:poise:content-filtered": Verdict("answered", "nobody"),  # what one refuses is not shopped around
-        "urn:poise:invalid": Verdict("answered", "elsewhere"),
-        "urn:poise:failed": Verdict("answered", "elsewhere"),  # the backend refused it: 400, 401, 404
-        "urn:poise:cancelled": Verdict("nothing", "nobody"),
+        "urn:poise:unavailable": FaultRule("failed", "elsewhere"),
+        "urn:poise:temporary": FaultRule("failed", "elsewhere"),
+        "urn:poise:deadline-exceeded": FaultRule("failed", "anyone"),  # one that writes less may be quicker
+        "urn:poise:not-taken": FaultRule("nothing", "anyone"),  # Kafka did not take it: nobody was asked
+        "urn:poise:rate-limited": FaultRule("rest", "elsewhere"),
+        "urn:poise:context-too-long": FaultRule("answered", "larger"),
+        "urn:poise:content-filtered": FaultRule("answered", "nobody"),  # what one refuses is not shopped around
+        "urn:poise:invalid": FaultRule("answered", "elsewhere"),
+        "urn:poise:failed": FaultRule("answered", "elsewhere"),  # the backend refused it: 400, 401, 404
+        "urn:poise:cancelled": FaultRule("nothing", "nobody"),
     }
 )
 """By the fault's type. Inference has tried one backend again as often as it is worth; here variants are changed."""
 
-OTHER: Final = Verdict("failed", "elsewhere")
+OTHER: Final = FaultRule("failed", "elsewhere")
 """Any other fault: a bug."""
-UNCHECKED: Final = Verdict("answered", "anyone")
+UNCHECKED: Final = FaultRule("answered", "anyone")
 """It answered, and what it wrote did not pass its check."""
 
 
-def verdict(fault_type: str) -> Verdict:
+def verdict(fault_type: str) -> FaultRule:
     """What a fault means."""
     return VERDICTS.get(fault_type, OTHER)
 

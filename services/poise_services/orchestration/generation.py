@@ -8,7 +8,7 @@ from poise.contracts import Citation, Completion, Generate, Generation, Rung, Us
 from poise.errors import PoiseError, WorkLimitError
 from poise.telemetry import count, semconv
 from poise.workflows.run import Run
-from poise_services.orchestration.answer_check import Broken
+from poise_services.orchestration.answer_check import Rejected
 from poise_services.orchestration.breakers import Breakers
 from poise_services.orchestration.evidence_reader import EvidenceReader
 from poise_services.orchestration.fault_rules import UNCHECKED, VERDICTS, Route, Tried, candidates, says, share, verdict
@@ -30,7 +30,7 @@ class Written:
     citations: tuple[Citation, ...]
 
 
-class Writing:
+class Generator:
     """One run's tries.
 
     Args:
@@ -68,7 +68,7 @@ class Writing:
         self._reason = ""
         self._failovers = failovers(settings)
 
-    async def by_the_drawn(self) -> Written | Broken:
+    async def by_the_drawn(self) -> Written | Rejected:
         """Have the drawn variant write, unless it is left alone."""
         drawn = self._drawn
         route = await self._route(lambda: self._admitted([drawn], self._others(drawn)))
@@ -77,13 +77,13 @@ class Writing:
             return self.skip(*route.left_alone)
         return await self._write(drawn, "primary", route)
 
-    def skip(self, reason: str | None) -> Broken:
+    def skip(self, reason: str | None) -> Rejected:
         """Do not ask the drawn variant; the record says that it was not its fault."""
         self._reason = reason or ""
         self._of_the_draw(skipped=reason)
-        return Broken(reason)
+        return Rejected(reason)
 
-    async def by_another(self) -> Written | Broken:
+    async def by_another(self) -> Written | Rejected:
         """Have other variants write, one after another, until one's words pass or no further one may be asked."""
         reasons: list[str | None] = []
         while self._failovers > 0:
@@ -100,12 +100,12 @@ class Writing:
                 return outcome
             reasons.append(outcome.reason)
         if not reasons and self._failovers > 0:
-            return Broken("no other variant is worth asking")
-        return Broken("; ".join(filter(None, dict.fromkeys(reasons))) or None)
+            return Rejected("no other variant is worth asking")
+        return Rejected("; ".join(filter(None, dict.fromkeys(reasons))) or None)
 
     # -- one try --------------------------------------------------------------------------------------------------
 
-    async def _write(self, variant: Variant, rung: Rung, route: Route) -> Written | Broken:
+    async def _write(self, variant: Variant, rung: Rung, route: Route) -> Written | Rejected:
         given = share(self._run.for_steps(), route.others)
         step = "generate" if rung == "primary" else f"generate.{variant.name}"
         try:
@@ -154,7 +154,7 @@ class Writing:
             patience=0.0 if route.elsewhere else None,
         )
 
-    def _failed(self, variant: Variant, error: PoiseError, given: float) -> Broken:
+    def _failed(self, variant: Variant, error: PoiseError, given: float) -> Rejected:
         fault = error.fault()
         self._breakers.judge(variant.name, self._since, says(fault, given), fault.retry_after, error=fault.detail)
         self._tried.append(Tried(variant, verdict(fault.type).then))
@@ -162,23 +162,23 @@ class Writing:
         self._run.notes.generations.append(Generation(variant=variant.name, fault=fault.type))
         return self._broken(in_words(self._who(variant), error))
 
-    async def _checked(self, variant: Variant, rung: Rung, completion: Completion) -> Written | Broken:
+    async def _checked(self, variant: Variant, rung: Rung, completion: Completion) -> Written | Rejected:
         self._breakers.judge(variant.name, self._since, "answered")
         ladder, who = self._settings.ladder, self._who(variant)
         notes, found = self._run.notes, await self._evidence.check(completion, self._question, ladder, who)
-        broken = found.reason if isinstance(found, Broken) else None
+        broken = found.reason if isinstance(found, Rejected) else None
         notes.generations.append(
             Generation(variant=variant.name, raw=completion.text, finish_reason=completion.finish_reason, broken=broken)
         )
-        if isinstance(found, Broken):
+        if isinstance(found, Rejected):
             self._tried.append(Tried(variant, UNCHECKED.then))
             self._cause = "check"
             return self._broken(found.reason)
         return Written(rung, variant.name, completion.text.strip(), found)
 
-    def _broken(self, reason: str | None) -> Broken:
+    def _broken(self, reason: str | None) -> Rejected:
         self._reason = reason or ""
-        return Broken(reason)
+        return Rejected(reason)
 
     # -- who is asked ---------------------------------------------------------------------------------------------
 

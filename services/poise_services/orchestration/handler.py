@@ -19,7 +19,7 @@ DEFAULT = "answer"
 """The workflow of an ask that names none."""
 
 
-class Asks:
+class AskHandler:
     """Handles `Ask`.
 
     Args:

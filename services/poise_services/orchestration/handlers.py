@@ -13,8 +13,8 @@ from poise_services.orchestration.active_policy import Policies
 from poise_services.orchestration.answer import AnswerWorkflow
 from poise_services.orchestration.answer_cache import AnswerCaching
 from poise_services.orchestration.breakers import Breakers
-from poise_services.orchestration.document_versions import Versions
-from poise_services.orchestration.handler import Asks
+from poise_services.orchestration.document_versions import DocumentVersions
+from poise_services.orchestration.handler import AskHandler
 from poise_services.orchestration.settings import OrchestrationSettings
 from poise_services.orchestration.user_workflows import own_workflows
 
@@ -29,7 +29,7 @@ def handlers(
     mesh: Mesh | None = None,
     *,
     breakers: Breakers | None = None,
-    versions: Versions | None = None,
+    versions: DocumentVersions | None = None,
     policies: Policies | None = None,
     executor: LimitedExecutor | None = None,
 ) -> Mapping[type[Message], Handler]:
@@ -49,4 +49,4 @@ def handlers(
     answers = AnswerWorkflow(settings, cache, breakers, versions, policies, executor=executor).answer
     caching = None if mesh is None or versions is None else AnswerCaching(mesh, settings, versions, answers, policies)
     answer = workflow("answer", version=VERSION)(answers if caching is None else caching.answer)
-    return Asks([answer, *own_workflows(settings.workflows)]).handlers()
+    return AskHandler([answer, *own_workflows(settings.workflows)]).handlers()

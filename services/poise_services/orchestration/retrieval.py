@@ -18,7 +18,7 @@ from poise.redis.passage_store import KeptPassages, PassageStore
 from poise.workflows.run import Run
 from poise_services.orchestration.breakers import Breakers
 from poise_services.orchestration.cache_keys import document_of
-from poise_services.orchestration.document_versions import Versions
+from poise_services.orchestration.document_versions import DocumentVersions
 from poise_services.orchestration.fault_rules import share
 
 STEP: Final = "retrieve"
@@ -51,7 +51,9 @@ class Retrieving:
         versions: What documents say; None = that is not known.
     """
 
-    def __init__(self, store: PassageStore, limit: int, breakers: Breakers, versions: Versions | None = None) -> None:
+    def __init__(
+        self, store: PassageStore, limit: int, breakers: Breakers, versions: DocumentVersions | None = None
+    ) -> None:
         self._store = store
         self._versions = versions
         self._guard = partial(breakers.answering, STEP)

@@ -21,8 +21,8 @@ from typing import Final
 from uuid import uuid4
 
 from poise.kafka.handling_slots import parked
-from poise.redis.answer_store import Kept
-from poise.redis.step_results import Journal, Lease, Standing, Stored
+from poise.redis.answer_store import CachedAnswer
+from poise.redis.step_results import ClaimStatus, Lease, StepResultStore, StoredReply
 from poise.worker.idempotency import BEATS, FIRST_LOOK, LONGEST_LOOK
 
 OUTCOME_KEPT: Final = 5.0
@@ -30,14 +30,14 @@ OUTCOME_KEPT: Final = 5.0
 _KIND: Final = "entry"
 
 
-Accepts = Callable[[Kept, bool], Awaitable[bool]]
+Accepts = Callable[[CachedAnswer, bool], Awaitable[bool]]
 """Whether an outcome is one for this ask; told whether another worker's clock wrote its times."""
 
-Outcome = tuple[Kept, bool]
+Outcome = tuple[CachedAnswer, bool]
 """What came of a flight, and whether another worker's clock wrote its times."""
 
 
-class Flights:
+class SingleFlight:
     """The flights that one worker takes part in.
 
     Args:
@@ -45,12 +45,12 @@ class Flights:
         ttl: Seconds that a lease holds without a heartbeat.
     """
 
-    def __init__(self, journal: Journal, ttl: float) -> None:
+    def __init__(self, journal: StepResultStore, ttl: float) -> None:
         self._journal = journal
         self._ttl = ttl
         self._here: dict[str, asyncio.Future[Outcome | None]] = {}
 
-    async def board(self, key: str, accepts: Accepts, within: float) -> "Kept | Flight | None":
+    async def board(self, key: str, accepts: Accepts, within: float) -> "CachedAnswer | Flight | None":
         """What came of another's flight; or one of one's own, to be landed; None = there was no time to wait longer.
 
         Args:
@@ -69,7 +69,7 @@ class Flights:
                 return outcome[0]
         return await self._go(key, accepts, until)
 
-    async def _go(self, key: str, accepts: Accepts, until: float) -> "Kept | Flight | None":
+    async def _go(self, key: str, accepts: Accepts, until: float) -> "CachedAnswer | Flight | None":
         """Go for all who ask in this worker."""
         going = self._here[key] = asyncio.get_running_loop().create_future()
         flight, found, flies = Flight(self._journal, Lease(key, uuid4().hex), self._ttl), None, False
@@ -89,18 +89,18 @@ class Flights:
                     await flight.release()
         return flight if flies else found
 
-    async def _across(self, flight: "Flight", accepts: Accepts, until: float) -> tuple[Kept | None, bool]:
+    async def _across(self, flight: "Flight", accepts: Accepts, until: float) -> tuple[CachedAnswer | None, bool]:
         """What came of a flight in another worker, and whether to fly."""
         delay = FIRST_LOOK
         while True:
             match await flight.claim():
-                case Stored() as stored:
-                    found = Kept.decode(stored.body)
+                case StoredReply() as stored:
+                    found = CachedAnswer.decode(stored.body)
                     if found is not None and await accepts(found, True):
                         return found, False
                     # Of several who do this, one finds it there; the claims that follow are one's again.
                     await self._journal.forget(flight.lease, stored)
-                case Standing.HELD:
+                case ClaimStatus.HELD:
                     left = until - time.monotonic()
                     if left <= 0:
                         return None, False
@@ -114,7 +114,7 @@ class Flights:
 class Flight:
     """One's own: it is worked out here, and others wait. It must be landed."""
 
-    def __init__(self, journal: Journal, lease: Lease, ttl: float) -> None:
+    def __init__(self, journal: StepResultStore, lease: Lease, ttl: float) -> None:
         self.lease = lease
         self._journal = journal
         self._ttl = ttl
@@ -126,11 +126,11 @@ class Flight:
         self._landed = landed
         self._beating = asyncio.create_task(self._beat())
 
-    async def claim(self) -> Standing | Stored:
+    async def claim(self) -> ClaimStatus | StoredReply:
         """Take the lease, or see who has it, or what came of it."""
         return await self._journal.claim(self.lease, self._ttl)
 
-    async def land(self, kept: Kept | None) -> None:
+    async def land(self, kept: CachedAnswer | None) -> None:
         """Give those who wait what came of it; None = nothing did, and another is to try."""
         if self._beating is not None:
             self._beating.cancel()
@@ -138,7 +138,7 @@ class Flight:
         if kept is None:
             await self.release()
         else:
-            await self._journal.write(self.lease, Stored(_KIND, kept.encode()), OUTCOME_KEPT)
+            await self._journal.write(self.lease, StoredReply(_KIND, kept.encode()), OUTCOME_KEPT)
 
     async def release(self) -> None:
         """Give the lease up, if it is ours."""

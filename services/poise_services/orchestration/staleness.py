@@ -4,12 +4,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from poise.contracts import Epoch
-from poise.redis.answer_store import Ground, Kept
-from poise_services.orchestration.document_versions import Known
+from poise.redis.answer_store import CachedAnswer, Dependency
+from poise_services.orchestration.document_versions import DocumentState
 
 
 @dataclass(frozen=True, slots=True)
-class Aged:
+class Staleness:
     """How an answer stands."""
 
     why: str | None = None
@@ -32,7 +32,9 @@ class Aged:
 UNTOLD = "which documents have changed cannot be told"
 
 
-def judge(kept: Kept, known: Callable[[str], Known | None], topic_id: str, *, max_age: float, now: float) -> Aged:
+def judge(
+    kept: CachedAnswer, known: Callable[[str], DocumentState | None], topic_id: str, *, max_age: float, now: float
+) -> Staleness:
     """How an answer stands, given all that the log of versions says.
 
     Args:
@@ -44,28 +46,28 @@ def judge(kept: Kept, known: Callable[[str], Known | None], topic_id: str, *, ma
     """
     reasons = list(_changes(kept, known, topic_id))
     if now > kept.made + max_age:
-        reasons.append(Aged(f"it is older than {max_age:g} s", kept.made + max_age))
+        reasons.append(Staleness(f"it is older than {max_age:g} s", kept.made + max_age))
     if not reasons:
-        return Aged()
+        return Staleness()
     since = min(now, *(reason.since for reason in reasons))
-    return Aged(reasons[0].why, since, gone=any(reason.gone for reason in reasons))
+    return Staleness(reasons[0].why, since, gone=any(reason.gone for reason in reasons))
 
 
-def _changes(kept: Kept, known: Callable[[str], Known | None], topic_id: str) -> Iterator[Aged]:
+def _changes(kept: CachedAnswer, known: Callable[[str], DocumentState | None], topic_id: str) -> Iterator[Staleness]:
     epoch = kept.answer.epoch
     if epoch is not None and _topic_of(epoch) != topic_id:
-        yield Aged("the documents were made anew", kept.made)
+        yield Staleness("the documents were made anew", kept.made)
     for ground in kept.grounds:
         yield from _change(ground, known(ground.document), kept.made)
 
 
-def _change(ground: Ground, now: Known | None, made: float) -> Iterator[Aged]:
+def _change(ground: Dependency, now: DocumentState | None, made: float) -> Iterator[Staleness]:
     if now is None or ground.digest is None:
-        yield Aged(f"whether {ground.source} has changed is not known", made)
+        yield Staleness(f"whether {ground.source} has changed is not known", made)
     elif now.digest is None:
-        yield Aged(f"{ground.source} was deleted", now.since, gone=True)
+        yield Staleness(f"{ground.source} was deleted", now.since, gone=True)
     elif now.digest != ground.digest:
-        yield Aged(f"{ground.source} has changed", now.since)
+        yield Staleness(f"{ground.source} has changed", now.since)
 
 
 def _topic_of(epoch: str) -> str | None:

@@ -20,8 +20,8 @@ from poise.telemetry import observe, semconv
 from poise.worker.mesh import Mesh
 from poise_services.retrieval.index import Found, Stored
 from poise_services.retrieval.settings import RetrievalSettings
-from poise_services.retrieval.store import INCOMPARABLE, Origin, Slot, Store
-from poise_services.retrieval.version_state import MovedRecord, Seen
+from poise_services.retrieval.store import INCOMPARABLE, IndexSlot, Origin, Store
+from poise_services.retrieval.version_state import MovedRecord, VersionState
 
 if TYPE_CHECKING:
     import numpy as np
@@ -68,7 +68,7 @@ class Corpus:
         async with AsyncExitStack() as stack:
             stack.callback(self._writer.shutdown)
             stack.callback(self._searchers.shutdown)
-            slot = stack.enter_context(Slot(self._mesh.settings.state_dir / "index"))
+            slot = stack.enter_context(IndexSlot(self._mesh.settings.state_dir / "index"))
             await stack.enter_async_context(self._epochs)
             every, origin = self._settings.checkpoint_every, await self._origin()
             self._store = await self._write(partial(slot.open, origin, checkpoint_every=every))
@@ -119,7 +119,7 @@ class Corpus:
         if self._reader is not None and (self._store is None or self._store.origin.documents != topic_id):
             self._reader.renew(f"topic {DOCUMENTS.name} was deleted and made again")
 
-    async def _rebuild(self, slot: Slot) -> None:
+    async def _rebuild(self, slot: IndexSlot) -> None:
         """Begin with an empty index: the log that it was made of is another one.
 
         Raises:
@@ -152,7 +152,7 @@ class Corpus:
                 raise RetryableError(BUILT_ANEW) from error
             raise
 
-    async def seen(self, document: str) -> Seen:
+    async def seen(self, document: str) -> VersionState:
         """The version of a document that is seen."""
         return await self._write(lambda: self._open.ledger.seen(document))
 

@@ -65,7 +65,7 @@ from poise_services.retrieval.moving import (
     written,
 )
 from poise_services.retrieval.passages import Body, bodies, digest_of, encode_vector, manifest_key, part_key
-from poise_services.retrieval.version_state import Seen
+from poise_services.retrieval.version_state import VersionState
 
 if TYPE_CHECKING:
     import numpy as np
@@ -349,7 +349,7 @@ class _Writing:
         )
 
 
-def _is_there(seen: Seen) -> bool:
+def _is_there(seen: VersionState) -> bool:
     """Whether there is a document, or there was one: an answer may rest on it."""
     return seen.version >= 0 and not seen.absent
 

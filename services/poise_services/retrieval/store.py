@@ -172,7 +172,7 @@ class Store:
         self.ledger.close()
 
 
-class Slot:
+class IndexSlot:
     """A folder for one worker, the first of `0`, `1`, … that no other on this machine holds; `with Slot(root) as slot`.
 
     A lock on a file is let go of by the system when its process ends, however it does, so a restarted worker finds a

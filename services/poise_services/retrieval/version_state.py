@@ -36,7 +36,7 @@ CREATE TABLE IF NOT EXISTS applied (partition INTEGER PRIMARY KEY, offset INTEGE
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class VersionState:
     """The version of a document that is seen."""
 
     version: int
@@ -100,12 +100,12 @@ class Ledger:
         self._db.execute("DELETE FROM facts")
         self._db.executemany("INSERT INTO facts VALUES (?, ?)", facts.items())
 
-    def seen(self, document: str) -> Seen:
+    def seen(self, document: str) -> VersionState:
         """The version of a document that is seen."""
         row = self._db.execute(
             "SELECT version, parts, published, id IN (SELECT id FROM absent) FROM documents WHERE id = ?", (document,)
         ).fetchone()
-        return Seen(row[0], row[1], row[2], bool(row[3])) if row else Seen(-1, 0, 0.0)
+        return VersionState(row[0], row[1], row[2], bool(row[3])) if row else VersionState(-1, 0, 0.0)
 
     def note(self, version: Version, now: float) -> None:
         """Note that a version is seen from here on, and that its offset of `poise.documents` is applied.

@@ -17,7 +17,7 @@ from poise.cli.listing import Row, listing
 from poise.cli.text import clean, duration, milliseconds, plural
 from poise.dead_letters.filter import seconds_of
 from poise.redis.answer_store import AnswersAdmin, Counts
-from poise.redis.client import Cache
+from poise.redis.client import RedisClient
 
 app = typer.Typer(
     help="Kept answers: how much they are of use; purge them.", no_args_is_help=True, add_completion=False
@@ -99,7 +99,7 @@ def _list(tenant: str, texts: list[str]) -> None:
 
 @asynccontextmanager
 async def _connected(broker: str | None) -> AsyncIterator[AnswersAdmin]:
-    async with Cache(settings(broker).redis_url, patience=PATIENCE) as cache:
+    async with RedisClient(settings(broker).redis_url, patience=PATIENCE) as cache:
         yield AnswersAdmin(cache)
 
 

@@ -19,7 +19,7 @@ from poise.dead_letters.admin import DeadLetterAdmin
 from poise.dead_letters.filter import Filter, invalid, rate_of, seconds_of
 from poise.dead_letters.json_view import LetterSummary, LetterView
 from poise.dead_letters.model import State
-from poise.dead_letters.redrive_plan import Outcome, Redrive
+from poise.dead_letters.redrive_plan import Redrive, RedriveOutcome
 
 app = typer.Typer(help="Dead letters: list, show, send again, purge.", no_args_is_help=True, add_completion=False)
 
@@ -237,7 +237,7 @@ class _Tally:
         self._done = 0
         self._quarantined = 0
 
-    def note(self, outcome: Outcome) -> None:
+    def note(self, outcome: RedriveOutcome) -> None:
         if outcome.refused is not None and outcome.letter.state is State.QUARANTINED and not self._named:
             self._quarantined += 1  # told as one number: they are what was not asked for
         elif outcome.refused is not None:

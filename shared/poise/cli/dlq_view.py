@@ -15,7 +15,7 @@ from poise.cli.listing import Row, listing
 from poise.cli.text import clean, duration, plural
 from poise.dead_letters import model
 from poise.dead_letters.model import DeadLetter, State
-from poise.dead_letters.redrive_plan import Outcome
+from poise.dead_letters.redrive_plan import RedriveOutcome
 
 DUMPED: Final = 4_096
 """Bytes of a body that are shown where it is not JSON."""
@@ -68,7 +68,7 @@ def totals(letters: Sequence[DeadLetter], *, hidden: int) -> Text:
     return Text(line, style="dim")
 
 
-def outcome_line(outcome: Outcome) -> Text:
+def outcome_line(outcome: RedriveOutcome) -> Text:
     """What became, or would become, of a letter that was to be sent again."""
     if outcome.refused is not None:
         return Text.assemble(("not sent ", "yellow"), clean(outcome.refused))

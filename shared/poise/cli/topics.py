@@ -14,7 +14,7 @@ from poise.cli.text import duration, plural
 from poise.contracts.document import Deletion
 from poise.contracts.message import Message
 from poise.contracts.topics import CATALOGUE, Topic
-from poise.kafka.admin import Admin, TopicState
+from poise.kafka.admin import KafkaAdmin, TopicState
 from poise.kafka.connection import Connection
 from poise.worker import tier_loader
 
@@ -63,7 +63,7 @@ async def apply(
 ) -> None:
     """Create the topics that are missing and correct those that differ. Numbers of partitions are not changed."""
     found, own = settings(broker), await _own(tier)
-    async with Admin(Connection.of(found)) as admin:
+    async with KafkaAdmin(Connection.of(found)) as admin:
         before = await admin.apply(replication, own)
         after = await admin.check(own)
     created = [state for state in before if state.partitions is None]
@@ -81,7 +81,7 @@ async def apply(
 async def check(tier: TierOption = None, broker: BrokerOption = None) -> None:
     """Compare the broker's topics with the table; exit code 1 if they differ."""
     found, own = settings(broker), await _own(tier)
-    async with Admin(Connection.of(found)) as admin:
+    async with KafkaAdmin(Connection.of(found)) as admin:
         states = await admin.check(own)
     _exit_if_different(states)
     out.print(f"{plural(len(states), 'topic')} on {found.broker} are as the table says")

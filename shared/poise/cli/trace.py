@@ -35,7 +35,7 @@ BETWEEN_LOOKS: Final = 0.3
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class TracedRun:
     """What is known of a run."""
 
     spans: tuple[SpanRecord, ...]
@@ -65,11 +65,11 @@ async def trace(
         out.print(render(run.spans, out.width, record=run.record, everything=everything))
 
 
-async def find(mesh: Mesh, run_id: str) -> Run:
+async def find(mesh: Mesh, run_id: str) -> TracedRun:
     """Look a run up; again, for about a second, while it is not there or parts of it are missing."""
     skew, began = mesh.settings.clock_skew, started_at(run_id)
     start: Start = "beginning" if began is None else began - skew
-    run = Run((), None)
+    run = TracedRun((), None)
     written: dict[Position, Record] = {}
     recorded: list[Record] = []
     for look in range(LOOKS):
@@ -80,7 +80,7 @@ async def find(mesh: Mesh, run_id: str) -> Run:
         )
         written |= {record.position: record for record in spans}
         recorded = records[-1:] or recorded
-        run = Run(tuple(_readable(SpanRecord, written.values())), next(_readable(RunRecord, recorded), None))
+        run = TracedRun(tuple(_readable(SpanRecord, written.values())), next(_readable(RunRecord, recorded), None))
         if _whole(run.spans):
             break
         start = looked_at - skew  # what stood there before was looked at
@@ -104,7 +104,7 @@ def _readable(of: type[MessageT], records: Iterable[Record]) -> Iterator[Message
             continue
 
 
-def summary(run_id: str, run: Run) -> dict[str, object]:
+def summary(run_id: str, run: TracedRun) -> dict[str, object]:
     """A run for machines; all times but a span's `start` are milliseconds."""
     split = shares(tree(run.spans))
     return {

@@ -10,7 +10,7 @@ from rich.text import Text
 from poise.cli.gantt import Axis, Stretch, bar
 from poise.cli.text import clean, milliseconds
 from poise.contracts.span import SpanRecord
-from poise.run_log.timeline import Node
+from poise.run_log.timeline import SpanNode
 from poise.telemetry import semconv
 
 Attribute = bool | int | float | str
@@ -49,12 +49,12 @@ class Columns:
     time: int
 
 
-def rows_of(roots: list[Node], total: float, *, everything: bool) -> tuple[list[tuple[str, Node]], int]:
+def rows_of(roots: list[SpanNode], total: float, *, everything: bool) -> tuple[list[tuple[str, SpanNode]], int]:
     """Each node with the guide that leads to it, and how many short sends were left out."""
-    rows: list[tuple[str, Node]] = []
+    rows: list[tuple[str, SpanNode]] = []
     left_out = 0
 
-    def below(node: Node) -> Iterator[Node]:
+    def below(node: SpanNode) -> Iterator[SpanNode]:
         nonlocal left_out
         for child in node.children:
             if not everything and _short_send(child, total):
@@ -63,7 +63,7 @@ def rows_of(roots: list[Node], total: float, *, everything: bool) -> tuple[list[
             else:
                 yield child
 
-    def add(node: Node, lead: str, branch: str, trunk: str) -> None:
+    def add(node: SpanNode, lead: str, branch: str, trunk: str) -> None:
         rows.append((lead + branch, node))
         children = sorted(below(node), key=lambda child: child.start)
         for child in children:
@@ -75,12 +75,12 @@ def rows_of(roots: list[Node], total: float, *, everything: bool) -> tuple[list[
     return rows, left_out
 
 
-def _short_send(node: Node, total: float) -> bool:
+def _short_send(node: SpanNode, total: float) -> bool:
     span = node.span
     return span is not None and span.role == "producer" and span.status == "ok" and span.ms / 1000 < LEAST_SEND * total
 
 
-def row(guide: str, node: Node, axis: Axis, columns: Columns) -> Text:
+def row(guide: str, node: SpanNode, axis: Axis, columns: Columns) -> Text:
     """One span as a line."""
     style = STYLES.get(node.tier, "white")
     failed = _failed(node)
@@ -92,16 +92,16 @@ def row(guide: str, node: Node, axis: Axis, columns: Columns) -> Text:
     return Text(" ").join([where, name, _drawn(node, axis, style), took])
 
 
-def _failed(node: Node) -> bool:
+def _failed(node: SpanNode) -> bool:
     return node.span is not None and node.span.status == "error"
 
 
-def took_by(node: Node) -> str:
+def took_by(node: SpanNode) -> str:
     """How long it took."""
     return milliseconds(node.span.ms) if node.span else "?"
 
 
-def _drawn(node: Node, axis: Axis, style: str) -> Text:
+def _drawn(node: SpanNode, axis: Axis, style: str) -> Text:
     words = one_line(", ".join(_notes(node, axis.end - axis.begin)))
     failed = _failed(node)
     if node.start >= axis.end and node.span:
@@ -112,7 +112,7 @@ def _drawn(node: Node, axis: Axis, style: str) -> Text:
     return bar(axis, Stretch(node.asked, node.start, node.end), style if node.span else "bright_black", note)
 
 
-def where_of(node: Node) -> str:
+def where_of(node: SpanNode) -> str:
     """The worker that did it."""
     if node.span is None:
         return "?"
@@ -122,14 +122,14 @@ def where_of(node: Node) -> str:
     return instance if instance.startswith(node.tier) else f"{node.tier}/{instance[-8:]}"
 
 
-def name_of(node: Node) -> str:
+def name_of(node: SpanNode) -> str:
     """The span's name, without what every name has."""
     if node.span is None:
         return "not reported"
     return one_line(node.span.name).replace(" poise.", " ").replace(".requests", "").removesuffix(".interactive")
 
 
-def _notes(node: Node, total: float) -> Iterator[str]:
+def _notes(node: SpanNode, total: float) -> Iterator[str]:
     """What is worth knowing of a span besides its time."""
     span = node.span
     if span is None:

@@ -11,7 +11,7 @@ from poise.cli.text import plural
 from poise.cli.trace_rows import STYLES, Columns, duration, name_of, one_line, row, rows_of, took_by, where_of
 from poise.contracts.record import RunRecord
 from poise.contracts.span import SpanRecord
-from poise.run_log.timeline import Node, Shares, shares, skews, tree, window
+from poise.run_log.timeline import SpanNode, TimeShares, shares, skews, tree, window
 
 NOUNS: Final = {
     "gateway": "The gateway",
@@ -62,7 +62,7 @@ def render(
     )
 
 
-def _head(roots: list[Node], split: Shares, record: RunRecord | None, width: int) -> Iterator[Text]:
+def _head(roots: list[SpanNode], split: TimeShares, record: RunRecord | None, width: int) -> Iterator[Text]:
     outcome, style = _outcome(roots, record)
     yield Text.assemble((duration(split.total), "bold"), "  ", (outcome, style), "  ", (_verdict(split), ""))
     if record:
@@ -71,7 +71,7 @@ def _head(roots: list[Node], split: Shares, record: RunRecord | None, width: int
         yield question
 
 
-def _outcome(roots: list[Node], record: RunRecord | None) -> tuple[str, str]:
+def _outcome(roots: list[SpanNode], record: RunRecord | None) -> tuple[str, str]:
     if record and record.fault:
         return f"fault: {record.fault.title.lower()}", "bold red"
     if record and record.answer:
@@ -85,7 +85,7 @@ def _outcome(roots: list[Node], record: RunRecord | None) -> tuple[str, str]:
     return "ok", "bold green"
 
 
-def _verdict(split: Shares) -> str:
+def _verdict(split: TimeShares) -> str:
     """The one sentence that says what was slow."""
     if split.total <= 0:
         return ""
@@ -98,7 +98,7 @@ def _verdict(split: Shares) -> str:
     return f"{most[1]} {how} {duration(most[0])} ({most[0] / split.total:.0%})."
 
 
-def _shares(split: Shares, width: int) -> Iterator[Text]:
+def _shares(split: TimeShares, width: int) -> Iterator[Text]:
     parts = [
         (tier, FILLS[min(rank, len(FILLS) - 1)], STYLES.get(tier, "white"), seconds)
         for rank, (tier, seconds) in enumerate(split.tiers.items())
@@ -122,7 +122,7 @@ def _scale(axis: Axis, indent: int) -> Text:
     return Text(" " * indent + "0" + "─" * (axis.cells - len(total) - 3) + " " + total, "bright_black")
 
 
-def _foot(roots: list[Node], left_out: int) -> Iterator[Text]:
+def _foot(roots: list[SpanNode], left_out: int) -> Iterator[Text]:
     nodes = [node for root in roots for node in root.walk()]
     hosts = sorted({node.span.host for node in nodes if node.span})
     if left_out:

@@ -14,7 +14,7 @@ from poise.contracts.message import Message, Request
 from poise.contracts.policy import Decision, Finding, Limits, Policy, PolicyCommand, PolicySpec, PolicyState, Sample
 from poise.contracts.record import Draw, Generation, RunRecord, Score, StepRecord
 from poise.contracts.retrieve import Passage, Passages, Retrieve
-from poise.contracts.stream import Delta, End, Mark, Reset
+from poise.contracts.stream import Delta, End, Reset, StreamPosition
 from poise.contracts.topics import Deadlines
 
 __all__ = [
@@ -46,7 +46,6 @@ __all__ = [
     "Generation",
     "Limits",
     "Manifest",
-    "Mark",
     "Message",
     "Moved",
     "Part",
@@ -65,6 +64,7 @@ __all__ = [
     "Score",
     "Search",
     "StepRecord",
+    "StreamPosition",
     "TopicOptions",
     "Usage",
 ]

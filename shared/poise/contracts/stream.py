@@ -35,7 +35,7 @@ Event = Delta | Reset | End
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class StreamPosition:
     """How far a stream came."""
 
     stream: str

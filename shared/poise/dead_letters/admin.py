@@ -12,10 +12,10 @@ from poise.contracts.topics import PREFIX, dead_topic
 from poise.dead_letters.filter import Filter, invalid
 from poise.dead_letters.model import PURGED, DeadLetter, DeadLetterIndex, State, marker
 from poise.dead_letters.redrive import Redriver, whole
-from poise.dead_letters.redrive_plan import Outcome, Redrive, first_kept
+from poise.dead_letters.redrive_plan import Redrive, RedriveOutcome, first_kept
 from poise.errors import RetryableError
 from poise.kafka.record import Position
-from poise.kafka.transactions import Outgoing, Transactions
+from poise.kafka.transactions import ProducerRecord, Transactions
 from poise.worker.mesh import Mesh
 
 READ_WITHIN: Final = 120.0
@@ -85,7 +85,7 @@ class DeadLetterAdmin:
             raise invalid("ids", f"there is no dead letter {letter.id} any more")
         return found[0]
 
-    async def redrive(self, chosen: Filter, how: Redrive) -> AsyncGenerator[Outcome]:
+    async def redrive(self, chosen: Filter, how: Redrive) -> AsyncGenerator[RedriveOutcome]:
         """Send again those that are meant, each once, and say of each what became of it.
 
         Those that cannot be sent are refused, with the reason; of those that merely fit, the ones that were sent again
@@ -164,7 +164,7 @@ class DeadLetterAdmin:
                 log = await self._read(tier, chosen, now)
                 gone = log.letters
                 mark = f"{time.time():.3f}"
-                marks = [Outgoing(topic, *marker(at, PURGED, mark)) for letter in gone for at in letter.places]
+                marks = [ProducerRecord(topic, *marker(at, PURGED, mark)) for letter in gone for at in letter.places]
                 for start in range(0, len(marks), MARKED_AT_ONCE):
                     async with transactions.begin() as transaction:
                         await transaction.send(marks[start : start + MARKED_AT_ONCE])

@@ -8,12 +8,12 @@ from typing import Final
 
 from poise.contracts.topics import CATALOGUE, dead_topic
 from poise.dead_letters.model import REDRIVEN, DeadLetter, State, marker
-from poise.dead_letters.redrive_plan import Outcome, Redrive, batches, refusal, to_send_again
+from poise.dead_letters.redrive_plan import Redrive, RedriveOutcome, batches, refusal, to_send_again
 from poise.errors import RetryableError
 from poise.kafka.log_lookup import Lookups
 from poise.kafka.partitioner import partition_for
 from poise.kafka.record import Position, Record
-from poise.kafka.transactions import Outgoing, TooLargeError, Transactions
+from poise.kafka.transactions import ProducerRecord, TooLargeError, Transactions
 from poise.worker.mesh import Mesh
 
 READ_WITHIN: Final = 120.0
@@ -45,7 +45,7 @@ class Redriver:
         self._next = 0.0
         self.sent = 0
 
-    async def run(self) -> AsyncGenerator[Outcome]:
+    async def run(self) -> AsyncGenerator[RedriveOutcome]:
         """Send them, and say of each what became of it."""
         looked = await self._look()
         if self._how.dry_run or all(outcome.refused for outcome in looked):  # needs no transaction: disturb nobody
@@ -69,18 +69,18 @@ class Redriver:
                 f"after {self.sent}; run it again for the rest"
             ) from error
 
-    def _finished(self, looked: Sequence[Outcome]) -> bool:
+    def _finished(self, looked: Sequence[RedriveOutcome]) -> bool:
         return all(outcome.letter.id in self._settled for outcome in looked)
 
     # -- looking --------------------------------------------------------------------------------------------------
 
-    async def _look(self) -> list[Outcome]:
+    async def _look(self) -> list[RedriveOutcome]:
         """What is to be sent, and what is refused, with the reason."""
         letters = [letter for letter in await self._read() if self._named or letter.state is not State.REDRIVEN]
         topics = await self._mesh.admin.refresh()
         newest = await self._newest(letters, topics)
         now = time.time()
-        return [Outcome(letter, refused=refusal(letter, self._how, now, newest, topics)) for letter in letters]
+        return [RedriveOutcome(letter, refused=refusal(letter, self._how, now, newest, topics)) for letter in letters]
 
     async def _newest(
         self, letters: Sequence[DeadLetter], topics: Mapping[str, int]
@@ -107,7 +107,9 @@ class Redriver:
 
     # -- sending --------------------------------------------------------------------------------------------------
 
-    async def _send_all(self, transactions: Transactions, letters: Sequence[DeadLetter]) -> AsyncGenerator[Outcome]:
+    async def _send_all(
+        self, transactions: Transactions, letters: Sequence[DeadLetter]
+    ) -> AsyncGenerator[RedriveOutcome]:
         """Send them, up to a batch of which a letter is refused: it ends the transactions, and they are opened anew."""
         for batch in batches(letters, self._how.rate, self._alone):
             await self._wait_for_turn(len(batch))
@@ -116,20 +118,20 @@ class Redriver:
             except TooLargeError as error:
                 if len(batch) == 1:  # else the same are sent again, one by one, to see which it is
                     self._settled.add(batch[0].id)
-                    yield Outcome(batch[0], refused=f"{batch[0].id} is refused by {batch[0].topic}: {error}")
+                    yield RedriveOutcome(batch[0], refused=f"{batch[0].id} is refused by {batch[0].topic}: {error}")
                 self._alone |= {letter.id for letter in batch}
                 return
             self.sent += len(batch)
             self._settled |= {letter.id for letter in batch}
             for letter, position in zip(batch, positions, strict=True):
-                yield Outcome(letter, sent=position)
+                yield RedriveOutcome(letter, sent=position)
 
     async def _send(self, transactions: Transactions, batch: Sequence[DeadLetter]) -> list[Position]:
         letters = await whole(self._mesh.lookups, batch)
         if len(letters) < len(batch):  # its topic was cut: by whoever purged, or because its time was over
             raise RetryableError(f"dead letters of {self._tier} are not there any more")
         copies = [
-            Outgoing(
+            ProducerRecord(
                 letter.topic,
                 letter.record.key,
                 letter.record.value,
@@ -142,7 +144,7 @@ class Redriver:
             positions = await transaction.send(copies)
             await transaction.send(
                 [
-                    Outgoing(dead_topic(self._tier), *marker(at, REDRIVEN, str(position)))
+                    ProducerRecord(dead_topic(self._tier), *marker(at, REDRIVEN, str(position)))
                     for letter, position in zip(batch, positions, strict=True)
                     for at in letter.places
                 ]

@@ -45,7 +45,7 @@ class Redrive:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class RedriveOutcome:
     """What became of a letter that was to be sent again."""
 
     letter: DeadLetter

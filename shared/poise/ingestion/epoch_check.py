@@ -12,7 +12,7 @@ from poise.contracts.fault import FieldError
 from poise.contracts.topics import DOCUMENTS
 from poise.errors import InvalidMessageError, PoiseError
 from poise.kafka.coalesced_read import SharedRead
-from poise.kafka.end_offsets import Ends
+from poise.kafka.end_offsets import EndOffsets
 from poise.text.error_text import words_of
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class EpochCheck:
 
     def __init__(self, mesh: "Mesh") -> None:
         self._admin = mesh.admin
-        self._ends = Ends(mesh.connection, DOCUMENTS.name, "read_uncommitted")
+        self._ends = EndOffsets(mesh.connection, DOCUMENTS.name, "read_uncommitted")
         self._documents = SharedRead(self._read)
 
     async def __aenter__(self) -> Self:

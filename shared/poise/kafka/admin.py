@@ -65,7 +65,7 @@ def settings_of(topic: Topic, replication: int = 1) -> dict[str, str]:
     return {"cleanup.policy": "delete", **common}
 
 
-class Admin:
+class KafkaAdmin:
     """One connection for administration; `async with Admin(Connection.of(settings)) as admin`."""
 
     def __init__(self, connection: Connection) -> None:

@@ -19,7 +19,7 @@ from poise.contracts.message import Message, Request
 from poise.contracts.topics import CATALOGUE, REPLIES, TIERS, Topic
 from poise.kafka.admin import settings_of
 from poise.kafka.connection import Connection
-from poise.kafka.consumer import ConcurrentIntake
+from poise.kafka.consumer import ConcurrentConsumer
 from poise.kafka.faststream_adapter import new_broker, subscribe
 from poise.kafka.record import Record
 
@@ -116,7 +116,7 @@ def _declared(version: str, broker: str) -> Json:
                 kafka,
                 [topic.name],
                 topic.tier,
-                ConcurrentIntake(nobody, ordered=topic.ordered),
+                ConcurrentConsumer(nobody, ordered=topic.ordered),
                 accepts=topic.accepts,
                 connection={},
             )

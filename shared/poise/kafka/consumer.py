@@ -22,7 +22,7 @@ from poise.errors import SetupError
 from poise.kafka.group_offsets import GroupOffsets
 from poise.kafka.group_state import ReadBack, nothing_known
 from poise.kafka.handling_slots import HandlingSlots, Slot, parked
-from poise.kafka.keyed_queue import Job, Waiting
+from poise.kafka.keyed_queue import KeyedQueue, PendingRecord
 from poise.kafka.record import RawRecord, Record
 from poise.kafka.topic_identities import TopicIdentities
 from poise.liveness import Liveness, Part
@@ -39,7 +39,7 @@ PLACE_FOUND_WITHIN: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class IntakeLimits:
+class ConsumerLimits:
     """How much one consumer takes on."""
 
     concurrency: int = 64
@@ -62,7 +62,7 @@ class IntakeLimits:
         return self.concurrency * self.buffer
 
 
-class ConcurrentIntake(ConsumerRebalanceListener):
+class ConcurrentConsumer(ConsumerRebalanceListener):
     """Takes messages from a consumer and gives them to `deliver`, at most `concurrency` at once.
 
     `deliver` owns every failure of a message; when it raises all the same (the broker took neither reply nor dead
@@ -93,7 +93,7 @@ class ConcurrentIntake(ConsumerRebalanceListener):
         deliver: Callable[[Record], Awaitable[None]],
         *,
         ordered: bool,
-        limits: IntakeLimits | None = None,
+        limits: ConsumerLimits | None = None,
         read_back: ReadBack = nothing_known,
         due: Callable[[Record], float] | None = None,
         turn_away: Callable[[Record], Awaitable[None]] | None = None,
@@ -107,11 +107,11 @@ class ConcurrentIntake(ConsumerRebalanceListener):
         self.beside: list[Callable[[AIOKafkaConsumer], Coroutine[Any, Any, None]]] = []
         """What goes on beside the polling, for as long."""
         self.offsets = GroupOffsets(read_back, identities)
-        self._limits = limits or IntakeLimits()
+        self._limits = limits or ConsumerLimits()
         self._due = due
         self._turn_away = turn_away
         self._consumer: AIOKafkaConsumer | None = None
-        self._waiting = Waiting(ordered=ordered)
+        self._waiting = KeyedQueue(ordered=ordered)
         self.slots = HandlingSlots(
             self._limits.concurrency,
             parked=self._limits.concurrency * self._limits.parked,
@@ -174,7 +174,7 @@ class ConcurrentIntake(ConsumerRebalanceListener):
                     consumer.seek(partition, record.offset)
                     break
                 if tracker.deliver(record.offset):
-                    self._take(Job(record, partition, tracker))
+                    self._take(PendingRecord(record, partition, tracker))
         self._start()
 
     async def _fetched(self, consumer: AIOKafkaConsumer, room: int) -> Mapping[TopicPartition, Sequence[RawRecord]]:
@@ -272,7 +272,7 @@ class ConcurrentIntake(ConsumerRebalanceListener):
         self._resting.pop(partition, None)
         return self.offsets.full(partition)
 
-    def _take(self, job: Job) -> None:
+    def _take(self, job: PendingRecord) -> None:
         self._held += 1
         self._held_bytes += job.size
         self._idle.clear()
@@ -291,7 +291,7 @@ class ConcurrentIntake(ConsumerRebalanceListener):
             for job in self._waiting.take_all(lambda job: job.record.timestamp < before and job.awaited):
                 self._begin(job, self._turn_away, None)
 
-    def _begin(self, job: Job, deliver: Callable[[Record], Awaitable[None]], slot: Slot | None) -> None:
+    def _begin(self, job: PendingRecord, deliver: Callable[[Record], Awaitable[None]], slot: Slot | None) -> None:
         task = asyncio.create_task(self._work(job, deliver, slot), context=self._context.copy())
         self._tasks.add(task)
         task.add_done_callback(partial(self._worked, slot))
@@ -311,7 +311,7 @@ class ConcurrentIntake(ConsumerRebalanceListener):
         if self._full and self._has_room():
             self._pause_and_resume()
 
-    async def _work(self, job: Job, deliver: Callable[[Record], Awaitable[None]], slot: Slot | None) -> None:
+    async def _work(self, job: PendingRecord, deliver: Callable[[Record], Awaitable[None]], slot: Slot | None) -> None:
         if slot is not None:
             slot.enter()
         while True:
@@ -326,7 +326,7 @@ class ConcurrentIntake(ConsumerRebalanceListener):
         self._waiting.done(job)
         self._let_go(job)
 
-    def _let_go(self, *jobs: Job) -> None:
+    def _let_go(self, *jobs: PendingRecord) -> None:
         for job in jobs:
             self._held -= 1
             self._held_bytes -= job.size
@@ -369,7 +369,7 @@ class ConcurrentIntake(ConsumerRebalanceListener):
         """Have the process end: another one has taken its place in the group."""
         self.part.fail(SetupError(f"another process has the name {name} too: give each its own POISE_INSTANCE"))
 
-    def _drop(self, gone: Callable[[Job], bool]) -> None:
+    def _drop(self, gone: Callable[[PendingRecord], bool]) -> None:
         self._let_go(*self._waiting.drop(gone))
 
     # -- stopping -------------------------------------------------------------------------------------------------

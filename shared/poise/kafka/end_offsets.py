@@ -16,7 +16,7 @@ GROWN_WITHIN_MS: Final = 1_000
 """After which a topic that has more partitions than before, or fewer, is seen to have them."""
 
 
-class Ends:
+class EndOffsets:
     """The end offsets of a topic; `async with Ends(connection, topic) as ends: await ends.now()`.
 
     A consumer of its own, which reads nothing: on one that fetches, the question would queue behind a fetch that waits

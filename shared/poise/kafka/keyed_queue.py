@@ -15,7 +15,7 @@ _OF_A_HEADER = 100
 
 
 @dataclass(eq=False, slots=True)
-class Job:
+class PendingRecord:
     """A message that was taken."""
 
     record: Record
@@ -36,7 +36,7 @@ class Job:
         self.size = len(record.value or b"") + len(record.key or b"") + headers
 
 
-class Waiting:
+class KeyedQueue:
     """A queue of jobs; where order is asked for, one of each key at a time, the others behind it.
 
     Args:
@@ -45,8 +45,8 @@ class Waiting:
 
     def __init__(self, *, ordered: bool) -> None:
         self._ordered = ordered
-        self._ready: deque[Job] = deque()
-        self._behind: dict[bytes, deque[Job]] = {}
+        self._ready: deque[PendingRecord] = deque()
+        self._behind: dict[bytes, deque[PendingRecord]] = {}
         """By key that is being handled or stands in `_ready`: what waits behind."""
         self.behind: Counter[TopicPartition] = Counter()
         """How many of each partition wait behind another of their key."""
@@ -55,7 +55,7 @@ class Waiting:
         """Whether one may begin."""
         return bool(self._ready)
 
-    def add(self, job: Job) -> None:
+    def add(self, job: PendingRecord) -> None:
         """Let a job wait."""
         key = job.record.key
         if not self._ordered or key is None:
@@ -67,18 +67,18 @@ class Waiting:
             self._behind[key] = deque()
             self._ready.append(job)
 
-    def take(self) -> Job:
+    def take(self) -> PendingRecord:
         """The job that may begin next."""
         return self._ready.popleft()
 
-    def take_all(self, wanted: Callable[[Job], bool]) -> list[Job]:
+    def take_all(self, wanted: Callable[[PendingRecord], bool]) -> list[PendingRecord]:
         """Those that may begin next and are wanted."""
         found = [job for job in self._ready if wanted(job)]
         if found:
             self._ready = deque(job for job in self._ready if not wanted(job))
         return found
 
-    def done(self, job: Job) -> None:
+    def done(self, job: PendingRecord) -> None:
         """Note that a job which was taken is done: the next of its key may begin."""
         key = job.record.key
         if self._ordered and key is not None and (behind := self._behind.get(key)) is not None:
@@ -89,7 +89,7 @@ class Waiting:
             else:
                 del self._behind[key]
 
-    def drop(self, gone: Callable[[Job], bool]) -> list[Job]:
+    def drop(self, gone: Callable[[PendingRecord], bool]) -> list[PendingRecord]:
         """Take out what waits and is not to be handled here; returns it. What has begun is not touched."""
         dropped = [job for job in self._ready if gone(job)]
         for behind in self._behind.values():

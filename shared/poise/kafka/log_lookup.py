@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from poise.errors import MissingTopicError, TerminalError
-from poise.kafka.admin import Admin
-from poise.kafka.log_stream import Follower, Start
+from poise.kafka.admin import KafkaAdmin
+from poise.kafka.log_stream import LogStream, Start
 from poise.kafka.partitioner import partition_for
 from poise.kafka.record import Position, Record
 
@@ -41,7 +41,12 @@ class Lookups:
     """
 
     def __init__(
-        self, follow: Callable[..., Follower], admin: Admin, *, within: float = WITHIN, most_bytes: int = MOST_BYTES
+        self,
+        follow: Callable[..., LogStream],
+        admin: KafkaAdmin,
+        *,
+        within: float = WITHIN,
+        most_bytes: int = MOST_BYTES,
     ) -> None:
         self._follow = follow
         self._admin = admin

@@ -24,9 +24,9 @@ from pydantic import ValidationError
 
 from poise.dead_letters.undecodable_batches import Undecoded, say
 from poise.errors import InvalidMessageError, MissingTopicError, PoiseError, SetupError, UnavailableError
-from poise.kafka.admin import Admin
+from poise.kafka.admin import KafkaAdmin
 from poise.kafka.connection import Connection
-from poise.kafka.log_stream import Follower, LogTruncatedError, Start
+from poise.kafka.log_stream import LogStream, LogTruncatedError, Start
 from poise.kafka.record import Record
 from poise.kafka.topic_identities import TopicIdentities
 from poise.liveness import LOOK_EVERY, Liveness, Part
@@ -61,7 +61,7 @@ class LogAccess:
     """What every reader of a process reads by."""
 
     connection: Connection
-    admin: Admin
+    admin: KafkaAdmin
     liveness: Liveness
     identities: TopicIdentities
     undecodable: Undecoded = say
@@ -77,7 +77,7 @@ class LogReader:
         access: How the broker is reached, and who is told how it goes.
         topic: What to read.
         apply: Takes one record.
-        start: Where to begin: see `Follower`. Starting over, "end" is the time up to which was read, and offsets are
+        start: Where to begin: see `LogStream`. Starting over, "end" is the time up to which was read, and offsets are
             the beginning.
         partitions: Which partitions; None = all, also those that are added later.
         reset: Drops what was read, for it is not in the topic any more. It may raise `UnavailableError`, and is then
@@ -108,7 +108,7 @@ class LogReader:
         self._reset = reset
         self._settled = settled
         self._run = run
-        self._follower: Follower | None = None
+        self._follower: LogStream | None = None
         self._id: str | None = None
         self._positions: dict[int, int] = {}
         self._ends: Mapping[int, int] = {}
@@ -241,7 +241,7 @@ class LogReader:
         self._id, self._stale = found.id, None
         self._access.identities.watch(self.topic, self._recreated, known=found.id)
         start = self._positions or self._start
-        async with Follower(
+        async with LogStream(
             self._access.connection,
             self.topic,
             start=start,
@@ -267,7 +267,7 @@ class LogReader:
                     self._settled()
                 self._turned(follower, part)
 
-    def _turned(self, follower: Follower, part: Part) -> None:
+    def _turned(self, follower: LogStream, part: Part) -> None:
         """Tell how the turn went: a partition without leader holds up the process's readiness, not the others' records.
 
         Raises:
@@ -284,7 +284,7 @@ class LogReader:
             part.progress()
         self._move()
 
-    def _note(self, follower: Follower) -> None:
+    def _note(self, follower: LogStream) -> None:
         for number in follower.partitions:
             self._positions[number] = follower.position(number)
         self._read_until = time.time()

@@ -1,6 +1,6 @@
 """Following: reading whole topics by manual assignment, without a group, from a known place.
 
-A `Follower` is one connection, and ends with its first error. What is to be read for as long as a process lives has a
+A `LogStream` is one connection, and ends with its first error. What is to be read for as long as a process lives has a
 `LogReader`.
 """
 
@@ -44,7 +44,7 @@ class LogTruncatedError(UnavailableError):
     """A log ends before what was read of it: it was truncated, or restored from a copy."""
 
 
-class Follower:
+class LogStream:
     """Reads every partition of a topic, or some; `async with Follower(…) as log: async for batch in log: …`.
 
     Args:
@@ -268,7 +268,7 @@ class Follower:
         return (UnavailableError if passes else SetupError)(f"topic {self.topic} cannot be read: {error!r}")
 
 
-async def read_all(follower: Follower, *, within: float) -> list[Record]:
+async def read_all(follower: LogStream, *, within: float) -> list[Record]:
     """Everything from where the follower starts to its ends: of topics of which little is kept.
 
     Raises:

@@ -1,6 +1,6 @@
 """Applying the table of topics, in one call."""
 
-from poise.kafka.admin import Admin, TopicState
+from poise.kafka.admin import KafkaAdmin, TopicState
 from poise.kafka.connection import Connection
 from poise.settings import MeshSettings
 
@@ -18,5 +18,5 @@ async def apply(settings: MeshSettings, *, replication: int | None = None) -> li
     Raises:
         SetupError: No broker answers, or it refuses.
     """
-    async with Admin(Connection.of(settings)) as admin:
+    async with KafkaAdmin(Connection.of(settings)) as admin:
         return await admin.apply(replication)

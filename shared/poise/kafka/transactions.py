@@ -33,7 +33,7 @@ LOOK_AGAIN: Final = 0.02
 
 
 @dataclass(frozen=True, slots=True)
-class Outgoing:
+class ProducerRecord:
     """One record to be written."""
 
     topic: str
@@ -173,7 +173,7 @@ class Transaction:
         """The last offset by partition."""
         self._producer = producer
 
-    async def send(self, records: Sequence[Outgoing]) -> list[Position]:
+    async def send(self, records: Sequence[ProducerRecord]) -> list[Position]:
         """Write records, in order, and wait until the broker has them; nobody sees them before the commit."""
         sending: list[asyncio.Future[Any]] = []
         try:

@@ -12,7 +12,7 @@ MOST: Final = 65_536
 """Runs remembered. A score comes again at once, after a restart of who scores or decides: that is far fewer ago."""
 
 
-class Counted:
+class SeenRuns:
     """The last runs that were counted, by digests of 64 bits: two of these runs share one once in 10¹⁰ times."""
 
     def __init__(self, digests: Iterable[int] = ()) -> None:

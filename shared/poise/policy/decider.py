@@ -8,11 +8,11 @@ from typing import Any, Final, Self
 from poise.contracts.policy import Action, Decision, Finding, Policy, PolicyCommand, PolicySpec
 from poise.contracts.record import Score
 from poise.policy import reasons, weights
-from poise.policy.counted_runs import Counted
+from poise.policy.counted_runs import SeenRuns
 from poise.policy.detection import Detectors
 from poise.policy.detection.detectors import FORMAT as DETECTING
 from poise.policy.detection.detectors import same_detection
-from poise.policy.incident import Trouble
+from poise.policy.incident import Incident
 from poise.policy.observations import says_something
 from poise.policy.observations import seen as seen_in
 from poise.policy.weights import SAME
@@ -48,9 +48,9 @@ class Decider:
         self._history: list[Policy] = []
         self._number = 0
         self._counted = 0
-        self._seen = Counted()
+        self._seen = SeenRuns()
         self._done: dict[str, None] = {}
-        self._troubles: dict[str, Trouble] = {}
+        self._troubles: dict[str, Incident] = {}
         self._target: dict[str, float] = {}
         self._detectors: Detectors | None = None
 
@@ -84,7 +84,7 @@ class Decider:
         finding = detectors.see(seen)
         if finding is not None and finding.variant in self._drawn and self._is_news(finding.variant):
             detectors.watch(finding.variant, finding.about)
-            self._troubles[finding.variant] = trouble = Trouble(finding, self._counted)
+            self._troubles[finding.variant] = trouble = Incident(finding, self._counted)
             return [self._alarm(policy, trouble, score.at)]
         for trouble in list(self._troubles.values()):
             if self._counted >= trouble.due:
@@ -115,7 +115,7 @@ class Decider:
 
     # -- moving ---------------------------------------------------------------------------------------------------
 
-    def _alarm(self, policy: Policy, trouble: Trouble, at: float) -> Decision:
+    def _alarm(self, policy: Policy, trouble: Incident, at: float) -> Decision:
         """Decide on a variant that was just found to be worse."""
         limits, variant = policy.spec.limits, trouble.finding.variant
         what = reasons.found(trouble.finding, limits)
@@ -125,7 +125,7 @@ class Decider:
             return self._stay(policy, trouble, at, f"{what}; it has the least share already")
         return self._leave(policy, trouble, at, what)
 
-    def _go_on(self, policy: Policy, detectors: Detectors, trouble: Trouble, at: float) -> Decision | None:
+    def _go_on(self, policy: Policy, detectors: Detectors, trouble: Incident, at: float) -> Decision | None:
         """What is to be done now about a variant that was found to be worse some answers ago; None = nothing."""
         limits, variant = policy.spec.limits, trouble.finding.variant
         recovered = detectors.recovered(variant)
@@ -142,7 +142,7 @@ class Decider:
         """Where one could go from a variant."""
         return [name for name in self._drawn if name != variant and name not in self._troubles]
 
-    def _leave(self, policy: Policy, trouble: Trouble, at: float, what: str) -> Decision:
+    def _leave(self, policy: Policy, trouble: Incident, at: float, what: str) -> Decision:
         """A step away from a variant, or to say that there is nowhere to go."""
         limits, variant = policy.spec.limits, trouble.finding.variant
         others = self._refuge(variant)
@@ -154,7 +154,7 @@ class Decider:
         return self._move(policy, trouble, trouble.finding, at, action=action, after=after, what=what)
 
     def _return(
-        self, policy: Policy, detectors: Detectors, trouble: Trouble, finding: Finding, at: float
+        self, policy: Policy, detectors: Detectors, trouble: Incident, finding: Finding, at: float
     ) -> Decision | None:
         """A step of a variant that has recovered back to what a person set; None = not now."""
         limits, variant = policy.spec.limits, trouble.finding.variant
@@ -178,7 +178,7 @@ class Decider:
     def _move(
         self,
         policy: Policy,
-        trouble: Trouble,
+        trouble: Incident,
         finding: Finding,
         at: float,
         *,
@@ -195,7 +195,7 @@ class Decider:
         reason = f"{reason}, were this no dry run" if dry else reason
         return self._decide(action, at, reason, variant=variant, finding=finding, after=after, acted=not dry)
 
-    def _stay(self, policy: Policy, trouble: Trouble, at: float, reason: str) -> Decision:
+    def _stay(self, policy: Policy, trouble: Incident, at: float, reason: str) -> Decision:
         """Say once that a variant is in trouble and that nothing is done about it."""
         trouble.told = not policy.held
         trouble.due = self._counted + policy.spec.limits.pause
@@ -403,7 +403,7 @@ class Decider:
             return
         self._detectors = Detectors.restore(self._drawn, spec.limits, kept)
         for trouble in snapshot["troubles"]:
-            restored = Trouble(**{**trouble, "finding": Finding.model_validate(trouble["finding"])})
+            restored = Incident(**{**trouble, "finding": Finding.model_validate(trouble["finding"])})
             self._troubles[restored.finding.variant] = restored
 
     @classmethod
@@ -422,7 +422,7 @@ class Decider:
         self._history = [Policy.model_validate(policy) for policy in snapshot["history"]]
         self._policy = self._history[-1] if self._history else None
         self._number, self._counted = snapshot["number"], snapshot["counted"]
-        self._seen = Counted.of(snapshot["seen"])
+        self._seen = SeenRuns.of(snapshot["seen"])
         self._done = dict.fromkeys(snapshot["commands"])
         if self._policy is not None:
             spec = self._policy.spec

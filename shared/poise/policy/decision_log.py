@@ -16,7 +16,7 @@ from poise.contracts.policy import Decision, Policy, PolicyCommand, PolicyState
 from poise.contracts.record import RunRecord, Score
 from poise.contracts.topics import COMMANDS, DECISIONS, POLICY, POLICY_STATE, RECORDS, SCORES
 from poise.errors import PoiseError, UnavailableError
-from poise.kafka.log_stream import Follower
+from poise.kafka.log_stream import LogStream
 from poise.kafka.record import Record
 from poise.policy.policy_file import DEFAULT_NAME
 from poise.policy.replay import Logs
@@ -98,7 +98,7 @@ async def recent(mesh: Mesh, name: str) -> list[Score]:
         return [score for _, score in await _scored(follower, name)]
 
 
-async def _scored(follower: Follower, name: str) -> list[tuple[int, Score]]:
+async def _scored(follower: LogStream, name: str) -> list[tuple[int, Score]]:
     """The scores of a policy with their offsets, as far as there are any now."""
     found: list[tuple[int, Score]] = []
     async for batch in follower.read_to_end(within=READ_WITHIN):

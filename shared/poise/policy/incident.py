@@ -6,7 +6,7 @@ from poise.contracts.policy import Finding
 
 
 @dataclass(slots=True)
-class Trouble:
+class Incident:
     """A variant that was found to be worse, until it has recovered."""
 
     finding: Finding

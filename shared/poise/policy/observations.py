@@ -7,7 +7,7 @@ from typing import Final
 from poise.contracts.json_size import beginning_within
 from poise.contracts.policy import Limits
 from poise.contracts.record import Score
-from poise.policy.detection import Seen
+from poise.policy.detection import Observation
 
 SKIPPED: Final = "raw_skipped"
 """The value of a score that says that the variant was drawn and left alone."""
@@ -15,7 +15,7 @@ LONGEST_RUN: Final = 300
 """Bytes of a run's id that are remembered: a snapshot has many, and has to fit its topic."""
 
 
-def seen(score: Score, limits: Limits, weights_: Mapping[str, float] | None) -> Seen | None:
+def seen(score: Score, limits: Limits, weights_: Mapping[str, float] | None) -> Observation | None:
     """A score as the detectors see it; None = it says nothing, for example because the answer came from the cache.
 
     That a variant was left alone, which is not known to be bad or good, is seen: there is no comparing with it.
@@ -23,7 +23,7 @@ def seen(score: Score, limits: Limits, weights_: Mapping[str, float] | None) -> 
     values = {name: value for name, value in score.values.items() if math.isfinite(value)}
     value = 0.0 if values.get("raw_fault", 0.0) >= 1 else values.get(limits.score, math.nan)
     ms, cost = values.get("raw_ms"), values.get("raw_cost")
-    found = Seen(
+    found = Observation(
         run=beginning_within(score.run_id, LONGEST_RUN),
         variant=score.variant,
         probability=score.probability,
@@ -38,6 +38,6 @@ def seen(score: Score, limits: Limits, weights_: Mapping[str, float] | None) -> 
     return found if says_something(found) or SKIPPED in values else None
 
 
-def says_something(answer: Seen) -> bool:
+def says_something(answer: Observation) -> bool:
     """Whether it is known of the answer how good, how fast or how dear it was."""
     return answer.bad is not None or answer.slow is not None or answer.dear is not None

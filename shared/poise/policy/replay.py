@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from poise.contracts.policy import Decision, Policy, PolicyCommand, PolicySpec
 from poise.contracts.record import Score
-from poise.policy.counted_runs import Counted
+from poise.policy.counted_runs import SeenRuns
 from poise.policy.decider import FORMAT, VERSIONS_KEPT, Decider
 from poise.policy.detection import Detectors
 
@@ -186,7 +186,7 @@ def _decider(logs: Logs, begin: int) -> Decider:
     history = [policy for policy in _history(logs) if policy.version < first.version][-VERSIONS_KEPT:]
     last = history[-1].spec if history else None
     earlier = [score.run_id for offset, score in logs.scores if offset < first.scores and score.feedback is None]
-    counted = Counted()
+    counted = SeenRuns()
     for run in earlier if history else ():  # a score that comes again after the decision counts no more
         counted.add(run)
     return Decider.restore(

@@ -29,7 +29,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from poise.contracts import Answer
 from poise.errors import SetupError, UnavailableError
-from poise.redis.client import Cache
+from poise.redis.client import RedisClient
 from poise.redis.script import Script
 
 LARGEST: Final = 256 * 1024
@@ -97,7 +97,7 @@ return ''
 """)
 
 
-class Ground(BaseModel):
+class Dependency(BaseModel):
     """A document that an answer rests on, and what it said then."""
 
     model_config = ConfigDict(frozen=True)
@@ -108,7 +108,7 @@ class Ground(BaseModel):
     """Of what it said; None = that is not known, so it cannot be told whether it still does."""
 
 
-class Kept(BaseModel):
+class CachedAnswer(BaseModel):
     """An answer that was worked out, and what is needed to tell whether it still stands."""
 
     model_config = ConfigDict(frozen=True)
@@ -118,7 +118,7 @@ class Kept(BaseModel):
     """When working it out began, unix seconds: it knows nothing that was said later."""
     made: float
     """When it was there, unix seconds."""
-    grounds: tuple[Ground, ...]
+    grounds: tuple[Dependency, ...]
     ms: Annotated[float, Field(ge=0)]
     """Milliseconds that it took."""
     had: float | None = None
@@ -129,7 +129,7 @@ class Kept(BaseModel):
         return b"%d\n%b" % (round(self.began * 1_000), self.model_dump_json(exclude_none=True).encode())
 
     @classmethod
-    def decode(cls, raw: bytes) -> "Kept | None":
+    def decode(cls, raw: bytes) -> "CachedAnswer | None":
         """Read it; None if it is none, or one that another version of Poise wrote."""
         try:
             return cls.model_validate_json(raw.partition(b"\n")[2])
@@ -174,17 +174,17 @@ class Answers:
         max_entries: How many of a tenant at most.
     """
 
-    def __init__(self, cache: Cache, max_entries: int) -> None:
+    def __init__(self, cache: RedisClient, max_entries: int) -> None:
         self._cache = cache
         self._max_entries = max_entries
 
-    async def look(self, tenant: str, key: str) -> Kept | None:
+    async def look(self, tenant: str, key: str) -> CachedAnswer | None:
         """The answer under a key, if there is one, whether or not it still stands."""
         keys = [_entry(tenant) + key, _used(tenant)]
         found = await self._cache.evaluate(_LOOK, keys, key.encode(), round(time.time() * 1_000))
-        return Kept.decode(found) if isinstance(found, bytes) and found else None
+        return CachedAnswer.decode(found) if isinstance(found, bytes) and found else None
 
-    async def keep(self, tenant: str, key: str, entry: Kept, ttl: float) -> bool:
+    async def keep(self, tenant: str, key: str, entry: CachedAnswer, ttl: float) -> bool:
         """Keep an answer for `ttl` seconds; those used longest ago make room.
 
         Returns:
@@ -220,7 +220,7 @@ class AnswersAdmin:
         UnavailableError: It does not answer (each call).
     """
 
-    def __init__(self, cache: Cache) -> None:
+    def __init__(self, cache: RedisClient) -> None:
         if not cache.configured:
             raise SetupError(
                 "no Redis is named, so no answers are kept: give POISE_REDIS_URL, or go where the stack's .poise is"
@@ -252,14 +252,14 @@ class AnswersAdmin:
 
     async def select(
         self, tenant: str, *, document: str | None = None, made_before: float | None = None
-    ) -> dict[str, Kept | None]:
+    ) -> dict[str, CachedAnswer | None]:
         """A tenant's answers by key: those that rest on a document, those made before (unix seconds), or all.
 
         None = one that cannot be read, which fits whatever is looked for.
         """
-        found: dict[str, Kept | None] = {}
+        found: dict[str, CachedAnswer | None] = {}
         async for key, raw in self._entries(tenant):
-            entry = Kept.decode(raw)
+            entry = CachedAnswer.decode(raw)
             if entry is None or (
                 (document is None or any(ground.document == document for ground in entry.grounds))
                 and (made_before is None or entry.made < made_before)
@@ -269,7 +269,7 @@ class AnswersAdmin:
 
     async def purge(
         self, tenant: str, *, document: str | None = None, made_before: float | None = None
-    ) -> dict[str, Kept | None]:
+    ) -> dict[str, CachedAnswer | None]:
         """Have answers forgotten, and those not kept that are being worked out now; returns the former, see `select`.
 
         The mark comes first: what was kept before it is found, what would be kept after it was begun before or after

@@ -12,8 +12,8 @@ from poise.errors import SetupError
 from poise.liveness import LOOK_EVERY, Liveness, Part
 from poise.policy import Breaker, BreakerLimits
 from poise.redis.batch_writer import Writer
-from poise.redis.latency_probe import Sample, Sampler
-from poise.redis.loop_aware_timer import Awake
+from poise.redis.latency_probe import LatencyProbe, Sample
+from poise.redis.loop_aware_timer import LoopAwareTimer
 from poise.redis.script import Call, Script
 from poise.telemetry import count, observe, semconv
 from poise.text.error_text import words_of
@@ -45,7 +45,7 @@ _TRIED_WITH: Final = "poise:tried"
 """The key that is written to see whether the cache is back: one that can only be read is none."""
 
 
-class Cache:
+class RedisClient:
     """Redis behind a circuit breaker: `async with Cache(url) as cache`; without a url it is always absent.
 
     It is left alone at once when a command fails or is not answered, and when its answers are slow for a while. Then no
@@ -67,7 +67,7 @@ class Cache:
         self._breaker = Breaker(BreakerLimits(window=WINDOW, least=WINDOW // 2, rate=0.5, rest=REST, longest=REST))
         self._patience = patience
         self._slow = patience * SLOW / ANSWERS_WITHIN
-        self._sampler = Sampler(self._slow)
+        self._sampler = LatencyProbe(self._slow)
         self._liveness = liveness or Liveness()
         self._part: Part | None = None
         self._trying: asyncio.Task[None] | None = None
@@ -226,7 +226,7 @@ class Cache:
         return await self._places.acquire()
 
     async def _tried(
-        self, command: Callable[[], Awaitable[T]], grew: Callable[[T], bool], sampler: Sampler
+        self, command: Callable[[], Awaitable[T]], grew: Callable[[T], bool], sampler: LatencyProbe
     ) -> T | None:
         from redis.exceptions import OutOfMemoryError, RedisError  # noqa: PLC0415 - loaded by now
 
@@ -284,7 +284,7 @@ class Cache:
     async def _try(self) -> None:
         redis: Any = self._redis
         try:
-            await self._tried(lambda: redis.set(_TRIED_WITH, b"", px=1_000), lambda _: True, Sampler(self._slow))
+            await self._tried(lambda: redis.set(_TRIED_WITH, b"", px=1_000), lambda _: True, LatencyProbe(self._slow))
         except Exception as error:  # a bug in the client must not have the cache left alone for good
             log.exception("the cache could not be tried")
             self._failed(error)
@@ -308,7 +308,7 @@ async def _answered(command: Callable[[], Awaitable[T]], patience: float) -> T:
     loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(None) as limit:
-            ends = Awake(patience, lambda: limit.reschedule(loop.time()))
+            ends = LoopAwareTimer(patience, lambda: limit.reschedule(loop.time()))
             try:
                 return await command()
             finally:

@@ -14,7 +14,7 @@ from typing import Final, Literal
 from urllib.parse import quote
 from uuid import uuid4
 
-from poise.redis.client import Cache
+from poise.redis.client import RedisClient
 from poise.redis.script import Call, Script
 from poise.redis.step_results import LONGEST_KEPT
 
@@ -66,7 +66,7 @@ class Entry:
         return cls(int(number), outcome, what, digest, float(ms), body)
 
 
-class History:
+class Journal:
     """The history of one execution of a run.
 
     Args:
@@ -75,7 +75,7 @@ class History:
         ttl: Seconds for which it is kept.
     """
 
-    def __init__(self, cache: Cache, *identity: str, ttl: float) -> None:
+    def __init__(self, cache: RedisClient, *identity: str, ttl: float) -> None:
         self._cache = cache
         self._key = "poise:history:" + ":".join(quote(part, safe="/") for part in identity)
         self._ttl = max(1, round(min(ttl, LONGEST_KEPT) * 1_000))

@@ -3,10 +3,10 @@
 from types import TracebackType
 from typing import Self
 
-from poise.redis.loop_aware_timer import Awake
+from poise.redis.loop_aware_timer import LoopAwareTimer
 
 
-class Sampler:
+class LatencyProbe:
     """Times one command at a time: the one that begins when no other is timed.
 
     So a moment in which the server stands still counts once, however many commands were waiting; and a command is
@@ -28,18 +28,18 @@ class Sampler:
 class Sample:
     """One command: `with sampler.sample() as sample: …; sample.slow`."""
 
-    def __init__(self, sampler: Sampler) -> None:
+    def __init__(self, sampler: LatencyProbe) -> None:
         self.slow = False
         """Whether it took too long."""
         self.counts = not sampler.busy
         """Whether it is the one that is timed."""
         self._sampler = sampler
-        self._timer: Awake | None = None
+        self._timer: LoopAwareTimer | None = None
 
     def __enter__(self) -> Self:
         if self.counts:
             self._sampler.busy = True
-            self._timer = Awake(self._sampler.slow, self._late)
+            self._timer = LoopAwareTimer(self._sampler.slow, self._late)
         return self
 
     def __exit__(

@@ -7,7 +7,7 @@ from typing import Final
 TICKS: Final = 5
 
 
-class Awake:
+class LoopAwareTimer:
     """Calls back after so many seconds in which the event loop was awake.
 
     A loop that was held up, by a handler or by a machine that has too much to do, finds the answer that came meanwhile

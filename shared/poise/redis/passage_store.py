@@ -7,7 +7,7 @@ from urllib.parse import quote
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from poise.contracts.retrieve import Passages
-from poise.redis.client import Cache
+from poise.redis.client import RedisClient
 from poise.text.unicode_forms import nfkc
 
 FORM: Final = "1"
@@ -32,7 +32,7 @@ class PassageStore:
         keep: Seconds for which they are; 0 = not at all.
     """
 
-    def __init__(self, cache: Cache, keep: float) -> None:
+    def __init__(self, cache: RedisClient, keep: float) -> None:
         self._cache = cache
         self._keep = keep
 

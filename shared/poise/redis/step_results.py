@@ -5,7 +5,7 @@ from enum import Enum
 from typing import Final
 from urllib.parse import quote
 
-from poise.redis.client import Cache
+from poise.redis.client import RedisClient
 from poise.redis.script import Script
 
 LONGEST_KEPT: Final = 24 * 3_600.0
@@ -35,7 +35,7 @@ return ''
 """)
 
 
-class Standing(Enum):
+class ClaimStatus(Enum):
     """How a step stands, where no reply is stored."""
 
     OURS = "ours"
@@ -47,7 +47,7 @@ class Standing(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class StoredReply:
     """A reply as it was published: its kind and its bytes."""
 
     kind: str
@@ -68,10 +68,10 @@ class Lease:
         return cls("poise:step:" + ":".join(quote(part, safe="/") for part in identity), token)
 
 
-class Journal:
+class StepResultStore:
     """Leases and replies of steps. Each call is one round trip to the cache; without a cache all is `UNKNOWN`."""
 
-    def __init__(self, cache: Cache) -> None:
+    def __init__(self, cache: RedisClient) -> None:
         self._cache = cache
 
     @property
@@ -79,7 +79,7 @@ class Journal:
         """Whether there is a cache at all, reachable or not."""
         return self._cache.configured
 
-    async def claim(self, lease: Lease, ttl: float) -> Standing | Stored:
+    async def claim(self, lease: Lease, ttl: float) -> ClaimStatus | StoredReply:
         """Take the lease for `ttl` seconds, or read how the step ended, or see that another is at work on it.
 
         To claim again what is ours renews it.
@@ -87,7 +87,7 @@ class Journal:
         mine = _LEASE + lease.token.encode()
         return _read(await self._cache.run(_PUT, lease.key, mine, mine, _ms(ttl)))
 
-    async def write(self, lease: Lease, reply: Stored, ttl: float) -> Standing | Stored:
+    async def write(self, lease: Lease, reply: StoredReply, ttl: float) -> ClaimStatus | StoredReply:
         """Store how the step ended for `ttl` seconds, and give up the lease; refused if it is another's by now.
 
         Where nobody holds it (it ran out and nobody came, or the cache lost it) the reply is stored all the same.
@@ -102,7 +102,7 @@ class Journal:
         """
         await self._cache.run(_RENEW, lease.key, _LEASE + lease.token.encode(), _ms(ttl))
 
-    async def forget(self, lease: Lease, stored: Stored) -> None:
+    async def forget(self, lease: Lease, stored: StoredReply) -> None:
         """Let go of how a step ended, if that is still what is stored: it is to be done anew."""
         await self._cache.run(_RELEASE, lease.key, _REPLY + stored.kind.encode() + b"\n" + stored.body)
 
@@ -115,12 +115,12 @@ def _ms(seconds: float) -> int:
     return max(1, round(seconds * 1_000))
 
 
-def _read(found: bytes | None) -> Standing | Stored:
+def _read(found: bytes | None) -> ClaimStatus | StoredReply:
     if found is None:
-        return Standing.UNKNOWN
+        return ClaimStatus.UNKNOWN
     if not found:
-        return Standing.OURS
+        return ClaimStatus.OURS
     if found.startswith(_LEASE):
-        return Standing.HELD
+        return ClaimStatus.HELD
     kind, _, body = found[len(_REPLY) :].partition(b"\n")
-    return Stored(kind.decode(errors="replace"), body)
+    return StoredReply(kind.decode(errors="replace"), body)

@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcon
 from poise.contracts.topics import Lane
 
 
-class Places:
+class ConcurrencyLimiter:
     """The places of one server, given out in the order they are asked for, within a lane.
 
     Work in bulk holds a share of the places at most, one at least; and while both lanes wait it gets every so manieth

@@ -22,15 +22,15 @@ from poise.contracts.envelope import CORRELATION_ID, KIND, Envelope
 from poise.contracts.fault import Fault
 from poise.contracts.message import Message, ReplyT, Request
 from poise.contracts.run_id import ROOT_STEP, run_id_of
-from poise.contracts.stream import Mark
+from poise.contracts.stream import StreamPosition
 from poise.contracts.topics import REPLIES, Topic
 from poise.errors import (
     DeadlineExceededError,
     FaultError,
     NotTakenError,
+    RunCancelledError,
     TerminalError,
     UnavailableError,
-    WithdrawnError,
 )
 from poise.kafka.log_reader import LogAccess, LogReader
 from poise.kafka.record import Headers, Position, Record
@@ -48,9 +48,9 @@ REMEMBERED: Final = 10_000
 RANDOM_BYTES: Final = 16
 """Of a correlation id: whoever may write asks could otherwise guess another's, and have the mesh reply to it."""
 
-Withdraw = Callable[["Addressed", Position | None], None]
+OnAbandoned = Callable[["OutgoingCall", Position | None], None]
 """Told of a call whose caller has gone, and of where its request stands, if it does; returns at once."""
-CANCELLED: Final = f"urn:poise:{WithdrawnError.name}"
+CANCELLED: Final = f"urn:poise:{RunCancelledError.name}"
 
 
 class Send(Protocol):
@@ -67,18 +67,18 @@ class Send(Protocol):
     ) -> Position: ...
 
 
-class Streamed(Protocol):
+class StreamSink(Protocol):
     """What a call's words go to as they come: a reader here, or a stream of ours that is lent to the one called."""
 
     def address(self, own: Address, /) -> Address:
         """Where the words go; `own` is where the reply goes."""
 
-    async def replied(self, reply: Message, mark: Mark | None) -> None:
+    async def replied(self, reply: Message, mark: StreamPosition | None) -> None:
         """Told the reply, and the stream that it names."""
 
 
 @dataclass(frozen=True, slots=True)
-class Addressed:
+class OutgoingCall:
     """Where a request goes and what its headers say."""
 
     topic: Topic
@@ -86,7 +86,7 @@ class Addressed:
     envelope: Envelope
     deadline: float
     """Unix seconds."""
-    stream: Streamed | None = None
+    stream: StreamSink | None = None
     """What the words go to as they come; None = only the reply is wanted."""
 
 
@@ -97,7 +97,7 @@ class Calls:
     after that will be read.
     """
 
-    def __init__(self, logs: LogAccess, instance: str, send: Send, partitions: int, withdraw: Withdraw) -> None:
+    def __init__(self, logs: LogAccess, instance: str, send: Send, partitions: int, withdraw: OnAbandoned) -> None:
         self._prefix = f"{instance}.".encode()
         self._send = send
         self._partition = random.randrange(partitions)  # noqa: S311 - spreads load, guards nothing
@@ -123,7 +123,7 @@ class Calls:
             pending.reply.cancel()
         await self._open.aclose()
 
-    async def call(self, request: Request[ReplyT], to: Addressed) -> ReplyT:
+    async def call(self, request: Request[ReplyT], to: OutgoingCall) -> ReplyT:
         """Send a request and wait for its reply.
 
         Raises:
@@ -157,7 +157,7 @@ class Calls:
                 measure(semconv.CALL_DURATION, time.monotonic() - started, metered)
         return reply
 
-    async def _exchange(self, request: Request[ReplyT], to: Addressed) -> ReplyT:
+    async def _exchange(self, request: Request[ReplyT], to: OutgoingCall) -> ReplyT:
         if (ended := self._reader.ended) is not None:
             raise UnavailableError(f"no reply would be read: {ended}")
         # Random throughout, so that a restarted instance of the same name does not take its predecessor's replies.
@@ -238,7 +238,7 @@ def _understood(record: Record, request: Request[ReplyT]) -> ReplyT:
     try:
         if kind == Fault.kind:
             fault = Fault.parse(record.value or b"")
-            raise WithdrawnError(fault.detail) if fault.type == CANCELLED else FaultError(fault)
+            raise RunCancelledError(fault.detail) if fault.type == CANCELLED else FaultError(fault)
         reply: ReplyT = request.reply.parse(record.value or b"")
     except ValidationError as error:
         raise TerminalError(f"the reply to {request.kind} cannot be read: {error}") from error

@@ -21,10 +21,10 @@ from poise.contracts.cancel import Cancel
 from poise.contracts.message import Message, Request
 from poise.contracts.run_id import ROOT_STEP, run_id_of
 from poise.contracts.topics import BATCH, CANCEL
-from poise.errors import PoiseError, WithdrawnError
+from poise.errors import PoiseError, RunCancelledError
 from poise.kafka.log_reader import LogAccess, LogReader
 from poise.kafka.record import Position, Record
-from poise.rpc.calls import Addressed
+from poise.rpc.calls import OutgoingCall
 from poise.rpc.cancel_memory import Cancelled, CancelMemory
 from poise.settings import MeshSettings
 from poise.worker.tier import Context
@@ -39,10 +39,10 @@ INSIST_AFTER: Final = 5.0
 INSIST: Final = 3
 """How often."""
 
-_watch: ContextVar["Watch | None"] = ContextVar("watch", default=None)
+_watch: ContextVar["CancelScope | None"] = ContextVar("watch", default=None)
 
 
-class Cancels:
+class CancellationRegistry:
     """The cancels of one process: those it sends, and, in a worker (`async with`), those it obeys.
 
     Args:
@@ -63,7 +63,7 @@ class Cancels:
         self._logs = logs
         self._reading = AsyncExitStack()
         self._known = CancelMemory()
-        self._watches: dict[tuple[str, str], set[Watch]] = {}
+        self._watches: dict[tuple[str, str], set[CancelScope]] = {}
 
     # -- obeying --------------------------------------------------------------------------------------------------
 
@@ -122,7 +122,7 @@ class Cancels:
         Raises:
             WithdrawnError: On entering or inside: it is not wanted any more.
         """
-        return Watch(self, context) if isinstance(request, Request) else nullcontext()
+        return CancelScope(self, context) if isinstance(request, Request) else nullcontext()
 
     def check(self, error: Exception) -> None:
         """Before a failure is decided on: that of work which was withdrawn meanwhile does not matter.
@@ -134,11 +134,11 @@ class Cancels:
         if watch is not None and watch.withdrawn:
             raise _withdrawn(watch.context) from error
 
-    def begin(self, watch: "Watch") -> None:
+    def begin(self, watch: "CancelScope") -> None:
         """Know of work that begins."""
         self._watches.setdefault((watch.context.tenant, watch.context.run), set()).add(watch)
 
-    def end(self, watch: "Watch") -> None:
+    def end(self, watch: "CancelScope") -> None:
         """Forget work that ended."""
         key = (watch.context.tenant, watch.context.run)
         watches = self._watches[key]
@@ -148,7 +148,7 @@ class Cancels:
 
     # -- sending --------------------------------------------------------------------------------------------------
 
-    def give_up(self, to: Addressed, landed: Position | None) -> None:
+    def give_up(self, to: OutgoingCall, landed: Position | None) -> None:
         """Tell the workers that a call's caller has gone; returns at once.
 
         Args:
@@ -161,7 +161,7 @@ class Cancels:
             self._telling.add(task)
             task.add_done_callback(self._telling.discard)
 
-    def _cancel_of(self, to: Addressed, landed: Position | None) -> Cancel | None:
+    def _cancel_of(self, to: OutgoingCall, landed: Position | None) -> Cancel | None:
         watch, envelope = _watch.get(), to.envelope
         if watch is not None and self.leaving and not watch.withdrawn:
             return None  # interrupted: another worker makes the same calls again
@@ -189,10 +189,10 @@ class Cancels:
             await asyncio.wait(self._telling, timeout=TOLD_WITHIN)
 
 
-class Watch:
+class CancelScope:
     """The work on one message, in the task that does it, until it is done or withdrawn."""
 
-    def __init__(self, cancels: Cancels, context: Context) -> None:
+    def __init__(self, cancels: CancellationRegistry, context: Context) -> None:
         self.context = context
         self.withdrawn = False
         self._cancels = cancels
@@ -208,7 +208,7 @@ class Watch:
             raise RuntimeError("work is watched in a task")
         self._task = task
         self._cancelling = task.cancelling()
-        self._token: Token[Watch | None] = _watch.set(self)
+        self._token: Token[CancelScope | None] = _watch.set(self)
         self._cancels.begin(self)
         return self
 
@@ -247,5 +247,5 @@ class Watch:
         raise _withdrawn(self.context) from error
 
 
-def _withdrawn(context: Context) -> WithdrawnError:
-    return WithdrawnError(f"run {context.run} step {context.step} was cancelled")
+def _withdrawn(context: Context) -> RunCancelledError:
+    return RunCancelledError(f"run {context.run} step {context.step} was cancelled")

@@ -24,7 +24,7 @@ class Address:
         return b"%b/%d/%b" % (self.topic.encode(), self.partition or 0, self.correlation_id or b"")
 
 
-class Addresses:
+class ReplyAddresses:
     """Checks addresses against the topics that exist.
 
     Args:

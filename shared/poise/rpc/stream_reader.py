@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from poise.contracts.envelope import KIND, SEQ, STREAM
 from poise.contracts.message import Message
-from poise.contracts.stream import Delta, End, Event, Mark, Reset
+from poise.contracts.stream import Delta, End, Event, Reset, StreamPosition
 from poise.kafka.record import Record
 from poise.rpc.reply_address import Address
 from poise.rpc.stream_writer import DIFFERS, text_of
@@ -34,13 +34,13 @@ def is_event(record: Record) -> bool:
     return any(kind == known.partition("/")[0] for known in _EVENTS)
 
 
-def mark_of(record: Record) -> Mark | None:
+def mark_of(record: Record) -> StreamPosition | None:
     """What an event or a reply says of the stream it belongs to."""
     stream, seq = record.header(STREAM), record.number(SEQ)
-    return None if stream is None or seq is None else Mark(stream, seq)
+    return None if stream is None or seq is None else StreamPosition(stream, seq)
 
 
-class Assembly:
+class StreamAssembler:
     """The order of one call's events. Pure: events in, what the reader may see out.
 
     Kafka keeps the order of one sender, and each waits for the broker before another goes on in its place: a number
@@ -58,7 +58,7 @@ class Assembly:
         self._text = TextDigest()
         """Those words."""
 
-    def take(self, mark: Mark, event: Event | None) -> list[Event]:
+    def take(self, mark: StreamPosition, event: Event | None) -> list[Event]:
         """Take an event; None is one that cannot be read."""
         if self._ended or mark.stream in self._past:
             return []
@@ -98,7 +98,7 @@ class Assembly:
         """Show no more of this attempt."""
         self._whole = False
 
-    def finish(self, text: str | None, mark: Mark | None) -> list[Event]:
+    def finish(self, text: str | None, mark: StreamPosition | None) -> list[Event]:
         """Take the reply: its words, and the stream that it names. What is missing is made good."""
         whole = self._whole and mark is not None and mark.stream == self._stream and mark.last == self._next - 1
         if whole and (text is None or self._text.says(text)):
@@ -117,7 +117,7 @@ class StreamReader:
     """
 
     def __init__(self) -> None:
-        self._assembly = Assembly()
+        self._assembly = StreamAssembler()
         self._reset: Reset | None = None
         self._text: list[str] = []
         self._chars = 0
@@ -142,7 +142,7 @@ class StreamReader:
             event = None
         self._put(self._assembly.take(mark, event))
 
-    async def replied(self, reply: Message, mark: Mark | None) -> None:
+    async def replied(self, reply: Message, mark: StreamPosition | None) -> None:
         """Take the reply."""
         self._put(self._assembly.finish(text_of(reply), mark), bounded=False)
 

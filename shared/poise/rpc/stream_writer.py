@@ -19,7 +19,7 @@ from uuid import uuid4
 from poise.contracts.ask import Rung
 from poise.contracts.envelope import Envelope
 from poise.contracts.message import Message
-from poise.contracts.stream import Delta, End, Event, Mark, Reset
+from poise.contracts.stream import Delta, End, Event, Reset, StreamPosition
 from poise.errors import PoiseError
 from poise.rpc.encoding import encode, headers_of
 from poise.rpc.reply_address import Address
@@ -103,7 +103,7 @@ class _Attempt:
     """What it says; None = another one streamed it, and did not tell."""
 
 
-class Stream:
+class StreamWriter:
     """Where a handler writes its answer's words as they come; `context.stream`, None where nobody asked for it.
 
     Args:
@@ -179,7 +179,7 @@ class Stream:
         self._shown = True
         return self.to
 
-    async def replied(self, reply: Message, mark: Mark | None) -> None:
+    async def replied(self, reply: Message, mark: StreamPosition | None) -> None:
         """Go on where the called one ended; where it streamed nothing, its whole text is the stream."""
         text = text_of(reply)
         if mark is not None:
@@ -191,7 +191,7 @@ class Stream:
         """The handler is done: its words are those of this reply, and of no other."""
         self._made = reply
 
-    async def finish(self, reply: Message) -> Mark | None:
+    async def finish(self, reply: Message) -> StreamPosition | None:
         """Send what waits, and the `end`; then the reply may be sent.
 
         Args:
@@ -214,7 +214,7 @@ class Stream:
         if attempt.next and self._ends and not attempt.ended:
             attempt.ended = True
             await self._emit(End())
-        return Mark(attempt.id, attempt.next - 1) if attempt.next and not attempt.lost else None
+        return StreamPosition(attempt.id, attempt.next - 1) if attempt.next and not attempt.lost else None
 
     def _says(self, text: str) -> bool:
         """Whether who has read the stream has these words, and no others; or has read none."""

@@ -11,13 +11,13 @@ from poise.telemetry import semconv
 
 
 @dataclass(slots=True)
-class Node:
+class SpanNode:
     """A span with what hangs below it. Times are unix seconds by the clock of the span's own host."""
 
     id: str
     span: SpanRecord | None
     """None stands for a span that others name as their parent and that nobody has reported."""
-    children: "list[Node]" = field(default_factory=list)
+    children: "list[SpanNode]" = field(default_factory=list)
 
     @property
     def tier(self) -> str:
@@ -45,7 +45,7 @@ class Node:
         """When its message was sent: `start` less `queued`."""
         return self.start - self.queued
 
-    def walk(self) -> "Iterator[Node]":
+    def walk(self) -> "Iterator[SpanNode]":
         """This node and everything below it, parents first."""
         waiting = [self]
         while waiting:
@@ -54,7 +54,7 @@ class Node:
             waiting.extend(reversed(node.children))
 
 
-def tree(spans: Iterable[SpanRecord]) -> list[Node]:
+def tree(spans: Iterable[SpanRecord]) -> list[SpanNode]:
     """Put spans under their parents.
 
     A span whose parent was not reported hangs below a node that stands for it, unless it is how the run came in (the
@@ -63,10 +63,10 @@ def tree(spans: Iterable[SpanRecord]) -> list[Node]:
     Returns:
         The roots in order of time: one, when the run is finished and everything was reported.
     """
-    nodes = {span.span_id: Node(span.span_id, span) for span in sorted(spans, key=lambda s: s.start, reverse=True)}
+    nodes = {span.span_id: SpanNode(span.span_id, span) for span in sorted(spans, key=lambda s: s.start, reverse=True)}
     ordered = sorted(nodes.values(), key=lambda node: node.start)
-    missing: dict[str, Node] = {}
-    roots: list[Node] = []
+    missing: dict[str, SpanNode] = {}
+    roots: list[SpanNode] = []
     for node in ordered:
         parent = node.span.parent_id if node.span else None
         if parent is None or (parent not in nodes and _entry(node)):
@@ -75,21 +75,21 @@ def tree(spans: Iterable[SpanRecord]) -> list[Node]:
             nodes[parent].children.append(node)
         else:
             if parent not in missing:
-                missing[parent] = Node(parent, None)
+                missing[parent] = SpanNode(parent, None)
                 roots.append(missing[parent])
             missing[parent].children.append(node)
     roots.extend(_cut_rings(ordered, roots))
     return sorted(roots, key=lambda node: node.asked)
 
 
-def _entry(node: Node) -> bool:
+def _entry(node: SpanNode) -> bool:
     """Whether this is where runs come in: HTTP, or a topic that anyone may write."""
     return node.span is not None and (node.span.role == "server" or node.span.name.startswith("process poise.ask."))
 
 
-def _cut_rings(ordered: list[Node], roots: list[Node]) -> list[Node]:
+def _cut_rings(ordered: list[SpanNode], roots: list[SpanNode]) -> list[SpanNode]:
     reached = {node.id for root in roots for node in root.walk()}
-    cut: list[Node] = []
+    cut: list[SpanNode] = []
     for node in ordered:
         if node.id in reached:
             continue
@@ -100,7 +100,7 @@ def _cut_rings(ordered: list[Node], roots: list[Node]) -> list[Node]:
     return cut
 
 
-def window(roots: list[Node]) -> tuple[float, float]:
+def window(roots: list[SpanNode]) -> tuple[float, float]:
     """When a run began and ended, unix seconds: its first root, or all there is while that was not reported."""
     if not roots:
         return 0.0, 0.0
@@ -110,7 +110,7 @@ def window(roots: list[Node]) -> tuple[float, float]:
 
 
 @dataclass(frozen=True, slots=True)
-class Shares:
+class TimeShares:
     """Where the time of a run went, in seconds; together they are `total`."""
 
     total: float
@@ -122,7 +122,7 @@ class Shares:
     """Time in which a caller waited and nobody was at work: messages on their way, there and back."""
 
 
-def shares(roots: list[Node]) -> Shares:
+def shares(roots: list[SpanNode]) -> TimeShares:
     """Split the time of a run, from `window`, among the tiers.
 
     Each moment goes to the innermost spans that are open then, in equal parts: a tier that waits for another is not
@@ -144,7 +144,7 @@ def shares(roots: list[Node]) -> Shares:
                 transit += part
             else:
                 (waiting if piece.does == "wait" else tiers)[piece.tier] += part
-    return Shares(end - begin, _largest_first(tiers), _largest_first(waiting), transit)
+    return TimeShares(end - begin, _largest_first(tiers), _largest_first(waiting), transit)
 
 
 _Does = Literal["work", "call", "wait"]
@@ -162,8 +162,8 @@ class _Piece:
     does: _Does
 
 
-def _pieces(roots: list[Node], begin: float, end: float) -> Iterator[_Piece]:
-    open_: list[tuple[Node, tuple[str, ...]]] = [(root, ()) for root in roots]
+def _pieces(roots: list[SpanNode], begin: float, end: float) -> Iterator[_Piece]:
+    open_: list[tuple[SpanNode, tuple[str, ...]]] = [(root, ()) for root in roots]
     while open_:
         node, ancestors = open_.pop()
         open_.extend((child, (*ancestors, node.id)) for child in node.children)
@@ -194,7 +194,7 @@ class Skew:
     """At least by so much is `host` behind `other`."""
 
 
-def skews(roots: list[Node]) -> list[Skew]:
+def skews(roots: list[SpanNode]) -> list[Skew]:
     """The proofs of clock skew between hosts that a run holds, the largest of each pair of hosts.
 
     That there is none proves nothing: clocks may differ by less than a message takes.

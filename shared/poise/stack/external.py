@@ -55,11 +55,11 @@ async def _check_broker(servers: str) -> None:
 
 
 async def _check_secure_broker(settings: MeshSettings) -> None:
-    from poise.kafka.admin import Admin  # noqa: PLC0415 - takes long to load, and a probe mostly does
+    from poise.kafka.admin import KafkaAdmin  # noqa: PLC0415 - takes long to load, and a probe mostly does
     from poise.kafka.connection import Connection  # noqa: PLC0415 - as above
 
     try:
-        async with asyncio.timeout(CONNECTED_WITHIN), Admin(Connection.of(settings)):
+        async with asyncio.timeout(CONNECTED_WITHIN), KafkaAdmin(Connection.of(settings)):
             return
     except TimeoutError as error:
         raise SetupError(

@@ -11,7 +11,7 @@ from typing import ClassVar, Final
 from poise.errors import SetupError
 from poise.stack import probe
 from poise.stack.jars import Say
-from poise.stack.managed_process import Part
+from poise.stack.managed_process import ManagedProcess
 from poise.stack.runtime import Runtime, write_properties
 
 OPEN_FOR_AT_MOST: Final = 15_000
@@ -33,7 +33,7 @@ class Node:
     """The cluster's id (a uuid in base64), the same on all nodes; None = a new one when the node is new."""
 
 
-class Kafka(Part):
+class Kafka(ManagedProcess):
     """One embedded Kafka node; `async with Kafka(directory) as kafka: kafka.bootstrap`.
 
     Its data stays in `directory` and survives stops and kills.

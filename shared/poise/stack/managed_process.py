@@ -15,7 +15,7 @@ from poise.stack.process import Child
 from poise.system.private_directory import private_directory
 
 
-class Part(ABC):
+class ManagedProcess(ABC):
     """One server on loopback that runs as a child process; `async with` starts and stops it.
 
     It listens where it did as long as this object lives, so it may be stopped and started again under its clients.

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import ClassVar
 
 from poise.stack import probe
-from poise.stack.managed_process import Part
+from poise.stack.managed_process import ManagedProcess
 from poise.stack.model_server import DEFAULT_NAME, KEY_VARIABLE, PREFIX, check_model, default_model
 
 
-class ModelServer(Part):
+class ModelServer(ManagedProcess):
     """One embedded model server; `async with ModelServer(directory) as server: server.backend`.
 
     It answers whoever has its key, which is made here, and nobody else.

@@ -10,7 +10,7 @@ from poise.errors import SetupError
 from poise.stack import probe
 from poise.stack.jars import Say
 from poise.stack.kafka import Kafka
-from poise.stack.managed_process import Part
+from poise.stack.managed_process import ManagedProcess
 from poise.stack.model import ModelServer
 from poise.stack.options import DEFAULT_GATEWAY_PORT, TIERS, StackOptions, name_of
 from poise.stack.valkey import Valkey
@@ -23,7 +23,7 @@ NextPort = Callable[[], int]
 
 
 @dataclass(frozen=True, slots=True)
-class Addresses:
+class PartAddresses:
     """Where things are, be they ours or not."""
 
     broker: str
@@ -36,22 +36,22 @@ class Addresses:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class StartPlan:
     """The parts to start; None where something that runs already is used."""
 
     kafka: Kafka | None
     valkey: Valkey | None
     model: ModelServer | None
     workers: tuple[Worker, ...]
-    addresses: Addresses
+    addresses: PartAddresses
 
     @property
-    def servers(self) -> tuple[Part, ...]:
+    def servers(self) -> tuple[ManagedProcess, ...]:
         """What the workers stand on, in the order in which it is to be stopped."""
         return tuple(part for part in (self.model, self.valkey, self.kafka) if part is not None)
 
 
-def make(options: StackOptions, say: Say) -> Plan:
+def make(options: StackOptions, say: Say) -> StartPlan:
     """Decide what to start and where; nothing is started yet.
 
     Args:
@@ -79,7 +79,7 @@ def make(options: StackOptions, say: Say) -> Plan:
         model = ModelServer(options.directory, port=port, log=logs / "model.log", model=options.model)
 
     gateway = _gateway_port(options, next_port, say)
-    addresses = Addresses(
+    addresses = PartAddresses(
         broker=kafka.bootstrap if kafka else existing.broker or "",
         redis_url=valkey.url if valkey else existing.redis_url or "",
         model_url=model.url if model else existing.model_url,
@@ -97,7 +97,7 @@ def make(options: StackOptions, say: Say) -> Plan:
         backend = {"url": addresses.model_url, "model": addresses.model_name, **_key(existing.model_key_env)}
         told[BACKENDS] = json.dumps({**backends, "default": backend})
     workers = (*_workers(options, told, gateway, next_port), *_own_workers(options, told, next_port))
-    return Plan(kafka, valkey, model, workers, addresses)
+    return StartPlan(kafka, valkey, model, workers, addresses)
 
 
 def _workers(options: StackOptions, told: dict[str, str], gateway: int | None, next_port: NextPort) -> Iterator[Worker]:

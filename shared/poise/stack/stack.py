@@ -13,9 +13,9 @@ from poise.errors import SetupError
 from poise.settings import MeshSettings
 from poise.stack import external, plan, state
 from poise.stack.events import Event, Tell, ignore
-from poise.stack.managed_process import Part
+from poise.stack.managed_process import ManagedProcess
 from poise.stack.options import StackOptions
-from poise.stack.plan import Addresses, Plan
+from poise.stack.plan import PartAddresses, StartPlan
 from poise.stack.state import PartState, StackState
 from poise.stack.supervisor import Keeper
 from poise.stack.worker import Worker
@@ -37,7 +37,7 @@ class Stack:
         self._tell = tell
         self._began = time.time()
         self._ready = False
-        self._plan: Plan | None = None
+        self._plan: StartPlan | None = None
         self._keepers: dict[str, Keeper] = {}
         self._lock = ExitStack()
 
@@ -105,13 +105,13 @@ class Stack:
         """
         await self._start(self._named(name))
 
-    def _named(self, name: str) -> Part:
+    def _named(self, name: str) -> ManagedProcess:
         parts = {part.name: part for part in (*self._made.workers, *self._made.servers)}
         if name not in parts:
             raise SetupError(f"this stack has no part {name!r}, only {', '.join(parts)}")
         return parts[name]
 
-    async def _start_kafka(self, made: Plan) -> None:
+    async def _start_kafka(self, made: StartPlan) -> None:
         # Loading what speaks to Kafka takes half as long as Kafka takes to start: both at once.
         loading = asyncio.create_task(asyncio.to_thread(import_module, "poise.kafka.topic_setup"))
         await self._start(made.kafka)
@@ -120,12 +120,12 @@ class Stack:
         await topics.apply(MeshSettings.load().model_copy(update={"broker": made.addresses.broker}))
         self._tell(Event("topics", "ready", "", time.monotonic() - began))
 
-    async def _start(self, part: Part | None) -> None:
+    async def _start(self, part: ManagedProcess | None) -> None:
         if part is not None:
             keeper = self._keepers[part.name] = Keeper(part, self._tell, self._write_state)
             await keeper.start()
 
-    async def _stop(self, part: Part) -> None:
+    async def _stop(self, part: ManagedProcess) -> None:
         keeper = self._keepers.pop(part.name, None)
         if keeper is not None:
             await keeper.stop()
@@ -136,7 +136,7 @@ class Stack:
     # -- what is where ------------------------------------------------------------------------------------------------
 
     @property
-    def addresses(self) -> Addresses:
+    def addresses(self) -> PartAddresses:
         """Where things are: `broker`, `redis_url`, `gateway_url`, `model_url`, `model_name`."""
         return self._made.addresses
 
@@ -171,7 +171,7 @@ class Stack:
         parts = tuple(self._part_states(self._plan)) if self._plan else ()
         return StackState(pid=os.getpid(), ready=self._ready, since=self._began, parts=parts, **addresses)
 
-    def _part_states(self, made: Plan) -> Iterator[PartState]:
+    def _part_states(self, made: StartPlan) -> Iterator[PartState]:
         found = made.addresses
         used = (
             ("kafka", made.kafka, found.broker),
@@ -186,7 +186,7 @@ class Stack:
         for worker in made.workers:
             yield self._part_state(worker)
 
-    def _part_state(self, part: Part) -> PartState:
+    def _part_state(self, part: ManagedProcess) -> PartState:
         keeper = self._keepers.get(part.name)
         serves = keeper is not None and part.since is not None
         return PartState(
@@ -200,7 +200,7 @@ class Stack:
         )
 
     @property
-    def _made(self) -> Plan:
+    def _made(self) -> StartPlan:
         if self._plan is None:
             raise RuntimeError("the stack was not started")
         return self._plan

@@ -7,7 +7,7 @@ from typing import Final
 
 from poise.errors import SetupError
 from poise.stack.events import Event, Tell
-from poise.stack.managed_process import Part
+from poise.stack.managed_process import ManagedProcess
 
 SHORTEST: Final = 0.5
 LONGEST: Final = 30.0
@@ -31,7 +31,7 @@ class Keeper:
         changed: Called when it serves, and when it no longer does.
     """
 
-    def __init__(self, part: Part, tell: Tell, changed: Callable[[], None]) -> None:
+    def __init__(self, part: ManagedProcess, tell: Tell, changed: Callable[[], None]) -> None:
         self.part = part
         self.restarts = 0
         self._tell = tell

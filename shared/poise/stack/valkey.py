@@ -5,10 +5,10 @@ from typing import ClassVar
 
 from poise.errors import SetupError
 from poise.stack import probe
-from poise.stack.managed_process import Part
+from poise.stack.managed_process import ManagedProcess
 
 
-class Valkey(Part):
+class Valkey(ManagedProcess):
     """One embedded Valkey; `async with Valkey(directory) as valkey: valkey.url`.
 
     What it holds stays in `directory` (an append-only file) and survives stops and, but for the last second, kills.

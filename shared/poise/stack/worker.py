@@ -9,11 +9,11 @@ from typing import ClassVar
 
 from poise.errors import SetupError
 from poise.stack import environment, probe
-from poise.stack.managed_process import Part
+from poise.stack.managed_process import ManagedProcess
 from poise.stack.options import name_of
 
 
-class Worker(Part):
+class Worker(ManagedProcess):
     """One worker, run where we run, so that relative paths in its settings mean the same.
 
     Args:

@@ -10,7 +10,7 @@ from poise.contracts.custom_topics import KIND, NAME, RESERVED, request_topic
 from poise.contracts.message import Message, Request
 from poise.contracts.topics import CATALOGUE, REQUESTS, Lane, Topic
 from poise.errors import SetupError, UnavailableError
-from poise.kafka.admin import Admin
+from poise.kafka.admin import KafkaAdmin
 from poise.text.error_text import words_of
 from poise.worker.executors import InProcesses, Offloaded
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from poise.worker.tier import Tier
 
 
-async def ensure_topics(admin: Admin, tier: "Tier") -> None:
+async def ensure_topics(admin: KafkaAdmin, tier: "Tier") -> None:
     """Create those of an own tier's topics that are missing.
 
     Raises:
@@ -37,7 +37,7 @@ async def ensure_topics(admin: Admin, tier: "Tier") -> None:
         ) from error
 
 
-async def destination(admin: Admin, kind: type[Request[Any]], lane: Lane) -> Topic:
+async def destination(admin: KafkaAdmin, kind: type[Request[Any]], lane: Lane) -> Topic:
     """Where a request goes.
 
     Raises:

@@ -25,7 +25,7 @@ from poise.contracts.message import Message, Request
 from poise.errors import DeadlineExceededError
 from poise.kafka.handling_slots import parked
 from poise.liveness import Liveness, Part
-from poise.redis.step_results import Journal, Lease, Standing, Stored
+from poise.redis.step_results import ClaimStatus, Lease, StepResultStore, StoredReply
 from poise.rpc.encoding import EncodedMessage
 from poise.telemetry import count, semconv
 from poise.worker.tier import Context
@@ -42,7 +42,7 @@ BEATS: Final = 3
 """How often a lease is renewed before it would run out."""
 
 
-class Receipts:
+class IdempotencyGuard:
     """The receipts of one worker; `async with`, for the heartbeat that keeps the leases of steps at work.
 
     Args:
@@ -51,7 +51,7 @@ class Receipts:
         liveness: Of which the heartbeat is a part.
     """
 
-    def __init__(self, journal: Journal, ttl: float, liveness: Liveness) -> None:
+    def __init__(self, journal: StepResultStore, ttl: float, liveness: Liveness) -> None:
         self.journal = journal
         self.ttl = ttl
         self.held: set[Lease] = set()
@@ -78,11 +78,11 @@ class Receipts:
             self._heartbeat.cancel()
             await asyncio.wait({self._heartbeat})
 
-    def of(self, request: Message, context: Context) -> "Receipt":
+    def of(self, request: Message, context: Context) -> "Claim":
         """The receipt of a message; one without an identity has none that is kept."""
         identity = identity_of(request, context) if self.journal.configured else None
         lease = None if identity is None else Lease.on(*identity, token=f"{self._boot}.{next(self._numbers)}")
-        return Receipt(self, request, context, lease)
+        return Claim(self, request, context, lease)
 
     async def _beat(self, part: Part) -> None:
         # One beat for all: a step that is done before the next one costs no renewal.
@@ -92,10 +92,10 @@ class Receipts:
             part.progress()
 
 
-class Receipt:
+class Claim:
     """One message's standing in the journal: `async with receipts.of(…) as receipt`; whoever leaves lets go of it."""
 
-    def __init__(self, receipts: Receipts, request: Message, context: Context, lease: Lease | None) -> None:
+    def __init__(self, receipts: IdempotencyGuard, request: Message, context: Context, lease: Lease | None) -> None:
         self.stored: EncodedMessage | None = None
         """The reply that another copy got; None = handle it."""
         self._receipts = receipts
@@ -136,39 +136,41 @@ class Receipt:
         """
         if self._lease is None or not is_final(reply.message):
             return reply
-        lease, stored = self._lease, Stored(reply.kind, reply.body)
+        lease, stored = self._lease, StoredReply(reply.kind, reply.body)
         ttl = self._context.remaining() + REDELIVERED_WITHIN
         other = await self._until_free(lambda: self._journal.write(lease, stored, ttl))
         self._let_go()
         return reply if other is None else other
 
-    async def _until_free(self, attempt: Callable[[], Awaitable[Standing | Stored]]) -> EncodedMessage | None:
+    async def _until_free(self, attempt: Callable[[], Awaitable[ClaimStatus | StoredReply]]) -> EncodedMessage | None:
         """Try until nobody else is at work on the step; returns how another copy ended, if one has.
 
         At the deadline a wait ends with a fault for the caller; nothing is held then.
         """
         found = await attempt()
-        if found is Standing.HELD:
+        if found is ClaimStatus.HELD:
             async with parked():
                 found = await self._looked_until(attempt)
-        if isinstance(found, Stored):
+        if isinstance(found, StoredReply):
             return self._understood(found)
-        if found is Standing.HELD:
+        if found is ClaimStatus.HELD:
             told = f"another worker did not finish step {self._context.step} before its deadline"
             return EncodedMessage.of(DeadlineExceededError(told).fault())
         return None
 
-    async def _looked_until(self, attempt: Callable[[], Awaitable[Standing | Stored]]) -> Standing | Stored:
+    async def _looked_until(
+        self, attempt: Callable[[], Awaitable[ClaimStatus | StoredReply]]
+    ) -> ClaimStatus | StoredReply:
         """Try again until it is not held any more, or its deadline has passed."""
         delay = FIRST_LOOK
         while (left := self._context.remaining()) > 0:
             await asyncio.sleep(min(delay, left))
             delay = min(2 * delay, LONGEST_LOOK)
-            if (found := await attempt()) is not Standing.HELD:
+            if (found := await attempt()) is not ClaimStatus.HELD:
                 return found
-        return Standing.HELD
+        return ClaimStatus.HELD
 
-    def _understood(self, stored: Stored) -> EncodedMessage | None:
+    def _understood(self, stored: StoredReply) -> EncodedMessage | None:
         kinds: dict[str, type[Message]] = {Fault.kind: Fault}
         if isinstance(self._request, Request):
             kinds[self._request.reply.kind] = self._request.reply

@@ -17,38 +17,38 @@ from poise.contracts.stream import Delta, Reset
 from poise.contracts.topics import BATCH, CANCEL, REPLIES, Lane, Topic
 from poise.dead_letters.undecodable_batches import UndecodableBatches
 from poise.errors import RecordTooLargeError, SetupError, UnavailableError
-from poise.kafka.admin import Admin
+from poise.kafka.admin import KafkaAdmin
 from poise.kafka.connection import Connection
-from poise.kafka.consumer import ConcurrentIntake
+from poise.kafka.consumer import ConcurrentConsumer
 from poise.kafka.faststream_adapter import new_broker
 from poise.kafka.log_lookup import Lookups
 from poise.kafka.log_reader import LogAccess
-from poise.kafka.log_stream import Follower, Start
+from poise.kafka.log_stream import LogStream, Start
 from poise.kafka.partitioner import partition_for
 from poise.kafka.producer import Producer
 from poise.kafka.record import Headers, Position, Record
 from poise.kafka.record_size import TopicLimits
 from poise.kafka.topic_identities import TopicIdentities
 from poise.liveness import Liveness
-from poise.redis.client import Cache
-from poise.redis.step_results import Journal
-from poise.rpc.calls import Addressed, Calls, Streamed
-from poise.rpc.cancellation import Cancels
+from poise.redis.client import RedisClient
+from poise.redis.step_results import StepResultStore
+from poise.rpc.calls import Calls, OutgoingCall, StreamSink
+from poise.rpc.cancellation import CancellationRegistry
 from poise.rpc.encoding import EncodedMessage, encode, headers_of
-from poise.rpc.reply_address import Address, Addresses
+from poise.rpc.reply_address import Address, ReplyAddresses
 from poise.rpc.stream_reader import StreamReader
-from poise.rpc.stream_writer import Stream
+from poise.rpc.stream_writer import StreamWriter
 from poise.run_log.span_writer import SpanLog
 from poise.settings import MeshSettings
 from poise.telemetry import inject, observe, semconv
 from poise.telemetry.endpoint import AdminEndpoint
 from poise.telemetry.setup import Telemetry
 from poise.worker import custom_tiers, executors
-from poise.worker.idempotency import Receipts
+from poise.worker.idempotency import IdempotencyGuard
 from poise.worker.process import StopSignal, must_end, settled
 from poise.worker.readiness import Readiness
 from poise.worker.tier import Tier
-from poise.worker.tier_runner import Serving
+from poise.worker.tier_runner import TierRunner
 
 log = logging.getLogger(__name__)
 
@@ -67,8 +67,8 @@ class Mesh:
     def __init__(self, settings: MeshSettings, *, tier: str) -> None:
         self.settings = settings
         self.connection = Connection.of(settings)
-        self.admin = Admin(self.connection)
-        self.addresses = Addresses(self.admin.partitions)
+        self.admin = KafkaAdmin(self.connection)
+        self.addresses = ReplyAddresses(self.admin.partitions)
         self.stop = StopSignal()
         self._broker = new_broker(self.connection)
         self._telemetry = Telemetry(settings, tier)
@@ -78,16 +78,16 @@ class Mesh:
         self.producer = Producer(
             self.connection, TopicLimits(self.admin.record_limits), self._leaderless, self.liveness
         )
-        self._undecodable = UndecodableBatches(self.send, partial(Follower, self.connection), settings.instance)
-        self.lookups = Lookups(partial(Follower, self.connection, undecodable=self._undecodable.keep), self.admin)
+        self._undecodable = UndecodableBatches(self.send, partial(LogStream, self.connection), settings.instance)
+        self.lookups = Lookups(partial(LogStream, self.connection, undecodable=self._undecodable.keep), self.admin)
         self.log_access = LogAccess(
             self.connection, self.admin, self.liveness, self.topic_identities, self._undecodable.keep
         )
-        self.cancels = Cancels(self.log_access, settings, self._publish_cancel)
-        self.cache = Cache(settings.redis_url, liveness=self.liveness)
+        self.cancels = CancellationRegistry(self.log_access, settings, self._publish_cancel)
+        self.cache = RedisClient(settings.redis_url, liveness=self.liveness)
         self._started = False
         self._ready = Readiness(self.admin, self.liveness, self.topic_identities)
-        self._intakes: list[ConcurrentIntake] = []
+        self._intakes: list[ConcurrentConsumer] = []
         self._stack = AsyncExitStack()
 
     # -- coming and going -----------------------------------------------------------------------------------------
@@ -156,7 +156,7 @@ class Mesh:
         key: str | None = None,
         min_epoch: str | None = None,
         topic: Topic | None = None,
-        stream: Streamed | None = None,
+        stream: StreamSink | None = None,
     ) -> ReplyT:
         """Ask a tier and wait for its reply.
 
@@ -188,7 +188,7 @@ class Mesh:
         elif key is None and run is not None:
             key = f"{run}/{step}"
         deadline = deadline if deadline is not None else time.time() + topic.deadlines.default
-        return await self._calls.call(request, Addressed(topic, key, envelope, deadline, stream))
+        return await self._calls.call(request, OutgoingCall(topic, key, envelope, deadline, stream))
 
     async def stream(
         self,
@@ -282,7 +282,7 @@ class Mesh:
         return await self.publish(CANCEL, cancel, key=cancel.run)
 
     async def reply(
-        self, address: Address, reply: EncodedMessage, *, run: str, step: str, stream: Stream | None = None
+        self, address: Address, reply: EncodedMessage, *, run: str, step: str, stream: StreamWriter | None = None
     ) -> None:
         """Publish the reply to a message, after all of its stream; one that is too large becomes a fault."""
         counts = stream and await self.producer.takes(address.topic, reply.body)  # else what counts is a fault
@@ -326,10 +326,10 @@ class Mesh:
 
     # -- listening ------------------------------------------------------------------------------------------------
 
-    def follow(self, topic: str, *, start: Start = "beginning", partitions: Sequence[int] | None = None) -> Follower:
-        """Read a whole topic, without a group; see `Follower`."""
+    def follow(self, topic: str, *, start: Start = "beginning", partitions: Sequence[int] | None = None) -> LogStream:
+        """Read a whole topic, without a group; see `LogStream`."""
         keep = self._undecodable.keep
-        return Follower(self.connection, topic, start=start, partitions=partitions, undecodable=keep)
+        return LogStream(self.connection, topic, start=start, partitions=partitions, undecodable=keep)
 
     async def read_key(self, topic: str, key: str, *, since: float | None = None) -> list[Record]:
         """All records of a key that are in the topic now, oldest first; see `Lookups.of_key`.
@@ -367,11 +367,11 @@ class Mesh:
         """
         await custom_tiers.ensure_topics(self.admin, tier)
         at_once = (tier.concurrency or self.settings.concurrency) * (len(tier.topics) + 1)  # and delayed retries
-        receipts = Receipts(Journal(self.cache), self.settings.lease, self.liveness)
+        receipts = IdempotencyGuard(StepResultStore(self.cache), self.settings.lease, self.liveness)
         async with receipts, executors.started(tier, at_once) as ready:
-            await self._serve(Serving(self, self._broker, ready, receipts))
+            await self._serve(TierRunner(self, self._broker, ready, receipts))
 
-    async def _serve(self, serving: Serving) -> None:
+    async def _serve(self, serving: TierRunner) -> None:
         self._intakes = list(serving.intakes.values())
         for name, intake in serving.intakes.items():
             self.ready_when(name, intake.assigned.is_set)

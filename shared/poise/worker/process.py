@@ -72,7 +72,7 @@ class StopSignal:
         return await self._event.wait()
 
 
-class Sparing(logging.Filter):
+class RateLimitFilter(logging.Filter):
     """Lets a message of a library through once in a while: aiokafka writes 300 lines a second while a broker is away.
 
     Args:
@@ -149,7 +149,7 @@ def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
     logging.basicConfig(level=os.environ.get("POISE_LOG_LEVEL", "INFO").upper(), stream=sys.stderr)
     for handler in logging.getLogger().handlers:
         handler.setFormatter(LineFormatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
-        handler.addFilter(Sparing("aiokafka", every=REPEATED_EVERY))
+        handler.addFilter(RateLimitFilter("aiokafka", every=REPEATED_EVERY))
     for noisy in ("aiokafka", "httpx2", "faststream"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:

@@ -27,9 +27,9 @@ from poise.errors import (
     NewerVersionError,
     PoiseError,
     RecordTooLargeError,
+    RunCancelledError,
     TerminalError,
     UnavailableError,
-    WithdrawnError,
 )
 from poise.kafka.handling_slots import parked
 from poise.kafka.open_transactions import Waiter
@@ -37,13 +37,13 @@ from poise.kafka.record import Position, Record
 from poise.rpc.deadlines import brought_forward, resolve
 from poise.rpc.encoding import EncodedMessage
 from poise.rpc.reply_address import Address
-from poise.rpc.stream_writer import Stream, StreamLimits
+from poise.rpc.stream_writer import StreamLimits, StreamWriter
 from poise.telemetry import SpanKind, adjust, count, extract, measure, semconv, span
 from poise.text.error_text import typed_words_of, words_of
 from poise.worker import delayed_retries, retry_policy
 from poise.worker.delayed_retries import Postponed
-from poise.worker.idempotency import Receipt, Receipts
-from poise.worker.retry_policy import Attempt, DeadLetter, Expire, HandBack, Postpone, Retry, RetryBudget, decide
+from poise.worker.idempotency import Claim, IdempotencyGuard
+from poise.worker.retry_policy import Attempt, Expire, GiveUp, Retry, RetryBudget, RetryLater, ReturnFault, decide
 from poise.worker.tier import Context, Handler, Tier
 
 if TYPE_CHECKING:
@@ -64,10 +64,10 @@ class _Job:
     """How often it was."""
 
 
-class Delivery:
+class MessageProcessor:
     """Handles the messages of one topic for one tier."""
 
-    def __init__(self, mesh: "Mesh", tier: Tier, topic: Topic, receipts: Receipts, budget: RetryBudget) -> None:
+    def __init__(self, mesh: "Mesh", tier: Tier, topic: Topic, receipts: IdempotencyGuard, budget: RetryBudget) -> None:
         self._mesh = mesh
         self._tier = tier
         self._topic = topic
@@ -150,7 +150,7 @@ class Delivery:
                     first = receipt.stored is None
                     if reply is not None:
                         reply = await receipt.settle(reply)
-        except WithdrawnError as error:
+        except RunCancelledError as error:
             count(semconv.CANCELLED, 1, self._metered)
             await self._tell_of(job, error.fault())
             return "cancelled", EncodedMessage.of(error.fault())
@@ -193,7 +193,7 @@ class Delivery:
         if stream_to is not None:
             ends = address is not None and (address.correlation_id or b"") == (stream_to.correlation_id or b"")
             limits = StreamLimits(interval=self._mesh.settings.stream_interval)
-            stream = Stream(stream_to, self._mesh.send, run=context.run, ends=ends, limits=limits)
+            stream = StreamWriter(stream_to, self._mesh.send, run=context.run, ends=ends, limits=limits)
             context = replace(context, stream=stream)
         return _Job(request, self._tier.handlers[kind], context, address, postponed.count if postponed else 0)
 
@@ -251,19 +251,19 @@ class Delivery:
         attempts, times = (postponed.attempts, postponed.count) if postponed else (0, 0)
         attempt = Attempt(attempts + 1, remaining, envelope.reply_to is not None, times)
         match decide(error, attempt, self._jitter):
-            case Postpone(delay) if await self._postpone(record, error, delay, attempt):
+            case RetryLater(delay) if await self._postpone(record, error, delay, attempt):
                 return
             case _:
                 await self._refuse(record, error)
 
     # -- 3 expired?  4 handle  5 decide ---------------------------------------------------------------------------
 
-    async def _handle(self, job: _Job, receipt: Receipt) -> EncodedMessage | None:
+    async def _handle(self, job: _Job, receipt: Claim) -> EncodedMessage | None:
         number, waited = job.context.attempt, 0.0
         while True:
             try:
                 return await self._try(job, number)
-            except WithdrawnError:  # a call of the handler's was: it is not wanted either
+            except RunCancelledError:  # a call of the handler's was: it is not wanted either
                 raise
             except Exception as error:  # noqa: BLE001 - decide() owns every failure of a handler
                 self._mesh.cancels.check(error)
@@ -278,19 +278,19 @@ class Delivery:
                         async with parked():
                             await asyncio.sleep(delay)
                         number, waited = number + 1, waited + delay
-                    case Postpone(delay) if await self._postpone(job.context.record, error, delay, attempt):
+                    case RetryLater(delay) if await self._postpone(job.context.record, error, delay, attempt):
                         return None
-                    case Expire() | HandBack() as end:
+                    case Expire() | ReturnFault() as end:
                         return EncodedMessage.of(self._told(end, job.context, error))
-                    case DeadLetter() | Postpone():
+                    case GiveUp() | RetryLater():
                         # Not where another copy has the step by now: that one's end is this one's too.
                         other = await receipt.taken_over()
                         if other is not None:
                             return other
                         return EncodedMessage.of(await self.set_aside(job.context.record, error, attempt=number))
 
-    def _told(self, end: Expire | HandBack, context: Context, error: Exception) -> Fault:
-        if isinstance(end, HandBack) and isinstance(error, PoiseError):
+    def _told(self, end: Expire | ReturnFault, context: Context, error: Exception) -> Fault:
+        if isinstance(end, ReturnFault) and isinstance(error, PoiseError):
             return error.fault()
         count(semconv.DEADLINE_EXCEEDED, 1, self._metered)
         if not isinstance(error, DeadlineExceededError):

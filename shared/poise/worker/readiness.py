@@ -9,7 +9,7 @@ from typing import Final, Self
 
 from poise.contracts.topics import CATALOGUE
 from poise.errors import SetupError, UnavailableError
-from poise.kafka.admin import Admin
+from poise.kafka.admin import KafkaAdmin
 from poise.kafka.topic_identities import TopicIdentities
 from poise.liveness import Liveness, Part
 
@@ -33,7 +33,7 @@ class Readiness:
         SetupError: Topics are missing.
     """
 
-    def __init__(self, admin: Admin, liveness: Liveness, identities: TopicIdentities) -> None:
+    def __init__(self, admin: KafkaAdmin, liveness: Liveness, identities: TopicIdentities) -> None:
         self._admin = admin
         self._liveness = liveness
         self._identities = identities

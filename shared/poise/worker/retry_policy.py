@@ -28,14 +28,14 @@ class Retry:
 
 
 @dataclass(frozen=True, slots=True)
-class Postpone:
+class RetryLater:
     """Put it on the delayed-retry topic of a delay in seconds, where it holds up nobody."""
 
     delay: float
 
 
 @dataclass(frozen=True, slots=True)
-class DeadLetter:
+class GiveUp:
     """It cannot be handled: keep it whole, tell the caller."""
 
 
@@ -45,11 +45,11 @@ class Expire:
 
 
 @dataclass(frozen=True, slots=True)
-class HandBack:
+class ReturnFault:
     """Nothing can be learnt from it, and whoever waits decides what to do instead: tell the caller, keep nothing."""
 
 
-Decision = Retry | Postpone | DeadLetter | Expire | HandBack
+Decision = Retry | RetryLater | GiveUp | Expire | ReturnFault
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +151,7 @@ def decide(error: Exception, attempt: Attempt, jitter: random.Random, limits: Re
 
 def _again_or_later(
     error: Exception, attempt: Attempt, jitter: random.Random, limits: RetryLimits
-) -> Retry | Postpone | DeadLetter | HandBack:
+) -> Retry | RetryLater | GiveUp | ReturnFault:
     retryable = isinstance(error, RetryableError)
     wait = (error.retry_after or 0.0) if isinstance(error, RetryableError) else 0.0
     often = limits.attempts if retryable else limits.attempts_after_bug
@@ -162,30 +162,30 @@ def _again_or_later(
     return _postpone(attempt, wait) if retryable and not attempt.awaited else _given_up(error, attempt)
 
 
-def _given_up(error: Exception, attempt: Attempt) -> DeadLetter | HandBack:
+def _given_up(error: Exception, attempt: Attempt) -> GiveUp | ReturnFault:
     told = attempt.awaited and isinstance(error, PoiseError) and not error.kept
-    return HandBack() if told else DeadLetter()
+    return ReturnFault() if told else GiveUp()
 
 
 def _wait_or_hand_back(
     error: RateLimitedError, attempt: Attempt, jitter: random.Random, limits: RetryLimits
-) -> Retry | HandBack:
+) -> Retry | ReturnFault:
     """A rate limit is waited for by time, not by a number of attempts: the server says when it is worth another."""
     delay = max(error.retry_after or 0.0, _backoff(attempt.number, jitter, limits))
     patient = error.patience is None or attempt.waited + delay <= error.patience
-    return Retry(delay) if patient and attempt.budget and delay < attempt.remaining else HandBack()
+    return Retry(delay) if patient and attempt.budget and delay < attempt.remaining else ReturnFault()
 
 
 def _backoff(number: int, jitter: random.Random, limits: RetryLimits) -> float:
     return jitter.uniform(0, min(limits.longest, limits.base * 2.0 ** min(number - 1, _DOUBLINGS)))
 
 
-def _postpone(attempt: Attempt, wait: float = 0.0) -> Postpone | DeadLetter:
+def _postpone(attempt: Attempt, wait: float = 0.0) -> RetryLater | GiveUp:
     later = RETRY_DELAYS[attempt.postponed :]
     if not later:
-        return DeadLetter()
+        return GiveUp()
     delay = next((delay for delay in later if delay >= wait), later[-1])
-    return Postpone(delay) if delay < attempt.remaining else DeadLetter()
+    return RetryLater(delay) if delay < attempt.remaining else GiveUp()
 
 
 def no_room(worker: str, topic: str) -> RetryableError:

@@ -14,8 +14,8 @@ from poise.errors import SetupError
 from poise.kafka.handling_slots import Parked, parked
 from poise.kafka.record import Position, Record
 from poise.kafka.record_size import size_of
-from poise.redis.journal import KEPT_AFTER, History
-from poise.rpc.stream_writer import Stream
+from poise.redis.journal import KEPT_AFTER, Journal
+from poise.rpc.stream_writer import StreamWriter
 from poise.worker import custom_tiers
 from poise.worker.executors import InProcesses, as_handler
 
@@ -54,7 +54,7 @@ class Context:
     """From 1."""
     lane: Lane
     mesh: "Mesh"
-    stream: Stream | None = None
+    stream: StreamWriter | None = None
     """Where the answer's words go as they come; None = nobody asked for that. What is written is provisional: the
     reply alone counts."""
 
@@ -147,7 +147,7 @@ class Context:
             envelope=Envelope(run=self.run, tenant=self.tenant, doc_version=doc_version),
         )
 
-    def history(self, *workflow: str) -> History | None:
+    def history(self, *workflow: str) -> Journal | None:
         """Where a workflow keeps how the steps of this message's run ended; None without a cache.
 
         A message that was sent again from a dead-letter topic has a history of its own.
@@ -155,7 +155,7 @@ class Context:
         if not self.mesh.cache.configured:
             return None
         identity = (self.tenant, self.run, self.step, *workflow, str(self.envelope.redrives or 0))
-        return History(self.mesh.cache, *identity, ttl=self.remaining() + KEPT_AFTER)
+        return Journal(self.mesh.cache, *identity, ttl=self.remaining() + KEPT_AFTER)
 
 
 class Tier:

@@ -10,14 +10,14 @@ from faststream.kafka import KafkaBroker
 from poise.contracts.message import Message
 from poise.contracts.topics import RETRY_DELAYS, Lane, retry_topic
 from poise.kafka.assignor import sticky
-from poise.kafka.consumer import ConcurrentIntake, IntakeLimits
+from poise.kafka.consumer import ConcurrentConsumer, ConsumerLimits
 from poise.kafka.faststream_adapter import subscribe
 from poise.kafka.open_transactions import OpenTransactions
 from poise.settings import MeshSettings
 from poise.worker import delayed_retries
 from poise.worker.delayed_retries import Retries
-from poise.worker.idempotency import Receipts
-from poise.worker.processor import Delivery
+from poise.worker.idempotency import IdempotencyGuard
+from poise.worker.processor import MessageProcessor
 from poise.worker.retry_policy import RetryBudget
 from poise.worker.tier import Tier
 
@@ -25,21 +25,21 @@ if TYPE_CHECKING:
     from poise.worker.mesh import Mesh
 
 
-class Serving:
+class TierRunner:
     """A tier's consumers: one for each of its topics, and one for all its delayed retries.
 
     Lanes share the process. Each has a consumer of its own, so that a backlog in one is not fetched before the other;
     the batch lane is handled by a share of the concurrency, so that it cannot fill the process either.
     """
 
-    def __init__(self, mesh: "Mesh", broker: KafkaBroker, tier: Tier, receipts: Receipts) -> None:
-        self.intakes: dict[str, ConcurrentIntake] = {}
+    def __init__(self, mesh: "Mesh", broker: KafkaBroker, tier: Tier, receipts: IdempotencyGuard) -> None:
+        self.intakes: dict[str, ConcurrentConsumer] = {}
         """By the name of the topic, and `retry`."""
         self._mesh = mesh
         self._broker = broker
         self._tier = tier
         budget = RetryBudget()
-        deliveries = {topic.name: Delivery(mesh, tier, topic, receipts, budget) for topic in tier.topics}
+        deliveries = {topic.name: MessageProcessor(mesh, tier, topic, receipts, budget) for topic in tier.topics}
         for topic in tier.topics:
             delivery = deliveries[topic.name]
             # Of the batch lane a backlog is what is expected: it waits.
@@ -64,9 +64,9 @@ class Serving:
         **options: Any,
     ) -> None:
         group = group_of(self._tier.name, name)
-        intake = ConcurrentIntake(
+        intake = ConcurrentConsumer(
             deliver,
-            limits=IntakeLimits(concurrency=self._concurrency(lane)),
+            limits=ConsumerLimits(concurrency=self._concurrency(lane)),
             read_back=partial(self._mesh.admin.group_state, group),
             part=self._mesh.liveness.part(f"consumer of {name}"),
             identities=self._mesh.topic_identities,

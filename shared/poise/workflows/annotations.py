@@ -7,7 +7,7 @@ from poise.contracts.retrieve import Passage
 
 
 @dataclass(slots=True)
-class Notes:
+class RunAnnotations:
     """Filled in while the workflow goes; see `poise.contracts.RunRecord` for what each means."""
 
     draw: Draw | None = None

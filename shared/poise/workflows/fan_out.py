@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from poise.contracts.message import ReplyT, Request
-from poise.errors import DivergedError, PoiseError
+from poise.errors import NonDeterminismError, PoiseError
 
 T = TypeVar("T")
 
@@ -24,7 +24,7 @@ def tolerant(call: Call[ReplyT], request: Request[ReplyT]) -> Work[ReplyT | Pois
     async def work() -> ReplyT | PoiseError:
         try:
             return await call(request)
-        except DivergedError:
+        except NonDeterminismError:
             raise
         except PoiseError as error:
             return error

@@ -13,14 +13,14 @@ from poise.errors import (
     InvalidMessageError,
     NotTakenError,
     PoiseError,
+    RunCancelledError,
     TerminalError,
     UnavailableError,
-    WithdrawnError,
 )
 
 _BACK: Final[dict[str, type[TerminalError]]] = {
     kind.__name__: kind
-    for kind in (TerminalError, DeadlineExceededError, NotTakenError, WithdrawnError, UnavailableError)
+    for kind in (TerminalError, DeadlineExceededError, NotTakenError, RunCancelledError, UnavailableError)
 }
 
 _NAMING_FIELDS: Final[dict[str, type[InvalidMessageError | EncodingError]]] = {

@@ -24,7 +24,7 @@ ROUNDS: Final = 16
 others for it, takes two."""
 
 
-class Turn:
+class ReplaySlot:
     """A step's place in the order."""
 
     __slots__ = ("asked", "entry", "giving_up", "gone", "number", "queued", "ready", "step")
@@ -50,7 +50,7 @@ class Turn:
         return self.entry is not None and self.entry.outcome == "given-up"
 
 
-class Order:
+class ReplayScheduler:
     """The order of one execution.
 
     Args:
@@ -59,7 +59,7 @@ class Order:
 
     def __init__(self, recorded: Mapping[str, Entry]) -> None:
         ordered = sorted(recorded.items(), key=lambda item: item[1].number)
-        self._turns = {step: Turn(step, entry.number, entry) for step, entry in ordered}
+        self._turns = {step: ReplaySlot(step, entry.number, entry) for step, entry in ordered}
         self._queue = deque(self._turns.values())
         self._next = ordered[-1][1].number + 1 if ordered else 1
         self._under_way = 0
@@ -84,28 +84,28 @@ class Order:
         """A step ended, or was given up."""
         self._under_way -= 1
 
-    def recorded(self, step: str) -> Turn | None:
+    def recorded(self, step: str) -> ReplaySlot | None:
         """The turn of a step that stands in the history, which is asked for now."""
         turn = self._turns.get(step)
         if turn is not None:
             turn.asked = True
         return turn
 
-    def append(self, step: str) -> Turn:
+    def append(self, step: str) -> ReplaySlot:
         """The turn of a step that just ended, behind all others."""
-        turn = Turn(step, self._next, None)
+        turn = ReplaySlot(step, self._next, None)
         turn.asked = True
         self._next += 1
         self._queue.append(turn)
         return turn
 
-    def ready(self, turn: Turn) -> asyncio.Future[None]:
+    def ready(self, turn: ReplaySlot) -> asyncio.Future[None]:
         """What is done when it is this one's turn."""
         turn.ready = asyncio.get_running_loop().create_future()
         self._pump()
         return turn.ready
 
-    def give_up(self, turn: Turn) -> None:
+    def give_up(self, turn: ReplaySlot) -> None:
         """A step is given up. Until that is kept, nothing that comes after it is handed out.
 
         1. Its turn comes. 2. Before its task is back at work, another one cancels that. 3. Its turn is to come again:
@@ -118,7 +118,7 @@ class Order:
             turn.queued = True
             self._queue.appendleft(turn)
 
-    def drop(self, turn: Turn) -> None:
+    def drop(self, turn: ReplaySlot) -> None:
         """Wait for a turn no more, if it has not come."""
         if not turn.queued:
             return
@@ -136,11 +136,11 @@ class Order:
 
     # -- what can be seen -----------------------------------------------------------------------------------------
 
-    def missing(self) -> Turn | None:
+    def missing(self) -> ReplaySlot | None:
         """The first recorded step that nobody has asked for."""
         return next((turn for turn in self._queue if turn.entry and not turn.asked and not turn.given_up), None)
 
-    def stuck_at(self) -> Turn | None:
+    def stuck_at(self) -> ReplaySlot | None:
         """The recorded step that holds all others up because nobody asks for it; None while something else may move."""
         if any(turn.given_up and turn.asked and not (turn.giving_up or turn.gone) for turn in self._queue):
             return None
@@ -164,7 +164,7 @@ class Order:
             if head is None or not self._passes(head):
                 return
 
-    def _passes(self, head: Turn) -> bool:
+    def _passes(self, head: ReplaySlot) -> bool:
         """Hand out the first one, if it can be; whether the next one may come to its turn."""
         if head.given_up and not head.asked:
             self._take()

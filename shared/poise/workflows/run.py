@@ -13,18 +13,18 @@ from pydantic_core import from_json, to_json
 from poise.contracts.message import Message, ReplyT, Request
 from poise.contracts.record import StepRecord, longest
 from poise.contracts.topics import Lane, Topic
-from poise.errors import DeadlineExceededError, PoiseError, WithdrawnError
+from poise.errors import DeadlineExceededError, PoiseError, RunCancelledError
 from poise.kafka.handling_slots import parked
 from poise.kafka.record import Position
-from poise.redis.journal import History
+from poise.redis.journal import Journal
 from poise.rpc.encoding import encode
-from poise.rpc.stream_writer import Stream
+from poise.rpc.stream_writer import StreamWriter
 from poise.telemetry import semconv, span
 from poise.workflows import fan_out
-from poise.workflows.annotations import Notes
+from poise.workflows.annotations import RunAnnotations
 from poise.workflows.inline_steps import result_of, returned_by
 from poise.workflows.start_time import start_time
-from poise.workflows.step_executor import Asked, Steps
+from poise.workflows.step_executor import StepExecutor, StepRequest
 from poise.workflows.step_ids import Names, digest, json_of
 from poise.workflows.timeout import Timeout
 
@@ -35,10 +35,10 @@ Guard = Callable[[float], AbstractContextManager[None]]
 
 ROOT: Final = "ask"
 """The step that is the run itself; the steps of a run inside it are named after theirs."""
-CANCELLED: Final = f"urn:poise:{WithdrawnError.name}"
+CANCELLED: Final = f"urn:poise:{RunCancelledError.name}"
 
 
-class Door(Protocol):
+class CallContext(Protocol):
     """What a run needs of the mesh: a message's context."""
 
     @property
@@ -58,7 +58,7 @@ class Door(Protocol):
         """Its traffic class."""
 
     @property
-    def stream(self) -> Stream | None:
+    def stream(self) -> StreamWriter | None:
         """Where the answer's words go as they come; None = nobody asked for that."""
 
     @property
@@ -98,7 +98,7 @@ class Run:
         name: The workflow's, for messages.
     """
 
-    def __init__(self, door: Door, history: History | None = None, name: str = "workflow") -> None:
+    def __init__(self, door: CallContext, history: Journal | None = None, name: str = "workflow") -> None:
         self.id = door.run
         self.tenant = door.tenant
         self.lane = door.lane
@@ -112,14 +112,14 @@ class Run:
         """Random numbers, the same each time."""
         self.steps: list[StepRecord] = []
         """The steps that ended, and how."""
-        self.notes = Notes()
+        self.notes = RunAnnotations()
         self.started = start_time(door.written, time.time())
         """When it was asked for, unix seconds."""
         self._door = door
         self._kept_back = 0.0
         self._within = "" if door.step == ROOT else f"{door.step}/"
         self._ids = Names()
-        self._taken = Steps(f"run {door.run} ({name})", history)
+        self._taken = StepExecutor(f"run {door.run} ({name})", history)
 
     async def execute(self, work: Coroutine[Any, Any, T]) -> T:
         """Do the run's work, beginning with what its history has.
@@ -149,12 +149,12 @@ class Run:
         async def read() -> float:
             return time.time()
 
-        asked: Asked[float] = self._asked("now", to_json, from_json)
+        asked: StepRequest[float] = self._asked("now", to_json, from_json)
         return (await self._taken.take(asked, read))[0]
 
     async def sleep(self, seconds: float) -> None:
         """Wait; begun again, for the rest alone: when it ends is kept when it begins. It holds no handling slot."""
-        asked: Asked[float] = self._asked("wake", to_json, from_json, to_json(seconds))
+        asked: StepRequest[float] = self._asked("wake", to_json, from_json, to_json(seconds))
 
         async def wake() -> float:
             return time.time() + seconds
@@ -175,7 +175,7 @@ class Run:
         self, what: str, seconds: float, wait: Callable[[], Awaitable[None]], *, kept: bool = True
     ) -> Coroutine[Any, Any, object]:
         # Named now, not when a task of its own begins: one that is cancelled before would leave its name to the next.
-        asked: Asked[None] = self._asked(what, lambda _: b"", lambda _: None, to_json(seconds), kept=kept)
+        asked: StepRequest[None] = self._asked(what, lambda _: b"", lambda _: None, to_json(seconds), kept=kept)
         return self._taken.take(asked, wait)
 
     # -- chance ---------------------------------------------------------------------------------------------------
@@ -350,7 +350,7 @@ class Run:
             UnavailableError: The broker did not take it.
         """
         what = f"publish {topic.name}"
-        asked: Asked[Position] = self._asked(what, to_json, _position, to_json(key), id=id, name="publish")
+        asked: StepRequest[Position] = self._asked(what, to_json, _position, to_json(key), id=id, name="publish")
         return (await self._taken.take(asked, lambda: self._door.publish(topic, message, key=key)))[0]
 
     # -- what is common to them -----------------------------------------------------------------------------------
@@ -365,12 +365,12 @@ class Run:
         id: str | None = None,  # noqa: A002
         name: str | None = None,
         kept: bool = True,
-    ) -> Asked[T]:
+    ) -> StepRequest[T]:
         hashed = digest(what, asks)
         step = self._within + self._ids.of(id or f"{name or what}-{hashed}")
-        return Asked(step, what, hashed, encode, decode, kept)
+        return StepRequest(step, what, hashed, encode, decode, kept)
 
-    async def _noted(self, name: str, asked: Asked[T], work: Callable[[], Awaitable[T]]) -> T:
+    async def _noted(self, name: str, asked: StepRequest[T], work: Callable[[], Awaitable[T]]) -> T:
         began = time.perf_counter()
         fault: str | None = CANCELLED
         ms: float | None = None

@@ -16,11 +16,11 @@ from typing import Any, Final, Generic, TypeVar
 
 from pydantic import ValidationError
 
-from poise.errors import DivergedError, PoiseError, RetryableError
-from poise.redis.journal import Entry, History, Outcome
+from poise.errors import NonDeterminismError, PoiseError, RetryableError
+from poise.redis.journal import Entry, Journal, Outcome
 from poise.telemetry import count, current_span, semconv
 from poise.workflows.fault_codec import decode_fault, encode_fault
-from poise.workflows.replay_scheduler import Order, Turn
+from poise.workflows.replay_scheduler import ReplayScheduler, ReplaySlot
 
 T = TypeVar("T")
 
@@ -32,7 +32,7 @@ LOOKS: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Asked(Generic[T]):
+class StepRequest(Generic[T]):
     """What a workflow asks for."""
 
     step: str
@@ -46,7 +46,7 @@ class Asked(Generic[T]):
     """Whether giving it up is kept; a timer that did not fire has no effect."""
 
 
-class Steps:
+class StepExecutor:
     """The steps of one execution.
 
     Args:
@@ -54,17 +54,17 @@ class Steps:
         history: Where outcomes are kept; None = nowhere.
     """
 
-    def __init__(self, named: str, history: History | None) -> None:
+    def __init__(self, named: str, history: Journal | None) -> None:
         self.replayed = 0
         """Outcomes that were found in the history."""
         self._named = named
         self._history = history
-        self._order: Order | None = None
+        self._order: ReplayScheduler | None = None
         self._caller: asyncio.Task[Any] | None = None
         self._main: asyncio.Task[Any] | None = None
         self._cancelling = 0
         self._ended = False
-        self._diverged: DivergedError | None = None
+        self._diverged: NonDeterminismError | None = None
 
     # -- the execution --------------------------------------------------------------------------------------------
 
@@ -97,7 +97,7 @@ class Steps:
             work.close()
             raise
         if recorded is not None:
-            self._order = Order(recorded)
+            self._order = ReplayScheduler(recorded)
         try:
             result = await work
         except Exception as error:
@@ -114,7 +114,7 @@ class Steps:
         if self._order is not None:
             self._order.release()
 
-    def _difference(self, did: str) -> DivergedError | None:
+    def _difference(self, did: str) -> NonDeterminismError | None:
         missing = self._order.missing() if self._order else None
         if self._diverged is None and missing is not None and not self.interrupted:
             self._diverge(f"the workflow {did} without asking for {_recorded(missing)}, which it did ask for last time")
@@ -127,7 +127,7 @@ class Steps:
 
     # -- one step -------------------------------------------------------------------------------------------------
 
-    async def take(self, asked: Asked[T], work: Callable[[], Awaitable[T]]) -> tuple[T, float]:
+    async def take(self, asked: StepRequest[T], work: Callable[[], Awaitable[T]]) -> tuple[T, float]:
         """A step's outcome, from the history or by its work, and the milliseconds that the work took.
 
         Raises:
@@ -151,7 +151,7 @@ class Steps:
         finally:
             order.end()
 
-    async def _find(self, order: Order, asked: Asked[T], turn: Turn) -> tuple[T, float]:
+    async def _find(self, order: ReplayScheduler, asked: StepRequest[T], turn: ReplaySlot) -> tuple[T, float]:
         entry = turn.entry
         if entry is None or (entry.what, entry.digest) != (asked.what, asked.digest):
             raise self._diverge(f"{_recorded(turn)} is what it asked for last time, and {_now(asked)} now")
@@ -170,8 +170,10 @@ class Steps:
         except (ValueError, ValidationError) as error:
             raise self._diverge(f"{_recorded(turn)} ended with what cannot be read now: {error}") from error
 
-    async def _do(self, order: Order, asked: Asked[T], work: Callable[[], Awaitable[T]]) -> tuple[T, float]:
-        turn: Turn | None = None
+    async def _do(
+        self, order: ReplayScheduler, asked: StepRequest[T], work: Callable[[], Awaitable[T]]
+    ) -> tuple[T, float]:
+        turn: ReplaySlot | None = None
         began = time.perf_counter()
         try:
             await self._come(order, order.live, asked)  # it is new: all that is recorded comes before it
@@ -202,7 +204,7 @@ class Steps:
             raise fault
         return result, ms
 
-    async def _give_up(self, order: Order, asked: Asked[T], turn: Turn | None, ms: float) -> None:
+    async def _give_up(self, order: ReplayScheduler, asked: StepRequest[T], turn: ReplaySlot | None, ms: float) -> None:
         if self.interrupted:
             self._end()
         if turn is None and asked.kept and not self._ended:
@@ -218,7 +220,9 @@ class Steps:
         finally:
             order.drop(turn)
 
-    async def _keep(self, asked: Asked[T], turn: Turn, outcome: Outcome, ms: float, body: bytes = b"") -> None:
+    async def _keep(
+        self, asked: StepRequest[T], turn: ReplaySlot, outcome: Outcome, ms: float, body: bytes = b""
+    ) -> None:
         if self._ended or self.interrupted or self._history is None:
             self._ended = True
             return
@@ -229,7 +233,7 @@ class Steps:
 
     # -- the same as last time? -----------------------------------------------------------------------------------
 
-    async def _come(self, order: Order, coming: "asyncio.Future[None]", asked: Asked[T]) -> None:
+    async def _come(self, order: ReplayScheduler, coming: "asyncio.Future[None]", asked: StepRequest[T]) -> None:
         """Wait for what comes when all that stands before it was handed out.
 
         Raises:
@@ -248,9 +252,9 @@ class Steps:
                 told = f"{_recorded(missing)} comes next in its history, and the workflow asks for {_now(asked)}"
                 raise self._diverge(told)
 
-    def _diverge(self, told: str) -> DivergedError:
+    def _diverge(self, told: str) -> NonDeterminismError:
         if self._diverged is None:
-            self._diverged = DivergedError(
+            self._diverged = NonDeterminismError(
                 f"{self._named} does something else than it did before it was interrupted: {told}. Where the code was"
                 ' changed, give the workflow a new version, as @workflow("name", version=2), which starts runs over;'
                 " else find what is not the same twice (clocks, random numbers and the like are had from the run). To"
@@ -260,12 +264,12 @@ class Steps:
         return self._diverged
 
 
-def _recorded(turn: Turn) -> str:
+def _recorded(turn: ReplaySlot) -> str:
     entry = turn.entry
     return f"step {turn.step} ({entry.what}, {entry.outcome})" if entry else f"step {turn.step}"
 
 
-def _now(asked: Asked[Any]) -> str:
+def _now(asked: StepRequest[Any]) -> str:
     return f"step {asked.step} ({asked.what})"
 
 

@@ -18,7 +18,7 @@ from rich.console import Console
 
 from poise.client import Poise
 from poise.redis.answer_store import AnswersAdmin, Counts
-from poise.redis.client import Cache
+from poise.redis.client import RedisClient
 from poise.settings import MeshSettings
 from poise.stack import Ports, Stack, StackOptions
 from poise.stack.options import Existing
@@ -131,7 +131,7 @@ async def replayed(folder: Path, plan: Plan) -> Replayed:
             served = await read(poise, asks, READERS)
             changing.cancel()
             await asyncio.wait({changing})
-            async with Cache(stack.redis_url) as cache:
+            async with RedisClient(stack.redis_url) as cache:
                 counts = await AnswersAdmin(cache).counts(poise.settings.tenant)
             return Replayed(served, documents, model, counts)
 

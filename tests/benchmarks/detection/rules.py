@@ -7,7 +7,7 @@ from statistics import NormalDist
 from typing import Final, Protocol
 
 from poise.contracts.policy import Limits
-from poise.policy.detection import Detectors, Seen
+from poise.policy.detection import Detectors, Observation
 from tests.benchmarks.detection.traffic import CANARY, PRIMARY
 
 LAST: Final = 100
@@ -21,7 +21,7 @@ SOON: Final = 20
 class Rule(Protocol):
     """Looks at one answer after another."""
 
-    def see(self, answer: Seen) -> str | None:
+    def see(self, answer: Observation) -> str | None:
         """The variant that an alarm is raised for; it begins anew."""
 
 
@@ -31,7 +31,7 @@ class Ours:
     def __init__(self, quiet: int) -> None:
         self._detectors = Detectors((PRIMARY, CANARY), Limits(quiet_answers=quiet))
 
-    def see(self, answer: Seen) -> str | None:
+    def see(self, answer: Observation) -> str | None:
         """One answer."""
         finding = self._detectors.see(answer)
         return None if finding is None else finding.variant
@@ -45,7 +45,7 @@ class Threshold:
         self._last: dict[str, deque[float]] = {}
         self._sum: dict[str, float] = {}
 
-    def see(self, answer: Seen) -> str | None:
+    def see(self, answer: Observation) -> str | None:
         """One answer."""
         bad = answer.bad or 0.0
         last = self._last.setdefault(answer.variant, deque())
@@ -99,7 +99,7 @@ class Experiment:
         self._peeked = peeked
         self._arms = {PRIMARY: Arm(), CANARY: Arm()}
 
-    def see(self, answer: Seen) -> str | None:
+    def see(self, answer: Observation) -> str | None:
         """One answer."""
         self._arms[answer.variant].add(answer.bad or 0.0)
         canary, primary = self._arms[CANARY], self._arms[PRIMARY]

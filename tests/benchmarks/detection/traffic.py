@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Final
 
-from poise.policy.detection import Seen
+from poise.policy.detection import Observation
 
 PRIMARY, CANARY = "primary", "canary"
 USUAL: Final = 0.05
@@ -40,10 +40,10 @@ class Traffic:
     """So many answers of the canary are good; from then on it is worse."""
     scored: Scored = truly
 
-    def answers(self, seed: int, rate: float = RATE) -> Iterator[Seen]:
+    def answers(self, seed: int, rate: float = RATE) -> Iterator[Observation]:
         """For ever."""
         chance = random.Random(seed)
-        waiting: list[tuple[float, int, Seen]] = []
+        waiting: list[tuple[float, int, Observation]] = []
         drawn = 0
         for number in count():
             started = number / rate
@@ -55,7 +55,7 @@ class Traffic:
             at = started + self.takes.get(variant, 0.0)
             own = probability if canary else 1.0 - probability
             bad = self.scored(wrong, chance)
-            seen = Seen(f"run-{number}", variant, own, at, bad=bad, started=started)
+            seen = Observation(f"run-{number}", variant, own, at, bad=bad, started=started)
             heapq.heappush(waiting, (at, number, seen))
             while waiting and waiting[0][0] <= started:
                 yield heapq.heappop(waiting)[2]

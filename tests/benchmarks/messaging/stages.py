@@ -19,15 +19,15 @@ from poise.contracts.topics import RETRIEVAL_INTERACTIVE as RETRIEVAL
 from poise.kafka.offset_tracker import OffsetTracker
 from poise.kafka.record import Record
 from poise.liveness import Liveness
-from poise.redis.client import Cache
-from poise.redis.step_results import Journal
+from poise.redis.client import RedisClient
+from poise.redis.step_results import StepResultStore
 from poise.rpc.deadlines import resolve
 from poise.rpc.encoding import EncodedMessage
 from poise.settings import MeshSettings
 from poise.telemetry import SpanKind, adjust, count, extract, measure, semconv, span
-from poise.worker.idempotency import Receipts
+from poise.worker.idempotency import IdempotencyGuard
 from poise.worker.mesh import Mesh
-from poise.worker.processor import Delivery
+from poise.worker.processor import MessageProcessor
 from poise.worker.retry_policy import RetryBudget
 from poise.worker.tier import Context, Tier
 from tests.benchmarks.command import Plan
@@ -71,8 +71,8 @@ async def stages(mesh: Mesh, settings: MeshSettings) -> dict[str, float]:
     record = Record.of(raw)
     envelope = Envelope.read(record.headers)
     tier = Tier("retrieval", {Retrieve: nothing})
-    receipts = Receipts(Journal(Cache(None)), settings.lease, Liveness())
-    delivery = Delivery(mesh, tier, RETRIEVAL, receipts, RetryBudget())
+    receipts = IdempotencyGuard(StepResultStore(RedisClient(None)), settings.lease, Liveness())
+    delivery = MessageProcessor(mesh, tier, RETRIEVAL, receipts, RetryBudget())
     context = delivery._context(record, envelope, time.time() + 60)
     tracker = OffsetTracker()
     offsets = iter(range(1 << 60))

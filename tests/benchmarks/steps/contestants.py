@@ -18,7 +18,7 @@ from poise.contracts.run_id import new_run_id
 from poise.kafka import topic_setup
 from poise.settings import MeshSettings
 from poise.stack import Kafka, Valkey, probe
-from poise.stack.managed_process import Part
+from poise.stack.managed_process import ManagedProcess
 from poise.worker.mesh import Mesh
 from tests.benchmarks.steps.abroad import Abroad
 from tests.benchmarks.steps.servers import Postgres, Restate, SyncedValkey, spent
@@ -43,7 +43,7 @@ class Subject:
         begin: How a workflow comes to the worker; None = it begins them itself.
     """
 
-    def __init__(self, worker: Worker, servers: tuple[Part, ...], begin: Begin | None = None) -> None:
+    def __init__(self, worker: Worker, servers: tuple[ManagedProcess, ...], begin: Begin | None = None) -> None:
         self._worker = worker
         self._servers = servers
         self._begin = begin

@@ -13,7 +13,7 @@ import httpx2
 
 from poise.errors import SetupError
 from poise.stack import Valkey, probe
-from poise.stack.managed_process import Part
+from poise.stack.managed_process import ManagedProcess
 from tests.benchmarks.startup import cpu
 
 NOBODY: Final = 65_534
@@ -27,7 +27,7 @@ class SyncedValkey(Valkey):
         return [*await super()._command(), "--appendfsync", "always"]
 
 
-class Postgres(Part):
+class Postgres(ManagedProcess):
     """Postgres with the settings that it comes with.
 
     Args:
@@ -74,7 +74,7 @@ def _as_nobody() -> list[str]:
     return [setpriv, f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--pdeathsig=KILL"]
 
 
-class Restate(Part):
+class Restate(ManagedProcess):
     """Restate's server, one node with the settings that it comes with.
 
     Args:
@@ -145,7 +145,7 @@ def completed(command: Sequence[str], directory: Path) -> None:
         raise SetupError(f"{' '.join(command[:4])} … failed: {' '.join(last) or 'it said nothing'}")
 
 
-def spent(*parts: Part) -> float:
+def spent(*parts: ManagedProcess) -> float:
     """CPU seconds that servers and their children have used."""
     return sum(cpu(pid) or 0.0 for part in parts for pid in _family(part.child.pid))
 

@@ -19,9 +19,9 @@ from poise.worker.mesh import Mesh
 from poise_labs.balance.environment import SECOND, STEADY, spec
 from poise_labs.balance.load import Stream
 from poise_labs.balance.observer import Watching
-from poise_labs.balance.scenario import Act, Plan
+from poise_labs.balance.scenario import BalanceScenario, Plan
 from poise_labs.balance.summary import summary
-from poise_labs.balance.timeline import History
+from poise_labs.balance.timeline import Timeline
 
 pytestmark = pytest.mark.integration
 
@@ -57,14 +57,14 @@ async def stage(mesh_settings: MeshSettings) -> AsyncIterator[Stage]:
     async with (
         worker(mesh_settings),
         Mesh(another(mesh_settings), tier="cli") as mesh,
-        Watching(mesh, History((STEADY, SECOND), now, now), policy) as watching,
+        Watching(mesh, Timeline((STEADY, SECOND), now, now), policy) as watching,
     ):
         yield Stage(mesh, watching, policy)
 
 
-def act(stage: Stage, plan: Plan) -> Act:
+def act(stage: Stage, plan: Plan) -> BalanceScenario:
     stream = Stream(stage.ask, ["Why?", "How?"])
-    return Act(stage.mesh, stage.watching, stream, spec(stage.policy), stage.deploy, plan)
+    return BalanceScenario(stage.mesh, stage.watching, stream, spec(stage.policy), stage.deploy, plan)
 
 
 async def test_the_trouble_is_noticed_and_the_variant_earns_its_way_back(stage: Stage) -> None:

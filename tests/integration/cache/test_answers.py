@@ -7,8 +7,8 @@ from uuid import uuid4
 import pytest
 
 from poise.contracts import Answer
-from poise.redis.answer_store import LARGEST, Answers, AnswersAdmin, Ground, Kept
-from poise.redis.client import Cache
+from poise.redis.answer_store import LARGEST, Answers, AnswersAdmin, CachedAnswer, Dependency
+from poise.redis.client import RedisClient
 
 pytestmark = pytest.mark.integration
 
@@ -16,8 +16,8 @@ DAY = 86_400.0
 
 
 @pytest.fixture
-async def cache(valkey: str) -> AsyncIterator[Cache]:
-    async with Cache(valkey) as cache:
+async def cache(valkey: str) -> AsyncIterator[RedisClient]:
+    async with RedisClient(valkey) as cache:
         yield cache
 
 
@@ -26,13 +26,15 @@ def tenant() -> str:
     return uuid4().hex
 
 
-def kept(text: str = "It is so.", began: float | None = None) -> Kept:
+def kept(text: str = "It is so.", began: float | None = None) -> CachedAnswer:
     began = time.time() if began is None else began
     answer = Answer(run_id="r", text=text, rung="primary", epoch="e1.AAAA")
-    return Kept(answer=answer, began=began, made=began, grounds=(Ground(document="d", source="d", digest="x"),), ms=1)
+    return CachedAnswer(
+        answer=answer, began=began, made=began, grounds=(Dependency(document="d", source="d", digest="x"),), ms=1
+    )
 
 
-async def test_it_is_found_as_it_was_kept_by_its_tenant_alone(cache: Cache, tenant: str) -> None:
+async def test_it_is_found_as_it_was_kept_by_its_tenant_alone(cache: RedisClient, tenant: str) -> None:
     answers, one = Answers(cache, 10), kept()
     assert await answers.keep(tenant, "k", one, DAY)
     assert await answers.look(tenant, "k") == one
@@ -40,7 +42,7 @@ async def test_it_is_found_as_it_was_kept_by_its_tenant_alone(cache: Cache, tena
     assert await answers.look(tenant, "other") is None
 
 
-async def test_it_runs_out_and_leaves_its_place(cache: Cache, tenant: str) -> None:
+async def test_it_runs_out_and_leaves_its_place(cache: RedisClient, tenant: str) -> None:
     answers, admin = Answers(cache, 10), AnswersAdmin(cache)
     await answers.keep(tenant, "k", kept(), 0.001)
     while await answers.look(tenant, "k") is not None:
@@ -48,7 +50,7 @@ async def test_it_runs_out_and_leaves_its_place(cache: Cache, tenant: str) -> No
     assert (await admin.counts(tenant)).entries == 0
 
 
-async def test_those_used_longest_ago_make_room(cache: Cache, tenant: str) -> None:
+async def test_those_used_longest_ago_make_room(cache: RedisClient, tenant: str) -> None:
     answers = Answers(cache, 2)
     for key in ("a", "b"):
         await answers.keep(tenant, key, kept(), DAY)
@@ -58,7 +60,7 @@ async def test_those_used_longest_ago_make_room(cache: Cache, tenant: str) -> No
     assert [await answers.look(tenant, key) is not None for key in "abc"] == [True, False, True]
 
 
-async def test_one_that_began_earlier_does_not_replace_one_that_began_later(cache: Cache, tenant: str) -> None:
+async def test_one_that_began_earlier_does_not_replace_one_that_began_later(cache: RedisClient, tenant: str) -> None:
     answers, now = Answers(cache, 10), time.time()
     assert await answers.keep(tenant, "k", kept("New.", now), DAY)
     assert not await answers.keep(tenant, "k", kept("Old.", now - 5), DAY)
@@ -68,11 +70,11 @@ async def test_one_that_began_earlier_does_not_replace_one_that_began_later(cach
     assert await answers.keep(tenant, "k", kept("Newer.", now + 5), DAY)
 
 
-async def test_one_that_is_too_large_is_not_kept(cache: Cache, tenant: str) -> None:
+async def test_one_that_is_too_large_is_not_kept(cache: RedisClient, tenant: str) -> None:
     assert not await Answers(cache, 10).keep(tenant, "k", kept("x" * LARGEST), DAY)
 
 
-async def test_what_began_before_a_purge_is_not_kept(cache: Cache, tenant: str) -> None:
+async def test_what_began_before_a_purge_is_not_kept(cache: RedisClient, tenant: str) -> None:
     answers, admin = Answers(cache, 10), AnswersAdmin(cache)
     begun = kept()
     await answers.keep(tenant, "k", begun, DAY)
@@ -81,7 +83,7 @@ async def test_what_began_before_a_purge_is_not_kept(cache: Cache, tenant: str) 
     assert await answers.keep(tenant, "k", kept(began=time.time() + 1), DAY)
 
 
-async def test_what_another_version_wrote_is_passed_over_and_can_be_purged(cache: Cache, tenant: str) -> None:
+async def test_what_another_version_wrote_is_passed_over_and_can_be_purged(cache: RedisClient, tenant: str) -> None:
     answers, admin = Answers(cache, 10), AnswersAdmin(cache)
     await answers.keep(tenant, "k", kept(), DAY)
     await cache.put(f"poise:answers:{{{tenant}}}:entry:k", b"1\n{}", DAY)
@@ -90,6 +92,6 @@ async def test_what_another_version_wrote_is_passed_over_and_can_be_purged(cache
 
 
 async def test_without_a_cache_nothing_is_kept(tenant: str) -> None:
-    async with Cache("redis://127.0.0.1:1/0") as absent:
+    async with RedisClient("redis://127.0.0.1:1/0") as absent:
         assert not await Answers(absent, 10).keep(tenant, "k", kept(), DAY)
         assert await Answers(absent, 10).look(tenant, "k") is None

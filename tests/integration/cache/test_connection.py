@@ -14,8 +14,8 @@ from slow_wire import SlowWire
 from poise.errors import SetupError
 from poise.liveness import Liveness
 from poise.redis import client
-from poise.redis.client import ANSWERS_WITHIN, CONNECTIONS, REST, SLOW, WINDOW, Cache
-from poise.redis.step_results import Journal, Lease, Standing, Stored
+from poise.redis.client import ANSWERS_WITHIN, CONNECTIONS, REST, SLOW, WINDOW, RedisClient
+from poise.redis.step_results import ClaimStatus, Lease, StepResultStore, StoredReply
 from poise.stack import Valkey
 from poise.telemetry import semconv
 from poise.telemetry.metrics import observations
@@ -28,7 +28,7 @@ def said(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage().partition(":")[0] for record in caplog.records if record.name == "poise.redis.client"]
 
 
-async def until_kept(cache: Cache) -> None:
+async def until_kept(cache: RedisClient) -> None:
     """Wait until a value can be put and read."""
     async with asyncio.timeout(10 * REST):
         while await cache.get("k") != b"new":
@@ -40,7 +40,7 @@ async def test_one_that_stops_is_gone_on_without_and_used_again(
     server: Valkey, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    async with Cache(server.url) as cache:
+    async with RedisClient(server.url) as cache:
         await cache.put("k", b"old", 60)
         await server.stop()
         for _ in range(50):
@@ -58,7 +58,7 @@ async def test_one_that_is_slow_costs_one_wait_and_no_more(
     server: Valkey, admin: Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    async with Cache(server.url) as cache:
+    async with RedisClient(server.url) as cache:
         await cache.put("k", b"old", 60)
         await admin.client_pause(round(4 * ANSWERS_WITHIN * 1_000))
         assert await cache.get("k") is None
@@ -74,7 +74,7 @@ async def test_one_that_answers_slowly_is_soon_gone_on_without_until_it_answers_
     wire: SlowWire, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    async with Cache(wire.url) as cache:
+    async with RedisClient(wire.url) as cache:
         await cache.put("k", b"old", 60)
         wire.delay = lambda: 2 * SLOW
         found = [await cache.get("k") for _ in range(300)]
@@ -95,7 +95,7 @@ async def test_one_that_answers_slowly_is_soon_gone_on_without_until_it_answers_
 async def test_a_moment_in_which_it_stands_still_is_no_reason_to_leave_it(
     wire: SlowWire, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with Cache(wire.url) as cache:
+    async with RedisClient(wire.url) as cache:
         await cache.put("k", b"old", 60)
         assert await asyncio.gather(*(cache.get("k") for _ in range(CONNECTIONS))) == [b"old"] * CONNECTIONS
         for _ in range(WINDOW // 2 - 1):
@@ -109,7 +109,7 @@ async def test_a_moment_in_which_it_stands_still_is_no_reason_to_leave_it(
 async def test_a_worker_that_is_held_up_itself_does_not_blame_the_cache(
     server: Valkey, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with Cache(server.url) as cache:
+    async with RedisClient(server.url) as cache:
         await cache.put("k", b"old", 60)
         for held in (ANSWERS_WITHIN, *[SLOW] * WINDOW):
             getting = asyncio.create_task(cache.get("k"))
@@ -123,7 +123,7 @@ async def test_one_that_hangs_has_those_that_wait_for_a_connection_wait_no_longe
     server: Valkey, wire: SlowWire, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    async with Cache(wire.url) as cache:
+    async with RedisClient(wire.url) as cache:
         await cache.put("k", b"old", 60)
         os.kill(server.child.pid, signal.SIGSTOP)
         try:
@@ -140,7 +140,7 @@ async def test_one_that_cannot_keep_up_is_left_alone(
     wire: SlowWire, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client, "PLACE_WITHIN", SLOW / 4)
-    async with Cache(wire.url) as cache:
+    async with RedisClient(wire.url) as cache:
         await asyncio.gather(*(cache.put("k", b"old", 60) for _ in range(CONNECTIONS)))
         wire.delay = lambda: SLOW / 2  # none of them is slow
         found = await asyncio.gather(*(cache.get("k") for _ in range(10 * CONNECTIONS)))
@@ -152,7 +152,7 @@ async def test_one_that_is_full_is_still_read_and_written_again_when_it_has_room
     server: Valkey, admin: Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    async with Cache(server.url) as cache:
+    async with RedisClient(server.url) as cache:
         await cache.put("k", b"old", 60)
         await admin.config_set("maxmemory", "1")
         for _ in range(20):
@@ -168,15 +168,15 @@ async def test_a_journal_in_one_that_is_full_still_knows_what_it_has(
     server: Valkey, admin: Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    async with Cache(server.url) as cache:
-        journal = Journal(cache)
+    async with RedisClient(server.url) as cache:
+        journal = StepResultStore(cache)
         done, new = (Lease.on("tenant", run, "step", token=f"of {run}") for run in ("done", "new"))
-        stored = Stored("answer/1", b"{}")
-        assert await journal.claim(done, 60) is Standing.OURS
-        assert await journal.write(done, stored, 60) is not Standing.HELD
+        stored = StoredReply("answer/1", b"{}")
+        assert await journal.claim(done, 60) is ClaimStatus.OURS
+        assert await journal.write(done, stored, 60) is not ClaimStatus.HELD
         await admin.config_set("maxmemory", "1")
         for _ in range(5):
-            assert await journal.claim(new, 60) is Standing.UNKNOWN  # handled all the same, without a lease
+            assert await journal.claim(new, 60) is ClaimStatus.UNKNOWN  # handled all the same, without a lease
             assert await journal.claim(done, 60) == stored
     assert said(caplog) == ["the cache is full, nothing is kept until it has room"]
 
@@ -188,7 +188,7 @@ PART = "connection to the cache"
 
 async def test_one_that_is_away_leaves_its_process_ready(server: Valkey) -> None:
     process = ProcessOnClock()
-    async with Cache(server.url, liveness=process.liveness) as cache:
+    async with RedisClient(server.url, liveness=process.liveness) as cache:
         await cache.put("k", b"old", 60)
         await server.stop()
         assert await cache.get("k") is None
@@ -207,7 +207,7 @@ async def test_what_tries_it_and_hangs_is_found(server: Valkey, monkeypatch: pyt
         hanging.set()
         await go_on.wait()
 
-    async with Cache(server.url, liveness=process.liveness) as cache:
+    async with RedisClient(server.url, liveness=process.liveness) as cache:
         await process.goes_on(PART)
         monkeypatch.setattr(client, "_answered", hangs)  # not even its timeout ends it
         cache._leave("a test says so")
@@ -218,7 +218,7 @@ async def test_what_tries_it_and_hangs_is_found(server: Valkey, monkeypatch: pyt
 
 async def test_what_tries_it_and_dies_ends_the_process(server: Valkey) -> None:
     liveness = Liveness()
-    async with Cache(server.url, liveness=liveness) as cache:
+    async with RedisClient(server.url, liveness=liveness) as cache:
         assert cache._trying is not None
         cache._trying.cancel()
         with pytest.raises(SetupError, match=f"{PART} has failed"):

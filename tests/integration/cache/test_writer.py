@@ -9,8 +9,8 @@ from redis.asyncio import Redis
 from slow_wire import SlowWire
 
 from poise.redis.batch_writer import TOGETHER, Writer
-from poise.redis.client import Cache
-from poise.redis.journal import Entry, History
+from poise.redis.client import RedisClient
+from poise.redis.journal import Entry, Journal
 from poise.redis.script import Call, Script
 from poise.stack import Valkey
 
@@ -23,9 +23,9 @@ def entry(number: int, body: bytes = b"{}") -> Entry:
     return Entry(number, "value", "call do/1", "0a1b2c3d", 1.5, body)
 
 
-async def opened(cache: Cache, runs: int = RUNS) -> list[History]:
+async def opened(cache: RedisClient, runs: int = RUNS) -> list[Journal]:
     """The histories of so many runs."""
-    histories = [History(cache, "acme", str(run), ttl=60) for run in range(runs)]
+    histories = [Journal(cache, "acme", str(run), ttl=60) for run in range(runs)]
     for history in histories:
         assert await history.open() == {}
     return histories
@@ -33,19 +33,19 @@ async def opened(cache: Cache, runs: int = RUNS) -> list[History]:
 
 async def kept(server: Valkey, run: int) -> list[int]:
     """The numbers of the entries that a run's history has."""
-    async with Cache(server.url) as cache:
-        found = await History(cache, "acme", str(run), ttl=60).open()
+    async with RedisClient(server.url) as cache:
+        found = await Journal(cache, "acme", str(run), ttl=60).open()
     assert found is not None
     return sorted(one.number for one in found.values())
 
 
-async def write_all(history: History, entries: int) -> list[bool]:
+async def write_all(history: Journal, entries: int) -> list[bool]:
     """Have entries written at once, and what was said of each."""
     return await asyncio.gather(*(history.write(f"s{number}", entry(number)) for number in range(entries)))
 
 
 async def test_many_runs_share_a_round_trip_also_where_the_script_is_new(wire: SlowWire, admin: Redis) -> None:
-    async with Cache(wire.url) as cache:
+    async with RedisClient(wire.url) as cache:
         histories = await opened(cache)
         for number, command in enumerate((b"EVALSHA", b"EVAL\r\n", b"EVALSHA", b"EVALSHA")):
             wire.sent.clear()
@@ -57,11 +57,11 @@ async def test_many_runs_share_a_round_trip_also_where_the_script_is_new(wire: S
 
 
 async def test_a_runs_entries_are_kept_in_their_order_whoever_else_writes(wire: SlowWire, server: Valkey) -> None:
-    async with Cache(wire.url) as cache:
+    async with RedisClient(wire.url) as cache:
         histories = await opened(cache)
         wire.delay = lambda: 0.001
 
-        async def replace(history: History) -> None:
+        async def replace(history: Journal) -> None:
             writing = []
             for number in range(20):
                 writing.append(asyncio.ensure_future(history.write("s", entry(number))))
@@ -72,24 +72,24 @@ async def test_a_runs_entries_are_kept_in_their_order_whoever_else_writes(wire: 
     assert [await kept(server, run) for run in range(RUNS)] == [[19]] * RUNS
 
 
-async def test_a_run_that_has_another_owner_is_told_and_no_other(cache_of_two: tuple[Cache, Cache]) -> None:
+async def test_a_run_that_has_another_owner_is_told_and_no_other(cache_of_two: tuple[RedisClient, RedisClient]) -> None:
     cache, other = cache_of_two
     histories = await opened(cache)
-    assert await History(other, "acme", "7", ttl=60).open() == {}
+    assert await Journal(other, "acme", "7", ttl=60).open() == {}
     for _ in range(2):
         told = await asyncio.gather(*(write_all(history, 3) for history in histories))
         assert told == [[run != 7] * 3 for run in range(RUNS)]
 
 
 @pytest.fixture
-async def cache_of_two(server: Valkey) -> AsyncIterator[tuple[Cache, Cache]]:
+async def cache_of_two(server: Valkey) -> AsyncIterator[tuple[RedisClient, RedisClient]]:
     """A worker's cache, and that of another worker."""
-    async with Cache(server.url) as one, Cache(server.url) as other:
+    async with RedisClient(server.url) as one, RedisClient(server.url) as other:
         yield one, other
 
 
 async def test_a_run_whose_entry_the_server_refuses_is_told_and_no_other(server: Valkey, admin: Redis) -> None:
-    async with Cache(server.url) as cache:
+    async with RedisClient(server.url) as cache:
         histories = await opened(cache)
         await admin.set("poise:history:acme:7", "no hash")
         told = await asyncio.gather(*(write_all(history, 1) for history in histories))
@@ -100,7 +100,7 @@ async def test_a_run_whose_entry_the_server_refuses_is_told_and_no_other(server:
 async def test_a_full_cache_keeps_no_entry_and_none_that_comes_after(
     server: Valkey, admin: Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with Cache(server.url) as cache:
+    async with RedisClient(server.url) as cache:
         histories = await opened(cache)
         assert all(await asyncio.gather(*(history.write("a", entry(1)) for history in histories)))
         await admin.config_set("maxmemory", "1")
@@ -113,7 +113,7 @@ async def test_a_full_cache_keeps_no_entry_and_none_that_comes_after(
 
 
 async def test_a_huge_entry_is_kept_and_has_a_round_trip_without_those_behind_it(wire: SlowWire) -> None:
-    async with Cache(wire.url) as cache:
+    async with RedisClient(wire.url) as cache:
         histories = await opened(cache)
         assert all(await asyncio.gather(*(history.write("a", entry(1)) for history in histories)))
         wire.sent.clear()
@@ -124,15 +124,15 @@ async def test_a_huge_entry_is_kept_and_has_a_round_trip_without_those_behind_it
         await asyncio.wait(writing, return_when=asyncio.FIRST_COMPLETED)
         assert [one.done() for one in writing] == [True] + [False] * (RUNS - 1)
         assert all(await asyncio.gather(*writing))
-        assert (await History(cache, "acme", "0", ttl=60).open() or {})["b"] == huge
+        assert (await Journal(cache, "acme", "0", ttl=60).open() or {})["b"] == huge
 
 
 async def test_when_the_server_dies_all_are_told_and_what_they_are_told_is_so(wire: SlowWire, server: Valkey) -> None:
-    async with Cache(wire.url) as cache:
+    async with RedisClient(wire.url) as cache:
         histories = await opened(cache)
         wire.delay = lambda: 0.002
 
-        async def follow(history: History) -> int:
+        async def follow(history: Journal) -> int:
             number = 0
             while await history.write(f"s{number}", entry(number)):
                 number += 1
@@ -154,7 +154,7 @@ async def test_when_the_server_dies_all_are_told_and_what_they_are_told_is_so(wi
 
 
 async def test_what_waits_behind_an_entry_that_is_lost_is_lost_with_it(wire: SlowWire, admin: Redis) -> None:
-    async with Cache(wire.url) as cache:
+    async with RedisClient(wire.url) as cache:
         (history,) = await opened(cache, 1)
         await admin.hset("poise:history:acme:0", "", "another")
         wire.delay = lambda: 0.02
@@ -167,7 +167,7 @@ async def test_what_waits_behind_an_entry_that_is_lost_is_lost_with_it(wire: Slo
 
 
 async def test_to_be_cancelled_takes_no_entry_back_and_holds_nobody_up(wire: SlowWire, server: Valkey) -> None:
-    async with Cache(wire.url) as cache:
+    async with RedisClient(wire.url) as cache:
         histories = await opened(cache)
         wire.delay = lambda: 0.02
         writing = [asyncio.ensure_future(history.write("a", entry(1))) for history in histories]
@@ -182,7 +182,7 @@ async def test_to_be_cancelled_takes_no_entry_back_and_holds_nobody_up(wire: Slo
 
 
 async def test_a_cache_that_is_closed_has_written_what_it_was_given(wire: SlowWire, server: Valkey) -> None:
-    async with Cache(wire.url) as cache:
+    async with RedisClient(wire.url) as cache:
         histories = await opened(cache)
         wire.delay = lambda: 0.02
         wire.sent.clear()

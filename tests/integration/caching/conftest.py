@@ -26,7 +26,7 @@ def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
     All tiers and a thousand askers share one process here: two seconds without an answer say how busy that is, and
     would have it counted as a log that cannot be read, or a Redis that is gone.
     """
-    defaults = client.Cache.__init__.__kwdefaults__
+    defaults = client.RedisClient.__init__.__kwdefaults__
     assert defaults is not None
     monkeypatch.setattr(document_versions, "KNOWN_WITHIN", 30.0)
     monkeypatch.setattr(end_offsets, "ANSWERS_WITHIN_MS", 30_000)

@@ -15,12 +15,12 @@ from poise.contracts import Answer, Ask, Delta, RunRecord
 from poise.contracts.run_id import new_run_id
 from poise.contracts.topics import RECORDS
 from poise.redis.answer_store import AnswersAdmin
-from poise.redis.client import Cache
-from poise.redis.journal import History
+from poise.redis.client import RedisClient
+from poise.redis.journal import Journal
 from poise.settings import MeshSettings
 from poise.workflows.run import Run
 from poise_services.orchestration.answer_cache import AnswerCaching
-from poise_services.orchestration.cache_hints import Aid
+from poise_services.orchestration.cache_hints import CacheHints
 from poise_services.orchestration.document_versions import following
 
 pytestmark = pytest.mark.integration
@@ -149,7 +149,7 @@ async def test_a_decision_that_is_found_again_after_a_change_is_marked(mesh_sett
             door = ScriptedRun({}, run=uuid4().hex, tenant=reader.tenant)
 
             async def begun() -> Answer:
-                history = History(reader.mesh.cache, door.tenant, door.run, ttl=60.0)
+                history = Journal(reader.mesh.cache, door.tenant, door.run, ttl=60.0)
                 run = Run(door, history)
                 return await run.execute(caching.answer(run, Ask(question=who(name))))
 
@@ -161,7 +161,7 @@ async def test_a_decision_that_is_found_again_after_a_change_is_marked(mesh_sett
     assert changed.reason == f"The book of {name} has changed"
 
 
-async def nothing_to_do(_: Run, __: Ask, ___: Aid) -> Answer:
+async def nothing_to_do(_: Run, __: Ask, ___: CacheHints) -> Answer:
     raise AssertionError("it was answered before")
 
 
@@ -313,7 +313,7 @@ async def test_what_is_purged_is_gone_and_what_was_begun_before_is_not_kept(
     mesh_settings: MeshSettings, name: str
 ) -> None:
     model = Model()
-    async with cached_mesh(mesh_settings, model) as reader, Cache(mesh_settings.redis_url) as cache:
+    async with cached_mesh(mesh_settings, model) as reader, RedisClient(mesh_settings.redis_url) as cache:
         admin = AnswersAdmin(cache)
         await reader.say(name, told(name))
         await reader.ask(who(name))

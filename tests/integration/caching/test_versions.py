@@ -6,13 +6,13 @@ from poise.contracts import DocumentVersion
 from poise.contracts.topics import DOCUMENTS, VERSIONS
 from poise.settings import MeshSettings
 from poise.worker.mesh import Mesh
-from poise_services.orchestration.document_versions import Versions
+from poise_services.orchestration.document_versions import DocumentVersions
 
 pytestmark = pytest.mark.integration
 
 
 async def test_all_that_was_announced_is_known(mesh_settings: MeshSettings, name: str) -> None:
-    async with Mesh(mesh_settings, tier="client") as mesh, Versions(mesh) as versions:
+    async with Mesh(mesh_settings, tier="client") as mesh, DocumentVersions(mesh) as versions:
         documents = await mesh.topic_id(DOCUMENTS.name)
         assert await versions.current(60.0)
         assert versions.of(name) is None

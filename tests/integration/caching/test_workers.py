@@ -16,11 +16,11 @@ from cache_kit import Model, Reader, cached_mesh, orchestrating, settings_of
 from integration_kit import another
 
 from poise.contracts import Answer
-from poise.kafka.end_offsets import Ends
+from poise.kafka.end_offsets import EndOffsets
 from poise.redis.answer_store import AnswersAdmin
 from poise.settings import MeshSettings
 from poise.stack.probe import free_port
-from poise_services.orchestration.document_versions import Versions
+from poise_services.orchestration.document_versions import DocumentVersions
 
 pytestmark = pytest.mark.integration
 
@@ -93,11 +93,11 @@ async def test_while_it_cannot_be_told_what_has_changed_nothing_is_sent_unmarked
         await ask(reader, name)
         assert (await ask(reader, name)).cached
 
-        async def untold(_: Versions, __: float) -> bool:
+        async def untold(_: DocumentVersions, __: float) -> bool:
             return False
 
         with monkeypatch.context() as broken:
-            broken.setattr(Versions, "current", untold)
+            broken.setattr(DocumentVersions, "current", untold)
             assert not (await ask(reader, name)).cached
             model.gone = True
             answer = await ask(reader, name)
@@ -114,12 +114,12 @@ async def test_a_log_that_hangs_costs_no_answer(
         await reader.say(name, f"The lamp of {name} was lit by the keeper Ada Quill.")
         await ask(reader, name)
 
-        async def hang(_: Ends) -> Never:
+        async def hang(_: EndOffsets) -> Never:
             await asyncio.Event().wait()
             raise AssertionError("nothing wakes it")
 
         with monkeypatch.context() as broken:
-            broken.setattr(Ends, "now", hang)
+            broken.setattr(EndOffsets, "now", hang)
             answer = await ask(reader, name)
     assert (answer.rung, answer.cached) == ("primary", False)
 

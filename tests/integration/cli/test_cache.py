@@ -10,8 +10,8 @@ import pytest
 from integration_kit import Command
 
 from poise.contracts import Answer
-from poise.redis.answer_store import Answers, Ground, Kept
-from poise.redis.client import Cache
+from poise.redis.answer_store import Answers, CachedAnswer, Dependency
+from poise.redis.client import RedisClient
 
 pytestmark = pytest.mark.integration
 
@@ -21,13 +21,13 @@ async def tenant(valkey: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[
     """A tenant with three kept answers, one of them an hour old, and some looks."""
     monkeypatch.setenv("POISE_REDIS_URL", valkey)
     name = f"a/b:{{{uuid4().hex[:6]}}}"
-    async with Cache(valkey) as cache:
+    async with RedisClient(valkey) as cache:
         answers = Answers(cache, 10)
         for number, (document, age) in enumerate((("one", 0), ("two", 0), ("two", 3_700))):
             made = time.time() - age
             answer = Answer(run_id="r", text=f"Answer {number}.", rung="primary", epoch="e1.AAAA")
-            ground = Ground(document=document, source=document, digest="d")
-            kept = Kept(answer=answer, began=made, made=made, grounds=(ground,), ms=9.0)
+            ground = Dependency(document=document, source=document, digest="d")
+            kept = CachedAnswer(answer=answer, began=made, made=made, grounds=(ground,), ms=9.0)
             assert await answers.keep(name, f"key-{number}", kept, 60)
         for use in ("hits", "hits", "stale", "misses"):
             await answers.count(name, use, 1.5)

@@ -19,7 +19,7 @@ from poise.contracts import Answer, Ask, Completion, Generate
 from poise.contracts.generate import ChatMessage
 from poise.contracts.topics import CATALOGUE, INFERENCE_INTERACTIVE, REPLIES, RUNS_INTERACTIVE
 from poise.kafka import producer, producer_health
-from poise.kafka.admin import Admin
+from poise.kafka.admin import KafkaAdmin
 from poise.kafka.connection import Connection
 from poise.kafka.faststream_adapter import ConcurrentSubscriber
 from poise.settings import MeshSettings
@@ -63,7 +63,7 @@ async def check(at: Load, brokers: Cluster, since: float) -> None:
 
 
 async def test_what_is_acknowledged_is_kept_by_two(brokers: Cluster) -> None:
-    async with Admin(Connection.of(MeshSettings(broker=brokers.bootstrap))) as admin:
+    async with KafkaAdmin(Connection.of(MeshSettings(broker=brokers.bootstrap))) as admin:
         assert not [state for state in await admin.check() if state.differences]
         assert await admin.apply() == await admin.check()
         configured = await admin._configurations(CATALOGUE)

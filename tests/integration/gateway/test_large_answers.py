@@ -12,7 +12,7 @@ from poise.contracts.topics import RECORDS
 from poise.worker.mesh import Mesh
 from poise.workflows.run import Run
 from poise.workflows.workflow import workflow
-from poise_services.orchestration.handler import Asks
+from poise_services.orchestration.handler import AskHandler
 
 pytestmark = pytest.mark.integration
 
@@ -28,7 +28,7 @@ async def much(run: Run, ask: Ask) -> Answer:
 
 
 async def test_an_answer_of_three_megabytes_is_a_fault_and_others_are_answered(open_gateway: Open) -> None:
-    async with open_gateway(Asks([much]).answer) as (client, mesh):
+    async with open_gateway(AskHandler([much]).answer) as (client, mesh):
 
         async def ask(question: str) -> httpx2.Response:
             return await client.post("/v1/ask", json={"question": question, "workflow": "much"})

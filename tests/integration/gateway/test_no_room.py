@@ -12,14 +12,14 @@ from integration_kit import until
 from poise.contracts import Answer, Ask
 from poise.contracts.topics import dead_topic
 from poise.kafka import consumer
-from poise.kafka.consumer import IntakeLimits
+from poise.kafka.consumer import ConsumerLimits
 from poise.worker.mesh import Mesh
 from poise.worker.tier import Context
 
 pytestmark = pytest.mark.integration
 
 Open = Callable[..., AbstractAsyncContextManager[tuple[httpx2.AsyncClient, Mesh]]]
-ROOM = 1 + IntakeLimits().parked
+ROOM = 1 + ConsumerLimits().parked
 """Of a worker that handles one message at once."""
 
 

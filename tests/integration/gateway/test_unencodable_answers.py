@@ -10,7 +10,7 @@ from poise.contracts import Answer, Ask, Generation
 from poise.worker.mesh import Mesh
 from poise.workflows.run import Run
 from poise.workflows.workflow import workflow
-from poise_services.orchestration.handler import Asks
+from poise_services.orchestration.handler import AskHandler
 
 pytestmark = pytest.mark.integration
 
@@ -33,7 +33,7 @@ async def test_it_is_one_fault_with_the_field_and_the_workflow_runs_once(open_ga
             answer = answer.model_copy(update={"text": HALF})
         return answer
 
-    async with open_gateway(Asks([odd]).answer) as (client, _):
+    async with open_gateway(AskHandler([odd]).answer) as (client, _):
         for question in ("text", "timings", "generations"):
             fault = (await client.post("/v1/ask", json={"question": question, "workflow": "odd"})).json()
             assert (fault["status"], fault["retryable"]) == (500, False), fault

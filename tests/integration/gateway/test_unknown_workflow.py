@@ -12,7 +12,7 @@ from poise.dead_letters.filter import Filter
 from poise.worker.mesh import Mesh
 from poise.workflows.run import Run
 from poise.workflows.workflow import workflow
-from poise_services.orchestration.handler import Asks
+from poise_services.orchestration.handler import AskHandler
 
 pytestmark = pytest.mark.integration
 
@@ -25,7 +25,7 @@ async def brief(run: Run, _ask: Ask) -> Answer:
 
 
 async def test_it_is_no_dead_letter(open_gateway: Open) -> None:
-    async with open_gateway(Asks([brief]).answer) as (client, mesh):
+    async with open_gateway(AskHandler([brief]).answer) as (client, mesh):
         refused = await client.post("/v1/ask", json={"question": "?", "workflow": "nope"})
         assert (refused.status_code, refused.json()["type"]) == (400, "urn:poise:invalid")
         assert [error["field"] for error in refused.json()["errors"]] == ["workflow"]

@@ -12,7 +12,7 @@ from integration_kit import serving
 from poise.contracts import Fetch, Fetched
 from poise.contracts.topics import dead_topic
 from poise.errors import FaultError
-from poise.redis.client import Cache
+from poise.redis.client import RedisClient
 from poise.settings import MeshSettings
 from poise.worker.mesh import Mesh
 from poise.worker.tier import Tier
@@ -33,7 +33,7 @@ async def integration(settings: MeshSettings, url: str, **more: Any) -> AsyncIte
     given = IntegrationSettings.model_validate({"integrations": {"weather": api}})
     async with AsyncExitStack() as stack:
         apis = await stack.enter_async_context(Apis(given))
-        cache = await stack.enter_async_context(Cache(settings.redis_url))
+        cache = await stack.enter_async_context(RedisClient(settings.redis_url))
         yield await stack.enter_async_context(serving(settings, Tier("integration", handlers(apis, LastGood(cache)))))
 
 

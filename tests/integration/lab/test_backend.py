@@ -7,9 +7,9 @@ from poise.contracts.policy import Limits
 from poise.errors import RetryableError
 from poise_labs.lab.backend import ScriptedBackend
 from poise_labs.lab.experiment import is_hurt
-from poise_labs.lab.questions import Question, asked
-from poise_labs.lab.scenario import Hurt, LabVariant, Scenario, Trouble
-from poise_services.inference.model_client import ModelServer
+from poise_labs.lab.questions import LabQuestion, asked
+from poise_labs.lab.scenario import Degradation, Hurt, LabVariant, Scenario
+from poise_services.inference.model_client import ModelClient
 from poise_services.inference.settings import Backend
 
 pytestmark = pytest.mark.integration
@@ -23,20 +23,20 @@ def scenario(hurt: Hurt = "wrong", **trouble: float) -> Scenario:
         rate=1,
         policy=Limits(latency=0.001),
         variants=(LabVariant(name="steady", seconds=0), LabVariant(name="cheap", seconds=0)),
-        trouble=Trouble(variant="cheap", begins=5, ends=10, **trouble),
+        trouble=Degradation(variant="cheap", begins=5, ends=10, **trouble),
     )
 
 
-def chat(question: Question) -> Generate:
+def chat(question: LabQuestion) -> Generate:
     content = f"{question.fact.sentence}\nIt rains.\n\n{question.text} Answer with words from the text above."
     return Generate(messages=(ChatMessage(role="user", content=content),))
 
 
-def server(backend: ScriptedBackend, variant: str) -> ModelServer:
-    return ModelServer(variant, Backend.model_validate({"url": backend.url_of(variant), "model": variant}))
+def server(backend: ScriptedBackend, variant: str) -> ModelClient:
+    return ModelClient(variant, Backend.model_validate({"url": backend.url_of(variant), "model": variant}))
 
 
-def record(question: Question, **fields: object) -> RunRecord:
+def record(question: LabQuestion, **fields: object) -> RunRecord:
     draw = {"variant": "cheap", "probability": 0.5, "policy": "p", "policy_version": 1, **fields}
     generations = (Generation(variant="cheap", fault="urn:poise:unavailable"),) if "raw" not in draw else ()
     return RunRecord(

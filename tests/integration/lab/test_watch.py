@@ -13,7 +13,7 @@ from poise.kafka.record import Position
 from poise.settings import MeshSettings
 from poise.worker.mesh import Mesh
 from poise_labs.balance.observer import Watching
-from poise_labs.balance.timeline import History
+from poise_labs.balance.timeline import Timeline
 from poise_labs.lab import observer as lab
 
 pytestmark = pytest.mark.integration
@@ -26,8 +26,8 @@ async def test_what_cannot_be_read_is_passed_over(mesh_settings: MeshSettings, m
     record = RunRecord(run_id=run, workflow="answer", tenant="t", question="?", started=1.0, finished=2.0, draw=draw)
     async with (
         Mesh(mesh_settings, tier="client") as mesh,
-        lab.Watch(mesh, policy) as watch,
-        Watching(mesh, History(("steady", "cheap"), began=1.0, now=1.0), policy) as watching,
+        lab.Observer(mesh, policy) as watch,
+        Watching(mesh, Timeline(("steady", "cheap"), began=1.0, now=1.0), policy) as watching,
         Watch(mesh) as indexing,
     ):
         for topic in (RECORDS, SCORES, DECISIONS, POLICY, POLICY_STATE):

@@ -7,7 +7,7 @@ import pytest
 from integration_kit import until
 
 from poise.errors import SetupError
-from poise.kafka.admin import Admin
+from poise.kafka.admin import KafkaAdmin
 from poise.kafka.connection import Connection
 from poise.settings import MeshSettings
 from poise.stack import Kafka, probe
@@ -32,15 +32,15 @@ async def test_one_of_several_is_named_in_the_log(
     mesh_settings: MeshSettings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     nowhere = ("127.0.0.1", probe.free_port())
-    real, asked = Admin.unreachable, 0
+    real, asked = KafkaAdmin.unreachable, 0
 
-    async def with_another(admin: Admin) -> list[str]:
+    async def with_another(admin: KafkaAdmin) -> list[str]:
         nonlocal asked
         asked += 1
         assert not await real(admin)
         return await Connection.of(mesh_settings).unreachable({2: nowhere})
 
-    monkeypatch.setattr(Admin, "unreachable", with_another)
+    monkeypatch.setattr(KafkaAdmin, "unreachable", with_another)
     monkeypatch.setattr("poise.worker.readiness.PROBED_EVERY", 0.01)
     monkeypatch.setattr("poise.worker.readiness.REACHED_EVERY", 2)
     with caplog.at_level(logging.WARNING, "poise.worker.readiness"):

@@ -13,8 +13,8 @@ from poise.client import Poise
 from poise.contracts import Answer, Ask, Cancel, Completion, Fault, Generate
 from poise.contracts.generate import ChatMessage
 from poise.contracts.topics import CANCEL, INFERENCE_INTERACTIVE, SCORES, dead_topic
-from poise.errors import WithdrawnError
-from poise.kafka.consumer import IntakeLimits
+from poise.errors import RunCancelledError
+from poise.kafka.consumer import ConsumerLimits
 from poise.kafka.record import Record
 from poise.rpc import cancellation
 from poise.rpc.cancel_memory import Cancelled, CancelMemory
@@ -156,7 +156,7 @@ async def test_a_worker_that_starts_later_knows_and_a_cancel_may_come_first(
     sent = await send(outsider, run)
     async with serving(mesh_settings, slow.tier()):
         assert (await fault(outsider, sent)).type == "urn:poise:cancelled"
-        with pytest.raises(WithdrawnError):
+        with pytest.raises(RunCancelledError):
             await client.call(HELLO, run=run, step="another")
         await client.cancel(run)
         ended = uuid4().hex
@@ -178,7 +178,7 @@ async def test_withdrawn_work_is_finished_and_interrupted_work_is_done_again(
     mesh_settings: MeshSettings, client: Mesh, outsider: Outsider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "poise.worker.tier_runner.IntakeLimits", lambda concurrency: IntakeLimits(concurrency, grace=0.05)
+        "poise.worker.tier_runner.IntakeLimits", lambda concurrency: ConsumerLimits(concurrency, grace=0.05)
     )
     first, second = Slow(), Slow()
     withdrawn, interrupted = uuid4().hex, uuid4().hex
@@ -202,7 +202,7 @@ async def test_an_interrupted_handler_cancels_none_of_its_calls(
     mesh_settings: MeshSettings, client: Mesh, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "poise.worker.tier_runner.IntakeLimits", lambda concurrency: IntakeLimits(concurrency, grace=0.05)
+        "poise.worker.tier_runner.IntakeLimits", lambda concurrency: ConsumerLimits(concurrency, grace=0.05)
     )
     slow, run = Slow(), uuid4().hex
     inference = mesh_settings.model_copy(update={"instance": f"{mesh_settings.instance}-inference"})

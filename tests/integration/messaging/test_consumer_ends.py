@@ -14,7 +14,7 @@ from poise.errors import SetupError
 from poise.liveness import Liveness
 from poise.settings import MeshSettings
 from poise.worker.mesh import Mesh
-from poise.worker.processor import Delivery
+from poise.worker.processor import MessageProcessor
 from poise.worker.tier import Context, Tier
 
 pytestmark = pytest.mark.integration
@@ -129,14 +129,14 @@ async def test_no_header_of_a_delayed_retry_ends_it(mesh_settings: MeshSettings,
 async def test_a_bug_of_ours_costs_one_message(
     mesh_settings: MeshSettings, outsider: Outsider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    deliver = Delivery._deliver
+    deliver = MessageProcessor._deliver
 
-    async def broken(self: Delivery, record: Any, *rest: Any) -> None:
+    async def broken(self: MessageProcessor, record: Any, *rest: Any) -> None:
         if record.header("correlation_id") == "unlucky":
             raise KeyError("nobody foresaw this")
         await deliver(self, record, *rest)
 
-    monkeypatch.setattr(Delivery, "_deliver", broken)
+    monkeypatch.setattr(MessageProcessor, "_deliver", broken)
     async with serving(mesh_settings, TIER) as mesh, asyncio.timeout(20):
         bad = await outsider.send(TOPIC, b"{}", key=b"k", correlation_id="unlucky")
         await outsider.reply(await outsider.send(TOPIC, b"{}", key=b"k"))

@@ -10,7 +10,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 
 from poise.contracts.topics import HOUR, Topic
 from poise.errors import UnavailableError
-from poise.kafka.end_offsets import Ends
+from poise.kafka.end_offsets import EndOffsets
 from poise.settings import MeshSettings
 from poise.worker.mesh import Mesh
 
@@ -25,7 +25,7 @@ async def admin(mesh_settings: MeshSettings) -> AsyncIterator[AIOKafkaAdminClien
     await client.close()
 
 
-async def until_partitions(ends: Ends, wanted: Collection[int], *, give_up: bool = False) -> None:
+async def until_partitions(ends: EndOffsets, wanted: Collection[int], *, give_up: bool = False) -> None:
     while True:
         try:
             if set(await ends.now()) == set(wanted):
@@ -42,7 +42,7 @@ async def test_partitions_that_come_and_go_are_seen_without_a_restart(
     async with AsyncExitStack() as stack:
         mesh = await stack.enter_async_context(Mesh(mesh_settings, tier="client"))
         await mesh.admin.create([Topic(topic, (), partitions=2, keep=HOUR)])
-        ends = await stack.enter_async_context(Ends(mesh.connection, topic))
+        ends = await stack.enter_async_context(EndOffsets(mesh.connection, topic))
         await until_partitions(ends, {0, 1})
         await admin.create_partitions({topic: NewPartitions(total_count=3)})
         await until_partitions(ends, {0, 1, 2})

@@ -8,7 +8,7 @@ from aiokafka.consumer import fetcher
 from group_kit import group
 from integration_kit import until
 
-from poise.kafka.consumer import IntakeLimits
+from poise.kafka.consumer import ConsumerLimits
 from poise.kafka.record import Record
 
 pytestmark = pytest.mark.integration
@@ -25,7 +25,7 @@ async def test_being_full_again_and_again_fetches_nothing_twice(kafka: str, monk
     async with group(kafka) as readers:
         await readers.write(400)
         monkeypatch.setattr(fetcher, "PartitionRecords", Noting)
-        async with readers.member(IntakeLimits(concurrency=2, buffer=4)) as member:
+        async with readers.member(ConsumerLimits(concurrency=2, buffer=4)) as member:
 
             async def handle(_record: Record) -> None:
                 await asyncio.sleep(0)

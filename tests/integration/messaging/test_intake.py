@@ -9,7 +9,7 @@ from integration_kit import Outsider, serving, until
 from poise.contracts import Answer, Ask, Completion, Generate
 from poise.contracts.generate import ChatMessage
 from poise.contracts.topics import ASK_INTERACTIVE, INFERENCE_INTERACTIVE
-from poise.kafka.consumer import IntakeLimits
+from poise.kafka.consumer import ConsumerLimits
 from poise.settings import MeshSettings
 from poise.worker.mesh import Mesh
 from poise.worker.tier import Context, Tier
@@ -83,7 +83,7 @@ async def test_interrupted_work_is_done_by_the_next_worker(
     mesh_settings: MeshSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "poise.worker.tier_runner.IntakeLimits", lambda concurrency: IntakeLimits(concurrency, grace=0.05)
+        "poise.worker.tier_runner.IntakeLimits", lambda concurrency: ConsumerLimits(concurrency, grace=0.05)
     )
     handled: list[str] = []
     begun = asyncio.Event()

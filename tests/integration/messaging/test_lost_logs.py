@@ -18,7 +18,7 @@ from integration_kit import Outsider, serving, until
 
 from poise.contracts.message import Message, Request
 from poise.contracts.topics import retry_topic
-from poise.kafka.admin import Admin
+from poise.kafka.admin import KafkaAdmin
 from poise.kafka.connection import Connection
 from poise.kafka.log_reader import LogAccess, LogReader
 from poise.kafka.record import Record
@@ -249,7 +249,7 @@ async def following(bootstrap: str, topic: str) -> AsyncIterator[list[str]]:
         applied.clear()
 
     connection = Connection.of(MeshSettings(broker=bootstrap))
-    async with Admin(connection) as admin:
+    async with KafkaAdmin(connection) as admin:
         access = LogAccess(connection, admin, Liveness(), TopicIdentities())
         async with LogReader(
             access, topic, lambda record: applied.append(f"{record.partition}/{record.offset}"), reset=reset

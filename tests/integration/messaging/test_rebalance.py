@@ -10,14 +10,14 @@ from aiokafka.errors import RequestTimedOutError
 from group_kit import Hold, Member, group
 from integration_kit import until
 
-from poise.kafka.consumer import IntakeLimits
+from poise.kafka.consumer import ConsumerLimits
 from poise.kafka.group_state import GroupState
 from poise.kafka.offset_metadata import decode
 from poise.kafka.record import Record
 
 pytestmark = pytest.mark.integration
 
-IMPATIENT = IntakeLimits(concurrency=64, grace=0.1)
+IMPATIENT = ConsumerLimits(concurrency=64, grace=0.1)
 
 
 def hang_on(member: Member, *offsets: int) -> asyncio.Event:
@@ -173,7 +173,7 @@ async def test_a_partition_is_read_even_if_what_is_committed_cannot_be(
 
 async def test_slow_handlers_do_not_cost_a_member_its_place(kafka: str) -> None:
     """However long nothing can be taken: polling goes on, which is what Kafka's client counts."""
-    async with group(kafka) as readers, readers.member(IntakeLimits(concurrency=2), max_poll_interval=1.0) as one:
+    async with group(kafka) as readers, readers.member(ConsumerLimits(concurrency=2), max_poll_interval=1.0) as one:
         go_on, before = asyncio.Event(), one.generation
 
         async def hang(_record: Record) -> None:
@@ -208,7 +208,10 @@ async def test_a_partition_whose_metadata_is_full_rests_until_there_is_room(
 
 
 async def test_a_busy_key_leaves_room_for_the_others(kafka: str) -> None:
-    async with group(kafka, partitions=2) as readers, readers.member(IntakeLimits(concurrency=4), ordered=True) as one:
+    async with (
+        group(kafka, partitions=2) as readers,
+        readers.member(ConsumerLimits(concurrency=4), ordered=True) as one,
+    ):
         go_on = hang_on(one, 0)
         await readers.write(100, partition=0, key=b"busy")
         await until(lambda: "0/0" in one.given)
@@ -221,7 +224,7 @@ async def test_a_busy_key_leaves_room_for_the_others(kafka: str) -> None:
 
 
 async def test_what_is_taken_is_bounded_by_bytes_too(kafka: str) -> None:
-    async with group(kafka) as readers, readers.member(IntakeLimits(concurrency=64, max_bytes=10)) as one:
+    async with group(kafka) as readers, readers.member(ConsumerLimits(concurrency=64, max_bytes=10)) as one:
         go_on = hang_on(one, *range(50))
         await readers.write(10)  # of one byte each
         await until(lambda: bool(one.consumer.paused()))

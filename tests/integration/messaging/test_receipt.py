@@ -22,13 +22,13 @@ from poise.kafka.partitioner import partition_for
 from poise.kafka.record import Record
 from poise.liveness import Liveness
 from poise.redis import client
-from poise.redis.client import Cache
-from poise.redis.step_results import Journal, Lease, Standing, Stored
+from poise.redis.client import RedisClient
+from poise.redis.step_results import ClaimStatus, Lease, StepResultStore, StoredReply
 from poise.settings import MeshSettings
 from poise.stack import Valkey
 from poise.telemetry import semconv
 from poise.telemetry.metrics import observations
-from poise.worker.idempotency import Receipts
+from poise.worker.idempotency import IdempotencyGuard
 from poise.worker.tier import Context, Tier
 
 pytestmark = pytest.mark.integration
@@ -70,12 +70,12 @@ async def replies_to(outsider: Outsider, sent: list[Record]) -> list[Record]:
 
 
 @pytest.fixture
-def receipts(monkeypatch: pytest.MonkeyPatch) -> list[Receipts]:
+def receipts(monkeypatch: pytest.MonkeyPatch) -> list[IdempotencyGuard]:
     """The receipts of every worker that the test starts in this process."""
-    kept: list[Receipts] = []
+    kept: list[IdempotencyGuard] = []
 
-    class Kept(Receipts):
-        def __init__(self, journal: Journal, ttl: float, liveness: Liveness) -> None:
+    class Kept(IdempotencyGuard):
+        def __init__(self, journal: StepResultStore, ttl: float, liveness: Liveness) -> None:
             super().__init__(journal, ttl, liveness)
             kept.append(self)
 
@@ -92,7 +92,7 @@ def settings(mesh_settings: MeshSettings) -> MeshSettings:
 
 
 async def test_copies_that_arrive_while_one_is_handled_wait_for_its_reply(
-    settings: MeshSettings, outsider: Outsider, receipts: list[Receipts]
+    settings: MeshSettings, outsider: Outsider, receipts: list[IdempotencyGuard]
 ) -> None:
     paid, may_end = 0, asyncio.Event()
 
@@ -117,12 +117,12 @@ async def test_copies_that_arrive_while_one_is_handled_wait_for_its_reply(
 
 
 async def test_a_lease_outlives_its_ttl_while_its_holder_lives(
-    settings: MeshSettings, outsider: Outsider, receipts: list[Receipts], monkeypatch: pytest.MonkeyPatch
+    settings: MeshSettings, outsider: Outsider, receipts: list[IdempotencyGuard], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paid, beats, may_end = 0, 0, asyncio.Event()
-    renew = Journal.renew
+    renew = StepResultStore.renew
 
-    async def counted(journal: Journal, lease: Lease, ttl: float) -> None:
+    async def counted(journal: StepResultStore, lease: Lease, ttl: float) -> None:
         nonlocal beats
         await renew(journal, lease, ttl)
         beats += 1
@@ -133,7 +133,7 @@ async def test_a_lease_outlives_its_ttl_while_its_holder_lives(
         await may_end.wait()
         return "x"
 
-    monkeypatch.setattr(Journal, "renew", counted)
+    monkeypatch.setattr(StepResultStore, "renew", counted)
     async with serving(settings, tier(pay)):
         run = uuid4().hex
         first = await send(outsider, run)
@@ -169,7 +169,7 @@ async def process(settings: MeshSettings, folder: Path) -> AsyncIterator[asyncio
 
 @pytest.mark.parametrize("fate", ["killed", "stopped"])
 async def test_the_step_of_a_worker_that_is_gone_is_taken_over_and_one_that_comes_back_answers_alike(
-    settings: MeshSettings, outsider: Outsider, tmp_path: Path, receipts: list[Receipts], fate: str
+    settings: MeshSettings, outsider: Outsider, tmp_path: Path, receipts: list[IdempotencyGuard], fate: str
 ) -> None:
     paid = 0
 
@@ -335,9 +335,9 @@ async def test_an_entry_that_cannot_be_read_is_no_reason_to_stay_silent(
         return "again"
 
     run = uuid4().hex
-    async with Cache(settings.redis_url) as cache:
+    async with RedisClient(settings.redis_url) as cache:
         entry = Lease.on("default", run, "g", Generate.kind, "0", token=ME)
-        assert await Journal(cache).write(entry, Stored("completion/9", b"?"), 60) is Standing.OURS
+        assert await StepResultStore(cache).write(entry, StoredReply("completion/9", b"?"), 60) is ClaimStatus.OURS
     async with serving(settings, tier(pay)):
         reply = await outsider.reply(await send(outsider, run))
     assert Completion.parse(reply.value or b"").text == "again"
@@ -347,67 +347,67 @@ async def test_an_entry_that_cannot_be_read_is_no_reason_to_stay_silent(
 
 
 @pytest.fixture
-async def journal(valkey: str) -> AsyncIterator[Journal]:
-    async with Cache(valkey) as cache:
-        yield Journal(cache)
+async def journal(valkey: str) -> AsyncIterator[StepResultStore]:
+    async with RedisClient(valkey) as cache:
+        yield StepResultStore(cache)
 
 
 def lease(token: str, run: str) -> Lease:
     return Lease.on("t", run, "s", token=token)
 
 
-async def test_one_token_holds_a_step_and_another_can_neither_write_nor_let_go_of_it(journal: Journal) -> None:
-    run, reply = uuid4().hex, Stored("completion/1", b'{"a":\n1}')
+async def test_one_token_holds_a_step_and_another_can_neither_write_nor_let_go_of_it(journal: StepResultStore) -> None:
+    run, reply = uuid4().hex, StoredReply("completion/1", b'{"a":\n1}')
     mine, other = lease("mine", run), lease("other", run)
-    assert await journal.claim(mine, 60) is Standing.OURS
-    assert await journal.claim(other, 60) is Standing.HELD
-    assert await journal.write(other, reply, 60) is Standing.HELD
+    assert await journal.claim(mine, 60) is ClaimStatus.OURS
+    assert await journal.claim(other, 60) is ClaimStatus.HELD
+    assert await journal.write(other, reply, 60) is ClaimStatus.HELD
     await journal.release(other)
-    assert await journal.claim(other, 60) is Standing.HELD
-    assert await journal.write(mine, reply, 60) is Standing.OURS
+    assert await journal.claim(other, 60) is ClaimStatus.HELD
+    assert await journal.write(mine, reply, 60) is ClaimStatus.OURS
     assert await journal.claim(other, 60) == reply
-    assert await journal.write(other, Stored("completion/1", b"{}"), 60) == reply
+    assert await journal.write(other, StoredReply("completion/1", b"{}"), 60) == reply
     await journal.renew(mine, 60)
     await journal.release(mine)
     assert await journal.claim(mine, 60) == reply
 
 
-async def test_a_lease_that_is_let_go_is_free_at_once(journal: Journal) -> None:
+async def test_a_lease_that_is_let_go_is_free_at_once(journal: StepResultStore) -> None:
     run = uuid4().hex
-    assert await journal.claim(lease("mine", run), 60) is Standing.OURS
+    assert await journal.claim(lease("mine", run), 60) is ClaimStatus.OURS
     await journal.release(lease("mine", run))
     await journal.renew(lease("mine", run), 60)  # on its way when it was let go of
-    assert await journal.claim(lease("other", run), 60) is Standing.OURS
+    assert await journal.claim(lease("other", run), 60) is ClaimStatus.OURS
 
 
 @pytest.mark.parametrize("written", [True, False])
-async def test_leases_and_replies_end_by_themselves(journal: Journal, *, written: bool) -> None:
+async def test_leases_and_replies_end_by_themselves(journal: StepResultStore, *, written: bool) -> None:
     run = uuid4().hex
-    assert await journal.claim(lease("mine", run), 0.2) is Standing.OURS
+    assert await journal.claim(lease("mine", run), 0.2) is ClaimStatus.OURS
     if written:
-        assert await journal.write(lease("mine", run), Stored("k/1", b"x"), 0.2) is Standing.OURS
+        assert await journal.write(lease("mine", run), StoredReply("k/1", b"x"), 0.2) is ClaimStatus.OURS
     async with asyncio.timeout(20):
-        while await journal.claim(lease("other", run), 60) is not Standing.OURS:  # noqa: ASYNC110 - in the server
+        while await journal.claim(lease("other", run), 60) is not ClaimStatus.OURS:  # noqa: ASYNC110 - in the server
             await asyncio.sleep(0.02)
 
 
-async def test_steps_are_told_apart(journal: Journal) -> None:
+async def test_steps_are_told_apart(journal: StepResultStore) -> None:
     run = uuid4().hex
     for identity in (("a", f"{run}:b"), (f"a:{run}", "b"), ("a", run, "b"), ("a", f"{run}%3Ab")):
-        assert await journal.claim(Lease.on(*identity, token=ME), 60) is Standing.OURS, identity
-        assert await journal.claim(Lease.on(*identity, token=OTHER), 60) is Standing.HELD, identity
+        assert await journal.claim(Lease.on(*identity, token=ME), 60) is ClaimStatus.OURS, identity
+        assert await journal.claim(Lease.on(*identity, token=OTHER), 60) is ClaimStatus.HELD, identity
 
 
 async def test_a_cache_that_cannot_be_reached_is_no_error() -> None:
-    async with Cache("redis://127.0.0.1:1/0") as cache:
-        absent = Journal(cache)
-        assert await absent.claim(lease("x", "r"), 60) is Standing.UNKNOWN
-        assert await absent.write(lease("x", "r"), Stored("k/1", b"x"), 60) is Standing.UNKNOWN
+    async with RedisClient("redis://127.0.0.1:1/0") as cache:
+        absent = StepResultStore(cache)
+        assert await absent.claim(lease("x", "r"), 60) is ClaimStatus.UNKNOWN
+        assert await absent.write(lease("x", "r"), StoredReply("k/1", b"x"), 60) is ClaimStatus.UNKNOWN
         await absent.renew(lease("x", "r"), 60)
         await absent.release(lease("x", "r"))
 
 
-async def test_more_steps_at_once_than_connections(journal: Journal) -> None:
+async def test_more_steps_at_once_than_connections(journal: StepResultStore) -> None:
     run = uuid4().hex
     found = await asyncio.gather(*(journal.claim(lease(f"{n}", f"{run}-{n}"), 60) for n in range(500)))
-    assert set(found) == {Standing.OURS}
+    assert set(found) == {ClaimStatus.OURS}

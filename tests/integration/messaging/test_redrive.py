@@ -20,7 +20,7 @@ from poise.dead_letters.admin import DeadLetterAdmin
 from poise.dead_letters.filter import Filter
 from poise.dead_letters.model import DeadLetter, State
 from poise.dead_letters.redrive import Redriver
-from poise.dead_letters.redrive_plan import Outcome, Redrive
+from poise.dead_letters.redrive_plan import Redrive, RedriveOutcome
 from poise.errors import InvalidMessageError, RetryableError
 from poise.kafka.record import Record
 from poise.settings import MeshSettings
@@ -57,7 +57,7 @@ class Letters:
         """The keys of what was sent again, as a worker sees them: what is committed."""
         return [(record.key or b"").decode() for record in await self.mesh.read_topic(self.topic)]
 
-    async def redrive(self, chosen: Filter | None = None, how: Redrive | None = None) -> list[Outcome]:
+    async def redrive(self, chosen: Filter | None = None, how: Redrive | None = None) -> list[RedriveOutcome]:
         """Send again, and wait for the end."""
         return [outcome async for outcome in self.admin.redrive(chosen or self.all, how or Redrive())]
 
@@ -148,8 +148,8 @@ async def killed(broker: str, place: str, id_: str) -> None:
 async def test_of_two_at_once_the_later_goes_on_where_the_earlier_was(letters: Letters) -> None:
     keys = [f"k{number}" for number in range(60)]
     await letters.write(*keys)
-    later: list[Outcome] = []
-    earlier: list[Outcome] = []
+    later: list[RedriveOutcome] = []
+    earlier: list[RedriveOutcome] = []
 
     async def first() -> None:
         async with aclosing(letters.admin.redrive(letters.all, Redrive(rate=20.0))) as outcomes:
@@ -197,7 +197,7 @@ async def test_many_at_once_send_each_once(letters: Letters) -> None:
 async def test_one_that_is_interrupted_goes_on_when_it_is_run_again(letters: Letters) -> None:
     keys = [f"k{number}" for number in range(30)]
     await letters.write(*keys)
-    sent: list[Outcome] = []
+    sent: list[RedriveOutcome] = []
 
     async def first() -> None:
         async with aclosing(letters.admin.redrive(letters.all, Redrive(rate=10.0))) as outcomes:

@@ -14,11 +14,11 @@ from poise.contracts import Answer, Ask, Completion, Fetch, Generate
 from poise.contracts.generate import ChatMessage
 from poise.errors import FaultError, RetryableError
 from poise.kafka import consumer
-from poise.kafka.consumer import IntakeLimits
+from poise.kafka.consumer import ConsumerLimits
 from poise.settings import MeshSettings
 from poise.worker.retry_policy import RETRY_AFTER
 from poise.worker.tier import Context, Tier
-from poise_services.orchestration.handler import Asks
+from poise_services.orchestration.handler import AskHandler
 
 pytestmark = pytest.mark.integration
 
@@ -89,7 +89,7 @@ async def test_what_stands_behind_as_many_as_may_wait_is_told_to_come_again(
     """577 asks of a silent model with deadlines of 300 s, in small: the next is told soon, and not at its deadline."""
     monkeypatch.setattr(consumer, "TURNED_AWAY_AFTER", 0.5)
     waiting, key = Waiting(), uuid4().hex
-    room = SLOTS * (1 + IntakeLimits().parked)
+    room = SLOTS * (1 + ConsumerLimits().parked)
     async with serving(mesh_settings, waiting.tier) as mesh:
 
         async def ask(how: str) -> Completion:
@@ -129,7 +129,7 @@ async def quick(run: Run, ask: Ask) -> Answer:
 
 @pytest.mark.parametrize("how", ["sleeps", "calls"])
 async def test_a_hundred_runs_that_wait_hold_up_no_quick_one(mesh_settings: MeshSettings, how: str) -> None:
-    async with serving(mesh_settings, Tier("orchestration", Asks([sleeps, calls, quick]).handlers())) as mesh:
+    async with serving(mesh_settings, Tier("orchestration", AskHandler([sleeps, calls, quick]).handlers())) as mesh:
 
         async def ask(workflow: str) -> Answer:
             run = uuid4().hex

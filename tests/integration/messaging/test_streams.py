@@ -11,7 +11,7 @@ from integration_kit import WITHIN, Outsider, serving, until
 from redis.asyncio import Redis
 
 from poise import Poise
-from poise.contracts import Answer, Ask, Completion, Delta, End, Fault, Generate, Mark, Reset
+from poise.contracts import Answer, Ask, Completion, Delta, End, Fault, Generate, Reset, StreamPosition
 from poise.contracts.envelope import Envelope
 from poise.contracts.generate import ChatMessage
 from poise.contracts.topics import ASK_INTERACTIVE, dead_topic
@@ -19,8 +19,8 @@ from poise.dead_letters.model import DeadLetter
 from poise.dead_letters.redrive_plan import Redrive, to_send_again
 from poise.errors import DeadlineExceededError, FaultError, RetryableError, TerminalError
 from poise.kafka.record import Record
-from poise.redis.client import Cache
-from poise.redis.step_results import Journal, Lease, Standing, Stored
+from poise.redis.client import RedisClient
+from poise.redis.step_results import ClaimStatus, Lease, StepResultStore, StoredReply
 from poise.rpc.stream_reader import AGAIN, LOST, MOST_UNREAD, mark_of
 from poise.rpc.stream_writer import DIFFERS
 from poise.settings import MeshSettings
@@ -259,7 +259,7 @@ async def test_any_kafka_client_can_have_words_as_they_come(mesh_settings: MeshS
     assert kinds[-1] == End.kind
     marks = [mark_of(record) for record in records]
     (stream,) = {mark.stream for mark in marks if mark is not None}
-    assert marks == [*(Mark(stream, n) for n in range(len(events))), Mark(stream, len(events) - 1)]
+    assert marks == [*(StreamPosition(stream, n) for n in range(len(events))), StreamPosition(stream, len(events) - 1)]
     assert "".join(Delta.parse(event.value or b"").text for event in events[:-1]) == TEXT
     assert Answer.parse(reply.value or b"").text == TEXT
 
@@ -327,11 +327,14 @@ async def test_where_another_copy_was_faster_its_reply_counts_and_not_our_words(
         await context.stream.write("Mine.")
         await context.stream._flush()
         theirs = Lease.on(context.tenant, context.run, context.step, Generate.kind, "0", token="theirs")  # noqa: S106
-        async with Redis.from_url(mesh_settings.redis_url or "") as redis, Cache(mesh_settings.redis_url) as cache:
+        async with (
+            Redis.from_url(mesh_settings.redis_url or "") as redis,
+            RedisClient(mesh_settings.redis_url) as cache,
+        ):
             await redis.delete(theirs.key)
-            journal = Journal(cache)
-            assert await journal.claim(theirs, 10) is Standing.OURS
-            await journal.write(theirs, Stored(Completion.kind, completion("Theirs.").encode()), 60)
+            journal = StepResultStore(cache)
+            assert await journal.claim(theirs, 10) is ClaimStatus.OURS
+            await journal.write(theirs, StoredReply(Completion.kind, completion("Theirs.").encode()), 60)
         return completion("Mine.")
 
     async with serving(mesh_settings, Tier("inference", {Generate: slow})) as mesh:

@@ -13,7 +13,7 @@ from poise.contracts.topics import ASK_INTERACTIVE, CANCEL, REPLIES, dead_topic,
 from poise.dead_letters.admin import DeadLetterAdmin
 from poise.dead_letters.filter import Filter
 from poise.dead_letters.redrive_plan import Redrive
-from poise.errors import WithdrawnError
+from poise.errors import RunCancelledError
 from poise.kafka.record import Record
 from poise.settings import MeshSettings
 from poise.stack import Kafka
@@ -147,5 +147,5 @@ async def test_cancels_and_replies_behind_one_are_heard(mesh_settings: MeshSetti
         call = asyncio.create_task(client.call(Ask(question="?"), run="a run"))
         await begun.wait()
         await client.cancel("a run")
-        with pytest.raises(WithdrawnError):
+        with pytest.raises(RunCancelledError):
             await call

@@ -10,7 +10,7 @@ from poise.contracts import Completion, Document, Passage, Usage
 from poise.errors import RetryableError, WorkLimitError
 from poise.executors.limited import LimitedExecutor, WorkLimits
 from poise.scoring import Evidence
-from poise_services.orchestration.answer_check import Broken, check
+from poise_services.orchestration.answer_check import Rejected, check
 from poise_services.orchestration.evidence_reader import EvidenceReader
 from poise_services.orchestration.settings import Ladder, Variant
 from poise_services.retrieval.passages import bodies
@@ -101,4 +101,4 @@ async def test_what_the_tiers_do_there_is_what_they_do_here() -> None:
         assert await there.prompt(question, variant) == await here.prompt(question, variant)
         found = await there.check(said, question, ladder, "v")
         assert found == check(said, evidence, question, ladder, "v")
-        assert not isinstance(found, Broken)
+        assert not isinstance(found, Rejected)

@@ -13,7 +13,7 @@ from integration_kit import serving
 from poise.contracts import Answer, Ask, Completion, Generate, Passage, Passages, Retrieve
 from poise.contracts.run_id import new_run_id
 from poise.contracts.topics import dead_topic
-from poise.redis.client import Cache
+from poise.redis.client import RedisClient
 from poise.settings import MeshSettings
 from poise.worker.mesh import Mesh
 from poise.worker.tier import Context, Tier
@@ -48,7 +48,7 @@ async def mesh_of(settings: MeshSettings, server: Scripted) -> AsyncIterator[Mes
     given = IntegrationSettings.model_validate({"integrations": {"almanac": almanac}})
     async with AsyncExitStack() as stack:
         apis = await stack.enter_async_context(Apis(given))
-        cache = await stack.enter_async_context(Cache(settings.redis_url))
+        cache = await stack.enter_async_context(RedisClient(settings.redis_url))
         for tier in (
             Tier("integration", integration_handlers(apis, LastGood(cache))),
             Tier("orchestration", handlers(OrchestrationSettings(integrations=("almanac",)))),

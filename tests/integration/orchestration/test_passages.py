@@ -16,7 +16,7 @@ from poise.contracts.run_id import new_run_id
 from poise.contracts.topics import DOCUMENTS, VERSIONS
 from poise.errors import FaultError, UnavailableError
 from poise.ingestion.epoch_check import refused
-from poise.redis.client import Cache
+from poise.redis.client import RedisClient
 from poise.redis.passage_store import KeptPassages, PassageStore, key_of
 from poise.settings import MeshSettings
 from poise.worker.mesh import Mesh
@@ -165,7 +165,7 @@ async def test_passages_are_kept_only_where_the_settings_want_it(mesh_settings: 
 
 
 async def test_what_cannot_be_read_is_as_good_as_gone(valkey: str) -> None:
-    async with Cache(valkey) as cache:
+    async with RedisClient(valkey) as cache:
         store = PassageStore(cache, 60.0)
         kept = KeptPassages(at=1.5, found=FOUND)
         await store.put("acme", "a", 6, kept)
@@ -177,7 +177,7 @@ async def test_what_cannot_be_read_is_as_good_as_gone(valkey: str) -> None:
 
 
 async def test_without_a_cache_nothing_is_kept() -> None:
-    store = PassageStore(Cache(None), 60.0)
+    store = PassageStore(RedisClient(None), 60.0)
     await store.put("acme", "a", 6, KeptPassages(at=1.5, found=FOUND))
     assert await store.get("acme", "a", 6) is None
     assert not store.configured

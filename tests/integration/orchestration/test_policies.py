@@ -31,10 +31,10 @@ from poise.contracts.run_id import new_run_id
 from poise.contracts.topics import POLICY, RECORDS
 from poise.errors import UnavailableError
 from poise.kafka import log_reader, topic_setup
-from poise.kafka.log_stream import Follower
-from poise.kafka.transactions import Outgoing, Transactions
-from poise.redis.client import Cache
-from poise.redis.journal import History
+from poise.kafka.log_stream import LogStream
+from poise.kafka.transactions import ProducerRecord, Transactions
+from poise.redis.client import RedisClient
+from poise.redis.journal import Journal
 from poise.settings import MeshSettings
 from poise.stack import Kafka
 from poise.worker.mesh import Mesh
@@ -43,8 +43,8 @@ from poise.workflows.run import Run
 from poise_services.orchestration import active_policy as module
 from poise_services.orchestration.active_policy import Policies, following_policies, in_force
 from poise_services.orchestration.answer_cache import AnswerCaching
-from poise_services.orchestration.cache_hints import Aid
-from poise_services.orchestration.document_versions import Versions
+from poise_services.orchestration.cache_hints import CacheHints
+from poise_services.orchestration.document_versions import DocumentVersions
 from poise_services.orchestration.draw_secret import secret_of
 from poise_services.orchestration.handlers import handlers
 from poise_services.orchestration.settings import OrchestrationSettings
@@ -160,8 +160,8 @@ async def test_two_workers_draw_by_what_is_in_force(mesh_settings: MeshSettings,
     assert all(draw.ms is not None for _, draw in then)
 
 
-def outgoing(policy: Policy) -> Outgoing:
-    return Outgoing(POLICY.name, policy.name.encode(), policy.encode(), [])
+def outgoing(policy: Policy) -> ProducerRecord:
+    return ProducerRecord(POLICY.name, policy.name.encode(), policy.encode(), [])
 
 
 async def test_one_that_begins_knows_what_was_set_before_and_nothing_that_was_not_committed(
@@ -203,7 +203,7 @@ async def test_a_broker_that_goes_away_leaves_in_force_what_was(tmp_path: Path, 
 async def test_a_log_that_cannot_be_read_holds_no_worker_up_for_ever(
     mesh_settings: MeshSettings, name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def away(*_: object, **__: object) -> Follower:
+    def away(*_: object, **__: object) -> LogStream:
         raise UnavailableError("it is away")
 
     monkeypatch.setattr(module, "READ_WITHIN", 0.5)
@@ -223,18 +223,18 @@ async def test_an_ask_that_is_begun_again_is_looked_up_and_asked_as_it_was_drawn
     own = settings_of(name)
     policies, drawn = Policies(own), list[Draw | None]()
 
-    async def work(_: Run, __: Ask, aid: Aid) -> Answer:
+    async def work(_: Run, __: Ask, aid: CacheHints) -> Answer:
         drawn.append(aid.drawn)
         raise OSError("the worker dies")
 
-    async with Mesh(another(mesh_settings), tier="client") as mesh, Versions(mesh) as versions:
+    async with Mesh(another(mesh_settings), tier="client") as mesh, DocumentVersions(mesh) as versions:
         caching = AnswerCaching(mesh, own, versions, work, policies)
         door = ScriptedRun({}, run=uuid4().hex)
         for version in (0, 1):
             if version:
                 policies.apply(record_of(policy_of(version, name, b=1.0)))
-            async with Cache(mesh_settings.redis_url) as cache:
-                run = Run(door, History(cache, name, door.run, ttl=60.0))
+            async with RedisClient(mesh_settings.redis_url) as cache:
+                run = Run(door, Journal(cache, name, door.run, ttl=60.0))
                 with pytest.raises(OSError, match="dies"):
                     await run.execute(caching.answer(run, ASK.model_copy(update={"cache": None})))
     first, again = drawn

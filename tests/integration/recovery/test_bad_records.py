@@ -50,7 +50,7 @@ from poise.worker.tier import Context, Tier
 from poise_services.evaluation.policy_worker import deciding
 from poise_services.evaluation.settings import EvaluationSettings
 from poise_services.orchestration.active_policy import following_policies
-from poise_services.orchestration.document_versions import Versions
+from poise_services.orchestration.document_versions import DocumentVersions
 from poise_services.orchestration.settings import OrchestrationSettings
 from poise_services.retrieval.corpus import Corpus
 from poise_services.retrieval.settings import RetrievalSettings
@@ -164,7 +164,7 @@ async def test_what_stands_behind_them_is_applied(mesh_settings: MeshSettings, s
     async with (
         serving(another(mesh_settings), Tier("inference", {Generate: write})) as mesh,
         following_policies(mesh, own, bytes(32)) as policies,
-        Versions(mesh) as versions,
+        DocumentVersions(mesh) as versions,
         Corpus(mesh, RetrievalSettings(), Drawn.model) as corpus,
     ):
         generate = Generate(messages=({"role": "user", "content": "hi"},), backend="b")

@@ -34,14 +34,14 @@ from poise.contracts.topics import (
     VERSIONS,
     Topic,
 )
-from poise.errors import WithdrawnError
+from poise.errors import RunCancelledError
 from poise.kafka import topic_setup
 from poise.settings import MeshSettings
 from poise.stack import Kafka
 from poise.worker.mesh import Mesh
 from poise.worker.tier import Context, Tier
 from poise_services.orchestration.active_policy import following_policies
-from poise_services.orchestration.document_versions import Versions
+from poise_services.orchestration.document_versions import DocumentVersions
 from poise_services.orchestration.settings import OrchestrationSettings
 from poise_services.retrieval.corpus import Corpus
 from poise_services.retrieval.settings import RetrievalSettings
@@ -107,7 +107,7 @@ async def test_cancels_come_again_and_those_that_were_known_stay_known(
             asking = asyncio.create_task(client.call(Ask(question="?"), run=run, step="ask"))
             await began.wait()
             await client.cancel(run)
-            with pytest.raises(WithdrawnError):
+            with pytest.raises(RunCancelledError):
                 await asyncio.wait_for(asking, WITHIN)
             assert worker.cancels._at("default", before, None) > 0
 
@@ -138,7 +138,7 @@ async def test_the_policy_is_what_the_new_log_says(mesh_settings: MeshSettings, 
 async def test_what_documents_say_is_known_of_the_new_ones(
     mesh_settings: MeshSettings, client: Mesh, names: tuple[str, ...]
 ) -> None:
-    async with Versions(client) as versions:
+    async with DocumentVersions(client) as versions:
 
         async def announce(document: str, number: int, digest: str) -> None:
             said = DocumentVersion(documents=await client.topic_id(DOCUMENTS.name), digest=digest)

@@ -8,16 +8,16 @@ from uuid import uuid4
 import pytest
 from redis.asyncio import Redis
 
-from poise.redis.client import Cache
-from poise.redis.journal import Entry, History
+from poise.redis.client import RedisClient
+from poise.redis.journal import Entry, Journal
 from poise.stack import Valkey
 
 pytestmark = pytest.mark.integration
 
 
 @pytest.fixture
-async def cache(valkey: str) -> AsyncIterator[Cache]:
-    async with Cache(valkey) as connected:
+async def cache(valkey: str) -> AsyncIterator[RedisClient]:
+    async with RedisClient(valkey) as connected:
         yield connected
 
 
@@ -25,57 +25,57 @@ def entry(number: int, body: bytes = b"{}") -> Entry:
     return Entry(number, "value", "call do/1", "0a1b2c3d", 1.5, body)
 
 
-async def test_what_is_written_is_found_and_can_be_replaced(cache: Cache) -> None:
+async def test_what_is_written_is_found_and_can_be_replaced(cache: RedisClient) -> None:
     run = uuid4().hex
-    history = History(cache, "acme", run, ttl=60)
+    history = Journal(cache, "acme", run, ttl=60)
     assert await history.open() == {}
     assert await history.write("a", entry(1, b'{"text": "\xc3\xa9\\n"}\n'))
     assert await history.write("b", entry(2))
     assert await history.write("b", Entry(2, "given-up", "call do/1", "0a1b2c3d", 3.0))
-    found = await History(cache, "acme", run, ttl=60).open()
+    found = await Journal(cache, "acme", run, ttl=60).open()
     assert found == {
         "a": entry(1, b'{"text": "\xc3\xa9\\n"}\n'),
         "b": Entry(2, "given-up", "call do/1", "0a1b2c3d", 3.0),
     }
-    assert await History(cache, "other", run, ttl=60).open() == {}
+    assert await Journal(cache, "other", run, ttl=60).open() == {}
 
 
-async def test_whoever_opened_it_last_owns_it(cache: Cache) -> None:
+async def test_whoever_opened_it_last_owns_it(cache: RedisClient) -> None:
     run = uuid4().hex
-    old, new = History(cache, "acme", run, ttl=60), History(cache, "acme", run, ttl=60)
+    old, new = Journal(cache, "acme", run, ttl=60), Journal(cache, "acme", run, ttl=60)
     await old.open()
     assert await old.write("a", entry(1))
     assert await new.open() == {"a": entry(1)}
     assert not await old.write("b", entry(2))
     assert await new.write("c", entry(2))
-    assert set(await History(cache, "acme", run, ttl=60).open() or ()) == {"a", "c"}
+    assert set(await Journal(cache, "acme", run, ttl=60).open() or ()) == {"a", "c"}
 
 
 async def test_writes_at_once_are_kept_in_their_order_and_one_that_is_cancelled_is_kept(
-    cache: Cache, valkey: str
+    cache: RedisClient, valkey: str
 ) -> None:
-    history = History(cache, "acme", run := uuid4().hex, ttl=60)
+    history = Journal(cache, "acme", run := uuid4().hex, ttl=60)
     await history.open()
     writes = [asyncio.ensure_future(history.write(f"s{number}", entry(number))) for number in range(50)]
     await asyncio.sleep(0)
     writes[7].cancel()
     results = await asyncio.gather(*writes, return_exceptions=True)
     assert [result is True for result in results] == [number != 7 for number in range(50)]
-    assert len(await History(cache, "acme", run, ttl=60).open() or ()) == 50
+    assert len(await Journal(cache, "acme", run, ttl=60).open() or ()) == 50
     async with Redis.from_url(valkey) as redis:
         assert 50 < await redis.ttl(f"poise:history:acme:{run}") <= 60
 
 
-async def test_what_cannot_be_read_is_no_history(cache: Cache, valkey: str) -> None:
+async def test_what_cannot_be_read_is_no_history(cache: RedisClient, valkey: str) -> None:
     run = uuid4().hex
     async with Redis.from_url(valkey) as redis:
         await redis.hset(f"poise:history:acme:{run}", "a", '[1, "unheard of", "x", "y", 0]\n')
-    assert await History(cache, "acme", run, ttl=60).open() is None
+    assert await Journal(cache, "acme", run, ttl=60).open() is None
 
 
 async def test_after_one_that_was_lost_none_is_kept(tmp_path: Path) -> None:
-    async with Valkey(tmp_path) as server, Cache(server.url) as cache:
-        history = History(cache, "acme", "run", ttl=60)
+    async with Valkey(tmp_path) as server, RedisClient(server.url) as cache:
+        history = Journal(cache, "acme", "run", ttl=60)
         await history.open()
         assert await history.write("a", entry(1))
         await server.stop()

@@ -8,12 +8,12 @@ from policy_kit import Fed, score_of, spec
 from poise.contracts.policy import Decision, PolicyState
 from poise.worker.mesh import Mesh
 from poise_labs.balance.observer import Watching, marks
-from poise_labs.balance.timeline import History
+from poise_labs.balance.timeline import Timeline
 
 
 @pytest.fixture
 def watching() -> Watching:
-    return Watching(cast("Mesh", None), History(("steady", "cheap"), 0.0, 0.0), "answer")
+    return Watching(cast("Mesh", None), Timeline(("steady", "cheap"), 0.0, 0.0), "answer")
 
 
 def test_an_answer_counts_once_however_often_it_is_scored(watching: Watching) -> None:

@@ -4,12 +4,12 @@ import pytest
 from balance_kit import act
 
 from poise_labs.balance.picture import HEIGHT, WIDTH, svg
-from poise_labs.balance.timeline import History
+from poise_labs.balance.timeline import Timeline
 
 SVG = "{http://www.w3.org/2000/svg}"
 
 
-def drawn(history: History) -> ET.Element:
+def drawn(history: Timeline) -> ET.Element:
     return ET.fromstring(svg(history))  # noqa: S314 - it is ours
 
 

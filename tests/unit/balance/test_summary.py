@@ -2,7 +2,7 @@ from balance_kit import act
 
 from poise.contracts.policy import Decision, Finding, Sample
 from poise_labs.balance.summary import summary
-from poise_labs.balance.timeline import History
+from poise_labs.balance.timeline import Timeline
 
 
 def decided(action: str, before: float, after: float, *, by: str = "loop", acted: bool = True) -> Decision:
@@ -31,7 +31,7 @@ def decided(action: str, before: float, after: float, *, by: str = "loop", acted
     )
 
 
-def told(history: History, *decisions: Decision, failed: int = 0) -> list[str]:
+def told(history: Timeline, *decisions: Decision, failed: int = 0) -> list[str]:
     return [line.replace("\N{NO-BREAK SPACE}", " ") for line in summary(history, decisions, failed=failed)]
 
 

@@ -1,11 +1,11 @@
 import pytest
 from balance_kit import BEGAN, NOTICED, TROUBLE, act
 
-from poise_labs.balance.timeline import History, Mark, Scored, Shares, clock, percent, sample
+from poise_labs.balance.timeline import Event, Scored, Timeline, WeightsPoint, clock, percent, sample
 
 
 def test_quality_is_of_the_last_answers_of_that_variant() -> None:
-    history = History(("a", "b"), 0.0, 10.0)
+    history = Timeline(("a", "b"), 0.0, 10.0)
     history.answers += [Scored(1.0, "a", 0.0), Scored(2.0, "a", 1.0), Scored(3.0, "b", 0.2), Scored(4.0, "a", 0.5)]
     found = history.quality("a", window=2)
     assert found is not None
@@ -17,7 +17,9 @@ def test_quality_is_of_the_last_answers_of_that_variant() -> None:
 
 
 def test_the_share_is_that_of_the_last_version_by_then() -> None:
-    history = History(("a", "b"), 0.0, 10.0, shares=[Shares(1.0, {"a": 1.0}), Shares(5.0, {"a": 0.2, "b": 0.8})])
+    history = Timeline(
+        ("a", "b"), 0.0, 10.0, shares=[WeightsPoint(1.0, {"a": 1.0}), WeightsPoint(5.0, {"a": 0.2, "b": 0.8})]
+    )
     assert [history.share("b", until=at) for at in (0.5, 1.0, 5.0)] == [0.0, 0.0, 0.8]
     assert history.share("a") == 0.2
 
@@ -30,7 +32,7 @@ def test_answers_are_counted_from_one_thing_to_another() -> None:
 
 
 def test_the_first_of_a_kind_counts() -> None:
-    history = History(("a", "b"), 0.0, 9.0, marks=[Mark(1.0, "back", "first"), Mark(2.0, "back", "second")])
+    history = Timeline(("a", "b"), 0.0, 9.0, marks=[Event(1.0, "back", "first"), Event(2.0, "back", "second")])
     found = history.mark("back")
     assert found is not None
     assert found.text == "first"

@@ -5,11 +5,11 @@ from balance_kit import act
 from rich.console import Console
 
 from poise.contracts.policy import Sample
-from poise_labs.balance.timeline import History
+from poise_labs.balance.timeline import Timeline
 from poise_labs.balance.view import bar, line, screen, sparks, standing, whisker
 
 
-def shown(history: History, *, height: int = 24, width: int = 80) -> list[str]:
+def shown(history: Timeline, *, height: int = 24, width: int = 80) -> list[str]:
     written = StringIO()
     Console(file=written, width=width).print(screen(history, height=height, width=width))
     return written.getvalue().splitlines()
@@ -26,7 +26,7 @@ def test_a_screen_fits_the_terminal_at_any_moment(until: float, size: tuple[int,
 
 
 def test_before_the_first_answer_there_is_a_screen() -> None:
-    lines = shown(History(("steady", "second"), 0.0, 0.0, "Setting the stage", "Two variants."))
+    lines = shown(Timeline(("steady", "second"), 0.0, 0.0, "Setting the stage", "Two variants."))
     assert any("Setting the stage" in one for one in lines)
 
 

@@ -7,7 +7,7 @@ from rich.console import Console, RenderableType
 from poise.cli.dlq_view import body, hexdump, letter_page, letters_list, outcome_line, totals
 from poise.dead_letters.json_view import LetterSummary, LetterView
 from poise.dead_letters.model import DeadLetter
-from poise.dead_letters.redrive_plan import Outcome
+from poise.dead_letters.redrive_plan import RedriveOutcome
 from poise.kafka.record import Position, Record
 
 HEADERS = (
@@ -76,7 +76,11 @@ def test_what_became_of_one_is_a_line() -> None:
     where = Position("poise.ask.interactive", 1, 7)
     said = [
         outcome_line(outcome).plain
-        for outcome in (Outcome(letter()), Outcome(letter(), sent=where), Outcome(letter(), refused="it \x1b[2Jis old"))
+        for outcome in (
+            RedriveOutcome(letter()),
+            RedriveOutcome(letter(), sent=where),
+            RedriveOutcome(letter(), refused="it \x1b[2Jis old"),
+        )
     ]
     assert said == [
         "orchestration/0/5 (TypeError) → poise.ask.interactive",

@@ -18,7 +18,7 @@ from poise.contracts.topics import CATALOGUE
 from poise.dead_letters.redrive_plan import Redrive
 from poise.errors import InvalidMessageError
 from poise.kafka.asyncapi_document import asyncapi, bodies
-from poise_services.gateway.dead_letters import Act, RedriveAct
+from poise_services.gateway.dead_letters import ActionRequest, RedriveAct
 from poise_services.gateway.documents import NewDocument, _read
 from poise_services.gateway.handlers import Gateway
 from poise_services.gateway.openapi_parts import REQUESTS, RESPONSES
@@ -56,7 +56,7 @@ def test_a_default_is_told_as_text() -> None:
 
 
 def act(body: bytes) -> None:
-    Act.parse(body, strict=True).chosen()
+    ActionRequest.parse(body, strict=True).chosen()
 
 
 def redrive(body: bytes) -> None:
@@ -78,7 +78,7 @@ PUBLIC: dict[str, tuple[Schema, Callable[[bytes], object]]] = {
     "POST /v1/feedback": (in_openapi("Feedback"), lambda body: Feedback.parse(body, strict=True)),
     "POST /v1/documents": ({**DOCUMENTS, "components": OPENAPI["components"]}, documents),
     "NewDocument": (in_openapi("NewDocument"), lambda body: NewDocument.parse(body, strict=True)),
-    "purge": (in_openapi("Act"), act),
+    "purge": (in_openapi("ActionRequest"), act),
     "redrive": (in_openapi("RedriveAct"), redrive),
 }
 """What anyone may write: its schema and its parser."""

@@ -6,7 +6,7 @@ from rich.console import Console
 
 from poise.contracts import Answer
 from poise_labs.cli.drill_view import cells, markdown, marks, table
-from poise_labs.drill.runner import Asked, Outcome
+from poise_labs.drill.runner import DrillAnswer, DrillOutcome
 from poise_labs.drill.scenarios import NOTHING, SCENARIOS, Scenario
 
 
@@ -14,13 +14,13 @@ def answer(**fields: object) -> Answer:
     return Answer.model_validate({"run_id": "r", "text": "Yes.", "rung": "primary", "retrieval": "hybrid"} | fields)
 
 
-def outcome(*answers: Answer | None, seconds: float = 1.0, fails: str = "a part") -> Outcome:
+def outcome(*answers: Answer | None, seconds: float = 1.0, fails: str = "a part") -> DrillOutcome:
     scenario = Scenario(fails, lambda _: nullcontext())
-    asked = tuple(Asked("Why?", seconds, one, None if one else "it is gone") for one in answers)
-    return Outcome(scenario, asked)
+    asked = tuple(DrillAnswer("Why?", seconds, one, None if one else "it is gone") for one in answers)
+    return DrillOutcome(scenario, asked)
 
 
-USUAL = Outcome(NOTHING, (Asked("Why?", 0.4, answer()),))
+USUAL = DrillOutcome(NOTHING, (DrillAnswer("Why?", 0.4, answer()),))
 
 
 def test_a_row_says_what_most_got_and_how_much_longer_it_took() -> None:
@@ -57,7 +57,7 @@ def test_an_error_is_shown_as_one() -> None:
 
 
 def test_the_table_fits_a_terminal_and_the_page_has_a_row_for_each() -> None:
-    every = [USUAL, *(Outcome(one, (Asked("Why?", 12.34, answer(rung="extractive")),)) for one in SCENARIOS)]
+    every = [USUAL, *(DrillOutcome(one, (DrillAnswer("Why?", 12.34, answer(rung="extractive")),)) for one in SCENARIOS)]
     written = StringIO()
     Console(file=written, width=80).print(table(every))
     assert len(written.getvalue().splitlines()) == len(every) + 1, "no row wraps"

@@ -14,7 +14,7 @@ from poise.contracts.run_id import new_run_id, run_id_of
 from poise.contracts.topics import RETRY_DELAYS
 from poise.errors import RetryableError, TerminalError
 from poise.worker.mesh import Mesh
-from poise.worker.retry_policy import Attempt, DeadLetter, Postpone, decide
+from poise.worker.retry_policy import Attempt, GiveUp, RetryLater, decide
 from poise.worker.tier import Context
 from poise_services.evaluation.feedback import Feedbacks, missing, score_of
 
@@ -97,13 +97,13 @@ def test_early_feedback_waits_on_each_delayed_retry_topic_and_on_nothing_else() 
         now = given + sum(waits)
         _, error = missing(BY_PLACE, given, now)
         match decide(error, Attempt(attempt, float("inf"), awaited=False, postponed=len(waits)), Random(1)):
-            case Postpone(delay):
+            case RetryLater(delay):
                 waits.append(delay)
                 attempt += 1
             case other:
                 break
     assert waits == list(RETRY_DELAYS)
-    assert other == DeadLetter()
+    assert other == GiveUp()
     assert str(error).startswith(f"nobody knows run {BY_PLACE}")
     assert isinstance(error, TerminalError)
 

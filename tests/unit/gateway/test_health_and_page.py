@@ -9,7 +9,7 @@ import pytest
 
 from poise.contracts import Answer, Ask, Fault, Feedback
 from poise.dead_letters.json_view import LetterView
-from poise_services.gateway.dead_letters import Act, Listed, Purged, RedriveAct, Redrove
+from poise_services.gateway.dead_letters import ActionRequest, ListResponse, Purged, RedriveAct, RedriveResponse
 from poise_services.gateway.documents import Accepted, NewDocument
 from poise_services.gateway.feedback import Noted
 from poise_services.gateway.runs import RunView
@@ -105,11 +105,11 @@ async def test_the_examples_are_true(client: httpx2.AsyncClient) -> None:
     RunView.model_validate(example("/v1/runs/{id}", "get", "responses", "200"), extra="forbid")
     admin = "/v1/admin/dead-letters"
     one = f"{admin}/{{tier}}/{{partition}}/{{offset}}"
-    Listed.model_validate(example(admin, "get", "responses", "200"), extra="forbid")
+    ListResponse.model_validate(example(admin, "get", "responses", "200"), extra="forbid")
     LetterView.model_validate(example(one, "get", "responses", "200"), extra="forbid")
     RedriveAct.model_validate(example(f"{admin}/redrive", "post", "requestBody"), extra="forbid")
-    Redrove.model_validate(example(f"{admin}/redrive", "post", "responses", "200"), extra="forbid")
-    Act.model_validate(example(f"{admin}/purge", "post", "requestBody"), extra="forbid")
+    RedriveResponse.model_validate(example(f"{admin}/redrive", "post", "responses", "200"), extra="forbid")
+    ActionRequest.model_validate(example(f"{admin}/purge", "post", "requestBody"), extra="forbid")
     Purged.model_validate(example(f"{admin}/purge", "post", "responses", "200"), extra="forbid")
     wrong = await client.post("/v1/ask", json={"quesion": "Why?"})
     assert wrong.json() == example("/v1/ask", "post", "responses", "400")

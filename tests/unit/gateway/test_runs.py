@@ -13,7 +13,7 @@ from integration_kit import until
 
 from poise.contracts import Answer, RunRecord
 from poise.contracts.run_id import new_run_id, run_id_of
-from poise.errors import DeadlineExceededError, PoiseError, SetupError, TerminalError, WithdrawnError
+from poise.errors import DeadlineExceededError, PoiseError, RunCancelledError, SetupError, TerminalError
 from poise.kafka.record import Record
 from poise_services.gateway import runs
 from poise_services.gateway.handlers import Gateway
@@ -87,7 +87,7 @@ async def test_a_run_under_way_here_says_so_and_then_that_it_has_ended(
     ("error", "outcome"),
     [
         (DeadlineExceededError("no reply before the deadline"), "deadline-exceeded"),
-        (WithdrawnError("somebody cancelled it"), "cancelled"),
+        (RunCancelledError("somebody cancelled it"), "cancelled"),
         (TerminalError("there is nothing to be done"), "failed"),
     ],
 )

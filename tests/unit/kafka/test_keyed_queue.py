@@ -6,7 +6,7 @@ from aiokafka import TopicPartition
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from poise.kafka.keyed_queue import Job, Waiting
+from poise.kafka.keyed_queue import KeyedQueue, PendingRecord
 from poise.kafka.offset_tracker import OffsetTracker
 from poise.kafka.record import Record
 
@@ -19,10 +19,10 @@ class WaitingAgainstModel(RuleBasedStateMachine):
     @initialize(ordered=st.booleans())
     def start(self, *, ordered: bool) -> None:
         self.ordered = ordered
-        self.waiting = Waiting(ordered=ordered)
+        self.waiting = KeyedQueue(ordered=ordered)
         self.tracker = OffsetTracker()
-        self.added: list[Job] = []  # and neither taken nor dropped, in order
-        self.running: list[Job] = []
+        self.added: list[PendingRecord] = []  # and neither taken nor dropped, in order
+        self.running: list[PendingRecord] = []
         self.offset = 0
 
     @rule(partition=st.integers(0, PARTITIONS - 1), key=st.sampled_from([None, b"a", b"b"]))
@@ -30,7 +30,7 @@ class WaitingAgainstModel(RuleBasedStateMachine):
         self.offset += 1
         keyed = key if key is None else key + b"%d" % partition  # a key is in one partition
         record = Record("t", partition, self.offset, 0.0, keyed, b"x")
-        job = Job(record, TopicPartition("t", partition), self.tracker)
+        job = PendingRecord(record, TopicPartition("t", partition), self.tracker)
         self.waiting.add(job)
         self.added.append(job)
 
@@ -92,5 +92,5 @@ TestWaiting = WaitingAgainstModel.TestCase
 
 def test_headers_without_a_byte_take_room_too() -> None:
     plain, laden = (Record("t", 0, 1, 0.0, b"k", b"x", (("", None),) * count) for count in (0, 1_000))
-    sizes = [Job(record, TopicPartition("t", 0), OffsetTracker()).size for record in (plain, laden)]
+    sizes = [PendingRecord(record, TopicPartition("t", 0), OffsetTracker()).size for record in (plain, laden)]
     assert sizes == [2, 2 + 100 * 1_000]

@@ -7,7 +7,7 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from poise.kafka import partition_ownership
-from poise.kafka.admin import Admin
+from poise.kafka.admin import KafkaAdmin
 from poise.kafka.connection import Connection
 from poise.kafka.log_reader import LogAccess
 from poise.kafka.partition_ownership import Ownership
@@ -22,7 +22,7 @@ class Failing(Ownership):
     def __init__(self, error: Exception) -> None:
         settings = MeshSettings(broker="127.0.0.1:1")
         connection = Connection.of(settings)
-        logs = LogAccess(connection, Admin(connection), Liveness(), TopicIdentities())
+        logs = LogAccess(connection, KafkaAdmin(connection), Liveness(), TopicIdentities())
         super().__init__(logs, settings, "a.topic", "a.group", self._idle)
         self.error: Exception | None = error
         self.again = asyncio.Event()
@@ -68,7 +68,7 @@ async def test_a_topic_that_was_made_again_has_it_take_part_again(monkeypatch: p
     monkeypatch.setattr(partition_ownership, "POLL_EVERY", 0.0)
     settings = MeshSettings(broker="127.0.0.1:1")
     identities, connection = TopicIdentities(), Connection.of(settings)
-    logs = LogAccess(connection, Admin(connection), Liveness(), identities)
+    logs = LogAccess(connection, KafkaAdmin(connection), Liveness(), identities)
 
     async def work(_partition: int, _part: Part) -> None: ...
 
@@ -90,7 +90,7 @@ async def test_work_that_fails_each_time_by_a_bug_ends_the_process(monkeypatch: 
     liveness.broker(answers=True)
     settings = MeshSettings(broker="127.0.0.1:1")
     connection = Connection.of(settings)
-    logs = LogAccess(connection, Admin(connection), liveness, TopicIdentities())
+    logs = LogAccess(connection, KafkaAdmin(connection), liveness, TopicIdentities())
 
     async def work(_partition: int, part: Part) -> None:
         nonlocal begun
@@ -119,7 +119,7 @@ async def test_a_member_that_fails_each_time_by_a_bug_ends_the_process(monkeypat
     liveness.broker(answers=True)
     settings = MeshSettings(broker="127.0.0.1:1")
     connection = Connection.of(settings)
-    logs = LogAccess(connection, Admin(connection), liveness, TopicIdentities())
+    logs = LogAccess(connection, KafkaAdmin(connection), liveness, TopicIdentities())
 
     class Failing(Ownership):
         async def _be_member(self, part: Part) -> None:

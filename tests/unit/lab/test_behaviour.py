@@ -7,7 +7,7 @@ import pytest
 from poise.contracts import Draw, Passage, RunRecord
 from poise.scoring import Evidence, extract
 from poise_labs.lab.behaviour import KINDS, Said, say
-from poise_labs.lab.questions import Fact, Question, asked, world, wrong
+from poise_labs.lab.questions import Fact, LabQuestion, asked, world, wrong
 from poise_labs.lab.report import auc
 from poise_labs.lab.scenario import Behaviour
 from poise_services.evaluation.scorer import score
@@ -16,11 +16,11 @@ USUAL = Behaviour(wrong=0.05, seconds=0.1)
 WORSE = Behaviour(wrong=0.40, seconds=0.1)
 
 
-def prompt_of(question: Question) -> list[str]:
+def prompt_of(question: LabQuestion) -> list[str]:
     return [question.fact.sentence, "The keeper of Nowhere is Ansel Falk, who lives on the island all the year."]
 
 
-def told(questions: list[Question], now: Behaviour, usual: Behaviour = USUAL, seed: int = 1) -> list[Said]:
+def told(questions: list[LabQuestion], now: Behaviour, usual: Behaviour = USUAL, seed: int = 1) -> list[Said]:
     return [say(one, prompt_of(one), variant="cheap", seed=seed, usual=usual, now=now) for one in questions]
 
 
@@ -84,7 +84,7 @@ def test_a_wrong_answer_is_wrong_in_the_way_that_was_asked_for() -> None:
     import random  # noqa: PLC0415 - of this test alone
 
     fact = Fact("Tarvik", 2, "40")
-    question, chance = Question("How high is the mast of Tarvik?", fact), random.Random(1)
+    question, chance = LabQuestion("How high is the mast of Tarvik?", fact), random.Random(1)
     assert wrong(question, "negation", [], chance) == fact.denied
     assert "mast of Tarvik is" in wrong(question, "number", [], chance)
     assert "Tarvik" not in wrong(question, "name", [], chance)

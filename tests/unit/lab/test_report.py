@@ -2,24 +2,29 @@ import pytest
 
 from poise.contracts.policy import Decision, Finding, Limits, Policy, PolicySpec
 from poise_labs.cli.lab_view import cells, markdown
-from poise_labs.lab.experiment import Arm, Request
+from poise_labs.lab.experiment import Arm, LabRequest
 from poise_labs.lab.report import ArmReport, Report, auc, false_alarms, moved, noticed, report_of, restored
-from poise_labs.lab.scenario import LabVariant, Scenario, Trouble
+from poise_labs.lab.scenario import Degradation, LabVariant, Scenario
 
 VARIANTS = (LabVariant(name="steady", weight=1), LabVariant(name="cheap", weight=1))
 SCENARIO = Scenario(
-    name="s", about="x", asks=400, rate=10, variants=VARIANTS, trouble=Trouble(variant="cheap", begins=100, ends=400)
+    name="s",
+    about="x",
+    asks=400,
+    rate=10,
+    variants=VARIANTS,
+    trouble=Degradation(variant="cheap", begins=100, ends=400),
 )
 QUIET = SCENARIO.model_copy(update={"trouble": None})
 
 
-def request(number: int, **fields: object) -> Request:
+def request(number: int, **fields: object) -> LabRequest:
     usual: dict[str, object] = {
         "number": number, "sent": 1_000.0 + number / 10, "seconds": 0.5, "rung": "primary", "misled": False,
         "drawn": "cheap" if number % 2 else "steady", "troubled": SCENARIO.troubled(number), "hurt": False,
         "right": True, "quality": 0.6, "score": number, "counted": True,
     }  # fmt: skip
-    return Request(**(usual | fields))  # type: ignore[arg-type]
+    return LabRequest(**(usual | fields))  # type: ignore[arg-type]
 
 
 def decision(action: str, variant: str, scores: int, number: int = 1) -> Decision:

@@ -10,7 +10,7 @@ from poise.workflows.workflow import workflow
 from poise_services.orchestration.active_policy import Policies
 from poise_services.orchestration.answer import AnswerWorkflow
 from poise_services.orchestration.cache_hints import ALONE
-from poise_services.orchestration.handler import Asks
+from poise_services.orchestration.handler import AskHandler
 from poise_services.orchestration.settings import Ladder, OrchestrationSettings
 
 EPOCH = "e1.AAAA.0~1~1000"
@@ -58,7 +58,7 @@ def asking() -> Asking:
         async def answer(run: Run, ask: Ask) -> Answer:
             return await answering.answer(run, ask, aid)
 
-        asks = Asks([workflow("answer")(answer)])
+        asks = AskHandler([workflow("answer")(answer)])
         return Asked(await asks.answer(question, run), run)  # type: ignore[arg-type]  # all that it needs
 
     return ask

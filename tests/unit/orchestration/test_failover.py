@@ -9,15 +9,15 @@ from scripted_run import Asked, Asking, ScriptedRun
 from poise.contracts import Fault, Generate
 from poise.errors import DeadlineExceededError, FaultError
 from poise.policy import BreakerLimits, draw
-from poise.redis.client import Cache
+from poise.redis.client import RedisClient
 from poise.scoring import Evidence
 from poise.telemetry import semconv
 from poise.telemetry.metrics import Recorder, leave, use
 from poise.workflows.run import Run
 from poise_services.orchestration.breakers import Breakers
-from poise_services.orchestration.cache_hints import Aid, Stale
+from poise_services.orchestration.cache_hints import CacheHints, Stale
 from poise_services.orchestration.evidence_reader import EvidenceReader
-from poise_services.orchestration.generation import Writing
+from poise_services.orchestration.generation import Generator
 from poise_services.orchestration.settings import OrchestrationSettings, Variant
 
 RIGHT = "The lamp of Harrow Point was lit by the keeper Ada Quill."
@@ -139,7 +139,7 @@ async def test_the_last_that_may_be_asked_has_all_the_time_that_is_left(asking: 
 
 
 async def test_retrieval_leaves_time_for_the_models_where_something_can_stand_in_for_it(asking: Asking) -> None:
-    cache = Cache("redis://127.0.0.1:9")
+    cache = RedisClient("redis://127.0.0.1:9")
     asked = await asking(wrote={"cloud": RIGHT}, variants=[BIG, SMALL], cache=cache, reserve=0.1, run={"left": 40.0})
     assert asked.run.timeouts["retrieve"] == pytest.approx(12.0)
     asked = await asking(wrote=RIGHT, cache=cache, reserve=0.1, run={"left": 40.0})
@@ -257,7 +257,7 @@ async def kept() -> Stale | None:
 
 
 async def test_an_earlier_answer_stands_in_as_it_was(asking: Asking) -> None:
-    asked = await asking(wrote={"cloud": fault("unavailable")}, variants=[BIG], aid=Aid(kept))
+    asked = await asking(wrote={"cloud": fault("unavailable")}, variants=[BIG], aid=CacheHints(kept))
     answer = asked.answer
     assert (answer.rung, answer.text, answer.variant) == ("stale", RIGHT, "small")
     assert (answer.cached, answer.age, answer.epoch) == (True, 90.0, "e1.AAAA.0~0~500")
@@ -269,13 +269,13 @@ async def test_an_earlier_answer_stands_in_as_it_was(asking: Asking) -> None:
 
 
 async def test_an_earlier_answer_stands_in_when_retrieval_fails(asking: Asking) -> None:
-    asked = await asking(found=fault("unavailable"), variants=[BIG], aid=Aid(kept))
+    asked = await asking(found=fault("unavailable"), variants=[BIG], aid=CacheHints(kept))
     assert asked.answer.rung == "stale"
     assert asked.reason.startswith(asked.draw.skipped or "?")
 
 
 async def test_where_no_model_is_to_be_asked_the_passages_answer(asking: Asking) -> None:
-    asked = await asking(wrote={}, variants=[BIG, SMALL], aid=Aid(unasked="another run is at work on it"))
+    asked = await asking(wrote={}, variants=[BIG, SMALL], aid=CacheHints(unasked="another run is at work on it"))
     assert (asked.answer.rung, asked_of(asked)) == ("extractive", [])
     assert asked.reason == asked.draw.skipped == "another run is at work on it"
 
@@ -299,7 +299,7 @@ async def test_a_probe_whose_run_is_cut_off_before_it_is_made_leaves_its_place_t
             raise asyncio.CancelledError
 
     run = CutOff(ScriptedRun({}))  # all that it needs
-    writing = Writing(
+    writing = Generator(
         run, "Who?", EvidenceReader(Evidence(())), drawn, settings=settings, breakers=breakers, secret=b"s"
     )
     with pytest.raises(asyncio.CancelledError):

@@ -12,10 +12,10 @@ from poise.errors import FaultError
 from poise.scoring import Evidence
 from poise.workflows.run import Run
 from poise_services.orchestration.breakers import Breakers
-from poise_services.orchestration.cache_hints import ALONE, Aid, Stale
+from poise_services.orchestration.cache_hints import ALONE, CacheHints, Stale
 from poise_services.orchestration.evidence_reader import EvidenceReader
-from poise_services.orchestration.fallbacks import LADDER, Situation, Standing, step_down
-from poise_services.orchestration.generation import Writing
+from poise_services.orchestration.fallbacks import LADDER, FallbackContext, FallbackResult, step_down
+from poise_services.orchestration.generation import Generator
 from poise_services.orchestration.retrieval import Retrieved
 from poise_services.orchestration.settings import NO_ANSWER, Ladder, OrchestrationSettings, Variant
 
@@ -35,13 +35,13 @@ ladders = st.sets(st.sampled_from(RUNGS)).map(
 )
 
 
-def earlier(text: str | None) -> Aid:
+def earlier(text: str | None) -> CacheHints:
     """Answers kept: one, or none."""
 
     async def stale() -> Stale | None:
         return None if text is None else Stale(text, (), "small", "e0", 90.0, "too old")
 
-    return Aid(stale)
+    return CacheHints(stale)
 
 
 def passages(of: Sequence[str]) -> tuple[Passage, ...]:
@@ -54,9 +54,9 @@ async def standing_of(
     written: dict[str, str | Exception],
     ladder: Ladder,
     *,
-    aid: Aid = ALONE,
+    aid: CacheHints = ALONE,
     variants: tuple[Variant, ...] = VARIANTS,
-) -> Standing:
+) -> FallbackResult:
     def write(request: Generate) -> Completion | Exception:
         words = written[request.backend]
         if isinstance(words, Exception):
@@ -66,9 +66,9 @@ async def standing_of(
     settings = OrchestrationSettings(variants=variants, ladder=ladder)
     run, evidence = Run(ScriptedRun({Generate: write})), Evidence(found.passages)
     reader = EvidenceReader(evidence)
-    writing = Writing(run, question, reader, variants[0], settings=settings, breakers=Breakers(variants), secret=b"s")
+    writing = Generator(run, question, reader, variants[0], settings=settings, breakers=Breakers(variants), secret=b"s")
     ask = Ask.model_construct(question=question)
-    return await step_down(Situation(run, ask, found, reader, writing, aid, ladder))
+    return await step_down(FallbackContext(run, ask, found, reader, writing, aid, ladder))
 
 
 @given(
@@ -86,7 +86,7 @@ async def test_whatever_fails_some_rung_bears(
     found: list[str],
     big: str | Exception,
     small: str | Exception,
-    kept: Aid,
+    kept: CacheHints,
     ladder: Ladder,
     failed: bool,
 ) -> None:

@@ -10,12 +10,12 @@ from scripted_run import ScriptedRun
 from poise.contracts import Answer, Ask, Completion, Fault, Generate, Passage, Passages, Retrieve
 from poise.errors import FaultError
 from poise.policy import BreakerLimits
-from poise.redis.journal import Entry, History
+from poise.redis.journal import Entry, Journal
 from poise.workflows.run import Run
 from poise_services.orchestration.active_policy import Policies
 from poise_services.orchestration.answer import AnswerWorkflow
 from poise_services.orchestration.breakers import Breakers
-from poise_services.orchestration.cache_hints import Aid, Stale
+from poise_services.orchestration.cache_hints import CacheHints, Stale
 from poise_services.orchestration.settings import OrchestrationSettings
 
 SENTENCE = "The lamp of Harrow Point was lit in 1847 by the keeper Ada Quill."
@@ -34,7 +34,7 @@ SETTINGS = OrchestrationSettings.model_validate(
 ASK = Ask(question="Who lit the lamp of Harrow Point?")
 
 
-class Kept(History):
+class Kept(Journal):
     """A history in memory."""
 
     def __init__(self, entries: Mapping[str, Entry]) -> None:
@@ -76,7 +76,7 @@ async def answered(
     door = ScriptedRun({Retrieve: found, Generate: write})
     run = Run(door, history)
     workflow = AnswerWorkflow(SETTINGS, breakers=here, policies=policies)
-    answer = await run.execute(workflow.answer(run, ASK, Aid(stale)))
+    answer = await run.execute(workflow.answer(run, ASK, CacheHints(stale)))
     asked = [request.backend if isinstance(request, Generate) else "retrieval" for request in door.asked]
     return answer.model_copy(update={"timings": {}}), asked
 

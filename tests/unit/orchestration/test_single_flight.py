@@ -3,21 +3,21 @@
 import asyncio
 
 from poise.kafka.handling_slots import HandlingSlots
-from poise.redis.answer_store import Kept
-from poise.redis.client import Cache
-from poise.redis.step_results import Journal
-from poise_services.orchestration.single_flight import Flight, Flights
+from poise.redis.answer_store import CachedAnswer
+from poise.redis.client import RedisClient
+from poise.redis.step_results import StepResultStore
+from poise_services.orchestration.single_flight import Flight, SingleFlight
 
 
 async def test_an_ask_that_waits_for_another_holds_no_handling_slot() -> None:
-    async with Cache(None) as cache:
-        flights = Flights(Journal(cache), ttl=10)
+    async with RedisClient(None) as cache:
+        flights = SingleFlight(StepResultStore(cache), ttl=10)
         slots = HandlingSlots(2, parked=8, parked_bytes=8, changed=lambda: None)
 
-        async def accepts(_kept: Kept, _elsewhere: bool) -> bool:
+        async def accepts(_kept: CachedAnswer, _elsewhere: bool) -> bool:
             return True
 
-        async def board() -> Kept | Flight | None:
+        async def board() -> CachedAnswer | Flight | None:
             slot = slots.open(1)
             slot.enter()
             try:

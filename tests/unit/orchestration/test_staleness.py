@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from poise.contracts import Answer, DocumentVersion, Envelope
 from poise.kafka.record import Record
-from poise.redis.answer_store import Ground, Kept
-from poise_services.orchestration.document_versions import Known, VersionMap
+from poise.redis.answer_store import CachedAnswer, Dependency
+from poise_services.orchestration.document_versions import DocumentState, VersionMap
 from poise_services.orchestration.staleness import judge, reached
 
 TOPIC = "AAAA"
@@ -36,13 +36,13 @@ def log() -> Log:
     return Log(VersionMap(TOPIC))
 
 
-def entry(*digests: str | None, made: float = MADE, epoch: str | None = EPOCH) -> Kept:
-    grounds = tuple(Ground(document=f"d{n}", source=f"book {n}", digest=d) for n, d in enumerate(digests))
+def entry(*digests: str | None, made: float = MADE, epoch: str | None = EPOCH) -> CachedAnswer:
+    grounds = tuple(Dependency(document=f"d{n}", source=f"book {n}", digest=d) for n, d in enumerate(digests))
     answer = Answer(run_id="r", text="It is so.", rung="primary", epoch=epoch)
-    return Kept(answer=answer, began=made - 1, made=made, grounds=grounds, ms=5.0)
+    return CachedAnswer(answer=answer, began=made - 1, made=made, grounds=grounds, ms=5.0)
 
 
-def why(kept: Kept, written: Log, now: float = MADE + 1) -> str | None:
+def why(kept: CachedAnswer, written: Log, now: float = MADE + 1) -> str | None:
     return judge(kept, written.known.documents.get, TOPIC, max_age=MAX_AGE, now=now).why
 
 
@@ -163,4 +163,4 @@ def test_an_epoch_that_is_asked_for_must_have_been_reached() -> None:
 
 
 def test_known_says() -> None:
-    assert [Known(2, 4, "a", 0.0).says(version) for version in (1, 2, 4, 5)] == [False, True, True, False]
+    assert [DocumentState(2, 4, "a", 0.0).says(version) for version in (1, 2, 4, 5)] == [False, True, True, False]

@@ -11,7 +11,7 @@ from poise.contracts import Answer, Ask
 from poise.errors import InvalidMessageError, SetupError, TerminalError
 from poise.workflows.run import Run
 from poise.workflows.workflow import workflow
-from poise_services.orchestration.handler import Asks
+from poise_services.orchestration.handler import AskHandler
 from poise_services.orchestration.handlers import handlers
 from poise_services.orchestration.settings import OrchestrationSettings
 from poise_services.orchestration.user_workflows import own_workflows
@@ -75,7 +75,7 @@ async def test_what_is_wrong_with_an_ask_or_a_workflow_is_said_in_words() -> Non
     async def wrong(_run: Run, _ask: Ask) -> Answer:
         return "words"  # type: ignore[return-value]  # what a type checker would have told
 
-    asks = Asks([workflow("wrong")(wrong)])
+    asks = AskHandler([workflow("wrong")(wrong)])
     with pytest.raises(TerminalError, match="workflow 'wrong' returned str: return an Answer"):
         await asks.answer(Ask(question="What?", workflow="wrong"), ScriptedRun({}))  # type: ignore[arg-type]
     with pytest.raises(InvalidMessageError, match="no workflow 'other', only wrong; others are named in"):

@@ -13,7 +13,7 @@ from poise.contracts.policy import PolicySpec, PolicyState
 from poise.contracts.topics import POLICY as POLICY_TOPIC
 from poise.contracts.topics import POLICY_STATE
 from poise.policy import counted_runs, decider
-from poise.policy.counted_runs import Counted
+from poise.policy.counted_runs import SeenRuns
 from poise.policy.decider import Decider
 from poise.policy.detection import Detectors
 from poise.policy.weights import VARIANTS
@@ -150,9 +150,9 @@ def test_a_run_counts_once_however_often_its_score_comes() -> None:
 
 def test_only_so_many_runs_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(counted_runs, "MOST", 3)
-    seen = counted_runs.Counted()
+    seen = counted_runs.SeenRuns()
     assert [seen.add(run) for run in ("a", "b", "c", "a", "d", "b", "a")] == [True] * 3 + [False, True, False, True]
-    again = counted_runs.Counted.of(seen.text())
+    again = counted_runs.SeenRuns.of(seen.text())
     assert (len(again), again.text()) == (3, seen.text())
 
 
@@ -411,7 +411,7 @@ def test_the_largest_snapshot_fits_into_a_record_and_what_is_larger_cannot_be_se
         drawn: dict[str, Any] = {"policy_version": policy.version, "probability": policy.weights[name]}
         fed.see(score_of(run, name, at=at, question=question, values=values, **drawn))
     assert len(policy.encode()) < POLICY_TOPIC.max_bytes
-    snapshot = fed.decider.snapshot() | {"seen": Counted(range(2**64 - counted_runs.MOST, 2**64)).text()}
+    snapshot = fed.decider.snapshot() | {"seen": SeenRuns(range(2**64 - counted_runs.MOST, 2**64)).text()}
     state = PolicyState(name=POLICY, scores=1, commands=1, decider=snapshot)
     assert len(state.encode()) < 0.9 * POLICY_STATE.max_bytes
 

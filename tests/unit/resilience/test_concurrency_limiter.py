@@ -7,11 +7,11 @@ from contextlib import asynccontextmanager
 import pytest
 
 from poise.contracts.topics import Lane
-from poise.resilience.concurrency_limiter import Places
+from poise.resilience.concurrency_limiter import ConcurrencyLimiter
 
 
 async def test_no_more_than_the_places_are_taken_and_the_rest_wait_in_order() -> None:
-    places = Places(2)
+    places = ConcurrencyLimiter(2)
     served = asyncio.Queue[int]()
     let_go = asyncio.Event()
 
@@ -32,7 +32,7 @@ async def test_no_more_than_the_places_are_taken_and_the_rest_wait_in_order() ->
 
 
 async def test_it_is_known_who_waits_for_one() -> None:
-    places, waits = Places(1), asyncio.Event()
+    places, waits = ConcurrencyLimiter(1), asyncio.Event()
 
     @asynccontextmanager
     async def waiting() -> AsyncIterator[None]:
@@ -48,7 +48,7 @@ async def test_it_is_known_who_waits_for_one() -> None:
 
 
 async def test_one_who_gives_up_leaves_no_trace() -> None:
-    places = Places(1)
+    places = ConcurrencyLimiter(1)
     async with places.one():
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0), places.one():
@@ -59,7 +59,7 @@ async def test_one_who_gives_up_leaves_no_trace() -> None:
 
 
 async def test_bulk_holds_its_share_at_most_and_gets_its_turn() -> None:
-    places = Places(4, batch_share=0.25)
+    places = ConcurrencyLimiter(4, batch_share=0.25)
     order: list[str] = []
     let_go = asyncio.Semaphore(0)
 
@@ -87,7 +87,7 @@ async def test_bulk_holds_its_share_at_most_and_gets_its_turn() -> None:
 
 
 async def test_a_place_that_was_given_to_one_who_gave_up_in_that_moment_is_given_on() -> None:
-    places = Places(1)
+    places = ConcurrencyLimiter(1)
     holding = places.one()
     await holding.__aenter__()
 
@@ -106,7 +106,7 @@ async def test_a_place_that_was_given_to_one_who_gave_up_in_that_moment_is_given
 
 
 async def test_many_whose_time_is_up_in_one_moment_leave_no_trace() -> None:
-    places = Places(2)
+    places = ConcurrencyLimiter(2)
 
     async def hold() -> None:
         async with places.one():

@@ -18,7 +18,7 @@ from poise.contracts import Manifest, Part
 from poise.errors import SetupError
 from poise.kafka.record import Record
 from poise_services.retrieval.passages import Body, encode_vector
-from poise_services.retrieval.store import Origin, Slot, Store
+from poise_services.retrieval.store import IndexSlot, Origin, Store
 from poise_services.retrieval.version_assembler import Version
 
 ORIGIN = Origin(documents="docs-1", passages="passages-1", model="m")
@@ -61,7 +61,7 @@ class Log:
 
 @contextmanager
 def opened(folder: Path, origin: Origin = ORIGIN) -> Iterator[Store]:
-    with Slot(folder) as slot:
+    with IndexSlot(folder) as slot:
         store = slot.open(origin, checkpoint_every=NEVER)
         try:
             yield store
@@ -197,9 +197,9 @@ def test_it_reads_again_what_was_incomplete(tmp_path: Path, log: Log) -> None:
 WRITE_UNTIL_KILLED = """
 import os, pickle, signal, sys
 from pathlib import Path
-from poise_services.retrieval.store import Slot
+from poise_services.retrieval.store import IndexSlot
 origin, records = pickle.loads(sys.stdin.buffer.read())
-store = Slot(Path(sys.argv[1])).open(origin, checkpoint_every=1e9)
+store = IndexSlot(Path(sys.argv[1])).open(origin, checkpoint_every=1e9)
 for number, record in enumerate(records):
     store.apply(record)
     if number == len(records) // 2:
@@ -272,7 +272,7 @@ def test_documents_made_anew_before_there_was_a_passage_are_the_documents_now(tm
 
 
 def test_a_store_that_is_renewed_is_empty(tmp_path: Path, log: Log) -> None:
-    with Slot(tmp_path) as slot:
+    with IndexSlot(tmp_path) as slot:
         store = slot.open(ORIGIN, checkpoint_every=NEVER)
         apply(store, log.records)
         again = slot.renew(store, ORIGIN, checkpoint_every=NEVER)
@@ -286,14 +286,14 @@ def test_a_store_that_is_renewed_is_empty(tmp_path: Path, log: Log) -> None:
 
 
 def test_each_worker_has_a_slot_of_its_own(tmp_path: Path) -> None:
-    with Slot(tmp_path) as first:
-        with Slot(tmp_path) as second:
+    with IndexSlot(tmp_path) as first:
+        with IndexSlot(tmp_path) as second:
             assert (first.folder.name, second.folder.name) == ("0", "1")
-        with Slot(tmp_path) as third:
+        with IndexSlot(tmp_path) as third:
             assert third.folder.name == "1"
 
 
 def test_a_folder_that_cannot_be_written_is_said_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(SetupError, match="POISE_STATE_DIR"):
-        Slot(tmp_path / "file")
+        IndexSlot(tmp_path / "file")

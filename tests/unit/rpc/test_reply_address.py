@@ -5,7 +5,7 @@ import pytest
 from poise.contracts import Envelope
 from poise.errors import InvalidMessageError
 from poise.kafka.record import Record
-from poise.rpc.reply_address import Address, Addresses
+from poise.rpc.reply_address import Address, ReplyAddresses
 
 TOPICS = {"poise.replies": 12, "mine": 3, "poise.policy": 1}
 
@@ -14,7 +14,7 @@ async def partitions(topic: str) -> int | None:
     return TOPICS.get(topic)
 
 
-ADDRESSES = Addresses(partitions)
+ADDRESSES = ReplyAddresses(partitions)
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poise.contracts import Completion, Delta, Mark, Message, Passages, Reset
+from poise.contracts import Completion, Delta, Message, Passages, Reset, StreamPosition
 from poise.contracts.envelope import Envelope
 from poise.contracts.stream import End, Event
 from poise.kafka.record import Record
-from poise.rpc.stream_reader import AGAIN, LOST, MOST_ATTEMPTS, MOST_UNREAD, Assembly, StreamReader, is_event
+from poise.rpc.stream_reader import AGAIN, LOST, MOST_ATTEMPTS, MOST_UNREAD, StreamAssembler, StreamReader, is_event
 from poise.rpc.stream_writer import DIFFERS
 
 
@@ -97,7 +97,9 @@ def test_whatever_happens_to_events_the_reader_has_a_beginning_and_in_the_end_th
             reading.read()
             assert any(one.text.startswith(reading.shown) for one in sent), reading.shown
     reading.reader._put(
-        reading.reader._assembly.finish(counts.text, Mark(counts.id, len(counts.events) - 1) if marked else None)
+        reading.reader._assembly.finish(
+            counts.text, StreamPosition(counts.id, len(counts.events) - 1) if marked else None
+        )
     )
     reading.read()
     assert reading.shown == counts.text
@@ -110,7 +112,7 @@ def test_where_nothing_is_lost_nothing_is_begun_anew(data: st.DataObject) -> Non
     for number, event in enumerate(sent.events):
         for _ in range(data.draw(st.integers(1, 2))):
             reading.reader.take(record(sent.id, number, event))
-    mark = Mark(sent.id, len(sent.events) - 1) if sent.events else None
+    mark = StreamPosition(sent.id, len(sent.events) - 1) if sent.events else None
     reading.reader._put(reading.reader._assembly.finish(sent.text, mark))
     reading.read()
     assert reading.shown == sent.text
@@ -121,75 +123,75 @@ def test_where_nothing_is_lost_nothing_is_begun_anew(data: st.DataObject) -> Non
 
 
 def test_after_a_gap_nothing_more_is_shown_until_the_reply_makes_it_good() -> None:
-    order = Assembly()
-    assert order.take(Mark("s", 0), words("a")) == [words("a")]
-    assert order.take(Mark("s", 2), words("c")) == []
-    assert order.take(Mark("s", 1), words("b")) == []
-    assert order.finish("abc", Mark("s", 2)) == [Reset(reason=LOST), words("abc")]
+    order = StreamAssembler()
+    assert order.take(StreamPosition("s", 0), words("a")) == [words("a")]
+    assert order.take(StreamPosition("s", 2), words("c")) == []
+    assert order.take(StreamPosition("s", 1), words("b")) == []
+    assert order.finish("abc", StreamPosition("s", 2)) == [Reset(reason=LOST), words("abc")]
 
 
 def test_the_last_event_that_is_missing_is_noticed_too() -> None:
-    order = Assembly()
-    order.take(Mark("s", 0), words("a"))
-    assert order.finish("ab", Mark("s", 1)) == [Reset(reason=LOST), words("ab")]
+    order = StreamAssembler()
+    order.take(StreamPosition("s", 0), words("a"))
+    assert order.finish("ab", StreamPosition("s", 1)) == [Reset(reason=LOST), words("ab")]
 
 
 def test_a_stream_that_is_whole_and_says_something_else_does_not_count() -> None:
-    order = Assembly()
-    order.take(Mark("s", 0), words(" a draft "))
-    order.take(Mark("s", 1), End())
-    assert order.finish("a draft", Mark("s", 1)) == []
-    assert order.finish("the answer", Mark("s", 1)) == [Reset(reason=DIFFERS), words("the answer")]
+    order = StreamAssembler()
+    order.take(StreamPosition("s", 0), words(" a draft "))
+    order.take(StreamPosition("s", 1), End())
+    assert order.finish("a draft", StreamPosition("s", 1)) == []
+    assert order.finish("the answer", StreamPosition("s", 1)) == [Reset(reason=DIFFERS), words("the answer")]
 
 
 def test_a_stream_that_was_taken_back_and_says_nothing_does_not_count() -> None:
-    order = Assembly()
-    order.take(Mark("s", 0), Reset(reason="not grounded"))
-    assert order.finish("the answer", Mark("s", 0)) == [words("the answer")]
+    order = StreamAssembler()
+    order.take(StreamPosition("s", 0), Reset(reason="not grounded"))
+    assert order.finish("the answer", StreamPosition("s", 0)) == [words("the answer")]
 
 
 def test_another_attempt_begins_anew_and_the_first_does_not_come_back() -> None:
-    order = Assembly()
-    order.take(Mark("first", 0), words("a"))
-    assert order.take(Mark("second", 0), words("b")) == [Reset(reason=AGAIN), words("b")]
-    assert order.take(Mark("first", 1), words("a")) == []
-    assert order.finish("b", Mark("second", 0)) == []
+    order = StreamAssembler()
+    order.take(StreamPosition("first", 0), words("a"))
+    assert order.take(StreamPosition("second", 0), words("b")) == [Reset(reason=AGAIN), words("b")]
+    assert order.take(StreamPosition("first", 1), words("a")) == []
+    assert order.finish("b", StreamPosition("second", 0)) == []
 
 
 def test_a_reset_that_is_sent_is_not_made_as_well() -> None:
-    order = Assembly()
-    order.take(Mark("model", 0), words("a"))
+    order = StreamAssembler()
+    order.take(StreamPosition("model", 0), words("a"))
     reset = Reset(reason="not grounded", rung="extractive")
-    assert order.take(Mark("mine", 0), reset) == [reset]
+    assert order.take(StreamPosition("mine", 0), reset) == [reset]
 
 
 def test_an_attempt_without_words_takes_those_of_the_one_before_back() -> None:
-    order = Assembly()
-    order.take(Mark("first", 0), words("a"))
-    assert order.take(Mark("second", 0), End()) == [Reset(reason=AGAIN)]
-    assert order.finish("", Mark("second", 0)) == []
+    order = StreamAssembler()
+    order.take(StreamPosition("first", 0), words("a"))
+    assert order.take(StreamPosition("second", 0), End()) == [Reset(reason=AGAIN)]
+    assert order.finish("", StreamPosition("second", 0)) == []
 
 
 def test_a_reply_that_names_no_stream_has_the_text_that_counts() -> None:
-    order = Assembly()
-    order.take(Mark("s", 0), words("a"))
+    order = StreamAssembler()
+    order.take(StreamPosition("s", 0), words("a"))
     assert order.finish("a", None) == [Reset(reason=AGAIN), words("a")]
-    assert Assembly().finish("a", None) == [words("a")]
-    assert Assembly().finish(None, None) == []
+    assert StreamAssembler().finish("a", None) == [words("a")]
+    assert StreamAssembler().finish(None, None) == []
 
 
 def test_a_stream_that_comes_after_the_end_is_not_followed() -> None:
-    order = Assembly()
-    order.take(Mark("mine", 0), words("b"))
-    order.take(Mark("mine", 1), End())
-    assert order.take(Mark("late", 0), words("a")) == []
-    assert order.finish("b", Mark("mine", 1)) == []
+    order = StreamAssembler()
+    order.take(StreamPosition("mine", 0), words("b"))
+    order.take(StreamPosition("mine", 1), End())
+    assert order.take(StreamPosition("late", 0), words("a")) == []
+    assert order.finish("b", StreamPosition("mine", 1)) == []
 
 
 def test_endless_attempts_are_not_remembered_for_ever() -> None:
-    order = Assembly()
+    order = StreamAssembler()
     for number in range(10 * MOST_ATTEMPTS):
-        order.take(Mark(str(number), 0), words("a"))
+        order.take(StreamPosition(str(number), 0), words("a"))
     assert len(order._past) <= MOST_ATTEMPTS
     assert order.finish("b", None)[-1] == words("b")
 
@@ -209,7 +211,7 @@ def test_an_event_that_cannot_be_read_is_a_gap(broken: Record) -> None:
     reading.reader.take(record("s", 0, words("a")))
     reading.reader.take(broken)
     reading.reader.take(record("s", 2, words("c")))
-    reading.reader._put(reading.reader._assembly.finish("abc", Mark("s", 2)))
+    reading.reader._put(reading.reader._assembly.finish("abc", StreamPosition("s", 2)))
     reading.read()
     assert (reading.shown, reading.resets) == ("abc", [LOST])
 
@@ -246,7 +248,7 @@ async def test_an_endless_stream_that_nobody_reads_is_let_go_and_the_reply_has_t
         reader.take(record("s", number, words(piece)))
         assert reader._chars <= MOST_UNREAD
         assert sum(map(len, reader._text)) == reader._chars
-    await reader.replied(reply("all"), Mark("s", 3 * MOST_UNREAD // len(piece) - 1))
+    await reader.replied(reply("all"), StreamPosition("s", 3 * MOST_UNREAD // len(piece) - 1))
     reader.close()
     assert [event async for event in reader] == [Reset(reason=LOST), words("all")]
 

@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poise.contracts import Completion, Delta, End, Mark, Message, Passages, Reset
+from poise.contracts import Completion, Delta, End, Message, Passages, Reset, StreamPosition
 from poise.contracts.stream import Event
 from poise.errors import TerminalError, UnavailableError
 from poise.kafka.record import Headers, Position, Record
 from poise.rpc.reply_address import Address
 from poise.rpc.stream_reader import mark_of
-from poise.rpc.stream_writer import DIFFERS, Coalescer, Stream, StreamLimits
+from poise.rpc.stream_writer import DIFFERS, Coalescer, StreamLimits, StreamWriter
 from poise.rpc.text_digest import TextDigest
 
 KINDS = {kind.kind: kind for kind in (Delta, Reset, End)}
@@ -23,7 +23,7 @@ class Topic:
     """Where events land; a broker that may be slow, or away."""
 
     def __init__(self) -> None:
-        self.events: list[tuple[Mark, Event]] = []
+        self.events: list[tuple[StreamPosition, Event]] = []
         self.takes = asyncio.Event()
         self.takes.set()
         self.asked = asyncio.Event()
@@ -63,15 +63,15 @@ def topic() -> Topic:
     return Topic()
 
 
-def stream(topic: Topic, *, ends: bool = True, limits: StreamLimits | None = None) -> Stream:
-    return Stream(TO, topic.send, run="r", ends=ends, limits=limits, clock=lambda: 0.0)
+def stream(topic: Topic, *, ends: bool = True, limits: StreamLimits | None = None) -> StreamWriter:
+    return StreamWriter(TO, topic.send, run="r", ends=ends, limits=limits, clock=lambda: 0.0)
 
 
 def completion(text: str) -> Completion:
     return Completion(text=text, model="m", backend="b", finish_reason="stop")
 
 
-async def finish(words: Stream, text: str) -> Mark | None:
+async def finish(words: StreamWriter, text: str) -> StreamPosition | None:
     """As when the handler has returned, and its reply is what is sent."""
     reply = completion(text)
     words.made(reply)
@@ -129,7 +129,7 @@ async def test_events_are_numbered_and_end_before_the_reply(topic: Topic) -> Non
     assert topic.said[-1] == End()
     ids = {mark.stream for mark, _ in topic.events}
     assert [at.last for at, _ in topic.events] == list(range(len(topic.events)))
-    assert mark == Mark(ids.pop(), len(topic.events) - 1)
+    assert mark == StreamPosition(ids.pop(), len(topic.events) - 1)
     assert not ids
 
 
@@ -230,9 +230,9 @@ async def test_a_reset_says_why_first_in_a_stream_of_its_own(topic: Topic) -> No
 async def test_a_stream_that_was_lent_is_gone_on_with(topic: Topic) -> None:
     words = stream(topic)
     assert words.address(Address("poise.replies", 9, b"own")) == TO
-    await words.replied(completion("ab"), Mark("theirs", 4))
-    assert await finish(words, "ab") == Mark("theirs", 5)
-    assert topic.events == [(Mark("theirs", 5), End())]
+    await words.replied(completion("ab"), StreamPosition("theirs", 4))
+    assert await finish(words, "ab") == StreamPosition("theirs", 5)
+    assert topic.events == [(StreamPosition("theirs", 5), End())]
 
 
 async def test_a_reply_without_a_stream_is_streamed_whole(topic: Topic) -> None:
@@ -304,7 +304,7 @@ async def test_a_reply_that_is_not_what_was_streamed_takes_it_back_before_the_en
 async def test_so_does_one_that_is_not_what_the_called_one_streamed(topic: Topic) -> None:
     words = stream(topic)
     words.address(TO)
-    await words.replied(completion("a draft"), Mark("theirs", 4))
+    await words.replied(completion("a draft"), StreamPosition("theirs", 4))
     await finish(words, "the answer")
     assert read(topic) == [Reset(reason=DIFFERS), Delta(text="the answer"), End()]
 
@@ -312,7 +312,7 @@ async def test_so_does_one_that_is_not_what_the_called_one_streamed(topic: Topic
 async def test_what_is_put_behind_the_words_of_the_called_one_is_part_of_them(topic: Topic) -> None:
     words = stream(topic)
     words.address(TO)
-    await words.replied(completion("\n a draft "), Mark("theirs", 4))
+    await words.replied(completion("\n a draft "), StreamPosition("theirs", 4))
     await words.write("and more\n")
     await finish(words, "a draft and more")
     assert read(topic) == [Delta(text="and more\n"), End()]
@@ -330,7 +330,7 @@ async def test_words_of_a_call_that_failed_are_taken_back(topic: Topic, said: st
 async def test_so_are_those_of_one_that_does_not_say_what_it_streamed(topic: Topic) -> None:
     words = stream(topic)
     words.address(TO)
-    await words.replied(Passages(passages=(), epoch="e"), Mark("theirs", 4))
+    await words.replied(Passages(passages=(), epoch="e"), StreamPosition("theirs", 4))
     await finish(words, "an answer")
     assert read(topic) == [Reset(reason=DIFFERS), Delta(text="an answer"), End()]
 

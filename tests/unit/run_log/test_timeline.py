@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from poise.contracts.span import SpanRecord
-from poise.run_log.timeline import Node, shares, skews, tree, window
+from poise.run_log.timeline import SpanNode, shares, skews, tree, window
 from poise.telemetry import semconv
 
 
@@ -26,7 +26,7 @@ def make(
     )
 
 
-def shape(nodes: list[Node]) -> list[Any]:
+def shape(nodes: list[SpanNode]) -> list[Any]:
     return [(node.id, shape(node.children)) if node.children else node.id for node in nodes]
 
 

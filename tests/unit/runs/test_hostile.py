@@ -10,7 +10,7 @@ import pytest
 from memory_history import ChanceDoor, Do, MemoryHistory, Stored, run_with
 from pydantic_core import from_json, to_json
 
-from poise.errors import DivergedError, PoiseError
+from poise.errors import NonDeterminismError, PoiseError
 from poise.redis.journal import Entry
 from poise.workflows.run import Run
 
@@ -95,7 +95,7 @@ async def test_two_steps_in_another_order_are_a_difference(monkeypatch: pytest.M
     stored = Stored()
     await begin(stored, body(1, 2))
     run, _ = run_with(stored)
-    with pytest.raises(DivergedError, match=r"step step-1 .* comes next .* step step-2"):
+    with pytest.raises(NonDeterminismError, match=r"step step-1 .* comes next .* step step-2"):
         await run.execute(_coroutine(body(2, 1), run))
 
 
@@ -146,7 +146,7 @@ async def test_a_run_that_is_interrupted_ends_though_a_step_of_it_waits_to_be_gi
 async def test_a_difference_is_seen_where_all_that_is_left_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("poise.workflows.step_executor.STUCK", 0.05)
     run, _ = run_with(await grouped_history())
-    with pytest.raises(DivergedError, match=r"step two .* comes next"):
+    with pytest.raises(NonDeterminismError, match=r"step two .* comes next"):
         await run.execute(_grouped(run, asks=False))
 
 
@@ -233,7 +233,7 @@ async def test_a_difference_inside_gather_reaches_whoever_runs_it() -> None:
             return "a lower rung"
         return "done"
 
-    with pytest.raises(DivergedError, match="step one"):
+    with pytest.raises(NonDeterminismError, match="step one"):
         await begin(stored, body)
 
 

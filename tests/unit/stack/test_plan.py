@@ -10,7 +10,7 @@ import pytest
 from poise.errors import SetupError
 from poise.stack import Existing, Ports, StackOptions, plan
 from poise.stack.options import ONE_OF_EACH
-from poise.stack.plan import Plan
+from poise.stack.plan import StartPlan
 
 NO_GATEWAY = {**ONE_OF_EACH, "gateway": 0}
 
@@ -27,11 +27,11 @@ def taken() -> Iterator[int]:
         yield listener.getsockname()[1]
 
 
-def make(options: StackOptions) -> Plan:
+def make(options: StackOptions) -> StartPlan:
     return plan.make(options, say=lambda _line: None)
 
 
-def told(made: Plan, instance: str) -> dict[str, str]:
+def told(made: StartPlan, instance: str) -> dict[str, str]:
     return dict(next(worker for worker in made.workers if worker.instance == instance)._environment())
 
 

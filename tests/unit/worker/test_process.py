@@ -16,7 +16,7 @@ import pytest
 from poise.errors import SetupError
 from poise.liveness import Liveness
 from poise.worker import process
-from poise.worker.process import Sparing, StopSignal, must_end, settled, until_stopped
+from poise.worker.process import RateLimitFilter, StopSignal, must_end, settled, until_stopped
 
 
 def record(name: str, message: str, *arguments: object) -> logging.LogRecord:
@@ -25,7 +25,7 @@ def record(name: str, message: str, *arguments: object) -> logging.LogRecord:
 
 def test_what_a_library_repeats_is_left_out_and_counted() -> None:
     now = 0.0
-    sparing = Sparing("aiokafka", every=5.0, clock=lambda: now)
+    sparing = RateLimitFilter("aiokafka", every=5.0, clock=lambda: now)
     passed = [sparing.filter(record("aiokafka.conn", "no answer from %s", node)) for node in range(10)]
     assert passed == [True] + [False] * 9
     assert sparing.filter(record("aiokafka.conn", "something else"))
@@ -36,7 +36,7 @@ def test_what_a_library_repeats_is_left_out_and_counted() -> None:
 
 
 def test_what_is_ours_is_always_written() -> None:
-    sparing = Sparing("aiokafka", every=5.0)
+    sparing = RateLimitFilter("aiokafka", every=5.0)
     assert all(sparing.filter(record("poise.kafka", "the same")) for _ in range(3))
 
 

@@ -19,13 +19,13 @@ from poise.errors import (
 )
 from poise.worker.retry_policy import (
     Attempt,
-    DeadLetter,
     Expire,
-    HandBack,
-    Postpone,
+    GiveUp,
     Retry,
     RetryBudget,
+    RetryLater,
     RetryLimits,
+    ReturnFault,
     decide,
 )
 
@@ -40,7 +40,7 @@ class NothingToLearnForNowError(RetryableError):
 
 JITTER = random.Random(7)
 FAULT = Fault(type="urn:poise:x", title="x", status=500, detail="x", retryable=True)
-LATER = Postpone(RETRY_DELAYS[0])
+LATER = RetryLater(RETRY_DELAYS[0])
 
 
 def awaited(number: int = 1, remaining: float = 10.0, *, budget: bool = True, postponed: int = 0) -> Attempt:
@@ -54,48 +54,48 @@ def unawaited(number: int = 1, remaining: float = 1_000.0, *, budget: bool = Tru
 @pytest.mark.parametrize(
     ("error", "attempt", "decision"),
     [
-        (TerminalError("x"), awaited(), DeadLetter()),
-        (InvalidMessageError("x"), awaited(remaining=-1), DeadLetter()),
-        (FaultError(FAULT), unawaited(), DeadLetter()),
+        (TerminalError("x"), awaited(), GiveUp()),
+        (InvalidMessageError("x"), awaited(remaining=-1), GiveUp()),
+        (FaultError(FAULT), unawaited(), GiveUp()),
         (DeadlineExceededError("x"), awaited(), Expire()),
         (TimeoutError(), awaited(remaining=0), Expire()),
         (RetryableError("x"), awaited(remaining=0), Expire()),
         (RetryableError("x"), unawaited(remaining=0), Expire()),
-        (RetryableError("x"), awaited(4), DeadLetter()),
-        (RetryableError("x"), awaited(budget=False), DeadLetter()),
-        (KeyError("a bug"), awaited(2), DeadLetter()),
-        (KeyError("a bug"), unawaited(2), DeadLetter()),
-        (RetryableError("x", retry_after=11), awaited(), DeadLetter()),
+        (RetryableError("x"), awaited(4), GiveUp()),
+        (RetryableError("x"), awaited(budget=False), GiveUp()),
+        (KeyError("a bug"), awaited(2), GiveUp()),
+        (KeyError("a bug"), unawaited(2), GiveUp()),
+        (RetryableError("x", retry_after=11), awaited(), GiveUp()),
         # what nobody waits for is postponed once tries in place did not help, or may not be made
         (RetryableError("x"), unawaited(4), LATER),
         (RetryableError("x"), unawaited(budget=False), LATER),
-        (RetryableError("x"), unawaited(5, postponed=1), Postpone(RETRY_DELAYS[1])),
-        (RetryableError("x"), unawaited(6, postponed=2), Postpone(RETRY_DELAYS[2])),
-        (RetryableError("x"), unawaited(7, postponed=3), DeadLetter()),
-        (RetryableError("x"), unawaited(4, remaining=5), DeadLetter()),
-        (RetryableError("x", retry_after=30), unawaited(4), Postpone(60.0)),
-        (RetryableError("x", retry_after=30), unawaited(), Postpone(60.0)),
-        (RetryableError("x", retry_after=9_999), unawaited(4), Postpone(600.0)),
+        (RetryableError("x"), unawaited(5, postponed=1), RetryLater(RETRY_DELAYS[1])),
+        (RetryableError("x"), unawaited(6, postponed=2), RetryLater(RETRY_DELAYS[2])),
+        (RetryableError("x"), unawaited(7, postponed=3), GiveUp()),
+        (RetryableError("x"), unawaited(4, remaining=5), GiveUp()),
+        (RetryableError("x", retry_after=30), unawaited(4), RetryLater(60.0)),
+        (RetryableError("x", retry_after=30), unawaited(), RetryLater(60.0)),
+        (RetryableError("x", retry_after=9_999), unawaited(4), RetryLater(600.0)),
         # a rate limit is waited for while patience and deadline last; then whoever waits is told and nothing is kept
         (RateLimitedError("x", retry_after=6), awaited(9), Retry(6)),
         (RateLimitedError("x", retry_after=6, patience=6), awaited(), Retry(6)),
-        (RateLimitedError("x", retry_after=3, patience=2.9), awaited(), HandBack()),
-        (RateLimitedError("x", retry_after=3, patience=4), Attempt(2, 10.0, awaited=True, waited=1.5), HandBack()),
-        (RateLimitedError("x", retry_after=11), awaited(), HandBack()),
-        (RateLimitedError("x", patience=0), awaited(), HandBack()),
-        (RateLimitedError("x", retry_after=3), awaited(budget=False), HandBack()),
+        (RateLimitedError("x", retry_after=3, patience=2.9), awaited(), ReturnFault()),
+        (RateLimitedError("x", retry_after=3, patience=4), Attempt(2, 10.0, awaited=True, waited=1.5), ReturnFault()),
+        (RateLimitedError("x", retry_after=11), awaited(), ReturnFault()),
+        (RateLimitedError("x", patience=0), awaited(), ReturnFault()),
+        (RateLimitedError("x", retry_after=3), awaited(budget=False), ReturnFault()),
         (RateLimitedError("x"), awaited(remaining=0), Expire()),
-        (RateLimitedError("x", retry_after=30, patience=0), unawaited(), Postpone(60.0)),
-        (RateLimitedError("x"), unawaited(7, postponed=3), DeadLetter()),
+        (RateLimitedError("x", retry_after=30, patience=0), unawaited(), RetryLater(60.0)),
+        (RateLimitedError("x"), unawaited(7, postponed=3), GiveUp()),
         # what says that nothing can be learnt from it is handed back to whoever waits, and kept where nobody does
-        (NothingToLearnError("x"), awaited(), HandBack()),
-        (NothingToLearnError("x"), unawaited(), DeadLetter()),
-        (NothingToLearnForNowError("x"), awaited(4), HandBack()),
-        (NothingToLearnForNowError("x"), unawaited(7, postponed=3), DeadLetter()),
+        (NothingToLearnError("x"), awaited(), ReturnFault()),
+        (NothingToLearnError("x"), unawaited(), GiveUp()),
+        (NothingToLearnForNowError("x"), awaited(4), ReturnFault()),
+        (NothingToLearnForNowError("x"), unawaited(7, postponed=3), GiveUp()),
         # a newer worker may understand it, whoever waits
         (NewerVersionError("x"), awaited(remaining=20), LATER),
-        (NewerVersionError("x"), awaited(remaining=9), DeadLetter()),
-        (NewerVersionError("x"), unawaited(2, postponed=3), DeadLetter()),
+        (NewerVersionError("x"), awaited(remaining=9), GiveUp()),
+        (NewerVersionError("x"), unawaited(2, postponed=3), GiveUp()),
     ],
 )
 def test_each_error_has_one_decision(error: Exception, attempt: Attempt, decision: object) -> None:
@@ -123,7 +123,7 @@ def test_a_delay_never_outlives_the_deadline_nor_the_limit(number: int, remainin
             assert 0 <= delay < remaining
             assert delay <= limits.longest
         case other:
-            assert isinstance(other, DeadLetter)
+            assert isinstance(other, GiveUp)
 
 
 @given(st.floats(0, 3), st.integers())

@@ -14,15 +14,15 @@ from memory_history import ChanceDoor, Do, MemoryHistory, Stored, run_with
 from poise.contracts.topics import RECORDS
 from poise.errors import (
     DeadlineExceededError,
-    DivergedError,
     FaultError,
     InvalidMessageError,
+    NonDeterminismError,
     NotTakenError,
     PoiseError,
     RetryableError,
+    RunCancelledError,
     TerminalError,
     UnavailableError,
-    WithdrawnError,
 )
 from poise.telemetry import semconv
 from poise.workflows.fault_codec import decode_fault, encode_fault
@@ -99,7 +99,7 @@ def test_spans_are_named_without_what_is_different_each_time(step: str, named: s
         NotTakenError("no leader"),
         UnavailableError("away"),
         TerminalError("never"),
-        WithdrawnError("nobody"),
+        RunCancelledError("nobody"),
         InvalidMessageError("x: wrong"),
         FaultError(DeadlineExceededError("elsewhere").fault()),
     ],
@@ -267,7 +267,8 @@ async def test_another_request_under_the_same_id_is_a_difference_at_once() -> No
     stored = Stored()
     await begun(stored, lambda run: run.call(Do(number=1), id="one"))
     with pytest.raises(
-        DivergedError, match=r"run 5d1c.* .workflow w version 1. .*step one \(call do/1, value\).*version=2.*redrive"
+        NonDeterminismError,
+        match=r"run 5d1c.* .workflow w version 1. .*step one \(call do/1, value\).*version=2.*redrive",
     ):
         await begun(stored, lambda run: run.call(Do(number=2), id="one"))
 
@@ -289,7 +290,7 @@ async def test_another_order_is_a_difference_that_the_workflow_cannot_swallow(mo
 
     stored = Stored()
     await begun(stored, first)
-    with pytest.raises(DivergedError, match=r"step two \(call do/1, value\) comes next .* step three"):
+    with pytest.raises(NonDeterminismError, match=r"step two \(call do/1, value\) comes next .* step three"):
         await begun(stored, then)
 
 
@@ -300,7 +301,7 @@ async def test_to_return_too_early_is_a_difference() -> None:
 
     stored = Stored()
     await begun(stored, first)
-    with pytest.raises(DivergedError, match="returned without asking for step two"):
+    with pytest.raises(NonDeterminismError, match="returned without asking for step two"):
         await begun(stored, lambda run: run.call(Do(number=1), id="one"))
 
 

@@ -7,7 +7,7 @@ LARGEST: Final = 30.0
 """No answer multiplies the capital of a bet by more than 1 + that: none decides alone, however seldom it was drawn."""
 
 
-class Contrast(NamedTuple):
+class AipwContrast(NamedTuple):
     """An unbiased estimate, from one answer, of how much worse a variant is than others.
 
     Augmented inverse propensity weighting: (Y - m)/p where it was the variant's, -(Y - m)/q where it was one of the

@@ -5,7 +5,7 @@ from collections.abc import Collection
 from enum import Enum
 from typing import Final
 
-from poise.policy.detection.counts import Tally, Totals
+from poise.policy.detection.counts import Counts, Totals
 
 FEW: Final = 20
 """Answers of the others that can tell it."""
@@ -15,7 +15,7 @@ PART: Final = 0.25
 """Of the variant's rise, so much of the others' is no chance."""
 
 
-class Together(Enum):
+class CommonShift(Enum):
     """What the others' answers tell."""
 
     NO = "it alone"
@@ -23,7 +23,7 @@ class Together(Enum):
     YES = "all of them"
 
 
-def drift(tally: Tally, others: Collection[str], begun: Totals) -> float:
+def drift(tally: Counts, others: Collection[str], begun: Totals) -> float:
     """How much worse the others are of late than they were since then, 0 or more."""
     count, rise = 0, 0.0
     for other in others:
@@ -33,7 +33,7 @@ def drift(tally: Tally, others: Collection[str], begun: Totals) -> float:
     return max(0.0, rise / count) if count else 0.0
 
 
-def together(tally: Tally, variant: str, others: Collection[str], begun: Totals, before: Totals) -> Together:
+def together(tally: Counts, variant: str, others: Collection[str], begun: Totals, before: Totals) -> CommonShift:
     """Whether the others became worse at the same time as a variant: differences in differences.
 
     Args:
@@ -54,10 +54,10 @@ def together(tally: Tally, variant: str, others: Collection[str], begun: Totals,
             total += answers * (bad - was)
             mean += answers * bad
     if count < FEW:
-        return Together.PERHAPS if others and own < PATIENCE else Together.NO
+        return CommonShift.PERHAPS if others and own < PATIENCE else CommonShift.NO
     total, mean = total / count, mean / count
     error = math.sqrt(max(0.0, mean * (1.0 - mean)) / count)
     # Asked at each answer, chance alone would sooner or later say that the others did not rise: it takes two errors.
     if total < PART * rise and total + 2.0 * error < (1.0 - PART) * rise:
-        return Together.NO
-    return Together.YES if total - 2.0 * error >= PART * rise else Together.PERHAPS
+        return CommonShift.NO
+    return CommonShift.YES if total - 2.0 * error >= PART * rise else CommonShift.PERHAPS

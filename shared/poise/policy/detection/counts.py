@@ -15,7 +15,7 @@ Z: Final = 1.959963984540054
 Totals = tuple[float, ...]
 
 
-class Tally:
+class Counts:
     """Counts and sums by measure and variant."""
 
     def __init__(self, variants: Sequence[str]) -> None:

@@ -5,13 +5,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, Self
 
 from poise.contracts.policy import About, Finding, Limits
-from poise.policy.detection.aipw_contrast import Contrast, above, below
+from poise.policy.detection.aipw_contrast import AipwContrast, above, below
 from poise.policy.detection.baseline import Baseline
-from poise.policy.detection.common_shift import Together, drift, together
-from poise.policy.detection.counts import Measure, Tally, Totals
-from poise.policy.detection.e_detector import BETS, Bets
-from poise.policy.detection.historical_bound import WINDOW, Level
-from poise.policy.detection.observation import Seen
+from poise.policy.detection.common_shift import CommonShift, drift, together
+from poise.policy.detection.counts import Counts, Measure, Totals
+from poise.policy.detection.e_detector import BETS, EDetector
+from poise.policy.detection.historical_bound import WINDOW, HistoricalBound
+from poise.policy.detection.observation import Observation
 from poise.policy.detection.recovery_e_process import SHOWN, Proof, Recovery
 
 METHODS: Final[Mapping[About, str]] = {
@@ -58,9 +58,9 @@ class Detectors:
         self._doubt = -math.log(min(DOUBT, DOUBT * WINDOW / limits.quiet_answers))
         self._number = 0
         self._at = 0.0
-        self._bets = {variant: {about: Bets() for about in self._abouts} for variant in self._variants}
-        self._tally = Tally(self._variants)
-        self._levels = {variant: Level(self._mark()) for variant in self._variants}
+        self._bets = {variant: {about: EDetector() for about in self._abouts} for variant in self._variants}
+        self._tally = Counts(self._variants)
+        self._levels = {variant: HistoricalBound(self._mark()) for variant in self._variants}
         self._was: dict[str, float] = {}
         """How bad answers were before the last alarm, where that is known."""
         self._known = set(self._variants)
@@ -68,7 +68,7 @@ class Detectors:
         self._watched: dict[str, Recovery] = {}
         self._baseline = Baseline()
 
-    def see(self, answer: Seen) -> Finding | None:
+    def see(self, answer: Observation) -> Finding | None:
         """Take in an answer; what is returned is an alarm: that variant is worse. It begins anew to watch for it.
 
         While a variant is watched for recovery, it raises no alarm, unless it is on its way back.
@@ -141,10 +141,10 @@ class Detectors:
         return None if watched is None else watched.least.value
 
     def _begin(self, variant: str) -> None:
-        self._bets[variant] = {about: Bets(self._number) for about in self._abouts}
-        self._levels[variant] = Level(self._mark())
+        self._bets[variant] = {about: EDetector(self._number) for about in self._abouts}
+        self._levels[variant] = HistoricalBound(self._mark())
 
-    def _compare(self, answer: Seen, bad: float) -> None:
+    def _compare(self, answer: Observation, bad: float) -> None:
         """Each variant with all others together."""
         started = answer.at if answer.started is None else answer.started
         weights = self._weights(answer)
@@ -158,7 +158,7 @@ class Detectors:
                 watched = self._watched.get(variant)
                 if watched is not None and not others:
                     others = [other for other in self._variants if other in self._known and other != variant]
-                contrast = Contrast.of(variant, others, weights, drawn=answer.variant, bad=bad, mean=mean)
+                contrast = AipwContrast.of(variant, others, weights, drawn=answer.variant, bad=bad, mean=mean)
                 if contrast is None:
                     continue
                 if watched is None or watched.returning:
@@ -169,7 +169,7 @@ class Detectors:
         self._known.add(answer.variant)
         self._baseline.add(started, bad)
 
-    def _range(self, answer: Seen, bad: float) -> None:
+    def _range(self, answer: Observation, bad: float) -> None:
         if self._limits.low is None:
             return
         bound = 1.0 - self._limits.low
@@ -179,7 +179,7 @@ class Detectors:
         if watched is not None and watched.about == "range":
             self._prove(watched, watched.proofs[-1], below(bad, bound), answer)
 
-    def _past(self, answer: Seen, bad: float) -> None:
+    def _past(self, answer: Observation, bad: float) -> None:
         watched = self._watched.get(answer.variant)
         if watched is not None:
             if watched.about == "past" and watched.past is not None and len(self._variants) == 1:
@@ -194,7 +194,7 @@ class Detectors:
             self._bet(answer.variant, "past", weight * above(bad, min(1.0, bound)), answer)
         level.add(bad, weight, self._doubt, self._mark)
 
-    def _ceiling(self, answer: Seen, about: About, over: bool | None) -> None:
+    def _ceiling(self, answer: Observation, about: About, over: bool | None) -> None:
         if over is None or about not in self._abouts:
             return
         watched = self._watched.get(answer.variant)
@@ -204,21 +204,21 @@ class Detectors:
             self._prove(watched, watched.proofs[0], below(over, ABOVE + self._limits.margin), answer)
         self._tally.add(answer.variant, MEASURES[about], over)
 
-    def _bet(self, variant: str, about: About, z: float, answer: Seen) -> None:
+    def _bet(self, variant: str, about: About, z: float, answer: Observation) -> None:
         bets = self._bets[variant][about]
         if bets.bet(z, self._number):
             bets.begin(answer.at, self._tally.mark(MEASURES[about]))
         if z > 0.0 and variant == answer.variant:
             bets.remember(z, answer.run)
 
-    def _prove(self, watched: Recovery, proof: Proof, z: float, answer: Seen, *, own: bool = True) -> None:
+    def _prove(self, watched: Recovery, proof: Proof, z: float, answer: Observation, *, own: bool = True) -> None:
         if proof.bet(z, own=own):
             proof.begin(answer.at, self._tally.mark(MEASURES[watched.about]))
 
     def _mark(self) -> Totals:
         return self._tally.mark("bad")
 
-    def _weights(self, answer: Seen) -> Mapping[str, float] | None:
+    def _weights(self, answer: Observation) -> Mapping[str, float] | None:
         """The probabilities of all variants in the draw, as far as they can be known."""
         if answer.weights is not None:
             return answer.weights
@@ -263,13 +263,13 @@ class Detectors:
         """
         bets = self._bets[variant]["past"]
         verdict = together(self._tally, variant, self._others(variant), self._levels[variant].begun, bets.before)
-        if verdict is Together.PERHAPS:
+        if verdict is CommonShift.PERHAPS:
             bets.cap(self._threshold / self._share)
-        if verdict is Together.YES:
+        if verdict is CommonShift.YES:
             for one in self._variants:
-                self._bets[one]["past"] = Bets(self._number)
-                self._levels[one] = Level(self._mark())
-        return verdict is not Together.NO
+                self._bets[one]["past"] = EDetector(self._number)
+                self._levels[one] = HistoricalBound(self._mark())
+        return verdict is not CommonShift.NO
 
     def _others(self, variant: str) -> list[str]:
         """Those that a variant can be compared with: the others that are not in trouble."""
@@ -307,14 +307,15 @@ class Detectors:
         detectors._at = snapshot["at"]
         for variant, bets in snapshot["bets"].items():
             detectors._bets[variant] = {
-                about: Bets.restore(bets[about]) if about in bets else Bets(number) for about in detectors._abouts
+                about: EDetector.restore(bets[about]) if about in bets else EDetector(number)
+                for about in detectors._abouts
             }
-        detectors._levels = {variant: Level.restore(kept) for variant, kept in snapshot["levels"].items()}
+        detectors._levels = {variant: HistoricalBound.restore(kept) for variant, kept in snapshot["levels"].items()}
         detectors._was = dict(snapshot["was"])
         detectors._known = set(snapshot["known"])
         detectors._watched = {variant: Recovery.restore(kept) for variant, kept in snapshot["watched"].items()}
         detectors._baseline = Baseline.restore(snapshot["baseline"])
-        detectors._tally = Tally.restore(variants, snapshot["tally"])
+        detectors._tally = Counts.restore(variants, snapshot["tally"])
         return detectors
 
 

@@ -13,7 +13,7 @@ RUNS: Final = 10
 Totals = tuple[float, ...]
 
 
-class Bets:
+class EDetector:
     """The Shiryaev–Roberts e-detector of betting e-processes (Shin, Ramdas, Rinaldo: "E-detectors", 2022).
 
     For each bet b, M = (M + answers since) · (1 + b·z): whoever bets starts with 1 at each answer anew and bets that z

@@ -75,7 +75,7 @@ class Bound:
         return bound
 
 
-class Level:
+class HistoricalBound:
     """The past of one variant: a bound over its last 5,000 to 10,000 answers.
 
     It is begun anew now and then, so that what was long ago does not count for ever. Repeats of a question count 1/k:

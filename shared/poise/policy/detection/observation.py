@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class Observation:
     """One answer of the variant that was drawn for it."""
 
     run: str

@@ -2,23 +2,23 @@
 
 import pytest
 
-from poise.policy.detection.common_shift import Together, together
-from poise.policy.detection.counts import Tally
+from poise.policy.detection.common_shift import CommonShift, together
+from poise.policy.detection.counts import Counts
 
 
 @pytest.mark.parametrize(
     ("bad", "answers", "told"),
     [
-        (2, 22, Together.PERHAPS),  # 9 % where it was 5 %: may yet be the traffic's 35 %
-        (5, 100, Together.NO),
-        (35, 100, Together.YES),
-        (1, 10, Together.PERHAPS),
+        (2, 22, CommonShift.PERHAPS),  # 9 % where it was 5 %: may yet be the traffic's 35 %
+        (5, 100, CommonShift.NO),
+        (35, 100, CommonShift.YES),
+        (1, 10, CommonShift.PERHAPS),
     ],
 )
 def test_few_answers_of_the_others_do_not_tell_that_it_is_a_variant_alone(
-    bad: int, answers: int, told: Together
+    bad: int, answers: int, told: CommonShift
 ) -> None:
-    tally = Tally(("a", "b"))
+    tally = Counts(("a", "b"))
     begun = tally.mark("bad")
     for number in range(1_000):
         tally.add("ab"[number % 2], "bad", float(number % 40 < 2))

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from poise.contracts.policy import About, Finding, Limits
-from poise.policy.detection import Detectors, Seen
+from poise.policy.detection import Detectors, Observation
 from tests.benchmarks.detection.traffic import CANARY, KINDS, PRIMARY, Traffic
 
 THREE = ("a", "b", "c")
@@ -28,11 +28,11 @@ def first(detectors: Detectors, traffic: Traffic, most: int, seed: int = 1) -> t
     raise AssertionError("nothing was noticed")
 
 
-def alone(shares: Iterator[float], seed: int = 1) -> Iterator[Seen]:
+def alone(shares: Iterator[float], seed: int = 1) -> Iterator[Observation]:
     """Answers of a single variant, of which that share is wrong."""
     chance = random.Random(seed)
     for number, share in enumerate(shares):
-        yield Seen(f"run-{number}", "a", 1.0, float(number), bad=float(chance.random() < share))
+        yield Observation(f"run-{number}", "a", 1.0, float(number), bad=float(chance.random() < share))
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5])
@@ -72,7 +72,7 @@ def test_answers_above_a_ceiling_are_noticed(about: str, name: str) -> None:
         variant = "ab"[number % 2]
         over = chance.random() < (0.3 if variant == "b" else 0.03)
         slow, dear = (over, None) if name == "slow" else (None, over)
-        finding = detectors.see(Seen(f"run-{number}", variant, 0.5, number, bad=0.0, slow=slow, dear=dear))
+        finding = detectors.see(Observation(f"run-{number}", variant, 0.5, number, bad=0.0, slow=slow, dear=dear))
         if finding is not None:
             break
     assert finding is not None
@@ -119,7 +119,7 @@ def test_a_question_that_is_asked_again_and_again_is_no_shift() -> None:
         for number, one in enumerate(islice(alone(0.05 for _ in count()), 6_000)):
             again = number > 3_000 and number % 8 == 0
             bad, question = (1.0, repeated) if again else (one.bad, f"{number:016x}")
-            findings.append(detectors.see(Seen(one.run, "a", 1.0, one.at, bad=bad, question=question)))
+            findings.append(detectors.see(Observation(one.run, "a", 1.0, one.at, bad=bad, question=question)))
         return [finding for finding in findings if finding is not None]
 
     assert found(None)
@@ -129,8 +129,8 @@ def test_a_question_that_is_asked_again_and_again_is_no_shift() -> None:
 def test_a_variant_of_tiny_probability_is_not_blamed_for_one_answer() -> None:
     detectors = Detectors(("a", "b"), Limits())
     for number in range(2_000):
-        assert detectors.see(Seen(f"run-{number}", "a", 0.999, number, bad=0.0)) is None
-    assert detectors.see(Seen("one", "b", 0.001, 2_000.0, bad=1.0)) is None
+        assert detectors.see(Observation(f"run-{number}", "a", 0.999, number, bad=0.0)) is None
+    assert detectors.see(Observation("one", "b", 0.001, 2_000.0, bad=1.0)) is None
 
 
 def test_of_three_variants_the_worse_one_is_blamed_where_the_weights_are_known_and_none_else() -> None:
@@ -140,9 +140,9 @@ def test_of_three_variants_the_worse_one_is_blamed_where_the_weights_are_known_a
     for number in range(3_000):
         variant = chance.choices(THREE, tuple(EVEN.values()))[0]
         bad = float(chance.random() < (0.3 if variant == "c" else 0.05))
-        if finding := known.see(Seen(f"{number}", variant, EVEN[variant], number, bad=bad, weights=EVEN)):
+        if finding := known.see(Observation(f"{number}", variant, EVEN[variant], number, bad=bad, weights=EVEN)):
             found[f"{finding.variant} {finding.about}"] += 1
-        assert unknown.see(Seen(f"{number}", variant, EVEN[variant], number, bad=bad)) is None
+        assert unknown.see(Observation(f"{number}", variant, EVEN[variant], number, bad=bad)) is None
     assert list(found) == ["c others"]
 
 
@@ -154,7 +154,7 @@ def test_one_that_is_watched_raises_no_alarm_and_does_not_spoil_the_others() -> 
     for number in range(4_000):
         variant = chance.choices(THREE, tuple(EVEN.values()))[0]
         bad = float(chance.random() < {"a": 0.05, "b": 0.25, "c": 0.9}[variant])
-        if finding := detectors.see(Seen(f"{number}", variant, EVEN[variant], number, bad=bad, weights=EVEN)):
+        if finding := detectors.see(Observation(f"{number}", variant, EVEN[variant], number, bad=bad, weights=EVEN)):
             found[finding.variant] += 1
         assert detectors.recovered("c") is None
     assert list(found) == ["b"]
@@ -170,9 +170,11 @@ def test_one_on_its_way_back_is_watched_for_both_recovery_and_another_relapse(ab
     for number in range(4_000):
         canary, wrong = chance.random() < 0.5, chance.random() < 0.02
         bad, variant = float(wrong), CANARY if canary else PRIMARY
-        recovered.see(Seen(f"{number}", variant, 0.5, number, bad=bad, slow=wrong))
+        recovered.see(Observation(f"{number}", variant, 0.5, number, bad=bad, slow=wrong))
         worse = canary and chance.random() < 0.6
-        found = found or relapsed.see(Seen(f"{number}", variant, 0.5, number, bad=max(bad, worse), slow=worse or wrong))
+        found = found or relapsed.see(
+            Observation(f"{number}", variant, 0.5, number, bad=max(bad, worse), slow=worse or wrong)
+        )
         assert relapsed.recovered(CANARY) is None
     assert found is not None
     assert found.variant == CANARY
@@ -185,7 +187,7 @@ def slow_canary(detectors: Detectors, first: int, answers: int, share: float) ->
     for number in range(first, first + answers):
         for variant in (PRIMARY, CANARY):
             slow = variant == CANARY and chance.random() < share
-            detectors.see(Seen(f"{number}", variant, 0.5, number, bad=0.0, slow=slow))
+            detectors.see(Observation(f"{number}", variant, 0.5, number, bad=0.0, slow=slow))
         if shown := detectors.recovered(CANARY):
             return shown
     return None
@@ -209,13 +211,15 @@ def test_one_that_recovered_long_ago_and_was_held_can_be_written_down_and_can_re
     detectors = Detectors((PRIMARY, CANARY), limits)
     detectors.watch(CANARY, about)
     for number in range(40_000):
-        detectors.see(Seen(f"{number}", (PRIMARY, CANARY)[number % 2], 0.5, number, bad=0.0, slow=False))
+        detectors.see(Observation(f"{number}", (PRIMARY, CANARY)[number % 2], 0.5, number, bad=0.0, slow=False))
     shown = detectors.recovered(CANARY)
     assert shown is not None
     assert math.isfinite(shown.statistic)
     again = Detectors.restore((PRIMARY, CANARY), limits, json.loads(json.dumps(detectors.snapshot(), allow_nan=False)))
     for number in range(100):
-        again.see(Seen(f"{number}", (PRIMARY, CANARY)[number % 2], 0.5, number, bad=number % 2, slow=number % 2 == 1))
+        again.see(
+            Observation(f"{number}", (PRIMARY, CANARY)[number % 2], 0.5, number, bad=number % 2, slow=number % 2 == 1)
+        )
     assert again.recovered(CANARY) is None
 
 
@@ -230,7 +234,7 @@ def test_recovery_is_shown_after_trouble_and_not_during_it(about: str) -> None:
         canary = chance.random() < 0.2
         share = (0.5 if number < 5_000 else 0.05) if canary else 0.05
         variant, probability = (CANARY, 0.2) if canary else (PRIMARY, 0.8)
-        detectors.see(Seen(f"{number}", variant, probability, number, bad=float(chance.random() < share)))
+        detectors.see(Observation(f"{number}", variant, probability, number, bad=float(chance.random() < share)))
         if shown := detectors.recovered(CANARY):
             break
     assert shown is not None
@@ -249,17 +253,19 @@ def test_a_variant_that_has_not_recovered_is_shown_to_have_in_no_more_than_one_o
         for number in range(1_000):
             canary = chance.random() < 0.2
             bad = float(chance.random() < (0.2 if canary else 0.1))
-            detectors.see(Seen(f"{number}", CANARY if canary else PRIMARY, 0.2 if canary else 0.8, number, bad=bad))
+            detectors.see(
+                Observation(f"{number}", CANARY if canary else PRIMARY, 0.2 if canary else 0.8, number, bad=bad)
+            )
             if detectors.recovered(CANARY):
                 shown += 1
                 break
     assert shown <= 7  # more with a probability below 0.02 at 5 %
 
 
-def answer(number: int, chance: random.Random) -> Seen:
+def answer(number: int, chance: random.Random) -> Observation:
     """Anything at all."""
     variant = chance.choices(THREE, tuple(EVEN.values()))[0]
-    return Seen(
+    return Observation(
         run=f"run-{number}",
         variant=variant,
         probability=EVEN[variant],
@@ -272,7 +278,7 @@ def answer(number: int, chance: random.Random) -> Seen:
     )
 
 
-def act(detectors: Detectors, seen: Seen) -> tuple[Finding | None, list[Finding | None]]:
+def act(detectors: Detectors, seen: Observation) -> tuple[Finding | None, list[Finding | None]]:
     """As the decider does."""
     finding = detectors.see(seen)
     if finding is not None:
@@ -303,7 +309,7 @@ def test_a_snapshot_goes_on_to_the_bit(seed: int, splits: set[int]) -> None:
 def test_a_snapshot_goes_on_under_other_limits_but_not_with_other_variants() -> None:
     kept = Detectors(THREE, Limits()).snapshot()
     detectors = Detectors.restore(THREE, Limits(latency=1.0), kept)
-    assert detectors.see(Seen("run", "a", 0.5, 1.0, slow=True)) is None
+    assert detectors.see(Observation("run", "a", 0.5, 1.0, slow=True)) is None
     with pytest.raises(ValueError, match="begin anew"):
         Detectors.restore(("a", "b"), Limits(), kept)
 
