@@ -1,4 +1,4 @@
-"""Fixtures of the tests of messaging."""
+"""Fixtures of all integration tests."""
 
 from collections.abc import AsyncIterator
 
