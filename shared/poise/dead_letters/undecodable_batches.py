@@ -15,8 +15,9 @@ from typing import Final, Protocol
 from poise.contracts.topics import dead_topic, tier_of_dead_letters
 from poise.dead_letters import model
 from poise.dead_letters.model import POSITION, Send
-from poise.errors import PoiseError, UnavailableError, UndecodableBatchError
+from poise.errors import PoiseError, UnavailableError
 from poise.kafka.record import Record
+from poise.kafka.undecodable import log_undecodable, undecodable_error
 from poise.telemetry import count, semconv
 
 log = logging.getLogger(__name__)
@@ -29,29 +30,12 @@ LOOKED_WITHIN: Final = 10.0
 FLUSHED_WITHIN: Final = 2.0
 """Seconds that a process which leaves gives what is on its way."""
 
-Undecoded = Callable[[Record], None]
-"""Given a batch that cannot be decoded; returns at once."""
-
 
 class Log(Protocol):
     """A topic that is read to its end."""
 
     def read_to_end(self) -> AsyncIterator[list[Record]]:
         """Batches of records."""
-
-
-def undecodable(record: Record) -> UndecodableBatchError:
-    """The error that a batch which cannot be decoded ends with."""
-    found = record.undecodable
-    if found is None:
-        raise ValueError(f"{record.position} is a record")
-    offsets = f"records {found.first_offset} to {record.offset} of {record.topic}/{record.partition}"
-    return UndecodableBatchError(f"{offsets} cannot be decoded: {found.reason}")
-
-
-def say(record: Record) -> None:
-    """Say in the log that a batch is passed over."""
-    log.warning("%s; passed over", undecodable(record))
 
 
 class UndecodableBatches:
@@ -80,7 +64,7 @@ class UndecodableBatches:
             self._seen.popitem(last=False)
         tier = tier_of_dead_letters(record.topic)
         count(semconv.RECORDS_SKIPPED, 1, {semconv.MESSAGING_DESTINATION: record.topic})
-        say(record)
+        log_undecodable(record)
         if record.topic == dead_topic(tier):
             return  # it is where it would be kept
         if len(self._keeping) >= AT_ONCE:
@@ -94,7 +78,7 @@ class UndecodableBatches:
         while True:
             try:
                 if not await self._is_kept(dead_topic(tier), str(record.position)):
-                    error = undecodable(record)
+                    error = undecodable_error(record)
                     await model.write(self._send, tier, record, error, attempt=1, worker=self._worker)
                     metered = {
                         semconv.TIER: tier,

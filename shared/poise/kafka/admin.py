@@ -241,7 +241,8 @@ class KafkaAdmin:
         """Create topics; one that exists by now is left as it is.
 
         Raises:
-            SetupError: The broker refused.
+            SetupError: The broker refused, or does not list the new topics in time.
+            UnavailableError: The broker does not answer.
         """
         if not topics:
             return
@@ -259,10 +260,15 @@ class KafkaAdmin:
         ]
         if refused:
             raise SetupError(f"the broker refused topics: {'; '.join(refused)}")
-        async with asyncio.timeout(_CREATED_WITHIN):
-            # The broker tells nobody when its metadata has spread.
-            while not {topic.name for topic in topics} <= (await self.refresh()).keys():  # noqa: ASYNC110
-                await asyncio.sleep(0.05)
+        try:
+            async with asyncio.timeout(_CREATED_WITHIN):
+                # The broker does not signal that its metadata has spread.
+                while not {topic.name for topic in topics} <= (await self.refresh()).keys():  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
+        except TimeoutError as error:
+            raise SetupError(
+                f"new topics are still missing from the broker's metadata after {_CREATED_WITHIN:g} s"
+            ) from error
 
     async def _configure(self, topics: Sequence[Topic]) -> None:
         for topic in topics:

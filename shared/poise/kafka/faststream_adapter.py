@@ -29,6 +29,9 @@ from poise.kafka.patches.offset_fetch import heed_errors
 from poise.kafka.record import Record
 from poise.kafka.static_membership import heed_fencing
 
+Broker = KafkaBroker
+"""FastStream's broker, under a name that does not require importing FastStream."""
+
 
 class Intake(Protocol):
     """What takes messages from a consumer in FastStream's place."""
@@ -91,7 +94,7 @@ class ConcurrentSubscriber(DefaultSubscriber):
         return Response(None)
 
 
-def new_broker(connection: Connection) -> KafkaBroker:
+def new_broker(connection: Connection) -> Broker:
     """A FastStream broker that reads; what is written goes through `Producer`."""
     return KafkaBroker(
         list(connection.bootstrap),
@@ -103,7 +106,7 @@ def new_broker(connection: Connection) -> KafkaBroker:
 
 
 def subscribe(
-    broker: KafkaBroker,
+    broker: Broker,
     names: Sequence[str],
     group: str,
     intake: Intake,

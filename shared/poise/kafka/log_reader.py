@@ -22,13 +22,13 @@ from typing import Final, Self
 
 from pydantic import ValidationError
 
-from poise.dead_letters.undecodable_batches import Undecoded, say
 from poise.errors import InvalidMessageError, MissingTopicError, PoiseError, SetupError, UnavailableError
 from poise.kafka.admin import KafkaAdmin
 from poise.kafka.connection import Connection
 from poise.kafka.log_stream import LogStream, LogTruncatedError, Start
 from poise.kafka.record import Record
 from poise.kafka.topic_identities import TopicIdentities
+from poise.kafka.undecodable import OnUndecodable, log_undecodable
 from poise.liveness import LOOK_EVERY, Liveness, Part
 from poise.telemetry import count, semconv
 
@@ -64,7 +64,7 @@ class LogAccess:
     admin: KafkaAdmin
     liveness: Liveness
     identities: TopicIdentities
-    undecodable: Undecoded = say
+    on_undecodable: OnUndecodable = log_undecodable
     """Given each batch that cannot be decoded; it is passed over."""
 
 
@@ -246,7 +246,7 @@ class LogReader:
             self.topic,
             start=start,
             partitions=self._partitions,
-            undecodable=self._access.undecodable,
+            on_undecodable=self._access.on_undecodable,
         ) as follower:
             if follower.beyond:
                 number = min(follower.beyond)

@@ -19,12 +19,12 @@ from aiokafka.errors import (
     UnknownTopicOrPartitionError,
 )
 
-from poise.dead_letters.undecodable_batches import Undecoded, say
 from poise.errors import MissingTopicError, PoiseError, SetupError, UnavailableError
 from poise.kafka.connection import Connection
 from poise.kafka.patches.lenient_fetch import read_tolerantly
 from poise.kafka.record import Record
 from poise.kafka.shielded_start import undisturbed
+from poise.kafka.undecodable import OnUndecodable, log_undecodable
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ class LogStream:
         start: The next offset to read by partition (one that is absent, or no longer in the log, begins at the
             beginning); or a time, unix seconds, from which on to read; or "beginning", or "end".
         partitions: Which partitions; None = all.
-        undecodable: Given each batch that cannot be decoded; it is not handed out.
+        on_undecodable: Given each batch that cannot be decoded; it is not handed out.
         until: Unix seconds: `ends` are the first records written then or later; None = the ends of the log.
 
     Raises:
@@ -69,7 +69,7 @@ class LogStream:
         *,
         start: Start = "beginning",
         partitions: Sequence[int] | None = None,
-        undecodable: Undecoded = say,
+        on_undecodable: OnUndecodable = log_undecodable,
         until: float | None = None,
     ) -> None:
         self.topic = topic
@@ -79,7 +79,7 @@ class LogStream:
         self.beyond: frozenset[int] = frozenset()
         """Partitions that end before where they were to be read from."""
         self._start = start
-        self._undecodable = undecodable
+        self._on_undecodable = on_undecodable
         self._until = until
         self._positions: dict[int, int] = {}
         self._told: dict[int, int | None] = {}  # by partition: when the broker last said something of it
@@ -214,7 +214,7 @@ class LogStream:
         records = [Record.of(raw) for raws in batches.values() for raw in raws]
         for record in records:
             if record.undecodable is not None:
-                self._undecodable(record)
+                self._on_undecodable(record)
         return [record for record in records if record.undecodable is None]
 
     async def _move_on(self, error: OffsetOutOfRangeError) -> None:

@@ -17,11 +17,11 @@ from aiokafka.errors import KafkaError
 
 from poise.errors import PoiseError, RetryableError
 from poise.kafka.consumer import NOWHERE
+from poise.kafka.group_config import group_config
 from poise.kafka.log_reader import LogAccess
 from poise.liveness import Part
 from poise.settings import MeshSettings
 from poise.text.error_text import words_of
-from poise.worker.tier_runner import membership
 
 log = logging.getLogger(__name__)
 
@@ -128,7 +128,7 @@ class Ownership(ConsumerRebalanceListener):
     async def _be_member(self, part: Part) -> None:
         """Be a member, until the topic turns out to be another one: who shares it out may have seen it missing."""
         self._another = False
-        arguments: dict[str, Any] = self._logs.connection.arguments() | membership(self._settings)
+        arguments: dict[str, Any] = self._logs.connection.arguments() | group_config(self._settings)
         self._consumer = consumer = AIOKafkaConsumer(**arguments, group_id=self._group, enable_auto_commit=False)
         consumer.subscribe([self._topic], listener=self)
         try:

@@ -4,8 +4,6 @@ import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeGuard, get_type_hints
 
-from aiokafka.errors import KafkaError
-
 from poise.contracts.custom_topics import KIND, NAME, RESERVED, request_topic
 from poise.contracts.message import Message, Request
 from poise.contracts.topics import CATALOGUE, REQUESTS, Lane, Topic
@@ -30,7 +28,7 @@ async def ensure_topics(admin: KafkaAdmin, tier: "Tier") -> None:
         return
     try:
         await admin.create(missing)
-    except (SetupError, KafkaError, TimeoutError) as error:
+    except SetupError as error:
         raise SetupError(
             f"tier {tier.name}: {', '.join(topic.name for topic in missing)} could not be created ({words_of(error)}): "
             "whoever may create topics runs `poise topics apply --tier FILE.py`"

@@ -12,8 +12,8 @@ from typing import Final, Protocol
 
 from poise.contracts.integers import read_integer
 from poise.contracts.topics import RETRY_DELAYS, retry_topic
-from poise.dead_letters.undecodable_batches import undecodable
 from poise.kafka.record import Headers, Position, Record, written_at
+from poise.kafka.undecodable import undecodable_error
 
 OF: Final = "poise-retry-of"
 WRITTEN: Final = "poise-retry-written"
@@ -131,7 +131,7 @@ class Retries:
     async def deliver(self, record: Record) -> None:
         """Handle one postponed message, whole."""
         if record.undecodable is not None:
-            await self._set_aside(record, undecodable(record))
+            await self._set_aside(record, undecodable_error(record))
             return
         try:
             postponed = read(record)

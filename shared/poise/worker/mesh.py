@@ -79,7 +79,7 @@ class Mesh:
             self.connection, TopicLimits(self.admin.record_limits), self._leaderless, self.liveness
         )
         self._undecodable = UndecodableBatches(self.send, partial(LogStream, self.connection), settings.instance)
-        self.lookups = Lookups(partial(LogStream, self.connection, undecodable=self._undecodable.keep), self.admin)
+        self.lookups = Lookups(partial(LogStream, self.connection, on_undecodable=self._undecodable.keep), self.admin)
         self.log_access = LogAccess(
             self.connection, self.admin, self.liveness, self.topic_identities, self._undecodable.keep
         )
@@ -329,7 +329,7 @@ class Mesh:
     def follow(self, topic: str, *, start: Start = "beginning", partitions: Sequence[int] | None = None) -> LogStream:
         """Read a whole topic, without a group; see `LogStream`."""
         keep = self._undecodable.keep
-        return LogStream(self.connection, topic, start=start, partitions=partitions, undecodable=keep)
+        return LogStream(self.connection, topic, start=start, partitions=partitions, on_undecodable=keep)
 
     async def read_key(self, topic: str, key: str, *, since: float | None = None) -> list[Record]:
         """All records of a key that are in the topic now, oldest first; see `Lookups.of_key`.

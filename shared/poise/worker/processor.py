@@ -20,7 +20,6 @@ from poise.contracts.message import Message, Request
 from poise.contracts.run_id import ROOT_STEP, run_id_of
 from poise.contracts.topics import Topic
 from poise.dead_letters import model
-from poise.dead_letters.undecodable_batches import undecodable
 from poise.errors import (
     DeadlineExceededError,
     InvalidMessageError,
@@ -34,6 +33,7 @@ from poise.errors import (
 from poise.kafka.handling_slots import parked
 from poise.kafka.open_transactions import Waiter
 from poise.kafka.record import Position, Record
+from poise.kafka.undecodable import undecodable_error
 from poise.rpc.deadlines import brought_forward, resolve
 from poise.rpc.encoding import EncodedMessage
 from poise.rpc.reply_address import Address
@@ -173,7 +173,7 @@ class MessageProcessor:
 
     async def _decode(self, record: Record, postponed: Postponed | None) -> _Job:
         if record.undecodable is not None:
-            raise undecodable(record)
+            raise undecodable_error(record)
         try:
             envelope = Envelope.read(record.headers)
         except EnvelopeError as error:

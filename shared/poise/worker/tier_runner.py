@@ -5,15 +5,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from faststream.kafka import KafkaBroker
-
 from poise.contracts.message import Message
 from poise.contracts.topics import RETRY_DELAYS, Lane, retry_topic
-from poise.kafka.assignor import sticky
 from poise.kafka.consumer import ConcurrentConsumer, ConsumerLimits
-from poise.kafka.faststream_adapter import subscribe
+from poise.kafka.faststream_adapter import Broker, subscribe
+from poise.kafka.group_config import group_config
 from poise.kafka.open_transactions import OpenTransactions
-from poise.settings import MeshSettings
 from poise.worker import delayed_retries
 from poise.worker.delayed_retries import Retries
 from poise.worker.idempotency import IdempotencyGuard
@@ -32,7 +29,7 @@ class TierRunner:
     the batch lane is handled by a share of the concurrency, so that it cannot fill the process either.
     """
 
-    def __init__(self, mesh: "Mesh", broker: KafkaBroker, tier: Tier, receipts: IdempotencyGuard) -> None:
+    def __init__(self, mesh: "Mesh", broker: Broker, tier: Tier, receipts: IdempotencyGuard) -> None:
         self.intakes: dict[str, ConcurrentConsumer] = {}
         """By the name of the topic, and `retry`."""
         self._mesh = mesh
@@ -73,31 +70,12 @@ class TierRunner:
             **{"ordered": False} | options,
         )
         self.intakes[name] = intake
-        subscribe(self._broker, topics, group, intake, accepts=accepts, connection=membership(self._mesh.settings))
+        subscribe(self._broker, topics, group, intake, accepts=accepts, connection=group_config(self._mesh.settings))
 
     def _concurrency(self, lane: Lane) -> int:
         settings = self._mesh.settings
         whole = self._tier.concurrency or settings.concurrency
         return whole if lane == "interactive" else max(1, round(whole * settings.batch_share))
-
-
-def membership(settings: MeshSettings) -> dict[str, object]:
-    """How a consumer of a group connects: a named instance keeps its place in the group when it is restarted."""
-    named = "instance" in settings.model_fields_set
-    return {
-        "group_instance_id": settings.instance if named else None,
-        "partition_assignment_strategy": (sticky(),),
-        "auto_offset_reset": "none",  # where it reads on when its place is gone is the intake's decision
-        "metadata_max_age_ms": 10_000,  # a topic that was away is found again
-        "isolation_level": "read_committed",
-        "fetch_max_wait_ms": 100,
-        # What is fetched ahead comes on top of what the intake holds, and reading it in holds the others up.
-        "fetch_max_bytes": 2 * 1024 * 1024,
-        "max_partition_fetch_bytes": 256 * 1024,
-        "session_timeout_ms": 10_000,
-        "heartbeat_interval_ms": 500,  # a member learns from it that another came or went
-        "max_poll_interval_ms": 60_000,
-    }
 
 
 def group_of(tier: str, topic: str) -> str:
