@@ -22,7 +22,7 @@ from poise.errors import UnavailableError
 from poise.settings import MeshSettings
 from poise.worker.mesh import Mesh
 from poise.worker.tier import Tier
-from poise_services.orchestration.document_versions import following
+from poise_services.orchestration.document_versions import follow_versions
 from poise_services.orchestration.handlers import handlers as orchestration_handlers
 from poise_services.orchestration.settings import OrchestrationSettings
 from poise_services.retrieval.corpus import Corpus
@@ -96,7 +96,7 @@ class Reader:
 @asynccontextmanager
 async def orchestrating(settings: MeshSettings, own: OrchestrationSettings) -> AsyncIterator[Mesh]:
     """An orchestration worker with its cache, ready; stopped as a signal would stop it."""
-    async with Mesh(settings, tier="orchestration") as mesh, following(mesh, own) as versions:
+    async with Mesh(settings, tier="orchestration") as mesh, follow_versions(mesh, own) as versions:
         task = asyncio.create_task(
             mesh.serve(Tier("orchestration", orchestration_handlers(own, mesh, versions=versions)))
         )

@@ -66,10 +66,10 @@ from poise_services.integration.reading import hollow, text_of
 from poise_services.integration.refusals import refusal as refusal_of_api
 from poise_services.integration.template import fill, fill_address, places_in, steps_in_path
 from poise_services.orchestration.answer_check import check
-from poise_services.orchestration.cache_keys import document_of, normalised
-from poise_services.orchestration.canned import choose, lookup
-from poise_services.orchestration.prompt import closed_book, prompt
-from poise_services.orchestration.settings import Canned, Ladder
+from poise_services.orchestration.cache_keys import document_id, normalize_question
+from poise_services.orchestration.canned import choose_text, language_ranges
+from poise_services.orchestration.prompt import build_prompt, closed_book
+from poise_services.orchestration.settings import CannedText, Ladder
 from poise_services.retrieval import headings, passages, splitting
 from poise_services.retrieval.sparse import Words
 
@@ -86,7 +86,7 @@ ANSWER: Final = "The loop ends when Name.a_b(1.1) is called. It does not end oth
 _GROUNDED: Final = Groundedness(1.0, (), ())
 _BACKEND: Final = Backend.model_validate({"url": "http://127.0.0.1:1", "model": "m"})
 _WORDS: Final = Words()
-_CANNED: Final = (Canned(text="Nothing."),)
+_CANNED: Final = (CannedText(text="Nothing."),)
 
 
 class _Vector:
@@ -307,19 +307,19 @@ FUNCTIONS: Final[Mapping[str, tuple[Reader, ...]]] = MappingProxyType(
         "poise_services.integration.template:steps_in_path": (
             lambda said: steps_in_path("http://h/a{q}/b", {"q": said}),
         ),
-        "poise_services.orchestration.canned:choose": (lambda said: choose(_CANNED, "t", said),),
-        "poise_services.orchestration.canned:lookup": (lambda said: list(lookup(said)),),
+        "poise_services.orchestration.canned:choose_text": (lambda said: choose_text(_CANNED, "t", said),),
+        "poise_services.orchestration.canned:language_ranges": (lambda said: list(language_ranges(said)),),
         "poise_services.orchestration.answer_check:check": (
             lambda said: check(completed(said), evidence(PASSAGE), QUESTION, Ladder(), "v"),
             lambda said: check(completed(ANSWER), evidence(said), QUESTION, Ladder(), "v"),
             lambda said: check(completed(ANSWER), evidence(PASSAGE), said, Ladder(), "v"),
         ),
-        "poise_services.orchestration.cache_keys:document_of": (document_of,),
-        "poise_services.orchestration.cache_keys:normalised": (normalised,),
+        "poise_services.orchestration.cache_keys:document_id": (document_id,),
+        "poise_services.orchestration.cache_keys:normalize_question": (normalize_question,),
         "poise_services.orchestration.prompt:closed_book": (lambda said: closed_book(said, None),),
-        "poise_services.orchestration.prompt:prompt": (
-            lambda said: prompt(said, evidence(PASSAGE), 2, None),
-            lambda said: prompt(QUESTION, evidence(said), 2, None),
+        "poise_services.orchestration.prompt:build_prompt": (
+            lambda said: build_prompt(said, evidence(PASSAGE), 2, None),
+            lambda said: build_prompt(QUESTION, evidence(said), 2, None),
         ),
         "poise_services.retrieval.headings:sections": (
             lambda said: headings.sections(said, "text"),

@@ -6,10 +6,10 @@ from poise.settings import MeshSettings
 from poise.worker.mesh import Mesh
 from poise.worker.process import run
 from poise.worker.tier import Tier
-from poise_services.orchestration.active_policy import following_policies
+from poise_services.orchestration.active_policy import follow_policies
 from poise_services.orchestration.breakers import Breakers
-from poise_services.orchestration.document_versions import following
-from poise_services.orchestration.draw_secret import secret_of
+from poise_services.orchestration.document_versions import follow_versions
+from poise_services.orchestration.draw_secret import load_secret
 from poise_services.orchestration.handler import record_fault
 from poise_services.orchestration.handlers import handlers
 from poise_services.orchestration.settings import OrchestrationSettings
@@ -20,8 +20,8 @@ async def main() -> None:
     mesh_settings, settings = MeshSettings.load(), OrchestrationSettings.load()
     async with (
         Mesh(mesh_settings, tier="orchestration") as mesh,
-        following(mesh, settings) as versions,
-        following_policies(mesh, settings, secret_of(settings, mesh_settings)) as policies,
+        follow_versions(mesh, settings) as versions,
+        follow_policies(mesh, settings, load_secret(settings, mesh_settings)) as policies,
         LimitedExecutor() as executor,
     ):
         with Breakers(settings.variants) as breakers:

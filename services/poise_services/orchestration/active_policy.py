@@ -18,9 +18,9 @@ from poise_services.orchestration.settings import OrchestrationSettings, Variant
 
 log = logging.getLogger(__name__)
 
-UNSET: Final = 0
+SETTINGS_VERSION: Final = 0
 """The version of what holds until a policy is set, the settings' own weights. Those of the log begin with 1."""
-READ_WITHIN: Final = 5.0
+START_TIMEOUT: Final = 5.0
 """Seconds that a worker waits, before it takes its first ask, until the log was read to its end."""
 
 
@@ -30,7 +30,7 @@ class ActivePolicy:
 
     settings: OrchestrationSettings
     """The worker's, its variants with the weights that are in force."""
-    version: int = UNSET
+    version: int = SETTINGS_VERSION
     """Of the policy that they are from."""
     secret: bytes = field(kw_only=True, repr=False)
     """What draws are made with."""
@@ -46,7 +46,7 @@ class ActivePolicy:
             policy_version=self.version,
         )
 
-    def standing(self, drawn: Draw, run: str) -> tuple[Draw, Variant]:
+    def resolve(self, drawn: Draw, run: str) -> tuple[Draw, Variant]:
         """What was drawn for a run, and the variant; drawn anew where the settings do not have that one any more."""
         named = {one.name: one for one in self.settings.variants}
         if drawn.variant not in named:  # the run was begun by a worker that was configured otherwise
@@ -54,7 +54,7 @@ class ActivePolicy:
         return drawn, named[drawn.variant]
 
 
-def in_force(settings: OrchestrationSettings, policy: Policy, secret: bytes) -> ActivePolicy:
+def apply_weights(settings: OrchestrationSettings, policy: Policy, secret: bytes) -> ActivePolicy:
     """What a policy says of a worker's variants.
 
     One that the policy does not name has no weight: it is not drawn, and stands by. What the policy gives to one that
@@ -77,12 +77,12 @@ class Policies:
     """
 
     def __init__(self, settings: OrchestrationSettings, secret: bytes | None = None) -> None:
-        self.now = ActivePolicy(settings, secret=secret or token_bytes(32))
+        self.current = ActivePolicy(settings, secret=secret or token_bytes(32))
         """What is in force now; whoever needs more than one thing of it takes it once."""
         self.known = False
         """Whether the log was read to its end."""
         self._settings = settings
-        self._version = UNSET
+        self._version = SETTINGS_VERSION
 
     def apply(self, record: Record) -> None:
         """Apply a record.
@@ -98,20 +98,20 @@ class Policies:
 
     async def reset(self) -> None:
         """The log was made anew, and its versions begin with 1 again; what is in force stays so until it was read."""
-        self._version, self.known = UNSET, False
+        self._version, self.known = SETTINGS_VERSION, False
 
     def settle(self) -> None:
         """The log was read to its end: where it has no policy, the settings' weights are in force."""
         self.known = True
-        if self._version == UNSET and self.now.version != UNSET:
-            self.now = ActivePolicy(self._settings, secret=self.now.secret)
+        if self._version == SETTINGS_VERSION and self.current.version != SETTINGS_VERSION:
+            self.current = ActivePolicy(self._settings, secret=self.current.secret)
             log.warning("%s has no policy %s any more: the settings' weights hold", POLICY.name, self._settings.policy)
 
     def _set(self, policy: Policy) -> None:
-        self._version, self.now = policy.version, in_force(self._settings, policy, self.now.secret)
+        self._version, self.current = policy.version, apply_weights(self._settings, policy, self.current.secret)
         named = {name for name, weight in policy.weights.items() if weight > 0}
         missing = sorted(named - {variant.name for variant in self._settings.variants})
-        if self.now.version == UNSET:
+        if self.current.version == SETTINGS_VERSION:
             log.error(
                 "policy %s version %d draws %s alone, of which [orchestration] variants has none: its weights hold",
                 policy.name,
@@ -126,12 +126,12 @@ class Policies:
                 policy.version,
                 ", ".join(missing),
             )
-        weights = ", ".join(f"{one.name} {one.weight:.3g}" for one in self.now.settings.variants)
+        weights = ", ".join(f"{one.name} {one.weight:.3g}" for one in self.current.settings.variants)
         log.info("policy %s version %d is in force, by %s: %s", policy.name, policy.version, policy.decision, weights)
 
 
 @asynccontextmanager
-async def following_policies(mesh: Mesh, settings: OrchestrationSettings, secret: bytes) -> AsyncIterator[Policies]:
+async def follow_policies(mesh: Mesh, settings: OrchestrationSettings, secret: bytes) -> AsyncIterator[Policies]:
     """The policy in force, kept up to date from the log.
 
     No ask is taken before the log was read to its end, or could not be in time: then what is known so far holds, and
@@ -142,7 +142,7 @@ async def following_policies(mesh: Mesh, settings: OrchestrationSettings, secret
     reader = LogReader(mesh.log_access, POLICY.name, policies.apply, reset=policies.reset, settled=policies.settle)
     async with reader:
         try:
-            await reader.caught_up(READ_WITHIN)
+            await reader.caught_up(START_TIMEOUT)
         except SetupError as error:
             log.warning("%s; going on reading it", error)
         yield policies

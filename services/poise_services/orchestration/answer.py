@@ -9,15 +9,15 @@ from poise.redis.passage_store import PassageStore
 from poise.scoring import Evidence
 from poise.telemetry import count, current_span, measure, semconv, span
 from poise.workflows.run import Run
+from poise_services.orchestration import integrations
 from poise_services.orchestration.active_policy import ActivePolicy, Policies
 from poise_services.orchestration.breakers import Breakers
-from poise_services.orchestration.cache_hints import ALONE, CacheHints
+from poise_services.orchestration.cache_hints import NO_CACHE, CacheHints
 from poise_services.orchestration.document_versions import DocumentVersions
 from poise_services.orchestration.evidence_reader import EvidenceReader
-from poise_services.orchestration.fallbacks import FallbackContext, FallbackResult, step_down
-from poise_services.orchestration.generation import Generator, failovers
-from poise_services.orchestration.integrations import consult
-from poise_services.orchestration.retrieval import Retrieved, Retrieving
+from poise_services.orchestration.fallbacks import FallbackContext, FallbackResult, run_fallbacks
+from poise_services.orchestration.generation import Generator, max_failovers
+from poise_services.orchestration.retrieval import Retrieved, Retriever
 from poise_services.orchestration.settings import OrchestrationSettings, Variant
 
 
@@ -48,19 +48,19 @@ class AnswerWorkflow:
         self._breakers = breakers or Breakers(settings.variants)
         self._policies = policies or Policies(settings)
         store = PassageStore(cache or RedisClient(None), settings.ladder.passages_for)
-        self._retrieving = Retrieving(store, settings.passages, self._breakers, versions)
-        self._writers = 1 + failovers(settings) if "primary" in settings.ladder.rungs else 0
+        self._retrieving = Retriever(store, settings.passages, self._breakers, versions)
+        self._writers = 1 + max_failovers(settings) if "primary" in settings.ladder.rungs else 0
 
-    async def answer(self, run: Run, ask: Ask, aid: CacheHints = ALONE) -> Answer:
+    async def answer(self, run: Run, ask: Ask, hints: CacheHints = NO_CACHE) -> Answer:
         """Answer an ask, with what the cache has to say to it."""
         run.keep_back(self._settings.ladder.reserve)
-        now = self._policies.now
-        drawn, variant = await self._drawn(run, now, aid)
+        now = self._policies.current
+        drawn, variant = await self._drawn(run, now, hints)
         with span(semconv.ANSWER, attributes={semconv.VARIANT: drawn.variant}):
             retrieving = self._retrieving.retrieve(run, ask, self._writers)
-            found = await consult(self._settings.integrations, run, ask, retrieving, self._breakers)
+            found = await integrations.query(self._settings.integrations, run, ask, retrieving, self._breakers)
             run.notes.passages = found.passages
-            async with self._retrieving.keeping(run, ask, found):
+            async with self._retrieving.cache_in_background(run, ask, found):
                 evidence = EvidenceReader(Evidence(found.passages), self._executor)
                 writing = Generator(
                     run,
@@ -71,24 +71,24 @@ class AnswerWorkflow:
                     breakers=self._breakers,
                     secret=now.secret,
                 )
-                standing = await step_down(
-                    FallbackContext(run, ask, found, evidence, writing, aid, self._settings.ladder)
+                standing = await run_fallbacks(
+                    FallbackContext(run, ask, found, evidence, writing, hints, self._settings.ladder)
                 )
                 await _say(run, standing)
             answer = _answer(run, standing, found)
             _note(answer, drawn, run)
         return answer
 
-    async def _drawn(self, run: Run, now: ActivePolicy, aid: CacheHints) -> tuple[Draw, Variant]:
+    async def _drawn(self, run: Run, now: ActivePolicy, hints: CacheHints) -> tuple[Draw, Variant]:
         """The draw of this run: a step of it, for a run that is begun again may find another policy in force."""
 
         async def draw() -> Draw:
             return now.draw(run.id)
 
-        found = aid.drawn
+        found = hints.draw
         if found is None:
             found = await run.step("draw", draw, returns=Draw, id="draw", recorded=False)
-        drawn, variant = now.standing(found, run.id)
+        drawn, variant = now.resolve(found, run.id)
         if "primary" not in self._settings.ladder.rungs:
             drawn = drawn.model_copy(update={"skipped": "the ladder has no rung primary"})
         run.notes.draw = drawn
@@ -113,7 +113,7 @@ def _answer(run: Run, standing: FallbackResult, found: Retrieved) -> Answer:
         variant=standing.variant,
         epoch=earlier.epoch if earlier else found.epoch,
         retrieval=found.mode,
-        degraded=found.degraded,
+        degraded=found.warnings,
         cached=earlier is not None,
         age=earlier.age if earlier else None,
         timings=run.timings(),

@@ -7,7 +7,7 @@
 4. Else it is worked out, once for all who ask the same at the same time (`flights`). What passed its check is kept. A
    stale one may stand in as a rung of the ladder, for no longer than `stale_if_error`.
 
-How it is known that nothing changed: `DocumentVersions.current` first learns all that was announced before it was
+How it is known that nothing changed: `DocumentVersions.sync` first learns all that was announced before it was
 called, then each document's digest is compared with that of the version that the answer was made from.
 
 - A document changes while an answer is worked out. Its version is announced; then the index shows it. An answer from
@@ -39,24 +39,24 @@ from poise.telemetry import count, current_span, measure, semconv, span
 from poise.worker.mesh import Mesh
 from poise.workflows.run import Run
 from poise_services.orchestration.active_policy import Policies
-from poise_services.orchestration.cache_hints import ALONE, CacheHints, Stale
-from poise_services.orchestration.cache_keys import answer_key, document_of
+from poise_services.orchestration.cache_hints import NO_CACHE, CacheHints, StaleAnswer
+from poise_services.orchestration.cache_keys import answer_key, document_id
 from poise_services.orchestration.document_versions import DocumentVersions
-from poise_services.orchestration.integrations import FROM
+from poise_services.orchestration.integrations import PASSAGE_ID_PREFIX
 from poise_services.orchestration.settings import OrchestrationSettings, Variant
 from poise_services.orchestration.single_flight import Flight, SingleFlight
-from poise_services.orchestration.staleness import UNTOLD, Staleness, judge, reached
+from poise_services.orchestration.staleness import UNKNOWN, Staleness, assess, epoch_reached
 
-PATIENCE: Final = 0.9
+WAIT_SHARE: Final = 0.9
 """The share of the time for steps that an ask waits for another one which works the same out. In the rest it finds
 passages itself and answers from them, without a model: if a model could answer in that time, it would have."""
-AGAIN_AFTER: Final = 30.0
+REVALIDATION_INTERVAL: Final = 30.0
 """Seconds after which a stale answer that was to be worked out anew, and is still stale, is to be worked out again."""
-WRITTEN: Final = frozenset({"primary", "variant"})
+MODEL_RUNGS: Final = frozenset({"primary", "variant"})
 """The rungs of which a model wrote the answer."""
-MORE: Final = 1.25
+TIME_TOLERANCE: Final = 1.25
 """How many times the time that a flight had is more: those who ask at once do not have exactly the same."""
-STEP: Final = "ask"
+ASK_STEP: Final = "ask"
 
 
 Work = Callable[[Run, Ask, CacheHints], Awaitable[Answer]]
@@ -64,7 +64,7 @@ Work = Callable[[Run, Ask, CacheHints], Awaitable[Answer]]
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class CacheRequest:
     """One ask, and what it looks for."""
 
     run: Run
@@ -75,7 +75,7 @@ class Wanted:
     key: str
 
 
-class Decided(BaseModel):
+class CacheDecision(BaseModel):
     """How an ask is answered: a step of its run, for it would not be decided the same way twice."""
 
     model_config = ConfigDict(frozen=True)
@@ -93,7 +93,7 @@ class Decided(BaseModel):
     """When that was decided, unix seconds: nothing was found before."""
 
 
-class AnswerCaching:
+class AnswerCache:
     """Answers asks with the help of what was answered before.
 
     Args:
@@ -125,18 +125,18 @@ class AnswerCaching:
     async def answer(self, run: Run, ask: Ask) -> Answer:
         """Answer an ask: see this module."""
         if ask.cache == "no-store":
-            return await self._work(run, ask, ALONE)
+            return await self._work(run, ask, NO_CACHE)
         flights: list[Flight] = []
         made: CachedAnswer | None = None
-        decided_now: list[Wanted] = []
+        decided_now: list[CacheRequest] = []
 
-        async def decide() -> Decided:
-            wanted = self._wanted(run, ask, self._policies.now.draw(run.id))
+        async def decide() -> CacheDecision:
+            wanted = self._wanted(run, ask, self._policies.current.draw(run.id))
             decided_now.append(wanted)
             return await self._decide(wanted, flights)
 
         try:
-            decided: Decided = await run.step("cache", decide, returns=Decided, id="cache", recorded=False)
+            decided: CacheDecision = await run.step("cache", decide, returns=CacheDecision, id="cache", recorded=False)
             wanted = decided_now[0] if decided_now else self._wanted(run, ask, decided.drawn)
             if decided.kept is not None:
                 return await self._send(
@@ -146,39 +146,41 @@ class AnswerCaching:
             made = await self._keep(wanted, answer, decided.at)
         finally:  # a run that was begun before has no flight: it lost it to another, or nobody else asks
             for flight in flights:
-                await flight.land(made)
+                await flight.complete(made)
         await self._count(wanted, "stale" if answer.rung == "stale" else decided.use)
         return answer
 
-    def _wanted(self, run: Run, ask: Ask, drawn: Draw) -> Wanted:
-        drawn, variant = self._policies.now.standing(drawn, run.id)
-        return Wanted(run, ask, drawn, variant, self._key(run, ask, variant))
+    def _wanted(self, run: Run, ask: Ask, drawn: Draw) -> CacheRequest:
+        drawn, variant = self._policies.current.resolve(drawn, run.id)
+        return CacheRequest(run, ask, drawn, variant, self._key(run, ask, variant))
 
     def _key(self, run: Run, ask: Ask, variant: Variant) -> str:
         return answer_key(run.tenant, ask.workflow or "answer", ask.question, variant, self._settings)
 
     # -- 1 look  2 fresh  3 stale ---------------------------------------------------------------------------------
 
-    async def _decide(self, wanted: Wanted, flights: list[Flight]) -> Decided:
+    async def _decide(self, wanted: CacheRequest, flights: list[Flight]) -> CacheDecision:
         with span(semconv.LOOK):
             decided = await self._looked(wanted) if wanted.ask.cache is None else None
             return decided or await self._boarded(wanted, flights)
 
-    async def _looked(self, wanted: Wanted) -> Decided | None:
+    async def _looked(self, wanted: CacheRequest) -> CacheDecision | None:
         """What was kept, if it may be sent."""
         run = wanted.run
         kept = await self._answers.look(run.tenant, wanted.key)
-        if kept is None or not reached(kept.answer.epoch, run.min_epoch):
+        if kept is None or not epoch_reached(kept.answer.epoch, run.min_epoch):
             return None
         aged = await self._aged(kept, run.remaining())
         if aged.fresh:
-            return Decided(use="hits", drawn=wanted.drawn, kept=kept)
+            return CacheDecision(use="hits", drawn=wanted.drawn, kept=kept)
         if not self._allowed(aged, self._limits.stale_while_revalidate):
             return None
         await self._revalidate(wanted, kept)
-        return Decided(use="stale", drawn=wanted.drawn, kept=kept, reason=f"{aged.why}; it is being worked out anew")
+        return CacheDecision(
+            use="stale", drawn=wanted.drawn, kept=kept, reason=f"{aged.why}; it is being worked out anew"
+        )
 
-    async def _found(self, run: Run, kept: CachedAnswer, decided: Decided) -> Decided:
+    async def _found(self, run: Run, kept: CachedAnswer, decided: CacheDecision) -> CacheDecision:
         """A decision that was found in the run's history, for what has changed since."""
         aged = await self._aged(kept, run.remaining())
         if aged.fresh or decided.use == "stale":
@@ -186,10 +188,10 @@ class AnswerCaching:
         return decided.model_copy(update={"use": "stale", "reason": aged.why})
 
     async def _aged(self, kept: CachedAnswer, remaining: float) -> Staleness:
-        if not await self._versions.current(remaining):
-            return Staleness(UNTOLD, time.time())
+        if not await self._versions.sync(remaining):
+            return Staleness(UNKNOWN, time.time())
         versions = self._versions
-        return judge(kept, versions.of, versions.topic_id, max_age=self._limits.max_age, now=time.time())
+        return assess(kept, versions.of, versions.topic_id, max_age=self._limits.max_age, now=time.time())
 
     def _allowed(self, aged: Staleness, seconds: float) -> bool:
         """Whether an answer that is stale may be used so long after it became so."""
@@ -200,7 +202,7 @@ class AnswerCaching:
             and aged.within(seconds, time.time())
         )
 
-    async def _revalidate(self, wanted: Wanted, kept: CachedAnswer) -> None:
+    async def _revalidate(self, wanted: CacheRequest, kept: CachedAnswer) -> None:
         """Have a stale answer worked out anew by a run of its own, however many readers see that it is stale.
 
         The first of them takes a mark in Redis. Should two take it (the mark is lost), both name the run alike, and the
@@ -208,21 +210,21 @@ class AnswerCaching:
         """
         run, ask = wanted.run, wanted.ask
         mark = Lease(f"{flight_key(run.tenant, wanted.key)}:again", uuid4().hex)
-        if await self._journal.claim(mark, AGAIN_AFTER) is ClaimStatus.HELD:
+        if await self._journal.claim(mark, REVALIDATION_INTERVAL) is ClaimStatus.HELD:
             return
         versions = ((known.version if (known := self._versions.of(on.document)) else -1) for on in kept.grounds)
-        name = "/".join(map(str, (wanted.key, kept.made, *versions, int(time.time() / AGAIN_AFTER))))
+        name = "/".join(map(str, (wanted.key, kept.made, *versions, int(time.time() / REVALIDATION_INTERVAL))))
         again = str(uuid5(NAMESPACE_OID, name))
         await self._mesh.publish(
             RUNS_BATCH,
             Ask(question=ask.question, workflow=ask.workflow, cache="no-cache"),
             key=again,
-            envelope=Envelope(run=again, step=STEP, tenant=run.tenant),
+            envelope=Envelope(run=again, step=ASK_STEP, tenant=run.tenant),
         )
 
     # -- 4 worked out ---------------------------------------------------------------------------------------------
 
-    async def _boarded(self, wanted: Wanted, flights: list[Flight]) -> Decided:
+    async def _boarded(self, wanted: CacheRequest, flights: list[Flight]) -> CacheDecision:
         """What another run works out at the moment, or that this one does."""
         run, ask = wanted.run, wanted.ask
 
@@ -231,27 +233,27 @@ class AnswerCaching:
 
         # An ask that somebody waits for does not wait for bulk work; a canned text is in the reader's language.
         key = ":".join((flight_key(run.tenant, wanted.key), run.lane, ask.language or ""))
-        within = run.remaining() * (1 - self._settings.ladder.reserve) * PATIENCE
-        found = await self._flights.board(key, accepts, within)
+        within = run.remaining() * (1 - self._settings.ladder.reserve) * WAIT_SHARE
+        found = await self._flights.acquire(key, accepts, within)
         if isinstance(found, CachedAnswer):
-            return Decided(use="shared", drawn=wanted.drawn, kept=found, reason=found.answer.reason)
+            return CacheDecision(use="shared", drawn=wanted.drawn, kept=found, reason=found.answer.reason)
         if found is None:
             late = "another run did not work it out in time"
-            return Decided(use="misses", drawn=wanted.drawn, unasked=late, at=time.time())
+            return CacheDecision(use="misses", drawn=wanted.drawn, unasked=late, at=time.time())
         flights.append(found)
-        return Decided(use="misses", drawn=wanted.drawn, at=time.time())
+        return CacheDecision(use="misses", drawn=wanted.drawn, at=time.time())
 
-    async def _stale(self, wanted: Wanted) -> Stale | None:
+    async def _stale(self, wanted: CacheRequest) -> StaleAnswer | None:
         """What was kept, for the ladder's rung `stale`."""
         run = wanted.run
         kept = await self._answers.look(run.tenant, wanted.key) if wanted.ask.cache is None else None
-        if kept is None or not reached(kept.answer.epoch, run.min_epoch):
+        if kept is None or not epoch_reached(kept.answer.epoch, run.min_epoch):
             return None
         aged = await self._aged(kept, run.remaining())
         if not aged.fresh and not self._allowed(aged, self._limits.stale_if_error):
             return None
         answer = kept.answer
-        return Stale(
+        return StaleAnswer(
             text=answer.text,
             citations=answer.citations,
             variant=answer.variant,
@@ -260,7 +262,7 @@ class AnswerCaching:
             reason=aged.why or "another run has just worked it out",
         )
 
-    async def _accepts(self, wanted: Wanted, kept: CachedAnswer, *, elsewhere: bool) -> bool:
+    async def _accepts(self, wanted: CacheRequest, kept: CachedAnswer, *, elsewhere: bool) -> bool:
         """Whether what another run worked out will do for this one.
 
         What began after this run did knows all that this run could have known. What began before it must still stand
@@ -268,9 +270,9 @@ class AnswerCaching:
         model wrote is not shared with those who have more time than it had: in that, one might write.
         """
         run = wanted.run
-        if not reached(kept.answer.epoch, run.min_epoch):
+        if not epoch_reached(kept.answer.epoch, run.min_epoch):
             return False
-        if kept.answer.rung not in WRITTEN and kept.had is not None and run.remaining() > MORE * kept.had:
+        if kept.answer.rung not in MODEL_RUNGS and kept.had is not None and run.remaining() > TIME_TOLERANCE * kept.had:
             return False
         if wanted.ask.cache == "no-cache" and kept.answer.cached:  # an earlier one stood in
             return False
@@ -280,7 +282,7 @@ class AnswerCaching:
             return False
         return (await self._aged(kept, run.remaining())).fresh
 
-    async def _keep(self, wanted: Wanted, answer: Answer, began: float) -> CachedAnswer:
+    async def _keep(self, wanted: CacheRequest, answer: Answer, began: float) -> CachedAnswer:
         """Keep an answer, if it is one to keep; returns it for those who wait for it."""
         run = wanted.run
         made = time.time()
@@ -304,12 +306,12 @@ class AnswerCaching:
 
         Integrations are none: those who ask at the same time share what they said, and nobody later.
         """
-        told = await self._versions.current(run.remaining())
+        told = await self._versions.sync(run.remaining())
         grounds: dict[str, Dependency] = {}
         for passage in run.notes.passages:
-            if passage.version is None and passage.id.startswith(FROM):
+            if passage.version is None and passage.id.startswith(PASSAGE_ID_PREFIX):
                 continue
-            document = document_of(passage.id)
+            document = document_id(passage.id)
             known = self._versions.of(document) if told else None
             says = known is not None and passage.version is not None and known.says(passage.version)
             digest = known.digest if known is not None and says else None
@@ -319,7 +321,7 @@ class AnswerCaching:
 
     # -- sending --------------------------------------------------------------------------------------------------
 
-    async def _send(self, wanted: Wanted, kept: CachedAnswer, decided: Decided) -> Answer:
+    async def _send(self, wanted: CacheRequest, kept: CachedAnswer, decided: CacheDecision) -> Answer:
         """An answer that was worked out for another ask, as the answer to this one."""
         run, made = wanted.run, kept.answer
         with span(semconv.ANSWER, attributes={semconv.VARIANT: wanted.variant.name}):
@@ -341,7 +343,7 @@ class AnswerCaching:
         await self._count(wanted, decided.use, (kept.ms - timings["total"]) / 1_000)
         return answer
 
-    async def _count(self, wanted: Wanted, use: Use, saved: float = 0.0) -> None:
+    async def _count(self, wanted: CacheRequest, use: Use, saved: float = 0.0) -> None:
         if wanted.ask.cache is not None:  # it did not look
             return
         count(semconv.CACHE_LOOKS, 1, {semconv.CACHE_USE: use})
@@ -353,7 +355,7 @@ def _may_be_kept(kept: CachedAnswer) -> bool:
     """Whether an answer passed its check, and it is known of all that it rests on what that said."""
     answer = kept.answer
     return (
-        answer.rung in WRITTEN
+        answer.rung in MODEL_RUNGS
         and answer.retrieval in {"hybrid", "lexical"}
         and answer.epoch is not None
         and not answer.cached
@@ -362,7 +364,7 @@ def _may_be_kept(kept: CachedAnswer) -> bool:
     )
 
 
-def _note(answer: Answer, wanted: Wanted) -> None:
+def _note(answer: Answer, wanted: CacheRequest) -> None:
     current = current_span()
     current.set_attribute(semconv.RUNG, answer.rung)
     if answer.reason:

@@ -10,10 +10,10 @@ from poise.policy import Breaker, BreakerLimits
 from poise.resilience.breaker import State
 from poise.telemetry import observe, semconv
 from poise.telemetry.metrics import Observation
-from poise_services.orchestration.fault_rules import TELLING, Says
+from poise_services.orchestration.fault_rules import MIN_TELLING_BUDGET, BreakerSignal
 from poise_services.orchestration.settings import Variant
 
-LONGEST_REST: Final = 3_600.0
+MAX_OPEN_TIME: Final = 3_600.0
 """Seconds for which a variant is left alone at most, whatever its backend asked for."""
 
 
@@ -33,7 +33,7 @@ class Breakers:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._breakers = {variant.name: Breaker(limits) for variant in variants}
-        self._silent: dict[str, Breaker] = {}
+        self._unresponsive: dict[str, Breaker] = {}
         self._limits = limits
         self._clock = clock
         self._seen = ExitStack()
@@ -60,7 +60,9 @@ class Breakers:
         """The last error of a variant that is left alone, to be put behind that: `: error`."""
         return self._breakers[name].because()
 
-    def judge(self, name: str, since: float | None, says: Says, rest: float | None = None, *, error: str = "") -> None:
+    def record(
+        self, name: str, since: float | None, says: BreakerSignal, rest: float | None = None, *, error: str = ""
+    ) -> None:
         """Take note of how a call ended.
 
         Args:
@@ -79,12 +81,12 @@ class Breakers:
             case "nothing":
                 breaker.abandoned(since=since)
             case "rest" if rest is not None:
-                breaker.failed(self._clock(), rest=min(rest, LONGEST_REST), since=since, error=error)
+                breaker.failed(self._clock(), rest=min(rest, MAX_OPEN_TIME), since=since, error=error)
             case _:
                 breaker.failed(self._clock(), since=since, error=error)
 
     @contextmanager
-    def answering(self, step: str, given: float) -> Iterator[None]:
+    def guarded(self, step: str, given: float) -> Iterator[None]:
         """Make a call inside, unless the step's tier kept silent lately: nobody is to wait for it again and again.
 
         A fault is an answer; so is anything that is not silence.
@@ -96,7 +98,7 @@ class Breakers:
         Raises:
             UnavailableError: It is left alone for now.
         """
-        breaker = self._silent.setdefault(step, Breaker(self._limits))
+        breaker = self._unresponsive.setdefault(step, Breaker(self._limits))
         since = self._clock()
         if not breaker.admits(since):
             told = "its tier did not answer lately, and is left alone for a while"
@@ -104,7 +106,7 @@ class Breakers:
         try:
             yield
         except DeadlineExceededError as error:
-            if given < TELLING or isinstance(error, NotTakenError):  # then it was not asked
+            if given < MIN_TELLING_BUDGET or isinstance(error, NotTakenError):  # then it was not asked
                 breaker.abandoned(since=since)
             else:
                 breaker.failed(self._clock(), since=since, error=str(error))
@@ -119,7 +121,7 @@ class Breakers:
 
     def _resting(self) -> list[Observation]:
         now = self._clock()
-        return [(float(one.state(now) != "closed"), {semconv.STEP: step}) for step, one in self._silent.items()]
+        return [(float(one.state(now) != "closed"), {semconv.STEP: step}) for step, one in self._unresponsive.items()]
 
     def _open(self) -> list[Observation]:
         return [(float(state != "closed"), {semconv.VARIANT: name}) for name, state in self.states().items()]

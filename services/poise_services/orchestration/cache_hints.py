@@ -8,7 +8,7 @@ from poise.contracts import Citation, Draw
 
 
 @dataclass(frozen=True, slots=True)
-class Stale:
+class StaleAnswer:
     """A kept answer that is not fresh any more."""
 
     text: str
@@ -25,13 +25,13 @@ class Stale:
 class CacheHints:
     """What the cache has to say to a run that works its answer out."""
 
-    stale: Callable[[], Awaitable[Stale | None]] | None = None
+    stale_fallback: Callable[[], Awaitable[StaleAnswer | None]] | None = None
     """The kept answer that may stand in, if there is one, as it stands now; None = no answers are kept."""
-    unasked: str | None = None
+    skip_model_reason: str | None = None
     """Why no model is to be asked; None = ask one."""
-    drawn: Draw | None = None
+    draw: Draw | None = None
     """The variant that was drawn when the cache was asked; None = it was not asked."""
 
 
-ALONE: Final = CacheHints()
-"""The aid of a worker without a cache."""
+NO_CACHE: Final = CacheHints()
+"""The hints of a worker without a cache."""

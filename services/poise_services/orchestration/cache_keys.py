@@ -16,7 +16,7 @@ _SAYS_THE_SAME: Final = {"weight", "price_in", "price_out"}
 """Settings of a variant that make no difference to what it answers."""
 
 
-def normalised(question: str) -> str:
+def normalize_question(question: str) -> str:
     """A question without what makes no difference to what is asked.
 
     Unicode's compatibility forms (NFKC), case (folded), and white space. Beyond that, one question mark at the end, if
@@ -42,9 +42,10 @@ def answer_key(tenant: str, workflow: str, question: str, variant: Variant, sett
         {
             "tenant": tenant,
             "workflow": [workflow, WORKFLOW_VERSION],
-            "question": normalised(question),
+            "question": normalize_question(question),
             "family": sorted(
-                ([one.model_dump(mode="json", exclude=_SAYS_THE_SAME) for one in members(variant, settings)]), key=repr
+                ([one.model_dump(mode="json", exclude=_SAYS_THE_SAME) for one in family_members(variant, settings)]),
+                key=repr,
             ),
             "prompt": PROMPT_VERSION,
             "retrieve": retrieve,
@@ -54,13 +55,13 @@ def answer_key(tenant: str, workflow: str, question: str, variant: Variant, sett
     )
 
 
-def members(variant: Variant, settings: OrchestrationSettings) -> list[Variant]:
+def family_members(variant: Variant, settings: OrchestrationSettings) -> list[Variant]:
     """The variants that answer for one another with this one; itself alone if it has no family."""
     if variant.family is None:
         return [variant]
     return [one for one in settings.variants if one.family == variant.family]
 
 
-def document_of(passage: str) -> str:
+def document_id(passage: str) -> str:
     """The document of a passage, by the passage's id."""
     return passage.rpartition("#")[0]

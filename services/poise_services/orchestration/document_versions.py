@@ -20,9 +20,9 @@ from poise_services.orchestration.settings import OrchestrationSettings
 
 log = logging.getLogger(__name__)
 
-KNOWN_WITHIN: Final = 2.0
+SYNC_TIMEOUT: Final = 2.0
 """Seconds within which the end of the log must be known and read, else nothing is said about it."""
-SHARE: Final = 0.25
+MAX_TIME_SHARE: Final = 0.25
 """The share of the time until the deadline that this may take."""
 
 
@@ -104,7 +104,7 @@ def _apply(documents: dict[str, DocumentState], document: str, said: DocumentSta
 class DocumentVersions:
     """Follows all of `poise.versions`: `async with Versions(mesh) as versions`.
 
-    Entered at once; the worker is not ready before the log was read to its end. While it cannot be read, `current` says
+    Entered at once; the worker is not ready before the log was read to its end. While it cannot be read, `sync` says
     so, and what rests on documents counts as changed.
 
     Raises:
@@ -150,7 +150,7 @@ class DocumentVersions:
         """Kafka's id of the `poise.documents` whose versions these are."""
         return self._map.topic_id
 
-    async def current(self, remaining: float) -> bool:
+    async def sync(self, remaining: float) -> bool:
         """Come to know what stood in the log when this was called; False = that cannot be told.
 
         Args:
@@ -162,7 +162,7 @@ class DocumentVersions:
         asks after 1, so the end that is asked for here is beyond the announcement, and it is read when this returns.
         """
         try:
-            async with asyncio.timeout(min(KNOWN_WITHIN, SHARE * remaining)):
+            async with asyncio.timeout(min(SYNC_TIMEOUT, MAX_TIME_SHARE * remaining)):
                 ends = await self._ends.now()
                 await self._reader.until(lambda: self._reader.reading and self._reader.reached(ends))
                 if self._map.doubtful:
@@ -183,7 +183,7 @@ class DocumentVersions:
 
 
 @asynccontextmanager
-async def following(mesh: Mesh, settings: OrchestrationSettings) -> AsyncIterator[DocumentVersions | None]:
+async def follow_versions(mesh: Mesh, settings: OrchestrationSettings) -> AsyncIterator[DocumentVersions | None]:
     """What documents say, where it matters: not without a cache to keep answers in."""
     if not (settings.cache.enabled and mesh.cache.configured):
         yield None

@@ -14,15 +14,15 @@ from poise_services.orchestration.settings import OrchestrationSettings
 
 log = logging.getLogger(__name__)
 
-FILE: Final = "draw.secret"
-LEAST: Final = 16
+FILE_NAME: Final = "draw.secret"
+MIN_LENGTH: Final = 16
 """Characters that a secret must have."""
 _OTHERS: Final = stat.S_IRWXO
 _SETTING: Final = "POISE_ORCHESTRATION_DRAW_SECRET"
-_HOW: Final = f"{LEAST} characters or more, drawn at random, such as those of `openssl rand -hex 32`"
+_HOW: Final = f"{MIN_LENGTH} characters or more, drawn at random, such as those of `openssl rand -hex 32`"
 
 
-def secret_of(settings: OrchestrationSettings, mesh: MeshSettings) -> bytes:
+def load_secret(settings: OrchestrationSettings, mesh: MeshSettings) -> bytes:
     """The secret: that of the settings, else that of the file, which is made where it is not there.
 
     Raises:
@@ -32,7 +32,7 @@ def secret_of(settings: OrchestrationSettings, mesh: MeshSettings) -> bytes:
         return _checked(settings.draw_secret.get_secret_value(), _SETTING)
     if settings.draw_secret_file is not None:  # somebody's who said so: where it is missing, it was forgotten
         return _read(settings.draw_secret_file)
-    path = (mesh.shared_dir or mesh.state_dir) / FILE
+    path = (mesh.shared_dir or mesh.state_dir) / FILE_NAME
     try:
         if not path.exists():
             _make(path)
@@ -72,6 +72,6 @@ def _read(path: Path) -> bytes:
 
 
 def _checked(secret: str, where: str) -> bytes:
-    if len(secret) < LEAST:
+    if len(secret) < MIN_LENGTH:
         raise SetupError(f"{where} is too short for a secret: give it {_HOW}")
     return secret.encode()

@@ -7,7 +7,7 @@ from poise.errors import WorkLimitError
 from poise.executors.limited import LimitedExecutor
 from poise.scoring import Evidence, Line, extract
 from poise_services.orchestration.answer_check import Rejected, check
-from poise_services.orchestration.prompt import prompt
+from poise_services.orchestration.prompt import build_prompt
 from poise_services.orchestration.settings import Ladder, Variant
 
 PER_CHARACTER: Final = 20
@@ -33,7 +33,7 @@ class EvidenceReader:
     async def prompt(self, question: str, variant: Variant) -> tuple[ChatMessage, ...]:
         """The chat that has a variant answer a question from them."""
         given = question, self._evidence, variant.sentences, variant.system
-        return await self._executor.run(prompt, *given, size=self._evidence.size)
+        return await self._executor.run(build_prompt, *given, size=self._evidence.size)
 
     async def check(
         self, completion: Completion, question: str, settings: Ladder, who: str

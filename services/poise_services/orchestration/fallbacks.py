@@ -9,10 +9,10 @@ from poise.contracts import Ask, Citation, Rung
 from poise.errors import WorkLimitError
 from poise.workflows.run import Run
 from poise_services.orchestration.answer_check import Rejected
-from poise_services.orchestration.cache_hints import CacheHints, Stale
-from poise_services.orchestration.canned import choose
+from poise_services.orchestration.cache_hints import CacheHints, StaleAnswer
+from poise_services.orchestration.canned import choose_text
 from poise_services.orchestration.evidence_reader import EvidenceReader
-from poise_services.orchestration.generation import Generator, Written
+from poise_services.orchestration.generation import GeneratedAnswer, Generator
 from poise_services.orchestration.retrieval import Retrieved
 from poise_services.orchestration.settings import Ladder
 
@@ -26,7 +26,7 @@ class FallbackContext:
     found: Retrieved
     evidence: EvidenceReader
     writing: Generator
-    aid: CacheHints
+    hints: CacheHints
     settings: Ladder
 
 
@@ -39,13 +39,13 @@ class FallbackResult:
     citations: tuple[Citation, ...] = ()
     variant: str | None = None
     """Whose words these are; None = no model's."""
-    earlier: Stale | None = None
+    earlier: StaleAnswer | None = None
     """The earlier answer that stands in."""
     reason: str | None = None
     """Why it is not the first rung."""
 
 
-RungOf = Callable[[FallbackContext], Awaitable[FallbackResult | Rejected]]
+Fallback = Callable[[FallbackContext], Awaitable[FallbackResult | Rejected]]
 
 
 async def primary(now: FallbackContext) -> FallbackResult | Rejected:
@@ -64,11 +64,13 @@ async def variant(now: FallbackContext) -> FallbackResult | Rejected:
 
 async def stale(now: FallbackContext) -> FallbackResult | Rejected:
     """An answer to an earlier ask of the same: not where the index itself says that there is nothing any more."""
-    if now.aid.stale is None:
+    if now.hints.stale_fallback is None:
         return Rejected()
     if not now.found.passages and not now.found.failed:
-        return Rejected(now.found.trouble)
-    earlier: Stale | None = await now.run.step("stale", now.aid.stale, returns=Stale | None, id="stale", recorded=False)
+        return Rejected(now.found.error)
+    earlier: StaleAnswer | None = await now.run.step(
+        "stale", now.hints.stale_fallback, returns=StaleAnswer | None, id="stale", recorded=False
+    )
     if earlier is None:
         return Rejected()  # that there is none is the rule, and no news
     return FallbackResult("stale", earlier.text, earlier.citations, earlier.variant, earlier, earlier.reason)
@@ -90,10 +92,10 @@ async def extractive(now: FallbackContext) -> FallbackResult | Rejected:
 
 async def canned(now: FallbackContext) -> FallbackResult | Rejected:
     """A fixed text: the last rung always bears."""
-    return FallbackResult("canned", choose(now.settings.canned, now.run.tenant, now.ask.language))
+    return FallbackResult("canned", choose_text(now.settings.canned, now.run.tenant, now.ask.language))
 
 
-LADDER: Final[Mapping[Rung, RungOf]] = MappingProxyType(
+LADDER: Final[Mapping[Rung, Fallback]] = MappingProxyType(
     {
         "primary": primary,
         "variant": variant,
@@ -104,7 +106,7 @@ LADDER: Final[Mapping[Rung, RungOf]] = MappingProxyType(
 )
 
 
-async def step_down(now: FallbackContext) -> FallbackResult:
+async def run_fallbacks(now: FallbackContext) -> FallbackResult:
     """The highest rung of the settings that bears, with why those above it do not, each reason once."""
     reasons: list[str | None] = []
     for rung in now.settings.rungs:
@@ -118,7 +120,7 @@ async def step_down(now: FallbackContext) -> FallbackResult:
     raise AssertionError("the last rung bears always")
 
 
-def _standing(outcome: Written | Rejected) -> FallbackResult | Rejected:
+def _standing(outcome: GeneratedAnswer | Rejected) -> FallbackResult | Rejected:
     if isinstance(outcome, Rejected):
         return outcome
     return FallbackResult(outcome.rung, outcome.text, outcome.citations, outcome.variant)
@@ -127,5 +129,5 @@ def _standing(outcome: Written | Rejected) -> FallbackResult | Rejected:
 def _unasked(now: FallbackContext) -> str | None:
     """Why no model is asked; None = one is."""
     if not now.found.passages:
-        return now.found.trouble or "there are no passages"
-    return now.aid.unasked
+        return now.found.error or "there are no passages"
+    return now.hints.skip_model_reason

@@ -11,12 +11,12 @@ from poise.contracts import Fault
 from poise.resilience.breaker import State
 from poise_services.orchestration.settings import Variant
 
-TELLING: Final = 2.0
+MIN_TELLING_BUDGET: Final = 2.0
 """Seconds: a variant that was given less and did not finish is not held to have failed. Else askers with short
 deadlines would take a slow model, which is well, away from all others."""
-Says = Literal["answered", "failed", "rest", "nothing"]
+BreakerSignal = Literal["answered", "failed", "rest", "nothing"]
 """What a fault says of the variant: it answers; it fails; it asks to be left alone; nothing."""
-Then = Literal["anyone", "elsewhere", "larger", "nobody"]
+NextCandidates = Literal["anyone", "elsewhere", "larger", "nobody"]
 """Who is worth asking next: anyone; variants of another backend; those that take in more; nobody."""
 
 
@@ -24,11 +24,11 @@ Then = Literal["anyone", "elsewhere", "larger", "nobody"]
 class FaultRule:
     """What a fault means for its variant, and for the others."""
 
-    says: Says
-    then: Then
+    says: BreakerSignal
+    then: NextCandidates
 
 
-VERDICTS: Final[Mapping[str, FaultRule]] = MappingProxyType(
+FAULT_RULES: Final[Mapping[str, FaultRule]] = MappingProxyType(
     {
         "urn:poise:unavailable": FaultRule("failed", "elsewhere"),
         "urn:poise:temporary": FaultRule("failed", "elsewhere"),
@@ -44,37 +44,37 @@ VERDICTS: Final[Mapping[str, FaultRule]] = MappingProxyType(
 )
 """By the fault's type. Inference has tried one backend again as often as it is worth; here variants are changed."""
 
-OTHER: Final = FaultRule("failed", "elsewhere")
+UNKNOWN_FAULT: Final = FaultRule("failed", "elsewhere")
 """Any other fault: a bug."""
-UNCHECKED: Final = FaultRule("answered", "anyone")
+CHECK_FAILED: Final = FaultRule("answered", "anyone")
 """It answered, and what it wrote did not pass its check."""
 
 
-def verdict(fault_type: str) -> FaultRule:
+def rule_for(fault_type: str) -> FaultRule:
     """What a fault means."""
-    return VERDICTS.get(fault_type, OTHER)
+    return FAULT_RULES.get(fault_type, UNKNOWN_FAULT)
 
 
-def says(fault: Fault, given: float) -> Says:
+def signal_of(fault: Fault, given: float) -> BreakerSignal:
     """What a fault says of the variant that had so many seconds.
 
     A rate limit without a word on how long counts as a failure among others.
     """
-    found = verdict(fault.type).says
-    return "nothing" if fault.type == "urn:poise:deadline-exceeded" and given < TELLING else found
+    found = rule_for(fault.type).says
+    return "nothing" if fault.type == "urn:poise:deadline-exceeded" and given < MIN_TELLING_BUDGET else found
 
 
 @dataclass(frozen=True, slots=True)
-class Tried:
+class TriedVariant:
     """A variant that brought nothing."""
 
     variant: Variant
-    then: Then
+    then: NextCandidates
     """Who is worth asking after it."""
 
 
 def candidates(
-    variants: Sequence[Variant], tried: Sequence[Tried], states: Mapping[str, State] = MappingProxyType({})
+    variants: Sequence[Variant], tried: Sequence[TriedVariant], states: Mapping[str, State] = MappingProxyType({})
 ) -> list[Variant]:
     """The variants worth asking, the best first: healthy ones, then by weight, then by name.
 
@@ -87,7 +87,7 @@ def candidates(
     return sorted(worth, key=lambda one: (states.get(one.name, "closed") != "closed", -one.weight, one.name))
 
 
-def _worth(variant: Variant, after: Tried) -> bool:
+def _worth(variant: Variant, after: TriedVariant) -> bool:
     match after.then:
         case "nobody":
             return False
@@ -98,7 +98,7 @@ def _worth(variant: Variant, after: Tried) -> bool:
     return variant.name != after.variant.name
 
 
-def share(left: float, others: int) -> float:
+def fair_share(left: float, others: int) -> float:
     """The seconds that a step may take of those left, so that as many others can have as long after it.
 
     How long each takes is not known; so equal shares, which leave most to the one that gets least (max-min fairness).

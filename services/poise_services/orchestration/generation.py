@@ -11,17 +11,26 @@ from poise.workflows.run import Run
 from poise_services.orchestration.answer_check import Rejected
 from poise_services.orchestration.breakers import Breakers
 from poise_services.orchestration.evidence_reader import EvidenceReader
-from poise_services.orchestration.fault_rules import UNCHECKED, VERDICTS, Route, Tried, candidates, says, share, verdict
+from poise_services.orchestration.fault_rules import (
+    CHECK_FAILED,
+    FAULT_RULES,
+    Route,
+    TriedVariant,
+    candidates,
+    fair_share,
+    rule_for,
+    signal_of,
+)
 from poise_services.orchestration.prompt import closed_book, without_passages
-from poise_services.orchestration.retrieval import in_words
+from poise_services.orchestration.retrieval import describe_error
 from poise_services.orchestration.settings import OrchestrationSettings, Variant
 
-TOKENS_PRICED: Final = 1_000_000
+TOKENS_PER_PRICE: Final = 1_000_000
 """Tokens that a price is for."""
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class GeneratedAnswer:
     """A model's words that passed their check."""
 
     rung: Rung
@@ -62,18 +71,18 @@ class Generator:
         self._breakers = breakers
         self._secret = secret
         self._named = {variant.name: variant for variant in settings.variants}
-        self._tried: list[Tried] = []
+        self._tried: list[TriedVariant] = []
         self._cause = "open"
         self._since: float | None = None
         self._reason = ""
-        self._failovers = failovers(settings)
+        self._failovers = max_failovers(settings)
 
-    async def by_the_drawn(self) -> Written | Rejected:
+    async def by_the_drawn(self) -> GeneratedAnswer | Rejected:
         """Have the drawn variant write, unless it is left alone."""
         drawn = self._drawn
         route = await self._route(lambda: self._admitted([drawn], self._others(drawn)))
         if route.variant is None:
-            self._tried.append(Tried(drawn, "anyone"))
+            self._tried.append(TriedVariant(drawn, "anyone"))
             return self.skip(*route.left_alone)
         return await self._write(drawn, "primary", route)
 
@@ -83,7 +92,7 @@ class Generator:
         self._of_the_draw(skipped=reason)
         return Rejected(reason)
 
-    async def by_another(self) -> Written | Rejected:
+    async def by_another(self) -> GeneratedAnswer | Rejected:
         """Have other variants write, one after another, until one's words pass or no further one may be asked."""
         reasons: list[str | None] = []
         while self._failovers > 0:
@@ -96,7 +105,7 @@ class Generator:
                 semconv.FAILOVERS, 1, {semconv.VARIANT: self._tried[-1].variant.name, semconv.ERROR_TYPE: self._cause}
             )
             outcome = await self._write(self._named[route.variant], "variant", route)
-            if isinstance(outcome, Written):
+            if isinstance(outcome, GeneratedAnswer):
                 return outcome
             reasons.append(outcome.reason)
         if not reasons and self._failovers > 0:
@@ -105,8 +114,8 @@ class Generator:
 
     # -- one try --------------------------------------------------------------------------------------------------
 
-    async def _write(self, variant: Variant, rung: Rung, route: Route) -> Written | Rejected:
-        given = share(self._run.for_steps(), route.others)
+    async def _write(self, variant: Variant, rung: Rung, route: Route) -> GeneratedAnswer | Rejected:
+        given = fair_share(self._run.for_steps(), route.others)
         step = "generate" if rung == "primary" else f"generate.{variant.name}"
         try:
             request = await self._request(variant, route)
@@ -114,8 +123,8 @@ class Generator:
                 await self._run.words.reset(self._reason, rung=rung)
             completion = await self._run.stream(request, id=step, timeout=given)
         except WorkLimitError as error:  # of reading the passages, which others would have to read as well
-            self._breakers.judge(variant.name, self._since, "nothing")
-            self._tried.append(Tried(variant, "nobody"))
+            self._breakers.record(variant.name, self._since, "nothing")
+            self._tried.append(TriedVariant(variant, "nobody"))
             return self.skip(str(error)) if rung == "primary" else self._broken(str(error))
         except PoiseError as error:
             if rung == "primary" and given > 0:
@@ -124,7 +133,7 @@ class Generator:
                 self._of_the_draw(skipped="no time was left for it")
             return self._failed(variant, error, given)
         except BaseException:  # cancelled, or a bug of ours: no word of the variant's
-            self._breakers.judge(variant.name, self._since, "nothing")
+            self._breakers.record(variant.name, self._since, "nothing")
             raise
         if rung == "primary":
             self._of_the_draw(
@@ -156,14 +165,14 @@ class Generator:
 
     def _failed(self, variant: Variant, error: PoiseError, given: float) -> Rejected:
         fault = error.fault()
-        self._breakers.judge(variant.name, self._since, says(fault, given), fault.retry_after, error=fault.detail)
-        self._tried.append(Tried(variant, verdict(fault.type).then))
-        self._cause = fault.type if fault.type in VERDICTS else "other"
+        self._breakers.record(variant.name, self._since, signal_of(fault, given), fault.retry_after, error=fault.detail)
+        self._tried.append(TriedVariant(variant, rule_for(fault.type).then))
+        self._cause = fault.type if fault.type in FAULT_RULES else "other"
         self._run.notes.generations.append(Generation(variant=variant.name, fault=fault.type))
-        return self._broken(in_words(self._who(variant), error))
+        return self._broken(describe_error(self._who(variant), error))
 
-    async def _checked(self, variant: Variant, rung: Rung, completion: Completion) -> Written | Rejected:
-        self._breakers.judge(variant.name, self._since, "answered")
+    async def _checked(self, variant: Variant, rung: Rung, completion: Completion) -> GeneratedAnswer | Rejected:
+        self._breakers.record(variant.name, self._since, "answered")
         ladder, who = self._settings.ladder, self._who(variant)
         notes, found = self._run.notes, await self._evidence.check(completion, self._question, ladder, who)
         broken = found.reason if isinstance(found, Rejected) else None
@@ -171,10 +180,10 @@ class Generator:
             Generation(variant=variant.name, raw=completion.text, finish_reason=completion.finish_reason, broken=broken)
         )
         if isinstance(found, Rejected):
-            self._tried.append(Tried(variant, UNCHECKED.then))
+            self._tried.append(TriedVariant(variant, CHECK_FAILED.then))
             self._cause = "check"
             return self._broken(found.reason)
-        return Written(rung, variant.name, completion.text.strip(), found)
+        return GeneratedAnswer(rung, variant.name, completion.text.strip(), found)
 
     def _broken(self, reason: str | None) -> Rejected:
         self._reason = reason or ""
@@ -197,7 +206,7 @@ class Generator:
             return await self._run.step("route", chosen, returns=Route, id=f"route.{len(self._tried)}", recorded=False)
         except BaseException:  # the run was cut off while that was kept: who was admitted is not asked
             if admitted is not None:
-                self._breakers.judge(admitted, self._since, "nothing")
+                self._breakers.record(admitted, self._since, "nothing")
             raise
 
     def _admitted(self, order: list[Variant], spare: list[Variant]) -> Route:
@@ -229,7 +238,7 @@ class Generator:
         return candidates(self._settings.variants, self._tried, self._breakers.states())
 
     def _others(self, drawn: Variant) -> list[Variant]:
-        return candidates(self._settings.variants, [Tried(drawn, "anyone")])
+        return candidates(self._settings.variants, [TriedVariant(drawn, "anyone")])
 
     def _who(self, variant: Variant) -> str:
         return variant.name if len(self._named) > 1 else "the model"
@@ -239,10 +248,10 @@ def cost(usage: Usage, variant: Variant) -> float | None:
     """What a variant's words cost, in the currency of its prices; None = it has none, or its backend counts nothing."""
     if variant.price_in is None or variant.price_out is None or not (usage.prompt_tokens or usage.completion_tokens):
         return None
-    return (usage.prompt_tokens * variant.price_in + usage.completion_tokens * variant.price_out) / TOKENS_PRICED
+    return (usage.prompt_tokens * variant.price_in + usage.completion_tokens * variant.price_out) / TOKENS_PER_PRICE
 
 
-def failovers(settings: OrchestrationSettings) -> int:
+def max_failovers(settings: OrchestrationSettings) -> int:
     """How many other variants may be asked for one answer."""
     ladder = settings.ladder
     return min(ladder.failovers, len(settings.variants) - 1) if "variant" in ladder.rungs else 0

@@ -10,12 +10,12 @@ from poise.rpc.encoding import encode
 from poise.worker.tier import Context, Handler
 from poise.workflows.run import Run
 from poise.workflows.workflow import Workflow
-from poise_services.orchestration.record_size import shortened
-from poise_services.orchestration.run_record import record_of, record_of_fault
+from poise_services.orchestration import run_record
+from poise_services.orchestration.record_size import shorten
 
 log = logging.getLogger(__name__)
 
-DEFAULT = "answer"
+DEFAULT_WORKFLOW = "answer"
 """The workflow of an ask that names none."""
 
 
@@ -42,7 +42,7 @@ class AskHandler:
             TerminalError: It returned something else than an answer, or a larger one than can be sent.
             UnavailableError: The broker did not take the record.
         """
-        name = ask.workflow or DEFAULT
+        name = ask.workflow or DEFAULT_WORKFLOW
         chosen = self._workflows.get(name)
         if chosen is None:
             known = ", ".join(self._workflows)
@@ -54,9 +54,9 @@ class AskHandler:
 
 async def record_fault(ask: Ask, context: Context, fault: Fault) -> None:
     """Leave the record of a run that ended without an answer; its caller is told though it cannot be written."""
-    record = record_of_fault(context, ask.workflow or DEFAULT, ask, fault)
+    record = run_record.build_for_fault(context, ask.workflow or DEFAULT_WORKFLOW, ask, fault)
     try:
-        await context.publish(RECORDS, shortened(record, await context.room(RECORDS)), key=context.run)
+        await context.publish(RECORDS, shorten(record, await context.room(RECORDS)), key=context.run)
     except PoiseError as error:
         log.warning("run %s leaves no record of its fault, %s: %s", context.run, fault.type, error)
 
@@ -69,7 +69,7 @@ async def _recorded(run: Run, chosen: Workflow[Ask, Answer], ask: Ask, context: 
     if size > room:
         told = f"workflow {chosen.name!r} returned an answer of {size} bytes, and {room} have room in a reply"
         raise TerminalError(f"{told}: return a shorter one")
-    record = shortened(record_of(run, chosen.name, ask, answer), await context.room(RECORDS))
+    record = shorten(run_record.build(run, chosen.name, ask, answer), await context.room(RECORDS))
     try:
         await run.publish(RECORDS, record, key=run.id)
     except RecordTooLargeError as error:  # its topic takes next to nothing, which is no reason not to answer

@@ -11,16 +11,16 @@ from poise.worker.tier import Handler
 from poise.workflows.workflow import workflow
 from poise_services.orchestration.active_policy import Policies
 from poise_services.orchestration.answer import AnswerWorkflow
-from poise_services.orchestration.answer_cache import AnswerCaching
+from poise_services.orchestration.answer_cache import AnswerCache
 from poise_services.orchestration.breakers import Breakers
 from poise_services.orchestration.document_versions import DocumentVersions
 from poise_services.orchestration.handler import AskHandler
 from poise_services.orchestration.settings import OrchestrationSettings
-from poise_services.orchestration.user_workflows import own_workflows
+from poise_services.orchestration.user_workflows import load_workflows
 
 log = logging.getLogger(__name__)
 
-VERSION: Final = 3
+WORKFLOW_STEPS_VERSION: Final = 3
 """Of the answer workflow: raise it when it takes other steps, and a run that an older worker began starts over."""
 
 
@@ -47,6 +47,6 @@ def handlers(
             )
     cache = mesh.cache if mesh is not None else None
     answers = AnswerWorkflow(settings, cache, breakers, versions, policies, executor=executor).answer
-    caching = None if mesh is None or versions is None else AnswerCaching(mesh, settings, versions, answers, policies)
-    answer = workflow("answer", version=VERSION)(answers if caching is None else caching.answer)
-    return AskHandler([answer, *own_workflows(settings.workflows)]).handlers()
+    caching = None if mesh is None or versions is None else AnswerCache(mesh, settings, versions, answers, policies)
+    answer = workflow("answer", version=WORKFLOW_STEPS_VERSION)(answers if caching is None else caching.answer)
+    return AskHandler([answer, *load_workflows(settings.workflows)]).handlers()

@@ -10,16 +10,16 @@ from poise.contracts import Ask, Fetch, Fetched, Passage
 from poise.errors import FaultError, PoiseError
 from poise.workflows.run import Run
 from poise_services.orchestration.breakers import Breakers
-from poise_services.orchestration.retrieval import Retrieved, in_words
+from poise_services.orchestration.retrieval import Retrieved, describe_error
 
-SHARE: Final = 0.25
+TIME_SHARE: Final = 0.25
 """The share of the time for steps in which an integration must answer: there are answers without it."""
-FROM: Final = "integration:"
+PASSAGE_ID_PREFIX: Final = "integration:"
 """How the ids of such passages begin."""
 _EMPTY: Final = "urn:poise:integration-empty"
 
 
-async def consult(
+async def query(
     names: Sequence[str], run: Run, ask: Ask, retrieving: Awaitable[Retrieved], breakers: Breakers
 ) -> Retrieved:
     """What retrieval finds and, behind it, what each integration says.
@@ -38,14 +38,14 @@ async def consult(
         retrieving, asyncio.gather(*(_fetch(name, run, ask, breakers) for name in names))
     )
     passages = [_passage(one) for one in said if isinstance(one, Fetched)]
-    degraded = [note for one in said if (note := one if isinstance(one, str) else _age(one)) is not None]
-    if passages and found.failed and found.trouble is not None:  # it is answered from the integrations alone
-        degraded.insert(0, found.trouble)
+    warnings = [note for one in said if (note := one if isinstance(one, str) else _age(one)) is not None]
+    if passages and found.failed and found.error is not None:  # it is answered from the integrations alone
+        warnings.insert(0, found.error)
     return replace(
         found,
         passages=(*found.passages, *passages),
-        trouble=None if passages else found.trouble,
-        degraded=(*found.degraded, *degraded),
+        error=None if passages else found.error,
+        warnings=(*found.warnings, *warnings),
     )
 
 
@@ -55,17 +55,19 @@ async def _fetch(name: str, run: Run, ask: Ask, breakers: Breakers) -> Fetched |
     request = Fetch(integration=name, parameters={"question": ask.question})
     try:
         return await run.call(
-            request, id=step, timeout=SHARE * run.for_steps(), guard=partial(breakers.answering, step)
+            request, id=step, timeout=TIME_SHARE * run.for_steps(), guard=partial(breakers.guarded, step)
         )
     except FaultError as error:
         fault = error.fault()
-        return fault.detail if fault.type == _EMPTY else in_words(f"integration {name}", error)
+        return fault.detail if fault.type == _EMPTY else describe_error(f"integration {name}", error)
     except PoiseError as error:
-        return in_words(f"integration {name}", error)
+        return describe_error(f"integration {name}", error)
 
 
 def _passage(said: Fetched) -> Passage:
-    return Passage(id=f"{FROM}{said.integration}#0", source=said.source, text=said.text, score=0.0, age=said.age)
+    return Passage(
+        id=f"{PASSAGE_ID_PREFIX}{said.integration}#0", source=said.source, text=said.text, score=0.0, age=said.age
+    )
 
 
 def _age(said: Fetched) -> str | None:

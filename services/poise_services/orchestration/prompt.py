@@ -17,7 +17,7 @@ CLOSED_BOOK = "{question} Answer in one sentence."
 """Without passages: what the model knows by itself is all there is."""
 
 
-def prompt(question: str, evidence: Evidence, sentences: int, system: str | None) -> tuple[ChatMessage, ...]:
+def build_prompt(question: str, evidence: Evidence, sentences: int, system: str | None) -> tuple[ChatMessage, ...]:
     """The chat that has a question answered from the passages; `system` None = without a system message."""
     chosen = sorted(extract(question, evidence, sentences), key=lambda line: (line.rank, line.index))
     text = "\n".join(line.sentence for line in chosen)

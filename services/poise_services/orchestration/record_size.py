@@ -9,9 +9,9 @@ from poise.contracts import RunRecord
 from poise.contracts.json_size import beginning_within, json_size
 from poise.rpc.encoding import encode
 
-LISTED: Final = (1_000, 100, 10, 1)
-"""Items that a list keeps: the first number with which its texts keep `WORTH` bytes."""
-WORTH: Final = 500
+LIST_LIMITS: Final = (1_000, 100, 10, 1)
+"""Items that a list keeps: the first number with which its texts keep `MIN_TEXT_BYTES` bytes."""
+MIN_TEXT_BYTES: Final = 500
 """Bytes of a text that still say something."""
 _NAMES: Final = frozenset({"run_id", "tenant", "workflow", "id", "passage", "variant", "policy"})
 """Fields that something else is found by."""
@@ -19,10 +19,10 @@ _MARK: Final = 100
 """Bytes that the mark itself takes."""
 
 
-def shortened(record: RunRecord, room: int) -> RunRecord:
+def shorten(record: RunRecord, room: int) -> RunRecord:
     """A record within so many bytes of JSON: long lists are cut, then the longest texts, all to the same length.
 
-    `shortened` names the fields that were.
+    `shorten` names the fields that were.
 
     Raises:
         EncodingError: A field of it has no form in JSON.
@@ -31,11 +31,11 @@ def shortened(record: RunRecord, room: int) -> RunRecord:
         return record
     whole = record.model_dump(mode="json", exclude_none=True)
     cut, length = whole, 0
-    for most in LISTED:
+    for most in LIST_LIMITS:
         cut = _listed(whole, most)
         sizes = [json_size(text) for text in _texts(cut)]
         length = _common_length(sizes, room - _MARK - (len(to_json(cut, inf_nan_mode="null")) - sum(sizes)))
-        if length >= WORTH:
+        if length >= MIN_TEXT_BYTES:
             break
     cut = _cut(cut, length)
     missing = [name for name, value in whole.items() if cut[name] != value]

@@ -17,9 +17,9 @@ from poise.errors import FaultError, PoiseError
 from poise.redis.passage_store import KeptPassages, PassageStore
 from poise.workflows.run import Run
 from poise_services.orchestration.breakers import Breakers
-from poise_services.orchestration.cache_keys import document_of
+from poise_services.orchestration.cache_keys import document_id
 from poise_services.orchestration.document_versions import DocumentVersions
-from poise_services.orchestration.fault_rules import share
+from poise_services.orchestration.fault_rules import fair_share
 
 STEP: Final = "retrieve"
 
@@ -31,17 +31,17 @@ class Retrieved:
     passages: tuple[Passage, ...] = ()
     epoch: str | None = None
     mode: Search = "none"
-    trouble: str | None = None
+    error: str | None = None
     """Why there is nothing, in words."""
     failed: bool = False
     """Whether that is because retrieval failed, not because it found nothing."""
-    degraded: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     """What did less than it should, in words."""
     fresh: Passages | None = None
     """What retrieval found just now, and may be kept."""
 
 
-class Retrieving:
+class Retriever:
     """Finds what an ask is answered from.
 
     Args:
@@ -56,7 +56,7 @@ class Retrieving:
     ) -> None:
         self._store = store
         self._versions = versions
-        self._guard = partial(breakers.answering, STEP)
+        self._guard = partial(breakers.guarded, STEP)
         self._limit = limit
 
     async def retrieve(self, run: Run, ask: Ask, writers: int) -> Retrieved:
@@ -74,17 +74,17 @@ class Retrieving:
         """
         wanted = Retrieve(query=ask.question, limit=self._limit)
         may_stand_in = self._store.configured and run.min_epoch is None
-        left = share(run.for_steps(), writers if may_stand_in else 0)
+        left = fair_share(run.for_steps(), writers if may_stand_in else 0)
         try:
             found = await run.call(wanted, id=STEP, timeout=left, guard=self._guard)
         except PoiseError as error:
             if _refuses_the_epoch(error):
                 raise
-            why = in_words("retrieval", error)
-            return await self._earlier(run, ask, why) or Retrieved(trouble=why, failed=True)
-        trouble = None if found.passages else "retrieval found nothing"
-        degraded = (f"retrieval: {found.reason}",) if found.reason else ()
-        return Retrieved(found.passages, found.epoch, found.mode, trouble, degraded=degraded, fresh=found)
+            why = describe_error("retrieval", error)
+            return await self._earlier(run, ask, why) or Retrieved(error=why, failed=True)
+        missing = None if found.passages else "retrieval found nothing"
+        warnings = (f"retrieval: {found.reason}",) if found.reason else ()
+        return Retrieved(found.passages, found.epoch, found.mode, missing, warnings=warnings, fresh=found)
 
     async def _earlier(self, run: Run, ask: Ask, why: str) -> Retrieved | None:
         kept: KeptPassages | None = await run.step(
@@ -95,18 +95,18 @@ class Retrieving:
         age = max(0.0, run.started - kept.at)
         passages = tuple(p.model_copy(update={"age": p.age + age}) for p in kept.found.passages)
         said = f"{why}; passages found {_ago(age)} ago stand in"
-        return Retrieved(passages, kept.found.epoch, "cached", degraded=(said,))
+        return Retrieved(passages, kept.found.epoch, "cached", warnings=(said,))
 
     async def _kept(self, run: Run, ask: Ask) -> KeptPassages | None:
         """What was found earlier, but for what was deleted since, as far as that can be told."""
         kept = await self._store.get(run.tenant, ask.question, self._limit)
-        if kept is None or self._versions is None or not await self._versions.current(run.for_steps()):
+        if kept is None or self._versions is None or not await self._versions.sync(run.for_steps()):
             return kept
-        left = tuple(p for p in kept.found.passages if not self._versions.deleted(document_of(p.id)))
+        left = tuple(p for p in kept.found.passages if not self._versions.deleted(document_id(p.id)))
         return kept.model_copy(update={"found": kept.found.model_copy(update={"passages": left})})
 
     @asynccontextmanager
-    async def keeping(self, run: Run, ask: Ask, found: Retrieved) -> AsyncIterator[None]:
+    async def cache_in_background(self, run: Run, ask: Ask, found: Retrieved) -> AsyncIterator[None]:
         """Keep what was found while something else is done, which takes longer: a model writes.
 
         That nothing was found is kept too: what was found before, and deleted since, is not to come back.
@@ -144,7 +144,7 @@ def _ago(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
-def in_words(step: str, error: PoiseError) -> str:
+def describe_error(step: str, error: PoiseError) -> str:
     """Why a step brought nothing, for the reader of an answer."""
     if isinstance(error, FaultError):
         fault = error.fault()

@@ -7,11 +7,11 @@ from poise.worker.tier import Context
 from poise.workflows.run import Run
 from poise.workflows.start_time import start_time
 
-LONGEST_KEPT = 2_000
+MAX_PASSAGE_CHARACTERS = 2_000
 """Characters of each passage that a run's record keeps."""
 
 
-def record_of(run: Run, workflow: str, ask: Ask, answer: Answer) -> RunRecord:
+def build(run: Run, workflow: str, ask: Ask, answer: Answer) -> RunRecord:
     """The record of a run that ended with an answer."""
     notes = run.notes
     return RunRecord(
@@ -26,11 +26,11 @@ def record_of(run: Run, workflow: str, ask: Ask, answer: Answer) -> RunRecord:
         cached=notes.cached,
         generations=tuple(notes.generations),
         steps=tuple(run.steps),
-        passages=tuple(p.model_copy(update={"text": p.text[:LONGEST_KEPT]}) for p in notes.passages),
+        passages=tuple(p.model_copy(update={"text": p.text[:MAX_PASSAGE_CHARACTERS]}) for p in notes.passages),
     )
 
 
-def record_of_fault(context: Context, workflow: str, ask: Ask, fault: Fault) -> RunRecord:
+def build_for_fault(context: Context, workflow: str, ask: Ask, fault: Fault) -> RunRecord:
     """The record of a run that ended without an answer; it has no draw, for it says nothing of any variant."""
     now = time.time()
     return RunRecord(

@@ -11,7 +11,7 @@ from poise.settings import Settings
 
 _STRICT = ConfigDict(frozen=True, extra="forbid")
 
-LAST: Rung = "canned"
+LAST_RUNG: Rung = "canned"
 NO_ANSWER = "I have no answer to that in the documents that I can search."
 
 
@@ -51,7 +51,7 @@ class Variant(BaseModel):
         return self
 
 
-class Canned(BaseModel):
+class CannedText(BaseModel):
     """A fixed text, and for whom."""
 
     model_config = _STRICT
@@ -82,7 +82,7 @@ class Ladder(BaseModel):
     """How many sentences an extractive answer has."""
     passages_for: Annotated[float, Field(ge=0)] = 3_600.0
     """Seconds that passages which were found are kept, to stand in while retrieval is down; 0 = not at all."""
-    canned: tuple[Canned, ...] = (Canned(text=NO_ANSWER),)
+    canned: tuple[CannedText, ...] = (CannedText(text=NO_ANSWER),)
     """What is said when nothing else is left. The most particular counts: tenant and language, tenant, language."""
 
     @model_validator(mode="after")
@@ -93,8 +93,8 @@ class Ladder(BaseModel):
             )
         if "variant" in self.rungs and "primary" not in self.rungs:
             raise ValueError("the rung 'variant' is for where the rung 'primary' does not bear: have both, or neither")
-        if not self.rungs or self.rungs[-1] != LAST:
-            raise ValueError(f"the last rung must be {LAST!r}, which bears always, not {', '.join(self.rungs)}")
+        if not self.rungs or self.rungs[-1] != LAST_RUNG:
+            raise ValueError(f"the last rung must be {LAST_RUNG!r}, which bears always, not {', '.join(self.rungs)}")
         meant = [(text.tenant, text.language and text.language.lower()) for text in self.canned]
         if len(set(meant)) < len(meant):
             raise ValueError("canned: two texts are for the same tenant and language")
@@ -103,7 +103,7 @@ class Ladder(BaseModel):
         return self
 
 
-class AnswerCache(BaseModel):
+class AnswerCacheSettings(BaseModel):
     """Which answers are kept in Redis, and how long they count, `[orchestration.cache]`.
 
     The names are those of HTTP (RFC 9111 and RFC 5861).
@@ -145,7 +145,7 @@ class OrchestrationSettings(Settings):
     integrations: tuple[Annotated[str, Field(pattern=NAME)], ...] = ()
     """Integrations of the integration tier's that are asked each question, beside the documents."""
     ladder: Ladder = Ladder()
-    cache: AnswerCache = AnswerCache()
+    cache: AnswerCacheSettings = AnswerCacheSettings()
 
     @model_validator(mode="after")
     def _drawable(self) -> Self:

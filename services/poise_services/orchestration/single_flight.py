@@ -25,7 +25,7 @@ from poise.redis.answer_store import CachedAnswer
 from poise.redis.step_results import ClaimStatus, Lease, StepResultStore, StoredReply
 from poise.worker.idempotency import BEATS, FIRST_LOOK, LONGEST_LOOK
 
-OUTCOME_KEPT: Final = 5.0
+RESULT_TTL: Final = 5.0
 """Seconds for which an outcome stands: it is looked for every quarter of a second."""
 _KIND: Final = "entry"
 
@@ -33,7 +33,7 @@ _KIND: Final = "entry"
 Accepts = Callable[[CachedAnswer, bool], Awaitable[bool]]
 """Whether an outcome is one for this ask; told whether another worker's clock wrote its times."""
 
-Outcome = tuple[CachedAnswer, bool]
+FlightResult = tuple[CachedAnswer, bool]
 """What came of a flight, and whether another worker's clock wrote its times."""
 
 
@@ -48,9 +48,9 @@ class SingleFlight:
     def __init__(self, journal: StepResultStore, ttl: float) -> None:
         self._journal = journal
         self._ttl = ttl
-        self._here: dict[str, asyncio.Future[Outcome | None]] = {}
+        self._here: dict[str, asyncio.Future[FlightResult | None]] = {}
 
-    async def board(self, key: str, accepts: Accepts, within: float) -> "CachedAnswer | Flight | None":
+    async def acquire(self, key: str, accepts: Accepts, within: float) -> "CachedAnswer | Flight | None":
         """What came of another's flight; or one of one's own, to be landed; None = there was no time to wait longer.
 
         Args:
@@ -74,7 +74,7 @@ class SingleFlight:
         going = self._here[key] = asyncio.get_running_loop().create_future()
         flight, found, flies = Flight(self._journal, Lease(key, uuid4().hex), self._ttl), None, False
 
-        def landed(outcome: Outcome | None) -> None:
+        def landed(outcome: FlightResult | None) -> None:
             del self._here[key]
             going.set_result(outcome)
 
@@ -119,9 +119,9 @@ class Flight:
         self._journal = journal
         self._ttl = ttl
         self._beating: asyncio.Task[None] | None = None
-        self._landed: Callable[[Outcome | None], None] = lambda _: None
+        self._landed: Callable[[FlightResult | None], None] = lambda _: None
 
-    def begin(self, landed: Callable[[Outcome | None], None]) -> None:
+    def begin(self, landed: Callable[[FlightResult | None], None]) -> None:
         """Keep the lease from now on, and tell those who wait in this worker when it has landed."""
         self._landed = landed
         self._beating = asyncio.create_task(self._beat())
@@ -130,7 +130,7 @@ class Flight:
         """Take the lease, or see who has it, or what came of it."""
         return await self._journal.claim(self.lease, self._ttl)
 
-    async def land(self, kept: CachedAnswer | None) -> None:
+    async def complete(self, kept: CachedAnswer | None) -> None:
         """Give those who wait what came of it; None = nothing did, and another is to try."""
         if self._beating is not None:
             self._beating.cancel()
@@ -138,7 +138,7 @@ class Flight:
         if kept is None:
             await self.release()
         else:
-            await self._journal.write(self.lease, StoredReply(_KIND, kept.encode()), OUTCOME_KEPT)
+            await self._journal.write(self.lease, StoredReply(_KIND, kept.encode()), RESULT_TTL)
 
     async def release(self) -> None:
         """Give the lease up, if it is ours."""

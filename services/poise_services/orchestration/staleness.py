@@ -29,10 +29,10 @@ class Staleness:
         return now - self.since <= seconds
 
 
-UNTOLD = "which documents have changed cannot be told"
+UNKNOWN = "which documents have changed cannot be told"
 
 
-def judge(
+def assess(
     kept: CachedAnswer, known: Callable[[str], DocumentState | None], topic_id: str, *, max_age: float, now: float
 ) -> Staleness:
     """How an answer stands, given all that the log of versions says.
@@ -77,7 +77,7 @@ def _topic_of(epoch: str) -> str | None:
         return None
 
 
-def reached(epoch: str | None, wanted: str | None) -> bool:
+def epoch_reached(epoch: str | None, wanted: str | None) -> bool:
     """Whether an answer's epoch has come to the one that is asked for."""
     if wanted is None:
         return True

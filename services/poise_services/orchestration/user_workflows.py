@@ -10,12 +10,12 @@ from poise.errors import SetupError
 from poise.worker.tier_loader import load_module
 from poise.workflows.workflow import Workflow
 
-TAKEN: Final = frozenset({"answer"})
+RESERVED_NAMES: Final = frozenset({"answer"})
 """Names of Poise's own workflows."""
 SETTING: Final = "workflows of [orchestration]"
 
 
-def own_workflows(modules: Iterable[str]) -> tuple[Workflow[Ask, Answer], ...]:
+def load_workflows(modules: Iterable[str]) -> tuple[Workflow[Ask, Answer], ...]:
     """The workflows of some modules, each named as `acme.workflows` or `FILE.py`.
 
     Raises:
@@ -40,7 +40,7 @@ def _in(where: str) -> Iterator[Workflow[Any, Any]]:
 
 
 def _check(one: Workflow[Any, Any], where: str) -> None:
-    if one.name in TAKEN:
+    if one.name in RESERVED_NAMES:
         raise SetupError(f"{SETTING}: {where}: the workflow {one.name!r} is Poise's own: give yours another name")
     if not re.fullmatch(NAME, one.name):
         raise SetupError(

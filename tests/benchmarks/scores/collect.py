@@ -19,7 +19,7 @@ from poise.contracts import ChatMessage, Part
 from poise.scoring import Evidence
 from poise.stack.model import ModelServer
 from poise_labs.cli.sample_corpus import corpus
-from poise_services.orchestration.prompt import closed_book, prompt
+from poise_services.orchestration.prompt import build_prompt, closed_book
 from poise_services.orchestration.settings import Variant
 from poise_services.retrieval.embedding import MiniLm
 from poise_services.retrieval.index import Index
@@ -33,11 +33,11 @@ CANDIDATES: Final = 50
 WITHIN: Final = 300.0
 """Seconds for one answer."""
 PROMPTS: Final[Mapping[str, Callable[[str, Evidence], Sequence[ChatMessage]]]] = {
-    "production": lambda asked, evidence: prompt(asked, evidence, 2, ""),
-    "3 sentences": lambda asked, evidence: prompt(asked, evidence, 3, ""),
-    "6 sentences": lambda asked, evidence: prompt(asked, evidence, 6, ""),
+    "production": lambda asked, evidence: build_prompt(asked, evidence, 2, ""),
+    "3 sentences": lambda asked, evidence: build_prompt(asked, evidence, 3, ""),
+    "6 sentences": lambda asked, evidence: build_prompt(asked, evidence, 6, ""),
     "closed book": lambda asked, _evidence: closed_book(asked, ""),
-    "empty text": lambda asked, _evidence: prompt(asked, Evidence(()), 2, ""),
+    "empty text": lambda asked, _evidence: build_prompt(asked, Evidence(()), 2, ""),
 }
 
 

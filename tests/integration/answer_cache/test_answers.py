@@ -19,9 +19,9 @@ from poise.redis.client import RedisClient
 from poise.redis.journal import Journal
 from poise.settings import MeshSettings
 from poise.workflows.run import Run
-from poise_services.orchestration.answer_cache import AnswerCaching
+from poise_services.orchestration.answer_cache import AnswerCache
 from poise_services.orchestration.cache_hints import CacheHints
-from poise_services.orchestration.document_versions import following
+from poise_services.orchestration.document_versions import follow_versions
 
 pytestmark = pytest.mark.integration
 
@@ -143,9 +143,9 @@ async def test_a_decision_that_is_found_again_after_a_change_is_marked(mesh_sett
         await reader.say(name, told(name))
         await reader.ask(who(name))
         settings = settings_of()
-        async with following(reader.mesh, settings) as versions:
+        async with follow_versions(reader.mesh, settings) as versions:
             assert versions is not None
-            caching = AnswerCaching(reader.mesh, settings, versions, nothing_to_do)
+            caching = AnswerCache(reader.mesh, settings, versions, nothing_to_do)
             door = ScriptedRun({}, run=uuid4().hex, tenant=reader.tenant)
 
             async def begun() -> Answer:

@@ -14,12 +14,12 @@ pytestmark = pytest.mark.integration
 async def test_all_that_was_announced_is_known(mesh_settings: MeshSettings, name: str) -> None:
     async with Mesh(mesh_settings, tier="client") as mesh, DocumentVersions(mesh) as versions:
         documents = await mesh.topic_id(DOCUMENTS.name)
-        assert await versions.current(60.0)
+        assert await versions.sync(60.0)
         assert versions.of(name) is None
         for number in range(1, 101):
             said = DocumentVersion(documents=documents, digest=str(number))
             await mesh.publish(VERSIONS, said, key=name, doc_version=number)
-            assert await versions.current(60.0)
+            assert await versions.sync(60.0)
             known = versions.of(name)
             assert known is not None
             assert (known.version, known.digest) == (number, str(number))

@@ -21,7 +21,7 @@ from poise.redis.passage_store import KeptPassages, PassageStore, key_of
 from poise.settings import MeshSettings
 from poise.worker.mesh import Mesh
 from poise.worker.tier import Context, Tier
-from poise_services.orchestration.document_versions import following
+from poise_services.orchestration.document_versions import follow_versions
 from poise_services.orchestration.handlers import handlers
 from poise_services.orchestration.settings import OrchestrationSettings
 
@@ -58,7 +58,7 @@ async def mesh_of(settings: MeshSettings, retrieval: Retrieval, passages_for: fl
     answering = OrchestrationSettings.model_validate({"ladder": {"passages_for": passages_for}})
     async with AsyncExitStack() as stack:
         mesh = await stack.enter_async_context(Mesh(settings, tier="client"))
-        versions = await stack.enter_async_context(following(mesh, answering))
+        versions = await stack.enter_async_context(follow_versions(mesh, answering))
         for tier in (
             Tier("orchestration", handlers(answering, mesh, versions=versions)),
             Tier("retrieval", {Retrieve: retrieval.find}),

@@ -41,11 +41,11 @@ from poise.worker.mesh import Mesh
 from poise.worker.tier import Context, Tier
 from poise.workflows.run import Run
 from poise_services.orchestration import active_policy as module
-from poise_services.orchestration.active_policy import Policies, following_policies, in_force
-from poise_services.orchestration.answer_cache import AnswerCaching
+from poise_services.orchestration.active_policy import Policies, apply_weights, follow_policies
+from poise_services.orchestration.answer_cache import AnswerCache
 from poise_services.orchestration.cache_hints import CacheHints
 from poise_services.orchestration.document_versions import DocumentVersions
-from poise_services.orchestration.draw_secret import secret_of
+from poise_services.orchestration.draw_secret import load_secret
 from poise_services.orchestration.handlers import handlers
 from poise_services.orchestration.settings import OrchestrationSettings
 
@@ -80,8 +80,8 @@ class Worker:
 @asynccontextmanager
 async def orchestrating(settings: MeshSettings, own: OrchestrationSettings) -> AsyncIterator[Worker]:
     """An orchestration worker that follows, ready; stopped as a signal would stop it."""
-    secret = secret_of(own, settings)
-    async with Mesh(settings, tier="orchestration") as mesh, following_policies(mesh, own, secret) as policies:
+    secret = load_secret(own, settings)
+    async with Mesh(settings, tier="orchestration") as mesh, follow_policies(mesh, own, secret) as policies:
         worker = Worker(policies)
         answer = handlers(own, mesh, policies=policies)[Ask]
 
@@ -142,7 +142,7 @@ async def test_two_workers_draw_by_what_is_in_force(mesh_settings: MeshSettings,
     ):
         before = await drawn_for(client, asks=24)
         await put(client, policy_of(3, name, a=0.25, b=0.75))
-        await until(lambda: one.policies.now.version == other.policies.now.version == 3)
+        await until(lambda: one.policies.current.version == other.policies.current.version == 3)
         then = await drawn_for(client, asks=48)
 
         runs = {run for run, _ in then}
@@ -155,7 +155,7 @@ async def test_two_workers_draw_by_what_is_in_force(mesh_settings: MeshSettings,
     }
     assert {draw.policy for _, draw in then} == {name}
     secret = (mesh_settings.state_dir / "draw.secret").read_text().strip().encode()
-    now = in_force(own, policy_of(3, name, a=0.25, b=0.75), secret)
+    now = apply_weights(own, policy_of(3, name, a=0.25, b=0.75), secret)
     assert all(draw.variant == now.draw(run).variant for run, draw in then), "they share the secret, and need it"
     assert all(draw.ms is not None for _, draw in then)
 
@@ -176,8 +176,8 @@ async def test_one_that_begins_knows_what_was_set_before_and_nothing_that_was_no
                 async with transactions.begin() as transaction:
                     await transaction.send([outgoing(policy_of(3, name, b=1.0))])
                     raise OSError("it dies")
-        async with following_policies(mesh, settings_of(name), SECRET) as policies:
-            assert policies.now.version == 2
+        async with follow_policies(mesh, settings_of(name), SECRET) as policies:
+            assert policies.current.version == 2
             assert mesh.readiness()["policy"]
 
 
@@ -187,17 +187,17 @@ async def test_a_broker_that_goes_away_leaves_in_force_what_was(tmp_path: Path, 
         await topic_setup.apply(settings)
         async with (
             Mesh(settings, tier="client") as mesh,
-            following_policies(mesh, settings_of(name), SECRET) as policies,
+            follow_policies(mesh, settings_of(name), SECRET) as policies,
         ):
             await put(mesh, policy_of(1, name, b=1.0))
-            await until(lambda: policies.now.version == 1)
+            await until(lambda: policies.current.version == 1)
             await kafka.stop()
             await until(lambda: not mesh.readiness()["broker"])
-            assert policies.now.version == 1
+            assert policies.current.version == 1
             assert mesh.readiness()["policy"], "what it knows of the policy does not wait for the broker"
             await kafka.start()
             await put(mesh, policy_of(2, name, a=0.5, b=0.5))
-            await until(lambda: policies.now.version == 2)
+            await until(lambda: policies.current.version == 2)
 
 
 async def test_a_log_that_cannot_be_read_holds_no_worker_up_for_ever(
@@ -206,11 +206,11 @@ async def test_a_log_that_cannot_be_read_holds_no_worker_up_for_ever(
     def away(*_: object, **__: object) -> LogStream:
         raise UnavailableError("it is away")
 
-    monkeypatch.setattr(module, "READ_WITHIN", 0.5)
+    monkeypatch.setattr(module, "START_TIMEOUT", 0.5)
     async with Mesh(another(mesh_settings), tier="client") as mesh:
         monkeypatch.setattr(log_reader, "Follower", away)
-        async with following_policies(mesh, settings_of(name), SECRET) as policies:
-            assert policies.now.version == 0
+        async with follow_policies(mesh, settings_of(name), SECRET) as policies:
+            assert policies.current.version == 0
             assert not mesh.readiness()["policy"], "it may be far behind"
             monkeypatch.undo()
             await until(lambda: mesh.readiness()["policy"])
@@ -223,12 +223,12 @@ async def test_an_ask_that_is_begun_again_is_looked_up_and_asked_as_it_was_drawn
     own = settings_of(name)
     policies, drawn = Policies(own), list[Draw | None]()
 
-    async def work(_: Run, __: Ask, aid: CacheHints) -> Answer:
-        drawn.append(aid.drawn)
+    async def work(_: Run, __: Ask, hints: CacheHints) -> Answer:
+        drawn.append(hints.draw)
         raise OSError("the worker dies")
 
     async with Mesh(another(mesh_settings), tier="client") as mesh, DocumentVersions(mesh) as versions:
-        caching = AnswerCaching(mesh, own, versions, work, policies)
+        caching = AnswerCache(mesh, own, versions, work, policies)
         door = ScriptedRun({}, run=uuid4().hex)
         for version in (0, 1):
             if version:

@@ -49,7 +49,7 @@ from poise.worker.mesh import Mesh
 from poise.worker.tier import Context, Tier
 from poise_services.evaluation.policy_worker import deciding
 from poise_services.evaluation.settings import EvaluationSettings
-from poise_services.orchestration.active_policy import following_policies
+from poise_services.orchestration.active_policy import follow_policies
 from poise_services.orchestration.document_versions import DocumentVersions
 from poise_services.orchestration.settings import OrchestrationSettings
 from poise_services.retrieval.corpus import Corpus
@@ -163,7 +163,7 @@ async def test_what_stands_behind_them_is_applied(mesh_settings: MeshSettings, s
     own = OrchestrationSettings.model_validate({"policy": name, "variants": [{"name": "a"}, {"name": "b"}]})
     async with (
         serving(another(mesh_settings), Tier("inference", {Generate: write})) as mesh,
-        following_policies(mesh, own, bytes(32)) as policies,
+        follow_policies(mesh, own, bytes(32)) as policies,
         DocumentVersions(mesh) as versions,
         Corpus(mesh, RetrievalSettings(), Drawn.model) as corpus,
     ):
@@ -177,7 +177,7 @@ async def test_what_stands_behind_them_is_applied(mesh_settings: MeshSettings, s
 
         await stranger.write_keyed(POLICY, name)
         await put(mesh, policy_of(1, name, b=1.0))
-        await until(lambda: policies.now.version == 1)
+        await until(lambda: policies.current.version == 1)
 
         await stranger.write_keyed(VERSIONS, "document")
         said = DocumentVersion(documents=await mesh.topic_id(DOCUMENTS.name), digest="known")

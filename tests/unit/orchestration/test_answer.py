@@ -8,7 +8,7 @@ from poise.contracts import Fault, Generate, Passages, Retrieve, Usage
 from poise.contracts.topics import RECORDS
 from poise.errors import DeadlineExceededError, FaultError, PoiseError, UnavailableError
 from poise_services.orchestration.active_policy import Policies
-from poise_services.orchestration.run_record import LONGEST_KEPT
+from poise_services.orchestration.run_record import MAX_PASSAGE_CHARACTERS
 from poise_services.orchestration.settings import OrchestrationSettings
 
 RIGHT = "The lamp of Harrow Point was lit by the keeper Ada Quill."
@@ -172,7 +172,7 @@ async def test_of_long_passages_the_record_keeps_the_beginning(asking: Asking) -
     long = "A long tale. " * 1_000
     found = Passages(passages=({"id": "a#0", "source": "a", "text": long, "score": 1, "age": 1},), epoch="e1.AAAA")
     (kept,) = (await asking(found=found)).record.passages
-    assert kept.text == long[:LONGEST_KEPT]
+    assert kept.text == long[:MAX_PASSAGE_CHARACTERS]
 
 
 async def test_a_replayed_run_draws_the_same_variant(asking: Asking) -> None:

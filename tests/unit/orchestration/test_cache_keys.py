@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poise_services.orchestration.cache_keys import answer_key, document_of, normalised
+from poise_services.orchestration.cache_keys import answer_key, document_id, normalize_question
 from poise_services.orchestration.settings import OrchestrationSettings, Variant
 
 QUESTION = "What does pass do?"
@@ -19,8 +19,8 @@ def key(question: str = QUESTION, tenant: str = "t", workflow: str = "answer", d
 
 @given(st.text())
 def test_to_normalise_twice_changes_nothing_more(text: str) -> None:
-    once = normalised(text)
-    assert normalised(once) == once or once.endswith("?")
+    once = normalize_question(text)
+    assert normalize_question(once) == once or once.endswith("?")
 
 
 @given(
@@ -29,8 +29,8 @@ def test_to_normalise_twice_changes_nothing_more(text: str) -> None:
 )
 def test_white_space_and_case_make_no_difference(words: list[str], blanks: list[str]) -> None:
     spread = "".join(blanks).join(words)
-    assert normalised(f" {spread.upper()}\n") == normalised(" ".join(words).upper())
-    assert normalised(spread.upper()) == normalised(spread.upper().lower())
+    assert normalize_question(f" {spread.upper()}\n") == normalize_question(" ".join(words).upper())
+    assert normalize_question(spread.upper()) == normalize_question(spread.upper().lower())
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_variants_of_one_family_answer_for_one_another() -> None:
 
 
 def test_a_passage_names_its_document() -> None:
-    assert document_of("a#b#3") == "a#b"
+    assert document_id("a#b#3") == "a#b"
 
 
 def test_a_variant_alone_is_its_own_family() -> None:

@@ -1,14 +1,14 @@
 import pytest
 
-from poise_services.orchestration.canned import choose, lookup
-from poise_services.orchestration.settings import Canned
+from poise_services.orchestration.canned import choose_text, language_ranges
+from poise_services.orchestration.settings import CannedText
 
 TEXTS = (
-    Canned(text="everyone"),
-    Canned(text="deutsch", language="de"),
-    Canned(text="schwiizerdütsch", language="de-CH"),
-    Canned(text="acme", tenant="acme"),
-    Canned(text="acme auf deutsch", tenant="acme", language="DE"),
+    CannedText(text="everyone"),
+    CannedText(text="deutsch", language="de"),
+    CannedText(text="schwiizerdütsch", language="de-CH"),
+    CannedText(text="acme", tenant="acme"),
+    CannedText(text="acme auf deutsch", tenant="acme", language="DE"),
 )
 
 
@@ -28,10 +28,10 @@ TEXTS = (
     ],
 )
 def test_the_most_particular_text_is_said(tenant: str, language: str | None, said: str) -> None:
-    assert choose(TEXTS, tenant, language) == said
-    assert choose(TEXTS[::-1], tenant, language) == said, "in whatever order they are given"
+    assert choose_text(TEXTS, tenant, language) == said
+    assert choose_text(TEXTS[::-1], tenant, language) == said, "in whatever order they are given"
 
 
 def test_a_language_is_looked_up_as_rfc_4647_has_it() -> None:
-    found = list(lookup("zh-Hant-CN-x-private1-private2"))  # the RFC's own example
+    found = list(language_ranges("zh-Hant-CN-x-private1-private2"))  # the RFC's own example
     assert found == ["zh-hant-cn-x-private1-private2", "zh-hant-cn-x-private1", "zh-hant-cn", "zh-hant", "zh", None]

@@ -12,7 +12,7 @@ from poise.errors import SetupError
 from poise.settings import MeshSettings
 from poise_services.orchestration import draw_secret
 from poise_services.orchestration.active_policy import Policies
-from poise_services.orchestration.draw_secret import secret_of
+from poise_services.orchestration.draw_secret import load_secret
 from poise_services.orchestration.settings import OrchestrationSettings
 
 GIVEN = "a secret that was given"
@@ -27,7 +27,7 @@ def test_it_is_made_once_private_and_shared_by_all_who_share_the_folder(tmp_path
     found: list[bytes] = []
 
     def read() -> None:
-        found.append(secret_of(OrchestrationSettings(), mesh_of(folder)))
+        found.append(load_secret(OrchestrationSettings(), mesh_of(folder)))
 
     workers = [threading.Thread(target=read) for _ in range(20)]
     for worker in workers:
@@ -43,7 +43,7 @@ def test_it_is_made_once_private_and_shared_by_all_who_share_the_folder(tmp_path
 
 
 def test_without_a_shared_folder_it_is_in_the_workers_own(tmp_path: Path) -> None:
-    made = secret_of(OrchestrationSettings(), mesh_of(tmp_path, shared=False))
+    made = load_secret(OrchestrationSettings(), mesh_of(tmp_path, shared=False))
     assert (tmp_path / "state" / "one" / "draw.secret").read_text().strip().encode() == made
 
 
@@ -51,24 +51,24 @@ def test_what_is_given_comes_first_then_the_file_that_is_named(tmp_path: Path) -
     file = tmp_path / "elsewhere"
     file.write_text(f"{GIVEN} in a file\n")
     named = OrchestrationSettings(draw_secret_file=file)
-    assert secret_of(named, mesh_of(tmp_path)) == f"{GIVEN} in a file".encode()
+    assert load_secret(named, mesh_of(tmp_path)) == f"{GIVEN} in a file".encode()
     both = OrchestrationSettings(draw_secret_file=file, draw_secret=SecretStr(GIVEN))
-    assert secret_of(both, mesh_of(tmp_path)) == GIVEN.encode()
+    assert load_secret(both, mesh_of(tmp_path)) == GIVEN.encode()
     assert not (tmp_path / "draw.secret").exists()
 
 
 def test_what_cannot_be_a_secret_or_be_read_is_said(tmp_path: Path) -> None:
     mesh = mesh_of(tmp_path)
     with pytest.raises(SetupError, match="DRAW_SECRET is too short for a secret"):
-        secret_of(OrchestrationSettings(draw_secret=SecretStr("")), mesh)
+        load_secret(OrchestrationSettings(draw_secret=SecretStr("")), mesh)
     with pytest.raises(SetupError, match=r"cannot be read from .*nowhere"):
-        secret_of(OrchestrationSettings(draw_secret_file=tmp_path / "nowhere"), mesh)
+        load_secret(OrchestrationSettings(draw_secret_file=tmp_path / "nowhere"), mesh)
     (tmp_path / "draw.secret").write_text("")
     with pytest.raises(SetupError, match="is too short for a secret"):
-        secret_of(OrchestrationSettings(), mesh)
+        load_secret(OrchestrationSettings(), mesh)
     (tmp_path / "file").touch()
     with pytest.raises(SetupError, match=r"cannot be kept in .* give POISE_ORCHESTRATION_DRAW_SECRET"):
-        secret_of(OrchestrationSettings(), MeshSettings(shared_dir=tmp_path / "file"))
+        load_secret(OrchestrationSettings(), MeshSettings(shared_dir=tmp_path / "file"))
 
 
 def test_it_is_told_to_nobody(
@@ -77,9 +77,9 @@ def test_it_is_told_to_nobody(
     caplog.set_level(logging.DEBUG, logger=draw_secret.__name__)
     monkeypatch.setenv("POISE_ORCHESTRATION_DRAW_SECRET", GIVEN)
     settings = OrchestrationSettings.load()
-    secret = secret_of(settings, mesh_of(tmp_path))
-    made = secret_of(OrchestrationSettings(draw_secret=None), mesh_of(tmp_path))
-    told = f"{settings!r} {settings} {settings.model_dump_json()} {Policies(settings, secret).now!r} {caplog.text}"
+    secret = load_secret(settings, mesh_of(tmp_path))
+    made = load_secret(OrchestrationSettings(draw_secret=None), mesh_of(tmp_path))
+    told = f"{settings!r} {settings} {settings.model_dump_json()} {Policies(settings, secret).current!r} {caplog.text}"
     assert secret == GIVEN.encode()
     assert GIVEN not in told
     assert made.decode() not in told
@@ -93,5 +93,5 @@ def test_a_file_that_others_may_read_is_told(tmp_path: Path, caplog: pytest.LogC
     for mode, told in ((0o600, False), (0o640, False), (0o644, True)):
         caplog.clear()
         file.chmod(mode)
-        assert secret_of(settings, mesh_of(tmp_path)) == GIVEN.encode()
+        assert load_secret(settings, mesh_of(tmp_path)) == GIVEN.encode()
         assert ("make it 600" in caplog.text) is told

@@ -15,7 +15,7 @@ from poise.telemetry import semconv
 from poise.telemetry.metrics import Recorder, leave, use
 from poise.workflows.run import Run
 from poise_services.orchestration.breakers import Breakers
-from poise_services.orchestration.cache_hints import CacheHints, Stale
+from poise_services.orchestration.cache_hints import CacheHints, StaleAnswer
 from poise_services.orchestration.evidence_reader import EvidenceReader
 from poise_services.orchestration.generation import Generator
 from poise_services.orchestration.settings import OrchestrationSettings, Variant
@@ -123,7 +123,7 @@ async def test_where_nobody_could_follow_a_variant_has_all_the_time(asking: Aski
     asked = await asking(wrote={"cloud": RIGHT}, variants=[BIG, SMALL], failovers=0, run={"left": 40.0}, reserve=0.1)
     assert asked.run.timeouts["generate"] == 36.0
     breakers = breakers_of(BIG, SMALL, least=1)
-    breakers.judge("small", breakers.admit("small"), "failed")
+    breakers.record("small", breakers.admit("small"), "failed")
     asked = await asking(
         wrote={"cloud": RIGHT}, variants=[BIG, SMALL], breakers=breakers, run={"left": 40.0}, reserve=0.1
     )
@@ -186,7 +186,7 @@ async def test_a_variant_that_keeps_failing_is_not_asked_and_the_record_says_so(
 async def test_when_all_are_left_alone_nobody_is_asked(asking: Asking) -> None:
     breakers = breakers_of(BIG, SMALL, least=1)
     for name in ("big", "small"):
-        breakers.judge(name, breakers.admit(name), "failed")
+        breakers.record(name, breakers.admit(name), "failed")
     asked = await asking(wrote={}, variants=[BIG, SMALL], breakers=breakers)
     assert (asked.answer.rung, asked_of(asked)) == ("extractive", [])
     assert asked.reason == "big is left alone, it failed lately; small is left alone, it failed lately"
@@ -218,7 +218,7 @@ async def test_askers_with_short_deadlines_take_no_variant_away_from_others(aski
 async def test_a_bug_of_ours_does_not_keep_a_probe_for_good(asking: Asking) -> None:
     now = 100.0
     breakers = Breakers([Variant.model_validate(BIG)], BreakerLimits(least=1), lambda: now)
-    breakers.judge("big", breakers.admit("big"), "failed")
+    breakers.record("big", breakers.admit("big"), "failed")
     now += 2
     with pytest.raises(ValueError, match="a bug"):
         await asking(wrote=ValueError("a bug"), variants=[BIG], breakers=breakers)
@@ -239,7 +239,7 @@ async def test_each_failover_is_counted_by_variant_and_cause(
 ) -> None:
     breakers = breakers_of(BIG, SMALL, least=1)
     if left_alone:
-        breakers.judge("big", breakers.admit("big"), "failed")
+        breakers.record("big", breakers.admit("big"), "failed")
     recorder = Recorder([semconv.FAILOVERS, semconv.ANSWERS], {semconv.RUN_DURATION: lambda *_: None})
     use(recorder)
     try:
@@ -252,12 +252,12 @@ async def test_each_failover_is_counted_by_variant_and_cause(
 # -- earlier answers ---------------------------------------------------------------------------------------------------
 
 
-async def kept() -> Stale | None:
-    return Stale(RIGHT, (), "small", "e1.AAAA.0~0~500", 90.0, "The book of lamps has changed")
+async def kept() -> StaleAnswer | None:
+    return StaleAnswer(RIGHT, (), "small", "e1.AAAA.0~0~500", 90.0, "The book of lamps has changed")
 
 
 async def test_an_earlier_answer_stands_in_as_it_was(asking: Asking) -> None:
-    asked = await asking(wrote={"cloud": fault("unavailable")}, variants=[BIG], aid=CacheHints(kept))
+    asked = await asking(wrote={"cloud": fault("unavailable")}, variants=[BIG], hints=CacheHints(kept))
     answer = asked.answer
     assert (answer.rung, answer.text, answer.variant) == ("stale", RIGHT, "small")
     assert (answer.cached, answer.age, answer.epoch) == (True, 90.0, "e1.AAAA.0~0~500")
@@ -269,13 +269,15 @@ async def test_an_earlier_answer_stands_in_as_it_was(asking: Asking) -> None:
 
 
 async def test_an_earlier_answer_stands_in_when_retrieval_fails(asking: Asking) -> None:
-    asked = await asking(found=fault("unavailable"), variants=[BIG], aid=CacheHints(kept))
+    asked = await asking(found=fault("unavailable"), variants=[BIG], hints=CacheHints(kept))
     assert asked.answer.rung == "stale"
     assert asked.reason.startswith(asked.draw.skipped or "?")
 
 
 async def test_where_no_model_is_to_be_asked_the_passages_answer(asking: Asking) -> None:
-    asked = await asking(wrote={}, variants=[BIG, SMALL], aid=CacheHints(unasked="another run is at work on it"))
+    asked = await asking(
+        wrote={}, variants=[BIG, SMALL], hints=CacheHints(skip_model_reason="another run is at work on it")
+    )
     assert (asked.answer.rung, asked_of(asked)) == ("extractive", [])
     assert asked.reason == asked.draw.skipped == "another run is at work on it"
 
@@ -290,7 +292,7 @@ async def test_a_probe_whose_run_is_cut_off_before_it_is_made_leaves_its_place_t
     settings = OrchestrationSettings()
     (drawn,) = settings.variants
     breakers = Breakers(settings.variants, clock=lambda: now)
-    breakers.judge(drawn.name, breakers.admit(drawn.name), "rest", 5.0)
+    breakers.record(drawn.name, breakers.admit(drawn.name), "rest", 5.0)
     now += 6.0
 
     class CutOff(Run):

@@ -12,9 +12,9 @@ from poise.errors import FaultError
 from poise.scoring import Evidence
 from poise.workflows.run import Run
 from poise_services.orchestration.breakers import Breakers
-from poise_services.orchestration.cache_hints import ALONE, CacheHints, Stale
+from poise_services.orchestration.cache_hints import NO_CACHE, CacheHints, StaleAnswer
 from poise_services.orchestration.evidence_reader import EvidenceReader
-from poise_services.orchestration.fallbacks import LADDER, FallbackContext, FallbackResult, step_down
+from poise_services.orchestration.fallbacks import LADDER, FallbackContext, FallbackResult, run_fallbacks
 from poise_services.orchestration.generation import Generator
 from poise_services.orchestration.retrieval import Retrieved
 from poise_services.orchestration.settings import NO_ANSWER, Ladder, OrchestrationSettings, Variant
@@ -38,8 +38,8 @@ ladders = st.sets(st.sampled_from(RUNGS)).map(
 def earlier(text: str | None) -> CacheHints:
     """Answers kept: one, or none."""
 
-    async def stale() -> Stale | None:
-        return None if text is None else Stale(text, (), "small", "e0", 90.0, "too old")
+    async def stale() -> StaleAnswer | None:
+        return None if text is None else StaleAnswer(text, (), "small", "e0", 90.0, "too old")
 
     return CacheHints(stale)
 
@@ -54,7 +54,7 @@ async def standing_of(
     written: dict[str, str | Exception],
     ladder: Ladder,
     *,
-    aid: CacheHints = ALONE,
+    hints: CacheHints = NO_CACHE,
     variants: tuple[Variant, ...] = VARIANTS,
 ) -> FallbackResult:
     def write(request: Generate) -> Completion | Exception:
@@ -68,7 +68,7 @@ async def standing_of(
     reader = EvidenceReader(evidence)
     writing = Generator(run, question, reader, variants[0], settings=settings, breakers=Breakers(variants), secret=b"s")
     ask = Ask.model_construct(question=question)
-    return await step_down(FallbackContext(run, ask, found, reader, writing, aid, ladder))
+    return await run_fallbacks(FallbackContext(run, ask, found, reader, writing, hints, ladder))
 
 
 @given(
@@ -76,7 +76,7 @@ async def standing_of(
     found=st.lists(texts, max_size=4),
     big=wrote,
     small=wrote,
-    kept=st.just(ALONE) | st.builds(earlier, st.none() | sentences),
+    kept=st.just(NO_CACHE) | st.builds(earlier, st.none() | sentences),
     ladder=ladders,
     failed=st.booleans(),
 )
@@ -91,8 +91,8 @@ async def test_whatever_fails_some_rung_bears(
     failed: bool,
 ) -> None:
     trouble = None if found else "retrieval failed" if failed else "retrieval found nothing"
-    retrieved = Retrieved(passages(found), "e", trouble=trouble, failed=failed and not found)
-    standing = await standing_of(question, retrieved, {"big": big, "small": small}, ladder, aid=kept)
+    retrieved = Retrieved(passages(found), "e", error=trouble, failed=failed and not found)
+    standing = await standing_of(question, retrieved, {"big": big, "small": small}, ladder, hints=kept)
 
     assert standing.text.strip()
     assert standing.rung in ladder.rungs
@@ -134,15 +134,15 @@ def test_each_rung_has_a_step_and_they_go_down_in_order() -> None:
 
 
 async def test_each_rung_that_broke_says_why_once() -> None:
-    found = Retrieved(trouble="retrieval found nothing")
-    standing = await standing_of("Why?", found, {}, Ladder(), aid=earlier(None))
+    found = Retrieved(error="retrieval found nothing")
+    standing = await standing_of("Why?", found, {}, Ladder(), hints=earlier(None))
     assert standing.rung == "canned"
     assert standing.reason == "retrieval found nothing; no passage bears on the question"
 
 
 async def test_that_no_earlier_answer_is_kept_is_no_news() -> None:
-    found = Retrieved(trouble="retrieval failed", failed=True)
-    standing = await standing_of("Why?", found, {}, Ladder(), aid=earlier(None))
+    found = Retrieved(error="retrieval failed", failed=True)
+    standing = await standing_of("Why?", found, {}, Ladder(), hints=earlier(None))
     assert standing.reason == "retrieval failed; no passage bears on the question"
 
 

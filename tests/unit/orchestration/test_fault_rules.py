@@ -10,17 +10,17 @@ from poise.errors import DeadlineExceededError, FaultError, NotTakenError, Unava
 from poise.policy import BreakerLimits
 from poise.telemetry import semconv
 from poise.telemetry.metrics import observations
-from poise_services.orchestration.breakers import LONGEST_REST, Breakers
+from poise_services.orchestration.breakers import MAX_OPEN_TIME, Breakers
 from poise_services.orchestration.fault_rules import (
-    TELLING,
-    VERDICTS,
-    Says,
-    Then,
-    Tried,
+    FAULT_RULES,
+    MIN_TELLING_BUDGET,
+    BreakerSignal,
+    NextCandidates,
+    TriedVariant,
     candidates,
-    says,
-    share,
-    verdict,
+    fair_share,
+    rule_for,
+    signal_of,
 )
 from poise_services.orchestration.settings import Variant
 
@@ -52,19 +52,19 @@ def fault(name: str) -> Fault:
         ("anything-new", "failed", "elsewhere"),
     ],
 )
-def test_what_each_fault_means(name: str, said: Says, then: Then) -> None:
-    found = verdict(f"urn:poise:{name}")
+def test_what_each_fault_means(name: str, said: BreakerSignal, then: NextCandidates) -> None:
+    found = rule_for(f"urn:poise:{name}")
     assert (found.says, found.then) == (said, then)
-    assert says(fault(name), TELLING) == said
+    assert signal_of(fault(name), MIN_TELLING_BUDGET) == said
 
 
 def test_every_verdict_is_looked_at_above() -> None:
-    assert len(VERDICTS) == 10
+    assert len(FAULT_RULES) == 10
 
 
 def test_a_variant_that_was_given_next_to_no_time_has_not_failed() -> None:
-    assert says(fault("deadline-exceeded"), TELLING - 0.1) == "nothing"
-    assert says(fault("unavailable"), 0.1) == "failed"
+    assert signal_of(fault("deadline-exceeded"), MIN_TELLING_BUDGET - 0.1) == "nothing"
+    assert signal_of(fault("unavailable"), 0.1) == "failed"
 
 
 @pytest.mark.parametrize(
@@ -79,16 +79,16 @@ def test_a_variant_that_was_given_next_to_no_time_has_not_failed() -> None:
         ([(BIG, "anyone"), (SMALL, "elsewhere")], ["spare"]),
     ],
 )
-def test_who_is_worth_asking_next(tried: list[tuple[Variant, Then]], names: list[str]) -> None:
-    found = candidates(ALL, [Tried(variant, then) for variant, then in tried])
+def test_who_is_worth_asking_next(tried: list[tuple[Variant, NextCandidates]], names: list[str]) -> None:
+    found = candidates(ALL, [TriedVariant(variant, then) for variant, then in tried])
     assert [variant.name for variant in found] == names
-    assert candidates(ALL[::-1], [Tried(variant, then) for variant, then in tried]) == found, (
+    assert candidates(ALL[::-1], [TriedVariant(variant, then) for variant, then in tried]) == found, (
         "whatever order they are in"
     )
 
 
 def test_healthy_ones_come_first_then_by_weight_then_by_name() -> None:
-    found = candidates(ALL, [Tried(BIG, "anyone")], {"small": "half-open", "short": "closed"})
+    found = candidates(ALL, [TriedVariant(BIG, "anyone")], {"small": "half-open", "short": "closed"})
     assert [variant.name for variant in found] == ["short", "spare", "small"]
     equals = [Variant(name=name) for name in "cab"]
     assert [variant.name for variant in candidates(equals, [])] == ["a", "b", "c"]
@@ -97,10 +97,10 @@ def test_healthy_ones_come_first_then_by_weight_then_by_name() -> None:
 @given(st.floats(0, 1e6), st.lists(st.floats(0, 1), max_size=5))
 def test_whoever_is_asked_last_has_as_long_as_the_first(left: float, used: list[float]) -> None:
     """Each uses a part of its share; what it does not use is left to those after it."""
-    first = share(left, len(used))
+    first = fair_share(left, len(used))
     for place, part in enumerate(used):
-        left -= part * share(left, len(used) - place)
-    assert share(left, 0) >= first * (1 - 1e-9)
+        left -= part * fair_share(left, len(used) - place)
+    assert fair_share(left, 0) >= first * (1 - 1e-9)
 
 
 # -- breakers ----------------------------------------------------------------------------------------------------------
@@ -114,10 +114,10 @@ class Clock:
         return self.now
 
 
-def ended(breakers: Breakers, name: str, said: Says, rest: float | None = None) -> None:
+def ended(breakers: Breakers, name: str, said: BreakerSignal, rest: float | None = None) -> None:
     since = breakers.admit(name)
     assert since is not None
-    breakers.judge(name, since, said, rest)
+    breakers.record(name, since, said, rest)
 
 
 def test_a_variant_that_keeps_failing_is_left_alone_and_no_other() -> None:
@@ -141,7 +141,7 @@ def test_a_variant_that_asks_for_it_is_left_alone_for_as_long_but_not_for_ever()
     assert breakers.admit("big") is None
     clock.now += 0.2
     ended(breakers, "big", "rest", 1e9)
-    clock.now += LONGEST_REST
+    clock.now += MAX_OPEN_TIME
     assert breakers.admit("big") is not None
 
 
@@ -155,7 +155,7 @@ def test_a_rate_limit_that_does_not_say_how_long_counts_among_the_failures() -> 
 
 def test_a_call_that_another_worker_admitted_says_nothing_of_now() -> None:
     breakers = Breakers(ALL, BreakerLimits(least=1), Clock())
-    breakers.judge("big", None, "failed")
+    breakers.record("big", None, "failed")
     assert breakers.states()["big"] == "closed"
 
 
@@ -166,7 +166,7 @@ def test_a_probe_that_is_given_up_makes_room_for_another() -> None:
     clock.now += 2
     probe = breakers.admit("big")
     assert breakers.admit("big") is None
-    breakers.judge("big", probe, "nothing")
+    breakers.record("big", probe, "nothing")
     assert breakers.admit("big") is not None
 
 
@@ -184,14 +184,14 @@ def test_which_variants_are_left_alone_shows_in_the_metrics_while_the_worker_run
 def silence(breakers: Breakers, given: float = 10.0, error: BaseException | None = None) -> None:
     with (
         suppress(DeadlineExceededError, UnavailableError, FaultError, CancelledError),
-        breakers.answering("retrieve", given),
+        breakers.guarded("retrieve", given),
     ):
         raise error or DeadlineExceededError("no reply")
 
 
 def left_alone(breakers: Breakers) -> bool:
     try:
-        with breakers.answering("retrieve", 10.0):
+        with breakers.guarded("retrieve", 10.0):
             pass
     except UnavailableError:
         return True
@@ -204,7 +204,7 @@ def test_a_tier_that_keeps_silent_is_not_waited_for_again_and_again() -> None:
     silence(breakers)
     silence(breakers)
     assert left_alone(breakers)
-    with breakers.answering("fetch.other", 10.0):
+    with breakers.guarded("fetch.other", 10.0):
         pass  # another step's tier is well
     clock.now += 2.5
     assert not left_alone(breakers), "the probe was answered"

@@ -4,7 +4,7 @@ from uuid import uuid4
 
 from poise.contracts import Passage
 from poise.scoring import Evidence
-from poise_services.orchestration.prompt import closed_book, prompt, without_passages
+from poise_services.orchestration.prompt import build_prompt, closed_book, without_passages
 
 QUESTION = "Who lit the lamp of Harrow Point?"
 TEXT = "The lamp of Harrow Point was lit in 1847 by the keeper Ada Quill."
@@ -17,7 +17,7 @@ def test_without_passages_the_question_is_all_that_is_said() -> None:
     assert (system.role, system.content) == ("system", "Be brief.")
     assert QUESTION in asked.content
     assert "text above" not in asked.content
-    assert TEXT in prompt(QUESTION, EVIDENCE, 1, None)[-1].content
+    assert TEXT in build_prompt(QUESTION, EVIDENCE, 1, None)[-1].content
     assert len(closed_book(QUESTION, None)) == 1
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from poise.contracts import Answer, Citation, Draw, Generation, Passage, RunRecord, StepRecord
-from poise_services.orchestration.record_size import WORTH, shortened
+from poise_services.orchestration.record_size import MIN_TEXT_BYTES, shorten
 
 
 def record(**fields: Any) -> RunRecord:
@@ -30,7 +30,7 @@ def passages(*texts: str) -> tuple[Passage, ...]:
 
 def test_what_fits_is_left_as_it_is() -> None:
     whole = record(passages=passages("a" * 1_000))
-    assert shortened(whole, len(whole.encode())) is whole
+    assert shorten(whole, len(whole.encode())) is whole
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_what_fits_is_left_as_it_is() -> None:
     ],
 )
 def test_whatever_grew_is_cut_and_named(fields: dict[str, Any], cut: tuple[str, ...]) -> None:
-    kept = shortened(record(**fields), 1_000_000)
+    kept = shorten(record(**fields), 1_000_000)
     assert 0 < len(kept.encode()) <= 1_000_000
     assert kept.shortened == cut
     assert RunRecord.parse(kept.encode()) == kept
@@ -56,7 +56,7 @@ def test_whatever_grew_is_cut_and_named(fields: dict[str, Any], cut: tuple[str, 
 
 def test_the_longest_texts_go_first() -> None:
     whole = record(text="x" * 900_000, raw="x" * 900_000, passages=passages(*["p" * 2_000] * 20))
-    kept = shortened(whole, 1_000_000)
+    kept = shorten(whole, 1_000_000)
     assert kept.shortened == ("answer", "draw")
     assert kept.passages == whole.passages
     assert kept.answer is not None
@@ -67,7 +67,7 @@ def test_the_longest_texts_go_first() -> None:
 def test_what_it_is_found_by_stays() -> None:
     long = "i" * 2_000
     whole = record(run_id=long, tenant=long, text="x" * 50_000)
-    kept = shortened(whole, 10_000)
+    kept = shorten(whole, 10_000)
     assert (kept.run_id, kept.tenant) == (long, long)
 
 
@@ -83,7 +83,7 @@ def test_a_record_always_fits(texts: list[str], steps: int, room: int) -> None:
         passages=passages(*texts),
         steps=[StepRecord(step=f"step {n}", ms=n) for n in range(steps)],
     )
-    kept = shortened(whole, room)
+    kept = shorten(whole, room)
     assert len(kept.encode()) <= room
     assert (kept.shortened is None) == (kept == whole)
-    assert room < 3 * WORTH or kept.question == whole.question
+    assert room < 3 * MIN_TEXT_BYTES or kept.question == whole.question

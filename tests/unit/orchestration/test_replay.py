@@ -15,7 +15,7 @@ from poise.workflows.run import Run
 from poise_services.orchestration.active_policy import Policies
 from poise_services.orchestration.answer import AnswerWorkflow
 from poise_services.orchestration.breakers import Breakers
-from poise_services.orchestration.cache_hints import CacheHints, Stale
+from poise_services.orchestration.cache_hints import CacheHints, StaleAnswer
 from poise_services.orchestration.settings import OrchestrationSettings
 
 SENTENCE = "The lamp of Harrow Point was lit in 1847 by the keeper Ada Quill."
@@ -51,7 +51,7 @@ class Kept(Journal):
 def breakers(*left_alone: str) -> Breakers:
     made = Breakers(SETTINGS.variants, BreakerLimits(least=1), lambda: 0.0)
     for name in left_alone:
-        made.judge(name, made.admit(name), "failed")
+        made.record(name, made.admit(name), "failed")
     return made
 
 
@@ -70,8 +70,8 @@ async def answered(
             return said
         return Completion(text=said, model="m", backend=request.backend, finish_reason="stop")
 
-    async def stale() -> Stale | None:
-        return Stale("It was Ada Quill.", (), "b", "e0", 9.0, "it is old") if found is not FOUND else None
+    async def stale() -> StaleAnswer | None:
+        return StaleAnswer("It was Ada Quill.", (), "b", "e0", 9.0, "it is old") if found is not FOUND else None
 
     door = ScriptedRun({Retrieve: found, Generate: write})
     run = Run(door, history)

@@ -21,7 +21,7 @@ async def test_an_ask_that_waits_for_another_holds_no_handling_slot() -> None:
             slot = slots.open(1)
             slot.enter()
             try:
-                return await flights.board("the same", accepts, 60)
+                return await flights.acquire("the same", accepts, 60)
             finally:
                 slot.close()
 
@@ -31,11 +31,11 @@ async def test_an_ask_that_waits_for_another_holds_no_handling_slot() -> None:
         for _ in range(10):
             await asyncio.sleep(0)
         assert slots.parked == len(others)
-        await leader.land(None)  # nothing came of it: one of them is next
+        await leader.complete(None)  # nothing came of it: one of them is next
         [done], waiting = await asyncio.wait(others, return_when=asyncio.FIRST_COMPLETED)
         flight = done.result()
         assert isinstance(flight, Flight)
         for task in waiting:
             task.cancel()
         await asyncio.wait(waiting)
-        await flight.land(None)
+        await flight.complete(None)

@@ -10,7 +10,7 @@ from poise.contracts import Answer, DocumentVersion, Envelope
 from poise.kafka.record import Record
 from poise.redis.answer_store import CachedAnswer, Dependency
 from poise_services.orchestration.document_versions import DocumentState, VersionMap
-from poise_services.orchestration.staleness import judge, reached
+from poise_services.orchestration.staleness import assess, epoch_reached
 
 TOPIC = "AAAA"
 EPOCH = f"e1.{TOPIC}.0~5~1000"
@@ -43,7 +43,7 @@ def entry(*digests: str | None, made: float = MADE, epoch: str | None = EPOCH) -
 
 
 def why(kept: CachedAnswer, written: Log, now: float = MADE + 1) -> str | None:
-    return judge(kept, written.known.documents.get, TOPIC, max_age=MAX_AGE, now=now).why
+    return assess(kept, written.known.documents.get, TOPIC, max_age=MAX_AGE, now=now).why
 
 
 digests = st.sampled_from(["a", "b", None])
@@ -93,20 +93,20 @@ def test_why_and_since_when() -> None:
     written.say("d0", 3, "a", at=MADE + 2)
     assert why(kept, written) is None, "it was ingested again, unchanged"
     written.say("d1", 4, "c", at=MADE + 5)
-    aged = judge(kept, written.known.documents.get, TOPIC, max_age=MAX_AGE, now=MADE + 9)
+    aged = assess(kept, written.known.documents.get, TOPIC, max_age=MAX_AGE, now=MADE + 9)
     assert (aged.why, aged.since) == ("book 1 has changed", MADE + 5)
     assert aged.within(4.0, MADE + 9)
     assert not aged.within(3.9, MADE + 9)
     assert not aged.gone
     written.say("d1", 5, None, at=MADE + 6)
     assert why(kept, written) == "book 1 was deleted"
-    assert judge(kept, written.known.documents.get, TOPIC, max_age=MAX_AGE, now=MADE + 9).gone
+    assert assess(kept, written.known.documents.get, TOPIC, max_age=MAX_AGE, now=MADE + 9).gone
 
 
 def test_an_age_makes_it_stale_from_when_it_was_too_old() -> None:
     written = log()
     written.say("d0", 1, "a")
-    aged = judge(entry("a"), written.known.documents.get, TOPIC, max_age=MAX_AGE, now=MADE + MAX_AGE + 7)
+    aged = assess(entry("a"), written.known.documents.get, TOPIC, max_age=MAX_AGE, now=MADE + MAX_AGE + 7)
     assert (aged.why, aged.since) == ("it is older than 100 s", MADE + MAX_AGE)
     assert why(entry("a"), written, now=MADE + MAX_AGE) is None
 
@@ -154,12 +154,12 @@ def test_versions_of_another_log_of_documents_count_once_that_one_is_gone_over_t
 
 
 def test_an_epoch_that_is_asked_for_must_have_been_reached() -> None:
-    assert reached(None, None)
-    assert reached(EPOCH, f"e1.{TOPIC}.0~5~9")
-    assert not reached(EPOCH, f"e1.{TOPIC}.0~6~9")
-    assert not reached(EPOCH, "e1.BBBB.0~1~9")
-    assert not reached(None, EPOCH)
-    assert not reached(EPOCH, "nonsense")
+    assert epoch_reached(None, None)
+    assert epoch_reached(EPOCH, f"e1.{TOPIC}.0~5~9")
+    assert not epoch_reached(EPOCH, f"e1.{TOPIC}.0~6~9")
+    assert not epoch_reached(EPOCH, "e1.BBBB.0~1~9")
+    assert not epoch_reached(None, EPOCH)
+    assert not epoch_reached(EPOCH, "nonsense")
 
 
 def test_known_says() -> None:

@@ -14,7 +14,7 @@ from poise.workflows.workflow import workflow
 from poise_services.orchestration.handler import AskHandler
 from poise_services.orchestration.handlers import handlers
 from poise_services.orchestration.settings import OrchestrationSettings
-from poise_services.orchestration.user_workflows import own_workflows
+from poise_services.orchestration.user_workflows import load_workflows
 
 HEAD = """
 from poise import Run, workflow
@@ -44,8 +44,8 @@ def test_they_are_found_by_file_and_by_name_and_one_that_is_imported_is_the_same
     by_file = written(folder, BRIEF)
     name = Path(by_file).stem
     importing = written(folder, f"from {name} import brief\n" + BRIEF.replace("brief", "long"))
-    assert [one.name for one in own_workflows([by_file, importing])] == ["brief", "long"]
-    assert [one.name for one in own_workflows([name])] == ["brief"]
+    assert [one.name for one in load_workflows([by_file, importing])] == ["brief", "long"]
+    assert [one.name for one in load_workflows([name])] == ["brief"]
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_they_are_found_by_file_and_by_name_and_one_that_is_imported_is_the_same
 )
 def test_what_cannot_be_asked_is_refused_at_the_start(folder: Path, code: str, told: str) -> None:
     with pytest.raises(SetupError, match=told):
-        own_workflows([written(folder, code)])
+        load_workflows([written(folder, code)])
 
 
 @pytest.mark.parametrize("where", ["no/such.py", "no_such_module_of_ours"])

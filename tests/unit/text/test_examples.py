@@ -8,7 +8,7 @@ from poise.contracts import Ask, Completion, Document, Passage, Usage
 from poise.scoring import Evidence, relevance
 from poise_services.gateway.languages import first_choice
 from poise_services.orchestration.answer_check import check
-from poise_services.orchestration.prompt import prompt
+from poise_services.orchestration.prompt import build_prompt
 from poise_services.orchestration.settings import Ladder
 from poise_services.retrieval.passages import bodies
 
@@ -32,7 +32,7 @@ def test_an_answer_is_written_and_checked_with_it(text: str) -> None:
     usage = Usage(prompt_tokens=1, completion_tokens=1)
     for said in (text, "It ends."):
         completion = Completion(text=said, model="m", backend="default", finish_reason="stop", usage=usage)
-        assert prompt("What is a?", evidence, 2, None)
+        assert build_prompt("What is a?", evidence, 2, None)
         assert check(completion, evidence, "What is a?", Ladder(), "v") is not None
         assert 0 <= relevance(said, evidence, "What is a?") <= 1
 
