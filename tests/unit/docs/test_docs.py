@@ -202,13 +202,13 @@ def topic_row(topic: Topic) -> list[str]:
     """A topic as docs/WIRE.md has it."""
     whatever = topic.accepts == (Message,)
     carries = ", ".join("null" if kind is Deletion else f"`{kind.kind}`" for kind in topic.accepts if not whatever)
-    fate = "is to be handled later" if ".retry." in topic.name else "could not be handled"
+    fate = "to retry" if ".retry." in topic.name else "that failed"
     return [
         f"`{topic.name}`",
-        f"whatever {fate}" if whatever else carries,
+        f"any message {fate}" if whatever else carries,
         f"`{topic.key}`" if "<" in topic.key else topic.key,
         str(topic.partitions),
-        "last of each key" if topic.compacted else seconds(topic.keep),
+        "compacted" if topic.compacted else seconds(topic.keep),
         "by key" if topic.ordered else "–",
         "anyone" if topic.edge else "Poise",
         topic.tier or "–",
@@ -224,7 +224,7 @@ def deadlines(limits: Deadlines) -> str:
 def seconds(value: float | None) -> str:
     """A time as docs/WIRE.md has it."""
     if value is None:
-        return "for ever"
+        return "forever"
     if value >= DAY:
         return f"{value / DAY:g} d"
     return f"{value / HOUR:g} h" if value >= HOUR else f"{value:g} s"

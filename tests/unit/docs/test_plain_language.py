@@ -10,11 +10,9 @@ NOT_YET = ("shared", "services", "labs", "tests")
 """Folders and files that are not rewritten yet."""
 PAGES_NOT_YET = (
     "docs/PERFORMANCE.md",
-    "docs/RUNNING.md",
     "docs/THREATS.md",
     "docs/TIERS.md",
     "docs/WALKTHROUGH.md",
-    "docs/WIRE.md",
     "docs/WORKFLOWS.md",
     "services",
 )
