@@ -53,7 +53,7 @@ from poise.text.log_lines import escaped
 from poise.text.markdown import fence_after, title_of
 from poise.text.public_text import without_addresses
 from poise.text.unicode_forms import nfkc
-from poise_services.evaluation.scorer import digest, score
+from poise_services.evaluation.run_scores import digest, score_run
 from poise_services.gateway.event_stream import wanted
 from poise_services.gateway.languages import first_choice
 from poise_services.gateway.request_options import RequestOptions
@@ -265,11 +265,11 @@ FUNCTIONS: Final[Mapping[str, tuple[Reader, ...]]] = MappingProxyType(
             lambda said: extract_trace({"baggage": said}),
         ),
         "poise.text.unicode_forms:nfkc": (nfkc,),
-        "poise_services.evaluation.scorer:digest": (digest,),
-        "poise_services.evaluation.scorer:score": (
-            lambda said: score(record(question=said)),
-            lambda said: score(record(answer=said)),
-            lambda said: score(record(passage=said)),
+        "poise_services.evaluation.run_scores:digest": (digest,),
+        "poise_services.evaluation.run_scores:score_run": (
+            lambda said: score_run(record(question=said)),
+            lambda said: score_run(record(answer=said)),
+            lambda said: score_run(record(passage=said)),
         ),
         "poise_services.gateway.languages:first_choice": (first_choice,),
         "poise_services.gateway.request_options:RequestOptions.of": (

@@ -17,7 +17,7 @@ from poise.contracts.topics import DECISIONS, POLICY, POLICY_STATE, RECORDS, SCO
 from poise.kafka.log_reader import LogReader
 from poise.kafka.record import Record
 from poise.policy.decider import Decider
-from poise.policy.detection.recovery_e_process import SHOWN
+from poise.policy.detection.recovery_e_process import RECOVERY_THRESHOLD
 from poise.worker.mesh import Mesh
 from poise_labs.balance.timeline import Event, EvidencePoint, Example, Scored, Timeline, WeightsPoint
 
@@ -157,9 +157,9 @@ class Watching:
         if detectors is None:
             return
         suspect = self.history.suspect
-        proof = detectors.proof(suspect)
+        proof = detectors.recovery_evidence(suspect)
         if proof is not None:
-            self.history.evidence = EvidencePoint(proof, SHOWN, recovery=True)
+            self.history.evidence = EvidencePoint(proof, RECOVERY_THRESHOLD, recovery=True)
         else:
             self.history.evidence = EvidencePoint(detectors.evidence().get(suspect, 0.0), detectors.threshold)
 

@@ -24,7 +24,7 @@ from poise.cli.text import milliseconds
 from poise.cli.trace import find
 from poise.client import Poise
 from poise.contracts.ask import Answer
-from poise.run_log.timeline import shares, tree
+from poise.run_log.timeline import span_tree, time_shares
 from poise.settings import MeshSettings
 from poise.stack.stack import Stack
 from poise.stack.state import DEFAULT_DIRECTORY
@@ -131,7 +131,7 @@ async def _show(mesh: Mesh, question: str, answer: Answer) -> None:
 
 async def by_tier(mesh: Mesh, run_id: str) -> str:
     """How long each tier took for a run: `by tier: inference 1.1 s · retrieval 21 ms · …`."""
-    split = shares(tree((await find(mesh, run_id)).spans))
+    split = time_shares(span_tree((await find(mesh, run_id)).spans))
     if not split.tiers:
         return "by tier: unknown, for spans are not written"
     parts = [f"{tier or 'unknown'} {milliseconds(seconds * 1000)}" for tier, seconds in split.tiers.items()]

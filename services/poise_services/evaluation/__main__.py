@@ -6,19 +6,19 @@ from poise.settings import MeshSettings
 from poise.worker.mesh import Mesh
 from poise.worker.process import run
 from poise.worker.tier import Tier
+from poise_services.evaluation.embedding_scorer import embedding_scorer
 from poise_services.evaluation.handlers import handlers
-from poise_services.evaluation.policy_worker import deciding
+from poise_services.evaluation.policy_worker import policy_worker
 from poise_services.evaluation.settings import EvaluationSettings
-from poise_services.evaluation.vectors import vectors_of
 
 
 async def main() -> None:
     """Score finished runs, and decide over policies, until asked to stop."""
     mesh_settings, settings = MeshSettings.load(), EvaluationSettings.load()
     async with (
-        vectors_of(settings) as vectors,
+        embedding_scorer(settings) as vectors,
         Mesh(mesh_settings, tier="evaluation") as mesh,
-        deciding(mesh, settings),
+        policy_worker(mesh, settings),
         LimitedExecutor() as executor,
     ):
         await mesh.serve(Tier("evaluation", handlers(vectors, executor)))

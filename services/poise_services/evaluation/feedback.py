@@ -21,23 +21,23 @@ from poise.contracts.run_id import started_at
 from poise.contracts.topics import DAY, HOUR, RECORDS, RETRY_DELAYS, SCORES
 from poise.errors import PoiseError, RetryableError, TerminalError
 from poise.resilience.token_bucket import TokenBucket
-from poise.run_log.records import LONGEST_RUN
+from poise.run_log.records import MAX_DELAY
 from poise.telemetry import count, measure, semconv
 from poise.worker.tier import Context
 from poise_services.evaluation.records import Records
 
 log = logging.getLogger(__name__)
 
-KEPT: Final = RECORDS.keep or 0.0
+RECORD_RETENTION: Final = RECORDS.keep or 0.0
 EARLY_RATE: Final = (5.0, 2_000.0)
 """Feedback a second, and at once, whose run left no record yet, that a worker lets wait: at most 5,400 at a time."""
 DEAD_RATE: Final = (20 / HOUR, 200.0)
 """Feedback of one outcome a second, and at once, that a worker makes dead letters of."""
-BEST: Final = 5
+MAX_RATING: Final = 5
 """The highest rating; 1 is the lowest."""
 
 
-class Feedbacks:
+class FeedbackHandler:
     """Handles `Feedback`."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -57,7 +57,7 @@ class Feedbacks:
         run, now = feedback.run_id, time.time()
         record = None if is_late(run, now) else await self._records.find(context.mesh, run, now)
         if record is None:
-            outcome, error = missing(run, context.written, now)
+            outcome, error = classify_missing(run, context.written, now)
         elif record.tenant != context.tenant:
             told = f"run {run} is not of the tenant {context.tenant}, for whom {context.record.topic} speaks"
             outcome, error = "foreign", TerminalError(told)
@@ -99,7 +99,7 @@ def score_of(feedback: Feedback, record: RunRecord, given: float) -> Score:
     if feedback.thumb is not None:
         values["feedback_thumb"] = float(feedback.thumb == "up")
     if feedback.rating is not None:
-        values["feedback_rating"] = (feedback.rating - 1) / (BEST - 1)
+        values["feedback_rating"] = (feedback.rating - 1) / (MAX_RATING - 1)
     if feedback.correction is not None:
         values["feedback_corrected"] = 1.0
     draw = record.draw
@@ -121,10 +121,10 @@ def score_of(feedback: Feedback, record: RunRecord, given: float) -> Score:
 def is_late(run: str, now: float) -> bool:
     """Whether a run is known to be older than the records that are kept."""
     began = started_at(run)
-    return began is not None and began < now - KEPT
+    return began is not None and began < now - RECORD_RETENTION
 
 
-def missing(run: str, given: float, now: float) -> tuple[str, PoiseError]:
+def classify_missing(run: str, given: float, now: float) -> tuple[str, PoiseError]:
     """What it means that a run has no record, in one word, and as an error.
 
     Args:
@@ -134,10 +134,10 @@ def missing(run: str, given: float, now: float) -> tuple[str, PoiseError]:
     """
     began = started_at(run)
     if is_late(run, now):
-        return "late", TerminalError(f"run {run} is too long ago: records are kept for {KEPT / DAY:g} days")
+        return "late", TerminalError(f"run {run} is too long ago: records are kept for {RECORD_RETENTION / DAY:g} days")
     if began is not None and began > now + HOUR:
         return "unknown", TerminalError(f"nobody knows run {run}: by its id it would begin in the future")
-    ended = began is not None and began < now - LONGEST_RUN
+    ended = began is not None and began < now - MAX_DELAY
     if ended or now - given >= sum(RETRY_DELAYS):
         told = f"nobody knows run {run}: there is no record of it, {now - given:.0f} s after the feedback was given"
         return "unknown", TerminalError(told)

@@ -7,16 +7,16 @@ from poise.contracts.topics import SCORES
 from poise.executors.limited import LimitedExecutor
 from poise.telemetry import measure, semconv, span
 from poise.worker.tier import Context, Handler
-from poise_services.evaluation.feedback import Feedbacks
-from poise_services.evaluation.scorer import score, size_of
-from poise_services.evaluation.vectors import Vectors, score_by_meaning
+from poise_services.evaluation.embedding_scorer import EmbeddingScorer, score_with_embeddings
+from poise_services.evaluation.feedback import FeedbackHandler
+from poise_services.evaluation.run_scores import score_run, scoring_size
 
 LATENCY = "latency_ms."
 NO_SHARE = ("raw_ms", "raw_cost")
 """Not 0 to 1, as the metric of scores is."""
 
 
-class Judge:
+class Scorer:
     """Handles `RunRecord`.
 
     Args:
@@ -24,11 +24,11 @@ class Judge:
         executor: Has a process for large records; None = its own.
     """
 
-    def __init__(self, vectors: Vectors | None = None, executor: LimitedExecutor | None = None) -> None:
+    def __init__(self, vectors: EmbeddingScorer | None = None, executor: LimitedExecutor | None = None) -> None:
         self._vectors = vectors
         self._executor = executor or LimitedExecutor()
 
-    async def judge(self, record: RunRecord, context: Context) -> None:
+    async def score(self, record: RunRecord, context: Context) -> None:
         """Score a run that was answered and publish what is thought of it; one that ended in a fault drew no variant.
 
         Raises:
@@ -39,18 +39,18 @@ class Judge:
             return
         with span(semconv.SCORE_RUN):
             judged = await self._score(record)
-        show(judged)
+        record_metrics(judged)
         await context.publish(SCORES, judged, key=judged.policy)
 
     async def _score(self, record: RunRecord) -> Score:
-        size = size_of(record)
+        size = scoring_size(record)
         if self._vectors is not None and not self._executor.is_large(size):
             return await self._vectors.score(record)
-        scored = score if self._vectors is None else score_by_meaning
+        scored = score_run if self._vectors is None else score_with_embeddings
         return await self._executor.run(scored, record, size=size)
 
 
-def show(judged: Score) -> None:
+def record_metrics(judged: Score) -> None:
     """Add a score to the metrics of this worker."""
     for name, value in judged.values.items():
         if name.startswith(LATENCY):
@@ -61,7 +61,7 @@ def show(judged: Score) -> None:
 
 
 def handlers(
-    vectors: Vectors | None = None, executor: LimitedExecutor | None = None
+    vectors: EmbeddingScorer | None = None, executor: LimitedExecutor | None = None
 ) -> Mapping[type[Message], Handler]:
     """One handler by the type of message it takes; with vectors, runs are compared by meaning too."""
-    return {RunRecord: Judge(vectors, executor).judge, Feedback: Feedbacks().join}
+    return {RunRecord: Scorer(vectors, executor).score, Feedback: FeedbackHandler().join}

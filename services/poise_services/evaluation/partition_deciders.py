@@ -25,22 +25,22 @@ MessageT = TypeVar("MessageT", bound=Message)
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class SourceTopics:
     """Of which topics the offsets are, by Kafka's ids: one that was deleted and made again has offsets of its own."""
 
     scores: str | None = None
     commands: str | None = None
 
-    def scores_of(self, state: PolicyState) -> int:
+    def scores_offset(self, state: PolicyState) -> int:
         """The next offset of `poise.scores`, as a snapshot has it; 0 where that is of another topic."""
         return state.scores if state.scores_id in {None, self.scores} else 0
 
-    def commands_of(self, state: PolicyState) -> int:
+    def commands_offset(self, state: PolicyState) -> int:
         """The next offset of `poise.policy.commands`, likewise."""
         return state.commands if state.commands_id in {None, self.commands} else 0
 
 
-class Deciders:
+class PartitionDeciders:
     """The deciders of the policies that have a partition, and how far it has been read.
 
     What cannot be read, or makes a decider fail, is counted and passed over: it is the same record for whoever owns the
@@ -52,24 +52,24 @@ class Deciders:
         origin: The topics that scores and commands are read from.
     """
 
-    def __init__(self, partition: int, belongs: Callable[[str], bool], origin: Origin = Origin()) -> None:
+    def __init__(self, partition: int, belongs: Callable[[str], bool], origin: SourceTopics = SourceTopics()) -> None:
         self.partition = partition
         self.deciders: dict[str, Decider] = {}
         self.scores: int | None = None
         """The next offset of its partition of `poise.scores`; None = nothing was ever set here."""
         self.commands: int | None = None
-        self.made: list[tuple[Decision, Policy | None]] = []
+        self.pending: list[tuple[Decision, Policy | None]] = []
         """Decisions that are not written yet, each with the policy that it put in force, if it did."""
-        self.lost: list[Policy] = []
+        self.missing: list[Policy] = []
         """Policies in force that are not in the log any more, and are to be written again."""
         self._belongs = belongs
         self._origin = origin
-        self._moved: set[str] = set()
+        self._dirty: set[str] = set()
 
     @property
-    def moved(self) -> bool:
+    def dirty(self) -> bool:
         """Whether something is remembered that is not written yet."""
-        return bool(self._moved)
+        return bool(self._dirty)
 
     def restore(self, records: Sequence[Record]) -> None:
         """Go on from the snapshots, of which the last of each policy that can be read counts.
@@ -95,7 +95,7 @@ class Deciders:
             except Exception as error:  # noqa: BLE001 - whatever it is: the one before it can be read, or what it led to
                 _pass_over(record, repr(error))
                 continue
-            self._come_to(self._origin.scores_of(state), self._origin.commands_of(state))
+            self._come_to(self._origin.scores_offset(state), self._origin.commands_offset(state))
 
     def compare(self, records: Iterable[Record]) -> Mapping[str, Sequence[Policy]]:
         """Hold what is remembered against what `poise.policy` has.
@@ -112,11 +112,11 @@ class Deciders:
                 policy = _read(record, Policy)
                 if policy is not None and policy.name == name:
                     found.setdefault(name, {})[policy.version] = policy
-        self.lost = []
+        self.missing = []
         for name, decider in self.deciders.items():
             if decider.policy is not None and max(found.get(name, {}), default=0) < decider.policy.version:
                 log.warning("policy %s is not in %s any more, and is written again", name, POLICY.name)
-                self.lost.append(decider.policy)
+                self.missing.append(decider.policy)
         known = {name: one.policy.version if one.policy else 0 for name, one in self.deciders.items()}
         return {
             name: [versions[version] for version in sorted(versions)]
@@ -134,7 +134,7 @@ class Deciders:
         name = policies[-1].name
         made = [decision for record in decisions if (decision := _read(record, Decision)) is not None]
         self.deciders[name] = Decider.resume(policies, made)
-        self._moved.add(name)
+        self._dirty.add(name)
         self._come_to(made[-1].scores if made else 0, None)
         log.warning("the state of policy %s is lost: it stays in force, and its answers are counted from 0", name)
 
@@ -145,7 +145,7 @@ class Deciders:
 
     # -- taking in ------------------------------------------------------------------------------------------------
 
-    def take_scores(self, records: Iterable[Record]) -> None:
+    def apply_scores(self, records: Iterable[Record]) -> None:
         """Take in scores, in the order of their offsets."""
         for record in records:
             self.scores = record.offset + 1
@@ -154,13 +154,13 @@ class Deciders:
             if decider is None or (score := _read(record, Score)) is None:
                 continue
             try:
-                self._note(decider, decider.score(score, record.offset))
+                self._note(decider, decider.apply_score(score, record.offset))
             except Exception:
                 log.exception("%s: a score of %s could not be weighed and is passed over", record.position, name)
                 count(semconv.PASSED_OVER, 1, {semconv.MESSAGING_DESTINATION: record.topic})
-            self._moved.add(name)
+            self._dirty.add(name)
 
-    def take_commands(self, records: Iterable[Record]) -> None:
+    def apply_commands(self, records: Iterable[Record]) -> None:
         """Take in commands, in the order of their offsets."""
         for record in records:
             self.commands = record.offset + 1
@@ -173,29 +173,29 @@ class Deciders:
                 continue
             decider = self.deciders.get(name) or Decider(name, self.scores or 0)
             try:
-                self._note(decider, decider.command(command, record.timestamp))
+                self._note(decider, decider.apply_command(command, record.timestamp))
             except Exception:
                 log.exception("%s: what was asked of %s could not be done, and is passed over", record.position, name)
                 count(semconv.PASSED_OVER, 1, {semconv.MESSAGING_DESTINATION: record.topic})
                 continue
             self.deciders[name] = decider
-            self._moved.add(name)
+            self._dirty.add(name)
 
     def _note(self, decider: Decider, decisions: Iterable[Decision]) -> None:
         for decision in decisions:
-            self.made.append((decision, decider.policy if decision.acted else None))
+            self.pending.append((decision, decider.policy if decision.acted else None))
 
     # -- writing down ---------------------------------------------------------------------------------------------
 
-    def outgoing(self) -> Iterator[ProducerRecord]:
+    def transaction_records(self) -> Iterator[ProducerRecord]:
         """What is to be written, all of it or nothing: policies and decisions in their order, then the snapshots."""
-        for lost in self.lost:
+        for lost in self.missing:
             yield _outgoing(POLICY, lost, lost.name)
-        for decision, policy in self.made:
+        for decision, policy in self.pending:
             if policy is not None:
                 yield _outgoing(POLICY, policy, policy.name)
             yield _outgoing(DECISIONS, decision, decision.policy)
-        for name in sorted(self._moved):
+        for name in sorted(self._dirty):
             state = PolicyState(
                 name=name,
                 scores=self.scores or 0,
@@ -206,12 +206,12 @@ class Deciders:
             )
             yield _outgoing(POLICY_STATE, state, name, self.partition)
 
-    def written(self) -> None:
+    def mark_written(self) -> None:
         """Note that it was: only now was it decided. Who is shut out would else tell what never was."""
-        for decision, _ in self.made:
+        for decision, _ in self.pending:
             _tell(decision)
-        self.made, self.lost = [], []
-        self._moved = set()
+        self.pending, self.missing = [], []
+        self._dirty = set()
 
 
 def _tell(decision: Decision) -> None:

@@ -16,30 +16,30 @@ from poise.kafka.partitioner import partition_for
 from poise.kafka.record import Record
 from poise.kafka.transactions import Transactions
 from poise.liveness import Part
-from poise.policy.decider import COMMANDS_KEPT
+from poise.policy.decider import MAX_COMMANDS
 from poise.telemetry import observe, semconv
 from poise.telemetry.metrics import Observation
 from poise.worker.mesh import Mesh
-from poise_services.evaluation.partition_deciders import Deciders, Origin
+from poise_services.evaluation.partition_deciders import PartitionDeciders, SourceTopics
 from poise_services.evaluation.settings import EvaluationSettings
 
 GROUP: Final = "poise.evaluation:deciding"
-FENCE: Final = "poise.decider."
+TRANSACTIONAL_ID_PREFIX: Final = "poise.decider."
 """What the transactional ids begin with; the partition's number follows."""
-SAVED_EVERY: Final = 5.0
+SNAPSHOT_INTERVAL: Final = 5.0
 """Seconds between two snapshots while nothing is decided: so much is counted anew when the owner dies."""
-AT_ONCE: Final = 200
+BATCH_SIZE: Final = 200
 """Scores taken in before others of this process have their turn."""
-READ_WITHIN: Final = 30.0
+READ_TIMEOUT: Final = 30.0
 
 
-class Deciding:
+class PolicyWorker:
     """Decides over the policies of the partitions that this worker owns: `async with Deciding(mesh)`."""
 
     def __init__(self, mesh: Mesh) -> None:
         self._mesh = mesh
         self._ownership = Ownership(mesh.log_access, mesh.settings, SCORES.name, GROUP, self._decide)
-        self._following: dict[int, tuple[Deciders, LogStream]] = {}
+        self._following: dict[int, tuple[PartitionDeciders, LogStream]] = {}
         """By partition that is being decided over."""
         self._seen = ExitStack()
 
@@ -74,7 +74,7 @@ class Deciding:
         async with self._unless_recreated() as check:
             turns = _Turns(part, check)
             await self._something_set(partition, turns)
-            async with Transactions(self._mesh.connection, f"{FENCE}{partition}") as transactions:
+            async with Transactions(self._mesh.connection, f"{TRANSACTIONAL_ID_PREFIX}{partition}") as transactions:
                 deciders = await self._restored(partition)
                 start: Start = "beginning" if deciders.commands is None else {partition: deciders.commands}
                 async with self._mesh.follow(COMMANDS.name, start=start, partitions=[partition]) as commands:
@@ -82,7 +82,7 @@ class Deciding:
                     start = _first(partition, deciders.scores, asked)
                     async with self._mesh.follow(SCORES.name, start=start, partitions=[partition]) as scores:
                         deciders.scores = scores.position(partition)
-                        deciders.take_commands(asked)  # what was asked while nobody decided holds for the scores since
+                        deciders.apply_commands(asked)  # what was asked while nobody decided holds for the scores since
                         self._following[partition] = deciders, scores
                         try:
                             await self._go_on(deciders, transactions, (turns.of(commands), turns.of(scores)))
@@ -130,18 +130,18 @@ class Deciding:
         partitions = await self._mesh.admin.partitions(COMMANDS.name) or COMMANDS.partitions
         return lambda name: partition_for(name.encode(), partitions) == partition
 
-    async def _restored(self, partition: int) -> Deciders:
-        origin = Origin(await self._mesh.topic_id(SCORES.name), await self._mesh.topic_id(COMMANDS.name))
-        deciders = Deciders(partition, await self._belonging(partition), origin)
+    async def _restored(self, partition: int) -> PartitionDeciders:
+        origin = SourceTopics(await self._mesh.topic_id(SCORES.name), await self._mesh.topic_id(COMMANDS.name))
+        deciders = PartitionDeciders(partition, await self._belonging(partition), origin)
         async with self._mesh.follow(POLICY_STATE.name, partitions=[partition]) as states:
-            deciders.restore(await read_all(states, within=READ_WITHIN))
+            deciders.restore(await read_all(states, within=READ_TIMEOUT))
         for name, policies in deciders.compare(await self._mesh.read_topic(POLICY.name)).items():
             deciders.resume(policies, await self._decisions(name))
         return deciders
 
     async def _decisions(self, name: str) -> Sequence[Record]:
         """The last decisions over a policy: as many as a decider remembers commands."""
-        found: deque[Record] = deque(maxlen=COMMANDS_KEPT)
+        found: deque[Record] = deque(maxlen=MAX_COMMANDS)
         number = await self._mesh.partition_of(DECISIONS.name, name.encode())
         async with aclosing(self._mesh.lookups.scan(DECISIONS.name, partitions=[number])) as records:
             async for record in records:
@@ -150,7 +150,7 @@ class Deciding:
         return found
 
     async def _go_on(
-        self, deciders: Deciders, transactions: Transactions, readers: tuple[AsyncIterator[list[Record]], ...]
+        self, deciders: PartitionDeciders, transactions: Transactions, readers: tuple[AsyncIterator[list[Record]], ...]
     ) -> None:
         """Take in what comes, commands first, and write down what is decided, or what was counted for a while."""
         loop = asyncio.get_running_loop()
@@ -158,14 +158,18 @@ class Deciding:
         reads = [asyncio.ensure_future(anext(reader)) for reader in readers]
         try:
             while True:
-                if deciders.made or deciders.lost or (deciders.moved and loop.time() - saved >= SAVED_EVERY):
+                if (
+                    deciders.pending
+                    or deciders.missing
+                    or (deciders.dirty and loop.time() - saved >= SNAPSHOT_INTERVAL)
+                ):
                     async with transactions.begin() as transaction:
-                        await transaction.send(list(deciders.outgoing()))
-                    deciders.written()
+                        await transaction.send(list(deciders.transaction_records()))
+                    deciders.mark_written()
                     saved = loop.time()
-                wait = max(0.0, saved + SAVED_EVERY - loop.time()) if deciders.moved else None
+                wait = max(0.0, saved + SNAPSHOT_INTERVAL - loop.time()) if deciders.dirty else None
                 await asyncio.wait(reads, timeout=wait, return_when=asyncio.FIRST_COMPLETED)
-                for number, take in enumerate((deciders.take_commands, deciders.take_scores)):
+                for number, take in enumerate((deciders.apply_commands, deciders.apply_scores)):
                     if reads[number].done():
                         await _take(take, reads[number].result())
                         reads[number] = asyncio.ensure_future(anext(readers[number]))
@@ -221,8 +225,8 @@ def _noted(names: list[str], name: str, _: str) -> None:
 
 
 async def _take(take: Callable[[Sequence[Record]], None], records: Sequence[Record]) -> None:
-    for first in range(0, len(records), AT_ONCE):
-        take(records[first : first + AT_ONCE])
+    for first in range(0, len(records), BATCH_SIZE):
+        take(records[first : first + BATCH_SIZE])
         await asyncio.sleep(0)
 
 
@@ -234,10 +238,10 @@ def _first(partition: int, known: int | None, asked: Sequence[Record]) -> Start:
 
 
 @asynccontextmanager
-async def deciding(mesh: Mesh, settings: EvaluationSettings) -> AsyncIterator[None]:
+async def policy_worker(mesh: Mesh, settings: EvaluationSettings) -> AsyncIterator[None]:
     """Decide, where this worker may."""
     if not settings.decide:
         yield
         return
-    async with Deciding(mesh):
+    async with PolicyWorker(mesh):
         yield

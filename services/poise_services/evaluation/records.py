@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from poise.contracts import RunRecord
 from poise.contracts.topics import RECORDS
 from poise.errors import RetryableError, SetupError, TerminalError, UnavailableError
-from poise.run_log.records import search
+from poise.run_log.records import search_windows
 from poise.telemetry import semconv, span
 from poise.text.error_text import words_of
 from poise.worker.mesh import Mesh
@@ -39,7 +39,7 @@ class Records:
             RetryableError: The log could not be read.
             TerminalError: The record is there and cannot be read.
         """
-        where = search(run, now, mesh.settings.clock_skew)
+        where = search_windows(run, now, mesh.settings.clock_skew)
         try:
             with span(semconv.FIND_RUN):
                 async with self._lookups, asyncio.timeout(FOUND_WITHIN):

@@ -18,7 +18,7 @@ from poise.contracts.topics import BATCH, DAY, HOUR, RECORDS
 from poise.errors import PoiseError, RetryableError, RunCancelledError, SetupError, TerminalError, UnavailableError
 from poise.kafka.log_lookup import Window
 from poise.kafka.record import Record
-from poise.run_log.records import search
+from poise.run_log.records import search_windows
 from poise.worker.mesh import Mesh
 from poise_services.gateway.problems import NotFoundError
 from poise_services.gateway.settings import GatewaySettings
@@ -144,7 +144,7 @@ class Runs:
         Raises:
             RetryableError: It takes too long to look for it now.
         """
-        where = search(run, time.time(), self._mesh.settings.clock_skew)
+        where = search_windows(run, time.time(), self._mesh.settings.clock_skew)
         try:
             async with asyncio.timeout(FOUND_WITHIN):
                 found = await self._look(run, where.near, self._lookups)

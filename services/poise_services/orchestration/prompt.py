@@ -9,7 +9,7 @@ says something all did worse.
 """
 
 from poise.contracts import ChatMessage
-from poise.policy import chance
+from poise.policy import uniform
 from poise.scoring import Evidence, extract
 
 TEMPLATE = "{text}\n\n{question} Answer with words from the text above, in one sentence."
@@ -31,7 +31,7 @@ def closed_book(question: str, system: str | None) -> tuple[ChatMessage, ...]:
 
 def without_passages(secret: bytes, run: str, variant: str, share: float) -> bool:
     """Whether a run is among the share of those whose prompt leaves the passages out; drawn as variants are."""
-    return share > 0 and chance(secret, "without passages", variant, run) < share
+    return share > 0 and uniform(secret, "without passages", variant, run) < share
 
 
 def _chat(content: str, system: str | None) -> tuple[ChatMessage, ...]:

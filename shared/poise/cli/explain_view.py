@@ -11,10 +11,10 @@ from rich.text import Text
 from poise.cli.listing import GAP
 from poise.cli.policy_view import AWAY, STYLES, changes, percent
 from poise.cli.text import clean, duration, plural
-from poise.contracts.policy import About, Decision, Finding, Policy, Sample
+from poise.contracts.policy import Criterion, Decision, Finding, Policy, Sample
 from poise.contracts.record import RunRecord
 
-ABOUT: Final[Mapping[About, str]] = {
+ABOUT: Final[Mapping[Criterion, str]] = {
     "others": "worse than the other variants at the same time",
     "past": "worse than it was itself before",
     "range": "below the least that the policy allows",

@@ -24,7 +24,7 @@ from poise.errors import InvalidMessageError, PoiseError
 from poise.policy import decision_log
 from poise.policy.policy_file import PolicyFileError, read
 from poise.policy.replay import replay as replayed
-from poise.policy.replay import supposed
+from poise.policy.replay import replay_with
 from poise.worker.mesh import Mesh
 
 app = typer.Typer(
@@ -248,7 +248,7 @@ async def replay(
         name, _ = await decision_log.chosen(poise.mesh, name)
         logs = await decision_log.logs(poise.mesh, name)
     if spec is not None:
-        made = supposed(logs, spec)
+        made = replay_with(logs, spec)
         if not made and not as_json:
             out.print(Text("no decision can be replayed: `poise policy replay` says why", "dim"))
         _list(made, as_json=as_json)

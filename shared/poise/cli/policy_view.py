@@ -14,8 +14,8 @@ from poise.cli.scores_view import interval
 from poise.cli.text import clean, duration, milliseconds, plural
 from poise.contracts.policy import Decision, Limits, Policy
 from poise.contracts.record import Score
-from poise.policy.replay import Logs, Replay
-from poise.policy.weights import shares
+from poise.policy.replay import PolicyLogs, ReplayResult
+from poise.policy.weights import probabilities
 from poise.scoring.summary import Estimate, estimate
 
 NONE: Final = "–"
@@ -56,7 +56,7 @@ class Standing:
 def standings(policy: Policy, decisions: Sequence[Decision], scores: Sequence[Score]) -> list[Standing]:
     """How the variants of a policy stand, in the order in which they were set."""
     counted = {score.run_id: score for score in scores if score.feedback is None}  # a run that was scored twice: once
-    targets, moves = shares(policy.spec.weights, policy.spec.limits), _moves(decisions)
+    targets, moves = probabilities(policy.spec.weights, policy.spec.limits), _moves(decisions)
     found = []
     for variant, weight in policy.weights.items():
         own = [score.values for score in counted.values() if score.variant == variant]
@@ -196,7 +196,7 @@ def log_lines(decisions: Sequence[Decision], now: float) -> RenderableType:
     return listing(("decision", "when", "what"), rows)
 
 
-def replay_lines(found: Replay, logs: Logs) -> RenderableType:
+def replay_lines(found: ReplayResult, logs: PolicyLogs) -> RenderableType:
     """What came of a replay."""
     lines = []
     if found.skipped:

@@ -22,7 +22,7 @@ from poise.contracts.topics import RECORDS, SPANS
 from poise.errors import PoiseError
 from poise.kafka.log_stream import Start
 from poise.kafka.record import Position, Record
-from poise.run_log.timeline import shares, tree
+from poise.run_log.timeline import span_tree, time_shares
 from poise.telemetry import semconv
 from poise.worker.mesh import Mesh
 
@@ -92,7 +92,7 @@ def _whole(spans: Sequence[SpanRecord]) -> bool:
     parents = {span.parent_id for span in spans}
     handled = all(span.span_id in parents for span in spans if span.name.startswith(semconv.call("")))
     scored = any(span.name == semconv.SCORE_RUN for span in spans)
-    return scored and handled and all(root.span for root in tree(spans))
+    return scored and handled and all(root.span for root in span_tree(spans))
 
 
 def _readable(of: type[MessageT], records: Iterable[Record]) -> Iterator[MessageT]:
@@ -106,7 +106,7 @@ def _readable(of: type[MessageT], records: Iterable[Record]) -> Iterator[Message
 
 def summary(run_id: str, run: TracedRun) -> dict[str, object]:
     """A run for machines; all times but a span's `start` are milliseconds."""
-    split = shares(tree(run.spans))
+    split = time_shares(span_tree(run.spans))
     return {
         "run_id": run_id,
         "question": run.record.question if run.record else None,

@@ -11,7 +11,7 @@ from poise.cli.text import plural
 from poise.cli.trace_rows import STYLES, Columns, duration, name_of, one_line, row, rows_of, took_by, where_of
 from poise.contracts.record import RunRecord
 from poise.contracts.span import SpanRecord
-from poise.run_log.timeline import SpanNode, TimeShares, shares, skews, tree, window
+from poise.run_log.timeline import SpanNode, TimeShares, clock_skews, span_tree, time_range, time_shares
 
 NOUNS: Final = {
     "gateway": "The gateway",
@@ -42,9 +42,9 @@ def render(
         record: What orchestration wrote of the finished run, for the question and the rung.
         everything: Draw the short sends too.
     """
-    roots = tree(spans)
-    split = shares(roots)
-    begin, end = window(roots)
+    roots = span_tree(spans)
+    split = time_shares(roots)
+    begin, end = time_range(roots)
     rows, left_out = rows_of(roots, split.total, everything=everything)
     where_width = min(WHERE_WIDTH, max(len(where_of(node)) for _, node in rows))
     time_width = max(len(took_by(node)) for _, node in rows)
@@ -133,7 +133,7 @@ def _foot(roots: list[SpanNode], left_out: int) -> Iterator[Text]:
         )
     if len(hosts) > 1:
         yield Text(f"Each time is by its own host's clock: {', '.join(hosts)}.", "dim")
-    for skew in skews(roots):
+    for skew in clock_skews(roots):
         yield Text(
             f"The clock of {skew.host} is behind that of {skew.other} by {duration(skew.seconds)} at least.", "yellow"
         )

@@ -12,7 +12,7 @@ Action = Literal["set", "shift", "roll back", "promote", "hold", "release", "rev
 """`shift`: a step away from a variant that is in trouble; `roll back`: the step that leaves it only exploration;
 `promote`: a step back to the weight that a person set; `hold`: weights stay, because a person said so or because there
 is nowhere to go; `set`, `release`, `revert`: a person's; `refuse`: a person's that cannot be done."""
-About = Literal["others", "past", "range", "latency", "cost"]
+Criterion = Literal["others", "past", "range", "latency", "cost"]
 """What a variant was found to be worse than: the other variants at the same time; its own past; the least quality that
 a person set; the ceiling of latency; that of cost."""
 
@@ -111,7 +111,7 @@ class Finding(Message):
     kind: ClassVar[str] = "finding/1"
 
     variant: str
-    about: About
+    about: Criterion
     method: str
     """The method's name in the literature."""
     statistic: Finite

@@ -2,28 +2,27 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any, Final, Self
 
 from poise.contracts.policy import Action, Decision, Finding, Policy, PolicyCommand, PolicySpec
 from poise.contracts.record import Score
 from poise.policy import reasons, weights
-from poise.policy.counted_runs import SeenRuns
 from poise.policy.detection import Detectors
-from poise.policy.detection.detectors import FORMAT as DETECTING
+from poise.policy.detection.detectors import SNAPSHOT_FORMAT as DETECTING
 from poise.policy.detection.detectors import same_detection
 from poise.policy.incident import Incident
-from poise.policy.observations import says_something
-from poise.policy.observations import seen as seen_in
-from poise.policy.weights import SAME
+from poise.policy.observations import is_informative
+from poise.policy.observations import observation_of as seen_in
+from poise.policy.seen_runs import SeenRuns
+from poise.policy.weights import TOLERANCE
 
-FORMAT: Final = 1
+SNAPSHOT_FORMAT: Final = 1
 """Of the snapshot."""
-VERSIONS_KEPT: Final = 50
+MAX_VERSIONS: Final = 50
 """Policies remembered, to go back to."""
-COMMANDS_KEPT: Final = 1_000
+MAX_COMMANDS: Final = 1_000
 """Commands remembered, so that none is done twice."""
-LOOP: Final = "loop"
+AUTOMATIC: Final = "loop"
 """Who decided, where nobody did."""
 
 
@@ -71,7 +70,7 @@ class Decider:
 
     # -- scores ---------------------------------------------------------------------------------------------------
 
-    def score(self, score: Score, offset: int) -> list[Decision]:
+    def apply_score(self, score: Score, offset: int) -> list[Decision]:
         """Take in a score (its offset in `poise.scores`); one of a run that was counted already counts no more."""
         self._scores = offset + 1
         policy, detectors = self._policy, self._detectors
@@ -80,14 +79,14 @@ class Decider:
         seen = seen_in(score, policy.spec.limits, self._weights_of(score))
         if seen is None or not self._seen.add(score.run_id):
             return []
-        self._counted += says_something(seen)
-        finding = detectors.see(seen)
+        self._counted += is_informative(seen)
+        finding = detectors.update(seen)
         if finding is not None and finding.variant in self._drawn and self._is_news(finding.variant):
-            detectors.watch(finding.variant, finding.about)
+            detectors.watch_recovery(finding.variant, finding.about)
             self._troubles[finding.variant] = trouble = Incident(finding, self._counted)
             return [self._alarm(policy, trouble, score.at)]
         for trouble in list(self._troubles.values()):
-            if self._counted >= trouble.due:
+            if self._counted >= trouble.next_step_at:
                 decision = self._go_on(policy, detectors, trouble, score.at)
                 if decision is not None:
                     return [decision]
@@ -95,7 +94,7 @@ class Decider:
 
     def _is_news(self, variant: str) -> bool:
         """Whether an alarm tells anything: it is in no trouble yet, or is so again on its way back."""
-        return variant not in self._troubles or self._troubles[variant].returning
+        return variant not in self._troubles or self._troubles[variant].restoring
 
     def _steers(self, score: Score) -> bool:
         """Whether it is what evaluation thinks of a variant that is drawn; a workflow of one's own draws none."""
@@ -105,7 +104,7 @@ class Decider:
     def _weights_of(self, score: Score) -> Mapping[str, float] | None:
         """The probabilities of all variants in its draw; None = they are not known any more, or it went by others."""
         weights_ = next((kept.weights for kept in self._history if kept.version == score.policy_version), {})
-        same = abs(weights_.get(score.variant, -1.0) - score.probability) < SAME
+        same = abs(weights_.get(score.variant, -1.0) - score.probability) < TOLERANCE
         return {name: weights_[name] for name in self._drawn if name in weights_} if same else None
 
     @property
@@ -118,10 +117,10 @@ class Decider:
     def _alarm(self, policy: Policy, trouble: Incident, at: float) -> Decision:
         """Decide on a variant that was just found to be worse."""
         limits, variant = policy.spec.limits, trouble.finding.variant
-        what = reasons.found(trouble.finding, limits)
+        what = reasons.describe_finding(trouble.finding, limits)
         if policy.held:
             return self._stay(policy, trouble, at, f"{what}; a person holds the policy: its share stays")
-        if policy.weights[variant] <= limits.explore + SAME:
+        if policy.weights[variant] <= limits.explore + TOLERANCE:
             return self._stay(policy, trouble, at, f"{what}; it has the least share already")
         return self._leave(policy, trouble, at, what)
 
@@ -131,11 +130,11 @@ class Decider:
         recovered = detectors.recovered(variant)
         if recovered is not None:
             return self._return(policy, detectors, trouble, recovered, at)
-        if trouble.returning or policy.held or policy.weights[variant] <= limits.explore + SAME:
+        if trouble.restoring or policy.held or policy.weights[variant] <= limits.explore + TOLERANCE:
             return None
-        if trouble.told and (policy.spec.dry_run or not self._refuge(variant)):
+        if trouble.announced and (policy.spec.dry_run or not self._refuge(variant)):
             return None
-        found = reasons.found(trouble.finding, limits)
+        found = reasons.describe_finding(trouble.finding, limits)
         return self._leave(policy, trouble, at, f"{variant} has not recovered (it was: {found})")
 
     def _refuge(self, variant: str) -> list[str]:
@@ -149,8 +148,8 @@ class Decider:
         if not others:
             why = "every other variant is in trouble too" if len(self._drawn) > 1 else "there is no other variant"
             return self._stay(policy, trouble, at, f"{what}; {why}: its share stays")
-        after = weights.away(policy.weights, variant, others, self._target, limits)
-        action: Action = "roll back" if after[variant] <= limits.explore + SAME else "shift"
+        after = weights.decrease(policy.weights, variant, others, self._target, limits)
+        action: Action = "roll back" if after[variant] <= limits.explore + TOLERANCE else "shift"
         return self._move(policy, trouble, trouble.finding, at, action=action, after=after, what=what)
 
     def _return(
@@ -158,21 +157,23 @@ class Decider:
     ) -> Decision | None:
         """A step of a variant that has recovered back to what a person set; None = not now."""
         limits, variant = policy.spec.limits, trouble.finding.variant
-        what = reasons.recovered(finding, limits)
-        if policy.weights[variant] >= self._target[variant] - SAME:  # it never went, or somebody else brought it back
+        what = reasons.describe_recovery(finding, limits)
+        if (
+            policy.weights[variant] >= self._target[variant] - TOLERANCE
+        ):  # it never went, or somebody else brought it back
             self._over(detectors, variant)
             told = f"{what}; its share is what was set, {reasons.percent(policy.weights[variant])}"
             return self._decide("promote", at, told, variant=variant, finding=finding, acted=False)
-        if policy.held or (policy.spec.dry_run and trouble.offered):
+        if policy.held or (policy.spec.dry_run and trouble.restore_announced):
             return None
-        after = weights.back(policy.weights, variant, self._target, limits)
+        after = weights.restore(policy.weights, variant, self._target, limits)
         decision = self._move(policy, trouble, finding, at, action="promote", after=after, what=what)
         if decision.acted:
-            trouble.returning = True
-            if after[variant] >= self._target[variant] - SAME:
+            trouble.restoring = True
+            if after[variant] >= self._target[variant] - TOLERANCE:
                 self._over(detectors, variant)
             else:
-                detectors.watch(variant, trouble.finding.about, returning=True)
+                detectors.watch_recovery(variant, trouble.finding.about, restoring=True)
         return decision
 
     def _move(
@@ -188,27 +189,27 @@ class Decider:
     ) -> Decision:
         """One step; in a dry run, to say that one would take it."""
         limits, variant, dry = policy.spec.limits, trouble.finding.variant, policy.spec.dry_run
-        trouble.due = self._counted + limits.pause
-        trouble.told = dry and action != "promote"
-        trouble.offered = dry and action == "promote"
-        reason = f"{what}; {reasons.moves(variant, policy.weights, after)}"
+        trouble.next_step_at = self._counted + limits.pause
+        trouble.announced = dry and action != "promote"
+        trouble.restore_announced = dry and action == "promote"
+        reason = f"{what}; {reasons.share_change(variant, policy.weights, after)}"
         reason = f"{reason}, were this no dry run" if dry else reason
         return self._decide(action, at, reason, variant=variant, finding=finding, after=after, acted=not dry)
 
     def _stay(self, policy: Policy, trouble: Incident, at: float, reason: str) -> Decision:
         """Say once that a variant is in trouble and that nothing is done about it."""
-        trouble.told = not policy.held
-        trouble.due = self._counted + policy.spec.limits.pause
+        trouble.announced = not policy.held
+        trouble.next_step_at = self._counted + policy.spec.limits.pause
         variant, finding = trouble.finding.variant, trouble.finding
         return self._decide("hold", at, reason, variant=variant, finding=finding, acted=False)
 
     def _over(self, detectors: Detectors, variant: str) -> None:
         del self._troubles[variant]
-        detectors.clear(variant)
+        detectors.stop_watching(variant)
 
     # -- commands -------------------------------------------------------------------------------------------------
 
-    def command(self, command: PolicyCommand, at: float) -> list[Decision]:
+    def apply_command(self, command: PolicyCommand, at: float) -> list[Decision]:
         """Do what a person asks; each command gives one decision, also one that cannot be done (`refuse`).
 
         Args:
@@ -218,7 +219,7 @@ class Decider:
         if command.id in self._done:
             return []
         self._done[command.id] = None
-        if len(self._done) > COMMANDS_KEPT:
+        if len(self._done) > MAX_COMMANDS:
             del self._done[next(iter(self._done))]
         match command.action:
             case "set":
@@ -233,21 +234,21 @@ class Decider:
         if spec is None or spec.name != self._name:
             return self._refuse(command, at, f"no spec of policy {self._name} was given")
         try:
-            target = weights.shares(spec.weights, spec.limits)
-            weights.fits(spec)
+            target = weights.probabilities(spec.weights, spec.limits)
+            weights.check_size(spec)
         except ValueError as error:
             return self._refuse(command, at, str(error))
         if policy is not None and spec == policy.spec:
-            told = f"sets what is in force already; it stays, at {reasons.weights(policy.weights)}"
+            told = f"sets what is in force already; it stays, at {reasons.format_weights(policy.weights)}"
             return self._person(command, at, told, acted=False)
         if (
             policy is not None
             and spec.weights == policy.spec.weights
             and same_detection(spec.limits, policy.spec.limits)
         ):
-            told = f"sets limits; the weights stay at {reasons.weights(policy.weights)}"
+            told = f"sets limits; the weights stay at {reasons.format_weights(policy.weights)}"
             return self._person(command, at, told, spec=spec)
-        return self._person(command, at, f"sets {reasons.weights(target)}", spec=spec, after=target)
+        return self._person(command, at, f"sets {reasons.format_weights(target)}", spec=spec, after=target)
 
     def _revert(self, command: PolicyCommand, at: float) -> Decision:
         policy, wanted = self._policy, command.version
@@ -263,7 +264,7 @@ class Decider:
                 first, last = self._history[0].version, policy.version
                 return self._refuse(command, at, f"there is no version {wanted}: {first} to {last} are kept")
         to = earlier[-1]
-        told = f"goes back to version {to.version}, {reasons.weights(to.weights)}"
+        told = f"goes back to version {to.version}, {reasons.format_weights(to.weights)}"
         if (to.weights, to.spec) == (policy.weights, policy.spec):
             return self._person(command, at, f"{told}, which is in force already", acted=False)
         return self._person(command, at, told, spec=to.spec, after=dict(to.weights))
@@ -272,7 +273,7 @@ class Decider:
         policy, held = self._policy, command.action == "hold"
         if policy is None:
             return self._refuse(command, at, "nothing was set yet")
-        at_weights = reasons.weights(policy.weights)
+        at_weights = reasons.format_weights(policy.weights)
         told = f"holds the weights at {at_weights}" if held else f"releases the weights, which are {at_weights}"
         if policy.held == held:
             told += "; they are held already" if held else "; nobody held them"
@@ -314,7 +315,7 @@ class Decider:
         A person who gives a variant its share anew says that it may have it: when it is worse, it is found again.
         """
         drawn, limits = self._drawn, self._policy.spec.limits if self._policy else None
-        self._target = weights.shares(spec.weights, spec.limits)
+        self._target = weights.probabilities(spec.weights, spec.limits)
         if self._detectors is None or self._drawn != drawn or limits is None or not same_detection(limits, spec.limits):
             self._detectors = Detectors(self._drawn, spec.limits)
             self._troubles.clear()
@@ -330,7 +331,7 @@ class Decider:
         at: float,
         reason: str,
         *,
-        by: str = LOOP,
+        by: str = AUTOMATIC,
         variant: str | None = None,
         finding: Finding | None = None,
         command: str | None = None,
@@ -357,14 +358,14 @@ class Decider:
                 at=at,
                 by=by,
             )
-            self._history = [*self._history, self._policy][-VERSIONS_KEPT:]
+            self._history = [*self._history, self._policy][-MAX_VERSIONS:]
         return Decision(
             id=id_,
             policy=self._name,
             action=action,
             variant=variant,
             acted=acted,
-            reason=reasons.line(reason),
+            reason=reasons.single_line(reason),
             before=before,
             after=after,
             version=self._policy.version if self._policy else 0,
@@ -380,18 +381,15 @@ class Decider:
     def snapshot(self) -> dict[str, Any]:
         """All that it remembers, as JSON has it."""
         return {
-            "format": FORMAT,
+            "format": SNAPSHOT_FORMAT,
             "name": self._name,
             "scores": self._scores,
             "history": [policy.model_dump(mode="json") for policy in self._history],
             "number": self._number,
             "counted": self._counted,
-            "seen": self._seen.text(),
+            "seen": self._seen.to_base64(),
             "commands": list(self._done),
-            "troubles": [
-                asdict(trouble) | {"finding": trouble.finding.model_dump(mode="json")}
-                for trouble in self._troubles.values()
-            ],
+            "troubles": [trouble.snapshot() for trouble in self._troubles.values()],
             "detectors": self._detectors.snapshot() if self._detectors else None,
         }
 
@@ -403,7 +401,7 @@ class Decider:
             return
         self._detectors = Detectors.restore(self._drawn, spec.limits, kept)
         for trouble in snapshot["troubles"]:
-            restored = Incident(**{**trouble, "finding": Finding.model_validate(trouble["finding"])})
+            restored = Incident.restore(trouble)
             self._troubles[restored.finding.variant] = restored
 
     @classmethod
@@ -414,19 +412,19 @@ class Decider:
             NewerSnapshotError: It is of a newer format.
             ValueError: It is none.
         """
-        if not isinstance(written := snapshot.get("format"), int) or written < FORMAT:
+        if not isinstance(written := snapshot.get("format"), int) or written < SNAPSHOT_FORMAT:
             raise ValueError(f"this is no snapshot: its format is {written!r}")
-        if written != FORMAT:
+        if written != SNAPSHOT_FORMAT:
             raise NewerSnapshotError(f"a newer worker wrote this snapshot, of format {written}: update this one")
         self = cls(snapshot["name"], snapshot["scores"])
         self._history = [Policy.model_validate(policy) for policy in snapshot["history"]]
         self._policy = self._history[-1] if self._history else None
         self._number, self._counted = snapshot["number"], snapshot["counted"]
-        self._seen = SeenRuns.of(snapshot["seen"])
+        self._seen = SeenRuns.from_base64(snapshot["seen"])
         self._done = dict.fromkeys(snapshot["commands"])
         if self._policy is not None:
             spec = self._policy.spec
-            self._target = weights.shares(spec.weights, spec.limits)
+            self._target = weights.probabilities(spec.weights, spec.limits)
             self._go_on_detecting(spec, snapshot)
         return self
 
@@ -435,10 +433,10 @@ class Decider:
         """Go on without a snapshot, from what is on record, oldest first; answers are counted from 0."""
         policy = policies[-1]
         self = cls(policy.name, decisions[-1].scores if decisions else 0)
-        self._history, self._policy = list(policies)[-VERSIONS_KEPT:], policy
+        self._history, self._policy = list(policies)[-MAX_VERSIONS:], policy
         self._number = max(map(_number, (policy.decision, *(decision.id for decision in decisions))))
-        self._done = dict.fromkeys([made.command for made in decisions if made.command is not None][-COMMANDS_KEPT:])
-        self._target = weights.shares(policy.spec.weights, policy.spec.limits)
+        self._done = dict.fromkeys([made.command for made in decisions if made.command is not None][-MAX_COMMANDS:])
+        self._target = weights.probabilities(policy.spec.weights, policy.spec.limits)
         self._detectors = Detectors(self._drawn, policy.spec.limits)
         return self
 

@@ -19,8 +19,8 @@ from poise.errors import PoiseError, UnavailableError
 from poise.kafka.log_stream import LogStream
 from poise.kafka.record import Record
 from poise.policy.policy_file import DEFAULT_NAME
-from poise.policy.replay import Logs
-from poise.run_log.records import search
+from poise.policy.replay import PolicyLogs
+from poise.run_log.records import search_windows
 from poise.worker.mesh import Mesh
 
 MessageT = TypeVar("MessageT", bound=Message)
@@ -106,7 +106,7 @@ async def _scored(follower: LogStream, name: str) -> list[tuple[int, Score]]:
     return found
 
 
-async def logs(mesh: Mesh, name: str) -> Logs:
+async def logs(mesh: Mesh, name: str) -> PolicyLogs:
     """All that a replay needs."""
     number = await mesh.partition_of(SCORES.name, name.encode())
     states = readable(PolicyState, await mesh.read_key(POLICY_STATE.name, name))
@@ -117,7 +117,7 @@ async def logs(mesh: Mesh, name: str) -> Logs:
         first = follower.position(number)
         scored = await _scored(follower, name)
     asked = await mesh.read_key(COMMANDS.name, name)
-    return Logs(
+    return PolicyLogs(
         name,
         made,
         {command.id: (record.timestamp, command) for record, command in readable(PolicyCommand, reversed(asked))},
@@ -132,7 +132,7 @@ async def runs(mesh: Mesh, ids: Sequence[str]) -> dict[str, RunRecord]:
     at_once = asyncio.Semaphore(RUNS_AT_ONCE)
 
     async def one(run: str) -> RunRecord | None:
-        where = search(run, time.time(), mesh.settings.clock_skew)
+        where = search_windows(run, time.time(), mesh.settings.clock_skew)
         async with at_once:
             found = await mesh.lookups.last_of_key(RECORDS.name, run, (*where.near, *where.far))
         records = readable(RunRecord, [found] if found is not None else [])

@@ -29,7 +29,7 @@ class Choice(Generic[VariantT]):
     probability: float
 
 
-def chance(secret: bytes, *names: str) -> float:
+def uniform(secret: bytes, *names: str) -> float:
     """A number drawn uniformly from [0, 1): an HMAC (SHA-256) of the names, which cannot be told without the secret."""
     digest = hmac.digest(secret, "\x00".join(names).encode(), "sha256")
     return int.from_bytes(digest[:8]) / 2**64
@@ -55,7 +55,7 @@ def draw(variants: Sequence[VariantT], *, run: str, policy: str, version: int, s
     total = sum(variant.weight for variant in variants)
     if total <= 0:
         raise ValueError(f"policy {policy}: no variant has a weight above zero")
-    mark = chance(secret, policy, str(version), run) * total
+    mark = uniform(secret, policy, str(version), run) * total
     drawable = [variant for variant in variants if variant.weight > 0]
     for variant in drawable:
         mark -= variant.weight

@@ -11,11 +11,11 @@ from poise.policy.detection import Observation
 
 SKIPPED: Final = "raw_skipped"
 """The value of a score that says that the variant was drawn and left alone."""
-LONGEST_RUN: Final = 300
+MAX_RUN_ID_BYTES: Final = 300
 """Bytes of a run's id that are remembered: a snapshot has many, and has to fit its topic."""
 
 
-def seen(score: Score, limits: Limits, weights_: Mapping[str, float] | None) -> Observation | None:
+def observation_of(score: Score, limits: Limits, weights_: Mapping[str, float] | None) -> Observation | None:
     """A score as the detectors see it; None = it says nothing, for example because the answer came from the cache.
 
     That a variant was left alone, which is not known to be bad or good, is seen: there is no comparing with it.
@@ -24,20 +24,20 @@ def seen(score: Score, limits: Limits, weights_: Mapping[str, float] | None) -> 
     value = 0.0 if values.get("raw_fault", 0.0) >= 1 else values.get(limits.score, math.nan)
     ms, cost = values.get("raw_ms"), values.get("raw_cost")
     found = Observation(
-        run=beginning_within(score.run_id, LONGEST_RUN),
+        run=beginning_within(score.run_id, MAX_RUN_ID_BYTES),
         variant=score.variant,
         probability=score.probability,
         at=score.at,
-        bad=None if math.isnan(value) else 1.0 - min(1.0, max(0.0, value)),
-        slow=ms / 1_000 > limits.latency if ms is not None and limits.latency is not None else None,
-        dear=cost > limits.cost if cost is not None and limits.cost is not None else None,
+        loss=None if math.isnan(value) else 1.0 - min(1.0, max(0.0, value)),
+        over_latency=ms / 1_000 > limits.latency if ms is not None and limits.latency is not None else None,
+        over_cost=cost > limits.cost if cost is not None and limits.cost is not None else None,
         question=score.question,
         started=score.at - values.get("latency_ms.total", 0.0) / 1_000,
         weights=weights_,
     )
-    return found if says_something(found) or SKIPPED in values else None
+    return found if is_informative(found) or SKIPPED in values else None
 
 
-def says_something(answer: Observation) -> bool:
+def is_informative(answer: Observation) -> bool:
     """Whether it is known of the answer how good, how fast or how dear it was."""
-    return answer.bad is not None or answer.slow is not None or answer.dear is not None
+    return answer.loss is not None or answer.over_latency is not None or answer.over_cost is not None

@@ -46,10 +46,10 @@ from poise.text.error_text import words_of
 
 DEFAULT_NAME: Final = "answer"
 
-STEERS: Final = ("quality", "raw_groundedness", "raw_relevance")
+STEERING_SCORES: Final = ("quality", "raw_groundedness", "raw_relevance")
 """The scores that may steer: 0 to 1, more is better, and of the drawn variant's own words."""
 
-MEANINGS: Final[Mapping[str, str]] = {
+SETTING_DESCRIPTIONS: Final[Mapping[str, str]] = {
     "explore": "the least share of the draws that each variant keeps",
     "step": "the largest change of one variant's share in one decision",
     "pause": "scored answers between two steps of one move",
@@ -103,7 +103,7 @@ def read(path: Path) -> PolicySpec:
         raise PolicyFileError([f"{path}: it is nested too deeply to be read"]) from error
     except ValueError as error:  # of an integer with thousands of digits, or a date that there is not
         raise PolicyFileError([f"{path}: has a value that cannot be read: {error}"]) from error
-    checked = _Checked(document)
+    checked = _Validator(document)
     name, weights, limits = checked.name(), checked.weights(), checked.limits()
     checked.tables()
     if weights and limits is not None:
@@ -159,7 +159,7 @@ def _line(lines: Mapping[toml_lines.Path, int], where: toml_lines.Path) -> int:
     return lines.get(where, 1)
 
 
-class _Checked:
+class _Validator:
     """A document, and what was found to be wrong with it: where, and what."""
 
     def __init__(self, document: dict[str, Any]) -> None:
@@ -247,15 +247,19 @@ class _Checked:
         for key in infinite:
             hint = "; leave it out where there is none" if key in {"low", "latency", "cost"} else ""
             self._fault(("policy", key), f"{key} = {_shown(said.pop(key))}: write a number that is finite{hint}")
-        score = said.get("score", STEERS[0])
-        if isinstance(score, str) and score not in STEERS:
-            self._fault(("policy", "score"), f"score = {_shown(score)}: {_why_not(score)}; {', '.join(STEERS)} may")
+        score = said.get("score", STEERING_SCORES[0])
+        if isinstance(score, str) and score not in STEERING_SCORES:
+            self._fault(
+                ("policy", "score"), f"score = {_shown(score)}: {_why_not(score)}; {', '.join(STEERING_SCORES)} may"
+            )
         try:
             return Limits.model_validate(said, strict=True)
         except ValidationError as error:
             for item in error.errors():
                 key = str(item["loc"][0])
-                self._fault(("policy", key), f"{key} = {_shown(said[key])}: {_bound(item)}: it is {MEANINGS[key]}")
+                self._fault(
+                    ("policy", key), f"{key} = {_shown(said[key])}: {_bound(item)}: it is {SETTING_DESCRIPTIONS[key]}"
+                )
             return None
 
     def room(self, weights: Mapping[str, float], limits: Limits) -> None:
@@ -305,5 +309,5 @@ def _why_not(score: str) -> str:
         return "what was sent may be another variant's, so it does not steer"
     if score in {"raw_fault", "empty", "degenerate", "truncated", "refused", "error"}:
         return "it counts what went wrong; quality, which is 0 then, takes it in"
-    near = get_close_matches(score, STEERS, 1)
+    near = get_close_matches(score, STEERING_SCORES, 1)
     return f"no such score{f', did you mean {near[0]}?' if near else ''}"

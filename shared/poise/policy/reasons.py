@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from poise.contracts.policy import Finding, Limits, Sample
 
 
-def found(finding: Finding, limits: Limits) -> str:
+def describe_finding(finding: Finding, limits: Limits) -> str:
     """What is wrong with a variant."""
     name, about = finding.variant, finding.about
     if about in {"latency", "cost"}:
@@ -15,7 +15,7 @@ def found(finding: Finding, limits: Limits) -> str:
     return f"{name} answers {worse}: {_scores(finding, limits)}{least}"
 
 
-def recovered(finding: Finding, limits: Limits) -> str:
+def describe_recovery(finding: Finding, limits: Limits) -> str:
     """What shows that a variant has recovered."""
     if finding.about in {"latency", "cost"}:
         most = percent(0.05 + limits.margin)
@@ -23,12 +23,12 @@ def recovered(finding: Finding, limits: Limits) -> str:
     return f"{finding.variant} has recovered: {_scores(finding, limits)}"
 
 
-def line(text: str) -> str:
+def single_line(text: str) -> str:
     """A text on one line of a log or a screen, without what could break out of it: a person writes part of a reason."""
     return " ".join("".join(one if one.isprintable() else " " for one in text).split())
 
 
-def moves(variant: str, before: Mapping[str, float], after: Mapping[str, float]) -> str:
+def share_change(variant: str, before: Mapping[str, float], after: Mapping[str, float]) -> str:
     """Where the share of a variant goes."""
     return f"its share goes from {percent(before[variant])} to {percent(after[variant])}"
 
@@ -38,7 +38,7 @@ def percent(share: float) -> str:
     return f"{100 * share:.3g} %"
 
 
-def weights(shares: Mapping[str, float]) -> str:
+def format_weights(shares: Mapping[str, float]) -> str:
     """Weights as people write them, in the order in which they were set."""
     return ", ".join(f"{name} {percent(share)}" for name, share in shares.items())
 

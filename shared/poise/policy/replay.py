@@ -13,16 +13,16 @@ from typing import Any, Final
 
 from poise.contracts.policy import Decision, Policy, PolicyCommand, PolicySpec
 from poise.contracts.record import Score
-from poise.policy.counted_runs import SeenRuns
-from poise.policy.decider import FORMAT, VERSIONS_KEPT, Decider
+from poise.policy.decider import MAX_VERSIONS, SNAPSHOT_FORMAT, Decider
 from poise.policy.detection import Detectors
+from poise.policy.seen_runs import SeenRuns
 
-CLOSE: Final = 1e-9
+TOLERANCE: Final = 1e-9
 """How much numbers may differ, relatively: another machine's logarithm may round otherwise in its last bit."""
 
 
 @dataclass(frozen=True, slots=True)
-class Logs:
+class PolicyLogs:
     """What the logs have of a policy, each oldest first."""
 
     name: str
@@ -38,7 +38,7 @@ class Logs:
 
 
 @dataclass(frozen=True, slots=True)
-class Replay:
+class ReplayResult:
     """What came of it."""
 
     skipped: int
@@ -53,15 +53,15 @@ class Replay:
     """How the first that differs does, in one line; None = none does."""
 
 
-def replay(logs: Logs) -> Replay:
+def replay(logs: PolicyLogs) -> ReplayResult:
     """Make the decisions of a policy again, as far back as the logs reach."""
     begin = _begin(logs)
     if begin is None:
         none = "there is none from which on all scores and commands are kept, and before which nothing counts"
-        return Replay(len(logs.decisions), none if logs.decisions else None, (), 0, None)
+        return ReplayResult(len(logs.decisions), none if logs.decisions else None, (), 0, None)
     told = logs.decisions[begin:]
     why = f"not all scores and commands from before {told[0].id} are kept" if begin else None
-    return Replay(begin, why, tuple(told), *_compared(told, _made(_decider(logs, begin), logs, told)))
+    return ReplayResult(begin, why, tuple(told), *_compared(told, _made(_decider(logs, begin), logs, told)))
 
 
 def _compared(told: Sequence[Decision], made: Iterable[Decision]) -> tuple[int, str | None]:
@@ -77,7 +77,7 @@ def _compared(told: Sequence[Decision], made: Iterable[Decision]) -> tuple[int, 
     return number, None
 
 
-def supposed(logs: Logs, spec: PolicySpec) -> list[Decision]:
+def replay_with(logs: PolicyLogs, spec: PolicySpec) -> list[Decision]:
     """The decisions that would have been made, had every `set` been of this spec."""
     commands = {
         id_: (at, command.model_copy(update={"spec": spec}) if command.action == "set" else command)
@@ -86,11 +86,11 @@ def supposed(logs: Logs, spec: PolicySpec) -> list[Decision]:
     begin = _begin(logs)
     if begin is None:
         return []
-    changed = Logs(logs.name, logs.decisions, commands, logs.scores, logs.first, logs.end)
+    changed = PolicyLogs(logs.name, logs.decisions, commands, logs.scores, logs.first, logs.end)
     return list(_made(_decider(logs, begin), changed, logs.decisions[begin:]))
 
 
-def _made(decider: Decider, logs: Logs, told: Sequence[Decision]) -> Iterator[Decision]:
+def _made(decider: Decider, logs: PolicyLogs, told: Sequence[Decision]) -> Iterator[Decision]:
     """The decisions that the decider makes of scores and commands, the latter where those told say."""
     waiting = iter([decision for decision in told if decision.command is not None])
     following = next(waiting, None)
@@ -99,24 +99,24 @@ def _made(decider: Decider, logs: Logs, told: Sequence[Decision]) -> Iterator[De
             yield from _asked(decider, logs, following)
             following = next(waiting, None)
         if told[0].scores <= offset < logs.end:
-            yield from decider.score(score, offset)
+            yield from decider.apply_score(score, offset)
     while following is not None:
         yield from _asked(decider, logs, following)
         following = next(waiting, None)
 
 
-def _asked(decider: Decider, logs: Logs, told: Decision) -> list[Decision]:
+def _asked(decider: Decider, logs: PolicyLogs, told: Decision) -> list[Decision]:
     if told.command is None or told.command not in logs.commands:
         return []
     at, command = logs.commands[told.command]
     # Where it came among the scores is what the log says, nothing that is decided.
-    return [decision.model_copy(update={"scores": told.scores}) for decision in decider.command(command, at)]
+    return [decision.model_copy(update={"scores": told.scores}) for decision in decider.apply_command(command, at)]
 
 
 # -- where it begins --------------------------------------------------------------------------------------------------
 
 
-def _begin(logs: Logs) -> int | None:
+def _begin(logs: PolicyLogs) -> int | None:
     """The first decision to replay, by its number from 0."""
     history = _history(logs)
     acted = False
@@ -131,7 +131,7 @@ def _begin(logs: Logs) -> int | None:
     return None
 
 
-def _command(logs: Logs, decision: Decision) -> PolicyCommand | None:
+def _command(logs: PolicyLogs, decision: Decision) -> PolicyCommand | None:
     return logs.commands.get(decision.command or "", (0.0, None))[1]
 
 
@@ -145,7 +145,7 @@ def _drawn(spec: PolicySpec) -> tuple[str, ...]:
     return tuple(name for name, weight in spec.weights.items() if weight > 0)
 
 
-def _history(logs: Logs) -> list[Policy]:
+def _history(logs: PolicyLogs) -> list[Policy]:
     """The policies that decisions put in force, as far as commands tell what a person set."""
     found: list[Policy] = []
     for decision in logs.decisions:
@@ -180,10 +180,10 @@ def _went_back(kept: Policy, decision: Decision, wanted: int | None) -> bool:
     return kept.version == wanted if wanted is not None else kept.weights == decision.after
 
 
-def _decider(logs: Logs, begin: int) -> Decider:
+def _decider(logs: PolicyLogs, begin: int) -> Decider:
     """A decider that stands where one stood before a decision."""
     first = logs.decisions[begin]
-    history = [policy for policy in _history(logs) if policy.version < first.version][-VERSIONS_KEPT:]
+    history = [policy for policy in _history(logs) if policy.version < first.version][-MAX_VERSIONS:]
     last = history[-1].spec if history else None
     earlier = [score.run_id for offset, score in logs.scores if offset < first.scores and score.feedback is None]
     counted = SeenRuns()
@@ -191,13 +191,13 @@ def _decider(logs: Logs, begin: int) -> Decider:
         counted.add(run)
     return Decider.restore(
         {
-            "format": FORMAT,
+            "format": SNAPSHOT_FORMAT,
             "name": logs.name,
             "scores": first.scores,
             "history": [policy.model_dump(mode="json") for policy in history],
             "number": begin,
             "counted": 0,
-            "seen": counted.text(),
+            "seen": counted.to_base64(),
             "commands": [decision.command for decision in logs.decisions[:begin] if decision.command is not None],
             "troubles": [],
             "detectors": None if last is None else Detectors(_drawn(last), last.limits).snapshot(),
@@ -220,7 +220,7 @@ def _difference(told: Decision | None, made: Decision) -> str | None:
 
 def _same(one: Any, other: Any) -> bool:
     if isinstance(one, float | int) and isinstance(other, float | int):
-        return math.isclose(one, other, rel_tol=CLOSE, abs_tol=CLOSE)
+        return math.isclose(one, other, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
     if isinstance(one, Mapping) and isinstance(other, Mapping):
         return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
     return bool(one == other)

@@ -8,15 +8,15 @@ from typing import Final
 from poise.contracts.ask import NAME
 from poise.contracts.policy import Limits, PolicySpec
 
-VARIANTS: Final = 32
+MAX_VARIANTS: Final = 32
 """The most variants of a policy: all that is remembered of them has to fit into one record, or nothing is decided."""
-LARGEST: Final = 8_192
+MAX_SPEC_BYTES: Final = 8_192
 """The most bytes of what a person sets: many versions of it are remembered there too."""
-SAME: Final = 1e-9
+TOLERANCE: Final = 1e-9
 """Shares that differ by less are the same: what is left of them is rounding."""
 
 
-def shares(weights: Mapping[str, float], limits: Limits) -> dict[str, float]:
+def probabilities(weights: Mapping[str, float], limits: Limits) -> dict[str, float]:
     """The probabilities that weights mean: they sum to 1, and each that is not 0 is at least the exploration.
 
     Raises:
@@ -28,7 +28,7 @@ def shares(weights: Mapping[str, float], limits: Limits) -> dict[str, float]:
     if largest == 0:
         raise ValueError("no variant has a weight above zero")
     left = {name: weight / largest for name, weight in weights.items() if weight > 0}  # so that no sum overflows
-    if limits.explore * len(left) > 1 + SAME:
+    if limits.explore * len(left) > 1 + TOLERANCE:
         raise ValueError(
             f"{len(left)} variants cannot each keep {limits.explore:g} of the draws: explore is at most "
             f"{1 / len(left):.4g}"
@@ -49,7 +49,7 @@ def shares(weights: Mapping[str, float], limits: Limits) -> dict[str, float]:
     return _whole(found | {name: room * weight / total for name, weight in left.items()}, left)
 
 
-def away(
+def decrease(
     now: Mapping[str, float], variant: str, others: Collection[str], target: Mapping[str, float], limits: Limits
 ) -> dict[str, float]:
     """One step away from a variant, to others in proportion to their target.
@@ -58,7 +58,7 @@ def away(
     """
     given = min(limits.step, now[variant] - limits.explore)
     total = math.fsum(target[name] for name in others)
-    if given < SAME or total <= 0:
+    if given < TOLERANCE or total <= 0:
         return dict(now)
     after = dict(now)
     after[variant] = max(limits.explore, now[variant] - given)
@@ -67,7 +67,7 @@ def away(
     return _whole(after, others)
 
 
-def back(now: Mapping[str, float], variant: str, target: Mapping[str, float], limits: Limits) -> dict[str, float]:
+def restore(now: Mapping[str, float], variant: str, target: Mapping[str, float], limits: Limits) -> dict[str, float]:
     """One step of a variant back to its target, from those that have more than theirs.
 
     Those have enough: all shares sum to 1, so what one lacks is what others have too much. Nobody is taken below its
@@ -76,13 +76,13 @@ def back(now: Mapping[str, float], variant: str, target: Mapping[str, float], li
     taken = min(limits.step, target[variant] - now[variant])
     spare = {name: share - target[name] for name, share in now.items() if name != variant and share > target[name]}
     total = math.fsum(spare.values())
-    if taken < SAME or total <= 0:
+    if taken < TOLERANCE or total <= 0:
         return dict(now)
     after = dict(now)
     after[variant] = now[variant] + taken
     for name, extra in spare.items():
         after[name] -= taken * extra / total
-    after |= {name: target[name] for name, share in after.items() if abs(share - target[name]) < SAME}
+    after |= {name: target[name] for name, share in after.items() if abs(share - target[name]) < TOLERANCE}
     return _whole(after, spare)
 
 
@@ -93,7 +93,7 @@ def _whole(after: dict[str, float], among: Collection[str]) -> dict[str, float]:
     return after
 
 
-def fits(spec: PolicySpec) -> None:
+def check_size(spec: PolicySpec) -> None:
     """See that what a person sets can be remembered.
 
     Raises:
@@ -102,5 +102,7 @@ def fits(spec: PolicySpec) -> None:
     if wrong := [name for name in spec.weights if not re.fullmatch(NAME, name)]:
         raise ValueError(f"{wrong[0]!r} can be no variant's name: letters, digits, dots, dashes and underscores")
     variants, size = len(spec.weights), len(spec.encode())
-    if variants > VARIANTS or size > LARGEST:
-        raise ValueError(f"it has {variants} variants in {size} bytes, where {VARIANTS} in {LARGEST} are the most")
+    if variants > MAX_VARIANTS or size > MAX_SPEC_BYTES:
+        raise ValueError(
+            f"it has {variants} variants in {size} bytes, where {MAX_VARIANTS} in {MAX_SPEC_BYTES} are the most"
+        )

@@ -13,16 +13,16 @@ from poise.contracts.run_id import started_at
 from poise.contracts.topics import BATCH, DAY, HOUR
 from poise.kafka.log_lookup import Window
 
-BACKWARDS: Final = (600.0, 2 * HOUR, DAY)
+SEARCH_BACK: Final = (600.0, 2 * HOUR, DAY)
 """Seconds back from now, one after another; then all there is."""
-NEAR: Final = 600.0
+USUAL_DELAY: Final = 600.0
 """Seconds after its beginning within which nearly every run has left its record."""
-LONGEST_RUN: Final = BATCH.longest + HOUR
+MAX_DELAY: Final = BATCH.longest + HOUR
 """Seconds after its beginning within which a run leaves its record, if it does."""
 
 
 @dataclass(frozen=True, slots=True)
-class Search:
+class SearchWindows:
     """Where to look for a run's record."""
 
     near: tuple[Window, ...]
@@ -31,7 +31,7 @@ class Search:
     """Where it may be beside: up to all of a partition."""
 
 
-def search(run: str, now: float, skew: float) -> Search:
+def search_windows(run: str, now: float, skew: float) -> SearchWindows:
     """Where to look for the record of a run, window by window.
 
     Args:
@@ -41,7 +41,7 @@ def search(run: str, now: float, skew: float) -> Search:
     """
     began = started_at(run)
     if began is None:
-        return Search((), (*(Window(now - back) for back in BACKWARDS), Window("beginning")))
-    later = began + NEAR
-    far = (Window(later, began + LONGEST_RUN),) if later < now else ()
-    return Search((Window(began - skew, later),), far)
+        return SearchWindows((), (*(Window(now - back) for back in SEARCH_BACK), Window("beginning")))
+    later = began + USUAL_DELAY
+    far = (Window(later, began + MAX_DELAY),) if later < now else ()
+    return SearchWindows((Window(began - skew, later),), far)

@@ -13,14 +13,14 @@ from poise.telemetry.spans import SpanQueue
 
 log = logging.getLogger(__name__)
 
-EVERY: Final = 0.2
+INTERVAL: Final = 0.2
 """Seconds between two writes."""
-SENT_WITHIN: Final = 10.0
+SEND_TIMEOUT: Final = 10.0
 """Seconds after which spans count as lost: nobody waits for them, and more come."""
 HEADERS: Final = [("content-type", b"application/json")]
 
 
-class SpanLog:
+class SpanWriter:
     """Writes what a queue collects; `async with`, and at its end what is left.
 
     Args:
@@ -38,7 +38,7 @@ class SpanLog:
 
     async def __aenter__(self) -> Self:
         """Begin to write."""
-        self._part = self._liveness.part("writer of spans", stalls_after=3 * SENT_WITHIN)
+        self._part = self._liveness.part("writer of spans", stalls_after=3 * SEND_TIMEOUT)
         self._writing = self._part.run(self._write_regularly())
         return self
 
@@ -55,7 +55,7 @@ class SpanLog:
 
     async def _write_regularly(self) -> None:
         while True:
-            await asyncio.sleep(EVERY)
+            await asyncio.sleep(INTERVAL)
             self._progress()
             await self._write()
 
@@ -68,7 +68,7 @@ class SpanLog:
             records = [(run.encode(errors="replace"), body) for run, body in finished]
             lost: list[BaseException]
             try:
-                async with asyncio.timeout(SENT_WITHIN):
+                async with asyncio.timeout(SEND_TIMEOUT):
                     lost = await self._producer.send_all(SPANS.name, records, HEADERS)
             except TimeoutError as error:
                 lost = [error] * len(records)

@@ -54,7 +54,7 @@ class SpanNode:
             waiting.extend(reversed(node.children))
 
 
-def tree(spans: Iterable[SpanRecord]) -> list[SpanNode]:
+def span_tree(spans: Iterable[SpanRecord]) -> list[SpanNode]:
     """Put spans under their parents.
 
     A span whose parent was not reported hangs below a node that stands for it, unless it is how the run came in (the
@@ -100,7 +100,7 @@ def _cut_rings(ordered: list[SpanNode], roots: list[SpanNode]) -> list[SpanNode]
     return cut
 
 
-def window(roots: list[SpanNode]) -> tuple[float, float]:
+def time_range(roots: list[SpanNode]) -> tuple[float, float]:
     """When a run began and ended, unix seconds: its first root, or all there is while that was not reported."""
     if not roots:
         return 0.0, 0.0
@@ -122,13 +122,13 @@ class TimeShares:
     """Time in which a caller waited and nobody was at work: messages on their way, there and back."""
 
 
-def shares(roots: list[SpanNode]) -> TimeShares:
-    """Split the time of a run, from `window`, among the tiers.
+def time_shares(roots: list[SpanNode]) -> TimeShares:
+    """Split the time of a run, from `time_range`, among the tiers.
 
     Each moment goes to the innermost spans that are open then, in equal parts: a tier that waits for another is not
     at work. What comes after the window (evaluation, for one) keeps nobody waiting and is not counted.
     """
-    begin, end = window(roots)
+    begin, end = time_range(roots)
     pieces = list(_pieces(roots, begin, end))
     edges = sorted({begin, end, *(p.start for p in pieces), *(p.end for p in pieces)})
     tiers: dict[str, float] = defaultdict(float)
@@ -185,7 +185,7 @@ def _largest_first(seconds: dict[str, float]) -> dict[str, float]:
 
 
 @dataclass(frozen=True, slots=True)
-class Skew:
+class ClockSkew:
     """Proof that two hosts' clocks differ: something appears to begin before what caused it."""
 
     host: str
@@ -194,7 +194,7 @@ class Skew:
     """At least by so much is `host` behind `other`."""
 
 
-def skews(roots: list[SpanNode]) -> list[Skew]:
+def clock_skews(roots: list[SpanNode]) -> list[ClockSkew]:
     """The proofs of clock skew between hosts that a run holds, the largest of each pair of hosts.
 
     That there is none proves nothing: clocks may differ by less than a message takes.
@@ -205,4 +205,4 @@ def skews(roots: list[SpanNode]) -> list[Skew]:
             if parent.span and child.span and child.span.host != parent.span.host:
                 pair = (child.span.host, parent.span.host)
                 worst[pair] = max(worst.get(pair, 0.0), parent.start - child.start)
-    return [Skew(host, other, by) for (host, other), by in sorted(worst.items()) if by > 0]
+    return [ClockSkew(host, other, by) for (host, other), by in sorted(worst.items()) if by > 0]

@@ -38,7 +38,7 @@ from poise.rpc.encoding import EncodedMessage, encode, headers_of
 from poise.rpc.reply_address import Address, ReplyAddresses
 from poise.rpc.stream_reader import StreamReader
 from poise.rpc.stream_writer import StreamWriter
-from poise.run_log.span_writer import SpanLog
+from poise.run_log.span_writer import SpanWriter
 from poise.settings import MeshSettings
 from poise.telemetry import inject, observe, semconv
 from poise.telemetry.endpoint import AdminEndpoint
@@ -116,7 +116,7 @@ class Mesh:
             partitions = await self.admin.partitions(REPLIES.name) or REPLIES.partitions
             calls = Calls(self.log_access, self.settings.instance, self.send, partitions, self.cancels.give_up)
             self._calls = await stack.enter_async_context(calls)
-            await stack.enter_async_context(SpanLog(self.producer, self._telemetry.spans, self.liveness))
+            await stack.enter_async_context(SpanWriter(self.producer, self._telemetry.spans, self.liveness))
             self._stack = stack.pop_all()
         return self
 

@@ -52,7 +52,7 @@ def noticed(case: Case) -> int:
     since = -case.good
     for answer in traffic.answers(case.seed):
         since += answer.variant == CANARY
-        found = rule.see(answer)
+        found = rule.update(answer)
         if since > 0 and (found == CANARY or since >= PATIENCE):
             break
     return since
@@ -63,7 +63,7 @@ def alarms(case: Case) -> int:
     rule = case.rule()
     kind = KINDS[case.traffic](case.share)
     traffic = Traffic(kind.share, wrong=kind.wrong, takes=kind.takes, scored=case.steering.scored)
-    return sum(rule.see(answer) is not None for answer in islice(traffic.answers(case.seed), case.answers))
+    return sum(rule.update(answer) is not None for answer in islice(traffic.answers(case.seed), case.answers))
 
 
 @dataclass(slots=True)

@@ -21,7 +21,7 @@ SOON: Final = 20
 class Rule(Protocol):
     """Looks at one answer after another."""
 
-    def see(self, answer: Observation) -> str | None:
+    def update(self, answer: Observation) -> str | None:
         """The variant that an alarm is raised for; it begins anew."""
 
 
@@ -31,9 +31,9 @@ class Ours:
     def __init__(self, quiet: int) -> None:
         self._detectors = Detectors((PRIMARY, CANARY), Limits(quiet_answers=quiet))
 
-    def see(self, answer: Observation) -> str | None:
+    def update(self, answer: Observation) -> str | None:
         """One answer."""
-        finding = self._detectors.see(answer)
+        finding = self._detectors.update(answer)
         return None if finding is None else finding.variant
 
 
@@ -45,9 +45,9 @@ class Threshold:
         self._last: dict[str, deque[float]] = {}
         self._sum: dict[str, float] = {}
 
-    def see(self, answer: Observation) -> str | None:
+    def update(self, answer: Observation) -> str | None:
         """One answer."""
-        bad = answer.bad or 0.0
+        bad = answer.loss or 0.0
         last = self._last.setdefault(answer.variant, deque())
         last.append(bad)
         total = self._sum.get(answer.variant, 0.0) + bad
@@ -99,9 +99,9 @@ class Experiment:
         self._peeked = peeked
         self._arms = {PRIMARY: Arm(), CANARY: Arm()}
 
-    def see(self, answer: Observation) -> str | None:
+    def update(self, answer: Observation) -> str | None:
         """One answer."""
-        self._arms[answer.variant].add(answer.bad or 0.0)
+        self._arms[answer.variant].add(answer.loss or 0.0)
         canary, primary = self._arms[CANARY], self._arms[PRIMARY]
         over = canary.count >= self._planned
         if not over and not (self._peeked and canary.count >= SOON and primary.count >= SOON):

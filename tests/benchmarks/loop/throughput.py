@@ -28,7 +28,7 @@ from poise.kafka import topic_setup
 from poise.scoring import Evidence, groundedness, relevance
 from poise.settings import MeshSettings
 from poise.stack import Kafka
-from poise_services.evaluation.scorer import score
+from poise_services.evaluation.run_scores import score_run
 from tests.benchmarks.loop.records import records
 
 WITHIN = 600.0
@@ -107,7 +107,9 @@ def _cpu(pid: int) -> float:
 def costs(some: Sequence[RunRecord]) -> dict[str, float]:
     """Microseconds of processor time for a record, by what is done with it."""
     bodies = [record.encode() for record in some]
-    judged = [score(record) for record in some]  # once before, so that what is kept of texts is there, as in a worker
+    judged = [
+        score_run(record) for record in some
+    ]  # once before, so that what is kept of texts is there, as in a worker
     evidence = [Evidence(record.passages) for record in some]
     return {
         "read the record": _each(lambda at: RunRecord.parse(bodies[at]), len(some)),
@@ -117,7 +119,7 @@ def costs(some: Sequence[RunRecord]) -> dict[str, float]:
             len(some),
         ),
         "relevance": _each(lambda at: relevance(some[at].answer.text, evidence[at], some[at].question), len(some)),  # type: ignore[union-attr]
-        "all scores": _each(lambda at: score(some[at]), len(some)),
+        "all scores": _each(lambda at: score_run(some[at]), len(some)),
         "write the score": _each(lambda at: judged[at].encode(), len(some)),
     }
 

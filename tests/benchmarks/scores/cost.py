@@ -18,7 +18,7 @@ from poise.scoring import (
     relevance,
     truncated,
 )
-from poise_services.evaluation import scorer
+from poise_services.evaluation import run_scores
 from tests.benchmarks.scores.labelled import Case, passages, record
 
 TIMES: Final = 3
@@ -51,9 +51,9 @@ def show(first: Sequence[Case], then: Sequence[Case]) -> None:
         print(f"  {name:40}{min(_each(work, first) for _ in range(TIMES)):8.0f}")
     runs = {name: [_run(case) for case in cases] for name, cases in (("first", first), ("then", then))}
     for remembered in (
-        scorer._evidence,
-        scorer._grounded,
-        scorer._relevant,
+        run_scores._evidence,
+        run_scores._grounded,
+        run_scores._relevant,
         evidence._read,
         evidence._heading,
         evidence._known,
@@ -64,7 +64,7 @@ def show(first: Sequence[Case], then: Sequence[Case]) -> None:
         ("a whole run, passages seen before", runs["then"]),
         ("a whole run, seen before", runs["then"][:200] * 2),
     ):
-        took = _each(lambda raw: scorer.score(RunRecord.model_validate_json(raw)), some)
+        took = _each(lambda raw: run_scores.score_run(RunRecord.model_validate_json(raw)), some)
         print(f"  {name:40}{took:8.0f}  {1e6 / took:8,.0f} runs/s of one core, reading the record included")
 
 

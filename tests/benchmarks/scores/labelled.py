@@ -10,7 +10,7 @@ from typing import Final
 
 from poise.contracts import Draw, Passage, RunRecord
 from poise_labs.cli.sample_corpus import corpus
-from poise_services.evaluation.scorer import score
+from poise_services.evaluation.run_scores import score_run
 from poise_services.orchestration.run_record import MAX_PASSAGE_CHARACTERS
 from poise_services.retrieval.passages import bodies, part_key
 
@@ -110,4 +110,4 @@ def record(case: Case) -> RunRecord:
 
 def scored(cases: Iterable[Case]) -> list[dict[str, float]]:
     """What evaluation thinks of each of them."""
-    return [score(record(case)).values for case in cases]
+    return [score_run(record(case)).values for case in cases]

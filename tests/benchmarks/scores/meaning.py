@@ -15,7 +15,7 @@ from poise.embedding import Model
 from poise.scoring import Embed
 from poise.scoring.quality import BY_MEANING, BY_WORDS, Coefficients
 from poise.scoring.text import sentences
-from poise_services.evaluation.scorer import score
+from poise_services.evaluation.run_scores import score_run
 from tests.benchmarks.scores.edits import GOOD, edited_own_words
 from tests.benchmarks.scores.fit import EDITS_COUNT, all_told, held_out, qualities
 from tests.benchmarks.scores.labelled import Case, passages, record, scored
@@ -94,5 +94,5 @@ def _cost(first: Sequence[Case], then: Sequence[Case]) -> None:
     for name, cases in (("passages never seen", first), ("passages seen before", then)):
         began = time.thread_time()
         for case in cases:
-            score(record(case), embed)
+            score_run(record(case), embed)
         print(f"  {name:28}{(time.thread_time() - began) * 1_000 / len(cases):6.0f}")

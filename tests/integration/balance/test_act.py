@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from uuid import uuid4
 
 import pytest
-from deciding_kit import worker
+from decider_kit import score_of
 from integration_kit import another
-from policy_kit import score_of
+from policy_worker_kit import worker
 
 from poise.contracts.topics import SCORES
 from poise.errors import UnavailableError

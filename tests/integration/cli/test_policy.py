@@ -15,7 +15,7 @@ from poise.contracts.topics import DECISIONS, RECORDS, SCORES
 from poise.policy import decision_log
 from poise.settings import MeshSettings
 from poise.worker.mesh import Mesh
-from poise_services.evaluation.policy_worker import deciding
+from poise_services.evaluation.policy_worker import policy_worker
 from poise_services.evaluation.settings import EvaluationSettings
 
 pytestmark = pytest.mark.integration
@@ -56,7 +56,7 @@ def changed(file: Path, old: str, new: str) -> str:
 @asynccontextmanager
 async def worker(settings: MeshSettings) -> AsyncIterator[Mesh]:
     """An evaluation worker that decides."""
-    async with Mesh(another(settings), tier="evaluation") as mesh, deciding(mesh, EvaluationSettings()):
+    async with Mesh(another(settings), tier="evaluation") as mesh, policy_worker(mesh, EvaluationSettings()):
         await until(lambda: mesh.readiness()["deciding"])
         yield mesh
 

@@ -20,7 +20,7 @@ from poise.errors import TerminalError, UnavailableError
 from poise.kafka.log_lookup import Lookups, Window
 from poise.kafka.record import Position
 from poise.policy import decision_log
-from poise.run_log.records import search
+from poise.run_log.records import search_windows
 from poise.settings import MeshSettings
 from poise.worker.mesh import Mesh
 
@@ -138,7 +138,7 @@ async def test_commands_keep_what_they_show(mesh: Mesh, log: Topic, of: str, mon
     with kept_below(KEPT):
         match of:
             case "a run by Kafka":
-                assert await mesh.lookups.last_of_key(log.name, run, search(run, time.time(), 2.0).far) is None
+                assert await mesh.lookups.last_of_key(log.name, run, search_windows(run, time.time(), 2.0).far) is None
             case "trace":
                 assert (await trace.find(mesh, run)).spans == ()
             case "scores":

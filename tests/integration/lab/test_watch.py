@@ -3,7 +3,7 @@
 from uuid import uuid4
 
 import pytest
-from policy_kit import score_of
+from decider_kit import score_of
 
 from poise.contracts import Manifest, RunRecord
 from poise.contracts.record import Draw

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import pytest
 from integration_kit import another, until
-from policies_kit import policy_of, put, record_of
+from policy_records_kit import policy_of, put, record_of
 from scripted_run import ScriptedRun
 
 from poise.contracts import (

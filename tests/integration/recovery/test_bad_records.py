@@ -11,9 +11,9 @@ import pytest
 import pytest_asyncio
 from aiokafka import AIOKafkaProducer
 from batch_kit import DAMAGED, batch, raw_producer
-from deciding_kit import Case
 from integration_kit import another, serving, until
-from policies_kit import policy_of, put
+from policy_records_kit import policy_of, put
+from policy_worker_kit import Case
 from pydantic import ValidationError
 from recovery_kit import all_ready
 from retrieval_kit import Client, Drawn
@@ -47,7 +47,7 @@ from poise.settings import MeshSettings
 from poise.stack import Kafka
 from poise.worker.mesh import Mesh
 from poise.worker.tier import Context, Tier
-from poise_services.evaluation.policy_worker import deciding
+from poise_services.evaluation.policy_worker import policy_worker
 from poise_services.evaluation.settings import EvaluationSettings
 from poise_services.orchestration.active_policy import follow_policies
 from poise_services.orchestration.document_versions import DocumentVersions
@@ -206,7 +206,7 @@ class AmongOthers(Case):
 async def decide(mesh: Mesh, stranger: Stranger) -> None:
     """What has been decided is found again behind them, and more is."""
     case = AmongOthers(mesh)
-    async with deciding(mesh, EvaluationSettings()):
+    async with policy_worker(mesh, EvaluationSettings()):
         await case.ask("set", spec=case.spec())
         await case.until_decided(1)
         for topic in (COMMANDS, SCORES):
@@ -215,7 +215,7 @@ async def decide(mesh: Mesh, stranger: Stranger) -> None:
         await case.until_decided(2)
         await case.until_counted()
     await stranger.write_keyed(POLICY_STATE, case.name)
-    async with deciding(mesh, EvaluationSettings()):
+    async with policy_worker(mesh, EvaluationSettings()):
         await case.answers(10)
         await case.ask("set", spec=case.spec(pause=6))
         await case.check()  # that nothing was forgotten, too

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 from cache_kit import Model, Reader, orchestrating, retrieving, settings_of
-from deciding_kit import STEPS, Case, worker
 from integration_kit import another, serving
+from policy_worker_kit import STEPS, Case, worker
 from recovery_kit import WITHIN, all_ready
 
 from poise.contracts import Generate

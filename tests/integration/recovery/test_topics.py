@@ -12,9 +12,9 @@ from uuid import uuid4
 
 import pytest
 import pytest_asyncio
-from deciding_kit import STEPS, Case, worker
 from integration_kit import another, serving, until
-from policies_kit import policy_of, put
+from policy_records_kit import policy_of, put
+from policy_worker_kit import STEPS, Case, worker
 from recovery_kit import WITHIN, recreate
 from retrieval_kit import Client, Drawn
 from retrieval_kit import Worker as Retriever

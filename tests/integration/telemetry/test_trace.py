@@ -18,7 +18,7 @@ from poise.contracts import Completion, Generate
 from poise.contracts.generate import ChatMessage
 from poise.contracts.run_id import new_run_id
 from poise.errors import FaultError, TerminalError
-from poise.run_log.timeline import tree
+from poise.run_log.timeline import span_tree
 from poise.settings import MeshSettings
 from poise.telemetry import semconv, span
 from poise.worker.mesh import Mesh
@@ -53,7 +53,7 @@ async def test_every_span_of_a_run_is_found_in_its_place(mesh: Mesh) -> None:
     run = await ask(mesh)
 
     found = await trace.find(mesh, run)
-    (root,) = tree(found.spans)
+    (root,) = span_tree(found.spans)
     assert [node.span and node.span.name for node in root.walk()] == [
         "ask",
         "call generate",

@@ -3,7 +3,7 @@
 from typing import Any, cast
 
 import pytest
-from policy_kit import Fed, score_of, spec
+from decider_kit import Fed, score_of, spec
 
 from poise.contracts.policy import Decision, PolicyState
 from poise.worker.mesh import Mesh

@@ -10,7 +10,7 @@ from poise.cli.policy_view import decision_page, log_lines, page, percent, repla
 from poise.contracts import Draw, Finding, Limits, Policy, PolicySpec, RunRecord, Sample
 from poise.contracts.policy import Decision
 from poise.contracts.record import Score
-from poise.policy.replay import Logs, Replay
+from poise.policy.replay import PolicyLogs, ReplayResult
 
 NOW = 10_000.0
 WHY = "cheap answers worse than the others; its share goes from 50 % to 5 %"
@@ -193,11 +193,11 @@ def test_the_weights_that_a_revert_brings_back() -> None:
 
 def test_what_a_replay_found() -> None:
     decisions = [SET, MOVED, PROMOTED]
-    logs = Logs("answer", decisions, {}, [], 0, 0)
-    assert shown(replay_lines(Replay(0, None, tuple(decisions), 3, None), logs)) == [
+    logs = PolicyLogs("answer", decisions, {}, [], 0, 0)
+    assert shown(replay_lines(ReplayResult(0, None, tuple(decisions), 3, None), logs)) == [
         "3 of 3 decisions reproduced from 0 scores and 0 commands"
     ]
-    differs = Replay(2, "scores are gone", (PROMOTED,), 0, "answer-3: at was 1.0, and is 2.0 again")
+    differs = ReplayResult(2, "scores are gone", (PROMOTED,), 0, "answer-3: at was 1.0, and is 2.0 again")
     assert shown(replay_lines(differs, logs)) == [
         "answer-1 to answer-2 cannot be replayed: scores are gone",
         "differs answer-3: at was 1.0, and is 2.0 again",

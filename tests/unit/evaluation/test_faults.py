@@ -4,7 +4,7 @@ from typing import Any
 
 from poise.contracts import RunRecord
 from poise.errors import DeadlineExceededError
-from poise_services.evaluation.handlers import Judge
+from poise_services.evaluation.handlers import Scorer
 
 
 async def test_a_run_without_answer_and_draw_is_not_scored() -> None:
@@ -13,4 +13,4 @@ async def test_a_run_without_answer_and_draw_is_not_scored() -> None:
     record = RunRecord(
         run_id="r", workflow="made up", tenant="acme", question="?", started=1.0, finished=2.0, fault=fault
     )
-    await Judge().judge(record, nobody)
+    await Scorer().score(record, nobody)

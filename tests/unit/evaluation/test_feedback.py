@@ -16,7 +16,7 @@ from poise.errors import RetryableError, TerminalError
 from poise.worker.mesh import Mesh
 from poise.worker.retry_policy import Attempt, GiveUp, RetryLater, decide
 from poise.worker.tier import Context
-from poise_services.evaluation.feedback import Feedbacks, missing, score_of
+from poise_services.evaluation.feedback import FeedbackHandler, classify_missing, score_of
 
 HOUR, DAY = 3_600.0, 86_400.0
 NOW = 1_800_000_000.0
@@ -85,7 +85,7 @@ def test_what_is_said_is_a_number(said: dict[str, Any], values: dict[str, float]
     ],
 )
 def test_what_a_missing_record_means(run: str, given_ago: float, outcome: str, kind: type) -> None:
-    found, error = missing(run, NOW - given_ago, NOW)
+    found, error = classify_missing(run, NOW - given_ago, NOW)
     assert (found, type(error)) == (outcome, kind)
     assert run in str(error)
 
@@ -95,7 +95,7 @@ def test_early_feedback_waits_on_each_delayed_retry_topic_and_on_nothing_else() 
     given, attempt = NOW, 1
     while True:
         now = given + sum(waits)
-        _, error = missing(BY_PLACE, given, now)
+        _, error = classify_missing(BY_PLACE, given, now)
         match decide(error, Attempt(attempt, float("inf"), awaited=False, postponed=len(waits)), Random(1)):
             case RetryLater(delay):
                 waits.append(delay)
@@ -126,10 +126,10 @@ async def test_a_run_from_before_all_records_is_late_unread() -> None:
     context: Any = Unread(time.time())
     run = new_run_id(time.time() - 8 * DAY, Random())
     with pytest.raises(TerminalError, match="too long ago: records are kept for 7 days"):
-        await Feedbacks().join(Feedback(run_id=run, thumb="up"), context)
+        await FeedbackHandler().join(Feedback(run_id=run, thumb="up"), context)
 
 
-async def came_of(feedbacks: Feedbacks, run: str, written: float, record: RunRecord | None = None) -> str:
+async def came_of(feedbacks: FeedbackHandler, run: str, written: float, record: RunRecord | None = None) -> str:
     """What became of feedback on a run that has this record, or none."""
 
     async def find(_mesh: Mesh, _run: str, _now: float) -> RunRecord | None:
@@ -149,7 +149,7 @@ async def came_of(feedbacks: Feedbacks, run: str, written: float, record: RunRec
 
 async def test_a_flood_on_runs_that_nobody_knows_leaves_so_many_waiting_and_so_many_dead_letters() -> None:
     now = [0.0]
-    feedbacks = Feedbacks(lambda: now[0])
+    feedbacks = FeedbackHandler(lambda: now[0])
     runs = [new_run_id(time.time(), Random(number)) for number in range(3_000)]
     early = [await came_of(feedbacks, run, time.time()) for run in runs]
     assert early == ["waits"] * 2_000 + ["passed over"] * 1_000
@@ -161,7 +161,7 @@ async def test_a_flood_on_runs_that_nobody_knows_leaves_so_many_waiting_and_so_m
 
 
 async def test_a_flood_on_runs_that_are_too_long_ago_leaves_so_many_dead_letters() -> None:
-    feedbacks = Feedbacks(lambda: 0.0)
+    feedbacks = FeedbackHandler(lambda: 0.0)
     late = [await came_of(feedbacks, old(number), time.time()) for number in range(300)]
     assert late == ["dead letter"] * 200 + ["passed over"] * 100
 
@@ -171,7 +171,7 @@ def old(number: int) -> str:
 
 
 async def test_a_flood_on_another_tenants_run_leaves_so_many_dead_letters() -> None:
-    feedbacks = Feedbacks(lambda: 0.0)
+    feedbacks = FeedbackHandler(lambda: 0.0)
     record = RECORD.model_copy(update={"tenant": "another"})
     foreign = [await came_of(feedbacks, BY_PLACE, time.time(), record) for _ in range(300)]
     assert foreign == ["dead letter"] * 200 + ["passed over"] * 100

@@ -5,7 +5,7 @@ from poise.contracts import Answer, Message, RunRecord, Score, StepRecord
 from poise.contracts.topics import SCORES, Topic, topics_of
 from poise.worker.tier import Tier
 from poise_services.evaluation.handlers import handlers
-from poise_services.evaluation.scorer import score
+from poise_services.evaluation.run_scores import score_run
 
 RECORD = RunRecord(
     run_id="run",
@@ -32,7 +32,7 @@ class Published:
 async def test_a_finished_run_is_scored_and_the_score_published_by_its_policy() -> None:
     context: Any = Published()
     assert await handlers()[RunRecord](RECORD, context) is None
-    assert context.messages == [(SCORES, score(RECORD), "answer")]
+    assert context.messages == [(SCORES, score_run(RECORD), "answer")]
 
 
 async def test_a_run_that_is_delivered_twice_has_the_same_score_twice() -> None:

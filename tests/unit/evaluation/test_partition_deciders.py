@@ -3,7 +3,7 @@
 import logging
 
 import pytest
-from policy_kit import POLICY, asked, score_of, spec
+from decider_kit import POLICY, asked, score_of, spec
 
 from poise.contracts.message import Message
 from poise.contracts.policy import Decision, Policy, PolicyState
@@ -11,32 +11,32 @@ from poise.contracts.topics import COMMANDS, DECISIONS, POLICY_STATE, SCORES
 from poise.contracts.topics import POLICY as POLICY_TOPIC
 from poise.errors import SetupError
 from poise.kafka.record import Record
-from poise_services.evaluation.partition_deciders import Deciders
+from poise_services.evaluation.partition_deciders import PartitionDeciders
 
 
 def record(topic: str, offset: int, message: Message) -> Record:
     return Record(topic, 0, offset, float(offset), POLICY.encode(), message.encode())
 
 
-def with_answers(deciders: Deciders, count: int) -> None:
+def with_answers(deciders: PartitionDeciders, count: int) -> None:
     """Answers of two variants, those of `cheap` all bad."""
     for offset in range(count):
         variant = ("steady", "cheap")[offset % 2]
         score = score_of(f"run-{offset}", variant, good=variant == "steady", at=float(offset))
-        deciders.take_scores([record(SCORES.name, offset, score)])
+        deciders.apply_scores([record(SCORES.name, offset, score)])
 
 
 @pytest.mark.parametrize("how", ["held", "dry run", "acted"])
 def test_trouble_is_a_warning_whether_or_not_it_is_acted_on(how: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    deciders = Deciders(0, lambda _: True)
+    deciders = PartitionDeciders(0, lambda _: True)
     commands = [asked("set", 1, spec=spec(dry_run=how == "dry run"))]
     if how == "held":
         commands.append(asked("hold", 2))
-    deciders.take_commands([record(COMMANDS.name, number, command) for number, command in enumerate(commands)])
+    deciders.apply_commands([record(COMMANDS.name, number, command) for number, command in enumerate(commands)])
     with_answers(deciders, 400)
     assert "cheap answers worse" not in caplog.text  # nothing was decided before it is written
-    deciders.written()
+    deciders.mark_written()
     (told,) = [one for one in caplog.records if "cheap answers worse" in one.getMessage()]
     assert told.levelno == logging.WARNING
     assert ("(not acted)" in told.getMessage()) == (how != "acted")
@@ -44,11 +44,11 @@ def test_trouble_is_a_warning_whether_or_not_it_is_acted_on(how: str, caplog: py
 
 def test_what_a_person_writes_stays_on_its_line_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    deciders = Deciders(0, lambda _: True)
+    deciders = PartitionDeciders(0, lambda _: True)
     by = "jane\x1b[2J\nanswer roll back: all is lost"
     command = asked("set", 1, spec=spec(), reason="so\r\nit is\u202e").model_copy(update={"by": by})
-    deciders.take_commands([record(COMMANDS.name, 0, command)])
-    deciders.written()
+    deciders.apply_commands([record(COMMANDS.name, 0, command)])
+    deciders.mark_written()
     (told,) = [one.getMessage() for one in caplog.records]
     assert told.isprintable()
     assert told.endswith(": so it is")
@@ -63,19 +63,19 @@ class Logs:
     def __init__(self) -> None:
         self.records: dict[str, list[Record]] = {POLICY_TOPIC.name: [], POLICY_STATE.name: [], DECISIONS.name: []}
 
-    def write(self, deciders: Deciders) -> None:
-        for one in deciders.outgoing():
+    def write(self, deciders: PartitionDeciders) -> None:
+        for one in deciders.transaction_records():
             log = self.records[one.topic]
             log.append(Record(one.topic, 0, len(log), 1.0, one.key, one.value, tuple(one.headers)))
-        deciders.written()
+        deciders.mark_written()
 
     def bad(self, topic: str, value: bytes | None) -> None:
         log = self.records[topic]
         log.append(Record(topic, 0, len(log), 1.0, POLICY.encode(), value))
 
-    def restored(self) -> Deciders:
+    def restored(self) -> PartitionDeciders:
         """As the next worker does it."""
-        deciders = Deciders(0, lambda _: True)
+        deciders = PartitionDeciders(0, lambda _: True)
         deciders.restore(self.records[POLICY_STATE.name])
         for policies in deciders.compare(self.records[POLICY_TOPIC.name]).values():
             deciders.resume(policies, self.records[DECISIONS.name])
@@ -85,14 +85,14 @@ class Logs:
 @pytest.fixture
 def logs() -> Logs:
     """A policy of which `cheap` was left in some steps."""
-    logs, deciders = Logs(), Deciders(0, lambda _: True)
-    deciders.take_commands([record(COMMANDS.name, 0, asked("set", 1, spec=spec()))])
+    logs, deciders = Logs(), PartitionDeciders(0, lambda _: True)
+    deciders.apply_commands([record(COMMANDS.name, 0, asked("set", 1, spec=spec()))])
     with_answers(deciders, 400)
     logs.write(deciders)
     return logs
 
 
-def in_force(deciders: Deciders) -> Policy:
+def in_force(deciders: PartitionDeciders) -> Policy:
     policy = deciders.deciders[POLICY].policy
     assert policy is not None
     return policy
@@ -121,11 +121,11 @@ def test_without_snapshots_it_goes_on_from_what_is_in_force_and_was_decided(logs
     again = logs.restored()
     assert in_force(again) == in_force(before)
     assert again.deciders[POLICY].counted == 0
-    assert again.moved, "a snapshot is written soon"
-    again.take_commands([record(COMMANDS.name, 0, asked("set", 1, spec=spec()))])  # read again from the beginning
-    assert not again.made, "it was done"
-    again.take_commands([record(COMMANDS.name, 1, asked("hold", 2))])
-    ((decision, _),) = again.made
+    assert again.dirty, "a snapshot is written soon"
+    again.apply_commands([record(COMMANDS.name, 0, asked("set", 1, spec=spec()))])  # read again from the beginning
+    assert not again.pending, "it was done"
+    again.apply_commands([record(COMMANDS.name, 1, asked("hold", 2))])
+    ((decision, _),) = again.pending
     last = Decision.parse(logs.records[DECISIONS.name][-1].value or b"")
     assert int(decision.id.rpartition("-")[2]) == int(last.id.rpartition("-")[2]) + 1
     assert decision.version == in_force(before).version + 1
@@ -135,8 +135,8 @@ def test_a_policy_that_its_log_lost_is_written_again_as_it_was(logs: Logs) -> No
     before = in_force(logs.restored())
     logs.records[POLICY_TOPIC.name].clear()
     again = logs.restored()
-    assert again.lost == [before]
+    assert again.missing == [before]
     logs.write(again)
     (kept,) = logs.records[POLICY_TOPIC.name]
     assert Policy.parse(kept.value or b"") == before
-    assert logs.restored().lost == []
+    assert logs.restored().missing == []

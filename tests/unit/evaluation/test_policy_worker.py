@@ -9,7 +9,7 @@ from poise.contracts.topics import COMMANDS, POLICY, POLICY_STATE, SCORES, Topic
 from poise.errors import UnavailableError
 from poise.kafka.topic_identities import TopicIdentities, TopicMetadata
 from poise.worker.mesh import Mesh
-from poise_services.evaluation.policy_worker import Deciding
+from poise_services.evaluation.policy_worker import PolicyWorker
 
 READ = (POLICY, POLICY_STATE, COMMANDS, SCORES)
 
@@ -19,7 +19,7 @@ async def test_a_topic_that_was_made_again_ends_a_turn(made_again: Topic) -> Non
     async def describe(names: list[str]) -> dict[str, TopicMetadata]:
         return {name: TopicMetadata("one", 1) for name in names}
 
-    deciding = Deciding.__new__(Deciding)
+    deciding = PolicyWorker.__new__(PolicyWorker)
     identities = TopicIdentities()
     deciding._mesh = cast(
         "Mesh", SimpleNamespace(topic_identities=identities, admin=SimpleNamespace(describe=describe))

@@ -10,7 +10,7 @@ from poise_labs.lab.behaviour import KINDS, Said, say
 from poise_labs.lab.questions import Fact, LabQuestion, asked, world, wrong
 from poise_labs.lab.report import auc
 from poise_labs.lab.scenario import Behaviour
-from poise_services.evaluation.scorer import score
+from poise_services.evaluation.run_scores import score_run
 
 USUAL = Behaviour(wrong=0.05, seconds=0.1)
 WORSE = Behaviour(wrong=0.40, seconds=0.1)
@@ -111,7 +111,7 @@ def test_the_score_that_steers_tells_right_from_wrong() -> None:
             run_id=f"{place}", workflow="answer", tenant="t", question=question.text, started=0.0, finished=1.0,
             draw=draw, passages=some,
         )  # fmt: skip
-        found.append((score(record).values["quality"], said.right))
+        found.append((score_run(record).values["quality"], said.right))
     separated = auc(found)
     assert separated is not None
     assert separated > 0.95

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from policies_kit import policy_of, record_of
+from policy_records_kit import policy_of, record_of
 from pydantic import ValidationError
 
 from poise.contracts import Draw

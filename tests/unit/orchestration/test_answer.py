@@ -1,7 +1,7 @@
 """The answer workflow, on a run whose calls are answered from a script."""
 
 import pytest
-from policies_kit import policy_of, record_of
+from policy_records_kit import policy_of, record_of
 from scripted_run import Asking
 
 from poise.contracts import Fault, Generate, Passages, Retrieve, Usage

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from policies_kit import policy_of, record_of
+from policy_records_kit import policy_of, record_of
 from scripted_run import ScriptedRun
 
 from poise.contracts import Answer, Ask, Completion, Fault, Generate, Passage, Passages, Retrieve

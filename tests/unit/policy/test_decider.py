@@ -6,17 +6,17 @@ import random
 from typing import Any
 
 import pytest
-from plain_detectors import ENOUGH
-from policy_kit import POLICY, Fed, actions, asked, chained, score_of, spec
+from counting_detectors import ENOUGH
+from decider_kit import POLICY, Fed, actions, asked, chained, score_of, spec
 
 from poise.contracts.policy import PolicySpec, PolicyState
 from poise.contracts.topics import POLICY as POLICY_TOPIC
 from poise.contracts.topics import POLICY_STATE
-from poise.policy import counted_runs, decider
-from poise.policy.counted_runs import SeenRuns
+from poise.policy import decider, seen_runs
 from poise.policy.decider import Decider
 from poise.policy.detection import Detectors
-from poise.policy.weights import VARIANTS
+from poise.policy.seen_runs import SeenRuns
+from poise.policy.weights import MAX_VARIANTS
 
 pytestmark = pytest.mark.usefixtures("_plain")
 
@@ -149,11 +149,11 @@ def test_a_run_counts_once_however_often_its_score_comes() -> None:
 
 
 def test_only_so_many_runs_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(counted_runs, "MOST", 3)
-    seen = counted_runs.SeenRuns()
+    monkeypatch.setattr(seen_runs, "MAX_RUNS", 3)
+    seen = seen_runs.SeenRuns()
     assert [seen.add(run) for run in ("a", "b", "c", "a", "d", "b", "a")] == [True] * 3 + [False, True, False, True]
-    again = counted_runs.SeenRuns.of(seen.text())
-    assert (len(again), again.text()) == (3, seen.text())
+    again = seen_runs.SeenRuns.from_base64(seen.to_base64())
+    assert (len(again), again.to_base64()) == (3, seen.to_base64())
 
 
 @pytest.mark.parametrize(
@@ -306,7 +306,7 @@ def test_revert_to_a_version_brings_back_all_that_was_set_then() -> None:
 
 
 def test_fifty_versions_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decider, "VERSIONS_KEPT", 3)
+    monkeypatch.setattr(decider, "MAX_VERSIONS", 3)
     fed = Fed(spec())
     for _ in range(2):
         fed.ask("hold")
@@ -320,8 +320,8 @@ def test_fifty_versions_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_command_is_done_once() -> None:
     fed = Fed(spec())
     command = asked("hold", 7)
-    assert len(fed.decider.command(command, 1.0)) == 1
-    assert fed.decider.command(command, 2.0) == []
+    assert len(fed.decider.apply_command(command, 1.0)) == 1
+    assert fed.decider.apply_command(command, 2.0) == []
 
 
 @pytest.mark.parametrize("action", ["hold", "release", "revert", "set"])
@@ -393,13 +393,13 @@ def test_the_largest_snapshot_fits_into_a_record_and_what_is_larger_cannot_be_se
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(decider, "Detectors", Detectors)
-    names = [f"v{number}".ljust(80, "x") for number in range(VARIANTS)]
+    names = [f"v{number}".ljust(80, "x") for number in range(MAX_VARIANTS)]
     weights = {name: 1 / (number + 1.37) for number, name in enumerate(names)}
     limits: dict[str, Any] = {"explore": 0.01, "low": 0.5, "latency": 1.0, "cost": 1.0, "quiet_answers": 10**9}
     fed = Fed()
-    for number in range(decider.COMMANDS_KEPT):
+    for number in range(decider.MAX_COMMANDS):
         command = asked("set", number, spec=spec(weights, pause=number + 1, **limits))
-        assert fed.decider.command(command.model_copy(update={"id": f"{number}".ljust(80, "é")}), at=0.1)[0].acted
+        assert fed.decider.apply_command(command.model_copy(update={"id": f"{number}".ljust(80, "é")}), at=0.1)[0].acted
     chance = random.Random(1)
     policy = fed.decider.policy
     assert policy is not None
@@ -411,7 +411,7 @@ def test_the_largest_snapshot_fits_into_a_record_and_what_is_larger_cannot_be_se
         drawn: dict[str, Any] = {"policy_version": policy.version, "probability": policy.weights[name]}
         fed.see(score_of(run, name, at=at, question=question, values=values, **drawn))
     assert len(policy.encode()) < POLICY_TOPIC.max_bytes
-    snapshot = fed.decider.snapshot() | {"seen": SeenRuns(range(2**64 - counted_runs.MOST, 2**64)).text()}
+    snapshot = fed.decider.snapshot() | {"seen": SeenRuns(range(2**64 - seen_runs.MAX_RUNS, 2**64)).to_base64()}
     state = PolicyState(name=POLICY, scores=1, commands=1, decider=snapshot)
     assert len(state.encode()) < 0.9 * POLICY_STATE.max_bytes
 

@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 
 import pytest
+from decider_kit import POLICY, asked, chained, score_of, spec
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from policy_kit import POLICY, asked, chained, score_of, spec
 
 from poise.contracts.policy import Decision, Policy, PolicyCommand, PolicySpec, PolicyState
 from poise.contracts.record import Score
 from poise.policy.decider import Decider
-from poise.policy.weights import shares
+from poise.policy.weights import probabilities
 
 pytestmark = pytest.mark.usefixtures("_plain")
 
@@ -48,8 +48,8 @@ def events_of(history: Sequence[tuple[object, ...]]) -> list[Event]:
 
 def feed(decider: Decider, event: Event, offset: int) -> list[Decision]:
     if isinstance(event, PolicyCommand):
-        return decider.command(event, at=float(offset))
-    return decider.score(event, offset)
+        return decider.apply_command(event, at=float(offset))
+    return decider.apply_score(event, offset)
 
 
 def fed(events: Sequence[Event]) -> tuple[Decider, list[Decision]]:
@@ -123,10 +123,10 @@ def test_a_replay_from_the_log_decides_the_same(history: list[tuple[object, ...]
             continue
         while pending and pending[0].scores <= offset:
             done = pending.pop(0)
-            replayed += decider.command(commands[done.command or ""], at=done.at)
-        replayed += decider.score(event, offset)
+            replayed += decider.apply_command(commands[done.command or ""], at=done.at)
+        replayed += decider.apply_score(event, offset)
     for done in pending:
-        replayed += decider.command(commands[done.command or ""], at=done.at)
+        replayed += decider.apply_command(commands[done.command or ""], at=done.at)
     assert replayed == decisions
 
 
@@ -204,7 +204,7 @@ def test_whatever_was_before_a_bad_variant_is_left_and_a_good_one_comes_back(
     assert policy is not None
     if policy.held:
         feed(decider, asked("release", 10_000), place)
-    limits, target = policy.spec.limits, shares(policy.spec.weights, policy.spec.limits)
+    limits, target = policy.spec.limits, probabilities(policy.spec.weights, policy.spec.limits)
     if policy.spec.dry_run or target.get(bad, 0.0) == 0 or len([share for share in target.values() if share]) == 1:
         return
     assert answers(100, bad).weights[bad] == pytest.approx(limits.explore)

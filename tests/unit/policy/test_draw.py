@@ -97,7 +97,7 @@ def test_a_client_that_knows_its_runs_and_tries_them_out_before_steers_nothing(s
 
 def test_orchestration_alone_draws() -> None:
     """Whoever else needs to know, a replay above all, has it from the record: nobody else needs the secret."""
-    draws = re.compile(r"from poise\.policy(\.draw)? import .*\b(draw|chance)\b")
+    draws = re.compile(r"from poise\.policy(\.draw)? import .*\b(draw|uniform)\b")
     drawing = {
         str(path.relative_to(ROOT)) for _, path in source_files() if draws.search(path.read_text(encoding="utf-8"))
     }

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from poise.contracts import Limits
-from poise.policy.policy_file import MEANINGS, STEERS, PolicyFileError, read
+from poise.policy.policy_file import SETTING_DESCRIPTIONS, STEERING_SCORES, PolicyFileError, read
 from poise.settings import MeshSettings
 from poise_services.evaluation.settings import EvaluationSettings
 from poise_services.orchestration.settings import OrchestrationSettings
@@ -98,8 +98,8 @@ def test_tables_of_others_are_passed_over(file: Path) -> None:
 
 
 def test_each_setting_has_its_meaning() -> None:
-    assert set(MEANINGS) == set(Limits.model_fields)
-    assert Limits().score in STEERS
+    assert set(SETTING_DESCRIPTIONS) == set(Limits.model_fields)
+    assert Limits().score in STEERING_SCORES
 
 
 ONE = [  # what stands in [policy], which is line 6, and what is said of it

@@ -2,21 +2,21 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from plain_detectors import PlainDetectors
-from policy_kit import POLICY, Fed, asked, score_of, spec
+from counting_detectors import CountingDetectors
+from decider_kit import POLICY, Fed, asked, score_of, spec
 
 from poise.contracts.policy import Decision, PolicyCommand
 from poise.contracts.record import Score
 from poise.policy import replay as module
 from poise.policy.decider import Decider
-from poise.policy.replay import Logs, replay, supposed
+from poise.policy.replay import PolicyLogs, replay, replay_with
 
 pytestmark = pytest.mark.usefixtures("_plain")
 
 
 @pytest.fixture(autouse=True)
 def _plain_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "Detectors", PlainDetectors)
+    monkeypatch.setattr(module, "Detectors", CountingDetectors)
 
 
 class Lived(Fed):
@@ -36,10 +36,10 @@ class Lived(Fed):
         self.scores += [(self.offset + number, score) for number, score in enumerate(scores)]
         return super().see(*scores)
 
-    def logs(self, **changed: Any) -> Logs:
+    def logs(self, **changed: Any) -> PolicyLogs:
         """What the logs have, as they are read back."""
         decisions = [Decision.parse(decision.encode()) for decision in self.decisions]
-        return replace(Logs(POLICY, decisions, self.commands, self.scores, 0, self.offset), **changed)
+        return replace(PolicyLogs(POLICY, decisions, self.commands, self.scores, 0, self.offset), **changed)
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def test_when_nothing_can_be_replayed(lived: Lived) -> None:
     found = replay(lived.logs(scores=[], first=lived.offset + 1))
     assert (found.skipped, found.reproduced, found.difference) == (len(lived.decisions), 0, None)
     assert found.why is not None
-    assert replay(Logs(POLICY, [], {}, [], 0, 0)).why is None
+    assert replay(PolicyLogs(POLICY, [], {}, [], 0, 0)).why is None
 
 
 @pytest.mark.parametrize(
@@ -145,10 +145,10 @@ def test_numbers_may_differ_in_their_last_bit(lived: Lived) -> None:
 
 
 def test_what_other_limits_would_have_led_to(lived: Lived) -> None:
-    assert supposed(lived.logs(), spec()) != lived.decisions
-    dry = supposed(lived.logs(), spec(dry_run=True))
+    assert replay_with(lived.logs(), spec()) != lived.decisions
+    dry = replay_with(lived.logs(), spec(dry_run=True))
     assert {decision.acted for decision in dry if decision.by == "loop"} == {False}
-    assert supposed(Logs(POLICY, [], {}, [], 0, 0), spec()) == []
+    assert replay_with(PolicyLogs(POLICY, [], {}, [], 0, 0), spec()) == []
 
 
 def test_a_decider_that_begins_in_the_middle_knows_what_was_counted(lived: Lived) -> None:
@@ -159,7 +159,7 @@ def test_a_decider_that_begins_in_the_middle_knows_what_was_counted(lived: Lived
     lived_through = lived.decisions[begin].scores
     run = next(score.run_id for offset, score in lived.scores if offset == lived_through - 1)
     at, command = lived.commands[lived.decisions[begin].command or ""]
-    decider.command(command, at)
+    decider.apply_command(command, at)
     before = decider.counted
-    decider.score(score_of(run, "steady"), lived_through)
+    decider.apply_score(score_of(run, "steady"), lived_through)
     assert decider.counted == before

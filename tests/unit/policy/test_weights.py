@@ -38,7 +38,7 @@ def test_shares_are_a_distribution_that_keeps_the_order_and_the_exploration(
     policy: tuple[dict[str, float], Limits],
 ) -> None:
     set_, limits = policy
-    shares = weights.shares(set_, limits)
+    shares = weights.probabilities(set_, limits)
     assert is_distribution(shares, set_, limits)
     for one in set_:
         for other in set_:
@@ -50,14 +50,16 @@ def test_steps_keep_a_distribution_the_floors_and_the_step(
     policy: tuple[dict[str, float], Limits], steps: list[tuple[bool, int, int]]
 ) -> None:
     set_, limits = policy
-    target = weights.shares(set_, limits)
+    target = weights.probabilities(set_, limits)
     drawn = [name for name, weight in set_.items() if weight > 0]
     now = dict(target)
     for leave, which, refuge in steps:
         variant = drawn[which % len(drawn)]
         others = [name for number, name in enumerate(drawn) if name != variant and refuge & (1 << number)]
         moved = (
-            weights.away(now, variant, others, target, limits) if leave else weights.back(now, variant, target, limits)
+            weights.decrease(now, variant, others, target, limits)
+            if leave
+            else weights.restore(now, variant, target, limits)
         )
         assert is_distribution(moved, set_, limits)
         assert all(abs(moved[name] - now[name]) <= limits.step + CLOSE for name in set_)
@@ -73,26 +75,26 @@ def test_steps_keep_a_distribution_the_floors_and_the_step(
 @given(policies())
 def test_a_variant_comes_to_its_exploration_and_back_to_what_was_set(policy: tuple[dict[str, float], Limits]) -> None:
     set_, limits = policy
-    target = weights.shares(set_, limits)
+    target = weights.probabilities(set_, limits)
     drawn = [name for name, weight in set_.items() if weight > 0]
     now, others = dict(target), drawn[1:]
     for _ in range(math.ceil(1 / limits.step) + 1):
-        now = weights.away(now, drawn[0], others, target, limits)
+        now = weights.decrease(now, drawn[0], others, target, limits)
     if others:
         assert now[drawn[0]] == pytest.approx(limits.explore, abs=CLOSE)
     for _ in range(math.ceil(1 / limits.step) + 1):
-        now = weights.back(now, drawn[0], target, limits)
+        now = weights.restore(now, drawn[0], target, limits)
     assert now == pytest.approx(target, abs=CLOSE)
 
 
 def test_what_is_given_up_goes_to_the_others_in_proportion_to_what_was_set() -> None:
     target = {"a": 0.5, "b": 0.3, "c": 0.2}
     limits = Limits(explore=0.05, step=0.25)
-    assert weights.away(target, "a", ["b", "c"], target, limits) == pytest.approx({"a": 0.25, "b": 0.45, "c": 0.3})
+    assert weights.decrease(target, "a", ["b", "c"], target, limits) == pytest.approx({"a": 0.25, "b": 0.45, "c": 0.3})
 
 
 def test_small_weights_are_lifted_to_the_exploration_at_the_cost_of_the_others() -> None:
-    shares = weights.shares({"a": 98, "b": 1, "c": 1, "spare": 0}, Limits(explore=0.1))
+    shares = weights.probabilities({"a": 98, "b": 1, "c": 1, "spare": 0}, Limits(explore=0.1))
     assert shares == pytest.approx({"a": 0.8, "b": 0.1, "c": 0.1, "spare": 0.0})
 
 
@@ -112,4 +114,4 @@ def test_small_weights_are_lifted_to_the_exploration_at_the_cost_of_the_others()
 )
 def test_weights_that_mean_nothing_are_refused(set_: dict[str, float], explore: float, why: str) -> None:
     with pytest.raises(ValueError, match=why):
-        weights.shares(set_, Limits(explore=explore))
+        weights.probabilities(set_, Limits(explore=explore))

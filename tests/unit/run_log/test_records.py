@@ -6,7 +6,7 @@ import pytest
 
 from poise.contracts.run_id import new_run_id, run_id_of
 from poise.kafka.log_lookup import Window
-from poise.run_log.records import BACKWARDS, LONGEST_RUN, NEAR, search
+from poise.run_log.records import MAX_DELAY, SEARCH_BACK, USUAL_DELAY, search_windows
 
 NOW = 1_800_000_000.0
 BY_PLACE = run_id_of("poise.ask.interactive", 3, 42, NOW)
@@ -17,18 +17,18 @@ def a_run(ago: float) -> str:
 
 
 def test_one_that_says_when_it_began_is_looked_for_around_then() -> None:
-    found = search(a_run(3_600), NOW, 2.0)
+    found = search_windows(a_run(3_600), NOW, 2.0)
     (near,), (far,) = found.near, found.far
-    assert (near.start, near.end) == pytest.approx((NOW - 3_602, NOW - 3_600 + NEAR), abs=0.002)
-    assert (far.start, far.end) == pytest.approx((NOW - 3_600 + NEAR, NOW - 3_600 + LONGEST_RUN), abs=0.002)
+    assert (near.start, near.end) == pytest.approx((NOW - 3_602, NOW - 3_600 + USUAL_DELAY), abs=0.002)
+    assert (far.start, far.end) == pytest.approx((NOW - 3_600 + USUAL_DELAY, NOW - 3_600 + MAX_DELAY), abs=0.002)
 
 
 def test_one_that_began_a_moment_ago_is_looked_for_near_alone() -> None:
-    assert search(a_run(1), NOW, 2.0).far == ()
+    assert search_windows(a_run(1), NOW, 2.0).far == ()
 
 
 def test_one_that_does_not_say_is_looked_for_backwards_to_the_beginning() -> None:
-    found = search(BY_PLACE, NOW, 2.0)
+    found = search_windows(BY_PLACE, NOW, 2.0)
     assert found.near == ()
-    assert found.far == (*(Window(NOW - back) for back in BACKWARDS), Window("beginning"))
-    assert list(BACKWARDS) == sorted(BACKWARDS)
+    assert found.far == (*(Window(NOW - back) for back in SEARCH_BACK), Window("beginning"))
+    assert list(SEARCH_BACK) == sorted(SEARCH_BACK)

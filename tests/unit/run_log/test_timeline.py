@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from poise.contracts.span import SpanRecord
-from poise.run_log.timeline import SpanNode, shares, skews, tree, window
+from poise.run_log.timeline import SpanNode, clock_skews, span_tree, time_range, time_shares
 from poise.telemetry import semconv
 
 
@@ -36,15 +36,17 @@ def shape(nodes: list[SpanNode]) -> list[Any]:
 def test_spans_stand_under_their_parents_in_order_of_time_however_they_arrive() -> None:
     spans = [make("late", "root", at=5), make("deep", "early", at=2), make("root"), make("early", "root", at=1)]
 
-    assert shape(tree(spans)) == [("root", [("early", ["deep"]), "late"])]
+    assert shape(span_tree(spans)) == [("root", [("early", ["deep"]), "late"])]
 
 
 def test_several_roots_come_in_order_of_time() -> None:
-    assert shape(tree([make("second", at=5), make("first", at=1)])) == ["first", "second"]
+    assert shape(span_tree([make("second", at=5), make("first", at=1)])) == ["first", "second"]
 
 
 def test_orphans_of_one_missing_parent_stand_together_below_a_node_for_it() -> None:
-    roots = tree([make("a", "lost", at=3, ms=4, queued=2), make("b", "lost", at=9, ms=4), make("c", "gone", at=20)])
+    roots = span_tree(
+        [make("a", "lost", at=3, ms=4, queued=2), make("b", "lost", at=9, ms=4), make("c", "gone", at=20)]
+    )
 
     assert shape(roots) == [("lost", ["a", "b"]), ("gone", ["c"])]
     assert roots[0].span is None
@@ -56,30 +58,30 @@ def test_the_caller_s_own_parent_is_not_missed() -> None:
     by_http = make("ask", "from-a-browser", tier="gateway", role="server")
     by_kafka = make("process", "from-a-client", at=1, name="process poise.ask.interactive", role="consumer")
 
-    assert shape(tree([by_http, by_kafka])) == ["ask", "process"]
+    assert shape(span_tree([by_http, by_kafka])) == ["ask", "process"]
 
 
 def test_an_entry_whose_parent_was_reported_stands_under_it() -> None:
-    assert shape(tree([make("cli"), make("ask", "cli", at=1, role="server")])) == [("cli", ["ask"])]
+    assert shape(span_tree([make("cli"), make("ask", "cli", at=1, role="server")])) == [("cli", ["ask"])]
 
 
 def test_a_span_that_was_reported_twice_counts_once() -> None:
-    assert shape(tree([make("root"), make("a", "root"), make("a", "root"), make("root")])) == [("root", ["a"])]
+    assert shape(span_tree([make("root"), make("a", "root"), make("a", "root"), make("root")])) == [("root", ["a"])]
 
 
 @pytest.mark.parametrize("ids", [["a"], ["a", "b"], ["a", "b", "c"]])
 def test_a_ring_of_parents_is_cut_at_its_first(ids: list[str]) -> None:
     ring = [make(id_, ids[number - 1], at=number) for number, id_ in enumerate(ids)]
 
-    nodes = [node.id for root in tree([*ring, make("leaf", "a", at=9)]) for node in root.walk()]
+    nodes = [node.id for root in span_tree([*ring, make("leaf", "a", at=9)]) for node in root.walk()]
     assert sorted(nodes) == sorted([*ids, "leaf"])
     assert nodes[0] == "a"
 
 
 def test_no_spans_make_no_tree() -> None:
-    assert tree([]) == []
-    assert window([]) == (0.0, 0.0)
-    assert shares([]).total == 0
+    assert span_tree([]) == []
+    assert time_range([]) == (0.0, 0.0)
+    assert time_shares([]).total == 0
 
 
 ids = st.sampled_from("abcdefg")
@@ -97,7 +99,7 @@ records = st.builds(
 
 @given(st.lists(records, max_size=12))
 def test_whatever_is_reported_each_span_stands_in_the_tree_once(spans: list[SpanRecord]) -> None:
-    nodes = [node for root in tree(spans) for node in root.walk()]
+    nodes = [node for root in span_tree(spans) for node in root.walk()]
 
     assert sorted(node.id for node in nodes if node.span) == sorted({span.span_id for span in spans})
     assert len({node.id for node in nodes}) == len(nodes)
@@ -105,7 +107,7 @@ def test_whatever_is_reported_each_span_stands_in_the_tree_once(spans: list[Span
 
 @given(st.lists(records, min_size=1, max_size=12))
 def test_the_shares_never_exceed_the_whole(spans: list[SpanRecord]) -> None:
-    split = shares(tree(spans))
+    split = time_shares(span_tree(spans))
 
     parts = [*split.tiers.values(), *split.waiting.values(), split.transit]
     assert all(part >= 0 for part in parts)
@@ -126,7 +128,7 @@ def run() -> list[SpanRecord]:
 
 
 def test_each_moment_goes_to_who_was_at_work() -> None:
-    split = shares(tree(run()))
+    split = time_shares(span_tree(run()))
 
     assert split.total == pytest.approx(0.1)
     assert list(split.tiers) == ["inference", "orchestration", "gateway"]
@@ -142,21 +144,21 @@ def test_what_runs_at_once_shares_the_moment() -> None:
         make("b", "root", at=10, ms=10, tier="inference"),
     ]
 
-    assert shares(tree(spans)).tiers == pytest.approx({"retrieval": 0.015, "inference": 0.005})
+    assert time_shares(span_tree(spans)).tiers == pytest.approx({"retrieval": 0.015, "inference": 0.005})
 
 
 def test_a_run_whose_first_span_is_missing_is_as_long_as_what_there_is() -> None:
-    roots = tree([make("a", "lost", ms=10), make("b", at=30, ms=10)])
+    roots = span_tree([make("a", "lost", ms=10), make("b", at=30, ms=10)])
 
-    assert window(roots) == pytest.approx((1_000, 1_000.04))
-    assert shares(roots).tiers == pytest.approx({"retrieval": 0.02})
+    assert time_range(roots) == pytest.approx((1_000, 1_000.04))
+    assert time_shares(roots).tiers == pytest.approx({"retrieval": 0.02})
 
 
 def test_the_wait_before_the_first_span_counts() -> None:
-    roots = tree([make("process", ms=10, name="process poise.ask.batch", role="consumer", queued=30)])
+    roots = span_tree([make("process", ms=10, name="process poise.ask.batch", role="consumer", queued=30)])
 
-    assert window(roots) == pytest.approx((999.97, 1_000.01))
-    assert shares(roots).waiting == pytest.approx({"retrieval": 0.03})
+    assert time_range(roots) == pytest.approx((999.97, 1_000.01))
+    assert time_shares(roots).waiting == pytest.approx({"retrieval": 0.03})
 
 
 # -- clocks
@@ -165,11 +167,11 @@ def test_the_wait_before_the_first_span_counts() -> None:
 def test_something_that_begins_before_its_cause_proves_that_clocks_differ() -> None:
     spans = [make("root", at=50), make("a", "root", at=20, host="b"), make("c", "root", at=40, host="b")]
 
-    (skew,) = skews(tree(spans))
+    (skew,) = clock_skews(span_tree(spans))
     assert (skew.host, skew.other) == ("b", "a")
     assert skew.seconds == pytest.approx(0.03)
 
 
 def test_on_one_host_and_in_order_nothing_is_proven() -> None:
-    assert skews(tree([make("root", at=50), make("a", "root", at=20)])) == []
-    assert skews(tree([make("root"), make("a", "root", at=20, host="b")])) == []
+    assert clock_skews(span_tree([make("root", at=50), make("a", "root", at=20)])) == []
+    assert clock_skews(span_tree([make("root"), make("a", "root", at=20, host="b")])) == []

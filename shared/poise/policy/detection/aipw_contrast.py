@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping
 from typing import Final, NamedTuple, Self
 
-LARGEST: Final = 30.0
+MAX_Z: Final = 30.0
 """No answer multiplies the capital of a bet by more than 1 + that: none decides alone, however seldom it was drawn."""
 
 
@@ -23,7 +23,14 @@ class AipwContrast(NamedTuple):
 
     @classmethod
     def of(
-        cls, variant: str, others: Collection[str], weights: Mapping[str, float], *, drawn: str, bad: float, mean: float
+        cls,
+        variant: str,
+        others: Collection[str],
+        weights: Mapping[str, float],
+        *,
+        drawn: str,
+        loss: float,
+        mean: float,
     ) -> Self | None:
         """What an answer says; None = nothing."""
         own = weights.get(variant, 0.0)
@@ -32,24 +39,24 @@ class AipwContrast(NamedTuple):
             rest += weights.get(other, 0.0)
         if own <= 0.0 or rest <= 0.0 or (drawn != variant and drawn not in others):
             return None
-        value = (bad - mean) / own if drawn == variant else (mean - bad) / rest
+        value = (loss - mean) / own if drawn == variant else (mean - loss) / rest
         return cls(value, -max(mean / own, (1.0 - mean) / rest), max((1.0 - mean) / own, mean / rest))
 
     @property
-    def worse(self) -> float:
+    def z_worse(self) -> float:
         """The same as a bet's z, -1 or more: above zero on average where it is worse."""
-        return self.value / max(-self.least, self.most / LARGEST)
+        return self.value / max(-self.least, self.most / MAX_Z)
 
-    def no_worse(self, margin: float) -> float:
+    def z_non_inferior(self, margin: float) -> float:
         """As a bet's z, -1 or more: above zero on average where it is worse by less than the margin."""
-        return (margin - self.value) / max(self.most - margin, (margin - self.least) / LARGEST)
+        return (margin - self.value) / max(self.most - margin, (margin - self.least) / MAX_Z)
 
 
-def above(value: float, bound: float) -> float:
+def z_above(value: float, bound: float) -> float:
     """As a bet's z, -1 or more: above zero on average where a value of 0 to 1 is above the bound on average."""
-    return (value - bound) / max(bound, (1.0 - bound) / LARGEST)
+    return (value - bound) / max(bound, (1.0 - bound) / MAX_Z)
 
 
-def below(value: float, bound: float) -> float:
+def z_below(value: float, bound: float) -> float:
     """As a bet's z, -1 or more: above zero on average where a value of 0 to 1 is below the bound on average."""
-    return (bound - value) / max(1.0 - bound, bound / LARGEST)
+    return (bound - value) / max(1.0 - bound, bound / MAX_Z)

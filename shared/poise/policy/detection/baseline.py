@@ -4,10 +4,10 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Any, Final, Self
 
-MEMORY: Final = 20.0
+MEAN_ANSWERS: Final = 20.0
 """Answers that the mean rests on: few, so that it follows the traffic; its own noise adds 1/40 to the variance."""
-BLOCKS: Final = 200
-BLOCK: Final = 50
+MAX_BLOCKS: Final = 200
+BLOCK_ANSWERS: Final = 50
 """Answers of one block."""
 
 
@@ -35,12 +35,12 @@ class Baseline:
         """Take in an answer, after it was compared."""
         if not self._starts:
             self._open(started, 0.5, 1.0)
-        elif self._count >= BLOCK and started > self._starts[-1]:
+        elif self._count >= BLOCK_ANSWERS and started > self._starts[-1]:
             self._open(started, self._means[-1], self._weights[-1])
         block = self._block(started)
         if block == len(self._starts) - 1:
             self._count += 1
-        weight = self._weights[block] = min(self._weights[block] + 1.0, MEMORY)
+        weight = self._weights[block] = min(self._weights[block] + 1.0, MEAN_ANSWERS)
         self._means[block] += (bad - self._means[block]) / weight
 
     def _block(self, started: float) -> int:
@@ -53,7 +53,7 @@ class Baseline:
         self._means.append(mean)
         self._weights.append(weight)
         self._count = 0
-        if len(self._starts) > BLOCKS:
+        if len(self._starts) > MAX_BLOCKS:
             del self._starts[0], self._means[0], self._weights[0]
 
     def snapshot(self) -> list[Any]:

@@ -6,9 +6,9 @@ from typing import Any, Final, Literal, Self
 
 from poise.contracts.policy import Sample
 
-Measure = Literal["bad", "slow", "dear"]
-MEASURES: Final[tuple[Measure, ...]] = ("bad", "slow", "dear")
-RECENT: Final = 100.0
+Measure = Literal["loss", "over_latency", "over_cost"]
+MEASURES: Final[tuple[Measure, ...]] = ("loss", "over_latency", "over_cost")
+RECENT_ANSWERS: Final = 100.0
 """Answers of late."""
 Z: Final = 1.959963984540054
 
@@ -31,9 +31,9 @@ class Counts:
         totals[place] += 1.0
         totals[place + 1] += value
         self._marks.pop(measure, None)
-        if measure == "bad":
+        if measure == "loss":
             mean, weight = self._recent[variant]
-            weight = min(weight + 1.0, RECENT)
+            weight = min(weight + 1.0, RECENT_ANSWERS)
             self._recent[variant] = (mean + (value - mean) / weight, weight)
 
     def recent(self, variant: str) -> float:
@@ -61,7 +61,7 @@ class Counts:
         """All variants that answered since a mark; of the quality, the mean of the score, where more is better."""
         found = {variant: self.since(measure, mark, variant) for variant in self._place}
         return {
-            variant: sample(count, 1.0 - mean if measure == "bad" else mean)
+            variant: wilson_sample(count, 1.0 - mean if measure == "loss" else mean)
             for variant, (count, mean) in found.items()
             if count
         }
@@ -80,7 +80,7 @@ class Counts:
         return tally
 
 
-def sample(count: int, mean: float) -> Sample:
+def wilson_sample(count: int, mean: float) -> Sample:
     """A sample of values of 0 to 1, with the 95 % score interval of its mean (Wilson, 1927).
 
     It is exact for values of 0 and 1 alone, and wider than need be for others.

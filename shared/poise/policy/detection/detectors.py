@@ -4,36 +4,36 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Self
 
-from poise.contracts.policy import About, Finding, Limits
-from poise.policy.detection.aipw_contrast import AipwContrast, above, below
+from poise.contracts.policy import Criterion, Finding, Limits
+from poise.policy.detection.aipw_contrast import AipwContrast, z_above, z_below
 from poise.policy.detection.baseline import Baseline
-from poise.policy.detection.common_shift import CommonShift, drift, together
+from poise.policy.detection.common_shift import CommonShift, common_shift, drift_of_others
 from poise.policy.detection.counts import Counts, Measure, Totals
-from poise.policy.detection.e_detector import BETS, EDetector
+from poise.policy.detection.e_detector import BET_FRACTIONS, EDetector
 from poise.policy.detection.historical_bound import WINDOW, HistoricalBound
 from poise.policy.detection.observation import Observation
-from poise.policy.detection.recovery_e_process import SHOWN, Proof, Recovery
+from poise.policy.detection.recovery_e_process import RECOVERY_THRESHOLD, RecoveryEProcess, RecoveryWatch
 
-METHODS: Final[Mapping[About, str]] = {
+METHODS: Final[Mapping[Criterion, str]] = {
     "others": "e-detector of AIPW contrasts",
-    "past": "e-detector above an empirical Bernstein bound",
+    "past": "e-detector z_above an empirical Bernstein bound",
     "range": "e-detector of a mean",
     "latency": "e-detector of a share",
     "cost": "e-detector of a share",
 }
-RECOVERY: Final = "e-process of non-inferiority"
-MEASURES: Final[Mapping[About, Measure]] = {
-    "others": "bad",
-    "past": "bad",
-    "range": "bad",
-    "latency": "slow",
-    "cost": "dear",
+RECOVERY_METHOD: Final = "e-process of non-inferiority"
+MEASURE_OF: Final[Mapping[Criterion, Measure]] = {
+    "others": "loss",
+    "past": "loss",
+    "range": "loss",
+    "latency": "over_latency",
+    "cost": "over_cost",
 }
-DOUBT: Final = 0.02
+BOUND_FAILURE_SHARE: Final = 0.02
 """The share of the false alarms that may come of a bound of the past that fails; the threshold is higher for it."""
-FORMAT: Final = 2
+SNAPSHOT_FORMAT: Final = 2
 """Of the snapshot: raised when it changes, for from one of another format there is no going on."""
-ABOVE: Final = 0.05
+ALLOWED_ABOVE_CEILING: Final = 0.05
 """The share of its answers that may be above a ceiling."""
 
 
@@ -52,10 +52,10 @@ class Detectors:
     def __init__(self, variants: Sequence[str], limits: Limits) -> None:
         self._variants = tuple(variants)
         self._limits = limits
-        self._abouts = abouts(len(self._variants), limits)
-        self._threshold = limits.quiet_answers * (1.0 + 2.5 * DOUBT)
-        self._share = 1.0 / (len(self._variants) * len(self._abouts) * len(BETS))
-        self._doubt = -math.log(min(DOUBT, DOUBT * WINDOW / limits.quiet_answers))
+        self._abouts = criteria(len(self._variants), limits)
+        self._threshold = limits.quiet_answers * (1.0 + 2.5 * BOUND_FAILURE_SHARE)
+        self._share = 1.0 / (len(self._variants) * len(self._abouts) * len(BET_FRACTIONS))
+        self._doubt = -math.log(min(BOUND_FAILURE_SHARE, BOUND_FAILURE_SHARE * WINDOW / limits.quiet_answers))
         self._number = 0
         self._at = 0.0
         self._bets = {variant: {about: EDetector() for about in self._abouts} for variant in self._variants}
@@ -65,63 +65,63 @@ class Detectors:
         """How bad answers were before the last alarm, where that is known."""
         self._known = set(self._variants)
         """The variants whose last answer was scored: one whose answers are not known can be compared with nothing."""
-        self._watched: dict[str, Recovery] = {}
+        self._watched: dict[str, RecoveryWatch] = {}
         self._baseline = Baseline()
 
-    def see(self, answer: Observation) -> Finding | None:
+    def update(self, answer: Observation) -> Finding | None:
         """Take in an answer; what is returned is an alarm: that variant is worse. It begins anew to watch for it.
 
         While a variant is watched for recovery, it raises no alarm, unless it is on its way back.
         """
         if answer.variant not in self._bets:
             return None
-        if answer.bad is None:
+        if answer.loss is None:
             self._known.discard(answer.variant)
-            if answer.slow is None and answer.dear is None:
+            if answer.over_latency is None and answer.over_cost is None:
                 return None
         self._number += 1
         self._at = answer.at
-        if answer.bad is not None:
-            self._compare(answer, answer.bad)
-            self._range(answer, answer.bad)
-            self._past(answer, answer.bad)
-            self._tally.add(answer.variant, "bad", answer.bad)
-        self._ceiling(answer, "latency", answer.slow)
-        self._ceiling(answer, "cost", answer.dear)
+        if answer.loss is not None:
+            self._compare(answer, answer.loss)
+            self._range(answer, answer.loss)
+            self._past(answer, answer.loss)
+            self._tally.add(answer.variant, "loss", answer.loss)
+        self._ceiling(answer, "latency", answer.over_latency)
+        self._ceiling(answer, "cost", answer.over_cost)
         return self._alarm()
 
-    def watch(self, variant: str, about: About, *, returning: bool = False) -> None:
+    def watch_recovery(self, variant: str, about: Criterion, *, restoring: bool = False) -> None:
         """Begin to watch a variant for recovery of that.
 
         Args:
             variant: The variant.
             about: What it was in trouble with.
-            returning: It was promoted and is given more weight again, so that it also raises alarms; else it has just
+            restoring: It was promoted and is given more weight again, so that it also raises alarms; else it has just
                 raised one.
         """
         self._begin(variant)
         proofs = 2 if about == "range" and len(self._variants) > 1 else 1
-        before = self._tally.mark(MEASURES[about])
-        made = [Proof(self._at, before) for _ in range(proofs)]
-        self._watched[variant] = Recovery(about, self._was.get(variant), made, returning=returning)
+        before = self._tally.mark(MEASURE_OF[about])
+        made = [RecoveryEProcess(self._at, before) for _ in range(proofs)]
+        self._watched[variant] = RecoveryWatch(about, self._was.get(variant), made, restoring=restoring)
 
     def recovered(self, variant: str) -> Finding | None:
         """Whether a watched variant has been shown to have recovered, and by what."""
         watched = self._watched.get(variant)
-        if watched is None or watched.least.value < SHOWN:
+        if watched is None or watched.least.value < RECOVERY_THRESHOLD:
             return None
         shown = watched.least
         return Finding(
             variant=variant,
             about=watched.about,
-            method=RECOVERY,
+            method=RECOVERY_METHOD,
             statistic=round(shown.value, 1),
-            threshold=SHOWN,
-            samples=self._tally.samples(MEASURES[watched.about], shown.before),
+            threshold=RECOVERY_THRESHOLD,
+            samples=self._tally.samples(MEASURE_OF[watched.about], shown.before),
             since=shown.at,
         )
 
-    def clear(self, variant: str) -> None:
+    def stop_watching(self, variant: str) -> None:
         """Watch a variant no more: alarms are raised again."""
         if self._watched.pop(variant, None) is not None:
             self._begin(variant)
@@ -135,8 +135,8 @@ class Detectors:
         """By variant, how far the evidence that it is worse has come."""
         return {variant: sum(one.total for one in bets.values()) * self._share for variant, bets in self._bets.items()}
 
-    def proof(self, variant: str) -> float | None:
-        """How far the proof has come that a watched variant recovered, shown at `SHOWN`; None = it is not watched."""
+    def recovery_evidence(self, variant: str) -> float | None:
+        """Return the evidence of recovery, shown at `RECOVERY_THRESHOLD`; None = the variant is not watched."""
         watched = self._watched.get(variant)
         return None if watched is None else watched.least.value
 
@@ -158,13 +158,13 @@ class Detectors:
                 watched = self._watched.get(variant)
                 if watched is not None and not others:
                     others = [other for other in self._variants if other in self._known and other != variant]
-                contrast = AipwContrast.of(variant, others, weights, drawn=answer.variant, bad=bad, mean=mean)
+                contrast = AipwContrast.of(variant, others, weights, drawn=answer.variant, loss=bad, mean=mean)
                 if contrast is None:
                     continue
-                if watched is None or watched.returning:
-                    self._bet(variant, "others", contrast.worse, answer)
-                if watched is not None and MEASURES[watched.about] == "bad":
-                    z = contrast.no_worse(self._limits.margin)
+                if watched is None or watched.restoring:
+                    self._bet(variant, "others", contrast.z_worse, answer)
+                if watched is not None and MEASURE_OF[watched.about] == "loss":
+                    z = contrast.z_non_inferior(self._limits.margin)
                     self._prove(watched, watched.proofs[0], z, answer, own=variant == answer.variant)
         self._known.add(answer.variant)
         self._baseline.add(started, bad)
@@ -174,49 +174,51 @@ class Detectors:
             return
         bound = 1.0 - self._limits.low
         watched = self._watched.get(answer.variant)
-        if watched is None or watched.returning:
-            self._bet(answer.variant, "range", above(bad, bound), answer)
+        if watched is None or watched.restoring:
+            self._bet(answer.variant, "range", z_above(bad, bound), answer)
         if watched is not None and watched.about == "range":
-            self._prove(watched, watched.proofs[-1], below(bad, bound), answer)
+            self._prove(watched, watched.proofs[-1], z_below(bad, bound), answer)
 
     def _past(self, answer: Observation, bad: float) -> None:
         watched = self._watched.get(answer.variant)
         if watched is not None:
             if watched.about == "past" and watched.past is not None and len(self._variants) == 1:
-                z = below(bad, min(1.0, watched.past + self._limits.margin))
+                z = z_below(bad, min(1.0, watched.past + self._limits.margin))
                 self._prove(watched, watched.proofs[0], z, answer)
-            if not watched.returning:
+            if not watched.restoring:
                 return
         level = self._levels[answer.variant]
         weight = level.weight(answer.question)
         if level.warm and level.upper < 1.0:
-            bound = level.upper + drift(self._tally, self._others(answer.variant), level.begun)
-            self._bet(answer.variant, "past", weight * above(bad, min(1.0, bound)), answer)
+            bound = level.upper + drift_of_others(self._tally, self._others(answer.variant), level.begun)
+            self._bet(answer.variant, "past", weight * z_above(bad, min(1.0, bound)), answer)
         level.add(bad, weight, self._doubt, self._mark)
 
-    def _ceiling(self, answer: Observation, about: About, over: bool | None) -> None:
+    def _ceiling(self, answer: Observation, about: Criterion, over: bool | None) -> None:
         if over is None or about not in self._abouts:
             return
         watched = self._watched.get(answer.variant)
-        if watched is None or watched.returning:
-            self._bet(answer.variant, about, above(over, ABOVE), answer)
+        if watched is None or watched.restoring:
+            self._bet(answer.variant, about, z_above(over, ALLOWED_ABOVE_CEILING), answer)
         if watched is not None and watched.about == about:
-            self._prove(watched, watched.proofs[0], below(over, ABOVE + self._limits.margin), answer)
-        self._tally.add(answer.variant, MEASURES[about], over)
+            self._prove(watched, watched.proofs[0], z_below(over, ALLOWED_ABOVE_CEILING + self._limits.margin), answer)
+        self._tally.add(answer.variant, MEASURE_OF[about], over)
 
-    def _bet(self, variant: str, about: About, z: float, answer: Observation) -> None:
+    def _bet(self, variant: str, about: Criterion, z: float, answer: Observation) -> None:
         bets = self._bets[variant][about]
-        if bets.bet(z, self._number):
-            bets.begin(answer.at, self._tally.mark(MEASURES[about]))
+        if bets.update(z, self._number):
+            bets.mark_change(answer.at, self._tally.mark(MEASURE_OF[about]))
         if z > 0.0 and variant == answer.variant:
-            bets.remember(z, answer.run)
+            bets.add_evidence(z, answer.run)
 
-    def _prove(self, watched: Recovery, proof: Proof, z: float, answer: Observation, *, own: bool = True) -> None:
-        if proof.bet(z, own=own):
-            proof.begin(answer.at, self._tally.mark(MEASURES[watched.about]))
+    def _prove(
+        self, watched: RecoveryWatch, proof: RecoveryEProcess, z: float, answer: Observation, *, own: bool = True
+    ) -> None:
+        if proof.update(z, own=own):
+            proof.mark_change(answer.at, self._tally.mark(MEASURE_OF[watched.about]))
 
     def _mark(self) -> Totals:
-        return self._tally.mark("bad")
+        return self._tally.mark("loss")
 
     def _weights(self, answer: Observation) -> Mapping[str, float] | None:
         """The probabilities of all variants in the draw, as far as they can be known."""
@@ -247,8 +249,8 @@ class Detectors:
             method=METHODS[about],
             statistic=round(statistic, 1),
             threshold=self._threshold,
-            samples=self._tally.samples(MEASURES[about], bets[about].before),
-            runs=bets[about].heaviest(),
+            samples=self._tally.samples(MEASURE_OF[about], bets[about].before),
+            runs=bets[about].top_runs(),
             since=bets[about].at,
         )
         if self._levels[blamed].warm:
@@ -262,7 +264,7 @@ class Detectors:
         It takes alarms away and adds none, so that it cannot make them more often false.
         """
         bets = self._bets[variant]["past"]
-        verdict = together(self._tally, variant, self._others(variant), self._levels[variant].begun, bets.before)
+        verdict = common_shift(self._tally, variant, self._others(variant), self._levels[variant].begun, bets.before)
         if verdict is CommonShift.PERHAPS:
             bets.cap(self._threshold / self._share)
         if verdict is CommonShift.YES:
@@ -278,7 +280,7 @@ class Detectors:
     def snapshot(self) -> dict[str, Any]:
         """All that it remembers, as JSON has it."""
         return {
-            "format": FORMAT,
+            "format": SNAPSHOT_FORMAT,
             "variants": list(self._variants),
             "number": self._number,
             "at": self._at,
@@ -313,15 +315,15 @@ class Detectors:
         detectors._levels = {variant: HistoricalBound.restore(kept) for variant, kept in snapshot["levels"].items()}
         detectors._was = dict(snapshot["was"])
         detectors._known = set(snapshot["known"])
-        detectors._watched = {variant: Recovery.restore(kept) for variant, kept in snapshot["watched"].items()}
+        detectors._watched = {variant: RecoveryWatch.restore(kept) for variant, kept in snapshot["watched"].items()}
         detectors._baseline = Baseline.restore(snapshot["baseline"])
         detectors._tally = Counts.restore(variants, snapshot["tally"])
         return detectors
 
 
-def abouts(variants: int, limits: Limits) -> tuple[About, ...]:
+def criteria(variants: int, limits: Limits) -> tuple[Criterion, ...]:
     """What variants are tested for."""
-    asked: dict[About, bool] = {
+    asked: dict[Criterion, bool] = {
         "others": variants > 1,
         "past": True,
         "range": limits.low is not None,

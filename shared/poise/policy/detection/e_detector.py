@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from typing import Any, Final, Self
 
-BETS: Final = (0.02, 0.05, 0.12, 0.3, 0.7)
+BET_FRACTIONS: Final = (0.02, 0.05, 0.12, 0.3, 0.7)
 """Shares of the capital that are bet, spaced exponentially: small ones notice small changes."""
-A, B, C, D, E = BETS
-MIDDLE: Final = B
+A, B, C, D, E = BET_FRACTIONS
+CUSUM_FRACTION: Final = B
 """The bet whose CUSUM says when a change began."""
-RUNS: Final = 10
+MAX_RUNS: Final = 10
 
 Totals = tuple[float, ...]
 
@@ -21,12 +21,12 @@ class EDetector:
     until M reaches n, at least n answers pass on average, whatever they depend on.
     """
 
-    __slots__ = ("at", "before", "cusum", "money", "runs", "seen", "total")
+    __slots__ = ("at", "before", "cusum", "last_index", "runs", "total", "wealth")
 
-    def __init__(self, seen: int = 0) -> None:
-        self.money = (0.0, 0.0, 0.0, 0.0, 0.0)
+    def __init__(self, last_index: int = 0) -> None:
+        self.wealth = (0.0, 0.0, 0.0, 0.0, 0.0)
         self.total = 0.0
-        self.seen = seen
+        self.last_index = last_index
         """The number of the answer after which it was updated last."""
         self.cusum = 0.0
         self.at = 0.0
@@ -35,30 +35,30 @@ class EDetector:
         """What was counted of each variant before that."""
         self.runs: list[tuple[float, str]] = []
 
-    def bet(self, z: float, number: int) -> bool:
+    def update(self, z: float, number: int) -> bool:
         """Take in an answer; what is returned is whether the most likely beginning of a change is this answer.
 
         Args:
             z: -1 or more; on average above zero where there is trouble, else zero or less.
             number: How many answers there were, with this one.
         """
-        since = number - self.seen
-        self.seen = number
-        a, b, c, d, e = self.money  # one by one: three times as fast as a loop
+        since = number - self.last_index
+        self.last_index = number
+        a, b, c, d, e = self.wealth  # one by one: three times as fast as a loop
         a = (a + since) * (1.0 + A * z)
         b = (b + since) * (1.0 + B * z)
         c = (c + since) * (1.0 + C * z)
         d = (d + since) * (1.0 + D * z)
         e = (e + since) * (1.0 + E * z)
-        self.money = (a, b, c, d, e)
+        self.wealth = (a, b, c, d, e)
         self.total = a + b + c + d + e
         if self.cusum > 1.0:
-            self.cusum *= 1.0 + MIDDLE * z
+            self.cusum *= 1.0 + CUSUM_FRACTION * z
             return False
-        self.cusum = 1.0 + MIDDLE * z
+        self.cusum = 1.0 + CUSUM_FRACTION * z
         return True
 
-    def begin(self, at: float, before: Totals) -> None:
+    def mark_change(self, at: float, before: Totals) -> None:
         """A change begins most likely here.
 
         Args:
@@ -71,34 +71,41 @@ class EDetector:
 
     def cap(self, most: float) -> None:
         """Keep no more than that of each bet: it can only put an alarm off."""
-        a, b, c, d, e = self.money
-        self.money = (min(a, most), min(b, most), min(c, most), min(d, most), min(e, most))
+        a, b, c, d, e = self.wealth
+        self.wealth = (min(a, most), min(b, most), min(c, most), min(d, most), min(e, most))
 
-    def remember(self, z: float, run: str) -> None:
+    def add_evidence(self, z: float, run: str) -> None:
         """Keep the runs that weighed most, of equal ones the last."""
         runs = self.runs
-        if len(runs) < RUNS:
+        if len(runs) < MAX_RUNS:
             runs.append((z, run))
             return
-        least = min(range(RUNS), key=lambda n: runs[n][0])
+        least = min(range(MAX_RUNS), key=lambda n: runs[n][0])
         if z >= runs[least][0]:
             del runs[least]
             runs.append((z, run))
 
-    def heaviest(self) -> tuple[str, ...]:
+    def top_runs(self) -> tuple[str, ...]:
         """The runs that weighed most, those first."""
         return tuple(run for _, run in sorted(self.runs, key=lambda kept: -kept[0]))
 
     def snapshot(self) -> list[Any]:
         """As JSON has it."""
-        return [list(self.money), self.seen, self.cusum, self.at, list(self.before), [list(run) for run in self.runs]]
+        return [
+            list(self.wealth),
+            self.last_index,
+            self.cusum,
+            self.at,
+            list(self.before),
+            [list(run) for run in self.runs],
+        ]
 
     @classmethod
     def restore(cls, kept: Sequence[Any]) -> Self:
         """Go on from a snapshot."""
         bets = cls()
-        money, bets.seen, bets.cusum, bets.at, before, runs = kept
-        a, b, c, d, e = bets.money = tuple(money)
+        wealth, bets.last_index, bets.cusum, bets.at, before, runs = kept
+        a, b, c, d, e = bets.wealth = tuple(wealth)
         bets.total = a + b + c + d + e
         bets.before = tuple(before)
         bets.runs = [(z, run) for z, run in runs]

@@ -8,17 +8,17 @@ from poise.policy.detection.counts import Totals
 
 WINDOW: Final = 5_000.0
 """Answers after which the past is begun anew; until the new one has as many, the old one counts."""
-TUNED: Final = 2_500.0
+TUNED_ANSWERS: Final = 2_500.0
 """Answers for which the bound is tightest."""
-WARM: Final = 100.0
+MIN_ANSWERS: Final = 100.0
 """Answers before a past counts."""
-QUESTIONS: Final = 200
+MAX_QUESTIONS: Final = 200
 """Questions of which it is known how often they were asked."""
-LONGEST: Final = 16
+DIGEST_CHARACTERS: Final = 16
 """Characters of a question's digest."""
 
 
-class Bound:
+class EmpiricalBernsteinBound:
     """An upper bound of a mean, which holds at all times together, of values of 0 to 1.
 
     The predictable plug-in empirical Bernstein confidence sequence, one-sided (Waudby-Smith and Ramdas: "Estimating
@@ -53,7 +53,7 @@ class Bound:
         """
         scale = self.count + 1.0
         off = (value - (self.sum + 0.5) / scale) ** 2
-        bet = weight * min(0.5, math.sqrt(2.0 * doubt * scale / (self._spread * TUNED)))
+        bet = weight * min(0.5, math.sqrt(2.0 * doubt * scale / (self._spread * TUNED_ANSWERS)))
         self._bets += bet
         self._wins += bet * value
         self._loss += off * (-math.log1p(-bet) - bet)
@@ -83,14 +83,14 @@ class HistoricalBound:
     """
 
     def __init__(self, begun: Totals) -> None:
-        self._old = Bound(begun)
-        self._young: Bound | None = None
+        self._old = EmpiricalBernsteinBound(begun)
+        self._young: EmpiricalBernsteinBound | None = None
         self._asked: dict[str, int] = {}
 
     @property
     def warm(self) -> bool:
         """Whether there is enough of it."""
-        return self._old.count >= WARM
+        return self._old.count >= MIN_ANSWERS
 
     @property
     def upper(self) -> float:
@@ -111,9 +111,9 @@ class HistoricalBound:
         """How much the next answer to a question counts."""
         if question is None:
             return 1.0
-        times = self._asked.pop(question[:LONGEST], 0) + 1
-        self._asked[question[:LONGEST]] = times
-        if len(self._asked) > QUESTIONS:
+        times = self._asked.pop(question[:DIGEST_CHARACTERS], 0) + 1
+        self._asked[question[:DIGEST_CHARACTERS]] = times
+        if len(self._asked) > MAX_QUESTIONS:
             del self._asked[next(iter(self._asked))]
         return 1.0 / times
 
@@ -123,7 +123,7 @@ class HistoricalBound:
         old.add(value, weight, doubt)
         if old.count > WINDOW:
             if self._young is None:
-                self._young = Bound(mark())
+                self._young = EmpiricalBernsteinBound(mark())
             young = self._young
             young.add(value, weight, doubt)
             if young.count >= WINDOW:
@@ -139,7 +139,7 @@ class HistoricalBound:
         """Go on from a snapshot."""
         old, young, asked = kept
         level = cls(())
-        level._old = Bound.restore(old)
-        level._young = None if young is None else Bound.restore(young)
+        level._old = EmpiricalBernsteinBound.restore(old)
+        level._young = None if young is None else EmpiricalBernsteinBound.restore(young)
         level._asked = dict(asked)
         return level

@@ -14,11 +14,11 @@ class Observation:
     """With which it was drawn; decided before the answer was known."""
     at: float
     """When the run finished, unix seconds."""
-    bad: float | None = None
+    loss: float | None = None
     """1 minus the score that steers, 0 to 1; 1 where it brought a fault; None = not known."""
-    slow: bool | None = None
+    over_latency: bool | None = None
     """Whether it took longer than the ceiling; None = not known, or there is no ceiling."""
-    dear: bool | None = None
+    over_cost: bool | None = None
     """Whether it cost more than the ceiling."""
     question: str | None = None
     """A digest of the question. One that is asked of a variant again and again, because its answers are not kept, would

@@ -3,20 +3,20 @@
 from collections.abc import Sequence
 from typing import Any, Final, Self
 
-from poise.contracts.policy import About
+from poise.contracts.policy import Criterion
 from poise.policy.detection.counts import Totals
-from poise.policy.detection.e_detector import BETS, MIDDLE
+from poise.policy.detection.e_detector import BET_FRACTIONS, CUSUM_FRACTION
 
-SHOWN: Final = 20.0
+RECOVERY_THRESHOLD: Final = 20.0
 """What the e-process must reach: 1/0.05, the level of the test over the whole time that it is watched."""
-FRESH: Final = 50
+RESTART_ANSWERS: Final = 50
 """Answers of the variant after which some more capital is put in."""
-MOST: Final = 10 * SHOWN
+MAX_WEALTH: Final = 10 * RECOVERY_THRESHOLD
 """What each bet keeps at most, which takes evidence away and adds none. Recovery may be shown for long before it
 counts, while a person holds the policy: numbers would overflow, and one that is bad again had all of it to lose."""
 
 
-class Proof:
+class RecoveryEProcess:
     """An e-process of bets against "still in trouble" (Waudby-Smith and Ramdas, 2024), which starts again and again.
 
     The j-th start, every 50 answers, gets 1/(j·(j+1)) of the capital: one that was bad for long can yet be shown to
@@ -28,35 +28,35 @@ class Proof:
         before: What was counted before.
     """
 
-    __slots__ = ("_answers", "_cusum", "_money", "_starts", "at", "before")
+    __slots__ = ("_answers", "_cusum", "_starts", "_wealth", "at", "before")
 
     def __init__(self, at: float, before: Totals) -> None:
         self.at = at
         self.before = before
         """What was counted before CUSUM (Page, 1954) started last, as in `Bets`."""
         self._cusum = 0.0
-        self._money = [0.0] * len(BETS)
+        self._wealth = [0.0] * len(BET_FRACTIONS)
         self._answers = 0
         self._starts = 0
 
-    def bet(self, z: float, *, own: bool) -> bool:
+    def update(self, z: float, *, own: bool) -> bool:
         """Take in an answer; what is returned is whether the recovery most likely begins with it.
 
         Args:
             z: -1 or more; zero or less on average while the trouble lasts.
             own: It is an answer of the variant itself.
         """
-        if self._starts == 0 or (own and self._answers % FRESH == 0):
+        if self._starts == 0 or (own and self._answers % RESTART_ANSWERS == 0):
             self._starts += 1
             share = 1.0 / (self._starts * (self._starts + 1))
-            self._money = [m + share for m in self._money]
+            self._wealth = [m + share for m in self._wealth]
         self._answers += own
-        self._money = [min(MOST, m * (1.0 + b * z)) for m, b in zip(self._money, BETS, strict=True)]
+        self._wealth = [min(MAX_WEALTH, m * (1.0 + b * z)) for m, b in zip(self._wealth, BET_FRACTIONS, strict=True)]
         begins = self._cusum <= 1.0
-        self._cusum = min(MOST, (1.0 if begins else self._cusum) * (1.0 + MIDDLE * z))
+        self._cusum = min(MAX_WEALTH, (1.0 if begins else self._cusum) * (1.0 + CUSUM_FRACTION * z))
         return begins
 
-    def begin(self, at: float, before: Totals) -> None:
+    def mark_change(self, at: float, before: Totals) -> None:
         """The recovery begins most likely here.
 
         Args:
@@ -69,52 +69,54 @@ class Proof:
     @property
     def value(self) -> float:
         """The e-process, with the capital that is yet to be bet."""
-        return sum(self._money) / len(BETS) + 1.0 / (self._starts + 1)
+        return sum(self._wealth) / len(BET_FRACTIONS) + 1.0 / (self._starts + 1)
 
     def snapshot(self) -> list[Any]:
         """As JSON has it."""
-        return [self.at, list(self.before), self._money, self._answers, self._starts, self._cusum]
+        return [self.at, list(self.before), self._wealth, self._answers, self._starts, self._cusum]
 
     @classmethod
     def restore(cls, kept: Sequence[Any]) -> Self:
         """Go on from a snapshot."""
-        at, before, money, answers, starts, cusum = kept
+        at, before, wealth, answers, starts, cusum = kept
         proof = cls(at, tuple(before))
         proof._answers, proof._starts, proof._cusum = answers, starts, cusum
-        proof._money = list(money)
+        proof._wealth = list(wealth)
         return proof
 
 
-class Recovery:
+class RecoveryWatch:
     """A variant that is watched: what it is to be shown of, and how far that is.
 
     Args:
         about: What it was in trouble with.
         past: How bad its answers were before the trouble; None = not known.
         proofs: How many things are to be shown: all of them.
-        returning: It has recovered once, and is given weight again: alarms are raised as well.
+        restoring: It has recovered once, and is given weight again: alarms are raised as well.
     """
 
-    __slots__ = ("about", "past", "proofs", "returning")
+    __slots__ = ("about", "past", "proofs", "restoring")
 
-    def __init__(self, about: About, past: float | None, proofs: Sequence[Proof], *, returning: bool = False) -> None:
+    def __init__(
+        self, about: Criterion, past: float | None, proofs: Sequence[RecoveryEProcess], *, restoring: bool = False
+    ) -> None:
         self.about = about
         self.past = past
         self.proofs = list(proofs)
-        self.returning = returning
+        self.restoring = restoring
 
     @property
-    def least(self) -> Proof:
+    def least(self) -> RecoveryEProcess:
         """That of which least was shown."""
         return min(self.proofs, key=lambda proof: proof.value)
 
     def snapshot(self) -> list[Any]:
         """As JSON has it."""
         proofs = [proof.snapshot() for proof in self.proofs]
-        return [self.about, self.past, proofs, self.returning]
+        return [self.about, self.past, proofs, self.restoring]
 
     @classmethod
     def restore(cls, kept: Sequence[Any]) -> Self:
         """Go on from a snapshot."""
-        about, past, proofs, returning = kept
-        return cls(about, past, [Proof.restore(proof) for proof in proofs], returning=returning)
+        about, past, proofs, restoring = kept
+        return cls(about, past, [RecoveryEProcess.restore(proof) for proof in proofs], restoring=restoring)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from poise.policy.detection.common_shift import CommonShift, together
+from poise.policy.detection.common_shift import CommonShift, common_shift
 from poise.policy.detection.counts import Counts
 
 
@@ -19,12 +19,12 @@ def test_few_answers_of_the_others_do_not_tell_that_it_is_a_variant_alone(
     bad: int, answers: int, told: CommonShift
 ) -> None:
     tally = Counts(("a", "b"))
-    begun = tally.mark("bad")
+    begun = tally.mark("loss")
     for number in range(1_000):
-        tally.add("ab"[number % 2], "bad", float(number % 40 < 2))
-    before = tally.mark("bad")
+        tally.add("ab"[number % 2], "loss", float(number % 40 < 2))
+    before = tally.mark("loss")
     for number in range(200):
-        tally.add("a", "bad", float(number % 20 < 5))
+        tally.add("a", "loss", float(number % 20 < 5))
     for number in range(answers):
-        tally.add("b", "bad", float(number < bad))
-    assert together(tally, "a", ["b"], begun, before) is told
+        tally.add("b", "loss", float(number < bad))
+    assert common_shift(tally, "a", ["b"], begun, before) is told

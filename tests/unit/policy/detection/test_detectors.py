@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from poise.contracts.policy import About, Finding, Limits
+from poise.contracts.policy import Criterion, Finding, Limits
 from poise.policy.detection import Detectors, Observation
 from tests.benchmarks.detection.traffic import CANARY, KINDS, PRIMARY, Traffic
 
@@ -22,7 +22,7 @@ EVEN = {"a": 0.5, "b": 0.3, "c": 0.2}
 def first(detectors: Detectors, traffic: Traffic, most: int, seed: int = 1) -> tuple[int, Finding]:
     """The first alarm, and after how many answers."""
     for number, answer in enumerate(islice(traffic.answers(seed), most)):
-        finding = detectors.see(answer)
+        finding = detectors.update(answer)
         if finding is not None:
             return number, finding
     raise AssertionError("nothing was noticed")
@@ -32,7 +32,7 @@ def alone(shares: Iterator[float], seed: int = 1) -> Iterator[Observation]:
     """Answers of a single variant, of which that share is wrong."""
     chance = random.Random(seed)
     for number, share in enumerate(shares):
-        yield Observation(f"run-{number}", "a", 1.0, float(number), bad=float(chance.random() < share))
+        yield Observation(f"run-{number}", "a", 1.0, float(number), loss=float(chance.random() < share))
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5])
@@ -50,7 +50,7 @@ def test_a_canary_that_is_worse_from_the_start_is_noticed(share: float) -> None:
 def test_a_single_variant_that_shifts_is_noticed_by_its_own_past() -> None:
     shares = (0.05 if number < 3_000 else 0.2 for number in count())
     detectors = Detectors(("a",), Limits())
-    found = next((n, finding) for n, one in enumerate(alone(shares)) if (finding := detectors.see(one)))
+    found = next((n, finding) for n, one in enumerate(alone(shares)) if (finding := detectors.update(one)))
     number, finding = found
     assert finding.about == "past"
     assert 3_000 < number < 3_500
@@ -60,19 +60,21 @@ def test_a_single_variant_that_shifts_is_noticed_by_its_own_past() -> None:
 
 def test_a_mean_below_the_range_is_noticed_without_any_past() -> None:
     detectors = Detectors(("a",), Limits(low=0.9))
-    findings = (detectors.see(one) for one in islice(alone(0.3 for _ in count()), 300))
+    findings = (detectors.update(one) for one in islice(alone(0.3 for _ in count()), 300))
     assert next(finding.about for finding in findings if finding is not None) == "range"
 
 
-@pytest.mark.parametrize(("about", "name"), [("latency", "slow"), ("cost", "dear")])
+@pytest.mark.parametrize(("about", "name"), [("latency", "over_latency"), ("cost", "over_cost")])
 def test_answers_above_a_ceiling_are_noticed(about: str, name: str) -> None:
     detectors = Detectors(("a", "b"), Limits(latency=1.0, cost=1.0))
     chance = random.Random(1)
     for number in range(1_000):
         variant = "ab"[number % 2]
         over = chance.random() < (0.3 if variant == "b" else 0.03)
-        slow, dear = (over, None) if name == "slow" else (None, over)
-        finding = detectors.see(Observation(f"run-{number}", variant, 0.5, number, bad=0.0, slow=slow, dear=dear))
+        slow, dear = (over, None) if name == "over_latency" else (None, over)
+        finding = detectors.update(
+            Observation(f"run-{number}", variant, 0.5, number, loss=0.0, over_latency=slow, over_cost=dear)
+        )
         if finding is not None:
             break
     assert finding is not None
@@ -85,14 +87,14 @@ def test_alarms_are_no_more_often_false_than_set(traffic: str) -> None:
     """Forty are allowed in so many answers; more come with a probability below 0.001 if forty are expected."""
     setting, answers = 500, 20_000
     detectors = Detectors((PRIMARY, CANARY), Limits(quiet_answers=setting))
-    found = sum(detectors.see(one) is not None for one in islice(KINDS[traffic](0.3).answers(5), answers))
+    found = sum(detectors.update(one) is not None for one in islice(KINDS[traffic](0.3).answers(5), answers))
     assert 2 <= found <= 60
 
 
 def test_traffic_that_jumps_while_a_slow_variant_answers_late_blames_none_beside_the_others() -> None:
     traffic = Traffic(lambda _: 0.5, wrong=KINDS["jumping"](0.5).wrong, takes={CANARY: 30.0})
     detectors = Detectors((PRIMARY, CANARY), Limits(quiet_answers=5_000))
-    findings = [detectors.see(one) for one in islice(traffic.answers(3), 60_000)]
+    findings = [detectors.update(one) for one in islice(traffic.answers(3), 60_000)]
     assert Counter(one.about for one in findings if one)["others"] <= 12
 
 
@@ -100,14 +102,16 @@ def test_what_was_asked_at_the_same_time_is_compared_and_not_what_came_at_the_sa
     """Without it, late answers of harder traffic look like those of a worse variant."""
     traffic = Traffic(lambda _: 0.3, wrong=lambda at: 0.6 if at < 300 else 0.02, takes={CANARY: 30.0})
     detectors = Detectors((PRIMARY, CANARY), Limits())
-    assert not [one for one in map(detectors.see, islice(traffic.answers(2), 8_000)) if one and one.about == "others"]
+    assert not [
+        one for one in map(detectors.update, islice(traffic.answers(2), 8_000)) if one and one.about == "others"
+    ]
 
 
 def test_all_variants_together_becoming_worse_blames_none() -> None:
     traffic = Traffic(lambda _: 0.5, wrong=lambda at: 0.05 if at < 300 else 0.25)
     for seed in range(3):
         detectors = Detectors((PRIMARY, CANARY), Limits())
-        assert not [one for one in map(detectors.see, islice(traffic.answers(seed), 12_000)) if one]
+        assert not [one for one in map(detectors.update, islice(traffic.answers(seed), 12_000)) if one]
 
 
 def test_a_question_that_is_asked_again_and_again_is_no_shift() -> None:
@@ -118,8 +122,8 @@ def test_a_question_that_is_asked_again_and_again_is_no_shift() -> None:
         findings = []
         for number, one in enumerate(islice(alone(0.05 for _ in count()), 6_000)):
             again = number > 3_000 and number % 8 == 0
-            bad, question = (1.0, repeated) if again else (one.bad, f"{number:016x}")
-            findings.append(detectors.see(Observation(one.run, "a", 1.0, one.at, bad=bad, question=question)))
+            bad, question = (1.0, repeated) if again else (one.loss, f"{number:016x}")
+            findings.append(detectors.update(Observation(one.run, "a", 1.0, one.at, loss=bad, question=question)))
         return [finding for finding in findings if finding is not None]
 
     assert found(None)
@@ -129,8 +133,8 @@ def test_a_question_that_is_asked_again_and_again_is_no_shift() -> None:
 def test_a_variant_of_tiny_probability_is_not_blamed_for_one_answer() -> None:
     detectors = Detectors(("a", "b"), Limits())
     for number in range(2_000):
-        assert detectors.see(Observation(f"run-{number}", "a", 0.999, number, bad=0.0)) is None
-    assert detectors.see(Observation("one", "b", 0.001, 2_000.0, bad=1.0)) is None
+        assert detectors.update(Observation(f"run-{number}", "a", 0.999, number, loss=0.0)) is None
+    assert detectors.update(Observation("one", "b", 0.001, 2_000.0, loss=1.0)) is None
 
 
 def test_of_three_variants_the_worse_one_is_blamed_where_the_weights_are_known_and_none_else() -> None:
@@ -140,40 +144,42 @@ def test_of_three_variants_the_worse_one_is_blamed_where_the_weights_are_known_a
     for number in range(3_000):
         variant = chance.choices(THREE, tuple(EVEN.values()))[0]
         bad = float(chance.random() < (0.3 if variant == "c" else 0.05))
-        if finding := known.see(Observation(f"{number}", variant, EVEN[variant], number, bad=bad, weights=EVEN)):
+        if finding := known.update(Observation(f"{number}", variant, EVEN[variant], number, loss=bad, weights=EVEN)):
             found[f"{finding.variant} {finding.about}"] += 1
-        assert unknown.see(Observation(f"{number}", variant, EVEN[variant], number, bad=bad)) is None
+        assert unknown.update(Observation(f"{number}", variant, EVEN[variant], number, loss=bad)) is None
     assert list(found) == ["c others"]
 
 
 def test_one_that_is_watched_raises_no_alarm_and_does_not_spoil_the_others() -> None:
     chance = random.Random(6)
     detectors = Detectors(THREE, Limits())
-    detectors.watch("c", "others")
+    detectors.watch_recovery("c", "others")
     found: Counter[str] = Counter()
     for number in range(4_000):
         variant = chance.choices(THREE, tuple(EVEN.values()))[0]
         bad = float(chance.random() < {"a": 0.05, "b": 0.25, "c": 0.9}[variant])
-        if finding := detectors.see(Observation(f"{number}", variant, EVEN[variant], number, bad=bad, weights=EVEN)):
+        if finding := detectors.update(
+            Observation(f"{number}", variant, EVEN[variant], number, loss=bad, weights=EVEN)
+        ):
             found[finding.variant] += 1
         assert detectors.recovered("c") is None
     assert list(found) == ["b"]
 
 
 @pytest.mark.parametrize("about", ["others", "past", "range", "latency"])
-def test_one_on_its_way_back_is_watched_for_both_recovery_and_another_relapse(about: About) -> None:
+def test_one_on_its_way_back_is_watched_for_both_recovery_and_another_relapse(about: Criterion) -> None:
     chance = random.Random(8)
     relapsed, recovered = (Detectors((PRIMARY, CANARY), Limits(low=0.7, latency=1.0)) for _ in range(2))
     for detectors in (relapsed, recovered):
-        detectors.watch(CANARY, about, returning=True)
+        detectors.watch_recovery(CANARY, about, restoring=True)
     found = None
     for number in range(4_000):
         canary, wrong = chance.random() < 0.5, chance.random() < 0.02
         bad, variant = float(wrong), CANARY if canary else PRIMARY
-        recovered.see(Observation(f"{number}", variant, 0.5, number, bad=bad, slow=wrong))
+        recovered.update(Observation(f"{number}", variant, 0.5, number, loss=bad, over_latency=wrong))
         worse = canary and chance.random() < 0.6
-        found = found or relapsed.see(
-            Observation(f"{number}", variant, 0.5, number, bad=max(bad, worse), slow=worse or wrong)
+        found = found or relapsed.update(
+            Observation(f"{number}", variant, 0.5, number, loss=max(bad, worse), over_latency=worse or wrong)
         )
         assert relapsed.recovered(CANARY) is None
     assert found is not None
@@ -187,7 +193,7 @@ def slow_canary(detectors: Detectors, first: int, answers: int, share: float) ->
     for number in range(first, first + answers):
         for variant in (PRIMARY, CANARY):
             slow = variant == CANARY and chance.random() < share
-            detectors.see(Observation(f"{number}", variant, 0.5, number, bad=0.0, slow=slow))
+            detectors.update(Observation(f"{number}", variant, 0.5, number, loss=0.0, over_latency=slow))
         if shown := detectors.recovered(CANARY):
             return shown
     return None
@@ -195,7 +201,7 @@ def slow_canary(detectors: Detectors, first: int, answers: int, share: float) ->
 
 def test_what_is_shown_of_a_recovery_is_from_when_it_began_and_not_from_the_trouble_before() -> None:
     detectors = Detectors((PRIMARY, CANARY), Limits(latency=1.0))
-    detectors.watch(CANARY, "latency")
+    detectors.watch_recovery(CANARY, "latency")
     assert slow_canary(detectors, 0, 200, share=0.9) is None
     shown = slow_canary(detectors, 200, 2_000, share=0.0)
     assert shown is not None
@@ -206,19 +212,23 @@ def test_what_is_shown_of_a_recovery_is_from_when_it_began_and_not_from_the_trou
 
 
 @pytest.mark.parametrize("about", ["latency", "others", "range"])
-def test_one_that_recovered_long_ago_and_was_held_can_be_written_down_and_can_relapse(about: About) -> None:
+def test_one_that_recovered_long_ago_and_was_held_can_be_written_down_and_can_relapse(about: Criterion) -> None:
     limits = Limits(latency=1.0, low=0.7)
     detectors = Detectors((PRIMARY, CANARY), limits)
-    detectors.watch(CANARY, about)
+    detectors.watch_recovery(CANARY, about)
     for number in range(40_000):
-        detectors.see(Observation(f"{number}", (PRIMARY, CANARY)[number % 2], 0.5, number, bad=0.0, slow=False))
+        detectors.update(
+            Observation(f"{number}", (PRIMARY, CANARY)[number % 2], 0.5, number, loss=0.0, over_latency=False)
+        )
     shown = detectors.recovered(CANARY)
     assert shown is not None
     assert math.isfinite(shown.statistic)
     again = Detectors.restore((PRIMARY, CANARY), limits, json.loads(json.dumps(detectors.snapshot(), allow_nan=False)))
     for number in range(100):
-        again.see(
-            Observation(f"{number}", (PRIMARY, CANARY)[number % 2], 0.5, number, bad=number % 2, slow=number % 2 == 1)
+        again.update(
+            Observation(
+                f"{number}", (PRIMARY, CANARY)[number % 2], 0.5, number, loss=number % 2, over_latency=number % 2 == 1
+            )
         )
     assert again.recovered(CANARY) is None
 
@@ -228,19 +238,19 @@ def test_recovery_is_shown_after_trouble_and_not_during_it(about: str) -> None:
     chance = random.Random(7)
     limits = Limits(low=0.7, margin=0.1)
     detectors = Detectors((PRIMARY, CANARY), limits)
-    detectors.watch(CANARY, about)  # type: ignore[arg-type]
+    detectors.watch_recovery(CANARY, about)  # type: ignore[arg-type]
     shown = None
     for number in range(20_000):
         canary = chance.random() < 0.2
         share = (0.5 if number < 5_000 else 0.05) if canary else 0.05
         variant, probability = (CANARY, 0.2) if canary else (PRIMARY, 0.8)
-        detectors.see(Observation(f"{number}", variant, probability, number, bad=float(chance.random() < share)))
+        detectors.update(Observation(f"{number}", variant, probability, number, loss=float(chance.random() < share)))
         if shown := detectors.recovered(CANARY):
             break
     assert shown is not None
     assert number > 5_000
     assert (shown.about, shown.threshold) == (about, 20.0)
-    detectors.clear(CANARY)
+    detectors.stop_watching(CANARY)
     assert detectors.recovered(CANARY) is None
 
 
@@ -249,12 +259,12 @@ def test_a_variant_that_has_not_recovered_is_shown_to_have_in_no_more_than_one_o
     for seed in range(60):
         chance = random.Random(seed)
         detectors = Detectors((PRIMARY, CANARY), Limits(margin=0.1))
-        detectors.watch(CANARY, "others")
+        detectors.watch_recovery(CANARY, "others")
         for number in range(1_000):
             canary = chance.random() < 0.2
             bad = float(chance.random() < (0.2 if canary else 0.1))
-            detectors.see(
-                Observation(f"{number}", CANARY if canary else PRIMARY, 0.2 if canary else 0.8, number, bad=bad)
+            detectors.update(
+                Observation(f"{number}", CANARY if canary else PRIMARY, 0.2 if canary else 0.8, number, loss=bad)
             )
             if detectors.recovered(CANARY):
                 shown += 1
@@ -270,8 +280,8 @@ def answer(number: int, chance: random.Random) -> Observation:
         variant=variant,
         probability=EVEN[variant],
         at=number - chance.random() * 5,
-        bad=chance.choice((None, chance.random() ** 3, float(variant == "c"))),
-        slow=chance.choice((None, False, False, True)),
+        loss=chance.choice((None, chance.random() ** 3, float(variant == "c"))),
+        over_latency=chance.choice((None, False, False, True)),
         question=chance.choice((None, f"{chance.randrange(300):032x}")),
         started=chance.choice((None, number - 9.0)),
         weights=chance.choice((None, EVEN)),
@@ -280,13 +290,13 @@ def answer(number: int, chance: random.Random) -> Observation:
 
 def act(detectors: Detectors, seen: Observation) -> tuple[Finding | None, list[Finding | None]]:
     """As the decider does."""
-    finding = detectors.see(seen)
+    finding = detectors.update(seen)
     if finding is not None:
-        detectors.watch(finding.variant, finding.about)
+        detectors.watch_recovery(finding.variant, finding.about)
     shown = [detectors.recovered(variant) for variant in THREE]
     for one in shown:
         if one is not None:
-            detectors.clear(one.variant)
+            detectors.stop_watching(one.variant)
     return finding, shown
 
 
@@ -309,7 +319,7 @@ def test_a_snapshot_goes_on_to_the_bit(seed: int, splits: set[int]) -> None:
 def test_a_snapshot_goes_on_under_other_limits_but_not_with_other_variants() -> None:
     kept = Detectors(THREE, Limits()).snapshot()
     detectors = Detectors.restore(THREE, Limits(latency=1.0), kept)
-    assert detectors.see(Observation("run", "a", 0.5, 1.0, slow=True)) is None
+    assert detectors.update(Observation("run", "a", 0.5, 1.0, over_latency=True)) is None
     with pytest.raises(ValueError, match="begin anew"):
         Detectors.restore(("a", "b"), Limits(), kept)
 
@@ -318,15 +328,15 @@ def test_the_form_of_a_snapshot_is_that_of_its_format() -> None:
     """Another form needs another `FORMAT`: else a worker that is updated cannot go on from what the last one wrote."""
     detectors = Detectors((PRIMARY, CANARY), Limits(low=0.5, latency=1.0, cost=1.0))
     for answer in islice(Traffic(lambda _: 0.5, good=0).answers(1), 300):
-        detectors.see(answer)
-    detectors.watch(CANARY, "others", returning=True)
+        detectors.update(answer)
+    detectors.watch_recovery(CANARY, "others", restoring=True)
     kept = detectors.snapshot()
     assert kept["format"] == 2
     assert list(kept) == [
         "format", "variants", "number", "at", "bets", "levels", "was", "known", "watched", "baseline", "tally",
     ]  # fmt: skip
-    about, past, proofs, returning = kept["watched"][CANARY]
-    assert (about, past, len(proofs), len(proofs[0]), returning) == ("others", None, 1, 6, True)
+    about, past, proofs, restoring = kept["watched"][CANARY]
+    assert (about, past, len(proofs), len(proofs[0]), restoring) == ("others", None, 1, 6, True)
     assert [len(part) for part in kept["bets"][PRIMARY]["others"][:1]] == [5]
     sizes = [len(kept["bets"][PRIMARY]["others"]), len(kept["levels"][PRIMARY]), len(kept["levels"][PRIMARY][0])]
     assert sizes == [6, 3, 8]

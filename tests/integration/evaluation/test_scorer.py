@@ -16,10 +16,10 @@ from poise.scoring import summarise
 from poise.settings import MeshSettings
 from poise.worker.mesh import Mesh
 from poise.worker.tier import Tier
+from poise_services.evaluation.embedding_scorer import embedding_scorer
 from poise_services.evaluation.handlers import handlers
-from poise_services.evaluation.scorer import score
+from poise_services.evaluation.run_scores import score_run
 from poise_services.evaluation.settings import EvaluationSettings
-from poise_services.evaluation.vectors import vectors_of
 
 pytestmark = pytest.mark.integration
 
@@ -93,10 +93,10 @@ async def test_runs_are_compared_by_meaning_where_that_is_asked_for(mesh_setting
     policy, run = uuid4().hex, new_run()
     record = record_of(run, policy, raw="Ada Quill put a flame to it.")
     async with (
-        vectors_of(EvaluationSettings(embedding=True)) as vectors,
+        embedding_scorer(EvaluationSettings(embedding=True)) as vectors,
         serving(mesh_settings, Tier("evaluation", handlers(vectors))) as mesh,
     ):
         await mesh.publish(RECORDS, record, key=run)
         (found,) = await scores_of(mesh, policy, 1)
     assert found.values["raw_nearness"] > 0.5
-    assert found.values["quality"] != score(record).values["quality"]
+    assert found.values["quality"] != score_run(record).values["quality"]

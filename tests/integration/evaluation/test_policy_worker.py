@@ -11,8 +11,8 @@ from uuid import uuid4
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
-from deciding_kit import STEPS, WITHIN, Case, worker
 from integration_kit import Outsider, another, until
+from policy_worker_kit import STEPS, WITHIN, Case, worker
 
 from poise.contracts.policy import Decision
 from poise.contracts.topics import COMMANDS, SCORES

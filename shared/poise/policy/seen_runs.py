@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from hashlib import blake2b
 from typing import Final, Self
 
-MOST: Final = 65_536
+MAX_RUNS: Final = 65_536
 """Runs remembered. A score comes again at once, after a restart of who scores or decides: that is far fewer ago."""
 
 
@@ -30,16 +30,16 @@ class SeenRuns:
             return False
         self._known.add(digest)
         self._order.append(digest)
-        if len(self._order) > MOST:
+        if len(self._order) > MAX_RUNS:
             self._known.discard(self._order.popleft())
         return True
 
-    def text(self) -> str:
+    def to_base64(self) -> str:
         """All of them: base64 of the digests as little-endian 64-bit numbers, oldest first."""
         return base64.b64encode(_little(array("Q", self._order)).tobytes()).decode()
 
     @classmethod
-    def of(cls, text: str) -> Self:
+    def from_base64(cls, text: str) -> Self:
         """Read what `text` wrote.
 
         Raises:

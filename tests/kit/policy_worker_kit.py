@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
 
+from decider_kit import score_of
 from integration_kit import until
-from policy_kit import score_of
 
 from poise.contracts.policy import Decision, Limits, Policy, PolicyCommand, PolicySpec, PolicyState
 from poise.contracts.topics import COMMANDS, DECISIONS, POLICY, POLICY_STATE, SCORES
 from poise.settings import MeshSettings
 from poise.worker.mesh import Mesh
-from poise_services.evaluation.policy_worker import deciding
+from poise_services.evaluation.policy_worker import policy_worker
 from poise_services.evaluation.settings import EvaluationSettings
 
 WITHIN = 30.0
@@ -25,7 +25,7 @@ STEPS = 9
 @asynccontextmanager
 async def worker(settings: MeshSettings) -> AsyncIterator[Mesh]:
     """A worker that decides, ready."""
-    async with Mesh(settings, tier="evaluation") as mesh, deciding(mesh, EvaluationSettings()):
+    async with Mesh(settings, tier="evaluation") as mesh, policy_worker(mesh, EvaluationSettings()):
         await until(lambda: mesh.readiness()["deciding"])
         yield mesh
 

@@ -18,7 +18,7 @@ from poise.embedding import Model, stand_back
 from poise.errors import RetryableError, SetupError
 from poise.scoring import Embed
 from poise.text.error_text import typed_words_of, words_of
-from poise_services.evaluation.scorer import score
+from poise_services.evaluation.run_scores import score_run
 from poise_services.evaluation.settings import EvaluationSettings
 
 if TYPE_CHECKING:
@@ -30,12 +30,12 @@ def _model() -> Model:
     return Model()
 
 
-def score_by_meaning(record: RunRecord) -> Score:
+def score_with_embeddings(record: RunRecord) -> Score:
     """Score a run in a process of its own, whose model is loaded at the first one."""
-    return score(record, _model().embed)
+    return score_run(record, _model().embed)
 
 
-class Vectors:
+class EmbeddingScorer:
     """Scores runs with vectors.
 
     Args:
@@ -54,7 +54,7 @@ class Vectors:
             RetryableError: The model failed on it.
         """
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, score, record, self._vector)
+        return await loop.run_in_executor(self._thread, score_run, record, self._vector)
 
     def _vector(self, text: str) -> "Vector":
         try:
@@ -65,7 +65,7 @@ class Vectors:
 
 
 @asynccontextmanager
-async def vectors_of(settings: EvaluationSettings) -> AsyncIterator[Vectors | None]:
+async def embedding_scorer(settings: EvaluationSettings) -> AsyncIterator[EmbeddingScorer | None]:
     """What the settings ask for, its model loaded; None = runs are scored by words alone.
 
     Raises:
@@ -76,7 +76,7 @@ async def vectors_of(settings: EvaluationSettings) -> AsyncIterator[Vectors | No
         return
     thread = ThreadPoolExecutor(1, "compare", initializer=stand_back)
     try:
-        yield Vectors((await _loaded(thread)).embed, thread)
+        yield EmbeddingScorer((await _loaded(thread)).embed, thread)
     finally:
         thread.shutdown(cancel_futures=True)
 

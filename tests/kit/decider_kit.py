@@ -52,7 +52,7 @@ class Fed:
     def ask(self, action: Any, **given: Any) -> Decision:
         """Give a command; its decision."""
         self.asked += 1
-        (decision,) = self.decider.command(asked(action, self.asked, **given), at=float(self.offset))
+        (decision,) = self.decider.apply_command(asked(action, self.asked, **given), at=float(self.offset))
         self.decisions.append(decision)
         return decision
 
@@ -60,7 +60,7 @@ class Fed:
         """Give scores; what was decided."""
         made: list[Decision] = []
         for score in scores:
-            made += self.decider.score(score, self.offset)
+            made += self.decider.apply_score(score, self.offset)
             self.offset += 1
         self.decisions += made
         return made

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from poise.contracts import Answer, Draw, Fault, Generation, Passage, RunRecord, StepRecord
-from poise_services.evaluation.scorer import score
+from poise_services.evaluation.run_scores import score_run
 
 TEXT = "The lamp of Harrow Point was lit in 1847 by the keeper Ada Quill. It burns whale oil."
 PASSAGE = Passage(id="lamp#0", source="lamp", text=TEXT, score=1.0, age=1.0)
@@ -34,11 +34,11 @@ def record(**changes: Any) -> RunRecord:
 
 
 def values(**changes: Any) -> dict[str, float]:
-    return score(record(**changes)).values
+    return score_run(record(**changes)).values
 
 
 def test_a_score_says_of_what_it_is() -> None:
-    found = score(record())
+    found = score_run(record())
     assert (found.run_id, found.workflow, found.tenant) == ("run", "answer", "acme")
     assert (found.policy, found.policy_version, found.variant, found.probability) == ("answer", 7, "small", 0.25)
     assert (found.rung, found.at) == ("primary", 1_001.25)
@@ -79,7 +79,7 @@ def test_a_variant_is_judged_by_its_own_words_though_a_lower_rung_answered() -> 
         variant=None,
         reason="not grounded",
     )
-    found = score(record(answer=sent, draw=DRAW.model_copy(update={"raw": WRONG})))
+    found = score_run(record(answer=sent, draw=DRAW.model_copy(update={"raw": WRONG})))
     assert (found.rung, found.variant) == ("extractive", "small")
     assert found.values["groundedness"] > 0.7 > found.values["raw_groundedness"]
 
@@ -101,7 +101,7 @@ def test_what_is_wrong_with_a_models_words_is_named(raw: str, finish: str, names
 
 
 def test_a_canned_answer_is_grounded_in_nothing() -> None:
-    found = score(
+    found = score_run(
         record(answer=answer("I do not know.", rung="canned", variant=None), draw=DRAW.model_copy(update={"raw": None}))
     )
     assert found.rung == "canned"
@@ -110,7 +110,7 @@ def test_a_canned_answer_is_grounded_in_nothing() -> None:
 
 def test_a_run_that_ended_with_a_fault_is_an_error() -> None:
     fault = Fault(type="urn:poise:failed", title="Failed", status=500, detail="it failed", retryable=False)
-    found = score(record(answer=None, fault=fault, draw=None, steps=(), passages=()))
+    found = score_run(record(answer=None, fault=fault, draw=None, steps=(), passages=()))
     assert (found.rung, found.variant, found.probability) == ("none", "none", 1.0)
     assert found.values == {"error": 1.0, "latency_ms.total": 1_250.0}
 
@@ -120,7 +120,7 @@ def test_a_run_without_fault_is_no_error() -> None:
 
 
 def test_scoring_is_pure() -> None:
-    assert score(record()) == score(record())
+    assert score_run(record()) == score_run(record())
 
 
 OF_THE_DRAW = {
@@ -140,13 +140,13 @@ OF_THE_DRAW = {
 def test_a_variant_that_was_not_asked_is_neither_good_nor_bad() -> None:
     left_alone = DRAW.model_copy(update={"raw": None, "skipped": "it failed lately"})
     other = (Generation(variant="big", raw=WRONG), Generation(variant="big", fault="urn:poise:unavailable"))
-    found = score(record(draw=left_alone, generations=other, answer=answer(rung="variant", variant="big")))
+    found = score_run(record(draw=left_alone, generations=other, answer=answer(rung="variant", variant="big")))
     assert (found.variant, found.probability, found.rung) == ("small", 0.25, "variant")
     assert not found.values.keys() & OF_THE_DRAW
 
 
 def test_an_answer_from_the_cache_says_nothing_of_a_variant() -> None:
-    found = score(record(cached=True, answer=answer(cached=True, age=9.0), draw=DRAW, passages=()))
+    found = score_run(record(cached=True, answer=answer(cached=True, age=9.0), draw=DRAW, passages=()))
     assert not found.values.keys() & (OF_THE_DRAW | {"groundedness"})
 
 
@@ -206,6 +206,6 @@ def test_what_a_variant_took_and_cost_is_its_own() -> None:
 
 
 def test_the_same_question_has_the_same_digest() -> None:
-    digests = {score(record(question=asked)).question for asked in (QUESTION, f"  {QUESTION.upper()} ")}
+    digests = {score_run(record(question=asked)).question for asked in (QUESTION, f"  {QUESTION.upper()} ")}
     assert len(digests) == 1
-    assert score(record(question="Who put it out?")).question not in digests
+    assert score_run(record(question="Who put it out?")).question not in digests
