@@ -136,10 +136,10 @@ async def test_the_page_is_true(kafka: str, page: dict[str, Any], tmp_path: Path
         assert (await poise.call(greet(languages=("de", "fr")), run=run)).text == "hallo, bonjour"
         if command == ("translation.py",):
             await traced(run, "translation", broker=kafka, folder=tmp_path)
-        with pytest.raises(FaultError, match="nobody here speaks nl"):
+        with pytest.raises(FaultError, match="unknown language: nl"):
             await poise.call(translate(text="hello", language="nl"))
         letters = await poise.mesh.read_topic(dead_topic("translation"))
-        assert letters[-1].header("poise-dead-message") == "nobody here speaks nl"
+        assert letters[-1].header("poise-dead-message") == "unknown language: nl"
         assert "translation" in tiers_with_dead_letters(await poise.mesh.admin.refresh())
 
         pools = [children(started.pid) for started in (first, second)]

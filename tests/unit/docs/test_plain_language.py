@@ -11,9 +11,7 @@ NOT_YET = ("shared", "services", "labs", "tests")
 PAGES_NOT_YET = (
     "docs/PERFORMANCE.md",
     "docs/THREATS.md",
-    "docs/TIERS.md",
     "docs/WALKTHROUGH.md",
-    "docs/WORKFLOWS.md",
     "services",
 )
 """Pages, and folders with pages, that are not rewritten yet."""
