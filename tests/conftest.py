@@ -13,7 +13,8 @@ from marked_tools import lacking, required
 
 from poise.kafka import topic_setup
 from poise.settings import MeshSettings
-from poise.stack import Kafka, Valkey
+from poise.stack.kafka import Kafka
+from poise.stack.valkey import Valkey
 
 hypothesis.settings.register_profile("poise", deadline=None)  # how long an example takes says what else runs here
 hypothesis.settings.load_profile("poise")

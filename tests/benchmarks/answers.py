@@ -22,7 +22,7 @@ from poise.client import Poise
 from poise.contracts import Answer, RunRecord
 from poise.contracts.topics import RECORDS
 from poise.scoring import Evidence, groundedness
-from poise.stack import running
+from poise.stack.state import running_stack
 
 QUESTIONS = tomllib.loads(Path(__file__).with_name("answers.toml").read_text())["question"]
 JUDGED = {
@@ -90,5 +90,5 @@ def auc(good: list[float], bad: list[float]) -> float:
 
 
 if __name__ == "__main__":
-    stack = running(Path(".poise"))
+    stack = running_stack(Path(".poise"))
     asyncio.run(main(sys.argv[1] if len(sys.argv) > 1 else stack.broker if stack else "127.0.0.1:9092"))

@@ -20,7 +20,7 @@ from poise.contracts.topics import DOCUMENTS
 from poise.kafka import topic_setup
 from poise.kafka.record import Record
 from poise.settings import MeshSettings
-from poise.stack import Kafka
+from poise.stack.kafka import Kafka
 from poise.worker.mesh import Mesh
 from poise.worker.tier import Tier
 from poise_services.retrieval.corpus import Corpus

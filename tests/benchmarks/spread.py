@@ -22,7 +22,8 @@ from poise.contracts.span import SpanRecord
 from poise.contracts.topics import INFERENCE_INTERACTIVE, SPANS
 from poise.errors import PoiseError
 from poise.settings import MeshSettings
-from poise.stack import Ports, Stack, StackOptions
+from poise.stack.options import Ports, StackOptions
+from poise.stack.stack import Stack
 from poise.telemetry import semconv
 from poise_labs.cli.sample_corpus import corpus
 

@@ -60,18 +60,20 @@ def measure(directory: Path, workers: str) -> dict[str, tuple[float, float | Non
 
 async def start_once(directory: Path, workers: str) -> None:
     """Start a stack, print when each part served as lines of JSON, stop it."""
-    from poise.stack import Event, Ports, Stack, StackOptions, parse_workers  # noqa: PLC0415 - belongs to what is measured
+    from poise.stack.events import StackEvent  # noqa: PLC0415 - belongs to what is measured
+    from poise.stack.options import Ports, StackOptions, parse_workers  # noqa: PLC0415 - belongs to what is measured
+    from poise.stack.stack import Stack  # noqa: PLC0415 - belongs to what is measured
 
     served: dict[str, float] = {"imports": time.time()}
 
-    def tell(event: Event) -> None:
+    def tell(event: StackEvent) -> None:
         if event.state == "ready":
             served[event.part] = time.time()
         else:
             sys.stderr.write(event.text + "\n")
 
     options = StackOptions(directory, parse_workers(workers), Ports(gateway=0))
-    async with Stack(options, tell=tell) as stack:
+    async with Stack(options, on_event=tell) as stack:
         ready = time.time()
         used = {part.name: cpu(part.pid) for part in stack.state().parts if part.pid}
         used["ready"] = cpu(os.getpid())

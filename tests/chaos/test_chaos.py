@@ -36,7 +36,9 @@ from chaos_load import (
 
 from poise.contracts.topics import REPLIES
 from poise.settings import MeshSettings
-from poise.stack import Kafka, Valkey, probe
+from poise.stack import probe
+from poise.stack.kafka import Kafka
+from poise.stack.valkey import Valkey
 from poise.stack.worker import Worker
 
 REQUESTS: Final = int(os.environ.get("POISE_CHAOS", "20000"))

@@ -8,10 +8,11 @@ from poise.client import Poise
 from poise.contracts import RunRecord
 from poise.contracts.topics import RECORDS
 from poise.settings import MeshSettings
-from poise.stack import Ports, Stack, StackOptions
+from poise.stack.options import Ports, StackOptions
+from poise.stack.stack import Stack
 from poise_labs.balance.environment import SECOND, STEADY
-from poise_labs.balance.scenario import Plan
-from poise_labs.cli.balance import perform
+from poise_labs.balance.scenario import BalancePlan
+from poise_labs.cli.balance import run_balance
 from poise_labs.cli.sample_corpus import corpus
 
 pytestmark = [pytest.mark.integration, pytest.mark.e2e]
@@ -27,7 +28,7 @@ async def test_a_fault_is_deployed_under_asks_and_no_ask_is_lost(
         Poise(settings=MeshSettings(broker=stack.broker)) as poise,
     ):
         await poise.ask("What is a lambda?", timeout=60, min_epoch=await poise.ingest(documents), cache="no-store")
-        history = await perform(stack, poise, Plan(calm=3, patience=12), picture=picture)
+        history = await run_balance(stack, poise, BalancePlan(calm=3, patience=12), picture=picture)
         records = [RunRecord.parse(record.value or b"") for record in await poise.mesh.read_topic(RECORDS.name)]
     drawn = [record.draw for record in records if record.draw is not None and record.draw.policy == "balance"]
     assert {draw.variant for draw in drawn} <= {STEADY, SECOND}

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from poise_labs.cli.drill_view import marks
+from poise_labs.cli.drill_view import answer_notes
 from poise_labs.cli.sample_corpus import corpus
-from poise_labs.drill import SCENARIOS, Ground, practise
+from poise_labs.drill import SCENARIOS, DrillEnvironment, run_drill
 
 pytestmark = [pytest.mark.integration, pytest.mark.e2e]
 
@@ -18,13 +18,13 @@ async def test_each_failure_is_told_by_the_answer(tmp_path: Path) -> None:
         if one.fails in {"nothing; from the cache", "the primary model", "integration: an empty 200"}
         or one.questions == "changed"
     ]
-    async with Ground(tmp_path, corpus()) as ground:
-        found = [outcome async for outcome in practise(ground, chosen)]
+    async with DrillEnvironment(tmp_path, corpus()) as ground:
+        found = [outcome async for outcome in run_drill(ground, chosen)]
     usual, cached, failover, empty, stale = found
     assert [next(iter(one.rungs)) for one in found] == ["primary", "primary", "variant", "primary", "stale"]
-    assert marks(usual) == ""
-    assert marks(cached).startswith("cached, ")
-    assert marks(failover).startswith("words of second; first failed: ")
-    assert "integration notices answered 200 with nothing in it" in marks(empty)
-    assert "has changed" in marks(stale)
+    assert answer_notes(usual) == ""
+    assert answer_notes(cached).startswith("cached, ")
+    assert answer_notes(failover).startswith("words of second; first failed: ")
+    assert "integration notices answered 200 with nothing in it" in answer_notes(empty)
+    assert "has changed" in answer_notes(stale)
     assert all(asked.answer and asked.answer.cached for asked in (*cached.asked, *stale.asked))

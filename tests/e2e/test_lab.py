@@ -4,15 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from poise_labs.lab import Ground, asked, load, report_of, run_arm
+from poise_labs.lab import LabEnvironment, load_scenario, report_of, run_arm, sample_questions
 
 pytestmark = [pytest.mark.integration, pytest.mark.e2e]
 
 
 async def test_a_variant_that_gets_worse_is_drawn_no_more(tmp_path: Path) -> None:
-    scenario = load("worse").of_asks(700)
-    questions = asked(scenario.asks, 1)
-    async with Ground(tmp_path, scenario, questions, 1) as ground:
+    scenario = load_scenario("worse").of_asks(700)
+    questions = sample_questions(scenario.asks, 1)
+    async with LabEnvironment(tmp_path, scenario, questions, 1) as ground:
         arm = await run_arm(ground, questions, 1, loop=True, rate=scenario.rate, progress=lambda *_: None)
     found = report_of(scenario, arm)
     assert found.noticed is not None

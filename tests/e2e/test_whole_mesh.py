@@ -14,7 +14,7 @@ from whole_mesh import WITHIN, WholeMesh, eventually, whole_mesh
 
 from poise.contracts import Answer, Epoch, RunRecord
 from poise.contracts.topics import SCORES
-from poise.stack import PartState
+from poise.stack.state import PartState
 from poise_labs.cli.sample_corpus import corpus
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module")]

@@ -3,7 +3,7 @@
 import random
 from typing import Final
 
-from poise_labs.balance.timeline import Event, Kind, Scored, Timeline, WeightsPoint
+from poise_labs.balance.timeline import EventKind, ScoredAnswer, Timeline, TimelineEvent, WeightsPoint
 
 BEGAN: Final = 1_700_000_000.0
 TROUBLE: Final = 50.0
@@ -18,8 +18,8 @@ def act(until: float = 200.0, *, trouble: bool = True) -> Timeline:
     chance = random.Random(1)
     history = Timeline(("steady", "second"), BEGAN, BEGAN + until, "A fault", "second was deployed with a fault.")
     history.shares.append(WeightsPoint(BEGAN, {"steady": 0.5, "second": 0.5}))
-    history.marks.append(Event(BEGAN, "set", "you sets steady 50 %, second 50 %"))
-    happened: tuple[tuple[float, Kind, str, float | None], ...] = (
+    history.marks.append(TimelineEvent(BEGAN, "set", "you sets steady 50 %, second 50 %"))
+    happened: tuple[tuple[float, EventKind, str, float | None], ...] = (
         (TROUBLE, "trouble", "second is deployed with a fault", None),
         (NOTICED, "noticed", "second answers worse than the others: " + "quality 0.41 against 0.84, " * 4, 0.2),
         (FIXED, "fixed", "second is deployed without the fault", None),
@@ -27,7 +27,7 @@ def act(until: float = 200.0, *, trouble: bool = True) -> Timeline:
     )
     for at, kind, text, share in happened:
         if trouble and at <= until:
-            history.marks.append(Event(BEGAN + at, kind, text))
+            history.marks.append(TimelineEvent(BEGAN + at, kind, text))
             if share is not None:
                 history.shares.append(WeightsPoint(BEGAN + at, {"steady": 1 - share, "second": share}))
     second = 0.0
@@ -35,5 +35,5 @@ def act(until: float = 200.0, *, trouble: bool = True) -> Timeline:
         at = BEGAN + second
         variant = "second" if chance.random() < history.share("second", until=at) else "steady"
         bad = trouble and variant == "second" and TROUBLE < second < FIXED and chance.random() < 0.7
-        history.answers.append(Scored(at, variant, min(1.0, max(0.0, chance.gauss(0.15 if bad else 0.85, 0.1)))))
+        history.answers.append(ScoredAnswer(at, variant, min(1.0, max(0.0, chance.gauss(0.15 if bad else 0.85, 0.1)))))
     return history

@@ -12,7 +12,8 @@ from aiokafka.errors import KafkaError
 
 from poise.kafka import topic_setup
 from poise.settings import MeshSettings
-from poise.stack import Kafka, Valkey
+from poise.stack.kafka import Kafka
+from poise.stack.valkey import Valkey
 from poise.stack.worker import Worker
 
 SETTLED_WITHIN: Final = 120.0

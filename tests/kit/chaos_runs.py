@@ -20,8 +20,10 @@ from poise.contracts import Ask, Generate, RunRecord
 from poise.contracts.topics import ASK_INTERACTIVE, INFERENCE_INTERACTIVE, RECORDS, REPLIES
 from poise.errors import DeadlineExceededError, FaultError, UnavailableError
 from poise.settings import MeshSettings
-from poise.stack import Kafka, Valkey, probe
+from poise.stack import probe
+from poise.stack.kafka import Kafka
 from poise.stack.managed_process import ManagedProcess
+from poise.stack.valkey import Valkey
 from poise.stack.worker import Worker
 from poise.worker.mesh import Mesh
 

@@ -26,9 +26,9 @@ from poise.contracts.topics import Topic
 from poise.kafka import topic_setup
 from poise.kafka.admin import settings_of
 from poise.settings import MeshSettings
-from poise.stack import Kafka, probe
-from poise.stack.kafka import Node
-from poise.stack.runtime import Runtime
+from poise.stack import probe
+from poise.stack.kafka import Kafka, KafkaNode
+from poise.stack.kafka_runtime import KafkaRuntime
 
 IDS = (1, 2, 3)
 CLUSTER = "dGhyZWVvbmxvb3BiYWNrIQ"
@@ -249,13 +249,13 @@ async def cluster(folder: Path) -> AsyncIterator[Cluster]:
     for _ in range(2 * len(IDS)):
         ports.append(probe.free_port(*ports))
     voters = dict(zip(IDS, ports, strict=False))
-    await asyncio.to_thread(Runtime.prepare, lambda _: None)  # once, not by three at once
+    await asyncio.to_thread(KafkaRuntime.prepare, lambda _: None)  # once, not by three at once
     made = Cluster(
         [
             Kafka(
                 folder / str(id_),
                 port=port,
-                node=Node(id_, voters[id_], voters, CLUSTER),
+                node=KafkaNode(id_, voters[id_], voters, CLUSTER),
                 properties=AS_SHIPPED,
             )
             for id_, port in zip(IDS, ports[len(IDS) :], strict=True)

@@ -13,9 +13,9 @@ from cryptography.hazmat.primitives import serialization
 
 from poise.kafka import topic_setup
 from poise.settings import MeshSettings
-from poise.stack import Kafka, probe
-from poise.stack.kafka import Node
-from poise.stack.runtime import Runtime, write_properties
+from poise.stack import probe
+from poise.stack.kafka import Kafka, KafkaNode
+from poise.stack.kafka_runtime import KafkaRuntime, write_properties
 
 HOST = probe.LOOPBACK
 USER, PASSWORD = "alice", "open sesame"
@@ -53,7 +53,7 @@ def chain(cert: trustme.LeafCert) -> bytes:
 
 def with_user(directory: Path) -> None:
     """Format a node's storage with a SCRAM user in it, as an operator would."""
-    runtime = Runtime.prepare(lambda _: None)
+    runtime = KafkaRuntime.prepare(lambda _: None)
     directory.mkdir(parents=True)
     written = {
         "process.roles": "broker,controller",
@@ -95,7 +95,7 @@ async def secure_broker(folder: Path) -> AsyncIterator[SecureBroker]:
     node = Kafka(
         directory,
         port=port,
-        node=Node(controller_port=controller, cluster=CLUSTER),
+        node=KafkaNode(controller_port=controller, cluster=CLUSTER),
         properties=_properties(port, controller, tls, sasl, misnamed),
     )
     async with node:

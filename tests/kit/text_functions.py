@@ -11,8 +11,8 @@ from unittest.mock import patch
 
 from fastapi import Request
 
-from poise.cli.dlq_view import body, hexdump
-from poise.cli.scores import span as span_of
+from poise.cli.dlq_view import hexdump, render_body
+from poise.cli.scores import parse_period as span_of
 from poise.cli.text import clean
 from poise.config import toml_lines
 from poise.contracts import (
@@ -166,15 +166,15 @@ FUNCTIONS: Final[Mapping[str, tuple[Reader, ...]]] = MappingProxyType(
         SLOW: (_SLOW.search,),  # to see that it is told
         "poise.redis.passage_store:key_of": (lambda said: key_of("t", said, 6),),
         "poise.redis.passage_store:normalised": (normalised_query,),
-        "poise.cli.dlq_view:body": (
-            lambda said: body(said.encode(errors="replace")),
-            lambda said: body(json.dumps([said, said.split()]).encode()),
+        "poise.cli.dlq_view:render_body": (
+            lambda said: render_body(said.encode(errors="replace")),
+            lambda said: render_body(json.dumps([said, said.split()]).encode()),
         ),
         "poise.cli.dlq_view:hexdump": (lambda said: hexdump(said.encode(errors="replace")),),
         "poise.ingestion.document_files:source_of": (
             lambda said: source_of(File(Path("a.md"), "a.md", "markdown"), said),
         ),
-        "poise.cli.scores:span": (span_of,),
+        "poise.cli.scores:parse_period": (span_of,),
         "poise.cli.text:clean": (clean,),
         "poise.contracts.envelope:Envelope.read": (
             lambda said: Envelope.read([("tracestate", said[:8_000].encode(errors="replace"))] * (len(said) // 1_000)),

@@ -22,9 +22,10 @@ from poise.contracts.topics import ASK_INTERACTIVE, INFERENCE_INTERACTIVE, RUNS_
 from poise.kafka import topic_setup
 from poise.kafka.admin import settings_of
 from poise.settings import MeshSettings
-from poise.stack import Kafka, Valkey, probe
-from poise.stack.kafka import Node
-from poise.stack.worker import OwnWorker, Worker
+from poise.stack import probe
+from poise.stack.kafka import Kafka, KafkaNode
+from poise.stack.valkey import Valkey
+from poise.stack.worker import CustomTierWorker, Worker
 
 ANSWERED_WITHIN: Final = 5.0
 """Seconds for one question of an administrator."""
@@ -129,11 +130,11 @@ async def nodes(folder: Path, on_node_2: Places) -> AsyncIterator[tuple[Kafka, K
     """Two brokers; the first is the controller too, and leads what is made before the second is there."""
     ports = [probe.free_port() for _ in range(4)]
     voters = {1: ports[0]}
-    first = Kafka(folder / "1", port=ports[2], node=Node(1, ports[0], voters, CLUSTER))
+    first = Kafka(folder / "1", port=ports[2], node=KafkaNode(1, ports[0], voters, CLUSTER))
     second = Kafka(
         folder / "2",
         port=ports[3],
-        node=Node(2, ports[1], voters, CLUSTER),
+        node=KafkaNode(2, ports[1], voters, CLUSTER),
         properties={"process.roles": "broker", "listeners": f"PLAINTEXT://{probe.LOOPBACK}:{ports[3]}"},
     )
     async with first:
@@ -202,7 +203,7 @@ async def ground(
         ]
         if custom is not None:
             log = folder / "custom.log"
-            made.append(OwnWorker(str(custom), 1, folder / "custom", port=0, log=log, variables=variables))
+            made.append(CustomTierWorker(str(custom), 1, folder / "custom", port=0, log=log, variables=variables))
         supervisor = await stack.enter_async_context(Supervisor(made, seed))
         outsider = AIOKafkaProducer(bootstrap_servers=first.bootstrap, max_request_size=4 * 1024 * 1024)
         await stack.enter_async_context(outsider)

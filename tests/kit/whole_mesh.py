@@ -19,7 +19,9 @@ from poise.client import Poise
 from poise.contracts import Answer
 from poise.kafka.record import Record
 from poise.settings import MeshSettings
-from poise.stack import PartState, Ports, Stack, StackOptions, running
+from poise.stack.options import Ports, StackOptions
+from poise.stack.stack import Stack
+from poise.stack.state import PartState, running_stack
 
 WITHIN: Final = 60.0
 """Seconds in which anything happens, the restart of a worker included."""
@@ -77,7 +79,7 @@ class WholeMesh:
 
     def worker(self, name: str) -> PartState:
         """What the stack's state file says of a worker."""
-        state = running(self.stack.options.directory)
+        state = running_stack(self.stack.options.directory)
         assert state is not None
         return next(part for part in state.parts if part.name == name)
 

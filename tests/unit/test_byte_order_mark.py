@@ -10,8 +10,8 @@ from source_tree import source_files
 from poise.contracts import Ask
 from poise.policy.policy_file import read
 from poise.settings import MeshSettings
-from poise.stack.options import usual_workers
-from poise_labs.lab.scenario import load
+from poise.stack.options import default_workers
+from poise_labs.lab.scenario import load_scenario
 from poise_services.inference.chat import completion_of
 from poise_services.inference.settings import Backend
 
@@ -37,12 +37,12 @@ def test_each_toml_file_is_read_with_it(monkeypatch: pytest.MonkeyPatch, tmp_pat
     file.write_bytes(BOM + b'[mesh]\ntenant = "acme"\n')
     assert MeshSettings.load().tenant == "acme"
     file.write_bytes(BOM + b'[integration.integrations.weather]\nurl = "https://weather.example"\n')
-    assert usual_workers()["integration"] == 1
+    assert default_workers()["integration"] == 1
     file.write_bytes(BOM + b'[[orchestration.variants]]\nname = "a"\n[[orchestration.variants]]\nname = "b"\n')
     assert set(read(file).weights) == {"a", "b"}
     shipped = ROOT / "labs/poise_labs/lab/scenarios/worse.toml"
     file.write_bytes(BOM + shipped.read_bytes())
-    assert load(str(file)).about
+    assert load_scenario(str(file)).about
 
 
 def test_no_other_module_opens_toml_files() -> None:

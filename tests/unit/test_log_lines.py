@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poise.stack.process import Child
+from poise.stack.process import ChildProcess
 from poise.text.log_lines import INDENT, LineFormatter, escaped
 
 HOSTILE = "key \x1b[2J\x1b]0;title\x07\r\n2026-11-30 12:00:00 INFO poise forged \x9b31m \u202e \u2028end"
@@ -72,7 +72,7 @@ def test_a_process_writes_its_log_and_its_end_so() -> None:
 
 
 async def test_what_is_shown_of_a_log_is_harmless(tmp_path: Path) -> None:
-    child = Child("x", [sys.executable, "-c", f"print({HOSTILE!r})"], log=tmp_path / "x.log")
+    child = ChildProcess("x", [sys.executable, "-c", f"print({HOSTILE!r})"], log=tmp_path / "x.log")
     await child.start()
     await asyncio.wait_for(child.wait(), 30)
     assert child.tail()

@@ -8,7 +8,7 @@ import pytest
 
 from poise.stack import jars, state
 from poise.stack.jars import JarStore
-from poise.stack.runtime import Runtime
+from poise.stack.kafka_runtime import KafkaRuntime
 from poise.system.private_directory import private_directory
 from poise_services.retrieval.store import IndexSlot
 
@@ -38,12 +38,12 @@ def test_a_stacks_folder_is_closed_where_it_is_its_own(tmp_path: Path) -> None:
     usual, chosen = tmp_path / ".poise", tmp_path / "chosen"
     for folder in (usual, chosen):
         folder.mkdir(mode=0o755)
-        with state.hold(folder):
-            state.write(folder, state.StackState(pid=1, ready=False, since=0.0))
+        with state.lock(folder):
+            state.write_state(folder, state.StackState(pid=1, ready=False, since=0.0))
             assert mode(folder / "stack.json") == 0o600
     assert mode(usual) == 0o700
     assert mode(chosen) == 0o755, "somebody chose it, and it may hold other things: perhaps it is their home"
-    with state.hold(tmp_path / "new"):
+    with state.lock(tmp_path / "new"):
         assert mode(tmp_path / "new") == 0o700
 
 
@@ -58,5 +58,5 @@ def test_so_is_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(JarStore, "ensure", lambda *_, **__: None)  # nothing is fetched
     cache = jars.cache_directory()
     cache.mkdir(mode=0o755)
-    Runtime.prepare(lambda _: None)
+    KafkaRuntime.prepare(lambda _: None)
     assert mode(cache) == 0o700

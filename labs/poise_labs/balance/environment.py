@@ -21,12 +21,12 @@ LIMITS: Final = Limits(explore=0.2, step=0.35, pause=10, quiet_answers=10_000, m
 TIER: Final = "orchestration"
 
 
-def spec(name: str, *, limits: Limits = LIMITS) -> PolicySpec:
+def policy_spec(name: str, *, limits: Limits = LIMITS) -> PolicySpec:
     """The policy of the act: half of the asks for each."""
     return PolicySpec(name=name, weights={STEADY: 0.5, SECOND: 0.5}, limits=limits)
 
 
-def variables(policy: str, without_passages: float) -> Mapping[str, str]:
+def worker_environment(policy: str, without_passages: float) -> Mapping[str, str]:
     """What orchestration workers are told.
 
     Args:
@@ -48,8 +48,8 @@ async def deploy(stack: Stack, policy: str, without_passages: float = 0.0) -> No
     Raises:
         SetupError: One does not start.
     """
-    with told(variables(policy, without_passages)):
+    with told(worker_environment(policy, without_passages)):
         for worker in stack.workers:
             if worker.tier == TIER:
-                await stack.take_down(worker.name)
-                await stack.bring_back(worker.name)
+                await stack.stop_part(worker.name)
+                await stack.start_part(worker.name)

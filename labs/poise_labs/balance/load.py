@@ -7,13 +7,13 @@ from typing import Final
 
 from poise.errors import PoiseError, UnavailableError
 
-AT_ONCE: Final = 4
+CONCURRENCY: Final = 4
 """Asks on their way at most: one is written, one is looked up, one waits, one is scored."""
-PATIENCE: Final = 10
+MAX_CONSECUTIVE_FAILURES: Final = 10
 """Asks in a row that may fail before the stream gives up."""
 
 
-class Stream:
+class LoadGenerator:
     """Asks one question after another; a task that runs `flow` is cancelled to stop it.
 
     Args:
@@ -28,11 +28,11 @@ class Stream:
         ask: Callable[[str], Awaitable[object]],
         questions: Sequence[str],
         *,
-        at_once: int = AT_ONCE,
+        at_once: int = CONCURRENCY,
         seed: int = 0,
     ) -> None:
         self._ask = ask
-        self._questions = rounds(questions, seed)
+        self._questions = shuffled_rounds(questions, seed)
         self._at_once = at_once
         self._in_a_row = 0
         self.answered = 0
@@ -58,14 +58,16 @@ class Stream:
             except PoiseError as error:
                 self.failed += 1
                 self._in_a_row += 1
-                if self._in_a_row >= PATIENCE:
-                    raise UnavailableError(f"{PATIENCE} asks in a row brought no answer, the last: {error}") from error
+                if self._in_a_row >= MAX_CONSECUTIVE_FAILURES:
+                    raise UnavailableError(
+                        f"{MAX_CONSECUTIVE_FAILURES} asks in a row brought no answer, the last: {error}"
+                    ) from error
             else:
                 self.answered += 1
                 self._in_a_row = 0
 
 
-def rounds(questions: Sequence[str], seed: int) -> Iterator[str]:
+def shuffled_rounds(questions: Sequence[str], seed: int) -> Iterator[str]:
     """Every question once a round, without end, each round in another order."""
     order = random.Random(seed)  # noqa: S311 - an order of questions is no secret
     while True:

@@ -19,18 +19,18 @@ from poise.kafka.record import Record
 from poise.policy.decider import Decider
 from poise.policy.detection.recovery_e_process import RECOVERY_THRESHOLD
 from poise.worker.mesh import Mesh
-from poise_labs.balance.timeline import Event, EvidencePoint, Example, Scored, Timeline, WeightsPoint
+from poise_labs.balance.timeline import EvidencePoint, Example, ScoredAnswer, Timeline, TimelineEvent, WeightsPoint
 
-STEERS: Final = "quality"
+SCORE: Final = "quality"
 FOLLOWED: Final = ((SCORES, Score), (DECISIONS, Decision), (POLICY, Policy), (POLICY_STATE, PolicyState))
-LOOKED_AT: Final = 8
+EXAMPLE_CANDIDATES: Final = 8
 """Answers among which an example is looked for."""
-SHORT: Final = 200
+MAX_EXAMPLE_CHARS: Final = 200
 """Characters of one."""
-AWAY: Final = frozenset({"shift", "roll back"})
+DECREASES: Final = frozenset({"shift", "roll back"})
 
 
-class Watching:
+class BalanceObserver:
     """Follows scores, decisions and the policy in force; `async with Watching(mesh, history, policy) as watching`.
 
     Args:
@@ -108,8 +108,10 @@ class Watching:
 
     async def find_example(self) -> None:
         """Find one of the answers that the suspect was noticed by: the worst that is short enough to be shown."""
-        found = next((one.finding for one in self.decisions if one.action in AWAY and one.finding is not None), None)
-        runs = found.runs[:LOOKED_AT] if found is not None else ()
+        found = next(
+            (one.finding for one in self.decisions if one.action in DECREASES and one.finding is not None), None
+        )
+        runs = found.runs[:EXAMPLE_CANDIDATES] if found is not None else ()
         read = await asyncio.gather(*(self._mesh.read_key(RECORDS.name, run) for run in runs))
         examples = [_example(RunRecord.parse(records[-1].value or b"")) for records in read if records]
         self.history.example = next((one for one in examples if one is not None), None)
@@ -143,10 +145,10 @@ class Watching:
 
     def _score(self, score: Score) -> None:
         self._scored.add(score.run_id)
-        quality = score.values.get(STEERS)
+        quality = score.values.get(SCORE)
         if quality is not None and score.feedback is None and score.run_id not in self._counted:
             self._counted.add(score.run_id)
-            self.history.answers.append(Scored(score.at, score.variant, quality))
+            self.history.answers.append(ScoredAnswer(score.at, score.variant, quality))
 
     def _evidence(self, state: PolicyState) -> None:
         """How far the evidence against the variant that gets into trouble has come, as the decider has written it."""
@@ -164,23 +166,23 @@ class Watching:
             self.history.evidence = EvidencePoint(detectors.evidence().get(suspect, 0.0), detectors.threshold)
 
     def _decision(self, decision: Decision) -> None:
-        self.history.marks += marks(decision)
+        self.history.marks += events_of(decision)
 
 
 def _example(record: RunRecord) -> Example | None:
     draw = record.draw
-    if draw is None or not draw.raw or len(draw.raw) > SHORT or draw.finish_reason == "length":
+    if draw is None or not draw.raw or len(draw.raw) > MAX_EXAMPLE_CHARS or draw.finish_reason == "length":
         return None
     return Example(clean(record.question), clean(" ".join(draw.raw.split())))
 
 
-def marks(decision: Decision) -> Sequence[Event]:
+def events_of(decision: Decision) -> Sequence[TimelineEvent]:
     """What a decision means in the act."""
     at, reason = decision.at, decision.reason
-    if decision.action in AWAY:
-        return [Event(at, "noticed", reason)]
+    if decision.action in DECREASES:
+        return [TimelineEvent(at, "noticed", reason)]
     if decision.action == "promote":
-        return [Event(at, "back", reason)]
+        return [TimelineEvent(at, "back", reason)]
     if decision.action == "set":
-        return [Event(at, "set", reason)]
-    return [Event(at, "note", f"{decision.action}: {reason}")]
+        return [TimelineEvent(at, "set", reason)]
+    return [TimelineEvent(at, "note", f"{decision.action}: {reason}")]

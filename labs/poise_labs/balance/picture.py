@@ -5,7 +5,7 @@ from typing import Final
 from xml.sax.saxutils import escape
 
 from poise.contracts.policy import Sample
-from poise_labs.balance.timeline import Kind, Timeline, clock, percent
+from poise_labs.balance.timeline import EventKind, Timeline, format_clock, format_percent
 
 WIDTH: Final = 1000
 HEIGHT: Final = 492
@@ -20,9 +20,9 @@ LINE: Final = 18.0
 """From one line of words to the next."""
 WINDOW: Final = 25
 """Answers that a point of the curves is the mean of."""
-LEAST: Final = 8
+MIN_ANSWERS: Final = 8
 """Answers before a curve begins: a mean of fewer says nothing."""
-MARKED: Final[tuple[tuple[Kind, str], ...]] = (
+LABELS: Final[tuple[tuple[EventKind, str], ...]] = (
     ("trouble", "deployed with a fault"),
     ("noticed", "noticed"),
     ("fixed", "deployed without it"),
@@ -95,13 +95,13 @@ def _title(history: Timeline) -> str:
 def _subtitle(history: Timeline) -> str:
     lasted = history.now - history.began
     return (
-        f"A real run: {len(history.answers)} answers of a small model in {clock(lasted)} min, each scored as it was"
-        f" given. Curves: mean quality of a variant's last {WINDOW} answers, and its 95 % interval."
+        f"A real run: {len(history.answers)} answers of a small model in {format_clock(lasted)} min, each scored as it"
+        f" was given. Curves: mean quality of a variant's last {WINDOW} answers, and its 95 % interval."
     )
 
 
 def _described(history: Timeline) -> str:
-    return " ".join(f"{clock(mark.at - history.began)}: {mark.text}." for mark in history.marks)
+    return " ".join(f"{format_clock(mark.at - history.began)}: {mark.text}." for mark in history.marks)
 
 
 # -- the ground -------------------------------------------------------------------------------------------------------
@@ -119,7 +119,7 @@ def _ground(history: Timeline) -> Sequence[str]:
     lines += [_text(LEFT, QUALITY[0] - 26, "quality of the answers", "note")]
     lines += [_text(LEFT, SHARES[0] - 8, "share of the asks", "note")]
     for at in _ticks(history.now - history.began):
-        lines.append(_text(_x(history, history.began + at), SHARES[1] + 20, clock(at), "tick middle"))
+        lines.append(_text(_x(history, history.began + at), SHARES[1] + 20, format_clock(at), "tick middle"))
     return lines
 
 
@@ -144,7 +144,7 @@ def _curves(history: Timeline) -> Sequence[str]:
         found = [
             (_x(history, at), one)
             for at in _times(history)
-            if (one := history.quality(variant, until=at, window=WINDOW)) is not None and one.count >= LEAST
+            if (one := history.quality(variant, until=at, window=WINDOW)) is not None and one.count >= MIN_ANSWERS
         ]
         if found:
             lines += _curve(found, number)
@@ -175,7 +175,7 @@ def _areas(history: Timeline) -> Sequence[str]:
         lines.append(f'  <path class="a{number}" d="{_area(history, floor, roof)}"/>')
         if roof:
             y = _y((floor[-1] + roof[-1]) / 2, SHARES) + 4
-            lines.append(_text(RIGHT + 10, y, f"{variant} {percent(roof[-1] - floor[-1])}", f"t{number}"))
+            lines.append(_text(RIGHT + 10, y, f"{variant} {format_percent(roof[-1] - floor[-1])}", f"t{number}"))
         floor = roof
     return lines
 
@@ -194,7 +194,7 @@ def _area(history: Timeline, floor: Sequence[float], roof: Sequence[float]) -> s
 
 def _marks(history: Timeline) -> Sequence[str]:
     lines: list[str] = []
-    for number, (kind, words) in enumerate(MARKED):
+    for number, (kind, words) in enumerate(LABELS):
         mark = history.mark(kind)
         if mark is not None:
             x, y = _x(history, mark.at), QUALITY[0] - (24 if number % 2 else 8)
@@ -203,7 +203,7 @@ def _marks(history: Timeline) -> Sequence[str]:
     return lines
 
 
-def _called(history: Timeline, kind: Kind, words: str) -> str:
+def _called(history: Timeline, kind: EventKind, words: str) -> str:
     count = history.answers_between("trouble", "noticed", history.suspect) if kind == "noticed" else None
     return words if count is None else f"{words}, after {count} of its answers"
 

@@ -13,13 +13,13 @@ from poise.contracts.topics import COMMANDS
 from poise.errors import UnavailableError
 from poise.worker.mesh import Mesh
 from poise_labs.balance.environment import SECOND, STEADY, WITHOUT_PASSAGES
-from poise_labs.balance.load import Stream
-from poise_labs.balance.observer import Watching
-from poise_labs.balance.timeline import Event, Kind, Timeline, percent
+from poise_labs.balance.load import LoadGenerator
+from poise_labs.balance.observer import BalanceObserver
+from poise_labs.balance.timeline import EventKind, Timeline, TimelineEvent, format_percent
 
-SET_WITHIN: Final = 30.0
+DECISION_TIMEOUT: Final = 30.0
 """Seconds until somebody decides on the command that sets the policy."""
-FIRST_WITHIN: Final = 120.0
+FIRST_SCORE_TIMEOUT: Final = 120.0
 """Seconds until the first answer is scored."""
 
 Deploy = Callable[[float], Awaitable[None]]
@@ -27,7 +27,7 @@ Deploy = Callable[[float], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class BalancePlan:
     """How long each part of the act is, in scored answers."""
 
     calm: int = 50
@@ -54,11 +54,11 @@ class BalanceScenario:
     """What the act is played with."""
 
     mesh: Mesh
-    watching: Watching
-    stream: Stream
+    watching: BalanceObserver
+    stream: LoadGenerator
     spec: PolicySpec
     deploy: Deploy
-    plan: Plan = Plan()
+    plan: BalancePlan = BalancePlan()
 
     async def play(self) -> None:
         """Play it; it can be cancelled at any moment.
@@ -89,7 +89,7 @@ class BalanceScenario:
             f"Real questions arrive; {self._halves()}. Both variants are the same small model with the same prompt. "
             "Each answer is scored at once, 0 to 1: how likely it is right, by the passages that were found for it.",
         )
-        return await self.watching.until(lambda history: bool(history.answers), answers=1, seconds=FIRST_WITHIN)
+        return await self.watching.until(lambda history: bool(history.answers), answers=1, seconds=FIRST_SCORE_TIMEOUT)
 
     async def _without_trouble(self) -> None:
         await self._pass(self.plan.quiet)
@@ -105,7 +105,7 @@ class BalanceScenario:
             "A fault, and nobody says so",
             f"{SECOND} was deployed with a fault: {without}, so the model makes its answers up. Nothing raises an "
             "error, every ask is answered. Will the mesh notice?",
-            Event(time.time(), "trouble", f"{SECOND} is deployed with a fault: {without}"),
+            TimelineEvent(time.time(), "trouble", f"{SECOND} is deployed with a fault: {without}"),
         )
         if not await self.watching.until(_has("noticed"), answers=self.plan.patience):
             self._say("Not noticed", f"It was not noticed within {self.plan.patience} answers. The act ends here.")
@@ -124,7 +124,7 @@ class BalanceScenario:
             "The fault is mended",
             f"{SECOND} was deployed without the fault. Nobody tells the mesh: its share comes back only when its own "
             "answers show that it is no worse than the other.",
-            Event(time.time(), "fixed", f"{SECOND} is deployed without the fault"),
+            TimelineEvent(time.time(), "fixed", f"{SECOND} is deployed without the fault"),
         )
         if not await self.watching.until(self._is_back, answers=self.plan.recovery):
             self._say("Not back yet", f"{SECOND} has not shown within {self.plan.recovery} answers that it recovered.")
@@ -141,7 +141,9 @@ class BalanceScenario:
 
     def _halves(self) -> str:
         total = sum(self.spec.weights.values())
-        return ", ".join(f"{name} answers {percent(weight / total)}" for name, weight in self.spec.weights.items())
+        return ", ".join(
+            f"{name} answers {format_percent(weight / total)}" for name, weight in self.spec.weights.items()
+        )
 
     # -- what they are made of ------------------------------------------------------------------------------------
 
@@ -156,7 +158,9 @@ class BalanceScenario:
         """Let so many answers go by."""
         await self.watching.until(lambda _: False, answers=answers)
 
-    async def _deploy(self, without_passages: float, headline: str, story: str, mark: Event | None = None) -> None:
+    async def _deploy(
+        self, without_passages: float, headline: str, story: str, mark: TimelineEvent | None = None
+    ) -> None:
         self._say(headline, story)
         if mark is not None:
             self._history.marks.append(mark)
@@ -166,13 +170,15 @@ class BalanceScenario:
         command = PolicyCommand(id=new_run_id(time.time(), SystemRandom()), action="set", spec=self.spec, by="the act")
         await self.mesh.publish(COMMANDS, command, key=self.spec.name)
         if not await self.watching.until(
-            lambda _: any(one.command == command.id for one in self.watching.decisions), answers=1, seconds=SET_WITHIN
+            lambda _: any(one.command == command.id for one in self.watching.decisions),
+            answers=1,
+            seconds=DECISION_TIMEOUT,
         ):
             raise UnavailableError(
-                f"nobody set the policy {self.spec.name} within {SET_WITHIN:.0f} s: see that an evaluation worker runs "
-                "(`poise status`)"
+                f"policy {self.spec.name} was not set within {DECISION_TIMEOUT:.0f} s: check that an evaluation worker "
+                "runs (`poise status`)"
             )
 
 
-def _has(kind: Kind) -> Callable[[Timeline], bool]:
+def _has(kind: EventKind) -> Callable[[Timeline], bool]:
     return lambda history: history.mark(kind) is not None

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from poise.contracts.policy import Decision, Sample
-from poise_labs.balance.timeline import Timeline, clock, percent
+from poise_labs.balance.timeline import Timeline, format_clock, format_percent
 
 
 def summary(history: Timeline, decisions: Sequence[Decision], *, failed: int) -> list[str]:
@@ -29,7 +29,7 @@ def _told(history: Timeline) -> Iterator[str]:
         yield f"Not noticed  in {bad} answers of {suspect} since then."
         return
     bad = len(history.of(suspect, since=trouble.at, until=noticed.at))
-    took = clock(noticed.at - trouble.at)
+    took = format_clock(noticed.at - trouble.at)
     yield f"Noticed      {took} min later, after {bad} answers of {suspect} with the fault in place."
     if (example := history.example) is not None:
         yield f"Such as      “{example.question}” “{example.words}”"
@@ -42,7 +42,7 @@ def _moves(history: Timeline, decisions: Sequence[Decision]) -> Iterator[str]:
     for one in acted:
         name = one.variant or ""
         what = "Back" if one.action == "promote" else "Moved away"
-        moved = f"{percent(one.before[name])} → {percent(one.after[name])} of the asks"
+        moved = f"{format_percent(one.before[name])} → {format_percent(one.after[name])} of the asks"
         yield f"{what:<11}  {name}: {moved}{_evidence(one)} ({one.id})"
     if history.mark("noticed") is not None and history.mark("back") is None:
         yield f"Not back     {history.suspect} has not yet shown that it recovered."
@@ -65,6 +65,6 @@ def _whole(history: Timeline, failed: int) -> str:
     means = [
         f"{variant} {found.mean:.2f}" for variant in history.variants if (found := history.quality(variant)) is not None
     ]
-    lasted = clock(history.now - history.began)
+    lasted = format_clock(history.now - history.began)
     errors = f"{failed} asks failed" if failed else "no ask failed"
     return f"All of it    {len(history.answers)} answers in {lasted} min, {errors}; quality now: {', '.join(means)}."

@@ -11,13 +11,13 @@ from poise.contracts.policy import Sample
 WINDOW: Final = 30
 """Answers of a variant that its quality is shown of: the last ones."""
 Z95: Final = 1.959963984540054
-FEW: Final = 5
+MIN_FOR_INTERVAL: Final = 5
 
-Kind = Literal["set", "trouble", "noticed", "fixed", "back", "note"]
+EventKind = Literal["set", "trouble", "noticed", "fixed", "back", "note"]
 
 
 @dataclass(frozen=True, slots=True)
-class Scored:
+class ScoredAnswer:
     """One answer, as evaluation thinks of it."""
 
     at: float
@@ -36,11 +36,11 @@ class WeightsPoint:
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class TimelineEvent:
     """Something that happened."""
 
     at: float
-    kind: Kind
+    kind: EventKind
     text: str
     """In one line, for people."""
 
@@ -78,9 +78,9 @@ class Timeline:
     """What is going on now, in few words."""
     story: str = ""
     """And in plain ones."""
-    answers: list[Scored] = field(default_factory=list)
+    answers: list[ScoredAnswer] = field(default_factory=list)
     shares: list[WeightsPoint] = field(default_factory=list)
-    marks: list[Event] = field(default_factory=list)
+    marks: list[TimelineEvent] = field(default_factory=list)
     evidence: EvidencePoint | None = None
     """What speaks against the suspect, or for it once it was moved away from; None = not known yet."""
     example: Example | None = None
@@ -91,24 +91,24 @@ class Timeline:
         """The variant that gets into trouble."""
         return self.variants[-1]
 
-    def of(self, variant: str, *, since: float = -math.inf, until: float = math.inf) -> list[Scored]:
+    def of(self, variant: str, *, since: float = -math.inf, until: float = math.inf) -> list[ScoredAnswer]:
         """A variant's answers of a span of time, in the order in which they were finished."""
         return [one for one in self.answers if one.variant == variant and since <= one.at <= until]
 
     def quality(self, variant: str, *, until: float = math.inf, window: int = WINDOW) -> Sample | None:
         """The quality of a variant's last answers at a time; None before the first."""
         last = self.of(variant, until=until)[-window:]
-        return sample([one.quality for one in last]) if last else None
+        return sample_of([one.quality for one in last]) if last else None
 
     def share(self, variant: str, *, until: float = math.inf) -> float:
         """A variant's share of the draws at a time; 0 before a policy was set."""
         return next((one.of.get(variant, 0.0) for one in reversed(self.shares) if one.at <= until), 0.0)
 
-    def mark(self, kind: Kind) -> Event | None:
+    def mark(self, kind: EventKind) -> TimelineEvent | None:
         """The first of a kind of thing that happened."""
         return next((one for one in self.marks if one.kind == kind), None)
 
-    def answers_between(self, first: Kind, then: Kind, variant: str) -> int | None:
+    def answers_between(self, first: EventKind, then: EventKind, variant: str) -> int | None:
         """How many answers a variant gave from one thing to another; None where either did not happen."""
         begun, ended = self.mark(first), self.mark(then)
         if begun is None or ended is None:
@@ -116,7 +116,7 @@ class Timeline:
         return len(self.of(variant, since=begun.at, until=ended.at))
 
 
-def sample(values: Sequence[float]) -> Sample:
+def sample_of(values: Sequence[float]) -> Sample:
     """A sample of values of 0 to 1, with the 95 % interval of its mean (Student, 1908; its quantile to first order).
 
     Of fewer than five nothing is known but that they are between 0 and 1.
@@ -128,18 +128,18 @@ def sample(values: Sequence[float]) -> Sample:
         raise ValueError("no values to sum up")
     count, mean = len(values), statistics.fmean(values)
     half = 1.0
-    if count >= FEW:
+    if count >= MIN_FOR_INTERVAL:
         quantile = Z95 * (1.0 + (Z95 * Z95 + 1.0) / (4.0 * (count - 1)))
         half = quantile * statistics.stdev(values) / math.sqrt(count)
     return Sample(count=count, mean=mean, low=max(0.0, mean - half), high=min(1.0, mean + half))
 
 
-def clock(seconds: float) -> str:
+def format_clock(seconds: float) -> str:
     """A time of the act: `1:05`."""
     whole = max(0, round(seconds))
     return f"{whole // 60}:{whole % 60:02}"
 
 
-def percent(share: float) -> str:
+def format_percent(share: float) -> str:
     """A share as people read it: `35 %`."""
     return f"{share:.0%}".replace("%", "\N{NO-BREAK SPACE}%")

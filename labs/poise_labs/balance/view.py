@@ -13,7 +13,15 @@ from rich.table import Table
 from rich.text import Text
 
 from poise.contracts.policy import Sample
-from poise_labs.balance.timeline import FEW, WINDOW, Event, Kind, Timeline, clock, percent
+from poise_labs.balance.timeline import (
+    MIN_FOR_INTERVAL,
+    WINDOW,
+    EventKind,
+    Timeline,
+    TimelineEvent,
+    format_clock,
+    format_percent,
+)
 
 SCALE: Final = 26
 """Columns of the scale that quality is drawn on."""
@@ -26,7 +34,7 @@ FIXED: Final = 13
 BLOCKS: Final = "▁▂▃▄▅▆▇█"
 STYLES: Final = ("green", "magenta")
 """Of the variants."""
-MARKS: Final[dict[Kind, tuple[str, str, str]]] = {
+EVENT_STYLES: Final[dict[EventKind, tuple[str, str, str]]] = {
     # kind: (sign, style, what it is called)
     "set": ("·", "dim", ""),
     "trouble": ("✗", "bold red", ""),
@@ -35,7 +43,7 @@ MARKS: Final[dict[Kind, tuple[str, str, str]]] = {
     "back": ("✓", "bold green", "earned its way back: "),
     "note": ("·", "dim", ""),
 }
-SIGNED: Final[tuple[Kind, ...]] = ("trouble", "noticed", "fixed", "back")
+SIGNED: Final[tuple[EventKind, ...]] = ("trouble", "noticed", "fixed", "back")
 
 
 def screen(history: Timeline, *, height: int = 40, width: int = 80) -> RenderableType:
@@ -54,7 +62,7 @@ def screen(history: Timeline, *, height: int = 40, width: int = 80) -> Renderabl
 
 def _now(history: Timeline) -> RenderableType:
     title = Text(f" {history.headline} ", style="bold")
-    counted = Text(f" {clock(history.now - history.began)} · {len(history.answers)} answers ", style="dim")
+    counted = Text(f" {format_clock(history.now - history.began)} · {len(history.answers)} answers ", style="dim")
     troubled = history.mark("trouble") is not None and history.mark("fixed") is None
     return Panel(
         Text(history.story),
@@ -82,9 +90,9 @@ def _variants(history: Timeline) -> RenderableType:
         share = history.share(variant)
         table.add_row(
             Text(variant, style=f"bold {style}"),
-            Text.assemble((bar(share, SHARE), style), f" {percent(share):>5}"),
+            Text.assemble((bar(share, SHARE), style), f" {format_percent(share):>5}"),
             Text(whisker(found), style=style),
-            figures(found),
+            format_sample(found),
             Text(str(len(history.of(variant))), style="dim"),
         )
     return table
@@ -109,7 +117,7 @@ def whisker(found: Sample | None, columns: int = SCALE) -> str:
     return "".join(line)
 
 
-def figures(found: Sample | None) -> str:
+def format_sample(found: Sample | None) -> str:
     """A mean and its interval in figures."""
     return f"{found.mean:.2f} ({found.low:.2f}–{found.high:.2f})" if found else "-"
 
@@ -118,27 +126,29 @@ def figures(found: Sample | None) -> str:
 
 
 def _trails(history: Timeline) -> RenderableType:
-    ends = times(history, TRAIL)
+    ends = span_ends(history, TRAIL)
     lines: list[RenderableType] = [Text()]
     width = max(len(variant) for variant in history.variants)
     for number, variant in enumerate(history.variants):
         values = [_mean_at(history, variant, at) for at in ends]
         style = STYLES[number % len(STYLES)]
-        lines.append(Text.assemble((f"{variant.ljust(width)} quality ", style), (sparks(values), style)))
+        lines.append(Text.assemble((f"{variant.ljust(width)} quality ", style), (sparkline(values), style)))
     suspect = history.suspect
     values = [history.share(suspect, until=at) or None for at in ends]
     style = STYLES[(len(history.variants) - 1) % len(STYLES)]
-    lines.append(Text.assemble((f"{suspect.ljust(width)} gets    ", style), (sparks(values), style)))
+    lines.append(Text.assemble((f"{suspect.ljust(width)} gets    ", style), (sparkline(values), style)))
     signs = [" "] * len(ends)
     for kind in SIGNED:
         mark = history.mark(kind)
         if mark is not None and ends:
-            signs[next((place for place, at in enumerate(ends) if at >= mark.at), len(ends) - 1)] = MARKS[kind][0]
+            signs[next((place for place, at in enumerate(ends) if at >= mark.at), len(ends) - 1)] = EVENT_STYLES[kind][
+                0
+            ]
     lines.append(Text(f"{' ' * (width + 9)}{''.join(signs)}", style="bold"))
     return Group(*lines)
 
 
-def times(history: Timeline, columns: int) -> list[float]:
+def span_ends(history: Timeline, columns: int) -> list[float]:
     """The ends of so many equal spans of the act up to now; fewer while it is young: a span is a second at least."""
     lasted = history.now - history.began
     count = max(1, min(columns, math.ceil(lasted)))
@@ -147,10 +157,10 @@ def times(history: Timeline, columns: int) -> list[float]:
 
 def _mean_at(history: Timeline, variant: str, at: float) -> float | None:
     found = history.quality(variant, until=at, window=WINDOW // 2)
-    return found.mean if found is not None and found.count >= FEW else None
+    return found.mean if found is not None and found.count >= MIN_FOR_INTERVAL else None
 
 
-def sparks(values: Sequence[float | None]) -> str:
+def sparkline(values: Sequence[float | None]) -> str:
     """Values of 0 to 1 as a row of blocks; a space where there is none."""
     return "".join(" " if value is None else BLOCKS[min(7, max(0, int(value * 8)))] for value in values)
 
@@ -170,12 +180,12 @@ def _evidence(history: Timeline) -> RenderableType:
         (f"evidence {about}  ", "dim"),
         (bar(reached, 12), style),
         ("▏", "dim"),
-        (f" {figure(found.value)}", style),
-        (f", acts at {figure(found.threshold)}, log scale", "dim"),
+        (f" {format_evidence(found.value)}", style),
+        (f", acts at {format_evidence(found.threshold)}, log scale", "dim"),
     )
 
 
-def figure(value: float) -> str:
+def format_evidence(value: float) -> str:
     """A figure as people read it: `1.4`, `10 500`."""
     return f"{value:,.0f}".replace(",", "\N{NARROW NO-BREAK SPACE}") if value >= 10 else f"{value:.1f}"  # noqa: PLR2004
 
@@ -188,29 +198,29 @@ def _happened(history: Timeline, lines: int, width: int) -> RenderableType:
     table.add_column(justify="right", no_wrap=True, style="dim")
     table.add_column(no_wrap=True)
     table.add_column()
-    shown: list[Event] = []
+    shown: list[TimelineEvent] = []
     for mark in reversed(history.marks):
-        lines -= len(wrap(f"{MARKS[mark.kind][2]}{mark.text}", width - 11))
+        lines -= len(wrap(f"{EVENT_STYLES[mark.kind][2]}{mark.text}", width - 11))
         if lines < 0:
             break
         shown.insert(0, mark)
     for mark in shown:
-        sign, style, called = MARKS[mark.kind]
+        sign, style, called = EVENT_STYLES[mark.kind]
         text = Text.assemble((called, style), mark.text)
-        table.add_row(clock(mark.at - history.began), Text(sign, style=style), text)
+        table.add_row(format_clock(mark.at - history.began), Text(sign, style=style), text)
     return table
 
 
-def line(history: Timeline, mark: Event) -> str:
+def event_line(history: Timeline, mark: TimelineEvent) -> str:
     """Something that happened, as one plain line."""
-    sign, _, called = MARKS[mark.kind]
-    return f"{clock(mark.at - history.began):>5} {sign} {called}{mark.text}"
+    sign, _, called = EVENT_STYLES[mark.kind]
+    return f"{format_clock(mark.at - history.began):>5} {sign} {called}{mark.text}"
 
 
-def standing(history: Timeline) -> str:
+def status_line(history: Timeline) -> str:
     """How things stand, as one plain line."""
     parts = [
-        f"{variant} {percent(history.share(variant))} of asks, quality {figures(history.quality(variant))}"
+        f"{variant} {format_percent(history.share(variant))} of asks, quality {format_sample(history.quality(variant))}"
         for variant in history.variants
     ]
-    return f"{clock(history.now - history.began):>5}   {len(history.answers)} answers · {' · '.join(parts)}"
+    return f"{format_clock(history.now - history.began):>5}   {len(history.answers)} answers · {' · '.join(parts)}"

@@ -15,39 +15,39 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from poise.cli.connect import running_broker, settings
+from poise.cli.connect import resolve_settings, running_broker
 from poise.cli.console import err, out
-from poise.cli.errors import asynchronous
+from poise.cli.errors import async_command
 from poise.client import Poise
 from poise.contracts.policy import Decision
 from poise.contracts.topics import POLICY
 from poise.errors import SetupError
 from poise.stack.stack import Stack
 from poise.stack.state import DEFAULT_DIRECTORY
-from poise_labs.balance.environment import SECOND, STEADY, deploy, spec
-from poise_labs.balance.load import Stream
-from poise_labs.balance.observer import Watching
+from poise_labs.balance.environment import SECOND, STEADY, deploy, policy_spec
+from poise_labs.balance.load import LoadGenerator
+from poise_labs.balance.observer import BalanceObserver
 from poise_labs.balance.picture import svg
 from poise_labs.balance.questions import QUESTIONS
-from poise_labs.balance.scenario import BalanceScenario, Plan
+from poise_labs.balance.scenario import BalancePlan, BalanceScenario
 from poise_labs.balance.summary import summary
 from poise_labs.balance.timeline import Timeline
-from poise_labs.cli.balance_screen import showing
-from poise_labs.cli.corpus_stack import known, started
+from poise_labs.cli.balance_screen import live_view
+from poise_labs.cli.corpus_stack import ingest_corpus, temporary_stack
 
 NAME: Final = "balance"
 TIMEOUT: Final = 60.0
 """Seconds that an answer is waited for: the act keeps a small machine busy."""
-SCORED_WITHIN: Final = 20.0
+SCORE_TIMEOUT: Final = 20.0
 """Seconds that the next ask waits for a score, which may come later or never."""
-INDEXED_WITHIN: Final = 120.0
+INDEX_TIMEOUT: Final = 120.0
 WARM_UP: Final = "What is a lambda expression?"
 TITLE: Final = 13
 """Columns of what a line of the summary begins with."""
 ENOUGH: Final = "stopped by you"
 
 
-@asynchronous
+@async_command
 async def balance(
     directory: Annotated[
         Path, typer.Option("--dir", help="Where the stack keeps its data; another one where a stack runs there.")
@@ -63,11 +63,11 @@ async def balance(
     It takes about three minutes on two cores. Ctrl-C ends it, and shows what was seen until then.
     """
     with _place(directory) as chosen:
-        async with started(chosen) as stack, Poise(settings=settings(stack.broker)) as poise:
-            done = await known(poise)
+        async with temporary_stack(chosen) as stack, Poise(settings=resolve_settings(stack.broker)) as poise:
+            done = await ingest_corpus(poise)
             with err.status("indexing the corpus …"):
-                await poise.ask(WARM_UP, timeout=INDEXED_WITHIN, min_epoch=done.epoch, cache="no-store")
-            await perform(stack, poise, Plan(trouble=not without_trouble), picture=picture)
+                await poise.ask(WARM_UP, timeout=INDEX_TIMEOUT, min_epoch=done.epoch, cache="no-store")
+            await run_balance(stack, poise, BalancePlan(trouble=not without_trouble), picture=picture)
 
 
 @contextmanager
@@ -81,18 +81,18 @@ def _place(directory: Path) -> Iterator[Path]:
         yield Path(folder)
 
 
-async def perform(stack: Stack, poise: Poise, plan: Plan, *, picture: Path | None = None) -> Timeline:
+async def run_balance(stack: Stack, poise: Poise, plan: BalancePlan, *, picture: Path | None = None) -> Timeline:
     """Play the act on a stack whose corpus is indexed, and show it.
 
     Returns:
         What was seen of it.
     """
-    policy, now = await free_name(poise), time.time()
+    policy, now = await unused_policy_name(poise), time.time()
     history = Timeline((STEADY, SECOND), began=now, now=now)
-    async with Watching(poise.mesh, history, policy) as watching:
-        stream = Stream(partial(_ask, poise, watching), QUESTIONS)
-        act = BalanceScenario(poise.mesh, watching, stream, spec(policy), partial(deploy, stack, policy), plan)
-        async with showing(history):
+    async with BalanceObserver(poise.mesh, history, policy) as watching:
+        stream = LoadGenerator(partial(_ask, poise, watching), QUESTIONS)
+        act = BalanceScenario(poise.mesh, watching, stream, policy_spec(policy), partial(deploy, stack, policy), plan)
+        async with live_view(history):
             whole = await _stoppable(act)
     if not whole:
         history.headline = ENOUGH
@@ -135,13 +135,13 @@ def _draw(history: Timeline, picture: Path) -> None:
     err.print(Text.assemble(("✓ ", "green"), f"drawn into {picture}"))
 
 
-async def _ask(poise: Poise, watching: Watching, question: str) -> None:
+async def _ask(poise: Poise, watching: BalanceObserver, question: str) -> None:
     """Ask, and wait for the score: a small machine that scores behind its answers would show what is long past."""
     answer = await poise.ask(question, timeout=TIMEOUT, cache="no-store")
-    await watching.scored(answer.run_id, seconds=SCORED_WITHIN)
+    await watching.scored(answer.run_id, seconds=SCORE_TIMEOUT)
 
 
-async def free_name(poise: Poise) -> str:
+async def unused_policy_name(poise: Poise) -> str:
     """A name for the policy that none before had: each act begins with nothing known."""
     taken = {(record.key or b"").decode(errors="replace") for record in await poise.mesh.read_topic(POLICY.name)}
     names = (NAME if number == 1 else f"{NAME}-{number}" for number in range(1, len(taken) + 2))

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from poise.cli.console import out
 from poise_labs.balance.timeline import Timeline
-from poise_labs.balance.view import line, screen, standing
+from poise_labs.balance.view import event_line, screen, status_line
 
 FRAMES: Final = 2
 """A second."""
@@ -23,7 +23,7 @@ LOOK: Final = 0.5
 
 
 @asynccontextmanager
-async def showing(history: Timeline) -> AsyncIterator[None]:
+async def live_view(history: Timeline) -> AsyncIterator[None]:
     """Show the act while it is played; on a terminal the last screen stays."""
 
     def now() -> RenderableType:
@@ -41,7 +41,7 @@ async def showing(history: Timeline) -> AsyncIterator[None]:
         await asyncio.gather(telling, return_exceptions=True)
     history.now = time.time()
     if not out.is_terminal:
-        out.print(Text(standing(history)), soft_wrap=True)
+        out.print(Text(status_line(history)), soft_wrap=True)
 
 
 async def _clock(history: Timeline) -> None:
@@ -58,9 +58,9 @@ async def _lines(history: Timeline) -> None:
             headline = history.headline
             out.print(Text(f"{headline}: {history.story}"), soft_wrap=True)
         for mark in history.marks[told:]:
-            out.print(Text(line(history, mark)), soft_wrap=True)
+            out.print(Text(event_line(history, mark)), soft_wrap=True)
             told += 1
         if len(history.answers) >= counted + EVERY:
             counted = len(history.answers)
-            out.print(Text(standing(history)), soft_wrap=True)
+            out.print(Text(status_line(history)), soft_wrap=True)
         await asyncio.sleep(LOOK)

@@ -9,31 +9,31 @@ from rich.text import Text
 
 from poise.cli.console import err
 from poise.cli.ingest import Ingested, bring
-from poise.cli.progress import Bars
-from poise.cli.stack_view import printer
-from poise.cli.text import milliseconds, plural
+from poise.cli.progress import ProgressBars
+from poise.cli.stack_view import event_printer
+from poise.cli.text import format_ms, plural
 from poise.client import Poise
 from poise.errors import UnavailableError
-from poise.stack.events import Event
+from poise.stack.events import StackEvent
 from poise.stack.options import Ports, StackOptions
 from poise.stack.stack import Stack
 from poise_labs.cli.sample_corpus import corpus
 
 
 @asynccontextmanager
-async def started(directory: Path) -> AsyncIterator[Stack]:
+async def temporary_stack(directory: Path) -> AsyncIterator[Stack]:
     """A stack that is started for as long as this lasts; once it is up, it tells of what fails alone."""
-    began, tell, up = time.monotonic(), printer(err), False
+    began, tell, up = time.monotonic(), event_printer(err), False
 
-    def hear(event: Event) -> None:
+    def hear(event: StackEvent) -> None:
         if not up or event.state == "failed":
             tell(event)
 
     options = StackOptions(directory=directory, ports=Ports(gateway=0))  # it takes no port that others know
-    stack = Stack(options, tell=hear)
+    stack = Stack(options, on_event=hear)
     with err.status("starting the stack …"):
         await stack.start()
-    took = milliseconds((time.monotonic() - began) * 1000)
+    took = format_ms((time.monotonic() - began) * 1000)
     err.print(Text.assemble(("✓ ", "green"), ("the stack is up", "bold"), (f"  {took}", "dim")))
     up = True
     try:
@@ -44,7 +44,7 @@ async def started(directory: Path) -> AsyncIterator[Stack]:
         err.print(Text("stopped; nothing is left running", style="dim"))
 
 
-async def known(poise: Poise) -> Ingested:
+async def ingest_corpus(poise: Poise) -> Ingested:
     """Have the corpus ingested.
 
     Raises:
@@ -52,14 +52,14 @@ async def known(poise: Poise) -> Ingested:
     """
     documents = corpus()
     began = time.monotonic()
-    with Bars(err) as bars:
+    with ProgressBars(err) as bars:
         done = await bring(poise, documents.items(), ids=set(documents), bars=bars)
     if done.waiting or not done.standing:
         raise UnavailableError(
             f"{plural(len(done.waiting), 'document')} of the corpus could not be indexed: see the log of the retrieval"
             " worker (`poise status` names it)"
         )
-    took = milliseconds((time.monotonic() - began) * 1000)
+    took = format_ms((time.monotonic() - began) * 1000)
     parts = f", {plural(done.parts, 'passage')}" if done.parts else ""
     said = f"Python's language reference: {done.headline()}{parts}"
     err.print(Text.assemble(("✓ ", "green"), (said, "bold"), (f"  {took}", "dim")))

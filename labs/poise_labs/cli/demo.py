@@ -15,12 +15,12 @@ from rich.padding import Padding
 from rich.rule import Rule
 from rich.text import Text
 
-from poise.cli.answer_view import render
-from poise.cli.connect import running_broker, settings
+from poise.cli.answer_view import render_answer
+from poise.cli.connect import resolve_settings, running_broker
 from poise.cli.console import err, out
-from poise.cli.errors import asynchronous
+from poise.cli.errors import async_command
 from poise.cli.ingest import Ingested
-from poise.cli.text import milliseconds
+from poise.cli.text import format_ms
 from poise.cli.trace import find
 from poise.client import Poise
 from poise.contracts.ask import Answer
@@ -29,7 +29,7 @@ from poise.settings import MeshSettings
 from poise.stack.stack import Stack
 from poise.stack.state import DEFAULT_DIRECTORY
 from poise.worker.mesh import Mesh
-from poise_labs.cli.corpus_stack import known, started
+from poise_labs.cli.corpus_stack import ingest_corpus, temporary_stack
 from poise_labs.cli.sample_corpus import QUESTIONS
 
 TIMEOUT: Final = 120.0
@@ -47,7 +47,7 @@ NEXT: Final = (
 
 
 @dataclass(slots=True)
-class Times:
+class LapTimer:
     """What the time to the first answer went to, in seconds."""
 
     began: float = field(default_factory=time.monotonic)
@@ -62,15 +62,15 @@ class Times:
 
     def summary(self) -> Text:
         """The time from the start to the first answer, and its parts."""
-        parts = " + ".join(f"{part} {milliseconds(seconds * 1000)}" for part, seconds in self.parts.items())
+        parts = " + ".join(f"{part} {format_ms(seconds * 1000)}" for part, seconds in self.parts.items())
         return Text.assemble(
             ("First answer after ", "bold"),
-            (milliseconds(sum(self.parts.values()) * 1000), "bold green"),
+            (format_ms(sum(self.parts.values()) * 1000), "bold green"),
             f" = {parts}",
         )
 
 
-@asynchronous
+@async_command
 async def demo(
     directory: Annotated[Path, typer.Option("--dir", help="Where the stack keeps its data.")] = DEFAULT_DIRECTORY,
     *,
@@ -79,10 +79,10 @@ async def demo(
     ] = True,
 ) -> None:
     """See it work: start a stack, ingest a corpus, ask three questions; then the balance act, which Ctrl-C ends."""
-    times = Times()
-    async with place(directory) as (found, stack), Poise(settings=found) as poise:
+    times = LapTimer()
+    async with demo_mesh(directory) as (found, stack), Poise(settings=found) as poise:
         times.lap("start")
-        done = await known(poise)
+        done = await ingest_corpus(poise)
         times.lap("ingest")
         first = await _answer(poise, QUESTIONS[0], done)
         times.lap("ask")
@@ -92,28 +92,28 @@ async def demo(
         out.print(times.summary(), Text(), sep="\n")
         if act and stack is not None:
             await _balance(stack, poise)
-        out.print(next_steps(called()))
+        out.print(next_steps(command_name()))
 
 
 @asynccontextmanager
-async def place(directory: Path) -> AsyncIterator[tuple[MeshSettings, Stack | None]]:
+async def demo_mesh(directory: Path) -> AsyncIterator[tuple[MeshSettings, Stack | None]]:
     """The mesh to show: the stack that runs in the directory, else one that is started for as long as this lasts."""
     broker = running_broker(directory)
     if broker is not None:
         err.print(Text.assemble(("✓ ", "green"), f"using the stack that runs in {directory} ({broker})"))
-        yield settings(broker), None
+        yield resolve_settings(broker), None
         return
-    async with started(directory) as stack:
-        yield settings(stack.broker), stack
+    async with temporary_stack(directory) as stack:
+        yield resolve_settings(stack.broker), stack
 
 
 async def _balance(stack: Stack, poise: Poise) -> None:
-    from poise_labs.balance.scenario import Plan  # noqa: PLC0415
-    from poise_labs.cli.balance import perform  # noqa: PLC0415 - so that the first answer does not wait for it
+    from poise_labs.balance.scenario import BalancePlan  # noqa: PLC0415
+    from poise_labs.cli.balance import run_balance  # noqa: PLC0415 - so that the first answer does not wait for it
 
     told = "Now the balance act, about three minutes: Ctrl-C ends it, --no-balance leaves it out."
     out.print(Rule(style="dim"), Text(told, style="bold"), sep="\n")
-    await perform(stack, poise, Plan())
+    await run_balance(stack, poise, BalancePlan())
     out.print()
 
 
@@ -125,18 +125,18 @@ async def _answer(poise: Poise, question: str, done: Ingested) -> Answer:
 async def _show(mesh: Mesh, question: str, answer: Answer) -> None:
     out.print(Rule(style="dim"))
     out.print(Text.assemble(("  ? ", "bold cyan"), (question, "bold cyan")))
-    out.print(render(answer))
-    out.print(Padding(Text(await by_tier(mesh, answer.run_id), style="dim"), (0, 2, 1, 2)))
+    out.print(render_answer(answer))
+    out.print(Padding(Text(await time_by_tier(mesh, answer.run_id), style="dim"), (0, 2, 1, 2)))
 
 
-async def by_tier(mesh: Mesh, run_id: str) -> str:
+async def time_by_tier(mesh: Mesh, run_id: str) -> str:
     """How long each tier took for a run: `by tier: inference 1.1 s · retrieval 21 ms · …`."""
     split = time_shares(span_tree((await find(mesh, run_id)).spans))
     if not split.tiers:
         return "by tier: unknown, for spans are not written"
-    parts = [f"{tier or 'unknown'} {milliseconds(seconds * 1000)}" for tier, seconds in split.tiers.items()]
+    parts = [f"{tier or 'unknown'} {format_ms(seconds * 1000)}" for tier, seconds in split.tiers.items()]
     between = sum(split.waiting.values()) + split.transit
-    return f"by tier: {' · '.join(parts)} · on the way between them {milliseconds(between * 1000)}"
+    return f"by tier: {' · '.join(parts)} · on the way between them {format_ms(between * 1000)}"
 
 
 def next_steps(command: str) -> Text:
@@ -155,7 +155,7 @@ def next_steps(command: str) -> Text:
     return text
 
 
-def called() -> str:
+def command_name() -> str:
     """How the command line was called: `poise` where the shell finds it, else its path from here."""
     if shutil.which("poise"):
         return "poise"

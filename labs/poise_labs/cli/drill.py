@@ -10,15 +10,15 @@ from rich.text import Text
 
 from poise.cli.connect import JsonOption
 from poise.cli.console import err, out, print_json
-from poise.cli.errors import asynchronous
-from poise.cli.stack_view import printer
+from poise.cli.errors import async_command
+from poise.cli.stack_view import event_printer
 from poise.cli.text import plural
-from poise_labs.cli.drill_view import LEGEND, markdown, marks, table
+from poise_labs.cli.drill_view import LEGEND, answer_notes, drill_table, markdown
 from poise_labs.cli.sample_corpus import corpus
-from poise_labs.drill import SCENARIOS, DrillOutcome, Ground, practise
+from poise_labs.drill import SCENARIOS, DrillEnvironment, DrillOutcome, run_drill
 
 
-@asynchronous
+@async_command
 async def drill(
     only: Annotated[
         list[str] | None, typer.Option("--only", metavar="WORDS", help="Only what has these words in its name.")
@@ -35,9 +35,9 @@ async def drill(
     outcomes: list[DrillOutcome] = []
     with tempfile.TemporaryDirectory(prefix="poise-drill-", ignore_cleanup_errors=True) as folder:
         with err.status("starting a mesh, and indexing a corpus …"):
-            ground = await Ground(Path(folder), corpus(), tell=printer(err)).__aenter__()
+            ground = await DrillEnvironment(Path(folder), corpus(), on_event=event_printer(err)).__aenter__()
         try:
-            async for outcome in practise(ground, chosen):
+            async for outcome in run_drill(ground, chosen):
                 outcomes.append(outcome)
                 err.print(
                     Text.assemble(
@@ -52,7 +52,7 @@ async def drill(
     elif as_markdown:
         out.print(markdown(outcomes), soft_wrap=True, markup=False, highlight=False)
     else:
-        out.print(Text(), table(outcomes), Text(), Text(LEGEND, style="dim"), sep="\n")
+        out.print(Text(), drill_table(outcomes), Text(), Text(LEGEND, style="dim"), sep="\n")
 
 
 def _as_json(outcome: DrillOutcome) -> dict[str, Any]:
@@ -61,7 +61,7 @@ def _as_json(outcome: DrillOutcome) -> dict[str, Any]:
         "questions": outcome.scenario.questions,
         "rungs": dict(outcome.rungs),
         "seconds": outcome.seconds,
-        "says": marks(outcome),
+        "says": answer_notes(outcome),
         "answers": [
             {
                 "question": one.question,

@@ -6,8 +6,8 @@ from typing import Final
 from rich.console import RenderableType
 
 from poise.cli.answer_view import RUNG_STYLES
-from poise.cli.listing import Row, listing
-from poise.cli.text import clean, milliseconds
+from poise.cli.table import Row, table
+from poise.cli.text import clean, format_ms
 from poise_labs.drill.runner import DrillOutcome
 
 HEADER: Final = ("what fails", "asked", "rung", "passages", "after", "added")
@@ -20,10 +20,10 @@ LONGEST: Final = 200
 """Characters of a cell in a page."""
 
 
-def table(outcomes: Sequence[DrillOutcome]) -> RenderableType:
+def drill_table(outcomes: Sequence[DrillOutcome]) -> RenderableType:
     """The table; the first outcome is the one in which nothing fails, which the others are compared with."""
     usual = outcomes[0].seconds
-    return listing(HEADER, [Row(cells(one, usual), marks(one), _style(one)) for one in outcomes])
+    return table(HEADER, [Row(cells(one, usual), answer_notes(one), _style(one)) for one in outcomes])
 
 
 def markdown(outcomes: Sequence[DrillOutcome]) -> str:
@@ -31,7 +31,7 @@ def markdown(outcomes: Sequence[DrillOutcome]) -> str:
     usual = outcomes[0].seconds
     header = (*HEADER, "the answer says")
     lines = [header, tuple("---" for _ in header)]
-    lines += [(*cells(one, usual), shortened(marks(one)).replace("|", "\\|") or NONE) for one in outcomes]
+    lines += [(*cells(one, usual), shortened(answer_notes(one)).replace("|", "\\|") or NONE) for one in outcomes]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
@@ -55,12 +55,12 @@ def cells(outcome: DrillOutcome, usual: float) -> tuple[str, ...]:
         outcome.scenario.questions,
         ", ".join(rungs),
         (answer.retrieval if answer else None) or NONE,
-        milliseconds(outcome.seconds * 1_000),
-        NONE if outcome.seconds == usual else f"{'+' if added > 0 else '−'}{milliseconds(abs(added))}",
+        format_ms(outcome.seconds * 1_000),
+        NONE if outcome.seconds == usual else f"{'+' if added > 0 else '−'}{format_ms(abs(added))}",
     )
 
 
-def marks(outcome: DrillOutcome) -> str:
+def answer_notes(outcome: DrillOutcome) -> str:
     """How the answer that stands for most says what happened."""
     one = outcome.example
     if one.answer is None:

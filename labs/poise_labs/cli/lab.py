@@ -12,11 +12,21 @@ from rich.text import Text
 
 from poise.cli.connect import JsonOption
 from poise.cli.console import err, out, print_json
-from poise.cli.errors import asynchronous
-from poise.cli.stack_view import printer
+from poise.cli.errors import async_command
+from poise.cli.stack_view import event_printer
 from poise.errors import InvalidMessageError
-from poise_labs.cli.lab_view import LEGEND, markdown, table
-from poise_labs.lab import Arm, Ground, Report, Scenario, asked, load, names, report_of, run_arm
+from poise_labs.cli.lab_view import LEGEND, lab_table, markdown
+from poise_labs.lab import (
+    ExperimentArm,
+    LabEnvironment,
+    Scenario,
+    ScenarioReport,
+    load_scenario,
+    report_of,
+    run_arm,
+    sample_questions,
+    scenario_names,
+)
 
 Loop = Literal["on", "off", "both"]
 
@@ -28,12 +38,12 @@ app = typer.Typer(
 @app.command("list")
 def list_() -> None:
     """The scenarios that come with Poise."""
-    for name in names():
-        out.print(Text.assemble((f"{name:<10}", "bold"), load(name).about))
+    for name in scenario_names():
+        out.print(Text.assemble((f"{name:<10}", "bold"), load_scenario(name).about))
 
 
 @app.command()
-@asynchronous
+@async_command
 async def run(
     scenario: Annotated[str, typer.Argument(metavar="SCENARIO", help="A name that `poise lab list` shows, or a file.")],
     *,
@@ -51,27 +61,29 @@ async def run(
 
     Nothing that runs already is touched: the mesh is started in a folder that is deleted afterwards.
     """
-    chosen = load(scenario)
+    chosen = load_scenario(scenario)
     chosen = chosen if asks is None else chosen.of_asks(asks)
     try:
-        questions = {number: asked(chosen.asks, number) for number in range(seed, seed + runs)}
+        questions = {number: sample_questions(chosen.asks, number) for number in range(seed, seed + runs)}
     except ValueError as error:
         raise InvalidMessageError(f"asks: {error}") from error
-    reports: list[Report] = []
-    found: list[Arm] = []
+    reports: list[ScenarioReport] = []
+    found: list[ExperimentArm] = []
     with tempfile.TemporaryDirectory(prefix="poise-lab-", ignore_cleanup_errors=True) as folder:
         with err.status("starting a mesh, and indexing a corpus …"):
-            ground = await Ground(Path(folder), chosen, questions[seed], seed, tell=printer(err)).__aenter__()
+            ground = await LabEnvironment(
+                Path(folder), chosen, questions[seed], seed, on_event=event_printer(err)
+            ).__aenter__()
         try:
             for number, some in questions.items():
-                arms: list[Arm] = []
+                arms: list[ExperimentArm] = []
                 for on in _arms(loop):
                     with err.status("") as status:
                         told = _progress(status, chosen, number, on=on)
                         arm = await run_arm(ground, some, number, loop=on, rate=rate or chosen.rate, progress=told)
                     arms.append(arm)
                 found += arms
-                reports.append(Report(chosen, number, tuple(report_of(chosen, arm) for arm in arms)))
+                reports.append(ScenarioReport(chosen, number, tuple(report_of(chosen, arm) for arm in arms)))
         finally:
             with err.status("stopping the mesh …"):
                 await ground.__aexit__()
@@ -80,7 +92,7 @@ async def run(
     elif as_markdown:
         out.print(markdown(reports), soft_wrap=True, markup=False, highlight=False)
     else:
-        out.print(Text(), table(reports), Text(), Text(LEGEND, style="dim"), sep="\n")
+        out.print(Text(), lab_table(reports), Text(), Text(LEGEND, style="dim"), sep="\n")
 
 
 def _arms(loop: Loop) -> tuple[bool, ...]:
@@ -94,7 +106,7 @@ def _progress(status: Status, scenario: Scenario, seed: int, *, on: bool) -> Any
     return told
 
 
-def _as_json(report: Report, arms: list[Arm]) -> dict[str, Any]:
+def _as_json(report: ScenarioReport, arms: list[ExperimentArm]) -> dict[str, Any]:
     return {
         "scenario": report.scenario.model_dump(mode="json", exclude_none=True),
         "seed": report.seed,

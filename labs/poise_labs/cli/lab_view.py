@@ -5,8 +5,8 @@ from typing import Final
 
 from rich.console import RenderableType
 
-from poise.cli.listing import Row, listing
-from poise_labs.lab.report import ArmReport, Report
+from poise.cli.table import Row, table
+from poise_labs.lab.report import ArmReport, ScenarioReport
 
 HEADER: Final = (
     "scenario", "seed", "loop", "noticed after", "restored after", "hurt", "fall", "false alarms", "weights moved",
@@ -20,18 +20,18 @@ LEGEND: Final = (
 NONE: Final = "-"
 
 
-def table(reports: Sequence[Report]) -> RenderableType:
+def lab_table(reports: Sequence[ScenarioReport]) -> RenderableType:
     """The table."""
-    return listing(HEADER, [Row(cells(report, arm)) for report, arm in _rows(reports)])
+    return table(HEADER, [Row(cells(report, arm)) for report, arm in _rows(reports)])
 
 
-def markdown(reports: Sequence[Report]) -> str:
+def markdown(reports: Sequence[ScenarioReport]) -> str:
     """The same as a table of a page."""
     lines = [HEADER, tuple("---" for _ in HEADER), *(cells(report, arm) for report, arm in _rows(reports))]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def cells(report: Report, arm: ArmReport) -> tuple[str, ...]:
+def cells(report: ScenarioReport, arm: ArmReport) -> tuple[str, ...]:
     """The cells of a row."""
     noticed = arm.noticed
     return (
@@ -60,5 +60,5 @@ def _rungs(rungs: Mapping[str, int]) -> str:
     return ", ".join(f"{rung} {count}" for rung, count in rungs.items())
 
 
-def _rows(reports: Iterable[Report]) -> list[tuple[Report, ArmReport]]:
+def _rows(reports: Iterable[ScenarioReport]) -> list[tuple[ScenarioReport, ArmReport]]:
     return [(report, arm) for report in reports for arm in report.arms]

@@ -11,11 +11,11 @@ from poise.contracts.document import Document
 from poise.contracts.epoch import Epoch
 from poise.settings import MeshSettings
 from poise.stack.environment_overrides import told
-from poise.stack.events import Tell, ignore
+from poise.stack.events import EventListener, ignore_event
 from poise.stack.model import ModelServer
 from poise.stack.options import Ports, StackOptions
 from poise.stack.stack import Stack
-from poise_labs.drill.fake_api import NoticeBoard
+from poise_labs.drill.fake_api import FakeApi
 
 SECOND: Final = "second"
 BOARD: Final = "notices"
@@ -23,26 +23,28 @@ VARIANTS: Final = ({"name": "first", "backend": "default"}, {"name": "second", "
 """Both are the same model, served by two servers: what differs between rows is what fails, not who writes."""
 
 
-class Ground:
+class DrillEnvironment:
     """Where the drill takes place; `async with Ground(directory, documents) as ground`.
 
     Args:
         directory: An empty folder for its data and logs.
         documents: The corpus, by id.
-        tell: Told what happens to its parts.
+        on_event: Called with each event to its parts.
 
     Raises:
         SetupError: A part cannot be started.
     """
 
-    def __init__(self, directory: Path, documents: Mapping[str, Document], *, tell: Tell = ignore) -> None:
+    def __init__(
+        self, directory: Path, documents: Mapping[str, Document], *, on_event: EventListener = ignore_event
+    ) -> None:
         self.documents = documents
-        self.board = NoticeBoard()
+        self.board = FakeApi()
         self.second = ModelServer(directory / "second")
         self.epoch = Epoch("unknown")
         """The epoch at which the index knows all of the corpus."""
         self._directory = directory
-        self._tell = tell
+        self._on_event = on_event
         self._open = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -51,7 +53,7 @@ class Ground:
             await stack.enter_async_context(self.second)
             stack.enter_context(told(self._variables()))
             options = StackOptions(self._directory, ports=Ports(gateway=0))
-            self.stack = await stack.enter_async_context(Stack(options, tell=self._tell))
+            self.stack = await stack.enter_async_context(Stack(options, on_event=self._on_event))
             settings = MeshSettings.load().model_copy(update={"broker": self.stack.broker})
             self.poise = await stack.enter_async_context(Poise(settings=settings))
             await self.know(self.documents)
@@ -78,12 +80,12 @@ class Ground:
     async def without(self, *parts: str) -> AsyncIterator[None]:
         """Parts of the stack are down, by the names that `poise status` shows."""
         for part in parts:
-            await self.stack.take_down(part)
+            await self.stack.stop_part(part)
         try:
             yield
         finally:
             for part in reversed(parts):
-                await self.stack.bring_back(part)
+                await self.stack.start_part(part)
 
     @asynccontextmanager
     async def without_models(self) -> AsyncIterator[None]:

@@ -9,7 +9,7 @@ from poise.stack import probe
 NOTICE: Final = "The reference is read by many people every day."
 
 
-class NoticeBoard:
+class FakeApi:
     """Answers every request with 200 and its notices; `async with NoticeBoard() as board: board.url`."""
 
     def __init__(self) -> None:

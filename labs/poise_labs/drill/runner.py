@@ -13,8 +13,8 @@ from poise.contracts.document import Document
 from poise.contracts.epoch import Epoch
 from poise.contracts.topics import DOCUMENTS
 from poise.errors import PoiseError, UnavailableError
-from poise_labs.drill.environment import Ground
-from poise_labs.drill.scenarios import CHANGED, NEW, NOTHING, SCENARIOS, Scenario
+from poise_labs.drill.environment import DrillEnvironment
+from poise_labs.drill.scenarios import CHANGED, NEW, NOTHING, SCENARIOS, DrillScenario
 
 ASKED_BEFORE: Final = (
     "What does the with statement do?",
@@ -35,7 +35,7 @@ ASKED_NEW: Final = (
 )
 NEW_EACH: Final = 3
 """How many new questions a scenario has: none of them in another one."""
-LEAST: Final = 3
+MIN_GOOD_ANSWERS: Final = 3
 """Questions that the model must answer well when nothing fails: of those alone can be said what a failure changes."""
 WARM_UP: Final = "What is a lambda expression?"
 
@@ -55,7 +55,7 @@ class DrillAnswer:
 class DrillOutcome:
     """What the askers of one scenario got."""
 
-    scenario: Scenario
+    scenario: DrillScenario
     asked: tuple[DrillAnswer, ...]
 
     @property
@@ -76,7 +76,9 @@ class DrillOutcome:
         return next(one for one in self.asked if (one.answer.rung if one.answer else "none") == most)
 
 
-async def practise(ground: Ground, scenarios: Sequence[Scenario] = SCENARIOS) -> AsyncIterator[DrillOutcome]:
+async def run_drill(
+    ground: DrillEnvironment, scenarios: Sequence[DrillScenario] = SCENARIOS
+) -> AsyncIterator[DrillOutcome]:
     """Practise each scenario, the one in which nothing fails first; yields what came of it.
 
     Raises:
@@ -85,7 +87,7 @@ async def practise(ground: Ground, scenarios: Sequence[Scenario] = SCENARIOS) ->
     await _ask(ground, WARM_UP, "no-store", 60.0, ground.epoch)  # until the corpus is indexed
     first = [await _ask(ground, question, NOTHING.cache) for question in ASKED_BEFORE]
     before = [one.question for one in first if one.answer is not None and one.answer.rung == "primary"]
-    if len(before) < LEAST:
+    if len(before) < MIN_GOOD_ANSWERS:
         raise UnavailableError(f"of {len(first)} answers only {len(before)} were good while nothing failed")
     new = iter(ASKED_NEW)
     good = [await _ask(ground, question, NOTHING.cache) for question in before]  # once more: all is warm now
@@ -95,7 +97,7 @@ async def practise(ground: Ground, scenarios: Sequence[Scenario] = SCENARIOS) ->
             await ground.know(_changed(ground.documents, good))
             await _ask(ground, WARM_UP, "no-store", 60.0, ground.epoch)
         async with scenario.breaks(ground):
-            min_epoch = await ahead(ground.poise, ground.epoch) if scenario.ahead else None
+            min_epoch = await unreachable_epoch(ground.poise, ground.epoch) if scenario.ahead else None
             questions = [next(new) for _ in range(NEW_EACH)] if scenario.questions == NEW else before
             for _ in range(scenario.rounds):
                 asked = [await _ask(ground, one, scenario.cache, scenario.timeout, min_epoch) for one in questions]
@@ -103,7 +105,7 @@ async def practise(ground: Ground, scenarios: Sequence[Scenario] = SCENARIOS) ->
 
 
 async def _ask(
-    ground: Ground,
+    ground: DrillEnvironment,
     question: str,
     cache: Caching | None,
     timeout: float = 30.0,  # noqa: ASYNC109 - it goes with the message
@@ -117,7 +119,7 @@ async def _ask(
     return DrillAnswer(question, time.perf_counter() - began, answer)
 
 
-async def ahead(poise: Poise, epoch: Epoch) -> Epoch:
+async def unreachable_epoch(poise: Poise, epoch: Epoch) -> Epoch:
     """An epoch that the index does not come to: that of a document which retrieval refuses."""
     at = await poise.mesh.send(DOCUMENTS.name, b"{}", key=b"refused", headers=[])
     return epoch.with_(at.partition, at.offset, at.timestamp)

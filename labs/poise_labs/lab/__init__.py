@@ -1,21 +1,21 @@
 """The lab: a mesh of its own in which a part is made to do worse, with the loop on and off."""
 
-from poise_labs.lab.environment import Ground
-from poise_labs.lab.experiment import Arm, LabRequest, run_arm
-from poise_labs.lab.questions import asked
-from poise_labs.lab.report import ArmReport, Report, report_of
-from poise_labs.lab.scenario import Scenario, load, names
+from poise_labs.lab.environment import LabEnvironment
+from poise_labs.lab.experiment import ExperimentArm, LabRequest, run_arm
+from poise_labs.lab.questions import sample_questions
+from poise_labs.lab.report import ArmReport, ScenarioReport, report_of
+from poise_labs.lab.scenario import Scenario, load_scenario, scenario_names
 
 __all__ = [
-    "Arm",
     "ArmReport",
-    "Ground",
+    "ExperimentArm",
+    "LabEnvironment",
     "LabRequest",
-    "Report",
     "Scenario",
-    "asked",
-    "load",
-    "names",
+    "ScenarioReport",
+    "load_scenario",
     "report_of",
     "run_arm",
+    "sample_questions",
+    "scenario_names",
 ]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Self
 
 from poise.stack import probe
-from poise_labs.lab.behaviour import Said, luck, say
+from poise_labs.lab.behaviour import ScriptedAnswer, scripted_answer, uniform
 from poise_labs.lab.questions import LabQuestion
 from poise_labs.lab.scenario import Behaviour, Scenario
 
@@ -16,10 +16,10 @@ _DOWN: Final = "503 Service Unavailable"
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class BackendOutcome:
     """What a variant told of one ask: the truth, beside which the scores are to be put."""
 
-    said: Said | None
+    said: ScriptedAnswer | None
     """None = it brought a fault each time."""
     faults: int
     """How often it brought one because of the trouble."""
@@ -45,7 +45,7 @@ class ScriptedBackend:
         self._questions = questions
         self._numbers = {question.text: number for number, question in enumerate(questions)}
         self._seed = seed
-        self._told: dict[tuple[str, int], Told] = {}
+        self._told: dict[tuple[str, int], BackendOutcome] = {}
         self._began: float | None = None
 
     async def __aenter__(self) -> Self:
@@ -70,7 +70,7 @@ class ScriptedBackend:
             raise RuntimeError("the scripted backend was not opened")
         return f"http://{probe.LOOPBACK}:{self._server.sockets[0].getsockname()[1]}/{variant}/v1"
 
-    def told(self, variant: str, ask: int) -> Told | None:
+    def told(self, variant: str, ask: int) -> BackendOutcome | None:
         """What a variant told of an ask; None = it was not asked."""
         return self._told.get((variant, ask))
 
@@ -97,14 +97,14 @@ class ScriptedBackend:
             return
         usual, now = self._scenario.usual(variant), self._scenario.behaviour(variant, number)
         if self._fails(variant, number, now):
-            told = self._told.get((variant, number)) or Told(None, 0)
+            told = self._told.get((variant, number)) or BackendOutcome(None, 0)
             troubled = not self._fails_by_chance(variant, number, usual)
-            self._told[variant, number] = Told(told.said, told.faults + troubled)
+            self._told[variant, number] = BackendOutcome(told.said, told.faults + troubled)
             self._write(writer, _DOWN, {"error": {"message": "the model is being loaded", "code": "unavailable"}})
             return
-        said = say(self._questions[number], prompt, variant=variant, seed=self._seed, usual=usual, now=now)
+        said = scripted_answer(self._questions[number], prompt, variant=variant, seed=self._seed, usual=usual, now=now)
         before = self._told.get((variant, number))
-        self._told[variant, number] = Told(said, before.faults if before else 0)
+        self._told[variant, number] = BackendOutcome(said, before.faults if before else 0)
         await asyncio.sleep(said.seconds)
         if body.get("stream"):
             await self._stream(writer, variant, said.text)
@@ -124,7 +124,7 @@ class ScriptedBackend:
 
     def _fails_by_chance(self, variant: str, number: int, behaviour: Behaviour) -> bool:
         """One that fails does so each time it is tried again: else three tries would make the share a third power."""
-        return luck(self._seed, variant, self._questions[number].text, "fault") < behaviour.faults
+        return uniform(self._seed, variant, self._questions[number].text, "fault") < behaviour.faults
 
     # -- how it is said ------------------------------------------------------------------------------------------------
 

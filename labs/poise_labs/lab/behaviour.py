@@ -11,21 +11,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from poise_labs.lab.questions import LabQuestion, Wrong, wrong
+from poise_labs.lab.questions import ErrorKind, LabQuestion, wrong_answer
 from poise_labs.lab.scenario import Behaviour
 
-KINDS: Final[tuple[Wrong, ...]] = ("number", "negation", "name", "invented", "elsewhere")
+ERROR_KINDS: Final[tuple[ErrorKind, ...]] = ("number", "negation", "name", "invented", "elsewhere")
 CUT_SHORT: Final = 0.2
 """The share of right answers that leave the sentence's tail out."""
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class ScriptedAnswer:
     """What a variant says to one question."""
 
     text: str
     right: bool
-    how: Wrong | None
+    how: ErrorKind | None
     """How it is wrong; None = it is right, or the prompt did not have the sentence."""
     seconds: float
     """How long it takes."""
@@ -33,15 +33,15 @@ class Said:
     """It is wrong, or slow, because of the trouble: without, it would not have been."""
 
 
-def luck(seed: int, variant: str, question: str, about: str) -> float:
+def uniform(seed: int, variant: str, question: str, about: str) -> float:
     """A number between 0 and 1, always the same for the same."""
     digest = hashlib.sha256(f"{seed}\x00{variant}\x00{about}\x00{question}".encode()).digest()
     return int.from_bytes(digest[:8]) / 2**64
 
 
-def say(
+def scripted_answer(
     question: LabQuestion, prompt: Sequence[str], *, variant: str, seed: int, usual: Behaviour, now: Behaviour
-) -> Said:
+) -> ScriptedAnswer:
     """What a variant says, and what is true of it.
 
     Args:
@@ -54,19 +54,19 @@ def say(
     """
     chance = random.Random(f"{seed} {variant} {question.text}")  # noqa: S311 - chooses words
     seconds = now.seconds * chance.lognormvariate(0.0, now.spread)
-    slow = luck(seed, variant, question.text, "slow")
+    slow = uniform(seed, variant, question.text, "slow")
     was_slow = slow < usual.slow
     is_slow = slow < now.slow
     if is_slow:
         seconds += now.slow_by
-    mark = luck(seed, variant, question.text, "wrong")
-    how = chance.choice(KINDS)
+    mark = uniform(seed, variant, question.text, "wrong")
+    how = chance.choice(ERROR_KINDS)
     troubled = usual.wrong <= mark < now.wrong or (is_slow and not was_slow)
     if mark < now.wrong:
-        return Said(wrong(question, how, prompt, chance), False, how, seconds, troubled)
+        return ScriptedAnswer(wrong_answer(question, how, prompt, chance), False, how, seconds, troubled)
     fact = question.fact
     if fact.sentence not in prompt:  # retrieval missed it: a model that sticks to its text can only say what it has
         text = prompt[0] if prompt else "The text does not say."
-        return Said(text, question.right(text), None, seconds, troubled)
+        return ScriptedAnswer(text, question.right(text), None, seconds, troubled)
     text = fact.short if chance.random() < CUT_SHORT else fact.sentence
-    return Said(text, True, None, seconds, troubled)
+    return ScriptedAnswer(text, True, None, seconds, troubled)

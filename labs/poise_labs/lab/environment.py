@@ -14,22 +14,22 @@ from poise.contracts.topics import COMMANDS, DECISIONS
 from poise.errors import UnavailableError
 from poise.settings import MeshSettings
 from poise.stack.environment_overrides import told
-from poise.stack.events import Tell, ignore
+from poise.stack.events import EventListener, ignore_event
 from poise.stack.options import Ports, StackOptions
 from poise.stack.stack import Stack
 from poise_labs.lab.backend import ScriptedBackend
-from poise_labs.lab.questions import LabQuestion, world
+from poise_labs.lab.questions import LabQuestion, lab_corpus
 from poise_labs.lab.scenario import Scenario
 
 WORKERS: Final = {"orchestration": 1, "retrieval": 1, "inference": 1, "evaluation": 1}
-PLACES: Final = 256
+CONCURRENCY: Final = 256
 """Requests that a scripted backend takes at once: a slow one is slow, and makes nobody queue."""
-DECIDED_WITHIN: Final = 60.0
+DECISION_TIMEOUT: Final = 60.0
 LAB: Final = "lab"
-INDEXED_WITHIN: Final = 120.0
+INDEX_TIMEOUT: Final = 120.0
 
 
-class Ground:
+class LabEnvironment:
     """Where the lab takes place; `async with Ground(directory, scenario, questions, seed) as ground`.
 
     Args:
@@ -37,19 +37,25 @@ class Ground:
         scenario: What it is made of.
         questions: What is asked.
         seed: Of the backend's luck.
-        tell: Told what happens to its parts.
+        on_event: Called with each event to its parts.
 
     Raises:
         SetupError: A part cannot be started.
     """
 
     def __init__(
-        self, directory: Path, scenario: Scenario, questions: Sequence[LabQuestion], seed: int, *, tell: Tell = ignore
+        self,
+        directory: Path,
+        scenario: Scenario,
+        questions: Sequence[LabQuestion],
+        seed: int,
+        *,
+        on_event: EventListener = ignore_event,
     ) -> None:
         self.scenario = scenario
         self.backend = ScriptedBackend(scenario, questions, seed)
         self._directory = directory
-        self._tell = tell
+        self._on_event = on_event
         self._open = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -57,11 +63,11 @@ class Ground:
             await stack.enter_async_context(self.backend)
             stack.enter_context(told(self._variables()))
             options = StackOptions(self._directory, workers=WORKERS, ports=Ports())
-            self.stack = await stack.enter_async_context(Stack(options, tell=self._tell))
+            self.stack = await stack.enter_async_context(Stack(options, on_event=self._on_event))
             settings = MeshSettings.load().model_copy(update={"broker": self.stack.broker})
             self.poise = await stack.enter_async_context(Poise(settings=settings))
-            epoch = await self.poise.ingest(world().documents)
-            await self.poise.ask("Who keeps a lamp?", timeout=INDEXED_WITHIN, min_epoch=epoch, cache="no-store")
+            epoch = await self.poise.ingest(lab_corpus().documents)
+            await self.poise.ask("Who keeps a lamp?", timeout=INDEX_TIMEOUT, min_epoch=epoch, cache="no-store")
             self._open = stack.pop_all()
         return self
 
@@ -71,8 +77,8 @@ class Ground:
     async def follow(self, policy: str) -> None:
         """Have orchestration draw by another policy, begun anew: breakers and all."""
         with told({"POISE_ORCHESTRATION_POLICY": policy}):
-            await self.stack.take_down("orchestration-1")
-            await self.stack.bring_back("orchestration-1")
+            await self.stack.stop_part("orchestration-1")
+            await self.stack.start_part("orchestration-1")
 
     async def command(self, policy: str, command: PolicyCommand) -> Decision:
         """Ask something of whoever decides, and wait for its decision.
@@ -84,20 +90,20 @@ class Ground:
         async with mesh.follow(DECISIONS.name, start="end") as follower:
             await mesh.publish(COMMANDS, command, key=policy)
             try:
-                async with asyncio.timeout(DECIDED_WITHIN):
+                async with asyncio.timeout(DECISION_TIMEOUT):
                     async for batch in follower:
                         for record in batch:
                             decision = Decision.parse(record.value or b"")
                             if decision.command == command.id:
                                 return decision
             except TimeoutError as error:
-                why = f"{command.action} of policy {policy} was not decided on within {DECIDED_WITHIN:g} s"
+                why = f"{command.action} of policy {policy} was not decided on within {DECISION_TIMEOUT:g} s"
                 raise UnavailableError(f"{why}: see {self._directory / 'logs' / 'evaluation-1.log'}") from error
         raise AssertionError("following does not end")
 
     def _variables(self) -> Mapping[str, str]:
         backends = {
-            variant.name: {"url": self.backend.url_of(variant.name), "model": variant.name, "concurrency": PLACES}
+            variant.name: {"url": self.backend.url_of(variant.name), "model": variant.name, "concurrency": CONCURRENCY}
             for variant in self.scenario.variants
         }
         variants = [
@@ -107,11 +113,11 @@ class Ground:
         return {
             "POISE_INFERENCE_BACKENDS": json.dumps({**backends, "default": next(iter(backends.values()))}),
             "POISE_ORCHESTRATION_VARIANTS": json.dumps(variants),
-            "POISE_CONCURRENCY": str(PLACES),
+            "POISE_CONCURRENCY": str(CONCURRENCY),
             "POISE_SPANS": "false",
         }
 
 
-def command_id() -> str:
+def new_command_id() -> str:
     """An id for a command."""
     return f"{LAB}-{uuid4().hex[:12]}"

@@ -11,14 +11,14 @@ from poise.contracts.policy import Decision, Policy, PolicyCommand, PolicySpec
 from poise.contracts.record import RunRecord, Score
 from poise.errors import PoiseError, UnavailableError
 from poise_labs.lab.backend import ScriptedBackend
-from poise_labs.lab.environment import LAB, Ground, command_id
-from poise_labs.lab.observer import Observer
+from poise_labs.lab.environment import LAB, LabEnvironment, new_command_id
+from poise_labs.lab.observer import LabObserver
 from poise_labs.lab.questions import LabQuestion
 from poise_labs.lab.scenario import Scenario
 
-AT_ONCE: Final = 48
+MAX_IN_FLIGHT: Final = 48
 """Requests under way: where the mesh does not keep up, asking waits, and the rate that was had is reported."""
-PATIENCE: Final = 30.0
+ASK_TIMEOUT: Final = 30.0
 """Seconds that an asker waits."""
 CLOSINGS: Final = 20
 LEFT_ALONE: Final = "left alone"
@@ -57,7 +57,7 @@ class LabRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Arm:
+class ExperimentArm:
     """One run of a scenario."""
 
     loop: bool
@@ -78,8 +78,8 @@ class _Asked:
 
 
 async def run_arm(
-    ground: Ground, questions: list[LabQuestion], seed: int, *, loop: bool, rate: float, progress: Progress
-) -> Arm:
+    ground: LabEnvironment, questions: list[LabQuestion], seed: int, *, loop: bool, rate: float, progress: Progress
+) -> ExperimentArm:
     """Run a scenario once.
 
     Args:
@@ -93,9 +93,9 @@ async def run_arm(
     Raises:
         PoiseError: The mesh does not decide, or does not score.
     """
-    scenario, policy = ground.scenario, f"{LAB}-{seed}-{'on' if loop else 'off'}-{command_id()[-6:]}"
+    scenario, policy = ground.scenario, f"{LAB}-{seed}-{'on' if loop else 'off'}-{new_command_id()[-6:]}"
     ground.backend.prepare(scenario, questions, seed)
-    async with Observer(ground.poise.mesh, policy) as watch:
+    async with LabObserver(ground.poise.mesh, policy) as watch:
         await ground.command(policy, _set(scenario, policy, dry_run=not loop))
         await ground.follow(policy)
         asked = await _ask_all(ground, questions, rate, progress)
@@ -103,35 +103,37 @@ async def run_arm(
         await watch.scored(runs)
         await _close(ground, watch, policy)
     requests = tuple(_joined(one, watch, scenario, ground.backend, questions[one.number]) for one in asked)
-    return Arm(loop, seed, requests, tuple(watch.decisions), tuple(watch.policies))
+    return ExperimentArm(loop, seed, requests, tuple(watch.decisions), tuple(watch.policies))
 
 
 def _set(scenario: Scenario, policy: str, *, dry_run: bool) -> PolicyCommand:
     weights = {variant.name: variant.weight for variant in scenario.variants}
     spec = PolicySpec(name=policy, weights=weights, limits=scenario.policy, dry_run=dry_run)
-    return PolicyCommand(id=command_id(), action="set", spec=spec, by=LAB)
+    return PolicyCommand(id=new_command_id(), action="set", spec=spec, by=LAB)
 
 
-async def _close(ground: Ground, watch: Observer, policy: str) -> None:
+async def _close(ground: LabEnvironment, watch: LabObserver, policy: str) -> None:
     """Wait until every score has been decided on: a command's decision says how far its decider had come."""
     last = max((offset for offset, _ in watch.scores.values()), default=-1)
     for action in ("hold", "release") * (CLOSINGS // 2):
-        closing = await ground.command(policy, PolicyCommand(id=command_id(), action=action, by=LAB))
+        closing = await ground.command(policy, PolicyCommand(id=new_command_id(), action=action, by=LAB))
         if closing.scores > last:
             return
     raise UnavailableError(f"policy {policy}: scores up to {last} were not decided on, only up to {closing.scores}")
 
 
-async def _ask_all(ground: Ground, questions: list[LabQuestion], rate: float, progress: Progress) -> list[_Asked]:
+async def _ask_all(
+    ground: LabEnvironment, questions: list[LabQuestion], rate: float, progress: Progress
+) -> list[_Asked]:
     """Ask open-loop, at a rate, whatever became of those before."""
-    places, began, done = asyncio.Semaphore(AT_ONCE), time.time(), 0
+    places, began, done = asyncio.Semaphore(MAX_IN_FLIGHT), time.time(), 0
     begins = ground.scenario.trouble.begins if ground.scenario.trouble else None
 
     async def one(number: int) -> _Asked:
         nonlocal done
         sent = time.time()
         try:
-            answer = await ground.poise.ask(questions[number].text, timeout=PATIENCE, cache="no-store")
+            answer = await ground.poise.ask(questions[number].text, timeout=ASK_TIMEOUT, cache="no-store")
         except PoiseError:
             answer = None  # it is counted: its rung is `none`
         finally:
@@ -152,7 +154,7 @@ async def _ask_all(ground: Ground, questions: list[LabQuestion], rate: float, pr
 
 
 def _joined(
-    asked: _Asked, watch: Observer, scenario: Scenario, backend: ScriptedBackend, question: LabQuestion
+    asked: _Asked, watch: LabObserver, scenario: Scenario, backend: ScriptedBackend, question: LabQuestion
 ) -> LabRequest:
     answer = asked.answer
     record = watch.records.get(answer.run_id) if answer else None

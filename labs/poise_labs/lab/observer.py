@@ -13,11 +13,11 @@ from poise.kafka.log_reader import LogReader
 from poise.kafka.record import Record
 from poise.worker.mesh import Mesh
 
-SCORED_WITHIN: Final = 120.0
+SCORE_TIMEOUT: Final = 120.0
 """Seconds for the last runs to be scored; evaluation may lag behind where the machine is busy."""
 
 
-class Observer:
+class LabObserver:
     """Follows records, scores, policies and decisions from now on; `async with Watch(mesh, policy) as watch`.
 
     Args:
@@ -67,11 +67,11 @@ class Observer:
         if self._last is None:
             raise SetupError("nothing is watched: use it inside `async with`")
         try:
-            async with asyncio.timeout(SCORED_WITHIN):
+            async with asyncio.timeout(SCORE_TIMEOUT):
                 await self._last.until(lambda: wanted <= self.records.keys() & self.scores.keys())
         except TimeoutError as error:
             missing = wanted - (self.records.keys() & self.scores.keys())
-            told = f"of {len(wanted)} runs {len(missing)} were not scored within {SCORED_WITHIN:g} s"
+            told = f"of {len(wanted)} runs {len(missing)} were not scored within {SCORE_TIMEOUT:g} s"
             raise UnavailableError(f"{told}: the machine is too busy, lower --rate") from error
 
     def _record(self, record: Record) -> None:

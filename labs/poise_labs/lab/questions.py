@@ -12,7 +12,7 @@ from typing import Final, Literal
 
 from poise.contracts.document import Document
 
-Wrong = Literal["number", "negation", "name", "invented", "elsewhere"]
+ErrorKind = Literal["number", "negation", "name", "invented", "elsewhere"]
 """How an answer is wrong: another number; denied; another name; fluent and borne by nothing; it answers something else
 that the prompt says."""
 
@@ -201,7 +201,7 @@ class LabQuestion:
 
 
 @dataclass(frozen=True, slots=True)
-class World:
+class LabCorpus:
     """The corpus, and everything that can be asked about it."""
 
     documents: Mapping[str, Document]
@@ -210,7 +210,7 @@ class World:
 
 
 @cache
-def world() -> World:
+def lab_corpus() -> LabCorpus:
     """The same in every run: a seed decides on the order of the questions and on the luck of who answers."""
     chance = random.Random(_CORPUS_SEED)  # noqa: S311 - makes up facts
     names = [first + last for first in _FIRST for last in _LAST]
@@ -232,22 +232,22 @@ def world() -> World:
         for fact in facts[station]
         for asked in _FORMS[fact.form].asks
     )
-    return World(documents, questions, stations)
+    return LabCorpus(documents, questions, stations)
 
 
-def asked(number: int, seed: int) -> list[LabQuestion]:
+def sample_questions(number: int, seed: int) -> list[LabQuestion]:
     """So many questions, none of them twice.
 
     Raises:
         ValueError: There are not as many.
     """
-    every = world().questions
+    every = lab_corpus().questions
     if number > len(every):
         raise ValueError(f"there are {len(every)} different questions, not {number}")
     return random.Random(f"questions {seed}").sample(every, number)  # noqa: S311 - an order
 
 
-def wrong(question: LabQuestion, how: Wrong, prompt: Sequence[str], chance: random.Random) -> str:
+def wrong_answer(question: LabQuestion, how: ErrorKind, prompt: Sequence[str], chance: random.Random) -> str:
     """A wrong answer; where it cannot be wrong in this way, in another one.
 
     Args:
@@ -259,13 +259,13 @@ def wrong(question: LabQuestion, how: Wrong, prompt: Sequence[str], chance: rand
     fact, form = question.fact, _FORMS[question.fact.form]
     if how == "elsewhere":
         others = [line for line in prompt if not question.right(line)]
-        return chance.choice(others) if others else wrong(question, "name", prompt, chance)
+        return chance.choice(others) if others else wrong_answer(question, "name", prompt, chance)
     if how == "invented":
         return f"{chance.choice(_INVENTED).format(s=fact.station)}."
     if how == "negation":
         return fact.denied
     if how == "name":
-        station = chance.choice([one for one in world().stations if one != fact.station])
+        station = chance.choice([one for one in lab_corpus().stations if one != fact.station])
         return Fact(station, fact.form, fact.value).sentence
     while (value := form.value(chance)) == fact.value:
         pass

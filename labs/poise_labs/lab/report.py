@@ -7,7 +7,7 @@ from statistics import median
 from typing import Final
 
 from poise.contracts.policy import Decision
-from poise_labs.lab.experiment import Arm, LabRequest
+from poise_labs.lab.experiment import ExperimentArm, LabRequest
 from poise_labs.lab.scenario import Scenario
 
 WINDOW: Final = 100
@@ -18,7 +18,7 @@ LATE: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Noticed:
+class Detection:
     """The first alarm about the variant in trouble."""
 
     answers: int
@@ -44,7 +44,7 @@ class ArmReport:
     """Requests in trouble whose drawn variant's words were wrong for whatever reason."""
     misled: int
     """Those whose reader got a model's wrong words."""
-    noticed: Noticed | None
+    noticed: Detection | None
     restored: float | None
     """Seconds from the trouble's beginning until the share of hurt requests was within the scenario's limit, and stayed
     there; 0 = it was never above; None = it did not come back."""
@@ -65,7 +65,7 @@ class ArmReport:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class ScenarioReport:
     """A scenario, and what its arms come to."""
 
     scenario: Scenario
@@ -86,7 +86,7 @@ class Report:
         return 1 - (on.hurt / on.troubled) / (off.hurt / off.troubled)
 
 
-def report_of(scenario: Scenario, arm: Arm) -> ArmReport:
+def report_of(scenario: Scenario, arm: ExperimentArm) -> ArmReport:
     """What an arm comes to."""
     requests = arm.requests
     told = [one for one in requests if one.troubled] or list(requests)
@@ -100,7 +100,7 @@ def report_of(scenario: Scenario, arm: Arm) -> ArmReport:
         hurt=sum(one.hurt for one in requests),
         wrong=sum(one.right is False for one in told),
         misled=sum(one.misled for one in told),
-        noticed=noticed(scenario, arm),
+        noticed=detection_of(scenario, arm),
         restored=restored(requests, scenario.within),
         false_alarms=len(false_alarms(scenario, arm)),
         early=early(arm),
@@ -112,7 +112,7 @@ def report_of(scenario: Scenario, arm: Arm) -> ArmReport:
     )
 
 
-def noticed(scenario: Scenario, arm: Arm) -> Noticed | None:
+def detection_of(scenario: Scenario, arm: ExperimentArm) -> Detection | None:
     """The first alarm about the variant in trouble, from when it was; None = there was none."""
     trouble = scenario.trouble
     if trouble is None or (first := _first_score(arm)) is None:
@@ -130,7 +130,7 @@ def noticed(scenario: Scenario, arm: Arm) -> Noticed | None:
             ]
             began = next(one.sent for one in arm.requests if one.troubled)
             about = decision.finding.about if decision.finding else ""
-            return Noticed(len(answers), written - began, decision.id, about)
+            return Detection(len(answers), written - began, decision.id, about)
     return None
 
 
@@ -139,7 +139,7 @@ def is_alarm(decision: Decision) -> bool:
     return decision.action in ALARMS and decision.finding is not None
 
 
-def false_alarms(scenario: Scenario, arm: Arm) -> list[Decision]:
+def false_alarms(scenario: Scenario, arm: ExperimentArm) -> list[Decision]:
     """Alarms without trouble, or about a variant that is in none; the steps of one move are one alarm."""
     found: list[Decision] = []
     last: str | None = None
@@ -154,7 +154,7 @@ def false_alarms(scenario: Scenario, arm: Arm) -> list[Decision]:
     return found
 
 
-def _about_the_trouble(scenario: Scenario, arm: Arm, decision: Decision) -> bool:
+def _about_the_trouble(scenario: Scenario, arm: ExperimentArm, decision: Decision) -> bool:
     first = _first_score(arm)
     if scenario.trouble is None or first is None or decision.variant != scenario.trouble.variant:
         return False
@@ -162,14 +162,14 @@ def _about_the_trouble(scenario: Scenario, arm: Arm, decision: Decision) -> bool
     return first < decision.scores <= last + LATE
 
 
-def early(arm: Arm) -> bool:
+def early(arm: ExperimentArm) -> bool:
     """Whether an alarm was acted on before any request in trouble was scored; False where there is no trouble."""
     first = _first_score(arm)
     alarms = [decision for _, decision in arm.decisions if is_alarm(decision) and decision.acted]
     return first is not None and any(decision.scores <= first for decision in alarms)
 
 
-def _first_score(arm: Arm) -> int | None:
+def _first_score(arm: ExperimentArm) -> int | None:
     return min((one.score for one in arm.requests if one.troubled and one.score is not None), default=None)
 
 
@@ -189,7 +189,7 @@ def restored(requests: Sequence[LabRequest], within: float) -> float | None:
     return 0.0 if last is None else last.sent - troubled[0].sent
 
 
-def moved(arm: Arm) -> float:
+def moved(arm: ExperimentArm) -> float:
     """How far a weight went from what was set, 0 to 1."""
     far = 0.0
     for _, policy in arm.policies:

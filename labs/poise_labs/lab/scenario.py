@@ -39,7 +39,7 @@ from poise.contracts.policy import Limits
 from poise.errors import SetupError
 from poise.text.error_text import words_of
 
-Hurt = Literal["wrong", "slow", "failed"]
+HarmKind = Literal["wrong", "slow", "failed"]
 """What counts as hurt, of the variant that was drawn and because of the trouble: its words were wrong; it took longer
 than the ceiling; it brought a fault, or was left alone because of faults and another one had to stand in."""
 
@@ -112,7 +112,7 @@ class Scenario(BaseModel):
     name: str = ""
     """That of its file."""
     about: Annotated[str, Field(min_length=1)]
-    hurt: Hurt = "wrong"
+    hurt: HarmKind = "wrong"
     within: Annotated[float, Field(gt=0, lt=1)] = 0.05
     asks: Annotated[int, Field(ge=1)]
     rate: Annotated[float, Field(gt=0, le=1_000)]
@@ -167,29 +167,31 @@ class Scenario(BaseModel):
         )
 
 
-def names() -> list[str]:
+def scenario_names() -> list[str]:
     """The scenarios that come with Poise."""
     return sorted(entry.name.removesuffix(".toml") for entry in _shipped().iterdir() if entry.name.endswith(".toml"))
 
 
-def load(name: str) -> Scenario:
+def load_scenario(name: str) -> Scenario:
     """A scenario, by its name or its file.
 
     Raises:
         SetupError: There is none, or it says what cannot be: `FILE:LINE: what: why`, one line for each fault.
     """
-    if name in names():
-        return read(_shipped().joinpath(f"{name}.toml").read_text(), name)
+    if name in scenario_names():
+        return parse_scenario(_shipped().joinpath(f"{name}.toml").read_text(), name)
     path = Path(name)
     if not path.is_file():
-        raise ScenarioError(f"there is no scenario {name!r}, and no such file: {', '.join(names())}, or FILE.toml")
+        raise ScenarioError(
+            f"there is no scenario {name!r}, and no such file: {', '.join(scenario_names())}, or FILE.toml"
+        )
     try:
-        return read(path.read_text(encoding="utf-8-sig"), name)
+        return parse_scenario(path.read_text(encoding="utf-8-sig"), name)
     except (OSError, UnicodeDecodeError) as error:
         raise ScenarioError(f"{path} cannot be read: {words_of(error)}") from error
 
 
-def read(text: str, where: str) -> Scenario:
+def parse_scenario(text: str, where: str) -> Scenario:
     """Read a scenario.
 
     Args:

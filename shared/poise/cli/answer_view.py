@@ -8,10 +8,10 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from poise.cli.text import clean, duration, milliseconds
+from poise.cli.text import clean, format_duration, format_ms
 from poise.contracts.ask import Answer, Citation
 
-LONGEST_QUOTE: Final = 280
+MAX_QUOTE_CHARS: Final = 280
 TOTAL: Final = "total"
 
 RUNG_STYLES: Final = {
@@ -21,14 +21,14 @@ RUNG_STYLES: Final = {
     "extractive": "yellow",
     "canned": "red",
 }
-SEARCHES: Final = {
+RETRIEVAL_WARNINGS: Final = {
     "lexical": "passages were searched by their words alone",
     "cached": "passages are of an earlier search",
 }
 """Said where nothing else says why."""
 
 
-def render(answer: Answer, waited: float | None = None) -> RenderableType:
+def render_answer(answer: Answer, waited: float | None = None) -> RenderableType:
     """Lay an answer out for a terminal.
 
     Args:
@@ -40,13 +40,13 @@ def render(answer: Answer, waited: float | None = None) -> RenderableType:
         Padding(Text(clean(answer.text).strip(), style="bold"), (0, 2)),
         Text(),
         *_sources(answer.citations),
-        Padding(how(answer, waited), (0, 2)),
-        *(Padding(line, (0, 2)) for line in less(answer)),
+        Padding(provenance_line(answer, waited), (0, 2)),
+        *(Padding(line, (0, 2)) for line in warning_lines(answer)),
         Padding(Text.assemble(("where its time went: ", "dim"), f"poise trace {clean(answer.run_id)}"), (0, 2)),
     )
 
 
-def how(answer: Answer, waited: float | None = None) -> Text:
+def provenance_line(answer: Answer, waited: float | None = None) -> Text:
     """One line: the rung, with the reason if it is not the first, the variant, how old it is, what took how long."""
     line = Text(style="dim")
     line.append(answer.rung, style=f"not dim {RUNG_STYLES[answer.rung]}")
@@ -60,35 +60,35 @@ def how(answer: Answer, waited: float | None = None) -> Text:
         )
     if answer.timings or waited is not None:
         total = {} if waited is None else {TOTAL: waited * 1_000}
-        line.append(f" · {times({**answer.timings, **total})}")
+        line.append(f" · {timings_line({**answer.timings, **total})}")
     return line
 
 
 def _age(answer: Answer) -> str:
     """How old an answer is that was worked out for an earlier ask, or for one at the same moment."""
     age = answer.age or 0.0
-    return f"from the cache, {duration(age)} old" if age >= 1 else "just worked out for another ask"
+    return f"from the cache, {format_duration(age)} old" if age >= 1 else "just worked out for another ask"
 
 
-def less(answer: Answer) -> Iterator[Text]:
+def warning_lines(answer: Answer) -> Iterator[Text]:
     """A line for each thing that did less than it should, and is not the reason already."""
     for said in answer.degraded:
         yield Text.assemble(("! ", "yellow"), (" ".join(clean(said).split()), "dim"))
-    if answer.retrieval in SEARCHES and not answer.degraded:
-        yield Text.assemble(("! ", "yellow"), (SEARCHES[answer.retrieval], "dim"))
+    if answer.retrieval in RETRIEVAL_WARNINGS and not answer.degraded:
+        yield Text.assemble(("! ", "yellow"), (RETRIEVAL_WARNINGS[answer.retrieval], "dim"))
 
 
-def times(timings: Mapping[str, float]) -> str:
+def timings_line(timings: Mapping[str, float]) -> str:
     """The times of a run: `1.24 s = retrieve 21 ms + generate 1.2 s + the rest 19 ms`."""
     steps = {clean(step): ms for step, ms in timings.items() if step != TOTAL}
     total = timings.get(TOTAL)
-    parts = [f"{step} {milliseconds(ms)}" for step, ms in steps.items()]
+    parts = [f"{step} {format_ms(ms)}" for step, ms in steps.items()]
     if total is None:
         return " + ".join(parts)
     rest = total - sum(steps.values())
     if parts and rest >= 0.05 * total:
-        parts.append(f"the rest {milliseconds(rest)}")
-    return f"{milliseconds(total)} = {' + '.join(parts)}" if parts else milliseconds(total)
+        parts.append(f"the rest {format_ms(rest)}")
+    return f"{format_ms(total)} = {' + '.join(parts)}" if parts else format_ms(total)
 
 
 def _sources(citations: tuple[Citation, ...]) -> Iterator[RenderableType]:
@@ -99,15 +99,15 @@ def _sources(citations: tuple[Citation, ...]) -> Iterator[RenderableType]:
     rows.add_column()
     for number, citation in enumerate(citations, 1):
         rows.add_row(str(number), Text(" ".join(clean(citation.source).split()), style="cyan"))
-        if said := quote(citation.quote):
+        if said := format_quote(citation.quote):
             rows.add_row("", Text(said, style="italic dim"))
     yield Padding(rows, (0, 2))
     yield Text()
 
 
-def quote(text: str) -> str:
+def format_quote(text: str) -> str:
     """The words of a passage on one line, in quotation marks, cut at a word where they are long."""
     line = " ".join(clean(text).split())
-    if len(line) > LONGEST_QUOTE:
-        line = line[:LONGEST_QUOTE].rpartition(" ")[0] + " …"
+    if len(line) > MAX_QUOTE_CHARS:
+        line = line[:MAX_QUOTE_CHARS].rpartition(" ")[0] + " …"
     return f"\N{LEFT DOUBLE QUOTATION MARK}{line}\N{RIGHT DOUBLE QUOTATION MARK}" if line else ""

@@ -55,7 +55,7 @@ COMMANDS: Final = _commands()
 DOCS: Final = "An async, message-driven mesh for AI applications that checks and measures its answers."
 
 
-class Commands(TyperGroup):
+class CommandGroup(TyperGroup):
     """The commands of the table: names and help at once, the code of the one that is called.
 
     An error that Poise raises on purpose becomes one line on stderr; anything else is a bug and keeps its traceback.
@@ -76,9 +76,9 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except Exception as error:
-            from poise.cli.errors import tell  # noqa: PLC0415 - not needed unless something goes wrong
+            from poise.cli.errors import report_error  # noqa: PLC0415 - not needed unless something goes wrong
 
-            code = tell(error)
+            code = report_error(error)
             if code is None:
                 raise
             raise typer.Exit(code) from error
@@ -94,7 +94,7 @@ def _load(name: str) -> Any:
 
 
 app = typer.Typer(
-    cls=Commands,
+    cls=CommandGroup,
     help=DOCS,
     no_args_is_help=True,
     pretty_exceptions_enable=False,  # a bug's traceback is for a bug report: plain, without values that may be secret

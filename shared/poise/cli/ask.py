@@ -9,11 +9,11 @@ from typing import Annotated, Final
 import typer
 from rich.live import Live
 
-from poise.cli.answer_view import render
-from poise.cli.connect import BrokerOption, JsonOption, connected
+from poise.cli.answer_view import render_answer
+from poise.cli.connect import BrokerOption, JsonOption, open_client
 from poise.cli.console import err, out, print_json
-from poise.cli.errors import asynchronous
-from poise.cli.stream_view import Provisional
+from poise.cli.errors import async_command
+from poise.cli.stream_view import StreamView
 from poise.client import Poise
 from poise.contracts.ask import MAX_QUESTION_CHARS, Answer, Caching
 from poise.contracts.topics import ASK_INTERACTIVE
@@ -27,7 +27,7 @@ BYTES_PER_CHAR: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class AskOptions:
     """What is asked, and how."""
 
     question: str
@@ -38,7 +38,7 @@ class Asked:
     workflow: str | None
 
 
-@asynchronous
+@async_command
 async def ask(
     words: Annotated[list[str], typer.Argument(metavar="QUESTION", help="The question; - reads it from stdin.")],
     broker: BrokerOption = None,
@@ -62,14 +62,18 @@ async def ask(
     as_json: JsonOption = False,
 ) -> None:
     """Ask a question, and see the answer, its sources and how it came about."""
-    question = from_stdin() if words == [STDIN] else " ".join(words)
+    question = read_stdin() if words == [STDIN] else " ".join(words)
     if not question.strip():
         raise InvalidMessageError("the question is empty: say what you want to know")
-    asked = Asked(question, timeout, conversation, min_epoch, "no-cache" if no_cache else None, workflow)
-    async with connected(broker) as poise:
+    asked = AskOptions(question, timeout, conversation, min_epoch, "no-cache" if no_cache else None, workflow)
+    async with open_client(broker) as poise:
         began = time.monotonic()
         try:
-            answer = await (watch(poise, asked) if stream and out.is_terminal and not as_json else wait(poise, asked))
+            answer = await (
+                ask_and_stream(poise, asked)
+                if stream and out.is_terminal and not as_json
+                else ask_and_wait(poise, asked)
+            )
         except NotTakenError:
             raise
         except DeadlineExceededError as error:
@@ -81,10 +85,10 @@ async def ask(
     if as_json:
         print_json(answer.encode().decode())
     else:
-        out.print(render(answer, waited))
+        out.print(render_answer(answer, waited))
 
 
-async def wait(poise: Poise, asked: Asked) -> Answer:
+async def ask_and_wait(poise: Poise, asked: AskOptions) -> Answer:
     """Ask, and wait for the answer."""
     with err.status("asking …"):
         return await poise.ask(
@@ -97,9 +101,9 @@ async def wait(poise: Poise, asked: Asked) -> Answer:
         )
 
 
-async def watch(poise: Poise, asked: Asked) -> Answer:
+async def ask_and_stream(poise: Poise, asked: AskOptions) -> Answer:
     """Ask, and show the words as they are written; they are gone from the screen when the answer is there."""
-    words = Provisional()
+    words = StreamView()
     stream = poise.stream(
         asked.question,
         timeout=asked.timeout,
@@ -117,7 +121,7 @@ async def watch(poise: Poise, asked: Asked) -> Answer:
     raise AssertionError("a stream ends with its answer")
 
 
-def from_stdin() -> str:
+def read_stdin() -> str:
     """The question on stdin.
 
     Raises:

@@ -10,11 +10,11 @@ from typing import Annotated, Final
 import typer
 from rich.text import Text
 
-from poise.cli.connect import BrokerOption, JsonOption, settings
+from poise.cli.connect import BrokerOption, JsonOption, resolve_settings
 from poise.cli.console import out, print_json
-from poise.cli.errors import asynchronous
-from poise.cli.listing import Row, listing
-from poise.cli.text import clean, duration, milliseconds, plural
+from poise.cli.errors import async_command
+from poise.cli.table import Row, table
+from poise.cli.text import clean, format_duration, format_ms, plural
 from poise.dead_letters.filter import seconds_of
 from poise.redis.answer_store import AnswersAdmin, Counts
 from poise.redis.client import RedisClient
@@ -23,7 +23,7 @@ app = typer.Typer(
     help="Kept answers: how much they are of use; purge them.", no_args_is_help=True, add_completion=False
 )
 
-PATIENCE: Final = 10.0
+COMMAND_TIMEOUT: Final = 10.0
 """Seconds that a person waits for each command: they may be far away from it, and ask for much at once."""
 HEADER: Final = ("tenant", "entries", "size", "hits", "stale", "shared", "misses", "hit rate", "time saved")
 TenantOption = Annotated[str | None, typer.Option(show_default=False, help="Only those of this tenant; else of all.")]
@@ -37,7 +37,7 @@ def _age(text: str) -> float:
 
 
 @app.command()
-@asynchronous
+@async_command
 async def stats(tenant: TenantOption = None, broker: BrokerOption = None, *, as_json: JsonOption = False) -> None:
     """Show what is kept by tenant, how often it was of use, and the time that this saved those who asked."""
     async with _connected(broker) as admin:
@@ -45,7 +45,7 @@ async def stats(tenant: TenantOption = None, broker: BrokerOption = None, *, as_
     if as_json:
         print_json(json.dumps({name: _plain(counts) for name, counts in found.items()}, ensure_ascii=False))
     elif any(counts != Counts() for counts in found.values()):
-        out.print(listing(HEADER, [Row(_cells(name, counts)) for name, counts in found.items()]))
+        out.print(table(HEADER, [Row(_cells(name, counts)) for name, counts in found.items()]))
         out.print(
             Text("\nshared: answered by a run that another one had begun; hit rate: (hits + stale) of all", "dim")
         )
@@ -54,7 +54,7 @@ async def stats(tenant: TenantOption = None, broker: BrokerOption = None, *, as_
 
 
 @app.command()
-@asynchronous
+@async_command
 async def purge(
     tenant: TenantOption = None,
     document: Annotated[
@@ -99,7 +99,7 @@ def _list(tenant: str, texts: list[str]) -> None:
 
 @asynccontextmanager
 async def _connected(broker: str | None) -> AsyncIterator[AnswersAdmin]:
-    async with RedisClient(settings(broker).redis_url, patience=PATIENCE) as cache:
+    async with RedisClient(resolve_settings(broker).redis_url, patience=COMMAND_TIMEOUT) as cache:
         yield AnswersAdmin(cache)
 
 
@@ -115,7 +115,7 @@ def _cells(tenant: str, counts: Counts) -> tuple[str, ...]:
         _size(counts.bytes),
         *map(number, (counts.hits, counts.stale, counts.shared, counts.misses)),
         "–" if counts.hit_rate is None else f"{counts.hit_rate:.0%}",
-        duration(counts.saved) if counts.saved >= 1 else milliseconds(counts.saved * 1_000),
+        format_duration(counts.saved) if counts.saved >= 1 else format_ms(counts.saved * 1_000),
     )
 
 

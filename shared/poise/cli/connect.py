@@ -12,7 +12,7 @@ from poise.client import Poise
 from poise.errors import SetupError
 from poise.settings import MeshSettings
 
-CONNECTED_WITHIN: Final = 15.0
+CONNECT_TIMEOUT: Final = 15.0
 """Seconds; an address from which nothing comes back at all would keep a person waiting for much longer."""
 
 BrokerOption = Annotated[
@@ -27,7 +27,7 @@ BrokerOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout.")]
 
 
-def settings(broker: str | None = None) -> MeshSettings:
+def resolve_settings(broker: str | None = None) -> MeshSettings:
     """The settings, with the broker decided, and Redis where it is the running stack's.
 
     The first of these that there is: what is given here, `POISE_BROKER` (or the TOML file), the running stack of the
@@ -69,7 +69,7 @@ def _running(state_dir: Path) -> tuple[str | None, str | None]:
         return None, None
     from poise.stack import state  # noqa: PLC0415 - only where a stack has ever been
 
-    stack = state.running(state_dir)
+    stack = state.running_stack(state_dir)
     if stack is None:
         return None, None
     if not stack.ready or stack.broker is None:
@@ -78,20 +78,20 @@ def _running(state_dir: Path) -> tuple[str | None, str | None]:
 
 
 @asynccontextmanager
-async def connected(broker: str | None) -> AsyncIterator[Poise]:
+async def open_client(broker: str | None) -> AsyncIterator[Poise]:
     """A client of the mesh, connected within a time that a person waits.
 
     Raises:
         SetupError: Nothing answers; the message says what to do.
     """
-    found = settings(broker)
+    found = resolve_settings(broker)
     poise = Poise(settings=found)
     try:
-        async with asyncio.timeout(CONNECTED_WITHIN):
+        async with asyncio.timeout(CONNECT_TIMEOUT):
             await poise.__aenter__()
     except TimeoutError as error:
         raise SetupError(
-            f"nothing comes back from {found.broker} within {CONNECTED_WITHIN:.0f} s: is it the broker's address?"
+            f"nothing comes back from {found.broker} within {CONNECT_TIMEOUT:.0f} s: is it the broker's address?"
         ) from error
     try:
         yield poise

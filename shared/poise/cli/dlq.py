@@ -10,10 +10,10 @@ from typing import Annotated, Final, TypeVar
 import typer
 from rich.text import Text
 
-from poise.cli.connect import BrokerOption, JsonOption, connected
+from poise.cli.connect import BrokerOption, JsonOption, open_client
 from poise.cli.console import err, out, print_json
-from poise.cli.dlq_view import letter_page, letters_list, outcome_line, totals
-from poise.cli.errors import FAILED, INVALID, asynchronous
+from poise.cli.dlq_view import dead_letter_page, dead_letters_table, outcome_line, totals_line
+from poise.cli.errors import EXIT_FAILED, EXIT_INVALID, async_command
 from poise.cli.text import plural
 from poise.dead_letters.admin import DeadLetterAdmin
 from poise.dead_letters.filter import Filter, invalid, rate_of, seconds_of
@@ -88,7 +88,7 @@ DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only say what wou
 
 
 @app.command("ls")
-@asynchronous
+@async_command
 async def list_(
     ids: IdsArgument = None,
     *,
@@ -104,7 +104,7 @@ async def list_(
 ) -> None:
     """List dead letters, oldest first."""
     chosen = _filter(ids, tier, error, older, newer, tenant, key)
-    async with connected(broker) as poise:
+    async with open_client(broker) as poise:
         letters = await DeadLetterAdmin(poise.mesh).select(chosen)
     shown = [letter for letter in letters if everything or ids or letter.state is not State.REDRIVEN]
     if as_json:
@@ -112,12 +112,12 @@ async def list_(
         print_json(json.dumps(found, ensure_ascii=False))
         return
     if shown:
-        out.print(letters_list(shown, time.time()))
-    out.print(totals(letters, hidden=len(letters) - len(shown)))
+        out.print(dead_letters_table(shown, time.time()))
+    out.print(totals_line(letters, hidden=len(letters) - len(shown)))
 
 
 @app.command()
-@asynchronous
+@async_command
 async def show(
     id_: Annotated[str, typer.Argument(metavar="ID", help=IDS)],
     broker: BrokerOption = None,
@@ -125,18 +125,18 @@ async def show(
     as_json: JsonOption = False,
 ) -> None:
     """Show one dead letter whole: headers, body, error and traceback."""
-    async with connected(broker) as poise:
+    async with open_client(broker) as poise:
         admin = DeadLetterAdmin(poise.mesh)
         [letter] = await admin.select(Filter(ids=frozenset({id_})))
         letter = await admin.whole(letter)
     if as_json:
         print_json(json.dumps(LetterView.whole(letter).model_dump(mode="json", exclude_unset=True), ensure_ascii=False))
     else:
-        out.print(letter_page(letter, time.time()))
+        out.print(dead_letter_page(letter, time.time()))
 
 
 @app.command()
-@asynchronous
+@async_command
 async def redrive(
     ids: IdsArgument = None,
     *,
@@ -174,7 +174,7 @@ async def redrive(
     how = Redrive(keep_reply_to=keep_reply_to, keep_deadline=keep_deadline, force=force, rate=rate, dry_run=dry_run)
     tally = _Tally(named=bool(ids), dry_run=dry_run)
     try:
-        async with connected(broker) as poise, aclosing(DeadLetterAdmin(poise.mesh).redrive(chosen, how)) as outcomes:
+        async with open_client(broker) as poise, aclosing(DeadLetterAdmin(poise.mesh).redrive(chosen, how)) as outcomes:
             async for outcome in outcomes:
                 tally.note(outcome)
     except BaseException:  # it is interrupted, or cannot go on
@@ -182,11 +182,11 @@ async def redrive(
         raise
     tally.tell()
     if tally.refused and ids:  # what was named was to be sent; of all that match, some may be superseded
-        raise typer.Exit(FAILED)
+        raise typer.Exit(EXIT_FAILED)
 
 
 @app.command()
-@asynchronous
+@async_command
 async def purge(
     ids: IdsArgument = None,
     *,
@@ -209,11 +209,11 @@ async def purge(
     """
     chosen = _filter(ids, tier, error, older, newer, tenant, key)
     _chosen(chosen, everything=everything)
-    async with connected(broker) as poise:
+    async with open_client(broker) as poise:
         admin = DeadLetterAdmin(poise.mesh)
         letters = await admin.select(chosen)
         if letters:
-            out.print(letters_list(letters if dry_run else letters[:SHOWN_BEFORE_PURGE], time.time()))
+            out.print(dead_letters_table(letters if dry_run else letters[:SHOWN_BEFORE_PURGE], time.time()))
             if not dry_run and len(letters) > SHOWN_BEFORE_PURGE:
                 out.print(Text(f"… and {len(letters) - SHOWN_BEFORE_PURGE} more", style="dim"))
         if dry_run or not letters:
@@ -264,12 +264,12 @@ def _agree(number: int) -> None:
     Raises:
         Exit: It is not to be, or nobody is there to be asked.
     """
-    code, why = FAILED, ""
+    code, why = EXIT_FAILED, ""
     try:
         if typer.confirm(f"Purge {plural(number, 'dead letter')} for good?", err=True):
             return
     except typer.Abort:
-        code, why = INVALID, ": nobody is there to be asked; --yes purges without asking"
+        code, why = EXIT_INVALID, ": nobody is there to be asked; --yes purges without asking"
         err.print()
     err.print(Text(f"nothing was purged{why}", style="yellow"))
     raise typer.Exit(code)

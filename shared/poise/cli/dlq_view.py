@@ -11,20 +11,20 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from poise.cli.listing import Row, listing
-from poise.cli.text import clean, duration, plural
+from poise.cli.table import Row, table
+from poise.cli.text import clean, format_duration, plural
 from poise.dead_letters import model
 from poise.dead_letters.model import DeadLetter, State
 from poise.dead_letters.redrive_plan import RedriveOutcome
 
-DUMPED: Final = 4_096
+MAX_DUMP_BYTES: Final = 4_096
 """Bytes of a body that are shown where it is not JSON."""
-ACROSS: Final = 16
+BYTES_PER_LINE: Final = 16
 _STYLES: Final[Mapping[State, str]] = {State.DEAD: "red", State.QUARANTINED: "bold yellow", State.REDRIVEN: "dim"}
 PRINTABLE: Final = range(0x20, 0x7F)
 
 
-def letters_list(letters: Sequence[DeadLetter], now: float) -> RenderableType:
+def dead_letters_table(letters: Sequence[DeadLetter], now: float) -> RenderableType:
     """The list of dead letters: what each died of, where from, and what was said."""
     rows = [
         Row(
@@ -34,7 +34,7 @@ def letters_list(letters: Sequence[DeadLetter], now: float) -> RenderableType:
         )
         for letter in letters
     ]
-    return listing(("id", "age", "error", ""), rows)
+    return table(("id", "age", "error", ""), rows)
 
 
 def _standing(letter: DeadLetter) -> str:
@@ -53,10 +53,10 @@ def _said(letter: DeadLetter) -> str:
 
 
 def _age(letter: DeadLetter, now: float) -> str:
-    return duration(max(0.0, now - letter.at))
+    return format_duration(max(0.0, now - letter.at))
 
 
-def totals(letters: Sequence[DeadLetter], *, hidden: int) -> Text:
+def totals_line(letters: Sequence[DeadLetter], *, hidden: int) -> Text:
     """The line below the list: how many there are, and what can be done."""
     counts = Counter(letter.state for letter in letters)
     waiting = counts[State.DEAD] + counts[State.QUARANTINED]
@@ -76,7 +76,7 @@ def outcome_line(outcome: RedriveOutcome) -> Text:
     return Text.assemble((outcome.letter.id, "cyan"), f" ({clean(outcome.letter.error)}) → {clean(where)}")
 
 
-def letter_page(letter: DeadLetter, now: float) -> RenderableType:
+def dead_letter_page(letter: DeadLetter, now: float) -> RenderableType:
     """One dead letter, whole."""
     return Group(
         Text.assemble(
@@ -88,7 +88,7 @@ def letter_page(letter: DeadLetter, now: float) -> RenderableType:
         _title("headers"),
         Padding(_grid((name, _shown(value)) for name, value in letter.headers), (0, 0, 1, 2)),
         _title("body"),
-        Padding(body(letter.record.value), (0, 0, 1, 2)),
+        Padding(render_body(letter.record.value), (0, 0, 1, 2)),
         _title("traceback"),
         Padding(Text(clean(letter.record.header(model.TRACEBACK) or "none").rstrip(), style="dim"), (0, 0, 0, 2)),
     )
@@ -131,10 +131,10 @@ def _shown(raw: bytes | None) -> str:
     try:
         return clean(raw.decode())
     except UnicodeDecodeError:
-        return f"{raw[:ACROSS].hex(' ')} …" if len(raw) > ACROSS else raw.hex(" ")
+        return f"{raw[:BYTES_PER_LINE].hex(' ')} …" if len(raw) > BYTES_PER_LINE else raw.hex(" ")
 
 
-def body(value: bytes | None) -> RenderableType:
+def render_body(value: bytes | None) -> RenderableType:
     """A body as it is best read: JSON laid out, else its bytes."""
     if value is None:
         return Text("null (a deletion)", style="dim")
@@ -144,13 +144,13 @@ def body(value: bytes | None) -> RenderableType:
         return Text(hexdump(value)) if value else Text("empty", style="dim")
 
 
-def hexdump(value: bytes, most: int = DUMPED) -> str:
+def hexdump(value: bytes, most: int = MAX_DUMP_BYTES) -> str:
     """Bytes as `hexdump -C` has them."""
     lines = []
-    for start in range(0, min(len(value), most), ACROSS):
-        row = value[start : start + ACROSS]
+    for start in range(0, min(len(value), most), BYTES_PER_LINE):
+        row = value[start : start + BYTES_PER_LINE]
         text = "".join(chr(byte) if byte in PRINTABLE else "." for byte in row)
-        lines.append(f"{start:08x}  {row.hex(' '):<{ACROSS * 3 - 1}}  |{text}|")
+        lines.append(f"{start:08x}  {row.hex(' '):<{BYTES_PER_LINE * 3 - 1}}  |{text}|")
     if len(value) > most:
         lines.append(f"… {len(value) - most} bytes more")
     return "\n".join(lines)

@@ -17,14 +17,14 @@ from poise.errors import FaultError, InvalidMessageError, PoiseError
 P = ParamSpec("P")
 T = TypeVar("T")
 
-FAILED: Final = 1
-INVALID: Final = 2
+EXIT_FAILED: Final = 1
+EXIT_INVALID: Final = 2
 """What was given is refused: trying again is no use. Typer's own code for wrong options."""
 
 _OF_THE_MOMENT: Final = {HTTPStatus.NOT_FOUND, HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS}
 
 
-def asynchronous(command: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, T]:
+def async_command(command: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, T]:
     """Make an async function a command; Ctrl-C cancels it, so that it cleans up."""
 
     @functools.wraps(command)
@@ -37,7 +37,7 @@ def asynchronous(command: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, T]
     return run
 
 
-def tell(error: Exception) -> int | None:
+def report_error(error: Exception) -> int | None:
     """Say on stderr what went wrong, in one line.
 
     Returns:
@@ -47,11 +47,11 @@ def tell(error: Exception) -> int | None:
         error = InvalidMessageError.of(error)
     if not isinstance(error, PoiseError):
         return None
-    err.print(Text.assemble(("poise: ", "bold red"), sentence(error)), soft_wrap=True)
+    err.print(Text.assemble(("poise: ", "bold red"), message_line(error)), soft_wrap=True)
     return exit_code(error)
 
 
-def sentence(error: PoiseError) -> str:
+def message_line(error: PoiseError) -> str:
     """What an error says, on one line and harmless to a terminal; a fault names the fields that it refuses."""
     text = str(error)
     if isinstance(error, FaultError):
@@ -64,4 +64,4 @@ def exit_code(error: PoiseError) -> int:
     """2 if what was given is refused, else 1."""
     status = error.fault().status
     refused = HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR and status not in _OF_THE_MOMENT
-    return INVALID if refused else FAILED
+    return EXIT_INVALID if refused else EXIT_FAILED

@@ -8,9 +8,9 @@ from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
-from poise.cli.listing import GAP
-from poise.cli.policy_view import AWAY, STYLES, changes, percent
-from poise.cli.text import clean, duration, plural
+from poise.cli.policy_view import DECREASES, STYLES, format_share, weight_changes
+from poise.cli.table import GAP
+from poise.cli.text import clean, format_duration, plural
 from poise.contracts.policy import Criterion, Decision, Finding, Policy, Sample
 from poise.contracts.record import RunRecord
 
@@ -21,7 +21,7 @@ ABOUT: Final[Mapping[Criterion, str]] = {
     "latency": "slower than the policy allows",
     "cost": "dearer than the policy allows",
 }
-SHARES: Final[Mapping[str, str]] = {"latency": "too slow", "cost": "too dear"}
+CEILING_WORDS: Final[Mapping[str, str]] = {"latency": "too slow", "cost": "too dear"}
 """Where the samples are shares of answers above a ceiling."""
 AXIS: Final = 30
 """Columns in which intervals are drawn."""
@@ -30,7 +30,9 @@ TEXT: Final = 200
 """Characters of a question and of an answer that are shown."""
 
 
-def explanation(decision: Decision, policy: Policy | None, runs: Mapping[str, RunRecord], now: float) -> RenderableType:
+def decision_explanation(
+    decision: Decision, policy: Policy | None, runs: Mapping[str, RunRecord], now: float
+) -> RenderableType:
     """Explain a decision.
 
     Args:
@@ -60,7 +62,7 @@ def _head(decision: Decision, now: float) -> Iterator[Text]:
         GAP,
         (decision.action, STYLES.get(decision.action, "bold")),
         (f" {clean(decision.variant)}" if decision.variant else "", "bold"),
-        (f"  {by}, {when}, {duration(max(0.0, now - decision.at))} ago", "dim"),
+        (f"  {by}, {when}, {format_duration(max(0.0, now - decision.at))} ago", "dim"),
     )
     yield Text(clean(decision.reason))
 
@@ -85,7 +87,7 @@ def _seen(finding: Finding, score: str) -> Iterator[Text]:
     counts = {name: plural(sample.count, "answer") for name, sample in samples.items()}
     for name, sample in samples.items():
         style = "bold red" if name == finding.variant else ""
-        mean = f"{sample.mean:.1%}".replace("%", " %") if finding.about in SHARES else f"{sample.mean:.2f}"
+        mean = f"{sample.mean:.1%}".replace("%", " %") if finding.about in CEILING_WORDS else f"{sample.mean:.2f}"
         yield Text.assemble(
             (clean(name).ljust(width), style or "cyan"),
             GAP,
@@ -93,13 +95,17 @@ def _seen(finding: Finding, score: str) -> Iterator[Text]:
             GAP,
             (mean.rjust(6), style),
             GAP,
-            (bar(sample, low, high), style),
+            (interval_bar(sample, low, high), style),
         )
-    what = f"the share that was {SHARES[finding.about]}" if finding.about in SHARES else f"mean {clean(score)}, 0 to 1"
+    what = (
+        f"the share that was {CEILING_WORDS[finding.about]}"
+        if finding.about in CEILING_WORDS
+        else f"mean {clean(score)}, 0 to 1"
+    )
     yield Text(f"{what}, ├─ with its 95 % confidence interval ─┤", "dim")
 
 
-def bar(sample: Sample, low: float, high: float, width: int = AXIS) -> str:
+def interval_bar(sample: Sample, low: float, high: float, width: int = AXIS) -> str:
     """An interval on an axis: `  ├──●──┤   `."""
 
     def column(value: float) -> int:
@@ -116,7 +122,7 @@ def bar(sample: Sample, low: float, high: float, width: int = AXIS) -> str:
 def _sure(decision: Decision, finding: Finding, policy: Policy | None) -> Iterator[Text]:
     told = ABOUT[finding.about]
     if decision.action == "promote":
-        passes = percent(1 / finding.threshold)
+        passes = format_share(1 / finding.threshold)
         yield Text(
             f"Evidence that {clean(finding.variant)} is no longer {told}, but for the margin: {_reached(finding)}."
         )
@@ -128,7 +134,7 @@ def _sure(decision: Decision, finding: Finding, policy: Policy | None) -> Iterat
     since = time.strftime("%H:%M:%S", time.localtime(finding.since))
     yield Text(
         f"Method: {clean(finding.method)}. It rests on answers from {since} on,"
-        f" {duration(max(0.0, decision.at - finding.since))} before.",
+        f" {format_duration(max(0.0, decision.at - finding.since))} before.",
         "dim",
     )
 
@@ -155,7 +161,7 @@ def _done(decision: Decision) -> Iterator[Text]:
     elif decision.before == decision.after:
         yield Text("The weights stay as they are.")
         return
-    yield from changes(decision.before, decision.after)
+    yield from weight_changes(decision.before, decision.after)
 
 
 def _weighed(finding: Finding, runs: Mapping[str, RunRecord]) -> Iterator[Text]:
@@ -182,7 +188,7 @@ def _short(text: str) -> str:
 def _next(decision: Decision, policy: Policy | None) -> Iterator[Text]:
     name = clean(decision.policy)
     choices = [(f"poise policy show {name}", "how it stands now")]
-    if decision.action in (*AWAY, "promote") and decision.acted:
+    if decision.action in (*DECREASES, "promote") and decision.acted:
         choices.append((f"poise policy revert --policy {name}", "take the last change back"))
     if policy is not None and policy.held:
         choices.append((f"poise policy release {name}", "let the loop move weights again"))

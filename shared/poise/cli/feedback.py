@@ -4,14 +4,14 @@ from typing import Annotated
 
 import typer
 
-from poise.cli.connect import BrokerOption, connected
+from poise.cli.connect import BrokerOption, open_client
 from poise.cli.console import out
-from poise.cli.errors import asynchronous
+from poise.cli.errors import async_command
 from poise.cli.text import clean
 from poise.contracts.feedback import Thumb
 
 
-@asynchronous
+@async_command
 async def feedback(
     run_id: Annotated[str, typer.Argument(metavar="RUN_ID", help="The run, as `poise ask` names it.")],
     *,
@@ -31,6 +31,6 @@ async def feedback(
 ) -> None:
     """Say what you think of an answer: a thumb, a rating, or what it should have been. `poise scores` sums it up."""
     thumb: Thumb | None = None if up is None else "up" if up else "down"
-    async with connected(broker) as poise:
+    async with open_client(broker) as poise:
         await poise.feedback(run_id, thumb=thumb, rating=rating, correction=correction, comment=comment, id_=name)
     out.print(f"noted for run {clean(run_id)}", markup=False)

@@ -9,12 +9,12 @@ LEFT_BLOCKS: Final = " ▏▎▍▌▋▊▉"
 """By eighths of a cell that a bar's end fills."""
 WAIT: Final = "░"
 INSIDE_MARGIN: Final = 2
-LEAST_NOTE: Final = 8
+MIN_NOTE_CELLS: Final = 8
 """Cells without which a cut note says nothing."""
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
+class TimeSpan:
     """What a row shows, unix seconds."""
 
     asked: float
@@ -24,7 +24,7 @@ class Stretch:
 
 
 @dataclass(frozen=True, slots=True)
-class Axis:
+class TimeAxis:
     """A stretch of time over a number of cells."""
 
     begin: float
@@ -39,7 +39,7 @@ class Axis:
         return round(min(1.0, max(0.0, share)) * self.cells * 8)
 
 
-def bar(axis: Axis, stretch: Stretch, style: str, note: Text) -> Text:
+def draw_bar(axis: TimeAxis, stretch: TimeSpan, style: str, note: Text) -> Text:
     """Draw one row.
 
     Args:
@@ -81,7 +81,7 @@ def _noted(row: Text, cells_of: tuple[int, int, int], style: str, note: Text) ->
     right, left = len(row) - after - 1, outer - 1
     worked, waited = after - first - 2 * INSIDE_MARGIN, first - outer - 2 * INSIDE_MARGIN
     most = max(right, left, worked, waited)
-    if most < min(note.cell_len, LEAST_NOTE):
+    if most < min(note.cell_len, MIN_NOTE_CELLS):
         return row
     note = note.copy()
     note.truncate(most, overflow="ellipsis")

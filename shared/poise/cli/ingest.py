@@ -11,10 +11,10 @@ from typing import Annotated, Final, Literal
 import typer
 from rich.text import Text
 
-from poise.cli.connect import BrokerOption, JsonOption, connected
+from poise.cli.connect import BrokerOption, JsonOption, open_client
 from poise.cli.console import err, out, print_json
-from poise.cli.errors import FAILED, asynchronous
-from poise.cli.progress import Bars
+from poise.cli.errors import EXIT_FAILED, async_command
+from poise.cli.progress import ProgressBars
 from poise.cli.text import clean, plural
 from poise.client import AT_ONCE, Poise
 from poise.contracts.document import Document
@@ -75,7 +75,7 @@ class Ingested:
         )
 
 
-@asynchronous
+@async_command
 async def ingest(
     paths: Annotated[list[Path], typer.Argument(metavar="PATH", help=f"Files or folders ({KINDS}).")],
     broker: BrokerOption = None,
@@ -95,8 +95,8 @@ async def ingest(
     if not found.files:
         raise SetupError(_nothing(found.passed_over))
     given = ((file.id, read(file)) for file in found.files)
-    async with connected(broker) as poise:
-        with Bars(err) as bars:
+    async with open_client(broker) as poise:
+        with ProgressBars(err) as bars:
             done = await bring(
                 poise,
                 given,
@@ -130,7 +130,7 @@ def _conclude(done: Ingested, *, wait: bool, patience: float, as_json: bool) -> 
             " worker running (`poise status`)? What is published stays, and is indexed when one runs"
         )
     if not done.standing:
-        raise typer.Exit(FAILED)
+        raise typer.Exit(EXIT_FAILED)
 
 
 def report(done: Ingested, *, wait: bool) -> Text:
@@ -150,7 +150,7 @@ async def bring(
     given: Iterable[Given],
     *,
     ids: set[str],
-    bars: Bars,
+    bars: ProgressBars,
     force: bool = False,
     patience: float | None = PATIENCE,
     refuse: Callable[[Refusal], None] = lambda _: None,
@@ -220,7 +220,9 @@ async def _publish(
             yield id_, result
 
 
-async def _follow(watch: Watch, done: Ingested, bars: Bars, patience: float, note: Callable[[Refusal], None]) -> None:
+async def _follow(
+    watch: Watch, done: Ingested, bars: ProgressBars, patience: float, note: Callable[[Refusal], None]
+) -> None:
     indexing = bars.add("index", done.published)
     try:
         async for outcome in watch.outcomes(patience):

@@ -12,11 +12,19 @@ from typing import Annotated, Any, Final, Literal
 import typer
 from rich.text import Text
 
-from poise.cli.connect import BrokerOption, JsonOption, connected
+from poise.cli.connect import BrokerOption, JsonOption, open_client
 from poise.cli.console import err, out, print_json
-from poise.cli.errors import FAILED, INVALID, asynchronous
-from poise.cli.explain_view import RUNS, explanation
-from poise.cli.policy_view import changes, decision_page, log_lines, page, replay_lines, standings, unset
+from poise.cli.errors import EXIT_FAILED, EXIT_INVALID, async_command
+from poise.cli.explain_view import RUNS, decision_explanation
+from poise.cli.policy_view import (
+    decision_page,
+    decisions_table,
+    policy_page,
+    replay_report,
+    unset_policy_page,
+    variant_statuses,
+    weight_changes,
+)
 from poise.cli.text import clean
 from poise.contracts.message import Message
 from poise.contracts.policy import Decision, PolicyCommand, PolicySpec
@@ -51,25 +59,25 @@ FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="The TOML fil
 
 
 @app.command()
-@asynchronous
+@async_command
 async def show(name: NameArgument = None, broker: BrokerOption = None, *, as_json: JsonOption = False) -> None:
     """Show what is in force: weights, limits, how each variant does, and what was decided last."""
-    async with connected(broker) as poise:
+    async with open_client(broker) as poise:
         name, policy = await decision_log.chosen(poise.mesh, name)
         made = await decision_log.decisions(poise.mesh, name)
         scores = await decision_log.recent(poise.mesh, name) if policy is not None else []
-    rows = standings(policy, made, scores) if policy is not None else []
+    rows = variant_statuses(policy, made, scores) if policy is not None else []
     if as_json:
         last = _plain(made[-1]) if made else None
         variants = [_finite(asdict(row)) for row in rows]
         told = {"name": name, "policy": policy and _plain(policy), "variants": variants, "last": last}
         print_json(json.dumps(told, ensure_ascii=False))
     else:
-        out.print(unset(name) if policy is None else page(policy, made, rows, time.time()))
+        out.print(unset_policy_page(name) if policy is None else policy_page(policy, made, rows, time.time()))
 
 
 @app.command("set")
-@asynchronous
+@async_command
 async def set_(
     file: FileArgument,
     broker: BrokerOption = None,
@@ -80,7 +88,7 @@ async def set_(
 ) -> None:
     """Put a policy in force: the variants' weights, and what the loop may do with them."""
     spec = _read(file).model_copy(update={"dry_run": dry_run})
-    async with connected(broker) as poise:
+    async with open_client(broker) as poise:
         command = PolicyCommand(
             id=decision_log.new_id(), action="set", spec=spec, by=decision_log.person(), reason=reason
         )
@@ -88,27 +96,27 @@ async def set_(
 
 
 @app.command()
-@asynchronous
+@async_command
 async def hold(
     name: NameArgument = None, broker: BrokerOption = None, *, reason: ReasonOption = None, as_json: JsonOption = False
 ) -> None:
     """Keep the weights as they are, whatever is found, until `release`."""
-    async with connected(broker) as poise:
+    async with open_client(broker) as poise:
         await _ask(poise.mesh, name, "hold", reason=reason, as_json=as_json)
 
 
 @app.command()
-@asynchronous
+@async_command
 async def release(
     name: NameArgument = None, broker: BrokerOption = None, *, reason: ReasonOption = None, as_json: JsonOption = False
 ) -> None:
     """Let the loop move weights again."""
-    async with connected(broker) as poise:
+    async with open_client(broker) as poise:
         await _ask(poise.mesh, name, "release", reason=reason, as_json=as_json)
 
 
 @app.command()
-@asynchronous
+@async_command
 async def revert(
     version: Annotated[
         int | None,
@@ -121,7 +129,7 @@ async def revert(
     as_json: JsonOption = False,
 ) -> None:
     """Bring the weights of an earlier version back."""
-    async with connected(broker) as poise:
+    async with open_client(broker) as poise:
         if not as_json:
             await _foretell(poise.mesh, name, version)
         await _ask(poise.mesh, name, "revert", version=version, reason=reason, as_json=as_json)
@@ -131,17 +139,17 @@ async def _foretell(mesh: Mesh, name: str | None, version: int | None) -> None:
     name, policy = await decision_log.chosen(mesh, name)
     if policy is None:
         return
-    earlier = before(await decision_log.decisions(mesh, name), version)
+    earlier = reverted_weights(await decision_log.decisions(mesh, name), version)
     if earlier is not None:
         told = f"version {policy.version} → the weights of " + (
             f"version {version}" if version else "before its last change"
         )
         out.print(Text.assemble((f"{clean(name)}  ", "bold cyan"), told))
-        for line in changes(policy.weights, earlier):
+        for line in weight_changes(policy.weights, earlier):
             out.print(Text("  ").append_text(line))
 
 
-def before(decisions: list[Decision], version: int | None) -> dict[str, float] | None:
+def reverted_weights(decisions: list[Decision], version: int | None) -> dict[str, float] | None:
     """The weights that a revert brings back, as the decisions tell; None if they do not."""
     acted = [decision for decision in decisions if decision.acted and decision.before != decision.after]
     if version is None:
@@ -150,7 +158,7 @@ def before(decisions: list[Decision], version: int | None) -> dict[str, float] |
 
 
 @app.command()
-@asynchronous
+@async_command
 async def explain(
     decision: Annotated[
         str, typer.Argument(metavar="[DECISION]", help="Such as answer-7; `latest` = the last one.")
@@ -161,7 +169,7 @@ async def explain(
     as_json: JsonOption = False,
 ) -> None:
     """Explain one decision: what was seen, how sure that is, what was done, and what you can do."""
-    async with connected(broker) as poise:
+    async with open_client(broker) as poise:
         if decision != LATEST and name is None:
             name = decision.rpartition("-")[0] or None
         name, policy = await decision_log.chosen(poise.mesh, name)
@@ -172,7 +180,7 @@ async def explain(
         told = {"decision": _plain(found), "runs": {run: _plain(record) for run, record in runs.items()}}
         print_json(json.dumps(told, ensure_ascii=False))
     else:
-        out.print(explanation(found, policy, runs, time.time()))
+        out.print(decision_explanation(found, policy, runs, time.time()))
 
 
 def _find(decisions: list[Decision], wanted: str, name: str) -> Decision:
@@ -185,7 +193,7 @@ def _find(decisions: list[Decision], wanted: str, name: str) -> Decision:
 
 
 @app.command()
-@asynchronous
+@async_command
 async def log(
     name: NameArgument = None,
     broker: BrokerOption = None,
@@ -195,7 +203,7 @@ async def log(
     as_json: JsonOption = False,
 ) -> None:
     """List the decisions, newest last."""
-    async with connected(broker) as poise:
+    async with open_client(broker) as poise:
         name, _ = await decision_log.chosen(poise.mesh, name)
         found = 0
         async with aclosing(decision_log.decisions_by_batch(poise.mesh, name, last=last, follow=follow)) as batches:
@@ -208,7 +216,7 @@ async def log(
 
 def _list(decisions: Sequence[Decision], *, as_json: bool) -> None:
     if not as_json:
-        out.print(log_lines(decisions, time.time()))
+        out.print(decisions_table(decisions, time.time()))
         return
     for decision in decisions:
         print_json(decision.model_dump_json())
@@ -226,7 +234,7 @@ def _plain(message: Message) -> dict[str, Any]:
 
 
 @app.command()
-@asynchronous
+@async_command
 async def replay(
     name: NameArgument = None,
     broker: BrokerOption = None,
@@ -244,7 +252,7 @@ async def replay(
 ) -> None:
     """Make the decisions again from the logs, and compare. Exits with 1 if one differs."""
     spec = None if other is None else _read(other)
-    async with connected(broker) as poise:
+    async with open_client(broker) as poise:
         name, _ = await decision_log.chosen(poise.mesh, name)
         logs = await decision_log.logs(poise.mesh, name)
     if spec is not None:
@@ -259,9 +267,9 @@ async def replay(
         told = {key: getattr(found, key) for key in kept} | {"decisions": len(logs.decisions)}
         print_json(json.dumps(told, ensure_ascii=False))
     else:
-        out.print(replay_lines(found, logs))
+        out.print(replay_report(found, logs))
     if found.difference is not None:
-        raise typer.Exit(FAILED)
+        raise typer.Exit(EXIT_FAILED)
 
 
 def _read(file: Path) -> PolicySpec:
@@ -271,7 +279,7 @@ def _read(file: Path) -> PolicySpec:
     except PolicyFileError as error:
         for fault in error.faults:
             err.print(Text.assemble(("poise: ", "bold red"), clean(fault)), soft_wrap=True)
-        raise typer.Exit(INVALID) from error
+        raise typer.Exit(EXIT_INVALID) from error
 
 
 async def _ask(

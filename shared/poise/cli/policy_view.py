@@ -9,9 +9,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from poise.cli.listing import Row, listing
-from poise.cli.scores_view import interval
-from poise.cli.text import clean, duration, milliseconds, plural
+from poise.cli.scores_view import format_interval
+from poise.cli.table import Row, table
+from poise.cli.text import clean, format_duration, format_ms, plural
 from poise.contracts.policy import Decision, Limits, Policy
 from poise.contracts.record import Score
 from poise.policy.replay import PolicyLogs, ReplayResult
@@ -26,14 +26,14 @@ STYLES: Final[Mapping[str, str]] = {
     "hold": "bold yellow",
     "refuse": "bold red",
 }
-AWAY: Final = ("shift", "roll back")
+DECREASES: Final = ("shift", "roll back")
 """The decisions that take weight from a variant."""
-MOVED: Final = 0.0005
+MIN_CHANGE: Final = 0.0005
 """Shares that differ by less look the same."""
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class VariantStatus:
     """How a variant stands."""
 
     variant: str
@@ -53,7 +53,7 @@ class Standing:
     """The decision's reason, where it is in trouble."""
 
 
-def standings(policy: Policy, decisions: Sequence[Decision], scores: Sequence[Score]) -> list[Standing]:
+def variant_statuses(policy: Policy, decisions: Sequence[Decision], scores: Sequence[Score]) -> list[VariantStatus]:
     """How the variants of a policy stand, in the order in which they were set."""
     counted = {score.run_id: score for score in scores if score.feedback is None}  # a run that was scored twice: once
     targets, moves = probabilities(policy.spec.weights, policy.spec.limits), _moves(decisions)
@@ -70,9 +70,9 @@ def standings(policy: Policy, decisions: Sequence[Decision], scores: Sequence[Sc
         state = why = ""
         if move is not None and move.action != "promote":
             state, why = "in trouble", move.reason
-        elif move is not None and weight < target - MOVED:
+        elif move is not None and weight < target - MIN_CHANGE:
             state = "on its way back"
-        found.append(Standing(variant, weight, target, answers, steers, of("raw_ms"), of("raw_cost"), state, why))
+        found.append(VariantStatus(variant, weight, target, answers, steers, of("raw_ms"), of("raw_cost"), state, why))
     return found
 
 
@@ -87,12 +87,14 @@ def _moves(decisions: Sequence[Decision]) -> dict[str, Decision]:
     return found
 
 
-def page(policy: Policy, decisions: Sequence[Decision], rows: Sequence[Standing], now: float) -> RenderableType:
+def policy_page(
+    policy: Policy, decisions: Sequence[Decision], rows: Sequence[VariantStatus], now: float
+) -> RenderableType:
     """A policy: what is in force, how its variants stand, what it keeps, and what was decided last."""
     lines: list[RenderableType] = [_head(policy, now), Text()]
     header = ("variant", "weight", "set", "answers", clean(policy.spec.limits.score), "95 % within")
     dear = any(row.cost for row in rows)
-    lines.append(listing((*header, "95 % cost", "") if dear else (*header, ""), [_row(row, dear=dear) for row in rows]))
+    lines.append(table((*header, "95 % cost", "") if dear else (*header, ""), [_row(row, dear=dear) for row in rows]))
     foot = Table.grid(padding=(0, 2))
     foot.add_row(Text("limits", "dim"), limits_line(policy.spec.limits))
     if decisions:
@@ -116,14 +118,14 @@ def _head(policy: Policy, now: float) -> Text:
     return head
 
 
-def _row(row: Standing, *, dear: bool) -> Row:
+def _row(row: VariantStatus, *, dear: bool) -> Row:
     cells = (
         clean(row.variant),
-        percent(row.weight),
-        percent(row.target),
+        format_share(row.weight),
+        format_share(row.target),
         f"{row.answers:,}".replace(",", "\N{NARROW NO-BREAK SPACE}"),
-        interval(row.score) if row.score else NONE,
-        milliseconds(row.ms.p95) if row.ms else NONE,
+        format_interval(row.score) if row.score else NONE,
+        format_ms(row.ms.p95) if row.ms else NONE,
     )
     cost = (f"{row.cost.p95:.3g}" if row.cost else NONE,) if dear else ()
     style = "bold red" if row.why else "cyan"
@@ -133,21 +135,21 @@ def _row(row: Standing, *, dear: bool) -> Row:
 def limits_line(limits: Limits) -> Text:
     """What the loop may do and is to keep, in one sentence."""
     told = [
-        f"each keeps {percent(limits.explore)}",
-        f"steps of {percent(limits.step)} at most, {plural(limits.pause, 'answer')} apart",
+        f"each keeps {format_share(limits.explore)}",
+        f"steps of {format_share(limits.step)} at most, {plural(limits.pause, 'answer')} apart",
         f"one false alarm in {plural(limits.quiet_answers, 'answer')}",
         f"recovered within {limits.margin:g}",
     ]
     if limits.low is not None:
         told.append(f"{clean(limits.score)} {limits.low:g} or more")
     if limits.latency is not None:
-        told.append(f"95 % within {milliseconds(limits.latency * 1_000)}")
+        told.append(f"95 % within {format_ms(limits.latency * 1_000)}")
     if limits.cost is not None:
         told.append(f"95 % cost {limits.cost:g} at most")
     return Text(" · ".join(told))
 
 
-def unset(name: str) -> RenderableType:
+def unset_policy_page(name: str) -> RenderableType:
     """What is said of a policy that was never set."""
     return Group(
         Text.assemble((clean(name), "bold cyan"), "  was never set: the weights in the settings of the workers hold,"),
@@ -163,10 +165,10 @@ def unset(name: str) -> RenderableType:
 def decision_page(decision: Decision) -> RenderableType:
     """What came of a command: the decision, and what it changed."""
     head = Text.assemble((clean(decision.id), "cyan"), "  ", *_told(decision))
-    return Group(head, Padding(Group(*changes(decision.before, decision.after)), (0, 0, 0, 2)))
+    return Group(head, Padding(Group(*weight_changes(decision.before, decision.after)), (0, 0, 0, 2)))
 
 
-def changes(before: Mapping[str, float], after: Mapping[str, float]) -> list[Text]:
+def weight_changes(before: Mapping[str, float], after: Mapping[str, float]) -> list[Text]:
     """What weights become, a variant a line."""
     names = dict.fromkeys((*before, *after))
     width = max(map(len, names), default=0)
@@ -175,7 +177,7 @@ def changes(before: Mapping[str, float], after: Mapping[str, float]) -> list[Tex
 
 def _change(name: str, width: int, before: float | None, after: float | None) -> Text:
     line = Text.assemble((clean(name).ljust(width), "cyan"), "  ", _share(before).rjust(6))
-    if before is None or after is None or abs(before - after) >= MOVED:
+    if before is None or after is None or abs(before - after) >= MIN_CHANGE:
         style = "green" if (after or 0.0) > (before or 0.0) else "red"
         line.append(" → ").append(_share(after), style)
     else:
@@ -183,7 +185,7 @@ def _change(name: str, width: int, before: float | None, after: float | None) ->
     return line
 
 
-def log_lines(decisions: Sequence[Decision], now: float) -> RenderableType:
+def decisions_table(decisions: Sequence[Decision], now: float) -> RenderableType:
     """Decisions, a line each, with why below."""
     rows = [
         Row(
@@ -193,10 +195,10 @@ def log_lines(decisions: Sequence[Decision], now: float) -> RenderableType:
         )
         for decision in decisions
     ]
-    return listing(("decision", "when", "what"), rows)
+    return table(("decision", "when", "what"), rows)
 
 
-def replay_lines(found: ReplayResult, logs: PolicyLogs) -> RenderableType:
+def replay_report(found: ReplayResult, logs: PolicyLogs) -> RenderableType:
     """What came of a replay."""
     lines = []
     if found.skipped:
@@ -223,13 +225,13 @@ def _action(decision: Decision) -> str:
     return told if decision.acted or decision.action in {"refuse", "hold"} else f"would {told}"
 
 
-def percent(share: float) -> str:
+def format_share(share: float) -> str:
     """A share: `5 %`, `12.5 %`."""
     return f"{share * 100:.1f}".removesuffix(".0") + " %"
 
 
 def _share(share: float | None) -> str:
-    return NONE if share is None else percent(share)
+    return NONE if share is None else format_share(share)
 
 
 def _by(who: str) -> str:
@@ -237,4 +239,4 @@ def _by(who: str) -> str:
 
 
 def _ago(at: float, now: float) -> str:
-    return f"{duration(max(0.0, now - at))} ago"
+    return f"{format_duration(max(0.0, now - at))} ago"

@@ -8,7 +8,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 
 @dataclass(frozen=True, slots=True)
-class Bar:
+class ProgressBar:
     """One piece of work."""
 
     progress: Progress
@@ -19,7 +19,7 @@ class Bar:
         self.progress.advance(self.task, by)
 
 
-class Bars:
+class ProgressBars:
     """Bars below one another on a console; `with Bars(console) as bars: bar = bars.add("publish", 79)`.
 
     Where the console is no terminal, nothing is drawn.
@@ -38,6 +38,6 @@ class Bars:
         """Draw no more; what was drawn stays."""
         self._progress.stop()
 
-    def add(self, what: str, total: int) -> Bar:
+    def add(self, what: str, total: int) -> ProgressBar:
         """Add a bar."""
-        return Bar(self._progress, self._progress.add_task(what, total=total))
+        return ProgressBar(self._progress, self._progress.add_task(what, total=total))

@@ -11,10 +11,10 @@ import typer
 from pydantic import ValidationError
 from rich.text import Text
 
-from poise.cli.connect import BrokerOption, JsonOption, connected
+from poise.cli.connect import BrokerOption, JsonOption, open_client
 from poise.cli.console import out, print_json
-from poise.cli.errors import asynchronous
-from poise.cli.scores_view import LEGEND, table
+from poise.cli.errors import async_command
+from poise.cli.scores_view import LEGEND, scores_table
 from poise.cli.text import plural
 from poise.contracts.fault import FieldError
 from poise.contracts.record import Score
@@ -24,13 +24,13 @@ from poise.kafka.record import Record
 from poise.scoring.summary import VariantSummary, summarise
 from poise.worker.mesh import Mesh
 
-READ_WITHIN: Final = 60.0
+READ_TIMEOUT: Final = 60.0
 UNITS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 _SPAN: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd])")
 
 
-@asynchronous
+@async_command
 async def scores(
     since: Annotated[str, typer.Option(metavar="TIME", help="How far back: 30m, 1h, 7d.")] = "7d",
     broker: BrokerOption = None,
@@ -38,20 +38,20 @@ async def scores(
     as_json: JsonOption = False,
 ) -> None:
     """How well each variant answers: groundedness, failures and times, from every finished run."""
-    seconds = span(since)
-    async with connected(broker) as poise:
+    seconds = parse_period(since)
+    async with open_client(broker) as poise:
         summaries = summarise(await recent(poise.mesh, time.time() - seconds))
     if as_json:
         print_json(json.dumps([_plain(summary) for summary in summaries]))
     elif summaries:
-        out.print(table(summaries))
+        out.print(scores_table(summaries))
         runs = sum(summary.runs for summary in summaries)
         out.print(Text(f"\n{plural(runs, 'run')} of the last {since} · {LEGEND}", style="dim"))
     else:
         out.print(f"no run of the last {since} was scored: ask something, and see that an evaluation worker runs")
 
 
-def span(text: str) -> float:
+def parse_period(text: str) -> float:
     """A span of time in seconds: `30m`, `1h`, `7d`.
 
     Raises:
@@ -68,7 +68,7 @@ async def recent(mesh: Mesh, since: float) -> list[Score]:
     """The scores of runs that finished since then (unix seconds)."""
     found: list[Score] = []
     async with mesh.follow(SCORES.name, start=since) as follower:
-        async for batch in follower.read_to_end(within=READ_WITHIN):
+        async for batch in follower.read_to_end(within=READ_TIMEOUT):
             found += [score for score in readable(batch) if score.at >= since]
     return found
 

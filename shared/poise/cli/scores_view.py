@@ -5,8 +5,8 @@ from typing import Final
 
 from rich.console import RenderableType
 
-from poise.cli.listing import Row, listing
-from poise.cli.text import clean, milliseconds
+from poise.cli.table import Row, table
+from poise.cli.text import clean, format_ms
 from poise.scoring.summary import Estimate, VariantSummary
 
 HEADER: Final = ("variant", "runs", "fell back", "grounded", "own words", "relevant", "failed", "loops", "p50", "p95")
@@ -18,14 +18,14 @@ TOTAL: Final = "latency_ms.total"
 NONE: Final = "-"
 
 
-def table(summaries: Sequence[VariantSummary]) -> RenderableType:
+def scores_table(summaries: Sequence[VariantSummary]) -> RenderableType:
     """The table of variants.
 
     `fell back` is the share that was not sent from the first rung. `grounded` is the mean of what was sent, `own words`
     and `relevant` those of what the variant itself wrote, each with its 95 % confidence interval; the note has the
     rungs and, at the median, the steps.
     """
-    return listing(HEADER, [Row(_cells(summary), _note(summary), "cyan") for summary in summaries])
+    return table(HEADER, [Row(_cells(summary), _note(summary), "cyan") for summary in summaries])
 
 
 def _cells(summary: VariantSummary) -> tuple[str, ...]:
@@ -33,28 +33,28 @@ def _cells(summary: VariantSummary) -> tuple[str, ...]:
     return (
         clean(summary.variant),
         str(summary.runs),
-        percent(1 - summary.rungs.get("primary", 0) / summary.runs) if summary.runs else NONE,
-        interval(values.get("groundedness")),
-        interval(values.get("raw_groundedness")),
-        interval(values.get("raw_relevance")),
-        share(values.get("error")),
-        share(values.get("degenerate")),
-        milliseconds(total.p50) if total else NONE,
-        milliseconds(total.p95) if total else NONE,
+        format_percent(1 - summary.rungs.get("primary", 0) / summary.runs) if summary.runs else NONE,
+        format_interval(values.get("groundedness")),
+        format_interval(values.get("raw_groundedness")),
+        format_interval(values.get("raw_relevance")),
+        format_mean_share(values.get("error")),
+        format_mean_share(values.get("degenerate")),
+        format_ms(total.p50) if total else NONE,
+        format_ms(total.p95) if total else NONE,
     )
 
 
 def _note(summary: VariantSummary) -> str:
     rungs = ", ".join(f"{clean(rung)} {count}" for rung, count in summary.rungs.items())
     steps = [
-        f"{clean(name.removeprefix(LATENCY))} {milliseconds(found.p50)}"
+        f"{clean(name.removeprefix(LATENCY))} {format_ms(found.p50)}"
         for name, found in summary.values.items()
         if name.startswith(LATENCY) and name != TOTAL
     ]
-    return " · ".join(filter(None, [rungs, *steps, *feedback(summary.values)]))
+    return " · ".join(filter(None, [rungs, *steps, *feedback_notes(summary.values)]))
 
 
-def feedback(values: Mapping[str, Estimate]) -> list[str]:
+def feedback_notes(values: Mapping[str, Estimate]) -> list[str]:
     """What people said of the answers, as far as they did: `4 of 5 thumbs up`, `rated 4.2 by 3`, `2 corrected`."""
     said = []
     if thumb := values.get("feedback_thumb"):
@@ -66,7 +66,7 @@ def feedback(values: Mapping[str, Estimate]) -> list[str]:
     return said
 
 
-def interval(estimate: Estimate | None) -> str:
+def format_interval(estimate: Estimate | None) -> str:
     """A mean with its interval: `0.81 ±0.09`; of a single run there is no interval."""
     if estimate is None:
         return NONE
@@ -74,11 +74,11 @@ def interval(estimate: Estimate | None) -> str:
     return f"{estimate.mean:.2f}" + ("" if estimate.count == 1 else f" ±{half:.2f}")
 
 
-def share(estimate: Estimate | None) -> str:
+def format_mean_share(estimate: Estimate | None) -> str:
     """A share of runs: `12 %`."""
-    return NONE if estimate is None else percent(estimate.mean)
+    return NONE if estimate is None else format_percent(estimate.mean)
 
 
-def percent(part: float) -> str:
+def format_percent(part: float) -> str:
     """`12 %`."""
     return f"{part:.0%}".replace("%", " %")

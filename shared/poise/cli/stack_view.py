@@ -7,21 +7,21 @@ from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from poise.stack.events import Event, Tell
+from poise.stack.events import EventListener, StackEvent
 from poise.stack.state import PartState, StackState
 
-NAMES: Final = {"kafka": "Kafka", "redis": "Valkey", "model": "model"}
+TITLES: Final = {"kafka": "Kafka", "redis": "Valkey", "model": "model"}
 
 _MINUTE: Final = 60
 _HOUR: Final = 60 * _MINUTE
 _DAY: Final = 24 * _HOUR
 
 
-def printer(console: Console) -> Tell:
+def event_printer(console: Console) -> EventListener:
     """Print each event as a line."""
 
-    def tell(event: Event) -> None:
-        name = f"{NAMES.get(event.part, event.part):<16}"
+    def tell(event: StackEvent) -> None:
+        name = f"{TITLES.get(event.part, event.part):<16}"
         text = escape(event.text)
         if event.state == "ready":
             console.print(f"  [green]✓[/] {name} [dim]{event.seconds or 0:4.1f} s  {text}[/]", soft_wrap=True)
@@ -33,7 +33,7 @@ def printer(console: Console) -> Tell:
     return tell
 
 
-def where(state: StackState) -> RenderableType:
+def addresses_table(state: StackState) -> RenderableType:
     """The addresses that a person needs."""
     table = Table.grid(padding=(0, 2))
     if state.gateway_url:
@@ -45,7 +45,7 @@ def where(state: StackState) -> RenderableType:
     return table
 
 
-def table_of(state: StackState) -> RenderableType:
+def parts_table(state: StackState) -> RenderableType:
     """The parts: what runs, where, since when."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for column in ("part", "state", "where", "pid", "for"):
@@ -53,7 +53,7 @@ def table_of(state: StackState) -> RenderableType:
     for part in state.parts:
         address = state.gateway_url if part.name == "gateway-1" and state.gateway_url else part.address
         table.add_row(
-            NAMES.get(part.name, part.name),
+            TITLES.get(part.name, part.name),
             _state(part, ready=state.ready),
             _without_password(address),
             str(part.pid or ""),
@@ -62,7 +62,7 @@ def table_of(state: StackState) -> RenderableType:
     return table
 
 
-def duration(seconds: float) -> str:
+def format_uptime(seconds: float) -> str:
     """Seconds as a person reads them."""
     whole = max(0, int(seconds))
     if whole < _MINUTE:
@@ -78,7 +78,7 @@ def _since(part: PartState) -> str:
     if part.since is None:
         return ""
     restarted = f", restarts: {part.restarts}" if part.restarts else ""
-    return duration(time.time() - part.since) + restarted
+    return format_uptime(time.time() - part.since) + restarted
 
 
 def _state(part: PartState, *, ready: bool) -> str:

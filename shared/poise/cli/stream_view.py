@@ -14,7 +14,7 @@ from poise.contracts.stream import Delta, Reset
 MARGIN: Final = (0, 2)
 
 
-class Provisional:
+class StreamView:
     """What has come so far, as a terminal shows it."""
 
     def __init__(self) -> None:

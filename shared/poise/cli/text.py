@@ -12,7 +12,7 @@ def clean(text: str) -> str:
     return _CONTROL.sub("", text)
 
 
-def milliseconds(ms: float) -> str:
+def format_ms(ms: float) -> str:
     """A time as a person reads it: `3.1 ms`, `240 ms`, `1.24 s`, `2 min 5 s`."""
     if ms < 10:  # noqa: PLR2004 - below, tenths tell something
         return f"{ms:.1f} ms"
@@ -29,7 +29,7 @@ def plural(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}".replace(",", "\N{NARROW NO-BREAK SPACE}")
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """A span of time in its largest unit: `45 s`, `12 min`, `3 h`, `7 d`."""
     for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
         if seconds >= size:

@@ -6,11 +6,11 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from poise.cli.connect import BrokerOption, settings
+from poise.cli.connect import BrokerOption, resolve_settings
 from poise.cli.console import out
-from poise.cli.errors import FAILED, asynchronous
-from poise.cli.listing import Row, listing
-from poise.cli.text import duration, plural
+from poise.cli.errors import EXIT_FAILED, async_command
+from poise.cli.table import Row, table
+from poise.cli.text import format_duration, plural
 from poise.contracts.document import Deletion
 from poise.contracts.message import Message
 from poise.contracts.topics import CATALOGUE, Topic
@@ -37,22 +37,22 @@ async def _own(tiers: Sequence[str] | None) -> list[Topic]:
 
 
 @app.command()
-@asynchronous
+@async_command
 async def show(tier: TierOption = None) -> None:
     """Show the table: what each topic carries, by what key, in how many partitions, and how long it is kept."""
     rows = [
         Row(
-            (topic.name, str(topic.partitions), kept(topic), topic.tier or "-"),
-            f"{carries(topic)} · key: {topic.key}",
+            (topic.name, str(topic.partitions), retention(topic), topic.tier or "-"),
+            f"{body_kinds(topic)} · key: {topic.key}",
             "cyan",
         )
         for topic in (*CATALOGUE.values(), *await _own(tier))
     ]
-    out.print(listing(("topic", "partitions", "kept", "handled by"), rows))
+    out.print(table(("topic", "partitions", "kept", "handled by"), rows))
 
 
 @app.command()
-@asynchronous
+@async_command
 async def apply(
     tier: TierOption = None,
     broker: BrokerOption = None,
@@ -62,7 +62,7 @@ async def apply(
     ] = None,
 ) -> None:
     """Create the topics that are missing and correct those that differ. Numbers of partitions are not changed."""
-    found, own = settings(broker), await _own(tier)
+    found, own = resolve_settings(broker), await _own(tier)
     async with KafkaAdmin(Connection.of(found)) as admin:
         before = await admin.apply(replication, own)
         after = await admin.check(own)
@@ -77,10 +77,10 @@ async def apply(
 
 
 @app.command()
-@asynchronous
+@async_command
 async def check(tier: TierOption = None, broker: BrokerOption = None) -> None:
     """Compare the broker's topics with the table; exit code 1 if they differ."""
-    found, own = settings(broker), await _own(tier)
+    found, own = resolve_settings(broker), await _own(tier)
     async with KafkaAdmin(Connection.of(found)) as admin:
         states = await admin.check(own)
     _exit_if_different(states)
@@ -92,10 +92,10 @@ def _exit_if_different(states: Sequence[TopicState]) -> None:
     for state in different:
         out.print(Text.assemble(("differs ", "red"), f"{state.topic.name}: {'; '.join(state.differences)}"))
     if different:
-        raise typer.Exit(FAILED)
+        raise typer.Exit(EXIT_FAILED)
 
 
-def carries(topic: Topic) -> str:
+def body_kinds(topic: Topic) -> str:
     """The kinds of body of a topic, in words."""
     kinds = [kind.kind for kind in topic.accepts if kind not in {Deletion, Message}]
     if Deletion in topic.accepts:
@@ -103,8 +103,8 @@ def carries(topic: Topic) -> str:
     return ", ".join(kinds) or "whatever could not be handled"
 
 
-def kept(topic: Topic) -> str:
+def retention(topic: Topic) -> str:
     """How long a topic's records are kept, in words."""
     if topic.compacted:
         return "last of a key"
-    return "for ever" if topic.keep is None else duration(topic.keep)
+    return "for ever" if topic.keep is None else format_duration(topic.keep)

@@ -10,10 +10,10 @@ from typing import Annotated, Final, TypeVar
 import typer
 from pydantic import ValidationError
 
-from poise.cli.connect import BrokerOption, JsonOption, connected
+from poise.cli.connect import BrokerOption, JsonOption, open_client
 from poise.cli.console import out, print_json
-from poise.cli.errors import asynchronous
-from poise.cli.trace_view import render
+from poise.cli.errors import async_command
+from poise.cli.trace_view import render_trace
 from poise.contracts.message import Message
 from poise.contracts.record import RunRecord
 from poise.contracts.run_id import started_at
@@ -43,7 +43,7 @@ class TracedRun:
     """What orchestration wrote of it; None until it has finished."""
 
 
-@asynchronous
+@async_command
 async def trace(
     run_id: Annotated[str, typer.Argument(help="The run, as `poise ask` and an answer's `run_id` name it.")],
     broker: BrokerOption = None,
@@ -52,7 +52,7 @@ async def trace(
     as_json: JsonOption = False,
 ) -> None:
     """A run as a tree with times: which tier was slow?"""
-    async with connected(broker) as poise:
+    async with open_client(broker) as poise:
         run = await find(poise.mesh, run_id.strip())
     if not run.spans:
         raise PoiseError(
@@ -62,7 +62,7 @@ async def trace(
     if as_json:
         print_json(json.dumps(summary(run_id, run), ensure_ascii=False))
     else:
-        out.print(render(run.spans, out.width, record=run.record, everything=everything))
+        out.print(render_trace(run.spans, out.width, record=run.record, everything=everything))
 
 
 async def find(mesh: Mesh, run_id: str) -> TracedRun:

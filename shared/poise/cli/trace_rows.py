@@ -7,8 +7,8 @@ from typing import Final
 
 from rich.text import Text
 
-from poise.cli.gantt import Axis, Stretch, bar
-from poise.cli.text import clean, milliseconds
+from poise.cli.gantt import TimeAxis, TimeSpan, draw_bar
+from poise.cli.text import clean, format_ms
 from poise.contracts.span import SpanRecord
 from poise.run_log.timeline import SpanNode
 from poise.telemetry import semconv
@@ -24,15 +24,15 @@ STYLES: Final = {
     "evaluation": "blue",
 }
 """The colour of each tier."""
-LEAST_SEND: Final = 0.02
+MIN_SEND_SHARE: Final = 0.02
 """A send that took less of the run is left out, unless everything is asked for."""
-LEAST_WAIT: Final = 0.01
+MIN_QUEUED_SHARE: Final = 0.01
 """A wait that took less of the run is drawn, but not written out."""
 
 
-def duration(seconds: float) -> str:
+def format_seconds(seconds: float) -> str:
     """Seconds as a person reads them."""
-    return milliseconds(seconds * 1000)
+    return format_ms(seconds * 1000)
 
 
 def one_line(text: str) -> str:
@@ -41,7 +41,7 @@ def one_line(text: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Columns:
+class ColumnWidths:
     """How many cells each column takes."""
 
     where: int
@@ -49,7 +49,7 @@ class Columns:
     time: int
 
 
-def rows_of(roots: list[SpanNode], total: float, *, everything: bool) -> tuple[list[tuple[str, SpanNode]], int]:
+def visible_rows(roots: list[SpanNode], total: float, *, everything: bool) -> tuple[list[tuple[str, SpanNode]], int]:
     """Each node with the guide that leads to it, and how many short sends were left out."""
     rows: list[tuple[str, SpanNode]] = []
     left_out = 0
@@ -77,18 +77,20 @@ def rows_of(roots: list[SpanNode], total: float, *, everything: bool) -> tuple[l
 
 def _short_send(node: SpanNode, total: float) -> bool:
     span = node.span
-    return span is not None and span.role == "producer" and span.status == "ok" and span.ms / 1000 < LEAST_SEND * total
+    return (
+        span is not None and span.role == "producer" and span.status == "ok" and span.ms / 1000 < MIN_SEND_SHARE * total
+    )
 
 
-def row(guide: str, node: SpanNode, axis: Axis, columns: Columns) -> Text:
+def span_row(guide: str, node: SpanNode, axis: TimeAxis, columns: ColumnWidths) -> Text:
     """One span as a line."""
     style = STYLES.get(node.tier, "white")
     failed = _failed(node)
-    name = Text.assemble((guide, "bright_black"), (name_of(node), "red" if failed else ""))
+    name = Text.assemble((guide, "bright_black"), (span_name(node), "red" if failed else ""))
     name.truncate(columns.name, overflow="ellipsis", pad=True)
-    where = Text(where_of(node), style)
+    where = Text(span_worker(node), style)
     where.truncate(columns.where, overflow="ellipsis", pad=True)
-    took = Text(took_by(node).rjust(columns.time), "bold red" if failed else "")
+    took = Text(span_duration(node).rjust(columns.time), "bold red" if failed else "")
     return Text(" ").join([where, name, _drawn(node, axis, style), took])
 
 
@@ -96,23 +98,23 @@ def _failed(node: SpanNode) -> bool:
     return node.span is not None and node.span.status == "error"
 
 
-def took_by(node: SpanNode) -> str:
+def span_duration(node: SpanNode) -> str:
     """How long it took."""
-    return milliseconds(node.span.ms) if node.span else "?"
+    return format_ms(node.span.ms) if node.span else "?"
 
 
-def _drawn(node: SpanNode, axis: Axis, style: str) -> Text:
+def _drawn(node: SpanNode, axis: TimeAxis, style: str) -> Text:
     words = one_line(", ".join(_notes(node, axis.end - axis.begin)))
     failed = _failed(node)
     if node.start >= axis.end and node.span:
-        note = Text(f"{duration(node.start - axis.end)} after the end" + (f", {words}" if words else ""), "dim")
+        note = Text(f"{format_seconds(node.start - axis.end)} after the end" + (f", {words}" if words else ""), "dim")
         note.truncate(axis.cells, overflow="ellipsis")
         return Text.assemble(" " * (axis.cells - note.cell_len), note)
     note = Text(words, "red" if failed else "dim")
-    return bar(axis, Stretch(node.asked, node.start, node.end), style if node.span else "bright_black", note)
+    return draw_bar(axis, TimeSpan(node.asked, node.start, node.end), style if node.span else "bright_black", note)
 
 
-def where_of(node: SpanNode) -> str:
+def span_worker(node: SpanNode) -> str:
     """The worker that did it."""
     if node.span is None:
         return "?"
@@ -122,7 +124,7 @@ def where_of(node: SpanNode) -> str:
     return instance if instance.startswith(node.tier) else f"{node.tier}/{instance[-8:]}"
 
 
-def name_of(node: SpanNode) -> str:
+def span_name(node: SpanNode) -> str:
     """The span's name, without what every name has."""
     if node.span is None:
         return "not reported"
@@ -137,15 +139,15 @@ def _notes(node: SpanNode, total: float) -> Iterator[str]:
         return
     if span.error:
         yield f"✗ {span.error}"
-    if node.queued > LEAST_WAIT * total:
-        yield f"queued {duration(node.queued)}"
-    for attribute, say in SAYINGS.items():
+    if node.queued > MIN_QUEUED_SHARE * total:
+        yield f"queued {format_seconds(node.queued)}"
+    for attribute, say in ATTRIBUTE_NOTES.items():
         if attribute in span.attributes and (said := say(span.attributes[attribute], span)):
             yield said
 
 
 def _waited(ms: Attribute, _span: SpanRecord) -> str:
-    return f"waited {duration(ms / 1000)} for the backend" if isinstance(ms, int | float) and ms >= 1 else ""
+    return f"waited {format_seconds(ms / 1000)} for the backend" if isinstance(ms, int | float) and ms >= 1 else ""
 
 
 def _tokens(wrote: Attribute, span: SpanRecord) -> str:
@@ -154,7 +156,7 @@ def _tokens(wrote: Attribute, span: SpanRecord) -> str:
     return f"{read} → {wrote} tokens{speed}"
 
 
-SAYINGS: Final[Mapping[str, Callable[[Attribute, SpanRecord], str]]] = MappingProxyType(
+ATTRIBUTE_NOTES: Final[Mapping[str, Callable[[Attribute, SpanRecord], str]]] = MappingProxyType(
     {
         semconv.WAIT_MS: _waited,
         semconv.ATTEMPT: lambda attempt, _: "" if attempt == 1 else f"attempt {attempt}",

@@ -6,9 +6,19 @@ from typing import Final
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from poise.cli.gantt import Axis
+from poise.cli.gantt import TimeAxis
 from poise.cli.text import plural
-from poise.cli.trace_rows import STYLES, Columns, duration, name_of, one_line, row, rows_of, took_by, where_of
+from poise.cli.trace_rows import (
+    STYLES,
+    ColumnWidths,
+    format_seconds,
+    one_line,
+    span_duration,
+    span_name,
+    span_row,
+    span_worker,
+    visible_rows,
+)
 from poise.contracts.record import RunRecord
 from poise.contracts.span import SpanRecord
 from poise.run_log.timeline import SpanNode, TimeShares, clock_skews, span_tree, time_range, time_shares
@@ -25,13 +35,13 @@ FILLS: Final = "█▓▒"
 QUEUES: Final = ("queues", "░", "white")
 TRANSIT: Final = ("in transit", "·", "bright_black")
 HALF: Final = 0.5
-WHERE_WIDTH: Final = 22
-LEAST_BAR: Final = 16
+MAX_WORKER_WIDTH: Final = 22
+MIN_BAR_WIDTH: Final = 16
 NAME_SHARE: Final = 0.5
 """Of the columns that names and bars share, names take this at most."""
 
 
-def render(
+def render_trace(
     spans: Iterable[SpanRecord], width: int, *, record: RunRecord | None = None, everything: bool = False
 ) -> RenderableType:
     """Draw a run.
@@ -45,26 +55,26 @@ def render(
     roots = span_tree(spans)
     split = time_shares(roots)
     begin, end = time_range(roots)
-    rows, left_out = rows_of(roots, split.total, everything=everything)
-    where_width = min(WHERE_WIDTH, max(len(where_of(node)) for _, node in rows))
-    time_width = max(len(took_by(node)) for _, node in rows)
+    rows, left_out = visible_rows(roots, split.total, everything=everything)
+    where_width = min(MAX_WORKER_WIDTH, max(len(span_worker(node)) for _, node in rows))
+    time_width = max(len(span_duration(node)) for _, node in rows)
     free = width - where_width - time_width - 3
-    name_width = min(int(free * NAME_SHARE), max(len(guide + name_of(node)) for guide, node in rows))
-    axis = Axis(begin, end, max(LEAST_BAR, free - name_width))
+    name_width = min(int(free * NAME_SHARE), max(len(guide + span_name(node)) for guide, node in rows))
+    axis = TimeAxis(begin, end, max(MIN_BAR_WIDTH, free - name_width))
     return Group(
         *_head(roots, split, record, width),
         Text(),
         *_shares(split, width),
         Text(),
         _scale(axis, where_width + name_width + 2),
-        *(row(guide, node, axis, Columns(where_width, name_width, time_width)) for guide, node in rows),
+        *(span_row(guide, node, axis, ColumnWidths(where_width, name_width, time_width)) for guide, node in rows),
         *_foot(roots, left_out),
     )
 
 
 def _head(roots: list[SpanNode], split: TimeShares, record: RunRecord | None, width: int) -> Iterator[Text]:
     outcome, style = _outcome(roots, record)
-    yield Text.assemble((duration(split.total), "bold"), "  ", (outcome, style), "  ", (_verdict(split), ""))
+    yield Text.assemble((format_seconds(split.total), "bold"), "  ", (outcome, style), "  ", (_verdict(split), ""))
     if record:
         question = Text(f"“{one_line(record.question)}”", "italic")
         question.truncate(width, overflow="ellipsis")
@@ -95,7 +105,7 @@ def _verdict(split: TimeShares) -> str:
         + [(split.transit, "Carrying messages")]
     )
     how = "took" if most[0] / split.total > HALF else "took the most,"
-    return f"{most[1]} {how} {duration(most[0])} ({most[0] / split.total:.0%})."
+    return f"{most[1]} {how} {format_seconds(most[0])} ({most[0] / split.total:.0%})."
 
 
 def _shares(split: TimeShares, width: int) -> Iterator[Text]:
@@ -105,7 +115,7 @@ def _shares(split: TimeShares, width: int) -> Iterator[Text]:
     ]
     parts.append((*QUEUES, sum(split.waiting.values())))
     parts.append((*TRANSIT, split.transit))
-    axis = Axis(0.0, split.total, width)
+    axis = TimeAxis(0.0, split.total, width)
     whole, legend, done = Text(), Text(), 0.0
     for name, fill, style, seconds in parts:
         left, done = round(axis.eighths(done) / 8), done + seconds
@@ -117,8 +127,8 @@ def _shares(split: TimeShares, width: int) -> Iterator[Text]:
     yield legend
 
 
-def _scale(axis: Axis, indent: int) -> Text:
-    total = duration(axis.end - axis.begin)
+def _scale(axis: TimeAxis, indent: int) -> Text:
+    total = format_seconds(axis.end - axis.begin)
     return Text(" " * indent + "0" + "─" * (axis.cells - len(total) - 3) + " " + total, "bright_black")
 
 
@@ -135,5 +145,6 @@ def _foot(roots: list[SpanNode], left_out: int) -> Iterator[Text]:
         yield Text(f"Each time is by its own host's clock: {', '.join(hosts)}.", "dim")
     for skew in clock_skews(roots):
         yield Text(
-            f"The clock of {skew.host} is behind that of {skew.other} by {duration(skew.seconds)} at least.", "yellow"
+            f"The clock of {skew.host} is behind that of {skew.other} by {format_seconds(skew.seconds)} at least.",
+            "yellow",
         )

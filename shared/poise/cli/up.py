@@ -12,14 +12,14 @@ from typing import Annotated, Final
 import typer
 
 from poise.cli.console import err, out, print_json
-from poise.cli.stack_view import duration, printer, table_of, where
+from poise.cli.stack_view import addresses_table, event_printer, format_uptime, parts_table
 from poise.errors import SetupError
 from poise.settings import MeshSettings
-from poise.stack.options import Existing, Ports, StackOptions, parse_own, parse_workers
-from poise.stack.state import StackState, make, running, runs
+from poise.stack.options import ExternalServices, Ports, StackOptions, parse_custom_tiers, parse_workers
+from poise.stack.state import StackState, is_running, make_directory, running_stack
 from poise.system.private_directory import private_directory
 
-STOPPED_WITHIN: Final = 120.0
+STOP_TIMEOUT: Final = 120.0
 """Seconds that `poise down` waits: longer than any part is given to end."""
 
 _LOOK: Final = 0.05
@@ -69,9 +69,9 @@ def up(
     options = StackOptions(
         directory=_directory(directory),
         workers=parse_workers(workers),
-        own=parse_own(tier or ()),
+        custom_tiers=parse_custom_tiers(tier or ()),
         ports=Ports(kafka=port_kafka, redis=port_redis, model=port_model, gateway=port_gateway),
-        existing=Existing(broker, redis, model_url, model_name, model_key_env),
+        external=ExternalServices(broker, redis, model_url, model_name, model_key_env),
         model=model,
         verify=verify,
     )
@@ -84,16 +84,16 @@ def up(
 def down(directory: DirectoryOption = None) -> None:
     """Stop the stack that runs here; what it keeps stays."""
     place = _directory(directory)
-    state = running(place)
+    state = running_stack(place)
     if state is None:
         err.print(f"No stack runs in {place}.")
         return
     err.print("Stopping …")
     os.kill(state.pid, signal.SIGTERM)
-    until = time.monotonic() + STOPPED_WITHIN
-    while runs(place):  # its state is gone before it is
+    until = time.monotonic() + STOP_TIMEOUT
+    while is_running(place):  # its state is gone before it is
         if time.monotonic() > until:
-            raise SetupError(f"the stack (pid {state.pid}) has not stopped in {STOPPED_WITHIN:.0f} s: kill {state.pid}")
+            raise SetupError(f"the stack (pid {state.pid}) has not stopped in {STOP_TIMEOUT:.0f} s: kill {state.pid}")
         time.sleep(_LOOK)
     err.print("Stopped.")
 
@@ -105,15 +105,15 @@ def status(
 ) -> None:
     """What runs, where, and since when. The exit code is 1 when no stack runs."""
     place = _directory(directory)
-    state = running(place)
+    state = running_stack(place)
     if state is None:
         raise SetupError(f"no stack runs in {place}: `poise up` starts one")
     if as_json:
         print_json(state.model_dump_json(indent=2))
         return
     how = "running" if state.ready else "starting"
-    out.print(f"{how} in {place} for {duration(time.time() - state.since)}, watched over by process {state.pid}\n")
-    out.print(table_of(state))
+    out.print(f"{how} in {place} for {format_uptime(time.time() - state.since)}, watched over by process {state.pid}\n")
+    out.print(parts_table(state))
     out.print(f"\nlogs: {place / 'logs'}", soft_wrap=True)
 
 
@@ -122,27 +122,27 @@ def _directory(given: Path | None) -> Path:
 
 
 def _watch_over(options: StackOptions, *, detached: bool) -> None:
+    from poise.stack.foreground import run_until_signal  # noqa: PLC0415
     from poise.stack.stack import Stack  # noqa: PLC0415 - whoever asks for the status does not pay for it
-    from poise.stack.supervise import supervise  # noqa: PLC0415
 
     began = time.monotonic()
-    stack = Stack(options, tell=printer(err))
+    stack = Stack(options, on_event=event_printer(err))
 
     def ready() -> None:
         if not detached:  # else the command that started us says it
             _say_ready(stack.state(), time.monotonic() - began, "Ctrl-C stops it")
 
     err.print(f"Starting in {options.directory} …")
-    asyncio.run(supervise(stack, ready=ready, stopping=lambda: err.print("Stopping …")))
+    asyncio.run(run_until_signal(stack, ready=ready, stopping=lambda: err.print("Stopping …")))
     err.print("Stopped.")
 
 
 def _detach(options: StackOptions) -> None:
     began = time.monotonic()
-    if (state := running(options.directory)) is not None:
+    if (state := running_stack(options.directory)) is not None:
         raise SetupError(f"a stack runs already in {options.directory} (process {state.pid}): see `poise status`")
     log = options.directory / "logs" / "stack.log"
-    make(options.directory)
+    make_directory(options.directory)
     private_directory(log.parent)
     with log.open("ab") as sink, log.open(encoding="utf-8", errors="replace") as said:
         said.seek(0, os.SEEK_END)
@@ -154,7 +154,7 @@ def _detach(options: StackOptions) -> None:
             start_new_session=True,
         )
         try:
-            while (state := running(options.directory)) is None or not state.ready:
+            while (state := running_stack(options.directory)) is None or not state.ready:
                 sys.stderr.write(said.read())
                 if child.poll() is not None:
                     sys.stderr.write(said.read())
@@ -170,21 +170,21 @@ def _detach(options: StackOptions) -> None:
 
 def _say_ready(state: StackState, seconds: float, stops: str) -> None:
     out.print(f"\n[bold green]Ready[/] in {seconds:.1f} s; {stops}, `poise status` shows it.\n")
-    out.print(where(state))
+    out.print(addresses_table(state))
     out.print('\nTry: poise ask "…", or poise ingest PATH first.')
 
 
 def _arguments(options: StackOptions) -> list[str]:
     """The options as `poise up` takes them."""
-    ports, existing = options.ports, options.existing
+    ports, external = options.ports, options.external
     values = {
         "--dir": options.directory,
         "--workers": ",".join(f"{tier}={count}" for tier, count in options.workers.items()),
-        "--broker": existing.broker,
-        "--redis": existing.redis_url,
-        "--model-url": existing.model_url,
-        "--model-name": existing.model_name,
-        "--model-key-env": existing.model_key_env,
+        "--broker": external.broker,
+        "--redis": external.redis_url,
+        "--model-url": external.model_url,
+        "--model-name": external.model_name,
+        "--model-key-env": external.model_key_env,
         "--model": options.model,
         "--port-gateway": ports.gateway,
         "--port-kafka": ports.kafka,
@@ -192,5 +192,5 @@ def _arguments(options: StackOptions) -> list[str]:
         "--port-model": ports.model,
     }
     words = [word for name, value in values.items() if value is not None for word in (name, str(value))]
-    words += [word for where, count in options.own.items() for word in ("--tier", f"{where}={count}")]
+    words += [word for where, count in options.custom_tiers.items() for word in ("--tier", f"{where}={count}")]
     return [*words, "--verify"] if options.verify else words

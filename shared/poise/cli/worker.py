@@ -16,4 +16,4 @@ def worker(
     broker: BrokerOption = None,
 ) -> None:
     """Run a worker until Ctrl-C or SIGTERM; run it again beside this one for more of them."""
-    tier_loader.serve(tier_loader.load(tier), settings=connect.settings(broker))
+    tier_loader.serve(tier_loader.load(tier), settings=connect.resolve_settings(broker))

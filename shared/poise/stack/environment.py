@@ -9,7 +9,7 @@ from typing import Final
 
 from poise.stack.options import TIERS
 
-CONNECTION: Final = ("POISE_SECURITY_", "POISE_REDIS_URL")
+CONNECTION_PREFIXES: Final = ("POISE_SECURITY_", "POISE_REDIS_URL")
 
 
 def for_tier(tier: str, variables: Mapping[str, str]) -> dict[str, str]:
@@ -19,7 +19,7 @@ def for_tier(tier: str, variables: Mapping[str, str]) -> dict[str, str]:
 
 def for_server(variables: Mapping[str, str]) -> dict[str, str]:
     """Variables for what the workers stand on: without those of any tier, and of connections."""
-    return _without(variables, [*map(_prefix, TIERS), *CONNECTION])
+    return _without(variables, [*map(_prefix, TIERS), *CONNECTION_PREFIXES])
 
 
 def _prefix(tier: str) -> str:

@@ -6,7 +6,7 @@ from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class StackEvent:
     """One thing that happened."""
 
     part: str
@@ -18,9 +18,9 @@ class Event:
     """With `ready`: how long it took."""
 
 
-Tell = Callable[[Event], None]
+EventListener = Callable[[StackEvent], None]
 """Takes each event as it happens; must not block."""
 
 
-def ignore(_event: Event) -> None:
+def ignore_event(_event: StackEvent) -> None:
     """Tell nobody."""

@@ -9,36 +9,36 @@ from urllib.parse import SplitResult, urlsplit
 from poise.errors import SetupError
 from poise.settings import MeshSettings
 from poise.stack import probe
-from poise.stack.options import Existing
+from poise.stack.options import ExternalServices
 from poise.text.error_text import words_of
 
-TIMEOUT: Final = 5.0
+PROBE_TIMEOUT: Final = 5.0
 """Seconds for each to answer."""
 
-CONNECTED_WITHIN: Final = 15.0
+CONNECT_TIMEOUT: Final = 15.0
 """Seconds for a broker that is spoken to by TLS or SASL: it is connected to twice, to know why it refuses."""
 
 _KAFKA_PORT: Final = 9092
 _REDIS_PORT: Final = 6379
 
 
-async def check(existing: Existing) -> None:
+async def check(services: ExternalServices) -> None:
     """See that everything that is to be used instead of a part of ours answers.
 
     Raises:
         SetupError: Something does not; the message says which and what to do.
     """
     settings = MeshSettings.load()
-    if existing.broker is None:
+    if services.broker is None:
         _refuse_security(settings)
     elif settings.security.protocol == "PLAINTEXT":
-        await _check_broker(existing.broker)
+        await _check_broker(services.broker)
     else:
-        await _check_secure_broker(settings.model_copy(update={"broker": existing.broker}))
-    if existing.redis_url is not None:
-        await _check_redis(existing.redis_url)
-    if existing.model_url is not None:
-        await _check_model(existing.model_url)
+        await _check_secure_broker(settings.model_copy(update={"broker": services.broker}))
+    if services.redis_url is not None:
+        await _check_redis(services.redis_url)
+    if services.model_url is not None:
+        await _check_model(services.model_url)
 
 
 async def _check_broker(servers: str) -> None:
@@ -59,11 +59,11 @@ async def _check_secure_broker(settings: MeshSettings) -> None:
     from poise.kafka.connection import Connection  # noqa: PLC0415 - as above
 
     try:
-        async with asyncio.timeout(CONNECTED_WITHIN), KafkaAdmin(Connection.of(settings)):
+        async with asyncio.timeout(CONNECT_TIMEOUT), KafkaAdmin(Connection.of(settings)):
             return
     except TimeoutError as error:
         raise SetupError(
-            f"no Kafka answers at {settings.broker} (nothing came back within {CONNECTED_WITHIN:.0f} s): start it, or "
+            f"no Kafka answers at {settings.broker} (nothing came back within {CONNECT_TIMEOUT:.0f} s): start it, or "
             "correct --broker"
         ) from error
 
@@ -109,10 +109,10 @@ class _Silent(Exception):  # noqa: N818 - never leaves this module
 
 async def _answer(question: Awaitable[object]) -> object:
     try:
-        async with asyncio.timeout(TIMEOUT):
+        async with asyncio.timeout(PROBE_TIMEOUT):
             return await question
     except TimeoutError as error:
-        raise _Silent(f"nothing came back within {TIMEOUT:.0f} s") from error
+        raise _Silent(f"nothing came back within {PROBE_TIMEOUT:.0f} s") from error
     except OSError as error:
         raise _Silent(error.strerror or words_of(error)) from error
     except ValueError as error:

@@ -10,18 +10,18 @@ from typing import ClassVar, Final
 
 from poise.errors import SetupError
 from poise.stack import probe
-from poise.stack.jars import Say
+from poise.stack.jars import ProgressListener
+from poise.stack.kafka_runtime import KafkaRuntime, write_properties
 from poise.stack.managed_process import ManagedProcess
-from poise.stack.runtime import Runtime, write_properties
 
-OPEN_FOR_AT_MOST: Final = 15_000
+MAX_TRANSACTION_MS: Final = 15_000
 """Milliseconds that a client's transaction may be open."""
 _LEARNT: Final = "learnt.aot"
 _CRASHES: Final = (-signal.SIGABRT, -signal.SIGSEGV, -signal.SIGBUS)
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
+class KafkaNode:
     """A node's place in its cluster. The default is a cluster of one."""
 
     id: int = 1
@@ -44,7 +44,7 @@ class Kafka(ManagedProcess):
         log: The log file; None = `kafka.log` in the directory.
         node: Its place in a cluster; None = a cluster of one.
         properties: Kafka's settings that are to be other than ours, or are not among ours.
-        say: Told about what takes long.
+        on_progress: Told about what takes long.
         verify: Trust nothing in the cache folder: read the jars whole, make the rest anew.
     """
 
@@ -57,18 +57,18 @@ class Kafka(ManagedProcess):
         *,
         port: int = 0,
         log: Path | None = None,
-        node: Node | None = None,
+        node: KafkaNode | None = None,
         properties: Mapping[str, str] = MappingProxyType({}),
-        say: Say = lambda _line: None,
+        on_progress: ProgressListener = lambda _line: None,
         verify: bool = False,
     ) -> None:
         super().__init__("kafka", "Kafka", directory, port=port or probe.free_port(), log=log)
-        self._node = node or Node()
+        self._node = node or KafkaNode()
         self._controller_port = self._node.controller_port or probe.free_port(self.port)
         self._overrides = properties
-        self._say = say
+        self._on_progress = on_progress
         self._verify = verify
-        self._runtime: Runtime | None = None
+        self._runtime: KafkaRuntime | None = None
 
     @property
     def bootstrap(self) -> str:
@@ -86,7 +86,7 @@ class Kafka(ManagedProcess):
         except SetupError:
             if self._runtime is None or self._child is None or self._child.returncode not in _CRASHES:
                 raise
-            self._say("Java crashed: trying again without its archive of loaded classes")
+            self._on_progress("Java crashed: trying again without its archive of loaded classes")
             self._runtime.archive.unlink(missing_ok=True)
             await super().start()
 
@@ -95,20 +95,20 @@ class Kafka(ManagedProcess):
         runtime, learnt = self._runtime, self.directory / _LEARNT
         learns = runtime is not None and not runtime.archive.exists() and self._child is not None and self._child.alive
         if learns:
-            self._say("preparing faster starts of Kafka, once: some seconds")
+            self._on_progress("preparing faster starts of Kafka, once: some seconds")
         await super().stop()
         if runtime and learns and learnt.exists():
-            await asyncio.to_thread(runtime.keep, learnt, runtime.archive)
+            await asyncio.to_thread(runtime.store_file, learnt, runtime.archive)
 
     async def _command(self) -> list[str]:
-        self._runtime = await asyncio.to_thread(Runtime.prepare, self._say, verify=self._verify)
+        self._runtime = await asyncio.to_thread(KafkaRuntime.prepare, self._on_progress, verify=self._verify)
         await asyncio.to_thread(self._lay_out, self._runtime)
         return self._runtime.command("kafka.Kafka", "server.properties", learn=_LEARNT)
 
     async def _answers(self) -> object:
         return await probe.kafka_brokers(probe.LOOPBACK, self.port)
 
-    def _lay_out(self, runtime: Runtime) -> None:
+    def _lay_out(self, runtime: KafkaRuntime) -> None:
         """Write what Kafka reads at start. Paths are relative to its directory, so that no path needs escaping."""
         (self.directory / _LEARNT).unlink(missing_ok=True)
         if not (self.directory / "data" / "meta.properties").exists():
@@ -137,7 +137,7 @@ class Kafka(ManagedProcess):
             # Small and quick to start: fifty partitions each, and 128 MB for the cleaner, are meant for servers.
             "offsets.topic.num.partitions": "8",
             # A client that leaves a transaction open holds up all who read behind it, for as long as this and a second.
-            "transaction.max.timeout.ms": str(OPEN_FOR_AT_MOST),
+            "transaction.max.timeout.ms": str(MAX_TRANSACTION_MS),
             "transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000",
             "transaction.state.log.num.partitions": "8",
             "log.cleaner.dedupe.buffer.size": "16777216",

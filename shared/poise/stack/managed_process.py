@@ -11,7 +11,7 @@ from typing import ClassVar, Self
 
 from poise.errors import SetupError
 from poise.stack import environment, probe
-from poise.stack.process import Child
+from poise.stack.process import ChildProcess
 from poise.system.private_directory import private_directory
 
 
@@ -41,7 +41,7 @@ class ManagedProcess(ABC):
         self.log = log or directory / f"{name}.log"
         self.since: float | None = None
         """When it began to serve, unix seconds."""
-        self._child: Child | None = None
+        self._child: ChildProcess | None = None
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -56,7 +56,7 @@ class ManagedProcess(ABC):
         return f"{probe.LOOPBACK}:{self.port}"
 
     @property
-    def child(self) -> Child:
+    def child(self) -> ChildProcess:
         """Its process."""
         if self._child is None:
             raise RuntimeError(f"{self.title} was not started")
@@ -69,14 +69,14 @@ class ManagedProcess(ABC):
             SetupError: It cannot be started; the message says why and where its log is.
         """
         if self._child is None:
-            self.port = probe.claim(self.port, what=self.title, option=f"--port-{self.name}")
+            self.port = probe.choose_port(self.port, what=self.title, option=f"--port-{self.name}")
         private_directory(self.directory)
-        self._child = Child(
+        self._child = ChildProcess(
             self.name, await self._command(), log=self.log, cwd=self._working_directory(), env=self._environment()
         )
         await self._child.start()
         try:
-            await until_ready(self._child, self._answers, timeout=self.start_timeout, title=self.title)
+            await wait_until_ready(self._child, self._answers, timeout=self.start_timeout, title=self.title)
         except BaseException:
             await self._child.stop(0)
             raise
@@ -109,7 +109,7 @@ class ManagedProcess(ABC):
         return environment.for_server(os.environ)
 
 
-async def until_ready(child: Child, answers: probe.Probe, *, timeout: float, title: str) -> None:  # noqa: ASYNC109
+async def wait_until_ready(child: ChildProcess, answers: probe.Probe, *, timeout: float, title: str) -> None:  # noqa: ASYNC109
     """Wait until a child serves.
 
     Args:
@@ -122,7 +122,7 @@ async def until_ready(child: Child, answers: probe.Probe, *, timeout: float, tit
         SetupError: It ended, or did not serve in time; the message has the last line of its log.
     """
     ended = asyncio.ensure_future(child.wait())
-    serving = asyncio.ensure_future(probe.until(answers))
+    serving = asyncio.ensure_future(probe.poll_until_ready(answers))
     try:
         await asyncio.wait({ended, serving}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         if serving.done():

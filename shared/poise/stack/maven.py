@@ -47,7 +47,7 @@ def _beginning(pieces: Iterable[bytes], size: int) -> bytes:
     return bytes(content)
 
 
-def fetch(jars: Sequence[Jar], directory: Path) -> Iterator[Path]:
+def fetch_jars(jars: Sequence[Jar], directory: Path) -> Iterator[Path]:
     """Fetch jars into a folder, yielding each one's path in the order asked.
 
     jgo knows where the repository is and how it is laid out; its own download opens two new connections for each file,

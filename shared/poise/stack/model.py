@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from poise.stack import probe
 from poise.stack.managed_process import ManagedProcess
-from poise.stack.model_server import DEFAULT_NAME, KEY_VARIABLE, PREFIX, check_model, default_model
+from poise.stack.model_server import API_KEY_VARIABLE, DEFAULT_NAME, PATH_PREFIX, check_model_file, default_model
 
 
 class ModelServer(ManagedProcess):
@@ -34,7 +34,7 @@ class ModelServer(ManagedProcess):
     @property
     def url(self) -> str:
         """Its base address; requests go to `<url>/chat/completions`."""
-        return f"http://{self.address}{PREFIX}/v1"
+        return f"http://{self.address}{PATH_PREFIX}/v1"
 
     @property
     def model_name(self) -> str:
@@ -47,13 +47,13 @@ class ModelServer(ManagedProcess):
         return {"url": self.url, "model": self.model_name, "api_key": self._key}
 
     async def _command(self) -> list[str]:
-        model = check_model(self._model) if self._model else default_model()
+        model = check_model_file(self._model) if self._model else default_model()
         arguments = {"--port": str(self.port), "--model": str(model.absolute()), "--name": self.model_name}
         words = (word for pair in arguments.items() for word in pair)
         return [sys.executable, "-m", "poise.stack.model_server", *words]
 
     async def _answers(self) -> object:
-        return await probe.http_status(f"http://{self.address}{PREFIX}/health", bearer=self._key) == 200  # noqa: PLR2004 - OK
+        return await probe.http_status(f"http://{self.address}{PATH_PREFIX}/health", bearer=self._key) == 200  # noqa: PLR2004 - OK
 
     def _environment(self) -> Mapping[str, str]:
-        return {**super()._environment(), KEY_VARIABLE: self._key}
+        return {**super()._environment(), API_KEY_VARIABLE: self._key}

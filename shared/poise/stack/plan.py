@@ -8,15 +8,15 @@ from typing import Any, Final
 
 from poise.errors import SetupError
 from poise.stack import probe
-from poise.stack.jars import Say
+from poise.stack.jars import ProgressListener
 from poise.stack.kafka import Kafka
 from poise.stack.managed_process import ManagedProcess
 from poise.stack.model import ModelServer
-from poise.stack.options import DEFAULT_GATEWAY_PORT, TIERS, StackOptions, name_of
+from poise.stack.options import DEFAULT_GATEWAY_PORT, TIERS, StackOptions, custom_tier_name
 from poise.stack.valkey import Valkey
-from poise.stack.worker import OwnWorker, Worker, check_tiers
+from poise.stack.worker import CustomTierWorker, Worker, check_tiers
 
-BACKENDS: Final = "POISE_INFERENCE_BACKENDS"
+BACKENDS_VARIABLE: Final = "POISE_INFERENCE_BACKENDS"
 """The setting of the inference tier that names its model servers."""
 
 NextPort = Callable[[], int]
@@ -51,39 +51,39 @@ class StartPlan:
         return tuple(part for part in (self.model, self.valkey, self.kafka) if part is not None)
 
 
-def make(options: StackOptions, say: Say) -> StartPlan:
+def make_plan(options: StackOptions, on_progress: ProgressListener) -> StartPlan:
     """Decide what to start and where; nothing is started yet.
 
     Args:
         options: What the stack is made of.
-        say: Told now if the gateway's port is not the usual one, and later about what takes long.
+        on_progress: Told now if the gateway's port is not the usual one, and later about what takes long.
 
     Raises:
         SetupError: A port is taken, a tier is missing, or the environment contradicts the options.
     """
     check_tiers(tier for tier, count in options.workers.items() if count)
     next_port = _free_ports(options).__next__
-    ports, existing, logs = options.ports, options.existing, options.directory / "logs"
+    ports, external, logs = options.ports, options.external, options.directory / "logs"
 
     kafka = valkey = model = None
-    if existing.broker is None:
-        port = probe.claim(ports.kafka or next_port(), what="Kafka", option="--port-kafka")
+    if external.broker is None:
+        port = probe.choose_port(ports.kafka or next_port(), what="Kafka", option="--port-kafka")
         log = logs / "kafka.log"
-        kafka = Kafka(options.directory / "kafka", port=port, log=log, say=say, verify=options.verify)
-    if existing.redis_url is None:
-        port = probe.claim(ports.redis or next_port(), what="Valkey", option="--port-redis")
+        kafka = Kafka(options.directory / "kafka", port=port, log=log, on_progress=on_progress, verify=options.verify)
+    if external.redis_url is None:
+        port = probe.choose_port(ports.redis or next_port(), what="Valkey", option="--port-redis")
         valkey = Valkey(options.directory / "valkey", port=port, log=logs / "redis.log")
     backends = _configured_backends()
-    if existing.model_url is None and "default" not in backends and options.workers.get("inference"):
-        port = probe.claim(ports.model or next_port(), what="the model server", option="--port-model")
+    if external.model_url is None and "default" not in backends and options.workers.get("inference"):
+        port = probe.choose_port(ports.model or next_port(), what="the model server", option="--port-model")
         model = ModelServer(options.directory, port=port, log=logs / "model.log", model=options.model)
 
-    gateway = _gateway_port(options, next_port, say)
+    gateway = _gateway_port(options, next_port, on_progress)
     addresses = PartAddresses(
-        broker=kafka.bootstrap if kafka else existing.broker or "",
-        redis_url=valkey.url if valkey else existing.redis_url or "",
-        model_url=model.url if model else existing.model_url,
-        model_name=model.model_name if model else existing.model_name,
+        broker=kafka.bootstrap if kafka else external.broker or "",
+        redis_url=valkey.url if valkey else external.redis_url or "",
+        model_url=model.url if model else external.model_url,
+        model_name=model.model_name if model else external.model_name,
         gateway_url=f"http://{probe.LOOPBACK}:{gateway}" if gateway else None,
     )
     told = {
@@ -92,10 +92,10 @@ def make(options: StackOptions, say: Say) -> StartPlan:
         "POISE_SHARED_DIR": str(options.directory.absolute()),
     }
     if model is not None:
-        told[BACKENDS] = json.dumps({**backends, "default": model.backend})
+        told[BACKENDS_VARIABLE] = json.dumps({**backends, "default": model.backend})
     elif addresses.model_url:
-        backend = {"url": addresses.model_url, "model": addresses.model_name, **_key(existing.model_key_env)}
-        told[BACKENDS] = json.dumps({**backends, "default": backend})
+        backend = {"url": addresses.model_url, "model": addresses.model_name, **_key(external.model_key_env)}
+        told[BACKENDS_VARIABLE] = json.dumps({**backends, "default": backend})
     workers = (*_workers(options, told, gateway, next_port), *_own_workers(options, told, next_port))
     return StartPlan(kafka, valkey, model, workers, addresses)
 
@@ -113,11 +113,11 @@ def _workers(options: StackOptions, told: dict[str, str], gateway: int | None, n
 
 
 def _own_workers(options: StackOptions, told: dict[str, str], next_port: NextPort) -> Iterator[Worker]:
-    for where, count in options.own.items():
+    for where, count in options.custom_tiers.items():
         for number in range(1, count + 1):
-            name = f"{name_of(where)}-{number}"
+            name = f"{custom_tier_name(where)}-{number}"
             directory, log = options.directory / "state" / name, options.directory / "logs" / f"{name}.log"
-            yield OwnWorker(where, number, directory, port=next_port(), log=log, variables=told)
+            yield CustomTierWorker(where, number, directory, port=next_port(), log=log, variables=told)
 
 
 def _free_ports(options: StackOptions) -> Iterator[int]:
@@ -130,28 +130,28 @@ def _free_ports(options: StackOptions) -> Iterator[int]:
         yield port
 
 
-def _gateway_port(options: StackOptions, next_port: NextPort, say: Say) -> int | None:
+def _gateway_port(options: StackOptions, next_port: NextPort, on_progress: ProgressListener) -> int | None:
     if not options.workers.get("gateway"):
         return None
     wanted = options.ports.gateway
     if wanted is not None:
-        return probe.claim(wanted or next_port(), what="the gateway", option="--port-gateway")
-    if probe.is_free(DEFAULT_GATEWAY_PORT):
+        return probe.choose_port(wanted or next_port(), what="the gateway", option="--port-gateway")
+    if probe.is_port_free(DEFAULT_GATEWAY_PORT):
         return DEFAULT_GATEWAY_PORT
     port = next_port()
-    say(f"port {DEFAULT_GATEWAY_PORT} is in use: the gateway listens on {port} (--port-gateway chooses)")
+    on_progress(f"port {DEFAULT_GATEWAY_PORT} is in use: the gateway listens on {port} (--port-gateway chooses)")
     return port
 
 
 def _configured_backends() -> dict[str, Any]:
     """The model servers that the environment names already; they keep their names."""
-    text = os.environ.get(BACKENDS, "{}")
+    text = os.environ.get(BACKENDS_VARIABLE, "{}")
     try:
         backends = json.loads(text)
     except json.JSONDecodeError as error:
-        raise SetupError(f"{BACKENDS} is no JSON ({error}): correct it or unset it") from error
+        raise SetupError(f"{BACKENDS_VARIABLE} is no JSON ({error}): correct it or unset it") from error
     if not isinstance(backends, dict):
-        raise SetupError(f"{BACKENDS} must be a JSON object of backends by name: correct it or unset it")
+        raise SetupError(f"{BACKENDS_VARIABLE} must be a JSON object of backends by name: correct it or unset it")
     return backends
 
 

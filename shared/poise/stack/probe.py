@@ -23,7 +23,7 @@ _METADATA: Final = 3
 _METADATA_VERSION: Final = 4
 
 
-def is_free(port: int) -> bool:
+def is_port_free(port: int) -> bool:
     """Whether one may listen on a loopback port."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -37,12 +37,12 @@ def is_free(port: int) -> bool:
 def free_port(*but: int) -> int:
     """A loopback port that nobody listens on, and none of those given."""
     for port in random.sample(_PORTS, 200):
-        if port not in but and is_free(port):
+        if port not in but and is_port_free(port):
             return port
     raise SetupError(f"no free port between {_PORTS.start} and {_PORTS.stop}: stop something that listens there")
 
 
-def claim(port: int, *, what: str, option: str) -> int:
+def choose_port(port: int, *, what: str, option: str) -> int:
     """The port to listen on.
 
     Args:
@@ -55,7 +55,7 @@ def claim(port: int, *, what: str, option: str) -> int:
     """
     if port == 0:
         return free_port()
-    if is_free(port):
+    if is_port_free(port):
         return port
     raise SetupError(
         f"port {port} for {what} is in use: stop what listens there, or choose another with {option} (0 = any free one)"
@@ -141,7 +141,7 @@ async def http_status(url: str, *, bearer: str | None = None) -> int:
     return int(words[1])
 
 
-async def until(answers: Probe, *, interval: float = 0.04) -> None:
+async def poll_until_ready(answers: Probe, *, interval: float = 0.04) -> None:
     """Wait until a probe answers something true; that nobody listens yet is no answer."""
     while True:
         with contextlib.suppress(OSError, TimeoutError):  # not there, or it accepts but is not yet at work

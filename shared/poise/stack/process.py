@@ -13,7 +13,7 @@ from typing import Final
 from poise.system.private_directory import private_directory
 from poise.text.log_lines import escaped
 
-LOG_LIMIT: Final = 8 * 1024 * 1024
+MAX_LOG_BYTES: Final = 8 * 1024 * 1024
 """Bytes after which a log is put aside, as `….1`, when its process is started again."""
 
 _TAIL_BYTES: Final = 16_384
@@ -33,7 +33,7 @@ def _die_with(parent: int) -> Callable[[], None]:
     return prepare
 
 
-class Child:
+class ChildProcess:
     """One child process.
 
     It leads a process group of its own, so that a Ctrl-C on the terminal reaches the parent alone, which then stops its
@@ -63,7 +63,7 @@ class Child:
     async def start(self) -> None:
         """Start it; its output is appended to the log."""
         private_directory(self.log.parent)
-        if self.log.exists() and self.log.stat().st_size > LOG_LIMIT:
+        if self.log.exists() and self.log.stat().st_size > MAX_LOG_BYTES:
             self.log.replace(self.log.with_name(self.log.name + ".1"))
         tied = sys.platform == "linux"
         command = self.command if tied else [sys.executable, "-m", "poise.stack.parent_death_watch", *self.command]

@@ -12,33 +12,33 @@ from typing import Any, Self
 from poise.errors import SetupError
 from poise.settings import MeshSettings
 from poise.stack import external, plan, state
-from poise.stack.events import Event, Tell, ignore
+from poise.stack.events import EventListener, StackEvent, ignore_event
 from poise.stack.managed_process import ManagedProcess
 from poise.stack.options import StackOptions
 from poise.stack.plan import PartAddresses, StartPlan
 from poise.stack.state import PartState, StackState
-from poise.stack.supervisor import Keeper
+from poise.stack.supervisor import Supervisor
 from poise.stack.worker import Worker
 
 
 class Stack:
     """A whole mesh on this machine; `async with Stack(StackOptions()) as stack: stack.broker`.
 
-    What `options.existing` names is used as it is; everything else is started here as child processes, which end with
+    What `options.external` names is used as it is; everything else is started here as child processes, which end with
     this process however it ends. A part that dies is started again. Must be started from the main thread.
 
     Args:
         options: What it is made of.
-        tell: Told what happens.
+        on_event: Called with each event.
     """
 
-    def __init__(self, options: StackOptions, *, tell: Tell = ignore) -> None:
+    def __init__(self, options: StackOptions, *, on_event: EventListener = ignore_event) -> None:
         self.options = options
-        self._tell = tell
+        self._on_event = on_event
         self._began = time.time()
         self._ready = False
         self._plan: StartPlan | None = None
-        self._keepers: dict[str, Keeper] = {}
+        self._keepers: dict[str, Supervisor] = {}
         self._lock = ExitStack()
 
     async def __aenter__(self) -> Self:
@@ -57,11 +57,11 @@ class Stack:
             SetupError: Something cannot be started, and what had been was stopped again; the message says what to do.
         """
         self._began = time.time()
-        self._lock.enter_context(state.hold(self.options.directory))
+        self._lock.enter_context(state.lock(self.options.directory))
         try:
             self._write_state()
-            await external.check(self.options.existing)
-            self._plan = plan.make(self.options, self._say)
+            await external.check(self.options.external)
+            self._plan = plan.make_plan(self.options, self._say)
             self._write_state()
             await _together(self._start_kafka(self._plan), *map(self._start, (self._plan.valkey, self._plan.model)))
             await _together(*map(self._start, self._plan.workers))
@@ -85,7 +85,7 @@ class Stack:
         for part in (*self._made.workers, *self._made.servers) if self._plan else ():
             part.kill()
 
-    async def take_down(self, name: str) -> None:
+    async def stop_part(self, name: str) -> None:
         """Stop one part, and leave it stopped: to see what a mesh does without it.
 
         Args:
@@ -97,7 +97,7 @@ class Stack:
         await self._stop(self._named(name))
         self._write_state()
 
-    async def bring_back(self, name: str) -> None:
+    async def start_part(self, name: str) -> None:
         """Start a part that was taken down, where it was.
 
         Raises:
@@ -118,11 +118,11 @@ class Stack:
         began = time.monotonic()
         topics = await loading
         await topics.apply(MeshSettings.load().model_copy(update={"broker": made.addresses.broker}))
-        self._tell(Event("topics", "ready", "", time.monotonic() - began))
+        self._on_event(StackEvent("topics", "ready", "", time.monotonic() - began))
 
     async def _start(self, part: ManagedProcess | None) -> None:
         if part is not None:
-            keeper = self._keepers[part.name] = Keeper(part, self._tell, self._write_state)
+            keeper = self._keepers[part.name] = Supervisor(part, self._on_event, self._write_state)
             await keeper.start()
 
     async def _stop(self, part: ManagedProcess) -> None:
@@ -131,7 +131,7 @@ class Stack:
             await keeper.stop()
 
     def _say(self, line: str) -> None:
-        self._tell(Event("stack", "note", line))
+        self._on_event(StackEvent("stack", "note", line))
 
     # -- what is where ------------------------------------------------------------------------------------------------
 
@@ -206,7 +206,7 @@ class Stack:
         return self._plan
 
     def _write_state(self) -> None:
-        state.write(self.options.directory, self.state())
+        state.write_state(self.options.directory, self.state())
 
 
 async def _together(*work: Coroutine[Any, Any, None]) -> None:

@@ -58,20 +58,20 @@ class StackState(BaseModel):
     parts: tuple[PartState, ...] = ()
 
 
-def runs(directory: Path) -> bool:
+def is_running(directory: Path) -> bool:
     """Whether a stack runs in a directory, be it that it starts or stops and has no state to tell."""
     lock = directory / _LOCK
     return lock.exists() and _is_held(lock)
 
 
-def running(directory: Path = DEFAULT_DIRECTORY) -> StackState | None:
+def running_stack(directory: Path = DEFAULT_DIRECTORY) -> StackState | None:
     """The stack that runs in a directory; None when none does, whatever a dead one has left there.
 
     Raises:
         SetupError: One runs, and its state file cannot be read.
     """
     for _ in range(20):  # it holds the lock a moment before it has written the file, and after it has removed it
-        if not runs(directory):
+        if not is_running(directory):
             return None
         with contextlib.suppress(FileNotFoundError, ValidationError):
             return StackState.model_validate_json((directory / _STATE).read_bytes())
@@ -79,7 +79,7 @@ def running(directory: Path = DEFAULT_DIRECTORY) -> StackState | None:
     raise SetupError(f"a stack runs in {directory}, but its state file {directory / _STATE} is missing or damaged")
 
 
-def write(directory: Path, state: StackState) -> None:
+def write_state(directory: Path, state: StackState) -> None:
     """Write the state file, in one step."""
     partial = directory / f"{_STATE}.partial"
     partial.unlink(missing_ok=True)
@@ -88,7 +88,7 @@ def write(directory: Path, state: StackState) -> None:
     partial.replace(directory / _STATE)
 
 
-def make(directory: Path) -> None:
+def make_directory(directory: Path) -> None:
     """Make the folder of a stack, for its owner alone.
 
     Raises:
@@ -98,14 +98,14 @@ def make(directory: Path) -> None:
 
 
 @contextlib.contextmanager
-def hold(directory: Path) -> Iterator[None]:
+def lock(directory: Path) -> Iterator[None]:
     """Be the one stack of a directory. The kernel gives the lock back when the process ends, however it ends.
 
     Raises:
         SetupError: Another stack runs there, or the directory cannot be written.
     """
     try:
-        make(directory)
+        make_directory(directory)
         handle = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
         raise SetupError(

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from typing import Final
 
 from poise.errors import SetupError
-from poise.stack.events import Event, Tell
+from poise.stack.events import EventListener, StackEvent
 from poise.stack.managed_process import ManagedProcess
 
-SHORTEST: Final = 0.5
-LONGEST: Final = 30.0
-STEADY: Final = 60.0
+INITIAL_BACKOFF: Final = 0.5
+MAX_BACKOFF: Final = 30.0
+STABLE_AFTER: Final = 60.0
 """Seconds that a part must have run for its earlier deaths to be forgiven."""
 
 _LINES: Final = 5
@@ -19,23 +19,23 @@ _LINES: Final = 5
 
 def backoff(deaths: int) -> float:
     """Seconds to wait before starting again a part that has died `deaths` times in a row before."""
-    return float(min(LONGEST, SHORTEST * 2.0 ** min(deaths, 16)))
+    return float(min(MAX_BACKOFF, INITIAL_BACKOFF * 2.0 ** min(deaths, 16)))
 
 
-class Keeper:
+class Supervisor:
     """Keeps a part running once it has been started.
 
     Args:
         part: What to keep.
-        tell: Told when it dies and when it serves again.
-        changed: Called when it serves, and when it no longer does.
+        on_event: Called when it dies and when it serves again.
+        on_change: Called when it serves, and when it no longer does.
     """
 
-    def __init__(self, part: ManagedProcess, tell: Tell, changed: Callable[[], None]) -> None:
+    def __init__(self, part: ManagedProcess, on_event: EventListener, on_change: Callable[[], None]) -> None:
         self.part = part
         self.restarts = 0
-        self._tell = tell
-        self._changed = changed
+        self._on_event = on_event
+        self._on_change = on_change
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -46,8 +46,8 @@ class Keeper:
         """
         began = time.monotonic()
         await self.part.start()
-        self._tell(Event(self.part.name, "ready", self.part.address, time.monotonic() - began))
-        self._changed()
+        self._on_event(StackEvent(self.part.name, "ready", self.part.address, time.monotonic() - began))
+        self._on_change()
         self._task = asyncio.create_task(self._keep(), name=f"keep {self.part.name}")
 
     async def stop(self) -> None:
@@ -63,7 +63,7 @@ class Keeper:
         while True:
             began = time.monotonic()
             code = await self.part.child.wait()
-            deaths = 0 if time.monotonic() - began > STEADY else deaths
+            deaths = 0 if time.monotonic() - began > STABLE_AFTER else deaths
             why = f"{self.part.title} ended with exit code {code}"
             while True:
                 delay = backoff(deaths)
@@ -78,13 +78,15 @@ class Keeper:
                 else:
                     break
             self.restarts += 1
-            self._tell(Event(self.part.name, "ready", self.part.address, time.monotonic() - began))
-            self._changed()
+            self._on_event(StackEvent(self.part.name, "ready", self.part.address, time.monotonic() - began))
+            self._on_change()
 
     def _say_it_died(self, why: str, delay: float) -> None:
         self.part.since = None
         last = "".join(f"\n    {line}" for line in self.part.child.tail(_LINES))
-        self._tell(
-            Event(self.part.name, "failed", f"{why}; starting it again in {delay:g} s (log: {self.part.log}){last}")
+        self._on_event(
+            StackEvent(
+                self.part.name, "failed", f"{why}; starting it again in {delay:g} s (log: {self.part.log}){last}"
+            )
         )
-        self._changed()
+        self._on_change()

@@ -10,7 +10,7 @@ from typing import ClassVar
 from poise.errors import SetupError
 from poise.stack import environment, probe
 from poise.stack.managed_process import ManagedProcess
-from poise.stack.options import name_of
+from poise.stack.options import custom_tier_name
 
 
 class Worker(ManagedProcess):
@@ -74,7 +74,7 @@ class Worker(ManagedProcess):
         return {"PYTHONPATH": os.pathsep.join(paths)}
 
 
-class OwnWorker(Worker):
+class CustomTierWorker(Worker):
     """One worker of a tier of one's own, `poise worker FILE.py`.
 
     Args:
@@ -89,7 +89,7 @@ class OwnWorker(Worker):
     def __init__(
         self, where: str, number: int, directory: Path, *, port: int, log: Path, variables: Mapping[str, str]
     ) -> None:
-        super().__init__(name_of(where), number, directory, port=port, log=log, variables=variables)
+        super().__init__(custom_tier_name(where), number, directory, port=port, log=log, variables=variables)
         self._where = where
 
     async def _command(self) -> list[str]:

@@ -20,8 +20,8 @@ from poise.client import Poise
 from poise.redis.answer_store import AnswersAdmin, Counts
 from poise.redis.client import RedisClient
 from poise.settings import MeshSettings
-from poise.stack import Ports, Stack, StackOptions
-from poise.stack.options import Existing
+from poise.stack.options import ExternalServices, Ports, StackOptions
+from poise.stack.stack import Stack
 from poise_labs.cli.sample_corpus import corpus
 from tests.benchmarks import command, report
 from tests.benchmarks.cache.audit import Served, Verdict
@@ -122,8 +122,8 @@ async def replayed(folder: Path, plan: Plan) -> Replayed:
     asks = zipf(questions(list(texts)), plan.many(ASKS), EXPONENT, chance)
     workers = {"orchestration": 2, "retrieval": 1, "inference": 1}
     async with stand_in(TAKES) as model:
-        existing = Existing(model_url=model.url, model_name="stand-in")
-        options = StackOptions(folder, workers, ports=Ports(gateway=0), existing=existing)
+        external = ExternalServices(model_url=model.url, model_name="stand-in")
+        options = StackOptions(folder, workers, ports=Ports(gateway=0), external=external)
         async with Stack(options) as stack, Poise(settings=MeshSettings(broker=stack.broker, spans=False)) as poise:
             documents = Corpus(poise, texts)
             await documents.begin()

@@ -25,8 +25,8 @@ from poise.client import Poise
 from poise.contracts import PolicyCommand, PolicySpec, RunRecord, Score
 from poise.contracts.topics import COMMANDS, POLICY, RECORDS, SCORES
 from poise.settings import MeshSettings
-from poise.stack import Ports, Stack, StackOptions
-from poise.stack.options import Existing
+from poise.stack.options import ExternalServices, Ports, StackOptions
+from poise.stack.stack import Stack
 from poise_labs.cli.sample_corpus import corpus
 from tests.benchmarks import command, report
 from tests.benchmarks.cache.model import stand_in
@@ -73,8 +73,8 @@ async def measured(scenario: str, plan: Plan, console: Console) -> Outcome:
     workers = {"orchestration": 1, "retrieval": 1, "inference": 1, "evaluation": 1}
     with tempfile.TemporaryDirectory() as folder:
         async with stand_in(TAKES) as model:
-            existing = Existing(model_url=model.url, model_name="stand-in")
-            options = StackOptions(Path(folder), workers, ports=Ports(gateway=0), existing=existing)
+            external = ExternalServices(model_url=model.url, model_name="stand-in")
+            options = StackOptions(Path(folder), workers, ports=Ports(gateway=0), external=external)
             async with Stack(options) as stack, Poise(settings=MeshSettings(broker=stack.broker)) as poise:
                 topics = await ingested(poise)
                 await set_policy(poise)
@@ -82,7 +82,7 @@ async def measured(scenario: str, plan: Plan, console: Console) -> Outcome:
                 for repetition in range(plan.repetitions):
                     for name in (ON, OFF) if repetition % 2 == 0 else (OFF, ON):
                         if on is not (name == ON):
-                            await (stack.take_down if on else stack.bring_back)(WORKER)
+                            await (stack.stop_part if on else stack.start_part)(WORKER)
                             on = not on
                         times = await asked(poise, topics, WARM_UP + plan.many(ASKS), SCENARIOS[scenario])
                         add(found, name, times[WARM_UP:])
@@ -143,7 +143,7 @@ def add(found: Collected, name: str, times: list[float]) -> None:
 async def counted(stack: Stack, poise: Poise, *, on: bool) -> str:
     """That evaluation did its work, in the end for all runs; and that the draws were the policy's."""
     if not on:
-        await stack.bring_back(WORKER)
+        await stack.start_part(WORKER)
     records = [RunRecord.parse(one.value or b"") for one in await poise.mesh.read_topic(RECORDS.name)]
     by_policy = sum(one.draw is not None and one.draw.policy_version > 0 for one in records)
     async with asyncio.timeout(WITHIN):

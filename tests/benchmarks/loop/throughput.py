@@ -27,7 +27,7 @@ from poise.contracts.topics import COMMANDS, RECORDS, SCORES
 from poise.kafka import topic_setup
 from poise.scoring import Evidence, groundedness, relevance
 from poise.settings import MeshSettings
-from poise.stack import Kafka
+from poise.stack.kafka import Kafka
 from poise_services.evaluation.run_scores import score_run
 from tests.benchmarks.loop.records import records
 

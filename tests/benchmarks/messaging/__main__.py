@@ -18,7 +18,7 @@ from rich.console import Console
 
 from poise.kafka import topic_setup
 from poise.settings import MeshSettings
-from poise.stack import Kafka
+from poise.stack.kafka import Kafka
 from tests.benchmarks import command, report
 from tests.benchmarks.command import Plan
 from tests.benchmarks.figures import Outcome

@@ -17,8 +17,10 @@ from poise.contracts.ask import Ask
 from poise.contracts.run_id import new_run_id
 from poise.kafka import topic_setup
 from poise.settings import MeshSettings
-from poise.stack import Kafka, Valkey, probe
+from poise.stack import probe
+from poise.stack.kafka import Kafka
 from poise.stack.managed_process import ManagedProcess
+from poise.stack.valkey import Valkey
 from poise.worker.mesh import Mesh
 from tests.benchmarks.steps.abroad import Abroad
 from tests.benchmarks.steps.servers import Postgres, Restate, SyncedValkey, spent

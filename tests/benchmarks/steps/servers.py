@@ -12,8 +12,9 @@ from typing import ClassVar, Final
 import httpx2
 
 from poise.errors import SetupError
-from poise.stack import Valkey, probe
+from poise.stack import probe
 from poise.stack.managed_process import ManagedProcess
+from poise.stack.valkey import Valkey
 from tests.benchmarks.startup import cpu
 
 NOBODY: Final = 65_534

@@ -8,4 +8,4 @@ from poise.stack import jars
 LIST = Path(__file__).with_name("client.jars")
 
 if __name__ == "__main__":
-    jars.JarStore(Path(sys.argv[1]), jars.listed(LIST.read_text(encoding="utf-8"))).ensure(lambda _: None)
+    jars.JarStore(Path(sys.argv[1]), jars.parse_jar_list(LIST.read_text(encoding="utf-8"))).ensure(lambda _: None)

@@ -7,7 +7,7 @@ import pytest_asyncio
 from poise.kafka import end_offsets, topic_setup
 from poise.redis import client
 from poise.settings import MeshSettings
-from poise.stack import Kafka
+from poise.stack.kafka import Kafka
 from poise_services.orchestration import document_versions
 
 

@@ -16,8 +16,8 @@ pytestmark = pytest.mark.integration
 async def test_the_demo_uses_the_stack_that_runs(poise: Command, kafka: str, tmp_path: Path) -> None:
     settings = MeshSettings(broker=kafka)
     async with answering(settings) as asked, indexing(settings):
-        with state.hold(tmp_path):
-            state.write(tmp_path, StackState(pid=1, ready=True, since=time.time(), broker=kafka))
+        with state.lock(tmp_path):
+            state.write_state(tmp_path, StackState(pid=1, ready=True, since=time.time(), broker=kafka))
             first = await poise("demo", "--dir", str(tmp_path))
             second = await poise("demo", "--dir", str(tmp_path))
     for shown in (first, second):

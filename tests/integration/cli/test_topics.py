@@ -7,7 +7,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from integration_kit import Command
 
 from poise.contracts.topics import CATALOGUE
-from poise.stack import Kafka
+from poise.stack.kafka import Kafka
 
 pytestmark = pytest.mark.integration
 

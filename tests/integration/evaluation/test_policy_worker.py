@@ -19,7 +19,7 @@ from poise.contracts.topics import COMMANDS, SCORES
 from poise.kafka import topic_setup
 from poise.kafka.transactions import Transactions
 from poise.settings import MeshSettings
-from poise.stack import Kafka
+from poise.stack.kafka import Kafka
 from poise.worker.mesh import Mesh
 
 pytestmark = pytest.mark.integration

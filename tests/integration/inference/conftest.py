@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 import pytest
 import pytest_asyncio
 
-from poise.stack import ModelServer
+from poise.stack.model import ModelServer
 
 Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 Serve = Callable[[Script], AbstractAsyncContextManager[str]]

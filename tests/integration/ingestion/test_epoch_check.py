@@ -14,7 +14,7 @@ from poise.ingestion import epoch_check
 from poise.ingestion.epoch_check import EpochCheck
 from poise.settings import MeshSettings
 from poise.worker.mesh import Mesh
-from poise_labs.drill.runner import ahead
+from poise_labs.drill.runner import unreachable_epoch
 
 pytestmark = pytest.mark.integration
 
@@ -59,7 +59,7 @@ async def test_one_beyond_an_end_is_refused_until_the_log_has_come_there(mesh_se
 async def test_the_epoch_that_the_drill_has_an_index_be_behind_is_not_refused(mesh_settings: MeshSettings) -> None:
     async with Poise(mesh_settings.broker) as poise, EpochCheck(poise.mesh) as check:
         epoch = await poise.ingest({"known": "text"})
-        behind = await ahead(poise, epoch)
+        behind = await unreachable_epoch(poise, epoch)
         assert not epoch.reached(behind)
         await check.possible(behind)
 

@@ -10,7 +10,8 @@ from poise.errors import SetupError
 from poise.kafka.admin import KafkaAdmin
 from poise.kafka.connection import Connection
 from poise.settings import MeshSettings
-from poise.stack import Kafka, probe
+from poise.stack import probe
+from poise.stack.kafka import Kafka
 from poise.worker.mesh import Mesh
 
 pytestmark = pytest.mark.integration

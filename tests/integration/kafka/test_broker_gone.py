@@ -11,7 +11,7 @@ from poise.contracts.topics import RECORDS
 from poise.errors import SetupError, UnavailableError
 from poise.kafka import producer, topic_setup
 from poise.settings import MeshSettings
-from poise.stack import Kafka
+from poise.stack.kafka import Kafka
 from poise.worker import mesh, readiness
 from poise.worker.mesh import Mesh
 

@@ -18,7 +18,7 @@ from poise.contracts.run_id import run_id_of
 from poise.contracts.topics import ASK_INTERACTIVE, CANCEL, DOCUMENTS
 from poise.kafka.record import Position
 from poise.settings import MeshSettings
-from poise.stack import Kafka
+from poise.stack.kafka import Kafka
 from poise.worker.mesh import Mesh
 from poise.worker.tier import Context, Tier
 

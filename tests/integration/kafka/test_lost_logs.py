@@ -25,7 +25,7 @@ from poise.kafka.record import Record
 from poise.kafka.topic_identities import TopicIdentities
 from poise.liveness import Liveness
 from poise.settings import MeshSettings
-from poise.stack import Kafka
+from poise.stack.kafka import Kafka
 from poise.worker.mesh import Mesh
 from poise.worker.tier import Context, Tier
 from poise.worker.tier_runner import group_of

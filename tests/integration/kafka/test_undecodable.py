@@ -16,7 +16,7 @@ from poise.dead_letters.redrive_plan import Redrive
 from poise.errors import RunCancelledError
 from poise.kafka.record import Record
 from poise.settings import MeshSettings
-from poise.stack import Kafka
+from poise.stack.kafka import Kafka
 from poise.worker.mesh import Mesh
 from poise.worker.tier import Context, Tier
 

@@ -36,7 +36,7 @@ from poise.kafka.transactions import ProducerRecord, Transactions
 from poise.redis.client import RedisClient
 from poise.redis.journal import Journal
 from poise.settings import MeshSettings
-from poise.stack import Kafka
+from poise.stack.kafka import Kafka
 from poise.worker.mesh import Mesh
 from poise.worker.tier import Context, Tier
 from poise.workflows.run import Run

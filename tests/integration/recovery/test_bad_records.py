@@ -44,7 +44,7 @@ from poise.contracts.topics import (
 from poise.kafka import topic_setup
 from poise.kafka.partitioner import partition_for
 from poise.settings import MeshSettings
-from poise.stack import Kafka
+from poise.stack.kafka import Kafka
 from poise.worker.mesh import Mesh
 from poise.worker.tier import Context, Tier
 from poise_services.evaluation.policy_worker import policy_worker

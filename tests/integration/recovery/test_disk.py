@@ -15,7 +15,7 @@ from recovery_kit import WITHIN, all_ready
 from poise.contracts import Generate
 from poise.kafka import topic_setup
 from poise.settings import MeshSettings
-from poise.stack import Kafka
+from poise.stack.kafka import Kafka
 from poise.worker.mesh import Mesh
 from poise.worker.tier import Tier
 

@@ -37,7 +37,7 @@ from poise.contracts.topics import (
 from poise.errors import RunCancelledError
 from poise.kafka import topic_setup
 from poise.settings import MeshSettings
-from poise.stack import Kafka
+from poise.stack.kafka import Kafka
 from poise.worker.mesh import Mesh
 from poise.worker.tier import Context, Tier
 from poise_services.orchestration.active_policy import follow_policies

@@ -5,7 +5,7 @@ import pytest
 from redis.asyncio import Redis
 from slow_wire import SlowWire
 
-from poise.stack import Valkey
+from poise.stack.valkey import Valkey
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from poise.redis.batch_writer import TOGETHER, Writer
 from poise.redis.client import RedisClient
 from poise.redis.journal import Entry, Journal
 from poise.redis.script import Call, Script
-from poise.stack import Valkey
+from poise.stack.valkey import Valkey
 
 pytestmark = pytest.mark.integration
 

@@ -16,7 +16,7 @@ from poise.liveness import Liveness
 from poise.redis import client
 from poise.redis.client import ANSWERS_WITHIN, CONNECTIONS, REST, SLOW, WINDOW, RedisClient
 from poise.redis.step_results import ClaimStatus, Lease, StepResultStore, StoredReply
-from poise.stack import Valkey
+from poise.stack.valkey import Valkey
 from poise.telemetry import semconv
 from poise.telemetry.metrics import observations
 

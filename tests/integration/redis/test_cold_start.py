@@ -14,7 +14,7 @@ from poise.client import Poise
 from poise.contracts import Generate
 from poise.contracts.generate import ChatMessage
 from poise.settings import MeshSettings
-from poise.stack import Valkey
+from poise.stack.valkey import Valkey
 from poise.stack.worker import Worker
 
 pytestmark = pytest.mark.integration

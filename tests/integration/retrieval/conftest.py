@@ -14,7 +14,7 @@ from retrieval_kit import Client, Drawn, Worker, Workers
 from poise.executors.limited import LimitedExecutor
 from poise.kafka import topic_setup
 from poise.settings import MeshSettings
-from poise.stack import Kafka
+from poise.stack.kafka import Kafka
 from poise.worker.mesh import Mesh
 from poise.worker.tier import Tier
 from poise_services.retrieval.corpus import Corpus

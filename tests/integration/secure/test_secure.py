@@ -19,7 +19,8 @@ from poise.errors import SetupError
 from poise.kafka import topic_setup
 from poise.security import Security
 from poise.settings import MeshSettings
-from poise.stack import Existing, external
+from poise.stack import external
+from poise.stack.options import ExternalServices
 from poise.worker.mesh import Mesh
 from poise.worker.tier import Context, Tier
 
@@ -100,7 +101,7 @@ async def test_the_settings_come_from_the_environment(broker: SecureBroker, monk
     }.items():
         monkeypatch.setenv(f"POISE_{name}", value)
     await topic_setup.apply(MeshSettings.load())
-    await external.check(Existing(broker=broker.sasl))
+    await external.check(ExternalServices(broker=broker.sasl))
 
 
 async def refused(settings: MeshSettings) -> str:
@@ -166,6 +167,6 @@ async def test_a_key_that_its_password_does_not_open(broker: SecureBroker, tmp_p
 async def test_poise_up_wants_a_broker_for_it(broker: SecureBroker, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POISE_SECURITY__PROTOCOL", "SSL")
     with pytest.raises(SetupError, match="POISE_SECURITY__PROTOCOL is SSL, and the stack's own Kafka"):
-        await external.check(Existing())
+        await external.check(ExternalServices())
     with pytest.raises(SetupError, match="its certificate is not accepted"):
-        await external.check(Existing(broker=broker.tls))
+        await external.check(ExternalServices(broker=broker.tls))

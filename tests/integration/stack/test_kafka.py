@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from poise.errors import SetupError
-from poise.stack import Kafka, Valkey
-from poise.stack.runtime import Runtime
+from poise.stack.kafka import Kafka
+from poise.stack.kafka_runtime import KafkaRuntime
+from poise.stack.valkey import Valkey
 
 pytestmark = pytest.mark.integration
 
@@ -32,23 +33,23 @@ async def test_no_network_at_the_first_start_is_one_clear_line(tmp_path: Path, m
 
 
 def test_what_java_learnt_is_not_trusted_once_it_was_touched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    runtime = Runtime.prepare(lambda _line: None)
+    runtime = KafkaRuntime.prepare(lambda _line: None)
     cached = {path.name: path for path in runtime.store.directory.glob("*.jar")}
     own = tmp_path / "cache" / "poise" / "kafka"
     own.mkdir(parents=True)
     for name, path in cached.items():
         (own / name).hardlink_to(path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    runtime = Runtime.prepare(lambda _line: None)
+    runtime = KafkaRuntime.prepare(lambda _line: None)
     said: list[str] = []
     made = tmp_path / "made"
     made.write_bytes(b"an archive")
-    runtime.keep(made, runtime.archive)
-    assert Runtime.prepare(said.append).archive.exists()
+    runtime.store_file(made, runtime.archive)
+    assert KafkaRuntime.prepare(said.append).archive.exists()
     assert said == []
 
     with runtime.archive.open("ab") as archive:
         archive.write(b", or is it")
 
-    assert not Runtime.prepare(said.append).archive.exists()
+    assert not KafkaRuntime.prepare(said.append).archive.exists()
     assert "is damaged" in said[0]

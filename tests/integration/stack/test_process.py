@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from poise.stack.process import Child
+from poise.stack.process import ChildProcess
 
 pytestmark = pytest.mark.integration
 
@@ -85,7 +85,7 @@ def test_the_tether_hands_signals_on_and_reports_the_end() -> None:
 
 async def test_one_that_will_not_end_is_killed_with_what_it_started(tmp_path: Path, pipe: Path) -> None:
     command = ["sh", "-c", f"trap '' TERM; exec > \"{pipe}\"; echo here; sleep 1000 & while :; do sleep 0.05; done"]
-    child = Child("stubborn", command, log=tmp_path / "log")
+    child = ChildProcess("stubborn", command, log=tmp_path / "log")
     await child.start()
     with pipe.open() as held:
         assert held.readline() == "here\n"
@@ -95,7 +95,7 @@ async def test_one_that_will_not_end_is_killed_with_what_it_started(tmp_path: Pa
 
 
 async def test_the_tail_is_of_this_start_alone(tmp_path: Path) -> None:
-    child = Child("talker", ["sh", "-c", "echo one; echo; echo two"], log=tmp_path / "log")
+    child = ChildProcess("talker", ["sh", "-c", "echo one; echo; echo two"], log=tmp_path / "log")
     for _ in range(2):
         await child.start()
         await child.wait()
@@ -105,7 +105,7 @@ async def test_the_tail_is_of_this_start_alone(tmp_path: Path) -> None:
 
 
 async def test_stopping_what_has_ended_is_nothing(tmp_path: Path) -> None:
-    child = Child("short", ["true"], log=tmp_path / "log")
+    child = ChildProcess("short", ["true"], log=tmp_path / "log")
     await child.stop(grace=1)
     await child.start()
     assert await child.wait() == 0

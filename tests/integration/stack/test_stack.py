@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from poise.errors import SetupError
-from poise.stack import Event, Existing, Stack, StackOptions, running
-from poise.stack.state import PartState, StackState
+from poise.stack.events import StackEvent
+from poise.stack.options import ExternalServices, StackOptions
+from poise.stack.stack import Stack
+from poise.stack.state import PartState, StackState, running_stack
 
 pytestmark = pytest.mark.integration
 
@@ -20,10 +22,10 @@ class Story:
     """What a stack tells, to be waited for."""
 
     def __init__(self) -> None:
-        self.told: list[Event] = []
+        self.told: list[StackEvent] = []
         self._news = asyncio.Condition()
 
-    def tell(self, event: Event) -> None:
+    def tell(self, event: StackEvent) -> None:
         self.told.append(event)
         asyncio.get_running_loop().create_task(self._announce())
 
@@ -31,8 +33,8 @@ class Story:
         async with self._news:
             self._news.notify_all()
 
-    async def until(self, part: str, state: str, times: int = 1) -> list[Event]:
-        def found() -> list[Event]:
+    async def until(self, part: str, state: str, times: int = 1) -> list[StackEvent]:
+        def found() -> list[StackEvent]:
             return [event for event in self.told if (event.part, event.state) == (part, state)]
 
         async with asyncio.timeout(60), self._news:
@@ -47,8 +49,8 @@ def part_of(state: StackState | None, name: str) -> PartState:
 
 async def test_what_dies_is_started_again_where_it_was_and_nothing_is_left(tmp_path: Path) -> None:
     story = Story()
-    async with Stack(StackOptions(tmp_path, INFERENCE), tell=story.tell) as stack:
-        before = running(tmp_path)
+    async with Stack(StackOptions(tmp_path, INFERENCE), on_event=story.tell) as stack:
+        before = running_stack(tmp_path)
         assert before is not None
         assert before.ready
         assert before.broker == stack.broker
@@ -61,24 +63,24 @@ async def test_what_dies_is_started_again_where_it_was_and_nothing_is_left(tmp_p
             assert "exit code -9; starting it again in 0.5 s" in failed.text
             assert f"{name}.log" in failed.text
             await story.until(name, "ready", times=2)
-            after = part_of(running(tmp_path), name)
+            after = part_of(running_stack(tmp_path), name)
             assert after.address == part_of(before, name).address
             assert (after.restarts, after.pid not in pids) == (1, True)
 
         with pytest.raises(SetupError, match="runs already"):
             await Stack(StackOptions(tmp_path, INFERENCE)).start()
 
-    assert running(tmp_path) is None
+    assert running_stack(tmp_path) is None
     for pid in pids:
         with pytest.raises(ProcessLookupError):
             os.kill(pid or 0, 0)
 
 
 async def test_parts_that_run_already_are_used(tmp_path: Path, kafka: str, valkey: str) -> None:
-    options = StackOptions(tmp_path, {}, existing=Existing(broker=kafka, redis_url=valkey))
+    options = StackOptions(tmp_path, {}, external=ExternalServices(broker=kafka, redis_url=valkey))
     async with Stack(options) as stack:
         assert (stack.broker, stack.redis_url, stack.model_url) == (kafka, valkey, None)
-        state = running(tmp_path)
+        state = running_stack(tmp_path)
     assert state is not None
     assert [(part.name, part.ours, part.pid) for part in state.parts] == [
         ("kafka", False, None),
@@ -89,21 +91,21 @@ async def test_parts_that_run_already_are_used(tmp_path: Path, kafka: str, valke
 async def test_one_part_that_cannot_start_stops_the_others(tmp_path: Path, kafka: str) -> None:
     bad = tmp_path / "bad.gguf"
     bad.write_bytes(b"GGUF, it says")
-    options = StackOptions(tmp_path / "stack", INFERENCE, existing=Existing(broker=kafka), model=bad)
+    options = StackOptions(tmp_path / "stack", INFERENCE, external=ExternalServices(broker=kafka), model=bad)
     story = Story()
 
     with pytest.raises(SetupError, match=r"the model server ended with exit code 1: .*bad.gguf.*model.log") as error:
-        await Stack(options, tell=story.tell).start()
+        await Stack(options, on_event=story.tell).start()
 
     assert "\n" not in str(error.value)
-    assert running(tmp_path / "stack") is None
+    assert running_stack(tmp_path / "stack") is None
 
 
 async def test_a_worker_that_cannot_start_says_why(
     tmp_path: Path, kafka: str, valkey: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("POISE_INFERENCE_BACKENDS", '{"default": {"url": "nonsense", "model": "m"}}')
-    options = StackOptions(tmp_path, INFERENCE, existing=Existing(kafka, valkey))
+    options = StackOptions(tmp_path, INFERENCE, external=ExternalServices(kafka, valkey))
 
     with pytest.raises(SetupError, match=r"inference-1 ended with exit code 1: .*BACKENDS.*inference-1.log") as error:
         await Stack(options).start()
@@ -113,9 +115,9 @@ async def test_a_worker_that_cannot_start_says_why(
 
 async def test_cancelled_while_it_starts_it_leaves_nothing(tmp_path: Path) -> None:
     story = Story()
-    starting = asyncio.create_task(Stack(StackOptions(tmp_path, {}), tell=story.tell).start())
+    starting = asyncio.create_task(Stack(StackOptions(tmp_path, {}), on_event=story.tell).start())
     await story.until("redis", "ready")
     starting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await starting
-    assert running(tmp_path) is None
+    assert running_stack(tmp_path) is None

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from poise.stack import running
+from poise.stack.state import running_stack
 
 pytestmark = pytest.mark.integration
 
@@ -36,7 +36,7 @@ def poise(tmp_path: Path) -> Iterator[Poise]:
         )
 
     yield run
-    if state := running(tmp_path / ".poise"):
+    if state := running_stack(tmp_path / ".poise"):
         run("down")
         ended(state.pid)
 
@@ -98,7 +98,7 @@ def test_ctrl_c_stops_it_cleanly_even_while_it_starts(tmp_path: Path) -> None:
     assert said == ""
     assert rest.splitlines()[-1] == "Stopped."
     assert "Traceback" not in rest
-    assert running(tmp_path / ".poise") is None
+    assert running_stack(tmp_path / ".poise") is None
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="waits for processes that are not its children")
@@ -138,7 +138,7 @@ def test_what_cannot_be_started_is_one_clear_line(
     poise: Poise, tmp_path: Path, arguments: tuple[str, ...], says: str
 ) -> None:
     assert_one_line(poise("up", *arguments), says)
-    assert running(tmp_path / ".poise") is None
+    assert running_stack(tmp_path / ".poise") is None
 
 
 def test_a_port_in_use_is_one_clear_line(poise: Poise) -> None:

@@ -32,7 +32,8 @@ from poise.errors import (
 )
 from poise.kafka import topic_setup
 from poise.settings import MeshSettings
-from poise.stack import Kafka, probe
+from poise.stack import probe
+from poise.stack.kafka import Kafka
 from poise.worker.tier import Context, Tier
 
 pytestmark = pytest.mark.integration
@@ -89,7 +90,7 @@ async def worker(
             return await probe.http_status(f"http://127.0.0.1:{port}/readyz") == 200
 
         async with asyncio.timeout(WITHIN):
-            await probe.until(ready)
+            await probe.poll_until_ready(ready)
         yield started
 
 

@@ -25,7 +25,7 @@ from poise.redis import client
 from poise.redis.client import RedisClient
 from poise.redis.step_results import ClaimStatus, Lease, StepResultStore, StoredReply
 from poise.settings import MeshSettings
-from poise.stack import Valkey
+from poise.stack.valkey import Valkey
 from poise.telemetry import semconv
 from poise.telemetry.metrics import observations
 from poise.worker.idempotency import IdempotencyGuard

@@ -16,7 +16,8 @@ from slow_wire import SlowWire
 from poise.contracts.topics import PASSAGES
 from poise.kafka import topic_setup
 from poise.settings import MeshSettings
-from poise.stack import Kafka, probe
+from poise.stack import probe
+from poise.stack.kafka import Kafka
 from poise.worker.mesh import Mesh
 
 pytestmark = pytest.mark.integration

@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 
 from poise.redis.client import RedisClient
 from poise.redis.journal import Entry, Journal
-from poise.stack import Valkey
+from poise.stack.valkey import Valkey
 
 pytestmark = pytest.mark.integration
 

@@ -17,7 +17,8 @@ from poise.contracts import Answer, Ask, Completion, Generate, Passage, Passages
 from poise.contracts.topics import INFERENCE_INTERACTIVE, RETRIEVAL_INTERACTIVE, RUNS_INTERACTIVE, Topic
 from poise.errors import FaultError
 from poise.settings import MeshSettings
-from poise.stack import Valkey, probe
+from poise.stack import probe
+from poise.stack.valkey import Valkey
 from poise.worker.tier import Context, Tier
 
 pytestmark = pytest.mark.integration
@@ -89,7 +90,7 @@ async def worker(settings: MeshSettings, folder: Path) -> AsyncIterator[asyncio.
 
     try:
         async with asyncio.timeout(WITHIN):
-            await probe.until(ready)
+            await probe.poll_until_ready(ready)
         yield started
     finally:
         if started.returncode is None:

@@ -3,7 +3,14 @@ from typing import Any
 
 from rich.console import Console
 
-from poise.cli.answer_view import LONGEST_QUOTE, how, less, quote, render, times
+from poise.cli.answer_view import (
+    MAX_QUOTE_CHARS,
+    format_quote,
+    provenance_line,
+    render_answer,
+    timings_line,
+    warning_lines,
+)
 from poise.contracts import Answer, Citation
 
 RUN = "0199a1b2-0000-7000-8000-000000000001"
@@ -16,7 +23,7 @@ def answer(**fields: Any) -> Answer:
 
 def shown(found: Answer) -> str:
     console = Console(file=io.StringIO(), width=80)
-    console.print(render(found))
+    console.print(render_answer(found))
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
@@ -38,26 +45,26 @@ def test_an_answer_is_shown_with_its_sources_and_where_to_look_further() -> None
 
 def test_an_answer_from_a_lower_rung_says_why() -> None:
     found = answer(rung="extractive", reason="the model's answer was not grounded", variant=None)
-    assert how(found).plain == "extractive (the model's answer was not grounded)"
+    assert provenance_line(found).plain == "extractive (the model's answer was not grounded)"
 
 
 def test_an_answer_of_an_earlier_ask_says_how_old_it_is() -> None:
     found = answer(rung="stale", reason="the model failed", cached=True, age=750.0)
-    assert how(found).plain == "stale (the model failed) · short · from the cache, 12 min old"
-    assert how(answer(cached=True, age=0.2)).plain == "primary · short · just worked out for another ask"
+    assert provenance_line(found).plain == "stale (the model failed) · short · from the cache, 12 min old"
+    assert provenance_line(answer(cached=True, age=0.2)).plain == "primary · short · just worked out for another ask"
 
 
 def test_what_did_less_than_it_should_has_a_line_each() -> None:
     found = answer(retrieval="cached", degraded=["retrieval failed: away;\npassages found 3 h ago stand in", "[b]x"])
-    assert [line.plain for line in less(found)] == [
+    assert [line.plain for line in warning_lines(found)] == [
         "! retrieval failed: away; passages found 3 h ago stand in",
         "! [b]x",
     ]
     assert "! retrieval failed" in shown(found)
-    assert [line.plain for line in less(answer(retrieval="lexical"))] == [
+    assert [line.plain for line in warning_lines(answer(retrieval="lexical"))] == [
         "! passages were searched by their words alone"
     ]
-    assert not list(less(answer(retrieval="hybrid")))
+    assert not list(warning_lines(answer(retrieval="hybrid")))
 
 
 def test_what_others_wrote_is_neither_markup_nor_control() -> None:
@@ -70,21 +77,21 @@ def test_what_others_wrote_is_neither_markup_nor_control() -> None:
 
 
 def test_times_name_what_no_step_accounts_for() -> None:
-    assert times({"retrieve": 20.0, "total": 100.0}) == "100 ms = retrieve 20 ms + the rest 80 ms"
-    assert times({"total": 100.0}) == "100 ms"
-    assert times({"a": 1.0, "b": 2.0}) == "a 1.0 ms + b 2.0 ms"
+    assert timings_line({"retrieve": 20.0, "total": 100.0}) == "100 ms = retrieve 20 ms + the rest 80 ms"
+    assert timings_line({"total": 100.0}) == "100 ms"
+    assert timings_line({"a": 1.0, "b": 2.0}) == "a 1.0 ms + b 2.0 ms"
 
 
 def test_what_the_reader_waited_is_the_total() -> None:
-    text = how(answer(timings={"generate": 1_000.0, "total": 7_000.0}), waited=53.0).plain
+    text = provenance_line(answer(timings={"generate": 1_000.0, "total": 7_000.0}), waited=53.0).plain
     assert "53 s = generate 1 s + the rest 52 s" in text
     assert "7 s" not in text
-    assert "53 s" in how(answer(timings={}), waited=53.0).plain
+    assert "53 s" in provenance_line(answer(timings={}), waited=53.0).plain
 
 
 def test_a_long_quote_is_cut_at_a_word() -> None:
-    said = quote("word " * 200)
-    assert len(said) <= LONGEST_QUOTE + 4
+    said = format_quote("word " * 200)
+    assert len(said) <= MAX_QUOTE_CHARS + 4
     assert said.startswith("“word word")
     assert said.endswith("word …”")
-    assert quote(" \n ") == ""
+    assert format_quote(" \n ") == ""

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from poise.cli.connect import settings
+from poise.cli.connect import resolve_settings
 from poise.errors import SetupError
 from poise.stack import state
 from poise.stack.state import StackState
@@ -21,59 +21,59 @@ def stack(*, ready: bool = True, broker: str | None = "127.0.0.1:5001") -> Stack
 
 def test_what_is_given_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POISE_BROKER", "env:1")
-    with state.hold(Path(".poise")):
-        state.write(Path(".poise"), stack())
-        assert settings("given:1").broker == "given:1"
+    with state.lock(Path(".poise")):
+        state.write_state(Path(".poise"), stack())
+        assert resolve_settings("given:1").broker == "given:1"
 
 
 def test_then_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POISE_BROKER", "env:1")
-    with state.hold(Path(".poise")):
-        state.write(Path(".poise"), stack())
-        assert settings().broker == "env:1"
+    with state.lock(Path(".poise")):
+        state.write_state(Path(".poise"), stack())
+        assert resolve_settings().broker == "env:1"
 
 
 def test_then_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
     Path("poise.toml").write_text('[mesh]\nbroker = "file:1"\n', encoding="utf-8")
     monkeypatch.setenv("POISE_CONFIG", "poise.toml")
-    assert settings().broker == "file:1"
+    assert resolve_settings().broker == "file:1"
 
 
 def test_then_the_running_stack() -> None:
-    with state.hold(Path(".poise")):
-        state.write(Path(".poise"), stack())
-        assert settings().broker == "127.0.0.1:5001"
+    with state.lock(Path(".poise")):
+        state.write_state(Path(".poise"), stack())
+        assert resolve_settings().broker == "127.0.0.1:5001"
 
 
 def test_a_stack_that_is_gone_is_not_asked() -> None:
-    with state.hold(Path(".poise")):
-        state.write(Path(".poise"), stack())
-    assert settings().broker == "127.0.0.1:9092"
+    with state.lock(Path(".poise")):
+        state.write_state(Path(".poise"), stack())
+    assert resolve_settings().broker == "127.0.0.1:9092"
 
 
 def test_a_stack_that_is_starting_is_said_to_be() -> None:
-    with state.hold(Path(".poise")):
-        state.write(Path(".poise"), stack(ready=False))
+    with state.lock(Path(".poise")):
+        state.write_state(Path(".poise"), stack(ready=False))
         with pytest.raises(SetupError, match=r"still starting.*poise status"):
-            settings()
+            resolve_settings()
 
 
 def test_then_the_usual_port() -> None:
-    assert settings().broker == "127.0.0.1:9092"
+    assert resolve_settings().broker == "127.0.0.1:9092"
 
 
 @pytest.mark.parametrize("broker", ["", " ,", ":9092", "host:", "host:x", "host:0", "host:70000", "a:1,b:x"])
 def test_what_is_no_address_is_refused(broker: str) -> None:
     with pytest.raises(SetupError, match="no address of a broker"):
-        settings(broker)
+        resolve_settings(broker)
 
 
 @pytest.mark.parametrize("broker", ["host", "host:9092", "a:1, b:2", "[::1]:9092"])
 def test_what_is_an_address_is_taken(broker: str) -> None:
-    assert settings(broker).broker == broker
+    assert resolve_settings(broker).broker == broker
 
 
 def test_a_copy_with_another_broker_connects_to_that() -> None:
-    found = settings("a:1")
+    found = resolve_settings("a:1")
     assert found.bootstrap == ["a:1"]
     assert found.model_copy(update={"broker": "b:2"}).bootstrap == ["b:2"]

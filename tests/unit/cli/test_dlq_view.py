@@ -4,7 +4,7 @@ import json
 import pytest
 from rich.console import Console, RenderableType
 
-from poise.cli.dlq_view import body, hexdump, letter_page, letters_list, outcome_line, totals
+from poise.cli.dlq_view import dead_letter_page, dead_letters_table, hexdump, outcome_line, render_body, totals_line
 from poise.dead_letters.json_view import LetterSummary, LetterView
 from poise.dead_letters.model import DeadLetter
 from poise.dead_letters.redrive_plan import RedriveOutcome
@@ -43,7 +43,7 @@ def lines(what: RenderableType) -> list[str]:
 
 
 def test_the_list_has_a_row_and_what_was_said() -> None:
-    assert lines(letters_list([letter()], 1_120.0)) == [
+    assert lines(dead_letters_table([letter()], 1_120.0)) == [
         "id                 age    error",
         "orchestration/0/5  2 min  TypeError",
         "  poise.ask.interactive  no [bold]way[/] [31mat all",
@@ -60,16 +60,18 @@ def test_the_list_has_a_row_and_what_was_said() -> None:
     ],
 )
 def test_the_list_says_how_a_letter_stands(redrives: int, redriven: str | None, standing: str, note: str) -> None:
-    _, row, below = lines(letters_list([letter(redrives=redrives, redriven=redriven)], 1_120.0))
+    _, row, below = lines(dead_letters_table([letter(redrives=redrives, redriven=redriven)], 1_120.0))
     assert row == f"orchestration/0/5  2 min  TypeError  {standing}".rstrip()
     assert below == f"  {note}"
 
 
 def test_below_the_list_is_how_many_there_are() -> None:
     letters = [letter(), letter(redrives=3), letter(redriven="t/0/1"), letter(redriven="t/0/2")]
-    assert totals(letters, hidden=2).plain == ("2 dead letters, 1 of them quarantined, 2 sent again (--all shows them)")
-    assert totals(letters, hidden=0).plain == "2 dead letters, 1 of them quarantined, 2 sent again"
-    assert totals([], hidden=0).plain == "0 dead letters"
+    assert totals_line(letters, hidden=2).plain == (
+        "2 dead letters, 1 of them quarantined, 2 sent again (--all shows them)"
+    )
+    assert totals_line(letters, hidden=0).plain == "2 dead letters, 1 of them quarantined, 2 sent again"
+    assert totals_line([], hidden=0).plain == "0 dead letters"
 
 
 def test_what_became_of_one_is_a_line() -> None:
@@ -90,7 +92,7 @@ def test_what_became_of_one_is_a_line() -> None:
 
 
 def test_the_page_has_all_of_it() -> None:
-    text = shown(letter_page(letter(), 1_120.0))
+    text = shown(dead_letter_page(letter(), 1_120.0))
     for said in (
         "orchestration/0/5  2 min ago",
         "first copy  poise.ask.interactive/3/9",
@@ -117,7 +119,7 @@ def test_the_page_has_all_of_it() -> None:
     ids=["null", "empty", "bytes", "too deep", "json"],
 )
 def test_any_body_can_be_shown(value: bytes | None, said: str) -> None:
-    text = shown(body(value))
+    text = shown(render_body(value))
     assert said in text
     assert "\x1b" not in text
 

@@ -1,7 +1,7 @@
 import pytest
 from pydantic import ValidationError
 
-from poise.cli.errors import exit_code, sentence, tell
+from poise.cli.errors import exit_code, message_line, report_error
 from poise.contracts import Ask, Fault, FieldError
 from poise.errors import (
     DeadlineExceededError,
@@ -41,15 +41,15 @@ def test_what_is_refused_exits_with_2_all_else_with_1(error: PoiseError, code: i
 
 def test_a_fault_names_the_fields_it_refuses() -> None:
     error = fault(400, errors=(FieldError(field="question", detail="is too long"), FieldError(field="x", detail="?")))
-    assert sentence(error) == "Title: question: is too long; x: ?"
+    assert message_line(error) == "Title: question: is too long; x: ?"
 
 
 def test_a_sentence_is_one_harmless_line() -> None:
-    assert sentence(SetupError("one\n  two\x1b[31m [bold]three[/]")) == "one two[31m [bold]three[/]"
+    assert message_line(SetupError("one\n  two\x1b[31m [bold]three[/]")) == "one two[31m [bold]three[/]"
 
 
 def test_an_error_is_told_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    assert tell(SetupError("no [bold]broker[/]: " + "x" * 200)) == 1
+    assert report_error(SetupError("no [bold]broker[/]: " + "x" * 200)) == 1
     out, err = capsys.readouterr()
     assert not out
     assert err == "poise: no [bold]broker[/]: " + "x" * 200 + "\n"
@@ -58,10 +58,10 @@ def test_an_error_is_told_in_one_line(capsys: pytest.CaptureFixture[str]) -> Non
 def test_what_pydantic_refuses_is_told_by_field(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ValidationError) as refused:
         Ask(question="")
-    assert tell(refused.value) == 2
+    assert report_error(refused.value) == 2
     assert capsys.readouterr().err.startswith("poise: question: ")
 
 
 def test_a_bug_is_not_told(capsys: pytest.CaptureFixture[str]) -> None:
-    assert tell(TypeError("a bug")) is None
+    assert report_error(TypeError("a bug")) is None
     assert capsys.readouterr().err == ""

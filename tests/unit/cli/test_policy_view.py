@@ -4,9 +4,17 @@ from typing import Any
 import pytest
 from rich.console import Console, RenderableType
 
-from poise.cli.explain_view import bar, explanation
-from poise.cli.policy import before
-from poise.cli.policy_view import decision_page, log_lines, page, percent, replay_lines, standings, unset
+from poise.cli.explain_view import decision_explanation, interval_bar
+from poise.cli.policy import reverted_weights
+from poise.cli.policy_view import (
+    decision_page,
+    decisions_table,
+    format_share,
+    policy_page,
+    replay_report,
+    unset_policy_page,
+    variant_statuses,
+)
 from poise.contracts import Draw, Finding, Limits, Policy, PolicySpec, RunRecord, Sample
 from poise.contracts.policy import Decision
 from poise.contracts.record import Score
@@ -109,7 +117,7 @@ SCORES = [
 
 
 def test_what_is_in_force() -> None:
-    lines = shown(page(policy(), [SET, MOVED], standings(policy(), [SET, MOVED], SCORES), NOW), 240)
+    lines = shown(policy_page(policy(), [SET, MOVED], variant_statuses(policy(), [SET, MOVED], SCORES), NOW), 240)
     assert lines == [
         "answer version 2 · by the loop, 2 min ago",
         "variant weight set answers quality 95 % within 95 % cost",
@@ -124,14 +132,14 @@ def test_what_is_in_force() -> None:
 
 @pytest.mark.parametrize("width", [80, 120])
 def test_no_line_of_the_table_is_wider_than_a_screen(width: int) -> None:
-    rows = standings(policy(), [SET, MOVED], SCORES)
-    table = [line for line in shown(page(policy(), [SET, MOVED], rows, NOW), width) if "0.001" in line]
+    rows = variant_statuses(policy(), [SET, MOVED], SCORES)
+    table = [line for line in shown(policy_page(policy(), [SET, MOVED], rows, NOW), width) if "0.001" in line]
     assert len(table) == 2
 
 
 def test_a_policy_that_is_held_and_one_that_only_says_what_it_would_do() -> None:
     spec = policy().spec.model_copy(update={"dry_run": True})
-    [head, *_] = shown(page(policy(held=True, by="jane", spec=spec), [], [], NOW))
+    [head, *_] = shown(policy_page(policy(held=True, by="jane", spec=spec), [], [], NOW))
     assert head == "answer version 2 · by jane, 2 min ago held: the weights stay dry run: decides, does not act"
 
 
@@ -149,13 +157,13 @@ def test_a_policy_that_is_held_and_one_that_only_says_what_it_would_do() -> None
     ],
 )
 def test_the_state_of_a_variant(decisions: list[Decision], state: str) -> None:
-    lines = shown(page(policy(), decisions, standings(policy(), decisions, []), NOW))
+    lines = shown(policy_page(policy(), decisions, variant_statuses(policy(), decisions, []), NOW))
     [cheap] = [line for line in lines if line.startswith("cheap 5 %")]
     assert cheap == f"cheap 5 % 50 % 0 – – {state}".strip()
 
 
 def test_a_policy_that_was_never_set_says_what_to_do() -> None:
-    lines = shown(unset("answer"))
+    lines = shown(unset_policy_page("answer"))
     assert "was never set" in lines[0]
     assert "poise policy set poise.toml" in lines
 
@@ -171,7 +179,7 @@ def test_what_came_of_a_command() -> None:
 
 def test_the_log() -> None:
     dry = decision(4, "shift", acted=False)
-    assert shown(log_lines([SET, MOVED, dry], NOW)) == [
+    assert shown(decisions_table([SET, MOVED, dry], NOW)) == [
         "decision when what",
         "answer-1 2 min ago set",
         "jane sets it",
@@ -184,21 +192,21 @@ def test_the_log() -> None:
 
 def test_the_weights_that_a_revert_brings_back() -> None:
     held = persons(3, "hold", before=MOVED.after, after=MOVED.after)
-    assert before([SET, MOVED, held], None) == {"steady": 0.5, "cheap": 0.5}
-    assert before([SET, MOVED, held], 2) == MOVED.after
-    assert before([SET, MOVED], 7) is None
-    assert before([SET], None) is None
-    assert before([], None) is None
+    assert reverted_weights([SET, MOVED, held], None) == {"steady": 0.5, "cheap": 0.5}
+    assert reverted_weights([SET, MOVED, held], 2) == MOVED.after
+    assert reverted_weights([SET, MOVED], 7) is None
+    assert reverted_weights([SET], None) is None
+    assert reverted_weights([], None) is None
 
 
 def test_what_a_replay_found() -> None:
     decisions = [SET, MOVED, PROMOTED]
     logs = PolicyLogs("answer", decisions, {}, [], 0, 0)
-    assert shown(replay_lines(ReplayResult(0, None, tuple(decisions), 3, None), logs)) == [
+    assert shown(replay_report(ReplayResult(0, None, tuple(decisions), 3, None), logs)) == [
         "3 of 3 decisions reproduced from 0 scores and 0 commands"
     ]
     differs = ReplayResult(2, "scores are gone", (PROMOTED,), 0, "answer-3: at was 1.0, and is 2.0 again")
-    assert shown(replay_lines(differs, logs)) == [
+    assert shown(replay_report(differs, logs)) == [
         "answer-1 to answer-2 cannot be replayed: scores are gone",
         "differs answer-3: at was 1.0, and is 2.0 again",
         "0 of 1 decision reproduced from 0 scores and 0 commands",
@@ -219,7 +227,7 @@ RECORD = RunRecord(
 
 
 def test_a_decision_of_the_loop_is_explained() -> None:
-    lines = shown(explanation(MOVED, policy(), {"run-1": RECORD}, NOW), 200)
+    lines = shown(decision_explanation(MOVED, policy(), {"run-1": RECORD}, NOW), 200)
     assert lines[0].startswith("answer-2 roll back cheap by the loop, ")
     assert lines[1] == WHY
     for line in (
@@ -243,21 +251,21 @@ def test_a_decision_of_the_loop_is_explained() -> None:
 
 
 def test_recovery_is_explained_otherwise_than_an_alarm() -> None:
-    lines = shown(explanation(PROMOTED, policy(held=True), {}, NOW), 200)
+    lines = shown(decision_explanation(PROMOTED, policy(held=True), {}, NOW), 200)
     assert "Were it still so, it would pass such a test with a probability of 5 % at most." in lines
     assert not any("by chance" in line for line in lines)
     assert "poise policy release answer let the loop move weights again" in lines
 
 
 def test_a_decision_that_was_not_acted_on() -> None:
-    lines = shown(explanation(decision(acted=False), policy(), {}, NOW), 200)
+    lines = shown(decision_explanation(decision(acted=False), policy(), {}, NOW), 200)
     assert "Nothing: a dry run, or held. This is what it would have set:" in lines
     assert not any("revert" in line for line in lines)
 
 
 def test_a_persons_decision_is_explained_without_statistics() -> None:
     refused = persons(3, "refuse", before={}, after={}, acted=False)
-    lines = shown(explanation(refused, None, {}, NOW), 200)
+    lines = shown(decision_explanation(refused, None, {}, NOW), 200)
     assert lines[0].startswith("answer-3 refuse by jane, ")
     assert lines[2:4] == ["What was done", "Nothing."]
     assert "How sure that is" not in lines
@@ -267,7 +275,7 @@ def test_shares_above_a_ceiling_are_percentages() -> None:
     slow = FINDING.model_copy(
         update={"about": "latency", "samples": {"cheap": Sample(count=100, mean=0.12, low=0.07, high=0.2)}}
     )
-    lines = shown(explanation(decision(finding=slow), policy(), {}, NOW), 200)
+    lines = shown(decision_explanation(decision(finding=slow), policy(), {}, NOW), 200)
     assert "cheap 100 answers 12.0 % ├──────────●─────────────────┤" in lines
     assert "the share that was too slow, ├─ with its 95 % confidence interval ─┤" in lines
 
@@ -283,13 +291,13 @@ def test_shares_above_a_ceiling_are_percentages() -> None:
 )
 def test_an_interval_on_an_axis(sample: tuple[float, float, float], drawn: str) -> None:
     mean, low, high = sample
-    assert bar(Sample(count=1, mean=mean, low=low, high=high), 0.0, 1.0, 10) == drawn
+    assert interval_bar(Sample(count=1, mean=mean, low=low, high=high), 0.0, 1.0, 10) == drawn
 
 
 def test_an_axis_without_length() -> None:
-    assert bar(Sample(count=1, mean=0.5, low=0.5, high=0.5), 0.5, 0.5) == "●"
+    assert interval_bar(Sample(count=1, mean=0.5, low=0.5, high=0.5), 0.5, 0.5) == "●"
 
 
 @pytest.mark.parametrize(("share", "text"), [(0.05, "5 %"), (1.0, "100 %"), (0.125, "12.5 %"), (0.0, "0 %")])
 def test_a_share(share: float, text: str) -> None:
-    assert percent(share) == text
+    assert format_share(share) == text

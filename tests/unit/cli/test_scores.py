@@ -3,8 +3,8 @@ import io
 import pytest
 from rich.console import Console
 
-from poise.cli.scores import readable, span
-from poise.cli.scores_view import feedback, interval, share, table
+from poise.cli.scores import parse_period, readable
+from poise.cli.scores_view import feedback_notes, format_interval, format_mean_share, scores_table
 from poise.contracts import Score
 from poise.errors import InvalidMessageError
 from poise.kafka.record import Record
@@ -29,13 +29,13 @@ def score(run: str, variant: str = "short", rung: str = "primary", **values: flo
 
 @pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("30m", 1_800), (" 1.5h ", 5_400), ("7d", 604_800)])
 def test_a_span_of_time(text: str, seconds: float) -> None:
-    assert span(text) == seconds
+    assert parse_period(text) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "h", "1", "-1h", "1w", "1h30m"])
 def test_what_is_no_span_of_time(text: str) -> None:
     with pytest.raises(InvalidMessageError, match="--since"):
-        span(text)
+        parse_period(text)
 
 
 def test_the_table() -> None:
@@ -73,7 +73,7 @@ def test_the_table() -> None:
         score("3", variant="long", rung="none", error=1),
     ]
     file = io.StringIO()
-    Console(file=file, width=120).print(table(summarise(scores)))
+    Console(file=file, width=120).print(scores_table(summarise(scores)))
     lines = [" ".join(line.split()) for line in file.getvalue().splitlines()]
     assert lines == [
         "variant runs fell back grounded own words relevant failed loops p50 p95",
@@ -90,18 +90,18 @@ def test_feedback_stands_in_the_note() -> None:
         "feedback_rating": estimate([0.25, 0.75]),
         "feedback_corrected": estimate([1.0]),
     }
-    assert feedback(said) == ["2 of 3 thumbs up", "rated 3.0 of 5 by 2", "1 corrected"]
-    assert feedback({"groundedness": estimate([1.0])}) == []
+    assert feedback_notes(said) == ["2 of 3 thumbs up", "rated 3.0 of 5 by 2", "1 corrected"]
+    assert feedback_notes({"groundedness": estimate([1.0])}) == []
     file = io.StringIO()
     given = score("1", feedback_thumb=1.0).model_copy(update={"feedback": "ada"})
-    Console(file=file, width=120).print(table(summarise([given])))  # the run itself is from before
+    Console(file=file, width=120).print(scores_table(summarise([given])))  # the run itself is from before
     assert file.getvalue().splitlines()[1].split()[:3] == ["short", "0", "-"]
     assert file.getvalue().splitlines()[2].strip() == "1 of 1 thumbs up"
 
 
 def test_one_run_has_no_interval() -> None:
-    assert interval(estimate([0.5])) == "0.50"
-    assert interval(None) == share(None) == "-"
+    assert format_interval(estimate([0.5])) == "0.50"
+    assert format_interval(None) == format_mean_share(None) == "-"
 
 
 def test_what_is_no_score_is_passed_over() -> None:

@@ -2,11 +2,11 @@ import io
 
 from rich.console import Console
 
-from poise.cli.stream_view import Provisional
+from poise.cli.stream_view import StreamView
 from poise.contracts import Delta, Reset
 
 
-def shown(view: Provisional, *, height: int = 24) -> list[str]:
+def shown(view: StreamView, *, height: int = 24) -> list[str]:
     console = Console(file=io.StringIO(), width=40, height=height)
     console.print(view)
     assert isinstance(console.file, io.StringIO)
@@ -14,19 +14,19 @@ def shown(view: Provisional, *, height: int = 24) -> list[str]:
 
 
 def test_until_a_word_comes_it_waits() -> None:
-    (line,) = shown(Provisional())
+    (line,) = shown(StreamView())
     assert line.endswith("asking …")
 
 
 def test_words_are_put_together() -> None:
-    view = Provisional()
+    view = StreamView()
     for text in (" Noth", "ing ", "happens.\n"):
         view.take(Delta(text=text))
     assert shown(view) == ["Nothing happens."]
 
 
 def test_after_a_reset_only_what_follows_is_shown_and_why() -> None:
-    view = Provisional()
+    view = StreamView()
     view.take(Delta(text="made up"))
     view.take(Reset(reason="not\ngrounded", rung="extractive"))
     assert shown(view)[0] == "taken back: not grounded"
@@ -36,7 +36,7 @@ def test_after_a_reset_only_what_follows_is_shown_and_why() -> None:
 
 
 def test_of_a_long_text_the_end_is_shown() -> None:
-    view = Provisional()
+    view = StreamView()
     view.take(Delta(text="\n".join(f"line {number}" for number in range(100))))
     lines = shown(view, height=10)
     assert lines[-1] == "line 99"
@@ -44,7 +44,7 @@ def test_of_a_long_text_the_end_is_shown() -> None:
 
 
 def test_what_others_wrote_is_neither_markup_nor_control() -> None:
-    view = Provisional()
+    view = StreamView()
     view.take(Reset(reason="[bold]why[/]\x1b[2J"))
     view.take(Delta(text="[red]\x1b[31mx"))
     assert shown(view) == ["taken back: [bold]why[/][2J", "[red][31mx"]

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poise.cli.text import clean, duration, milliseconds, plural
+from poise.cli.text import clean, format_duration, format_ms, plural
 
 
 @given(st.text())
@@ -34,12 +34,12 @@ def test_clean_takes_escape_sequences_apart() -> None:
     ],
 )
 def test_milliseconds(ms: float, text: str) -> None:
-    assert milliseconds(ms) == text
+    assert format_ms(ms) == text
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.4, "0 s"), (90, "2 min"), (7_200, "2 h"), (14 * 86_400, "14 d")])
 def test_duration(seconds: float, text: str) -> None:
-    assert duration(seconds) == text
+    assert format_duration(seconds) == text
 
 
 @pytest.mark.parametrize(("number", "text"), [(0, "0 files"), (1, "1 file"), (1_200, "1\u202f200 files")])

@@ -10,9 +10,9 @@ import yaml
 
 from poise.settings import MeshSettings
 from poise.stack import jars, plan
-from poise.stack.kafka import OPEN_FOR_AT_MOST
-from poise.stack.model_server import DEFAULT_NAME, KEY_VARIABLE, PREFIX, SHORTEST_KEY
-from poise.stack.options import INTEGRATIONS, TIERS
+from poise.stack.kafka import MAX_TRANSACTION_MS
+from poise.stack.model_server import API_KEY_VARIABLE, DEFAULT_NAME, MIN_KEY_LENGTH, PATH_PREFIX
+from poise.stack.options import INTEGRATIONS_VARIABLE, TIERS
 from poise_services.orchestration.settings import OrchestrationSettings
 
 ROOT = Path(__file__).parents[3]
@@ -41,7 +41,7 @@ def test_every_tier_can_be_scaled(services: dict[str, Any]) -> None:
 
 
 def test_transactions_are_open_for_no_longer_than_on_the_embedded_broker(services: dict[str, Any]) -> None:
-    assert services["kafka"]["environment"]["KAFKA_TRANSACTION_MAX_TIMEOUT_MS"] == OPEN_FOR_AT_MOST
+    assert services["kafka"]["environment"]["KAFKA_TRANSACTION_MAX_TIMEOUT_MS"] == MAX_TRANSACTION_MS
 
 
 def test_workers_wait_for_what_they_stand_on(services: dict[str, Any]) -> None:
@@ -58,7 +58,7 @@ def test_settings_that_are_given_exist(services: dict[str, Any]) -> None:
     known = {f"POISE_{name.upper()}" for name in MeshSettings.model_fields}
     given = {name for tier in TIERS for name in services[tier]["environment"]}
     given |= set(re.findall(r"POISE_\w+(?==)", DOCKERFILE))
-    own = {"POISE_GATEWAY_HOST", "POISE_GATEWAY_ALLOWED_HOSTS", "POISE_INFERENCE_BACKENDS", INTEGRATIONS}
+    own = {"POISE_GATEWAY_HOST", "POISE_GATEWAY_ALLOWED_HOSTS", "POISE_INFERENCE_BACKENDS", INTEGRATIONS_VARIABLE}
     own |= {"POISE_ORCHESTRATION_INTEGRATIONS"}
     assert given - known == own
     assert "integrations" in OrchestrationSettings.model_fields
@@ -75,7 +75,7 @@ def test_orchestration_workers_share_the_secret_of_the_draw(services: dict[str, 
 
 
 def test_the_kafka_of_the_containers_is_the_embedded_one(services: dict[str, Any]) -> None:
-    (version,) = [jar.version for jar in jars.load() if jar.artifact == "kafka_2.13"]
+    (version,) = [jar.version for jar in jars.load_jar_list() if jar.artifact == "kafka_2.13"]
     assert services["kafka"]["image"] == f"apache/kafka:{version}"
     assert services["kafka"]["environment"]["KAFKA_AUTO_CREATE_TOPICS_ENABLE"] == "false"
 
@@ -92,8 +92,11 @@ def test_the_image_is_made_of_files_that_are_there_and_let_in() -> None:
 
 
 def test_the_model_and_those_who_ask_it_have_one_key(services: dict[str, Any]) -> None:
-    key = services["model"]["environment"][KEY_VARIABLE]
+    key = services["model"]["environment"][API_KEY_VARIABLE]
     assert f'"api_key": "{key}"' in services["inference"]["environment"]["POISE_INFERENCE_BACKENDS"]
-    assert len(key.partition(":-")[2]) > SHORTEST_KEY
-    for said in (services["model"]["healthcheck"]["test"][-1], services["inference"]["environment"][plan.BACKENDS]):
-        assert f":8081{PREFIX}/" in said
+    assert len(key.partition(":-")[2]) > MIN_KEY_LENGTH
+    for said in (
+        services["model"]["healthcheck"]["test"][-1],
+        services["inference"]["environment"][plan.BACKENDS_VARIABLE],
+    ):
+        assert f":8081{PATH_PREFIX}/" in said

@@ -2,7 +2,7 @@
 
 import re
 
-from poise.stack.runtime import _new_id
+from poise.stack.kafka_runtime import _new_id
 
 
 def test_an_id_is_never_taken_for_an_option() -> None:

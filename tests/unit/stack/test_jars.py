@@ -33,7 +33,7 @@ class Repository:
 @pytest.fixture
 def repository(monkeypatch: pytest.MonkeyPatch) -> Repository:
     stand_in = Repository()
-    monkeypatch.setattr(jars, "fetch", stand_in.fetch)
+    monkeypatch.setattr(jars, "fetch_jars", stand_in.fetch)
     return stand_in
 
 
@@ -82,7 +82,7 @@ def test_a_jar_that_was_copied_without_its_time_is_read_once_and_trusted(
     store.ensure(said.append)
 
     assert repository.asked == []
-    assert jar.stat().st_mtime == jars.VERIFIED
+    assert jar.stat().st_mtime == jars.VERIFIED_MTIME
 
 
 def test_damage_that_hides_its_traces_is_found_when_everything_is_verified(
@@ -90,7 +90,7 @@ def test_damage_that_hides_its_traces_is_found_when_everything_is_verified(
 ) -> None:
     jar = store.directory / "one-1.0.jar"
     jar.write_bytes(b"FIRST")
-    os.utime(jar, (jars.VERIFIED, jars.VERIFIED))
+    os.utime(jar, (jars.VERIFIED_MTIME, jars.VERIFIED_MTIME))
     store.ensure(said.append)
     assert repository.asked == []
 
@@ -108,9 +108,9 @@ def test_a_folder_that_cannot_be_made_is_one_clear_line(tmp_path: Path, reposito
 
 
 def test_the_list_names_each_jar_once_with_a_whole_checksum() -> None:
-    names = [jar.filename for jar in jars.load()]
+    names = [jar.filename for jar in jars.load_jar_list()]
     assert len(names) == len(set(names)) > 30
-    assert all(len(jar.sha256) == 64 and jar.size > 0 for jar in jars.load())
+    assert all(len(jar.sha256) == 64 and jar.size > 0 for jar in jars.load_jar_list())
     assert "kafka_2.13-4.3.1.jar" in names
 
 

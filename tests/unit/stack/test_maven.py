@@ -10,7 +10,7 @@ import pytest
 from jgo.maven import MavenContext
 
 from poise.errors import SetupError
-from poise.stack.maven import Jar, fetch
+from poise.stack.maven import Jar, fetch_jars
 
 CONTENT = b"a jar" * 1_000
 JAR = Jar("org", "one", "1.0", len(CONTENT), hashlib.sha256(CONTENT).hexdigest())
@@ -51,7 +51,7 @@ def got(handler: type[Repository], directory: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("jgo.maven.MavenContext", context)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     try:
-        return [path.read_bytes() for path in fetch([JAR], directory)]
+        return [path.read_bytes() for path in fetch_jars([JAR], directory)]
     finally:
         server.shutdown()
         server.server_close()

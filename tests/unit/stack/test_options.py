@@ -6,13 +6,19 @@ from pathlib import Path
 import pytest
 
 from poise.errors import SetupError
-from poise.stack import Existing, StackOptions, parse_workers
-from poise.stack.options import INTEGRATIONS, ONE_OF_EACH, parse_own
+from poise.stack.options import (
+    INTEGRATIONS_VARIABLE,
+    ONE_OF_EACH,
+    ExternalServices,
+    StackOptions,
+    parse_custom_tiers,
+    parse_workers,
+)
 
 
 @pytest.fixture(autouse=True)
 def _nothing_configured(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.startswith(INTEGRATIONS) or name == "POISE_CONFIG"]:
+    for name in [name for name in os.environ if name.startswith(INTEGRATIONS_VARIABLE) or name == "POISE_CONFIG"]:
         monkeypatch.delenv(name)
 
 
@@ -27,7 +33,7 @@ def test_nothing_means_one_of_each_where_it_has_something_to_do(text: str) -> No
     assert parse_workers(text) == StackOptions().workers == {**ONE_OF_EACH, "integration": 0}
 
 
-@pytest.mark.parametrize("variable", [INTEGRATIONS, f"{INTEGRATIONS}__weather__url"])
+@pytest.mark.parametrize("variable", [INTEGRATIONS_VARIABLE, f"{INTEGRATIONS_VARIABLE}__weather__url"])
 def test_an_integration_of_the_environment_has_a_worker(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
     monkeypatch.setenv(variable, "…")
     assert parse_workers("")["integration"] == 1
@@ -63,7 +69,7 @@ def test_what_is_not_understood_is_refused_in_one_line(text: str, says: str) -> 
 
 def test_a_model_server_needs_the_name_of_its_model() -> None:
     with pytest.raises(SetupError, match="--model-name"):
-        StackOptions(existing=Existing(model_url="http://127.0.0.1:1"))
+        StackOptions(external=ExternalServices(model_url="http://127.0.0.1:1"))
 
 
 def test_an_unknown_tier_is_refused_by_the_library_too() -> None:
@@ -75,7 +81,7 @@ def test_own_tiers_are_given_by_their_files(tmp_path: Path) -> None:
     one, two = tmp_path / "one.py", tmp_path / "two.py"
     one.touch()
     two.touch()
-    assert parse_own([f"{one}=2", f"{two}:mine", f"{one}:other=3"]) == {
+    assert parse_custom_tiers([f"{one}=2", f"{two}:mine", f"{one}:other=3"]) == {
         str(one): 2,
         f"{two}:mine": 1,
         f"{one}:other": 3,
@@ -96,11 +102,11 @@ def test_own_tiers_that_are_not_understood_are_refused_in_one_line(tmp_path: Pat
     for name in ("one.py", "a b.py", "one.txt"):
         (tmp_path / name).touch()
     with pytest.raises(SetupError, match=says) as refusal:
-        parse_own([text.format(tmp_path)])
+        parse_custom_tiers([text.format(tmp_path)])
     assert "\n" not in str(refusal.value)
 
 
 @pytest.mark.parametrize("own", [{"a/one.py": 1, "b/one.py": 1}, {"inference.py": 1}])
 def test_own_tiers_that_would_be_called_alike_are_refused(own: dict[str, int]) -> None:
     with pytest.raises(SetupError, match="two tiers would be called"):
-        StackOptions(own=own)
+        StackOptions(custom_tiers=own)

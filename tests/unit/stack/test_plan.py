@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from poise.errors import SetupError
-from poise.stack import Existing, Ports, StackOptions, plan
-from poise.stack.options import ONE_OF_EACH
+from poise.stack import plan
+from poise.stack.options import ONE_OF_EACH, ExternalServices, Ports, StackOptions
 from poise.stack.plan import StartPlan
 
 NO_GATEWAY = {**ONE_OF_EACH, "gateway": 0}
@@ -17,7 +17,7 @@ NO_GATEWAY = {**ONE_OF_EACH, "gateway": 0}
 
 @pytest.fixture(autouse=True)
 def _every_tier(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(plan.BACKENDS, raising=False)
+    monkeypatch.delenv(plan.BACKENDS_VARIABLE, raising=False)
     monkeypatch.setattr(plan, "check_tiers", list)
 
 
@@ -28,7 +28,7 @@ def taken() -> Iterator[int]:
 
 
 def make(options: StackOptions) -> StartPlan:
-    return plan.make(options, say=lambda _line: None)
+    return plan.make_plan(options, on_progress=lambda _line: None)
 
 
 def told(made: StartPlan, instance: str) -> dict[str, str]:
@@ -58,7 +58,9 @@ def test_workers_are_told_addresses_and_not_whose_they_are(tmp_path: Path) -> No
         StackOptions(
             tmp_path,
             NO_GATEWAY,
-            existing=Existing("kafka.example:9092", "redis://redis.example:6379/3", "https://models.example", "gpt-x"),
+            external=ExternalServices(
+                "kafka.example:9092", "redis://redis.example:6379/3", "https://models.example", "gpt-x"
+            ),
         )
     )
 
@@ -67,8 +69,8 @@ def test_workers_are_told_addresses_and_not_whose_they_are(tmp_path: Path) -> No
     assert told(theirs, "retrieval-1")["POISE_BROKER"] == "kafka.example:9092"
     assert told(theirs, "retrieval-1")["POISE_REDIS_URL"] == "redis://redis.example:6379/3"
     assert ours.model is not None
-    assert json.loads(told(ours, "inference-1")[plan.BACKENDS]) == {"default": ours.model.backend}
-    backends = json.loads(told(theirs, "inference-1")[plan.BACKENDS])
+    assert json.loads(told(ours, "inference-1")[plan.BACKENDS_VARIABLE]) == {"default": ours.model.backend}
+    backends = json.loads(told(theirs, "inference-1")[plan.BACKENDS_VARIABLE])
     assert backends == {"default": {"url": "https://models.example", "model": "gpt-x"}}
 
 
@@ -84,29 +86,31 @@ def test_each_worker_has_a_name_a_port_and_a_folder_of_its_own(tmp_path: Path) -
 
 def test_model_servers_that_the_environment_names_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     large = {"url": "http://127.0.0.1:1", "model": "large"}
-    monkeypatch.setenv(plan.BACKENDS, json.dumps({"large": large}))
+    monkeypatch.setenv(plan.BACKENDS_VARIABLE, json.dumps({"large": large}))
     both = make(StackOptions(tmp_path, NO_GATEWAY))
-    assert json.loads(told(both, "inference-1")[plan.BACKENDS])["large"] == large
+    assert json.loads(told(both, "inference-1")[plan.BACKENDS_VARIABLE])["large"] == large
     assert both.model is not None
 
-    monkeypatch.setenv(plan.BACKENDS, json.dumps({"default": large}))
+    monkeypatch.setenv(plan.BACKENDS_VARIABLE, json.dumps({"default": large}))
     assert make(StackOptions(tmp_path, NO_GATEWAY)).model is None
 
-    monkeypatch.setenv(plan.BACKENDS, "{")
-    with pytest.raises(SetupError, match=plan.BACKENDS):
+    monkeypatch.setenv(plan.BACKENDS_VARIABLE, "{")
+    with pytest.raises(SetupError, match=plan.BACKENDS_VARIABLE):
         make(StackOptions(tmp_path, NO_GATEWAY))
 
 
 def test_the_model_servers_key_comes_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = StackOptions(
-        tmp_path, NO_GATEWAY, existing=Existing(model_url="https://m.example", model_name="m", model_key_env="KEY_OF_M")
+        tmp_path,
+        NO_GATEWAY,
+        external=ExternalServices(model_url="https://m.example", model_name="m", model_key_env="KEY_OF_M"),
     )
     monkeypatch.delenv("KEY_OF_M", raising=False)
     with pytest.raises(SetupError, match="KEY_OF_M"):
         make(options)
 
     monkeypatch.setenv("KEY_OF_M", "secret")
-    backend = json.loads(told(make(options), "inference-1")[plan.BACKENDS])["default"]
+    backend = json.loads(told(make(options), "inference-1")[plan.BACKENDS_VARIABLE])["default"]
     assert backend["api_key"] == "secret"
 
 
@@ -126,7 +130,7 @@ def test_the_gateway_moves_aside_when_its_usual_port_is_taken(
     monkeypatch.setattr(plan, "DEFAULT_GATEWAY_PORT", taken)
     said: list[str] = []
 
-    made = plan.make(StackOptions(tmp_path, {"gateway": 1}), said.append)
+    made = plan.make_plan(StackOptions(tmp_path, {"gateway": 1}), said.append)
 
     assert made.addresses.gateway_url not in {None, f"http://127.0.0.1:{taken}"}
     assert "--port-gateway" in said[0]
@@ -146,7 +150,9 @@ def test_a_tiers_secrets_are_told_to_nobody_else(tmp_path: Path, monkeypatch: py
         monkeypatch.setenv(variable, value)
     monkeypatch.setenv("POISE_SECURITY__PASSWORD", "of-the-broker")
     (tmp_path / "own.py").touch()
-    options = StackOptions(tmp_path, {**ONE_OF_EACH}, own={str(tmp_path / "own.py"): 1}, ports=Ports(gateway=0))
+    options = StackOptions(
+        tmp_path, {**ONE_OF_EACH}, custom_tiers={str(tmp_path / "own.py"): 1}, ports=Ports(gateway=0)
+    )
     made = make(options)
     assert made.model is not None
     key = made.model.backend["api_key"]

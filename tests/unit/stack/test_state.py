@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from poise.errors import SetupError
-from poise.stack import PartState, StackState, running
-from poise.stack.state import hold, runs, write
+from poise.stack.state import PartState, StackState, is_running, lock, running_stack, write_state
 
 STATE = StackState(
     pid=os.getpid(),
@@ -21,34 +20,34 @@ STATE = StackState(
 
 
 def test_nothing_runs_where_nothing_was(tmp_path: Path) -> None:
-    assert running(tmp_path / "absent") is None
-    assert running(tmp_path) is None
+    assert running_stack(tmp_path / "absent") is None
+    assert running_stack(tmp_path) is None
 
 
 def test_a_running_stack_is_found_and_a_stopped_one_is_not(tmp_path: Path) -> None:
-    with hold(tmp_path):
-        write(tmp_path, STATE)
-        assert running(tmp_path) == STATE
-    assert running(tmp_path) is None
+    with lock(tmp_path):
+        write_state(tmp_path, STATE)
+        assert running_stack(tmp_path) == STATE
+    assert running_stack(tmp_path) is None
     assert not (tmp_path / "stack.json").exists()
 
 
 def test_a_stack_that_has_no_state_to_tell_runs_all_the_same(tmp_path: Path) -> None:
-    assert not runs(tmp_path)
-    with hold(tmp_path):
-        assert runs(tmp_path), "it starts"
-        write(tmp_path, STATE)
+    assert not is_running(tmp_path)
+    with lock(tmp_path):
+        assert is_running(tmp_path), "it starts"
+        write_state(tmp_path, STATE)
         (tmp_path / "stack.json").unlink()
-        assert runs(tmp_path), "it stops"
-    assert not runs(tmp_path)
-    assert running(tmp_path) is None
+        assert is_running(tmp_path), "it stops"
+    assert not is_running(tmp_path)
+    assert running_stack(tmp_path) is None
 
 
 def test_there_is_one_stack_a_directory(tmp_path: Path) -> None:
     with (
-        hold(tmp_path),
+        lock(tmp_path),
         pytest.raises(SetupError, match=r"runs already .*`poise down`"),
-        hold(tmp_path),
+        lock(tmp_path),
     ):
         pytest.fail("held twice")
 
@@ -56,28 +55,28 @@ def test_there_is_one_stack_a_directory(tmp_path: Path) -> None:
 def test_what_a_killed_stack_left_behind_misleads_nobody(tmp_path: Path) -> None:
     script = f"""
 import os, pathlib, signal, sys
-from poise.stack.state import StackState, hold, write
+from poise.stack.state import StackState, lock, write_state
 place = pathlib.Path({str(tmp_path)!r})
-with hold(place):
-    write(place, StackState(pid=os.getpid(), ready=True, since=1.0))
+with lock(place):
+    write_state(place, StackState(pid=os.getpid(), ready=True, since=1.0))
     os.kill(os.getpid(), signal.SIGKILL)
 """
     done = subprocess.run([sys.executable, "-c", script], check=False, env={**os.environ, "PYTHONPATH": "shared"})
     assert done.returncode == -9
     assert (tmp_path / "stack.json").exists()
 
-    assert running(tmp_path) is None
-    with hold(tmp_path):
+    assert running_stack(tmp_path) is None
+    with lock(tmp_path):
         assert not (tmp_path / "stack.json").exists()
 
 
 def test_the_file_is_for_its_owner_alone(tmp_path: Path) -> None:
-    with hold(tmp_path):
-        write(tmp_path, STATE)
+    with lock(tmp_path):
+        write_state(tmp_path, STATE)
         assert (tmp_path / "stack.json").stat().st_mode & 0o777 == 0o600
 
 
 def test_a_directory_that_cannot_be_made_is_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(SetupError, match=r"cannot be used .* --dir"), hold(tmp_path / "file" / "stack"):
+    with pytest.raises(SetupError, match=r"cannot be used .* --dir"), lock(tmp_path / "file" / "stack"):
         pytest.fail("held")

@@ -2,16 +2,16 @@
 
 from itertools import pairwise
 
-from poise.stack.supervisor import LONGEST, SHORTEST, backoff
+from poise.stack.supervisor import INITIAL_BACKOFF, MAX_BACKOFF, backoff
 
 
 def test_waits_double_from_half_a_second_to_half_a_minute() -> None:
     waits = [backoff(deaths) for deaths in range(12)]
 
-    assert waits[0] == SHORTEST == 0.5
-    assert waits[-1] == LONGEST == 30.0
-    assert all(later == min(2 * earlier, LONGEST) for earlier, later in pairwise(waits))
+    assert waits[0] == INITIAL_BACKOFF == 0.5
+    assert waits[-1] == MAX_BACKOFF == 30.0
+    assert all(later == min(2 * earlier, MAX_BACKOFF) for earlier, later in pairwise(waits))
 
 
 def test_a_part_that_died_a_thousand_times_is_still_started_again() -> None:
-    assert backoff(1_000) == LONGEST
+    assert backoff(1_000) == MAX_BACKOFF

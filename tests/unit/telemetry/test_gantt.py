@@ -3,13 +3,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.text import Text
 
-from poise.cli.gantt import Axis, Stretch, bar
+from poise.cli.gantt import TimeAxis, TimeSpan, draw_bar
 
-AXIS = Axis(0.0, 10.0, 10)
+AXIS = TimeAxis(0.0, 10.0, 10)
 
 
-def draw(start: float, end: float, *, asked: float | None = None, note: str = "", axis: Axis = AXIS) -> str:
-    return bar(axis, Stretch(start if asked is None else asked, start, end), "green", Text(note)).plain
+def draw(start: float, end: float, *, asked: float | None = None, note: str = "", axis: TimeAxis = AXIS) -> str:
+    return draw_bar(axis, TimeSpan(start if asked is None else asked, start, end), "green", Text(note)).plain
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ def test_the_wait_before_it_is_drawn_lighter() -> None:
 
 
 def test_on_an_axis_without_length_there_is_still_a_mark() -> None:
-    assert draw(5, 5, axis=Axis(5.0, 5.0, 4)) == "▏   "
+    assert draw(5, 5, axis=TimeAxis(5.0, 5.0, 4)) == "▏   "
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_on_an_axis_without_length_there_is_still_a_mark() -> None:
     ],
 )
 def test_a_note_goes_where_it_hides_nothing(start: float, end: float, drawn: str) -> None:
-    assert draw(start, end, note="6 passages", axis=Axis(0.0, 20.0, 20)) == drawn
+    assert draw(start, end, note="6 passages", axis=TimeAxis(0.0, 20.0, 20)) == drawn
 
 
 times = st.floats(-5, 15, allow_nan=False)
@@ -59,4 +59,4 @@ times = st.floats(-5, 15, allow_nan=False)
 def test_a_row_always_fills_its_cells(moments: list[float], note: str, cells: int) -> None:
     asked, start, end = sorted(moments)
 
-    assert len(draw(start, end, asked=asked, note=note, axis=Axis(0.0, 10.0, cells))) == cells
+    assert len(draw(start, end, asked=asked, note=note, axis=TimeAxis(0.0, 10.0, cells))) == cells

@@ -3,7 +3,7 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from poise.cli.trace_view import render
+from poise.cli.trace_view import render_trace
 from poise.contracts.ask import Answer
 from poise.contracts.fault import Fault
 from poise.contracts.record import RunRecord
@@ -91,7 +91,7 @@ def recorded(answer: Answer | None = None, fault: Fault | None = None) -> RunRec
 
 def shown(spans: list[SpanRecord], width: int = 100, record: RunRecord | None = None, **more: bool) -> str:
     console = Console(file=StringIO(), width=width, color_system=None)
-    console.print(render(spans, width, record=record, **more))
+    console.print(render_trace(spans, width, record=record, **more))
     assert isinstance(console.file, StringIO)
     lines = [line.rstrip() for line in console.file.getvalue().splitlines()]
     assert all(len(line) <= width for line in lines)

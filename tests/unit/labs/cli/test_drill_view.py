@@ -5,9 +5,9 @@ import pytest
 from rich.console import Console
 
 from poise.contracts import Answer
-from poise_labs.cli.drill_view import cells, markdown, marks, table
+from poise_labs.cli.drill_view import answer_notes, cells, drill_table, markdown
 from poise_labs.drill.runner import DrillAnswer, DrillOutcome
-from poise_labs.drill.scenarios import NOTHING, SCENARIOS, Scenario
+from poise_labs.drill.scenarios import NOTHING, SCENARIOS, DrillScenario
 
 
 def answer(**fields: object) -> Answer:
@@ -15,7 +15,7 @@ def answer(**fields: object) -> Answer:
 
 
 def outcome(*answers: Answer | None, seconds: float = 1.0, fails: str = "a part") -> DrillOutcome:
-    scenario = Scenario(fails, lambda _: nullcontext())
+    scenario = DrillScenario(fails, lambda _: nullcontext())
     asked = tuple(DrillAnswer("Why?", seconds, one, None if one else "it is gone") for one in answers)
     return DrillOutcome(scenario, asked)
 
@@ -27,7 +27,7 @@ def test_a_row_says_what_most_got_and_how_much_longer_it_took() -> None:
     down = answer(rung="extractive", reason="the model is away")
     found = outcome(down, down, answer(), seconds=0.9)
     assert cells(found, 0.4) == ("a part", "before", "extractive 2/3, primary 1/3", "hybrid", "900 ms", "+500 ms")
-    assert marks(found) == "the model is away"
+    assert answer_notes(found) == "the model is away"
 
 
 def test_faster_is_less_and_the_first_row_adds_nothing() -> None:
@@ -49,7 +49,7 @@ def test_faster_is_less_and_the_first_row_adds_nothing() -> None:
     ],
 )
 def test_how_an_answer_says_what_happened(given: Answer | None, said: str) -> None:
-    assert marks(outcome(given)) == said
+    assert answer_notes(outcome(given)) == said
 
 
 def test_an_error_is_shown_as_one() -> None:
@@ -59,6 +59,6 @@ def test_an_error_is_shown_as_one() -> None:
 def test_the_table_fits_a_terminal_and_the_page_has_a_row_for_each() -> None:
     every = [USUAL, *(DrillOutcome(one, (DrillAnswer("Why?", 12.34, answer(rung="extractive")),)) for one in SCENARIOS)]
     written = StringIO()
-    Console(file=written, width=80).print(table(every))
+    Console(file=written, width=80).print(drill_table(every))
     assert len(written.getvalue().splitlines()) == len(every) + 1, "no row wraps"
     assert len(markdown(every).splitlines()) == len(every) + 2

@@ -4,7 +4,7 @@ from collections import Counter
 import pytest
 
 from poise.errors import UnavailableError
-from poise_labs.balance.load import PATIENCE, Stream, rounds
+from poise_labs.balance.load import MAX_CONSECUTIVE_FAILURES, LoadGenerator, shuffled_rounds
 from poise_labs.balance.questions import QUESTIONS
 
 
@@ -21,7 +21,7 @@ async def test_so_many_are_on_their_way_and_no_more() -> None:
         await answer.wait()
         await asyncio.sleep(0)
 
-    stream = Stream(ask, QUESTIONS, at_once=3)
+    stream = LoadGenerator(ask, QUESTIONS, at_once=3)
     flowing = asyncio.create_task(stream.flow())
     await three.wait()
     await asyncio.sleep(0)
@@ -44,15 +44,15 @@ async def test_an_ask_that_fails_is_counted_and_the_next_is_asked() -> None:
         times += 1
         if times % 2:
             raise UnavailableError("away")
-        if times >= 4 * PATIENCE:
+        if times >= 4 * MAX_CONSECUTIVE_FAILURES:
             done.set()
             await asyncio.Event().wait()
         await asyncio.sleep(0)
 
-    stream = Stream(ask, QUESTIONS, at_once=1)
+    stream = LoadGenerator(ask, QUESTIONS, at_once=1)
     flowing = asyncio.create_task(stream.flow())
     await done.wait()
-    assert stream.failed == 2 * PATIENCE
+    assert stream.failed == 2 * MAX_CONSECUTIVE_FAILURES
     flowing.cancel()
     await asyncio.gather(flowing, return_exceptions=True)
 
@@ -62,15 +62,15 @@ async def test_when_nothing_answers_any_more_the_stream_says_so() -> None:
         raise UnavailableError("the broker is away")
 
     with pytest.raises(UnavailableError, match="10 asks in a row brought no answer, the last: the broker is away"):
-        await Stream(ask, QUESTIONS).flow()
+        await LoadGenerator(ask, QUESTIONS).flow()
 
 
 def test_every_question_is_asked_once_a_round_each_round_in_another_order() -> None:
-    stream = rounds(QUESTIONS, 7)
+    stream = shuffled_rounds(QUESTIONS, 7)
     first, second = ([next(stream) for _ in QUESTIONS] for _ in range(2))
     assert Counter(first) == Counter(second) == Counter(QUESTIONS)
     assert first != second
-    assert first == [one for one, _ in zip(rounds(QUESTIONS, 7), QUESTIONS, strict=False)]
+    assert first == [one for one, _ in zip(shuffled_rounds(QUESTIONS, 7), QUESTIONS, strict=False)]
 
 
 def test_there_are_enough_questions_and_none_twice() -> None:

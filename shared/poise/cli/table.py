@@ -20,7 +20,7 @@ class Row:
     """Of the first cell."""
 
 
-def listing(header: tuple[str, ...], rows: Sequence[Row]) -> Group:
+def table(header: tuple[str, ...], rows: Sequence[Row]) -> Group:
     """Lay rows out below a header."""
     widths = [max(map(len, column)) for column in zip(header, *(row.cells for row in rows), strict=True)]
     lines: list[Text | Padding] = [_line(header, widths, "bold", "bold")]

@@ -11,7 +11,7 @@ from poise.stack.stack import Stack
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-async def supervise(stack: Stack, *, ready: Callable[[], None], stopping: Callable[[], None]) -> None:
+async def run_until_signal(stack: Stack, *, ready: Callable[[], None], stopping: Callable[[], None]) -> None:
     """Start a stack, watch over it, and stop it at SIGINT, SIGTERM or SIGHUP; a second signal kills what still runs.
 
     Args:

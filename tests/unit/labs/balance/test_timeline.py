@@ -1,12 +1,25 @@
 import pytest
 from balance_kit import BEGAN, NOTICED, TROUBLE, act
 
-from poise_labs.balance.timeline import Event, Scored, Timeline, WeightsPoint, clock, percent, sample
+from poise_labs.balance.timeline import (
+    ScoredAnswer,
+    Timeline,
+    TimelineEvent,
+    WeightsPoint,
+    format_clock,
+    format_percent,
+    sample_of,
+)
 
 
 def test_quality_is_of_the_last_answers_of_that_variant() -> None:
     history = Timeline(("a", "b"), 0.0, 10.0)
-    history.answers += [Scored(1.0, "a", 0.0), Scored(2.0, "a", 1.0), Scored(3.0, "b", 0.2), Scored(4.0, "a", 0.5)]
+    history.answers += [
+        ScoredAnswer(1.0, "a", 0.0),
+        ScoredAnswer(2.0, "a", 1.0),
+        ScoredAnswer(3.0, "b", 0.2),
+        ScoredAnswer(4.0, "a", 0.5),
+    ]
     found = history.quality("a", window=2)
     assert found is not None
     assert (found.count, found.mean) == (2, 0.75)
@@ -32,7 +45,9 @@ def test_answers_are_counted_from_one_thing_to_another() -> None:
 
 
 def test_the_first_of_a_kind_counts() -> None:
-    history = Timeline(("a", "b"), 0.0, 9.0, marks=[Event(1.0, "back", "first"), Event(2.0, "back", "second")])
+    history = Timeline(
+        ("a", "b"), 0.0, 9.0, marks=[TimelineEvent(1.0, "back", "first"), TimelineEvent(2.0, "back", "second")]
+    )
     found = history.mark("back")
     assert found is not None
     assert found.text == "first"
@@ -44,16 +59,16 @@ def test_the_first_of_a_kind_counts() -> None:
     [([0.4, 0.6] * 5, 0.425, 0.575), ([0.0, 1.0] * 20, 0.338, 0.662), ([0.9] * 4, 0.0, 1.0), ([0.9] * 5, 0.9, 0.9)],
 )
 def test_the_interval_is_students(values: list[float], low: float, high: float) -> None:
-    found = sample(values)
+    found = sample_of(values)
     assert found.low == pytest.approx(low, abs=0.005)
     assert found.high == pytest.approx(high, abs=0.005)
 
 
 def test_no_values_are_no_sample() -> None:
     with pytest.raises(ValueError, match="no values"):
-        sample([])
+        sample_of([])
 
 
 def test_times_and_shares_are_written_for_people() -> None:
-    assert (clock(65.4), clock(-1.0), clock(600.0)) == ("1:05", "0:00", "10:00")
-    assert percent(0.355) == "36\N{NO-BREAK SPACE}%"
+    assert (format_clock(65.4), format_clock(-1.0), format_clock(600.0)) == ("1:05", "0:00", "10:00")
+    assert format_percent(0.355) == "36\N{NO-BREAK SPACE}%"

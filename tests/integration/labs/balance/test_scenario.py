@@ -16,10 +16,10 @@ from poise.contracts.topics import SCORES
 from poise.errors import UnavailableError
 from poise.settings import MeshSettings
 from poise.worker.mesh import Mesh
-from poise_labs.balance.environment import SECOND, STEADY, spec
-from poise_labs.balance.load import Stream
-from poise_labs.balance.observer import Watching
-from poise_labs.balance.scenario import BalanceScenario, Plan
+from poise_labs.balance.environment import SECOND, STEADY, policy_spec
+from poise_labs.balance.load import LoadGenerator
+from poise_labs.balance.observer import BalanceObserver
+from poise_labs.balance.scenario import BalancePlan, BalanceScenario
 from poise_labs.balance.summary import summary
 from poise_labs.balance.timeline import Timeline
 
@@ -31,7 +31,7 @@ class Stage:
     """Two variants that answer at once, scored at once: the second as badly as it was deployed."""
 
     mesh: Mesh
-    watching: Watching
+    watching: BalanceObserver
     policy: str
     fault: float = 0.0
     deployed: list[float] = field(default_factory=list)
@@ -57,18 +57,18 @@ async def stage(mesh_settings: MeshSettings) -> AsyncIterator[Stage]:
     async with (
         worker(mesh_settings),
         Mesh(another(mesh_settings), tier="cli") as mesh,
-        Watching(mesh, Timeline((STEADY, SECOND), now, now), policy) as watching,
+        BalanceObserver(mesh, Timeline((STEADY, SECOND), now, now), policy) as watching,
     ):
         yield Stage(mesh, watching, policy)
 
 
-def act(stage: Stage, plan: Plan) -> BalanceScenario:
-    stream = Stream(stage.ask, ["Why?", "How?"])
-    return BalanceScenario(stage.mesh, stage.watching, stream, spec(stage.policy), stage.deploy, plan)
+def act(stage: Stage, plan: BalancePlan) -> BalanceScenario:
+    stream = LoadGenerator(stage.ask, ["Why?", "How?"])
+    return BalanceScenario(stage.mesh, stage.watching, stream, policy_spec(stage.policy), stage.deploy, plan)
 
 
 async def test_the_trouble_is_noticed_and_the_variant_earns_its_way_back(stage: Stage) -> None:
-    await act(stage, Plan(calm=30, patience=2_000, recovery=4_000, end=1)).play()
+    await act(stage, BalancePlan(calm=30, patience=2_000, recovery=4_000, end=1)).play()
     history = stage.watching.history
     assert stage.deployed == [0.0, 0.7, 0.0]
     assert [mark.kind for mark in history.marks] == ["set", "trouble", "noticed", "fixed", "back"]
@@ -86,7 +86,7 @@ async def test_the_trouble_is_noticed_and_the_variant_earns_its_way_back(stage: 
 
 
 async def test_without_trouble_nothing_moves(stage: Stage) -> None:
-    await act(stage, Plan(calm=30, patience=200, recovery=200, trouble=False)).play()
+    await act(stage, BalancePlan(calm=30, patience=200, recovery=200, trouble=False)).play()
     history = stage.watching.history
     assert stage.deployed == [0.0]
     assert [decision.action for decision in stage.watching.decisions] == ["set"]
@@ -95,13 +95,13 @@ async def test_without_trouble_nothing_moves(stage: Stage) -> None:
 
 
 async def test_what_is_not_noticed_in_time_is_said(stage: Stage) -> None:
-    await act(stage, Plan(calm=5, patience=5)).play()
+    await act(stage, BalancePlan(calm=5, patience=5)).play()
     assert stage.watching.history.headline == "Not noticed"
     assert "within 5 answers" in stage.watching.history.story
 
 
 async def test_when_nothing_answers_any_more_the_act_ends_with_that(stage: Stage) -> None:
-    playing = act(stage, Plan(calm=10_000))
+    playing = act(stage, BalancePlan(calm=10_000))
 
     async def ask(_: str) -> None:
         if len(stage.watching.history.answers) > 5:
@@ -123,7 +123,7 @@ async def test_a_score_is_waited_for_but_not_for_ever(stage: Stage) -> None:
 
 
 async def test_the_evidence_against_it_is_told_while_it_grows(stage: Stage) -> None:
-    playing = asyncio.create_task(act(stage, Plan(calm=10_000)).play())
+    playing = asyncio.create_task(act(stage, BalancePlan(calm=10_000)).play())
     history = stage.watching.history
     async with asyncio.timeout(60):
         assert await stage.watching.until(lambda seen: seen.evidence is not None, answers=100_000)

@@ -2,8 +2,8 @@ import pytest
 
 from poise.contracts.policy import Decision, Finding, Limits, Policy, PolicySpec
 from poise_labs.cli.lab_view import cells, markdown
-from poise_labs.lab.experiment import Arm, LabRequest
-from poise_labs.lab.report import ArmReport, Report, auc, false_alarms, moved, noticed, report_of, restored
+from poise_labs.lab.experiment import ExperimentArm, LabRequest
+from poise_labs.lab.report import ArmReport, ScenarioReport, auc, detection_of, false_alarms, moved, report_of, restored
 from poise_labs.lab.scenario import Degradation, LabVariant, Scenario
 
 VARIANTS = (LabVariant(name="steady", weight=1), LabVariant(name="cheap", weight=1))
@@ -53,13 +53,13 @@ def policy(**weights: float) -> Policy:
     return Policy(name="s", version=1, weights=weights, spec=spec, decision="s-1", at=0.0, by="loop")
 
 
-def arm(*decisions: Decision, loop: bool = True, **fields: object) -> Arm:
+def arm(*decisions: Decision, loop: bool = True, **fields: object) -> ExperimentArm:
     requests = tuple(request(number, **fields) for number in range(400))
-    return Arm(loop, 1, requests, tuple((1_030.0, one) for one in decisions), ())
+    return ExperimentArm(loop, 1, requests, tuple((1_030.0, one) for one in decisions), ())
 
 
 def test_noticed_counts_the_variants_own_answers_from_the_trouble_on() -> None:
-    found = noticed(SCENARIO, arm(decision("shift", "cheap", 180)))
+    found = detection_of(SCENARIO, arm(decision("shift", "cheap", 180)))
     assert found is not None
     assert found.answers == 40  # of the scores 100 to 179 every second
     assert found.seconds == pytest.approx(20.0)
@@ -68,7 +68,7 @@ def test_noticed_counts_the_variants_own_answers_from_the_trouble_on() -> None:
 def test_an_alarm_before_the_trouble_or_about_another_is_false_and_notices_nothing() -> None:
     early, other = decision("shift", "cheap", 90), decision("roll back", "steady", 200, 2)
     told = arm(early, other)
-    assert noticed(SCENARIO, told) is None
+    assert detection_of(SCENARIO, told) is None
     assert false_alarms(SCENARIO, told) == [early, other]
 
 
@@ -96,15 +96,17 @@ def test_what_is_never_above_the_limit_was_restored_at_once_and_what_ends_above_
 
 
 def test_how_far_weights_moved_is_told_from_those_that_were_set() -> None:
-    told = Arm(True, 1, (), (), ((0.0, policy(steady=0.75, cheap=0.25)), (1.0, policy(steady=0.98, cheap=0.02))))
+    told = ExperimentArm(
+        True, 1, (), (), ((0.0, policy(steady=0.75, cheap=0.25)), (1.0, policy(steady=0.98, cheap=0.02)))
+    )
     assert moved(told) == pytest.approx(0.23)
 
 
 def test_the_fall_is_of_the_share_of_requests_in_trouble() -> None:
     off = report_of(SCENARIO, arm(loop=False, hurt=True))
-    on = report_of(SCENARIO, Arm(True, 1, tuple(request(n, hurt=n % 10 == 0) for n in range(400)), (), ()))
-    assert Report(SCENARIO, 1, (off, on)).fall == pytest.approx(1 - 40 / 300 / (400 / 300))
-    assert Report(SCENARIO, 1, (on,)).fall is None
+    on = report_of(SCENARIO, ExperimentArm(True, 1, tuple(request(n, hurt=n % 10 == 0) for n in range(400)), (), ()))
+    assert ScenarioReport(SCENARIO, 1, (off, on)).fall == pytest.approx(1 - 40 / 300 / (400 / 300))
+    assert ScenarioReport(SCENARIO, 1, (on,)).fall is None
 
 
 def test_a_false_alarm_that_happens_to_help_makes_no_fall() -> None:
@@ -112,12 +114,12 @@ def test_a_false_alarm_that_happens_to_help_makes_no_fall() -> None:
     on = report_of(SCENARIO, arm(decision("roll back", "cheap", 90)))
     assert on.early
     assert not report_of(SCENARIO, arm(decision("roll back", "cheap", 180))).early
-    assert Report(SCENARIO, 1, (off, on)).fall is None
+    assert ScenarioReport(SCENARIO, 1, (off, on)).fall is None
 
 
 def test_what_readers_got_is_counted_while_the_trouble_lasts() -> None:
     requests = [request(number, rung="extractive" if number == 50 else "primary") for number in range(400)]
-    found = report_of(SCENARIO, Arm(True, 1, tuple(requests), (), ()))
+    found = report_of(SCENARIO, ExperimentArm(True, 1, tuple(requests), (), ()))
     assert found.rungs == {"primary": 300}
     assert (found.troubled, found.waited) == (300, 0.5)
 
@@ -131,6 +133,6 @@ def test_auc_of_separated_of_tied_and_of_one_kind_alone() -> None:
 
 def test_a_row_says_what_happened() -> None:
     told: ArmReport = report_of(SCENARIO, arm(decision("shift", "cheap", 180)))
-    row = cells(Report(SCENARIO, 1, (told,)), told)
+    row = cells(ScenarioReport(SCENARIO, 1, (told,)), told)
     assert row[:8] == ("s", "1", "on", "40 answers, 20.0 s", "0.0 s", "0 of 300", "-", "0")
-    assert markdown([Report(SCENARIO, 1, (told,))]).count("\n") == 2
+    assert markdown([ScenarioReport(SCENARIO, 1, (told,))]).count("\n") == 2

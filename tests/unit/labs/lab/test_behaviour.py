@@ -6,8 +6,8 @@ import pytest
 
 from poise.contracts import Draw, Passage, RunRecord
 from poise.scoring import Evidence, extract
-from poise_labs.lab.behaviour import KINDS, Said, say
-from poise_labs.lab.questions import Fact, LabQuestion, asked, world, wrong
+from poise_labs.lab.behaviour import ERROR_KINDS, ScriptedAnswer, scripted_answer
+from poise_labs.lab.questions import Fact, LabQuestion, lab_corpus, sample_questions, wrong_answer
 from poise_labs.lab.report import auc
 from poise_labs.lab.scenario import Behaviour
 from poise_services.evaluation.run_scores import score_run
@@ -20,24 +20,26 @@ def prompt_of(question: LabQuestion) -> list[str]:
     return [question.fact.sentence, "The keeper of Nowhere is Ansel Falk, who lives on the island all the year."]
 
 
-def told(questions: list[LabQuestion], now: Behaviour, usual: Behaviour = USUAL, seed: int = 1) -> list[Said]:
-    return [say(one, prompt_of(one), variant="cheap", seed=seed, usual=usual, now=now) for one in questions]
+def told(questions: list[LabQuestion], now: Behaviour, usual: Behaviour = USUAL, seed: int = 1) -> list[ScriptedAnswer]:
+    return [scripted_answer(one, prompt_of(one), variant="cheap", seed=seed, usual=usual, now=now) for one in questions]
 
 
 def test_the_same_is_said_whenever_it_is_asked() -> None:
-    some = asked(50, 1)
+    some = sample_questions(50, 1)
     assert told(some, WORSE) == told(some, WORSE)
     assert told(some, WORSE) != told(some, WORSE, seed=2)
 
 
 def test_it_is_wrong_as_often_as_it_is_said_to_be() -> None:
-    found = told(asked(4_000, 1), WORSE)
+    found = told(sample_questions(4_000, 1), WORSE)
     assert sum(not one.right for one in found) / 4_000 == pytest.approx(0.40, abs=0.025)
-    assert sum(not one.right for one in told(asked(4_000, 1), USUAL)) / 4_000 == pytest.approx(0.05, abs=0.012)
+    assert sum(not one.right for one in told(sample_questions(4_000, 1), USUAL)) / 4_000 == pytest.approx(
+        0.05, abs=0.012
+    )
 
 
 def test_what_is_wrong_because_of_the_trouble_is_what_was_right_without_it() -> None:
-    some = asked(1_000, 1)
+    some = sample_questions(1_000, 1)
     before, after = told(some, USUAL), told(some, WORSE)
     for was, now in zip(before, after, strict=True):
         assert now.troubled == (was.right and not now.right)
@@ -45,7 +47,7 @@ def test_what_is_wrong_because_of_the_trouble_is_what_was_right_without_it() -> 
 
 
 def test_what_is_slow_because_of_the_trouble_was_not_without_it() -> None:
-    some = asked(1_000, 1)
+    some = sample_questions(1_000, 1)
     usual, slow = Behaviour(slow=0.01, slow_by=2.0), Behaviour(slow=0.7, slow_by=2.0)
     found = told(some, slow, usual)
     assert sum(one.troubled for one in found) / 1_000 == pytest.approx(0.69, abs=0.05)
@@ -53,28 +55,28 @@ def test_what_is_slow_because_of_the_trouble_was_not_without_it() -> None:
 
 
 def test_wrong_answers_are_of_every_kind_and_none_of_them_is_right() -> None:
-    some = asked(1_000, 1)
+    some = sample_questions(1_000, 1)
     found = told(some, Behaviour(wrong=1.0))
-    assert set(Counter(one.how for one in found)) == set(KINDS)
+    assert set(Counter(one.how for one in found)) == set(ERROR_KINDS)
     assert not any(question.right(one.text) for question, one in zip(some, found, strict=True))
 
 
 def test_where_the_prompt_lacks_the_sentence_only_what_it_has_can_be_said() -> None:
-    question = asked(1, 1)[0]
-    found = say(question, ["It rains."], variant="a", seed=1, usual=Behaviour(), now=Behaviour())
+    question = sample_questions(1, 1)[0]
+    found = scripted_answer(question, ["It rains."], variant="a", seed=1, usual=Behaviour(), now=Behaviour())
     assert (found.text, found.right, found.how, found.troubled) == ("It rains.", False, None, False)
 
 
 def test_questions_are_asked_once_and_in_another_order_with_another_seed() -> None:
-    first, second = asked(1_000, 1), asked(1_000, 2)
+    first, second = sample_questions(1_000, 1), sample_questions(1_000, 2)
     assert len({one.text for one in first}) == 1_000
     assert first != second
     with pytest.raises(ValueError, match="different questions, not"):
-        asked(1_000_000, 1)
+        sample_questions(1_000_000, 1)
 
 
 def test_each_question_names_its_station_and_ends_with_its_only_question_mark() -> None:
-    for one in world().questions:
+    for one in lab_corpus().questions:
         assert one.text.count("?") == 1
         assert one.text.endswith("?")
         assert one.fact.station in one.text
@@ -85,27 +87,27 @@ def test_a_wrong_answer_is_wrong_in_the_way_that_was_asked_for() -> None:
 
     fact = Fact("Tarvik", 2, "40")
     question, chance = LabQuestion("How high is the mast of Tarvik?", fact), random.Random(1)
-    assert wrong(question, "negation", [], chance) == fact.denied
-    assert "mast of Tarvik is" in wrong(question, "number", [], chance)
-    assert "Tarvik" not in wrong(question, "name", [], chance)
-    assert wrong(question, "elsewhere", [fact.sentence, "It rains."], chance) == "It rains."
+    assert wrong_answer(question, "negation", [], chance) == fact.denied
+    assert "mast of Tarvik is" in wrong_answer(question, "number", [], chance)
+    assert "Tarvik" not in wrong_answer(question, "name", [], chance)
+    assert wrong_answer(question, "elsewhere", [fact.sentence, "It rains."], chance) == "It rains."
 
 
 def test_the_score_that_steers_tells_right_from_wrong() -> None:
     """Passages as retrieval finds them: those of the station first, then those of others."""
     passages = {}
-    for name, document in world().documents.items():
+    for name, document in lab_corpus().documents.items():
         for number, section in enumerate(document.text.split("## ")[1:]):
             station, _, text = section.partition("\n\n")
             passages[station] = Passage(
                 id=f"{name}#{number}", source=name, heading=station, text=text.strip(), score=0.5, age=1.0
             )
-    stations, found = world().stations, []
-    for place, question in enumerate(asked(400, 1)):
+    stations, found = lab_corpus().stations, []
+    for place, question in enumerate(sample_questions(400, 1)):
         others = [stations[(place * 7 + step) % len(stations)] for step in range(6)]
         some = tuple(passages[one] for one in dict.fromkeys([question.fact.station, *others]))
         lines = [line.sentence for line in extract(question.text, Evidence(some), 2)]
-        said = say(question, lines, variant="a", seed=1, usual=Behaviour(), now=Behaviour(wrong=0.5))
+        said = scripted_answer(question, lines, variant="a", seed=1, usual=Behaviour(), now=Behaviour(wrong=0.5))
         draw = Draw(variant="a", probability=0.5, policy="p", policy_version=1, raw=said.text, finish_reason="stop")
         record = RunRecord(
             run_id=f"{place}", workflow="answer", tenant="t", question=question.text, started=0.0, finished=1.0,

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from poise.cli.app import COMMANDS
-from poise_labs.cli.demo import NEXT, Times, called, next_steps
+from poise_labs.cli.demo import NEXT, LapTimer, command_name, next_steps
 from poise_labs.cli.sample_corpus import QUESTIONS, corpus
 
 
@@ -19,12 +19,12 @@ def test_three_questions_are_asked() -> None:
 
 
 def test_the_time_to_the_first_answer_is_the_sum_of_its_parts() -> None:
-    times = Times(parts={"start": 4.0, "ingest": 11.0, "ask": 1.5})
+    times = LapTimer(parts={"start": 4.0, "ingest": 11.0, "ask": 1.5})
     assert times.summary().plain == "First answer after 16.5 s = start 4 s + ingest 11 s + ask 1.5 s"
 
 
 def test_a_lap_begins_where_the_last_ended() -> None:
-    times = Times()
+    times = LapTimer()
     laps = [times.lap("start"), times.lap("ingest")]
     assert list(times.parts.values()) == laps
     assert all(lap >= 0 for lap in laps)
@@ -43,6 +43,6 @@ def test_the_command_is_named_so_that_it_can_be_called(monkeypatch: pytest.Monke
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr("sys.argv", [str(tmp_path / ".venv/bin/poise")])
-    assert called() == ".venv/bin/poise"
+    assert command_name() == ".venv/bin/poise"
     (tmp_path / "poise").touch(mode=0o755)
-    assert called() == "poise"
+    assert command_name() == "poise"

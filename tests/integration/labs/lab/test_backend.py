@@ -7,15 +7,15 @@ from poise.contracts.policy import Limits
 from poise.errors import RetryableError
 from poise_labs.lab.backend import ScriptedBackend
 from poise_labs.lab.experiment import is_hurt
-from poise_labs.lab.questions import LabQuestion, asked
-from poise_labs.lab.scenario import Degradation, Hurt, LabVariant, Scenario
+from poise_labs.lab.questions import LabQuestion, sample_questions
+from poise_labs.lab.scenario import Degradation, HarmKind, LabVariant, Scenario
 from poise_services.inference.model_client import ModelClient
 from poise_services.inference.settings import Backend
 
 pytestmark = pytest.mark.integration
 
 
-def scenario(hurt: Hurt = "wrong", **trouble: float) -> Scenario:
+def scenario(hurt: HarmKind = "wrong", **trouble: float) -> Scenario:
     return Scenario(
         about="x",
         hurt=hurt,
@@ -46,7 +46,7 @@ def record(question: LabQuestion, **fields: object) -> RunRecord:
 
 
 async def test_it_answers_whole_and_word_by_word_and_knows_what_it_said() -> None:
-    some, words = asked(10, 1), list[str]()
+    some, words = sample_questions(10, 1), list[str]()
 
     async def write(more: str) -> None:
         words.append(more)
@@ -67,7 +67,7 @@ async def test_it_answers_whole_and_word_by_word_and_knows_what_it_said() -> Non
 
 
 async def test_wrong_words_in_trouble_hurt_and_right_ones_or_those_of_another_do_not() -> None:
-    some, given = asked(10, 1), scenario(wrong=1.0)
+    some, given = sample_questions(10, 1), scenario(wrong=1.0)
     async with ScriptedBackend(given, some, 1) as backend, server(backend, "cheap") as model:
         for number in (0, 5):
             await model.complete(chat(some[number]), remaining=10.0)
@@ -77,7 +77,7 @@ async def test_wrong_words_in_trouble_hurt_and_right_ones_or_those_of_another_do
 
 
 async def test_a_fault_in_trouble_and_being_left_alone_hurt() -> None:
-    some, given = asked(10, 1), scenario("failed", faults=1.0)
+    some, given = sample_questions(10, 1), scenario("failed", faults=1.0)
     async with ScriptedBackend(given, some, 1) as backend, server(backend, "cheap") as model:
         with pytest.raises(RetryableError, match="503"):
             await model.complete(chat(some[5]), remaining=10.0)
@@ -89,7 +89,7 @@ async def test_a_fault_in_trouble_and_being_left_alone_hurt() -> None:
 
 
 async def test_what_is_slow_because_of_the_trouble_hurts_when_it_took_longer_than_the_ceiling() -> None:
-    some, given = asked(10, 1), scenario("slow", slow=1.0, slow_by=0.01)
+    some, given = sample_questions(10, 1), scenario("slow", slow=1.0, slow_by=0.01)
     async with ScriptedBackend(given, some, 1) as backend, server(backend, "cheap") as model:
         await model.complete(chat(some[5]), remaining=10.0)
     assert is_hurt(record(some[5], raw="right", ms=10.0), 5, given, backend)
@@ -97,7 +97,7 @@ async def test_what_is_slow_because_of_the_trouble_hurts_when_it_took_longer_tha
 
 
 async def test_down_and_up_begins_with_the_trouble() -> None:
-    some = asked(10, 1)
+    some = sample_questions(10, 1)
     async with (
         ScriptedBackend(scenario("failed", down=3_600.0, up=1.0), some, 1) as backend,
         server(backend, "cheap") as cheap,

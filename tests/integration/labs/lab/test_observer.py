@@ -12,7 +12,7 @@ from poise.ingestion.publish import Indexed, Watch
 from poise.kafka.record import Position
 from poise.settings import MeshSettings
 from poise.worker.mesh import Mesh
-from poise_labs.balance.observer import Watching
+from poise_labs.balance.observer import BalanceObserver
 from poise_labs.balance.timeline import Timeline
 from poise_labs.lab import observer as lab
 
@@ -20,14 +20,14 @@ pytestmark = pytest.mark.integration
 
 
 async def test_what_cannot_be_read_is_passed_over(mesh_settings: MeshSettings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lab, "SCORED_WITHIN", 20.0)
+    monkeypatch.setattr(lab, "SCORE_TIMEOUT", 20.0)
     run, policy = uuid4().hex, f"p-{uuid4().hex[:8]}"
     draw = Draw(policy=policy, policy_version=1, variant="steady", probability=1.0)
     record = RunRecord(run_id=run, workflow="answer", tenant="t", question="?", started=1.0, finished=2.0, draw=draw)
     async with (
         Mesh(mesh_settings, tier="client") as mesh,
-        lab.Observer(mesh, policy) as watch,
-        Watching(mesh, Timeline(("steady", "cheap"), began=1.0, now=1.0), policy) as watching,
+        lab.LabObserver(mesh, policy) as watch,
+        BalanceObserver(mesh, Timeline(("steady", "cheap"), began=1.0, now=1.0), policy) as watching,
         Watch(mesh) as indexing,
     ):
         for topic in (RECORDS, SCORES, DECISIONS, POLICY, POLICY_STATE):

@@ -7,16 +7,16 @@ from decider_kit import Fed, score_of, spec
 
 from poise.contracts.policy import Decision, PolicyState
 from poise.worker.mesh import Mesh
-from poise_labs.balance.observer import Watching, marks
+from poise_labs.balance.observer import BalanceObserver, events_of
 from poise_labs.balance.timeline import Timeline
 
 
 @pytest.fixture
-def watching() -> Watching:
-    return Watching(cast("Mesh", None), Timeline(("steady", "cheap"), 0.0, 0.0), "answer")
+def watching() -> BalanceObserver:
+    return BalanceObserver(cast("Mesh", None), Timeline(("steady", "cheap"), 0.0, 0.0), "answer")
 
 
-def test_an_answer_counts_once_however_often_it_is_scored(watching: Watching) -> None:
+def test_an_answer_counts_once_however_often_it_is_scored(watching: BalanceObserver) -> None:
     for _ in range(2):
         watching.take(score_of("run-1", "steady"))
     watching.take(score_of("run-1", "steady", feedback="f-1"))
@@ -24,7 +24,7 @@ def test_an_answer_counts_once_however_often_it_is_scored(watching: Watching) ->
     assert [(one.variant, one.quality) for one in watching.history.answers] == [("steady", 1.0)]
 
 
-def test_a_score_without_the_one_that_steers_is_no_answer_of_the_act(watching: Watching) -> None:
+def test_a_score_without_the_one_that_steers_is_no_answer_of_the_act(watching: BalanceObserver) -> None:
     watching.take(score_of("run-1", "steady", values={"error": 1.0}))
     assert watching.history.answers == []
 
@@ -33,7 +33,7 @@ def state_of(fed: Fed) -> PolicyState:
     return PolicyState(name="answer", scores=0, commands=0, decider=fed.decider.snapshot())
 
 
-def test_the_evidence_is_that_of_the_decider_against_it_and_then_for_it(watching: Watching) -> None:
+def test_the_evidence_is_that_of_the_decider_against_it_and_then_for_it(watching: BalanceObserver) -> None:
     fed = Fed(spec(explore=0.2, step=0.35, quiet_answers=1_000))
     for number in range(10):
         fed.see(score_of(f"a-{number}", "steady"), score_of(f"b-{number}", "cheap"))
@@ -75,11 +75,11 @@ def test_each_decision_is_told_as_what_it_means(action: Any, kind: str) -> None:
         at=3.0,
         scores=0,
     )
-    (mark,) = marks(decision)
+    (mark,) = events_of(decision)
     assert (mark.kind, mark.at) == (kind, 3.0)
     assert "why" in mark.text
 
 
-def test_a_state_that_a_newer_worker_wrote_is_passed_over(watching: Watching) -> None:
+def test_a_state_that_a_newer_worker_wrote_is_passed_over(watching: BalanceObserver) -> None:
     watching.take(PolicyState(name="answer", scores=0, commands=0, decider={"format": 99}))
     assert watching.history.evidence is None

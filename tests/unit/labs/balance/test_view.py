@@ -6,7 +6,7 @@ from rich.console import Console
 
 from poise.contracts.policy import Sample
 from poise_labs.balance.timeline import Timeline
-from poise_labs.balance.view import bar, line, screen, sparks, standing, whisker
+from poise_labs.balance.view import bar, event_line, screen, sparkline, status_line, whisker
 
 
 def shown(history: Timeline, *, height: int = 24, width: int = 80) -> list[str]:
@@ -59,11 +59,11 @@ def test_bars_and_blocks() -> None:
     assert bar(1.0, 4) == "████"
     assert bar(2.0, 4) == "████"
     assert bar(0.0, 4) == "    "
-    assert sparks([0.0, None, 0.5, 1.0]) == "▁ ▅█"
+    assert sparkline([0.0, None, 0.5, 1.0]) == "▁ ▅█"
 
 
 def test_without_a_terminal_there_are_lines() -> None:
     history = act()
-    assert [line(history, mark).split()[0] for mark in history.marks] == ["0:00", "0:50", "1:35", "1:50", "3:00"]
-    assert "noticed: second answers worse" in line(history, history.marks[2])
-    assert "steady 50" in standing(history)
+    assert [event_line(history, mark).split()[0] for mark in history.marks] == ["0:00", "0:50", "1:35", "1:50", "3:00"]
+    assert "noticed: second answers worse" in event_line(history, history.marks[2])
+    assert "steady 50" in status_line(history)
