@@ -24,7 +24,7 @@ from aiokafka.protocol.types import (
 
 from poise.contracts.topics import Topic
 from poise.kafka import topic_setup
-from poise.kafka.admin import settings_of
+from poise.kafka.admin import topic_config
 from poise.settings import MeshSettings
 from poise.stack import probe
 from poise.stack.kafka import Kafka, KafkaNode
@@ -107,10 +107,10 @@ class Cluster:
         """Have a topic on one node alone, in one copy, and empty; without that node it has no leader."""
         async with self._admin() as admin:
             places = {number: [id_] for number in range(topic.partitions)}
-            await self._replace(admin, NewTopic(topic.name, -1, -1, places, settings_of(topic)))
+            await self._replace(admin, NewTopic(topic.name, -1, -1, places, topic_config(topic)))
         yield
         async with self._admin() as admin:
-            await self._replace(admin, NewTopic(topic.name, topic.partitions, 3, topic_configs=settings_of(topic, 3)))
+            await self._replace(admin, NewTopic(topic.name, topic.partitions, 3, topic_configs=topic_config(topic, 3)))
         await self.whole()
 
     async def _replace(self, admin: AIOKafkaAdminClient, topic: NewTopic) -> None:

@@ -33,7 +33,7 @@ class Member:
         self.done: list[str] = []
         self.handle: Callable[[Record], Awaitable[None]] | None = None
         self.intake = ConcurrentConsumer(
-            self._deliver, limits=limits, read_back=partial(admin.group_state, group), **{"ordered": False} | options
+            self._deliver, limits=limits, fetch_state=partial(admin.group_state, group), **{"ordered": False} | options
         )
 
     async def _deliver(self, record: Record) -> None:
@@ -118,7 +118,7 @@ class Group:
     async def committed(self, partition: int = 0) -> Commit | None:
         """What the group has committed of a partition."""
         at = TopicPartition(self.topic, partition)
-        return (await self._admin.committed(self.name, [at])).get(at)
+        return (await self._admin.committed_offsets(self.name, [at])).get(at)
 
     async def until_committed(self, offset: int, partition: int = 0) -> Commit:
         """Wait until an offset is committed."""

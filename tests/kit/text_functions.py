@@ -35,7 +35,7 @@ from poise.dead_letters.filter import rate_of
 from poise.dead_letters.filter import seconds_of as seconds_of_span
 from poise.ingestion.document_files import File, source_of
 from poise.kafka import offset_metadata
-from poise.kafka.offset_commits import read as read_commit
+from poise.kafka.offset_commits import decode_commit
 from poise.policy import policy_file
 from poise.redis.passage_store import key_of
 from poise.redis.passage_store import normalised as normalised_query
@@ -195,7 +195,7 @@ FUNCTIONS: Final[Mapping[str, tuple[Reader, ...]]] = MappingProxyType(
             lambda said: tier_of_dead_letters(f"poise.{said}.requests.batch"),
         ),
         "poise.text.log_lines:escaped": (escaped,),
-        "poise.kafka.offset_commits:read": (lambda said: read_commit(1, said),),
+        "poise.kafka.offset_commits:decode_commit": (lambda said: decode_commit(1, said),),
         "poise.text.public_text:without_addresses": (
             lambda said: without_addresses(said, "host"),
             lambda said: without_addresses(f"('{said}', 1", "host"),

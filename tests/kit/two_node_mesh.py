@@ -20,7 +20,7 @@ from chaos_runs import CORPUS, CountingModel
 from poise.client import Poise
 from poise.contracts.topics import ASK_INTERACTIVE, INFERENCE_INTERACTIVE, RUNS_INTERACTIVE, Topic
 from poise.kafka import topic_setup
-from poise.kafka.admin import settings_of
+from poise.kafka.admin import topic_config
 from poise.settings import MeshSettings
 from poise.stack import probe
 from poise.stack.kafka import Kafka, KafkaNode
@@ -110,7 +110,7 @@ async def recreate(admin: AIOKafkaAdminClient, topic: Topic, on_node_2: tuple[in
     away by now.
     """
     placed = {number: [2 if number in on_node_2 else 1] for number in range(topic.partitions)}
-    new = NewTopic(topic.name, -1, -1, replica_assignments=placed, topic_configs=settings_of(topic))
+    new = NewTopic(topic.name, -1, -1, replica_assignments=placed, topic_configs=topic_config(topic))
     deleted = False
     while True:
         try:

@@ -43,8 +43,8 @@ def test_what_does_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch, given: di
 
 def test_without_any_of_it_the_connection_is_plain(monkeypatch: pytest.MonkeyPatch) -> None:
     connection = Connection.of(load(monkeypatch))
-    assert connection.arguments()["security_protocol"] == "PLAINTEXT"
-    assert connection.faststream() is None
+    assert connection.client_options()["security_protocol"] == "PLAINTEXT"
+    assert connection.faststream_security() is None
 
 
 def test_the_file_and_the_environment_together(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -52,7 +52,7 @@ def test_the_file_and_the_environment_together(monkeypatch: pytest.MonkeyPatch, 
         '[mesh.security]\nprotocol = "SASL_SSL"\nmechanism = "SCRAM-SHA-512"\nusername = "alice"\n', encoding="utf-8"
     )
     monkeypatch.setenv("POISE_CONFIG", str(tmp_path / "poise.toml"))
-    found = Connection.of(load(monkeypatch, PASSWORD=SASL["PASSWORD"])).arguments()
+    found = Connection.of(load(monkeypatch, PASSWORD=SASL["PASSWORD"])).client_options()
     assert (found["security_protocol"], found["sasl_mechanism"]) == ("SASL_SSL", "SCRAM-SHA-512")
     assert (found["sasl_plain_username"], found["sasl_plain_password"]) == ("alice", "sesame")
     assert found["ssl_context"].check_hostname

@@ -61,7 +61,7 @@ class BalanceObserver:
                 apply = partial(self._apply, kind)
                 reader = LogReader(self._mesh.log_access, topic.name, apply, start="end", partitions=[number])
                 self._readers.append(await stack.enter_async_context(reader))
-                await reader.opened()
+                await reader.wait_until_open()
             self._open = stack.pop_all()
         return self
 
@@ -122,7 +122,7 @@ class BalanceObserver:
             async with asyncio.timeout(seconds):
                 await self._changed.wait()
         for reader in self._readers:
-            if (ended := reader.ended) is not None:
+            if (ended := reader.failure) is not None:
                 raise ended
 
     def _apply(self, kind: type[Message], record: Record) -> None:

@@ -49,7 +49,7 @@ class LabObserver:
             for topic, take in takes:
                 self._last = LogReader(self._mesh.log_access, topic.name, take, start="end")
                 await stack.enter_async_context(self._last)
-                await self._last.opened()
+                await self._last.wait_until_open()
             self._open = stack.pop_all()
         return self
 
@@ -68,7 +68,7 @@ class LabObserver:
             raise SetupError("nothing is watched: use it inside `async with`")
         try:
             async with asyncio.timeout(SCORE_TIMEOUT):
-                await self._last.until(lambda: wanted <= self.records.keys() & self.scores.keys())
+                await self._last.wait_until(lambda: wanted <= self.records.keys() & self.scores.keys())
         except TimeoutError as error:
             missing = wanted - (self.records.keys() & self.scores.keys())
             told = f"of {len(wanted)} runs {len(missing)} were not scored within {SCORE_TIMEOUT:g} s"

@@ -11,10 +11,10 @@ from typing import Final, Self
 from poise.contracts.topics import COMMANDS, DECISIONS, POLICY, POLICY_STATE, SCORES
 from poise.errors import UnavailableError
 from poise.kafka.log_stream import LogStream, Start, read_all
-from poise.kafka.partition_ownership import Ownership
+from poise.kafka.partition_ownership import PartitionOwnership
 from poise.kafka.partitioner import partition_for
 from poise.kafka.record import Record
-from poise.kafka.transactions import Transactions
+from poise.kafka.transactions import TransactionalProducer
 from poise.liveness import Part
 from poise.policy.decider import MAX_COMMANDS
 from poise.telemetry import observe, semconv
@@ -38,7 +38,7 @@ class PolicyWorker:
 
     def __init__(self, mesh: Mesh) -> None:
         self._mesh = mesh
-        self._ownership = Ownership(mesh.log_access, mesh.settings, SCORES.name, GROUP, self._decide)
+        self._ownership = PartitionOwnership(mesh.log_access, mesh.settings, SCORES.name, GROUP, self._decide)
         self._following: dict[int, tuple[PartitionDeciders, LogStream]] = {}
         """By partition that is being decided over."""
         self._seen = ExitStack()
@@ -74,7 +74,9 @@ class PolicyWorker:
         async with self._unless_recreated() as check:
             turns = _Turns(part, check)
             await self._something_set(partition, turns)
-            async with Transactions(self._mesh.connection, f"{TRANSACTIONAL_ID_PREFIX}{partition}") as transactions:
+            async with TransactionalProducer(
+                self._mesh.connection, f"{TRANSACTIONAL_ID_PREFIX}{partition}"
+            ) as transactions:
                 deciders = await self._restored(partition)
                 start: Start = "beginning" if deciders.commands is None else {partition: deciders.commands}
                 async with self._mesh.follow(COMMANDS.name, start=start, partitions=[partition]) as commands:
@@ -150,7 +152,10 @@ class PolicyWorker:
         return found
 
     async def _go_on(
-        self, deciders: PartitionDeciders, transactions: Transactions, readers: tuple[AsyncIterator[list[Record]], ...]
+        self,
+        deciders: PartitionDeciders,
+        transactions: TransactionalProducer,
+        readers: tuple[AsyncIterator[list[Record]], ...],
     ) -> None:
         """Take in what comes, commands first, and write down what is decided, or what was counted for a while."""
         loop = asyncio.get_running_loop()
@@ -163,7 +168,7 @@ class PolicyWorker:
                     or deciders.missing
                     or (deciders.dirty and loop.time() - saved >= SNAPSHOT_INTERVAL)
                 ):
-                    async with transactions.begin() as transaction:
+                    async with transactions.transaction() as transaction:
                         await transaction.send(list(deciders.transaction_records()))
                     deciders.mark_written()
                     saved = loop.time()
@@ -188,7 +193,7 @@ class PolicyWorker:
 
     def _lag(self) -> Iterator[Observation]:
         for partition, (_, scores) in tuple(self._following.items()):
-            yield scores.behind(), {semconv.MESSAGING_PARTITION: partition}
+            yield scores.lag(), {semconv.MESSAGING_PARTITION: partition}
 
 
 class _Turns:
@@ -207,9 +212,9 @@ class _Turns:
         """
         self._turned[log] = False
         try:
-            async for records in log.turns():
+            async for records in log.polls():
                 self._check()
-                if log.silent():
+                if log.stalled_partitions():
                     raise UnavailableError(f"nothing is heard of topic {log.topic}")
                 self._turned[log] = True
                 if all(self._turned.values()):

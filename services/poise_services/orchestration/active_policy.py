@@ -139,10 +139,10 @@ async def follow_policies(mesh: Mesh, settings: OrchestrationSettings, secret: b
     """
     policies = Policies(settings, secret)
     mesh.ready_when("policy", lambda: policies.known)
-    reader = LogReader(mesh.log_access, POLICY.name, policies.apply, reset=policies.reset, settled=policies.settle)
+    reader = LogReader(mesh.log_access, POLICY.name, policies.apply, on_reset=policies.reset, on_at_end=policies.settle)
     async with reader:
         try:
-            await reader.caught_up(START_TIMEOUT)
+            await reader.wait_until_at_end(START_TIMEOUT)
         except SetupError as error:
             log.warning("%s; going on reading it", error)
         yield policies

@@ -114,7 +114,7 @@ class DocumentVersions:
     def __init__(self, mesh: Mesh) -> None:
         self._mesh = mesh
         self._map = VersionMap("")
-        self._reader = LogReader(mesh.log_access, VERSIONS.name, self._apply, reset=self._reset)
+        self._reader = LogReader(mesh.log_access, VERSIONS.name, self._apply, on_reset=self._reset)
         self._ends = EndOffsets(mesh.connection, VERSIONS.name)
         self._stack = AsyncExitStack()
 
@@ -163,8 +163,8 @@ class DocumentVersions:
         """
         try:
             async with asyncio.timeout(min(SYNC_TIMEOUT, MAX_TIME_SHARE * remaining)):
-                ends = await self._ends.now()
-                await self._reader.until(lambda: self._reader.reading and self._reader.reached(ends))
+                ends = await self._ends.fetch()
+                await self._reader.wait_until(lambda: self._reader.reading and self._reader.reached(ends))
                 if self._map.doubtful:
                     self._switch(await self._mesh.topic_id(DOCUMENTS.name))
         except (TimeoutError, PoiseError) as error:

@@ -81,14 +81,14 @@ class Corpus:
                 PASSAGES.name,
                 self._apply,
                 start=dict(self._store.nexts),
-                reset=partial(self._rebuild, slot),
-                run=self._write,
+                on_reset=partial(self._rebuild, slot),
+                run_batch=self._write,
             )
             await stack.enter_async_context(reader)
             stack.callback(observe(semconv.INDEX_LAG, lambda: reader.lag))
             identities.watch(DOCUMENTS.name, self._documents_made_anew, known=origin.documents)
             stack.callback(identities.unwatch, DOCUMENTS.name, self._documents_made_anew)
-            await reader.until(reader.at_end)
+            await reader.wait_until(reader.at_end)
             self._stack = stack.pop_all()
         passages, took = len(self._open.index), time.perf_counter() - started
         log.info("index %s is ready after %.2f s: %d passages", slot.folder, took, passages)
@@ -117,7 +117,7 @@ class Corpus:
 
     def _documents_made_anew(self, topic_id: str) -> None:
         if self._reader is not None and (self._store is None or self._store.origin.documents != topic_id):
-            self._reader.renew(f"topic {DOCUMENTS.name} was deleted and made again")
+            self._reader.restart(f"topic {DOCUMENTS.name} was deleted and made again")
 
     async def _rebuild(self, slot: IndexSlot) -> None:
         """Begin with an empty index: the log that it was made of is another one.
@@ -201,7 +201,7 @@ class Corpus:
     async def _until(self, check: Callable[[], bool]) -> None:
         if self._reader is None:
             raise RetryableError(BUILT_ANEW)
-        await self._reader.until(check)
+        await self._reader.wait_until(check)
 
     async def _write(self, work: Callable[[], _T]) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._writer, work)

@@ -60,7 +60,7 @@ def is_for_the_log(record: Record) -> bool:
 
 def written(record: Record) -> float:
     """When a document was written, unix seconds: of a copy, when what it is a copy of was, but never in its future."""
-    at = record.number(MOVED_WRITTEN) if is_copy(record) else None
+    at = record.int_header(MOVED_WRITTEN) if is_copy(record) else None
     return record.timestamp if at is None else min(at / 1_000, record.timestamp)
 
 

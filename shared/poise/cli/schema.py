@@ -27,7 +27,7 @@ def asyncapi(
     broker: Annotated[str, typer.Option(help="The server that the document names.")] = "127.0.0.1:9092",
 ) -> None:
     """Print the AsyncAPI 3.0 document: topics, bodies, headers, replies."""
-    document = asyncapi_document.asyncapi(_version(), broker)
+    document = asyncapi_document.asyncapi_document(_version(), broker)
     if out is None:
         print_json(_text(document))
     else:
@@ -37,7 +37,7 @@ def asyncapi(
 @app.command("json")
 def json_schemas(out: OutOption = None) -> None:
     """Print the JSON Schema of each body, by kind."""
-    bodies = asyncapi_document.bodies()
+    bodies = asyncapi_document.body_schemas()
     if out is None:
         print_json(_text(bodies))
     else:

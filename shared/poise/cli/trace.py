@@ -76,7 +76,8 @@ async def find(mesh: Mesh, run_id: str) -> TracedRun:
         await asyncio.sleep(BETWEEN_LOOKS if look else 0)
         looked_at = time.time()
         spans, records = await asyncio.gather(
-            mesh.lookups.of_key(SPANS.name, run_id, start=start), mesh.lookups.of_key(RECORDS.name, run_id, start=start)
+            mesh.lookups.read_key(SPANS.name, run_id, start=start),
+            mesh.lookups.read_key(RECORDS.name, run_id, start=start),
         )
         written |= {record.position: record for record in spans}
         recorded = records[-1:] or recorded

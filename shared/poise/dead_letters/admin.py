@@ -15,7 +15,7 @@ from poise.dead_letters.redrive import Redriver, whole
 from poise.dead_letters.redrive_plan import Redrive, RedriveOutcome, first_kept
 from poise.errors import RetryableError
 from poise.kafka.record import Position
-from poise.kafka.transactions import ProducerRecord, Transactions
+from poise.kafka.transactions import ProducerRecord, TransactionalProducer
 from poise.worker.mesh import Mesh
 
 READ_WITHIN: Final = 120.0
@@ -58,7 +58,7 @@ class DeadLetterAdmin:
         """The tiers that have a dead-letter topic on the broker, those of one's own among them."""
         return sorted(
             name.removeprefix(PREFIX).removesuffix(_SUFFIX)
-            for name in await self._mesh.admin.refresh()
+            for name in await self._mesh.admin.list_topics()
             if name.startswith(PREFIX) and name.endswith(_SUFFIX)
         )
 
@@ -159,21 +159,21 @@ class DeadLetterAdmin:
     async def _purge(self, tier: str, chosen: Filter, now: float) -> list[DeadLetter]:
         topic = dead_topic(tier)
         try:
-            async with Transactions(self._mesh.connection, topic) as transactions:
+            async with TransactionalProducer(self._mesh.connection, topic) as transactions:
                 # In a transaction for its name: a letter is not sent again while it is purged.
                 log = await self._read(tier, chosen, now)
                 gone = log.letters
                 mark = f"{time.time():.3f}"
                 marks = [ProducerRecord(topic, *marker(at, PURGED, mark)) for letter in gone for at in letter.places]
                 for start in range(0, len(marks), MARKED_AT_ONCE):
-                    async with transactions.begin() as transaction:
+                    async with transactions.transaction() as transaction:
                         await transaction.send(marks[start : start + MARKED_AT_ONCE])
         except RetryableError as error:
             raise RetryableError(
                 f"somebody else began to send dead letters of {tier} again, or to purge them: run it again for the rest"
             ) from error
         purged = {at for letter in gone for at in letter.places}
-        await self._mesh.admin.delete_before(topic, first_kept(log.places - purged, log.ends))
+        await self._mesh.admin.delete_records_before(topic, first_kept(log.places - purged, log.ends))
         return gone
 
 

@@ -117,7 +117,7 @@ class DeadLetter:
     @property
     def redrives(self) -> int:
         """How often its message had been sent again before it died here."""
-        return self.record.number(REDRIVES) or 0  # whatever a client wrote there may be why it is a dead letter
+        return self.record.int_header(REDRIVES) or 0  # whatever a client wrote there may be why it is a dead letter
 
     @property
     def failed_at(self) -> str:

@@ -10,10 +10,10 @@ from poise.contracts.topics import CATALOGUE, dead_topic
 from poise.dead_letters.model import REDRIVEN, DeadLetter, State, marker
 from poise.dead_letters.redrive_plan import Redrive, RedriveOutcome, batches, refusal, to_send_again
 from poise.errors import RetryableError
-from poise.kafka.log_lookup import Lookups
+from poise.kafka.log_lookup import LogLookup
 from poise.kafka.partitioner import partition_for
 from poise.kafka.record import Position, Record
-from poise.kafka.transactions import ProducerRecord, TooLargeError, Transactions
+from poise.kafka.transactions import ProducerRecord, TooLargeError, TransactionalProducer
 from poise.worker.mesh import Mesh
 
 READ_WITHIN: Final = 120.0
@@ -54,7 +54,7 @@ class Redriver:
             return
         try:
             while not self._finished(looked):
-                async with Transactions(self._mesh.connection, dead_topic(self._tier)) as transactions:
+                async with TransactionalProducer(self._mesh.connection, dead_topic(self._tier)) as transactions:
                     # From here on nobody else writes markers: what is read now holds until this one is shut out.
                     looked = [outcome for outcome in await self._look() if outcome.letter.id not in self._settled]
                     for outcome in looked:
@@ -77,7 +77,7 @@ class Redriver:
     async def _look(self) -> list[RedriveOutcome]:
         """What is to be sent, and what is refused, with the reason."""
         letters = [letter for letter in await self._read() if self._named or letter.state is not State.REDRIVEN]
-        topics = await self._mesh.admin.refresh()
+        topics = await self._mesh.admin.list_topics()
         newest = await self._newest(letters, topics)
         now = time.time()
         return [RedriveOutcome(letter, refused=refusal(letter, self._how, now, newest, topics)) for letter in letters]
@@ -108,7 +108,7 @@ class Redriver:
     # -- sending --------------------------------------------------------------------------------------------------
 
     async def _send_all(
-        self, transactions: Transactions, letters: Sequence[DeadLetter]
+        self, transactions: TransactionalProducer, letters: Sequence[DeadLetter]
     ) -> AsyncGenerator[RedriveOutcome]:
         """Send them, up to a batch of which a letter is refused: it ends the transactions, and they are opened anew."""
         for batch in batches(letters, self._how.rate, self._alone):
@@ -126,7 +126,7 @@ class Redriver:
             for letter, position in zip(batch, positions, strict=True):
                 yield RedriveOutcome(letter, sent=position)
 
-    async def _send(self, transactions: Transactions, batch: Sequence[DeadLetter]) -> list[Position]:
+    async def _send(self, transactions: TransactionalProducer, batch: Sequence[DeadLetter]) -> list[Position]:
         letters = await whole(self._mesh.lookups, batch)
         if len(letters) < len(batch):  # its topic was cut: by whoever purged, or because its time was over
             raise RetryableError(f"dead letters of {self._tier} are not there any more")
@@ -140,7 +140,7 @@ class Redriver:
             )
             for letter in letters
         ]
-        async with transactions.begin() as transaction:
+        async with transactions.transaction() as transaction:
             positions = await transaction.send(copies)
             await transaction.send(
                 [
@@ -163,7 +163,7 @@ class Redriver:
         self._next = max(self._next, now) + letters / self._how.rate
 
 
-async def whole(lookups: Lookups, letters: Sequence[DeadLetter]) -> list[DeadLetter]:
+async def whole(lookups: LogLookup, letters: Sequence[DeadLetter]) -> list[DeadLetter]:
     """Dead letters with their messages, in their order; those that are not there any more are left out.
 
     Raises:
@@ -172,7 +172,7 @@ async def whole(lookups: Lookups, letters: Sequence[DeadLetter]) -> list[DeadLet
     found: dict[Position, Record] = {}
     for tier in {letter.tier for letter in letters}:
         places = [letter.record.position for letter in letters if letter.tier == tier]
-        found |= await lookups.at(dead_topic(tier), places)
+        found |= await lookups.read_at(dead_topic(tier), places)
     return [
         replace(letter, record=found[letter.record.position]) for letter in letters if letter.record.position in found
     ]

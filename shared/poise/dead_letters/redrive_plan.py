@@ -93,7 +93,7 @@ def _lacking(letter: DeadLetter, topics: Iterable[str]) -> str | None:
 
 
 def _too_late(letter: DeadLetter, now: float) -> str | None:
-    deadline = letter.record.number(DEADLINE)
+    deadline = letter.record.int_header(DEADLINE)
     if deadline is not None and deadline <= now * 1_000:
         return f"{letter.id} would be dropped unhandled: its deadline passed {now - deadline / 1_000:.0f} s ago"
     return None

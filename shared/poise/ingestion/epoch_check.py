@@ -11,7 +11,7 @@ from poise.contracts.epoch import Epoch
 from poise.contracts.fault import FieldError
 from poise.contracts.topics import DOCUMENTS
 from poise.errors import InvalidMessageError, PoiseError
-from poise.kafka.coalesced_read import SharedRead
+from poise.kafka.coalesced_read import CoalescedRead
 from poise.kafka.end_offsets import EndOffsets
 from poise.text.error_text import words_of
 
@@ -48,7 +48,7 @@ class EpochCheck:
     def __init__(self, mesh: "Mesh") -> None:
         self._admin = mesh.admin
         self._ends = EndOffsets(mesh.connection, DOCUMENTS.name, "read_uncommitted")
-        self._documents = SharedRead(self._read)
+        self._documents = CoalescedRead(self._read)
 
     async def __aenter__(self) -> Self:
         """Connect."""
@@ -67,12 +67,12 @@ class EpochCheck:
         Raises:
             InvalidMessageError: None ever will.
         """
-        last = self._documents.last
+        last = self._documents.last_value
         if last is not None and not any(_faults(epoch, last)):
             return
         try:
             async with asyncio.timeout(ANSWERED_WITHIN):
-                now = await self._documents.now()
+                now = await self._documents.read()
         except (TimeoutError, PoiseError) as error:
             log.warning("an epoch was not compared with the end of %s: %s", DOCUMENTS.name, words_of(error))
             return
@@ -82,7 +82,7 @@ class EpochCheck:
 
     async def _read(self) -> _Documents:
         found = await self._admin.metadata(DOCUMENTS.name)
-        return _Documents(found.id, found.partitions, await self._ends.now())
+        return _Documents(found.id, found.partitions, await self._ends.fetch())
 
 
 def epoch_of(text: str) -> Epoch:

@@ -116,7 +116,7 @@ class Watch:
         async with AsyncExitStack() as stack:
             for reader in self._readers:
                 await stack.enter_async_context(reader)
-                await reader.opened()
+                await reader.wait_until_open()
             self._stack = stack.pop_all()
         return self
 
@@ -156,7 +156,7 @@ class Watch:
     async def _something(self, patience: float) -> None:
         try:
             async with asyncio.timeout(patience):
-                await self._readers[0].until(self._happened.is_set)
+                await self._readers[0].wait_until(self._happened.is_set)
         except TimeoutError as error:
             raise Stalled from error
         self._happened.clear()
@@ -175,7 +175,7 @@ class Watch:
         self._happened.set()
         if record.value is None or record.header(KIND) != Manifest.kind:
             return
-        manifest, version = Manifest.parse(record.value), record.number(_VERSION)
+        manifest, version = Manifest.parse(record.value), record.int_header(_VERSION)
         if version is not None and version > self._versions.get(manifest.document, (-1, 0))[0]:
             self._versions[manifest.document] = (version, manifest.parts)
 

@@ -14,26 +14,26 @@ from aiokafka.errors import KafkaError
 
 from poise.contracts.topics import CATALOGUE, Topic
 from poise.errors import MissingTopicError, SetupError, UnavailableError
-from poise.kafka import offset_commits
 from poise.kafka.connection import Connection
 from poise.kafka.group_state import GroupState
+from poise.kafka.offset_commits import decode_commit
 from poise.kafka.offset_tracker import Commit
-from poise.kafka.patches.offset_fetch import heed_errors
-from poise.kafka.topic_id_client import TopicIdRequest
+from poise.kafka.patches import offset_fetch
 from poise.kafka.topic_identities import TopicMetadata
 from poise.kafka.topic_lookup import TopicLookup
+from poise.kafka.topic_metadata_request import TopicMetadataRequest
 from poise.text.error_text import words_of
 
 _TOPIC_EXISTS: Final = 36
 _ATTEMPTS: Final = 10
-_AGAIN_AFTER: Final = 0.1
-_CREATED_WITHIN: Final = 10.0
-_LIMITS: Final = ("max.message.bytes", "segment.bytes")
+_RETRY_BACKOFF: Final = 0.1
+_CREATE_TIMEOUT: Final = 10.0
+_SIZE_LIMITS: Final = ("max.message.bytes", "segment.bytes")
 """What bounds a record: a batch has to fit a segment too."""
-USUAL_REPLICATION: Final = 3
-KEPT_BY: Final = 2
+DEFAULT_REPLICATION: Final = 3
+MIN_INSYNC_REPLICAS: Final = 2
 """Of three copies or more, how many must have a record before it is acknowledged: one broker may then be lost."""
-ANSWERS_WITHIN: Final = 10.0
+REQUEST_TIMEOUT: Final = 10.0
 """Seconds after which a question to the broker is given up."""
 
 T = TypeVar("T")
@@ -50,12 +50,12 @@ class TopicState:
     """In words; empty when it is as the table says."""
 
 
-def settings_of(topic: Topic, replication: int = 1) -> dict[str, str]:
+def topic_config(topic: Topic, replication: int = 1) -> dict[str, str]:
     """The topic's configuration in Kafka's words, where it has so many copies."""
     keep = "-1" if topic.keep is None else str(round(topic.keep * 1_000))
     common = {"retention.ms": keep, "max.message.bytes": str(topic.max_bytes)}
-    if replication >= USUAL_REPLICATION:
-        common["min.insync.replicas"] = str(KEPT_BY)
+    if replication >= DEFAULT_REPLICATION:
+        common["min.insync.replicas"] = str(MIN_INSYNC_REPLICAS)
     if topic.keep_bytes is not None:
         common["retention.bytes"] = str(topic.keep_bytes)
     if topic.segment is not None:
@@ -70,11 +70,11 @@ class KafkaAdmin:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._client = AIOKafkaAdminClient(**connection.arguments())
-        heed_errors(self._client._client)  # noqa: SLF001 - has no public way
+        self._client = AIOKafkaAdminClient(**connection.client_options())
+        offset_fetch.install(self._client._client)  # noqa: SLF001 - has no public way
         self._partitions: dict[str, int] = {}
-        self._copies: dict[str, int] = {}
-        self._lookup = TopicLookup(self._describe)
+        self._replication: dict[str, int] = {}
+        self._lookup = TopicLookup(self._partition_counts)
 
     async def __aenter__(self) -> Self:
         """Connect.
@@ -87,14 +87,14 @@ class KafkaAdmin:
             await self.describe(())  # not where we were told to begin, but where the brokers tell their clients to come
         except (KafkaError, UnavailableError) as error:
             await self._client.close()
-            raise await self._connection.refusal() from error
+            raise await self._connection.connect_error() from error
         return self
 
-    async def unreachable(self) -> list[str]:
+    async def unreachable_brokers(self) -> list[str]:
         """Which brokers cannot be reached under the addresses that they tell their clients, and what to do."""
         brokers = self._client._client.cluster.brokers()  # noqa: SLF001 - as it was told last
         known = {broker.nodeId: (broker.host, broker.port) for broker in brokers if isinstance(broker.nodeId, int)}
-        return await self._connection.unreachable(known)
+        return await self._connection.unreachable_brokers(known)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -110,15 +110,15 @@ class KafkaAdmin:
         Raises:
             UnavailableError: The broker does not answer.
         """
-        if topic not in self._partitions and (found := await self._lookup.number(topic)) is not None:
+        if topic not in self._partitions and (found := await self._lookup.get(topic)) is not None:
             self._partitions[topic] = found
         return self._partitions.get(topic)
 
-    async def refresh(self) -> Mapping[str, int]:
+    async def list_topics(self) -> Mapping[str, int]:
         """Read anew which topics there are, with their numbers of partitions."""
-        topics = await self._asked(self._client.describe_topics)
+        topics = await self._request(self._client.describe_topics)
         self._partitions = {item["topic"]: len(item["partitions"]) for item in topics}
-        self._copies = {item["topic"]: min(len(at["replicas"]) for at in item["partitions"]) for item in topics}
+        self._replication = {item["topic"]: min(len(at["replicas"]) for at in item["partitions"]) for item in topics}
         return self._partitions
 
     async def describe(self, topics: Collection[str]) -> Mapping[str, TopicMetadata]:
@@ -127,44 +127,44 @@ class KafkaAdmin:
         Raises:
             UnavailableError: The broker does not answer.
         """
-        found = await self._described({*topics, *self._partitions})
+        found = await self._fetch_metadata({*topics, *self._partitions})
         self._partitions = {name: topic.partitions for name, topic in found.items()}
         return found
 
-    async def _describe(self, names: Collection[str]) -> Mapping[str, int]:
-        return {name: topic.partitions for name, topic in (await self._described(names)).items()}
+    async def _partition_counts(self, names: Collection[str]) -> Mapping[str, int]:
+        return {name: topic.partitions for name, topic in (await self._fetch_metadata(names)).items()}
 
-    async def _described(self, names: Collection[str]) -> dict[str, TopicMetadata]:
-        request = TopicIdRequest(names)
-        response: Any = await self._asked(partial(self._client._send_request, request))  # noqa: SLF001 - the public way makes topics
+    async def _fetch_metadata(self, names: Collection[str]) -> dict[str, TopicMetadata]:
+        request = TopicMetadataRequest(names)
+        response: Any = await self._request(partial(self._client._send_request, request))  # noqa: SLF001 - the public way makes topics
         return dict(response.topics())
 
-    async def _asked(self, ask: Callable[[], Awaitable[T]]) -> T:
-        """Ask, and ask again: aiokafka asks a broker at random, dead ones too until the cluster has noticed."""
+    async def _request(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Ask, and call again: aiokafka asks a broker at random, dead ones too until the cluster has noticed."""
         try:
-            async with asyncio.timeout(ANSWERS_WITHIN):
+            async with asyncio.timeout(REQUEST_TIMEOUT):
                 for _ in range(_ATTEMPTS - 1):
                     try:
-                        return await ask()
+                        return await call()
                     except KafkaError as error:
                         if not error.retriable:
                             raise
-                        await asyncio.sleep(_AGAIN_AFTER)
-                return await ask()
+                        await asyncio.sleep(_RETRY_BACKOFF)
+                return await call()
         except (KafkaError, TimeoutError) as error:
             raise UnavailableError(f"the broker does not answer: {words_of(error, 'timed out')}") from error
 
-    async def committed(self, group: str, partitions: Collection[TopicPartition]) -> dict[TopicPartition, Commit]:
+    async def committed_offsets(
+        self, group: str, partitions: Collection[TopicPartition]
+    ) -> dict[TopicPartition, Commit]:
         """What a group has committed, of those partitions of which it has committed something.
 
         Raises:
             UnavailableError: The broker does not answer.
         """
-        ask = partial(self._client.list_consumer_group_offsets, group, partitions=list(partitions))
-        found = await self._asked(ask)
-        return {
-            at: offset_commits.read(kept.offset, kept.metadata or "") for at, kept in found.items() if kept.offset >= 0
-        }
+        call = partial(self._client.list_consumer_group_offsets, group, partitions=list(partitions))
+        found = await self._request(call)
+        return {at: decode_commit(kept.offset, kept.metadata or "") for at, kept in found.items() if kept.offset >= 0}
 
     async def group_state(self, group: str, partitions: Collection[TopicPartition]) -> GroupState:
         """What a group has committed of some partitions, and which topics they are of.
@@ -173,17 +173,17 @@ class KafkaAdmin:
             UnavailableError: The broker does not answer.
         """
         topics = {at.topic for at in partitions}
-        committed, found = await asyncio.gather(self.committed(group, partitions), self.describe(topics))
+        committed, found = await asyncio.gather(self.committed_offsets(group, partitions), self.describe(topics))
         return GroupState(committed, {topic: found[topic].id for topic in topics & found.keys()})
 
-    async def delete_before(self, topic: str, offsets: Mapping[int, int]) -> None:
+    async def delete_records_before(self, topic: str, offsets: Mapping[int, int]) -> None:
         """Have the broker forget what stands before an offset, by partition.
 
         Raises:
             UnavailableError: The broker does not do it.
         """
         cut = {TopicPartition(topic, number): RecordsToDelete(offset) for number, offset in offsets.items()}
-        await self._asked(partial(self._client.delete_records, cut))
+        await self._request(partial(self._client.delete_records, cut))
 
     async def topic_id(self, topic: str) -> str:
         """Kafka's id of a topic, which differs when the topic was deleted and made again.
@@ -201,15 +201,15 @@ class KafkaAdmin:
             MissingTopicError: There is no such topic.
             UnavailableError: The broker does not answer.
         """
-        found = (await self._described([topic])).get(topic)
+        found = (await self._fetch_metadata([topic])).get(topic)
         if found is None:
             raise MissingTopicError(f"topic {topic} does not exist: create the topics with `poise topics apply`")
         return found
 
-    async def check(self, also: Sequence[Topic] = ()) -> list[TopicState]:
+    async def check(self, extra_topics: Sequence[Topic] = ()) -> list[TopicState]:
         """Compare the broker's topics with the table, and with further ones."""
-        present = await self.refresh()
-        topics = (*CATALOGUE.values(), *also)
+        present = await self.list_topics()
+        topics = (*CATALOGUE.values(), *extra_topics)
         wanted = [topic for topic in topics if topic.name in present]
         configured = await self._configurations(topic.name for topic in wanted)
         return [
@@ -219,12 +219,12 @@ class KafkaAdmin:
             for topic in topics
         ]
 
-    async def apply(self, replication: int | None = None, also: Sequence[Topic] = ()) -> list[TopicState]:
+    async def apply(self, replication: int | None = None, extra_topics: Sequence[Topic] = ()) -> list[TopicState]:
         """Create what is missing and correct what differs, except numbers of partitions, which key the data.
 
         Args:
             replication: Copies of each partition; None = three, or as many as there are brokers.
-            also: Topics besides those of the table.
+            extra_topics: Topics besides those of the table.
 
         Returns:
             The topics as they were before.
@@ -232,7 +232,7 @@ class KafkaAdmin:
         Raises:
             SetupError: The broker refused.
         """
-        before = await self.check(also)
+        before = await self.check(extra_topics)
         await self.create([state.topic for state in before if state.partitions is None], replication)
         await self._configure([state.topic for state in before if state.partitions is not None and state.differences])
         return before
@@ -247,12 +247,12 @@ class KafkaAdmin:
         if not topics:
             return
         if replication is None:
-            replication = min(USUAL_REPLICATION, len((await self._asked(self._client.describe_cluster))["brokers"]))
+            replication = min(DEFAULT_REPLICATION, len((await self._request(self._client.describe_cluster))["brokers"]))
         new = [
-            NewTopic(topic.name, topic.partitions, replication, topic_configs=settings_of(topic, replication))
+            NewTopic(topic.name, topic.partitions, replication, topic_configs=topic_config(topic, replication))
             for topic in topics
         ]
-        response: Any = await self._asked(partial(self._client.create_topics, new))
+        response: Any = await self._request(partial(self._client.create_topics, new))
         refused = [
             f"{name}: {message or code}"
             for name, code, message, *_ in response.topic_errors
@@ -261,20 +261,20 @@ class KafkaAdmin:
         if refused:
             raise SetupError(f"the broker refused topics: {'; '.join(refused)}")
         try:
-            async with asyncio.timeout(_CREATED_WITHIN):
+            async with asyncio.timeout(_CREATE_TIMEOUT):
                 # The broker does not signal that its metadata has spread.
-                while not {topic.name for topic in topics} <= (await self.refresh()).keys():  # noqa: ASYNC110
+                while not {topic.name for topic in topics} <= (await self.list_topics()).keys():  # noqa: ASYNC110
                     await asyncio.sleep(0.05)
         except TimeoutError as error:
             raise SetupError(
-                f"new topics are still missing from the broker's metadata after {_CREATED_WITHIN:g} s"
+                f"new topics are still missing from the broker's metadata after {_CREATE_TIMEOUT:g} s"
             ) from error
 
     async def _configure(self, topics: Sequence[Topic]) -> None:
         for topic in topics:
-            wanted = settings_of(topic, self._copies[topic.name])
+            wanted = topic_config(topic, self._replication[topic.name])
             resource = ConfigResource(ConfigResourceType.TOPIC, topic.name, wanted)
-            await self._asked(partial(self._client.alter_configs, [resource]))
+            await self._request(partial(self._client.alter_configs, [resource]))
 
     async def record_limits(self, topics: Collection[str]) -> Mapping[str, int]:
         """The bytes of the largest record that each topic takes, of those whose configuration this process may read.
@@ -282,8 +282,8 @@ class KafkaAdmin:
         Raises:
             UnavailableError: The broker does not answer.
         """
-        found = await self._configurations(topics, _LIMITS)
-        return {name: min(int(configured[limit]) for limit in _LIMITS) for name, configured in found.items()}
+        found = await self._configurations(topics, _SIZE_LIMITS)
+        return {name: min(int(configured[limit]) for limit in _SIZE_LIMITS) for name, configured in found.items()}
 
     async def _configurations(self, names: Iterable[str], settings: Collection[str] = ()) -> dict[str, dict[str, str]]:
         """What is configured of the topics, all or some settings; one that may not be read is absent."""
@@ -291,7 +291,7 @@ class KafkaAdmin:
         if not resources:
             return {}
         found: dict[str, dict[str, str]] = {}
-        responses: list[Any] = await self._asked(partial(self._client.describe_configs, resources))
+        responses: list[Any] = await self._request(partial(self._client.describe_configs, resources))
         for response in responses:
             for error_code, _, _, name, entries in response.resources:
                 if not error_code:
@@ -301,7 +301,7 @@ class KafkaAdmin:
     def _differences(self, topic: Topic, configured: Mapping[str, str]) -> tuple[str, ...]:
         found = [
             f"{name} is {configured.get(name)}, not {value}"
-            for name, value in settings_of(topic, self._copies[topic.name]).items()
+            for name, value in topic_config(topic, self._replication[topic.name]).items()
             if configured.get(name) != value
         ]
         if (partitions := self._partitions[topic.name]) != topic.partitions:

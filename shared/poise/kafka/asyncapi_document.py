@@ -17,7 +17,7 @@ from poise.contracts.document import Deletion
 from poise.contracts.fault import Fault
 from poise.contracts.message import Message, Request
 from poise.contracts.topics import CATALOGUE, REPLIES, TIERS, Topic
-from poise.kafka.admin import settings_of
+from poise.kafka.admin import topic_config
 from poise.kafka.connection import Connection
 from poise.kafka.consumer import ConcurrentConsumer
 from poise.kafka.faststream_adapter import new_broker, subscribe
@@ -68,7 +68,7 @@ HEADERS: Final[Mapping[str, tuple[str, str | None]]] = MappingProxyType(
 """Every header, what it means, and the form of its value."""
 
 
-def bodies() -> dict[str, Json]:
+def body_schemas() -> dict[str, Json]:
     """The JSON Schema of each body by kind, as it may be written; a deletion is a null value and has none."""
     public = set(_kinds(topic for topic in CATALOGUE.values() if topic.edge))
     return {
@@ -81,7 +81,7 @@ def bodies() -> dict[str, Json]:
     }
 
 
-def asyncapi(version: str, broker: str = "127.0.0.1:9092") -> Json:
+def asyncapi_document(version: str, broker: str = "127.0.0.1:9092") -> Json:
     """The AsyncAPI 3.0 document of the mesh, as seen from inside: it receives asks and sends answers.
 
     Args:
@@ -118,7 +118,7 @@ def _declared(version: str, broker: str) -> Json:
                 topic.tier,
                 ConcurrentConsumer(nobody, ordered=topic.ordered),
                 accepts=topic.accepts,
-                connection={},
+                options={},
             )
         elif kinds := _kinds([topic]):
             kafka.publisher(topic.name, schema=reduce(or_, kinds), title=topic.name)
@@ -167,7 +167,7 @@ def _text(documented: type) -> str:
 
 
 def _channel(topic: Topic, servers: list[Json]) -> Json:
-    written = settings_of(topic)
+    written = topic_config(topic)
     numbers = {name: int(value) for name, value in written.items() if name != "cleanup.policy"}
     deletion = " A null value deletes." if Deletion in topic.accepts else ""
     return {

@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class SharedRead(Generic[T]):
+class CoalescedRead(Generic[T]):
     """Reads something, once at a time, for as many as want to know.
 
     Args:
@@ -15,21 +15,21 @@ class SharedRead(Generic[T]):
     """
 
     def __init__(self, read: Callable[[], Awaitable[T]]) -> None:
-        self.last: T | None = None
+        self.last_value: T | None = None
         """What was read last; None = nothing yet."""
         self._read = read
-        self._turn = asyncio.Lock()
-        self._begun = 0
-        self._ended = 0
+        self._lock = asyncio.Lock()
+        self._started = 0
+        self._finished = 0
 
-    async def now(self) -> T:
+    async def read(self) -> T:
         """What a read says that begins after this was called. Errors are those of the read."""
         # A read on its way when I came may have been answered before I came: I need one that begins from here on. All
         # who come while it is on its way share the next one.
-        mine = self._begun + 1
-        async with self._turn:
-            if self.last is None or self._ended < mine:
-                self._begun += 1
-                self.last = await self._read()
-                self._ended = self._begun
-            return self.last
+        mine = self._started + 1
+        async with self._lock:
+            if self.last_value is None or self._finished < mine:
+                self._started += 1
+                self.last_value = await self._read()
+                self._finished = self._started
+            return self.last_value

@@ -23,11 +23,11 @@ from poise.security import Security
 from poise.settings import MeshSettings
 from poise.text.error_text import words_of
 
-ASKED_WITHIN: Final = 5.0
+PROBE_TIMEOUT: Final = 5.0
 """Seconds that a broker is given to say why it does not take us."""
-NOBODY: Final = "start one with `poise up`, or name yours with --broker or POISE_BROKER"
+NO_BROKER: Final = "start one with `poise up`, or name yours with --broker or POISE_BROKER"
 
-Brokers = dict[int, tuple[str, int]]
+BrokerAddresses = dict[int, tuple[str, int]]
 """Host and port of each, by its id."""
 
 
@@ -50,10 +50,10 @@ class Connection:
             SetupError: A file of certificates or keys cannot be used; the message names it.
         """
         if settings.security.sasl:
-            logging.getLogger("aiokafka.conn").addFilter(_tells_no_secret)
+            logging.getLogger("aiokafka.conn").addFilter(_reveals_no_secret)
         return cls(tuple(settings.bootstrap), settings.instance, settings.security, _ssl_context(settings.security))
 
-    def arguments(self) -> dict[str, Any]:
+    def client_options(self) -> dict[str, Any]:
         """The arguments of each of aiokafka's clients."""
         found: dict[str, Any] = {
             "bootstrap_servers": list(self.bootstrap),
@@ -65,7 +65,7 @@ class Connection:
             found["sasl_plain_username"], found["sasl_plain_password"] = self._credentials()
         return found
 
-    def faststream(self) -> BaseSecurity | None:
+    def faststream_security(self) -> BaseSecurity | None:
         """The same in FastStream's words; None = neither TLS nor SASL."""
         if not self.security.sasl:
             return BaseSecurity(ssl_context=self.ssl_context) if self.ssl_context else None
@@ -79,35 +79,35 @@ class Connection:
         password = self.security.password
         return self.security.username or "", password.get_secret_value() if password else ""
 
-    async def refusal(self) -> SetupError:
+    async def connect_error(self) -> SetupError:
         """Ask each broker once more, and say why none takes us: aiokafka only logs it."""
         found: list[str] = []
-        brokers: Brokers = {}
+        brokers: BrokerAddresses = {}
         for host, port, _ in collect_hosts(list(self.bootstrap)):
             try:
-                brokers |= await self._ask(host, port)
+                brokers |= await self._fetch_brokers(host, port)
             except (OSError, KafkaError) as error:
-                found.append(reason(error, self.security))
-        if unreachable := await self.unreachable(brokers):
+                found.append(failure_reason(error, self.security))
+        if unreachable := await self.unreachable_brokers(brokers):
             return SetupError(f"Kafka answers at {','.join(self.bootstrap)}, but {unreachable[0]}")
-        told = [why for why in found if why != NOBODY] or [NOBODY]  # one that is there and refuses says more
+        told = [why for why in found if why != NO_BROKER] or [NO_BROKER]  # one that is there and refuses says more
         return SetupError(f"no Kafka broker answers at {','.join(self.bootstrap)}: {told[0]}")
 
-    async def unreachable(self, brokers: Brokers) -> list[str]:
+    async def unreachable_brokers(self, brokers: BrokerAddresses) -> list[str]:
         """Which brokers cannot be reached under the addresses that they tell their clients, and what to do about each.
 
         Args:
             brokers: Their addresses by id, as one of them told them.
         """
-        said = await asyncio.gather(*(self._missed(broker, *address) for broker, address in brokers.items()))
+        said = await asyncio.gather(*(self._probe(broker, *address) for broker, address in brokers.items()))
         return [why for why in said if why]
 
-    async def _missed(self, broker: int, host: str, port: int) -> str | None:
+    async def _probe(self, broker: int, host: str, port: int) -> str | None:
         try:
-            await self._ask(host, port)
+            await self._fetch_brokers(host, port)
         except (OSError, KafkaError) as error:
-            why = reason(error, self.security)
-            if why == NOBODY:
+            why = failure_reason(error, self.security)
+            if why == NO_BROKER:
                 why = (
                     f"nothing answers from here ({words_of(error, 'timed out')}): correct advertised.listeners of that "
                     "broker, or the name or route to it, or start it"
@@ -115,11 +115,11 @@ class Connection:
             return f"broker {broker} tells its clients to come to {host}:{port}, and there {why}"
         return None
 
-    async def _ask(self, host: str, port: int) -> Brokers:
+    async def _fetch_brokers(self, host: str, port: int) -> BrokerAddresses:
         """The brokers of the cluster, as one of them names them."""
-        arguments = self.arguments()
+        arguments = self.client_options()
         del arguments["bootstrap_servers"]
-        async with asyncio.timeout(ASKED_WITHIN):
+        async with asyncio.timeout(PROBE_TIMEOUT):
             connection = await create_conn(host, port, **arguments)
             try:
                 answer: Any = await connection.send(MetadataRequest([]))
@@ -128,7 +128,7 @@ class Connection:
         return {item["node_id"]: (item["host"], item["port"]) for item in answer.to_object()["brokers"]}
 
 
-def reason(error: OSError | KafkaError, security: Security) -> str:
+def failure_reason(error: OSError | KafkaError, security: Security) -> str:
     """Why a broker does not take us, and what to do, from what its connection ended with."""
     own = f"POISE_SECURITY__PROTOCOL is {security.protocol}"
     match error:
@@ -153,11 +153,11 @@ def reason(error: OSError | KafkaError, security: Security) -> str:
             demand = tls if security.tls else "demand TLS or a password"
             why = f"it closes the connection: {own}, does the broker {demand}?"
         case _:
-            why = NOBODY
+            why = NO_BROKER
     return why
 
 
-def _tells_no_secret(record: logging.LogRecord) -> bool:
+def _reveals_no_secret(record: logging.LogRecord) -> bool:
     """Whether a line of the log may be written: at DEBUG, aiokafka prints requests whole, PLAIN's password in one."""
     return record.levelno > logging.DEBUG or "SaslAuthenticate" not in record.getMessage()
 

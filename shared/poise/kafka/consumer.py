@@ -20,7 +20,7 @@ from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRa
 
 from poise.errors import SetupError
 from poise.kafka.group_offsets import GroupOffsets
-from poise.kafka.group_state import ReadBack, nothing_known
+from poise.kafka.group_state import FetchGroupState, no_group_state
 from poise.kafka.handling_slots import HandlingSlots, Slot, parked
 from poise.kafka.keyed_queue import KeyedQueue, PendingRecord
 from poise.kafka.record import RawRecord, Record
@@ -29,13 +29,13 @@ from poise.liveness import Liveness, Part
 
 log = logging.getLogger(__name__)
 
-POLL_MS: Final = 200
-NOWHERE: Final = TopicPartition("", 0)
+POLL_TIMEOUT_MS: Final = 200
+NO_PARTITION: Final = TopicPartition("", 0)
 """A partition that nobody has."""
-TRY_AGAIN_AFTER: Final = 1.0
-TURNED_AWAY_AFTER: Final = 10.0
-"""Seconds that a message which somebody waits for stands behind others that only wait, until its sender is told so."""
-PLACE_FOUND_WITHIN: Final = 5.0
+RETRY_BACKOFF: Final = 1.0
+SHED_AFTER: Final = 10.0
+"""Seconds that a message which somebody waits for stands blocked others that only wait, until its sender is told so."""
+RESET_POSITION_TIMEOUT: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,22 +44,22 @@ class ConsumerLimits:
 
     concurrency: int = 64
     """Messages handled at once."""
-    buffer: int = 4
+    buffer_factor: int = 4
     """Messages taken and not finished, as a multiple of `concurrency`: above it polling goes on, with nothing asked."""
     max_bytes: int = 32 * 1024 * 1024
     """The same bound in bytes of message bodies."""
-    parked: int = 8
+    parked_factor: int = 8
     """Messages whose handlers only wait, as a multiple of `concurrency`; they come on top of the buffer. As it is, all
     that one partition may have unfinished (64 × (4 + 8)) fits the metadata of a commit, wherever it lies."""
-    parked_bytes: int = 32 * 1024 * 1024
+    max_parked_bytes: int = 32 * 1024 * 1024
     """The same bound in bytes of message bodies."""
-    grace: float = 10.0
+    drain_timeout: float = 10.0
     """Seconds that begun work is given when the process stops."""
 
     @property
-    def most(self) -> int:
+    def max_buffered(self) -> int:
         """Messages taken and not finished."""
-        return self.concurrency * self.buffer
+        return self.concurrency * self.buffer_factor
 
 
 class ConcurrentConsumer(ConsumerRebalanceListener):
@@ -78,11 +78,11 @@ class ConcurrentConsumer(ConsumerRebalanceListener):
     on, and its offsets are committed no more.
 
     Args:
-        deliver: Handles one message, whole.
+        handler: Handles one message, whole.
         ordered: Messages of one key are handled one after another.
         limits: How much to take on.
-        read_back: Reads what the broker knows of partitions, when they are assigned.
-        turn_away: Tells who waits for a message that there is no room for it; None = it waits for its turn.
+        fetch_state: Reads what the broker knows of partitions, when they are assigned.
+        shed: Tells who waits for a message that there is no room for it; None = it waits for its turn.
         due: Unix seconds before which a message is not to be handled; its partition rests until then. None = at once.
         part: Told of each poll, and of what ends the reading for good.
         identities: Notices that a topic was deleted and made again; None = nobody does while it is read.
@@ -90,45 +90,45 @@ class ConcurrentConsumer(ConsumerRebalanceListener):
 
     def __init__(
         self,
-        deliver: Callable[[Record], Awaitable[None]],
+        handler: Callable[[Record], Awaitable[None]],
         *,
         ordered: bool,
         limits: ConsumerLimits | None = None,
-        read_back: ReadBack = nothing_known,
-        due: Callable[[Record], float] | None = None,
-        turn_away: Callable[[Record], Awaitable[None]] | None = None,
+        fetch_state: FetchGroupState = no_group_state,
+        not_before: Callable[[Record], float] | None = None,
+        shed: Callable[[Record], Awaitable[None]] | None = None,
         part: Part | None = None,
         identities: TopicIdentities | None = None,
     ) -> None:
-        self.deliver = deliver
+        self.handle = handler
         self.listener: ConsumerRebalanceListener = self
         self.part = part or Liveness().part("consumer")
         self.assigned = asyncio.Event()
-        self.beside: list[Callable[[AIOKafkaConsumer], Coroutine[Any, Any, None]]] = []
-        """What goes on beside the polling, for as long."""
-        self.offsets = GroupOffsets(read_back, identities)
+        self.background: list[Callable[[AIOKafkaConsumer], Coroutine[Any, Any, None]]] = []
+        """What goes on background the polling, for as long."""
+        self.offsets = GroupOffsets(fetch_state, identities)
         self._limits = limits or ConsumerLimits()
-        self._due = due
-        self._turn_away = turn_away
+        self._not_before = not_before
+        self._shed = shed
         self._consumer: AIOKafkaConsumer | None = None
-        self._waiting = KeyedQueue(ordered=ordered)
+        self._queue = KeyedQueue(ordered=ordered)
         self.slots = HandlingSlots(
             self._limits.concurrency,
-            parked=self._limits.concurrency * self._limits.parked,
-            parked_bytes=self._limits.parked_bytes,
-            changed=self._go_on,
+            parked=self._limits.concurrency * self._limits.parked_factor,
+            parked_bytes=self._limits.max_parked_bytes,
+            on_change=self._capacity_freed,
         )
         # Of no message: one may begin when another one's handler gives its slot back, and is not a part of that.
         self._context = copy_context()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._held = 0
-        self._held_bytes = 0
-        self._resting: dict[TopicPartition, float] = {}
+        self._in_flight = 0
+        self._in_flight_bytes = 0
+        self._paused_until: dict[TopicPartition, float] = {}
         """Unix seconds until which a partition's next message is not due."""
         self._assigning: set[TopicPartition] | None = None
         """What is assigned while it is not known yet how far the group has come; None = it is."""
         self._full = False
-        self._room = asyncio.Event()
+        self._resumed = asyncio.Event()
         self._draining = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -138,9 +138,9 @@ class ConcurrentConsumer(ConsumerRebalanceListener):
     async def run(self, consumer: AIOKafkaConsumer) -> None:
         """Poll until told to drain; polling never stops for handling. If it ends otherwise, so does the process."""
         self._consumer = consumer
-        self.offsets.begin(consumer)
-        beside = [self.part.run(work(consumer)) for work in self.beside]
-        beside.append(self.part.run(self.offsets.commit_regularly()))
+        self.offsets.start(consumer)
+        background = [self.part.run(work(consumer)) for work in self.background]
+        background.append(self.part.run(self.offsets.commit_regularly()))
         try:
             while not self._draining.is_set():
                 await self._poll(consumer)
@@ -153,15 +153,15 @@ class ConcurrentConsumer(ConsumerRebalanceListener):
                 self.part.close()
             else:
                 self.part.fail(RuntimeError("its loop was cancelled by nobody who may"))
-            for task in beside:
+            for task in background:
                 task.cancel()
-            self.offsets.end()
+            self.offsets.stop()
 
     async def _poll(self, consumer: AIOKafkaConsumer) -> None:
         self._pause_and_resume()
         # A part of it at most, so that one partition that has much to give does not take all the room at once.
-        room = min(self._limits.most - self._buffered, self._limits.most // 8)
-        batches = await self._fetched(consumer, max(1, room))
+        room = min(self._limits.max_buffered - self._buffered, self._limits.max_buffered // 8)
+        batches = await self._fetch(consumer, max(1, room))
         if self._draining.is_set():
             return  # neither tracked nor committed: the next worker gets them
         # From here to the end nothing is awaited: what getmany hands out belongs to the assignment of this moment.
@@ -169,24 +169,24 @@ class ConcurrentConsumer(ConsumerRebalanceListener):
             tracker = self.offsets.tracker(partition)
             for raw in raws:
                 record = Record.of(raw)
-                if self._due is not None and (at := self._due(record)) > time.time():
-                    self._resting[partition] = at
+                if self._not_before is not None and (at := self._not_before(record)) > time.time():
+                    self._paused_until[partition] = at
                     consumer.seek(partition, record.offset)
                     break
                 if tracker.deliver(record.offset):
-                    self._take(PendingRecord(record, partition, tracker))
-        self._start()
+                    self._enqueue(PendingRecord(record, partition, tracker))
+        self._start_pending()
 
-    async def _fetched(self, consumer: AIOKafkaConsumer, room: int) -> Mapping[TopicPartition, Sequence[RawRecord]]:
+    async def _fetch(self, consumer: AIOKafkaConsumer, room: int) -> Mapping[TopicPartition, Sequence[RawRecord]]:
         """Messages, by partition; none where there are none, or where their place has to be found first."""
         try:
-            batches = await self._ask(consumer, room)
+            batches = await self._getmany(consumer, room)
             fetching: Any = consumer._fetcher  # noqa: SLF001 - it tells nobody when it has ended
             if fetching.error_future.done():
                 raise RuntimeError(f"Kafka's client has stopped fetching: {fetching.error_future}")
         except OffsetOutOfRangeError as error:
             for partition, offset in error.args[0].items():
-                await self._find_place(partition, offset)
+                await self._reset_position(partition, offset)
         except NoOffsetForPartitionError as error:
             self.offsets.seek(error.args[0], 0)
         except KafkaError as error:
@@ -194,23 +194,23 @@ class ConcurrentConsumer(ConsumerRebalanceListener):
                 raise
             log.warning("reading failed, trying again: %s", error)
             self.part.wait(str(error))
-            await asyncio.sleep(TRY_AGAIN_AFTER)
+            await asyncio.sleep(RETRY_BACKOFF)
         else:
-            if obstacle := self.offsets.obstacle():
-                self.part.wait(obstacle)
+            if blocker := self.offsets.blocker():
+                self.part.wait(blocker)
             else:
                 self.part.progress()
             return batches
         return {}
 
-    async def _find_place(self, partition: TopicPartition, offset: int) -> None:
+    async def _reset_position(self, partition: TopicPartition, offset: int) -> None:
         try:
-            async with asyncio.timeout(PLACE_FOUND_WITHIN):
-                await self.offsets.find_place(partition, offset)
+            async with asyncio.timeout(RESET_POSITION_TIMEOUT):
+                await self.offsets.reset_position(partition, offset)
         except (KafkaError, TimeoutError) as error:
             self.part.wait(f"it is not known where {partition.topic}/{partition.partition} begins: {error!r}")
 
-    async def _ask(self, consumer: AIOKafkaConsumer, room: int) -> Mapping[TopicPartition, Sequence[RawRecord]]:
+    async def _getmany(self, consumer: AIOKafkaConsumer, room: int) -> Mapping[TopicPartition, Sequence[RawRecord]]:
         """Ask for messages, naming the partitions as soon as one is paused.
 
         aiokafka throws away what it has fetched of a paused partition that is asked for, and fetches it again when it
@@ -220,14 +220,14 @@ class ConcurrentConsumer(ConsumerRebalanceListener):
         named = consumer.assignment() - paused
         if named or not paused:
             asked: Mapping[TopicPartition, Sequence[RawRecord]] = await consumer.getmany(
-                *(named if paused else ()), timeout_ms=POLL_MS, max_records=room
+                *(named if paused else ()), timeout_ms=POLL_TIMEOUT_MS, max_records=room
             )
             return asked
-        await consumer.getmany(NOWHERE)  # it counts as a poll: a member that does not poll is put out of its group
-        self._room.clear()
+        await consumer.getmany(NO_PARTITION)  # it counts as a poll: a member that does not poll is put out of its group
+        self._resumed.clear()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(POLL_MS / 1_000):
-                await self._room.wait()
+            async with asyncio.timeout(POLL_TIMEOUT_MS / 1_000):
+                await self._resumed.wait()
         return {}
 
     def _pause_and_resume(self) -> None:
@@ -235,109 +235,115 @@ class ConcurrentConsumer(ConsumerRebalanceListener):
         consumer, limits = self._consumer, self._limits
         if consumer is None:
             return
-        if self._buffered >= limits.most or self._buffered_bytes >= limits.max_bytes:
+        if self._buffered >= limits.max_buffered or self._buffered_bytes >= limits.max_bytes:
             self._full = True
-        elif self._has_room():
+        elif self._has_capacity():
             self._full = False
         now, assigned, paused = time.time(), consumer.assignment(), consumer.paused()
-        share = limits.most // (2 * max(1, len(assigned)))
-        wanted = {at for at in assigned if self._full or self._waiting.behind[at] > share or self._rests(at, now)}
+        share = limits.max_buffered // (2 * max(1, len(assigned)))
+        wanted = {at for at in assigned if self._full or self._queue.blocked[at] > share or self._must_pause(at, now)}
         if fresh := wanted - paused:  # a rebalance brings partitions that are not paused
             consumer.pause(*fresh)
         if again := paused - wanted:
             consumer.resume(*again)
-            self._room.set()
+            self._resumed.set()
 
-    def _has_room(self) -> bool:
-        """Whether half of what is not taken up by messages behind another of their key is free."""
-        limits, behind = self._limits, self._waiting.behind.total()
-        fits = self._buffered - behind <= (limits.most - behind) // 2
+    def _has_capacity(self) -> bool:
+        """Whether half of what is not taken up by messages blocked another of their key is free."""
+        limits, blocked = self._limits, self._queue.blocked.total()
+        fits = self._buffered - blocked <= (limits.max_buffered - blocked) // 2
         return fits and self._buffered_bytes <= limits.max_bytes // 2
 
     @property
     def _buffered(self) -> int:
         """Messages that are held and not parked."""
-        return self._held - self.slots.parked
+        return self._in_flight - self.slots.parked
 
     @property
     def _buffered_bytes(self) -> int:
-        return self._held_bytes - self.slots.parked_bytes
+        return self._in_flight_bytes - self.slots.parked_bytes
 
-    def _rests(self, partition: TopicPartition, now: float) -> bool:
+    def _must_pause(self, partition: TopicPartition, now: float) -> bool:
         """Whether a partition is to give nothing now, whatever room there is."""
         if self._assigning and partition in self._assigning:
             return True
-        if self._resting.get(partition, 0.0) > now:
+        if self._paused_until.get(partition, 0.0) > now:
             return True
-        self._resting.pop(partition, None)
-        return self.offsets.full(partition)
+        self._paused_until.pop(partition, None)
+        return self.offsets.metadata_full(partition)
 
-    def _take(self, job: PendingRecord) -> None:
-        self._held += 1
-        self._held_bytes += job.size
+    def _enqueue(self, pending: PendingRecord) -> None:
+        self._in_flight += 1
+        self._in_flight_bytes += pending.size
         self._idle.clear()
-        self._waiting.add(job)
+        self._queue.add(pending)
 
     # -- handling -------------------------------------------------------------------------------------------------
 
-    def _start(self) -> None:
+    def _start_pending(self) -> None:
         if self._assigning is not None:
             return  # some of what waits may be another member's by now
-        while self._waiting and self.slots.free:
-            job = self._waiting.take()
-            self._begin(job, self.deliver, self.slots.open(job.size))
-        if self._turn_away is not None and self.slots.stuck:
-            before = time.time() - TURNED_AWAY_AFTER
-            for job in self._waiting.take_all(lambda job: job.record.timestamp < before and job.awaited):
-                self._begin(job, self._turn_away, None)
+        while self._queue and self.slots.free:
+            pending = self._queue.pop()
+            self._start_task(pending, self.handle, self.slots.acquire(pending.size))
+        if self._shed is not None and self.slots.exhausted:
+            before = time.time() - SHED_AFTER
+            for pending in self._queue.pop_matching(
+                lambda pending: pending.record.timestamp < before and pending.expects_reply
+            ):
+                self._start_task(pending, self._shed, None)
 
-    def _begin(self, job: PendingRecord, deliver: Callable[[Record], Awaitable[None]], slot: Slot | None) -> None:
-        task = asyncio.create_task(self._work(job, deliver, slot), context=self._context.copy())
+    def _start_task(
+        self, pending: PendingRecord, handler: Callable[[Record], Awaitable[None]], slot: Slot | None
+    ) -> None:
+        task = asyncio.create_task(self._process(pending, handler, slot), context=self._context.copy())
         self._tasks.add(task)
-        task.add_done_callback(partial(self._worked, slot))
+        task.add_done_callback(partial(self._task_done, slot))
 
-    def _worked(self, slot: Slot | None, task: asyncio.Task[None]) -> None:
+    def _task_done(self, slot: Slot | None, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self.part.fail(error)
         if slot is not None:
-            slot.close()
+            slot.release()
 
-    def _go_on(self) -> None:
+    def _capacity_freed(self) -> None:
         """A slot is free, or the buffer has room again."""
         if self._draining.is_set():
             return
-        self._start()
-        if self._full and self._has_room():
+        self._start_pending()
+        if self._full and self._has_capacity():
             self._pause_and_resume()
 
-    async def _work(self, job: PendingRecord, deliver: Callable[[Record], Awaitable[None]], slot: Slot | None) -> None:
+    async def _process(
+        self, pending: PendingRecord, handler: Callable[[Record], Awaitable[None]], slot: Slot | None
+    ) -> None:
         if slot is not None:
-            slot.enter()
+            slot.activate()
         while True:
             try:
-                await deliver(job.record)
+                await handler(pending.record)
                 break
             except Exception:
-                log.exception("%s could neither be handled nor set aside, trying again", job.record.position)
+                log.exception("%s could neither be handled nor set aside, trying again", pending.record.position)
                 async with parked():
-                    await asyncio.sleep(TRY_AGAIN_AFTER)
-        job.tracker.finish(job.record.offset)
-        self._waiting.done(job)
-        self._let_go(job)
+                    await asyncio.sleep(RETRY_BACKOFF)
+        pending.tracker.finish(pending.record.offset)
+        self._queue.complete(pending)
+        self._release(pending)
 
-    def _let_go(self, *jobs: PendingRecord) -> None:
-        for job in jobs:
-            self._held -= 1
-            self._held_bytes -= job.size
-        if not self._held:
+    def _release(self, *records: PendingRecord) -> None:
+        for pending in records:
+            self._in_flight -= 1
+            self._in_flight_bytes -= pending.size
+        if not self._in_flight:
             self._idle.set()
 
     # -- rebalances -----------------------------------------------------------------------------------------------
 
     async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
         """Commit what is finished, then no more until it is known how far the group has come."""
-        with self._failing():
+        with self._ending_on_error():
             await self.offsets.revoked(revoked)
 
     async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
@@ -345,19 +351,19 @@ class ConcurrentConsumer(ConsumerRebalanceListener):
 
         Until it is known what the group has committed nothing is taken.
         """
-        with self._failing():
-            self._resting.clear()
+        with self._ending_on_error():
+            self._paused_until.clear()
             self._assigning = set(assigned)
             self._pause_and_resume()
             await self.offsets.assigned(assigned)
-            self._drop(lambda job: not self.offsets.is_current(job.partition, job.tracker))
+            self._drop(lambda pending: not self.offsets.is_current(pending.partition, pending.tracker))
             self._assigning = None
             self._pause_and_resume()
-            self._start()
+            self._start_pending()
             self.assigned.set()
 
     @contextlib.contextmanager
-    def _failing(self) -> Iterator[None]:
+    def _ending_on_error(self) -> Iterator[None]:
         """Have the process end with what goes wrong: the client only logs it, and nothing would be read any more."""
         try:
             yield
@@ -370,18 +376,18 @@ class ConcurrentConsumer(ConsumerRebalanceListener):
         self.part.fail(SetupError(f"another process has the name {name} too: give each its own POISE_INSTANCE"))
 
     def _drop(self, gone: Callable[[PendingRecord], bool]) -> None:
-        self._let_go(*self._waiting.drop(gone))
+        self._release(*self._queue.remove(gone))
 
     # -- stopping -------------------------------------------------------------------------------------------------
 
     async def drain(self) -> None:
-        """Take no more, finish what is begun within the grace, commit; what was only queued is left to others."""
+        """Stop taking messages, finish those in progress within `drain_timeout`, commit. Queued ones are dropped."""
         if self._draining.is_set():
             return
         self._draining.set()
         self._drop(lambda _: True)
         try:
-            await asyncio.wait_for(self._idle.wait(), self._limits.grace)
+            await asyncio.wait_for(self._idle.wait(), self._limits.drain_timeout)
         except TimeoutError:
             log.warning("%d messages were interrupted; another worker will take them", len(self._tasks))
         try:

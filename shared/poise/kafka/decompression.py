@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import cramjam
 
-LARGEST: Final = 8 * 1024 * 1024
+MAX_DECOMPRESSED_BYTES: Final = 8 * 1024 * 1024
 """Bytes that the records of one batch may have, eight times the largest record that a request topic takes."""
 
 _XERIAL: Final = b"\x82SNAPPY\0"
@@ -26,17 +26,17 @@ def decompress(codec: int, data: bytes) -> bytes:
         data: The compressed records.
 
     Raises:
-        ValueError: The codec is not known, the data is damaged, or there is more than `LARGEST` bytes in it.
+        ValueError: The codec is unknown, the data is damaged, or it is larger than `MAX_DECOMPRESSED_BYTES`.
     """
     name, into = _CODECS.get(codec, (None, None))
     if name is None or into is None:
         raise ValueError(f"Kafka has no codec {codec}")
-    with mmap.mmap(-1, LARGEST) as room:  # pages that nothing is written to cost nothing
+    with mmap.mmap(-1, MAX_DECOMPRESSED_BYTES) as room:  # pages that nothing is written to cost nothing
         try:
             return room[: into(data, room)]
         except cramjam.DecompressionError as error:
             if _NO_ROOM in str(error):
-                raise ValueError(f"{name}: more than {LARGEST} bytes come out of {len(data)}") from None
+                raise ValueError(f"{name}: more than {MAX_DECOMPRESSED_BYTES} bytes come out of {len(data)}") from None
             raise ValueError(f"{name}: {str(error).removeprefix(f'{name}: ')}") from None
 
 
@@ -55,7 +55,7 @@ def _snappy(data: bytes, room: mmap.mmap) -> int:
 
 
 def _snappy_block(block: bytes, room: mmap.mmap, at: int) -> int:
-    if cramjam.snappy.decompress_raw_len(block) > LARGEST - at:
+    if cramjam.snappy.decompress_raw_len(block) > MAX_DECOMPRESSED_BYTES - at:
         raise cramjam.DecompressionError(_NO_ROOM)
     with memoryview(room) as view, view[at:] as rest:
         return int(cramjam.snappy.decompress_raw_into(block, rest))

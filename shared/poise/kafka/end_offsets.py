@@ -8,16 +8,16 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from poise.errors import SetupError, UnavailableError
-from poise.kafka.coalesced_read import SharedRead
+from poise.kafka.coalesced_read import CoalescedRead
 from poise.kafka.connection import Connection
 
-ANSWERS_WITHIN_MS: Final = 2_000
-GROWN_WITHIN_MS: Final = 1_000
+REQUEST_TIMEOUT_MS: Final = 2_000
+METADATA_MAX_AGE_MS: Final = 1_000
 """After which a topic that has more partitions than before, or fewer, is seen to have them."""
 
 
 class EndOffsets:
-    """The end offsets of a topic; `async with Ends(connection, topic) as ends: await ends.now()`.
+    """The end offsets of a topic; `async with Ends(connection, topic) as ends: await ends.fetch()`.
 
     A consumer of its own, which reads nothing: on one that fetches, the question would queue behind a fetch that waits
     for data.
@@ -40,14 +40,14 @@ class EndOffsets:
         self._topic = topic
         self._consumer = AIOKafkaConsumer(
             **{
-                **connection.arguments(),
-                "request_timeout_ms": ANSWERS_WITHIN_MS,
-                "metadata_max_age_ms": GROWN_WITHIN_MS,
+                **connection.client_options(),
+                "request_timeout_ms": REQUEST_TIMEOUT_MS,
+                "metadata_max_age_ms": METADATA_MAX_AGE_MS,
             },
             enable_auto_commit=False,
             isolation_level=isolation,
         )
-        self._reads = SharedRead(self._read)
+        self._reads = CoalescedRead(self._read)
 
     async def __aenter__(self) -> Self:
         """Connect."""
@@ -68,13 +68,13 @@ class EndOffsets:
         """Disconnect."""
         await self._consumer.stop()
 
-    async def now(self) -> Mapping[int, int]:
+    async def fetch(self) -> Mapping[int, int]:
         """By partition, the offset after the last record that the broker had acknowledged when this was called.
 
         Raises:
             UnavailableError: The broker does not answer.
         """
-        return await self._reads.now()
+        return await self._reads.read()
 
     async def _read(self) -> Mapping[int, int]:
         try:

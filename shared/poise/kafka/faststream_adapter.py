@@ -1,105 +1,31 @@
-"""The seam with FastStream: where its broker and subscribers are kept and its message pipeline is replaced.
+"""FastStream's broker and its subscribers, and the message types that they declare for AsyncAPI.
 
-Brokers and handlers are declared with FastStream; from it come AsyncAPI and the in-memory test broker. Its pipeline
-costs about 90 µs a message and acknowledges first or one by one, so on the path of a message our subscriber does the
-work itself (`Intake`, then `Delivery`), and `Producer` writes. This module alone touches names that FastStream calls
-private; it is pinned to a minor version, and tests/unit/kafka/test_faststream_adapter.py fails when the seam moves.
+Brokers and handlers are declared with FastStream, which generates AsyncAPI and has an in-memory test broker. Messages
+bypass its pipeline: `patches.faststream_subscriber` hands its consumers to `ConcurrentConsumer`, and `Producer` writes.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
-from aiokafka import AIOKafkaConsumer, ConsumerRecord
-from aiokafka.abc import ConsumerRebalanceListener
-from faststream import AckPolicy
-from faststream._internal.broker.registrator import Registrator
-from faststream._internal.endpoint.subscriber.call_item import CallsCollection
 from faststream.kafka import KafkaBroker
-from faststream.kafka.schemas import Topic as DeclaredTopic
-from faststream.kafka.subscriber.config import KafkaSubscriberConfig, KafkaSubscriberSpecificationConfig
-from faststream.kafka.subscriber.specification import KafkaSubscriberSpecification
-from faststream.kafka.subscriber.usecase import DefaultSubscriber
-from faststream.response import Response
 
 from poise.contracts.document import Deletion
 from poise.contracts.message import Message, Request
 from poise.kafka.connection import Connection
-from poise.kafka.patches.lenient_fetch import read_tolerantly
-from poise.kafka.patches.offset_fetch import heed_errors
-from poise.kafka.record import Record
-from poise.kafka.static_membership import heed_fencing
+from poise.kafka.consume_loop import ConsumeLoop
+from poise.kafka.patches import faststream_subscriber
+from poise.kafka.patches.faststream_subscriber import ConcurrentSubscriber
 
 Broker = KafkaBroker
 """FastStream's broker, under a name that does not require importing FastStream."""
 
 
-class Intake(Protocol):
-    """What takes messages from a consumer in FastStream's place."""
-
-    @property
-    def listener(self) -> ConsumerRebalanceListener:
-        """Told when partitions come and go."""
-
-    async def run(self, consumer: AIOKafkaConsumer) -> None:
-        """Take messages until told to drain."""
-
-    async def drain(self) -> None:
-        """Take no more, finish what is begun, commit."""
-
-    def deliver(self, record: Record, /) -> Awaitable[None]:
-        """Handle one message, whole."""
-
-    def fenced(self, name: str) -> None:
-        """Hear that another process has taken this one's place in the group, under its name."""
-
-
-class ConcurrentSubscriber(DefaultSubscriber):
-    """A FastStream subscriber whose messages go through an `Intake`, many at once, at least once."""
-
-    def __init__(
-        self,
-        config: KafkaSubscriberConfig,
-        specification: KafkaSubscriberSpecification,
-        calls: CallsCollection[Any],
-        *,
-        intake: Intake,
-    ) -> None:
-        super().__init__(config, specification, calls)
-        self._intake = intake
-
-    @property
-    def builder(self) -> Callable[..., AIOKafkaConsumer]:
-        """What makes the consumer."""
-
-        def build(*args: Any, **options: Any) -> AIOKafkaConsumer:
-            consumer = super(ConcurrentSubscriber, self).builder(*args, **options)
-            heed_errors(consumer._client)  # noqa: SLF001 - has no public way
-            heed_fencing(consumer, self._intake.fenced)
-            read_tolerantly()
-            return consumer
-
-        return build
-
-    async def _run_consume_loop(self, consumer: AIOKafkaConsumer) -> None:
-        await self._intake.run(consumer)
-
-    async def stop(self) -> None:
-        """Drain, then leave the group."""
-        await self._intake.drain()
-        await super().stop()
-
-    async def process_message(self, msg: ConsumerRecord[Any, Any]) -> Response:
-        """Handle one message outside the consume loop, as the in-memory test broker asks for."""
-        await self._intake.deliver(Record.of(msg))
-        return Response(None)
-
-
 def new_broker(connection: Connection) -> Broker:
-    """A FastStream broker that reads; what is written goes through `Producer`."""
+    """Return a FastStream broker that only reads; `Producer` writes."""
     return KafkaBroker(
         list(connection.bootstrap),
         client_id=connection.client_id,
-        security=connection.faststream(),
+        security=connection.faststream_security(),
         consumer_only=True,
         logger=None,
     )
@@ -107,53 +33,40 @@ def new_broker(connection: Connection) -> Broker:
 
 def subscribe(
     broker: Broker,
-    names: Sequence[str],
+    topics: Sequence[str],
     group: str,
-    intake: Intake,
+    loop: ConsumeLoop,
     *,
     accepts: Iterable[type[Message]],
-    connection: Mapping[str, Any],
+    options: Mapping[str, Any],
 ) -> ConcurrentSubscriber:
-    """Register a subscriber of ours with the broker, and declare what it takes and answers for AsyncAPI.
+    """Register a subscriber with the broker, and declare what it accepts and returns for AsyncAPI.
 
-    It must take something: a subscriber without a declaration is never started. `Message` = whatever comes.
+    Args:
+        broker: FastStream's broker.
+        topics: The topics to read.
+        group: The consumer group.
+        loop: Takes messages from the consumer.
+        accepts: The types of message, at least one: FastStream does not start a subscriber without a declaration.
+            `Message` stands for any type.
+        options: Further options of the consumer.
     """
-    outer = broker.config
-    topics = [DeclaredTopic(name, declare=False) for name in names]
-    config = KafkaSubscriberConfig(
-        topics=topics,
-        group_id=group,
-        connection_args=dict(connection),
-        listener=intake.listener,
-        no_reply=True,
-        _outer_config=outer,  # type: ignore[arg-type]  # FastStream hands its composed configuration on, as here
-        _ack_policy=AckPolicy.MANUAL,
-    )
-    calls: CallsCollection[Any] = CallsCollection()
-    specification = KafkaSubscriberSpecification(
-        _outer_config=outer,  # type: ignore[arg-type]
-        calls=calls,
-        specification_config=KafkaSubscriberSpecificationConfig(
-            topics=topics, title_=" ".join(names), description_=None, include_in_schema=True
-        ),
-    )
-    subscriber = ConcurrentSubscriber(config, specification, calls, intake=intake)
-    Registrator.subscriber(broker, subscriber)
-    for kind in accepts:
-        if kind is not Deletion:
-            subscriber(_declaration(kind))
+    subscriber = faststream_subscriber.install(broker, topics, group, loop, options)
+    for message_type in accepts:
+        if message_type is not Deletion:
+            subscriber(_declaration(message_type))
     return subscriber
 
 
-def _declaration(kind: type[Message]) -> Callable[[Any], Awaitable[Any]]:
-    """A function that FastStream reads the message's and the reply's schema from; it is never called."""
+def _declaration(message_type: type[Message]) -> Callable[[Any], Awaitable[Any]]:
+    """Return a function from whose annotations FastStream reads the schemas; it is never called."""
 
     async def declared(request: Any) -> Any:
-        raise NotImplementedError(f"{kind.__name__} {request!r} went past the intake")
+        raise NotImplementedError(f"{message_type.__name__} {request!r} bypassed the consume loop")
 
-    name = "any" if kind is Message else kind.kind.partition("/")[0]
+    name = "any" if message_type is Message else message_type.kind.partition("/")[0]
     declared.__name__ = declared.__qualname__ = name.replace("-", "_")
-    declared.__doc__ = kind.__doc__
-    reply = kind.reply if issubclass(kind, Request) else None
-    declared.__annotations__ = {"request": kind, "return": reply}
+    declared.__doc__ = message_type.__doc__
+    reply = message_type.reply if issubclass(message_type, Request) else None
+    declared.__annotations__ = {"request": message_type, "return": reply}
     return declared

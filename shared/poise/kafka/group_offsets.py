@@ -13,17 +13,18 @@ from typing import Final
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from poise.kafka.group_state import GroupState, ReadBack, resume
-from poise.kafka.offset_commits import Moved, commit_once
+from poise.kafka.group_state import FetchGroupState, GroupState, resume_tracker
+from poise.kafka.offset_commits import GroupChangedErrors
 from poise.kafka.offset_tracker import OffsetTracker
+from poise.kafka.patches.commit_once import commit_once
 from poise.kafka.topic_identities import TopicIdentities
 
 log = logging.getLogger(__name__)
 
-COMMIT_EVERY: Final = 0.5
-COMMIT_AGAIN_AFTER: Final = 0.1
-LAST_COMMIT_WITHIN: Final = 3.0
-READ_BACK_WITHIN: Final = 3.0
+COMMIT_INTERVAL: Final = 0.5
+COMMIT_RETRY_BACKOFF: Final = 0.1
+FINAL_COMMIT_TIMEOUT: Final = 3.0
+GROUP_STATE_TIMEOUT: Final = 3.0
 """Seconds; longer than the group's session it must not take, for meanwhile no heartbeat is sent."""
 
 
@@ -31,70 +32,70 @@ class GroupOffsets:
     """The trackers of a member's partitions, what is committed of them, and where it reads on.
 
     Args:
-        read_back: Reads what the broker knows of partitions.
+        fetch_state: Reads what the broker knows of partitions.
         identities: Notices that a topic was deleted and made again; None = nobody does while it is read.
     """
 
-    def __init__(self, read_back: ReadBack, identities: TopicIdentities | None = None) -> None:
-        self._read_back = read_back
+    def __init__(self, fetch_state: FetchGroupState, identities: TopicIdentities | None = None) -> None:
+        self._fetch_state = fetch_state
         self._identities = identities
         self._consumer: AIOKafkaConsumer | None = None
         self._trackers: dict[TopicPartition, OffsetTracker] = {}
-        self._watching: dict[str, Callable[[str], None]] = {}
+        self._watchers: dict[str, Callable[[str], None]] = {}
         """By topic: what is told when it is made again."""
-        self._places: dict[TopicPartition, int] = {}
+        self._initial_offsets: dict[TopicPartition, int] = {}
         """Where to read on, of partitions that were assigned before there was a consumer to tell."""
         self._lock = asyncio.Lock()
-        self._may_commit = True
-        self._failing = False
+        self._commit_allowed = True
+        self._commit_failing = False
         """Whether the last commit failed: it is said once."""
 
-    def begin(self, consumer: AIOKafkaConsumer) -> None:
+    def start(self, consumer: AIOKafkaConsumer) -> None:
         """Commit and read on by this consumer."""
         self._consumer = consumer
-        for partition, offset in self._places.items():
+        for partition, offset in self._initial_offsets.items():
             self.seek(partition, offset)
 
-    def end(self) -> None:
+    def stop(self) -> None:
         """Hear of topics that are made again no more."""
         if self._identities is not None:
-            for topic, watcher in self._watching.items():
+            for topic, watcher in self._watchers.items():
                 self._identities.unwatch(topic, watcher)
 
     def tracker(self, partition: TopicPartition) -> OffsetTracker:
         """The tracker of a partition."""
         return self._trackers.setdefault(partition, OffsetTracker())
 
-    def full(self, partition: TopicPartition) -> bool:
+    def metadata_full(self, partition: TopicPartition) -> bool:
         """Whether what is finished above the watermark fits no commit: no more should be taken."""
         tracker = self._trackers.get(partition)
-        return tracker is not None and tracker.full
+        return tracker is not None and tracker.metadata_full
 
     def is_current(self, partition: TopicPartition, tracker: OffsetTracker) -> bool:
         """Whether what a tracker follows is this member's to handle: its partition is, or its log is nowhere else."""
-        return tracker.log_is_gone or self._trackers.get(partition) is tracker
+        return tracker.log_deleted or self._trackers.get(partition) is tracker
 
     # -- committing -----------------------------------------------------------------------------------------------
 
     async def commit_regularly(self) -> None:
         """Commit what is finished, twice a second."""
         while True:
-            await asyncio.sleep(COMMIT_EVERY)
+            await asyncio.sleep(COMMIT_INTERVAL)
             await self.commit()
 
     async def commit_all(self) -> None:
         """Commit what is finished, as often as it takes, for a while; the group must be the same for as long."""
         try:
-            async with asyncio.timeout(LAST_COMMIT_WITHIN):
+            async with asyncio.timeout(FINAL_COMMIT_TIMEOUT):
                 while not await self.commit():  # noqa: ASYNC110 - only the coordinator knows when it is back
-                    await asyncio.sleep(COMMIT_AGAIN_AFTER)
+                    await asyncio.sleep(COMMIT_RETRY_BACKOFF)
         except TimeoutError:
             log.warning("the last commit took too long and was given up: what is finished since is done again")
 
     async def commit(self) -> bool:
         """Commit what is finished, in one attempt; returns whether another one could bring no more."""
         async with self._lock:
-            if self._consumer is None or not self._may_commit:
+            if self._consumer is None or not self._commit_allowed:
                 return True
             trackers = dict(self._trackers)
             commits = {at: commit for at, tracker in trackers.items() if (commit := tracker.to_commit()) is not None}
@@ -102,17 +103,17 @@ class GroupOffsets:
                 return True
             try:
                 accepted = await commit_once(self._consumer, commits)
-            except Moved as error:
+            except GroupChangedErrors as error:
                 log.info("commit refused, the partitions have moved: %s", error)
                 return True
             except KafkaError as error:
-                if not self._failing:
+                if not self._commit_failing:
                     log.warning("commit failed, the next one that is accepted includes it: %s", error)
-                self._failing = True
+                self._commit_failing = True
                 return False
-            self._failing = False
+            self._commit_failing = False
             for partition in accepted & commits.keys():
-                trackers[partition].committed(commits[partition])
+                trackers[partition].mark_committed(commits[partition])
             return True
 
     # -- rebalances -----------------------------------------------------------------------------------------------
@@ -125,7 +126,7 @@ class GroupOffsets:
         """
         if revoked:
             await self.commit_all()
-        self._may_commit = False
+        self._commit_allowed = False
 
     async def assigned(self, assigned: Collection[TopicPartition]) -> None:
         """Keep the trackers of partitions that came back; follow the group where it has come further without us.
@@ -140,26 +141,26 @@ class GroupOffsets:
             # Kafka's client finds that the group is.
             self._trackers = {}
         else:
-            self._trackers = {at: resume(at, before.get(at), state) for at in assigned}
+            self._trackers = {at: resume_tracker(at, before.get(at), state) for at in assigned}
             for partition, tracker in before.items():
-                tracker.log_is_gone |= partition.topic not in state.topic_ids and bool(tracker.topic_id)
+                tracker.log_deleted |= partition.topic not in state.topic_ids and bool(tracker.topic_id)
             self._watch(state.topic_ids)
             for partition in assigned if state.topic_ids else ():
                 self.seek(partition, self._trackers[partition].position or 0)
-        self._may_commit = True
+        self._commit_allowed = True
 
     def _watch(self, topic_ids: Mapping[str, str]) -> None:
         if self._identities is not None:
             for topic, topic_id in topic_ids.items():
-                watcher = self._watching.setdefault(topic, partial(self._made_again, topic))
+                watcher = self._watchers.setdefault(topic, partial(self._recreated, topic))
                 self._identities.watch(topic, watcher, known=topic_id)
 
     async def _state(self, partitions: Collection[TopicPartition]) -> GroupState | None:
         if not partitions:
             return GroupState()
         try:
-            async with asyncio.timeout(READ_BACK_WITHIN):
-                return await self._read_back(partitions)
+            async with asyncio.timeout(GROUP_STATE_TIMEOUT):
+                return await self._fetch_state(partitions)
         except Exception as error:  # noqa: BLE001 - whatever it is, no partition may rest for ever
             log.warning("what is finished above the committed offsets is not known and is done again: %r", error)
             return None
@@ -169,11 +170,11 @@ class GroupOffsets:
     def seek(self, partition: TopicPartition, offset: int) -> None:
         """Read on at an offset, if the partition is still this member's."""
         if self._consumer is None:
-            self._places[partition] = offset
+            self._initial_offsets[partition] = offset
         elif partition in self._consumer.assignment():
             self._consumer.seek(partition, offset)
 
-    async def find_place(self, partition: TopicPartition, offset: int) -> None:
+    async def reset_position(self, partition: TopicPartition, offset: int) -> None:
         """Read on where there is something, after the broker said that there is nothing at an offset.
 
         Raises:
@@ -188,29 +189,29 @@ class GroupOffsets:
         else:
             log.warning("%s is read from its beginning, for it ends before offset %d, which was reached", where, offset)
             state = await self._state({partition})
-            self._forget(partition, "" if state is None else state.topic_ids.get(partition.topic, ""))
+            self._restart_tracker(partition, "" if state is None else state.topic_ids.get(partition.topic, ""))
         self.seek(partition, start)
 
-    def _made_again(self, topic: str, topic_id: str) -> None:
+    def _recreated(self, topic: str, topic_id: str) -> None:
         """Start over in a topic that was deleted and made again."""
         partitions = [at for at, of in self._trackers.items() if at.topic == topic and of.topic_id != topic_id]
         if partitions:
             log.warning("%s is read from its beginning, for it was made again", topic)
         for partition in partitions:
-            self._forget(partition, topic_id)
+            self._restart_tracker(partition, topic_id)
             self.seek(partition, 0)
         if self._consumer is not None:
             self._consumer._client.force_metadata_update()  # noqa: SLF001 - else it knows the new leaders in a while
 
-    def _forget(self, partition: TopicPartition, topic_id: str) -> None:
-        self.tracker(partition).log_is_gone = True
+    def _restart_tracker(self, partition: TopicPartition, topic_id: str) -> None:
+        self.tracker(partition).log_deleted = True
         self._trackers[partition] = OffsetTracker(topic_id=topic_id)
 
-    def obstacle(self) -> str | None:
+    def blocker(self) -> str | None:
         """What keeps messages from coming, where that is known."""
         assigned = self._consumer.assignment() if self._consumer is not None else frozenset()
-        for topic in self._watching:
-            found = self._identities.now(topic) if self._identities else None
+        for topic in self._watchers:
+            found = self._identities.latest(topic) if self._identities else None
             if found is None:
                 return f"topic {topic} does not exist"
             if lacking := found.leaderless & {at.partition for at in assigned if at.topic == topic}:

@@ -22,16 +22,16 @@ class GroupState:
     """Kafka's id of each topic that exists."""
 
 
-ReadBack = Callable[[Collection[TopicPartition]], Awaitable[GroupState]]
+FetchGroupState = Callable[[Collection[TopicPartition]], Awaitable[GroupState]]
 """Asks the broker for the state of partitions."""
 
 
-async def nothing_known(_partitions: Collection[TopicPartition]) -> GroupState:
+async def no_group_state(_partitions: Collection[TopicPartition]) -> GroupState:
     """Read nothing back: what is finished above a committed offset is handled again after a restart."""
     return GroupState()
 
 
-def resume(partition: TopicPartition, tracker: OffsetTracker | None, state: GroupState) -> OffsetTracker:
+def resume_tracker(partition: TopicPartition, tracker: OffsetTracker | None, state: GroupState) -> OffsetTracker:
     """The tracker to read on with, once a partition is assigned: the one that there is, or a new one.
 
     Offsets of a topic that was deleted and made again since say nothing of the one that is there now: neither those of
@@ -44,19 +44,19 @@ def resume(partition: TopicPartition, tracker: OffsetTracker | None, state: Grou
     """
     topic_id = state.topic_ids.get(partition.topic, "")
     commit = state.committed.get(partition)
-    if commit is not None and _is_another(commit.topic_id, topic_id):
+    if commit is not None and _ids_differ(commit.topic_id, topic_id):
         log.warning("%s was made again since its offset %d was committed: starting over", partition, commit.offset)
         commit = None
-    if tracker is not None and _is_another(tracker.topic_id, topic_id):
-        tracker.log_is_gone = True
+    if tracker is not None and _ids_differ(tracker.topic_id, topic_id):
+        tracker.log_deleted = True
         tracker = None
     if tracker is None or (commit is not None and _is_behind(tracker, commit)):
-        return OffsetTracker(topic_id=topic_id) if commit is None else _tracker(partition, commit, topic_id)
+        return OffsetTracker(topic_id=topic_id) if commit is None else _new_tracker(partition, commit, topic_id)
     tracker.topic_id = topic_id or tracker.topic_id
     return tracker
 
 
-def _is_another(known: str, found: str) -> bool:
+def _ids_differ(known: str, found: str) -> bool:
     return bool(known and found and known != found)
 
 
@@ -64,7 +64,7 @@ def _is_behind(tracker: OffsetTracker, commit: Commit) -> bool:
     return tracker.watermark is None or tracker.watermark < commit.offset
 
 
-def _tracker(partition: TopicPartition, commit: Commit, topic_id: str) -> OffsetTracker:
+def _new_tracker(partition: TopicPartition, commit: Commit, topic_id: str) -> OffsetTracker:
     topic_id = topic_id or commit.topic_id
     try:
         return OffsetTracker(commit.offset, decode(commit.offset, commit.metadata), topic_id)

@@ -5,7 +5,7 @@
     holding    its handler waits, and as many are parked as may be: it keeps its slot
     resuming   what it waited for has come: it gets the next slot that is free, before any new message does
 
-Where all that hold a slot only wait, a new message has to wait for one of them, however long that takes: `stuck`.
+Where all that hold a slot only wait, a new message has to wait for one of them, however long that takes: `exhausted`.
 
 A wait that is cancelled (a deadline, a cancel, a worker that stops) ends at once: what follows is a fault or the way
 out, and nobody is to wait for that. The handler goes on, and has the next slot that is free all the same.
@@ -43,9 +43,9 @@ class Parked:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Take a slot again, behind those who came before; at once if the wait was cancelled."""
-        coming = None if self._slot is None else self._slot.resume()
-        if coming is not None and not isinstance(error, asyncio.CancelledError):
-            await asyncio.wait({coming})  # if this is cancelled, what it waits for must not be: it is still to come
+        granted = None if self._slot is None else self._slot.resume()
+        if granted is not None and not isinstance(error, asyncio.CancelledError):
+            await asyncio.wait({granted})  # if this is cancelled, what it waits for must not be: it is still to come
 
 
 class HandlingSlots:
@@ -58,14 +58,14 @@ class HandlingSlots:
         changed: Told when a slot is free, or a message was parked.
     """
 
-    def __init__(self, total: int, *, parked: int, parked_bytes: int, changed: Callable[[], None]) -> None:
+    def __init__(self, total: int, *, parked: int, parked_bytes: int, on_change: Callable[[], None]) -> None:
         self.parked = 0
         """Messages that hold no slot now, those that resume included."""
         self.parked_bytes = 0
         self._total = total
-        self._most = parked
-        self._most_bytes = parked_bytes
-        self._changed = changed
+        self._max_parked = parked
+        self._max_parked_bytes = parked_bytes
+        self._on_change = on_change
         self._taken = 0
         self._holding: dict[Slot, None] = {}  # in the order in which they began to wait
         self._resuming: dict[Slot, asyncio.Future[None]] = {}  # in the order in which their waits ended
@@ -76,11 +76,11 @@ class HandlingSlots:
         return self._taken < self._total  # none is left while something resumes
 
     @property
-    def stuck(self) -> bool:
+    def exhausted(self) -> bool:
         """Whether every slot is held by a message that only waits, and no more may be parked."""
         return not self.free and len(self._holding) == self._taken
 
-    def open(self, size: int) -> "Slot":
+    def acquire(self, size: int) -> "Slot":
         """Take a slot for a message of so many bytes that begins; it must be closed."""
         self._taken += 1
         return Slot(self, size)
@@ -93,26 +93,26 @@ class HandlingSlots:
             self._resuming.pop(slot).set_result(None)
             return
         self._holding[slot] = None
-        self._settle()
+        self._rebalance()
 
     def resume(self, slot: "Slot") -> "asyncio.Future[None] | None":
         """A message is to go on; what is returned is done when it has a slot. None = it has one."""
         self._holding.pop(slot, None)
         if not slot.parked:
             return None
-        coming = self._resuming[slot] = asyncio.get_running_loop().create_future()
-        self._settle()
-        return coming
+        granted = self._resuming[slot] = asyncio.get_running_loop().create_future()
+        self._rebalance()
+        return granted
 
-    def close(self, slot: "Slot") -> None:
+    def release(self, slot: "Slot") -> None:
         """A message is done with."""
         self._holding.pop(slot, None)
         if slot.parked:
             self._unpark(slot)
         self._taken -= 1
-        self._settle()
+        self._rebalance()
 
-    def _settle(self) -> None:
+    def _rebalance(self) -> None:
         """Park what may be parked, and give free slots to those that resume; what is left is for new messages."""
         while self._holding and self._has_room_for(slot := next(iter(self._holding))):
             self._park(slot)
@@ -120,10 +120,10 @@ class HandlingSlots:
             if self._taken >= self._total:
                 self._park(next(iter(self._holding)))  # they change places
             self._unpark(next(iter(self._resuming)))
-        self._changed()
+        self._on_change()
 
     def _has_room_for(self, slot: "Slot") -> bool:
-        return self.parked < self._most and self.parked_bytes + slot.size <= self._most_bytes
+        return self.parked < self._max_parked and self.parked_bytes + slot.size <= self._max_parked_bytes
 
     def _park(self, slot: "Slot") -> None:
         del self._holding[slot]
@@ -137,8 +137,8 @@ class HandlingSlots:
         self.parked -= 1
         self.parked_bytes -= slot.size
         self._taken += 1
-        if (coming := self._resuming.pop(slot, None)) is not None:
-            coming.set_result(None)
+        if (granted := self._resuming.pop(slot, None)) is not None:
+            granted.set_result(None)
 
 
 class Slot:
@@ -151,7 +151,7 @@ class Slot:
         self._waits = 0
         self._closed = False
 
-    def enter(self) -> None:
+    def activate(self) -> None:
         """Be the slot that `parked` gives back, in this task and in those that it makes."""
         _slot.set(self)
 
@@ -166,7 +166,7 @@ class Slot:
         self._waits -= 1
         return None if self._waits or self._closed else self._slots.resume(self)
 
-    def close(self) -> None:
+    def release(self) -> None:
         """The message is done with; what its handler may have left behind holds no slot."""
         self._closed = True
-        self._slots.close(self)
+        self._slots.release(self)

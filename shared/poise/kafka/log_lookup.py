@@ -15,9 +15,9 @@ from poise.kafka.log_stream import LogStream, Start
 from poise.kafka.partitioner import partition_for
 from poise.kafka.record import Position, Record
 
-WITHIN: Final = 30.0
+LOOKUP_TIMEOUT: Final = 30.0
 """Seconds that a look-up may take, where nothing else is said."""
-MOST_BYTES: Final = 64 * 1024 * 1024
+MAX_RESULT_BYTES: Final = 64 * 1024 * 1024
 """Bytes of bodies that a look-up keeps."""
 
 
@@ -30,28 +30,28 @@ class Window:
     """Unix seconds; None = to the end of the log, or to where the window before this one began."""
 
 
-class Lookups:
+class LogLookup:
     """Looks into logs.
 
     Args:
         follow: Opens a log.
         admin: Knows how many partitions a topic has.
         within: Seconds for each look-up.
-        most_bytes: Bytes of bodies that one keeps.
+        max_bytes: Bytes of bodies that one keeps.
     """
 
     def __init__(
         self,
-        follow: Callable[..., LogStream],
+        open_stream: Callable[..., LogStream],
         admin: KafkaAdmin,
         *,
-        within: float = WITHIN,
-        most_bytes: int = MOST_BYTES,
+        timeout: float = LOOKUP_TIMEOUT,
+        max_bytes: int = MAX_RESULT_BYTES,
     ) -> None:
-        self._follow = follow
+        self._open_stream = open_stream
         self._admin = admin
-        self._within = within
-        self._most_bytes = most_bytes
+        self._timeout = timeout
+        self._max_bytes = max_bytes
 
     async def scan(
         self, topic: str, *, start: Start = "beginning", partitions: Sequence[int] | None = None
@@ -62,8 +62,8 @@ class Lookups:
             UnavailableError: The broker does not hand them out in time.
             MissingTopicError: There is no such topic.
         """
-        follower = self._follow(topic, start=start, partitions=partitions)
-        async with follower, aclosing(follower.read_to_end(within=self._within)) as batches:
+        stream = self._open_stream(topic, start=start, partitions=partitions)
+        async with stream, aclosing(stream.read_to_end(within=self._timeout)) as batches:
             async for batch in batches:
                 for record in batch:
                     yield record
@@ -90,12 +90,12 @@ class Lookups:
                 if matches(record):
                     found.append(record)
                     size += len(record.value or b"")
-                    if size > self._most_bytes:
-                        told = f"what is looked for in {topic} is more than {self._most_bytes // 2**20} MiB"
+                    if size > self._max_bytes:
+                        told = f"what is looked for in {topic} is more than {self._max_bytes // 2**20} MiB"
                         raise TerminalError(f"{told}: narrow it, or read the topic with a client of your own")
         return found
 
-    async def of_key(self, topic: str, key: str, *, start: Start = "beginning") -> list[Record]:
+    async def read_key(self, topic: str, key: str, *, start: Start = "beginning") -> list[Record]:
         """All records of a key, oldest first; the errors are those of `matching`."""
         raw = key.encode()
         partition = await self._partition_of(topic, raw)
@@ -109,13 +109,13 @@ class Lookups:
         raw, end = key.encode(), None
         partition = await self._partition_of(topic, raw)
         for window in windows:
-            follower = self._follow(topic, start=window.start, partitions=[partition], until=window.end)
-            async with follower:
-                first = follower.position(partition)
+            stream = self._open_stream(topic, start=window.start, partitions=[partition], end_time=window.end)
+            async with stream:
+                first = stream.position(partition)
                 if end is not None:
-                    follower.ends[partition] = min(end, follower.ends[partition])
+                    stream.ends[partition] = min(end, stream.ends[partition])
                 found: Record | None = None
-                async with aclosing(follower.read_to_end(within=self._within)) as batches:
+                async with aclosing(stream.read_to_end(within=self._timeout)) as batches:
                     async for batch in batches:
                         found = next((record for record in reversed(batch) if record.key == raw), found)
             if found is not None:
@@ -123,17 +123,17 @@ class Lookups:
             end = first if window.end is None else None
         return None
 
-    async def at(self, topic: str, places: Iterable[Position]) -> dict[Position, Record]:
-        """The records that stand at some places; one that is not there any more is absent."""
+    async def read_at(self, topic: str, positions: Iterable[Position]) -> dict[Position, Record]:
+        """The records that stand at some positions; one that is not there any more is absent."""
         wanted: dict[int, set[int]] = {}
-        for place in places:
-            wanted.setdefault(place.partition, set()).add(place.offset)
+        for position in positions:
+            wanted.setdefault(position.partition, set()).add(position.offset)
         found: dict[Position, Record] = {}
         for partition, offsets in wanted.items():
             start = {partition: min(offsets)}
-            async with self._follow(topic, start=start, partitions=[partition]) as follower:
-                follower.ends[partition] = min(max(offsets) + 1, follower.ends[partition])
-                async with aclosing(follower.read_to_end(within=self._within)) as batches:
+            async with self._open_stream(topic, start=start, partitions=[partition]) as stream:
+                stream.ends[partition] = min(max(offsets) + 1, stream.ends[partition])
+                async with aclosing(stream.read_to_end(within=self._timeout)) as batches:
                     async for batch in batches:
                         found |= {one.position: one for one in batch if one.offset in offsets}
         return found

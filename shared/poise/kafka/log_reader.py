@@ -34,24 +34,24 @@ from poise.telemetry import count, semconv
 
 log = logging.getLogger(__name__)
 
-AGAIN_AFTER: Final = 0.2
+RETRY_BACKOFF: Final = 0.2
 """Seconds after which a log that could not be read is tried again; twice as long each time."""
-AGAIN_AFTER_MOST: Final = 5.0
-OPENED_WITHIN: Final = 30.0
-OVERLAP: Final = 10.0
+MAX_RETRY_BACKOFF: Final = 5.0
+OPEN_TIMEOUT: Final = 30.0
+REREAD_OVERLAP: Final = 10.0
 """Seconds by which a reader that began at the end reads again what it may have read, when it starts over."""
-SKIPS_TOLD_EVERY: Final = 1.0
+SKIP_LOG_INTERVAL: Final = 1.0
 """Seconds between two lines about skipped records of one topic: anyone may write to some, as fast as they like."""
 
 Apply = Callable[[Record], None]
 """Takes one record. What it raises is the record's fault, which is skipped; a `SetupError` ends the process."""
 
 
-async def nothing_to_drop() -> None:
+async def no_reset() -> None:
     """Keep what was read: it holds whatever became of the topic."""
 
 
-async def inline(work: Callable[[], None]) -> None:
+async def run_inline(work: Callable[[], None]) -> None:
     """Apply records on the event loop."""
     work()
 
@@ -69,7 +69,7 @@ class LogAccess:
 
 
 class LogReader:
-    """Reads every partition of a topic, or some; `async with LogReader(…) as reader: await reader.caught_up()`.
+    """Reads every partition of a topic, or some; `async with LogReader(…) as reader: await reader.wait_until_at_end()`.
 
     It reads from the moment it is entered. `apply` may be given a record again, after an error.
 
@@ -82,7 +82,7 @@ class LogReader:
         partitions: Which partitions; None = all, also those that are added later.
         reset: Drops what was read, for it is not in the topic any more. It may raise `UnavailableError`, and is then
             called again.
-        settled: Told each time that everything is applied which was in the topic when it was opened.
+        reached_end: Told each time that everything is applied which was in the topic when it was opened.
         run: Where a batch of records is applied: on the event loop, or in a thread.
     """
 
@@ -94,9 +94,9 @@ class LogReader:
         *,
         start: Start = "beginning",
         partitions: Sequence[int] | None = None,
-        reset: Callable[[], Awaitable[None]] = nothing_to_drop,
-        settled: Callable[[], None] = lambda: None,
-        run: Callable[[Callable[[], None]], Awaitable[None]] = inline,
+        on_reset: Callable[[], Awaitable[None]] = no_reset,
+        on_at_end: Callable[[], None] = lambda: None,
+        run_batch: Callable[[Callable[[], None]], Awaitable[None]] = run_inline,
     ) -> None:
         self.topic = topic
         self.lag = 0
@@ -105,18 +105,18 @@ class LogReader:
         self._apply = apply
         self._start = start
         self._partitions = partitions
-        self._reset = reset
-        self._settled = settled
-        self._run = run
-        self._follower: LogStream | None = None
+        self._on_reset = on_reset
+        self._on_at_end = on_at_end
+        self._run_batch = run_batch
+        self._stream: LogStream | None = None
         self._id: str | None = None
         self._positions: dict[int, int] = {}
         self._ends: Mapping[int, int] = {}
         self._read_until = time.time()
-        self._another = False
-        self._stale: str | None = None
-        self._moved = asyncio.Event()
-        self._skips = _Skips(topic)
+        self._reopen = False
+        self._stale_reason: str | None = None
+        self._progress = asyncio.Event()
+        self._skips = _SkipLog(topic)
         self._part: Part | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -143,7 +143,7 @@ class LogReader:
     # -- how far it has come --------------------------------------------------------------------------------------
 
     @property
-    def ended(self) -> SetupError | None:
+    def failure(self) -> SetupError | None:
         """Why nothing is read any more; None = it goes on."""
         if self._task is None or not self._task.done():
             return None
@@ -153,7 +153,7 @@ class LogReader:
     @property
     def reading(self) -> bool:
         """Whether records come in as they are written; it has nothing of a topic that it does not read now."""
-        return self._follower is not None
+        return self._stream is not None
 
     def at_end(self) -> bool:
         """Whether everything has been applied that was in the topic when it was last opened."""
@@ -163,40 +163,40 @@ class LogReader:
         """Whether everything before these offsets has been applied."""
         return all(self._positions.get(number, 0) >= end for number, end in ends.items())
 
-    async def opened(self, within: float = OPENED_WITHIN) -> None:
+    async def wait_until_open(self, within: float = OPEN_TIMEOUT) -> None:
         """Wait until it is known where reading starts: what is written from then on will be applied.
 
         Raises:
-            SetupError: It is not known in so many seconds, or reading has ended.
+            SetupError: It is not known in so many seconds, or reading has failure.
         """
-        await self._in_time(lambda: self.reading, "cannot be read", within)
+        await self._wait_within(lambda: self.reading, "cannot be read", within)
 
-    async def caught_up(self, within: float = OPENED_WITHIN) -> None:
+    async def wait_until_at_end(self, within: float = OPEN_TIMEOUT) -> None:
         """Wait until everything has been applied that was in the topic when it was opened.
 
         Raises:
-            SetupError: It was not in so many seconds, or reading has ended.
+            SetupError: It was not in so many seconds, or reading has failure.
         """
-        await self._in_time(self.at_end, "was not read to its end", within)
+        await self._wait_within(self.at_end, "was not read to its end", within)
 
-    async def _in_time(self, check: Callable[[], bool], what: str, within: float) -> None:
+    async def _wait_within(self, check: Callable[[], bool], what: str, within: float) -> None:
         try:
             async with asyncio.timeout(within):
-                await self.until(check)
+                await self.wait_until(check)
         except TimeoutError as error:
             why = (self._part and self._part.waits_for) or "try again"
             raise SetupError(f"{self.topic} {what} in {within:g} s: {why}") from error
 
-    async def until(self, check: Callable[[], bool]) -> None:
+    async def wait_until(self, check: Callable[[], bool]) -> None:
         """Wait for something that what is read brings about; it is checked after each batch, and each second.
 
         Raises:
-            SetupError: Reading has ended, or another part of the process has.
+            SetupError: Reading has failure, or another part of the process has.
         """
         while not check():
-            if (ended := self.ended) is not None:
-                raise ended
-            moved = self._moved
+            if (failure := self.failure) is not None:
+                raise failure
+            moved = self._progress
             try:
                 async with asyncio.timeout(LOOK_EVERY):
                     await moved.wait()
@@ -204,41 +204,41 @@ class LogReader:
                 if (reason := self._access.liveness.look()) is not None:
                     raise reason from None
 
-    def _move(self) -> None:
-        self._moved.set()
-        self._moved = asyncio.Event()
+    def _signal_progress(self) -> None:
+        self._progress.set()
+        self._progress = asyncio.Event()
 
     # -- reading --------------------------------------------------------------------------------------------------
 
     async def _read(self, part: Part) -> None:
-        pause = AGAIN_AFTER
+        pause = RETRY_BACKOFF
         try:
             while True:
                 try:
-                    await self._follow(part)
-                    pause = AGAIN_AFTER
+                    await self._read_stream(part)
+                    pause = RETRY_BACKOFF
                 except LogTruncatedError as error:
-                    self._stale = str(error)
+                    self._stale_reason = str(error)
                 except (UnavailableError, MissingTopicError) as error:
                     if part.waits_for is None:
                         log.warning("%s: trying again", error)
                     part.wait(str(error))
                     await asyncio.sleep(pause)
-                    pause = min(2 * pause, AGAIN_AFTER_MOST)
+                    pause = min(2 * pause, MAX_RETRY_BACKOFF)
                 finally:
-                    self._follower = None
+                    self._stream = None
         finally:
-            self._move()  # whoever waits learns that it has ended
+            self._signal_progress()  # whoever waits learns that it has failure
 
-    async def _follow(self, part: Part) -> None:
+    async def _read_stream(self, part: Part) -> None:
         """Read on from where it is, until the topic turns out to be another one, or to have more partitions."""
-        self._another = False
+        self._reopen = False
         found = await self._access.admin.metadata(self.topic)
         if self._id not in {None, found.id}:
-            self._stale = f"topic {self.topic} was deleted and made again"
-        if self._stale is not None:
-            await self._start_over(self._stale)
-        self._id, self._stale = found.id, None
+            self._stale_reason = f"topic {self.topic} was deleted and made again"
+        if self._stale_reason is not None:
+            await self._restart_from_scratch(self._stale_reason)
+        self._id, self._stale_reason = found.id, None
         self._access.identities.watch(self.topic, self._recreated, known=found.id)
         start = self._positions or self._start
         async with LogStream(
@@ -247,64 +247,64 @@ class LogReader:
             start=start,
             partitions=self._partitions,
             on_undecodable=self._access.on_undecodable,
-        ) as follower:
-            if follower.beyond:
-                number = min(follower.beyond)
+        ) as stream:
+            if stream.truncated:
+                number = min(stream.truncated)
                 raise LogTruncatedError(
                     f"topic {self.topic} was truncated: partition {number} ends before what was read"
                 )
-            self._ends, settled = dict(follower.ends), False
-            self._note(follower)
-            self._follower = follower
-            self._move()
-            async for records in follower.turns():
-                if self._another or self._grown(found.partitions):
+            self._ends, reached_end = dict(stream.ends), False
+            self._note(stream)
+            self._stream = stream
+            self._signal_progress()
+            async for records in stream.polls():
+                if self._reopen or self._partitions_added(found.partitions):
                     return
                 if records:
-                    await self._run(partial(self._apply_each, records))
-                self._note(follower)
-                if not settled and (settled := self.at_end()):
-                    self._settled()
-                self._turned(follower, part)
+                    await self._run_batch(partial(self._apply_each, records))
+                self._note(stream)
+                if not reached_end and (reached_end := self.at_end()):
+                    self._on_at_end()
+                self._report_poll(stream, part)
 
-    def _turned(self, follower: LogStream, part: Part) -> None:
+    def _report_poll(self, stream: LogStream, part: Part) -> None:
         """Tell how the turn went: a partition without leader holds up the process's readiness, not the others' records.
 
         Raises:
             UnavailableError: Nothing is heard of a partition, for no reason that is known: another connection may help.
         """
-        self.lag = follower.behind()
-        if silent := follower.silent():
-            now = self._access.identities.now(self.topic)
+        self.lag = stream.lag()
+        if silent := stream.stalled_partitions():
+            now = self._access.identities.latest(self.topic)
             numbers = ", ".join(map(str, sorted(silent)))
             if now is None or not silent <= now.leaderless:
                 raise UnavailableError(f"topic {self.topic}: nothing is heard of partition {numbers}")
             part.wait(f"topic {self.topic}: partition {numbers} has no leader")
         else:
             part.progress()
-        self._move()
+        self._signal_progress()
 
-    def _note(self, follower: LogStream) -> None:
-        for number in follower.partitions:
-            self._positions[number] = follower.position(number)
+    def _note(self, stream: LogStream) -> None:
+        for number in stream.partitions:
+            self._positions[number] = stream.position(number)
         self._read_until = time.time()
 
-    def _grown(self, partitions: int) -> bool:
-        now = self._access.identities.now(self.topic)
+    def _partitions_added(self, partitions: int) -> bool:
+        now = self._access.identities.latest(self.topic)
         return self._partitions is None and now is not None and now.partitions > partitions
 
     def _recreated(self, _: str) -> None:
-        self._another = True
+        self._reopen = True
 
-    def renew(self, why: str) -> None:
+    def restart(self, why: str) -> None:
         """Have what was read dropped, and the topic read anew: something else that it depends on is another one."""
-        self._stale, self._another = why, True
+        self._stale_reason, self._reopen = why, True
 
-    async def _start_over(self, why: str) -> None:
-        await self._reset()
+    async def _restart_from_scratch(self, why: str) -> None:
+        await self._on_reset()
         log.warning("%s: it is read anew, and what was read of it is dropped", why)
         if self._start == "end":
-            self._start = self._read_until - OVERLAP
+            self._start = self._read_until - REREAD_OVERLAP
         elif isinstance(self._start, Mapping):
             self._start = "beginning"
         self._positions, self._ends = {}, {}
@@ -319,23 +319,23 @@ class LogReader:
                 self._skips.note(record, error)
 
 
-class _Skips:
+class _SkipLog:
     """Counts the records of a topic that were skipped, and tells of them once in a while."""
 
     def __init__(self, topic: str) -> None:
         self._topic = topic
-        self._told_at = 0.0
-        self._untold = 0
+        self._logged_at = 0.0
+        self._suppressed = 0
 
     def note(self, record: Record, error: Exception) -> None:
         """One was skipped."""
         count(semconv.RECORDS_SKIPPED, 1, {semconv.MESSAGING_DESTINATION: self._topic})
         now = time.monotonic()
-        if now - self._told_at < SKIPS_TOLD_EVERY:
-            self._untold += 1
+        if now - self._logged_at < SKIP_LOG_INTERVAL:
+            self._suppressed += 1
             return
-        more = f" ({self._untold} more since the last such line)" if self._untold else ""
-        self._told_at, self._untold = now, 0
+        more = f" ({self._suppressed} more since the last such line)" if self._suppressed else ""
+        self._logged_at, self._suppressed = now, 0
         if isinstance(error, ValidationError):
             error = InvalidMessageError.of(error)
         trace = None if isinstance(error, ValueError | PoiseError) else error  # they say all there is

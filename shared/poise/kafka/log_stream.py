@@ -21,18 +21,18 @@ from aiokafka.errors import (
 
 from poise.errors import MissingTopicError, PoiseError, SetupError, UnavailableError
 from poise.kafka.connection import Connection
-from poise.kafka.patches.lenient_fetch import read_tolerantly
+from poise.kafka.patches import lenient_fetch
 from poise.kafka.record import Record
-from poise.kafka.shielded_start import undisturbed
+from poise.kafka.shielded_start import shielded_start
 from poise.kafka.undecodable import OnUndecodable, log_undecodable
 
 log = logging.getLogger(__name__)
 
-POLL_MS: Final = 1_000
-BATCH: Final = 2_000
-LATEST: Final = 9e15
+POLL_TIMEOUT_MS: Final = 1_000
+MAX_POLL_RECORDS: Final = 2_000
+MAX_TIMESTAMP: Final = 9e15
 """The last time that Kafka has, unix seconds."""
-SILENT_AFTER: Final = 10.0
+STALLED_AFTER: Final = 10.0
 """Seconds of waiting for records after which a partition counts as silent, of which the broker says nothing, not even
 that there is nothing new."""
 
@@ -70,23 +70,23 @@ class LogStream:
         start: Start = "beginning",
         partitions: Sequence[int] | None = None,
         on_undecodable: OnUndecodable = log_undecodable,
-        until: float | None = None,
+        end_time: float | None = None,
     ) -> None:
         self.topic = topic
         self.partitions: list[int] = list(partitions or ())
         self.ends: dict[int, int] = {}
         """Where `read_to_end` ends: the end offsets as they were when following began, or earlier."""
-        self.beyond: frozenset[int] = frozenset()
+        self.truncated: frozenset[int] = frozenset()
         """Partitions that end before where they were to be read from."""
         self._start = start
         self._on_undecodable = on_undecodable
-        self._until = until
+        self._end_time = end_time
         self._positions: dict[int, int] = {}
-        self._told: dict[int, int | None] = {}  # by partition: when the broker last said something of it
-        self._silent: dict[int, float] = {}  # by partition: seconds that were waited since
-        read_tolerantly()
+        self._last_heard: dict[int, int | None] = {}  # by partition: when the broker last said something of it
+        self._waited: dict[int, float] = {}  # by partition: seconds that were waited since
+        lenient_fetch.install()
         self._consumer = AIOKafkaConsumer(
-            **connection.arguments(),
+            **connection.client_options(),
             enable_auto_commit=False,
             auto_offset_reset="none",
             isolation_level="read_committed",
@@ -95,10 +95,10 @@ class LogStream:
     async def __aenter__(self) -> Self:
         """Connect, and resolve where reading starts and what the end is."""
         try:
-            await undisturbed(self._open())
+            await shielded_start(self._open())
         except KafkaError as error:
             await self._consumer.stop()
-            raise self._translated(error) from error
+            raise self._translate(error) from error
         except BaseException:
             await self._consumer.stop()
             raise
@@ -129,35 +129,37 @@ class LogStream:
         # Before assigning: afterwards these would queue behind a fetch that waits for data, for half a second.
         beginnings = await self._consumer.beginning_offsets(wanted)
         ends = await self._consumer.end_offsets(wanted)
-        times = {} if not isinstance(self._start, float) else await self._at(wanted, self._start)
-        last = {} if self._until is None else await self._at(wanted, self._until)
+        times = {} if not isinstance(self._start, float) else await self._offsets_for_time(wanted, self._start)
+        last = {} if self._end_time is None else await self._offsets_for_time(wanted, self._end_time)
         self.ends = {at.partition: last.get(at.partition, offset) for at, offset in ends.items()}
-        self.beyond = frozenset(at.partition for at in wanted if self._wanted(at.partition) > ends[at])
+        self.truncated = frozenset(at.partition for at in wanted if self._start_offset(at.partition) > ends[at])
         self._consumer.assign(wanted)
         for partition in wanted:
             number = partition.partition
-            self._positions[number] = times.get(number, self._first(number, beginnings[partition], ends[partition]))
+            self._positions[number] = times.get(
+                number, self._initial_position(number, beginnings[partition], ends[partition])
+            )
             self._consumer.seek(partition, self._positions[number])
 
-    async def _at(self, wanted: Sequence[TopicPartition], time: float) -> dict[int, int]:
+    async def _offsets_for_time(self, wanted: Sequence[TopicPartition], time: float) -> dict[int, int]:
         """The first offset written at a time or later, where there is one."""
-        milliseconds = round(max(0.0, min(time, LATEST)) * 1_000)  # below 0, Kafka takes them for something else
+        milliseconds = round(max(0.0, min(time, MAX_TIMESTAMP)) * 1_000)  # below 0, Kafka takes them for something else
         found = await self._consumer.offsets_for_times(dict.fromkeys(wanted, milliseconds))
         return {partition.partition: at.offset for partition, at in found.items() if at is not None}
 
-    def _first(self, partition: int, beginning: int, end: int) -> int:
+    def _initial_position(self, partition: int, beginning: int, end: int) -> int:
         if self._start == "beginning":
             return beginning
         if isinstance(self._start, str | float):
             return end  # nothing was written since
-        wanted = self._wanted(partition)
+        wanted = self._start_offset(partition)
         return wanted if beginning <= wanted <= end else beginning
 
-    def _wanted(self, partition: int) -> int:
+    def _start_offset(self, partition: int) -> int:
         """The offset to begin with, where one is given; else -1."""
         return self._start.get(partition, -1) if isinstance(self._start, Mapping) else -1
 
-    def caught_up(self) -> bool:
+    def at_end(self) -> bool:
         """Whether everything up to `ends` has been handed out."""
         return all(self._positions.get(partition, 0) >= end for partition, end in self.ends.items())
 
@@ -165,7 +167,7 @@ class LogStream:
         """The offset before which everything has been handed out, and the batch that it came in is done with."""
         return self._positions.get(partition, 0)
 
-    def behind(self) -> int:
+    def lag(self) -> int:
         """How many offsets there are between what has been handed out and the end, as the broker said it last."""
         ends = {n: self._consumer.highwater(TopicPartition(self.topic, n)) or self.ends[n] for n in self.partitions}
         return sum(max(0, end - self.position(number)) for number, end in ends.items())
@@ -177,7 +179,7 @@ class LogStream:
                 yield records
             await self._note_positions()
 
-    async def turns(self) -> AsyncIterator[list[Record]]:
+    async def polls(self) -> AsyncIterator[list[Record]]:
         """Batches, and an empty one when nothing came for a second; `position` is behind the batch already."""
         while True:
             records = await self._poll()
@@ -192,7 +194,7 @@ class LogStream:
         """
         loop = asyncio.get_running_loop()
         began = loop.time()
-        while not self.caught_up():
+        while not self.at_end():
             if within is not None and loop.time() - began > within:
                 raise UnavailableError(f"topic {self.topic} was not read to its end within {within:g} s")
             records = [record for record in await self._poll() if record.offset < self.ends[record.partition]]
@@ -204,21 +206,21 @@ class LogStream:
         loop = asyncio.get_running_loop()
         began = loop.time()
         try:
-            batches = await self._consumer.getmany(timeout_ms=POLL_MS, max_records=BATCH)
+            batches = await self._consumer.getmany(timeout_ms=POLL_TIMEOUT_MS, max_records=MAX_POLL_RECORDS)
         except OffsetOutOfRangeError as error:
-            await self._move_on(error)
+            await self._reset_position(error)
             return []
         except KafkaError as error:
-            raise self._translated(error) from error
-        self._listen(loop.time() - began)
+            raise self._translate(error) from error
+        self._note_activity(loop.time() - began)
         records = [Record.of(raw) for raws in batches.values() for raw in raws]
         for record in records:
             if record.undecodable is not None:
                 self._on_undecodable(record)
         return [record for record in records if record.undecodable is None]
 
-    async def _move_on(self, error: OffsetOutOfRangeError) -> None:
-        """Go on at the beginning of a partition whose beginning has moved beyond what was read.
+    async def _reset_position(self, error: OffsetOutOfRangeError) -> None:
+        """Go on at the beginning of a partition whose beginning has moved truncated what was read.
 
         Raises:
             LogTruncatedError: Its end has moved before what was read.
@@ -228,7 +230,7 @@ class LogStream:
             beginnings = await self._consumer.beginning_offsets(wanted)
             ends = await self._consumer.end_offsets(wanted)
         except KafkaError as failure:
-            raise self._translated(failure) from failure
+            raise self._translate(failure) from failure
         for at in wanted:
             position = await self._consumer.position(at)
             if position > ends[at]:
@@ -246,32 +248,34 @@ class LogStream:
                 )
                 self._consumer.seek(at, beginnings[at])
 
-    def silent(self) -> frozenset[int]:
+    def stalled_partitions(self) -> frozenset[int]:
         """Partitions of which the broker says nothing: aiokafka tries again for ever, without a word to us."""
-        return frozenset(number for number, waited in self._silent.items() if waited > SILENT_AFTER)
+        return frozenset(number for number, waited in self._waited.items() if waited > STALLED_AFTER)
 
-    def _listen(self, waited: float) -> None:
+    def _note_activity(self, waited: float) -> None:
         for number in self.partitions:
             told = self._consumer.last_poll_timestamp(TopicPartition(self.topic, number))
-            self._silent[number] = self._silent.get(number, 0.0) + waited if told == self._told.get(number) else 0.0
-            self._told[number] = told
+            self._waited[number] = (
+                self._waited.get(number, 0.0) + waited if told == self._last_heard.get(number) else 0.0
+            )
+            self._last_heard[number] = told
 
     async def _note_positions(self) -> None:
         """Positions, not record offsets: transaction markers and compaction leave gaps before an end."""
         for number in self.partitions:
             self._positions[number] = await self._consumer.position(TopicPartition(self.topic, number))
 
-    def _translated(self, error: KafkaError) -> PoiseError:
+    def _translate(self, error: KafkaError) -> PoiseError:
         if isinstance(error, UnknownTopicOrPartitionError):
             return MissingTopicError(f"topic {self.topic} does not exist: create the topics with `poise topics apply`")
         passes = error.retriable or isinstance(error, KafkaTimeoutError | UnknownError)
         return (UnavailableError if passes else SetupError)(f"topic {self.topic} cannot be read: {error!r}")
 
 
-async def read_all(follower: LogStream, *, within: float) -> list[Record]:
-    """Everything from where the follower starts to its ends: of topics of which little is kept.
+async def read_all(stream: LogStream, *, within: float) -> list[Record]:
+    """Everything from where the stream starts to its ends: of topics of which little is kept.
 
     Raises:
         UnavailableError: The broker did not hand it out in `within` seconds.
     """
-    return [record async for batch in follower.read_to_end(within=within) for record in batch]
+    return [record async for batch in stream.read_to_end(within=within) for record in batch]

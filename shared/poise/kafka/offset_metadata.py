@@ -10,11 +10,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Final
 
-LONGEST: Final = 4096 - 37
+MAX_LENGTH: Final = 4096 - 37
 """Bytes; Kafka's default of `offset.metadata.max.bytes`, less the topic's id that stands before."""
 BITMAP: Final = "p1b"
 RUNS: Final = "p1r"
-_BYTES: Final = (LONGEST - len(BITMAP)) * 3 // 4
+_MAX_BYTES: Final = (MAX_LENGTH - len(BITMAP)) * 3 // 4
 _BITS: Final = 8
 _SEVEN_BITS: Final = 7
 
@@ -32,13 +32,13 @@ def encode(watermark: int, finished: Sequence[range]) -> tuple[str, bool]:
     if not finished:
         return "", True
     runs, fitting = _runs(watermark, finished)
-    bits = min(finished[-1].stop - watermark, _BYTES * _BITS)
+    bits = min(finished[-1].stop - watermark, _MAX_BYTES * _BITS)
     if fitting < len(finished) or bits < len(runs) * _BITS:
         bitmap = _bitmap(watermark, finished, bits)
         reach = watermark + bits
         if finished[-1].stop <= reach or finished[fitting].start < reach:
-            return BITMAP + _text(bitmap), finished[-1].stop <= reach
-    return RUNS + _text(runs), fitting == len(finished)
+            return BITMAP + _base64(bitmap), finished[-1].stop <= reach
+    return RUNS + _base64(runs), fitting == len(finished)
 
 
 def decode(watermark: int, metadata: str) -> list[range]:
@@ -67,7 +67,7 @@ def _runs(watermark: int, finished: Sequence[range]) -> tuple[bytes, int]:
     written, edge = bytearray(), watermark
     for number, span in enumerate(finished):
         pair = _leb128(span.start - edge) + _leb128(len(span))
-        if len(written) + len(pair) > _BYTES:
+        if len(written) + len(pair) > _MAX_BYTES:
             return bytes(written), number
         written += pair
         edge = span.stop
@@ -115,5 +115,5 @@ def _joined(offsets: Iterable[int]) -> list[range]:
     return found
 
 
-def _text(raw: bytes) -> str:
+def _base64(raw: bytes) -> str:
     return urlsafe_b64encode(raw).decode().rstrip("=")

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from poise.kafka.offset_metadata import LONGEST, encode
+from poise.kafka.offset_metadata import MAX_LENGTH, encode
 
-ROOM_AGAIN: Final = LONGEST * 3 // 4
+FULL_UNTIL: Final = MAX_LENGTH * 3 // 4
 """Bytes of metadata down to which a tracker that was full remains so."""
 
 
@@ -38,15 +38,15 @@ class OffsetTracker:
 
     def __init__(self, committed: int | None = None, finished: Sequence[range] = (), topic_id: str = "") -> None:
         self.topic_id = topic_id
-        self.log_is_gone = False
+        self.log_deleted = False
         """Whether the log that these are offsets of is no more: what was delivered of it is nowhere else."""
         self._unfinished: OrderedDict[int, None] = OrderedDict()  # ascending, for Kafka delivers so
         self._next = committed  # one after the last delivered
-        self._ahead = deque(finished)
+        self._finished_ahead = deque(finished)
         self._committed: Commit | None = (
             None if committed is None else Commit(committed, encode(committed, finished)[0], topic_id)
         )
-        self.full = False
+        self.metadata_full = False
         """Whether what is finished above the watermark did not fit the last `to_commit`: no more should be taken."""
 
     @property
@@ -76,9 +76,9 @@ class OffsetTracker:
         if self._next is not None and offset < self._next:
             return False
         self._next = offset + 1
-        while self._ahead and self._ahead[0].stop <= offset:
-            self._ahead.popleft()
-        if self._ahead and offset in self._ahead[0]:
+        while self._finished_ahead and self._finished_ahead[0].stop <= offset:
+            self._finished_ahead.popleft()
+        if self._finished_ahead and offset in self._finished_ahead[0]:
             return False
         self._unfinished[offset] = None
         return True
@@ -99,11 +99,11 @@ class OffsetTracker:
         if watermark is None:
             return None
         metadata, all_of_it = encode(watermark, self._finished_above(watermark))
-        self.full = not all_of_it or (self.full and len(metadata) > ROOM_AGAIN)
+        self.metadata_full = not all_of_it or (self.metadata_full and len(metadata) > FULL_UNTIL)
         commit = Commit(watermark, metadata, self.topic_id)
         return None if commit == self._committed else commit
 
-    def committed(self, commit: Commit) -> None:
+    def mark_committed(self, commit: Commit) -> None:
         """Note that a commit was accepted."""
         self._committed = commit
 
@@ -117,4 +117,4 @@ class OffsetTracker:
             start = offset + 1
         if end > start:
             found.append(range(start, end))
-        return found + [range(max(ahead.start, end), ahead.stop) for ahead in self._ahead if ahead.stop > end]
+        return found + [range(max(ahead.start, end), ahead.stop) for ahead in self._finished_ahead if ahead.stop > end]

@@ -26,17 +26,17 @@ from poise.kafka.record import Record
 
 log = logging.getLogger(__name__)
 
-LOOK_EVERY: Final = 1.0
+CHECK_INTERVAL: Final = 1.0
 """Seconds between two looks; what is behind in both stands behind a transaction that is left open."""
-MOST: Final = 10_000
-"""Waiters that are noted at once, of all partitions of a consumer; what is behind is looked at when some are told."""
-POLL_MS: Final = 200
-READ_AT_ONCE: Final = 500
+MAX_WAITERS: Final = 10_000
+"""Most callers tracked at once, over all partitions of a consumer. Further records are read when some have expired."""
+POLL_TIMEOUT_MS: Final = 200
+MAX_POLL_RECORDS: Final = 500
 _FETCH_BYTES: Final = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Waiter:
+class WaitingCaller:
     """Who waits for the reply to a message."""
 
     deadline: float
@@ -46,20 +46,20 @@ class Waiter:
 
 
 @dataclass(order=True, slots=True)
-class _Noted:
+class _Deadline:
     deadline: float
     offset: int
-    waiter: Waiter = field(compare=False)
+    waiter: WaitingCaller = field(compare=False)
 
 
 @dataclass(slots=True)
-class _Blocked:
+class _BlockedPartition:
     """A partition whose last stable offset stays where it is."""
 
     stable: int
     next: int
     """The first offset that was not looked at yet."""
-    noted: list[_Noted] = field(default_factory=list)
+    deadlines: list[_Deadline] = field(default_factory=list)
     """A heap."""
 
 
@@ -71,19 +71,21 @@ class OpenTransactions:
         waiting: Finds who waits for the reply to a message.
     """
 
-    def __init__(self, connection: Connection, waiting: Callable[[Record], Awaitable[Waiter | None]]) -> None:
+    def __init__(
+        self, connection: Connection, find_caller: Callable[[Record], Awaitable[WaitingCaller | None]]
+    ) -> None:
         self._connection = connection
-        self._waiting = waiting
-        self._before: Mapping[TopicPartition, int] = {}
-        self._blocked: dict[TopicPartition, _Blocked] = {}
+        self._find_caller = find_caller
+        self._stable_before: Mapping[TopicPartition, int] = {}
+        self._blocked: dict[TopicPartition, _BlockedPartition] = {}
         self._reader: AIOKafkaConsumer | None = None
 
     async def watch(self, consumer: AIOKafkaConsumer) -> None:
         """Look at a consumer's partitions for as long as it reads."""
         try:
             while True:
-                await asyncio.sleep(self._pause())
-                self._look(consumer)
+                await asyncio.sleep(self._delay())
+                self._find_blocked(consumer)
                 try:
                     await self._read(consumer)
                     await self._expire()
@@ -93,70 +95,72 @@ class OpenTransactions:
         finally:
             await self._close()
 
-    def _pause(self) -> float:
-        earliest = min((blocked.noted[0].deadline for blocked in self._blocked.values() if blocked.noted), default=None)
-        return LOOK_EVERY if earliest is None else min(LOOK_EVERY, max(0.0, earliest - time.time()))
+    def _delay(self) -> float:
+        earliest = min(
+            (blocked.deadlines[0].deadline for blocked in self._blocked.values() if blocked.deadlines), default=None
+        )
+        return CHECK_INTERVAL if earliest is None else min(CHECK_INTERVAL, max(0.0, earliest - time.time()))
 
-    def _look(self, consumer: AIOKafkaConsumer) -> None:
+    def _find_blocked(self, consumer: AIOKafkaConsumer) -> None:
         """Find the partitions that are held up, and forget those that are not any more."""
-        now = {at: stable for at in consumer.assignment() if (stable := _held_up_at(consumer, at)) is not None}
+        now = {at: stable for at in consumer.assignment() if (stable := _blocked_at(consumer, at)) is not None}
         for at, stable in now.items():
             blocked = self._blocked.get(at)
-            if blocked is None and self._before.get(at) == stable:
+            if blocked is None and self._stable_before.get(at) == stable:
                 log.warning("%s/%d: a client left a transaction open: what was written from %d on waits", *at, stable)
-                self._blocked[at] = _Blocked(stable, stable)
+                self._blocked[at] = _BlockedPartition(stable, stable)
             elif blocked is not None and blocked.stable != stable:
                 blocked.stable, blocked.next = stable, max(blocked.next, stable)
-                blocked.noted = [one for one in blocked.noted if one.offset >= stable]
-                heapq.heapify(blocked.noted)
+                blocked.deadlines = [one for one in blocked.deadlines if one.offset >= stable]
+                heapq.heapify(blocked.deadlines)
         for at in self._blocked.keys() - now.keys():
             log.info("%s/%d: nothing waits for an open transaction any more", *at)
             del self._blocked[at]
-        self._before = now
+        self._stable_before = now
 
     async def _read(self, consumer: AIOKafkaConsumer) -> None:
         """Note who waits for what has not been looked at yet."""
         wanted = {at: to for at, to in self._blocked.items() if to.next < (consumer.highwater(at) or 0)}
-        if sum(len(blocked.noted) for blocked in self._blocked.values()) >= MOST or not wanted:
+        if sum(len(blocked.deadlines) for blocked in self._blocked.values()) >= MAX_WAITERS or not wanted:
             return
         reader = await self._open()
         reader.assign(list(wanted))
         for at, blocked in wanted.items():
             reader.seek(at, blocked.next)
-        found = await reader.getmany(timeout_ms=POLL_MS, max_records=READ_AT_ONCE)
+        found = await reader.getmany(timeout_ms=POLL_TIMEOUT_MS, max_records=MAX_POLL_RECORDS)
         for at, raws in found.items():
             for raw in raws:
-                await self._note(self._blocked[at], raw)
+                await self._track(self._blocked[at], raw)
         for at, blocked in wanted.items():
             blocked.next = max(blocked.next, await reader.position(at))
 
-    async def _note(self, blocked: _Blocked, raw: Any) -> None:
+    async def _track(self, blocked: _BlockedPartition, raw: Any) -> None:
         if isinstance(raw, TransactionalRecord):
             return  # it may never be: whoever wrote it has not committed it
         record = Record.of(raw)
-        waiter = None if record.undecodable else await self._waiting(record)
+        waiter = None if record.undecodable else await self._find_caller(record)
         if waiter is not None:
-            heapq.heappush(blocked.noted, _Noted(waiter.deadline, record.offset, waiter))
+            heapq.heappush(blocked.deadlines, _Deadline(waiter.deadline, record.offset, waiter))
 
     async def _expire(self) -> None:
         for blocked in self._blocked.values():
-            while blocked.noted and blocked.noted[0].deadline <= time.time():
+            while blocked.deadlines and blocked.deadlines[0].deadline <= time.time():
                 try:
-                    await blocked.noted[0].waiter.expire()
+                    await blocked.deadlines[0].waiter.expire()
                 except UnavailableError:
                     raise
                 except PoiseError as error:
-                    log.warning("nobody was told that offset %d expired: %s", blocked.noted[0].offset, error)
-                heapq.heappop(blocked.noted)
+                    log.warning("nobody was told that offset %d expired: %s", blocked.deadlines[0].offset, error)
+                heapq.heappop(blocked.deadlines)
 
     async def _open(self) -> AIOKafkaConsumer:
         if self._reader is None:
             reader = AIOKafkaConsumer(
-                **self._connection.arguments(),
+                **self._connection.client_options(),
                 enable_auto_commit=False,
                 auto_offset_reset="earliest",
                 isolation_level="read_uncommitted",
-                fetch_max_wait_ms=POLL_MS,
+                fetch_max_wait_ms=POLL_TIMEOUT_MS,
                 fetch_max_bytes=_FETCH_BYTES,
             )
             await reader.start()
@@ -169,7 +173,7 @@ class OpenTransactions:
             await reader.stop()
 
 
-def _held_up_at(consumer: AIOKafkaConsumer, at: TopicPartition) -> int | None:
+def _blocked_at(consumer: AIOKafkaConsumer, at: TopicPartition) -> int | None:
     """The last stable offset of a partition that is read up to it, and holds more; None = nothing is held up."""
     stable, highwater = consumer.last_stable_offset(at), consumer.highwater(at)
     return stable if stable is not None and highwater is not None and 0 <= stable < highwater else None

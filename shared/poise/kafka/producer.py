@@ -43,26 +43,26 @@ from poise.text.error_text import words_of
 
 log = logging.getLogger(__name__)
 
-SENT_WITHIN: Final = 30.0
+SEND_TIMEOUT: Final = 30.0
 """Seconds until a message counts as not taken. A cluster as Kafka ships it leaves a dead broker's partitions without a
 leader for 9 s, twice that when the broker led the controllers too; the producer tries again all that time."""
-EXPIRES_AFTER: Final = 40.0
+BATCH_EXPIRY: Final = 40.0
 """Seconds after which a batch for a partition without a leader is given up, and a request that is not answered."""
-BATCHES: Final = (256 * 1024, 64 * 1024, 16 * 1024, 4 * 1024, 1)
+BATCH_SIZES: Final = (256 * 1024, 64 * 1024, 16 * 1024, 4 * 1024, 1)
 """Bytes that are sent to a partition at once, by the largest that the topic takes; 1 = each record alone. Whoever finds
 a batch full waits for the next, all of them together, so with few messages to a batch each is woken in vain many times:
 14 times a dead letter with aiokafka's 16 KiB."""
-USUAL_HEADERS: Final = 16 * 1024
+HEADERS_ALLOWANCE: Final = 16 * 1024
 """Bytes that headers take at most, but for longer ids than anybody uses."""
-REFUSED_FOR: Final = 5.0
+FORBIDDEN_BACKOFF: Final = 5.0
 """Seconds for which a topic that the broker does not let us write is not tried again: each try uses up a producer."""
 STALLS_AFTER: Final = 15.0
 """Seconds for which something may stand in the way of writing until the process is not ready."""
-LOOKED_AT_EVERY: Final = 1.0
+HEALTH_CHECK_INTERVAL: Final = 1.0
 
 
 _TOO_LARGE: Final = (MessageSizeTooLargeError, RecordListTooLargeError)
-_REFUSED: Final = (
+_FORBIDDEN: Final = (
     TopicAuthorizationFailedError,
     ClusterAuthorizationFailedError,
     InvalidTopicError,
@@ -103,10 +103,10 @@ class Producer:
         self._liveness = liveness
         self._producers: dict[tuple[bool, int], RenewingProducer] = {}
         self._health = SendHealth(liveness.now, leaderless)
-        self._refused: dict[str, tuple[KafkaError, float]] = {}
+        self._forbidden: dict[str, tuple[KafkaError, float]] = {}
         """Own topics that we may not write, and until when that is not tried again."""
         self._part: Part | None = None
-        self._watching: asyncio.Task[Any] | None = None
+        self._health_task: asyncio.Task[Any] | None = None
 
     async def __aenter__(self) -> Self:
         """Connect.
@@ -114,20 +114,20 @@ class Producer:
         Raises:
             UnavailableError: The broker gives us no producer.
         """
-        main = self._with_batches(own=True, size=BATCHES[0])
+        main = self._create_producer(own=True, size=BATCH_SIZES[0])
         try:
-            async with asyncio.timeout(SENT_WITHIN):
-                await asyncio.gather(main.opened(), self.limits.read())
+            async with asyncio.timeout(SEND_TIMEOUT):
+                await asyncio.gather(main.ready(), self.limits.load())
         except TimeoutError as error:
-            await self._close()
+            await self._close_producers()
             raise UnavailableError(
                 f"no producer can be opened: {main.problem or 'the broker does not answer'}"
             ) from error
         except BaseException:
-            await self._close()
+            await self._close_producers()
             raise
         self._part = self._liveness.part("producer", stalls_after=STALLS_AFTER)
-        self._watching = self._part.run(self._watch(self._part))
+        self._health_task = self._part.run(self._report_health(self._part))
         return self
 
     async def __aexit__(
@@ -136,12 +136,12 @@ class Producer:
         """Write what is under way, and disconnect."""
         if self._part is not None:
             self._part.close()
-        if self._watching is not None:
-            self._watching.cancel()
-            await asyncio.wait({self._watching})
-        await self._close()
+        if self._health_task is not None:
+            self._health_task.cancel()
+            await asyncio.wait({self._health_task})
+        await self._close_producers()
 
-    async def _close(self) -> None:
+    async def _close_producers(self) -> None:
         await asyncio.gather(*(producer.close() for producer in self._producers.values()))
 
     # -- sending --------------------------------------------------------------------------------------------------
@@ -164,25 +164,25 @@ class Producer:
         """
         own = topic.startswith(PREFIX)
         try:
-            async with asyncio.timeout(SENT_WITHIN):
-                landed = await self._until_settled(topic, value, key, headers, partition)
+            async with asyncio.timeout(SEND_TIMEOUT):
+                landed = await self._send_with_retries(topic, value, key, headers, partition)
         except (KafkaError, TimeoutError) as error:
-            raise self._told(topic, error, own=own) from error
+            raise self._translate(topic, error, own=own) from error
         if own:
-            self._health.took(topic)
+            self._health.succeeded(topic)
         count(semconv.SENT_MESSAGES, 1, {semconv.MESSAGING_DESTINATION: topic})
         return Position(landed.topic, landed.partition, landed.offset, landed.timestamp / 1_000)
 
-    async def takes(self, topic: str, value: bytes) -> bool:
+    async def fits(self, topic: str, value: bytes) -> bool:
         """Whether a topic takes a record without a key that has this value and usual headers, as far as is known."""
-        return len(value) + USUAL_HEADERS <= await self.limits.of(topic)
+        return len(value) + HEADERS_ALLOWANCE <= await self.limits.limit(topic)
 
     async def send_all(
         self, topic: str, records: Iterable[tuple[bytes, bytes]], headers: Headers
     ) -> list[BaseException]:
         """Write records, key and value, without a task for each; returns what was wrong with those that were lost."""
-        limit = self.limits.known.get(topic) or await self.limits.of(topic)
-        to = self._for(topic, limit)
+        limit = self.limits.known.get(topic) or await self.limits.limit(topic)
+        to = self._producer_for(topic, limit)
         lost: list[BaseException] = []
         sending: list[asyncio.Future[Any]] = []
         for key, value in records:
@@ -190,36 +190,36 @@ class Producer:
                 lost.append(RecordTooLargeError(topic, size, limit))
                 continue
             try:
-                sending.append(await self._begin(to, topic, value, key, headers, None))
+                sending.append(await self._enqueue(to, topic, value, key, headers, None))
             except (PoiseError, KafkaError) as error:
                 lost.append(error)
         for outcome in await asyncio.gather(*sending, return_exceptions=True):
             if isinstance(outcome, _TOO_LARGE):
-                await self.limits.refused(topic, limit, alone=False)
+                await self.limits.note_rejected(topic, limit, alone=False)
             if isinstance(outcome, BaseException):
                 lost.append(outcome)
         return lost
 
-    async def _until_settled(
+    async def _send_with_retries(
         self, topic: str, value: bytes | None, key: bytes | None, headers: Headers, partition: int | None
     ) -> Any:
         """Send, and send again where only another one's error kept it from being written."""
         size = size_of(key, value, headers)
         alone = False
         while True:
-            limit = self.limits.known.get(topic) or await self.limits.of(topic)
+            limit = self.limits.known.get(topic) or await self.limits.limit(topic)
             if size > limit:
                 raise RecordTooLargeError(topic, size, limit)
-            to = self._for(topic, 1 if alone else limit)
+            to = self._producer_for(topic, 1 if alone else limit)
             try:
-                return await (await self._begin(to, topic, value, key, headers, partition))
+                return await (await self._enqueue(to, topic, value, key, headers, partition))
             except _TOO_LARGE:  # the limit is another one by now, or is not known: then each record has to go alone
-                await self.limits.refused(topic, size, alone=alone)
+                await self.limits.note_rejected(topic, size, alone=alone)
                 alone = True
             except _NOT_WRITTEN as error:
                 log.debug("a record for %s is sent again after %r", topic, error)
 
-    async def _begin(  # noqa: PLR0917 - all of it is one record, and where it goes
+    async def _enqueue(  # noqa: PLR0917 - all of it is one record, and where it goes
         self,
         to: RenewingProducer,
         topic: str,
@@ -232,9 +232,9 @@ class Producer:
 
         A caller that has gone must not hide an error from us: it is the producer's as well.
         """
-        if topic in self._refused:
-            self._raise_refused(topic)
-        producer = to.current or await to.opened()
+        if topic in self._forbidden:
+            self._raise_forbidden(topic)
+        producer = to.current or await to.ready()
         written = round(time.time() * 1_000)
         try:
             acknowledged = await producer.send(topic, value, key, partition, written, headers)
@@ -243,15 +243,15 @@ class Producer:
             raise UnavailableError(f"{topic} has no partition {partition}, as far as is known") from error
         except KafkaError as error:
             if is_fatal(error) or isinstance(error, _NOT_WRITTEN):
-                to.failed(producer, error)
+                to.report_failure(producer, error)
             raise
         outcome: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        acknowledged.add_done_callback(partial(self._settle, to, producer, topic, written, outcome))
+        acknowledged.add_done_callback(partial(self._on_acknowledged, to, producer, topic, written, outcome))
         if topic.startswith(PREFIX):
             self._health.sending(acknowledged, topic)
         return outcome
 
-    def _settle(  # noqa: PLR0917 - all of it is one record
+    def _on_acknowledged(  # noqa: PLR0917 - all of it is one record
         self,
         to: RenewingProducer,
         producer: AIOKafkaProducer,
@@ -260,10 +260,10 @@ class Producer:
         outcome: "asyncio.Future[Any]",
         acknowledged: "asyncio.Future[Any]",
     ) -> None:
-        self._health.settled(acknowledged)
+        self._health.finished(acknowledged)
         error = acknowledged.exception()
         if error is not None:
-            to.failed(producer, error)
+            to.report_failure(producer, error)
             if topic.startswith(PREFIX):
                 self._note_failure(topic, error)
         if outcome.done():
@@ -277,25 +277,25 @@ class Producer:
 
     def _note_failure(self, topic: str, error: BaseException) -> None:
         """Note what a batch of our own ended with, though the callers of its records may have gone before it did."""
-        if isinstance(error, _REFUSED):
-            self._refused[topic] = error, self._liveness.now() + REFUSED_FOR
+        if isinstance(error, _FORBIDDEN):
+            self._forbidden[topic] = error, self._liveness.now() + FORBIDDEN_BACKOFF
         elif not isinstance(error, (*_TOO_LARGE, *_NOT_WRITTEN)):
             self._health.failed(topic)
 
-    def _raise_refused(self, topic: str) -> None:
-        error, until = self._refused[topic]
+    def _raise_forbidden(self, topic: str) -> None:
+        error, until = self._forbidden[topic]
         if self._liveness.now() < until:
             raise copy(error)
-        del self._refused[topic]
+        del self._forbidden[topic]
 
-    def _told(self, topic: str, error: KafkaError | TimeoutError, *, own: bool) -> PoiseError:
+    def _translate(self, topic: str, error: KafkaError | TimeoutError, *, own: bool) -> PoiseError:
         """An error of the broker's as the caller is told of it.
 
         Of our own topics only what is said of the topic is final: anything else may be otherwise the next time. What
         another topic refuses for good would be tried for ever, and hold others up.
         """
         told = f"the broker did not take a message for {topic}: {words_of(error, 'no answer in time'):.500}"
-        final = _REFUSED if own else BrokerResponseError
+        final = _FORBIDDEN if own else BrokerResponseError
         if isinstance(error, final) and not getattr(error, "retriable", False):
             return TerminalError(told)
         if own:
@@ -304,30 +304,30 @@ class Producer:
 
     # -- which producer -------------------------------------------------------------------------------------------
 
-    def _for(self, topic: str, limit: int) -> RenewingProducer:
+    def _producer_for(self, topic: str, limit: int) -> RenewingProducer:
         """The producer whose batches fit a topic, however many records they have."""
         own = topic.startswith(PREFIX)
-        size = BATCHES[0] if limit >= BATCHES[0] else next(size for size in BATCHES if size <= limit)
-        return self._producers.get((own, size)) or self._with_batches(own=own, size=size)
+        size = BATCH_SIZES[0] if limit >= BATCH_SIZES[0] else next(size for size in BATCH_SIZES if size <= limit)
+        return self._producers.get((own, size)) or self._create_producer(own=own, size=size)
 
-    def _with_batches(self, *, own: bool, size: int) -> RenewingProducer:
+    def _create_producer(self, *, own: bool, size: int) -> RenewingProducer:
         make = partial(
             AIOKafkaProducer,
-            **self._connection.arguments(),
+            **self._connection.client_options(),
             acks="all",
             enable_idempotence=own,
             max_request_size=LARGEST_RECORD,
             max_batch_size=size,
-            request_timeout_ms=round(EXPIRES_AFTER * 1_000),
+            request_timeout_ms=round(BATCH_EXPIRY * 1_000),
         )
         made = self._producers[own, size] = RenewingProducer(make, idempotent=own)
         return made
 
     # -- being alive ----------------------------------------------------------------------------------------------
 
-    async def _watch(self, part: Part) -> None:
+    async def _report_health(self, part: Part) -> None:
         while True:
-            await asyncio.sleep(LOOKED_AT_EVERY)
+            await asyncio.sleep(HEALTH_CHECK_INTERVAL)
             await self.limits.refresh()
             problem = self.problem()
             if problem is None:

@@ -27,18 +27,18 @@ class SendHealth:
         self._sending: dict[Hashable, tuple[str, float]] = {}
         """Oldest first."""
         self._failing: dict[str, float] = {}
-        self._for_want_of_leaders: set[str] = set()
+        self._leaderless_topics: set[str] = set()
         """Of those that fail."""
 
     def sending(self, record: Hashable, topic: str) -> None:
         """Note that a record is on its way."""
         self._sending[record] = topic, self._clock()
 
-    def settled(self, record: Hashable) -> None:
+    def finished(self, record: Hashable) -> None:
         """Note that a record is on its way no more; one that was not noted is passed over."""
         self._sending.pop(record, None)
 
-    def took(self, topic: str) -> None:
+    def succeeded(self, topic: str) -> None:
         """Note that a topic took a record."""
         if topic in self._failing and not self._leaderless(topic):
             self._recovered(topic)
@@ -46,7 +46,7 @@ class SendHealth:
     def failed(self, topic: str) -> None:
         """Note that a topic did not take a record, which it should have."""
         self._failing[topic] = self._clock()
-        self._for_want_of_leaders.discard(topic)
+        self._leaderless_topics.discard(topic)
 
     def problem(self) -> str | None:
         """What stands in the way of writing, in words; None = nothing does."""
@@ -56,13 +56,13 @@ class SendHealth:
             return f"{topic} has not taken a record for {now - since:.0f} s"
         for topic, at in tuple(self._failing.items()):
             if numbers := self._leaderless(topic):
-                self._for_want_of_leaders.add(topic)
+                self._leaderless_topics.add(topic)
                 return f"{topic} has no leader of partition {', '.join(map(str, sorted(numbers)))}"
-            if now - at < FAILED_FOR and topic not in self._for_want_of_leaders:
+            if now - at < FAILED_FOR and topic not in self._leaderless_topics:
                 return f"{topic} did not take its last record"
             self._recovered(topic)
         return None
 
     def _recovered(self, topic: str) -> None:
         del self._failing[topic]
-        self._for_want_of_leaders.discard(topic)
+        self._leaderless_topics.discard(topic)

@@ -10,7 +10,7 @@ from poise.contracts.integers import MAX_INTEGER, read_integer
 Headers = Sequence[tuple[str, bytes | None]]
 """A record's headers as Kafka has them: names may repeat, and values may be null."""
 
-EARLIEST: Final = 946_684_800_000
+MIN_TIMESTAMP: Final = 946_684_800_000
 """Unix milliseconds of 2000-01-01. An earlier record time is none: it is in seconds, or 0, or -1 as in old formats."""
 
 
@@ -48,7 +48,7 @@ class Position:
 
 
 @dataclass(frozen=True, slots=True)
-class Undecodable:
+class UndecodableBatch:
     """That a batch of records cannot be decoded."""
 
     first_offset: int
@@ -68,7 +68,7 @@ class Record:
     key: bytes | None
     value: bytes | None
     headers: Headers = ()
-    undecodable: Undecodable | None = None
+    undecodable: UndecodableBatch | None = None
     """Set: `value` is a batch as the broker has it, `offset` its last one; key and headers are not known."""
     log_time: int | None = field(default=None, compare=False)
     """The time that the log has for it, unix milliseconds, from 0 to `MAX_INTEGER`; None = `timestamp` is it."""
@@ -77,7 +77,7 @@ class Record:
     def of(cls, raw: RawRecord) -> "Record":
         """The record that the client library handed out."""
         at = min(max(0, raw.timestamp or 0), MAX_INTEGER)
-        written = written_at(at, time.time())
+        written = write_time(at, time.time())
         headers, undecodable = tuple(raw.headers or ()), getattr(raw, "undecodable", None)
         return cls(raw.topic, raw.partition, raw.offset, written, raw.key, raw.value, headers, undecodable, at)
 
@@ -87,14 +87,14 @@ class Record:
         return Position(self.topic, self.partition, self.offset)
 
     @property
-    def written_ms(self) -> int:
+    def log_time_ms(self) -> int:
         """The time in the log, unix milliseconds: the same however often it is read, and whenever."""
         return round(self.timestamp * 1_000) if self.log_time is None else self.log_time
 
     @property
     def identity(self) -> tuple[str, int, int, float]:
         """What a run id is made of, see `run_id_of`: topic, partition, offset, and the time in the log."""
-        return self.topic, self.partition, self.offset, self.written_ms / 1_000
+        return self.topic, self.partition, self.offset, self.log_time_ms / 1_000
 
     def raw_header(self, name: str) -> bytes | None:
         """The last header of that name; None if there is none, or it is null."""
@@ -108,12 +108,12 @@ class Record:
         value = self.raw_header(name)
         return None if value is None else value.decode(errors="replace")
 
-    def number(self, name: str, most: int = MAX_INTEGER) -> int | None:
+    def int_header(self, name: str, maximum: int = MAX_INTEGER) -> int | None:
         """The whole number in the last header of that name; None if it holds none."""
-        return read_integer(self.raw_header(name), most)
+        return read_integer(self.raw_header(name), maximum)
 
 
-def written_at(log_time: int, now: float) -> float:
+def write_time(log_time: int, now: float) -> float:
     """When a record was written, unix seconds.
 
     A time before 2000, or after the record was read, is a mistake of the client's clock or of its unit: then the time
@@ -124,4 +124,4 @@ def written_at(log_time: int, now: float) -> float:
         now: When it was read, unix seconds.
     """
     at = log_time / 1_000
-    return at if log_time >= EARLIEST and at <= now else now
+    return at if log_time >= MIN_TIMESTAMP and at <= now else now

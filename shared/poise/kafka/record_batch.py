@@ -9,18 +9,18 @@ import struct
 from dataclasses import dataclass
 from typing import Final
 
-RECORDS_AT: Final = 61
+HEADER_BYTES: Final = 61
 """Bytes of a batch's header."""
-MOST_HEADERS: Final = 10_000
+MAX_HEADERS: Final = 10_000
 """Headers of a record: an empty one takes two bytes in a batch, and a hundred here."""
-_HEADERS_OF_BATCH: Final = (10_000, 100, 200_000)
+_BATCH_HEADER_LIMITS: Final = (10_000, 100, 200_000)
 """Headers that every batch may have; for each of its records, where that is more; and the most of any."""
 
 _HEADER: Final = struct.Struct(">q13xh4xqq14xi")
 _LOG_APPEND_TIME: Final = 0x08
-_MORE: Final = 0x80
+_CONTINUATION: Final = 0x80
 _SEVEN_BITS: Final = 7
-_LONGEST_NUMBER: Final = 10
+_MAX_VARINT_BYTES: Final = 10
 
 
 @dataclass(slots=True)
@@ -49,17 +49,17 @@ def decode(header: bytes, records: bytes) -> list[DecodedRecord]:
     """
     base, attributes, first, newest, count = _HEADER.unpack_from(header)
     appended = attributes & _LOG_APPEND_TIME
-    found, at, left = [], 0, headers_allowed(count)
+    found, at, left = [], 0, max_headers(count)
     for _ in range(count):
-        length, at = _number(records, at)
+        length, at = _read_varint(records, at)
         end = at + length
         if not at < end <= len(records):
             raise ValueError(f"a record of {length} bytes where {len(records) - at} are left")
-        since, at = _number(records, at + 1)  # behind its attributes, of which there are none
-        delta, at = _number(records, at)
-        key, at = _bytes(records, at, end)
-        value, at = _bytes(records, at, end)
-        headers, at = _headers(records, at, end, left)
+        since, at = _read_varint(records, at + 1)  # behind its attributes, of which there are none
+        delta, at = _read_varint(records, at)
+        key, at = _read_bytes(records, at, end)
+        value, at = _read_bytes(records, at, end)
+        headers, at = _read_headers(records, at, end, left)
         left -= len(headers)
         if at != end:
             raise ValueError(f"a record of {length} bytes that ends {at - end} bytes behind its end")
@@ -71,12 +71,12 @@ def decode(header: bytes, records: bytes) -> list[DecodedRecord]:
     return found
 
 
-def headers_allowed(records: int) -> int:
+def max_headers(records: int) -> int:
     """How many headers a batch of so many records may have.
 
     A fetch takes batches until it has enough records, in one turn of the event loop. So of few records few are allowed.
     """
-    every, for_each, most = _HEADERS_OF_BATCH
+    every, for_each, most = _BATCH_HEADER_LIMITS
     return min(max(every, for_each * records), most)
 
 
@@ -90,28 +90,28 @@ def check_headers(of_record: int, left: int) -> None:
     Raises:
         ValueError: It has more.
     """
-    if not 0 <= of_record <= MOST_HEADERS:
-        raise ValueError(f"a record of {of_record} headers, where {MOST_HEADERS} are the most")
+    if not 0 <= of_record <= MAX_HEADERS:
+        raise ValueError(f"a record of {of_record} headers, where {MAX_HEADERS} are the most")
     if of_record > left:
         raise ValueError("more headers than a batch of so many records may have")
 
 
-def _headers(raw: bytes, at: int, end: int, left: int) -> tuple[list[tuple[str, bytes | None]], int]:
-    count, at = _number(raw, at)
+def _read_headers(raw: bytes, at: int, end: int, left: int) -> tuple[list[tuple[str, bytes | None]], int]:
+    count, at = _read_varint(raw, at)
     check_headers(count, left)
     found: list[tuple[str, bytes | None]] = []
     for _ in range(count):
-        name, at = _bytes(raw, at, end)
+        name, at = _read_bytes(raw, at, end)
         if name is None:
             raise ValueError("a header without a name")
-        value, at = _bytes(raw, at, end)
+        value, at = _read_bytes(raw, at, end)
         found.append((name.decode(errors="replace"), value))
     return found, at
 
 
-def _bytes(raw: bytes, at: int, end: int) -> tuple[bytes | None, int]:
+def _read_bytes(raw: bytes, at: int, end: int) -> tuple[bytes | None, int]:
     """Bytes behind their length; a negative one means null."""
-    size, at = _number(raw, at)
+    size, at = _read_varint(raw, at)
     if size < 0:
         return None, at
     stop = at + size
@@ -120,14 +120,14 @@ def _bytes(raw: bytes, at: int, end: int) -> tuple[bytes | None, int]:
     return raw[at:stop], stop
 
 
-def _number(raw: bytes, at: int) -> tuple[int, int]:
+def _read_varint(raw: bytes, at: int) -> tuple[int, int]:
     """A number (zigzag, seven bits to a byte), and where it ends."""
     number = shift = 0
-    for byte in raw[at : at + _LONGEST_NUMBER]:
+    for byte in raw[at : at + _MAX_VARINT_BYTES]:
         at += 1
-        if byte < _MORE:
+        if byte < _CONTINUATION:
             number |= byte << shift
             return (number >> 1) ^ -(number & 1), at
-        number |= (byte & ~_MORE) << shift
+        number |= (byte & ~_CONTINUATION) << shift
         shift += _SEVEN_BITS
     raise ValueError("a number that does not end")

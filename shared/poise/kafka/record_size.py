@@ -15,12 +15,12 @@ from poise.kafka.topic_lookup import TopicLookup
 UNKNOWN_LIMIT: Final = MIB
 """Bytes that a topic of somebody else's is taken to take where its configuration may not be read: Kafka's default, less
 a few."""
-REREAD_AFTER: Final = 60.0
+REFRESH_INTERVAL: Final = 60.0
 """Seconds after which the limits are read once more: an operator may have changed one."""
-MOST_TOPICS: Final = 1_000
+MAX_TOPICS: Final = 1_000
 """Topics whose limits are remembered."""
 
-Describe = Callable[[Collection[str]], Awaitable[Mapping[str, int]]]
+FetchLimits = Callable[[Collection[str]], Awaitable[Mapping[str, int]]]
 """The limits of those of the topics whose configuration can be read."""
 
 
@@ -45,33 +45,33 @@ class TopicLimits:
     stands in, or less, where a record was refused since.
 
     Args:
-        describe: Asks the broker.
+        fetch: Asks the broker.
     """
 
-    def __init__(self, describe: Describe) -> None:
-        self._describe = describe
-        self._lookup = TopicLookup(describe)
+    def __init__(self, fetch: FetchLimits) -> None:
+        self._fetch = fetch
+        self._lookup = TopicLookup(fetch)
         self.known: dict[str, int] = {}
         """What was found of each topic that was asked about."""
-        self._refused: dict[str, int] = {}
+        self._rejected: dict[str, int] = {}
         """The smallest record that a topic refused, for as long as the broker does not say what it takes."""
-        self._read_at = -REREAD_AFTER
+        self._read_at = -REFRESH_INTERVAL
 
-    async def of(self, topic: str) -> int:
+    async def limit(self, topic: str) -> int:
         """What a topic takes."""
         if (known := self.known.get(topic)) is not None:
             return known
         try:
-            found = await self._lookup.number(topic)
+            found = await self._lookup.get(topic)
         except UnavailableError:
-            return self._stands_in(topic)
+            return self._fallback(topic)
         return self._note(topic, found)
 
-    async def read(self, topics: Collection[str] = CATALOGUE) -> None:
+    async def load(self, topics: Collection[str] = CATALOGUE) -> None:
         """Ask for many topics at once."""
         self._read_at = asyncio.get_running_loop().time()
         try:
-            found = await self._describe(topics)
+            found = await self._fetch(topics)
         except UnavailableError:
             return  # what is known stays
         for topic in topics:
@@ -79,10 +79,10 @@ class TopicLimits:
 
     async def refresh(self) -> None:
         """Ask about all that is known once more, where that is a while ago."""
-        if asyncio.get_running_loop().time() - self._read_at > REREAD_AFTER:
-            await self.read(list(self.known))
+        if asyncio.get_running_loop().time() - self._read_at > REFRESH_INTERVAL:
+            await self.load(list(self.known))
 
-    async def refused(self, topic: str, size: int, *, alone: bool) -> None:
+    async def note_rejected(self, topic: str, size: int, *, alone: bool) -> None:
         """Told that the broker refused a batch as too large: what was known of the topic is not so any more.
 
         Args:
@@ -91,17 +91,17 @@ class TopicLimits:
             alone: Whether it was the only one.
         """
         if alone:
-            self._refused[topic] = min(size, self._refused.get(topic, size))
+            self._rejected[topic] = min(size, self._rejected.get(topic, size))
         self.known.pop(topic, None)
-        await self.of(topic)
+        await self.limit(topic)
 
-    def _stands_in(self, topic: str) -> int:
-        return min(default_limit(topic), self._refused.get(topic, LARGEST_RECORD + 1) - 1)
+    def _fallback(self, topic: str) -> int:
+        return min(default_limit(topic), self._rejected.get(topic, LARGEST_RECORD + 1) - 1)
 
     def _note(self, topic: str, found: int | None) -> int:
         if found is not None:
-            self._refused.pop(topic, None)
-        limit = self.known[topic] = self._stands_in(topic) if found is None else min(found, LARGEST_RECORD)
-        if len(self.known) > MOST_TOPICS:  # somebody names many of theirs: asked about again, one by one
+            self._rejected.pop(topic, None)
+        limit = self.known[topic] = self._fallback(topic) if found is None else min(found, LARGEST_RECORD)
+        if len(self.known) > MAX_TOPICS:  # somebody names many of theirs: asked about again, one by one
             self.known = {name: most for name, most in self.known.items() if name in CATALOGUE}
         return limit

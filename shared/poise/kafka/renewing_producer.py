@@ -13,31 +13,30 @@ under way ends as it ends there; it is closed when that is over, or after a whil
 """
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable
 from typing import Final
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError, ProducerClosed
+from aiokafka.errors import KafkaError
 
 from poise.errors import UnavailableError
-from poise.kafka.shielded_start import undisturbed
+from poise.kafka.patches.producer_close import ABORT_TIMEOUT, close
+from poise.kafka.shielded_start import shielded_start
 from poise.telemetry import count, semconv
 from poise.text.error_text import words_of
 
 log = logging.getLogger(__name__)
 
-OPENED_WITHIN: Final = 10.0
+OPEN_TIMEOUT: Final = 10.0
 """Seconds for connecting and getting an id; then it is tried again, with whatever brokers there are by then."""
-AGAIN_AFTER: Final = 0.1
+RETRY_BACKOFF: Final = 0.1
 """Seconds between two attempts, or two renewals in a row; twice as long each time."""
-AGAIN_AFTER_MOST: Final = 2.0
-LASTED: Final = 10.0
+MAX_RETRY_BACKOFF: Final = 2.0
+STABLE_AFTER: Final = 10.0
 """Seconds after which a renewal is not one in a row any more."""
-DRAINED_WITHIN: Final = 60.0
+DRAIN_TIMEOUT: Final = 60.0
 """Seconds that a replaced producer is given to end what it has under way: longer than any caller waits."""
-ABANDONED_WITHIN: Final = 2.0
 
 
 class RenewingProducer:
@@ -48,24 +47,24 @@ class RenewingProducer:
         idempotent: Whether it numbers its records, so that any batch that fails leaves a gap.
     """
 
-    def __init__(self, make: Callable[[], AIOKafkaProducer], *, idempotent: bool) -> None:
+    def __init__(self, create: Callable[[], AIOKafkaProducer], *, idempotent: bool) -> None:
         self.problem: str | None = None
         """Why there is none now, in words; None = there is one, or it is being opened for the first time."""
-        self._make = make
+        self._create = create
         self._idempotent = idempotent
         self._current: AIOKafkaProducer | None = None
         self._opening: asyncio.Task[AIOKafkaProducer] | None = None
         self._closing: set[asyncio.Task[None]] = set()
         self._opened_at = 0.0
-        self._pause = 0.0
+        self._backoff = 0.0
         self._closed = False
 
     @property
     def current(self) -> AIOKafkaProducer | None:
-        """The producer to send with; None = `opened` has to wait for one."""
+        """The producer to send with; None = `ready` has to wait for one."""
         return self._current
 
-    async def opened(self) -> AIOKafkaProducer:
+    async def ready(self) -> AIOKafkaProducer:
         """The producer to send with, as soon as there is one; all who wait share one opening.
 
         Raises:
@@ -79,7 +78,7 @@ class RenewingProducer:
             self._opening = asyncio.create_task(self._open())
         return await asyncio.shield(self._opening)
 
-    def failed(self, producer: AIOKafkaProducer, error: BaseException) -> None:
+    def report_failure(self, producer: AIOKafkaProducer, error: BaseException) -> None:
         """Told of an error of a batch, or of the producer itself; renews it where it cannot be used any more.
 
         Of many that fail together the first renews: to the others the producer is not the current one any more.
@@ -89,12 +88,12 @@ class RenewingProducer:
         log.warning("a producer is renewed after %s: %s", type(error).__name__, error)
         count(semconv.PRODUCERS_RENEWED, 1, {semconv.ERROR_TYPE: type(error).__name__})
         loop = asyncio.get_running_loop()
-        lasted = loop.time() - self._opened_at > LASTED
-        self._pause = 0.0 if lasted else min(max(AGAIN_AFTER, 2 * self._pause), AGAIN_AFTER_MOST)
+        lasted = loop.time() - self._opened_at > STABLE_AFTER
+        self._backoff = 0.0 if lasted else min(max(RETRY_BACKOFF, 2 * self._backoff), MAX_RETRY_BACKOFF)
         self.problem = f"it is renewed after {type(error).__name__}"
         self._current = None
         self._opening = asyncio.create_task(self._open())
-        task = asyncio.create_task(close(producer, within=DRAINED_WITHIN))
+        task = asyncio.create_task(close(producer, within=DRAIN_TIMEOUT))
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
 
@@ -109,67 +108,33 @@ class RenewingProducer:
         await asyncio.gather(*self._closing, return_exceptions=True)
         if self._current is not None:
             current, self._current = self._current, None
-            await close(current, within=DRAINED_WITHIN)
+            await close(current, within=DRAIN_TIMEOUT)
 
     async def _open(self) -> AIOKafkaProducer:
-        await asyncio.sleep(self._pause)
-        pause = AGAIN_AFTER
+        await asyncio.sleep(self._backoff)
+        pause = RETRY_BACKOFF
         while True:
-            producer = self._make()
+            producer = self._create()
             try:
-                async with asyncio.timeout(OPENED_WITHIN):
-                    await undisturbed(producer.start())
+                async with asyncio.timeout(OPEN_TIMEOUT):
+                    await shielded_start(producer.start())
             except (KafkaError, TimeoutError) as error:
-                await close(producer, within=ABANDONED_WITHIN)
+                await close(producer, within=ABORT_TIMEOUT)
                 told = words_of(error, "no broker answers")
                 if told != self.problem:
                     log.warning("no producer can be opened, trying again: %s", told)
                 self.problem = told
             except BaseException:
-                await close(producer, within=ABANDONED_WITHIN)
+                await close(producer, within=ABORT_TIMEOUT)
                 raise
             else:
                 self.problem, self._opening, self._current = None, None, producer
                 self._opened_at = asyncio.get_running_loop().time()
                 return producer
             await asyncio.sleep(pause)
-            pause = min(2 * pause, AGAIN_AFTER_MOST)
+            pause = min(2 * pause, MAX_RETRY_BACKOFF)
 
 
 def is_fatal(error: BaseException) -> bool:
     """Whether an error of a batch is that of a producer whose sender has ended: it says so by no kind of its own."""
     return type(error) is KafkaError
-
-
-async def close(producer: AIOKafkaProducer, *, within: float) -> None:
-    """Close a producer once what it has under way is over; after `within` seconds, or when cancelled, at once."""
-    stopping = asyncio.ensure_future(producer.stop())
-    try:
-        await asyncio.wait({stopping}, timeout=within)
-    finally:
-        if not stopping.done():
-            await _abandon(producer, stopping)
-        if not stopping.cancelled() and (error := stopping.exception()) is not None:
-            log.debug("a producer was closed with %r", error)
-
-
-async def _abandon(producer: AIOKafkaProducer, stopping: asyncio.Future[None]) -> None:
-    """End a producer whose broker does not answer: aiokafka's own way waits for its last batch, however long.
-
-    The sender ends first, so that it takes up no batch again; then whoever waits for a batch is told.
-    """
-    sender, queue = producer._sender.sender_task, producer._message_accumulator  # noqa: SLF001 - have no public way
-    if sender is not None:
-        sender.cancel()
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(ABANDONED_WITHIN):
-            await producer.client.close()
-    if sender is not None:
-        await asyncio.wait({sender}, timeout=ABANDONED_WITHIN)
-    for batches in queue._batches.values():  # noqa: SLF001
-        for batch in batches:
-            batch.drain_ready()  # else the error would also be kept where nobody asks for it
-            queue._pending_batches.add(batch)  # noqa: SLF001 - that it takes itself out of, once it is over
-    queue.fail_all(ProducerClosed())
-    await asyncio.wait({stopping}, timeout=ABANDONED_WITHIN)
-    stopping.cancel()

@@ -4,11 +4,11 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, Final
 
-FINISHED_WITHIN: Final = 2.0
+FINISH_TIMEOUT: Final = 2.0
 """Seconds that the opening is given to finish by itself once nobody wants it any more."""
 
 
-async def undisturbed(opening: Coroutine[Any, Any, None]) -> None:
+async def shielded_start(opening: Coroutine[Any, Any, None]) -> None:
     """Open; when this is cancelled, it raises that only once the opening has finished, or is given up.
 
     A client is opened → a rebalance cancels the work that it is for → cancelled in the middle of a handshake, the
@@ -18,7 +18,7 @@ async def undisturbed(opening: Coroutine[Any, Any, None]) -> None:
     try:
         await asyncio.shield(task)
     except asyncio.CancelledError:
-        await asyncio.wait({task}, timeout=FINISHED_WITHIN)
+        await asyncio.wait({task}, timeout=FINISH_TIMEOUT)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         raise

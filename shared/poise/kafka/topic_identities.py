@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 log = logging.getLogger(__name__)
 
-Recreated = Callable[[str], None]
+OnRecreated = Callable[[str], None]
 """Told the new id of a topic that was deleted and made again; called on the event loop, returns at once."""
 
 
@@ -29,9 +29,9 @@ class TopicMetadata:
 class _Watched:
     id: str | None = None
     """The newest id that is known."""
-    earlier: set[str] = field(default_factory=set)
+    previous: set[str] = field(default_factory=set)
     """Ids that it had before: a broker that lags behind tells them for a while."""
-    watchers: dict[Recreated, str | None] = field(default_factory=dict)
+    watchers: dict[OnRecreated, str | None] = field(default_factory=dict)
     """The id that each has been told, or began with."""
 
 
@@ -50,11 +50,11 @@ class TopicIdentities:
         """The topics that are watched."""
         return frozenset(self._watched)
 
-    def now(self, topic: str) -> TopicMetadata | None:
+    def latest(self, topic: str) -> TopicMetadata | None:
         """What the broker said of a topic when it was last asked; None = that it does not exist, or nothing yet."""
         return self._last.get(topic)
 
-    def watch(self, topic: str, callback: Recreated, *, known: str | None = None) -> None:
+    def watch(self, topic: str, callback: OnRecreated, *, known: str | None = None) -> None:
         """Have `callback` told whenever the topic turns out to be another one.
 
         Args:
@@ -65,9 +65,9 @@ class TopicIdentities:
         watched = self._watched.setdefault(topic, _Watched())
         watched.watchers[callback] = known or watched.id
         if known is not None:
-            self._learn(topic, watched, known)
+            self._observe(topic, watched, known)
 
-    def unwatch(self, topic: str, callback: Recreated) -> None:
+    def unwatch(self, topic: str, callback: OnRecreated) -> None:
         """Tell `callback` no more."""
         watched = self._watched.get(topic)
         if watched is None:
@@ -76,19 +76,19 @@ class TopicIdentities:
         if not watched.watchers:
             del self._watched[topic]
 
-    def take(self, answer: Mapping[str, TopicMetadata]) -> None:
+    def update(self, answer: Mapping[str, TopicMetadata]) -> None:
         """Take in what the broker says of the topics; one that is absent does not exist now."""
         self._last = answer
         for topic, watched in tuple(self._watched.items()):
             if (found := answer.get(topic)) is not None:
-                self._learn(topic, watched, found.id)
+                self._observe(topic, watched, found.id)
 
-    def _learn(self, topic: str, watched: _Watched, found: str) -> None:
-        if found in watched.earlier:
+    def _observe(self, topic: str, watched: _Watched, found: str) -> None:
+        if found in watched.previous:
             return  # of a broker that has not heard of the new one yet
         if watched.id not in {None, found}:
             log.warning("topic %s was deleted and made again: its id is %s, before %s", topic, found, watched.id)
-            watched.earlier.add(str(watched.id))
+            watched.previous.add(str(watched.id))
         watched.id = found
         for callback, told in tuple(watched.watchers.items()):
             watched.watchers[callback] = found

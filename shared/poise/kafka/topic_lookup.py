@@ -15,17 +15,17 @@ class TopicLookup:
     asked about by itself, or no more often than so, a flood of invented names would hold up all other messages.
 
     Args:
-        describe: A number for each of the topics that the broker has one for: how many partitions it has, or how large
+        fetch: A number for each of the topics that the broker has one for: how many partitions it has, or how large
             a record may be.
     """
 
-    def __init__(self, describe: Callable[[Collection[str]], Awaitable[Mapping[str, int]]]) -> None:
-        self._describe = describe
-        self._wanted: set[str] = set()
-        self._next: asyncio.Task[Mapping[str, int]] | None = None
-        self._one_at_a_time = asyncio.Lock()
+    def __init__(self, fetch: Callable[[Collection[str]], Awaitable[Mapping[str, int]]]) -> None:
+        self._fetch = fetch
+        self._names: set[str] = set()
+        self._next_request: asyncio.Task[Mapping[str, int]] | None = None
+        self._lock = asyncio.Lock()
 
-    async def number(self, topic: str) -> int | None:
+    async def get(self, topic: str) -> int | None:
         """A topic's number, asked for after this was called; None = it does not exist, or has none.
 
         Raises:
@@ -33,13 +33,13 @@ class TopicLookup:
         """
         if not _NAME.fullmatch(topic) or topic in {".", ".."}:
             return None  # Kafka allows no such name
-        self._wanted.add(topic)
-        if self._next is None:
-            self._next = asyncio.create_task(self._ask())
+        self._names.add(topic)
+        if self._next_request is None:
+            self._next_request = asyncio.create_task(self._run())
         # Shielded: others may wait for the same request when this caller is cancelled.
-        return (await asyncio.shield(self._next)).get(topic)
+        return (await asyncio.shield(self._next_request)).get(topic)
 
-    async def _ask(self) -> Mapping[str, int]:
-        async with self._one_at_a_time:
-            wanted, self._wanted, self._next = self._wanted, set(), None
-            return await self._describe(wanted)
+    async def _run(self) -> Mapping[str, int]:
+        async with self._lock:
+            wanted, self._names, self._next_request = self._names, set(), None
+            return await self._fetch(wanted)

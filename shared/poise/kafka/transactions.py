@@ -14,22 +14,22 @@ from aiokafka.errors import IllegalOperation, KafkaError, MessageSizeTooLargeErr
 from poise.contracts.topics import LARGEST_RECORD
 from poise.errors import RetryableError, TerminalError, UnavailableError
 from poise.kafka.connection import Connection
+from poise.kafka.patches.producer_close import close
 from poise.kafka.record import Headers, Position
-from poise.kafka.renewing_producer import close
-from poise.kafka.shielded_start import undisturbed
+from poise.kafka.shielded_start import shielded_start
 from poise.telemetry import count, semconv
 from poise.text.error_text import words_of
 
 log = logging.getLogger(__name__)
 
-OPENED_WITHIN: Final = 30.0
+OPEN_TIMEOUT: Final = 30.0
 """Seconds; what a writer that died left open is ended by the broker first."""
-ENDED_WITHIN: Final = 10.0
+TRANSACTION_TIMEOUT: Final = 10.0
 """Seconds after which the broker ends a transaction whose writer has died: until then, those who read only what is
 committed wait before its records."""
-LEFT_WITHIN: Final = 5.0
-SEEN_WITHIN: Final = 5.0
-LOOK_AGAIN: Final = 0.02
+CLOSE_TIMEOUT: Final = 5.0
+VISIBILITY_TIMEOUT: Final = 5.0
+VISIBILITY_POLL_INTERVAL: Final = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class ProducerRecord:
     partition: int | None = None
 
 
-class Transactions:
+class TransactionalProducer:
     """Transactions under a name; `async with Transactions(connection, name) as transactions`.
 
     Whoever opens them under the same name shuts out who had them open: a transaction that had begun is aborted, and
@@ -54,14 +54,14 @@ class Transactions:
         UnavailableError: The broker does not answer.
     """
 
-    def __init__(self, connection: Connection, name: str) -> None:
-        self.name = name
-        self._arguments = connection.arguments()
+    def __init__(self, connection: Connection, transactional_id: str) -> None:
+        self.transactional_id = transactional_id
+        self._options = connection.client_options()
         self._written: dict[TopicPartition, int] = {}
         self._producer = AIOKafkaProducer(
-            **self._arguments,
-            transactional_id=name,
-            transaction_timeout_ms=round(ENDED_WITHIN * 1_000),
+            **self._options,
+            transactional_id=transactional_id,
+            transaction_timeout_ms=round(TRANSACTION_TIMEOUT * 1_000),
             max_request_size=LARGEST_RECORD,
         )
         self._usable = True
@@ -69,13 +69,15 @@ class Transactions:
     async def __aenter__(self) -> Self:
         """Shut out whoever had them open."""
         try:
-            async with asyncio.timeout(OPENED_WITHIN):
-                await undisturbed(self._producer.start())
+            async with asyncio.timeout(OPEN_TIMEOUT):
+                await shielded_start(self._producer.start())
         except (KafkaError, TimeoutError) as error:
-            await self._leave()
-            raise UnavailableError(f"no transaction {self.name} can be opened: {words_of(error)}") from error
+            await self._close()
+            raise UnavailableError(
+                f"transactions of {self.transactional_id} cannot be opened: {words_of(error)}"
+            ) from error
         except BaseException:
-            await self._leave()
+            await self._close()
             raise
         return self
 
@@ -85,33 +87,33 @@ class Transactions:
         """Wait until what was committed can be read, and disconnect."""
         try:
             if kind is None and self._written:
-                await self._seen()
+                await self._wait_until_visible()
         finally:
-            await self._leave()
+            await self._close()
 
-    async def _seen(self) -> None:
+    async def _wait_until_visible(self) -> None:
         # Kafka says that a transaction is committed before it has told the partitions: a reader that comes at once
         # would be shown what was before. Whoever opens these transactions next waits for it by opening them.
-        consumer = AIOKafkaConsumer(**self._arguments, isolation_level="read_committed")
+        consumer = AIOKafkaConsumer(**self._options, isolation_level="read_committed")
         try:
-            async with asyncio.timeout(SEEN_WITHIN):
+            async with asyncio.timeout(VISIBILITY_TIMEOUT):
                 await consumer.start()
-                while not await self._ends_behind(consumer):  # noqa: ASYNC110 - the broker tells nobody
-                    await asyncio.sleep(LOOK_AGAIN)
+                while not await self._is_visible(consumer):  # noqa: ASYNC110 - the broker tells nobody
+                    await asyncio.sleep(VISIBILITY_POLL_INTERVAL)
         except (KafkaError, TimeoutError) as error:
-            log.warning("what %s committed cannot be read yet: %s", self.name, words_of(error))
+            log.warning("what %s committed cannot be read yet: %s", self.transactional_id, words_of(error))
         finally:
             await consumer.stop()
 
-    async def _ends_behind(self, consumer: AIOKafkaConsumer) -> bool:
+    async def _is_visible(self, consumer: AIOKafkaConsumer) -> bool:
         ends = await consumer.end_offsets(list(self._written))
         return all(ends[partition] > offset for partition, offset in self._written.items())
 
-    async def _leave(self) -> None:
-        await close(self._producer, within=LEFT_WITHIN)
+    async def _close(self) -> None:
+        await close(self._producer, within=CLOSE_TIMEOUT)
 
     @contextlib.asynccontextmanager
-    async def begin(self) -> AsyncIterator["Transaction"]:
+    async def transaction(self) -> AsyncIterator["Transaction"]:
         """One transaction: committed at the end of the block, or aborted if it raises. After an error, no other begins.
 
         Raises:
@@ -120,11 +122,11 @@ class Transactions:
             UnavailableError: The broker did not answer; whether it counts, the next to open them will see.
         """
         if not self._usable:
-            raise TerminalError(f"a transaction {self.name} failed: open them anew")
+            raise TerminalError(f"a transaction {self.transactional_id} failed: open them anew")
         self._usable = False
         committing = False
         try:
-            async with asyncio.timeout(ENDED_WITHIN):
+            async with asyncio.timeout(TRANSACTION_TIMEOUT):
                 await self._producer.begin_transaction()
                 transaction = Transaction(self._producer)
                 yield transaction
@@ -134,7 +136,7 @@ class Transactions:
         except BaseException as error:
             if not committing:
                 await self._abort()
-            told = self._told(error)
+            told = self._translate(error)
             if told is error:
                 raise
             raise told from error
@@ -143,21 +145,25 @@ class Transactions:
     async def _abort(self) -> None:
         # What cannot be aborted now is ended by the broker, or by whoever opens them next.
         with contextlib.suppress(KafkaError, TimeoutError, AssertionError):  # aiokafka asserts that it was not shut out
-            async with asyncio.timeout(LEFT_WITHIN):
+            async with asyncio.timeout(CLOSE_TIMEOUT):
                 await self._producer.abort_transaction()
         # aiokafka keeps the error in a future that nobody asks once it was shut out: asyncio would log that, at length.
         ended = self._producer._txn_manager.wait_for_transaction_end()  # noqa: SLF001 - has no public way
         if ended is not None and ended.done() and not ended.cancelled():
             ended.exception()
 
-    def _told(self, error: BaseException) -> BaseException:
+    def _translate(self, error: BaseException) -> BaseException:
         match error:
             case ProducerFenced() | IllegalOperation():  # the second is what aiokafka says once it knows of the first
-                return RetryableError(f"somebody else began a transaction {self.name}, or this one took too long")
+                return RetryableError(
+                    f"{self.transactional_id} was fenced by another producer, or its transaction timed out"
+                )
             case MessageSizeTooLargeError():
                 return TooLargeError(f"a record is larger than its topic takes: {error}")
             case KafkaError() | TimeoutError():
-                return UnavailableError(f"the broker did not take a transaction {self.name}: {words_of(error)}")
+                return UnavailableError(
+                    f"the broker did not commit a transaction of {self.transactional_id}: {words_of(error)}"
+                )
         return error
 
 

@@ -111,7 +111,7 @@ class Calls:
         """Resolve where replies will arrive and begin to read."""
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._reader)
-            await self._reader.opened()
+            await self._reader.wait_until_open()
             self._open = stack.pop_all()
         return self
 
@@ -158,7 +158,7 @@ class Calls:
         return reply
 
     async def _exchange(self, request: Request[ReplyT], to: OutgoingCall) -> ReplyT:
-        if (ended := self._reader.ended) is not None:
+        if (ended := self._reader.failure) is not None:
             raise UnavailableError(f"no reply would be read: {ended}")
         # Random throughout, so that a restarted instance of the same name does not take its predecessor's replies.
         correlation_id = self._prefix + secrets.token_hex(RANDOM_BYTES).encode()

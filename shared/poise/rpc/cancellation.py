@@ -78,7 +78,7 @@ class CancellationRegistry:
         start = time.time() - BATCH.longest - self._skew
         async with AsyncExitStack() as stack:
             reader = await stack.enter_async_context(LogReader(self._logs, CANCEL.name, self._apply, start=start))
-            await reader.caught_up(CAUGHT_UP_WITHIN)
+            await reader.wait_until_at_end(CAUGHT_UP_WITHIN)
             self._reading = stack.pop_all()
         return self
 

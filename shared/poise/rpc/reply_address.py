@@ -86,7 +86,7 @@ class ReplyAddresses:
             return None
         envelope = Envelope(
             reply_to=record.header("reply_to"),
-            reply_partition=record.number(REPLY_PARTITION),  # no number is none: a topic of one's own needs none
+            reply_partition=record.int_header(REPLY_PARTITION),  # no number is none: a topic of one's own needs none
             correlation_id=correlation_id,
         )
         try:

@@ -36,7 +36,7 @@ def is_event(record: Record) -> bool:
 
 def mark_of(record: Record) -> StreamPosition | None:
     """What an event or a reply says of the stream it belongs to."""
-    stream, seq = record.header(STREAM), record.number(SEQ)
+    stream, seq = record.header(STREAM), record.int_header(SEQ)
     return None if stream is None or seq is None else StreamPosition(stream, seq)
 
 

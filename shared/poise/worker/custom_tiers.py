@@ -22,7 +22,7 @@ async def ensure_topics(admin: KafkaAdmin, tier: "Tier") -> None:
     Raises:
         SetupError: The broker does not let this process create them.
     """
-    present = await admin.refresh()
+    present = await admin.list_topics()
     missing = [topic for topic in tier.own_topics if topic.name not in present]
     if not missing:
         return

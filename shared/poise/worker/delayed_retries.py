@@ -12,7 +12,7 @@ from typing import Final, Protocol
 
 from poise.contracts.integers import read_integer
 from poise.contracts.topics import RETRY_DELAYS, retry_topic
-from poise.kafka.record import Headers, Position, Record, written_at
+from poise.kafka.record import Headers, Position, Record, write_time
 from poise.kafka.undecodable import undecodable_error
 
 OF: Final = "poise-retry-of"
@@ -60,7 +60,7 @@ async def write(  # noqa: PLR0917 - all of it is said of one message
     headers = [item for item in record.headers if item[0] not in _ADDED]
     headers += [
         (OF, str(record.position).encode()),
-        (WRITTEN, str(record.written_ms).encode()),
+        (WRITTEN, str(record.log_time_ms).encode()),
         (DUE, str(round((time.time() + delay) * 1_000)).encode()),
         (COUNT, str(count).encode()),
         (ATTEMPT, str(attempts).encode()),
@@ -81,7 +81,7 @@ def read(record: Record) -> Postponed:
         topic=topic,
         partition=partition,
         offset=offset,
-        timestamp=written_at(written, time.time()),
+        timestamp=write_time(written, time.time()),
         log_time=written,
         headers=tuple(item for item in record.headers if item[0] not in _ADDED),
     )
@@ -93,7 +93,7 @@ def due(record: Record) -> float:
 
     Never later than by the longest delay: the records behind it wait for it.
     """
-    at = record.number(DUE)
+    at = record.int_header(DUE)
     return 0.0 if at is None else min(at / 1_000, record.timestamp + max(RETRY_DELAYS))
 
 
@@ -106,7 +106,7 @@ def _place(record: Record) -> tuple[str, int, int]:
 
 
 def _number(record: Record, name: str) -> int:
-    number = record.number(name)
+    number = record.int_header(name)
     if number is None:
         raise ValueError(f"header {name} is missing, or no whole number")
     return number

@@ -21,7 +21,7 @@ from poise.kafka.admin import KafkaAdmin
 from poise.kafka.connection import Connection
 from poise.kafka.consumer import ConcurrentConsumer
 from poise.kafka.faststream_adapter import new_broker
-from poise.kafka.log_lookup import Lookups
+from poise.kafka.log_lookup import LogLookup
 from poise.kafka.log_reader import LogAccess
 from poise.kafka.log_stream import LogStream, Start
 from poise.kafka.partitioner import partition_for
@@ -79,7 +79,7 @@ class Mesh:
             self.connection, TopicLimits(self.admin.record_limits), self._leaderless, self.liveness
         )
         self._undecodable = UndecodableBatches(self.send, partial(LogStream, self.connection), settings.instance)
-        self.lookups = Lookups(partial(LogStream, self.connection, on_undecodable=self._undecodable.keep), self.admin)
+        self.lookups = LogLookup(partial(LogStream, self.connection, on_undecodable=self._undecodable.keep), self.admin)
         self.log_access = LogAccess(
             self.connection, self.admin, self.liveness, self.topic_identities, self._undecodable.keep
         )
@@ -131,7 +131,7 @@ class Mesh:
             log.warning("the broker did not answer while disconnecting: left without")
 
     def _leaderless(self, topic: str) -> frozenset[int]:
-        found = self.topic_identities.now(topic)
+        found = self.topic_identities.latest(topic)
         return frozenset() if found is None else found.leaderless
 
     def ready_when(self, name: str, check: Callable[[], bool]) -> None:
@@ -285,7 +285,7 @@ class Mesh:
         self, address: Address, reply: EncodedMessage, *, run: str, step: str, stream: StreamWriter | None = None
     ) -> None:
         """Publish the reply to a message, after all of its stream; one that is too large becomes a fault."""
-        counts = stream and await self.producer.takes(address.topic, reply.body)  # else what counts is a fault
+        counts = stream and await self.producer.fits(address.topic, reply.body)  # else what counts is a fault
         mark = await stream.finish(reply.message) if stream and counts else None
         envelope = Envelope(
             correlation_id=address.correlation_id,
@@ -332,17 +332,17 @@ class Mesh:
         return LogStream(self.connection, topic, start=start, partitions=partitions, on_undecodable=keep)
 
     async def read_key(self, topic: str, key: str, *, since: float | None = None) -> list[Record]:
-        """All records of a key that are in the topic now, oldest first; see `Lookups.of_key`.
+        """All records of a key that are in the topic now, oldest first; see `LogLookup.of_key`.
 
         Args:
             topic: A topic that is partitioned by its key.
             key: The key.
             since: Unix seconds: read from the first record written then or later.
         """
-        return await self.lookups.of_key(topic, key, start="beginning" if since is None else float(since))
+        return await self.lookups.read_key(topic, key, start="beginning" if since is None else float(since))
 
     async def read_topic(self, topic: str) -> list[Record]:
-        """Everything that is in a topic now, of which little is kept; see `Lookups.matching`."""
+        """Everything that is in a topic now, of which little is kept; see `LogLookup.matching`."""
         return await self.lookups.matching(topic, lambda _: True)
 
     async def partition_of(self, topic: str, key: bytes) -> int:

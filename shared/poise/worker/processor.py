@@ -31,7 +31,7 @@ from poise.errors import (
     UnavailableError,
 )
 from poise.kafka.handling_slots import parked
-from poise.kafka.open_transactions import Waiter
+from poise.kafka.open_transactions import WaitingCaller
 from poise.kafka.record import Position, Record
 from poise.kafka.undecodable import undecodable_error
 from poise.rpc.deadlines import brought_forward, resolve
@@ -331,7 +331,7 @@ class MessageProcessor:
         count(semconv.POSTPONED, 1, {**self._metered, semconv.ERROR_TYPE: type(error).__name__})
         return True
 
-    async def waiting(self, record: Record) -> Waiter | None:
+    async def waiting(self, record: Record) -> WaitingCaller | None:
         """Who waits for the reply to a message that the broker does not hand out yet; None = nobody is known to.
 
         Raises:
@@ -344,7 +344,7 @@ class MessageProcessor:
         if job.address is None:
             return None
         place = record.position, job.context.run, job.context.step  # and no more: many may wait
-        return Waiter(job.context.deadline, partial(self._expire, job.address, *place))
+        return WaitingCaller(job.context.deadline, partial(self._expire, job.address, *place))
 
     async def _expire(self, address: Address, position: Position, run: str, step: str) -> None:
         count(semconv.DEADLINE_EXCEEDED, 1, self._metered)

@@ -80,12 +80,12 @@ class Readiness:
         found = await self._admin.describe(CATALOGUE.keys() | self._identities.topics)
         self._answers = True
         self._liveness.broker(answers=True)
-        self._identities.take(found)
+        self._identities.update(found)
         return found.keys()
 
     async def _name_unreachable(self) -> None:
         """Say of each broker that cannot be reached where it tells its clients to come, once until it can."""
-        missed = set(await self._admin.unreachable())
+        missed = set(await self._admin.unreachable_brokers())
         for why in sorted(missed - self._missed):
             log.warning("%s", why)
         self._missed = missed

@@ -76,7 +76,7 @@ class Context:
         """The bytes that the reply may have as JSON, or a message of this run to a topic; headers are counted."""
         name = topic.name if topic is not None else self.envelope.reply_to or REPLIES.name
         around = size_of(self.run.encode(), b"", self.envelope.headers()) + OWN_HEADERS
-        return max(0, await self.mesh.producer.limits.of(name) - around)
+        return max(0, await self.mesh.producer.limits.limit(name) - around)
 
     async def call(
         self,

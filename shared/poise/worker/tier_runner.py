@@ -40,16 +40,16 @@ class TierRunner:
         for topic in tier.topics:
             delivery = deliveries[topic.name]
             # Of the batch lane a backlog is what is expected: it waits.
-            options = {"ordered": topic.ordered, "turn_away": None if topic.lane == "batch" else delivery.turn_away}
+            options = {"ordered": topic.ordered, "shed": None if topic.lane == "batch" else delivery.turn_away}
             self._read(topic.name, [topic.name], delivery.deliver, topic.lane, topic.accepts, **options)
             if math.isfinite(topic.deadlines.default):
                 held_up = OpenTransactions(mesh.connection, delivery.waiting)
-                self.intakes[topic.name].beside.append(held_up.watch)
+                self.intakes[topic.name].background.append(held_up.watch)
         if deliveries:
             again = {name: delivery.deliver_again for name, delivery in deliveries.items()}
             waiting = Retries(again, next(iter(deliveries.values())).set_aside)
             names = [retry_topic(tier.name, delay) for delay in RETRY_DELAYS]
-            self._read("retry", names, waiting.deliver, "batch", (Message,), due=delayed_retries.due)
+            self._read("retry", names, waiting.deliver, "batch", (Message,), not_before=delayed_retries.due)
 
     def _read(
         self,
@@ -64,13 +64,13 @@ class TierRunner:
         intake = ConcurrentConsumer(
             deliver,
             limits=ConsumerLimits(concurrency=self._concurrency(lane)),
-            read_back=partial(self._mesh.admin.group_state, group),
+            fetch_state=partial(self._mesh.admin.group_state, group),
             part=self._mesh.liveness.part(f"consumer of {name}"),
             identities=self._mesh.topic_identities,
             **{"ordered": False} | options,
         )
         self.intakes[name] = intake
-        subscribe(self._broker, topics, group, intake, accepts=accepts, connection=group_config(self._mesh.settings))
+        subscribe(self._broker, topics, group, intake, accepts=accepts, options=group_config(self._mesh.settings))
 
     def _concurrency(self, lane: Lane) -> int:
         settings = self._mesh.settings

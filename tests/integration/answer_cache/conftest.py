@@ -29,7 +29,7 @@ def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
     defaults = client.RedisClient.__init__.__kwdefaults__
     assert defaults is not None
     monkeypatch.setattr(document_versions, "KNOWN_WITHIN", 30.0)
-    monkeypatch.setattr(end_offsets, "ANSWERS_WITHIN_MS", 30_000)
+    monkeypatch.setattr(end_offsets, "REQUEST_TIMEOUT_MS", 30_000)
     monkeypatch.setitem(defaults, "patience", 30.0)
     monkeypatch.setattr(client, "PLACE_WITHIN", 30.0)
 

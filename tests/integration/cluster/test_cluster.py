@@ -21,7 +21,7 @@ from poise.contracts.topics import CATALOGUE, INFERENCE_INTERACTIVE, REPLIES, RU
 from poise.kafka import producer, producer_health
 from poise.kafka.admin import KafkaAdmin
 from poise.kafka.connection import Connection
-from poise.kafka.faststream_adapter import ConcurrentSubscriber
+from poise.kafka.patches.faststream_subscriber import ConcurrentSubscriber
 from poise.settings import MeshSettings
 from poise.stack.probe import free_port
 from poise.worker.mesh import Mesh
@@ -141,7 +141,7 @@ async def test_a_broker_that_no_longer_keeps_the_group_is_not_believed(brokers: 
         admin = mesh.admin._client
         with pytest.raises(NotCoordinatorForGroupError):
             await admin.list_consumer_group_offsets(group, group_coordinator_id=other, partitions=[partition])
-        assert (await mesh.admin.committed(group, [partition]))[partition].offset == position
+        assert (await mesh.admin.committed_offsets(group, [partition]))[partition].offset == position
 
 
 async def hello(request: Generate, _context: Context) -> Completion:
@@ -153,7 +153,12 @@ async def test_a_topic_without_a_leader_ends_nobody(brokers: Cluster, monkeypatc
 
     In seconds instead of tens of them: what is sent expires after 3 instead of 40.
     """
-    for name, value in {"SENT_WITHIN": 2.0, "EXPIRES_AFTER": 3.0, "STALLS_AFTER": 1.0, "LOOKED_AT_EVERY": 0.1}.items():
+    for name, value in {
+        "SEND_TIMEOUT": 2.0,
+        "BATCH_EXPIRY": 3.0,
+        "STALLS_AFTER": 1.0,
+        "HEALTH_CHECK_INTERVAL": 0.1,
+    }.items():
         monkeypatch.setattr(producer, name, value)
     monkeypatch.setattr(producer_health, "LATE_AFTER", 0.5)
     settings = MeshSettings(broker=brokers.bootstrap, spans=False)
@@ -190,7 +195,7 @@ async def ask(client: httpx2.AsyncClient) -> httpx2.Response:
 
 def current(mesh: Mesh) -> object:
     """The Kafka producer that is in use, or will be."""
-    return mesh.producer._producers[True, producer.BATCHES[0]].current
+    return mesh.producer._producers[True, producer.BATCH_SIZES[0]].current
 
 
 @asynccontextmanager

@@ -17,7 +17,7 @@ from policy_worker_kit import STEPS, WITHIN, Case, worker
 from poise.contracts.policy import Decision
 from poise.contracts.topics import COMMANDS, SCORES
 from poise.kafka import topic_setup
-from poise.kafka.transactions import Transactions
+from poise.kafka.transactions import TransactionalProducer
 from poise.settings import MeshSettings
 from poise.stack.kafka import Kafka
 from poise.worker.mesh import Mesh
@@ -124,7 +124,7 @@ async def test_who_is_shut_out_writes_no_more_and_goes_on_from_what_was_written(
         await case.ask("set", spec=case.spec())
         await case.until_decided(1)
         partition = await mesh.partition_of(SCORES.name, case.name.encode())
-        async with Transactions(mesh.connection, f"poise.decider.{partition}"):
+        async with TransactionalProducer(mesh.connection, f"poise.decider.{partition}"):
             await case.answers(60)
             await until(lambda: "taken up again if it is still ours" in caplog.text)
             assert len(await case.decisions()) == 1

@@ -16,7 +16,7 @@ from gateway_process import started
 from marked_tools import INSTALLED, ROOT
 from small_mesh import answering
 
-from poise.kafka.asyncapi_document import asyncapi, bodies
+from poise.kafka.asyncapi_document import asyncapi_document, body_schemas
 from poise.settings import MeshSettings
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
@@ -97,7 +97,7 @@ async def test_a_java_client(mesh_settings: MeshSettings, tmp_path: Path) -> Non
 
 @pytest.mark.node
 async def test_the_documents_pass_the_linters_of_others(mesh_settings: MeshSettings, tmp_path: Path) -> None:
-    (tmp_path / "asyncapi.json").write_text(json.dumps(asyncapi("1")), encoding="utf-8")
+    (tmp_path / "asyncapi.json").write_text(json.dumps(asyncapi_document("1")), encoding="utf-8")
     spectral = NODE / "node_modules" / ".bin" / "spectral"
     async with gateway(mesh_settings, tmp_path):
         pass
@@ -108,7 +108,7 @@ async def test_the_documents_pass_the_linters_of_others(mesh_settings: MeshSetti
 
 @pytest.mark.node
 async def test_every_body_schema_is_valid_in_ajvs_strict_mode(tmp_path: Path) -> None:
-    (tmp_path / "bodies.json").write_text(json.dumps(bodies()), encoding="utf-8")
+    (tmp_path / "bodies.json").write_text(json.dumps(body_schemas()), encoding="utf-8")
     shutil.copy(CLIENTS / "node" / "validate.mjs", tmp_path)
     (tmp_path / "node_modules").symlink_to(NODE / "node_modules")
     assert await run("node", "validate.mjs", "bodies.json", cwd=tmp_path) == ""

@@ -19,14 +19,14 @@ from poise.worker.tier import Context
 pytestmark = pytest.mark.integration
 
 Open = Callable[..., AbstractAsyncContextManager[tuple[httpx2.AsyncClient, Mesh]]]
-ROOM = 1 + ConsumerLimits().parked
+ROOM = 1 + ConsumerLimits().parked_factor
 """Of a worker that handles one message at once."""
 
 
 async def test_an_ask_that_has_no_room_behind_those_that_wait_is_told_when_to_come_again(
     open_gateway: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(consumer, "TURNED_AWAY_AFTER", 0.5)
+    monkeypatch.setattr(consumer, "SHED_AFTER", 0.5)
     begun, answers = set[str](), asyncio.Event()
 
     async def answer(ask: Ask, context: Context) -> Answer:

@@ -33,15 +33,15 @@ async def test_one_of_several_is_named_in_the_log(
     mesh_settings: MeshSettings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     nowhere = ("127.0.0.1", probe.free_port())
-    real, asked = KafkaAdmin.unreachable, 0
+    real, asked = KafkaAdmin.unreachable_brokers, 0
 
     async def with_another(admin: KafkaAdmin) -> list[str]:
         nonlocal asked
         asked += 1
         assert not await real(admin)
-        return await Connection.of(mesh_settings).unreachable({2: nowhere})
+        return await Connection.of(mesh_settings).unreachable_brokers({2: nowhere})
 
-    monkeypatch.setattr(KafkaAdmin, "unreachable", with_another)
+    monkeypatch.setattr(KafkaAdmin, "unreachable_brokers", with_another)
     monkeypatch.setattr("poise.worker.readiness.PROBED_EVERY", 0.01)
     monkeypatch.setattr("poise.worker.readiness.REACHED_EVERY", 2)
     with caplog.at_level(logging.WARNING, "poise.worker.readiness"):

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.integration
 
 
 async def test_it_is_said_and_the_process_still_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(producer, "SENT_WITHIN", 1.0)
+    monkeypatch.setattr(producer, "SEND_TIMEOUT", 1.0)
     monkeypatch.setattr(readiness, "PROBED_EVERY", 0.1)
     monkeypatch.setattr(mesh, "STOPPED_WITHIN", 2.0)
     async with Kafka(tmp_path) as kafka:

@@ -83,7 +83,7 @@ async def test_interrupted_work_is_done_by_the_next_worker(
     mesh_settings: MeshSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "poise.worker.tier_runner.IntakeLimits", lambda concurrency: ConsumerLimits(concurrency, grace=0.05)
+        "poise.worker.tier_runner.ConsumerLimits", lambda concurrency: ConsumerLimits(concurrency, drain_timeout=0.05)
     )
     handled: list[str] = []
     begun = asyncio.Event()

@@ -25,7 +25,7 @@ async def test_being_full_again_and_again_fetches_nothing_twice(kafka: str, monk
     async with group(kafka) as readers:
         await readers.write(400)
         monkeypatch.setattr(fetcher, "PartitionRecords", Noting)
-        async with readers.member(ConsumerLimits(concurrency=2, buffer=4)) as member:
+        async with readers.member(ConsumerLimits(concurrency=2, buffer_factor=4)) as member:
 
             async def handle(_record: Record) -> None:
                 await asyncio.sleep(0)

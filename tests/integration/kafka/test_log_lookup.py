@@ -17,7 +17,7 @@ from poise.contracts.topics import Topic, dead_topic
 from poise.dead_letters.admin import DeadLetterAdmin
 from poise.dead_letters.filter import Filter
 from poise.errors import TerminalError, UnavailableError
-from poise.kafka.log_lookup import Lookups, Window
+from poise.kafka.log_lookup import LogLookup, Window
 from poise.kafka.record import Position
 from poise.policy import decision_log
 from poise.run_log.records import search_windows
@@ -70,28 +70,28 @@ async def test_what_does_not_match_is_not_kept(mesh: Mesh, log: Topic) -> None:
     await fill(mesh, log.name, partition=number)
     last = await mesh.send(log.name, b"2", key=b"mine", headers=[])
     with kept_below(KEPT):
-        found = await mesh.lookups.of_key(log.name, "mine")
+        found = await mesh.lookups.read_key(log.name, "mine")
     assert [record.value for record in found] == [b"1", b"2"]
     with kept_below(KEPT):
         newest = await mesh.lookups.last_of_key(log.name, "mine", [Window("beginning")])
     assert newest is not None
     assert newest.position == last
     with kept_below(KEPT):
-        assert await mesh.lookups.at(log.name, [last]) == {last: newest}
+        assert await mesh.lookups.read_at(log.name, [last]) == {last: newest}
 
 
 async def test_what_is_kept_is_bounded(mesh: Mesh, log: Topic) -> None:
     await fill(mesh, log.name, partition=0)
-    lookups = Lookups(mesh.follow, mesh.admin, most_bytes=10 * MIB)
+    lookups = LogLookup(mesh.follow, mesh.admin, max_bytes=10 * MIB)
     with kept_below(KEPT + 10 * MIB), pytest.raises(TerminalError, match="is more than 10 MiB: narrow it"):
         await lookups.matching(log.name, lambda _: True)
 
 
 async def test_a_log_that_is_not_read_in_time_is_given_up(mesh: Mesh, log: Topic) -> None:
     await mesh.send(log.name, b"1", key=b"mine", headers=[])
-    lookups = Lookups(mesh.follow, mesh.admin, within=-1.0)
+    lookups = LogLookup(mesh.follow, mesh.admin, timeout=-1.0)
     with pytest.raises(UnavailableError, match=f"topic {log.name} was not read to its end within -1 s"):
-        await lookups.of_key(log.name, "mine")
+        await lookups.read_key(log.name, "mine")
 
 
 async def test_windows_are_looked_through_one_after_another(mesh: Mesh, log: Topic) -> None:

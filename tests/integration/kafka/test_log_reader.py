@@ -26,7 +26,7 @@ pytestmark = pytest.mark.integration
 
 @pytest_asyncio.fixture
 async def mesh(mesh_settings: MeshSettings, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Mesh]:
-    monkeypatch.setattr(log_reader, "AGAIN_AFTER_MOST", 0.5)
+    monkeypatch.setattr(log_reader, "MAX_RETRY_BACKOFF", 0.5)
     async with Mesh(another(mesh_settings), tier="client") as mesh:
         yield mesh
 
@@ -46,7 +46,7 @@ class Log:
     async def delete(self) -> None:
         await self._mesh.admin._client.delete_topics([self.topic.name])
         async with asyncio.timeout(10):
-            while self.topic.name in await self._mesh.admin.refresh():  # noqa: ASYNC110 - the broker tells nobody
+            while self.topic.name in await self._mesh.admin.list_topics():  # noqa: ASYNC110 - the broker tells nobody
                 await asyncio.sleep(0.02)
 
     async def say(self, *texts: str, partition: int = 0) -> Position:
@@ -62,7 +62,7 @@ class Log:
         self.applied.clear()
 
     def reader(self, start: Start = "beginning") -> LogReader:
-        return LogReader(self._mesh.log_access, self.topic.name, self.apply, start=start, reset=self.reset)
+        return LogReader(self._mesh.log_access, self.topic.name, self.apply, start=start, on_reset=self.reset)
 
 
 @pytest_asyncio.fixture
@@ -75,10 +75,10 @@ async def log(mesh: Mesh) -> AsyncIterator[Log]:
 async def test_it_reads_what_is_there_and_what_comes(log: Log) -> None:
     await log.say("a", "b")
     async with log.reader() as reader:
-        await reader.caught_up()
+        await reader.wait_until_at_end()
         assert log.applied == ["a", "b"]
         await log.say("c", partition=1)
-        await reader.until(lambda: log.applied == ["a", "b", "c"])
+        await reader.wait_until(lambda: log.applied == ["a", "b", "c"])
         assert reader.lag == 0
 
 
@@ -90,16 +90,16 @@ async def test_a_topic_that_is_deleted_and_made_again_is_read_anew(
     starts: dict[str, Start] = {"time": time.time() - 60.0, "offsets": {0: 1, 1: 0}}
     await log.say("a", "b")
     async with log.reader(starts.get(start, start)) as reader:  # type: ignore[arg-type]
-        await reader.opened()
+        await reader.wait_until_open()
         await log.say("c")
-        await reader.until(lambda: log.applied[-1:] == ["c"])
+        await reader.wait_until(lambda: log.applied[-1:] == ["c"])
         for said in (["x"], ["1", "2", "3", "4", "5", "6"]):
             caplog.clear()
             resets = log.resets
             await log.delete()
             await log.create()
             await log.say(*said)
-            await reader.until(lambda resets=resets, said=said: log.resets > resets and log.applied == said)  # type: ignore[misc]
+            await reader.wait_until(lambda resets=resets, said=said: log.resets > resets and log.applied == said)  # type: ignore[misc]
             assert log.resets == resets + 1
             (told,) = [line for line in caplog.messages if "it is read anew" in line]
             assert told.startswith(f"topic {log.topic.name} was deleted and made again")
@@ -109,15 +109,15 @@ async def test_one_that_is_longer_again_before_it_is_looked_at_is_told_by_its_id
     """What is below the old position would count as read, and nothing would say so."""
     await log.say("a", "b")
     async with log.reader() as reader:
-        await reader.caught_up()
-        assert reader._follower is not None
-        consumer = reader._follower._consumer
+        await reader.wait_until_at_end()
+        assert reader._stream is not None
+        consumer = reader._stream._consumer
         consumer.pause(*consumer.assignment())
         await log.delete()
         await log.create()
         await log.say("1", "2", "3", "4")
         consumer.resume(*consumer.assignment())
-        await reader.until(lambda: log.applied == ["1", "2", "3", "4"])
+        await reader.wait_until(lambda: log.applied == ["1", "2", "3", "4"])
         assert log.resets == 1
 
 
@@ -125,7 +125,7 @@ async def test_a_log_that_was_truncated_is_read_anew(log: Log, caplog: pytest.Lo
     """Restored from an older copy, it ends before what was read of it, and has the same id."""
     await log.say("a", "b")
     async with log.reader({0: 7, 1: 0}) as reader:
-        await reader.until(lambda: log.applied == ["a", "b"])
+        await reader.wait_until(lambda: log.applied == ["a", "b"])
         assert log.resets == 1
     assert "was truncated: partition 0 ends before what was read" in caplog.text
 
@@ -133,12 +133,12 @@ async def test_a_log_that_was_truncated_is_read_anew(log: Log, caplog: pytest.Lo
 async def test_one_that_is_truncated_while_it_is_read_is_read_anew(log: Log, caplog: pytest.LogCaptureFixture) -> None:
     await log.say("a", "b")
     async with log.reader() as reader:
-        await reader.caught_up()
-        assert reader._follower is not None
-        consumer = reader._follower._consumer
+        await reader.wait_until_at_end()
+        assert reader._stream is not None
+        consumer = reader._stream._consumer
         for partition in consumer.assignment():  # what the broker says of it is what it says of a log that lost its end
             consumer.seek(partition, 1_000)
-        await reader.until(lambda: log.resets == 1 and log.applied == ["a", "b"])
+        await reader.wait_until(lambda: log.resets == 1 and log.applied == ["a", "b"])
     assert "was truncated: partition " in caplog.text
     assert caplog.text.count("it is read anew") == 1
 
@@ -146,14 +146,14 @@ async def test_one_that_is_truncated_while_it_is_read_is_read_anew(log: Log, cap
 async def test_records_that_were_deleted_before_they_were_read_are_passed_over(log: Log, mesh: Mesh) -> None:
     await log.say("a", "b")
     async with log.reader() as reader:
-        await reader.caught_up()
-        assert reader._follower is not None
-        consumer = reader._follower._consumer
+        await reader.wait_until_at_end()
+        assert reader._stream is not None
+        consumer = reader._stream._consumer
         for partition in consumer.assignment():
             consumer.seek(partition, 0)  # as one that is far behind
-        await mesh.admin.delete_before(log.topic.name, {0: 2})
+        await mesh.admin.delete_records_before(log.topic.name, {0: 2})
         await log.say("c")
-        await reader.until(lambda: "c" in log.applied)
+        await reader.wait_until(lambda: "c" in log.applied)
         assert log.resets == 0
 
 
@@ -162,29 +162,29 @@ async def test_a_topic_that_is_missing_is_waited_for(log: Log) -> None:
     async with log.reader() as reader:
         await until(lambda: reader._part is not None and "does not exist" in (reader._part.waits_for or ""))
         with pytest.raises(SetupError, match=r"was not read to its end in 0\.1 s: topic .* does not exist"):
-            await reader.caught_up(0.1)
+            await reader.wait_until_at_end(0.1)
         await log.create()
         await log.say("a")
-        await reader.until(lambda: log.applied == ["a"])
+        await reader.wait_until(lambda: log.applied == ["a"])
         assert log.resets == 0
 
 
 async def test_partitions_that_are_added_are_read_too(log: Log, mesh: Mesh) -> None:
     async with log.reader() as reader:
-        await reader.caught_up()
+        await reader.wait_until_at_end()
         await mesh.admin._client.create_partitions({log.topic.name: NewPartitions(3)})
         async with asyncio.timeout(10):
             while (await mesh.admin.metadata(log.topic.name)).partitions < 3:  # noqa: ASYNC110 - the broker tells nobody
                 await asyncio.sleep(0.02)
         await log.say("a", partition=2)
-        await reader.until(lambda: log.applied == ["a"])
+        await reader.wait_until(lambda: log.applied == ["a"])
 
 
 async def test_a_record_that_cannot_be_applied_is_skipped(log: Log, caplog: pytest.LogCaptureFixture) -> None:
     async with log.reader() as reader:
         await log._mesh.send(log.topic.name, b"\xff", key=None, headers=[], partition=0)
         await log.say("a")
-        await reader.until(lambda: log.applied == ["a"])
+        await reader.wait_until(lambda: log.applied == ["a"])
     assert f"{log.topic.name}/0/0 cannot be applied and is skipped: UnicodeDecodeError" in caplog.text
 
 
@@ -201,12 +201,12 @@ async def test_what_is_not_the_records_fault_ends_the_process_and_says_why(
             await mesh.stopped()
         assert not mesh.readiness()[f"reader of {log.topic.name}"]
         with pytest.raises(SetupError, match=str(error)):
-            await reader.until(lambda: False)
+            await reader.wait_until(lambda: False)
 
 
 async def test_a_reader_that_is_killed_ends_the_process(log: Log, mesh: Mesh) -> None:
     async with log.reader() as reader:
-        await reader.caught_up()
+        await reader.wait_until_at_end()
         assert mesh.readiness()[f"reader of {log.topic.name}"]
         ending = asyncio.create_task(mesh.stopped())
         assert reader._task is not None
@@ -220,14 +220,14 @@ async def test_a_reader_whose_client_library_says_nothing_any_more_opens_another
     log: Log, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its fetching may end in an error that nobody is told."""
-    monkeypatch.setattr("poise.kafka.log_stream.SILENT_AFTER", 1.5)
+    monkeypatch.setattr("poise.kafka.log_stream.STALLED_AFTER", 1.5)
     caplog.set_level(logging.INFO)
     async with log.reader() as reader:
-        await reader.caught_up()
-        assert reader._follower is not None
-        fetcher: Any = reader._follower._consumer._fetcher
+        await reader.wait_until_at_end()
+        assert reader._stream is not None
+        fetcher: Any = reader._stream._consumer._fetcher
         for task in (fetcher._fetch_task, *fetcher._pending_tasks):
             task.cancel()
         await log.say("a")
-        await reader.until(lambda: log.applied == ["a"])
+        await reader.wait_until(lambda: log.applied == ["a"])
     assert "nothing is heard of partition 0, 1: trying again" in caplog.text

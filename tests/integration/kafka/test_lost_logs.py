@@ -77,10 +77,10 @@ async def make_again(mesh: Mesh, topic: str, *, seen: bool) -> None:
     client: Any = mesh.admin._client
     partitions = await mesh.admin.partitions(topic)
     assert partitions is not None
-    await until(lambda: mesh.topic_identities.now(topic) is not None)
+    await until(lambda: mesh.topic_identities.latest(topic) is not None)
     await client.delete_topics([topic])
     if seen:
-        await until(lambda: mesh.topic_identities.now(topic) is None)
+        await until(lambda: mesh.topic_identities.latest(topic) is None)
     while True:
         created = await client.create_topics([NewTopic(topic, partitions, 1)])
         if not any(code for _, code, *_ in created.topic_errors):
@@ -121,7 +121,7 @@ async def until_committed(mesh: Mesh, offset: int) -> None:
     partitions = [TopicPartition(TOPIC, number) for number in range(6)]
     async with asyncio.timeout(20):
         while True:
-            found = await mesh.admin.committed(group_of("lost-logs", TOPIC), partitions)
+            found = await mesh.admin.committed_offsets(group_of("lost-logs", TOPIC), partitions)
             if any(commit.offset == offset for commit in found.values()):
                 return
 
@@ -252,7 +252,7 @@ async def following(bootstrap: str, topic: str) -> AsyncIterator[list[str]]:
     async with KafkaAdmin(connection) as admin:
         access = LogAccess(connection, admin, Liveness(), TopicIdentities())
         async with LogReader(
-            access, topic, lambda record: applied.append(f"{record.partition}/{record.offset}"), reset=reset
+            access, topic, lambda record: applied.append(f"{record.partition}/{record.offset}"), on_reset=reset
         ):
             yield applied
 

@@ -18,7 +18,7 @@ from integration_kit import until
 from poise.contracts.topics import SPANS
 from poise.errors import RecordTooLargeError, TerminalError, UnavailableError
 from poise.kafka import producer, renewing_producer
-from poise.kafka.producer import BATCHES
+from poise.kafka.producer import BATCH_SIZES
 from poise.settings import MeshSettings
 from poise.worker.mesh import Mesh
 
@@ -90,7 +90,7 @@ async def send(mesh: Mesh, name: str, size: int = 10) -> int:
 
 def main(mesh: Mesh) -> AIOKafkaProducer:
     """The producer of Poise's own topics, as it is now."""
-    current = mesh.producer._producers[True, BATCHES[0]].current
+    current = mesh.producer._producers[True, BATCH_SIZES[0]].current
     assert current is not None
     return current
 
@@ -152,7 +152,7 @@ async def test_an_operator_may_change_what_a_topic_takes(kafka: str, mesh: Mesh,
     assert sorted(outcome for outcome in outcomes if isinstance(outcome, int)) == list(range(1, 101))
     assert renewals() == 1
     await configure(kafka, name, max_message_bytes="1048576")
-    await mesh.producer.limits.read([name])
+    await mesh.producer.limits.load([name])
     assert await send(mesh, name, 50_000) == 101
 
 
@@ -164,8 +164,8 @@ async def test_where_the_broker_does_not_say_what_a_topic_takes(
     async def may_not_be_read(_topics: object) -> Mapping[str, int]:
         return {}
 
-    monkeypatch.setattr(mesh.producer.limits, "_describe", may_not_be_read)
-    monkeypatch.setattr(mesh.producer.limits._lookup, "_describe", may_not_be_read)
+    monkeypatch.setattr(mesh.producer.limits, "_fetch", may_not_be_read)
+    monkeypatch.setattr(mesh.producer.limits._lookup, "_fetch", may_not_be_read)
     name = await topic(kafka, own())
     assert await send(mesh, name) == 0
     offsets = await asyncio.gather(*(send(mesh, name, 1_000) for _ in range(100)))
@@ -192,7 +192,7 @@ async def test_a_used_up_sequence_is_another_identity_and_one_renewal_for_all(
     after: Any = main(mesh)
     assert after._txn_manager.producer_id != before._txn_manager.producer_id
     assert renewals() == 1
-    await until(lambda: before._closed and not mesh.producer._producers[True, BATCHES[0]]._closing)
+    await until(lambda: before._closed and not mesh.producer._producers[True, BATCH_SIZES[0]]._closing)
     assert before._sender.sender_task.done()
 
 

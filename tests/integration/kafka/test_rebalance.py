@@ -17,7 +17,7 @@ from poise.kafka.record import Record
 
 pytestmark = pytest.mark.integration
 
-IMPATIENT = ConsumerLimits(concurrency=64, grace=0.1)
+IMPATIENT = ConsumerLimits(concurrency=64, drain_timeout=0.1)
 
 
 def hang_on(member: Member, *offsets: int) -> asyncio.Event:
@@ -136,13 +136,13 @@ async def test_nothing_is_committed_until_it_is_known_how_far_the_group_has_come
         await until(lambda: len(one.done) == 5)
         await readers.until_committed(3)
         at, known = TopicPartition(readers.topic, 0), asyncio.Event()
-        read_back = one.intake.offsets._read_back
+        fetch_state = one.intake.offsets._fetch_state
 
         async def slowly(partitions: Collection[TopicPartition]) -> GroupState:
             await known.wait()
-            return await read_back(partitions)
+            return await fetch_state(partitions)
 
-        monkeypatch.setattr(one.intake.offsets, "_read_back", slowly)
+        monkeypatch.setattr(one.intake.offsets, "_fetch_state", slowly)
         await one.intake.on_partitions_revoked({at})
         await one.consumer.commit({at: 10})  # what another one did
         assigning = asyncio.create_task(one.intake.on_partitions_assigned({at}))
@@ -163,7 +163,7 @@ async def test_a_partition_is_read_even_if_what_is_committed_cannot_be(
         raise KeyError("a bug in a client library")
 
     async with group(kafka) as readers, readers.member(IMPATIENT) as one:
-        monkeypatch.setattr(one.intake.offsets, "_read_back", fails)
+        monkeypatch.setattr(one.intake.offsets, "_fetch_state", fails)
         async with readers.member() as two:  # a rebalance
             await until(lambda: one.generation == two.generation)
         await readers.write(5)
@@ -194,7 +194,7 @@ async def test_slow_handlers_do_not_cost_a_member_its_place(kafka: str) -> None:
 async def test_a_partition_whose_metadata_is_full_rests_until_there_is_room(
     kafka: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("poise.kafka.offset_metadata._BYTES", 4)
+    monkeypatch.setattr("poise.kafka.offset_metadata._MAX_BYTES", 4)
     async with group(kafka) as readers, readers.member() as one:
         go_on = hang_on(one, *range(0, 20, 2))
         await readers.write(60)

@@ -32,7 +32,7 @@ from poise.contracts.topics import POLICY, RECORDS
 from poise.errors import UnavailableError
 from poise.kafka import log_reader, topic_setup
 from poise.kafka.log_stream import LogStream
-from poise.kafka.transactions import ProducerRecord, Transactions
+from poise.kafka.transactions import ProducerRecord, TransactionalProducer
 from poise.redis.client import RedisClient
 from poise.redis.journal import Journal
 from poise.settings import MeshSettings
@@ -168,12 +168,12 @@ async def test_one_that_begins_knows_what_was_set_before_and_nothing_that_was_no
     mesh_settings: MeshSettings, name: str
 ) -> None:
     async with Mesh(another(mesh_settings), tier="client") as mesh:
-        async with Transactions(mesh.connection, name) as transactions:
+        async with TransactionalProducer(mesh.connection, name) as transactions:
             for version in (1, 2):
-                async with transactions.begin() as transaction:
+                async with transactions.transaction() as transaction:
                     await transaction.send([outgoing(policy_of(version, name, b=1.0))])
             with suppress(OSError):
-                async with transactions.begin() as transaction:
+                async with transactions.transaction() as transaction:
                     await transaction.send([outgoing(policy_of(3, name, b=1.0))])
                     raise OSError("it dies")
         async with follow_policies(mesh, settings_of(name), SECRET) as policies:
@@ -208,7 +208,7 @@ async def test_a_log_that_cannot_be_read_holds_no_worker_up_for_ever(
 
     monkeypatch.setattr(module, "START_TIMEOUT", 0.5)
     async with Mesh(another(mesh_settings), tier="client") as mesh:
-        monkeypatch.setattr(log_reader, "Follower", away)
+        monkeypatch.setattr(log_reader, "LogStream", away)
         async with follow_policies(mesh, settings_of(name), SECRET) as policies:
             assert policies.current.version == 0
             assert not mesh.readiness()["policy"], "it may be far behind"

@@ -178,7 +178,7 @@ async def test_withdrawn_work_is_finished_and_interrupted_work_is_done_again(
     mesh_settings: MeshSettings, client: Mesh, outsider: Outsider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "poise.worker.tier_runner.IntakeLimits", lambda concurrency: ConsumerLimits(concurrency, grace=0.05)
+        "poise.worker.tier_runner.ConsumerLimits", lambda concurrency: ConsumerLimits(concurrency, drain_timeout=0.05)
     )
     first, second = Slow(), Slow()
     withdrawn, interrupted = uuid4().hex, uuid4().hex
@@ -202,7 +202,7 @@ async def test_an_interrupted_handler_cancels_none_of_its_calls(
     mesh_settings: MeshSettings, client: Mesh, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "poise.worker.tier_runner.IntakeLimits", lambda concurrency: ConsumerLimits(concurrency, grace=0.05)
+        "poise.worker.tier_runner.ConsumerLimits", lambda concurrency: ConsumerLimits(concurrency, drain_timeout=0.05)
     )
     slow, run = Slow(), uuid4().hex
     inference = mesh_settings.model_copy(update={"instance": f"{mesh_settings.instance}-inference"})

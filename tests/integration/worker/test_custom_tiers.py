@@ -141,7 +141,7 @@ async def test_the_page_is_true(kafka: str, page: dict[str, Any], tmp_path: Path
             await poise.call(translate(text="hello", language="nl"))
         letters = await poise.mesh.read_topic(dead_topic("translation"))
         assert letters[-1].header("poise-dead-message") == "unknown language: nl"
-        assert "translation" in tiers_with_dead_letters(await poise.mesh.admin.refresh())
+        assert "translation" in tiers_with_dead_letters(await poise.mesh.admin.list_topics())
 
         pools = [children(started.pid) for started in (first, second)]
         assert [len(pool) for pool in pools] == [2, 2]

@@ -87,9 +87,9 @@ async def test_what_stands_behind_as_many_as_may_wait_is_told_to_come_again(
     mesh_settings: MeshSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """577 asks of a silent model with deadlines of 300 s, in small: the next is told soon, and not at its deadline."""
-    monkeypatch.setattr(consumer, "TURNED_AWAY_AFTER", 0.5)
+    monkeypatch.setattr(consumer, "SHED_AFTER", 0.5)
     waiting, key = Waiting(), uuid4().hex
-    room = SLOTS * (1 + ConsumerLimits().parked)
+    room = SLOTS * (1 + ConsumerLimits().parked_factor)
     async with serving(mesh_settings, waiting.tier) as mesh:
 
         async def ask(how: str) -> Completion:

@@ -10,14 +10,14 @@ from typer.testing import CliRunner
 from poise.cli.app import app
 from poise.contracts import Ask, Envelope
 from poise.contracts.topics import CATALOGUE
-from poise.kafka.asyncapi_document import HEADERS, asyncapi, bodies
+from poise.kafka.asyncapi_document import HEADERS, asyncapi_document, body_schemas
 
 NAME = re.compile(r"[a-zA-Z0-9.\-_]+")
 
 
 @pytest.fixture(scope="module")
 def document() -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(json.dumps(asyncapi("1.2.3", "kafka:9092")))
+    found: dict[str, Any] = json.loads(json.dumps(asyncapi_document("1.2.3", "kafka:9092")))
     return found
 
 
@@ -118,7 +118,7 @@ def test_every_header_of_the_envelope_is_described() -> None:
 
 
 def test_every_body_has_a_schema() -> None:
-    found = bodies()
+    found = body_schemas()
     carried = {kind.kind for topic in CATALOGUE.values() for kind in topic.accepts if hasattr(kind, "kind")}
     assert set(found) == carried - {"deletion/1"}
     assert found["ask/1"]["$id"] == "urn:poise:schema:ask/1"
@@ -130,10 +130,10 @@ def test_every_body_has_a_schema() -> None:
 def test_schemas_are_printed_or_written(tmp_path: Path) -> None:
     runner = CliRunner()
     printed = runner.invoke(app, ["schema", "json"])
-    assert json.loads(printed.stdout) == bodies()
+    assert json.loads(printed.stdout) == body_schemas()
     written = runner.invoke(app, ["schema", "json", "--out", str(tmp_path / "out")])
     assert written.stdout == ""
-    assert json.loads((tmp_path / "out" / "ask.1.schema.json").read_text(encoding="utf-8")) == bodies()["ask/1"]
+    assert json.loads((tmp_path / "out" / "ask.1.schema.json").read_text(encoding="utf-8")) == body_schemas()["ask/1"]
     assert runner.invoke(app, ["schema", "asyncapi", "--out", str(tmp_path)]).exit_code == 0
     assert json.loads((tmp_path / "asyncapi.json").read_text(encoding="utf-8"))["asyncapi"] == "3.0.0"
 

@@ -16,7 +16,7 @@ from poise.contracts import Cancel, Message, PolicyState, RunRecord
 from poise.contracts.record import Draw, Generation, StepRecord
 from poise.contracts.span import SpanRecord
 from poise.contracts.topics import CATALOGUE
-from poise.kafka.asyncapi_document import bodies
+from poise.kafka.asyncapi_document import body_schemas
 
 WIRE = Path(__file__).parents[2] / "contract" / "test_wire.py"
 GOLDEN: list[tuple[str, Message, str]] = runpy.run_path(str(WIRE))["GOLDEN"]
@@ -93,7 +93,7 @@ NUMBERS = [(kind, at) for kind, at in EVERYWHERE if is_number(BODIES[kind], at) 
 
 
 def test_every_body_of_the_wire_is_here() -> None:
-    assert {kind.kind for kind in BODIES} >= set(bodies())
+    assert {kind.kind for kind in BODIES} >= set(body_schemas())
     for kind, body in BODIES.items():
         assert kind.parse(json.dumps(body))
 

@@ -17,7 +17,7 @@ from poise.contracts import Ask, Document, Feedback, Message, json_schema
 from poise.contracts.topics import CATALOGUE
 from poise.dead_letters.redrive_plan import Redrive
 from poise.errors import InvalidMessageError
-from poise.kafka.asyncapi_document import asyncapi, bodies
+from poise.kafka.asyncapi_document import asyncapi_document, body_schemas
 from poise_services.gateway.dead_letters import ActionRequest, RedriveAct
 from poise_services.gateway.documents import NewDocument, _read
 from poise_services.gateway.handlers import Gateway
@@ -25,8 +25,8 @@ from poise_services.gateway.openapi_parts import REQUESTS, RESPONSES
 from poise_services.gateway.settings import GatewaySettings
 
 OPENAPI: Schema = Gateway(Mock(), GatewaySettings()).app.openapi()
-ASYNCAPI: Schema = asyncapi("1.2.3")
-BODIES = bodies()
+ASYNCAPI: Schema = asyncapi_document("1.2.3")
+BODIES = body_schemas()
 KINDS = {kind.kind: kind for topic in CATALOGUE.values() for kind in topic.accepts if hasattr(kind, "kind")}
 
 SLOW = settings(max_examples=40, suppress_health_check=list(HealthCheck))

@@ -32,7 +32,7 @@ from poise.dead_letters.model import (
     WORKER,
 )
 from poise.errors import PoiseError, SetupError
-from poise.kafka.asyncapi_document import HEADERS, bodies
+from poise.kafka.asyncapi_document import HEADERS, body_schemas
 from poise.kafka.partitioner import partition_for
 
 ROOT = Path(__file__).parents[3]
@@ -270,7 +270,7 @@ def test_the_bodies_are_the_golden_ones() -> None:
         assert json.dumps(json.loads(block), ensure_ascii=False, separators=(",", ":")) == text, kind
         assert type(body).parse(block) == body, kind
     named = set(re.findall(r"`([a-z-]+/\d+)`", section))
-    assert bodies().keys() <= named
+    assert body_schemas().keys() <= named
 
 
 def test_the_table_of_partitions() -> None:

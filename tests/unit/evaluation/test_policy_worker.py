@@ -25,9 +25,9 @@ async def test_a_topic_that_was_made_again_ends_a_turn(made_again: Topic) -> Non
         "Mesh", SimpleNamespace(topic_identities=identities, admin=SimpleNamespace(describe=describe))
     )
     async with deciding._unless_recreated() as check:
-        identities.take({topic.name: TopicMetadata("one", 1) for topic in READ})
+        identities.update({topic.name: TopicMetadata("one", 1) for topic in READ})
         check()
-        identities.take({made_again.name: TopicMetadata("two", 1)})
+        identities.update({made_again.name: TopicMetadata("two", 1)})
         with pytest.raises(UnavailableError, match=f"topic {made_again.name} was deleted and made again"):
             check()
     assert not identities.topics

@@ -8,8 +8,8 @@ import pytest
 from aiokafka import TopicPartition
 
 from poise.kafka.group_offsets import GroupOffsets
-from poise.kafka.group_state import GroupState, resume
-from poise.kafka.offset_commits import read, written
+from poise.kafka.group_state import GroupState, resume_tracker
+from poise.kafka.offset_commits import decode_commit, encode_commit
 from poise.kafka.offset_tracker import Commit, OffsetTracker
 from poise.kafka.topic_identities import TopicIdentities, TopicMetadata
 
@@ -49,19 +49,19 @@ def tracker(topic_id: str, delivered: int) -> OffsetTracker:
     ],
 )
 def test_where_it_reads_on(before: OffsetTracker | None, found: GroupState, position: int | None) -> None:
-    after = resume(AT, before, found)
+    after = resume_tracker(AT, before, found)
     assert after.position == position
     if before is not None:
-        assert before.log_is_gone == (before.topic_id == OLD and found.topic_ids.get(AT.topic) == NEW)
+        assert before.log_deleted == (before.topic_id == OLD and found.topic_ids.get(AT.topic) == NEW)
 
 
 @pytest.mark.parametrize("commit", [Commit(7, "p1bAQ", NEW), Commit(7, "", NEW), Commit(7, "p1bAQ"), Commit(7)])
 def test_what_is_committed_is_read(commit: Commit) -> None:
-    assert read(commit.offset, written(commit)) == commit
+    assert decode_commit(commit.offset, encode_commit(commit)) == commit
 
 
 def test_what_somebody_else_committed_is_no_topics_id() -> None:
-    assert read(7, "by hand: why not") == Commit(7, "by hand: why not")
+    assert decode_commit(7, "by hand: why not") == Commit(7, "by hand: why not")
 
 
 class Client:
@@ -86,12 +86,12 @@ class Client:
 async def reading(client: Client, identities: TopicIdentities, topic_id: str) -> GroupOffsets:
     """A member that has read up to offset 5, and has not finished offset 3."""
 
-    async def read_back(_partitions: Collection[TopicPartition]) -> GroupState:
+    async def fetch_state(_partitions: Collection[TopicPartition]) -> GroupState:
         return state(topic_id)
 
-    offsets = GroupOffsets(read_back, identities)
+    offsets = GroupOffsets(fetch_state, identities)
     consumer: Any = client
-    offsets.begin(consumer)
+    offsets.start(consumer)
     await offsets.assigned({AT})
     for offset in range(5):
         offsets.tracker(AT).deliver(offset)
@@ -105,10 +105,10 @@ async def test_a_topic_that_is_made_again_is_read_from_its_beginning() -> None:
     offsets = await reading(client, identities, OLD)
     old, client.position = offsets.tracker(AT), 5
     for _ in range(3):
-        identities.take({AT.topic: TopicMetadata(OLD, 1)})
+        identities.update({AT.topic: TopicMetadata(OLD, 1)})
     assert client.position == 5
     for _ in range(3):
-        identities.take({AT.topic: TopicMetadata(NEW, 1)})
+        identities.update({AT.topic: TopicMetadata(NEW, 1)})
     assert client.position == 0
     assert offsets.tracker(AT).deliver(0), "it is not the one that was handled"
     assert offsets.tracker(AT).to_commit() == Commit(0, "", NEW)
@@ -120,8 +120,8 @@ async def test_after_it_ended_it_hears_nothing() -> None:
     client, identities = Client(), TopicIdentities()
     offsets = await reading(client, identities, OLD)
     client.position = 5
-    offsets.end()
-    identities.take({AT.topic: TopicMetadata(NEW, 1)})
+    offsets.stop()
+    identities.update({AT.topic: TopicMetadata(NEW, 1)})
     assert client.position == 5
 
 
@@ -131,7 +131,7 @@ async def test_a_place_that_is_not_there(start: int, position: int, *, kept: boo
     client = Client(start)
     offsets = await reading(client, TopicIdentities(), OLD)
     before = offsets.tracker(AT)
-    await offsets.find_place(AT, 5)
+    await offsets.reset_position(AT, 5)
     assert client.position == position
     assert (offsets.tracker(AT) is before) == kept
 
@@ -139,8 +139,8 @@ async def test_a_place_that_is_not_there(start: int, position: int, *, kept: boo
 async def test_what_keeps_messages_from_coming() -> None:
     identities = TopicIdentities()
     offsets = await reading(Client(), identities, OLD)
-    assert offsets.obstacle() == "topic topic does not exist"
-    identities.take({AT.topic: TopicMetadata(OLD, 1, frozenset({0}))})
-    assert offsets.obstacle() == "topic has no leader for [0]"
-    identities.take({AT.topic: TopicMetadata(OLD, 1)})
-    assert offsets.obstacle() is None
+    assert offsets.blocker() == "topic topic does not exist"
+    identities.update({AT.topic: TopicMetadata(OLD, 1, frozenset({0}))})
+    assert offsets.blocker() == "topic has no leader for [0]"
+    identities.update({AT.topic: TopicMetadata(OLD, 1)})
+    assert offsets.blocker() is None

@@ -17,7 +17,7 @@ class Consumer:
     """Messages that wait for a slot, as an intake has them: each is a handler."""
 
     def __init__(self, total: int, *, most: int = 100, most_bytes: int = 1_000) -> None:
-        self.slots = HandlingSlots(total, parked=most, parked_bytes=most_bytes, changed=self._start)
+        self.slots = HandlingSlots(total, parked=most, parked_bytes=most_bytes, on_change=self._start)
         self.tasks: list[asyncio.Task[None]] = []
         self._queue: list[tuple[Handler, int]] = []
 
@@ -38,18 +38,18 @@ class Consumer:
     def _start(self) -> None:
         while self._queue and self.slots.free:
             handler, size = self._queue.pop(0)
-            self.tasks.append(asyncio.create_task(self._work(handler, self.slots.open(size))))
+            self.tasks.append(asyncio.create_task(self._work(handler, self.slots.acquire(size))))
 
     @staticmethod
     async def _work(handler: Handler, slot: Slot) -> None:
-        slot.enter()
+        slot.activate()
         try:
             await handler()
         finally:
-            slot.close()
+            slot.release()
 
 
-async def settled() -> None:
+async def settle() -> None:
     """Let everything come as far as it can."""
     for _ in range(50):
         await asyncio.sleep(0)
@@ -78,16 +78,16 @@ async def test_who_waits_holds_no_slot_and_goes_on_before_new_messages_begin() -
         for one in busy:
             one.come.set()
         consumer.add(*waiters)
-        await settled()
+        await settle()
         assert [one.state for one in waiters] == ["waits"] * 5  # though there are two slots
         consumer.add(*busy)
-        await settled()
+        await settle()
         assert [one.state for one in busy] == ["works", "works", "queued"]
         waiters[0].come.set()
-        await settled()
+        await settle()
         assert waiters[0].state == "waits"
         busy[0].end.set()
-        await settled()
+        await settle()
         assert (waiters[0].state, busy[2].state) == ("works", "queued")
 
 
@@ -95,11 +95,11 @@ async def test_as_many_are_parked_as_may_be_and_who_goes_on_changes_places_with_
     waiters = [Waiter() for _ in range(4)]
     async with Consumer(2, most=1) as consumer:
         consumer.add(*waiters)
-        await settled()
+        await settle()
         assert [one.state for one in waiters] == ["waits", "waits", "waits", "queued"]
         assert consumer.slots.parked == 1
         waiters[0].come.set()
-        await settled()
+        await settle()
         assert waiters[0].state == "works"
         assert consumer.slots.parked == 1
 
@@ -109,8 +109,8 @@ async def test_slots_are_stuck_while_all_are_held_by_what_waits_and_no_more_may_
     async with Consumer(2, most=1) as consumer:
 
         async def see() -> None:
-            await settled()
-            seen.append(consumer.slots.stuck)
+            await settle()
+            seen.append(consumer.slots.exhausted)
 
         consumer.add(*waiters[:2])
         await see()  # one is parked, one waits in its slot, and one slot is free
@@ -127,7 +127,7 @@ async def test_parked_is_bounded_by_bytes() -> None:
     waiters = [Waiter() for _ in range(3)]
     async with Consumer(1, most_bytes=10) as consumer:
         consumer.add(*waiters, size=6)
-        await settled()
+        await settle()
         assert [one.state for one in waiters] == ["waits", "waits", "queued"]
         assert consumer.slots.parked_bytes == 6
 
@@ -147,17 +147,17 @@ async def test_a_wait_that_is_cancelled_ends_without_a_slot() -> None:
 
     async with Consumer(1) as consumer:
         consumer.add(resumes, expires, busy)
-        await settled()
+        await settle()
         late.set()
         resumes.come.set()
-        await settled()
+        await settle()
         assert told.is_set()
         consumer.tasks[0].cancel()  # it is to go on, and no slot is free
-        await settled()
+        await settle()
         assert consumer.tasks[0].cancelled()
         assert busy.state == "works"
         busy.end.set()
-        await settled()
+        await settle()
         assert consumer.slots.free
 
 
@@ -178,15 +178,15 @@ async def test_a_handler_waits_as_long_as_one_of_the_things_that_it_does_at_once
 
         other.come.set()
         consumer.add(both, other)
-        await settled()
+        await settle()
         assert other.state == "works"
         first.set()
-        await settled()
+        await settle()
         second.set()
-        await settled()
+        await settle()
         assert not done.is_set()
         other.end.set()
-        await settled()
+        await settle()
         assert done.is_set()
 
 
@@ -210,13 +210,13 @@ async def test_what_is_to_go_on_needs_no_slot_once_another_part_of_it_waits_agai
 
     async with Consumer(1) as consumer:
         consumer.add(whole, busy)
-        await settled()
+        await settle()
         begun.set()
         first.set()
-        await settled()
+        await settle()
         assert not went_on.is_set()
         again.set()
-        await settled()
+        await settle()
         assert went_on.is_set()
         assert busy.state == "works"
 
@@ -237,7 +237,7 @@ async def test_what_a_handler_leaves_behind_takes_no_slot() -> None:
             await asyncio.sleep(0)
 
         consumer.add(leaves)
-        await settled()
+        await settle()
         assert (consumer.slots.parked, consumer.slots.free) == (0, True)
         behind.set()
         await left[0]
@@ -303,11 +303,11 @@ def test_never_more_work_than_slots_and_nothing_is_left(
         steps = Steps(total)
         async with Consumer(total, most=most) as consumer:
             consumer.add(*map(steps.handler, programs))
-            await settled()
+            await settle()
             while steps.blocked:
                 assert consumer.slots.parked <= most
                 steps.blocked.pop(order.randrange(len(steps.blocked))).set()
-                await settled()
+                await settle()
             assert len(consumer.tasks) == len(programs)
             await asyncio.gather(*consumer.tasks)
             assert consumer.slots.free

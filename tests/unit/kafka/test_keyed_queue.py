@@ -19,7 +19,7 @@ class WaitingAgainstModel(RuleBasedStateMachine):
     @initialize(ordered=st.booleans())
     def start(self, *, ordered: bool) -> None:
         self.ordered = ordered
-        self.waiting = KeyedQueue(ordered=ordered)
+        self.queue = KeyedQueue(ordered=ordered)
         self.tracker = OffsetTracker()
         self.added: list[PendingRecord] = []  # and neither taken nor dropped, in order
         self.running: list[PendingRecord] = []
@@ -30,61 +30,61 @@ class WaitingAgainstModel(RuleBasedStateMachine):
         self.offset += 1
         keyed = key if key is None else key + b"%d" % partition  # a key is in one partition
         record = Record("t", partition, self.offset, 0.0, keyed, b"x")
-        job = PendingRecord(record, TopicPartition("t", partition), self.tracker)
-        self.waiting.add(job)
-        self.added.append(job)
+        pending = PendingRecord(record, TopicPartition("t", partition), self.tracker)
+        self.queue.add(pending)
+        self.added.append(pending)
 
-    @precondition(lambda self: self.waiting)
+    @precondition(lambda self: self.queue)
     @rule()
     def take(self) -> None:
-        job = self.waiting.take()
-        assert job in self.added
-        if self.ordered and job.record.key is not None:
-            assert job is next(other for other in self.added if other.record.key == job.record.key)
-            assert job.record.key not in {other.record.key for other in self.running}
-        self.added.remove(job)
-        self.running.append(job)
+        pending = self.queue.pop()
+        assert pending in self.added
+        if self.ordered and pending.record.key is not None:
+            assert pending is next(other for other in self.added if other.record.key == pending.record.key)
+            assert pending.record.key not in {other.record.key for other in self.running}
+        self.added.remove(pending)
+        self.running.append(pending)
 
     @rule(partition=st.integers(0, PARTITIONS - 1))
     def take_all(self, partition: int) -> None:
-        taken = self.waiting.take_all(lambda job: job.partition.partition == partition)
-        for job in taken:
-            assert job.partition.partition == partition
-            if self.ordered and job.record.key is not None:
-                assert job is next(other for other in self.added if other.record.key == job.record.key)
-            self.added.remove(job)
+        taken = self.queue.pop_matching(lambda pending: pending.partition.partition == partition)
+        for pending in taken:
+            assert pending.partition.partition == partition
+            if self.ordered and pending.record.key is not None:
+                assert pending is next(other for other in self.added if other.record.key == pending.record.key)
+            self.added.remove(pending)
         self.running += taken
 
     @precondition(lambda self: self.running)
     @rule(data=st.data())
     def finish(self, data: st.DataObject) -> None:
-        job = data.draw(st.sampled_from(self.running))
-        self.running.remove(job)
-        self.waiting.done(job)
+        pending = data.draw(st.sampled_from(self.running))
+        self.running.remove(pending)
+        self.queue.complete(pending)
 
     @rule(partition=st.integers(0, PARTITIONS - 1))
     def drop(self, partition: int) -> None:
-        gone = [job for job in self.added if job.partition.partition == partition]
-        dropped = self.waiting.drop(lambda job: job.partition.partition == partition)
+        gone = [pending for pending in self.added if pending.partition.partition == partition]
+        dropped = self.queue.remove(lambda pending: pending.partition.partition == partition)
         assert sorted(dropped, key=id) == sorted(gone, key=id)
-        self.added = [job for job in self.added if job not in gone]
+        self.added = [pending for pending in self.added if pending not in gone]
 
     @invariant()
     def one_may_begin_exactly_when_no_other_of_its_key_runs(self) -> None:
-        busy = {job.record.key for job in self.running} if self.ordered else set()
-        free = [job for job in self.added if job.record.key is None or job.record.key not in busy]
-        assert bool(self.waiting) == bool(free)
+        busy = {pending.record.key for pending in self.running} if self.ordered else set()
+        free = [pending for pending in self.added if pending.record.key is None or pending.record.key not in busy]
+        assert bool(self.queue) == bool(free)
 
     @invariant()
     def what_waits_behind_is_counted(self) -> None:
         expected: Counter[TopicPartition] = Counter()
         if self.ordered:
-            heads = {job.record.key for job in self.running}
-            for job in self.added:
-                if job.record.key is not None and job.record.key in heads:
-                    expected[job.partition] += 1
-                heads.add(job.record.key)
-        assert +self.waiting.behind == +expected
+            heads = {pending.record.key for pending in self.running}
+            for pending in self.added:
+                if pending.record.key is not None and pending.record.key in heads:
+                    expected[pending.partition] += 1
+                heads.add(pending.record.key)
+        assert +self.queue.blocked == +expected
 
 
 TestWaiting = WaitingAgainstModel.TestCase

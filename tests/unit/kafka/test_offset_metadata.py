@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poise.kafka.offset_metadata import BITMAP, LONGEST, RUNS, decode, encode
+from poise.kafka.offset_metadata import BITMAP, MAX_LENGTH, RUNS, decode, encode
 
 
 def ranges(watermark: int, lengths: list[int]) -> list[range]:
@@ -29,7 +29,7 @@ LENGTHS = st.lists(st.integers(1, 300), max_size=200)
 def test_what_is_written_is_read(watermark: int, lengths: list[int]) -> None:
     finished = ranges(watermark, lengths)
     text, whole = encode(watermark, finished)
-    assert len(text.encode()) <= LONGEST
+    assert len(text.encode()) <= MAX_LENGTH
     assert whole
     assert decode(watermark, text) == finished
 
@@ -39,7 +39,7 @@ def test_what_does_not_fit_is_left_out_from_the_end(seed: int, longest: int) -> 
     drawn = Random(seed)
     finished = ranges(7, [drawn.randint(1, longest) for _ in range(drawn.randint(3_000, 30_000))])
     text, whole = encode(7, finished)
-    assert len(text.encode()) <= LONGEST
+    assert len(text.encode()) <= MAX_LENGTH
     read, wanted = offsets(decode(7, text)), offsets(finished)
     assert read == wanted[: len(read)]
     assert whole == (len(read) == len(wanted))

@@ -73,10 +73,10 @@ class TrackerAgainstModel(RuleBasedStateMachine):
         commit = self.tracker.to_commit()
         if commit is not None:
             assert self.committed is None or commit.offset >= self.committed.offset
-            self.tracker.committed(commit)
+            self.tracker.mark_committed(commit)
             self.committed = commit
         assert self.tracker.to_commit() is None
-        assert not self.tracker.full
+        assert not self.tracker.metadata_full
 
     @invariant()
     def the_watermark_is_the_first_that_is_not_finished(self) -> None:
@@ -116,14 +116,14 @@ def test_a_tracker_whose_metadata_is_full_says_so_until_there_is_room() -> None:
     for offset in range(1, 60_000, 2):
         tracker.finish(offset)
     commit = tracker.to_commit()
-    assert tracker.full
+    assert tracker.metadata_full
     assert commit is not None
     above = decode(0, commit.metadata)
     assert all(len(span) == 1 and span.start % 2 for span in above)
     for offset in range(2, 60_000, 2):
         tracker.finish(offset)
     assert tracker.to_commit() is not None
-    assert not tracker.full
+    assert not tracker.metadata_full
 
 
 def test_its_memory_is_that_of_what_is_unfinished() -> None:

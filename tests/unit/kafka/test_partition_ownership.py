@@ -10,13 +10,13 @@ from poise.kafka import partition_ownership
 from poise.kafka.admin import KafkaAdmin
 from poise.kafka.connection import Connection
 from poise.kafka.log_reader import LogAccess
-from poise.kafka.partition_ownership import Ownership
+from poise.kafka.partition_ownership import PartitionOwnership
 from poise.kafka.topic_identities import TopicIdentities, TopicMetadata
 from poise.liveness import Liveness, Part
 from poise.settings import MeshSettings
 
 
-class Failing(Ownership):
+class Failing(PartitionOwnership):
     """Of which the first part in the group ends with an error."""
 
     def __init__(self, error: Exception) -> None:
@@ -30,7 +30,7 @@ class Failing(Ownership):
     async def _idle(self, partition: int, part: Part) -> None:
         raise AssertionError(partition, part)
 
-    async def _be_member(self, part: Part) -> None:
+    async def _join(self, part: Part) -> None:
         if self.error is not None:
             error, self.error = self.error, None
             raise error
@@ -41,7 +41,7 @@ class Failing(Ownership):
 
 @pytest.mark.parametrize("error", [KafkaError("gone"), OSError("too many open files"), AssertionError("theirs")])
 async def test_whatever_ends_it_it_takes_part_again(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(partition_ownership, "AGAIN_AFTER_MOST", 0.0)
+    monkeypatch.setattr(partition_ownership, "MAX_RETRY_BACKOFF", 0.0)
     async with Failing(error) as failing:
         await asyncio.wait_for(failing.again.wait(), 10)
 
@@ -65,16 +65,16 @@ class Consumer:
 
 async def test_a_topic_that_was_made_again_has_it_take_part_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(partition_ownership, "AIOKafkaConsumer", Consumer)
-    monkeypatch.setattr(partition_ownership, "POLL_EVERY", 0.0)
+    monkeypatch.setattr(partition_ownership, "POLL_INTERVAL", 0.0)
     settings = MeshSettings(broker="127.0.0.1:1")
     identities, connection = TopicIdentities(), Connection.of(settings)
     logs = LogAccess(connection, KafkaAdmin(connection), Liveness(), identities)
 
     async def work(_partition: int, _part: Part) -> None: ...
 
-    async with Ownership(logs, settings, "a.topic", "a.group", work), asyncio.timeout(10):
+    async with PartitionOwnership(logs, settings, "a.topic", "a.group", work), asyncio.timeout(10):
         for number, id_ in enumerate(("one", "one", "two", "three")):
-            identities.take({"a.topic": TopicMetadata(id_, 1)})
+            identities.update({"a.topic": TopicMetadata(id_, 1)})
             wanted = max(1, number)
             while wanted > Consumer.begun:  # noqa: ASYNC110 - it begins in a task of its own
                 await asyncio.sleep(0)
@@ -83,8 +83,8 @@ async def test_a_topic_that_was_made_again_has_it_take_part_again(monkeypatch: p
 
 async def test_work_that_fails_each_time_by_a_bug_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """However far it comes before it fails."""
-    monkeypatch.setattr(partition_ownership, "AGAIN_AFTER", 0.0)
-    monkeypatch.setattr(partition_ownership, "AGAIN_AFTER_MOST", 0.0)
+    monkeypatch.setattr(partition_ownership, "RETRY_BACKOFF", 0.0)
+    monkeypatch.setattr(partition_ownership, "MAX_RETRY_BACKOFF", 0.0)
     now = 0.0
     liveness, begun = Liveness(lambda: now), 0
     liveness.broker(answers=True)
@@ -98,7 +98,7 @@ async def test_work_that_fails_each_time_by_a_bug_ends_the_process(monkeypatch: 
         part.progress()
         raise KeyError("a bug")
 
-    owner = Ownership(logs, settings, "a.topic", "a.group", work)
+    owner = PartitionOwnership(logs, settings, "a.topic", "a.group", work)
     await owner.on_partitions_assigned({TopicPartition("a.topic", 0)})
     reasons = []
     for now in range(0, 200, 4):  # noqa: B007 - the clock reads it
@@ -113,7 +113,7 @@ async def test_work_that_fails_each_time_by_a_bug_ends_the_process(monkeypatch: 
 
 
 async def test_a_member_that_fails_each_time_by_a_bug_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(partition_ownership, "AGAIN_AFTER_MOST", 0.0)
+    monkeypatch.setattr(partition_ownership, "MAX_RETRY_BACKOFF", 0.0)
     now, begun = 0.0, 0
     liveness = Liveness(lambda: now)
     liveness.broker(answers=True)
@@ -121,8 +121,8 @@ async def test_a_member_that_fails_each_time_by_a_bug_ends_the_process(monkeypat
     connection = Connection.of(settings)
     logs = LogAccess(connection, KafkaAdmin(connection), liveness, TopicIdentities())
 
-    class Failing(Ownership):
-        async def _be_member(self, part: Part) -> None:
+    class Failing(PartitionOwnership):
+        async def _join(self, part: Part) -> None:
             nonlocal begun
             begun += 1
             part.progress()

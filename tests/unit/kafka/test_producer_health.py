@@ -22,17 +22,17 @@ def test_a_record_may_wait_for_a_while() -> None:
     assert world.health.problem() is None
     world.time += 1
     assert world.health.problem() == f"{TOPIC} has not taken a record for {LATE_AFTER + 1:.0f} s"
-    world.health.settled("a")
-    world.health.settled("a")
+    world.health.finished("a")
+    world.health.finished("a")
     assert world.health.problem() is None
 
 
 def test_a_topic_that_failed_is_well_once_it_takes_a_record() -> None:
     world = World()
     world.health.failed(TOPIC)
-    world.health.took("poise.spans")
+    world.health.succeeded("poise.spans")
     assert world.health.problem() == f"{TOPIC} did not take its last record"
-    world.health.took(TOPIC)
+    world.health.succeeded(TOPIC)
     assert world.health.problem() is None
 
 
@@ -42,10 +42,10 @@ def test_what_other_partitions_take_says_nothing_of_one_without_a_leader() -> No
     world.health.failed(TOPIC)
     for _ in range(60):
         world.time += 1
-        world.health.took(TOPIC)
+        world.health.succeeded(TOPIC)
         assert world.health.problem() == f"{TOPIC} has no leader of partition 5"
     world.leaderless = frozenset()
-    world.health.took(TOPIC)
+    world.health.succeeded(TOPIC)
     assert world.health.problem() is None
 
 
@@ -68,7 +68,7 @@ def test_a_topic_that_lacked_leaders_is_well_as_soon_as_it_has_them() -> None:
     world.leaderless = frozenset({5})
     world.health.failed(TOPIC)
     assert world.health.problem() == f"{TOPIC} has no leader of partition 5"
-    world.health.took(TOPIC)
+    world.health.succeeded(TOPIC)
     world.leaderless = frozenset()
     assert world.health.problem() is None
     world.health.failed(TOPIC)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from poise.contracts.integers import MAX_INTEGER
-from poise.kafka.record import EARLIEST, Record, written_at
+from poise.kafka.record import MIN_TIMESTAMP, Record, write_time
 
 NOW = 1_800_000_000.0
 
@@ -28,7 +28,7 @@ def test_a_null_header_stays_null_and_counts_as_absent() -> None:
     ("log_time", "written"),
     [
         (1_799_999_999_000, 1_799_999_999.0),
-        (EARLIEST, EARLIEST / 1_000),
+        (MIN_TIMESTAMP, MIN_TIMESTAMP / 1_000),
         (1_799_999_999, NOW),  # seconds
         (0, NOW),
         (1_800_000_001_000, NOW),  # in the future
@@ -37,7 +37,7 @@ def test_a_null_header_stays_null_and_counts_as_absent() -> None:
     ],
 )
 def test_a_record_time_that_cannot_be_is_the_time_of_reading(log_time: int, written: float) -> None:
-    assert written_at(log_time, NOW) == written
+    assert write_time(log_time, NOW) == written
 
 
 @pytest.mark.parametrize("log_time", [None, -1, -(2**63), 0, 1_799_999_999, 2**63 - 1])
@@ -45,14 +45,14 @@ def test_what_a_record_is_known_by_does_not_depend_on_when_it_is_read(log_time: 
     """Else each delivery of one ask would be another run."""
     first, again = Record.of(raw(log_time)), Record.of(raw(log_time))
     assert first.identity == again.identity
-    assert 0 <= first.written_ms <= MAX_INTEGER
+    assert 0 <= first.log_time_ms <= MAX_INTEGER
     assert first.timestamp == pytest.approx(time.time(), abs=60)
 
 
 @given(st.one_of(st.none(), st.integers(-(2**63), 2**63 - 1)))
 def test_any_record_time_is_read(log_time: int | None) -> None:
     record = Record.of(raw(log_time))
-    assert EARLIEST / 1_000 <= record.timestamp <= time.time()
+    assert MIN_TIMESTAMP / 1_000 <= record.timestamp <= time.time()
 
 
 @pytest.mark.parametrize(
@@ -73,4 +73,4 @@ def test_any_record_time_is_read(log_time: int | None) -> None:
     ],
 )
 def test_a_number_in_a_header_is_digits_and_bounded(value: bytes | None, number: int | None) -> None:
-    assert Record.of(raw(1, (("n", b"7"), ("n", value)))).number("n") == number
+    assert Record.of(raw(1, (("n", b"7"), ("n", value)))).int_header("n") == number

@@ -61,10 +61,10 @@ class Broker:
 async def test_a_topic_is_asked_about_once() -> None:
     broker = Broker(mine=20_000, large=100 * MIB)
     limits = TopicLimits(broker.describe)
-    assert [await limits.of(FOREIGN) for _ in range(3)] == [20_000] * 3
-    assert await limits.of("large") == LARGEST_RECORD  # as much as is ever sent
-    assert await limits.of("secret") == MIB
-    assert await limits.of("secret") == MIB
+    assert [await limits.limit(FOREIGN) for _ in range(3)] == [20_000] * 3
+    assert await limits.limit("large") == LARGEST_RECORD  # as much as is ever sent
+    assert await limits.limit("secret") == MIB
+    assert await limits.limit("secret") == MIB
     assert broker.asked == [{FOREIGN}, {"large"}, {"secret"}]
 
 
@@ -72,44 +72,44 @@ async def test_a_broker_that_is_away_is_asked_again_and_changes_nothing() -> Non
     broker = Broker(mine=20_000)
     limits = TopicLimits(broker.describe)
     broker.away = True
-    assert await limits.of(FOREIGN) == MIB
+    assert await limits.limit(FOREIGN) == MIB
     broker.away = False
-    assert await limits.of(FOREIGN) == 20_000
+    assert await limits.limit(FOREIGN) == 20_000
     broker.away = True
-    await limits.read([FOREIGN])
-    assert await limits.of(FOREIGN) == 20_000
+    await limits.load([FOREIGN])
+    assert await limits.limit(FOREIGN) == 20_000
 
 
 async def test_what_an_operator_changed_is_seen_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     broker = Broker(mine=20_000)
     limits = TopicLimits(broker.describe)
-    await limits.read()
-    await limits.of(FOREIGN)
+    await limits.load()
+    await limits.limit(FOREIGN)
     broker.limits[FOREIGN] = 10_000
     await limits.refresh()
-    assert await limits.of(FOREIGN) == 20_000
-    monkeypatch.setattr(record_size, "REREAD_AFTER", -1.0)
+    assert await limits.limit(FOREIGN) == 20_000
+    monkeypatch.setattr(record_size, "REFRESH_INTERVAL", -1.0)
     await limits.refresh()
-    assert await limits.of(FOREIGN) == 10_000
+    assert await limits.limit(FOREIGN) == 10_000
 
 
 async def test_what_was_refused_counts_until_the_broker_says_more() -> None:
     broker = Broker()
     limits = TopicLimits(broker.describe)
-    await limits.of(FOREIGN)
-    await limits.refused(FOREIGN, 5_000, alone=False)  # with others: it may fit alone
-    assert await limits.of(FOREIGN) == MIB
-    await asyncio.gather(*(limits.refused(FOREIGN, size, alone=True) for size in (7_000, 5_000, 6_000)))
-    assert await limits.of(FOREIGN) == 4_999
+    await limits.limit(FOREIGN)
+    await limits.note_rejected(FOREIGN, 5_000, alone=False)  # with others: it may fit alone
+    assert await limits.limit(FOREIGN) == MIB
+    await asyncio.gather(*(limits.note_rejected(FOREIGN, size, alone=True) for size in (7_000, 5_000, 6_000)))
+    assert await limits.limit(FOREIGN) == 4_999
     broker.limits[FOREIGN] = 10_000
-    await limits.read([FOREIGN])
-    assert await limits.of(FOREIGN) == 10_000
+    await limits.load([FOREIGN])
+    assert await limits.limit(FOREIGN) == 10_000
 
 
 async def test_many_topics_of_others_do_not_fill_the_memory() -> None:
     limits = TopicLimits(Broker().describe)
-    await limits.read()
-    for number in range(3 * record_size.MOST_TOPICS):
-        await limits.of(f"mine-{number}")
-    assert len(limits.known) <= record_size.MOST_TOPICS + 1
+    await limits.load()
+    for number in range(3 * record_size.MAX_TOPICS):
+        await limits.limit(f"mine-{number}")
+    assert len(limits.known) <= record_size.MAX_TOPICS + 1
     assert RECORDS.name in limits.known

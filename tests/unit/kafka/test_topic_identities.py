@@ -17,12 +17,12 @@ def test_a_topic_that_was_made_again_is_told_once_to_each(caplog: pytest.LogCapt
     identities.watch("a", one.append)
     identities.watch("a", two.append)
     identities.watch("b", other.append)
-    identities.take(answer(a="1", b="9"))
+    identities.update(answer(a="1", b="9"))
     assert not one
-    identities.take(answer(b="9"))  # deleted
+    identities.update(answer(b="9"))  # deleted
     assert not one
-    identities.take(answer(a="2", b="9"))
-    identities.take(answer(a="2", b="9"))
+    identities.update(answer(a="2", b="9"))
+    identities.update(answer(a="2", b="9"))
     assert (one, two, other) == (["2"], ["2"], [])
     assert caplog.messages == ["topic a was deleted and made again: its id is 2, before 1"]
 
@@ -31,16 +31,16 @@ def test_a_broker_that_lags_behind_brings_no_old_topic_back() -> None:
     identities, told = TopicIdentities(), list[str]()
     identities.watch("a", told.append)
     for found in "1", "2", "1", "2", "3", "1":
-        identities.take(answer(a=found))
+        identities.update(answer(a=found))
     assert told == ["2", "3"]
 
 
 def test_one_who_comes_with_an_old_id_is_told_the_new_one() -> None:
     identities, early, late = TopicIdentities(), list[str](), list[str]()
     identities.watch("a", early.append, known="1")
-    identities.take(answer(a="2"))
+    identities.update(answer(a="2"))
     identities.watch("a", late.append, known="1")
-    identities.take(answer(a="2"))
+    identities.update(answer(a="2"))
     assert (early, late) == (["2"], ["2"])
 
 
@@ -49,8 +49,8 @@ def test_one_who_comes_with_a_newer_id_tells_the_others() -> None:
     identities.watch("a", early.append, known="1")
     identities.watch("a", late.append, known="2")
     assert (early, late) == (["2"], [])
-    identities.take(answer(a="1"))
-    identities.take(answer(a="2"))
+    identities.update(answer(a="1"))
+    identities.update(answer(a="2"))
     assert (early, late) == (["2"], [])
 
 
@@ -59,7 +59,7 @@ def test_who_watches_no_more_is_told_nothing() -> None:
     identities.watch("a", told.append, known="1")
     assert identities.topics == {"a"}
     identities.unwatch("a", told.append)
-    identities.take(answer(a="2"))
+    identities.update(answer(a="2"))
     assert not told
     assert not identities.topics
-    assert identities.now("a") == TopicMetadata("2", 1)
+    assert identities.latest("a") == TopicMetadata("2", 1)

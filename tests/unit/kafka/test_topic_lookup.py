@@ -27,7 +27,7 @@ class Broker:
 
 
 async def begun(lookup: TopicLookup, *names: str) -> list[asyncio.Task[int | None]]:
-    tasks = [asyncio.create_task(lookup.number(name)) for name in names]
+    tasks = [asyncio.create_task(lookup.get(name)) for name in names]
     for _ in range(5):
         await asyncio.sleep(0)
     return tasks
@@ -47,15 +47,15 @@ async def test_a_topic_that_is_made_between_two_questions_is_found() -> None:
     broker = Broker()
     broker.go_on.set()
     lookup = TopicLookup(broker.describe)
-    assert await lookup.number("new") is None
+    assert await lookup.get("new") is None
     broker.topics["new"] = 1
-    assert await lookup.number("new") == 1
+    assert await lookup.get("new") == 1
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a b", "\0", "\u00fc", "x" * 250, "x\n"])
 async def test_what_kafka_allows_as_no_name_is_not_asked_for(name: str) -> None:
     broker = Broker()
-    assert await TopicLookup(broker.describe).number(name) is None
+    assert await TopicLookup(broker.describe).get(name) is None
     assert broker.asked == []
 
 
@@ -67,7 +67,7 @@ async def test_everybody_is_told_that_the_broker_does_not_answer_and_the_next_as
     broker.go_on.set()
     assert all(isinstance(told, UnavailableError) for told in await asyncio.gather(*waiting, return_exceptions=True))
     broker.error = None
-    assert await lookup.number("mine") == 3
+    assert await lookup.get("mine") == 3
 
 
 async def test_one_who_gives_up_leaves_the_others_their_answer() -> None:

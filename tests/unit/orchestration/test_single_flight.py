@@ -12,18 +12,18 @@ from poise_services.orchestration.single_flight import Flight, SingleFlight
 async def test_an_ask_that_waits_for_another_holds_no_handling_slot() -> None:
     async with RedisClient(None) as cache:
         flights = SingleFlight(StepResultStore(cache), ttl=10)
-        slots = HandlingSlots(2, parked=8, parked_bytes=8, changed=lambda: None)
+        slots = HandlingSlots(2, parked=8, parked_bytes=8, on_change=lambda: None)
 
         async def accepts(_kept: CachedAnswer, _elsewhere: bool) -> bool:
             return True
 
         async def board() -> CachedAnswer | Flight | None:
-            slot = slots.open(1)
-            slot.enter()
+            slot = slots.acquire(1)
+            slot.activate()
             try:
                 return await flights.acquire("the same", accepts, 60)
             finally:
-                slot.close()
+                slot.release()
 
         leader = await asyncio.create_task(board())
         assert isinstance(leader, Flight)

@@ -22,37 +22,37 @@ from aiokafka.record.legacy_records import LegacyRecordBatch
 from aiokafka.structs import ConsumerRecord
 
 from poise.kafka.decompression import decompress
-from poise.kafka.record import Undecodable
-from poise.kafka.record_batch import RECORDS_AT, check_headers, decode, headers_allowed
+from poise.kafka.record import UndecodableBatch
+from poise.kafka.record_batch import HEADER_BYTES, check_headers, decode, max_headers
 from poise.text.error_text import words_of
 
-MOST_RECORDS: Final = 100_000
+MAX_RECORDS: Final = 100_000
 """Records in a batch; clients write 10,000 at most unless they are told otherwise."""
 
 # Where things stand in a batch: Kafka's documentation, "Record Batch".
 _LENGTH: Final = 8
 _PREFIX: Final = 12
 """Bytes that the length does not count."""
-_LEAST: Final = 14
+_MIN_LENGTH: Final = 14
 """Bytes behind them, at least."""
 _MAGIC: Final = 16
-_NEWEST: Final = 2
-_LAST: Final = 23
-_COUNT: Final = 57
+_CURRENT_MAGIC: Final = 2
+_LAST_OFFSET_DELTA: Final = 23
+_RECORD_COUNT: Final = 57
 
 
-def read_tolerantly() -> None:
+def install() -> None:
     """Have every consumer of this process read so, from now on."""
     reader: Any = fetcher
-    reader.MemoryRecords = TolerantRecords
-    reader.PartitionRecords = TolerantPartition
+    reader.MemoryRecords = LenientRecords
+    reader.PartitionRecords = LenientPartitionRecords
 
 
 @dataclass
 class UndecodableRecord(ConsumerRecord[bytes, bytes]):
     """A batch that cannot be decoded; its value is the batch's bytes."""
 
-    undecodable: Undecodable | None = None
+    undecodable: UndecodableBatch | None = None
 
 
 @dataclass
@@ -60,10 +60,10 @@ class TransactionalRecord(ConsumerRecord[bytes, bytes]):
     """A record that was written in a transaction, which may be open where what is not committed is read."""
 
 
-class TolerantPartition(fetcher.PartitionRecords):
+class LenientPartitionRecords(fetcher.PartitionRecords):
     """The records that a fetch brought of one partition."""
 
-    def __init__(self, tp: Any, records: "TolerantRecords", aborted: Any, fetch_offset: int, *rest: Any) -> None:
+    def __init__(self, tp: Any, records: "LenientRecords", aborted: Any, fetch_offset: int, *rest: Any) -> None:
         records.start = fetch_offset
         self._batches = records
         super().__init__(tp, records, aborted, fetch_offset, *rest)  # type: ignore[no-untyped-call]  # aiokafka has no types
@@ -84,11 +84,11 @@ class TolerantPartition(fetcher.PartitionRecords):
             -1,
             len(record.raw),
             (),
-            Undecodable(record.first_offset, record.reason),
+            UndecodableBatch(record.first_offset, record.reason),
         )
 
 
-class TolerantRecords:
+class LenientRecords:
     """What a fetch brought of one partition, batch by batch."""
 
     def __init__(self, raw: bytes) -> None:
@@ -123,7 +123,7 @@ class TolerantRecords:
         if len(self._raw) < at + _PREFIX:
             return None
         end = at + _length(self._raw, at)
-        return end if at + _PREFIX + _LEAST <= end <= len(self._raw) else None
+        return end if at + _PREFIX + _MIN_LENGTH <= end <= len(self._raw) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +164,7 @@ class _Batch:
         None = nothing tells. Then it is one offset further than was asked for: one too far and the broker would have no
         such offset, one too near and it hands out the same batch, whose first offset has been read by then.
         """
-        if self._damage and (following is not None or self._batch is None or not _agrees(self._raw)):
+        if self._damage and (following is not None or self._batch is None or not _is_consistent(self._raw)):
             return following
         return int(self._batch.next_offset)
 
@@ -196,34 +196,34 @@ class _Batch:
 
 def _open(raw: bytes) -> tuple[Any, str]:
     """The batch, None where its header cannot be read; and what is wrong with it."""
-    if len(raw) < _PREFIX + _LEAST or _length(raw, 0) != len(raw):
+    if len(raw) < _PREFIX + _MIN_LENGTH or _length(raw, 0) != len(raw):
         return None, "its length is wrong"
     magic = raw[_MAGIC]
     try:
-        batch = DefaultRecordBatch(raw) if magic >= _NEWEST else LegacyRecordBatch(raw, magic)
+        batch = DefaultRecordBatch(raw) if magic >= _CURRENT_MAGIC else LegacyRecordBatch(raw, magic)
         return batch, "" if batch.validate_crc() else "its checksum is not that of its bytes"
     except Exception as error:  # noqa: BLE001 - whatever is wrong with it
         return None, words_of(error)
 
 
-def _agrees(raw: bytes) -> bool:
+def _is_consistent(raw: bytes) -> bool:
     """Whether a header of the newest form says the same number of records twice."""
-    count, last = _number(raw, _COUNT), _number(raw, _LAST)
-    return raw[_MAGIC] == _NEWEST and count == last + 1 and 0 < count <= MOST_RECORDS
+    count, last = _number(raw, _RECORD_COUNT), _number(raw, _LAST_OFFSET_DELTA)
+    return raw[_MAGIC] == _CURRENT_MAGIC and count == last + 1 and 0 < count <= MAX_RECORDS
 
 
 def _records(batch: Any, raw: bytes) -> list[Any]:
     if isinstance(batch, LegacyRecordBatch):
         return list(batch)
-    count = _number(raw, _COUNT)
-    if count > MOST_RECORDS:
-        raise ValueError(f"{count} records, where {MOST_RECORDS} are the most")
+    count = _number(raw, _RECORD_COUNT)
+    if count > MAX_RECORDS:
+        raise ValueError(f"{count} records, where {MAX_RECORDS} are the most")
     if codec := batch.compression_type:
-        return decode(raw, decompress(codec, raw[RECORDS_AT:]))
+        return decode(raw, decompress(codec, raw[HEADER_BYTES:]))
     try:
         return list(batch)
     except UnicodeDecodeError:
-        return decode(raw, raw[RECORDS_AT:])
+        return decode(raw, raw[HEADER_BYTES:])
 
 
 def _check_records(records: list[Any], batch: Any) -> None:
@@ -234,7 +234,7 @@ def _check_records(records: list[Any], batch: Any) -> None:
     Raises:
         ValueError: They do not, or have.
     """
-    last, end, left = getattr(batch, "base_offset", 0) - 1, batch.next_offset, headers_allowed(len(records))
+    last, end, left = getattr(batch, "base_offset", 0) - 1, batch.next_offset, max_headers(len(records))
     for record in records:
         count = len(record.headers)
         check_headers(count, left)

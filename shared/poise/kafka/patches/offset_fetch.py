@@ -1,9 +1,11 @@
-"""Offset fetches: an error that stands for a whole answer, which aiokafka 0.14 overlooks.
+"""Raise the error of an offset fetch that stands for the whole response, which aiokafka 0.14 ignores.
 
-A consumer is assigned a partition → asks the group's coordinator what is committed → the coordinator has just moved to
-another broker, and the old one answers NOT_COORDINATOR. Up to version 1 of the request that error stood at each
-partition; since version 2 it stands above an empty list, at which aiokafka does not look. It takes the empty list for
-"nothing is committed", begins at the start of the log, and everything in it is handled again.
+    a consumer is assigned a partition → it asks the group's coordinator for the committed offset
+    → the coordinator has just moved to another broker, and the old one answers NOT_COORDINATOR
+
+Up to version 1 of the request, that error stood at each partition. Since version 2 it stands above an empty list, where
+aiokafka does not look. It takes the empty list for "nothing committed" and starts at the beginning of the log, so that
+everything in it is handled again.
 """
 
 from typing import Any
@@ -11,21 +13,24 @@ from typing import Any
 from aiokafka.errors import KafkaError, NoError, for_code
 from aiokafka.protocol.commit import OffsetFetchRequest
 
+from poise.kafka.patches.versions import check_version
 
-def heed_errors(client: Any) -> None:
-    """Make a client raise the error of an offset fetch: whoever sent it then finds the coordinator and asks again.
+
+def install(client: Any) -> None:
+    """Make a client raise the error of an offset fetch: the caller then finds the new coordinator and asks again.
 
     Args:
-        client: aiokafka's own, the one that a consumer or an admin client sends by.
+        client: The `AIOKafkaClient` of a consumer or an admin client.
     """
+    check_version("aiokafka")
     send = client.send
 
-    async def heeding(node: int, request: Any, **options: Any) -> Any:
+    async def send_checked(node: int, request: Any, **options: Any) -> Any:
         response = await send(node, request, **options)
         if isinstance(request, OffsetFetchRequest):
             error: type[KafkaError] = for_code(getattr(response, "error_code", 0))
             if error is not NoError:
-                raise error(f"node {node} does not tell what is committed")
+                raise error(f"node {node} does not return the committed offsets")
         return response
 
-    client.send = heeding
+    client.send = send_checked

@@ -12,10 +12,10 @@ from batch_kit import CODECS, DAMAGED, HEADER, Headers, batch, checked, packed
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poise.kafka.decompression import LARGEST
-from poise.kafka.patches.lenient_fetch import MOST_RECORDS, read_tolerantly
+from poise.kafka.decompression import MAX_DECOMPRESSED_BYTES
+from poise.kafka.patches.lenient_fetch import MAX_RECORDS, install
 from poise.kafka.record import Record
-from poise.kafka.record_batch import MOST_HEADERS
+from poise.kafka.record_batch import MAX_HEADERS
 
 COMMITTED = 1
 HEADERS: Headers = [("name", b"value"), ("null", None)]
@@ -25,7 +25,7 @@ BEHIND = batch([b"behind"], offset=103)
 
 def read(raw: bytes, *, start: int = 100, aborted: Sequence[tuple[int, int]] = ()) -> tuple[list[Record], int]:
     """What a consumer makes of a fetch; and where it reads on."""
-    read_tolerantly()
+    install()
     reader: Any = fetcher
     batches = reader.MemoryRecords(raw)
     assert batches.size_in_bytes() == len(raw)
@@ -76,7 +76,7 @@ def test_times_that_the_broker_gave(codec: str) -> None:
     appended[35:43] = struct.pack(">q", 1_234_000)
     raw = checked(bytes(appended))
     records, _ = read(raw if codec == "none" else packed(raw, codec))
-    assert {record.written_ms for record in records} == {1_234_000}
+    assert {record.log_time_ms for record in records} == {1_234_000}
 
 
 @pytest.mark.parametrize("make", DAMAGED.values(), ids=DAMAGED.keys())
@@ -98,14 +98,14 @@ def test_a_codec_that_there_is_not(codec: int) -> None:
 
 
 def test_the_bounds() -> None:
-    fits = packed(batch([bytes(LARGEST - 100)], offset=100), "zstd")
-    more = packed(batch([bytes(LARGEST)], offset=101), "zstd")
-    full = packed(batch([b""], headers=[("", b"")] * MOST_HEADERS, offset=102), "gzip")
-    over = packed(batch([b""], headers=[("", b"")] * (MOST_HEADERS + 1), offset=103), "gzip")
-    many = checked(GOOD[:57] + struct.pack(">i", MOST_RECORDS + 1) + GOOD[HEADER:])
+    fits = packed(batch([bytes(MAX_DECOMPRESSED_BYTES - 100)], offset=100), "zstd")
+    more = packed(batch([bytes(MAX_DECOMPRESSED_BYTES)], offset=101), "zstd")
+    full = packed(batch([b""], headers=[("", b"")] * MAX_HEADERS, offset=102), "gzip")
+    over = packed(batch([b""], headers=[("", b"")] * (MAX_HEADERS + 1), offset=103), "gzip")
+    many = checked(GOOD[:57] + struct.pack(">i", MAX_RECORDS + 1) + GOOD[HEADER:])
     records, _ = read(fits + more + full + over)
     assert [bool(record.undecodable) for record in records] == [False, True, False, True]
-    assert f"{MOST_RECORDS} are the most" in reasons(read(many)[0])[0]
+    assert f"{MAX_RECORDS} are the most" in reasons(read(many)[0])[0]
 
 
 @pytest.mark.parametrize(
@@ -119,8 +119,8 @@ def test_the_bounds_of_headers(form: Callable[[bytes], bytes]) -> None:
         over = form(batch([b""] * records, headers=header * (allowed // records + 1), offset=100))
         assert reasons(read(full)[0]) == []
         assert reasons(read(over)[0]) == ["more headers than a batch of so many records may have"]
-    more = form(batch([b""], headers=header * (MOST_HEADERS + 1), offset=100))
-    assert reasons(read(more)[0]) == [f"a record of {MOST_HEADERS + 1} headers, where {MOST_HEADERS} are the most"]
+    more = form(batch([b""], headers=header * (MAX_HEADERS + 1), offset=100))
+    assert reasons(read(more)[0]) == [f"a record of {MAX_HEADERS + 1} headers, where {MAX_HEADERS} are the most"]
 
 
 # -- what is damaged --------------------------------------------------------------------------------------------------

@@ -11,7 +11,8 @@ from faststream.specification import AsyncAPI
 
 from poise.contracts import Retrieve
 from poise.kafka.connection import Connection
-from poise.kafka.faststream_adapter import ConcurrentSubscriber, new_broker, subscribe
+from poise.kafka.faststream_adapter import new_broker, subscribe
+from poise.kafka.patches.faststream_subscriber import ConcurrentSubscriber
 from poise.kafka.record import Record
 
 
@@ -34,7 +35,7 @@ class RecordingIntake:
 
     async def drain(self) -> None: ...
 
-    def deliver(self, record: Record, /) -> Awaitable[None]:
+    def handle(self, record: Record, /) -> Awaitable[None]:
         async def keep() -> None:
             self.records.append(record)
 
@@ -49,7 +50,7 @@ def test_faststream_still_has_the_places_that_are_replaced() -> None:
 async def test_the_in_memory_broker_hands_messages_to_the_same_intake() -> None:
     broker = new_broker(Connection(("127.0.0.1:1",)))
     intake = RecordingIntake()
-    subscribe(broker, ["poise.retrieval.requests.interactive"], "group", intake, accepts=(Retrieve,), connection={})
+    subscribe(broker, ["poise.retrieval.requests.interactive"], "group", intake, accepts=(Retrieve,), options={})
     async with TestKafkaBroker(broker):
         await broker.publish(Retrieve(query="x").encode(), "poise.retrieval.requests.interactive", key=b"k")
     assert [(record.key, record.value) for record in intake.records] == [(b"k", b'{"query":"x","limit":6}')]
@@ -57,7 +58,7 @@ async def test_the_in_memory_broker_hands_messages_to_the_same_intake() -> None:
 
 async def test_the_in_memory_broker_leaves_headers_as_they_are() -> None:
     broker, intake = new_broker(Connection(("127.0.0.1:1",))), RecordingIntake()
-    subscriber = subscribe(broker, ["t"], "group", intake, accepts=(Retrieve,), connection={})
+    subscriber = subscribe(broker, ["t"], "group", intake, accepts=(Retrieve,), options={})
     headers: Any = (("correlation_id", bytes(range(256))), ("x", None), ("x", b"1"))
     async with TestKafkaBroker(broker):
         raw: Any = ConsumerRecord("t", 0, 7, 1_700_000_000_000, 0, b"k", b"{}", None, 1, 2, headers)
@@ -68,7 +69,7 @@ async def test_the_in_memory_broker_leaves_headers_as_they_are() -> None:
 def test_asyncapi_shows_what_a_topic_takes_and_how_it_is_answered() -> None:
     broker = new_broker(Connection(("127.0.0.1:1",)))
     subscribe(
-        broker, ["poise.retrieval.requests.interactive"], "group", RecordingIntake(), accepts=(Retrieve,), connection={}
+        broker, ["poise.retrieval.requests.interactive"], "group", RecordingIntake(), accepts=(Retrieve,), options={}
     )
     document = AsyncAPI(broker).to_specification().to_jsonable()
     assert "Retrieve" in str(document["components"]["schemas"])

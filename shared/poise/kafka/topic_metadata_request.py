@@ -106,7 +106,7 @@ class _Request(RequestStruct):
     )
 
 
-class TopicIdRequest(Request[_Request]):
+class TopicMetadataRequest(Request[_Request]):
     """Ask for topics by their names."""
 
     API_KEY = 3
