@@ -11,9 +11,10 @@ if TYPE_CHECKING:
     from poise.client import Poise
     from poise.errors import FaultError, PoiseError, RetryableError, SetupError, TerminalError
     from poise.kafka.handling_slots import parked
+    from poise.worker.context import Context
     from poise.worker.executors import in_processes
     from poise.worker.process import run
-    from poise.worker.tier import Context, Tier
+    from poise.worker.tier import Tier
     from poise.worker.tier_loader import serve
     from poise.workflows.run import Run
     from poise.workflows.workflow import workflow
@@ -36,7 +37,7 @@ __all__ = [
 ]
 
 _MODULES: Final = {
-    "Context": "poise.worker.tier",
+    "Context": "poise.worker.context",
     "Poise": "poise.client",
     "Run": "poise.workflows.run",
     "Tier": "poise.worker.tier",

@@ -21,10 +21,11 @@ from poise.contracts.stream import Delta, Reset
 from poise.contracts.topics import ASK_INTERACTIVE, DOCUMENTS, FEEDBACK, Lane
 from poise.errors import DeadlineExceededError, EncodingError, InvalidMessageError, NotTakenError, UnavailableError
 from poise.kafka.record import Position
+from poise.rpc.client import CallOptions
 from poise.rpc.deadlines import brought_forward
 from poise.rpc.encoding import encode
 from poise.settings import MeshSettings
-from poise.worker.mesh import Mesh
+from poise.worker.connection import MeshConnection
 
 AT_ONCE: Final = 32
 """Documents that are on their way to the broker at most: each may be 1 MB."""
@@ -52,11 +53,11 @@ class Poise:
         # What a worker in the same environment is told is not meant for a client beside it.
         own = {"redis_url": None, "spans": False, "admin_port": None, "broker": broker or found.broker}
         self.settings = found.model_copy(update=own)
-        self._mesh: Mesh | None = None
+        self._mesh: MeshConnection | None = None
 
     async def __aenter__(self) -> Self:
         """Connect; when this returns, an answer can arrive."""
-        mesh = Mesh(self.settings, tier="client")
+        mesh = MeshConnection(self.settings, tier="client")
         self._mesh = await mesh.__aenter__()
         return self
 
@@ -69,7 +70,7 @@ class Poise:
             await mesh.__aexit__(kind, error, traceback)
 
     @property
-    def mesh(self) -> Mesh:
+    def mesh(self) -> MeshConnection:
         """The connection, for what this class has no word for.
 
         Raises:
@@ -108,13 +109,15 @@ class Poise:
         """
         ask = _ask(question, timeout, conversation, cache, workflow)
         try:
-            return await self.mesh.call(
+            return await self.mesh.rpc.call(
                 ask,
-                step="ask",
-                topic=ASK_INTERACTIVE,
-                key=conversation,
-                deadline=time.time() + timeout,
-                min_epoch=min_epoch.encode() if isinstance(min_epoch, Epoch) else min_epoch,
+                CallOptions(
+                    step="ask",
+                    topic=ASK_INTERACTIVE,
+                    key=conversation,
+                    deadline=time.time() + timeout,
+                    min_epoch=min_epoch.encode() if isinstance(min_epoch, Epoch) else min_epoch,
+                ),
             )
         except NotTakenError:
             raise
@@ -139,13 +142,15 @@ class Poise:
         Args and errors are those of `ask`; an error may come after words.
         """
         ask = _ask(question, timeout, conversation, cache, workflow)
-        asked = self.mesh.stream(
+        asked = self.mesh.rpc.stream(
             ask,
-            step="ask",
-            topic=ASK_INTERACTIVE,
-            key=conversation,
-            deadline=time.time() + timeout,
-            min_epoch=min_epoch.encode() if isinstance(min_epoch, Epoch) else min_epoch,
+            CallOptions(
+                step="ask",
+                topic=ASK_INTERACTIVE,
+                key=conversation,
+                deadline=time.time() + timeout,
+                min_epoch=min_epoch.encode() if isinstance(min_epoch, Epoch) else min_epoch,
+            ),
         )
         try:
             async with aclosing(asked):
@@ -185,17 +190,19 @@ class Poise:
         """
         if timeout is not None and not timeout > 0:
             raise _invalid("timeout", f"must be a positive number of seconds, not {timeout}")
-        return await self.mesh.call(
+        return await self.mesh.rpc.call(
             request,
-            run=run or new_run_id(time.time(), _RANDOM),
-            step=step or request.kind.partition("/")[0],
-            lane=lane,
-            deadline=None if timeout is None else time.time() + timeout,
-            key=key,
+            CallOptions(
+                run=run or new_run_id(time.time(), _RANDOM),
+                step=step or request.kind.partition("/")[0],
+                lane=lane,
+                deadline=None if timeout is None else time.time() + timeout,
+                key=key,
+            ),
         )
 
     async def cancel(self, run_id: str, *, step: str | None = None) -> None:
-        """Stop a run, or one step of it, on whichever worker it is; see `Mesh.cancel`.
+        """Stop a run, or one step of it, on whichever worker it is; see `RpcClient.cancel`.
 
         An `ask` whose task is cancelled does this by itself.
 
@@ -208,7 +215,7 @@ class Poise:
             UnavailableError: The broker did not take it.
         """
         try:
-            await self.mesh.cancel(run_id, step=step)
+            await self.mesh.rpc.cancel(run_id, step=step)
         except ValidationError as error:
             raise InvalidMessageError.of(error) from error
 
@@ -240,7 +247,7 @@ class Poise:
             said = Feedback(run_id=run_id, id=id_, thumb=thumb, rating=rating, correction=correction, comment=comment)
         except ValidationError as error:
             raise InvalidMessageError.of(error) from error
-        await self.mesh.publish(FEEDBACK, said, key=run_id)
+        await self.mesh.producer.publish(FEEDBACK, said, key=run_id)
 
     async def ingest(self, documents: Mapping[str, Document | str]) -> Epoch:
         """Put documents into the corpus, each by its id; the same id again replaces a document.
@@ -268,7 +275,7 @@ class Poise:
     async def put(self, id_: str, document: Document) -> Position:
         """Publish one document, and return where it landed; see `ingest`."""
         _check(id_, document)
-        return await self.mesh.publish(DOCUMENTS, document, key=id_)
+        return await self.mesh.producer.publish(DOCUMENTS, document, key=id_)
 
     async def delete(self, id_: str) -> Epoch:
         """Take a document out of the corpus. That there is one is not checked: a log is only written.
@@ -281,11 +288,11 @@ class Poise:
             UnavailableError: The broker did not take it.
         """
         _check(id_)
-        return await self.epoch_of([await self.mesh.publish(DOCUMENTS, None, key=id_)])
+        return await self.epoch_of([await self.mesh.producer.publish(DOCUMENTS, None, key=id_)])
 
     async def epoch_of(self, positions: Iterable[Position]) -> Epoch:
         """The epoch of an index that has come as far as these places in `poise.documents`."""
-        epoch, now = Epoch(await self.mesh.topic_id(DOCUMENTS.name)), time.time()
+        epoch, now = Epoch(await self.mesh.logs.topic_id(DOCUMENTS.name)), time.time()
         for at in positions:
             epoch = epoch.with_(at.partition, at.offset, now)
         return epoch

@@ -36,7 +36,7 @@ async def ask(poise: Poise, question: str, places: asyncio.Semaphore) -> tuple[A
     """An answer, and the record of its run."""
     async with places:
         answer = await poise.ask(question, timeout=120, cache="no-store")
-    (record, *_) = await poise.mesh.read_key(RECORDS.name, answer.run_id)
+    (record, *_) = await poise.mesh.logs.read_key(RECORDS.name, answer.run_id)
     return answer, RunRecord.parse(record.value or b"")
 
 

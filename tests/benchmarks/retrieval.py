@@ -19,9 +19,10 @@ from poise.contracts import Document, Epoch, Manifest, Part, Retrieve
 from poise.contracts.topics import DOCUMENTS
 from poise.kafka import topic_setup
 from poise.kafka.record import Record
+from poise.rpc.client import CallOptions
 from poise.settings import MeshSettings
 from poise.stack.kafka import Kafka
-from poise.worker.mesh import Mesh
+from poise.worker.runtime import WorkerRuntime
 from poise.worker.tier import Tier
 from poise_services.retrieval.corpus import Corpus
 from poise_services.retrieval.embedding import MiniLm
@@ -176,38 +177,37 @@ async def on(settings: MeshSettings) -> None:
     """The corpus through a broker."""
     async with (
         MiniLm(documents_at_once=RetrievalSettings().documents_at_once) as embedder,
-        Mesh(settings, tier="retrieval") as mesh,
+        WorkerRuntime(settings, tier="retrieval") as mesh,
         Corpus(mesh, RetrievalSettings(), embedder.model) as corpus,
-        Mesh(MeshSettings(broker=settings.broker), tier="client") as client,
+        WorkerRuntime(MeshSettings(broker=settings.broker), tier="client") as client,
     ):
         await embedder.loaded()
         serving = asyncio.create_task(mesh.serve(Tier("retrieval", handlers(RetrievalSettings(), embedder, corpus))))
         started = time.perf_counter()
-        epoch = Epoch(await client.topic_id(DOCUMENTS.name))
+        epoch = Epoch(await client.logs.topic_id(DOCUMENTS.name))
         for name, text in TOPICS.items():
-            position = await client.publish(DOCUMENTS, Document(text=text, source=name), key=name)
+            position = await client.producer.publish(DOCUMENTS, Document(text=text, source=name), key=name)
             epoch = epoch.with_(position.partition, position.offset, time.time())
         say("mesh: corpus published", time.perf_counter() - started, "s")
         await retrieve(client, epoch)
         say("mesh: corpus embedded, indexed and found", time.perf_counter() - started, "s")
         say("mesh: retrieve, p50", await timed(lambda: retrieve(client, epoch)), "ms")
         started = time.perf_counter()
-        position = await client.publish(DOCUMENTS, Document(text="A new document.", source="n"), key=uuid4().hex)
+        position = await client.producer.publish(
+            DOCUMENTS, Document(text="A new document.", source="n"), key=uuid4().hex
+        )
         await retrieve(client, epoch.with_(position.partition, position.offset, time.time()))
         say("mesh: one more document, published to found", (time.perf_counter() - started) * 1000, "ms")
         mesh.stop.set()
         await serving
 
 
-async def retrieve(client: Mesh, epoch: Epoch) -> None:
+async def retrieve(client: WorkerRuntime, epoch: Epoch) -> None:
     """One retrieve that waits for the epoch."""
     deadline = time.time() + 120
-    await client.call(
+    await client.rpc.call(
         Retrieve(query=f"What does pass do? {uuid4().hex[:4]}"),
-        run=uuid4().hex,
-        step="s",
-        deadline=deadline,
-        min_epoch=epoch.encode(),
+        CallOptions(run=uuid4().hex, step="s", deadline=deadline, min_epoch=epoch.encode()),
     )
 
 

@@ -82,7 +82,7 @@ def _place(ordered: Sequence[float], quantile: float) -> int:
 async def shares(poise: Poise) -> Counter[tuple[str, str]]:
     """How many requests each worker took, by its name and what came of them."""
     await asyncio.sleep(SPANS_WITHIN)
-    spans = [SpanRecord.parse(record.value or b"") for record in await poise.mesh.read_topic(SPANS.name)]
+    spans = [SpanRecord.parse(record.value or b"") for record in await poise.mesh.logs.read_topic(SPANS.name)]
     return Counter((span.instance, str(span.attributes.get(semconv.OUTCOME))) for span in spans if span.name == TAKEN)
 
 

@@ -23,7 +23,7 @@ from chaos_load import (
     ChaosWorker,
     Handling,
     History,
-    RecordingMesh,
+    RecordingClient,
     Request,
     Supervisor,
     ask_by_http,
@@ -107,14 +107,17 @@ class Scene:
         )
         by_http = REQUESTS // BY_HTTP
         half = (REQUESTS - by_http) // 2
-        async with http, RecordingMesh(settings, tier="client") as one, RecordingMesh(settings, tier="client") as two:
-            one.history = two.history = self.history
-            async with asyncio.TaskGroup() as group:
-                ask = functools.partial(ask_by_http, http, self.gateway_killed)
-                group.create_task(load(self.history, "http", by_http, self._beside_the_others, ask))
-                for name, mesh, requests in (("one", one, half), ("two", two, REQUESTS - by_http - half)):
-                    pace = at_rate(RATE * half / REQUESTS)
-                    group.create_task(load(self.history, name, requests, pace, functools.partial(ask_by_kafka, mesh)))
+        async with (
+            http,
+            RecordingClient(settings, self.history) as one,
+            RecordingClient(settings, self.history) as two,
+            asyncio.TaskGroup() as group,
+        ):
+            ask = functools.partial(ask_by_http, http, self.gateway_killed)
+            group.create_task(load(self.history, "http", by_http, self._beside_the_others, ask))
+            for name, mesh, requests in (("one", one, half), ("two", two, REQUESTS - by_http - half)):
+                pace = at_rate(RATE * half / REQUESTS)
+                group.create_task(load(self.history, name, requests, pace, functools.partial(ask_by_kafka, mesh)))
 
 
 @asynccontextmanager

@@ -25,9 +25,10 @@ from poise.contracts import Ask, Fetch, Generate, RunRecord
 from poise.contracts.generate import ChatMessage
 from poise.contracts.record import Draw
 from poise.contracts.topics import ASK_BATCH, ASK_INTERACTIVE, LARGEST_RECORD, RECORDS, SCORES, TIERS, dead_topic
+from poise.rpc.client import CallOptions
 from poise.settings import MeshSettings
 from poise.stack.worker import Worker
-from poise.worker.mesh import Mesh
+from poise.worker.runtime import WorkerRuntime
 
 MESSAGES = int(os.environ.get("POISE_HOSTILE", "100000"))
 SEED = int(os.environ.get("POISE_CHAOS_SEED", "1"))
@@ -125,16 +126,22 @@ async def model() -> AsyncIterator[str]:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
 
-async def still_works(mesh: Mesh) -> None:
+async def still_works(mesh: WorkerRuntime) -> None:
     """A good request to every tier is answered, on both sides of the lanes."""
     deadline = time.time() + WITHIN
     for topic in (ASK_INTERACTIVE, ASK_BATCH):
-        answer = await mesh.call(Ask(question="Is anybody there?"), step="ask", topic=topic, deadline=deadline)
+        answer = await mesh.rpc.call(
+            Ask(question="Is anybody there?"), CallOptions(step="ask", topic=topic, deadline=deadline)
+        )
         assert answer.rung == "canned"  # retrieval answered that there is nothing
     chat = Generate(messages=(ChatMessage(role="user", content="x"),))
-    assert (await mesh.call(chat, run=mesh.settings.instance, step="g", deadline=deadline)).text == "yes"
+    assert (
+        await mesh.rpc.call(chat, CallOptions(run=mesh.settings.instance, step="g", deadline=deadline))
+    ).text == "yes"
     fetch = Fetch(integration="model")
-    assert "yes" in (await mesh.call(fetch, run=mesh.settings.instance, step="f", deadline=deadline)).text
+    assert (
+        "yes" in (await mesh.rpc.call(fetch, CallOptions(run=mesh.settings.instance, step="f", deadline=deadline))).text
+    )
     record = RunRecord(
         run_id=mesh.settings.instance,
         workflow="w",
@@ -144,8 +151,8 @@ async def still_works(mesh: Mesh) -> None:
         finished=2.0,
         draw=Draw(variant="v", probability=1.0, policy="p", policy_version=1),
     )
-    await mesh.publish(RECORDS, record, key=record.run_id)
-    async with asyncio.timeout(WITHIN), mesh.follow(SCORES.name) as scores:
+    await mesh.producer.publish(RECORDS, record, key=record.run_id)
+    async with asyncio.timeout(WITHIN), mesh.logs.follow(SCORES.name) as scores:
         async for batch in scores:
             if any(record.run_id.encode() in (score.value or b"") for score in batch):
                 return
@@ -172,7 +179,7 @@ async def test_hostile_messages_become_dead_letters_and_nothing_else_happens(
         settings = MeshSettings(broker=kafka.bootstrap)
         async with (
             working(workers),
-            Mesh(settings, tier="client") as mesh,
+            WorkerRuntime(settings, tier="client") as mesh,
             Reader(kafka.bootstrap, dead, letters.take) as reader,
         ):
             await still_works(mesh)

@@ -29,7 +29,7 @@ async def test_a_fault_is_deployed_under_asks_and_no_ask_is_lost(
     ):
         await poise.ask("What is a lambda?", timeout=60, min_epoch=await poise.ingest(documents), cache="no-store")
         history = await run_balance(stack, poise, BalancePlan(calm=3, patience=12), picture=picture)
-        records = [RunRecord.parse(record.value or b"") for record in await poise.mesh.read_topic(RECORDS.name)]
+        records = [RunRecord.parse(record.value or b"") for record in await poise.mesh.logs.read_topic(RECORDS.name)]
     drawn = [record.draw for record in records if record.draw is not None and record.draw.policy == "balance"]
     assert {draw.variant for draw in drawn} <= {STEADY, SECOND}
     assert {draw.policy_version for draw in drawn} <= {0, 1}, "version 0 is what held until the policy was set"

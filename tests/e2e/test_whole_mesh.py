@@ -189,7 +189,7 @@ async def scored(mesh: WholeMesh, run: str) -> dict[str, float]:
     """The scores of a run, by name."""
 
     async def look() -> dict[str, float] | None:
-        records = await mesh.poise.mesh.read_topic(SCORES.name)
+        records = await mesh.poise.mesh.logs.read_topic(SCORES.name)
         scores = [json.loads(record.value or b"") for record in records]
         return next((score["values"] for score in scores if score["run_id"] == run), None)
 

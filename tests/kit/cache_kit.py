@@ -19,8 +19,9 @@ from poise.contracts import Answer, Ask, Completion, Document, Epoch, Generate, 
 from poise.contracts.run_id import new_run_id
 from poise.contracts.topics import DOCUMENTS
 from poise.errors import UnavailableError
+from poise.rpc.client import CallOptions
 from poise.settings import MeshSettings
-from poise.worker.mesh import Mesh
+from poise.worker.runtime import WorkerRuntime
 from poise.worker.tier import Tier
 from poise_services.orchestration.document_versions import follow_versions
 from poise_services.orchestration.handlers import handlers as orchestration_handlers
@@ -66,7 +67,7 @@ class Model:
 class Reader:
     """Whoever ingests and asks, as a tenant of its own."""
 
-    mesh: Mesh
+    mesh: WorkerRuntime
     tenant: str = field(default_factory=lambda: f"tenant-{uuid4().hex[:8]}")
 
     said: set[str] = field(default_factory=set)
@@ -76,27 +77,31 @@ class Reader:
         """Put a document into the corpus, or take it out (None), and wait until that is found; returns the epoch."""
         self.said.add(document)
         body = None if text is None else Document(text=text, source=f"The book of {document}")
-        at = await self.mesh.publish(DOCUMENTS, body, key=document)
-        epoch = Epoch(await self.mesh.topic_id(DOCUMENTS.name), {at.partition: (at.offset, 0.0)}).encode()
-        await self.mesh.call(Retrieve(query=document), run=uuid4().hex, step="retrieve", min_epoch=epoch)
+        at = await self.mesh.producer.publish(DOCUMENTS, body, key=document)
+        epoch = Epoch(await self.mesh.logs.topic_id(DOCUMENTS.name), {at.partition: (at.offset, 0.0)}).encode()
+        await self.mesh.rpc.call(
+            Retrieve(query=document), CallOptions(run=uuid4().hex, step="retrieve", min_epoch=epoch)
+        )
         return epoch
 
     async def ask(self, question: str, *, within: float = 20.0, min_epoch: str | None = None, **how: Any) -> Answer:
         """Ask as the gateway does."""
-        return await self.mesh.call(
+        return await self.mesh.rpc.call(
             Ask(question=question, **how),
-            run=new_run_id(time.time(), Random()),
-            step="ask",
-            tenant=self.tenant,
-            deadline=time.time() + within,
-            min_epoch=min_epoch,
+            CallOptions(
+                run=new_run_id(time.time(), Random()),
+                step="ask",
+                tenant=self.tenant,
+                deadline=time.time() + within,
+                min_epoch=min_epoch,
+            ),
         )
 
 
 @asynccontextmanager
-async def orchestrating(settings: MeshSettings, own: OrchestrationSettings) -> AsyncIterator[Mesh]:
+async def orchestrating(settings: MeshSettings, own: OrchestrationSettings) -> AsyncIterator[WorkerRuntime]:
     """An orchestration worker with its cache, ready; stopped as a signal would stop it."""
-    async with Mesh(settings, tier="orchestration") as mesh, follow_versions(mesh, own) as versions:
+    async with WorkerRuntime(settings, tier="orchestration") as mesh, follow_versions(mesh, own) as versions:
         task = asyncio.create_task(
             mesh.serve(Tier("orchestration", orchestration_handlers(own, mesh, versions=versions)))
         )
@@ -111,9 +116,12 @@ async def orchestrating(settings: MeshSettings, own: OrchestrationSettings) -> A
 
 
 @asynccontextmanager
-async def retrieving(settings: MeshSettings) -> AsyncIterator[Mesh]:
+async def retrieving(settings: MeshSettings) -> AsyncIterator[WorkerRuntime]:
     """A retrieval worker with an index, ready."""
-    async with Mesh(settings, tier="retrieval") as mesh, Corpus(mesh, RetrievalSettings(), Drawn.model) as corpus:
+    async with (
+        WorkerRuntime(settings, tier="retrieval") as mesh,
+        Corpus(mesh, RetrievalSettings(), Drawn.model) as corpus,
+    ):
         tier = Tier("retrieval", retrieval_handlers(RetrievalSettings(), Worded(), corpus))
         task = asyncio.create_task(mesh.serve(tier))
         try:
@@ -140,7 +148,7 @@ async def cached_mesh(settings: MeshSettings, model: Model, *, workers: int = 1,
         await stack.enter_async_context(serving(another(settings), Tier("inference", {Generate: model.write})))
         for _ in range(workers):
             await stack.enter_async_context(orchestrating(another(settings), settings_of(**cache)))
-        reader = Reader(await stack.enter_async_context(Mesh(another(settings), tier="client")))
+        reader = Reader(await stack.enter_async_context(WorkerRuntime(another(settings), tier="client")))
         try:
             yield reader
         finally:  # or the next test would find the documents, and be asked what is still to be worked out

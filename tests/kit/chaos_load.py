@@ -17,9 +17,13 @@ from chaos_kit import Raw
 from poise.contracts import Answer, Ask, Fault
 from poise.contracts.topics import ASK_INTERACTIVE
 from poise.errors import DeadlineExceededError, FaultError, SetupError, UnavailableError
+from poise.kafka.producer import Producer
 from poise.kafka.record import Headers, Position
+from poise.rpc.client import CallOptions
+from poise.rpc.message_producer import MessageProducer
+from poise.settings import MeshSettings
 from poise.stack.worker import Worker
-from poise.worker.mesh import Mesh
+from poise.worker.connection import MeshConnection
 
 DEADLINE: Final = 60.0
 """Seconds that a caller waits."""
@@ -95,10 +99,12 @@ class History:
 # -- callers ----------------------------------------------------------------------------------------------------------
 
 
-class RecordingMesh(Mesh):
-    """A client that notes which of its requests the broker has taken."""
+class RecordingProducer(MessageProducer):
+    """Notes which requests the broker has taken."""
 
-    history: History
+    def __init__(self, records: Producer, history: History) -> None:
+        super().__init__(records)
+        self.history = history
 
     async def send(
         self, topic: str, value: bytes | None, *, key: bytes | None, headers: Headers, partition: int | None = None
@@ -114,19 +120,27 @@ class RecordingMesh(Mesh):
         return landed
 
 
+class RecordingClient(MeshConnection):
+    """A client that notes which of its requests the broker has taken."""
+
+    def __init__(self, settings: MeshSettings, history: History) -> None:
+        super().__init__(settings, tier="client")
+        self.producer = RecordingProducer(self.producer.records, history)
+
+
 Asking = Callable[[Request], Awaitable[None]]
 Pace = Callable[[int], Awaitable[None]]
 """Waits until it is time for a request, by its number."""
 
 
-async def ask_by_kafka(mesh: Mesh, request: Request) -> None:
+async def ask_by_kafka(mesh: MeshConnection, request: Request) -> None:
     """Ask by the public door, a fifth of all in one of some conversations."""
     number = int(request.id.rpartition("-")[2])
     conversation = f"c{number % CONVERSATIONS}" if number % 5 == 0 else None
     ask = Ask(question=request.id, conversation=conversation, cache="no-store")
     try:
-        answer = await mesh.call(
-            ask, step="ask", topic=ASK_INTERACTIVE, key=conversation, deadline=request.sent + DEADLINE
+        answer = await mesh.rpc.call(
+            ask, CallOptions(step="ask", topic=ASK_INTERACTIVE, key=conversation, deadline=request.sent + DEADLINE)
         )
         request.outcome, request.right = "answer", answer.text == request.id
     except (FaultError, DeadlineExceededError, UnavailableError) as error:

@@ -13,19 +13,20 @@ from typing import ClassVar, Final
 import counting_model
 import httpx2
 from chaos_kit import Raw, Reader, engines, settled
-from chaos_load import History, Pace, RecordingMesh, Request, Supervisor, load
+from chaos_load import History, Pace, RecordingClient, Request, Supervisor, load
 
 from poise.client import Poise
 from poise.contracts import Ask, Generate, RunRecord
 from poise.contracts.topics import ASK_INTERACTIVE, INFERENCE_INTERACTIVE, RECORDS, REPLIES
 from poise.errors import DeadlineExceededError, FaultError, UnavailableError
+from poise.rpc.client import CallOptions
 from poise.settings import MeshSettings
 from poise.stack import probe
 from poise.stack.kafka import Kafka
 from poise.stack.managed_process import ManagedProcess
 from poise.stack.valkey import Valkey
 from poise.stack.worker import Worker
-from poise.worker.mesh import Mesh
+from poise.worker.connection import MeshConnection
 
 DEADLINE: Final = 290.0
 """Seconds that a caller waits: longer than any number of kills in a row makes it wait."""
@@ -86,16 +87,18 @@ class Scene:
     async def ask_all(self, runs: int, pace: Pace) -> None:
         """Ask so many questions, each another one, by the public door."""
         began = time.monotonic()
-        async with RecordingMesh(MeshSettings(broker=self.kafka.bootstrap, spans=False), tier="client") as mesh:
-            mesh.history = self.history
+        settings = MeshSettings(broker=self.kafka.bootstrap, spans=False)
+        async with RecordingClient(settings, self.history) as mesh:
             await load(self.history, QUESTION, runs, pace, lambda request: self._ask(mesh, request))
         self.took = time.monotonic() - began
         self.paid = await self.model.paid()
 
-    async def _ask(self, mesh: Mesh, request: Request) -> None:
+    async def _ask(self, mesh: MeshConnection, request: Request) -> None:
         ask = Ask(question=request.id, cache="no-store")
         try:
-            answer = await mesh.call(ask, step="ask", topic=ASK_INTERACTIVE, deadline=request.sent + DEADLINE)
+            answer = await mesh.rpc.call(
+                ask, CallOptions(step="ask", topic=ASK_INTERACTIVE, deadline=request.sent + DEADLINE)
+            )
             request.outcome = "answer"
             self.rungs[answer.rung] += 1
         except (FaultError, DeadlineExceededError, UnavailableError) as error:

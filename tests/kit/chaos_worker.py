@@ -12,9 +12,10 @@ from pathlib import Path
 from poise.contracts import Answer, Ask, Completion, Generate
 from poise.contracts.generate import ChatMessage
 from poise.settings import MeshSettings
-from poise.worker.mesh import Mesh
+from poise.worker.context import Context
 from poise.worker.process import run
-from poise.worker.tier import Context, Tier
+from poise.worker.runtime import WorkerRuntime
+from poise.worker.tier import Tier
 
 TAKES = 0.003
 """Seconds of a handling."""
@@ -50,7 +51,7 @@ async def main() -> None:
         "orchestration": Tier("orchestration", {Ask: answer}),
         "inference": Tier("inference", {Generate: generate}),
     }
-    async with Mesh(MeshSettings.load(), tier=name) as mesh:
+    async with WorkerRuntime(MeshSettings.load(), tier=name) as mesh:
         await mesh.serve(tiers[name])
 
 

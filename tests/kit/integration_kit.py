@@ -12,7 +12,7 @@ from typer.testing import Result
 
 from poise.kafka.record import Record
 from poise.settings import MeshSettings
-from poise.worker.mesh import Mesh
+from poise.worker.runtime import WorkerRuntime
 from poise.worker.tier import Tier
 
 WITHIN = 20.0
@@ -38,10 +38,13 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 @asynccontextmanager
-async def serving(settings: MeshSettings, tier: Tier) -> AsyncIterator[Mesh]:
-    """A worker of a tier, ready; stopped as a signal would stop it."""
-    async with Mesh(settings, tier=tier.name) as mesh:
-        task = asyncio.create_task(mesh.serve(tier))
+async def serving(settings: MeshSettings, tier: Tier | Callable[[WorkerRuntime], Tier]) -> AsyncIterator[WorkerRuntime]:
+    """A worker of a tier, ready; stopped as a signal would stop it.
+
+    A function is given the worker's runtime and returns the tier.
+    """
+    async with WorkerRuntime(settings, tier=tier.name if isinstance(tier, Tier) else "worker") as mesh:
+        task = asyncio.create_task(mesh.serve(tier if isinstance(tier, Tier) else tier(mesh)))
         try:
             await until(lambda: task.done() or all(mesh.readiness().values()))
             if task.done():

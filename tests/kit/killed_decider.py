@@ -12,7 +12,7 @@ from killed_redrive import killing
 
 from poise.kafka.transactions import Transaction
 from poise.settings import MeshSettings
-from poise.worker.mesh import Mesh
+from poise.worker.runtime import WorkerRuntime
 from poise_services.evaluation.policy_worker import policy_worker
 from poise_services.evaluation.settings import EvaluationSettings
 
@@ -25,7 +25,7 @@ async def main(place: str, number: int) -> None:
     else:
         method = killing(Transaction.send, after=number)
         Transaction.send = method  # type: ignore[method-assign,assignment]
-    async with Mesh(MeshSettings(), tier="evaluation") as mesh, policy_worker(mesh, EvaluationSettings()):
+    async with WorkerRuntime(MeshSettings(), tier="evaluation") as mesh, policy_worker(mesh, EvaluationSettings()):
         await mesh.stopped()
 
 

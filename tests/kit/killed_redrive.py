@@ -18,7 +18,7 @@ from poise.dead_letters.filter import Filter
 from poise.dead_letters.redrive_plan import Redrive
 from poise.kafka.transactions import Transaction
 from poise.settings import MeshSettings
-from poise.worker.mesh import Mesh
+from poise.worker.runtime import WorkerRuntime
 
 Method = Callable[..., Awaitable[Any]]
 
@@ -46,8 +46,10 @@ async def main(place: str, id_: str) -> None:
     else:
         method = killing(Transaction.send, after=1 if place == "copy" else 2)
         Transaction.send = method  # type: ignore[method-assign,assignment]
-    async with Mesh(MeshSettings(), tier="cli") as mesh:
-        async for outcome in DeadLetterAdmin(mesh).redrive(Filter(ids=frozenset({id_})), Redrive()):
+    async with WorkerRuntime(MeshSettings(), tier="cli") as mesh:
+        async for outcome in DeadLetterAdmin(mesh.logs, mesh.settings.tenant).redrive(
+            Filter(ids=frozenset({id_})), Redrive()
+        ):
             raise AssertionError(outcome)
 
 

@@ -13,9 +13,11 @@ from poise.contracts import Completion, Generate
 from poise.contracts.generate import ChatMessage
 from poise.errors import PoiseError
 from poise.rpc.calls import Calls
+from poise.rpc.client import CallOptions
 from poise.settings import MeshSettings
-from poise.worker.mesh import Mesh
-from poise.worker.tier import Context, Tier
+from poise.worker.context import Context
+from poise.worker.runtime import WorkerRuntime
+from poise.worker.tier import Tier
 
 RATE = 60.0
 """Calls each second."""
@@ -29,7 +31,7 @@ TAKES = 0.02
 class Load:
     """Calls, each with a text of its own that it must get back."""
 
-    def __init__(self, caller: Mesh) -> None:
+    def __init__(self, caller: WorkerRuntime) -> None:
         self.outcomes: dict[str, str] = {}
         """By the text of the call: `ok`, or the error that the caller saw."""
         self.handled: Counter[str] = Counter()
@@ -65,7 +67,7 @@ class Load:
         request = Generate(messages=(ChatMessage(role="user", content=text),))
         deadline = time.time() + DEADLINE
         try:
-            reply = await self._caller.call(request, run=text, step="only", deadline=deadline)
+            reply = await self._caller.rpc.call(request, CallOptions(run=text, step="only", deadline=deadline))
         except PoiseError as error:
             self.outcomes[text] = f"{type(error).__name__}: {error}"
         else:
@@ -102,8 +104,8 @@ class Load:
 
     @property
     def _replies(self) -> Calls:
-        assert self._caller._calls is not None
-        return self._caller._calls
+        assert self._caller.rpc._calls is not None
+        return self._caller.rpc._calls
 
     @property
     def accepted(self) -> int:
@@ -120,7 +122,9 @@ class Load:
 async def load(bootstrap: str, *, workers: int = 2) -> AsyncIterator[Load]:
     """A client that calls a tier of some workers; ended by `finish`, which this calls if nobody has."""
     async with AsyncExitStack() as stack:
-        caller = await stack.enter_async_context(Mesh(MeshSettings(broker=bootstrap, spans=False), tier="client"))
+        caller = await stack.enter_async_context(
+            WorkerRuntime(MeshSettings(broker=bootstrap, spans=False), tier="client")
+        )
         made = Load(caller)
         tier = Tier("inference", {Generate: made.handle})
         for _ in range(workers):
@@ -136,8 +140,8 @@ async def written(bootstrap: str, topic: str, since: float, prefix: str) -> Coun
     """How often each correlation id that begins so is in a topic since a time, unix seconds."""
     found: Counter[str] = Counter()
     async with (
-        Mesh(MeshSettings(broker=bootstrap, spans=False), tier="client") as mesh,
-        mesh.follow(topic, start=since) as log,
+        WorkerRuntime(MeshSettings(broker=bootstrap, spans=False), tier="client") as mesh,
+        mesh.logs.follow(topic, start=since) as log,
     ):
         async for batch in log.read_to_end():
             ids = [record.header("correlation_id") or "" for record in batch]

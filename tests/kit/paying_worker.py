@@ -11,9 +11,10 @@ from pathlib import Path
 
 from poise.contracts import Completion, Generate
 from poise.settings import MeshSettings
-from poise.worker.mesh import Mesh
+from poise.worker.context import Context
 from poise.worker.process import run
-from poise.worker.tier import Context, Tier
+from poise.worker.runtime import WorkerRuntime
+from poise.worker.tier import Tier
 
 
 async def main() -> None:
@@ -28,7 +29,7 @@ async def main() -> None:
         return Completion(text="the process", model="m", backend="b", finish_reason="stop")
 
     tier = Tier("inference", {Generate: pay})
-    async with Mesh(MeshSettings.load(), tier=tier.name) as mesh:
+    async with WorkerRuntime(MeshSettings.load(), tier=tier.name) as mesh:
         await mesh.serve(tier)
 
 

@@ -3,7 +3,7 @@
 from poise.contracts import Policy, PolicySpec
 from poise.contracts.topics import POLICY
 from poise.kafka.record import Record
-from poise.worker.mesh import Mesh
+from poise.worker.runtime import WorkerRuntime
 
 
 def policy_of(version: int, name: str = "answer", **weights: float) -> Policy:
@@ -19,6 +19,6 @@ def record_of(policy: Policy, offset: int = 0) -> Record:
     return Record(POLICY.name, 0, offset, 1.0, policy.name.encode(), policy.encode())
 
 
-async def put(mesh: Mesh, policy: Policy) -> None:
+async def put(mesh: WorkerRuntime, policy: Policy) -> None:
     """Put a policy in force."""
-    await mesh.publish(POLICY, policy, key=policy.name)
+    await mesh.producer.publish(POLICY, policy, key=policy.name)

@@ -13,7 +13,7 @@ from integration_kit import until
 from poise.contracts.policy import Decision, Limits, Policy, PolicyCommand, PolicySpec, PolicyState
 from poise.contracts.topics import COMMANDS, DECISIONS, POLICY, POLICY_STATE, SCORES
 from poise.settings import MeshSettings
-from poise.worker.mesh import Mesh
+from poise.worker.runtime import WorkerRuntime
 from poise_services.evaluation.policy_worker import policy_worker
 from poise_services.evaluation.settings import EvaluationSettings
 
@@ -23,9 +23,9 @@ STEPS = 9
 
 
 @asynccontextmanager
-async def worker(settings: MeshSettings) -> AsyncIterator[Mesh]:
+async def worker(settings: MeshSettings) -> AsyncIterator[WorkerRuntime]:
     """A worker that decides, ready."""
-    async with Mesh(settings, tier="evaluation") as mesh, policy_worker(mesh, EvaluationSettings()):
+    async with WorkerRuntime(settings, tier="evaluation") as mesh, policy_worker(mesh, EvaluationSettings()):
         await until(lambda: mesh.readiness()["deciding"])
         yield mesh
 
@@ -34,7 +34,7 @@ async def worker(settings: MeshSettings) -> AsyncIterator[Mesh]:
 class Case:
     """A policy of its own, of which one variant answers badly: moved away from in nine steps, five answers apart."""
 
-    mesh: Mesh
+    mesh: WorkerRuntime
     name: str = field(default_factory=lambda: f"p-{uuid4().hex[:8]}")
     runs: int = 0
     """Distinct runs that were scored."""
@@ -50,7 +50,7 @@ class Case:
         """Ask for something; the command's id."""
         id_ = uuid4().hex
         command = PolicyCommand(id=id_, action=action, by="jane", **given)
-        await self.mesh.publish(COMMANDS, command, key=self.name)
+        await self.mesh.producer.publish(COMMANDS, command, key=self.name)
         return id_
 
     async def answers(self, count: int, *, times: int = 1) -> None:
@@ -63,18 +63,20 @@ class Case:
                 f"{self.name}-{number}", variant, good=variant == "steady", policy=self.name, policy_version=0, at=at
             )
             for _ in range(times):
-                await self.mesh.publish(SCORES, score, key=self.name)
+                await self.mesh.producer.publish(SCORES, score, key=self.name)
 
     # -- what came of it ------------------------------------------------------------------------------------------
 
     async def decisions(self) -> list[Decision]:
-        return [Decision.parse(record.value or b"") for record in await self.mesh.read_key(DECISIONS.name, self.name)]
+        return [
+            Decision.parse(record.value or b"") for record in await self.mesh.logs.read_key(DECISIONS.name, self.name)
+        ]
 
     async def policies(self) -> list[Policy]:
-        return [Policy.parse(record.value or b"") for record in await self.mesh.read_key(POLICY.name, self.name)]
+        return [Policy.parse(record.value or b"") for record in await self.mesh.logs.read_key(POLICY.name, self.name)]
 
     async def states(self) -> list[PolicyState]:
-        records = await self.mesh.read_key(POLICY_STATE.name, self.name)
+        records = await self.mesh.logs.read_key(POLICY_STATE.name, self.name)
         return [PolicyState.parse(record.value or b"") for record in records]
 
     async def until_decided(self, count: int) -> list[Decision]:

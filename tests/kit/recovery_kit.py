@@ -7,7 +7,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from poise.kafka import topic_setup
 from poise.settings import MeshSettings
-from poise.worker.mesh import Mesh
+from poise.worker.runtime import WorkerRuntime
 
 WITHIN = 30.0
 
@@ -31,7 +31,7 @@ async def delete(settings: MeshSettings, names: Sequence[str]) -> None:
         await admin.close()
 
 
-async def all_ready(*meshes: Mesh) -> None:
+async def all_ready(*meshes: WorkerRuntime) -> None:
     """Wait until processes are ready; that they serve is left out, for some of a test's do not."""
 
     def missing() -> list[str]:

@@ -13,8 +13,9 @@ import numpy as np
 from poise.contracts import Deletion, Document, Envelope, Epoch, Passages, Retrieve
 from poise.contracts.topics import DOCUMENTS, PASSAGES
 from poise.kafka.record import Position, Record
-from poise.worker.mesh import Mesh
-from poise.worker.tier import Context
+from poise.rpc.client import CallOptions
+from poise.worker.context import Context
+from poise.worker.runtime import WorkerRuntime
 from poise_services.retrieval.corpus import Corpus
 from poise_services.retrieval.publishing import Publisher
 
@@ -50,7 +51,7 @@ class Drawn:
 
 @dataclass
 class Worker:
-    mesh: Mesh
+    mesh: WorkerRuntime
     corpus: Corpus
     embedder: Drawn = field(default_factory=Drawn)
 
@@ -68,7 +69,24 @@ class Worker:
 
     def _context(self, key: str, position: Position) -> Context:
         record = Record(position.topic, position.partition, position.offset, time.time(), key.encode(), None)
-        return Context(record, Envelope(), "run", "step", "tenant", float("inf"), 1, "interactive", self.mesh)
+        return context_of(self.mesh, record)
+
+
+def context_of(mesh: WorkerRuntime, record: Record) -> Context:
+    """Return the context in which a worker handles a record."""
+    return Context(
+        record,
+        Envelope(),
+        "run",
+        "step",
+        "tenant",
+        float("inf"),
+        1,
+        "interactive",
+        rpc=mesh.rpc,
+        producer=mesh.producer,
+        redis=mesh.redis,
+    )
 
 
 Workers = Callable[..., AbstractAsyncContextManager[Worker]]
@@ -78,26 +96,25 @@ Workers = Callable[..., AbstractAsyncContextManager[Worker]]
 class Client:
     """Whoever ingests and asks."""
 
-    mesh: Mesh
+    mesh: WorkerRuntime
 
     async def say(self, key: str, text: str | None, partition: int | None = None) -> Position:
         document = None if text is None else Document(text=text, source=f"{key}.txt")
-        return await self.mesh.publish(DOCUMENTS, document, key=key, partition=partition)
+        return await self.mesh.producer.publish(DOCUMENTS, document, key=key, partition=partition)
 
     async def epoch(self, position: Position) -> str:
-        topic_id = await self.mesh.topic_id(DOCUMENTS.name)
+        topic_id = await self.mesh.logs.topic_id(DOCUMENTS.name)
         return Epoch(topic_id, {position.partition: (position.offset, 0.0)}).encode()
 
     async def find(self, query: str, after: Position, within: float = 20.0) -> Passages:
-        return await self.mesh.call(
+        return await self.mesh.rpc.call(
             Retrieve(query=query, limit=50),
-            run=uuid4().hex,
-            step="retrieve",
-            deadline=time.time() + within,
-            min_epoch=await self.epoch(after),
+            CallOptions(
+                run=uuid4().hex, step="retrieve", deadline=time.time() + within, min_epoch=await self.epoch(after)
+            ),
         )
 
     async def log_of(self, key: str) -> list[Record]:
         """What is in poise.passages of a document, oldest first."""
-        records = await self.mesh.read_topic(PASSAGES.name)
+        records = await self.mesh.logs.read_topic(PASSAGES.name)
         return [record for record in records if (record.key or b"").startswith(f"{key}#".encode())]

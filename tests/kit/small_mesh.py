@@ -10,7 +10,8 @@ from poise.contracts import Answer, Ask, Citation, Deletion, Document, Manifest,
 from poise.contracts.topics import PASSAGES
 from poise.errors import InvalidMessageError, TerminalError
 from poise.settings import MeshSettings
-from poise.worker.tier import Context, Tier
+from poise.worker.context import Context
+from poise.worker.tier import Tier
 
 POISON = "POISON"
 

@@ -3,7 +3,8 @@
 from typing import ClassVar
 
 from poise.contracts import Message, Request
-from poise.worker.tier import Context, Tier
+from poise.worker.context import Context
+from poise.worker.tier import Tier
 
 
 class Enlarged(Message):

@@ -18,7 +18,7 @@ from poise.kafka.log_reader import LogReader
 from poise.kafka.record import Record
 from poise.policy.decider import Decider
 from poise.policy.detection.recovery_e_process import RECOVERY_THRESHOLD
-from poise.worker.mesh import Mesh
+from poise.worker.connection import MeshConnection
 from poise_labs.balance.timeline import EvidencePoint, Example, ScoredAnswer, Timeline, TimelineEvent, WeightsPoint
 
 SCORE: Final = "quality"
@@ -42,7 +42,7 @@ class BalanceObserver:
         SetupError: On entering: the topics cannot be read.
     """
 
-    def __init__(self, mesh: Mesh, history: Timeline, policy: str) -> None:
+    def __init__(self, mesh: MeshConnection, history: Timeline, policy: str) -> None:
         self.history = history
         self.decisions: list[Decision] = []
         self._mesh = mesh
@@ -57,9 +57,9 @@ class BalanceObserver:
         """Begin to follow, from now on."""
         async with AsyncExitStack() as stack:
             for topic, kind in FOLLOWED:
-                number = await self._mesh.partition_of(topic.name, self._policy.encode())
+                number = await self._mesh.logs.partition_of(topic.name, self._policy.encode())
                 apply = partial(self._apply, kind)
-                reader = LogReader(self._mesh.log_access, topic.name, apply, start="end", partitions=[number])
+                reader = LogReader(self._mesh.logs.access, topic.name, apply, start="end", partitions=[number])
                 self._readers.append(await stack.enter_async_context(reader))
                 await reader.wait_until_open()
             self._open = stack.pop_all()
@@ -112,7 +112,7 @@ class BalanceObserver:
             (one.finding for one in self.decisions if one.action in DECREASES and one.finding is not None), None
         )
         runs = found.runs[:EXAMPLE_CANDIDATES] if found is not None else ()
-        read = await asyncio.gather(*(self._mesh.read_key(RECORDS.name, run) for run in runs))
+        read = await asyncio.gather(*(self._mesh.logs.read_key(RECORDS.name, run) for run in runs))
         examples = [_example(RunRecord.parse(records[-1].value or b"")) for records in read if records]
         self.history.example = next((one for one in examples if one is not None), None)
 

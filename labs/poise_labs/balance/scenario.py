@@ -11,7 +11,7 @@ from poise.contracts.policy import PolicyCommand, PolicySpec
 from poise.contracts.run_id import new_run_id
 from poise.contracts.topics import COMMANDS
 from poise.errors import UnavailableError
-from poise.worker.mesh import Mesh
+from poise.worker.connection import MeshConnection
 from poise_labs.balance.environment import SECOND, STEADY, WITHOUT_PASSAGES
 from poise_labs.balance.load import LoadGenerator
 from poise_labs.balance.observer import BalanceObserver
@@ -53,7 +53,7 @@ class BalancePlan:
 class BalanceScenario:
     """What the act is played with."""
 
-    mesh: Mesh
+    mesh: MeshConnection
     watching: BalanceObserver
     stream: LoadGenerator
     spec: PolicySpec
@@ -168,7 +168,7 @@ class BalanceScenario:
 
     async def _set(self) -> None:
         command = PolicyCommand(id=new_run_id(time.time(), SystemRandom()), action="set", spec=self.spec, by="the act")
-        await self.mesh.publish(COMMANDS, command, key=self.spec.name)
+        await self.mesh.producer.publish(COMMANDS, command, key=self.spec.name)
         if not await self.watching.until(
             lambda _: any(one.command == command.id for one in self.watching.decisions),
             answers=1,

@@ -143,7 +143,7 @@ async def _ask(poise: Poise, watching: BalanceObserver, question: str) -> None:
 
 async def unused_policy_name(poise: Poise) -> str:
     """A name for the policy that none before had: each act begins with nothing known."""
-    taken = {(record.key or b"").decode(errors="replace") for record in await poise.mesh.read_topic(POLICY.name)}
+    taken = {(record.key or b"").decode(errors="replace") for record in await poise.mesh.logs.read_topic(POLICY.name)}
     names = (NAME if number == 1 else f"{NAME}-{number}" for number in range(1, len(taken) + 2))
     return next(name for name in names if name not in taken)
 

@@ -28,7 +28,7 @@ from poise.run_log.timeline import span_tree, time_shares
 from poise.settings import MeshSettings
 from poise.stack.stack import Stack
 from poise.stack.state import DEFAULT_DIRECTORY
-from poise.worker.mesh import Mesh
+from poise.worker.connection import MeshConnection
 from poise_labs.cli.corpus_stack import ingest_corpus, temporary_stack
 from poise_labs.cli.sample_corpus import QUESTIONS
 
@@ -122,14 +122,14 @@ async def _answer(poise: Poise, question: str, done: Ingested) -> Answer:
         return await poise.ask(question, timeout=TIMEOUT, min_epoch=done.epoch)
 
 
-async def _show(mesh: Mesh, question: str, answer: Answer) -> None:
+async def _show(mesh: MeshConnection, question: str, answer: Answer) -> None:
     out.print(Rule(style="dim"))
     out.print(Text.assemble(("  ? ", "bold cyan"), (question, "bold cyan")))
     out.print(render_answer(answer))
     out.print(Padding(Text(await time_by_tier(mesh, answer.run_id), style="dim"), (0, 2, 1, 2)))
 
 
-async def time_by_tier(mesh: Mesh, run_id: str) -> str:
+async def time_by_tier(mesh: MeshConnection, run_id: str) -> str:
     """How long each tier took for a run: `by tier: inference 1.1 s · retrieval 21 ms · …`."""
     split = time_shares(span_tree((await find(mesh, run_id)).spans))
     if not split.tiers:

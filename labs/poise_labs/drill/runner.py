@@ -121,7 +121,7 @@ async def _ask(
 
 async def unreachable_epoch(poise: Poise, epoch: Epoch) -> Epoch:
     """An epoch that the index does not come to: that of a document which retrieval refuses."""
-    at = await poise.mesh.send(DOCUMENTS.name, b"{}", key=b"refused", headers=[])
+    at = await poise.mesh.producer.send(DOCUMENTS.name, b"{}", key=b"refused", headers=[])
     return epoch.with_(at.partition, at.offset, at.timestamp)
 
 

@@ -87,8 +87,8 @@ class LabEnvironment:
             UnavailableError: None came.
         """
         mesh = self.poise.mesh
-        async with mesh.follow(DECISIONS.name, start="end") as follower:
-            await mesh.publish(COMMANDS, command, key=policy)
+        async with mesh.logs.follow(DECISIONS.name, start="end") as follower:
+            await mesh.producer.publish(COMMANDS, command, key=policy)
             try:
                 async with asyncio.timeout(DECISION_TIMEOUT):
                     async for batch in follower:

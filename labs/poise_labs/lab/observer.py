@@ -11,7 +11,7 @@ from poise.contracts.topics import DECISIONS, POLICY, RECORDS, SCORES
 from poise.errors import SetupError, UnavailableError
 from poise.kafka.log_reader import LogReader
 from poise.kafka.record import Record
-from poise.worker.mesh import Mesh
+from poise.worker.connection import MeshConnection
 
 SCORE_TIMEOUT: Final = 120.0
 """Seconds for the last runs to be scored; evaluation may lag behind where the machine is busy."""
@@ -25,7 +25,7 @@ class LabObserver:
         policy: The policy whose runs are meant; others are passed over.
     """
 
-    def __init__(self, mesh: Mesh, policy: str) -> None:
+    def __init__(self, mesh: MeshConnection, policy: str) -> None:
         self.records: dict[str, RunRecord] = {}
         """By run."""
         self.scores: dict[str, tuple[int, Score]] = {}
@@ -47,7 +47,7 @@ class LabObserver:
                 (SCORES, self._score),
             )
             for topic, take in takes:
-                self._last = LogReader(self._mesh.log_access, topic.name, take, start="end")
+                self._last = LogReader(self._mesh.logs.access, topic.name, take, start="end")
                 await stack.enter_async_context(self._last)
                 await self._last.wait_until_open()
             self._open = stack.pop_all()

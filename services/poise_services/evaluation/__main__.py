@@ -3,12 +3,13 @@
 import poise.system.sigterm  # noqa: F401 - first: from here on it is heard
 from poise.executors.limited import LimitedExecutor
 from poise.settings import MeshSettings
-from poise.worker.mesh import Mesh
 from poise.worker.process import run
+from poise.worker.runtime import WorkerRuntime
 from poise.worker.tier import Tier
 from poise_services.evaluation.embedding_scorer import embedding_scorer
 from poise_services.evaluation.handlers import handlers
 from poise_services.evaluation.policy_worker import policy_worker
+from poise_services.evaluation.records import Records
 from poise_services.evaluation.settings import EvaluationSettings
 
 
@@ -17,11 +18,11 @@ async def main() -> None:
     mesh_settings, settings = MeshSettings.load(), EvaluationSettings.load()
     async with (
         embedding_scorer(settings) as vectors,
-        Mesh(mesh_settings, tier="evaluation") as mesh,
+        WorkerRuntime(mesh_settings, tier="evaluation") as mesh,
         policy_worker(mesh, settings),
         LimitedExecutor() as executor,
     ):
-        await mesh.serve(Tier("evaluation", handlers(vectors, executor)))
+        await mesh.serve(Tier("evaluation", handlers(Records(mesh.logs, mesh_settings.clock_skew), vectors, executor)))
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from poise.errors import PoiseError, RetryableError, TerminalError
 from poise.resilience.token_bucket import TokenBucket
 from poise.run_log.records import MAX_DELAY
 from poise.telemetry import count, measure, semconv
-from poise.worker.tier import Context
+from poise.worker.context import Context
 from poise_services.evaluation.records import Records
 
 log = logging.getLogger(__name__)
@@ -38,10 +38,15 @@ MAX_RATING: Final = 5
 
 
 class FeedbackHandler:
-    """Handles `Feedback`."""
+    """Handles `Feedback`.
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._records = Records()
+    Args:
+        records: Finds the records of runs.
+        clock: Returns the time, seconds.
+    """
+
+    def __init__(self, records: Records, clock: Callable[[], float] = time.monotonic) -> None:
+        self._records = records
         self._clock = clock
         self._rates = {"early": TokenBucket(*EARLY_RATE)}
         self._rates |= {outcome: TokenBucket(*DEAD_RATE) for outcome in ("late", "unknown", "foreign")}
@@ -55,7 +60,7 @@ class FeedbackHandler:
             TerminalError: Its run left no record and will not, or one that is kept no more; or is another tenant's.
         """
         run, now = feedback.run_id, time.time()
-        record = None if is_late(run, now) else await self._records.find(context.mesh, run, now)
+        record = None if is_late(run, now) else await self._records.find(run, now)
         if record is None:
             outcome, error = classify_missing(run, context.written, now)
         elif record.tenant != context.tenant:
@@ -71,7 +76,7 @@ class FeedbackHandler:
     async def _publish(self, feedback: Feedback, record: RunRecord, context: Context) -> None:
         scored = score_of(feedback, record, context.written)
         envelope = Envelope(run=scored.run_id, tenant=scored.tenant)  # not those of the message, which anyone may write
-        await context.mesh.publish(SCORES, scored, key=scored.policy, envelope=envelope)
+        await context.producer.publish(SCORES, scored, key=scored.policy, envelope=envelope)
         count(semconv.FEEDBACKS, 1, {semconv.OUTCOME: "joined"})
         for name, value in scored.values.items():
             measure(semconv.SCORES, value, {semconv.SCORE: name, semconv.VARIANT: scored.variant})

@@ -19,7 +19,7 @@ from poise.liveness import Part
 from poise.policy.decider import MAX_COMMANDS
 from poise.telemetry import observe, semconv
 from poise.telemetry.metrics import Observation
-from poise.worker.mesh import Mesh
+from poise.worker.runtime import WorkerRuntime
 from poise_services.evaluation.partition_deciders import PartitionDeciders, SourceTopics
 from poise_services.evaluation.settings import EvaluationSettings
 
@@ -36,9 +36,9 @@ READ_TIMEOUT: Final = 30.0
 class PolicyWorker:
     """Decides over the policies of the partitions that this worker owns: `async with Deciding(mesh)`."""
 
-    def __init__(self, mesh: Mesh) -> None:
+    def __init__(self, mesh: WorkerRuntime) -> None:
         self._mesh = mesh
-        self._ownership = PartitionOwnership(mesh.log_access, mesh.settings, SCORES.name, GROUP, self._decide)
+        self._ownership = PartitionOwnership(mesh.logs.access, mesh.settings, SCORES.name, GROUP, self._decide)
         self._following: dict[int, tuple[PartitionDeciders, LogStream]] = {}
         """By partition that is being decided over."""
         self._seen = ExitStack()
@@ -79,10 +79,10 @@ class PolicyWorker:
             ) as transactions:
                 deciders = await self._restored(partition)
                 start: Start = "beginning" if deciders.commands is None else {partition: deciders.commands}
-                async with self._mesh.follow(COMMANDS.name, start=start, partitions=[partition]) as commands:
+                async with self._mesh.logs.follow(COMMANDS.name, start=start, partitions=[partition]) as commands:
                     asked = [record async for batch in commands.read_to_end() for record in batch]
                     start = _first(partition, deciders.scores, asked)
-                    async with self._mesh.follow(SCORES.name, start=start, partitions=[partition]) as scores:
+                    async with self._mesh.logs.follow(SCORES.name, start=start, partitions=[partition]) as scores:
                         deciders.scores = scores.position(partition)
                         deciders.apply_commands(asked)  # what was asked while nobody decided holds for the scores since
                         self._following[partition] = deciders, scores
@@ -114,15 +114,15 @@ class PolicyWorker:
 
     async def _something_set(self, partition: int, turns: "_Turns") -> None:
         """Wait until a person has asked for something: most partitions have no policy, and need no more than this."""
-        async with self._mesh.follow(POLICY_STATE.name, partitions=[partition]) as states:
+        async with self._mesh.logs.follow(POLICY_STATE.name, partitions=[partition]) as states:
             async for _ in states.read_to_end():
                 return
         belongs = await self._belonging(partition)
-        if await self._mesh.lookups.matching(
+        if await self._mesh.logs.lookups.matching(
             POLICY.name, lambda record: belongs((record.key or b"").decode(errors="replace"))
         ):
             return
-        async with self._mesh.follow(COMMANDS.name, partitions=[partition]) as commands:
+        async with self._mesh.logs.follow(COMMANDS.name, partitions=[partition]) as commands:
             async for records in turns.of(commands):
                 if records:
                     return
@@ -133,19 +133,21 @@ class PolicyWorker:
         return lambda name: partition_for(name.encode(), partitions) == partition
 
     async def _restored(self, partition: int) -> PartitionDeciders:
-        origin = SourceTopics(await self._mesh.topic_id(SCORES.name), await self._mesh.topic_id(COMMANDS.name))
+        origin = SourceTopics(
+            await self._mesh.logs.topic_id(SCORES.name), await self._mesh.logs.topic_id(COMMANDS.name)
+        )
         deciders = PartitionDeciders(partition, await self._belonging(partition), origin)
-        async with self._mesh.follow(POLICY_STATE.name, partitions=[partition]) as states:
+        async with self._mesh.logs.follow(POLICY_STATE.name, partitions=[partition]) as states:
             deciders.restore(await read_all(states, within=READ_TIMEOUT))
-        for name, policies in deciders.compare(await self._mesh.read_topic(POLICY.name)).items():
+        for name, policies in deciders.compare(await self._mesh.logs.read_topic(POLICY.name)).items():
             deciders.resume(policies, await self._decisions(name))
         return deciders
 
     async def _decisions(self, name: str) -> Sequence[Record]:
         """The last decisions over a policy: as many as a decider remembers commands."""
         found: deque[Record] = deque(maxlen=MAX_COMMANDS)
-        number = await self._mesh.partition_of(DECISIONS.name, name.encode())
-        async with aclosing(self._mesh.lookups.scan(DECISIONS.name, partitions=[number])) as records:
+        number = await self._mesh.logs.partition_of(DECISIONS.name, name.encode())
+        async with aclosing(self._mesh.logs.lookups.scan(DECISIONS.name, partitions=[number])) as records:
             async for record in records:
                 if record.key == name.encode():
                     found.append(record)
@@ -243,7 +245,7 @@ def _first(partition: int, known: int | None, asked: Sequence[Record]) -> Start:
 
 
 @asynccontextmanager
-async def policy_worker(mesh: Mesh, settings: EvaluationSettings) -> AsyncIterator[None]:
+async def policy_worker(mesh: WorkerRuntime, settings: EvaluationSettings) -> AsyncIterator[None]:
     """Decide, where this worker may."""
     if not settings.decide:
         yield

@@ -15,8 +15,8 @@ from poise.contracts import Answer, Ask
 from poise.contracts.run_id import new_run_id
 from poise.errors import InvalidMessageError, RetryableError, UnavailableError
 from poise.ingestion.epoch_check import EpochCheck, epoch_of
+from poise.rpc.client import CallOptions, RpcClient
 from poise.telemetry import SpanKind, extract, inject, semconv, span
-from poise.worker.mesh import Mesh
 from poise_services.gateway.body import read_json
 from poise_services.gateway.event_stream import Events, EventStream, wanted
 from poise_services.gateway.languages import first_choice
@@ -37,9 +37,9 @@ ResultT = TypeVar("ResultT")
 class AskEndpoint:
     """The asks that this gateway waits for."""
 
-    def __init__(self, mesh: Mesh, settings: GatewaySettings, runs: Runs, epochs: EpochCheck | None = None) -> None:
+    def __init__(self, rpc: RpcClient, settings: GatewaySettings, runs: Runs, epochs: EpochCheck | None = None) -> None:
         self.pending = 0
-        self._mesh = mesh
+        self._rpc = rpc
         self._limit = settings.pending
         self._runs = runs
         self._epochs = epochs
@@ -82,13 +82,15 @@ class AskEndpoint:
         """The answer word by word; the work is done while the response is written."""
 
         async def tell(events: Events) -> None:
-            items = self._mesh.stream(
+            items = self._rpc.stream(
                 ask,
-                run=run,
-                step=STEP,
-                key=ask.conversation or run,
-                deadline=wishes.deadline,
-                min_epoch=wishes.min_epoch,
+                CallOptions(
+                    run=run,
+                    step=STEP,
+                    key=ask.conversation or run,
+                    deadline=wishes.deadline,
+                    min_epoch=wishes.min_epoch,
+                ),
             )
             with self._waiting(request, run, wishes):
                 try:
@@ -119,13 +121,11 @@ class AskEndpoint:
         return span(semconv.ASK, kind=SpanKind.SERVER, attributes=attributes, parent=extract(wishes.trace))
 
     async def _call(self, ask: Ask, run: str, wishes: RequestOptions) -> Answer:
-        return await self._mesh.call(
+        return await self._rpc.call(
             ask,
-            run=run,
-            step=STEP,
-            key=ask.conversation or run,
-            deadline=wishes.deadline,
-            min_epoch=wishes.min_epoch,
+            CallOptions(
+                run=run, step=STEP, key=ask.conversation or run, deadline=wishes.deadline, min_epoch=wishes.min_epoch
+            ),
         )
 
     async def _while_wanted(self, request: Request, work: Coroutine[None, None, ResultT]) -> ResultT:

@@ -19,7 +19,6 @@ from poise.dead_letters.json_view import LetterSummary, LetterView
 from poise.dead_letters.model import DeadLetter, State
 from poise.dead_letters.redrive_plan import Redrive
 from poise.errors import InvalidMessageError
-from poise.worker.mesh import Mesh
 from poise_services.gateway.body import read_json
 from poise_services.gateway.problems import NotFoundError
 
@@ -185,8 +184,8 @@ class Purged(Message):
 class DeadLetters:
     """Dead letters, one request at a time: reading them takes memory, and two that write would shut each other out."""
 
-    def __init__(self, mesh: Mesh) -> None:
-        self._admin = DeadLetterAdmin(mesh)
+    def __init__(self, admin: DeadLetterAdmin) -> None:
+        self._admin = admin
         self._turn = asyncio.Lock()
 
     async def list(self, request: Request) -> Response:

@@ -14,9 +14,10 @@ from poise.contracts.document import DocumentId, Format, Source, Text
 from poise.contracts.json_bounds import check_values
 from poise.contracts.topics import DOCUMENTS
 from poise.errors import InvalidMessageError
+from poise.kafka.logs import Logs
 from poise.kafka.record import Position
+from poise.rpc.message_producer import MessageProducer
 from poise.telemetry import SpanKind, extract, semconv, span
-from poise.worker.mesh import Mesh
 from poise_services.gateway.body import read_json
 from poise_services.gateway.problems import TooLargeError
 from poise_services.gateway.request_options import RequestOptions
@@ -72,8 +73,9 @@ _ID: Final = TypeAdapter(DocumentId)
 class Documents:
     """The door to `poise.documents`."""
 
-    def __init__(self, mesh: Mesh, settings: GatewaySettings) -> None:
-        self._mesh = mesh
+    def __init__(self, logs: Logs, producer: MessageProducer, settings: GatewaySettings) -> None:
+        self._logs = logs
+        self._producer = producer
         self._limit = settings.documents_bytes
 
     async def put(self, request: Request) -> Response:
@@ -107,9 +109,9 @@ class Documents:
 
     async def _publish(self, documents: Iterable[tuple[str, Document | None]]) -> Response:
         given = list(documents)
-        topic_id = await self._mesh.topic_id(DOCUMENTS.name)
+        topic_id = await self._logs.topic_id(DOCUMENTS.name)
         positions = await asyncio.gather(
-            *(self._mesh.publish(DOCUMENTS, document, key=document_id) for document_id, document in given)
+            *(self._producer.publish(DOCUMENTS, document, key=document_id) for document_id, document in given)
         )
         accepted = Accepted(
             epoch=_epoch(topic_id, positions, time.time()),

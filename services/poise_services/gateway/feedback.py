@@ -9,8 +9,8 @@ from pydantic import ValidationError
 from poise.contracts import Feedback, Message
 from poise.contracts.topics import DAY, FEEDBACK
 from poise.errors import InvalidMessageError
+from poise.rpc.message_producer import MessageProducer
 from poise.telemetry import SpanKind, extract, semconv, span
-from poise.worker.mesh import Mesh
 from poise_services.gateway.body import read_json
 from poise_services.gateway.problems import NotFoundError
 from poise_services.gateway.request_options import RequestOptions
@@ -33,8 +33,8 @@ class Noted(Message):
 class Feedbacks:
     """The door to `poise.feedback`."""
 
-    def __init__(self, mesh: Mesh) -> None:
-        self._mesh = mesh
+    def __init__(self, producer: MessageProducer) -> None:
+        self._producer = producer
 
     async def give(self, request: Request) -> Response:
         """Answer `POST /v1/feedback`. That there is such a run is not checked: it may not have ended yet.
@@ -52,7 +52,7 @@ class Feedbacks:
         attributes = {semconv.HTTP_METHOD: "POST", semconv.HTTP_ROUTE: "/v1/feedback", semconv.RUN: run}
         parent = extract(wishes.trace)
         with span(semconv.FEEDBACK, kind=SpanKind.SERVER, attributes=attributes, parent=parent):
-            await self._mesh.publish(FEEDBACK, feedback, key=run)
+            await self._producer.publish(FEEDBACK, feedback, key=run)
         noted = Noted(run_id=run, id=feedback.id or run)
         return Response(noted.encode(), 202, media_type="application/json")
 

@@ -7,8 +7,9 @@ from typing import Any, Final
 from fastapi import FastAPI, Request, Response
 
 from poise.allowed_hosts import AllowedHosts
+from poise.dead_letters.admin import DeadLetterAdmin
 from poise.ingestion.epoch_check import EpochCheck
-from poise.worker.mesh import Mesh
+from poise.worker.connection import MeshConnection
 from poise_services.gateway import docs_page, openapi, openapi_parts
 from poise_services.gateway.admin import Admin
 from poise_services.gateway.ask_endpoint import AskEndpoint
@@ -36,24 +37,24 @@ class Gateway:
     """The application and what it consists of.
 
     Args:
-        mesh: The mesh.
+        mesh: The connection.
         settings: The gateway's.
         epochs: Refuses epochs that cannot exist; None = retrieval alone does.
     """
 
-    def __init__(self, mesh: Mesh, settings: GatewaySettings, epochs: EpochCheck | None = None) -> None:
+    def __init__(self, mesh: MeshConnection, settings: GatewaySettings, epochs: EpochCheck | None = None) -> None:
         writes = WriteLimits(settings.limits)
         runs = Runs(mesh, settings, writes)
-        documents = Documents(mesh, settings)
-        health, page = Health(mesh), DocsPage("Poise")
-        dead, only = DeadLetters(mesh), Admin(settings).only
-        self.asks = AskEndpoint(mesh, settings, runs, epochs)
+        documents = Documents(mesh.logs, mesh.producer, settings)
+        health, page = Health(mesh.readiness), DocsPage("Poise")
+        dead, only = DeadLetters(DeadLetterAdmin(mesh.logs, mesh.settings.tenant)), Admin(settings).only
+        self.asks = AskEndpoint(mesh.rpc, settings, runs, epochs)
         self.app = _new_app(settings)
         routes: list[tuple[str, str, Handler, dict[str, Any]]] = [
             ("POST", "/v1/ask", self.asks.ask, openapi.ASK),
             ("POST", "/v1/documents", documents.put, openapi.PUT_DOCUMENTS),
             ("DELETE", "/v1/documents/{id:path}", writes.guard(documents.delete), openapi.DELETE_DOCUMENT),
-            ("POST", "/v1/feedback", writes.guard(Feedbacks(mesh).give), openapi.GIVE_FEEDBACK),
+            ("POST", "/v1/feedback", writes.guard(Feedbacks(mesh.producer).give), openapi.GIVE_FEEDBACK),
             ("GET", "/v1/runs/{id}", runs.show, openapi.SHOW_RUN),
             ("DELETE", "/v1/runs/{id}", writes.guard(runs.cancel), openapi.CANCEL_RUN),
             ("GET", DEAD_LETTERS, only(dead.list), openapi.LIST_DEAD_LETTERS),

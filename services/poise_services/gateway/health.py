@@ -1,19 +1,20 @@
 """Health: whether the gateway lives, and whether it is ready."""
 
+from collections.abc import Callable, Mapping
+
 from fastapi import Request, Response
 from fastapi.responses import JSONResponse
 
 from poise.contracts import FieldError
 from poise.errors import UnavailableError
-from poise.worker.mesh import Mesh
 from poise_services.gateway.problems import problem_of
 
 
 class Health:
     """What a load balancer asks."""
 
-    def __init__(self, mesh: Mesh) -> None:
-        self._mesh = mesh
+    def __init__(self, readiness: Callable[[], Mapping[str, bool]]) -> None:
+        self._readiness = readiness
 
     async def alive(self, _request: Request) -> Response:
         """Answer `GET /healthz`: the process turns its event loop."""
@@ -21,7 +22,7 @@ class Health:
 
     async def ready(self, _request: Request) -> Response:
         """Answer `GET /readyz`: 503 names the conditions that are not met."""
-        checks = self._mesh.readiness()
+        checks = self._readiness()
         missing = tuple(FieldError(field=name, detail="is not met") for name, met in checks.items() if not met)
         if not missing:
             return JSONResponse({"ready": True, "checks": checks})

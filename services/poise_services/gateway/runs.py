@@ -19,7 +19,7 @@ from poise.errors import PoiseError, RetryableError, RunCancelledError, SetupErr
 from poise.kafka.log_lookup import Window
 from poise.kafka.record import Record
 from poise.run_log.records import search_windows
-from poise.worker.mesh import Mesh
+from poise.worker.connection import MeshConnection
 from poise_services.gateway.problems import NotFoundError
 from poise_services.gateway.settings import GatewaySettings
 from poise_services.gateway.write_limits import WriteLimits
@@ -66,7 +66,7 @@ class CancelledRun(Message):
 class Runs:
     """The runs that began here, and those that left a record."""
 
-    def __init__(self, mesh: Mesh, settings: GatewaySettings, writes: WriteLimits) -> None:
+    def __init__(self, mesh: MeshConnection, settings: GatewaySettings, writes: WriteLimits) -> None:
         self._mesh = mesh
         self._writes = writes
         self._lookups = asyncio.Semaphore(settings.lookups)
@@ -120,7 +120,7 @@ class Runs:
             raise NotFoundError(f"run {run}: it is not under way: no run takes longer than {BATCH.longest / HOUR:g} h")
         if run not in self._running:
             self._writes.cancel_of_unknown(request)
-        await self._mesh.cancel(run)
+        await self._mesh.rpc.cancel(run)
         return Response(CancelledRun(run_id=run).encode(), HTTPStatus.ACCEPTED, media_type="application/json")
 
     async def _view(self, run: str) -> RunView | None:
@@ -167,7 +167,7 @@ class Runs:
         if not windows:
             return None
         async with limit:
-            return await self._mesh.lookups.last_of_key(RECORDS.name, run, windows)
+            return await self._mesh.logs.lookups.last_of_key(RECORDS.name, run, windows)
 
 
 def _fault_of(error: BaseException) -> Fault:

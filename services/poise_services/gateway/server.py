@@ -14,7 +14,7 @@ import uvicorn
 from poise.errors import SetupError
 from poise.ingestion.epoch_check import EpochCheck
 from poise.telemetry import observe, semconv
-from poise.worker.mesh import Mesh
+from poise.worker.runtime import WorkerRuntime
 from poise_services.gateway.connections import Connections
 from poise_services.gateway.handlers import Gateway
 from poise_services.gateway.http_protocol import LARGEST_HEAD, LimitedProtocol
@@ -42,7 +42,7 @@ class _Server(uvicorn.Server):
             logger.info("serving http://%s:%d", *listener.getsockname()[:2])
 
 
-async def serve(mesh: Mesh, settings: GatewaySettings, epochs: EpochCheck | None = None) -> None:
+async def serve(mesh: WorkerRuntime, settings: GatewaySettings, epochs: EpochCheck | None = None) -> None:
     """Serve until stop is asked.
 
     1. no new connection is taken

@@ -2,8 +2,8 @@
 
 import poise.system.sigterm  # noqa: F401 - first: from here on it is heard
 from poise.settings import MeshSettings
-from poise.worker.mesh import Mesh
 from poise.worker.process import run
+from poise.worker.runtime import WorkerRuntime
 from poise.worker.tier import Tier
 from poise_services.inference.backends import Backends
 from poise_services.inference.handlers import handlers
@@ -13,7 +13,7 @@ from poise_services.inference.settings import InferenceSettings
 async def main() -> None:
     """Answer `Generate` until asked to stop."""
     mesh_settings, settings = MeshSettings.load(), InferenceSettings.load()
-    async with Mesh(mesh_settings, tier="inference") as mesh, Backends(settings) as backends:
+    async with WorkerRuntime(mesh_settings, tier="inference") as mesh, Backends(settings) as backends:
         await mesh.serve(Tier("inference", handlers=handlers(backends)))
 
 

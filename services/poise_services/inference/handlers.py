@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from poise.contracts import Completion, Generate, Message
 from poise.errors import RateLimitedError
-from poise.worker.tier import Context, Handler
+from poise.worker.context import Context, Handler
 from poise_services.inference.backends import Backends
 
 

@@ -2,8 +2,8 @@
 
 import poise.system.sigterm  # noqa: F401 - first: from here on it is heard
 from poise.settings import MeshSettings
-from poise.worker.mesh import Mesh
 from poise.worker.process import run
+from poise.worker.runtime import WorkerRuntime
 from poise.worker.tier import Tier
 from poise_services.integration.apis import Apis
 from poise_services.integration.handlers import handlers
@@ -14,8 +14,8 @@ from poise_services.integration.stale_if_error import LastGood
 async def main() -> None:
     """Answer `Fetch` until asked to stop."""
     mesh_settings, settings = MeshSettings.load(), IntegrationSettings.load()
-    async with Mesh(mesh_settings, tier="integration") as mesh, Apis(settings) as apis:
-        await mesh.serve(Tier("integration", handlers(apis, LastGood(mesh.cache))))
+    async with WorkerRuntime(mesh_settings, tier="integration") as mesh, Apis(settings) as apis:
+        await mesh.serve(Tier("integration", handlers(apis, LastGood(mesh.redis))))
 
 
 if __name__ == "__main__":

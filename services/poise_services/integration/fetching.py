@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from poise.contracts import Fetch, Fetched, FieldError
 from poise.errors import InvalidMessageError, RetryableError, TerminalError
 from poise.telemetry import count, semconv
-from poise.worker.tier import Context
+from poise.worker.context import Context
 from poise_services.integration.apis import Apis
 from poise_services.integration.refusals import EmptyError
 from poise_services.integration.settings import Api

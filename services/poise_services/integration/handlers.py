@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from poise.contracts import Fetch, Message
-from poise.worker.tier import Handler
+from poise.worker.context import Handler
 from poise_services.integration.apis import Apis
 from poise_services.integration.fetching import Fetching
 from poise_services.integration.stale_if_error import LastGood

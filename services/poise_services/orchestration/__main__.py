@@ -3,8 +3,8 @@
 import poise.system.sigterm  # noqa: F401 - first: from here on it is heard
 from poise.executors.limited import LimitedExecutor
 from poise.settings import MeshSettings
-from poise.worker.mesh import Mesh
 from poise.worker.process import run
+from poise.worker.runtime import WorkerRuntime
 from poise.worker.tier import Tier
 from poise_services.orchestration.active_policy import follow_policies
 from poise_services.orchestration.breakers import Breakers
@@ -19,7 +19,7 @@ async def main() -> None:
     """Answer asks until asked to stop."""
     mesh_settings, settings = MeshSettings.load(), OrchestrationSettings.load()
     async with (
-        Mesh(mesh_settings, tier="orchestration") as mesh,
+        WorkerRuntime(mesh_settings, tier="orchestration") as mesh,
         follow_versions(mesh, settings) as versions,
         follow_policies(mesh, settings, load_secret(settings, mesh_settings)) as policies,
         LimitedExecutor() as executor,

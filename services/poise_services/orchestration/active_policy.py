@@ -13,7 +13,7 @@ from poise.errors import SetupError
 from poise.kafka.log_reader import LogReader
 from poise.kafka.record import Record
 from poise.policy import draw
-from poise.worker.mesh import Mesh
+from poise.worker.runtime import WorkerRuntime
 from poise_services.orchestration.settings import OrchestrationSettings, Variant
 
 log = logging.getLogger(__name__)
@@ -131,7 +131,9 @@ class Policies:
 
 
 @asynccontextmanager
-async def follow_policies(mesh: Mesh, settings: OrchestrationSettings, secret: bytes) -> AsyncIterator[Policies]:
+async def follow_policies(
+    mesh: WorkerRuntime, settings: OrchestrationSettings, secret: bytes
+) -> AsyncIterator[Policies]:
     """The policy in force, kept up to date from the log.
 
     No ask is taken before the log was read to its end, or could not be in time: then what is known so far holds, and
@@ -139,7 +141,9 @@ async def follow_policies(mesh: Mesh, settings: OrchestrationSettings, secret: b
     """
     policies = Policies(settings, secret)
     mesh.ready_when("policy", lambda: policies.known)
-    reader = LogReader(mesh.log_access, POLICY.name, policies.apply, on_reset=policies.reset, on_at_end=policies.settle)
+    reader = LogReader(
+        mesh.logs.access, POLICY.name, policies.apply, on_reset=policies.reset, on_at_end=policies.settle
+    )
     async with reader:
         try:
             await reader.wait_until_at_end(START_TIMEOUT)

@@ -36,7 +36,7 @@ from poise.contracts.topics import RUNS_BATCH
 from poise.redis.answer_store import Answers, CachedAnswer, Dependency, Use, flight_key
 from poise.redis.step_results import ClaimStatus, Lease, StepResultStore
 from poise.telemetry import count, current_span, measure, semconv, span
-from poise.worker.mesh import Mesh
+from poise.worker.runtime import WorkerRuntime
 from poise.workflows.run import Run
 from poise_services.orchestration.active_policy import Policies
 from poise_services.orchestration.cache_hints import NO_CACHE, CacheHints, StaleAnswer
@@ -106,7 +106,7 @@ class AnswerCache:
 
     def __init__(
         self,
-        mesh: Mesh,
+        mesh: WorkerRuntime,
         settings: OrchestrationSettings,
         versions: DocumentVersions,
         work: Work,
@@ -118,8 +118,8 @@ class AnswerCache:
         self._versions = versions
         self._work = work
         self._policies = policies or Policies(settings)
-        self._journal = StepResultStore(mesh.cache)
-        self._answers = Answers(mesh.cache, settings.cache.max_entries)
+        self._journal = StepResultStore(mesh.redis)
+        self._answers = Answers(mesh.redis, settings.cache.max_entries)
         self._flights = SingleFlight(self._journal, mesh.settings.lease)
 
     async def answer(self, run: Run, ask: Ask) -> Answer:
@@ -215,7 +215,7 @@ class AnswerCache:
         versions = ((known.version if (known := self._versions.of(on.document)) else -1) for on in kept.grounds)
         name = "/".join(map(str, (wanted.key, kept.made, *versions, int(time.time() / REVALIDATION_INTERVAL))))
         again = str(uuid5(NAMESPACE_OID, name))
-        await self._mesh.publish(
+        await self._mesh.producer.publish(
             RUNS_BATCH,
             Ask(question=ask.question, workflow=ask.workflow, cache="no-cache"),
             key=again,

@@ -15,7 +15,7 @@ from poise.kafka.end_offsets import EndOffsets
 from poise.kafka.log_reader import LogReader
 from poise.kafka.record import Record
 from poise.text.error_text import words_of
-from poise.worker.mesh import Mesh
+from poise.worker.runtime import WorkerRuntime
 from poise_services.orchestration.settings import OrchestrationSettings
 
 log = logging.getLogger(__name__)
@@ -111,17 +111,17 @@ class DocumentVersions:
         SetupError: No broker answers, or the topic is missing.
     """
 
-    def __init__(self, mesh: Mesh) -> None:
+    def __init__(self, mesh: WorkerRuntime) -> None:
         self._mesh = mesh
         self._map = VersionMap("")
-        self._reader = LogReader(mesh.log_access, VERSIONS.name, self._apply, on_reset=self._reset)
+        self._reader = LogReader(mesh.logs.access, VERSIONS.name, self._apply, on_reset=self._reset)
         self._ends = EndOffsets(mesh.connection, VERSIONS.name)
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
         """Begin to follow."""
         async with AsyncExitStack() as stack:
-            self._map = VersionMap(await self._mesh.topic_id(DOCUMENTS.name))
+            self._map = VersionMap(await self._mesh.logs.topic_id(DOCUMENTS.name))
             await stack.enter_async_context(self._ends)
             await stack.enter_async_context(self._reader)
             self._mesh.topic_identities.watch(DOCUMENTS.name, self._switch, known=self._map.topic_id)
@@ -166,7 +166,7 @@ class DocumentVersions:
                 ends = await self._ends.fetch()
                 await self._reader.wait_until(lambda: self._reader.reading and self._reader.reached(ends))
                 if self._map.doubtful:
-                    self._switch(await self._mesh.topic_id(DOCUMENTS.name))
+                    self._switch(await self._mesh.logs.topic_id(DOCUMENTS.name))
         except (TimeoutError, PoiseError) as error:
             log.warning("which documents have changed cannot be told: %s", words_of(error))
             return False
@@ -183,9 +183,11 @@ class DocumentVersions:
 
 
 @asynccontextmanager
-async def follow_versions(mesh: Mesh, settings: OrchestrationSettings) -> AsyncIterator[DocumentVersions | None]:
+async def follow_versions(
+    mesh: WorkerRuntime, settings: OrchestrationSettings
+) -> AsyncIterator[DocumentVersions | None]:
     """What documents say, where it matters: not without a cache to keep answers in."""
-    if not (settings.cache.enabled and mesh.cache.configured):
+    if not (settings.cache.enabled and mesh.redis.configured):
         yield None
         return
     async with DocumentVersions(mesh) as versions:

@@ -7,7 +7,7 @@ from poise.contracts import Answer, Ask, Fault, FieldError, Message
 from poise.contracts.topics import RECORDS
 from poise.errors import PoiseError, RecordTooLargeError, TerminalError, UnknownWorkflowError
 from poise.rpc.encoding import encode
-from poise.worker.tier import Context, Handler
+from poise.worker.context import Context, Handler
 from poise.workflows.run import Run
 from poise.workflows.workflow import Workflow
 from poise_services.orchestration import run_record

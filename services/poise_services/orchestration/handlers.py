@@ -6,8 +6,8 @@ from typing import Final
 
 from poise.contracts import Message
 from poise.executors.limited import LimitedExecutor
-from poise.worker.mesh import Mesh
-from poise.worker.tier import Handler
+from poise.worker.context import Handler
+from poise.worker.runtime import WorkerRuntime
 from poise.workflows.workflow import workflow
 from poise_services.orchestration.active_policy import Policies
 from poise_services.orchestration.answer import AnswerWorkflow
@@ -26,7 +26,7 @@ WORKFLOW_STEPS_VERSION: Final = 3
 
 def handlers(
     settings: OrchestrationSettings,
-    mesh: Mesh | None = None,
+    mesh: WorkerRuntime | None = None,
     *,
     breakers: Breakers | None = None,
     versions: DocumentVersions | None = None,
@@ -45,7 +45,7 @@ def handlers(
                 variant.name,
                 100 * variant.without_passages,
             )
-    cache = mesh.cache if mesh is not None else None
+    cache = mesh.redis if mesh is not None else None
     answers = AnswerWorkflow(settings, cache, breakers, versions, policies, executor=executor).answer
     caching = None if mesh is None or versions is None else AnswerCache(mesh, settings, versions, answers, policies)
     answer = workflow("answer", version=WORKFLOW_STEPS_VERSION)(answers if caching is None else caching.answer)

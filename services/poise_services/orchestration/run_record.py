@@ -3,7 +3,7 @@
 import time
 
 from poise.contracts import Answer, Ask, Fault, RunRecord
-from poise.worker.tier import Context
+from poise.worker.context import Context
 from poise.workflows.run import Run
 from poise.workflows.start_time import start_time
 

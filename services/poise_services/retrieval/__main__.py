@@ -3,8 +3,8 @@
 import poise.system.sigterm  # noqa: F401 - first: from here on it is heard
 from poise.executors.limited import LimitedExecutor
 from poise.settings import MeshSettings
-from poise.worker.mesh import Mesh
 from poise.worker.process import run
+from poise.worker.runtime import WorkerRuntime
 from poise.worker.tier import Tier
 from poise_services.retrieval.corpus import Corpus
 from poise_services.retrieval.embedding import MiniLm
@@ -14,7 +14,7 @@ from poise_services.retrieval.settings import RetrievalSettings
 
 async def main() -> None:
     """Publish documents as passages and search them until asked to stop."""
-    settings, mesh = RetrievalSettings.load(), Mesh(MeshSettings.load(), tier="retrieval")
+    settings, mesh = RetrievalSettings.load(), WorkerRuntime(MeshSettings.load(), tier="retrieval")
     async with (
         MiniLm(
             documents_at_once=settings.documents_at_once, file=settings.model_file, liveness=mesh.liveness

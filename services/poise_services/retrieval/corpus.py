@@ -17,7 +17,7 @@ from poise.ingestion.epoch_check import EpochCheck
 from poise.kafka.log_reader import LogReader
 from poise.kafka.record import Position, Record
 from poise.telemetry import observe, semconv
-from poise.worker.mesh import Mesh
+from poise.worker.connection import MeshConnection
 from poise_services.retrieval.index import Found, Stored
 from poise_services.retrieval.settings import RetrievalSettings
 from poise_services.retrieval.store import INCOMPARABLE, IndexSlot, Origin, Store
@@ -39,7 +39,7 @@ class Corpus:
     The log is applied in one thread, so that nothing there needs a lock; searching has threads of its own.
 
     Args:
-        mesh: The mesh.
+        mesh: The connection.
         settings: The tier's settings.
         model: The embedding model's id.
 
@@ -47,13 +47,15 @@ class Corpus:
         SetupError: The index cannot be kept on disk, or the log cannot be read. Later that ends the process.
     """
 
-    def __init__(self, mesh: Mesh, settings: RetrievalSettings, model: str) -> None:
+    def __init__(self, mesh: MeshConnection, settings: RetrievalSettings, model: str) -> None:
+        self.logs = mesh.logs
+        self.producer = mesh.producer
         self._mesh = mesh
         self._settings = settings
         self._model = model
         self._writer = ThreadPoolExecutor(1, "index-write")
         self._searchers = ThreadPoolExecutor(2, "index-search")
-        self._epochs = EpochCheck(mesh)
+        self._epochs = EpochCheck(mesh.logs.access)
         self._stack = AsyncExitStack()
         self._store: Store | None = None
         self._reader: LogReader | None = None
@@ -77,7 +79,7 @@ class Corpus:
                 observe(semconv.INDEX_PASSAGES, lambda: 0 if self._store is None else len(self._store.index))
             )
             self._reader = reader = LogReader(
-                self._mesh.log_access,
+                self.logs.access,
                 PASSAGES.name,
                 self._apply,
                 start=dict(self._store.nexts),
@@ -102,8 +104,8 @@ class Corpus:
 
     async def _origin(self) -> Origin:
         return Origin(
-            documents=await self._mesh.topic_id(DOCUMENTS.name),
-            passages=await self._mesh.topic_id(PASSAGES.name),
+            documents=await self.logs.topic_id(DOCUMENTS.name),
+            passages=await self.logs.topic_id(PASSAGES.name),
             model=self._model,
         )
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from poise.contracts import Deletion, Document, Message, Retrieve
 from poise.executors.limited import LimitedExecutor
-from poise.worker.tier import Handler
+from poise.worker.context import Handler
 from poise_services.retrieval.corpus import Corpus
 from poise_services.retrieval.embedding import Embedder
 from poise_services.retrieval.publishing import Publisher

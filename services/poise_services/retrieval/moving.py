@@ -31,9 +31,9 @@ from poise.contracts.topics import DOCUMENTS, PASSAGES
 from poise.contracts.trace_context import TRACE_HEADERS
 from poise.dead_letters.model import ORIGIN
 from poise.errors import RetryableError
+from poise.kafka.logs import Logs
 from poise.kafka.record import Headers, Position, Record
-from poise.worker.mesh import Mesh
-from poise.worker.tier import Context
+from poise.worker.context import Context
 from poise_services.retrieval.corpus import Corpus
 from poise_services.retrieval.passages import moved_key
 
@@ -80,7 +80,7 @@ async def move(document: str, home: int, context: Context, corpus: Corpus) -> Po
     if before is not None and before.offset >= record.offset:
         return None
     at = max(record.timestamp, before.published if before else 0.0)
-    copy = await context.mesh.send(
+    copy = await corpus.producer.send(
         DOCUMENTS.name, record.value, key=record.key, headers=_headers(record, at), partition=home
     )
     deletion = record.value is None or None
@@ -90,13 +90,13 @@ async def move(document: str, home: int, context: Context, corpus: Corpus) -> Po
     )
 
 
-async def put_last(mesh: Mesh, overtaken: Record, version: int, published: float) -> None:
+async def put_last(corpus: Corpus, overtaken: Record, version: int, published: float) -> None:
     """Write a version once more, behind a copy that is older: the last one of a key is what the log keeps."""
-    newer = await _read_at(mesh, overtaken.partition, version)
+    newer = await _read_at(corpus.logs, overtaken.partition, version)
     if newer is None or newer.key != overtaken.key:
         log.warning("%s is older than version %d, which the log has not any more", overtaken.position, version)
         return
-    await mesh.send(
+    await corpus.producer.send(
         DOCUMENTS.name, newer.value, key=newer.key, headers=_headers(newer, published), partition=newer.partition
     )
 
@@ -106,7 +106,7 @@ async def forget(document: str, context: Context, corpus: Corpus) -> None:
     record = context.record
     headers = [(MOVED_TO, str(record.position).encode())]
     for partition in await corpus.moved(document):
-        await context.mesh.send(DOCUMENTS.name, None, key=record.key, headers=headers, partition=partition)
+        await corpus.producer.send(DOCUMENTS.name, None, key=record.key, headers=headers, partition=partition)
 
 
 async def forget_notes(
@@ -148,12 +148,12 @@ def _headers(record: Record, at: float) -> Headers:
     ]
 
 
-async def _read_at(mesh: Mesh, partition: int, offset: int) -> Record | None:
+async def _read_at(logs: Logs, partition: int, offset: int) -> Record | None:
     """The record at an offset; None where compaction has taken it."""
     try:
         async with (
             asyncio.timeout(READ_WITHIN),
-            mesh.follow(DOCUMENTS.name, start={partition: offset}, partitions=[partition]) as follower,
+            logs.follow(DOCUMENTS.name, start={partition: offset}, partitions=[partition]) as follower,
         ):
             async for records in follower:
                 return records[0] if records[0].offset == offset else None

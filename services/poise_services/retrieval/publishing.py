@@ -50,7 +50,7 @@ from poise.errors import InvalidMessageError, RetryableError
 from poise.executors.limited import LimitedExecutor
 from poise.kafka.record import Position
 from poise.telemetry import count, semconv, span
-from poise.worker.tier import Context
+from poise.worker.context import Context
 from poise_services.retrieval.corpus import Corpus
 from poise_services.retrieval.embedding import Embedder
 from poise_services.retrieval.index import Stored
@@ -145,7 +145,7 @@ class Publisher:
     async def _moved(self, document: str, context: Context) -> bool:
         """Whether a record is in another partition than its key's, and is copied to that one now, if it was not yet."""
         record = context.record
-        home = await context.mesh.partition_of(DOCUMENTS.name, record.key or b"")
+        home = await self._corpus.logs.partition_of(DOCUMENTS.name, record.key or b"")
         if record.partition == home:
             return False
         if is_for_the_log(record):
@@ -189,7 +189,7 @@ class Publisher:
             return False
         if not older(version.published, seen.published):
             return False
-        await put_last(context.mesh, context.record, seen.version, seen.published)
+        await put_last(self._corpus, context.record, seen.version, seen.published)
         return True
 
     async def _announce(self, version: _Version, context: Context) -> None:

@@ -11,7 +11,7 @@ from poise.errors import DeadlineExceededError, RetryableError
 from poise.ingestion.epoch_check import epoch_of
 from poise.kafka.handling_slots import parked
 from poise.telemetry import measure, semconv, span
-from poise.worker.tier import Context
+from poise.worker.context import Context
 from poise_services.retrieval.corpus import Corpus
 from poise_services.retrieval.dense import Meaning
 from poise_services.retrieval.embedding import Embedder

@@ -105,7 +105,7 @@ async def list_(
     """List dead letters, oldest first."""
     chosen = _filter(ids, tier, error, older, newer, tenant, key)
     async with open_client(broker) as poise:
-        letters = await DeadLetterAdmin(poise.mesh).select(chosen)
+        letters = await DeadLetterAdmin(poise.mesh.logs, poise.mesh.settings.tenant).select(chosen)
     shown = [letter for letter in letters if everything or ids or letter.state is not State.REDRIVEN]
     if as_json:
         found = [LetterSummary.of(letter).model_dump(mode="json") for letter in shown]
@@ -126,7 +126,7 @@ async def show(
 ) -> None:
     """Show one dead letter whole: headers, body, error and traceback."""
     async with open_client(broker) as poise:
-        admin = DeadLetterAdmin(poise.mesh)
+        admin = DeadLetterAdmin(poise.mesh.logs, poise.mesh.settings.tenant)
         [letter] = await admin.select(Filter(ids=frozenset({id_})))
         letter = await admin.whole(letter)
     if as_json:
@@ -174,7 +174,10 @@ async def redrive(
     how = Redrive(keep_reply_to=keep_reply_to, keep_deadline=keep_deadline, force=force, rate=rate, dry_run=dry_run)
     tally = _Tally(named=bool(ids), dry_run=dry_run)
     try:
-        async with open_client(broker) as poise, aclosing(DeadLetterAdmin(poise.mesh).redrive(chosen, how)) as outcomes:
+        async with (
+            open_client(broker) as poise,
+            aclosing(DeadLetterAdmin(poise.mesh.logs, poise.mesh.settings.tenant).redrive(chosen, how)) as outcomes,
+        ):
             async for outcome in outcomes:
                 tally.note(outcome)
     except BaseException:  # it is interrupted, or cannot go on
@@ -210,7 +213,7 @@ async def purge(
     chosen = _filter(ids, tier, error, older, newer, tenant, key)
     _chosen(chosen, everything=everything)
     async with open_client(broker) as poise:
-        admin = DeadLetterAdmin(poise.mesh)
+        admin = DeadLetterAdmin(poise.mesh.logs, poise.mesh.settings.tenant)
         letters = await admin.select(chosen)
         if letters:
             out.print(dead_letters_table(letters if dry_run else letters[:SHOWN_BEFORE_PURGE], time.time()))

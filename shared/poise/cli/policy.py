@@ -33,7 +33,7 @@ from poise.policy import decision_log
 from poise.policy.policy_file import PolicyFileError, read
 from poise.policy.replay import replay as replayed
 from poise.policy.replay import replay_with
-from poise.worker.mesh import Mesh
+from poise.worker.connection import MeshConnection
 
 app = typer.Typer(
     help="Which variant answers how often: set it, hold it, revert it; why it moved.",
@@ -135,7 +135,7 @@ async def revert(
         await _ask(poise.mesh, name, "revert", version=version, reason=reason, as_json=as_json)
 
 
-async def _foretell(mesh: Mesh, name: str | None, version: int | None) -> None:
+async def _foretell(mesh: MeshConnection, name: str | None, version: int | None) -> None:
     name, policy = await decision_log.chosen(mesh, name)
     if policy is None:
         return
@@ -283,7 +283,7 @@ def _read(file: Path) -> PolicySpec:
 
 
 async def _ask(
-    mesh: Mesh,
+    mesh: MeshConnection,
     name: str | None,
     action: Literal["hold", "release", "revert"],
     *,
@@ -298,7 +298,7 @@ async def _ask(
     await _do(mesh, name, asked, as_json=as_json)
 
 
-async def _do(mesh: Mesh, name: str, command: PolicyCommand, *, as_json: bool) -> None:
+async def _do(mesh: MeshConnection, name: str, command: PolicyCommand, *, as_json: bool) -> None:
     """Ask for it, and show what was decided; what was refused ends in an error."""
     decision = await decision_log.decided(mesh, name, command)
     if as_json:

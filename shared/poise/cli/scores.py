@@ -22,7 +22,7 @@ from poise.contracts.topics import SCORES
 from poise.errors import InvalidMessageError
 from poise.kafka.record import Record
 from poise.scoring.summary import VariantSummary, summarise
-from poise.worker.mesh import Mesh
+from poise.worker.connection import MeshConnection
 
 READ_TIMEOUT: Final = 60.0
 UNITS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
@@ -64,10 +64,10 @@ def parse_period(text: str) -> float:
     return float(found[1]) * UNITS[found[2]]
 
 
-async def recent(mesh: Mesh, since: float) -> list[Score]:
+async def recent(mesh: MeshConnection, since: float) -> list[Score]:
     """The scores of runs that finished since then (unix seconds)."""
     found: list[Score] = []
-    async with mesh.follow(SCORES.name, start=since) as follower:
+    async with mesh.logs.follow(SCORES.name, start=since) as follower:
         async for batch in follower.read_to_end(within=READ_TIMEOUT):
             found += [score for score in readable(batch) if score.at >= since]
     return found

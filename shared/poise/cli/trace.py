@@ -24,7 +24,7 @@ from poise.kafka.log_stream import Start
 from poise.kafka.record import Position, Record
 from poise.run_log.timeline import span_tree, time_shares
 from poise.telemetry import semconv
-from poise.worker.mesh import Mesh
+from poise.worker.connection import MeshConnection
 
 MessageT = TypeVar("MessageT", bound=Message)
 
@@ -65,7 +65,7 @@ async def trace(
         out.print(render_trace(run.spans, out.width, record=run.record, everything=everything))
 
 
-async def find(mesh: Mesh, run_id: str) -> TracedRun:
+async def find(mesh: MeshConnection, run_id: str) -> TracedRun:
     """Look a run up; again, for about a second, while it is not there or parts of it are missing."""
     skew, began = mesh.settings.clock_skew, started_at(run_id)
     start: Start = "beginning" if began is None else began - skew
@@ -76,8 +76,8 @@ async def find(mesh: Mesh, run_id: str) -> TracedRun:
         await asyncio.sleep(BETWEEN_LOOKS if look else 0)
         looked_at = time.time()
         spans, records = await asyncio.gather(
-            mesh.lookups.read_key(SPANS.name, run_id, start=start),
-            mesh.lookups.read_key(RECORDS.name, run_id, start=start),
+            mesh.logs.lookups.read_key(SPANS.name, run_id, start=start),
+            mesh.logs.lookups.read_key(RECORDS.name, run_id, start=start),
         )
         written |= {record.position: record for record in spans}
         recorded = records[-1:] or recorded

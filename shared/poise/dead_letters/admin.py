@@ -14,9 +14,9 @@ from poise.dead_letters.model import PURGED, DeadLetter, DeadLetterIndex, State,
 from poise.dead_letters.redrive import Redriver, whole
 from poise.dead_letters.redrive_plan import Redrive, RedriveOutcome, first_kept
 from poise.errors import RetryableError
+from poise.kafka.logs import Logs
 from poise.kafka.record import Position
 from poise.kafka.transactions import ProducerRecord, TransactionalProducer
-from poise.worker.mesh import Mesh
 
 READ_WITHIN: Final = 120.0
 """Seconds; all dead letters of a tier."""
@@ -51,14 +51,16 @@ class DeadLetterAdmin:
     broker looks.
     """
 
-    def __init__(self, mesh: Mesh) -> None:
-        self._mesh = mesh
+    def __init__(self, logs: Logs, tenant: str) -> None:
+        self._logs = logs
+        self._admin = logs.access.admin
+        self._tenant = tenant
 
     async def tiers(self) -> list[str]:
         """The tiers that have a dead-letter topic on the broker, those of one's own among them."""
         return sorted(
             name.removeprefix(PREFIX).removesuffix(_SUFFIX)
-            for name in await self._mesh.admin.list_topics()
+            for name in await self._admin.list_topics()
             if name.startswith(PREFIX) and name.endswith(_SUFFIX)
         )
 
@@ -80,7 +82,7 @@ class DeadLetterAdmin:
             InvalidMessageError: It is not there any more.
             UnavailableError: It cannot be read.
         """
-        found = await whole(self._mesh.lookups, [letter])
+        found = await whole(self._logs.lookups, [letter])
         if not found:
             raise invalid("ids", f"there is no dead letter {letter.id} any more")
         return found[0]
@@ -104,7 +106,7 @@ class DeadLetterAdmin:
         for tier, found in (await self._by_tier(chosen, now)).items():
             if not found:
                 continue
-            redriver = Redriver(self._mesh, tier, partial(self._meant, tier, chosen, now), how, named=bool(chosen.ids))
+            redriver = Redriver(self._logs, tier, partial(self._meant, tier, chosen, now), how, named=bool(chosen.ids))
             async with aclosing(redriver.run()) as outcomes:
                 async for outcome in outcomes:
                     yield outcome
@@ -146,9 +148,9 @@ class DeadLetterAdmin:
         return (await self._read(tier, chosen, now)).letters
 
     async def _read(self, tier: str, chosen: Filter, now: float) -> _Log:
-        tenant = self._mesh.settings.tenant
+        tenant = self._tenant
         index = DeadLetterIndex(tier, fits=lambda letter: chosen.fits(letter, now, tenant))
-        async with self._mesh.follow(dead_topic(tier)) as follower:
+        async with self._logs.follow(dead_topic(tier)) as follower:
             async for batch in follower.read_to_end(within=READ_WITHIN):
                 for record in batch:
                     index.add(record)
@@ -159,7 +161,7 @@ class DeadLetterAdmin:
     async def _purge(self, tier: str, chosen: Filter, now: float) -> list[DeadLetter]:
         topic = dead_topic(tier)
         try:
-            async with TransactionalProducer(self._mesh.connection, topic) as transactions:
+            async with TransactionalProducer(self._logs.access.connection, topic) as transactions:
                 # In a transaction for its name: a letter is not sent again while it is purged.
                 log = await self._read(tier, chosen, now)
                 gone = log.letters
@@ -173,7 +175,7 @@ class DeadLetterAdmin:
                 f"somebody else began to send dead letters of {tier} again, or to purge them: run it again for the rest"
             ) from error
         purged = {at for letter in gone for at in letter.places}
-        await self._mesh.admin.delete_records_before(topic, first_kept(log.places - purged, log.ends))
+        await self._admin.delete_records_before(topic, first_kept(log.places - purged, log.ends))
         return gone
 
 

@@ -8,16 +8,16 @@ now is what the markers say. `dead_letter_admin` writes them.
 import hashlib
 import time
 import traceback
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Final, Protocol
+from typing import Final
 
 from poise.contracts.envelope import DEADLINE
 from poise.contracts.fault import FieldError
 from poise.contracts.topics import CATALOGUE, dead_topic
 from poise.errors import InvalidMessageError, RecordTooLargeError
-from poise.kafka.record import Headers, Position, Record
+from poise.kafka.record import Headers, Position, Record, SendRecord
 from poise.kafka.record_size import size_of
 
 ERROR: Final = "poise-dead-error"
@@ -57,14 +57,6 @@ _LONGEST_MESSAGE: Final = 4_000
 
 QUARANTINED_AFTER: Final = 3
 """How often a message is sent again and dies again until it is sent again only by name, and by force."""
-
-
-class Send(Protocol):
-    """Sends one record as it is and waits for the broker's acknowledgement."""
-
-    def __call__(
-        self, topic: str, value: bytes | None, *, key: bytes | None, headers: Headers, partition: int | None = None
-    ) -> Awaitable[Position]: ...
 
 
 class State(StrEnum):
@@ -156,7 +148,9 @@ class DeadLetter:
         return [item for item in self.record.headers if item[0] not in ADDED]
 
 
-async def write(send: Send, tier: str, record: Record, error: Exception, *, attempt: int, worker: str) -> Position:
+async def write(
+    send: SendRecord, tier: str, record: Record, error: Exception, *, attempt: int, worker: str
+) -> Position:
     """Keep a message that cannot be handled, with the reason, and wait until the broker has it.
 
     It is kept whole. Only one that came compressed can be larger than any record may be, or any where an operator has

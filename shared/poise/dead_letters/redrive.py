@@ -11,10 +11,10 @@ from poise.dead_letters.model import REDRIVEN, DeadLetter, State, marker
 from poise.dead_letters.redrive_plan import Redrive, RedriveOutcome, batches, refusal, to_send_again
 from poise.errors import RetryableError
 from poise.kafka.log_lookup import LogLookup
+from poise.kafka.logs import Logs
 from poise.kafka.partitioner import partition_for
 from poise.kafka.record import Position, Record
 from poise.kafka.transactions import ProducerRecord, TooLargeError, TransactionalProducer
-from poise.worker.mesh import Mesh
 
 READ_WITHIN: Final = 120.0
 """Seconds; a partition of a compacted topic."""
@@ -27,15 +27,15 @@ class Redriver:
     """Sends dead letters again; see `DeadLetterAdmin`.
 
     Args:
-        mesh: The connection.
+        logs: Reads topics.
         tier: Whose letters.
         read: Reads those that are meant.
         how: How they are sent.
         named: Each is meant by its id; else they merely fit, and those that were sent already are passed over.
     """
 
-    def __init__(self, mesh: Mesh, tier: str, read: Read, how: Redrive, *, named: bool) -> None:
-        self._mesh = mesh
+    def __init__(self, logs: Logs, tier: str, read: Read, how: Redrive, *, named: bool) -> None:
+        self._logs = logs
         self._tier = tier
         self._read = read
         self._how = how
@@ -54,7 +54,7 @@ class Redriver:
             return
         try:
             while not self._finished(looked):
-                async with TransactionalProducer(self._mesh.connection, dead_topic(self._tier)) as transactions:
+                async with TransactionalProducer(self._logs.access.connection, dead_topic(self._tier)) as transactions:
                     # From here on nobody else writes markers: what is read now holds until this one is shut out.
                     looked = [outcome for outcome in await self._look() if outcome.letter.id not in self._settled]
                     for outcome in looked:
@@ -77,7 +77,7 @@ class Redriver:
     async def _look(self) -> list[RedriveOutcome]:
         """What is to be sent, and what is refused, with the reason."""
         letters = [letter for letter in await self._read() if self._named or letter.state is not State.REDRIVEN]
-        topics = await self._mesh.admin.list_topics()
+        topics = await self._logs.access.admin.list_topics()
         newest = await self._newest(letters, topics)
         now = time.time()
         return [RedriveOutcome(letter, refused=refusal(letter, self._how, now, newest, topics)) for letter in letters]
@@ -96,7 +96,7 @@ class Redriver:
         }
         found: dict[tuple[str, bytes], Position] = {}
         for topic, partition in sorted({(topic, partition_for(key, topics[topic])) for topic, key in keys}):
-            async with self._mesh.follow(topic, partitions=[partition]) as follower:
+            async with self._logs.follow(topic, partitions=[partition]) as follower:
                 async for batch in follower.read_to_end(within=READ_WITHIN):
                     found |= {
                         (topic, record.key): record.position
@@ -127,7 +127,7 @@ class Redriver:
                 yield RedriveOutcome(letter, sent=position)
 
     async def _send(self, transactions: TransactionalProducer, batch: Sequence[DeadLetter]) -> list[Position]:
-        letters = await whole(self._mesh.lookups, batch)
+        letters = await whole(self._logs.lookups, batch)
         if len(letters) < len(batch):  # its topic was cut: by whoever purged, or because its time was over
             raise RetryableError(f"dead letters of {self._tier} are not there any more")
         copies = [
@@ -153,7 +153,7 @@ class Redriver:
 
     async def _partition(self, letter: DeadLetter) -> int | None:
         key = letter.record.key
-        return None if key is None else await self._mesh.partition_of(letter.topic, key)
+        return None if key is None else await self._logs.partition_of(letter.topic, key)
 
     async def _wait_for_turn(self, letters: int) -> None:
         if self._how.rate is None:

@@ -14,9 +14,9 @@ from typing import Final, Protocol
 
 from poise.contracts.topics import dead_topic, tier_of_dead_letters
 from poise.dead_letters import model
-from poise.dead_letters.model import POSITION, Send
+from poise.dead_letters.model import POSITION
 from poise.errors import PoiseError, UnavailableError
-from poise.kafka.record import Record
+from poise.kafka.record import Record, SendRecord
 from poise.kafka.undecodable import log_undecodable, undecodable_error
 from poise.telemetry import count, semconv
 
@@ -47,7 +47,7 @@ class UndecodableBatches:
         worker: What this process is called.
     """
 
-    def __init__(self, send: Send, read: Callable[[str], AbstractAsyncContextManager[Log]], worker: str) -> None:
+    def __init__(self, send: SendRecord, read: Callable[[str], AbstractAsyncContextManager[Log]], worker: str) -> None:
         self._send = send
         self._read = read
         self._worker = worker

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Iterator, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, NamedTuple, Self
+from typing import Final, NamedTuple, Self
 
 from poise.contracts.envelope import MIN_EPOCH
 from poise.contracts.epoch import Epoch
@@ -13,10 +13,8 @@ from poise.contracts.topics import DOCUMENTS
 from poise.errors import InvalidMessageError, PoiseError
 from poise.kafka.coalesced_read import CoalescedRead
 from poise.kafka.end_offsets import EndOffsets
+from poise.kafka.log_reader import LogAccess
 from poise.text.error_text import words_of
-
-if TYPE_CHECKING:
-    from poise.worker.mesh import Mesh
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +33,7 @@ class _Documents(NamedTuple):
 
 
 class EpochCheck:
-    """Compares epochs with the log of documents; `async with EpochCheck(mesh) as check: await check.possible(epoch)`.
+    """Compares epochs with the log of documents; `async with EpochCheck(access) as check: await check.possible(epoch)`.
 
     What was acknowledged is below the end, whatever transactions are open beside it: the broker's high watermark is
     asked for, not the last stable offset, and after the epoch has come. An epoch below ends that are known needs no
@@ -45,9 +43,9 @@ class EpochCheck:
         SetupError: No broker answers, or `poise.documents` is missing.
     """
 
-    def __init__(self, mesh: "Mesh") -> None:
-        self._admin = mesh.admin
-        self._ends = EndOffsets(mesh.connection, DOCUMENTS.name, "read_uncommitted")
+    def __init__(self, access: LogAccess) -> None:
+        self._admin = access.admin
+        self._ends = EndOffsets(access.connection, DOCUMENTS.name, "read_uncommitted")
         self._documents = CoalescedRead(self._read)
 
     async def __aenter__(self) -> Self:

@@ -16,7 +16,7 @@ from poise.contracts.topics import DOCUMENTS, PASSAGES, dead_topic
 from poise.dead_letters import model
 from poise.kafka.log_reader import LogReader
 from poise.kafka.record import Position, Record
-from poise.worker.mesh import Mesh
+from poise.worker.connection import MeshConnection
 
 READ_WITHIN: Final = 300.0
 """Seconds; reading what the log has."""
@@ -38,14 +38,14 @@ def digest(document: Document) -> bytes:
     return hashlib.sha256(document.encode()).digest()
 
 
-async def known(mesh: Mesh, ids: Collection[str]) -> dict[str, Known]:
+async def known(mesh: MeshConnection, ids: Collection[str]) -> dict[str, Known]:
     """Which of these documents the log has. One that was set aside as a dead letter since does not count.
 
     Raises:
         UnavailableError: The broker does not hand the log out.
     """
     latest: dict[str, Known | None] = {}
-    async with mesh.follow(DOCUMENTS.name) as follower:
+    async with mesh.logs.follow(DOCUMENTS.name) as follower:
         async for batch in follower.read_to_end(within=READ_WITHIN):
             for record in batch:
                 id_ = (record.key or b"").decode(errors="replace")
@@ -53,7 +53,7 @@ async def known(mesh: Mesh, ids: Collection[str]) -> dict[str, Known]:
                     found = _digest_of(record)
                     latest[id_] = None if found is None else Known(record.position, found)
     index = model.DeadLetterIndex(DOCUMENTS.tier or "")
-    async with aclosing(mesh.lookups.scan(_DEAD)) as records:
+    async with aclosing(mesh.logs.lookups.scan(_DEAD)) as records:
         async for record in records:
             index.add(record)
     dead = {letter.failed_at for letter in index.letters() if letter.redriven is None}
@@ -100,9 +100,9 @@ class Watch:
         mesh: The connection.
     """
 
-    def __init__(self, mesh: Mesh) -> None:
+    def __init__(self, mesh: MeshConnection) -> None:
         self._readers = [
-            LogReader(mesh.log_access, topic, note, start="end")
+            LogReader(mesh.logs.access, topic, note, start="end")
             for topic, note in ((PASSAGES.name, self._note_passage), (_DEAD, self._note_dead))
         ]
         self._happened = asyncio.Event()

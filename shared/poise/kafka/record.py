@@ -1,7 +1,7 @@
 """A Kafka record, and the place where one landed, free of any client library's types."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -54,6 +54,14 @@ class UndecodableBatch:
     first_offset: int
     """Where it begins."""
     reason: str
+
+
+class SendRecord(Protocol):
+    """Sends one record as it is and waits for the broker's acknowledgement."""
+
+    def __call__(
+        self, topic: str, value: bytes | None, *, key: bytes | None, headers: Headers, partition: int | None = None
+    ) -> Awaitable[Position]: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,6 +54,11 @@ class TopicIdentities:
         """What the broker said of a topic when it was last asked; None = that it does not exist, or nothing yet."""
         return self._last.get(topic)
 
+    def leaderless(self, topic: str) -> frozenset[int]:
+        """Return the partitions of a topic that had no leader when the broker was last asked."""
+        found = self.latest(topic)
+        return frozenset() if found is None else found.leaderless
+
     def watch(self, topic: str, callback: OnRecreated, *, known: str | None = None) -> None:
         """Have `callback` told whenever the topic turns out to be another one.
 

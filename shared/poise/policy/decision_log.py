@@ -21,7 +21,7 @@ from poise.kafka.record import Record
 from poise.policy.policy_file import DEFAULT_NAME
 from poise.policy.replay import PolicyLogs
 from poise.run_log.records import search_windows
-from poise.worker.mesh import Mesh
+from poise.worker.connection import MeshConnection
 
 MessageT = TypeVar("MessageT", bound=Message)
 
@@ -46,12 +46,12 @@ def readable(of: type[MessageT], records: Iterable[Record]) -> list[tuple[Record
     return found
 
 
-async def policies(mesh: Mesh) -> dict[str, Policy]:
+async def policies(mesh: MeshConnection) -> dict[str, Policy]:
     """The policies in force, by name."""
-    return {policy.name: policy for _, policy in readable(Policy, await mesh.read_topic(POLICY.name))}
+    return {policy.name: policy for _, policy in readable(Policy, await mesh.logs.read_topic(POLICY.name))}
 
 
-async def chosen(mesh: Mesh, name: str | None) -> tuple[str, Policy | None]:
+async def chosen(mesh: MeshConnection, name: str | None) -> tuple[str, Policy | None]:
     """The policy that is meant, and what is in force of it: the one named, else the only one, else `answer`.
 
     Raises:
@@ -65,16 +65,18 @@ async def chosen(mesh: Mesh, name: str | None) -> tuple[str, Policy | None]:
     return name, known.get(name)
 
 
-async def decisions(mesh: Mesh, name: str) -> list[Decision]:
+async def decisions(mesh: MeshConnection, name: str) -> list[Decision]:
     """All decisions about a policy, oldest first."""
-    return _about(name, await mesh.read_key(DECISIONS.name, name))
+    return _about(name, await mesh.logs.read_key(DECISIONS.name, name))
 
 
-async def decisions_by_batch(mesh: Mesh, name: str, *, last: int, follow: bool) -> AsyncGenerator[list[Decision], None]:
+async def decisions_by_batch(
+    mesh: MeshConnection, name: str, *, last: int, follow: bool
+) -> AsyncGenerator[list[Decision], None]:
     """The last decisions about a policy, then, if that is wanted, those to come as they are made."""
     newest: deque[Decision] = deque(maxlen=last)
-    number = await mesh.partition_of(DECISIONS.name, name.encode())
-    async with mesh.follow(DECISIONS.name, partitions=[number]) as follower:
+    number = await mesh.logs.partition_of(DECISIONS.name, name.encode())
+    async with mesh.logs.follow(DECISIONS.name, partitions=[number]) as follower:
         async for batch in follower.read_to_end(within=READ_WITHIN):
             newest += _about(name, batch)
         if newest:
@@ -89,12 +91,12 @@ def _about(name: str, records: Iterable[Record]) -> list[Decision]:
     return [decision for _, decision in readable(Decision, records) if decision.policy == name]
 
 
-async def recent(mesh: Mesh, name: str) -> list[Score]:
+async def recent(mesh: MeshConnection, name: str) -> list[Score]:
     """The last scores of a policy."""
-    number = await mesh.partition_of(SCORES.name, name.encode())
-    async with mesh.follow(SCORES.name, start="end", partitions=[number]) as follower:
+    number = await mesh.logs.partition_of(SCORES.name, name.encode())
+    async with mesh.logs.follow(SCORES.name, start="end", partitions=[number]) as follower:
         start = {number: max(0, follower.ends[number] - RECENT)}
-    async with mesh.follow(SCORES.name, start=start, partitions=[number]) as follower:
+    async with mesh.logs.follow(SCORES.name, start=start, partitions=[number]) as follower:
         return [score for _, score in await _scored(follower, name)]
 
 
@@ -106,17 +108,17 @@ async def _scored(follower: LogStream, name: str) -> list[tuple[int, Score]]:
     return found
 
 
-async def logs(mesh: Mesh, name: str) -> PolicyLogs:
+async def logs(mesh: MeshConnection, name: str) -> PolicyLogs:
     """All that a replay needs."""
-    number = await mesh.partition_of(SCORES.name, name.encode())
-    states = readable(PolicyState, await mesh.read_key(POLICY_STATE.name, name))
+    number = await mesh.logs.partition_of(SCORES.name, name.encode())
+    states = readable(PolicyState, await mesh.logs.read_key(POLICY_STATE.name, name))
     made = await decisions(mesh, name)
     # Read in this order: what is decided meanwhile is in the decisions, though the state may be from before it.
     end = max(states[-1][1].scores if states else 0, made[-1].scores if made else 0)
-    async with mesh.follow(SCORES.name, partitions=[number]) as follower:
+    async with mesh.logs.follow(SCORES.name, partitions=[number]) as follower:
         first = follower.position(number)
         scored = await _scored(follower, name)
-    asked = await mesh.read_key(COMMANDS.name, name)
+    asked = await mesh.logs.read_key(COMMANDS.name, name)
     return PolicyLogs(
         name,
         made,
@@ -127,14 +129,14 @@ async def logs(mesh: Mesh, name: str) -> PolicyLogs:
     )
 
 
-async def runs(mesh: Mesh, ids: Sequence[str]) -> dict[str, RunRecord]:
+async def runs(mesh: MeshConnection, ids: Sequence[str]) -> dict[str, RunRecord]:
     """The records of runs by id, as far as they are still kept."""
     at_once = asyncio.Semaphore(RUNS_AT_ONCE)
 
     async def one(run: str) -> RunRecord | None:
         where = search_windows(run, time.time(), mesh.settings.clock_skew)
         async with at_once:
-            found = await mesh.lookups.last_of_key(RECORDS.name, run, (*where.near, *where.far))
+            found = await mesh.logs.lookups.last_of_key(RECORDS.name, run, (*where.near, *where.far))
         records = readable(RunRecord, [found] if found is not None else [])
         return records[0][1] if records else None
 
@@ -142,14 +144,16 @@ async def runs(mesh: Mesh, ids: Sequence[str]) -> dict[str, RunRecord]:
     return {run: record for run, record in zip(ids, found, strict=True) if record is not None}
 
 
-async def decided(mesh: Mesh, name: str, command: PolicyCommand) -> Decision:
+async def decided(mesh: MeshConnection, name: str, command: PolicyCommand) -> Decision:
     """Ask for a change, and wait for what is decided.
 
     Raises:
         UnavailableError: Nobody decided, or the broker did not take it.
     """
-    async with mesh.follow(DECISIONS.name, start="end") as follower:  # before it is asked, so that nothing is missed
-        await mesh.publish(COMMANDS, command, key=name)
+    async with mesh.logs.follow(
+        DECISIONS.name, start="end"
+    ) as follower:  # before it is asked, so that nothing is missed
+        await mesh.producer.publish(COMMANDS, command, key=name)
         try:
             async with asyncio.timeout(DECIDED_WITHIN):
                 async for batch in follower:

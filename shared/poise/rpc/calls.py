@@ -33,9 +33,9 @@ from poise.errors import (
     UnavailableError,
 )
 from poise.kafka.log_reader import LogAccess, LogReader
-from poise.kafka.record import Headers, Position, Record
+from poise.kafka.record import Position, Record, SendRecord
 from poise.rpc.deadlines import brought_forward
-from poise.rpc.encoding import encode, headers_of
+from poise.rpc.encoding import JSON, encode, headers_of
 from poise.rpc.pending_call import PendingCall
 from poise.rpc.reply_address import Address
 from poise.rpc.stream_reader import StreamReader, is_event, mark_of
@@ -51,20 +51,6 @@ RANDOM_BYTES: Final = 16
 OnAbandoned = Callable[["OutgoingCall", Position | None], None]
 """Told of a call whose caller has gone, and of where its request stands, if it does; returns at once."""
 CANCELLED: Final = f"urn:poise:{RunCancelledError.name}"
-
-
-class Send(Protocol):
-    """Sends one record and waits for the broker's acknowledgement."""
-
-    async def __call__(
-        self,
-        topic: str,
-        value: bytes | None,
-        *,
-        key: bytes | None,
-        headers: Headers,
-        partition: int | None = None,
-    ) -> Position: ...
 
 
 class StreamSink(Protocol):
@@ -97,7 +83,9 @@ class Calls:
     after that will be read.
     """
 
-    def __init__(self, logs: LogAccess, instance: str, send: Send, partitions: int, withdraw: OnAbandoned) -> None:
+    def __init__(
+        self, logs: LogAccess, instance: str, send: SendRecord, partitions: int, withdraw: OnAbandoned
+    ) -> None:
         self._prefix = f"{instance}.".encode()
         self._send = send
         self._partition = random.randrange(partitions)  # noqa: S311 - spreads load, guards nothing
@@ -170,7 +158,7 @@ class Calls:
             reply_partition=self._partition,
             deadline=round(to.deadline * 1_000),
             kind=request.kind,
-            content_type="application/json",
+            content_type=JSON,
             trace=inject(),
         )
         body, headers = encode(request), headers_of(envelope)

@@ -15,9 +15,10 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, AsyncExitStack, nullcontext
 from contextvars import ContextVar, Token
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Protocol, Self
 
 from poise.contracts.cancel import Cancel
+from poise.contracts.envelope import Envelope
 from poise.contracts.message import Message, Request
 from poise.contracts.run_id import ROOT_STEP, run_id_of
 from poise.contracts.topics import BATCH, CANCEL
@@ -27,7 +28,6 @@ from poise.kafka.record import Position, Record
 from poise.rpc.calls import OutgoingCall
 from poise.rpc.cancel_memory import Cancelled, CancelMemory
 from poise.settings import MeshSettings
-from poise.worker.tier import Context
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +40,23 @@ INSIST: Final = 3
 """How often."""
 
 _watch: ContextVar["CancelScope | None"] = ContextVar("watch", default=None)
+
+
+class RequestContext(Protocol):
+    """What identifies the work on one message."""
+
+    @property
+    def tenant(self) -> str: ...
+    @property
+    def run(self) -> str: ...
+    @property
+    def step(self) -> str: ...
+    @property
+    def written(self) -> float:
+        """When the message was written, Unix seconds."""
+
+    @property
+    def envelope(self) -> Envelope: ...
 
 
 class CancellationRegistry:
@@ -103,11 +120,11 @@ class CancellationRegistry:
             if self.covers(watch.context):
                 watch.withdraw()
 
-    def covers(self, context: Context) -> bool:
+    def covers(self, context: RequestContext) -> bool:
         """Whether a message was withdrawn."""
         if not len(self._known):
             return False
-        written, tenant, run = context.record.timestamp, context.tenant, context.run
+        written, tenant, run = context.written, context.tenant, context.run
         if self._at(tenant, run, None) >= (written if context.envelope.redrives else 0.0):
             return True
         return self._at(tenant, run, context.step) >= written
@@ -116,7 +133,7 @@ class CancellationRegistry:
         """When that was cancelled, unix seconds; -1 = it was not, or so long ago that it does not matter."""
         return self._known.at(Cancelled(tenant, run, step), time.time())
 
-    def watching(self, request: Message, context: Context) -> AbstractContextManager[object]:
+    def watching(self, request: Message, context: RequestContext) -> AbstractContextManager[object]:
         """Do a message's work for as long as it is wanted.
 
         Raises:
@@ -192,7 +209,7 @@ class CancellationRegistry:
 class CancelScope:
     """The work on one message, in the task that does it, until it is done or withdrawn."""
 
-    def __init__(self, cancels: CancellationRegistry, context: Context) -> None:
+    def __init__(self, cancels: CancellationRegistry, context: RequestContext) -> None:
         self.context = context
         self.withdrawn = False
         self._cancels = cancels
@@ -247,5 +264,5 @@ class CancelScope:
         raise _withdrawn(self.context) from error
 
 
-def _withdrawn(context: Context) -> RunCancelledError:
+def _withdrawn(context: RequestContext) -> RunCancelledError:
     return RunCancelledError(f"run {context.run} step {context.step} was cancelled")

@@ -17,6 +17,8 @@ from poise.contracts.envelope import Envelope, EnvelopeError
 from poise.contracts.message import Message
 from poise.errors import EncodingError
 
+JSON: Final = "application/json"
+"""The content type of every body."""
 DEEPEST: Final = 20
 """Levels that are looked into for the field that is to blame."""
 SHOWN: Final = 200

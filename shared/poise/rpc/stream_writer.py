@@ -13,7 +13,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import Final
 from uuid import uuid4
 
 from poise.contracts.ask import Rung
@@ -21,16 +21,13 @@ from poise.contracts.envelope import Envelope
 from poise.contracts.message import Message
 from poise.contracts.stream import Delta, End, Event, Reset, StreamPosition
 from poise.errors import PoiseError
-from poise.rpc.encoding import encode, headers_of
+from poise.kafka.record import SendRecord
+from poise.rpc.encoding import JSON, encode, headers_of
 from poise.rpc.reply_address import Address
 from poise.rpc.text_digest import TextDigest
 
-if TYPE_CHECKING:
-    from poise.rpc.calls import Send
-
 log = logging.getLogger(__name__)
 
-JSON: Final = "application/json"
 DIFFERS: Final = "the answer is another one than was streamed"
 
 
@@ -118,7 +115,7 @@ class StreamWriter:
     def __init__(
         self,
         to: Address,
-        send: "Send",
+        send: SendRecord,
         *,
         run: str,
         ends: bool,

@@ -1,54 +1,35 @@
 """Tiers of one's own: what they may look like, and how their topics come into being."""
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, TypeGuard, get_type_hints
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from typing import Any, TypeGuard, get_type_hints
 
-from poise.contracts.custom_topics import KIND, NAME, RESERVED, request_topic
+from poise.contracts.custom_topics import KIND, NAME, RESERVED
 from poise.contracts.message import Message, Request
-from poise.contracts.topics import CATALOGUE, REQUESTS, Lane, Topic
-from poise.errors import SetupError, UnavailableError
+from poise.contracts.topics import REQUESTS, Topic
+from poise.errors import SetupError
 from poise.kafka.admin import KafkaAdmin
 from poise.text.error_text import words_of
 from poise.worker.executors import InProcesses, Offloaded
 
-if TYPE_CHECKING:
-    from poise.worker.tier import Tier
 
-
-async def ensure_topics(admin: KafkaAdmin, tier: "Tier") -> None:
-    """Create those of an own tier's topics that are missing.
+async def ensure_topics(admin: KafkaAdmin, tier: str, topics: Collection[Topic]) -> None:
+    """Create those of a custom tier's topics that are missing.
 
     Raises:
         SetupError: The broker does not let this process create them.
     """
     present = await admin.list_topics()
-    missing = [topic for topic in tier.own_topics if topic.name not in present]
+    missing = [topic for topic in topics if topic.name not in present]
     if not missing:
         return
     try:
         await admin.create(missing)
     except SetupError as error:
         raise SetupError(
-            f"tier {tier.name}: {', '.join(topic.name for topic in missing)} could not be created ({words_of(error)}): "
+            f"tier {tier}: {', '.join(topic.name for topic in missing)} could not be created ({words_of(error)}): "
             "whoever may create topics runs `poise topics apply --tier FILE.py`"
         ) from error
-
-
-async def destination(admin: KafkaAdmin, kind: type[Request[Any]], lane: Lane) -> Topic:
-    """Where a request goes.
-
-    Raises:
-        UnavailableError: It is an own tier's, and the tier has no topics on this broker.
-        LookupError: Its class does not say which tier answers it.
-    """
-    topic = request_topic(kind, lane)
-    # Kafka's client waits long for a topic that is not there.
-    if topic.name not in CATALOGUE and await admin.partitions(topic.name) is None:
-        raise UnavailableError(
-            f"topic {topic.name} does not exist: start a worker of the tier {topic.tier}, which creates it"
-        )
-    return topic
 
 
 # -- what they may look like -------------------------------------------------------------------------------------------

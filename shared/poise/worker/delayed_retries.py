@@ -8,11 +8,11 @@ where it stood first, so that its identity (run, document version) is the same; 
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Final, Protocol
+from typing import Final
 
 from poise.contracts.integers import read_integer
 from poise.contracts.topics import RETRY_DELAYS, retry_topic
-from poise.kafka.record import Headers, Position, Record, write_time
+from poise.kafka.record import Position, Record, SendRecord, write_time
 from poise.kafka.undecodable import undecodable_error
 
 OF: Final = "poise-retry-of"
@@ -22,14 +22,6 @@ COUNT: Final = "poise-retry-count"
 ATTEMPT: Final = "poise-attempt"
 
 _ADDED: Final = frozenset({OF, WRITTEN, DUE, COUNT, ATTEMPT})
-
-
-class Send(Protocol):
-    """Sends one record as it is and waits for the broker's acknowledgement."""
-
-    def __call__(
-        self, topic: str, value: bytes | None, *, key: bytes | None, headers: Headers
-    ) -> Awaitable[Position]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +37,7 @@ class Postponed:
 
 
 async def write(  # noqa: PLR0917 - all of it is said of one message
-    send: Send, tier: str, record: Record, delay: float, attempts: int, count: int
+    send: SendRecord, tier: str, record: Record, delay: float, attempts: int, count: int
 ) -> Position:
     """Postpone a message, and wait until the broker has it.
 

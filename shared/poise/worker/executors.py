@@ -1,20 +1,17 @@
 """Handlers that do not run in the event loop: a plain function in a thread, a CPU-bound one in a process."""
 
-import copy
 import inspect
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from poise.contracts.message import Message
 from poise.errors import SetupError
 from poise.executors.processes import ProcessPool
 from poise.executors.threads import ThreadPool
-
-if TYPE_CHECKING:
-    from poise.worker.tier import Context, Handler, Tier
+from poise.worker.context import Context, Handler
 
 log = logging.getLogger(__name__)
 
@@ -25,12 +22,12 @@ class Offloaded(ABC):
     function: Callable[..., Any]
     """What the user wrote."""
 
-    async def __call__(self, _request: Any, _context: "Context") -> Message | None:
-        """Stands in for the started handler, which `Mesh.serve` puts in its place."""
+    async def __call__(self, _request: Any, _context: Context) -> Message | None:
+        """Stands in for the started handler, which `WorkerRuntime.serve` puts in its place."""
         raise RuntimeError(f"{self.function!r} has no threads or processes yet: serve its tier, or call it itself")
 
     @abstractmethod
-    def started(self, kind: type[Message], threads: ThreadPool) -> AbstractAsyncContextManager["Handler"]:
+    def started(self, kind: type[Message], threads: ThreadPool) -> AbstractAsyncContextManager[Handler]:
         """The handler with what it needs."""
 
 
@@ -41,10 +38,10 @@ class InThreads(Offloaded):
         self.function = function
 
     @asynccontextmanager
-    async def started(self, kind: type[Message], threads: ThreadPool) -> AsyncIterator["Handler"]:  # noqa: ARG002
+    async def started(self, kind: type[Message], threads: ThreadPool) -> AsyncIterator[Handler]:  # noqa: ARG002
         """The handler, in threads of the tier's pool."""
 
-        async def handle(request: Any, context: "Context") -> Any:
+        async def handle(request: Any, context: Context) -> Any:
             reply = await threads.run(self.function, request, context)
             # A wrapper around an async function does not look like one.
             return await reply if inspect.isawaitable(reply) else reply
@@ -68,11 +65,11 @@ class InProcesses(Offloaded):
         return ProcessPool(self.function, self.workers, (kind,))
 
     @asynccontextmanager
-    async def started(self, kind: type[Message], threads: ThreadPool) -> AsyncIterator["Handler"]:  # noqa: ARG002
+    async def started(self, kind: type[Message], threads: ThreadPool) -> AsyncIterator[Handler]:  # noqa: ARG002
         """The handler, with its processes."""
         async with self.pool(kind) as pool:
 
-            async def handle(request: Any, context: "Context") -> Any:
+            async def handle(request: Any, context: Context) -> Any:
                 return await pool.apply(request, urgent=context.lane == "interactive")
 
             yield handle
@@ -96,7 +93,7 @@ def in_processes(function: Callable[[Any], Any], *, workers: int) -> InProcesses
     return InProcesses(function, workers)
 
 
-def as_handler(handler: "Callable[..., Any] | Offloaded") -> "Handler":
+def as_handler(handler: Callable[..., Any] | Offloaded) -> Handler:
     """What the user gave as an async handler; a plain function becomes one that runs in threads."""
     called = getattr(handler, "__call__", None)  # noqa: B004 - an object's own method, to see whether it is async
     if isinstance(handler, Offloaded) or any(map(inspect.iscoroutinefunction, (handler, called))):
@@ -105,34 +102,29 @@ def as_handler(handler: "Callable[..., Any] | Offloaded") -> "Handler":
 
 
 @asynccontextmanager
-async def started(tier: "Tier", at_once: int) -> AsyncIterator["Tier"]:
-    """The tier with the threads and processes that its handlers need, while the context is open.
+async def started(
+    handlers: Mapping[type[Message], Handler], name: str, concurrency: int
+) -> AsyncIterator[dict[type[Message], Handler]]:
+    """Give handlers the threads and processes that they need, while the context is open.
 
     Args:
-        tier: What is to be served; it stays as it is.
-        at_once: How many of its messages are handled at once.
+        handlers: By type of message; they stay as they are.
+        name: The tier's name.
+        concurrency: How many messages are handled at once.
 
     Raises:
         SetupError: A process does not start.
     """
-    ready = copy.copy(tier)
-    threads = ThreadPool(at_once, tier.name)
+    threads = ThreadPool(concurrency, name)
     try:
         async with AsyncExitStack() as stack:
-            ready.handlers = await _started(tier.handlers, threads, stack)
-            yield ready
+            yield {
+                kind: await stack.enter_async_context(handler.started(kind, threads))
+                if isinstance(handler, Offloaded)
+                else handler
+                for kind, handler in handlers.items()
+            }
     finally:
         if threads.busy:
             log.warning("%d handlers still run in threads; they end with the process", threads.busy)
         threads.close()
-
-
-async def _started(
-    handlers: "Mapping[type[Message], Handler]", threads: ThreadPool, stack: AsyncExitStack
-) -> "dict[type[Message], Handler]":
-    return {
-        kind: await stack.enter_async_context(handler.started(kind, threads))
-        if isinstance(handler, Offloaded)
-        else handler
-        for kind, handler in handlers.items()
-    }

@@ -28,7 +28,7 @@ from poise.liveness import Liveness, Part
 from poise.redis.step_results import ClaimStatus, Lease, StepResultStore, StoredReply
 from poise.rpc.encoding import EncodedMessage
 from poise.telemetry import count, semconv
-from poise.worker.tier import Context
+from poise.worker.context import Context
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -34,6 +34,7 @@ from poise.kafka.handling_slots import parked
 from poise.kafka.open_transactions import WaitingCaller
 from poise.kafka.record import Position, Record
 from poise.kafka.undecodable import undecodable_error
+from poise.redis.client import RedisClient
 from poise.rpc.deadlines import brought_forward, resolve
 from poise.rpc.encoding import EncodedMessage
 from poise.rpc.reply_address import Address
@@ -41,13 +42,12 @@ from poise.rpc.stream_writer import StreamLimits, StreamWriter
 from poise.telemetry import SpanKind, adjust, count, extract, measure, semconv, span
 from poise.text.error_text import typed_words_of, words_of
 from poise.worker import delayed_retries, retry_policy
+from poise.worker.connection import MeshConnection
+from poise.worker.context import Context, Handler
 from poise.worker.delayed_retries import Postponed
 from poise.worker.idempotency import Claim, IdempotencyGuard
 from poise.worker.retry_policy import Attempt, Expire, GiveUp, Retry, RetryBudget, RetryLater, ReturnFault, decide
-from poise.worker.tier import Context, Handler, Tier
-
-if TYPE_CHECKING:
-    from poise.worker.mesh import Mesh
+from poise.worker.tier import Tier
 
 log = logging.getLogger(__name__)
 
@@ -67,8 +67,17 @@ class _Job:
 class MessageProcessor:
     """Handles the messages of one topic for one tier."""
 
-    def __init__(self, mesh: "Mesh", tier: Tier, topic: Topic, receipts: IdempotencyGuard, budget: RetryBudget) -> None:
+    def __init__(  # noqa: PLR0917 - the parts of one process
+        self,
+        mesh: MeshConnection,
+        redis: RedisClient,
+        tier: Tier,
+        topic: Topic,
+        receipts: IdempotencyGuard,
+        budget: RetryBudget,
+    ) -> None:
         self._mesh = mesh
+        self._redis = redis
         self._tier = tier
         self._topic = topic
         self._receipts = receipts
@@ -193,7 +202,7 @@ class MessageProcessor:
         if stream_to is not None:
             ends = address is not None and (address.correlation_id or b"") == (stream_to.correlation_id or b"")
             limits = StreamLimits(interval=self._mesh.settings.stream_interval)
-            stream = StreamWriter(stream_to, self._mesh.send, run=context.run, ends=ends, limits=limits)
+            stream = StreamWriter(stream_to, self._mesh.producer.send, run=context.run, ends=ends, limits=limits)
             context = replace(context, stream=stream)
         return _Job(request, self._tier.handlers[kind], context, address, postponed.count if postponed else 0)
 
@@ -222,7 +231,9 @@ class MessageProcessor:
             deadline=deadline,
             attempt=(None if self._topic.edge else envelope.attempt) or 1,
             lane=self._topic.lane,
-            mesh=self._mesh,
+            rpc=self._mesh.rpc,
+            producer=self._mesh.producer,
+            redis=self._redis,
         )
 
     async def _refuse(self, record: Record, error: InvalidMessageError) -> None:
@@ -233,7 +244,7 @@ class MessageProcessor:
             if address is not None:
                 try:
                     run, step = self._run_and_step(record)
-                    await self._mesh.reply(address, EncodedMessage.of(error.fault()), run=run, step=step)
+                    await self._mesh.producer.reply(address, EncodedMessage.of(error.fault()), run=run, step=step)
                 except UnavailableError:
                     raise
                 except TerminalError as failure:
@@ -324,7 +335,7 @@ class MessageProcessor:
         """Put a message off; False = it came compressed, and is larger than any record of ours may be."""
         times = attempt.postponed + 1
         try:
-            await delayed_retries.write(self._mesh.send, self._tier.name, record, delay, attempt.number, times)
+            await delayed_retries.write(self._mesh.producer.send, self._tier.name, record, delay, attempt.number, times)
         except RecordTooLargeError:
             return False
         log.info("%s again in %.0f s: %s", record.position, delay, typed_words_of(error))
@@ -349,14 +360,16 @@ class MessageProcessor:
     async def _expire(self, address: Address, position: Position, run: str, step: str) -> None:
         count(semconv.DEADLINE_EXCEEDED, 1, self._metered)
         told = f"{position} stands behind a transaction that another client has left open: nothing there is handed out"
-        await self._mesh.reply(address, EncodedMessage.of(DeadlineExceededError(told).fault()), run=run, step=step)
+        await self._mesh.producer.reply(
+            address, EncodedMessage.of(DeadlineExceededError(told).fault()), run=run, step=step
+        )
 
     # -- 6 publish ------------------------------------------------------------------------------------------------
 
     async def _publish(self, job: _Job, address: Address, reply: EncodedMessage) -> None:
         try:
             context = job.context
-            await self._mesh.reply(address, reply, run=context.run, step=context.step, stream=context.stream)
+            await self._mesh.producer.reply(address, reply, run=context.run, step=context.step, stream=context.stream)
         except UnavailableError:
             raise
         except TerminalError as error:  # the address takes no reply, nor ever will: trying again would hold others up
@@ -365,7 +378,9 @@ class MessageProcessor:
     async def set_aside(self, record: Record, error: Exception, *, attempt: int = 1) -> Fault:
         """Keep a record that nobody can handle, and say what its sender is told."""
         worker = self._mesh.settings.instance
-        kept = await model.write(self._mesh.send, self._tier.name, record, error, attempt=attempt, worker=worker)
+        kept = await model.write(
+            self._mesh.producer.send, self._tier.name, record, error, attempt=attempt, worker=worker
+        )
         log.warning("%s is a dead letter now, %s: %s", record.position, kept, typed_words_of(error))
         count(
             semconv.DEAD_LETTERS,

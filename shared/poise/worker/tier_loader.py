@@ -12,8 +12,8 @@ from poise.errors import SetupError
 from poise.executors.frames import in_child
 from poise.settings import MeshSettings
 from poise.text.error_text import typed_words_of
-from poise.worker.mesh import Mesh
 from poise.worker.process import run
+from poise.worker.runtime import WorkerRuntime
 from poise.worker.tier import Tier
 
 TierSource = Tier | Callable[[], AbstractAsyncContextManager[Tier]]
@@ -40,7 +40,7 @@ def serve(tier: TierSource, *, settings: MeshSettings | None = None) -> None:
 
     async def main() -> None:
         found = settings or MeshSettings.load()
-        async with opened(tier) as ready, Mesh(found, tier=ready.name) as mesh:
+        async with opened(tier) as ready, WorkerRuntime(found, tier=ready.name) as mesh:
             await mesh.serve(ready)
 
     run(main)

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from poise.contracts.message import Message
 from poise.contracts.topics import RETRY_DELAYS, Lane, retry_topic
@@ -11,15 +11,14 @@ from poise.kafka.consumer import ConcurrentConsumer, ConsumerLimits
 from poise.kafka.faststream_adapter import Broker, subscribe
 from poise.kafka.group_config import group_config
 from poise.kafka.open_transactions import OpenTransactions
+from poise.redis.client import RedisClient
 from poise.worker import delayed_retries
+from poise.worker.connection import MeshConnection
 from poise.worker.delayed_retries import Retries
 from poise.worker.idempotency import IdempotencyGuard
 from poise.worker.processor import MessageProcessor
 from poise.worker.retry_policy import RetryBudget
 from poise.worker.tier import Tier
-
-if TYPE_CHECKING:
-    from poise.worker.mesh import Mesh
 
 
 class TierRunner:
@@ -29,14 +28,16 @@ class TierRunner:
     the batch lane is handled by a share of the concurrency, so that it cannot fill the process either.
     """
 
-    def __init__(self, mesh: "Mesh", broker: Broker, tier: Tier, receipts: IdempotencyGuard) -> None:
+    def __init__(
+        self, mesh: MeshConnection, redis: RedisClient, broker: Broker, tier: Tier, receipts: IdempotencyGuard
+    ) -> None:
         self.intakes: dict[str, ConcurrentConsumer] = {}
         """By the name of the topic, and `retry`."""
         self._mesh = mesh
         self._broker = broker
         self._tier = tier
         budget = RetryBudget()
-        deliveries = {topic.name: MessageProcessor(mesh, tier, topic, receipts, budget) for topic in tier.topics}
+        deliveries = {topic.name: MessageProcessor(mesh, redis, tier, topic, receipts, budget) for topic in tier.topics}
         for topic in tier.topics:
             delivery = deliveries[topic.name]
             # Of the batch lane a backlog is what is expected: it waits.

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
 from poise.contracts.message import Message, Request
-from poise.worker.tier import Context
+from poise.worker.context import Context
 from poise.workflows.run import Run
 
 RequestT = TypeVar("RequestT", bound=Request)  # type: ignore[type-arg]  # of whatever reply

@@ -12,6 +12,7 @@ from uuid import uuid4
 from poise.client import Poise
 from poise.contracts import Document, Retrieve
 from poise.kafka.record import Position
+from poise.rpc.client import CallOptions
 from tests.benchmarks.cache.audit import Audit, Change, Served, marked
 
 WITHIN: Final = 60.0
@@ -72,12 +73,11 @@ class Corpus:
 
     async def _found(self, put: Sequence[Put]) -> None:
         epoch = await self.poise.epoch_of([one.position for one in put])
-        await self.poise.mesh.call(
+        await self.poise.mesh.rpc.call(
             Retrieve(query="what can be found", limit=1),
-            run=uuid4().hex,
-            step="retrieve",
-            min_epoch=epoch.encode(),
-            deadline=time.time() + FOUND_WITHIN,
+            CallOptions(
+                run=uuid4().hex, step="retrieve", min_epoch=epoch.encode(), deadline=time.time() + FOUND_WITHIN
+            ),
         )
         now = time.time()
         for one in put:

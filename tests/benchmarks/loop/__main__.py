@@ -111,9 +111,9 @@ async def set_policy(poise: Poise) -> None:
     """Have both variants drawn, and watched."""
     spec = PolicySpec(name="answer", weights={"steady": 1.0, "cheap": 1.0})
     asked_for = PolicyCommand(id=str(uuid4()), action="set", spec=spec, by="bench")
-    await poise.mesh.publish(COMMANDS, asked_for, key=spec.name)
+    await poise.mesh.producer.publish(COMMANDS, asked_for, key=spec.name)
     async with asyncio.timeout(WITHIN):
-        while not await poise.mesh.read_topic(POLICY.name):  # noqa: ASYNC110 - whoever decides says nothing else
+        while not await poise.mesh.logs.read_topic(POLICY.name):  # noqa: ASYNC110 - whoever decides says nothing else
             await asyncio.sleep(0.2)
 
 
@@ -144,7 +144,7 @@ async def counted(stack: Stack, poise: Poise, *, on: bool) -> str:
     """That evaluation did its work, in the end for all runs; and that the draws were the policy's."""
     if not on:
         await stack.start_part(WORKER)
-    records = [RunRecord.parse(one.value or b"") for one in await poise.mesh.read_topic(RECORDS.name)]
+    records = [RunRecord.parse(one.value or b"") for one in await poise.mesh.logs.read_topic(RECORDS.name)]
     by_policy = sum(one.draw is not None and one.draw.policy_version > 0 for one in records)
     async with asyncio.timeout(WITHIN):
         while len(scores := await runs_scored(poise)) < len(records):  # noqa: ASYNC110 - the worker says nothing else
@@ -154,7 +154,7 @@ async def counted(stack: Stack, poise: Poise, *, on: bool) -> str:
 
 async def runs_scored(poise: Poise) -> set[str]:
     """The runs that have a score."""
-    return {Score.parse(one.value or b"").run_id for one in await poise.mesh.read_topic(SCORES.name)}
+    return {Score.parse(one.value or b"").run_id for one in await poise.mesh.logs.read_topic(SCORES.name)}
 
 
 if __name__ == "__main__":

@@ -15,8 +15,9 @@ from faststream.kafka import KafkaBroker, KafkaMessage
 from poise.contracts.generate import Completion, Generate
 from poise.contracts.retrieve import Passages, Retrieve
 from poise.settings import MeshSettings
-from poise.worker.mesh import Mesh
-from poise.worker.tier import Context, Tier
+from poise.worker.context import Context
+from poise.worker.runtime import WorkerRuntime
+from poise.worker.tier import Tier
 from tests.benchmarks.messaging.job import REPLY, Job
 from tests.benchmarks.messaging.tally import Tally
 
@@ -45,7 +46,7 @@ async def poise(job: Job, tally: Tally, ready: Callable[[], None], stop: asyncio
 
 async def serve(settings: MeshSettings, tier: Tier, ready: Callable[[], None], stop: asyncio.Event) -> None:
     """Serve a tier until told to stop."""
-    async with Mesh(settings, tier=tier.name) as mesh:
+    async with WorkerRuntime(settings, tier=tier.name) as mesh:
         serving = asyncio.create_task(mesh.serve(tier))
         while not all(mesh.readiness().values()) and not serving.done():  # noqa: ASYNC110 - has no event
             await asyncio.sleep(0.01)

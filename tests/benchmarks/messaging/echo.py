@@ -11,8 +11,9 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from poise.contracts.retrieve import Passages
 from poise.contracts.topics import REPLIES
+from poise.rpc.client import CallOptions
 from poise.settings import MeshSettings
-from poise.worker.mesh import Mesh
+from poise.worker.runtime import WorkerRuntime
 from tests.benchmarks.command import Plan
 from tests.benchmarks.figures import Collected, Outcome, Ratio, percentile
 from tests.benchmarks.messaging.ground import POISE, Ground, paced
@@ -63,8 +64,8 @@ async def asked(ask: Ask, seconds: float) -> list[float]:
 @asynccontextmanager
 async def our_client(bootstrap: str, _topic: str) -> AsyncIterator[Ask]:
     """A mesh that calls."""
-    async with Mesh(MeshSettings(broker=bootstrap, spans=False), tier="gateway") as mesh:
-        yield lambda number: mesh.call(request(), run=f"run-{number:012d}", step="retrieve")
+    async with WorkerRuntime(MeshSettings(broker=bootstrap, spans=False), tier="gateway") as mesh:
+        yield lambda number: mesh.rpc.call(request(), CallOptions(run=f"run-{number:012d}", step="retrieve"))
 
 
 @asynccontextmanager

@@ -25,11 +25,12 @@ from poise.rpc.deadlines import resolve
 from poise.rpc.encoding import EncodedMessage
 from poise.settings import MeshSettings
 from poise.telemetry import SpanKind, adjust, count, extract, measure, semconv, span
+from poise.worker.context import Context
 from poise.worker.idempotency import IdempotencyGuard
-from poise.worker.mesh import Mesh
 from poise.worker.processor import MessageProcessor
 from poise.worker.retry_policy import RetryBudget
-from poise.worker.tier import Context, Tier
+from poise.worker.runtime import WorkerRuntime
+from poise.worker.tier import Tier
 from tests.benchmarks.command import Plan
 from tests.benchmarks.figures import Collected, Outcome
 from tests.benchmarks.messaging import noop
@@ -49,7 +50,7 @@ async def run(ground: Ground, plan: Plan) -> Outcome:
         for traced in (False, True):
             name = noop.TRACED if traced else POISE
             settings = MeshSettings(broker=ground.bootstrap, spans=traced, admin_port=0 if traced else None)
-            async with Mesh(settings, tier="retrieval") as mesh:
+            async with WorkerRuntime(settings, tier="retrieval") as mesh:
                 costs = await stages(mesh, settings)
             for stage, cost in costs.items():
                 found.add(stage, name, cost)
@@ -61,7 +62,7 @@ async def run(ground: Ground, plan: Plan) -> Outcome:
     return Outcome("stages", found.figures(), [], ["CPU µs for a message of 1 KB whose handler does nothing."])
 
 
-async def stages(mesh: Mesh, settings: MeshSettings) -> dict[str, float]:
+async def stages(mesh: WorkerRuntime, settings: MeshSettings) -> dict[str, float]:
     """Microseconds by stage, in the order of a message's life."""
     asked = request()
     body = asked.encode()
@@ -72,7 +73,7 @@ async def stages(mesh: Mesh, settings: MeshSettings) -> dict[str, float]:
     envelope = Envelope.read(record.headers)
     tier = Tier("retrieval", {Retrieve: nothing})
     receipts = IdempotencyGuard(StepResultStore(RedisClient(None)), settings.lease, Liveness())
-    delivery = MessageProcessor(mesh, tier, RETRIEVAL, receipts, RetryBudget())
+    delivery = MessageProcessor(mesh, mesh.redis, tier, RETRIEVAL, receipts, RetryBudget())
     context = delivery._context(record, envelope, time.time() + 60)
     tracker = OffsetTracker()
     offsets = iter(range(1 << 60))

@@ -7,7 +7,7 @@ from typing import Any, Final
 from poise.contracts.generate import ChatMessage, Generate
 from poise.contracts.topics import INFERENCE_INTERACTIVE
 from poise.settings import MeshSettings
-from poise.worker.mesh import Mesh
+from poise.worker.runtime import WorkerRuntime
 from tests.benchmarks.command import Plan
 from tests.benchmarks.figures import Collected, Outcome, Ratio, percentile
 from tests.benchmarks.messaging.ground import Ground, paced
@@ -21,7 +21,7 @@ FIRST: Final = "ms from the handler's first word to its reader"
 
 async def run(ground: Ground, plan: Plan) -> Outcome:
     """First words at low load, then as many words as go."""
-    if not hasattr(Mesh, "stream"):
+    if not hasattr(WorkerRuntime, "stream"):
         return Outcome("streaming", [], [], ["Not measured: this version has no streams."])
     found = Collected()
     topic = INFERENCE_INTERACTIVE.name
@@ -29,7 +29,7 @@ async def run(ground: Ground, plan: Plan) -> Outcome:
     for _ in range(plan.repetitions):
         async with (
             ground.worker(job) as worker,
-            Mesh(MeshSettings(broker=ground.bootstrap, spans=False), tier="gateway") as mesh,
+            WorkerRuntime(MeshSettings(broker=ground.bootstrap, spans=False), tier="gateway") as mesh,
         ):
             await first_words(mesh, 1.0)
             delays = await first_words(mesh, SECONDS * plan.scale)
@@ -58,7 +58,7 @@ async def run(ground: Ground, plan: Plan) -> Outcome:
     )
 
 
-async def first_words(mesh: Mesh, seconds: float) -> list[float]:
+async def first_words(mesh: WorkerRuntime, seconds: float) -> list[float]:
     """Seconds from the handler's writing its first word (which says when) until it is here."""
     delays: list[float] = []
 
@@ -75,7 +75,7 @@ async def first_words(mesh: Mesh, seconds: float) -> list[float]:
     return delays
 
 
-async def words(mesh: Mesh, tokens: int) -> None:
+async def words(mesh: WorkerRuntime, tokens: int) -> None:
     """Read a stream to its end."""
     async for _ in streamed(mesh, tokens):
         pass
@@ -83,4 +83,4 @@ async def words(mesh: Mesh, tokens: int) -> None:
 
 def streamed(mesh: Any, tokens: int) -> Any:
     """A stream of that many tokens."""
-    return mesh.stream(Generate(messages=(ChatMessage(role="user", content="x" * 900),), max_tokens=tokens))
+    return mesh.rpc.stream(Generate(messages=(ChatMessage(role="user", content="x" * 900),), max_tokens=tokens))

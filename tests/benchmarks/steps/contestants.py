@@ -16,12 +16,13 @@ import httpx2
 from poise.contracts.ask import Ask
 from poise.contracts.run_id import new_run_id
 from poise.kafka import topic_setup
+from poise.rpc.client import CallOptions
 from poise.settings import MeshSettings
 from poise.stack import probe
 from poise.stack.kafka import Kafka
 from poise.stack.managed_process import ManagedProcess
 from poise.stack.valkey import Valkey
-from poise.worker.mesh import Mesh
+from poise.worker.runtime import WorkerRuntime
 from tests.benchmarks.steps.abroad import Abroad
 from tests.benchmarks.steps.servers import Postgres, Restate, SyncedValkey, spent
 from tests.benchmarks.subject import Worker
@@ -89,11 +90,14 @@ def poise(*, synced: bool = False, spans: bool = True) -> "Open":
             settings = MeshSettings(broker=kafka.bootstrap, spans=False)
             await topic_setup.apply(settings)
             env = {"POISE_BROKER": kafka.bootstrap, "POISE_REDIS_URL": cache.url, "POISE_SPANS": str(spans)}
-            async with started(sys.executable, "poise_worker", env=env) as worker, Mesh(settings, tier="bench") as mesh:
+            async with (
+                started(sys.executable, "poise_worker", env=env) as worker,
+                WorkerRuntime(settings, tier="bench") as mesh,
+            ):
 
                 async def begin(steps: int) -> None:
                     run = new_run_id(time.time(), SystemRandom())
-                    await mesh.call(Ask(question=str(steps)), run=run, key=run)
+                    await mesh.rpc.call(Ask(question=str(steps)), CallOptions(run=run, key=run))
 
                 yield Subject(worker, (cache, kafka), begin)
 

@@ -17,6 +17,7 @@ from poise.contracts.topics import RECORDS
 from poise.redis.answer_store import AnswersAdmin
 from poise.redis.client import RedisClient
 from poise.redis.journal import Journal
+from poise.rpc.client import CallOptions
 from poise.settings import MeshSettings
 from poise.workflows.run import Run
 from poise_services.orchestration.answer_cache import AnswerCache
@@ -40,7 +41,7 @@ async def test_what_was_asked_before_is_answered_at_once(mesh_settings: MeshSett
         await reader.say(name, told(name))
         first = await reader.ask(who(name))
         again = await reader.ask(f"  who LIT the lamp of\n{name} ? ")
-        (record,) = await reader.mesh.read_key(RECORDS.name, again.run_id)
+        (record,) = await reader.mesh.logs.read_key(RECORDS.name, again.run_id)
     assert (first.text, first.rung, first.cached, first.age) == (told(name), "primary", False, None)
     assert (again.text, again.rung, again.cached, again.reason) == (told(name), "primary", True, None)
     assert again.age is not None
@@ -149,7 +150,7 @@ async def test_a_decision_that_is_found_again_after_a_change_is_marked(mesh_sett
             door = ScriptedRun({}, run=uuid4().hex, tenant=reader.tenant)
 
             async def begun() -> Answer:
-                history = Journal(reader.mesh.cache, door.tenant, door.run, ttl=60.0)
+                history = Journal(reader.mesh.redis, door.tenant, door.run, ttl=60.0)
                 run = Run(door, history)
                 return await run.execute(caching.answer(run, Ask(question=who(name))))
 
@@ -181,7 +182,7 @@ async def test_a_thousand_at_once_over_two_workers_cost_one_inference(mesh_setti
     async with cached_mesh(mesh_settings, model, workers=2) as reader:
         await reader.say(name, told(name))
         answers = await asyncio.gather(*(reader.ask(who(name), within=60) for _ in range(1_000)))
-        counts = await AnswersAdmin(reader.mesh.cache).counts(reader.tenant)
+        counts = await AnswersAdmin(reader.mesh.redis).counts(reader.tenant)
     assert {(answer.text, answer.rung) for answer in answers} == {(told(name), "primary")}
     assert len({answer.run_id for answer in answers}) == 1_000
     assert Counter(answer.cached for answer in answers) == {False: 1, True: 999}
@@ -274,7 +275,7 @@ async def test_those_used_longest_ago_make_room(mesh_settings: MeshSettings, nam
         for question in (one, two, one, three):
             await reader.ask(question)
         kept = {question: (await reader.ask(question, min_epoch=None)).cached for question in (one, three)}
-        admin = AnswersAdmin(reader.mesh.cache)
+        admin = AnswersAdmin(reader.mesh.redis)
         counts = await admin.counts(reader.tenant)
         assert not (await reader.ask(two)).cached
     assert kept == {one: True, three: True}
@@ -301,7 +302,9 @@ async def test_who_reads_along_has_the_words_of_a_kept_answer_at_once(mesh_setti
         await reader.say(name, told(name))
         await reader.ask(who(name))
         ask = Ask(question=who(name))
-        stream = reader.mesh.stream(ask, run=new_run_id(time.time(), Random()), step="ask", tenant=reader.tenant)
+        stream = reader.mesh.rpc.stream(
+            ask, CallOptions(run=new_run_id(time.time(), Random()), step="ask", tenant=reader.tenant)
+        )
         async with aclosing(stream):
             *words, answer = [item async for item in stream]
     assert words == [Delta(text=told(name))]

@@ -9,8 +9,9 @@ from integration_kit import serving
 
 from poise.contracts import Fetch, Fetched, Generate
 from poise.settings import MeshSettings
-from poise.worker.mesh import Mesh
-from poise.worker.tier import Context, Tier
+from poise.worker.context import Context
+from poise.worker.runtime import WorkerRuntime
+from poise.worker.tier import Tier
 from poise_services.integration.refusals import EmptyError
 from poise_services.orchestration.settings import OrchestrationSettings
 
@@ -31,7 +32,7 @@ async def test_an_answer_without_what_an_integration_had_to_say_is_not_kept(mesh
             await stack.enter_async_context(serving(mesh_settings, tier))
         own = OrchestrationSettings(passages=1, integrations=("almanac",))
         await stack.enter_async_context(orchestrating(mesh_settings, own))
-        reader = Reader(await stack.enter_async_context(Mesh(mesh_settings, tier="client")))
+        reader = Reader(await stack.enter_async_context(WorkerRuntime(mesh_settings, tier="client")))
         name = f"lamp-{uuid4().hex[:8]}"
         epoch = await reader.say(name, "The lamp of Harrow Point burns whale oil.")
 

@@ -5,20 +5,20 @@ import pytest
 from poise.contracts import DocumentVersion
 from poise.contracts.topics import DOCUMENTS, VERSIONS
 from poise.settings import MeshSettings
-from poise.worker.mesh import Mesh
+from poise.worker.runtime import WorkerRuntime
 from poise_services.orchestration.document_versions import DocumentVersions
 
 pytestmark = pytest.mark.integration
 
 
 async def test_all_that_was_announced_is_known(mesh_settings: MeshSettings, name: str) -> None:
-    async with Mesh(mesh_settings, tier="client") as mesh, DocumentVersions(mesh) as versions:
-        documents = await mesh.topic_id(DOCUMENTS.name)
+    async with WorkerRuntime(mesh_settings, tier="client") as mesh, DocumentVersions(mesh) as versions:
+        documents = await mesh.logs.topic_id(DOCUMENTS.name)
         assert await versions.sync(60.0)
         assert versions.of(name) is None
         for number in range(1, 101):
             said = DocumentVersion(documents=documents, digest=str(number))
-            await mesh.publish(VERSIONS, said, key=name, doc_version=number)
+            await mesh.producer.publish(VERSIONS, said, key=name, doc_version=number)
             assert await versions.sync(60.0)
             known = versions.of(name)
             assert known is not None

@@ -78,7 +78,7 @@ async def test_who_waits_for_a_worker_that_is_killed_is_answered_by_another(
                 await leads.wait()
                 model.go_on.set()
                 answers = await asyncio.gather(*asks)
-                counts = await AnswersAdmin(reader.mesh.cache).counts(reader.tenant)
+                counts = await AnswersAdmin(reader.mesh.redis).counts(reader.tenant)
     assert {answer.rung for answer in answers} == {"primary"}
     assert len(model.asked) <= 2
     assert counts.entries == 1

@@ -19,7 +19,9 @@ async def test_feedback_is_written_by_its_run(poise: Command, kafka: str) -> Non
     assert f"noted for run {run}" in (await poise("feedback", run, "--up")).output
     await poise("feedback", run, "--down", "--rating", "2", "--correction", "Bo.", "--comment", "Hm.", "--id", "ada")
     async with Poise(kafka) as client:
-        written = [Feedback.parse(record.value or b"") for record in await client.mesh.read_key(FEEDBACK.name, run)]
+        written = [
+            Feedback.parse(record.value or b"") for record in await client.mesh.logs.read_key(FEEDBACK.name, run)
+        ]
     assert written == [
         Feedback(run_id=run, thumb="up"),
         Feedback(run_id=run, id="ada", thumb="down", rating=2, correction="Bo.", comment="Hm."),

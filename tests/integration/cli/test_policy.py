@@ -14,7 +14,7 @@ from poise.contracts.policy import Decision
 from poise.contracts.topics import DECISIONS, RECORDS, SCORES
 from poise.policy import decision_log
 from poise.settings import MeshSettings
-from poise.worker.mesh import Mesh
+from poise.worker.runtime import WorkerRuntime
 from poise_services.evaluation.policy_worker import policy_worker
 from poise_services.evaluation.settings import EvaluationSettings
 
@@ -54,14 +54,14 @@ def changed(file: Path, old: str, new: str) -> str:
 
 
 @asynccontextmanager
-async def worker(settings: MeshSettings) -> AsyncIterator[Mesh]:
+async def worker(settings: MeshSettings) -> AsyncIterator[WorkerRuntime]:
     """An evaluation worker that decides."""
-    async with Mesh(another(settings), tier="evaluation") as mesh, policy_worker(mesh, EvaluationSettings()):
+    async with WorkerRuntime(another(settings), tier="evaluation") as mesh, policy_worker(mesh, EvaluationSettings()):
         await until(lambda: mesh.readiness()["deciding"])
         yield mesh
 
 
-async def answered(mesh: Mesh, name: str, count: int, *, cheap: float, first: int = 0) -> None:
+async def answered(mesh: WorkerRuntime, name: str, count: int, *, cheap: float, first: int = 0) -> None:
     """Let both variants answer so often in turn; the one is always right, the other as right as is said."""
     publishing = []
     for number in range(first, first + count):
@@ -88,15 +88,15 @@ async def answered(mesh: Mesh, name: str, count: int, *, cheap: float, first: in
             finished=2.0,
             draw=Draw(variant=variant, probability=0.5, policy=name, policy_version=1, raw=f"It is {number + 1}."),
         )
-        publishing.append(mesh.publish(SCORES, score, key=name))
-        publishing.append(mesh.publish(RECORDS, record, key=run))
+        publishing.append(mesh.producer.publish(SCORES, score, key=name))
+        publishing.append(mesh.producer.publish(RECORDS, record, key=run))
     await asyncio.gather(*publishing)
 
 
-async def made(mesh: Mesh, name: str, count: int) -> list[Decision]:
+async def made(mesh: WorkerRuntime, name: str, count: int) -> list[Decision]:
     """Wait for so many decisions."""
     found: list[Decision] = []
-    async with asyncio.timeout(WITHIN), mesh.follow(DECISIONS.name) as follower:
+    async with asyncio.timeout(WITHIN), mesh.logs.follow(DECISIONS.name) as follower:
         async for batch in follower:
             found += [decision for _, decision in decision_log.readable(Decision, batch) if decision.policy == name]
             if len(found) >= count:
@@ -172,7 +172,7 @@ async def test_people_stay_in_charge(poise: Command, mesh_settings: MeshSettings
 
         # what no score and no command leads to shows
         invented = decisions[1].model_copy(update={"id": f"{name}-{len(ids) + 1}"})
-        await mesh.publish(DECISIONS, invented, key=name)
+        await mesh.producer.publish(DECISIONS, invented, key=name)
         shown = await poise("policy", "replay", name)
         assert shown.exit_code == 1
         assert f"{invented.id} was made, and is not made again" in " ".join(shown.stdout.split())
@@ -197,14 +197,14 @@ async def test_what_is_asked_while_nobody_decides_is_done_when_somebody_does(
 
 async def test_the_log_is_followed(poise: Command, mesh_settings: MeshSettings, name: str) -> None:
     seen: list[str] = []
-    async with Mesh(another(mesh_settings), tier="client") as mesh:
+    async with WorkerRuntime(another(mesh_settings), tier="client") as mesh:
         following = asyncio.create_task(follow(mesh, name, seen))
         for number in range(1, 4):
             decision = Decision(
                 id=f"{name}-{number}", policy=name, action="hold", acted=True, reason="r",
                 before={}, after={}, version=1, by="jane", at=1.0, scores=0,
             )  # fmt: skip
-            await mesh.publish(DECISIONS, decision, key=name)
+            await mesh.producer.publish(DECISIONS, decision, key=name)
             await until(lambda number=number: len(seen) == number)  # type: ignore[misc]
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)
@@ -213,7 +213,7 @@ async def test_the_log_is_followed(poise: Command, mesh_settings: MeshSettings, 
     assert [json.loads(line)["id"] for line in listed.stdout.splitlines()] == seen[1:]
 
 
-async def follow(mesh: Mesh, name: str, seen: list[str]) -> None:
+async def follow(mesh: WorkerRuntime, name: str, seen: list[str]) -> None:
     async for batch in decision_log.decisions_by_batch(mesh, name, last=20, follow=True):
         seen.extend(decision.id for decision in batch)
 

@@ -29,7 +29,7 @@ async def test_scores_are_summed_up_by_variant(poise: Command, kafka: str) -> No
                 at=at,
                 values={"groundedness": groundedness},
             )
-            await client.mesh.publish(SCORES, score, key=score.policy)
+            await client.mesh.producer.publish(SCORES, score, key=score.policy)
     shown = await poise("scores", "--since", "1h", "--json")
     [own] = [summary for summary in json.loads(shown.stdout) if summary["variant"] == variant]
     assert (own["runs"], own["rungs"]) == (2, {"primary": 2})

@@ -62,17 +62,17 @@ async def test_documents_are_published_by_their_ids(poise: Poise) -> None:
     one, two = uuid4().hex, uuid4().hex
     document = Document(text="the second", source="Book two", format="markdown")
     epoch = await poise.ingest({one: "the first", two: document})
-    [first] = await poise.mesh.read_key(DOCUMENTS.name, one)
-    [second] = await poise.mesh.read_key(DOCUMENTS.name, two)
+    [first] = await poise.mesh.logs.read_key(DOCUMENTS.name, one)
+    [second] = await poise.mesh.logs.read_key(DOCUMENTS.name, two)
     assert Document.parse(first.value or b"") == Document(text="the first", source=one)
     assert Document.parse(second.value or b"") == document
     assert epoch == await poise.epoch_of([first.position, second.position]) or epoch.reached(
         await poise.epoch_of([first.position, second.position])
     )
-    assert epoch.topic_id == await poise.mesh.topic_id(DOCUMENTS.name)
+    assert epoch.topic_id == await poise.mesh.logs.topic_id(DOCUMENTS.name)
 
     after = await poise.delete(one)
-    assert [record.value for record in await poise.mesh.read_key(DOCUMENTS.name, one)][-1] is None
+    assert [record.value for record in await poise.mesh.logs.read_key(DOCUMENTS.name, one)][-1] is None
     assert not epoch.reached(after)
 
 

@@ -22,10 +22,12 @@ from poise.kafka import producer, producer_health
 from poise.kafka.admin import KafkaAdmin
 from poise.kafka.connection import Connection
 from poise.kafka.patches.faststream_subscriber import ConcurrentSubscriber
+from poise.rpc.client import CallOptions
 from poise.settings import MeshSettings
 from poise.stack.probe import free_port
-from poise.worker.mesh import Mesh
-from poise.worker.tier import Context, Tier
+from poise.worker.context import Context
+from poise.worker.runtime import WorkerRuntime
+from poise.worker.tier import Tier
 from poise.worker.tier_runner import group_of
 from poise_services.gateway.server import serve
 from poise_services.gateway.settings import GatewaySettings
@@ -114,11 +116,11 @@ async def test_a_broker_is_killed_and_restarted(brokers: Cluster) -> None:
 async def greet(brokers: Cluster) -> None:
     """A process starts, asks for what it needs to know, and makes a call."""
     began = time.monotonic()
-    async with Mesh(MeshSettings(broker=brokers.bootstrap, spans=False), tier="client") as mesh:
+    async with WorkerRuntime(MeshSettings(broker=brokers.bootstrap, spans=False), tier="client") as mesh:
         for _ in range(10):
-            await mesh.topic_id(REPLIES.name)
+            await mesh.logs.topic_id(REPLIES.name)
         request = Generate(messages=(ChatMessage(role="user", content="hello"),))
-        assert (await mesh.call(request, run="hello", step="hello")).text == "hello"
+        assert (await mesh.rpc.call(request, CallOptions(run="hello", step="hello"))).text == "hello"
         say(f"a process that started then had its first reply after {time.monotonic() - began:.1f} s")
 
 
@@ -176,7 +178,7 @@ async def test_a_topic_without_a_leader_ends_nobody(brokers: Cluster, monkeypatc
         refused.append(await ask(client))
         assert [(reply.status_code, reply.json()["retryable"]) for reply in refused] == [(503, True)] * 2
         assert not mesh.readiness()["producer"]
-        say(f"without a leader: {mesh.producer.problem()}")
+        say(f"without a leader: {mesh.producer.records.problem()}")
         await brokers.nodes[3].start()
         await brokers.whole()
         async with asyncio.timeout(WITHIN):
@@ -193,15 +195,15 @@ async def ask(client: httpx2.AsyncClient) -> httpx2.Response:
     return await client.post("/v1/ask", json={"question": "Is anybody there?"})
 
 
-def current(mesh: Mesh) -> object:
+def current(mesh: WorkerRuntime) -> object:
     """The Kafka producer that is in use, or will be."""
-    return mesh.producer._producers[True, producer.BATCH_SIZES[0]].current
+    return mesh.producer.records._producers[True, producer.BATCH_SIZES[0]].current
 
 
 @asynccontextmanager
-async def gateway(settings: MeshSettings) -> AsyncIterator[tuple[httpx2.AsyncClient, Mesh]]:
+async def gateway(settings: MeshSettings) -> AsyncIterator[tuple[httpx2.AsyncClient, WorkerRuntime]]:
     port = free_port()
-    async with Mesh(settings, tier="gateway") as mesh:
+    async with WorkerRuntime(settings, tier="gateway") as mesh:
         task = asyncio.create_task(serve(mesh, GatewaySettings(port=port)))
         try:
             await until(lambda: task.done() or all(mesh.readiness().values()))

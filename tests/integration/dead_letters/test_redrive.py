@@ -24,8 +24,9 @@ from poise.dead_letters.redrive_plan import Redrive, RedriveOutcome
 from poise.errors import InvalidMessageError, RetryableError
 from poise.kafka.record import Record
 from poise.settings import MeshSettings
-from poise.worker.mesh import Mesh
-from poise.worker.tier import Context, Tier
+from poise.worker.context import Context
+from poise.worker.runtime import WorkerRuntime
+from poise.worker.tier import Tier
 
 pytestmark = pytest.mark.integration
 
@@ -35,19 +36,26 @@ KILLED = Path(__file__).parents[2] / "kit" / "killed_redrive.py"
 class Letters:
     """Dead letters of a tier that is this test's alone."""
 
-    def __init__(self, mesh: Mesh, tier: str) -> None:
+    def __init__(self, mesh: WorkerRuntime, tier: str) -> None:
         self.mesh = mesh
         self.tier = tier
         self.all = Filter(tier=tier)
         self.topic = f"poise.{tier}.requests"
-        self.admin = DeadLetterAdmin(mesh)
+        self.admin = DeadLetterAdmin(mesh.logs, mesh.settings.tenant)
 
     async def write(self, *keys: str, size: int = 10, redrives: int = 0) -> None:
         """Have messages with these keys die."""
         headers = (("poise-redrives", str(redrives).encode()),) if redrives else ()
         for key in keys:
             record = Record(self.topic, 0, int(uuid4().int % 10**9), 1.0, key.encode(), b"x" * size, headers)
-            await model.write(self.mesh.send, self.tier, record, ValueError(f"no {key}"), attempt=1, worker="worker-1")
+            await model.write(
+                self.mesh.producer.send,
+                self.tier,
+                record,
+                ValueError(f"no {key}"),
+                attempt=1,
+                worker="worker-1",
+            )
 
     async def states(self) -> dict[str, State]:
         """How each stands, by key."""
@@ -55,7 +63,7 @@ class Letters:
 
     async def copies(self) -> list[str]:
         """The keys of what was sent again, as a worker sees them: what is committed."""
-        return [(record.key or b"").decode() for record in await self.mesh.read_topic(self.topic)]
+        return [(record.key or b"").decode() for record in await self.mesh.logs.read_topic(self.topic)]
 
     async def redrive(self, chosen: Filter | None = None, how: Redrive | None = None) -> list[RedriveOutcome]:
         """Send again, and wait for the end."""
@@ -78,7 +86,7 @@ async def letters(mesh_settings: MeshSettings) -> AsyncIterator[Letters]:
         [NewTopic(f"poise.{tier}.dead", 1, 1, topic_configs=large), NewTopic(f"poise.{tier}.requests", 3, 1)]
     )
     await client.close()
-    async with Mesh(mesh_settings, tier="cli") as mesh:
+    async with WorkerRuntime(mesh_settings, tier="cli") as mesh:
         yield Letters(mesh, tier)
 
 
@@ -90,7 +98,7 @@ async def test_each_is_sent_once_and_marked(letters: Letters) -> None:
     assert sorted(await letters.copies()) == sorted(keys)
     assert set((await letters.states()).values()) == {State.REDRIVEN}
     letter = await letters.one("k7")
-    [copy] = [record for record in await letters.mesh.read_topic(letters.topic) if record.key == b"k7"]
+    [copy] = [record for record in await letters.mesh.logs.read_topic(letters.topic) if record.key == b"k7"]
     assert letter.redriven == str(copy.position)
     assert (copy.value, copy.header("poise-redrives")) == (b"x" * 10, "1")
     assert await letters.redrive() == []
@@ -124,7 +132,9 @@ async def test_a_process_that_is_killed_on_the_way_leaves_one_effect(
     body = Ask(question=question, conversation=conversation).encode()
     died = Record(RUNS_INTERACTIVE.name, 0, 10**9 + int(uuid4().int % 10**6), 1.0, conversation.encode(), body)
     async with serving(mesh_settings, Tier("orchestration", {Ask: answer})):
-        at = await model.write(letters.mesh.send, "orchestration", died, ValueError("no"), attempt=1, worker="worker-1")
+        at = await model.write(
+            letters.mesh.producer.send, "orchestration", died, ValueError("no"), attempt=1, worker="worker-1"
+        )
         chosen = Filter(ids=frozenset({f"orchestration/0/{at.offset}"}))
         await killed(mesh_settings.broker, place, *chosen.ids)
         [outcome] = await letters.redrive(chosen)
@@ -132,7 +142,7 @@ async def test_a_process_that_is_killed_on_the_way_leaves_one_effect(
         [letter] = await letters.admin.select(chosen)
         assert letter.state is State.REDRIVEN
         closing = Ask(question="the last", conversation=conversation)
-        await letters.mesh.publish(RUNS_INTERACTIVE, closing, key=conversation)
+        await letters.mesh.producer.publish(RUNS_INTERACTIVE, closing, key=conversation)
         await asyncio.wait_for(last.wait(), 30)
     assert asked == [question, "the last"]
 
@@ -177,7 +187,7 @@ async def test_what_another_has_sent_between_look_and_turn_is_not_sent(letters: 
             await letters.redrive()
         return found
 
-    redriver = Redriver(letters.mesh, letters.tier, look, Redrive(), named=False)
+    redriver = Redriver(letters.mesh.logs, letters.tier, look, Redrive(), named=False)
     assert [outcome async for outcome in redriver.run()] == []
     assert looks == 2
     assert sorted(await letters.copies()) == ["a", "b"]
@@ -190,7 +200,7 @@ async def test_many_at_once_send_each_once(letters: Letters) -> None:
     assert all(isinstance(one, list | RetryableError) for one in found), found
     await letters.redrive()
     assert sorted(await letters.copies()) == sorted(keys)
-    marks = [record for record in await letters.mesh.read_topic(f"poise.{letters.tier}.dead") if not record.value]
+    marks = [record for record in await letters.mesh.logs.read_topic(f"poise.{letters.tier}.dead") if not record.value]
     assert len(marks) == 200
 
 
@@ -236,7 +246,7 @@ async def test_a_poison_pill_does_not_circle(letters: Letters) -> None:
     assert await letters.copies() == ["well"]
     [forced] = await letters.redrive(poison, Redrive(force=True))
     assert forced.refused is None
-    [copy] = [record for record in await letters.mesh.read_topic(letters.topic) if record.key == b"poison"]
+    [copy] = [record for record in await letters.mesh.logs.read_topic(letters.topic) if record.key == b"poison"]
     assert copy.header("poise-redrives") == "4"
 
 
@@ -263,7 +273,7 @@ async def test_what_no_letter_needs_any_more_leaves_the_broker(letters: Letters)
     await letters.redrive(Filter(tier=letters.tier, key=b"a"))
 
     async def readable() -> list[bytes | None]:
-        return [record.key for record in await letters.mesh.read_topic(dead) if record.value]
+        return [record.key for record in await letters.mesh.logs.read_topic(dead) if record.value]
 
     await letters.admin.purge(Filter(tier=letters.tier, key=b"b"))
     assert await readable() == [b"a", b"b", b"c"], "a stands before b, and is kept"

@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import pytest
 from aiokafka import AIOKafkaProducer
+from evaluation_kit import evaluation_tier
 from integration_kit import WITHIN, Outsider, another, serving
 
 from poise.contracts import Answer, Draw, Feedback, RunRecord, Score
@@ -18,10 +19,8 @@ from poise.dead_letters.model import DeadLetter
 from poise.dead_letters.model import read as read_dead
 from poise.scoring import summarise
 from poise.settings import MeshSettings
-from poise.worker.mesh import Mesh
 from poise.worker.retry_policy import RetryLimits, decide
-from poise.worker.tier import Tier
-from poise_services.evaluation.handlers import handlers
+from poise.worker.runtime import WorkerRuntime
 
 pytestmark = pytest.mark.integration
 
@@ -52,17 +51,17 @@ def record_of(run: str, policy: str, tenant: str = "default") -> RunRecord:
     )
 
 
-async def recorded(mesh: Mesh, run: str, tenant: str = "default") -> str:
+async def recorded(mesh: WorkerRuntime, run: str, tenant: str = "default") -> str:
     """Leave a record of a run, of a policy of its own; returns that."""
     policy = uuid4().hex
-    await mesh.publish(RECORDS, record_of(run, policy, tenant), key=run)
+    await mesh.producer.publish(RECORDS, record_of(run, policy, tenant), key=run)
     return policy
 
 
-async def scores_of(mesh: Mesh, policy: str, count: int) -> list[Score]:
+async def scores_of(mesh: WorkerRuntime, policy: str, count: int) -> list[Score]:
     """What feedback has become scores of a policy, as soon as there is so much of it."""
     found: list[Score] = []
-    async with asyncio.timeout(WITHIN), mesh.follow(SCORES.name) as follower:
+    async with asyncio.timeout(WITHIN), mesh.logs.follow(SCORES.name) as follower:
         async for batch in follower:
             scores = [Score.parse(record.value or b"") for record in batch if record.key == policy.encode()]
             found += [score for score in scores if score.feedback is not None]
@@ -71,20 +70,20 @@ async def scores_of(mesh: Mesh, policy: str, count: int) -> list[Score]:
     raise AssertionError("a follower ends only when it is told to")
 
 
-async def letters_of(mesh: Mesh, key: str, count: int = 1) -> list[DeadLetter]:
+async def letters_of(mesh: WorkerRuntime, key: str, count: int = 1) -> list[DeadLetter]:
     """The dead letters of a key, as soon as there are so many."""
     async with asyncio.timeout(WITHIN):
         while True:
-            letters = read_dead("evaluation", await mesh.read_topic(dead_topic("evaluation")))
+            letters = read_dead("evaluation", await mesh.logs.read_topic(dead_topic("evaluation")))
             found = [letter for letter in letters if letter.record.key == key.encode()]
             if len(found) >= count:
                 return found
 
 
 @pytest.fixture
-async def mesh(mesh_settings: MeshSettings) -> AsyncIterator[Mesh]:
+async def mesh(mesh_settings: MeshSettings) -> AsyncIterator[WorkerRuntime]:
     """An evaluation worker."""
-    async with serving(mesh_settings, Tier("evaluation", handlers())) as mesh:
+    async with serving(mesh_settings, evaluation_tier) as mesh:
         yield mesh
 
 
@@ -109,14 +108,18 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("new", [by_time, by_place])
-async def test_feedback_is_joined_to_its_run(mesh: Mesh, new: NewRun) -> None:
+async def test_feedback_is_joined_to_its_run(mesh: WorkerRuntime, new: NewRun) -> None:
     run, other = new(), new()
-    while await mesh.partition_of(RECORDS.name, other.encode()) != await mesh.partition_of(RECORDS.name, run.encode()):
+    while await mesh.logs.partition_of(RECORDS.name, other.encode()) != await mesh.logs.partition_of(
+        RECORDS.name, run.encode()
+    ):
         other = new()
     await recorded(mesh, other)
     policy = await recorded(mesh, run)
     given = time.time()
-    await mesh.publish(FEEDBACK, Feedback(run_id=run, id="ada", thumb="down", rating=2, correction="Bo did."), key=run)
+    await mesh.producer.publish(
+        FEEDBACK, Feedback(run_id=run, id="ada", thumb="down", rating=2, correction="Bo did."), key=run
+    )
     (score,) = await scores_of(mesh, policy, 1)
     assert (score.run_id, score.feedback, score.policy, score.policy_version) == (run, "ada", policy, 3)
     assert (score.variant, score.probability, score.rung, score.tenant) == ("small", 0.25, "primary", "default")
@@ -126,22 +129,22 @@ async def test_feedback_is_joined_to_its_run(mesh: Mesh, new: NewRun) -> None:
 
 async def test_it_is_joined_by_a_worker_that_has_seen_nothing_of_the_run(mesh_settings: MeshSettings) -> None:
     run = by_place()
-    async with serving(another(mesh_settings), Tier("evaluation", handlers())) as mesh:
+    async with serving(another(mesh_settings), evaluation_tier) as mesh:
         policy = await recorded(mesh, run)
-    async with serving(another(mesh_settings), Tier("evaluation", handlers())) as mesh:
-        await mesh.publish(FEEDBACK, Feedback(run_id=run, thumb="up"), key=run)
+    async with serving(another(mesh_settings), evaluation_tier) as mesh:
+        await mesh.producer.publish(FEEDBACK, Feedback(run_id=run, thumb="up"), key=run)
         (score,) = await scores_of(mesh, policy, 1)
     assert score.values == {"feedback_thumb": 1.0}
 
 
 @pytest.mark.usefixtures("soon")
 @pytest.mark.parametrize("new", [by_time, by_place])
-async def test_early_feedback_waits_for_its_run(mesh: Mesh, new: NewRun) -> None:
+async def test_early_feedback_waits_for_its_run(mesh: WorkerRuntime, new: NewRun) -> None:
     run = new()
     waiting = retry_topic("evaluation", RETRY_DELAYS[0])
-    await mesh.publish(FEEDBACK, Feedback(run_id=run, thumb="up"), key=run)
+    await mesh.producer.publish(FEEDBACK, Feedback(run_id=run, thumb="up"), key=run)
     async with asyncio.timeout(WITHIN):
-        while not await mesh.read_key(waiting, run):
+        while not await mesh.logs.read_key(waiting, run):
             pass
     policy = await recorded(mesh, run)
     (score,) = await scores_of(mesh, policy, 1)
@@ -149,19 +152,19 @@ async def test_early_feedback_waits_for_its_run(mesh: Mesh, new: NewRun) -> None
 
 
 @pytest.mark.usefixtures("soon")
-async def test_feedback_on_a_run_that_nobody_knows_is_kept_in_the_end(mesh: Mesh) -> None:
+async def test_feedback_on_a_run_that_nobody_knows_is_kept_in_the_end(mesh: WorkerRuntime) -> None:
     run = by_place()
     feedback = Feedback(run_id=run, correction="Bo did.")
-    await mesh.publish(FEEDBACK, feedback, key=run)
+    await mesh.producer.publish(FEEDBACK, feedback, key=run)
     (letter,) = await letters_of(mesh, run)
     assert letter.error == "TerminalError"
     assert letter.message.startswith(f"nobody knows run {run}: there is no record of it")
     assert letter.record.value == feedback.encode()
     for delay in RETRY_DELAYS:
-        assert len(await mesh.read_key(retry_topic("evaluation", delay), run)) == 1
+        assert len(await mesh.logs.read_key(retry_topic("evaluation", delay), run)) == 1
 
 
-async def test_feedback_that_waited_so_long_before_is_not_waited_for_again(mesh: Mesh, kafka: str) -> None:
+async def test_feedback_that_waited_so_long_before_is_not_waited_for_again(mesh: WorkerRuntime, kafka: str) -> None:
     """The tier was down for an hour: what is unknown now will not be known in 11 minutes."""
     run = by_place()
     body = Feedback(run_id=run, thumb="up").encode()
@@ -170,22 +173,24 @@ async def test_feedback_that_waited_so_long_before_is_not_waited_for_again(mesh:
         await producer.send_and_wait(FEEDBACK.name, body, key=run.encode(), timestamp_ms=hour_ago)
     (letter,) = await letters_of(mesh, run)
     assert letter.message.startswith(f"nobody knows run {run}")
-    assert await mesh.read_key(retry_topic("evaluation", RETRY_DELAYS[0]), run) == []
+    assert await mesh.logs.read_key(retry_topic("evaluation", RETRY_DELAYS[0]), run) == []
 
 
-async def test_late_feedback_is_kept_at_once(mesh: Mesh) -> None:
+async def test_late_feedback_is_kept_at_once(mesh: WorkerRuntime) -> None:
     run = by_time(ago=8 * 86_400)
-    await mesh.publish(FEEDBACK, Feedback(run_id=run, thumb="up"), key=run)
+    await mesh.producer.publish(FEEDBACK, Feedback(run_id=run, thumb="up"), key=run)
     (letter,) = await letters_of(mesh, run)
     assert letter.message == f"run {run} is too long ago: records are kept for 7 days"
 
 
-async def test_feedback_that_is_delivered_twice_counts_once(mesh: Mesh) -> None:
+async def test_feedback_that_is_delivered_twice_counts_once(mesh: WorkerRuntime) -> None:
     run = by_time()
     policy = await recorded(mesh, run)
     for thumb in ("up", "down", "down"):
-        await mesh.publish(FEEDBACK, Feedback.model_validate({"run_id": run, "id": "ada", "thumb": thumb}), key=run)
-    await mesh.publish(FEEDBACK, Feedback(run_id=run, id="bo", thumb="up"), key=run)
+        await mesh.producer.publish(
+            FEEDBACK, Feedback.model_validate({"run_id": run, "id": "ada", "thumb": thumb}), key=run
+        )
+    await mesh.producer.publish(FEEDBACK, Feedback(run_id=run, id="bo", thumb="up"), key=run)
     (summary,) = summarise(await scores_of(mesh, policy, 4))
     assert summary.values["feedback_thumb"].count == 2
     assert summary.runs == 0
@@ -193,7 +198,7 @@ async def test_feedback_that_is_delivered_twice_counts_once(mesh: Mesh) -> None:
 
 @pytest.mark.parametrize("claimed", [None, "theirs"])
 async def test_feedback_on_another_tenants_run_is_not_accepted(
-    mesh: Mesh, outsider: Outsider, claimed: str | None
+    mesh: WorkerRuntime, outsider: Outsider, claimed: str | None
 ) -> None:
     """Whoever may write to the topic speaks for its tenant, whatever the header says."""
     theirs, ours = by_time(), by_time()
@@ -202,13 +207,13 @@ async def test_feedback_on_another_tenants_run_is_not_accepted(
     await outsider.send(FEEDBACK.name, body, theirs.encode(), poise_tenant=claimed, reply_to=None)
     (letter,) = await letters_of(mesh, theirs)
     assert letter.message == f"run {theirs} is not of the tenant default, for whom poise.feedback speaks"
-    await mesh.publish(FEEDBACK, Feedback(run_id=ours, thumb="up"), key=ours)
+    await mesh.producer.publish(FEEDBACK, Feedback(run_id=ours, thumb="up"), key=ours)
     await scores_of(mesh, own, 1)
-    scores = [Score.parse(record.value or b"") for record in await mesh.read_key(SCORES.name, policy)]
+    scores = [Score.parse(record.value or b"") for record in await mesh.logs.read_key(SCORES.name, policy)]
     assert [score for score in scores if score.feedback is not None] == []
 
 
-async def test_what_is_no_feedback_is_kept_and_stops_none(mesh: Mesh, outsider: Outsider) -> None:
+async def test_what_is_no_feedback_is_kept_and_stops_none(mesh: WorkerRuntime, outsider: Outsider) -> None:
     run = by_time()
     policy = await recorded(mesh, run)
     bad = [
@@ -221,7 +226,7 @@ async def test_what_is_no_feedback_is_kept_and_stops_none(mesh: Mesh, outsider: 
     ]
     for body in bad:
         await outsider.send(FEEDBACK.name, body, run.encode(), reply_to=None)
-    await mesh.publish(FEEDBACK, Feedback(run_id=run, thumb="up"), key=run)
+    await mesh.producer.publish(FEEDBACK, Feedback(run_id=run, thumb="up"), key=run)
     letters = await letters_of(mesh, run, len(bad))
     assert {letter.record.value for letter in letters} == set(bad)
     assert {letter.error for letter in letters} == {"InvalidMessageError"}
@@ -229,9 +234,9 @@ async def test_what_is_no_feedback_is_kept_and_stops_none(mesh: Mesh, outsider: 
     assert score.values == {"feedback_thumb": 1.0}
 
 
-async def test_a_record_that_cannot_be_read_is_said_so(mesh: Mesh, outsider: Outsider) -> None:
+async def test_a_record_that_cannot_be_read_is_said_so(mesh: WorkerRuntime, outsider: Outsider) -> None:
     run = by_time()
     await outsider.send(RECORDS.name, b'{"run_id": 7}', run.encode(), reply_to=None)
-    await mesh.publish(FEEDBACK, Feedback(run_id=run, thumb="up"), key=run)
+    await mesh.producer.publish(FEEDBACK, Feedback(run_id=run, thumb="up"), key=run)
     letters = await letters_of(mesh, run, 2)
     assert f"the record of run {run} cannot be read" in "".join(letter.message for letter in letters)

@@ -20,7 +20,7 @@ from poise.kafka import topic_setup
 from poise.kafka.transactions import TransactionalProducer
 from poise.settings import MeshSettings
 from poise.stack.kafka import Kafka
-from poise.worker.mesh import Mesh
+from poise.worker.runtime import WorkerRuntime
 
 pytestmark = pytest.mark.integration
 
@@ -29,9 +29,9 @@ KILLED = ROOT / "tests" / "kit" / "killed_decider.py"
 
 
 @pytest.fixture
-async def mesh(mesh_settings: MeshSettings) -> AsyncIterator[Mesh]:
+async def mesh(mesh_settings: MeshSettings) -> AsyncIterator[WorkerRuntime]:
     """A process that decides nothing: it asks, scores and reads."""
-    async with Mesh(another(mesh_settings), tier="cli") as mesh:
+    async with WorkerRuntime(another(mesh_settings), tier="cli") as mesh:
         yield mesh
 
 
@@ -43,7 +43,7 @@ def moved_once(decisions: list[Decision], name: str) -> None:
 
 
 async def test_what_a_person_sets_is_in_force_and_a_bad_variant_loses_its_share(
-    mesh_settings: MeshSettings, mesh: Mesh
+    mesh_settings: MeshSettings, mesh: WorkerRuntime
 ) -> None:
     case = Case(mesh)
     async with worker(mesh_settings):
@@ -57,7 +57,7 @@ async def test_what_a_person_sets_is_in_force_and_a_bad_variant_loses_its_share(
 
 
 async def test_scores_that_come_twice_count_once_and_what_cannot_be_read_stops_nothing(
-    mesh_settings: MeshSettings, mesh: Mesh
+    mesh_settings: MeshSettings, mesh: WorkerRuntime
 ) -> None:
     case, outsider = Case(mesh), Outsider(mesh_settings.broker)
     await outsider.start()
@@ -76,7 +76,9 @@ async def test_scores_that_come_twice_count_once_and_what_cannot_be_read_stops_n
         await outsider.stop()
 
 
-async def test_workers_that_come_and_go_in_the_middle_leave_one_policy(mesh_settings: MeshSettings, mesh: Mesh) -> None:
+async def test_workers_that_come_and_go_in_the_middle_leave_one_policy(
+    mesh_settings: MeshSettings, mesh: WorkerRuntime
+) -> None:
     case = Case(mesh)
     async with AsyncExitStack() as first, AsyncExitStack() as second:
         await first.enter_async_context(worker(another(mesh_settings)))
@@ -93,7 +95,7 @@ async def test_workers_that_come_and_go_in_the_middle_leave_one_policy(mesh_sett
 
 @pytest.mark.parametrize("place", ["sent", "committed"])
 async def test_a_worker_that_is_killed_in_the_middle_is_taken_over_from(
-    mesh_settings: MeshSettings, mesh: Mesh, place: str
+    mesh_settings: MeshSettings, mesh: WorkerRuntime, place: str
 ) -> None:
     case = Case(mesh)
     named = {"POISE_BROKER": mesh_settings.broker, "POISE_INSTANCE": f"killed-{uuid4().hex[:8]}"}
@@ -117,13 +119,13 @@ async def test_a_worker_that_is_killed_in_the_middle_is_taken_over_from(
 
 
 async def test_who_is_shut_out_writes_no_more_and_goes_on_from_what_was_written(
-    mesh_settings: MeshSettings, mesh: Mesh, caplog: pytest.LogCaptureFixture
+    mesh_settings: MeshSettings, mesh: WorkerRuntime, caplog: pytest.LogCaptureFixture
 ) -> None:
     case = Case(mesh)
     async with worker(mesh_settings):
         await case.ask("set", spec=case.spec())
         await case.until_decided(1)
-        partition = await mesh.partition_of(SCORES.name, case.name.encode())
+        partition = await mesh.logs.partition_of(SCORES.name, case.name.encode())
         async with TransactionalProducer(mesh.connection, f"poise.decider.{partition}"):
             await case.answers(60)
             await until(lambda: "taken up again if it is still ours" in caplog.text)
@@ -136,7 +138,7 @@ async def test_a_broker_that_restarts_in_the_middle_and_scores_that_are_lost_lea
     async with Kafka(tmp_path) as kafka:
         settings = MeshSettings(broker=kafka.bootstrap)
         await topic_setup.apply(settings)
-        async with Mesh(another(settings), tier="cli") as mesh:
+        async with WorkerRuntime(another(settings), tier="cli") as mesh:
             case = Case(mesh)
             async with worker(settings):
                 await case.ask("set", spec=case.spec())

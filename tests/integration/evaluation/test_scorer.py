@@ -2,10 +2,12 @@
 
 import asyncio
 import time
+from functools import partial
 from random import Random
 from uuid import uuid4
 
 import pytest
+from evaluation_kit import evaluation_tier
 from integration_kit import WITHIN, Outsider, serving
 
 from poise.contracts import Answer, Draw, Passage, RunRecord, Score, StepRecord
@@ -14,10 +16,8 @@ from poise.contracts.topics import RECORDS, SCORES, dead_topic
 from poise.kafka.record import Record
 from poise.scoring import summarise
 from poise.settings import MeshSettings
-from poise.worker.mesh import Mesh
-from poise.worker.tier import Tier
+from poise.worker.runtime import WorkerRuntime
 from poise_services.evaluation.embedding_scorer import embedding_scorer
-from poise_services.evaluation.handlers import handlers
 from poise_services.evaluation.run_scores import score_run
 from poise_services.evaluation.settings import EvaluationSettings
 
@@ -45,9 +45,9 @@ def new_run() -> str:
     return new_run_id(time.time(), Random())
 
 
-async def scores_of(mesh: Mesh, policy: str, count: int) -> list[Score]:
+async def scores_of(mesh: WorkerRuntime, policy: str, count: int) -> list[Score]:
     """The scores of a policy, as soon as there are so many."""
-    async with asyncio.timeout(WITHIN), mesh.follow(SCORES.name) as follower:
+    async with asyncio.timeout(WITHIN), mesh.logs.follow(SCORES.name) as follower:
         found: list[Record] = []
         async for batch in follower:
             found += [record for record in batch if record.key == policy.encode()]
@@ -58,9 +58,9 @@ async def scores_of(mesh: Mesh, policy: str, count: int) -> list[Score]:
 
 async def test_a_run_that_is_delivered_twice_counts_once(mesh_settings: MeshSettings) -> None:
     policy, first, second = uuid4().hex, new_run(), new_run()
-    async with serving(mesh_settings, Tier("evaluation", handlers())) as mesh:
+    async with serving(mesh_settings, evaluation_tier) as mesh:
         for record in (record_of(first, policy), record_of(first, policy), record_of(second, policy, raw="")):
-            await mesh.publish(RECORDS, record, key=record.run_id)
+            await mesh.producer.publish(RECORDS, record, key=record.run_id)
         scores = await scores_of(mesh, policy, 3)
 
     assert sorted(score.run_id for score in scores) == sorted([first, first, second])
@@ -76,11 +76,11 @@ async def test_a_record_that_cannot_be_read_is_kept_and_stops_none(mesh_settings
     outsider = Outsider(mesh_settings.broker)
     await outsider.start()
     try:
-        async with serving(mesh_settings, Tier("evaluation", handlers())) as mesh:
+        async with serving(mesh_settings, evaluation_tier) as mesh:
             await outsider.send(RECORDS.name, bad, key=run.encode())
-            await mesh.publish(RECORDS, record_of(run, policy), key=run)
+            await mesh.producer.publish(RECORDS, record_of(run, policy), key=run)
             (score,) = await scores_of(mesh, policy, 1)
-            async with asyncio.timeout(WITHIN), mesh.follow(dead_topic("evaluation")) as letters:
+            async with asyncio.timeout(WITHIN), mesh.logs.follow(dead_topic("evaluation")) as letters:
                 async for batch in letters:
                     if any(letter.value == bad for letter in batch):
                         break
@@ -94,9 +94,9 @@ async def test_runs_are_compared_by_meaning_where_that_is_asked_for(mesh_setting
     record = record_of(run, policy, raw="Ada Quill put a flame to it.")
     async with (
         embedding_scorer(EvaluationSettings(embedding=True)) as vectors,
-        serving(mesh_settings, Tier("evaluation", handlers(vectors))) as mesh,
+        serving(mesh_settings, partial(evaluation_tier, vectors=vectors)) as mesh,
     ):
-        await mesh.publish(RECORDS, record, key=run)
+        await mesh.producer.publish(RECORDS, record, key=run)
         (found,) = await scores_of(mesh, policy, 1)
     assert found.values["raw_nearness"] > 0.5
     assert found.values["quality"] != score_run(record).values["quality"]

@@ -12,13 +12,14 @@ from poise.contracts import Answer, Ask
 from poise.ingestion.epoch_check import EpochCheck
 from poise.settings import MeshSettings
 from poise.stack.probe import free_port
-from poise.worker.mesh import Mesh
-from poise.worker.tier import Context, Tier
+from poise.worker.context import Context
+from poise.worker.runtime import WorkerRuntime
+from poise.worker.tier import Tier
 from poise_services.gateway.server import serve
 from poise_services.gateway.settings import GatewaySettings
 
 Handle = Callable[[Ask, Context], "asyncio.Future[Answer]"]
-Open = Callable[..., AbstractAsyncContextManager[tuple[httpx2.AsyncClient, Mesh]]]
+Open = Callable[..., AbstractAsyncContextManager[tuple[httpx2.AsyncClient, WorkerRuntime]]]
 
 
 @pytest.fixture
@@ -28,12 +29,12 @@ def open_gateway(mesh_settings: MeshSettings) -> Open:
     @asynccontextmanager
     async def opened(
         answer: Handle, concurrency: int | None = None, **settings: object
-    ) -> AsyncIterator[tuple[httpx2.AsyncClient, Mesh]]:
+    ) -> AsyncIterator[tuple[httpx2.AsyncClient, WorkerRuntime]]:
         port = free_port()
         wanted = GatewaySettings.model_validate({"port": port, **settings})
         async with serving(mesh_settings, Tier("orchestration", {Ask: answer}, concurrency=concurrency)):
             own = mesh_settings.model_copy(update={"instance": f"{mesh_settings.instance}-gateway"})
-            async with Mesh(own, tier="gateway") as mesh, EpochCheck(mesh) as epochs:
+            async with WorkerRuntime(own, tier="gateway") as mesh, EpochCheck(mesh.logs.access) as epochs:
                 task = asyncio.create_task(serve(mesh, wanted, epochs))
                 try:
                     await until(lambda: task.done() or all(mesh.readiness().values()))

@@ -10,15 +10,16 @@ from integration_kit import WITHIN, serving, until
 
 from poise.contracts import Answer, Ask, ChatMessage, Generate
 from poise.settings import MeshSettings
-from poise.worker.mesh import Mesh
-from poise.worker.tier import Context, Tier
+from poise.worker.context import Context
+from poise.worker.runtime import WorkerRuntime
+from poise.worker.tier import Tier
 from poise_services.inference.backends import Backends
 from poise_services.inference.handlers import handlers
 from poise_services.inference.settings import InferenceSettings
 
 pytestmark = pytest.mark.integration
 
-Open = Callable[..., AbstractAsyncContextManager[tuple[httpx2.AsyncClient, Mesh]]]
+Open = Callable[..., AbstractAsyncContextManager[tuple[httpx2.AsyncClient, WorkerRuntime]]]
 
 
 async def generate(ask: Ask, context: Context) -> Answer:

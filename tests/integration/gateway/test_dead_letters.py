@@ -11,12 +11,12 @@ from integration_kit import Outsider, until
 
 from poise.contracts import Answer, Ask
 from poise.errors import TerminalError
-from poise.worker.mesh import Mesh
-from poise.worker.tier import Context
+from poise.worker.context import Context
+from poise.worker.runtime import WorkerRuntime
 
 pytestmark = pytest.mark.integration
 
-Open = Callable[..., AbstractAsyncContextManager[tuple[httpx2.AsyncClient, Mesh]]]
+Open = Callable[..., AbstractAsyncContextManager[tuple[httpx2.AsyncClient, WorkerRuntime]]]
 
 TOKEN = "a-token-that-is-long-enough"  # noqa: S105 - of this test alone
 HEADERS = {"authorization": f"Bearer {TOKEN}"}

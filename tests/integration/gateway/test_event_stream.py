@@ -14,12 +14,12 @@ from poise.contracts import Answer, Ask
 from poise.errors import TerminalError
 from poise.rpc.stream_reader import MOST_UNREAD
 from poise.rpc.stream_writer import DIFFERS
-from poise.worker.mesh import Mesh
-from poise.worker.tier import Context
+from poise.worker.context import Context
+from poise.worker.runtime import WorkerRuntime
 
 pytestmark = pytest.mark.integration
 
-Open = Callable[..., AbstractAsyncContextManager[tuple[httpx2.AsyncClient, Mesh]]]
+Open = Callable[..., AbstractAsyncContextManager[tuple[httpx2.AsyncClient, WorkerRuntime]]]
 STREAM = {"accept": "text/event-stream"}
 ASK = {"question": "Why?"}
 
@@ -117,11 +117,11 @@ async def test_a_client_that_hangs_up_takes_its_call_with_it(open_gateway: Open)
         return said(context, "Well")
 
     async with open_gateway(hangs) as (client, mesh):
-        assert mesh._calls is not None
+        assert mesh.rpc._calls is not None
         async with client.stream("POST", "/v1/ask", json=ASK, headers=STREAM) as response:
             assert await anext(events(response)) == ("delta", {"text": "Well"})
-            assert len(mesh._calls._pending) == 1
-        await until(lambda: mesh._calls is not None and not mesh._calls._pending)
+            assert len(mesh.rpc._calls._pending) == 1
+        await until(lambda: mesh.rpc._calls is not None and not mesh.rpc._calls._pending)
 
 
 async def test_a_client_that_reads_slowly_costs_no_more_than_the_answer(open_gateway: Open) -> None:
@@ -134,15 +134,15 @@ async def test_a_client_that_reads_slowly_costs_no_more_than_the_answer(open_gat
         return said(context, "all of it")
 
     async with open_gateway(floods) as (client, mesh):
-        assert mesh._calls is not None
+        assert mesh.rpc._calls is not None
         body = json.dumps(ASK).encode()
         reader, writer = await asyncio.open_connection(client.base_url.host, client.base_url.port, limit=1_024)
         head = (
             f"POST /v1/ask HTTP/1.1\r\nhost: 127.0.0.1\r\naccept: text/event-stream\r\ncontent-length: {len(body)}\r\n"
         )
         writer.write(f"{head}content-type: application/json\r\nconnection: close\r\n\r\n".encode() + body)
-        await until(lambda: bool(mesh._calls and mesh._calls._pending))
-        (pending,) = mesh._calls._pending.values()
+        await until(lambda: bool(mesh.rpc._calls and mesh.rpc._calls._pending))
+        (pending,) = mesh.rpc._calls._pending.values()
         waiting = pending._reader
         assert waiting is not None
         most = 0

@@ -9,19 +9,19 @@ from uuid import uuid4
 
 import httpx2
 import pytest
+from evaluation_kit import evaluation_tier
 from integration_kit import WITHIN, another, serving
 
 from poise.contracts import Answer, Ask, Draw, Feedback, RunRecord, Score
 from poise.contracts.topics import FEEDBACK, RECORDS, SCORES
 from poise.scoring import VariantSummary, summarise
 from poise.settings import MeshSettings
-from poise.worker.mesh import Mesh
-from poise.worker.tier import Context, Tier
-from poise_services.evaluation.handlers import handlers
+from poise.worker.context import Context
+from poise.worker.runtime import WorkerRuntime
 
 pytestmark = pytest.mark.integration
 
-Open = Callable[..., AbstractAsyncContextManager[tuple[httpx2.AsyncClient, Mesh]]]
+Open = Callable[..., AbstractAsyncContextManager[tuple[httpx2.AsyncClient, WorkerRuntime]]]
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
@@ -42,9 +42,9 @@ async def answer(ask: Ask, context: Context) -> Answer:
     return given
 
 
-async def said_of(mesh: Mesh, policy: str, messages: int) -> VariantSummary:
+async def said_of(mesh: WorkerRuntime, policy: str, messages: int) -> VariantSummary:
     """The summary of a policy's one variant, as soon as so much feedback is in it."""
-    async with asyncio.timeout(WITHIN), mesh.follow(SCORES.name) as follower:
+    async with asyncio.timeout(WITHIN), mesh.logs.follow(SCORES.name) as follower:
         found: list[Score] = []
         async for batch in follower:
             found += [Score.parse(record.value or b"") for record in batch if record.key == policy.encode()]
@@ -56,14 +56,14 @@ async def said_of(mesh: Mesh, policy: str, messages: int) -> VariantSummary:
 
 async def test_feedback_on_an_answer_stands_beside_its_scores(open_gateway: Open, mesh_settings: MeshSettings) -> None:
     policy = uuid4().hex
-    async with open_gateway(answer) as (client, mesh), serving(another(mesh_settings), Tier("evaluation", handlers())):
+    async with open_gateway(answer) as (client, mesh), serving(another(mesh_settings), evaluation_tier):
         run = (await client.post("/v1/ask", json={"question": policy})).json()["run_id"]
         said = {"run_id": run, "thumb": "down", "rating": 2, "correction": "Bruno Falk, 語."}
         headers = {"traceparent": PARENT, "poise-tenant": "theirs", "poise-run": "another"}
         responses = [await client.post("/v1/feedback", json=said, headers=headers) for _ in range(2)]  # and again
         other = await client.post("/v1/feedback", json={"run_id": run, "id": "bo", "thumb": "up"})
         summary = await said_of(mesh, policy, 3)
-        [first, *_] = await mesh.read_key(FEEDBACK.name, run)
+        [first, *_] = await mesh.logs.read_key(FEEDBACK.name, run)
     assert [(response.status_code, response.json()) for response in responses] == [
         (202, {"run_id": run, "id": run})
     ] * 2
@@ -86,6 +86,6 @@ async def test_what_is_no_feedback_never_comes_to_the_log(open_gateway: Open) ->
         broken = await client.post(
             "/v1/feedback", content=json.dumps({"run_id": run})[:-1], headers={"content-type": "application/json"}
         )
-        assert await mesh.read_key(FEEDBACK.name, run) == []
+        assert await mesh.logs.read_key(FEEDBACK.name, run) == []
     assert statuses == [400] * len(bad)
     assert broken.json()["type"] == "urn:poise:invalid"

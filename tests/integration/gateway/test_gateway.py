@@ -14,12 +14,12 @@ from integration_kit import until
 from poise.contracts import Answer, Ask, Document, Epoch, RunRecord
 from poise.contracts.topics import DOCUMENTS, RECORDS
 from poise.errors import TerminalError
-from poise.worker.mesh import Mesh
-from poise.worker.tier import Context
+from poise.worker.context import Context
+from poise.worker.runtime import WorkerRuntime
 
 pytestmark = pytest.mark.integration
 
-Open = Callable[..., AbstractAsyncContextManager[tuple[httpx2.AsyncClient, Mesh]]]
+Open = Callable[..., AbstractAsyncContextManager[tuple[httpx2.AsyncClient, WorkerRuntime]]]
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
@@ -55,7 +55,7 @@ async def test_an_ask_goes_through_and_comes_back(open_gateway: Open) -> None:
 
 async def test_an_epoch_that_cannot_come_is_refused_before_it_is_asked(open_gateway: Open) -> None:
     async with open_gateway(answer) as (client, mesh):
-        never = Epoch(await mesh.topic_id(DOCUMENTS.name), {2: (10**15, 1.0)}).encode()
+        never = Epoch(await mesh.logs.topic_id(DOCUMENTS.name), {2: (10**15, 1.0)}).encode()
         response = await client.post("/v1/ask", json={"question": "Why?"}, headers={"poise-min-epoch": never})
     assert response.status_code == 400
     [error] = response.json()["errors"]
@@ -133,8 +133,8 @@ async def test_a_client_that_hangs_up_takes_its_call_with_it(open_gateway: Open)
         return await answer(ask, context)
 
     async with open_gateway(wait) as (client, mesh):
-        assert mesh._calls is not None
-        pending = mesh._calls._pending
+        assert mesh.rpc._calls is not None
+        pending = mesh.rpc._calls._pending
         asking = asyncio.create_task(client.post("/v1/ask", json={"question": "Why?"}))
         await began.wait()
         assert len(pending) == 1
@@ -151,9 +151,9 @@ async def test_documents_land_in_the_log_and_their_epoch_says_where(open_gateway
         deleted = await client.delete(f"/v1/documents/{ids[0]}")
         assert deleted.status_code == 202
         epoch = Epoch.decode(response.json()["epoch"])
-        assert epoch.topic_id == await mesh.topic_id(DOCUMENTS.name)
+        assert epoch.topic_id == await mesh.logs.topic_id(DOCUMENTS.name)
         for landed in response.json()["documents"]:
-            (first, *later) = await mesh.read_key(DOCUMENTS.name, landed["id"])
+            (first, *later) = await mesh.logs.read_key(DOCUMENTS.name, landed["id"])
             assert (first.partition, first.offset) == (landed["partition"], landed["offset"])
             assert epoch.parts[first.partition][0] >= first.offset
             assert Document.parse(first.value or b"") == Document(text=f"About {landed['id']}", source=landed["id"])
@@ -168,7 +168,7 @@ async def test_the_largest_document_fits_the_broker(open_gateway: Open) -> None:
         body = json.dumps({"id": name, "text": text}, ensure_ascii=False).encode()
         response = await client.post("/v1/documents", content=body, headers={"content-type": "application/json"})
         assert response.status_code == 202
-        (record,) = await mesh.read_key(DOCUMENTS.name, name)
+        (record,) = await mesh.logs.read_key(DOCUMENTS.name, name)
     assert 999_000 < len(record.value or b"") <= 1_000_000
 
 

@@ -13,12 +13,12 @@ from integration_kit import until
 from poise.contracts import Answer, Ask
 from poise.telemetry import semconv
 from poise.telemetry.metrics import observations
-from poise.worker.mesh import Mesh
-from poise.worker.tier import Context
+from poise.worker.context import Context
+from poise.worker.runtime import WorkerRuntime
 
 pytestmark = pytest.mark.integration
 
-Open = Callable[..., AbstractAsyncContextManager[tuple[httpx2.AsyncClient, Mesh]]]
+Open = Callable[..., AbstractAsyncContextManager[tuple[httpx2.AsyncClient, WorkerRuntime]]]
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 NEVER = 1_000.0

@@ -9,14 +9,14 @@ import pytest
 
 from poise.contracts import Answer, Ask, Generation, RunRecord
 from poise.contracts.topics import RECORDS
-from poise.worker.mesh import Mesh
+from poise.worker.runtime import WorkerRuntime
 from poise.workflows.run import Run
 from poise.workflows.workflow import workflow
 from poise_services.orchestration.handler import AskHandler
 
 pytestmark = pytest.mark.integration
 
-Open = Callable[..., AbstractAsyncContextManager[tuple[httpx2.AsyncClient, Mesh]]]
+Open = Callable[..., AbstractAsyncContextManager[tuple[httpx2.AsyncClient, WorkerRuntime]]]
 
 
 @workflow("much")
@@ -43,7 +43,7 @@ async def test_an_answer_of_three_megabytes_is_a_fault_and_others_are_answered(o
         assert {reply.status_code for reply in await asyncio.gather(*(ask("few") for _ in range(30)))} == {200}
 
         run = drafts.json()["run_id"]
-        (found,) = await mesh.read_key(RECORDS.name, run)
+        (found,) = await mesh.logs.read_key(RECORDS.name, run)
         record = RunRecord.parse(found.value or b"")
     assert record.shortened == ("generations",)
     assert [len(written.raw or "") > 100_000 for written in record.generations] == [True] * 3

@@ -12,7 +12,8 @@ from integration_kit import serving
 from poise.contracts import Answer, Ask
 from poise.settings import MeshSettings
 from poise.stack.probe import free_port
-from poise.worker.tier import Context, Tier
+from poise.worker.context import Context
+from poise.worker.tier import Tier
 
 pytestmark = pytest.mark.integration
 

@@ -7,14 +7,14 @@ import httpx2
 import pytest
 
 from poise.contracts import Answer, Ask, Generation
-from poise.worker.mesh import Mesh
+from poise.worker.runtime import WorkerRuntime
 from poise.workflows.run import Run
 from poise.workflows.workflow import workflow
 from poise_services.orchestration.handler import AskHandler
 
 pytestmark = pytest.mark.integration
 
-Open = Callable[..., AbstractAsyncContextManager[tuple[httpx2.AsyncClient, Mesh]]]
+Open = Callable[..., AbstractAsyncContextManager[tuple[httpx2.AsyncClient, WorkerRuntime]]]
 HALF = "half of a pair: \ud800"
 
 

@@ -10,6 +10,7 @@ from integration_kit import serving
 
 from poise.contracts import ChatMessage, Completion, Delta, Generate, Reset, Usage
 from poise.errors import DeadlineExceededError, RetryableError, TerminalError
+from poise.rpc.client import CallOptions
 from poise.rpc.stream_reader import AGAIN
 from poise.settings import MeshSettings
 from poise.worker.tier import Tier
@@ -247,7 +248,7 @@ async def test_a_stream_that_is_cut_off_is_begun_anew_and_its_asker_knows(
         one(url) as backends,
         serving(mesh_settings, Tier("inference", handlers(backends))) as mesh,
     ):
-        stream = mesh.stream(ASKED, run=mesh_settings.instance, step="g")
+        stream = mesh.rpc.stream(ASKED, CallOptions(run=mesh_settings.instance, step="g"))
         assert await anext(stream) == Delta(text="Well")
         seen.set()
         items: list[object] = [item async for item in stream]

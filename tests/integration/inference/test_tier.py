@@ -12,8 +12,9 @@ from integration_kit import serving
 
 from poise.contracts import ChatMessage, Generate
 from poise.errors import DeadlineExceededError, FaultError
+from poise.rpc.client import CallOptions
 from poise.settings import MeshSettings
-from poise.worker.mesh import Mesh
+from poise.worker.runtime import WorkerRuntime
 from poise.worker.tier import Tier
 from poise_services.inference.backends import Backends
 from poise_services.inference.handlers import handlers
@@ -27,7 +28,7 @@ ASKED = Generate(messages=(ChatMessage(role="user", content="Say yes."),), max_t
 
 
 @asynccontextmanager
-async def inference(settings: MeshSettings, url: str, **backend: str) -> AsyncIterator[Mesh]:
+async def inference(settings: MeshSettings, url: str, **backend: str) -> AsyncIterator[WorkerRuntime]:
     backends = InferenceSettings.model_validate({"backends": {"default": {"url": url, "model": "m", **backend}}})
     async with Backends(backends) as opened, serving(settings, Tier("inference", handlers(opened))) as mesh:
         yield mesh
@@ -56,7 +57,7 @@ OK = response("200 OK", b'{"choices": [{"message": {"content": "Yes."}, "finish_
 
 async def test_a_real_model_answers_over_kafka(mesh_settings: MeshSettings, model: dict[str, str]) -> None:
     async with inference(mesh_settings, **model) as mesh:
-        completion = await mesh.call(ASKED, run=str(uuid4()), step="generate")
+        completion = await mesh.rpc.call(ASKED, CallOptions(run=str(uuid4()), step="generate"))
     assert completion.usage.completion_tokens > 0
     assert completion.backend == "default"
 
@@ -64,7 +65,7 @@ async def test_a_real_model_answers_over_kafka(mesh_settings: MeshSettings, mode
 async def test_a_failure_that_passes_is_tried_again(mesh_settings: MeshSettings, serve: Serve) -> None:
     script = scripted(response("503 Busy", b""), response("200 OK", b"{}"), OK)
     async with serve(script) as url, inference(mesh_settings, url) as mesh:
-        completion = await mesh.call(ASKED, run=str(uuid4()), step="generate")
+        completion = await mesh.rpc.call(ASKED, CallOptions(run=str(uuid4()), step="generate"))
     assert completion.text == "Yes."
 
 
@@ -72,7 +73,7 @@ async def test_a_refusal_is_a_fault_with_what_the_server_said(mesh_settings: Mes
     script = scripted(response("400 No", b'{"error": {"message": "no such model"}}'))
     async with serve(script) as url, inference(mesh_settings, url) as mesh:
         with pytest.raises(FaultError) as caught:
-            await mesh.call(ASKED, run=str(uuid4()), step="generate")
+            await mesh.rpc.call(ASKED, CallOptions(run=str(uuid4()), step="generate"))
     assert caught.value.fault().detail == "backend default answered 400: no such model"
     assert not caught.value.fault().retryable
 
@@ -84,7 +85,7 @@ async def test_a_rate_limit_is_waited_for_longer_than_any_number_of_tries(
     mesh_settings: MeshSettings, serve: Serve
 ) -> None:
     async with serve(scripted(*[SLOW] * 7, OK)) as url, inference(mesh_settings, url) as mesh:
-        completion = await mesh.call(ASKED, run=str(uuid4()), step="generate")
+        completion = await mesh.rpc.call(ASKED, CallOptions(run=str(uuid4()), step="generate"))
     assert completion.text == "Yes."
 
 
@@ -94,13 +95,13 @@ async def test_a_caller_without_patience_has_the_rate_limit_at_once_and_nothing_
     run, hasty = str(uuid4()), ASKED.model_copy(update={"patience": 0.0})
     async with serve(scripted(SLOW, OK)) as url, inference(mesh_settings, url) as mesh:
         with pytest.raises(FaultError) as caught:
-            await mesh.call(hasty, run=run, step="generate")
+            await mesh.rpc.call(hasty, CallOptions(run=run, step="generate"))
         fault = caught.value.fault()
         assert (fault.type, fault.status, fault.retry_after) == ("urn:poise:rate-limited", 429, 0.04)
-        letters = await mesh.read_topic("poise.inference.dead")
+        letters = await mesh.logs.read_topic("poise.inference.dead")
         assert not [letter for letter in letters if letter.header("poise-run") == run]
         # The fault is not kept as the step's end either: asked again, it is worked out.
-        assert (await mesh.call(hasty, run=run, step="generate")).text == "Yes."
+        assert (await mesh.rpc.call(hasty, CallOptions(run=run, step="generate"))).text == "Yes."
 
 
 @pytest.mark.parametrize(
@@ -112,8 +113,8 @@ async def test_what_no_other_try_would_change_is_not_tried_again_and_leaves_no_d
     run, refused = str(uuid4()), response("400 No", json.dumps({"error": {"message": "no", "code": code}}).encode())
     async with serve(scripted(refused, OK)) as url, inference(mesh_settings, url) as mesh:
         with pytest.raises(FaultError) as caught:
-            await mesh.call(ASKED, run=run, step="generate")
-        letters = await mesh.read_topic("poise.inference.dead")
+            await mesh.rpc.call(ASKED, CallOptions(run=run, step="generate"))
+        letters = await mesh.logs.read_topic("poise.inference.dead")
     assert (caught.value.fault().type, caught.value.fault().retryable) == (f"urn:poise:{name}", False)
     assert not [letter for letter in letters if letter.header("poise-run") == run]
 
@@ -127,5 +128,5 @@ async def test_at_the_deadline_the_request_to_the_model_is_closed(mesh_settings:
 
     async with serve(hang) as url, inference(mesh_settings, url) as mesh:
         with pytest.raises((DeadlineExceededError, FaultError)):
-            await mesh.call(ASKED, run=str(uuid4()), step="generate", deadline=time.time() + 0.5)
+            await mesh.rpc.call(ASKED, CallOptions(run=str(uuid4()), step="generate", deadline=time.time() + 0.5))
         await asyncio.wait_for(closed.wait(), 10)

@@ -13,8 +13,9 @@ from poise.contracts import Fetch, Fetched
 from poise.contracts.topics import dead_topic
 from poise.errors import FaultError
 from poise.redis.client import RedisClient
+from poise.rpc.client import CallOptions
 from poise.settings import MeshSettings
-from poise.worker.mesh import Mesh
+from poise.worker.runtime import WorkerRuntime
 from poise.worker.tier import Tier
 from poise_services.integration.apis import Apis
 from poise_services.integration.handlers import handlers
@@ -28,7 +29,7 @@ EMPTY = response("200 OK", b"{}")
 
 
 @asynccontextmanager
-async def integration(settings: MeshSettings, url: str, **more: Any) -> AsyncIterator[Mesh]:
+async def integration(settings: MeshSettings, url: str, **more: Any) -> AsyncIterator[WorkerRuntime]:
     api = {"url": f"{url}/?q={{question}}", "pointer": "/text", "source": "The weather office", **more}
     given = IntegrationSettings.model_validate({"integrations": {"weather": api}})
     async with AsyncExitStack() as stack:
@@ -37,15 +38,17 @@ async def integration(settings: MeshSettings, url: str, **more: Any) -> AsyncIte
         yield await stack.enter_async_context(serving(settings, Tier("integration", handlers(apis, LastGood(cache)))))
 
 
-async def fetch(mesh: Mesh, question: str = "Rain?", *, run: str | None = None, tenant: str = "acme") -> Fetched:
+async def fetch(
+    mesh: WorkerRuntime, question: str = "Rain?", *, run: str | None = None, tenant: str = "acme"
+) -> Fetched:
     request = Fetch(integration="weather", parameters={"question": question})
-    return await mesh.call(request, run=run or str(uuid4()), step="fetch.weather", tenant=tenant)
+    return await mesh.rpc.call(request, CallOptions(run=run or str(uuid4()), step="fetch.weather", tenant=tenant))
 
 
-async def letters(mesh: Mesh, run: str) -> list[str | None]:
+async def letters(mesh: WorkerRuntime, run: str) -> list[str | None]:
     return [
         letter.header("poise-dead-error")
-        for letter in await mesh.read_topic(dead_topic("integration"))
+        for letter in await mesh.logs.read_topic(dead_topic("integration"))
         if letter.header("poise-run") == run
     ]
 
@@ -86,7 +89,7 @@ async def test_a_failure_that_passes_is_tried_again(mesh_settings: MeshSettings)
 async def test_a_parameter_that_is_missing_is_named(mesh_settings: MeshSettings) -> None:
     async with scripted(OK) as server, integration(mesh_settings, server.url) as mesh:
         with pytest.raises(FaultError) as caught:
-            await mesh.call(Fetch(integration="weather"), run=str(uuid4()), step="fetch")
+            await mesh.rpc.call(Fetch(integration="weather"), CallOptions(run=str(uuid4()), step="fetch"))
         assert not server.asked
     fault = caught.value.fault()
     assert (fault.type, [error.field for error in fault.errors]) == ("urn:poise:invalid", ["parameters.question"])

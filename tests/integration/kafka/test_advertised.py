@@ -12,7 +12,7 @@ from poise.kafka.connection import Connection
 from poise.settings import MeshSettings
 from poise.stack import probe
 from poise.stack.kafka import Kafka
-from poise.worker.mesh import Mesh
+from poise.worker.runtime import WorkerRuntime
 
 pytestmark = pytest.mark.integration
 
@@ -22,7 +22,7 @@ async def test_an_advertised_address_that_cannot_be_reached_is_named(tmp_path: P
     properties = {"advertised.listeners": f"PLAINTEXT://{nowhere}"}
     async with Kafka(tmp_path, properties=properties) as node:
         with pytest.raises(SetupError) as caught:
-            await Mesh(MeshSettings(broker=node.bootstrap), tier="client").__aenter__()
+            await WorkerRuntime(MeshSettings(broker=node.bootstrap), tier="client").__aenter__()
     said = str(caught.value)
     assert f"Kafka answers at {node.bootstrap}" in said
     assert f"broker 1 tells its clients to come to {nowhere}" in said
@@ -45,7 +45,7 @@ async def test_one_of_several_is_named_in_the_log(
     monkeypatch.setattr("poise.worker.readiness.PROBED_EVERY", 0.01)
     monkeypatch.setattr("poise.worker.readiness.REACHED_EVERY", 2)
     with caplog.at_level(logging.WARNING, "poise.worker.readiness"):
-        async with Mesh(mesh_settings, tier="client"):
+        async with WorkerRuntime(mesh_settings, tier="client"):
             await until(lambda: asked >= 3)
     assert [record.getMessage().partition(", and")[0] for record in caplog.records] == [
         f"broker 2 tells its clients to come to {nowhere[0]}:{nowhere[1]}"

@@ -10,10 +10,11 @@ from poise.contracts import Retrieve
 from poise.contracts.topics import RECORDS
 from poise.errors import SetupError, UnavailableError
 from poise.kafka import producer, topic_setup
+from poise.rpc.client import CallOptions
 from poise.settings import MeshSettings
 from poise.stack.kafka import Kafka
 from poise.worker import mesh, readiness
-from poise.worker.mesh import Mesh
+from poise.worker.runtime import WorkerRuntime
 
 pytestmark = pytest.mark.integration
 
@@ -25,16 +26,16 @@ async def test_it_is_said_and_the_process_still_ends(tmp_path: Path, monkeypatch
     async with Kafka(tmp_path) as kafka:
         settings = MeshSettings(broker=kafka.bootstrap)
         await topic_setup.apply(settings)
-        async with Mesh(settings, tier="client") as client:
+        async with WorkerRuntime(settings, tier="client") as client:
             assert client.readiness()["broker"]
             await kafka.stop()
             await until(lambda: not client.readiness()["broker"])
             with pytest.raises(UnavailableError):
-                await client.publish(RECORDS, Retrieve(query="x"), key="k")
+                await client.producer.publish(RECORDS, Retrieve(query="x"), key="k")
             with pytest.raises(UnavailableError):
-                await client.call(Retrieve(query="x"), run="r", step="s")
+                await client.rpc.call(Retrieve(query="x"), CallOptions(run="r", step="s"))
             with pytest.raises(UnavailableError):
-                await client.topic_id("poise.documents")
+                await client.logs.topic_id("poise.documents")
             leaving = asyncio.get_running_loop().time()
         assert asyncio.get_running_loop().time() - leaving < 10
         assert not [task for task in asyncio.all_tasks() if "aiokafka/producer" in repr(task)]
@@ -42,5 +43,5 @@ async def test_it_is_said_and_the_process_still_ends(tmp_path: Path, monkeypatch
 
 async def test_no_broker_at_all_is_one_clear_line() -> None:
     with pytest.raises(SetupError, match=r"no Kafka broker answers at 127\.0\.0\.1:1: "):
-        async with Mesh(MeshSettings(broker="127.0.0.1:1"), tier="client"):
+        async with WorkerRuntime(MeshSettings(broker="127.0.0.1:1"), tier="client"):
             raise AssertionError

@@ -19,8 +19,9 @@ from poise.contracts.topics import ASK_INTERACTIVE, CANCEL, DOCUMENTS
 from poise.kafka.record import Position
 from poise.settings import MeshSettings
 from poise.stack.kafka import Kafka
-from poise.worker.mesh import Mesh
-from poise.worker.tier import Context, Tier
+from poise.worker.context import Context
+from poise.worker.runtime import WorkerRuntime
+from poise.worker.tier import Tier
 
 pytestmark = pytest.mark.integration
 
@@ -135,11 +136,11 @@ async def test_kafkas_own_classes(mesh_settings: MeshSettings, kafka_node: Kafka
     """A broker whose topic names a codec compresses what comes to it, with the classes of the Java producer."""
     topic = f"java-{codec}-{uuid4().hex[:8]}"
     sent = [b"%d %s" % (number, LONG.encode()) for number in range(50)]
-    async with Mesh(mesh_settings, tier="client") as mesh:
+    async with WorkerRuntime(mesh_settings, tier="client") as mesh:
         await mesh.admin._client.create_topics([NewTopic(topic, 1, 1, topic_configs={"compression.type": codec})])
         async with AIOKafkaProducer(bootstrap_servers=mesh_settings.broker, linger_ms=100) as producer:
             await asyncio.gather(*[await producer.send(topic, value, headers=[("h", b"v")]) for value in sent])
-        records = await mesh.read_topic(topic)
+        records = await mesh.logs.read_topic(topic)
     stored = (kafka_node.directory / "data" / f"{topic}-0" / f"{0:020}.log").read_bytes()
     assert stored[22] & 0x07 == CODECS[codec]
     assert [(record.value, record.headers) for record in records] == [(value, (("h", b"v"),)) for value in sent]

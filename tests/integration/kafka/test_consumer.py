@@ -10,9 +10,11 @@ from poise.contracts import Answer, Ask, Completion, Generate
 from poise.contracts.generate import ChatMessage
 from poise.contracts.topics import ASK_INTERACTIVE, INFERENCE_INTERACTIVE
 from poise.kafka.consumer import ConsumerLimits
+from poise.rpc.client import CallOptions
 from poise.settings import MeshSettings
-from poise.worker.mesh import Mesh
-from poise.worker.tier import Context, Tier
+from poise.worker.context import Context
+from poise.worker.runtime import WorkerRuntime
+from poise.worker.tier import Tier
 
 pytestmark = pytest.mark.integration
 
@@ -36,7 +38,7 @@ async def test_one_partition_is_handled_many_at_a_time(mesh_settings: MeshSettin
     async with serving(mesh_settings, Tier("inference", {Generate: meet})) as mesh:
         run = mesh.settings.instance
         key = "all in one partition"
-        calls = (mesh.call(generate("x"), run=f"{run}-{n}", step="g", key=key) for n in range(40))
+        calls = (mesh.rpc.call(generate("x"), CallOptions(run=f"{run}-{n}", step="g", key=key)) for n in range(40))
         assert {reply.text for reply in await asyncio.gather(*calls)} == {"met"}
 
 
@@ -52,7 +54,9 @@ async def test_concurrency_is_bounded(mesh_settings: MeshSettings) -> None:
         return completion("x")
 
     async with serving(mesh_settings, Tier("inference", {Generate: work}, concurrency=3)) as mesh:
-        calls = (mesh.call(generate("x"), run=f"{mesh.settings.instance}-{n}", step="g") for n in range(100))
+        calls = (
+            mesh.rpc.call(generate("x"), CallOptions(run=f"{mesh.settings.instance}-{n}", step="g")) for n in range(100)
+        )
         await asyncio.gather(*calls)
     assert most <= 3
 
@@ -99,12 +103,12 @@ async def test_interrupted_work_is_done_by_the_next_worker(
         handled.append(request.messages[0].content)
         return completion("again")
 
-    async with Mesh(MeshSettings(broker=mesh_settings.broker), tier="client") as client:
+    async with WorkerRuntime(MeshSettings(broker=mesh_settings.broker), tier="client") as client:
         run = uuid4().hex
         async with serving(mesh_settings, Tier("inference", {Generate: hang_on_first})):
-            first = asyncio.create_task(client.call(generate("first"), run=run, step="1", key="k"))
+            first = asyncio.create_task(client.rpc.call(generate("first"), CallOptions(run=run, step="1", key="k")))
             await begun.wait()
-            await client.call(generate("second"), run=run, step="2", key="k")
+            await client.rpc.call(generate("second"), CallOptions(run=run, step="2", key="k"))
         assert handled == ["second"]
         async with serving(mesh_settings, Tier("inference", {Generate: handle})):
             assert (await first).text == "again"
@@ -121,9 +125,11 @@ async def test_finished_work_is_not_done_again(mesh_settings: MeshSettings) -> N
     tier = Tier("inference", {Generate: handle})
     run = uuid4().hex
     async with serving(mesh_settings, tier) as mesh:
-        await asyncio.gather(*(mesh.call(generate(str(n)), run=f"{run}-{n}", step="g") for n in range(50)))
+        await asyncio.gather(
+            *(mesh.rpc.call(generate(str(n)), CallOptions(run=f"{run}-{n}", step="g")) for n in range(50))
+        )
     async with serving(mesh_settings, tier) as mesh:
-        await mesh.call(generate("last"), run=run, step="g")
+        await mesh.rpc.call(generate("last"), CallOptions(run=run, step="g"))
     assert sorted(handled) == sorted([*map(str, range(50)), "last"])
 
 
@@ -163,12 +169,14 @@ async def test_a_worker_that_joins_and_one_that_leaves_lose_nothing(mesh_setting
 
     client_settings = MeshSettings(broker=mesh_settings.broker)
     run = uuid4().hex
-    async with Mesh(client_settings, tier="client") as client, serving(mesh_settings, tier("one")):
+    async with WorkerRuntime(client_settings, tier="client") as client, serving(mesh_settings, tier("one")):
         calls: list[asyncio.Task[Completion]] = []
 
         async def load() -> None:
             for n in range(1_500):
-                calls.append(asyncio.create_task(client.call(generate(str(n)), run=f"{run}-{n}", step="g")))
+                calls.append(
+                    asyncio.create_task(client.rpc.call(generate(str(n)), CallOptions(run=f"{run}-{n}", step="g")))
+                )
                 await asyncio.sleep(0.002)
 
         loading = asyncio.create_task(load())
@@ -195,10 +203,13 @@ async def test_a_backlog_in_bulk_does_not_hold_up_who_waits(mesh_settings: MeshS
     async with serving(mesh_settings, Tier("inference", {Generate: write}, concurrency=8)) as mesh:
         run = uuid4().hex
         bulk = [
-            asyncio.create_task(mesh.call(generate("x"), run=f"{run}-{n}", step="g", lane="batch")) for n in range(500)
+            asyncio.create_task(mesh.rpc.call(generate("x"), CallOptions(run=f"{run}-{n}", step="g", lane="batch")))
+            for n in range(500)
         ]
         await until(lambda: begun == 2)  # a quarter of eight
-        replies = await asyncio.gather(*(mesh.call(generate("x"), run=f"{run}-i{n}", step="g") for n in range(100)))
+        replies = await asyncio.gather(
+            *(mesh.rpc.call(generate("x"), CallOptions(run=f"{run}-i{n}", step="g")) for n in range(100))
+        )
         assert {reply.text for reply in replies} == {"interactive"}
         assert begun == 2
         bulk_may_end.set()

@@ -13,9 +13,10 @@ from poise.contracts.topics import retry_topic
 from poise.errors import SetupError
 from poise.liveness import Liveness
 from poise.settings import MeshSettings
-from poise.worker.mesh import Mesh
+from poise.worker.context import Context
 from poise.worker.processor import MessageProcessor
-from poise.worker.tier import Context, Tier
+from poise.worker.runtime import WorkerRuntime
+from poise.worker.tier import Tier
 
 pytestmark = pytest.mark.integration
 
@@ -47,7 +48,7 @@ async def fails(*_arguments: Any, **_options: Any) -> Any:
 
 
 async def test_the_process_ends_with_its_consumer_and_says_why(mesh_settings: MeshSettings) -> None:
-    async with Mesh(mesh_settings, tier=TIER.name) as mesh:
+    async with WorkerRuntime(mesh_settings, tier=TIER.name) as mesh:
         serve = asyncio.create_task(mesh.serve(TIER))
         await until(lambda: all(mesh.readiness().values()))
         intake = mesh._intakes[0]
@@ -142,4 +143,6 @@ async def test_a_bug_of_ours_costs_one_message(
         await outsider.reply(await outsider.send(TOPIC, b"{}", key=b"k"))
         letters: list[str | None] = []
         while str(bad.position) not in letters:
-            letters = [one.header("poise-dead-position") for one in await mesh.read_topic("poise.consumer-ends.dead")]
+            letters = [
+                one.header("poise-dead-position") for one in await mesh.logs.read_topic("poise.consumer-ends.dead")
+            ]

@@ -12,7 +12,7 @@ from poise.contracts.topics import HOUR, Topic
 from poise.errors import UnavailableError
 from poise.kafka.end_offsets import EndOffsets
 from poise.settings import MeshSettings
-from poise.worker.mesh import Mesh
+from poise.worker.runtime import WorkerRuntime
 
 pytestmark = pytest.mark.integration
 
@@ -40,13 +40,13 @@ async def test_partitions_that_come_and_go_are_seen_without_a_restart(
 ) -> None:
     topic = f"ends-{uuid4().hex[:8]}"
     async with AsyncExitStack() as stack:
-        mesh = await stack.enter_async_context(Mesh(mesh_settings, tier="client"))
+        mesh = await stack.enter_async_context(WorkerRuntime(mesh_settings, tier="client"))
         await mesh.admin.create([Topic(topic, (), partitions=2, keep=HOUR)])
         ends = await stack.enter_async_context(EndOffsets(mesh.connection, topic))
         await until_partitions(ends, {0, 1})
         await admin.create_partitions({topic: NewPartitions(total_count=3)})
         await until_partitions(ends, {0, 1, 2})
-        landed = await mesh.send(topic, b"x", key=None, headers=[], partition=2)
+        landed = await mesh.producer.send(topic, b"x", key=None, headers=[], partition=2)
         assert (await ends.fetch())[2] == landed.offset + 1
         await admin.delete_topics([topic])
         with pytest.raises(UnavailableError):

@@ -15,9 +15,11 @@ from poise.contracts.run_id import run_id_of
 from poise.contracts.topics import ASK_BATCH, ASK_INTERACTIVE, dead_topic
 from poise.errors import TerminalError
 from poise.kafka.record import Record
+from poise.rpc.client import CallOptions
 from poise.settings import MeshSettings
 from poise.telemetry import inject
-from poise.worker.tier import Context, Tier
+from poise.worker.context import Context
+from poise.worker.tier import Tier
 
 pytestmark = pytest.mark.integration
 
@@ -68,7 +70,7 @@ async def test_a_correlation_id_comes_back_as_the_bytes_it_was(
         for value, headers in wrong:
             sent = await outsider.send(ASK_INTERACTIVE.name, value, **mine, **headers)
             assert (await outsider.reply(sent)).header("poise-kind") == Fault.kind
-            letters = await mesh.read_topic(dead_topic("orchestration"))
+            letters = await mesh.logs.read_topic(dead_topic("orchestration"))
             (letter,) = [r for r in letters if r.header("poise-origin") == str(sent.position)]
             assert letter.raw_header("correlation_id") == correlation_id
 
@@ -100,11 +102,11 @@ async def test_null_headers_are_absent_the_last_counts_and_trace_headers_are_no_
         return Answer(run_id=context.run, text=ask.question, rung="primary")
 
     async with serving(mesh_settings, Tier("orchestration", {Ask: look})) as mesh:
-        await mesh.send(ASK_INTERACTIVE.name, b'{"question": "x"}', key=b"k", headers=headers)
+        await mesh.producer.send(ASK_INTERACTIVE.name, b'{"question": "x"}', key=b"k", headers=headers)
         reply = await outsider.any_reply()
-        await mesh.send(ASK_INTERACTIVE.name, b"{}", key=b"k", headers=headers)
+        await mesh.producer.send(ASK_INTERACTIVE.name, b"{}", key=b"k", headers=headers)
         await outsider.any_reply()
-        letters = await mesh.read_topic(dead_topic("orchestration"))
+        letters = await mesh.logs.read_topic(dead_topic("orchestration"))
     assert (reply.header("poise-kind"), reply.raw_header("correlation_id")) == (Answer.kind, b"mine")
     assert "xxx" not in str(reply.headers) + str(carried)
     (letter,) = [one for one in letters if ("theirs", None) in one.headers]
@@ -156,7 +158,7 @@ async def test_a_topic_that_keeps_the_brokers_times_is_one_like_any_other(
         try:
             sent = await outsider.send(ASK_BATCH.name, b'{"question": "x"}')
             told = Answer.parse((await outsider.reply(sent)).value or b"")
-            called = await mesh.call(Ask(question="called"), topic=ASK_BATCH, step="ask")
+            called = await mesh.rpc.call(Ask(question="called"), CallOptions(topic=ASK_BATCH, step="ask"))
         finally:
             await times("CreateTime")
     assert told.run_id == run_id_of(*sent.identity)

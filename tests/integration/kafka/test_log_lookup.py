@@ -22,7 +22,7 @@ from poise.kafka.record import Position
 from poise.policy import decision_log
 from poise.run_log.records import search_windows
 from poise.settings import MeshSettings
-from poise.worker.mesh import Mesh
+from poise.worker.runtime import WorkerRuntime
 
 pytestmark = pytest.mark.integration
 
@@ -34,8 +34,8 @@ KEPT = 24 * MIB
 
 
 @pytest_asyncio.fixture
-async def mesh(mesh_settings: MeshSettings) -> AsyncIterator[Mesh]:
-    async with Mesh(another(mesh_settings), tier="client") as mesh:
+async def mesh(mesh_settings: MeshSettings) -> AsyncIterator[WorkerRuntime]:
+    async with WorkerRuntime(another(mesh_settings), tier="client") as mesh:
         yield mesh
 
 
@@ -50,55 +50,55 @@ def kept_below(most: int) -> Iterator[None]:
     assert peak < most, f"{peak / MIB:.0f} MiB were in memory at once"
 
 
-async def fill(mesh: Mesh, topic: str, *, key: bytes | None = None, partition: int | None = None) -> None:
+async def fill(mesh: WorkerRuntime, topic: str, *, key: bytes | None = None, partition: int | None = None) -> None:
     """Write what is large and looked for by nobody."""
     headers = [("poise-dead-topic", b"poise.documents"), ("poise-dead-error", b"ValueError")]
     for _ in range(BIG):
-        await mesh.send(topic, Random().randbytes(900_000), key=key, headers=headers, partition=partition)
+        await mesh.producer.send(topic, Random().randbytes(900_000), key=key, headers=headers, partition=partition)
 
 
 @pytest_asyncio.fixture
-async def log(mesh: Mesh) -> Topic:
+async def log(mesh: WorkerRuntime) -> Topic:
     topic = Topic(f"log-{uuid4().hex[:8]}", (), partitions=2, keep=3_600.0)
     await mesh.admin.create([topic])
     return topic
 
 
-async def test_what_does_not_match_is_not_kept(mesh: Mesh, log: Topic) -> None:
-    number = await mesh.partition_of(log.name, b"mine")
-    await mesh.send(log.name, b"1", key=b"mine", headers=[])
+async def test_what_does_not_match_is_not_kept(mesh: WorkerRuntime, log: Topic) -> None:
+    number = await mesh.logs.partition_of(log.name, b"mine")
+    await mesh.producer.send(log.name, b"1", key=b"mine", headers=[])
     await fill(mesh, log.name, partition=number)
-    last = await mesh.send(log.name, b"2", key=b"mine", headers=[])
+    last = await mesh.producer.send(log.name, b"2", key=b"mine", headers=[])
     with kept_below(KEPT):
-        found = await mesh.lookups.read_key(log.name, "mine")
+        found = await mesh.logs.lookups.read_key(log.name, "mine")
     assert [record.value for record in found] == [b"1", b"2"]
     with kept_below(KEPT):
-        newest = await mesh.lookups.last_of_key(log.name, "mine", [Window("beginning")])
+        newest = await mesh.logs.lookups.last_of_key(log.name, "mine", [Window("beginning")])
     assert newest is not None
     assert newest.position == last
     with kept_below(KEPT):
-        assert await mesh.lookups.read_at(log.name, [last]) == {last: newest}
+        assert await mesh.logs.lookups.read_at(log.name, [last]) == {last: newest}
 
 
-async def test_what_is_kept_is_bounded(mesh: Mesh, log: Topic) -> None:
+async def test_what_is_kept_is_bounded(mesh: WorkerRuntime, log: Topic) -> None:
     await fill(mesh, log.name, partition=0)
-    lookups = LogLookup(mesh.follow, mesh.admin, max_bytes=10 * MIB)
+    lookups = LogLookup(mesh.logs.follow, mesh.admin, max_bytes=10 * MIB)
     with kept_below(KEPT + 10 * MIB), pytest.raises(TerminalError, match="is more than 10 MiB: narrow it"):
         await lookups.matching(log.name, lambda _: True)
 
 
-async def test_a_log_that_is_not_read_in_time_is_given_up(mesh: Mesh, log: Topic) -> None:
-    await mesh.send(log.name, b"1", key=b"mine", headers=[])
-    lookups = LogLookup(mesh.follow, mesh.admin, timeout=-1.0)
+async def test_a_log_that_is_not_read_in_time_is_given_up(mesh: WorkerRuntime, log: Topic) -> None:
+    await mesh.producer.send(log.name, b"1", key=b"mine", headers=[])
+    lookups = LogLookup(mesh.logs.follow, mesh.admin, timeout=-1.0)
     with pytest.raises(UnavailableError, match=f"topic {log.name} was not read to its end within -1 s"):
         await lookups.read_key(log.name, "mine")
 
 
-async def test_windows_are_looked_through_one_after_another(mesh: Mesh, log: Topic) -> None:
+async def test_windows_are_looked_through_one_after_another(mesh: WorkerRuntime, log: Topic) -> None:
     now = time.time()
 
     async def write(value: bytes) -> Position:
-        return await mesh.send(log.name, value, key=b"mine", headers=[])
+        return await mesh.producer.send(log.name, value, key=b"mine", headers=[])
 
     await write(b"old")
     newer = await write(b"newer")
@@ -108,18 +108,18 @@ async def test_windows_are_looked_through_one_after_another(mesh: Mesh, log: Top
         [Window("end"), Window("beginning")],
         [Window(now - 120, now - 60), Window(now - 60, now + 60)],
     ):
-        found = await mesh.lookups.last_of_key(log.name, "mine", windows)
+        found = await mesh.logs.lookups.last_of_key(log.name, "mine", windows)
         assert found is not None
         assert found.position == newer
-    assert await mesh.lookups.last_of_key(log.name, "mine", [Window("beginning", now - 60)]) is None
-    assert await mesh.lookups.last_of_key(log.name, "others", [Window(now - 60), Window("beginning")]) is None
+    assert await mesh.logs.lookups.last_of_key(log.name, "mine", [Window("beginning", now - 60)]) is None
+    assert await mesh.logs.lookups.last_of_key(log.name, "others", [Window(now - 60), Window("beginning")]) is None
 
 
-async def test_dead_letters_are_listed_without_their_messages(mesh: Mesh) -> None:
+async def test_dead_letters_are_listed_without_their_messages(mesh: WorkerRuntime) -> None:
     tier = f"t{uuid4().hex[:8]}"
     await mesh.admin.create([Topic(dead_topic(tier), (), partitions=1, keep=3_600.0, max_bytes=3 * MIB)])
     await fill(mesh, dead_topic(tier))
-    admin = DeadLetterAdmin(mesh)
+    admin = DeadLetterAdmin(mesh.logs, mesh.settings.tenant)
     with kept_below(KEPT):
         letters = await admin.select(Filter(tier=tier))
     assert len(letters) == BIG
@@ -129,16 +129,21 @@ async def test_dead_letters_are_listed_without_their_messages(mesh: Mesh) -> Non
 
 
 @pytest.mark.parametrize("of", ["a run by Kafka", "trace", "scores", "policy log", "policy recent"])
-async def test_commands_keep_what_they_show(mesh: Mesh, log: Topic, of: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_commands_keep_what_they_show(
+    mesh: WorkerRuntime, log: Topic, of: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for module, name in ((trace, "SPANS"), (trace, "RECORDS"), (scores, "SCORES"), (decision_log, "DECISIONS")):
         monkeypatch.setattr(module, name, log)
     monkeypatch.setattr(decision_log, "SCORES", log)
     run = run_id_of("poise.ask.interactive", 0, Random().getrandbits(40), time.time())
-    await fill(mesh, log.name, partition=await mesh.partition_of(log.name, run.encode()))
+    await fill(mesh, log.name, partition=await mesh.logs.partition_of(log.name, run.encode()))
     with kept_below(KEPT):
         match of:
             case "a run by Kafka":
-                assert await mesh.lookups.last_of_key(log.name, run, search_windows(run, time.time(), 2.0).far) is None
+                assert (
+                    await mesh.logs.lookups.last_of_key(log.name, run, search_windows(run, time.time(), 2.0).far)
+                    is None
+                )
             case "trace":
                 assert (await trace.find(mesh, run)).spans == ()
             case "scores":

@@ -19,22 +19,22 @@ from poise.kafka.log_reader import LogReader
 from poise.kafka.log_stream import Start
 from poise.kafka.record import Position, Record
 from poise.settings import MeshSettings
-from poise.worker.mesh import Mesh
+from poise.worker.runtime import WorkerRuntime
 
 pytestmark = pytest.mark.integration
 
 
 @pytest_asyncio.fixture
-async def mesh(mesh_settings: MeshSettings, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Mesh]:
+async def mesh(mesh_settings: MeshSettings, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[WorkerRuntime]:
     monkeypatch.setattr(log_reader, "MAX_RETRY_BACKOFF", 0.5)
-    async with Mesh(another(mesh_settings), tier="client") as mesh:
+    async with WorkerRuntime(another(mesh_settings), tier="client") as mesh:
         yield mesh
 
 
 class Log:
     """A topic that a test deletes, makes again and truncates; and what a reader has of it."""
 
-    def __init__(self, mesh: Mesh) -> None:
+    def __init__(self, mesh: WorkerRuntime) -> None:
         self.topic = Topic(f"log-{uuid4().hex[:8]}", (), partitions=2, keep=3_600.0)
         self.applied: list[str] = []
         self.resets = 0
@@ -51,7 +51,9 @@ class Log:
 
     async def say(self, *texts: str, partition: int = 0) -> Position:
         for text in texts:
-            landed = await self._mesh.send(self.topic.name, text.encode(), key=None, headers=[], partition=partition)
+            landed = await self._mesh.producer.send(
+                self.topic.name, text.encode(), key=None, headers=[], partition=partition
+            )
         return landed
 
     def apply(self, record: Record) -> None:
@@ -62,11 +64,11 @@ class Log:
         self.applied.clear()
 
     def reader(self, start: Start = "beginning") -> LogReader:
-        return LogReader(self._mesh.log_access, self.topic.name, self.apply, start=start, on_reset=self.reset)
+        return LogReader(self._mesh.logs.access, self.topic.name, self.apply, start=start, on_reset=self.reset)
 
 
 @pytest_asyncio.fixture
-async def log(mesh: Mesh) -> AsyncIterator[Log]:
+async def log(mesh: WorkerRuntime) -> AsyncIterator[Log]:
     log = Log(mesh)
     await log.create()
     yield log
@@ -143,7 +145,7 @@ async def test_one_that_is_truncated_while_it_is_read_is_read_anew(log: Log, cap
     assert caplog.text.count("it is read anew") == 1
 
 
-async def test_records_that_were_deleted_before_they_were_read_are_passed_over(log: Log, mesh: Mesh) -> None:
+async def test_records_that_were_deleted_before_they_were_read_are_passed_over(log: Log, mesh: WorkerRuntime) -> None:
     await log.say("a", "b")
     async with log.reader() as reader:
         await reader.wait_until_at_end()
@@ -169,7 +171,7 @@ async def test_a_topic_that_is_missing_is_waited_for(log: Log) -> None:
         assert log.resets == 0
 
 
-async def test_partitions_that_are_added_are_read_too(log: Log, mesh: Mesh) -> None:
+async def test_partitions_that_are_added_are_read_too(log: Log, mesh: WorkerRuntime) -> None:
     async with log.reader() as reader:
         await reader.wait_until_at_end()
         await mesh.admin._client.create_partitions({log.topic.name: NewPartitions(3)})
@@ -182,7 +184,7 @@ async def test_partitions_that_are_added_are_read_too(log: Log, mesh: Mesh) -> N
 
 async def test_a_record_that_cannot_be_applied_is_skipped(log: Log, caplog: pytest.LogCaptureFixture) -> None:
     async with log.reader() as reader:
-        await log._mesh.send(log.topic.name, b"\xff", key=None, headers=[], partition=0)
+        await log._mesh.producer.send(log.topic.name, b"\xff", key=None, headers=[], partition=0)
         await log.say("a")
         await reader.wait_until(lambda: log.applied == ["a"])
     assert f"{log.topic.name}/0/0 cannot be applied and is skipped: UnicodeDecodeError" in caplog.text
@@ -190,13 +192,13 @@ async def test_a_record_that_cannot_be_applied_is_skipped(log: Log, caplog: pyte
 
 @pytest.mark.parametrize("error", [SetupError("the disk is full"), BaseException("a panic")])
 async def test_what_is_not_the_records_fault_ends_the_process_and_says_why(
-    log: Log, mesh: Mesh, error: BaseException
+    log: Log, mesh: WorkerRuntime, error: BaseException
 ) -> None:
     def fail(_: Record) -> None:
         raise error
 
     await log.say("a")
-    async with LogReader(mesh.log_access, log.topic.name, fail) as reader:
+    async with LogReader(mesh.logs.access, log.topic.name, fail) as reader:
         with pytest.raises(SetupError, match=f"reader of {log.topic.name} has failed: .*{error}"):
             await mesh.stopped()
         assert not mesh.readiness()[f"reader of {log.topic.name}"]
@@ -204,7 +206,7 @@ async def test_what_is_not_the_records_fault_ends_the_process_and_says_why(
             await reader.wait_until(lambda: False)
 
 
-async def test_a_reader_that_is_killed_ends_the_process(log: Log, mesh: Mesh) -> None:
+async def test_a_reader_that_is_killed_ends_the_process(log: Log, mesh: WorkerRuntime) -> None:
     async with log.reader() as reader:
         await reader.wait_until_at_end()
         assert mesh.readiness()[f"reader of {log.topic.name}"]

@@ -26,8 +26,9 @@ from poise.kafka.topic_identities import TopicIdentities
 from poise.liveness import Liveness
 from poise.settings import MeshSettings
 from poise.stack.kafka import Kafka
-from poise.worker.mesh import Mesh
-from poise.worker.tier import Context, Tier
+from poise.worker.context import Context
+from poise.worker.runtime import WorkerRuntime
+from poise.worker.tier import Tier
 from poise.worker.tier_runner import group_of
 
 pytestmark = pytest.mark.integration
@@ -72,7 +73,7 @@ async def ask(outsider: Outsider, *texts: str, topic: str = TOPIC) -> None:
         await outsider.send(topic, Ping(text=text).encode(), key=b"one partition")
 
 
-async def make_again(mesh: Mesh, topic: str, *, seen: bool) -> None:
+async def make_again(mesh: WorkerRuntime, topic: str, *, seen: bool) -> None:
     """Delete a topic and make it again; after the process has seen that it is missing, or before."""
     client: Any = mesh.admin._client
     partitions = await mesh.admin.partitions(topic)
@@ -116,7 +117,7 @@ async def test_a_topic_that_is_deleted_and_made_again_under_a_worker(
         await until(lambda: again.handled == ["last"])
 
 
-async def until_committed(mesh: Mesh, offset: int) -> None:
+async def until_committed(mesh: WorkerRuntime, offset: int) -> None:
     """Wait until the group has committed that in the one partition that is written to, and see that it stays."""
     partitions = [TopicPartition(TOPIC, number) for number in range(6)]
     async with asyncio.timeout(20):
@@ -132,7 +133,7 @@ async def test_a_topic_of_delayed_retries_that_is_made_again(mesh_settings: Mesh
     async def malformed() -> str:
         """What is written there without the headers of a delayed retry is a dead letter at once."""
         sent = await outsider.send(topic, b"{}", key=b"one partition", reply_to=None)
-        while positions(await mesh.read_topic("poise.lost-logs.dead")).count(str(sent.position)) <= before:
+        while positions(await mesh.logs.read_topic("poise.lost-logs.dead")).count(str(sent.position)) <= before:
             pass
         return str(sent.position)
 

@@ -16,7 +16,8 @@ from poise.contracts import Answer, Ask, Fault
 from poise.contracts.topics import ASK_INTERACTIVE
 from poise.kafka.record import Record
 from poise.settings import MeshSettings
-from poise.worker.tier import Context, Tier
+from poise.worker.context import Context
+from poise.worker.tier import Tier
 
 pytestmark = pytest.mark.integration
 

@@ -20,7 +20,7 @@ from poise.errors import RecordTooLargeError, TerminalError, UnavailableError
 from poise.kafka import producer, renewing_producer
 from poise.kafka.producer import BATCH_SIZES
 from poise.settings import MeshSettings
-from poise.worker.mesh import Mesh
+from poise.worker.runtime import WorkerRuntime
 
 pytestmark = pytest.mark.integration
 
@@ -74,30 +74,30 @@ async def test_each_record_of_a_batch_is_told_its_own_time(
     """A run that came by Kafka is named after it: who gives it up cancels it by that name."""
     now = itertools.count(1_790_000_000)
     name = await topic(mesh_settings.broker, configs={})
-    async with Mesh(mesh_settings, tier="client") as mesh:
+    async with WorkerRuntime(mesh_settings, tier="client") as mesh:
         with monkeypatch.context() as patched:
             patched.setattr(producer, "time", SimpleNamespace(time=lambda: next(now)))
-            sending = [mesh.send(name, b"x", key=b"k", headers=[]) for _ in range(50)]
+            sending = [mesh.producer.send(name, b"x", key=b"k", headers=[]) for _ in range(50)]
             landed = {at.offset: at.timestamp for at in await asyncio.gather(*sending)}
-        written = {record.offset: record.timestamp for record in await mesh.read_topic(name)}
+        written = {record.offset: record.timestamp for record in await mesh.logs.read_topic(name)}
     assert len(set(landed.values())) == len(landed)
     assert landed == written
 
 
-async def send(mesh: Mesh, name: str, size: int = 10) -> int:
-    return (await mesh.send(name, b"x" * size, key=b"k", headers=[])).offset
+async def send(mesh: WorkerRuntime, name: str, size: int = 10) -> int:
+    return (await mesh.producer.send(name, b"x" * size, key=b"k", headers=[])).offset
 
 
-def main(mesh: Mesh) -> AIOKafkaProducer:
+def main(mesh: WorkerRuntime) -> AIOKafkaProducer:
     """The producer of Poise's own topics, as it is now."""
-    current = mesh.producer._producers[True, BATCH_SIZES[0]].current
+    current = mesh.producer.records._producers[True, BATCH_SIZES[0]].current
     assert current is not None
     return current
 
 
 @pytest.fixture
-async def mesh(mesh_settings: MeshSettings) -> AsyncIterator[Mesh]:
-    async with Mesh(mesh_settings.model_copy(update={"spans": False}), tier="client") as found:
+async def mesh(mesh_settings: MeshSettings) -> AsyncIterator[WorkerRuntime]:
+    async with WorkerRuntime(mesh_settings.model_copy(update={"spans": False}), tier="client") as found:
         yield found
 
 
@@ -113,7 +113,7 @@ def renewals(caplog: pytest.LogCaptureFixture) -> Callable[[], int]:
 
 @pytest.mark.parametrize("name", ["", "own"])
 async def test_a_record_that_is_too_large_is_refused_before_it_is_sent(
-    kafka: str, mesh: Mesh, renewals: Callable[[], int], name: str
+    kafka: str, mesh: WorkerRuntime, renewals: Callable[[], int], name: str
 ) -> None:
     name = await topic(kafka, own() if name else "")
     assert await send(mesh, name) == 0
@@ -121,13 +121,15 @@ async def test_a_record_that_is_too_large_is_refused_before_it_is_sent(
         with pytest.raises(RecordTooLargeError, match=rf"5\d{{4}} bytes is larger than {name} takes.* {SMALL} at most"):
             await send(mesh, name, 50_000)
     with pytest.raises(RecordTooLargeError):
-        await mesh.send(name, b"x", key=b"k", headers=[("h", b"x" * SMALL)])
+        await mesh.producer.send(name, b"x", key=b"k", headers=[("h", b"x" * SMALL)])
     assert await send(mesh, name) == 1
     assert renewals() == 0
 
 
 @pytest.mark.parametrize("name", ["", "own"])
-async def test_what_fits_alone_fits_with_others(kafka: str, mesh: Mesh, renewals: Callable[[], int], name: str) -> None:
+async def test_what_fits_alone_fits_with_others(
+    kafka: str, mesh: WorkerRuntime, renewals: Callable[[], int], name: str
+) -> None:
     name = await topic(kafka, own() if name else "")
     offsets = await asyncio.gather(*(send(mesh, name, 1_000) for _ in range(300)))
     assert sorted(offsets) == list(range(300))
@@ -136,7 +138,9 @@ async def test_what_fits_alone_fits_with_others(kafka: str, mesh: Mesh, renewals
     assert renewals() == 0
 
 
-async def test_an_operator_may_change_what_a_topic_takes(kafka: str, mesh: Mesh, renewals: Callable[[], int]) -> None:
+async def test_an_operator_may_change_what_a_topic_takes(
+    kafka: str, mesh: WorkerRuntime, renewals: Callable[[], int]
+) -> None:
     """The broker refuses what was known to fit: it is asked, the producer renewed, and what fits is written."""
     name = await topic(kafka, own(), {})
     await send(mesh, name)
@@ -152,20 +156,20 @@ async def test_an_operator_may_change_what_a_topic_takes(kafka: str, mesh: Mesh,
     assert sorted(outcome for outcome in outcomes if isinstance(outcome, int)) == list(range(1, 101))
     assert renewals() == 1
     await configure(kafka, name, max_message_bytes="1048576")
-    await mesh.producer.limits.load([name])
+    await mesh.producer.records.limits.load([name])
     assert await send(mesh, name, 50_000) == 101
 
 
 async def test_where_the_broker_does_not_say_what_a_topic_takes(
-    kafka: str, mesh: Mesh, renewals: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+    kafka: str, mesh: WorkerRuntime, renewals: Callable[[], int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is refused tells it, once; and it is told from what was only refused together with others."""
 
     async def may_not_be_read(_topics: object) -> Mapping[str, int]:
         return {}
 
-    monkeypatch.setattr(mesh.producer.limits, "_fetch", may_not_be_read)
-    monkeypatch.setattr(mesh.producer.limits._lookup, "_fetch", may_not_be_read)
+    monkeypatch.setattr(mesh.producer.records.limits, "_fetch", may_not_be_read)
+    monkeypatch.setattr(mesh.producer.records.limits._lookup, "_fetch", may_not_be_read)
     name = await topic(kafka, own())
     assert await send(mesh, name) == 0
     offsets = await asyncio.gather(*(send(mesh, name, 1_000) for _ in range(100)))
@@ -181,7 +185,7 @@ async def test_where_the_broker_does_not_say_what_a_topic_takes(
 
 
 async def test_a_used_up_sequence_is_another_identity_and_one_renewal_for_all(
-    kafka: str, mesh: Mesh, renewals: Callable[[], int]
+    kafka: str, mesh: WorkerRuntime, renewals: Callable[[], int]
 ) -> None:
     name = await topic(kafka, own(), {})
     await send(mesh, name)
@@ -192,11 +196,13 @@ async def test_a_used_up_sequence_is_another_identity_and_one_renewal_for_all(
     after: Any = main(mesh)
     assert after._txn_manager.producer_id != before._txn_manager.producer_id
     assert renewals() == 1
-    await until(lambda: before._closed and not mesh.producer._producers[True, BATCH_SIZES[0]]._closing)
+    await until(lambda: before._closed and not mesh.producer.records._producers[True, BATCH_SIZES[0]]._closing)
     assert before._sender.sender_task.done()
 
 
-async def test_a_sender_that_ended_is_replaced(kafka: str, mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_sender_that_ended_is_replaced(
+    kafka: str, mesh: WorkerRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Aiokafka's task that sends may end on a bug of its own; then every send raises, for ever."""
     name = await topic(kafka, own(), {})
     await send(mesh, name)
@@ -214,22 +220,22 @@ async def test_a_sender_that_ended_is_replaced(kafka: str, mesh: Mesh, monkeypat
 
 
 async def test_what_a_topic_of_somebody_else_refuses_costs_our_own_nothing(
-    kafka: str, mesh: Mesh, renewals: Callable[[], int]
+    kafka: str, mesh: WorkerRuntime, renewals: Callable[[], int]
 ) -> None:
     """A compacted one takes no record without a key, and replies have none."""
     name = await topic(kafka, configs={"cleanup.policy": "compact"})
     before = main(mesh)
     for _ in range(3):
         with pytest.raises(TerminalError, match=name):
-            await mesh.send(name, b"x", key=None, headers=[])
+            await mesh.producer.send(name, b"x", key=None, headers=[])
     assert await send(mesh, name) == 0
     assert main(mesh) is before
     assert renewals() == 0
-    assert mesh.producer.problem() is None
+    assert mesh.producer.records.problem() is None
 
 
 async def test_a_topic_that_may_not_be_written_is_not_tried_at_each_record(
-    kafka: str, mesh: Mesh, renewals: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+    kafka: str, mesh: WorkerRuntime, renewals: Callable[[], int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = await topic(kafka, own(), {})
     await send(mesh, name)
@@ -252,15 +258,15 @@ async def test_a_topic_that_may_not_be_written_is_not_tried_at_each_record(
 
 
 async def test_nothing_is_sent_by_a_process_that_disconnects(mesh_settings: MeshSettings) -> None:
-    async with Mesh(mesh_settings, tier="client") as mesh:
+    async with WorkerRuntime(mesh_settings, tier="client") as mesh:
         pass
     with pytest.raises(UnavailableError):
         await send(mesh, SPANS.name)
 
 
-async def test_spans_that_their_topic_does_not_take_keep_no_others_from_being_written(mesh: Mesh) -> None:
+async def test_spans_that_their_topic_does_not_take_keep_no_others_from_being_written(mesh: WorkerRuntime) -> None:
     run = uuid4().hex.encode()
     bodies = [b"{}" + b" " * size for size in (0, SPANS.max_bytes, 1)]
-    lost = await mesh.producer.send_all(SPANS.name, [(run, body) for body in bodies], [])
+    lost = await mesh.producer.records.send_all(SPANS.name, [(run, body) for body in bodies], [])
     assert [type(error) for error in lost] == [RecordTooLargeError]
-    assert [record.value for record in await mesh.read_key(SPANS.name, run.decode())] == [bodies[0], bodies[2]]
+    assert [record.value for record in await mesh.logs.read_key(SPANS.name, run.decode())] == [bodies[0], bodies[2]]

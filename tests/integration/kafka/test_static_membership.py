@@ -11,8 +11,9 @@ from poise.contracts import Message
 from poise.contracts.message import Request
 from poise.errors import SetupError
 from poise.settings import MeshSettings
-from poise.worker.mesh import Mesh
-from poise.worker.tier import Context, Tier
+from poise.worker.context import Context
+from poise.worker.runtime import WorkerRuntime
+from poise.worker.tier import Tier
 
 pytestmark = pytest.mark.integration
 
@@ -36,7 +37,7 @@ def worker(name: str) -> Tier:
     return Tier(Who.tier, {Who: tell})
 
 
-async def ended(mesh: Mesh, tier: Tier) -> str:
+async def ended(mesh: WorkerRuntime, tier: Tier) -> str:
     """What a process says that ends by itself."""
     with pytest.raises(SetupError) as raised:
         await mesh.serve(tier)
@@ -46,13 +47,13 @@ async def ended(mesh: Mesh, tier: Tier) -> str:
 async def test_the_second_of_a_name_takes_the_place_and_the_first_says_why_it_ends(mesh_settings: MeshSettings) -> None:
     name = f"twin-{uuid4().hex[:8]}"
     twin = mesh_settings.model_copy(update={"instance": name})
-    async with Mesh(twin, tier=Who.tier) as first:
+    async with WorkerRuntime(twin, tier=Who.tier) as first:
         ending = asyncio.create_task(ended(first, worker("first")))
         await until(lambda: all(first.readiness().values()))
-        async with Mesh(mesh_settings, tier="client") as client:
-            assert (await client.call(Who())).by == "first"
+        async with WorkerRuntime(mesh_settings, tier="client") as client:
+            assert (await client.rpc.call(Who())).by == "first"
             async with serving(twin, worker("second")):
                 said = await asyncio.wait_for(ending, WITHIN)
-                assert [(await client.call(Who())).by for _ in range(12)] == ["second"] * 12
+                assert [(await client.rpc.call(Who())).by for _ in range(12)] == ["second"] * 12
     assert f"another process has the name {name} too: give each its own POISE_INSTANCE" in said
     assert "\n" not in said

@@ -15,10 +15,12 @@ from poise.dead_letters.filter import Filter
 from poise.dead_letters.redrive_plan import Redrive
 from poise.errors import RunCancelledError
 from poise.kafka.record import Record
+from poise.rpc.client import CallOptions
 from poise.settings import MeshSettings
 from poise.stack.kafka import Kafka
-from poise.worker.mesh import Mesh
-from poise.worker.tier import Context, Tier
+from poise.worker.context import Context
+from poise.worker.runtime import WorkerRuntime
+from poise.worker.tier import Tier
 
 pytestmark = pytest.mark.integration
 
@@ -32,9 +34,9 @@ async def answer(_ask: Ask, context: Context) -> Answer:
 ORCHESTRATION = Tier("orchestration", {Ask: answer})
 
 
-async def letters_of(mesh: Mesh, topic: str, partition: int, first: int) -> list[Record]:
+async def letters_of(mesh: WorkerRuntime, topic: str, partition: int, first: int) -> list[Record]:
     """The dead letters of the batch that begins there."""
-    letters = await mesh.read_topic(dead_topic("orchestration"))
+    letters = await mesh.logs.read_topic(dead_topic("orchestration"))
     batches = [one for one in letters if (one.header("poise-dead-batch") or "").startswith(f"{first}-")]
     at = f"{topic}/{partition}/"
     return [one for one in batches if (one.header("poise-dead-position") or "").startswith(at)]
@@ -84,7 +86,7 @@ async def test_a_disk_that_changes_a_byte(mesh_settings: MeshSettings, outsider:
     assert "checksum" in (letter.header("poise-dead-message") or "")
 
 
-async def until_kept(mesh: Mesh, topic: str, partition: int, first: int) -> None:
+async def until_kept(mesh: WorkerRuntime, topic: str, partition: int, first: int) -> None:
     while not await letters_of(mesh, topic, partition, first):
         pass
 
@@ -104,7 +106,7 @@ async def test_it_is_not_sent_again(mesh_settings: MeshSettings) -> None:
         await until_kept(mesh, ASK_INTERACTIVE.name, 5, first)
         (letter,) = await letters_of(mesh, ASK_INTERACTIVE.name, 5, first)
         chosen = Filter(ids=frozenset({f"orchestration/0/{letter.offset}"}))
-        outcomes = [one async for one in DeadLetterAdmin(mesh).redrive(chosen, Redrive())]
+        outcomes = [one async for one in DeadLetterAdmin(mesh.logs, mesh.settings.tenant).redrive(chosen, Redrive())]
     assert [(one.sent, "cannot be decoded" in (one.refused or "")) for one in outcomes] == [(None, True)]
 
 
@@ -114,17 +116,17 @@ async def test_it_is_not_sent_again(mesh_settings: MeshSettings) -> None:
 async def test_in_a_log_that_many_read(mesh_settings: MeshSettings) -> None:
     """It is kept by whoever comes across it first, and by nobody twice."""
     topic = f"log-{mesh_settings.instance}"
-    async with Mesh(mesh_settings, tier="client") as mesh:
+    async with WorkerRuntime(mesh_settings, tier="client") as mesh:
         await mesh.admin._client.create_topics([NewTopic(topic, 1, 1)])
     async with raw_producer(mesh_settings.broker) as producer:
         await producer.write(topic, 0, batch([b"before"]))
         await producer.write(topic, 0, DAMAGED["two frames"]())
         await producer.write(topic, 0, batch([b"behind"]))
     for _ in range(3):
-        async with Mesh(another(mesh_settings), tier="client") as mesh:
-            assert [record.value for record in await mesh.read_topic(topic)] == [b"before", b"behind"]
+        async with WorkerRuntime(another(mesh_settings), tier="client") as mesh:
+            assert [record.value for record in await mesh.logs.read_topic(topic)] == [b"before", b"behind"]
             await until_kept(mesh, topic, 0, 1)
-    async with Mesh(another(mesh_settings), tier="client") as mesh:
+    async with WorkerRuntime(another(mesh_settings), tier="client") as mesh:
         assert len(await letters_of(mesh, topic, 0, 1)) == 1
 
 
@@ -138,14 +140,14 @@ async def test_cancels_and_replies_behind_one_are_heard(mesh_settings: MeshSetti
 
     async with (
         serving(mesh_settings, Tier("orchestration", {Ask: wait})),
-        Mesh(another(mesh_settings), tier="client") as client,
+        WorkerRuntime(another(mesh_settings), tier="client") as client,
     ):
         async with raw_producer(mesh_settings.broker) as producer:
             for number in range(REPLIES.partitions):
                 await producer.write(REPLIES.name, number, DAMAGED["zstd bomb"]())
             await producer.write(CANCEL.name, 0, DAMAGED["zstd bomb"]())
-        call = asyncio.create_task(client.call(Ask(question="?"), run="a run"))
+        call = asyncio.create_task(client.rpc.call(Ask(question="?"), CallOptions(run="a run")))
         await begun.wait()
-        await client.cancel("a run")
+        await client.rpc.cancel("a run")
         with pytest.raises(RunCancelledError):
             await call

@@ -13,9 +13,11 @@ from integration_kit import serving
 from poise.contracts import Answer, Ask, Completion, Delta, Generate, Passage, Passages, Reset, Retrieve, RunRecord
 from poise.contracts.run_id import new_run_id
 from poise.contracts.topics import RECORDS
+from poise.rpc.client import CallOptions
 from poise.settings import MeshSettings
-from poise.worker.mesh import Mesh
-from poise.worker.tier import Context, Tier
+from poise.worker.context import Context
+from poise.worker.runtime import WorkerRuntime
+from poise.worker.tier import Tier
 from poise_services.orchestration.handlers import handlers
 from poise_services.orchestration.settings import OrchestrationSettings
 
@@ -57,7 +59,7 @@ class Others:
 @asynccontextmanager
 async def mesh_of(
     settings: MeshSettings, others: Others, answering: OrchestrationSettings | None = None
-) -> AsyncIterator[Mesh]:
+) -> AsyncIterator[WorkerRuntime]:
     """A worker of each tier that answering takes; yields a client."""
     tiers = (
         Tier("orchestration", handlers(answering or OrchestrationSettings())),
@@ -67,7 +69,7 @@ async def mesh_of(
     async with AsyncExitStack() as stack:
         for tier in tiers:
             await stack.enter_async_context(serving(settings, tier))
-        yield await stack.enter_async_context(Mesh(settings, tier="client"))
+        yield await stack.enter_async_context(WorkerRuntime(settings, tier="client"))
 
 
 def new_run() -> str:
@@ -77,8 +79,10 @@ def new_run() -> str:
 async def test_what_the_run_is_and_wants_goes_with_each_step(mesh_settings: MeshSettings) -> None:
     others, run = Others(), new_run()
     async with mesh_of(mesh_settings, others) as mesh:
-        answer = await mesh.call(ASK, run=run, step="ask", tenant="acme", lane="batch", min_epoch=EPOCH)
-        (record,) = await mesh.read_key(RECORDS.name, run)
+        answer = await mesh.rpc.call(
+            ASK, CallOptions(run=run, step="ask", tenant="acme", lane="batch", min_epoch=EPOCH)
+        )
+        (record,) = await mesh.logs.read_key(RECORDS.name, run)
 
     assert (answer.text, answer.rung, answer.epoch, answer.run_id) == (SENTENCE, "primary", LATER, run)
     assert {step: (asked.run, asked.tenant, asked.lane) for step, asked in others.asked.items()} == {
@@ -91,7 +95,7 @@ async def test_what_the_run_is_and_wants_goes_with_each_step(mesh_settings: Mesh
 
 async def test_a_model_that_never_answers_leaves_time_for_another_rung(mesh_settings: MeshSettings) -> None:
     async with mesh_of(mesh_settings, Others(writes=False)) as mesh:
-        answer = await mesh.call(ASK, run=new_run(), step="ask", deadline=time.time() + 3)
+        answer = await mesh.rpc.call(ASK, CallOptions(run=new_run(), step="ask", deadline=time.time() + 3))
     assert (answer.text, answer.rung) == (SENTENCE, "extractive")
     assert (answer.reason or "").startswith("the model failed")
 
@@ -99,19 +103,19 @@ async def test_a_model_that_never_answers_leaves_time_for_another_rung(mesh_sett
 async def test_an_ask_that_comes_again_is_answered_with_what_was_said(mesh_settings: MeshSettings) -> None:
     others, run = Others(), new_run()
     async with mesh_of(mesh_settings, others) as mesh:
-        first = await mesh.call(ASK, run=run, step="ask")
+        first = await mesh.rpc.call(ASK, CallOptions(run=run, step="ask"))
         others.asked.clear()
-        again = await mesh.call(ASK, run=run, step="ask")
-        records = await mesh.read_key(RECORDS.name, run)
+        again = await mesh.rpc.call(ASK, CallOptions(run=run, step="ask"))
+        records = await mesh.logs.read_key(RECORDS.name, run)
     assert again == first
     assert not others.asked
     assert len(records) == 1
 
 
-async def read(mesh: Mesh, deadline: float | None = None) -> tuple[list[str], list[Reset], Answer]:
+async def read(mesh: WorkerRuntime, deadline: float | None = None) -> tuple[list[str], list[Reset], Answer]:
     """Ask for a stream; returns what was shown between its resets, those, and the answer."""
     shown, resets = [""], []
-    async for item in mesh.stream(ASK, run=new_run(), step="ask", deadline=deadline):
+    async for item in mesh.rpc.stream(ASK, CallOptions(run=new_run(), step="ask", deadline=deadline)):
         match item:
             case Delta(text=text):
                 shown[-1] += text
@@ -127,7 +131,7 @@ async def test_the_models_words_come_as_it_writes(mesh_settings: MeshSettings) -
     others = Others()
     async with mesh_of(mesh_settings, others) as mesh:
         shown, resets, answer = await read(mesh)
-        plain = await mesh.call(ASK, run=new_run(), step="ask")
+        plain = await mesh.rpc.call(ASK, CallOptions(run=new_run(), step="ask"))
     assert ([text.strip() for text in shown], resets) == ([SENTENCE], [])
     assert (answer.text, answer.rung) == (plain.text, plain.rung) == (SENTENCE, "primary")
     assert others.asked["generate"].stream is None  # by the second ask, which did not want them

@@ -14,9 +14,11 @@ from poise.contracts import Answer, Ask, Completion, Generate, Passage, Passages
 from poise.contracts.run_id import new_run_id
 from poise.contracts.topics import dead_topic
 from poise.redis.client import RedisClient
+from poise.rpc.client import CallOptions
 from poise.settings import MeshSettings
-from poise.worker.mesh import Mesh
-from poise.worker.tier import Context, Tier
+from poise.worker.context import Context
+from poise.worker.runtime import WorkerRuntime
+from poise.worker.tier import Tier
 from poise_services.integration.apis import Apis
 from poise_services.integration.handlers import handlers as integration_handlers
 from poise_services.integration.settings import IntegrationSettings
@@ -43,7 +45,7 @@ async def write(request: Generate, _: Context) -> Completion:
 
 
 @asynccontextmanager
-async def mesh_of(settings: MeshSettings, server: Scripted) -> AsyncIterator[Mesh]:
+async def mesh_of(settings: MeshSettings, server: Scripted) -> AsyncIterator[WorkerRuntime]:
     almanac = {"url": f"{server.url}/?q={{question}}", "pointer": "/text", "source": "Almanac", "stale_if_error": 60}
     given = IntegrationSettings.model_validate({"integrations": {"almanac": almanac}})
     async with AsyncExitStack() as stack:
@@ -56,12 +58,12 @@ async def mesh_of(settings: MeshSettings, server: Scripted) -> AsyncIterator[Mes
             Tier("inference", {Generate: write}),
         ):
             await stack.enter_async_context(serving(settings, tier))
-        yield await stack.enter_async_context(Mesh(settings, tier="client"))
+        yield await stack.enter_async_context(WorkerRuntime(settings, tier="client"))
 
 
-async def ask(mesh: Mesh, within: float = 20.0, tenant: str = "acme") -> Answer:
+async def ask(mesh: WorkerRuntime, within: float = 20.0, tenant: str = "acme") -> Answer:
     run = new_run_id(time.time(), Random())
-    return await mesh.call(ASK, run=run, step="ask", tenant=tenant, deadline=time.time() + within)
+    return await mesh.rpc.call(ASK, CallOptions(run=run, step="ask", tenant=tenant, deadline=time.time() + within))
 
 
 async def test_what_it_says_is_cited_and_when_it_is_empty_what_it_said_stands_in(mesh_settings: MeshSettings) -> None:
@@ -81,7 +83,7 @@ async def test_what_it_says_is_cited_and_when_it_is_empty_what_it_said_stands_in
         answer = await ask(mesh, tenant="another")
         assert answer.degraded == ("integration almanac answered 200 with nothing in it",)
         assert SENTENCE not in answer.text
-        letters = await mesh.read_topic(dead_topic("integration"))
+        letters = await mesh.logs.read_topic(dead_topic("integration"))
         assert answer.run_id not in {letter.header("poise-run") for letter in letters}
 
 

@@ -15,9 +15,11 @@ from poise.contracts import Answer, Ask, Passage, Passages, Retrieve, RunRecord
 from poise.contracts.run_id import new_run_id
 from poise.contracts.topics import RECORDS
 from poise.policy import BreakerLimits
+from poise.rpc.client import CallOptions
 from poise.settings import MeshSettings
-from poise.worker.mesh import Mesh
-from poise.worker.tier import Context, Tier
+from poise.worker.context import Context
+from poise.worker.runtime import WorkerRuntime
+from poise.worker.tier import Tier
 from poise_services.inference.backends import Backends
 from poise_services.inference.handlers import handlers as inference_handlers
 from poise_services.inference.settings import InferenceSettings
@@ -37,7 +39,7 @@ CONTEXTS = {"big": 8_000, "small": 4_000, "huge": 200_000}
 class Setting:
     """What a test has: who answers, the worker's breakers and their clock."""
 
-    def __init__(self, client: Mesh, breakers: Breakers, clock: list[float]) -> None:
+    def __init__(self, client: WorkerRuntime, breakers: Breakers, clock: list[float]) -> None:
         self.client = client
         self.breakers = breakers
         self.clock = clock
@@ -45,8 +47,8 @@ class Setting:
     async def ask(self, within: float = 20.0) -> tuple[Answer, RunRecord]:
         """Ask; gives the answer and the run's record."""
         run = new_run_id(time.time(), Random())
-        answer = await self.client.call(ASK, run=run, step="ask", deadline=time.time() + within)
-        (record,) = await self.client.read_key(RECORDS.name, run)
+        answer = await self.client.rpc.call(ASK, CallOptions(run=run, step="ask", deadline=time.time() + within))
+        (record,) = await self.client.logs.read_key(RECORDS.name, run)
         return answer, RunRecord.parse(record.value or b"")
 
 
@@ -75,7 +77,7 @@ async def setting(settings: MeshSettings, models: Mapping[str, Model], **limits:
             Tier("inference", inference_handlers(backends)),
         ):
             await stack.enter_async_context(serving(settings, tier))
-        yield Setting(await stack.enter_async_context(Mesh(settings, tier="client")), breakers, clock)
+        yield Setting(await stack.enter_async_context(WorkerRuntime(settings, tier="client")), breakers, clock)
 
 
 async def test_one_that_is_down_is_soon_not_asked_any_more_until_a_probe_finds_it_back(

@@ -11,9 +11,11 @@ from integration_kit import serving
 from poise.contracts import Answer, Ask, RunRecord
 from poise.contracts.run_id import new_run_id
 from poise.errors import PoiseError, TerminalError
+from poise.rpc.client import CallOptions
 from poise.settings import MeshSettings
-from poise.worker.mesh import Mesh
-from poise.worker.tier import Context, Tier
+from poise.worker.context import Context
+from poise.worker.runtime import WorkerRuntime
+from poise.worker.tier import Tier
 from poise_services.gateway.runs import Runs, RunView
 from poise_services.gateway.settings import GatewaySettings
 from poise_services.gateway.write_limits import WriteLimits
@@ -40,7 +42,7 @@ async def fail(_ask: Ask, _context: Context) -> Answer:
     raise TerminalError("there is nothing to be done")
 
 
-def runs_of(mesh: Mesh) -> Runs:
+def runs_of(mesh: WorkerRuntime) -> Runs:
     settings = GatewaySettings()
     return Runs(mesh, settings, WriteLimits(settings.limits))
 
@@ -51,9 +53,9 @@ async def test_a_fault_is_recorded(
 ) -> None:
     run = new_run_id(time.time(), Random())
     tier = Tier("orchestration", {Ask: handler}, on_fault=record_fault)
-    async with serving(mesh_settings, tier), Mesh(mesh_settings, tier="gateway") as mesh:
+    async with serving(mesh_settings, tier), WorkerRuntime(mesh_settings, tier="gateway") as mesh:
         with pytest.raises(PoiseError):
-            await mesh.call(Ask(question="Why?"), run=run, step="ask", deadline=time.time() + 1)
+            await mesh.rpc.call(Ask(question="Why?"), CallOptions(run=run, step="ask", deadline=time.time() + 1))
         view = await seen(runs_of(mesh), run)
     assert (view.status, view.outcome) == ("finished", outcome)
     record = view.record
@@ -69,10 +71,10 @@ async def test_a_cancelled_run_is_recorded(mesh_settings: MeshSettings) -> None:
         return await hang(ask, context)
 
     tier = Tier("orchestration", {Ask: begin}, on_fault=record_fault)
-    async with serving(mesh_settings, tier), Mesh(mesh_settings, tier="gateway") as mesh:
-        asking = asyncio.create_task(mesh.call(Ask(question="Why?"), run=run, step="ask"))
+    async with serving(mesh_settings, tier), WorkerRuntime(mesh_settings, tier="gateway") as mesh:
+        asking = asyncio.create_task(mesh.rpc.call(Ask(question="Why?"), CallOptions(run=run, step="ask")))
         await began.wait()
-        await mesh.cancel(run)
+        await mesh.rpc.cancel(run)
         with pytest.raises(PoiseError):
             await asking
         assert (await seen(runs_of(mesh), run)).outcome == "cancelled"

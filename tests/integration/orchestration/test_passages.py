@@ -18,9 +18,11 @@ from poise.errors import FaultError, UnavailableError
 from poise.ingestion.epoch_check import refused
 from poise.redis.client import RedisClient
 from poise.redis.passage_store import KeptPassages, PassageStore, key_of
+from poise.rpc.client import CallOptions
 from poise.settings import MeshSettings
-from poise.worker.mesh import Mesh
-from poise.worker.tier import Context, Tier
+from poise.worker.context import Context
+from poise.worker.runtime import WorkerRuntime
+from poise.worker.tier import Tier
 from poise_services.orchestration.document_versions import follow_versions
 from poise_services.orchestration.handlers import handlers
 from poise_services.orchestration.settings import OrchestrationSettings
@@ -54,10 +56,12 @@ async def write(_: Generate, __: Context) -> Completion:
 
 
 @asynccontextmanager
-async def mesh_of(settings: MeshSettings, retrieval: Retrieval, passages_for: float = 60.0) -> AsyncIterator[Mesh]:
+async def mesh_of(
+    settings: MeshSettings, retrieval: Retrieval, passages_for: float = 60.0
+) -> AsyncIterator[WorkerRuntime]:
     answering = OrchestrationSettings.model_validate({"ladder": {"passages_for": passages_for}})
     async with AsyncExitStack() as stack:
-        mesh = await stack.enter_async_context(Mesh(settings, tier="client"))
+        mesh = await stack.enter_async_context(WorkerRuntime(settings, tier="client"))
         versions = await stack.enter_async_context(follow_versions(mesh, answering))
         for tier in (
             Tier("orchestration", handlers(answering, mesh, versions=versions)),
@@ -69,13 +73,13 @@ async def mesh_of(settings: MeshSettings, retrieval: Retrieval, passages_for: fl
 
 
 async def ask(
-    mesh: Mesh, question: str, *, tenant: str = "acme", within: float = 20.0, min_epoch: str | None = None
+    mesh: WorkerRuntime, question: str, *, tenant: str = "acme", within: float = 20.0, min_epoch: str | None = None
 ) -> Answer:
     run = new_run_id(time.time(), Random())
     deadline = time.time() + within
     question = f"Who lit the lamp of Harrow Point ({question})?"  # the Valkey is all tests'
-    return await mesh.call(
-        Ask(question=question), run=run, step="ask", tenant=tenant, deadline=deadline, min_epoch=min_epoch
+    return await mesh.rpc.call(
+        Ask(question=question), CallOptions(run=run, step="ask", tenant=tenant, deadline=deadline, min_epoch=min_epoch)
     )
 
 
@@ -140,8 +144,8 @@ async def test_what_was_deleted_since_does_not_stand_in(mesh_settings: MeshSetti
         await ask(mesh, "deleted since")
         retrieval.finds = UnavailableError("the index is away")
         before = await ask(mesh, "deleted since")
-        said = DocumentVersion(documents=await mesh.topic_id(DOCUMENTS.name), digest=None)
-        await mesh.publish(VERSIONS, said, key=document, doc_version=9)
+        said = DocumentVersion(documents=await mesh.logs.topic_id(DOCUMENTS.name), digest=None)
+        await mesh.producer.publish(VERSIONS, said, key=document, doc_version=9)
         after = await ask(mesh, "deleted since")
     assert (before.rung, before.retrieval) == ("primary", "cached")
     assert (after.rung, after.retrieval) == ("canned", "none")

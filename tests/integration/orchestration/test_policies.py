@@ -35,10 +35,12 @@ from poise.kafka.log_stream import LogStream
 from poise.kafka.transactions import ProducerRecord, TransactionalProducer
 from poise.redis.client import RedisClient
 from poise.redis.journal import Journal
+from poise.rpc.client import CallOptions
 from poise.settings import MeshSettings
 from poise.stack.kafka import Kafka
-from poise.worker.mesh import Mesh
-from poise.worker.tier import Context, Tier
+from poise.worker.context import Context
+from poise.worker.runtime import WorkerRuntime
+from poise.worker.tier import Tier
 from poise.workflows.run import Run
 from poise_services.orchestration import active_policy as module
 from poise_services.orchestration.active_policy import Policies, apply_weights, follow_policies
@@ -81,7 +83,7 @@ class Worker:
 async def orchestrating(settings: MeshSettings, own: OrchestrationSettings) -> AsyncIterator[Worker]:
     """An orchestration worker that follows, ready; stopped as a signal would stop it."""
     secret = load_secret(own, settings)
-    async with Mesh(settings, tier="orchestration") as mesh, follow_policies(mesh, own, secret) as policies:
+    async with WorkerRuntime(settings, tier="orchestration") as mesh, follow_policies(mesh, own, secret) as policies:
         worker = Worker(policies)
         answer = handlers(own, mesh, policies=policies)[Ask]
 
@@ -101,7 +103,7 @@ async def orchestrating(settings: MeshSettings, own: OrchestrationSettings) -> A
 
 
 @asynccontextmanager
-async def others(settings: MeshSettings) -> AsyncIterator[Mesh]:
+async def others(settings: MeshSettings) -> AsyncIterator[WorkerRuntime]:
     """The other tiers, in one process each, and a client."""
 
     async def find(_: Retrieve, __: Context) -> Passages:
@@ -112,23 +114,25 @@ async def others(settings: MeshSettings) -> AsyncIterator[Mesh]:
 
     async with AsyncExitStack() as stack:
         for tier in (Tier("retrieval", {Retrieve: find}), Tier("inference", {Generate: write})):
-            mesh = await stack.enter_async_context(Mesh(another(settings), tier=tier.name))
+            mesh = await stack.enter_async_context(WorkerRuntime(another(settings), tier=tier.name))
             task = asyncio.create_task(mesh.serve(tier))
             stack.push_async_callback(_stopped, mesh, task)
             await until(lambda mesh=mesh: all(mesh.readiness().values()))  # type: ignore[misc]
-        yield await stack.enter_async_context(Mesh(another(settings), tier="client"))
+        yield await stack.enter_async_context(WorkerRuntime(another(settings), tier="client"))
 
 
-async def _stopped(mesh: Mesh, task: "asyncio.Task[None]") -> None:
+async def _stopped(mesh: WorkerRuntime, task: "asyncio.Task[None]") -> None:
     mesh.stop.set()
     await task
 
 
-async def drawn_for(client: Mesh, *, asks: int) -> list[tuple[str, Draw]]:
+async def drawn_for(client: WorkerRuntime, *, asks: int) -> list[tuple[str, Draw]]:
     """Ask so many times; returns how each run drew, by its id."""
     runs = [new_run_id(time.time(), Random()) for _ in range(asks)]
-    await asyncio.gather(*(client.call(ASK, run=run, step="ask") for run in runs))
-    kept = {(one.key or b"").decode(): one for one in await client.read_topic(RECORDS.name)}  # and what others left
+    await asyncio.gather(*(client.rpc.call(ASK, CallOptions(run=run, step="ask")) for run in runs))
+    kept = {
+        (one.key or b"").decode(): one for one in await client.logs.read_topic(RECORDS.name)
+    }  # and what others left
     draws = [(run, RunRecord.parse(kept[run].value or b"").draw) for run in runs]
     return [(run, draw) for run, draw in draws if draw is not None]
 
@@ -167,7 +171,7 @@ def outgoing(policy: Policy) -> ProducerRecord:
 async def test_one_that_begins_knows_what_was_set_before_and_nothing_that_was_not_committed(
     mesh_settings: MeshSettings, name: str
 ) -> None:
-    async with Mesh(another(mesh_settings), tier="client") as mesh:
+    async with WorkerRuntime(another(mesh_settings), tier="client") as mesh:
         async with TransactionalProducer(mesh.connection, name) as transactions:
             for version in (1, 2):
                 async with transactions.transaction() as transaction:
@@ -186,7 +190,7 @@ async def test_a_broker_that_goes_away_leaves_in_force_what_was(tmp_path: Path, 
         settings = MeshSettings(broker=kafka.bootstrap)
         await topic_setup.apply(settings)
         async with (
-            Mesh(settings, tier="client") as mesh,
+            WorkerRuntime(settings, tier="client") as mesh,
             follow_policies(mesh, settings_of(name), SECRET) as policies,
         ):
             await put(mesh, policy_of(1, name, b=1.0))
@@ -207,7 +211,7 @@ async def test_a_log_that_cannot_be_read_holds_no_worker_up_for_ever(
         raise UnavailableError("it is away")
 
     monkeypatch.setattr(module, "START_TIMEOUT", 0.5)
-    async with Mesh(another(mesh_settings), tier="client") as mesh:
+    async with WorkerRuntime(another(mesh_settings), tier="client") as mesh:
         monkeypatch.setattr(log_reader, "LogStream", away)
         async with follow_policies(mesh, settings_of(name), SECRET) as policies:
             assert policies.current.version == 0
@@ -227,7 +231,7 @@ async def test_an_ask_that_is_begun_again_is_looked_up_and_asked_as_it_was_drawn
         drawn.append(hints.draw)
         raise OSError("the worker dies")
 
-    async with Mesh(another(mesh_settings), tier="client") as mesh, DocumentVersions(mesh) as versions:
+    async with WorkerRuntime(another(mesh_settings), tier="client") as mesh, DocumentVersions(mesh) as versions:
         caching = AnswerCache(mesh, own, versions, work, policies)
         door = ScriptedRun({}, run=uuid4().hex)
         for version in (0, 1):

@@ -43,10 +43,12 @@ from poise.contracts.topics import (
 )
 from poise.kafka import topic_setup
 from poise.kafka.partitioner import partition_for
+from poise.rpc.client import CallOptions
 from poise.settings import MeshSettings
 from poise.stack.kafka import Kafka
-from poise.worker.mesh import Mesh
-from poise.worker.tier import Context, Tier
+from poise.worker.context import Context
+from poise.worker.runtime import WorkerRuntime
+from poise.worker.tier import Tier
 from poise_services.evaluation.policy_worker import policy_worker
 from poise_services.evaluation.settings import EvaluationSettings
 from poise_services.orchestration.active_policy import follow_policies
@@ -168,11 +170,11 @@ async def test_what_stands_behind_them_is_applied(mesh_settings: MeshSettings, s
         Corpus(mesh, RetrievalSettings(), Drawn.model) as corpus,
     ):
         generate = Generate(messages=({"role": "user", "content": "hi"},), backend="b")
-        completion = await mesh.call(generate, run=new_run_id(time.time(), Random()), step="s")
+        completion = await mesh.rpc.call(generate, CallOptions(run=new_run_id(time.time(), Random()), step="s"))
         assert completion.text == "hi", REPLIES
 
         await stranger.write(CANCEL, b"a run", 0)
-        await mesh.cancel("a run")
+        await mesh.rpc.cancel("a run")
         await until(lambda: mesh.cancels._at("default", "a run", None) > 0)
 
         await stranger.write_keyed(POLICY, name)
@@ -180,8 +182,8 @@ async def test_what_stands_behind_them_is_applied(mesh_settings: MeshSettings, s
         await until(lambda: policies.current.version == 1)
 
         await stranger.write_keyed(VERSIONS, "document")
-        said = DocumentVersion(documents=await mesh.topic_id(DOCUMENTS.name), digest="known")
-        await mesh.publish(VERSIONS, said, key="document", doc_version=1)
+        said = DocumentVersion(documents=await mesh.logs.topic_id(DOCUMENTS.name), digest="known")
+        await mesh.producer.publish(VERSIONS, said, key="document", doc_version=1)
         await until(lambda: getattr(versions.of("document"), "digest", None) == "known")
 
         await stranger.write_keyed(PASSAGES, "document", "document#0")
@@ -197,13 +199,13 @@ class AmongOthers(Case):
 
     async def states(self) -> list[PolicyState]:
         found: list[PolicyState] = []
-        for record in await self.mesh.read_key(POLICY_STATE.name, self.name):
+        for record in await self.mesh.logs.read_key(POLICY_STATE.name, self.name):
             with suppress(ValidationError):
                 found.append(PolicyState.parse(record.value or b""))
         return found
 
 
-async def decide(mesh: Mesh, stranger: Stranger) -> None:
+async def decide(mesh: WorkerRuntime, stranger: Stranger) -> None:
     """What has been decided is found again behind them, and more is."""
     case = AmongOthers(mesh)
     async with policy_worker(mesh, EvaluationSettings()):

@@ -16,7 +16,7 @@ from poise.contracts import Generate
 from poise.kafka import topic_setup
 from poise.settings import MeshSettings
 from poise.stack.kafka import Kafka
-from poise.worker.mesh import Mesh
+from poise.worker.runtime import WorkerRuntime
 from poise.worker.tier import Tier
 
 pytestmark = pytest.mark.integration
@@ -42,7 +42,7 @@ async def test_an_empty_disk(kafka: Kafka, settings: MeshSettings) -> None:
             await stack.enter_async_context(orchestrating(another(settings), settings_of())),
             await stack.enter_async_context(worker(another(settings))),
         ]
-        reader = Reader(await stack.enter_async_context(Mesh(another(settings), tier="client")))
+        reader = Reader(await stack.enter_async_context(WorkerRuntime(another(settings), tier="client")))
         case = Case(reader.mesh)
         await _works(reader, case)
 

@@ -36,10 +36,12 @@ from poise.contracts.topics import (
 )
 from poise.errors import RunCancelledError
 from poise.kafka import topic_setup
+from poise.rpc.client import CallOptions
 from poise.settings import MeshSettings
 from poise.stack.kafka import Kafka
-from poise.worker.mesh import Mesh
-from poise.worker.tier import Context, Tier
+from poise.worker.context import Context
+from poise.worker.runtime import WorkerRuntime
+from poise.worker.tier import Tier
 from poise_services.orchestration.active_policy import follow_policies
 from poise_services.orchestration.document_versions import DocumentVersions
 from poise_services.orchestration.settings import OrchestrationSettings
@@ -58,8 +60,8 @@ async def kafka(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
 
 
 @pytest_asyncio.fixture
-async def client(mesh_settings: MeshSettings) -> AsyncIterator[Mesh]:
-    async with Mesh(another(mesh_settings), tier="client") as mesh:
+async def client(mesh_settings: MeshSettings) -> AsyncIterator[WorkerRuntime]:
+    async with WorkerRuntime(another(mesh_settings), tier="client") as mesh:
         yield mesh
 
 
@@ -74,17 +76,17 @@ async def write(_: Generate, __: Context) -> Completion:
 GENERATE = Generate(messages=({"role": "user", "content": "hi"},), backend="b")
 
 
-async def test_replies_come_again(mesh_settings: MeshSettings, client: Mesh) -> None:
+async def test_replies_come_again(mesh_settings: MeshSettings, client: WorkerRuntime) -> None:
     async with serving(another(mesh_settings), Tier("inference", {Generate: write})):
         for calls in (3, 1, 6):  # each time that many are answered, the second time fewer, then more than before
             for _ in range(calls):
-                await client.call(GENERATE, run=new_run(), step="s")
+                await client.rpc.call(GENERATE, CallOptions(run=new_run(), step="s"))
             await recreate(mesh_settings, REPLIES.name)
-            await client.call(GENERATE, run=new_run(), step="s", deadline=time.time() + WITHIN)
+            await client.rpc.call(GENERATE, CallOptions(run=new_run(), step="s", deadline=time.time() + WITHIN))
 
 
 async def test_cancels_come_again_and_those_that_were_known_stay_known(
-    mesh_settings: MeshSettings, client: Mesh
+    mesh_settings: MeshSettings, client: WorkerRuntime
 ) -> None:
     began = asyncio.Event()
 
@@ -95,28 +97,28 @@ async def test_cancels_come_again_and_those_that_were_known_stay_known(
 
     async with serving(another(mesh_settings), Tier("orchestration", {Ask: sleep})) as worker:
         before = new_run()
-        await client.cancel(before)
+        await client.rpc.cancel(before)
         await until(lambda: worker.cancels._at("default", before, None) > 0)
         for others in (0, 3):
             await recreate(mesh_settings, CANCEL.name)
             for number in range(others):
                 cancel = Cancel(run=f"another {number}", tenant="default", deadline=2**63 - 1)
-                await client.publish(CANCEL, cancel, key="k")
+                await client.producer.publish(CANCEL, cancel, key="k")
             run = new_run()
             began.clear()
-            asking = asyncio.create_task(client.call(Ask(question="?"), run=run, step="ask"))
+            asking = asyncio.create_task(client.rpc.call(Ask(question="?"), CallOptions(run=run, step="ask")))
             await began.wait()
-            await client.cancel(run)
+            await client.rpc.cancel(run)
             with pytest.raises(RunCancelledError):
                 await asyncio.wait_for(asking, WITHIN)
             assert worker.cancels._at("default", before, None) > 0
 
 
-async def test_the_policy_is_what_the_new_log_says(mesh_settings: MeshSettings, client: Mesh) -> None:
+async def test_the_policy_is_what_the_new_log_says(mesh_settings: MeshSettings, client: WorkerRuntime) -> None:
     name = f"policy-{uuid4().hex[:8]}"
     own = OrchestrationSettings.model_validate({"policy": name, "variants": [{"name": "a"}, {"name": "b"}]})
     async with (
-        Mesh(another(mesh_settings), tier="orchestration") as mesh,
+        WorkerRuntime(another(mesh_settings), tier="orchestration") as mesh,
         follow_policies(mesh, own, bytes(32)) as policies,
     ):
         for version in (1, 2, 3):
@@ -136,13 +138,13 @@ async def test_the_policy_is_what_the_new_log_says(mesh_settings: MeshSettings, 
 
 @pytest.mark.parametrize("names", [(VERSIONS.name,), (DOCUMENTS.name,), (VERSIONS.name, DOCUMENTS.name)])
 async def test_what_documents_say_is_known_of_the_new_ones(
-    mesh_settings: MeshSettings, client: Mesh, names: tuple[str, ...]
+    mesh_settings: MeshSettings, client: WorkerRuntime, names: tuple[str, ...]
 ) -> None:
     async with DocumentVersions(client) as versions:
 
         async def announce(document: str, number: int, digest: str) -> None:
-            said = DocumentVersion(documents=await client.topic_id(DOCUMENTS.name), digest=digest)
-            await client.publish(VERSIONS, said, key=document, doc_version=number)
+            said = DocumentVersion(documents=await client.logs.topic_id(DOCUMENTS.name), digest=digest)
+            await client.producer.publish(VERSIONS, said, key=document, doc_version=number)
 
         for number in range(5):
             await announce("d", number, "before")
@@ -156,13 +158,15 @@ async def test_what_documents_say_is_known_of_the_new_ones(
             wanted = "after" if DOCUMENTS.name in names else "before"
             await until(lambda wanted=wanted: getattr(versions.of("d"), "digest", None) == wanted)  # type: ignore[misc]
             assert await versions.sync(8.0)
-            assert versions.topic_id == await client.topic_id(DOCUMENTS.name)
+            assert versions.topic_id == await client.logs.topic_id(DOCUMENTS.name)
 
 
-async def test_the_index_is_built_anew_from_the_new_passages(mesh_settings: MeshSettings, client: Mesh) -> None:
+async def test_the_index_is_built_anew_from_the_new_passages(
+    mesh_settings: MeshSettings, client: WorkerRuntime
+) -> None:
     says = Client(client)
     async with (
-        Mesh(another(mesh_settings), tier="retrieval") as mesh,
+        WorkerRuntime(another(mesh_settings), tier="retrieval") as mesh,
         Corpus(mesh, RetrievalSettings(), Drawn.model) as corpus,
     ):
         retriever = Retriever(mesh, corpus)
@@ -178,7 +182,7 @@ async def test_the_index_is_built_anew_from_the_new_passages(mesh_settings: Mesh
         assert len(await found()) == 9
         for count in (2, 20):
             await recreate(mesh_settings, DOCUMENTS.name, PASSAGES.name)
-            documents = await client.topic_id(DOCUMENTS.name)
+            documents = await client.logs.topic_id(DOCUMENTS.name)
             await until(lambda documents=documents: corpus._store is not None and corpus.epoch.topic_id == documents)  # type: ignore[misc]
             await until(lambda: mesh.readiness()["index"])
             for number in range(count):
@@ -187,11 +191,11 @@ async def test_the_index_is_built_anew_from_the_new_passages(mesh_settings: Mesh
 
 
 async def test_documents_alone_made_anew_leave_the_worker_not_ready_until_passages_are_too(
-    mesh_settings: MeshSettings, client: Mesh, caplog: pytest.LogCaptureFixture
+    mesh_settings: MeshSettings, client: WorkerRuntime, caplog: pytest.LogCaptureFixture
 ) -> None:
     says = Client(client)
     async with (
-        Mesh(another(mesh_settings), tier="retrieval") as mesh,
+        WorkerRuntime(another(mesh_settings), tier="retrieval") as mesh,
         Corpus(mesh, RetrievalSettings(), Drawn.model) as corpus,
     ):
         retriever = Retriever(mesh, corpus)
@@ -201,12 +205,14 @@ async def test_documents_alone_made_anew_leave_the_worker_not_ready_until_passag
         assert not mesh.readiness()["index"]
         await recreate(mesh_settings, PASSAGES.name)
         await until(lambda: mesh.readiness()["index"])
-        assert corpus.epoch.topic_id == await client.topic_id(DOCUMENTS.name)
+        assert corpus.epoch.topic_id == await client.logs.topic_id(DOCUMENTS.name)
         await retriever.deliver("b", "badger", await says.say("b", "badger"))
         assert [one.document for one in await corpus.search("badger", None, 5)] == ["b"]
 
 
-async def test_deciding_goes_on_with_new_scores_and_commands(mesh_settings: MeshSettings, client: Mesh) -> None:
+async def test_deciding_goes_on_with_new_scores_and_commands(
+    mesh_settings: MeshSettings, client: WorkerRuntime
+) -> None:
     case = Case(client)
     async with worker(another(mesh_settings)):
         await case.ask("set", spec=case.spec())
@@ -219,7 +225,9 @@ async def test_deciding_goes_on_with_new_scores_and_commands(mesh_settings: Mesh
         await case.check()
 
 
-async def test_deciding_begins_with_nothing_where_all_is_lost(mesh_settings: MeshSettings, client: Mesh) -> None:
+async def test_deciding_begins_with_nothing_where_all_is_lost(
+    mesh_settings: MeshSettings, client: WorkerRuntime
+) -> None:
     names = [topic.name for topic in (SCORES, COMMANDS, POLICY, POLICY_STATE, DECISIONS)]
     async with AsyncExitStack() as stack:
         mesh = await stack.enter_async_context(worker(another(mesh_settings)))
@@ -235,7 +243,7 @@ async def test_deciding_begins_with_nothing_where_all_is_lost(mesh_settings: Mes
 
 @pytest.mark.parametrize("topic", [POLICY, POLICY_STATE], ids=lambda topic: topic.name)
 async def test_policy_or_state_alone_made_anew_leaves_what_was_decided_in_force(
-    mesh_settings: MeshSettings, client: Mesh, topic: Topic
+    mesh_settings: MeshSettings, client: WorkerRuntime, topic: Topic
 ) -> None:
     """The decider has the one, and goes on from it; numbers and versions go on too, or nobody would follow them."""
     case = Case(client)
@@ -244,7 +252,7 @@ async def test_policy_or_state_alone_made_anew_leaves_what_was_decided_in_force(
     )
     async with (
         worker(another(mesh_settings)) as decides,
-        Mesh(another(mesh_settings), tier="orchestration") as mesh,
+        WorkerRuntime(another(mesh_settings), tier="orchestration") as mesh,
         follow_policies(mesh, own, bytes(32)) as policies,
     ):
         await case.ask("set", spec=case.spec())

@@ -15,7 +15,7 @@ from poise.executors.limited import LimitedExecutor
 from poise.kafka import topic_setup
 from poise.settings import MeshSettings
 from poise.stack.kafka import Kafka
-from poise.worker.mesh import Mesh
+from poise.worker.runtime import WorkerRuntime
 from poise.worker.tier import Tier
 from poise_services.retrieval.corpus import Corpus
 from poise_services.retrieval.embedding import Embedder
@@ -37,7 +37,7 @@ async def _following(
 ) -> AsyncIterator[Worker]:
     own = MeshSettings(broker=settings.broker, redis_url=settings.redis_url, state_dir=settings.state_dir / folder)
     async with (
-        Mesh(own, tier="retrieval") as mesh,
+        WorkerRuntime(own, tier="retrieval") as mesh,
         Corpus(mesh, RetrievalSettings(), (embedder or Drawn).model) as corpus,
     ):
         yield Worker(mesh, corpus)
@@ -75,7 +75,7 @@ def serving(mesh_settings: MeshSettings) -> Workers:
 @pytest_asyncio.fixture
 async def client(mesh_settings: MeshSettings) -> AsyncIterator[Client]:
     async with AsyncExitStack() as stack:
-        yield Client(await stack.enter_async_context(Mesh(mesh_settings, tier="client")))
+        yield Client(await stack.enter_async_context(WorkerRuntime(mesh_settings, tier="client")))
 
 
 @pytest.fixture

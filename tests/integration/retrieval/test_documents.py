@@ -171,16 +171,16 @@ async def test_a_deletion_is_not_undone_by_a_version_that_overlaps_it(
 async def test_a_document_whose_key_is_no_id_is_a_dead_letter_that_says_so(client: Client, serving: Workers) -> None:
     async with serving():
         key = b"\xff" + uuid4().bytes
-        await client.mesh.send(DOCUMENTS.name, b'{"text": "x", "source": "y"}', key=key, headers=[])
+        await client.mesh.producer.send(DOCUMENTS.name, b'{"text": "x", "source": "y"}', key=key, headers=[])
         assert "key: is not UTF-8" in await _dead_letter(client, key)
         key = f"a\nline {uuid4().hex}".encode()
-        await client.mesh.send(DOCUMENTS.name, None, key=key, headers=[])
+        await client.mesh.producer.send(DOCUMENTS.name, None, key=key, headers=[])
         assert "key: is no document's id" in await _dead_letter(client, key)
 
 
 async def _dead_letter(client: Client, key: bytes) -> str:
     """Why the message with this key could not be handled."""
-    async with asyncio.timeout(20), client.mesh.follow(dead_topic("retrieval")) as follower:
+    async with asyncio.timeout(20), client.mesh.logs.follow(dead_topic("retrieval")) as follower:
         async for records in follower:
             for record in records:
                 if record.key == key:
@@ -215,14 +215,16 @@ async def test_deletions_of_what_was_never_there_are_forgotten(
         await client.find(word, after=there)
         partition = there.partition
         names = [f"{key}-{number}" for number in range(400)]
-        never = [name for name in names if await worker.mesh.partition_of(DOCUMENTS.name, name.encode()) == partition]
+        never = [
+            name for name in names if await worker.mesh.logs.partition_of(DOCUMENTS.name, name.encode()) == partition
+        ]
         assert len(never) > 20
         for name in (never[0], never[0], *never[1:]):
             last = await client.say(name, None)
         await client.find(word, after=last)
 
         async def read(topic: str, name: str) -> list[Record]:
-            return [r for r in await worker.mesh.read_topic(topic) if (r.key or b"").decode() == name]
+            return [r for r in await worker.mesh.logs.read_topic(topic) if (r.key or b"").decode() == name]
 
         assert [await read(VERSIONS.name, name) for name in never] == [[]] * len(never)
         kept = [name for name in never if (await worker.corpus.seen(name)).version >= 0]

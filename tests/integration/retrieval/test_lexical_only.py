@@ -39,7 +39,7 @@ async def test_a_worker_whose_model_is_not_there_searches_by_words_and_its_docum
         found = await client.find("where does the axolotl live", after=second)
         assert (found.mode, found.reason) == ("hybrid", None)
         assert (found.passages[0].id, found.passages[0].text) == (f"{key}#0", "the axolotl lives in Xochimilco")
-    letters = await client.mesh.read_topic(dead_topic("retrieval"))
+    letters = await client.mesh.logs.read_topic(dead_topic("retrieval"))
     assert not [letter for letter in letters if letter.key == key.encode()]
 
 

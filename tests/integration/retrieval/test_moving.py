@@ -7,14 +7,13 @@ from dataclasses import replace
 import pytest
 from confluent_kafka import Message as Delivered
 from confluent_kafka import Producer
-from retrieval_kit import Client, Worker, Workers
+from retrieval_kit import Client, Worker, Workers, context_of
 
-from poise.contracts import Deletion, Document, Envelope, Epoch, Passages
+from poise.contracts import Deletion, Document, Epoch, Passages
 from poise.contracts.topics import DOCUMENTS, HOUR, dead_topic
 from poise.kafka.partitioner import partition_for
 from poise.kafka.record import Position, Record
-from poise.worker.mesh import Mesh
-from poise.worker.tier import Context
+from poise.worker.runtime import WorkerRuntime
 from poise_services.retrieval import publishing
 from poise_services.retrieval.moving import MOVED_FROM, MOVED_TO, MOVED_WRITTEN
 
@@ -33,20 +32,20 @@ def words_in(found: Passages, key: str) -> set[str]:
 
 async def astray(client: Client, key: str, by: int = 1) -> int:
     """A partition that the key does not belong in."""
-    right = await client.mesh.partition_of(DOCUMENTS.name, key.encode())
+    right = await client.mesh.logs.partition_of(DOCUMENTS.name, key.encode())
     return (right + by) % DOCUMENTS.partitions
 
 
-async def written_of(mesh: Mesh, key: str) -> list[Record]:
+async def written_of(mesh: WorkerRuntime, key: str) -> list[Record]:
     """Every record of a document in `poise.documents`, by partition and offset."""
-    found = [record for record in await mesh.read_topic(DOCUMENTS.name) if record.key == key.encode()]
+    found = [record for record in await mesh.logs.read_topic(DOCUMENTS.name) if record.key == key.encode()]
     return sorted(found, key=lambda record: (record.partition, record.offset))
 
 
-async def put(mesh: Mesh, key: str, word: str | None, partition: int | None, **headers: str) -> Position:
+async def put(mesh: WorkerRuntime, key: str, word: str | None, partition: int | None, **headers: str) -> Position:
     value = None if word is None else document(key, word)
     named = [(name.replace("_", "-"), text.encode()) for name, text in headers.items()]
-    return await mesh.send(DOCUMENTS.name, value, key=key.encode(), headers=named, partition=partition)
+    return await mesh.producer.send(DOCUMENTS.name, value, key=key.encode(), headers=named, partition=partition)
 
 
 def key_that_crc32_puts_elsewhere(broker: str, value: Callable[[str], bytes], key: str) -> tuple[str, Position]:
@@ -89,12 +88,12 @@ async def test_a_deleted_document_is_forgotten_by_every_partition(client: Client
         wrong = await astray(client, key)
         await client.find("x", after=await put(client.mesh, key, "secret", wrong))
         await client.find("x", after=await client.say(key, None))
-        async with asyncio.timeout(WITHIN), client.mesh.follow(DOCUMENTS.name) as log:
+        async with asyncio.timeout(WITHIN), client.mesh.logs.follow(DOCUMENTS.name) as log:
             async for records in log:
                 if any(record.key == key.encode() and record.header(MOVED_TO) for record in records):
                     break
         last = {record.partition: record.value for record in await written_of(client.mesh, key)}
-    assert set(last) == {wrong, await client.mesh.partition_of(DOCUMENTS.name, key.encode())}
+    assert set(last) == {wrong, await client.mesh.logs.partition_of(DOCUMENTS.name, key.encode())}
     assert set(last.values()) == {None}
 
 
@@ -105,7 +104,7 @@ async def test_what_was_moved_already_does_not_circle(
     async with serving():
         wrong = await astray(client, key)
         await put(client.mesh, key, value, wrong, poise_moved_from="poise.documents/0/0")
-        async with asyncio.timeout(WITHIN), client.mesh.follow(dead_topic("retrieval")) as letters:
+        async with asyncio.timeout(WITHIN), client.mesh.logs.follow(dead_topic("retrieval")) as letters:
             async for records in letters:
                 if found := [record for record in records if record.key == key.encode()]:
                     break
@@ -118,15 +117,15 @@ async def test_what_was_moved_already_does_not_circle(
 
 async def deliver(worker: Worker, record: Record) -> None:
     """As if its group had handed it that record."""
-    context = Context(record, Envelope(), "run", "step", "tenant", float("inf"), 1, "interactive", worker.mesh)
+    context = context_of(worker.mesh, record)
     if record.value is None:
         await worker.publisher.delete(Deletion(), context)
     else:
         await worker.publisher.publish(Document.parse(record.value), context)
 
 
-async def record_at(mesh: Mesh, at: Position) -> Record:
-    (found,) = [record for record in await mesh.read_topic(DOCUMENTS.name) if record.position == at]
+async def record_at(mesh: WorkerRuntime, at: Position) -> Record:
+    (found,) = [record for record in await mesh.logs.read_topic(DOCUMENTS.name) if record.position == at]
     return found
 
 
@@ -155,7 +154,7 @@ async def test_between_partitions_the_time_of_writing_decides_and_the_log_ends_w
     async with following("a") as worker:
         old = await record_at(client.mesh, await put(client.mesh, key, "old", await astray(client, key, 1)))
         new = await record_at(client.mesh, await put(client.mesh, key, "new", await astray(client, key, 2)))
-        home = await client.mesh.partition_of(DOCUMENTS.name, key.encode())
+        home = await client.mesh.logs.partition_of(DOCUMENTS.name, key.encode())
         old = replace(old, timestamp=new.timestamp - 0.01)
         await deliver(worker, new)
         await deliver(worker, old)
@@ -180,7 +179,7 @@ async def test_between_partitions_the_time_of_writing_decides_and_the_log_ends_w
 async def test_a_client_whose_clock_is_set_back_keeps_its_order(client: Client, following: Workers, key: str) -> None:
     async with following() as worker:
         wrong = await astray(client, key)
-        home = await client.mesh.partition_of(DOCUMENTS.name, key.encode())
+        home = await client.mesh.logs.partition_of(DOCUMENTS.name, key.encode())
         first = await record_at(client.mesh, await put(client.mesh, key, "first", wrong))
         second = await record_at(client.mesh, await put(client.mesh, key, "second", wrong))
         behind = replace(second, timestamp=first.timestamp - 3_600)
@@ -210,7 +209,7 @@ async def test_an_epoch_does_not_come_before_the_copy_can_be_found(
 async def keys_of(client: Client, key: str, partition: int, number: int) -> list[str]:
     """Keys that belong in a partition."""
     names = [f"{key}-{n}" for n in range(40 * number)]
-    found = [name for name in names if await client.mesh.partition_of(DOCUMENTS.name, name.encode()) == partition]
+    found = [name for name in names if await client.mesh.logs.partition_of(DOCUMENTS.name, name.encode()) == partition]
     return found[:number]
 
 
@@ -219,7 +218,7 @@ async def test_a_deletion_that_was_handled_late_deletes_what_is_moved_after_it(
 ) -> None:
     """Both waited for hours: the deletion is remembered from when it was handled, not from when it was written."""
     async with following() as worker:
-        home = await client.mesh.partition_of(DOCUMENTS.name, key.encode())
+        home = await client.mesh.logs.partition_of(DOCUMENTS.name, key.encode())
         stray = await record_at(client.mesh, await put(client.mesh, key, "word", await astray(client, key)))
         gone = await record_at(client.mesh, await client.say(key, None))
         stray, gone = (replace(r, timestamp=r.timestamp - n * HOUR) for r, n in ((stray, 3), (gone, 2)))
@@ -237,7 +236,7 @@ async def test_that_a_deletion_of_what_was_never_there_was_moved_is_forgotten_by
     client: Client, following: Workers, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(publishing, "ABSENT_FOR", 0.0)
-    home = await client.mesh.partition_of(DOCUMENTS.name, key.encode())
+    home = await client.mesh.logs.partition_of(DOCUMENTS.name, key.encode())
     wrong = await astray(client, key)
     names = await keys_of(client, key, home, 4)
     async with following("a") as worker:

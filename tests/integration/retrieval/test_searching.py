@@ -10,6 +10,7 @@ from retrieval_kit import Client, Workers
 from poise.contracts import Epoch, Manifest, Part, Passages, Retrieve
 from poise.contracts.topics import DOCUMENTS, PASSAGES
 from poise.errors import FaultError
+from poise.rpc.client import CallOptions
 from poise_services.retrieval.passages import encode_vector, manifest_key, part_key
 from poise_services.retrieval.settings import RetrievalSettings
 
@@ -22,8 +23,9 @@ LONG = 120.0
 
 
 async def ask(client: Client, min_epoch: str | None, within: float = 20.0) -> Passages:
-    return await client.mesh.call(
-        Retrieve(query="anything"), run=uuid4().hex, step="s", deadline=time.time() + within, min_epoch=min_epoch
+    return await client.mesh.rpc.call(
+        Retrieve(query="anything"),
+        CallOptions(run=uuid4().hex, step="s", deadline=time.time() + within, min_epoch=min_epoch),
     )
 
 
@@ -47,7 +49,7 @@ async def test_an_epoch_that_cannot_come_is_refused_at_once(
 ) -> None:
     async with serving():
         partition, offset = part
-        never = Epoch(topic_id or await client.mesh.topic_id(DOCUMENTS.name), {partition: (offset, 1.0)})
+        never = Epoch(topic_id or await client.mesh.logs.topic_id(DOCUMENTS.name), {partition: (offset, 1.0)})
         with pytest.raises(FaultError, match=told) as error:
             await ask(client, never.encode(), within=LONG)
     fault = error.value.fault()
@@ -80,7 +82,7 @@ async def test_those_who_wait_for_an_epoch_hold_up_nobody(client: Client, servin
 
 async def never_reached(client: Client) -> str:
     """An epoch that an index might come to, and will not: of a document that is a dead letter."""
-    return await client.epoch(await client.mesh.send(DOCUMENTS.name, b"no document", key=b"none", headers=[]))
+    return await client.epoch(await client.mesh.producer.send(DOCUMENTS.name, b"no document", key=b"none", headers=[]))
 
 
 async def first_of(tasks: list[asyncio.Task[Passages]], number: int) -> list[asyncio.Task[Passages]]:
@@ -129,13 +131,13 @@ async def test_passages_that_have_no_room_in_the_reply_are_left_out_and_that_is_
             part = Part(document=document, part=0, source="s", text=text, vector=vector, model="drawn", published=1.5)
             manifest = Manifest(document=document, parts=1, published=1.5)
             for name, body in ((part_key(document, 0), part), (manifest_key(document), manifest)):
-                at = await client.mesh.publish(PASSAGES, body, key=name, partition=0, doc_version=1)
+                at = await client.mesh.producer.publish(PASSAGES, body, key=name, partition=0, doc_version=1)
         await worker.corpus.until_applied(at)
-        found = await client.mesh.call(Retrieve(query="numbat", limit=50), run=uuid4().hex, step="s")
+        found = await client.mesh.rpc.call(Retrieve(query="numbat", limit=50), CallOptions(run=uuid4().hex, step="s"))
         large, shortened = found.passages[:2]
         assert (len(large.text), len(found.passages)) == (700_009, 2)
         assert 300_000 < len(shortened.text) < 350_000
         assert found.reason is not None
         assert "passages fit into the reply, the last of them shortened" in found.reason
-        again = await client.mesh.call(Retrieve(query="quokka", limit=50), run=uuid4().hex, step="s")
+        again = await client.mesh.rpc.call(Retrieve(query="quokka", limit=50), CallOptions(run=uuid4().hex, step="s"))
         assert again.epoch == found.epoch

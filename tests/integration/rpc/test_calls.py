@@ -16,9 +16,11 @@ from poise.contracts.run_id import run_id_of
 from poise.contracts.topics import ASK_INTERACTIVE, INFERENCE_INTERACTIVE, dead_topic
 from poise.errors import DeadlineExceededError, FaultError, NotTakenError, RetryableError, TerminalError
 from poise.kafka.record import Position
+from poise.rpc.client import CallOptions
 from poise.settings import MeshSettings
-from poise.worker.mesh import Mesh
-from poise.worker.tier import Context, Tier
+from poise.worker.context import Context
+from poise.worker.runtime import WorkerRuntime
+from poise.worker.tier import Tier
 
 pytestmark = pytest.mark.integration
 
@@ -41,7 +43,10 @@ ORCHESTRATION = Tier("orchestration", {Ask: answer})
 
 async def test_a_thousand_calls_at_once_each_get_their_own_reply(mesh_settings: MeshSettings) -> None:
     async with serving(mesh_settings, INFERENCE) as mesh:
-        calls = (mesh.call(generate(str(n)), run=f"many-{mesh.settings.instance}-{n}", step="g") for n in range(1_000))
+        calls = (
+            mesh.rpc.call(generate(str(n)), CallOptions(run=f"many-{mesh.settings.instance}-{n}", step="g"))
+            for n in range(1_000)
+        )
         replies = await asyncio.gather(*calls)
     assert [reply.text for reply in replies] == [str(n) for n in range(1_000)]
 
@@ -55,7 +60,7 @@ async def test_asks_of_no_run_do_not_wait_for_one_another(mesh_settings: MeshSet
         return await answer(ask, context)
 
     async with serving(mesh_settings, Tier("orchestration", {Ask: together})) as mesh:
-        answers = await asyncio.gather(*(mesh.call(Ask(question=str(n))) for n in range(4)))
+        answers = await asyncio.gather(*(mesh.rpc.call(Ask(question=str(n))) for n in range(4)))
     assert [each.text.partition(" ")[0] for each in answers] == ["0", "1", "2", "3"]
 
 
@@ -64,9 +69,13 @@ async def test_callers_that_share_a_reply_partition_get_their_own_replies(
 ) -> None:
     monkeypatch.setattr("poise.rpc.calls.random.randrange", lambda _partitions: 5)
     other = MeshSettings(broker=mesh_settings.broker)
-    async with serving(mesh_settings, INFERENCE) as one, Mesh(other, tier="client") as two:
+    async with serving(mesh_settings, INFERENCE) as one, WorkerRuntime(other, tier="client") as two:
         run = one.settings.instance
-        calls = [mesh.call(generate(f"{n}"), run=f"{run}-{n}", step="g") for n in range(100) for mesh in (one, two)]
+        calls = [
+            mesh.rpc.call(generate(f"{n}"), CallOptions(run=f"{run}-{n}", step="g"))
+            for n in range(100)
+            for mesh in (one, two)
+        ]
         replies = await asyncio.gather(*calls)
     assert [reply.text for reply in replies] == [f"{n}" for n in range(100) for _ in range(2)]
 
@@ -78,8 +87,8 @@ async def test_a_terminal_error_is_a_typed_fault_and_a_dead_letter(mesh_settings
     run = mesh_settings.instance
     async with serving(mesh_settings, Tier("inference", {Generate: refuse})) as mesh:
         with pytest.raises(FaultError) as caught:
-            await mesh.call(generate("x"), run=run, step="g")
-        letters = await mesh.read_topic(dead_topic("inference"))
+            await mesh.rpc.call(generate("x"), CallOptions(run=run, step="g"))
+        letters = await mesh.logs.read_topic(dead_topic("inference"))
     fault = caught.value.fault()
     assert (fault.type, fault.status, fault.retryable) == ("urn:poise:failed", 500, False)
     assert "longer than the model reads" in fault.detail
@@ -97,7 +106,7 @@ async def test_a_retryable_error_is_tried_again_with_its_attempt_counted(mesh_se
         return await echo(request, context)
 
     async with serving(mesh_settings, Tier("inference", {Generate: third_time_lucky})) as mesh:
-        await mesh.call(generate("x"), run=mesh.settings.instance, step="g")
+        await mesh.rpc.call(generate("x"), CallOptions(run=mesh.settings.instance, step="g"))
     assert attempts == [1, 2, 3]
 
 
@@ -107,7 +116,7 @@ async def test_a_bug_in_a_handler_becomes_a_fault_that_names_the_dead_letter(mes
 
     async with serving(mesh_settings, Tier("inference", {Generate: bug})) as mesh:
         with pytest.raises(FaultError) as caught:
-            await mesh.call(generate("x"), run=mesh.settings.instance, step="g")
+            await mesh.rpc.call(generate("x"), CallOptions(run=mesh.settings.instance, step="g"))
     assert "dead letter inference/" in caught.value.fault().detail
     assert "secret" not in caught.value.fault().detail
 
@@ -121,27 +130,31 @@ async def test_a_request_that_kafka_has_not_taken_by_its_deadline_is_told_apart_
         await asyncio.Event().wait()
         raise AssertionError
 
-    async with Mesh(mesh_settings, tier="client") as mesh:
-        assert mesh._calls is not None
-        monkeypatch.setattr(mesh._calls, "_send", never)
+    async with WorkerRuntime(mesh_settings, tier="client") as mesh:
+        assert mesh.rpc._calls is not None
+        monkeypatch.setattr(mesh.rpc._calls, "_send", never)
         with pytest.raises(NotTakenError) as caught:
-            await mesh.call(generate("x"), run=mesh.settings.instance, step="g", deadline=time.time() + 0.1)
+            await mesh.rpc.call(
+                generate("x"), CallOptions(run=mesh.settings.instance, step="g", deadline=time.time() + 0.1)
+            )
     fault = caught.value.fault()
     assert (fault.type, fault.status, fault.retryable) == ("urn:poise:not-taken", 503, True)
 
 
 async def test_late_and_orphaned_replies_are_counted_and_others_replies_are_not(mesh_settings: MeshSettings) -> None:
     settings = mesh_settings.model_copy(update={"admin_port": 0})
-    async with Mesh(settings, tier="client") as mesh:
-        assert mesh._calls is not None
+    async with WorkerRuntime(settings, tier="client") as mesh:
+        assert mesh.rpc._calls is not None
         assert mesh._telemetry.exposition is not None
         with pytest.raises(DeadlineExceededError):
-            await mesh.call(generate("x"), run=settings.instance, step="g", deadline=time.time() + 0.1)
-        (given_up,) = mesh._calls._given_up
+            await mesh.rpc.call(generate("x"), CallOptions(run=settings.instance, step="g", deadline=time.time() + 0.1))
+        (given_up,) = mesh.rpc._calls._given_up
         another_life = f"{settings.instance}.another-life".encode()
         for correlation_id in (given_up, another_life, b"somebody-else.1", None):
             headers = [] if correlation_id is None else [("correlation_id", correlation_id)]
-            await mesh.send("poise.replies", b"{}", key=None, headers=headers, partition=mesh._calls._partition)
+            await mesh.producer.send(
+                "poise.replies", b"{}", key=None, headers=headers, partition=mesh.rpc._calls._partition
+            )
         counted = b""
         async with asyncio.timeout(WITHIN):
             while b"poise_replies_orphaned" not in counted:
@@ -162,7 +175,9 @@ async def test_the_caller_is_told_at_its_deadline(mesh_settings: MeshSettings) -
 
     async with serving(mesh_settings, Tier("inference", {Generate: hang})) as mesh:
         with pytest.raises((DeadlineExceededError, FaultError), match=r"(?i)deadline"):
-            await mesh.call(generate("x"), run=mesh.settings.instance, step="g", deadline=time.time() + 0.3)
+            await mesh.rpc.call(
+                generate("x"), CallOptions(run=mesh.settings.instance, step="g", deadline=time.time() + 0.3)
+            )
 
 
 class Slow(Request[Completion]):
@@ -183,7 +198,7 @@ async def test_a_deadline_that_was_brought_forward_is_said_at_the_call_and_when_
     async with serving(mesh_settings, tier) as mesh:
         topic = tier.topics[0]
         with pytest.raises((FaultError, DeadlineExceededError), match=told):  # by the caller's clock, or the tier's
-            await mesh.call(Slow(), run=uuid4().hex, step="s", topic=topic, deadline=time.time() + 30)
+            await mesh.rpc.call(Slow(), CallOptions(run=uuid4().hex, step="s", topic=topic, deadline=time.time() + 30))
         sent = await outsider.send(topic.name, b"{}", poise_deadline=str(round((time.time() + 30) * 1_000)))
         fault = Fault.parse((await outsider.reply(sent)).value or b"")
     assert re.search(told, fault.detail)
@@ -219,7 +234,7 @@ async def test_what_came_too_late_is_a_fault_and_no_dead_letter(
     async with serving(mesh_settings, ORCHESTRATION) as mesh:
         sent = await outsider.send(ASK_INTERACTIVE.name, b'{"question": "when?"}', poise_deadline=past)
         reply = await outsider.reply(sent)
-        letters = await mesh.read_topic(dead_topic("orchestration"))
+        letters = await mesh.logs.read_topic(dead_topic("orchestration"))
     fault = Fault.parse(reply.value or b"")
     assert (fault.type, fault.status) == ("urn:poise:deadline-exceeded", 504)
     assert not [letter for letter in letters if letter.header("correlation_id") == sent.header("correlation_id")]
@@ -231,7 +246,7 @@ async def test_a_reply_too_large_for_the_broker_is_a_fault(mesh_settings: MeshSe
 
     async with serving(mesh_settings, Tier("inference", {Generate: verbose})) as mesh:
         with pytest.raises(FaultError, match=r"20\d{5} bytes is larger than poise\.replies takes"):
-            await mesh.call(generate("x"), run=mesh.settings.instance, step="g")
+            await mesh.rpc.call(generate("x"), CallOptions(run=mesh.settings.instance, step="g"))
 
 
 async def test_a_fault_that_says_too_much_is_shortened(mesh_settings: MeshSettings, outsider: Outsider) -> None:

@@ -18,9 +18,11 @@ from poise.kafka.consumer import ConsumerLimits
 from poise.kafka.record import Record
 from poise.rpc import cancellation
 from poise.rpc.cancel_memory import Cancelled, CancelMemory
+from poise.rpc.client import CallOptions
 from poise.settings import MeshSettings
-from poise.worker.mesh import Mesh
-from poise.worker.tier import Context, Tier
+from poise.worker.context import Context
+from poise.worker.runtime import WorkerRuntime
+from poise.worker.tier import Tier
 
 pytestmark = pytest.mark.integration
 
@@ -64,8 +66,8 @@ def settings_of_a_client(settings: MeshSettings) -> MeshSettings:
 
 
 @pytest.fixture
-async def client(mesh_settings: MeshSettings) -> AsyncIterator[Mesh]:
-    async with Mesh(settings_of_a_client(mesh_settings), tier="client") as mesh:
+async def client(mesh_settings: MeshSettings) -> AsyncIterator[WorkerRuntime]:
+    async with WorkerRuntime(settings_of_a_client(mesh_settings), tier="client") as mesh:
         yield mesh
 
 
@@ -87,14 +89,14 @@ async def fault(outsider: Outsider, sent: Record) -> Fault:
 
 
 async def test_a_call_that_is_given_up_is_stopped_on_the_worker_that_has_it(
-    mesh_settings: MeshSettings, client: Mesh, outsider: Outsider
+    mesh_settings: MeshSettings, client: WorkerRuntime, outsider: Outsider
 ) -> None:
     slow, run = Slow(), uuid4().hex
     async with serving(mesh_settings, slow.tier()) as mesh:
-        call = asyncio.create_task(client.call(HELLO, run=run, step="g"))
+        call = asyncio.create_task(client.rpc.call(HELLO, CallOptions(run=run, step="g")))
         await until(lambda: f"{run}/g" in slow.begun)
         other = await send(outsider, run)  # somebody else who waits for the same step
-        beside = asyncio.create_task(client.call(HELLO, run=run, step="h"))
+        beside = asyncio.create_task(client.rpc.call(HELLO, CallOptions(run=run, step="h")))
         await until(lambda: f"{run}/h" in slow.begun)
         await give_up(call)
         told = await fault(outsider, other)
@@ -102,9 +104,9 @@ async def test_a_call_that_is_given_up_is_stopped_on_the_worker_that_has_it(
         await until(lambda: slow.stopped == [f"{run}/g"])
         slow.may_end.set()
         assert (await beside).text == f"{run}/h"  # a step was cancelled, not the run
-        again = await client.call(HELLO, run=run, step="g")  # made again, under the same name
+        again = await client.rpc.call(HELLO, CallOptions(run=run, step="g"))  # made again, under the same name
         assert again.text == f"{run}/g"
-        letters = await mesh.read_topic(dead_topic("inference"))
+        letters = await mesh.logs.read_topic(dead_topic("inference"))
     assert not [letter for letter in letters if letter.header("poise-run") == run]
 
 
@@ -124,20 +126,20 @@ async def test_who_gives_up_an_ask_stops_its_run_down_to_the_last_step_with_one_
         await give_up(ask)
         await until(lambda: len(slow.stopped) == 1)
         run = slow.stopped[0].partition("/")[0]
-        found = await mesh.read_key(CANCEL.name, run, since=since)
+        found = await mesh.logs.read_key(CANCEL.name, run, since=since)
     (cancel,) = [Cancel.parse(record.value or b"") for record in found]
     assert (cancel.run, cancel.step, cancel.tenant) == (run, None, "default")
 
 
 async def test_what_waits_is_dropped_when_its_turn_comes(
-    mesh_settings: MeshSettings, client: Mesh, outsider: Outsider
+    mesh_settings: MeshSettings, client: WorkerRuntime, outsider: Outsider
 ) -> None:
     slow, run, other = Slow(), uuid4().hex, uuid4().hex
     async with serving(mesh_settings, slow.tier(concurrency=1)) as mesh:
-        first = asyncio.create_task(client.call(HELLO, run=other, step="g", key="k"))
+        first = asyncio.create_task(client.rpc.call(HELLO, CallOptions(run=other, step="g", key="k")))
         await until(lambda: len(slow.begun) == 1)
         waiting = [await send(outsider, run, f"{n}") for n in range(3)]
-        await client.cancel(run)
+        await client.rpc.cancel(run)
         await until(lambda: (mesh.settings.tenant, run, None) in mesh.cancels._known)
         slow.may_end.set()
         assert {(await fault(outsider, sent)).type for sent in waiting} == {"urn:poise:cancelled"}
@@ -146,36 +148,38 @@ async def test_what_waits_is_dropped_when_its_turn_comes(
 
 
 async def test_a_worker_that_starts_later_knows_and_a_cancel_may_come_first(
-    mesh_settings: MeshSettings, client: Mesh, outsider: Outsider
+    mesh_settings: MeshSettings, client: WorkerRuntime, outsider: Outsider
 ) -> None:
     slow, run = Slow(), uuid4().hex
     slow.may_end.set()
-    await client.cancel(run)
-    await client.cancel(uuid4().hex)  # of a run that nobody knows
-    await client.send(CANCEL.name, b"no cancel", key=None, headers=[])
+    await client.rpc.cancel(run)
+    await client.rpc.cancel(uuid4().hex)  # of a run that nobody knows
+    await client.producer.send(CANCEL.name, b"no cancel", key=None, headers=[])
     sent = await send(outsider, run)
     async with serving(mesh_settings, slow.tier()):
         assert (await fault(outsider, sent)).type == "urn:poise:cancelled"
         with pytest.raises(RunCancelledError):
-            await client.call(HELLO, run=run, step="another")
-        await client.cancel(run)
+            await client.rpc.call(HELLO, CallOptions(run=run, step="another"))
+        await client.rpc.cancel(run)
         ended = uuid4().hex
-        assert (await client.call(HELLO, run=ended, step="g")).text == f"{ended}/g"
-        await client.cancel(ended)  # harmless: it has ended
-        assert (await client.call(HELLO, run=uuid4().hex, step="g")).finish_reason == "stop"
+        assert (await client.rpc.call(HELLO, CallOptions(run=ended, step="g"))).text == f"{ended}/g"
+        await client.rpc.cancel(ended)  # harmless: it has ended
+        assert (await client.rpc.call(HELLO, CallOptions(run=uuid4().hex, step="g"))).finish_reason == "stop"
     assert not [name for name in slow.begun if name.startswith(run)]
 
 
-async def test_another_tenants_run_is_left_alone(mesh_settings: MeshSettings, client: Mesh, outsider: Outsider) -> None:
+async def test_another_tenants_run_is_left_alone(
+    mesh_settings: MeshSettings, client: WorkerRuntime, outsider: Outsider
+) -> None:
     slow, run = Slow(), uuid4().hex
     slow.may_end.set()
-    await client.cancel(run, tenant="somebody-else")
+    await client.rpc.cancel(run, tenant="somebody-else")
     async with serving(mesh_settings, slow.tier()):
         assert (await outsider.reply(await send(outsider, run))).header("poise-kind") == Completion.kind
 
 
 async def test_withdrawn_work_is_finished_and_interrupted_work_is_done_again(
-    mesh_settings: MeshSettings, client: Mesh, outsider: Outsider, monkeypatch: pytest.MonkeyPatch
+    mesh_settings: MeshSettings, client: WorkerRuntime, outsider: Outsider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
         "poise.worker.tier_runner.ConsumerLimits", lambda concurrency: ConsumerLimits(concurrency, drain_timeout=0.05)
@@ -185,7 +189,7 @@ async def test_withdrawn_work_is_finished_and_interrupted_work_is_done_again(
     async with serving(mesh_settings, first.tier()):
         sent = [await send(outsider, run) for run in (withdrawn, interrupted)]
         await until(lambda: len(first.begun) == 2)
-        await client.cancel(withdrawn)
+        await client.rpc.cancel(withdrawn)
         assert (await fault(outsider, sent[0])).type == "urn:poise:cancelled"
     assert set(first.stopped) == {f"{withdrawn}/g", f"{interrupted}/g"}
     # The next worker shall not know what was cancelled: it is the commit that keeps it from doing it again.
@@ -193,13 +197,15 @@ async def test_withdrawn_work_is_finished_and_interrupted_work_is_done_again(
     second.may_end.set()
     async with serving(mesh_settings, second.tier()):
         assert (await outsider.reply(sent[1])).header("poise-kind") == Completion.kind
-        await client.call(HELLO, run=uuid4().hex, step="g", key="k")  # everything before it has had its turn
+        await client.rpc.call(
+            HELLO, CallOptions(run=uuid4().hex, step="g", key="k")
+        )  # everything before it has had its turn
     assert f"{interrupted}/g" in second.begun
     assert f"{withdrawn}/g" not in second.begun
 
 
 async def test_an_interrupted_handler_cancels_none_of_its_calls(
-    mesh_settings: MeshSettings, client: Mesh, monkeypatch: pytest.MonkeyPatch
+    mesh_settings: MeshSettings, client: WorkerRuntime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
         "poise.worker.tier_runner.ConsumerLimits", lambda concurrency: ConsumerLimits(concurrency, drain_timeout=0.05)
@@ -208,18 +214,18 @@ async def test_an_interrupted_handler_cancels_none_of_its_calls(
     inference = mesh_settings.model_copy(update={"instance": f"{mesh_settings.instance}-inference"})
     async with serving(inference, slow.tier()):
         async with serving(mesh_settings, ORCHESTRATION):
-            ask = asyncio.create_task(client.call(Ask(question="g"), run=run, step="ask", key=run))
+            ask = asyncio.create_task(client.rpc.call(Ask(question="g"), CallOptions(run=run, step="ask", key=run)))
             await until(lambda: f"{run}/g" in slow.begun)
         async with serving(mesh_settings, ORCHESTRATION):
             slow.may_end.set()
             assert (await ask).text == f"{run}/g"
-        assert not await client.read_key(CANCEL.name, run)
+        assert not await client.logs.read_key(CANCEL.name, run)
     assert slow.stopped == []
 
 
 async def test_a_handler_that_swallows_its_cancelling_is_asked_again_and_named(
     mesh_settings: MeshSettings,
-    client: Mesh,
+    client: WorkerRuntime,
     outsider: Outsider,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -240,11 +246,11 @@ async def test_a_handler_that_swallows_its_cancelling_is_asked_again_and_named(
     async with serving(mesh_settings, Tier("inference", {Generate: stubborn})) as mesh:
         sent = await send(outsider, run)
         await begun.wait()
-        await client.cancel(run)
+        await client.rpc.cancel(run)
         await until(lambda: "cannot be cancelled" in caplog.text)
         may_end.set()
         assert (await fault(outsider, sent)).type == "urn:poise:cancelled"
-        letters = await mesh.read_topic(dead_topic("inference"))
+        letters = await mesh.logs.read_topic(dead_topic("inference"))
     assert swallowed == 1 + cancellation.INSIST
     assert not [letter for letter in letters if letter.header("poise-run") == run]
 
@@ -252,7 +258,7 @@ async def test_a_handler_that_swallows_its_cancelling_is_asked_again_and_named(
 async def test_what_is_remembered_is_bounded_and_ends(
     mesh_settings: MeshSettings, caplog: pytest.LogCaptureFixture
 ) -> None:
-    known = Mesh(mesh_settings, tier="t").cancels
+    known = WorkerRuntime(mesh_settings, tier="t").cancels
     known._known = CancelMemory(most=6)
 
     def take(run: str, deadline: float, now: float) -> None:

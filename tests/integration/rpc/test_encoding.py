@@ -13,9 +13,11 @@ from poise.contracts import Completion, Generate, Message, Request
 from poise.contracts.generate import ChatMessage
 from poise.contracts.topics import dead_topic
 from poise.errors import EncodingError, FaultError
+from poise.rpc.client import CallOptions
 from poise.settings import MeshSettings
-from poise.worker.mesh import Mesh
-from poise.worker.tier import Context, Tier
+from poise.worker.context import Context
+from poise.worker.runtime import WorkerRuntime
+from poise.worker.tier import Tier
 from poise.workflows.run import Run
 from poise.workflows.workflow import workflow
 
@@ -54,7 +56,7 @@ ODD: dict[str, Priced] = {
 
 
 @asynccontextmanager
-async def paying(settings: MeshSettings) -> AsyncIterator[tuple[Poise, Mesh, list[str]]]:
+async def paying(settings: MeshSettings) -> AsyncIterator[tuple[Poise, WorkerRuntime, list[str]]]:
     """A tier each of whose answers costs something, and what was paid for."""
     paid: list[str] = []
 
@@ -76,7 +78,7 @@ async def test_a_reply_that_cannot_be_encoded_is_a_fault_with_the_fields_name(
     async with paying(mesh_settings) as (poise, mesh, paid):
         with pytest.raises(FaultError) as caught:
             await poise.call(Price(how=field), run=run)
-        letters = [one for one in await mesh.read_topic(dead_topic(TIER)) if one.header("poise-run") == run]
+        letters = [one for one in await mesh.logs.read_topic(dead_topic(TIER)) if one.header("poise-run") == run]
     fault = caught.value.fault()
     assert (fault.type, fault.retryable) == ("urn:poise:failed", False)
     assert [error.field for error in fault.errors] == [field]
@@ -87,7 +89,7 @@ async def test_a_reply_that_cannot_be_encoded_is_a_fault_with_the_fields_name(
 
 async def test_words_without_a_form_cost_the_stream_alone(mesh_settings: MeshSettings) -> None:
     async with paying(mesh_settings) as (poise, _, paid):
-        asked = poise.mesh.stream(Price(how="price"), run=uuid4().hex, step="price")
+        asked = poise.mesh.rpc.stream(Price(how="price"), CallOptions(run=uuid4().hex, step="price"))
         with pytest.raises(FaultError, match=r"priced/1 cannot be encoded: price"):
             async for _item in asked:
                 pass
@@ -100,8 +102,8 @@ async def test_a_request_that_cannot_be_encoded_is_told_to_its_caller(mesh_setti
             await poise.call(Price(how="text", given={"a": Client()}))
         with pytest.raises(EncodingError, match=r"price/1 cannot be encoded: poise-step: has no UTF-8 form"):
             await poise.call(Price(how="text"), step="\ud800")
-        assert poise.mesh._calls is not None
-        assert not poise.mesh._calls._pending
+        assert poise.mesh.rpc._calls is not None
+        assert not poise.mesh.rpc._calls._pending
     assert paid == []
 
 
@@ -129,5 +131,5 @@ async def test_a_step_whose_result_cannot_be_kept_is_done_once(mesh_settings: Me
     async with serving(mesh_settings, Tier("inference", {Generate: handle})) as mesh:
         chat = Generate(messages=(ChatMessage(role="user", content="x"),))
         with pytest.raises(FaultError, match="the result of step pay cannot be encoded: client: "):
-            await mesh.call(chat, run=uuid4().hex, step="g")
+            await mesh.rpc.call(chat, CallOptions(run=uuid4().hex, step="g"))
     assert paid == ["paid"]

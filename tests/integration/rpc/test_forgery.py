@@ -12,9 +12,11 @@ from integration_kit import WITHIN, Outsider, serving, until
 from poise.contracts import Answer, Ask, Completion, Delta, End, Envelope, Fault, Generate, Message, Reset
 from poise.contracts.generate import ChatMessage
 from poise.contracts.topics import ASK_INTERACTIVE, REPLIES
+from poise.rpc.client import CallOptions
 from poise.settings import MeshSettings
-from poise.worker.mesh import Mesh
-from poise.worker.tier import Context, Tier
+from poise.worker.context import Context
+from poise.worker.runtime import WorkerRuntime
+from poise.worker.tier import Tier
 
 pytestmark = pytest.mark.integration
 
@@ -34,7 +36,7 @@ async def answer(ask: Ask, context: Context) -> Answer:
 class Victim:
     """A call with a stream that waits for a slow model, and everything that its reader is shown."""
 
-    def __init__(self, mesh: Mesh) -> None:
+    def __init__(self, mesh: WorkerRuntime) -> None:
         self.mesh = mesh
         self.run = uuid4().hex
         self.shown: list[object] = []
@@ -42,13 +44,13 @@ class Victim:
 
     async def _read(self) -> None:
         request = Generate(messages=(ChatMessage(role="user", content="x"),))
-        async for item in self.mesh.stream(request, run=self.run, step="generate"):
+        async for item in self.mesh.rpc.stream(request, CallOptions(run=self.run, step="generate")):
             self.shown.append(item)
 
     @property
     def calls(self) -> Any:
-        assert self.mesh._calls is not None
-        return self.mesh._calls
+        assert self.mesh.rpc._calls is not None
+        return self.mesh.rpc._calls
 
     async def correlation_id(self) -> bytes:
         await until(lambda: bool(self.calls._pending))
@@ -76,7 +78,7 @@ async def attacked(settings: MeshSettings) -> AsyncIterator[tuple[Victim, asynci
     async with (
         serving(settings, Tier("inference", {Generate: slow})),
         serving(settings, Tier("orchestration", {Ask: answer})),
-        Mesh(settings, tier="client") as mesh,
+        WorkerRuntime(settings, tier="client") as mesh,
     ):
         try:
             yield Victim(mesh), go_on
@@ -89,9 +91,9 @@ def ask(question: str) -> bytes:
 
 
 @asynccontextmanager
-async def forged(mesh: Mesh, partition: int, correlation_id: bytes, many: int) -> AsyncIterator[None]:
+async def forged(mesh: WorkerRuntime, partition: int, correlation_id: bytes, many: int) -> AsyncIterator[None]:
     """Leave when so many records under the victim's correlation id stand before its own reply: those it reads first."""
-    async with mesh.follow(REPLIES.name, start="end", partitions=[partition]) as log:
+    async with mesh.logs.follow(REPLIES.name, start="end", partitions=[partition]) as log:
         yield
         async with asyncio.timeout(WITHIN):
             async for batch in log:
@@ -153,7 +155,7 @@ async def test_who_may_write_replies_and_knows_no_id_reaches_nobody(mesh_setting
                 envelope = Envelope(
                     correlation_id=guess, run=victim.run, step="generate", kind=body.kind, stream="s", seq=number
                 )
-                await victim.mesh.send(
+                await victim.mesh.producer.send(
                     REPLIES.name, body.encode(), key=None, headers=envelope.headers(), partition=partition
                 )
         go_on.set()
@@ -164,7 +166,9 @@ async def test_who_may_write_replies_and_knows_no_id_reaches_nobody(mesh_setting
 async def test_calls_by_the_public_door_find_their_own_runs(mesh_settings: MeshSettings) -> None:
     """Many at once, so that they share batches: the run of each is made of its very place and time."""
     async with serving(mesh_settings, Tier("orchestration", {Ask: answer})) as mesh:
-        asked = [mesh.call(Ask(question=str(n)), topic=ASK_INTERACTIVE, step="ask") for n in range(300)]
+        asked = [
+            mesh.rpc.call(Ask(question=str(n)), CallOptions(topic=ASK_INTERACTIVE, step="ask")) for n in range(300)
+        ]
         async with asyncio.timeout(WITHIN):
             answers = await asyncio.gather(*asked)
     assert [each.text for each in answers] == [str(n) for n in range(300)]

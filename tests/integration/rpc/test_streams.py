@@ -21,11 +21,13 @@ from poise.errors import DeadlineExceededError, FaultError, RetryableError, Term
 from poise.kafka.record import Record
 from poise.redis.client import RedisClient
 from poise.redis.step_results import ClaimStatus, Lease, StepResultStore, StoredReply
+from poise.rpc.client import CallOptions
 from poise.rpc.stream_reader import AGAIN, LOST, MOST_UNREAD, mark_of
 from poise.rpc.stream_writer import DIFFERS
 from poise.settings import MeshSettings
-from poise.worker.mesh import Mesh
-from poise.worker.tier import Context, Tier
+from poise.worker.context import Context
+from poise.worker.runtime import WorkerRuntime
+from poise.worker.tier import Tier
 
 pytestmark = pytest.mark.integration
 
@@ -71,7 +73,7 @@ class Read:
         return last
 
 
-def run_of(mesh: Mesh) -> str:
+def run_of(mesh: WorkerRuntime) -> str:
     return f"{mesh.settings.instance}-{time.time_ns()}"
 
 
@@ -89,7 +91,7 @@ async def test_words_come_before_the_reply(mesh_settings: MeshSettings) -> None:
         return completion()
 
     async with serving(mesh_settings, Tier("inference", {Generate: held})) as mesh:
-        stream = mesh.stream(generate(), run=run_of(mesh), step="g")
+        stream = mesh.rpc.stream(generate(), CallOptions(run=run_of(mesh), step="g"))
         assert await anext(stream) == Delta(text=WORDS[0])
         seen.set()
         read = Read()
@@ -105,7 +107,7 @@ async def test_nothing_is_streamed_to_one_who_did_not_ask_for_it(mesh_settings: 
         return await write(request, context)
 
     async with serving(mesh_settings, Tier("inference", {Generate: look})) as mesh:
-        assert await mesh.call(generate(), run=run_of(mesh), step="g") == completion()
+        assert await mesh.rpc.call(generate(), CallOptions(run=run_of(mesh), step="g")) == completion()
     assert asked[0].stream is None
 
 
@@ -115,7 +117,7 @@ async def test_a_tier_that_does_not_stream_is_read_alike(mesh_settings: MeshSett
 
     async with serving(mesh_settings, Tier("inference", {Generate: plain})) as mesh:
         read = Read()
-        await read.all(mesh.stream(generate(), run=run_of(mesh), step="g"))
+        await read.all(mesh.rpc.stream(generate(), CallOptions(run=run_of(mesh), step="g")))
     assert read.items == [Delta(text=TEXT), completion()]
 
 
@@ -124,7 +126,9 @@ async def test_a_reply_never_overtakes_its_stream(mesh_settings: MeshSettings) -
     async with serving(mesh_settings, Tier("inference", {Generate: write}, concurrency=256)) as mesh:
         reads = [Read() for _ in range(1_000)]
         run = run_of(mesh)
-        await asyncio.gather(*(r.all(mesh.stream(generate(), run=f"{run}-{n}", step="g")) for n, r in enumerate(reads)))
+        await asyncio.gather(
+            *(r.all(mesh.rpc.stream(generate(), CallOptions(run=f"{run}-{n}", step="g"))) for n, r in enumerate(reads))
+        )
     assert {(read.shown, len(read.resets)) for read in reads} == {(TEXT, 0)}
 
 
@@ -132,7 +136,7 @@ async def test_a_reply_never_overtakes_its_stream(mesh_settings: MeshSettings) -
 
 
 @asynccontextmanager
-async def answering(settings: MeshSettings, *, accepts: bool, writes: object = write) -> AsyncIterator[Mesh]:
+async def answering(settings: MeshSettings, *, accepts: bool, writes: object = write) -> AsyncIterator[WorkerRuntime]:
     """An orchestration that has inference write, and takes its words or does not."""
 
     async def answer(_ask: Ask, context: Context) -> Answer:
@@ -155,14 +159,14 @@ async def answering(settings: MeshSettings, *, accepts: bool, writes: object = w
 async def test_words_go_straight_to_the_asker(mesh_settings: MeshSettings) -> None:
     async with answering(mesh_settings, accepts=True) as mesh:
         read = Read()
-        reply = await read.all(mesh.stream(Ask(question="why?"), run=run_of(mesh), step="ask"))
+        reply = await read.all(mesh.rpc.stream(Ask(question="why?"), CallOptions(run=run_of(mesh), step="ask")))
     assert (reply.text, read.shown, read.resets) == (TEXT, TEXT, [])
 
 
 async def test_words_that_are_refused_are_taken_back(mesh_settings: MeshSettings) -> None:
     async with answering(mesh_settings, accepts=False) as mesh:
         read = Read()
-        reply = await read.all(mesh.stream(Ask(question="why?"), run=run_of(mesh), step="ask"))
+        reply = await read.all(mesh.rpc.stream(Ask(question="why?"), CallOptions(run=run_of(mesh), step="ask")))
     assert reply.text == read.shown == "Word for word."
     assert read.resets == [Reset(reason="not grounded", rung="extractive")]
     said = "".join(item.text for item in read.items if isinstance(item, Delta))
@@ -170,7 +174,7 @@ async def test_words_that_are_refused_are_taken_back(mesh_settings: MeshSettings
 
 
 @asynccontextmanager
-async def redacting(settings: MeshSettings) -> AsyncIterator[Mesh]:
+async def redacting(settings: MeshSettings) -> AsyncIterator[WorkerRuntime]:
     """Asks are answered with what the model wrote, streamed, but for a word that nobody may read."""
 
     async def redact(_ask: Ask, context: Context) -> Answer:
@@ -238,7 +242,7 @@ async def test_a_step_that_fails_in_the_middle_of_its_words_is_taken_back(mesh_s
 
     async with answering(mesh_settings, accepts=True, writes=breaks) as mesh:
         read = Read()
-        reply = await read.all(mesh.stream(Ask(question="why?"), run=run_of(mesh), step="ask"))
+        reply = await read.all(mesh.rpc.stream(Ask(question="why?"), CallOptions(run=run_of(mesh), step="ask")))
     assert reply.text == read.shown == "Word for word."
 
 
@@ -300,7 +304,7 @@ async def test_a_second_attempt_begins_anew(mesh_settings: MeshSettings) -> None
         return await write(request, context)
 
     async with serving(mesh_settings, Tier("inference", {Generate: second_time_lucky})) as mesh:
-        stream = mesh.stream(generate(), run=run_of(mesh), step="g")
+        stream = mesh.rpc.stream(generate(), CallOptions(run=run_of(mesh), step="g"))
         assert await anext(stream) == Delta(text="Well")
         shown.set()
         read = Read()
@@ -313,8 +317,8 @@ async def test_a_step_that_is_finished_already_is_read_whole(mesh_settings: Mesh
     """A redelivered message: the journal's reply is sent, and names no stream."""
     async with serving(mesh_settings, Tier("inference", {Generate: write})) as mesh:
         run, first, second = run_of(mesh), Read(), Read()
-        await first.all(mesh.stream(generate(), run=run, step="g"))
-        await second.all(mesh.stream(generate(), run=run, step="g"))
+        await first.all(mesh.rpc.stream(generate(), CallOptions(run=run, step="g")))
+        await second.all(mesh.rpc.stream(generate(), CallOptions(run=run, step="g")))
     assert second.items == [Delta(text=TEXT), completion()]
     assert first.shown == TEXT
 
@@ -339,7 +343,7 @@ async def test_where_another_copy_was_faster_its_reply_counts_and_not_our_words(
 
     async with serving(mesh_settings, Tier("inference", {Generate: slow})) as mesh:
         read = Read()
-        reply = await read.all(mesh.stream(generate(), run=run_of(mesh), step="g"))
+        reply = await read.all(mesh.rpc.stream(generate(), CallOptions(run=run_of(mesh), step="g")))
     assert (reply.text, read.shown, [reset.reason for reset in read.resets]) == ("Theirs.", "Theirs.", [AGAIN])
 
 
@@ -357,7 +361,7 @@ async def test_a_run_whose_worker_died_after_the_model_wrote_shows_the_words_aga
     tiers = Tier("inference", {Generate: write}), Tier("orchestration", {Ask: answer})
     async with serving(mesh_settings, tiers[0]), serving(mesh_settings, tiers[1]) as mesh:
         read = Read()
-        await read.all(mesh.stream(Ask(question="why?"), run=run_of(mesh), step="ask"))
+        await read.all(mesh.rpc.stream(Ask(question="why?"), CallOptions(run=run_of(mesh), step="ask")))
     assert (read.shown, [reset.reason for reset in read.resets]) == (TEXT, [AGAIN])
 
 
@@ -382,7 +386,7 @@ async def lossy(settings: MeshSettings, drop: int) -> Read:
 
     async with serving(settings, Tier("inference", {Generate: drops})) as mesh:
         read = Read()
-        await read.all(mesh.stream(generate(), run=run_of(mesh), step="g"))
+        await read.all(mesh.rpc.stream(generate(), CallOptions(run=run_of(mesh), step="g")))
     return read
 
 
@@ -413,27 +417,27 @@ async def test_repeated_events_and_those_of_others_change_nothing(mesh_settings:
 
     async with serving(mesh_settings, Tier("inference", {Generate: repeats})) as mesh:
         read = Read()
-        await read.all(mesh.stream(generate(), run=run_of(mesh), step="g"))
+        await read.all(mesh.rpc.stream(generate(), CallOptions(run=run_of(mesh), step="g")))
     assert (read.shown, read.resets) == (TEXT, [])
 
 
 async def test_silence_after_words_is_an_error_at_the_deadline(mesh_settings: MeshSettings) -> None:
-    async with Mesh(mesh_settings, tier="client") as mesh:
+    async with WorkerRuntime(mesh_settings, tier="client") as mesh:
         reads: list[object] = []
         run = run_of(mesh)
-        stream = mesh.stream(generate(), run=run, step="g", deadline=time.time() + 1)
+        stream = mesh.rpc.stream(generate(), CallOptions(run=run, step="g", deadline=time.time() + 1))
         first = asyncio.ensure_future(anext(stream))
-        assert mesh._calls is not None
-        await until(lambda: bool(mesh._calls and mesh._calls._pending))
-        (correlation_id,) = mesh._calls._pending
+        assert mesh.rpc._calls is not None
+        await until(lambda: bool(mesh.rpc._calls and mesh.rpc._calls._pending))
+        (correlation_id,) = mesh.rpc._calls._pending
         event = Envelope(correlation_id=correlation_id, run=run, kind=Delta.kind, stream="s", seq=0)
         headers = event.headers()
         body = Delta(text="Well").encode()
-        await mesh.send("poise.replies", body, key=None, headers=headers, partition=mesh._calls._partition)
+        await mesh.producer.send("poise.replies", body, key=None, headers=headers, partition=mesh.rpc._calls._partition)
         reads.append(await first)
         with pytest.raises(DeadlineExceededError):
             await anext(stream)
-        assert not mesh._calls._pending
+        assert not mesh.rpc._calls._pending
     assert reads == [Delta(text="Well")]
 
 
@@ -445,7 +449,7 @@ async def test_a_fault_after_words_is_raised(mesh_settings: MeshSettings) -> Non
         raise TerminalError("the model broke")
 
     async with serving(mesh_settings, Tier("inference", {Generate: breaks})) as mesh:
-        stream = mesh.stream(generate(), run=run_of(mesh), step="g")
+        stream = mesh.rpc.stream(generate(), CallOptions(run=run_of(mesh), step="g"))
         assert await anext(stream) == Delta(text="Well")
         with pytest.raises(FaultError, match="the model broke"):
             await anext(stream)
@@ -459,13 +463,13 @@ async def test_a_reader_that_goes_away_gives_its_call_up(mesh_settings: MeshSett
         return completion("Well")
 
     async with serving(mesh_settings, Tier("inference", {Generate: hangs})) as mesh:
-        stream = mesh.stream(generate(), run=run_of(mesh), step="g")
+        stream = mesh.rpc.stream(generate(), CallOptions(run=run_of(mesh), step="g"))
         await anext(stream)
         await stream.aclose()
-        assert mesh._calls is not None
-        assert not mesh._calls._pending
-        assert not mesh._calls._pending
-        assert len(mesh._calls._given_up) == 1
+        assert mesh.rpc._calls is not None
+        assert not mesh.rpc._calls._pending
+        assert not mesh.rpc._calls._pending
+        assert len(mesh.rpc._calls._given_up) == 1
 
 
 async def test_a_reader_that_does_not_read_costs_no_more_than_the_answer(mesh_settings: MeshSettings) -> None:
@@ -478,10 +482,10 @@ async def test_a_reader_that_does_not_read_costs_no_more_than_the_answer(mesh_se
         return completion("all of it")
 
     async with serving(mesh_settings, Tier("inference", {Generate: floods})) as mesh:
-        stream = mesh.stream(generate(), run=run_of(mesh), step="g")
+        stream = mesh.rpc.stream(generate(), CallOptions(run=run_of(mesh), step="g"))
         first = await anext(stream)
-        assert mesh._calls is not None
-        (pending,) = mesh._calls._pending.values()
+        assert mesh.rpc._calls is not None
+        (pending,) = mesh.rpc._calls._pending.values()
         reader = pending._reader
         assert reader is not None
         most = 0
@@ -503,9 +507,9 @@ async def test_a_message_sent_again_from_the_dead_letters_streams_to_nobody(mesh
     async with serving(mesh_settings, Tier("inference", {Generate: breaks})) as mesh:
         run = run_of(mesh)
         with pytest.raises(FaultError):
-            await Read().all(mesh.stream(generate(), run=run, step="g"))
+            await Read().all(mesh.rpc.stream(generate(), CallOptions(run=run, step="g")))
         letters: list[Record] = [
-            r for r in await mesh.read_topic(dead_topic("inference")) if r.header("poise-run") == run
+            r for r in await mesh.logs.read_topic(dead_topic("inference")) if r.header("poise-run") == run
         ]
     (letter,) = letters
     assert letter.header("poise-stream-to") is not None

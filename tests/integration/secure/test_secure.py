@@ -21,8 +21,9 @@ from poise.security import Security
 from poise.settings import MeshSettings
 from poise.stack import external
 from poise.stack.options import ExternalServices
-from poise.worker.mesh import Mesh
-from poise.worker.tier import Context, Tier
+from poise.worker.context import Context
+from poise.worker.runtime import WorkerRuntime
+from poise.worker.tier import Tier
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]
 
@@ -73,7 +74,7 @@ async def ask_through_two_tiers(settings: MeshSettings) -> str:
         Poise(settings=settings) as client,
     ):
         found = await client.ask("who goes there?")
-        await mesh.read_topic(SPANS.name)
+        await mesh.logs.read_topic(SPANS.name)
     return found.text
 
 
@@ -108,7 +109,7 @@ async def refused(settings: MeshSettings) -> str:
     """The one line that a process ends with; none of what is secret is in it, and nobody waits long for it."""
     began = time.monotonic()
     with pytest.raises(SetupError) as error:
-        async with Mesh(settings, tier="client"):
+        async with WorkerRuntime(settings, tier="client"):
             raise AssertionError
     print(f"refused after {time.monotonic() - began:.2f} s: {error.value}")  # noqa: T201 - a figure for the reader
     assert "\n" not in str(error.value)

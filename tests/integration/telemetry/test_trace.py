@@ -18,11 +18,13 @@ from poise.contracts import Completion, Generate
 from poise.contracts.generate import ChatMessage
 from poise.contracts.run_id import new_run_id
 from poise.errors import FaultError, TerminalError
+from poise.rpc.client import CallOptions
 from poise.run_log.timeline import span_tree
 from poise.settings import MeshSettings
 from poise.telemetry import semconv, span
-from poise.worker.mesh import Mesh
-from poise.worker.tier import Context, Tier
+from poise.worker.context import Context
+from poise.worker.runtime import WorkerRuntime
+from poise.worker.tier import Tier
 
 pytestmark = pytest.mark.integration
 
@@ -36,19 +38,21 @@ async def write(request: Generate, _context: Context) -> Completion:
 
 
 @pytest.fixture
-async def mesh(mesh_settings: MeshSettings) -> AsyncIterator[Mesh]:
+async def mesh(mesh_settings: MeshSettings) -> AsyncIterator[WorkerRuntime]:
     async with serving(mesh_settings, Tier("inference", {Generate: write})) as mesh:
         yield mesh
 
 
-async def ask(mesh: Mesh, text: str = "hello") -> str:
+async def ask(mesh: WorkerRuntime, text: str = "hello") -> str:
     run = new_run_id(time.time(), SystemRandom())
     with span(semconv.ASK, attributes={semconv.RUN: run}):
-        await mesh.call(Generate(messages=(ChatMessage(role="user", content=text),)), run=run, step="generate")
+        await mesh.rpc.call(
+            Generate(messages=(ChatMessage(role="user", content=text),)), CallOptions(run=run, step="generate")
+        )
     return run
 
 
-async def test_every_span_of_a_run_is_found_in_its_place(mesh: Mesh) -> None:
+async def test_every_span_of_a_run_is_found_in_its_place(mesh: WorkerRuntime) -> None:
     await ask(mesh)
     run = await ask(mesh)
 
@@ -64,10 +68,12 @@ async def test_every_span_of_a_run_is_found_in_its_place(mesh: Mesh) -> None:
     assert found.record is None
 
 
-async def test_a_fault_shows_where_it_arose(mesh: Mesh) -> None:
+async def test_a_fault_shows_where_it_arose(mesh: WorkerRuntime) -> None:
     run = new_run_id(time.time(), SystemRandom())
     with pytest.raises(FaultError), span(semconv.ASK, attributes={semconv.RUN: run}):
-        await mesh.call(Generate(messages=(ChatMessage(role="user", content="fail"),)), run=run, step="generate")
+        await mesh.rpc.call(
+            Generate(messages=(ChatMessage(role="user", content="fail"),)), CallOptions(run=run, step="generate")
+        )
 
     failed = [one for one in (await trace.find(mesh, run)).spans if one.status == "error"]
     assert {one.name for one in failed} >= {"ask", "call generate", "chat echo"}
@@ -94,7 +100,7 @@ async def poise(*arguments: str) -> Ended:
     return Ended(process.returncode, out.decode(), err.decode())
 
 
-async def test_the_command_shows_it_to_people_and_machines(mesh: Mesh) -> None:
+async def test_the_command_shows_it_to_people_and_machines(mesh: WorkerRuntime) -> None:
     run = await ask(mesh)
 
     people = await poise("trace", run, "--broker", mesh.settings.broker)
@@ -112,7 +118,7 @@ async def test_the_command_shows_it_to_people_and_machines(mesh: Mesh) -> None:
 
 
 @pytest.mark.parametrize("run", ["0199aaaa-0000-7000-8000-000000000000", "no-such-run"])
-async def test_an_unknown_run_is_one_clear_line(mesh: Mesh, run: str) -> None:
+async def test_an_unknown_run_is_one_clear_line(mesh: WorkerRuntime, run: str) -> None:
     ended = await poise("trace", run, "--broker", mesh.settings.broker)
 
     assert ended.code == 1

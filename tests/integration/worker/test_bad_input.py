@@ -13,8 +13,9 @@ from poise.contracts.ask import MAX_QUESTION_CHARS
 from poise.contracts.topics import ASK_INTERACTIVE, dead_topic
 from poise.kafka.record import Record
 from poise.settings import MeshSettings
-from poise.worker.mesh import Mesh
-from poise.worker.tier import Context, Tier
+from poise.worker.context import Context
+from poise.worker.runtime import WorkerRuntime
+from poise.worker.tier import Tier
 
 pytestmark = pytest.mark.integration
 
@@ -29,15 +30,15 @@ async def answer(_ask: Ask, context: Context) -> Answer:
 ORCHESTRATION = Tier("orchestration", {Ask: answer})
 
 
-async def letter_of(mesh: Mesh, sent: Record) -> Record:
-    letters = await mesh.read_topic(dead_topic("orchestration"))
+async def letter_of(mesh: WorkerRuntime, sent: Record) -> Record:
+    letters = await mesh.logs.read_topic(dead_topic("orchestration"))
     (letter,) = [one for one in letters if one.header("correlation_id") == sent.header("correlation_id")]
     return letter
 
 
-async def kept(mesh: Mesh, correlation_id: str) -> Record:
+async def kept(mesh: WorkerRuntime, correlation_id: str) -> Record:
     """The dead letter with that correlation id, as soon as there is one."""
-    async with asyncio.timeout(WITHIN), mesh.follow(dead_topic("orchestration")) as letters:
+    async with asyncio.timeout(WITHIN), mesh.logs.follow(dead_topic("orchestration")) as letters:
         async for batch in letters:
             for letter in batch:
                 if letter.header("correlation_id") == correlation_id:
@@ -184,7 +185,7 @@ async def test_a_header_whose_name_is_not_utf8_stops_nobody(
         while right.header("correlation_id") not in replies:
             reply = await outsider.any_reply()
             replies[reply.header("correlation_id")] = reply.header("poise-kind")
-        letters = await mesh.read_topic(dead_topic("orchestration"))
+        letters = await mesh.logs.read_topic(dead_topic("orchestration"))
     assert list(replies.values()) == ["answer/1", "fault/1", "answer/1", "answer/1"]
     (letter,) = [one for one in letters if one.header("correlation_id") == "second"]
     assert ("x-caf\N{REPLACEMENT CHARACTER}", b"1") in letter.headers

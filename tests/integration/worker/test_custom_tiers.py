@@ -34,7 +34,8 @@ from poise.kafka import topic_setup
 from poise.settings import MeshSettings
 from poise.stack import probe
 from poise.stack.kafka import Kafka
-from poise.worker.tier import Context, Tier
+from poise.worker.context import Context
+from poise.worker.tier import Tier
 
 pytestmark = pytest.mark.integration
 
@@ -139,7 +140,7 @@ async def test_the_page_is_true(kafka: str, page: dict[str, Any], tmp_path: Path
             await traced(run, "translation", broker=kafka, folder=tmp_path)
         with pytest.raises(FaultError, match="unknown language: nl"):
             await poise.call(translate(text="hello", language="nl"))
-        letters = await poise.mesh.read_topic(dead_topic("translation"))
+        letters = await poise.mesh.logs.read_topic(dead_topic("translation"))
         assert letters[-1].header("poise-dead-message") == "unknown language: nl"
         assert "translation" in tiers_with_dead_letters(await poise.mesh.admin.list_topics())
 
@@ -366,7 +367,7 @@ async def test_a_plain_handler_fails_as_an_async_one_does(mesh_settings: MeshSet
         run = uuid4().hex
         with pytest.raises(FaultError, match=r"failed on it, RuntimeError: dead letter echo/\d"):
             await poise.call(Echo(text="x"), run=run)
-        letters = await mesh.read_topic(dead_topic("echo"))
+        letters = await mesh.logs.read_topic(dead_topic("echo"))
     (letter,) = [letter for letter in letters if letter.header("poise-run") == run]
     assert letter.header("poise-dead-message") == "the function raised SystemExit: 3"
     assert letter.header("poise-attempt") == "2"

@@ -28,8 +28,9 @@ from poise.settings import MeshSettings
 from poise.stack.valkey import Valkey
 from poise.telemetry import semconv
 from poise.telemetry.metrics import observations
+from poise.worker.context import Context
 from poise.worker.idempotency import IdempotencyGuard
-from poise.worker.tier import Context, Tier
+from poise.worker.tier import Tier
 
 pytestmark = pytest.mark.integration
 
@@ -274,7 +275,7 @@ async def _failing(
 
     async with serving(settings, tier(fail)) as mesh:
         replies = [(await outsider.reply(await send(outsider, run))).value for _ in range(2)]
-        letters = await mesh.read_topic(dead_topic("inference"))
+        letters = await mesh.logs.read_topic(dead_topic("inference"))
     assert all(Fault.parse(reply or b"") == error.fault() for reply in replies)
     return handled, replies, len([letter for letter in letters if letter.header("poise-run") == run])
 

@@ -13,9 +13,11 @@ from poise.contracts.generate import ChatMessage
 from poise.contracts.topics import INFERENCE_INTERACTIVE, RECORDS, retry_topic
 from poise.dead_letters.model import read as read_dead
 from poise.errors import RetryableError
+from poise.rpc.client import CallOptions
 from poise.settings import MeshSettings
-from poise.worker.mesh import Mesh
-from poise.worker.tier import Context, Tier
+from poise.worker.context import Context
+from poise.worker.runtime import WorkerRuntime
+from poise.worker.tier import Tier
 
 pytestmark = pytest.mark.integration
 
@@ -39,8 +41,8 @@ def a_record(run: str) -> bytes:
     ).encode()
 
 
-async def dead(mesh: Mesh, tier: str, origin: str) -> list[str]:
-    letters = read_dead(tier, await mesh.read_topic(f"poise.{tier}.dead"))
+async def dead(mesh: WorkerRuntime, tier: str, origin: str) -> list[str]:
+    letters = read_dead(tier, await mesh.logs.read_topic(f"poise.{tier}.dead"))
     return [letter.error for letter in letters if letter.record.header("poise-origin") == origin]
 
 
@@ -89,7 +91,7 @@ async def test_what_waits_to_be_handled_again_survives_the_worker(
         await until(lambda: len(attempts) == 4)
         waiting = retry_topic("evaluation", 10.0)
         async with asyncio.timeout(10):
-            while not [r for r in await mesh.read_topic(waiting) if run.encode() in (r.value or b"")]:
+            while not [r for r in await mesh.logs.read_topic(waiting) if run.encode() in (r.value or b"")]:
                 pass
     async with serving(mesh_settings, tier(fails=False)):
         await until(lambda: attempts == [1, 2, 3, 4, 5])
@@ -130,7 +132,7 @@ async def test_a_newer_version_is_left_for_a_newer_worker(mesh_settings: MeshSet
         async with asyncio.timeout(10):
             while not [
                 r
-                for r in await mesh.read_topic(retry_topic("inference", 10.0))
+                for r in await mesh.logs.read_topic(retry_topic("inference", 10.0))
                 if r.header("poise-retry-of") == str(sent.position)
             ]:
                 pass
@@ -171,7 +173,7 @@ async def test_a_flood_of_failures_is_not_multiplied(mesh_settings: MeshSettings
     request = Generate.parse(GENERATE)
     async with serving(mesh_settings, Tier("inference", {Generate: fail})) as mesh:
         started = time.time()
-        calls = (mesh.call(request, run=uuid4().hex, step="g") for _ in range(600))
+        calls = (mesh.rpc.call(request, CallOptions(run=uuid4().hex, step="g")) for _ in range(600))
         outcomes = await asyncio.gather(*calls, return_exceptions=True)
         took = time.time() - started
     assert all(isinstance(outcome, Exception) for outcome in outcomes)

@@ -13,9 +13,11 @@ from integration_kit import serving, until
 
 from poise.contracts import Completion, Generate
 from poise.contracts.generate import ChatMessage
+from poise.rpc.client import CallOptions
 from poise.settings import MeshSettings
-from poise.worker.mesh import Mesh
-from poise.worker.tier import Context, Tier
+from poise.worker.context import Context
+from poise.worker.runtime import WorkerRuntime
+from poise.worker.tier import Tier
 
 pytestmark = pytest.mark.integration
 
@@ -27,7 +29,7 @@ EVERY = 0.01
 class Load:
     """Calls at a steady rate, and when each was answered."""
 
-    def __init__(self, mesh: Mesh) -> None:
+    def __init__(self, mesh: WorkerRuntime) -> None:
         self._mesh = mesh
         self._calls: list[asyncio.Task[None]] = []
         self._going = asyncio.create_task(self._go())
@@ -41,7 +43,7 @@ class Load:
 
     async def _call(self) -> None:
         began = time.monotonic()
-        await self._mesh.call(GENERATE, run=uuid4().hex, step="g")
+        await self._mesh.rpc.call(GENERATE, CallOptions(run=uuid4().hex, step="g"))
         self.answered.append(time.monotonic())
         self.slowest = max(self.slowest, time.monotonic() - began)
 
@@ -72,7 +74,7 @@ async def test_a_rolling_restart_reaches_no_caller(mesh_settings: MeshSettings, 
         return found.model_copy(update={"instance": f"rolling-{number}"}) if named else found
 
     tier = Tier("inference", {Generate: write})
-    async with Mesh(MeshSettings(broker=mesh_settings.broker), tier="client") as client:
+    async with WorkerRuntime(MeshSettings(broker=mesh_settings.broker), tier="client") as client:
         workers = [AsyncExitStack() for _ in range(3)]
         for number, worker in enumerate(workers):
             await worker.enter_async_context(serving(settings(number), tier))

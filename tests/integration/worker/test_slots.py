@@ -15,9 +15,11 @@ from poise.contracts.generate import ChatMessage
 from poise.errors import FaultError, RetryableError
 from poise.kafka import consumer
 from poise.kafka.consumer import ConsumerLimits
+from poise.rpc.client import CallOptions
 from poise.settings import MeshSettings
+from poise.worker.context import Context
 from poise.worker.retry_policy import RETRY_AFTER
-from poise.worker.tier import Context, Tier
+from poise.worker.tier import Tier
 from poise_services.orchestration.handler import AskHandler
 
 pytestmark = pytest.mark.integration
@@ -75,10 +77,12 @@ async def test_a_handler_that_waits_holds_no_slot(mesh_settings: MeshSettings, h
     begin = 1 if how == "has copies" else MANY
     async with serving(mesh_settings, waiting.tier) as mesh:
         deadline = time.time() + LONG
-        calls = (mesh.call(generate(how), run=one, step="g", key=key, deadline=deadline) for one in runs)
+        calls = (
+            mesh.rpc.call(generate(how), CallOptions(run=one, step="g", key=key, deadline=deadline)) for one in runs
+        )
         async with under_way(*calls):
             await until(lambda: waiting.begun.count(how) == begin)
-            reply = await mesh.call(generate("quick"), run=uuid4().hex, step="g", key=key)
+            reply = await mesh.rpc.call(generate("quick"), CallOptions(run=uuid4().hex, step="g", key=key))
             assert reply.text == "quick"
             assert waiting.begun.count(how) == begin
 
@@ -94,7 +98,7 @@ async def test_what_stands_behind_as_many_as_may_wait_is_told_to_come_again(
 
         async def ask(how: str) -> Completion:
             request, deadline = generate(how), time.time() + LONG
-            return await mesh.call(request, run=uuid4().hex, step="g", key=key, deadline=deadline)
+            return await mesh.rpc.call(request, CallOptions(run=uuid4().hex, step="g", key=key, deadline=deadline))
 
         async with under_way(*(ask("parks") for _ in range(room))) as tasks:
             await until(lambda: waiting.begun.count("parks") == room)
@@ -134,7 +138,7 @@ async def test_a_hundred_runs_that_wait_hold_up_no_quick_one(mesh_settings: Mesh
         async def ask(workflow: str) -> Answer:
             run = uuid4().hex
             asked = Ask(question=run, workflow=workflow)
-            return await mesh.call(asked, run=run, step="ask", deadline=time.time() + LONG)
+            return await mesh.rpc.call(asked, CallOptions(run=run, step="ask", deadline=time.time() + LONG))
 
         async with under_way(*(ask(how) for _ in range(RUNS))) as tasks:
             answers = await asyncio.gather(*(ask("quick") for _ in range(RUNS)))

@@ -18,7 +18,7 @@ from poise.kafka import topic_setup
 from poise.settings import MeshSettings
 from poise.stack import probe
 from poise.stack.kafka import Kafka
-from poise.worker.mesh import Mesh
+from poise.worker.runtime import WorkerRuntime
 
 pytestmark = pytest.mark.integration
 
@@ -94,8 +94,8 @@ async def test_a_reader_that_stands_still(mesh_settings: MeshSettings) -> None:
     """In a thread, which cannot be interrupted: the process ends all the same."""
     async with started("retrieval", READER, mesh_settings) as worker:
         await worker.until_ready()
-        async with Mesh(another(mesh_settings), tier="client") as client:
-            await client.publish(PASSAGES, None, key="hang#0")
+        async with WorkerRuntime(another(mesh_settings), tier="client") as client:
+            await client.producer.publish(PASSAGES, None, key="hang#0")
         await worker.until_named(READER)
         said = await worker.end()
     assert f"{READER} made no progress for" in said

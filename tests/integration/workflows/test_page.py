@@ -16,10 +16,12 @@ from poise import Poise
 from poise.contracts import Answer, Ask, Completion, Generate, Passage, Passages, Retrieve
 from poise.contracts.topics import INFERENCE_INTERACTIVE, RETRIEVAL_INTERACTIVE, RUNS_INTERACTIVE, Topic
 from poise.errors import FaultError
+from poise.rpc.client import CallOptions
 from poise.settings import MeshSettings
 from poise.stack import probe
 from poise.stack.valkey import Valkey
-from poise.worker.tier import Context, Tier
+from poise.worker.context import Context
+from poise.worker.tier import Tier
 
 pytestmark = pytest.mark.integration
 
@@ -41,7 +43,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-class Mesh:
+class WorkerRuntime:
     """Retrieval and inference: they count what is paid, and hold up the third text until they are told."""
 
     def __init__(self) -> None:
@@ -100,19 +102,19 @@ async def worker(settings: MeshSettings, folder: Path) -> AsyncIterator[asyncio.
 
 async def ask(poise: Poise, run: str) -> Answer:
     """Ask as the gateway does."""
-    return await poise.mesh.call(
-        Ask(question="What?", workflow="brief"), run=run, step="ask", key=run, topic=RUNS_INTERACTIVE
+    return await poise.mesh.rpc.call(
+        Ask(question="What?", workflow="brief"), CallOptions(run=run, step="ask", key=run, topic=RUNS_INTERACTIVE)
     )
 
 
 async def called(poise: Poise, topic: Topic, run: str) -> list[str]:
     """What was asked of a tier in a run, whether or not it was a second time."""
-    records = await poise.mesh.read_topic(topic.name)
+    records = await poise.mesh.logs.read_topic(topic.name)
     return [(record.value or b"").decode() for record in records if record.header("poise-run") == run]
 
 
 async def test_what_a_killed_worker_had_finished_is_not_paid_again(mesh_settings: MeshSettings, folder: Path) -> None:
-    mesh, run = Mesh(), uuid4().hex
+    mesh, run = WorkerRuntime(), uuid4().hex
     async with mesh.there(mesh_settings), Poise(mesh_settings.broker) as poise:
         async with worker(mesh_settings, folder) as first:
             asking = asyncio.ensure_future(ask(poise, run))
@@ -134,7 +136,7 @@ async def test_what_a_killed_worker_had_finished_is_not_paid_again(mesh_settings
 async def test_when_the_cache_is_lost_a_run_starts_over_and_is_answered(
     mesh_settings: MeshSettings, folder: Path
 ) -> None:
-    mesh, run = Mesh(), uuid4().hex
+    mesh, run = WorkerRuntime(), uuid4().hex
     async with Valkey(folder / "valkey") as server:
         settings = mesh_settings.model_copy(update={"redis_url": server.url})
         async with mesh.there(settings), Poise(settings.broker) as poise:

@@ -37,7 +37,7 @@ async def test_a_timeout_that_is_cut_is_said_so(client: Poise, monkeypatch: pyte
     async def call(*_: Any, **__: Any) -> None:
         raise DeadlineExceededError("no reply")
 
-    monkeypatch.setattr(client, "_mesh", SimpleNamespace(call=call))
+    monkeypatch.setattr(client, "_mesh", SimpleNamespace(rpc=SimpleNamespace(call=call)))
     with pytest.raises(DeadlineExceededError, match=r"^no answer within 30 s$"):
         await client.ask("why?", timeout=30)
     told = r"^no answer within 300 s \(320 s were asked for, and poise\.ask\.interactive allows 300 s\)$"

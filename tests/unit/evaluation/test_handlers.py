@@ -29,20 +29,24 @@ class Published:
         self.messages.append((topic, message, key))
 
 
+NO_RECORDS: Any = None
+"""Feedback alone needs the records of runs."""
+
+
 async def test_a_finished_run_is_scored_and_the_score_published_by_its_policy() -> None:
     context: Any = Published()
-    assert await handlers()[RunRecord](RECORD, context) is None
+    assert await handlers(NO_RECORDS)[RunRecord](RECORD, context) is None
     assert context.messages == [(SCORES, score_run(RECORD), "answer")]
 
 
 async def test_a_run_that_is_delivered_twice_has_the_same_score_twice() -> None:
     context: Any = Published()
     for _ in range(2):
-        await handlers()[RunRecord](RECORD, context)
+        await handlers(NO_RECORDS)[RunRecord](RECORD, context)
     (_, first, _), (_, second, _) = context.messages
     assert isinstance(first, Score)
     assert first == second
 
 
 def test_the_tier_handles_all_that_its_topics_carry() -> None:
-    assert Tier("evaluation", handlers()).topics == topics_of("evaluation")
+    assert Tier("evaluation", handlers(NO_RECORDS)).topics == topics_of("evaluation")

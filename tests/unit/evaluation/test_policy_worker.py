@@ -8,7 +8,7 @@ import pytest
 from poise.contracts.topics import COMMANDS, POLICY, POLICY_STATE, SCORES, Topic
 from poise.errors import UnavailableError
 from poise.kafka.topic_identities import TopicIdentities, TopicMetadata
-from poise.worker.mesh import Mesh
+from poise.worker.runtime import WorkerRuntime
 from poise_services.evaluation.policy_worker import PolicyWorker
 
 READ = (POLICY, POLICY_STATE, COMMANDS, SCORES)
@@ -22,7 +22,7 @@ async def test_a_topic_that_was_made_again_ends_a_turn(made_again: Topic) -> Non
     deciding = PolicyWorker.__new__(PolicyWorker)
     identities = TopicIdentities()
     deciding._mesh = cast(
-        "Mesh", SimpleNamespace(topic_identities=identities, admin=SimpleNamespace(describe=describe))
+        WorkerRuntime, SimpleNamespace(topic_identities=identities, admin=SimpleNamespace(describe=describe))
     )
     async with deciding._unless_recreated() as check:
         identities.update({topic.name: TopicMetadata("one", 1) for topic in READ})

@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from types import SimpleNamespace
 from typing import Any, cast
 
 import httpx2
@@ -13,8 +14,9 @@ from poise.contracts.topics import Topic
 from poise.errors import PoiseError
 from poise.kafka.log_lookup import Window
 from poise.kafka.record import Position, Record
+from poise.rpc.client import CallOptions
 from poise.settings import MeshSettings
-from poise.worker.mesh import Mesh
+from poise.worker.runtime import WorkerRuntime
 from poise_services.gateway.handlers import Gateway
 from poise_services.gateway.settings import GatewaySettings
 
@@ -39,8 +41,24 @@ class StandIn:
     hold: asyncio.Event | None = None
     given_up: int = 0
 
-    async def call(self, request: Message, **named: Any) -> Answer:
-        self.called.append({"request": request, **named})
+    @property
+    def rpc(self) -> "StandIn":
+        return self
+
+    @property
+    def producer(self) -> "StandIn":
+        return self
+
+    @property
+    def logs(self) -> "StandIn":
+        return self
+
+    @property
+    def access(self) -> Any:
+        return SimpleNamespace(admin=None, connection=None)
+
+    async def call(self, request: Message, options: CallOptions) -> Answer:
+        self.called.append({"request": request} | {name: value for name, value in asdict(options).items() if value})
         try:
             if self.hold is not None:
                 await self.hold.wait()
@@ -49,12 +67,12 @@ class StandIn:
             raise
         if self.error is not None:
             raise self.error
-        return Answer(run_id=named["run"], text="Because.", rung="primary", variant="brief")
+        return Answer(run_id=options.run or "", text="Because.", rung="primary", variant="brief")
 
-    async def stream(self, request: Message, **named: Any) -> AsyncGenerator[Delta | Reset | Answer]:
+    async def stream(self, request: Message, options: CallOptions) -> AsyncGenerator[Delta | Reset | Answer]:
         for item in self.words:
             yield item
-        yield await self.call(request, **named)
+        yield await self.call(request, options)
 
     async def publish(self, topic: Topic, message: Message | None, *, key: str | None) -> Position:
         if self.error is not None:
@@ -103,7 +121,7 @@ def settings() -> GatewaySettings:
 @pytest.fixture
 def gateway(mesh: StandIn, settings: GatewaySettings) -> Gateway:
     """The gateway."""
-    return Gateway(cast("Mesh", mesh), settings)
+    return Gateway(cast(WorkerRuntime, mesh), settings)
 
 
 @pytest.fixture

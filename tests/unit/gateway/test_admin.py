@@ -7,7 +7,7 @@ import httpx2
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from poise.worker.mesh import Mesh
+from poise.worker.runtime import WorkerRuntime
 from poise_services.gateway.handlers import Gateway
 from poise_services.gateway.settings import GatewaySettings
 
@@ -26,7 +26,7 @@ REQUESTS = [
 @pytest.fixture
 async def guarded(mesh: Any) -> AsyncIterator[httpx2.AsyncClient]:
     """A client of a gateway that has a token; the mesh behind it knows no dead letters, and would fail if asked."""
-    gateway = Gateway(cast("Mesh", mesh), GatewaySettings(admin_token=SecretStr(TOKEN)))
+    gateway = Gateway(cast(WorkerRuntime, mesh), GatewaySettings(admin_token=SecretStr(TOKEN)))
     transport = httpx2.ASGITransport(gateway.app, raise_app_exceptions=False)
     async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as client:
         yield client

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from poise.worker.mesh import Mesh
+from poise.worker.runtime import WorkerRuntime
 from poise_services.gateway.handlers import Gateway
 from poise_services.gateway.settings import GatewaySettings
 
@@ -32,7 +32,7 @@ PROMISED = {200, 202, 400, 413, 504}
 @pytest.fixture
 def transport(mesh: Any) -> httpx2.ASGITransport:
     """The gateway; what it fails on is raised."""
-    return httpx2.ASGITransport(Gateway(cast("Mesh", mesh), GatewaySettings()).app)
+    return httpx2.ASGITransport(Gateway(cast(WorkerRuntime, mesh), GatewaySettings()).app)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)

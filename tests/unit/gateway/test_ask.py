@@ -30,7 +30,7 @@ async def test_an_ask_becomes_a_run(client: httpx2.AsyncClient, mesh: Any) -> No
     }  # fmt: skip
     called = mesh.called[0]
     assert 29 < called.pop("deadline") - time.time() <= 30
-    assert called == {"request": Ask(question="Why?"), "run": run, "step": "ask", "key": run, "min_epoch": None}
+    assert called == {"request": Ask(question="Why?"), "run": run, "step": "ask", "key": run, "lane": "interactive"}
 
 
 async def test_a_conversation_keeps_its_order(client: httpx2.AsyncClient, mesh: Any) -> None:

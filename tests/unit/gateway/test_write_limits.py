@@ -9,7 +9,7 @@ import httpx2
 import pytest
 
 from poise.contracts.run_id import new_run_id, run_id_of
-from poise.worker.mesh import Mesh
+from poise.worker.runtime import WorkerRuntime
 from poise_services.gateway.handlers import Gateway
 from poise_services.gateway.settings import GatewaySettings, HttpLimits
 
@@ -21,7 +21,7 @@ LIMITS = HttpLimits(writes=3, writes_per_peer=2, unknown_cancels=30)
 @pytest.fixture
 def limited(mesh: Any) -> Callable[[str], httpx2.AsyncClient]:
     """Clients, by their address, of one gateway that takes few writes."""
-    gateway = Gateway(cast("Mesh", mesh), GatewaySettings(limits=LIMITS))
+    gateway = Gateway(cast(WorkerRuntime, mesh), GatewaySettings(limits=LIMITS))
 
     def at(address: str) -> httpx2.AsyncClient:
         transport = httpx2.ASGITransport(gateway.app, client=(address, 1))
@@ -61,7 +61,7 @@ async def test_one_client_has_its_share_and_no_more(
 
 async def test_cancels_are_such_writes_too(mesh: Any, problem: Problem) -> None:
     limits = LIMITS.model_copy(update={"unknown_cancels": 100_000})
-    gateway = Gateway(cast("Mesh", mesh), GatewaySettings(limits=limits))
+    gateway = Gateway(cast(WorkerRuntime, mesh), GatewaySettings(limits=limits))
     transport = httpx2.ASGITransport(gateway.app, client=("203.0.113.1", 1))
     async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as client:
         assert await statuses(client, 20, "DELETE", f"/v1/runs/{a_run()}") == [202] * 20

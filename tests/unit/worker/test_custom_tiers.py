@@ -11,8 +11,9 @@ from poise.contracts.custom_topics import own_topics, request_topic, tiers_with_
 from poise.contracts.topics import BATCH, CATALOGUE, INTERACTIVE, REQUESTS, RETRY_DELAYS, dead_topic, retry_topic
 from poise.errors import SetupError
 from poise.worker import tier_loader
+from poise.worker.context import Context
 from poise.worker.executors import in_processes
-from poise.worker.tier import Context, Tier
+from poise.worker.tier import Tier
 
 
 class Translated(Message):

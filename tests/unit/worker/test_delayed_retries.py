@@ -20,7 +20,10 @@ values = st.one_of(st.none(), st.binary(max_size=30), st.integers(0, 6_000).map(
 async def postponed(record: Record, delay: float = 10.0) -> Record:
     written: list[Record] = []
 
-    async def send(topic: str, value: bytes | None, *, key: bytes | None, headers: Headers) -> Position:
+    async def send(
+        topic: str, value: bytes | None, *, key: bytes | None, headers: Headers, partition: int | None = None
+    ) -> Position:
+        assert partition is None
         written.append(Record(topic, 0, 0, time.time(), key, value, tuple(headers)))
         return written[0].position
 

@@ -15,7 +15,7 @@ from policy_worker_kit import worker
 from poise.contracts.topics import SCORES
 from poise.errors import UnavailableError
 from poise.settings import MeshSettings
-from poise.worker.mesh import Mesh
+from poise.worker.runtime import WorkerRuntime
 from poise_labs.balance.environment import SECOND, STEADY, policy_spec
 from poise_labs.balance.load import LoadGenerator
 from poise_labs.balance.observer import BalanceObserver
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.integration
 class Stage:
     """Two variants that answer at once, scored at once: the second as badly as it was deployed."""
 
-    mesh: Mesh
+    mesh: WorkerRuntime
     watching: BalanceObserver
     policy: str
     fault: float = 0.0
@@ -48,7 +48,7 @@ class Stage:
         good = not (second and self.chance.random() < self.fault)
         score = score_of(uuid4().hex, variant, good=good, policy=self.policy, policy_version=0, at=time.time())
         score = score.model_copy(update={"probability": share if second else 1 - share})
-        await self.mesh.publish(SCORES, score, key=self.policy)
+        await self.mesh.producer.publish(SCORES, score, key=self.policy)
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ async def stage(mesh_settings: MeshSettings) -> AsyncIterator[Stage]:
     policy, now = f"p-{uuid4().hex[:8]}", time.time()
     async with (
         worker(mesh_settings),
-        Mesh(another(mesh_settings), tier="cli") as mesh,
+        WorkerRuntime(another(mesh_settings), tier="cli") as mesh,
         BalanceObserver(mesh, Timeline((STEADY, SECOND), now, now), policy) as watching,
     ):
         yield Stage(mesh, watching, policy)
@@ -117,7 +117,7 @@ async def test_when_nothing_answers_any_more_the_act_ends_with_that(stage: Stage
 async def test_a_score_is_waited_for_but_not_for_ever(stage: Stage) -> None:
     waiting = asyncio.create_task(stage.watching.scored("run-7", seconds=60))
     score = score_of("run-7", STEADY, policy=stage.policy, policy_version=0)
-    await stage.mesh.publish(SCORES, score.model_copy(update={"values": {}}), key=stage.policy)
+    await stage.mesh.producer.publish(SCORES, score.model_copy(update={"values": {}}), key=stage.policy)
     assert await waiting, "also one that says nothing of the quality"
     assert not await stage.watching.scored("run-8", seconds=0.01)
 

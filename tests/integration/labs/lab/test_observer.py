@@ -11,7 +11,7 @@ from poise.contracts.topics import DECISIONS, DOCUMENTS, PASSAGES, POLICY, POLIC
 from poise.ingestion.publish import Indexed, Watch
 from poise.kafka.record import Position
 from poise.settings import MeshSettings
-from poise.worker.mesh import Mesh
+from poise.worker.runtime import WorkerRuntime
 from poise_labs.balance.observer import BalanceObserver
 from poise_labs.balance.timeline import Timeline
 from poise_labs.lab import observer as lab
@@ -25,23 +25,23 @@ async def test_what_cannot_be_read_is_passed_over(mesh_settings: MeshSettings, m
     draw = Draw(policy=policy, policy_version=1, variant="steady", probability=1.0)
     record = RunRecord(run_id=run, workflow="answer", tenant="t", question="?", started=1.0, finished=2.0, draw=draw)
     async with (
-        Mesh(mesh_settings, tier="client") as mesh,
+        WorkerRuntime(mesh_settings, tier="client") as mesh,
         lab.LabObserver(mesh, policy) as watch,
         BalanceObserver(mesh, Timeline(("steady", "cheap"), began=1.0, now=1.0), policy) as watching,
         Watch(mesh) as indexing,
     ):
         for topic in (RECORDS, SCORES, DECISIONS, POLICY, POLICY_STATE):
             for value in (b"no JSON", b"{}"):
-                await mesh.send(topic.name, value, key=policy.encode(), headers=[])
-        await mesh.publish(SCORES, score_of(run, "steady", policy=policy), key=policy)
-        await mesh.publish(RECORDS, record, key=policy)
+                await mesh.producer.send(topic.name, value, key=policy.encode(), headers=[])
+        await mesh.producer.publish(SCORES, score_of(run, "steady", policy=policy), key=policy)
+        await mesh.producer.publish(RECORDS, record, key=policy)
         await watch.scored([run])
         assert await watching.scored(run, seconds=20.0)
 
         document = uuid4().hex
         kind = [("poise-kind", Manifest.kind.encode())]
-        await mesh.send(PASSAGES.name, b"no JSON", key=document.encode(), headers=kind, partition=0)
+        await mesh.producer.send(PASSAGES.name, b"no JSON", key=document.encode(), headers=kind, partition=0)
         manifest = Manifest(document=document, parts=0, published=1.0)
         indexing.expect(document, Position(DOCUMENTS.name, 0, 7, 1.0))
-        await mesh.publish(PASSAGES, manifest, key=f"{document}#manifest", partition=0, doc_version=7)
+        await mesh.producer.publish(PASSAGES, manifest, key=f"{document}#manifest", partition=0, doc_version=7)
         assert [one async for one in indexing.outcomes(20.0)] == [Indexed(document, 0)]

@@ -6,14 +6,14 @@ import pytest
 from decider_kit import Fed, score_of, spec
 
 from poise.contracts.policy import Decision, PolicyState
-from poise.worker.mesh import Mesh
+from poise.worker.runtime import WorkerRuntime
 from poise_labs.balance.observer import BalanceObserver, events_of
 from poise_labs.balance.timeline import Timeline
 
 
 @pytest.fixture
 def watching() -> BalanceObserver:
-    return BalanceObserver(cast("Mesh", None), Timeline(("steady", "cheap"), 0.0, 0.0), "answer")
+    return BalanceObserver(cast(WorkerRuntime, None), Timeline(("steady", "cheap"), 0.0, 0.0), "answer")
 
 
 def test_an_answer_counts_once_however_often_it_is_scored(watching: BalanceObserver) -> None:

@@ -1,0 +1,94 @@
+"""Publishing messages: bodies and headers as records, and the replies to requests."""
+
+from poise.contracts.envelope import CONTENT_TYPE, KIND, Envelope
+from poise.contracts.fault import Fault
+from poise.contracts.message import Message
+from poise.contracts.topics import Topic
+from poise.errors import RecordTooLargeError
+from poise.kafka.producer import Producer
+from poise.kafka.record import Headers, Position
+from poise.rpc.encoding import JSON, EncodedMessage, encode, headers_of
+from poise.rpc.reply_address import Address
+from poise.rpc.stream_writer import StreamWriter
+from poise.telemetry import inject
+
+
+class MessageProducer:
+    """Publishes messages.
+
+    Args:
+        records: Writes the records.
+    """
+
+    def __init__(self, records: Producer) -> None:
+        self.records = records
+
+    async def publish(
+        self,
+        topic: Topic,
+        message: Message | None,
+        *,
+        key: str | None,
+        partition: int | None = None,
+        envelope: Envelope | None = None,
+        doc_version: int | None = None,
+    ) -> Position:
+        """Publish a message and wait for the broker's acknowledgement; None is a tombstone.
+
+        Raises:
+            UnavailableError: The broker did not take it.
+            EncodingError: It has a field, or a header, that cannot be written.
+            TerminalError: It is larger than the topic allows.
+        """
+        headers = headers_of(envelope or Envelope(doc_version=doc_version))  # a copy with more costs more than all this
+        own = {} if message is None else {KIND: message.kind, CONTENT_TYPE: JSON}
+        headers += [(name, value.encode()) for name, value in (own | inject()).items()]
+        return await self.send(
+            topic.name,
+            None if message is None else encode(message),
+            key=None if key is None else key.encode(),
+            headers=headers,
+            partition=partition,
+        )
+
+    async def reply(
+        self, address: Address, reply: EncodedMessage, *, run: str, step: str, stream: StreamWriter | None = None
+    ) -> None:
+        """Publish the reply to a request, after all of its stream; a reply that is too large becomes a fault."""
+        fits = stream and await self.records.fits(address.topic, reply.body)  # else the fault is the reply
+        mark = await stream.finish(reply.message) if stream and fits else None
+        envelope = Envelope(
+            correlation_id=address.correlation_id,
+            run=run,
+            step=step,
+            kind=reply.kind,
+            content_type=JSON,
+            stream=mark.stream if mark else None,
+            seq=mark.last if mark else None,
+            trace=inject(),
+        )
+        headers = headers_of(envelope)
+        try:
+            await self.send(address.topic, reply.body, key=None, headers=headers, partition=address.partition)
+        except RecordTooLargeError as error:
+            message = reply.message
+            instead = message.shortened() if isinstance(message, Fault) else error.fault()
+            if instead == message:
+                raise
+            await self.reply(address, EncodedMessage.of(instead), run=run, step=step, stream=stream)
+
+    async def send(
+        self,
+        topic: str,
+        value: bytes | None,
+        *,
+        key: bytes | None,
+        headers: Headers,
+        partition: int | None = None,
+    ) -> Position:
+        """Send one record as it is and wait for the broker's acknowledgement; see `Producer.send`."""
+        return await self.records.send(topic, value, key=key, headers=headers, partition=partition)
+
+    async def max_record_size(self, topic: str) -> int:
+        """Return the bytes that a record of a topic may have, key and headers included."""
+        return await self.records.limits.limit(topic)
