@@ -10,7 +10,6 @@ NOT_YET = ("shared", "services", "labs", "tests")
 """Folders and files that are not rewritten yet."""
 PAGES_NOT_YET = (
     "docs/PERFORMANCE.md",
-    "docs/THREATS.md",
     "docs/WALKTHROUGH.md",
     "services",
 )
