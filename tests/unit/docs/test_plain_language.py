@@ -9,7 +9,6 @@ from plain_language import CODE, ROOT, banned_in_code, banned_in_page, python_fi
 NOT_YET = ("shared", "services", "labs", "tests")
 """Folders and files that are not rewritten yet."""
 PAGES_NOT_YET = (
-    "docs/PERFORMANCE.md",
     "docs/WALKTHROUGH.md",
     "services",
 )
