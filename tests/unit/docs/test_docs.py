@@ -1,4 +1,4 @@
-"""The pages stay true: what they name exists, and their tables say what the code says."""
+"""Paths, functions, commands and links of the pages exist, and the tables of docs/WIRE.md match the code."""
 
 import ast
 import json
@@ -44,14 +44,14 @@ GOLDEN: list[tuple[str, Message, str]] = runpy.run_path(str(ROOT / "tests" / "co
 CODE = re.compile(r"`([^`\n]+)`")
 PATH = re.compile(r"((?:[\w.-]+/)*[\w.-]+\.(?:py|md|toml|ya?ml|svg|lock)|(?:[\w.-]+/)+|Makefile|NOTICE)(?::([\w.]+))?")
 LINK = re.compile(r"\]\((?!https?:)([^)#\s]+)?(#[^)\s]*)?\)|(?:src|srcset|href)=\"(?!https?:)([^\"]+)\"")
-MACHINE = re.compile(r"(?<![\w.:])/(?:home|root|tmp|work|Users|usr|var|opt|mnt|private)/")
-RAN = re.compile(r"^(?:\$ )?((?:\.venv/bin/)?(?:poise|make)\b.*)$")
-ELSEWHERE = {"translation.py", "hello.py", "greetings.py", "brief.py", ".poise/"}
-"""What a reader is told to make, and what the stack makes."""
+LOCAL_PATH = re.compile(r"(?<![\w.:])/(?:home|root|tmp|work|Users|usr|var|opt|mnt|private)/")
+COMMAND = re.compile(r"^(?:\$ )?((?:\.venv/bin/)?(?:poise|make)\b.*)$")
+CREATED = {"translation.py", "hello.py", "greetings.py", "brief.py", ".poise/"}
+"""Files that the reader or the stack creates."""
 
 
-class Said(NamedTuple):
-    """Something that a page says, and where."""
+class Mention(NamedTuple):
+    """A code span or command of a page, and its position."""
 
     page: Path
     line: int
@@ -61,44 +61,44 @@ class Said(NamedTuple):
         return f"{self.page.relative_to(ROOT)}:{self.line}: {self.text}"
 
 
-def said_in_code() -> Iterator[Said]:
-    """What stands in backticks, and each line of a block of shell."""
+def mentions() -> Iterator[Mention]:
+    """Yield the code spans of all pages, and each command in a block of shell."""
     for page in PAGES:
         fence: str | None = None
         for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), 1):
             if line.startswith("```"):
                 fence = line.removeprefix("```") if fence is None else None
             elif fence is None:
-                yield from (Said(page, number, code) for code in CODE.findall(line))
-            elif fence in {"sh", "console"} and (ran := RAN.match(line)):
-                yield Said(page, number, ran[1])
+                yield from (Mention(page, number, code) for code in CODE.findall(line))
+            elif fence in {"sh", "console"} and (command := COMMAND.match(line)):
+                yield Mention(page, number, command[1])
 
 
-SAID = list(said_in_code())
+MENTIONS = list(mentions())
 
 
-# -- what is named exists ----------------------------------------------------------------------------------------------
+# -- references exist --------------------------------------------------------------------------------------------------
 
-PATHS = [said for said in SAID if PATH.fullmatch(said.text) and said.text not in ELSEWHERE]
+PATHS = [mention for mention in MENTIONS if PATH.fullmatch(mention.text) and mention.text not in CREATED]
 
 
-def test_paths_are_named_at_all() -> None:
+def test_pages_name_paths() -> None:
     assert len(PATHS) > 30
 
 
-@pytest.mark.parametrize("said", PATHS, ids=str)
-def test_a_path_and_its_function_exist(said: Said) -> None:
-    found = PATH.fullmatch(said.text)
+@pytest.mark.parametrize("mention", PATHS, ids=str)
+def test_a_path_and_its_function_exist(mention: Mention) -> None:
+    found = PATH.fullmatch(mention.text)
     assert found is not None
     path = ROOT / found[1]
-    assert path.exists(), f"{said}: there is no such file"
+    assert path.exists(), f"{mention}: there is no such file"
     if found[2]:
-        assert found[2] in names_of(path), f"{said}: there is no such name in it"
+        assert found[2] in names_of(path), f"{mention}: there is no such name in it"
 
 
 @cache
 def names_of(path: Path) -> frozenset[str]:
-    """Functions, classes, methods (`Class.method`) and constants of a module."""
+    """Return the functions, classes, methods (`Class.method`) and constants of a module."""
     return frozenset(_names(ast.parse(path.read_text(encoding="utf-8")).body, ""))
 
 
@@ -125,45 +125,45 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 def anchors(page: Path) -> set[str]:
-    """The anchors of a page's headings, as GitHub makes them."""
+    """Return the anchors of a page's headings, as GitHub generates them."""
     titles = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
-POISE = [said for said in SAID if re.match(r"(\.venv/bin/)?poise( |$)", said.text)]
-MAKE = [said for said in SAID if re.match(r"make( |$)", said.text)]
+POISE = [mention for mention in MENTIONS if re.match(r"(\.venv/bin/)?poise( |$)", mention.text)]
+MAKE = [mention for mention in MENTIONS if re.match(r"make( |$)", mention.text)]
 
 
-def test_commands_are_named_at_all() -> None:
+def test_pages_name_commands() -> None:
     assert len(POISE) > 10
-    assert {"make demo", "make test"} <= {said.text for said in MAKE}
+    assert {"make demo", "make test"} <= {mention.text for mention in MAKE}
 
 
-@pytest.mark.parametrize("said", POISE, ids=str)
-def test_a_command_of_poise_and_its_options_exist(said: Said) -> None:
-    words = re.sub(r'"[^"]*"', "TEXT", said.text.split("#")[0]).split()[1:]
+@pytest.mark.parametrize("mention", POISE, ids=str)
+def test_a_command_of_poise_and_its_options_exist(mention: Mention) -> None:
+    words = re.sub(r'"[^"]*"', "TEXT", mention.text.split("#")[0]).split()[1:]
     command: Any = typer.main.get_command(app)
     context = command.make_context("poise", [], resilient_parsing=True)
     if not words or words[0] == "…":
         return
-    assert words[0] in COMMANDS, str(said)
+    assert words[0] in COMMANDS, str(mention)
     _, command, rest = command.resolve_command(context, words)
     if hasattr(command, "commands"):
-        assert rest, f"{said}: names no command of the group"
-        assert rest[0] in command.commands, str(said)
+        assert rest, f"{mention}: names no command of the group"
+        assert rest[0] in command.commands, str(mention)
         command, rest = command.commands[rest[0]], rest[1:]
     known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
-    assert {word.partition("=")[0] for word in rest if re.match(r"--?[a-z]", word)} <= known, str(said)
+    assert {word.partition("=")[0] for word in rest if re.match(r"--?[a-z]", word)} <= known, str(mention)
 
 
-@pytest.mark.parametrize("said", MAKE, ids=str)
-def test_a_target_of_make_exists(said: Said) -> None:
+@pytest.mark.parametrize("mention", MAKE, ids=str)
+def test_a_target_of_make_exists(mention: Mention) -> None:
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
-    named = [word for word in said.text.split()[1:] if "=" not in word]
-    assert set(named) <= set(targets), str(said)
+    named = [word for word in mention.text.split()[1:] if "=" not in word]
+    assert set(named) <= set(targets), str(mention)
 
 
-# -- what the pages are ------------------------------------------------------------------------------------------------
+# -- properties of pages -----------------------------------------------------------------------------------------------
 
 
 def test_the_readme_is_short() -> None:
@@ -171,9 +171,9 @@ def test_the_readme_is_short() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_no_line_carries_a_path_of_somebodys_machine(page: Path) -> None:
+def test_no_line_contains_a_path_of_a_developers_machine(page: Path) -> None:
     lines = page.read_text(encoding="utf-8").splitlines()
-    assert [line for line in lines if MACHINE.search(line)] == []
+    assert [line for line in lines if LOCAL_PATH.search(line)] == []
 
 
 def test_the_script_of_the_readme_is_python() -> None:
@@ -183,11 +183,11 @@ def test_the_script_of_the_readme_is_python() -> None:
         ast.parse(block)
 
 
-# -- tables are those of the code --------------------------------------------------------------------------------------
+# -- tables match the code -------------------------------------------------------------------------------------------
 
 
 def rows(heading: str) -> list[list[str]]:
-    """The cells of the first table below a heading of docs/WIRE.md, without its head."""
+    """Return the cells of the first table below a heading of docs/WIRE.md, without the header row."""
     below = WIRE.split(f"\n## {heading}\n", 1)[1].split("\n## ", 1)[0]
     table = re.search(r"(?:^\|.*\n)+", below, re.MULTILINE)
     assert table is not None, heading
@@ -199,13 +199,13 @@ def test_the_table_of_topics() -> None:
 
 
 def topic_row(topic: Topic) -> list[str]:
-    """A topic as docs/WIRE.md has it."""
-    whatever = topic.accepts == (Message,)
-    carries = ", ".join("null" if kind is Deletion else f"`{kind.kind}`" for kind in topic.accepts if not whatever)
+    """Return the table row of a topic."""
+    any_message = topic.accepts == (Message,)
+    carries = ", ".join("null" if kind is Deletion else f"`{kind.kind}`" for kind in topic.accepts if not any_message)
     fate = "to retry" if ".retry." in topic.name else "that failed"
     return [
         f"`{topic.name}`",
-        f"any message {fate}" if whatever else carries,
+        f"any message {fate}" if any_message else carries,
         f"`{topic.key}`" if "<" in topic.key else topic.key,
         str(topic.partitions),
         "compacted" if topic.compacted else seconds(topic.keep),
@@ -217,12 +217,12 @@ def topic_row(topic: Topic) -> list[str]:
 
 
 def deadlines(limits: Deadlines) -> str:
-    """Deadlines as docs/WIRE.md has them."""
+    """Return the table cell of deadlines."""
     return "none" if limits is UNHURRIED else f"{seconds(limits.default)}, {seconds(limits.longest)}"
 
 
 def seconds(value: float | None) -> str:
-    """A time as docs/WIRE.md has it."""
+    """Return a duration in the format of docs/WIRE.md."""
     if value is None:
         return "forever"
     if value >= DAY:
@@ -240,7 +240,7 @@ def test_the_table_of_headers_of_dead_letters() -> None:
 
 
 def errors() -> Iterator[type[PoiseError]]:
-    """The errors that a fault is made of: all that have a name of their own, but the one that only a person sees."""
+    """Yield the errors with a fault type. `SetupError` is skipped, because only people see it."""
     for dotted, path in source_files():
         named = re.search(r'^    name(: ClassVar\[str\])? = "', path.read_text(encoding="utf-8"), re.MULTILINE)
         if named is None:
@@ -253,12 +253,12 @@ def errors() -> Iterator[type[PoiseError]]:
 
 
 def test_the_table_of_faults() -> None:
-    wanted = [
+    expected = [
         [f"`urn:poise:{kind.name}`", str(int(kind.status)), "yes" if kind.retryable else "no"] for kind in errors()
     ]
-    assert len(wanted) > 10
+    assert len(expected) > 10
     found = rows("Faults")
-    assert sorted(row[:3] for row in found) == sorted(wanted)
+    assert sorted(row[:3] for row in found) == sorted(expected)
     assert all(row[3] for row in found)
 
 
