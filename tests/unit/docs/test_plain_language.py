@@ -6,37 +6,118 @@ from pathlib import Path
 import pytest
 from plain_language import CODE, ROOT, banned_in_code, banned_in_page, python_files
 
-NOT_YET = ("shared", "services", "labs", "tests")
-"""Folders and files that are not rewritten yet."""
-PAGES_NOT_YET = (
-    "docs/WALKTHROUGH.md",
-    "services",
+NOT_YET: frozenset[str] = frozenset(
+    {
+        "labs/poise_labs/balance",
+        "labs/poise_labs/cli",
+        "labs/poise_labs/drill",
+        "labs/poise_labs/lab",
+        "services/poise_services/evaluation",
+        "services/poise_services/gateway",
+        "services/poise_services/inference",
+        "services/poise_services/integration",
+        "services/poise_services/orchestration",
+        "services/poise_services/retrieval",
+        "shared/poise",
+        "shared/poise/cli",
+        "shared/poise/contracts",
+        "shared/poise/dead_letters",
+        "shared/poise/embedding",
+        "shared/poise/executors",
+        "shared/poise/http_client",
+        "shared/poise/ingestion",
+        "shared/poise/kafka",
+        "shared/poise/kafka/patches",
+        "shared/poise/policy",
+        "shared/poise/policy/detection",
+        "shared/poise/redis",
+        "shared/poise/resilience",
+        "shared/poise/rpc",
+        "shared/poise/run_log",
+        "shared/poise/scoring",
+        "shared/poise/stack",
+        "shared/poise/system",
+        "shared/poise/telemetry",
+        "shared/poise/text",
+        "shared/poise/worker",
+        "shared/poise/workflows",
+        "tests",
+        "tests/benchmarks",
+        "tests/benchmarks/cache",
+        "tests/benchmarks/detection",
+        "tests/benchmarks/loop",
+        "tests/benchmarks/messaging",
+        "tests/benchmarks/scores",
+        "tests/benchmarks/steps",
+        "tests/chaos",
+        "tests/e2e",
+        "tests/integration/answer_cache",
+        "tests/integration/cli",
+        "tests/integration/cluster",
+        "tests/integration/dead_letters",
+        "tests/integration/evaluation",
+        "tests/integration/executors",
+        "tests/integration/gateway",
+        "tests/integration/inference",
+        "tests/integration/integration",
+        "tests/integration/kafka",
+        "tests/integration/labs/lab",
+        "tests/integration/orchestration",
+        "tests/integration/recovery",
+        "tests/integration/redis",
+        "tests/integration/retrieval",
+        "tests/integration/rpc",
+        "tests/integration/stack",
+        "tests/integration/worker",
+        "tests/integration/workflows",
+        "tests/kit",
+        "tests/soak",
+        "tests/unit",
+        "tests/unit/cli",
+        "tests/unit/contracts",
+        "tests/unit/evaluation",
+        "tests/unit/gateway",
+        "tests/unit/kafka",
+        "tests/unit/kafka/patches",
+        "tests/unit/labs/balance",
+        "tests/unit/labs/lab",
+        "tests/unit/orchestration",
+        "tests/unit/policy",
+        "tests/unit/policy/detection",
+        "tests/unit/resilience",
+        "tests/unit/retrieval",
+        "tests/unit/rpc",
+        "tests/unit/stack",
+        "tests/unit/text",
+        "tests/unit/worker",
+        "tests/unit/workflows",
+    }
 )
-"""Pages, and folders with pages, that are not rewritten yet."""
-LISTS = {ROOT / "tests" / "kit" / "plain_language.py"}
+"""Folders with modules that are not rewritten yet, without their subfolders."""
+PAGES_NOT_YET: frozenset[str] = frozenset(
+    {
+        "docs/WALKTHROUGH.md",
+        "services/poise_services/evaluation/README.md",
+        "services/poise_services/gateway/README.md",
+        "services/poise_services/inference/README.md",
+        "services/poise_services/integration/README.md",
+        "services/poise_services/orchestration/README.md",
+        "services/poise_services/retrieval/README.md",
+    }
+)
+"""Pages that are not rewritten yet."""
+LISTS = {ROOT / "tests" / "kit" / "plain_language.py", Path(__file__)}
 """Files that name the banned turns."""
 
 
-def in_scope(path: Path, not_yet: tuple[str, ...]) -> bool:
-    """Return whether a file is rewritten already."""
-    return path not in LISTS and not any(path.is_relative_to(ROOT / folder) for folder in not_yet)
-
-
-PAGES = [
-    path
-    for path in [
-        *sorted(ROOT.glob("*.md")),
-        *sorted((ROOT / "docs").glob("*.md")),
-        *sorted(ROOT.glob("services/**/*.md")),
-    ]
-    if in_scope(path, PAGES_NOT_YET)
-]
-MODULES = [path for path in python_files(*CODE) if in_scope(path, NOT_YET)]
-
-
 def name_of(path: Path) -> str:
-    """Return a path as a test id."""
-    return str(path.relative_to(ROOT))
+    """Return a path relative to the root."""
+    return path.relative_to(ROOT).as_posix()
+
+
+ALL_PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *ROOT.glob("services/**/*.md")]
+PAGES = [page for page in sorted(ALL_PAGES) if name_of(page) not in PAGES_NOT_YET]
+MODULES = [path for path in python_files(*CODE) if path not in LISTS and name_of(path.parent) not in NOT_YET]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
@@ -47,10 +128,6 @@ def test_a_page_uses_no_banned_turn(page: Path) -> None:
 def test_no_module_uses_a_banned_turn() -> None:
     findings = itertools.chain.from_iterable(map(banned_in_code, MODULES))
     assert [str(finding) for finding in findings] == []
-
-
-def test_exceptions_exist() -> None:
-    assert [name for name in (*NOT_YET, *PAGES_NOT_YET) if not (ROOT / name).exists()] == []
 
 
 SAMPLE = '''"""Whoever calls
