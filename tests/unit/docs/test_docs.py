@@ -15,6 +15,7 @@ import typer
 import typer.main
 from source_tree import source_files
 
+import poise
 from poise.cli.app import COMMANDS, app
 from poise.contracts import Deletion, Message
 from poise.contracts.topics import CATALOGUE, DAY, HOUR, UNHURRIED, Deadlines, Topic
@@ -176,11 +177,30 @@ def test_no_line_contains_a_path_of_a_developers_machine(page: Path) -> None:
     assert [line for line in lines if LOCAL_PATH.search(line)] == []
 
 
-def test_the_script_of_the_readme_is_python() -> None:
-    blocks = re.findall(r"^```python\n(.*?)^```", README.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
-    assert blocks
-    for block in blocks:
-        ast.parse(block)
+PYTHON = [
+    (page, block)
+    for page in PAGES
+    for block in re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+]
+
+
+def test_pages_have_examples_in_python() -> None:
+    assert {page.name for page, _ in PYTHON} >= {"README.md", "RUNNING.md", "TIERS.md", "WORKFLOWS.md"}
+
+
+@pytest.mark.parametrize(("page", "block"), PYTHON, ids=lambda value: value.name if isinstance(value, Path) else "")
+def test_an_example_parses_and_imports_names_that_exist(page: Path, block: str) -> None:
+    for node in ast.walk(ast.parse(block)):
+        if isinstance(node, ast.ImportFrom) and node.module is not None and node.module.partition(".")[0] == "poise":
+            module = import_module(node.module)
+            assert [name.name for name in node.names if not hasattr(module, name.name)] == [], page.name
+
+
+@pytest.mark.parametrize(("page", "block"), PYTHON, ids=lambda value: value.name if isinstance(value, Path) else "")
+def test_an_example_imports_public_names_from_the_package(page: Path, block: str) -> None:
+    for node in ast.walk(ast.parse(block)):
+        if isinstance(node, ast.ImportFrom) and node.module not in {None, "poise"}:
+            assert not {name.name for name in node.names} & set(poise.__all__), page.name
 
 
 # -- tables match the code -------------------------------------------------------------------------------------------
