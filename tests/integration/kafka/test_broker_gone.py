@@ -13,7 +13,7 @@ from poise.kafka import producer, topic_setup
 from poise.rpc.client import CallOptions
 from poise.settings import MeshSettings
 from poise.stack.kafka import Kafka
-from poise.worker import mesh, readiness
+from poise.worker import connection, readiness
 from poise.worker.runtime import WorkerRuntime
 
 pytestmark = pytest.mark.integration
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.integration
 async def test_it_is_said_and_the_process_still_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(producer, "SEND_TIMEOUT", 1.0)
     monkeypatch.setattr(readiness, "PROBED_EVERY", 0.1)
-    monkeypatch.setattr(mesh, "STOPPED_WITHIN", 2.0)
+    monkeypatch.setattr(connection, "DISCONNECT_TIMEOUT", 2.0)
     async with Kafka(tmp_path) as kafka:
         settings = MeshSettings(broker=kafka.bootstrap)
         await topic_setup.apply(settings)
