@@ -1,4 +1,4 @@
-"""Kafka's administration: the table of topics applied and checked, topic ids, and which topics there are."""
+"""Administer Kafka: create and check topics, describe them, and read a group's committed offsets."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
@@ -29,29 +29,29 @@ _ATTEMPTS: Final = 10
 _RETRY_BACKOFF: Final = 0.1
 _CREATE_TIMEOUT: Final = 10.0
 _SIZE_LIMITS: Final = ("max.message.bytes", "segment.bytes")
-"""What bounds a record: a batch has to fit a segment too."""
+"""The settings that bound a record: a batch must also fit a segment."""
 DEFAULT_REPLICATION: Final = 3
 MIN_INSYNC_REPLICAS: Final = 2
-"""Of three copies or more, how many must have a record before it is acknowledged: one broker may then be lost."""
+"""Of three or more replicas, how many must have a record before it is acknowledged: one broker can then be lost."""
 REQUEST_TIMEOUT: Final = 10.0
-"""Seconds after which a question to the broker is given up."""
+"""Seconds for a request to the broker, retries included."""
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class TopicState:
-    """How a topic of the table stands on the broker."""
+    """A topic of the catalogue compared with the broker's."""
 
     topic: Topic
     partitions: int | None
-    """None: it does not exist."""
+    """Number of partitions; None = the topic does not exist."""
     differences: tuple[str, ...] = ()
-    """In words; empty when it is as the table says."""
+    """Descriptions of what differs; empty = the topic is as the catalogue says."""
 
 
 def topic_config(topic: Topic, replication: int = 1) -> dict[str, str]:
-    """The topic's configuration in Kafka's words, where it has so many copies."""
+    """Return a topic's configuration for a replication factor."""
     keep = "-1" if topic.keep is None else str(round(topic.keep * 1_000))
     common = {"retention.ms": keep, "max.message.bytes": str(topic.max_bytes)}
     if replication >= DEFAULT_REPLICATION:
@@ -66,12 +66,12 @@ def topic_config(topic: Topic, replication: int = 1) -> dict[str, str]:
 
 
 class KafkaAdmin:
-    """One connection for administration; `async with Admin(Connection.of(settings)) as admin`."""
+    """An administrative client; `async with KafkaAdmin(Connection.of(settings)) as admin`."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._client = AIOKafkaAdminClient(**connection.client_options())
-        offset_fetch.install(self._client._client)  # noqa: SLF001 - has no public way
+        offset_fetch.install(self._client._client)  # noqa: SLF001 - not public
         self._partitions: dict[str, int] = {}
         self._replication: dict[str, int] = {}
         self._lookup = TopicLookup(self._partition_counts)
@@ -80,19 +80,19 @@ class KafkaAdmin:
         """Connect.
 
         Raises:
-            SetupError: No broker answers at the address, or none takes us; the message says why.
+            SetupError: No broker answers at the address, or none accepts the connection; the message says why.
         """
         try:
             await self._client.start()
-            await self.describe(())  # not where we were told to begin, but where the brokers tell their clients to come
+            await self.describe(())  # connects to the advertised addresses, not to the bootstrap addresses
         except (KafkaError, UnavailableError) as error:
             await self._client.close()
             raise await self._connection.connect_error() from error
         return self
 
     async def unreachable_brokers(self) -> list[str]:
-        """Which brokers cannot be reached under the addresses that they tell their clients, and what to do."""
-        brokers = self._client._client.cluster.brokers()  # noqa: SLF001 - as it was told last
+        """Return a message for each broker that cannot be reached at its advertised address, with what to correct."""
+        brokers = self._client._client.cluster.brokers()  # noqa: SLF001 - the client's cached metadata
         known = {broker.nodeId: (broker.host, broker.port) for broker in brokers if isinstance(broker.nodeId, int)}
         return await self._connection.unreachable_brokers(known)
 
@@ -103,9 +103,9 @@ class KafkaAdmin:
         await self._client.close()
 
     async def partitions(self, topic: str) -> int | None:
-        """How many partitions a topic has; None = it does not exist.
+        """Return a topic's number of partitions; None = it does not exist.
 
-        Cached; about an unknown one the broker is asked, for it may have been made a moment ago.
+        The number is cached. The broker is asked about an unknown topic, which may have been created a moment ago.
 
         Raises:
             UnavailableError: The broker does not answer.
@@ -115,14 +115,14 @@ class KafkaAdmin:
         return self._partitions.get(topic)
 
     async def list_topics(self) -> Mapping[str, int]:
-        """Read anew which topics there are, with their numbers of partitions."""
+        """Return all topics and their numbers of partitions, as the broker has them now."""
         topics = await self._request(self._client.describe_topics)
         self._partitions = {item["topic"]: len(item["partitions"]) for item in topics}
         self._replication = {item["topic"]: min(len(at["replicas"]) for at in item["partitions"]) for item in topics}
         return self._partitions
 
     async def describe(self, topics: Collection[str]) -> Mapping[str, TopicMetadata]:
-        """What the broker says of those of the topics that exist, and of all whose partitions are cached.
+        """Return the metadata of those of the topics that exist, and of all topics whose partitions are cached.
 
         Raises:
             UnavailableError: The broker does not answer.
@@ -136,11 +136,11 @@ class KafkaAdmin:
 
     async def _fetch_metadata(self, names: Collection[str]) -> dict[str, TopicMetadata]:
         request = TopicMetadataRequest(names)
-        response: Any = await self._request(partial(self._client._send_request, request))  # noqa: SLF001 - the public way makes topics
+        response: Any = await self._request(partial(self._client._send_request, request))  # noqa: SLF001 - the public method creates topics
         return dict(response.topics())
 
     async def _request(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Ask, and call again: aiokafka asks a broker at random, dead ones too until the cluster has noticed."""
+        """Send a request, with retries: aiokafka chooses a random broker, which may be dead and still listed."""
         try:
             async with asyncio.timeout(REQUEST_TIMEOUT):
                 for _ in range(_ATTEMPTS - 1):
@@ -157,17 +157,17 @@ class KafkaAdmin:
     async def committed_offsets(
         self, group: str, partitions: Collection[TopicPartition]
     ) -> dict[TopicPartition, Commit]:
-        """What a group has committed, of those partitions of which it has committed something.
+        """Return a group's commits, for those of the partitions that have one.
 
         Raises:
             UnavailableError: The broker does not answer.
         """
         call = partial(self._client.list_consumer_group_offsets, group, partitions=list(partitions))
         found = await self._request(call)
-        return {at: decode_commit(kept.offset, kept.metadata or "") for at, kept in found.items() if kept.offset >= 0}
+        return {at: decode_commit(one.offset, one.metadata or "") for at, one in found.items() if one.offset >= 0}
 
     async def group_state(self, group: str, partitions: Collection[TopicPartition]) -> GroupState:
-        """What a group has committed of some partitions, and which topics they are of.
+        """Return a group's commits for some partitions, and the ids of their topics.
 
         Raises:
             UnavailableError: The broker does not answer.
@@ -177,16 +177,16 @@ class KafkaAdmin:
         return GroupState(committed, {topic: found[topic].id for topic in topics & found.keys()})
 
     async def delete_records_before(self, topic: str, offsets: Mapping[int, int]) -> None:
-        """Have the broker forget what stands before an offset, by partition.
+        """Delete the records before an offset, by partition.
 
         Raises:
-            UnavailableError: The broker does not do it.
+            UnavailableError: The broker did not delete them.
         """
-        cut = {TopicPartition(topic, number): RecordsToDelete(offset) for number, offset in offsets.items()}
-        await self._request(partial(self._client.delete_records, cut))
+        before = {TopicPartition(topic, number): RecordsToDelete(offset) for number, offset in offsets.items()}
+        await self._request(partial(self._client.delete_records, before))
 
     async def topic_id(self, topic: str) -> str:
-        """Kafka's id of a topic, which differs when the topic was deleted and made again.
+        """Return Kafka's id of a topic, which changes when the topic is deleted and created again.
 
         Raises:
             MissingTopicError: There is no such topic.
@@ -195,7 +195,7 @@ class KafkaAdmin:
         return (await self.metadata(topic)).id
 
     async def metadata(self, topic: str) -> TopicMetadata:
-        """What the broker says of a topic now.
+        """Return a topic's current metadata.
 
         Raises:
             MissingTopicError: There is no such topic.
@@ -207,7 +207,7 @@ class KafkaAdmin:
         return found
 
     async def check(self, extra_topics: Sequence[Topic] = ()) -> list[TopicState]:
-        """Compare the broker's topics with the table, and with further ones."""
+        """Compare the broker's topics with the catalogue, and with `extra_topics`."""
         present = await self.list_topics()
         topics = (*CATALOGUE.values(), *extra_topics)
         wanted = [topic for topic in topics if topic.name in present]
@@ -220,14 +220,14 @@ class KafkaAdmin:
         ]
 
     async def apply(self, replication: int | None = None, extra_topics: Sequence[Topic] = ()) -> list[TopicState]:
-        """Create what is missing and correct what differs, except numbers of partitions, which key the data.
+        """Create missing topics and correct those that differ, except for numbers of partitions, which place the keys.
 
         Args:
-            replication: Copies of each partition; None = three, or as many as there are brokers.
-            extra_topics: Topics besides those of the table.
+            replication: Replicas of each partition; None = three, or one for each broker if there are fewer.
+            extra_topics: Topics besides those of the catalogue.
 
         Returns:
-            The topics as they were before.
+            The topics as they were before the call.
 
         Raises:
             SetupError: The broker refused.
@@ -238,7 +238,7 @@ class KafkaAdmin:
         return before
 
     async def create(self, topics: Sequence[Topic], replication: int | None = None) -> None:
-        """Create topics; one that exists by now is left as it is.
+        """Create topics. A topic that exists already is not changed.
 
         Raises:
             SetupError: The broker refused, or does not list the new topics in time.
@@ -267,7 +267,7 @@ class KafkaAdmin:
                     await asyncio.sleep(0.05)
         except TimeoutError as error:
             raise SetupError(
-                f"new topics are still missing from the broker's metadata after {_CREATE_TIMEOUT:g} s"
+                f"the broker does not list the new topics after {_CREATE_TIMEOUT:g} s: try again"
             ) from error
 
     async def _configure(self, topics: Sequence[Topic]) -> None:
@@ -277,7 +277,7 @@ class KafkaAdmin:
             await self._request(partial(self._client.alter_configs, [resource]))
 
     async def record_limits(self, topics: Collection[str]) -> Mapping[str, int]:
-        """The bytes of the largest record that each topic takes, of those whose configuration this process may read.
+        """Return the size limit of a record, in bytes, for each topic whose configuration this process may read.
 
         Raises:
             UnavailableError: The broker does not answer.
@@ -286,7 +286,7 @@ class KafkaAdmin:
         return {name: min(int(configured[limit]) for limit in _SIZE_LIMITS) for name, configured in found.items()}
 
     async def _configurations(self, names: Iterable[str], settings: Collection[str] = ()) -> dict[str, dict[str, str]]:
-        """What is configured of the topics, all or some settings; one that may not be read is absent."""
+        """Return the configuration of topics, or some of its settings; topics that may not be read are absent."""
         resources = [ConfigResource(ConfigResourceType.TOPIC, name, dict.fromkeys(settings)) for name in names]
         if not resources:
             return {}

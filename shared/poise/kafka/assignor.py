@@ -1,12 +1,12 @@
-"""The assignor: which member of a group gets which partitions, moving as few as can be."""
+"""The partition assignor of consumer groups: a rebalance moves as few partitions as possible."""
 
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 
 
 def sticky() -> type[StickyPartitionAssignor]:
-    """A sticky assignor for one consumer.
+    """Return a sticky assignor class for one consumer.
 
-    aiokafka's keeps what a consumer was assigned on its class. A process has a consumer for each topic: with one class
-    for all, each tells its group what another one has in another group, and nothing sticks. So each gets a class.
+    aiokafka's assignor stores a consumer's assignment on the class. A process has a consumer for each topic. With one
+    class for all of them, each would report another group's assignment, and no assignment would stick.
     """
     return type("StickyPartitionAssignor", (StickyPartitionAssignor,), {})

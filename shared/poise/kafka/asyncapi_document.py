@@ -1,7 +1,7 @@
 """The contract for other languages: an AsyncAPI 3.0 document, and the JSON Schema of each body.
 
-FastStream declares channels, operations and bodies as for a worker. What it has no place for is added from the table of
-topics: the headers, several kinds of body in one channel, keys, retention, and where replies go.
+FastStream generates channels, operations and bodies. What it cannot express is added from the catalogue of topics:
+headers, several kinds of body in one channel, keys, retention, and where replies go.
 """
 
 from collections.abc import Iterable, Mapping
@@ -26,50 +26,50 @@ from poise.kafka.record import Record
 Json = dict[str, Any]
 
 REPLY: Final = "reply"
-"""The channel that stands for whatever topic a request names in `reply_to`."""
+"""The channel that stands for any topic which a request names in `reply_to`."""
 INTERNAL: Final = "internal"
-"""What is put behind the name of a body that the public may write too: here its unknown fields are passed over."""
+"""Suffix of a body that is also public, on topics where its unknown fields are ignored."""
 _NUMBER: Final = r"^[0-9]{1,18}$"
 
 HEADERS: Final[Mapping[str, tuple[str, str | None]]] = MappingProxyType(
     {
-        "correlation_id": ("What the caller recognises the reply by: any bytes, echoed as they are.", None),
-        "reply_to": ("The topic that the reply goes to: one of the caller's own, or `poise.replies`.", None),
-        "poise-reply-partition": ("The partition of `reply_to`; any, where it is absent.", _NUMBER),
+        "correlation_id": ("Identifies the reply to its caller: any bytes, returned unchanged.", None),
+        "reply_to": ("The topic of the reply: the caller's own, or `poise.replies`.", None),
+        "poise-reply-partition": ("The partition of `reply_to`; absent = any.", _NUMBER),
         "content-type": ("`application/json`.", None),
         "poise-kind": (
-            "Which body this is, `name/version`; absent = the first that the channel lists.",
+            "The kind of body, `name/version`; absent = the first that the channel lists.",
             r"^.+/[0-9]+$",
         ),
-        "poise-deadline": ("Unix milliseconds after which nobody wants the answer.", _NUMBER),
-        "poise-attempt": ("Which attempt this is, from 1.", _NUMBER),
+        "poise-deadline": ("Unix milliseconds after which the answer is of no use.", _NUMBER),
+        "poise-attempt": ("The number of the attempt, from 1.", _NUMBER),
         "poise-run": ("The run that the message belongs to; ignored on `poise.ask.*`.", None),
         "poise-step": ("The step of the run; ignored on `poise.ask.*`.", None),
-        "poise-tenant": ("Whose it is; ignored on `poise.ask.*`.", None),
-        "poise-region": ("Where it comes from.", None),
-        "poise-min-epoch": ("How far into `poise.documents` the index must have come (opaque).", None),
+        "poise-tenant": ("The tenant of the message; ignored on `poise.ask.*`.", None),
+        "poise-region": ("The region in which the message was written.", None),
+        "poise-min-epoch": ("The epoch of `poise.documents` that the index must have reached (opaque).", None),
         "poise-origin": ("`topic/partition/offset` of the first copy of the message.", r"^.+/[0-9]+/[0-9]+$"),
-        "poise-redrives": ("How often it was sent again from a dead-letter topic.", _NUMBER),
+        "poise-redrives": ("How often the message was redriven from a dead-letter topic.", _NUMBER),
         "poise-doc-version": (
             "On `poise.passages`, `poise.versions`: the document's offset in `poise.documents`.",
             _NUMBER,
         ),
         "poise-stream-to": (
-            "Where the answer's words go as they come, `topic/partition/correlation id`; no id = the message's own.",
+            "Where the answer is streamed to, `topic/partition/correlation id`; no id = the message's own.",
             r"^[^/]+/[0-9]{1,18}(/.*)?$",
         ),
-        "poise-stream": ("The attempt that an event belongs to; on a reply, the one whose words count.", None),
+        "poise-stream": ("The attempt that an event belongs to; on a reply, the one whose text is final.", None),
         "poise-seq": ("The number of an event in its stream, from 0; on a reply, that of the last one.", _NUMBER),
         "traceparent": ("W3C Trace Context.", None),
         "tracestate": ("W3C Trace Context.", None),
         "baggage": ("W3C Baggage.", None),
     }
 )
-"""Every header, what it means, and the form of its value."""
+"""Every header, its meaning, and the pattern of its value."""
 
 
 def body_schemas() -> dict[str, Json]:
-    """The JSON Schema of each body by kind, as it may be written; a deletion is a null value and has none."""
+    """Return the JSON Schema of each body by kind, as it may be written. A deletion, a null value, has none."""
     public = set(_kinds(topic for topic in CATALOGUE.values() if topic.edge))
     return {
         kind.kind: {
@@ -82,10 +82,10 @@ def body_schemas() -> dict[str, Json]:
 
 
 def asyncapi_document(version: str, broker: str = "127.0.0.1:9092") -> Json:
-    """The AsyncAPI 3.0 document of the mesh, as seen from inside: it receives asks and sends answers.
+    """Return the AsyncAPI 3.0 document of the mesh, from its own perspective: it receives asks and sends answers.
 
     Args:
-        version: Poise's own.
+        version: Poise's version.
         broker: The server that the document names.
     """
     document = _declared(version, broker)
@@ -104,10 +104,10 @@ def asyncapi_document(version: str, broker: str = "127.0.0.1:9092") -> Json:
 
 
 def _declared(version: str, broker: str) -> Json:
-    """What FastStream says of the mesh."""
+    """Return the document that FastStream generates."""
 
-    async def nobody(record: Record) -> None:
-        raise NotImplementedError(f"{record.position} came to a description")
+    async def unused(record: Record) -> None:
+        raise NotImplementedError(f"{record.position} was delivered to a document")
 
     kafka = new_broker(Connection((broker,)))
     for topic in CATALOGUE.values():
@@ -116,7 +116,7 @@ def _declared(version: str, broker: str) -> Json:
                 kafka,
                 [topic.name],
                 topic.tier,
-                ConcurrentConsumer(nobody, ordered=topic.ordered),
+                ConcurrentConsumer(unused, ordered=topic.ordered),
                 accepts=topic.accepts,
                 options={},
             )
@@ -127,7 +127,7 @@ def _declared(version: str, broker: str) -> Json:
         title="Poise",
         version=version,
         description=(
-            "Bodies are plain JSON, headers are plain strings, but `correlation_id`, which is any bytes."
+            "Bodies are plain JSON, headers are plain strings, except for `correlation_id`, which is any bytes."
             " Publish an `ask/1` to `poise.ask.interactive` with"
             " `reply_to` and `correlation_id`; the answer, or a fault, comes back with the same `correlation_id`."
         ),
@@ -137,17 +137,17 @@ def _declared(version: str, broker: str) -> Json:
 
 
 def _kinds(topics: Iterable[Topic]) -> list[type[Message]]:
-    """The bodies that have a schema, in the order of the table, each once."""
+    """Return the bodies that have a schema, in the order of the catalogue, without duplicates."""
     return list(dict.fromkeys(k for topic in topics for k in topic.accepts if k not in {Deletion, Message}))
 
 
 def _internal(topic: Topic, kind: type[Message]) -> bool:
-    """Whether a topic passes over unknown fields of a body that another topic, which anyone may write, refuses."""
+    """Return whether a topic ignores unknown fields of a body which a public topic rejects."""
     return not topic.edge and any(kind in other.accepts for other in CATALOGUE.values() if other.edge)
 
 
 def _schemas(topics: list[Topic]) -> Json:
-    """The bodies, as each topic accepts them."""
+    """Return the schemas of bodies, as each topic accepts them."""
     public = _kinds(topic for topic in topics if topic.edge)
     internal = {kind for topic in topics for kind in _kinds([topic]) if _internal(topic, kind)}
     return (
@@ -158,7 +158,7 @@ def _schemas(topics: list[Topic]) -> Json:
 
 
 def _id(kind: type[Message], *, internal: bool = False) -> str:
-    """A kind as a name in the document, where `/` may not stand: `ask.1`."""
+    """Return a kind as a name in the document, in which `/` is not allowed: `ask.1`."""
     return kind.kind.replace("/", ".") + (f".{INTERNAL}" if internal else "")
 
 
@@ -199,7 +199,7 @@ def _reply_channel() -> Json:
 
 
 def _operations(topic: Topic) -> Iterable[tuple[str, Json]]:
-    """What the mesh does with a topic: a tier receives it, or workers send to it."""
+    """Yield what the mesh does with a topic: a tier receives it, or workers send to it."""
     channel = {"$ref": f"#/channels/{topic.name}"}
     messages = [_in_channel(topic.name, _id(kind, internal=_internal(topic, kind))) for kind in _kinds([topic])]
     if topic.tier is None:
@@ -208,7 +208,7 @@ def _operations(topic: Topic) -> Iterable[tuple[str, Json]]:
             {
                 "action": "send",
                 "channel": channel,
-                "description": "Written by Poise; a reader is to pass over fields that it does not know.",
+                "description": "Written by Poise; a reader must ignore fields that it does not know.",
                 "messages": messages,
             },
         )
@@ -217,7 +217,7 @@ def _operations(topic: Topic) -> Iterable[tuple[str, Json]]:
         "action": "receive",
         "channel": channel,
         "title": f"The {topic.tier} tier handles it",
-        "description": f"Unknown fields are {'refused' if topic.edge else 'passed over'}.",
+        "description": f"Unknown fields are {'rejected' if topic.edge else 'ignored'}.",
         "tags": [{"name": topic.tier}],
         "messages": messages,
     }
@@ -253,5 +253,5 @@ def _headers() -> Json:
         name: {"type": "string", "description": text} | ({} if form is None else {"pattern": form})
         for name, (text, form) in HEADERS.items()
     }
-    description = "All are optional; a null one is absent, and the last of several counts."
+    description = "All are optional. A null header counts as absent, and the last of several counts."
     return {"type": "object", "description": description, "properties": properties}

@@ -1,4 +1,4 @@
-"""Shared reads: many ask for what is so now, and one answer serves all who asked before it was asked for."""
+"""Coalesced reads: concurrent callers share one read, which starts after each of them asked."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -8,24 +8,24 @@ T = TypeVar("T")
 
 
 class CoalescedRead(Generic[T]):
-    """Reads something, once at a time, for as many as want to know.
+    """Runs one read at a time for any number of callers.
 
     Args:
-        read: Reads it.
+        read: Reads the value.
     """
 
     def __init__(self, read: Callable[[], Awaitable[T]]) -> None:
         self.last_value: T | None = None
-        """What was read last; None = nothing yet."""
+        """The value of the last read; None = none yet."""
         self._read = read
         self._lock = asyncio.Lock()
         self._started = 0
         self._finished = 0
 
     async def read(self) -> T:
-        """What a read says that begins after this was called. Errors are those of the read."""
-        # A read on its way when I came may have been answered before I came: I need one that begins from here on. All
-        # who come while it is on its way share the next one.
+        """Return the value of a read that starts after this call. Raises what the read raises."""
+        # A read in progress may have been answered before this call, so this caller needs one that starts from here on.
+        # All callers that arrive during a read share the next one.
         mine = self._started + 1
         async with self._lock:
             if self.last_value is None or self._finished < mine:

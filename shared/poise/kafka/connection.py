@@ -1,4 +1,4 @@
-"""Connection: where the brokers are and how they are spoken to; one value for everything that connects to Kafka."""
+"""How to connect to Kafka: addresses, TLS and credentials, one value for all clients of a process."""
 
 import asyncio
 import logging
@@ -24,37 +24,37 @@ from poise.settings import MeshSettings
 from poise.text.error_text import words_of
 
 PROBE_TIMEOUT: Final = 5.0
-"""Seconds that a broker is given to say why it does not take us."""
-NO_BROKER: Final = "start one with `poise up`, or name yours with --broker or POISE_BROKER"
+"""Seconds that a broker has to answer when the reason of a refused connection is looked for."""
+NO_BROKER: Final = "start one with `poise up`, or set the address with --broker or POISE_BROKER"
 
 BrokerAddresses = dict[int, tuple[str, int]]
-"""Host and port of each, by its id."""
+"""Host and port by broker id."""
 
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """What every client of Kafka in a process is made with; `Connection.of(settings)`."""
+    """The options of every Kafka client in a process; `Connection.of(settings)`."""
 
     bootstrap: tuple[str, ...]
     """`host:port` of some brokers."""
     client_id: str = "poise"
     security: Security = field(default_factory=Security)
     ssl_context: ssl.SSLContext | None = field(default=None, repr=False)
-    """Made once, of the files that `security` names; None = no TLS."""
+    """Built once from the files that `security` names; None = no TLS."""
 
     @classmethod
     def of(cls, settings: MeshSettings) -> Self:
-        """The connection that the settings describe.
+        """Return the connection that the settings describe.
 
         Raises:
-            SetupError: A file of certificates or keys cannot be used; the message names it.
+            SetupError: A certificate or key file cannot be used; the message names it.
         """
         if settings.security.sasl:
             logging.getLogger("aiokafka.conn").addFilter(_reveals_no_secret)
         return cls(tuple(settings.bootstrap), settings.instance, settings.security, _ssl_context(settings.security))
 
     def client_options(self) -> dict[str, Any]:
-        """The arguments of each of aiokafka's clients."""
+        """Return the keyword arguments for aiokafka's clients."""
         found: dict[str, Any] = {
             "bootstrap_servers": list(self.bootstrap),
             "client_id": self.client_id,
@@ -66,7 +66,7 @@ class Connection:
         return found
 
     def faststream_security(self) -> BaseSecurity | None:
-        """The same in FastStream's words; None = neither TLS nor SASL."""
+        """Return the same security settings as FastStream's type; None = neither TLS nor SASL."""
         if not self.security.sasl:
             return BaseSecurity(ssl_context=self.ssl_context) if self.ssl_context else None
         kinds = {"PLAIN": SASLPlaintext, "SCRAM-SHA-256": SASLScram256, "SCRAM-SHA-512": SASLScram512}
@@ -80,7 +80,7 @@ class Connection:
         return self.security.username or "", password.get_secret_value() if password else ""
 
     async def connect_error(self) -> SetupError:
-        """Ask each broker once more, and say why none takes us: aiokafka only logs it."""
+        """Return an error that says why no broker accepts a connection, which aiokafka only logs."""
         found: list[str] = []
         brokers: BrokerAddresses = {}
         for host, port, _ in collect_hosts(list(self.bootstrap)):
@@ -90,17 +90,17 @@ class Connection:
                 found.append(failure_reason(error, self.security))
         if unreachable := await self.unreachable_brokers(brokers):
             return SetupError(f"Kafka answers at {','.join(self.bootstrap)}, but {unreachable[0]}")
-        told = [why for why in found if why != NO_BROKER] or [NO_BROKER]  # one that is there and refuses says more
-        return SetupError(f"no Kafka broker answers at {','.join(self.bootstrap)}: {told[0]}")
+        reasons = [why for why in found if why != NO_BROKER] or [NO_BROKER]  # a broker that refuses says more
+        return SetupError(f"no Kafka broker answers at {','.join(self.bootstrap)}: {reasons[0]}")
 
     async def unreachable_brokers(self, brokers: BrokerAddresses) -> list[str]:
-        """Which brokers cannot be reached under the addresses that they tell their clients, and what to do about each.
+        """Return a message for each broker that cannot be reached at its advertised address, with what to correct.
 
         Args:
-            brokers: Their addresses by id, as one of them told them.
+            brokers: The advertised addresses by broker id.
         """
-        said = await asyncio.gather(*(self._probe(broker, *address) for broker, address in brokers.items()))
-        return [why for why in said if why]
+        found = await asyncio.gather(*(self._probe(broker, *address) for broker, address in brokers.items()))
+        return [why for why in found if why]
 
     async def _probe(self, broker: int, host: str, port: int) -> str | None:
         try:
@@ -109,18 +109,18 @@ class Connection:
             why = failure_reason(error, self.security)
             if why == NO_BROKER:
                 why = (
-                    f"nothing answers from here ({words_of(error, 'timed out')}): correct advertised.listeners of that "
-                    "broker, or the name or route to it, or start it"
+                    f"nothing answers from here ({words_of(error, 'timed out')}): correct its advertised.listeners, "
+                    "or the name or route to it, or start it"
                 )
-            return f"broker {broker} tells its clients to come to {host}:{port}, and there {why}"
+            return f"broker {broker} advertises the address {host}:{port}, where {why}"
         return None
 
     async def _fetch_brokers(self, host: str, port: int) -> BrokerAddresses:
-        """The brokers of the cluster, as one of them names them."""
-        arguments = self.client_options()
-        del arguments["bootstrap_servers"]
+        """Return the addresses that a broker advertises for the whole cluster."""
+        options = self.client_options()
+        del options["bootstrap_servers"]
         async with asyncio.timeout(PROBE_TIMEOUT):
-            connection = await create_conn(host, port, **arguments)
+            connection = await create_conn(host, port, **options)
             try:
                 answer: Any = await connection.send(MetadataRequest([]))
             finally:
@@ -129,36 +129,36 @@ class Connection:
 
 
 def failure_reason(error: OSError | KafkaError, security: Security) -> str:
-    """Why a broker does not take us, and what to do, from what its connection ended with."""
-    own = f"POISE_SECURITY__PROTOCOL is {security.protocol}"
+    """Return why a broker refused a connection, and what to correct."""
+    protocol = f"POISE_SECURITY__PROTOCOL is {security.protocol}"
     match error:
         case ssl.SSLCertVerificationError():
             why = (
                 f"its certificate is not accepted ({error.verify_message}): POISE_SECURITY__CA_FILE must name its "
-                "authority, and POISE_BROKER a host that it was issued for"
+                "authority, and POISE_BROKER a host for which it was issued"
             )
         case ssl.SSLError():
-            why = f"no TLS connection comes about ({error.reason or error}): {own}, does the broker's port speak TLS?"
+            why = f"the TLS handshake fails ({error.reason or error}): {protocol}, does the broker's port speak TLS?"
         case AuthenticationFailedError() | SaslAuthenticationFailed():
             why = (
                 f"it refuses {security.mechanism} user {security.username!r}: correct POISE_SECURITY__USERNAME and "
                 "POISE_SECURITY__PASSWORD"
             )
         case UnsupportedSaslMechanismError():
-            why = f"it does not know {security.mechanism}: correct POISE_SECURITY__MECHANISM"
+            why = f"it does not support {security.mechanism}: correct POISE_SECURITY__MECHANISM"
         case IllegalSaslStateError():
-            why = f"it asks for no password: {own}, correct that"
+            why = f"it does not ask for a password: {protocol}, correct that"
         case KafkaConnectionError() | ConnectionResetError() | ConnectionAbortedError() | BrokenPipeError():
-            tls = "speak TLS, and demand a certificate of yours (POISE_SECURITY__CERT_FILE) or a password"
-            demand = tls if security.tls else "demand TLS or a password"
-            why = f"it closes the connection: {own}, does the broker {demand}?"
+            tls = "require a client certificate (POISE_SECURITY__CERT_FILE) or a password"
+            requirement = tls if security.tls else "require TLS or a password"
+            why = f"it closes the connection: {protocol}, does the broker {requirement}?"
         case _:
             why = NO_BROKER
     return why
 
 
 def _reveals_no_secret(record: logging.LogRecord) -> bool:
-    """Whether a line of the log may be written: at DEBUG, aiokafka prints requests whole, PLAIN's password in one."""
+    """Return whether a log record may be written: at DEBUG, aiokafka logs whole requests, the password of PLAIN too."""
     return record.levelno > logging.DEBUG or "SaslAuthenticate" not in record.getMessage()
 
 
@@ -174,7 +174,7 @@ def _ssl_context(security: Security) -> ssl.SSLContext | None:
     context.check_hostname = security.check_hostname
     if security.cert_file is not None:
         password = security.key_password.get_secret_value() if security.key_password else ""
-        try:  # never without a password: OpenSSL would ask the terminal for it, and wait
+        try:  # always with a password: without one, OpenSSL prompts on the terminal and blocks
             context.load_cert_chain(security.cert_file, security.key_file, password)
         except (ssl.SSLError, OSError) as error:
             raise SetupError(

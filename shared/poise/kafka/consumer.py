@@ -1,7 +1,7 @@
-"""Intake: messages from one consumer, many handled at once, each committed only when all before it are finished.
+"""A concurrent consumer: handles many messages at once, and commits an offset when all before it are finished.
 
-A message is *held* from when it is taken until it is finished. Of those that are held, some wait for their turn, some
-are handled (`concurrency`), and some are parked: their handlers wait (`slots`).
+A message is *in flight* from when it is polled until it is finished. It waits in the queue, is being handled (at most
+`concurrency` at once), or is parked: its handler waits for something outside the process (`handling_slots`).
 """
 
 import asyncio
@@ -31,61 +31,62 @@ log = logging.getLogger(__name__)
 
 POLL_TIMEOUT_MS: Final = 200
 NO_PARTITION: Final = TopicPartition("", 0)
-"""A partition that nobody has."""
+"""A partition that no topic has."""
 RETRY_BACKOFF: Final = 1.0
 SHED_AFTER: Final = 10.0
-"""Seconds that a message which somebody waits for stands blocked others that only wait, until its sender is told so."""
+"""Seconds after which a message that waits for a slot is shed, if its caller waits and all slots are exhausted."""
 RESET_POSITION_TIMEOUT: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class ConsumerLimits:
-    """How much one consumer takes on."""
+    """How much one consumer takes in."""
 
     concurrency: int = 64
     """Messages handled at once."""
     buffer_factor: int = 4
-    """Messages taken and not finished, as a multiple of `concurrency`: above it polling goes on, with nothing asked."""
+    """In-flight messages, as a multiple of `concurrency`. Beyond this, keep polling with all partitions paused."""
     max_bytes: int = 32 * 1024 * 1024
-    """The same bound in bytes of message bodies."""
+    """The same bound in bytes of messages."""
     parked_factor: int = 8
-    """Messages whose handlers only wait, as a multiple of `concurrency`; they come on top of the buffer. As it is, all
-    that one partition may have unfinished (64 × (4 + 8)) fits the metadata of a commit, wherever it lies."""
+    """Parked messages, as a multiple of `concurrency`; they come on top of the buffer. With the defaults, all that one
+    partition can have in flight (64 × (4 + 8)) fits the metadata of a commit, wherever its offsets lie."""
     max_parked_bytes: int = 32 * 1024 * 1024
-    """The same bound in bytes of message bodies."""
+    """The same bound in bytes of messages."""
     drain_timeout: float = 10.0
-    """Seconds that begun work is given when the process stops."""
+    """Seconds for messages in progress to finish when the process stops."""
 
     @property
     def max_buffered(self) -> int:
-        """Messages taken and not finished."""
+        """In-flight messages that are not parked."""
         return self.concurrency * self.buffer_factor
 
 
 class ConcurrentConsumer(ConsumerRebalanceListener):
-    """Takes messages from a consumer and gives them to `deliver`, at most `concurrency` at once.
+    """Passes the messages of a consumer to a handler, at most `concurrency` at once.
 
-    `deliver` owns every failure of a message; when it raises all the same (the broker took neither reply nor dead
-    letter), the message is not finished and is tried again here. Order, where it is asked for: messages of one key one
-    after another; those without a key in any order.
+    The handler is responsible for every failure of a message. If it raises anyway (the broker took neither reply nor
+    dead letter), the message stays unfinished and is retried here. If ordered, messages of one key are handled one
+    after another; messages without a key are handled in any order.
 
-    Rebalances (aiokafka is eager: everything is revoked, then assigned): work in progress goes on. If its partition
-    comes back, its offset is recognised and committed in time; if not, it finishes and replies, and its offset is left
-    to the new owner.
+    Rebalances (aiokafka is eager: everything is revoked, then assigned): messages in progress continue. If their
+    partition comes back, their offsets are recognized and committed. If not, they finish and reply, and the new owner
+    commits their offsets.
 
-    Logs that are not what they were (the topic was deleted and made again, the log was cut off or restored, somebody
-    committed an offset beyond its end): reading starts over at the beginning of what is there. Work in progress goes
-    on, and its offsets are committed no more.
+    Replaced logs (the topic was deleted and created again, the log was truncated or restored, an offset beyond its end
+    was committed): reading restarts at the beginning of the log. Messages in progress continue, and their offsets are
+    not committed.
 
     Args:
-        handler: Handles one message, whole.
-        ordered: Messages of one key are handled one after another.
-        limits: How much to take on.
-        fetch_state: Reads what the broker knows of partitions, when they are assigned.
-        shed: Tells who waits for a message that there is no room for it; None = it waits for its turn.
-        due: Unix seconds before which a message is not to be handled; its partition rests until then. None = at once.
-        part: Told of each poll, and of what ends the reading for good.
-        identities: Notices that a topic was deleted and made again; None = nobody does while it is read.
+        handler: Handles one message.
+        ordered: Whether messages of one key are handled one after another.
+        limits: How much to take in.
+        fetch_state: Fetches the group's commits when partitions are assigned.
+        shed: Rejects a message whose caller waits while all slots are exhausted; None = it waits for its turn.
+        not_before: Unix seconds before which a message must not be handled; its partition is paused until then.
+            None = all are handled at once.
+        part: Receives each poll, and the error that ends the consumer.
+        identities: Notices recreated topics; None = they are not noticed while they are read.
     """
 
     def __init__(
@@ -105,7 +106,7 @@ class ConcurrentConsumer(ConsumerRebalanceListener):
         self.part = part or Liveness().part("consumer")
         self.assigned = asyncio.Event()
         self.background: list[Callable[[AIOKafkaConsumer], Coroutine[Any, Any, None]]] = []
-        """What goes on background the polling, for as long."""
+        """Coroutines that run as long as the consumer polls."""
         self.offsets = GroupOffsets(fetch_state, identities)
         self._limits = limits or ConsumerLimits()
         self._not_before = not_before
@@ -118,25 +119,25 @@ class ConcurrentConsumer(ConsumerRebalanceListener):
             parked_bytes=self._limits.max_parked_bytes,
             on_change=self._capacity_freed,
         )
-        # Of no message: one may begin when another one's handler gives its slot back, and is not a part of that.
+        # Without a message's context: one message may start when another's handler frees its slot.
         self._context = copy_context()
         self._tasks: set[asyncio.Task[None]] = set()
         self._in_flight = 0
         self._in_flight_bytes = 0
         self._paused_until: dict[TopicPartition, float] = {}
-        """Unix seconds until which a partition's next message is not due."""
+        """Unix seconds until which a partition is paused because its next message is not due."""
         self._assigning: set[TopicPartition] | None = None
-        """What is assigned while it is not known yet how far the group has come; None = it is."""
+        """Partitions that are assigned while the group's commits are not known yet; None = they are known."""
         self._full = False
         self._resumed = asyncio.Event()
         self._draining = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
 
-    # -- taking ---------------------------------------------------------------------------------------------------
+    # -- polling --------------------------------------------------------------------------------------------------
 
     async def run(self, consumer: AIOKafkaConsumer) -> None:
-        """Poll until told to drain; polling never stops for handling. If it ends otherwise, so does the process."""
+        """Poll until `drain` is called. Handlers never block polling. Any other end also ends the process."""
         self._consumer = consumer
         self.offsets.start(consumer)
         background = [self.part.run(work(consumer)) for work in self.background]
@@ -146,25 +147,25 @@ class ConcurrentConsumer(ConsumerRebalanceListener):
                 await self._poll(consumer)
         except Exception as error:
             if not self._draining.is_set():
-                log.exception("reading stopped")
+                log.exception("the consumer stopped")
                 self.part.fail(error)
         finally:
             if self._draining.is_set():
                 self.part.close()
             else:
-                self.part.fail(RuntimeError("its loop was cancelled by nobody who may"))
+                self.part.fail(RuntimeError("its poll loop was cancelled unexpectedly"))
             for task in background:
                 task.cancel()
             self.offsets.stop()
 
     async def _poll(self, consumer: AIOKafkaConsumer) -> None:
         self._pause_and_resume()
-        # A part of it at most, so that one partition that has much to give does not take all the room at once.
+        # At most an eighth, so that one busy partition does not fill the buffer at once.
         room = min(self._limits.max_buffered - self._buffered, self._limits.max_buffered // 8)
         batches = await self._fetch(consumer, max(1, room))
         if self._draining.is_set():
             return  # neither tracked nor committed: the next worker gets them
-        # From here to the end nothing is awaited: what getmany hands out belongs to the assignment of this moment.
+        # From here on nothing is awaited: what getmany returned belongs to the current assignment.
         for partition, raws in batches.items():
             tracker = self.offsets.tracker(partition)
             for raw in raws:
@@ -178,10 +179,10 @@ class ConcurrentConsumer(ConsumerRebalanceListener):
         self._start_pending()
 
     async def _fetch(self, consumer: AIOKafkaConsumer, room: int) -> Mapping[TopicPartition, Sequence[RawRecord]]:
-        """Messages, by partition; none where there are none, or where their place has to be found first."""
+        """Return messages by partition; none if a partition's position must be reset first."""
         try:
             batches = await self._getmany(consumer, room)
-            fetching: Any = consumer._fetcher  # noqa: SLF001 - it tells nobody when it has ended
+            fetching: Any = consumer._fetcher  # noqa: SLF001 - the client does not report that its fetcher ended
             if fetching.error_future.done():
                 raise RuntimeError(f"Kafka's client has stopped fetching: {fetching.error_future}")
         except OffsetOutOfRangeError as error:
@@ -192,7 +193,7 @@ class ConcurrentConsumer(ConsumerRebalanceListener):
         except KafkaError as error:
             if not error.retriable:
                 raise
-            log.warning("reading failed, trying again: %s", error)
+            log.warning("polling failed, trying again: %s", error)
             self.part.wait(str(error))
             await asyncio.sleep(RETRY_BACKOFF)
         else:
@@ -208,13 +209,13 @@ class ConcurrentConsumer(ConsumerRebalanceListener):
             async with asyncio.timeout(RESET_POSITION_TIMEOUT):
                 await self.offsets.reset_position(partition, offset)
         except (KafkaError, TimeoutError) as error:
-            self.part.wait(f"it is not known where {partition.topic}/{partition.partition} begins: {error!r}")
+            self.part.wait(f"the beginning of {partition.topic}/{partition.partition} is not known: {error!r}")
 
     async def _getmany(self, consumer: AIOKafkaConsumer, room: int) -> Mapping[TopicPartition, Sequence[RawRecord]]:
-        """Ask for messages, naming the partitions as soon as one is paused.
+        """Poll, naming the partitions if one is paused.
 
-        aiokafka throws away what it has fetched of a paused partition that is asked for, and fetches it again when it
-        is resumed: up to a megabyte each time that we were full.
+        aiokafka discards prefetched records of a paused partition that is polled, and fetches them again when it is
+        resumed: up to a megabyte each time that the buffer was full.
         """
         paused = consumer.paused()
         named = consumer.assignment() - paused
@@ -223,7 +224,7 @@ class ConcurrentConsumer(ConsumerRebalanceListener):
                 *(named if paused else ()), timeout_ms=POLL_TIMEOUT_MS, max_records=room
             )
             return asked
-        await consumer.getmany(NO_PARTITION)  # it counts as a poll: a member that does not poll is put out of its group
+        await consumer.getmany(NO_PARTITION)  # counts as a poll: a member that does not poll is removed from its group
         self._resumed.clear()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(POLL_TIMEOUT_MS / 1_000):
@@ -231,7 +232,7 @@ class ConcurrentConsumer(ConsumerRebalanceListener):
         return {}
 
     def _pause_and_resume(self) -> None:
-        """Ask for nothing above the bounds, again when half of the room is free, so that it does not flutter."""
+        """Pause partitions above the limits; resume when half of the buffer is free, so that it does not flutter."""
         consumer, limits = self._consumer, self._limits
         if consumer is None:
             return
@@ -249,14 +250,14 @@ class ConcurrentConsumer(ConsumerRebalanceListener):
             self._resumed.set()
 
     def _has_capacity(self) -> bool:
-        """Whether half of what is not taken up by messages blocked another of their key is free."""
+        """Return whether half of the buffer that blocked messages do not occupy is free."""
         limits, blocked = self._limits, self._queue.blocked.total()
         fits = self._buffered - blocked <= (limits.max_buffered - blocked) // 2
         return fits and self._buffered_bytes <= limits.max_bytes // 2
 
     @property
     def _buffered(self) -> int:
-        """Messages that are held and not parked."""
+        """Messages that are in flight and not parked."""
         return self._in_flight - self.slots.parked
 
     @property
@@ -264,7 +265,7 @@ class ConcurrentConsumer(ConsumerRebalanceListener):
         return self._in_flight_bytes - self.slots.parked_bytes
 
     def _must_pause(self, partition: TopicPartition, now: float) -> bool:
-        """Whether a partition is to give nothing now, whatever room there is."""
+        """Return whether a partition must be paused even if the buffer has room."""
         if self._assigning and partition in self._assigning:
             return True
         if self._paused_until.get(partition, 0.0) > now:
@@ -282,7 +283,7 @@ class ConcurrentConsumer(ConsumerRebalanceListener):
 
     def _start_pending(self) -> None:
         if self._assigning is not None:
-            return  # some of what waits may be another member's by now
+            return  # queued messages may belong to another member by now
         while self._queue and self.slots.free:
             pending = self._queue.pop()
             self._start_task(pending, self.handle, self.slots.acquire(pending.size))
@@ -308,7 +309,7 @@ class ConcurrentConsumer(ConsumerRebalanceListener):
             slot.release()
 
     def _capacity_freed(self) -> None:
-        """A slot is free, or the buffer has room again."""
+        """Continue when a slot is free or the buffer has room."""
         if self._draining.is_set():
             return
         self._start_pending()
@@ -325,7 +326,7 @@ class ConcurrentConsumer(ConsumerRebalanceListener):
                 await handler(pending.record)
                 break
             except Exception:
-                log.exception("%s could neither be handled nor set aside, trying again", pending.record.position)
+                log.exception("%s could be neither handled nor dead-lettered, trying again", pending.record.position)
                 async with parked():
                     await asyncio.sleep(RETRY_BACKOFF)
         pending.tracker.finish(pending.record.offset)
@@ -342,14 +343,14 @@ class ConcurrentConsumer(ConsumerRebalanceListener):
     # -- rebalances -----------------------------------------------------------------------------------------------
 
     async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
-        """Commit what is finished, then no more until it is known how far the group has come."""
+        """Commit what is finished, then nothing until the group's commits are known again."""
         with self._ending_on_error():
             await self.offsets.revoked(revoked)
 
     async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
-        """Read on where the group is; forget what went, its queued messages too: the new owner has them.
+        """Resume where the group is, and drop the queued messages of lost partitions: their new owner handles them.
 
-        Until it is known what the group has committed nothing is taken.
+        Nothing is polled until the group's commits are known.
         """
         with self._ending_on_error():
             self._paused_until.clear()
@@ -364,16 +365,16 @@ class ConcurrentConsumer(ConsumerRebalanceListener):
 
     @contextlib.contextmanager
     def _ending_on_error(self) -> Iterator[None]:
-        """Have the process end with what goes wrong: the client only logs it, and nothing would be read any more."""
+        """End the process on an error: aiokafka only logs it, and would poll nothing from then on."""
         try:
             yield
         except Exception as error:
             self.part.fail(error)
             raise
 
-    def fenced(self, name: str) -> None:
-        """Have the process end: another one has taken its place in the group."""
-        self.part.fail(SetupError(f"another process has the name {name} too: give each its own POISE_INSTANCE"))
+    def fenced(self, instance: str) -> None:
+        """End the process: another one has joined the group under the same instance name."""
+        self.part.fail(SetupError(f"another process also has the name {instance}: set POISE_INSTANCE to a unique name"))
 
     def _drop(self, gone: Callable[[PendingRecord], bool]) -> None:
         self._release(*self._queue.remove(gone))
@@ -381,7 +382,7 @@ class ConcurrentConsumer(ConsumerRebalanceListener):
     # -- stopping -------------------------------------------------------------------------------------------------
 
     async def drain(self) -> None:
-        """Stop taking messages, finish those in progress within `drain_timeout`, commit. Queued ones are dropped."""
+        """Stop polling, drop queued messages, finish those in progress within `drain_timeout`, and commit."""
         if self._draining.is_set():
             return
         self._draining.set()
@@ -389,11 +390,11 @@ class ConcurrentConsumer(ConsumerRebalanceListener):
         try:
             await asyncio.wait_for(self._idle.wait(), self._limits.drain_timeout)
         except TimeoutError:
-            log.warning("%d messages were interrupted; another worker will take them", len(self._tasks))
+            log.warning("%d messages were interrupted; another worker will handle them", len(self._tasks))
         try:
             await self.offsets.commit_all()
         except Exception:
-            log.exception("the last commit failed: what is finished since is done again")
+            log.exception("the last commit failed: messages finished since the one before will be handled again")
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -1,6 +1,6 @@
-"""Decompression: the records of a batch in Kafka's four codecs, up to a bound.
+"""Decompress the records of a batch, in Kafka's four codecs, up to a bound.
 
-Kafka bounds a batch by its compressed size alone: two kilobytes of zstd can stand for gigabytes.
+Kafka limits only the compressed size of a batch: two kilobytes of zstd can expand to gigabytes.
 """
 
 import mmap
@@ -10,7 +10,7 @@ from typing import Any, Final
 import cramjam
 
 MAX_DECOMPRESSED_BYTES: Final = 8 * 1024 * 1024
-"""Bytes that the records of one batch may have, eight times the largest record that a request topic takes."""
+"""Largest decompressed size of one batch: eight times the largest record of a request topic."""
 
 _XERIAL: Final = b"\x82SNAPPY\0"
 _XERIAL_HEADER: Final = 16
@@ -19,7 +19,7 @@ _NO_ROOM: Final = "failed to write whole buffer"
 
 
 def decompress(codec: int, data: bytes) -> bytes:
-    """The records of a batch.
+    """Return the decompressed records of a batch.
 
     Args:
         codec: Kafka's number of the codec, 1 to 4.
@@ -31,17 +31,17 @@ def decompress(codec: int, data: bytes) -> bytes:
     name, into = _CODECS.get(codec, (None, None))
     if name is None or into is None:
         raise ValueError(f"Kafka has no codec {codec}")
-    with mmap.mmap(-1, MAX_DECOMPRESSED_BYTES) as room:  # pages that nothing is written to cost nothing
+    with mmap.mmap(-1, MAX_DECOMPRESSED_BYTES) as room:  # pages that are not written cost nothing
         try:
             return room[: into(data, room)]
         except cramjam.DecompressionError as error:
             if _NO_ROOM in str(error):
-                raise ValueError(f"{name}: more than {MAX_DECOMPRESSED_BYTES} bytes come out of {len(data)}") from None
+                raise ValueError(f"{name}: {len(data)} bytes expand to more than {MAX_DECOMPRESSED_BYTES}") from None
             raise ValueError(f"{name}: {str(error).removeprefix(f'{name}: ')}") from None
 
 
 def _snappy(data: bytes, room: mmap.mmap) -> int:
-    """One block, as librdkafka and Go's clients write it, or blocks with their lengths, as Java's and Python's do."""
+    """Decompress one block (librdkafka's and Go's format), or blocks with lengths (Java's and Python's)."""
     if not data.startswith(_XERIAL):
         return _snappy_block(data, room, 0)
     written, at = 0, _XERIAL_HEADER

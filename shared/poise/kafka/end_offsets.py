@@ -1,4 +1,4 @@
-"""Ends: how far a topic's partitions reach now, to be asked at any time and by many at once."""
+"""End offsets of a topic's partitions, for any number of concurrent callers."""
 
 from collections.abc import Mapping
 from types import TracebackType
@@ -13,19 +13,18 @@ from poise.kafka.connection import Connection
 
 REQUEST_TIMEOUT_MS: Final = 2_000
 METADATA_MAX_AGE_MS: Final = 1_000
-"""After which a topic that has more partitions than before, or fewer, is seen to have them."""
+"""How soon added or removed partitions are noticed."""
 
 
 class EndOffsets:
-    """The end offsets of a topic; `async with Ends(connection, topic) as ends: await ends.fetch()`.
+    """The end offsets of a topic; `async with EndOffsets(connection, topic) as ends: await ends.fetch()`.
 
-    A consumer of its own, which reads nothing: on one that fetches, the question would queue behind a fetch that waits
-    for data.
+    Uses a consumer that fetches no records: otherwise each request would queue behind a fetch that waits for data.
 
     Args:
-        connection: How the broker is connected to.
+        connection: How to connect to the broker.
         topic: The topic's name.
-        isolation: Whether the end is where the first open transaction begins, or that of all that was acknowledged.
+        isolation: "read_committed" ends at the first open transaction, "read_uncommitted" at the last record.
 
     Raises:
         SetupError: No broker answers, or there is no such topic.
@@ -53,7 +52,7 @@ class EndOffsets:
         """Connect."""
         try:
             await self._consumer.start()
-            await self._consumer._client._wait_on_metadata(self._topic)  # noqa: SLF001 - the public way needs a subscription
+            await self._consumer._client._wait_on_metadata(self._topic)  # noqa: SLF001 - public only with a subscription
         except KafkaError as error:
             await self._consumer.stop()
             raise SetupError(f"topic {self._topic} cannot be read: {error}") from error
@@ -69,7 +68,7 @@ class EndOffsets:
         await self._consumer.stop()
 
     async def fetch(self) -> Mapping[int, int]:
-        """By partition, the offset after the last record that the broker had acknowledged when this was called.
+        """Return, by partition, the offset after the last record that was acknowledged before this call.
 
         Raises:
             UnavailableError: The broker does not answer.
@@ -81,5 +80,5 @@ class EndOffsets:
             known = await self._consumer._client._wait_on_metadata(self._topic)  # noqa: SLF001 - as above
             found = await self._consumer.end_offsets([TopicPartition(self._topic, number) for number in sorted(known)])
         except KafkaError as error:
-            raise UnavailableError(f"the broker does not say how far {self._topic} reaches: {error}") from error
+            raise UnavailableError(f"the broker does not return the end offsets of {self._topic}: {error}") from error
         return {partition.partition: offset for partition, offset in found.items()}

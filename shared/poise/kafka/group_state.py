@@ -1,4 +1,4 @@
-"""Group state: what the broker knows of the partitions that a group reads, and where a member reads on in them."""
+"""Group state: a group's commits and topic ids of some partitions, and the trackers that resume from them."""
 
 import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping
@@ -14,38 +14,38 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class GroupState:
-    """What the broker says of some partitions."""
+    """What the broker knows of some partitions."""
 
     committed: Mapping[TopicPartition, Commit] = field(default_factory=dict)
-    """What the group has committed, where it has."""
+    """The group's commits; partitions without one are absent."""
     topic_ids: Mapping[str, str] = field(default_factory=dict)
     """Kafka's id of each topic that exists."""
 
 
 FetchGroupState = Callable[[Collection[TopicPartition]], Awaitable[GroupState]]
-"""Asks the broker for the state of partitions."""
+"""Fetches the state of partitions from the broker."""
 
 
 async def no_group_state(_partitions: Collection[TopicPartition]) -> GroupState:
-    """Read nothing back: what is finished above a committed offset is handled again after a restart."""
+    """Fetch nothing: messages finished above a committed offset are handled again after a restart."""
     return GroupState()
 
 
 def resume_tracker(partition: TopicPartition, tracker: OffsetTracker | None, state: GroupState) -> OffsetTracker:
-    """The tracker to read on with, once a partition is assigned: the one that there is, or a new one.
+    """Return the tracker with which an assigned partition is read on: the existing one, or a new one.
 
-    Offsets of a topic that was deleted and made again since say nothing of the one that is there now: neither those of
-    a tracker nor those that a group has committed.
+    Offsets of a topic that was deleted and created again say nothing about the new topic, neither those of a tracker
+    nor committed ones.
 
     Args:
         partition: The partition.
-        tracker: The one that there is; None = the partition was not this member's.
-        state: What the broker says.
+        tracker: The existing tracker; None = the partition was not this member's.
+        state: What the broker knows.
     """
     topic_id = state.topic_ids.get(partition.topic, "")
     commit = state.committed.get(partition)
     if commit is not None and _ids_differ(commit.topic_id, topic_id):
-        log.warning("%s was made again since its offset %d was committed: starting over", partition, commit.offset)
+        log.warning("%s was recreated since its offset %d was committed: starting over", partition, commit.offset)
         commit = None
     if tracker is not None and _ids_differ(tracker.topic_id, topic_id):
         tracker.log_deleted = True
@@ -69,5 +69,5 @@ def _new_tracker(partition: TopicPartition, commit: Commit, topic_id: str) -> Of
     try:
         return OffsetTracker(commit.offset, decode(commit.offset, commit.metadata), topic_id)
     except ValueError as error:
-        log.warning("%s: %s, passed over: what is finished above %d is done again", partition, error, commit.offset)
+        log.warning("%s: %s; messages finished above offset %d are handled again", partition, error, commit.offset)
         return OffsetTracker(commit.offset, topic_id=topic_id)

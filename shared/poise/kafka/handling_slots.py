@@ -1,14 +1,14 @@
-"""Handling slots: how many messages of one consumer are handled at once. A handler that only waits gives its slot back.
+"""Handling slots: the concurrency of one consumer. A handler that only waits releases its slot.
 
-    taken      the message is being handled; a new one begins only while a slot is free
-    parked     its handler waits (for a reply, for a time, for another worker): the slot is free for others
-    holding    its handler waits, and as many are parked as may be: it keeps its slot
-    resuming   what it waited for has come: it gets the next slot that is free, before any new message does
+    taken      the message is being handled; a new one starts only if a slot is free
+    parked     its handler waits (for a reply, a time, another worker): its slot is free for others
+    holding    its handler waits, but as many messages as allowed are parked already: it keeps its slot
+    resuming   its wait is over: it gets the next free slot, before any new message
 
-Where all that hold a slot only wait, a new message has to wait for one of them, however long that takes: `exhausted`.
+If every slot is held by a message that only waits, a new message waits until one of them ends: `exhausted`.
 
-A wait that is cancelled (a deadline, a cancel, a worker that stops) ends at once: what follows is a fault or the way
-out, and nobody is to wait for that. The handler goes on, and has the next slot that is free all the same.
+A wait that is cancelled (a deadline, a cancellation, a worker that stops) ends at once, because only a fault or
+cleanup follows and must not be delayed. The handler continues, and still gets the next free slot.
 """
 
 import asyncio
@@ -20,83 +20,83 @@ _slot: ContextVar["Slot | None"] = ContextVar("slot", default=None)
 
 
 def parked() -> "Parked":
-    """Hold no slot inside, where the handler waits for something that needs nothing of this process.
+    """Release the handling slot of the current message inside the block, in which the handler only waits.
 
-    Where a handler does several things at once, it counts as waiting as long as one of them does. Outside a handler,
-    and inside another one of these, it does nothing.
+    The wait must need nothing of this process. A handler that does several things at once counts as waiting as long as
+    one of them waits. Outside a handler, or inside another such block, this does nothing.
     """
     return Parked(_slot.get())
 
 
 class Parked:
-    """The time in which a message holds no slot."""
+    """The context manager that `parked` returns."""
 
     def __init__(self, slot: "Slot | None") -> None:
         self._slot = slot
 
     async def __aenter__(self) -> None:
-        """Give the slot back."""
+        """Release the slot."""
         if self._slot is not None:
             self._slot.wait()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Take a slot again, behind those who came before; at once if the wait was cancelled."""
+        """Take a slot again, behind earlier ones; return at once if the wait was cancelled."""
         granted = None if self._slot is None else self._slot.resume()
         if granted is not None and not isinstance(error, asyncio.CancelledError):
-            await asyncio.wait({granted})  # if this is cancelled, what it waits for must not be: it is still to come
+            await asyncio.wait({granted})  # cancelling this wait must not cancel `granted`, which is still to be set
 
 
 class HandlingSlots:
-    """The slots of one consumer.
+    """The handling slots of one consumer.
 
     Args:
-        total: How many there are.
+        total: Number of slots.
         parked: How many messages may be parked.
         parked_bytes: The same bound in bytes of these messages.
-        changed: Told when a slot is free, or a message was parked.
+        on_change: Called when a slot is free, or a message was parked.
     """
 
     def __init__(self, total: int, *, parked: int, parked_bytes: int, on_change: Callable[[], None]) -> None:
         self.parked = 0
-        """Messages that hold no slot now, those that resume included."""
+        """Messages that hold no slot, including those that are resuming."""
         self.parked_bytes = 0
         self._total = total
         self._max_parked = parked
         self._max_parked_bytes = parked_bytes
         self._on_change = on_change
         self._taken = 0
-        self._holding: dict[Slot, None] = {}  # in the order in which they began to wait
-        self._resuming: dict[Slot, asyncio.Future[None]] = {}  # in the order in which their waits ended
+        self._holding: dict[Slot, None] = {}  # ordered by when they started to wait
+        self._resuming: dict[Slot, asyncio.Future[None]] = {}  # ordered by when their waits ended
 
     @property
     def free(self) -> bool:
-        """Whether a new message may begin."""
-        return self._taken < self._total  # none is left while something resumes
+        """Whether a new message may start."""
+        return self._taken < self._total  # never true while a message is resuming
 
     @property
     def exhausted(self) -> bool:
-        """Whether every slot is held by a message that only waits, and no more may be parked."""
+        """Whether every slot is held by a message that only waits, and no more messages may be parked."""
         return not self.free and len(self._holding) == self._taken
 
     def acquire(self, size: int) -> "Slot":
-        """Take a slot for a message of so many bytes that begins; it must be closed."""
+        """Take a slot for a new message of `size` bytes. It must be released."""
         self._taken += 1
         return Slot(self, size)
 
     # -- for slots ------------------------------------------------------------------------------------------------
 
     def wait(self, slot: "Slot") -> None:
-        """A message begins to wait."""
-        if slot.parked:  # it was to go on with something else: now it waits again
+        """Note that a message starts to wait."""
+        if slot.parked:  # it was resuming because another of its waits had ended
             self._resuming.pop(slot).set_result(None)
             return
         self._holding[slot] = None
         self._rebalance()
 
     def resume(self, slot: "Slot") -> "asyncio.Future[None] | None":
-        """A message is to go on; what is returned is done when it has a slot. None = it has one."""
+        """Note that a message continues; return a future that is done when it has a slot. None = it has one."""
         self._holding.pop(slot, None)
         if not slot.parked:
             return None
@@ -105,7 +105,7 @@ class HandlingSlots:
         return granted
 
     def release(self, slot: "Slot") -> None:
-        """A message is done with."""
+        """Note that a message is finished."""
         self._holding.pop(slot, None)
         if slot.parked:
             self._unpark(slot)
@@ -113,12 +113,12 @@ class HandlingSlots:
         self._rebalance()
 
     def _rebalance(self) -> None:
-        """Park what may be parked, and give free slots to those that resume; what is left is for new messages."""
+        """Park as many as allowed, and give free slots to resuming messages; the rest is for new messages."""
         while self._holding and self._has_room_for(slot := next(iter(self._holding))):
             self._park(slot)
         while self._resuming and (self._taken < self._total or self._holding):
             if self._taken >= self._total:
-                self._park(next(iter(self._holding)))  # they change places
+                self._park(next(iter(self._holding)))  # swap them
             self._unpark(next(iter(self._resuming)))
         self._on_change()
 
@@ -142,7 +142,7 @@ class HandlingSlots:
 
 
 class Slot:
-    """One message's slot, and how many of the things that its handler does at once wait."""
+    """The slot of one message, and how many of its handler's concurrent waits are in progress."""
 
     def __init__(self, slots: HandlingSlots, size: int) -> None:
         self.size = size
@@ -152,21 +152,21 @@ class Slot:
         self._closed = False
 
     def activate(self) -> None:
-        """Be the slot that `parked` gives back, in this task and in those that it makes."""
+        """Make this the slot that `parked` releases, in this task and in those that it creates."""
         _slot.set(self)
 
     def wait(self) -> None:
-        """One more waits."""
+        """Start a wait."""
         self._waits += 1
         if self._waits == 1 and not self._closed:
             self._slots.wait(self)
 
     def resume(self) -> "asyncio.Future[None] | None":
-        """One waits no more; if it was the last, the handler is to go on, when what is returned is done."""
+        """End a wait; if it was the last, return a future that is done when the handler has a slot. None = it has."""
         self._waits -= 1
         return None if self._waits or self._closed else self._slots.resume(self)
 
     def release(self) -> None:
-        """The message is done with; what its handler may have left behind holds no slot."""
+        """Finish the message. Tasks that its handler may have left behind hold no slot."""
         self._closed = True
         self._slots.release(self)

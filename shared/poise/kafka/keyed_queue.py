@@ -11,52 +11,52 @@ from poise.kafka.offset_tracker import OffsetTracker
 from poise.kafka.record import Record
 
 _HEADER_OVERHEAD = 100
-"""Bytes that a header takes besides its own."""
+"""Estimated bytes of a header besides its name and value."""
 
 
 @dataclass(eq=False, slots=True)
 class PendingRecord:
-    """A message that was taken."""
+    """A message that was polled and is not finished."""
 
     record: Record
     partition: TopicPartition
     tracker: OffsetTracker
     size: int = field(init=False)
-    """Bytes that it takes, about."""
+    """Estimated bytes in memory."""
 
     @property
     def expects_reply(self) -> bool:
-        """Whether somebody waits for the reply."""
+        """Whether a caller waits for the reply."""
         return self.record.raw_header(REPLY_TO) is not None
 
     def __post_init__(self) -> None:
-        """Measure it once: it is asked for when it comes and when it goes."""
+        """Compute the size once: it is added when the message is queued and subtracted when it is finished."""
         record = self.record
         headers = sum([_HEADER_OVERHEAD + len(name) + len(value or b"") for name, value in record.headers])
         self.size = len(record.value or b"") + len(record.key or b"") + headers
 
 
 class KeyedQueue:
-    """A queue of records; where order is asked for, one of each key at a time, the others behind it.
+    """A queue of messages. If ordered, a message blocks later ones of the same key until it is finished.
 
     Args:
-        ordered: Messages of one key are handled one after another.
+        ordered: Whether messages of one key are handled one after another.
     """
 
     def __init__(self, *, ordered: bool) -> None:
         self._ordered = ordered
         self._ready: deque[PendingRecord] = deque()
         self._blocked: dict[bytes, deque[PendingRecord]] = {}
-        """By key that is being handled or stands in `_ready`: what waits blocked."""
+        """By each key in progress or in `_ready`: the messages that it blocks."""
         self.blocked: Counter[TopicPartition] = Counter()
-        """How many of each partition wait behind another of their key."""
+        """How many messages of each partition are blocked by another of their key."""
 
     def __bool__(self) -> bool:
-        """Whether one may begin."""
+        """Return whether a message is ready."""
         return bool(self._ready)
 
     def add(self, pending: PendingRecord) -> None:
-        """Let a pending wait."""
+        """Add a message."""
         key = pending.record.key
         if not self._ordered or key is None:
             self._ready.append(pending)
@@ -68,18 +68,18 @@ class KeyedQueue:
             self._ready.append(pending)
 
     def pop(self) -> PendingRecord:
-        """The pending that may begin next."""
+        """Remove and return the next ready message."""
         return self._ready.popleft()
 
     def pop_matching(self, wanted: Callable[[PendingRecord], bool]) -> list[PendingRecord]:
-        """Those that may begin next and are wanted."""
+        """Remove and return the ready messages that match."""
         found = [pending for pending in self._ready if wanted(pending)]
         if found:
             self._ready = deque(pending for pending in self._ready if not wanted(pending))
         return found
 
     def complete(self, pending: PendingRecord) -> None:
-        """Note that a pending which was taken is done: the next of its key may begin."""
+        """Note that a message which was popped is finished: the next one of its key becomes ready."""
         key = pending.record.key
         if self._ordered and key is not None and (blocked := self._blocked.get(key)) is not None:
             if blocked:
@@ -90,7 +90,7 @@ class KeyedQueue:
                 del self._blocked[key]
 
     def remove(self, gone: Callable[[PendingRecord], bool]) -> list[PendingRecord]:
-        """Take out what waits and is not to be handled here; returns it. What has begun is not touched."""
+        """Remove and return the queued messages that match, blocked ones too. Popped messages are not affected."""
         dropped = [pending for pending in self._ready if gone(pending)]
         for behind in self._blocked.values():
             gone_behind = [pending for pending in behind if gone(pending)]
@@ -103,5 +103,5 @@ class KeyedQueue:
         heads = [pending for pending in self._ready if pending in out]
         self._ready = deque(pending for pending in self._ready if pending not in out)
         for head in heads:
-            self.complete(head)  # what waits behind it and stays may begin
+            self.complete(head)  # a message of the key that stays becomes ready
         return dropped

@@ -1,7 +1,7 @@
-"""Look-ups: records that stand in a log now, found by reading it.
+"""Look-ups: find records that are in a log now, by reading it.
 
-There is no index of a log: what is looked for is found by reading, and reading costs time and memory that somebody
-else wants too. So each look-up streams, keeps only what matches, and is bounded in time and in what it keeps.
+A log has no index, so a look-up reads it, which costs time and memory that other work needs. Each look-up therefore
+streams, keeps only matching records, and is bounded in time and in bytes.
 """
 
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
@@ -16,28 +16,28 @@ from poise.kafka.partitioner import partition_for
 from poise.kafka.record import Position, Record
 
 LOOKUP_TIMEOUT: Final = 30.0
-"""Seconds that a look-up may take, where nothing else is said."""
+"""Default limit of a look-up, in seconds."""
 MAX_RESULT_BYTES: Final = 64 * 1024 * 1024
-"""Bytes of bodies that a look-up keeps."""
+"""Default limit of the values that a look-up keeps, in bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A part of a log, by the time at which records were written."""
+    """A part of a log, by the write time of its records."""
 
     start: Start
     end: float | None = None
-    """Unix seconds; None = to the end of the log, or to where the window before this one began."""
+    """Unix seconds; None = to the end of the log, or to where the previous window began."""
 
 
 class LogLookup:
-    """Looks into logs.
+    """Finds records in logs.
 
     Args:
-        follow: Opens a log.
-        admin: Knows how many partitions a topic has.
-        within: Seconds for each look-up.
-        max_bytes: Bytes of bodies that one keeps.
+        open_stream: Opens a stream of a log.
+        admin: Returns numbers of partitions.
+        timeout: Seconds for each look-up.
+        max_bytes: Bytes of values that one look-up keeps.
     """
 
     def __init__(
@@ -56,10 +56,10 @@ class LogLookup:
     async def scan(
         self, topic: str, *, start: Start = "beginning", partitions: Sequence[int] | None = None
     ) -> AsyncGenerator[Record]:
-        """Each record that is in the topic now, one after another; order holds within a partition.
+        """Yield each record that is in the topic now, in order within each partition.
 
         Raises:
-            UnavailableError: The broker does not hand them out in time.
+            UnavailableError: The broker does not return them in time.
             MissingTopicError: There is no such topic.
         """
         stream = self._open_stream(topic, start=start, partitions=partitions)
@@ -76,11 +76,11 @@ class LogLookup:
         start: Start = "beginning",
         partitions: Sequence[int] | None = None,
     ) -> list[Record]:
-        """The records that match, in the log's order.
+        """Return the records that match, in the log's order.
 
         Raises:
-            UnavailableError: The broker does not hand them out in time.
-            TerminalError: They are more bytes than a look-up keeps.
+            UnavailableError: The broker does not return them in time.
+            TerminalError: They are larger than `max_bytes`.
             MissingTopicError: There is no such topic.
         """
         found: list[Record] = []
@@ -91,20 +91,20 @@ class LogLookup:
                     found.append(record)
                     size += len(record.value or b"")
                     if size > self._max_bytes:
-                        told = f"what is looked for in {topic} is more than {self._max_bytes // 2**20} MiB"
-                        raise TerminalError(f"{told}: narrow it, or read the topic with a client of your own")
+                        limit = f"the matching records of {topic} are larger than {self._max_bytes // 2**20} MiB"
+                        raise TerminalError(f"{limit}: narrow the search, or read the topic with another client")
         return found
 
     async def read_key(self, topic: str, key: str, *, start: Start = "beginning") -> list[Record]:
-        """All records of a key, oldest first; the errors are those of `matching`."""
+        """Return all records of a key, oldest first. Raises what `matching` raises."""
         raw = key.encode()
         partition = await self._partition_of(topic, raw)
         return await self.matching(topic, lambda record: record.key == raw, start=start, partitions=[partition])
 
     async def last_of_key(self, topic: str, key: str, windows: Iterable[Window]) -> Record | None:
-        """The last record of a key in the first of some windows that has one; one after another is looked through.
+        """Return the last record of a key, from the first of the windows that has one. Windows are read in order.
 
-        Nothing but that record is kept. The errors are those of `scan`.
+        Only that record is kept in memory. Raises what `scan` raises.
         """
         raw, end = key.encode(), None
         partition = await self._partition_of(topic, raw)
@@ -124,7 +124,7 @@ class LogLookup:
         return None
 
     async def read_at(self, topic: str, positions: Iterable[Position]) -> dict[Position, Record]:
-        """The records that stand at some positions; one that is not there any more is absent."""
+        """Return the records at some positions; one that was deleted is absent."""
         wanted: dict[int, set[int]] = {}
         for position in positions:
             wanted.setdefault(position.partition, set()).add(position.offset)

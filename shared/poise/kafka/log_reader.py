@@ -1,14 +1,14 @@
 """A log reader: reads a topic for as long as its process runs, whatever happens to the topic meanwhile.
 
-One rule for all that goes wrong:
+One rule for all errors:
 
-    a record that cannot be applied         it is logged, counted and skipped
-    the broker, a leader or the topic is    tried again with backoff; meanwhile the process is not ready
-    away
-    the topic was deleted and made again,   what was read is dropped (`reset`), once, with one line in the log, and the
-    or ends before what was read of it      topic is read anew
-    anything else, `SetupError` of `apply`  the reader ends, and its process with it: see `liveness`
-    among it
+    a record cannot be applied               it is logged, counted and skipped
+    the broker, a leader or the topic is     reading is retried with backoff; the process is not ready meanwhile
+    unavailable
+    the topic was recreated, or truncated    what was read is dropped (`on_reset`), which is logged once, and the topic
+    below the reader's position              is read from the beginning
+    anything else, including a `SetupError`  the reader ends, and its process with it: see `liveness`
+    of `apply`
 """
 
 import asyncio
@@ -35,20 +35,20 @@ from poise.telemetry import count, semconv
 log = logging.getLogger(__name__)
 
 RETRY_BACKOFF: Final = 0.2
-"""Seconds after which a log that could not be read is tried again; twice as long each time."""
+"""Seconds until a failed read is retried; doubles with each failure."""
 MAX_RETRY_BACKOFF: Final = 5.0
 OPEN_TIMEOUT: Final = 30.0
 REREAD_OVERLAP: Final = 10.0
-"""Seconds by which a reader that began at the end reads again what it may have read, when it starts over."""
+"""Seconds that a reader which started at the end reads again when it restarts."""
 SKIP_LOG_INTERVAL: Final = 1.0
-"""Seconds between two lines about skipped records of one topic: anyone may write to some, as fast as they like."""
+"""Seconds between two log lines about skipped records of a topic: some topics can be written by anyone, at any rate."""
 
 Apply = Callable[[Record], None]
-"""Takes one record. What it raises is the record's fault, which is skipped; a `SetupError` ends the process."""
+"""Applies one record. If it raises, the record is skipped; a `SetupError` ends the process."""
 
 
 async def no_reset() -> None:
-    """Keep what was read: it holds whatever became of the topic."""
+    """Keep what was read: it stays valid whatever happens to the topic."""
 
 
 async def run_inline(work: Callable[[], None]) -> None:
@@ -58,32 +58,32 @@ async def run_inline(work: Callable[[], None]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class LogAccess:
-    """What every reader of a process reads by."""
+    """What every log reader of a process needs."""
 
     connection: Connection
     admin: KafkaAdmin
     liveness: Liveness
     identities: TopicIdentities
     on_undecodable: OnUndecodable = log_undecodable
-    """Given each batch that cannot be decoded; it is passed over."""
+    """Receives each batch that cannot be decoded; the reader skips it."""
 
 
 class LogReader:
     """Reads every partition of a topic, or some; `async with LogReader(…) as reader: await reader.wait_until_at_end()`.
 
-    It reads from the moment it is entered. `apply` may be given a record again, after an error.
+    Reading starts when the block is entered. After an error, `apply` may receive a record again.
 
     Args:
-        access: How the broker is reached, and who is told how it goes.
-        topic: What to read.
-        apply: Takes one record.
-        start: Where to begin: see `LogStream`. Starting over, "end" is the time up to which was read, and offsets are
-            the beginning.
-        partitions: Which partitions; None = all, also those that are added later.
-        reset: Drops what was read, for it is not in the topic any more. It may raise `UnavailableError`, and is then
-            called again.
-        reached_end: Told each time that everything is applied which was in the topic when it was opened.
-        run: Where a batch of records is applied: on the event loop, or in a thread.
+        access: How to reach the broker, and where to report progress.
+        topic: The topic to read.
+        apply: Applies one record.
+        start: Where to start, see `LogStream`. When the reader restarts, "end" becomes the time of the last read, and
+            offsets become the beginning.
+        partitions: Which partitions; None = all, including those that are added later.
+        on_reset: Drops what was read, because the topic no longer contains it. It may raise `UnavailableError`, and is
+            then called again.
+        on_at_end: Called each time that everything is applied which was in the topic when it was opened.
+        run_batch: Runs the application of a batch: on the event loop, or in a thread.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class LogReader:
     ) -> None:
         self.topic = topic
         self.lag = 0
-        """How many offsets there are between what has been applied and the end, as the broker said it last."""
+        """Offsets between what has been applied and the end that the broker reported last."""
         self._access = access
         self._apply = apply
         self._start = start
@@ -123,7 +123,7 @@ class LogReader:
     # -- coming and going -----------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
-        """Begin to read; `opened` and `caught_up` tell how far it has come."""
+        """Start reading; `wait_until_open` and `wait_until_at_end` wait for its progress."""
         self._part = self._access.liveness.part(f"reader of {self.topic}")
         self._task = self._part.run(self._read(self._part))
         self._access.identities.watch(self.topic, self._recreated)
@@ -132,7 +132,7 @@ class LogReader:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Read no more."""
+        """Stop reading."""
         self._access.identities.unwatch(self.topic, self._recreated)
         if self._part is not None:
             self._part.close()
@@ -140,34 +140,34 @@ class LogReader:
             self._task.cancel()
             await asyncio.wait({self._task})
 
-    # -- how far it has come --------------------------------------------------------------------------------------
+    # -- progress -------------------------------------------------------------------------------------------------
 
     @property
     def failure(self) -> SetupError | None:
-        """Why nothing is read any more; None = it goes on."""
+        """The error that ended reading; None = reading continues."""
         if self._task is None or not self._task.done():
             return None
         error = RuntimeError("its task was cancelled") if self._task.cancelled() else self._task.exception()
-        return error if isinstance(error, SetupError) else SetupError(f"topic {self.topic} is read no more: {error!r}")
+        return error if isinstance(error, SetupError) else SetupError(f"reading of topic {self.topic} ended: {error!r}")
 
     @property
     def reading(self) -> bool:
-        """Whether records come in as they are written; it has nothing of a topic that it does not read now."""
+        """Whether the topic is open: records arrive as they are written."""
         return self._stream is not None
 
     def at_end(self) -> bool:
-        """Whether everything has been applied that was in the topic when it was last opened."""
+        """Return whether everything has been applied that was in the topic when it was last opened."""
         return self.reading and self.reached(self._ends)
 
     def reached(self, ends: Mapping[int, int]) -> bool:
-        """Whether everything before these offsets has been applied."""
+        """Return whether everything before these offsets has been applied."""
         return all(self._positions.get(number, 0) >= end for number, end in ends.items())
 
     async def wait_until_open(self, within: float = OPEN_TIMEOUT) -> None:
-        """Wait until it is known where reading starts: what is written from then on will be applied.
+        """Wait until the start position is known: everything that is written from then on will be applied.
 
         Raises:
-            SetupError: It is not known in so many seconds, or reading has failure.
+            SetupError: It is not known after `within` seconds, or reading has ended.
         """
         await self._wait_within(lambda: self.reading, "cannot be read", within)
 
@@ -175,7 +175,7 @@ class LogReader:
         """Wait until everything has been applied that was in the topic when it was opened.
 
         Raises:
-            SetupError: It was not in so many seconds, or reading has failure.
+            SetupError: It was not after `within` seconds, or reading has ended.
         """
         await self._wait_within(self.at_end, "was not read to its end", within)
 
@@ -188,19 +188,19 @@ class LogReader:
             raise SetupError(f"{self.topic} {what} in {within:g} s: {why}") from error
 
     async def wait_until(self, check: Callable[[], bool]) -> None:
-        """Wait for something that what is read brings about; it is checked after each batch, and each second.
+        """Wait for a condition that applied records bring about; it is checked after each batch, and each second.
 
         Raises:
-            SetupError: Reading has failure, or another part of the process has.
+            SetupError: Reading has ended, or another part of the process has failed.
         """
         while not check():
             if (failure := self.failure) is not None:
                 raise failure
-            moved = self._progress
+            progress = self._progress
             try:
                 async with asyncio.timeout(LOOK_EVERY):
-                    await moved.wait()
-            except TimeoutError:  # a process that begins is watched by nobody yet
+                    await progress.wait()
+            except TimeoutError:  # while a process starts, nothing else watches its liveness
                 if (reason := self._access.liveness.look()) is not None:
                     raise reason from None
 
@@ -228,14 +228,14 @@ class LogReader:
                 finally:
                     self._stream = None
         finally:
-            self._signal_progress()  # whoever waits learns that it has failure
+            self._signal_progress()  # waiting callers then see the failure
 
     async def _read_stream(self, part: Part) -> None:
-        """Read on from where it is, until the topic turns out to be another one, or to have more partitions."""
+        """Read from the current position on, until the topic turns out to be recreated or to have more partitions."""
         self._reopen = False
         found = await self._access.admin.metadata(self.topic)
         if self._id not in {None, found.id}:
-            self._stale_reason = f"topic {self.topic} was deleted and made again"
+            self._stale_reason = f"topic {self.topic} was recreated"
         if self._stale_reason is not None:
             await self._restart_from_scratch(self._stale_reason)
         self._id, self._stale_reason = found.id, None
@@ -251,7 +251,7 @@ class LogReader:
             if stream.truncated:
                 number = min(stream.truncated)
                 raise LogTruncatedError(
-                    f"topic {self.topic} was truncated: partition {number} ends before what was read"
+                    f"topic {self.topic} was truncated: partition {number} ends before the reader's position"
                 )
             self._ends, reached_end = dict(stream.ends), False
             self._note(stream)
@@ -268,17 +268,17 @@ class LogReader:
                 self._report_poll(stream, part)
 
     def _report_poll(self, stream: LogStream, part: Part) -> None:
-        """Tell how the turn went: a partition without leader holds up the process's readiness, not the others' records.
+        """Report a poll. A partition without leader makes the process not ready; the others are still read.
 
         Raises:
-            UnavailableError: Nothing is heard of a partition, for no reason that is known: another connection may help.
+            UnavailableError: A partition is stalled for no known reason: another connection may help.
         """
         self.lag = stream.lag()
-        if silent := stream.stalled_partitions():
-            now = self._access.identities.latest(self.topic)
-            numbers = ", ".join(map(str, sorted(silent)))
-            if now is None or not silent <= now.leaderless:
-                raise UnavailableError(f"topic {self.topic}: nothing is heard of partition {numbers}")
+        if stalled := stream.stalled_partitions():
+            latest = self._access.identities.latest(self.topic)
+            numbers = ", ".join(map(str, sorted(stalled)))
+            if latest is None or not stalled <= latest.leaderless:
+                raise UnavailableError(f"topic {self.topic}: the broker does not answer fetches of partition {numbers}")
             part.wait(f"topic {self.topic}: partition {numbers} has no leader")
         else:
             part.progress()
@@ -290,19 +290,19 @@ class LogReader:
         self._read_until = time.time()
 
     def _partitions_added(self, partitions: int) -> bool:
-        now = self._access.identities.latest(self.topic)
-        return self._partitions is None and now is not None and now.partitions > partitions
+        latest = self._access.identities.latest(self.topic)
+        return self._partitions is None and latest is not None and latest.partitions > partitions
 
     def _recreated(self, _: str) -> None:
         self._reopen = True
 
     def restart(self, why: str) -> None:
-        """Have what was read dropped, and the topic read anew: something else that it depends on is another one."""
+        """Drop what was read and read the topic from the beginning, because something it depends on was replaced."""
         self._stale_reason, self._reopen = why, True
 
     async def _restart_from_scratch(self, why: str) -> None:
         await self._on_reset()
-        log.warning("%s: it is read anew, and what was read of it is dropped", why)
+        log.warning("%s: what was read of it is dropped, and it is read again", why)
         if self._start == "end":
             self._start = self._read_until - REREAD_OVERLAP
         elif isinstance(self._start, Mapping):
@@ -315,12 +315,12 @@ class LogReader:
                 self._apply(record)
             except SetupError:
                 raise
-            except Exception as error:  # noqa: BLE001 - whatever it is: one record must not stop those behind it
+            except Exception as error:  # noqa: BLE001 - no error of one record may stop the records behind it
                 self._skips.note(record, error)
 
 
 class _SkipLog:
-    """Counts the records of a topic that were skipped, and tells of them once in a while."""
+    """Counts the skipped records of a topic, and logs them at a limited rate."""
 
     def __init__(self, topic: str) -> None:
         self._topic = topic
@@ -328,15 +328,15 @@ class _SkipLog:
         self._suppressed = 0
 
     def note(self, record: Record, error: Exception) -> None:
-        """One was skipped."""
+        """Note a skipped record."""
         count(semconv.RECORDS_SKIPPED, 1, {semconv.MESSAGING_DESTINATION: self._topic})
         now = time.monotonic()
         if now - self._logged_at < SKIP_LOG_INTERVAL:
             self._suppressed += 1
             return
-        more = f" ({self._suppressed} more since the last such line)" if self._suppressed else ""
+        more = f" ({self._suppressed} more since the last such message)" if self._suppressed else ""
         self._logged_at, self._suppressed = now, 0
         if isinstance(error, ValidationError):
             error = InvalidMessageError.of(error)
-        trace = None if isinstance(error, ValueError | PoiseError) else error  # they say all there is
+        trace = None if isinstance(error, ValueError | PoiseError) else error  # the message of these says enough
         log.warning("%s cannot be applied and is skipped%s: %r", record.position, more, error, exc_info=trace)

@@ -1,7 +1,6 @@
-"""Following: reading whole topics by manual assignment, without a group, from a known place.
+"""A log stream: reads a whole topic by manual assignment, without a group, from a given position.
 
-A `LogStream` is one connection, and ends with its first error. What is to be read for as long as a process lives has a
-`LogReader`.
+A `LogStream` is one connection and ends with its first error. A `LogReader` reads for as long as a process runs.
 """
 
 import asyncio
@@ -31,34 +30,34 @@ log = logging.getLogger(__name__)
 POLL_TIMEOUT_MS: Final = 1_000
 MAX_POLL_RECORDS: Final = 2_000
 MAX_TIMESTAMP: Final = 9e15
-"""The last time that Kafka has, unix seconds."""
+"""The latest time that Kafka can represent, unix seconds."""
 STALLED_AFTER: Final = 10.0
-"""Seconds of waiting for records after which a partition counts as silent, of which the broker says nothing, not even
-that there is nothing new."""
+"""Seconds of polling after which a partition counts as stalled if the broker has not answered a fetch of it, not even
+with an empty response."""
 
 Start = Mapping[int, int] | float | Literal["beginning", "end"]
 """Next offsets by partition, a time (unix seconds), or an end of the log."""
 
 
 class LogTruncatedError(UnavailableError):
-    """A log ends before what was read of it: it was truncated, or restored from a copy."""
+    """A log ends before the reader's position: it was truncated, or restored from a copy."""
 
 
 class LogStream:
-    """Reads every partition of a topic, or some; `async with Follower(…) as log: async for batch in log: …`.
+    """Reads every partition of a topic, or some; `async with LogStream(…) as log: async for batch in log: …`.
 
     Args:
-        connection: How the broker is connected to.
-        topic: What to read.
-        start: The next offset to read by partition (one that is absent, or no longer in the log, begins at the
-            beginning); or a time, unix seconds, from which on to read; or "beginning", or "end".
+        connection: How to connect to the broker.
+        topic: The topic to read.
+        start: The next offset by partition (one that is absent or out of range becomes the beginning); or a time, unix
+            seconds, from which to read; or "beginning", or "end".
         partitions: Which partitions; None = all.
-        on_undecodable: Given each batch that cannot be decoded; it is not handed out.
-        until: Unix seconds: `ends` are the first records written then or later; None = the ends of the log.
+        on_undecodable: Receives each batch that cannot be decoded; the stream skips it.
+        end_time: Unix seconds: `ends` are the first records written then or later; None = the ends of the log.
 
     Raises:
-        UnavailableError: The broker does not answer, or hands out nothing; also later, out of the iteration.
-        LogTruncatedError: Out of the iteration: the log ends before what was read of it.
+        UnavailableError: The broker does not answer or returns no records; also later, during iteration.
+        LogTruncatedError: During iteration: the log ends before the position.
         SetupError: There is no such topic or partition, or it may not be read.
     """
 
@@ -75,15 +74,15 @@ class LogStream:
         self.topic = topic
         self.partitions: list[int] = list(partitions or ())
         self.ends: dict[int, int] = {}
-        """Where `read_to_end` ends: the end offsets as they were when following began, or earlier."""
+        """Where `read_to_end` stops: the end offsets when the stream was opened, or earlier."""
         self.truncated: frozenset[int] = frozenset()
-        """Partitions that end before where they were to be read from."""
+        """Partitions that end before their start offset."""
         self._start = start
         self._on_undecodable = on_undecodable
         self._end_time = end_time
         self._positions: dict[int, int] = {}
-        self._last_heard: dict[int, int | None] = {}  # by partition: when the broker last said something of it
-        self._waited: dict[int, float] = {}  # by partition: seconds that were waited since
+        self._last_heard: dict[int, int | None] = {}  # by partition: when the broker last answered a fetch of it
+        self._waited: dict[int, float] = {}  # by partition: seconds of polling since then
         lenient_fetch.install()
         self._consumer = AIOKafkaConsumer(
             **connection.client_options(),
@@ -93,7 +92,7 @@ class LogStream:
         )
 
     async def __aenter__(self) -> Self:
-        """Connect, and resolve where reading starts and what the end is."""
+        """Connect, and find the start positions and the ends."""
         try:
             await shielded_start(self._open())
         except KafkaError as error:
@@ -110,7 +109,7 @@ class LogStream:
         """Disconnect."""
         try:
             await self._consumer.stop()
-        except asyncio.CancelledError:  # aiokafka lets one of its own out when the broker is gone
+        except asyncio.CancelledError:  # aiokafka leaks one of its own when the broker is gone
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise
@@ -120,13 +119,15 @@ class LogStream:
         await self._assign()
 
     async def _assign(self) -> None:
-        # Where partitions are given too: asked for offsets of a topic it has not heard of, the client waits 100 ms.
-        known = await self._consumer._client._wait_on_metadata(self.topic)  # noqa: SLF001 - the public way needs a subscription
+        # Also if partitions are given: asked for offsets of a topic that it does not know, the client waits 100 ms.
+        known = await self._consumer._client._wait_on_metadata(self.topic)  # noqa: SLF001 - public only with a subscription
         if missing := set(self.partitions) - set(known):
-            raise SetupError(f"topic {self.topic} has no partition {min(missing)}: it was made with fewer than before")
+            raise SetupError(
+                f"topic {self.topic} has no partition {min(missing)}: it was recreated with fewer partitions"
+            )
         self.partitions = self.partitions or sorted(known)
         wanted = [TopicPartition(self.topic, number) for number in self.partitions]
-        # Before assigning: afterwards these would queue behind a fetch that waits for data, for half a second.
+        # Before assigning: afterwards these requests would queue for half a second behind a fetch that waits for data.
         beginnings = await self._consumer.beginning_offsets(wanted)
         ends = await self._consumer.end_offsets(wanted)
         times = {} if not isinstance(self._start, float) else await self._offsets_for_time(wanted, self._start)
@@ -142,8 +143,8 @@ class LogStream:
             self._consumer.seek(partition, self._positions[number])
 
     async def _offsets_for_time(self, wanted: Sequence[TopicPartition], time: float) -> dict[int, int]:
-        """The first offset written at a time or later, where there is one."""
-        milliseconds = round(max(0.0, min(time, MAX_TIMESTAMP)) * 1_000)  # below 0, Kafka takes them for something else
+        """Return the first offset written at a time or later, for each partition that has one."""
+        milliseconds = round(max(0.0, min(time, MAX_TIMESTAMP)) * 1_000)  # to Kafka, negative times mean something else
         found = await self._consumer.offsets_for_times(dict.fromkeys(wanted, milliseconds))
         return {partition.partition: at.offset for partition, at in found.items() if at is not None}
 
@@ -151,46 +152,46 @@ class LogStream:
         if self._start == "beginning":
             return beginning
         if isinstance(self._start, str | float):
-            return end  # nothing was written since
+            return end  # nothing was written since that time
         wanted = self._start_offset(partition)
         return wanted if beginning <= wanted <= end else beginning
 
     def _start_offset(self, partition: int) -> int:
-        """The offset to begin with, where one is given; else -1."""
+        """Return the given start offset; -1 if none is given."""
         return self._start.get(partition, -1) if isinstance(self._start, Mapping) else -1
 
     def at_end(self) -> bool:
-        """Whether everything up to `ends` has been handed out."""
+        """Return whether everything up to `ends` has been returned."""
         return all(self._positions.get(partition, 0) >= end for partition, end in self.ends.items())
 
     def position(self, partition: int) -> int:
-        """The offset before which everything has been handed out, and the batch that it came in is done with."""
+        """Return the offset before which everything has been returned, in batches that the caller is done with."""
         return self._positions.get(partition, 0)
 
     def lag(self) -> int:
-        """How many offsets there are between what has been handed out and the end, as the broker said it last."""
+        """Return the number of offsets between the positions and the ends that the broker reported last."""
         ends = {n: self._consumer.highwater(TopicPartition(self.topic, n)) or self.ends[n] for n in self.partitions}
         return sum(max(0, end - self.position(number)) for number, end in ends.items())
 
     async def __aiter__(self) -> AsyncIterator[list[Record]]:
-        """Batches, never empty, in offset order within each partition."""
+        """Yield batches, never empty, in offset order within each partition."""
         while True:
             if records := await self._poll():
                 yield records
             await self._note_positions()
 
     async def polls(self) -> AsyncIterator[list[Record]]:
-        """Batches, and an empty one when nothing came for a second; `position` is behind the batch already."""
+        """Yield batches, an empty one if nothing arrived for a second; `position` already includes the batch."""
         while True:
             records = await self._poll()
             await self._note_positions()
             yield records
 
     async def read_to_end(self, *, within: float | None = None) -> AsyncGenerator[list[Record]]:
-        """Batches up to `ends`, then no more.
+        """Yield batches up to `ends`, then stop.
 
         Raises:
-            UnavailableError: They did not come in so many seconds.
+            UnavailableError: The end is not reached after `within` seconds.
         """
         loop = asyncio.get_running_loop()
         began = loop.time()
@@ -220,10 +221,10 @@ class LogStream:
         return [record for record in records if record.undecodable is None]
 
     async def _reset_position(self, error: OffsetOutOfRangeError) -> None:
-        """Go on at the beginning of a partition whose beginning has moved truncated what was read.
+        """Continue at the beginning of partitions whose records were deleted before they were read.
 
         Raises:
-            LogTruncatedError: Its end has moved before what was read.
+            LogTruncatedError: A partition ends before the position.
         """
         wanted: list[TopicPartition] = list(error.args[0])
         try:
@@ -236,11 +237,11 @@ class LogStream:
             if position > ends[at]:
                 raise LogTruncatedError(
                     f"topic {self.topic} was truncated: partition {at.partition} ends at {ends[at]}, "
-                    f"and was read up to {position}"
+                    f"but was read up to {position}"
                 )
             if position < beginnings[at]:
                 log.warning(
-                    "topic %s partition %d begins at %d now: %d records were deleted before they were read",
+                    "topic %s partition %d now begins at %d: %d records were deleted before they were read",
                     self.topic,
                     at.partition,
                     beginnings[at],
@@ -249,33 +250,32 @@ class LogStream:
                 self._consumer.seek(at, beginnings[at])
 
     def stalled_partitions(self) -> frozenset[int]:
-        """Partitions of which the broker says nothing: aiokafka tries again for ever, without a word to us."""
+        """Return partitions whose fetches the broker does not answer: aiokafka retries for ever without an error."""
         return frozenset(number for number, waited in self._waited.items() if waited > STALLED_AFTER)
 
     def _note_activity(self, waited: float) -> None:
         for number in self.partitions:
-            told = self._consumer.last_poll_timestamp(TopicPartition(self.topic, number))
-            self._waited[number] = (
-                self._waited.get(number, 0.0) + waited if told == self._last_heard.get(number) else 0.0
-            )
-            self._last_heard[number] = told
+            heard = self._consumer.last_poll_timestamp(TopicPartition(self.topic, number))
+            silent = heard == self._last_heard.get(number)
+            self._waited[number] = self._waited.get(number, 0.0) + waited if silent else 0.0
+            self._last_heard[number] = heard
 
     async def _note_positions(self) -> None:
-        """Positions, not record offsets: transaction markers and compaction leave gaps before an end."""
+        """Note positions, not offsets of records: transaction markers and compaction leave gaps before an end."""
         for number in self.partitions:
             self._positions[number] = await self._consumer.position(TopicPartition(self.topic, number))
 
     def _translate(self, error: KafkaError) -> PoiseError:
         if isinstance(error, UnknownTopicOrPartitionError):
             return MissingTopicError(f"topic {self.topic} does not exist: create the topics with `poise topics apply`")
-        passes = error.retriable or isinstance(error, KafkaTimeoutError | UnknownError)
-        return (UnavailableError if passes else SetupError)(f"topic {self.topic} cannot be read: {error!r}")
+        temporary = error.retriable or isinstance(error, KafkaTimeoutError | UnknownError)
+        return (UnavailableError if temporary else SetupError)(f"topic {self.topic} cannot be read: {error!r}")
 
 
 async def read_all(stream: LogStream, *, within: float) -> list[Record]:
-    """Everything from where the stream starts to its ends: of topics of which little is kept.
+    """Return everything from a stream's start to its ends; for topics that hold little.
 
     Raises:
-        UnavailableError: The broker did not hand it out in `within` seconds.
+        UnavailableError: The broker did not return it within `within` seconds.
     """
     return [record async for batch in stream.read_to_end(within=within) for record in batch]

@@ -1,7 +1,7 @@
-"""Finished offsets above a watermark, as they ride along in the metadata of a commit.
+"""Commit metadata: encodes the finished offsets above a committed one.
 
-Kafka keeps up to 4096 bytes of text with each committed offset. Two forms are written, whichever is shorter: `p1b` and
-a bitmap, or `p1r` and the lengths of runs; both in base64 without padding (RFC 4648, §5). The idea is that of
+Kafka stores up to 4096 bytes of text with each committed offset. There are two formats, and the shorter one is written:
+`p1b` and a bitmap, or `p1r` and the lengths of runs, both in base64 without padding (RFC 4648, §5). The idea is from
 Confluent's parallel-consumer for Java.
 """
 
@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import Final
 
 MAX_LENGTH: Final = 4096 - 37
-"""Bytes; Kafka's default of `offset.metadata.max.bytes`, less the topic's id that stands before."""
+"""Bytes: Kafka's default of `offset.metadata.max.bytes`, less the topic id in front."""
 BITMAP: Final = "p1b"
 RUNS: Final = "p1r"
 _MAX_BYTES: Final = (MAX_LENGTH - len(BITMAP)) * 3 // 4
@@ -20,14 +20,14 @@ _SEVEN_BITS: Final = 7
 
 
 def encode(watermark: int, finished: Sequence[range]) -> tuple[str, bool]:
-    """Write down finished ranges.
+    """Encode finished ranges.
 
     Args:
-        watermark: The offset that is committed.
-        finished: Ranges above it, ascending, not touching.
+        watermark: The committed offset.
+        finished: Ranges above it, ascending, not adjacent.
 
     Returns:
-        The text, and whether it holds all of them: else it holds as many as fit, the lowest first.
+        The text, and whether it holds all ranges. If not, it holds as many as fit, lowest first.
     """
     if not finished:
         return "", True
@@ -42,10 +42,10 @@ def encode(watermark: int, finished: Sequence[range]) -> tuple[str, bool]:
 
 
 def decode(watermark: int, metadata: str) -> list[range]:
-    """Read finished ranges back, ascending and not touching.
+    """Return the finished ranges, ascending and not adjacent.
 
     Raises:
-        ValueError: It is not what `encode` writes.
+        ValueError: The metadata has neither format.
     """
     if not metadata:
         return []

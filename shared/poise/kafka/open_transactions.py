@@ -1,11 +1,11 @@
-"""Open transactions: what stands behind one is not handed out; who waits for it is told so, at the deadline.
+"""Open transactions: expire the messages behind one at their deadlines, although no consumer receives them yet.
 
-A client begins a transaction on a topic and neither commits nor aborts it: whoever reads what is committed gets nothing
-that was written behind its first record, until the broker aborts it. That is `transaction.max.timeout.ms` at most, 15
-minutes as Kafka is shipped. So the owner of a partition looks at what waits there:
+If a client begins a transaction on a topic and neither commits nor aborts it, a `read_committed` consumer receives
+nothing that was written after its first record until the broker aborts it: after `transaction.max.timeout.ms` at most,
+15 minutes by default. Meanwhile the owner of the partition reads ahead:
 
-    the last stable offset stays behind the high watermark → read on from it, committed or not → note who waits for a
-    reply, and until when → at that time send the fault; when the record is handed out after all, it has expired
+    the last stable offset stays below the high watermark → read from it with `read_uncommitted` → note each caller that
+    waits for a reply, and its deadline → at the deadline send the fault; the record has expired when it is delivered
 """
 
 import asyncio
@@ -27,7 +27,7 @@ from poise.kafka.record import Record
 log = logging.getLogger(__name__)
 
 CHECK_INTERVAL: Final = 1.0
-"""Seconds between two looks; what is behind in both stands behind a transaction that is left open."""
+"""Seconds between two checks. A last stable offset that blocks in two successive checks is a transaction left open."""
 MAX_WAITERS: Final = 10_000
 """Most callers tracked at once, over all partitions of a consumer. Further records are read when some have expired."""
 POLL_TIMEOUT_MS: Final = 200
@@ -37,38 +37,38 @@ _FETCH_BYTES: Final = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class WaitingCaller:
-    """Who waits for the reply to a message."""
+    """A caller that waits for the reply to a message."""
 
     deadline: float
     """Unix seconds."""
     expire: Callable[[], Awaitable[None]]
-    """Sends the fault."""
+    """Sends the fault to the caller."""
 
 
 @dataclass(order=True, slots=True)
 class _Deadline:
     deadline: float
     offset: int
-    waiter: WaitingCaller = field(compare=False)
+    caller: WaitingCaller = field(compare=False)
 
 
 @dataclass(slots=True)
 class _BlockedPartition:
-    """A partition whose last stable offset stays where it is."""
+    """A partition whose last stable offset does not move."""
 
     stable: int
     next: int
-    """The first offset that was not looked at yet."""
+    """The first offset that was not read ahead yet."""
     deadlines: list[_Deadline] = field(default_factory=list)
     """A heap."""
 
 
 class OpenTransactions:
-    """Tells who waits for what stands behind open transactions, in the partitions of one consumer.
+    """Sends faults to callers whose messages are behind open transactions, in the partitions of one consumer.
 
     Args:
-        connection: How the broker is reached.
-        waiting: Finds who waits for the reply to a message.
+        connection: How to connect to the broker.
+        find_caller: Returns the caller that waits for the reply to a message, if any.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class OpenTransactions:
         self._reader: AIOKafkaConsumer | None = None
 
     async def watch(self, consumer: AIOKafkaConsumer) -> None:
-        """Look at a consumer's partitions for as long as it reads."""
+        """Watch a consumer's partitions until cancelled."""
         try:
             while True:
                 await asyncio.sleep(self._delay())
@@ -90,7 +90,7 @@ class OpenTransactions:
                     await self._read(consumer)
                     await self._expire()
                 except (KafkaError, UnavailableError) as error:
-                    log.warning("what stands behind an open transaction cannot be looked at, trying again: %s", error)
+                    log.warning("records behind an open transaction cannot be read, trying again: %s", error)
                     await self._close()
         finally:
             await self._close()
@@ -102,24 +102,24 @@ class OpenTransactions:
         return CHECK_INTERVAL if earliest is None else min(CHECK_INTERVAL, max(0.0, earliest - time.time()))
 
     def _find_blocked(self, consumer: AIOKafkaConsumer) -> None:
-        """Find the partitions that are held up, and forget those that are not any more."""
+        """Find the partitions that are blocked, and forget those that no longer are."""
         now = {at: stable for at in consumer.assignment() if (stable := _blocked_at(consumer, at)) is not None}
         for at, stable in now.items():
             blocked = self._blocked.get(at)
             if blocked is None and self._stable_before.get(at) == stable:
-                log.warning("%s/%d: a client left a transaction open: what was written from %d on waits", *at, stable)
+                log.warning("%s/%d: a client left a transaction open: records from %d on are blocked", *at, stable)
                 self._blocked[at] = _BlockedPartition(stable, stable)
             elif blocked is not None and blocked.stable != stable:
                 blocked.stable, blocked.next = stable, max(blocked.next, stable)
                 blocked.deadlines = [one for one in blocked.deadlines if one.offset >= stable]
                 heapq.heapify(blocked.deadlines)
         for at in self._blocked.keys() - now.keys():
-            log.info("%s/%d: nothing waits for an open transaction any more", *at)
+            log.info("%s/%d: no longer blocked by an open transaction", *at)
             del self._blocked[at]
         self._stable_before = now
 
     async def _read(self, consumer: AIOKafkaConsumer) -> None:
-        """Note who waits for what has not been looked at yet."""
+        """Read ahead, and track the callers of records that were not read yet."""
         wanted = {at: to for at, to in self._blocked.items() if to.next < (consumer.highwater(at) or 0)}
         if sum(len(blocked.deadlines) for blocked in self._blocked.values()) >= MAX_WAITERS or not wanted:
             return
@@ -136,21 +136,23 @@ class OpenTransactions:
 
     async def _track(self, blocked: _BlockedPartition, raw: Any) -> None:
         if isinstance(raw, TransactionalRecord):
-            return  # it may never be: whoever wrote it has not committed it
+            return  # not committed: it may never be delivered
         record = Record.of(raw)
-        waiter = None if record.undecodable else await self._find_caller(record)
-        if waiter is not None:
-            heapq.heappush(blocked.deadlines, _Deadline(waiter.deadline, record.offset, waiter))
+        caller = None if record.undecodable else await self._find_caller(record)
+        if caller is not None:
+            heapq.heappush(blocked.deadlines, _Deadline(caller.deadline, record.offset, caller))
 
     async def _expire(self) -> None:
         for blocked in self._blocked.values():
             while blocked.deadlines and blocked.deadlines[0].deadline <= time.time():
                 try:
-                    await blocked.deadlines[0].waiter.expire()
+                    await blocked.deadlines[0].caller.expire()
                 except UnavailableError:
                     raise
                 except PoiseError as error:
-                    log.warning("nobody was told that offset %d expired: %s", blocked.deadlines[0].offset, error)
+                    log.warning(
+                        "no fault was sent for offset %d, which expired: %s", blocked.deadlines[0].offset, error
+                    )
                 heapq.heappop(blocked.deadlines)
 
     async def _open(self) -> AIOKafkaConsumer:
@@ -174,6 +176,6 @@ class OpenTransactions:
 
 
 def _blocked_at(consumer: AIOKafkaConsumer, at: TopicPartition) -> int | None:
-    """The last stable offset of a partition that is read up to it, and holds more; None = nothing is held up."""
+    """Return the last stable offset of a partition that is read up to it but has more records; None = not blocked."""
     stable, highwater = consumer.last_stable_offset(at), consumer.highwater(at)
     return stable if stable is not None and highwater is not None and 0 <= stable < highwater else None

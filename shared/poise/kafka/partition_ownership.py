@@ -1,8 +1,8 @@
-"""Ownership: which partitions of a topic this process works for, by a consumer group that reads nothing of them.
+"""Partition ownership: a consumer group assigns partitions to processes, which work on them without reading them here.
 
-A group decides who owns a partition within seconds, not at once: one that was away, or is slow to hear of a rebalance,
-still works for what another owns already. So whoever works for a partition also needs a fence where it writes: see
-`Transactions`, opened under a name of the partition's.
+A group assigns an owner within seconds, not at once: a member that was away, or learns late of a rebalance, still works
+on a partition that another one owns already. Work therefore also needs a fence where it writes: a
+`TransactionalProducer` whose transactional id is derived from the partition.
 """
 
 import asyncio
@@ -26,45 +26,45 @@ from poise.text.error_text import words_of
 log = logging.getLogger(__name__)
 
 POLL_INTERVAL: Final = 0.2
-"""Seconds; a member that does not poll is put out of its group."""
+"""Seconds. A member that does not poll is removed from its group."""
 CANCEL_TIMEOUT: Final = 5.0
-"""Seconds that work is given to end when its partition is revoked. No heartbeat is sent meanwhile: well below the
-group's session."""
+"""Seconds for work to end when its partition is revoked. No heartbeats are sent meanwhile, so it must be well below the
+session timeout."""
 LEAVE_TIMEOUT: Final = 5.0
 RETRY_BACKOFF: Final = 0.5
-"""Seconds after which work that failed is begun again; twice as long each time that it fails."""
+"""Seconds until failed work is restarted; doubles with each failure."""
 MAX_RETRY_BACKOFF: Final = 8.0
 FENCED_BACKOFF: Final = 2.0
-"""Seconds. Somebody else works for the partition: by then this process has heard whether it is still its own."""
+"""Seconds to wait after being fenced: enough to learn whether the partition is still assigned to this process."""
 STABLE_AFTER: Final = 30.0
-"""Seconds after which work that failed is begun again as if it were the first time."""
+"""Seconds of work after which a failure counts as the first one again."""
 
 STALLS_AFTER: Final = 60.0
-"""Seconds without progress after which work makes the process not ready; to fence who worked before takes up to 30."""
+"""Seconds without progress after which the process is not ready. Fencing an earlier owner takes up to 30."""
 
 PartitionWork = Callable[[int, Part], Awaitable[None]]
-"""Works for a partition, until it is cancelled, and tells of its turns."""
+"""Works on a partition until cancelled, and reports its progress."""
 
 
 class PartitionOwnership(ConsumerRebalanceListener):
-    """Works for the partitions that this process owns: `async with Ownership(…) as ownership`.
+    """Works on the partitions that this process owns: `async with PartitionOwnership(…) as ownership`.
 
-    aiokafka is eager: each rebalance revokes everything, and all is assigned anew. Work is cancelled and awaited when
-    its partition is revoked, so that whoever owns it next seldom has to shut anybody out; work that fails is begun
-    again, as long as the partition is ours. Work that fails by a fault of its own, each time soon after it was begun,
-    makes the process not ready, and then ends it.
+    aiokafka is eager: each rebalance revokes everything, then assigns again. When a partition is revoked, its work is
+    cancelled and awaited, so that the next owner seldom has to fence it. Work that fails is restarted as long as the
+    partition is owned. Work that keeps failing soon after its start, with an unexpected error, makes the process not
+    ready, and then ends it.
 
     Args:
-        logs: How the broker is reached, and who is told how it goes.
-        settings: Those of the process: a named instance keeps its place when it is restarted.
-        topic: Whose partitions are owned.
-        group: The group that shares them out.
-        work: What to do for a partition.
+        logs: How to reach the broker, and where to report progress.
+        settings: The settings of the process: an instance with a name is a static member.
+        topic: The topic whose partitions are owned.
+        group: The consumer group.
+        work: Works on one partition.
     """
 
     def __init__(self, logs: LogAccess, settings: MeshSettings, topic: str, group: str, work: PartitionWork) -> None:
         self.assigned = asyncio.Event()
-        """Set while the group has told this process what it owns, be it nothing."""
+        """Set while the group has assigned partitions to this process, even if none."""
         self._logs = logs
         self._settings = settings
         self._topic = topic
@@ -79,11 +79,11 @@ class PartitionOwnership(ConsumerRebalanceListener):
 
     @property
     def partitions(self) -> frozenset[int]:
-        """The partitions that are worked for now."""
+        """The partitions that are being worked on."""
         return frozenset(number for number, task in self._tasks.items() if not task.cancelling())
 
     async def __aenter__(self) -> Self:
-        """Begin to take part in the group."""
+        """Start to join the group."""
         self._part = self._logs.liveness.part(f"member of {self._group}")
         self._member_task = self._part.run(self._run_member(self._part))
         self._logs.identities.watch(self._topic, self._recreated)
@@ -106,7 +106,7 @@ class PartitionOwnership(ConsumerRebalanceListener):
         self._rejoin = True
 
     async def _run_member(self, part: Part) -> None:
-        """Be a member; when that ends, whatever the reason, be one again."""
+        """Join the group, and again whenever membership ends."""
         loop, sound = asyncio.get_running_loop(), part.progressed
         while True:
             began = loop.time()
@@ -126,32 +126,32 @@ class PartitionOwnership(ConsumerRebalanceListener):
                 await asyncio.sleep(MAX_RETRY_BACKOFF)
 
     async def _join(self, part: Part) -> None:
-        """Be a member, until the topic turns out to be another one: who shares it out may have seen it missing."""
+        """Be a member until the topic is recreated: the leader may have assigned nothing while it was missing."""
         self._rejoin = False
-        arguments: dict[str, Any] = self._logs.connection.client_options() | group_config(self._settings)
-        self._consumer = consumer = AIOKafkaConsumer(**arguments, group_id=self._group, enable_auto_commit=False)
+        options: dict[str, Any] = self._logs.connection.client_options() | group_config(self._settings)
+        self._consumer = consumer = AIOKafkaConsumer(**options, group_id=self._group, enable_auto_commit=False)
         consumer.subscribe([self._topic], listener=self)
         try:
             await consumer.start()
             while not self._rejoin:
-                await consumer.getmany(NO_PARTITION)  # counts as a poll, and tells what went wrong
+                await consumer.getmany(NO_PARTITION)  # counts as a poll, and raises the client's errors
                 part.progress()
                 await asyncio.sleep(POLL_INTERVAL)
         finally:
-            await self._cancel(self._tasks.keys())  # before the group gives them to others
+            await self._cancel(self._tasks.keys())  # before the group assigns the partitions to others
             await _stop_consumer(consumer)
 
     async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
-        """End the work; the group waits for it, so that the next owner begins when this one has ended."""
+        """Cancel the work. The group waits, so the next owner starts after this work has ended."""
         self.assigned.clear()
         await self._cancel({partition.partition for partition in revoked})
 
     async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
-        """Begin the work."""
+        """Start the work."""
         if self._consumer is not None:
             self._consumer.pause(*assigned)
         numbers = sorted(partition.partition for partition in assigned)
-        log.info("partitions of %s that are ours: %s", self._topic, ", ".join(map(str, numbers)) or "none")
+        log.info("owned partitions of %s: %s", self._topic, ", ".join(map(str, numbers)) or "none")
         for number in numbers:
             self._parts[number] = part = self._logs.liveness.part(
                 f"work for {self._topic}/{number}", stalls_after=STALLS_AFTER
@@ -173,12 +173,12 @@ class PartitionOwnership(ConsumerRebalanceListener):
         _, late = await asyncio.wait(tasks, timeout=CANCEL_TIMEOUT)
         if late:
             log.warning(
-                "work for %d partitions of %s does not end: the next owner shuts it out", len(late), self._topic
+                "work on %d partitions of %s does not end: the next owner will fence it", len(late), self._topic
             )
         self._tasks = {number: task for number, task in self._tasks.items() if not task.done()}
 
     async def _supervise(self, number: int, part: Part, before: asyncio.Task[None] | None) -> None:
-        if before is not None:  # it was to end and was slow: two of one process would shut each other out
+        if before is not None:  # cancelled, but slow: two workers of one process would fence each other
             await asyncio.wait({before})
         loop, pause = asyncio.get_running_loop(), RETRY_BACKOFF
         sound = part.progressed
@@ -187,17 +187,15 @@ class PartitionOwnership(ConsumerRebalanceListener):
             try:
                 await self._work(number, part)
             except RetryableError as error:
-                log.warning(
-                    "partition %d of %s, to be taken up again if it is still ours: %s", number, self._topic, error
-                )
+                log.warning("partition %d of %s, to be restarted if it is still owned: %s", number, self._topic, error)
                 part.wait(str(error))
                 await asyncio.sleep(FENCED_BACKOFF)
                 continue
             except PoiseError as error:
-                log.warning("partition %d of %s, to be taken up again: %s", number, self._topic, error)
+                log.warning("partition %d of %s, to be restarted: %s", number, self._topic, error)
                 part.wait(str(error))
             except Exception as error:
-                log.exception("partition %d of %s, to be taken up again", number, self._topic)
+                log.exception("partition %d of %s, to be restarted", number, self._topic)
                 sound = part.progressed if loop.time() - began > STABLE_AFTER else sound
                 part.stumble(error, since=sound)
             pause = RETRY_BACKOFF if loop.time() - began > STABLE_AFTER else min(2 * pause, MAX_RETRY_BACKOFF)
@@ -210,7 +208,7 @@ async def _stop_consumer(consumer: AIOKafkaConsumer) -> None:
             await consumer.stop()
     except (KafkaError, TimeoutError) as error:
         log.warning("left a group without the broker: %s", words_of(error))
-    except asyncio.CancelledError:  # aiokafka lets one of its own out when the broker is gone
+    except asyncio.CancelledError:  # aiokafka leaks one of its own when the broker is gone
         task = asyncio.current_task()
         if task is not None and task.cancelling():
             raise

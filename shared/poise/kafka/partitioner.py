@@ -1,8 +1,8 @@
-"""The partitioner: which partition a key belongs to, the same in every client that partitions as Java's does."""
+"""The partitioner: assigns a key to the same partition as Java's client does."""
 
 from aiokafka.partitioner import murmur2
 
 
 def partition_for(key: bytes, partitions: int) -> int:
-    """The partition of a key: murmur2, as Java's and aiokafka's default has it."""
+    """Return the partition of a key: murmur2, the default of Java's client and of aiokafka."""
     return int(murmur2(key) & 0x7FFFFFFF) % partitions

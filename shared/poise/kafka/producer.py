@@ -1,7 +1,7 @@
-"""The producer: the one way in which a process writes to Kafka, but for what it writes in transactions.
+"""The producer: the only way in which a process writes to Kafka, except for transactions.
 
-What a record takes is known before it is sent: one that is larger than its topic takes is refused here, and Kafka never
-sees it. What ends in an error all the same uses up the Kafka producer underneath, which is then renewed.
+The size of a record is computed before it is sent: one that is larger than its topic's limit is rejected here. Any
+error of a batch makes the underlying Kafka producer unusable, which is then replaced (`renewing_producer`).
 """
 
 import asyncio
@@ -44,20 +44,20 @@ from poise.text.error_text import words_of
 log = logging.getLogger(__name__)
 
 SEND_TIMEOUT: Final = 30.0
-"""Seconds until a message counts as not taken. A cluster as Kafka ships it leaves a dead broker's partitions without a
-leader for 9 s, twice that when the broker led the controllers too; the producer tries again all that time."""
+"""Seconds until a send fails. With Kafka's defaults, the partitions of a dead broker are without a leader for 9 s, and
+for 18 s if it was the active controller; the producer retries all that time."""
 BATCH_EXPIRY: Final = 40.0
-"""Seconds after which a batch for a partition without a leader is given up, and a request that is not answered."""
+"""Seconds until a batch for a partition without a leader, or an unanswered request, is given up."""
 BATCH_SIZES: Final = (256 * 1024, 64 * 1024, 16 * 1024, 4 * 1024, 1)
-"""Bytes that are sent to a partition at once, by the largest that the topic takes; 1 = each record alone. Whoever finds
-a batch full waits for the next, all of them together, so with few messages to a batch each is woken in vain many times:
-14 times a dead letter with aiokafka's 16 KiB."""
+"""Batch sizes in bytes; a topic gets the largest one within its limit. 1 = each record alone. All senders that find a
+batch full wait for the next one together, so with few records to a batch each is woken in vain many times: 14 times for
+a dead letter with aiokafka's default of 16 KiB."""
 HEADERS_ALLOWANCE: Final = 16 * 1024
-"""Bytes that headers take at most, but for longer ids than anybody uses."""
+"""Bytes reserved for headers: more than headers take, except with unusually long ids."""
 FORBIDDEN_BACKOFF: Final = 5.0
-"""Seconds for which a topic that the broker does not let us write is not tried again: each try uses up a producer."""
+"""Seconds until a topic that this process may not write is tried again: each attempt costs a producer."""
 STALLS_AFTER: Final = 15.0
-"""Seconds for which something may stand in the way of writing until the process is not ready."""
+"""Seconds of failing writes until the process is not ready."""
 HEALTH_CHECK_INTERVAL: Final = 1.0
 
 
@@ -75,20 +75,20 @@ _NOT_WRITTEN: Final = (
     ProducerFenced,
     ProducerClosed,
 )
-"""The record came behind another one's error, or to a producer that is closed: it is sent again by the next one."""
+"""The record was refused because of an earlier one's error, or a closed producer: the next producer sends it again."""
 
 
 class Producer:
     """Writes records; `async with Producer(…) as producer`.
 
-    Poise's own topics are written idempotently, in order and without copies. Other people's are not, for what these
-    refuse (a compacted one a reply, which has no key; one that we may not write) would use up the producer of our own.
+    Poise's own topics are written idempotently: in order and without duplicates. Foreign topics have other producers,
+    because what they refuse (a reply without a key in a compacted topic, a forbidden write) would make ours unusable.
 
     Args:
-        connection: How the broker is connected to.
-        limits: What topics take.
-        leaderless: The partitions of a topic that have no leader, as the broker said it last.
-        liveness: Where the producer is a part of the process.
+        connection: How to connect to the broker.
+        limits: The size limits of topics.
+        leaderless: Returns the partitions of a topic that have no leader, as the broker reported last.
+        liveness: Where to report health.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class Producer:
         self._producers: dict[tuple[bool, int], RenewingProducer] = {}
         self._health = SendHealth(liveness.now, leaderless)
         self._forbidden: dict[str, tuple[KafkaError, float]] = {}
-        """Own topics that we may not write, and until when that is not tried again."""
+        """Poise's own topics that this process may not write, each with its error and the time of the next attempt."""
         self._part: Part | None = None
         self._health_task: asyncio.Task[Any] | None = None
 
@@ -112,7 +112,7 @@ class Producer:
         """Connect.
 
         Raises:
-            UnavailableError: The broker gives us no producer.
+            UnavailableError: No producer can be opened.
         """
         main = self._create_producer(own=True, size=BATCH_SIZES[0])
         try:
@@ -133,7 +133,7 @@ class Producer:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Write what is under way, and disconnect."""
+        """Send pending records, and disconnect."""
         if self._part is not None:
             self._part.close()
         if self._health_task is not None:
@@ -155,12 +155,12 @@ class Producer:
         headers: Headers,
         partition: int | None = None,
     ) -> Position:
-        """Write one record as it is and wait for the broker's acknowledgement.
+        """Write one record and wait for the broker's acknowledgement.
 
         Raises:
-            RecordTooLargeError: It is larger than the topic takes.
-            UnavailableError: The broker did not take it, or not in time, or nobody knows whether it did.
-            TerminalError: It never will: the topic may not be written by us, or has no such partition.
+            RecordTooLargeError: It is larger than the topic's limit.
+            UnavailableError: The broker did not take it in time, or its fate is unknown.
+            TerminalError: A retry cannot succeed: the topic may not be written, or has no such partition.
         """
         own = topic.startswith(PREFIX)
         try:
@@ -174,13 +174,13 @@ class Producer:
         return Position(landed.topic, landed.partition, landed.offset, landed.timestamp / 1_000)
 
     async def fits(self, topic: str, value: bytes) -> bool:
-        """Whether a topic takes a record without a key that has this value and usual headers, as far as is known."""
+        """Return whether a value fits a topic, in a record with usual headers and without a key, as far as is known."""
         return len(value) + HEADERS_ALLOWANCE <= await self.limits.limit(topic)
 
     async def send_all(
         self, topic: str, records: Iterable[tuple[bytes, bytes]], headers: Headers
     ) -> list[BaseException]:
-        """Write records, key and value, without a task for each; returns what was wrong with those that were lost."""
+        """Write records (key, value) without a task for each; return the errors of those that were not written."""
         limit = self.limits.known.get(topic) or await self.limits.limit(topic)
         to = self._producer_for(topic, limit)
         lost: list[BaseException] = []
@@ -203,7 +203,7 @@ class Producer:
     async def _send_with_retries(
         self, topic: str, value: bytes | None, key: bytes | None, headers: Headers, partition: int | None
     ) -> Any:
-        """Send, and send again where only another one's error kept it from being written."""
+        """Send a record, and again if only another record's error prevented it."""
         size = size_of(key, value, headers)
         alone = False
         while True:
@@ -213,13 +213,13 @@ class Producer:
             to = self._producer_for(topic, 1 if alone else limit)
             try:
                 return await (await self._enqueue(to, topic, value, key, headers, partition))
-            except _TOO_LARGE:  # the limit is another one by now, or is not known: then each record has to go alone
+            except _TOO_LARGE:  # the limit has changed, or is not known: then each record must go alone
                 await self.limits.note_rejected(topic, size, alone=alone)
                 alone = True
             except _NOT_WRITTEN as error:
                 log.debug("a record for %s is sent again after %r", topic, error)
 
-    async def _enqueue(  # noqa: PLR0917 - all of it is one record, and where it goes
+    async def _enqueue(  # noqa: PLR0917 - one record, and where it goes
         self,
         to: RenewingProducer,
         topic: str,
@@ -228,9 +228,9 @@ class Producer:
         headers: Headers,
         partition: int | None,
     ) -> "asyncio.Future[Any]":
-        """Hand a record to aiokafka; what is returned tells its outcome, and may be cancelled: the record goes on.
+        """Pass a record to aiokafka; return a future of the outcome, which may be cancelled without losing the record.
 
-        A caller that has gone must not hide an error from us: it is the producer's as well.
+        An error must be noted even if the caller is gone, because it also affects the producer.
         """
         if topic in self._forbidden:
             self._raise_forbidden(topic)
@@ -238,7 +238,7 @@ class Producer:
         written = round(time.time() * 1_000)
         try:
             acknowledged = await producer.send(topic, value, key, partition, written, headers)
-        except AssertionError as error:  # the topic has got fewer partitions, or the client has not heard of more
+        except AssertionError as error:  # the topic has fewer partitions now, or the client does not know new ones yet
             await producer.client.force_metadata_update()
             raise UnavailableError(f"{topic} has no partition {partition}, as far as is known") from error
         except KafkaError as error:
@@ -251,7 +251,7 @@ class Producer:
             self._health.sending(acknowledged, topic)
         return outcome
 
-    def _on_acknowledged(  # noqa: PLR0917 - all of it is one record
+    def _on_acknowledged(  # noqa: PLR0917 - one record
         self,
         to: RenewingProducer,
         producer: AIOKafkaProducer,
@@ -267,16 +267,16 @@ class Producer:
             if topic.startswith(PREFIX):
                 self._note_failure(topic, error)
         if outcome.done():
-            return  # its caller has gone
+            return  # its caller is gone
         if error is None:
-            # aiokafka tells each record of a batch the time of the first, and a run is named after its own.
+            # aiokafka returns the time of a batch's first record for all of them, but a run id needs the record's own.
             landed = acknowledged.result()
             outcome.set_result(landed if landed.timestamp_type else landed._replace(timestamp=written))
         else:
             outcome.set_exception(error)
 
     def _note_failure(self, topic: str, error: BaseException) -> None:
-        """Note what a batch of our own ended with, though the callers of its records may have gone before it did."""
+        """Note the error of a batch of Poise's own records, whose callers may be gone."""
         if isinstance(error, _FORBIDDEN):
             self._forbidden[topic] = error, self._liveness.now() + FORBIDDEN_BACKOFF
         elif not isinstance(error, (*_TOO_LARGE, *_NOT_WRITTEN)):
@@ -289,29 +289,29 @@ class Producer:
         del self._forbidden[topic]
 
     def _translate(self, topic: str, error: KafkaError | TimeoutError, *, own: bool) -> PoiseError:
-        """An error of the broker's as the caller is told of it.
+        """Return the error to raise for an error of the broker.
 
-        Of our own topics only what is said of the topic is final: anything else may be otherwise the next time. What
-        another topic refuses for good would be tried for ever, and hold others up.
+        For Poise's own topics, only errors about the topic itself are final; others may not recur. For foreign topics,
+        every error that is not retriable is final: otherwise the record would be retried for ever and block others.
         """
-        told = f"the broker did not take a message for {topic}: {words_of(error, 'no answer in time'):.500}"
+        message = f"the broker did not take a message for {topic}: {words_of(error, 'no answer in time'):.500}"
         final = _FORBIDDEN if own else BrokerResponseError
         if isinstance(error, final) and not getattr(error, "retriable", False):
-            return TerminalError(told)
+            return TerminalError(message)
         if own:
             self._health.failed(topic)
-        return UnavailableError(told)
+        return UnavailableError(message)
 
-    # -- which producer -------------------------------------------------------------------------------------------
+    # -- producers ------------------------------------------------------------------------------------------------
 
     def _producer_for(self, topic: str, limit: int) -> RenewingProducer:
-        """The producer whose batches fit a topic, however many records they have."""
+        """Return the producer whose full batches are within a topic's limit."""
         own = topic.startswith(PREFIX)
         size = BATCH_SIZES[0] if limit >= BATCH_SIZES[0] else next(size for size in BATCH_SIZES if size <= limit)
         return self._producers.get((own, size)) or self._create_producer(own=own, size=size)
 
     def _create_producer(self, *, own: bool, size: int) -> RenewingProducer:
-        make = partial(
+        create = partial(
             AIOKafkaProducer,
             **self._connection.client_options(),
             acks="all",
@@ -320,10 +320,10 @@ class Producer:
             max_batch_size=size,
             request_timeout_ms=round(BATCH_EXPIRY * 1_000),
         )
-        made = self._producers[own, size] = RenewingProducer(make, idempotent=own)
-        return made
+        producer = self._producers[own, size] = RenewingProducer(create, idempotent=own)
+        return producer
 
-    # -- being alive ----------------------------------------------------------------------------------------------
+    # -- health ---------------------------------------------------------------------------------------------------
 
     async def _report_health(self, part: Part) -> None:
         while True:
@@ -336,7 +336,7 @@ class Producer:
                 part.wait(problem)
 
     def problem(self) -> str | None:
-        """What keeps this process from writing to Poise's topics, in words; None = nothing does."""
+        """Return why this process cannot write to Poise's topics; None = it can."""
         for (own, _), producer in self._producers.items():
             if own and producer.problem is not None:
                 return f"there is no producer: {producer.problem}"

@@ -1,24 +1,24 @@
-"""Whether Poise's own topics take what this process writes: what `Producer` tells `Liveness`."""
+"""Producer health: whether Poise's own topics accept what this process writes."""
 
 from collections.abc import Callable, Hashable
 from typing import Final
 
 LATE_AFTER: Final = 5.0
-"""Seconds that a record may wait for the broker."""
+"""Seconds that a record may wait for its acknowledgement."""
 FAILED_FOR: Final = 30.0
-"""Seconds for which a topic that did not take a record counts as failing, unless it takes another before."""
+"""Seconds for which a topic counts as failing after it did not take a record, unless it takes another one before."""
 
 
 class SendHealth:
-    """What is under way, and which topics failed.
+    """Tracks pending records and failing topics.
 
-    A topic that failed counts as failing until it takes a record, or for a while: where the process is not ready, none
-    is sent to it. If a partition of it has no leader, it counts until each has one, and no longer: that the other
-    partitions take their records says nothing of that one.
+    A topic that failed counts as failing until it takes a record, or until `FAILED_FOR` has passed, because a process
+    that is not ready gets no work that would write to it. If a partition has no leader, the topic counts as failing
+    exactly until each has one, because records taken by other partitions say nothing about that one.
 
     Args:
-        clock: Tells the time, seconds.
-        leaderless: The partitions of a topic that have no leader, as the broker said it last.
+        clock: Returns the time in seconds.
+        leaderless: Returns the partitions of a topic that have no leader, as the broker reported last.
     """
 
     def __init__(self, clock: Callable[[], float], leaderless: Callable[[str], frozenset[int]]) -> None:
@@ -28,14 +28,14 @@ class SendHealth:
         """Oldest first."""
         self._failing: dict[str, float] = {}
         self._leaderless_topics: set[str] = set()
-        """Of those that fail."""
+        """Those of `_failing` that are without a leader for a partition."""
 
     def sending(self, record: Hashable, topic: str) -> None:
-        """Note that a record is on its way."""
+        """Note that a record is pending."""
         self._sending[record] = topic, self._clock()
 
     def finished(self, record: Hashable) -> None:
-        """Note that a record is on its way no more; one that was not noted is passed over."""
+        """Note that a record is no longer pending; an unknown one is ignored."""
         self._sending.pop(record, None)
 
     def succeeded(self, topic: str) -> None:
@@ -44,12 +44,12 @@ class SendHealth:
             self._recovered(topic)
 
     def failed(self, topic: str) -> None:
-        """Note that a topic did not take a record, which it should have."""
+        """Note that a topic did not take a record although it should have."""
         self._failing[topic] = self._clock()
         self._leaderless_topics.discard(topic)
 
     def problem(self) -> str | None:
-        """What stands in the way of writing, in words; None = nothing does."""
+        """Return why this process cannot write; None = it can."""
         now = self._clock()
         topic, since = next(iter(self._sending.values()), ("", now))
         if now - since > LATE_AFTER:

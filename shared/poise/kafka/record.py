@@ -1,4 +1,4 @@
-"""A Kafka record, and the place where one landed, free of any client library's types."""
+"""Kafka records and positions, independent of a client library's types."""
 
 import time
 from collections.abc import Awaitable, Sequence
@@ -11,11 +11,11 @@ Headers = Sequence[tuple[str, bytes | None]]
 """A record's headers as Kafka has them: names may repeat, and values may be null."""
 
 MIN_TIMESTAMP: Final = 946_684_800_000
-"""Unix milliseconds of 2000-01-01. An earlier record time is none: it is in seconds, or 0, or -1 as in old formats."""
+"""Unix milliseconds of 2000-01-01. An earlier record time is invalid: in seconds, or 0, or -1 as in old formats."""
 
 
 class RawRecord(Protocol):
-    """What a client library hands out; timestamps in unix milliseconds."""
+    """A record as a client library returns it; timestamps in unix milliseconds."""
 
     topic: str
     partition: int
@@ -25,35 +25,35 @@ class RawRecord(Protocol):
 
     @property
     def timestamp(self) -> int | None:
-        """None in the oldest format of messages, -1 where a client gave none."""
+        """None in the oldest message format, -1 if the client gave none."""
 
     @property
     def headers(self) -> Sequence[tuple[str, bytes | None]]:
-        """A client of another library may write null ones, whatever aiokafka's types say."""
+        """Values may be null, despite aiokafka's types: clients of other libraries write such headers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where a published record landed."""
+    """Where a record is in Kafka."""
 
     topic: str
     partition: int
     offset: int
     timestamp: float = field(default=0.0, compare=False)
-    """Unix seconds, where it is known: a place tells records apart without it."""
+    """Unix seconds, if known; not part of the identity."""
 
     def __str__(self) -> str:
-        """`topic/partition/offset`, as `poise-origin` has it."""
+        """Return `topic/partition/offset`, the format of the header `poise-origin`."""
         return f"{self.topic}/{self.partition}/{self.offset}"
 
 
 @dataclass(frozen=True, slots=True)
 class UndecodableBatch:
-    """That a batch of records cannot be decoded."""
+    """A batch of records that cannot be decoded."""
 
     first_offset: int
-    """Where it begins."""
     reason: str
+    """Why it cannot be decoded."""
 
 
 class SendRecord(Protocol):
@@ -66,24 +66,24 @@ class SendRecord(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One record of a topic; or, in its place, a batch that cannot be decoded."""
+    """A record of a topic, or a whole batch that cannot be decoded."""
 
     topic: str
     partition: int
     offset: int
     timestamp: float
-    """When it was written, unix seconds; where its own time cannot be that, when it was read."""
+    """When it was written, unix seconds; if its own time is invalid, when it was read."""
     key: bytes | None
     value: bytes | None
     headers: Headers = ()
     undecodable: UndecodableBatch | None = None
-    """Set: `value` is a batch as the broker has it, `offset` its last one; key and headers are not known."""
+    """If set, `value` is the batch's bytes and `offset` its last one; key and headers are unknown."""
     log_time: int | None = field(default=None, compare=False)
-    """The time that the log has for it, unix milliseconds, from 0 to `MAX_INTEGER`; None = `timestamp` is it."""
+    """Its time in the log, unix milliseconds, from 0 to `MAX_INTEGER`; None = derived from `timestamp`."""
 
     @classmethod
     def of(cls, raw: RawRecord) -> "Record":
-        """The record that the client library handed out."""
+        """Convert a record of the client library."""
         at = min(max(0, raw.timestamp or 0), MAX_INTEGER)
         written = write_time(at, time.time())
         headers, undecodable = tuple(raw.headers or ()), getattr(raw, "undecodable", None)
@@ -91,41 +91,41 @@ class Record:
 
     @property
     def position(self) -> Position:
-        """Where it stands."""
+        """Where the record is."""
         return Position(self.topic, self.partition, self.offset)
 
     @property
     def log_time_ms(self) -> int:
-        """The time in the log, unix milliseconds: the same however often it is read, and whenever."""
+        """The record's time in the log, unix milliseconds: the same each time it is read."""
         return round(self.timestamp * 1_000) if self.log_time is None else self.log_time
 
     @property
     def identity(self) -> tuple[str, int, int, float]:
-        """What a run id is made of, see `run_id_of`: topic, partition, offset, and the time in the log."""
+        """What a run id is derived from, see `run_id_of`: topic, partition, offset, and the time in the log."""
         return self.topic, self.partition, self.offset, self.log_time_ms / 1_000
 
     def raw_header(self, name: str) -> bytes | None:
-        """The last header of that name; None if there is none, or it is null."""
+        """Return the last header with a name; None if it is absent or null."""
         for key, value in reversed(self.headers):
             if key == name:
                 return value
         return None
 
     def header(self, name: str) -> str | None:
-        """The last header of that name, undecodable bytes replaced; None if there is none, or it is null."""
+        """Return the last header with a name, invalid UTF-8 replaced; None if it is absent or null."""
         value = self.raw_header(name)
         return None if value is None else value.decode(errors="replace")
 
     def int_header(self, name: str, maximum: int = MAX_INTEGER) -> int | None:
-        """The whole number in the last header of that name; None if it holds none."""
+        """Return the integer in the last header with a name; None if it holds none."""
         return read_integer(self.raw_header(name), maximum)
 
 
 def write_time(log_time: int, now: float) -> float:
-    """When a record was written, unix seconds.
+    """Return when a record was written, unix seconds.
 
-    A time before 2000, or after the record was read, is a mistake of the client's clock or of its unit: then the time
-    of reading stands in, which is the only one that is known.
+    A time before 2000, or after the record was read, is a mistake of the client's clock or unit. Then the time of
+    reading is returned, which is the only known one.
 
     Args:
         log_time: The record's own time, unix milliseconds.

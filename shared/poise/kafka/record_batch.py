@@ -1,8 +1,8 @@
-"""The records of a batch, decoded with every length checked: what a batch says of itself need not be true.
+"""Decode the records of a batch with every length checked, because the lengths in a batch may be false.
 
-aiokafka's own decoder is five times as fast, and strict about header names. Given lengths that lie it reads outside of
-the batch, and the process ends; a broker refuses such a batch, as far as it sees into it. So batches that came
-compressed, in which two decompressors may see different things, are decoded here.
+aiokafka's decoder is five times as fast, but strict about header names, and false lengths make it read outside of the
+batch and crash the process. A broker refuses such a batch if it can see the lengths. So compressed batches, in which
+broker and client may see different bytes, are decoded here.
 """
 
 import struct
@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import Final
 
 HEADER_BYTES: Final = 61
-"""Bytes of a batch's header."""
+"""Size of a batch's header."""
 MAX_HEADERS: Final = 10_000
-"""Headers of a record: an empty one takes two bytes in a batch, and a hundred here."""
+"""Most headers of a record: an empty one takes two bytes in a batch, but a hundred in memory."""
 _BATCH_HEADER_LIMITS: Final = (10_000, 100, 200_000)
-"""Headers that every batch may have; for each of its records, where that is more; and the most of any."""
+"""Headers that any batch may have; headers for each of its records, if that is more; and the most of any batch."""
 
 _HEADER: Final = struct.Struct(">q13xh4xqq14xi")
 _LOG_APPEND_TIME: Final = 0x08
@@ -25,7 +25,7 @@ _MAX_VARINT_BYTES: Final = 10
 
 @dataclass(slots=True)
 class DecodedRecord:
-    """One record, as aiokafka's fetcher wants it."""
+    """One record, with the attributes that aiokafka's fetcher reads."""
 
     offset: int
     timestamp: int
@@ -33,7 +33,7 @@ class DecodedRecord:
     key: bytes | None
     value: bytes | None
     headers: list[tuple[str, bytes | None]]
-    """What is not UTF-8 in a name is replaced."""
+    """Invalid UTF-8 in names is replaced."""
     checksum: None = None
 
 
@@ -42,10 +42,10 @@ def decode(header: bytes, records: bytes) -> list[DecodedRecord]:
 
     Args:
         header: The batch's header.
-        records: What stands behind it, decompressed.
+        records: The decompressed bytes after the header.
 
     Raises:
-        ValueError: It is not what the header says, or it has more headers than `check_headers` allows.
+        ValueError: The bytes contradict the header, or there are more headers than `check_headers` allows.
     """
     base, attributes, first, newest, count = _HEADER.unpack_from(header)
     appended = attributes & _LOG_APPEND_TIME
@@ -55,7 +55,7 @@ def decode(header: bytes, records: bytes) -> list[DecodedRecord]:
         end = at + length
         if not at < end <= len(records):
             raise ValueError(f"a record of {length} bytes where {len(records) - at} are left")
-        since, at = _read_varint(records, at + 1)  # behind its attributes, of which there are none
+        since, at = _read_varint(records, at + 1)  # after the attributes byte, which is unused
         delta, at = _read_varint(records, at)
         key, at = _read_bytes(records, at, end)
         value, at = _read_bytes(records, at, end)
@@ -72,28 +72,29 @@ def decode(header: bytes, records: bytes) -> list[DecodedRecord]:
 
 
 def max_headers(records: int) -> int:
-    """How many headers a batch of so many records may have.
+    """Return how many headers a batch with a number of records may have.
 
-    A fetch takes batches until it has enough records, in one turn of the event loop. So of few records few are allowed.
+    A fetch decodes batches until it has enough records, without yielding to the event loop. So a batch of few records
+    may have few headers.
     """
     every, for_each, most = _BATCH_HEADER_LIMITS
     return min(max(every, for_each * records), most)
 
 
 def check_headers(of_record: int, left: int) -> None:
-    """See that a record has no more headers than it may.
+    """Check that a record does not have too many headers.
 
     Args:
-        of_record: How many it has.
-        left: How many its batch may have from here on.
+        of_record: Its number of headers.
+        left: How many headers its batch may still have.
 
     Raises:
-        ValueError: It has more.
+        ValueError: It has too many.
     """
     if not 0 <= of_record <= MAX_HEADERS:
         raise ValueError(f"a record of {of_record} headers, where {MAX_HEADERS} are the most")
     if of_record > left:
-        raise ValueError("more headers than a batch of so many records may have")
+        raise ValueError("more headers than a batch with this number of records may have")
 
 
 def _read_headers(raw: bytes, at: int, end: int, left: int) -> tuple[list[tuple[str, bytes | None]], int]:
@@ -110,7 +111,7 @@ def _read_headers(raw: bytes, at: int, end: int, left: int) -> tuple[list[tuple[
 
 
 def _read_bytes(raw: bytes, at: int, end: int) -> tuple[bytes | None, int]:
-    """Bytes behind their length; a negative one means null."""
+    """Read a field after its length, and return it with its end; a negative length means null."""
     size, at = _read_varint(raw, at)
     if size < 0:
         return None, at
@@ -121,7 +122,7 @@ def _read_bytes(raw: bytes, at: int, end: int) -> tuple[bytes | None, int]:
 
 
 def _read_varint(raw: bytes, at: int) -> tuple[int, int]:
-    """A number (zigzag, seven bits to a byte), and where it ends."""
+    """Read a zigzag varint, and return it with its end."""
     number = shift = 0
     for byte in raw[at : at + _MAX_VARINT_BYTES]:
         at += 1
@@ -130,4 +131,4 @@ def _read_varint(raw: bytes, at: int) -> tuple[int, int]:
             return (number >> 1) ^ -(number & 1), at
         number |= (byte & ~_CONTINUATION) << shift
         shift += _SEVEN_BITS
-    raise ValueError("a number that does not end")
+    raise ValueError("a varint that does not end")

@@ -1,4 +1,4 @@
-"""Sizes: how many bytes a record takes on the wire, and how many its topic takes, both known before it is sent."""
+"""Size limits: how large a record is on the wire, and how large its topic accepts, both known before it is sent."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping
@@ -13,52 +13,51 @@ from poise.kafka.record import Headers
 from poise.kafka.topic_lookup import TopicLookup
 
 UNKNOWN_LIMIT: Final = MIB
-"""Bytes that a topic of somebody else's is taken to take where its configuration may not be read: Kafka's default, less
-a few."""
+"""Bytes: the assumed limit of a foreign topic whose configuration may not be read; Kafka's default, rounded down."""
 REFRESH_INTERVAL: Final = 60.0
-"""Seconds after which the limits are read once more: an operator may have changed one."""
+"""Seconds after which the limits are fetched again: an operator may have changed one."""
 MAX_TOPICS: Final = 1_000
-"""Topics whose limits are remembered."""
+"""Topics whose limits are cached."""
 
 FetchLimits = Callable[[Collection[str]], Awaitable[Mapping[str, int]]]
-"""The limits of those of the topics whose configuration can be read."""
+"""Fetches the limits of those of the topics whose configuration can be read."""
 
 
 def size_of(key: bytes | None, value: bytes | None, headers: Headers) -> int:
-    """The bytes of a batch that has this record alone, headers and all; some twenty too many, and never too few.
+    """Return an upper bound, some 20 bytes high, for the size of a batch with this one record, headers included.
 
-    That is what Kafka compares with `max.message.bytes`.
+    Kafka compares that size with `max.message.bytes`.
     """
-    return DefaultRecordBatchBuilder.estimate_size_in_bytes(key, value, headers)  # type: ignore[arg-type]  # null ones are taken too
+    return DefaultRecordBatchBuilder.estimate_size_in_bytes(key, value, headers)  # type: ignore[arg-type]  # accepts null values
 
 
 def default_limit(topic: str) -> int:
-    """What a topic takes as far as Poise knows without asking: by the table of topics, else Kafka's default."""
+    """Return a topic's limit without asking the broker: from the catalogue, or else Kafka's default."""
     known = topic_named(topic)
     return UNKNOWN_LIMIT if known is None else known.max_bytes
 
 
 class TopicLimits:
-    """The largest record that each topic takes, by the broker's own word, cached.
+    """The size limit of each topic's records, as the broker reports it, cached.
 
-    Where the broker does not say (it does not answer, or this process may not read configurations), `default_limit`
-    stands in, or less, where a record was refused since.
+    If the broker does not report it (it does not answer, or this process may not read configurations), `default_limit`
+    applies, or less if a smaller record was rejected since.
 
     Args:
-        fetch: Asks the broker.
+        fetch: Fetches limits from the broker.
     """
 
     def __init__(self, fetch: FetchLimits) -> None:
         self._fetch = fetch
         self._lookup = TopicLookup(fetch)
         self.known: dict[str, int] = {}
-        """What was found of each topic that was asked about."""
+        """The limits of all topics that were asked about."""
         self._rejected: dict[str, int] = {}
-        """The smallest record that a topic refused, for as long as the broker does not say what it takes."""
+        """The size of the smallest record that a topic rejected, while the broker does not report its limit."""
         self._read_at = -REFRESH_INTERVAL
 
     async def limit(self, topic: str) -> int:
-        """What a topic takes."""
+        """Return a topic's limit in bytes."""
         if (known := self.known.get(topic)) is not None:
             return known
         try:
@@ -68,27 +67,27 @@ class TopicLimits:
         return self._note(topic, found)
 
     async def load(self, topics: Collection[str] = CATALOGUE) -> None:
-        """Ask for many topics at once."""
+        """Fetch the limits of many topics at once."""
         self._read_at = asyncio.get_running_loop().time()
         try:
             found = await self._fetch(topics)
         except UnavailableError:
-            return  # what is known stays
+            return  # cached limits stay
         for topic in topics:
             self._note(topic, found.get(topic))
 
     async def refresh(self) -> None:
-        """Ask about all that is known once more, where that is a while ago."""
+        """Fetch all cached limits again if they are older than `REFRESH_INTERVAL`."""
         if asyncio.get_running_loop().time() - self._read_at > REFRESH_INTERVAL:
             await self.load(list(self.known))
 
     async def note_rejected(self, topic: str, size: int, *, alone: bool) -> None:
-        """Told that the broker refused a batch as too large: what was known of the topic is not so any more.
+        """Note that the broker rejected a batch as too large: the cached limit is wrong.
 
         Args:
             topic: The topic.
-            size: Of a record in that batch.
-            alone: Whether it was the only one.
+            size: Size of a record in that batch.
+            alone: Whether the batch had no other record.
         """
         if alone:
             self._rejected[topic] = min(size, self._rejected.get(topic, size))
@@ -102,6 +101,6 @@ class TopicLimits:
         if found is not None:
             self._rejected.pop(topic, None)
         limit = self.known[topic] = self._fallback(topic) if found is None else min(found, LARGEST_RECORD)
-        if len(self.known) > MAX_TOPICS:  # somebody names many of theirs: asked about again, one by one
+        if len(self.known) > MAX_TOPICS:  # some client names many foreign topics: they are fetched again one by one
             self.known = {name: most for name, most in self.known.items() if name in CATALOGUE}
         return limit

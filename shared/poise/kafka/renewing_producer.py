@@ -1,15 +1,15 @@
-"""A Kafka producer that is replaced when it cannot be used any more.
+"""A Kafka producer that is replaced when it becomes unusable.
 
-aiokafka numbers the records of an idempotent producer by partition, when it takes a batch from its queue, and never
-takes a number back. So a batch that ends in an error leaves a gap, and Kafka refuses all that comes behind a gap:
+aiokafka assigns sequence numbers to the records of an idempotent producer when it takes a batch from its queue, and
+never takes a number back. So a batch that ends in an error leaves a gap, and Kafka refuses everything after a gap:
 
-    the broker refuses a batch (too large, not allowed)  → the next ones get OutOfOrderSequenceNumber, for ever
+    the broker refuses a batch (too large, not allowed)  → later ones get OutOfOrderSequenceNumber, for ever
     a partition has no leader, its batch expires unsent  → the same
     the broker has forgotten the producer                → UnknownProducerId, for ever
     aiokafka's sender ends on an error                   → every send raises that error, for ever
 
-The cure is the same for all: a new producer, with an id of its own, whose numbers begin at 0. What the old one has
-under way ends as it ends there; it is closed when that is over, or after a while.
+The remedy is the same for all: a new producer with a new id, whose sequence numbers start at 0. The old one completes
+its pending batches, and is closed when they are done, or after a time limit.
 """
 
 import asyncio
@@ -29,27 +29,27 @@ from poise.text.error_text import words_of
 log = logging.getLogger(__name__)
 
 OPEN_TIMEOUT: Final = 10.0
-"""Seconds for connecting and getting an id; then it is tried again, with whatever brokers there are by then."""
+"""Seconds for connecting and getting a producer id; then it is tried again with the brokers known by then."""
 RETRY_BACKOFF: Final = 0.1
-"""Seconds between two attempts, or two renewals in a row; twice as long each time."""
+"""Seconds between two attempts, or two renewals in a row; doubles each time."""
 MAX_RETRY_BACKOFF: Final = 2.0
 STABLE_AFTER: Final = 10.0
-"""Seconds after which a renewal is not one in a row any more."""
+"""Seconds after which a renewal no longer counts as one in a row."""
 DRAIN_TIMEOUT: Final = 60.0
-"""Seconds that a replaced producer is given to end what it has under way: longer than any caller waits."""
+"""Seconds for a replaced producer to complete its pending batches: longer than any caller waits."""
 
 
 class RenewingProducer:
-    """One open AIOKafkaProducer at a time; each renewal makes another.
+    """Holds one open AIOKafkaProducer at a time; each renewal creates another.
 
     Args:
-        make: Makes a producer, not yet started.
-        idempotent: Whether it numbers its records, so that any batch that fails leaves a gap.
+        create: Creates a producer, not yet started.
+        idempotent: Whether records have sequence numbers, so that any failed batch leaves a gap.
     """
 
     def __init__(self, create: Callable[[], AIOKafkaProducer], *, idempotent: bool) -> None:
         self.problem: str | None = None
-        """Why there is none now, in words; None = there is one, or it is being opened for the first time."""
+        """Why there is no producer; None = there is one, or the first one is being opened."""
         self._create = create
         self._idempotent = idempotent
         self._current: AIOKafkaProducer | None = None
@@ -61,17 +61,17 @@ class RenewingProducer:
 
     @property
     def current(self) -> AIOKafkaProducer | None:
-        """The producer to send with; None = `ready` has to wait for one."""
+        """The producer to send with; None = wait for `ready`."""
         return self._current
 
     async def ready(self) -> AIOKafkaProducer:
-        """The producer to send with, as soon as there is one; all who wait share one opening.
+        """Return the producer to send with, as soon as there is one. Concurrent callers share one opening.
 
         Raises:
             UnavailableError: It is closed.
         """
         if self._closed:
-            raise UnavailableError("nothing is sent any more: the process is disconnecting")
+            raise UnavailableError("nothing can be sent any more: the process is disconnecting")
         if self._current is not None:
             return self._current
         if self._opening is None:
@@ -79,9 +79,9 @@ class RenewingProducer:
         return await asyncio.shield(self._opening)
 
     def report_failure(self, producer: AIOKafkaProducer, error: BaseException) -> None:
-        """Told of an error of a batch, or of the producer itself; renews it where it cannot be used any more.
+        """Note an error of a batch or of the producer, and renew the producer if the error makes it unusable.
 
-        Of many that fail together the first renews: to the others the producer is not the current one any more.
+        If many batches fail together, the first one renews it; for the others it is not the current producer any more.
         """
         if self._closed or producer is not self._current or not (self._idempotent or is_fatal(error)):
             return
@@ -98,13 +98,13 @@ class RenewingProducer:
         task.add_done_callback(self._closing.discard)
 
     async def close(self) -> None:
-        """Write what is under way, and disconnect; when this is cancelled, without."""
+        """Send pending records, and disconnect; if cancelled, disconnect at once."""
         self._closed = True
         if self._opening is not None:
             self._opening.cancel()
             await asyncio.gather(self._opening, return_exceptions=True)
         for task in self._closing:
-            task.cancel()  # nobody waits for what these have
+            task.cancel()  # no caller waits for their records any more
         await asyncio.gather(*self._closing, return_exceptions=True)
         if self._current is not None:
             current, self._current = self._current, None
@@ -120,10 +120,10 @@ class RenewingProducer:
                     await shielded_start(producer.start())
             except (KafkaError, TimeoutError) as error:
                 await close(producer, within=ABORT_TIMEOUT)
-                told = words_of(error, "no broker answers")
-                if told != self.problem:
-                    log.warning("no producer can be opened, trying again: %s", told)
-                self.problem = told
+                problem = words_of(error, "no broker answers")
+                if problem != self.problem:
+                    log.warning("no producer can be opened, trying again: %s", problem)
+                self.problem = problem
             except BaseException:
                 await close(producer, within=ABORT_TIMEOUT)
                 raise
@@ -136,5 +136,5 @@ class RenewingProducer:
 
 
 def is_fatal(error: BaseException) -> bool:
-    """Whether an error of a batch is that of a producer whose sender has ended: it says so by no kind of its own."""
+    """Return whether an error means that the producer's sender has ended, for which aiokafka has no error type."""
     return type(error) is KafkaError

@@ -1,20 +1,20 @@
-"""Opening a client of Kafka undisturbed: cancelled while it connects, aiokafka leaves that connection open."""
+"""Start a Kafka client shielded from cancellation: if cancelled while it connects, aiokafka leaks the connection."""
 
 import asyncio
 from collections.abc import Coroutine
 from typing import Any, Final
 
 FINISH_TIMEOUT: Final = 2.0
-"""Seconds that the opening is given to finish by itself once nobody wants it any more."""
+"""Seconds for the start to finish after a cancellation."""
 
 
-async def shielded_start(opening: Coroutine[Any, Any, None]) -> None:
-    """Open; when this is cancelled, it raises that only once the opening has finished, or is given up.
+async def shielded_start(starting: Coroutine[Any, Any, None]) -> None:
+    """Await a client's start; a cancellation is raised only after the start has finished, or after `FINISH_TIMEOUT`.
 
-    A client is opened → a rebalance cancels the work that it is for → cancelled in the middle of a handshake, the
-    client has not noted the connection yet, and to close the client does not close it.
+    a client starts → a rebalance cancels the work that needs it → the cancellation arrives during a handshake, when the
+    client has not stored the connection yet → closing the client does not close the connection
     """
-    task = asyncio.create_task(opening)
+    task = asyncio.create_task(starting)
     try:
         await asyncio.shield(task)
     except asyncio.CancelledError:

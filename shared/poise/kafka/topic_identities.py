@@ -1,7 +1,7 @@
-"""Topic identities: whether a topic is the one it was, or was deleted and made again under its name.
+"""Topic identities: whether a topic is still the same one, or was deleted and created again under its name.
 
-Kafka's clients address topics by name. One that reads on in a topic that was made again takes offsets of the old one
-for offsets of the new one: what is below them counts as done, and what is beyond its end never comes.
+Kafka's clients address topics by name. A consumer that continues in a recreated topic applies offsets of the old topic
+to the new one: messages below them count as done, and messages beyond the new end never arrive.
 """
 
 import logging
@@ -11,34 +11,34 @@ from dataclasses import dataclass, field
 log = logging.getLogger(__name__)
 
 OnRecreated = Callable[[str], None]
-"""Told the new id of a topic that was deleted and made again; called on the event loop, returns at once."""
+"""Receives the new id of a recreated topic. It is called on the event loop and must not block."""
 
 
 @dataclass(frozen=True, slots=True)
 class TopicMetadata:
-    """What the broker says of a topic that exists."""
+    """What the broker reports of an existing topic."""
 
     id: str
-    """Kafka's, which no other topic ever has."""
+    """Kafka's id, unique over time."""
     partitions: int
     leaderless: frozenset[int] = frozenset()
-    """Partitions that can neither be read nor written now."""
+    """Partitions that have no leader: they can be neither read nor written."""
 
 
 @dataclass(slots=True)
 class _Watched:
     id: str | None = None
-    """The newest id that is known."""
+    """The newest known id."""
     previous: set[str] = field(default_factory=set)
-    """Ids that it had before: a broker that lags behind tells them for a while."""
+    """Earlier ids: a broker that lags behind still reports them for a while."""
     watchers: dict[OnRecreated, str | None] = field(default_factory=dict)
-    """The id that each has been told, or began with."""
+    """By callback: the id that it last received, or started with."""
 
 
 class TopicIdentities:
-    """Notices that a topic was deleted and made again, and tells each who watches it, once.
+    """Notices that a topic was recreated, and notifies each watcher once.
 
-    Pure: `take` is given what the broker answers, every few seconds; see `Readiness`.
+    Pure: `update` receives the broker's answer every few seconds; see `Readiness`.
     """
 
     def __init__(self) -> None:
@@ -47,11 +47,11 @@ class TopicIdentities:
 
     @property
     def topics(self) -> frozenset[str]:
-        """The topics that are watched."""
+        """The watched topics."""
         return frozenset(self._watched)
 
     def latest(self, topic: str) -> TopicMetadata | None:
-        """What the broker said of a topic when it was last asked; None = that it does not exist, or nothing yet."""
+        """Return a topic's metadata from the last answer; None = the topic did not exist, or nothing is known yet."""
         return self._last.get(topic)
 
     def leaderless(self, topic: str) -> frozenset[int]:
@@ -60,12 +60,12 @@ class TopicIdentities:
         return frozenset() if found is None else found.leaderless
 
     def watch(self, topic: str, callback: OnRecreated, *, known: str | None = None) -> None:
-        """Have `callback` told whenever the topic turns out to be another one.
+        """Call `callback` each time that the topic turns out to be recreated.
 
         Args:
             topic: The topic's name.
-            callback: Told the new id, once for each time; nobody else's, and watching one topic only.
-            known: The id that the caller read from the broker; None = the one that the broker tells next.
+            callback: Receives the new id, once for each recreation. One callback watches one topic only.
+            known: The id that the caller has read from the broker; None = the next one that the broker reports.
         """
         watched = self._watched.setdefault(topic, _Watched())
         watched.watchers[callback] = known or watched.id
@@ -73,7 +73,7 @@ class TopicIdentities:
             self._observe(topic, watched, known)
 
     def unwatch(self, topic: str, callback: OnRecreated) -> None:
-        """Tell `callback` no more."""
+        """Stop calling `callback`."""
         watched = self._watched.get(topic)
         if watched is None:
             return
@@ -82,7 +82,7 @@ class TopicIdentities:
             del self._watched[topic]
 
     def update(self, answer: Mapping[str, TopicMetadata]) -> None:
-        """Take in what the broker says of the topics; one that is absent does not exist now."""
+        """Process the broker's metadata of the topics; an absent topic does not exist now."""
         self._last = answer
         for topic, watched in tuple(self._watched.items()):
             if (found := answer.get(topic)) is not None:
@@ -90,12 +90,12 @@ class TopicIdentities:
 
     def _observe(self, topic: str, watched: _Watched, found: str) -> None:
         if found in watched.previous:
-            return  # of a broker that has not heard of the new one yet
+            return  # from a broker that does not know the new topic yet
         if watched.id not in {None, found}:
-            log.warning("topic %s was deleted and made again: its id is %s, before %s", topic, found, watched.id)
+            log.warning("topic %s was recreated: its id is now %s, and was %s", topic, found, watched.id)
             watched.previous.add(str(watched.id))
         watched.id = found
-        for callback, told in tuple(watched.watchers.items()):
+        for callback, received in tuple(watched.watchers.items()):
             watched.watchers[callback] = found
-            if told not in {None, found}:
+            if received not in {None, found}:
                 callback(found)

@@ -1,4 +1,4 @@
-"""Looking up topics by name, as many at once as are wanted: whoever names a topic may name one that is not there."""
+"""Batched topic lookups: a message may name a topic that does not exist, in `reply_to` for example."""
 
 import asyncio
 import re
@@ -9,14 +9,13 @@ _NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,249}")
 
 
 class TopicLookup:
-    """Asks the broker about topics, in one request for all names that were wanted while the last one was under way.
+    """Asks the broker about topics; all names wanted during one request go into the next one.
 
-    So an unknown name costs its sender's message one round trip, however many others name unknown topics too; were each
-    asked about by itself, or no more often than so, a flood of invented names would hold up all other messages.
+    An unknown name therefore costs its message one round trip, however many others name unknown topics too. With one
+    request for each name, or with rate-limited requests, a flood of invented names would block all other messages.
 
     Args:
-        fetch: A number for each of the topics that the broker has one for: how many partitions it has, or how large
-            a record may be.
+        fetch: Returns a number for each of the topics that has one: its number of partitions, or its size limit.
     """
 
     def __init__(self, fetch: Callable[[Collection[str]], Awaitable[Mapping[str, int]]]) -> None:
@@ -26,7 +25,7 @@ class TopicLookup:
         self._lock = asyncio.Lock()
 
     async def get(self, topic: str) -> int | None:
-        """A topic's number, asked for after this was called; None = it does not exist, or has none.
+        """Return a topic's number, fetched after this call; None = the topic does not exist, or has none.
 
         Raises:
             UnavailableError: The broker does not answer.
@@ -36,7 +35,7 @@ class TopicLookup:
         self._names.add(topic)
         if self._next_request is None:
             self._next_request = asyncio.create_task(self._run())
-        # Shielded: others may wait for the same request when this caller is cancelled.
+        # Shielded: other callers may wait for the same request when this one is cancelled.
         return (await asyncio.shield(self._next_request)).get(topic)
 
     async def _run(self) -> Mapping[str, int]:

@@ -1,6 +1,6 @@
-"""Asking a broker for topics and their ids: Kafka's Metadata request, version 12, which aiokafka 0.14 does not speak.
+"""Kafka's Metadata request, version 12, which returns topic ids, and which aiokafka 0.14 does not have.
 
-The form is in Kafka's sources, `MetadataRequest.json` and `MetadataResponse.json`.
+Its format is in Kafka's sources, `MetadataRequest.json` and `MetadataResponse.json`.
 """
 
 from collections.abc import Collection, Iterator
@@ -80,7 +80,7 @@ class _Response(Response):
     )
 
     def topics(self) -> Iterator[tuple[str, TopicMetadata]]:
-        """Name and metadata of each topic that exists, and may be seen."""
+        """Yield name and metadata of each topic that exists and is visible to this client."""
         for error_code, name, topic_id, _, partitions, *_ in self.get_item("found"):
             if not error_code:
                 yield (
@@ -107,7 +107,7 @@ class _Request(RequestStruct):
 
 
 class TopicMetadataRequest(Request[_Request]):
-    """Ask for topics by their names."""
+    """A request for the metadata of topics, by name."""
 
     API_KEY = 3
 
@@ -115,5 +115,5 @@ class TopicMetadataRequest(Request[_Request]):
         self._topics = topics
 
     def build(self, request_struct_class: type[_Request]) -> _Request:
-        """The request as it goes on the wire."""
+        """Return the request as it is sent."""
         return request_struct_class([(UUID(int=0), topic, {}) for topic in self._topics], False, False, {})

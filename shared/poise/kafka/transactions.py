@@ -1,4 +1,4 @@
-"""Transactions: several records that are there together or not at all, written by one writer at a time."""
+"""Transactions: several records become visible together or not at all, written by one producer at a time."""
 
 import asyncio
 import contextlib
@@ -23,10 +23,10 @@ from poise.text.error_text import words_of
 log = logging.getLogger(__name__)
 
 OPEN_TIMEOUT: Final = 30.0
-"""Seconds; what a writer that died left open is ended by the broker first."""
+"""Seconds; includes the time in which the broker ends the open transaction of a dead producer."""
 TRANSACTION_TIMEOUT: Final = 10.0
-"""Seconds after which the broker ends a transaction whose writer has died: until then, those who read only what is
-committed wait before its records."""
+"""Seconds after which the broker aborts the transaction of a dead producer; until then it blocks `read_committed`
+consumers."""
 CLOSE_TIMEOUT: Final = 5.0
 VISIBILITY_TIMEOUT: Final = 5.0
 VISIBILITY_POLL_INTERVAL: Final = 0.02
@@ -34,7 +34,7 @@ VISIBILITY_POLL_INTERVAL: Final = 0.02
 
 @dataclass(frozen=True, slots=True)
 class ProducerRecord:
-    """One record to be written."""
+    """A record to write."""
 
     topic: str
     key: bytes | None
@@ -44,11 +44,10 @@ class ProducerRecord:
 
 
 class TransactionalProducer:
-    """Transactions under a name; `async with Transactions(connection, name) as transactions`.
+    """A producer with a transactional id; `async with TransactionalProducer(connection, id) as producer`.
 
-    Whoever opens them under the same name shuts out who had them open: a transaction that had begun is aborted, and
-    when this is open, everything that was committed under the name before can be read, and nothing more will come. When
-    the block ends, what it has committed can be read.
+    Opening it fences an earlier producer with the same id: its open transaction is aborted, everything that it
+    committed is visible, and nothing more of it will be. When the block ends, what it has committed is visible.
 
     Raises:
         UnavailableError: The broker does not answer.
@@ -67,7 +66,7 @@ class TransactionalProducer:
         self._usable = True
 
     async def __aenter__(self) -> Self:
-        """Shut out whoever had them open."""
+        """Fence any earlier producer with this id."""
         try:
             async with asyncio.timeout(OPEN_TIMEOUT):
                 await shielded_start(self._producer.start())
@@ -84,7 +83,7 @@ class TransactionalProducer:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Wait until what was committed can be read, and disconnect."""
+        """Wait until committed records are visible, and disconnect."""
         try:
             if kind is None and self._written:
                 await self._wait_until_visible()
@@ -92,16 +91,16 @@ class TransactionalProducer:
             await self._close()
 
     async def _wait_until_visible(self) -> None:
-        # Kafka says that a transaction is committed before it has told the partitions: a reader that comes at once
-        # would be shown what was before. Whoever opens these transactions next waits for it by opening them.
+        # Kafka acknowledges a commit before it has written the markers to all partitions: a reader that comes at once
+        # would miss the records. (The next producer with this id waits for that when it opens.)
         consumer = AIOKafkaConsumer(**self._options, isolation_level="read_committed")
         try:
             async with asyncio.timeout(VISIBILITY_TIMEOUT):
                 await consumer.start()
-                while not await self._is_visible(consumer):  # noqa: ASYNC110 - the broker tells nobody
+                while not await self._is_visible(consumer):  # noqa: ASYNC110 - the broker does not signal it
                     await asyncio.sleep(VISIBILITY_POLL_INTERVAL)
         except (KafkaError, TimeoutError) as error:
-            log.warning("what %s committed cannot be read yet: %s", self.transactional_id, words_of(error))
+            log.warning("what %s committed is not visible yet: %s", self.transactional_id, words_of(error))
         finally:
             await consumer.stop()
 
@@ -114,15 +113,15 @@ class TransactionalProducer:
 
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator["Transaction"]:
-        """One transaction: committed at the end of the block, or aborted if it raises. After an error, no other begins.
+        """Run one transaction: committed at the end of the block, aborted if it raises. None can follow after an error.
 
         Raises:
-            RetryableError: Somebody else has opened transactions of this name since; nothing of this one counts.
-            TerminalError: A record is larger than the broker takes; nothing of this one counts.
-            UnavailableError: The broker did not answer; whether it counts, the next to open them will see.
+            RetryableError: Another producer with this id has fenced this one; nothing was committed.
+            TerminalError: A record is larger than the broker takes; nothing was committed.
+            UnavailableError: The broker did not answer; the next producer with this id sees whether it was committed.
         """
         if not self._usable:
-            raise TerminalError(f"a transaction {self.transactional_id} failed: open them anew")
+            raise TerminalError(f"a transaction of {self.transactional_id} failed: open a new producer")
         self._usable = False
         committing = False
         try:
@@ -136,30 +135,30 @@ class TransactionalProducer:
         except BaseException as error:
             if not committing:
                 await self._abort()
-            told = self._translate(error)
-            if told is error:
+            translated = self._translate(error)
+            if translated is error:
                 raise
-            raise told from error
+            raise translated from error
         self._usable = True
 
     async def _abort(self) -> None:
-        # What cannot be aborted now is ended by the broker, or by whoever opens them next.
-        with contextlib.suppress(KafkaError, TimeoutError, AssertionError):  # aiokafka asserts that it was not shut out
+        # What cannot be aborted now is aborted by the broker, or by the next producer with this id.
+        with contextlib.suppress(KafkaError, TimeoutError, AssertionError):  # aiokafka asserts that it is not fenced
             async with asyncio.timeout(CLOSE_TIMEOUT):
                 await self._producer.abort_transaction()
-        # aiokafka keeps the error in a future that nobody asks once it was shut out: asyncio would log that, at length.
-        ended = self._producer._txn_manager.wait_for_transaction_end()  # noqa: SLF001 - has no public way
+        # After fencing, aiokafka keeps the error in a future that nothing reads; asyncio would log that at length.
+        ended = self._producer._txn_manager.wait_for_transaction_end()  # noqa: SLF001 - not public
         if ended is not None and ended.done() and not ended.cancelled():
             ended.exception()
 
     def _translate(self, error: BaseException) -> BaseException:
         match error:
-            case ProducerFenced() | IllegalOperation():  # the second is what aiokafka says once it knows of the first
+            case ProducerFenced() | IllegalOperation():  # aiokafka raises the second once it knows of the first
                 return RetryableError(
                     f"{self.transactional_id} was fenced by another producer, or its transaction timed out"
                 )
             case MessageSizeTooLargeError():
-                return TooLargeError(f"a record is larger than its topic takes: {error}")
+                return TooLargeError(f"a record is larger than its topic accepts: {error}")
             case KafkaError() | TimeoutError():
                 return UnavailableError(
                     f"the broker did not commit a transaction of {self.transactional_id}: {words_of(error)}"
@@ -168,19 +167,19 @@ class TransactionalProducer:
 
 
 class TooLargeError(TerminalError):
-    """A record is larger than its topic takes."""
+    """A record is larger than its topic accepts."""
 
 
 class Transaction:
-    """What is written in one transaction."""
+    """The records that are written in one transaction."""
 
     def __init__(self, producer: AIOKafkaProducer) -> None:
         self.written: dict[TopicPartition, int] = {}
-        """The last offset by partition."""
+        """By partition: the last offset."""
         self._producer = producer
 
     async def send(self, records: Sequence[ProducerRecord]) -> list[Position]:
-        """Write records, in order, and wait until the broker has them; nobody sees them before the commit."""
+        """Write records in order, and wait for the acknowledgements; they become visible at the commit."""
         sending: list[asyncio.Future[Any]] = []
         try:
             for record in records:

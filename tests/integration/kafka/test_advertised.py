@@ -25,7 +25,7 @@ async def test_an_advertised_address_that_cannot_be_reached_is_named(tmp_path: P
             await WorkerRuntime(MeshSettings(broker=node.bootstrap), tier="client").__aenter__()
     said = str(caught.value)
     assert f"Kafka answers at {node.bootstrap}" in said
-    assert f"broker 1 tells its clients to come to {nowhere}" in said
+    assert f"broker 1 advertises the address {nowhere}" in said
     assert "correct advertised.listeners" in said
 
 
@@ -48,5 +48,5 @@ async def test_one_of_several_is_named_in_the_log(
         async with WorkerRuntime(mesh_settings, tier="client"):
             await until(lambda: asked >= 3)
     assert [record.getMessage().partition(", and")[0] for record in caplog.records] == [
-        f"broker 2 tells its clients to come to {nowhere[0]}:{nowhere[1]}"
+        f"broker 2 advertises the address {nowhere[0]}:{nowhere[1]}"
     ]

@@ -83,7 +83,7 @@ async def test_what_does_not_match_is_not_kept(mesh: WorkerRuntime, log: Topic) 
 async def test_what_is_kept_is_bounded(mesh: WorkerRuntime, log: Topic) -> None:
     await fill(mesh, log.name, partition=0)
     lookups = LogLookup(mesh.logs.follow, mesh.admin, max_bytes=10 * MIB)
-    with kept_below(KEPT + 10 * MIB), pytest.raises(TerminalError, match="is more than 10 MiB: narrow it"):
+    with kept_below(KEPT + 10 * MIB), pytest.raises(TerminalError, match="are larger than 10 MiB: narrow the search"):
         await lookups.matching(log.name, lambda _: True)
 
 

@@ -197,7 +197,7 @@ async def test_records_that_are_deleted_under_a_member_that_is_behind(
         await readers.write(2)
         await until(lambda: one.done[3:] == ["0/3", "0/4"])
         await readers.until_committed(5)
-    assert f"{readers.topic}/0 is read from offset 3 on: what stood from 1 on was deleted unread" in caplog.text
+    assert f"{readers.topic}/0 is read from offset 3 on: records from 1 on were deleted unread" in caplog.text
 
 
 async def test_an_offset_beyond_the_end_that_somebody_committed(kafka: str) -> None:

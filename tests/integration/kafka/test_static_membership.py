@@ -55,5 +55,5 @@ async def test_the_second_of_a_name_takes_the_place_and_the_first_says_why_it_en
             async with serving(twin, worker("second")):
                 said = await asyncio.wait_for(ending, WITHIN)
                 assert [(await client.rpc.call(Who())).by for _ in range(12)] == ["second"] * 12
-    assert f"another process has the name {name} too: give each its own POISE_INSTANCE" in said
+    assert f"another process also has the name {name}: set POISE_INSTANCE to a unique name" in said
     assert "\n" not in said

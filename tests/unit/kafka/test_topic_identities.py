@@ -24,7 +24,7 @@ def test_a_topic_that_was_made_again_is_told_once_to_each(caplog: pytest.LogCapt
     identities.update(answer(a="2", b="9"))
     identities.update(answer(a="2", b="9"))
     assert (one, two, other) == (["2"], ["2"], [])
-    assert caplog.messages == ["topic a was deleted and made again: its id is 2, before 1"]
+    assert caplog.messages == ["topic a was recreated: its id is now 2, and was 1"]
 
 
 def test_a_broker_that_lags_behind_brings_no_old_topic_back() -> None:

@@ -1,13 +1,14 @@
-"""Reading whatever a broker hands out: one bad batch must not end its reader, nor those of the whole group.
+"""Read whatever a broker returns: one bad batch must not stop its consumer, and with it the whole group.
 
-aiokafka decodes strictly, in the middle of a fetch: a batch that it cannot decode stays where it is, and its consumer
-can read no further. Here a record's header names are decoded with what is not UTF-8 replaced, as any client but
-aiokafka can write them; and a batch that cannot be decoded at all becomes one record, of the type `UndecodableRecord`,
-which holds the batch's own bytes. It stands at the batch's last offset, so that to finish it is to finish the batch.
+aiokafka decodes strictly, in the middle of a fetch. If it cannot decode a batch, its consumer can never read past it.
+With this patch, invalid UTF-8 in header names is replaced (any client except aiokafka can write it), and a batch that
+cannot be decoded becomes one `UndecodableRecord` with the batch's bytes. Its offset is the batch's last one, so that
+finishing it finishes the batch.
 
-    batch → checksum → of an aborted transaction, or its marker? passed over → decompressed, up to a bound → decoded
+    batch → checksum → aborted transaction, or a marker? skipped → decompressed, up to a bound → decoded
 
-What is damaged is never passed over: that it is a marker, or of an aborted transaction, only its damaged header says.
+A damaged batch is never skipped: only its damaged header says that it is a marker, or belongs to an aborted
+transaction.
 """
 
 import time
@@ -22,19 +23,20 @@ from aiokafka.record.legacy_records import LegacyRecordBatch
 from aiokafka.structs import ConsumerRecord
 
 from poise.kafka.decompression import decompress
+from poise.kafka.patches.versions import check_version
 from poise.kafka.record import UndecodableBatch
 from poise.kafka.record_batch import HEADER_BYTES, check_headers, decode, max_headers
 from poise.text.error_text import words_of
 
 MAX_RECORDS: Final = 100_000
-"""Records in a batch; clients write 10,000 at most unless they are told otherwise."""
+"""Most records in a batch; clients write at most 10,000 by default."""
 
-# Where things stand in a batch: Kafka's documentation, "Record Batch".
+# Positions of fields in a batch: Kafka's documentation, "Record Batch".
 _LENGTH: Final = 8
 _PREFIX: Final = 12
-"""Bytes that the length does not count."""
+"""Bytes in front that the length field does not count."""
 _MIN_LENGTH: Final = 14
-"""Bytes behind them, at least."""
+"""Minimum value of the length field."""
 _MAGIC: Final = 16
 _CURRENT_MAGIC: Final = 2
 _LAST_OFFSET_DELTA: Final = 23
@@ -42,7 +44,8 @@ _RECORD_COUNT: Final = 57
 
 
 def install() -> None:
-    """Have every consumer of this process read so, from now on."""
+    """Make every consumer of this process read leniently, from now on."""
+    check_version("aiokafka")
     reader: Any = fetcher
     reader.MemoryRecords = LenientRecords
     reader.PartitionRecords = LenientPartitionRecords
@@ -57,11 +60,11 @@ class UndecodableRecord(ConsumerRecord[bytes, bytes]):
 
 @dataclass
 class TransactionalRecord(ConsumerRecord[bytes, bytes]):
-    """A record that was written in a transaction, which may be open where what is not committed is read."""
+    """A record of a transaction, which may still be open if the consumer reads uncommitted records."""
 
 
 class LenientPartitionRecords(fetcher.PartitionRecords):
-    """The records that a fetch brought of one partition."""
+    """The records of one partition in a fetch."""
 
     def __init__(self, tp: Any, records: "LenientRecords", aborted: Any, fetch_offset: int, *rest: Any) -> None:
         records.start = fetch_offset
@@ -76,7 +79,7 @@ class LenientPartitionRecords(fetcher.PartitionRecords):
             tp.topic,
             tp.partition,
             record.offset,
-            round(time.time() * 1_000),  # its own cannot be relied on
+            round(time.time() * 1_000),  # the batch's own time is not reliable
             0,
             None,
             record.raw,
@@ -89,11 +92,11 @@ class LenientPartitionRecords(fetcher.PartitionRecords):
 
 
 class LenientRecords:
-    """What a fetch brought of one partition, batch by batch."""
+    """The batches of one partition in a fetch."""
 
     def __init__(self, raw: bytes) -> None:
         self.start = 0
-        """The offset that was asked for."""
+        """The requested offset."""
         self.transactional = False
         """Whether the last batch was written in a transaction."""
         self._raw = raw
@@ -101,19 +104,19 @@ class LenientRecords:
         self._end = self._end_of_batch(0)
 
     def size_in_bytes(self) -> int:
-        """How much it is."""
+        """Return the number of bytes."""
         return len(self._raw)
 
     def has_next(self) -> bool:
-        """Whether there is another batch; the last one may have been cut off by the broker, and is fetched again."""
+        """Return whether there is another batch. The broker may cut off the last one, which is then fetched again."""
         return self._end is not None or (self._at == 0 and bool(self._raw))
 
     def next_batch(self) -> "_Batch":
-        """The next batch."""
+        """Return the next batch."""
         start, self._at = self._at, self._end or len(self._raw)
         self._end = self._end_of_batch(self._at)
         raw = self._raw[start : self._at]
-        # One that was cut off comes first only where its length is wrong: the broker hands out the first one whole.
+        # A batch that is cut off is first only if its length is wrong: the broker returns the first one whole.
         following = None if self._end is None else _base_offset(self._raw, self._at)
         batch = _Batch(raw, self.start, following)
         self.transactional = batch.is_transactional
@@ -138,12 +141,12 @@ _ABORTED: Final = SimpleNamespace(key=bytes(4))
 
 
 class _Batch:
-    """One batch, as the fetcher wants it: its header at once, its records when it is iterated over.
+    """One batch, with the interface that the fetcher expects: the header is read at once, the records on iteration.
 
     Args:
-        raw: Its bytes.
-        start: The offset that the fetch asked for.
-        following: Where the next batch begins; None = none came with it.
+        raw: The batch's bytes.
+        start: The requested offset.
+        following: The base offset of the next batch in the fetch; None = there is none.
     """
 
     def __init__(self, raw: bytes, start: int, following: int | None) -> None:
@@ -151,32 +154,32 @@ class _Batch:
         self._batch, self._damage = _open(raw)
         self.base_offset = _base_offset(raw, 0)
         self.producer_id = getattr(self._batch, "producer_id", None)
-        # What a damaged one says of itself is not believed: it may as well be messages that were committed.
+        # The header of a damaged batch is not trusted: the batch may hold committed messages.
         self.is_transactional = not self._damage and bool(getattr(self._batch, "is_transactional", False))
         self.is_control_batch = bool(getattr(self._batch, "is_control_batch", False))
-        told = self._told_next(following if following is not None and following > start else None)
-        self.next_offset = max(self.base_offset, start) + 1 if told is None else told
-        self._offset = self.base_offset if told is None else told - 1
+        known = self._known_next_offset(following if following is not None and following > start else None)
+        self.next_offset = max(self.base_offset, start) + 1 if known is None else known
+        self._offset = self.base_offset if known is None else known - 1
 
-    def _told_next(self, following: int | None) -> int | None:
-        """Where to read on. Behind a damaged batch where the next one begins, or where its header says, if it agrees.
+    def _known_next_offset(self, following: int | None) -> int | None:
+        """Return the next offset, if known. After a damaged batch: the next batch's, or what a consistent header says.
 
-        None = nothing tells. Then it is one offset further than was asked for: one too far and the broker would have no
-        such offset, one too near and it hands out the same batch, whose first offset has been read by then.
+        None = not known. Then one offset after the requested one is fetched: if that is too far, the broker has no such
+        offset; if it is not far enough, the broker returns the same batch, whose first offset has been read by then.
         """
         if self._damage and (following is not None or self._batch is None or not _is_consistent(self._raw)):
             return following
         return int(self._batch.next_offset)
 
     def validate_crc(self) -> bool:
-        """What is damaged is handed out as such."""
+        """Return True: a damaged batch is returned as undecodable."""
         return True
 
     def __next__(self) -> Any:
-        """The marker at the end of a transaction.
+        """Return the marker at the end of a transaction.
 
-        A damaged one ends an aborted transaction, or else what its producer committed later would be passed over too;
-        and it is handed out like any damaged batch, for it may as well be messages.
+        A damaged marker ends an aborted transaction: otherwise what its producer committed later would be skipped too.
+        It is also returned like any damaged batch, because it may hold messages.
         """
         if self._damage:
             self.is_control_batch = False
@@ -185,29 +188,29 @@ class _Batch:
 
     def __iter__(self) -> Iterator[Any]:
         if not self._damage:
-            try:  # all of it before the first is handed out: it is handled as a whole or set aside as a whole
+            try:  # decode all records before the first is returned: a batch is handled or dead-lettered as a whole
                 records = _records(self._batch, self._raw)
                 _check_records(records, self._batch)
                 return iter(records)
-            except Exception as error:  # noqa: BLE001 - whatever is wrong with it
+            except Exception as error:  # noqa: BLE001 - any error means that the batch is undecodable
                 self._damage = words_of(error)
         return iter([_Undecodable(self.base_offset, self._offset, bytes(self._raw), self._damage)])
 
 
 def _open(raw: bytes) -> tuple[Any, str]:
-    """The batch, None where its header cannot be read; and what is wrong with it."""
+    """Return the batch, None if its header cannot be read, and what is wrong with it."""
     if len(raw) < _PREFIX + _MIN_LENGTH or _length(raw, 0) != len(raw):
         return None, "its length is wrong"
     magic = raw[_MAGIC]
     try:
         batch = DefaultRecordBatch(raw) if magic >= _CURRENT_MAGIC else LegacyRecordBatch(raw, magic)
         return batch, "" if batch.validate_crc() else "its checksum is not that of its bytes"
-    except Exception as error:  # noqa: BLE001 - whatever is wrong with it
+    except Exception as error:  # noqa: BLE001 - any error means that the batch is undecodable
         return None, words_of(error)
 
 
 def _is_consistent(raw: bytes) -> bool:
-    """Whether a header of the newest form says the same number of records twice."""
+    """Return whether the two record counts in a header of the current format agree."""
     count, last = _number(raw, _RECORD_COUNT), _number(raw, _LAST_OFFSET_DELTA)
     return raw[_MAGIC] == _CURRENT_MAGIC and count == last + 1 and 0 < count <= MAX_RECORDS
 
@@ -227,12 +230,12 @@ def _records(batch: Any, raw: bytes) -> list[Any]:
 
 
 def _check_records(records: list[Any], batch: Any) -> None:
-    """See that the records lie in their batch, each behind the last: who has read one has read all before it.
+    """Check that the records lie in their batch in ascending order, so that reading one means having read those before.
 
-    That they have not too many headers is seen here too, for those that aiokafka decoded.
+    Also checks the number of headers, for records that aiokafka decoded.
 
     Raises:
-        ValueError: They do not, or have.
+        ValueError: A record is out of order, or has too many headers.
     """
     last, end, left = getattr(batch, "base_offset", 0) - 1, batch.next_offset, max_headers(len(records))
     for record in records:
@@ -240,12 +243,12 @@ def _check_records(records: list[Any], batch: Any) -> None:
         check_headers(count, left)
         left -= count
         if not last < record.offset < end:
-            raise ValueError(f"record {record.offset} behind {last}, in a batch that ends before {end}")
+            raise ValueError(f"record {record.offset} after {last}, in a batch that ends before {end}")
         last = record.offset
 
 
 def _length(raw: bytes, at: int) -> int:
-    """Bytes of the batch that begins there, by what it says."""
+    """Return the size of the batch that begins there, from its length field."""
     return _PREFIX + _number(raw, at + _LENGTH)
 
 

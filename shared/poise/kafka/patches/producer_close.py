@@ -25,7 +25,7 @@ async def close(producer: AIOKafkaProducer, *, within: float) -> None:
     finally:
         if not stopping.done():
             await _abort(producer, stopping)
-        if not stopping.cancelled() and (error := stopping.exception()) is not None:
+        if stopping.done() and not stopping.cancelled() and (error := stopping.exception()) is not None:
             log.debug("a producer was closed with %r", error)
 
 

@@ -1,4 +1,4 @@
-"""The seam with FastStream: fails when the private names that it replaces move."""
+"""The subscriber that replaces FastStream's pipeline: fails if the replaced private names move."""
 
 from collections.abc import Awaitable
 from typing import Any
@@ -22,7 +22,7 @@ class Listener(ConsumerRebalanceListener):
     async def on_partitions_assigned(self, assigned: Any) -> None: ...
 
 
-class RecordingIntake:
+class RecordingLoop:
     def __init__(self) -> None:
         self.listener = Listener()
         self.records: list[Record] = []
@@ -42,34 +42,34 @@ class RecordingIntake:
         return keep()
 
 
-def test_faststream_still_has_the_places_that_are_replaced() -> None:
+def test_faststream_still_has_the_replaced_method() -> None:
     assert ConcurrentSubscriber._run_consume_loop is not LogicSubscriber._run_consume_loop
     assert LogicSubscriber._run_consume_loop.__code__.co_varnames[:2] == ("self", "consumer")
 
 
 async def test_the_in_memory_broker_hands_messages_to_the_same_intake() -> None:
     broker = new_broker(Connection(("127.0.0.1:1",)))
-    intake = RecordingIntake()
-    subscribe(broker, ["poise.retrieval.requests.interactive"], "group", intake, accepts=(Retrieve,), options={})
+    loop = RecordingLoop()
+    subscribe(broker, ["poise.retrieval.requests.interactive"], "group", loop, accepts=(Retrieve,), options={})
     async with TestKafkaBroker(broker):
         await broker.publish(Retrieve(query="x").encode(), "poise.retrieval.requests.interactive", key=b"k")
-    assert [(record.key, record.value) for record in intake.records] == [(b"k", b'{"query":"x","limit":6}')]
+    assert [(record.key, record.value) for record in loop.records] == [(b"k", b'{"query":"x","limit":6}')]
 
 
-async def test_the_in_memory_broker_leaves_headers_as_they_are() -> None:
-    broker, intake = new_broker(Connection(("127.0.0.1:1",))), RecordingIntake()
-    subscriber = subscribe(broker, ["t"], "group", intake, accepts=(Retrieve,), options={})
+async def test_the_in_memory_broker_passes_headers_unchanged() -> None:
+    broker, loop = new_broker(Connection(("127.0.0.1:1",))), RecordingLoop()
+    subscriber = subscribe(broker, ["t"], "group", loop, accepts=(Retrieve,), options={})
     headers: Any = (("correlation_id", bytes(range(256))), ("x", None), ("x", b"1"))
     async with TestKafkaBroker(broker):
         raw: Any = ConsumerRecord("t", 0, 7, 1_700_000_000_000, 0, b"k", b"{}", None, 1, 2, headers)
         await subscriber.process_message(raw)
-    assert [record.headers for record in intake.records] == [headers]
+    assert [record.headers for record in loop.records] == [headers]
 
 
-def test_asyncapi_shows_what_a_topic_takes_and_how_it_is_answered() -> None:
+def test_asyncapi_shows_what_a_topic_accepts_and_returns() -> None:
     broker = new_broker(Connection(("127.0.0.1:1",)))
     subscribe(
-        broker, ["poise.retrieval.requests.interactive"], "group", RecordingIntake(), accepts=(Retrieve,), options={}
+        broker, ["poise.retrieval.requests.interactive"], "group", RecordingLoop(), accepts=(Retrieve,), options={}
     )
     document = AsyncAPI(broker).to_specification().to_jsonable()
     assert "Retrieve" in str(document["components"]["schemas"])

@@ -118,7 +118,7 @@ def test_the_bounds_of_headers(form: Callable[[bytes], bytes]) -> None:
         full = form(batch([b""] * records, headers=header * (allowed // records), offset=100))
         over = form(batch([b""] * records, headers=header * (allowed // records + 1), offset=100))
         assert reasons(read(full)[0]) == []
-        assert reasons(read(over)[0]) == ["more headers than a batch of so many records may have"]
+        assert reasons(read(over)[0]) == ["more headers than a batch with this number of records may have"]
     more = form(batch([b""], headers=header * (MAX_HEADERS + 1), offset=100))
     assert reasons(read(more)[0]) == [f"a record of {MAX_HEADERS + 1} headers, where {MAX_HEADERS} are the most"]
 
