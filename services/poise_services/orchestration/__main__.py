@@ -6,11 +6,11 @@ from poise.settings import MeshSettings
 from poise.worker.process import run
 from poise.worker.runtime import WorkerRuntime
 from poise.worker.tier import Tier
+from poise_services.orchestration import run_record
 from poise_services.orchestration.active_policy import follow_policies
 from poise_services.orchestration.breakers import Breakers
 from poise_services.orchestration.document_versions import follow_versions
 from poise_services.orchestration.draw_secret import load_secret
-from poise_services.orchestration.handler import record_fault
 from poise_services.orchestration.handlers import handlers
 from poise_services.orchestration.settings import OrchestrationSettings
 
@@ -25,10 +25,10 @@ async def main() -> None:
         LimitedExecutor() as executor,
     ):
         with Breakers(settings.variants) as breakers:
-            answering = handlers(
+            ask_handlers = handlers(
                 settings, mesh, breakers=breakers, versions=versions, policies=policies, executor=executor
             )
-            await mesh.serve(Tier("orchestration", answering, on_fault=record_fault))
+            await mesh.serve(Tier("orchestration", ask_handlers, on_fault=run_record.publish_fault))
 
 
 if __name__ == "__main__":

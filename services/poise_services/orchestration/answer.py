@@ -1,130 +1,245 @@
-"""The answer workflow: draw a variant → retrieve → down the ladder, to the first rung that bears → answer."""
+"""The path of an ask through this tier, from its arrival to its reply, in order.
 
-import time
+1. `AskHandler.answer`: choose the workflow, run it, publish the run record, reply.
+2. `AnswerWorkflow.answer`, the built-in workflow: answer from the cache, or produce an answer and store it.
+3. `AnswerWorkflow.produce`: draw a variant, retrieve, query the integrations, and try the rungs of the ladder.
+4. `ask_variant`, for the rungs `primary` and `variant`: prompt, generate, check.
+"""
 
-from poise.contracts import Answer, Ask, Draw
+import asyncio
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Final
+
+from poise.contracts import Answer, Ask, Draw, FieldError, Message, Rung
+from poise.errors import PoiseError, UnknownWorkflowError, WorkLimitError
 from poise.executors.limited import LimitedExecutor
 from poise.redis.client import RedisClient
 from poise.redis.passage_store import PassageStore
 from poise.scoring import Evidence
-from poise.telemetry import count, current_span, measure, semconv, span
+from poise.telemetry import semconv, span
+from poise.worker.context import Context, Handler
 from poise.workflows.run import Run
-from poise_services.orchestration import integrations
+from poise.workflows.workflow import Workflow
+from poise_services.orchestration import fallbacks, integrations, reply, run_record
 from poise_services.orchestration.active_policy import ActivePolicy, Policies
+from poise_services.orchestration.answer_cache import AnswerCache
+from poise_services.orchestration.answer_check import Rejected
 from poise_services.orchestration.breakers import Breakers
 from poise_services.orchestration.cache_hints import NO_CACHE, CacheHints
 from poise_services.orchestration.document_versions import DocumentVersions
 from poise_services.orchestration.evidence_reader import EvidenceReader
-from poise_services.orchestration.fallbacks import FallbackContext, FallbackResult, run_fallbacks
-from poise_services.orchestration.generation import Generator, max_failovers
+from poise_services.orchestration.fallbacks import Fallback, FallbackContext, FallbackResult
+from poise_services.orchestration.generation import Generator
 from poise_services.orchestration.retrieval import Retrieved, Retriever
 from poise_services.orchestration.settings import OrchestrationSettings, Variant
+from poise_services.orchestration.user_workflows import DEFAULT_WORKFLOW
+from poise_services.orchestration.variant_router import Route, VariantRouter, max_failovers
+
+# -- 1 from the ask to the reply -------------------------------------------------------------------------------------
+
+
+class AskHandler:
+    """Handles `Ask`.
+
+    Args:
+        workflows: The workflows that an ask may name.
+    """
+
+    def __init__(self, workflows: Iterable[Workflow[Ask, Answer]]) -> None:
+        self._workflows = {workflow.name: workflow for workflow in workflows}
+
+    def handlers(self) -> Mapping[type[Message], Handler]:
+        """Return the handler by message type."""
+        return {Ask: self.answer}
+
+    async def answer(self, ask: Ask, context: Context) -> Answer:
+        """Run the workflow of an ask, publish the run record, and return the answer.
+
+        Raises:
+            UnknownWorkflowError: No workflow has the name in the ask.
+            EncodingError: A field of the answer or of the run record cannot be encoded as JSON.
+            TerminalError: The workflow returned something other than an answer, or an answer too large to send.
+            UnavailableError: The broker did not accept the run record.
+        """
+        workflow = self._workflow_of(ask)
+        run = workflow.run(context)
+        return await run.execute(self._execute(run, workflow, ask, context))
+
+    async def _execute(self, run: Run, workflow: Workflow[Ask, Answer], ask: Ask, context: Context) -> Answer:
+        answer = await workflow.function(run, ask)  # the built-in one is `AnswerWorkflow.answer`
+        await reply.validate(answer, workflow.name, context)
+        await run_record.publish(run, workflow.name, ask, answer, context)
+        return answer
+
+    def _workflow_of(self, ask: Ask) -> Workflow[Ask, Answer]:
+        name = ask.workflow or DEFAULT_WORKFLOW
+        if name in self._workflows:
+            return self._workflows[name]
+        known = ", ".join(self._workflows)
+        detail = f"there is no workflow {name!r}, only {known}; others are named in [orchestration] workflows"
+        raise UnknownWorkflowError(f"workflow: {detail}", [FieldError(field="workflow", detail=detail)])
+
+
+# -- 2 the built-in workflow -----------------------------------------------------------------------------------------
 
 
 class AnswerWorkflow:
-    """Answers one ask; never fails while a rung of the ladder bears.
+    """Answers an ask; never fails as long as a rung of the ladder applies.
 
     Args:
         settings: The variants and the ladder.
-        cache: Where passages are kept for when retrieval is down; None = nowhere.
-        breakers: Which variants are left alone; None = its own.
-        versions: What documents say; None = that is not known.
-        policies: Which weights are in force; None = the settings'.
-        executor: Has a process for large passages and answers; None = its own.
+        cache: The answer cache; None = produce every answer.
+        redis: Stores passages for when retrieval is down; None = store none.
+        breakers: The variants' circuit breakers; None = new ones.
+        versions: The documents' versions; None = unknown.
+        policies: The policy in force; None = the settings' weights.
+        executor: Runs large texts in a process with limits; None = a new one.
     """
 
     def __init__(
         self,
         settings: OrchestrationSettings,
-        cache: RedisClient | None = None,
+        cache: AnswerCache | None = None,
+        *,
+        redis: RedisClient | None = None,
         breakers: Breakers | None = None,
         versions: DocumentVersions | None = None,
         policies: Policies | None = None,
-        *,
         executor: LimitedExecutor | None = None,
     ) -> None:
         self._settings = settings
-        self._executor = executor or LimitedExecutor()
+        self._cache = cache
         self._breakers = breakers or Breakers(settings.variants)
         self._policies = policies or Policies(settings)
-        store = PassageStore(cache or RedisClient(None), settings.ladder.passages_for)
-        self._retrieving = Retriever(store, settings.passages, self._breakers, versions)
-        self._writers = 1 + max_failovers(settings) if "primary" in settings.ladder.rungs else 0
+        self._executor = executor or LimitedExecutor()
+        store = PassageStore(redis or RedisClient(None), settings.ladder.passages_for)
+        self._retriever = Retriever(store, settings.passages, self._breakers, versions)
 
-    async def answer(self, run: Run, ask: Ask, hints: CacheHints = NO_CACHE) -> Answer:
-        """Answer an ask, with what the cache has to say to it."""
-        run.keep_back(self._settings.ladder.reserve)
-        now = self._policies.current
-        drawn, variant = await self._drawn(run, now, hints)
-        with span(semconv.ANSWER, attributes={semconv.VARIANT: drawn.variant}):
-            retrieving = self._retrieving.retrieve(run, ask, self._writers)
-            found = await integrations.query(self._settings.integrations, run, ask, retrieving, self._breakers)
-            run.notes.passages = found.passages
-            async with self._retrieving.cache_in_background(run, ask, found):
-                evidence = EvidenceReader(Evidence(found.passages), self._executor)
-                writing = Generator(
-                    run,
-                    ask.question,
-                    evidence,
-                    variant,
-                    settings=now.settings,
-                    breakers=self._breakers,
-                    secret=now.secret,
-                )
-                standing = await run_fallbacks(
-                    FallbackContext(run, ask, found, evidence, writing, hints, self._settings.ladder)
-                )
-                await _say(run, standing)
-            answer = _answer(run, standing, found)
-            _note(answer, drawn, run)
+    async def answer(self, run: Run, ask: Ask) -> Answer:
+        """Answer from the cache, or produce an answer and store it."""
+        if self._cache is None or ask.cache == "no-store":
+            return await self.produce(run, ask)
+        async with self._cache.open(run, ask) as entry:  # look up; join the single flight
+            if entry.cached is not None:
+                answer = await reply.send_cached(run, entry.cached, entry.decision, entry.request.variant)
+            else:
+                answer = await self.produce(run, ask, entry.hints)
+                await entry.store(answer)
+        await entry.count(answer)
         return answer
 
-    async def _drawn(self, run: Run, now: ActivePolicy, hints: CacheHints) -> tuple[Draw, Variant]:
-        """The draw of this run: a step of it, for a run that is begun again may find another policy in force."""
+    # -- 3 an answer that is not cached ------------------------------------------------------------------------------
 
-        async def draw() -> Draw:
-            return now.draw(run.id)
+    async def produce(self, run: Run, ask: Ask, hints: CacheHints = NO_CACHE) -> Answer:
+        """Produce an answer: draw, retrieve, generate or fall back."""
+        run.keep_back(self._settings.ladder.reserve)
+        policy = self._policies.current
+        draw, variant = await self._draw(run, policy, hints)
+        with span(semconv.ANSWER, attributes={semconv.VARIANT: draw.variant}):
+            retrieved = await self._retrieve(run, ask)
+            async with self._retriever.cache_in_background(run, ask, retrieved):
+                router = VariantRouter(
+                    run, variant, settings=policy.settings, breakers=self._breakers, secret=policy.secret
+                )
+                evidence = EvidenceReader(Evidence(retrieved.passages), self._executor)
+                context = FallbackContext(
+                    run, ask, retrieved, evidence, Generator(run, router), hints, self._settings.ladder
+                )
+                result = await fallbacks.run_fallbacks(LADDER, context)
+                await reply.stream(run, result)
+            answer = reply.build(run, result, retrieved)
+            reply.report(run, answer, draw.variant)
+        return answer
 
-        found = hints.draw
-        if found is None:
-            found = await run.step("draw", draw, returns=Draw, id="draw", recorded=False)
-        drawn, variant = now.resolve(found, run.id)
+    async def _draw(self, run: Run, policy: ActivePolicy, hints: CacheHints) -> tuple[Draw, Variant]:
+        """Draw the variant in a step of the run, because a replay may find another policy in force."""
+
+        async def draw_variant() -> Draw:
+            return policy.draw(run.id)
+
+        draw = hints.draw  # drawn for the cache look-up
+        if draw is None:
+            draw = await run.step("draw", draw_variant, returns=Draw, id="draw", recorded=False)
+        draw, variant = policy.resolve(draw, run.id)
         if "primary" not in self._settings.ladder.rungs:
-            drawn = drawn.model_copy(update={"skipped": "the ladder has no rung primary"})
-        run.notes.draw = drawn
-        return drawn, variant
+            draw = draw.model_copy(update={"skipped": "the ladder has no rung primary"})
+        run.notes.draw = draw
+        return draw, variant
+
+    async def _retrieve(self, run: Run, ask: Ask) -> Retrieved:
+        """Retrieve passages and query the integrations at the same time."""
+        settings = self._settings
+        attempts = 1 + max_failovers(settings) if "primary" in settings.ladder.rungs else 0
+        passages, replies = await asyncio.gather(
+            self._retriever.retrieve(run, ask, attempts),
+            integrations.query(settings.integrations, run, ask, self._breakers),
+        )
+        retrieved = integrations.merge(passages, replies)
+        run.notes.passages = retrieved.passages
+        return retrieved
 
 
-async def _say(run: Run, standing: FallbackResult) -> None:
-    """Have whoever reads along read what is said; a model's words that count have come from inference."""
-    if run.words is not None and standing.rung not in {"primary", "variant"}:
-        await run.words.reset(standing.reason or standing.rung, rung=standing.rung)
-        await run.words.write(standing.text)
+# -- 4 the rungs that ask a model ------------------------------------------------------------------------------------
 
 
-def _answer(run: Run, standing: FallbackResult, found: Retrieved) -> Answer:
-    earlier = standing.earlier
-    return Answer(
-        run_id=run.id,
-        text=standing.text,
-        citations=standing.citations,
-        rung=standing.rung,
-        reason=standing.reason,
-        variant=standing.variant,
-        epoch=earlier.epoch if earlier else found.epoch,
-        retrieval=found.mode,
-        degraded=found.warnings,
-        cached=earlier is not None,
-        age=earlier.age if earlier else None,
-        timings=run.timings(),
-    )
+async def ask_drawn_variant(context: FallbackContext) -> FallbackResult | Rejected:
+    """Ask the drawn variant, unless its breaker is open."""
+    generator = context.generator
+    if (reason := fallbacks.no_model_reason(context)) is not None:
+        return generator.skip(reason)
+    route = await generator.router.first()
+    if route.variant is None:
+        return generator.skip(*route.left_alone)
+    return await ask_variant(context, route, "primary")
 
 
-def _note(answer: Answer, drawn: Draw, run: Run) -> None:
-    current = current_span()
-    current.set_attribute(semconv.RUNG, answer.rung)
-    if answer.reason:
-        current.set_attribute(semconv.REASON, answer.reason)
-    labels = {semconv.RUNG: answer.rung, semconv.VARIANT: drawn.variant}
-    count(semconv.ANSWERS, 1, labels)
-    measure(semconv.RUN_DURATION, time.time() - run.started, labels)
+async def ask_other_variants(context: FallbackContext) -> FallbackResult | Rejected:
+    """Ask other variants, one after another, until an answer passes its check or no failover is left."""
+    if (reason := fallbacks.no_model_reason(context)) is not None:
+        return Rejected(reason)
+    router, reasons = context.generator.router, list[str | None]()
+    while router.failovers_left > 0:
+        route = await router.next()
+        reasons += route.left_alone
+        if route.variant is None:
+            break
+        outcome = await ask_variant(context, route, "variant")
+        if isinstance(outcome, FallbackResult):
+            return outcome
+        reasons.append(outcome.reason)
+    if not reasons and router.failovers_left > 0:
+        return Rejected("no other variant is worth asking")
+    return Rejected("; ".join(filter(None, dict.fromkeys(reasons))) or None)
+
+
+async def ask_variant(context: FallbackContext, route: Route, rung: Rung) -> FallbackResult | Rejected:
+    """Have one variant answer: prompt, generate, check."""
+    attempt, question = context.generator.attempt(route, rung), context.ask.question
+    try:
+        messages = await context.evidence.build_prompt(question, attempt.variant, without_passages=route.closed_book)
+        completion = await attempt.generate(messages)
+    except WorkLimitError as error:  # from the prompt
+        return attempt.prompt_failed(error)
+    except PoiseError as error:
+        return attempt.failed(error)
+    except BaseException:  # cancelled, or a bug of ours: says nothing about the variant
+        attempt.release()
+        raise
+    found = await context.evidence.check(completion, question, context.ladder, attempt.label)
+    if isinstance(found, Rejected):
+        return attempt.rejected(completion, found)
+    attempt.accepted(completion)
+    return FallbackResult(rung, completion.text.strip(), found, attempt.variant.name)
+
+
+LADDER: Final[Mapping[Rung, Fallback]] = MappingProxyType(
+    {
+        "primary": ask_drawn_variant,
+        "variant": ask_other_variants,
+        "stale": fallbacks.stale,
+        "extractive": fallbacks.extractive,
+        "canned": fallbacks.canned,
+    }
+)
+"""How each rung of the ladder answers, from the top down."""

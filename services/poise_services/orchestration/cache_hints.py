@@ -1,4 +1,4 @@
-"""Aid: what the answer cache has to say to a run that works its answer out."""
+"""Cache hints: what the answer cache tells the production of an answer."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -9,29 +9,29 @@ from poise.contracts import Citation, Draw
 
 @dataclass(frozen=True, slots=True)
 class StaleAnswer:
-    """A kept answer that is not fresh any more."""
+    """A stored answer, for the rung `stale`."""
 
     text: str
     citations: tuple[Citation, ...]
     variant: str | None
     epoch: str | None
     age: float
-    """Seconds since it was worked out."""
+    """Seconds since it was produced."""
     reason: str
-    """Why it is stale, in words."""
+    """Why it is stale."""
 
 
 @dataclass(frozen=True, slots=True)
 class CacheHints:
-    """What the cache has to say to a run that works its answer out."""
+    """What the answer cache tells the production of an answer."""
 
     stale_fallback: Callable[[], Awaitable[StaleAnswer | None]] | None = None
-    """The kept answer that may stand in, if there is one, as it stands now; None = no answers are kept."""
+    """Loads the stale cached answer, if any; None = no answers are stored."""
     skip_model_reason: str | None = None
     """Why no model is to be asked; None = ask one."""
     draw: Draw | None = None
-    """The variant that was drawn when the cache was asked; None = it was not asked."""
+    """The variant drawn for the look-up; None = there was none."""
 
 
 NO_CACHE: Final = CacheHints()
-"""The hints of a worker without a cache."""
+"""The hints without a cache."""

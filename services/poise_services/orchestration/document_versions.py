@@ -30,18 +30,18 @@ MAX_TIME_SHARE: Final = 0.25
 class DocumentState:
     """What is known of a document."""
 
-    first: int
-    """The version with which it began to say what it says."""
+    content_since: int
+    """The first version with the current content."""
     version: int
-    """The last one."""
+    """The last version."""
     digest: str | None
-    """Of what it says; None = it was deleted."""
-    since: float
-    """When it began to say it, unix seconds."""
+    """Digest of the current content; None = the document was deleted."""
+    changed_at: float
+    """When the content last changed, unix seconds."""
 
-    def says(self, version: int) -> bool:
-        """Whether that version says what the last one does."""
-        return self.first <= version <= self.version
+    def same_content(self, version: int) -> bool:
+        """Return whether a version has the current content."""
+        return self.content_since <= version <= self.version
 
 
 @dataclass(slots=True)
@@ -51,9 +51,9 @@ class VersionMap:
     topic_id: str
     """Kafka's id of the `poise.documents` that counts."""
     documents: dict[str, DocumentState] = field(default_factory=dict)
-    others: dict[str, dict[str, DocumentState]] = field(default_factory=dict)
+    other_topics: dict[str, dict[str, DocumentState]] = field(default_factory=dict)
     """By id of another `poise.documents`, one before or after the one that counts."""
-    doubtful: bool = False
+    topic_may_have_changed: bool = False
     """Whether a record was of another one since `switch`: `poise.documents` may have been made anew."""
 
     def apply(self, record: Record) -> None:
@@ -70,15 +70,15 @@ class VersionMap:
             raise
         documents = self.documents
         if said.documents != self.topic_id:
-            documents, self.doubtful = self.others.setdefault(said.documents, {}), True
+            documents, self.topic_may_have_changed = self.other_topics.setdefault(said.documents, {}), True
         _apply(documents, document, DocumentState(version, version, said.digest, record.timestamp))
 
     def switch(self, topic_id: str) -> None:
         """Go by this `poise.documents` from here on."""
-        self.doubtful = False
+        self.topic_may_have_changed = False
         if topic_id != self.topic_id:
-            self.topic_id, self.documents = topic_id, self.others.pop(topic_id, {})
-            self.others.clear()
+            self.topic_id, self.documents = topic_id, self.other_topics.pop(topic_id, {})
+            self.other_topics.clear()
 
 
 def _read(record: Record) -> tuple[DocumentVersion, int]:
@@ -89,16 +89,16 @@ def _read(record: Record) -> tuple[DocumentVersion, int]:
     return said, version
 
 
-def _apply(documents: dict[str, DocumentState], document: str, said: DocumentState) -> None:
+def _apply(documents: dict[str, DocumentState], document: str, state: DocumentState) -> None:
     before = documents.get(document)
     if before is None:
-        documents[document] = said
-    elif said.version <= before.version:
-        return  # announced again, or late: the newer one was announced before
-    elif said.digest == before.digest:
-        documents[document] = replace(before, version=said.version)
+        documents[document] = state
+    elif state.version <= before.version:
+        return  # a duplicate, or late: the newer version was announced before
+    elif state.digest == before.digest:
+        documents[document] = replace(before, version=state.version)
     else:
-        documents[document] = said
+        documents[document] = state
 
 
 class DocumentVersions:
@@ -165,10 +165,10 @@ class DocumentVersions:
             async with asyncio.timeout(min(SYNC_TIMEOUT, MAX_TIME_SHARE * remaining)):
                 ends = await self._ends.fetch()
                 await self._reader.wait_until(lambda: self._reader.reading and self._reader.reached(ends))
-                if self._map.doubtful:
+                if self._map.topic_may_have_changed:
                     self._switch(await self._mesh.logs.topic_id(DOCUMENTS.name))
         except (TimeoutError, PoiseError) as error:
-            log.warning("which documents have changed cannot be told: %s", words_of(error))
+            log.warning("which documents have changed cannot be determined: %s", words_of(error))
             return False
         return True
 

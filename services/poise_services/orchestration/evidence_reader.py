@@ -1,4 +1,4 @@
-"""The passages of one answer, and what is read of them: here while they are small, else in a process with limits."""
+"""Evidence reader: reads the passages of one answer, in this process while they are small, else in one with limits."""
 
 from typing import Final
 
@@ -7,11 +7,11 @@ from poise.errors import WorkLimitError
 from poise.executors.limited import LimitedExecutor
 from poise.scoring import Evidence, Line, extract
 from poise_services.orchestration.answer_check import Rejected, check
-from poise_services.orchestration.prompt import build_prompt
+from poise_services.orchestration.prompt import build_prompt, closed_book
 from poise_services.orchestration.settings import Ladder, Variant
 
 PER_CHARACTER: Final = 20
-"""Characters of passages that are read as quickly as one of an answer is compared with them."""
+"""Characters of passages that take as long to read as one character of an answer takes to compare with them."""
 
 
 class EvidenceReader:
@@ -19,7 +19,7 @@ class EvidenceReader:
 
     Args:
         evidence: The passages.
-        executor: Has a process for large ones; None = its own.
+        executor: Runs large texts in a process with limits; None = a new one.
     """
 
     def __init__(self, evidence: Evidence, executor: LimitedExecutor | None = None) -> None:
@@ -27,20 +27,28 @@ class EvidenceReader:
         self._executor = executor or LimitedExecutor()
 
     async def extract(self, question: str, number: int) -> list[Line]:
-        """The lines that bear most on a question, best first."""
+        """Return the lines most relevant to a question, best first."""
         return await self._executor.run(extract, question, self._evidence, number, size=self._evidence.size)
 
-    async def prompt(self, question: str, variant: Variant) -> tuple[ChatMessage, ...]:
-        """The chat that has a variant answer a question from them."""
+    async def build_prompt(
+        self, question: str, variant: Variant, *, without_passages: bool = False
+    ) -> tuple[ChatMessage, ...]:
+        """Return the chat that asks a variant to answer a question from the passages.
+
+        Raises:
+            WorkLimitError: It takes more time or memory than allowed.
+        """
+        if without_passages:
+            return closed_book(question, variant.system)
         given = question, self._evidence, variant.sentences, variant.system
         return await self._executor.run(build_prompt, *given, size=self._evidence.size)
 
     async def check(
-        self, completion: Completion, question: str, settings: Ladder, who: str
+        self, completion: Completion, question: str, settings: Ladder, label: str
     ) -> tuple[Citation, ...] | Rejected:
-        """The places that an answer rests on, if it may be sent: one that takes too long to check may not."""
+        """Return the citations of an answer that passes its check; one that takes too long to check is rejected."""
         size = self._evidence.size + PER_CHARACTER * len(completion.text)
         try:
-            return await self._executor.run(check, completion, self._evidence, question, settings, who, size=size)
+            return await self._executor.run(check, completion, self._evidence, question, settings, label, size=size)
         except WorkLimitError as error:
-            return Rejected(f"{who}'s answer could not be checked: {error}")
+            return Rejected(f"{label}'s answer could not be checked: {error}")

@@ -1,9 +1,7 @@
-"""The ladder of the answer: what is said when the rung above cannot be stood on, and why."""
+"""Fallbacks: the ladder of an answer, what each lower rung says, and why a rung does not apply."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Final
+from dataclasses import dataclass, replace
 
 from poise.contracts import Ask, Citation, Rung
 from poise.errors import WorkLimitError
@@ -12,35 +10,35 @@ from poise_services.orchestration.answer_check import Rejected
 from poise_services.orchestration.cache_hints import CacheHints, StaleAnswer
 from poise_services.orchestration.canned import choose_text
 from poise_services.orchestration.evidence_reader import EvidenceReader
-from poise_services.orchestration.generation import GeneratedAnswer, Generator
+from poise_services.orchestration.generation import Generator
 from poise_services.orchestration.retrieval import Retrieved
 from poise_services.orchestration.settings import Ladder
 
 
 @dataclass(frozen=True, slots=True)
 class FallbackContext:
-    """What is known when an answer is chosen, and what can still be done for it."""
+    """What the rungs of the ladder answer from."""
 
     run: Run
     ask: Ask
-    found: Retrieved
+    retrieved: Retrieved
     evidence: EvidenceReader
-    writing: Generator
+    generator: Generator
     hints: CacheHints
-    settings: Ladder
+    ladder: Ladder
 
 
 @dataclass(frozen=True, slots=True)
 class FallbackResult:
-    """A rung that bears: what is said from it."""
+    """The answer of a rung that applies."""
 
     rung: Rung
     text: str
     citations: tuple[Citation, ...] = ()
     variant: str | None = None
-    """Whose words these are; None = no model's."""
+    """The variant that wrote the text; None = no model did."""
     earlier: StaleAnswer | None = None
-    """The earlier answer that stands in."""
+    """The earlier answer that is used."""
     reason: str | None = None
     """Why it is not the first rung."""
 
@@ -48,86 +46,56 @@ class FallbackResult:
 Fallback = Callable[[FallbackContext], Awaitable[FallbackResult | Rejected]]
 
 
-async def primary(now: FallbackContext) -> FallbackResult | Rejected:
-    """The drawn variant's words, if the passages bear them."""
-    if (why := _unasked(now)) is not None:
-        return now.writing.skip(why)
-    return _standing(await now.writing.by_the_drawn())
+async def run_fallbacks(rungs: Mapping[Rung, Fallback], context: FallbackContext) -> FallbackResult:
+    """Return the result of the highest rung that applies, with each distinct reason why those above it do not."""
+    reasons: list[str | None] = []
+    for rung in context.ladder.rungs:
+        outcome = await rungs[rung](context)
+        if isinstance(outcome, FallbackResult):
+            return replace(outcome, reason=_joined([*reasons, outcome.reason]))
+        reasons.append(outcome.reason)
+    raise AssertionError("the last rung always applies")
 
 
-async def variant(now: FallbackContext) -> FallbackResult | Rejected:
-    """Another variant's words, if the passages bear them."""
-    if (why := _unasked(now)) is not None:
-        return Rejected(why)
-    return _standing(await now.writing.by_another())
+def _joined(reasons: list[str | None]) -> str | None:
+    return "; ".join(filter(None, dict.fromkeys(reasons))) or None
 
 
-async def stale(now: FallbackContext) -> FallbackResult | Rejected:
-    """An answer to an earlier ask of the same: not where the index itself says that there is nothing any more."""
-    if now.hints.stale_fallback is None:
+def no_model_reason(context: FallbackContext) -> str | None:
+    """Return why no model is asked; None = one is."""
+    if not context.retrieved.passages:
+        return context.retrieved.error or "there are no passages"
+    return context.hints.skip_model_reason
+
+
+async def stale(context: FallbackContext) -> FallbackResult | Rejected:
+    """Answer with a stale cached answer, unless the index itself no longer finds anything."""
+    load = context.hints.stale_fallback
+    if load is None:
         return Rejected()
-    if not now.found.passages and not now.found.failed:
-        return Rejected(now.found.error)
-    earlier: StaleAnswer | None = await now.run.step(
-        "stale", now.hints.stale_fallback, returns=StaleAnswer | None, id="stale", recorded=False
+    if not context.retrieved.passages and not context.retrieved.failed:
+        return Rejected(context.retrieved.error)
+    earlier: StaleAnswer | None = await context.run.step(
+        "stale", load, returns=StaleAnswer | None, id="stale", recorded=False
     )
     if earlier is None:
-        return Rejected()  # that there is none is the rule, and no news
+        return Rejected()  # the usual case: not worth a reason
     return FallbackResult("stale", earlier.text, earlier.citations, earlier.variant, earlier, earlier.reason)
 
 
-async def extractive(now: FallbackContext) -> FallbackResult | Rejected:
-    """The sentences of the passages that answer best, word for word."""
+async def extractive(context: FallbackContext) -> FallbackResult | Rejected:
+    """Answer with the passages' most relevant sentences, word for word."""
     try:
-        lines = await now.evidence.extract(now.ask.question, now.settings.extractive_sentences)
+        lines = await context.evidence.extract(context.ask.question, context.ladder.extractive_sentences)
     except WorkLimitError as error:
         return Rejected(str(error))
     if not lines:
         return Rejected("no passage bears on the question")
     lines.sort(key=lambda line: (line.rank, line.index))
-    return FallbackResult(
-        "extractive", " ".join(line.sentence for line in lines), tuple(line.citation for line in lines)
-    )
+    text = " ".join(line.sentence for line in lines)
+    return FallbackResult("extractive", text, tuple(line.citation for line in lines))
 
 
-async def canned(now: FallbackContext) -> FallbackResult | Rejected:
-    """A fixed text: the last rung always bears."""
-    return FallbackResult("canned", choose_text(now.settings.canned, now.run.tenant, now.ask.language))
-
-
-LADDER: Final[Mapping[Rung, Fallback]] = MappingProxyType(
-    {
-        "primary": primary,
-        "variant": variant,
-        "stale": stale,
-        "extractive": extractive,
-        "canned": canned,
-    }
-)
-
-
-async def run_fallbacks(now: FallbackContext) -> FallbackResult:
-    """The highest rung of the settings that bears, with why those above it do not, each reason once."""
-    reasons: list[str | None] = []
-    for rung in now.settings.rungs:
-        outcome = await LADDER[rung](now)
-        if isinstance(outcome, FallbackResult):
-            reason = "; ".join(filter(None, dict.fromkeys([*reasons, outcome.reason]))) or None
-            return FallbackResult(
-                outcome.rung, outcome.text, outcome.citations, outcome.variant, outcome.earlier, reason
-            )
-        reasons.append(outcome.reason)
-    raise AssertionError("the last rung bears always")
-
-
-def _standing(outcome: GeneratedAnswer | Rejected) -> FallbackResult | Rejected:
-    if isinstance(outcome, Rejected):
-        return outcome
-    return FallbackResult(outcome.rung, outcome.text, outcome.citations, outcome.variant)
-
-
-def _unasked(now: FallbackContext) -> str | None:
-    """Why no model is asked; None = one is."""
-    if not now.found.passages:
-        return now.found.error or "there are no passages"
-    return now.hints.skip_model_reason
+async def canned(context: FallbackContext) -> FallbackResult | Rejected:
+    """Answer with a fixed text: the last rung, which always applies."""
+    return FallbackResult("canned", choose_text(context.ladder.canned, context.run.tenant, context.ask.language))

@@ -1,94 +1,92 @@
-"""Routing between variants: what a fault says of one, who is asked next, and how long each may take."""
+"""Fault rules: what a fault means for its variant's breaker, and which variants are worth asking next."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, Literal
 
-from pydantic import BaseModel, ConfigDict
-
 from poise.contracts import Fault
 from poise.resilience.breaker import State
 from poise_services.orchestration.settings import Variant
 
 MIN_TELLING_BUDGET: Final = 2.0
-"""Seconds: a variant that was given less and did not finish is not held to have failed. Else askers with short
-deadlines would take a slow model, which is well, away from all others."""
+"""Seconds. A timeout of a variant that had less time is not counted as its failure. Otherwise asks with short deadlines
+would open the breaker of a slow but healthy model for all other asks."""
 BreakerSignal = Literal["answered", "failed", "rest", "nothing"]
-"""What a fault says of the variant: it answers; it fails; it asks to be left alone; nothing."""
+"""What a fault means for the variant's breaker: success; failure; open for as long as the backend asks; nothing."""
 NextCandidates = Literal["anyone", "elsewhere", "larger", "nobody"]
-"""Who is worth asking next: anyone; variants of another backend; those that take in more; nobody."""
+"""Which variants are worth asking next: any; those of another backend; those with a larger context; none."""
 
 
 @dataclass(frozen=True, slots=True)
 class FaultRule:
     """What a fault means for its variant, and for the others."""
 
-    says: BreakerSignal
-    then: NextCandidates
+    breaker_signal: BreakerSignal
+    next_candidates: NextCandidates
 
 
 FAULT_RULES: Final[Mapping[str, FaultRule]] = MappingProxyType(
     {
         "urn:poise:unavailable": FaultRule("failed", "elsewhere"),
         "urn:poise:temporary": FaultRule("failed", "elsewhere"),
-        "urn:poise:deadline-exceeded": FaultRule("failed", "anyone"),  # one that writes less may be quicker
-        "urn:poise:not-taken": FaultRule("nothing", "anyone"),  # Kafka did not take it: nobody was asked
+        "urn:poise:deadline-exceeded": FaultRule("failed", "anyone"),  # a variant that writes less may be faster
+        "urn:poise:not-taken": FaultRule("nothing", "anyone"),  # Kafka did not accept it: no variant was asked
         "urn:poise:rate-limited": FaultRule("rest", "elsewhere"),
         "urn:poise:context-too-long": FaultRule("answered", "larger"),
-        "urn:poise:content-filtered": FaultRule("answered", "nobody"),  # what one refuses is not shopped around
+        "urn:poise:content-filtered": FaultRule("answered", "nobody"),  # do not try to get around a content filter
         "urn:poise:invalid": FaultRule("answered", "elsewhere"),
-        "urn:poise:failed": FaultRule("answered", "elsewhere"),  # the backend refused it: 400, 401, 404
+        "urn:poise:failed": FaultRule("answered", "elsewhere"),  # the backend rejected the request: 400, 401, 404
         "urn:poise:cancelled": FaultRule("nothing", "nobody"),
     }
 )
-"""By the fault's type. Inference has tried one backend again as often as it is worth; here variants are changed."""
+"""By fault type. Inference has already retried the backend as often as is useful; here another variant is chosen."""
 
 UNKNOWN_FAULT: Final = FaultRule("failed", "elsewhere")
-"""Any other fault: a bug."""
+"""Any other fault type: a bug."""
 CHECK_FAILED: Final = FaultRule("answered", "anyone")
-"""It answered, and what it wrote did not pass its check."""
+"""The variant answered, and its answer did not pass the check."""
 
 
 def rule_for(fault_type: str) -> FaultRule:
-    """What a fault means."""
+    """Return the rule for a fault type."""
     return FAULT_RULES.get(fault_type, UNKNOWN_FAULT)
 
 
-def signal_of(fault: Fault, given: float) -> BreakerSignal:
-    """What a fault says of the variant that had so many seconds.
+def signal_of(fault: Fault, budget: float) -> BreakerSignal:
+    """Return what a fault means for the breaker of a variant that had `budget` seconds.
 
-    A rate limit without a word on how long counts as a failure among others.
+    A rate limit without a retry-after counts as an ordinary failure.
     """
-    found = rule_for(fault.type).says
-    return "nothing" if fault.type == "urn:poise:deadline-exceeded" and given < MIN_TELLING_BUDGET else found
+    if fault.type == "urn:poise:deadline-exceeded" and budget < MIN_TELLING_BUDGET:
+        return "nothing"
+    return rule_for(fault.type).breaker_signal
 
 
 @dataclass(frozen=True, slots=True)
 class TriedVariant:
-    """A variant that brought nothing."""
+    """A variant that did not provide an answer."""
 
     variant: Variant
-    then: NextCandidates
-    """Who is worth asking after it."""
+    next_candidates: NextCandidates
 
 
 def candidates(
     variants: Sequence[Variant], tried: Sequence[TriedVariant], states: Mapping[str, State] = MappingProxyType({})
 ) -> list[Variant]:
-    """The variants worth asking, the best first: healthy ones, then by weight, then by name.
+    """Return the variants worth asking, best first: by health, then by weight, then by name.
 
     Args:
-        variants: All there are. One of weight 0 is never drawn, and stands by for this.
-        tried: Those that were asked already.
-        states: How each one's breaker stands; one that is not named is healthy.
+        variants: All variants. One of weight 0 is never drawn, and is on standby for this.
+        tried: The variants that were asked already.
+        states: The state of each variant's breaker; a variant without one is healthy.
     """
-    worth = [one for one in variants if all(_worth(one, other) for other in tried)]
+    worth = [one for one in variants if all(_worth_asking(one, other) for other in tried)]
     return sorted(worth, key=lambda one: (states.get(one.name, "closed") != "closed", -one.weight, one.name))
 
 
-def _worth(variant: Variant, after: TriedVariant) -> bool:
-    match after.then:
+def _worth_asking(variant: Variant, after: TriedVariant) -> bool:
+    match after.next_candidates:
         case "nobody":
             return False
         case "elsewhere":
@@ -96,29 +94,3 @@ def _worth(variant: Variant, after: TriedVariant) -> bool:
         case "larger":
             return (variant.context or 0) > (after.variant.context or 0)
     return variant.name != after.variant.name
-
-
-def fair_share(left: float, others: int) -> float:
-    """The seconds that a step may take of those left, so that as many others can have as long after it.
-
-    How long each takes is not known; so equal shares, which leave most to the one that gets least (max-min fairness).
-    What a step does not use is left to those after it.
-    """
-    return left / (1 + max(0, others))
-
-
-class Route(BaseModel):
-    """Who is asked. A value, so that a run that is begun again after a crash takes the same way."""
-
-    model_config = ConfigDict(frozen=True)
-
-    variant: str | None = None
-    """None = nobody."""
-    left_alone: tuple[str, ...] = ()
-    """Those that were worth asking before it and are left alone, each in words, with its last error."""
-    others: int = 0
-    """How many might still be asked after it."""
-    elsewhere: bool = False
-    """Whether one of those is of another backend."""
-    closed_book: bool = False
-    """Whether the passages are left out of its prompt (`without_passages`)."""

@@ -1,257 +1,140 @@
-"""Writing: one run's tries to have its answer written, by the variant that was drawn and then by others."""
+"""Generation: calls inference with a variant, and notes for the run record what the variant brought."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Final
 
-from poise.contracts import Citation, Completion, Generate, Generation, Rung, Usage
+from poise.contracts import ChatMessage, Completion, Generate, Generation, Rung, Usage
 from poise.errors import PoiseError, WorkLimitError
-from poise.telemetry import count, semconv
 from poise.workflows.run import Run
 from poise_services.orchestration.answer_check import Rejected
-from poise_services.orchestration.breakers import Breakers
-from poise_services.orchestration.evidence_reader import EvidenceReader
-from poise_services.orchestration.fault_rules import (
-    CHECK_FAILED,
-    FAULT_RULES,
-    Route,
-    TriedVariant,
-    candidates,
-    fair_share,
-    rule_for,
-    signal_of,
-)
-from poise_services.orchestration.prompt import closed_book, without_passages
 from poise_services.orchestration.retrieval import describe_error
-from poise_services.orchestration.settings import OrchestrationSettings, Variant
+from poise_services.orchestration.settings import Variant
+from poise_services.orchestration.variant_router import Route, VariantRouter
 
 TOKENS_PER_PRICE: Final = 1_000_000
 """Tokens that a price is for."""
 
 
-@dataclass(frozen=True, slots=True)
-class GeneratedAnswer:
-    """A model's words that passed their check."""
-
-    rung: Rung
-    variant: str
-    text: str
-    citations: tuple[Citation, ...]
-
-
 class Generator:
-    """One run's tries.
+    """Generates the answer of one run, in one attempt per variant.
 
     Args:
         run: The run.
-        question: The question.
-        evidence: Reads the passages that the answer is to be written from.
-        drawn: The variant that was drawn.
-        settings: The variants and the ladder.
-        breakers: Which variants are left alone.
-        secret: What draws are made with.
+        router: Chooses the variants.
     """
 
-    def __init__(
-        self,
-        run: Run,
-        question: str,
-        evidence: EvidenceReader,
-        drawn: Variant,
-        *,
-        settings: OrchestrationSettings,
-        breakers: Breakers,
-        secret: bytes,
-    ) -> None:
-        self._run = run
-        self._question = question
-        self._evidence = evidence
-        self._drawn = drawn
-        self._settings = settings
-        self._breakers = breakers
-        self._secret = secret
-        self._named = {variant.name: variant for variant in settings.variants}
-        self._tried: list[TriedVariant] = []
-        self._cause = "open"
-        self._since: float | None = None
-        self._reason = ""
-        self._failovers = max_failovers(settings)
-
-    async def by_the_drawn(self) -> GeneratedAnswer | Rejected:
-        """Have the drawn variant write, unless it is left alone."""
-        drawn = self._drawn
-        route = await self._route(lambda: self._admitted([drawn], self._others(drawn)))
-        if route.variant is None:
-            self._tried.append(TriedVariant(drawn, "anyone"))
-            return self.skip(*route.left_alone)
-        return await self._write(drawn, "primary", route)
+    def __init__(self, run: Run, router: VariantRouter) -> None:
+        self.run = run
+        self.router = router
+        self.last_reason = ""
+        """Why the last variant brought no answer."""
 
     def skip(self, reason: str | None) -> Rejected:
-        """Do not ask the drawn variant; the record says that it was not its fault."""
-        self._reason = reason or ""
-        self._of_the_draw(skipped=reason)
+        """Skip the drawn variant; the run record says that it did not fail."""
+        self.note_draw(skipped=reason)
+        return self.reject(reason)
+
+    def reject(self, reason: str | None) -> Rejected:
+        """Return why a variant brought no answer."""
+        self.last_reason = reason or ""
         return Rejected(reason)
 
-    async def by_another(self) -> GeneratedAnswer | Rejected:
-        """Have other variants write, one after another, until one's words pass or no further one may be asked."""
-        reasons: list[str | None] = []
-        while self._failovers > 0:
-            route = await self._route(lambda: self._admitted(self._order(), []))
-            reasons += route.left_alone
-            if route.variant is None:
-                break
-            self._failovers -= 1
-            count(
-                semconv.FAILOVERS, 1, {semconv.VARIANT: self._tried[-1].variant.name, semconv.ERROR_TYPE: self._cause}
-            )
-            outcome = await self._write(self._named[route.variant], "variant", route)
-            if isinstance(outcome, GeneratedAnswer):
-                return outcome
-            reasons.append(outcome.reason)
-        if not reasons and self._failovers > 0:
-            return Rejected("no other variant is worth asking")
-        return Rejected("; ".join(filter(None, dict.fromkeys(reasons))) or None)
+    def attempt(self, route: Route, rung: Rung) -> "Attempt":
+        """Begin an attempt with the variant of a route."""
+        return Attempt(self, route, rung)
 
-    # -- one try --------------------------------------------------------------------------------------------------
-
-    async def _write(self, variant: Variant, rung: Rung, route: Route) -> GeneratedAnswer | Rejected:
-        given = fair_share(self._run.for_steps(), route.others)
-        step = "generate" if rung == "primary" else f"generate.{variant.name}"
-        try:
-            request = await self._request(variant, route)
-            if rung != "primary" and self._run.words is not None:  # what was streamed so far does not count
-                await self._run.words.reset(self._reason, rung=rung)
-            completion = await self._run.stream(request, id=step, timeout=given)
-        except WorkLimitError as error:  # of reading the passages, which others would have to read as well
-            self._breakers.record(variant.name, self._since, "nothing")
-            self._tried.append(TriedVariant(variant, "nobody"))
-            return self.skip(str(error)) if rung == "primary" else self._broken(str(error))
-        except PoiseError as error:
-            if rung == "primary" and given > 0:
-                self._of_the_draw(ms=self._run.steps[-1].ms)
-            elif rung == "primary":
-                self._of_the_draw(skipped="no time was left for it")
-            return self._failed(variant, error, given)
-        except BaseException:  # cancelled, or a bug of ours: no word of the variant's
-            self._breakers.record(variant.name, self._since, "nothing")
-            raise
-        if rung == "primary":
-            self._of_the_draw(
-                raw=completion.text,
-                finish_reason=completion.finish_reason,
-                ms=self._run.steps[-1].ms,
-                cost=cost(completion.usage, variant),
-            )
-        return await self._checked(variant, rung, completion)
-
-    def _of_the_draw(self, **seen: object) -> None:
-        """Have the record say what was seen of the drawn variant."""
-        notes = self._run.notes
+    def note_draw(self, **values: object) -> None:
+        """Note on the run record what was observed of the drawn variant."""
+        notes = self.run.notes
         if notes.draw is not None:
-            notes.draw = notes.draw.model_copy(update=seen)
+            notes.draw = notes.draw.model_copy(update=values)
 
-    async def _request(self, variant: Variant, route: Route) -> Generate:
-        if route.closed_book:
-            messages = closed_book(self._question, variant.system)
-        else:
-            messages = await self._evidence.prompt(self._question, variant)
-        return Generate(
-            messages=messages,
+
+class Attempt:
+    """One attempt to generate an answer with one variant."""
+
+    def __init__(self, generator: Generator, route: Route, rung: Rung) -> None:
+        router = generator.router
+        self.variant: Final = router.variant_of(route)
+        self.label: Final = router.label(self.variant)
+        self.route: Final = route
+        self._generator = generator
+        self._router = router
+        self._run = generator.run
+        self._rung = rung
+        self._budget = router.budget(route)
+
+    async def generate(self, messages: Sequence[ChatMessage]) -> Completion:
+        """Call inference, and stream the tokens to the caller.
+
+        Raises:
+            PoiseError: The variant failed or had no time; see `failed`.
+        """
+        variant, run, primary = self.variant, self._run, self._rung == "primary"
+        request = Generate(
+            messages=tuple(messages),
             backend=variant.backend,
             max_tokens=variant.max_tokens,
             temperature=variant.temperature,
-            patience=0.0 if route.elsewhere else None,
+            patience=0.0 if self.route.elsewhere else None,
         )
+        if not primary and run.words is not None:  # discard the tokens of the last attempt
+            await run.words.reset(self._generator.last_reason, rung=self._rung)
+        step = "generate" if primary else f"generate.{variant.name}"
+        completion = await run.stream(request, id=step, timeout=self._budget)
+        self._router.record_answer(variant)
+        if primary:
+            self._generator.note_draw(
+                raw=completion.text,
+                finish_reason=completion.finish_reason,
+                ms=run.steps[-1].ms,
+                cost=cost(completion.usage, variant),
+            )
+        return completion
 
-    def _failed(self, variant: Variant, error: PoiseError, given: float) -> Rejected:
+    def prompt_failed(self, error: WorkLimitError) -> Rejected:
+        """Record that the prompt could not be built within its limits."""
+        self._router.record_no_prompt(self.variant)
+        return self._generator.skip(str(error)) if self._rung == "primary" else self._generator.reject(str(error))
+
+    def failed(self, error: PoiseError) -> Rejected:
+        """Record that the variant failed."""
+        if self._rung == "primary" and self._budget > 0:
+            self._generator.note_draw(ms=self._run.steps[-1].ms)
+        elif self._rung == "primary":
+            self._generator.note_draw(skipped="no time was left for it")
         fault = error.fault()
-        self._breakers.record(variant.name, self._since, signal_of(fault, given), fault.retry_after, error=fault.detail)
-        self._tried.append(TriedVariant(variant, rule_for(fault.type).then))
-        self._cause = fault.type if fault.type in FAULT_RULES else "other"
-        self._run.notes.generations.append(Generation(variant=variant.name, fault=fault.type))
-        return self._broken(describe_error(self._who(variant), error))
+        self._router.record_fault(self.variant, fault, self._budget)
+        self._run.notes.generations.append(Generation(variant=self.variant.name, fault=fault.type))
+        return self._generator.reject(describe_error(self.label, error))
 
-    async def _checked(self, variant: Variant, rung: Rung, completion: Completion) -> GeneratedAnswer | Rejected:
-        self._breakers.record(variant.name, self._since, "answered")
-        ladder, who = self._settings.ladder, self._who(variant)
-        notes, found = self._run.notes, await self._evidence.check(completion, self._question, ladder, who)
-        broken = found.reason if isinstance(found, Rejected) else None
-        notes.generations.append(
-            Generation(variant=variant.name, raw=completion.text, finish_reason=completion.finish_reason, broken=broken)
+    def rejected(self, completion: Completion, found: Rejected) -> Rejected:
+        """Record that the answer did not pass its check."""
+        self._note(completion, found.reason)
+        self._router.record_rejection(self.variant)
+        return self._generator.reject(found.reason)
+
+    def accepted(self, completion: Completion) -> None:
+        """Record that the answer passed its check."""
+        self._note(completion, None)
+
+    def release(self) -> None:
+        """Record that the variant was not asked."""
+        self._router.release(self.variant)
+
+    def _note(self, completion: Completion, broken: str | None) -> None:
+        self._run.notes.generations.append(
+            Generation(
+                variant=self.variant.name, raw=completion.text, finish_reason=completion.finish_reason, broken=broken
+            )
         )
-        if isinstance(found, Rejected):
-            self._tried.append(TriedVariant(variant, CHECK_FAILED.then))
-            self._cause = "check"
-            return self._broken(found.reason)
-        return GeneratedAnswer(rung, variant.name, completion.text.strip(), found)
-
-    def _broken(self, reason: str | None) -> Rejected:
-        self._reason = reason or ""
-        return Rejected(reason)
-
-    # -- who is asked ---------------------------------------------------------------------------------------------
-
-    async def _route(self, choose: Callable[[], Route]) -> Route:
-        """Who is asked; a run that is begun again has it from its journal, for the breakers have gone on."""
-        self._since = None
-        admitted: str | None = None
-
-        async def chosen() -> Route:
-            nonlocal admitted
-            route = choose()
-            admitted = route.variant
-            return route
-
-        try:
-            return await self._run.step("route", chosen, returns=Route, id=f"route.{len(self._tried)}", recorded=False)
-        except BaseException:  # the run was cut off while that was kept: who was admitted is not asked
-            if admitted is not None:
-                self._breakers.record(admitted, self._since, "nothing")
-            raise
-
-    def _admitted(self, order: list[Variant], spare: list[Variant]) -> Route:
-        left_alone: list[str] = []
-        for place, variant in enumerate(order):
-            self._since = self._breakers.admit(variant.name)
-            if self._since is not None:
-                after = self._may_follow([*order[place + 1 :], *spare])
-                return Route(
-                    variant=variant.name,
-                    left_alone=tuple(left_alone),
-                    others=len(after),
-                    elsewhere=any(other.backend != variant.backend for other in after),
-                    closed_book=self._closed_book(variant),
-                )
-            why = self._breakers.because(variant.name)
-            left_alone.append(f"{self._who(variant)} is left alone, it failed lately{why}")
-        return Route(left_alone=tuple(left_alone))
-
-    def _closed_book(self, variant: Variant) -> bool:
-        return without_passages(self._secret, self._run.id, variant.name, variant.without_passages)
-
-    def _may_follow(self, others: list[Variant]) -> list[Variant]:
-        states = self._breakers.states()
-        most = self._failovers - (1 if self._tried else 0)  # a failover that is about to be made is one of those
-        return [variant for variant in others if states[variant.name] != "open"][: max(0, most)]
-
-    def _order(self) -> list[Variant]:
-        return candidates(self._settings.variants, self._tried, self._breakers.states())
-
-    def _others(self, drawn: Variant) -> list[Variant]:
-        return candidates(self._settings.variants, [TriedVariant(drawn, "anyone")])
-
-    def _who(self, variant: Variant) -> str:
-        return variant.name if len(self._named) > 1 else "the model"
 
 
 def cost(usage: Usage, variant: Variant) -> float | None:
-    """What a variant's words cost, in the currency of its prices; None = it has none, or its backend counts nothing."""
+    """Return the cost of a completion in the currency of the variant's prices.
+
+    None = the variant has no prices, or its backend reports no tokens.
+    """
     if variant.price_in is None or variant.price_out is None or not (usage.prompt_tokens or usage.completion_tokens):
         return None
     return (usage.prompt_tokens * variant.price_in + usage.completion_tokens * variant.price_out) / TOKENS_PER_PRICE
-
-
-def max_failovers(settings: OrchestrationSettings) -> int:
-    """How many other variants may be asked for one answer."""
-    ladder = settings.ladder
-    return min(ladder.failovers, len(settings.variants) - 1) if "variant" in ladder.rungs else 0

@@ -10,18 +10,18 @@ from poise.worker.context import Handler
 from poise.worker.runtime import WorkerRuntime
 from poise.workflows.workflow import workflow
 from poise_services.orchestration.active_policy import Policies
-from poise_services.orchestration.answer import AnswerWorkflow
+from poise_services.orchestration.answer import AnswerWorkflow, AskHandler
 from poise_services.orchestration.answer_cache import AnswerCache
 from poise_services.orchestration.breakers import Breakers
 from poise_services.orchestration.document_versions import DocumentVersions
-from poise_services.orchestration.handler import AskHandler
 from poise_services.orchestration.settings import OrchestrationSettings
-from poise_services.orchestration.user_workflows import load_workflows
+from poise_services.orchestration.user_workflows import DEFAULT_WORKFLOW, load_workflows
 
 log = logging.getLogger(__name__)
 
-WORKFLOW_STEPS_VERSION: Final = 3
-"""Of the answer workflow: raise it when it takes other steps, and a run that an older worker began starts over."""
+WORKFLOW_STEPS_VERSION: Final = 4
+"""Increase it when the built-in workflow's steps or their stored results change: a run that an older worker began then
+starts over."""
 
 
 def handlers(
@@ -33,10 +33,10 @@ def handlers(
     policies: Policies | None = None,
     executor: LimitedExecutor | None = None,
 ) -> Mapping[type[Message], Handler]:
-    """One handler by the type of message it takes; answers are kept where it is known what documents say.
+    """Return the handlers by message type; answers are cached if the documents' versions are known.
 
     Raises:
-        SetupError: A workflow of one's own cannot be had.
+        SetupError: A user's workflow cannot be loaded.
     """
     for variant in settings.variants:
         if variant.without_passages > 0:
@@ -45,8 +45,16 @@ def handlers(
                 variant.name,
                 100 * variant.without_passages,
             )
-    cache = mesh.redis if mesh is not None else None
-    answers = AnswerWorkflow(settings, cache, breakers, versions, policies, executor=executor).answer
-    caching = None if mesh is None or versions is None else AnswerCache(mesh, settings, versions, answers, policies)
-    answer = workflow("answer", version=WORKFLOW_STEPS_VERSION)(answers if caching is None else caching.answer)
-    return AskHandler([answer, *load_workflows(settings.workflows)]).handlers()
+    cache = None if mesh is None or versions is None else AnswerCache(mesh, settings, versions, policies)
+    redis = None if mesh is None else mesh.redis
+    answer = AnswerWorkflow(
+        settings,
+        cache,
+        redis=redis,
+        breakers=breakers,
+        versions=versions,
+        policies=policies,
+        executor=executor,
+    ).answer
+    built_in = workflow(DEFAULT_WORKFLOW, version=WORKFLOW_STEPS_VERSION)(answer)
+    return AskHandler([built_in, *load_workflows(settings.workflows)]).handlers()

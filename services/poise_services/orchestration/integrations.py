@@ -1,7 +1,7 @@
-"""Consulting: integrations are asked beside retrieval, and what they say is evidence like any passage."""
+"""Integrations: queried beside retrieval; their replies are evidence like any passage."""
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Final
@@ -13,44 +13,46 @@ from poise_services.orchestration.breakers import Breakers
 from poise_services.orchestration.retrieval import Retrieved, describe_error
 
 TIME_SHARE: Final = 0.25
-"""The share of the time for steps in which an integration must answer: there are answers without it."""
+"""Fraction of the time for steps within which an integration must reply: an answer is possible without it."""
 PASSAGE_ID_PREFIX: Final = "integration:"
-"""How the ids of such passages begin."""
+"""Prefix of the ids of integrations' passages."""
 _EMPTY: Final = "urn:poise:integration-empty"
 
 
-async def query(
-    names: Sequence[str], run: Run, ask: Ask, retrieving: Awaitable[Retrieved], breakers: Breakers
-) -> Retrieved:
-    """What retrieval finds and, behind it, what each integration says.
-
-    One that fails, or has nothing to say, is gone on without, and `degraded` says so; so it does of one whose last good
-    answer stands in.
+async def query(names: Sequence[str], run: Run, ask: Ask, breakers: Breakers) -> list[Fetched | str]:
+    """Send the question to each integration.
 
     Args:
-        names: The integrations to ask.
+        names: The integrations.
         run: The run.
         ask: The question.
-        retrieving: Under way beside them.
-        breakers: Which of them are left alone.
+        breakers: The integrations' circuit breakers.
+
+    Returns:
+        For each integration its reply, or why there is none.
     """
-    found, said = await asyncio.gather(
-        retrieving, asyncio.gather(*(_fetch(name, run, ask, breakers) for name in names))
-    )
-    passages = [_passage(one) for one in said if isinstance(one, Fetched)]
-    warnings = [note for one in said if (note := one if isinstance(one, str) else _age(one)) is not None]
-    if passages and found.failed and found.error is not None:  # it is answered from the integrations alone
-        warnings.insert(0, found.error)
+    return await asyncio.gather(*(_fetch(name, run, ask, breakers) for name in names))
+
+
+def merge(retrieved: Retrieved, replies: Sequence[Fetched | str]) -> Retrieved:
+    """Append the integrations' replies to the retrieved passages.
+
+    A failed or empty integration is skipped and recorded in `warnings`, and so is one that replied with its last good
+    result.
+    """
+    passages = [_passage(one) for one in replies if isinstance(one, Fetched)]
+    warnings = [text for one in replies if (text := one if isinstance(one, str) else _warning(one)) is not None]
+    if passages and retrieved.failed and retrieved.error is not None:  # the answer rests on integrations alone
+        warnings.insert(0, retrieved.error)
     return replace(
-        found,
-        passages=(*found.passages, *passages),
-        error=None if passages else found.error,
-        warnings=(*found.warnings, *warnings),
+        retrieved,
+        passages=(*retrieved.passages, *passages),
+        error=None if passages else retrieved.error,
+        warnings=(*retrieved.warnings, *warnings),
     )
 
 
 async def _fetch(name: str, run: Run, ask: Ask, breakers: Breakers) -> Fetched | str:
-    """What it says, or in words why it says nothing."""
     step = f"fetch.{name}"
     request = Fetch(integration=name, parameters={"question": ask.question})
     try:
@@ -64,13 +66,13 @@ async def _fetch(name: str, run: Run, ask: Ask, breakers: Breakers) -> Fetched |
         return describe_error(f"integration {name}", error)
 
 
-def _passage(said: Fetched) -> Passage:
+def _passage(reply: Fetched) -> Passage:
     return Passage(
-        id=f"{PASSAGE_ID_PREFIX}{said.integration}#0", source=said.source, text=said.text, score=0.0, age=said.age
+        id=f"{PASSAGE_ID_PREFIX}{reply.integration}#0", source=reply.source, text=reply.text, score=0.0, age=reply.age
     )
 
 
-def _age(said: Fetched) -> str | None:
-    if said.reason is None:
+def _warning(reply: Fetched) -> str | None:
+    if reply.reason is None:
         return None
-    return f"integration {said.integration}: what it said {said.age:.0f} s ago stands in: {said.reason}"
+    return f"integration {reply.integration}: its reply of {reply.age:.0f} s ago is used instead: {reply.reason}"

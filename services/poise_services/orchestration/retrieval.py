@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from poise.contracts import Ask, Epoch, Passage, Passages, Retrieve, Search
+from poise.contracts import Ask, Passage, Passages, Retrieve, Search
 from poise.contracts.envelope import MIN_EPOCH
 from poise.errors import FaultError, PoiseError
 from poise.redis.passage_store import KeptPassages, PassageStore
@@ -19,7 +19,8 @@ from poise.workflows.run import Run
 from poise_services.orchestration.breakers import Breakers
 from poise_services.orchestration.cache_keys import document_id
 from poise_services.orchestration.document_versions import DocumentVersions
-from poise_services.orchestration.fault_rules import fair_share
+from poise_services.orchestration.staleness import epoch_reached
+from poise_services.orchestration.time_budget import fair_share
 
 STEP: Final = "retrieve"
 
@@ -37,7 +38,7 @@ class Retrieved:
     """Whether that is because retrieval failed, not because it found nothing."""
     warnings: tuple[str, ...] = ()
     """What did less than it should, in words."""
-    fresh: Passages | None = None
+    cacheable: Passages | None = None
     """What retrieval found just now, and may be kept."""
 
 
@@ -59,13 +60,13 @@ class Retriever:
         self._guard = partial(breakers.guarded, STEP)
         self._limit = limit
 
-    async def retrieve(self, run: Run, ask: Ask, writers: int) -> Retrieved:
+    async def retrieve(self, run: Run, ask: Ask, attempts: int) -> Retrieved:
         """Find passages; where that fails, those found earlier stand in.
 
         Args:
             run: The run.
             ask: What is asked.
-            writers: How many variants may be asked to write from them: each is left as much time as this takes at
+            attempts: How many variants may be asked to write from them: each is left as much time as this takes at
                 most. Where nothing can stand in, no variant could write without it, and it may take all the time; so
                 too where it waits for an epoch, which what was found earlier has hardly come to.
 
@@ -74,7 +75,7 @@ class Retriever:
         """
         wanted = Retrieve(query=ask.question, limit=self._limit)
         may_stand_in = self._store.configured and run.min_epoch is None
-        left = fair_share(run.for_steps(), writers if may_stand_in else 0)
+        left = fair_share(run.for_steps(), attempts if may_stand_in else 0)
         try:
             found = await run.call(wanted, id=STEP, timeout=left, guard=self._guard)
         except PoiseError as error:
@@ -84,13 +85,13 @@ class Retriever:
             return await self._earlier(run, ask, why) or Retrieved(error=why, failed=True)
         missing = None if found.passages else "retrieval found nothing"
         warnings = (f"retrieval: {found.reason}",) if found.reason else ()
-        return Retrieved(found.passages, found.epoch, found.mode, missing, warnings=warnings, fresh=found)
+        return Retrieved(found.passages, found.epoch, found.mode, missing, warnings=warnings, cacheable=found)
 
     async def _earlier(self, run: Run, ask: Ask, why: str) -> Retrieved | None:
         kept: KeptPassages | None = await run.step(
             "passages", partial(self._kept, run, ask), returns=KeptPassages | None, id="passages", recorded=False
         )
-        if kept is None or not kept.found.passages or not _has_reached(kept.found.epoch, run.min_epoch):
+        if kept is None or not kept.found.passages or not epoch_reached(kept.found.epoch, run.min_epoch):
             return None
         age = max(0.0, run.started - kept.at)
         passages = tuple(p.model_copy(update={"age": p.age + age}) for p in kept.found.passages)
@@ -106,15 +107,15 @@ class Retriever:
         return kept.model_copy(update={"found": kept.found.model_copy(update={"passages": left})})
 
     @asynccontextmanager
-    async def cache_in_background(self, run: Run, ask: Ask, found: Retrieved) -> AsyncIterator[None]:
+    async def cache_in_background(self, run: Run, ask: Ask, retrieved: Retrieved) -> AsyncIterator[None]:
         """Keep what was found while something else is done, which takes longer: a model writes.
 
         That nothing was found is kept too: what was found before, and deleted since, is not to come back.
         """
-        if found.fresh is None:
+        if retrieved.cacheable is None:
             yield
             return
-        kept = KeptPassages(at=time.time(), found=found.fresh)
+        kept = KeptPassages(at=time.time(), found=retrieved.cacheable)
         task = asyncio.create_task(self._store.put(run.tenant, ask.question, self._limit, kept))
         try:
             yield
@@ -125,16 +126,6 @@ class Retriever:
 
 def _refuses_the_epoch(error: PoiseError) -> bool:
     return isinstance(error, FaultError) and any(one.field == MIN_EPOCH for one in error.fault().errors)
-
-
-def _has_reached(epoch: str, wanted: str | None) -> bool:
-    """Whether passages of an epoch are new enough for who asked for one (read your writes)."""
-    if wanted is None:
-        return True
-    try:
-        return Epoch.decode(epoch).reached(Epoch.decode(wanted))
-    except ValueError:  # of one that cannot be read nobody can say so
-        return False
 
 
 def _ago(seconds: float) -> str:

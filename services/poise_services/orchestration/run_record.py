@@ -1,18 +1,49 @@
-"""Recording: a finished run, whole, as evaluation needs it."""
+"""The run record: a finished run as evaluation needs it, published to `poise.records`."""
 
+import logging
 import time
+from typing import Final
 
 from poise.contracts import Answer, Ask, Fault, RunRecord
+from poise.contracts.topics import RECORDS
+from poise.errors import PoiseError, RecordTooLargeError
 from poise.worker.context import Context
 from poise.workflows.run import Run
 from poise.workflows.start_time import start_time
+from poise_services.orchestration.record_size import shorten
+from poise_services.orchestration.user_workflows import DEFAULT_WORKFLOW
 
-MAX_PASSAGE_CHARACTERS = 2_000
-"""Characters of each passage that a run's record keeps."""
+log = logging.getLogger(__name__)
+
+MAX_PASSAGE_CHARACTERS: Final = 2_000
+"""Characters of each passage that a run record keeps."""
+
+
+async def publish(run: Run, workflow: str, ask: Ask, answer: Answer, context: Context) -> None:
+    """Publish the record of a run that ended with an answer.
+
+    Raises:
+        EncodingError: A field of the record cannot be encoded as JSON.
+        UnavailableError: The broker did not accept it.
+    """
+    record = shorten(build(run, workflow, ask, answer), await context.room(RECORDS))
+    try:
+        await run.publish(RECORDS, record, key=run.id)
+    except RecordTooLargeError as error:  # the topic's limit is tiny: no reason to withhold the answer
+        log.warning("run %s has no record: %s", run.id, error)
+
+
+async def publish_fault(ask: Ask, context: Context, fault: Fault) -> None:
+    """Publish the record of a run that ended with a fault; if that fails, the caller still receives the fault."""
+    record = build_for_fault(context, ask.workflow or DEFAULT_WORKFLOW, ask, fault)
+    try:
+        await context.publish(RECORDS, shorten(record, await context.room(RECORDS)), key=context.run)
+    except PoiseError as error:
+        log.warning("run %s has no record of its fault, %s: %s", context.run, fault.type, error)
 
 
 def build(run: Run, workflow: str, ask: Ask, answer: Answer) -> RunRecord:
-    """The record of a run that ended with an answer."""
+    """Build the record of a run that ended with an answer."""
     notes = run.notes
     return RunRecord(
         run_id=run.id,
@@ -31,7 +62,7 @@ def build(run: Run, workflow: str, ask: Ask, answer: Answer) -> RunRecord:
 
 
 def build_for_fault(context: Context, workflow: str, ask: Ask, fault: Fault) -> RunRecord:
-    """The record of a run that ended without an answer; it has no draw, for it says nothing of any variant."""
+    """Build the record of a run that ended with a fault; without a draw, because it says nothing about a variant."""
     now = time.time()
     return RunRecord(
         run_id=context.run,

@@ -1,4 +1,4 @@
-"""Freshness: whether an answer that was worked out earlier still stands. Pure: told the time and what is known."""
+"""Staleness: whether a stored answer is still fresh, and where a stale one is refused. Pure: no clock, no IO."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -7,67 +7,74 @@ from poise.contracts import Epoch
 from poise.redis.answer_store import CachedAnswer, Dependency
 from poise_services.orchestration.document_versions import DocumentState
 
+UNKNOWN = "which documents have changed cannot be determined"
+
 
 @dataclass(frozen=True, slots=True)
 class Staleness:
-    """How an answer stands."""
+    """How stale an answer is."""
 
-    why: str | None = None
-    """Why it is stale, in words; None = it is fresh."""
+    reason: str | None = None
+    """Why it is stale; None = it is fresh."""
     since: float = 0.0
     """When it became stale, unix seconds."""
-    gone: bool = False
-    """Whether a document that it rests on was deleted: its words are not said again, marked or not."""
+    deleted: bool = False
+    """Whether a document that it depends on was deleted."""
 
     @property
     def fresh(self) -> bool:
-        """Whether it may be sent as if it had been worked out now."""
-        return self.why is None
+        """Whether it may be sent unmarked."""
+        return self.reason is None
+
+    def servable(self, seconds: float, now: float) -> bool:
+        """Return whether a stale answer may be sent, marked.
+
+        Refuse an answer that has been stale for longer than `seconds`, and one that depends on a deleted document:
+        deleted text is not sent again, marked or not.
+        """
+        return seconds > 0 and not self.deleted and self.within(seconds, now)
 
     def within(self, seconds: float, now: float) -> bool:
-        """Whether it has been stale for no longer than that."""
+        """Return whether it has been stale for at most `seconds`."""
         return now - self.since <= seconds
 
 
-UNKNOWN = "which documents have changed cannot be told"
-
-
 def assess(
-    kept: CachedAnswer, known: Callable[[str], DocumentState | None], topic_id: str, *, max_age: float, now: float
+    cached: CachedAnswer, known: Callable[[str], DocumentState | None], topic_id: str, *, max_age: float, now: float
 ) -> Staleness:
-    """How an answer stands, given all that the log of versions says.
+    """Return how stale an answer is by the log of versions.
 
     Args:
-        kept: The answer.
-        known: What is known of a document.
-        topic_id: Kafka's id of the `poise.documents` that there is now.
+        cached: The answer.
+        known: Returns what is known of a document.
+        topic_id: Kafka's id of the current `poise.documents`.
         max_age: Seconds for which an answer is fresh at most.
         now: Unix seconds.
     """
-    reasons = list(_changes(kept, known, topic_id))
-    if now > kept.made + max_age:
-        reasons.append(Staleness(f"it is older than {max_age:g} s", kept.made + max_age))
+    reasons = list(_changes(cached, known, topic_id))
+    if now > cached.made + max_age:
+        reasons.append(Staleness(f"it is older than {max_age:g} s", cached.made + max_age))
     if not reasons:
         return Staleness()
     since = min(now, *(reason.since for reason in reasons))
-    return Staleness(reasons[0].why, since, gone=any(reason.gone for reason in reasons))
+    return Staleness(reasons[0].reason, since, deleted=any(reason.deleted for reason in reasons))
 
 
-def _changes(kept: CachedAnswer, known: Callable[[str], DocumentState | None], topic_id: str) -> Iterator[Staleness]:
-    epoch = kept.answer.epoch
+def _changes(cached: CachedAnswer, known: Callable[[str], DocumentState | None], topic_id: str) -> Iterator[Staleness]:
+    epoch = cached.answer.epoch
     if epoch is not None and _topic_of(epoch) != topic_id:
-        yield Staleness("the documents were made anew", kept.made)
-    for ground in kept.grounds:
-        yield from _change(ground, known(ground.document), kept.made)
+        yield Staleness("the documents topic was recreated", cached.made)
+    for dependency in cached.grounds:
+        yield from _change(dependency, known(dependency.document), cached.made)
 
 
-def _change(ground: Dependency, now: DocumentState | None, made: float) -> Iterator[Staleness]:
-    if now is None or ground.digest is None:
-        yield Staleness(f"whether {ground.source} has changed is not known", made)
-    elif now.digest is None:
-        yield Staleness(f"{ground.source} was deleted", now.since, gone=True)
-    elif now.digest != ground.digest:
-        yield Staleness(f"{ground.source} has changed", now.since)
+def _change(dependency: Dependency, state: DocumentState | None, made: float) -> Iterator[Staleness]:
+    if state is None or dependency.digest is None:
+        yield Staleness(f"whether {dependency.source} has changed is not known", made)
+    elif state.digest is None:
+        yield Staleness(f"{dependency.source} was deleted", state.changed_at, deleted=True)
+    elif state.digest != dependency.digest:
+        yield Staleness(f"{dependency.source} has changed", state.changed_at)
 
 
 def _topic_of(epoch: str) -> str | None:
@@ -78,10 +85,10 @@ def _topic_of(epoch: str) -> str | None:
 
 
 def epoch_reached(epoch: str | None, wanted: str | None) -> bool:
-    """Whether an answer's epoch has come to the one that is asked for."""
+    """Return whether an epoch has reached the requested one; True if none is requested."""
     if wanted is None:
         return True
     try:
         return epoch is not None and Epoch.decode(epoch).reached(Epoch.decode(wanted))
     except ValueError:
-        return False  # whoever works it out says what is wrong with it
+        return False  # retrieval reports what is wrong with it

@@ -10,8 +10,10 @@ from poise.errors import SetupError
 from poise.worker.tier_loader import load_module
 from poise.workflows.workflow import Workflow
 
-RESERVED_NAMES: Final = frozenset({"answer"})
-"""Names of Poise's own workflows."""
+DEFAULT_WORKFLOW: Final = "answer"
+"""The built-in workflow, for an ask that names none."""
+RESERVED_NAMES: Final = frozenset({DEFAULT_WORKFLOW})
+"""Names of built-in workflows."""
 SETTING: Final = "workflows of [orchestration]"
 
 

@@ -28,7 +28,7 @@ def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     defaults = client.RedisClient.__init__.__kwdefaults__
     assert defaults is not None
-    monkeypatch.setattr(document_versions, "KNOWN_WITHIN", 30.0)
+    monkeypatch.setattr(document_versions, "SYNC_TIMEOUT", 30.0)
     monkeypatch.setattr(end_offsets, "REQUEST_TIMEOUT_MS", 30_000)
     monkeypatch.setitem(defaults, "patience", 30.0)
     monkeypatch.setattr(client, "PLACE_WITHIN", 30.0)

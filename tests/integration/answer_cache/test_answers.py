@@ -20,8 +20,9 @@ from poise.redis.journal import Journal
 from poise.rpc.client import CallOptions
 from poise.settings import MeshSettings
 from poise.workflows.run import Run
+from poise_services.orchestration.answer import AnswerWorkflow
 from poise_services.orchestration.answer_cache import AnswerCache
-from poise_services.orchestration.cache_hints import CacheHints
+from poise_services.orchestration.cache_hints import NO_CACHE, CacheHints
 from poise_services.orchestration.document_versions import follow_versions
 
 pytestmark = pytest.mark.integration
@@ -146,13 +147,13 @@ async def test_a_decision_that_is_found_again_after_a_change_is_marked(mesh_sett
         settings = settings_of()
         async with follow_versions(reader.mesh, settings) as versions:
             assert versions is not None
-            caching = AnswerCache(reader.mesh, settings, versions, nothing_to_do)
+            workflow = AnswersFromCache(settings, AnswerCache(reader.mesh, settings, versions))
             door = ScriptedRun({}, run=uuid4().hex, tenant=reader.tenant)
 
             async def begun() -> Answer:
                 history = Journal(reader.mesh.redis, door.tenant, door.run, ttl=60.0)
                 run = Run(door, history)
-                return await run.execute(caching.answer(run, Ask(question=who(name))))
+                return await run.execute(workflow.answer(run, Ask(question=who(name))))
 
             first, again = await begun(), await begun()
             await reader.say(name, told(name, "Bruno Falk"))
@@ -162,8 +163,9 @@ async def test_a_decision_that_is_found_again_after_a_change_is_marked(mesh_sett
     assert changed.reason == f"The book of {name} has changed"
 
 
-async def nothing_to_do(_: Run, __: Ask, ___: CacheHints) -> Answer:
-    raise AssertionError("it was answered before")
+class AnswersFromCache(AnswerWorkflow):
+    async def produce(self, _run: Run, _ask: Ask, _hints: CacheHints = NO_CACHE) -> Answer:
+        raise AssertionError("it was answered before")
 
 
 async def test_an_old_answer_stands_in_no_longer_than_it_may(mesh_settings: MeshSettings, name: str) -> None:

@@ -102,7 +102,7 @@ async def test_while_it_cannot_be_told_what_has_changed_nothing_is_sent_unmarked
             model.gone = True
             answer = await ask(reader, name)
             assert (answer.rung, answer.cached) == ("stale", True)
-            assert "cannot be told" in (answer.reason or "")
+            assert "cannot be determined" in (answer.reason or "")
         model.gone = False
         assert (await ask(reader, name)).cached
 

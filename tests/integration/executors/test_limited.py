@@ -98,7 +98,7 @@ async def test_what_the_tiers_do_there_is_what_they_do_here() -> None:
         assert await executor.run(bodies, document, size=len(text)) == bodies(document)
         assert await there.extract(question, 2) == await here.extract(question, 2)
         variant = Variant(name="v")
-        assert await there.prompt(question, variant) == await here.prompt(question, variant)
+        assert await there.build_prompt(question, variant) == await here.build_prompt(question, variant)
         found = await there.check(said, question, ladder, "v")
         assert found == check(said, evidence, question, ladder, "v")
         assert not isinstance(found, Rejected)

@@ -10,7 +10,7 @@ from poise.contracts import Answer, Ask, Generation
 from poise.worker.runtime import WorkerRuntime
 from poise.workflows.run import Run
 from poise.workflows.workflow import workflow
-from poise_services.orchestration.handler import AskHandler
+from poise_services.orchestration.answer import AskHandler
 
 pytestmark = pytest.mark.integration
 

@@ -12,7 +12,7 @@ from poise.dead_letters.filter import Filter
 from poise.worker.runtime import WorkerRuntime
 from poise.workflows.run import Run
 from poise.workflows.workflow import workflow
-from poise_services.orchestration.handler import AskHandler
+from poise_services.orchestration.answer import AskHandler
 
 pytestmark = pytest.mark.integration
 

@@ -19,7 +19,7 @@ from poise.worker.tier import Tier
 from poise_services.gateway.runs import Runs, RunView
 from poise_services.gateway.settings import GatewaySettings
 from poise_services.gateway.write_limits import WriteLimits
-from poise_services.orchestration.handler import record_fault
+from poise_services.orchestration import run_record
 
 pytestmark = pytest.mark.integration
 
@@ -52,7 +52,7 @@ async def test_a_fault_is_recorded(
     mesh_settings: MeshSettings, handler: Callable[[Ask, Context], Awaitable[Answer]], outcome: str
 ) -> None:
     run = new_run_id(time.time(), Random())
-    tier = Tier("orchestration", {Ask: handler}, on_fault=record_fault)
+    tier = Tier("orchestration", {Ask: handler}, on_fault=run_record.publish_fault)
     async with serving(mesh_settings, tier), WorkerRuntime(mesh_settings, tier="gateway") as mesh:
         with pytest.raises(PoiseError):
             await mesh.rpc.call(Ask(question="Why?"), CallOptions(run=run, step="ask", deadline=time.time() + 1))
@@ -70,7 +70,7 @@ async def test_a_cancelled_run_is_recorded(mesh_settings: MeshSettings) -> None:
         began.set()
         return await hang(ask, context)
 
-    tier = Tier("orchestration", {Ask: begin}, on_fault=record_fault)
+    tier = Tier("orchestration", {Ask: begin}, on_fault=run_record.publish_fault)
     async with serving(mesh_settings, tier), WorkerRuntime(mesh_settings, tier="gateway") as mesh:
         asking = asyncio.create_task(mesh.rpc.call(Ask(question="Why?"), CallOptions(run=run, step="ask")))
         await began.wait()

@@ -44,8 +44,9 @@ from poise.worker.tier import Tier
 from poise.workflows.run import Run
 from poise_services.orchestration import active_policy as module
 from poise_services.orchestration.active_policy import Policies, apply_weights, follow_policies
+from poise_services.orchestration.answer import AnswerWorkflow
 from poise_services.orchestration.answer_cache import AnswerCache
-from poise_services.orchestration.cache_hints import CacheHints
+from poise_services.orchestration.cache_hints import NO_CACHE, CacheHints
 from poise_services.orchestration.document_versions import DocumentVersions
 from poise_services.orchestration.draw_secret import load_secret
 from poise_services.orchestration.handlers import handlers
@@ -227,12 +228,13 @@ async def test_an_ask_that_is_begun_again_is_looked_up_and_asked_as_it_was_drawn
     own = settings_of(name)
     policies, drawn = Policies(own), list[Draw | None]()
 
-    async def work(_: Run, __: Ask, hints: CacheHints) -> Answer:
-        drawn.append(hints.draw)
-        raise OSError("the worker dies")
+    class Dies(AnswerWorkflow):
+        async def produce(self, _run: Run, _ask: Ask, hints: CacheHints = NO_CACHE) -> Answer:
+            drawn.append(hints.draw)
+            raise OSError("the worker dies")
 
     async with WorkerRuntime(another(mesh_settings), tier="client") as mesh, DocumentVersions(mesh) as versions:
-        caching = AnswerCache(mesh, own, versions, work, policies)
+        workflow = Dies(own, AnswerCache(mesh, own, versions, policies))
         door = ScriptedRun({}, run=uuid4().hex)
         for version in (0, 1):
             if version:
@@ -240,7 +242,7 @@ async def test_an_ask_that_is_begun_again_is_looked_up_and_asked_as_it_was_drawn
             async with RedisClient(mesh_settings.redis_url) as cache:
                 run = Run(door, Journal(cache, name, door.run, ttl=60.0))
                 with pytest.raises(OSError, match="dies"):
-                    await run.execute(caching.answer(run, ASK.model_copy(update={"cache": None})))
+                    await run.execute(workflow.answer(run, ASK.model_copy(update={"cache": None})))
     first, again = drawn
     assert first is not None
     assert (first.variant, first.policy_version) == ("a", 0)

@@ -20,7 +20,7 @@ from poise.settings import MeshSettings
 from poise.worker.context import Context
 from poise.worker.retry_policy import RETRY_AFTER
 from poise.worker.tier import Tier
-from poise_services.orchestration.handler import AskHandler
+from poise_services.orchestration.answer import AskHandler
 
 pytestmark = pytest.mark.integration
 

@@ -8,9 +8,8 @@ from poise.contracts import Answer, Ask, Completion, Generate, Message, Passage,
 from poise.workflows.run import Run
 from poise.workflows.workflow import workflow
 from poise_services.orchestration.active_policy import Policies
-from poise_services.orchestration.answer import AnswerWorkflow
+from poise_services.orchestration.answer import AnswerWorkflow, AskHandler
 from poise_services.orchestration.cache_hints import NO_CACHE
-from poise_services.orchestration.handler import AskHandler
 from poise_services.orchestration.settings import Ladder, OrchestrationSettings
 
 EPOCH = "e1.AAAA.0~1~1000"
@@ -48,7 +47,7 @@ def asking() -> Asking:
 
         run = ScriptedRun({Retrieve: found, Generate: written}, **options.pop("run", {}))
         ladder = {name: options.pop(name) for name in list(options) if name in Ladder.model_fields}
-        parts = {name: options.pop(name) for name in ("cache", "breakers", "policies") if name in options}
+        parts = {name: options.pop(name) for name in ("redis", "breakers", "policies") if name in options}
         hints = options.pop("hints", NO_CACHE)
         question = Ask(question=QUESTION, language=options.pop("language", None))
         settings = OrchestrationSettings(ladder=ladder, **options)
@@ -56,7 +55,7 @@ def asking() -> Asking:
         answering = AnswerWorkflow(settings, **parts)
 
         async def answer(run: Run, ask: Ask) -> Answer:
-            return await answering.answer(run, ask, hints)
+            return await answering.produce(run, ask, hints)
 
         asks = AskHandler([workflow("answer")(answer)])
         return Asked(await asks.answer(question, run), run)  # type: ignore[arg-type]  # all that it needs

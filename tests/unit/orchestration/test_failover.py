@@ -10,15 +10,13 @@ from poise.contracts import Fault, Generate
 from poise.errors import DeadlineExceededError, FaultError
 from poise.policy import BreakerLimits, draw
 from poise.redis.client import RedisClient
-from poise.scoring import Evidence
 from poise.telemetry import semconv
 from poise.telemetry.metrics import Recorder, leave, use
 from poise.workflows.run import Run
 from poise_services.orchestration.breakers import Breakers
 from poise_services.orchestration.cache_hints import CacheHints, StaleAnswer
-from poise_services.orchestration.evidence_reader import EvidenceReader
-from poise_services.orchestration.generation import Generator
 from poise_services.orchestration.settings import OrchestrationSettings, Variant
+from poise_services.orchestration.variant_router import VariantRouter
 
 RIGHT = "The lamp of Harrow Point was lit by the keeper Ada Quill."
 WRONG = "It was lit by Bruno Falk in 1902 with gas from Norway."
@@ -139,15 +137,15 @@ async def test_the_last_that_may_be_asked_has_all_the_time_that_is_left(asking: 
 
 
 async def test_retrieval_leaves_time_for_the_models_where_something_can_stand_in_for_it(asking: Asking) -> None:
-    cache = RedisClient("redis://127.0.0.1:9")
-    asked = await asking(wrote={"cloud": RIGHT}, variants=[BIG, SMALL], cache=cache, reserve=0.1, run={"left": 40.0})
+    redis = RedisClient("redis://127.0.0.1:9")
+    asked = await asking(wrote={"cloud": RIGHT}, variants=[BIG, SMALL], redis=redis, reserve=0.1, run={"left": 40.0})
     assert asked.run.timeouts["retrieve"] == pytest.approx(12.0)
-    asked = await asking(wrote=RIGHT, cache=cache, reserve=0.1, run={"left": 40.0})
+    asked = await asking(wrote=RIGHT, redis=redis, reserve=0.1, run={"left": 40.0})
     assert asked.run.timeouts["retrieve"] == pytest.approx(18.0)
-    asked = await asking(wrote=RIGHT, cache=cache, passages_for=0, reserve=0.1, run={"left": 40.0})
+    asked = await asking(wrote=RIGHT, redis=redis, passages_for=0, reserve=0.1, run={"left": 40.0})
     assert asked.run.timeouts["retrieve"] == 36.0
     waits = {"left": 40.0, "min_epoch": "e1.AAAA.0~9~1000"}
-    asked = await asking(wrote=RIGHT, cache=cache, reserve=0.1, run=waits)
+    asked = await asking(wrote=RIGHT, redis=redis, reserve=0.1, run=waits)
     assert asked.run.timeouts["retrieve"] == 36.0, "passages from before that epoch do not stand in"
 
 
@@ -301,10 +299,8 @@ async def test_a_probe_whose_run_is_cut_off_before_it_is_made_leaves_its_place_t
             raise asyncio.CancelledError
 
     run = CutOff(ScriptedRun({}))  # all that it needs
-    writing = Generator(
-        run, "Who?", EvidenceReader(Evidence(())), drawn, settings=settings, breakers=breakers, secret=b"s"
-    )
+    router = VariantRouter(run, drawn, settings=settings, breakers=breakers, secret=b"s")
     with pytest.raises(asyncio.CancelledError):
-        await writing.by_the_drawn()
+        await router.first()
     assert breakers.states() == {drawn.name: "half-open"}
     assert breakers.admit(drawn.name) is not None

@@ -11,13 +11,15 @@ from poise.contracts import Ask, Completion, Fault, Generate, Passage, Rung
 from poise.errors import FaultError
 from poise.scoring import Evidence
 from poise.workflows.run import Run
+from poise_services.orchestration.answer import LADDER
 from poise_services.orchestration.breakers import Breakers
 from poise_services.orchestration.cache_hints import NO_CACHE, CacheHints, StaleAnswer
 from poise_services.orchestration.evidence_reader import EvidenceReader
-from poise_services.orchestration.fallbacks import LADDER, FallbackContext, FallbackResult, run_fallbacks
+from poise_services.orchestration.fallbacks import FallbackContext, FallbackResult, run_fallbacks
 from poise_services.orchestration.generation import Generator
 from poise_services.orchestration.retrieval import Retrieved
 from poise_services.orchestration.settings import NO_ANSWER, Ladder, OrchestrationSettings, Variant
+from poise_services.orchestration.variant_router import VariantRouter
 
 RUNGS: tuple[Rung, ...] = ("primary", "variant", "stale", "extractive", "canned")
 WORDS = ["the", "lamp", "was", "not", "lit", "in", "1847", "by", "Ada", "Quill", "keeper", "it", "burns", "oil", "sea"]
@@ -66,9 +68,9 @@ async def standing_of(
     settings = OrchestrationSettings(variants=variants, ladder=ladder)
     run, evidence = Run(ScriptedRun({Generate: write})), Evidence(found.passages)
     reader = EvidenceReader(evidence)
-    writing = Generator(run, question, reader, variants[0], settings=settings, breakers=Breakers(variants), secret=b"s")
+    router = VariantRouter(run, variants[0], settings=settings, breakers=Breakers(variants), secret=b"s")
     ask = Ask.model_construct(question=question)
-    return await run_fallbacks(FallbackContext(run, ask, found, reader, writing, hints, ladder))
+    return await run_fallbacks(LADDER, FallbackContext(run, ask, found, reader, Generator(run, router), hints, ladder))
 
 
 @given(

@@ -18,11 +18,11 @@ from poise_services.orchestration.fault_rules import (
     NextCandidates,
     TriedVariant,
     candidates,
-    fair_share,
     rule_for,
     signal_of,
 )
 from poise_services.orchestration.settings import Variant
+from poise_services.orchestration.time_budget import fair_share
 
 BIG = Variant(name="big", backend="cloud", weight=5, context=128_000)
 SMALL = Variant(name="small", backend="gpu", weight=3, context=8_000)
@@ -54,7 +54,7 @@ def fault(name: str) -> Fault:
 )
 def test_what_each_fault_means(name: str, said: BreakerSignal, then: NextCandidates) -> None:
     found = rule_for(f"urn:poise:{name}")
-    assert (found.says, found.then) == (said, then)
+    assert (found.breaker_signal, found.next_candidates) == (said, then)
     assert signal_of(fault(name), MIN_TELLING_BUDGET) == said
 
 

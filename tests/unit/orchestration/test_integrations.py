@@ -89,7 +89,7 @@ async def test_a_last_good_answer_is_marked_with_its_age() -> None:
     answer, _ = await answered(SAID.model_copy(update={"age": 61.2, "reason": "integration almanac answered 503: x"}))
     assert (answer.text, answer.rung) == (SENTENCE, "primary")
     assert answer.degraded == (
-        "integration almanac: what it said 61 s ago stands in: integration almanac answered 503: x",
+        "integration almanac: its reply of 61 s ago is used instead: integration almanac answered 503: x",
     )
 
 

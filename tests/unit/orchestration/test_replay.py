@@ -76,7 +76,7 @@ async def answered(
     door = ScriptedRun({Retrieve: found, Generate: write})
     run = Run(door, history)
     workflow = AnswerWorkflow(SETTINGS, breakers=here, policies=policies)
-    answer = await run.execute(workflow.answer(run, ASK, CacheHints(stale)))
+    answer = await run.execute(workflow.produce(run, ASK, CacheHints(stale)))
     asked = [request.backend if isinstance(request, Generate) else "retrieval" for request in door.asked]
     return answer.model_copy(update={"timings": {}}), asked
 

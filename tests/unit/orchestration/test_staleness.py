@@ -43,7 +43,7 @@ def entry(*digests: str | None, made: float = MADE, epoch: str | None = EPOCH) -
 
 
 def why(kept: CachedAnswer, written: Log, now: float = MADE + 1) -> str | None:
-    return assess(kept, written.known.documents.get, TOPIC, max_age=MAX_AGE, now=now).why
+    return assess(kept, written.known.documents.get, TOPIC, max_age=MAX_AGE, now=now).reason
 
 
 digests = st.sampled_from(["a", "b", None])
@@ -80,7 +80,7 @@ def test_a_version_says_what_the_last_one_does_only_if_nothing_else_was_said_bet
         if digest != accepted[-1][1]:
             break
         run.append(version)
-    assert known.says(asked) == (min(run) <= asked <= accepted[-1][0])
+    assert known.same_content(asked) == (min(run) <= asked <= accepted[-1][0])
     assert (known.version, known.digest) == accepted[-1]
 
 
@@ -94,20 +94,20 @@ def test_why_and_since_when() -> None:
     assert why(kept, written) is None, "it was ingested again, unchanged"
     written.say("d1", 4, "c", at=MADE + 5)
     aged = assess(kept, written.known.documents.get, TOPIC, max_age=MAX_AGE, now=MADE + 9)
-    assert (aged.why, aged.since) == ("book 1 has changed", MADE + 5)
+    assert (aged.reason, aged.since) == ("book 1 has changed", MADE + 5)
     assert aged.within(4.0, MADE + 9)
     assert not aged.within(3.9, MADE + 9)
-    assert not aged.gone
+    assert not aged.deleted
     written.say("d1", 5, None, at=MADE + 6)
     assert why(kept, written) == "book 1 was deleted"
-    assert assess(kept, written.known.documents.get, TOPIC, max_age=MAX_AGE, now=MADE + 9).gone
+    assert assess(kept, written.known.documents.get, TOPIC, max_age=MAX_AGE, now=MADE + 9).deleted
 
 
 def test_an_age_makes_it_stale_from_when_it_was_too_old() -> None:
     written = log()
     written.say("d0", 1, "a")
     aged = assess(entry("a"), written.known.documents.get, TOPIC, max_age=MAX_AGE, now=MADE + MAX_AGE + 7)
-    assert (aged.why, aged.since) == ("it is older than 100 s", MADE + MAX_AGE)
+    assert (aged.reason, aged.since) == ("it is older than 100 s", MADE + MAX_AGE)
     assert why(entry("a"), written, now=MADE + MAX_AGE) is None
 
 
@@ -116,8 +116,8 @@ def test_what_is_not_known_counts_as_changed() -> None:
     assert why(entry("a"), written) == "whether book 0 has changed is not known"
     written.say("d0", 1, "a")
     assert why(entry(None), written) == "whether book 0 has changed is not known"
-    assert why(entry("a", epoch="e1.BBBB.0~5~1000"), written) == "the documents were made anew"
-    assert why(entry("a", epoch="nonsense"), written) == "the documents were made anew"
+    assert why(entry("a", epoch="e1.BBBB.0~5~1000"), written) == "the documents topic was recreated"
+    assert why(entry("a", epoch="nonsense"), written) == "the documents topic was recreated"
 
 
 def test_a_record_that_cannot_be_read_leaves_its_document_unknown() -> None:
@@ -143,14 +143,14 @@ def test_versions_of_another_log_of_documents_count_once_that_one_is_gone_over_t
     written = log()
     written.say("d0", 7, "a")
     written.say("d0", 1, "b", topic="BBBB")
-    doubtful = written.known.doubtful
+    before = written.known.topic_may_have_changed
     assert written.known.documents["d0"].digest == "a"
     written.known.switch(TOPIC)
-    assert (doubtful, written.known.doubtful) == (True, False), "whether it was made anew is asked once"
+    assert (before, written.known.topic_may_have_changed) == (True, False), "the topic's id is looked up once"
     assert written.known.documents["d0"].digest == "a"
     written.known.switch("BBBB")
     assert written.known.documents["d0"].digest == "b"
-    assert not written.known.others
+    assert not written.known.other_topics
 
 
 def test_an_epoch_that_is_asked_for_must_have_been_reached() -> None:
@@ -163,4 +163,9 @@ def test_an_epoch_that_is_asked_for_must_have_been_reached() -> None:
 
 
 def test_known_says() -> None:
-    assert [DocumentState(2, 4, "a", 0.0).says(version) for version in (1, 2, 4, 5)] == [False, True, True, False]
+    assert [DocumentState(2, 4, "a", 0.0).same_content(version) for version in (1, 2, 4, 5)] == [
+        False,
+        True,
+        True,
+        False,
+    ]

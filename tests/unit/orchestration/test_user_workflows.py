@@ -11,7 +11,7 @@ from poise.contracts import Answer, Ask
 from poise.errors import InvalidMessageError, SetupError, TerminalError
 from poise.workflows.run import Run
 from poise.workflows.workflow import workflow
-from poise_services.orchestration.handler import AskHandler
+from poise_services.orchestration.answer import AskHandler
 from poise_services.orchestration.handlers import handlers
 from poise_services.orchestration.settings import OrchestrationSettings
 from poise_services.orchestration.user_workflows import load_workflows

@@ -76,7 +76,8 @@ async def test_what_it_says_is_cited_and_when_it_is_empty_what_it_said_stands_in
         assert (answer.text, answer.rung) == (SENTENCE, "primary")
         (note,) = answer.degraded
         assert re.fullmatch(
-            r"integration almanac: what it said \d+ s ago stands in: integration almanac answered 200 with nothing .*",
+            r"integration almanac: its reply of \d+ s ago is used instead: "
+            r"integration almanac answered 200 with nothing .*",
             note,
         )
 

@@ -1,0 +1,74 @@
+"""Answer sharing: concurrent identical asks wait for one of them, and share its result where that is correct."""
+
+import time
+from typing import Final
+
+from poise.redis.answer_store import CachedAnswer, flight_key
+from poise_services.orchestration.answer_storage import MODEL_RUNGS
+from poise_services.orchestration.cache_lookup import CacheDecision, CacheRequest
+from poise_services.orchestration.freshness import Freshness
+from poise_services.orchestration.single_flight import Flight, SingleFlight
+from poise_services.orchestration.staleness import epoch_reached
+
+WAIT_SHARE: Final = 0.9
+"""Fraction of the time for steps that an ask waits for another. In the rest it retrieves passages and answers without
+a model: a model that could answer in that time would have answered the other ask."""
+TIME_TOLERANCE: Final = 1.25
+"""Factor by which the remaining time must exceed that of a flight to count as more: concurrent asks differ slightly."""
+
+
+class AnswerSharing:
+    """Has concurrent identical asks produce one answer.
+
+    Args:
+        flights: The single flights of this worker and, by leases, of the others.
+        freshness: Assesses whether another ask's result is still fresh.
+        reserve: Fraction of the remaining time that is reserved for the lower rungs.
+        clock_skew: Seconds by which the workers' clocks may differ.
+    """
+
+    def __init__(self, flights: SingleFlight, freshness: Freshness, reserve: float, clock_skew: float) -> None:
+        self._flights = flights
+        self._freshness = freshness
+        self._reserve = reserve
+        self._clock_skew = clock_skew
+
+    async def join(self, request: CacheRequest) -> tuple[CacheDecision, Flight | None]:
+        """Wait for another ask's result, or begin a flight, which the caller must complete."""
+        run = request.run
+
+        async def accepts(cached: CachedAnswer, elsewhere: bool) -> bool:
+            return await self._accepts(request, cached, elsewhere=elsewhere)
+
+        # An interactive ask does not wait for a batch one; a canned text is in the reader's language.
+        key = ":".join((flight_key(run.tenant, request.key), run.lane, request.ask.language or ""))
+        found = await self._flights.acquire(key, accepts, run.remaining() * (1 - self._reserve) * WAIT_SHARE)
+        if isinstance(found, CachedAnswer):
+            return CacheDecision(result="shared", draw=request.draw, cached=found, reason=found.answer.reason), None
+        late = "another run did not produce it in time" if found is None else None
+        return CacheDecision(result="misses", draw=request.draw, skip_model_reason=late, began=time.time()), found
+
+    async def _accepts(self, request: CacheRequest, cached: CachedAnswer, *, elsewhere: bool) -> bool:
+        """Return whether another run's result may be the answer to this ask.
+
+        A result whose production began after this run started includes everything this run could have found. One that
+        began earlier must still be fresh, and is shared only with asks written before it was complete: later asks look
+        up the cache. A result that no model wrote is not shared with an ask that has more time, in which a model might
+        answer.
+        """
+        run, no_cache = request.run, request.ask.cache == "no-cache"
+        if not epoch_reached(cached.answer.epoch, run.min_epoch):
+            return False
+        if cached.answer.rung not in MODEL_RUNGS and _more_time(run.remaining(), cached.had):
+            return False
+        if no_cache and cached.answer.cached:  # a stale answer was used
+            return False
+        if cached.began - (self._clock_skew if elsewhere else 0.0) >= run.started:
+            return True
+        if no_cache or run.written > cached.made:
+            return False
+        return (await self._freshness.assess(cached, run.remaining())).fresh
+
+
+def _more_time(remaining: float, had: float | None) -> bool:
+    return had is not None and remaining > TIME_TOLERANCE * had

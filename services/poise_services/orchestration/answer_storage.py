@@ -1,0 +1,91 @@
+"""Answer storage: which answers are stored in the cache, and on which documents they depend."""
+
+import time
+from collections.abc import Sequence
+from typing import Final
+
+from poise.contracts import Answer, Passage
+from poise.redis.answer_store import Answers, CachedAnswer, Dependency
+from poise_services.orchestration.cache_keys import document_id
+from poise_services.orchestration.cache_lookup import CacheRequest
+from poise_services.orchestration.document_versions import DocumentVersions
+from poise_services.orchestration.integrations import PASSAGE_ID_PREFIX
+from poise_services.orchestration.settings import OrchestrationSettings
+
+MODEL_RUNGS: Final = frozenset({"primary", "variant"})
+"""The rungs whose answers a model wrote."""
+
+
+class AnswerStorage:
+    """Stores answers.
+
+    Args:
+        store: The stored answers.
+        versions: The documents' versions.
+        settings: The tier's settings.
+    """
+
+    def __init__(self, store: Answers, versions: DocumentVersions, settings: OrchestrationSettings) -> None:
+        self._store = store
+        self._versions = versions
+        self._settings = settings
+
+    async def store(self, request: CacheRequest, answer: Answer, began: float) -> CachedAnswer:
+        """Store an answer if it may be stored; return it for the asks that wait for it.
+
+        Args:
+            request: The ask.
+            answer: Its answer.
+            began: When its production began, unix seconds.
+        """
+        run, made = request.run, time.time()
+        dependencies = await self._dependencies(run.notes.passages, run.remaining())
+        took = made - began
+        had = took + run.remaining()
+        cached = CachedAnswer(answer=answer, began=began, made=made, grounds=dependencies, ms=took * 1_000, had=had)
+        author = next((one for one in self._settings.variants if one.name == answer.variant), None)
+        # No log announces changes of an integration's replies, so answers that depend on one are not stored.
+        if author is None or self._settings.integrations or not _storable(cached):
+            return cached
+        key = CacheRequest.of(run, request.ask, request.draw, author, self._settings).key
+        # The variant of an ask that finds it was drawn for that ask: the one drawn here does not concern it.
+        as_primary = answer.model_copy(update={"rung": "primary", "reason": None})
+        limits = self._settings.cache
+        ttl = limits.max_age + max(limits.stale_while_revalidate, limits.stale_if_error)
+        await self._store.keep(run.tenant, key, cached.model_copy(update={"answer": as_primary}), ttl)
+        return cached
+
+    async def _dependencies(self, passages: Sequence[Passage], remaining: float) -> tuple[Dependency, ...]:
+        """Return the documents of all retrieved passages, with the digests of the retrieved versions.
+
+        Integrations' replies are not among them: concurrent asks share such an answer, later ones do not.
+        """
+        synced = await self._versions.sync(remaining)
+        found: dict[str, Dependency] = {}
+        for passage in passages:
+            if passage.version is None and passage.id.startswith(PASSAGE_ID_PREFIX):
+                continue
+            document = document_id(passage.id)
+            digest = self._digest(document, passage.version) if synced else None
+            if document not in found or digest is None:
+                found[document] = Dependency(document=document, source=passage.source, digest=digest)
+        return tuple(found.values())
+
+    def _digest(self, document: str, version: int | None) -> str | None:
+        state = self._versions.of(document)
+        if state is None or version is None or not state.same_content(version):
+            return None
+        return state.digest
+
+
+def _storable(cached: CachedAnswer) -> bool:
+    """Return whether an answer passed its check, and the content of each document that it depends on is known."""
+    answer = cached.answer
+    return (
+        answer.rung in MODEL_RUNGS
+        and answer.retrieval in {"hybrid", "lexical"}
+        and answer.epoch is not None
+        and not answer.cached
+        and bool(cached.grounds)
+        and all(dependency.digest is not None for dependency in cached.grounds)
+    )

@@ -1,0 +1,54 @@
+"""Revalidation: refreshes a stale answer by a run on the batch lane."""
+
+import time
+from typing import Final
+from uuid import NAMESPACE_OID, uuid4, uuid5
+
+from poise.contracts import Ask, Envelope
+from poise.contracts.topics import RUNS_BATCH
+from poise.redis.answer_store import CachedAnswer, flight_key
+from poise.redis.step_results import ClaimStatus, Lease, StepResultStore
+from poise.worker.context import MessagePublisher
+from poise_services.orchestration.document_versions import DocumentVersions
+
+REVALIDATION_INTERVAL: Final = 30.0
+"""Seconds after which an answer that is still stale is refreshed again."""
+ASK_STEP: Final = "ask"
+
+
+class Revalidator:
+    """Publishes asks that refresh stale answers.
+
+    Args:
+        producer: Publishes the asks.
+        journal: Holds the marks that prevent duplicates.
+        versions: The documents' versions.
+    """
+
+    def __init__(self, producer: MessagePublisher, journal: StepResultStore, versions: DocumentVersions) -> None:
+        self._producer = producer
+        self._journal = journal
+        self._versions = versions
+
+    async def start(self, tenant: str, ask: Ask, key: str, cached: CachedAnswer) -> None:
+        """Refresh a stale answer by one run, however many asks find it stale.
+
+        The first of them takes a mark in Redis. Should two take it (the mark was lost), both publish the same run id,
+        and the journal executes it once. Should both execute, they share a flight.
+        """
+        mark = Lease(f"{flight_key(tenant, key)}:again", uuid4().hex)
+        if await self._journal.claim(mark, REVALIDATION_INTERVAL) is ClaimStatus.HELD:
+            return
+        run = self._run_id(key, cached)
+        await self._producer.publish(
+            RUNS_BATCH,
+            Ask(question=ask.question, workflow=ask.workflow, cache="no-cache"),
+            key=run,
+            envelope=Envelope(run=run, step=ASK_STEP, tenant=tenant),
+        )
+
+    def _run_id(self, key: str, cached: CachedAnswer) -> str:
+        states = (self._versions.of(dependency.document) for dependency in cached.grounds)
+        versions = (-1 if state is None else state.version for state in states)
+        interval = int(time.time() / REVALIDATION_INTERVAL)
+        return str(uuid5(NAMESPACE_OID, "/".join(map(str, (key, cached.made, *versions, interval)))))

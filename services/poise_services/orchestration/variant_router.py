@@ -1,0 +1,175 @@
+"""Variant router: which variant is asked next, and for how long."""
+
+from collections.abc import Callable
+
+from pydantic import BaseModel, ConfigDict
+
+from poise.contracts import Fault
+from poise.telemetry import count, semconv
+from poise.workflows.run import Run
+from poise_services.orchestration.breakers import Breakers
+from poise_services.orchestration.fault_rules import (
+    CHECK_FAILED,
+    FAULT_RULES,
+    NextCandidates,
+    TriedVariant,
+    candidates,
+    rule_for,
+    signal_of,
+)
+from poise_services.orchestration.prompt import without_passages
+from poise_services.orchestration.settings import OrchestrationSettings, Variant
+from poise_services.orchestration.time_budget import fair_share
+
+
+class Route(BaseModel):
+    """The variant that is asked next. Stored in the run's journal, so that a replay asks the same variant."""
+
+    model_config = ConfigDict(frozen=True)
+
+    variant: str | None = None
+    """None = no variant."""
+    left_alone: tuple[str, ...] = ()
+    """Better candidates whose breaker is open, each described with its last error."""
+    others: int = 0
+    """How many variants may still be asked after it."""
+    elsewhere: bool = False
+    """Whether one of those has another backend."""
+    closed_book: bool = False
+    """Whether the passages are left out of its prompt (`without_passages`)."""
+
+
+class VariantRouter:
+    """Chooses the variants of one run: the drawn one first, then others while failovers are left.
+
+    Args:
+        run: The run.
+        drawn: The variant that was drawn.
+        settings: The variants and the ladder.
+        breakers: The variants' circuit breakers.
+        secret: The secret that draws are made with.
+    """
+
+    def __init__(
+        self, run: Run, drawn: Variant, *, settings: OrchestrationSettings, breakers: Breakers, secret: bytes
+    ) -> None:
+        self.drawn = drawn
+        self.failovers_left = max_failovers(settings)
+        self._run = run
+        self._breakers = breakers
+        self._secret = secret
+        self._variants = {variant.name: variant for variant in settings.variants}
+        self._tried: list[TriedVariant] = []
+        self._cause = "open"
+        self._admitted_at: float | None = None
+
+    # -- which variant -----------------------------------------------------------------------------------------------
+
+    async def first(self) -> Route:
+        """Route to the drawn variant, unless its breaker is open."""
+        spare = candidates(list(self._variants.values()), [TriedVariant(self.drawn, "anyone")])
+        route = await self._route(lambda: self._admit([self.drawn], spare))
+        if route.variant is None:
+            self._tried.append(TriedVariant(self.drawn, "anyone"))
+        return route
+
+    async def next(self) -> Route:
+        """Route to the best other variant, and count the failover."""
+        route = await self._route(lambda: self._admit(self._candidates(), []))
+        if route.variant is not None:
+            self.failovers_left -= 1
+            failed = self._tried[-1].variant.name
+            count(semconv.FAILOVERS, 1, {semconv.VARIANT: failed, semconv.ERROR_TYPE: self._cause})
+        return route
+
+    def variant_of(self, route: Route) -> Variant:
+        """Return the variant of a route that has one."""
+        return self._variants[route.variant or ""]
+
+    def label(self, variant: Variant) -> str:
+        """Return what a variant is called in a reason."""
+        return variant.name if len(self._variants) > 1 else "the model"
+
+    def budget(self, route: Route) -> float:
+        """Return the seconds that the variant of a route may take."""
+        return fair_share(self._run.for_steps(), route.others)
+
+    async def _route(self, choose: Callable[[], Route]) -> Route:
+        """Choose in a step of the run, because in a replay the breakers are in other states."""
+        self._admitted_at = None
+        admitted: str | None = None
+
+        async def chosen() -> Route:
+            nonlocal admitted
+            route = choose()
+            admitted = route.variant
+            return route
+
+        try:
+            return await self._run.step("route", chosen, returns=Route, id=f"route.{len(self._tried)}", recorded=False)
+        except BaseException:  # interrupted while the route was stored: the admitted variant is not asked
+            if admitted is not None:
+                self.release(self._variants[admitted])
+            raise
+
+    def _admit(self, order: list[Variant], spare: list[Variant]) -> Route:
+        """Route to the first variant whose breaker admits a call."""
+        left_alone: list[str] = []
+        for place, variant in enumerate(order):
+            self._admitted_at = self._breakers.admit(variant.name)
+            if self._admitted_at is not None:
+                after = self._may_follow([*order[place + 1 :], *spare])
+                return Route(
+                    variant=variant.name,
+                    left_alone=tuple(left_alone),
+                    others=len(after),
+                    elsewhere=any(other.backend != variant.backend for other in after),
+                    closed_book=without_passages(self._secret, self._run.id, variant.name, variant.without_passages),
+                )
+            why = self._breakers.because(variant.name)
+            left_alone.append(f"{self.label(variant)} is left alone, it failed lately{why}")
+        return Route(left_alone=tuple(left_alone))
+
+    def _may_follow(self, others: list[Variant]) -> list[Variant]:
+        states = self._breakers.states()
+        most = self.failovers_left - (1 if self._tried else 0)  # the failover being routed is one of them
+        return [variant for variant in others if states[variant.name] != "open"][: max(0, most)]
+
+    def _candidates(self) -> list[Variant]:
+        return candidates(list(self._variants.values()), self._tried, self._breakers.states())
+
+    # -- how it ended ------------------------------------------------------------------------------------------------
+
+    def record_answer(self, variant: Variant) -> None:
+        """Record that a variant answered."""
+        self._breakers.record(variant.name, self._admitted_at, "answered")
+
+    def record_rejection(self, variant: Variant) -> None:
+        """Record that a variant's answer did not pass its check."""
+        self._exclude(variant, CHECK_FAILED.next_candidates, "check")
+
+    def record_fault(self, variant: Variant, fault: Fault, budget: float) -> None:
+        """Record that a variant failed when it had `budget` seconds."""
+        signal = signal_of(fault, budget)
+        self._breakers.record(variant.name, self._admitted_at, signal, fault.retry_after, error=fault.detail)
+        cause = fault.type if fault.type in FAULT_RULES else "other"
+        self._exclude(variant, rule_for(fault.type).next_candidates, cause)
+
+    def record_no_prompt(self, variant: Variant) -> None:
+        """Record that the prompt could not be built: the other variants' would fail alike."""
+        self.release(variant)
+        self._exclude(variant, "nobody", self._cause)
+
+    def release(self, variant: Variant) -> None:
+        """Release the admission of a variant that was not asked."""
+        self._breakers.record(variant.name, self._admitted_at, "nothing")
+
+    def _exclude(self, variant: Variant, next_candidates: NextCandidates, cause: str) -> None:
+        self._tried.append(TriedVariant(variant, next_candidates))
+        self._cause = cause
+
+
+def max_failovers(settings: OrchestrationSettings) -> int:
+    """Return how many other variants may be asked for one answer."""
+    ladder = settings.ladder
+    return min(ladder.failovers, len(settings.variants) - 1) if "variant" in ladder.rungs else 0
