@@ -13,11 +13,12 @@ from poise.cli.text import clean
 from poise.contracts.message import Message
 from poise.contracts.policy import Decision, Policy, PolicyState
 from poise.contracts.record import RunRecord, Score
-from poise.contracts.topics import DECISIONS, POLICY, POLICY_STATE, RECORDS, SCORES
+from poise.contracts.topics import DECISIONS, POLICY, POLICY_STATE, SCORES
 from poise.kafka.log_reader import LogReader
 from poise.kafka.record import Record
 from poise.policy.decider import Decider
 from poise.policy.detection.recovery_e_process import RECOVERY_THRESHOLD
+from poise.run_log.lookup import RunLog
 from poise.worker.connection import MeshConnection
 from poise_labs.balance.timeline import EvidencePoint, Example, ScoredAnswer, Timeline, TimelineEvent, WeightsPoint
 
@@ -112,8 +113,8 @@ class BalanceObserver:
             (one.finding for one in self.decisions if one.action in DECREASES and one.finding is not None), None
         )
         runs = found.runs[:EXAMPLE_CANDIDATES] if found is not None else ()
-        read = await asyncio.gather(*(self._mesh.logs.read_key(RECORDS.name, run) for run in runs))
-        examples = [_example(RunRecord.parse(records[-1].value or b"")) for records in read if records]
+        records = await RunLog(self._mesh.logs, self._mesh.settings.clock_skew).records(runs)
+        examples = [_example(records[run]) for run in runs if run in records]
         self.history.example = next((one for one in examples if one is not None), None)
 
     async def _change(self, seconds: float) -> None:

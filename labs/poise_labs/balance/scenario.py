@@ -4,13 +4,11 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from random import SystemRandom
 from typing import Final
 
 from poise.contracts.policy import PolicyCommand, PolicySpec
-from poise.contracts.run_id import new_run_id
-from poise.contracts.topics import COMMANDS
 from poise.errors import UnavailableError
+from poise.policy.control import execute, new_command_id
 from poise.worker.connection import MeshConnection
 from poise_labs.balance.environment import SECOND, STEADY, WITHOUT_PASSAGES
 from poise_labs.balance.load import LoadGenerator
@@ -167,17 +165,13 @@ class BalanceScenario:
         await self.deploy(without_passages)
 
     async def _set(self) -> None:
-        command = PolicyCommand(id=new_run_id(time.time(), SystemRandom()), action="set", spec=self.spec, by="the act")
-        await self.mesh.producer.publish(COMMANDS, command, key=self.spec.name)
-        if not await self.watching.until(
+        command = PolicyCommand(id=new_command_id(), action="set", spec=self.spec, by="the act")
+        await execute(self.mesh.logs, self.mesh.producer, self.spec.name, command, within=DECISION_TIMEOUT)
+        await self.watching.until(
             lambda _: any(one.command == command.id for one in self.watching.decisions),
             answers=1,
             seconds=DECISION_TIMEOUT,
-        ):
-            raise UnavailableError(
-                f"policy {self.spec.name} was not set within {DECISION_TIMEOUT:.0f} s: check that an evaluation worker "
-                "runs (`poise status`)"
-            )
+        )
 
 
 def _has(kind: EventKind) -> Callable[[Timeline], bool]:

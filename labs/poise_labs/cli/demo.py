@@ -21,9 +21,9 @@ from poise.cli.console import err, out
 from poise.cli.errors import async_command
 from poise.cli.ingest import Ingested
 from poise.cli.text import format_ms
-from poise.cli.trace import find
 from poise.client import Poise
 from poise.contracts.ask import Answer
+from poise.run_log.lookup import RunLog
 from poise.run_log.timeline import span_tree, time_shares
 from poise.settings import MeshSettings
 from poise.stack.stack import Stack
@@ -131,7 +131,7 @@ async def _show(mesh: MeshConnection, question: str, answer: Answer) -> None:
 
 async def time_by_tier(mesh: MeshConnection, run_id: str) -> str:
     """How long each tier took for a run: `by tier: inference 1.1 s · retrieval 21 ms · …`."""
-    split = time_shares(span_tree((await find(mesh, run_id)).spans))
+    split = time_shares(span_tree((await RunLog(mesh.logs, mesh.settings.clock_skew).trace(run_id)).spans))
     if not split.tiers:
         return "by tier: unknown, for spans are not written"
     parts = [f"{tier or 'unknown'} {format_ms(seconds * 1000)}" for tier, seconds in split.tiers.items()]

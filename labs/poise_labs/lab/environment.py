@@ -1,17 +1,15 @@
 """The ground of a lab: a mesh of its own, real in every part but the models."""
 
-import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Final, Self
-from uuid import uuid4
 
 from poise.client import Poise
 from poise.contracts.policy import Decision, PolicyCommand
-from poise.contracts.topics import COMMANDS, DECISIONS
 from poise.errors import UnavailableError
+from poise.policy import control
 from poise.settings import MeshSettings
 from poise.stack.environment_overrides import told
 from poise.stack.events import EventListener, ignore_event
@@ -81,25 +79,16 @@ class LabEnvironment:
             await self.stack.start_part("orchestration-1")
 
     async def command(self, policy: str, command: PolicyCommand) -> Decision:
-        """Ask something of whoever decides, and wait for its decision.
+        """Send a command and return the decision on it.
 
         Raises:
-            UnavailableError: None came.
+            UnavailableError: There was no decision in time.
         """
         mesh = self.poise.mesh
-        async with mesh.logs.follow(DECISIONS.name, start="end") as follower:
-            await mesh.producer.publish(COMMANDS, command, key=policy)
-            try:
-                async with asyncio.timeout(DECISION_TIMEOUT):
-                    async for batch in follower:
-                        for record in batch:
-                            decision = Decision.parse(record.value or b"")
-                            if decision.command == command.id:
-                                return decision
-            except TimeoutError as error:
-                why = f"{command.action} of policy {policy} was not decided on within {DECISION_TIMEOUT:g} s"
-                raise UnavailableError(f"{why}: see {self._directory / 'logs' / 'evaluation-1.log'}") from error
-        raise AssertionError("following does not end")
+        try:
+            return await control.execute(mesh.logs, mesh.producer, policy, command, within=DECISION_TIMEOUT)
+        except UnavailableError as error:
+            raise UnavailableError(f"{error}; see {self._directory / 'logs' / 'evaluation-1.log'}") from error
 
     def _variables(self) -> Mapping[str, str]:
         backends = {
@@ -116,8 +105,3 @@ class LabEnvironment:
             "POISE_CONCURRENCY": str(CONCURRENCY),
             "POISE_SPANS": "false",
         }
-
-
-def new_command_id() -> str:
-    """An id for a command."""
-    return f"{LAB}-{uuid4().hex[:12]}"

@@ -10,8 +10,9 @@ from poise.contracts.ask import Answer
 from poise.contracts.policy import Decision, Policy, PolicyCommand, PolicySpec
 from poise.contracts.record import RunRecord, Score
 from poise.errors import PoiseError, UnavailableError
+from poise.policy.control import new_command_id
 from poise_labs.lab.backend import ScriptedBackend
-from poise_labs.lab.environment import LAB, LabEnvironment, new_command_id
+from poise_labs.lab.environment import LAB, LabEnvironment
 from poise_labs.lab.observer import LabObserver
 from poise_labs.lab.questions import LabQuestion
 from poise_labs.lab.scenario import Scenario

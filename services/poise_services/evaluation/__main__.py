@@ -2,6 +2,7 @@
 
 import poise.system.sigterm  # noqa: F401 - first: from here on it is heard
 from poise.executors.limited import LimitedExecutor
+from poise.run_log.lookup import RunLog
 from poise.settings import MeshSettings
 from poise.worker.process import run
 from poise.worker.runtime import WorkerRuntime
@@ -9,7 +10,6 @@ from poise.worker.tier import Tier
 from poise_services.evaluation.embedding_scorer import embedding_scorer
 from poise_services.evaluation.handlers import handlers
 from poise_services.evaluation.policy_worker import policy_worker
-from poise_services.evaluation.records import Records
 from poise_services.evaluation.settings import EvaluationSettings
 
 
@@ -22,7 +22,8 @@ async def main() -> None:
         policy_worker(mesh, settings),
         LimitedExecutor() as executor,
     ):
-        await mesh.serve(Tier("evaluation", handlers(Records(mesh.logs, mesh_settings.clock_skew), vectors, executor)))
+        run_log = RunLog(mesh.logs, mesh_settings.clock_skew)
+        await mesh.serve(Tier("evaluation", handlers(run_log, vectors, executor)))
 
 
 if __name__ == "__main__":

@@ -1,16 +1,18 @@
 """Feedback: joined to the run that it is about, and published as a score of that run's policy and variant.
 
-    joined    the run's record is there: a score goes to `poise.scores`
-    early     it is not there, and may still come: tried again after 10 s, 60 s and 10 min
-    late      it is not there any more
-    unknown   it is not there, and will not come
-    foreign   the run is another tenant's
+    joined    the record of the run exists: a score is published to `poise.scores`
+    early     there is no record yet: retried after 10 s, 60 s and 10 min
+    late      the record is no longer retained
+    unknown   there is no record, and there will be none
+    foreign   the run belongs to another tenant
 
-The last three are dead letters, with the reason: nothing that a person wrote is dropped. Such feedback costs a look-up
-each time, and a dead letter for two weeks, and anyone may send it. So each worker lets some wait and keeps some, at the
-rates below. More is passed over: it is counted, and `poise.feedback` has it for as long as any.
+The last three become dead letters with the reason, so that no feedback is lost silently. Such feedback costs a look-up
+each time and a dead letter for two weeks, and anyone may send it. Therefore each worker limits how much of it is
+retried and dead-lettered, at the rates below. The rest is skipped and counted; `poise.feedback` retains it like any
+other feedback.
 """
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable
@@ -19,20 +21,22 @@ from typing import Final
 from poise.contracts import Envelope, Feedback, RunRecord, Score
 from poise.contracts.run_id import started_at
 from poise.contracts.topics import DAY, HOUR, RECORDS, RETRY_DELAYS, SCORES
-from poise.errors import PoiseError, RetryableError, TerminalError
+from poise.errors import PoiseError, RetryableError, TerminalError, UnavailableError
 from poise.resilience.token_bucket import TokenBucket
-from poise.run_log.records import MAX_DELAY
-from poise.telemetry import count, measure, semconv
+from poise.run_log.lookup import RETRY_AFTER, RunLog
+from poise.run_log.search_windows import MAX_DELAY
+from poise.telemetry import count, measure, semconv, span
 from poise.worker.context import Context
-from poise_services.evaluation.records import Records
 
 log = logging.getLogger(__name__)
 
 RECORD_RETENTION: Final = RECORDS.keep or 0.0
+CONCURRENT_LOOKUPS: Final = 4
+"""Runs that a worker looks up at the same time."""
 EARLY_RATE: Final = (5.0, 2_000.0)
-"""Feedback a second, and at once, whose run left no record yet, that a worker lets wait: at most 5,400 at a time."""
+"""Early feedback that a worker accepts for a retry: per second, and burst; at most 5,400 messages wait at a time."""
 DEAD_RATE: Final = (20 / HOUR, 200.0)
-"""Feedback of one outcome a second, and at once, that a worker makes dead letters of."""
+"""Feedback of one outcome that a worker dead-letters: per second, and burst."""
 MAX_RATING: Final = 5
 """The highest rating; 1 is the lowest."""
 
@@ -41,64 +45,75 @@ class FeedbackHandler:
     """Handles `Feedback`.
 
     Args:
-        records: Finds the records of runs.
-        clock: Returns the time, seconds.
+        run_log: Looks up the records of runs.
+        clock: Returns the time, seconds; for the rates.
     """
 
-    def __init__(self, records: Records, clock: Callable[[], float] = time.monotonic) -> None:
-        self._records = records
+    def __init__(self, run_log: RunLog, clock: Callable[[], float] = time.monotonic) -> None:
+        self._run_log = run_log
+        self._slots = asyncio.Semaphore(CONCURRENT_LOOKUPS)
         self._clock = clock
         self._rates = {"early": TokenBucket(*EARLY_RATE)}
         self._rates |= {outcome: TokenBucket(*DEAD_RATE) for outcome in ("late", "unknown", "foreign")}
-        self._passed_over = 0
+        self._skipped = 0
 
     async def join(self, feedback: Feedback, context: Context) -> None:
         """Publish feedback as a score of its run.
 
         Raises:
-            RetryableError: Its run has left no record yet, or the records cannot be read.
-            TerminalError: Its run left no record and will not, or one that is kept no more; or is another tenant's.
+            RetryableError: The run has no record yet, or the records cannot be read.
+            TerminalError: The run will have no record, its record is no longer retained, or the run belongs to another
+                tenant.
         """
         run, now = feedback.run_id, time.time()
-        record = None if is_late(run, now) else await self._records.find(run, now)
+        record = None if is_late(run, now) else await self._record(run)
         if record is None:
             outcome, error = classify_missing(run, context.written, now)
         elif record.tenant != context.tenant:
-            told = f"run {run} is not of the tenant {context.tenant}, for whom {context.record.topic} speaks"
-            outcome, error = "foreign", TerminalError(told)
+            reason = f"run {run} does not belong to tenant {context.tenant}, the tenant of {context.record.topic}"
+            outcome, error = "foreign", TerminalError(reason)
         else:
             return await self._publish(feedback, record, context)
-        if not self._too_many(outcome, run):
+        if not self._exceeds_rate(outcome, run):
             count(semconv.FEEDBACKS, 1, {semconv.OUTCOME: outcome})
             raise error
         return None
 
-    async def _publish(self, feedback: Feedback, record: RunRecord, context: Context) -> None:
-        scored = score_of(feedback, record, context.written)
-        envelope = Envelope(run=scored.run_id, tenant=scored.tenant)  # not those of the message, which anyone may write
-        await context.producer.publish(SCORES, scored, key=scored.policy, envelope=envelope)
-        count(semconv.FEEDBACKS, 1, {semconv.OUTCOME: "joined"})
-        for name, value in scored.values.items():
-            measure(semconv.SCORES, value, {semconv.SCORE: name, semconv.VARIANT: scored.variant})
+    async def _record(self, run: str) -> RunRecord | None:
+        try:
+            with span(semconv.FIND_RUN):
+                async with self._slots:
+                    return await self._run_log.record(run)
+        except UnavailableError as error:
+            raise RetryableError(f"run {run} cannot be looked up: {error}", retry_after=RETRY_AFTER) from error
 
-    def _too_many(self, outcome: str, run: str) -> bool:
-        """Whether feedback is passed over, for there was too much of its kind; the log says so from time to time."""
+    async def _publish(self, feedback: Feedback, record: RunRecord, context: Context) -> None:
+        score = score_of(feedback, record, context.written)
+        # The envelope of the record: anyone may write the one of the message.
+        envelope = Envelope(run=score.run_id, tenant=score.tenant)
+        await context.producer.publish(SCORES, score, key=score.policy, envelope=envelope)
+        count(semconv.FEEDBACKS, 1, {semconv.OUTCOME: "joined"})
+        for name, value in score.values.items():
+            measure(semconv.SCORES, value, {semconv.SCORE: name, semconv.VARIANT: score.variant})
+
+    def _exceeds_rate(self, outcome: str, run: str) -> bool:
+        """Return whether to skip feedback because there was too much of its outcome; log that now and then."""
         if not self._rates[outcome].take(self._clock()):
             return False
         count(semconv.FEEDBACKS, 1, {semconv.OUTCOME: "passed over"})
-        self._passed_over += 1
-        if self._passed_over.bit_count() == 1:  # 1, 2, 4, 8, …
-            log.warning("%d times feedback passed over, the last was %s, on run %s", self._passed_over, outcome, run)
+        self._skipped += 1
+        if self._skipped.bit_count() == 1:  # 1, 2, 4, 8, …
+            log.warning("skipped feedback %d times, most recently %s feedback on run %s", self._skipped, outcome, run)
         return True
 
 
 def score_of(feedback: Feedback, record: RunRecord, given: float) -> Score:
-    """Feedback as a score of its run, with how that run's variant was drawn.
+    """Return feedback as a score of its run, with the draw of that run's variant.
 
     Args:
-        feedback: What a person thought of the answer.
+        feedback: A person's opinion of the answer.
         record: The run.
-        given: When it was given, unix seconds.
+        given: When the feedback was given, unix seconds.
     """
     values: dict[str, float] = {}
     if feedback.thumb is not None:
@@ -124,26 +139,26 @@ def score_of(feedback: Feedback, record: RunRecord, given: float) -> Score:
 
 
 def is_late(run: str, now: float) -> bool:
-    """Whether a run is known to be older than the records that are kept."""
+    """Return whether a run is known to be older than the retained records."""
     began = started_at(run)
     return began is not None and began < now - RECORD_RETENTION
 
 
 def classify_missing(run: str, given: float, now: float) -> tuple[str, PoiseError]:
-    """What it means that a run has no record, in one word, and as an error.
+    """Return the outcome of feedback on a run without a record, and its error.
 
     Args:
-        run: The run's id.
+        run: The run id.
         given: When the feedback was given, unix seconds.
         now: Unix seconds.
     """
     began = started_at(run)
     if is_late(run, now):
-        return "late", TerminalError(f"run {run} is too long ago: records are kept for {RECORD_RETENTION / DAY:g} days")
+        return "late", TerminalError(f"run {run} is too old: records are retained for {RECORD_RETENTION / DAY:g} days")
     if began is not None and began > now + HOUR:
-        return "unknown", TerminalError(f"nobody knows run {run}: by its id it would begin in the future")
+        return "unknown", TerminalError(f"run {run} is unknown: by its id it starts in the future")
     ended = began is not None and began < now - MAX_DELAY
     if ended or now - given >= sum(RETRY_DELAYS):
-        told = f"nobody knows run {run}: there is no record of it, {now - given:.0f} s after the feedback was given"
-        return "unknown", TerminalError(told)
-    return "early", RetryableError(f"nobody knows run {run} yet: there is no record of it", retry_after=RETRY_DELAYS[0])
+        reason = f"run {run} is unknown: it has no record {now - given:.0f} s after the feedback was given"
+        return "unknown", TerminalError(reason)
+    return "early", RetryableError(f"run {run} has no record yet", retry_after=RETRY_DELAYS[0])

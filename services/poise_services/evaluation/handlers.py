@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from poise.contracts import Feedback, Message, RunRecord, Score
 from poise.contracts.topics import SCORES
 from poise.executors.limited import LimitedExecutor
+from poise.run_log.lookup import RunLog
 from poise.telemetry import measure, semconv, span
 from poise.worker.context import Context, Handler
 from poise_services.evaluation.embedding_scorer import EmbeddingScorer, score_with_embeddings
 from poise_services.evaluation.feedback import FeedbackHandler
-from poise_services.evaluation.records import Records
 from poise_services.evaluation.run_scores import score_run, scoring_size
 
 LATENCY = "latency_ms."
@@ -62,7 +62,7 @@ def record_metrics(judged: Score) -> None:
 
 
 def handlers(
-    records: Records, vectors: EmbeddingScorer | None = None, executor: LimitedExecutor | None = None
+    run_log: RunLog, vectors: EmbeddingScorer | None = None, executor: LimitedExecutor | None = None
 ) -> Mapping[type[Message], Handler]:
     """One handler by the type of message it takes; with vectors, runs are compared by meaning too."""
-    return {RunRecord: Scorer(vectors, executor).score, Feedback: FeedbackHandler(records).join}
+    return {RunRecord: Scorer(vectors, executor).score, Feedback: FeedbackHandler(run_log).join}

@@ -3,22 +3,19 @@
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
 from typing import ClassVar, Final, Literal
 
 from fastapi import Request, Response
-from pydantic import ValidationError
 from starlette.requests import ClientDisconnect
 
 from poise.contracts import Fault, Message, RunRecord
 from poise.contracts.run_id import is_run_id, started_at
 from poise.contracts.topics import BATCH, DAY, HOUR, RECORDS
-from poise.errors import PoiseError, RetryableError, RunCancelledError, SetupError, TerminalError, UnavailableError
-from poise.kafka.log_lookup import Window
-from poise.kafka.record import Record
-from poise.run_log.records import search_windows
+from poise.errors import PoiseError, RunCancelledError
+from poise.run_log.lookup import LookupLimits, RunLog
 from poise.worker.connection import MeshConnection
 from poise_services.gateway.problems import NotFoundError
 from poise_services.gateway.settings import GatewaySettings
@@ -35,8 +32,6 @@ CLOCKS: Final = 60.0
 KEPT: Final = RECORDS.keep or 0.0
 FOUND_WITHIN: Final = 10.0
 """Seconds in which the record of a run must be found, waiting for others' look-ups included."""
-AGAIN_AFTER: Final = 10.0
-"""Seconds after which one who was told that it takes too long may try again."""
 
 
 class RunView(Message):
@@ -144,30 +139,9 @@ class Runs:
         Raises:
             RetryableError: It takes too long to look for it now.
         """
-        where = search_windows(run, time.time(), self._mesh.settings.clock_skew)
-        try:
-            async with asyncio.timeout(FOUND_WITHIN):
-                found = await self._look(run, where.near, self._lookups)
-                if found is None:
-                    found = await self._look(run, where.far, self._searches)
-        except SetupError as error:
-            raise UnavailableError(f"the records cannot be read: {error}") from error
-        except TimeoutError as error:
-            told = f"run {run}: its record was not found within {FOUND_WITHIN:g} s, and not all was looked through"
-            raise RetryableError(told, retry_after=AGAIN_AFTER) from error
-        if found is None:
-            return None
-        try:
-            record = RunRecord.parse(found.value or b"")
-        except ValidationError as error:
-            raise TerminalError(f"the record of run {run} cannot be read: {error}") from error
-        return record if record.tenant == self._mesh.settings.tenant else None
-
-    async def _look(self, run: str, windows: Sequence[Window], limit: asyncio.Semaphore) -> Record | None:
-        if not windows:
-            return None
-        async with limit:
-            return await self._mesh.logs.lookups.last_of_key(RECORDS.name, run, windows)
+        limits = LookupLimits(FOUND_WITHIN, near=self._lookups, far=self._searches)
+        record = await RunLog(self._mesh.logs, self._mesh.settings.clock_skew, limits).record(run)
+        return record if record is not None and record.tenant == self._mesh.settings.tenant else None
 
 
 def _fault_of(error: BaseException) -> Fault:

@@ -29,10 +29,11 @@ from poise.cli.text import clean
 from poise.contracts.message import Message
 from poise.contracts.policy import Decision, PolicyCommand, PolicySpec
 from poise.errors import InvalidMessageError, PoiseError
-from poise.policy import decision_log
+from poise.policy import control, decision_log
 from poise.policy.policy_file import PolicyFileError, read
 from poise.policy.replay import replay as replayed
 from poise.policy.replay import replay_with
+from poise.run_log.lookup import RunLog
 from poise.worker.connection import MeshConnection
 
 app = typer.Typer(
@@ -63,9 +64,9 @@ FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="The TOML fil
 async def show(name: NameArgument = None, broker: BrokerOption = None, *, as_json: JsonOption = False) -> None:
     """Show what is in force: weights, limits, how each variant does, and what was decided last."""
     async with open_client(broker) as poise:
-        name, policy = await decision_log.chosen(poise.mesh, name)
-        made = await decision_log.decisions(poise.mesh, name)
-        scores = await decision_log.recent(poise.mesh, name) if policy is not None else []
+        name, policy = await decision_log.resolve(poise.mesh.logs, name)
+        made = await decision_log.decisions(poise.mesh.logs, name)
+        scores = await _run_log(poise.mesh).recent_scores(name) if policy is not None else []
     rows = variant_statuses(policy, made, scores) if policy is not None else []
     if as_json:
         last = _plain(made[-1]) if made else None
@@ -90,7 +91,7 @@ async def set_(
     spec = _read(file).model_copy(update={"dry_run": dry_run})
     async with open_client(broker) as poise:
         command = PolicyCommand(
-            id=decision_log.new_id(), action="set", spec=spec, by=decision_log.person(), reason=reason
+            id=control.new_command_id(), action="set", spec=spec, by=control.current_user(), reason=reason
         )
         await _do(poise.mesh, spec.name, command, as_json=as_json)
 
@@ -136,10 +137,10 @@ async def revert(
 
 
 async def _foretell(mesh: MeshConnection, name: str | None, version: int | None) -> None:
-    name, policy = await decision_log.chosen(mesh, name)
+    name, policy = await decision_log.resolve(mesh.logs, name)
     if policy is None:
         return
-    earlier = reverted_weights(await decision_log.decisions(mesh, name), version)
+    earlier = reverted_weights(await decision_log.decisions(mesh.logs, name), version)
     if earlier is not None:
         told = f"version {policy.version} → the weights of " + (
             f"version {version}" if version else "before its last change"
@@ -172,15 +173,19 @@ async def explain(
     async with open_client(broker) as poise:
         if decision != LATEST and name is None:
             name = decision.rpartition("-")[0] or None
-        name, policy = await decision_log.chosen(poise.mesh, name)
-        found = _find(await decision_log.decisions(poise.mesh, name), decision, name)
+        name, policy = await decision_log.resolve(poise.mesh.logs, name)
+        found = _find(await decision_log.decisions(poise.mesh.logs, name), decision, name)
         ids = found.finding.runs[:RUNS] if found.finding is not None else ()
-        runs = await decision_log.runs(poise.mesh, ids)
+        runs = await _run_log(poise.mesh).records(ids)
     if as_json:
         told = {"decision": _plain(found), "runs": {run: _plain(record) for run, record in runs.items()}}
         print_json(json.dumps(told, ensure_ascii=False))
     else:
         out.print(decision_explanation(found, policy, runs, time.time()))
+
+
+def _run_log(mesh: MeshConnection) -> RunLog:
+    return RunLog(mesh.logs, mesh.settings.clock_skew)
 
 
 def _find(decisions: list[Decision], wanted: str, name: str) -> Decision:
@@ -204,9 +209,9 @@ async def log(
 ) -> None:
     """List the decisions, newest last."""
     async with open_client(broker) as poise:
-        name, _ = await decision_log.chosen(poise.mesh, name)
+        name, _ = await decision_log.resolve(poise.mesh.logs, name)
         found = 0
-        async with aclosing(decision_log.decisions_by_batch(poise.mesh, name, last=last, follow=follow)) as batches:
+        async with aclosing(decision_log.follow_decisions(poise.mesh.logs, name, last=last, follow=follow)) as batches:
             async for batch in batches:
                 found += len(batch)
                 _list(batch, as_json=as_json)
@@ -253,8 +258,8 @@ async def replay(
     """Make the decisions again from the logs, and compare. Exits with 1 if one differs."""
     spec = None if other is None else _read(other)
     async with open_client(broker) as poise:
-        name, _ = await decision_log.chosen(poise.mesh, name)
-        logs = await decision_log.logs(poise.mesh, name)
+        name, _ = await decision_log.resolve(poise.mesh.logs, name)
+        logs = await decision_log.replay_logs(poise.mesh.logs, name)
     if spec is not None:
         made = replay_with(logs, spec)
         if not made and not as_json:
@@ -291,16 +296,16 @@ async def _ask(
     reason: str | None,
     as_json: bool,
 ) -> None:
-    name, _ = await decision_log.chosen(mesh, name)
+    name, _ = await decision_log.resolve(mesh.logs, name)
     asked = PolicyCommand(
-        id=decision_log.new_id(), action=action, version=version, by=decision_log.person(), reason=reason
+        id=control.new_command_id(), action=action, version=version, by=control.current_user(), reason=reason
     )
     await _do(mesh, name, asked, as_json=as_json)
 
 
 async def _do(mesh: MeshConnection, name: str, command: PolicyCommand, *, as_json: bool) -> None:
     """Ask for it, and show what was decided; what was refused ends in an error."""
-    decision = await decision_log.decided(mesh, name, command)
+    decision = await control.execute(mesh.logs, mesh.producer, name, command)
     if as_json:
         print_json(decision.model_dump_json())
     elif decision.action != "refuse":

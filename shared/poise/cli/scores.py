@@ -3,12 +3,10 @@
 import json
 import re
 import time
-from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Annotated, Any, Final
 
 import typer
-from pydantic import ValidationError
 from rich.text import Text
 
 from poise.cli.connect import BrokerOption, JsonOption, open_client
@@ -17,14 +15,10 @@ from poise.cli.errors import async_command
 from poise.cli.scores_view import LEGEND, scores_table
 from poise.cli.text import plural
 from poise.contracts.fault import FieldError
-from poise.contracts.record import Score
-from poise.contracts.topics import SCORES
 from poise.errors import InvalidMessageError
-from poise.kafka.record import Record
+from poise.run_log.lookup import RunLog
 from poise.scoring.summary import VariantSummary, summarise
-from poise.worker.connection import MeshConnection
 
-READ_TIMEOUT: Final = 60.0
 UNITS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 _SPAN: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd])")
@@ -40,7 +34,9 @@ async def scores(
     """How well each variant answers: groundedness, failures and times, from every finished run."""
     seconds = parse_period(since)
     async with open_client(broker) as poise:
-        summaries = summarise(await recent(poise.mesh, time.time() - seconds))
+        summaries = summarise(
+            await RunLog(poise.mesh.logs, poise.mesh.settings.clock_skew).scores(time.time() - seconds)
+        )
     if as_json:
         print_json(json.dumps([_plain(summary) for summary in summaries]))
     elif summaries:
@@ -62,26 +58,6 @@ def parse_period(text: str) -> float:
         detail = f"{text!r} is no span of time: write 30m, 1h or 7d"
         raise InvalidMessageError(f"--since: {detail}", [FieldError(field="--since", detail=detail)])
     return float(found[1]) * UNITS[found[2]]
-
-
-async def recent(mesh: MeshConnection, since: float) -> list[Score]:
-    """The scores of runs that finished since then (unix seconds)."""
-    found: list[Score] = []
-    async with mesh.logs.follow(SCORES.name, start=since) as follower:
-        async for batch in follower.read_to_end(within=READ_TIMEOUT):
-            found += [score for score in readable(batch) if score.at >= since]
-    return found
-
-
-def readable(records: Iterable[Record]) -> list[Score]:
-    """The scores among records; what a newer version wrote, or somebody else, is passed over."""
-    found: list[Score] = []
-    for record in records:
-        try:
-            found.append(Score.parse(record.value or b""))
-        except ValidationError:
-            continue
-    return found
 
 
 def _plain(summary: VariantSummary) -> dict[str, Any]:

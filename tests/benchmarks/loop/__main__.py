@@ -17,13 +17,13 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Final
-from uuid import uuid4
 
 from rich.console import Console
 
 from poise.client import Poise
 from poise.contracts import PolicyCommand, PolicySpec, RunRecord, Score
-from poise.contracts.topics import COMMANDS, POLICY, RECORDS, SCORES
+from poise.contracts.topics import RECORDS, SCORES
+from poise.policy.control import execute, new_command_id
 from poise.settings import MeshSettings
 from poise.stack.options import ExternalServices, Ports, StackOptions
 from poise.stack.stack import Stack
@@ -110,11 +110,8 @@ async def ingested(poise: Poise) -> list[str]:
 async def set_policy(poise: Poise) -> None:
     """Have both variants drawn, and watched."""
     spec = PolicySpec(name="answer", weights={"steady": 1.0, "cheap": 1.0})
-    asked_for = PolicyCommand(id=str(uuid4()), action="set", spec=spec, by="bench")
-    await poise.mesh.producer.publish(COMMANDS, asked_for, key=spec.name)
-    async with asyncio.timeout(WITHIN):
-        while not await poise.mesh.logs.read_topic(POLICY.name):  # noqa: ASYNC110 - whoever decides says nothing else
-            await asyncio.sleep(0.2)
+    command = PolicyCommand(id=new_command_id(), action="set", spec=spec, by="bench")
+    await execute(poise.mesh.logs, poise.mesh.producer, spec.name, command, within=WITHIN)
 
 
 def question(topics: list[str], number: int) -> str:

@@ -12,7 +12,8 @@ from integration_kit import Command, another, until
 from poise.contracts import Draw, RunRecord, Score
 from poise.contracts.policy import Decision
 from poise.contracts.topics import DECISIONS, RECORDS, SCORES
-from poise.policy import decision_log
+from poise.policy import control, decision_log
+from poise.run_log.decoding import decodable
 from poise.settings import MeshSettings
 from poise.worker.runtime import WorkerRuntime
 from poise_services.evaluation.policy_worker import policy_worker
@@ -98,7 +99,7 @@ async def made(mesh: WorkerRuntime, name: str, count: int) -> list[Decision]:
     found: list[Decision] = []
     async with asyncio.timeout(WITHIN), mesh.logs.follow(DECISIONS.name) as follower:
         async for batch in follower:
-            found += [decision for _, decision in decision_log.readable(Decision, batch) if decision.policy == name]
+            found += [decision for _, decision in decodable(Decision, batch) if decision.policy == name]
             if len(found) >= count:
                 return found
     raise AssertionError
@@ -122,7 +123,7 @@ async def test_people_stay_in_charge(poise: Command, mesh_settings: MeshSettings
         assert "try the cheap one" in shown.stdout
         standing = await plain(poise, "show", name)
         assert standing["policy"]["weights"] == {"steady": 0.5, "cheap": 0.5}
-        assert standing["policy"]["by"] == decision_log.person()
+        assert standing["policy"]["by"] == control.current_user()
         assert standing["last"]["action"] == "set"
 
         # the loop moves, and says why
@@ -180,13 +181,13 @@ async def test_people_stay_in_charge(poise: Command, mesh_settings: MeshSettings
         # what another file would have led to: nothing moves where nothing may
         other = changed(file, "pause = 1", 'score = "raw_relevance"')
         supposed = (await poise("policy", "replay", name, "--with", other, "--json")).stdout.splitlines()
-        assert {json.loads(line)["by"] for line in supposed} == {decision_log.person()}
+        assert {json.loads(line)["by"] for line in supposed} == {control.current_user()}
 
 
 async def test_what_is_asked_while_nobody_decides_is_done_when_somebody_does(
     poise: Command, mesh_settings: MeshSettings, name: str, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(decision_log, "DECIDED_WITHIN", 0.5)
+    monkeypatch.setattr(control, "DECISION_TIMEOUT", 0.5)
     asked = await poise("policy", "set", str(file))
     assert asked.exit_code == 1
     assert "an evaluation worker must run" in asked.stderr
@@ -214,7 +215,7 @@ async def test_the_log_is_followed(poise: Command, mesh_settings: MeshSettings, 
 
 
 async def follow(mesh: WorkerRuntime, name: str, seen: list[str]) -> None:
-    async for batch in decision_log.decisions_by_batch(mesh, name, last=20, follow=True):
+    async for batch in decision_log.follow_decisions(mesh.logs, name, last=20, follow=True):
         seen.extend(decision.id for decision in batch)
 
 

@@ -158,7 +158,7 @@ async def test_feedback_on_a_run_that_nobody_knows_is_kept_in_the_end(mesh: Work
     await mesh.producer.publish(FEEDBACK, feedback, key=run)
     (letter,) = await letters_of(mesh, run)
     assert letter.error == "TerminalError"
-    assert letter.message.startswith(f"nobody knows run {run}: there is no record of it")
+    assert letter.message.startswith(f"run {run} is unknown: it has no record")
     assert letter.record.value == feedback.encode()
     for delay in RETRY_DELAYS:
         assert len(await mesh.logs.read_key(retry_topic("evaluation", delay), run)) == 1
@@ -172,7 +172,7 @@ async def test_feedback_that_waited_so_long_before_is_not_waited_for_again(mesh:
         hour_ago = round((time.time() - 3_600) * 1_000)
         await producer.send_and_wait(FEEDBACK.name, body, key=run.encode(), timestamp_ms=hour_ago)
     (letter,) = await letters_of(mesh, run)
-    assert letter.message.startswith(f"nobody knows run {run}")
+    assert letter.message.startswith(f"run {run} is unknown")
     assert await mesh.logs.read_key(retry_topic("evaluation", RETRY_DELAYS[0]), run) == []
 
 
@@ -180,7 +180,7 @@ async def test_late_feedback_is_kept_at_once(mesh: WorkerRuntime) -> None:
     run = by_time(ago=8 * 86_400)
     await mesh.producer.publish(FEEDBACK, Feedback(run_id=run, thumb="up"), key=run)
     (letter,) = await letters_of(mesh, run)
-    assert letter.message == f"run {run} is too long ago: records are kept for 7 days"
+    assert letter.message == f"run {run} is too old: records are retained for 7 days"
 
 
 async def test_feedback_that_is_delivered_twice_counts_once(mesh: WorkerRuntime) -> None:
@@ -206,7 +206,7 @@ async def test_feedback_on_another_tenants_run_is_not_accepted(
     body = Feedback(run_id=theirs, thumb="down").encode()
     await outsider.send(FEEDBACK.name, body, theirs.encode(), poise_tenant=claimed, reply_to=None)
     (letter,) = await letters_of(mesh, theirs)
-    assert letter.message == f"run {theirs} is not of the tenant default, for whom poise.feedback speaks"
+    assert letter.message == f"run {theirs} does not belong to tenant default, the tenant of poise.feedback"
     await mesh.producer.publish(FEEDBACK, Feedback(run_id=ours, thumb="up"), key=ours)
     await scores_of(mesh, own, 1)
     scores = [Score.parse(record.value or b"") for record in await mesh.logs.read_key(SCORES.name, policy)]

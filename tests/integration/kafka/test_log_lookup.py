@@ -11,7 +11,6 @@ import pytest
 import pytest_asyncio
 from integration_kit import another
 
-from poise.cli import scores, trace
 from poise.contracts.run_id import run_id_of
 from poise.contracts.topics import Topic, dead_topic
 from poise.dead_letters.admin import DeadLetterAdmin
@@ -20,7 +19,8 @@ from poise.errors import TerminalError, UnavailableError
 from poise.kafka.log_lookup import LogLookup, Window
 from poise.kafka.record import Position
 from poise.policy import decision_log
-from poise.run_log.records import search_windows
+from poise.run_log import lookup
+from poise.run_log.search_windows import search_windows
 from poise.settings import MeshSettings
 from poise.worker.runtime import WorkerRuntime
 
@@ -132,9 +132,9 @@ async def test_dead_letters_are_listed_without_their_messages(mesh: WorkerRuntim
 async def test_commands_keep_what_they_show(
     mesh: WorkerRuntime, log: Topic, of: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module, name in ((trace, "SPANS"), (trace, "RECORDS"), (scores, "SCORES"), (decision_log, "DECISIONS")):
+    for module, name in ((lookup, "SPANS"), (lookup, "RECORDS"), (lookup, "SCORES"), (decision_log, "DECISIONS")):
         monkeypatch.setattr(module, name, log)
-    monkeypatch.setattr(decision_log, "SCORES", log)
+    runs = lookup.RunLog(mesh.logs, mesh.settings.clock_skew)
     run = run_id_of("poise.ask.interactive", 0, Random().getrandbits(40), time.time())
     await fill(mesh, log.name, partition=await mesh.logs.partition_of(log.name, run.encode()))
     with kept_below(KEPT):
@@ -145,10 +145,10 @@ async def test_commands_keep_what_they_show(
                     is None
                 )
             case "trace":
-                assert (await trace.find(mesh, run)).spans == ()
+                assert (await runs.trace(run)).spans == ()
             case "scores":
-                assert await scores.recent(mesh, time.time() - 60.0) == []
+                assert await runs.scores(time.time() - 60.0) == []
             case "policy log":
-                assert await decision_log.decisions(mesh, run) == []
+                assert await decision_log.decisions(mesh.logs, run) == []
             case "policy recent":
-                assert await decision_log.recent(mesh, run) == []
+                assert await runs.recent_scores(run) == []

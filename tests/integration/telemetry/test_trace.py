@@ -13,12 +13,12 @@ from random import SystemRandom
 import pytest
 from integration_kit import serving
 
-from poise.cli import trace
 from poise.contracts import Completion, Generate
 from poise.contracts.generate import ChatMessage
 from poise.contracts.run_id import new_run_id
 from poise.errors import FaultError, TerminalError
 from poise.rpc.client import CallOptions
+from poise.run_log.lookup import RunLog
 from poise.run_log.timeline import span_tree
 from poise.settings import MeshSettings
 from poise.telemetry import semconv, span
@@ -56,7 +56,7 @@ async def test_every_span_of_a_run_is_found_in_its_place(mesh: WorkerRuntime) ->
     await ask(mesh)
     run = await ask(mesh)
 
-    found = await trace.find(mesh, run)
+    found = await RunLog(mesh.logs, mesh.settings.clock_skew).trace(run)
     (root,) = span_tree(found.spans)
     assert [node.span and node.span.name for node in root.walk()] == [
         "ask",
@@ -75,7 +75,9 @@ async def test_a_fault_shows_where_it_arose(mesh: WorkerRuntime) -> None:
             Generate(messages=(ChatMessage(role="user", content="fail"),)), CallOptions(run=run, step="generate")
         )
 
-    failed = [one for one in (await trace.find(mesh, run)).spans if one.status == "error"]
+    failed = [
+        one for one in (await RunLog(mesh.logs, mesh.settings.clock_skew).trace(run)).spans if one.status == "error"
+    ]
     assert {one.name for one in failed} >= {"ask", "call generate", "chat echo"}
 
 

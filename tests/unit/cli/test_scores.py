@@ -3,11 +3,12 @@ import io
 import pytest
 from rich.console import Console
 
-from poise.cli.scores import parse_period, readable
+from poise.cli.scores import parse_period
 from poise.cli.scores_view import feedback_notes, format_interval, format_mean_share, scores_table
 from poise.contracts import Score
 from poise.errors import InvalidMessageError
 from poise.kafka.record import Record
+from poise.run_log.decoding import decodable
 from poise.scoring.summary import estimate, summarise
 
 
@@ -108,4 +109,4 @@ def test_what_is_no_score_is_passed_over() -> None:
     records = [
         Record("poise.scores", 0, n, 0.0, None, value) for n, value in enumerate((None, b"{", score("1").encode()))
     ]
-    assert [found.run_id for found in readable(records)] == ["1"]
+    assert [found.run_id for _, found in decodable(Score, records)] == ["1"]

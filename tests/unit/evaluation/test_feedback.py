@@ -103,7 +103,7 @@ def test_early_feedback_waits_on_each_delayed_retry_topic_and_on_nothing_else() 
                 break
     assert waits == list(RETRY_DELAYS)
     assert other == GiveUp()
-    assert str(error).startswith(f"nobody knows run {BY_PLACE}")
+    assert str(error).startswith(f"run {BY_PLACE} ")
     assert isinstance(error, TerminalError)
 
 
@@ -121,24 +121,24 @@ def test_what_can_be_no_run_is_no_feedback() -> None:
         Feedback(run_id="r", thumb="up")
 
 
-NO_RECORDS: Any = None
+NO_RUN_LOG: Any = None
 """No test asks for them, or it gives its own."""
 
 
 async def test_a_run_from_before_all_records_is_late_unread() -> None:
     context: Any = Unread(time.time())
     run = new_run_id(time.time() - 8 * DAY, Random())
-    with pytest.raises(TerminalError, match="too long ago: records are kept for 7 days"):
-        await FeedbackHandler(NO_RECORDS).join(Feedback(run_id=run, thumb="up"), context)
+    with pytest.raises(TerminalError, match="is too old: records are retained for 7 days"):
+        await FeedbackHandler(NO_RUN_LOG).join(Feedback(run_id=run, thumb="up"), context)
 
 
 async def came_of(feedbacks: FeedbackHandler, run: str, written: float, record: RunRecord | None = None) -> str:
     """What became of feedback on a run that has this record, or none."""
 
-    async def find(_run: str, _now: float) -> RunRecord | None:
+    async def find(_run: str) -> RunRecord | None:
         return record
 
-    feedbacks._records = cast("Any", SimpleNamespace(find=find))
+    feedbacks._run_log = cast("Any", SimpleNamespace(record=find))
     topic = SimpleNamespace(topic="poise.feedback")
     context = SimpleNamespace(written=written, tenant="acme", record=topic)
     try:
@@ -152,7 +152,7 @@ async def came_of(feedbacks: FeedbackHandler, run: str, written: float, record: 
 
 async def test_a_flood_on_runs_that_nobody_knows_leaves_so_many_waiting_and_so_many_dead_letters() -> None:
     now = [0.0]
-    feedbacks = FeedbackHandler(NO_RECORDS, lambda: now[0])
+    feedbacks = FeedbackHandler(NO_RUN_LOG, lambda: now[0])
     runs = [new_run_id(time.time(), Random(number)) for number in range(3_000)]
     early = [await came_of(feedbacks, run, time.time()) for run in runs]
     assert early == ["waits"] * 2_000 + ["passed over"] * 1_000
@@ -164,7 +164,7 @@ async def test_a_flood_on_runs_that_nobody_knows_leaves_so_many_waiting_and_so_m
 
 
 async def test_a_flood_on_runs_that_are_too_long_ago_leaves_so_many_dead_letters() -> None:
-    feedbacks = FeedbackHandler(NO_RECORDS, lambda: 0.0)
+    feedbacks = FeedbackHandler(NO_RUN_LOG, lambda: 0.0)
     late = [await came_of(feedbacks, old(number), time.time()) for number in range(300)]
     assert late == ["dead letter"] * 200 + ["passed over"] * 100
 
@@ -174,7 +174,7 @@ def old(number: int) -> str:
 
 
 async def test_a_flood_on_another_tenants_run_leaves_so_many_dead_letters() -> None:
-    feedbacks = FeedbackHandler(NO_RECORDS, lambda: 0.0)
+    feedbacks = FeedbackHandler(NO_RUN_LOG, lambda: 0.0)
     record = RECORD.model_copy(update={"tenant": "another"})
     foreign = [await came_of(feedbacks, BY_PLACE, time.time(), record) for _ in range(300)]
     assert foreign == ["dead letter"] * 200 + ["passed over"] * 100

@@ -6,7 +6,7 @@ import pytest
 
 from poise.contracts.run_id import new_run_id, run_id_of
 from poise.kafka.log_lookup import Window
-from poise.run_log.records import MAX_DELAY, SEARCH_BACK, USUAL_DELAY, search_windows
+from poise.run_log.search_windows import MAX_DELAY, SEARCH_BACK, USUAL_DELAY, search_windows
 
 NOW = 1_800_000_000.0
 BY_PLACE = run_id_of("poise.ask.interactive", 3, 42, NOW)

@@ -1,0 +1,95 @@
+"""`RunLog` searches earlier by the clock skew, and skips what it cannot decode only where it returns many records."""
+
+import time
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from random import Random
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from poise.contracts import RunRecord, Score
+from poise.contracts.run_id import new_run_id
+from poise.errors import MissingTopicError, RetryableError, TerminalError, UnavailableError
+from poise.kafka.log_lookup import Window
+from poise.kafka.logs import Logs
+from poise.kafka.record import Record
+from poise.run_log.lookup import LookupLimits, RunLog
+
+SKEW = 2.0
+RUN = new_run_id(time.time() - 60.0, Random(1))
+
+
+class Topics:
+    """Topics with one record of each kind; notes where each read starts."""
+
+    def __init__(self, record: bytes | None = None, error: Exception | None = None) -> None:
+        self.record = record
+        self.error = error
+        self.starts: list[Any] = []
+        self.lookups = self
+
+    async def last_of_key(self, topic: str, key: str, windows: Iterable[Window]) -> Record | None:
+        self.starts += [window.start for window in windows]
+        if self.error is not None:
+            raise self.error
+        return None if self.record is None else Record(topic, 0, 0, 1.0, key.encode(), self.record)
+
+    async def read_key(self, _topic: str, _key: str, *, start: float) -> list[Record]:
+        self.starts.append(start)
+        return []
+
+    @asynccontextmanager
+    async def follow(self, topic: str, *, start: float) -> AsyncIterator[Any]:
+        self.starts.append(start)
+
+        async def read_to_end(*, within: float) -> AsyncIterator[list[Record]]:
+            assert within > 0
+            yield [Record(topic, 0, at, float(at), b"answer", a_score(at).encode()) for at in (99, 100)]
+
+        yield SimpleNamespace(read_to_end=read_to_end)
+
+
+def a_score(at: int) -> Score:
+    return Score(
+        run_id=f"run-{at}", workflow="answer", tenant="t", policy="answer", policy_version=1, variant="a",
+        probability=1.0, rung="primary", at=float(at), values={},
+    )  # fmt: skip
+
+
+def a_record(run: str) -> RunRecord:
+    return RunRecord(run_id=run, workflow="answer", tenant="t", question="Why?", started=1.0, finished=2.0)
+
+
+def run_log(topics: Topics, limits: LookupLimits | None = None) -> RunLog:
+    return RunLog(cast("Logs", topics), SKEW, limits)
+
+
+async def test_scores_are_read_from_earlier_by_the_clock_skew_and_filtered_by_their_own_time() -> None:
+    topics = Topics()
+    assert [score.run_id for score in await run_log(topics).scores(100.0)] == ["run-100"]
+    assert topics.starts == [100.0 - SKEW]
+
+
+async def test_a_record_and_a_trace_are_read_from_earlier_by_the_clock_skew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("poise.run_log.lookup.TRACE_INTERVAL", 0.0)
+    topics = Topics(a_record(RUN).encode())
+    assert await run_log(topics).record(RUN) == a_record(RUN)
+    await run_log(topics).trace(RUN)
+    assert topics.starts[:3] == pytest.approx([time.time() - 60.0 - SKEW] * 3, abs=5.0)
+
+
+async def test_a_record_that_cannot_be_decoded_is_an_error_alone_and_skipped_among_others() -> None:
+    topics = Topics(b"{}")
+    with pytest.raises(TerminalError, match=f"the record of run {RUN} cannot be read"):
+        await run_log(topics).record(RUN)
+    assert await run_log(topics).records([RUN]) == {}
+
+
+async def test_a_topic_that_cannot_be_read_is_unavailable_and_a_slow_look_up_is_retryable() -> None:
+    with pytest.raises(UnavailableError, match="the records cannot be read: no topic"):
+        await run_log(Topics(error=MissingTopicError("no topic"))).record(RUN)
+    with pytest.raises(RetryableError, match="was not searched to its end") as raised:
+        await run_log(Topics(error=TimeoutError())).record(RUN)
+    assert raised.value.retry_after == 10.0
