@@ -16,7 +16,7 @@ from poise.kafka.partitioner import partition_for
 from poise.kafka.record import Record
 from poise.kafka.transactions import TransactionalProducer
 from poise.liveness import Part
-from poise.policy.decider import MAX_COMMANDS
+from poise.policy.command_execution import MAX_COMMANDS
 from poise.telemetry import observe, semconv
 from poise.telemetry.metrics import Observation
 from poise.worker.runtime import WorkerRuntime

@@ -13,8 +13,9 @@ from typing import Any, Final
 
 from poise.contracts.policy import Decision, Policy, PolicyCommand, PolicySpec
 from poise.contracts.record import Score
-from poise.policy.decider import MAX_VERSIONS, SNAPSHOT_FORMAT, Decider
+from poise.policy.decider import SNAPSHOT_FORMAT, Decider
 from poise.policy.detection import Detectors
+from poise.policy.policy_versions import MAX_VERSIONS
 from poise.policy.seen_runs import SeenRuns
 
 TOLERANCE: Final = 1e-9

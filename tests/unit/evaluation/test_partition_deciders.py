@@ -120,7 +120,7 @@ def test_without_snapshots_it_goes_on_from_what_is_in_force_and_was_decided(logs
     logs.records[POLICY_STATE.name].clear()
     again = logs.restored()
     assert in_force(again) == in_force(before)
-    assert again.deciders[POLICY].counted == 0
+    assert again.deciders[POLICY].answers_counted == 0
     assert again.dirty, "a snapshot is written soon"
     again.apply_commands([record(COMMANDS.name, 0, asked("set", 1, spec=spec()))])  # read again from the beginning
     assert not again.pending, "it was done"

@@ -3,10 +3,10 @@
 import pytest
 from counting_detectors import CountingDetectors
 
-from poise.policy import decider
+from poise.policy import incident_response
 
 
 @pytest.fixture
 def _plain(monkeypatch: pytest.MonkeyPatch) -> None:
     """Detectors that a test can foresee; the real ones have tests of their own."""
-    monkeypatch.setattr(decider, "Detectors", CountingDetectors)
+    monkeypatch.setattr(incident_response, "Detectors", CountingDetectors)

@@ -12,7 +12,8 @@ from decider_kit import POLICY, Fed, actions, asked, chained, score_of, spec
 from poise.contracts.policy import PolicySpec, PolicyState
 from poise.contracts.topics import POLICY as POLICY_TOPIC
 from poise.contracts.topics import POLICY_STATE
-from poise.policy import decider, seen_runs
+from poise.policy import incident_response, policy_versions, seen_runs
+from poise.policy.command_execution import MAX_COMMANDS
 from poise.policy.decider import Decider
 from poise.policy.detection import Detectors
 from poise.policy.seen_runs import SeenRuns
@@ -144,7 +145,7 @@ def test_a_slow_variant_goes_for_being_slow() -> None:
 def test_a_run_counts_once_however_often_its_score_comes() -> None:
     fed = Fed(spec())
     assert fed.see(*[score_of("the same", "cheap", good=False)] * 100) == []
-    assert fed.decider.counted == 1
+    assert fed.decider.answers_counted == 1
     assert len(fed.answers("cheap", ENOUGH - 1, good=False)) == 1
 
 
@@ -177,12 +178,12 @@ def test_what_says_nothing_of_a_variant_that_is_drawn_is_passed_over(given: dict
     made = fed.see(
         *(score_of(f"r{n}", **{"variant": "cheap", "good": False} | given) for n in range(2 * ENOUGH))  # type: ignore[arg-type]
     )
-    assert (made, fed.decider.counted) == ([], 0)
+    assert (made, fed.decider.answers_counted) == ([], 0)
     assert fed.decider.snapshot()["scores"] == 2 * ENOUGH
 
 
 def test_what_is_no_number_leaves_no_trace_that_could_not_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decider, "Detectors", Detectors)
+    monkeypatch.setattr(incident_response, "Detectors", Detectors)
     fed = Fed(spec())
     for number, wrong in enumerate((math.nan, math.inf, -math.inf, 1e308)):
         fed.see(score_of(f"r{number}", "cheap", values={"quality": wrong, "raw_fault": 0.0, "latency_ms.total": wrong}))
@@ -306,7 +307,7 @@ def test_revert_to_a_version_brings_back_all_that_was_set_then() -> None:
 
 
 def test_fifty_versions_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decider, "MAX_VERSIONS", 3)
+    monkeypatch.setattr(policy_versions, "MAX_VERSIONS", 3)
     fed = Fed(spec())
     for _ in range(2):
         fed.ask("hold")
@@ -392,12 +393,12 @@ def test_a_snapshot_goes_through_the_wire_and_stays_small() -> None:
 def test_the_largest_snapshot_fits_into_a_record_and_what_is_larger_cannot_be_set(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(decider, "Detectors", Detectors)
+    monkeypatch.setattr(incident_response, "Detectors", Detectors)
     names = [f"v{number}".ljust(80, "x") for number in range(MAX_VARIANTS)]
     weights = {name: 1 / (number + 1.37) for number, name in enumerate(names)}
     limits: dict[str, Any] = {"explore": 0.01, "low": 0.5, "latency": 1.0, "cost": 1.0, "quiet_answers": 10**9}
     fed = Fed()
-    for number in range(decider.MAX_COMMANDS):
+    for number in range(MAX_COMMANDS):
         command = asked("set", number, spec=spec(weights, pause=number + 1, **limits))
         assert fed.decider.apply_command(command.model_copy(update={"id": f"{number}".ljust(80, "é")}), at=0.1)[0].acted
     chance = random.Random(1)

@@ -103,9 +103,9 @@ def counted_runs(events: Sequence[Event]) -> set[str]:
     """The runs that are counted among these."""
     decider, found = Decider(POLICY), set()
     for place, event in enumerate(events):
-        before = decider.counted
+        before = decider.answers_counted
         feed(decider, event, place)
-        if decider.counted > before and isinstance(event, Score):
+        if decider.answers_counted > before and isinstance(event, Score):
             found.add(event.run_id)
     return found
 

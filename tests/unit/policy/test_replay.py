@@ -160,6 +160,6 @@ def test_a_decider_that_begins_in_the_middle_knows_what_was_counted(lived: Lived
     run = next(score.run_id for offset, score in lived.scores if offset == lived_through - 1)
     at, command = lived.commands[lived.decisions[begin].command or ""]
     decider.apply_command(command, at)
-    before = decider.counted
+    before = decider.answers_counted
     decider.apply_score(score_of(run, "steady"), lived_through)
-    assert decider.counted == before
+    assert decider.answers_counted == before
