@@ -47,7 +47,7 @@ SEED: Final = int(os.environ.get("POISE_CHAOS_SEED", "1"))
 BETWEEN_KILLS: Final = (2.0, 5.0)
 """Seconds."""
 BY_HTTP: Final = 10
-"""One request in so many."""
+"""One request in this number."""
 RETRYABLE: Final = frozenset(f"urn:poise:{name}" for name in ("deadline-exceeded", "unavailable", "temporary"))
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900 + REQUESTS // 20)]
@@ -171,7 +171,7 @@ async def test_each_accepted_request_has_one_outcome_whatever_dies(
 
 
 def check(history: History, found: list[Handling]) -> None:
-    """One outcome each: an answer or a fault that says try again; whoever had an answer had its own."""
+    """One outcome each: an answer or a retryable fault; each answer belongs to its own request."""
     requests = list(history.requests.values())
     accepted = [request for request in requests if request.accepted]
     by_kafka = [request for request in accepted if request.correlation_id is not None]

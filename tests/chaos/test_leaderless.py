@@ -97,7 +97,7 @@ class Asking:
             asked.end(f"{fault.status}, retryable {fault.retryable}")
 
     async def ask(self, seconds: float) -> None:
-        """Ask one of each kind again and again, and wait for what comes of them."""
+        """Ask one of each kind repeatedly, and wait for the outcomes."""
         kinds = [
             (ask, conversations(topic, lost=lost))
             for ask, topic in ((self.by_http, RUNS_INTERACTIVE), (self.by_client, ASK_INTERACTIVE))

@@ -1,4 +1,4 @@
-"""Whether a regular expression can take more than linear time on some text, told from its automaton.
+"""Whether a regular expression can take more than linear time on some text, determined from its automaton.
 
 A backtracking engine takes as many steps as the automaton has ways to read a text that does not match. There are
 polynomially many where two loops can read the same text and the one leads to the other, exponentially many where one

@@ -65,7 +65,7 @@ class Model:
 
 @dataclass
 class Reader:
-    """Whoever ingests and asks, as a tenant of its own."""
+    """A client that ingests and asks, with its own tenant."""
 
     mesh: WorkerRuntime
     tenant: str = field(default_factory=lambda: f"tenant-{uuid4().hex[:8]}")

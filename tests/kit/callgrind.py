@@ -1,7 +1,7 @@
 """Counts the instructions of a call, those of the regex engine and of other C code included, by valgrind's callgrind.
 
 A process that runs under it asks it to count by a sequence of instructions that does nothing elsewhere ("client
-requests", valgrind.h), so no compiler is needed. What comes before the first request is not counted, and runs faster.
+requests", valgrind.h), so no compiler is needed. Code before the first request is not counted, and runs faster.
 """
 
 import ctypes

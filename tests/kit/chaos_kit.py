@@ -67,7 +67,7 @@ async def _partitions(admin: AIOKafkaAdminClient, topic: str) -> list[int]:
 
 
 async def settled(bootstrap: str, *, every: float = 0.5) -> None:
-    """Wait until no group is behind, looking every so many seconds.
+    """Wait until no group is behind, polling at an interval.
 
     Raises:
         TimeoutError: One still is; the message says which, and by how much.

@@ -77,7 +77,7 @@ class History:
         return self.terminal.get(request.correlation_id or "", [])
 
     async def reach(self, number: int) -> None:
-        """Wait until so many requests have been sent."""
+        """Wait until this number of requests has been sent."""
         if self.begun >= number:
             return
         event = asyncio.Event()
@@ -169,7 +169,7 @@ async def ask_by_http(http: httpx2.AsyncClient, killed: Sequence[float], request
 
 
 def at_rate(rate: float) -> Pace:
-    """So many a second, however slowly they are answered."""
+    """Send at this rate per second, however slowly requests are answered."""
     began = time.monotonic()
     return lambda number: asyncio.sleep(max(0.0, began + number / rate - time.monotonic()))
 
@@ -265,7 +265,7 @@ class Supervisor:
             self.kill(self._random.choice(victims))
 
     async def kill_as_it_goes(self, victims: Sequence[Worker], history: History, between: tuple[int, int]) -> None:
-        """Kill one of them whenever so many more requests have been sent.
+        """Kill one of them each time this number of further requests has been sent.
 
         As many are killed on a slow machine as on a fast one: by the clock, a slow one would do little but start them.
         """

@@ -1,4 +1,4 @@
-"""Detectors that say what a test can foresee: so many bad answers in a row are an alarm, so many good ones recovery."""
+"""Predictable detectors: a number of bad answers in a row is an alarm, a number of good ones a recovery."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
@@ -12,7 +12,7 @@ ENOUGH = 5
 
 
 class CountingDetectors:
-    """As `poise.policy.detection.Detectors`, of which the interface is."""
+    """Detectors with the interface of `poise.policy.detection.Detectors`."""
 
     def __init__(self, variants: Sequence[str], limits: Limits) -> None:  # noqa: ARG002 - the interface's
         self._rows = dict.fromkeys(variants, 0)  # bad ones in a row, or minus the good ones

@@ -50,7 +50,7 @@ async def serve(paid: Paid, reader: asyncio.StreamReader, writer: asyncio.Stream
 
 
 async def complete(paid: Paid, reader: asyncio.StreamReader, body: bytes) -> str:
-    """Write for a while; nobody says more on a connection before it is answered, so what comes is its end."""
+    """Write for a while. A client sends nothing before its answer, so any input is the end of the connection."""
     prompt = json.loads(body)["messages"][-1]["content"]
     found = QUESTION.search(prompt)
     question = found.group() if found else prompt

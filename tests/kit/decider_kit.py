@@ -34,7 +34,7 @@ def score_of(run: str, variant: str, *, good: bool = True, **given: Any) -> Scor
         "at": 1.0,
         "values": values,
     }
-    # Not checked: a decider must bear what the contract refuses too, should it ever stand in a log.
+    # Not checked: a decider must survive records that the contract refuses, if a log has any.
     return Score.model_construct(run_id=run, variant=variant, **usual | given)
 
 
@@ -66,7 +66,7 @@ class Fed:
         return made
 
     def answers(self, variant: str, count: int, *, good: bool = True) -> list[Decision]:
-        """Give so many scores of new answers of a variant; what was decided."""
+        """Give this number of scores of new answers of a variant; return the decisions."""
         first = self.offset
         return self.see(*(score_of(f"run-{n}", variant, good=good, at=float(n)) for n in range(first, first + count)))
 

@@ -5,7 +5,7 @@ from itertools import cycle, islice
 from typing import Final
 
 Shape = Callable[[int], str]
-"""A text of about so many characters."""
+"""A text of about this number of characters."""
 
 
 def run(piece: str, before: str = "", after: str = "") -> Shape:

@@ -24,7 +24,7 @@ Command = Callable[..., Awaitable[Result]]
 def another(settings: MeshSettings) -> MeshSettings:
     """Settings of one more process of the same mesh, with a name of its own that it has not been given.
 
-    Whoever is given one keeps its place in its groups when it stops: what comes to its partitions would wait for it
+    A worker with a name stays a member of its groups when it stops: messages of its partitions would wait for it
     until the group's session is over, 10 s after the test that stopped it.
     """
     return MeshSettings(**settings.model_dump(exclude_unset=True, exclude={"instance"}))
@@ -101,7 +101,7 @@ class Outsider:
         return Record(landed.topic, landed.partition, landed.offset, landed.timestamp / 1_000, key, value, tuple(raw))
 
     async def any_reply(self, *, within: float = WITHIN) -> Record:
-        """The next reply, whoever it is for."""
+        """The next reply, for any call."""
         async with asyncio.timeout(within):
             return Record.of(await self._consumer.getone())
 

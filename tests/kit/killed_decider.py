@@ -1,7 +1,7 @@
 """A worker that decides and kills itself on the way: `python killed_decider.py PLACE NUMBER`.
 
 The broker is that of POISE_BROKER. Places: `sent` (the NUMBERth transaction is written, and not committed), `committed`
-(and nobody was told).
+(and nobody was notified).
 """
 
 import asyncio

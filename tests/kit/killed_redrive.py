@@ -1,7 +1,7 @@
 """A process that sends a dead letter again and kills itself on the way: `python killed_redrive.py PLACE ID`.
 
 The broker is that of POISE_BROKER. Places: `copy` (it is written, its marker is not), `marker` (both are written, and
-nothing is committed), `committed` (and nobody was told).
+nothing is committed), `committed` (and nobody was notified).
 """
 
 import asyncio

@@ -52,7 +52,7 @@ class Load:
         return Completion(text=text, model="m", backend="b", finish_reason="stop")
 
     async def _run(self) -> None:
-        """Call at the rate, whatever becomes of the calls, until told to stop."""
+        """Call at the rate, regardless of the results, until stopped."""
         began = time.monotonic()
         for number in itertools.count():
             late = began + number / RATE - time.monotonic()
@@ -75,7 +75,7 @@ class Load:
             self._answered += 1
 
     async def goes_on(self, calls: int = 100) -> None:
-        """Wait until so many more calls were answered."""
+        """Wait until this number of further calls was answered."""
         wanted = self._answered + calls
         async with asyncio.timeout(WITHIN):
             while self._answered < wanted:  # noqa: ASYNC110 - what it looks at has no event

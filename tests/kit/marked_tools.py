@@ -37,7 +37,7 @@ TOOLS: Final = {
     "python_client": Tool((), ("python-client",)),
     "callgrind": Tool(("valgrind",)),
 }
-"""By marker, each of which pyproject.toml describes."""
+"""By marker, as described in pyproject.toml."""
 
 
 def lacking(markers: set[str]) -> str | None:

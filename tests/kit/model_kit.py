@@ -1,4 +1,4 @@
-"""Model servers that answer as they are told, on real connections, and count what they are asked."""
+"""Scripted model servers on real connections, which count their requests."""
 
 import asyncio
 import json

@@ -63,6 +63,7 @@ _TEXT_TOKENS: Final = {
     tokenize.STRING,
     getattr(tokenize, "FSTRING_MIDDLE", tokenize.STRING),  # Python 3.12: the text of an f-string
 }
+_BETWEEN_STATEMENTS: Final = {tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT}
 
 
 class Finding(NamedTuple):
@@ -93,7 +94,9 @@ def banned_in_page(path: Path) -> Iterator[Finding]:
 
 
 def banned_in_code(path: Path) -> Iterator[Finding]:
-    """Return the banned turns in the comments, docstrings and strings of a module."""
+    """Return the banned turns in the comments, docstrings and strings of a module; of a test, not in its data."""
+    data_allowed = path.is_relative_to(ROOT / "tests")
+    statement = True  # whether the next token starts a statement
     block: list[str] = []  # successive comment lines, so that a wrapped turn is found
     start = 0
     for token in tokenize.generate_tokens(io.StringIO(path.read_text(encoding="utf-8")).readline):
@@ -103,8 +106,9 @@ def banned_in_code(path: Path) -> Iterator[Finding]:
                 block = []
             start = start if block else token.start[0]
             block.append(token.string)
-        elif token.type in _TEXT_TOKENS:
+        elif token.type in _TEXT_TOKENS and (statement or not data_allowed):
             yield from banned_in_text(path, token.string, token.start[0])
+        statement = token.type in _BETWEEN_STATEMENTS or (statement and token.type in {tokenize.NL, tokenize.COMMENT})
     yield from banned_in_text(path, "\n".join(block), start)
 
 

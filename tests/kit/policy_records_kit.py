@@ -7,7 +7,7 @@ from poise.worker.runtime import WorkerRuntime
 
 
 def policy_of(version: int, name: str = "answer", **weights: float) -> Policy:
-    """A policy with those weights, as whoever decides writes it."""
+    """A policy with those weights, as the decider writes it."""
     spec = PolicySpec(name=name, weights=weights)
     return Policy(
         name=name, version=version, weights=weights, spec=spec, decision=f"{name}-{version}", at=1.0, by="loop"

@@ -32,7 +32,7 @@ async def worker(settings: MeshSettings) -> AsyncIterator[WorkerRuntime]:
 
 @dataclass
 class Case:
-    """A policy of its own, of which one variant answers badly: moved away from in nine steps, five answers apart."""
+    """A separate policy with one bad variant, whose weight decreases in nine steps, five answers apart."""
 
     mesh: WorkerRuntime
     name: str = field(default_factory=lambda: f"p-{uuid4().hex[:8]}")
@@ -54,7 +54,7 @@ class Case:
         return id_
 
     async def answers(self, count: int, *, times: int = 1) -> None:
-        """Scores of so many answers of each variant, `cheap` all wrong, each score written so many times."""
+        """Scores of a number of answers of each variant, `cheap` all wrong, each score written repeatedly."""
         first, self.runs = self.runs, self.runs + 2 * count
         for number in range(first, self.runs):
             variant = "cheap" if number % 2 else "steady"
@@ -80,7 +80,7 @@ class Case:
         return [PolicyState.parse(record.value or b"") for record in records]
 
     async def until_decided(self, count: int) -> list[Decision]:
-        """Wait until so many decisions were made."""
+        """Wait until this number of decisions was made."""
         async with asyncio.timeout(WITHIN):
             while len(made := await self.decisions()) < count:  # noqa: ASYNC110 - it is in the log
                 await asyncio.sleep(0.05)

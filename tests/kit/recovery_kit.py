@@ -1,4 +1,4 @@
-"""Losing what Kafka has: a topic that is deleted and made again, with more in it than before or less."""
+"""Data loss in Kafka: a topic is recreated, with more records than before or fewer."""
 
 import asyncio
 from collections.abc import Sequence

@@ -57,7 +57,7 @@ class WholeMesh:
         return sent, await self.outsider.reply(sent, within=WITHIN)
 
     async def ask_by_http(self, question: str, *, cache: str | None = "no-store", **headers: str) -> Answer:
-        """Ask the gateway; it is worked out, unless told otherwise."""
+        """Ask the gateway; by default without the cache."""
         response = await self.http.post("/v1/ask", json={"question": question, "cache": cache}, headers=headers)
         assert response.status_code == 200, response.text
         return Answer.parse(response.content, strict=True)

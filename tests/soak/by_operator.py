@@ -1,4 +1,4 @@
-"""Injections by whoever operates Kafka: topics that are deleted and created again, a partition without leader."""
+"""Injections by an operator of Kafka: recreated topics, a partition without a leader."""
 
 import asyncio
 import random

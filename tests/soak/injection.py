@@ -57,7 +57,7 @@ class Injector:
     done: list[Injected] = field(default_factory=list)
 
     async def run(self, rounds: int, seconds: float) -> None:
-        """Inject each kind once a round, the rounds spread over so many seconds; those that are slow overlap."""
+        """Inject each kind once a round, the rounds spread over a duration; slow ones overlap."""
         chance = random.Random(self.seed)
         order = [kind for _ in range(rounds) for kind in chance.sample(sorted(self.kinds), len(self.kinds))]
         began = time.monotonic()

@@ -8,7 +8,7 @@ from poise.worker.tier import Tier
 
 
 class Enlarged(Message):
-    """So many characters."""
+    """A number of characters."""
 
     kind: ClassVar[str] = "enlarged/1"
 
@@ -16,7 +16,7 @@ class Enlarged(Message):
 
 
 class Enlarge(Request[Enlarged]):
-    """Reply with so many characters."""
+    """Reply with this number of characters."""
 
     kind: ClassVar[str] = "enlarge/1"
     tier: ClassVar[str] = "enlarging"

@@ -67,7 +67,7 @@ class Asked:
 
 
 class Replies:
-    """The replies on the raw clients' topic, handed to whoever waits by correlation id."""
+    """The replies on the raw clients' topic, passed to the waiting client by correlation id."""
 
     def __init__(self, bootstrap: str) -> None:
         self._consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap)

@@ -16,7 +16,7 @@ WARM_UP: Final = 0.3
 FLAT: Final = 1.10
 """The last quarter over the first of what counts, median over median, at most;"""
 SLACK: Final = 20.0
-"""or so many MB more."""
+"""or a number of MB more."""
 
 
 @dataclass
@@ -52,5 +52,5 @@ class Memory:
 
 
 def flat(early: float, late: float) -> bool:
-    """Whether it did not grow, but for what is noise."""
+    """Whether it did not grow, except for noise."""
     return late <= max(early * FLAT, early + SLACK)

@@ -31,7 +31,7 @@ class Report:
 
     @property
     def wrong(self) -> list[str]:
-        """The promises that were not kept, but for what is held in memory: that shows over time alone."""
+        """The broken promises, except for memory use, which shows only over time."""
         history = self.load.history
         found = [f"silence: {one.by}, sent {one.sent:.0f}" for one in history if one.silent]
         found += [f"forged words were seen: {one.by}" for one in history if one.forged]

@@ -98,7 +98,7 @@ def test_it_takes_linear_time(use: Use) -> None:
 
 
 def test_models_have_their_patterns_matched_by_an_engine_that_does_not_backtrack() -> None:
-    """Pydantic's own is Rust's, whose time is linear; it can be told to use Python's."""
+    """Pydantic's own is Rust's, whose time is linear; it can be configured to use Python's."""
     assert not [name for name, tree in trees().items() if "regex_engine" in ast.unparse(tree)]
 
 
