@@ -9,7 +9,24 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from poise.client import Poise
-    from poise.errors import FaultError, PoiseError, RetryableError, SetupError, TerminalError
+    from poise.errors import (
+        CallError,
+        DeadlineExceededError,
+        EncodingError,
+        FaultError,
+        HandlerError,
+        InvalidMessageError,
+        NonDeterminismError,
+        NotTakenError,
+        PoiseError,
+        RateLimitedError,
+        RetryableError,
+        RunCancelledError,
+        SetupError,
+        TerminalError,
+        TransportError,
+        UnavailableError,
+    )
     from poise.kafka.handling_slots import parked
     from poise.worker.context import Context
     from poise.worker.executors import in_processes
@@ -20,15 +37,26 @@ if TYPE_CHECKING:
     from poise.workflows.workflow import workflow
 
 __all__ = [
+    "CallError",
     "Context",
+    "DeadlineExceededError",
+    "EncodingError",
     "FaultError",
+    "HandlerError",
+    "InvalidMessageError",
+    "NonDeterminismError",
+    "NotTakenError",
     "Poise",
     "PoiseError",
+    "RateLimitedError",
     "RetryableError",
     "Run",
+    "RunCancelledError",
     "SetupError",
     "TerminalError",
     "Tier",
+    "TransportError",
+    "UnavailableError",
     "in_processes",
     "parked",
     "run",

@@ -1,25 +1,30 @@
-"""The errors, each of which says what happened, to what, and what to do.
+"""Every error that Poise raises on purpose. Each says what happened, to what, and what to do.
 
     PoiseError
-    ├── RetryableError        a handler raises it: the same work may succeed later
-    │   └── RateLimitedError        somebody else's server wants fewer requests; whoever waits may turn elsewhere
-    ├── TerminalError         a handler raises it: it never will
-    │   ├── InvalidMessageError     the body or a header is not what the contract says
-    │   │   ├── NewerVersionError   a newer worker will understand it
-    │   │   └── UndecodableBatchError   a batch of records is damaged, or not in a form that is read
-    │   ├── EncodingError           a message has a field that JSON has no form for
-    │   ├── DeadlineExceededError   nobody wants the answer any more
-    │   │   └── NotTakenError       and the broker had not taken the request by then
-    │   ├── WithdrawnError          whoever wanted the answer has cancelled it
-    │   ├── UnavailableError        the part that could have answered is missing or does not answer
-    │   ├── RecordTooLargeError     a record is larger than its topic takes
-    │   ├── WorkLimitError          work on a text took more time or memory than it may
-    │   ├── DivergedError           a run that was begun again does something else than it did
-    │   └── FaultError              a call came back with a fault: who answered it has done the retrying
-    └── SetupError            the process cannot start or go on: settings, broker, files; one line for a person
-        └── MissingTopicError       a topic is not there; what reads it for as long as it runs waits for it
+    ├── HandlerError              a handler raises it
+    │   ├── RetryableError          the same work may succeed later
+    │   │   └── RateLimitedError      another server wants fewer requests
+    │   └── TerminalError           the same work never succeeds
+    │       ├── MessageError          a message is not what the contract says
+    │       │   ├── InvalidMessageError     its body or a header is invalid
+    │       │   │   ├── UnknownWorkflowError    an ask names a workflow that does not exist
+    │       │   │   └── UndecodableBatchError   a batch of records is damaged, or in an unsupported format
+    │       │   └── NewerVersionError       its version is newer than this worker
+    │       ├── EncodingError         a message cannot be written as JSON or headers
+    │       ├── RecordTooLargeError   a record is larger than its topic allows
+    │       ├── WorkLimitError        work on a text exceeded its limit of time or memory
+    │       └── NonDeterminismError   a replayed run does not do what its journal says
+    ├── TransportError            the mesh did not carry a request, a reply or a record
+    │   ├── UnavailableError        the part that could answer is missing or does not answer
+    │   └── DeadlineExceededError   the deadline passed
+    │       └── NotTakenError         before the broker had acknowledged the request
+    ├── CallError                 a call ended with something other than its reply
+    │   ├── FaultError              a fault came back: the tier that answered has done the retrying
+    │   └── RunCancelledError       the run, or this step of it, was cancelled
+    └── SetupError                the process cannot start or go on; one line for a person
+        └── MissingTopicError       a topic does not exist; its readers wait for it
 
-Anything else that a handler raises is a bug: tried again a bounded number of times, then a dead letter.
+Any other exception that a handler raises is a bug: it is retried a bounded number of times, then dead-lettered.
 """
 
 import math
@@ -42,18 +47,17 @@ NAMED_CHARS: Final = 200
 
 
 class PoiseError(Exception):
-    """Anything that Poise raises on purpose. `name` and `status` are what a fault made of it says."""
+    """The base of every error that Poise raises on purpose. `name` and `status` appear in the fault."""
 
     name: ClassVar[str] = "internal"
     title: ClassVar[str] = "Internal error"
     status: ClassVar[int] = HTTPStatus.INTERNAL_SERVER_ERROR
     retryable: ClassVar[bool] = False
-    kept: ClassVar[bool] = True
-    """Whether a message that ends so is a dead letter even though somebody waits, who is told. Where nothing can be
-    learnt from it, and nobody will want its answer later, it is not."""
+    dead_letter: ClassVar[bool] = True
+    """Dead-letter the message even when a caller receives the fault."""
 
     def fault(self) -> Fault:
-        """This error as the caller is told of it: without addresses, which are for logs."""
+        """Return the fault that the caller receives: without addresses, which only logs have."""
         return Fault(
             type=f"urn:poise:{self.name}",
             title=self.title,
@@ -63,7 +67,11 @@ class PoiseError(Exception):
         )
 
 
-class RetryableError(PoiseError):
+class HandlerError(PoiseError):
+    """A handler could not do its work."""
+
+
+class RetryableError(HandlerError):
     """The same work may succeed later.
 
     Args:
@@ -78,53 +86,53 @@ class RetryableError(PoiseError):
 
     def __init__(self, message: str, *, retry_after: float | None = None) -> None:
         super().__init__(message)
-        # Whoever computes it from somebody else's clock or header may come to a number that is none.
+        # A value computed from another server's clock or header may be NaN.
         if retry_after is not None:
             retry_after = None if math.isnan(retry_after) else min(max(0.0, retry_after), LONGEST_WAIT)
         self.retry_after = retry_after
 
     def fault(self) -> Fault:
-        """This error as the caller is told of it, with how long to wait."""
+        """Return the fault that the caller receives, with the time to wait."""
         return super().fault().model_copy(update={"retry_after": self.retry_after})
 
 
 class RateLimitedError(RetryableError):
-    """A server that is not ours wants fewer requests.
+    """Another server wants fewer requests.
 
-    Nothing is wrong with this one, so it is never a dead letter while somebody waits for the answer: it is tried again
-    as long as patience lasts, then whoever waits is told, and decides.
+    Nothing is wrong with the message. While a caller waits, it is never dead-lettered: it is retried for `max_wait`,
+    then the caller receives the fault and decides.
 
     Args:
         message: What happened, to what, and what to do.
         retry_after: Seconds to wait at least; None leaves it to the policy.
-        patience: Seconds that may be waited for it in all; None = until the deadline.
+        max_wait: Seconds to wait in all; None = until the deadline.
     """
 
     name = "rate-limited"
     title = "Rate limited"
     status = HTTPStatus.TOO_MANY_REQUESTS
-    kept = False
+    dead_letter = False
 
-    def __init__(self, message: str, *, retry_after: float | None = None, patience: float | None = None) -> None:
+    def __init__(self, message: str, *, retry_after: float | None = None, max_wait: float | None = None) -> None:
         super().__init__(message, retry_after=retry_after)
-        self.patience = patience
+        self.max_wait = max_wait
 
-    def within(self, patience: float | None) -> Self:
-        """The same error, for a caller that has this patience at most."""
-        known = [seconds for seconds in (self.patience, patience) if seconds is not None]
-        self.patience = min(known, default=None)
+    def with_max_wait(self, max_wait: float | None) -> Self:
+        """Shorten the wait to what a caller allows."""
+        known = [seconds for seconds in (self.max_wait, max_wait) if seconds is not None]
+        self.max_wait = min(known, default=None)
         return self
 
 
-class TerminalError(PoiseError):
-    """The same work will never succeed."""
+class TerminalError(HandlerError):
+    """The same work never succeeds."""
 
     name = "failed"
     title = "Failed"
 
 
-class InvalidMessageError(TerminalError):
-    """The body or a header is not what the contract says; `errors` names each field."""
+class MessageError(TerminalError):
+    """A message is not what the contract says; `errors` names each field."""
 
     name = "invalid"
     title = "Invalid message"
@@ -135,12 +143,16 @@ class InvalidMessageError(TerminalError):
         self.errors = tuple(errors)
 
     def fault(self) -> Fault:
-        """This error as the caller is told of it, field by field."""
+        """Return the fault that the caller receives, field by field."""
         return super().fault().model_copy(update={"errors": self.errors})
+
+
+class InvalidMessageError(MessageError):
+    """The body or a header is invalid."""
 
     @classmethod
     def of(cls, error: ValidationError) -> "InvalidMessageError":
-        """Pydantic's findings in Poise's form: the first of them, for hostile bodies have a million."""
+        """Convert the first of Pydantic's errors: a hostile body may have a million."""
         every = error.errors(include_url=False, include_input=False, include_context=False)
         found = [
             FieldError(field=".".join(map(str, item["loc"]))[:NAMED_CHARS] or "body", detail=item["msg"])
@@ -151,33 +163,33 @@ class InvalidMessageError(TerminalError):
 
 
 class UnknownWorkflowError(InvalidMessageError):
-    """An ask names a workflow that there is not. Anyone can send many such, and nothing is learnt from keeping them."""
+    """An ask names a workflow that does not exist. Anyone can send many, so none is kept as a dead letter."""
 
-    kept = False
+    dead_letter = False
 
 
-class NewerVersionError(InvalidMessageError):
-    """The body is of a newer version than this worker knows: during a rolling upgrade another one may."""
+class NewerVersionError(MessageError):
+    """The body's version is newer than this worker: during a rolling upgrade, another worker may know it."""
 
 
 class UndecodableBatchError(InvalidMessageError):
-    """A batch of records is damaged, compressed by a codec that Kafka has not, or too large once it is decompressed."""
+    """A batch of records is damaged, uses a codec that Kafka does not have, or is too large when decompressed."""
 
 
 class EncodingError(TerminalError):
-    """What is to be written has a field without a form in JSON, or a header without one in UTF-8; `errors` names it."""
+    """A field has no representation in JSON, or a header has none in UTF-8; `errors` names it."""
 
     def __init__(self, message: str, errors: Iterable[FieldError] = ()) -> None:
         super().__init__(message)
         self.errors = tuple(errors)
 
     def fault(self) -> Fault:
-        """This error as the caller is told of it, with the field."""
+        """Return the fault that the caller receives, with the field."""
         return super().fault().model_copy(update={"errors": self.errors})
 
     @classmethod
     def of(cls, what: str, field: str, detail: str) -> "EncodingError":
-        """The error of one field.
+        """Return the error of one field.
 
         Args:
             what: What is written: a message's kind.
@@ -188,8 +200,12 @@ class EncodingError(TerminalError):
         return cls(f"{what} cannot be encoded: {found.field}: {detail}", [found])
 
 
-class DeadlineExceededError(TerminalError):
-    """Nobody wants the answer any more."""
+class TransportError(PoiseError):
+    """The mesh did not carry a request, a reply or a record."""
+
+
+class DeadlineExceededError(TransportError):
+    """The deadline passed."""
 
     name = "deadline-exceeded"
     title = "Deadline exceeded"
@@ -198,23 +214,27 @@ class DeadlineExceededError(TerminalError):
 
 
 class NotTakenError(DeadlineExceededError):
-    """The deadline passed while the request was still to be written: its partition has no leader, or Kafka is gone."""
+    """The deadline passed before the broker acknowledged the request: no leader for its partition, or no broker."""
 
     name = "not-taken"
     title = "Not taken"
     status = HTTPStatus.SERVICE_UNAVAILABLE
 
 
-class RunCancelledError(TerminalError):
-    """Whoever wanted the answer has cancelled it."""
+class CallError(PoiseError):
+    """A call ended with something other than its reply."""
+
+
+class RunCancelledError(CallError):
+    """The run, or this step of it, was cancelled."""
 
     name = "cancelled"
     title = "Cancelled"
     status = 499  # nginx's: "client closed request"; the standard has none
 
 
-class UnavailableError(TerminalError):
-    """The part that could have answered is missing or does not answer."""
+class UnavailableError(TransportError):
+    """The part that could answer is missing or does not answer."""
 
     name = "unavailable"
     title = "Unavailable"
@@ -223,7 +243,7 @@ class UnavailableError(TerminalError):
 
 
 class RecordTooLargeError(TerminalError):
-    """A record is larger than its topic takes; nothing of it was sent.
+    """A record is larger than its topic allows; it was not sent.
 
     Args:
         topic: Where it was to go.
@@ -240,25 +260,25 @@ class RecordTooLargeError(TerminalError):
 
 
 class WorkLimitError(TerminalError):
-    """Work on a text took more time or memory than it may."""
+    """Work on a text exceeded its limit of time or memory."""
 
 
 class NonDeterminismError(TerminalError):
-    """A run that was begun again does something else than its history says it did."""
+    """A replayed run does not do what its journal says it did."""
 
     name = "diverged"
     title = "Workflow diverged"
 
 
-class FaultError(TerminalError):
-    """A call came back with a fault. It is final here: the tier that answered has done the retrying."""
+class FaultError(CallError):
+    """A fault came back. It is final here: the tier that answered has done the retrying."""
 
     def __init__(self, fault: Fault) -> None:
         super().__init__(f"{fault.title}: {fault.detail}")
         self._fault = fault
 
     def fault(self) -> Fault:
-        """The fault, as it came."""
+        """Return the fault as it came."""
         return self._fault
 
 
@@ -270,4 +290,4 @@ class SetupError(PoiseError):
 
 
 class MissingTopicError(SetupError):
-    """A topic is not there."""
+    """A topic does not exist."""

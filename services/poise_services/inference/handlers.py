@@ -17,6 +17,6 @@ def handlers(backends: Backends) -> Mapping[type[Message], Handler]:
         try:
             return await server.complete(request, remaining=remaining, lane=context.lane, write=write)
         except RateLimitedError as error:
-            raise error.within(request.patience) from error.__cause__
+            raise error.with_max_wait(request.patience) from error.__cause__
 
     return {Generate: generate}

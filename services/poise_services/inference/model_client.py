@@ -11,7 +11,7 @@ import httpx2
 
 from poise.contracts import Completion, Generate
 from poise.contracts.topics import Lane
-from poise.errors import DeadlineExceededError, RateLimitedError, RetryableError, TerminalError
+from poise.errors import DeadlineExceededError, HandlerError, RateLimitedError, RetryableError
 from poise.http_client.body import ACCEPT_ENCODING, BodyError, BodyTooLargeError, pieces_of
 from poise.http_client.loopback import is_loopback
 from poise.kafka.handling_slots import parked
@@ -95,7 +95,7 @@ class ModelClient:
             slow = RetryableError(f"backend {self.name} did not answer within {budget:g} s: see its timeout")
             self._answered(slow)
             raise slow from error
-        except (RetryableError, TerminalError) as error:
+        except HandlerError as error:
             self._answered(error)
             error.args = (without_addresses(str(error), self._backend.url.host or ""),)  # it is told to whoever asked
             raise
@@ -145,7 +145,7 @@ class ModelClient:
         # Servers have been seen to quote a request's headers in their errors, and those are logged and passed on.
         return answered.replace(self._secret.encode(), b"***") if self._secret else answered
 
-    def _answered(self, error: RetryableError | TerminalError | None) -> None:
+    def _answered(self, error: HandlerError | None) -> None:
         up = isinstance(error, RateLimitedError) or not isinstance(error, RetryableError)
         if up is False and self.up is not False:
             logger.warning("backend %s at %s is down: %s", self.name, self._backend.address, error)

@@ -38,7 +38,7 @@ class ContextTooLongError(TerminalError):
     name = "context-too-long"
     title = "Context too long"
     status = HTTPStatus.BAD_REQUEST
-    kept = False  # whoever waits steps on: to another variant, or down the ladder
+    dead_letter = False  # whoever waits steps on: to another variant, or down the ladder
 
 
 class ContentFilteredError(TerminalError):
@@ -47,7 +47,7 @@ class ContentFilteredError(TerminalError):
     name = "content-filtered"
     title = "Content filtered"
     status = HTTPStatus.BAD_REQUEST
-    kept = False  # whoever waits steps on: to another variant, or down the ladder
+    dead_letter = False  # whoever waits steps on: to another variant, or down the ladder
 
 
 def refusal(status: int, answered: bytes, *, name: str, retry_after: float | None = None) -> PoiseError:
@@ -62,7 +62,7 @@ def refusal(status: int, answered: bytes, *, name: str, retry_after: float | Non
     said, codes = _said(answered)
     message = f"backend {name} answered {status}: {said or 'without a reason'}"
     if codes & _QUOTA_CODES:
-        return RateLimitedError(message, retry_after=retry_after, patience=0.0)
+        return RateLimitedError(message, retry_after=retry_after, max_wait=0.0)
     if codes & _RATE_CODES or status == HTTPStatus.TOO_MANY_REQUESTS:
         return RateLimitedError(message, retry_after=retry_after)
     if codes & _FILTER_CODES:

@@ -17,7 +17,7 @@ from poise.errors import DeadlineExceededError, PoiseError, RateLimitedError, Te
 from poise.http_client.body import ACCEPT_ENCODING, BodyError, BodyTooLargeError, pieces_of
 from poise.http_client.loopback import is_loopback
 from poise.kafka.handling_slots import parked
-from poise.policy import Breaker
+from poise.resilience.breaker import Breaker
 from poise.resilience.concurrency_limiter import ConcurrencyLimiter
 from poise.resilience.retry_after import retry_after_of
 from poise.telemetry import Span, SpanKind, measure, semconv, span
@@ -129,9 +129,6 @@ class ApiClient:
             self.breaker.failed(time.monotonic(), since=now, error=str(error))
             self._say(before, error)
             raise
-        except DeadlineExceededError:
-            self.breaker.abandoned(since=now)
-            raise
         except TerminalError:  # it is there, and answers
             self.breaker.succeeded(since=now)
             self._say(before, None)
@@ -165,7 +162,7 @@ class ApiClient:
             status = response.status_code
             if not HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
                 after = retry_after_of(response.headers, time.time())
-                raise refusal(status, answered, name=self.name, retry_after=after, patience=self.api.timeout)
+                raise refusal(status, answered, name=self.name, retry_after=after, max_wait=self.api.timeout)
             text = text_of(answered, self.api.pointer, name=self.name, status=status)
             return self._without_secrets(text.encode()).decode()  # in JSON, what was escaped is itself only now
 

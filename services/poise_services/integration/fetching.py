@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from poise.contracts import Fetch, Fetched, FieldError
-from poise.errors import InvalidMessageError, RetryableError, TerminalError
+from poise.errors import DeadlineExceededError, HandlerError, InvalidMessageError
 from poise.telemetry import count, semconv
 from poise.worker.context import Context
 from poise_services.integration.apis import Apis
@@ -39,7 +39,7 @@ class Fetching:
         source = server.api.source or server.name
         try:
             text = await server.ask(parameters, remaining=context.remaining(), lane=context.lane)
-        except (RetryableError, TerminalError) as error:
+        except (HandlerError, DeadlineExceededError) as error:
             last = await self._last_good.find(question)
             _count(server.name, "stale" if last else "empty" if isinstance(error, EmptyError) else "fault")
             if last is None:

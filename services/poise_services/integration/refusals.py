@@ -19,13 +19,13 @@ _PASSING: Final = frozenset({408, 409, 425})
 class FailedError(RetryableError):
     """The API cannot be reached, failed, or answered something that cannot be read: it may do better later."""
 
-    kept = False
+    dead_letter = False
 
 
 class RefusedError(TerminalError):
     """The API refused the request, or answered what is of no use however often it is asked."""
 
-    kept = False
+    dead_letter = False
 
 
 class EmptyError(TerminalError):
@@ -34,13 +34,13 @@ class EmptyError(TerminalError):
     name = "integration-empty"
     title = "Integration empty"
     status = HTTPStatus.BAD_GATEWAY
-    kept = False
+    dead_letter = False
 
 
 class NotThereError(UnavailableError):
     """There is no integration of that name."""
 
-    kept = False
+    dead_letter = False
 
 
 class RestingError(UnavailableError):
@@ -51,7 +51,7 @@ class RestingError(UnavailableError):
         retry_after: Seconds until it is tried again.
     """
 
-    kept = False
+    dead_letter = False
 
     def __init__(self, message: str, *, retry_after: float) -> None:
         super().__init__(message)
@@ -63,7 +63,7 @@ class RestingError(UnavailableError):
 
 
 def refusal(
-    status: int, answered: bytes, *, name: str, retry_after: float | None = None, patience: float | None = None
+    status: int, answered: bytes, *, name: str, retry_after: float | None = None, max_wait: float | None = None
 ) -> PoiseError:
     """The error that an answer other than 2xx stands for.
 
@@ -72,12 +72,12 @@ def refusal(
         answered: The answer's body, without secrets.
         name: The integration's name.
         retry_after: Seconds that the API asked to be left alone.
-        patience: Seconds that may be waited for a rate limit.
+        max_wait: Seconds that may be waited for a rate limit.
     """
     said = " ".join(answered[: 8 * SAID_CHARS].decode(errors="replace").split())[:SAID_CHARS]
     message = f"integration {name} answered {status}: {said or 'without a reason'}"
     if status == HTTPStatus.TOO_MANY_REQUESTS:
-        return RateLimitedError(message, retry_after=retry_after, patience=patience)
+        return RateLimitedError(message, retry_after=retry_after, max_wait=max_wait)
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _PASSING:
         return FailedError(message, retry_after=retry_after)
     if status < HTTPStatus.BAD_REQUEST:

@@ -12,7 +12,7 @@ from poise.contracts.topics import POLICY
 from poise.errors import SetupError
 from poise.kafka.log_reader import LogReader
 from poise.kafka.record import Record
-from poise.policy import draw
+from poise.policy.draw import draw
 from poise.worker.runtime import WorkerRuntime
 from poise_services.orchestration.settings import OrchestrationSettings, Variant
 

@@ -6,8 +6,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Final, Self
 
 from poise.errors import DeadlineExceededError, NotTakenError, PoiseError, UnavailableError
-from poise.policy import Breaker, BreakerLimits
-from poise.resilience.breaker import State
+from poise.resilience.breaker import Breaker, BreakerLimits, State
 from poise.telemetry import observe, semconv
 from poise.telemetry.metrics import Observation
 from poise_services.orchestration.fault_rules import MIN_TELLING_BUDGET, BreakerSignal

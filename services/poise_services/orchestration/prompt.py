@@ -9,7 +9,7 @@ says something all did worse.
 """
 
 from poise.contracts import ChatMessage
-from poise.policy import uniform
+from poise.policy.draw import uniform
 from poise.scoring import Evidence, extract
 
 TEMPLATE = "{text}\n\n{question} Answer with words from the text above, in one sentence."

@@ -26,7 +26,7 @@ Mode = Literal["hybrid", "lexical", "none"]
 class EpochWaitsError(RetryableError):
     """As many requests wait for their epochs as may."""
 
-    kept = False
+    dead_letter = False
 
 
 class Searcher:

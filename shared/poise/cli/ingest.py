@@ -208,8 +208,6 @@ async def _publish(
             return known_as.position
         try:
             return await poise.put(id_, document)
-        except UnavailableError:
-            raise
         except TerminalError as error:
             return Refusal(id_, str(error))
 

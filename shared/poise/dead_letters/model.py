@@ -16,7 +16,7 @@ from typing import Final
 from poise.contracts.envelope import DEADLINE
 from poise.contracts.fault import FieldError
 from poise.contracts.topics import CATALOGUE, dead_topic
-from poise.errors import InvalidMessageError, RecordTooLargeError
+from poise.errors import MessageError, RecordTooLargeError
 from poise.kafka.record import Headers, Position, Record, SendRecord
 from poise.kafka.record_size import size_of
 
@@ -158,7 +158,7 @@ async def write(
     decoded its own bytes are kept.
     """
     # Where a message was refused says nothing about it, and finding the lines costs more than all the rest.
-    refused = isinstance(error, InvalidMessageError)
+    refused = isinstance(error, MessageError)
     told = traceback.format_exception_only(error) if refused else traceback.format_exception(error)
     headers = [item for item in record.headers if item[0] != ATTEMPT]
     reason: list[tuple[str, bytes | None]] = [
@@ -231,7 +231,7 @@ class DeadLetterIndex:
         """Take a record.
 
         Raises:
-            InvalidMessageError: More letters fit than can be kept.
+            MessageError: More letters fit than can be kept.
         """
         sent, away = record.header(REDRIVEN), record.header(PURGED)
         if record.header(FROM) is not None or (sent is None and away is None):
@@ -258,7 +258,7 @@ class DeadLetterIndex:
             told = (
                 f"more than {MOST_LETTERS:,} dead letters of {self._tier} fit: choose fewer, for example by their age"
             )
-            raise InvalidMessageError(told, [FieldError(field="newer_than", detail=told)])
+            raise MessageError(told, [FieldError(field="newer_than", detail=told)])
 
     def _slim(self, record: Record) -> Record:
         last = {name: value and _beginning(value) for name, value in record.headers if name in LISTED}

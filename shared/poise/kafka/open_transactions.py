@@ -19,7 +19,7 @@ from typing import Any, Final
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from poise.errors import PoiseError, UnavailableError
+from poise.errors import TerminalError, UnavailableError
 from poise.kafka.connection import Connection
 from poise.kafka.patches.lenient_fetch import TransactionalRecord
 from poise.kafka.record import Record
@@ -147,9 +147,7 @@ class OpenTransactions:
             while blocked.deadlines and blocked.deadlines[0].deadline <= time.time():
                 try:
                     await blocked.deadlines[0].caller.expire()
-                except UnavailableError:
-                    raise
-                except PoiseError as error:
+                except TerminalError as error:
                     log.warning(
                         "no fault was sent for offset %d, which expired: %s", blocked.deadlines[0].offset, error
                     )

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar
 
 from poise.errors import SetupError
 from poise.liveness import LOOK_EVERY, Liveness, Part
-from poise.policy import Breaker, BreakerLimits
 from poise.redis.batch_writer import Writer
 from poise.redis.latency_probe import LatencyProbe, Sample
 from poise.redis.loop_aware_timer import LoopAwareTimer
 from poise.redis.script import Call, Script
+from poise.resilience.breaker import Breaker, BreakerLimits
 from poise.telemetry import count, observe, semconv
 from poise.text.error_text import words_of
 

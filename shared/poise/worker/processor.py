@@ -23,6 +23,7 @@ from poise.dead_letters import model
 from poise.errors import (
     DeadlineExceededError,
     InvalidMessageError,
+    MessageError,
     NewerVersionError,
     PoiseError,
     RecordTooLargeError,
@@ -236,7 +237,7 @@ class MessageProcessor:
             redis=self._redis,
         )
 
-    async def _refuse(self, record: Record, error: InvalidMessageError) -> None:
+    async def _refuse(self, record: Record, error: MessageError) -> None:
         """What cannot be understood is kept, and whoever sent it is told, if an address can be made out."""
         with span(semconv.process(self._topic.name), kind=SpanKind.CONSUMER, attributes={semconv.OUTCOME: "dead"}):
             await self.set_aside(record, error)
@@ -245,8 +246,6 @@ class MessageProcessor:
                 try:
                     run, step = self._run_and_step(record)
                     await self._mesh.producer.reply(address, EncodedMessage.of(error.fault()), run=run, step=step)
-                except UnavailableError:
-                    raise
                 except TerminalError as failure:
                     log.warning("nobody was told why %s is a dead letter: %s", record.position, failure)
 
@@ -370,8 +369,6 @@ class MessageProcessor:
         try:
             context = job.context
             await self._mesh.producer.reply(address, reply, run=context.run, step=context.step, stream=context.stream)
-        except UnavailableError:
-            raise
         except TerminalError as error:  # the address takes no reply, nor ever will: trying again would hold others up
             await self.set_aside(job.context.record, error, attempt=job.context.attempt)
 

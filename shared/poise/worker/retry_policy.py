@@ -6,12 +6,14 @@ from typing import Final
 
 from poise.contracts.topics import RETRY_DELAYS
 from poise.errors import (
+    CallError,
     DeadlineExceededError,
     NewerVersionError,
     PoiseError,
     RateLimitedError,
     RetryableError,
     TerminalError,
+    TransportError,
 )
 
 RETRY_AFTER: Final = 5.0
@@ -140,7 +142,7 @@ def decide(error: Exception, attempt: Attempt, jitter: random.Random, limits: Re
         return Expire()
     if isinstance(error, NewerVersionError):
         return _postpone(attempt)
-    if isinstance(error, TerminalError):
+    if isinstance(error, TerminalError | TransportError | CallError):
         return _given_up(error, attempt)
     if attempt.remaining <= 0:
         return Expire()
@@ -163,7 +165,7 @@ def _again_or_later(
 
 
 def _given_up(error: Exception, attempt: Attempt) -> GiveUp | ReturnFault:
-    told = attempt.awaited and isinstance(error, PoiseError) and not error.kept
+    told = attempt.awaited and isinstance(error, PoiseError) and not error.dead_letter
     return ReturnFault() if told else GiveUp()
 
 
@@ -172,7 +174,7 @@ def _wait_or_hand_back(
 ) -> Retry | ReturnFault:
     """A rate limit is waited for by time, not by a number of attempts: the server says when it is worth another."""
     delay = max(error.retry_after or 0.0, _backoff(attempt.number, jitter, limits))
-    patient = error.patience is None or attempt.waited + delay <= error.patience
+    patient = error.max_wait is None or attempt.waited + delay <= error.max_wait
     return Retry(delay) if patient and attempt.budget and delay < attempt.remaining else ReturnFault()
 
 

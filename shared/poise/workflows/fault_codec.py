@@ -18,7 +18,7 @@ from poise.errors import (
     UnavailableError,
 )
 
-_BACK: Final[dict[str, type[TerminalError]]] = {
+_BACK: Final[dict[str, type[PoiseError]]] = {
     kind.__name__: kind
     for kind in (TerminalError, DeadlineExceededError, NotTakenError, RunCancelledError, UnavailableError)
 }
@@ -33,7 +33,7 @@ def encode_fault(error: PoiseError) -> bytes:
     return json.dumps([type(error).__name__, str(error)]).encode() + b"\n" + error.fault().encode()
 
 
-def decode_fault(body: bytes) -> TerminalError:
+def decode_fault(body: bytes) -> PoiseError:
     """What is raised again; an error of a class that is not Poise's comes back as the fault that it said.
 
     Raises:

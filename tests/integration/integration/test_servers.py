@@ -74,7 +74,7 @@ async def test_each_failure_has_one_meaning(answer: bytes, error: type[PoiseErro
         with pytest.raises(error, match=says) as caught:
             await ask(apis)
         assert len(server.asked) == 1
-    assert not caught.value.kept
+    assert not caught.value.dead_letter
     if b"retry-after" in answer:
         assert caught.value.fault().retry_after == 7.0
 

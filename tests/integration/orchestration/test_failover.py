@@ -14,7 +14,7 @@ from model_kit import Model, refusal, words
 from poise.contracts import Answer, Ask, Passage, Passages, Retrieve, RunRecord
 from poise.contracts.run_id import new_run_id
 from poise.contracts.topics import RECORDS
-from poise.policy import BreakerLimits
+from poise.resilience.breaker import BreakerLimits
 from poise.rpc.client import CallOptions
 from poise.settings import MeshSettings
 from poise.worker.context import Context

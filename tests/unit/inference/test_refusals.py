@@ -61,7 +61,7 @@ def test_a_context_too_long_is_told_apart(answered: object) -> None:
 def test_a_rate_limit_is_told_apart(status: int, answered: object) -> None:
     error = refusal(status, json.dumps(answered).encode(), name="default", retry_after=3.0)
     assert isinstance(error, RateLimitedError)
-    assert error.patience is None
+    assert error.max_wait is None
     fault = error.fault()
     assert (fault.type, fault.status, fault.retryable, fault.retry_after) == ("urn:poise:rate-limited", 429, True, 3.0)
 
@@ -70,7 +70,7 @@ def test_a_rate_limit_is_told_apart(status: int, answered: object) -> None:
 def test_a_quota_that_is_used_up_is_not_waited_for(code: str | None) -> None:
     error = refused(429, {"error": {"message": "quota", "type": "insufficient_quota", "code": code}})
     assert isinstance(error, RateLimitedError)
-    assert error.patience == 0
+    assert error.max_wait == 0
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,9 @@ from scripted_run import Asked, Asking, ScriptedRun
 
 from poise.contracts import Fault, Generate
 from poise.errors import DeadlineExceededError, FaultError
-from poise.policy import BreakerLimits, draw
+from poise.policy.draw import draw
 from poise.redis.client import RedisClient
+from poise.resilience.breaker import BreakerLimits
 from poise.telemetry import semconv
 from poise.telemetry.metrics import Recorder, leave, use
 from poise.workflows.run import Run

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from poise.contracts import Fault
 from poise.errors import DeadlineExceededError, FaultError, NotTakenError, UnavailableError
-from poise.policy import BreakerLimits
+from poise.resilience.breaker import BreakerLimits
 from poise.telemetry import semconv
 from poise.telemetry.metrics import observations
 from poise_services.orchestration.breakers import MAX_OPEN_TIME, Breakers

@@ -9,8 +9,8 @@ from scripted_run import ScriptedRun
 
 from poise.contracts import Answer, Ask, Completion, Fault, Generate, Passage, Passages, Retrieve
 from poise.errors import FaultError
-from poise.policy import BreakerLimits
 from poise.redis.journal import Entry, Journal
+from poise.resilience.breaker import BreakerLimits
 from poise.workflows.run import Run
 from poise_services.orchestration.active_policy import Policies
 from poise_services.orchestration.answer import AnswerWorkflow

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from source_tree import source_files
 
 from poise.contracts.run_id import run_id_of
-from poise.policy import Choice, draw
+from poise.policy.draw import Choice, draw
 
 ROOT = Path(__file__).parents[3]
 

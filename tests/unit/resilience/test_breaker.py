@@ -5,7 +5,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
-from poise.policy import Breaker, BreakerLimits
+from poise.resilience.breaker import Breaker, BreakerLimits
 
 LIMITS = BreakerLimits(window=6, least=3, rate=0.5, rest=2.0, longest=10.0)
 

@@ -31,11 +31,11 @@ from poise.worker.retry_policy import (
 
 
 class NothingToLearnError(TerminalError):
-    kept = False
+    dead_letter = False
 
 
 class NothingToLearnForNowError(RetryableError):
-    kept = False
+    dead_letter = False
 
 
 JITTER = random.Random(7)
@@ -78,14 +78,14 @@ def unawaited(number: int = 1, remaining: float = 1_000.0, *, budget: bool = Tru
         (RetryableError("x", retry_after=9_999), unawaited(4), RetryLater(600.0)),
         # a rate limit is waited for while patience and deadline last; then whoever waits is told and nothing is kept
         (RateLimitedError("x", retry_after=6), awaited(9), Retry(6)),
-        (RateLimitedError("x", retry_after=6, patience=6), awaited(), Retry(6)),
-        (RateLimitedError("x", retry_after=3, patience=2.9), awaited(), ReturnFault()),
-        (RateLimitedError("x", retry_after=3, patience=4), Attempt(2, 10.0, awaited=True, waited=1.5), ReturnFault()),
+        (RateLimitedError("x", retry_after=6, max_wait=6), awaited(), Retry(6)),
+        (RateLimitedError("x", retry_after=3, max_wait=2.9), awaited(), ReturnFault()),
+        (RateLimitedError("x", retry_after=3, max_wait=4), Attempt(2, 10.0, awaited=True, waited=1.5), ReturnFault()),
         (RateLimitedError("x", retry_after=11), awaited(), ReturnFault()),
-        (RateLimitedError("x", patience=0), awaited(), ReturnFault()),
+        (RateLimitedError("x", max_wait=0), awaited(), ReturnFault()),
         (RateLimitedError("x", retry_after=3), awaited(budget=False), ReturnFault()),
         (RateLimitedError("x"), awaited(remaining=0), Expire()),
-        (RateLimitedError("x", retry_after=30, patience=0), unawaited(), RetryLater(60.0)),
+        (RateLimitedError("x", retry_after=30, max_wait=0), unawaited(), RetryLater(60.0)),
         (RateLimitedError("x"), unawaited(7, postponed=3), GiveUp()),
         # what says that nothing can be learnt from it is handed back to whoever waits, and kept where nobody does
         (NothingToLearnError("x"), awaited(), ReturnFault()),

@@ -1,0 +1,25 @@
+"""The tree of errors."""
+
+import re
+
+from poise import errors
+from poise.errors import PoiseError
+
+NODE = re.compile(r"^([ │├└─]*?)(\w+Error)\b", re.MULTILINE)
+
+
+def test_the_tree_in_the_docstring_is_the_one_of_the_classes() -> None:
+    drawn: dict[str, str] = {}
+    path: list[tuple[int, str]] = []
+    for prefix, name in NODE.findall(errors.__doc__ or ""):
+        while path and path[-1][0] >= len(prefix):
+            path.pop()
+        if path:
+            drawn[name] = path[-1][1]
+        path.append((len(prefix), name))
+    classes = {
+        kind.__name__: kind.__bases__[0].__name__
+        for kind in vars(errors).values()
+        if isinstance(kind, type) and issubclass(kind, PoiseError) and kind is not PoiseError
+    }
+    assert drawn == classes
