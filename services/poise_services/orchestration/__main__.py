@@ -16,7 +16,7 @@ from poise_services.orchestration.settings import OrchestrationSettings
 
 
 async def main() -> None:
-    """Answer asks until asked to stop."""
+    """Answer asks until stopped by a signal."""
     mesh_settings, settings = MeshSettings.load(), OrchestrationSettings.load()
     async with (
         WorkerRuntime(mesh_settings, tier="orchestration") as mesh,

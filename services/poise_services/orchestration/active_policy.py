@@ -1,4 +1,4 @@
-"""Policies: which weights are in force, as the log `poise.policy` has it."""
+"""Active policy: the variants' weights in force, read from the log `poise.policy`."""
 
 import logging
 from collections.abc import AsyncIterator
@@ -19,24 +19,24 @@ from poise_services.orchestration.settings import OrchestrationSettings, Variant
 log = logging.getLogger(__name__)
 
 SETTINGS_VERSION: Final = 0
-"""The version of what holds until a policy is set, the settings' own weights. Those of the log begin with 1."""
+"""Version of the settings' weights, which hold until a policy is set. The log's versions begin with 1."""
 START_TIMEOUT: Final = 5.0
-"""Seconds that a worker waits, before it takes its first ask, until the log was read to its end."""
+"""Seconds for which a worker waits to read the log to its end before it accepts asks."""
 
 
 @dataclass(frozen=True, slots=True)
 class ActivePolicy:
-    """What is in force over a worker's variants."""
+    """The policy in force, applied to a worker's variants."""
 
     settings: OrchestrationSettings
-    """The worker's, its variants with the weights that are in force."""
+    """The worker's settings, with the weights in force."""
     version: int = SETTINGS_VERSION
-    """Of the policy that they are from."""
+    """Version of the policy."""
     secret: bytes = field(kw_only=True, repr=False)
-    """What draws are made with."""
+    """The secret that draws are made with."""
 
     def draw(self, run: str) -> Draw:
-        """The variant that is asked first for a run."""
+        """Draw the variant that a run asks first."""
         settings = self.settings
         choice = draw(settings.variants, run=run, policy=settings.policy, version=self.version, secret=self.secret)
         return Draw(
@@ -47,19 +47,19 @@ class ActivePolicy:
         )
 
     def resolve(self, drawn: Draw, run: str) -> tuple[Draw, Variant]:
-        """What was drawn for a run, and the variant; drawn anew where the settings do not have that one any more."""
+        """Return the draw and its variant; draw again if the settings no longer have that variant."""
         named = {one.name: one for one in self.settings.variants}
-        if drawn.variant not in named:  # the run was begun by a worker that was configured otherwise
+        if drawn.variant not in named:  # another worker, configured differently, began the run
             drawn = self.draw(run)
         return drawn, named[drawn.variant]
 
 
 def apply_weights(settings: OrchestrationSettings, policy: Policy, secret: bytes) -> ActivePolicy:
-    """What a policy says of a worker's variants.
+    """Apply a policy's weights to a worker's variants.
 
-    One that the policy does not name has no weight: it is not drawn, and stands by. What the policy gives to one that
-    the worker does not have goes to the others in proportion, for weights are shares of their sum. Where it has none of
-    those that the policy would have drawn, its own weights hold, as if nothing had been set.
+    A variant that the policy does not name has weight 0: it is not drawn and is on standby. The weight of a variant
+    that the worker does not have is shared by the others in proportion, because weights are fractions of their sum. If
+    the worker has none of the variants that the policy draws, its settings' weights hold, as without a policy.
     """
     weights = policy.weights
     variants = tuple(one.model_copy(update={"weight": weights.get(one.name, 0.0)}) for one in settings.variants)
@@ -69,18 +69,18 @@ def apply_weights(settings: OrchestrationSettings, policy: Policy, secret: bytes
 
 
 class Policies:
-    """The policy in force: the settings' weights until the log has another one, then the highest version it has.
+    """The policy in force: the settings' weights until the log has a policy, then the highest version in the log.
 
     Args:
-        settings: The worker's.
-        secret: What draws are made with; None = one of this process's own.
+        settings: The worker's settings.
+        secret: The secret that draws are made with; None = a random one of this process.
     """
 
     def __init__(self, settings: OrchestrationSettings, secret: bytes | None = None) -> None:
         self.current = ActivePolicy(settings, secret=secret or token_bytes(32))
-        """What is in force now; whoever needs more than one thing of it takes it once."""
+        """The policy in force. Read it once if you need several of its values."""
         self.known = False
-        """Whether the log was read to its end."""
+        """Whether the log has been read to its end."""
         self._settings = settings
         self._version = SETTINGS_VERSION
 
@@ -88,7 +88,7 @@ class Policies:
         """Apply a record.
 
         Raises:
-            ValidationError: It is no policy; what is in force stays so.
+            ValidationError: It is not a policy; the one in force stays.
         """
         if record.key != self._settings.policy.encode():
             return
@@ -97,15 +97,17 @@ class Policies:
             self._set(policy)
 
     async def reset(self) -> None:
-        """The log was made anew, and its versions begin with 1 again; what is in force stays so until it was read."""
+        """Start over with a recreated log, whose versions begin with 1; keep the policy until the log is read."""
         self._version, self.known = SETTINGS_VERSION, False
 
     def settle(self) -> None:
-        """The log was read to its end: where it has no policy, the settings' weights are in force."""
+        """Note that the log has been read to its end; if it has no policy, the settings' weights are in force."""
         self.known = True
         if self._version == SETTINGS_VERSION and self.current.version != SETTINGS_VERSION:
             self.current = ActivePolicy(self._settings, secret=self.current.secret)
-            log.warning("%s has no policy %s any more: the settings' weights hold", POLICY.name, self._settings.policy)
+            log.warning(
+                "%s no longer has a policy %s: the settings' weights are in force", POLICY.name, self._settings.policy
+            )
 
     def _set(self, policy: Policy) -> None:
         self._version, self.current = policy.version, apply_weights(self._settings, policy, self.current.secret)
@@ -113,7 +115,7 @@ class Policies:
         missing = sorted(named - {variant.name for variant in self._settings.variants})
         if self.current.version == SETTINGS_VERSION:
             log.error(
-                "policy %s version %d draws %s alone, of which [orchestration] variants has none: its weights hold",
+                "policy %s version %d draws only %s, not in [orchestration] variants: the settings' weights apply",
                 policy.name,
                 policy.version,
                 ", ".join(missing),
@@ -121,7 +123,7 @@ class Policies:
             return
         if missing:
             log.warning(
-                "policy %s version %d draws %s too, which [orchestration] variants does not have: the others share it",
+                "policy %s version %d draws %s, not in [orchestration] variants: the other variants share its weight",
                 policy.name,
                 policy.version,
                 ", ".join(missing),
@@ -134,10 +136,11 @@ class Policies:
 async def follow_policies(
     mesh: WorkerRuntime, settings: OrchestrationSettings, secret: bytes
 ) -> AsyncIterator[Policies]:
-    """The policy in force, kept up to date from the log.
+    """Follow the policy log, and yield the policy in force.
 
-    No ask is taken before the log was read to its end, or could not be in time: then what is known so far holds, and
-    the worker is not ready until the rest is. A broker that goes away later leaves what is known in force.
+    Accept no asks before the log has been read to its end, or `START_TIMEOUT` has passed. In the second case what has
+    been read so far is in force, and the worker is not ready until the rest is read. If the broker becomes unavailable
+    later, the policy stays in force.
     """
     policies = Policies(settings, secret)
     mesh.ready_when("policy", lambda: policies.known)
@@ -148,5 +151,5 @@ async def follow_policies(
         try:
             await reader.wait_until_at_end(START_TIMEOUT)
         except SetupError as error:
-            log.warning("%s; going on reading it", error)
+            log.warning("%s; still reading it", error)
         yield policies

@@ -1,4 +1,4 @@
-"""Checking: whether what a model wrote may be sent."""
+"""The check: whether a model's answer may be sent."""
 
 from dataclasses import dataclass
 
@@ -10,38 +10,38 @@ from poise_services.orchestration.settings import Ladder
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A rung that does not bear, and why; None = there is no such rung here, of which nothing needs to be said."""
+    """A rung that does not apply, and why; None = not worth a reason."""
 
     reason: str | None = None
 
 
 def check(
-    completion: Completion, evidence: Evidence, question: str, settings: Ladder, who: str
+    completion: Completion, evidence: Evidence, question: str, settings: Ladder, label: str
 ) -> tuple[Citation, ...] | Rejected:
-    """The places that an answer rests on, if it may be sent.
+    """Check an answer; return its citations, or why it is rejected.
 
     Args:
-        completion: What the model wrote.
-        evidence: The passages that it was given.
+        completion: The model's answer.
+        evidence: The passages.
         question: The question.
-        settings: How grounded and relevant it must be.
-        who: What the model is called in a reason.
+        settings: The thresholds of groundedness and relevance.
+        label: What the model is called in a reason.
     """
     with span(semconv.CHECK):
         text = completion.text.strip()
-        if (fault := _fault_of_form(text, completion.finish_reason)) is not None:
-            return Rejected(f"{who} {fault}")
+        if (error := _form_error(text, completion.finish_reason)) is not None:
+            return Rejected(f"{label} {error}")
         found = groundedness(text, evidence, question=question)
         if found.score < settings.grounded:
             named = f"; the passages do not say {', '.join(found.unknown[:3])}" if found.unknown else ""
-            return Rejected(f"{who}'s answer is not grounded in the passages ({found.score:.2f}{named})")
+            return Rejected(f"{label}'s answer is not grounded in the passages ({found.score:.2f}{named})")
         relevant = relevance(text, evidence, question)
         if relevant < settings.relevant:
-            return Rejected(f"{who}'s answer says little of what the passages answer ({relevant:.2f})")
+            return Rejected(f"{label}'s answer says little of what the passages answer ({relevant:.2f})")
         return found.citations
 
 
-def _fault_of_form(text: str, finish_reason: str) -> str | None:
+def _form_error(text: str, finish_reason: str) -> str | None:
     if empty(text):
         return "wrote nothing"
     if looping(text):

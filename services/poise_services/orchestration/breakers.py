@@ -1,4 +1,4 @@
-"""Breakers: which variants this worker leaves alone, because they failed lately or asked for it, and which tiers."""
+"""Circuit breakers of this worker: one per variant, and one per step whose tier may be unresponsive."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,16 +13,16 @@ from poise_services.orchestration.fault_rules import MIN_TELLING_BUDGET, Breaker
 from poise_services.orchestration.settings import Variant
 
 MAX_OPEN_TIME: Final = 3_600.0
-"""Seconds for which a variant is left alone at most, whatever its backend asked for."""
+"""Seconds for which a variant's breaker stays open at most, whatever its backend asks for."""
 
 
 class Breakers:
-    """One breaker for each variant, in this worker; `with` it to have them seen in the metrics.
+    """The circuit breakers of a worker; entered (`with`), they are exported as metrics.
 
     Args:
         variants: The variants.
-        limits: When a breaker opens; None = the usual.
-        clock: Tells the time, seconds.
+        limits: When a breaker opens; None = the defaults.
+        clock: Returns the time, seconds.
     """
 
     def __init__(
@@ -35,77 +35,77 @@ class Breakers:
         self._unresponsive: dict[str, Breaker] = {}
         self._limits = limits
         self._clock = clock
-        self._seen = ExitStack()
+        self._gauges = ExitStack()
 
     def __enter__(self) -> Self:
-        self._seen.callback(observe(semconv.VARIANT_OPEN, self._open))
-        self._seen.callback(observe(semconv.STEP_RESTING, self._resting))
+        self._gauges.callback(observe(semconv.VARIANT_OPEN, self._open_gauge))
+        self._gauges.callback(observe(semconv.STEP_RESTING, self._unresponsive_gauge))
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._seen.close()
+        self._gauges.close()
 
     def states(self) -> dict[str, State]:
-        """How each stands."""
+        """Return the state of each variant's breaker."""
         now = self._clock()
         return {name: breaker.state(now) for name, breaker in self._breakers.items()}
 
     def admit(self, name: str) -> float | None:
-        """When a call of this variant was admitted; None = it is to be left alone. The call must be judged."""
+        """Admit a call of a variant; return when, for `record`, or None if its breaker is open."""
         now = self._clock()
         return now if self._breakers[name].admits(now) else None
 
     def because(self, name: str) -> str:
-        """The last error of a variant that is left alone, to be put behind that: `: error`."""
+        """Return the last error of a variant as a suffix for a message: `: error`."""
         return self._breakers[name].because()
 
     def record(
-        self, name: str, since: float | None, says: BreakerSignal, rest: float | None = None, *, error: str = ""
+        self, name: str, since: float | None, signal: BreakerSignal, open_for: float | None = None, *, error: str = ""
     ) -> None:
-        """Take note of how a call ended.
+        """Record how an admitted call ended.
 
         Args:
-            name: The variant's.
-            since: When it was admitted; None = in another worker, before a crash: that is no news of now.
-            says: What it says of the variant.
-            rest: Seconds for which the backend asked to be left alone, where it did.
-            error: What it failed with, where it did.
+            name: The variant's name.
+            since: When it was admitted; None = in another worker, before a crash: outdated, not recorded.
+            signal: What the outcome means for the breaker.
+            open_for: Seconds for which the backend asked not to be called, if it did.
+            error: The error, if it failed.
         """
         if since is None:
             return
         breaker = self._breakers[name]
-        match says:
+        match signal:
             case "answered":
                 breaker.succeeded(since=since)
             case "nothing":
                 breaker.abandoned(since=since)
-            case "rest" if rest is not None:
-                breaker.failed(self._clock(), rest=min(rest, MAX_OPEN_TIME), since=since, error=error)
+            case "rest" if open_for is not None:
+                breaker.failed(self._clock(), rest=min(open_for, MAX_OPEN_TIME), since=since, error=error)
             case _:
                 breaker.failed(self._clock(), since=since, error=error)
 
     @contextmanager
-    def guarded(self, step: str, given: float) -> Iterator[None]:
-        """Make a call inside, unless the step's tier kept silent lately: nobody is to wait for it again and again.
+    def guarded(self, step: str, budget: float) -> Iterator[None]:
+        """Guard a call: fail fast if the step's tier has been unresponsive lately.
 
-        A fault is an answer; so is anything that is not silence.
+        Only a timeout counts as unresponsive; a fault is a response.
 
         Args:
             step: The step.
-            given: Seconds that the call has.
+            budget: Seconds that the call has.
 
         Raises:
-            UnavailableError: It is left alone for now.
+            UnavailableError: The breaker is open.
         """
         breaker = self._unresponsive.setdefault(step, Breaker(self._limits))
         since = self._clock()
         if not breaker.admits(since):
-            told = "its tier did not answer lately, and is left alone for a while"
-            raise UnavailableError(f"{told}{breaker.because()}")
+            message = "its tier did not answer lately, and is left alone for a while"
+            raise UnavailableError(f"{message}{breaker.because()}")
         try:
             yield
         except DeadlineExceededError as error:
-            if given < MIN_TELLING_BUDGET or isinstance(error, NotTakenError):  # then it was not asked
+            if budget < MIN_TELLING_BUDGET or isinstance(error, NotTakenError):  # too little time, or not received
                 breaker.abandoned(since=since)
             else:
                 breaker.failed(self._clock(), since=since, error=str(error))
@@ -118,9 +118,9 @@ class Breakers:
             raise
         breaker.succeeded(since=since)
 
-    def _resting(self) -> list[Observation]:
+    def _unresponsive_gauge(self) -> list[Observation]:
         now = self._clock()
         return [(float(one.state(now) != "closed"), {semconv.STEP: step}) for step, one in self._unresponsive.items()]
 
-    def _open(self) -> list[Observation]:
+    def _open_gauge(self) -> list[Observation]:
         return [(float(state != "closed"), {semconv.VARIANT: name}) for name, state in self.states().items()]

@@ -1,4 +1,4 @@
-"""Keys: what makes two asks the same, so that the answer to one is the answer to the other."""
+"""Cache keys: which asks are identical, so that they share an answer."""
 
 import hashlib
 from typing import Final
@@ -10,17 +10,17 @@ from poise_services.orchestration.prompt import TEMPLATE
 from poise_services.orchestration.settings import OrchestrationSettings, Variant
 
 WORKFLOW_VERSION: Final = 1
-"""Of the answer workflow: raise it when it answers otherwise, and what was kept before is not found any more."""
+"""Increase it when the answer workflow answers differently: answers stored before are then no longer found."""
 PROMPT_VERSION: Final = hashlib.sha256(TEMPLATE.encode()).hexdigest()[:16]
-_SAYS_THE_SAME: Final = {"weight", "price_in", "price_out"}
-"""Settings of a variant that make no difference to what it answers."""
+_WITHOUT_EFFECT: Final = {"weight", "price_in", "price_out"}
+"""Settings of a variant that do not affect its answers."""
 
 
 def normalize_question(question: str) -> str:
-    """A question without what makes no difference to what is asked.
+    """Normalize what does not change the meaning of a question.
 
-    Unicode's compatibility forms (NFKC), case (folded), and white space. Beyond that, one question mark at the end, if
-    it follows a letter or digit: people leave it away. Other punctuation stays, for it may be what is asked about:
+    Unicode compatibility forms (NFKC), case (folded) and white space. Also remove one question mark at the end if it
+    follows a letter or digit, because people omit it. Other punctuation stays, because the question may be about it:
     "What does ** do", "What is C#", "What is `...`".
     """
     text = " ".join(nfkc(nfkc(question).casefold()).split())
@@ -30,11 +30,11 @@ def normalize_question(question: str) -> str:
 
 
 def answer_key(tenant: str, workflow: str, question: str, variant: Variant, settings: OrchestrationSettings) -> str:
-    """The key of the answer that a variant's family gives to a question.
+    """Return the key of the answer that a variant's family gives to a question.
 
-    Of a family all members count, whoever of them is drawn: they answer for one another, until one is configured
-    otherwise. The reader's language is not among the parts: it decides on canned texts alone, which are not kept.
-    Nor is the conversation: it orders asks, and is not read.
+    The key has the settings of all members of the family, whichever is drawn: they share answers until one of them is
+    configured differently. The reader's language is not part of it: it only selects canned texts, which are not stored.
+    Nor is the conversation: it orders asks and is not read.
     """
     retrieve = Retrieve(query="-", limit=settings.passages).model_dump(mode="json", exclude={"query"})
     ladder = settings.ladder
@@ -44,7 +44,7 @@ def answer_key(tenant: str, workflow: str, question: str, variant: Variant, sett
             "workflow": [workflow, WORKFLOW_VERSION],
             "question": normalize_question(question),
             "family": sorted(
-                ([one.model_dump(mode="json", exclude=_SAYS_THE_SAME) for one in family_members(variant, settings)]),
+                ([one.model_dump(mode="json", exclude=_WITHOUT_EFFECT) for one in family_members(variant, settings)]),
                 key=repr,
             ),
             "prompt": PROMPT_VERSION,
@@ -56,12 +56,12 @@ def answer_key(tenant: str, workflow: str, question: str, variant: Variant, sett
 
 
 def family_members(variant: Variant, settings: OrchestrationSettings) -> list[Variant]:
-    """The variants that answer for one another with this one; itself alone if it has no family."""
+    """Return the variants that share answers with a variant; only itself if it has no family."""
     if variant.family is None:
         return [variant]
     return [one for one in settings.variants if one.family == variant.family]
 
 
 def document_id(passage: str) -> str:
-    """The document of a passage, by the passage's id."""
+    """Return the id of a passage's document."""
     return passage.rpartition("#")[0]

@@ -1,4 +1,4 @@
-"""Versions: what the last version of each document says, as the log `poise.versions` has it."""
+"""Document versions: the content digest of each document's last version, read from the log `poise.versions`."""
 
 import asyncio
 import logging
@@ -21,9 +21,9 @@ from poise_services.orchestration.settings import OrchestrationSettings
 log = logging.getLogger(__name__)
 
 SYNC_TIMEOUT: Final = 2.0
-"""Seconds within which the end of the log must be known and read, else nothing is said about it."""
+"""Seconds within which the log's end must be looked up and read; else the changes are unknown."""
 MAX_TIME_SHARE: Final = 0.25
-"""The share of the time until the deadline that this may take."""
+"""Fraction of the time until the deadline that `sync` may take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,21 +46,21 @@ class DocumentState:
 
 @dataclass(slots=True)
 class VersionMap:
-    """What the records of `poise.versions` say, applied in the log's order. No clock, no IO."""
+    """The documents' states, from the records of `poise.versions` applied in the log's order. No clock, no IO."""
 
     topic_id: str
-    """Kafka's id of the `poise.documents` that counts."""
+    """Kafka's id of the current `poise.documents`."""
     documents: dict[str, DocumentState] = field(default_factory=dict)
     other_topics: dict[str, dict[str, DocumentState]] = field(default_factory=dict)
-    """By id of another `poise.documents`, one before or after the one that counts."""
+    """By the id of another `poise.documents`, an earlier or a later one."""
     topic_may_have_changed: bool = False
-    """Whether a record was of another one since `switch`: `poise.documents` may have been made anew."""
+    """Whether a record named another topic id since `switch`: `poise.documents` may have been recreated."""
 
     def apply(self, record: Record) -> None:
         """Apply a record, in the order of the offsets within each partition.
 
         Raises:
-            ValueError: It is no document's version: whatever it means, its document counts as changed.
+            ValueError: It is not a document version; its document counts as changed.
         """
         document = (record.key or b"").decode(errors="replace")
         try:
@@ -74,7 +74,7 @@ class VersionMap:
         _apply(documents, document, DocumentState(version, version, said.digest, record.timestamp))
 
     def switch(self, topic_id: str) -> None:
-        """Go by this `poise.documents` from here on."""
+        """Use this `poise.documents` from now on."""
         self.topic_may_have_changed = False
         if topic_id != self.topic_id:
             self.topic_id, self.documents = topic_id, self.other_topics.pop(topic_id, {})
@@ -102,13 +102,13 @@ def _apply(documents: dict[str, DocumentState], document: str, state: DocumentSt
 
 
 class DocumentVersions:
-    """Follows all of `poise.versions`: `async with Versions(mesh) as versions`.
+    """Follows all of `poise.versions`: `async with DocumentVersions(mesh) as versions`.
 
-    Entered at once; the worker is not ready before the log was read to its end. While it cannot be read, `sync` says
-    so, and what rests on documents counts as changed.
+    Entering does not wait for the log; the worker is not ready until the log has been read to its end. While the log
+    cannot be read, `sync` returns False, and every document counts as changed.
 
     Raises:
-        SetupError: No broker answers, or the topic is missing.
+        SetupError: No broker responds, or the topic is missing.
     """
 
     def __init__(self, mesh: WorkerRuntime) -> None:
@@ -119,7 +119,7 @@ class DocumentVersions:
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        """Begin to follow."""
+        """Start to follow the log."""
         async with AsyncExitStack() as stack:
             self._map = VersionMap(await self._mesh.logs.topic_id(DOCUMENTS.name))
             await stack.enter_async_context(self._ends)
@@ -133,33 +133,36 @@ class DocumentVersions:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Follow no more."""
+        """Stop following the log."""
         await self._stack.__aexit__(kind, error, traceback)
 
     def of(self, document: str) -> DocumentState | None:
-        """What is known of a document; None = nothing."""
+        """Return the state of a document; None = unknown."""
         return self._map.documents.get(document)
 
     def deleted(self, document: str) -> bool:
-        """Whether a document is known to be deleted."""
+        """Return whether a document is known to be deleted."""
         known = self.of(document)
         return known is not None and known.digest is None
 
     @property
     def topic_id(self) -> str:
-        """Kafka's id of the `poise.documents` whose versions these are."""
+        """Kafka's id of the `poise.documents` that the versions belong to."""
         return self._map.topic_id
 
     async def sync(self, remaining: float) -> bool:
-        """Come to know what stood in the log when this was called; False = that cannot be told.
+        """Read the log up to its end at the time of the call.
 
         Args:
-            remaining: Seconds until the deadline of who asks: of these it takes a share at most, for an answer can be
-                had, or sent, without it.
+            remaining: Seconds until the caller's deadline. This takes only a fraction of them, because an answer can be
+                produced and sent without it.
 
-        Why nothing that changed before is missed, however far this worker's reading is behind: a version is announced
-        and acknowledged (1) before its first part is written (2) and before any index can show it (3). Who asks after 3
-        asks after 1, so the end that is asked for here is beyond the announcement, and it is read when this returns.
+        Returns:
+            False if that failed: which documents have changed is unknown.
+
+        Why no earlier change is missed, however far this worker lags: a version is announced and acknowledged (1)
+        before its first part is written (2) and before any index can show it (3). A call after 3 is after 1, so the end
+        that is looked up here is beyond the announcement, which is read when this returns.
         """
         try:
             async with asyncio.timeout(min(SYNC_TIMEOUT, MAX_TIME_SHARE * remaining)):
@@ -186,7 +189,7 @@ class DocumentVersions:
 async def follow_versions(
     mesh: WorkerRuntime, settings: OrchestrationSettings
 ) -> AsyncIterator[DocumentVersions | None]:
-    """What documents say, where it matters: not without a cache to keep answers in."""
+    """Follow the documents' versions if answers are cached; else yield None."""
     if not (settings.cache.enabled and mesh.redis.configured):
         yield None
         return

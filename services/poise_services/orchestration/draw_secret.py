@@ -1,4 +1,4 @@
-"""The secret of the draw, which all workers of the tier share: given as a setting, or in a private file."""
+"""Draw secret: the secret that variants are drawn with, the same for all workers; a setting or a private file."""
 
 import logging
 import os
@@ -16,21 +16,21 @@ log = logging.getLogger(__name__)
 
 FILE_NAME: Final = "draw.secret"
 MIN_LENGTH: Final = 16
-"""Characters that a secret must have."""
+"""Minimum characters of a secret."""
 _OTHERS: Final = stat.S_IRWXO
 _SETTING: Final = "POISE_ORCHESTRATION_DRAW_SECRET"
-_HOW: Final = f"{MIN_LENGTH} characters or more, drawn at random, such as those of `openssl rand -hex 32`"
+_HOW: Final = f"{MIN_LENGTH} or more random characters, such as the output of `openssl rand -hex 32`"
 
 
 def load_secret(settings: OrchestrationSettings, mesh: MeshSettings) -> bytes:
-    """The secret: that of the settings, else that of the file, which is made where it is not there.
+    """Return the secret of the settings, else that of the file, which is created if it is missing.
 
     Raises:
-        SetupError: It is too short, or the file can neither be read nor made.
+        SetupError: It is too short, or the file can be neither read nor created.
     """
     if settings.draw_secret is not None:
         return _checked(settings.draw_secret.get_secret_value(), _SETTING)
-    if settings.draw_secret_file is not None:  # somebody's who said so: where it is missing, it was forgotten
+    if settings.draw_secret_file is not None:  # named by a setting: if missing, report it instead of creating it
         return _read(settings.draw_secret_file)
     path = (mesh.shared_dir or mesh.state_dir) / FILE_NAME
     try:
@@ -38,14 +38,14 @@ def load_secret(settings: OrchestrationSettings, mesh: MeshSettings) -> bytes:
             _make(path)
     except OSError as error:
         raise SetupError(
-            f"the secret of the draw cannot be kept in {path} ({error.strerror}): make the folder writable, or give "
-            f"{_SETTING}, the same to all orchestration workers: {_HOW}"
+            f"the draw secret cannot be stored in {path} ({error.strerror}): make the folder writable, or set "
+            f"{_SETTING}, the same for all orchestration workers: {_HOW}"
         ) from error
     return _read(path)
 
 
 def _make(path: Path) -> None:
-    """Make the file, whole and private from the beginning; of several who do so at once, the first one's stays."""
+    """Create the file, complete and private from the start; of concurrent creations the first one wins."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     own = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     handle = os.open(own, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -55,7 +55,7 @@ def _make(path: Path) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.link(own, path)
-        log.info("made %s, the secret that variants are drawn with", path)
+        log.info("created %s, the secret that variants are drawn with", path)
     except FileExistsError:
         return
     finally:
@@ -65,13 +65,13 @@ def _make(path: Path) -> None:
 def _read(path: Path) -> bytes:
     try:
         if (mode := stat.S_IMODE(path.stat().st_mode)) & _OTHERS:
-            log.warning("others may read the secret of the draw, %s has mode %o: make it 600", path, mode)
+            log.warning("other users can read the draw secret: %s has mode %o; change it to 600", path, mode)
         return _checked(path.read_text(encoding="utf-8").strip(), str(path))
     except (OSError, UnicodeDecodeError) as error:
-        raise SetupError(f"the secret of the draw cannot be read from {path}: {words_of(error)}") from error
+        raise SetupError(f"the draw secret cannot be read from {path}: {words_of(error)}") from error
 
 
 def _checked(secret: str, where: str) -> bytes:
     if len(secret) < MIN_LENGTH:
-        raise SetupError(f"{where} is too short for a secret: give it {_HOW}")
+        raise SetupError(f"{where} is too short for a secret: use {_HOW}")
     return secret.encode()

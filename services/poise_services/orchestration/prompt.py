@@ -1,11 +1,11 @@
-"""The prompt: what the model is told.
+"""The prompt: the chat that asks a model to answer from passages.
 
-Small models answer from a few sentences and invent from many. So the prompt holds those sentences of the passages that
-bear most on the question, in the order in which they were written, and asks for one sentence in their words.
+Small models answer from a few sentences and invent from many. So the prompt has the passages' sentences most relevant
+to the question, in their original order, and asks for one sentence in their words.
 
-What was tried with the built-in model (74 questions, judged by a person): two sentences and an empty system message, 26
-right; two without, 24; three without, 15. Whole passages, headings, examples, "quote", "copy" and a system message that
-says something all did worse.
+Tried with the built-in model (74 questions, judged by a person): two sentences and an empty system message, 26 right;
+two without, 24; three without, 15. Whole passages, headings, examples, "quote", "copy" and a non-empty system message
+all did worse.
 """
 
 from poise.contracts import ChatMessage
@@ -18,7 +18,7 @@ CLOSED_BOOK = "{question} Answer in one sentence."
 
 
 def build_prompt(question: str, evidence: Evidence, sentences: int, system: str | None) -> tuple[ChatMessage, ...]:
-    """The chat that has a question answered from the passages; `system` None = without a system message."""
+    """Return the chat that asks for an answer from the passages; `system` None = no system message."""
     chosen = sorted(extract(question, evidence, sentences), key=lambda line: (line.rank, line.index))
     text = "\n".join(line.sentence for line in chosen)
     return _chat(TEMPLATE.format(text=text, question=question), system)

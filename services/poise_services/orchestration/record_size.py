@@ -1,4 +1,4 @@
-"""Shortening: a run's record within the room that its topic has, and what of it had to go. Pure."""
+"""Record size: shortens a run record to its topic's limit, and marks which fields were shortened. Pure."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
@@ -10,22 +10,22 @@ from poise.contracts.json_size import beginning_within, json_size
 from poise.rpc.encoding import encode
 
 LIST_LIMITS: Final = (1_000, 100, 10, 1)
-"""Items that a list keeps: the first number with which its texts keep `MIN_TEXT_BYTES` bytes."""
+"""Maximum list items, tried in turn until the texts can keep `MIN_TEXT_BYTES` bytes each."""
 MIN_TEXT_BYTES: Final = 500
-"""Bytes of a text that still say something."""
+"""Bytes of a text that are still informative."""
 _NAMES: Final = frozenset({"run_id", "tenant", "workflow", "id", "passage", "variant", "policy"})
-"""Fields that something else is found by."""
+"""Fields that are identifiers, not to be cut."""
 _MARK: Final = 100
-"""Bytes that the mark itself takes."""
+"""Bytes of the field `shortened` itself."""
 
 
 def shorten(record: RunRecord, room: int) -> RunRecord:
-    """A record within so many bytes of JSON: long lists are cut, then the longest texts, all to the same length.
+    """Return a record of at most `room` bytes of JSON: cut long lists, then the longest texts, all to the same length.
 
-    `shorten` names the fields that were.
+    The record's field `shortened` names the fields that were cut.
 
     Raises:
-        EncodingError: A field of it has no form in JSON.
+        EncodingError: A field cannot be encoded as JSON.
     """
     if len(encode(record)) <= room:
         return record
@@ -43,7 +43,7 @@ def shorten(record: RunRecord, room: int) -> RunRecord:
 
 
 def _common_length(sizes: Sequence[int], room: int) -> int:
-    """The length to which the longest of the texts are cut so that all of them have room."""
+    """Return the length to which the longest texts are cut so that all of them fit."""
     left = room
     for number, size in enumerate(sorted(sizes)):
         share = left // (len(sizes) - number)
@@ -54,7 +54,7 @@ def _common_length(sizes: Sequence[int], room: int) -> int:
 
 
 def _listed(value: Any, most: int) -> Any:
-    """A tree whose lists have so many items at most; of numbers by name, those with the largest stay."""
+    """Limit the items of each list; of a mapping of numbers, keep the largest."""
     if isinstance(value, Mapping):
         kept = {name: _listed(item, most) for name, item in value.items()}
         if len(kept) > most and all(isinstance(item, float) for item in kept.values()):
@@ -66,7 +66,7 @@ def _listed(value: Any, most: int) -> Any:
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """The texts that may be cut."""
+    """Yield the texts that may be cut."""
     if isinstance(value, Mapping):
         for name, item in value.items():
             if name not in _NAMES:

@@ -1,6 +1,6 @@
-"""Retrieving, with its own ladder: by meaning and words → by words alone → passages found earlier → nothing.
+"""Retrieval, with its own fallbacks: hybrid search → BM25 alone → passages cached for the same question → nothing.
 
-The first two are the retrieval tier's, which says which it was; the others are here.
+The retrieval tier does the first two and reports which it used; this module does the others.
 """
 
 import asyncio
@@ -27,29 +27,29 @@ STEP: Final = "retrieve"
 
 @dataclass(frozen=True, slots=True)
 class Retrieved:
-    """What there is to answer from."""
+    """The passages that an answer is produced from."""
 
     passages: tuple[Passage, ...] = ()
     epoch: str | None = None
     mode: Search = "none"
     error: str | None = None
-    """Why there is nothing, in words."""
+    """Why there are no passages."""
     failed: bool = False
-    """Whether that is because retrieval failed, not because it found nothing."""
+    """Whether retrieval failed, as opposed to finding nothing."""
     warnings: tuple[str, ...] = ()
-    """What did less than it should, in words."""
+    """What was degraded: the answer's `degraded`."""
     cacheable: Passages | None = None
-    """What retrieval found just now, and may be kept."""
+    """What retrieval found just now, to be cached."""
 
 
 class Retriever:
-    """Finds what an ask is answered from.
+    """Retrieves passages for asks.
 
     Args:
-        store: Passages found earlier.
-        limit: How many are wanted.
-        breakers: Whether retrieval is left alone.
-        versions: What documents say; None = that is not known.
+        store: Passages of earlier asks.
+        limit: Number of passages to retrieve.
+        breakers: Has the circuit breaker of the retrieval tier.
+        versions: The documents' versions; None = unknown.
     """
 
     def __init__(
@@ -61,17 +61,17 @@ class Retriever:
         self._limit = limit
 
     async def retrieve(self, run: Run, ask: Ask, attempts: int) -> Retrieved:
-        """Find passages; where that fails, those found earlier stand in.
+        """Retrieve passages; if that fails, return those of an earlier ask.
 
         Args:
             run: The run.
-            ask: What is asked.
-            attempts: How many variants may be asked to write from them: each is left as much time as this takes at
-                most. Where nothing can stand in, no variant could write without it, and it may take all the time; so
-                too where it waits for an epoch, which what was found earlier has hardly come to.
+            ask: The ask.
+            attempts: How many variants may be asked afterwards: each is left as much time as retrieval may take. If
+                nothing can replace retrieval, no variant could answer without it, so it may take all the time. So it
+                may if it waits for an epoch, which earlier passages have hardly reached.
 
         Raises:
-            FaultError: No index will ever come to the epoch that is asked for: that is the asker's mistake.
+            FaultError: No index will ever reach the requested epoch: the caller's mistake.
         """
         wanted = Retrieve(query=ask.question, limit=self._limit)
         may_stand_in = self._store.configured and run.min_epoch is None
@@ -95,11 +95,11 @@ class Retriever:
             return None
         age = max(0.0, run.started - kept.at)
         passages = tuple(p.model_copy(update={"age": p.age + age}) for p in kept.found.passages)
-        said = f"{why}; passages found {_ago(age)} ago stand in"
+        said = f"{why}; passages found {_ago(age)} ago are used instead"
         return Retrieved(passages, kept.found.epoch, "cached", warnings=(said,))
 
     async def _kept(self, run: Run, ask: Ask) -> KeptPassages | None:
-        """What was found earlier, but for what was deleted since, as far as that can be told."""
+        """Load the passages of an earlier ask, without those of documents known to be deleted since."""
         kept = await self._store.get(run.tenant, ask.question, self._limit)
         if kept is None or self._versions is None or not await self._versions.sync(run.for_steps()):
             return kept
@@ -108,9 +108,9 @@ class Retriever:
 
     @asynccontextmanager
     async def cache_in_background(self, run: Run, ask: Ask, retrieved: Retrieved) -> AsyncIterator[None]:
-        """Keep what was found while something else is done, which takes longer: a model writes.
+        """Cache the passages while the block, which takes longer, runs: a model generates.
 
-        That nothing was found is kept too: what was found before, and deleted since, is not to come back.
+        An empty result is cached too, so that passages found before and deleted since do not come back.
         """
         if retrieved.cacheable is None:
             yield
@@ -136,7 +136,7 @@ def _ago(seconds: float) -> str:
 
 
 def describe_error(step: str, error: PoiseError) -> str:
-    """Why a step brought nothing, for the reader of an answer."""
+    """Describe the failure of a step for the reader of an answer."""
     if isinstance(error, FaultError):
         fault = error.fault()
         return f"{step} failed: {fault.title.lower()}: {fault.detail}"

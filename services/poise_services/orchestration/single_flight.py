@@ -1,17 +1,18 @@
-"""Flights: many who ask the same at once have it worked out once (single flight, as Go's `singleflight` has it).
+"""Single flight: concurrent identical asks produce one answer (as Go's `singleflight`).
 
-In a worker the first who comes goes for all; across workers a lease in Redis says which worker's works it out. What
-came of it, of whatever rung, stands under the lease's key for some seconds, for those who wait elsewhere.
+In a worker the first ask becomes the leader; across workers a lease in Redis decides which worker produces the answer.
+The result, of whichever rung, is stored under the lease's key for some seconds, for the asks waiting in other workers.
 
 What can go wrong, and what then holds:
 
-- Who works it out is withdrawn, or its handler fails: the lease is given up, and the next of those who wait takes it.
-- Its worker dies: nothing renews the lease, it runs out, and the next who looks takes it. It is paid once more.
-- Its worker stands still for longer than the lease: another works it out too. The first one's outcome is refused by
-  the journal, whose lease is another's now, and is sent to those who wait in its own worker all the same: it is as
-  good as it was.
-- Redis forgets the lease, or is absent: those in one worker still share; each worker pays once.
-- Who goes for all in its worker has no time left: it stops waiting, and the next one goes.
+- The leader is cancelled, or its handler fails: the lease is released, and the next waiting ask acquires it.
+- The leader's worker dies: nothing renews the lease, it expires, and the next ask that looks acquires it. The inference
+  is paid once more.
+- The leader's worker stalls for longer than the lease: another worker produces the answer too. Redis refuses the first
+  result, because another worker holds the lease. The asks that wait in the first worker receive it nevertheless: it is
+  as good as it was.
+- Redis loses the lease, or is absent: asks in one worker still share; each worker pays once.
+- The leader of a worker that waits for another worker runs out of time: it stops waiting, and the next ask leads.
 """
 
 import asyncio
@@ -26,23 +27,23 @@ from poise.redis.step_results import ClaimStatus, Lease, StepResultStore, Stored
 from poise.worker.idempotency import BEATS, FIRST_LOOK, LONGEST_LOOK
 
 RESULT_TTL: Final = 5.0
-"""Seconds for which an outcome stands: it is looked for every quarter of a second."""
+"""Seconds for which a result is stored; waiting workers poll every quarter of a second."""
 _KIND: Final = "entry"
 
 
 Accepts = Callable[[CachedAnswer, bool], Awaitable[bool]]
-"""Whether an outcome is one for this ask; told whether another worker's clock wrote its times."""
+"""Whether a result is usable for this ask, given whether another worker's clock wrote its times."""
 
 FlightResult = tuple[CachedAnswer, bool]
-"""What came of a flight, and whether another worker's clock wrote its times."""
+"""The result of a flight, and whether another worker's clock wrote its times."""
 
 
 class SingleFlight:
-    """The flights that one worker takes part in.
+    """The flights of one worker.
 
     Args:
-        journal: Where the leases are.
-        ttl: Seconds that a lease holds without a heartbeat.
+        journal: Holds the leases and the results.
+        ttl: Seconds for which a lease is valid without a heartbeat.
     """
 
     def __init__(self, journal: StepResultStore, ttl: float) -> None:
@@ -51,12 +52,15 @@ class SingleFlight:
         self._here: dict[str, asyncio.Future[FlightResult | None]] = {}
 
     async def acquire(self, key: str, accepts: Accepts, within: float) -> "CachedAnswer | Flight | None":
-        """What came of another's flight; or one of one's own, to be landed; None = there was no time to wait longer.
+        """Return another caller's result, or a Flight that this caller must complete.
 
         Args:
-            key: What makes two asks the same.
-            accepts: Whether another's outcome will do.
-            within: Seconds to wait for another.
+            key: Identical for identical asks.
+            accepts: Whether another caller's result is usable.
+            within: Seconds to wait for another caller.
+
+        Returns:
+            None if another caller holds the flight and the time is over.
         """
         until = time.monotonic() + within
         while (going := self._here.get(key)) is not None:
@@ -70,7 +74,7 @@ class SingleFlight:
         return await self._go(key, accepts, until)
 
     async def _go(self, key: str, accepts: Accepts, until: float) -> "CachedAnswer | Flight | None":
-        """Go for all who ask in this worker."""
+        """Lead the asks of this worker."""
         going = self._here[key] = asyncio.get_running_loop().create_future()
         flight, found, flies = Flight(self._journal, Lease(key, uuid4().hex), self._ttl), None, False
 
@@ -85,12 +89,12 @@ class SingleFlight:
                 flight.begin(landed)
             else:
                 landed(None if found is None else (found, True))
-                if found is None:  # the answer to the last claim may have been lost, and the lease be ours
+                if found is None:  # Redis' reply to the last claim may be lost, and the lease ours
                     await flight.release()
         return flight if flies else found
 
     async def _across(self, flight: "Flight", accepts: Accepts, until: float) -> tuple[CachedAnswer | None, bool]:
-        """What came of a flight in another worker, and whether to fly."""
+        """Return the result of a flight in another worker, and whether this worker has the lease."""
         delay = FIRST_LOOK
         while True:
             match await flight.claim():
@@ -98,7 +102,7 @@ class SingleFlight:
                     found = CachedAnswer.decode(stored.body)
                     if found is not None and await accepts(found, True):
                         return found, False
-                    # Of several who do this, one finds it there; the claims that follow are one's again.
+                    # Of several that do this, one deletes it; the claims that follow get the lease.
                     await self._journal.forget(flight.lease, stored)
                 case ClaimStatus.HELD:
                     left = until - time.monotonic()
@@ -112,7 +116,7 @@ class SingleFlight:
 
 
 class Flight:
-    """One's own: it is worked out here, and others wait. It must be landed."""
+    """The production of an answer that other asks wait for. It must be completed."""
 
     def __init__(self, journal: StepResultStore, lease: Lease, ttl: float) -> None:
         self.lease = lease
@@ -122,16 +126,16 @@ class Flight:
         self._landed: Callable[[FlightResult | None], None] = lambda _: None
 
     def begin(self, landed: Callable[[FlightResult | None], None]) -> None:
-        """Keep the lease from now on, and tell those who wait in this worker when it has landed."""
+        """Renew the lease from now on; `landed` gives the result to the asks that wait in this worker."""
         self._landed = landed
         self._beating = asyncio.create_task(self._beat())
 
     async def claim(self) -> ClaimStatus | StoredReply:
-        """Take the lease, or see who has it, or what came of it."""
+        """Try to acquire the lease; return its status, or the stored result."""
         return await self._journal.claim(self.lease, self._ttl)
 
     async def complete(self, kept: CachedAnswer | None) -> None:
-        """Give those who wait what came of it; None = nothing did, and another is to try."""
+        """Give the result to the asks that wait; None = there is none, and another ask is to produce it."""
         if self._beating is not None:
             self._beating.cancel()
         self._landed(None if kept is None else (kept, False))
@@ -141,7 +145,7 @@ class Flight:
             await self._journal.write(self.lease, StoredReply(_KIND, kept.encode()), RESULT_TTL)
 
     async def release(self) -> None:
-        """Give the lease up, if it is ours."""
+        """Release the lease if this worker holds it."""
         await self._journal.release(self.lease)
 
     async def _beat(self) -> None:

@@ -1,4 +1,4 @@
-"""Workflows of one's own: found in the modules that the settings name."""
+"""User workflows: loaded from the modules that the settings name."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -18,10 +18,10 @@ SETTING: Final = "workflows of [orchestration]"
 
 
 def load_workflows(modules: Iterable[str]) -> tuple[Workflow[Ask, Answer], ...]:
-    """The workflows of some modules, each named as `acme.workflows` or `FILE.py`.
+    """Load the workflows of modules, each named as `acme.workflows` or `FILE.py`.
 
     Raises:
-        SetupError: A module cannot be imported or has no workflow; or one of its workflows does not answer an `Ask`, or
+        SetupError: A module cannot be imported or has no workflow, or one of its workflows does not answer an `Ask` or
             has the name of another.
     """
     found: dict[str, tuple[Workflow[Ask, Answer], str]] = {}
@@ -43,11 +43,9 @@ def _in(where: str) -> Iterator[Workflow[Any, Any]]:
 
 def _check(one: Workflow[Any, Any], where: str) -> None:
     if one.name in RESERVED_NAMES:
-        raise SetupError(f"{SETTING}: {where}: the workflow {one.name!r} is Poise's own: give yours another name")
+        raise SetupError(f"{SETTING}: {where}: the workflow {one.name!r} is built in: rename yours")
     if not re.fullmatch(NAME, one.name):
-        raise SetupError(
-            f"{SETTING}: {where}: nobody can ask for a workflow called {one.name!r}: it must be like {NAME}"
-        )
+        raise SetupError(f"{SETTING}: {where}: the workflow name {one.name!r} is invalid: it must match {NAME}")
     hints = get_type_hints(one.function)
     returned = hints.pop("return", Answer)
     if (Ask in hints.values(), returned) != (True, Answer):

@@ -36,7 +36,7 @@ def who(name: str) -> str:
     return f"Who lit the lamp of {name}?"
 
 
-async def test_what_was_asked_before_is_answered_at_once(mesh_settings: MeshSettings, name: str) -> None:
+async def test_a_repeated_ask_is_answered_from_the_cache(mesh_settings: MeshSettings, name: str) -> None:
     model = Model()
     async with cached_mesh(mesh_settings, model) as reader:
         await reader.say(name, told(name))
@@ -53,7 +53,7 @@ async def test_what_was_asked_before_is_answered_at_once(mesh_settings: MeshSett
     assert RunRecord.parse(record.value or b"").cached
 
 
-async def test_a_document_that_changes_makes_it_stale_at_once(mesh_settings: MeshSettings, name: str) -> None:
+async def test_a_changed_document_makes_the_answer_stale_at_once(mesh_settings: MeshSettings, name: str) -> None:
     model = Model()
     async with cached_mesh(mesh_settings, model) as reader:
         await reader.say(name, told(name))
@@ -65,7 +65,7 @@ async def test_a_document_that_changes_makes_it_stale_at_once(mesh_settings: Mes
     assert (again.text, again.cached) == (told(name, "Bruno Falk"), True)
 
 
-async def test_a_document_that_is_deleted_makes_it_stale(mesh_settings: MeshSettings, name: str) -> None:
+async def test_a_deleted_document_makes_the_answer_stale(mesh_settings: MeshSettings, name: str) -> None:
     model = Model()
     async with cached_mesh(mesh_settings, model) as reader:
         await reader.say(name, told(name))
@@ -76,9 +76,7 @@ async def test_a_document_that_is_deleted_makes_it_stale(mesh_settings: MeshSett
     assert not answer.cached
 
 
-async def test_a_document_that_is_ingested_again_unchanged_changes_nothing(
-    mesh_settings: MeshSettings, name: str
-) -> None:
+async def test_ingesting_a_document_unchanged_changes_nothing(mesh_settings: MeshSettings, name: str) -> None:
     model = Model()
     async with cached_mesh(mesh_settings, model) as reader:
         await reader.say(name, told(name))
@@ -90,7 +88,7 @@ async def test_a_document_that_is_ingested_again_unchanged_changes_nothing(
     assert not later.cached, "it was made before the epoch that is asked for"
 
 
-async def test_a_stale_one_is_sent_marked_and_worked_out_anew_behind_it(mesh_settings: MeshSettings, name: str) -> None:
+async def test_a_stale_answer_is_sent_marked_and_refreshed(mesh_settings: MeshSettings, name: str) -> None:
     model = Model()
     async with cached_mesh(mesh_settings, model, stale_while_revalidate=60.0) as reader:
         await reader.say(name, told(name))
@@ -108,7 +106,7 @@ async def test_a_stale_one_is_sent_marked_and_worked_out_anew_behind_it(mesh_set
     assert len(model.asked) == 2, "many readers, one revalidation"
 
 
-async def test_a_stale_one_stands_in_for_a_model_that_is_away(mesh_settings: MeshSettings, name: str) -> None:
+async def test_a_stale_answer_is_sent_while_the_model_is_down(mesh_settings: MeshSettings, name: str) -> None:
     model = Model()
     async with cached_mesh(mesh_settings, model) as reader:
         await reader.say(name, told(name))
@@ -123,9 +121,7 @@ async def test_a_stale_one_stands_in_for_a_model_that_is_away(mesh_settings: Mes
     assert passed.rung == "extractive", "who does not want a kept answer is not sent one"
 
 
-async def test_the_words_of_a_deleted_document_are_not_said_again_though_they_be_marked(
-    mesh_settings: MeshSettings, name: str
-) -> None:
+async def test_the_text_of_a_deleted_document_is_not_sent_even_marked(mesh_settings: MeshSettings, name: str) -> None:
     model = Model()
     async with cached_mesh(mesh_settings, model, stale_while_revalidate=60.0) as reader:
         await reader.say(f"other-{name}", f"Nobody knows the colour of the lamp of {name}.")
@@ -139,7 +135,7 @@ async def test_the_words_of_a_deleted_document_are_not_said_again_though_they_be
     assert "Ada Quill" not in answer.text
 
 
-async def test_a_decision_that_is_found_again_after_a_change_is_marked(mesh_settings: MeshSettings, name: str) -> None:
+async def test_a_replayed_decision_is_marked_after_a_change(mesh_settings: MeshSettings, name: str) -> None:
     model = Model()
     async with cached_mesh(mesh_settings, model) as reader:
         await reader.say(name, told(name))
@@ -168,7 +164,7 @@ class AnswersFromCache(AnswerWorkflow):
         raise AssertionError("it was answered before")
 
 
-async def test_an_old_answer_stands_in_no_longer_than_it_may(mesh_settings: MeshSettings, name: str) -> None:
+async def test_a_stale_answer_is_not_sent_after_stale_if_error(mesh_settings: MeshSettings, name: str) -> None:
     model = Model()
     async with cached_mesh(mesh_settings, model, stale_if_error=0.0) as reader:
         await reader.say(name, told(name))
@@ -179,7 +175,7 @@ async def test_an_old_answer_stands_in_no_longer_than_it_may(mesh_settings: Mesh
     assert (answer.text, answer.rung) == (told(name, "Bruno Falk"), "extractive")
 
 
-async def test_a_thousand_at_once_over_two_workers_cost_one_inference(mesh_settings: MeshSettings, name: str) -> None:
+async def test_a_thousand_asks_to_two_workers_cost_one_inference(mesh_settings: MeshSettings, name: str) -> None:
     model = Model()
     async with cached_mesh(mesh_settings, model, workers=2) as reader:
         await reader.say(name, told(name))
@@ -192,7 +188,7 @@ async def test_a_thousand_at_once_over_two_workers_cost_one_inference(mesh_setti
     assert (counts.misses, counts.hits + counts.shared, counts.entries) == (1, 999, 1)
 
 
-async def test_they_share_even_what_is_not_kept(mesh_settings: MeshSettings, name: str) -> None:
+async def test_concurrent_asks_share_an_answer_that_is_not_stored(mesh_settings: MeshSettings, name: str) -> None:
     model = Model(gone=True)
     async with cached_mesh(mesh_settings, model, workers=2) as reader:
         await reader.say(name, told(name))
@@ -209,7 +205,7 @@ async def test_they_share_even_what_is_not_kept(mesh_settings: MeshSettings, nam
     assert len(model.asked) > asked, "who comes later has it worked out anew"
 
 
-async def test_who_has_more_time_does_not_share_what_was_made_for_want_of_it(
+async def test_an_ask_with_more_time_does_not_share_a_fallback_for_lack_of_time(
     mesh_settings: MeshSettings, name: str
 ) -> None:
     model = Model()
@@ -227,7 +223,7 @@ async def test_who_has_more_time_does_not_share_what_was_made_for_want_of_it(
     assert len(model.asked) == 2, "one for him who had no time, and one for all others"
 
 
-async def test_no_cache_shares_no_earlier_answer_that_stands_in(mesh_settings: MeshSettings, name: str) -> None:
+async def test_no_cache_does_not_share_a_stale_fallback(mesh_settings: MeshSettings, name: str) -> None:
     model = Model()
     async with cached_mesh(mesh_settings, model) as reader:
         await reader.say(name, told(name))
@@ -247,7 +243,7 @@ async def test_no_cache_shares_no_earlier_answer_that_stands_in(mesh_settings: M
     assert answers[0].rung == "extractive"
 
 
-async def test_who_opts_out(mesh_settings: MeshSettings, name: str) -> None:
+async def test_opting_out_of_the_cache(mesh_settings: MeshSettings, name: str) -> None:
     model = Model()
     async with cached_mesh(mesh_settings, model) as reader:
         await reader.say(name, told(name))
@@ -259,7 +255,7 @@ async def test_who_opts_out(mesh_settings: MeshSettings, name: str) -> None:
     assert len(model.asked) == 4
 
 
-async def test_a_tenants_answers_are_its_own(mesh_settings: MeshSettings, name: str) -> None:
+async def test_answers_are_cached_per_tenant(mesh_settings: MeshSettings, name: str) -> None:
     model = Model()
     async with cached_mesh(mesh_settings, model) as reader:
         await reader.say(name, told(name))
@@ -268,7 +264,7 @@ async def test_a_tenants_answers_are_its_own(mesh_settings: MeshSettings, name: 
         assert not (await reader.ask(who(name))).cached
 
 
-async def test_those_used_longest_ago_make_room(mesh_settings: MeshSettings, name: str) -> None:
+async def test_the_least_recently_used_answers_are_evicted(mesh_settings: MeshSettings, name: str) -> None:
     model = Model()
     async with cached_mesh(mesh_settings, model, max_entries=2) as reader:
         await reader.say(name, told(name))
@@ -285,7 +281,7 @@ async def test_those_used_longest_ago_make_room(mesh_settings: MeshSettings, nam
     assert counts.bytes > 0
 
 
-async def test_without_redis_those_in_one_worker_share(mesh_settings: MeshSettings, name: str) -> None:
+async def test_without_redis_asks_in_one_worker_share(mesh_settings: MeshSettings, name: str) -> None:
     model = Model()
     nowhere = mesh_settings.model_copy(update={"redis_url": "redis://127.0.0.1:1/0"})
     async with cached_mesh(nowhere, model) as reader:
@@ -299,7 +295,7 @@ async def test_without_redis_those_in_one_worker_share(mesh_settings: MeshSettin
     assert len(model.asked) < 50
 
 
-async def test_who_reads_along_has_the_words_of_a_kept_answer_at_once(mesh_settings: MeshSettings, name: str) -> None:
+async def test_a_cached_answer_is_streamed_at_once(mesh_settings: MeshSettings, name: str) -> None:
     async with cached_mesh(mesh_settings, Model()) as reader:
         await reader.say(name, told(name))
         await reader.ask(who(name))
@@ -314,9 +310,7 @@ async def test_who_reads_along_has_the_words_of_a_kept_answer_at_once(mesh_setti
     assert answer.cached
 
 
-async def test_what_is_purged_is_gone_and_what_was_begun_before_is_not_kept(
-    mesh_settings: MeshSettings, name: str
-) -> None:
+async def test_a_purge_deletes_answers_and_refuses_those_in_production(mesh_settings: MeshSettings, name: str) -> None:
     model = Model()
     async with cached_mesh(mesh_settings, model) as reader, RedisClient(mesh_settings.redis_url) as cache:
         admin = AnswersAdmin(cache)

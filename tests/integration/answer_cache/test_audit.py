@@ -1,4 +1,4 @@
-"""No answer older than a change of its documents is sent unmarked: a small replay, audited by what answers say."""
+"""No answer older than a change of its documents is sent unmarked: a small audit of recorded answers."""
 
 import asyncio
 import random

@@ -1,4 +1,4 @@
-"""What integrations say has no version: where some are consulted, no answer is kept."""
+"""Integrations' replies have no version, so answers with integrations are not stored."""
 
 from contextlib import AsyncExitStack
 from uuid import uuid4
@@ -18,7 +18,7 @@ from poise_services.orchestration.settings import OrchestrationSettings
 pytestmark = pytest.mark.integration
 
 
-async def test_an_answer_without_what_an_integration_had_to_say_is_not_kept(mesh_settings: MeshSettings) -> None:
+async def test_an_answer_with_integrations_is_not_stored(mesh_settings: MeshSettings) -> None:
     model, said = Model(), list[str]()
 
     async def fetch(request: Fetch, _: Context) -> Fetched:

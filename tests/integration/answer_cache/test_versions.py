@@ -1,4 +1,4 @@
-"""What was announced before it is asked for is known when the answer comes, however far the reading is behind."""
+"""`DocumentVersions.sync` reads every version announced before the call, however far the reader lags."""
 
 import pytest
 
@@ -11,7 +11,7 @@ from poise_services.orchestration.document_versions import DocumentVersions
 pytestmark = pytest.mark.integration
 
 
-async def test_all_that_was_announced_is_known(mesh_settings: MeshSettings, name: str) -> None:
+async def test_sync_reads_all_announced_versions(mesh_settings: MeshSettings, name: str) -> None:
     async with WorkerRuntime(mesh_settings, tier="client") as mesh, DocumentVersions(mesh) as versions:
         documents = await mesh.logs.topic_id(DOCUMENTS.name)
         assert await versions.sync(60.0)

@@ -1,4 +1,4 @@
-"""Workers of the answer cache that die, and a log of versions that cannot be read."""
+"""The answer cache when workers are killed, and when the log of versions cannot be read."""
 
 import asyncio
 import os
@@ -59,7 +59,7 @@ async def ready(http: httpx2.AsyncClient) -> bool:
         return False
 
 
-async def test_who_waits_for_a_worker_that_is_killed_is_answered_by_another(
+async def test_asks_waiting_for_a_killed_worker_are_answered_by_another(
     mesh_settings: MeshSettings, name: str, tmp_path: Path
 ) -> None:
     """The killed worker leads; those who wait in the other one take over when its lease has run out."""
@@ -84,7 +84,7 @@ async def test_who_waits_for_a_worker_that_is_killed_is_answered_by_another(
     assert counts.entries == 1
 
 
-async def test_while_it_cannot_be_told_what_has_changed_nothing_is_sent_unmarked(
+async def test_while_changes_are_unknown_no_cached_answer_is_sent_unmarked(
     mesh_settings: MeshSettings, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = Model()
@@ -107,7 +107,7 @@ async def test_while_it_cannot_be_told_what_has_changed_nothing_is_sent_unmarked
         assert (await ask(reader, name)).cached
 
 
-async def test_a_log_that_hangs_costs_no_answer(
+async def test_a_hanging_log_costs_no_answer(
     mesh_settings: MeshSettings, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with cached_mesh(mesh_settings, Model()) as reader:

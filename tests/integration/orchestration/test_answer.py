@@ -76,7 +76,7 @@ def new_run() -> str:
     return new_run_id(time.time(), Random())
 
 
-async def test_what_the_run_is_and_wants_goes_with_each_step(mesh_settings: MeshSettings) -> None:
+async def test_each_step_carries_the_runs_identity_and_epoch(mesh_settings: MeshSettings) -> None:
     others, run = Others(), new_run()
     async with mesh_of(mesh_settings, others) as mesh:
         answer = await mesh.rpc.call(
@@ -93,14 +93,14 @@ async def test_what_the_run_is_and_wants_goes_with_each_step(mesh_settings: Mesh
     assert RunRecord.parse(record.value or b"").answer == answer
 
 
-async def test_a_model_that_never_answers_leaves_time_for_another_rung(mesh_settings: MeshSettings) -> None:
+async def test_an_unresponsive_model_leaves_time_for_another_rung(mesh_settings: MeshSettings) -> None:
     async with mesh_of(mesh_settings, Others(writes=False)) as mesh:
         answer = await mesh.rpc.call(ASK, CallOptions(run=new_run(), step="ask", deadline=time.time() + 3))
     assert (answer.text, answer.rung) == (SENTENCE, "extractive")
     assert (answer.reason or "").startswith("the model failed")
 
 
-async def test_an_ask_that_comes_again_is_answered_with_what_was_said(mesh_settings: MeshSettings) -> None:
+async def test_a_redelivered_ask_gets_the_same_answer(mesh_settings: MeshSettings) -> None:
     others, run = Others(), new_run()
     async with mesh_of(mesh_settings, others) as mesh:
         first = await mesh.rpc.call(ASK, CallOptions(run=run, step="ask"))
@@ -127,7 +127,7 @@ async def read(mesh: WorkerRuntime, deadline: float | None = None) -> tuple[list
     raise AssertionError("no answer came")
 
 
-async def test_the_models_words_come_as_it_writes(mesh_settings: MeshSettings) -> None:
+async def test_the_models_tokens_are_streamed(mesh_settings: MeshSettings) -> None:
     others = Others()
     async with mesh_of(mesh_settings, others) as mesh:
         shown, resets, answer = await read(mesh)
@@ -137,7 +137,7 @@ async def test_the_models_words_come_as_it_writes(mesh_settings: MeshSettings) -
     assert others.asked["generate"].stream is None  # by the second ask, which did not want them
 
 
-async def test_words_that_the_passages_do_not_bear_are_taken_back(mesh_settings: MeshSettings) -> None:
+async def test_ungrounded_tokens_are_reset(mesh_settings: MeshSettings) -> None:
     made_up = "It was lit by Bruno Falk in 1902 with gas from Norway."
     async with mesh_of(mesh_settings, Others(says=made_up)) as mesh:
         shown, (reset,), answer = await read(mesh)
@@ -146,7 +146,7 @@ async def test_words_that_the_passages_do_not_bear_are_taken_back(mesh_settings:
     assert (reset.rung, reset.reason) == ("extractive", answer.reason)
 
 
-async def test_a_model_that_stops_in_the_middle_of_its_words_is_taken_back(mesh_settings: MeshSettings) -> None:
+async def test_the_tokens_of_an_interrupted_model_are_reset(mesh_settings: MeshSettings) -> None:
     async with mesh_of(mesh_settings, Others(writes=False)) as mesh:
         shown, (*_, reset), answer = await read(mesh, deadline=time.time() + 3)
     assert (shown[0].strip(), shown[-1]) == (SENTENCE, answer.text)
@@ -159,7 +159,7 @@ TWO = OrchestrationSettings.model_validate(
 MADE_UP = "It was lit by Bruno Falk in 1902 with gas from Norway."
 
 
-async def test_between_two_variants_the_words_of_the_first_are_taken_back(mesh_settings: MeshSettings) -> None:
+async def test_a_failover_resets_the_first_variants_tokens(mesh_settings: MeshSettings) -> None:
     async with mesh_of(mesh_settings, Others(says=MADE_UP), TWO) as mesh:
         shown, (reset, *_), answer = await read(mesh)
     assert (shown[0].strip(), shown[-1].strip()) == (MADE_UP, SENTENCE)
@@ -167,7 +167,7 @@ async def test_between_two_variants_the_words_of_the_first_are_taken_back(mesh_s
     assert (reset.rung, reset.reason) == ("variant", answer.reason)
 
 
-async def test_where_neither_variants_words_count_both_are_taken_back(mesh_settings: MeshSettings) -> None:
+async def test_the_tokens_of_two_rejected_variants_are_reset(mesh_settings: MeshSettings) -> None:
     async with mesh_of(mesh_settings, Others(says=MADE_UP, spare_says=f"{MADE_UP} Twice."), TWO) as mesh:
         shown, resets, answer = await read(mesh)
     assert (shown[0].strip(), shown[-1]) == (MADE_UP, SENTENCE)

@@ -1,4 +1,4 @@
-"""From one variant to another, on a real Kafka, with the real inference tier and real HTTP servers that count."""
+"""Failover on a real Kafka, with the real inference tier and real HTTP servers that count requests."""
 
 import re
 import time
@@ -80,7 +80,7 @@ async def setting(settings: MeshSettings, models: Mapping[str, Model], **limits:
         yield Setting(await stack.enter_async_context(WorkerRuntime(settings, tier="client")), breakers, clock)
 
 
-async def test_one_that_is_down_is_soon_not_asked_any_more_until_a_probe_finds_it_back(
+async def test_a_failing_variant_is_skipped_until_a_probe_succeeds(
     mesh_settings: MeshSettings,
 ) -> None:
     big, small = Model(refusal("503 Busy", "down")), Model(words(OTHERS))
@@ -112,7 +112,7 @@ async def test_one_that_is_down_is_soon_not_asked_any_more_until_a_probe_finds_i
         assert here.breakers.states()["big"] == "closed"
 
 
-async def test_one_that_hangs_leaves_another_enough_time(mesh_settings: MeshSettings) -> None:
+async def test_a_hanging_variant_leaves_time_for_another(mesh_settings: MeshSettings) -> None:
     big, small = Model(None), Model(words(OTHERS))
     async with setting(mesh_settings, {"big": big, "small": small}, least=1) as here:
         answer, _ = await here.ask(within=6.0)  # a fault in place of an answer, were it too late
@@ -122,7 +122,7 @@ async def test_one_that_hangs_leaves_another_enough_time(mesh_settings: MeshSett
         assert (big.asked, small.asked) == (1, 2)
 
 
-async def test_where_a_rate_limit_lasts_another_is_asked_at_once(mesh_settings: MeshSettings) -> None:
+async def test_a_long_rate_limit_fails_over_at_once(mesh_settings: MeshSettings) -> None:
     big = Model(refusal("429 Slow", "rate_limit_exceeded"), headers=("retry-after: 60",))
     small = Model(words(OTHERS))
     async with setting(mesh_settings, {"big": big, "small": small}) as here:
@@ -138,7 +138,7 @@ async def test_where_a_rate_limit_lasts_another_is_asked_at_once(mesh_settings: 
         assert big.asked == 2
 
 
-async def test_a_prompt_that_is_too_long_goes_to_one_that_takes_in_more(mesh_settings: MeshSettings) -> None:
+async def test_a_prompt_too_long_goes_to_a_variant_with_a_larger_context(mesh_settings: MeshSettings) -> None:
     big, small, huge = Model(refusal("400 No", "context_length_exceeded")), Model(words(OTHERS)), Model(words(OTHERS))
     async with setting(mesh_settings, {"big": big, "small": small, "huge": huge}, least=1) as here:
         answer, _ = await here.ask()
@@ -147,7 +147,7 @@ async def test_a_prompt_that_is_too_long_goes_to_one_that_takes_in_more(mesh_set
         assert here.breakers.states()["big"] == "closed"
 
 
-async def test_what_a_filter_refuses_is_not_shopped_around(mesh_settings: MeshSettings) -> None:
+async def test_a_filtered_prompt_goes_to_no_other_variant(mesh_settings: MeshSettings) -> None:
     big, small, huge = Model(refusal("400 No", "content_filter")), Model(words(OTHERS)), Model(words(OTHERS))
     async with setting(mesh_settings, {"big": big, "small": small, "huge": huge}, least=1) as here:
         answer, record = await here.ask()
@@ -157,7 +157,9 @@ async def test_what_a_filter_refuses_is_not_shopped_around(mesh_settings: MeshSe
         assert here.breakers.states()["big"] == "closed"
 
 
-async def test_when_all_are_down_the_passages_answer_and_soon_nobody_is_asked(mesh_settings: MeshSettings) -> None:
+async def test_with_all_variants_down_the_answer_is_extractive(
+    mesh_settings: MeshSettings,
+) -> None:
     big, small = Model(refusal("503 Busy", "down")), Model(refusal("503 Busy", "down"))
     async with setting(mesh_settings, {"big": big, "small": small}, least=1) as here:
         for _ in range(2):
@@ -177,7 +179,7 @@ class Gone(Model):
         yield self
 
 
-async def test_nobody_is_told_where_the_models_are(mesh_settings: MeshSettings) -> None:
+async def test_no_reply_has_the_models_addresses(mesh_settings: MeshSettings) -> None:
     models = {"big": Gone(words(OTHERS)), "small": Model(None)}
     async with setting(mesh_settings, models) as mesh:
         address = models["small"].url.removeprefix("http://")

@@ -1,4 +1,4 @@
-"""A run that ends without an answer leaves a record that says why, for gateways that were not asked too."""
+"""A run that ends with a fault has a run record with it, which other gateways can read."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""An answer that rests on somebody else's API, through all tiers; and what is said when that answers with nothing."""
+"""An answer from an integration, through all tiers, and its replacement when the API returns nothing."""
 
 import re
 import time
@@ -66,7 +66,7 @@ async def ask(mesh: WorkerRuntime, within: float = 20.0, tenant: str = "acme") -
     return await mesh.rpc.call(ASK, CallOptions(run=run, step="ask", tenant=tenant, deadline=time.time() + within))
 
 
-async def test_what_it_says_is_cited_and_when_it_is_empty_what_it_said_stands_in(mesh_settings: MeshSettings) -> None:
+async def test_a_reply_is_cited_and_an_empty_one_is_replaced_by_the_last_good_one(mesh_settings: MeshSettings) -> None:
     async with scripted(OK, response("200 OK", b"{}")) as server, mesh_of(mesh_settings, server) as mesh:
         answer = await ask(mesh)
         assert (answer.text, answer.rung, answer.degraded) == (SENTENCE, "primary", ())
@@ -88,7 +88,7 @@ async def test_what_it_says_is_cited_and_when_it_is_empty_what_it_said_stands_in
         assert answer.run_id not in {letter.header("poise-run") for letter in letters}
 
 
-async def test_one_that_hangs_leaves_time_to_answer_without_it(mesh_settings: MeshSettings) -> None:
+async def test_a_hanging_integration_leaves_time_to_answer(mesh_settings: MeshSettings) -> None:
     async with scripted(HANG) as server, mesh_of(mesh_settings, server) as mesh:
         answer = await ask(mesh, within=6)
         assert answer.retrieval == "hybrid"

@@ -1,4 +1,4 @@
-"""Passages found earlier stand in while retrieval is down: on a real Kafka and a real Valkey."""
+"""Cached passages replace retrieval while it is down, on a real Kafka and a real Valkey."""
 
 import asyncio
 import time
@@ -83,7 +83,7 @@ async def ask(
     )
 
 
-async def test_passages_found_earlier_stand_in_and_say_so(mesh_settings: MeshSettings) -> None:
+async def test_cached_passages_are_used_and_marked(mesh_settings: MeshSettings) -> None:
     retrieval = Retrieval()
     async with mesh_of(mesh_settings, retrieval) as mesh:
         first = await ask(mesh, "stands in")
@@ -94,7 +94,7 @@ async def test_passages_found_earlier_stand_in_and_say_so(mesh_settings: MeshSet
     assert (second.retrieval, second.epoch) == ("cached", EPOCH)
     (said,) = second.degraded
     assert said.startswith("retrieval failed: unavailable: the index is away; passages found ")
-    assert said.endswith(" s ago stand in")
+    assert said.endswith(" s ago are used instead")
     assert second.citations == first.citations
 
 
@@ -107,7 +107,7 @@ async def test_retrieval_that_hangs_leaves_time_for_the_passages_and_a_model(mes
     assert (answer.rung, answer.retrieval) == ("primary", "cached")
 
 
-async def test_where_the_index_finds_nothing_nothing_stands_in(mesh_settings: MeshSettings) -> None:
+async def test_cached_passages_are_not_used_if_the_index_finds_nothing(mesh_settings: MeshSettings) -> None:
     retrieval = Retrieval()
     async with mesh_of(mesh_settings, retrieval) as mesh:
         await ask(mesh, "deleted")
@@ -119,7 +119,7 @@ async def test_where_the_index_finds_nothing_nothing_stands_in(mesh_settings: Me
     assert answer.retrieval == "none", "and what was found before it was deleted is not found again"
 
 
-async def test_passages_from_before_the_epoch_that_is_asked_for_do_not_stand_in(mesh_settings: MeshSettings) -> None:
+async def test_cached_passages_below_the_requested_epoch_are_not_used(mesh_settings: MeshSettings) -> None:
     retrieval = Retrieval()
     async with mesh_of(mesh_settings, retrieval) as mesh:
         await ask(mesh, "epoch")
@@ -128,7 +128,7 @@ async def test_passages_from_before_the_epoch_that_is_asked_for_do_not_stand_in(
     assert [(answer.rung, answer.retrieval) for answer in answers] == [("primary", "cached"), ("canned", "none")]
 
 
-async def test_an_epoch_that_cannot_come_is_the_askers_mistake(mesh_settings: MeshSettings) -> None:
+async def test_an_unreachable_epoch_is_the_callers_mistake(mesh_settings: MeshSettings) -> None:
     retrieval = Retrieval(refused("no document stands there"))
     async with mesh_of(mesh_settings, retrieval) as mesh:
         with pytest.raises(FaultError, match="no document stands there") as error:
@@ -136,7 +136,7 @@ async def test_an_epoch_that_cannot_come_is_the_askers_mistake(mesh_settings: Me
     assert [one.field for one in error.value.fault().errors] == ["poise-min-epoch"]
 
 
-async def test_what_was_deleted_since_does_not_stand_in(mesh_settings: MeshSettings) -> None:
+async def test_cached_passages_of_deleted_documents_are_not_used(mesh_settings: MeshSettings) -> None:
     document = f"deleted-{uuid4().hex}"
     only = FOUND.passages[0].model_copy(update={"id": f"{document}#0"})
     retrieval = Retrieval(FOUND.model_copy(update={"passages": (only,)}))
@@ -151,7 +151,7 @@ async def test_what_was_deleted_since_does_not_stand_in(mesh_settings: MeshSetti
     assert (after.rung, after.retrieval) == ("canned", "none")
 
 
-async def test_one_tenants_passages_are_not_anothers(mesh_settings: MeshSettings) -> None:
+async def test_passages_are_cached_per_tenant(mesh_settings: MeshSettings) -> None:
     retrieval = Retrieval()
     async with mesh_of(mesh_settings, retrieval) as mesh:
         await ask(mesh, "tenant")
@@ -160,7 +160,7 @@ async def test_one_tenants_passages_are_not_anothers(mesh_settings: MeshSettings
     assert answer.rung == "canned"
 
 
-async def test_passages_are_kept_only_where_the_settings_want_it(mesh_settings: MeshSettings) -> None:
+async def test_passages_are_cached_only_if_configured(mesh_settings: MeshSettings) -> None:
     retrieval = Retrieval()
     async with mesh_of(mesh_settings, retrieval, passages_for=0.0) as mesh:
         await ask(mesh, "not kept")
@@ -168,7 +168,7 @@ async def test_passages_are_kept_only_where_the_settings_want_it(mesh_settings: 
         assert (await ask(mesh, "not kept")).rung == "canned"
 
 
-async def test_what_cannot_be_read_is_as_good_as_gone(valkey: str) -> None:
+async def test_an_unreadable_entry_counts_as_missing(valkey: str) -> None:
     async with RedisClient(valkey) as cache:
         store = PassageStore(cache, 60.0)
         kept = KeptPassages(at=1.5, found=FOUND)
@@ -180,7 +180,7 @@ async def test_what_cannot_be_read_is_as_good_as_gone(valkey: str) -> None:
         assert await store.get("acme", "a", 6) is None
 
 
-async def test_without_a_cache_nothing_is_kept() -> None:
+async def test_without_redis_no_passages_are_cached() -> None:
     store = PassageStore(RedisClient(None), 60.0)
     await store.put("acme", "a", 6, KeptPassages(at=1.5, found=FOUND))
     assert await store.get("acme", "a", 6) is None

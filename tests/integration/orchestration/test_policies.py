@@ -1,4 +1,4 @@
-"""Workers follow `poise.policy`, on a real Kafka: two of them, a broker that goes away, a run that is begun again."""
+"""Workers follow `poise.policy` on a real Kafka: two workers, an unavailable broker, a replayed run."""
 
 import asyncio
 import time
@@ -138,7 +138,7 @@ async def drawn_for(client: WorkerRuntime, *, asks: int) -> list[tuple[str, Draw
     return [(run, draw) for run, draw in draws if draw is not None]
 
 
-async def test_two_workers_draw_by_what_is_in_force(mesh_settings: MeshSettings, name: str) -> None:
+async def test_two_workers_draw_by_the_policy_in_force(mesh_settings: MeshSettings, name: str) -> None:
     own = settings_of(name)
     async with (
         others(mesh_settings) as client,
@@ -169,9 +169,7 @@ def outgoing(policy: Policy) -> ProducerRecord:
     return ProducerRecord(POLICY.name, policy.name.encode(), policy.encode(), [])
 
 
-async def test_one_that_begins_knows_what_was_set_before_and_nothing_that_was_not_committed(
-    mesh_settings: MeshSettings, name: str
-) -> None:
+async def test_a_new_worker_has_the_last_committed_policy(mesh_settings: MeshSettings, name: str) -> None:
     async with WorkerRuntime(another(mesh_settings), tier="client") as mesh:
         async with TransactionalProducer(mesh.connection, name) as transactions:
             for version in (1, 2):
@@ -186,7 +184,7 @@ async def test_one_that_begins_knows_what_was_set_before_and_nothing_that_was_no
             assert mesh.readiness()["policy"]
 
 
-async def test_a_broker_that_goes_away_leaves_in_force_what_was(tmp_path: Path, name: str) -> None:
+async def test_the_policy_stays_in_force_while_the_broker_is_unavailable(tmp_path: Path, name: str) -> None:
     async with Kafka(tmp_path) as kafka:
         settings = MeshSettings(broker=kafka.bootstrap)
         await topic_setup.apply(settings)
@@ -205,7 +203,7 @@ async def test_a_broker_that_goes_away_leaves_in_force_what_was(tmp_path: Path, 
             await until(lambda: policies.current.version == 2)
 
 
-async def test_a_log_that_cannot_be_read_holds_no_worker_up_for_ever(
+async def test_an_unreadable_log_delays_a_worker_only_for_the_timeout(
     mesh_settings: MeshSettings, name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def away(*_: object, **__: object) -> LogStream:
@@ -219,12 +217,10 @@ async def test_a_log_that_cannot_be_read_holds_no_worker_up_for_ever(
             assert not mesh.readiness()["policy"], "it may be far behind"
             monkeypatch.undo()
             await until(lambda: mesh.readiness()["policy"])
-    assert "poise.policy was not read to its end in 0.5 s: it is away; going on reading it" in caplog.text
+    assert "poise.policy was not read to its end in 0.5 s: it is away; still reading it" in caplog.text
 
 
-async def test_an_ask_that_is_begun_again_is_looked_up_and_asked_as_it_was_drawn(
-    mesh_settings: MeshSettings, name: str
-) -> None:
+async def test_a_replayed_ask_uses_its_first_draw(mesh_settings: MeshSettings, name: str) -> None:
     own = settings_of(name)
     policies, drawn = Policies(own), list[Draw | None]()
 

@@ -31,9 +31,9 @@ FOUND = Passages(
 
 @pytest.fixture
 def asking() -> Asking:
-    """Ask with what retrieval and the model bring, or fail with; settings and the run's other traits by name.
+    """Ask with the replies, or errors, of retrieval and the model; settings and the run's attributes by name.
 
-    What the model brings may be given by the name of its backend.
+    The model's reply may be given by backend.
     """
 
     async def ask(

@@ -1,4 +1,4 @@
-"""What is in force over a worker's variants."""
+"""The policy in force over a worker's variants."""
 
 import logging
 from typing import Any
@@ -28,14 +28,14 @@ def weights(policies: Policies) -> dict[str, float]:
     return {one.name: one.weight for one in policies.current.settings.variants}
 
 
-def test_until_one_is_set_the_settings_weights_hold_as_version_0() -> None:
+def test_until_a_policy_is_set_the_settings_weights_are_version_0() -> None:
     policies = Policies(settings_of(*NAMES))
     assert (policies.current.version, weights(policies)) == (0, {"a": 1.0, "b": 0.0, "c": 0.0})
     drawn = policies.current.draw("run")
     assert (drawn.variant, drawn.probability, drawn.policy, drawn.policy_version) == ("a", 1.0, "answer", 0)
 
 
-def test_the_weights_of_the_policy_are_in_force_and_all_else_is_as_it_was() -> None:
+def test_a_policy_replaces_only_the_weights() -> None:
     settings = settings_of("a", "b")
     policies = Policies(settings)
     policies.apply(record_of(policy_of(3, a=0.25, b=0.75)))
@@ -48,7 +48,7 @@ def test_the_weights_of_the_policy_are_in_force_and_all_else_is_as_it_was() -> N
     assert 400 < sum(one.variant == "a" for one in drawn) < 600
 
 
-def test_a_policy_of_another_name_is_another_one() -> None:
+def test_a_policy_of_another_name_is_ignored() -> None:
     policies = Policies(settings_of("a", "b"))
     policies.apply(record_of(policy_of(3, "other", b=1.0)))
     assert policies.current.version == 0
@@ -61,13 +61,13 @@ def test_a_policy_of_another_name_is_another_one() -> None:
     )
 
 
-def test_one_that_the_policy_does_not_name_is_not_drawn_and_stands_by() -> None:
+def test_a_variant_that_the_policy_does_not_name_is_on_standby() -> None:
     policies = Policies(settings_of("a", "b"))
     policies.apply(record_of(policy_of(1, b=1.0)))
     assert weights(policies) == {"a": 0.0, "b": 1.0}
 
 
-def test_what_falls_to_one_that_is_not_here_goes_to_the_others_in_proportion(
+def test_the_weight_of_an_unknown_variant_is_shared_in_proportion(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     policies = Policies(settings_of("a", "b"))
@@ -77,30 +77,28 @@ def test_what_falls_to_one_that_is_not_here_goes_to_the_others_in_proportion(
     }
     assert {name: one.probability for name, one in drawn.items()} == pytest.approx({"a": 0.25, "b": 0.75})
     (said,) = [record.message for record in caplog.records if record.levelno == logging.WARNING]
-    assert said.startswith("policy answer version 1 draws x too")
+    assert said.startswith("policy answer version 1 draws x, not in [orchestration] variants")
 
 
-def test_where_the_policy_draws_none_that_is_here_the_settings_weights_hold(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_policy_of_unknown_variants_leaves_the_settings_weights(caplog: pytest.LogCaptureFixture) -> None:
     policies = Policies(settings_of("a", "b"))
     policies.apply(record_of(policy_of(1, b=1.0)))
     policies.apply(record_of(policy_of(2, a=0.0, x=1.0)))
     assert (policies.current.version, weights(policies)) == (0, {"a": 1.0, "b": 0.0})
-    assert "version 2 draws x alone" in caplog.text
+    assert "version 2 draws only x" in caplog.text
     policies.apply(record_of(policy_of(1, b=1.0)))
     assert policies.current.version == 0, "a version that is over does not come back"
 
 
 @pytest.mark.parametrize("late", [2, 3])
-def test_a_version_that_is_not_higher_than_the_one_in_force_is_passed_over(late: int) -> None:
+def test_a_version_not_above_the_one_in_force_is_ignored(late: int) -> None:
     policies = Policies(settings_of("a", "b"))
     policies.apply(record_of(policy_of(3, b=1.0)))
     policies.apply(record_of(policy_of(late, a=1.0)))
     assert (policies.current.version, weights(policies)) == (3, {"a": 0.0, "b": 1.0})
 
 
-async def test_a_log_that_was_made_again_begins_with_version_1_and_what_was_in_force_stays_so_until_it_was_read() -> (
-    None
-):
+async def test_a_recreated_log_starts_at_version_1_and_the_policy_stays_until_it_is_read() -> None:
     policies = Policies(settings_of("a", "b"))
     policies.apply(record_of(policy_of(3, b=1.0)))
     policies.settle()
@@ -113,7 +111,7 @@ async def test_a_log_that_was_made_again_begins_with_version_1_and_what_was_in_f
     assert (policies.current.version, weights(policies)) == (1, {"a": 0.5, "b": 0.5})
 
 
-async def test_where_the_log_was_made_again_without_a_policy_the_settings_weights_hold(
+async def test_a_recreated_log_without_a_policy_restores_the_settings_weights(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     policies = Policies(settings_of("a", "b"))
@@ -122,11 +120,11 @@ async def test_where_the_log_was_made_again_without_a_policy_the_settings_weight
     await policies.reset()
     policies.settle()
     assert (policies.current.version, weights(policies)) == (0, {"a": 1.0, "b": 0.0})
-    assert "poise.policy has no policy answer any more: the settings' weights hold" in caplog.text
+    assert "poise.policy no longer has a policy answer: the settings' weights are in force" in caplog.text
 
 
 @pytest.mark.parametrize("value", [b"", b"{}", b"no json", None, policy_of(4, a=1.0).encode().replace(b"4", b'"?"')])
-def test_what_cannot_be_read_leaves_in_force_what_is(value: bytes | None) -> None:
+def test_an_unreadable_record_leaves_the_policy_in_force(value: bytes | None) -> None:
     policies = Policies(settings_of("a", "b"))
     policies.apply(record_of(policy_of(1, b=1.0)))
     with pytest.raises(ValidationError):
@@ -137,7 +135,7 @@ def test_what_cannot_be_read_leaves_in_force_what_is(value: bytes | None) -> Non
 
 
 @given(shares, st.text(max_size=8))
-def test_some_variant_of_the_worker_is_drawn_with_the_probability_that_is_said(
+def test_a_variant_of_the_worker_is_drawn_with_the_recorded_probability(
     given_weights: dict[str, float], run: str
 ) -> None:
     now = apply_weights(settings_of(*NAMES), policy_of(7, "answer", **given_weights), b"secret")
@@ -147,7 +145,7 @@ def test_some_variant_of_the_worker_is_drawn_with_the_probability_that_is_said(
     assert drawn.probability == pytest.approx(here[drawn.variant] / sum(here.values()) if here else 1.0)
 
 
-def test_a_draw_of_a_variant_that_has_gone_since_is_made_anew() -> None:
+def test_a_draw_of_a_removed_variant_is_repeated() -> None:
     now = Policies(settings_of("a", "b")).current
     kept = Draw(variant="b", probability=0.1, policy="answer", policy_version=6)
     assert now.resolve(kept, "run") == (kept, now.settings.variants[1])

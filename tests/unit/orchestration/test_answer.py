@@ -1,4 +1,4 @@
-"""The answer workflow, on a run whose calls are answered from a script."""
+"""The answer workflow on a run whose calls are answered from a script."""
 
 import pytest
 from policy_records_kit import policy_of, record_of
@@ -38,39 +38,41 @@ async def test_a_grounded_answer_of_the_model_is_sent(asking: Asking) -> None:
     assert answer.timings.keys() == {"retrieve", "generate", "total"}
 
 
-async def test_one_that_is_not_grounded_gives_way_to_the_passages_own_words(asking: Asking) -> None:
+async def test_an_ungrounded_answer_is_replaced_by_an_extractive_one(asking: Asking) -> None:
     asked = await asking(wrote=WRONG)
     answer = asked.answer
     assert (answer.text, answer.rung, answer.variant) == (EVIDENCE, "extractive", None)
     assert "not grounded" in asked.reason
-    assert "Falk" in asked.reason or "1902" in asked.reason, "it names what was made up"
+    assert "Falk" in asked.reason or "1902" in asked.reason, "it names what is not in the passages"
     assert [c.passage for c in answer.citations] == ["lamp#0"]
 
 
 @pytest.mark.parametrize(
     ("wrote", "said"), [("", "wrote nothing"), (" \n\t", "wrote nothing"), ("ab " * 200, "repeated")]
 )
-async def test_a_model_that_says_nothing_is_not_quoted(asking: Asking, wrote: str, said: str) -> None:
+async def test_an_empty_answer_is_rejected(asking: Asking, wrote: str, said: str) -> None:
     asked = await asking(wrote=wrote)
     assert (asked.answer.text, asked.answer.rung) == (EVIDENCE, "extractive")
     assert said in asked.reason
-    assert ";" not in asked.reason, "that there was no other variant and no earlier answer is no news"
+    assert ";" not in asked.reason, "a missing variant or cached answer is not a reason"
 
 
-async def test_a_model_that_was_cut_off_is_not_quoted(asking: Asking) -> None:
+async def test_a_truncated_answer_is_rejected(asking: Asking) -> None:
     asked = await asking(wrote="The lamp of Harrow Point was lit in 1847 by the", finished="length")
     assert (asked.answer.text, asked.answer.rung) == (EVIDENCE, "extractive")
     assert "cut off" in asked.reason
 
 
-async def test_a_model_that_declines_is_not_quoted(asking: Asking) -> None:
+async def test_a_refusal_is_rejected(asking: Asking) -> None:
     asked = await asking(wrote="I'm sorry, but the text does not mention who lit the lamp of Harrow Point.")
     assert (asked.answer.text, asked.answer.rung) == (EVIDENCE, "extractive")
     assert "declined" in asked.reason
 
 
 @ERRORS
-async def test_without_a_model_the_passages_answer(asking: Asking, error: PoiseError, type_: str, said: str) -> None:
+async def test_without_a_model_the_answer_is_extractive(
+    asking: Asking, error: PoiseError, type_: str, said: str
+) -> None:
     asked = await asking(wrote=error)
     assert (asked.answer.text, asked.answer.rung) == (EVIDENCE, "extractive")
     assert asked.reason.startswith("the model failed")
@@ -80,36 +82,36 @@ async def test_without_a_model_the_passages_answer(asking: Asking, error: PoiseE
 
 
 @ERRORS
-async def test_without_retrieval_a_fixed_text_is_sent(asking: Asking, error: PoiseError, type_: str, said: str) -> None:
+async def test_without_retrieval_the_answer_is_canned(asking: Asking, error: PoiseError, type_: str, said: str) -> None:
     asked = await asking(found=error, canned=[{"text": "Ask a librarian."}])
     assert (asked.answer.text, asked.answer.rung, asked.answer.citations) == ("Ask a librarian.", "canned", ())
     assert asked.reason.startswith("retrieval failed")
     assert said in asked.reason
     assert asked.answer.epoch is None
     assert [(step.step, step.fault) for step in asked.record.steps] == [("retrieve", type_)]
-    assert [type(request) for request in asked.run.asked] == [Retrieve], "without passages no model is asked"
+    assert [type(request) for request in asked.run.asked] == [Retrieve], "without passages, no model is asked"
 
 
-async def test_where_nothing_is_found_a_fixed_text_is_sent(asking: Asking) -> None:
+async def test_without_passages_the_answer_is_canned(asking: Asking) -> None:
     asked = await asking(found=NOTHING)
     assert asked.answer.rung == "canned"
     assert "found nothing" in asked.reason
-    assert asked.answer.epoch == NOTHING.epoch, "that epoch knew of nothing"
+    assert asked.answer.epoch == NOTHING.epoch, "the epoch at which nothing was found"
     assert [type(request) for request in asked.run.asked] == [Retrieve]
 
 
 @pytest.mark.parametrize("bug", [{"found": ValueError("a bug")}, {"wrote": ValueError("a bug")}], ids=str)
-async def test_a_bug_is_no_reason_to_step_down(asking: Asking, bug: dict[str, Exception]) -> None:
+async def test_a_bug_does_not_fall_back(asking: Asking, bug: dict[str, Exception]) -> None:
     with pytest.raises(ValueError, match="a bug"):
         await asking(**bug)
 
 
-async def test_an_answer_whose_record_cannot_be_written_is_not_sent(asking: Asking) -> None:
+async def test_an_answer_without_a_run_record_is_not_sent(asking: Asking) -> None:
     with pytest.raises(UnavailableError):
         await asking(wrote=RIGHT, run={"refuses": UnavailableError("the broker did not take it")})
 
 
-# -- what the steps are asked ------------------------------------------------------------------------------------------
+# -- the steps' requests -----------------------------------------------------------------------------------------------
 
 
 async def test_a_step_leaves_time_for_the_lower_rungs(asking: Asking) -> None:
@@ -117,13 +119,13 @@ async def test_a_step_leaves_time_for_the_lower_rungs(asking: Asking) -> None:
     assert asked.run.timeouts == {"retrieve": 30.0, "generate": 30.0}
 
 
-async def test_what_is_kept_back_does_not_shrink_while_steps_take_their_time(asking: Asking) -> None:
-    """Retrieval takes 25 of 40 seconds: 10 are kept back, so 5 are left for the model, not a share of what is left."""
+async def test_the_reserve_does_not_shrink_while_steps_run(asking: Asking) -> None:
+    """Retrieval takes 25 of 40 seconds and 10 are reserved, so the model has 5, not a fraction of the rest."""
     asked = await asking(reserve=0.25, run={"left": 40.0, "takes": 25.0})
     assert asked.run.timeouts == {"retrieve": 30.0, "generate": 5.0}
 
 
-async def test_a_step_that_has_no_time_is_given_none(asking: Asking) -> None:
+async def test_a_step_without_time_is_not_run(asking: Asking) -> None:
     asked = await asking(reserve=0.25, run={"left": 40.0, "takes": 35.0})
     assert "generate" not in asked.run.timeouts
 
@@ -133,7 +135,7 @@ async def test_retrieval_is_asked_the_question(asking: Asking) -> None:
     assert asked.run.asked[0] == Retrieve(query="Who lit the lamp of Harrow Point?", limit=3)
 
 
-async def test_the_drawn_variant_decides_how_the_model_is_asked(asking: Asking) -> None:
+async def test_the_request_has_the_parameters_of_the_drawn_variant(asking: Asking) -> None:
     variant = {"name": "big", "backend": "gpu", "max_tokens": 99, "temperature": 0.5, "sentences": 1}
     request = (await asking(variants=[variant])).run.asked[1]
     assert isinstance(request, Generate)
@@ -142,7 +144,7 @@ async def test_the_drawn_variant_decides_how_the_model_is_asked(asking: Asking) 
     assert (system.role, system.content) == ("system", "")
     assert EVIDENCE in message.content
     assert "Who lit the lamp of Harrow Point?" in message.content
-    assert "herring" not in message.content.lower(), "one sentence was asked for"
+    assert "herring" not in message.content.lower(), "the variant takes one sentence"
 
 
 async def test_a_model_that_refuses_an_empty_system_message_is_sent_none(asking: Asking) -> None:
@@ -154,21 +156,21 @@ async def test_a_model_that_refuses_an_empty_system_message_is_sent_none(asking:
 # -- the record --------------------------------------------------------------------------------------------------------
 
 
-async def test_the_record_has_all_that_is_needed_to_judge_the_run(asking: Asking) -> None:
+async def test_the_record_has_all_that_scoring_needs(asking: Asking) -> None:
     asked = await asking(wrote=WRONG, variants=[{"name": "small", "weight": 3}], policy="p")
     record = asked.record
     assert (asked.topic, asked.key) == (RECORDS, asked.run.run)
     assert (record.run_id, record.tenant, record.workflow) == (asked.run.run, "acme", "answer")
     assert record.answer == asked.answer
     assert (asked.draw.variant, asked.draw.probability) == ("small", 1.0)
-    assert (asked.draw.policy, asked.draw.policy_version) == ("p", 0), "nothing was set"
-    assert (asked.draw.raw, asked.draw.finish_reason) == (WRONG, "stop"), "kept, though it was not sent"
+    assert (asked.draw.policy, asked.draw.policy_version) == ("p", 0), "no policy was set"
+    assert (asked.draw.raw, asked.draw.finish_reason) == (WRONG, "stop"), "recorded although it was not sent"
     assert record.started <= record.finished
     assert [passage.id for passage in record.passages] == ["lamp#0", "sea#3"]
     assert {step.step: step.ms for step in record.steps}.items() <= asked.answer.timings.items()
 
 
-async def test_of_long_passages_the_record_keeps_the_beginning(asking: Asking) -> None:
+async def test_the_record_truncates_long_passages(asking: Asking) -> None:
     long = "A long tale. " * 1_000
     found = Passages(passages=({"id": "a#0", "source": "a", "text": long, "score": 1, "age": 1},), epoch="e1.AAAA")
     (kept,) = (await asking(found=found)).record.passages
@@ -192,39 +194,39 @@ async def test_the_record_says_how_long_the_drawn_variant_took_and_what_it_cost(
     assert asked.draw.cost == pytest.approx((500 * 2.0 + 125 * 8.0) / 1e6)
 
 
-async def test_what_costs_nothing_is_known_and_what_has_no_price_is_not(asking: Asking) -> None:
+async def test_a_free_variant_costs_zero_and_one_without_prices_has_no_cost(asking: Asking) -> None:
     free = await asking(wrote=RIGHT, variants=[{**PRICED, "price_in": 0, "price_out": 0}], used=USED)
     assert free.draw.cost == 0.0
     assert (await asking(wrote=RIGHT, used=USED)).draw.cost is None
-    assert (await asking(wrote=RIGHT, variants=[PRICED])).draw.cost is None, "the backend counts no tokens"
+    assert (await asking(wrote=RIGHT, variants=[PRICED])).draw.cost is None, "the backend reports no tokens"
 
 
-async def test_a_fault_took_time_too(asking: Asking) -> None:
+async def test_a_failed_generation_has_a_duration(asking: Asking) -> None:
     asked = await asking(wrote=FaultError(FAULT), variants=[PRICED])
     assert asked.draw.ms == {step.step: step.ms for step in asked.record.steps}["generate"]
     assert (asked.draw.cost, asked.draw.skipped) == (None, None)
 
 
-async def test_of_another_variants_words_the_draw_says_nothing(asking: Asking) -> None:
+async def test_the_draw_does_not_record_another_variants_answer(asking: Asking) -> None:
     variants = [{**PRICED, "backend": "big"}, {"name": "spare", "backend": "spare", "weight": 0}]
     asked = await asking(wrote={"big": FaultError(FAULT), "spare": RIGHT}, variants=variants, used=USED)
     assert (asked.answer.variant, asked.draw.variant) == ("spare", "big")
     assert (asked.draw.raw, asked.draw.cost) == (None, None)
 
 
-async def test_one_that_was_not_asked_for_want_of_time_is_not_to_blame(asking: Asking) -> None:
+async def test_a_variant_without_time_is_recorded_as_skipped(asking: Asking) -> None:
     asked = await asking(reserve=0.25, run={"left": 40.0, "takes": 35.0})
     assert asked.draw.ms is None
     assert asked.draw.skipped == "no time was left for it"
 
 
-async def test_where_no_passages_were_found_the_draw_was_not_asked(asking: Asking) -> None:
+async def test_without_passages_the_drawn_variant_is_recorded_as_skipped(asking: Asking) -> None:
     asked = await asking(found=NOTHING)
     assert (asked.draw.ms, asked.draw.cost) == (None, None)
     assert asked.draw.skipped == "retrieval found nothing"
 
 
-async def test_a_ladder_without_models_draws_and_asks_none(asking: Asking) -> None:
+async def test_a_ladder_without_model_rungs_asks_no_model(asking: Asking) -> None:
     asked = await asking(rungs=["extractive", "canned"])
     assert asked.answer.rung == "extractive"
     assert asked.draw.skipped == "the ladder has no rung primary"
@@ -242,7 +244,7 @@ async def test_what_is_written_without_passages_is_checked_against_them(asking: 
     assert [passage.id for passage in asked.record.passages] == ["lamp#0", "sea#3"]
 
 
-async def test_the_weights_in_force_say_who_is_drawn_and_who_is_asked_next(asking: Asking) -> None:
+async def test_the_weights_in_force_decide_the_draw_and_the_failover(asking: Asking) -> None:
     variants = [{"name": name, "backend": name, "weight": float(name == "a")} for name in ("a", "b", "c")]
     policies = Policies(OrchestrationSettings(variants=variants))
     policies.apply(record_of(policy_of(4, b=1.0)))
@@ -250,9 +252,9 @@ async def test_the_weights_in_force_say_who_is_drawn_and_who_is_asked_next(askin
         wrote={"a": RIGHT, "b": FaultError(FAULT), "c": RIGHT}, variants=variants, failovers=1, policies=policies
     )
     assert (asked.draw.variant, asked.draw.policy_version, asked.draw.probability) == ("b", 4, 1.0)
-    assert asked.answer.variant == "a", "of those that are not drawn the first by name"
+    assert asked.answer.variant == "a", "of the variants that are not drawn, the first by name"
     policies.apply(record_of(policy_of(5, b=0.999, c=0.001)))
     asked = await asking(
         wrote={"a": RIGHT, "b": FaultError(FAULT), "c": RIGHT}, variants=variants, failovers=1, policies=policies
     )
-    assert (asked.draw.variant, asked.answer.variant) == ("b", "c"), "the policy gives it some weight"
+    assert (asked.draw.variant, asked.answer.variant) == ("b", "c"), "the policy gives it a weight"

@@ -1,4 +1,4 @@
-"""What makes two asks the same."""
+"""Which asks are identical."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ def key(question: str = QUESTION, tenant: str = "t", workflow: str = "answer", d
 
 
 @given(st.text())
-def test_to_normalise_twice_changes_nothing_more(text: str) -> None:
+def test_normalizing_is_idempotent(text: str) -> None:
     once = normalize_question(text)
     assert normalize_question(once) == once or once.endswith("?")
 
@@ -27,7 +27,7 @@ def test_to_normalise_twice_changes_nothing_more(text: str) -> None:
     st.lists(st.text(alphabet="abcÄß*?.¼ﬁ", min_size=1), min_size=1),
     st.lists(st.sampled_from(" \t\n\u2003"), min_size=1),
 )
-def test_white_space_and_case_make_no_difference(words: list[str], blanks: list[str]) -> None:
+def test_white_space_and_case_are_ignored(words: list[str], blanks: list[str]) -> None:
     spread = "".join(blanks).join(words)
     assert normalize_question(f" {spread.upper()}\n") == normalize_question(" ".join(words).upper())
     assert normalize_question(spread.upper()) == normalize_question(spread.upper().lower())
@@ -37,7 +37,7 @@ def test_white_space_and_case_make_no_difference(words: list[str], blanks: list[
     "same",
     ["what does pass do", "What does  PASS do ?", " What\ndoes pass do?", "What does ｐａｓｓ do?"],
 )
-def test_asked_alike(same: str) -> None:
+def test_equivalent_questions_have_one_key(same: str) -> None:
     assert key(same) == key()
 
 
@@ -53,7 +53,7 @@ def test_asked_alike(same: str) -> None:
         ("Is it 1 or 2?", "Is it 12?"),
     ],
 )
-def test_punctuation_may_be_what_is_asked_about(one: str, other: str) -> None:
+def test_other_punctuation_is_significant(one: str, other: str) -> None:
     assert key(one) != key(other)
 
 
@@ -75,16 +75,16 @@ def test_punctuation_may_be_what_is_asked_about(one: str, other: str) -> None:
     ],
     ids=str,
 )  # fmt: skip
-def test_what_makes_another_answer_makes_another_key(other: dict[str, Any]) -> None:
+def test_what_affects_the_answer_changes_the_key(other: dict[str, Any]) -> None:
     assert key(**other) != key()
 
 
-def test_what_makes_no_other_answer_makes_no_other_key() -> None:
+def test_what_does_not_affect_the_answer_does_not_change_the_key() -> None:
     assert key(variants=[{"name": "default", "weight": 5, "price_in": 1, "price_out": 2}]) == key()
     assert key(ladder={"extractive_sentences": 3}, cache={"max_age": 5}) == key()
 
 
-def test_variants_of_one_family_answer_for_one_another() -> None:
+def test_variants_of_one_family_share_answers() -> None:
     both = [{"name": "a", "family": "f"}, {"name": "b", "family": "f", "backend": "gpu"}, {"name": "c"}]
     assert key(variants=both, drawn=0) == key(variants=both, drawn=1) == key(variants=both[::-1], drawn=1)
     assert key(variants=both, drawn=2) != key(variants=both, drawn=0)
@@ -92,9 +92,9 @@ def test_variants_of_one_family_answer_for_one_another() -> None:
     assert key(variants=other, drawn=0) != key(variants=both, drawn=0), "until one of them is another"
 
 
-def test_a_passage_names_its_document() -> None:
+def test_a_passage_id_has_the_document_id() -> None:
     assert document_id("a#b#3") == "a#b"
 
 
-def test_a_variant_alone_is_its_own_family() -> None:
+def test_a_variant_without_a_family_shares_with_itself() -> None:
     assert Variant(name="a").family is None

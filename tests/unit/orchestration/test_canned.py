@@ -27,11 +27,11 @@ TEXTS = (
         ("other", None, "everyone"),
     ],
 )
-def test_the_most_particular_text_is_said(tenant: str, language: str | None, said: str) -> None:
+def test_the_most_specific_text_is_sent(tenant: str, language: str | None, said: str) -> None:
     assert choose_text(TEXTS, tenant, language) == said
     assert choose_text(TEXTS[::-1], tenant, language) == said, "in whatever order they are given"
 
 
-def test_a_language_is_looked_up_as_rfc_4647_has_it() -> None:
+def test_a_language_is_looked_up_as_in_rfc_4647() -> None:
     found = list(language_ranges("zh-Hant-CN-x-private1-private2"))  # the RFC's own example
     assert found == ["zh-hant-cn-x-private1-private2", "zh-hant-cn-x-private1", "zh-hant-cn", "zh-hant", "zh", None]

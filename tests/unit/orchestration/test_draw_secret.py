@@ -1,4 +1,4 @@
-"""The secret of the draw: where it is from, who may read it, and that it is told to nobody."""
+"""The draw secret: its source, its permissions, and that it is never shown."""
 
 import logging
 import stat
@@ -22,7 +22,7 @@ def mesh_of(folder: Path, *, shared: bool = True) -> MeshSettings:
     return MeshSettings(state_dir=folder / "state" / "one", shared_dir=folder if shared else None)
 
 
-def test_it_is_made_once_private_and_shared_by_all_who_share_the_folder(tmp_path: Path) -> None:
+def test_the_file_is_created_once_private_and_shared_within_the_folder(tmp_path: Path) -> None:
     folder = tmp_path / "new"
     found: list[bytes] = []
 
@@ -42,12 +42,12 @@ def test_it_is_made_once_private_and_shared_by_all_who_share_the_folder(tmp_path
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
-def test_without_a_shared_folder_it_is_in_the_workers_own(tmp_path: Path) -> None:
+def test_without_a_shared_folder_the_file_is_in_the_state_folder(tmp_path: Path) -> None:
     made = load_secret(OrchestrationSettings(), mesh_of(tmp_path, shared=False))
     assert (tmp_path / "state" / "one" / "draw.secret").read_text().strip().encode() == made
 
 
-def test_what_is_given_comes_first_then_the_file_that_is_named(tmp_path: Path) -> None:
+def test_the_setting_precedes_the_named_file(tmp_path: Path) -> None:
     file = tmp_path / "elsewhere"
     file.write_text(f"{GIVEN} in a file\n")
     named = OrchestrationSettings(draw_secret_file=file)
@@ -57,7 +57,7 @@ def test_what_is_given_comes_first_then_the_file_that_is_named(tmp_path: Path) -
     assert not (tmp_path / "draw.secret").exists()
 
 
-def test_what_cannot_be_a_secret_or_be_read_is_said(tmp_path: Path) -> None:
+def test_a_short_or_unreadable_secret_is_rejected(tmp_path: Path) -> None:
     mesh = mesh_of(tmp_path)
     with pytest.raises(SetupError, match="DRAW_SECRET is too short for a secret"):
         load_secret(OrchestrationSettings(draw_secret=SecretStr("")), mesh)
@@ -67,11 +67,11 @@ def test_what_cannot_be_a_secret_or_be_read_is_said(tmp_path: Path) -> None:
     with pytest.raises(SetupError, match="is too short for a secret"):
         load_secret(OrchestrationSettings(), mesh)
     (tmp_path / "file").touch()
-    with pytest.raises(SetupError, match=r"cannot be kept in .* give POISE_ORCHESTRATION_DRAW_SECRET"):
+    with pytest.raises(SetupError, match=r"cannot be stored in .* set POISE_ORCHESTRATION_DRAW_SECRET"):
         load_secret(OrchestrationSettings(), MeshSettings(shared_dir=tmp_path / "file"))
 
 
-def test_it_is_told_to_nobody(
+def test_the_secret_appears_in_no_repr_and_no_log(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG, logger=draw_secret.__name__)
@@ -86,7 +86,7 @@ def test_it_is_told_to_nobody(
     assert "draw.secret" in caplog.text
 
 
-def test_a_file_that_others_may_read_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_file_readable_by_others_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     file = tmp_path / "elsewhere"
     file.write_text(GIVEN)
     settings = OrchestrationSettings(draw_secret_file=file)
@@ -94,4 +94,4 @@ def test_a_file_that_others_may_read_is_told(tmp_path: Path, caplog: pytest.LogC
         caplog.clear()
         file.chmod(mode)
         assert load_secret(settings, mesh_of(tmp_path)) == GIVEN.encode()
-        assert ("make it 600" in caplog.text) is told
+        assert ("change it to 600" in caplog.text) is told

@@ -1,4 +1,4 @@
-"""Other variants on the way down: who is asked after whom, with how much time, and what the record keeps of it."""
+"""Failover: which variant is asked next, with how much time, and what the run record has of it."""
 
 import asyncio
 from typing import Any
@@ -40,7 +40,7 @@ def breakers_of(*variants: dict[str, Any], **limits: Any) -> Breakers:
     return Breakers([Variant.model_validate(one) for one in variants], BreakerLimits(**limits), lambda: 100.0)
 
 
-async def test_a_variant_that_is_down_gives_way_to_another(asking: Asking) -> None:
+async def test_a_failed_variant_is_replaced_by_another(asking: Asking) -> None:
     asked = await asking(wrote={"cloud": fault("unavailable"), "gpu": RIGHT}, variants=[BIG, SMALL])
     answer = asked.answer
     assert (answer.rung, answer.variant, answer.text) == ("variant", "small", RIGHT)
@@ -55,22 +55,22 @@ async def test_a_variant_that_is_down_gives_way_to_another(asking: Asking) -> No
     assert (draw_.variant, draw_.probability, draw_.raw, draw_.skipped) == ("big", 1.0, None, None)
 
 
-async def test_an_answer_that_fails_its_check_gives_way_too(asking: Asking) -> None:
+async def test_a_rejected_answer_is_replaced_by_another_variants(asking: Asking) -> None:
     asked = await asking(wrote={"cloud": WRONG, "gpu": RIGHT}, variants=[BIG, SMALL])
     assert (asked.answer.rung, asked.answer.variant) == ("variant", "small")
     assert asked.reason.startswith("big's answer is not grounded in the passages")
-    assert asked.draw.raw == WRONG, "the other's words do not count for it"
+    assert asked.draw.raw == WRONG, "the other variant's answer is not recorded for it"
     assert [g.broken for g in asked.record.generations] == [asked.reason, None]
 
 
-async def test_no_more_others_are_asked_than_the_ladder_says(asking: Asking) -> None:
+async def test_the_number_of_failovers_is_limited(asking: Asking) -> None:
     down = dict.fromkeys(("cloud", "gpu", "moon"), fault("unavailable"))
     for failovers, backends in ((0, ["cloud"]), (1, ["cloud", "moon"]), (2, ["cloud", "moon", "gpu"])):
         variants = [BIG, SMALL, {**HUGE, "weight": 0.0}]
         asked = await asking(wrote=down, variants=variants, failovers=failovers)
-        assert asked_of(asked) == backends[: 1 + failovers], "of one weight, by name"
+        assert asked_of(asked) == backends[: 1 + failovers], "by name, with equal weights"
         assert asked.answer.rung == "extractive"
-        assert asked.reason.count("failed") == 1 + failovers, "each says why"
+        assert asked.reason.count("failed") == 1 + failovers, "each has a reason"
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ async def test_no_more_others_are_asked_than_the_ladder_says(asking: Asking) -> 
         ("rate-limited", [BIG, TWIN, SMALL], ["cloud", "gpu"]),
     ],
 )
-async def test_the_kind_of_fault_says_who_is_asked_next(
+async def test_the_fault_type_decides_which_variant_is_next(
     asking: Asking, cause: str, variants: list[dict[str, Any]], backends: list[str]
 ) -> None:
     asked = await asking(wrote={"cloud": fault(cause), "gpu": RIGHT, "moon": RIGHT}, variants=variants)
@@ -96,7 +96,7 @@ async def test_the_kind_of_fault_says_who_is_asked_next(
         assert asked.reason.endswith("; no other variant is worth asking")
 
 
-async def test_a_rung_that_is_left_out_is_not_stood_on(asking: Asking) -> None:
+async def test_an_omitted_rung_is_not_used(asking: Asking) -> None:
     down = {"cloud": fault("unavailable"), "gpu": RIGHT}
     asked = await asking(wrote=down, variants=[BIG, SMALL], rungs=["primary", "extractive", "canned"])
     assert (asked.answer.rung, asked_of(asked)) == ("extractive", ["cloud"])
@@ -108,8 +108,8 @@ async def test_a_rung_that_is_left_out_is_not_stood_on(asking: Asking) -> None:
 # -- time --------------------------------------------------------------------------------------------------------------
 
 
-async def test_the_first_leaves_as_much_time_as_it_may_take(asking: Asking) -> None:
-    """Of 40 seconds 4 are kept back; the first, which never answers, has half of the rest, and so has the second."""
+async def test_the_first_variant_leaves_as_much_time_as_it_may_take(asking: Asking) -> None:
+    """Of 40 seconds, 4 are reserved; the first variant, which never answers, has half of the rest, like the second."""
     slow = DeadlineExceededError("no reply in time")
     asked = await asking(
         wrote={"cloud": slow, "gpu": RIGHT}, variants=[BIG, SMALL], reserve=0.1, run={"left": 40.0, "takes": 12.0}
@@ -118,7 +118,7 @@ async def test_the_first_leaves_as_much_time_as_it_may_take(asking: Asking) -> N
     assert asked.answer.rung == "variant"
 
 
-async def test_where_nobody_could_follow_a_variant_has_all_the_time(asking: Asking) -> None:
+async def test_a_variant_without_a_possible_failover_has_all_the_time(asking: Asking) -> None:
     asked = await asking(wrote={"cloud": RIGHT}, variants=[BIG, SMALL], failovers=0, run={"left": 40.0}, reserve=0.1)
     assert asked.run.timeouts["generate"] == 36.0
     breakers = breakers_of(BIG, SMALL, least=1)
@@ -126,10 +126,10 @@ async def test_where_nobody_could_follow_a_variant_has_all_the_time(asking: Aski
     asked = await asking(
         wrote={"cloud": RIGHT}, variants=[BIG, SMALL], breakers=breakers, run={"left": 40.0}, reserve=0.1
     )
-    assert asked.run.timeouts["generate"] == 36.0, "the other one is left alone"
+    assert asked.run.timeouts["generate"] == 36.0, "the other variant's breaker is open"
 
 
-async def test_the_last_that_may_be_asked_has_all_the_time_that_is_left(asking: Asking) -> None:
+async def test_the_last_variant_has_all_the_remaining_time(asking: Asking) -> None:
     asked = await asking(
         wrote={"cloud": fault("unavailable"), "moon": RIGHT}, variants=[BIG, SMALL, HUGE], reserve=0.1,
         run={"left": 40.0},
@@ -137,7 +137,7 @@ async def test_the_last_that_may_be_asked_has_all_the_time_that_is_left(asking: 
     assert asked.run.timeouts == {"retrieve": 36.0, "generate": 18.0, "generate.huge": 36.0}
 
 
-async def test_retrieval_leaves_time_for_the_models_where_something_can_stand_in_for_it(asking: Asking) -> None:
+async def test_retrieval_leaves_time_for_the_models_if_passages_are_cached(asking: Asking) -> None:
     redis = RedisClient("redis://127.0.0.1:9")
     asked = await asking(wrote={"cloud": RIGHT}, variants=[BIG, SMALL], redis=redis, reserve=0.1, run={"left": 40.0})
     assert asked.run.timeouts["retrieve"] == pytest.approx(12.0)
@@ -147,7 +147,7 @@ async def test_retrieval_leaves_time_for_the_models_where_something_can_stand_in
     assert asked.run.timeouts["retrieve"] == 36.0
     waits = {"left": 40.0, "min_epoch": "e1.AAAA.0~9~1000"}
     asked = await asking(wrote=RIGHT, redis=redis, reserve=0.1, run=waits)
-    assert asked.run.timeouts["retrieve"] == 36.0, "passages from before that epoch do not stand in"
+    assert asked.run.timeouts["retrieve"] == 36.0, "cached passages are below that epoch"
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ async def test_retrieval_leaves_time_for_the_models_where_something_can_stand_in
     [([BIG], None), ([BIG, TWIN], None), ([BIG, SMALL], 0.0)],
     ids=["alone", "all at one backend", "another can be asked"],
 )
-async def test_a_rate_limit_is_waited_for_only_where_nobody_else_can_be_asked(
+async def test_inference_waits_for_a_rate_limit_only_without_another_backend(
     asking: Asking, variants: list[dict[str, Any]], patience: float | None
 ) -> None:
     asked = await asking(wrote=RIGHT if len(variants) == 1 else {"cloud": RIGHT}, variants=variants)
@@ -163,7 +163,7 @@ async def test_a_rate_limit_is_waited_for_only_where_nobody_else_can_be_asked(
     assert request.patience == patience
 
 
-async def test_the_last_to_be_asked_may_wait_for_its_rate_limit(asking: Asking) -> None:
+async def test_the_last_variant_may_wait_for_its_rate_limit(asking: Asking) -> None:
     asked = await asking(wrote={"cloud": fault("rate-limited"), "gpu": RIGHT}, variants=[BIG, SMALL])
     assert [request.patience for request in asked.run.asked if isinstance(request, Generate)] == [0.0, None]
 
@@ -171,7 +171,7 @@ async def test_the_last_to_be_asked_may_wait_for_its_rate_limit(asking: Asking) 
 # -- breakers ----------------------------------------------------------------------------------------------------------
 
 
-async def test_a_variant_that_keeps_failing_is_not_asked_and_the_record_says_so(asking: Asking) -> None:
+async def test_a_variant_with_an_open_breaker_is_skipped_and_recorded(asking: Asking) -> None:
     breakers = breakers_of(BIG, SMALL, least=2)
     down: dict[str, Any] = {"cloud": fault("unavailable"), "gpu": RIGHT}
     runs = [await asking(wrote=down, variants=[BIG, SMALL], breakers=breakers) for _ in range(3)]
@@ -182,7 +182,7 @@ async def test_a_variant_that_keeps_failing_is_not_asked_and_the_record_says_so(
     assert (last.draw.variant, last.draw.probability, last.draw.raw) == ("big", 1.0, None)
 
 
-async def test_when_all_are_left_alone_nobody_is_asked(asking: Asking) -> None:
+async def test_with_all_breakers_open_no_model_is_asked(asking: Asking) -> None:
     breakers = breakers_of(BIG, SMALL, least=1)
     for name in ("big", "small"):
         breakers.record(name, breakers.admit(name), "failed")
@@ -191,7 +191,7 @@ async def test_when_all_are_left_alone_nobody_is_asked(asking: Asking) -> None:
     assert asked.reason == "big is left alone, it failed lately; small is left alone, it failed lately"
 
 
-async def test_a_rate_limit_opens_the_breaker_for_as_long_as_it_says(asking: Asking) -> None:
+async def test_a_rate_limit_opens_the_breaker_for_its_retry_after(asking: Asking) -> None:
     breakers = breakers_of(BIG, SMALL)
     limited = {"cloud": fault("rate-limited", retry_after=60.0), "gpu": RIGHT}
     runs = [await asking(wrote=limited, variants=[BIG, SMALL], breakers=breakers) for _ in range(2)]
@@ -199,13 +199,13 @@ async def test_a_rate_limit_opens_the_breaker_for_as_long_as_it_says(asking: Ask
 
 
 @pytest.mark.parametrize("name", ["context-too-long", "content-filtered", "invalid", "failed"])
-async def test_what_is_wrong_with_a_question_is_not_held_against_a_variant(asking: Asking, name: str) -> None:
+async def test_a_fault_of_the_question_is_not_a_failure_of_the_variant(asking: Asking, name: str) -> None:
     breakers = breakers_of(BIG, SMALL, least=1)
     await asking(wrote={"cloud": fault(name), "gpu": RIGHT}, variants=[BIG, SMALL], breakers=breakers)
     assert breakers.states() == {"big": "closed", "small": "closed"}
 
 
-async def test_askers_with_short_deadlines_take_no_variant_away_from_others(asking: Asking) -> None:
+async def test_short_deadlines_do_not_open_a_breaker(asking: Asking) -> None:
     breakers = breakers_of(BIG, SMALL, least=1)
     late = {"cloud": DeadlineExceededError("no reply in time"), "gpu": RIGHT}
     await asking(wrote=late, variants=[BIG, SMALL], breakers=breakers, run={"left": 2.0})
@@ -214,7 +214,7 @@ async def test_askers_with_short_deadlines_take_no_variant_away_from_others(aski
     assert breakers.states()["big"] == "open"
 
 
-async def test_a_bug_of_ours_does_not_keep_a_probe_for_good(asking: Asking) -> None:
+async def test_a_bug_releases_the_probe(asking: Asking) -> None:
     now = 100.0
     breakers = Breakers([Variant.model_validate(BIG)], BreakerLimits(least=1), lambda: now)
     breakers.record("big", breakers.admit("big"), "failed")
@@ -248,14 +248,14 @@ async def test_each_failover_is_counted_by_variant_and_cause(
     assert recorder.sums(semconv.FAILOVERS) == [(1, {semconv.VARIANT: "big", semconv.ERROR_TYPE: cause})]
 
 
-# -- earlier answers ---------------------------------------------------------------------------------------------------
+# -- stale answers -----------------------------------------------------------------------------------------------------
 
 
 async def kept() -> StaleAnswer | None:
     return StaleAnswer(RIGHT, (), "small", "e1.AAAA.0~0~500", 90.0, "The book of lamps has changed")
 
 
-async def test_an_earlier_answer_stands_in_as_it_was(asking: Asking) -> None:
+async def test_a_stale_answer_is_sent_unchanged(asking: Asking) -> None:
     asked = await asking(wrote={"cloud": fault("unavailable")}, variants=[BIG], hints=CacheHints(kept))
     answer = asked.answer
     assert (answer.rung, answer.text, answer.variant) == ("stale", RIGHT, "small")
@@ -264,16 +264,16 @@ async def test_an_earlier_answer_stands_in_as_it_was(asking: Asking) -> None:
     assert asked.reason == (
         "the model failed: unavailable: the backend says unavailable; The book of lamps has changed"
     )
-    assert asked.record.cached is False, "the drawn variant was asked, and that it failed counts"
+    assert asked.record.cached is False, "the drawn variant was asked, and its failure counts"
 
 
-async def test_an_earlier_answer_stands_in_when_retrieval_fails(asking: Asking) -> None:
+async def test_a_stale_answer_is_sent_if_retrieval_fails(asking: Asking) -> None:
     asked = await asking(found=fault("unavailable"), variants=[BIG], hints=CacheHints(kept))
     assert asked.answer.rung == "stale"
     assert asked.reason.startswith(asked.draw.skipped or "?")
 
 
-async def test_where_no_model_is_to_be_asked_the_passages_answer(asking: Asking) -> None:
+async def test_a_hint_to_skip_the_model_leads_to_an_extractive_answer(asking: Asking) -> None:
     asked = await asking(
         wrote={}, variants=[BIG, SMALL], hints=CacheHints(skip_model_reason="another run is at work on it")
     )
@@ -281,12 +281,12 @@ async def test_where_no_model_is_to_be_asked_the_passages_answer(asking: Asking)
     assert asked.reason == asked.draw.skipped == "another run is at work on it"
 
 
-def test_the_draw_is_what_the_tests_above_take_it_for() -> None:
+def test_the_draw_is_the_one_that_the_tests_above_assume() -> None:
     variants = [Variant.model_validate(one) for one in (BIG, SMALL)]
     assert draw(variants, run="r", policy="answer", version=1, secret=b"s").variant.name == "big"
 
 
-async def test_a_probe_whose_run_is_cut_off_before_it_is_made_leaves_its_place_to_the_next() -> None:
+async def test_a_probe_interrupted_before_its_call_is_released() -> None:
     now = 100.0
     settings = OrchestrationSettings()
     (drawn,) = settings.variants

@@ -1,4 +1,4 @@
-"""The ladder: whatever was found and written, some rung bears, and says why those above it do not."""
+"""The ladder: whatever is retrieved and generated, some rung applies, with the reasons why those above it do not."""
 
 from collections.abc import Sequence
 
@@ -38,7 +38,7 @@ ladders = st.sets(st.sampled_from(RUNGS)).map(
 
 
 def earlier(text: str | None) -> CacheHints:
-    """Answers kept: one, or none."""
+    """Return the hints of a cache with one answer, or none."""
 
     async def stale() -> StaleAnswer | None:
         return None if text is None else StaleAnswer(text, (), "small", "e0", 90.0, "too old")
@@ -50,7 +50,7 @@ def passages(of: Sequence[str]) -> tuple[Passage, ...]:
     return tuple(Passage(id=f"d#{n}", source="d", text=text, score=1.0, age=1.0) for n, text in enumerate(of))
 
 
-async def standing_of(
+async def result_of(
     question: str,
     found: Retrieved,
     written: dict[str, str | Exception],
@@ -82,7 +82,7 @@ async def standing_of(
     ladder=ladders,
     failed=st.booleans(),
 )
-async def test_whatever_fails_some_rung_bears(
+async def test_whatever_fails_some_rung_applies(
     *,
     question: str,
     found: list[str],
@@ -92,78 +92,78 @@ async def test_whatever_fails_some_rung_bears(
     ladder: Ladder,
     failed: bool,
 ) -> None:
-    trouble = None if found else "retrieval failed" if failed else "retrieval found nothing"
-    retrieved = Retrieved(passages(found), "e", error=trouble, failed=failed and not found)
-    standing = await standing_of(question, retrieved, {"big": big, "small": small}, ladder, hints=kept)
+    error = None if found else "retrieval failed" if failed else "retrieval found nothing"
+    retrieved = Retrieved(passages(found), "e", error=error, failed=failed and not found)
+    result = await result_of(question, retrieved, {"big": big, "small": small}, ladder, hints=kept)
 
-    assert standing.text.strip()
-    assert standing.rung in ladder.rungs
-    if standing.rung == ladder.rungs[0] and standing.rung != "stale":
-        assert standing.reason is None
-    elif set(ladder.rungs[: ladder.rungs.index(standing.rung)]) - {"stale"}:
-        assert standing.reason
-    said = (standing.reason or "").split("; ")
-    assert said.count(trouble or "retrieval found nothing") <= 1, "each reason is said once"
-    assert {citation.passage for citation in standing.citations} <= {passage.id for passage in retrieved.passages}
-    match standing.rung:
+    assert result.text.strip()
+    assert result.rung in ladder.rungs
+    if result.rung == ladder.rungs[0] and result.rung != "stale":
+        assert result.reason is None
+    elif set(ladder.rungs[: ladder.rungs.index(result.rung)]) - {"stale"}:
+        assert result.reason
+    said = (result.reason or "").split("; ")
+    assert said.count(error or "retrieval found nothing") <= 1, "each reason is given once"
+    assert {citation.passage for citation in result.citations} <= {passage.id for passage in retrieved.passages}
+    match result.rung:
         case "primary" | "variant":
-            words = big if standing.rung == "primary" else small
+            words = big if result.rung == "primary" else small
             assert isinstance(words, str)
-            assert standing.text == words.strip()
-            assert standing.variant == ("big" if standing.rung == "primary" else "small")
-            assert standing.citations
+            assert result.text == words.strip()
+            assert result.variant == ("big" if result.rung == "primary" else "small")
+            assert result.citations
         case "stale":
-            assert standing.earlier is not None
-            assert (standing.text, standing.variant) == (standing.earlier.text, "small")
-            assert found or failed, "where the index says that there is nothing, nothing earlier is said"
+            assert result.earlier is not None
+            assert (result.text, result.variant) == (result.earlier.text, "small")
+            assert found or failed, "no stale answer is sent if the index finds nothing"
         case "extractive":
-            assert standing.citations
-            assert standing.variant is None
+            assert result.citations
+            assert result.variant is None
         case "canned":
-            assert (standing.text, standing.variant) == (NO_ANSWER, None)
+            assert (result.text, result.variant) == (NO_ANSWER, None)
 
 
 @given(sentences, st.lists(sentences, min_size=1, max_size=4))
-async def test_an_extractive_answer_is_word_for_word_of_the_passages(question: str, found: list[str]) -> None:
-    standing = await standing_of(question, Retrieved(passages(found)), {}, Ladder(rungs=("extractive", "canned")))
-    if standing.rung == "extractive":
-        assert any(standing.text in text for text in found)
-        assert [citation.quote for citation in standing.citations] == [standing.text]
+async def test_an_extractive_answer_quotes_the_passages(question: str, found: list[str]) -> None:
+    result = await result_of(question, Retrieved(passages(found)), {}, Ladder(rungs=("extractive", "canned")))
+    if result.rung == "extractive":
+        assert any(result.text in text for text in found)
+        assert [citation.quote for citation in result.citations] == [result.text]
 
 
-def test_each_rung_has_a_step_and_they_go_down_in_order() -> None:
+def test_each_rung_has_a_fallback_in_the_default_order() -> None:
     assert tuple(LADDER) == RUNGS == Ladder().rungs
 
 
-async def test_each_rung_that_broke_says_why_once() -> None:
+async def test_each_distinct_reason_is_given_once() -> None:
     found = Retrieved(error="retrieval found nothing")
-    standing = await standing_of("Why?", found, {}, Ladder(), hints=earlier(None))
-    assert standing.rung == "canned"
-    assert standing.reason == "retrieval found nothing; no passage bears on the question"
+    result = await result_of("Why?", found, {}, Ladder(), hints=earlier(None))
+    assert result.rung == "canned"
+    assert result.reason == "retrieval found nothing; no passage bears on the question"
 
 
-async def test_that_no_earlier_answer_is_kept_is_no_news() -> None:
+async def test_a_missing_cached_answer_is_not_a_reason() -> None:
     found = Retrieved(error="retrieval failed", failed=True)
-    standing = await standing_of("Why?", found, {}, Ladder(), hints=earlier(None))
-    assert standing.reason == "retrieval failed; no passage bears on the question"
+    result = await result_of("Why?", found, {}, Ladder(), hints=earlier(None))
+    assert result.reason == "retrieval failed; no passage bears on the question"
 
 
 @pytest.mark.parametrize(
     ("settings", "rung"),
     [({"grounded": 1.0}, "extractive"), ({"grounded": 0.0, "relevant": 0.0}, "primary")],
 )
-async def test_how_grounded_an_answer_must_be_is_a_setting(settings: dict[str, float], rung: str) -> None:
+async def test_the_threshold_of_groundedness_is_a_setting(settings: dict[str, float], rung: str) -> None:
     made_up = "Bruno Falk lit it in 1902."
     found = Retrieved(passages([LAMP]))
     ladder = Ladder.model_validate(settings)
-    standing = await standing_of("Who lit it?", found, {"big": made_up}, ladder, variants=VARIANTS[:1])
-    assert standing.rung == rung
+    result = await result_of("Who lit it?", found, {"big": made_up}, ladder, variants=VARIANTS[:1])
+    assert result.rung == rung
 
 
-async def test_an_answer_to_another_question_gives_way_though_the_passages_bear_it() -> None:
+async def test_a_grounded_answer_to_another_question_is_rejected() -> None:
     found = Retrieved(passages(["The lamp of Harrow Point burns whale oil. The keeper of Harrow Point is Ada Quill."]))
     question, beside = "What does the lamp of Harrow Point burn?", "The keeper of Harrow Point is Ada Quill."
-    standing = await standing_of(question, found, {"big": beside}, Ladder(), variants=VARIANTS[:1])
-    assert (standing.rung, standing.text) == ("extractive", "The lamp of Harrow Point burns whale oil.")
-    standing = await standing_of(question, found, {"big": beside}, Ladder(relevant=0.0), variants=VARIANTS[:1])
-    assert standing.text == beside
+    result = await result_of(question, found, {"big": beside}, Ladder(), variants=VARIANTS[:1])
+    assert (result.rung, result.text) == ("extractive", "The lamp of Harrow Point burns whale oil.")
+    result = await result_of(question, found, {"big": beside}, Ladder(relevant=0.0), variants=VARIANTS[:1])
+    assert result.text == beside

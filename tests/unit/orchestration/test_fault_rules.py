@@ -58,11 +58,11 @@ def test_what_each_fault_means(name: str, said: BreakerSignal, then: NextCandida
     assert signal_of(fault(name), MIN_TELLING_BUDGET) == said
 
 
-def test_every_verdict_is_looked_at_above() -> None:
+def test_every_fault_rule_is_tested() -> None:
     assert len(FAULT_RULES) == 10
 
 
-def test_a_variant_that_was_given_next_to_no_time_has_not_failed() -> None:
+def test_a_timeout_after_a_tiny_budget_is_not_a_failure() -> None:
     assert signal_of(fault("deadline-exceeded"), MIN_TELLING_BUDGET - 0.1) == "nothing"
     assert signal_of(fault("unavailable"), 0.1) == "failed"
 
@@ -79,7 +79,7 @@ def test_a_variant_that_was_given_next_to_no_time_has_not_failed() -> None:
         ([(BIG, "anyone"), (SMALL, "elsewhere")], ["spare"]),
     ],
 )
-def test_who_is_worth_asking_next(tried: list[tuple[Variant, NextCandidates]], names: list[str]) -> None:
+def test_which_variants_are_worth_asking_next(tried: list[tuple[Variant, NextCandidates]], names: list[str]) -> None:
     found = candidates(ALL, [TriedVariant(variant, then) for variant, then in tried])
     assert [variant.name for variant in found] == names
     assert candidates(ALL[::-1], [TriedVariant(variant, then) for variant, then in tried]) == found, (
@@ -87,7 +87,7 @@ def test_who_is_worth_asking_next(tried: list[tuple[Variant, NextCandidates]], n
     )
 
 
-def test_healthy_ones_come_first_then_by_weight_then_by_name() -> None:
+def test_candidates_are_ordered_by_health_then_weight_then_name() -> None:
     found = candidates(ALL, [TriedVariant(BIG, "anyone")], {"small": "half-open", "short": "closed"})
     assert [variant.name for variant in found] == ["short", "spare", "small"]
     equals = [Variant(name=name) for name in "cab"]
@@ -95,7 +95,7 @@ def test_healthy_ones_come_first_then_by_weight_then_by_name() -> None:
 
 
 @given(st.floats(0, 1e6), st.lists(st.floats(0, 1), max_size=5))
-def test_whoever_is_asked_last_has_as_long_as_the_first(left: float, used: list[float]) -> None:
+def test_the_last_step_has_as_much_time_as_the_first(left: float, used: list[float]) -> None:
     """Each uses a part of its share; what it does not use is left to those after it."""
     first = fair_share(left, len(used))
     for place, part in enumerate(used):
@@ -120,7 +120,7 @@ def ended(breakers: Breakers, name: str, said: BreakerSignal, rest: float | None
     breakers.record(name, since, said, rest)
 
 
-def test_a_variant_that_keeps_failing_is_left_alone_and_no_other() -> None:
+def test_a_failing_variant_opens_only_its_own_breaker() -> None:
     clock = Clock()
     breakers = Breakers(ALL, BreakerLimits(least=3, rest=2.0), clock)
     for _ in range(3):
@@ -133,7 +133,7 @@ def test_a_variant_that_keeps_failing_is_left_alone_and_no_other() -> None:
     assert breakers.states()["big"] == "closed"
 
 
-def test_a_variant_that_asks_for_it_is_left_alone_for_as_long_but_not_for_ever() -> None:
+def test_a_retry_after_opens_the_breaker_for_as_long_up_to_a_limit() -> None:
     clock = Clock()
     breakers = Breakers(ALL, clock=clock)
     ended(breakers, "big", "rest", 60.0)
@@ -145,7 +145,7 @@ def test_a_variant_that_asks_for_it_is_left_alone_for_as_long_but_not_for_ever()
     assert breakers.admit("big") is not None
 
 
-def test_a_rate_limit_that_does_not_say_how_long_counts_among_the_failures() -> None:
+def test_a_rate_limit_without_a_retry_after_counts_as_a_failure() -> None:
     breakers = Breakers(ALL, BreakerLimits(least=2), Clock())
     ended(breakers, "big", "rest")
     assert breakers.states()["big"] == "closed"
@@ -153,13 +153,13 @@ def test_a_rate_limit_that_does_not_say_how_long_counts_among_the_failures() -> 
     assert breakers.states()["big"] == "open"
 
 
-def test_a_call_that_another_worker_admitted_says_nothing_of_now() -> None:
+def test_a_call_admitted_by_another_worker_is_not_recorded() -> None:
     breakers = Breakers(ALL, BreakerLimits(least=1), Clock())
     breakers.record("big", None, "failed")
     assert breakers.states()["big"] == "closed"
 
 
-def test_a_probe_that_is_given_up_makes_room_for_another() -> None:
+def test_an_abandoned_probe_admits_another() -> None:
     clock = Clock()
     breakers = Breakers(ALL, BreakerLimits(least=1), clock)
     ended(breakers, "big", "failed")
@@ -170,7 +170,7 @@ def test_a_probe_that_is_given_up_makes_room_for_another() -> None:
     assert breakers.admit("big") is not None
 
 
-def test_which_variants_are_left_alone_shows_in_the_metrics_while_the_worker_runs() -> None:
+def test_open_breakers_are_exported_while_the_worker_runs() -> None:
     with Breakers((BIG, SMALL), BreakerLimits(least=1), Clock()) as breakers:
         ended(breakers, "big", "failed")
         seen = observations(semconv.VARIANT_OPEN)
@@ -198,7 +198,7 @@ def left_alone(breakers: Breakers) -> bool:
     return False
 
 
-def test_a_tier_that_keeps_silent_is_not_waited_for_again_and_again() -> None:
+def test_an_unresponsive_tier_fails_fast() -> None:
     clock = Clock()
     breakers = Breakers(ALL, BreakerLimits(least=2, rest=2.0), clock)
     silence(breakers)
@@ -220,7 +220,7 @@ def test_a_tier_that_keeps_silent_is_not_waited_for_again_and_again() -> None:
         (10.0, CancelledError()),
     ],
 )
-def test_what_is_not_silence_does_not_have_a_tier_left_alone(given: float, error: BaseException) -> None:
+def test_only_timeouts_open_the_breaker_of_a_tier(given: float, error: BaseException) -> None:
     breakers = Breakers(ALL, BreakerLimits(least=2), Clock())
     for _ in range(5):
         silence(breakers, given, error)

@@ -1,4 +1,4 @@
-"""Integrations beside retrieval: what they say is evidence, and what they do not say is told."""
+"""Integrations beside retrieval: replies are evidence, missing ones are recorded in `degraded`."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -46,7 +46,7 @@ async def answered(
     return answer, run
 
 
-async def test_what_an_integration_says_is_evidence_like_any_passage() -> None:
+async def test_an_integrations_reply_is_evidence_like_any_passage() -> None:
     answer, run = await answered(SAID)
     assert (answer.text, answer.rung, answer.retrieval, answer.degraded) == (SENTENCE, "primary", "hybrid", ())
     assert [(c.source, c.passage, c.quote) for c in answer.citations] == [
@@ -77,7 +77,7 @@ async def test_an_integration_alone_can_answer() -> None:
         (UnavailableError("no worker"), "integration almanac failed: no worker"),
     ],
 )
-async def test_one_that_says_nothing_is_gone_on_without_and_that_is_said(error: PoiseError, said: str) -> None:
+async def test_an_empty_integration_is_skipped_and_recorded(error: PoiseError, said: str) -> None:
     answer, _ = await answered(
         error, found=Passages(passages=(STEPS.model_copy(update={"text": SENTENCE}),), epoch="e")
     )
@@ -85,7 +85,7 @@ async def test_one_that_says_nothing_is_gone_on_without_and_that_is_said(error: 
     assert answer.degraded == (said,)
 
 
-async def test_a_last_good_answer_is_marked_with_its_age() -> None:
+async def test_a_stale_reply_is_marked_with_its_age() -> None:
     answer, _ = await answered(SAID.model_copy(update={"age": 61.2, "reason": "integration almanac answered 503: x"}))
     assert (answer.text, answer.rung) == (SENTENCE, "primary")
     assert answer.degraded == (
@@ -93,7 +93,7 @@ async def test_a_last_good_answer_is_marked_with_its_age() -> None:
     )
 
 
-async def test_it_has_a_share_of_the_time() -> None:
+async def test_an_integration_has_a_fraction_of_the_time() -> None:
     _, run = await answered(SAID, names=("almanac", "tides"))
     assert set(run.timeouts) >= {"fetch.almanac", "fetch.tides"}
     assert 0 < (run.timeouts["fetch.almanac"] or 0) <= 0.25 * run.left
@@ -104,7 +104,7 @@ async def test_without_integrations_nothing_is_asked() -> None:
     assert not [request for request in run.asked if isinstance(request, Fetch)]
 
 
-async def test_tiers_that_keep_silent_are_not_waited_for_by_every_ask() -> None:
+async def test_unresponsive_tiers_do_not_delay_every_ask() -> None:
     silence = DeadlineExceededError("no reply in time")
     answering = handlers(OrchestrationSettings(integrations=("almanac",)))[Ask]
     answers: list[Answer] = []

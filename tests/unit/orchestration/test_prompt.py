@@ -1,4 +1,4 @@
-"""What the model is told, and for which share of the asks it is told nothing of the passages."""
+"""The prompt, and the fraction of asks whose prompt has no passages."""
 
 from uuid import uuid4
 

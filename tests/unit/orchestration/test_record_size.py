@@ -1,4 +1,4 @@
-"""Shortening: a record always fits its topic, is still a record, and says what was cut."""
+"""A shortened record fits its topic, is still a record, and names the fields that were cut."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ def passages(*texts: str) -> tuple[Passage, ...]:
     return tuple(Passage(id=f"d#{n}", source="s", text=text, score=0.5, age=1.0) for n, text in enumerate(texts))
 
 
-def test_what_fits_is_left_as_it_is() -> None:
+def test_a_record_that_fits_is_unchanged() -> None:
     whole = record(passages=passages("a" * 1_000))
     assert shorten(whole, len(whole.encode())) is whole
 
@@ -47,14 +47,14 @@ def test_what_fits_is_left_as_it_is() -> None:
         ({"answer": {"citations": [Citation(source="s", passage="d#0", quote="q" * 400_000)] * 5}}, ("answer",)),
     ],
 )
-def test_whatever_grew_is_cut_and_named(fields: dict[str, Any], cut: tuple[str, ...]) -> None:
+def test_the_large_field_is_cut_and_named(fields: dict[str, Any], cut: tuple[str, ...]) -> None:
     kept = shorten(record(**fields), 1_000_000)
     assert 0 < len(kept.encode()) <= 1_000_000
     assert kept.shortened == cut
     assert RunRecord.parse(kept.encode()) == kept
 
 
-def test_the_longest_texts_go_first() -> None:
+def test_the_longest_texts_are_cut_first() -> None:
     whole = record(text="x" * 900_000, raw="x" * 900_000, passages=passages(*["p" * 2_000] * 20))
     kept = shorten(whole, 1_000_000)
     assert kept.shortened == ("answer", "draw")
@@ -64,7 +64,7 @@ def test_the_longest_texts_go_first() -> None:
     assert 400_000 < len(kept.answer.text) == len(kept.draw.raw or "")
 
 
-def test_what_it_is_found_by_stays() -> None:
+def test_identifiers_are_not_cut() -> None:
     long = "i" * 2_000
     whole = record(run_id=long, tenant=long, text="x" * 50_000)
     kept = shorten(whole, 10_000)

@@ -1,4 +1,4 @@
-"""A run that is begun again after a crash takes the same way, though the breakers of its new worker stand otherwise."""
+"""A replayed run takes the same path, even if its new worker's breakers are in other states."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -34,8 +34,8 @@ SETTINGS = OrchestrationSettings.model_validate(
 ASK = Ask(question="Who lit the lamp of Harrow Point?")
 
 
-class Kept(Journal):
-    """A history in memory."""
+class MemoryJournal(Journal):
+    """A journal in memory."""
 
     def __init__(self, entries: Mapping[str, Entry]) -> None:
         self.entries = dict(entries)
@@ -56,13 +56,13 @@ def breakers(*left_alone: str) -> Breakers:
 
 
 async def answered(
-    history: Kept,
+    history: MemoryJournal,
     here: Breakers,
     answers: Mapping[str, str | Exception],
     found: Any = FOUND,
     policies: Policies | None = None,
 ) -> tuple[Answer, list[str]]:
-    """The answer, and what was asked for it."""
+    """Return the answer and the calls made for it."""
 
     def write(request: Generate) -> Completion | Exception:
         said = answers[request.backend]
@@ -93,32 +93,32 @@ async def answered(
     ],
     ids=["all of them in turn", "one left alone", "two left alone", "nobody", "all down", "no passages"],
 )
-async def test_wherever_it_is_interrupted_it_goes_on_the_same_way(
+async def test_a_replay_continues_the_same_way_from_any_step(
     first: tuple[str, ...], then: tuple[str, ...], answers: dict[str, str | Exception], found: Any
 ) -> None:
-    whole = Kept({})
+    whole = MemoryJournal({})
     answer, asked = await answered(whole, breakers(*first), answers, found)
     steps = sorted(whole.entries.items(), key=lambda item: item[1].number)
     assert len(steps) >= 3
-    for end in range(1, len(steps)):  # in a worker whose breakers stand alike: what is left to decide is decided alike
-        again, asked_again = await answered(Kept(dict(steps[:end])), breakers(*first), answers, found)
+    for end in range(1, len(steps)):  # in a worker whose breakers are in the same states
+        again, asked_again = await answered(MemoryJournal(dict(steps[:end])), breakers(*first), answers, found)
         assert again == answer, f"interrupted after {steps[end - 1][0]}"
         paid = [step for step, entry in steps[:end] if entry.what.startswith("call ")]
-        assert asked_again == asked[len(paid) :], "what was paid for is not paid for again"
-    again, asked_again = await answered(Kept(whole.entries), breakers(*then), answers, found)
+        assert asked_again == asked[len(paid) :], "completed calls are not repeated"
+    again, asked_again = await answered(MemoryJournal(whole.entries), breakers(*then), answers, found)
     assert (again, asked_again) == (answer, [])
 
 
-async def test_what_is_found_in_a_history_is_no_news_of_a_variant() -> None:
-    history = Kept({})
+async def test_a_replayed_result_is_not_recorded_on_the_breaker() -> None:
+    history = MemoryJournal({})
     await answered(history, breakers(), {"a": AWAY, "b": SENTENCE, "c": SENTENCE})
     here = breakers()
     await answered(history, here, {})
     assert set(here.states().values()) == {"closed"}
 
 
-def following(*versions: int) -> Policies:
-    """Those of whom odd versions draw b, and even ones c."""
+def policies_of(*versions: int) -> Policies:
+    """Return policies whose odd versions draw b, and even ones c."""
     policies = Policies(SETTINGS)
     for version in versions:
         policies.apply(record_of(policy_of(version, b=version % 2, c=1 - version % 2)))
@@ -126,14 +126,14 @@ def following(*versions: int) -> Policies:
 
 
 @pytest.mark.parametrize("then", [(), (7, 8)], ids=["a worker that knows of no policy", "the policy moved"])
-async def test_whatever_is_in_force_by_then_the_variant_that_was_drawn_is_asked(then: tuple[int, ...]) -> None:
+async def test_a_replay_asks_the_drawn_variant_whichever_policy_is_in_force(then: tuple[int, ...]) -> None:
     answers: dict[str, str | Exception] = {"a": AWAY, "b": SENTENCE, "c": SENTENCE}
-    whole = Kept({})
-    answer, asked = await answered(whole, breakers(), answers, policies=following(7))
+    whole = MemoryJournal({})
+    answer, asked = await answered(whole, breakers(), answers, policies=policies_of(7))
     assert (answer.variant, answer.rung, asked) == ("b", "primary", ["retrieval", "b"])
     steps = sorted(whole.entries.items(), key=lambda item: item[1].number)
     for end in range(1, len(steps) + 1):
-        again, _ = await answered(Kept(dict(steps[:end])), breakers(), answers, policies=following(*then))
+        again, _ = await answered(MemoryJournal(dict(steps[:end])), breakers(), answers, policies=policies_of(*then))
         assert again == answer, f"interrupted after {steps[end - 1][0]}"
-    anew, _ = await answered(Kept({}), breakers(), answers, policies=following(7, 8))
-    assert anew.variant == "c", "with nothing kept it is drawn anew"
+    fresh, _ = await answered(MemoryJournal({}), breakers(), answers, policies=policies_of(7, 8))
+    assert fresh.variant == "c", "without a journal it draws by the policy in force"

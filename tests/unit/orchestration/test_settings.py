@@ -29,8 +29,8 @@ ROOT = Path(__file__).parents[3]
         ("LADDER__RUNGS", '["primary", "primary", "canned"]', "each once"),
         ("LADDER__RUNGS", '["primary", "extractive"]', "the last rung must be 'canned'"),
         ("LADDER__RUNGS", "[]", "the last rung must be 'canned'"),
-        ("LADDER__RUNGS", '["variant", "canned"]', "have both, or neither"),
-        ("LADDER__CANNED", '[{"text": "a", "tenant": "b"}]', "one text must be for every tenant and language"),
+        ("LADDER__RUNGS", '["variant", "canned"]', "use both, or neither"),
+        ("LADDER__CANNED", '[{"text": "a", "tenant": "b"}]', "one text must have neither tenant nor language"),
         (
             "LADDER__CANNED",
             '[{"text": "a"}, {"text": "b", "language": "de"}, {"text": "c", "language": "DE"}]',
@@ -41,7 +41,7 @@ ROOT = Path(__file__).parents[3]
         ("VARIANTS", '[{"name": "a", "without_passages": 2}]', "WITHOUT_PASSAGES"),
     ],
 )
-def test_what_cannot_be_is_refused_in_one_line(
+def test_invalid_settings_are_rejected_in_one_line(
     monkeypatch: pytest.MonkeyPatch, variable: str, value: str, said: str
 ) -> None:
     monkeypatch.setenv(f"POISE_ORCHESTRATION_{variable}", value)
@@ -57,7 +57,7 @@ def test_variants_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
     assert [(variant.name, variant.weight, variant.sentences) for variant in variants] == [("a", 1.0, 2), ("b", 3.0, 5)]
 
 
-def test_the_tier_handles_all_that_its_topics_carry() -> None:
+def test_the_tier_handles_every_message_of_its_topics() -> None:
     assert Tier("orchestration", handlers(OrchestrationSettings())).topics == topics_of("orchestration")
 
 
@@ -70,7 +70,7 @@ def test_that_passages_are_left_out_is_said_at_the_start(caplog: pytest.LogCaptu
     assert caplog.records[0].levelname == "WARNING"
 
 
-def test_the_table_in_the_pages_is_whole_and_can_be_loaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_documented_table_is_complete_and_can_be_loaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     page = (ROOT / "docs/RUNNING.md").read_text(encoding="utf-8")
     (table,) = [
         block for block in re.findall(r"```toml\n(.*?)```", page, re.DOTALL) if "[orchestration.ladder]" in block
@@ -100,7 +100,7 @@ def test_the_table_in_the_pages_is_whole_and_can_be_loaded(monkeypatch: pytest.M
         ("[orchestration\n", r"poise\.toml, which POISE_CONFIG names, cannot be read: .*line 1"),
     ],
 )
-def test_a_slip_in_the_file_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str, told: str) -> None:
+def test_an_invalid_key_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str, told: str) -> None:
     (tmp_path / "poise.toml").write_text(text, encoding="utf-8")
     monkeypatch.setenv("POISE_CONFIG", str(tmp_path / "poise.toml"))
     with pytest.raises(SetupError, match=told):

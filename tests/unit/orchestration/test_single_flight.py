@@ -1,4 +1,4 @@
-"""Asks that wait for another one which works the same out."""
+"""Asks that wait for a concurrent identical ask."""
 
 import asyncio
 
@@ -17,7 +17,7 @@ async def test_an_ask_that_waits_for_another_holds_no_handling_slot() -> None:
         async def accepts(_kept: CachedAnswer, _elsewhere: bool) -> bool:
             return True
 
-        async def board() -> CachedAnswer | Flight | None:
+        async def acquire() -> CachedAnswer | Flight | None:
             slot = slots.acquire(1)
             slot.activate()
             try:
@@ -25,13 +25,13 @@ async def test_an_ask_that_waits_for_another_holds_no_handling_slot() -> None:
             finally:
                 slot.release()
 
-        leader = await asyncio.create_task(board())
+        leader = await asyncio.create_task(acquire())
         assert isinstance(leader, Flight)
-        others = [asyncio.create_task(board()) for _ in range(5)]
+        others = [asyncio.create_task(acquire()) for _ in range(5)]
         for _ in range(10):
             await asyncio.sleep(0)
         assert slots.parked == len(others)
-        await leader.complete(None)  # nothing came of it: one of them is next
+        await leader.complete(None)  # without a result: one of the others is next
         [done], waiting = await asyncio.wait(others, return_when=asyncio.FIRST_COMPLETED)
         flight = done.result()
         assert isinstance(flight, Flight)

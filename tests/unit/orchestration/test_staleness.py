@@ -1,4 +1,4 @@
-"""Whether an answer that was worked out earlier still stands."""
+"""Whether a cached answer is still fresh."""
 
 from dataclasses import dataclass
 
@@ -50,7 +50,7 @@ digests = st.sampled_from(["a", "b", None])
 
 
 @given(st.lists(st.tuples(st.integers(0, 2), digests, st.integers(0, 30)), max_size=30), st.integers(0, 30))
-def test_fresh_is_what_rests_on_what_is_said_now_and_on_nothing_else(
+def test_an_answer_is_fresh_only_if_all_its_documents_are_unchanged(
     said: list[tuple[int, str | None, int]], at: int
 ) -> None:
     """Against a plain model: the last word on a document is that of its highest version, however they come."""
@@ -65,7 +65,7 @@ def test_fresh_is_what_rests_on_what_is_said_now_and_on_nothing_else(
 
 
 @given(st.lists(st.tuples(digests, st.integers(0, 12)), min_size=1, max_size=12), st.integers(0, 12))
-def test_a_version_says_what_the_last_one_does_only_if_nothing_else_was_said_between(
+def test_a_version_has_the_current_content_only_if_no_change_came_between(
     said: list[tuple[str | None, int]], asked: int
 ) -> None:
     written = log()
@@ -84,7 +84,7 @@ def test_a_version_says_what_the_last_one_does_only_if_nothing_else_was_said_bet
     assert (known.version, known.digest) == accepted[-1]
 
 
-def test_why_and_since_when() -> None:
+def test_the_reason_and_the_time_of_staleness() -> None:
     written = log()
     written.say("d0", 1, "a", at=1.0)
     written.say("d1", 2, "b", at=2.0)
@@ -103,7 +103,7 @@ def test_why_and_since_when() -> None:
     assert assess(kept, written.known.documents.get, TOPIC, max_age=MAX_AGE, now=MADE + 9).deleted
 
 
-def test_an_age_makes_it_stale_from_when_it_was_too_old() -> None:
+def test_an_answer_is_stale_from_the_end_of_max_age() -> None:
     written = log()
     written.say("d0", 1, "a")
     aged = assess(entry("a"), written.known.documents.get, TOPIC, max_age=MAX_AGE, now=MADE + MAX_AGE + 7)
@@ -111,7 +111,7 @@ def test_an_age_makes_it_stale_from_when_it_was_too_old() -> None:
     assert why(entry("a"), written, now=MADE + MAX_AGE) is None
 
 
-def test_what_is_not_known_counts_as_changed() -> None:
+def test_an_unknown_document_counts_as_changed() -> None:
     written = log()
     assert why(entry("a"), written) == "whether book 0 has changed is not known"
     written.say("d0", 1, "a")
@@ -139,7 +139,7 @@ def test_a_version_without_its_number_leaves_its_document_unknown() -> None:
     assert why(entry("a"), written) is not None
 
 
-def test_versions_of_another_log_of_documents_count_once_that_one_is_gone_over_to() -> None:
+def test_versions_of_another_documents_topic_count_after_the_switch() -> None:
     written = log()
     written.say("d0", 7, "a")
     written.say("d0", 1, "b", topic="BBBB")
@@ -153,7 +153,7 @@ def test_versions_of_another_log_of_documents_count_once_that_one_is_gone_over_t
     assert not written.known.other_topics
 
 
-def test_an_epoch_that_is_asked_for_must_have_been_reached() -> None:
+def test_the_requested_epoch_must_be_reached() -> None:
     assert epoch_reached(None, None)
     assert epoch_reached(EPOCH, f"e1.{TOPIC}.0~5~9")
     assert not epoch_reached(EPOCH, f"e1.{TOPIC}.0~6~9")

@@ -1,4 +1,4 @@
-"""Workflows of one's own: by file and by module, and what is refused, with what to do."""
+"""User workflows: loaded by file and by module; errors say what to do."""
 
 import sys
 from pathlib import Path
@@ -40,7 +40,7 @@ def written(folder: Path, code: str) -> str:
     return str(place)
 
 
-def test_they_are_found_by_file_and_by_name_and_one_that_is_imported_is_the_same(folder: Path) -> None:
+def test_workflows_are_loaded_by_file_and_module_and_an_imported_one_only_once(folder: Path) -> None:
     by_file = written(folder, BRIEF)
     name = Path(by_file).stem
     importing = written(folder, f"from {name} import brief\n" + BRIEF.replace("brief", "long"))
@@ -53,25 +53,25 @@ def test_they_are_found_by_file_and_by_name_and_one_that_is_imported_is_the_same
     [
         ("x = 1", r'has no workflow: put @workflow\("name"\) above'),
         (BRIEF + BRIEF.replace("def brief", "def other"), "both have a workflow 'brief': rename one"),
-        (BRIEF.replace('"brief"', '"answer"'), "'answer' is Poise's own: give yours another name"),
-        (BRIEF.replace('"brief"', '"a b"'), "nobody can ask for a workflow called 'a b'"),
+        (BRIEF.replace('"brief"', '"answer"'), "'answer' is built in: rename yours"),
+        (BRIEF.replace('"brief"', '"a b"'), "the workflow name 'a b' is invalid"),
         (BRIEF.replace("ask: Ask", "ask: Retrieve"), r"'brief' must be .async def .run: Run, ask: Ask. -> Answer."),
         (BRIEF.replace("-> Answer", "-> str"), r"'brief' must be .async def .run: Run, ask: Ask. -> Answer."),
         ("1 / 0", "cannot be imported: ZeroDivisionError"),
     ],
 )
-def test_what_cannot_be_asked_is_refused_at_the_start(folder: Path, code: str, told: str) -> None:
+def test_invalid_workflows_are_rejected_at_start(folder: Path, code: str, told: str) -> None:
     with pytest.raises(SetupError, match=told):
         load_workflows([written(folder, code)])
 
 
 @pytest.mark.parametrize("where", ["no/such.py", "no_such_module_of_ours"])
-def test_what_is_not_there_is_named(where: str) -> None:
+def test_an_unknown_workflow_is_named(where: str) -> None:
     with pytest.raises(SetupError, match=where):
         handlers(OrchestrationSettings(workflows=(where,)))
 
 
-async def test_what_is_wrong_with_an_ask_or_a_workflow_is_said_in_words() -> None:
+async def test_a_fault_describes_what_is_wrong_with_an_ask_or_a_workflow() -> None:
     async def wrong(_run: Run, _ask: Ask) -> Answer:
         return "words"  # type: ignore[return-value]  # what a type checker would have told
 
