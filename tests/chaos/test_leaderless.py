@@ -17,7 +17,7 @@ from typing import Final
 import httpx2
 import pytest
 from chaos_kit import settled
-from two_node_mesh import ON_NODE_2, Ground, ground
+from two_node_mesh import ON_NODE_2, TwoNodeMesh, started_mesh
 
 from poise.client import Poise
 from poise.contracts import Fault
@@ -128,7 +128,7 @@ async def watch(http: httpx2.AsyncClient, seconds: float) -> set[str]:
     return said
 
 
-async def all_ready(played: Ground) -> None:
+async def all_ready(played: TwoNodeMesh) -> None:
     readiness: dict[str, bool] = {}
     try:
         async with asyncio.timeout(WITHIN):
@@ -139,7 +139,7 @@ async def all_ready(played: Ground) -> None:
 
 
 @asynccontextmanager
-async def asking(played: Ground) -> AsyncIterator[Asking]:
+async def asking(played: TwoNodeMesh) -> AsyncIterator[Asking]:
     settings = MeshSettings(broker=played.bootstrap, spans=False)
     async with (
         httpx2.AsyncClient(base_url=played.gateway_url, timeout=120) as http,
@@ -151,7 +151,7 @@ async def asking(played: Ground) -> AsyncIterator[Asking]:
 async def test_partitions_without_a_leader_for_longer_than_a_batch_is_kept(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with ground(tmp_path, 1, on_node_2=PLACES) as played, asking(played) as meanwhile:
+    async with started_mesh(tmp_path, 1, on_node_2=PLACES) as played, asking(played) as meanwhile:
         pids = {worker.name: worker.pid for worker in played.workers}
         async with played.without_leader():
             asks = asyncio.create_task(meanwhile.ask(AWAY_FOR))

@@ -1,4 +1,4 @@
-"""Batches of records as bytes, as they stand in a log: good ones, and ones that a broker takes but nobody decodes."""
+"""Batches of records as bytes: valid ones, and ones that a broker accepts but no client decodes."""
 
 import struct
 import time
@@ -23,7 +23,7 @@ Headers = Sequence[tuple[str, bytes | None]]
 
 
 def batch(values: Sequence[bytes | None], *, key: bytes | None = None, headers: Headers = (), offset: int = 0) -> bytes:
-    """A batch that is not compressed."""
+    """Return an uncompressed batch."""
     builder: Any = DefaultRecordBatchBuilder(
         magic=2,
         compression_type=0,
@@ -39,7 +39,7 @@ def batch(values: Sequence[bytes | None], *, key: bytes | None = None, headers: 
 
 
 def packed(plain: bytes, codec: str, payload: bytes | None = None) -> bytes:
-    """A batch with its records compressed, or with another payload in their place."""
+    """Return a batch with its records compressed, or with another payload in their place."""
     if payload is None:
         raw = plain[HEADER:]
         payload = compressed(raw, codec)
@@ -49,7 +49,7 @@ def packed(plain: bytes, codec: str, payload: bytes | None = None) -> bytes:
 
 
 def compressed(raw: bytes, codec: str, *, checksum: bool = False) -> bytes:
-    """Bytes in one of Kafka's codecs; of LZ4 a broker wants blocks that do not depend on one another."""
+    """Compress bytes with one of Kafka's codecs; a broker requires independent blocks of LZ4."""
     if codec == "snappy":
         return bytes(cramjam.snappy.compress_raw(raw))
     if codec != "lz4":
@@ -61,33 +61,33 @@ def compressed(raw: bytes, codec: str, *, checksum: bool = False) -> bytes:
 
 
 def checked(raw: bytes) -> bytes:
-    """A batch whose length and checksum are right, whatever else is wrong."""
+    """Return the batch with a correct length and checksum."""
     raw = raw[:8] + struct.pack(">i", len(raw) - 12) + raw[12:]
     return raw[:17] + struct.pack(">I", calc_crc32c(raw[21:])) + raw[21:]
 
 
-# -- what a broker takes ----------------------------------------------------------------------------------------------
+# -- batches that a broker accepts -----------------------------------------------------------------------------------
 
 
 def bomb(codec: str) -> bytes:
-    """A few kilobytes that stand for 30 MB."""
+    """Return a few kilobytes that expand to 30 MB."""
     return packed(batch([bytes(30 << 20)]), codec)
 
 
 def many_headers() -> bytes:
-    """Two kilobytes that stand for 300,000 headers."""
+    """Return two kilobytes that expand to 300,000 headers."""
     return packed(batch([b"{}"] * 300, headers=[("", None)] * 1_000), "zstd")
 
 
 def two_frames(key: bytes | None = None) -> bytes:
-    """A broker reads the first frame of LZ4, and nothing behind it."""
+    """Return two frames of LZ4: a broker reads only the first."""
     plain = batch([b"one", b"two"], key=key)
     frame = compressed(plain[HEADER:], "lz4")
     return packed(plain, "lz4", frame + frame)
 
 
 def wrong_checksum_inside(key: bytes | None = None) -> bytes:
-    """A broker does not look at the checksum at the end of an LZ4 frame."""
+    """Return an LZ4 frame with a wrong checksum at its end, which a broker does not check."""
     plain = batch([b"one", b"two"], key=key)
     frame = bytearray(compressed(plain[HEADER:], "lz4", checksum=True))
     frame[-1] ^= 0xFF
@@ -95,13 +95,13 @@ def wrong_checksum_inside(key: bytes | None = None) -> bytes:
 
 
 def trailing_bytes(key: bytes | None = None) -> bytes:
-    """A broker does not look behind the end of a gzip member."""
+    """Return bytes behind the end of a gzip member, where a broker does not read."""
     plain = batch([b"one", b"two"], key=key)
     return packed(plain, "gzip", compressed(plain[HEADER:], "gzip") + b"trailing")
 
 
 def far_offset(key: bytes | None = None) -> bytes:
-    """A broker takes a record that says it stands 2,000,000,000 offsets behind the first of its batch."""
+    """Return a record that claims to be 2,000,000,000 offsets after the first of its batch, which a broker accepts."""
     plain = batch([b"one", b"two"], key=key)
     delta = bytearray()
     number = 2_000_000_000 << 1
@@ -124,17 +124,17 @@ DAMAGED: Final[dict[str, Callable[..., bytes]]] = {
     "trailing bytes": trailing_bytes,
     "far offset": far_offset,
 }
-"""What a real broker takes, and what must not be handed out."""
+"""Batches that a real broker accepts, and that must not be decoded."""
 
 
 class RawProducer:
-    """Writes batches as they are."""
+    """Writes raw batches."""
 
     def __init__(self, client: AIOKafkaClient) -> None:
         self._client = client
 
     async def write(self, topic: str, partition: int, raw: bytes) -> int:
-        """Write a batch; returns its first offset."""
+        """Write a batch; return its first offset."""
         await self._client._wait_on_metadata(topic)
         leader = self._client.cluster.leader_for_partition(TopicPartition(topic, partition))
         request = ProduceRequest(None, -1, 10_000, [(topic, [(partition, raw)])])
@@ -146,7 +146,7 @@ class RawProducer:
 
 @asynccontextmanager
 async def raw_producer(bootstrap: str) -> AsyncIterator[RawProducer]:
-    """A client that writes batches as they are."""
+    """Connect a client that writes raw batches."""
     client = AIOKafkaClient(bootstrap_servers=bootstrap)
     await client.bootstrap()
     try:
@@ -156,7 +156,7 @@ async def raw_producer(bootstrap: str) -> AsyncIterator[RawProducer]:
 
 
 def flip(data: Path, topic: str, partition: int, offset: int) -> None:
-    """Change the last byte of a batch on the disk of a broker, as failing disks do: its checksum is wrong from then on.
+    """Change the last byte of a batch on a broker's disk, so that its checksum is wrong.
 
     Args:
         data: The broker's folder of logs.

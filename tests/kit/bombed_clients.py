@@ -1,6 +1,6 @@
-"""A process whose model server and API answer with bombs: what little becomes much when it is inflated or parsed.
+"""A process whose model server and API answer with bombs: small bodies that become large when inflated or parsed.
 
-Prints, as JSON, what each client said, and by how many megabytes this process grew at most.
+Prints, as JSON, the error of each client, and the peak growth of this process in megabytes.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ JSON_TYPE, EVENTS = "content-type: application/json", "content-type: text/event-
 
 
 def inflating(megabytes: int, wbits: int, beginning: bytes) -> bytes:
-    """So many megabytes of spaces, compressed."""
+    """Return `megabytes` of spaces, compressed."""
     stream = zlib.compressobj(9, zlib.DEFLATED, wbits)
     return b"".join(
         [stream.compress(beginning), *(stream.compress(b" " * MEGABYTE) for _ in range(megabytes)), stream.flush()]
@@ -33,7 +33,7 @@ def inflating(megabytes: int, wbits: int, beginning: bytes) -> bytes:
 
 
 def bombs(beginning: bytes) -> dict[str, tuple[bytes, str]]:
-    """By name: a body and how it is encoded; `beginning` makes it the beginning of an event or of JSON."""
+    """Return, by name, a body and its encoding; `beginning` turns it into the start of an event or of JSON."""
     values = beginning + b'{"error": [' + b'{"a":1},' * (MEGABYTE - 100) + b"1]}"  # 8 MB
     once = inflating(40, 31, beginning)
     return {
@@ -50,8 +50,8 @@ def bombs(beginning: bytes) -> dict[str, tuple[bytes, str]]:
     }
 
 
-async def told(ask: Callable[[], Awaitable[object]]) -> str:
-    """What came of it, as its caller is told."""
+async def outcome(ask: Callable[[], Awaitable[object]]) -> str:
+    """Return the result or the error of a call as text."""
     try:
         return f"answered {await ask()!r}"
     except PoiseError as error:
@@ -59,7 +59,7 @@ async def told(ask: Callable[[], Awaitable[object]]) -> str:
 
 
 async def inference(bomb: tuple[bytes, str], *, streamed: bool) -> str:
-    """What is said of a model server that answers with a bomb."""
+    """Return the outcome of a call to a model server that answers with a bomb."""
     body, encoding = bomb
 
     async def write(_: str) -> None:
@@ -71,24 +71,24 @@ async def inference(bomb: tuple[bytes, str], *, streamed: bool) -> str:
         settings = {"backends": {"default": {"url": server.url, "model": "m"}}}
         async with Backends(InferenceSettings.model_validate(settings)) as backends:
             model = backends.named("default")
-            said = await told(lambda: model.complete(asked, remaining=60, write=write if streamed else None))
+            said = await outcome(lambda: model.complete(asked, remaining=60, write=write if streamed else None))
         assert all("accept-encoding: identity" in headers for _, headers, _ in server.asked)
     return said
 
 
 async def integration(bomb: tuple[bytes, str]) -> str:
-    """What is said of an API that answers with a bomb."""
+    """Return the outcome of a call to an API that answers with a bomb."""
     body, encoding = bomb
     async with scripted(response("200 OK", body, f"content-encoding: {encoding}")) as server:
         api = {"url": f"{server.url}/", "pointer": "/text", "max_bytes": 9 * MEGABYTE, "timeout": 60}
         async with Apis(IntegrationSettings.model_validate({"integrations": {"weather": api}})) as apis:
-            said = await told(lambda: apis.named("weather").ask({}, remaining=100))
+            said = await outcome(lambda: apis.named("weather").ask({}, remaining=100))
         assert all("accept-encoding: identity" in headers for _, headers, _ in server.asked)
     return said
 
 
 async def all_of_them() -> AsyncIterator[tuple[str, str]]:
-    """What each client says of each bomb."""
+    """Yield the outcome of each client for each bomb."""
     for name, bomb in bombs(b"").items():
         yield f"inference, {name}", await inference(bomb, streamed=False)
         yield f"integration, {name}", await integration(bomb)
@@ -97,13 +97,13 @@ async def all_of_them() -> AsyncIterator[tuple[str, str]]:
 
 
 def peak() -> float:
-    """Megabytes that this process has had at most."""
+    """Return the peak memory of this process in megabytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 async def main() -> None:
     """Try each bomb on each client."""
-    bombs(b"data: ")  # what making them takes is not counted
+    bombs(b"data: ")  # so that creating them is not counted
     before, most = peak(), {}
     said = {}
     async for name, text in all_of_them():

@@ -1,4 +1,4 @@
-"""A cluster of three Kafka nodes, of the same jars as the embedded one."""
+"""A cluster of three Kafka nodes, from the same jars as the embedded one."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -34,7 +34,7 @@ IDS = (1, 2, 3)
 CLUSTER = "dGhyZWVvbmxvb3BiYWNrIQ"
 WITHIN = 60.0
 AS_SHIPPED = {"broker.session.timeout.ms": "9000", "broker.heartbeat.interval.ms": "2000"}
-"""How long a dead broker leads on in a cluster as Kafka ships it; the embedded node is set to find out sooner."""
+"""How long a dead broker remains leader with Kafka's defaults; the embedded node is configured to notice sooner."""
 
 
 class Cluster:
@@ -45,27 +45,27 @@ class Cluster:
         self.bootstrap = ",".join(node.bootstrap for node in nodes)
 
     async def start(self) -> None:
-        """All at once: one alone has no quorum, and does not serve."""
+        """Start all nodes at once: one alone has no quorum, and does not serve."""
         await asyncio.gather(*(node.start() for node in self.nodes.values()))
         await self.whole()
 
     async def end(self) -> None:
-        """End all; not cleanly, for the last two would wait for the quorum that is gone."""
+        """Kill all nodes: with a clean stop, the last two would wait for the lost quorum."""
         await asyncio.gather(*(self.kill(id_) for id_ in self.nodes))
 
     async def restart(self, id_: int) -> None:
-        """Stop one cleanly and start it again; when this returns, every copy is in sync."""
+        """Stop a node cleanly and start it again; when this returns, all replicas are in sync."""
         await self.nodes[id_].stop()
         await self.nodes[id_].start()
         await self.whole()
 
     async def kill(self, id_: int) -> None:
-        """End one as a power cut would."""
+        """Kill a node, as a power cut would."""
         self.nodes[id_].kill()
         await self.nodes[id_].stop()
 
     async def whole(self) -> None:
-        """Wait until all nodes are there and every copy of every partition is in sync."""
+        """Wait until all nodes are up and all replicas are in sync."""
         async with asyncio.timeout(WITHIN):
             while not await self._is_whole():  # noqa: ASYNC110 - Kafka tells nobody
                 await asyncio.sleep(0.1)
@@ -80,7 +80,7 @@ class Cluster:
         return len(brokers) == len(IDS) and all(len(at["isr"]) == len(at["replicas"]) for at in partitions)
 
     async def prefer(self) -> None:
-        """Give every partition back to its preferred leader, the first of its copies."""
+        """Elect the preferred leader, the first replica, of each partition."""
         response = await self._ask(ElectPreferredLeaders())
         assert not response.get_item("error_code"), response
 
@@ -98,13 +98,13 @@ class Cluster:
             await admin.close()
 
     async def copies(self) -> set[int]:
-        """How many copies there are of the partitions, each number once."""
+        """Return the replication factors that occur."""
         async with self._admin() as admin:
             return {len(at["replicas"]) for topic in await admin.describe_topics() for at in topic["partitions"]}
 
     @asynccontextmanager
     async def alone(self, topic: Topic, id_: int) -> AsyncIterator[None]:
-        """Have a topic on one node alone, in one copy, and empty; without that node it has no leader."""
+        """Recreate a topic, empty, with one replica on one node; without that node it has no leader."""
         async with self._admin() as admin:
             places = {number: [id_] for number in range(topic.partitions)}
             await self._replace(admin, NewTopic(topic.name, -1, -1, places, topic_config(topic)))
@@ -130,19 +130,19 @@ class Cluster:
         return found or [{"leader": -1}]
 
     async def leaders(self, topic: str) -> dict[int, int]:
-        """The leader of each partition."""
+        """Return the leader of each partition."""
         async with self._admin() as admin:
             found = await admin.describe_topics([topic])
         return {at["partition"]: at["leader"] for at in found[0]["partitions"]}
 
     async def coordinator(self, group: str) -> int:
-        """The broker that keeps a group: the leader of its partition of `__consumer_offsets`."""
+        """Return a group's coordinator: the leader of its partition of `__consumer_offsets`."""
         async with self._admin() as admin:
             found: int = await admin.find_coordinator(group)
         return found
 
     async def controller(self) -> int:
-        """The node that leads the quorum."""
+        """Return the active controller."""
         response = await self._ask(DescribeQuorum())
         return int(response.get_item("topics")[0][1][0][2])
 
@@ -178,7 +178,7 @@ class _Elect(RequestStruct):
 
 
 class ElectPreferredLeaders(Request[_Elect]):
-    """Kafka's ElectLeaders request, which aiokafka does not speak: preferred leaders, of all partitions."""
+    """Kafka's ElectLeaders request, which aiokafka does not have: preferred leaders, of all partitions."""
 
     API_KEY = 43
 
@@ -234,7 +234,7 @@ class _DescribeQuorum(RequestStruct):
 
 
 class DescribeQuorum(Request[_DescribeQuorum]):
-    """Which node leads the quorum of controllers."""
+    """A request for the active controller."""
 
     API_KEY = 55
 
@@ -244,12 +244,12 @@ class DescribeQuorum(Request[_DescribeQuorum]):
 
 @asynccontextmanager
 async def cluster(folder: Path) -> AsyncIterator[Cluster]:
-    """A cluster that has every topic of the catalogue, in three copies."""
+    """Start a cluster with all topics of the catalogue, with three replicas."""
     ports: list[int] = []
     for _ in range(2 * len(IDS)):
         ports.append(probe.free_port(*ports))
     voters = dict(zip(IDS, ports, strict=False))
-    await asyncio.to_thread(KafkaRuntime.prepare, lambda _: None)  # once, not by three at once
+    await asyncio.to_thread(KafkaRuntime.prepare, lambda _: None)  # once, not by three nodes at once
     made = Cluster(
         [
             Kafka(

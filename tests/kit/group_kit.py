@@ -1,4 +1,4 @@
-"""A consumer group of intakes without a mesh: its members, what they were given, and what the group has committed."""
+"""A consumer group without a mesh: its members, what they handled, and what the group has committed."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -23,7 +23,7 @@ WITHIN = 20.0
 
 
 class Member:
-    """One member of a group: its consumer, its intake, and the values it was given to handle, by `partition/offset`."""
+    """One member of a group: its consumers, and the messages it was given and has finished, by `partition/offset`."""
 
     def __init__(
         self, consumer: AIOKafkaConsumer, admin: KafkaAdmin, group: str, limits: ConsumerLimits, **options: Any
@@ -32,7 +32,7 @@ class Member:
         self.given: list[str] = []
         self.done: list[str] = []
         self.handle: Callable[[Record], Awaitable[None]] | None = None
-        self.intake = ConcurrentConsumer(
+        self.concurrent_consumer = ConcurrentConsumer(
             self._deliver, limits=limits, fetch_state=partial(admin.group_state, group), **{"ordered": False} | options
         )
 
@@ -45,18 +45,18 @@ class Member:
 
     @property
     def partitions(self) -> set[int]:
-        """The partitions that are this member's now."""
+        """The partitions that are assigned to this member."""
         return {at.partition for at in self.consumer.assignment()}
 
     @property
     def generation(self) -> int:
-        """The group's generation as this member knows it."""
+        """The generation that this member knows."""
         coordinator: Any = self.consumer._coordinator
         return int(coordinator.generation)
 
 
 class Hold:
-    """Holds a member's commits up, and then has them fail as they do when the coordinator moves."""
+    """Delays a member's commit, then makes it fail as when the coordinator moves."""
 
     def __init__(self, member: Member, error: Exception) -> None:
         self.held = asyncio.Event()
@@ -77,7 +77,7 @@ class Hold:
 
 
 class Group:
-    """A topic of its own, and a group that reads it."""
+    """A new topic, and a group that reads it."""
 
     def __init__(
         self,
@@ -104,7 +104,7 @@ class Group:
         return await self._admin.topic_id(self.topic)
 
     async def create(self) -> None:
-        """Make the topic, as soon as the broker is there."""
+        """Create the topic, as soon as the broker is up."""
         async with asyncio.timeout(WITHIN):
             while True:
                 try:
@@ -116,7 +116,7 @@ class Group:
                 return
 
     async def committed(self, partition: int = 0) -> Commit | None:
-        """What the group has committed of a partition."""
+        """Return the group's commit of a partition."""
         at = TopicPartition(self.topic, partition)
         return (await self._admin.committed_offsets(self.name, [at])).get(at)
 
@@ -131,7 +131,7 @@ class Group:
     async def member(
         self, limits: ConsumerLimits | None = None, *, max_poll_interval: float = 60.0, **options: Any
     ) -> AsyncIterator[Member]:
-        """A member that reads until the end of the block, then drains and leaves."""
+        """Run a member until the end of the block; then it drains and leaves."""
         consumer = AIOKafkaConsumer(
             bootstrap_servers=self._bootstrap,
             group_id=self.name,
@@ -144,22 +144,22 @@ class Group:
             partition_assignment_strategy=(sticky(),),
         )
         member = Member(consumer, self._admin, self.name, limits or ConsumerLimits(), **options)
-        consumer.subscribe([self.topic], listener=member.intake)
+        consumer.subscribe([self.topic], listener=member.concurrent_consumer)
         await consumer.start()
-        running = asyncio.create_task(member.intake.run(consumer))
+        running = asyncio.create_task(member.concurrent_consumer.run(consumer))
         try:
             async with asyncio.timeout(WITHIN):
-                await member.intake.assigned.wait()
+                await member.concurrent_consumer.assigned.wait()
             yield member
         finally:
-            await member.intake.drain()
+            await member.concurrent_consumer.drain()
             await running
             await consumer.stop()
 
 
 @asynccontextmanager
 async def group(bootstrap: str, *, partitions: int = 1) -> AsyncIterator[Group]:
-    """A group and its topic."""
+    """Create a group and its topic."""
     client, producer = AIOKafkaAdminClient(bootstrap_servers=bootstrap), AIOKafkaProducer(bootstrap_servers=bootstrap)
     await client.start()
     await producer.start()

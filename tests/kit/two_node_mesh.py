@@ -28,20 +28,20 @@ from poise.stack.valkey import Valkey
 from poise.stack.worker import CustomTierWorker, Worker
 
 ANSWERED_WITHIN: Final = 5.0
-"""Seconds for one question of an administrator."""
+"""Seconds for one administrative request."""
 UNKNOWN_TOPIC: Final = 3
 CLUSTER: Final = "c29ha3NvYWtzb2Frc29hawo"
 Places = Mapping[Topic, tuple[int, ...]]
-"""The partitions that node 2 alone has, by their topic."""
+"""By topic: the partitions whose only replica is on node 2."""
 ON_NODE_2: Final[Places] = {RUNS_INTERACTIVE: (5,), INFERENCE_INTERACTIVE: (4, 5), ASK_INTERACTIVE: (5,)}
 ANSWERS: Final = "soak.answers"
-"""Where the replies to raw Kafka clients go; one partition."""
+"""The topic of replies to raw Kafka clients; one partition."""
 TIERS: Final = {"orchestration": 2, "retrieval": 1, "inference": 1, "evaluation": 1, "gateway": 1}
 
 
 @dataclass
-class Ground:
-    """What runs."""
+class TwoNodeMesh:
+    """The running parts."""
 
     kafka: Kafka
     second: Kafka
@@ -50,21 +50,21 @@ class Ground:
     supervisor: Supervisor
     gateway_url: str
     outsider: AIOKafkaProducer
-    """A client of Kafka that knows nothing of Poise's library."""
+    """A Kafka client that does not use Poise's library."""
     on_node_2: Places
 
     @property
     def bootstrap(self) -> str:
-        """The first node: it is never stopped."""
+        """The address of the first node, which is never stopped."""
         return self.kafka.bootstrap
 
     @property
     def workers(self) -> list[Worker]:
-        """Every worker, the gateway included."""
+        """All workers, including the gateway."""
         return list(self.supervisor.workers)
 
     async def readiness(self) -> dict[str, bool]:
-        """Which workers say that they are ready."""
+        """Return, by worker, whether it reports to be ready."""
         found = {}
         for worker in self.workers:
             try:
@@ -75,7 +75,7 @@ class Ground:
 
     @asynccontextmanager
     async def admin(self) -> AsyncIterator[AIOKafkaAdminClient]:
-        """An administrator's connection."""
+        """Connect an admin client."""
         client = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap)
         await client.start()
         try:
@@ -90,14 +90,14 @@ class Ground:
 
     @asynccontextmanager
     async def without_leader(self) -> AsyncIterator[None]:
-        """Have node 2 killed meanwhile: its partitions have no leader."""
+        """Kill node 2 for the duration of the block: its partitions have no leader."""
         self.second.kill()
         await self.second.child.wait()
         yield
         await self.second.start()
 
     async def ingest(self) -> None:
-        """Put the corpus in, and wait until it can be found."""
+        """Publish the corpus, and wait until it can be found."""
         async with Poise(self.bootstrap) as poise:
             epoch = await poise.ingest(CORPUS)
             await poise.ask("How does a lighthouse warn ships?", min_epoch=epoch, timeout=120)
@@ -106,8 +106,7 @@ class Ground:
 async def recreate(admin: AIOKafkaAdminClient, topic: Topic, on_node_2: tuple[int, ...]) -> None:
     """Delete a topic, and create it again with some partitions on node 2 and the others on node 1.
 
-    The broker deletes in the background, and refuses the name until then. A question may have gone to a node that is
-    away by now.
+    The broker deletes in the background, and refuses the name until then. A request may go to a node that is down.
     """
     placed = {number: [2 if number in on_node_2 else 1] for number in range(topic.partitions)}
     new = NewTopic(topic.name, -1, -1, replica_assignments=placed, topic_configs=topic_config(topic))
@@ -127,7 +126,7 @@ async def recreate(admin: AIOKafkaAdminClient, topic: Topic, on_node_2: tuple[in
 
 @asynccontextmanager
 async def nodes(folder: Path, on_node_2: Places) -> AsyncIterator[tuple[Kafka, Kafka]]:
-    """Two brokers; the first is the controller too, and leads what is made before the second is there."""
+    """Start two brokers. The first is also the controller, and leads what is created before the second is up."""
     ports = [probe.free_port() for _ in range(4)]
     voters = {1: ports[0]}
     first = Kafka(folder / "1", port=ports[2], node=KafkaNode(1, ports[0], voters, CLUSTER))
@@ -152,15 +151,15 @@ async def nodes(folder: Path, on_node_2: Places) -> AsyncIterator[tuple[Kafka, K
 
 
 async def _internal_topics(bootstrap: str) -> None:
-    """Have Kafka make its own topics while there is one node: groups and transactions must not stand on the other."""
+    """Create Kafka's internal topics while there is one node: groups and transactions must not be on the other."""
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
     await admin.start()
     try:
         await admin.create_topics([NewTopic(ANSWERS, 1, 1)])
         producer = AIOKafkaProducer(bootstrap_servers=bootstrap, transactional_id="soak", transaction_timeout_ms=10_000)
         async with producer, producer.transaction():
-            await producer.send_and_wait(ANSWERS, b"first")  # no group reads it: none ever commits behind the marker
-        while True:  # to ask for a group's coordinator makes the topic, which takes a moment
+            await producer.send_and_wait(ANSWERS, b"first")  # no group reads it, so none ever commits behind the marker
+        while True:  # a request for a group's coordinator creates the topic, which takes a moment
             try:
                 await admin.find_coordinator("soak")
             except KafkaError:
@@ -171,16 +170,16 @@ async def _internal_topics(bootstrap: str) -> None:
 
 
 @asynccontextmanager
-async def ground(
+async def started_mesh(
     folder: Path, seed: int, *, on_node_2: Places = ON_NODE_2, custom: Path | None = None
-) -> AsyncIterator[Ground]:
-    """Start everything; when this yields, the mesh answers.
+) -> AsyncIterator[TwoNodeMesh]:
+    """Start all parts; when this yields, the mesh answers.
 
     Args:
-        folder: Where all of it keeps its data and logs.
-        seed: The supervisor's.
-        on_node_2: What has no leader while node 2 is away.
-        custom: The file of a custom tier, of which a worker runs too.
+        folder: For data and logs.
+        seed: The supervisor's seed.
+        on_node_2: The partitions that have no leader while node 2 is down.
+        custom: The file of a custom tier, for which a worker is started too.
     """
     async with AsyncExitStack() as stack:
         first, second = await stack.enter_async_context(nodes(folder / "kafka", on_node_2))
@@ -208,6 +207,6 @@ async def ground(
         outsider = AIOKafkaProducer(bootstrap_servers=first.bootstrap, max_request_size=4 * 1024 * 1024)
         await stack.enter_async_context(outsider)
         url = f"http://{probe.LOOPBACK}:{port}"
-        played = Ground(first, second, valkey, model, supervisor, url, outsider, on_node_2)
+        played = TwoNodeMesh(first, second, valkey, model, supervisor, url, outsider, on_node_2)
         await played.ingest()
         yield played

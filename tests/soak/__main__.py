@@ -18,7 +18,7 @@ from typing import Final
 
 import httpx2
 from chaos_kit import settled
-from two_node_mesh import Ground, ground
+from two_node_mesh import TwoNodeMesh, started_mesh
 
 from poise.client import Poise
 from poise.settings import MeshSettings
@@ -52,7 +52,7 @@ ROUNDS_A_MINUTE: Final = 0.75
 async def soak(minutes: float, rate: float, seed: int, folder: Path, log: Path) -> Report:
     """Run it."""
     async with AsyncExitStack() as stack:
-        played = await stack.enter_async_context(ground(folder, seed, custom=Path(large_replies.__file__)))
+        played = await stack.enter_async_context(started_mesh(folder, seed, custom=Path(large_replies.__file__)))
         timeout = DEADLINE + SLACK
         http = await stack.enter_async_context(httpx2.AsyncClient(base_url=played.gateway_url, timeout=timeout))
         settings = MeshSettings(broker=played.bootstrap, spans=False)
@@ -87,7 +87,7 @@ async def _settled(bootstrap: str) -> str | None:
     return None
 
 
-async def _without_leader(injector: Injector, played: Ground, until: float) -> None:
+async def _without_leader(injector: Injector, played: TwoNodeMesh, until: float) -> None:
     """Take the second node away again and again; each time takes over a minute, so it has no place in the rounds."""
     while time.monotonic() < until:
         inject = functools.partial(_inject_without_leader, played)
@@ -95,7 +95,7 @@ async def _without_leader(injector: Injector, played: Ground, until: float) -> N
         await asyncio.sleep(5.0)
 
 
-async def _inject_without_leader(played: Ground, _load: Load, _chance: random.Random) -> str:
+async def _inject_without_leader(played: TwoNodeMesh, _load: Load, _chance: random.Random) -> str:
     return await by_operator.without_leader(played)
 
 

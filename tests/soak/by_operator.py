@@ -5,7 +5,7 @@ import random
 import time
 from typing import Final
 
-from two_node_mesh import Ground
+from two_node_mesh import TwoNodeMesh
 
 from poise.contracts.topics import (
     ASK_INTERACTIVE,
@@ -51,7 +51,7 @@ async def topic_recreated(load: Load, chance: random.Random) -> str:
     return topic.name
 
 
-async def without_leader(ground: Ground) -> str:
+async def without_leader(ground: TwoNodeMesh) -> str:
     """Some partitions have no leader for 70 s; then the node is back, and everything is ready by itself."""
     async with ground.without_leader():
         await asyncio.sleep(AWAY_FOR)
@@ -59,7 +59,7 @@ async def without_leader(ground: Ground) -> str:
     return "ready again"
 
 
-async def _ingest(ground: Ground) -> None:
+async def _ingest(ground: TwoNodeMesh) -> None:
     """Put the corpus in again, as soon as the brokers know the topic."""
     try:
         async with asyncio.timeout(READY_WITHIN):
@@ -87,7 +87,7 @@ async def _answers(load: Load) -> None:
         raise UnexpectedError(f"no ask is answered {READY_WITHIN:.0f} s later") from error
 
 
-async def _ready(ground: Ground) -> None:
+async def _ready(ground: TwoNodeMesh) -> None:
     readiness: dict[str, bool] = {}
     try:
         async with asyncio.timeout(READY_WITHIN):

@@ -14,7 +14,7 @@ import httpx2
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 from chaos_runs import QUESTION
-from two_node_mesh import ANSWERS, Ground
+from two_node_mesh import ANSWERS, TwoNodeMesh
 
 from poise.client import Poise
 from poise.contracts import Fault
@@ -121,7 +121,7 @@ Asking = Callable[[Asked, str], Awaitable[None]]
 class Load:
     """The callers and their history."""
 
-    ground: Ground
+    ground: TwoNodeMesh
     http: httpx2.AsyncClient
     poise: Poise
     replies: Replies

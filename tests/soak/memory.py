@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from chaos_kit import rss
-from two_node_mesh import Ground
+from two_node_mesh import TwoNodeMesh
 
 EVERY: Final = 5.0
 WARM_UP: Final = 0.3
@@ -23,7 +23,7 @@ SLACK: Final = 20.0
 class Memory:
     """What every worker held, over time."""
 
-    ground: Ground
+    ground: TwoNodeMesh
     samples: dict[str, list[tuple[float, int, float]]] = field(default_factory=lambda: defaultdict(list))
     """By worker: unix seconds, process id, MB."""
 

@@ -1,4 +1,4 @@
-"""Three brokers, under load: leaders change, one is killed, all are restarted; each call has one outcome, an answer."""
+"""Three brokers under load: leaders change, one is killed, all are restarted; every call is answered once."""
 
 import asyncio
 import time
@@ -50,7 +50,7 @@ def say(line: str) -> None:
 
 
 async def check(at: Load, brokers: Cluster, since: float) -> None:
-    """Every call was answered, with its own answer; and nothing but answers to calls was written."""
+    """Check that each call got its own answer, and that nothing else was written."""
     await at.finish()
     assert at.failed == {}
     assert len(at.outcomes) == at.accepted
@@ -64,7 +64,7 @@ async def check(at: Load, brokers: Cluster, since: float) -> None:
     )
 
 
-async def test_what_is_acknowledged_is_kept_by_two(brokers: Cluster) -> None:
+async def test_acknowledged_records_have_two_replicas(brokers: Cluster) -> None:
     async with KafkaAdmin(Connection.of(MeshSettings(broker=brokers.bootstrap))) as admin:
         assert not [state for state in await admin.check() if state.differences]
         assert await admin.apply() == await admin.check()
@@ -100,7 +100,7 @@ async def test_a_broker_is_killed_and_restarted(brokers: Cluster) -> None:
                 victim = await brokers.controller()
             began = time.monotonic()
             await brokers.kill(victim)
-            await greet(brokers)  # while the cluster does not yet know that it is dead
+            await greet(brokers)  # before the cluster has noticed that it is dead
             await at.goes_on(300)
             killed = at.longest_pause(began)
             began = time.monotonic()
@@ -114,7 +114,7 @@ async def test_a_broker_is_killed_and_restarted(brokers: Cluster) -> None:
 
 
 async def greet(brokers: Cluster) -> None:
-    """A process starts, asks for what it needs to know, and makes a call."""
+    """Start a process, which loads its metadata, and make a call."""
     began = time.monotonic()
     async with WorkerRuntime(MeshSettings(broker=brokers.bootstrap, spans=False), tier="client") as mesh:
         for _ in range(10):
@@ -124,8 +124,8 @@ async def greet(brokers: Cluster) -> None:
         say(f"a process that started then had its first reply after {time.monotonic() - began:.1f} s")
 
 
-async def test_a_broker_that_no_longer_keeps_the_group_is_not_believed(brokers: Cluster) -> None:
-    """Its answer has an error and no offsets. Taken for "nothing committed", everything would be handled again."""
+async def test_a_broker_that_no_longer_coordinates_the_group_is_not_trusted(brokers: Cluster) -> None:
+    """Its answer has an error and no offsets. If that counted as "nothing committed", all would be handled again."""
     settings = MeshSettings(broker=brokers.bootstrap, spans=False)
     tier = Tier("inference", {Generate: hello})
     group = group_of("inference", INFERENCE_INTERACTIVE.name)
@@ -150,8 +150,8 @@ async def hello(request: Generate, _context: Context) -> Completion:
     return Completion(text=request.messages[0].content, model="m", backend="b", finish_reason="stop")
 
 
-async def test_a_topic_without_a_leader_ends_nobody(brokers: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Until it has one again: asks are told 503, the gateway is not ready, and its producer outlives its batches.
+async def test_a_topic_without_a_leader_ends_no_process(brokers: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until it has one again: asks get 503, the gateway is not ready, and its producer is renewed.
 
     In seconds instead of tens of them: what is sent expires after 3 instead of 40.
     """
@@ -174,7 +174,7 @@ async def test_a_topic_without_a_leader_ends_nobody(brokers: Cluster, monkeypatc
         await brokers.nodes[3].stop()
         refused = [await ask(client)]
         await until(lambda: not mesh.readiness()["producer"])
-        await until(lambda: current(mesh) is not before)  # what was sent has expired, and taken its number with it
+        await until(lambda: current(mesh) is not before)  # the batch has expired, which left a sequence gap
         refused.append(await ask(client))
         assert [(reply.status_code, reply.json()["retryable"]) for reply in refused] == [(503, True)] * 2
         assert not mesh.readiness()["producer"]
@@ -196,7 +196,7 @@ async def ask(client: httpx2.AsyncClient) -> httpx2.Response:
 
 
 def current(mesh: WorkerRuntime) -> object:
-    """The Kafka producer that is in use, or will be."""
+    """Return the current Kafka producer, if there is one."""
     return mesh.producer.records._producers[True, producer.BATCH_SIZES[0]].current
 
 

@@ -1,4 +1,4 @@
-"""Brokers that tell their clients an address which nobody can reach: it is named, and what to correct."""
+"""Brokers that advertise an unreachable address: the error names it, and what to correct."""
 
 import logging
 from pathlib import Path
@@ -29,7 +29,7 @@ async def test_an_advertised_address_that_cannot_be_reached_is_named(tmp_path: P
     assert "correct advertised.listeners" in said
 
 
-async def test_one_of_several_is_named_in_the_log(
+async def test_one_unreachable_broker_of_several_is_named_in_the_log(
     mesh_settings: MeshSettings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     nowhere = ("127.0.0.1", probe.free_port())

@@ -1,4 +1,4 @@
-"""A broker that goes away: said at once, in one way, and no reason not to stop."""
+"""A lost broker is reported at once, with one error, and does not prevent a stop."""
 
 import asyncio
 from pathlib import Path
@@ -19,7 +19,9 @@ from poise.worker.runtime import WorkerRuntime
 pytestmark = pytest.mark.integration
 
 
-async def test_it_is_said_and_the_process_still_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_lost_broker_is_reported_and_the_process_still_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(producer, "SEND_TIMEOUT", 1.0)
     monkeypatch.setattr(readiness, "PROBED_EVERY", 0.1)
     monkeypatch.setattr(connection, "DISCONNECT_TIMEOUT", 2.0)

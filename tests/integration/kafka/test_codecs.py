@@ -1,4 +1,4 @@
-"""Records as other clients compress them: librdkafka's, and those of Kafka's own Java classes."""
+"""Records that other clients compressed: librdkafka, and Kafka's Java classes."""
 
 import asyncio
 from typing import Any, ClassVar
@@ -26,7 +26,7 @@ from poise.worker.tier import Tier
 pytestmark = pytest.mark.integration
 
 LONG = "x" * 3_000
-"""Compressed or not, it is still worth compressing."""
+"""Long enough to be compressed."""
 
 
 class Echoed(Message):
@@ -53,7 +53,7 @@ class Compressing:
         self._producer = Producer(options)
 
     async def send(self, topic: str, body: bytes, *, key: bytes = b"k", **headers: str) -> Position:
-        """Send and wait for the broker."""
+        """Send and wait for the acknowledgement."""
         landed: asyncio.Future[Position] = asyncio.get_running_loop().create_future()
 
         def delivered(error: Any, message: Any) -> None:
@@ -120,7 +120,7 @@ async def test_librdkafka(mesh_settings: MeshSettings, outsider: Outsider, codec
         assert Fault.parse(await reply("cancelled")).type == "urn:poise:cancelled"
 
         await client.send(DOCUMENTS.name, Document(text=f"{codec} {LONG}", source="s").encode(), key=b"a document")
-        await until(lambda: f"{codec} {LONG}" in documents)  # others may have left some in the topic
+        await until(lambda: f"{codec} {LONG}" in documents)  # other tests may have left some in the topic
 
         await client.send(
             "poise.compressed-echo.requests.interactive",
@@ -133,7 +133,7 @@ async def test_librdkafka(mesh_settings: MeshSettings, outsider: Outsider, codec
 
 @pytest.mark.parametrize("codec", CODECS)
 async def test_kafkas_own_classes(mesh_settings: MeshSettings, kafka_node: Kafka, codec: str) -> None:
-    """A broker whose topic names a codec compresses what comes to it, with the classes of the Java producer."""
+    """A broker whose topic names a codec compresses incoming records, with the classes of the Java producer."""
     topic = f"java-{codec}-{uuid4().hex[:8]}"
     sent = [b"%d %s" % (number, LONG.encode()) for number in range(50)]
     async with WorkerRuntime(mesh_settings, tier="client") as mesh:

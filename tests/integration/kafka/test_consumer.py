@@ -1,4 +1,4 @@
-"""At least once, many at a time: what is committed, what is handled again, and in which order."""
+"""The consumer: at least once, many messages at a time, in which order."""
 
 import asyncio
 from uuid import uuid4
@@ -61,7 +61,7 @@ async def test_concurrency_is_bounded(mesh_settings: MeshSettings) -> None:
     assert most <= 3
 
 
-async def test_one_conversation_is_answered_in_order_and_others_do_not_wait(
+async def test_one_conversation_is_answered_in_order_and_does_not_block_others(
     mesh_settings: MeshSettings, outsider: Outsider
 ) -> None:
     order: list[str] = []
@@ -83,7 +83,7 @@ async def test_one_conversation_is_answered_in_order_and_others_do_not_wait(
     assert [question for question in order if question.startswith("a")] == ["a1", "a2", "a3"]
 
 
-async def test_interrupted_work_is_done_by_the_next_worker(
+async def test_interrupted_messages_are_handled_by_the_next_worker(
     mesh_settings: MeshSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
@@ -115,7 +115,7 @@ async def test_interrupted_work_is_done_by_the_next_worker(
     assert "first" in handled
 
 
-async def test_finished_work_is_not_done_again(mesh_settings: MeshSettings) -> None:
+async def test_finished_messages_are_not_handled_again(mesh_settings: MeshSettings) -> None:
     handled: list[str] = []
 
     async def handle(request: Generate, _context: Context) -> Completion:
@@ -189,7 +189,7 @@ async def test_a_worker_that_joins_and_one_that_leaves_lose_nothing(mesh_setting
     assert set(handled["one"]) | set(handled["two"]) == {str(n) for n in range(1_500)}
 
 
-async def test_a_backlog_in_bulk_does_not_hold_up_who_waits(mesh_settings: MeshSettings) -> None:
+async def test_a_backlog_in_the_batch_lane_does_not_delay_the_interactive_lane(mesh_settings: MeshSettings) -> None:
     bulk_may_end = asyncio.Event()
     begun = 0
 

@@ -1,4 +1,4 @@
-"""A consumer that ends, or stands still, takes its process with it: never is one silent and ready."""
+"""A consumer that ends or hangs ends its process, which is never ready without it."""
 
 import asyncio
 import time
@@ -51,15 +51,15 @@ async def test_the_process_ends_with_its_consumer_and_says_why(mesh_settings: Me
     async with WorkerRuntime(mesh_settings, tier=TIER.name) as mesh:
         serve = asyncio.create_task(mesh.serve(TIER))
         await until(lambda: all(mesh.readiness().values()))
-        intake = mesh._intakes[0]
-        assert intake._consumer is not None
-        intake._consumer.getmany = fails  # type: ignore[method-assign]
+        consumer = mesh._intakes[0]
+        assert consumer._consumer is not None
+        consumer._consumer.getmany = fails  # type: ignore[method-assign]
         with pytest.raises(SetupError, match=rf"consumer of {TOPIC} has failed: ValueError: a bug in a client library"):
             await serve
 
 
 @pytest.mark.parametrize("what", ["poll", "commit", "assignment", "fetching"])
-async def test_whatever_ends(kafka: str, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+async def test_any_end_of_the_consumer_ends_the_process(kafka: str, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
     part = Liveness().part("consumer")
     async with group(kafka) as readers, readers.member(part=part) as one:
         await readers.write(1)
@@ -72,7 +72,7 @@ async def test_whatever_ends(kafka: str, monkeypatch: pytest.MonkeyPatch, what: 
                 monkeypatch.setattr("poise.kafka.group_offsets.commit_once", fails)
                 await readers.write(1)
             case "assignment":
-                monkeypatch.setattr(one.intake.offsets, "assigned", fails)
+                monkeypatch.setattr(one.concurrent_consumer.offsets, "assigned", fails)
                 async with readers.member():
                     await until(lambda: part.failure is not None)
             case _:
@@ -81,13 +81,13 @@ async def test_whatever_ends(kafka: str, monkeypatch: pytest.MonkeyPatch, what: 
         await until(lambda: part.failure is not None)
 
 
-async def test_a_poll_that_stands_still_is_noticed(kafka: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_poll_that_hangs_is_noticed(kafka: str, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
     liveness = Liveness(clock=lambda: now)
     liveness.broker(answers=True)
     async with group(kafka) as readers, readers.member(part=liveness.part("consumer")) as one:
         now = 10.0
-        await until(lambda: one.intake.part.progressed == 10.0)
+        await until(lambda: one.concurrent_consumer.part.progressed == 10.0)
         assert liveness.look() is None
         polling, go_on = asyncio.Event(), asyncio.Event()
 
@@ -107,8 +107,8 @@ async def test_a_poll_that_stands_still_is_noticed(kafka: str, monkeypatch: pyte
         go_on.set()
 
 
-async def test_no_header_of_a_delayed_retry_ends_it(mesh_settings: MeshSettings, outsider: Outsider) -> None:
-    """Whatever it says: it is handled or a dead letter, and so is what stands behind it."""
+async def test_no_header_of_a_delayed_retry_ends_the_consumer(mesh_settings: MeshSettings, outsider: Outsider) -> None:
+    """The message is handled or dead-lettered, and so is the one behind it."""
     topic = retry_topic("consumer-ends", 10.0)
     good: dict[str, str | bytes | None] = {
         "poise_retry_of": f"{TOPIC}/0/0",
@@ -122,12 +122,12 @@ async def test_no_header_of_a_delayed_retry_ends_it(mesh_settings: MeshSettings,
         for header in good.keys() - {"poise_retry_due"}:
             for value in values:
                 await outsider.send(topic, b"{}", key=b"k", **{**good, header: value})
-        for value in set(values) - {b"9" * 18}:  # that one is put off for as long as any may be
+        for value in set(values) - {b"9" * 18}:  # that one is delayed for the maximum
             await outsider.send(topic, b"{}", key=b"k", **{**good, "poise_retry_due": value})
         await outsider.reply(await outsider.send(topic, b"{}", key=b"k", **good))
 
 
-async def test_a_bug_of_ours_costs_one_message(
+async def test_a_bug_in_poise_costs_one_message(
     mesh_settings: MeshSettings, outsider: Outsider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     deliver = MessageProcessor._deliver

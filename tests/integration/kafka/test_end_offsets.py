@@ -1,4 +1,4 @@
-"""The ends of a topic whose partitions change: made again with fewer, or grown."""
+"""The end offsets of a topic whose partitions change: recreated with fewer, or extended."""
 
 from collections.abc import AsyncIterator, Collection
 from contextlib import AsyncExitStack
@@ -30,12 +30,12 @@ async def until_partitions(ends: EndOffsets, wanted: Collection[int], *, give_up
         try:
             if set(await ends.fetch()) == set(wanted):
                 return
-        except UnavailableError:  # while the topic is away
+        except UnavailableError:  # while the topic does not exist
             if give_up:
                 raise
 
 
-async def test_partitions_that_come_and_go_are_seen_without_a_restart(
+async def test_added_and_removed_partitions_are_noticed_without_a_restart(
     mesh_settings: MeshSettings, admin: AIOKafkaAdminClient
 ) -> None:
     topic = f"ends-{uuid4().hex[:8]}"

@@ -1,4 +1,4 @@
-"""What was fetched is kept while there is no room for it."""
+"""Prefetched records are kept while the buffer is full."""
 
 import asyncio
 from typing import Any
@@ -14,7 +14,7 @@ from poise.kafka.record import Record
 pytestmark = pytest.mark.integration
 
 
-async def test_being_full_again_and_again_fetches_nothing_twice(kafka: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_full_buffer_causes_no_repeated_fetches(kafka: str, monkeypatch: pytest.MonkeyPatch) -> None:
     read_from: list[int] = []
 
     class Noting(fetcher.PartitionRecords):
@@ -32,5 +32,5 @@ async def test_being_full_again_and_again_fetches_nothing_twice(kafka: str, monk
 
             member.handle = handle
             await until(lambda: len(member.done) == 400)
-    # The broker hands out what there is in a handful of batches; fetching again at each pause takes a hundred.
+    # The broker returns all records in a handful of batches; fetching again at each pause takes a hundred.
     assert len(read_from) < 20, read_from

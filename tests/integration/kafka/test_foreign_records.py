@@ -1,4 +1,4 @@
-"""Headers and record times as clients of other languages write them: what comes back, and what is dropped."""
+"""Headers and record times from clients of other languages: which are returned, and which are ignored."""
 
 import time
 from typing import Any
@@ -25,11 +25,11 @@ pytestmark = pytest.mark.integration
 
 EVERY_BYTE = bytes(range(256))
 MOST = b"\xff\x00" * 4_096
-"""A correlation id may be so long."""
+"""The longest correlation id."""
 
 
 async def answer(ask: Ask, context: Context) -> Answer:
-    """The words come from a call, so that a stream's address goes through the mesh."""
+    """Stream the text of a call, so that the stream's address passes through the mesh."""
     if ask.question == "break":
         raise TerminalError("broken")
     chat = Generate(messages=(ChatMessage(role="user", content=ask.question),))
@@ -49,7 +49,7 @@ INFERENCE = Tier("inference", {Generate: write})
 
 
 @pytest.mark.parametrize("correlation_id", [b"", EVERY_BYTE, MOST], ids=["empty", "every byte", "as long as may be"])
-async def test_a_correlation_id_comes_back_as_the_bytes_it_was(
+async def test_a_correlation_id_is_returned_unchanged(
     mesh_settings: MeshSettings, outsider: Outsider, correlation_id: bytes
 ) -> None:
     """On answers, streams, faults of every owner and dead letters."""
@@ -79,7 +79,7 @@ def _in(seconds: float) -> str:
     return str(round((time.time() + seconds) * 1_000))
 
 
-async def test_null_headers_are_absent_the_last_counts_and_trace_headers_are_no_reason_to_refuse(
+async def test_null_headers_are_absent_the_last_counts_and_bad_trace_headers_are_ignored(
     mesh_settings: MeshSettings, outsider: Outsider
 ) -> None:
     headers: list[tuple[str, bytes | None]] = [
@@ -118,10 +118,10 @@ async def test_null_headers_are_absent_the_last_counts_and_trace_headers_are_no_
     [1, round(time.time()), round(time.time() * 1_000) + 3_000_000],
     ids=["of 1970", "seconds", "50 minutes ahead"],
 )
-async def test_a_record_time_that_cannot_be_is_taken_for_the_time_of_reading(
+async def test_an_invalid_record_time_is_replaced_by_the_time_of_reading(
     mesh_settings: MeshSettings, outsider: Outsider, milliseconds: int
 ) -> None:
-    """Its deadline is that of a message that was written when it was read; its run is the same at each delivery."""
+    """Its deadline counts from when it was read; its run is the same at each delivery."""
     name = uuid4().hex.encode()
     headers = [("reply_to", outsider.topic.encode()), ("correlation_id", name)]
     async with (
@@ -144,7 +144,7 @@ async def test_a_record_time_that_cannot_be_is_taken_for_the_time_of_reading(
     assert ASK_INTERACTIVE.deadlines.default < second.timings["left"] <= 200
 
 
-async def test_a_topic_that_keeps_the_brokers_times_is_one_like_any_other(
+async def test_a_topic_with_log_append_time_is_read_like_any_other(
     mesh_settings: MeshSettings, outsider: Outsider
 ) -> None:
     async with serving(mesh_settings, ORCHESTRATION) as mesh, serving(mesh_settings, INFERENCE):

@@ -1,4 +1,4 @@
-"""Look-ups in logs of real size: what does not match is not kept, and none takes longer than it may."""
+"""Look-ups in logs of realistic size: bounded in memory and in time."""
 
 import time
 import tracemalloc
@@ -28,9 +28,9 @@ pytestmark = pytest.mark.integration
 
 MIB = 1024 * 1024
 BIG = 60
-"""Records of nearly a MiB each that nobody looks for."""
+"""Number of records of nearly 1 MiB each that match nothing."""
 KEPT = 24 * MIB
-"""What a look-up may have in memory at once: what the client library fetches ahead, and what it takes apart."""
+"""Memory that a look-up may use at once: prefetched records, and those being decoded."""
 
 
 @pytest_asyncio.fixture
@@ -51,7 +51,7 @@ def kept_below(most: int) -> Iterator[None]:
 
 
 async def fill(mesh: WorkerRuntime, topic: str, *, key: bytes | None = None, partition: int | None = None) -> None:
-    """Write what is large and looked for by nobody."""
+    """Write large records that match nothing."""
     headers = [("poise-dead-topic", b"poise.documents"), ("poise-dead-error", b"ValueError")]
     for _ in range(BIG):
         await mesh.producer.send(topic, Random().randbytes(900_000), key=key, headers=headers, partition=partition)
@@ -64,7 +64,7 @@ async def log(mesh: WorkerRuntime) -> Topic:
     return topic
 
 
-async def test_what_does_not_match_is_not_kept(mesh: WorkerRuntime, log: Topic) -> None:
+async def test_records_that_do_not_match_are_not_kept(mesh: WorkerRuntime, log: Topic) -> None:
     number = await mesh.logs.partition_of(log.name, b"mine")
     await mesh.producer.send(log.name, b"1", key=b"mine", headers=[])
     await fill(mesh, log.name, partition=number)
@@ -80,21 +80,21 @@ async def test_what_does_not_match_is_not_kept(mesh: WorkerRuntime, log: Topic) 
         assert await mesh.logs.lookups.read_at(log.name, [last]) == {last: newest}
 
 
-async def test_what_is_kept_is_bounded(mesh: WorkerRuntime, log: Topic) -> None:
+async def test_the_result_of_a_look_up_is_bounded(mesh: WorkerRuntime, log: Topic) -> None:
     await fill(mesh, log.name, partition=0)
     lookups = LogLookup(mesh.logs.follow, mesh.admin, max_bytes=10 * MIB)
     with kept_below(KEPT + 10 * MIB), pytest.raises(TerminalError, match="are larger than 10 MiB: narrow the search"):
         await lookups.matching(log.name, lambda _: True)
 
 
-async def test_a_log_that_is_not_read_in_time_is_given_up(mesh: WorkerRuntime, log: Topic) -> None:
+async def test_a_look_up_times_out(mesh: WorkerRuntime, log: Topic) -> None:
     await mesh.producer.send(log.name, b"1", key=b"mine", headers=[])
     lookups = LogLookup(mesh.logs.follow, mesh.admin, timeout=-1.0)
     with pytest.raises(UnavailableError, match=f"topic {log.name} was not read to its end within -1 s"):
         await lookups.read_key(log.name, "mine")
 
 
-async def test_windows_are_looked_through_one_after_another(mesh: WorkerRuntime, log: Topic) -> None:
+async def test_windows_are_searched_in_order(mesh: WorkerRuntime, log: Topic) -> None:
     now = time.time()
 
     async def write(value: bytes) -> Position:
@@ -129,7 +129,7 @@ async def test_dead_letters_are_listed_without_their_messages(mesh: WorkerRuntim
 
 
 @pytest.mark.parametrize("of", ["a run by Kafka", "trace", "scores", "policy log", "policy recent"])
-async def test_commands_keep_what_they_show(
+async def test_commands_keep_only_what_they_show(
     mesh: WorkerRuntime, log: Topic, of: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module, name in ((lookup, "SPANS"), (lookup, "RECORDS"), (lookup, "SCORES"), (decision_log, "DECISIONS")):

@@ -1,4 +1,4 @@
-"""A log reader on a real Kafka: whatever becomes of its topic, it reads on by itself, or ends and says why."""
+"""A log reader on a real Kafka: whatever happens to its topic, it recovers by itself, or ends with the reason."""
 
 import asyncio
 import logging
@@ -32,7 +32,7 @@ async def mesh(mesh_settings: MeshSettings, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 class Log:
-    """A topic that a test deletes, makes again and truncates; and what a reader has of it."""
+    """A topic that a test deletes, recreates and truncates; and what a reader has applied of it."""
 
     def __init__(self, mesh: WorkerRuntime) -> None:
         self.topic = Topic(f"log-{uuid4().hex[:8]}", (), partitions=2, keep=3_600.0)
@@ -46,7 +46,7 @@ class Log:
     async def delete(self) -> None:
         await self._mesh.admin._client.delete_topics([self.topic.name])
         async with asyncio.timeout(10):
-            while self.topic.name in await self._mesh.admin.list_topics():  # noqa: ASYNC110 - the broker tells nobody
+            while self.topic.name in await self._mesh.admin.list_topics():  # noqa: ASYNC110 - the broker does not signal it
                 await asyncio.sleep(0.02)
 
     async def say(self, *texts: str, partition: int = 0) -> Position:
@@ -74,7 +74,7 @@ async def log(mesh: WorkerRuntime) -> AsyncIterator[Log]:
     yield log
 
 
-async def test_it_reads_what_is_there_and_what_comes(log: Log) -> None:
+async def test_it_reads_existing_and_new_records(log: Log) -> None:
     await log.say("a", "b")
     async with log.reader() as reader:
         await reader.wait_until_at_end()
@@ -85,10 +85,8 @@ async def test_it_reads_what_is_there_and_what_comes(log: Log) -> None:
 
 
 @pytest.mark.parametrize("start", ["beginning", "end", "time", "offsets"])
-async def test_a_topic_that_is_deleted_and_made_again_is_read_anew(
-    log: Log, start: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Shorter and longer than it was: offsets tell nothing."""
+async def test_a_recreated_topic_is_read_again(log: Log, start: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Shorter or longer than before: offsets do not reveal it."""
     starts: dict[str, Start] = {"time": time.time() - 60.0, "offsets": {0: 1, 1: 0}}
     await log.say("a", "b")
     async with log.reader(starts.get(start, start)) as reader:  # type: ignore[arg-type]
@@ -107,8 +105,8 @@ async def test_a_topic_that_is_deleted_and_made_again_is_read_anew(
             assert message.startswith(f"topic {log.topic.name} was recreated")
 
 
-async def test_one_that_is_longer_again_before_it_is_looked_at_is_told_by_its_id(log: Log) -> None:
-    """What is below the old position would count as read, and nothing would say so."""
+async def test_a_recreated_topic_that_is_longer_is_noticed_by_its_id(log: Log) -> None:
+    """Records below the old position would silently count as read."""
     await log.say("a", "b")
     async with log.reader() as reader:
         await reader.wait_until_at_end()
@@ -123,8 +121,8 @@ async def test_one_that_is_longer_again_before_it_is_looked_at_is_told_by_its_id
         assert log.resets == 1
 
 
-async def test_a_log_that_was_truncated_is_read_anew(log: Log, caplog: pytest.LogCaptureFixture) -> None:
-    """Restored from an older copy, it ends before what was read of it, and has the same id."""
+async def test_a_truncated_log_is_read_again(log: Log, caplog: pytest.LogCaptureFixture) -> None:
+    """Restored from an older copy, it ends before the reader's position, and has the same id."""
     await log.say("a", "b")
     async with log.reader({0: 7, 1: 0}) as reader:
         await reader.wait_until(lambda: log.applied == ["a", "b"])
@@ -132,27 +130,27 @@ async def test_a_log_that_was_truncated_is_read_anew(log: Log, caplog: pytest.Lo
     assert "was truncated: partition 0 ends before the reader's position" in caplog.text
 
 
-async def test_one_that_is_truncated_while_it_is_read_is_read_anew(log: Log, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_log_truncated_while_it_is_read_is_read_again(log: Log, caplog: pytest.LogCaptureFixture) -> None:
     await log.say("a", "b")
     async with log.reader() as reader:
         await reader.wait_until_at_end()
         assert reader._stream is not None
         consumer = reader._stream._consumer
-        for partition in consumer.assignment():  # what the broker says of it is what it says of a log that lost its end
+        for partition in consumer.assignment():  # the broker answers as for a log that lost its end
             consumer.seek(partition, 1_000)
         await reader.wait_until(lambda: log.resets == 1 and log.applied == ["a", "b"])
     assert "was truncated: partition " in caplog.text
     assert caplog.text.count("it is read again") == 1
 
 
-async def test_records_that_were_deleted_before_they_were_read_are_passed_over(log: Log, mesh: WorkerRuntime) -> None:
+async def test_records_deleted_before_they_were_read_are_skipped(log: Log, mesh: WorkerRuntime) -> None:
     await log.say("a", "b")
     async with log.reader() as reader:
         await reader.wait_until_at_end()
         assert reader._stream is not None
         consumer = reader._stream._consumer
         for partition in consumer.assignment():
-            consumer.seek(partition, 0)  # as one that is far behind
+            consumer.seek(partition, 0)  # like a reader that lags far behind
         await mesh.admin.delete_records_before(log.topic.name, {0: 2})
         await log.say("c")
         await reader.wait_until(lambda: "c" in log.applied)
@@ -176,7 +174,7 @@ async def test_partitions_that_are_added_are_read_too(log: Log, mesh: WorkerRunt
         await reader.wait_until_at_end()
         await mesh.admin._client.create_partitions({log.topic.name: NewPartitions(3)})
         async with asyncio.timeout(10):
-            while (await mesh.admin.metadata(log.topic.name)).partitions < 3:  # noqa: ASYNC110 - the broker tells nobody
+            while (await mesh.admin.metadata(log.topic.name)).partitions < 3:  # noqa: ASYNC110 - the broker does not signal it
                 await asyncio.sleep(0.02)
         await log.say("a", partition=2)
         await reader.wait_until(lambda: log.applied == ["a"])
@@ -191,7 +189,7 @@ async def test_a_record_that_cannot_be_applied_is_skipped(log: Log, caplog: pyte
 
 
 @pytest.mark.parametrize("error", [SetupError("the disk is full"), BaseException("a panic")])
-async def test_what_is_not_the_records_fault_ends_the_process_and_says_why(
+async def test_an_error_that_is_not_the_records_fault_ends_the_process(
     log: Log, mesh: WorkerRuntime, error: BaseException
 ) -> None:
     def fail(_: Record) -> None:
@@ -218,10 +216,10 @@ async def test_a_reader_that_is_killed_ends_the_process(log: Log, mesh: WorkerRu
         assert not mesh.readiness()[f"reader of {log.topic.name}"]
 
 
-async def test_a_reader_whose_client_library_says_nothing_any_more_opens_another(
+async def test_a_reader_whose_fetcher_has_stopped_reconnects(
     log: Log, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its fetching may end in an error that nobody is told."""
+    """Its fetcher may end with an error that is not reported."""
     monkeypatch.setattr("poise.kafka.log_stream.STALLED_AFTER", 1.5)
     caplog.set_level(logging.INFO)
     async with log.reader() as reader:

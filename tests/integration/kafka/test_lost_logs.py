@@ -1,4 +1,4 @@
-"""Logs that are not what they were: the members of a group that reads them start over, and handle what is there."""
+"""Replaced logs: the members of a group restart, and handle what the log contains."""
 
 import asyncio
 import logging
@@ -54,7 +54,7 @@ TOPIC = "poise.lost-logs.requests.interactive"
 
 
 class Handler:
-    """A custom tier that notes what it handled, and hangs on one text."""
+    """A custom tier that records what it handled, and hangs on one text."""
 
     def __init__(self) -> None:
         self.handled: list[str] = []
@@ -74,7 +74,7 @@ async def ask(outsider: Outsider, *texts: str, topic: str = TOPIC) -> None:
 
 
 async def make_again(mesh: WorkerRuntime, topic: str, *, seen: bool) -> None:
-    """Delete a topic and make it again; after the process has seen that it is missing, or before."""
+    """Delete a topic and create it again, before or after the process has noticed that it is missing."""
     client: Any = mesh.admin._client
     partitions = await mesh.admin.partitions(topic)
     assert partitions is not None
@@ -89,14 +89,14 @@ async def make_again(mesh: WorkerRuntime, topic: str, *, seen: bool) -> None:
 
 
 @pytest.mark.parametrize("how", ["at once", "after a while", "unnoticed by the client"])
-async def test_a_topic_that_is_deleted_and_made_again_under_a_worker(
+async def test_a_topic_recreated_under_a_worker(
     mesh_settings: MeshSettings, outsider: Outsider, caplog: pytest.LogCaptureFixture, how: str
 ) -> None:
     handler, new = Handler(), [f"new {number}" for number in range(8)]
     async with serving(mesh_settings, handler.tier) as mesh:
-        if how == "unnoticed by the client":  # it may see the topic before, and after, with as many partitions
-            for intake in mesh._intakes:
-                coordinator: Any = intake._consumer._coordinator if intake._consumer else None
+        if how == "unnoticed by the client":  # it may see the old and the new topic, with as many partitions
+            for consumer in mesh._intakes:
+                coordinator: Any = consumer._consumer._coordinator if consumer._consumer else None
                 coordinator._on_metadata_change = lambda: None
         await ask(outsider, "hang", "2", "3", "4", "5")
         await until(lambda: len(handler.handled) == 5)
@@ -118,7 +118,7 @@ async def test_a_topic_that_is_deleted_and_made_again_under_a_worker(
 
 
 async def until_committed(mesh: WorkerRuntime, offset: int) -> None:
-    """Wait until the group has committed that in the one partition that is written to, and see that it stays."""
+    """Wait until the group has committed an offset in the written partition, and check that it stays."""
     partitions = [TopicPartition(TOPIC, number) for number in range(6)]
     async with asyncio.timeout(20):
         while True:
@@ -127,11 +127,11 @@ async def until_committed(mesh: WorkerRuntime, offset: int) -> None:
                 return
 
 
-async def test_a_topic_of_delayed_retries_that_is_made_again(mesh_settings: MeshSettings, outsider: Outsider) -> None:
+async def test_a_recreated_topic_of_delayed_retries(mesh_settings: MeshSettings, outsider: Outsider) -> None:
     topic = retry_topic("lost-logs", 10.0)
 
     async def malformed() -> str:
-        """What is written there without the headers of a delayed retry is a dead letter at once."""
+        """Write a record without the headers of a delayed retry, which is a dead letter at once."""
         sent = await outsider.send(topic, b"{}", key=b"one partition", reply_to=None)
         while positions(await mesh.logs.read_topic("poise.lost-logs.dead")).count(str(sent.position)) <= before:
             pass
@@ -162,7 +162,7 @@ async def delete_before(bootstrap: str, at: TopicPartition, offset: int) -> None
 
 
 async def commit_from_outside(bootstrap: str, readers: Group, text: str, offset: int) -> None:
-    """Commit as an admin client does, while no member is there."""
+    """Commit as an admin client does, while the group has no members."""
     consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, group_id=readers.name, enable_auto_commit=False)
     await consumer.start()
     try:
@@ -172,7 +172,7 @@ async def commit_from_outside(bootstrap: str, readers: Group, text: str, offset:
         await consumer.stop()
 
 
-async def test_records_that_are_deleted_before_they_are_read(kafka: str) -> None:
+async def test_records_deleted_before_they_are_read(kafka: str) -> None:
     async with group(kafka) as readers:
         at = TopicPartition(readers.topic, 0)
         await readers.write(3)
@@ -185,9 +185,7 @@ async def test_records_that_are_deleted_before_they_are_read(kafka: str) -> None
             await readers.until_committed(8)
 
 
-async def test_records_that_are_deleted_under_a_member_that_is_behind(
-    kafka: str, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_records_deleted_under_a_member_that_lags(kafka: str, caplog: pytest.LogCaptureFixture) -> None:
     async with group(kafka) as readers, readers.member() as one:
         at = TopicPartition(readers.topic, 0)
         await readers.write(3)
@@ -200,7 +198,7 @@ async def test_records_that_are_deleted_under_a_member_that_is_behind(
     assert f"{readers.topic}/0 is read from offset 3 on: records from 1 on were deleted unread" in caplog.text
 
 
-async def test_an_offset_beyond_the_end_that_somebody_committed(kafka: str) -> None:
+async def test_a_committed_offset_beyond_the_end(kafka: str) -> None:
     async with group(kafka) as readers:
         await readers.write(3)
         await commit_from_outside(kafka, readers, "", 1_000_000)
@@ -209,7 +207,7 @@ async def test_an_offset_beyond_the_end_that_somebody_committed(kafka: str) -> N
             await until_commit_is(readers, 3)
 
 
-async def test_an_offset_that_was_committed_of_another_topic_of_that_name(kafka: str) -> None:
+async def test_a_committed_offset_of_an_earlier_topic_of_that_name(kafka: str) -> None:
     async with group(kafka) as readers:
         await readers.write(3)
         await commit_from_outside(kafka, readers, f"{uuid4()}:", 2)
@@ -230,7 +228,7 @@ async def until_commit_is(readers: Group, offset: int) -> Any:
 
 
 async def written(readers: Group, number: int) -> None:
-    """Write, as soon as the broker is there and the topic has a leader."""
+    """Write, as soon as the broker is up and the topic has a leader."""
     async with asyncio.timeout(40):
         while True:
             try:
@@ -258,7 +256,7 @@ async def following(bootstrap: str, topic: str) -> AsyncIterator[list[str]]:
             yield applied
 
 
-async def test_a_log_that_is_restored_and_a_disk_that_is_lost(tmp_path: Path) -> None:
+async def test_a_restored_log_and_a_lost_disk(tmp_path: Path) -> None:
     """Under a member of a group, and under a reader of the log."""
     async with (
         Kafka(tmp_path / "kafka") as node,

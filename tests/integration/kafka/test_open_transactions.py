@@ -1,4 +1,4 @@
-"""A client leaves a transaction open on a topic that anyone may write: who waits behind it is told at the deadline."""
+"""A client leaves a transaction open on a public topic: callers behind it get a fault at their deadline."""
 
 import asyncio
 import time
@@ -33,7 +33,7 @@ ORCHESTRATION = Tier("orchestration", {Ask: answer})
 
 @asynccontextmanager
 async def left_open(bootstrap: str, *headers: tuple[str, bytes]) -> AsyncIterator[AIOKafkaProducer]:
-    """A transaction with an ask in it, which is neither committed nor aborted before the end of the block."""
+    """Open a transaction with an ask in it, which is neither committed nor aborted before the end of the block."""
     producer = AIOKafkaProducer(
         bootstrap_servers=bootstrap, transactional_id=f"stranger-{uuid4().hex[:8]}", transaction_timeout_ms=15_000
     )
@@ -52,7 +52,9 @@ def headers(outsider: Outsider, name: str, deadline: float | None = None) -> lis
     return told if deadline is None else [*told, ("poise-deadline", b"%d" % round(deadline * 1_000))]
 
 
-async def test_who_waits_behind_an_open_transaction(mesh_settings: MeshSettings, outsider: Outsider) -> None:
+async def test_callers_behind_an_open_transaction_get_a_fault_at_their_deadline(
+    mesh_settings: MeshSettings, outsider: Outsider
+) -> None:
     async with serving(mesh_settings, ORCHESTRATION), raw_producer(mesh_settings.broker) as client:
         now = time.time()
         async with left_open(mesh_settings.broker, *headers(outsider, "inside", now + 1)) as stranger:
@@ -79,7 +81,7 @@ async def test_who_waits_behind_an_open_transaction(mesh_settings: MeshSettings,
     assert by_name["first"].header("poise-kind") == "fault/1"
 
 
-async def test_the_broker_bounds_how_long_one_may_stay_open(kafka: str) -> None:
+async def test_the_broker_limits_how_long_a_transaction_stays_open(kafka: str) -> None:
     producer = AIOKafkaProducer(bootstrap_servers=kafka, transactional_id="too-long", transaction_timeout_ms=60_000)
     with pytest.raises(KafkaError):
         await asyncio.wait_for(producer.start(), 20)

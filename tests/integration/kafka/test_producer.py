@@ -1,4 +1,4 @@
-"""Writing: what a topic does not take is known before it is sent, and no error leaves a process unable to write."""
+"""The producer: records that are too large are rejected before they are sent, and no error prevents later writes."""
 
 import asyncio
 import itertools
@@ -39,12 +39,12 @@ async def admin(bootstrap: str) -> AsyncIterator[AIOKafkaAdminClient]:
 
 
 async def topic(bootstrap: str, name: str = "", configs: Mapping[str, str] = FEW) -> str:
-    """A new topic of one partition: somebody else's, unless its name begins with `poise.`."""
+    """Create a topic of one partition: a foreign one, unless its name begins with `poise.`."""
     name = name or f"mine-{uuid4().hex[:8]}"
     async with admin(bootstrap) as client:
         created: Any = await client.create_topics([NewTopic(name, 1, 1, topic_configs=dict(configs))])
         assert not any(code for _, code, *_ in created.topic_errors), created
-        # A broker answers for the controller, and learns the configuration of a new topic a moment later.
+        # The broker passes the request to the controller, and gets the configuration of a new topic a moment later.
         async with asyncio.timeout(10):
             while not await described(client, name):  # noqa: ASYNC110 - another process learns it
                 await asyncio.sleep(0.02)
@@ -52,13 +52,13 @@ async def topic(bootstrap: str, name: str = "", configs: Mapping[str, str] = FEW
 
 
 async def described(client: AIOKafkaAdminClient, name: str) -> bool:
-    """Whether the broker knows a topic's configuration."""
+    """Return whether the broker knows a topic's configuration."""
     responses: list[Any] = await client.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name)])
     return not any(resource[0] for response in responses for resource in response.resources)
 
 
 def own() -> str:
-    """A name of a topic of a custom tier."""
+    """Return the name of a custom tier's topic."""
     return f"poise.t{uuid4().hex[:8]}.requests.interactive"
 
 
@@ -68,10 +68,10 @@ async def configure(bootstrap: str, name: str, **configs: str) -> None:
         await client.alter_configs([resource])
 
 
-async def test_each_record_of_a_batch_is_told_its_own_time(
+async def test_each_record_of_a_batch_has_its_own_timestamp(
     mesh_settings: MeshSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A run that came by Kafka is named after it: who gives it up cancels it by that name."""
+    """The id of a run that came by Kafka is derived from it, and cancelling needs that id."""
     now = itertools.count(1_790_000_000)
     name = await topic(mesh_settings.broker, configs={})
     async with WorkerRuntime(mesh_settings, tier="client") as mesh:
@@ -89,7 +89,7 @@ async def send(mesh: WorkerRuntime, name: str, size: int = 10) -> int:
 
 
 def main(mesh: WorkerRuntime) -> AIOKafkaProducer:
-    """The producer of Poise's own topics, as it is now."""
+    """Return the current producer of Poise's own topics."""
     current = mesh.producer.records._producers[True, BATCH_SIZES[0]].current
     assert current is not None
     return current
@@ -103,7 +103,7 @@ async def mesh(mesh_settings: MeshSettings) -> AsyncIterator[WorkerRuntime]:
 
 @pytest.fixture
 def renewals(caplog: pytest.LogCaptureFixture) -> Callable[[], int]:
-    """How often a producer was renewed."""
+    """Count how often a producer was renewed."""
     caplog.set_level("WARNING", logger=renewing_producer.__name__)
     return lambda: sum("is renewed" in record.getMessage() for record in caplog.records)
 
@@ -112,7 +112,7 @@ def renewals(caplog: pytest.LogCaptureFixture) -> Callable[[], int]:
 
 
 @pytest.mark.parametrize("name", ["", "own"])
-async def test_a_record_that_is_too_large_is_refused_before_it_is_sent(
+async def test_a_record_that_is_too_large_is_rejected_before_it_is_sent(
     kafka: str, mesh: WorkerRuntime, renewals: Callable[[], int], name: str
 ) -> None:
     name = await topic(kafka, own() if name else "")
@@ -127,21 +127,21 @@ async def test_a_record_that_is_too_large_is_refused_before_it_is_sent(
 
 
 @pytest.mark.parametrize("name", ["", "own"])
-async def test_what_fits_alone_fits_with_others(
+async def test_a_record_that_fits_alone_fits_with_others(
     kafka: str, mesh: WorkerRuntime, renewals: Callable[[], int], name: str
 ) -> None:
     name = await topic(kafka, own() if name else "")
     offsets = await asyncio.gather(*(send(mesh, name, 1_000) for _ in range(300)))
     assert sorted(offsets) == list(range(300))
-    room = SMALL - 200  # what is around a value is counted as some twenty bytes more than it takes
+    room = SMALL - 200  # the estimated size is some twenty bytes too high
     assert [await send(mesh, name, room) for _ in range(2)] == [300, 301]
     assert renewals() == 0
 
 
-async def test_an_operator_may_change_what_a_topic_takes(
+async def test_an_operator_may_change_a_size_limit(
     kafka: str, mesh: WorkerRuntime, renewals: Callable[[], int]
 ) -> None:
-    """The broker refuses what was known to fit: it is asked, the producer renewed, and what fits is written."""
+    """The broker rejects what fit before: the limit is fetched, the producer renewed, and what fits is written."""
     name = await topic(kafka, own(), {})
     await send(mesh, name)
     await configure(kafka, name, max_message_bytes=str(SMALL))
@@ -160,10 +160,10 @@ async def test_an_operator_may_change_what_a_topic_takes(
     assert await send(mesh, name, 50_000) == 101
 
 
-async def test_where_the_broker_does_not_say_what_a_topic_takes(
+async def test_a_broker_that_does_not_report_a_size_limit(
     kafka: str, mesh: WorkerRuntime, renewals: Callable[[], int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is refused tells it, once; and it is told from what was only refused together with others."""
+    """A rejected record reveals it once, and is distinguished from one that was rejected because of its batch."""
 
     async def may_not_be_read(_topics: object) -> Mapping[str, int]:
         return {}
@@ -184,13 +184,13 @@ async def test_where_the_broker_does_not_say_what_a_topic_takes(
 # -- renewal -----------------------------------------------------------------------------------------------------------
 
 
-async def test_a_used_up_sequence_is_another_identity_and_one_renewal_for_all(
+async def test_a_sequence_gap_causes_one_renewal_for_all(
     kafka: str, mesh: WorkerRuntime, renewals: Callable[[], int]
 ) -> None:
     name = await topic(kafka, own(), {})
     await send(mesh, name)
     before: Any = main(mesh)
-    before._txn_manager.increment_sequence_number(TopicPartition(name, 0), 5)  # as a batch that was never written does
+    before._txn_manager.increment_sequence_number(TopicPartition(name, 0), 5)  # like a batch that was never written
     offsets = await asyncio.gather(*(send(mesh, name) for _ in range(200)))
     assert sorted(offsets) == list(range(1, 201))
     after: Any = main(mesh)
@@ -203,7 +203,7 @@ async def test_a_used_up_sequence_is_another_identity_and_one_renewal_for_all(
 async def test_a_sender_that_ended_is_replaced(
     kafka: str, mesh: WorkerRuntime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Aiokafka's task that sends may end on a bug of its own; then every send raises, for ever."""
+    """A bug may end aiokafka's sender task; then every send raises, for ever."""
     name = await topic(kafka, own(), {})
     await send(mesh, name)
     sender: Any = main(mesh)._sender
@@ -219,10 +219,10 @@ async def test_a_sender_that_ended_is_replaced(
     assert await send(mesh, name) >= 20 - len(unknown)
 
 
-async def test_what_a_topic_of_somebody_else_refuses_costs_our_own_nothing(
+async def test_errors_of_a_foreign_topic_do_not_affect_poises_own_topics(
     kafka: str, mesh: WorkerRuntime, renewals: Callable[[], int]
 ) -> None:
-    """A compacted one takes no record without a key, and replies have none."""
+    """A compacted topic rejects records without a key, and replies have none."""
     name = await topic(kafka, configs={"cleanup.policy": "compact"})
     before = main(mesh)
     for _ in range(3):
@@ -234,7 +234,7 @@ async def test_what_a_topic_of_somebody_else_refuses_costs_our_own_nothing(
     assert mesh.producer.records.problem() is None
 
 
-async def test_a_topic_that_may_not_be_written_is_not_tried_at_each_record(
+async def test_a_forbidden_topic_is_not_tried_with_each_record(
     kafka: str, mesh: WorkerRuntime, renewals: Callable[[], int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = await topic(kafka, own(), {})
@@ -257,14 +257,14 @@ async def test_a_topic_that_may_not_be_written_is_not_tried_at_each_record(
     assert renewals() == 1
 
 
-async def test_nothing_is_sent_by_a_process_that_disconnects(mesh_settings: MeshSettings) -> None:
+async def test_a_disconnecting_process_sends_nothing(mesh_settings: MeshSettings) -> None:
     async with WorkerRuntime(mesh_settings, tier="client") as mesh:
         pass
     with pytest.raises(UnavailableError):
         await send(mesh, SPANS.name)
 
 
-async def test_spans_that_their_topic_does_not_take_keep_no_others_from_being_written(mesh: WorkerRuntime) -> None:
+async def test_rejected_spans_do_not_prevent_others_from_being_written(mesh: WorkerRuntime) -> None:
     run = uuid4().hex.encode()
     bodies = [b"{}" + b" " * size for size in (0, SPANS.max_bytes, 1)]
     lost = await mesh.producer.records.send_all(SPANS.name, [(run, body) for body in bodies], [])

@@ -1,4 +1,4 @@
-"""Who may commit what when partitions come and go: DESIGN's promise on rebalances, sentence by sentence."""
+"""Commits around rebalances: DESIGN's promise, sentence by sentence."""
 
 import asyncio
 from collections import Counter
@@ -21,7 +21,7 @@ IMPATIENT = ConsumerLimits(concurrency=64, drain_timeout=0.1)
 
 
 def hang_on(member: Member, *offsets: int) -> asyncio.Event:
-    """Have a member hang on some offsets of partition 0 until the event is set."""
+    """Make a member hang on some offsets of partition 0 until the returned event is set."""
     go_on = asyncio.Event()
 
     async def handle(record: Record) -> None:
@@ -32,7 +32,7 @@ def hang_on(member: Member, *offsets: int) -> asyncio.Event:
     return go_on
 
 
-async def test_what_is_finished_above_a_hanging_message_is_not_done_again_after_a_restart(kafka: str) -> None:
+async def test_messages_finished_above_a_hanging_one_are_not_handled_again_after_a_restart(kafka: str) -> None:
     async with group(kafka) as readers:
         async with readers.member(IMPATIENT) as one:
             hang_on(one, 0, 7)
@@ -48,7 +48,7 @@ async def test_what_is_finished_above_a_hanging_message_is_not_done_again_after_
         assert sorted(two.given) == ["0/0", "0/300", "0/7"]
 
 
-async def test_a_commit_that_was_held_up_is_not_accepted_once_another_has_moved_the_partition(kafka: str) -> None:
+async def test_a_delayed_commit_is_not_accepted_after_another_member_moved_the_partition(kafka: str) -> None:
     async with group(kafka, partitions=2) as readers, readers.member() as one:
         hold = Hold(one, RequestTimedOutError())
         await readers.write(10, partition=0)
@@ -61,7 +61,7 @@ async def test_a_commit_that_was_held_up_is_not_accepted_once_another_has_moved_
             await readers.until_committed(20, moved)
             hold.release.set()
             await hold.failed.wait()
-            # One's next commit, under the new generation, is accepted: by then a second try of the first would be.
+            # One's next commit, under the new generation, is accepted, as a retry of the delayed one would be.
             await readers.write(1, partition=kept)
             await readers.until_committed(11, kept)
             now = await readers.committed(moved)
@@ -69,13 +69,13 @@ async def test_a_commit_that_was_held_up_is_not_accepted_once_another_has_moved_
             assert now.offset == 20
 
 
-async def test_work_whose_partition_comes_back_goes_on_and_is_recognised(kafka: str) -> None:
+async def test_messages_in_progress_are_recognized_when_their_partition_comes_back(kafka: str) -> None:
     async with group(kafka) as readers, readers.member() as one:
         go_on = hang_on(one, 0, 1, 2)
         await readers.write(5)
         await until(lambda: len(one.done) == 2)
         before = one.generation
-        async with readers.member() as two:  # sticky: the one partition stays, and is revoked and assigned all the same
+        async with readers.member() as two:  # sticky: the only partition stays, but is revoked and assigned again
             assert not two.partitions
         await until(lambda: one.generation > before + 1)
         go_on.set()
@@ -83,7 +83,7 @@ async def test_work_whose_partition_comes_back_goes_on_and_is_recognised(kafka: 
         assert max(Counter(one.given).values()) == 1
 
 
-async def test_work_whose_partition_is_lost_finishes_and_never_commits(kafka: str) -> None:
+async def test_messages_in_progress_of_a_lost_partition_finish_and_are_never_committed(kafka: str) -> None:
     async with group(kafka, partitions=2) as readers, readers.member() as one:
         go_on = asyncio.Event()
 
@@ -96,7 +96,7 @@ async def test_work_whose_partition_is_lost_finishes_and_never_commits(kafka: st
         await until(lambda: len(one.given) == 6)
         async with readers.member() as two:
             [moved] = two.partitions
-            await until(lambda: len(two.done) == 3)  # the new owner has them, for one had not finished
+            await until(lambda: len(two.done) == 3)  # the new owner handles them: the first had not finished
             await readers.write(4, partition=moved)
             await readers.until_committed(7, moved)
             go_on.set()
@@ -107,8 +107,8 @@ async def test_work_whose_partition_is_lost_finishes_and_never_commits(kafka: st
             assert now.offset == 7
 
 
-async def test_a_partition_that_was_anothers_in_between_begins_anew(kafka: str) -> None:
-    """As after an absence longer than the session: the member is told of its old partitions, and gets them back."""
+async def test_a_partition_that_another_member_owned_in_between_restarts(kafka: str) -> None:
+    """As after an absence longer than the session timeout: the member loses its partitions, and gets them back."""
     async with group(kafka) as readers, readers.member(IMPATIENT) as one:
         go_on = hang_on(one, 3)
         await readers.write(6)
@@ -118,16 +118,16 @@ async def test_a_partition_that_was_anothers_in_between_begins_anew(kafka: str) 
         await until(lambda: len(one.done) == 8)
         await readers.until_committed(3)
         at = TopicPartition(readers.topic, 0)
-        await one.intake.on_partitions_revoked({at})
-        await one.consumer.commit({at: 10})  # what the other one did
-        await one.intake.on_partitions_assigned({at})
-        go_on.set()  # 3 is finished, 8 is not: by what this member knows itself, 8 is to be committed
+        await one.concurrent_consumer.on_partitions_revoked({at})
+        await one.consumer.commit({at: 10})  # as the other member did
+        await one.concurrent_consumer.on_partitions_assigned({at})
+        go_on.set()  # 3 is finished, 8 is not: by its own knowledge, this member would commit 8
         await until(lambda: len(one.done) == 9)
         await readers.write(1)
         await readers.until_committed(11)
 
 
-async def test_nothing_is_committed_until_it_is_known_how_far_the_group_has_come(
+async def test_nothing_is_committed_until_the_groups_commits_are_known(
     kafka: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with group(kafka) as readers, readers.member(IMPATIENT) as one:
@@ -136,19 +136,19 @@ async def test_nothing_is_committed_until_it_is_known_how_far_the_group_has_come
         await until(lambda: len(one.done) == 5)
         await readers.until_committed(3)
         at, known = TopicPartition(readers.topic, 0), asyncio.Event()
-        fetch_state = one.intake.offsets._fetch_state
+        fetch_state = one.concurrent_consumer.offsets._fetch_state
 
         async def slowly(partitions: Collection[TopicPartition]) -> GroupState:
             await known.wait()
             return await fetch_state(partitions)
 
-        monkeypatch.setattr(one.intake.offsets, "_fetch_state", slowly)
-        await one.intake.on_partitions_revoked({at})
-        await one.consumer.commit({at: 10})  # what another one did
-        assigning = asyncio.create_task(one.intake.on_partitions_assigned({at}))
+        monkeypatch.setattr(one.concurrent_consumer.offsets, "_fetch_state", slowly)
+        await one.concurrent_consumer.on_partitions_revoked({at})
+        await one.consumer.commit({at: 10})  # as another member did
+        assigning = asyncio.create_task(one.concurrent_consumer.on_partitions_assigned({at}))
         go_on.set()
         await until(lambda: len(one.done) == 6)
-        await one.intake.offsets.commit()  # as it does regularly: 6 is what this member knows
+        await one.concurrent_consumer.offsets.commit()  # as it does regularly: this member only knows 6
         now = await readers.committed()
         assert now is not None
         assert now.offset == 10
@@ -156,14 +156,14 @@ async def test_nothing_is_committed_until_it_is_known_how_far_the_group_has_come
         await assigning
 
 
-async def test_a_partition_is_read_even_if_what_is_committed_cannot_be(
+async def test_a_partition_is_read_even_if_the_groups_commits_cannot_be_fetched(
     kafka: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def fails(_partitions: Collection[TopicPartition]) -> GroupState:
         raise KeyError("a bug in a client library")
 
     async with group(kafka) as readers, readers.member(IMPATIENT) as one:
-        monkeypatch.setattr(one.intake.offsets, "_fetch_state", fails)
+        monkeypatch.setattr(one.concurrent_consumer.offsets, "_fetch_state", fails)
         async with readers.member() as two:  # a rebalance
             await until(lambda: one.generation == two.generation)
         await readers.write(5)
@@ -171,8 +171,8 @@ async def test_a_partition_is_read_even_if_what_is_committed_cannot_be(
         await readers.until_committed(5)
 
 
-async def test_slow_handlers_do_not_cost_a_member_its_place(kafka: str) -> None:
-    """However long nothing can be taken: polling goes on, which is what Kafka's client counts."""
+async def test_slow_handlers_do_not_remove_a_member_from_its_group(kafka: str) -> None:
+    """Polling continues however long the buffer is full, and polls are what the group counts."""
     async with group(kafka) as readers, readers.member(ConsumerLimits(concurrency=2), max_poll_interval=1.0) as one:
         go_on, before = asyncio.Event(), one.generation
 
@@ -182,7 +182,7 @@ async def test_slow_handlers_do_not_cost_a_member_its_place(kafka: str) -> None:
         one.handle = hang
         await readers.write(20)
         await until(lambda: len(one.consumer.paused()) == 1)
-        async with readers.member() as two:  # asks for a rebalance, in which a member that does not poll is left out
+        async with readers.member() as two:  # causes a rebalance, which removes a member that does not poll
             assert one.partitions | two.partitions == {0}
         await until(lambda: one.generation > before + 1)
         assert one.partitions == {0}
@@ -191,7 +191,7 @@ async def test_slow_handlers_do_not_cost_a_member_its_place(kafka: str) -> None:
         assert max(Counter(one.given).values()) == 1
 
 
-async def test_a_partition_whose_metadata_is_full_rests_until_there_is_room(
+async def test_a_partition_whose_metadata_is_full_is_paused_until_it_has_room(
     kafka: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("poise.kafka.offset_metadata._MAX_BYTES", 4)
@@ -207,7 +207,7 @@ async def test_a_partition_whose_metadata_is_full_rests_until_there_is_room(
         assert len(one.done) == 160
 
 
-async def test_a_busy_key_leaves_room_for_the_others(kafka: str) -> None:
+async def test_a_busy_key_leaves_buffer_for_the_others(kafka: str) -> None:
     async with (
         group(kafka, partitions=2) as readers,
         readers.member(ConsumerLimits(concurrency=4), ordered=True) as one,
@@ -223,7 +223,7 @@ async def test_a_busy_key_leaves_room_for_the_others(kafka: str) -> None:
         assert [name for name in one.done if name.startswith("0/")] == [f"0/{n}" for n in range(100)]
 
 
-async def test_what_is_taken_is_bounded_by_bytes_too(kafka: str) -> None:
+async def test_the_buffer_is_also_bounded_by_bytes(kafka: str) -> None:
     async with group(kafka) as readers, readers.member(ConsumerLimits(concurrency=64, max_bytes=10)) as one:
         go_on = hang_on(one, *range(50))
         await readers.write(10)  # of one byte each

@@ -1,4 +1,4 @@
-"""Two processes with one name: Kafka keeps one place for them, and the one that lost it says so and ends."""
+"""Two processes with one instance name: the one that Kafka fences reports it and ends."""
 
 import asyncio
 from typing import ClassVar
@@ -18,33 +18,35 @@ from poise.worker.tier import Tier
 pytestmark = pytest.mark.integration
 
 
-class Told(Message):
-    kind: ClassVar[str] = "told/1"
+class Named(Message):
+    kind: ClassVar[str] = "named/1"
 
     by: str
 
 
-class Who(Request[Told]):
+class Who(Request[Named]):
     kind: ClassVar[str] = "who/1"
-    reply: ClassVar[type[Told]] = Told
+    reply: ClassVar[type[Named]] = Named
     tier: ClassVar[str] = f"named-{uuid4().hex[:8]}"
 
 
 def worker(name: str) -> Tier:
-    async def tell(_: Who, __: Context) -> Told:
-        return Told(by=name)
+    async def tell(_: Who, __: Context) -> Named:
+        return Named(by=name)
 
     return Tier(Who.tier, {Who: tell})
 
 
 async def ended(mesh: WorkerRuntime, tier: Tier) -> str:
-    """What a process says that ends by itself."""
+    """Return the error with which a process ends."""
     with pytest.raises(SetupError) as raised:
         await mesh.serve(tier)
     return str(raised.value)
 
 
-async def test_the_second_of_a_name_takes_the_place_and_the_first_says_why_it_ends(mesh_settings: MeshSettings) -> None:
+async def test_the_second_process_of_a_name_fences_the_first_which_ends_with_the_reason(
+    mesh_settings: MeshSettings,
+) -> None:
     name = f"twin-{uuid4().hex[:8]}"
     twin = mesh_settings.model_copy(update={"instance": name})
     async with WorkerRuntime(twin, tier=Who.tier) as first:

@@ -1,4 +1,4 @@
-"""Batches that a real broker takes and nobody can decode: each is one dead letter, and reading goes on behind it."""
+"""Batches that a real broker accepts and no client decodes: each becomes one dead letter, and is skipped."""
 
 import asyncio
 from collections.abc import Callable
@@ -35,7 +35,7 @@ ORCHESTRATION = Tier("orchestration", {Ask: answer})
 
 
 async def letters_of(mesh: WorkerRuntime, topic: str, partition: int, first: int) -> list[Record]:
-    """The dead letters of the batch that begins there."""
+    """Return the dead letters of the batch that begins at an offset."""
     letters = await mesh.logs.read_topic(dead_topic("orchestration"))
     batches = [one for one in letters if (one.header("poise-dead-batch") or "").startswith(f"{first}-")]
     at = f"{topic}/{partition}/"
@@ -43,7 +43,7 @@ async def letters_of(mesh: WorkerRuntime, topic: str, partition: int, first: int
 
 
 async def ask_behind(outsider: Outsider, bootstrap: str, topic: str, partition: int) -> str:
-    """Ask in that partition; returns the text of the answer."""
+    """Ask in a partition; return the text of the answer."""
     headers = [("reply_to", outsider.topic.encode()), ("correlation_id", b"behind")]
     async with raw_producer(bootstrap) as producer:
         await producer.write(topic, partition, batch([GOOD], headers=headers))
@@ -53,7 +53,7 @@ async def ask_behind(outsider: Outsider, bootstrap: str, topic: str, partition: 
 
 
 @pytest.mark.parametrize("make", DAMAGED.values(), ids=DAMAGED.keys())
-async def test_what_a_broker_takes_and_nobody_can_decode(
+async def test_batches_that_a_broker_accepts_and_no_client_decodes(
     mesh_settings: MeshSettings, outsider: Outsider, make: Callable[[], bytes]
 ) -> None:
     raw = make()
@@ -63,7 +63,7 @@ async def test_what_a_broker_takes_and_nobody_can_decode(
         assert await ask_behind(outsider, mesh_settings.broker, ASK_INTERACTIVE.name, 3) == "fine"
         (letter,) = await letters_of(mesh, ASK_INTERACTIVE.name, 3, first)
     assert letter.value is not None
-    assert letter.value[16:] == raw[16:], "as it was, but for the offset and the epoch that the broker gave it"
+    assert letter.value[16:] == raw[16:], "unchanged, except for the offset and the epoch that the broker sets"
     assert letter.header("poise-dead-error") == "UndecodableBatchError"
     assert letter.header("poise-dead-topic") == ASK_INTERACTIVE.name
     assert f"records {first} to " in (letter.header("poise-dead-message") or "")
@@ -71,15 +71,15 @@ async def test_what_a_broker_takes_and_nobody_can_decode(
     assert position.rpartition("/")[2] == offsets.partition("-")[2]
 
 
-async def test_a_disk_that_changes_a_byte(mesh_settings: MeshSettings, outsider: Outsider, kafka_node: Kafka) -> None:
+async def test_a_byte_changed_on_disk(mesh_settings: MeshSettings, outsider: Outsider, kafka_node: Kafka) -> None:
     topic = ASK_INTERACTIVE.name
     async with raw_producer(mesh_settings.broker) as producer:
         first = await producer.write(topic, 4, batch([b"{}", b"{}", b"{}"]))
     flip(kafka_node.directory / "data", topic, 4, first)
     async with serving(mesh_settings, ORCHESTRATION) as mesh:
-        await until_kept(mesh, topic, 4, first)  # the last in its partition: what its header says is all there is
+        await until_kept(mesh, topic, 4, first)  # the last in its partition: only its header tells where to continue
         assert await ask_behind(outsider, mesh_settings.broker, topic, 4) == "fine"
-    async with serving(mesh_settings, ORCHESTRATION) as mesh:  # another one, from what was committed
+    async with serving(mesh_settings, ORCHESTRATION) as mesh:  # another worker, from the committed offset
         assert await ask_behind(outsider, mesh_settings.broker, topic, 4) == "fine"
         (letter,) = await letters_of(mesh, topic, 4, first)
     assert letter.header("poise-dead-batch") == f"{first}-{first + 2}"
@@ -99,7 +99,7 @@ async def test_on_a_topic_of_delayed_retries(mesh_settings: MeshSettings) -> Non
         await until_kept(mesh, topic, 1, first)
 
 
-async def test_it_is_not_sent_again(mesh_settings: MeshSettings) -> None:
+async def test_an_undecodable_batch_is_not_redriven(mesh_settings: MeshSettings) -> None:
     async with serving(mesh_settings, ORCHESTRATION) as mesh:
         async with raw_producer(mesh_settings.broker) as producer:
             first = await producer.write(ASK_INTERACTIVE.name, 5, DAMAGED["two frames"]())
@@ -113,8 +113,8 @@ async def test_it_is_not_sent_again(mesh_settings: MeshSettings) -> None:
 # -- logs that are read whole, without a group ------------------------------------------------------------------------
 
 
-async def test_in_a_log_that_many_read(mesh_settings: MeshSettings) -> None:
-    """It is kept by whoever comes across it first, and by nobody twice."""
+async def test_an_undecodable_batch_in_a_log_with_many_readers(mesh_settings: MeshSettings) -> None:
+    """The first reader dead-letters it, and no reader does so again."""
     topic = f"log-{mesh_settings.instance}"
     async with WorkerRuntime(mesh_settings, tier="client") as mesh:
         await mesh.admin._client.create_topics([NewTopic(topic, 1, 1)])
@@ -130,7 +130,7 @@ async def test_in_a_log_that_many_read(mesh_settings: MeshSettings) -> None:
         assert len(await letters_of(mesh, topic, 0, 1)) == 1
 
 
-async def test_cancels_and_replies_behind_one_are_heard(mesh_settings: MeshSettings) -> None:
+async def test_cancellations_and_replies_behind_an_undecodable_batch_are_read(mesh_settings: MeshSettings) -> None:
     begun = asyncio.Event()
 
     async def wait(_ask: Ask, _context: Context) -> Answer:

@@ -1,4 +1,4 @@
-"""Where a member of a group reads on: in the log that it knows, in another one, in one that is shorter than before."""
+"""Where a member of a group resumes: in the same log, in a recreated one, in a truncated one."""
 
 from collections.abc import Collection, Mapping
 from types import SimpleNamespace
@@ -34,9 +34,9 @@ def tracker(topic_id: str, delivered: int) -> OffsetTracker:
     [
         (None, state(NEW), None),
         (None, state(NEW, Commit(7, "", NEW)), 7),
-        (None, state(NEW, Commit(7)), 7),  # by a version of Poise that did not write the topic's id
+        (None, state(NEW, Commit(7)), 7),  # committed by a version of Poise that did not write the topic id
         (None, state(NEW, Commit(7, "", OLD)), None),
-        (None, state(None, Commit(7, "", OLD)), 7),  # the broker does not say which topic it is
+        (None, state(None, Commit(7, "", OLD)), 7),  # the topic id is unknown
         (tracker(NEW, 3), state(NEW), 3),
         (tracker(NEW, 3), state(NEW, Commit(2, "", NEW)), 3),
         (tracker(NEW, 3), state(NEW, Commit(7, "", NEW)), 7),
@@ -48,7 +48,7 @@ def tracker(topic_id: str, delivered: int) -> OffsetTracker:
         (tracker(OLD, 3), state(None), 3),
     ],
 )
-def test_where_it_reads_on(before: OffsetTracker | None, found: GroupState, position: int | None) -> None:
+def test_resume_position(before: OffsetTracker | None, found: GroupState, position: int | None) -> None:
     after = resume_tracker(AT, before, found)
     assert after.position == position
     if before is not None:
@@ -56,16 +56,16 @@ def test_where_it_reads_on(before: OffsetTracker | None, found: GroupState, posi
 
 
 @pytest.mark.parametrize("commit", [Commit(7, "p1bAQ", NEW), Commit(7, "", NEW), Commit(7, "p1bAQ"), Commit(7)])
-def test_what_is_committed_is_read(commit: Commit) -> None:
+def test_a_commit_is_decoded(commit: Commit) -> None:
     assert decode_commit(commit.offset, encode_commit(commit)) == commit
 
 
-def test_what_somebody_else_committed_is_no_topics_id() -> None:
+def test_foreign_metadata_has_no_topic_id() -> None:
     assert decode_commit(7, "by hand: why not") == Commit(7, "by hand: why not")
 
 
 class Client:
-    """A consumer of one partition, as Kafka's client has it."""
+    """A consumer of one partition, as aiokafka has it."""
 
     def __init__(self, start: int = 0) -> None:
         self.position: int | None = None
@@ -100,7 +100,7 @@ async def reading(client: Client, identities: TopicIdentities, topic_id: str) ->
     return offsets
 
 
-async def test_a_topic_that_is_made_again_is_read_from_its_beginning() -> None:
+async def test_a_recreated_topic_is_read_from_its_beginning() -> None:
     client, identities = Client(), TopicIdentities()
     offsets = await reading(client, identities, OLD)
     old, client.position = offsets.tracker(AT), 5
@@ -110,13 +110,15 @@ async def test_a_topic_that_is_made_again_is_read_from_its_beginning() -> None:
     for _ in range(3):
         identities.update({AT.topic: TopicMetadata(NEW, 1)})
     assert client.position == 0
-    assert offsets.tracker(AT).deliver(0), "it is not the one that was handled"
+    assert offsets.tracker(AT).deliver(0), "the message is not the one that was handled"
     assert offsets.tracker(AT).to_commit() == Commit(0, "", NEW)
     old.finish(3)
-    assert offsets.is_current(AT, old), "what waits of the old one is handled, for it is nowhere else"
+    assert offsets.is_current(AT, old), (
+        "queued messages of the old topic are handled, because nothing delivers them again"
+    )
 
 
-async def test_after_it_ended_it_hears_nothing() -> None:
+async def test_after_stop_a_recreated_topic_is_ignored() -> None:
     client, identities = Client(), TopicIdentities()
     offsets = await reading(client, identities, OLD)
     client.position = 5
@@ -126,8 +128,8 @@ async def test_after_it_ended_it_hears_nothing() -> None:
 
 
 @pytest.mark.parametrize(("start", "position", "kept"), [(0, 0, False), (4, 4, False), (9, 9, True)])
-async def test_a_place_that_is_not_there(start: int, position: int, *, kept: bool) -> None:
-    """Beyond the end everything that is there is read; before the beginning it goes on there."""
+async def test_an_offset_out_of_range_is_reset(start: int, position: int, *, kept: bool) -> None:
+    """Beyond the end, everything is read again; before the beginning, reading continues at the beginning."""
     client = Client(start)
     offsets = await reading(client, TopicIdentities(), OLD)
     before = offsets.tracker(AT)
@@ -136,7 +138,7 @@ async def test_a_place_that_is_not_there(start: int, position: int, *, kept: boo
     assert (offsets.tracker(AT) is before) == kept
 
 
-async def test_what_keeps_messages_from_coming() -> None:
+async def test_the_reason_why_no_messages_arrive() -> None:
     identities = TopicIdentities()
     offsets = await reading(Client(), identities, OLD)
     assert offsets.blocker() == "topic topic does not exist"

@@ -1,4 +1,4 @@
-"""Handling slots: who holds one, who waits without one, and who is next."""
+"""Handling slots: which messages hold one, which wait without one, and which is next."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -14,7 +14,7 @@ Handler = Callable[[], Awaitable[None]]
 
 
 class Consumer:
-    """Messages that wait for a slot, as an intake has them: each is a handler."""
+    """Messages that wait for a slot, as in a consumer; each is a handler."""
 
     def __init__(self, total: int, *, most: int = 100, most_bytes: int = 1_000) -> None:
         self.slots = HandlingSlots(total, parked=most, parked_bytes=most_bytes, on_change=self._start)
@@ -22,7 +22,7 @@ class Consumer:
         self._queue: list[tuple[Handler, int]] = []
 
     def add(self, *handlers: Handler, size: int = 1) -> None:
-        """Let messages come."""
+        """Queue messages."""
         self._queue += [(handler, size) for handler in handlers]
         self._start()
 
@@ -50,13 +50,13 @@ class Consumer:
 
 
 async def settle() -> None:
-    """Let everything come as far as it can."""
+    """Let every task run as far as it can."""
     for _ in range(50):
         await asyncio.sleep(0)
 
 
 class Waiter:
-    """A handler that waits for its event, parked, and then works until the other one."""
+    """A handler that waits, parked, for one event, and then works until another one."""
 
     def __init__(self) -> None:
         self.come, self.end = asyncio.Event(), asyncio.Event()
@@ -72,7 +72,7 @@ class Waiter:
         self.state = "ended"
 
 
-async def test_who_waits_holds_no_slot_and_goes_on_before_new_messages_begin() -> None:
+async def test_a_waiting_handler_holds_no_slot_and_resumes_before_new_messages() -> None:
     waiters, busy = [Waiter() for _ in range(5)], [Waiter() for _ in range(3)]
     async with Consumer(2) as consumer:
         for one in busy:
@@ -91,7 +91,7 @@ async def test_who_waits_holds_no_slot_and_goes_on_before_new_messages_begin() -
         assert (waiters[0].state, busy[2].state) == ("works", "queued")
 
 
-async def test_as_many_are_parked_as_may_be_and_who_goes_on_changes_places_with_who_waits_in_its_slot() -> None:
+async def test_parking_is_bounded_and_a_resuming_message_swaps_with_a_holding_one() -> None:
     waiters = [Waiter() for _ in range(4)]
     async with Consumer(2, most=1) as consumer:
         consumer.add(*waiters)
@@ -104,7 +104,7 @@ async def test_as_many_are_parked_as_may_be_and_who_goes_on_changes_places_with_
         assert consumer.slots.parked == 1
 
 
-async def test_slots_are_stuck_while_all_are_held_by_what_waits_and_no_more_may_be_parked() -> None:
+async def test_slots_are_exhausted_while_waiting_messages_hold_them_all() -> None:
     waiters, seen = [Waiter() for _ in range(3)], []
     async with Consumer(2, most=1) as consumer:
 
@@ -117,7 +117,7 @@ async def test_slots_are_stuck_while_all_are_held_by_what_waits_and_no_more_may_
         consumer.add(waiters[2])
         await see()
         waiters[0].come.set()
-        await see()  # it works, in place of one that waits
+        await see()  # it works, swapped with one that waits
         waiters[0].end.set()
         await see()
     assert seen == [False, True, False, False]
@@ -152,7 +152,7 @@ async def test_a_wait_that_is_cancelled_ends_without_a_slot() -> None:
         resumes.come.set()
         await settle()
         assert told.is_set()
-        consumer.tasks[0].cancel()  # it is to go on, and no slot is free
+        consumer.tasks[0].cancel()  # it is resuming, and no slot is free
         await settle()
         assert consumer.tasks[0].cancelled()
         assert busy.state == "works"
@@ -161,7 +161,7 @@ async def test_a_wait_that_is_cancelled_ends_without_a_slot() -> None:
         assert consumer.slots.free
 
 
-async def test_a_handler_waits_as_long_as_one_of_the_things_that_it_does_at_once() -> None:
+async def test_a_handler_counts_as_waiting_while_one_of_its_tasks_waits() -> None:
     other = Waiter()
     async with Consumer(1) as consumer:
         first, second, done = asyncio.Event(), asyncio.Event(), asyncio.Event()
@@ -190,7 +190,7 @@ async def test_a_handler_waits_as_long_as_one_of_the_things_that_it_does_at_once
         assert done.is_set()
 
 
-async def test_what_is_to_go_on_needs_no_slot_once_another_part_of_it_waits_again() -> None:
+async def test_a_resuming_message_that_waits_again_needs_no_slot() -> None:
     busy, begun, first, again, went_on = Waiter(), *(asyncio.Event() for _ in range(4))
     busy.come.set()
 
@@ -202,11 +202,11 @@ async def test_what_is_to_go_on_needs_no_slot_once_another_part_of_it_waits_agai
             await asyncio.Event().wait()
 
     async def whole() -> None:
-        beside = asyncio.create_task(part())
+        concurrent = asyncio.create_task(part())
         async with parked():
             await first.wait()
         went_on.set()
-        await beside
+        await concurrent
 
     async with Consumer(1) as consumer:
         consumer.add(whole, busy)
@@ -221,7 +221,7 @@ async def test_what_is_to_go_on_needs_no_slot_once_another_part_of_it_waits_agai
         assert busy.state == "works"
 
 
-async def test_what_a_handler_leaves_behind_takes_no_slot() -> None:
+async def test_tasks_that_outlive_their_handler_take_no_slot() -> None:
     behind = asyncio.Event()
     async with Consumer(1) as consumer:
         left: list[asyncio.Task[None]] = []
@@ -245,7 +245,7 @@ async def test_what_a_handler_leaves_behind_takes_no_slot() -> None:
 
 
 class Steps:
-    """What a handler may do: each thing is blocked until it is let go on."""
+    """What a handler may do: each step blocks until it is released."""
 
     def __init__(self, slots: int) -> None:
         self.blocked: list[asyncio.Event] = []
@@ -257,7 +257,7 @@ class Steps:
         await event.wait()
 
     async def work(self) -> None:
-        """Work, beside no more than there are slots."""
+        """Work, and check that no more handlers work than there are slots."""
         self._working += 1
         assert self._working <= self._slots
         await self._pause()
@@ -269,19 +269,19 @@ class Steps:
             await self._pause()
 
     async def both(self) -> None:
-        """Wait for two things at once."""
+        """Wait for two events at once."""
         await asyncio.gather(self.wait(), self.wait())
 
     async def cut(self) -> None:
-        """Wait for two things at once, the one of them until the other comes; then for a third."""
+        """Wait for two events at once, for one of them until the other comes; then for a third."""
         waiting = asyncio.create_task(self.wait())
         await self.wait()
         waiting.cancel()
         await asyncio.wait({waiting})
-        await self.wait()  # from here on it has a slot of its own, should it have gone on without
+        await self.wait()  # from here on it has its own slot, even if it continued without one
 
     def handler(self, program: list[str]) -> Handler:
-        """A handler that does these one after another."""
+        """Return a handler that does these steps in order."""
 
         async def handle() -> None:
             for step in program:
@@ -296,7 +296,7 @@ class Steps:
     most=st.integers(0, 4),
     order=st.randoms(use_true_random=False),
 )
-def test_never_more_work_than_slots_and_nothing_is_left(
+def test_work_never_exceeds_the_slots_and_all_of_it_ends(
     programs: list[list[str]], total: int, most: int, order: Random
 ) -> None:
     async def run() -> None:

@@ -1,4 +1,4 @@
-"""What waits to be handled, against a model: order by key, nothing lost, nothing twice."""
+"""The keyed queue against a model: order by key, nothing lost, nothing twice."""
 
 from collections import Counter
 
@@ -14,14 +14,14 @@ PARTITIONS = 3
 
 
 class WaitingAgainstModel(RuleBasedStateMachine):
-    """Add, take, finish, and drop a partition, in any order."""
+    """Add, pop, complete, and remove a partition, in any order."""
 
     @initialize(ordered=st.booleans())
     def start(self, *, ordered: bool) -> None:
         self.ordered = ordered
         self.queue = KeyedQueue(ordered=ordered)
         self.tracker = OffsetTracker()
-        self.added: list[PendingRecord] = []  # and neither taken nor dropped, in order
+        self.added: list[PendingRecord] = []  # neither popped nor removed, in order
         self.running: list[PendingRecord] = []
         self.offset = 0
 
@@ -90,7 +90,7 @@ class WaitingAgainstModel(RuleBasedStateMachine):
 TestWaiting = WaitingAgainstModel.TestCase
 
 
-def test_headers_without_a_byte_take_room_too() -> None:
+def test_empty_headers_count_too() -> None:
     plain, laden = (Record("t", 0, 1, 0.0, b"k", b"x", (("", None),) * count) for count in (0, 1_000))
     sizes = [PendingRecord(record, TopicPartition("t", 0), OffsetTracker()).size for record in (plain, laden)]
     assert sizes == [2, 2 + 100 * 1_000]

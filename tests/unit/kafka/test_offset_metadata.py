@@ -1,4 +1,4 @@
-"""Finished offsets as they ride along in a commit."""
+"""Finished offsets in the metadata of a commit."""
 
 from itertools import pairwise
 from random import Random
@@ -11,7 +11,7 @@ from poise.kafka.offset_metadata import BITMAP, MAX_LENGTH, RUNS, decode, encode
 
 
 def ranges(watermark: int, lengths: list[int]) -> list[range]:
-    """Ranges above a watermark, from the lengths of what is unfinished and finished in turn."""
+    """Return ranges above a watermark, from alternating lengths of unfinished and finished offsets."""
     edges = [watermark]
     for length in lengths:
         edges.append(edges[-1] + length)
@@ -26,7 +26,7 @@ LENGTHS = st.lists(st.integers(1, 300), max_size=200)
 
 
 @given(st.integers(0, 2**62), LENGTHS)
-def test_what_is_written_is_read(watermark: int, lengths: list[int]) -> None:
+def test_metadata_is_decoded(watermark: int, lengths: list[int]) -> None:
     finished = ranges(watermark, lengths)
     text, whole = encode(watermark, finished)
     assert len(text.encode()) <= MAX_LENGTH
@@ -35,7 +35,7 @@ def test_what_is_written_is_read(watermark: int, lengths: list[int]) -> None:
 
 
 @given(st.integers(0, 2**32), st.sampled_from([1, 3, 40, 300]))
-def test_what_does_not_fit_is_left_out_from_the_end(seed: int, longest: int) -> None:
+def test_the_highest_ranges_are_dropped_if_they_do_not_fit(seed: int, longest: int) -> None:
     drawn = Random(seed)
     finished = ranges(7, [drawn.randint(1, longest) for _ in range(drawn.randint(3_000, 30_000))])
     text, whole = encode(7, finished)
@@ -45,7 +45,7 @@ def test_what_does_not_fit_is_left_out_from_the_end(seed: int, longest: int) -> 
     assert whole == (len(read) == len(wanted))
 
 
-def test_the_shorter_form_is_taken() -> None:
+def test_the_shorter_format_is_chosen() -> None:
     alternating, one_run = [range(n, n + 1) for n in range(1, 2_000, 2)], [range(1, 1_000_000)]
     assert encode(0, alternating)[0].startswith(BITMAP)
     assert encode(0, one_run)[0].startswith(RUNS)
@@ -53,14 +53,14 @@ def test_the_shorter_form_is_taken() -> None:
     assert len(encode(0, one_run)[0]) < 10
 
 
-def test_the_form_that_reaches_further_is_taken_when_neither_holds_all() -> None:
+def test_the_format_that_reaches_further_is_chosen_if_neither_holds_all() -> None:
     dense = [range(n, n + 1) for n in range(1, 100_000, 2)]
     sparse = [range(n, n + 1) for n in range(300, 3_000_000, 300)]
     assert encode(0, dense)[0].startswith(BITMAP)
     assert encode(0, sparse)[0].startswith(RUNS)
 
 
-def test_nothing_above_is_no_text() -> None:
+def test_no_finished_offsets_are_an_empty_text() -> None:
     assert encode(5, []) == ("", True)
     assert decode(5, "") == []
 

@@ -1,4 +1,4 @@
-"""The offset tracker against a model that keeps everything."""
+"""The offset tracker against a model that stores every offset."""
 
 import pytest
 from hypothesis import strategies as st
@@ -9,12 +9,12 @@ from poise.kafka.offset_tracker import Commit, OffsetTracker
 
 
 class TrackerAgainstModel(RuleBasedStateMachine):
-    """Deliver with gaps, deliver again as after a rebalance, finish in any order, commit at any time, start anew."""
+    """Deliver with gaps, deliver again as after a rebalance, finish in any order, commit at any time, restart."""
 
     @initialize(first=st.integers(0, 1_000))
     def start(self, first: int) -> None:
         self.tracker = OffsetTracker()
-        self.log: list[int] = []  # the offsets that there are
+        self.log: list[int] = []  # the existing offsets
         self.end = first
         self.next = 0  # the index in the log of what Kafka delivers next
         self.running: set[int] = set()
@@ -33,17 +33,17 @@ class TrackerAgainstModel(RuleBasedStateMachine):
             if self.tracker.deliver(offset):
                 self.running.add(offset)
             else:
-                assert offset in self.running | self.finished, "a message that nobody handled was passed over"
+                assert offset in self.running | self.finished, "an unhandled message was skipped"
         self.next = min(self.next + number, len(self.log))
 
     @rule()
     def the_partition_comes_back(self) -> None:
-        """Kafka delivers again from the committed offset; what runs goes on."""
+        """Kafka delivers again from the committed offset; messages in progress continue."""
         self._rewind()
 
     @rule()
     def restart(self) -> None:
-        """Another worker takes over with what was committed; what ran is interrupted."""
+        """Another worker resumes from the commit; messages in progress are interrupted."""
         self.running.clear()
         commit = self.committed
         known: set[int] = set()
@@ -51,7 +51,7 @@ class TrackerAgainstModel(RuleBasedStateMachine):
             above = decode(commit.offset, commit.metadata)
             known = {offset for offset in self.log if offset < commit.offset or any(offset in span for span in above)}
         assert known <= self.finished, "an unfinished message was committed as finished"
-        self.finished = known  # what was finished and not committed is done again: at least once
+        self.finished = known  # finished but uncommitted messages are handled again: at least once
         self.tracker = OffsetTracker() if commit is None else OffsetTracker(commit.offset, above)
         self._rewind()
 
@@ -88,7 +88,7 @@ class TrackerAgainstModel(RuleBasedStateMachine):
 
     @invariant()
     def nothing_finished_is_forgotten(self) -> None:
-        """Whatever is finished and known to the tracker rides along, within the metadata's reach."""
+        """A commit includes everything finished that the tracker knows, as far as the metadata reaches."""
         commit = self.tracker.to_commit() or self.committed
         if commit is not None:
             above = decode(commit.offset, commit.metadata)
@@ -99,7 +99,7 @@ class TrackerAgainstModel(RuleBasedStateMachine):
 TestTracker = TrackerAgainstModel.TestCase
 
 
-def test_finishing_what_was_never_delivered_is_an_error() -> None:
+def test_finishing_an_undelivered_offset_is_an_error() -> None:
     tracker = OffsetTracker()
     tracker.deliver(7)
     tracker.finish(7)
@@ -109,7 +109,7 @@ def test_finishing_what_was_never_delivered_is_an_error() -> None:
         tracker.finish(8)
 
 
-def test_a_tracker_whose_metadata_is_full_says_so_until_there_is_room() -> None:
+def test_a_tracker_stays_full_until_its_metadata_has_room() -> None:
     tracker = OffsetTracker()
     for offset in range(60_000):
         tracker.deliver(offset)
@@ -126,7 +126,7 @@ def test_a_tracker_whose_metadata_is_full_says_so_until_there_is_room() -> None:
     assert not tracker.metadata_full
 
 
-def test_its_memory_is_that_of_what_is_unfinished() -> None:
+def test_its_memory_grows_with_unfinished_messages_only() -> None:
     tracker = OffsetTracker()
     tracker.deliver(0)
     for offset in range(1, 10_000):

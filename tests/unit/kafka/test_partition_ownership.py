@@ -1,4 +1,4 @@
-"""Ownership: whatever ends its part in the group, or makes its topic another one, it takes part again."""
+"""Partition ownership: the process joins the group again after any error, and when the topic is recreated."""
 
 import asyncio
 
@@ -17,7 +17,7 @@ from poise.settings import MeshSettings
 
 
 class Failing(PartitionOwnership):
-    """Of which the first part in the group ends with an error."""
+    """An ownership whose first membership ends with an error."""
 
     def __init__(self, error: Exception) -> None:
         settings = MeshSettings(broker="127.0.0.1:1")
@@ -40,14 +40,14 @@ class Failing(PartitionOwnership):
 
 
 @pytest.mark.parametrize("error", [KafkaError("gone"), OSError("too many open files"), AssertionError("theirs")])
-async def test_whatever_ends_it_it_takes_part_again(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_it_joins_again_after_any_error(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(partition_ownership, "MAX_RETRY_BACKOFF", 0.0)
     async with Failing(error) as failing:
         await asyncio.wait_for(failing.again.wait(), 10)
 
 
 class Consumer:
-    """A member of a group, as far as a topic that is made again matters."""
+    """As much of a consumer as a recreated topic affects."""
 
     begun = 0
 
@@ -63,7 +63,7 @@ class Consumer:
     async def stop(self) -> None: ...
 
 
-async def test_a_topic_that_was_made_again_has_it_take_part_again(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_it_joins_again_when_the_topic_is_recreated(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(partition_ownership, "AIOKafkaConsumer", Consumer)
     monkeypatch.setattr(partition_ownership, "POLL_INTERVAL", 0.0)
     settings = MeshSettings(broker="127.0.0.1:1")
@@ -76,13 +76,13 @@ async def test_a_topic_that_was_made_again_has_it_take_part_again(monkeypatch: p
         for number, id_ in enumerate(("one", "one", "two", "three")):
             identities.update({"a.topic": TopicMetadata(id_, 1)})
             wanted = max(1, number)
-            while wanted > Consumer.begun:  # noqa: ASYNC110 - it begins in a task of its own
+            while wanted > Consumer.begun:  # noqa: ASYNC110 - it starts in its own task
                 await asyncio.sleep(0)
     assert Consumer.begun == 3
 
 
-async def test_work_that_fails_each_time_by_a_bug_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However far it comes before it fails."""
+async def test_work_that_keeps_failing_unexpectedly_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even if it makes progress before each failure."""
     monkeypatch.setattr(partition_ownership, "RETRY_BACKOFF", 0.0)
     monkeypatch.setattr(partition_ownership, "MAX_RETRY_BACKOFF", 0.0)
     now = 0.0
@@ -103,7 +103,7 @@ async def test_work_that_fails_each_time_by_a_bug_ends_the_process(monkeypatch: 
     reasons = []
     for now in range(0, 200, 4):  # noqa: B007 - the clock reads it
         wanted = begun + 2
-        while begun < wanted:  # noqa: ASYNC110 - it is begun in a task of its own
+        while begun < wanted:  # noqa: ASYNC110 - it starts in its own task
             await asyncio.sleep(0)
         reasons.append(liveness.look())
     await owner.on_partitions_revoked({TopicPartition("a.topic", 0)})
@@ -112,7 +112,7 @@ async def test_work_that_fails_each_time_by_a_bug_ends_the_process(monkeypatch: 
     assert "stood still for 124 s although the broker answers: KeyError: 'a bug'" in str(reasons[first])
 
 
-async def test_a_member_that_fails_each_time_by_a_bug_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_member_that_keeps_failing_unexpectedly_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(partition_ownership, "MAX_RETRY_BACKOFF", 0.0)
     now, begun = 0.0, 0
     liveness = Liveness(lambda: now)
@@ -134,7 +134,7 @@ async def test_a_member_that_fails_each_time_by_a_bug_ends_the_process(monkeypat
     async with Failing(logs, settings, "a.topic", "a.group", work):
         for now in range(0, 200, 4):  # noqa: B007 - the clock reads it
             wanted = begun + 2
-            while begun < wanted:  # noqa: ASYNC110 - it is begun in a task of its own
+            while begun < wanted:  # noqa: ASYNC110 - it starts in its own task
                 await asyncio.sleep(0)
             reasons.append(liveness.look())
     assert [number for number, reason in enumerate(reasons) if reason is not None][:1] == [31], "after 120 s"

@@ -1,4 +1,4 @@
-"""Whether topics take what is written: records that wait, and topics that failed."""
+"""Producer health: pending records, and failing topics."""
 
 from poise.kafka.producer_health import FAILED_FOR, LATE_AFTER, SendHealth
 
@@ -14,7 +14,7 @@ class World:
         self.health = SendHealth(lambda: self.time, lambda _topic: self.leaderless)
 
 
-def test_a_record_may_wait_for_a_while() -> None:
+def test_a_record_may_be_pending_for_a_while() -> None:
     world = World()
     world.health.sending("a", TOPIC)
     world.time += LATE_AFTER
@@ -27,7 +27,7 @@ def test_a_record_may_wait_for_a_while() -> None:
     assert world.health.problem() is None
 
 
-def test_a_topic_that_failed_is_well_once_it_takes_a_record() -> None:
+def test_a_failing_topic_recovers_when_it_takes_a_record() -> None:
     world = World()
     world.health.failed(TOPIC)
     world.health.succeeded("poise.spans")
@@ -36,7 +36,7 @@ def test_a_topic_that_failed_is_well_once_it_takes_a_record() -> None:
     assert world.health.problem() is None
 
 
-def test_what_other_partitions_take_says_nothing_of_one_without_a_leader() -> None:
+def test_records_taken_by_other_partitions_do_not_clear_a_leaderless_one() -> None:
     world = World()
     world.leaderless = frozenset({5})
     world.health.failed(TOPIC)
@@ -49,10 +49,10 @@ def test_what_other_partitions_take_says_nothing_of_one_without_a_leader() -> No
     assert world.health.problem() is None
 
 
-def test_where_nothing_is_sent_it_is_well_after_a_while_if_its_partitions_have_leaders() -> None:
+def test_a_failing_topic_without_traffic_recovers_after_a_while_if_it_has_leaders() -> None:
     world = World()
     world.leaderless = frozenset({4, 2})
-    assert world.health.problem() is None  # of a topic that nothing was sent to
+    assert world.health.problem() is None  # a topic without traffic
     world.health.failed(TOPIC)
     world.time += 10 * FAILED_FOR
     assert world.health.problem() == f"{TOPIC} has no leader of partition 2, 4"
@@ -62,8 +62,8 @@ def test_where_nothing_is_sent_it_is_well_after_a_while_if_its_partitions_have_l
     assert world.health.problem() is None
 
 
-def test_a_topic_that_lacked_leaders_is_well_as_soon_as_it_has_them() -> None:
-    """Its process is not ready, so that nobody has it write; what it took last may have come before that was known."""
+def test_a_leaderless_topic_recovers_when_it_has_leaders() -> None:
+    """A process that is not ready gets no work that writes, so a later record need not come."""
     world = World()
     world.leaderless = frozenset({5})
     world.health.failed(TOPIC)
@@ -72,4 +72,6 @@ def test_a_topic_that_lacked_leaders_is_well_as_soon_as_it_has_them() -> None:
     world.leaderless = frozenset()
     assert world.health.problem() is None
     world.health.failed(TOPIC)
-    assert world.health.problem() == f"{TOPIC} did not take its last record", "leaders were not all that it lacked"
+    assert world.health.problem() == f"{TOPIC} did not take its last record", (
+        "it failed for another reason than leaders"
+    )

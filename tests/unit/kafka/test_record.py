@@ -1,4 +1,4 @@
-"""Records as they come from a client library: times that cannot be, null headers, numbers of any size."""
+"""Records from a client library: invalid times, null headers, integers of any size."""
 
 import time
 
@@ -36,13 +36,13 @@ def test_a_null_header_stays_null_and_counts_as_absent() -> None:
         (MAX_INTEGER, NOW),
     ],
 )
-def test_a_record_time_that_cannot_be_is_the_time_of_reading(log_time: int, written: float) -> None:
+def test_an_invalid_record_time_becomes_the_time_of_reading(log_time: int, written: float) -> None:
     assert write_time(log_time, NOW) == written
 
 
 @pytest.mark.parametrize("log_time", [None, -1, -(2**63), 0, 1_799_999_999, 2**63 - 1])
-def test_what_a_record_is_known_by_does_not_depend_on_when_it_is_read(log_time: int | None) -> None:
-    """Else each delivery of one ask would be another run."""
+def test_the_identity_of_a_record_does_not_depend_on_when_it_is_read(log_time: int | None) -> None:
+    """Otherwise each delivery of one ask would be another run."""
     first, again = Record.of(raw(log_time)), Record.of(raw(log_time))
     assert first.identity == again.identity
     assert 0 <= first.log_time_ms <= MAX_INTEGER
@@ -72,5 +72,5 @@ def test_any_record_time_is_read(log_time: int | None) -> None:
         (None, None),
     ],
 )
-def test_a_number_in_a_header_is_digits_and_bounded(value: bytes | None, number: int | None) -> None:
+def test_an_integer_in_a_header_is_digits_and_bounded(value: bytes | None, number: int | None) -> None:
     assert Record.of(raw(1, (("n", b"7"), ("n", value)))).int_header("n") == number

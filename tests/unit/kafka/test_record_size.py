@@ -1,4 +1,4 @@
-"""Sizes: what Kafka counts is counted, and what a topic takes is known, or something careful stands in."""
+"""Sizes: a record is measured as Kafka does, and a topic's limit is known or assumed to be small."""
 
 import asyncio
 from collections.abc import Collection, Mapping
@@ -21,7 +21,7 @@ FOREIGN = "mine"
     value=st.binary(max_size=3_000),
     headers=st.lists(st.tuples(st.text(max_size=30), st.binary(max_size=200)), max_size=20),
 )
-def test_a_record_is_never_counted_as_smaller_than_its_batch(
+def test_the_estimated_size_is_never_below_that_of_the_batch(
     key: bytes | None, value: bytes, headers: list[tuple[str, bytes]]
 ) -> None:
     batch = DefaultRecordBatchBuilder(2, 0, 0, -1, -1, 0, 1)
@@ -41,7 +41,7 @@ def test_a_record_is_never_counted_as_smaller_than_its_batch(
         ("poise.nobody-knows-it", MIB),
     ],
 )
-def test_what_a_topic_takes_where_the_broker_does_not_say(topic: str, limit: int) -> None:
+def test_the_default_limit_of_a_topic(topic: str, limit: int) -> None:
     assert default_limit(topic) == limit
 
 
@@ -58,17 +58,17 @@ class Broker:
         return {name: self.limits[name] for name in names if name in self.limits}
 
 
-async def test_a_topic_is_asked_about_once() -> None:
+async def test_a_limit_is_fetched_once() -> None:
     broker = Broker(mine=20_000, large=100 * MIB)
     limits = TopicLimits(broker.describe)
     assert [await limits.limit(FOREIGN) for _ in range(3)] == [20_000] * 3
-    assert await limits.limit("large") == LARGEST_RECORD  # as much as is ever sent
+    assert await limits.limit("large") == LARGEST_RECORD  # the largest record that is ever sent
     assert await limits.limit("secret") == MIB
     assert await limits.limit("secret") == MIB
     assert broker.asked == [{FOREIGN}, {"large"}, {"secret"}]
 
 
-async def test_a_broker_that_is_away_is_asked_again_and_changes_nothing() -> None:
+async def test_an_unavailable_broker_is_asked_again_and_cached_limits_stay() -> None:
     broker = Broker(mine=20_000)
     limits = TopicLimits(broker.describe)
     broker.away = True
@@ -80,7 +80,7 @@ async def test_a_broker_that_is_away_is_asked_again_and_changes_nothing() -> Non
     assert await limits.limit(FOREIGN) == 20_000
 
 
-async def test_what_an_operator_changed_is_seen_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_limit_that_an_operator_changes_is_refreshed(monkeypatch: pytest.MonkeyPatch) -> None:
     broker = Broker(mine=20_000)
     limits = TopicLimits(broker.describe)
     await limits.load()
@@ -93,11 +93,11 @@ async def test_what_an_operator_changed_is_seen_after_a_while(monkeypatch: pytes
     assert await limits.limit(FOREIGN) == 10_000
 
 
-async def test_what_was_refused_counts_until_the_broker_says_more() -> None:
+async def test_a_rejected_size_applies_until_the_broker_reports_a_limit() -> None:
     broker = Broker()
     limits = TopicLimits(broker.describe)
     await limits.limit(FOREIGN)
-    await limits.note_rejected(FOREIGN, 5_000, alone=False)  # with others: it may fit alone
+    await limits.note_rejected(FOREIGN, 5_000, alone=False)  # batched with others: it may fit alone
     assert await limits.limit(FOREIGN) == MIB
     await asyncio.gather(*(limits.note_rejected(FOREIGN, size, alone=True) for size in (7_000, 5_000, 6_000)))
     assert await limits.limit(FOREIGN) == 4_999
@@ -106,7 +106,7 @@ async def test_what_was_refused_counts_until_the_broker_says_more() -> None:
     assert await limits.limit(FOREIGN) == 10_000
 
 
-async def test_many_topics_of_others_do_not_fill_the_memory() -> None:
+async def test_the_limits_of_foreign_topics_are_bounded_in_memory() -> None:
     limits = TopicLimits(Broker().describe)
     await limits.load()
     for number in range(3 * record_size.MAX_TOPICS):

@@ -1,4 +1,4 @@
-"""Topic identities: a topic that was made again is told once, to each who watches it."""
+"""Topic identities: each watcher of a recreated topic is notified once."""
 
 import logging
 
@@ -11,7 +11,7 @@ def answer(**ids: str) -> dict[str, TopicMetadata]:
     return {name: TopicMetadata(found, 1) for name, found in ids.items()}
 
 
-def test_a_topic_that_was_made_again_is_told_once_to_each(caplog: pytest.LogCaptureFixture) -> None:
+def test_each_watcher_is_notified_once_of_a_recreated_topic(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     identities, one, two, other = TopicIdentities(), list[str](), list[str](), list[str]()
     identities.watch("a", one.append)
@@ -27,7 +27,7 @@ def test_a_topic_that_was_made_again_is_told_once_to_each(caplog: pytest.LogCapt
     assert caplog.messages == ["topic a was recreated: its id is now 2, and was 1"]
 
 
-def test_a_broker_that_lags_behind_brings_no_old_topic_back() -> None:
+def test_an_old_id_from_a_broker_that_lags_behind_is_ignored() -> None:
     identities, told = TopicIdentities(), list[str]()
     identities.watch("a", told.append)
     for found in "1", "2", "1", "2", "3", "1":
@@ -35,7 +35,7 @@ def test_a_broker_that_lags_behind_brings_no_old_topic_back() -> None:
     assert told == ["2", "3"]
 
 
-def test_one_who_comes_with_an_old_id_is_told_the_new_one() -> None:
+def test_a_watcher_with_an_old_id_is_notified_of_the_new_one() -> None:
     identities, early, late = TopicIdentities(), list[str](), list[str]()
     identities.watch("a", early.append, known="1")
     identities.update(answer(a="2"))
@@ -44,7 +44,7 @@ def test_one_who_comes_with_an_old_id_is_told_the_new_one() -> None:
     assert (early, late) == (["2"], ["2"])
 
 
-def test_one_who_comes_with_a_newer_id_tells_the_others() -> None:
+def test_a_watcher_with_a_newer_id_causes_the_others_to_be_notified() -> None:
     identities, early, late = TopicIdentities(), list[str](), list[str]()
     identities.watch("a", early.append, known="1")
     identities.watch("a", late.append, known="2")
@@ -54,7 +54,7 @@ def test_one_who_comes_with_a_newer_id_tells_the_others() -> None:
     assert (early, late) == (["2"], [])
 
 
-def test_who_watches_no_more_is_told_nothing() -> None:
+def test_a_watcher_that_stopped_is_not_notified() -> None:
     identities, told = TopicIdentities(), list[str]()
     identities.watch("a", told.append, known="1")
     assert identities.topics == {"a"}

@@ -1,4 +1,4 @@
-"""Looking up topics by name: one request for many, asked anew each time, and none for what cannot be a name."""
+"""Topic lookups: one request for many names, sent again each time, and none for an invalid name."""
 
 import asyncio
 from collections.abc import Collection, Mapping
@@ -10,7 +10,7 @@ from poise.kafka.topic_lookup import TopicLookup
 
 
 class Broker:
-    """Answers each request when it is let go."""
+    """A broker that answers each request when it is released."""
 
     def __init__(self) -> None:
         self.asked: list[set[str]] = []
@@ -33,7 +33,7 @@ async def begun(lookup: TopicLookup, *names: str) -> list[asyncio.Task[int | Non
     return tasks
 
 
-async def test_all_names_that_are_wanted_meanwhile_go_into_the_next_request() -> None:
+async def test_names_wanted_during_a_request_share_the_next_one() -> None:
     broker = Broker()
     lookup = TopicLookup(broker.describe)
     first = await begun(lookup, "mine")
@@ -43,7 +43,7 @@ async def test_all_names_that_are_wanted_meanwhile_go_into_the_next_request() ->
     assert [len(names) for names in broker.asked] == [1, 1_001]
 
 
-async def test_a_topic_that_is_made_between_two_questions_is_found() -> None:
+async def test_a_topic_created_between_two_requests_is_found() -> None:
     broker = Broker()
     broker.go_on.set()
     lookup = TopicLookup(broker.describe)
@@ -53,13 +53,13 @@ async def test_a_topic_that_is_made_between_two_questions_is_found() -> None:
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a b", "\0", "\u00fc", "x" * 250, "x\n"])
-async def test_what_kafka_allows_as_no_name_is_not_asked_for(name: str) -> None:
+async def test_an_invalid_name_is_not_requested(name: str) -> None:
     broker = Broker()
     assert await TopicLookup(broker.describe).get(name) is None
     assert broker.asked == []
 
 
-async def test_everybody_is_told_that_the_broker_does_not_answer_and_the_next_ask_again() -> None:
+async def test_a_failed_request_is_raised_to_all_its_callers_and_the_next_is_sent() -> None:
     broker = Broker()
     broker.error = UnavailableError("away")
     lookup = TopicLookup(broker.describe)
@@ -70,7 +70,7 @@ async def test_everybody_is_told_that_the_broker_does_not_answer_and_the_next_as
     assert await lookup.get("mine") == 3
 
 
-async def test_one_who_gives_up_leaves_the_others_their_answer() -> None:
+async def test_a_cancelled_caller_does_not_cancel_the_request_of_others() -> None:
     broker = Broker()
     one, other = await begun(TopicLookup(broker.describe), "mine", "mine")
     one.cancel()

@@ -1,4 +1,4 @@
-"""Whatever bytes a broker hands out, what can be decoded is, and the rest is one record for each batch."""
+"""Whatever bytes a broker returns: what can be decoded is, and each other batch becomes one record."""
 
 import struct
 from collections.abc import Callable, Sequence
@@ -24,7 +24,7 @@ BEHIND = batch([b"behind"], offset=103)
 
 
 def read(raw: bytes, *, start: int = 100, aborted: Sequence[tuple[int, int]] = ()) -> tuple[list[Record], int]:
-    """What a consumer makes of a fetch; and where it reads on."""
+    """Return the records of a fetch as a consumer decodes them, and the next offset."""
     install()
     reader: Any = fetcher
     batches = reader.MemoryRecords(raw)
@@ -70,7 +70,7 @@ def test_names_that_are_not_utf8(codec: str) -> None:
 
 
 @pytest.mark.parametrize("codec", ["none", "lz4"])
-def test_times_that_the_broker_gave(codec: str) -> None:
+def test_log_append_times(codec: str) -> None:
     appended = bytearray(GOOD)
     appended[22] |= 0x08
     appended[35:43] = struct.pack(">q", 1_234_000)
@@ -80,7 +80,7 @@ def test_times_that_the_broker_gave(codec: str) -> None:
 
 
 @pytest.mark.parametrize("make", DAMAGED.values(), ids=DAMAGED.keys())
-def test_what_a_broker_takes(make: Any) -> None:
+def test_batches_that_a_broker_accepts(make: Any) -> None:
     raw = struct.pack(">q", 100) + make()[8:]
     records, after = read(raw + batch([b"behind"], offset=1_000))
     assert len(reasons(records)) == 1
@@ -89,7 +89,7 @@ def test_what_a_broker_takes(make: Any) -> None:
 
 
 @pytest.mark.parametrize("codec", [5, 6, 7])
-def test_a_codec_that_there_is_not(codec: int) -> None:
+def test_an_unknown_codec(codec: int) -> None:
     raw = bytearray(GOOD)
     raw[22] |= codec
     (record, _), after = read(checked(bytes(raw)) + BEHIND)
@@ -112,7 +112,7 @@ def test_the_bounds() -> None:
     "form", [lambda plain: plain, lambda plain: packed(plain, "zstd")], ids=["plain", "compressed"]
 )
 def test_the_bounds_of_headers(form: Callable[[bytes], bytes]) -> None:
-    """Some 12 kB of zstd stood for seventeen million headers, which held a worker for over a minute."""
+    """12 kB of zstd expanded to seventeen million headers, which blocked a worker for over a minute."""
     header = [("", None)]
     for records, allowed in ((20, 10_000), (500, 50_000), (2_500, 200_000)):
         full = form(batch([b""] * records, headers=header * (allowed // records), offset=100))
@@ -132,27 +132,27 @@ def damaged(raw: bytes, at: int = -1, to: int = 0xFF) -> bytes:
     return bytes(changed)
 
 
-def test_a_checksum_that_does_not_hold() -> None:
+def test_a_wrong_checksum() -> None:
     (record, behind), after = read(damaged(GOOD) + BEHIND)
     assert reasons([record]) == ["its checksum is not that of its bytes"]
     assert (record.offset, record.value, behind.value, after) == (102, damaged(GOOD), b"behind", 104)
 
 
-def test_the_last_one_is_believed_where_its_header_agrees_with_itself() -> None:
+def test_the_header_of_the_last_batch_is_trusted_if_it_is_consistent() -> None:
     assert [(record.offset, after) for records, after in [read(damaged(GOOD))] for record in records] == [(102, 103)]
 
 
 @pytest.mark.parametrize("field", [26, 60], ids=["last offset", "number of records"])
-def test_behind_a_header_that_contradicts_itself_it_is_one_offset_further(field: int) -> None:
+def test_after_an_inconsistent_header_the_next_offset_is_fetched(field: int) -> None:
     raw = damaged(GOOD, field, 0x10)
     (record,), after = read(raw)
     assert (record.offset, after) == (100, 101)
-    assert read(raw, start=101) == ([], 102), "handed out again by the broker, it is the same one"
+    assert read(raw, start=101) == ([], 102), "returned again by the broker, it is the same batch"
     records, after = read(raw + BEHIND)
     assert ([record.offset for record in records], after) == ([102, 103], 104)
 
 
-def test_a_length_that_does_not_hold() -> None:
+def test_a_wrong_length() -> None:
     (record,), after = read(GOOD[:50])
     assert (reasons([record]), record.offset, after) == (["its length is wrong"], 100, 101)
     assert [record.value for record in read(BEHIND + GOOD[:50], start=103)[0]] == [b"behind"], "cut off by the fetch"
@@ -167,15 +167,15 @@ def transaction(*, marker: bool = False, producer: int = 7) -> bytes:
 
 
 LATER = struct.pack(">q", 102) + transaction()[8:]
-"""Of the same producer, and committed."""
+"""From the same producer, and committed."""
 
 
-def test_what_was_aborted_is_passed_over_and_its_marker_too() -> None:
+def test_aborted_transactions_and_their_markers_are_skipped() -> None:
     records, after = read(transaction() + transaction(marker=True) + LATER, aborted=[(7, 100)])
     assert ([record.offset for record in records], after) == ([102], 103)
 
 
-def test_a_damaged_marker_is_set_aside_and_hides_nothing_that_was_committed() -> None:
+def test_a_damaged_marker_is_undecodable_and_hides_no_committed_messages() -> None:
     marker = damaged(transaction(marker=True))
     records, after = read(transaction() + marker + LATER, aborted=[(7, 100)])
     assert ([record.offset for record in records], after) == ([101, 102], 103)
@@ -183,7 +183,7 @@ def test_a_damaged_marker_is_set_aside_and_hides_nothing_that_was_committed() ->
 
 
 @pytest.mark.parametrize("bits", [0x10, 0x20, 0x30])
-def test_messages_that_only_damage_makes_aborted_or_a_marker_are_set_aside(bits: int) -> None:
+def test_messages_that_look_aborted_or_like_a_marker_because_of_damage_are_undecodable(bits: int) -> None:
     plain = bytearray(transaction())
     plain[22] &= ~0x10
     raw = damaged(checked(bytes(plain)), 22, bits)
@@ -196,13 +196,13 @@ def test_messages_that_only_damage_makes_aborted_or_a_marker_are_set_aside(bits:
     changes=st.lists(st.tuples(st.integers(8, len(GOOD) - 1), st.integers(1, 255)), min_size=1, max_size=4),
     codec=st.sampled_from(["none", "none", "zstd", "lz4", "gzip", "snappy"]),
 )
-def test_no_change_of_its_bytes_costs_more_than_the_batch(changes: list[tuple[int, int]], codec: str) -> None:
+def test_no_changed_byte_affects_more_than_its_batch(changes: list[tuple[int, int]], codec: str) -> None:
     raw = bytearray(GOOD)
     for at, by in changes:
         raw[HEADER + at % (len(GOOD) - HEADER) if codec != "none" else at] ^= by
     changed = bytes(raw) if codec == "none" else packed(bytes(raw), codec)
     records, after = read(changed + BEHIND)
     assert len(reasons(records)) <= 1
-    if int.from_bytes(raw[8:12]) == len(GOOD) - 12:  # else what comes behind is found with the next fetch
+    if int.from_bytes(raw[8:12]) == len(GOOD) - 12:  # else the next fetch returns the batch behind it
         assert (records[-1].value, after) == (b"behind", 104)
     assert after > 100
