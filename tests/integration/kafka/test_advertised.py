@@ -26,7 +26,7 @@ async def test_an_advertised_address_that_cannot_be_reached_is_named(tmp_path: P
     said = str(caught.value)
     assert f"Kafka answers at {node.bootstrap}" in said
     assert f"broker 1 advertises the address {nowhere}" in said
-    assert "correct advertised.listeners" in said
+    assert "correct its advertised.listeners" in said
 
 
 async def test_one_unreachable_broker_of_several_is_named_in_the_log(
@@ -47,6 +47,6 @@ async def test_one_unreachable_broker_of_several_is_named_in_the_log(
     with caplog.at_level(logging.WARNING, "poise.worker.readiness"):
         async with WorkerRuntime(mesh_settings, tier="client"):
             await until(lambda: asked >= 3)
-    assert [record.getMessage().partition(", and")[0] for record in caplog.records] == [
+    assert [record.getMessage().partition(", where")[0] for record in caplog.records] == [
         f"broker 2 advertises the address {nowhere[0]}:{nowhere[1]}"
     ]
