@@ -27,9 +27,9 @@ from poise.worker.tier import Tier
 from poise_services.retrieval.corpus import Corpus
 from poise_services.retrieval.embedding import MiniLm
 from poise_services.retrieval.handlers import handlers
-from poise_services.retrieval.passages import Body, bodies, encode_vector
+from poise_services.retrieval.passages import PassageContent, encode_vector, split_document
 from poise_services.retrieval.settings import RetrievalSettings
-from poise_services.retrieval.store import IndexSlot, Origin, Store
+from poise_services.retrieval.store import IndexSlot, IndexStore, StoreOrigin
 
 TOPICS = pydoc_data.topics.topics
 QUESTIONS = {
@@ -56,7 +56,7 @@ def say(what: str, value: float, unit: str) -> None:
     print(f"{what:<46} {value:>10,.2f} {unit}")  # noqa: T201 - figures are what it is for
 
 
-def records(texts: dict[str, list[Body]], vectors: dict[Body, str]) -> list[Record]:
+def records(texts: dict[str, list[PassageContent]], vectors: dict[PassageContent, str]) -> list[Record]:
     """The corpus as records of poise.passages."""
     found: list[Record] = []
 
@@ -87,40 +87,40 @@ async def alone() -> None:
     """Everything that needs no broker."""
     started, cpu = time.perf_counter(), time.process_time()
     async with MiniLm() as embedder:
-        await embedder.loaded()
+        await embedder.wait_loaded()
         say("embedder: load, wall", time.perf_counter() - started, "s")
         say("embedder: load, CPU", time.process_time() - cpu, "s")
 
         started = time.perf_counter()
-        texts = {name: bodies(Document(text=text, source=name)) for name, text in TOPICS.items()}
+        texts = {name: split_document(Document(text=text, source=name)) for name, text in TOPICS.items()}
         said = list(dict.fromkeys(body for parts in texts.values() for body in parts))
         say("splitting: whole corpus", (time.perf_counter() - started) * 1000, "ms")
         say("splitting: passages", sum(map(len, texts.values())), "")
         say("splitting: distinct texts", len({body.text for body in said}), "")
 
         started, cpu = time.perf_counter(), time.process_time()
-        embedded = await embedder.texts([body.meaning for body in said])
-        distinct = len({body.meaning for body in said})
+        embedded = await embedder.embed_texts([body.embedding_text for body in said])
+        distinct = len({body.embedding_text for body in said})
         say("embedding: distinct texts", distinct, "")
         vectors = {body: encode_vector(vector) for body, vector in zip(said, embedded, strict=True)}
         say("embedding: by the wall clock", distinct / (time.perf_counter() - started), "passages/s")
         say("embedding: by CPU", distinct / (time.process_time() - cpu), "passages/s")
-        queries = [await embedder.query(question) for question in QUESTIONS]
+        queries = [await embedder.embed_query(question) for question in QUESTIONS]
         say(
             "embedding: a query, p50",
-            await timed(lambda: embedder.query(f"What does pass do? {uuid4().hex[:4]}")),
+            await timed(lambda: embedder.embed_query(f"What does pass do? {uuid4().hex[:4]}")),
             "ms",
         )
-        backlog = asyncio.create_task(embedder.texts([f"{body.meaning} again" for body in said]))
+        backlog = asyncio.create_task(embedder.embed_texts([f"{body.embedding_text} again" for body in said]))
         say(
             "embedding: a query beside a backlog, p50",
-            await timed(lambda: embedder.query(f"What does pass do? {uuid4().hex[:4]}")),
+            await timed(lambda: embedder.embed_query(f"What does pass do? {uuid4().hex[:4]}")),
             "ms",
         )
         backlog.cancel()
 
     with tempfile.TemporaryDirectory() as folder, IndexSlot(Path(folder)) as slot:
-        origin = Origin("d", "p", "m")
+        origin = StoreOrigin("d", "p", "m")
         store = slot.open(origin, checkpoint_every=1e9)
         log = records(texts, vectors)
         started = time.perf_counter()
@@ -138,7 +138,7 @@ async def alone() -> None:
         store.close()
 
 
-def search(store: Store, queries: list[Any]) -> None:
+def search(store: IndexStore, queries: list[Any]) -> None:
     """How long searching takes, and what it finds."""
     took, ranks = [], {}
     for question, vector in zip(QUESTIONS, queries, strict=True):
@@ -181,7 +181,7 @@ async def on(settings: MeshSettings) -> None:
         Corpus(mesh, RetrievalSettings(), embedder.model) as corpus,
         WorkerRuntime(MeshSettings(broker=settings.broker), tier="client") as client,
     ):
-        await embedder.loaded()
+        await embedder.wait_loaded()
         serving = asyncio.create_task(mesh.serve(Tier("retrieval", handlers(RetrievalSettings(), embedder, corpus))))
         started = time.perf_counter()
         epoch = Epoch(await client.logs.topic_id(DOCUMENTS.name))

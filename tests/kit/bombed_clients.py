@@ -17,7 +17,7 @@ from poise.contracts import ChatMessage, Generate
 from poise.errors import PoiseError
 from poise_services.inference.backends import Backends
 from poise_services.inference.settings import InferenceSettings
-from poise_services.integration.apis import Apis
+from poise_services.integration.api_clients import ApiClients
 from poise_services.integration.settings import IntegrationSettings
 
 MEGABYTE = 1024 * 1024
@@ -70,7 +70,7 @@ async def inference(bomb: tuple[bytes, str], *, streamed: bool) -> str:
     async with scripted(answer) as server:
         settings = {"backends": {"default": {"url": server.url, "model": "m"}}}
         async with Backends(InferenceSettings.model_validate(settings)) as backends:
-            model = backends.named("default")
+            model = backends.get("default")
             said = await outcome(lambda: model.complete(asked, remaining=60, write=write if streamed else None))
         assert all("accept-encoding: identity" in headers for _, headers, _ in server.asked)
     return said
@@ -81,8 +81,8 @@ async def integration(bomb: tuple[bytes, str]) -> str:
     body, encoding = bomb
     async with scripted(response("200 OK", body, f"content-encoding: {encoding}")) as server:
         api = {"url": f"{server.url}/", "pointer": "/text", "max_bytes": 9 * MEGABYTE, "timeout": 60}
-        async with Apis(IntegrationSettings.model_validate({"integrations": {"weather": api}})) as apis:
-            said = await outcome(lambda: apis.named("weather").ask({}, remaining=100))
+        async with ApiClients(IntegrationSettings.model_validate({"integrations": {"weather": api}})) as apis:
+            said = await outcome(lambda: apis.get("weather").fetch({}, remaining=100))
         assert all("accept-encoding: identity" in headers for _, headers, _ in server.asked)
     return said
 

@@ -11,7 +11,7 @@ from poise.kafka.record import Record
 from poise.liveness import Liveness, Part
 from poise.worker import process
 from poise.worker.process import run
-from poise_services.retrieval.store import Store
+from poise_services.retrieval.store import IndexStore
 
 LIMITS = {"stalls_after": 2.0, "ends_after": 6.0}
 ENDED_WITHIN = 1.0
@@ -20,18 +20,18 @@ ENDED_WITHIN = 1.0
 def main() -> None:
     """Run the tier's own main."""
     tier, hasty = sys.argv[1:]
-    part, apply = Liveness.part, Store.apply
+    part, apply = Liveness.part, IndexStore.apply
 
     def hasty_part(self: Liveness, name: str, **limits: float) -> Part:
         return part(self, name, **(LIMITS if name == hasty else limits))
 
-    def hanging_apply(self: Store, record: Record) -> None:
+    def hanging_apply(self: IndexStore, record: Record) -> None:
         if (record.key or b"").startswith(b"hang"):
             threading.Event().wait()
         apply(self, record)
 
     Liveness.part = hasty_part  # type: ignore[method-assign]
-    Store.apply = hanging_apply  # type: ignore[method-assign]
+    IndexStore.apply = hanging_apply  # type: ignore[method-assign]
     process.ENDED_WITHIN = ENDED_WITHIN  # type: ignore[misc]
     run(importlib.import_module(f"poise_services.{tier}.__main__").main)
 

@@ -17,7 +17,7 @@ from poise.rpc.client import CallOptions
 from poise.worker.context import Context
 from poise.worker.runtime import WorkerRuntime
 from poise_services.retrieval.corpus import Corpus
-from poise_services.retrieval.publishing import Publisher
+from poise_services.retrieval.publishing import PassagePublisher
 
 
 class Drawn:
@@ -33,7 +33,7 @@ class Drawn:
         self.answers = asyncio.Event()
         self.answers.set()
 
-    async def query(self, text: str) -> np.ndarray:
+    async def embed_query(self, text: str) -> np.ndarray:
         await self.answers.wait()
         return self.vector(text)
 
@@ -42,7 +42,7 @@ class Drawn:
         drawn = np.random.default_rng(zlib.crc32(text.encode())).normal(size=384).astype(np.float32)
         return drawn / np.linalg.norm(drawn)
 
-    async def texts(self, texts: Sequence[str]) -> list[np.ndarray]:
+    async def embed_texts(self, texts: Sequence[str]) -> list[np.ndarray]:
         self.begun.set()
         await self.go_on.wait()
         self.embedded += texts
@@ -56,7 +56,7 @@ class Worker:
     embedder: Drawn = field(default_factory=Drawn)
 
     def __post_init__(self) -> None:
-        self.publisher = Publisher(self.embedder, self.corpus)
+        self.publisher = PassagePublisher(self.embedder, self.corpus)
 
     async def deliver(self, key: str, text: str, position: Position) -> None:
         """Have this worker handle a document as if its group had handed it that record."""

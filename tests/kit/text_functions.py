@@ -33,7 +33,7 @@ from poise.contracts.run_id import is_run_id, started_at
 from poise.contracts.topics import tier_of_dead_letters
 from poise.dead_letters.filter import rate_of
 from poise.dead_letters.filter import seconds_of as seconds_of_span
-from poise.ingestion.document_files import File, source_of
+from poise.ingestion.document_files import DocumentFile, source_name
 from poise.kafka import offset_metadata
 from poise.kafka.offset_commits import decode_commit
 from poise.policy import policy_file
@@ -54,24 +54,24 @@ from poise.text.markdown import fence_after, title_of
 from poise.text.public_text import without_addresses
 from poise.text.unicode_forms import nfkc
 from poise_services.evaluation.run_scores import digest, score_run
-from poise_services.gateway.event_stream import wanted
-from poise_services.gateway.languages import first_choice
+from poise_services.gateway.event_stream import prefers_event_stream
+from poise_services.gateway.languages import preferred_language
 from poise_services.gateway.request_options import RequestOptions
-from poise_services.inference.chat import Completing, body_of, completion_of
-from poise_services.inference.refusals import refusal
+from poise_services.inference.chat import CompletionAssembler, parse_completion, request_body
+from poise_services.inference.provider_errors import error_for_response
 from poise_services.inference.settings import Backend
 from poise_services.inference.sse import EventParser
-from poise_services.integration.pointer import resolve
-from poise_services.integration.reading import hollow, text_of
-from poise_services.integration.refusals import refusal as refusal_of_api
-from poise_services.integration.template import fill, fill_address, places_in, steps_in_path
+from poise_services.integration.api_errors import error_for_status as refusal_of_api
+from poise_services.integration.json_pointer import resolve
+from poise_services.integration.response_text import extract_text, is_empty
+from poise_services.integration.template import dot_segment_placeholders, fill, fill_url, placeholders
 from poise_services.orchestration.answer_check import check
 from poise_services.orchestration.cache_keys import document_id, normalize_question
 from poise_services.orchestration.canned import choose_text, language_ranges
 from poise_services.orchestration.prompt import build_prompt, closed_book
 from poise_services.orchestration.settings import CannedText, Ladder
 from poise_services.retrieval import headings, passages, splitting
-from poise_services.retrieval.sparse import Words
+from poise_services.retrieval.sparse import SparseEncoder
 
 Reader = Callable[[str], object]
 
@@ -85,7 +85,7 @@ PASSAGE: Final = (
 ANSWER: Final = "The loop ends when Name.a_b(1.1) is called. It does not end otherwise, A. a a a a."
 _GROUNDED: Final = Groundedness(1.0, (), ())
 _BACKEND: Final = Backend.model_validate({"url": "http://127.0.0.1:1", "model": "m"})
-_WORDS: Final = Words()
+_WORDS: Final = SparseEncoder()
 _CANNED: Final = (CannedText(text="Nothing."),)
 
 
@@ -130,12 +130,12 @@ def reply(said: str) -> bytes:
 
 
 def _streamed(said: str) -> object:
-    completing, parser = Completing("default", _BACKEND), EventParser()
+    completing, parser = CompletionAssembler("default", _BACKEND), EventParser()
     data = json.dumps({"choices": [{"delta": {"content": said}, "finish_reason": "stop"}]})
     raw = f"data: {data}\n\n".encode()
     for start in range(0, len(raw), 61):
         for event in parser.feed(raw[start : start + 61]):
-            completing.take(event)
+            completing.add_event(event)
     return completing.completion()
 
 
@@ -171,8 +171,8 @@ FUNCTIONS: Final[Mapping[str, tuple[Reader, ...]]] = MappingProxyType(
             lambda said: render_body(json.dumps([said, said.split()]).encode()),
         ),
         "poise.cli.dlq_view:hexdump": (lambda said: hexdump(said.encode(errors="replace")),),
-        "poise.ingestion.document_files:source_of": (
-            lambda said: source_of(File(Path("a.md"), "a.md", "markdown"), said),
+        "poise.ingestion.document_files:source_name": (
+            lambda said: source_name(DocumentFile(Path("a.md"), "a.md", "markdown"), said),
         ),
         "poise.cli.scores:parse_period": (span_of,),
         "poise.cli.text:clean": (clean,),
@@ -201,8 +201,10 @@ FUNCTIONS: Final[Mapping[str, tuple[Reader, ...]]] = MappingProxyType(
             lambda said: without_addresses(f"('{said}', 1", "host"),
         ),
         "poise.telemetry.semconv:call": (call_span,),
-        "poise_services.gateway.event_stream:wanted": (
-            lambda said: wanted(Request({"type": "http", "headers": [(b"accept", said.encode(errors="replace"))]})),
+        "poise_services.gateway.event_stream:prefers_event_stream": (
+            lambda said: prefers_event_stream(
+                Request({"type": "http", "headers": [(b"accept", said.encode(errors="replace"))]})
+            ),
         ),
         "poise.contracts.custom_topics:tiers_with_dead_letters": (
             lambda said: tiers_with_dead_letters([f"poise.{said}.dead"]),
@@ -271,41 +273,41 @@ FUNCTIONS: Final[Mapping[str, tuple[Reader, ...]]] = MappingProxyType(
             lambda said: score_run(record(answer=said)),
             lambda said: score_run(record(passage=said)),
         ),
-        "poise_services.gateway.languages:first_choice": (first_choice,),
-        "poise_services.gateway.request_options:RequestOptions.of": (
-            lambda said: RequestOptions.of([(b"cache-control", said.encode(errors="replace"))], 0.0),
-            lambda said: RequestOptions.of([(b"poise-min-epoch", said.encode(errors="replace"))], 0.0),
+        "poise_services.gateway.languages:preferred_language": (preferred_language,),
+        "poise_services.gateway.request_options:RequestOptions.from_headers": (
+            lambda said: RequestOptions.from_headers([(b"cache-control", said.encode(errors="replace"))], 0.0),
+            lambda said: RequestOptions.from_headers([(b"poise-min-epoch", said.encode(errors="replace"))], 0.0),
         ),
-        "poise_services.inference.chat:Completing": (_streamed,),
-        "poise_services.inference.chat:body_of": (
-            lambda said: body_of(Generate(messages=(ChatMessage(role="user", content=said),)), _BACKEND),
+        "poise_services.inference.chat:CompletionAssembler": (_streamed,),
+        "poise_services.inference.chat:request_body": (
+            lambda said: request_body(Generate(messages=(ChatMessage(role="user", content=said),)), _BACKEND),
         ),
-        "poise_services.inference.chat:completion_of": (
-            lambda said: completion_of(reply(said), name="b", backend=_BACKEND),
-            lambda said: completion_of(said.encode(errors="replace"), name="b", backend=_BACKEND),
+        "poise_services.inference.chat:parse_completion": (
+            lambda said: parse_completion(reply(said), name="b", backend=_BACKEND),
+            lambda said: parse_completion(said.encode(errors="replace"), name="b", backend=_BACKEND),
         ),
-        "poise_services.inference.refusals:refusal": (
-            lambda said: refusal(400, said.encode(errors="replace"), name="b"),
-            lambda said: refusal(400, json.dumps({"error": {"message": said}}).encode(), name="b"),
+        "poise_services.inference.provider_errors:error_for_response": (
+            lambda said: error_for_response(400, said.encode(errors="replace"), name="b"),
+            lambda said: error_for_response(400, json.dumps({"error": {"message": said}}).encode(), name="b"),
         ),
         "poise_services.inference.sse:EventParser": (_events,),
-        "poise_services.integration.pointer:resolve": (_nested,),
-        "poise_services.integration.reading:hollow": (lambda said: hollow([said, {said: [*said.split()]}]),),
-        "poise_services.integration.reading:text_of": (
-            lambda said: text_of(said.encode(errors="replace"), None, name="i"),
-            lambda said: text_of(json.dumps({"a": said}).encode(), "/a", name="i"),
-            lambda said: text_of(json.dumps(said.split()).encode(), "", name="i"),
+        "poise_services.integration.json_pointer:resolve": (_nested,),
+        "poise_services.integration.response_text:is_empty": (lambda said: is_empty([said, {said: [*said.split()]}]),),
+        "poise_services.integration.response_text:extract_text": (
+            lambda said: extract_text(said.encode(errors="replace"), None, name="i"),
+            lambda said: extract_text(json.dumps({"a": said}).encode(), "/a", name="i"),
+            lambda said: extract_text(json.dumps(said.split()).encode(), "", name="i"),
         ),
-        "poise_services.integration.refusals:refusal": (
+        "poise_services.integration.api_errors:error_for_status": (
             lambda said: refusal_of_api(400, said.encode(errors="replace"), name="i"),
         ),
         "poise_services.integration.template:fill": (lambda said: fill(["{q}{q}", "a"], {"q": said}),),
-        "poise_services.integration.template:fill_address": (
-            lambda said: fill_address("http://h/{q}?q={q}", {"q": said.encode(errors="replace").decode()}),
+        "poise_services.integration.template:fill_url": (
+            lambda said: fill_url("http://h/{q}?q={q}", {"q": said.encode(errors="replace").decode()}),
         ),
-        "poise_services.integration.template:places_in": (lambda said: places_in([said, {said: said}]),),
-        "poise_services.integration.template:steps_in_path": (
-            lambda said: steps_in_path("http://h/a{q}/b", {"q": said}),
+        "poise_services.integration.template:placeholders": (lambda said: placeholders([said, {said: said}]),),
+        "poise_services.integration.template:dot_segment_placeholders": (
+            lambda said: dot_segment_placeholders("http://h/a{q}/b", {"q": said}),
         ),
         "poise_services.orchestration.canned:choose_text": (lambda said: choose_text(_CANNED, "t", said),),
         "poise_services.orchestration.canned:language_ranges": (lambda said: list(language_ranges(said)),),
@@ -321,24 +323,26 @@ FUNCTIONS: Final[Mapping[str, tuple[Reader, ...]]] = MappingProxyType(
             lambda said: build_prompt(said, evidence(PASSAGE), 2, None),
             lambda said: build_prompt(QUESTION, evidence(said), 2, None),
         ),
-        "poise_services.retrieval.headings:sections": (
-            lambda said: headings.sections(said, "text"),
-            lambda said: headings.sections(said, "markdown"),
+        "poise_services.retrieval.headings:split_sections": (
+            lambda said: headings.split_sections(said, "text"),
+            lambda said: headings.split_sections(said, "markdown"),
         ),
-        "poise_services.retrieval.sparse:Words": (
-            lambda said: _WORDS.of_passage(said.encode(errors="replace").decode()),
-            lambda said: _WORDS.of_query(said.encode(errors="replace").decode()),
+        "poise_services.retrieval.sparse:SparseEncoder": (
+            lambda said: _WORDS.encode_passage(said.encode(errors="replace").decode()),
+            lambda said: _WORDS.encode_query(said.encode(errors="replace").decode()),
         ),
-        "poise_services.retrieval.passages:bodies": (
-            lambda said: passages.bodies(Document(text=f"a{said}", source="s")),
-            lambda said: passages.bodies(Document(text=f"a{said}", source="s", format="markdown")),
+        "poise_services.retrieval.passages:split_document": (
+            lambda said: passages.split_document(Document(text=f"a{said}", source="s")),
+            lambda said: passages.split_document(Document(text=f"a{said}", source="s", format="markdown")),
         ),
         "poise_services.retrieval.passages:decode_vector": (lambda said: passages.decode_vector(said, 384),),
-        "poise_services.retrieval.passages:document_of": (passages.document_of,),
-        "poise_services.retrieval.passages:digest_of": (
-            lambda said: passages.digest_of("s", [passages.Body(None, said.encode(errors="replace").decode())]),
+        "poise_services.retrieval.passages:document_of_manifest": (passages.document_of_manifest,),
+        "poise_services.retrieval.passages:content_digest": (
+            lambda said: passages.content_digest(
+                "s", [passages.PassageContent(None, said.encode(errors="replace").decode())]
+            ),
         ),
-        "poise_services.retrieval.splitting:size": (splitting.size,),
+        "poise_services.retrieval.splitting:estimate_tokens": (splitting.estimate_tokens,),
         "poise_services.retrieval.splitting:split": (
             lambda said: splitting.split(said, "text"),
             lambda said: splitting.split(said, "markdown"),

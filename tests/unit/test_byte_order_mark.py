@@ -12,7 +12,7 @@ from poise.policy.policy_file import read
 from poise.settings import MeshSettings
 from poise.stack.options import default_workers
 from poise_labs.lab.scenario import load_scenario
-from poise_services.inference.chat import completion_of
+from poise_services.inference.chat import parse_completion
 from poise_services.inference.settings import Backend
 
 ROOT = Path(__file__).parents[2]
@@ -28,7 +28,7 @@ def test_a_body_is_read_with_it(strict: bool) -> None:
 def test_what_a_model_server_answers_is_read_with_it() -> None:
     answered = BOM + b'{"choices": [{"message": {"content": "Because."}, "finish_reason": "stop"}]}'
     backend = Backend.model_validate({"url": "http://127.0.0.1:1", "model": "m"})
-    assert completion_of(answered, name="b", backend=backend).text == "Because."
+    assert parse_completion(answered, name="b", backend=backend).text == "Because."
 
 
 def test_each_toml_file_is_read_with_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

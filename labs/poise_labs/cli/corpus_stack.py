@@ -8,12 +8,13 @@ from pathlib import Path
 from rich.text import Text
 
 from poise.cli.console import err
-from poise.cli.ingest import Ingested, bring
+from poise.cli.ingest import IngestBars, headline
 from poise.cli.progress import ProgressBars
 from poise.cli.stack_view import event_printer
 from poise.cli.text import format_ms, plural
 from poise.client import Poise
 from poise.errors import UnavailableError
+from poise.ingestion.publish import IngestResult, publish_and_wait
 from poise.stack.events import StackEvent
 from poise.stack.options import Ports, StackOptions
 from poise.stack.stack import Stack
@@ -44,7 +45,7 @@ async def temporary_stack(directory: Path) -> AsyncIterator[Stack]:
         err.print(Text("stopped; nothing is left running", style="dim"))
 
 
-async def ingest_corpus(poise: Poise) -> Ingested:
+async def ingest_corpus(poise: Poise) -> IngestResult:
     """Have the corpus ingested.
 
     Raises:
@@ -53,14 +54,14 @@ async def ingest_corpus(poise: Poise) -> Ingested:
     documents = corpus()
     began = time.monotonic()
     with ProgressBars(err) as bars:
-        done = await bring(poise, documents.items(), ids=set(documents), bars=bars)
-    if done.waiting or not done.standing:
+        done = await publish_and_wait(poise, documents.items(), ids=set(documents), on_progress=IngestBars(bars))
+    if done.pending or not done.documents:
         raise UnavailableError(
-            f"{plural(len(done.waiting), 'document')} of the corpus could not be indexed: see the log of the retrieval"
+            f"{plural(len(done.pending), 'document')} of the corpus could not be indexed: see the log of the retrieval"
             " worker (`poise status` names it)"
         )
     took = format_ms((time.monotonic() - began) * 1000)
     parts = f", {plural(done.parts, 'passage')}" if done.parts else ""
-    said = f"Python's language reference: {done.headline()}{parts}"
+    said = f"Python's language reference: {headline(done)}{parts}"
     err.print(Text.assemble(("✓ ", "green"), (said, "bold"), (f"  {took}", "dim")))
     return done

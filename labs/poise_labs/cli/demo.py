@@ -19,10 +19,10 @@ from poise.cli.answer_view import render_answer
 from poise.cli.connect import resolve_settings, running_broker
 from poise.cli.console import err, out
 from poise.cli.errors import async_command
-from poise.cli.ingest import Ingested
 from poise.cli.text import format_ms
 from poise.client import Poise
 from poise.contracts.ask import Answer
+from poise.ingestion.publish import IngestResult
 from poise.run_log.lookup import RunLog
 from poise.run_log.timeline import span_tree, time_shares
 from poise.settings import MeshSettings
@@ -117,7 +117,7 @@ async def _balance(stack: Stack, poise: Poise) -> None:
     out.print()
 
 
-async def _answer(poise: Poise, question: str, done: Ingested) -> Answer:
+async def _answer(poise: Poise, question: str, done: IngestResult) -> Answer:
     with err.status(Text(f"asking: {question}")):
         return await poise.ask(question, timeout=TIMEOUT, min_epoch=done.epoch)
 

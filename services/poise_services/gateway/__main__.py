@@ -1,7 +1,7 @@
 """The gateway."""
 
 import poise.system.sigterm  # noqa: F401 - first: from here on it is heard
-from poise.ingestion.epoch_check import EpochCheck
+from poise.ingestion.epoch_validator import EpochValidator
 from poise.settings import MeshSettings
 from poise.worker.process import run
 from poise.worker.runtime import WorkerRuntime
@@ -12,7 +12,7 @@ from poise_services.gateway.settings import GatewaySettings
 async def main() -> None:
     """Let HTTP clients in until asked to stop."""
     mesh_settings, settings = MeshSettings.load(), GatewaySettings.load()
-    async with WorkerRuntime(mesh_settings, tier="gateway") as mesh, EpochCheck(mesh.logs.access) as epochs:
+    async with WorkerRuntime(mesh_settings, tier="gateway") as mesh, EpochValidator(mesh.logs.access) as epochs:
         await serve(mesh, settings, epochs)
 
 

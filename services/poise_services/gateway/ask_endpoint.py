@@ -14,21 +14,21 @@ from starlette.requests import ClientDisconnect
 from poise.contracts import Answer, Ask
 from poise.contracts.run_id import new_run_id
 from poise.errors import InvalidMessageError, RetryableError, UnavailableError
-from poise.ingestion.epoch_check import EpochCheck, epoch_of
+from poise.ingestion.epoch_validator import EpochValidator, parse_epoch
 from poise.rpc.client import CallOptions, RpcClient
 from poise.telemetry import SpanKind, extract, inject, semconv, span
 from poise_services.gateway.body import read_json
-from poise_services.gateway.event_stream import Events, EventStream, wanted
-from poise_services.gateway.languages import first_choice
+from poise_services.gateway.event_stream import EventStreamResponse, EventWriter, prefers_event_stream
+from poise_services.gateway.languages import preferred_language
 from poise_services.gateway.request_options import RequestOptions
-from poise_services.gateway.runs import Runs
+from poise_services.gateway.runs import RunEndpoints
 from poise_services.gateway.settings import GatewaySettings
 
-ASK_BYTES: Final = 128 * 1024
+MAX_ASK_BYTES: Final = 128 * 1024
 """The largest body of an ask: a question of full length has room even where each character is written `\\uXXXX`."""
-RUN: Final = "poise-run"
+RUN_HEADER: Final = "poise-run"
 STEP: Final = "ask"
-READ_WITHIN: Final = 60.0
+READ_GRACE: Final = 60.0
 """Seconds after its deadline in which a client must have read its answer."""
 
 ResultT = TypeVar("ResultT")
@@ -37,14 +37,16 @@ ResultT = TypeVar("ResultT")
 class AskEndpoint:
     """The asks that this gateway waits for."""
 
-    def __init__(self, rpc: RpcClient, settings: GatewaySettings, runs: Runs, epochs: EpochCheck | None = None) -> None:
+    def __init__(
+        self, rpc: RpcClient, settings: GatewaySettings, runs: RunEndpoints, epochs: EpochValidator | None = None
+    ) -> None:
         self.pending = 0
         self._rpc = rpc
         self._limit = settings.pending
         self._runs = runs
         self._epochs = epochs
         self._random = SystemRandom()
-        self._leaving = asyncio.Event()
+        self._shutdown = asyncio.Event()
 
     async def ask(self, request: Request) -> Response:
         """Answer `POST /v1/ask`.
@@ -56,79 +58,79 @@ class AskEndpoint:
             DeadlineExceededError: No answer came before the deadline.
             UnavailableError: The broker does not take the question, or the gateway is leaving.
         """
-        wishes = RequestOptions.of(request.headers.raw, time.time())
+        options = RequestOptions.from_headers(request.headers.raw, time.time())
         try:
-            ask = Ask.parse(await read_json(request, limit=ASK_BYTES), strict=True)
+            ask = Ask.parse(await read_json(request, limit=MAX_ASK_BYTES), strict=True)
         except ValidationError as error:
             raise InvalidMessageError.of(error) from error
         if ask.language is None:
-            language = first_choice(",".join(request.headers.getlist("accept-language")))
+            language = preferred_language(",".join(request.headers.getlist("accept-language")))
             ask = ask.model_copy(update={"language": language})
         if ask.cache is None:
-            ask = ask.model_copy(update={"cache": wishes.cache})
+            ask = ask.model_copy(update={"cache": options.cache})
         if self.pending >= self._limit:
             raise RetryableError(f"{self.pending} asks wait already, as many as may: ask again later", retry_after=1)
-        if wishes.min_epoch is not None and self._epochs is not None:
-            await self._epochs.possible(epoch_of(wishes.min_epoch))
+        if options.min_epoch is not None and self._epochs is not None:
+            await self._epochs.validate(parse_epoch(options.min_epoch))
         run = new_run_id(time.time(), self._random)
-        request.state.headers = {RUN: run}
-        if wanted(request):
-            return self._stream(request, ask, run, wishes)
-        with self._waiting(request, run, wishes):
-            answer = await self._while_wanted(request, self._call(ask, run, wishes))
+        request.state.headers = {RUN_HEADER: run}
+        if prefers_event_stream(request):
+            return self._stream(request, ask, run, options)
+        with self._track_pending(request, run, options):
+            answer = await self._until_disconnect(request, self._call(ask, run, options))
         return Response(answer.encode(), headers=request.state.headers, media_type="application/json")
 
-    def _stream(self, request: Request, ask: Ask, run: str, wishes: RequestOptions) -> Response:
+    def _stream(self, request: Request, ask: Ask, run: str, options: RequestOptions) -> Response:
         """The answer word by word; the work is done while the response is written."""
 
-        async def tell(events: Events) -> None:
+        async def tell(events: EventWriter) -> None:
             items = self._rpc.stream(
                 ask,
                 CallOptions(
                     run=run,
                     step=STEP,
                     key=ask.conversation or run,
-                    deadline=wishes.deadline,
-                    min_epoch=wishes.min_epoch,
+                    deadline=options.deadline,
+                    min_epoch=options.min_epoch,
                 ),
             )
-            with self._waiting(request, run, wishes):
+            with self._track_pending(request, run, options):
                 try:
-                    async with asyncio.timeout(wishes.deadline - time.time() + READ_WITHIN):
-                        await self._while_wanted(request, events.relay(items))
+                    async with asyncio.timeout(options.deadline - time.time() + READ_GRACE):
+                        await self._until_disconnect(request, events.relay(items))
                 except TimeoutError as error:
                     raise ClientDisconnect from error  # it is there, and does not read: as good as gone
 
-        return EventStream(tell, lambda: request.state.headers)
+        return EventStreamResponse(tell, lambda: request.state.headers)
 
     @contextmanager
-    def _waiting(self, request: Request, run: str, wishes: RequestOptions) -> Iterator[None]:
+    def _track_pending(self, request: Request, run: str, options: RequestOptions) -> Iterator[None]:
         """Count an ask, and know its run, while it waits."""
         self.pending += 1
         try:
-            with self._runs.running(run), self._span(run, wishes):
+            with self._runs.track(run), self._span(run, options):
                 request.state.headers |= {name: value for name, value in inject().items() if name == "traceparent"}
                 yield
         finally:
             self.pending -= 1
 
-    def leave(self) -> None:
+    def abort_pending(self) -> None:
         """Give up all asks: whoever waits is told that the gateway goes."""
-        self._leaving.set()
+        self._shutdown.set()
 
-    def _span(self, run: str, wishes: RequestOptions) -> span:
+    def _span(self, run: str, options: RequestOptions) -> span:
         attributes = {semconv.RUN: run, semconv.HTTP_METHOD: "POST", semconv.HTTP_ROUTE: "/v1/ask"}
-        return span(semconv.ASK, kind=SpanKind.SERVER, attributes=attributes, parent=extract(wishes.trace))
+        return span(semconv.ASK, kind=SpanKind.SERVER, attributes=attributes, parent=extract(options.trace))
 
-    async def _call(self, ask: Ask, run: str, wishes: RequestOptions) -> Answer:
+    async def _call(self, ask: Ask, run: str, options: RequestOptions) -> Answer:
         return await self._rpc.call(
             ask,
             CallOptions(
-                run=run, step=STEP, key=ask.conversation or run, deadline=wishes.deadline, min_epoch=wishes.min_epoch
+                run=run, step=STEP, key=ask.conversation or run, deadline=options.deadline, min_epoch=options.min_epoch
             ),
         )
 
-    async def _while_wanted(self, request: Request, work: Coroutine[None, None, ResultT]) -> ResultT:
+    async def _until_disconnect(self, request: Request, work: Coroutine[None, None, ResultT]) -> ResultT:
         """Do the work as long as its client listens and the gateway stays.
 
         Raises:
@@ -136,21 +138,21 @@ class AskEndpoint:
             UnavailableError: The gateway is leaving.
         """
         working = asyncio.create_task(work)
-        gone = asyncio.create_task(_disconnected(request))
-        leaving = asyncio.create_task(self._leaving.wait())
+        gone = asyncio.create_task(_wait_disconnected(request))
+        shutdown = asyncio.create_task(self._shutdown.wait())
         try:
-            await asyncio.wait({working, gone, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({working, gone, shutdown}, return_when=asyncio.FIRST_COMPLETED)
             if working.done():
                 return working.result()
             if gone.done():
                 raise ClientDisconnect
             raise UnavailableError("the gateway is leaving: ask again, another one may be there")
         finally:
-            for task in (working, gone, leaving):
+            for task in (working, gone, shutdown):
                 task.cancel()
-            await asyncio.gather(working, gone, leaving, return_exceptions=True)
+            await asyncio.gather(working, gone, shutdown, return_exceptions=True)
 
 
-async def _disconnected(request: Request) -> None:
+async def _wait_disconnected(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass

@@ -6,20 +6,20 @@ from collections.abc import Callable
 from typing import Final
 
 from poise.errors import RateLimitedError, RetryableError
-from poise_services.gateway.settings import SMALL, HttpLimits
+from poise_services.gateway.settings import SMALL_REQUEST_BYTES, HttpLimits
 
 RETRY_AFTER: Final = 1.0
 """Seconds after which a client that was refused for want of room may try again."""
-NET_V6: Final = 64
+IPV6_PREFIX_BITS: Final = 64
 """Bits of an IPv6 address that name its owner; the rest are the owner's to choose."""
 
-SPARE: Final = 64
+REFUSABLE_CONNECTIONS: Final = 64
 """Connections beyond the limit that are told so at once; more are closed without a word."""
 
 CloseIdle = Callable[[], None]
 
 
-def peer_of(address: str | None) -> str:
+def peer_key(address: str | None) -> str:
     """What the limits of one peer count by: its IPv4 address, or its IPv6 network."""
     try:
         ip = ipaddress.ip_address((address or "").partition("%")[0])
@@ -29,13 +29,13 @@ def peer_of(address: str | None) -> str:
         return str(ip)
     if ip.ipv4_mapped is not None:
         return str(ip.ipv4_mapped)
-    return str(ipaddress.ip_network((ip, NET_V6), strict=False).network_address)
+    return str(ipaddress.ip_network((ip, IPV6_PREFIX_BITS), strict=False).network_address)
 
 
 class ByteBudget:
     """Bytes that were received and belong to requests under way, of all connections together.
 
-    Requests larger than `SMALL` share one half of the budget, so that they cannot keep out the others.
+    Requests larger than `SMALL_REQUEST_BYTES` share one half of the budget, so that they cannot keep out the others.
 
     Args:
         total: Bytes.
@@ -45,18 +45,18 @@ class ByteBudget:
         self.used = 0
         self._total = total
 
-    def room(self, count: int, held: int = 0) -> bool:
+    def has_room(self, count: int, held: int = 0) -> bool:
         """Whether that many more bytes may be taken for a request that holds `held` already."""
-        return self.used + count <= (self._total if held + count <= SMALL else self._total // 2)
+        return self.used + count <= (self._total if held + count <= SMALL_REQUEST_BYTES else self._total // 2)
 
-    def take(self, count: int, held: int) -> bool:
+    def reserve(self, count: int, held: int) -> bool:
         """Take bytes for a request that holds `held` already; False = there is no room, and none is taken."""
-        if not self.room(count, held):
+        if not self.has_room(count, held):
             return False
         self.used += count
         return True
 
-    def give(self, count: int) -> None:
+    def release(self, count: int) -> None:
         """Give bytes back."""
         self.used -= count
 
@@ -75,13 +75,13 @@ class Connections:
         self.budget = ByteBudget(limits.bytes_under_way)
         self._open = 0
         self._peers: Counter[str] = Counter()
-        self._waiting: dict[CloseIdle, str] = {}
+        self._idle: dict[CloseIdle, str] = {}
 
     def __len__(self) -> int:
         """How many are open."""
         return self._open
 
-    def enter(self, peer: str) -> None:
+    def add(self, peer: str) -> None:
         """Count a new connection.
 
         Where all places are taken, the one that has waited for the head of its request for longest makes room: so a
@@ -89,44 +89,44 @@ class Connections:
 
         Raises:
             RateLimitedError: Its address has as many as it may, all with requests under way.
-            RetryableError: All places are taken, by requests under way. It is counted all the same, until `leave`.
+            RetryableError: All places are taken, by requests under way. It is counted all the same, until `remove`.
         """
         self._open += 1
         self._peers[peer] += 1
-        if self._peers[peer] > self.limits.connections_per_peer and not self._make_room(peer):
+        if self._peers[peer] > self.limits.connections_per_peer and not self._close_idle(peer):
             told = "this address has as many requests under way as it may: try again"
             raise RateLimitedError(told, retry_after=RETRY_AFTER)
-        if self._open > self.limits.connections and not self._make_room():
-            raise no_room("connections")
+        if self._open > self.limits.connections and not self._close_idle():
+            raise overloaded("connections")
 
-    def _make_room(self, peer: str | None = None) -> bool:
-        for close, owner in self._waiting.items():
+    def _close_idle(self, peer: str | None = None) -> bool:
+        for close, owner in self._idle.items():
             if peer is None or owner == peer:
-                del self._waiting[close]
+                del self._idle[close]
                 close()
                 return True
         return False
 
-    def overfull(self) -> bool:
+    def is_over_capacity(self) -> bool:
         """Whether there are so many that one more is not even told."""
-        return self._open > self.limits.connections + SPARE
+        return self._open > self.limits.connections + REFUSABLE_CONNECTIONS
 
-    def leave(self, peer: str) -> None:
+    def remove(self, peer: str) -> None:
         """Count a connection no more."""
         self._open -= 1
         self._peers[peer] -= 1
         if not self._peers[peer]:
             del self._peers[peer]
 
-    def waits(self, peer: str, close: CloseIdle) -> None:
+    def mark_idle(self, peer: str, close: CloseIdle) -> None:
         """Know a connection on which no request is under way, and how to close it."""
-        self._waiting.setdefault(close, peer)
+        self._idle.setdefault(close, peer)
 
-    def works(self, close: CloseIdle) -> None:
+    def mark_busy(self, close: CloseIdle) -> None:
         """Its request is there, or it has gone."""
-        self._waiting.pop(close, None)
+        self._idle.pop(close, None)
 
 
-def no_room(what: str) -> RetryableError:
+def overloaded(what: str) -> RetryableError:
     """The error that there are too many of something: try again."""
     return RetryableError(f"too many {what} are under way: try again", retry_after=RETRY_AFTER)

@@ -22,8 +22,8 @@ from poise.errors import InvalidMessageError
 from poise_services.gateway.body import read_json
 from poise_services.gateway.problems import NotFoundError
 
-BODY_BYTES: Final = 1024 * 1024
-MOST: Final = 10_000
+MAX_BODY_BYTES: Final = 1024 * 1024
+MAX_PER_REQUEST: Final = 10_000
 """Letters in one request at most."""
 
 logger = logging.getLogger(__name__)
@@ -36,13 +36,13 @@ def _age(text: str) -> str:
 
 Age = Annotated[str, AfterValidator(_age), Field(json_schema_extra={"pattern": SPAN})]
 """`30s`, `10m`, `2h`, `7d`, `1d12h`."""
-LetterId = Annotated[str, Field(json_schema_extra={"pattern": ID})]
+DeadLetterId = Annotated[str, Field(json_schema_extra={"pattern": ID})]
 """`tier/partition/offset`; `Filter` says what is wrong with another."""
 
-ChosenT = TypeVar("ChosenT", bound="Chosen")
+CriteriaT = TypeVar("CriteriaT", bound="DeadLetterCriteria")
 
 
-class Chosen(Message):
+class DeadLetterCriteria(Message):
     """Which dead letters are meant: those that fit everything that is given."""
 
     kind: ClassVar[str] = "dead-letters-chosen/1"
@@ -54,7 +54,7 @@ class Chosen(Message):
     key: str | None = None
     older_than: Age | None = None
     newer_than: Age | None = None
-    limit: Annotated[int, Field(ge=1, le=MOST), WHOLE] = 1_000
+    limit: Annotated[int, Field(ge=1, le=MAX_PER_REQUEST), WHOLE] = 1_000
     """How many at most, the oldest first; `more` says how many are left."""
 
     def filter(self, ids: frozenset[str] = frozenset()) -> Filter:
@@ -70,7 +70,7 @@ class Chosen(Message):
         )
 
 
-class Query(Chosen):
+class ListQuery(DeadLetterCriteria):
     """What may be asked for in the list's address."""
 
     kind: ClassVar[str] = "dead-letters-query/1"
@@ -81,7 +81,7 @@ class Query(Chosen):
     """How many of the oldest are passed over."""
 
 
-_ONLY_ALL: Final[JsonDict] = {
+_REQUIRE_ALL: Final[JsonDict] = {
     "if": {
         "properties": {
             **{name: {"type": "null"} for name in ("tier", "error", "tenant", "key", "older_than", "newer_than")},
@@ -91,32 +91,32 @@ _ONLY_ALL: Final[JsonDict] = {
     "then": {"properties": {"all": {"const": True}}, "required": ["all"]},
 }
 """Where nothing is chosen, `all` must be said."""
-_NAMED: Final[JsonDict] = {
+_FORCE_REQUIRES_IDS: Final[JsonDict] = {
     "if": {"properties": {"force": {"const": True}}, "required": ["force"]},
     "then": {"properties": {"ids": {"type": "array", "items": {}, "minItems": 1}}, "required": ["ids"]},
-    "else": _ONLY_ALL,
+    "else": _REQUIRE_ALL,
 }
 """What is forced must be named."""
 
 
-class ActionRequest(Chosen):
-    """Which dead letters something is done with. Something must be given, or `all`."""
+class DeadLetterSelection(DeadLetterCriteria):
+    """The dead letters that a request acts on. At least one criterion is required, or `all`."""
 
-    model_config = ConfigDict(json_schema_extra=_ONLY_ALL)
+    model_config = ConfigDict(json_schema_extra=_REQUIRE_ALL)
 
-    kind: ClassVar[str] = "dead-letters-act/1"
+    kind: ClassVar[str] = "dead-letters-selection/1"
 
-    ids: tuple[LetterId, ...] = ()
+    ids: tuple[DeadLetterId, ...] = ()
     """`tier/partition/offset`, as the list has them."""
     all: bool = False
     dry_run: bool = False
     """Only say what would be done."""
 
-    def chosen(self) -> Filter:
-        """The filter.
+    def selected(self) -> Filter:
+        """Return the filter for this selection.
 
         Raises:
-            InvalidMessageError: Nothing was chosen.
+            InvalidMessageError: There is neither a criterion nor `all`.
         """
         found = self.filter(frozenset(self.ids))
         if not found.narrows and not self.all:
@@ -124,10 +124,16 @@ class ActionRequest(Chosen):
         return found
 
 
-class RedriveAct(ActionRequest):
-    """Which dead letters are sent again, and how."""
+class PurgeRequest(DeadLetterSelection):
+    """Which dead letters to purge."""
 
-    model_config = ConfigDict(json_schema_extra=_NAMED)
+    kind: ClassVar[str] = "dead-letters-act/1"
+
+
+class RedriveRequest(DeadLetterSelection):
+    """Which dead letters to redrive, and how."""
+
+    model_config = ConfigDict(json_schema_extra=_FORCE_REQUIRES_IDS)
 
     kind: ClassVar[str] = "dead-letters-redrive/1"
 
@@ -170,7 +176,7 @@ class RedriveResponse(Message):
     dry_run: bool
 
 
-class Purged(Message):
+class PurgeResponse(Message):
     """Which letters are not there any more."""
 
     kind: ClassVar[str] = "dead-letters-purged/1"
@@ -181,12 +187,12 @@ class Purged(Message):
     dry_run: bool
 
 
-class DeadLetters:
+class DeadLetterEndpoints:
     """Dead letters, one request at a time: reading them takes memory, and two that write would shut each other out."""
 
     def __init__(self, admin: DeadLetterAdmin) -> None:
         self._admin = admin
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
 
     async def list(self, request: Request) -> Response:
         """Answer `GET /v1/admin/dead-letters`.
@@ -195,12 +201,14 @@ class DeadLetters:
             InvalidMessageError: A parameter is not what it must be.
             UnavailableError: They cannot be read.
         """
-        query = _read(lambda: Query.model_validate(dict(request.query_params), extra="forbid"))
-        async with self._turn:
+        query = _validated(lambda: ListQuery.model_validate(dict(request.query_params), extra="forbid"))
+        async with self._lock:
             letters = await self._admin.select(query.filter())
         found = [letter for letter in letters if query.all or letter.state is not State.REDRIVEN]
         shown = found[query.skip : query.skip + query.limit]
-        return _answer(ListResponse(dead_letters=tuple(map(LetterSummary.of, shown)), more=len(found) - len(shown)))
+        return _json_response(
+            ListResponse(dead_letters=tuple(map(LetterSummary.of, shown)), more=len(found) - len(shown))
+        )
 
     async def show(self, request: Request) -> Response:
         """Answer `GET /v1/admin/dead-letters/{tier}/{partition}/{offset}`.
@@ -211,7 +219,7 @@ class DeadLetters:
         """
         id_ = "/".join(request.path_params[name] for name in ("tier", "partition", "offset"))
         try:
-            async with self._turn:
+            async with self._lock:
                 [letter] = await self._admin.select(Filter(ids=frozenset({id_})))
                 letter = await self._admin.whole(letter)
         except InvalidMessageError as error:
@@ -226,26 +234,26 @@ class DeadLetters:
             RetryableError: Somebody else sends again or purges; what was sent stays sent, and is not sent twice.
             UnavailableError: The broker does not answer.
         """
-        act = await _body(request, RedriveAct)
-        how = Redrive(
-            keep_reply_to=act.keep_reply_to, keep_deadline=act.keep_deadline, force=act.force, dry_run=act.dry_run
+        body = await _parse_body(request, RedriveRequest)
+        options = Redrive(
+            keep_reply_to=body.keep_reply_to, keep_deadline=body.keep_deadline, force=body.force, dry_run=body.dry_run
         )
-        chosen = act.chosen()
-        how.check(chosen)
+        filter_ = body.selected()
+        options.check(filter_)
         began = time.monotonic()
         outcomes: list[RedriveResult] = []
-        async with self._turn:
-            letters = await self._admin.select(chosen)
-            some, more = _some(letters if act.ids else redrivable(letters), act.limit)
-            if some is not None:
-                async with aclosing(self._admin.redrive(some, how)) as found:
+        async with self._lock:
+            letters = await self._admin.select(filter_)
+            batch, more = _limited(letters if body.ids else redrivable(letters), body.limit)
+            if batch is not None:
+                async with aclosing(self._admin.redrive(batch, options)) as found:
                     async for outcome in found:
                         sent = None if outcome.sent is None else str(outcome.sent)
                         outcomes.append(RedriveResult(id=outcome.letter.id, sent=sent, refused=outcome.refused))
-        if not act.dry_run:
+        if not body.dry_run:
             number = sum(outcome.sent is not None for outcome in outcomes)
             logger.info("%d dead letters sent again in %.1f s", number, time.monotonic() - began)
-        return _answer(RedriveResponse(outcomes=tuple(outcomes), more=more, dry_run=act.dry_run))
+        return _json_response(RedriveResponse(outcomes=tuple(outcomes), more=more, dry_run=body.dry_run))
 
     async def purge(self, request: Request) -> Response:
         """Answer `POST /v1/admin/dead-letters/purge`.
@@ -255,35 +263,35 @@ class DeadLetters:
             RetryableError: Somebody else sends again or purges; what was purged stays so.
             UnavailableError: The broker does not answer.
         """
-        act = await _body(request, ActionRequest)
-        chosen = act.chosen()
-        async with self._turn:
-            letters = await self._admin.select(chosen)
-            some, more = _some(letters, act.limit)
-            if some is not None and not act.dry_run:
-                letters = await self._admin.purge(some)
+        body = await _parse_body(request, PurgeRequest)
+        filter_ = body.selected()
+        async with self._lock:
+            letters = await self._admin.select(filter_)
+            batch, more = _limited(letters, body.limit)
+            if batch is not None and not body.dry_run:
+                letters = await self._admin.purge(batch)
                 logger.info("%d dead letters purged", len(letters))
-        ids = tuple(letter.id for letter in letters[: act.limit])
-        return _answer(Purged(purged=ids, more=more, dry_run=act.dry_run))
+        ids = tuple(letter.id for letter in letters[: body.limit])
+        return _json_response(PurgeResponse(purged=ids, more=more, dry_run=body.dry_run))
 
 
-def _some(letters: list[DeadLetter], limit: int) -> tuple[Filter | None, int]:
+def _limited(letters: list[DeadLetter], limit: int) -> tuple[Filter | None, int]:
     """The first of them by name, None if there are none; and how many are left."""
     named = frozenset(letter.id for letter in letters[:limit])
     return (Filter(ids=named) if named else None), max(0, len(letters) - limit)
 
 
-async def _body(request: Request, model: type[ChosenT]) -> ChosenT:
-    raw = await read_json(request, limit=BODY_BYTES)
-    return _read(lambda: model.parse(raw, strict=True))
+async def _parse_body(request: Request, model: type[CriteriaT]) -> CriteriaT:
+    raw = await read_json(request, limit=MAX_BODY_BYTES)
+    return _validated(lambda: model.parse(raw, strict=True))
 
 
-def _read(read: Callable[[], ChosenT]) -> ChosenT:
+def _validated(read: Callable[[], CriteriaT]) -> CriteriaT:
     try:
         return read()
     except ValidationError as error:
         raise InvalidMessageError.of(error) from error
 
 
-def _answer(message: Message) -> Response:
+def _json_response(message: Message) -> Response:
     return Response(message.encode(), media_type="application/json")

@@ -23,9 +23,9 @@ from poise_services.gateway.problems import TooLargeError
 from poise_services.gateway.request_options import RequestOptions
 from poise_services.gateway.settings import GatewaySettings
 
-MOST: Final = 1_000
+MAX_DOCUMENTS: Final = 1_000
 """Documents in one request."""
-RECORD_BYTES: Final = 1_000_000
+MAX_RECORD_BYTES: Final = 1_000_000
 """The largest document as it is written; with its key and headers it fits Kafka's default of 1 MiB."""
 
 
@@ -46,7 +46,7 @@ class NewDocument(Message):
         return Document(text=self.text, source=self.source or self.id, format=self.format)
 
 
-class Landed(Message):
+class DocumentPosition(Message):
     """Where a document landed in `poise.documents`."""
 
     kind: ClassVar[str] = "landed/1"
@@ -56,21 +56,21 @@ class Landed(Message):
     offset: int
 
 
-class Accepted(Message):
+class DocumentsAccepted(Message):
     """What was put into the log, and the epoch from which on it is found."""
 
     kind: ClassVar[str] = "accepted/1"
 
     epoch: str
     """Send it as `poise-min-epoch` with an ask, and the answer knows these documents."""
-    documents: tuple[Landed, ...]
+    documents: tuple[DocumentPosition, ...]
 
 
-_MANY: Final = TypeAdapter(Annotated[list[NewDocument], Field(min_length=1, max_length=MOST)])
+_DOCUMENT_LIST: Final = TypeAdapter(Annotated[list[NewDocument], Field(min_length=1, max_length=MAX_DOCUMENTS)])
 _ID: Final = TypeAdapter(DocumentId)
 
 
-class Documents:
+class DocumentEndpoints:
     """The door to `poise.documents`."""
 
     def __init__(self, logs: Logs, producer: MessageProducer, settings: GatewaySettings) -> None:
@@ -86,10 +86,10 @@ class Documents:
             TooLargeError: The body, or a document, is larger than is taken.
             UnavailableError: The broker did not take them all; to send them again does no harm.
         """
-        wishes = RequestOptions.of(request.headers.raw, time.time())
-        given = _read(await read_json(request, limit=self._limit))
+        options = RequestOptions.from_headers(request.headers.raw, time.time())
+        given = parse_documents(await read_json(request, limit=self._limit))
         documents = {new.id: new.document() for new in given}
-        with _span("POST", wishes):
+        with _span("POST", options):
             return await self._publish(documents.items())
 
     async def delete(self, request: Request) -> Response:
@@ -99,12 +99,12 @@ class Documents:
             InvalidMessageError: It is no id.
             UnavailableError: The broker did not take it.
         """
-        wishes = RequestOptions.of(request.headers.raw, time.time())
+        options = RequestOptions.from_headers(request.headers.raw, time.time())
         try:
             document_id = _ID.validate_python(request.path_params["id"])
         except ValidationError as error:
             raise _invalid(InvalidMessageError, "id", error.errors()[0]["msg"]) from error
-        with _span("DELETE", wishes):
+        with _span("DELETE", options):
             return await self._publish([(document_id, None)])
 
     async def _publish(self, documents: Iterable[tuple[str, Document | None]]) -> Response:
@@ -113,22 +113,22 @@ class Documents:
         positions = await asyncio.gather(
             *(self._producer.publish(DOCUMENTS, document, key=document_id) for document_id, document in given)
         )
-        accepted = Accepted(
+        accepted = DocumentsAccepted(
             epoch=_epoch(topic_id, positions, time.time()),
             documents=tuple(
-                Landed(id=document_id, partition=at.partition, offset=at.offset)
+                DocumentPosition(id=document_id, partition=at.partition, offset=at.offset)
                 for (document_id, _), at in zip(given, positions, strict=True)
             ),
         )
         return Response(accepted.encode(), 202, media_type="application/json")
 
 
-def _read(body: bytes) -> Sequence[NewDocument]:
+def parse_documents(body: bytes) -> Sequence[NewDocument]:
     several = body.removeprefix(BOM_UTF8).lstrip()[:1] == b"["
     try:
         check_values(body, "documents")
         found = (
-            _MANY.validate_json(body.removeprefix(BOM_UTF8), strict=True, extra="forbid")
+            _DOCUMENT_LIST.validate_json(body.removeprefix(BOM_UTF8), strict=True, extra="forbid")
             if several
             else [NewDocument.parse(body, strict=True)]
         )
@@ -140,8 +140,8 @@ def _read(body: bytes) -> Sequence[NewDocument]:
         if new.id in seen:
             raise _invalid(InvalidMessageError, f"{prefix}id", f"{new.id[:80]!r} is in the list twice")
         seen.add(new.id)
-        if (size := len(new.document().encode())) > RECORD_BYTES:
-            detail = f"is too long: the document takes {size} bytes, of {RECORD_BYTES} that it may"
+        if (size := len(new.document().encode())) > MAX_RECORD_BYTES:
+            detail = f"is too long: the document takes {size} bytes, of {MAX_RECORD_BYTES} that it may"
             raise _invalid(TooLargeError, f"{prefix}text", detail)
     return found
 
@@ -157,6 +157,6 @@ def _epoch(topic_id: str, positions: Iterable[Position], now: float) -> str:
     return epoch.encode()
 
 
-def _span(method: str, wishes: RequestOptions) -> span:
+def _span(method: str, options: RequestOptions) -> span:
     attributes = {semconv.HTTP_METHOD: method, semconv.HTTP_ROUTE: "/v1/documents"}
-    return span(semconv.INGEST, kind=SpanKind.SERVER, attributes=attributes, parent=extract(wishes.trace))
+    return span(semconv.INGEST, kind=SpanKind.SERVER, attributes=attributes, parent=extract(options.trace))

@@ -14,13 +14,13 @@ from poise.telemetry import SpanKind, extract, semconv, span
 from poise_services.gateway.body import read_json
 from poise_services.gateway.problems import NotFoundError
 from poise_services.gateway.request_options import RequestOptions
-from poise_services.gateway.runs import KEPT, may_have_a_record
+from poise_services.gateway.runs import RECORD_RETENTION, may_have_record
 
-FEEDBACK_BYTES: Final = 256 * 1024
+MAX_FEEDBACK_BYTES: Final = 256 * 1024
 """The largest body: correction and comment of full length have room even where each character is written `\\uXXXX`."""
 
 
-class Noted(Message):
+class FeedbackAccepted(Message):
     """Feedback that is in the log."""
 
     kind: ClassVar[str] = "noted/1"
@@ -30,13 +30,13 @@ class Noted(Message):
     """What it is known by on that run: more of the same id replaces it."""
 
 
-class Feedbacks:
+class FeedbackEndpoint:
     """The door to `poise.feedback`."""
 
     def __init__(self, producer: MessageProducer) -> None:
         self._producer = producer
 
-    async def give(self, request: Request) -> Response:
+    async def submit(self, request: Request) -> Response:
         """Answer `POST /v1/feedback`. That there is such a run is not checked: it may not have ended yet.
 
         Raises:
@@ -44,20 +44,22 @@ class Feedbacks:
             NotFoundError: The run is too long ago.
             UnavailableError: The broker did not take it; to send it again does no harm.
         """
-        wishes = RequestOptions.of(request.headers.raw, time.time())
-        feedback = _read(await read_json(request, limit=FEEDBACK_BYTES))
+        options = RequestOptions.from_headers(request.headers.raw, time.time())
+        feedback = _parse(await read_json(request, limit=MAX_FEEDBACK_BYTES))
         run = feedback.run_id
-        if not may_have_a_record(run, time.time()):
-            raise NotFoundError(f"run {run}: there can be no record of it; they are kept for {KEPT / DAY:g} days")
+        if not may_have_record(run, time.time()):
+            raise NotFoundError(
+                f"run {run}: there can be no record of it; they are kept for {RECORD_RETENTION / DAY:g} days"
+            )
         attributes = {semconv.HTTP_METHOD: "POST", semconv.HTTP_ROUTE: "/v1/feedback", semconv.RUN: run}
-        parent = extract(wishes.trace)
+        parent = extract(options.trace)
         with span(semconv.FEEDBACK, kind=SpanKind.SERVER, attributes=attributes, parent=parent):
             await self._producer.publish(FEEDBACK, feedback, key=run)
-        noted = Noted(run_id=run, id=feedback.id or run)
+        noted = FeedbackAccepted(run_id=run, id=feedback.id or run)
         return Response(noted.encode(), 202, media_type="application/json")
 
 
-def _read(body: bytes) -> Feedback:
+def _parse(body: bytes) -> Feedback:
     try:
         return Feedback.parse(body, strict=True)
     except ValidationError as error:

@@ -8,28 +8,28 @@ from fastapi import FastAPI, Request, Response
 
 from poise.allowed_hosts import AllowedHosts
 from poise.dead_letters.admin import DeadLetterAdmin
-from poise.ingestion.epoch_check import EpochCheck
+from poise.ingestion.epoch_validator import EpochValidator
 from poise.worker.connection import MeshConnection
 from poise_services.gateway import docs_page, openapi, openapi_parts
-from poise_services.gateway.admin import Admin
+from poise_services.gateway.admin_guard import AdminGuard
 from poise_services.gateway.ask_endpoint import AskEndpoint
-from poise_services.gateway.dead_letters import DeadLetters
+from poise_services.gateway.dead_letters import DeadLetterEndpoints
 from poise_services.gateway.docs_page import DocsPage
-from poise_services.gateway.documents import Documents
-from poise_services.gateway.feedback import Feedbacks
-from poise_services.gateway.health import Health
+from poise_services.gateway.documents import DocumentEndpoints
+from poise_services.gateway.feedback import FeedbackEndpoint
+from poise_services.gateway.health import HealthEndpoints
 from poise_services.gateway.host_guard import HostGuard
-from poise_services.gateway.metrics_middleware import Observed
-from poise_services.gateway.problems import handle_problems
-from poise_services.gateway.runs import Runs
+from poise_services.gateway.metrics_middleware import MetricsMiddleware
+from poise_services.gateway.problems import install_error_handlers
+from poise_services.gateway.runs import RunEndpoints
 from poise_services.gateway.settings import GatewaySettings
-from poise_services.gateway.write_limits import WriteLimits
+from poise_services.gateway.write_limits import WriteRateLimiter
 
-Handler = Callable[[Request], Awaitable[Response]]
+HttpHandler = Callable[[Request], Awaitable[Response]]
 
-DEAD_LETTERS: Final = "/v1/admin/dead-letters"
+DEAD_LETTERS_PATH: Final = "/v1/admin/dead-letters"
 
-_OWN_TELEMETRY: Final[Any] = {"tracing": False, "metrics": False, "logs": False}
+_NO_FRAMEWORK_TELEMETRY: Final[Any] = {"tracing": False, "metrics": False, "logs": False}
 """The framework's is left off: spans and metrics are Poise's, and go where the mesh's settings say."""
 
 
@@ -42,29 +42,37 @@ class Gateway:
         epochs: Refuses epochs that cannot exist; None = retrieval alone does.
     """
 
-    def __init__(self, mesh: MeshConnection, settings: GatewaySettings, epochs: EpochCheck | None = None) -> None:
-        writes = WriteLimits(settings.limits)
-        runs = Runs(mesh, settings, writes)
-        documents = Documents(mesh.logs, mesh.producer, settings)
-        health, page = Health(mesh.readiness), DocsPage("Poise")
-        dead, only = DeadLetters(DeadLetterAdmin(mesh.logs, mesh.settings.tenant)), Admin(settings).only
+    def __init__(self, mesh: MeshConnection, settings: GatewaySettings, epochs: EpochValidator | None = None) -> None:
+        writes = WriteRateLimiter(settings.limits)
+        runs = RunEndpoints(mesh, settings, writes)
+        documents = DocumentEndpoints(mesh.logs, mesh.producer, settings)
+        health, page = HealthEndpoints(mesh.readiness), DocsPage("Poise")
+        dead, require_token = (
+            DeadLetterEndpoints(DeadLetterAdmin(mesh.logs, mesh.settings.tenant)),
+            AdminGuard(settings).require_token,
+        )
         self.asks = AskEndpoint(mesh.rpc, settings, runs, epochs)
         self.app = _new_app(settings)
-        routes: list[tuple[str, str, Handler, dict[str, Any]]] = [
+        routes: list[tuple[str, str, HttpHandler, dict[str, Any]]] = [
             ("POST", "/v1/ask", self.asks.ask, openapi.ASK),
             ("POST", "/v1/documents", documents.put, openapi.PUT_DOCUMENTS),
-            ("DELETE", "/v1/documents/{id:path}", writes.guard(documents.delete), openapi.DELETE_DOCUMENT),
-            ("POST", "/v1/feedback", writes.guard(Feedbacks(mesh.producer).give), openapi.GIVE_FEEDBACK),
+            ("DELETE", "/v1/documents/{id:path}", writes.limit(documents.delete), openapi.DELETE_DOCUMENT),
+            ("POST", "/v1/feedback", writes.limit(FeedbackEndpoint(mesh.producer).submit), openapi.GIVE_FEEDBACK),
             ("GET", "/v1/runs/{id}", runs.show, openapi.SHOW_RUN),
-            ("DELETE", "/v1/runs/{id}", writes.guard(runs.cancel), openapi.CANCEL_RUN),
-            ("GET", DEAD_LETTERS, only(dead.list), openapi.LIST_DEAD_LETTERS),
-            ("GET", f"{DEAD_LETTERS}/{{tier}}/{{partition}}/{{offset}}", only(dead.show), openapi.SHOW_DEAD_LETTER),
-            ("POST", f"{DEAD_LETTERS}/redrive", only(dead.redrive), openapi.REDRIVE),
-            ("POST", f"{DEAD_LETTERS}/purge", only(dead.purge), openapi.PURGE),
+            ("DELETE", "/v1/runs/{id}", writes.limit(runs.cancel), openapi.CANCEL_RUN),
+            ("GET", DEAD_LETTERS_PATH, require_token(dead.list), openapi.LIST_DEAD_LETTERS),
+            (
+                "GET",
+                f"{DEAD_LETTERS_PATH}/{{tier}}/{{partition}}/{{offset}}",
+                require_token(dead.show),
+                openapi.SHOW_DEAD_LETTER,
+            ),
+            ("POST", f"{DEAD_LETTERS_PATH}/redrive", require_token(dead.redrive), openapi.REDRIVE),
+            ("POST", f"{DEAD_LETTERS_PATH}/purge", require_token(dead.purge), openapi.PURGE),
             ("GET", docs_page.PATH, page.page, {"include_in_schema": False}),
             ("GET", f"{docs_page.PATH}/{{file}}", page.file, {"include_in_schema": False}),
-            *((method, "/healthz", health.alive, openapi.HEALTHZ[method]) for method in ("GET", "HEAD")),
-            *((method, "/readyz", health.ready, openapi.READYZ[method]) for method in ("GET", "HEAD")),
+            *((method, "/healthz", health.liveness, openapi.HEALTHZ[method]) for method in ("GET", "HEAD")),
+            *((method, "/readyz", health.readiness, openapi.READYZ[method]) for method in ("GET", "HEAD")),
         ]
         for method, path, handler, description in routes:
             self.app.add_api_route(path, handler, methods=[method], **description)
@@ -78,10 +86,10 @@ def _new_app(settings: GatewaySettings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        telemetry=_OWN_TELEMETRY,
+        telemetry=_NO_FRAMEWORK_TELEMETRY,
     )
-    app.openapi = partial(openapi_parts.describe, app)  # type: ignore[method-assign]  # the documented way to extend it
+    app.openapi = partial(openapi_parts.build_document, app)  # type: ignore[method-assign]  # the documented way to extend it
     app.add_middleware(HostGuard, AllowedHosts(settings.host, settings.allowed_hosts))
-    app.add_middleware(Observed)
-    handle_problems(app)
+    app.add_middleware(MetricsMiddleware)
+    install_error_handlers(app)
     return app

@@ -7,24 +7,24 @@ from fastapi.responses import JSONResponse
 
 from poise.contracts import FieldError
 from poise.errors import UnavailableError
-from poise_services.gateway.problems import problem_of
+from poise_services.gateway.problems import problem_response
 
 
-class Health:
+class HealthEndpoints:
     """What a load balancer asks."""
 
     def __init__(self, readiness: Callable[[], Mapping[str, bool]]) -> None:
         self._readiness = readiness
 
-    async def alive(self, _request: Request) -> Response:
+    async def liveness(self, _request: Request) -> Response:
         """Answer `GET /healthz`: the process turns its event loop."""
         return JSONResponse({"status": "ok"})
 
-    async def ready(self, _request: Request) -> Response:
+    async def readiness(self, _request: Request) -> Response:
         """Answer `GET /readyz`: 503 names the conditions that are not met."""
         checks = self._readiness()
         missing = tuple(FieldError(field=name, detail="is not met") for name, met in checks.items() if not met)
         if not missing:
             return JSONResponse({"ready": True, "checks": checks})
         fault = UnavailableError(f"not ready: {', '.join(item.field for item in missing)}").fault()
-        return problem_of(fault.model_copy(update={"errors": missing}))
+        return problem_response(fault.model_copy(update={"errors": missing}))

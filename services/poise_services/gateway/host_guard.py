@@ -5,7 +5,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from poise.allowed_hosts import AllowedHosts
 from poise.telemetry import count, semconv
-from poise_services.gateway.problems import MisdirectedError, problem_of
+from poise_services.gateway.problems import MisdirectedError, problem_response
 
 
 class HostGuard:
@@ -22,4 +22,4 @@ class HostGuard:
             return
         count(semconv.HTTP_REFUSED, 1, {semconv.REASON: "host"})
         error = MisdirectedError("host: is not this gateway's: POISE_GATEWAY_ALLOWED_HOSTS adds names")
-        await problem_of(error.fault())(scope, receive, send)
+        await problem_response(error.fault())(scope, receive, send)

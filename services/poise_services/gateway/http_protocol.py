@@ -1,16 +1,16 @@
-"""HTTP protocol: uvicorn's, with limits of time and size for what a client sends and reads.
+"""uvicorn's HTTP protocol with limits on time and size.
 
-A connection is in one of these phases, each with an end of its own:
+A connection is in one of these phases. Each phase has its own timeout:
 
-    head        the head of a request is awaited: `head_timeout`
-    body        its body is under way: `body_timeout`, and longer by what has come
-    answering   the request is there: its handler has limits of its own
-    idle        between two requests: `idle_timeout`, by uvicorn
-    closing     answered before all of the request was read: what still comes is discarded, up to `LINGER_BYTES` and
-                `LINGER_TIME`, so that the client can read the answer. Closing at once would reset the connection, and a
-                client that is reset drops an answer that it has not read yet.
+    head        waiting for the head of a request: `head_timeout`
+    body        receiving its body: `body_timeout`, extended by the bytes received
+    answering   the request is complete: its handler has its own limits
+    idle        between two requests: `idle_timeout`, enforced by uvicorn
+    closing     answered before the request was read completely: the rest is discarded, up to `LINGER_BYTES` and
+                `LINGER_TIMEOUT`, so that the client can read the response. Closing at once would reset the connection,
+                and a client drops an unread response on a reset.
 
-Whenever a client reads slower than it is written to: `write_timeout`, and longer by what waits for it.
+While a client reads slower than the gateway writes: `write_timeout`, extended by the bytes in the write buffer.
 """
 
 import asyncio
@@ -29,23 +29,23 @@ from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
 from poise.contracts import Fault
 from poise.errors import InvalidMessageError, PoiseError
 from poise.telemetry import count, semconv
-from poise_services.gateway.connections import Connections, no_room, peer_of
-from poise_services.gateway.problems import PROBLEM, RequestTimeoutError
+from poise_services.gateway.connections import Connections, overloaded, peer_key
+from poise_services.gateway.problems import PROBLEM_JSON, RequestTimeoutError
 
-LARGEST_HEAD: Final = 32 * 1024
+MAX_HEAD_BYTES: Final = 32 * 1024
 """Bytes of a request's head; a larger one is refused with 431."""
 LINGER_BYTES: Final = 16 * 1024 * 1024
-LINGER_TIME: Final = 10.0
+LINGER_TIMEOUT: Final = 10.0
 """Seconds."""
 
 
-class _Transport(asyncio.Transport):
+class _GracefulTransport(asyncio.Transport):
     """A connection as uvicorn sees it: when uvicorn closes it, the protocol ends it in order."""
 
     def __init__(self, transport: asyncio.Transport, end: Callable[[], None]) -> None:
         super().__init__()
         self._transport = transport
-        self._end = end
+        self._close_gracefully = end
         self._closed = False
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
@@ -57,7 +57,7 @@ class _Transport(asyncio.Transport):
     def close(self) -> None:
         if not self._closed:
             self._closed = True
-            self._end()
+            self._close_gracefully()
 
     def pause_reading(self) -> None:
         self._transport.pause_reading()
@@ -70,8 +70,8 @@ class _Transport(asyncio.Transport):
 
 
 @dataclass(slots=True)
-class _Taken:
-    """Bytes of the budget that a request has taken, until it is answered and its handler has ended."""
+class _Reservation:
+    """Bytes of the budget that a request has reservation, until it is answered and its handler has ended."""
 
     bytes: int = 0
     handled: bool = False
@@ -88,16 +88,16 @@ class LimitedProtocol(H11Protocol):
     def __init__(self, connections: Connections, **uvicorn: Any) -> None:
         super().__init__(**uvicorn)
         self._application, self.app = self.app, self._answer
-        self._all = connections
+        self._connections = connections
         self._limits = connections.limits
         self._peer = ""
-        self._raw: asyncio.Transport = cast("asyncio.Transport", None)  # until the connection is made
+        self._socket: asyncio.Transport = cast("asyncio.Transport", None)  # until the connection is made
         self._phase = ""
         self._timer: asyncio.TimerHandle | None = None
-        self._unread: asyncio.TimerHandle | None = None
+        self._write_timer: asyncio.TimerHandle | None = None
         self._began = 0.0
         self._received = 0
-        self._taken = _Taken()
+        self._reservation = _Reservation()
         self._discard: int | None = None
         self._refused = False
 
@@ -105,14 +105,14 @@ class LimitedProtocol(H11Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take a connection, or refuse it."""
-        self._raw = cast("asyncio.Transport", transport)
-        super().connection_made(_Transport(self._raw, self._end))
-        self._peer = peer_of(self.client[0] if self.client else None)
+        self._socket = cast("asyncio.Transport", transport)
+        super().connection_made(_GracefulTransport(self._socket, self._close_gracefully))
+        self._peer = peer_key(self.client[0] if self.client else None)
         try:
-            self._all.enter(self._peer)
+            self._connections.add(self._peer)
         except PoiseError as error:
-            if self._all.overfull():
-                self._raw.abort()
+            if self._connections.is_over_capacity():
+                self._socket.abort()
             else:
                 self._refuse(error.fault(), "connections")
         else:
@@ -123,9 +123,9 @@ class LimitedProtocol(H11Protocol):
         super().connection_lost(exc)
         self._enter("")
         self._stop_waiting_for_reader()
-        self._all.leave(self._peer)
-        if not self._taken.handled:
-            self._all.budget.give(self._taken.bytes)
+        self._connections.remove(self._peer)
+        if not self._reservation.handled:
+            self._connections.budget.release(self._reservation.bytes)
 
     def close_idle(self) -> None:
         """Make room for another connection: on this one no request is under way."""
@@ -137,19 +137,19 @@ class LimitedProtocol(H11Protocol):
         if self._discard is None:
             super().shutdown()
         else:
-            self._raw.abort()
+            self._socket.abort()
 
-    def _end(self) -> None:
+    def _close_gracefully(self) -> None:
         """All of the answer is written: close, once it is read, and where the request goes on, once that has ended."""
         if self._refused or self.conn.their_state is h11.SEND_BODY:
             self._discard = LINGER_BYTES
-            self._raw.resume_reading()  # that the client has gone is only known by reading
+            self._socket.resume_reading()  # that the client has gone is only known by reading
             self._enter("closing")
             with contextlib.suppress(OSError):  # it has gone
-                self._raw.write_eof()
+                self._socket.write_eof()
         else:
             self._enter("answering")
-            self._raw.close()
+            self._socket.close()
         self._wait_for_reader()
 
     # -- what is received -----------------------------------------------------------------------------------------
@@ -159,22 +159,22 @@ class LimitedProtocol(H11Protocol):
         if self._discard is not None:
             self._discard -= len(data)
             if self._discard < 0:
-                self._raw.abort()
+                self._socket.abort()
             return
-        if not self._all.budget.take(len(data), self._taken.bytes):
-            self._refuse(no_room("bytes of requests").fault(), "bytes")
+        if not self._connections.budget.reserve(len(data), self._reservation.bytes):
+            self._refuse(overloaded("bytes of requests").fault(), "bytes")
             return
-        self._taken.bytes += len(data)
+        self._reservation.bytes += len(data)
         self._received += len(data)
         super().data_received(data)
-        self._look()
+        self._update_phase()
 
-    def _look(self) -> None:
+    def _update_phase(self) -> None:
         """See which phase the request is in now."""
         state = self.conn.their_state
         if state is h11.SEND_BODY:
-            if self._phase != "body" and not self._fits():
-                self._refuse(no_room("bytes of requests").fault(), "bytes")
+            if self._phase != "body" and not self._body_fits():
+                self._refuse(overloaded("bytes of requests").fault(), "bytes")
                 return
             self._enter("body")
         elif state is h11.IDLE:
@@ -182,16 +182,16 @@ class LimitedProtocol(H11Protocol):
         else:
             self._enter("answering")
 
-    def _fits(self) -> bool:
+    def _body_fits(self) -> bool:
         """Whether there is room for the body that was announced; one that is larger than any may be is answered 413."""
         length = int(dict(self.headers).get(b"content-length", b"0")[:18])
-        held = self._taken.bytes
-        return length > self._all.largest_body or self._all.budget.room(max(0, length - held), held)
+        held = self._reservation.bytes
+        return length > self._connections.largest_body or self._connections.budget.has_room(max(0, length - held), held)
 
     async def _answer(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         """Have the application answer a request; an answer that does not wait for all of the request is the last."""
-        cycle, taken = self.cycle, self._taken
-        taken.handled = True
+        cycle, reservation = self.cycle, self._reservation
+        reservation.handled = True
 
         async def answer(message: ASGISendEvent) -> None:
             if message["type"] == "http.response.start" and cycle.more_body:
@@ -202,14 +202,14 @@ class LimitedProtocol(H11Protocol):
             if not self._refused:
                 await self._application(scope, receive, answer)
         finally:
-            self._all.budget.give(taken.bytes)
-            taken.bytes, taken.handled = 0, False
+            self._connections.budget.release(reservation.bytes)
+            reservation.bytes, reservation.handled = 0, False
 
     def on_response_complete(self) -> None:
         """Go on to the next request, to which what has come behind this one belongs."""
-        behind = min(self._taken.bytes, len(self.conn.trailing_data[0]))
-        self._taken.bytes -= behind
-        self._taken = _Taken(behind)
+        behind = min(self._reservation.bytes, len(self.conn.trailing_data[0]))
+        self._reservation.bytes -= behind
+        self._reservation = _Reservation(behind)
         super().on_response_complete()
         if self.conn.their_state is h11.IDLE:
             self._enter("head" if self.conn.trailing_data[0] else "idle")
@@ -225,22 +225,22 @@ class LimitedProtocol(H11Protocol):
             self._timer = None
         self._began, self._received = self.loop.time(), 0
         if phase in {"head", "idle"}:
-            self._all.waits(self._peer, self.close_idle)
+            self._connections.mark_idle(self._peer, self.close_idle)
         else:
-            self._all.works(self.close_idle)
-        within = {"head": self._limits.head_timeout, "body": self._limits.body_timeout, "closing": LINGER_TIME}
+            self._connections.mark_busy(self.close_idle)
+        within = {"head": self._limits.head_timeout, "body": self._limits.body_timeout, "closing": LINGER_TIMEOUT}
         if phase in within:
-            self._timer = self.loop.call_later(within[phase], self._too_late)
+            self._timer = self.loop.call_later(within[phase], self._on_phase_timeout)
 
-    def _too_late(self) -> None:
+    def _on_phase_timeout(self) -> None:
         self._timer = None
         if self._phase == "closing":
-            self._raw.abort()
+            self._socket.abort()
             return
         if self._phase == "body":
             until = self._began + self._limits.body_timeout + self._received / self._limits.least_rate
             if self.loop.time() < until:
-                self._timer = self.loop.call_at(until, self._too_late)
+                self._timer = self.loop.call_at(until, self._on_phase_timeout)
                 return
         if self._phase == "head" and not self.conn.trailing_data[0]:
             count(semconv.HTTP_REFUSED, 1, {semconv.REASON: "silent"})
@@ -261,19 +261,19 @@ class LimitedProtocol(H11Protocol):
             self._stop_waiting_for_reader()
 
     def _wait_for_reader(self) -> None:
-        waits = self._raw.get_write_buffer_size()
-        if waits and self._unread is None:
+        waits = self._socket.get_write_buffer_size()
+        if waits and self._write_timer is None:
             within = self._limits.write_timeout + waits / self._limits.least_rate
-            self._unread = self.loop.call_later(within, self._not_read)
+            self._write_timer = self.loop.call_later(within, self._on_write_timeout)
 
     def _stop_waiting_for_reader(self) -> None:
-        if self._unread is not None:
-            self._unread.cancel()
-            self._unread = None
+        if self._write_timer is not None:
+            self._write_timer.cancel()
+            self._write_timer = None
 
-    def _not_read(self) -> None:
+    def _on_write_timeout(self) -> None:
         count(semconv.HTTP_REFUSED, 1, {semconv.REASON: "unread"})
-        self._raw.abort()
+        self._socket.abort()
 
     # -- refusing -------------------------------------------------------------------------------------------------
 
@@ -294,14 +294,14 @@ class LimitedProtocol(H11Protocol):
             self.cycle.disconnected = True  # as if the client had gone: the handler stops
             self.cycle.message_event.set()
         if self.conn.our_state not in {h11.IDLE, h11.SEND_RESPONSE}:
-            self._raw.abort()  # in the middle of an answer there is no place for another
+            self._socket.abort()  # in the middle of an answer there is no place for another
             return
         body = fault.encode()
-        headers = [("content-type", PROBLEM), ("content-length", str(len(body))), ("connection", "close")]
+        headers = [("content-type", PROBLEM_JSON), ("content-length", str(len(body))), ("connection", "close")]
         if fault.retry_after is not None:
             headers.append(("retry-after", f"{fault.retry_after:.0f}"))
         response = h11.Response(status_code=fault.status, headers=headers, reason=STATUS_PHRASES[fault.status])
         with contextlib.suppress(h11.LocalProtocolError):  # it cannot: then the connection ends without
             for event in (response, h11.Data(data=body), h11.EndOfMessage()):
-                self._raw.write(self.conn.send(event) or b"")
+                self._socket.write(self.conn.send(event) or b"")
         self.transport.close()

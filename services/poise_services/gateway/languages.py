@@ -5,24 +5,26 @@ from typing import Final
 
 from poise.contracts.ask import LANGUAGE_TAG
 
-LONGEST: Final = 35
+MAX_TAG_CHARS: Final = 35
 """Characters of a tag that is heard (RFC 5646, section 4.4.1)."""
-READ: Final = 2_000
+MAX_HEADER_CHARS: Final = 2_000
 """Characters of the header that are read: browsers send some 100."""
 _QUALITY: Final = re.compile(r"0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?")
 
 
-def first_choice(accept_language: str | None) -> str | None:
+def preferred_language(accept_language: str | None) -> str | None:
     """The language with the highest quality, of equals the first (RFC 9110, section 12.5.4); None = no wish.
 
     What cannot be read is passed over: it is a wish, and no reason to refuse an ask.
     """
     best, quality = None, 0.0
     header = accept_language or ""
-    for choice in (header if len(header) <= READ else header[:READ].rpartition(",")[0]).split(","):
+    for choice in (header if len(header) <= MAX_HEADER_CHARS else header[:MAX_HEADER_CHARS].rpartition(",")[0]).split(
+        ","
+    ):
         tag, *parameters = (part.strip() for part in choice.split(";"))
         weight = _quality_of(parameters)
-        if weight > quality and len(tag) <= LONGEST and re.fullmatch(LANGUAGE_TAG, tag):
+        if weight > quality and len(tag) <= MAX_TAG_CHARS and re.fullmatch(LANGUAGE_TAG, tag):
             best, quality = tag, weight
     return best
 

@@ -11,7 +11,7 @@ from poise.telemetry import measure, semconv
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
 
 
-class Observed:
+class MetricsMiddleware:
     """Measures an application; a request that it fails on counts as 500."""
 
     def __init__(self, app: ASGIApp) -> None:

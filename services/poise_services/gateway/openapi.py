@@ -7,12 +7,28 @@ from pydantic import BaseModel
 
 from poise.contracts import Answer, Ask, Feedback
 from poise.dead_letters.json_view import LetterView
-from poise_services.gateway.dead_letters import ActionRequest, ListResponse, Purged, Query, RedriveAct, RedriveResponse
-from poise_services.gateway.documents import MOST, Accepted, NewDocument
-from poise_services.gateway.event_stream import EVENTS
-from poise_services.gateway.feedback import Noted
-from poise_services.gateway.openapi_parts import DOCUMENT_ID, RUN_ID, answers, body, headers, path, query, ref
-from poise_services.gateway.runs import CancelledRun, RunView
+from poise_services.gateway.dead_letters import (
+    ListQuery,
+    ListResponse,
+    PurgeRequest,
+    PurgeResponse,
+    RedriveRequest,
+    RedriveResponse,
+)
+from poise_services.gateway.documents import MAX_DOCUMENTS, DocumentsAccepted, NewDocument
+from poise_services.gateway.event_stream import EVENT_STREAM
+from poise_services.gateway.feedback import FeedbackAccepted
+from poise_services.gateway.openapi_parts import (
+    DOCUMENT_ID,
+    RUN_ID,
+    header_parameters,
+    path_parameter,
+    query_parameters,
+    request_body,
+    responses,
+    schema_ref,
+)
+from poise_services.gateway.runs import CancelResponse, RunView
 
 DESCRIPTION: Final = """
 Ask questions of a corpus, put documents into it, and say what you think of the answers. Every answer says which rung of
@@ -73,16 +89,16 @@ data: {"run_id":"019aa7e4-2f10-7c3e-9d6b-5a1f0c7e2b44","text":"pass is a null op
 """
 
 
-def _ask_answers() -> dict[int | str, dict[str, Any]]:
-    found = answers(
+def _ask_responses() -> dict[int | str, dict[str, Any]]:
+    found = responses(
         200,
         "The answer.",
-        ref(Answer),
+        schema_ref(Answer),
         _ANSWER_EXAMPLE,
         *(400, 408, 413, 415, 429, 499, 500, 503, 504),
         sent=("poise-run", "traceparent"),
     )
-    found[200]["content"][EVENTS] = {"schema": {"type": "string"}, "example": _EVENTS_EXAMPLE}
+    found[200]["content"][EVENT_STREAM] = {"schema": {"type": "string"}, "example": _EVENTS_EXAMPLE}
     return found
 
 
@@ -96,10 +112,12 @@ ASK: Final[dict[str, Any]] = {
         " `answer` is the whole answer. Words are provisional until `end`. An error after the first event is the event"
         " `fault`."
     ),
-    "responses": _ask_answers(),
+    "responses": _ask_responses(),
     "openapi_extra": {
-        "parameters": headers("poise-deadline", "poise-min-epoch", "cache-control", "accept-language", "traceparent"),
-        "requestBody": body(ref(Ask), {"question": "What does the pass statement do?"}),
+        "parameters": header_parameters(
+            "poise-deadline", "poise-min-epoch", "cache-control", "accept-language", "traceparent"
+        ),
+        "requestBody": request_body(schema_ref(Ask), {"question": "What does the pass statement do?"}),
     },
 }
 PUT_DOCUMENTS: Final[dict[str, Any]] = {
@@ -107,20 +125,24 @@ PUT_DOCUMENTS: Final[dict[str, Any]] = {
     "tags": ["documents"],
     "summary": "Put documents into the corpus",
     "description": (
-        f"One document, or a list of up to {MOST}, each id once. A known id replaces its document. A document that"
-        " takes more than 1,000,000 bytes as UTF-8 is too large (413)."
+        f"One document, or a list of up to {MAX_DOCUMENTS}, each id once. A known id replaces its document. A document"
+        " of more than 1,000,000 bytes as UTF-8 is too large (413)."
     ),
     "status_code": 202,
-    "responses": answers(
-        202, "They are in the log.", ref(Accepted), _ACCEPTED_EXAMPLE, *(400, 408, 413, 415, 500, 503, 504)
+    "responses": responses(
+        202,
+        "They are in the log.",
+        schema_ref(DocumentsAccepted),
+        _ACCEPTED_EXAMPLE,
+        *(400, 408, 413, 415, 500, 503, 504),
     ),
     "openapi_extra": {
-        "parameters": headers("poise-deadline", "traceparent"),
-        "requestBody": body(
+        "parameters": header_parameters("poise-deadline", "traceparent"),
+        "requestBody": request_body(
             {
                 "oneOf": [
-                    ref(NewDocument),
-                    {"type": "array", "items": ref(NewDocument), "minItems": 1, "maxItems": MOST},
+                    schema_ref(NewDocument),
+                    {"type": "array", "items": schema_ref(NewDocument), "minItems": 1, "maxItems": MAX_DOCUMENTS},
                 ]
             },
             _DOCUMENT_EXAMPLE,
@@ -133,10 +155,10 @@ DELETE_DOCUMENT: Final[dict[str, Any]] = {
     "summary": "Take a document out of the corpus",
     "description": "Accepted whether or not there is such a document.",
     "status_code": 202,
-    "responses": answers(
-        202, "Its deletion is in the log.", ref(Accepted), _ACCEPTED_EXAMPLE, *(400, 429, 500, 503, 504)
+    "responses": responses(
+        202, "Its deletion is in the log.", schema_ref(DocumentsAccepted), _ACCEPTED_EXAMPLE, *(400, 429, 500, 503, 504)
     ),
-    "openapi_extra": {"parameters": [DOCUMENT_ID, *headers("poise-deadline", "traceparent")]},
+    "openapi_extra": {"parameters": [DOCUMENT_ID, *header_parameters("poise-deadline", "traceparent")]},
 }
 GIVE_FEEDBACK: Final[dict[str, Any]] = {
     "operation_id": "give_feedback",
@@ -149,16 +171,16 @@ GIVE_FEEDBACK: Final[dict[str, Any]] = {
         " such a run: it may not have ended yet."
     ),
     "status_code": 202,
-    "responses": answers(
+    "responses": responses(
         202,
         "It is in the log.",
-        ref(Noted),
+        schema_ref(FeedbackAccepted),
         {"run_id": _RUN_ID, "id": _RUN_ID},
         *(400, 404, 408, 413, 415, 429, 500, 503, 504),
     ),
     "openapi_extra": {
-        "parameters": headers("poise-deadline", "traceparent"),
-        "requestBody": body(ref(Feedback), _FEEDBACK_EXAMPLE),
+        "parameters": header_parameters("poise-deadline", "traceparent"),
+        "requestBody": request_body(schema_ref(Feedback), _FEEDBACK_EXAMPLE),
     },
 }
 SHOW_RUN: Final[dict[str, Any]] = {
@@ -169,10 +191,10 @@ SHOW_RUN: Final[dict[str, Any]] = {
         "How it ended, and its record, with its steps, its passages and how its variant was chosen; or that it still"
         " runs. Of a run that ended without an answer `outcome` and `fault` say why."
     ),
-    "responses": answers(
+    "responses": responses(
         200,
         "The run.",
-        ref(RunView),
+        schema_ref(RunView),
         {"run_id": _RUN_ID, "status": "finished", "outcome": "deadline-exceeded"},
         404,
         500,
@@ -186,15 +208,15 @@ CANCEL_RUN: Final[dict[str, Any]] = {
     "summary": "Cancel a run",
     "description": "Whoever waits for it gets 499. Accepted for any id that may be of a run under way.",
     "status_code": 202,
-    "responses": answers(
-        202, "Every worker is told to stop it.", ref(CancelledRun), {"run_id": _RUN_ID}, 404, 429, 500, 503
+    "responses": responses(
+        202, "Every worker is told to stop it.", schema_ref(CancelResponse), {"run_id": _RUN_ID}, 404, 429, 500, 503
     ),
     "openapi_extra": {"parameters": [RUN_ID]},
 }
 
-_LETTER_ID: Final = "retrieval/0/41"
+_DEAD_LETTER_ID: Final = "retrieval/0/41"
 _SUMMARY_EXAMPLE: Final = {
-    "id": _LETTER_ID,
+    "id": _DEAD_LETTER_ID,
     "at": 1764000000.5,
     "topic": "poise.documents",
     "error": "TerminalError",
@@ -202,7 +224,7 @@ _SUMMARY_EXAMPLE: Final = {
     "state": "dead",
     "redrives": 0,
 }
-_LETTER_EXAMPLE: Final = {
+_DEAD_LETTER_EXAMPLE: Final = {
     **_SUMMARY_EXAMPLE,
     "redriven": None,
     "key": "pass",
@@ -213,41 +235,44 @@ _LETTER_EXAMPLE: Final = {
     "worker": "retrieval-1",
     "traceback": "TerminalError: the document cannot be split",
 }
-_ADMIN: Final = (
+_ADMIN_NOTE: Final = (
     " Off (404) unless the setting `admin_token` is given; then it takes `Authorization: Bearer` and that token."
 )
 _ADMIN_ROUTE: Final[dict[str, Any]] = {"tags": ["admin"]}
-_ONLY: Final[dict[str, Any]] = {"security": [{"admin": []}]}
+_ADMIN_SECURITY: Final[dict[str, Any]] = {"security": [{"admin": []}]}
 
 
-def _act(model: type[BaseModel], example: object) -> dict[str, Any]:
-    return _ONLY | {"requestBody": body(ref(model), example)}
+def _admin_body(model: type[BaseModel], example: object) -> dict[str, Any]:
+    return _ADMIN_SECURITY | {"requestBody": request_body(schema_ref(model), example)}
 
 
 LIST_DEAD_LETTERS: Final[dict[str, Any]] = _ADMIN_ROUTE | {
     "operation_id": "list_dead_letters",
     "summary": "List dead letters",
-    "description": "Messages that could not be handled, oldest first; ages read `30s`, `10m`, `2h`, `7d`." + _ADMIN,
-    "responses": answers(
+    "description": "Messages that could not be handled, oldest first; ages read `30s`, `10m`, `2h`, `7d`."
+    + _ADMIN_NOTE,
+    "responses": responses(
         200,
         "Dead letters.",
-        ref(ListResponse),
+        schema_ref(ListResponse),
         {"dead_letters": [_SUMMARY_EXAMPLE], "more": 0},
         *(400, 401, 404, 500, 503),
     ),
-    "openapi_extra": _ONLY | {"parameters": query(Query)},
+    "openapi_extra": _ADMIN_SECURITY | {"parameters": query_parameters(ListQuery)},
 }
 SHOW_DEAD_LETTER: Final[dict[str, Any]] = _ADMIN_ROUTE | {
     "operation_id": "show_dead_letter",
     "summary": "Show a dead letter",
-    "description": "Whole: key, headers, body, error and traceback." + _ADMIN,
-    "responses": answers(200, "The dead letter.", ref(LetterView), _LETTER_EXAMPLE, *(401, 404, 500, 503)),
-    "openapi_extra": _ONLY
+    "description": "Whole: key, headers, body, error and traceback." + _ADMIN_NOTE,
+    "responses": responses(
+        200, "The dead letter.", schema_ref(LetterView), _DEAD_LETTER_EXAMPLE, *(401, 404, 500, 503)
+    ),
+    "openapi_extra": _ADMIN_SECURITY
     | {
         "parameters": [
-            path("tier", {"type": "string"}, "The first part of its id."),
-            path("partition", {"type": "integer"}, "The second part."),
-            path("offset", {"type": "integer"}, "The third part."),
+            path_parameter("tier", {"type": "string"}, "The first part of its id."),
+            path_parameter("partition", {"type": "integer"}, "The second part."),
+            path_parameter("offset", {"type": "integer"}, "The third part."),
         ]
     },
 }
@@ -256,29 +281,29 @@ REDRIVE: Final[dict[str, Any]] = _ADMIN_ROUTE | {
     "summary": "Send dead letters again",
     "description": (
         "Each once, however often this is asked: to ask again after an error does no harm. What was sent again three"
-        " times and died each time is quarantined: it is sent only by its id with `force`." + _ADMIN
+        " times and died each time is quarantined: it is sent only by its id with `force`." + _ADMIN_NOTE
     ),
-    "responses": answers(
+    "responses": responses(
         200,
         "What became of each.",
-        ref(RedriveResponse),
-        {"outcomes": [{"id": _LETTER_ID, "sent": "poise.documents/3/57"}], "more": 0, "dry_run": False},
+        schema_ref(RedriveResponse),
+        {"outcomes": [{"id": _DEAD_LETTER_ID, "sent": "poise.documents/3/57"}], "more": 0, "dry_run": False},
         *(400, 401, 404, 408, 413, 415, 500, 503),
     ),
-    "openapi_extra": _act(RedriveAct, {"tier": "retrieval", "error": "TerminalError", "newer_than": "2h"}),
+    "openapi_extra": _admin_body(RedriveRequest, {"tier": "retrieval", "error": "TerminalError", "newer_than": "2h"}),
 }
 PURGE: Final[dict[str, Any]] = _ADMIN_ROUTE | {
     "operation_id": "purge_dead_letters",
     "summary": "Purge dead letters",
-    "description": "For good: they are listed no more and cannot be sent again." + _ADMIN,
-    "responses": answers(
+    "description": "For good: they are listed no more and cannot be sent again." + _ADMIN_NOTE,
+    "responses": responses(
         200,
         "What is gone.",
-        ref(Purged),
-        {"purged": [_LETTER_ID], "more": 0, "dry_run": True},
+        schema_ref(PurgeResponse),
+        {"purged": [_DEAD_LETTER_ID], "more": 0, "dry_run": True},
         *(400, 401, 404, 408, 413, 415, 500, 503),
     ),
-    "openapi_extra": _act(ActionRequest, {"older_than": "7d", "dry_run": True}),
+    "openapi_extra": _admin_body(PurgeRequest, {"older_than": "7d", "dry_run": True}),
 }
 
 
@@ -286,8 +311,8 @@ def _health(name: str, summary: str, said: str, schema: dict[str, Any], example:
     """By method."""
     common = {"tags": ["health"], "summary": summary, "description": said, "response_class": Response}
     return {
-        "GET": common | {"operation_id": name, "responses": answers(200, "Yes.", schema, example, 503)},
-        "HEAD": common | {"operation_id": f"head_{name}", "responses": answers(200, "Yes.", None, None, 503)},
+        "GET": common | {"operation_id": name, "responses": responses(200, "Yes.", schema, example, 503)},
+        "HEAD": common | {"operation_id": f"head_{name}", "responses": responses(200, "Yes.", None, None, 503)},
     }
 
 

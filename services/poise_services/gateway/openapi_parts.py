@@ -12,18 +12,34 @@ from poise.contracts.document import DocumentId
 from poise.contracts.json_schema import Strict, Written, components
 from poise.contracts.run_id import RunId
 from poise.dead_letters.json_view import LetterView
-from poise_services.gateway.dead_letters import ActionRequest, ListResponse, Purged, RedriveAct, RedriveResponse
-from poise_services.gateway.documents import Accepted, NewDocument
-from poise_services.gateway.feedback import Noted
-from poise_services.gateway.problems import PROBLEM
-from poise_services.gateway.runs import CancelledRun, RunView
+from poise_services.gateway.dead_letters import (
+    ListResponse,
+    PurgeRequest,
+    PurgeResponse,
+    RedriveRequest,
+    RedriveResponse,
+)
+from poise_services.gateway.documents import DocumentsAccepted, NewDocument
+from poise_services.gateway.feedback import FeedbackAccepted
+from poise_services.gateway.problems import PROBLEM_JSON
+from poise_services.gateway.runs import CancelResponse, RunView
 
 Json = dict[str, Any]
 
 JSON: Final = "application/json"
-REQUESTS: Final = (Ask, NewDocument, Feedback, ActionRequest, RedriveAct)
+REQUEST_MODELS: Final = (Ask, NewDocument, Feedback, PurgeRequest, RedriveRequest)
 """What clients send; unknown fields are refused."""
-RESPONSES: Final = (Answer, Fault, Accepted, Noted, RunView, CancelledRun, ListResponse, RedriveResponse, Purged)
+RESPONSE_MODELS: Final = (
+    Answer,
+    Fault,
+    DocumentsAccepted,
+    FeedbackAccepted,
+    RunView,
+    CancelResponse,
+    ListResponse,
+    RedriveResponse,
+    PurgeResponse,
+)
 """What the gateway sends, by `Message.encode`."""
 TAGS: Final = {
     "asks": "Questions, and their answers.",
@@ -60,7 +76,7 @@ PROBLEM_EXAMPLE: Final = {
         {"field": "quesion", "detail": "Extra inputs are not permitted"},
     ],
 }
-_PARAMETERS: Final[Mapping[str, tuple[Json, str]]] = {
+_REQUEST_HEADERS: Final[Mapping[str, tuple[Json, str]]] = {
     "poise-deadline": (
         {"type": "integer", "minimum": 0, "maximum": 10**18 - 1},
         "When nobody wants it any more, unix milliseconds. For an answer, 30 s from now by default, 300 s at the most.",
@@ -79,62 +95,66 @@ _PARAMETERS: Final[Mapping[str, tuple[Json, str]]] = {
     ),
     "traceparent": ({"type": "string"}, "The trace that this request belongs to (W3C Trace Context)."),
 }
-_SENT: Final = {
+_RESPONSE_HEADERS: Final = {
     "poise-run": "The run's id.",
     "traceparent": "The run's trace (W3C Trace Context): the one that was given, else a new one.",
     "retry-after": "Seconds after which it may succeed, where that is known.",
     "www-authenticate": "How to authenticate.",
 }
-_OF_A_PROBLEM: Final[Mapping[int | str, tuple[str, ...]]] = {
+_PROBLEM_HEADERS: Final[Mapping[int | str, tuple[str, ...]]] = {
     401: ("www-authenticate",),
     429: ("retry-after",),
     503: ("retry-after",),
 }
 
 
-def headers(*names: str) -> list[Json]:
+def header_parameters(*names: str) -> list[Json]:
     """Headers that a request may have."""
     return [
         {"name": name, "in": "header", "description": text, "schema": schema}
         for name in names
-        for schema, text in [_PARAMETERS[name]]
+        for schema, text in [_REQUEST_HEADERS[name]]
     ]
 
 
-def path(name: str, schema: Json, description: str) -> Json:
+def path_parameter(name: str, schema: Json, description: str) -> Json:
     """A part of the path."""
     return {"name": name, "in": "path", "required": True, "description": description, "schema": schema}
 
 
-DOCUMENT_ID: Final = path(
+DOCUMENT_ID: Final = path_parameter(
     "id", TypeAdapter(DocumentId).json_schema(), "The document's id, percent-encoded; it may contain slashes."
 )
-RUN_ID: Final = path(
+RUN_ID: Final = path_parameter(
     "id", TypeAdapter(RunId).json_schema(), "The run's id, as the header `poise-run` of the answer gave it."
 )
 
 
-def query(model: type[BaseModel]) -> list[Json]:
+def query_parameters(model: type[BaseModel]) -> list[Json]:
     """A model's fields as parameters of the query, which cannot be null."""
     fields = model.model_json_schema(mode="serialization", schema_generator=Written)["properties"]
     defaults = {name: field.default for name, field in model.model_fields.items() if field.default is not None}
     return [
-        {"name": name, "in": "query", "schema": schema | ({"default": defaults[name]} if name in defaults else {})}
+        {
+            "name": name,
+            "in": "query",
+            "schema": schema | ({"default": defaults[name]} if name in defaults else {}),
+        }
         for name, schema in fields.items()
     ]
 
 
-def body(schema: Mapping[str, Any], example: object) -> Json:
+def request_body(schema: Mapping[str, Any], example: object) -> Json:
     """The body of a request."""
     return {"required": True, "content": {JSON: {"schema": schema, "example": example}}}
 
 
-def ref(model: type[BaseModel]) -> Json:
+def schema_ref(model: type[BaseModel]) -> Json:
     """A model of the document's."""
     return {"$ref": f"#/components/schemas/{model.__name__}"}
 
 
-def answers(
+def responses(
     status: int, said: str, schema: Json | None, example: object, *problems: int, sent: tuple[str, ...] = ()
 ) -> dict[int | str, Json]:
     """What an operation answers: one success, and problems.
@@ -151,23 +171,23 @@ def answers(
     found: dict[int | str, Json] = {status: {"description": said} | body | _headers(*sent)}
     statuses: tuple[int | str, ...] = (*problems, 421, "default")
     for problem in statuses:
-        content: Json = {"schema": ref(Fault)}
+        content: Json = {"schema": schema_ref(Fault)}
         if problem == PROBLEM_EXAMPLE["status"]:
             content["example"] = PROBLEM_EXAMPLE
         found[problem] = (
             {"description": PROBLEMS[problem]}
-            | ({} if schema is None else {"content": {PROBLEM: content}})
-            | _headers(*sent, *_OF_A_PROBLEM.get(problem, ()))
+            | ({} if schema is None else {"content": {PROBLEM_JSON: content}})
+            | _headers(*sent, *_PROBLEM_HEADERS.get(problem, ()))
         )
     return found
 
 
 def _headers(*names: str) -> Json:
-    described = {name: {"description": _SENT[name], "schema": {"type": "string"}} for name in names}
+    described = {name: {"description": _RESPONSE_HEADERS[name], "schema": {"type": "string"}} for name in names}
     return {"headers": described} if described else {}
 
 
-def describe(app: FastAPI) -> Json:
+def build_document(app: FastAPI) -> Json:
     """The OpenAPI document: the framework's, with the schemas of bodies as they are read and written."""
     if app.openapi_schema is None:
         schema = get_openapi(
@@ -179,9 +199,9 @@ def describe(app: FastAPI) -> Json:
             servers=[{"url": "/", "description": "Where this document is."}],
             license_info={"name": "Apache 2.0", "identifier": "Apache-2.0"},
         )
-        schemas = components(REQUESTS, Strict)
+        schemas = components(REQUEST_MODELS, Strict)
         schemas |= components([LetterView], mode="serialization")  # whose nulls are written
-        schemas |= components(RESPONSES, Written, mode="serialization")
+        schemas |= components(RESPONSE_MODELS, Written, mode="serialization")
         schema["components"] = {
             "schemas": dict(sorted(schemas.items())),
             "securitySchemes": {"admin": {"type": "http", "scheme": "bearer"}},

@@ -14,9 +14,9 @@ from starlette.requests import ClientDisconnect
 from poise.contracts import Fault
 from poise.errors import InvalidMessageError, PoiseError, RecordTooLargeError, RetryableError, TerminalError
 
-PROBLEM: Final = "application/problem+json"
-_NO_ERROR: Final = 600
-CLIENT_GONE: Final = 499
+PROBLEM_JSON: Final = "application/problem+json"
+_END_OF_ERRORS: Final = 600
+CLIENT_CLOSED_REQUEST: Final = 499
 """Nobody reads it; nginx made it the custom for logs and metrics."""
 
 logger = logging.getLogger(__name__)
@@ -78,32 +78,34 @@ class UnsupportedMediaTypeError(InvalidMessageError):
     status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
 
 
-def problem_of(fault: Fault, headers: Mapping[str, str] = MappingProxyType({})) -> Response:
+def problem_response(fault: Fault, headers: Mapping[str, str] = MappingProxyType({})) -> Response:
     """A fault as an HTTP response; another tier's may name any status, and one that is no error's becomes 500."""
-    status = fault.status if HTTPStatus.BAD_REQUEST <= fault.status < _NO_ERROR else HTTPStatus.INTERNAL_SERVER_ERROR
+    status = (
+        fault.status if HTTPStatus.BAD_REQUEST <= fault.status < _END_OF_ERRORS else HTTPStatus.INTERNAL_SERVER_ERROR
+    )
     body = fault if fault.status == status else fault.model_copy(update={"status": int(status)})
     if fault.retry_after is not None:
         headers = {**headers, "retry-after": str(math.ceil(fault.retry_after))}
-    return Response(body.encode(), status, headers, media_type=PROBLEM)
+    return Response(body.encode(), status, headers, media_type=PROBLEM_JSON)
 
 
-def handle_problems(app: FastAPI) -> None:
+def install_error_handlers(app: FastAPI) -> None:
     """Have each error answered as a problem, with the headers that `request.state.headers` had come to."""
-    app.add_exception_handler(PoiseError, _of_ours)
-    app.add_exception_handler(HTTPException, _of_the_framework)
-    app.add_exception_handler(ClientDisconnect, _client_gone)
-    app.add_exception_handler(Exception, _of_a_bug)
+    app.add_exception_handler(PoiseError, _on_poise_error)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(ClientDisconnect, _on_client_disconnect)
+    app.add_exception_handler(Exception, _on_unexpected_error)
 
 
-async def _of_ours(request: Request, error: Exception) -> Response:
+async def _on_poise_error(request: Request, error: Exception) -> Response:
     if not isinstance(error, PoiseError):
         raise error
     if isinstance(error, RecordTooLargeError):  # what the client sent has no room in its topic
         error = TooLargeError(str(error))
-    return problem_of(error.fault(), _headers(request))
+    return problem_response(error.fault(), _headers(request))
 
 
-async def _of_the_framework(request: Request, error: Exception) -> Response:
+async def _on_http_exception(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         raise error
     where = f"{request.method} {request.url.path}"
@@ -114,17 +116,17 @@ async def _of_the_framework(request: Request, error: Exception) -> Response:
             fault = MethodNotAllowedError(f"{where}: not with this method; /docs shows which").fault()
         case _:
             fault = TerminalError(f"{where}: {error.detail}").fault().model_copy(update={"status": error.status_code})
-    return problem_of(fault, {**_headers(request), **(error.headers or {})})
+    return problem_response(fault, {**_headers(request), **(error.headers or {})})
 
 
-async def _client_gone(_request: Request, _error: Exception) -> Response:
-    return Response(status_code=CLIENT_GONE)
+async def _on_client_disconnect(_request: Request, _error: Exception) -> Response:
+    return Response(status_code=CLIENT_CLOSED_REQUEST)
 
 
-async def _of_a_bug(request: Request, _error: Exception) -> Response:
+async def _on_unexpected_error(request: Request, _error: Exception) -> Response:
     # What went wrong is for the log, which the server writes when this has answered; it may be no client's business.
     error = PoiseError("the gateway failed on this request; its log says why")
-    return problem_of(error.fault(), _headers(request))
+    return problem_response(error.fault(), _headers(request))
 
 
 def _headers(request: Request) -> dict[str, str]:

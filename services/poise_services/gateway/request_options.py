@@ -8,10 +8,10 @@ from poise.contracts import Caching, Envelope, EnvelopeError
 from poise.contracts.envelope import MIN_EPOCH
 from poise.contracts.topics import RUNS_INTERACTIVE
 from poise.errors import DeadlineExceededError, InvalidMessageError
-from poise.ingestion.epoch_check import epoch_of
+from poise.ingestion.epoch_validator import parse_epoch
 from poise.rpc.deadlines import resolve
 
-_HEARD: Final = frozenset({"poise-deadline", MIN_EPOCH, "traceparent", "tracestate"})
+ACCEPTED_HEADERS: Final = frozenset({"poise-deadline", MIN_EPOCH, "traceparent", "tracestate"})
 """Headers that anyone may set. Who asks, and in which run, is not for the client to say."""
 
 
@@ -28,7 +28,7 @@ class RequestOptions:
     """`traceparent` and `tracestate` (W3C)."""
 
     @classmethod
-    def of(cls, headers: Iterable[tuple[bytes, bytes]], now: float) -> "RequestOptions":
+    def from_headers(cls, headers: Iterable[tuple[bytes, bytes]], now: float) -> "RequestOptions":
         """Read them from an HTTP request's raw headers.
 
         Args:
@@ -40,7 +40,7 @@ class RequestOptions:
             DeadlineExceededError: The deadline has passed.
         """
         headers = tuple(headers)
-        heard = [(name, value) for raw, value in headers if (name := raw.decode("latin-1")) in _HEARD]
+        heard = [(name, value) for raw, value in headers if (name := raw.decode("latin-1")) in ACCEPTED_HEADERS]
         try:
             envelope = Envelope.read(heard)
         except EnvelopeError as error:
@@ -51,11 +51,11 @@ class RequestOptions:
         if deadline <= now:
             raise DeadlineExceededError(f"poise-deadline passed {now - deadline:.1f} s ago")
         if envelope.min_epoch is not None:
-            epoch_of(envelope.min_epoch)
-        return cls(deadline, envelope.min_epoch, _caching(headers), envelope.trace)
+            parse_epoch(envelope.min_epoch)
+        return cls(deadline, envelope.min_epoch, _cache_directive(headers), envelope.trace)
 
 
-def _caching(headers: Iterable[tuple[bytes, bytes]]) -> Caching | None:
+def _cache_directive(headers: Iterable[tuple[bytes, bytes]]) -> Caching | None:
     """What `Cache-Control` asks for; directives that mean nothing here are passed over, as RFC 9111 has it."""
     said = b",".join(value for name, value in headers if name == b"cache-control").decode("latin-1")
     directives = {directive.partition("=")[0].strip().lower() for directive in said.split(",")}

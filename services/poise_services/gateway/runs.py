@@ -19,18 +19,18 @@ from poise.run_log.lookup import LookupLimits, RunLog
 from poise.worker.connection import MeshConnection
 from poise_services.gateway.problems import NotFoundError
 from poise_services.gateway.settings import GatewaySettings
-from poise_services.gateway.write_limits import WriteLimits
+from poise_services.gateway.write_limits import WriteRateLimiter
 
-REMEMBERED: Final = 4_096
+MAX_FINISHED_RUNS: Final = 4_096
 """How many runs of its own a gateway knows after they have ended: their records may take a moment to be written."""
-LONGEST_DETAIL: Final = 2_000
+MAX_DETAIL_CHARS: Final = 2_000
 """Characters that are known of why one of them ended in a fault."""
 ANSWERED: Final = "answered"
-FAULTS: Final = "urn:poise:"
-CLOCKS: Final = 60.0
+FAULT_TYPE_PREFIX: Final = "urn:poise:"
+MAX_CLOCK_SKEW: Final = 60.0
 """Seconds by which the clocks of two gateways may differ."""
-KEPT: Final = RECORDS.keep or 0.0
-FOUND_WITHIN: Final = 10.0
+RECORD_RETENTION: Final = RECORDS.keep or 0.0
+LOOKUP_TIMEOUT: Final = 10.0
 """Seconds in which the record of a run must be found, waiting for others' look-ups included."""
 
 
@@ -50,7 +50,7 @@ class RunView(Message):
     record: RunRecord | None = None
 
 
-class CancelledRun(Message):
+class CancelResponse(Message):
     """A run that every worker was told to stop."""
 
     kind: ClassVar[str] = "cancelled-run/1"
@@ -58,10 +58,10 @@ class CancelledRun(Message):
     run_id: str
 
 
-class Runs:
+class RunEndpoints:
     """The runs that began here, and those that left a record."""
 
-    def __init__(self, mesh: MeshConnection, settings: GatewaySettings, writes: WriteLimits) -> None:
+    def __init__(self, mesh: MeshConnection, settings: GatewaySettings, writes: WriteRateLimiter) -> None:
         self._mesh = mesh
         self._writes = writes
         self._lookups = asyncio.Semaphore(settings.lookups)
@@ -71,7 +71,7 @@ class Runs:
         """By run, what its client was told instead of an answer."""
 
     @contextmanager
-    def running(self, run: str) -> Iterator[None]:
+    def track(self, run: str) -> Iterator[None]:
         """Know a run as under way, and afterwards as finished, and how."""
         self._running.add(run)
         fault: Fault | None = None
@@ -83,7 +83,7 @@ class Runs:
         finally:
             self._running.discard(run)
             self._finished[run] = fault
-            if len(self._finished) > REMEMBERED:
+            if len(self._finished) > MAX_FINISHED_RUNS:
                 self._finished.popitem(last=False)
 
     async def show(self, request: Request) -> Response:
@@ -97,7 +97,9 @@ class Runs:
         run = request.path_params["id"]
         view = await self._view(run)
         if view is None:
-            raise NotFoundError(f"run {run[:80]}: there is no record of it; they are kept for {KEPT / DAY:g} days")
+            raise NotFoundError(
+                f"run {run[:80]}: there is no record of it; they are kept for {RECORD_RETENTION / DAY:g} days"
+            )
         return Response(view.encode(), media_type="application/json")
 
     async def cancel(self, request: Request) -> Response:
@@ -111,17 +113,17 @@ class Runs:
         run = request.path_params["id"]
         if not is_run_id(run):
             raise NotFoundError(f"run {run[:80]}: there can be no run of that id")
-        if not may_be_under_way(run, time.time()):
+        if not may_be_running(run, time.time()):
             raise NotFoundError(f"run {run}: it is not under way: no run takes longer than {BATCH.longest / HOUR:g} h")
         if run not in self._running:
-            self._writes.cancel_of_unknown(request)
+            self._writes.count_unknown_cancel(request)
         await self._mesh.rpc.cancel(run)
-        return Response(CancelledRun(run_id=run).encode(), HTTPStatus.ACCEPTED, media_type="application/json")
+        return Response(CancelResponse(run_id=run).encode(), HTTPStatus.ACCEPTED, media_type="application/json")
 
     async def _view(self, run: str) -> RunView | None:
         if run in self._running:
             return RunView(run_id=run, status="running")
-        if not may_have_a_record(run, time.time()):
+        if not may_have_record(run, time.time()):
             return None
         record = await self._record(run)
         if run in self._finished:
@@ -130,7 +132,7 @@ class Runs:
             fault = record.fault
         else:
             return None
-        outcome = ANSWERED if fault is None else fault.type.removeprefix(FAULTS)
+        outcome = ANSWERED if fault is None else fault.type.removeprefix(FAULT_TYPE_PREFIX)
         return RunView(run_id=run, status="finished", outcome=outcome, fault=fault, record=record)
 
     async def _record(self, run: str) -> RunRecord | None:
@@ -139,7 +141,7 @@ class Runs:
         Raises:
             RetryableError: It takes too long to look for it now.
         """
-        limits = LookupLimits(FOUND_WITHIN, near=self._lookups, far=self._searches)
+        limits = LookupLimits(LOOKUP_TIMEOUT, near=self._lookups, far=self._searches)
         record = await RunLog(self._mesh.logs, self._mesh.settings.clock_skew, limits).record(run)
         return record if record is not None and record.tenant == self._mesh.settings.tenant else None
 
@@ -149,16 +151,16 @@ def _fault_of(error: BaseException) -> Fault:
     if isinstance(error, ClientDisconnect | asyncio.CancelledError):
         error = RunCancelledError("its client has gone")
     fault = (error if isinstance(error, PoiseError) else PoiseError("the gateway failed on it")).fault()
-    return fault.model_copy(update={"detail": fault.detail[:LONGEST_DETAIL]})
+    return fault.model_copy(update={"detail": fault.detail[:MAX_DETAIL_CHARS]})
 
 
-def may_be_under_way(run: str, now: float) -> bool:
+def may_be_running(run: str, now: float) -> bool:
     """Whether cancelling a run can have an effect; its id may tell that it cannot."""
     began = started_at(run)
-    return began is None or now - BATCH.longest - CLOCKS <= began <= now + CLOCKS
+    return began is None or now - BATCH.longest - MAX_CLOCK_SKEW <= began <= now + MAX_CLOCK_SKEW
 
 
-def may_have_a_record(run: str, now: float) -> bool:
+def may_have_record(run: str, now: float) -> bool:
     """Whether looking is worth the while: it is a run's id, and not from a time of which no records are kept."""
     began = started_at(run)
-    return is_run_id(run) and (began is None or now - KEPT - DAY <= began <= now + HOUR)
+    return is_run_id(run) and (began is None or now - RECORD_RETENTION - DAY <= began <= now + HOUR)

@@ -12,18 +12,18 @@ from typing import Final, cast
 import uvicorn
 
 from poise.errors import SetupError
-from poise.ingestion.epoch_check import EpochCheck
+from poise.ingestion.epoch_validator import EpochValidator
 from poise.telemetry import observe, semconv
 from poise.worker.runtime import WorkerRuntime
 from poise_services.gateway.connections import Connections
 from poise_services.gateway.handlers import Gateway
-from poise_services.gateway.http_protocol import LARGEST_HEAD, LimitedProtocol
+from poise_services.gateway.http_protocol import MAX_HEAD_BYTES, LimitedProtocol
 from poise_services.gateway.settings import GatewaySettings
 
-OTHER_FILES: Final = 256
+RESERVED_FILES: Final = 256
 """Open files besides the clients' connections: those refused, the broker's, logs."""
 BACKLOG: Final = 2_048
-LAST_WORDS: Final = 5
+ABORT_GRACE: Final = 5
 """Seconds for telling those whose asks were given up."""
 
 logger = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ class _Server(uvicorn.Server):
             logger.info("serving http://%s:%d", *listener.getsockname()[:2])
 
 
-async def serve(mesh: WorkerRuntime, settings: GatewaySettings, epochs: EpochCheck | None = None) -> None:
+async def serve(mesh: WorkerRuntime, settings: GatewaySettings, epochs: EpochValidator | None = None) -> None:
     """Serve until stop is asked.
 
     1. no new connection is taken
@@ -53,15 +53,15 @@ async def serve(mesh: WorkerRuntime, settings: GatewaySettings, epochs: EpochChe
     Raises:
         SetupError: The port cannot be had.
     """
-    _allow_files(settings.limits.connections)
-    with _listening(settings) as listener:
+    _raise_open_file_limit(settings.limits.connections)
+    with _bound_socket(settings) as listener:
         gateway = Gateway(mesh, settings, epochs)
         connections = Connections(settings.limits, settings.documents_bytes)
         server = _Server(
             uvicorn.Config(
                 gateway.app,
                 http=cast("type[asyncio.Protocol]", partial(LimitedProtocol, connections)),
-                h11_max_incomplete_event_size=LARGEST_HEAD,
+                h11_max_incomplete_event_size=MAX_HEAD_BYTES,
                 timeout_keep_alive=settings.limits.idle_timeout,
                 ws="none",
                 lifespan="off",
@@ -71,7 +71,7 @@ async def serve(mesh: WorkerRuntime, settings: GatewaySettings, epochs: EpochChe
                 server_header=False,
                 proxy_headers=False,
                 backlog=BACKLOG,
-                timeout_graceful_shutdown=round(settings.grace) + LAST_WORDS,
+                timeout_graceful_shutdown=round(settings.grace) + ABORT_GRACE,
             )
         )
         mesh.ready_when("http", lambda: server.started and not server.should_exit)
@@ -87,7 +87,7 @@ async def serve(mesh: WorkerRuntime, settings: GatewaySettings, epochs: EpochChe
             await asyncio.wait({serving, stopped}, return_when=asyncio.FIRST_COMPLETED)
             server.should_exit = True
             await asyncio.wait({serving}, timeout=settings.grace)
-            gateway.asks.leave()
+            gateway.asks.abort_pending()
             await serving
             if stopped.done():
                 await stopped
@@ -98,10 +98,10 @@ async def serve(mesh: WorkerRuntime, settings: GatewaySettings, epochs: EpochChe
             serving.cancel()
 
 
-def _allow_files(connections: int) -> None:
+def _raise_open_file_limit(connections: int) -> None:
     """Have the system let this process open as many connections as the settings do."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = connections + OTHER_FILES
+    wanted = connections + RESERVED_FILES
     if soft != resource.RLIM_INFINITY and soft < wanted:
         most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
@@ -110,7 +110,7 @@ def _allow_files(connections: int) -> None:
 
 
 @contextlib.contextmanager
-def _listening(settings: GatewaySettings) -> Iterator[socket.socket]:
+def _bound_socket(settings: GatewaySettings) -> Iterator[socket.socket]:
     """A socket bound to the address; it listens once the server takes it, so that nobody knocks at a closed door."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     # The protocol is named because asyncio turns Nagle's algorithm off only where it is: left on, it and the client's

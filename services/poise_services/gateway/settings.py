@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 from poise.allowed_hosts import HostNames
 from poise.settings import Settings
 
-SMALL: Final = 16 * 1024
+SMALL_REQUEST_BYTES: Final = 16 * 1024
 """Bytes of a request that has half of `bytes_under_way` to itself: an ask is served while uploads use up theirs."""
 
 
@@ -73,6 +73,6 @@ class GatewaySettings(Settings):
 
     @model_validator(mode="after")
     def _largest_fits(self) -> Self:
-        if self.limits.bytes_under_way < 2 * (self.documents_bytes + SMALL):
+        if self.limits.bytes_under_way < 2 * (self.documents_bytes + SMALL_REQUEST_BYTES):
             raise ValueError("limits.bytes_under_way must be more than twice documents_bytes, or no such body fits")
         return self

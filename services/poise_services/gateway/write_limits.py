@@ -11,17 +11,17 @@ from fastapi import Request, Response
 
 from poise.errors import RateLimitedError
 from poise.resilience.token_bucket import KeyedTokenBuckets
-from poise_services.gateway.connections import peer_of
+from poise_services.gateway.connections import peer_key
 from poise_services.gateway.settings import HttpLimits
 
-BURST: Final = 10.0
+BURST_SECONDS: Final = 10.0
 """Seconds' worth of writes that may come at once."""
 _HOUR: Final = 3_600.0
 
-Handler = Callable[[Request], Awaitable[Response]]
+HttpHandler = Callable[[Request], Awaitable[Response]]
 
 
-class WriteLimits:
+class WriteRateLimiter:
     """Lets requests through as long as their client, and all together, have not made too many.
 
     Args:
@@ -30,11 +30,11 @@ class WriteLimits:
 
     def __init__(self, limits: HttpLimits) -> None:
         own, every = limits.writes_per_peer, limits.writes
-        self._writes = KeyedTokenBuckets((own, own * BURST), (every, every * BURST))
+        self._writes = KeyedTokenBuckets((own, own * BURST_SECONDS), (every, every * BURST_SECONDS))
         most = limits.unknown_cancels
         self._unknown = KeyedTokenBuckets((most / 10 / _HOUR, max(1.0, most / 10)), (most / _HOUR, most))
 
-    def guard(self, handler: Handler) -> Handler:
+    def limit(self, handler: HttpHandler) -> HttpHandler:
         """The handler, for so many requests.
 
         Raises:
@@ -47,7 +47,7 @@ class WriteLimits:
 
         return guarded
 
-    def cancel_of_unknown(self, request: Request) -> None:
+    def count_unknown_cancel(self, request: Request) -> None:
         """Count a cancel of a run that is not under way here: every worker remembers it for hours.
 
         Raises:
@@ -57,6 +57,6 @@ class WriteLimits:
 
 
 def _take(buckets: KeyedTokenBuckets, request: Request, what: str) -> None:
-    peer = peer_of(request.client.host if request.client else None)
+    peer = peer_key(request.client.host if request.client else None)
     if wait := buckets.take(peer, time.monotonic()):
         raise RateLimitedError(f"too many {what}: try again in {wait:.0f} s", retry_after=wait)

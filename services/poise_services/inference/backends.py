@@ -12,8 +12,8 @@ from poise_services.inference.model_client import ModelClient
 from poise_services.inference.settings import InferenceSettings
 
 _GAUGES: Final[dict[Gauge, Callable[[ModelClient], float | None]]] = {
-    semconv.BACKEND_IN_FLIGHT: lambda server: server.places.taken,
-    semconv.BACKEND_WAITING: lambda server: server.places.waiting,
+    semconv.BACKEND_IN_FLIGHT: lambda server: server.limiter.taken,
+    semconv.BACKEND_WAITING: lambda server: server.limiter.waiting,
     semconv.BACKEND_UP: lambda server: server.up,
 }
 
@@ -25,11 +25,11 @@ class Backends:
     """
 
     def __init__(self, settings: InferenceSettings) -> None:
-        self._servers = {name: ModelClient(name, backend) for name, backend in settings.backends.items()}
+        self._clients = {name: ModelClient(name, backend) for name, backend in settings.backends.items()}
         self._open = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        for server in self._servers.values():
+        for server in self._clients.values():
             await self._open.enter_async_context(server)
         for gauge, read in _GAUGES.items():
             self._open.callback(observe(gauge, self._reader(read)))
@@ -38,21 +38,21 @@ class Backends:
     async def __aexit__(self, *_: object) -> None:
         await self._open.aclose()
 
-    def named(self, name: str) -> ModelClient:
+    def get(self, name: str) -> ModelClient:
         """The backend of that name.
 
         Raises:
             UnavailableError: There is none.
         """
-        server = self._servers.get(name)
+        server = self._clients.get(name)
         if server is None:
-            known = ", ".join(self._servers)
+            known = ", ".join(self._clients)
             raise UnavailableError(f"there is no backend {name!r}, only {known}: see POISE_INFERENCE_BACKENDS")
         return server
 
     def _reader(self, read: Callable[[ModelClient], float | None]) -> Callable[[], list[Observation]]:
         return lambda: [
             (value, {semconv.BACKEND: server.name})
-            for server in self._servers.values()
+            for server in self._clients.values()
             if (value := read(server)) is not None
         ]

@@ -10,61 +10,63 @@ from poise.contracts.generate import MAX_TOKENS
 from poise.contracts.json_bounds import check_values
 from poise.contracts.message import without_bom
 from poise.errors import RetryableError
-from poise_services.inference.refusals import ContentFilteredError, refusal
+from poise_services.inference.provider_errors import ContentFilteredError, error_for_response
 from poise_services.inference.settings import Backend
 
-DONE: Final = b"[DONE]"
+STREAM_DONE: Final = b"[DONE]"
 """The data of a stream's last event."""
-_HIGHEST_STATUS: Final = 599
-QUOTED_CHARS = 200
+_MAX_STATUS: Final = 599
+MAX_QUOTED_CHARS = 200
 """How much of an unreadable answer an error quotes."""
 
 
-class _Turn(BaseModel):
+class _ResponseMessage(BaseModel):
     content: str | None = None
 
 
 class _Choice(BaseModel):
-    message: _Turn
+    message: _ResponseMessage
     finish_reason: str | None = None
 
 
-class _Tokens(BaseModel):
+class _UsageCounts(BaseModel):
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
 
     def usage(self) -> Usage:
         """What a completion has of it; a number that cannot be one of tokens is none."""
-        return Usage(prompt_tokens=_tokens(self.prompt_tokens), completion_tokens=_tokens(self.completion_tokens))
+        return Usage(
+            prompt_tokens=_valid_count(self.prompt_tokens), completion_tokens=_valid_count(self.completion_tokens)
+        )
 
 
-class _Piece(BaseModel):
+class _ChunkDelta(BaseModel):
     content: str | None = None
 
 
-class _Part(BaseModel):
-    delta: _Piece = _Piece()
+class _ChunkChoice(BaseModel):
+    delta: _ChunkDelta = _ChunkDelta()
     finish_reason: str | None = None
 
 
 class _Chunk(BaseModel):
-    choices: list[_Part] = []
+    choices: list[_ChunkChoice] = []
     model: str | None = None
-    usage: _Tokens | None = None
+    usage: _UsageCounts | None = None
     error: Any = None
 
 
-class _Reply(BaseModel):
+class _ChatCompletion(BaseModel):
     choices: list[_Choice]
     model: str | None = None
-    usage: _Tokens | None = None
+    usage: _UsageCounts | None = None
 
 
-def _tokens(counted: int | None) -> int:
+def _valid_count(counted: int | None) -> int:
     return counted if counted is not None and 0 <= counted <= MAX_TOKENS else 0
 
 
-def body_of(request: Generate, backend: Backend, *, stream: bool = False) -> dict[str, Any]:
+def request_body(request: Generate, backend: Backend, *, stream: bool = False) -> dict[str, Any]:
     """The body to send for a request.
 
     Args:
@@ -85,7 +87,7 @@ def body_of(request: Generate, backend: Backend, *, stream: bool = False) -> dic
     return body
 
 
-def completion_of(answered: bytes, *, name: str, backend: Backend) -> Completion:
+def parse_completion(answered: bytes, *, name: str, backend: Backend) -> Completion:
     """Read the completion out of an answer with status 200.
 
     A text that is empty is a completion: the model had nothing to say, and whoever asked must judge that.
@@ -101,19 +103,19 @@ def completion_of(answered: bytes, *, name: str, backend: Backend) -> Completion
     """
     try:
         check_values(answered, "reply")
-        reply = _Reply.model_validate_json(without_bom(answered))
+        reply = _ChatCompletion.model_validate_json(without_bom(answered))
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         where = ".".join(map(str, first["loc"])) or "body"
-        raise _empty(name, f"{where}: {first['msg']}", answered) from error
+        raise _no_completion(name, f"{where}: {first['msg']}", answered) from error
     if not reply.choices:
-        raise _empty(name, "choices: is empty", answered)
+        raise _no_completion(name, "choices: is empty", answered)
     choice = reply.choices[0]
-    _let_through(choice.finish_reason, name)
+    _check_not_filtered(choice.finish_reason, name)
     text = choice.message.content
     if text is None:
-        raise _empty(name, "choices.0.message.content: is missing", answered)
-    tokens = reply.usage or _Tokens()
+        raise _no_completion(name, "choices.0.message.content: is missing", answered)
+    tokens = reply.usage or _UsageCounts()
     return Completion(
         text=text,
         model=reply.model or backend.model,
@@ -123,7 +125,7 @@ def completion_of(answered: bytes, *, name: str, backend: Backend) -> Completion
     )
 
 
-class Completing:
+class CompletionAssembler:
     """A completion that comes in chunks.
 
     Args:
@@ -135,27 +137,27 @@ class Completing:
         self._name = name
         self._model = backend.model
         self._words: list[str] = []
-        self._tokens = _Tokens()
+        self._tokens = _UsageCounts()
         self._finish_reason: str | None = None
         self.done = False
         """Whether the server said that it is."""
 
-    def take(self, data: bytes) -> str:
+    def add_event(self, data: bytes) -> str:
         """Take the data of one event; returns the words in it.
 
         Raises:
             PoiseError: It is an error, or cannot be read.
         """
-        self.done = self.done or data.strip() == DONE
+        self.done = self.done or data.strip() == STREAM_DONE
         if self.done:
             return ""
         try:
             check_values(data, "chunk")
             chunk = _Chunk.model_validate_json(data)
         except ValidationError as error:
-            raise _empty(self._name, "a chunk of it cannot be read", data) from error
+            raise _no_completion(self._name, "a chunk of it cannot be read", data) from error
         if chunk.error is not None:
-            raise refusal(_status_of(chunk.error), data, name=self._name)
+            raise error_for_response(_status_of(chunk.error), data, name=self._name)
         self._model = chunk.model or self._model
         self._tokens = chunk.usage or self._tokens
         words = ""
@@ -172,10 +174,10 @@ class Completing:
             RetryableError: It was cut off.
             ContentFilteredError: The provider's filter kept it back, or cut it short.
         """
-        _let_through(self._finish_reason, self._name)
+        _check_not_filtered(self._finish_reason, self._name)
         if self._finish_reason is None and not (self.done and self._words):
             why = "it was cut off" if self._words else "no choices in it"
-            raise _empty(self._name, why, "".join(self._words).encode())
+            raise _no_completion(self._name, why, "".join(self._words).encode())
         return Completion(
             text="".join(self._words),
             model=self._model,
@@ -185,7 +187,7 @@ class Completing:
         )
 
 
-def _let_through(finish_reason: str | None, name: str) -> None:
+def _check_not_filtered(finish_reason: str | None, name: str) -> None:
     """An answer that was filtered after its chat was let through says so here; a part of it may be there."""
     if finish_reason == "content_filter":
         raise ContentFilteredError(f"backend {name} answered 200: its filter kept back what the model wrote")
@@ -194,10 +196,10 @@ def _let_through(finish_reason: str | None, name: str) -> None:
 def _status_of(error: object) -> int:
     """The HTTP status that an error in the middle of a stream stands for: its code, where that is one."""
     code = error.get("code") if isinstance(error, dict) else None
-    known = isinstance(code, int) and HTTPStatus.BAD_REQUEST <= code <= _HIGHEST_STATUS
+    known = isinstance(code, int) and HTTPStatus.BAD_REQUEST <= code <= _MAX_STATUS
     return code if known and isinstance(code, int) else HTTPStatus.INTERNAL_SERVER_ERROR
 
 
-def _empty(name: str, why: str, answered: bytes) -> RetryableError:
-    quoted = answered[: 4 * QUOTED_CHARS].decode(errors="replace")[:QUOTED_CHARS]
+def _no_completion(name: str, why: str, answered: bytes) -> RetryableError:
+    quoted = answered[: 4 * MAX_QUOTED_CHARS].decode(errors="replace")[:MAX_QUOTED_CHARS]
     return RetryableError(f"backend {name} answered 200 without a completion in it ({why}): {quoted!r}")

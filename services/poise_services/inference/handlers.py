@@ -12,7 +12,7 @@ def handlers(backends: Backends) -> Mapping[type[Message], Handler]:
     """One handler by the type of message it takes."""
 
     async def generate(request: Generate, context: Context) -> Completion:
-        server, remaining = backends.named(request.backend), context.remaining()
+        server, remaining = backends.get(request.backend), context.remaining()
         write = context.stream.write if context.stream is not None else None
         try:
             return await server.complete(request, remaining=remaining, lane=context.lane, write=write)

@@ -19,22 +19,22 @@ from poise.resilience.concurrency_limiter import ConcurrencyLimiter
 from poise.resilience.retry_after import retry_after_of
 from poise.text.error_text import typed_words_of
 from poise.text.public_text import without_addresses
-from poise_services.inference.chat import Completing, body_of, completion_of
-from poise_services.inference.operation import Operation
-from poise_services.inference.refusals import refusal
+from poise_services.inference.chat import CompletionAssembler, parse_completion, request_body
+from poise_services.inference.model_telemetry import ModelTelemetry
+from poise_services.inference.provider_errors import error_for_response
 from poise_services.inference.settings import Backend
 from poise_services.inference.sse import EventParser
 
-LONGEST_ANSWER: Final = 2 * 1024 * 1024
+MAX_RESPONSE_BYTES: Final = 2 * 1024 * 1024
 """Bytes of an answer as a whole; a server that sends more is not answering a chat, and no reply could hold it."""
-LONGEST_STREAM: Final = 8 * 1024 * 1024
+MAX_STREAM_BYTES: Final = 8 * 1024 * 1024
 """Bytes of an answer in chunks, which say some 200 bytes around each word."""
 
-EVENTS: Final = "text/event-stream"
-LINGER: Final = 0.2
+EVENT_STREAM: Final = "text/event-stream"
+DRAIN_TIMEOUT: Final = 0.2
 """Seconds for the end of a response whose last event has come, so that its connection can be used again."""
 
-Write = Callable[[str], Awaitable[None]]
+TextSink = Callable[[str], Awaitable[None]]
 
 logger = logging.getLogger(__name__)
 
@@ -49,11 +49,11 @@ class ModelClient:
 
     def __init__(self, name: str, backend: Backend) -> None:
         self.name = name
-        self.places = ConcurrencyLimiter(backend.concurrency, backend.batch_share)
+        self.limiter = ConcurrencyLimiter(backend.concurrency, backend.batch_share)
         self.up: bool | None = None
         """Whether it answered its last request, be it by a refusal; None = it was not asked yet."""
         self._backend = backend
-        self._operation = Operation(name, backend)
+        self._telemetry = ModelTelemetry(name, backend)
         self._secret = backend.api_key.get_secret_value() if backend.api_key else ""
         self._client = _client(backend, self._secret)
 
@@ -65,7 +65,7 @@ class ModelClient:
         await self._client.aclose()
 
     async def complete(
-        self, request: Generate, *, remaining: float, lane: Lane = "interactive", write: Write | None = None
+        self, request: Generate, *, remaining: float, lane: Lane = "interactive", write: TextSink | None = None
     ) -> Completion:
         """Have the model complete a chat.
 
@@ -85,30 +85,30 @@ class ModelClient:
         """
         budget = min(remaining, self._backend.timeout)
         try:
-            async with asyncio.timeout(budget), self.places.one(lane, parked) as waited:
-                with self._operation.of(request, waited=waited) as observed:
+            async with asyncio.timeout(budget), self.limiter.one(lane, parked) as waited:
+                with self._telemetry.observe(request, waited=waited) as observed:
                     completion = await self._exchange(request, write if self._backend.stream else None)
-                    self._operation.completed(completion, observed)
+                    self._telemetry.record_completion(completion, observed)
         except TimeoutError as error:
             if remaining <= self._backend.timeout:
                 raise DeadlineExceededError(f"backend {self.name} had {remaining:.1f} s, too little") from error
             slow = RetryableError(f"backend {self.name} did not answer within {budget:g} s: see its timeout")
-            self._answered(slow)
+            self._update_up(slow)
             raise slow from error
         except HandlerError as error:
-            self._answered(error)
+            self._update_up(error)
             error.args = (without_addresses(str(error), self._backend.url.host or ""),)  # it is told to whoever asked
             raise
-        self._answered(None)
+        self._update_up(None)
         return completion
 
-    async def _exchange(self, request: Generate, write: Write | None) -> Completion:
-        body = body_of(request, self._backend, stream=write is not None)
+    async def _exchange(self, request: Generate, write: TextSink | None) -> Completion:
+        body = request_body(request, self._backend, stream=write is not None)
         try:
             async with self._client.stream("POST", self._backend.endpoint, json=body) as response:
-                streams = response.headers.get("content-type", "").lower().startswith(EVENTS)
+                streams = response.headers.get("content-type", "").lower().startswith(EVENT_STREAM)
                 if write is not None and streams and response.status_code == HTTPStatus.OK:
-                    return await self._follow(response, write)
+                    return await self._read_stream(response, write)
                 answered = await self._read(response)
         except httpx2.RequestError as error:
             why = typed_words_of(error)
@@ -118,26 +118,26 @@ class ModelClient:
         except BodyError as error:
             raise RetryableError(f"backend {self.name} answered what cannot be read: {error}") from error
         if response.status_code == HTTPStatus.OK:
-            return completion_of(answered, name=self.name, backend=self._backend)
+            return parse_completion(answered, name=self.name, backend=self._backend)
         retry_after = retry_after_of(response.headers, time.time())
-        raise refusal(response.status_code, answered, name=self.name, retry_after=retry_after)
+        raise error_for_response(response.status_code, answered, name=self.name, retry_after=retry_after)
 
-    async def _follow(self, response: httpx2.Response, write: Write) -> Completion:
-        completing, events = Completing(self.name, self._backend), EventParser()
-        chunks = pieces_of(response, LONGEST_STREAM)
+    async def _read_stream(self, response: httpx2.Response, write: TextSink) -> Completion:
+        assembler, events = CompletionAssembler(self.name, self._backend), EventParser()
+        chunks = pieces_of(response, MAX_STREAM_BYTES)
         async for chunk in chunks:
             for data in events.feed(chunk):
-                await write(completing.take(self._without_secret(data)))
-            if completing.done:
-                await _finished(chunks)
+                await write(assembler.add_event(self._without_secret(data)))
+            if assembler.done:
+                await _drain(chunks)
                 break
         for data in events.close():
-            await write(completing.take(self._without_secret(data)))
-        return completing.completion()
+            await write(assembler.add_event(self._without_secret(data)))
+        return assembler.completion()
 
     async def _read(self, response: httpx2.Response) -> bytes:
         answered = bytearray()
-        async for piece in pieces_of(response, LONGEST_ANSWER):
+        async for piece in pieces_of(response, MAX_RESPONSE_BYTES):
             answered += piece
         return self._without_secret(bytes(answered))
 
@@ -145,7 +145,7 @@ class ModelClient:
         # Servers have been seen to quote a request's headers in their errors, and those are logged and passed on.
         return answered.replace(self._secret.encode(), b"***") if self._secret else answered
 
-    def _answered(self, error: HandlerError | None) -> None:
+    def _update_up(self, error: HandlerError | None) -> None:
         up = isinstance(error, RateLimitedError) or not isinstance(error, RetryableError)
         if up is False and self.up is not False:
             logger.warning("backend %s at %s is down: %s", self.name, self._backend.address, error)
@@ -154,10 +154,10 @@ class ModelClient:
         self.up = up
 
 
-async def _finished(chunks: AsyncIterator[bytes]) -> None:
+async def _drain(chunks: AsyncIterator[bytes]) -> None:
     """Read to the end of a response, if it comes soon: some servers keep the connection open after their last word."""
     try:
-        async with asyncio.timeout(LINGER):
+        async with asyncio.timeout(DRAIN_TIMEOUT):
             async for _ in chunks:
                 pass
     except (TimeoutError, httpx2.RequestError, BodyError):

@@ -23,16 +23,16 @@ from poise.resilience.retry_after import retry_after_of
 from poise.telemetry import Span, SpanKind, measure, semconv, span
 from poise.text.error_text import typed_words_of
 from poise.text.public_text import without_addresses
-from poise_services.integration.reading import text_of
-from poise_services.integration.refusals import FailedError, RefusedError, RestingError, refusal
+from poise_services.integration.api_errors import ApiFailedError, ApiRefusedError, CircuitOpenError, error_for_status
+from poise_services.integration.response_text import extract_text
 from poise_services.integration.settings import Api
-from poise_services.integration.template import fill, fill_address
+from poise_services.integration.template import fill, fill_url
 
-USED: Final = 0.9
+DEADLINE_SHARE: Final = 0.9
 """The share of the time until the deadline that a request may take: in the rest its last good answer stands in."""
-FAIR: Final = 0.5
+FAIR_TIMEOUT_SHARE: Final = 0.5
 """The share of its timeout that an API must have had for its not answering to count against it."""
-LONGEST_REST: Final = 300.0
+MAX_OPEN_SECONDS: Final = 300.0
 """Seconds for which an API is left alone at most, however long it asked for."""
 
 log = logging.getLogger(__name__)
@@ -51,16 +51,16 @@ class ApiClient:
         self.api = api
         self.breaker = Breaker()
         """It keeps an API that fails from being asked for a while."""
-        self._places = ConcurrencyLimiter(api.concurrency, api.batch_share)
-        self._hidden = tuple(value.encode() for value in api.to_be_hidden())
-        self._measured: Mapping[str, str | int] = {
+        self._limiter = ConcurrencyLimiter(api.concurrency, api.batch_share)
+        self._redacted = tuple(value.encode() for value in api.redacted_values())
+        self._attributes: Mapping[str, str | int] = {
             semconv.HTTP_METHOD: api.method,
             semconv.SERVER_ADDRESS: urlsplit(api.url).hostname or "",
             semconv.SERVER_PORT: api.port,
             semconv.INTEGRATION: name,
         }
         headers = httpx2.Headers(ACCEPT_ENCODING)
-        headers.update(api.filled_headers())
+        headers.update(api.resolved_headers())
         self._client = httpx2.AsyncClient(
             headers=headers,
             timeout=httpx2.Timeout(None, connect=api.connect_timeout),
@@ -77,7 +77,7 @@ class ApiClient:
     async def __aexit__(self, *_: object) -> None:
         await self._client.aclose()
 
-    async def ask(self, parameters: Mapping[str, str], *, remaining: float, lane: Lane = "interactive") -> str:
+    async def fetch(self, parameters: Mapping[str, str], *, remaining: float, lane: Lane = "interactive") -> str:
         """The text of its answer. Cancelling it closes the connection.
 
         Args:
@@ -88,19 +88,19 @@ class ApiClient:
         Raises:
             PoiseError: See `Fetching.fetch`.
         """
-        budget = min(self.api.timeout, remaining * USED)
-        with self._told(), self._judged():
+        budget = min(self.api.timeout, remaining * DEADLINE_SHARE)
+        with self._addresses_removed(), self._breaker_guard():
             try:
-                async with asyncio.timeout(budget), self._places.one(lane, parked):
+                async with asyncio.timeout(budget), self._limiter.one(lane, parked):
                     return await self._exchange(parameters)
             except TimeoutError as error:
                 slow = f"integration {self.name} did not answer within {budget:.2g} s"
-                if budget < FAIR * self.api.timeout:
+                if budget < FAIR_TIMEOUT_SHARE * self.api.timeout:
                     raise DeadlineExceededError(f"{slow}, all that was left") from error
-                raise FailedError(f"{slow}: see its timeout") from error
+                raise ApiFailedError(f"{slow}: see its timeout") from error
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _addresses_removed(self) -> Iterator[None]:
         """Have an error say to whoever asked what happened, and not where."""
         try:
             yield
@@ -109,37 +109,37 @@ class ApiClient:
             raise
 
     @contextmanager
-    def _judged(self) -> Iterator[None]:
+    def _breaker_guard(self) -> Iterator[None]:
         """Let a request through, if the breaker does, and tell it how that ended."""
         now = time.monotonic()
         if not self.breaker.admits(now):
             rest = max(0.0, (self.breaker.opens_at() or now) - now)
             how_long = f"for another {rest:.0f} s" if rest else "but for one try"
             told = f"integration {self.name} kept failing, and is left alone {how_long}{self.breaker.because()}"
-            raise RestingError(told, retry_after=rest)
+            raise CircuitOpenError(told, retry_after=rest)
         before = self.breaker.state(now)
         try:
             yield
         except RateLimitedError as error:
-            asked = None if error.retry_after is None else min(error.retry_after, LONGEST_REST)
+            asked = None if error.retry_after is None else min(error.retry_after, MAX_OPEN_SECONDS)
             self.breaker.failed(time.monotonic(), rest=asked, since=now, error=str(error))
-            self._say(before, error)
+            self._log_transition(before, error)
             raise
-        except FailedError as error:
+        except ApiFailedError as error:
             self.breaker.failed(time.monotonic(), since=now, error=str(error))
-            self._say(before, error)
+            self._log_transition(before, error)
             raise
         except TerminalError:  # it is there, and answers
             self.breaker.succeeded(since=now)
-            self._say(before, None)
+            self._log_transition(before, None)
             raise
         except BaseException:
             self.breaker.abandoned(since=now)
             raise
         self.breaker.succeeded(since=now)
-        self._say(before, None)
+        self._log_transition(before, None)
 
-    def _say(self, before: str, error: PoiseError | None) -> None:
+    def _log_transition(self, before: str, error: PoiseError | None) -> None:
         after = self.breaker.state(time.monotonic())
         if before == "closed" and after == "open":
             log.warning("integration %s at %s is left alone for a while: %s", self.name, self.api.address, error)
@@ -147,23 +147,23 @@ class ApiClient:
             log.info("integration %s is back", self.name)
 
     async def _exchange(self, parameters: Mapping[str, str]) -> str:
-        values = {**parameters, **self.api.known_secrets()}
+        values = {**parameters, **self.api.secret_values()}
         body = None if self.api.body is None else json.dumps(fill(self.api.body, values)).encode()
         headers = None if body is None else {"content-type": "application/json"}
-        url = fill_address(self.api.url, values)
-        with self._observed() as observed:
+        url = fill_url(self.api.url, values)
+        with self._request_span() as observed:
             try:
                 async with self._client.stream(self.api.method, url, content=body, headers=headers) as response:
                     observed.set_attribute(semconv.HTTP_STATUS, response.status_code)
                     answered = await self._read(response)
             except (httpx2.RequestError, httpx2.InvalidURL) as error:
                 why = self._without_secrets(typed_words_of(error).encode()).decode()
-                raise FailedError(f"integration {self.name} gave no answer: {why}") from None
+                raise ApiFailedError(f"integration {self.name} gave no answer: {why}") from None
             status = response.status_code
             if not HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
                 after = retry_after_of(response.headers, time.time())
-                raise refusal(status, answered, name=self.name, retry_after=after, max_wait=self.api.timeout)
-            text = text_of(answered, self.api.pointer, name=self.name, status=status)
+                raise error_for_status(status, answered, name=self.name, retry_after=after, max_wait=self.api.timeout)
+            text = extract_text(answered, self.api.pointer, name=self.name, status=status)
             return self._without_secrets(text.encode()).decode()  # in JSON, what was escaped is itself only now
 
     async def _read(self, response: httpx2.Response) -> bytes:
@@ -172,27 +172,27 @@ class ApiClient:
             async for piece in pieces_of(response, self.api.max_bytes):
                 answered += piece
         except BodyTooLargeError as error:
-            raise RefusedError(f"integration {self.name} answered {error}") from error
+            raise ApiRefusedError(f"integration {self.name} answered {error}") from error
         except BodyError as error:
-            raise FailedError(f"integration {self.name} answered what cannot be read: {error}") from error
+            raise ApiFailedError(f"integration {self.name} answered what cannot be read: {error}") from error
         return self._without_secrets(bytes(answered))
 
     def _without_secrets(self, answered: bytes) -> bytes:
         # APIs quote a request's address and headers in their errors, and some in their answers: those are passed on.
-        for value in self._hidden:
+        for value in self._redacted:
             answered = answered.replace(value, b"***")
         return answered
 
     @contextmanager
-    def _observed(self) -> Iterator[Span]:
+    def _request_span(self) -> Iterator[Span]:
         """The request's span and time, as OpenTelemetry has them for HTTP; no address, which may hold a secret."""
         began, error_type = time.perf_counter(), ""
         try:
-            with span(semconv.fetch(self.name), kind=SpanKind.CLIENT, attributes=self._measured) as opened:
+            with span(semconv.fetch(self.name), kind=SpanKind.CLIENT, attributes=self._attributes) as opened:
                 yield opened
         except BaseException as error:
             error_type = type(error).__qualname__
             raise
         finally:
-            told = {**self._measured, **({semconv.ERROR_TYPE: error_type} if error_type else {})}
+            told = {**self._attributes, **({semconv.ERROR_TYPE: error_type} if error_type else {})}
             measure(semconv.HTTP_CLIENT_DURATION, time.perf_counter() - began, told)

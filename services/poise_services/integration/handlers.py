@@ -4,11 +4,11 @@ from collections.abc import Mapping
 
 from poise.contracts import Fetch, Message
 from poise.worker.context import Handler
-from poise_services.integration.apis import Apis
-from poise_services.integration.fetching import Fetching
-from poise_services.integration.stale_if_error import LastGood
+from poise_services.integration.api_clients import ApiClients
+from poise_services.integration.fetch_handler import FetchHandler
+from poise_services.integration.stale_if_error import StaleIfErrorCache
 
 
-def handlers(apis: Apis, last_good: LastGood) -> Mapping[type[Message], Handler]:
+def handlers(apis: ApiClients, stale_cache: StaleIfErrorCache) -> Mapping[type[Message], Handler]:
     """One handler by the type of message it takes."""
-    return {Fetch: Fetching(apis, last_good).fetch}
+    return {Fetch: FetchHandler(apis, stale_cache).fetch}

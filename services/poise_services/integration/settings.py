@@ -10,7 +10,7 @@ from pydantic import model_validator as validator
 
 from poise.contracts.ask import NAME
 from poise.settings import Settings
-from poise_services.integration.template import PARAMETER, fill, places_in
+from poise_services.integration.template import PARAMETER, fill, placeholders
 
 IntegrationName = Annotated[str, StringConstraints(pattern=NAME)]
 SecretName = Annotated[str, StringConstraints(pattern=rf"^{PARAMETER}$")]
@@ -57,7 +57,7 @@ class Api(BaseModel):
         parts = urlsplit(url)
         if parts.scheme not in {"http", "https"} or not parts.hostname:
             raise ValueError("must be http://host/… or https://host/…")
-        if "@" in parts.netloc or places_in(parts.netloc):
+        if "@" in parts.netloc or placeholders(parts.netloc):
             raise ValueError("its host must stand there as it is: no parameter, no user, no password")
         if parts.fragment:
             raise ValueError("must not have a fragment")
@@ -74,11 +74,13 @@ class Api(BaseModel):
     def _consistent(self) -> Self:
         if self.body is not None and self.method == "GET":
             raise ValueError('a body goes with method = "POST"')
-        unknown = {place for value in self.headers.values() for place in places_in(value.get_secret_value())}
+        unknown = {place for value in self.headers.values() for place in placeholders(value.get_secret_value())}
         if unknown := unknown - self.secrets.keys():
             raise ValueError(f"headers: {', '.join(sorted(unknown))} must be in secrets: a header takes no parameter")
         # The client would say what is wrong with it when the first request is sent, and quote it.
-        wrong = [name for name, value in self.filled_headers().items() if not (value.isascii() and value.isprintable())]
+        wrong = [
+            name for name, value in self.resolved_headers().items() if not (value.isascii() and value.isprintable())
+        ]
         if wrong:
             raise ValueError(
                 f"headers: {', '.join(sorted(wrong))} must be printable ASCII: look for a line feed at a secret's end"
@@ -88,7 +90,7 @@ class Api(BaseModel):
     @property
     def parameters(self) -> frozenset[str]:
         """The parameters that it must be given."""
-        return frozenset((places_in(self.url) | places_in(self.body)) - self.secrets.keys())
+        return frozenset((placeholders(self.url) | placeholders(self.body)) - self.secrets.keys())
 
     @property
     def address(self) -> str:
@@ -102,26 +104,26 @@ class Api(BaseModel):
         parts = urlsplit(self.url)
         return parts.port or (443 if parts.scheme == "https" else 80)
 
-    def filled_headers(self) -> dict[str, str]:
+    def resolved_headers(self) -> dict[str, str]:
         """The headers, with their secrets."""
-        known = self.known_secrets()
+        known = self.secret_values()
         return {name: str(fill(value.get_secret_value(), known)) for name, value in self.headers.items()}
 
-    def known_secrets(self) -> dict[str, str]:
+    def secret_values(self) -> dict[str, str]:
         """The secrets, in the clear."""
         return {name: secret.get_secret_value() for name, secret in self.secrets.items()}
 
-    def to_be_hidden(self) -> tuple[str, ...]:
+    def redacted_values(self) -> tuple[str, ...]:
         """Whatever must appear nowhere, the longest first: each secret, each header's value and its last word."""
-        values = list(self.known_secrets().values())
-        for name, value in self.filled_headers().items():
+        values = list(self.secret_values().values())
+        for name, value in self.resolved_headers().items():
             if name.lower() not in PLAIN_HEADERS:
                 values += [value, value.rpartition(" ")[2]]
-        hidden = {form for value in values for form in _forms(value) if form}
+        hidden = {form for value in values for form in _escaped_forms(value) if form}
         return tuple(sorted(hidden, key=len, reverse=True))
 
 
-def _forms(value: str) -> Iterator[str]:
+def _escaped_forms(value: str) -> Iterator[str]:
     """As it is, in an address, and in JSON as most write it, and as those do who escape slashes."""
     yield value
     yield quote(value, safe="")

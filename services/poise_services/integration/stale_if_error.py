@@ -16,11 +16,11 @@ from poise_services.integration.settings import Api
 
 log = logging.getLogger(__name__)
 
-_LEAST_AGE: Final = 0.001
+_MIN_AGE: Final = 0.001
 """Seconds: what stands in is told apart from what is fresh by its age."""
 
 
-class _Kept(BaseModel):
+class _StoredResponse(BaseModel):
     at: float
     text: str
 
@@ -35,7 +35,7 @@ class CacheKey:
     parameters: Mapping[str, str]
 
     @property
-    def key(self) -> str:
+    def redis_key(self) -> str:
         """Its place in Redis. A change of the address, the body or the pointer makes it another one."""
         api = self.api
         asked = [api.method, api.url, api.body, api.pointer, sorted(self.parameters.items())]
@@ -43,26 +43,26 @@ class CacheKey:
         return f"poise:fetched:{quote(self.tenant, safe='')}:{self.name}:{digest}"
 
 
-class LastGood:
+class StaleIfErrorCache:
     """The last good answers. Without a cache there are none."""
 
-    def __init__(self, cache: RedisClient) -> None:
-        self._cache = cache
+    def __init__(self, redis: RedisClient) -> None:
+        self._redis = redis
 
-    async def keep(self, question: CacheKey, text: str) -> None:
+    async def store(self, key: CacheKey, text: str) -> None:
         """Keep an answer for as long as its API's settings say."""
-        if question.api.stale_if_error:
-            kept = _Kept(at=time.time(), text=text).model_dump_json()
-            await self._cache.put(question.key, kept.encode(), question.api.stale_if_error)
+        if key.api.stale_if_error:
+            kept = _StoredResponse(at=time.time(), text=text).model_dump_json()
+            await self._redis.put(key.redis_key, kept.encode(), key.api.stale_if_error)
 
-    async def find(self, question: CacheKey) -> tuple[str, float] | None:
+    async def load(self, key: CacheKey) -> tuple[str, float] | None:
         """The last good answer and its age in seconds, if one is kept."""
-        found = await self._cache.get(question.key) if question.api.stale_if_error else None
+        found = await self._redis.get(key.redis_key) if key.api.stale_if_error else None
         if found is None:
             return None
         try:
-            kept = _Kept.model_validate_json(found)
+            kept = _StoredResponse.model_validate_json(found)
         except ValidationError as error:
-            log.warning("what is kept of integration %s cannot be read: %s", question.name, error)
+            log.warning("what is kept of integration %s cannot be read: %s", key.name, error)
             return None
-        return kept.text, max(_LEAST_AGE, time.time() - kept.at)
+        return kept.text, max(_MIN_AGE, time.time() - kept.at)

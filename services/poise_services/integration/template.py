@@ -10,18 +10,18 @@ from pydantic import JsonValue
 PARAMETER: Final = "[A-Za-z_][A-Za-z0-9_]*"
 """What may stand in braces; other braces are braces."""
 _SLASHES: Final = re.compile(r"[/\\]")
-_PLACE: Final = re.compile(rf"\{{({PARAMETER})\}}")
+_PLACEHOLDER: Final = re.compile(rf"\{{({PARAMETER})\}}")
 
 
-def places_in(template: JsonValue) -> frozenset[str]:
+def placeholders(template: JsonValue) -> frozenset[str]:
     """The names that stand in braces, in any of its strings."""
     match template:
         case str():
-            return frozenset(_PLACE.findall(template))
+            return frozenset(_PLACEHOLDER.findall(template))
         case list():
-            return frozenset[str]().union(*map(places_in, template))
+            return frozenset[str]().union(*map(placeholders, template))
         case dict():
-            return frozenset[str]().union(*map(places_in, template.values()))
+            return frozenset[str]().union(*map(placeholders, template.values()))
         case _:
             return frozenset()
 
@@ -30,7 +30,7 @@ def fill(template: JsonValue, values: Mapping[str, str]) -> JsonValue:
     """The template with its places filled in; a value stays inside its string, whatever is in it."""
     match template:
         case str():
-            return _PLACE.sub(lambda place: values[place[1]], template)
+            return _PLACEHOLDER.sub(lambda place: values[place[1]], template)
         case list():
             return [fill(item, values) for item in template]
         case dict():
@@ -39,17 +39,19 @@ def fill(template: JsonValue, values: Mapping[str, str]) -> JsonValue:
             return template
 
 
-def fill_address(template: str, values: Mapping[str, str]) -> str:
+def fill_url(template: str, values: Mapping[str, str]) -> str:
     """The address with its places filled in, percent-encoded (RFC 3986): a value cannot leave its place."""
-    return _PLACE.sub(lambda place: quote(values[place[1]], safe=""), template)
+    return _PLACEHOLDER.sub(lambda place: quote(values[place[1]], safe=""), template)
 
 
-def steps_in_path(template: str, values: Mapping[str, str]) -> frozenset[str]:
+def dot_segment_placeholders(template: str, values: Mapping[str, str]) -> frozenset[str]:
     """The places in an address's path that make a step of it, `.` or `..`: servers read these, however encoded."""
     path = template.partition("?")[0]
-    return frozenset[str]().union(*(places_in(part) for part in path.split("/") if _steps(fill(part, values))))
+    return frozenset[str]().union(
+        *(placeholders(part) for part in path.split("/") if _has_dot_segment(fill(part, values)))
+    )
 
 
-def _steps(filled: JsonValue) -> bool:
+def _has_dot_segment(filled: JsonValue) -> bool:
     """Whether a part of a path, with its places filled in, is a step, or holds one behind a slash of its own."""
     return any(part in {".", ".."} for part in _SLASHES.split(str(filled)))

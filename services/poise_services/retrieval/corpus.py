@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Final, Self, TypeVar
 from poise.contracts import Epoch
 from poise.contracts.topics import DOCUMENTS, PASSAGES
 from poise.errors import RetryableError, UnavailableError
-from poise.ingestion.epoch_check import EpochCheck
+from poise.ingestion.epoch_validator import EpochValidator
 from poise.kafka.log_reader import LogReader
 from poise.kafka.record import Position, Record
 from poise.telemetry import observe, semconv
 from poise.worker.connection import MeshConnection
-from poise_services.retrieval.index import Found, Stored
+from poise_services.retrieval.index import SearchHit, StoredPassage
+from poise_services.retrieval.index_metadata import MovedRecord, VersionState
 from poise_services.retrieval.settings import RetrievalSettings
-from poise_services.retrieval.store import INCOMPARABLE, IndexSlot, Origin, Store
-from poise_services.retrieval.version_state import MovedRecord, VersionState
+from poise_services.retrieval.store import DOCUMENTS_RECREATED, IndexSlot, IndexStore, StoreOrigin
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-BUILT_ANEW: Final = "the index is not open: it is built anew from poise.passages"
+INDEX_REBUILDING: Final = "the index is not open: it is built anew from poise.passages"
 _T = TypeVar("_T")
 
 
@@ -55,9 +55,9 @@ class Corpus:
         self._model = model
         self._writer = ThreadPoolExecutor(1, "index-write")
         self._searchers = ThreadPoolExecutor(2, "index-search")
-        self._epochs = EpochCheck(mesh.logs.access)
+        self._epochs = EpochValidator(mesh.logs.access)
         self._stack = AsyncExitStack()
-        self._store: Store | None = None
+        self._store: IndexStore | None = None
         self._reader: LogReader | None = None
 
     # -- coming and going -----------------------------------------------------------------------------------------
@@ -82,17 +82,17 @@ class Corpus:
                 self.logs.access,
                 PASSAGES.name,
                 self._apply,
-                start=dict(self._store.nexts),
+                start=dict(self._store.next_offsets),
                 on_reset=partial(self._rebuild, slot),
                 run_batch=self._write,
             )
             await stack.enter_async_context(reader)
             stack.callback(observe(semconv.INDEX_LAG, lambda: reader.lag))
-            identities.watch(DOCUMENTS.name, self._documents_made_anew, known=origin.documents)
-            stack.callback(identities.unwatch, DOCUMENTS.name, self._documents_made_anew)
+            identities.watch(DOCUMENTS.name, self._documents_recreated, known=origin.documents)
+            stack.callback(identities.unwatch, DOCUMENTS.name, self._documents_recreated)
             await reader.wait_until(reader.at_end)
             self._stack = stack.pop_all()
-        passages, took = len(self._open.index), time.perf_counter() - started
+        passages, took = len(self._open_store.index), time.perf_counter() - started
         log.info("index %s is ready after %.2f s: %d passages", slot.folder, took, passages)
         return self
 
@@ -102,8 +102,8 @@ class Corpus:
         """Stop following and close the store in good order."""
         return await self._stack.__aexit__(kind, error, traceback)
 
-    async def _origin(self) -> Origin:
-        return Origin(
+    async def _origin(self) -> StoreOrigin:
+        return StoreOrigin(
             documents=await self.logs.topic_id(DOCUMENTS.name),
             passages=await self.logs.topic_id(PASSAGES.name),
             model=self._model,
@@ -115,9 +115,9 @@ class Corpus:
             await self._write(store.close)
 
     def _apply(self, record: Record) -> None:
-        self._open.apply(record)
+        self._open_store.apply(record)
 
-    def _documents_made_anew(self, topic_id: str) -> None:
+    def _documents_recreated(self, topic_id: str) -> None:
         if self._reader is not None and (self._store is None or self._store.origin.documents != topic_id):
             self._reader.restart(f"topic {DOCUMENTS.name} was deleted and made again")
 
@@ -127,11 +127,11 @@ class Corpus:
         Raises:
             UnavailableError: `poise.documents` alone is another one; a person must decide what becomes of the passages.
         """
-        store, now = self._open, await self._origin()
-        if store.origin.passages == now.passages and store.origin.documents != now.documents and store.nexts:
-            raise UnavailableError(INCOMPARABLE)
+        store, now = self._open_store, await self._origin()
+        if store.origin.passages == now.passages and store.origin.documents != now.documents and store.next_offsets:
+            raise UnavailableError(DOCUMENTS_RECREATED)
         self._store = None
-        renewed = partial(slot.renew, store, now, checkpoint_every=self._settings.checkpoint_every)
+        renewed = partial(slot.recreate, store, now, checkpoint_every=self._settings.checkpoint_every)
         self._store = await self._write(renewed)
 
     # -- asking ---------------------------------------------------------------------------------------------------
@@ -139,11 +139,11 @@ class Corpus:
     @property
     def epoch(self) -> Epoch:
         """How far it has come. Read it before searching: then what is found is at least of this epoch."""
-        return self._open.epoch
+        return self._open_store.epoch
 
-    async def search(self, text: str, vector: "NDArray[np.float32] | None", limit: int) -> list[Found]:
+    async def search(self, text: str, vector: "NDArray[np.float32] | None", limit: int) -> list[SearchHit]:
         """The passages that bear most on a query, best first; see `Index.search`."""
-        store, candidates = self._open, self._settings.candidates
+        store, candidates = self._open_store, self._settings.candidates
         loop = asyncio.get_running_loop()
         try:
             return await loop.run_in_executor(
@@ -151,58 +151,64 @@ class Corpus:
             )
         except Exception as error:
             if store is not self._store:
-                raise RetryableError(BUILT_ANEW) from error
+                raise RetryableError(INDEX_REBUILDING) from error
             raise
 
-    async def seen(self, document: str) -> VersionState:
+    async def visible_version(self, document: str) -> VersionState:
         """The version of a document that is seen."""
-        return await self._write(lambda: self._open.ledger.seen(document))
+        return await self._write(lambda: self._open_store.metadata.version_of(document))
 
-    async def absent(self, partition: int, *, before: float, most: int, limit: int) -> list[tuple[str, int]]:
-        """Documents that were deleted and never there, and are to be forgotten; see `Ledger.absent`."""
-        return await self._write(lambda: self._open.ledger.absent(partition, before=before, most=most, limit=limit))
+    async def expired_deletions(self, partition: int, *, before: float, most: int, limit: int) -> list[tuple[str, int]]:
+        """Documents that were deleted and never there, and are to be forgotten; see there."""
+        return await self._write(
+            lambda: self._open_store.metadata.expired_deletions(partition, before=before, most=most, limit=limit)
+        )
 
-    async def moved_deletions(self, partition: int, *, before: float, most: int, limit: int) -> list[tuple[str, int]]:
-        """Deletions of what was never there that were moved, and are to be forgotten; see `Ledger.moved_deletions`."""
-        ledger = self._open.ledger
-        return await self._write(lambda: ledger.moved_deletions(partition, before=before, most=most, limit=limit))
+    async def expired_moved_deletions(
+        self, partition: int, *, before: float, most: int, limit: int
+    ) -> list[tuple[str, int]]:
+        """Return the moved deletions to forget; see `IndexMetadata.expired_moved_deletions`."""
+        metadata = self._open_store.metadata
+        return await self._write(
+            lambda: metadata.expired_moved_deletions(partition, before=before, most=most, limit=limit)
+        )
 
-    async def moved(self, document: str) -> dict[int, MovedRecord]:
+    async def moved_records(self, document: str) -> dict[int, MovedRecord]:
         """What was copied of a document, by the partition that it was copied from."""
-        return await self._write(lambda: self._open.ledger.moved(document))
+        return await self._write(lambda: self._open_store.metadata.moved_records(document))
 
-    async def stored(self, document: str) -> list[Stored]:
+    async def stored_passages(self, document: str) -> list[StoredPassage]:
         """The parts of the version of a document that is seen, in order."""
-        store = self._open
-        return await self._write(lambda: store.index.stored(document, store.ledger.seen(document).parts))
+        store = self._open_store
+        return await self._write(lambda: store.index.get_passages(document, store.metadata.version_of(document).parts))
 
-    async def until_applied(self, position: Position) -> None:
+    async def wait_applied(self, position: Position) -> None:
         """Wait until a record of `poise.passages`, and so each before it in its partition, has been applied."""
-        await self._until(lambda: self._open.nexts.get(position.partition, 0) > position.offset)
+        await self._until(lambda: self._open_store.next_offsets.get(position.partition, 0) > position.offset)
 
-    async def check(self, epoch: Epoch) -> None:
+    async def check_epoch(self, epoch: Epoch) -> None:
         """See that it may come to an epoch.
 
         Raises:
             InvalidMessageError: It never will.
         """
-        await self._epochs.possible(epoch)
+        await self._epochs.validate(epoch)
 
-    async def until_reached(self, epoch: Epoch) -> None:
+    async def wait_for_epoch(self, epoch: Epoch) -> None:
         """Wait until it has come as far as an epoch."""
         await self._until(lambda: self.epoch.reached(epoch))
 
     # -- waiting and threads --------------------------------------------------------------------------------------
 
     @property
-    def _open(self) -> Store:
+    def _open_store(self) -> IndexStore:
         if self._store is None:
-            raise RetryableError(BUILT_ANEW)
+            raise RetryableError(INDEX_REBUILDING)
         return self._store
 
     async def _until(self, check: Callable[[], bool]) -> None:
         if self._reader is None:
-            raise RetryableError(BUILT_ANEW)
+            raise RetryableError(INDEX_REBUILDING)
         await self._reader.wait_until(check)
 
     async def _write(self, work: Callable[[], _T]) -> _T:

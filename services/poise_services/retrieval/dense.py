@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class Meaning:
+class QueryEmbedder:
     """Has queries embedded, and says once when that stops or begins again.
 
     Args:
@@ -25,7 +25,7 @@ class Meaning:
         self._embedder = embedder
         self._up = True
 
-    async def of(self, query: str, within: float) -> "tuple[Vector | None, str | None]":
+    async def embed(self, query: str, within: float) -> "tuple[Vector | None, str | None]":
         """The vector of a query, or why there is none.
 
         Args:
@@ -35,7 +35,7 @@ class Meaning:
         try:
             with span(semconv.EMBED_QUERY):
                 async with asyncio.timeout(None if math.isinf(within) else within):
-                    vector = await self._embedder.query(query)
+                    vector = await self._embedder.embed_query(query)
         except EmbedderError as error:
             return None, self._say(str(error), error.__cause__)
         except TimeoutError:

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-SLICE: Final = 8
+BATCH_SIZE: Final = 8
 """Texts after which a document lets others have a turn, and can be interrupted."""
-TRIES_AGAIN: Final = 5.0
+LOAD_RETRY_INTERVAL: Final = 5.0
 """Seconds after which a model that could not be loaded is tried again."""
 
 
@@ -38,14 +38,14 @@ class Embedder(Protocol):
     def model(self) -> str:
         """The model's id: vectors of different models are not comparable."""
 
-    async def query(self, text: str) -> "Vector":
+    async def embed_query(self, text: str) -> "Vector":
         """The vector of a query, float32, of unit length; somebody waits for it.
 
         Raises:
             EmbedderError: There is none to be had now.
         """
 
-    async def texts(self, texts: Sequence[str]) -> "list[Vector]":
+    async def embed_texts(self, texts: Sequence[str]) -> "list[Vector]":
         """The vectors of a document's texts, in their order; waits while the model is not there.
 
         Raises:
@@ -65,7 +65,7 @@ class MiniLm:
     Args:
         documents_at_once: Threads for documents' texts.
         file: The model's file; None = that of its package.
-        tries_again: Seconds after which a file that could not be loaded is tried again.
+        load_retry_interval: Seconds after which a file that could not be loaded is tried again.
         liveness: Of which the model is a part: what may not stand still is the loading, and later the queries' thread.
             A file that cannot be loaded leaves the process ready.
 
@@ -78,14 +78,14 @@ class MiniLm:
         *,
         documents_at_once: int = 1,
         file: Path | None = None,
-        tries_again: float = TRIES_AGAIN,
+        load_retry_interval: float = LOAD_RETRY_INTERVAL,
         liveness: Liveness | None = None,
     ) -> None:
         self._at_once = documents_at_once
         self._file = file
-        self._tries_again = tries_again
-        self._tried = asyncio.Event()
-        self._trouble: Exception | None = None
+        self._load_retry_interval = load_retry_interval
+        self._load_attempted = asyncio.Event()
+        self._load_error: Exception | None = None
         self._loaded = asyncio.Event()
         self._model: Model | None = None
         self._liveness = liveness or Liveness()
@@ -117,11 +117,11 @@ class MiniLm:
         """The model's id, as its package names it."""
         return model_id()
 
-    async def query(self, text: str) -> "Vector":
+    async def embed_query(self, text: str) -> "Vector":
         """The vector of a query."""
-        if self._trouble is not None:
-            raise EmbedderError("the embedding model cannot be loaded") from self._trouble
-        model = await self.loaded()
+        if self._load_error is not None:
+            raise EmbedderError("the embedding model cannot be loaded") from self._load_error
+        model = await self.wait_loaded()
         started = time.perf_counter()
         try:
             vector = await asyncio.get_running_loop().run_in_executor(self._queries, model.embed, text)
@@ -130,13 +130,13 @@ class MiniLm:
         measure(semconv.EMBED_DURATION, time.perf_counter() - started, {semconv.EMBED_OF: "query"})
         return vector
 
-    async def texts(self, texts: Sequence[str]) -> "list[Vector]":
+    async def embed_texts(self, texts: Sequence[str]) -> "list[Vector]":
         """The vectors of a document's texts."""
-        model = await self.loaded()
+        model = await self.wait_loaded()
         started = time.perf_counter()
         loop = asyncio.get_running_loop()
         vectors: list[Vector] = []
-        slices = [texts[first : first + SLICE] for first in range(0, len(texts), SLICE)]
+        slices = [texts[first : first + BATCH_SIZE] for first in range(0, len(texts), BATCH_SIZE)]
         for first in range(0, len(slices), self._at_once):
             turn = slices[first : first + self._at_once]
             try:
@@ -149,7 +149,7 @@ class MiniLm:
         measure(semconv.EMBED_DURATION, time.perf_counter() - started, {semconv.EMBED_OF: "parts"})
         return vectors
 
-    async def loaded(self) -> "Model":
+    async def wait_loaded(self) -> "Model":
         """Wait until the model is loaded, however long that takes.
 
         Raises:
@@ -159,13 +159,13 @@ class MiniLm:
             await self._until(self._loaded)
         return self._model
 
-    async def tried(self) -> None:
+    async def wait_load_attempted(self) -> None:
         """Wait until the model is loaded, or could not be.
 
         Raises:
             SetupError: Its packages are not installed.
         """
-        await self._until(self._tried)
+        await self._until(self._load_attempted)
 
     async def _until(self, event: asyncio.Event) -> None:
         if self._task is None:
@@ -183,9 +183,9 @@ class MiniLm:
         loop = asyncio.get_running_loop()
         self._model = await self._load(part)
         self._loaded.set()
-        self._tried.set()
+        self._load_attempted.set()
         while True:
-            await loop.run_in_executor(self._queries, _nothing)
+            await loop.run_in_executor(self._queries, _no_op)
             part.progress()
             await asyncio.sleep(LOOK_EVERY)
 
@@ -197,18 +197,18 @@ class MiniLm:
             except SetupError:
                 raise
             except Exception as error:  # noqa: BLE001 - the runtime has many, and whatever it is: search goes on by words
-                if self._trouble is None:
+                if self._load_error is None:
                     log.warning("the embedding model cannot be loaded, so documents wait for it: %s", words_of(error))
-                self._trouble = error
-                self._tried.set()
+                self._load_error = error
+                self._load_attempted.set()
                 part.progress()
-                await asyncio.sleep(self._tries_again)
+                await asyncio.sleep(self._load_retry_interval)
             else:
-                if self._trouble is not None:
+                if self._load_error is not None:
                     log.info("the embedding model is loaded")
-                self._trouble = None
+                self._load_error = None
                 return model
 
 
-def _nothing() -> None:
+def _no_op() -> None:
     """Find that a thread takes work."""

@@ -7,7 +7,7 @@ from poise.executors.limited import LimitedExecutor
 from poise.worker.context import Handler
 from poise_services.retrieval.corpus import Corpus
 from poise_services.retrieval.embedding import Embedder
-from poise_services.retrieval.publishing import Publisher
+from poise_services.retrieval.publishing import PassagePublisher
 from poise_services.retrieval.searching import Searcher
 from poise_services.retrieval.settings import RetrievalSettings
 
@@ -16,7 +16,7 @@ def handlers(
     settings: RetrievalSettings, embedder: Embedder, corpus: Corpus, executor: LimitedExecutor | None = None
 ) -> Mapping[type[Message], Handler]:
     """One handler by the type of message it takes; large documents are split in the executor's process."""
-    searcher, publisher = Searcher(settings, embedder, corpus), Publisher(embedder, corpus, executor)
+    searcher, publisher = Searcher(settings, embedder, corpus), PassagePublisher(embedder, corpus, executor)
     return {
         Retrieve: searcher.search,
         Document: publisher.publish,

@@ -7,7 +7,7 @@ from typing import Final, Literal, NamedTuple
 
 from poise.text.markdown import fence_after, title_of
 
-_LONGEST_TITLE: Final = 200
+_MAX_TITLE_CHARS: Final = 200
 _UNDERLINE: Final = re.compile(r"([*=~^\"#+-])\1{2,}\s*")
 _SETEXT: Final = re.compile(r"(=|-)\1{2,}\s*")
 
@@ -30,7 +30,7 @@ class _Title(NamedTuple):
 
 
 @dataclass(slots=True)
-class _Styles:
+class _TitleStyles:
     """The ways in which titles are drawn, in the order of their first use: that is their level (reStructuredText)."""
 
     seen: list[str] = field(default_factory=list)
@@ -41,10 +41,10 @@ class _Styles:
         return self.seen.index(style)
 
 
-def sections(text: str, form: Literal["text", "markdown"]) -> list[Section]:
+def split_sections(text: str, form: Literal["text", "markdown"]) -> list[Section]:
     """The sections of a text in order, those without blocks included."""
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    styles, path, found, body, fence = _Styles(), list[tuple[int, str]](), list[Section](), list[str](), ""
+    styles, path, found, body, fence = _TitleStyles(), list[tuple[int, str]](), list[Section](), list[str](), ""
     at = 0
     while at < len(lines):
         fence = fence_after(lines[at], fence) if form == "markdown" else ""
@@ -60,8 +60,8 @@ def sections(text: str, form: Literal["text", "markdown"]) -> list[Section]:
     return found if found[0].blocks or found[0].heading or len(found) == 1 else found[1:]
 
 
-def _title(lines: list[str], at: int, form: str, styles: _Styles) -> _Title | None:
-    if form == "markdown" and (title := title_of(lines[at])) and len(title.text) <= _LONGEST_TITLE:
+def _title(lines: list[str], at: int, form: str, styles: _TitleStyles) -> _Title | None:
+    if form == "markdown" and (title := title_of(lines[at])) and len(title.text) <= _MAX_TITLE_CHARS:
         return _Title(title.level, title.text, 1)
     if at and lines[at - 1].strip():
         return None
@@ -83,7 +83,7 @@ def _underlines(line: str, title: str) -> str | None:
 
 
 def _may_be_title(line: str) -> bool:
-    plain = bool(line.strip()) and not line[0].isspace() and len(line) <= _LONGEST_TITLE
+    plain = bool(line.strip()) and not line[0].isspace() and len(line) <= _MAX_TITLE_CHARS
     return plain and not _UNDERLINE.fullmatch(line)
 
 

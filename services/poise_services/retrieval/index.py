@@ -14,25 +14,25 @@ from uuid import NAMESPACE_OID, uuid5
 import qdrant_edge as qdrant
 
 from poise.contracts import Part
-from poise_services.retrieval.passages import Body, decode_vector, part_key
-from poise_services.retrieval.sparse import Words
-from poise_services.retrieval.version_assembler import Version
+from poise_services.retrieval.passages import PassageContent, decode_vector, part_key
+from poise_services.retrieval.sparse import SparseEncoder
+from poise_services.retrieval.version_assembler import AssembledVersion
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 DIMENSIONS: Final = 384
-_MEANING: Final = "meaning"
-_WORDS: Final = "words"
-_RRF: Final = 60
+_DENSE: Final = "meaning"
+_SPARSE: Final = "words"
+_RRF_K: Final = 60
 """Of reciprocal rank fusion, as its authors have it (Cormack, Clarke and Büttcher, 2009)."""
-_SPARE: Final = 3
+_OVERFETCH: Final = 3
 """Passages asked for by one wanted: some have the same text as another."""
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class SearchHit:
     """A passage that a search found."""
 
     document: str
@@ -46,10 +46,10 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Stored:
+class StoredPassage:
     """A part as the index has it."""
 
-    body: Body
+    content: PassageContent
     source: str
     vector: "NDArray[np.float32] | None"
     """None if it is of another model."""
@@ -68,8 +68,8 @@ class Index:
 
     def __init__(self, path: Path, model: str) -> None:
         self._model = model
-        self._words = Words()
-        self._switching = Lock()
+        self._words = SparseEncoder()
+        self._lock = Lock()
         if any(path.iterdir()):
             self._shard = qdrant.EdgeShard.load(str(path))
         else:
@@ -80,7 +80,7 @@ class Index:
         """How many passages there are."""
         return self._shard.info().points_count
 
-    def switch(self, version: Version) -> None:
+    def replace_document(self, version: AssembledVersion) -> None:
         """Show this version of a document in place of any other; a search sees the one or the other, whole."""
         points = [self._point(part, version.number) for part in version.parts]
         surplus = qdrant.Filter(
@@ -89,12 +89,14 @@ class Index:
                 qdrant.FieldCondition(key="part", range=qdrant.RangeFloat(gte=float(len(points)))),
             ]
         )
-        with self._switching:
+        with self._lock:
             if points:
                 self._shard.update(qdrant.UpdateOperation.upsert_points(points))
             self._shard.update(qdrant.UpdateOperation.delete_points_by_filter(surplus))
 
-    def search(self, text: str, vector: "NDArray[np.float32] | None", *, limit: int, candidates: int) -> list[Found]:
+    def search(
+        self, text: str, vector: "NDArray[np.float32] | None", *, limit: int, candidates: int
+    ) -> list[SearchHit]:
         """The passages that bear most on a query, best first, each text once.
 
         Args:
@@ -103,25 +105,25 @@ class Index:
             limit: How many at most.
             candidates: How many each of the two searches puts forward.
         """
-        wanted = limit * _SPARE
-        queries: dict[str, Any] = {_WORDS: self._words.of_query(text)}
+        wanted = limit * _OVERFETCH
+        queries: dict[str, Any] = {_SPARSE: self._words.encode_query(text)}
         if vector is not None:
-            queries[_MEANING] = vector.tolist()
+            queries[_DENSE] = vector.tolist()
         searches = [
             qdrant.Prefetch(limit=max(candidates, wanted), query=qdrant.Query.Nearest(query, using=using))
             for using, query in queries.items()
         ]
         request = qdrant.QueryRequest(
             limit=wanted,
-            query=qdrant.Fusion.Rrf(k=_RRF),  # type: ignore[arg-type]  # the stubs do not say that it is a Fusion
+            query=qdrant.Fusion.Rrf(k=_RRF_K),  # type: ignore[arg-type]  # the stubs do not say that it is a Fusion
             prefetches=searches,
             with_payload=True,
         )
-        with self._switching:
+        with self._lock:
             points = self._shard.query(request)
-        return list(_each_text_once(_found(point) for point in points))[:limit]
+        return list(_distinct_texts(_to_hit(point) for point in points))[:limit]
 
-    def stored(self, document: str, count: int) -> list["Stored"]:
+    def get_passages(self, document: str, count: int) -> list[StoredPassage]:
         """The parts of a document, in order.
 
         Args:
@@ -130,13 +132,15 @@ class Index:
         """
         import numpy as np  # noqa: PLC0415 - heavy, see embedding
 
-        ids: list[Any] = [_id(document, number) for number in range(count)]
-        stored: dict[int, Stored] = {}
-        for record in self._shard.retrieve(ids, with_payload=True, with_vector=[_MEANING]):
+        ids: list[Any] = [_point_id(document, number) for number in range(count)]
+        stored: dict[int, StoredPassage] = {}
+        for record in self._shard.retrieve(ids, with_payload=True, with_vector=[_DENSE]):
             payload: Any = record.payload
             vectors: Any = record.vector
-            vector = np.array(vectors[_MEANING], dtype=np.float32) if payload["model"] == self._model else None
-            stored[payload["part"]] = Stored(Body(payload.get("heading"), payload["text"]), payload["source"], vector)
+            vector = np.array(vectors[_DENSE], dtype=np.float32) if payload["model"] == self._model else None
+            stored[payload["part"]] = StoredPassage(
+                PassageContent(payload.get("heading"), payload["text"]), payload["source"], vector
+            )
         return [stored[number] for number in sorted(stored)]
 
     def flush(self) -> None:
@@ -149,30 +153,30 @@ class Index:
         self._shard.close()
 
     def _point(self, part: Part, version: int) -> qdrant.Point:
-        vectors: dict[str, Any] = {_WORDS: self._words.of_passage(part.text)}
+        vectors: dict[str, Any] = {_SPARSE: self._words.encode_passage(part.text)}
         if part.model == self._model:
-            vectors[_MEANING] = decode_vector(part.vector, DIMENSIONS).tolist()
+            vectors[_DENSE] = decode_vector(part.vector, DIMENSIONS).tolist()
         payload = part.model_dump(exclude={"vector"}, exclude_none=True) | {"version": version}
-        return qdrant.Point(_id(part.document, part.part), vectors, payload)
+        return qdrant.Point(_point_id(part.document, part.part), vectors, payload)
 
 
 def _configuration() -> qdrant.EdgeConfig:
     """Without a write-ahead log: `poise.passages` is one already, and is read again from the last flush."""
     return qdrant.EdgeConfig(
-        vectors={_MEANING: qdrant.EdgeVectorParams(size=DIMENSIONS, distance=qdrant.Distance.Dot)},
-        sparse_vectors={_WORDS: qdrant.EdgeSparseVectorParams(modifier=qdrant.Modifier.Idf)},
+        vectors={_DENSE: qdrant.EdgeVectorParams(size=DIMENSIONS, distance=qdrant.Distance.Dot)},
+        sparse_vectors={_SPARSE: qdrant.EdgeSparseVectorParams(modifier=qdrant.Modifier.Idf)},
         max_search_threads=1,
         wal_enabled=False,
     )
 
 
-def _id(document: str, part: int) -> str:
+def _point_id(document: str, part: int) -> str:
     return str(uuid5(NAMESPACE_OID, part_key(document, part)))
 
 
-def _found(point: qdrant.ScoredPoint) -> Found:
+def _to_hit(point: qdrant.ScoredPoint) -> SearchHit:
     payload: dict[str, Any] = point.payload or {}
-    return Found(
+    return SearchHit(
         document=payload["document"],
         part=payload["part"],
         source=payload["source"],
@@ -184,7 +188,7 @@ def _found(point: qdrant.ScoredPoint) -> Found:
     )
 
 
-def _each_text_once(found: Iterator[Found]) -> Iterator[Found]:
+def _distinct_texts(found: Iterator[SearchHit]) -> Iterator[SearchHit]:
     texts = set[str]()
     for passage in found:
         if passage.text not in texts:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from poise.contracts import Document
-from poise_services.retrieval.splitting import TITLES, split
+from poise_services.retrieval.splitting import TITLE_SEPARATOR, split
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,25 +20,25 @@ _MOVED: Final = "#moved"
 
 
 @dataclass(frozen=True, slots=True)
-class Body:
+class PassageContent:
     """What a passage says, whichever document and version it is of."""
 
     heading: str | None
     text: str
 
     @property
-    def meaning(self) -> str:
+    def embedding_text(self) -> str:
         """The text that it is embedded by: the nearest title says what the text goes on about."""
-        return self.text if self.heading is None else f"{self.heading.split(TITLES)[-1]}\n\n{self.text}"
+        return self.text if self.heading is None else f"{self.heading.split(TITLE_SEPARATOR)[-1]}\n\n{self.text}"
 
 
-def bodies(document: Document) -> list[Body]:
+def split_document(document: Document) -> list[PassageContent]:
     """What the passages of a document say, in order."""
     pieces = split(document.text, document.format)
-    return [Body(TITLES.join(piece.heading) or None, piece.text) for piece in pieces]
+    return [PassageContent(TITLE_SEPARATOR.join(piece.heading) or None, piece.text) for piece in pieces]
 
 
-def digest_of(source: str, said: Sequence[Body]) -> str:
+def content_digest(source: str, said: Sequence[PassageContent]) -> str:
     """What a version of a document says, as SHA-256 in hexadecimal: what its passages are made of, and its source.
 
     Of the passages, not of the document's text: another way to split it makes other passages, and other answers.
@@ -62,12 +62,12 @@ def manifest_key(document: str) -> str:
     return f"{document}{_MANIFEST}"
 
 
-def document_of(key: str) -> str | None:
+def document_of_manifest(key: str) -> str | None:
     """The document whose manifest has that key; None for a key of something else."""
     return key.removesuffix(_MANIFEST) if key.endswith(_MANIFEST) else None
 
 
-def document_moved(key: str) -> str | None:
+def document_of_moved(key: str) -> str | None:
     """The document of which a record was moved, as the record with that key says; None for a key of something else."""
     return key.removesuffix(_MOVED) if key.endswith(_MOVED) else None
 

@@ -5,27 +5,27 @@ from typing import Final
 from poise.contracts import Passage, Passages
 from poise.contracts.json_size import MOST_PER_CHARACTER, beginning_within, json_size
 
-WORTH: Final = 500
+MIN_SHORTENED_BYTES: Final = 500
 """Bytes of text that a shortened passage must have left: less bears on nothing."""
-_AROUND: Final = 300
+_OVERHEAD_BYTES: Final = 300
 """Bytes that a passage takes besides its texts, or the reply besides its passages, at the most."""
 
 
-def fitted(found: Passages, room: int) -> Passages:
+def fit_to_size(found: Passages, room: int) -> Passages:
     """What was found, within so many bytes of JSON: the first passage that has no room is shortened, the others go.
 
     Where anything is missing, `reason` says what.
     """
-    if _at_most(found) <= room or len(found.encode()) <= room:
+    if _max_size(found) <= room or len(found.encode()) <= room:
         return found
-    left = room - len(found.model_copy(update={"passages": ()}).encode()) - _AROUND
+    left = room - len(found.model_copy(update={"passages": ()}).encode()) - _OVERHEAD_BYTES
     kept: list[Passage] = []
     shortened = False
     for passage in found.passages:
         size = len(passage.encode()) + 1  # and a comma
         if size > left:
             text = beginning_within(passage.text, left - size + json_size(passage.text))
-            if shortened := json_size(text) >= WORTH:
+            if shortened := json_size(text) >= MIN_SHORTENED_BYTES:
                 kept.append(passage.model_copy(update={"text": text}))
             break
         kept.append(passage)
@@ -36,8 +36,8 @@ def fitted(found: Passages, room: int) -> Passages:
     return found.model_copy(update={"passages": tuple(kept), "reason": reason, "mode": found.mode if kept else "none"})
 
 
-def _at_most(found: Passages) -> int:
+def _max_size(found: Passages) -> int:
     """More bytes than the reply can take: told from the lengths alone, for nearly every reply is far smaller."""
     texts = sum(len(p.text) + len(p.source) + len(p.id) + len(p.heading or "") for p in found.passages)
     own = len(found.epoch) + len(found.reason or "")
-    return (texts + own) * MOST_PER_CHARACTER + _AROUND * (len(found.passages) + 1)
+    return (texts + own) * MOST_PER_CHARACTER + _OVERHEAD_BYTES * (len(found.passages) + 1)

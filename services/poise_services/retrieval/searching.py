@@ -8,22 +8,22 @@ from poise.contracts import Epoch, Passage, Passages, Retrieve
 from poise.contracts.envelope import MIN_EPOCH
 from poise.contracts.topics import DOCUMENTS
 from poise.errors import DeadlineExceededError, RetryableError
-from poise.ingestion.epoch_check import epoch_of
+from poise.ingestion.epoch_validator import parse_epoch
 from poise.kafka.handling_slots import parked
 from poise.telemetry import measure, semconv, span
 from poise.worker.context import Context
 from poise_services.retrieval.corpus import Corpus
-from poise_services.retrieval.dense import Meaning
+from poise_services.retrieval.dense import QueryEmbedder
 from poise_services.retrieval.embedding import Embedder
-from poise_services.retrieval.index import Found
+from poise_services.retrieval.index import SearchHit
 from poise_services.retrieval.passages import part_key
-from poise_services.retrieval.reply_size import fitted
+from poise_services.retrieval.reply_size import fit_to_size
 from poise_services.retrieval.settings import RetrievalSettings
 
-Mode = Literal["hybrid", "lexical", "none"]
+SearchMode = Literal["hybrid", "lexical", "none"]
 
 
-class EpochWaitsError(RetryableError):
+class TooManyEpochWaitsError(RetryableError):
     """As many requests wait for their epochs as may."""
 
     dead_letter = False
@@ -34,7 +34,7 @@ class Searcher:
 
     def __init__(self, settings: RetrievalSettings, embedder: Embedder, corpus: Corpus) -> None:
         self._settings = settings
-        self._meaning = Meaning(embedder)
+        self._query_embedder = QueryEmbedder(embedder)
         self._corpus = corpus
         self._waits = 0
 
@@ -43,38 +43,40 @@ class Searcher:
 
         Raises:
             InvalidMessageError: The epoch is none, or the index will never come to it.
-            EpochWaitsError: As many wait for theirs as may.
+            TooManyEpochWaitsError: As many wait for theirs as may.
             DeadlineExceededError: The index did not come to it in time.
         """
         if context.envelope.min_epoch is not None:
-            epoch = epoch_of(context.envelope.min_epoch)
+            epoch = parse_epoch(context.envelope.min_epoch)
             if not self._corpus.epoch.reached(epoch):
                 async with parked():
-                    await self._corpus.check(epoch)
+                    await self._corpus.check_epoch(epoch)
                 await self._wait_for(epoch, context)
-        vector, trouble = await self._meaning.of(request.query, context.remaining() * self._settings.embed_share)
+        vector, trouble = await self._query_embedder.embed(
+            request.query, context.remaining() * self._settings.embed_share
+        )
         started = time.perf_counter()
         with span(semconv.SEARCH) as current:
             epoch = self._corpus.epoch
             found = await self._corpus.search(request.query, vector, request.limit)
             current.set_attribute(semconv.PASSAGES, len(found))
-        mode: Mode = "none" if not found else "hybrid" if trouble is None else "lexical"
+        mode: SearchMode = "none" if not found else "hybrid" if trouble is None else "lexical"
         measure(semconv.SEARCH_DURATION, time.perf_counter() - started, {semconv.MODE: mode})
         now = time.time()
         passages = tuple(_passage(one, now) for one in found)
         reason = None if trouble is None else f"by words alone: {trouble}"
         reply = Passages(passages=passages, epoch=epoch.encode(), mode=mode, reason=reason)
-        return fitted(reply, await context.room())
+        return fit_to_size(reply, await context.room())
 
     async def _wait_for(self, epoch: Epoch, context: Context) -> None:
         """Wait, bounded by the request's deadline: a document that became a dead letter is never reached."""
         if self._waits >= self._settings.epoch_waits:
-            raise EpochWaitsError(f"{self._waits} requests wait for their epochs already, as many as may")
+            raise TooManyEpochWaitsError(f"{self._waits} requests wait for their epochs already, as many as may")
         self._waits += 1
         try:
             with span(semconv.WAIT_EPOCH):
                 async with asyncio.timeout(max(0.0, context.remaining() - self._settings.reply_margin)), parked():
-                    await self._corpus.until_reached(epoch)
+                    await self._corpus.wait_for_epoch(epoch)
         except TimeoutError as error:
             missing = _missing(self._corpus.epoch, epoch)
             raise DeadlineExceededError(
@@ -94,7 +96,7 @@ def _missing(now: Epoch, wanted: Epoch) -> str:
     )
 
 
-def _passage(found: Found, now: float) -> Passage:
+def _passage(found: SearchHit, now: float) -> Passage:
     return Passage(
         id=part_key(found.document, found.part),
         source=found.source,

@@ -10,33 +10,33 @@ from typing import Final
 
 import qdrant_edge as qdrant
 
-_QUESTION_WORDS: Final = """
+_STOP_WORDS: Final = """
     a an the of to do does did what which how when where who whose whom why this that these those there here it its
     i me my you your we us our they them their can could should would may might will shall am are was were be been being
     have has had please
 """
 _SIGN: Final = re.compile(r"(?<![=<>!+*/%&|^~@:.-])[=<>!+*/%&|^~@:.-]{2,3}(?![=<>!+*/%&|^~@:.-])")
-_USUAL_LENGTH: Final = 100.0
+_AVERAGE_LENGTH: Final = 100.0
 """Words of a usual passage."""
 
 
-class Words:
+class SparseEncoder:
     """Makes sparse vectors of texts."""
 
     def __init__(self) -> None:
         self._bm25 = qdrant.Bm25(
             qdrant.Bm25Config(
-                avg_len=_USUAL_LENGTH,
+                avg_len=_AVERAGE_LENGTH,
                 stemmer=qdrant.SnowballParams(language=qdrant.SnowballLanguage.English),
-                stopwords=qdrant.StopwordsSet(custom=set(_QUESTION_WORDS.split())),
+                stopwords=qdrant.StopwordsSet(custom=set(_STOP_WORDS.split())),
             )
         )
 
-    def of_passage(self, text: str) -> qdrant.SparseVector:
+    def encode_passage(self, text: str) -> qdrant.SparseVector:
         """A passage's words, each by how often it is said there."""
         return self._bm25.embed_document(_with_signs(text))
 
-    def of_query(self, text: str) -> qdrant.SparseVector:
+    def encode_query(self, text: str) -> qdrant.SparseVector:
         """A query's words; none are left of one that is made of question words alone."""
         return self._bm25.embed_query(_with_signs(text))
 

@@ -1,12 +1,12 @@
-"""Splitting: a document's text as passages of some 80 to 200 words, cut where its author paused. Pure.
+"""Splits a document's text into passages of about 80 to 200 tokens, at paragraph and section boundaries. Pure.
 
-Long words and runs of signs count as several (`size`), so that code, tables and blobs are bounded too. Every word of
-the text is in a passage or in a heading; only the lines that draw a heading (`====`, `####`) are dropped, and runs of
-spaces where a text is cut.
+Long words and runs of symbols count as several tokens (`estimate_tokens`), so that code, tables and blobs are bounded
+too. Each word of the text is in a passage or in a heading. Only heading markup (`====`, `####`) is dropped, and runs of
+spaces at a cut.
 
-What a document becomes is bounded by its length. Of one with more passages than `FREE` and one for each `CHARS` of its
-characters, as of one that is titles alone, neighbours are merged, and their titles become a part of their text. With a
-passage go at most `HEADING` characters of the titles that it stands under, the nearest ones.
+The number of passages is bounded by the document's length: `FREE_PASSAGES`, plus one for each `CHARS_PER_PASSAGE`
+characters. Beyond that, such as in a document of titles alone, neighbours are merged, and their titles become part of
+their text. A passage carries at most `MAX_HEADING_CHARS` characters of its titles, the nearest ones.
 """
 
 import re
@@ -15,21 +15,21 @@ from dataclasses import dataclass
 from itertools import pairwise, takewhile
 from typing import Final, Literal, NamedTuple
 
-from poise_services.retrieval.headings import Section, sections
+from poise_services.retrieval.headings import Section, split_sections
 
-ENOUGH: Final = 80
+TARGET_TOKENS: Final = 80
 """A passage of this size ends at the next pause."""
-MOST: Final = 200
+MAX_TOKENS: Final = 200
 """No passage is larger."""
-_CRUMB: Final = 40
+_MIN_TAIL_TOKENS: Final = 40
 """What is left at a section's end and smaller than this joins the passage before, if it fits."""
-FREE: Final = 32
+FREE_PASSAGES: Final = 32
 """Passages that a document may have however short it is."""
-CHARS: Final = 100
+CHARS_PER_PASSAGE: Final = 100
 """Characters of a document for each passage beyond."""
-HEADING: Final = 400
+MAX_HEADING_CHARS: Final = 400
 """Characters of the titles that go with each passage."""
-TITLES: Final = " › "
+TITLE_SEPARATOR: Final = " › "
 """Between two titles."""
 _WORD: Final = re.compile(r"\w{1,8}|[^\w\s]{1,2}|\s{64}")
 _SENTENCE: Final = re.compile(r"(?<=[.!?])\s+")
@@ -37,7 +37,7 @@ _INDENTED: Final = re.compile(r"[ \t]")
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class Chunk:
     """A passage to be."""
 
     heading: tuple[str, ...]
@@ -45,7 +45,7 @@ class Piece:
     text: str
 
 
-def size(text: str) -> int:
+def estimate_tokens(text: str) -> int:
     """How large a text is: in words, one of more than eight letters counting as several, two signs as one.
 
     An embedding model's tokens are about as many.
@@ -53,7 +53,7 @@ def size(text: str) -> int:
     return sum(1 for _ in _WORD.finditer(text))
 
 
-def split(text: str, form: Literal["text", "markdown"] = "text") -> list[Piece]:
+def split(text: str, form: Literal["text", "markdown"] = "text") -> list[Chunk]:
     """Split a document.
 
     Args:
@@ -63,44 +63,44 @@ def split(text: str, form: Literal["text", "markdown"] = "text") -> list[Piece]:
     Returns:
         The passages in order; none only if there is no text.
     """
-    pieces = _pieces(sections(text, form))
-    if len(pieces) > FREE + len(text) // CHARS:
-        pieces = list(_merged(pieces))
-    return [Piece(_nearest(piece.heading), piece.text) for piece in pieces]
+    pieces = _raw_chunks(split_sections(text, form))
+    if len(pieces) > FREE_PASSAGES + len(text) // CHARS_PER_PASSAGE:
+        pieces = list(_merge_small(pieces))
+    return [Chunk(_nearest_titles(piece.heading), piece.text) for piece in pieces]
 
 
-def _pieces(found: Sequence[Section]) -> "list[_Under]":
+def _raw_chunks(found: Sequence[Section]) -> "list[_RawChunk]":
     """The passages of each section; one without text has its title as one, unless it goes with the next passage."""
-    pieces: list[_Under] = []
+    pieces: list[_RawChunk] = []
     following: tuple[str, ...] = ()
     dropped = 0  # of the titles that the following passage stands under, those that are too far up to go with it
     for section in reversed(found):
-        heading, texts = section.heading, _passages(section)
+        heading, texts = section.heading, _section_chunks(section)
         if texts:
-            pieces += (_Under(heading, passage) for passage in reversed(texts))
-            following, dropped = heading, len(heading) - len(_nearest(heading))
+            pieces += (_RawChunk(heading, passage) for passage in reversed(texts))
+            following, dropped = heading, len(heading) - len(_nearest_titles(heading))
         elif heading and (following[: len(heading)] != heading or dropped >= len(heading)):
-            pieces.append(_Under(heading[:-1], heading[-1]))
-            following, dropped = heading, len(heading) - 1 - len(_nearest(heading[:-1]))
+            pieces.append(_RawChunk(heading[:-1], heading[-1]))
+            following, dropped = heading, len(heading) - 1 - len(_nearest_titles(heading[:-1]))
     return pieces[::-1]
 
 
-def _nearest(heading: tuple[str, ...]) -> tuple[str, ...]:
+def _nearest_titles(heading: tuple[str, ...]) -> tuple[str, ...]:
     """The last titles of a heading, as many as may go with each passage."""
-    kept, left = len(heading), HEADING
+    kept, left = len(heading), MAX_HEADING_CHARS
     while kept and (left := left - len(heading[kept - 1])) >= 0:
         kept -= 1
     return heading[kept:]
 
 
-class _Under(NamedTuple):
+class _RawChunk(NamedTuple):
     """A passage to be, and all titles that it stands under."""
 
     heading: tuple[str, ...]
     text: str
 
 
-def _merged(pieces: Iterable[_Under]) -> Iterator[_Under]:
+def _merge_small(pieces: Iterable[_RawChunk]) -> Iterator[_RawChunk]:
     """Neighbours put together until they have as many characters as are due for one passage, as far as they fit.
 
     They stand under the titles of the first; those that change on the way become lines of the text, each once.
@@ -110,23 +110,29 @@ def _merged(pieces: Iterable[_Under]) -> Iterator[_Under]:
     chars = filled = 0
     for piece in pieces:
         alike = sum(1 for _ in takewhile(lambda both: both[0] == both[1], zip(before, piece.heading, strict=False)))
-        new = TITLES.join(piece.heading[alike:]) if lines else ""
-        weight = size(new) + size(piece.text)
-        if lines and (chars >= CHARS or filled + weight > MOST):
-            yield _Under(first, "\n\n".join(lines))
-            lines, chars, filled, new, weight = [], 0, 0, "", size(piece.text)
+        new = TITLE_SEPARATOR.join(piece.heading[alike:]) if lines else ""
+        weight = estimate_tokens(new) + estimate_tokens(piece.text)
+        if lines and (chars >= CHARS_PER_PASSAGE or filled + weight > MAX_TOKENS):
+            yield _RawChunk(first, "\n\n".join(lines))
+            lines, chars, filled, new, weight = [], 0, 0, "", estimate_tokens(piece.text)
         first = first if lines else piece.heading
         lines += filter(None, (new, piece.text))
         before = piece.heading
         chars += len(new) + len(piece.text)
         filled += weight
     if lines:
-        yield _Under(first, "\n\n".join(lines))
+        yield _RawChunk(first, "\n\n".join(lines))
 
 
-def _passages(section: Section) -> list[str]:
-    passages = [passage for pack in _pack(_units(section.blocks), "\n\n", ENOUGH) for passage in _within_bounds(pack)]
-    if len(passages) > 1 and size(passages[-1]) < _CRUMB and size(passages[-2]) + size(passages[-1]) <= MOST:
+def _section_chunks(section: Section) -> list[str]:
+    passages = [
+        passage for pack in _pack(_units(section.blocks), "\n\n", TARGET_TOKENS) for passage in _split_to_fit(pack)
+    ]
+    if (
+        len(passages) > 1
+        and estimate_tokens(passages[-1]) < _MIN_TAIL_TOKENS
+        and estimate_tokens(passages[-2]) + estimate_tokens(passages[-1]) <= MAX_TOKENS
+    ):
         passages[-2:] = ["\n\n".join(passages[-2:])]
     return passages
 
@@ -148,8 +154,8 @@ def _pack(units: Iterable[str], joint: str, enough: int) -> Iterator[str]:
     pack: list[str] = []
     filled = 0
     for unit in units:
-        weight = size(unit)
-        if pack and (filled >= enough or filled + weight > MOST):
+        weight = estimate_tokens(unit)
+        if pack and (filled >= enough or filled + weight > MAX_TOKENS):
             yield joint.join(pack)
             pack, filled = [], 0
         pack.append(unit)
@@ -158,21 +164,21 @@ def _pack(units: Iterable[str], joint: str, enough: int) -> Iterator[str]:
         yield joint.join(pack)
 
 
-def _within_bounds(text: str) -> Iterator[str]:
+def _split_to_fit(text: str) -> Iterator[str]:
     """The text in parts that are not too large: cut at blank lines if that does, else at sentences, lines, words."""
-    if size(text) <= MOST:
+    if estimate_tokens(text) <= MAX_TOKENS:
         yield text
         return
-    for parts, joint in _ways_to_cut(text):
+    for parts, joint in _separators(text):
         if len(parts) > 1:
-            for pack in _pack(parts, joint, MOST):
-                yield from _within_bounds(pack)
+            for pack in _pack(parts, joint, MAX_TOKENS):
+                yield from _split_to_fit(pack)
             return
     word = text.strip()
-    yield from (word[start : start + MOST] for start in range(0, len(word), MOST))
+    yield from (word[start : start + MAX_TOKENS] for start in range(0, len(word), MAX_TOKENS))
 
 
-def _ways_to_cut(text: str) -> Iterator[tuple[list[str], str]]:
+def _separators(text: str) -> Iterator[tuple[list[str], str]]:
     yield [part for part in text.split("\n\n") if part.strip()], "\n\n"
     if not _INDENTED.match(text) and "|" not in text:
         yield _SENTENCE.split(text), " "

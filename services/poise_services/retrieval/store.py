@@ -1,4 +1,4 @@
-"""The store: what a retrieval worker keeps on disk, an index and its ledger, in a slot of its own.
+"""The store: what a retrieval worker keeps on disk, an index and its metadata, in a slot of its own.
 
 Everything in it comes from `poise.passages`, so whatever is wrong with it, it is thrown away and built anew from there.
 """
@@ -20,26 +20,26 @@ from poise.kafka.record import Record
 from poise.system.private_directory import private_directory
 from poise.text.error_text import words_of
 from poise_services.retrieval.index import DIMENSIONS, Index
-from poise_services.retrieval.passages import decode_vector, document_moved, document_of
-from poise_services.retrieval.version_assembler import Assembly, Version
-from poise_services.retrieval.version_state import Ledger
+from poise_services.retrieval.index_metadata import IndexMetadata
+from poise_services.retrieval.passages import decode_vector, document_of_manifest, document_of_moved
+from poise_services.retrieval.version_assembler import AssembledVersion, VersionAssembler
 
 log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
-_FORM: Final = "2"
-"""How index and ledger are laid out; another number has them built anew."""
-INCOMPARABLE: Final = (
+_LAYOUT_VERSION: Final = "2"
+"""How index and metadata are laid out; another number has them built anew."""
+DOCUMENTS_RECREATED: Final = (
     "poise.documents was made anew but poise.passages was not, so versions of documents cannot be compared: "
     "delete poise.passages too, apply the topics, and ingest again"
 )
-_CLOSED_WITH: Final = "closed with"
+_CLOSED_COUNT: Final = "closed with"
 """The fact that says how many passages there were when the store was closed in good order."""
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class StoreOrigin:
     """What a store's contents come from; those of another origin are of no use."""
 
     documents: str
@@ -49,16 +49,16 @@ class Origin:
     model: str
     """The embedding model's id."""
 
-    def facts(self) -> dict[str, str]:
-        """As the ledger notes them."""
-        return {"form": _FORM, "documents": self.documents, "passages": self.passages, "model": self.model}
+    def properties(self) -> dict[str, str]:
+        """As the metadata notes them."""
+        return {"form": _LAYOUT_VERSION, "documents": self.documents, "passages": self.passages, "model": self.model}
 
 
-class _UselessError(Exception):
+class _UnusableStoreError(Exception):
     """The store cannot be used; says why."""
 
 
-class Store:
+class IndexStore:
     """An open store. Used by one thread, except for `index.search` and `epoch`.
 
     Args:
@@ -67,31 +67,31 @@ class Store:
         checkpoint_every: Seconds between writes to disk while records come in.
 
     Raises:
-        _UselessError: What is there is damaged, or of another origin.
+        _UnusableStoreError: What is there is damaged, or of another origin.
         SetupError: It is of another `poise.documents` than the passages are made of.
     """
 
-    def __init__(self, folder: Path, origin: Origin, *, checkpoint_every: float) -> None:
+    def __init__(self, folder: Path, origin: StoreOrigin, *, checkpoint_every: float) -> None:
         passages = folder / "passages"
         passages.mkdir(parents=True, exist_ok=True)
-        self.ledger = _opened(lambda: Ledger(folder / "ledger.sqlite"))
-        facts = _opened(self.ledger.facts)
+        self.metadata = _open_or_unusable(lambda: IndexMetadata(folder / "ledger.sqlite"))
+        properties = _open_or_unusable(self.metadata.properties)
         try:
-            _check_origin(facts, origin, empty=not self.ledger.positions())
-            self.index = _opened(lambda: Index(passages, origin.model))
-            _check_count(len(self.index), facts)
+            _check_origin(properties, origin, empty=not self.metadata.next_offsets())
+            self.index = _open_or_unusable(lambda: Index(passages, origin.model))
+            _check_count(len(self.index), properties)
         except BaseException:
-            self.ledger.close()
+            self.metadata.close()
             raise
         self.origin = origin
-        self._assembly = Assembly()
+        self._assembler = VersionAssembler()
         self._checkpoint_every = checkpoint_every
         self._checkpointed = time.monotonic()
-        self.ledger.note_facts(origin.facts())
-        self.ledger.commit()
-        self.nexts = self.ledger.positions()
+        self.metadata.set_properties(origin.properties())
+        self.metadata.commit()
+        self.next_offsets = self.metadata.next_offsets()
         """By partition, the offset after the last record applied."""
-        self.epoch: Epoch = self.ledger.epoch(origin.documents)
+        self.epoch: Epoch = self.metadata.epoch(origin.documents)
 
     def apply(self, record: Record) -> None:
         """Take a record of `poise.passages`, in offset order of each partition.
@@ -101,16 +101,16 @@ class Store:
             SetupError: The index cannot be written.
         """
         try:
-            message = _read(record, self.origin.model)
+            message = _parse_record(record, self.origin.model)
         except ValueError:
-            self.nexts[record.partition] = record.offset + 1
+            self.next_offsets[record.partition] = record.offset + 1
             raise
         try:
             if message is not None:
                 self._add(record, *message)
             else:
-                self._forget(record)
-            self.nexts[record.partition] = record.offset + 1
+                self._apply_tombstone(record)
+            self.next_offsets[record.partition] = record.offset + 1
             if time.monotonic() - self._checkpointed >= self._checkpoint_every:
                 self.checkpoint()
         except Exception as error:
@@ -120,46 +120,46 @@ class Store:
 
     def _add(self, record: Record, number: int, message: Part | Manifest | Moved) -> None:
         if isinstance(message, Moved):
-            self.ledger.note_moved(message, record.partition, number, time.time())
-            self._release(message.partition)
+            self.metadata.record_moved(message, record.partition, number, time.time())
+            self._apply_moved(message.partition)
             return
-        version = self._assembly.add(
+        version = self._assembler.add(
             message,
             partition=record.partition,
             offset=record.offset,
             number=number,
-            seen=self.ledger.seen(message.document).version,
+            current=self.metadata.version_of(message.document).version,
         )
         if version is not None:
-            self._see(version)
+            self._switch_version(version)
 
-    def _see(self, version: Version) -> None:
+    def _switch_version(self, version: AssembledVersion) -> None:
         """The epoch moves last: whoever reads it before searching finds at least what it says."""
-        self.index.switch(version)
-        self.ledger.note(version, time.time())
+        self.index.replace_document(version)
+        self.metadata.record_version(version, time.time())
         self.epoch = self.epoch.with_(version.partition, version.number, version.published)
-        self._release(version.partition)
+        self._apply_moved(version.partition)
 
-    def _forget(self, record: Record) -> None:
+    def _apply_tombstone(self, record: Record) -> None:
         """Forget what a null value takes the place of: the deletion of what was never there, or that it was moved."""
         key, number = (record.key or b"").decode(errors="replace"), Envelope.read(record.headers).doc_version
         if number is None:
             return
-        if (document := document_of(key)) is not None:
-            self.ledger.forget(document, number)
-        elif (document := document_moved(key)) is not None:
-            self.ledger.forget_moved(document, record.partition, number)
+        if (document := document_of_manifest(key)) is not None:
+            self.metadata.forget_deletion(document, number)
+        elif (document := document_of_moved(key)) is not None:
+            self.metadata.forget_moved(document, record.partition, number)
 
-    def _release(self, home: int) -> None:
+    def _apply_moved(self, home: int) -> None:
         """What was copied to a partition is applied with its copy, and no sooner."""
-        for partition, (offset, published) in self.ledger.release(home).items():
+        for partition, (offset, published) in self.metadata.apply_moved(home).items():
             self.epoch = self.epoch.with_(partition, offset, published)
 
     def checkpoint(self) -> None:
         """Have on disk what was applied, and from where to go on: the index first."""
         self.index.flush()
-        self.ledger.note_positions(self._assembly.resume(self.nexts))
-        self.ledger.commit()
+        self.metadata.set_next_offsets(self._assembler.resume_offsets(self.next_offsets))
+        self.metadata.commit()
         self._checkpointed = time.monotonic()
 
     def close(self) -> None:
@@ -167,9 +167,9 @@ class Store:
         self.checkpoint()
         passages = len(self.index)
         self.index.close()
-        self.ledger.note_facts(self.origin.facts() | {_CLOSED_WITH: str(passages)})
-        self.ledger.commit()
-        self.ledger.close()
+        self.metadata.set_properties(self.origin.properties() | {_CLOSED_COUNT: str(passages)})
+        self.metadata.commit()
+        self.metadata.close()
 
 
 class IndexSlot:
@@ -181,9 +181,9 @@ class IndexSlot:
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self.folder, self._lock = _first_free(root)
+        self.folder, self._lock = _lock_first_free(root)
 
-    def open(self, origin: Origin, *, checkpoint_every: float) -> Store:
+    def open(self, origin: StoreOrigin, *, checkpoint_every: float) -> IndexStore:
         """Open the store in this slot; build it anew if it is of no use.
 
         Raises:
@@ -191,24 +191,24 @@ class IndexSlot:
         """
         try:
             try:
-                return Store(self.folder, origin, checkpoint_every=checkpoint_every)
-            except _UselessError as error:
+                return IndexStore(self.folder, origin, checkpoint_every=checkpoint_every)
+            except _UnusableStoreError as error:
                 log.warning("the index in %s is built anew from poise.passages: %s", self.folder, error)
                 shutil.rmtree(self.folder)
-                return Store(self.folder, origin, checkpoint_every=checkpoint_every)
-        except (OSError, _UselessError) as error:
+                return IndexStore(self.folder, origin, checkpoint_every=checkpoint_every)
+        except (OSError, _UnusableStoreError) as error:
             raise SetupError(
                 f"no index can be kept in {self.folder}: {words_of(error)}; set POISE_STATE_DIR"
             ) from error
 
-    def renew(self, store: Store, origin: Origin, *, checkpoint_every: float) -> Store:
+    def recreate(self, store: IndexStore, origin: StoreOrigin, *, checkpoint_every: float) -> IndexStore:
         """Throw a store of this slot away, and open an empty one.
 
         Raises:
             SetupError: The folder cannot be written.
         """
         store.index.close()
-        store.ledger.close()
+        store.metadata.close()
         try:
             shutil.rmtree(self.folder)
         except OSError as error:
@@ -228,7 +228,7 @@ class IndexSlot:
         self._lock.close()
 
 
-def _first_free(root: Path) -> tuple[Path, IO[bytes]]:
+def _lock_first_free(root: Path) -> tuple[Path, IO[bytes]]:
     try:
         private_directory(root, ours=True)
         for number in count():
@@ -244,23 +244,23 @@ def _first_free(root: Path) -> tuple[Path, IO[bytes]]:
     raise AssertionError("numbers do not end")
 
 
-def _check_origin(facts: dict[str, str], origin: Origin, *, empty: bool) -> None:
-    wanted = origin.facts()
-    differing = [name for name in wanted if facts and facts.get(name) != wanted[name]]
+def _check_origin(properties: dict[str, str], origin: StoreOrigin, *, empty: bool) -> None:
+    wanted = origin.properties()
+    differing = [name for name in wanted if properties and properties.get(name) != wanted[name]]
     if differing == ["documents"] and not empty:
-        raise SetupError(INCOMPARABLE)
+        raise SetupError(DOCUMENTS_RECREATED)
     if differing:
-        raise _UselessError(f"it is of another {' and '.join(differing)}")
+        raise _UnusableStoreError(f"it is of another {' and '.join(differing)}")
 
 
-def _check_count(passages: int, facts: dict[str, str]) -> None:
+def _check_count(passages: int, properties: dict[str, str]) -> None:
     """A lost file may show in nothing else. One that was not closed in good order is brought up to date by reading."""
-    expected = facts.get(_CLOSED_WITH, str(passages))
+    expected = properties.get(_CLOSED_COUNT, str(passages))
     if expected != str(passages):
-        raise _UselessError(f"it has {passages} passages and should have {expected}")
+        raise _UnusableStoreError(f"it has {passages} passages and should have {expected}")
 
 
-def _opened(open_: Callable[[], _T]) -> _T:
+def _open_or_unusable(open_: Callable[[], _T]) -> _T:
     """What opening gives; anything that goes wrong means that what is there is of no use."""
     try:
         return open_()
@@ -268,10 +268,10 @@ def _opened(open_: Callable[[], _T]) -> _T:
         raise
     except BaseException as error:  # Qdrant's panics are BaseExceptions
         reason = next(iter(words_of(error).splitlines()), type(error).__name__)
-        raise _UselessError(f"it is damaged: {reason}") from error
+        raise _UnusableStoreError(f"it is damaged: {reason}") from error
 
 
-def _read(record: Record, model: str) -> tuple[int, Part | Manifest | Moved] | None:
+def _parse_record(record: Record, model: str) -> tuple[int, Part | Manifest | Moved] | None:
     """The version and the body of a record; None for one that says nothing to a reader."""
     if record.value is None:
         return None

@@ -1,186 +1,166 @@
-"""What becomes of documents: which the log has already, and, once published, when each is indexed or set aside."""
+"""Publishes documents and waits until a search can find them."""
 
 import asyncio
-import hashlib
-from collections.abc import AsyncIterator, Collection
-from contextlib import AsyncExitStack, aclosing
-from dataclasses import dataclass
-from types import TracebackType
-from typing import Final, Self
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Final, Literal, Protocol
 
-from pydantic import ValidationError
-
-from poise.contracts.document import Document, Manifest
-from poise.contracts.envelope import KIND
-from poise.contracts.topics import DOCUMENTS, PASSAGES, dead_topic
-from poise.dead_letters import model
-from poise.kafka.log_reader import LogReader
-from poise.kafka.record import Position, Record
+from poise.contracts.document import Document
+from poise.contracts.epoch import Epoch
+from poise.errors import TerminalError
+from poise.ingestion.document_files import RejectedDocument
+from poise.ingestion.indexing_watcher import Indexed, IndexingStalledError, IndexingWatcher
+from poise.ingestion.published_documents import PublishedDocument, document_digest, find_published
+from poise.kafka.record import Position
 from poise.worker.connection import MeshConnection
 
-READ_WITHIN: Final = 300.0
-"""Seconds; reading what the log has."""
+IDLE_TIMEOUT: Final = 120.0
+"""Seconds without any activity in the index after which waiting ends."""
 
-_VERSION: Final = "poise-doc-version"
-_DEAD: Final = dead_topic(DOCUMENTS.tier or "")
+MAX_IN_FLIGHT: Final = 32
+"""Documents published concurrently."""
 
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """The newest version of a document that the log has."""
-
-    position: Position
-    digest: bytes
+IngestStatus = Literal["new", "changed", "unchanged"]
+IngestStage = Literal["publish", "index"]
+OnProgress = Callable[[IngestStage, int, int], None]
+"""Called with the stage, the number of documents done (0 when the stage starts) and their total."""
 
 
-def digest(document: Document) -> bytes:
-    """What two equal documents have in common."""
-    return hashlib.sha256(document.encode()).digest()
-
-
-async def known(mesh: MeshConnection, ids: Collection[str]) -> dict[str, Known]:
-    """Which of these documents the log has. One that was set aside as a dead letter since does not count.
-
-    Raises:
-        UnavailableError: The broker does not hand the log out.
-    """
-    latest: dict[str, Known | None] = {}
-    async with mesh.logs.follow(DOCUMENTS.name) as follower:
-        async for batch in follower.read_to_end(within=READ_WITHIN):
-            for record in batch:
-                id_ = (record.key or b"").decode(errors="replace")
-                if id_ in ids:
-                    found = _digest_of(record)
-                    latest[id_] = None if found is None else Known(record.position, found)
-    index = model.DeadLetterIndex(DOCUMENTS.tier or "")
-    async with aclosing(mesh.logs.lookups.scan(_DEAD)) as records:
-        async for record in records:
-            index.add(record)
-    dead = {letter.failed_at for letter in index.letters() if letter.redriven is None}
-    return {id_: known for id_, known in latest.items() if known is not None and str(known.position) not in dead}
-
-
-def _digest_of(record: Record) -> bytes | None:
-    """The digest of the document in a record; None if it is deleted, or is not one."""
-    if record.value is None:
-        return None
-    try:
-        return digest(Document.parse(record.value))
-    except ValidationError:
-        return None
-
-
-@dataclass(frozen=True, slots=True)
-class Indexed:
-    """A document can be found now."""
-
-    id: str
-    parts: int
-
-
-@dataclass(frozen=True, slots=True)
-class SetAside:
-    """A document is a dead letter now."""
-
-    id: str
-    why: str
-
-
-Outcome = Indexed | SetAside
-
-
-class Stalled(Exception):  # noqa: N818 - it says how things stand, the caller decides whether that is an error
-    """Nothing has happened for a while, and documents are still waited for."""
-
-
-class Watch:
-    """Watches what becomes of documents that are published from now on; `async with Watch(mesh) as watch`.
-
-    Args:
-        mesh: The connection.
-    """
-
-    def __init__(self, mesh: MeshConnection) -> None:
-        self._readers = [
-            LogReader(mesh.logs.access, topic, note, start="end")
-            for topic, note in ((PASSAGES.name, self._note_passage), (_DEAD, self._note_dead))
-        ]
-        self._happened = asyncio.Event()
-        self._waiting: dict[str, Position] = {}
-        self._versions: dict[str, tuple[int, int]] = {}  # by document: the newest version that is complete, its parts
-        self._set_aside: dict[str, str] = {}  # by place in the log: why
-        self._stack = AsyncExitStack()
-
-    async def __aenter__(self) -> Self:
-        """Begin to watch."""
-        async with AsyncExitStack() as stack:
-            for reader in self._readers:
-                await stack.enter_async_context(reader)
-                await reader.wait_until_open()
-            self._stack = stack.pop_all()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """Watch no more."""
-        await self._stack.aclose()
+class DocumentClient(Protocol):
+    """The part of `poise.Poise` that ingestion uses."""
 
     @property
-    def waiting(self) -> list[str]:
-        """The documents that are still waited for."""
-        return list(self._waiting)
+    def mesh(self) -> MeshConnection:
+        """The connection."""
 
-    def expect(self, id_: str, position: Position) -> None:
-        """Wait for a document that was published to this place."""
-        self._waiting[id_] = position
+    async def put(self, id_: str, document: Document) -> Position:
+        """Publish one document, and return its position."""
 
-    async def outcomes(self, patience: float) -> AsyncIterator[Outcome]:
-        """What becomes of the expected documents, until it is known of all.
+    async def epoch_of(self, positions: Iterable[Position]) -> Epoch:
+        """Return the epoch of an index that has these documents."""
 
-        Args:
-            patience: Seconds in which nothing may happen in the index.
 
-        Raises:
-            Stalled: Nothing has happened for so long.
-            SetupError: A topic cannot be read any more.
-        """
-        while True:
-            for outcome in self._settled():
-                del self._waiting[outcome.id]
-                yield outcome
-            if not self._waiting:
-                return
-            await self._something(patience)
+@dataclass(slots=True)
+class IngestResult:
+    """The outcome of an ingestion."""
 
-    async def _something(self, patience: float) -> None:
+    documents: dict[str, tuple[IngestStatus, Position]] = field(default_factory=dict)
+    """What is, or will be, in the index: by document id, its status and its position in `poise.documents`."""
+    indexed: int = 0
+    parts: int = 0
+    rejected: list[RejectedDocument] = field(default_factory=list)
+    """Documents that are not in the index, and will not be."""
+    pending: list[str] = field(default_factory=list)
+    """Documents that were published, but not indexed before waiting ended."""
+    epoch: Epoch | None = None
+    """The epoch of an index that has all documents."""
+
+    def count(self, status: IngestStatus) -> int:
+        """Return the number of documents with this status."""
+        return sum(found == status for found, _ in self.documents.values())
+
+    @property
+    def published(self) -> int:
+        """The number of documents written to the log."""
+        return len(self.documents) - self.count("unchanged")
+
+
+async def publish_and_wait(
+    poise: DocumentClient,
+    documents: Iterable[tuple[str, Document | RejectedDocument]],
+    *,
+    ids: set[str],
+    force: bool = False,
+    idle_timeout: float | None = IDLE_TIMEOUT,
+    on_progress: OnProgress = lambda _stage, _done, _total: None,
+    on_rejected: Callable[[RejectedDocument], None] = lambda _: None,
+) -> IngestResult:
+    """Publish the documents that are new or changed, and wait until they are indexed.
+
+    Args:
+        poise: The client.
+        documents: By id; read lazily, in batches.
+        ids: Their ids.
+        force: Publish unchanged documents too.
+        idle_timeout: Seconds to wait without any activity in the index; None = do not wait.
+        on_progress: Called when a stage starts, and for each document that it finishes.
+        on_rejected: Called for each rejected document.
+
+    Raises:
+        UnavailableError: The broker does not accept them.
+    """
+    result = IngestResult()
+
+    def reject(document: RejectedDocument) -> None:
+        result.rejected.append(document)
+        on_rejected(document)
+
+    before = await find_published(poise.mesh, ids)
+    async with IndexingWatcher(poise.mesh) as watcher:
+        done, total = 0, len(ids)
+        on_progress("publish", done, total)
+        async for id_, published in _publish_changed(poise, documents, {} if force else before):
+            done += 1
+            on_progress("publish", done, total)
+            if isinstance(published, RejectedDocument):
+                reject(published)
+                continue
+            previous = before.get(id_)
+            if previous is not None and previous.position == published:
+                result.documents[id_] = "unchanged", published
+                continue
+            result.documents[id_] = "new" if previous is None else "changed", published
+            watcher.expect(id_, published)
+        if idle_timeout is not None and result.published:
+            await _wait_indexed(watcher, result, idle_timeout, on_progress, reject)
+    result.epoch = await poise.epoch_of(at for _, at in result.documents.values())
+    return result
+
+
+async def _publish_changed(
+    poise: DocumentClient,
+    documents: Iterable[tuple[str, Document | RejectedDocument]],
+    before: Mapping[str, PublishedDocument],
+) -> AsyncIterator[tuple[str, Position | RejectedDocument]]:
+    """Publish in batches what differs from `before`; yield the position of each document, or its rejection."""
+
+    async def put(id_: str, document: Document | RejectedDocument) -> Position | RejectedDocument:
+        if isinstance(document, RejectedDocument):
+            return document
+        previous = before.get(id_)
+        if previous is not None and previous.digest == document_digest(document):
+            return previous.position
         try:
-            async with asyncio.timeout(patience):
-                await self._readers[0].wait_until(self._happened.is_set)
-        except TimeoutError as error:
-            raise Stalled from error
-        self._happened.clear()
+            return await poise.put(id_, document)
+        except TerminalError as error:
+            return RejectedDocument(id_, str(error))
 
-    def _settled(self) -> list[Outcome]:
-        settled: list[Outcome] = []
-        for id_, position in self._waiting.items():
-            version, parts = self._versions.get(id_, (-1, 0))
-            if version >= position.offset:
-                settled.append(Indexed(id_, parts))
-            elif (why := self._set_aside.get(str(position))) is not None:
-                settled.append(SetAside(id_, why))
-        return settled
+    rest: Iterator[tuple[str, Document | RejectedDocument]] = iter(documents)
+    while batch := await asyncio.to_thread(lambda: list(islice(rest, MAX_IN_FLIGHT))):
+        results = await asyncio.gather(*(put(id_, document) for id_, document in batch))
+        for (id_, _), published in zip(batch, results, strict=True):
+            yield id_, published
 
-    def _note_passage(self, record: Record) -> None:
-        self._happened.set()
-        if record.value is None or record.header(KIND) != Manifest.kind:
-            return
-        manifest, version = Manifest.parse(record.value), record.int_header(_VERSION)
-        if version is not None and version > self._versions.get(manifest.document, (-1, 0))[0]:
-            self._versions[manifest.document] = (version, manifest.parts)
 
-    def _note_dead(self, record: Record) -> None:
-        self._happened.set()
-        origin = record.header(model.ORIGIN)
-        if origin is not None:
-            self._set_aside[origin] = record.header(model.MESSAGE) or "no reason is given"
+async def _wait_indexed(
+    watcher: IndexingWatcher,
+    result: IngestResult,
+    idle_timeout: float,
+    on_progress: OnProgress,
+    reject: Callable[[RejectedDocument], None],
+) -> None:
+    done, total = 0, result.published
+    on_progress("index", done, total)
+    try:
+        async for outcome in watcher.outcomes(idle_timeout):
+            done += 1
+            on_progress("index", done, total)
+            if isinstance(outcome, Indexed):
+                result.indexed += 1
+                result.parts += outcome.parts
+            else:
+                del result.documents[outcome.id]
+                reject(RejectedDocument(outcome.id, f"became a dead letter, see `poise dlq ls`: {outcome.reason}"))
+    except IndexingStalledError:
+        result.pending = watcher.pending

@@ -23,8 +23,8 @@ from poise_services.orchestration.prompt import build_prompt, closed_book
 from poise_services.orchestration.settings import Variant
 from poise_services.retrieval.embedding import MiniLm
 from poise_services.retrieval.index import Index
-from poise_services.retrieval.passages import bodies, encode_vector, part_key
-from poise_services.retrieval.version_assembler import Version
+from poise_services.retrieval.passages import encode_vector, part_key, split_document
+from poise_services.retrieval.version_assembler import AssembledVersion
 from tests.benchmarks.scores.labelled import ANSWERS, FOUND, judged, passages
 
 QUESTIONS: Final = ANSWERS.with_name("answers.toml")
@@ -47,8 +47,8 @@ async def find(questions: Sequence[str]) -> dict[str, list[str]]:
         async with MiniLm(documents_at_once=2) as embedder:
             index = Index(Path(folder), embedder.model)
             for number, (name, document) in enumerate(corpus().items()):
-                said = bodies(document)
-                vectors = await embedder.texts([body.meaning for body in said])
+                said = split_document(document)
+                vectors = await embedder.embed_texts([body.embedding_text for body in said])
                 parts = [
                     Part(
                         document=name,
@@ -62,9 +62,9 @@ async def find(questions: Sequence[str]) -> dict[str, list[str]]:
                     )
                     for place, (body, vector) in enumerate(zip(said, vectors, strict=True))
                 ]
-                index.switch(Version(name, 0, number, tuple(parts), 1.0))
+                index.replace_document(AssembledVersion(name, 0, number, tuple(parts), 1.0))
             found = {
-                asked: index.search(asked, await embedder.query(asked), limit=PASSAGES, candidates=CANDIDATES)
+                asked: index.search(asked, await embedder.embed_query(asked), limit=PASSAGES, candidates=CANDIDATES)
                 for asked in questions
             }
             index.close()

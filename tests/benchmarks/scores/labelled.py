@@ -12,7 +12,7 @@ from poise.contracts import Draw, Passage, RunRecord
 from poise_labs.cli.sample_corpus import corpus
 from poise_services.evaluation.run_scores import score_run
 from poise_services.orchestration.run_record import MAX_PASSAGE_CHARACTERS
-from poise_services.retrieval.passages import bodies, part_key
+from poise_services.retrieval.passages import part_key, split_document
 
 ANSWERS: Final = Path(__file__).parents[1] / "answers.jsonl"
 FOUND: Final = Path(__file__).with_name("passages.json")
@@ -68,7 +68,7 @@ def passages() -> Mapping[str, tuple[Passage, ...]]:
     parts = {
         part_key(name, number): (document.source, body)
         for name, document in corpus().items()
-        for number, body in enumerate(bodies(document))
+        for number, body in enumerate(split_document(document))
     }
     stored = json.loads(FOUND.read_text())
     found = {

@@ -14,13 +14,13 @@ import org.openapitools.client.api.AsksApi;
 import org.openapitools.client.api.DocumentsApi;
 import org.openapitools.client.api.FeedbackApi;
 import org.openapitools.client.api.RunsApi;
-import org.openapitools.client.model.Accepted;
 import org.openapitools.client.model.Answer;
 import org.openapitools.client.model.Ask;
+import org.openapitools.client.model.DocumentPosition;
+import org.openapitools.client.model.DocumentsAccepted;
 import org.openapitools.client.model.Fault;
 import org.openapitools.client.model.Feedback;
 import org.openapitools.client.model.FieldError;
-import org.openapitools.client.model.Landed;
 import org.openapitools.client.model.NewDocument;
 import org.openapitools.client.model.PutDocumentsRequest;
 
@@ -47,13 +47,13 @@ public final class PlainCalls {
     Answer answer = asked.getData();
     NewDocument one = new NewDocument().id("shelf/one").text("One.");
     NewDocument two = new NewDocument().id("shelf/two").text("Two.");
-    List<Accepted> accepted = new ArrayList<>();
+    List<DocumentsAccepted> accepted = new ArrayList<>();
     accepted.add(documents.putDocuments(new PutDocumentsRequest(one), null, null));
     accepted.add(documents.putDocuments(new PutDocumentsRequest(List.of(two)), null, null));
     accepted.add(documents.deleteDocument("shelf/one", null, null));
     List<String> ids = new ArrayList<>();
-    for (Accepted each : accepted) {
-      for (Landed landed : each.getDocuments()) ids.add(landed.getId());
+    for (DocumentsAccepted each : accepted) {
+      for (DocumentPosition landed : each.getDocuments()) ids.add(landed.getId());
     }
     String noted = new FeedbackApi(client)
         .giveFeedback(new Feedback().runId(answer.getRunId()).rating(4), null, null)

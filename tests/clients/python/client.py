@@ -12,7 +12,7 @@ from poise_client.api.asks import ask
 from poise_client.api.documents import delete_document, put_documents
 from poise_client.api.feedback import give_feedback
 from poise_client.api.runs import show_run
-from poise_client.models import Accepted, Answer, Ask, Fault, Feedback, NewDocument, Noted, RunView
+from poise_client.models import Answer, Ask, DocumentsAccepted, Fault, Feedback, FeedbackAccepted, NewDocument, RunView
 
 T = TypeVar("T")
 
@@ -40,8 +40,10 @@ print(  # noqa: T201 - what a test reads
         {
             "answer": [answer.text, answer.rung, answer.cached, len(answer.citations)],
             "same_run": answer.run_id == asked.headers["poise-run"],
-            "accepted": [each.id for result in (one, many, gone) for each in found(Accepted, result).documents],
-            "noted": found(Noted, given).run_id == answer.run_id,
+            "accepted": [
+                each.id for result in (one, many, gone) for each in found(DocumentsAccepted, result).documents
+            ],
+            "noted": found(FeedbackAccepted, given).run_id == answer.run_id,
             "status": found(RunView, shown).status,
             "problem": [problem.status, problem.type_, [each.field for each in problem.errors]],
             "missing": [missing.status, missing.type_],

@@ -12,7 +12,7 @@ from poise.settings import MeshSettings
 from poise.worker.context import Context
 from poise.worker.runtime import WorkerRuntime
 from poise.worker.tier import Tier
-from poise_services.integration.refusals import EmptyError
+from poise_services.integration.api_errors import EmptyResponseError
 from poise_services.orchestration.settings import OrchestrationSettings
 
 pytestmark = pytest.mark.integration
@@ -23,7 +23,7 @@ async def test_an_answer_with_integrations_is_not_stored(mesh_settings: MeshSett
 
     async def fetch(request: Fetch, _: Context) -> Fetched:
         if not said:
-            raise EmptyError("integration almanac answered 200 with nothing in it")
+            raise EmptyResponseError("integration almanac answered 200 with nothing in it")
         return Fetched(integration=request.integration, text=said[0], source="The almanac")
 
     async with AsyncExitStack() as stack:

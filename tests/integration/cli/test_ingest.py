@@ -75,7 +75,7 @@ async def test_a_dead_letter_is_noticed_and_tried_again_the_next_time(poise: Com
     (books / "bad.txt").write_text(POISON, encoding="utf-8")
     shown = await poise("ingest", str(books), "--prefix", prefix)
     assert (shown.exit_code, shown.stdout) == (0, "3 documents: 3 new, 1 refused · indexed as 9 passages\n")
-    assert f"refused {prefix}bad.txt: retrieval set it aside, see `poise dlq ls`: it is poison\n" in shown.stderr
+    assert f"refused {prefix}bad.txt: became a dead letter, see `poise dlq ls`: it is poison\n" in shown.stderr
     again = await poise("ingest", str(books), "--prefix", prefix, "--json")
     found = json.loads(again.stdout)
     assert (found["unchanged"], [item["name"] for item in found["refused"]]) == (3, [f"{prefix}bad.txt"])

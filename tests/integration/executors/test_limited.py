@@ -13,7 +13,7 @@ from poise.scoring import Evidence
 from poise_services.orchestration.answer_check import Rejected, check
 from poise_services.orchestration.evidence_reader import EvidenceReader
 from poise_services.orchestration.settings import Ladder, Variant
-from poise_services.retrieval.passages import bodies
+from poise_services.retrieval.passages import split_document
 
 SMALL = WorkLimits(inline=10, seconds=1.0, megabytes=300)
 
@@ -95,7 +95,7 @@ async def test_what_the_tiers_do_there_is_what_they_do_here() -> None:
     async with LimitedExecutor(WorkLimits(inline=10)) as executor:
         there, here = EvidenceReader(evidence, executor), EvidenceReader(evidence)
         document = Document(text=text, source="s")
-        assert await executor.run(bodies, document, size=len(text)) == bodies(document)
+        assert await executor.run(split_document, document, size=len(text)) == split_document(document)
         assert await there.extract(question, 2) == await here.extract(question, 2)
         variant = Variant(name="v")
         assert await there.build_prompt(question, variant) == await here.build_prompt(question, variant)

@@ -9,7 +9,7 @@ import pytest
 from integration_kit import serving, until
 
 from poise.contracts import Answer, Ask
-from poise.ingestion.epoch_check import EpochCheck
+from poise.ingestion.epoch_validator import EpochValidator
 from poise.settings import MeshSettings
 from poise.stack.probe import free_port
 from poise.worker.context import Context
@@ -34,7 +34,7 @@ def open_gateway(mesh_settings: MeshSettings) -> Open:
         wanted = GatewaySettings.model_validate({"port": port, **settings})
         async with serving(mesh_settings, Tier("orchestration", {Ask: answer}, concurrency=concurrency)):
             own = mesh_settings.model_copy(update={"instance": f"{mesh_settings.instance}-gateway"})
-            async with WorkerRuntime(own, tier="gateway") as mesh, EpochCheck(mesh.logs.access) as epochs:
+            async with WorkerRuntime(own, tier="gateway") as mesh, EpochValidator(mesh.logs.access) as epochs:
                 task = asyncio.create_task(serve(mesh, wanted, epochs))
                 try:
                     await until(lambda: task.done() or all(mesh.readiness().values()))

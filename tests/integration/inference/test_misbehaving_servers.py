@@ -15,7 +15,7 @@ from poise.errors import DeadlineExceededError, RateLimitedError, RetryableError
 from poise.telemetry import semconv
 from poise.telemetry.metrics import observations
 from poise_services.inference.backends import Backends
-from poise_services.inference.refusals import ContentFilteredError
+from poise_services.inference.provider_errors import ContentFilteredError
 from poise_services.inference.settings import InferenceSettings
 
 Script = Callable[..., object]
@@ -31,7 +31,7 @@ def one(url: str, **settings: object) -> Backends:
 
 
 async def ask(backends: Backends, remaining: float = 30) -> Completion:
-    return await backends.named("default").complete(ASKED, remaining=remaining)
+    return await backends.get("default").complete(ASKED, remaining=remaining)
 
 
 async def read_request(reader: asyncio.StreamReader) -> tuple[str, bytes]:
@@ -230,4 +230,4 @@ async def test_a_proxy_of_the_environment_is_not_used_for_this_machine(
 async def test_a_backend_nobody_configured_is_named() -> None:
     async with one("http://127.0.0.1:9") as backends:
         with pytest.raises(UnavailableError, match="no backend 'large', only default"):
-            backends.named("large")
+            backends.get("large")

@@ -5,7 +5,7 @@ import pytest
 
 from poise.contracts import ChatMessage, Generate
 from poise_services.inference.backends import Backends
-from poise_services.inference.refusals import ContextTooLongError
+from poise_services.inference.provider_errors import ContextTooLongError
 from poise_services.inference.settings import InferenceSettings
 
 PATHS = [
@@ -38,7 +38,7 @@ def settings(model: dict[str, str]) -> InferenceSettings:
 
 async def test_it_completes_a_chat(model: dict[str, str]) -> None:
     async with Backends(settings(model)) as backends:
-        completion = await backends.named("default").complete(asked(QUESTION), remaining=60)
+        completion = await backends.get("default").complete(asked(QUESTION), remaining=60)
     assert "sky" in completion.text.lower()
     assert completion.model == "smollm2-135m-instruct"
     assert (completion.backend, completion.finish_reason) == ("default", "stop")
@@ -48,7 +48,7 @@ async def test_it_completes_a_chat(model: dict[str, str]) -> None:
 
 async def test_it_stops_at_the_limit_of_tokens(model: dict[str, str]) -> None:
     async with Backends(settings(model)) as backends:
-        completion = await backends.named("default").complete(asked(QUESTION, max_tokens=3), remaining=60)
+        completion = await backends.get("default").complete(asked(QUESTION, max_tokens=3), remaining=60)
     assert completion.finish_reason == "length"
     assert completion.usage.completion_tokens == 3
 
@@ -56,7 +56,7 @@ async def test_it_stops_at_the_limit_of_tokens(model: dict[str, str]) -> None:
 async def test_it_refuses_a_chat_that_is_longer_than_its_context(model: dict[str, str]) -> None:
     async with Backends(settings(model)) as backends:
         with pytest.raises(ContextTooLongError, match="answered 400"):
-            await backends.named("default").complete(asked("word " * 5_000), remaining=60)
+            await backends.get("default").complete(asked("word " * 5_000), remaining=60)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from poise.settings import MeshSettings
 from poise.worker.tier import Tier
 from poise_services.inference.backends import Backends
 from poise_services.inference.handlers import handlers
-from poise_services.inference.refusals import ContextTooLongError
+from poise_services.inference.provider_errors import ContextTooLongError
 from poise_services.inference.settings import InferenceSettings
 
 Script = Callable[..., object]
@@ -77,7 +77,7 @@ class Words:
 
 async def ask(backends: Backends, words: Words | None, remaining: float = 30) -> Completion:
     write = words.write if words is not None else None
-    return await backends.named("default").complete(ASKED, remaining=remaining, write=write)
+    return await backends.get("default").complete(ASKED, remaining=remaining, write=write)
 
 
 # -- as it should go ---------------------------------------------------------------------------------------------------
@@ -113,7 +113,7 @@ async def test_a_word_is_there_before_the_next_is_written(serve: Serve) -> None:
             seen.set()
 
     async with serve(waits) as url, one(url) as backends:
-        completion = await backends.named("default").complete(ASKED, remaining=30, write=write)
+        completion = await backends.get("default").complete(ASKED, remaining=30, write=write)
     assert completion.text == "Because."
 
 
@@ -136,7 +136,7 @@ async def test_a_slow_asker_holds_the_server_up(serve: Serve) -> None:
         await takes.wait()
 
     async with serve(writes) as url, one(url) as backends:
-        task = asyncio.create_task(backends.named("default").complete(ASKED, remaining=30, write=write))
+        task = asyncio.create_task(backends.get("default").complete(ASKED, remaining=30, write=write))
         await stuck.wait()
         before = -1
         while before != sent:  # until the buffers between the two sockets are full

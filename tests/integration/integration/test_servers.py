@@ -13,21 +13,27 @@ from http_kit import HANG, response, scripted
 from poise.errors import DeadlineExceededError, PoiseError, RateLimitedError
 from poise.telemetry import semconv
 from poise.telemetry.metrics import observations
-from poise_services.integration.apis import Apis
-from poise_services.integration.refusals import EmptyError, FailedError, NotThereError, RefusedError, RestingError
+from poise_services.integration.api_clients import ApiClients
+from poise_services.integration.api_errors import (
+    ApiFailedError,
+    ApiRefusedError,
+    CircuitOpenError,
+    EmptyResponseError,
+    UnknownIntegrationError,
+)
 from poise_services.integration.settings import IntegrationSettings
 
 QUESTION = {"question": "Rain & wind?"}
 OK = response("200 OK", b'{"today": {"text": "It rains."}}')
 
 
-def one(base: str, **more: Any) -> Apis:
+def one(base: str, **more: Any) -> ApiClients:
     api = {"url": f"{base}/v1?q={{question}}", "pointer": "/today/text", **more}
-    return Apis(IntegrationSettings.model_validate({"integrations": {"weather": api}}))
+    return ApiClients(IntegrationSettings.model_validate({"integrations": {"weather": api}}))
 
 
-async def ask(apis: Apis, given: Mapping[str, str] = QUESTION, remaining: float = 30) -> str:
-    return await apis.named("weather").ask(given, remaining=remaining)
+async def ask(apis: ApiClients, given: Mapping[str, str] = QUESTION, remaining: float = 30) -> str:
+    return await apis.get("weather").fetch(given, remaining=remaining)
 
 
 async def test_it_is_asked_as_its_settings_say() -> None:
@@ -50,23 +56,23 @@ async def test_it_is_asked_as_its_settings_say() -> None:
 @pytest.mark.parametrize(
     ("answer", "error", "says"),
     [
-        (response("200 OK", b""), EmptyError, "answered 200 with nothing in it"),
-        (response("204 No Content", b""), EmptyError, "answered 204 with nothing in it"),
-        (response("200 OK", b"{}"), EmptyError, "answered 200 with nothing in it"),
-        (response("200 OK", b'{"today": {}}'), EmptyError, "nothing"),
-        (response("200 OK", b'{"today": {"text": "", "id": 1}}'), EmptyError, "nothing in it at /today/text"),
-        (response("200 OK", b'{"tomorrow": 1}'), EmptyError, "nothing at /today/text"),
-        (response("200 OK", b"<html>"), FailedError, "no JSON"),
-        (response("200 OK", b"x" * 2_000), RefusedError, "more than 1000 bytes"),
-        (response("200 OK", gzip.compress(b"x" * 20_000_000), "content-encoding: gzip"), RefusedError, "more than"),
-        (response("200 OK", b"no gzip", "content-encoding: gzip"), FailedError, "what came is not gzip"),
-        (response("500 Oops", b"oops"), FailedError, "answered 500: oops"),
-        (response("503 Busy", b"", "retry-after: 7"), FailedError, "answered 503: without a reason"),
+        (response("200 OK", b""), EmptyResponseError, "answered 200 with nothing in it"),
+        (response("204 No Content", b""), EmptyResponseError, "answered 204 with nothing in it"),
+        (response("200 OK", b"{}"), EmptyResponseError, "answered 200 with nothing in it"),
+        (response("200 OK", b'{"today": {}}'), EmptyResponseError, "nothing"),
+        (response("200 OK", b'{"today": {"text": "", "id": 1}}'), EmptyResponseError, "nothing in it at /today/text"),
+        (response("200 OK", b'{"tomorrow": 1}'), EmptyResponseError, "nothing at /today/text"),
+        (response("200 OK", b"<html>"), ApiFailedError, "no JSON"),
+        (response("200 OK", b"x" * 2_000), ApiRefusedError, "more than 1000 bytes"),
+        (response("200 OK", gzip.compress(b"x" * 20_000_000), "content-encoding: gzip"), ApiRefusedError, "more than"),
+        (response("200 OK", b"no gzip", "content-encoding: gzip"), ApiFailedError, "what came is not gzip"),
+        (response("500 Oops", b"oops"), ApiFailedError, "answered 500: oops"),
+        (response("503 Busy", b"", "retry-after: 7"), ApiFailedError, "answered 503: without a reason"),
         (response("429 Slow", b"slow", "retry-after: 7"), RateLimitedError, "answered 429: slow"),
-        (response("404 No", b"no such place"), RefusedError, "answered 404: no such place"),
-        (response("302 Found", b"", "location: http://127.0.0.1:1/"), RefusedError, "redirects are not followed"),
-        (b"SSH-2.0-OpenSSH_9.6\r\n", FailedError, "gave no answer: RemoteProtocolError"),
-        (b"", FailedError, "gave no answer"),
+        (response("404 No", b"no such place"), ApiRefusedError, "answered 404: no such place"),
+        (response("302 Found", b"", "location: http://127.0.0.1:1/"), ApiRefusedError, "redirects are not followed"),
+        (b"SSH-2.0-OpenSSH_9.6\r\n", ApiFailedError, "gave no answer: RemoteProtocolError"),
+        (b"", ApiFailedError, "gave no answer"),
     ],
 )  # fmt: skip
 async def test_each_failure_has_one_meaning(answer: bytes, error: type[PoiseError], says: str) -> None:
@@ -85,7 +91,7 @@ async def test_its_secrets_are_shown_to_nobody(caplog: pytest.LogCaptureFixture)
     said = response("200 OK", json.dumps({"today": {"text": f"You sent {told.decode()}"}}).encode())
     with caplog.at_level(logging.DEBUG):
         async with scripted(response("401 No", told), said) as server, one(server.url, **more) as apis:
-            with pytest.raises(RefusedError, match=r"key \*\*\* or \*\*\* and \*\*\* are wrong"):
+            with pytest.raises(ApiRefusedError, match=r"key \*\*\* or \*\*\* and \*\*\* are wrong"):
                 await ask(apis)
             assert await ask(apis) == "You sent key *** or *** and *** are wrong"
     shown = caplog.text
@@ -98,14 +104,14 @@ async def test_nor_are_they_when_what_quotes_them_is_escaped() -> None:
     said = [response("200 OK", b'{"today": {"text": "%b"}}' % text) for text in (slashes, numbers)]
     async with scripted(*said, response("401 No", slashes)) as server, one(server.url, **more) as apis:
         assert [await ask(apis) for _ in said] == ["You sent ***"] * 2
-        with pytest.raises(RefusedError, match=r"You sent \*\*\*$"):
+        with pytest.raises(ApiRefusedError, match=r"You sent \*\*\*$"):
             await ask(apis)
 
 
 async def test_one_that_hangs_is_given_up_at_its_timeout_and_its_connection_is_closed() -> None:
     async with scripted(HANG) as server, one(server.url, timeout=0.2, concurrency=1) as apis:
         for _ in range(2):  # the only place is free again
-            with pytest.raises(FailedError, match=r"did not answer within 0\.2 s: see its timeout"):
+            with pytest.raises(ApiFailedError, match=r"did not answer within 0\.2 s: see its timeout"):
                 await ask(apis)
         await asyncio.wait_for(server.closed.wait(), 10)
 
@@ -125,11 +131,11 @@ async def test_one_that_keeps_failing_is_left_alone_and_said_once(caplog: pytest
         async with scripted(response("500 Oops", b"")) as server, one(server.url) as apis:
             assert resting() == [0.0]
             for _ in range(5):
-                with pytest.raises(FailedError):
+                with pytest.raises(ApiFailedError):
                     await ask(apis)
             for _ in range(3):
                 told = r"kept failing, and is left alone for another \d s: integration weather answered 500"
-                with pytest.raises(RestingError, match=told) as caught:
+                with pytest.raises(CircuitOpenError, match=told) as caught:
                     await ask(apis)
             assert len(server.asked) == 5
             assert resting() == [1.0]
@@ -147,7 +153,7 @@ async def test_one_that_wants_fewer_requests_gets_none_for_as_long() -> None:
     async with scripted(slow) as server, one(server.url) as apis:
         with pytest.raises(RateLimitedError):
             await ask(apis)
-        with pytest.raises(RestingError, match=r"for another (300|299) s"):
+        with pytest.raises(CircuitOpenError, match=r"for another (300|299) s"):
             await ask(apis)
         assert len(server.asked) == 1
 
@@ -156,7 +162,7 @@ async def test_one_that_wants_fewer_requests_gets_none_for_as_long() -> None:
 async def test_one_that_answers_is_asked_however_little_it_says(answer: bytes) -> None:
     async with scripted(answer) as server, one(server.url) as apis:
         for _ in range(8):
-            with pytest.raises((EmptyError, RefusedError)):
+            with pytest.raises((EmptyResponseError, ApiRefusedError)):
                 await ask(apis)
         assert len(server.asked) == 8
 
@@ -174,5 +180,5 @@ async def test_no_more_requests_at_once_than_places() -> None:
 
 async def test_one_that_nobody_configured_is_named() -> None:
     async with one("http://127.0.0.1:9") as apis:
-        with pytest.raises(NotThereError, match="no integration 'whether', only weather"):
-            apis.named("whether")
+        with pytest.raises(UnknownIntegrationError, match="no integration 'whether', only weather"):
+            apis.get("whether")

@@ -17,10 +17,10 @@ from poise.rpc.client import CallOptions
 from poise.settings import MeshSettings
 from poise.worker.runtime import WorkerRuntime
 from poise.worker.tier import Tier
-from poise_services.integration.apis import Apis
+from poise_services.integration.api_clients import ApiClients
 from poise_services.integration.handlers import handlers
 from poise_services.integration.settings import IntegrationSettings
-from poise_services.integration.stale_if_error import LastGood
+from poise_services.integration.stale_if_error import StaleIfErrorCache
 
 pytestmark = pytest.mark.integration
 
@@ -33,9 +33,11 @@ async def integration(settings: MeshSettings, url: str, **more: Any) -> AsyncIte
     api = {"url": f"{url}/?q={{question}}", "pointer": "/text", "source": "The weather office", **more}
     given = IntegrationSettings.model_validate({"integrations": {"weather": api}})
     async with AsyncExitStack() as stack:
-        apis = await stack.enter_async_context(Apis(given))
+        apis = await stack.enter_async_context(ApiClients(given))
         cache = await stack.enter_async_context(RedisClient(settings.redis_url))
-        yield await stack.enter_async_context(serving(settings, Tier("integration", handlers(apis, LastGood(cache)))))
+        yield await stack.enter_async_context(
+            serving(settings, Tier("integration", handlers(apis, StaleIfErrorCache(cache))))
+        )
 
 
 async def fetch(

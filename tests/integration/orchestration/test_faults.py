@@ -16,9 +16,9 @@ from poise.settings import MeshSettings
 from poise.worker.context import Context
 from poise.worker.runtime import WorkerRuntime
 from poise.worker.tier import Tier
-from poise_services.gateway.runs import Runs, RunView
+from poise_services.gateway.runs import RunEndpoints, RunView
 from poise_services.gateway.settings import GatewaySettings
-from poise_services.gateway.write_limits import WriteLimits
+from poise_services.gateway.write_limits import WriteRateLimiter
 from poise_services.orchestration import run_record
 
 pytestmark = pytest.mark.integration
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.integration
 WITHIN = 20.0
 
 
-async def seen(runs: Runs, run: str) -> RunView:
+async def seen(runs: RunEndpoints, run: str) -> RunView:
     """What a gateway that was not asked shows, once there is a record."""
     async with asyncio.timeout(WITHIN):
         while (view := await runs._view(run)) is None:  # noqa: ASYNC110 - only the log knows
@@ -42,9 +42,9 @@ async def fail(_ask: Ask, _context: Context) -> Answer:
     raise TerminalError("there is nothing to be done")
 
 
-def runs_of(mesh: WorkerRuntime) -> Runs:
+def runs_of(mesh: WorkerRuntime) -> RunEndpoints:
     settings = GatewaySettings()
-    return Runs(mesh, settings, WriteLimits(settings.limits))
+    return RunEndpoints(mesh, settings, WriteRateLimiter(settings.limits))
 
 
 @pytest.mark.parametrize(("handler", "outcome"), [(hang, "deadline-exceeded"), (fail, "failed")])

@@ -19,10 +19,10 @@ from poise.settings import MeshSettings
 from poise.worker.context import Context
 from poise.worker.runtime import WorkerRuntime
 from poise.worker.tier import Tier
-from poise_services.integration.apis import Apis
+from poise_services.integration.api_clients import ApiClients
 from poise_services.integration.handlers import handlers as integration_handlers
 from poise_services.integration.settings import IntegrationSettings
-from poise_services.integration.stale_if_error import LastGood
+from poise_services.integration.stale_if_error import StaleIfErrorCache
 from poise_services.orchestration.handlers import handlers
 from poise_services.orchestration.settings import OrchestrationSettings
 
@@ -49,10 +49,10 @@ async def mesh_of(settings: MeshSettings, server: Scripted) -> AsyncIterator[Wor
     almanac = {"url": f"{server.url}/?q={{question}}", "pointer": "/text", "source": "Almanac", "stale_if_error": 60}
     given = IntegrationSettings.model_validate({"integrations": {"almanac": almanac}})
     async with AsyncExitStack() as stack:
-        apis = await stack.enter_async_context(Apis(given))
+        apis = await stack.enter_async_context(ApiClients(given))
         cache = await stack.enter_async_context(RedisClient(settings.redis_url))
         for tier in (
-            Tier("integration", integration_handlers(apis, LastGood(cache))),
+            Tier("integration", integration_handlers(apis, StaleIfErrorCache(cache))),
             Tier("orchestration", handlers(OrchestrationSettings(integrations=("almanac",)))),
             Tier("retrieval", {Retrieve: find}),
             Tier("inference", {Generate: write}),

@@ -15,7 +15,7 @@ from poise.contracts import Answer, Ask, Completion, DocumentVersion, Generate, 
 from poise.contracts.run_id import new_run_id
 from poise.contracts.topics import DOCUMENTS, VERSIONS
 from poise.errors import FaultError, UnavailableError
-from poise.ingestion.epoch_check import refused
+from poise.ingestion.epoch_validator import invalid_epoch
 from poise.redis.client import RedisClient
 from poise.redis.passage_store import KeptPassages, PassageStore, key_of
 from poise.rpc.client import CallOptions
@@ -129,9 +129,9 @@ async def test_cached_passages_below_the_requested_epoch_are_not_used(mesh_setti
 
 
 async def test_an_unreachable_epoch_is_the_callers_mistake(mesh_settings: MeshSettings) -> None:
-    retrieval = Retrieval(refused("no document stands there"))
+    retrieval = Retrieval(invalid_epoch("there is no document"))
     async with mesh_of(mesh_settings, retrieval) as mesh:
-        with pytest.raises(FaultError, match="no document stands there") as error:
+        with pytest.raises(FaultError, match="there is no document") as error:
             await ask(mesh, "impossible", min_epoch=LATER)
     assert [one.field for one in error.value.fault().errors] == ["poise-min-epoch"]
 

@@ -23,7 +23,7 @@ async def test_a_worker_whose_model_is_not_there_searches_by_words_and_its_docum
         await client.find("axolotl", after=first)
 
     file, whole = tmp_path / "model.onnx", tmp_path / "whole.onnx"
-    async with MiniLm(file=file, tries_again=0.05) as embedder, serving("b", embedder):
+    async with MiniLm(file=file, load_retry_interval=0.05) as embedder, serving("b", embedder):
         found = await client.find("axolotl", after=first)
         assert found.mode == "lexical"
         assert found.reason == "by words alone: the embedding model cannot be loaded"

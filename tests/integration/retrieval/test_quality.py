@@ -6,8 +6,8 @@ from pathlib import Path
 from poise.contracts import Document, Part
 from poise_services.retrieval.embedding import MiniLm
 from poise_services.retrieval.index import Index
-from poise_services.retrieval.passages import bodies, encode_vector
-from poise_services.retrieval.version_assembler import Version
+from poise_services.retrieval.passages import encode_vector, split_document
+from poise_services.retrieval.version_assembler import AssembledVersion
 
 TOPICS = ("pass", "comparisons", "try", "function", "while", "lambda", "truth", "nonlocal")
 
@@ -27,8 +27,8 @@ async def test_the_passage_that_answers_is_among_the_first_two(tmp_path: Path) -
     async with MiniLm(documents_at_once=2) as embedder:
         index = Index(tmp_path, embedder.model)
         for number, topic in enumerate(TOPICS):
-            said = bodies(Document(text=pydoc_data.topics.topics[topic], source=topic))
-            vectors = await embedder.texts([body.meaning for body in said])
+            said = split_document(Document(text=pydoc_data.topics.topics[topic], source=topic))
+            vectors = await embedder.embed_texts([body.embedding_text for body in said])
             parts = tuple(
                 Part(
                     document=topic,
@@ -41,9 +41,9 @@ async def test_the_passage_that_answers_is_among_the_first_two(tmp_path: Path) -
                 )
                 for part, (body, vector) in enumerate(zip(said, vectors, strict=True))
             )
-            index.switch(Version(topic, 0, number, parts, 1.0))
+            index.replace_document(AssembledVersion(topic, 0, number, parts, 1.0))
         found = {
-            question: index.search(question, await embedder.query(question), limit=2, candidates=50)
+            question: index.search(question, await embedder.embed_query(question), limit=2, candidates=50)
             for question in ANSWERS
         }
         index.close()
@@ -56,5 +56,5 @@ async def test_any_query_may_be_asked(tmp_path: Path) -> None:
     async with MiniLm() as embedder:
         index = Index(tmp_path, embedder.model)
         for query in ("", "?", "is", "==", "x" * 10_000, "\x00", "日本語"):
-            assert index.search(query, await embedder.query(query), limit=5, candidates=50) == []
+            assert index.search(query, await embedder.embed_query(query), limit=5, candidates=50) == []
         index.close()

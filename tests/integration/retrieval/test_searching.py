@@ -39,7 +39,7 @@ async def test_an_epoch_that_is_none_is_refused_by_name(client: Client, serving:
 @pytest.mark.parametrize(
     ("topic_id", "part", "told"),
     [
-        ("another", (0, 1), "of a poise.documents that is no more"),
+        ("another", (0, 1), "to a deleted poise.documents"),
         (None, (0, 10**9), "names offset 1000000000 of partition 0 of poise.documents, which ends at "),
         (None, (6, 0), "names partition 6 of poise.documents, which has 6"),
     ],
@@ -132,7 +132,7 @@ async def test_passages_that_have_no_room_in_the_reply_are_left_out_and_that_is_
             manifest = Manifest(document=document, parts=1, published=1.5)
             for name, body in ((part_key(document, 0), part), (manifest_key(document), manifest)):
                 at = await client.mesh.producer.publish(PASSAGES, body, key=name, partition=0, doc_version=1)
-        await worker.corpus.until_applied(at)
+        await worker.corpus.wait_applied(at)
         found = await client.mesh.rpc.call(Retrieve(query="numbat", limit=50), CallOptions(run=uuid4().hex, step="s"))
         large, shortened = found.passages[:2]
         assert (len(large.text), len(found.passages)) == (700_009, 2)

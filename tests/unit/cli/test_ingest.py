@@ -1,26 +1,26 @@
 import json
 
-from poise.cli.ingest import Ingested, Standing, report
+from poise.cli.ingest import STATUSES, headline, report, to_json
 from poise.contracts import Epoch
-from poise.ingestion.document_files import Refusal
+from poise.ingestion.document_files import RejectedDocument
+from poise.ingestion.publish import IngestResult
 from poise.kafka.record import Position
 
 EPOCH = Epoch("topic-1", {0: (7, 1.0)})
 
 
-def ingested(**numbers: int) -> Ingested:
-    standings: tuple[Standing, ...] = ("new", "changed", "unchanged")
-    done = Ingested(epoch=EPOCH)
-    for standing in standings:
-        for number in range(numbers.get(standing, 0)):
-            done.standing[f"{standing}-{number}"] = standing, Position("poise.documents", 0, number)
+def ingested(**numbers: int) -> IngestResult:
+    done = IngestResult(epoch=EPOCH)
+    for status in STATUSES:
+        for number in range(numbers.get(status, 0)):
+            done.documents[f"{status}-{number}"] = status, Position("poise.documents", 0, number)
     return done
 
 
 def test_the_headline_names_what_there_is() -> None:
-    assert ingested(new=3, unchanged=76).headline() == "79 documents: 3 new, 76 unchanged"
-    assert ingested(changed=1).headline() == "1 document: 1 changed"
-    assert ingested().headline() == "no documents"
+    assert headline(ingested(new=3, unchanged=76)) == "79 documents: 3 new, 76 unchanged"
+    assert headline(ingested(changed=1)) == "1 document: 1 changed"
+    assert headline(ingested()) == "no documents"
 
 
 def test_only_what_is_new_or_changed_was_published() -> None:
@@ -29,7 +29,7 @@ def test_only_what_is_new_or_changed_was_published() -> None:
 
 def test_the_report_says_what_was_refused_and_indexed() -> None:
     done = ingested(new=3)
-    done.refused.append(Refusal("x.txt", "is empty"))
+    done.rejected.append(RejectedDocument("x.txt", "is empty"))
     done.indexed, done.parts = 3, 40
     assert report(done, wait=True).plain == "3 documents: 3 new, 1 refused · indexed as 40 passages"
 
@@ -40,9 +40,9 @@ def test_without_waiting_the_report_says_how_to_ask() -> None:
 
 def test_for_machines() -> None:
     done = ingested(new=2, unchanged=1)
-    done.refused.append(Refusal("x.txt", "is empty"))
-    done.waiting = ["new-1"]
-    assert json.loads(done.to_json()) == {
+    done.rejected.append(RejectedDocument("x.txt", "is empty"))
+    done.pending = ["new-1"]
+    assert json.loads(to_json(done)) == {
         "documents": 3,
         "new": 2,
         "changed": 0,

@@ -18,10 +18,10 @@ from poise.contracts.topics import CATALOGUE
 from poise.dead_letters.redrive_plan import Redrive
 from poise.errors import InvalidMessageError
 from poise.kafka.asyncapi_document import asyncapi_document, body_schemas
-from poise_services.gateway.dead_letters import ActionRequest, RedriveAct
-from poise_services.gateway.documents import NewDocument, _read
+from poise_services.gateway.dead_letters import PurgeRequest, RedriveRequest
+from poise_services.gateway.documents import NewDocument, parse_documents
 from poise_services.gateway.handlers import Gateway
-from poise_services.gateway.openapi_parts import REQUESTS, RESPONSES
+from poise_services.gateway.openapi_parts import REQUEST_MODELS, RESPONSE_MODELS
 from poise_services.gateway.settings import GatewaySettings
 
 OPENAPI: Schema = Gateway(Mock(), GatewaySettings()).app.openapi()
@@ -56,16 +56,16 @@ def test_a_default_is_told_as_text() -> None:
 
 
 def act(body: bytes) -> None:
-    ActionRequest.parse(body, strict=True).chosen()
+    PurgeRequest.parse(body, strict=True).selected()
 
 
 def redrive(body: bytes) -> None:
-    given_ = RedriveAct.parse(body, strict=True)
-    Redrive(force=given_.force).check(given_.chosen())
+    given_ = RedriveRequest.parse(body, strict=True)
+    Redrive(force=given_.force).check(given_.selected())
 
 
 def documents(body: bytes) -> None:
-    _read(body)
+    parse_documents(body)
 
 
 DOCUMENTS = OPENAPI["paths"]["/v1/documents"]["post"]["requestBody"]["content"]["application/json"]["schema"]
@@ -78,8 +78,8 @@ PUBLIC: dict[str, tuple[Schema, Callable[[bytes], object]]] = {
     "POST /v1/feedback": (in_openapi("Feedback"), lambda body: Feedback.parse(body, strict=True)),
     "POST /v1/documents": ({**DOCUMENTS, "components": OPENAPI["components"]}, documents),
     "NewDocument": (in_openapi("NewDocument"), lambda body: NewDocument.parse(body, strict=True)),
-    "purge": (in_openapi("ActionRequest"), act),
-    "redrive": (in_openapi("RedriveAct"), redrive),
+    "purge": (in_openapi("PurgeRequest"), act),
+    "redrive": (in_openapi("RedriveRequest"), redrive),
 }
 """What anyone may write: its schema and its parser."""
 
@@ -172,7 +172,7 @@ def test_every_body_that_its_schema_accepts_can_be_read_and_written_again(kind: 
     assert validator(BODIES[kind]).is_valid(json.loads(body.encode()))
 
 
-@pytest.mark.parametrize("model", RESPONSES, ids=lambda model: model.__name__)
+@pytest.mark.parametrize("model", RESPONSE_MODELS, ids=lambda model: model.__name__)
 @given(data=st.data())
 @QUICK
 def test_what_is_written_is_as_the_response_says(model: type[Message], data: st.DataObject) -> None:
@@ -181,7 +181,7 @@ def test_what_is_written_is_as_the_response_says(model: type[Message], data: st.
     assert list(validator(in_openapi(model.__name__)).iter_errors(written)) == []
 
 
-@pytest.mark.parametrize("model", RESPONSES, ids=lambda model: model.__name__)
+@pytest.mark.parametrize("model", RESPONSE_MODELS, ids=lambda model: model.__name__)
 def test_nothing_that_is_always_written_is_optional_in_a_response(model: type[Message]) -> None:
     schema = OPENAPI["components"]["schemas"][model.__name__]
     maybe_absent = {
@@ -191,7 +191,7 @@ def test_nothing_that_is_always_written_is_optional_in_a_response(model: type[Me
     assert schema["additionalProperties"] is True
 
 
-@pytest.mark.parametrize("model", REQUESTS, ids=lambda model: model.__name__)
+@pytest.mark.parametrize("model", REQUEST_MODELS, ids=lambda model: model.__name__)
 def test_nothing_with_a_default_is_required_of_a_request(model: type[Message]) -> None:
     schema = OPENAPI["components"]["schemas"][model.__name__]
     assert set(schema.get("required", ())) == {

@@ -3,8 +3,8 @@
 import pytest
 
 from poise.errors import RateLimitedError, RetryableError
-from poise_services.gateway.connections import SPARE, ByteBudget, Connections, peer_of
-from poise_services.gateway.settings import SMALL, GatewaySettings, HttpLimits
+from poise_services.gateway.connections import REFUSABLE_CONNECTIONS, ByteBudget, Connections, peer_key
+from poise_services.gateway.settings import SMALL_REQUEST_BYTES, GatewaySettings, HttpLimits
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ from poise_services.gateway.settings import SMALL, GatewaySettings, HttpLimits
     ],
 )
 def test_a_peer_is_an_address_or_an_ipv6_network(address: str | None, peer: str) -> None:
-    assert peer_of(address) == peer
+    assert peer_key(address) == peer
 
 
 class Closing:
@@ -32,12 +32,12 @@ class Closing:
         self._connections = connections
 
     def waits(self, name: str, peer: str) -> None:
-        self._connections.enter(peer)
-        self._connections.waits(peer, lambda: self.close(name, peer))
+        self._connections.add(peer)
+        self._connections.mark_idle(peer, lambda: self.close(name, peer))
 
     def close(self, name: str, peer: str) -> None:
         self.closed.append(name)
-        self._connections.leave(peer)
+        self._connections.remove(peer)
 
 
 def test_the_one_that_has_waited_longest_makes_room() -> None:
@@ -60,30 +60,30 @@ def test_one_address_makes_room_for_itself_alone() -> None:
 
 def test_requests_under_way_make_no_room() -> None:
     connections = Connections(HttpLimits(connections=3, connections_per_peer=2), 1)
-    connections.enter("a")
-    connections.enter("a")
+    connections.add("a")
+    connections.add("a")
     with pytest.raises(RateLimitedError):
-        connections.enter("a")
-    connections.leave("a")
-    connections.enter("b")
+        connections.add("a")
+    connections.remove("a")
+    connections.add("b")
     with pytest.raises(RetryableError, match="too many connections"):
-        connections.enter("c")
-    assert not connections.overfull(), "it is told so"
-    for _ in range(SPARE):
+        connections.add("c")
+    assert not connections.is_over_capacity(), "it is told so"
+    for _ in range(REFUSABLE_CONNECTIONS):
         with pytest.raises(RetryableError):
-            connections.enter("d")
-    assert connections.overfull()
+            connections.add("d")
+    assert connections.is_over_capacity()
 
 
 def test_large_requests_leave_half_of_the_budget_to_small_ones() -> None:
-    budget = ByteBudget(10 * SMALL)
-    assert budget.take(5 * SMALL, 0)
-    assert not budget.take(SMALL + 1, 0)
-    assert not budget.take(1, SMALL)
-    assert [budget.take(SMALL, 0) for _ in range(6)] == [True] * 5 + [False]
-    assert budget.used == 10 * SMALL
-    budget.give(10 * SMALL)
-    assert budget.room(5 * SMALL)
+    budget = ByteBudget(10 * SMALL_REQUEST_BYTES)
+    assert budget.reserve(5 * SMALL_REQUEST_BYTES, 0)
+    assert not budget.reserve(SMALL_REQUEST_BYTES + 1, 0)
+    assert not budget.reserve(1, SMALL_REQUEST_BYTES)
+    assert [budget.reserve(SMALL_REQUEST_BYTES, 0) for _ in range(6)] == [True] * 5 + [False]
+    assert budget.used == 10 * SMALL_REQUEST_BYTES
+    budget.release(10 * SMALL_REQUEST_BYTES)
+    assert budget.has_room(5 * SMALL_REQUEST_BYTES)
     assert budget.used == 0
 
 

@@ -10,7 +10,7 @@ from integration_kit import until
 
 from poise.contracts import Answer, Ask, Delta, Reset
 from poise.errors import TerminalError, UnavailableError
-from poise_services.gateway.event_stream import Events
+from poise_services.gateway.event_stream import EventWriter
 from poise_services.gateway.handlers import Gateway
 
 Problem = Callable[[httpx2.Response], tuple[int, str, list[str]]]
@@ -95,7 +95,7 @@ async def test_when_the_gateway_leaves_the_stream_says_so(
     mesh.words = WORDS
     asking = asyncio.create_task(client.post("/v1/ask", json={"question": "Why?"}, headers=STREAM))
     await until(lambda: bool(mesh.called))
-    gateway.asks.leave()
+    gateway.asks.abort_pending()
     response = await asking
     assert "event: fault" in response.text
     assert "the gateway is leaving" in response.text
@@ -127,7 +127,7 @@ async def test_silence_is_filled_with_comments_and_nothing_is_lost_by_it() -> No
         await commented.wait()
         yield WORDS[0]
 
-    await Events(send, dict).relay(items(), keep_alive=0.001)
+    await EventWriter(send, dict).relay(items(), keep_alive=0.001)
     assert b": still here\n\n" in written
     assert written[-1] == b'id: 0\nevent: delta\ndata: {"text":"No\\n"}\n\n'
 
@@ -146,7 +146,7 @@ async def test_whoever_stops_listening_closes_the_items() -> None:
     async def send(_: Any) -> None:
         pass
 
-    relaying = asyncio.create_task(Events(send, dict).relay(items()))
+    relaying = asyncio.create_task(EventWriter(send, dict).relay(items()))
     await waiting.wait()
     relaying.cancel()
     await asyncio.gather(relaying, return_exceptions=True)
@@ -166,7 +166,7 @@ async def test_whoever_stops_reading_in_the_middle_of_an_event_closes_them_too()
         writing.set()
         await asyncio.Event().wait()
 
-    relaying = asyncio.create_task(Events(send, dict).relay(items()))
+    relaying = asyncio.create_task(EventWriter(send, dict).relay(items()))
     await writing.wait()
     relaying.cancel()
     await asyncio.gather(relaying, return_exceptions=True)

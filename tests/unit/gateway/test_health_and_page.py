@@ -9,9 +9,15 @@ import pytest
 
 from poise.contracts import Answer, Ask, Fault, Feedback
 from poise.dead_letters.json_view import LetterView
-from poise_services.gateway.dead_letters import ActionRequest, ListResponse, Purged, RedriveAct, RedriveResponse
-from poise_services.gateway.documents import Accepted, NewDocument
-from poise_services.gateway.feedback import Noted
+from poise_services.gateway.dead_letters import (
+    ListResponse,
+    PurgeRequest,
+    PurgeResponse,
+    RedriveRequest,
+    RedriveResponse,
+)
+from poise_services.gateway.documents import DocumentsAccepted, NewDocument
+from poise_services.gateway.feedback import FeedbackAccepted
 from poise_services.gateway.runs import RunView
 
 Problem = Callable[[httpx2.Response], tuple[int, str, list[str]]]
@@ -99,18 +105,18 @@ async def test_the_examples_are_true(client: httpx2.AsyncClient) -> None:
     Answer.model_validate(example("/v1/ask", "post", "responses", "200"), extra="forbid")
     Fault.model_validate(example("/v1/ask", "post", "responses", "400"), extra="forbid")
     NewDocument.model_validate(example("/v1/documents", "post", "requestBody"), extra="forbid")
-    Accepted.model_validate(example("/v1/documents", "post", "responses", "202"), extra="forbid")
+    DocumentsAccepted.model_validate(example("/v1/documents", "post", "responses", "202"), extra="forbid")
     Feedback.model_validate(example("/v1/feedback", "post", "requestBody"), extra="forbid")
-    Noted.model_validate(example("/v1/feedback", "post", "responses", "202"), extra="forbid")
+    FeedbackAccepted.model_validate(example("/v1/feedback", "post", "responses", "202"), extra="forbid")
     RunView.model_validate(example("/v1/runs/{id}", "get", "responses", "200"), extra="forbid")
     admin = "/v1/admin/dead-letters"
     one = f"{admin}/{{tier}}/{{partition}}/{{offset}}"
     ListResponse.model_validate(example(admin, "get", "responses", "200"), extra="forbid")
     LetterView.model_validate(example(one, "get", "responses", "200"), extra="forbid")
-    RedriveAct.model_validate(example(f"{admin}/redrive", "post", "requestBody"), extra="forbid")
+    RedriveRequest.model_validate(example(f"{admin}/redrive", "post", "requestBody"), extra="forbid")
     RedriveResponse.model_validate(example(f"{admin}/redrive", "post", "responses", "200"), extra="forbid")
-    ActionRequest.model_validate(example(f"{admin}/purge", "post", "requestBody"), extra="forbid")
-    Purged.model_validate(example(f"{admin}/purge", "post", "responses", "200"), extra="forbid")
+    PurgeRequest.model_validate(example(f"{admin}/purge", "post", "requestBody"), extra="forbid")
+    PurgeResponse.model_validate(example(f"{admin}/purge", "post", "responses", "200"), extra="forbid")
     wrong = await client.post("/v1/ask", json={"quesion": "Why?"})
     assert wrong.json() == example("/v1/ask", "post", "responses", "400")
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from poise.contracts.ask import LANGUAGE_TAG, Ask
-from poise_services.gateway.languages import first_choice
+from poise_services.gateway.languages import preferred_language
 
 
 @pytest.mark.parametrize(
@@ -29,11 +29,11 @@ from poise_services.gateway.languages import first_choice
     ],
 )
 def test_the_first_choice(header: str | None, language: str | None) -> None:
-    assert first_choice(header) == language
+    assert preferred_language(header) == language
 
 
 @given(st.text(alphabet="ade-*,;q=.01 \t\x00é", max_size=60))
 def test_whatever_is_sent_an_ask_can_carry_what_is_heard(header: str) -> None:
-    language = first_choice(header)
+    language = preferred_language(header)
     assert language is None or re.fullmatch(LANGUAGE_TAG, language)
     assert Ask(question="Why?", language=language).language == language

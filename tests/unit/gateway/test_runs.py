@@ -196,7 +196,7 @@ async def test_searches_of_whole_partitions_hold_up_no_other_look_up_and_end_in_
             finally:
                 searching -= 1
 
-    monkeypatch.setattr(runs, "FOUND_WITHIN", 0.3)
+    monkeypatch.setattr(runs, "LOOKUP_TIMEOUT", 0.3)
     mesh.looking = slowly
     run = a_run()
     mesh.records[run] = [record_of(run)]

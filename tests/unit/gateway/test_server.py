@@ -6,13 +6,13 @@ import socket
 import pytest
 
 from poise.errors import SetupError
-from poise_services.gateway.server import _listening
+from poise_services.gateway.server import _bound_socket
 from poise_services.gateway.settings import GatewaySettings
 
 
 async def test_answers_are_not_held_back() -> None:
     accepted = asyncio.Queue[asyncio.StreamWriter]()
-    with _listening(GatewaySettings(port=0)) as listener:
+    with _bound_socket(GatewaySettings(port=0)) as listener:
         server = await asyncio.start_server(lambda _reader, writer: accepted.put_nowait(writer), sock=listener)
         _, client = await asyncio.open_connection(*listener.getsockname())
         served = await accepted.get()
@@ -23,17 +23,17 @@ async def test_answers_are_not_held_back() -> None:
 
 
 def test_nobody_can_knock_before_it_serves() -> None:
-    with _listening(GatewaySettings(port=0)) as listener, socket.socket() as client:
+    with _bound_socket(GatewaySettings(port=0)) as listener, socket.socket() as client:
         assert client.connect_ex(listener.getsockname()) != 0
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1"])
 def test_it_takes_any_host(host: str) -> None:
-    with _listening(GatewaySettings(host=host, port=0)) as listener:
+    with _bound_socket(GatewaySettings(host=host, port=0)) as listener:
         assert listener.getsockname()[1] > 0
 
 
 @pytest.mark.parametrize("host", ["203.0.113.1", "no.such.host.invalid"])
 def test_a_host_that_is_not_ours_is_refused(host: str) -> None:
-    with pytest.raises(SetupError, match="POISE_GATEWAY_HOST"), _listening(GatewaySettings(host=host, port=0)):
+    with pytest.raises(SetupError, match="POISE_GATEWAY_HOST"), _bound_socket(GatewaySettings(host=host, port=0)):
         pass

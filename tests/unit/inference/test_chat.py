@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from poise.contracts import ChatMessage, Completion, Generate, Usage
 from poise.errors import RetryableError
-from poise_services.inference.chat import body_of, completion_of
-from poise_services.inference.refusals import ContentFilteredError
+from poise_services.inference.chat import parse_completion, request_body
+from poise_services.inference.provider_errors import ContentFilteredError
 from poise_services.inference.settings import Backend
 
 BACKEND = Backend.model_validate({"url": "http://127.0.0.1:1", "model": "small"})
@@ -17,11 +17,11 @@ ASKED = Generate(messages=(ChatMessage(role="system", content="Be brief."), Chat
 
 
 def read(answered: object) -> Completion:
-    return completion_of(json.dumps(answered).encode(), name="default", backend=BACKEND)
+    return parse_completion(json.dumps(answered).encode(), name="default", backend=BACKEND)
 
 
 def test_the_body_says_what_is_asked() -> None:
-    assert body_of(ASKED.model_copy(update={"stop": ("\n",), "max_tokens": 9}), BACKEND) == {
+    assert request_body(ASKED.model_copy(update={"stop": ("\n",), "max_tokens": 9}), BACKEND) == {
         "model": "small",
         "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Why?"}],
         "max_tokens": 9,
@@ -31,7 +31,7 @@ def test_the_body_says_what_is_asked() -> None:
 
 
 def test_the_limit_of_tokens_goes_by_the_name_the_server_knows() -> None:
-    body = body_of(ASKED, BACKEND.model_copy(update={"max_tokens_name": "max_completion_tokens"}))
+    body = request_body(ASKED, BACKEND.model_copy(update={"max_tokens_name": "max_completion_tokens"}))
     assert body["max_completion_tokens"] == 128
     assert "max_tokens" not in body
     assert "stop" not in body
@@ -85,13 +85,13 @@ def test_a_filtered_answer_is_none_even_where_a_part_of_it_is_there(content: str
 )
 def test_a_200_with_nothing_in_it_says_so(answered: bytes, why: str) -> None:
     with pytest.raises(RetryableError, match="answered 200 without a completion in it") as caught:
-        completion_of(answered, name="default", backend=BACKEND)
+        parse_completion(answered, name="default", backend=BACKEND)
     assert why in str(caught.value)
 
 
 @given(st.binary(max_size=2_000))
 def test_no_answer_breaks_the_reader(answered: bytes) -> None:
     try:
-        completion_of(answered, name="default", backend=BACKEND)
+        parse_completion(answered, name="default", backend=BACKEND)
     except RetryableError as error:
         assert len(str(error)) < 1_500  # noqa: PT017 - most answers raise, some may not

@@ -33,11 +33,11 @@ def test_the_file_names_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     settings = IntegrationSettings.load()
     weather, search = settings.integrations["weather"], settings.integrations["search"]
     assert weather.parameters == search.parameters == {"question"}
-    assert weather.filled_headers() == {"Authorization": "Bearer t-1", "Accept": "application/json"}
-    assert weather.known_secrets() == {"key": "k-2", "token": "t-1"}
+    assert weather.resolved_headers() == {"Authorization": "Bearer t-1", "Accept": "application/json"}
+    assert weather.secret_values() == {"key": "k-2", "token": "t-1"}
     assert (weather.address, search.address) == ("weather.example:443", "127.0.0.1:1")
     assert not {"k-1", "k-2", "t-1"} & set(repr(settings).replace("'", " ").split())
-    assert set(weather.to_be_hidden()) == {"k-2", "t-1", "Bearer t-1", "Bearer%20t-1"}
+    assert set(weather.redacted_values()) == {"k-2", "t-1", "Bearer t-1", "Bearer%20t-1"}
 
 
 def test_none_is_one_line_that_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from pydantic import JsonValue
 
 from poise.errors import InvalidMessageError
-from poise_services.integration.fetching import checked
+from poise_services.integration.fetch_handler import select_parameters
 from poise_services.integration.settings import Api
-from poise_services.integration.template import fill, fill_address, places_in
+from poise_services.integration.template import fill, fill_url, placeholders
 
 ADDRESS = "https://host.example/of/{place}/now?q={question}&n=1"
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
@@ -20,7 +20,7 @@ TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
 @given(TEXTS, TEXTS)
 @example("a/b/../c", "x&key=mine#there?")
 def test_whatever_is_asked_stays_where_it_belongs(place: str, question: str) -> None:
-    parts = urlsplit(fill_address(ADDRESS, {"place": place, "question": question}))
+    parts = urlsplit(fill_url(ADDRESS, {"place": place, "question": question}))
     assert (parts.scheme, parts.netloc, parts.fragment) == ("https", "host.example", "")
     before, of, filled, now = parts.path.split("/")
     assert (before, of, unquote(filled), now) == ("", "of", place, "now")
@@ -39,32 +39,35 @@ def test_a_value_that_looks_like_a_place_is_not_filled_in() -> None:
 
 
 def test_other_braces_are_braces() -> None:
-    assert places_in("{} {1} { a } {a-b} {{a}}") == {"a"}
+    assert placeholders("{} {1} { a } {a-b} {{a}}") == {"a"}
     assert fill("{} {1} {{a}}", {"a": "x"}) == "{} {1} {x}"
 
 
 def test_a_parameter_that_is_missing_is_named() -> None:
     api = Api(url=ADDRESS)
     with pytest.raises(InvalidMessageError, match=r"parameters\.question is missing") as caught:
-        checked(api, {"place": "here", "other": "x"})
+        select_parameters(api, {"place": "here", "other": "x"})
     assert [error.field for error in caught.value.fault().errors] == ["parameters.question"]
-    assert checked(api, {"place": "here", "question": "x", "other": "x"}) == {"place": "here", "question": "x"}
+    assert select_parameters(api, {"place": "here", "question": "x", "other": "x"}) == {
+        "place": "here",
+        "question": "x",
+    }
 
 
 @pytest.mark.parametrize("step", [".", "..", "../admin", "x/../../admin", "x\\..\\admin", "x/.."])
 def test_a_step_in_a_path_is_refused(step: str) -> None:
     with pytest.raises(InvalidMessageError, match=r"parameters\.place stands in an address's path"):
-        checked(Api(url=ADDRESS), {"place": step, "question": "x"})
-    assert checked(Api(url=ADDRESS), {"place": "x", "question": step})
+        select_parameters(Api(url=ADDRESS), {"place": step, "question": "x"})
+    assert select_parameters(Api(url=ADDRESS), {"place": "x", "question": step})
 
 
 def test_two_places_make_no_step_together() -> None:
     api = Api(url="https://host.example/of/{a}{b}?q={c}")
     with pytest.raises(InvalidMessageError, match=r"parameters\.a stands .*parameters\.b stands"):
-        checked(api, {"a": ".", "b": ".", "c": ".."})
-    assert checked(api, {"a": "..", "b": "x", "c": ".."})
+        select_parameters(api, {"a": ".", "b": ".", "c": ".."})
+    assert select_parameters(api, {"a": "..", "b": "x", "c": ".."})
 
 
 def test_no_parameter_takes_the_place_of_a_secret() -> None:
     api = Api.model_validate({"url": "https://host.example/?q={question}&key={key}", "secrets": {"key": "s"}})
-    assert checked(api, {"question": "x", "key": "mine"}) == {"question": "x"}
+    assert select_parameters(api, {"question": "x", "key": "mine"}) == {"question": "x"}

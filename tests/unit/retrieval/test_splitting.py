@@ -8,7 +8,16 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from poise_services.retrieval import splitting
-from poise_services.retrieval.splitting import CHARS, FREE, HEADING, MOST, TITLES, Piece, size, split
+from poise_services.retrieval.splitting import (
+    CHARS_PER_PASSAGE,
+    FREE_PASSAGES,
+    MAX_HEADING_CHARS,
+    MAX_TOKENS,
+    TITLE_SEPARATOR,
+    Chunk,
+    estimate_tokens,
+    split,
+)
 
 words = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), min_size=1, max_size=30)
 lines = st.lists(words, max_size=12).map(" ".join)
@@ -32,7 +41,7 @@ def test_without_titles_every_word_stays_in_its_place(text: str) -> None:
 @given(texts, st.sampled_from(["text", "markdown"]))
 def test_passages_are_bounded_and_the_same_each_time(text: str, form: Literal["text", "markdown"]) -> None:
     pieces = split(text, form)
-    assert all(0 < size(piece.text) <= MOST or not size(text) for piece in pieces)
+    assert all(0 < estimate_tokens(piece.text) <= MAX_TOKENS or not estimate_tokens(text) for piece in pieces)
     assert all(piece.text.strip() for piece in pieces)
     assert pieces == split(text, form)
 
@@ -60,24 +69,24 @@ def test_no_title_and_no_word_of_markdown_is_lost(sections: list[tuple[int, str,
 def test_titles_of_restructured_text() -> None:
     text = "Top\n***\n\nIntro.\n\nInner\n=====\n\nWithin.\n\nDeep\n----\n\nDeeper.\n\nNext\n====\n\nAfter.\n"
     assert split(text) == [
-        Piece(("Top",), "Intro."),
-        Piece(("Top", "Inner"), "Within."),
-        Piece(("Top", "Inner", "Deep"), "Deeper."),
-        Piece(("Top", "Next"), "After."),
+        Chunk(("Top",), "Intro."),
+        Chunk(("Top", "Inner"), "Within."),
+        Chunk(("Top", "Inner", "Deep"), "Deeper."),
+        Chunk(("Top", "Next"), "After."),
     ]
 
 
 def test_titles_of_markdown_but_not_those_in_its_code() -> None:
     text = "Title\n=====\n\nHi.\n\n## Use\n\n```sh\n# no title\n\nls\n```\n\n### Empty\n"
     assert split(text, "markdown") == [
-        Piece(("Title",), "Hi."),
-        Piece(("Title", "Use"), "```sh\n# no title\n\nls\n```"),
-        Piece(("Title", "Use"), "Empty"),
+        Chunk(("Title",), "Hi."),
+        Chunk(("Title", "Use"), "```sh\n# no title\n\nls\n```"),
+        Chunk(("Title", "Use"), "Empty"),
     ]
 
 
 def test_an_overlined_title_is_one() -> None:
-    assert split("=====\nTitle\n=====\n\nText.") == [Piece(("Title",), "Text.")]
+    assert split("=====\nTitle\n=====\n\nText.") == [Chunk(("Title",), "Text.")]
 
 
 @pytest.mark.parametrize("text", ["a  b\n-  -\n1  2", "term\n    meaning", "no\n=", "a\nTitle\n====="])
@@ -88,7 +97,7 @@ def test_what_only_looks_like_a_title(text: str) -> None:
 def test_what_belongs_together_stays_together() -> None:
     long = "word " * 60
     text = f"{long}\n\nIt goes like this:\n\n   code()\n\n{long}\n\n{long}"
-    assert [size(piece.text) for piece in split(text)] == [127, 60]
+    assert [estimate_tokens(piece.text) for piece in split(text)] == [127, 60]
     assert split(text)[0].text.endswith(f"It goes like this:\n\n   code()\n\n{long.strip()}")
 
 
@@ -121,9 +130,9 @@ def test_the_demo_corpus() -> None:
 def cost(text: str, form: Literal["text", "markdown"]) -> tuple[int, int]:
     """How many passages a document becomes, and how many characters all of them have with their titles."""
     pieces = split(text, form)
-    assert all(sum(map(len, piece.heading)) <= HEADING for piece in pieces)
-    assert all(size(piece.text) <= MOST for piece in pieces)
-    return len(pieces), sum(len(TITLES.join((*piece.heading, piece.text))) for piece in pieces)
+    assert all(sum(map(len, piece.heading)) <= MAX_HEADING_CHARS for piece in pieces)
+    assert all(estimate_tokens(piece.text) <= MAX_TOKENS for piece in pieces)
+    return len(pieces), sum(len(TITLE_SEPARATOR.join((*piece.heading, piece.text))) for piece in pieces)
 
 
 NESTED = "".join(f"{'#' * level} {'title ' * 30}{level}\n" for level in range(1, 6))
@@ -148,21 +157,21 @@ ALL_MARKS = "".join(f"{'t' * 150}\n{mark * 150}\n\n" for mark in '=-~^"#+*')
 )
 def test_what_a_document_becomes_is_bounded_by_its_length(text: str, form: Literal["text", "markdown"]) -> None:
     passages, chars = cost(text, form)
-    assert passages <= FREE + len(text) // CHARS
-    assert chars <= 2 * len(text) + (HEADING + 16 * len(TITLES)) * passages
+    assert passages <= FREE_PASSAGES + len(text) // CHARS_PER_PASSAGE
+    assert chars <= 2 * len(text) + (MAX_HEADING_CHARS + 16 * len(TITLE_SEPARATOR)) * passages
 
 
 @given(texts, st.sampled_from(["text", "markdown"]))
 def test_it_is_so_for_any_text(text: str, form: Literal["text", "markdown"]) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(splitting, "FREE", 1)
-        assert cost(text, form)[0] <= 1 + len(text) // CHARS
+        patch.setattr(splitting, "FREE_PASSAGES", 1)
+        assert cost(text, form)[0] <= 1 + len(text) // CHARS_PER_PASSAGE
 
 
 def test_merged_passages_keep_every_title_and_text_in_order() -> None:
     text = "# Top\n\n" + "".join(f"## Title{number}\n\ntext{number}\n\n### Deep{number}\n\n" for number in range(200))
     pieces = split(text, "markdown")
-    assert len(pieces) <= FREE + len(text) // CHARS
+    assert len(pieces) <= FREE_PASSAGES + len(text) // CHARS_PER_PASSAGE
     said = "\n".join("\n".join((*piece.heading, piece.text)) for piece in pieces)
     assert pieces[0].heading == ("Top", "Title0")
     places = [said.index(f"{kind}{number}") for number in range(200) for kind in ("Title", "text", "Deep")]
@@ -172,6 +181,6 @@ def test_merged_passages_keep_every_title_and_text_in_order() -> None:
 def test_of_many_titles_the_nearest_go_with_a_passage_and_none_is_lost() -> None:
     text = "".join(f"{'#' * level} {level}{'x' * 150}\n\n" for level in range(1, 6)) + "Text.\n"
     pieces = split(text, "markdown")
-    assert pieces[-1] == Piece((f"4{'x' * 150}", f"5{'x' * 150}"), "Text.")
+    assert pieces[-1] == Chunk((f"4{'x' * 150}", f"5{'x' * 150}"), "Text.")
     said = "\n".join("\n".join((*piece.heading, piece.text)) for piece in pieces)
     assert all(f"{level}{'x' * 150}" in said for level in range(1, 6))

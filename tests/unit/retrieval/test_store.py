@@ -17,11 +17,11 @@ import pytest
 from poise.contracts import Manifest, Part
 from poise.errors import SetupError
 from poise.kafka.record import Record
-from poise_services.retrieval.passages import Body, encode_vector
-from poise_services.retrieval.store import IndexSlot, Origin, Store
-from poise_services.retrieval.version_assembler import Version
+from poise_services.retrieval.passages import PassageContent, encode_vector
+from poise_services.retrieval.store import IndexSlot, IndexStore, StoreOrigin
+from poise_services.retrieval.version_assembler import AssembledVersion
 
-ORIGIN = Origin(documents="docs-1", passages="passages-1", model="m")
+ORIGIN = StoreOrigin(documents="docs-1", passages="passages-1", model="m")
 NEVER = 1e9
 
 
@@ -60,7 +60,7 @@ class Log:
 
 
 @contextmanager
-def opened(folder: Path, origin: Origin = ORIGIN) -> Iterator[Store]:
+def opened(folder: Path, origin: StoreOrigin = ORIGIN) -> Iterator[IndexStore]:
     with IndexSlot(folder) as slot:
         store = slot.open(origin, checkpoint_every=NEVER)
         try:
@@ -69,12 +69,12 @@ def opened(folder: Path, origin: Origin = ORIGIN) -> Iterator[Store]:
             store.close()
 
 
-def apply(store: Store, records: Iterable[Record]) -> None:
+def apply(store: IndexStore, records: Iterable[Record]) -> None:
     for record in records:
         store.apply(record)
 
 
-def texts_for(store: Store, query: str) -> list[str]:
+def texts_for(store: IndexStore, query: str) -> list[str]:
     found = store.index.search(query, vector(""), limit=10, candidates=50)
     return [passage.text for passage in found]
 
@@ -133,14 +133,17 @@ def test_a_version_is_seen_at_its_manifest_and_takes_the_surplus_along(tmp_path:
         log.say("a", 9, [])
         apply(store, log.records[-1:])
         assert texts_for(store, "okapi") == ["a giraffe is tall"]
-        assert store.ledger.seen("a").version == 9
+        assert store.metadata.version_of("a").version == 9
 
 
 def test_stored_parts_come_back_as_they_were(tmp_path: Path, log: Log) -> None:
     with opened(tmp_path) as store:
         apply(store, log.records)
-        first, second = store.index.stored("a", 2)
-        assert (first.body, second.body) == (Body(None, "the zebra grazes"), Body("Title", "the lion sleeps"))
+        first, second = store.index.get_passages("a", 2)
+        assert (first.content, second.content) == (
+            PassageContent(None, "the zebra grazes"),
+            PassageContent("Title", "the lion sleeps"),
+        )
         assert first.vector is not None
         assert first.vector.tolist() == vector("the zebra grazes").tolist()
 
@@ -151,7 +154,7 @@ def test_a_part_of_another_model_is_found_by_its_words(tmp_path: Path) -> None:
     with opened(tmp_path) as store:
         apply(store, log.records)
         assert texts_for(store, "platypus") == ["the platypus swims"]
-        assert store.index.stored("a", 1)[0].vector is None
+        assert store.index.get_passages("a", 1)[0].vector is None
 
 
 def test_what_cannot_be_read_changes_nothing(tmp_path: Path, log: Log) -> None:
@@ -159,7 +162,7 @@ def test_what_cannot_be_read_changes_nothing(tmp_path: Path, log: Log) -> None:
     with opened(tmp_path) as store:
         with pytest.raises(ValueError, match="kind None is not known"):
             store.apply(junk)
-        assert store.nexts == {0: 100}, "it is not waited for"
+        assert store.next_offsets == {0: 100}, "it is not waited for"
         apply(store, log.records)
         assert len(store.index) == 3
 
@@ -167,11 +170,11 @@ def test_what_cannot_be_read_changes_nothing(tmp_path: Path, log: Log) -> None:
 def test_an_index_that_cannot_be_written_is_not_the_fault_of_a_record(
     tmp_path: Path, log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(_version: Version, _now: float) -> None:
+    def full(_version: AssembledVersion, _now: float) -> None:
         raise ValueError("no space left on device")
 
     with opened(tmp_path) as store:
-        monkeypatch.setattr(store.ledger, "note", full)
+        monkeypatch.setattr(store.metadata, "record_version", full)
         with pytest.raises(SetupError, match=r"the index cannot go on \(no space left on device\)"):
             apply(store, log.records)
 
@@ -180,7 +183,7 @@ def test_it_goes_on_where_it_was_closed(tmp_path: Path, log: Log) -> None:
     with opened(tmp_path) as store:
         apply(store, log.records)
     with opened(tmp_path) as again:
-        assert again.nexts == {0: len(log.records)}
+        assert again.next_offsets == {0: len(log.records)}
         assert again.epoch == store.epoch
         assert len(again.index) == 3
 
@@ -189,7 +192,7 @@ def test_it_reads_again_what_was_incomplete(tmp_path: Path, log: Log) -> None:
     with opened(tmp_path) as store:
         apply(store, log.records[:4])  # a whole, b without its manifest
     with opened(tmp_path) as again:
-        assert again.nexts == {0: 3}
+        assert again.next_offsets == {0: 3}
         apply(again, log.records[3:])
         assert "a giraffe is tall" in texts_for(again, "giraffe")
 
@@ -220,12 +223,12 @@ def test_a_killed_worker_loses_nothing(tmp_path: Path) -> None:
     )
     assert ended.returncode == -signal.SIGKILL
     with opened(tmp_path) as store:
-        assert 0 < store.nexts[0] < len(log.records)
-        apply(store, [record for record in log.records if record.offset >= store.nexts[0]])
+        assert 0 < store.next_offsets[0] < len(log.records)
+        apply(store, [record for record in log.records if record.offset >= store.next_offsets[0]])
         newest = {f"doc{version % 7}": version for version in range(40)}
         for document, version in newest.items():
-            parts = store.index.stored(document, 10)
-            assert [part.body.text for part in parts] == [f"version {version} part {n}" for n in range(version % 5)]
+            parts = store.index.get_passages(document, 10)
+            assert [part.content.text for part in parts] == [f"version {version} part {n}" for n in range(version % 5)]
         assert len(store.index) == sum(version % 5 for version in newest.values())
 
 
@@ -240,26 +243,30 @@ def test_a_damaged_folder_is_built_anew(tmp_path: Path, log: Log, name: str, cap
         damaged.write_bytes(b"no such thing" * 100)
     with opened(tmp_path) as again:
         assert len([record for record in caplog.records if "built anew" in record.message]) == 1
-        assert again.nexts == {}
+        assert again.next_offsets == {}
         apply(again, log.records)
         assert len(again.index) == 3
 
 
 @pytest.mark.parametrize(
     "origin",
-    [Origin("docs-2", "passages-2", "m"), Origin("docs-1", "passages-2", "m"), Origin("docs-1", "passages-1", "n")],
+    [
+        StoreOrigin("docs-2", "passages-2", "m"),
+        StoreOrigin("docs-1", "passages-2", "m"),
+        StoreOrigin("docs-1", "passages-1", "n"),
+    ],
 )
-def test_a_store_of_another_origin_is_built_anew(tmp_path: Path, log: Log, origin: Origin) -> None:
+def test_a_store_of_another_origin_is_built_anew(tmp_path: Path, log: Log, origin: StoreOrigin) -> None:
     with opened(tmp_path) as store:
         apply(store, log.records)
     with opened(tmp_path, origin) as again:
-        assert (again.nexts, len(again.index)) == ({}, 0)
+        assert (again.next_offsets, len(again.index)) == ({}, 0)
 
 
 def test_documents_made_anew_without_passages_are_refused(tmp_path: Path, log: Log) -> None:
     with opened(tmp_path) as store:
         apply(store, log.records)
-    other = Origin("docs-2", "passages-1", "m")
+    other = StoreOrigin("docs-2", "passages-1", "m")
     with pytest.raises(SetupError, match=r"delete poise\.passages too"), opened(tmp_path, other):
         pass
 
@@ -267,7 +274,7 @@ def test_documents_made_anew_without_passages_are_refused(tmp_path: Path, log: L
 def test_documents_made_anew_before_there_was_a_passage_are_the_documents_now(tmp_path: Path) -> None:
     with opened(tmp_path):
         pass
-    with opened(tmp_path, Origin("docs-2", "passages-1", "m")) as store:
+    with opened(tmp_path, StoreOrigin("docs-2", "passages-1", "m")) as store:
         assert store.epoch.topic_id == "docs-2"
 
 
@@ -275,8 +282,8 @@ def test_a_store_that_is_renewed_is_empty(tmp_path: Path, log: Log) -> None:
     with IndexSlot(tmp_path) as slot:
         store = slot.open(ORIGIN, checkpoint_every=NEVER)
         apply(store, log.records)
-        again = slot.renew(store, ORIGIN, checkpoint_every=NEVER)
-        assert (again.nexts, len(again.index)) == ({}, 0)
+        again = slot.recreate(store, ORIGIN, checkpoint_every=NEVER)
+        assert (again.next_offsets, len(again.index)) == ({}, 0)
         with pytest.raises(Exception, match="not initialized"):
             store.index.search("lion", None, limit=1, candidates=5)
         apply(again, log.records)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from poise.contracts import Manifest, Part
-from poise_services.retrieval.version_assembler import Assembly, Version
+from poise_services.retrieval.version_assembler import AssembledVersion, VersionAssembler
 
 DOCUMENTS = ("a", "b")
 
@@ -29,15 +29,15 @@ class Log:
 
 @dataclass
 class Reader:
-    assembly: Assembly = field(default_factory=Assembly)
-    seen: dict[str, Version] = field(default_factory=dict)
+    assembly: VersionAssembler = field(default_factory=VersionAssembler)
+    seen: dict[str, AssembledVersion] = field(default_factory=dict)
 
     def read(self, records: Iterable[tuple[int, tuple[str, int, Part | Manifest | None]]]) -> None:
         for offset, (_, number, message) in records:
             if message is None:
                 continue
             before = self.seen[message.document].number if message.document in self.seen else -1
-            version = self.assembly.add(message, partition=0, offset=offset, number=number, seen=before)
+            version = self.assembly.add(message, partition=0, offset=offset, number=number, current=before)
             if version is not None:
                 assert version.number > before
                 assert [part.part for part in version.parts] == list(range(len(version.parts)))
@@ -83,8 +83,8 @@ def test_the_newest_version_is_seen_from_the_whole_log_the_compacted_one_and_aft
     cut = data.draw(st.integers(0, len(log.records)))
     restarted = Reader()
     restarted.read(log.whole()[:cut])
-    resume = restarted.assembly.resume({0: cut})[0]
-    restarted.assembly = Assembly()
+    resume = restarted.assembly.resume_offsets({0: cut})[0]
+    restarted.assembly = VersionAssembler()
     restarted.read(log.whole()[resume:])
     readers = [Reader(), Reader(), restarted]
     readers[0].read(log.whole())
@@ -112,11 +112,11 @@ def test_writers_that_overlap_never_show_half_a_document_or_an_old_one(
 
 
 def test_reading_resumes_at_the_earliest_record_of_what_is_incomplete() -> None:
-    assembly = Assembly()
-    assembly.add(part("a", 3, 0), partition=1, offset=10, number=3, seen=-1)
-    assembly.add(part("a", 3, 1), partition=1, offset=12, number=3, seen=-1)
-    assembly.add(part("b", 4, 0), partition=2, offset=7, number=4, seen=-1)
-    assert assembly.resume({0: 5, 1: 13, 2: 8}) == {0: 5, 1: 10, 2: 7}
+    assembly = VersionAssembler()
+    assembly.add(part("a", 3, 0), partition=1, offset=10, number=3, current=-1)
+    assembly.add(part("a", 3, 1), partition=1, offset=12, number=3, current=-1)
+    assembly.add(part("b", 4, 0), partition=2, offset=7, number=4, current=-1)
+    assert assembly.resume_offsets({0: 5, 1: 13, 2: 8}) == {0: 5, 1: 10, 2: 7}
     manifest = Manifest(document="a", parts=2, published=1.0)
-    assert assembly.add(manifest, partition=1, offset=13, number=3, seen=-1) is not None
-    assert assembly.resume({0: 5, 1: 14, 2: 8}) == {0: 5, 1: 14, 2: 7}
+    assert assembly.add(manifest, partition=1, offset=13, number=3, current=-1) is not None
+    assert assembly.resume_offsets({0: 5, 1: 14, 2: 8}) == {0: 5, 1: 14, 2: 7}

@@ -6,11 +6,11 @@ import pytest
 
 from poise.contracts import Ask, Completion, Document, Passage, Usage
 from poise.scoring import Evidence, relevance
-from poise_services.gateway.languages import first_choice
+from poise_services.gateway.languages import preferred_language
 from poise_services.orchestration.answer_check import check
 from poise_services.orchestration.prompt import build_prompt
 from poise_services.orchestration.settings import Ladder
-from poise_services.retrieval.passages import bodies
+from poise_services.retrieval.passages import split_document
 
 pytestmark = pytest.mark.timeout(60)
 HEADING = "# a" + " " * 30_000 + "x"
@@ -23,7 +23,7 @@ ABBREVIATIONS = "A. " * 2_000
 def test_a_document_of_it_is_split(text: str) -> None:
     forms: tuple[Literal["text", "markdown"], ...] = ("text", "markdown")
     for form in forms:
-        assert bodies(Document(text=text, source="s", format=form))
+        assert split_document(Document(text=text, source="s", format=form))
 
 
 @pytest.mark.parametrize("text", [HEADING, RULE, LANGUAGES, ABBREVIATIONS])
@@ -38,9 +38,9 @@ def test_an_answer_is_written_and_checked_with_it(text: str) -> None:
 
 
 def test_a_header_of_languages_is_read_as_far_as_browsers_write_them() -> None:
-    assert first_choice(LANGUAGES) is None
-    assert first_choice("en, " + LANGUAGES) == "en"
-    assert first_choice("en;q=0.5, " * 6_000 + "de") == "en"
+    assert preferred_language(LANGUAGES) is None
+    assert preferred_language("en, " + LANGUAGES) == "en"
+    assert preferred_language("en;q=0.5, " * 6_000 + "de") == "en"
 
 
 def test_an_ask_has_no_room_for_more() -> None:

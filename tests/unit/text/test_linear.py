@@ -33,8 +33,8 @@ NOT_TRIED: Final[Mapping[str, str]] = {
     "poise.cli.dlq_view:dead_letters_table": "is made of clean",
     "poise.cli.dlq_view:outcome_line": "is made of clean",
     "poise.cli.dlq_view:totals_line": NO_TEXT,
-    "poise.ingestion.document_files:find": NO_TEXT,
-    "poise.ingestion.document_files:read": "is made of source_of and Message.parse",
+    "poise.ingestion.document_files:find_files": NO_TEXT,
+    "poise.ingestion.document_files:read_document": "is made of source_name and Message.parse",
     "poise.cli.scores:readable": "is made of Message.parse",
     "poise.cli.scores:recent": "is made of Message.parse",
     "poise.cli.scores:scores": "is made of span",
@@ -80,7 +80,7 @@ NOT_TRIED: Final[Mapping[str, str]] = {
     "poise_services.retrieval.passages:encode_vector": NO_TEXT,
     "poise_services.retrieval.passages:manifest_key": "takes an id of at most 500 characters",
     "poise_services.retrieval.passages:moved_key": "takes an id of at most 500 characters",
-    "poise_services.retrieval.passages:document_moved": "looks at the end of a key",
+    "poise_services.retrieval.passages:document_of_moved": "looks at the end of a key",
     "poise_services.retrieval.passages:part_key": "takes an id of at most 500 characters",
 }
 """Public functions of the modules that are tried, or have a regular expression; and why these are not."""

@@ -8,7 +8,7 @@ from decider_kit import score_of
 from poise.contracts import Manifest, RunRecord
 from poise.contracts.record import Draw
 from poise.contracts.topics import DECISIONS, DOCUMENTS, PASSAGES, POLICY, POLICY_STATE, RECORDS, SCORES
-from poise.ingestion.publish import Indexed, Watch
+from poise.ingestion.indexing_watcher import Indexed, IndexingWatcher
 from poise.kafka.record import Position
 from poise.settings import MeshSettings
 from poise.worker.runtime import WorkerRuntime
@@ -28,7 +28,7 @@ async def test_what_cannot_be_read_is_passed_over(mesh_settings: MeshSettings, m
         WorkerRuntime(mesh_settings, tier="client") as mesh,
         lab.LabObserver(mesh, policy) as watch,
         BalanceObserver(mesh, Timeline(("steady", "cheap"), began=1.0, now=1.0), policy) as watching,
-        Watch(mesh) as indexing,
+        IndexingWatcher(mesh) as indexing,
     ):
         for topic in (RECORDS, SCORES, DECISIONS, POLICY, POLICY_STATE):
             for value in (b"no JSON", b"{}"):

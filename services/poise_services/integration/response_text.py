@@ -10,15 +10,15 @@ from typing import Final
 from pydantic import JsonValue, ValidationError
 
 from poise.contracts.json_bounds import MOST_VALUES, check_values
-from poise_services.integration.pointer import resolve
-from poise_services.integration.refusals import EmptyError, FailedError, RefusedError
+from poise_services.integration.api_errors import ApiFailedError, ApiRefusedError, EmptyResponseError
+from poise_services.integration.json_pointer import resolve
 
-LONGEST_TEXT: Final = 100_000
+MAX_TEXT_CHARS: Final = 100_000
 """Characters: a reply must fit into a record, and the worst of them takes six bytes there."""
 _QUOTED_CHARS: Final = 80
 
 
-def text_of(answered: bytes, pointer: str | None, *, name: str, status: int = 200) -> str:
+def extract_text(answered: bytes, pointer: str | None, *, name: str, status: int = 200) -> str:
     """The text that an answer holds.
 
     Args:
@@ -28,35 +28,35 @@ def text_of(answered: bytes, pointer: str | None, *, name: str, status: int = 20
         status: The answer's status.
 
     Raises:
-        EmptyError: There is nothing in it.
-        FailedError: A part of it matters, and it is no JSON, or has more values than are read.
-        RefusedError: It is too long for a reply.
+        EmptyResponseError: There is nothing in it.
+        ApiFailedError: A part of it matters, and it is no JSON, or has more values than are read.
+        ApiRefusedError: It is too long for a reply.
     """
     whole = answered.decode(errors="replace").strip().strip("\ufeff\x00").strip()
     try:
         check_values(whole, "answer")
         said: JsonValue = json.loads(whole)
-        empty = hollow(said)
+        empty = is_empty(said)
     except (ValueError, RecursionError) as error:  # what is nested too deep to be looked into is no JSON to us
         if pointer is not None and whole:
             many = f"more than {MOST_VALUES} values" if isinstance(error, ValidationError) else "what is no JSON"
             quoted = whole[:_QUOTED_CHARS]
-            raise FailedError(f"integration {name} answered {status} with {many}: {quoted!r}") from error
-        said, empty = whole, hollow(whole)
+            raise ApiFailedError(f"integration {name} answered {status} with {many}: {quoted!r}") from error
+        said, empty = whole, is_empty(whole)
     if empty:
-        raise EmptyError(f"integration {name} answered {status} with nothing in it")
+        raise EmptyResponseError(f"integration {name} answered {status} with nothing in it")
     if pointer is None:
-        return _fitting(whole, name)
+        return _within_limit(whole, name)
     try:
         part = resolve(said, pointer)
     except LookupError:
-        raise EmptyError(f"integration {name} answered {status} with nothing at {pointer}") from None
-    if hollow(part):
-        raise EmptyError(f"integration {name} answered {status} with nothing in it at {pointer}")
-    return _fitting(part if isinstance(part, str) else json.dumps(part, ensure_ascii=False), name)
+        raise EmptyResponseError(f"integration {name} answered {status} with nothing at {pointer}") from None
+    if is_empty(part):
+        raise EmptyResponseError(f"integration {name} answered {status} with nothing in it at {pointer}")
+    return _within_limit(part if isinstance(part, str) else json.dumps(part, ensure_ascii=False), name)
 
 
-def hollow(value: JsonValue) -> bool:
+def is_empty(value: JsonValue) -> bool:
     """Whether there is nothing in a value: null, white space, or a list or an object that holds nothing but such."""
     match value:
         case None:
@@ -64,16 +64,16 @@ def hollow(value: JsonValue) -> bool:
         case str():
             return not value.strip()
         case list():
-            return all(map(hollow, value))
+            return all(map(is_empty, value))
         case dict():
-            return all(map(hollow, value.values()))
+            return all(map(is_empty, value.values()))
         case _:
             return False
 
 
-def _fitting(text: str, name: str) -> str:
-    if len(text) > LONGEST_TEXT:
-        raise RefusedError(
-            f"integration {name} answered {len(text)} characters, more than {LONGEST_TEXT}: let its pointer choose"
+def _within_limit(text: str, name: str) -> str:
+    if len(text) > MAX_TEXT_CHARS:
+        raise ApiRefusedError(
+            f"integration {name} answered {len(text)} characters, more than {MAX_TEXT_CHARS}: let its pointer choose"
         )
     return text.encode(errors="replace").decode().strip()  # JSON can escape half a character, which no reply can hold

@@ -9,7 +9,7 @@ from poise.telemetry import Span, SpanKind, measure, semconv, span
 from poise_services.inference.settings import Backend
 
 
-class Operation:
+class ModelTelemetry:
     """A backend's span and metrics."""
 
     def __init__(self, name: str, backend: Backend) -> None:
@@ -26,7 +26,7 @@ class Operation:
         }
 
     @contextmanager
-    def of(self, request: Generate, *, waited: float) -> Iterator[Span]:
+    def observe(self, request: Generate, *, waited: float) -> Iterator[Span]:
         """Observe one request: its time, and its error if it has one.
 
         Args:
@@ -54,7 +54,7 @@ class Operation:
         finally:
             measure(semconv.GEN_AI_DURATION, time.perf_counter() - began, {**self._measured, **error_type})
 
-    def completed(self, completion: Completion, observed: Span) -> None:
+    def record_completion(self, completion: Completion, observed: Span) -> None:
         """Say what came of it."""
         usage = completion.usage
         observed.set_attributes(

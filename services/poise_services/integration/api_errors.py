@@ -9,26 +9,26 @@ from typing import Final
 from poise.contracts import Fault
 from poise.errors import PoiseError, RateLimitedError, RetryableError, TerminalError, UnavailableError
 
-SAID_CHARS: Final = 200
+MAX_QUOTED_CHARS: Final = 200
 """How much of what the API said is passed on."""
 
-_PASSING: Final = frozenset({408, 409, 425})
+_TRANSIENT_STATUSES: Final = frozenset({408, 409, 425})
 """Refusals that pass: request timeout, conflict, too early."""
 
 
-class FailedError(RetryableError):
+class ApiFailedError(RetryableError):
     """The API cannot be reached, failed, or answered something that cannot be read: it may do better later."""
 
     dead_letter = False
 
 
-class RefusedError(TerminalError):
+class ApiRefusedError(TerminalError):
     """The API refused the request, or answered what is of no use however often it is asked."""
 
     dead_letter = False
 
 
-class EmptyError(TerminalError):
+class EmptyResponseError(TerminalError):
     """The API answered 200 with nothing in it. No error is raised anywhere else for that."""
 
     name = "integration-empty"
@@ -37,13 +37,13 @@ class EmptyError(TerminalError):
     dead_letter = False
 
 
-class NotThereError(UnavailableError):
+class UnknownIntegrationError(UnavailableError):
     """There is no integration of that name."""
 
     dead_letter = False
 
 
-class RestingError(UnavailableError):
+class CircuitOpenError(UnavailableError):
     """The API kept failing, and is left alone for a while.
 
     Args:
@@ -62,7 +62,7 @@ class RestingError(UnavailableError):
         return super().fault().model_copy(update={"retry_after": self.retry_after})
 
 
-def refusal(
+def error_for_status(
     status: int, answered: bytes, *, name: str, retry_after: float | None = None, max_wait: float | None = None
 ) -> PoiseError:
     """The error that an answer other than 2xx stands for.
@@ -74,12 +74,12 @@ def refusal(
         retry_after: Seconds that the API asked to be left alone.
         max_wait: Seconds that may be waited for a rate limit.
     """
-    said = " ".join(answered[: 8 * SAID_CHARS].decode(errors="replace").split())[:SAID_CHARS]
+    said = " ".join(answered[: 8 * MAX_QUOTED_CHARS].decode(errors="replace").split())[:MAX_QUOTED_CHARS]
     message = f"integration {name} answered {status}: {said or 'without a reason'}"
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         return RateLimitedError(message, retry_after=retry_after, max_wait=max_wait)
-    if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _PASSING:
-        return FailedError(message, retry_after=retry_after)
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _TRANSIENT_STATUSES:
+        return ApiFailedError(message, retry_after=retry_after)
     if status < HTTPStatus.BAD_REQUEST:
-        return RefusedError(f"integration {name} answered {status}: redirects are not followed, correct its url")
-    return RefusedError(message)
+        return ApiRefusedError(f"integration {name} answered {status}: redirects are not followed, correct its url")
+    return ApiRefusedError(message)

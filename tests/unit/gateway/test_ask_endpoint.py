@@ -154,7 +154,7 @@ async def test_whoever_still_waits_when_the_gateway_leaves_is_told(
     waiting = asyncio.create_task(client.post("/v1/ask", json={"question": "Why?"}))
     while not mesh.called:  # noqa: ASYNC110 - each turn of the loop takes it further
         await asyncio.sleep(0)
-    gateway.asks.leave()
+    gateway.asks.abort_pending()
     assert problem(await waiting) == (503, "urn:poise:unavailable", [])
     assert not held.is_set()
     assert (mesh.given_up, gateway.asks.pending) == (1, 0)

@@ -15,7 +15,7 @@ from poise.kafka.partitioner import partition_for
 from poise.kafka.record import Position, Record
 from poise.worker.runtime import WorkerRuntime
 from poise_services.retrieval import publishing
-from poise_services.retrieval.moving import MOVED_FROM, MOVED_TO, MOVED_WRITTEN
+from poise_services.retrieval.repartitioning import MOVED_FROM, MOVED_TO, MOVED_WRITTEN
 
 pytestmark = pytest.mark.integration
 
@@ -76,7 +76,7 @@ async def test_what_librdkafka_writes_by_default_is_found_and_deleted(
         gone = await put(client.mesh, name, None, at.partition)
         assert words_in(await client.find("second", after=gone), name) == set()
         copies = [record for record in await written_of(client.mesh, name) if record.header(MOVED_FROM)]
-        seen = await worker.corpus.seen(name)
+        seen = await worker.corpus.visible_version(name)
     assert [copy.header(MOVED_FROM) for copy in copies] == [str(at), str(again), str(gone)]
     assert [copy.header("poise-origin") for copy in copies] == [str(at), str(again), str(gone)]
     assert (seen.version, seen.parts) == (copies[-1].offset, 0)
@@ -142,7 +142,7 @@ async def test_a_record_that_is_delivered_again_is_copied_once(client: Client, f
         await deliver(other, stray)
         await deliver(other, next(r for r in before if r.header(MOVED_FROM)))
         assert await written_of(client.mesh, key) == before
-        assert [part.body.text.split()[0] for part in await other.corpus.stored(key)] == ["new"]
+        assert [part.content.text.split()[0] for part in await other.corpus.stored_passages(key)] == ["new"]
         epoch = other.corpus.epoch
     assert epoch.reached(Epoch(epoch.topic_id, {stray.partition: (stray.offset, 0.0)}))
 
@@ -167,11 +167,11 @@ async def test_between_partitions_the_time_of_writing_decides_and_the_log_ends_w
             str(old.position),
             str(copies[0].position),
         ]
-        assert [part.body.text.split()[0] for part in await worker.corpus.stored(key)] == ["new"]
+        assert [part.content.text.split()[0] for part in await worker.corpus.stored_passages(key)] == ["new"]
         assert Document.parse(copies[-1].value or b"").text.startswith("new")
         epoch = worker.corpus.epoch
     async with following("b") as replica:
-        assert [part.body.text.split()[0] for part in await replica.corpus.stored(key)] == ["new"]
+        assert [part.content.text.split()[0] for part in await replica.corpus.stored_passages(key)] == ["new"]
     strays = {record.partition: (record.offset, 0.0) for record in (old, new)}
     assert epoch.reached(Epoch(epoch.topic_id, strays))
 
@@ -187,7 +187,7 @@ async def test_a_client_whose_clock_is_set_back_keeps_its_order(client: Client, 
         await deliver(worker, behind)
         for copy in [r for r in await written_of(client.mesh, key) if r.partition == home]:
             await deliver(worker, copy)
-        assert [part.body.text.split()[0] for part in await worker.corpus.stored(key)] == ["second"]
+        assert [part.content.text.split()[0] for part in await worker.corpus.stored_passages(key)] == ["second"]
 
 
 async def test_an_epoch_does_not_come_before_the_copy_can_be_found(
@@ -228,14 +228,14 @@ async def test_a_deletion_that_was_handled_late_deletes_what_is_moved_after_it(
         await deliver(worker, stray)
         (copy,) = [r for r in await written_of(client.mesh, key) if r.header(MOVED_FROM)]
         await deliver(worker, copy)
-        assert await worker.corpus.stored(key) == []
-        assert (await worker.corpus.seen(key)).parts == 0
+        assert await worker.corpus.stored_passages(key) == []
+        assert (await worker.corpus.visible_version(key)).parts == 0
 
 
 async def test_that_a_deletion_of_what_was_never_there_was_moved_is_forgotten_by_log_and_replicas(
     client: Client, following: Workers, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(publishing, "ABSENT_FOR", 0.0)
+    monkeypatch.setattr(publishing, "ABSENT_RETENTION", 0.0)
     home = await client.mesh.logs.partition_of(DOCUMENTS.name, key.encode())
     wrong = await astray(client, key)
     names = await keys_of(client, key, home, 4)
@@ -249,9 +249,9 @@ async def test_that_a_deletion_of_what_was_never_there_was_moved_is_forgotten_by
         moved = {
             name: [r.value for r in await client.log_of(name) if (r.key or b"").endswith(b"#moved")] for name in names
         }
-        known = [name for name in names if await worker.corpus.moved(name)]
+        known = [name for name in names if await worker.corpus.moved_records(name)]
     assert [moved[name][-1] is None for name in names] == [True, True, True, False]
     assert known == names[3:]
     async with following("b") as replica:
-        assert [name for name in names if await replica.corpus.moved(name)] == known
+        assert [name for name in names if await replica.corpus.moved_records(name)] == known
         assert replica.corpus.epoch.reached(epoch)

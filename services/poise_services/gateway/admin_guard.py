@@ -12,19 +12,19 @@ from poise_services.gateway.settings import GatewaySettings
 
 CHALLENGE: Final = 'Bearer realm="poise"'
 
-Handler = Callable[[Request], Awaitable[Response]]
+HttpHandler = Callable[[Request], Awaitable[Response]]
 
 logger = logging.getLogger(__name__)
 
 
-class Admin:
+class AdminGuard:
     """Guards handlers by the setting `admin_token`; without one they are not there."""
 
     def __init__(self, settings: GatewaySettings) -> None:
         token = settings.admin_token
         self._token = None if token is None else token.get_secret_value().encode()
 
-    def only(self, handler: Handler) -> Handler:
+    def require_token(self, handler: HttpHandler) -> HttpHandler:
         """The handler, for whoever sends `Authorization: Bearer` and the token.
 
         Raises:

@@ -12,7 +12,7 @@ from poise.contracts.topics import DOCUMENTS, PASSAGES, VERSIONS, dead_topic
 from poise.errors import SetupError
 from poise.kafka.record import Record
 from poise_services.retrieval import publishing
-from poise_services.retrieval.version_assembler import Version
+from poise_services.retrieval.version_assembler import AssembledVersion
 
 pytestmark = pytest.mark.integration
 
@@ -55,7 +55,7 @@ async def test_what_is_said_is_found_replaced_and_deleted(client: Client, servin
 
         third = await client.say(key, None)
         assert words_in(await client.find("dingo", after=third), key) == set()
-        assert (await worker.corpus.seen(key)).version == third.offset
+        assert (await worker.corpus.visible_version(key)).version == third.offset
 
 
 async def test_the_log_says_the_same_once_it_is_compacted(client: Client, serving: Workers, key: str) -> None:
@@ -88,8 +88,8 @@ async def test_one_worker_embeds_and_every_worker_finds(client: Client, serving:
         position = await client.say(key, text_of("aardvark", "badger"))
         for worker in (one, other):
             async with asyncio.timeout(20):
-                await worker.corpus.until_reached(Epoch.decode(await client.epoch(position)))
-            found = await worker.corpus.search("badger", await worker.embedder.query("x"), 5)
+                await worker.corpus.wait_for_epoch(Epoch.decode(await client.epoch(position)))
+            found = await worker.corpus.search("badger", await worker.embedder.embed_query("x"), 5)
             assert (found[0].document, found[0].part) == (key, 1)
         assert len([text for worker in (one, other) for text in worker.embedder.embedded if "aardvark" in text]) == 1
 
@@ -101,7 +101,7 @@ async def test_a_new_replica_builds_itself_and_a_restarted_one_goes_on(
         position = await client.say(key, text_of("aardvark", "badger"))
         await client.find("x", after=position)
     async with following("new") as worker:
-        assert (await worker.corpus.seen(key)).version == position.offset
+        assert (await worker.corpus.visible_version(key)).version == position.offset
         assert worker.corpus._store is not None
         passages = len(worker.corpus._store.index)
         epoch = worker.corpus.epoch
@@ -147,9 +147,12 @@ async def test_an_old_version_that_overlaps_a_newer_one_is_written_over_again(
             (f"{key}#0", f"{key}#1", f"{key}#manifest"), new.offset
         )
         for worker in (zombie, owner):
-            assert [part.body.text.split()[0] for part in await worker.corpus.stored(key)] == ["new", "newer"]
+            assert [part.content.text.split()[0] for part in await worker.corpus.stored_passages(key)] == [
+                "new",
+                "newer",
+            ]
     async with following("c") as replica:
-        assert [part.body.text.split()[0] for part in await replica.corpus.stored(key)] == ["new", "newer"]
+        assert [part.content.text.split()[0] for part in await replica.corpus.stored_passages(key)] == ["new", "newer"]
 
 
 async def test_a_deletion_is_not_undone_by_a_version_that_overlaps_it(
@@ -165,7 +168,7 @@ async def test_a_deletion_is_not_undone_by_a_version_that_overlaps_it(
         await late
         left = compacted(await client.log_of(key))
         assert {name: version for name, (version, _) in left.items()} == {f"{key}#manifest": new.offset}
-        assert await zombie.corpus.stored(key) == []
+        assert await zombie.corpus.stored_passages(key) == []
 
 
 async def test_a_document_whose_key_is_no_id_is_a_dead_letter_that_says_so(client: Client, serving: Workers) -> None:
@@ -191,13 +194,13 @@ async def _dead_letter(client: Client, key: bytes) -> str:
 async def test_an_index_that_cannot_go_on_ends_the_worker_with_one_line(
     client: Client, following: Workers, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(_version: Version, _now: float) -> None:
+    def full(_version: AssembledVersion, _now: float) -> None:
         raise OSError("no space left on device")
 
     async def work() -> None:
         async with following() as worker:
             assert worker.corpus._store is not None
-            monkeypatch.setattr(worker.corpus._store.ledger, "note", full)
+            monkeypatch.setattr(worker.corpus._store.metadata, "record_version", full)
             await worker.deliver(key, text_of("aardvark"), await client.say(key, None))
 
     with pytest.raises(SetupError, match=r"the index cannot go on \(no space left on device\)"):
@@ -207,9 +210,9 @@ async def test_an_index_that_cannot_go_on_ends_the_worker_with_one_line(
 async def test_deletions_of_what_was_never_there_are_forgotten(
     client: Client, serving: Workers, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not announced, few at a time, and gone from log and ledger; what is there is deleted as ever."""
+    """Not announced, few at a time, and gone from log and metadata; what is there is deleted as ever."""
     word = f"w{uuid4().hex}"  # other tests' documents are in the same log
-    monkeypatch.setattr(publishing, "ABSENT_MOST", 3)
+    monkeypatch.setattr(publishing, "MAX_ABSENT", 3)
     async with serving() as worker:
         there = await client.say(key, text_of(word))
         await client.find(word, after=there)
@@ -227,10 +230,10 @@ async def test_deletions_of_what_was_never_there_are_forgotten(
             return [r for r in await worker.mesh.logs.read_topic(topic) if (r.key or b"").decode() == name]
 
         assert [await read(VERSIONS.name, name) for name in never] == [[]] * len(never)
-        kept = [name for name in never if (await worker.corpus.seen(name)).version >= 0]
+        kept = [name for name in never if (await worker.corpus.visible_version(name)).version >= 0]
         assert kept == never[-len(kept) :]
         assert len(kept) <= 5
-        assert all([(await worker.corpus.seen(name)).absent for name in kept])
+        assert all([(await worker.corpus.visible_version(name)).absent for name in kept])
         manifests = [(await read(PASSAGES.name, f"{name}#manifest"))[-1] for name in never]
         assert [record.value is None for record in manifests] == [name not in kept for name in never]
 
@@ -238,7 +241,7 @@ async def test_deletions_of_what_was_never_there_are_forgotten(
         gone = await client.say(key, None)
         assert words_in(await client.find(word, after=gone), key) == set()
         assert (await read(VERSIONS.name, key))[-1].value is not None
-        assert not (await worker.corpus.seen(key)).absent
+        assert not (await worker.corpus.visible_version(key)).absent
         again = await client.say(kept[-1], text_of(f"{word}again"))
         assert words_in(await client.find(f"{word}again", after=again), kept[-1]) == {f"{word}again"}
 

@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from poise.errors import PoiseError, RateLimitedError, RetryableError, TerminalError
-from poise_services.inference.refusals import ContentFilteredError, ContextTooLongError, refusal
+from poise_services.inference.provider_errors import ContentFilteredError, ContextTooLongError, error_for_response
 
 
 def refused(status: int, answered: object) -> PoiseError:
-    return refusal(status, json.dumps(answered).encode(), name="default")
+    return error_for_response(status, json.dumps(answered).encode(), name="default")
 
 
 @pytest.mark.parametrize("status", [408, 409, 425, 429, 500, 501, 502, 503, 504, 529])
@@ -25,7 +25,7 @@ def test_what_stays_is_not(status: int) -> None:
 
 
 def test_the_wait_that_was_asked_for_is_passed_on() -> None:
-    error = refusal(429, b"slow down", name="default", retry_after=3.0)
+    error = error_for_response(429, b"slow down", name="default", retry_after=3.0)
     assert isinstance(error, RetryableError)
     assert error.retry_after == 3.0
     assert str(error) == "backend default answered 429: slow down"
@@ -59,7 +59,7 @@ def test_a_context_too_long_is_told_apart(answered: object) -> None:
     ids=["openai", "mistral", "anthropic", "in a stream", "no body"],
 )
 def test_a_rate_limit_is_told_apart(status: int, answered: object) -> None:
-    error = refusal(status, json.dumps(answered).encode(), name="default", retry_after=3.0)
+    error = error_for_response(status, json.dumps(answered).encode(), name="default", retry_after=3.0)
     assert isinstance(error, RateLimitedError)
     assert error.max_wait is None
     fault = error.fault()
@@ -102,11 +102,11 @@ def test_a_content_filter_is_told_apart(status: int, answered: object) -> None:
     ],
 )
 def test_what_the_server_said_is_passed_on_in_one_short_line(answered: bytes, said: str) -> None:
-    assert str(refusal(404, answered, name="default")) == f"backend default answered 404: {said}"
+    assert str(error_for_response(404, answered, name="default")) == f"backend default answered 404: {said}"
 
 
 @given(st.integers(min_value=100, max_value=999), st.binary(max_size=2_000))
 def test_no_refusal_breaks_the_reader(status: int, answered: bytes) -> None:
-    error = refusal(status, answered, name="default")
+    error = error_for_response(status, answered, name="default")
     assert isinstance(error, RetryableError | TerminalError)
     assert len(str(error)) < 400

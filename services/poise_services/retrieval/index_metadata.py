@@ -1,7 +1,7 @@
-"""The ledger: which version of each document is seen, how far the log was read, and whether that fits this mesh.
+"""Metadata of an index: the visible version of each document, the offsets applied, and what the index was built from.
 
-SQLite beside the index, in the same folder. The index is flushed first and the ledger committed after it, so what it
-says was applied, was; what was applied and it does not say is applied again, which changes nothing.
+SQLite in the index's folder. The index is flushed before the metadata is committed, so whatever the metadata says was
+applied, was. Records applied after the last commit are applied again, which is idempotent.
 """
 
 import sqlite3
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from poise.contracts import Epoch, Moved
-from poise_services.retrieval.version_assembler import Version
+from poise_services.retrieval.version_assembler import AssembledVersion
 
 _TABLES: Final = """
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -37,35 +37,35 @@ CREATE TABLE IF NOT EXISTS applied (partition INTEGER PRIMARY KEY, offset INTEGE
 
 @dataclass(frozen=True, slots=True)
 class VersionState:
-    """The version of a document that is seen."""
+    """The visible version of a document."""
 
     version: int
-    """-1: none yet."""
+    """-1 = none yet."""
     parts: int
-    """0: it was deleted."""
+    """0 = deleted."""
     published: float
     """Unix seconds."""
     absent: bool = False
-    """It was deleted, and there was none."""
+    """The document was deleted without ever having existed."""
 
 
 @dataclass(frozen=True, slots=True)
 class MovedRecord:
-    """The last record of a document that was copied from a partition which is not its own."""
+    """The last record of a document that was copied from a partition other than its key's."""
 
     offset: int
-    """Where it stands there."""
+    """Its offset there."""
     published: float
     """Unix seconds."""
-    home: int
-    """The partition of its copy."""
+    key_partition: int
+    """The partition that murmur2 gives its key, where the copy is."""
     version: int
     """The offset of its copy."""
     deletion: bool
 
 
-class Ledger:
-    """Used by one thread at a time.
+class IndexMetadata:
+    """Opens the database. Used by one thread at a time.
 
     Raises:
         sqlite3.Error: The file is damaged.
@@ -83,37 +83,37 @@ class Ledger:
             raise
 
     def close(self) -> None:
-        """Close without writing what was not committed."""
+        """Close without committing."""
         self._db.close()
 
     def commit(self) -> None:
-        """Write everything noted since the last time, all or nothing."""
+        """Commit all changes since the last commit."""
         self._db.execute("COMMIT")
         self._db.execute("BEGIN")
 
-    def facts(self) -> dict[str, str]:
-        """What was noted about the folder itself."""
+    def properties(self) -> dict[str, str]:
+        """Return the properties of the index."""
         return dict(self._db.execute("SELECT name, value FROM facts"))
 
-    def note_facts(self, facts: Mapping[str, str]) -> None:
-        """Note it in place of what was noted before."""
+    def set_properties(self, properties: Mapping[str, str]) -> None:
+        """Replace the properties of the index."""
         self._db.execute("DELETE FROM facts")
-        self._db.executemany("INSERT INTO facts VALUES (?, ?)", facts.items())
+        self._db.executemany("INSERT INTO facts VALUES (?, ?)", properties.items())
 
-    def seen(self, document: str) -> VersionState:
-        """The version of a document that is seen."""
+    def version_of(self, document: str) -> VersionState:
+        """Return the visible version of a document."""
         row = self._db.execute(
             "SELECT version, parts, published, id IN (SELECT id FROM absent) FROM documents WHERE id = ?", (document,)
         ).fetchone()
         return VersionState(row[0], row[1], row[2], bool(row[3])) if row else VersionState(-1, 0, 0.0)
 
-    def note(self, version: Version, now: float) -> None:
-        """Note that a version is seen from here on, and that its offset of `poise.documents` is applied.
+    def record_version(self, version: AssembledVersion, now: float) -> None:
+        """Make a version the visible one, and mark its offset of `poise.documents` as applied.
 
         Args:
             version: The version.
-            now: Unix seconds. How long a deletion of what was never there is remembered counts from here: it may have
-                waited for longer than that to be handled, and what it deletes for as long as it did.
+            now: Unix seconds. The retention of a deletion of a document that never existed starts here, not when it was
+                written: it may have waited longer than its retention to be handled, and so may what it deletes.
         """
         self._db.execute(
             "INSERT OR REPLACE INTO documents VALUES (?, ?, ?, ?)",
@@ -132,23 +132,23 @@ class Ledger:
             (partition, offset, at),
         )
 
-    def forget(self, document: str, number: int) -> None:
-        """Forget the deletion of a document that was never there, if that is the version that is seen."""
+    def forget_deletion(self, document: str, number: int) -> None:
+        """Remove the deletion of a document that never existed, if that deletion is the visible version."""
         self._db.execute(
             "DELETE FROM documents WHERE id = ? AND version = ? AND id IN (SELECT id FROM absent)", (document, number)
         )
         self._db.execute("DELETE FROM absent WHERE id = ? AND version = ?", (document, number))
 
-    def absent(self, partition: int, *, before: float, most: int, limit: int) -> list[tuple[str, int]]:
-        """Documents that were deleted and never there, and are to be forgotten; id and version, the oldest first.
+    def expired_deletions(self, partition: int, *, before: float, most: int, limit: int) -> list[tuple[str, int]]:
+        """Return expired deletions of documents that never existed: id and version, oldest first.
 
-        The last one of a partition is kept, for it says how far the index has come.
+        The last one of a partition never expires, because it shows how far the index has come.
 
         Args:
-            partition: Theirs.
-            before: Unix seconds; what was noted earlier is to be forgotten.
-            most: How many of the rest are kept; the oldest of more are to be forgotten too.
-            limit: How many are named at most.
+            partition: The partition.
+            before: Unix seconds; deletions recorded earlier have expired.
+            most: Number of deletions to retain; beyond it, the oldest have expired too.
+            limit: Number of deletions to return at most.
         """
         count: int = self._db.execute("SELECT count(*) FROM absent WHERE partition = ?", (partition,)).fetchone()[0]
         rows = self._db.execute(
@@ -159,14 +159,14 @@ class Ledger:
         surplus = count - most
         return [(name, version) for place, (name, version, at) in enumerate(rows) if at < before or place < surplus]
 
-    def moved(self, document: str) -> dict[int, MovedRecord]:
-        """What was copied of a document, by the partition that it was copied from."""
-        said = "SELECT partition, offset, published, home, version, deletion FROM moved WHERE id = ?"
-        rows = self._db.execute(said, (document,))
+    def moved_records(self, document: str) -> dict[int, MovedRecord]:
+        """Return the copied records of a document, by the partition that they were copied from."""
+        query = "SELECT partition, offset, published, home, version, deletion FROM moved WHERE id = ?"
+        rows = self._db.execute(query, (document,))
         return {row[0]: MovedRecord(row[1], row[2], row[3], row[4], bool(row[5])) for row in rows}
 
-    def note_moved(self, moved: Moved, partition: int, offset: int, now: float) -> None:
-        """Note that a record was copied; its offset is applied once its copy is, see `release`."""
+    def record_moved(self, moved: Moved, partition: int, offset: int, now: float) -> None:
+        """Record that a record was copied. Its offset counts as applied once its copy is, see `apply_moved`."""
         row = (moved.document, partition, offset, moved.published, moved.partition, moved.version)
         self._db.execute(
             "INSERT INTO moved VALUES (?, ?, ?, ?, ?, ?, 0, ?, ?) ON CONFLICT DO UPDATE SET offset = excluded.offset, "
@@ -176,19 +176,19 @@ class Ledger:
         )
 
     def forget_moved(self, document: str, partition: int, offset: int) -> None:
-        """Forget that a record was copied, if that is the last one which was."""
+        """Remove the note that a record was copied, unless a later one was copied since."""
         self._db.execute(
             "DELETE FROM moved WHERE id = ? AND partition = ? AND offset <= ?", (document, partition, offset)
         )
 
-    def moved_deletions(self, partition: int, *, before: float, most: int, limit: int) -> list[tuple[str, int]]:
-        """Deletions that were copied from a partition, of documents that were never there, and are to be forgotten.
+    def expired_moved_deletions(self, partition: int, *, before: float, most: int, limit: int) -> list[tuple[str, int]]:
+        """Return expired deletions that were copied from a partition, of documents that never existed.
 
-        Args and order are those of `absent`, and here too the last record that was copied is kept. Deletions of what
-        was there are remembered for good, as the documents themselves are: they are not looked at a second time.
+        Arguments and order are those of `expired_deletions`; the last copied record never expires here either.
+        Deletions of documents that existed are retained for good, as are the documents: they are checked only once.
 
         Returns:
-            Id and offset.
+            Their ids and offsets.
         """
         of = "FROM moved WHERE partition = ? AND deletion"
         count: int = self._db.execute(f"SELECT count(*) {of}", (partition,)).fetchone()[0]
@@ -206,11 +206,15 @@ class Ledger:
                 found.append((document, offset))
         return found
 
-    def release(self, home: int) -> dict[int, tuple[int, float]]:
-        """Note the offsets as applied whose copies in a partition are; by partition, the highest and its time."""
-        reached = self._db.execute("SELECT offset FROM applied WHERE partition = ?", (home,)).fetchone()
+    def apply_moved(self, key_partition: int) -> dict[int, tuple[int, float]]:
+        """Mark offsets as applied whose copies in a partition are applied.
+
+        Returns:
+            By partition, the highest of them and its time.
+        """
+        reached = self._db.execute("SELECT offset FROM applied WHERE partition = ?", (key_partition,)).fetchone()
         waiting = "home = ? AND version <= ? AND NOT applied"
-        found = (home, reached[0] if reached else -1)
+        found = (key_partition, reached[0] if reached else -1)
         rows = self._db.execute(f"SELECT partition, offset, published FROM moved WHERE {waiting}", found).fetchall()  # noqa: S608 - a constant
         for partition, offset, published in rows:
             self._apply(partition, offset, published)
@@ -219,14 +223,14 @@ class Ledger:
         return {partition: (offset, published) for partition, offset, published in sorted(rows)}
 
     def epoch(self, topic_id: str) -> Epoch:
-        """The highest applied offset of each partition of `poise.documents`, with its time."""
+        """Return the highest applied offset of each partition of `poise.documents`, with its time."""
         rows = self._db.execute("SELECT partition, offset, at FROM applied")
         return Epoch(topic_id, {partition: (offset, at) for partition, offset, at in rows})
 
-    def positions(self) -> dict[int, int]:
-        """The next offset of `poise.passages` to read, by partition."""
+    def next_offsets(self) -> dict[int, int]:
+        """Return the next offset of `poise.passages` to read, by partition."""
         return dict(self._db.execute("SELECT partition, next FROM positions"))
 
-    def note_positions(self, positions: Mapping[int, int]) -> None:
-        """Note where to read on after a restart."""
-        self._db.executemany("INSERT OR REPLACE INTO positions VALUES (?, ?)", positions.items())
+    def set_next_offsets(self, offsets: Mapping[int, int]) -> None:
+        """Set where reading resumes after a restart."""
+        self._db.executemany("INSERT OR REPLACE INTO positions VALUES (?, ?)", offsets.items())

@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from poise.errors import PoiseError
-from poise_services.integration.reading import LONGEST_TEXT, text_of
-from poise_services.integration.refusals import EmptyError, FailedError, RefusedError
+from poise_services.integration.api_errors import ApiFailedError, ApiRefusedError, EmptyResponseError
+from poise_services.integration.response_text import MAX_TEXT_CHARS, extract_text
 
 
 def read(answered: bytes, pointer: str | None = None) -> str:
-    return text_of(answered, pointer, name="weather")
+    return extract_text(answered, pointer, name="weather")
 
 
 @pytest.mark.parametrize(
@@ -22,7 +22,7 @@ def read(answered: bytes, pointer: str | None = None) -> str:
 )  # fmt: skip
 @pytest.mark.parametrize("pointer", [None, "", "/results"])
 def test_a_200_with_nothing_in_it_is_an_error(answered: bytes, pointer: str | None) -> None:
-    with pytest.raises(EmptyError, match="integration weather answered 200 with nothing") as caught:
+    with pytest.raises(EmptyResponseError, match="integration weather answered 200 with nothing") as caught:
         read(answered, pointer)
     fault = caught.value.fault()
     assert (fault.type, fault.status, fault.retryable) == ("urn:poise:integration-empty", 502, False)
@@ -31,7 +31,7 @@ def test_a_200_with_nothing_in_it_is_an_error(answered: bytes, pointer: str | No
 @pytest.mark.parametrize("pointer", ["/none", "/empty", "/list", "/list/0", "/deep/x", "/text/0"])
 def test_a_pointer_that_finds_nothing_is_an_error(pointer: str) -> None:
     answered = json.dumps({"empty": " ", "list": [], "deep": {"x": {"y": None}}, "text": "rain"}).encode()
-    with pytest.raises(EmptyError, match=f"at {pointer}"):
+    with pytest.raises(EmptyResponseError, match=f"at {pointer}"):
         read(answered, pointer)
 
 
@@ -59,14 +59,14 @@ def test_what_matters_is_what_is_read(answered: bytes, pointer: str | None, text
 
 @pytest.mark.parametrize("answered", [b"<html>", b"[" * 100_000, b"[" * 700 + b"1" + b"]" * 700, b'{"a": '])
 def test_what_is_no_json_has_no_part(answered: bytes) -> None:
-    with pytest.raises(FailedError, match="no JSON"):
+    with pytest.raises(ApiFailedError, match="no JSON"):
         read(answered, "/a")
 
 
 def test_what_fits_no_reply_is_refused() -> None:
-    assert len(read(b"x" * LONGEST_TEXT)) == LONGEST_TEXT
-    with pytest.raises(RefusedError, match="pointer"):
-        read(b"x" * (LONGEST_TEXT + 1))
+    assert len(read(b"x" * MAX_TEXT_CHARS)) == MAX_TEXT_CHARS
+    with pytest.raises(ApiRefusedError, match="pointer"):
+        read(b"x" * (MAX_TEXT_CHARS + 1))
 
 
 @given(st.binary(max_size=300), st.sampled_from([None, "", "/a", "/0"]))

@@ -15,10 +15,10 @@ from poise.contracts.json_bounds import check_values
 from poise.contracts.message import without_bom
 from poise.errors import PoiseError, RateLimitedError, RetryableError, TerminalError
 
-SAID_CHARS: Final = 300
+MAX_QUOTED_CHARS: Final = 300
 """How much of what the server said is passed on."""
 
-_PASSING: Final = frozenset({408, 409, 425})
+_TRANSIENT_STATUSES: Final = frozenset({408, 409, 425})
 """Refusals that pass: request timeout, conflict, too early."""
 _RATE_CODES: Final = frozenset({"rate_limit_exceeded", "rate_limit_error", "rate_limited", "too_many_requests"})
 """OpenAI's, Anthropic's and Mistral's; a gateway's that names the status."""
@@ -50,7 +50,7 @@ class ContentFilteredError(TerminalError):
     dead_letter = False  # whoever waits steps on: to another variant, or down the ladder
 
 
-def refusal(status: int, answered: bytes, *, name: str, retry_after: float | None = None) -> PoiseError:
+def error_for_response(status: int, answered: bytes, *, name: str, retry_after: float | None = None) -> PoiseError:
     """The error that an answer other than 200 stands for.
 
     Args:
@@ -59,7 +59,7 @@ def refusal(status: int, answered: bytes, *, name: str, retry_after: float | Non
         name: The backend's name.
         retry_after: Seconds that the server asked to be left alone.
     """
-    said, codes = _said(answered)
+    said, codes = _message_and_codes(answered)
     message = f"backend {name} answered {status}: {said or 'without a reason'}"
     if codes & _QUOTA_CODES:
         return RateLimitedError(message, retry_after=retry_after, max_wait=0.0)
@@ -69,27 +69,27 @@ def refusal(status: int, answered: bytes, *, name: str, retry_after: float | Non
         return ContentFilteredError(message)
     if codes & _TOO_LONG_CODES:
         return ContextTooLongError(message)
-    if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _PASSING:
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _TRANSIENT_STATUSES:
         return RetryableError(message, retry_after=retry_after)
     return ContextTooLongError(message) if _TOO_LONG_WORDS.search(said) else TerminalError(message)
 
 
-def _said(answered: bytes) -> tuple[str, frozenset[str]]:
+def _message_and_codes(answered: bytes) -> tuple[str, frozenset[str]]:
     """What the server said, on one line and cut, and the codes it gave; servers differ in where they put them."""
     try:
         check_values(answered, "refusal")
         body = _OBJECT.validate_json(without_bom(answered))
     except ValidationError:
-        return _line(answered[: 8 * SAID_CHARS].decode(errors="replace")), frozenset()
+        return _one_line(answered[: 8 * MAX_QUOTED_CHARS].decode(errors="replace")), frozenset()
     error = body.get("error", body)
     if not isinstance(error, dict):
-        return _line(str(error)), frozenset()
+        return _one_line(str(error)), frozenset()
     message = error.get("message") or error.get("detail") or error
     inner = error.get("innererror")
     codes = (error.get("code"), error.get("type"), inner.get("code") if isinstance(inner, dict) else None)
-    return _line(str(message)), frozenset(code for code in codes if isinstance(code, str))
+    return _one_line(str(message)), frozenset(code for code in codes if isinstance(code, str))
 
 
-def _line(text: str) -> str:
+def _one_line(text: str) -> str:
     line = " ".join(text.split())
-    return line if len(line) <= SAID_CHARS else line[: SAID_CHARS - 1] + "…"
+    return line if len(line) <= MAX_QUOTED_CHARS else line[: MAX_QUOTED_CHARS - 1] + "…"

@@ -1,4 +1,4 @@
-"""Epoch check: an epoch that no index can ever come to is refused at once, instead of being waited for."""
+"""Rejects an epoch that no index can ever reach, so that nobody waits for it."""
 
 import asyncio
 import logging
@@ -18,26 +18,26 @@ from poise.text.error_text import words_of
 
 log = logging.getLogger(__name__)
 
-ANSWERED_WITHIN: Final = 2.0
-"""Seconds for the broker to say how far the documents reach; without an answer nothing is refused."""
-NAMED: Final = 3
-"""Partitions that a refusal names."""
+BROKER_TIMEOUT: Final = 2.0
+"""Seconds for the broker to return the end offsets of `poise.documents`; on a timeout, no epoch is rejected."""
+MAX_REPORTED_FAULTS: Final = 3
+"""Partitions that an error message names at most."""
 
 
-class _Documents(NamedTuple):
-    """What the broker says of `poise.documents`."""
+class _DocumentsTopic(NamedTuple):
+    """Metadata of `poise.documents`."""
 
     id: str
     partitions: int
     ends: Mapping[int, int]
 
 
-class EpochCheck:
-    """Compares epochs with the log of documents; `async with EpochCheck(access) as check: await check.possible(epoch)`.
+class EpochValidator:
+    """Compares epochs with the end of `poise.documents`; `async with EpochValidator(access) as epochs: …`.
 
-    What was acknowledged is below the end, whatever transactions are open beside it: the broker's high watermark is
-    asked for, not the last stable offset, and after the epoch has come. An epoch below ends that are known needs no
-    question; all others share one.
+    Every acknowledged document is below the high watermark, even while transactions are open. So the high watermark is
+    read, not the last stable offset, and only after the epoch was received. An epoch below cached end offsets needs no
+    request; all others share one.
 
     Raises:
         SetupError: No broker answers, or `poise.documents` is missing.
@@ -59,50 +59,50 @@ class EpochCheck:
         """Disconnect."""
         await self._ends.__aexit__(kind, error, traceback)
 
-    async def possible(self, epoch: Epoch) -> None:
-        """Return if an index may come to an epoch, or nobody can tell now.
+    async def validate(self, epoch: Epoch) -> None:
+        """Return if an index may reach the epoch, or if the broker does not answer.
 
         Raises:
-            InvalidMessageError: None ever will.
+            InvalidMessageError: No index can ever reach it.
         """
         last = self._documents.last_value
         if last is not None and not any(_faults(epoch, last)):
             return
         try:
-            async with asyncio.timeout(ANSWERED_WITHIN):
+            async with asyncio.timeout(BROKER_TIMEOUT):
                 now = await self._documents.read()
         except (TimeoutError, PoiseError) as error:
             log.warning("an epoch was not compared with the end of %s: %s", DOCUMENTS.name, words_of(error))
             return
-        faults = [fault for fault, _ in zip(_faults(epoch, now), range(NAMED), strict=False)]
+        faults = [fault for fault, _ in zip(_faults(epoch, now), range(MAX_REPORTED_FAULTS), strict=False)]
         if faults:
-            raise refused("; ".join(faults))
+            raise invalid_epoch("; ".join(faults))
 
-    async def _read(self) -> _Documents:
+    async def _read(self) -> _DocumentsTopic:
         found = await self._admin.metadata(DOCUMENTS.name)
-        return _Documents(found.id, found.partitions, await self._ends.fetch())
+        return _DocumentsTopic(found.id, found.partitions, await self._ends.fetch())
 
 
-def epoch_of(text: str) -> Epoch:
-    """Read an epoch that somebody sent.
+def parse_epoch(text: str) -> Epoch:
+    """Parse the epoch of a request.
 
     Raises:
-        InvalidMessageError: It is none.
+        InvalidMessageError: It is not an epoch.
     """
     try:
         return Epoch.decode(text)
     except ValueError as error:
-        raise refused(str(error)) from error
+        raise invalid_epoch(str(error)) from error
 
 
-def refused(detail: str) -> InvalidMessageError:
-    """What is said of an epoch that is refused."""
+def invalid_epoch(detail: str) -> InvalidMessageError:
+    """Return the error for an invalid `poise-min-epoch`."""
     return InvalidMessageError(f"{MIN_EPOCH}: {detail}", [FieldError(field=MIN_EPOCH, detail=detail)])
 
 
-def _faults(epoch: Epoch, documents: _Documents) -> Iterator[str]:
+def _faults(epoch: Epoch, documents: _DocumentsTopic) -> Iterator[str]:
     if epoch.topic_id != documents.id:
-        yield f"is of a {DOCUMENTS.name} that is no more: ask without it"
+        yield f"belongs to a deleted {DOCUMENTS.name}: ask without it"
         return
     for partition, (offset, _) in epoch.parts.items():
         if partition >= documents.partitions:
@@ -110,5 +110,5 @@ def _faults(epoch: Epoch, documents: _Documents) -> Iterator[str]:
         elif offset >= documents.ends.get(partition, offset + 1):
             yield (
                 f"names offset {offset} of partition {partition} of {DOCUMENTS.name}, which ends at "
-                f"{documents.ends[partition]}: no document stands there"
+                f"{documents.ends[partition]}: there is no document"
             )
