@@ -1,4 +1,4 @@
-"""What waits to be handled: messages taken and not begun, in the order in which they may begin."""
+"""The keyed queue: messages that were polled and wait for a slot, in the order in which they may start."""
 
 from collections import Counter, deque
 from collections.abc import Callable
@@ -71,11 +71,11 @@ class KeyedQueue:
         """Remove and return the next ready message."""
         return self._ready.popleft()
 
-    def pop_matching(self, wanted: Callable[[PendingRecord], bool]) -> list[PendingRecord]:
+    def pop_matching(self, matches: Callable[[PendingRecord], bool]) -> list[PendingRecord]:
         """Remove and return the ready messages that match."""
-        found = [pending for pending in self._ready if wanted(pending)]
+        found = [pending for pending in self._ready if matches(pending)]
         if found:
-            self._ready = deque(pending for pending in self._ready if not wanted(pending))
+            self._ready = deque(pending for pending in self._ready if not matches(pending))
         return found
 
     def complete(self, pending: PendingRecord) -> None:
@@ -89,19 +89,19 @@ class KeyedQueue:
             else:
                 del self._blocked[key]
 
-    def remove(self, gone: Callable[[PendingRecord], bool]) -> list[PendingRecord]:
+    def remove(self, matches: Callable[[PendingRecord], bool]) -> list[PendingRecord]:
         """Remove and return the queued messages that match, blocked ones too. Popped messages are not affected."""
-        dropped = [pending for pending in self._ready if gone(pending)]
-        for behind in self._blocked.values():
-            gone_behind = [pending for pending in behind if gone(pending)]
-            self.blocked.subtract(pending.partition for pending in gone_behind)
-            dropped += gone_behind
-            kept = [pending for pending in behind if not gone(pending)]
-            behind.clear()
-            behind.extend(kept)
-        out = set(dropped)
-        heads = [pending for pending in self._ready if pending in out]
-        self._ready = deque(pending for pending in self._ready if pending not in out)
+        removed = [pending for pending in self._ready if matches(pending)]
+        for blocked in self._blocked.values():
+            removed_here = [pending for pending in blocked if matches(pending)]
+            self.blocked.subtract(pending.partition for pending in removed_here)
+            removed += removed_here
+            remaining = [pending for pending in blocked if not matches(pending)]
+            blocked.clear()
+            blocked.extend(remaining)
+        lookup = set(removed)
+        heads = [pending for pending in self._ready if pending in lookup]
+        self._ready = deque(pending for pending in self._ready if pending not in lookup)
         for head in heads:
             self.complete(head)  # a message of the key that stays becomes ready
-        return dropped
+        return removed

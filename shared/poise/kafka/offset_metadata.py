@@ -59,11 +59,11 @@ def decode(watermark: int, metadata: str) -> list[range]:
         for length in _varints(raw):
             edges.append(edges[-1] + length)
         return [range(start, stop) for start, stop in list(pairwise(edges))[1::2]]
-    raise ValueError(f"commit metadata of an unknown form: {metadata[:40]!r}")
+    raise ValueError(f"commit metadata in an unknown format: {metadata[:40]!r}")
 
 
 def _runs(watermark: int, finished: Sequence[range]) -> tuple[bytes, int]:
-    """How many are unfinished, then finished, then unfinished …, as LEB128; and how many ranges fit."""
+    """Return the lengths of alternating unfinished and finished runs as LEB128, and how many ranges fit."""
     written, edge = bytearray(), watermark
     for number, span in enumerate(finished):
         pair = _leb128(span.start - edge) + _leb128(len(span))
