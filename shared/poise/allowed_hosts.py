@@ -13,7 +13,7 @@ from typing import Annotated, Final
 from pydantic import BeforeValidator
 from pydantic_settings import NoDecode
 
-LOCAL: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 def _split(given: object) -> object:
@@ -39,7 +39,7 @@ class AllowedHosts:
         self._any = "*" in names or not (loopback or names)
         self._addresses = not loopback
         own = {bind} if _is_address(bind) else set()
-        self._names = LOCAL | own | {name.lower().rstrip(".") for name in names}
+        self._names = LOOPBACK_NAMES | own | {name.lower().rstrip(".") for name in names}
 
     def allow(self, host: str | None) -> bool:
         """Whether a request is answered.
@@ -49,11 +49,11 @@ class AllowedHosts:
         """
         if self._any or host is None:
             return True
-        name = _name_of(host)
+        name = _host_name(host)
         return name in self._names or (self._addresses and _is_address(name))
 
 
-def _name_of(host: str) -> str:
+def _host_name(host: str) -> str:
     """The name in `name:port` or `[address]:port`."""
     found = re.fullmatch(r"(?:\[([^\]]*)\]|([^:\[\]]*))(?::[0-9]{0,5})?", host)
     return host if found is None else (found[1] or found[2] or "").lower().rstrip(".")

@@ -27,7 +27,7 @@ from poise.rpc.encoding import encode
 from poise.settings import MeshSettings
 from poise.worker.connection import MeshConnection
 
-AT_ONCE: Final = 32
+MAX_DOCUMENTS_IN_FLIGHT: Final = 32
 """Documents that are on their way to the broker at most: each may be 1 MB."""
 
 _RANDOM: Final = SystemRandom()
@@ -122,7 +122,7 @@ class Poise:
         except NotTakenError:
             raise
         except DeadlineExceededError as error:
-            raise _late(timeout) from error
+            raise _deadline_exceeded(timeout) from error
 
     async def stream(
         self,
@@ -159,7 +159,7 @@ class Poise:
         except NotTakenError:
             raise
         except DeadlineExceededError as error:
-            raise _late(timeout) from error
+            raise _deadline_exceeded(timeout) from error
 
     async def call(
         self,
@@ -268,7 +268,7 @@ class Poise:
         ready = {id_: _document(id_, given) for id_, given in documents.items()}
         positions: list[Position] = []
         ids = iter(ready)
-        while chunk := [id_ for id_, _ in zip(ids, range(AT_ONCE), strict=False)]:
+        while chunk := [id_ for id_, _ in zip(ids, range(MAX_DOCUMENTS_IN_FLIGHT), strict=False)]:
             positions += await asyncio.gather(*(self.put(id_, ready[id_]) for id_ in chunk))
         return await self.epoch_of(positions)
 
@@ -294,7 +294,7 @@ class Poise:
         """The epoch of an index that has come as far as these places in `poise.documents`."""
         epoch, now = Epoch(await self.mesh.logs.topic_id(DOCUMENTS.name)), time.time()
         for at in positions:
-            epoch = epoch.with_(at.partition, at.offset, now)
+            epoch = epoch.with_offset(at.partition, at.offset, now)
         return epoch
 
 
@@ -307,7 +307,7 @@ def _ask(question: str, seconds: float, conversation: str | None, cache: Caching
         raise InvalidMessageError.of(error) from error
 
 
-def _late(seconds: float) -> DeadlineExceededError:
+def _deadline_exceeded(seconds: float) -> DeadlineExceededError:
     within = min(seconds, ASK_INTERACTIVE.deadlines.longest)
     return DeadlineExceededError(f"no answer within {within:g} s{brought_forward(seconds, ASK_INTERACTIVE)}")
 

@@ -35,7 +35,7 @@ from typing import ClassVar, Final, Self
 from pydantic import ValidationError
 
 from poise.contracts.fault import Fault, FieldError
-from poise.text.public_text import without_addresses
+from poise.text.public_text import redact_addresses
 
 NAMED_FIELDS: Final = 20
 """How many wrong fields a fault names."""
@@ -62,7 +62,7 @@ class PoiseError(Exception):
             type=f"urn:poise:{self.name}",
             title=self.title,
             status=min(max(0, self.status), HIGHEST_STATUS),
-            detail=without_addresses(str(self)),
+            detail=redact_addresses(str(self)),
             retryable=self.retryable,
         )
 

@@ -24,7 +24,7 @@ from typing import Any, Final, TypeVar
 from poise.errors import SetupError
 from poise.telemetry import semconv
 from poise.telemetry.metrics import Observation
-from poise.text.error_text import typed_words_of
+from poise.text.error_text import error_with_type
 
 log = logging.getLogger(__name__)
 
@@ -34,9 +34,9 @@ STALLS_AFTER: Final = 15.0
 """Seconds without progress after which a part makes the process not ready, where nothing else is said."""
 ENDS_AFTER: Final = 120.0
 """Seconds without a turn after which a part ends the process, where nothing else is said."""
-LOOK_EVERY: Final = 1.0
+CHECK_INTERVAL: Final = 1.0
 """Seconds between two looks at the parts."""
-FROZEN_AFTER: Final = 5 * LOOK_EVERY
+FROZEN_AFTER: Final = 5 * CHECK_INTERVAL
 """Seconds between two looks after which the process itself stood still: stopped by a signal, or its event loop held."""
 
 
@@ -53,13 +53,15 @@ class Liveness:
     ) -> None:
         self._clock = clock
         self._ending = ending
-        self._parts: list[Part] = []
+        self._parts: list[Component] = []
         self._answering_since: float | None = None
         self._looked: float | None = None
-        self._stalled: set[Part] = set()
+        self._stalled: set[Component] = set()
         self._failed = asyncio.Event()
 
-    def part(self, name: str, *, stalls_after: float = STALLS_AFTER, ends_after: float = ENDS_AFTER) -> "Part":
+    def component(
+        self, name: str, *, stalls_after: float = STALLS_AFTER, ends_after: float = ENDS_AFTER
+    ) -> "Component":
         """A new part, which has just made progress.
 
         Args:
@@ -67,17 +69,17 @@ class Liveness:
             stalls_after: Seconds without progress after which the process is not ready.
             ends_after: Seconds without a turn, the broker answering, after which the process ends.
         """
-        part = Part(self, name, stalls_after, ends_after)
+        part = Component(self, name, stalls_after, ends_after)
         self._parts.append(part)
         return part
 
-    def close(self, part: "Part") -> None:
+    def close(self, part: "Component") -> None:
         """Forget a part that has ended in good order."""
         if part in self._parts:
             self._parts.remove(part)
         self._stalled.discard(part)
 
-    def failed(self, part: "Part") -> None:
+    def failed(self, part: "Component") -> None:
         """Hear of a part that has failed."""
         if part in self._parts:
             trace = None if isinstance(part.failure, SetupError) else part.failure
@@ -106,9 +108,9 @@ class Liveness:
         """The seconds since each part's last progress, for the gauge."""
         now = self._clock()
         for part in tuple(self._parts):
-            yield max(0.0, now - part.progressed), {semconv.PART: part.name}
+            yield max(0.0, now - part.progressed), {semconv.COMPONENT: part.name}
 
-    def look(self) -> SetupError | None:
+    def check(self) -> SetupError | None:
         """Look at every part, tell operators what changed, and find the reason for which the process must end."""
         now = self._clock()
         if self._looked is not None and now - self._looked > FROZEN_AFTER and self._answering_since is not None:
@@ -123,7 +125,7 @@ class Liveness:
                 return error
         return None
 
-    def _tell(self, part: "Part", now: float) -> None:
+    def _tell(self, part: "Component", now: float) -> None:
         stalled = part.stalled(now)
         if stalled and part not in self._stalled:
             self._stalled.add(part)
@@ -139,15 +141,15 @@ class Liveness:
         Raises:
             SetupError: One of them failed, or stands still; the message names it and says why.
         """
-        while (reason := self.look()) is None:
+        while (reason := self.check()) is None:
             try:
-                async with asyncio.timeout(LOOK_EVERY):
+                async with asyncio.timeout(CHECK_INTERVAL):
                     await self._failed.wait()
             except TimeoutError:
                 continue
         raise reason
 
-    async def attend(self, work: Awaitable[T]) -> T:
+    async def watch_while(self, work: Awaitable[T]) -> T:
         """Wait for something, and watch the parts meanwhile.
 
         Raises:
@@ -164,7 +166,7 @@ class Liveness:
             watching.cancel()
 
 
-class Part:
+class Component:
     """One part; `Liveness.part` makes it, `close` ends it in good order."""
 
     def __init__(self, liveness: Liveness, name: str, stalls_after: float, ends_after: float) -> None:
@@ -189,7 +191,7 @@ class Part:
         self._turned = self._liveness.now()
         self.waits_for = reason
 
-    def stumble(self, error: BaseException, *, since: float) -> None:
+    def report_bug(self, error: BaseException, *, since: float) -> None:
         """Note that its work failed by a fault of this process: whatever it did since counts as no turn.
 
         Args:
@@ -197,7 +199,7 @@ class Part:
             since: `progressed`, as it was before the first of such failures in a row.
         """
         self.progressed = self._turned = since
-        self.waits_for = typed_words_of(error)
+        self.waits_for = error_with_type(error)
 
     def fail(self, error: BaseException) -> None:
         """Note that it has ended for good, which ends the process; the first error counts."""
@@ -234,7 +236,7 @@ class Part:
             answering_since: Since when the broker answers; None = it does not.
         """
         if (failure := self.failure) is not None:
-            return f"has failed: {_told(failure)}"
+            return f"has failed: {_failure_text(failure)}"
         if answering_since is None:
             return None
         still = now - max(self._turned, answering_since)
@@ -244,5 +246,5 @@ class Part:
         return f"has stood still for {still:.0f} s although the broker answers{why}"
 
 
-def _told(error: BaseException) -> str:
-    return str(error) if isinstance(error, SetupError) else typed_words_of(error)
+def _failure_text(error: BaseException) -> str:
+    return str(error) if isinstance(error, SetupError) else error_with_type(error)

@@ -19,7 +19,7 @@ from poise.allowed_hosts import HostNames
 from poise.config.toml_file import read_toml
 from poise.errors import SetupError
 from poise.security import Security
-from poise.text.error_text import words_of
+from poise.text.error_text import error_message
 
 CONFIG_VARIABLE = "POISE_CONFIG"
 
@@ -82,7 +82,7 @@ def _read(path: str) -> dict[str, Any]:
     try:
         return read_toml(Path(path))
     except (OSError, ValueError) as error:  # ValueError: no TOML, or no UTF-8
-        raise SetupError(f"{path}, which {CONFIG_VARIABLE} names, cannot be read: {words_of(error)}") from error
+        raise SetupError(f"{path}, which {CONFIG_VARIABLE} names, cannot be read: {error_message(error)}") from error
 
 
 class MeshSettings(Settings):

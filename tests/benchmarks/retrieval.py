@@ -187,7 +187,7 @@ async def on(settings: MeshSettings) -> None:
         epoch = Epoch(await client.logs.topic_id(DOCUMENTS.name))
         for name, text in TOPICS.items():
             position = await client.producer.publish(DOCUMENTS, Document(text=text, source=name), key=name)
-            epoch = epoch.with_(position.partition, position.offset, time.time())
+            epoch = epoch.with_offset(position.partition, position.offset, time.time())
         say("mesh: corpus published", time.perf_counter() - started, "s")
         await retrieve(client, epoch)
         say("mesh: corpus embedded, indexed and found", time.perf_counter() - started, "s")
@@ -196,7 +196,7 @@ async def on(settings: MeshSettings) -> None:
         position = await client.producer.publish(
             DOCUMENTS, Document(text="A new document.", source="n"), key=uuid4().hex
         )
-        await retrieve(client, epoch.with_(position.partition, position.offset, time.time()))
+        await retrieve(client, epoch.with_offset(position.partition, position.offset, time.time()))
         say("mesh: one more document, published to found", (time.perf_counter() - started) * 1000, "ms")
         mesh.stop.set()
         await serving

@@ -30,7 +30,7 @@ from poise_labs.cli.sample_corpus import corpus
 SUBJECTS: Final = ("assert", "break", "continue", "del", "global", "nonlocal", "pass", "return")
 SPANS_WITHIN: Final = 2.0
 """Seconds after which a worker has written its spans; it does so every 0.2."""
-TAKEN: Final = semconv.process(INFERENCE_INTERACTIVE.name)
+TAKEN: Final = semconv.process_span(INFERENCE_INTERACTIVE.name)
 
 Outcome = tuple[float, Answer | PoiseError]
 """Seconds until it came, and what came."""

@@ -24,7 +24,15 @@ from hostile_kit import Hostile, hostile
 from poise.contracts import Ask, Fetch, Generate, RunRecord
 from poise.contracts.generate import ChatMessage
 from poise.contracts.record import Draw
-from poise.contracts.topics import ASK_BATCH, ASK_INTERACTIVE, LARGEST_RECORD, RECORDS, SCORES, TIERS, dead_topic
+from poise.contracts.topics import (
+    ASK_BATCH,
+    ASK_INTERACTIVE,
+    MAX_RECORD_BYTES,
+    RECORDS,
+    SCORES,
+    TIERS,
+    dead_letter_topic_name,
+)
 from poise.rpc.client import CallOptions
 from poise.settings import MeshSettings
 from poise.stack.worker import Worker
@@ -93,7 +101,7 @@ class Sender:
 
 async def send_all(bootstrap: str) -> Sender:
     producer = AIOKafkaProducer(
-        bootstrap_servers=bootstrap, linger_ms=5, max_batch_size=262_144, max_request_size=LARGEST_RECORD
+        bootstrap_servers=bootstrap, linger_ms=5, max_batch_size=262_144, max_request_size=MAX_RECORD_BYTES
     )
     async with producer:
         sender = Sender(producer)
@@ -175,7 +183,7 @@ async def test_hostile_messages_become_dead_letters_and_nothing_else_happens(
             Worker(tier, 1, tmp_path / tier, port=0, log=tmp_path / f"{tier}.log", variables=variables)
             for tier in TIERS
         ]
-        dead = [dead_topic(tier) for tier in TIERS]
+        dead = [dead_letter_topic_name(tier) for tier in TIERS]
         settings = MeshSettings(broker=kafka.bootstrap)
         async with (
             working(workers),

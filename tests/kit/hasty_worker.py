@@ -8,7 +8,7 @@ import sys
 import threading
 
 from poise.kafka.record import Record
-from poise.liveness import Liveness, Part
+from poise.liveness import Component, Liveness
 from poise.worker import process
 from poise.worker.process import run
 from poise_services.retrieval.store import IndexStore
@@ -20,9 +20,9 @@ ENDED_WITHIN = 1.0
 def main() -> None:
     """Run the tier's own main."""
     tier, hasty = sys.argv[1:]
-    part, apply = Liveness.part, IndexStore.apply
+    part, apply = Liveness.component, IndexStore.apply
 
-    def hasty_part(self: Liveness, name: str, **limits: float) -> Part:
+    def hasty_part(self: Liveness, name: str, **limits: float) -> Component:
         return part(self, name, **(LIMITS if name == hasty else limits))
 
     def hanging_apply(self: IndexStore, record: Record) -> None:
@@ -30,7 +30,7 @@ def main() -> None:
             threading.Event().wait()
         apply(self, record)
 
-    Liveness.part = hasty_part  # type: ignore[method-assign]
+    Liveness.component = hasty_part  # type: ignore[method-assign]
     IndexStore.apply = hanging_apply  # type: ignore[method-assign]
     process.ENDED_WITHIN = ENDED_WITHIN  # type: ignore[misc]
     run(importlib.import_module(f"poise_services.{tier}.__main__").main)

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from poise.contracts import Deletion, Envelope, EnvelopeError
 from poise.contracts.document import DocumentId
-from poise.contracts.topics import CATALOGUE, DOCUMENTS, PREFIX, UNHURRIED, Topic
+from poise.contracts.topics import CATALOGUE, DOCUMENTS, NO_DEADLINE, PREFIX, Topic
 from poise.errors import InvalidMessageError
 from poise.rpc.deadlines import resolve
 
@@ -117,7 +117,7 @@ class Hostile:
         if accepted[kind] is Deletion:
             return False
         try:
-            accepted[kind].parse(self.value, strict=self.topic.edge)
+            accepted[kind].parse(self.value, strict=self.topic.public)
         except ValidationError:
             return True
         return False
@@ -153,7 +153,7 @@ def _one(random: Random, topic: Topic, number: int) -> Hostile:
             body, key = (b"", key) if topic is DOCUMENTS else (None, key or b"k")
         return Hostile(how, topic, key, body, headers)
     maker = random.choice(_BAD_HEADERS)
-    if maker is _absurd_deadline and topic.deadlines is UNHURRIED:
+    if maker is _absurd_deadline and topic.deadlines is NO_DEADLINE:
         maker = _no_number  # no deadline is absurd where work stays wanted for ever
     how, more = maker(random)
     return Hostile(how, topic, key, good, headers + more)

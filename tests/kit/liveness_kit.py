@@ -3,7 +3,7 @@
 import asyncio
 
 from poise.errors import SetupError
-from poise.liveness import ENDS_AFTER, LOOK_EVERY, STALLS_AFTER, Liveness
+from poise.liveness import CHECK_INTERVAL, ENDS_AFTER, STALLS_AFTER, Liveness
 
 
 class Clock:
@@ -28,8 +28,8 @@ class ProcessOnClock:
         """Have so much time pass, in which no part makes a turn; returns why the process must end, if it must."""
         until = self.clock.now + seconds
         while self.clock.now < until:
-            self.clock.now += LOOK_EVERY
-            if (reason := self.liveness.look()) is not None:
+            self.clock.now += CHECK_INTERVAL
+            if (reason := self.liveness.check()) is not None:
                 return reason
         return None
 

@@ -12,7 +12,7 @@ from poise.contracts.message import ReplyT
 from poise.contracts.topics import Lane, Topic
 from poise.errors import FaultError
 from poise.kafka.record import Position
-from poise.redis.journal import Entry, Journal
+from poise.redis.journal import Journal, JournalEntry
 from poise.workflows.run import Run
 
 ROUNDS = 60
@@ -37,7 +37,7 @@ class Stored:
     """What a Redis would hold of one run."""
 
     owner: str | None = None
-    entries: dict[str, Entry] = field(default_factory=dict)
+    entries: dict[str, JournalEntry] = field(default_factory=dict)
 
 
 class MemoryHistory(Journal):
@@ -52,13 +52,13 @@ class MemoryHistory(Journal):
         self.crashed = False
         self.crash: Callable[[], object] = lambda: None
 
-    async def open(self) -> Mapping[str, Entry] | None:
+    async def open(self) -> Mapping[str, JournalEntry] | None:
         self._stored.owner = self._me
         found = list(self._stored.entries.items())
         self._chance.shuffle(found)  # a hash has no order
         return dict(found)
 
-    async def write(self, step: str, entry: Entry) -> bool:
+    async def write(self, step: str, entry: JournalEntry) -> bool:
         assert not self.crashed, f"{step} was written after the run was interrupted"
         if self._stored.owner != self._me:
             return False

@@ -48,7 +48,7 @@ class ScriptedRun:
         """Bytes of JSON that a message may have."""
         return self.bytes_left
 
-    def history(self, *_workflow: str) -> None:
+    def journal(self, *_workflow: str) -> None:
         """There is no cache."""
         return
 

@@ -27,31 +27,31 @@ from poise.contracts import (
     Usage,
     json_bounds,
 )
-from poise.contracts.custom_topics import tiers_with_dead_letters, topic_named
-from poise.contracts.message import without_bom
-from poise.contracts.run_id import is_run_id, started_at
-from poise.contracts.topics import tier_of_dead_letters
+from poise.contracts.custom_topics import find_topic, tiers_with_dead_letters
+from poise.contracts.message import strip_bom
+from poise.contracts.run_id import is_run_id, run_started_at
+from poise.contracts.topics import dead_letter_tier
 from poise.dead_letters.filter import rate_of
 from poise.dead_letters.filter import seconds_of as seconds_of_span
 from poise.ingestion.document_files import DocumentFile, source_name
 from poise.kafka import offset_metadata
 from poise.kafka.offset_commits import decode_commit
 from poise.policy import policy_file
-from poise.redis.passage_store import key_of
-from poise.redis.passage_store import normalised as normalised_query
-from poise.resilience.retry_after import retry_after_of, seconds_of
+from poise.redis.passage_store import normalise_query as normalised_query
+from poise.redis.passage_store import passage_key
+from poise.resilience.retry_after import parse_retry_after, retry_after_seconds
 from poise.scoring import degenerate, text
 from poise.scoring.evidence import Evidence
-from poise.scoring.extraction import extract
+from poise.scoring.extraction import extract_sentences
 from poise.scoring.groundedness import Groundedness, groundedness
-from poise.scoring.meaning import meant
-from poise.scoring.quality import features, quality
+from poise.scoring.meaning import compare_by_meaning
+from poise.scoring.quality import quality, quality_features
 from poise.scoring.relevance import relevance
-from poise.telemetry.semconv import call as call_span
+from poise.telemetry.semconv import call_span
 from poise.telemetry.tracing import extract as extract_trace
-from poise.text.log_lines import escaped
-from poise.text.markdown import fence_after, title_of
-from poise.text.public_text import without_addresses
+from poise.text.log_lines import escape_control
+from poise.text.markdown import open_fence, parse_heading
+from poise.text.public_text import redact_addresses
 from poise.text.unicode_forms import nfkc
 from poise_services.evaluation.run_scores import digest, score_run
 from poise_services.gateway.event_stream import prefers_event_stream
@@ -153,8 +153,8 @@ def _policy(said: str) -> object:
 
 
 def _with_few_values(said: str) -> None:
-    with patch.object(json_bounds, "MOST_VALUES", 10):
-        json_bounds.check_values(said, "it")
+    with patch.object(json_bounds, "MAX_VALUES", 10):
+        json_bounds.check_value_count(said, "it")
 
 
 def _nested(said: str) -> object:
@@ -164,8 +164,8 @@ def _nested(said: str) -> object:
 FUNCTIONS: Final[Mapping[str, tuple[Reader, ...]]] = MappingProxyType(
     {
         SLOW: (_SLOW.search,),  # to see that it is told
-        "poise.redis.passage_store:key_of": (lambda said: key_of("t", said, 6),),
-        "poise.redis.passage_store:normalised": (normalised_query,),
+        "poise.redis.passage_store:passage_key": (lambda said: passage_key("t", said, 6),),
+        "poise.redis.passage_store:normalise_query": (normalised_query,),
         "poise.cli.dlq_view:render_body": (
             lambda said: render_body(said.encode(errors="replace")),
             lambda said: render_body(json.dumps([said, said.split()]).encode()),
@@ -181,7 +181,7 @@ FUNCTIONS: Final[Mapping[str, tuple[Reader, ...]]] = MappingProxyType(
             lambda said: Envelope.read([(word, b"1") for word in said.split()]),
         ),
         "poise.contracts.epoch:Epoch.decode": (Epoch.decode,),
-        "poise.contracts.json_bounds:check_values": (
+        "poise.contracts.json_bounds:check_value_count": (
             lambda said: _with_few_values(said + "," * 11),
             lambda said: _with_few_values("," * 11 + said),
         ),
@@ -190,17 +190,15 @@ FUNCTIONS: Final[Mapping[str, tuple[Reader, ...]]] = MappingProxyType(
             lambda said: Document.parse(json.dumps({"text": said, "source": "s"}), strict=True),
             lambda said: Document.parse(json.dumps(dict.fromkeys(said.split(), said[:9])), strict=True),
         ),
-        "poise.contracts.message:without_bom": (without_bom,),
-        "poise.contracts.topics:tier_of_dead_letters": (
-            lambda said: tier_of_dead_letters(f"poise.{said}.requests.batch"),
-        ),
-        "poise.text.log_lines:escaped": (escaped,),
+        "poise.contracts.message:strip_bom": (strip_bom,),
+        "poise.contracts.topics:dead_letter_tier": (lambda said: dead_letter_tier(f"poise.{said}.requests.batch"),),
+        "poise.text.log_lines:escape_control": (escape_control,),
         "poise.kafka.offset_commits:decode_commit": (lambda said: decode_commit(1, said),),
-        "poise.text.public_text:without_addresses": (
-            lambda said: without_addresses(said, "host"),
-            lambda said: without_addresses(f"('{said}', 1", "host"),
+        "poise.text.public_text:redact_addresses": (
+            lambda said: redact_addresses(said, "host"),
+            lambda said: redact_addresses(f"('{said}', 1", "host"),
         ),
-        "poise.telemetry.semconv:call": (call_span,),
+        "poise.telemetry.semconv:call_span": (call_span,),
         "poise_services.gateway.event_stream:prefers_event_stream": (
             lambda said: prefers_event_stream(
                 Request({"type": "http", "headers": [(b"accept", said.encode(errors="replace"))]})
@@ -209,54 +207,56 @@ FUNCTIONS: Final[Mapping[str, tuple[Reader, ...]]] = MappingProxyType(
         "poise.contracts.custom_topics:tiers_with_dead_letters": (
             lambda said: tiers_with_dead_letters([f"poise.{said}.dead"]),
         ),
-        "poise.contracts.custom_topics:topic_named": (topic_named, lambda said: topic_named(f"poise.{said}.dead")),
+        "poise.contracts.custom_topics:find_topic": (find_topic, lambda said: find_topic(f"poise.{said}.dead")),
         "poise.contracts.run_id:is_run_id": (is_run_id,),
-        "poise.contracts.run_id:started_at": (started_at,),
-        "poise.text.markdown:fence_after": (lambda said: [fence_after(line, "`" * 50) for line in said.split("\n")],),
-        "poise.text.markdown:title_of": (
-            title_of,
-            lambda said: title_of(f"# {said}"),
-            lambda said: title_of(f"#{said} #"),
+        "poise.contracts.run_id:run_started_at": (run_started_at,),
+        "poise.text.markdown:open_fence": (lambda said: [open_fence(line, "`" * 50) for line in said.split("\n")],),
+        "poise.text.markdown:parse_heading": (
+            parse_heading,
+            lambda said: parse_heading(f"# {said}"),
+            lambda said: parse_heading(f"#{said} #"),
         ),
         "poise.dead_letters.filter:rate_of": (rate_of,),
         "poise.dead_letters.filter:seconds_of": (seconds_of_span,),
         "poise.kafka.offset_metadata:decode": (lambda said: offset_metadata.decode(0, said),),
         "poise.policy.policy_file:read": (_policy,),
-        "poise.resilience.retry_after:retry_after_of": (lambda said: retry_after_of({"retry-after-ms": said}, 0.0),),
-        "poise.resilience.retry_after:seconds_of": (lambda said: seconds_of(said, 0.0),),
-        "poise.config.toml_lines:lines_of": (toml_lines.lines_of,),
-        "poise.config.toml_lines:unfinished": (toml_lines.unfinished,),
-        "poise.scoring.degenerate:empty": (degenerate.empty,),
-        "poise.scoring.degenerate:looping": (degenerate.looping,),
-        "poise.scoring.degenerate:refused": (degenerate.refused,),
-        "poise.scoring.degenerate:truncated": (lambda said: degenerate.truncated(said, "length"),),
+        "poise.resilience.retry_after:retry_after_seconds": (
+            lambda said: retry_after_seconds({"retry-after-ms": said}, 0.0),
+        ),
+        "poise.resilience.retry_after:parse_retry_after": (lambda said: parse_retry_after(said, 0.0),),
+        "poise.config.toml_lines:key_lines": (toml_lines.key_lines,),
+        "poise.config.toml_lines:line_of_syntax_error": (toml_lines.line_of_syntax_error,),
+        "poise.scoring.degenerate:is_empty": (degenerate.is_empty,),
+        "poise.scoring.degenerate:is_looping": (degenerate.is_looping,),
+        "poise.scoring.degenerate:is_refusal": (degenerate.is_refusal,),
+        "poise.scoring.degenerate:is_truncated": (lambda said: degenerate.is_truncated(said, "length"),),
         "poise.scoring.evidence:Evidence": (
             lambda said: evidence(said).lines,
             lambda said: evidence(*[said[start : start + 100] for start in range(0, len(said), 100)]).knows("x"),
         ),
-        "poise.scoring.extraction:extract": (
-            lambda said: extract(QUESTION, evidence(PASSAGE, said), 3),
-            lambda said: extract(said, evidence(PASSAGE), 3),
+        "poise.scoring.extraction:extract_sentences": (
+            lambda said: extract_sentences(QUESTION, evidence(PASSAGE, said), 3),
+            lambda said: extract_sentences(said, evidence(PASSAGE), 3),
         ),
         "poise.scoring.groundedness:groundedness": (
             lambda said: groundedness(said, evidence(PASSAGE, said[:500]), question=QUESTION),
             lambda said: groundedness(f"{ANSWER} {said[:200]}", evidence(PASSAGE, said), question=QUESTION),
             lambda said: groundedness(ANSWER, evidence(PASSAGE), question=said),
         ),
-        "poise.scoring.meaning:meant": (
-            lambda said: meant(said, evidence(PASSAGE), QUESTION, lambda _: _Vector()),  # type: ignore[arg-type,return-value]
-            lambda said: meant(ANSWER, evidence(said), QUESTION, lambda _: _Vector()),  # type: ignore[arg-type,return-value]
+        "poise.scoring.meaning:compare_by_meaning": (
+            lambda said: compare_by_meaning(said, evidence(PASSAGE), QUESTION, lambda _: _Vector()),  # type: ignore[arg-type,return-value]
+            lambda said: compare_by_meaning(ANSWER, evidence(said), QUESTION, lambda _: _Vector()),  # type: ignore[arg-type,return-value]
         ),
-        "poise.scoring.quality:features": (lambda said: features(said, _GROUNDED, 1.0),),
+        "poise.scoring.quality:quality_features": (lambda said: quality_features(said, _GROUNDED, 1.0),),
         "poise.scoring.quality:quality": (lambda said: quality(said, _GROUNDED, 1.0),),
         "poise.scoring.relevance:relevance": (
             lambda said: relevance(said, evidence(PASSAGE), QUESTION),
             lambda said: relevance(ANSWER, evidence(said), QUESTION),
             lambda said: relevance(ANSWER, evidence(PASSAGE), said),
         ),
-        "poise.scoring.text:facts": (text.facts,),
-        "poise.scoring.text:flat": (text.flat,),
-        "poise.scoring.text:negated": (text.negated,),
+        "poise.scoring.text:checkable_facts": (text.checkable_facts,),
+        "poise.scoring.text:collapse_whitespace": (text.collapse_whitespace,),
+        "poise.scoring.text:is_negated": (text.is_negated,),
         "poise.scoring.text:sentences": (text.sentences,),
         "poise.scoring.text:stem": (text.stem,),
         "poise.scoring.text:stems": (text.stems,),

@@ -62,7 +62,7 @@ async def epoch_beyond_the_end(load: Load, chance: random.Random) -> str:
     if answer.status_code != httpx2.codes.OK or "epoch" not in answer.json():
         return "no epoch to start from"
     epoch = Epoch.decode(answer.json()["epoch"])
-    beyond = epoch.with_(chance.randrange(6), 10**12, time.time()).encode()
+    beyond = epoch.with_offset(chance.randrange(6), 10**12, time.time()).encode()
     headers = {"poise-min-epoch": beyond, "poise-deadline": str(round((time.time() + 290) * 1_000))}
     began = time.monotonic()
     asks = [load.http.post("/v1/ask", json={"question": "?"}, headers=headers) for _ in range(8)]

@@ -8,7 +8,7 @@ from typing import Final
 import pytest
 from source_tree import source_files
 
-from poise.text.error_text import typed_words_of, words_of
+from poise.text.error_text import error_message, error_with_type
 
 ROOT: Final = Path(__file__).parents[2]
 MAY_HAVE_NO_WORDS: Final = frozenset(
@@ -30,7 +30,7 @@ LOGGED_BY: Final = frozenset({"debug", "info", "warning", "error", "exception", 
     ],
 )
 def test_an_exception_is_never_told_as_nothing(error: BaseException, words: str, typed: str) -> None:
-    assert (words_of(error), typed_words_of(error)) == (words, typed)
+    assert (error_message(error), error_with_type(error)) == (words, typed)
 
 
 def caught(kind: ast.expr | None) -> Iterator[str]:

@@ -13,7 +13,7 @@ from poise.liveness import Liveness
 def test_a_part_that_makes_no_progress_is_not_ready_and_then_ends_the_process(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     process = ProcessOnClock()
-    reader = process.liveness.part("reader of a", stalls_after=10, ends_after=60)
+    reader = process.liveness.component("reader of a", stalls_after=10, ends_after=60)
     assert process.passes(10) is None
     assert process.liveness.conditions() == {"reader of a": True}
     assert process.passes(1) is None
@@ -30,7 +30,7 @@ def test_a_part_that_makes_no_progress_is_not_ready_and_then_ends_the_process(ca
 
 def test_a_broker_that_is_away_ends_nothing() -> None:
     process = ProcessOnClock()
-    process.liveness.part("reader of a", stalls_after=10, ends_after=60)
+    process.liveness.component("reader of a", stalls_after=10, ends_after=60)
     process.liveness.broker(answers=False)
     assert process.passes(3_600) is None
     assert not process.liveness.conditions()["reader of a"]
@@ -41,7 +41,7 @@ def test_a_broker_that_is_away_ends_nothing() -> None:
 
 def test_what_stands_in_the_way_from_outside_makes_not_ready_and_ends_nothing(caplog: pytest.LogCaptureFixture) -> None:
     process = ProcessOnClock()
-    reader = process.liveness.part("reader of a", stalls_after=10, ends_after=60)
+    reader = process.liveness.component("reader of a", stalls_after=10, ends_after=60)
     for _ in range(100):
         reader.wait("topic a does not exist")
         assert process.passes(5) is None
@@ -51,27 +51,27 @@ def test_what_stands_in_the_way_from_outside_makes_not_ready_and_ends_nothing(ca
 
 def test_a_process_that_stood_still_itself_blames_no_part() -> None:
     process = ProcessOnClock()
-    process.liveness.part("reader of a", stalls_after=10, ends_after=60)
+    process.liveness.component("reader of a", stalls_after=10, ends_after=60)
     assert process.passes(5) is None
     process.clock.now += 3_600  # stopped by a signal, and continued
-    assert process.liveness.look() is None
+    assert process.liveness.check() is None
     assert process.passes(60) is None
     assert process.passes(1) is not None
 
 
 def test_ages_are_told_by_part() -> None:
     process = ProcessOnClock()
-    process.liveness.part("a")
+    process.liveness.component("a")
     process.clock.now += 3
-    process.liveness.part("b")
+    process.liveness.component("b")
     assert list(process.liveness.ages()) == [(3.0, {"poise.part": "a"}), (0.0, {"poise.part": "b"})]
 
 
 def test_of_two_parts_of_one_name_both_must_go_on() -> None:
     process = ProcessOnClock()
-    process.liveness.part("a", stalls_after=10)
+    process.liveness.component("a", stalls_after=10)
     process.clock.now += 11
-    second = process.liveness.part("a", stalls_after=10)
+    second = process.liveness.component("a", stalls_after=10)
     assert process.liveness.conditions() == {"a": False}
     second.close()
     assert process.liveness.conditions() == {"a": False}
@@ -79,7 +79,7 @@ def test_of_two_parts_of_one_name_both_must_go_on() -> None:
 
 async def test_a_part_that_failed_ends_the_process_at_once_and_names_the_error() -> None:
     liveness = Liveness()
-    part = liveness.part("reader of a")
+    part = liveness.component("reader of a")
     watching = asyncio.create_task(liveness.watch())
     await asyncio.sleep(0)
     part.fail(OverflowError("int too large to convert to float"))
@@ -97,7 +97,7 @@ async def test_a_task_that_is_over_fails_its_part(how: str) -> None:
             raise ValueError("no such thing")
 
     liveness = Liveness()
-    part = liveness.part("reader of a")
+    part = liveness.component("reader of a")
     task = part.run(loop())
     await asyncio.sleep(0)
     if how == "is cancelled":
@@ -108,21 +108,21 @@ async def test_a_task_that_is_over_fails_its_part(how: str) -> None:
 
 async def test_a_part_that_was_closed_may_end() -> None:
     liveness = Liveness()
-    part = liveness.part("reader of a")
+    part = liveness.component("reader of a")
     task = part.run(asyncio.Event().wait())
     part.close()
     task.cancel()
     await asyncio.wait({task})
-    assert liveness.look() is None
+    assert liveness.check() is None
     assert liveness.conditions() == {}
 
 
 async def test_who_waits_while_nobody_watches_hears_of_a_part_that_ends() -> None:
     told: list[str] = []
     liveness = Liveness(ending=told.append)
-    assert await liveness.attend(asyncio.sleep(0, "done")) == "done"
-    part = liveness.part("reader of a")
-    waiting = asyncio.create_task(liveness.attend(asyncio.Event().wait()))
+    assert await liveness.watch_while(asyncio.sleep(0, "done")) == "done"
+    part = liveness.component("reader of a")
+    waiting = asyncio.create_task(liveness.watch_while(asyncio.Event().wait()))
     await asyncio.sleep(0)
     part.fail(ValueError("no such thing"))
     with pytest.raises(SetupError, match="reader of a has failed: ValueError: no such thing"):

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from poise.stack.process import ChildProcess
-from poise.text.log_lines import INDENT, LineFormatter, escaped
+from poise.text.log_lines import INDENT, LineFormatter, escape_control
 
 HOSTILE = "key \x1b[2J\x1b]0;title\x07\r\n2026-11-30 12:00:00 INFO poise forged \x9b31m \u202e \u2028end"
 FORMAT = LineFormatter("%(levelname)s %(message)s")
@@ -45,7 +45,7 @@ def test_a_traceback_begins_no_line_of_the_log() -> None:
 
 @given(st.text(st.characters(categories=["Cc", "Cf", "Cs", "Zl", "Zp", "Lu"])))
 def test_whatever_was_written_no_terminal_obeys_it(text: str) -> None:
-    said = escaped(text)
+    said = escape_control(text)
     assert not any(ord(character) < 32 or 127 <= ord(character) < 160 for character in said)
     assert said.splitlines() in ([said], [])
     said.encode()

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poise.text.markdown import Title, fence_after, title_of
+from poise.text.markdown import Heading, open_fence, parse_heading
 
 SLOW = re.compile(r" {0,3}(#{1,6})[ \t]+(\S.*?)(?:[ \t]+#+)?\s*")
 """What says the same and takes cubic time."""
@@ -15,15 +15,15 @@ SLOW = re.compile(r" {0,3}(#{1,6})[ \t]+(\S.*?)(?:[ \t]+#+)?\s*")
 @pytest.mark.parametrize(
     ("line", "title"),
     [
-        ("# One", Title(1, "One")),
-        ("   ###### Six ##  ", Title(6, "Six")),
-        ("# C#", Title(1, "C#")),
-        ("# C# #", Title(1, "C#")),
-        ("# a ## ##", Title(1, "a ##")),
-        ("## #", Title(2, "#")),
-        ("# # #", Title(1, "#")),
-        ("#\tTab\t#\t", Title(1, "Tab")),
-        ("# a" + 30_000 * " " + "x", Title(1, "a" + 30_000 * " " + "x")),
+        ("# One", Heading(1, "One")),
+        ("   ###### Six ##  ", Heading(6, "Six")),
+        ("# C#", Heading(1, "C#")),
+        ("# C# #", Heading(1, "C#")),
+        ("# a ## ##", Heading(1, "a ##")),
+        ("## #", Heading(2, "#")),
+        ("# # #", Heading(1, "#")),
+        ("#\tTab\t#\t", Heading(1, "Tab")),
+        ("# a" + 30_000 * " " + "x", Heading(1, "a" + 30_000 * " " + "x")),
         ("#", None),
         ("# ", None),
         ("#One", None),
@@ -31,20 +31,20 @@ SLOW = re.compile(r" {0,3}(#{1,6})[ \t]+(\S.*?)(?:[ \t]+#+)?\s*")
         ("    # Code", None),
     ],
 )
-def test_a_title(line: str, title: Title | None) -> None:
-    assert title_of(line) == title
+def test_a_title(line: str, title: Heading | None) -> None:
+    assert parse_heading(line) == title
 
 
 @given(st.text(alphabet="# \ta\x0b\u2003", max_size=30))
 def test_it_reads_as_the_pattern_would(line: str) -> None:
     found = SLOW.fullmatch(line)
-    assert title_of(line) == (Title(len(found[1]), found[2]) if found else None)
+    assert parse_heading(line) == (Heading(len(found[1]), found[2]) if found else None)
 
 
 def test_a_fence_is_closed_by_its_own_kind_and_no_shorter_one() -> None:
     fence = ""
     seen = []
     for line in ("``", "```py", "~~~", "``", "````", "   ~~~~", "~~~", "~~~~~ ", "x"):
-        fence = fence_after(line, fence)
+        fence = open_fence(line, fence)
         seen.append(fence)
     assert seen == ["", "```", "```", "```", "", "~~~~", "~~~~", "", ""]

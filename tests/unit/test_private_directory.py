@@ -9,7 +9,7 @@ import pytest
 from poise.stack import jars, state
 from poise.stack.jars import JarStore
 from poise.stack.kafka_runtime import KafkaRuntime
-from poise.system.private_directory import private_directory
+from poise.system.private_directory import make_private_directory
 from poise_services.retrieval.store import IndexSlot
 
 
@@ -23,14 +23,14 @@ def usual_umask() -> None:
 
 
 def test_one_that_is_made_is_for_its_owner_alone(tmp_path: Path) -> None:
-    private_directory(tmp_path / "a" / "b")
+    make_private_directory(tmp_path / "a" / "b")
     assert mode(tmp_path / "a" / "b") == 0o700
 
 
 def test_one_of_ours_that_is_open_is_closed(tmp_path: Path) -> None:
     for open_mode, closed in ((0o755, 0o700), (0o770, 0o700), (0o500, 0o500)):
         tmp_path.chmod(open_mode)
-        private_directory(tmp_path, ours=True)
+        make_private_directory(tmp_path, ours=True)
         assert mode(tmp_path) == closed
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from poise.errors import RetryableError
-from poise.text.public_text import without_addresses
+from poise.text.public_text import redact_addresses
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ from poise.text.public_text import without_addresses
     ],
 )
 def test_addresses_are_hidden(text: str, public: str | None) -> None:
-    assert without_addresses(text, "api.example", "model") == (public or text)
+    assert redact_addresses(text, "api.example", "model") == (public or text)
 
 
 def test_no_fault_has_one() -> None:

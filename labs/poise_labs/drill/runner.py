@@ -122,7 +122,7 @@ async def _ask(
 async def unreachable_epoch(poise: Poise, epoch: Epoch) -> Epoch:
     """An epoch that the index does not come to: that of a document which retrieval refuses."""
     at = await poise.mesh.producer.send(DOCUMENTS.name, b"{}", key=b"refused", headers=[])
-    return epoch.with_(at.partition, at.offset, at.timestamp)
+    return epoch.with_offset(at.partition, at.offset, at.timestamp)
 
 
 def _changed(documents: Mapping[str, Document], good: Sequence[DrillAnswer]) -> Mapping[str, Document]:

@@ -37,7 +37,7 @@ from poise.config import toml_lines
 from poise.contracts.ask import NAME
 from poise.contracts.policy import Limits
 from poise.errors import SetupError
-from poise.text.error_text import words_of
+from poise.text.error_text import error_message
 
 HarmKind = Literal["wrong", "slow", "failed"]
 """What counts as hurt, of the variant that was drawn and because of the trouble: its words were wrong; it took longer
@@ -188,7 +188,7 @@ def load_scenario(name: str) -> Scenario:
     try:
         return parse_scenario(path.read_text(encoding="utf-8-sig"), name)
     except (OSError, UnicodeDecodeError) as error:
-        raise ScenarioError(f"{path} cannot be read: {words_of(error)}") from error
+        raise ScenarioError(f"{path} cannot be read: {error_message(error)}") from error
 
 
 def parse_scenario(text: str, where: str) -> Scenario:
@@ -204,16 +204,16 @@ def parse_scenario(text: str, where: str) -> Scenario:
     try:
         said: dict[str, Any] = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ScenarioError(f"{where}:{toml_lines.unfinished(text)}: is no TOML: {error}") from error
+        raise ScenarioError(f"{where}:{toml_lines.line_of_syntax_error(text)}: is no TOML: {error}") from error
     try:
         return Scenario.model_validate({**said, "name": Path(where).stem})
     except ValidationError as error:
-        lines = toml_lines.lines_of(text)
+        lines = toml_lines.key_lines(text)
         faults = sorted((_line(lines, fault["loc"]), _told(fault)) for fault in error.errors(include_url=False))
         raise ScenarioError("\n".join(f"{where}:{line}: {what}" for line, what in faults)) from error
 
 
-def _line(lines: Mapping[toml_lines.Path, int], place: toml_lines.Path) -> int:
+def _line(lines: Mapping[toml_lines.KeyPath, int], place: toml_lines.KeyPath) -> int:
     """The line of what is wrong, else of what it would stand in, else the first."""
     while place and place not in lines:
         place = place[:-1]

@@ -14,10 +14,10 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from poise.contracts import RunRecord, Score
-from poise.embedding import Model, stand_back
+from poise.embedding import EmbeddingModel, lower_thread_priority
 from poise.errors import RetryableError, SetupError
 from poise.scoring import Embed
-from poise.text.error_text import typed_words_of, words_of
+from poise.text.error_text import error_message, error_with_type
 from poise_services.evaluation.run_scores import score_run
 from poise_services.evaluation.settings import EvaluationSettings
 
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 
 @cache
-def _model() -> Model:
-    return Model()
+def _model() -> EmbeddingModel:
+    return EmbeddingModel()
 
 
 def score_with_embeddings(record: RunRecord) -> Score:
@@ -60,7 +60,7 @@ class EmbeddingScorer:
         try:
             return self._embed(text)
         except Exception as error:
-            told = f"an answer could not be compared by meaning: {typed_words_of(error)}"
+            told = f"an answer could not be compared by meaning: {error_with_type(error)}"
             raise RetryableError(told) from error
 
 
@@ -74,20 +74,19 @@ async def embedding_scorer(settings: EvaluationSettings) -> AsyncIterator[Embedd
     if not settings.embedding:
         yield None
         return
-    thread = ThreadPoolExecutor(1, "compare", initializer=stand_back)
+    thread = ThreadPoolExecutor(1, "compare", initializer=lower_thread_priority)
     try:
         yield EmbeddingScorer((await _loaded(thread)).embed, thread)
     finally:
         thread.shutdown(cancel_futures=True)
 
 
-async def _loaded(thread: ThreadPoolExecutor) -> Model:
+async def _loaded(thread: ThreadPoolExecutor) -> EmbeddingModel:
     try:
-        return await asyncio.get_running_loop().run_in_executor(thread, Model)
+        return await asyncio.get_running_loop().run_in_executor(thread, EmbeddingModel)
     except SetupError:
         raise
     except Exception as error:
-        told = (
-            f"the embedding model cannot be loaded ({words_of(error)}): POISE_EVALUATION_EMBEDDING=false does without"
-        )
+        reason = error_message(error)
+        told = f"the embedding model cannot be loaded ({reason}): POISE_EVALUATION_EMBEDDING=false does without"
         raise SetupError(told) from error

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from typing import Final
 
 from poise.contracts import Envelope, Feedback, RunRecord, Score
-from poise.contracts.run_id import started_at
+from poise.contracts.run_id import run_started_at
 from poise.contracts.topics import DAY, HOUR, RECORDS, RETRY_DELAYS, SCORES
 from poise.errors import PoiseError, RetryableError, TerminalError, UnavailableError
 from poise.resilience.token_bucket import TokenBucket
@@ -140,7 +140,7 @@ def score_of(feedback: Feedback, record: RunRecord, given: float) -> Score:
 
 def is_late(run: str, now: float) -> bool:
     """Return whether a run is known to be older than the retained records."""
-    began = started_at(run)
+    began = run_started_at(run)
     return began is not None and began < now - RECORD_RETENTION
 
 
@@ -152,7 +152,7 @@ def classify_missing(run: str, given: float, now: float) -> tuple[str, PoiseErro
         given: When the feedback was given, unix seconds.
         now: Unix seconds.
     """
-    began = started_at(run)
+    began = run_started_at(run)
     if is_late(run, now):
         return "late", TerminalError(f"run {run} is too old: records are retained for {RECORD_RETENTION / DAY:g} days")
     if began is not None and began > now + HOUR:

@@ -157,7 +157,7 @@ class PartitionDeciders:
                 self._note(decider, decider.apply_score(score, record.offset))
             except Exception:
                 log.exception("%s: a score of %s could not be weighed and is passed over", record.position, name)
-                count(semconv.PASSED_OVER, 1, {semconv.MESSAGING_DESTINATION: record.topic})
+                count(semconv.SKIPPED_BY_DECIDER, 1, {semconv.MESSAGING_DESTINATION: record.topic})
             self._dirty.add(name)
 
     def apply_commands(self, records: Iterable[Record]) -> None:
@@ -167,7 +167,7 @@ class PartitionDeciders:
             name = name_of(record)
             if not self._belongs(name):
                 log.warning("%s: policy %r has another partition: passed over", record.position, name)
-                count(semconv.PASSED_OVER, 1, {semconv.MESSAGING_DESTINATION: record.topic})
+                count(semconv.SKIPPED_BY_DECIDER, 1, {semconv.MESSAGING_DESTINATION: record.topic})
                 continue
             if (command := _read(record, PolicyCommand)) is None:
                 continue
@@ -176,7 +176,7 @@ class PartitionDeciders:
                 self._note(decider, decider.apply_command(command, record.timestamp))
             except Exception:
                 log.exception("%s: what was asked of %s could not be done, and is passed over", record.position, name)
-                count(semconv.PASSED_OVER, 1, {semconv.MESSAGING_DESTINATION: record.topic})
+                count(semconv.SKIPPED_BY_DECIDER, 1, {semconv.MESSAGING_DESTINATION: record.topic})
                 continue
             self.deciders[name] = decider
             self._dirty.add(name)
@@ -244,7 +244,7 @@ def _read(record: Record, kind: type[MessageT]) -> MessageT | None:
 
 def _pass_over(record: Record, why: str) -> None:
     log.warning("%s cannot be read and is passed over: %s", record.position, why)
-    count(semconv.PASSED_OVER, 1, {semconv.MESSAGING_DESTINATION: record.topic})
+    count(semconv.SKIPPED_BY_DECIDER, 1, {semconv.MESSAGING_DESTINATION: record.topic})
 
 
 def _outgoing(topic: Topic, message: Message, key: str, partition: int | None = None) -> ProducerRecord:

@@ -15,7 +15,7 @@ from poise.kafka.partition_ownership import PartitionOwnership
 from poise.kafka.partitioner import partition_for
 from poise.kafka.record import Record
 from poise.kafka.transactions import TransactionalProducer
-from poise.liveness import Part
+from poise.liveness import Component
 from poise.policy.command_execution import MAX_COMMANDS
 from poise.telemetry import observe, semconv
 from poise.telemetry.metrics import Observation
@@ -60,7 +60,7 @@ class PolicyWorker:
 
     # -- one partition --------------------------------------------------------------------------------------------
 
-    async def _decide(self, partition: int, part: Part) -> None:
+    async def _decide(self, partition: int, part: Component) -> None:
         """Decide over the policies of a partition, until this is cancelled or fails.
 
         1. When the transactions are open, whoever had them is shut out, and what it committed can be read.
@@ -201,7 +201,7 @@ class PolicyWorker:
 class _Turns:
     """Reads logs on behalf of a part of the process, which makes progress when all of them turn."""
 
-    def __init__(self, part: Part, check: Callable[[], None]) -> None:
+    def __init__(self, part: Component, check: Callable[[], None]) -> None:
         self._part = part
         self._check = check
         self._turned: dict[LogStream, bool] = {}

@@ -5,20 +5,20 @@ from functools import lru_cache
 from typing import Final
 
 from poise.contracts import Draw, Passage, RunRecord, Score
-from poise.contracts.record import longest
-from poise.redis.passage_store import normalised
+from poise.contracts.record import longest_by_step
+from poise.redis.passage_store import normalise_query
 from poise.scoring import (
     Embed,
     Evidence,
     Groundedness,
-    empty,
+    compare_by_meaning,
     groundedness,
-    looping,
-    meant,
+    is_empty,
+    is_looping,
+    is_refusal,
+    is_truncated,
     quality,
-    refused,
     relevance,
-    truncated,
 )
 
 _REMEMBERED: Final = 256
@@ -38,7 +38,7 @@ def score_run(record: RunRecord, embed: Embed | None = None) -> Score:
     """
     draw = record.draw or Draw(variant="none", probability=1.0, policy=record.workflow, policy_version=0)
     values = {"error": float(record.fault is not None)}
-    values |= {f"latency_ms.{step}": ms for step, ms in longest(record.steps).items()}
+    values |= {f"latency_ms.{step}": ms for step, ms in longest_by_step(record.steps).items()}
     values["latency_ms.total"] = round((record.finished - record.started) * 1_000, 1)
     evidence = _evidence(tuple((one.id, one.source, one.heading, one.text) for one in record.passages))
     judged = record.answer is not None and record.answer.rung != "canned" and not _cut(record, "answer")
@@ -104,7 +104,7 @@ def _earlier(record: RunRecord) -> bool:
 
 def digest(question: str) -> str:
     """What a question is known by among scores, whatever its case and white space."""
-    return hashlib.sha256(normalised(question).encode(errors="surrogatepass")).hexdigest()[:_DIGEST]
+    return hashlib.sha256(normalise_query(question).encode(errors="surrogatepass")).hexdigest()[:_DIGEST]
 
 
 def _of_the_draw(draw: Draw, record: RunRecord, evidence: Evidence, embed: Embed | None) -> dict[str, float]:
@@ -131,19 +131,19 @@ def _of_words(
     values = {
         "raw_relevance": relevant,
         "raw_groundedness": grounded.score,
-        "empty": float(empty(raw)),
-        "degenerate": float(looping(raw)),
-        "truncated": float(truncated(raw, finish_reason)),
-        "refused": float(refused(raw)),
+        "empty": float(is_empty(raw)),
+        "degenerate": float(is_looping(raw)),
+        "truncated": float(is_truncated(raw, finish_reason)),
+        "refused": float(is_refusal(raw)),
     }
     if any(values[name] for name in ("empty", "degenerate", "truncated")):
         return values | {"quality": 0.0}
-    if not evidence.bears_on(question):  # nothing to tell a right answer by, and to decline is right as well
+    if not evidence.shares_words_with(question):  # nothing to tell a right answer by, and to decline is right as well
         return values
     if values["refused"]:
         return values | {"quality": 0.0}
     if embed is None:
         return values | {"quality": quality(text, grounded, relevant)}
-    compared = meant(text, evidence, question, embed)
+    compared = compare_by_meaning(text, evidence, question, embed)
     nearness = min(1.0, max(0.0, compared.near))  # a cosine may be below 0, and by rounding above 1
     return values | {"raw_nearness": nearness, "quality": quality(text, grounded, relevant, compared)}

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, ConfigDict, Field, ValidationError
 from pydantic.config import JsonDict
 
 from poise.contracts import Message
-from poise.contracts.field_types import WHOLE
+from poise.contracts.field_types import INTEGRAL_FLOAT_AS_INT
 from poise.dead_letters.admin import DeadLetterAdmin, redrivable
 from poise.dead_letters.filter import ID, SPAN, Filter, invalid, seconds_of
 from poise.dead_letters.json_view import LetterSummary, LetterView
@@ -54,7 +54,7 @@ class DeadLetterCriteria(Message):
     key: str | None = None
     older_than: Age | None = None
     newer_than: Age | None = None
-    limit: Annotated[int, Field(ge=1, le=MAX_PER_REQUEST), WHOLE] = 1_000
+    limit: Annotated[int, Field(ge=1, le=MAX_PER_REQUEST), INTEGRAL_FLOAT_AS_INT] = 1_000
     """How many at most, the oldest first; `more` says how many are left."""
 
     def filter(self, ids: frozenset[str] = frozenset()) -> Filter:

@@ -11,7 +11,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from poise.contracts import Document, Epoch, FieldError, Message
 from poise.contracts.document import DocumentId, Format, Source, Text
-from poise.contracts.json_bounds import check_values
+from poise.contracts.json_bounds import check_value_count
 from poise.contracts.topics import DOCUMENTS
 from poise.errors import InvalidMessageError
 from poise.kafka.logs import Logs
@@ -126,7 +126,7 @@ class DocumentEndpoints:
 def parse_documents(body: bytes) -> Sequence[NewDocument]:
     several = body.removeprefix(BOM_UTF8).lstrip()[:1] == b"["
     try:
-        check_values(body, "documents")
+        check_value_count(body, "documents")
         found = (
             _DOCUMENT_LIST.validate_json(body.removeprefix(BOM_UTF8), strict=True, extra="forbid")
             if several
@@ -153,7 +153,7 @@ def _invalid(kind: type[InvalidMessageError], field: str, detail: str) -> Invali
 def _epoch(topic_id: str, positions: Iterable[Position], now: float) -> str:
     epoch = Epoch(topic_id)
     for at in positions:
-        epoch = epoch.with_(at.partition, at.offset, now)
+        epoch = epoch.with_offset(at.partition, at.offset, now)
     return epoch.encode()
 
 

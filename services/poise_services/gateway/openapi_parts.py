@@ -9,7 +9,7 @@ from pydantic import BaseModel, TypeAdapter
 
 from poise.contracts import Answer, Ask, Fault, Feedback
 from poise.contracts.document import DocumentId
-from poise.contracts.json_schema import Strict, Written, components
+from poise.contracts.json_schema import OutputSchema, StrictInputSchema, schema_components
 from poise.contracts.run_id import RunId
 from poise.dead_letters.json_view import LetterView
 from poise_services.gateway.dead_letters import (
@@ -132,7 +132,7 @@ RUN_ID: Final = path_parameter(
 
 def query_parameters(model: type[BaseModel]) -> list[Json]:
     """A model's fields as parameters of the query, which cannot be null."""
-    fields = model.model_json_schema(mode="serialization", schema_generator=Written)["properties"]
+    fields = model.model_json_schema(mode="serialization", schema_generator=OutputSchema)["properties"]
     defaults = {name: field.default for name, field in model.model_fields.items() if field.default is not None}
     return [
         {
@@ -151,7 +151,7 @@ def request_body(schema: Mapping[str, Any], example: object) -> Json:
 
 def schema_ref(model: type[BaseModel]) -> Json:
     """A model of the document's."""
-    return {"$ref": f"#/components/schemas/{model.__name__}"}
+    return {"$ref": f"#/schema_components/schemas/{model.__name__}"}
 
 
 def responses(
@@ -199,10 +199,10 @@ def build_document(app: FastAPI) -> Json:
             servers=[{"url": "/", "description": "Where this document is."}],
             license_info={"name": "Apache 2.0", "identifier": "Apache-2.0"},
         )
-        schemas = components(REQUEST_MODELS, Strict)
-        schemas |= components([LetterView], mode="serialization")  # whose nulls are written
-        schemas |= components(RESPONSE_MODELS, Written, mode="serialization")
-        schema["components"] = {
+        schemas = schema_components(REQUEST_MODELS, StrictInputSchema)
+        schemas |= schema_components([LetterView], mode="serialization")  # whose nulls are written
+        schemas |= schema_components(RESPONSE_MODELS, OutputSchema, mode="serialization")
+        schema["schema_components"] = {
             "schemas": dict(sorted(schemas.items())),
             "securitySchemes": {"admin": {"type": "http", "scheme": "bearer"}},
         }

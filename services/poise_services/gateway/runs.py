@@ -12,7 +12,7 @@ from fastapi import Request, Response
 from starlette.requests import ClientDisconnect
 
 from poise.contracts import Fault, Message, RunRecord
-from poise.contracts.run_id import is_run_id, started_at
+from poise.contracts.run_id import is_run_id, run_started_at
 from poise.contracts.topics import BATCH, DAY, HOUR, RECORDS
 from poise.errors import PoiseError, RunCancelledError
 from poise.run_log.lookup import LookupLimits, RunLog
@@ -156,11 +156,11 @@ def _fault_of(error: BaseException) -> Fault:
 
 def may_be_running(run: str, now: float) -> bool:
     """Whether cancelling a run can have an effect; its id may tell that it cannot."""
-    began = started_at(run)
+    began = run_started_at(run)
     return began is None or now - BATCH.longest - MAX_CLOCK_SKEW <= began <= now + MAX_CLOCK_SKEW
 
 
 def may_have_record(run: str, now: float) -> bool:
     """Whether looking is worth the while: it is a run's id, and not from a time of which no records are kept."""
-    began = started_at(run)
+    began = run_started_at(run)
     return is_run_id(run) and (began is None or now - RECORD_RETENTION - DAY <= began <= now + HOUR)

@@ -7,8 +7,8 @@ from pydantic import BaseModel, ValidationError
 
 from poise.contracts import Completion, Generate, Usage
 from poise.contracts.generate import MAX_TOKENS
-from poise.contracts.json_bounds import check_values
-from poise.contracts.message import without_bom
+from poise.contracts.json_bounds import check_value_count
+from poise.contracts.message import strip_bom
 from poise.errors import RetryableError
 from poise_services.inference.provider_errors import ContentFilteredError, error_for_response
 from poise_services.inference.settings import Backend
@@ -102,8 +102,8 @@ def parse_completion(answered: bytes, *, name: str, backend: Backend) -> Complet
         ContentFilteredError: The provider's filter kept it back, or cut it short.
     """
     try:
-        check_values(answered, "reply")
-        reply = _ChatCompletion.model_validate_json(without_bom(answered))
+        check_value_count(answered, "reply")
+        reply = _ChatCompletion.model_validate_json(strip_bom(answered))
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         where = ".".join(map(str, first["loc"])) or "body"
@@ -152,7 +152,7 @@ class CompletionAssembler:
         if self.done:
             return ""
         try:
-            check_values(data, "chunk")
+            check_value_count(data, "chunk")
             chunk = _Chunk.model_validate_json(data)
         except ValidationError as error:
             raise _no_completion(self._name, "a chunk of it cannot be read", data) from error

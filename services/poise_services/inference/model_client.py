@@ -12,13 +12,13 @@ import httpx2
 from poise.contracts import Completion, Generate
 from poise.contracts.topics import Lane
 from poise.errors import DeadlineExceededError, HandlerError, RateLimitedError, RetryableError
-from poise.http_client.body import ACCEPT_ENCODING, BodyError, BodyTooLargeError, pieces_of
+from poise.http_client.body import ACCEPT_ENCODING, BodyError, BodyTooLargeError, iter_body
 from poise.http_client.loopback import is_loopback
 from poise.kafka.handling_slots import parked
 from poise.resilience.concurrency_limiter import ConcurrencyLimiter
-from poise.resilience.retry_after import retry_after_of
-from poise.text.error_text import typed_words_of
-from poise.text.public_text import without_addresses
+from poise.resilience.retry_after import retry_after_seconds
+from poise.text.error_text import error_with_type
+from poise.text.public_text import redact_addresses
 from poise_services.inference.chat import CompletionAssembler, parse_completion, request_body
 from poise_services.inference.model_telemetry import ModelTelemetry
 from poise_services.inference.provider_errors import error_for_response
@@ -85,7 +85,7 @@ class ModelClient:
         """
         budget = min(remaining, self._backend.timeout)
         try:
-            async with asyncio.timeout(budget), self.limiter.one(lane, parked) as waited:
+            async with asyncio.timeout(budget), self.limiter.slot(lane, parked) as waited:
                 with self._telemetry.observe(request, waited=waited) as observed:
                     completion = await self._exchange(request, write if self._backend.stream else None)
                     self._telemetry.record_completion(completion, observed)
@@ -97,7 +97,7 @@ class ModelClient:
             raise slow from error
         except HandlerError as error:
             self._update_up(error)
-            error.args = (without_addresses(str(error), self._backend.url.host or ""),)  # it is told to whoever asked
+            error.args = (redact_addresses(str(error), self._backend.url.host or ""),)  # it is told to whoever asked
             raise
         self._update_up(None)
         return completion
@@ -111,7 +111,7 @@ class ModelClient:
                     return await self._read_stream(response, write)
                 answered = await self._read(response)
         except httpx2.RequestError as error:
-            why = typed_words_of(error)
+            why = error_with_type(error)
             raise RetryableError(f"backend {self.name} gave no answer: {why}") from error
         except BodyTooLargeError as error:
             raise RetryableError(f"backend {self.name} answered {error}") from error
@@ -119,12 +119,12 @@ class ModelClient:
             raise RetryableError(f"backend {self.name} answered what cannot be read: {error}") from error
         if response.status_code == HTTPStatus.OK:
             return parse_completion(answered, name=self.name, backend=self._backend)
-        retry_after = retry_after_of(response.headers, time.time())
+        retry_after = retry_after_seconds(response.headers, time.time())
         raise error_for_response(response.status_code, answered, name=self.name, retry_after=retry_after)
 
     async def _read_stream(self, response: httpx2.Response, write: TextSink) -> Completion:
         assembler, events = CompletionAssembler(self.name, self._backend), EventParser()
-        chunks = pieces_of(response, MAX_STREAM_BYTES)
+        chunks = iter_body(response, MAX_STREAM_BYTES)
         async for chunk in chunks:
             for data in events.feed(chunk):
                 await write(assembler.add_event(self._without_secret(data)))
@@ -137,7 +137,7 @@ class ModelClient:
 
     async def _read(self, response: httpx2.Response) -> bytes:
         answered = bytearray()
-        async for piece in pieces_of(response, MAX_RESPONSE_BYTES):
+        async for piece in iter_body(response, MAX_RESPONSE_BYTES):
             answered += piece
         return self._without_secret(bytes(answered))
 

@@ -13,7 +13,7 @@ class ModelTelemetry:
     """A backend's span and metrics."""
 
     def __init__(self, name: str, backend: Backend) -> None:
-        self._span = semconv.chat(backend.model)
+        self._span = semconv.chat_span(backend.model)
         self._measured: Mapping[str, str] = {
             semconv.GEN_AI_OPERATION: "chat",
             semconv.GEN_AI_PROVIDER: "openai",

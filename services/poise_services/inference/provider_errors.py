@@ -11,8 +11,8 @@ from typing import Any, Final
 
 from pydantic import TypeAdapter, ValidationError
 
-from poise.contracts.json_bounds import check_values
-from poise.contracts.message import without_bom
+from poise.contracts.json_bounds import check_value_count
+from poise.contracts.message import strip_bom
 from poise.errors import PoiseError, RateLimitedError, RetryableError, TerminalError
 
 MAX_QUOTED_CHARS: Final = 300
@@ -77,8 +77,8 @@ def error_for_response(status: int, answered: bytes, *, name: str, retry_after: 
 def _message_and_codes(answered: bytes) -> tuple[str, frozenset[str]]:
     """What the server said, on one line and cut, and the codes it gave; servers differ in where they put them."""
     try:
-        check_values(answered, "refusal")
-        body = _OBJECT.validate_json(without_bom(answered))
+        check_value_count(answered, "refusal")
+        body = _OBJECT.validate_json(strip_bom(answered))
     except ValidationError:
         return _one_line(answered[: 8 * MAX_QUOTED_CHARS].decode(errors="replace")), frozenset()
     error = body.get("error", body)

@@ -14,15 +14,15 @@ import httpx2
 
 from poise.contracts.topics import Lane
 from poise.errors import DeadlineExceededError, PoiseError, RateLimitedError, TerminalError
-from poise.http_client.body import ACCEPT_ENCODING, BodyError, BodyTooLargeError, pieces_of
+from poise.http_client.body import ACCEPT_ENCODING, BodyError, BodyTooLargeError, iter_body
 from poise.http_client.loopback import is_loopback
 from poise.kafka.handling_slots import parked
 from poise.resilience.breaker import Breaker
 from poise.resilience.concurrency_limiter import ConcurrencyLimiter
-from poise.resilience.retry_after import retry_after_of
+from poise.resilience.retry_after import retry_after_seconds
 from poise.telemetry import Span, SpanKind, measure, semconv, span
-from poise.text.error_text import typed_words_of
-from poise.text.public_text import without_addresses
+from poise.text.error_text import error_with_type
+from poise.text.public_text import redact_addresses
 from poise_services.integration.api_errors import ApiFailedError, ApiRefusedError, CircuitOpenError, error_for_status
 from poise_services.integration.response_text import extract_text
 from poise_services.integration.settings import Api
@@ -91,7 +91,7 @@ class ApiClient:
         budget = min(self.api.timeout, remaining * DEADLINE_SHARE)
         with self._addresses_removed(), self._breaker_guard():
             try:
-                async with asyncio.timeout(budget), self._limiter.one(lane, parked):
+                async with asyncio.timeout(budget), self._limiter.slot(lane, parked):
                     return await self._exchange(parameters)
             except TimeoutError as error:
                 slow = f"integration {self.name} did not answer within {budget:.2g} s"
@@ -105,38 +105,38 @@ class ApiClient:
         try:
             yield
         except PoiseError as error:
-            error.args = (without_addresses(str(error), urlsplit(self.api.url).hostname or ""),)
+            error.args = (redact_addresses(str(error), urlsplit(self.api.url).hostname or ""),)
             raise
 
     @contextmanager
     def _breaker_guard(self) -> Iterator[None]:
         """Let a request through, if the breaker does, and tell it how that ended."""
         now = time.monotonic()
-        if not self.breaker.admits(now):
-            rest = max(0.0, (self.breaker.opens_at() or now) - now)
+        if not self.breaker.allow(now):
+            rest = max(0.0, (self.breaker.retry_at() or now) - now)
             how_long = f"for another {rest:.0f} s" if rest else "but for one try"
-            told = f"integration {self.name} kept failing, and is left alone {how_long}{self.breaker.because()}"
+            told = f"integration {self.name} kept failing, and is left alone {how_long}{self.breaker.error_suffix()}"
             raise CircuitOpenError(told, retry_after=rest)
         before = self.breaker.state(now)
         try:
             yield
         except RateLimitedError as error:
             asked = None if error.retry_after is None else min(error.retry_after, MAX_OPEN_SECONDS)
-            self.breaker.failed(time.monotonic(), rest=asked, since=now, error=str(error))
+            self.breaker.record_failure(time.monotonic(), open_for=asked, admitted_at=now, error=str(error))
             self._log_transition(before, error)
             raise
         except ApiFailedError as error:
-            self.breaker.failed(time.monotonic(), since=now, error=str(error))
+            self.breaker.record_failure(time.monotonic(), admitted_at=now, error=str(error))
             self._log_transition(before, error)
             raise
         except TerminalError:  # it is there, and answers
-            self.breaker.succeeded(since=now)
+            self.breaker.record_success(admitted_at=now)
             self._log_transition(before, None)
             raise
         except BaseException:
-            self.breaker.abandoned(since=now)
+            self.breaker.release(admitted_at=now)
             raise
-        self.breaker.succeeded(since=now)
+        self.breaker.record_success(admitted_at=now)
         self._log_transition(before, None)
 
     def _log_transition(self, before: str, error: PoiseError | None) -> None:
@@ -157,11 +157,11 @@ class ApiClient:
                     observed.set_attribute(semconv.HTTP_STATUS, response.status_code)
                     answered = await self._read(response)
             except (httpx2.RequestError, httpx2.InvalidURL) as error:
-                why = self._without_secrets(typed_words_of(error).encode()).decode()
+                why = self._without_secrets(error_with_type(error).encode()).decode()
                 raise ApiFailedError(f"integration {self.name} gave no answer: {why}") from None
             status = response.status_code
             if not HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
-                after = retry_after_of(response.headers, time.time())
+                after = retry_after_seconds(response.headers, time.time())
                 raise error_for_status(status, answered, name=self.name, retry_after=after, max_wait=self.api.timeout)
             text = extract_text(answered, self.api.pointer, name=self.name, status=status)
             return self._without_secrets(text.encode()).decode()  # in JSON, what was escaped is itself only now
@@ -169,7 +169,7 @@ class ApiClient:
     async def _read(self, response: httpx2.Response) -> bytes:
         answered = bytearray()
         try:
-            async for piece in pieces_of(response, self.api.max_bytes):
+            async for piece in iter_body(response, self.api.max_bytes):
                 answered += piece
         except BodyTooLargeError as error:
             raise ApiRefusedError(f"integration {self.name} answered {error}") from error
@@ -188,7 +188,7 @@ class ApiClient:
         """The request's span and time, as OpenTelemetry has them for HTTP; no address, which may hold a secret."""
         began, error_type = time.perf_counter(), ""
         try:
-            with span(semconv.fetch(self.name), kind=SpanKind.CLIENT, attributes=self._attributes) as opened:
+            with span(semconv.fetch_span(self.name), kind=SpanKind.CLIENT, attributes=self._attributes) as opened:
                 yield opened
         except BaseException as error:
             error_type = type(error).__qualname__

@@ -23,7 +23,7 @@ class ApiClients:
     async def __aenter__(self) -> Self:
         for server in self._clients.values():
             await self._open.enter_async_context(server)
-        self._open.callback(observe(semconv.INTEGRATION_RESTING, self._resting))
+        self._open.callback(observe(semconv.INTEGRATION_OPEN, self._resting))
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -9,7 +9,7 @@ from typing import Final
 
 from pydantic import JsonValue, ValidationError
 
-from poise.contracts.json_bounds import MOST_VALUES, check_values
+from poise.contracts.json_bounds import MAX_VALUES, check_value_count
 from poise_services.integration.api_errors import ApiFailedError, ApiRefusedError, EmptyResponseError
 from poise_services.integration.json_pointer import resolve
 
@@ -34,12 +34,12 @@ def extract_text(answered: bytes, pointer: str | None, *, name: str, status: int
     """
     whole = answered.decode(errors="replace").strip().strip("\ufeff\x00").strip()
     try:
-        check_values(whole, "answer")
+        check_value_count(whole, "answer")
         said: JsonValue = json.loads(whole)
         empty = is_empty(said)
     except (ValueError, RecursionError) as error:  # what is nested too deep to be looked into is no JSON to us
         if pointer is not None and whole:
-            many = f"more than {MOST_VALUES} values" if isinstance(error, ValidationError) else "what is no JSON"
+            many = f"more than {MAX_VALUES} values" if isinstance(error, ValidationError) else "what is no JSON"
             quoted = whole[:_QUOTED_CHARS]
             raise ApiFailedError(f"integration {name} answered {status} with {many}: {quoted!r}") from error
         said, empty = whole, is_empty(whole)

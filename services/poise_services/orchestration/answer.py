@@ -133,7 +133,7 @@ class AnswerWorkflow:
 
     async def produce(self, run: Run, ask: Ask, hints: CacheHints = NO_CACHE) -> Answer:
         """Produce an answer: draw, retrieve, generate or fall back."""
-        run.keep_back(self._settings.ladder.reserve)
+        run.reserve(self._settings.ladder.reserve)
         policy = self._policies.current
         draw, variant = await self._draw(run, policy, hints)
         with span(semconv.ANSWER, attributes={semconv.VARIANT: draw.variant}):
@@ -164,7 +164,7 @@ class AnswerWorkflow:
         draw, variant = policy.resolve(draw, run.id)
         if "primary" not in self._settings.ladder.rungs:
             draw = draw.model_copy(update={"skipped": "the ladder has no rung primary"})
-        run.notes.draw = draw
+        run.annotations.draw = draw
         return draw, variant
 
     async def _retrieve(self, run: Run, ask: Ask) -> Retrieved:
@@ -176,7 +176,7 @@ class AnswerWorkflow:
             integrations.query(settings.integrations, run, ask, self._breakers),
         )
         retrieved = integrations.merge(passages, replies)
-        run.notes.passages = retrieved.passages
+        run.annotations.passages = retrieved.passages
         return retrieved
 
 

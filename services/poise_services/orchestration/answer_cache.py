@@ -27,7 +27,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from poise.contracts import Answer, Ask, Draw
-from poise.redis.answer_store import Answers, CachedAnswer
+from poise.redis.answer_store import AnswerStore, CachedAnswer
 from poise.redis.step_results import StepResultStore
 from poise.telemetry import count, semconv, span
 from poise.worker.runtime import WorkerRuntime
@@ -63,7 +63,7 @@ class AnswerCache:
     ) -> None:
         self.settings = settings
         self.policies = policies or Policies(settings)
-        self.store = Answers(mesh.redis, settings.cache.max_entries)
+        self.store = AnswerStore(mesh.redis, settings.cache.max_entries)
         journal, freshness = StepResultStore(mesh.redis), Freshness(versions, settings)
         self.lookup = CacheLookup(self.store, freshness, Revalidator(mesh.producer, journal, versions))
         flights = SingleFlight(journal, mesh.settings.lease)
@@ -114,7 +114,7 @@ class CacheEntry:
         async def decide() -> CacheDecision:
             nonlocal decided_now
             decided_now, self.request = True, self._request(self._cache.policies.current.draw(self._run.id))
-            with span(semconv.LOOK):
+            with span(semconv.CACHE_LOOKUP):
                 found = await self._cache.lookup.find(self.request) if self._ask.cache is None else None
                 return found or await self._share()
 
@@ -149,6 +149,6 @@ class CacheEntry:
             saved = (self.cached.ms - answer.timings["total"]) / 1_000
         elif answer.rung == "stale":
             result = "stale"
-        count(semconv.CACHE_LOOKS, 1, {semconv.CACHE_USE: result})
+        count(semconv.CACHE_LOOKUPS, 1, {semconv.CACHE_USE: result})
         count(semconv.CACHE_SAVED, max(0.0, saved))
         await self._cache.store.count(self._run.tenant, result, saved)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from poise.contracts import Citation, Completion
-from poise.scoring import Evidence, empty, groundedness, looping, refused, relevance, truncated
+from poise.scoring import Evidence, groundedness, is_empty, is_looping, is_refusal, is_truncated, relevance
 from poise.telemetry import semconv, span
 from poise_services.orchestration.settings import Ladder
 
@@ -42,10 +42,10 @@ def check(
 
 
 def _form_error(text: str, finish_reason: str) -> str | None:
-    if empty(text):
+    if is_empty(text):
         return "wrote nothing"
-    if looping(text):
+    if is_looping(text):
         return "repeated itself"
-    if truncated(text, finish_reason):
+    if is_truncated(text, finish_reason):
         return "was cut off"
-    return "declined to answer" if refused(text) else None
+    return "declined to answer" if is_refusal(text) else None

@@ -3,7 +3,7 @@
 import time
 from typing import Final
 
-from poise.redis.answer_store import CachedAnswer, flight_key
+from poise.redis.answer_store import CachedAnswer, single_flight_key
 from poise_services.orchestration.answer_storage import MODEL_RUNGS
 from poise_services.orchestration.cache_lookup import CacheDecision, CacheRequest
 from poise_services.orchestration.freshness import Freshness
@@ -41,7 +41,7 @@ class AnswerSharing:
             return await self._accepts(request, cached, elsewhere=elsewhere)
 
         # An interactive ask does not wait for a batch one; a canned text is in the reader's language.
-        key = ":".join((flight_key(run.tenant, request.key), run.lane, request.ask.language or ""))
+        key = ":".join((single_flight_key(run.tenant, request.key), run.lane, request.ask.language or ""))
         found = await self._flights.acquire(key, accepts, run.remaining() * (1 - self._reserve) * WAIT_SHARE)
         if isinstance(found, CachedAnswer):
             return CacheDecision(result="shared", draw=request.draw, cached=found, reason=found.answer.reason), None

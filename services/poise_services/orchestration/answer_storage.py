@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from poise.contracts import Answer, Passage
-from poise.redis.answer_store import Answers, CachedAnswer, Dependency
+from poise.redis.answer_store import AnswerStore, CachedAnswer, Dependency
 from poise_services.orchestration.cache_keys import document_id
 from poise_services.orchestration.cache_lookup import CacheRequest
 from poise_services.orchestration.document_versions import DocumentVersions
@@ -25,7 +25,7 @@ class AnswerStorage:
         settings: The tier's settings.
     """
 
-    def __init__(self, store: Answers, versions: DocumentVersions, settings: OrchestrationSettings) -> None:
+    def __init__(self, store: AnswerStore, versions: DocumentVersions, settings: OrchestrationSettings) -> None:
         self._store = store
         self._versions = versions
         self._settings = settings
@@ -39,7 +39,7 @@ class AnswerStorage:
             began: When its production began, unix seconds.
         """
         run, made = request.run, time.time()
-        dependencies = await self._dependencies(run.notes.passages, run.remaining())
+        dependencies = await self._dependencies(run.annotations.passages, run.remaining())
         took = made - began
         had = took + run.remaining()
         cached = CachedAnswer(answer=answer, began=began, made=made, grounds=dependencies, ms=took * 1_000, had=had)
@@ -52,7 +52,7 @@ class AnswerStorage:
         as_primary = answer.model_copy(update={"rung": "primary", "reason": None})
         limits = self._settings.cache
         ttl = limits.max_age + max(limits.stale_while_revalidate, limits.stale_if_error)
-        await self._store.keep(run.tenant, key, cached.model_copy(update={"answer": as_primary}), ttl)
+        await self._store.put(run.tenant, key, cached.model_copy(update={"answer": as_primary}), ttl)
         return cached
 
     async def _dependencies(self, passages: Sequence[Passage], remaining: float) -> tuple[Dependency, ...]:

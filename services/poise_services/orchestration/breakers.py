@@ -6,7 +6,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Final, Self
 
 from poise.errors import DeadlineExceededError, NotTakenError, PoiseError, UnavailableError
-from poise.resilience.breaker import Breaker, BreakerLimits, State
+from poise.resilience.breaker import Breaker, BreakerLimits, BreakerState
 from poise.telemetry import observe, semconv
 from poise.telemetry.metrics import Observation
 from poise_services.orchestration.fault_rules import MIN_TELLING_BUDGET, BreakerSignal
@@ -39,13 +39,13 @@ class Breakers:
 
     def __enter__(self) -> Self:
         self._gauges.callback(observe(semconv.VARIANT_OPEN, self._open_gauge))
-        self._gauges.callback(observe(semconv.STEP_RESTING, self._unresponsive_gauge))
+        self._gauges.callback(observe(semconv.STEP_OPEN, self._unresponsive_gauge))
         return self
 
     def __exit__(self, *_: object) -> None:
         self._gauges.close()
 
-    def states(self) -> dict[str, State]:
+    def states(self) -> dict[str, BreakerState]:
         """Return the state of each variant's breaker."""
         now = self._clock()
         return {name: breaker.state(now) for name, breaker in self._breakers.items()}
@@ -53,11 +53,11 @@ class Breakers:
     def admit(self, name: str) -> float | None:
         """Admit a call of a variant; return when, for `record`, or None if its breaker is open."""
         now = self._clock()
-        return now if self._breakers[name].admits(now) else None
+        return now if self._breakers[name].allow(now) else None
 
     def because(self, name: str) -> str:
         """Return the last error of a variant as a suffix for a message: `: error`."""
-        return self._breakers[name].because()
+        return self._breakers[name].error_suffix()
 
     def record(
         self, name: str, since: float | None, signal: BreakerSignal, open_for: float | None = None, *, error: str = ""
@@ -76,13 +76,15 @@ class Breakers:
         breaker = self._breakers[name]
         match signal:
             case "answered":
-                breaker.succeeded(since=since)
+                breaker.record_success(admitted_at=since)
             case "nothing":
-                breaker.abandoned(since=since)
+                breaker.release(admitted_at=since)
             case "rest" if open_for is not None:
-                breaker.failed(self._clock(), rest=min(open_for, MAX_OPEN_TIME), since=since, error=error)
+                breaker.record_failure(
+                    self._clock(), open_for=min(open_for, MAX_OPEN_TIME), admitted_at=since, error=error
+                )
             case _:
-                breaker.failed(self._clock(), since=since, error=error)
+                breaker.record_failure(self._clock(), admitted_at=since, error=error)
 
     @contextmanager
     def guarded(self, step: str, budget: float) -> Iterator[None]:
@@ -99,24 +101,24 @@ class Breakers:
         """
         breaker = self._unresponsive.setdefault(step, Breaker(self._limits))
         since = self._clock()
-        if not breaker.admits(since):
+        if not breaker.allow(since):
             message = "its tier did not answer lately, and is left alone for a while"
-            raise UnavailableError(f"{message}{breaker.because()}")
+            raise UnavailableError(f"{message}{breaker.error_suffix()}")
         try:
             yield
         except DeadlineExceededError as error:
             if budget < MIN_TELLING_BUDGET or isinstance(error, NotTakenError):  # too little time, or not received
-                breaker.abandoned(since=since)
+                breaker.release(admitted_at=since)
             else:
-                breaker.failed(self._clock(), since=since, error=str(error))
+                breaker.record_failure(self._clock(), admitted_at=since, error=str(error))
             raise
         except PoiseError:
-            breaker.succeeded(since=since)
+            breaker.record_success(admitted_at=since)
             raise
         except BaseException:
-            breaker.abandoned(since=since)
+            breaker.release(admitted_at=since)
             raise
-        breaker.succeeded(since=since)
+        breaker.record_success(admitted_at=since)
 
     def _unresponsive_gauge(self) -> list[Observation]:
         now = self._clock()

@@ -4,7 +4,7 @@ import hashlib
 from typing import Final
 
 from poise.contracts import Retrieve
-from poise.redis.answer_store import key_of
+from poise.redis.answer_store import hash_key_parts
 from poise.text.unicode_forms import nfkc
 from poise_services.orchestration.prompt import TEMPLATE
 from poise_services.orchestration.settings import OrchestrationSettings, Variant
@@ -38,7 +38,7 @@ def answer_key(tenant: str, workflow: str, question: str, variant: Variant, sett
     """
     retrieve = Retrieve(query="-", limit=settings.passages).model_dump(mode="json", exclude={"query"})
     ladder = settings.ladder
-    return key_of(
+    return hash_key_parts(
         {
             "tenant": tenant,
             "workflow": [workflow, WORKFLOW_VERSION],

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pydantic import BaseModel, ConfigDict
 
 from poise.contracts import Ask, Draw
-from poise.redis.answer_store import Answers, CachedAnswer, Use
+from poise.redis.answer_store import AnswerStore, CachedAnswer, LookupResult
 from poise.workflows.run import Run
 from poise_services.orchestration.cache_hints import StaleAnswer
 from poise_services.orchestration.cache_keys import answer_key
@@ -40,7 +40,7 @@ class CacheDecision(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    result: Use
+    result: LookupResult
     draw: Draw
     """The variant drawn: its family is part of the key, and it is the first to be asked."""
     cached: CachedAnswer | None = None
@@ -62,7 +62,7 @@ class CacheLookup:
         revalidator: Refreshes stale ones.
     """
 
-    def __init__(self, store: Answers, freshness: Freshness, revalidator: Revalidator) -> None:
+    def __init__(self, store: AnswerStore, freshness: Freshness, revalidator: Revalidator) -> None:
         self._store = store
         self._freshness = freshness
         self._revalidator = revalidator
@@ -109,7 +109,7 @@ class CacheLookup:
         )
 
     async def _load(self, request: CacheRequest) -> CachedAnswer | None:
-        cached = await self._store.look(request.run.tenant, request.key)
+        cached = await self._store.get(request.run.tenant, request.key)
         if cached is None or not epoch_reached(cached.answer.epoch, request.run.min_epoch):
             return None
         return cached

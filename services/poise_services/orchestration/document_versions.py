@@ -14,7 +14,7 @@ from poise.errors import PoiseError
 from poise.kafka.end_offsets import EndOffsets
 from poise.kafka.log_reader import LogReader
 from poise.kafka.record import Record
-from poise.text.error_text import words_of
+from poise.text.error_text import error_message
 from poise.worker.runtime import WorkerRuntime
 from poise_services.orchestration.settings import OrchestrationSettings
 
@@ -171,7 +171,7 @@ class DocumentVersions:
                 if self._map.topic_may_have_changed:
                     self._switch(await self._mesh.logs.topic_id(DOCUMENTS.name))
         except (TimeoutError, PoiseError) as error:
-            log.warning("which documents have changed cannot be determined: %s", words_of(error))
+            log.warning("which documents have changed cannot be determined: %s", error_message(error))
             return False
         return True
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from poise.errors import SetupError
 from poise.settings import MeshSettings
-from poise.text.error_text import words_of
+from poise.text.error_text import error_message
 from poise_services.orchestration.settings import OrchestrationSettings
 
 log = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ def _read(path: Path) -> bytes:
             log.warning("other users can read the draw secret: %s has mode %o; change it to 600", path, mode)
         return _checked(path.read_text(encoding="utf-8").strip(), str(path))
     except (OSError, UnicodeDecodeError) as error:
-        raise SetupError(f"the draw secret cannot be read from {path}: {words_of(error)}") from error
+        raise SetupError(f"the draw secret cannot be read from {path}: {error_message(error)}") from error
 
 
 def _checked(secret: str, where: str) -> bytes:

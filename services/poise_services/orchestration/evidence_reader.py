@@ -5,7 +5,7 @@ from typing import Final
 from poise.contracts import ChatMessage, Citation, Completion
 from poise.errors import WorkLimitError
 from poise.executors.limited import LimitedExecutor
-from poise.scoring import Evidence, Line, extract
+from poise.scoring import Evidence, EvidenceSentence, extract_sentences
 from poise_services.orchestration.answer_check import Rejected, check
 from poise_services.orchestration.prompt import build_prompt, closed_book
 from poise_services.orchestration.settings import Ladder, Variant
@@ -26,9 +26,9 @@ class EvidenceReader:
         self._evidence = evidence
         self._executor = executor or LimitedExecutor()
 
-    async def extract(self, question: str, number: int) -> list[Line]:
+    async def extract(self, question: str, number: int) -> list[EvidenceSentence]:
         """Return the lines most relevant to a question, best first."""
-        return await self._executor.run(extract, question, self._evidence, number, size=self._evidence.size)
+        return await self._executor.run(extract_sentences, question, self._evidence, number, size=self._evidence.size)
 
     async def build_prompt(
         self, question: str, variant: Variant, *, without_passages: bool = False

@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import Final, Literal
 
 from poise.contracts import Fault
-from poise.resilience.breaker import State
+from poise.resilience.breaker import BreakerState
 from poise_services.orchestration.settings import Variant
 
 MIN_TELLING_BUDGET: Final = 2.0
@@ -72,7 +72,9 @@ class TriedVariant:
 
 
 def candidates(
-    variants: Sequence[Variant], tried: Sequence[TriedVariant], states: Mapping[str, State] = MappingProxyType({})
+    variants: Sequence[Variant],
+    tried: Sequence[TriedVariant],
+    states: Mapping[str, BreakerState] = MappingProxyType({}),
 ) -> list[Variant]:
     """Return the variants worth asking, best first: by health, then by weight, then by name.
 

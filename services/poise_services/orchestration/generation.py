@@ -45,7 +45,7 @@ class Generator:
 
     def note_draw(self, **values: object) -> None:
         """Note on the run record what was observed of the drawn variant."""
-        notes = self.run.notes
+        notes = self.run.annotations
         if notes.draw is not None:
             notes.draw = notes.draw.model_copy(update=values)
 
@@ -78,8 +78,8 @@ class Attempt:
             temperature=variant.temperature,
             patience=0.0 if self.route.elsewhere else None,
         )
-        if not primary and run.words is not None:  # discard the tokens of the last attempt
-            await run.words.reset(self._generator.last_reason, rung=self._rung)
+        if not primary and run.stream_writer is not None:  # discard the tokens of the last attempt
+            await run.stream_writer.reset(self._generator.last_reason, rung=self._rung)
         step = "generate" if primary else f"generate.{variant.name}"
         completion = await run.stream(request, id=step, timeout=self._budget)
         self._router.record_answer(variant)
@@ -105,7 +105,7 @@ class Attempt:
             self._generator.note_draw(skipped="no time was left for it")
         fault = error.fault()
         self._router.record_fault(self.variant, fault, self._budget)
-        self._run.notes.generations.append(Generation(variant=self.variant.name, fault=fault.type))
+        self._run.annotations.generations.append(Generation(variant=self.variant.name, fault=fault.type))
         return self._generator.reject(describe_error(self.label, error))
 
     def rejected(self, completion: Completion, found: Rejected) -> Rejected:
@@ -123,7 +123,7 @@ class Attempt:
         self._router.release(self.variant)
 
     def _note(self, completion: Completion, broken: str | None) -> None:
-        self._run.notes.generations.append(
+        self._run.annotations.generations.append(
             Generation(
                 variant=self.variant.name, raw=completion.text, finish_reason=completion.finish_reason, broken=broken
             )

@@ -57,7 +57,7 @@ async def _fetch(name: str, run: Run, ask: Ask, breakers: Breakers) -> Fetched |
     request = Fetch(integration=name, parameters={"question": ask.question})
     try:
         return await run.call(
-            request, id=step, timeout=TIME_SHARE * run.for_steps(), guard=partial(breakers.guarded, step)
+            request, id=step, timeout=TIME_SHARE * run.step_budget(), guard=partial(breakers.guarded, step)
         )
     except FaultError as error:
         fault = error.fault()

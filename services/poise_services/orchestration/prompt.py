@@ -10,7 +10,7 @@ all did worse.
 
 from poise.contracts import ChatMessage
 from poise.policy.draw import uniform
-from poise.scoring import Evidence, extract
+from poise.scoring import Evidence, extract_sentences
 
 TEMPLATE = "{text}\n\n{question} Answer with words from the text above, in one sentence."
 CLOSED_BOOK = "{question} Answer in one sentence."
@@ -19,7 +19,7 @@ CLOSED_BOOK = "{question} Answer in one sentence."
 
 def build_prompt(question: str, evidence: Evidence, sentences: int, system: str | None) -> tuple[ChatMessage, ...]:
     """Return the chat that asks for an answer from the passages; `system` None = no system message."""
-    chosen = sorted(extract(question, evidence, sentences), key=lambda line: (line.rank, line.index))
+    chosen = sorted(extract_sentences(question, evidence, sentences), key=lambda line: (line.rank, line.index))
     text = "\n".join(line.sentence for line in chosen)
     return _chat(TEMPLATE.format(text=text, question=question), system)
 

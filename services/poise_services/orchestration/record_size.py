@@ -6,7 +6,7 @@ from typing import Any, Final
 from pydantic_core import to_json
 
 from poise.contracts import RunRecord
-from poise.contracts.json_size import beginning_within, json_size
+from poise.contracts.json_size import json_size, truncate_to_json_size
 from poise.rpc.encoding import encode
 
 LIST_LIMITS: Final = (1_000, 100, 10, 1)
@@ -83,4 +83,4 @@ def _cut(value: Any, length: int) -> Any:
         return {name: item if name in _NAMES else _cut(item, length) for name, item in value.items()}
     if isinstance(value, list):
         return [_cut(item, length) for item in value]
-    return beginning_within(value, length) if isinstance(value, str) else value
+    return truncate_to_json_size(value, length) if isinstance(value, str) else value

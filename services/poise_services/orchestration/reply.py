@@ -51,17 +51,17 @@ def build(run: Run, result: FallbackResult, retrieved: Retrieved) -> Answer:
 
 async def stream(run: Run, result: FallbackResult) -> None:
     """Stream the text of a rung that no model answered; inference has streamed a model's tokens already."""
-    if run.words is not None and result.rung not in {"primary", "variant"}:
-        await run.words.reset(result.reason or result.rung, rung=result.rung)
-        await run.words.write(result.text)
+    if run.stream_writer is not None and result.rung not in {"primary", "variant"}:
+        await run.stream_writer.reset(result.reason or result.rung, rung=result.rung)
+        await run.stream_writer.write(result.text)
 
 
 async def send_cached(run: Run, cached: CachedAnswer, decision: CacheDecision, variant: Variant) -> Answer:
     """Stream and return the answer to another ask as the answer to this one."""
     with span(semconv.ANSWER, attributes={semconv.VARIANT: variant.name}):
-        if run.words is not None:
-            await run.words.write(cached.answer.text)
-        run.notes.cached = True
+        if run.stream_writer is not None:
+            await run.stream_writer.write(cached.answer.text)
+        run.annotations.cached = True
         answer = cached.answer.model_copy(
             update={
                 "run_id": run.id,

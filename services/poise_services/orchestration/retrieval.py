@@ -14,7 +14,7 @@ from typing import Final
 from poise.contracts import Ask, Passage, Passages, Retrieve, Search
 from poise.contracts.envelope import MIN_EPOCH
 from poise.errors import FaultError, PoiseError
-from poise.redis.passage_store import KeptPassages, PassageStore
+from poise.redis.passage_store import CachedPassages, PassageStore
 from poise.workflows.run import Run
 from poise_services.orchestration.breakers import Breakers
 from poise_services.orchestration.cache_keys import document_id
@@ -75,7 +75,7 @@ class Retriever:
         """
         wanted = Retrieve(query=ask.question, limit=self._limit)
         may_stand_in = self._store.configured and run.min_epoch is None
-        left = fair_share(run.for_steps(), attempts if may_stand_in else 0)
+        left = fair_share(run.step_budget(), attempts if may_stand_in else 0)
         try:
             found = await run.call(wanted, id=STEP, timeout=left, guard=self._guard)
         except PoiseError as error:
@@ -88,8 +88,8 @@ class Retriever:
         return Retrieved(found.passages, found.epoch, found.mode, missing, warnings=warnings, cacheable=found)
 
     async def _earlier(self, run: Run, ask: Ask, why: str) -> Retrieved | None:
-        kept: KeptPassages | None = await run.step(
-            "passages", partial(self._kept, run, ask), returns=KeptPassages | None, id="passages", recorded=False
+        kept: CachedPassages | None = await run.step(
+            "passages", partial(self._kept, run, ask), returns=CachedPassages | None, id="passages", recorded=False
         )
         if kept is None or not kept.found.passages or not epoch_reached(kept.found.epoch, run.min_epoch):
             return None
@@ -98,10 +98,10 @@ class Retriever:
         said = f"{why}; passages found {_ago(age)} ago are used instead"
         return Retrieved(passages, kept.found.epoch, "cached", warnings=(said,))
 
-    async def _kept(self, run: Run, ask: Ask) -> KeptPassages | None:
+    async def _kept(self, run: Run, ask: Ask) -> CachedPassages | None:
         """Load the passages of an earlier ask, without those of documents known to be deleted since."""
         kept = await self._store.get(run.tenant, ask.question, self._limit)
-        if kept is None or self._versions is None or not await self._versions.sync(run.for_steps()):
+        if kept is None or self._versions is None or not await self._versions.sync(run.step_budget()):
             return kept
         left = tuple(p for p in kept.found.passages if not self._versions.deleted(document_id(p.id)))
         return kept.model_copy(update={"found": kept.found.model_copy(update={"passages": left})})
@@ -115,7 +115,7 @@ class Retriever:
         if retrieved.cacheable is None:
             yield
             return
-        kept = KeptPassages(at=time.time(), found=retrieved.cacheable)
+        kept = CachedPassages(at=time.time(), found=retrieved.cacheable)
         task = asyncio.create_task(self._store.put(run.tenant, ask.question, self._limit, kept))
         try:
             yield

@@ -6,7 +6,7 @@ from uuid import NAMESPACE_OID, uuid4, uuid5
 
 from poise.contracts import Ask, Envelope
 from poise.contracts.topics import RUNS_BATCH
-from poise.redis.answer_store import CachedAnswer, flight_key
+from poise.redis.answer_store import CachedAnswer, single_flight_key
 from poise.redis.step_results import ClaimStatus, Lease, StepResultStore
 from poise.worker.context import MessagePublisher
 from poise_services.orchestration.document_versions import DocumentVersions
@@ -36,8 +36,8 @@ class Revalidator:
         The first of them takes a mark in Redis. Should two take it (the mark was lost), both publish the same run id,
         and the journal executes it once. Should both execute, they share a flight.
         """
-        mark = Lease(f"{flight_key(tenant, key)}:again", uuid4().hex)
-        if await self._journal.claim(mark, REVALIDATION_INTERVAL) is ClaimStatus.HELD:
+        mark = Lease(f"{single_flight_key(tenant, key)}:again", uuid4().hex)
+        if await self._journal.claim(mark, REVALIDATION_INTERVAL) is ClaimStatus.HELD_ELSEWHERE:
             return
         run = self._run_id(key, cached)
         await self._producer.publish(

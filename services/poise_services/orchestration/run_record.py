@@ -44,7 +44,7 @@ async def publish_fault(ask: Ask, context: Context, fault: Fault) -> None:
 
 def build(run: Run, workflow: str, ask: Ask, answer: Answer) -> RunRecord:
     """Build the record of a run that ended with an answer."""
-    notes = run.notes
+    notes = run.annotations
     return RunRecord(
         run_id=run.id,
         workflow=workflow,

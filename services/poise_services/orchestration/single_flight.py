@@ -104,7 +104,7 @@ class SingleFlight:
                         return found, False
                     # Of several that do this, one deletes it; the claims that follow get the lease.
                     await self._journal.forget(flight.lease, stored)
-                case ClaimStatus.HELD:
+                case ClaimStatus.HELD_ELSEWHERE:
                     left = until - time.monotonic()
                     if left <= 0:
                         return None, False

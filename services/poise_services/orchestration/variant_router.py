@@ -92,7 +92,7 @@ class VariantRouter:
 
     def budget(self, route: Route) -> float:
         """Return the seconds that the variant of a route may take."""
-        return fair_share(self._run.for_steps(), route.others)
+        return fair_share(self._run.step_budget(), route.others)
 
     async def _route(self, choose: Callable[[], Route]) -> Route:
         """Choose in a step of the run, because in a replay the breakers are in other states."""

@@ -23,7 +23,7 @@ async def main() -> None:
         Corpus(mesh, settings, embedder.model) as corpus,
         LimitedExecutor() as executor,
     ):
-        await mesh.liveness.attend(embedder.wait_load_attempted())
+        await mesh.liveness.watch_while(embedder.wait_load_attempted())
         await mesh.serve(Tier("retrieval", handlers(settings, embedder, corpus, executor)))
 
 

@@ -14,11 +14,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Protocol, Self
 
-from poise.embedding import Model, model_id, stand_back
+from poise.embedding import EmbeddingModel, lower_thread_priority, model_id
 from poise.errors import RetryableError, SetupError
-from poise.liveness import LOOK_EVERY, Liveness, Part
+from poise.liveness import CHECK_INTERVAL, Component, Liveness
 from poise.telemetry import measure, semconv
-from poise.text.error_text import typed_words_of, words_of
+from poise.text.error_text import error_message, error_with_type
 
 if TYPE_CHECKING:
     from poise.embedding import Vector
@@ -87,16 +87,16 @@ class MiniLm:
         self._load_attempted = asyncio.Event()
         self._load_error: Exception | None = None
         self._loaded = asyncio.Event()
-        self._model: Model | None = None
+        self._model: EmbeddingModel | None = None
         self._liveness = liveness or Liveness()
-        self._part: Part | None = None
+        self._part: Component | None = None
         self._task: asyncio.Task[None] | None = None
         self._queries = ThreadPoolExecutor(1, "embed-query")
-        self._documents = ThreadPoolExecutor(documents_at_once, "embed-documents", initializer=stand_back)
+        self._documents = ThreadPoolExecutor(documents_at_once, "embed-documents", initializer=lower_thread_priority)
 
     async def __aenter__(self) -> Self:
         """Begin to load the model."""
-        self._part = self._liveness.part("embedding model")
+        self._part = self._liveness.component("embedding model")
         self._task = self._part.run(self._run(self._part))
         return self
 
@@ -144,12 +144,12 @@ class MiniLm:
                     *(loop.run_in_executor(self._documents, model.embed_all, some) for some in turn)
                 )
             except Exception as error:
-                raise EmbedderError(f"the embedding model failed: {typed_words_of(error)}") from error
+                raise EmbedderError(f"the embedding model failed: {error_with_type(error)}") from error
             vectors += chain.from_iterable(done)
         measure(semconv.EMBED_DURATION, time.perf_counter() - started, {semconv.EMBED_OF: "parts"})
         return vectors
 
-    async def wait_loaded(self) -> "Model":
+    async def wait_loaded(self) -> "EmbeddingModel":
         """Wait until the model is loaded, however long that takes.
 
         Raises:
@@ -178,7 +178,7 @@ class MiniLm:
         if self._task.done():
             self._task.result()
 
-    async def _run(self, part: Part) -> None:
+    async def _run(self, part: Component) -> None:
         """Load the model, then see each second that the queries' thread still takes work."""
         loop = asyncio.get_running_loop()
         self._model = await self._load(part)
@@ -187,18 +187,20 @@ class MiniLm:
         while True:
             await loop.run_in_executor(self._queries, _no_op)
             part.progress()
-            await asyncio.sleep(LOOK_EVERY)
+            await asyncio.sleep(CHECK_INTERVAL)
 
-    async def _load(self, part: Part) -> "Model":
+    async def _load(self, part: Component) -> "EmbeddingModel":
         loop = asyncio.get_running_loop()
         while True:
             try:
-                model = await loop.run_in_executor(self._queries, Model, self._file)
+                model = await loop.run_in_executor(self._queries, EmbeddingModel, self._file)
             except SetupError:
                 raise
             except Exception as error:  # noqa: BLE001 - the runtime has many, and whatever it is: search goes on by words
                 if self._load_error is None:
-                    log.warning("the embedding model cannot be loaded, so documents wait for it: %s", words_of(error))
+                    log.warning(
+                        "the embedding model cannot be loaded, so documents wait for it: %s", error_message(error)
+                    )
                 self._load_error = error
                 self._load_attempted.set()
                 part.progress()

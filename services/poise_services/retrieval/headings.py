@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple
 
-from poise.text.markdown import fence_after, title_of
+from poise.text.markdown import open_fence, parse_heading
 
 _MAX_TITLE_CHARS: Final = 200
 _UNDERLINE: Final = re.compile(r"([*=~^\"#+-])\1{2,}\s*")
@@ -47,7 +47,7 @@ def split_sections(text: str, form: Literal["text", "markdown"]) -> list[Section
     styles, path, found, body, fence = _TitleStyles(), list[tuple[int, str]](), list[Section](), list[str](), ""
     at = 0
     while at < len(lines):
-        fence = fence_after(lines[at], fence) if form == "markdown" else ""
+        fence = open_fence(lines[at], fence) if form == "markdown" else ""
         title = None if fence else _title(lines, at, form, styles)
         if title is None:
             body.append(lines[at])
@@ -61,7 +61,7 @@ def split_sections(text: str, form: Literal["text", "markdown"]) -> list[Section
 
 
 def _title(lines: list[str], at: int, form: str, styles: _TitleStyles) -> _Title | None:
-    if form == "markdown" and (title := title_of(lines[at])) and len(title.text) <= _MAX_TITLE_CHARS:
+    if form == "markdown" and (title := parse_heading(lines[at])) and len(title.text) <= _MAX_TITLE_CHARS:
         return _Title(title.level, title.text, 1)
     if at and lines[at - 1].strip():
         return None
@@ -91,7 +91,7 @@ def _blocks(lines: list[str], form: str) -> Iterator[str]:
     block: list[str] = []
     fence = ""
     for line in lines:
-        fence = fence_after(line, fence) if form == "markdown" else ""
+        fence = open_fence(line, fence) if form == "markdown" else ""
         if line.strip() or fence:
             block.append(line.rstrip())
         elif block:

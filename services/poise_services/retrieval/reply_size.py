@@ -3,7 +3,7 @@
 from typing import Final
 
 from poise.contracts import Passage, Passages
-from poise.contracts.json_size import MOST_PER_CHARACTER, beginning_within, json_size
+from poise.contracts.json_size import MAX_BYTES_PER_CHARACTER, json_size, truncate_to_json_size
 
 MIN_SHORTENED_BYTES: Final = 500
 """Bytes of text that a shortened passage must have left: less bears on nothing."""
@@ -24,7 +24,7 @@ def fit_to_size(found: Passages, room: int) -> Passages:
     for passage in found.passages:
         size = len(passage.encode()) + 1  # and a comma
         if size > left:
-            text = beginning_within(passage.text, left - size + json_size(passage.text))
+            text = truncate_to_json_size(passage.text, left - size + json_size(passage.text))
             if shortened := json_size(text) >= MIN_SHORTENED_BYTES:
                 kept.append(passage.model_copy(update={"text": text}))
             break
@@ -40,4 +40,4 @@ def _max_size(found: Passages) -> int:
     """More bytes than the reply can take: told from the lengths alone, for nearly every reply is far smaller."""
     texts = sum(len(p.text) + len(p.source) + len(p.id) + len(p.heading or "") for p in found.passages)
     own = len(found.epoch) + len(found.reason or "")
-    return (texts + own) * MOST_PER_CHARACTER + _OVERHEAD_BYTES * (len(found.passages) + 1)
+    return (texts + own) * MAX_BYTES_PER_CHARACTER + _OVERHEAD_BYTES * (len(found.passages) + 1)

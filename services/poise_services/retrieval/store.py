@@ -17,8 +17,8 @@ from typing import IO, Final, Self, TypeVar
 from poise.contracts import Envelope, Epoch, Manifest, Moved, Part
 from poise.errors import SetupError
 from poise.kafka.record import Record
-from poise.system.private_directory import private_directory
-from poise.text.error_text import words_of
+from poise.system.private_directory import make_private_directory
+from poise.text.error_text import error_message
 from poise_services.retrieval.index import DIMENSIONS, Index
 from poise_services.retrieval.index_metadata import IndexMetadata
 from poise_services.retrieval.passages import decode_vector, document_of_manifest, document_of_moved
@@ -115,7 +115,7 @@ class IndexStore:
                 self.checkpoint()
         except Exception as error:
             raise SetupError(
-                f"the index cannot go on ({words_of(error)}): is the disk of POISE_STATE_DIR full?"
+                f"the index cannot go on ({error_message(error)}): is the disk of POISE_STATE_DIR full?"
             ) from error
 
     def _add(self, record: Record, number: int, message: Part | Manifest | Moved) -> None:
@@ -137,7 +137,7 @@ class IndexStore:
         """The epoch moves last: whoever reads it before searching finds at least what it says."""
         self.index.replace_document(version)
         self.metadata.record_version(version, time.time())
-        self.epoch = self.epoch.with_(version.partition, version.number, version.published)
+        self.epoch = self.epoch.with_offset(version.partition, version.number, version.published)
         self._apply_moved(version.partition)
 
     def _apply_tombstone(self, record: Record) -> None:
@@ -153,7 +153,7 @@ class IndexStore:
     def _apply_moved(self, home: int) -> None:
         """What was copied to a partition is applied with its copy, and no sooner."""
         for partition, (offset, published) in self.metadata.apply_moved(home).items():
-            self.epoch = self.epoch.with_(partition, offset, published)
+            self.epoch = self.epoch.with_offset(partition, offset, published)
 
     def checkpoint(self) -> None:
         """Have on disk what was applied, and from where to go on: the index first."""
@@ -198,7 +198,7 @@ class IndexSlot:
                 return IndexStore(self.folder, origin, checkpoint_every=checkpoint_every)
         except (OSError, _UnusableStoreError) as error:
             raise SetupError(
-                f"no index can be kept in {self.folder}: {words_of(error)}; set POISE_STATE_DIR"
+                f"no index can be kept in {self.folder}: {error_message(error)}; set POISE_STATE_DIR"
             ) from error
 
     def recreate(self, store: IndexStore, origin: StoreOrigin, *, checkpoint_every: float) -> IndexStore:
@@ -213,7 +213,7 @@ class IndexSlot:
             shutil.rmtree(self.folder)
         except OSError as error:
             raise SetupError(
-                f"no index can be kept in {self.folder}: {words_of(error)}; set POISE_STATE_DIR"
+                f"no index can be kept in {self.folder}: {error_message(error)}; set POISE_STATE_DIR"
             ) from error
         return self.open(origin, checkpoint_every=checkpoint_every)
 
@@ -230,7 +230,7 @@ class IndexSlot:
 
 def _lock_first_free(root: Path) -> tuple[Path, IO[bytes]]:
     try:
-        private_directory(root, ours=True)
+        make_private_directory(root, ours=True)
         for number in count():
             lock = (root / f"{number}.lock").open("ab")
             try:
@@ -240,7 +240,7 @@ def _lock_first_free(root: Path) -> tuple[Path, IO[bytes]]:
             else:
                 return root / str(number), lock
     except OSError as error:
-        raise SetupError(f"no index can be kept in {root}: {words_of(error)}; set POISE_STATE_DIR") from error
+        raise SetupError(f"no index can be kept in {root}: {error_message(error)}; set POISE_STATE_DIR") from error
     raise AssertionError("numbers do not end")
 
 
@@ -267,7 +267,7 @@ def _open_or_unusable(open_: Callable[[], _T]) -> _T:
     except (OSError, MemoryError, KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # Qdrant's panics are BaseExceptions
-        reason = next(iter(words_of(error).splitlines()), type(error).__name__)
+        reason = next(iter(error_message(error).splitlines()), type(error).__name__)
         raise _UnusableStoreError(f"it is damaged: {reason}") from error
 
 

@@ -16,7 +16,7 @@ from poise.cli.errors import async_command
 from poise.cli.table import Row, table
 from poise.cli.text import clean, format_duration, format_ms, plural
 from poise.dead_letters.filter import seconds_of
-from poise.redis.answer_store import AnswersAdmin, Counts
+from poise.redis.answer_store import AnswerStoreAdmin, AnswerStoreStats
 from poise.redis.client import RedisClient
 
 app = typer.Typer(
@@ -41,10 +41,10 @@ def _age(text: str) -> float:
 async def stats(tenant: TenantOption = None, broker: BrokerOption = None, *, as_json: JsonOption = False) -> None:
     """Show what is kept by tenant, how often it was of use, and the time that this saved those who asked."""
     async with _connected(broker) as admin:
-        found = {name: await admin.counts(name) for name in await _tenants(admin, tenant)}
+        found = {name: await admin.stats(name) for name in await _tenants(admin, tenant)}
     if as_json:
         print_json(json.dumps({name: _plain(counts) for name, counts in found.items()}, ensure_ascii=False))
-    elif any(counts != Counts() for counts in found.values()):
+    elif any(counts != AnswerStoreStats() for counts in found.values()):
         out.print(table(HEADER, [Row(_cells(name, counts)) for name, counts in found.items()]))
         out.print(
             Text("\nshared: answered by a run that another one had begun; hit rate: (hits + stale) of all", "dim")
@@ -98,16 +98,16 @@ def _list(tenant: str, texts: list[str]) -> None:
 
 
 @asynccontextmanager
-async def _connected(broker: str | None) -> AsyncIterator[AnswersAdmin]:
-    async with RedisClient(resolve_settings(broker).redis_url, patience=COMMAND_TIMEOUT) as cache:
-        yield AnswersAdmin(cache)
+async def _connected(broker: str | None) -> AsyncIterator[AnswerStoreAdmin]:
+    async with RedisClient(resolve_settings(broker).redis_url, command_timeout=COMMAND_TIMEOUT) as cache:
+        yield AnswerStoreAdmin(cache)
 
 
-async def _tenants(admin: AnswersAdmin, tenant: str | None) -> list[str]:
+async def _tenants(admin: AnswerStoreAdmin, tenant: str | None) -> list[str]:
     return await admin.tenants() if tenant is None else [tenant]
 
 
-def _cells(tenant: str, counts: Counts) -> tuple[str, ...]:
+def _cells(tenant: str, counts: AnswerStoreStats) -> tuple[str, ...]:
     number: Callable[[int], str] = "{:,}".format
     return (
         clean(tenant),
@@ -126,6 +126,6 @@ def _size(number: int) -> str:
     return f"{number} B"
 
 
-def _plain(counts: Counts) -> dict[str, object]:
+def _plain(counts: AnswerStoreStats) -> dict[str, object]:
     """A tenant's counts for machines; `saved` in seconds."""
     return {**asdict(replace(counts, saved=round(counts.saved, 3))), "hit_rate": counts.hit_rate}

@@ -17,7 +17,7 @@ from poise.errors import SetupError
 from poise.settings import MeshSettings
 from poise.stack.options import ExternalServices, Ports, StackOptions, parse_custom_tiers, parse_workers
 from poise.stack.state import StackState, is_running, make_directory, running_stack
-from poise.system.private_directory import private_directory
+from poise.system.private_directory import make_private_directory
 
 STOP_TIMEOUT: Final = 120.0
 """Seconds that `poise down` waits: longer than any part is given to end."""
@@ -143,7 +143,7 @@ def _detach(options: StackOptions) -> None:
         raise SetupError(f"a stack runs already in {options.directory} (process {state.pid}): see `poise status`")
     log = options.directory / "logs" / "stack.log"
     make_directory(options.directory)
-    private_directory(log.parent)
+    make_private_directory(log.parent)
     with log.open("ab") as sink, log.open(encoding="utf-8", errors="replace") as said:
         said.seek(0, os.SEEK_END)
         child = subprocess.Popen(  # noqa: S603 - this very command

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-Path = tuple[str | int, ...]
+KeyPath = tuple[str | int, ...]
 """Keys from the top of the document, and the number, from 0, where an array is gone through."""
 
 _CLOSED: Final = ("", "]", "]]", '"""', "'''", '"""]', "'''\n]")
@@ -93,41 +93,41 @@ def _statements(text: str) -> Iterator[_Statement]:
     yield statement
 
 
-def lines_of(text: str) -> dict[Path, int]:
+def key_lines(text: str) -> dict[KeyPath, int]:
     """The line, from 1, on which each key, table and element of an array begins.
 
     Args:
         text: A document that `tomllib` can read.
     """
-    lines: dict[Path, int] = {}
-    arrays: dict[Path, int] = {}
-    table: Path = ()
+    lines: dict[KeyPath, int] = {}
+    arrays: dict[KeyPath, int] = {}
+    table: KeyPath = ()
     for statement in _statements(text):
         if statement.header:
-            table = _opened(statement.lines[0], arrays)
+            table = _opened_table(statement.lines[0], arrays)
             lines.setdefault(table, statement.begins)
             continue
         for number, beginning in statement.beginnings():
-            found = next(filter(None, (_parsed(f"{beginning}\n{closing}") for closing in _CLOSED)), {})
-            for path in _paths(found):
+            found = next(filter(None, (_parse(f"{beginning}\n{closing}") for closing in _CLOSED)), {})
+            for path in _key_paths(found):
                 lines.setdefault(table + path, number)
     return lines
 
 
-def unfinished(text: str) -> int:
+def line_of_syntax_error(text: str) -> int:
     """The line on which the statement of a document begins that cannot be read, or goes on where the document ends."""
     begins = 1
     for statement in _statements(text):
         begins = statement.begins if any(map(str.strip, statement.lines)) else begins
-        if not statement.header and _parsed("\n".join(statement.lines)) is None:
+        if not statement.header and _parse("\n".join(statement.lines)) is None:
             return statement.begins
     return begins
 
 
-def _opened(header: str, arrays: dict[Path, int]) -> Path:
+def _opened_table(header: str, arrays: dict[KeyPath, int]) -> KeyPath:
     """The table that a header opens; in an array of tables, its last."""
     found: Any = tomllib.loads(header)
-    path: Path = ()
+    path: KeyPath = ()
     while isinstance(found, Mapping) and found:
         [(key, found)] = found.items()
         path += (key,)
@@ -139,18 +139,18 @@ def _opened(header: str, arrays: dict[Path, int]) -> Path:
     return path
 
 
-def _parsed(statement: str) -> dict[str, Any] | None:
+def _parse(statement: str) -> dict[str, Any] | None:
     try:
         return tomllib.loads(statement)
     except (tomllib.TOMLDecodeError, RecursionError):
         return None
 
 
-def _paths(found: object, path: Path = ()) -> Iterator[Path]:
+def _key_paths(found: object, path: KeyPath = ()) -> Iterator[KeyPath]:
     if len(path) > _DEPTH:
         return
     if path:
         yield path
     items = found.items() if isinstance(found, Mapping) else enumerate(found) if isinstance(found, list) else ()
     for key, value in items:
-        yield from _paths(value, (*path, key))
+        yield from _key_paths(value, (*path, key))

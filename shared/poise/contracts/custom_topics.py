@@ -20,9 +20,9 @@ from poise.contracts.topics import (
     Deadlines,
     Lane,
     Topic,
-    dead_of,
-    dead_topic,
-    retry_of,
+    dead_letter_topic,
+    dead_letter_topic_name,
+    retry_topic,
 )
 
 LANES: Final[tuple[Lane, ...]] = get_args(Lane)
@@ -32,8 +32,8 @@ RESERVED: Final = BUILT_IN | {name.split(".")[1] for name in CATALOGUE} | {"deci
 
 NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,39}")
 KIND: Final = re.compile(r"[a-z][a-z0-9-]*/[1-9][0-9]*")
-_OWN: Final = re.compile(rf"{re.escape(PREFIX)}({NAME.pattern})\..+")
-_DEAD: Final = re.compile(rf"{re.escape(PREFIX)}({NAME.pattern})\.dead")
+_CUSTOM_TOPIC: Final = re.compile(rf"{re.escape(PREFIX)}({NAME.pattern})\..+")
+_DEAD_LETTER_TOPIC: Final = re.compile(rf"{re.escape(PREFIX)}({NAME.pattern})\.dead")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,9 @@ class TopicOptions:
     """The deadlines of the batch lane."""
 
 
-def own_topics(tier: str, accepts: Iterable[type[Message]], options: TopicOptions | None = None) -> tuple[Topic, ...]:
+def custom_tier_topics(
+    tier: str, accepts: Iterable[type[Message]], options: TopicOptions | None = None
+) -> tuple[Topic, ...]:
     """All topics of an own tier: its requests by lane, its delayed retries, its dead letters."""
     accepts, options = tuple(accepts), options or TopicOptions()
     requests = (
@@ -68,7 +70,7 @@ def own_topics(tier: str, accepts: Iterable[type[Message]], options: TopicOption
         )
         for lane in LANES
     )
-    return (*requests, *(retry_of(tier, delay) for delay in RETRY_DELAYS), dead_of(tier))
+    return (*requests, *(retry_topic(tier, delay) for delay in RETRY_DELAYS), dead_letter_topic(tier))
 
 
 def request_topic(kind: type[Request[Any]], lane: Lane) -> Topic:
@@ -82,23 +84,23 @@ def request_topic(kind: type[Request[Any]], lane: Lane) -> Topic:
     tier: str | None = getattr(kind, "tier", None)
     if tier is None:
         raise LookupError(f'{kind.__name__} names no tier that answers it: give the class `tier = "…"`')
-    return own_topics(tier, (kind,))[LANES.index(lane)]
+    return custom_tier_topics(tier, (kind,))[LANES.index(lane)]
 
 
-def topic_named(name: str) -> Topic | None:
+def find_topic(name: str) -> Topic | None:
     """A topic of Poise's or of an own tier, by its name; None if it is neither.
 
     Of an own tier's topic the name alone is known here, so it accepts any `Message` and has the usual options.
     """
     if name in CATALOGUE:
         return CATALOGUE[name]
-    found = _OWN.fullmatch(name)
+    found = _CUSTOM_TOPIC.fullmatch(name)
     if found is None or found[1] in RESERVED:
         return None
-    return next((topic for topic in own_topics(found[1], (Message,)) if topic.name == name), None)
+    return next((topic for topic in custom_tier_topics(found[1], (Message,)) if topic.name == name), None)
 
 
 def tiers_with_dead_letters(names: Iterable[str]) -> list[str]:
     """The tiers, own ones too, whose dead-letter topics are among the names of a broker's topics; sorted."""
-    found = (match[1] for name in names if (match := _DEAD.fullmatch(name)))
-    return sorted(tier for tier in found if dead_topic(tier) in CATALOGUE or tier not in RESERVED)
+    found = (match[1] for name in names if (match := _DEAD_LETTER_TOPIC.fullmatch(name)))
+    return sorted(tier for tier in found if dead_letter_topic_name(tier) in CATALOGUE or tier not in RESERVED)

@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import StringConstraints
 
-from poise.contracts.bounds import Int64, Moment
+from poise.contracts.bounds import Int64, UnixSeconds
 from poise.contracts.field_types import NOT_BLANK
 from poise.contracts.message import Message
 
@@ -55,7 +55,7 @@ class Part(Message):
     """Little-endian float32, base64; of unit length."""
     model: str
     """The embedding model's id: vectors of different models are not comparable."""
-    published: Moment
+    published: UnixSeconds
     """When the document was published, unix seconds."""
 
 
@@ -67,7 +67,7 @@ class Manifest(Message):
     document: str
     parts: Int64
     """How many parts this version has; 0 = the document was deleted."""
-    published: Moment
+    published: UnixSeconds
     absent: bool | None = None
     """It was deleted, and there was none: this is forgotten after a while, with a null value under the same key."""
 
@@ -86,7 +86,7 @@ class Moved(Message):
     """The right one, where the copy is."""
     version: Int64
     """The offset of the copy, which is the version of the document that it makes."""
-    published: Moment
+    published: UnixSeconds
     """When it was written, unix seconds: it counts only if nothing that was written later is seen."""
     deletion: bool | None = None
     """It was a deletion: where there was no such document this is forgotten after a while, with a null value under the

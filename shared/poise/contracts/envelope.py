@@ -7,7 +7,7 @@ from typing import Final, Self
 
 from poise.contracts.fault import FieldError
 from poise.contracts.integers import MAX_DIGITS, read_integer
-from poise.contracts.trace_context import trace_context
+from poise.contracts.trace_context import valid_trace_headers
 
 RawHeaders = Iterable[tuple[str, bytes | None]]
 """Names and values as Kafka has them: a value may be null, and names may repeat."""
@@ -25,7 +25,7 @@ STREAM_TO: Final = "poise-stream-to"
 STREAM: Final = "poise-stream"
 SEQ: Final = "poise-seq"
 
-_NAMES: Final[Mapping[str, str]] = MappingProxyType(
+_HEADER_BY_FIELD: Final[Mapping[str, str]] = MappingProxyType(
     {
         "correlation_id": CORRELATION_ID,
         "reply_to": REPLY_TO,
@@ -47,15 +47,15 @@ _NAMES: Final[Mapping[str, str]] = MappingProxyType(
         "seq": SEQ,
     }
 )
-_NUMBERS: Final = frozenset({"reply_partition", "deadline", "attempt", "redrives", "doc_version", "seq"})
-_OPAQUE: Final = frozenset({"correlation_id", "stream_to"})
-LONGEST_TEXT: Final = 8_192
+_INTEGER_FIELDS: Final = frozenset({"reply_partition", "deadline", "attempt", "redrives", "doc_version", "seq"})
+_BYTES_FIELDS: Final = frozenset({"correlation_id", "stream_to"})
+MAX_HEADER_BYTES: Final = 8_192
 """Bytes of any other header of Poise's: it is copied into replies and calls, which have to fit their topics."""
-LONGEST_STREAM_TO: Final = LONGEST_TEXT + 300
+MAX_STREAM_TO_BYTES: Final = MAX_HEADER_BYTES + 300
 """Bytes of `poise-stream-to`: a correlation id, behind a topic and a partition."""
-_LONGEST: Final = {STREAM_TO: LONGEST_STREAM_TO}
-_FIELDS: Final = {name: key for key, name in _NAMES.items()}
-_IN_ORDER: Final = tuple(_NAMES.items())
+_MAX_BYTES: Final = {STREAM_TO: MAX_STREAM_TO_BYTES}
+_FIELD_BY_HEADER: Final = {name: key for key, name in _HEADER_BY_FIELD.items()}
+_IN_ORDER: Final = tuple(_HEADER_BY_FIELD.items())
 
 
 class EnvelopeError(ValueError):
@@ -111,11 +111,11 @@ class Envelope:
         """
         last = dict(headers)
         values = {
-            key: _value(name, raw)
+            key: _decode_value(name, raw)
             for name, raw in last.items()
-            if raw is not None and (key := _FIELDS.get(name)) is not None
+            if raw is not None and (key := _FIELD_BY_HEADER.get(name)) is not None
         }
-        return cls(**values, trace=trace_context(last))  # type: ignore[arg-type]  # each value has its field's type
+        return cls(**values, trace=valid_trace_headers(last))  # type: ignore[arg-type]  # each value has its field's type
 
     def headers(self) -> list[tuple[str, bytes]]:
         """The headers as Kafka wants them, absent ones left out.
@@ -124,23 +124,23 @@ class Envelope:
             EnvelopeError: A text has no UTF-8 form.
         """
         written = [
-            (name, _written(name, value)) for key, name in _IN_ORDER if (value := getattr(self, key)) is not None
+            (name, _encode_value(name, value)) for key, name in _IN_ORDER if (value := getattr(self, key)) is not None
         ]
         written.extend((name, value.encode()) for name, value in self.trace.items())
         return written
 
-    def but(self, **changes: object) -> Self:
+    def with_changes(self, **changes: object) -> Self:
         """A copy with some headers changed; None removes one."""
         return replace(self, **changes)  # type: ignore[arg-type]  # checked by the dataclass itself
 
 
-def _value(name: str, raw: bytes) -> str | bytes | int:
-    if len(raw) > (longest := _LONGEST.get(name, LONGEST_TEXT)):
+def _decode_value(name: str, raw: bytes) -> str | bytes | int:
+    if len(raw) > (longest := _MAX_BYTES.get(name, MAX_HEADER_BYTES)):
         raise EnvelopeError(name, f"must be at most {longest} bytes long, not {len(raw)}")
-    key = _FIELDS[name]
-    if key in _OPAQUE:
+    key = _FIELD_BY_HEADER[name]
+    if key in _BYTES_FIELDS:
         return raw
-    if key not in _NUMBERS:
+    if key not in _INTEGER_FIELDS:
         try:
             return raw.decode()
         except UnicodeDecodeError as error:
@@ -152,7 +152,7 @@ def _value(name: str, raw: bytes) -> str | bytes | int:
     return number
 
 
-def _written(name: str, value: str | bytes | int) -> bytes:
+def _encode_value(name: str, value: str | bytes | int) -> bytes:
     if isinstance(value, bytes):
         return value
     try:

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final, Self
 
-_FORM: Final = "e1"
+_FORMAT: Final = "e1"
 """The first field of the text: another form would be `e2`."""
 _TOPIC_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _PART: Final = re.compile(r"(\d{1,9})~(\d{1,19})~(\d{1,19})")
 
-Reached = tuple[int, float]
+PartitionProgress = tuple[int, float]
 """The highest offset of a partition that has been applied, and when that document was published, unix seconds."""
 
 
@@ -28,7 +28,7 @@ class Epoch:
     """
 
     topic_id: str
-    parts: Mapping[int, Reached] = field(default_factory=dict)
+    parts: Mapping[int, PartitionProgress] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not _TOPIC_ID.fullmatch(self.topic_id):
@@ -44,7 +44,7 @@ class Epoch:
     def encode(self) -> str:
         """The epoch as text, safe in a header, a URL and a key: `e1.<topic id>.<partition>~<offset>~<unix ms>.…`."""
         parts = (f"{partition}~{offset}~{round(at * 1000)}" for partition, (offset, at) in self.parts.items())
-        return ".".join((_FORM, self.topic_id, *parts))
+        return ".".join((_FORMAT, self.topic_id, *parts))
 
     @classmethod
     def decode(cls, text: str) -> Self:
@@ -54,10 +54,10 @@ class Epoch:
             ValueError: It is no epoch; says where it goes wrong.
         """
         form, _, rest = text.partition(".")
-        if form != _FORM:
-            raise ValueError(f"an epoch begins with {_FORM}, not {form[:20]!r}")
+        if form != _FORMAT:
+            raise ValueError(f"an epoch begins with {_FORMAT}, not {form[:20]!r}")
         topic_id, *written = rest.split(".")
-        parts: dict[int, Reached] = {}
+        parts: dict[int, PartitionProgress] = {}
         for part in written:
             found = _PART.fullmatch(part)
             if not found:
@@ -76,7 +76,7 @@ class Epoch:
         """The partitions in which the other is further."""
         return [partition for partition, (offset, _) in other.parts.items() if self._offset(partition) < offset]
 
-    def with_(self, partition: int, offset: int, timestamp: float) -> Self:
+    def with_offset(self, partition: int, offset: int, timestamp: float) -> Self:
         """This epoch with a document applied: the partition moves up to its offset, never back."""
         if self._offset(partition) >= offset:
             return self

@@ -8,7 +8,7 @@ from pydantic import Field
 from poise.contracts.bounds import Quantity
 from poise.contracts.message import Message
 
-SHORT: Final = 1_000
+MAX_SHORT_DETAIL: Final = 1_000
 """Characters of a fault's detail, where all of it is more than its address takes."""
 
 
@@ -49,4 +49,4 @@ class Fault(Message):
 
     def shortened(self) -> "Fault":
         """This fault with no more than the beginning of its detail."""
-        return self.model_copy(update={"detail": self.detail[:SHORT], "errors": ()})
+        return self.model_copy(update={"detail": self.detail[:MAX_SHORT_DETAIL], "errors": ()})

@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Final, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
-from poise.contracts.field_types import WHOLE
+from poise.contracts.field_types import INTEGRAL_FLOAT_AS_INT
 from poise.contracts.message import Message
 from poise.contracts.run_id import RunId
 
@@ -30,7 +30,7 @@ class Feedback(Message):
     """Chosen by the sender: one that comes again with the same id counts once, as it was said last. Absent = one for
     each run: its thumb, its rating and its correction, each as it was said last."""
     thumb: Thumb | None = None
-    rating: Annotated[int, Field(ge=1, le=5), WHOLE] | None = None
+    rating: Annotated[int, Field(ge=1, le=5), INTEGRAL_FLOAT_AS_INT] | None = None
     """1 = worst, 5 = best."""
     correction: Annotated[str, Field(min_length=1, max_length=10_000)] | None = None
     """What the answer should have been."""

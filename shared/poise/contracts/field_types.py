@@ -9,9 +9,9 @@ r"""A pattern: some character that is no white space. `\S` means something else 
 this is what `str.strip` leaves."""
 
 
-def _whole(value: Any) -> Any:
+def _integral_float_as_int(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-WHOLE: Final = BeforeValidator(_whole)
+INTEGRAL_FLOAT_AS_INT: Final = BeforeValidator(_integral_float_as_int)
 """Of an integer: as JSON Schema has it, where 4.0 is one; that is how some languages write it. Stands last."""

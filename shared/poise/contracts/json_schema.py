@@ -17,7 +17,7 @@ Json = dict[str, Any]
 DIALECT: Final = GenerateJsonSchema.schema_dialect
 
 
-class Strict(GenerateJsonSchema):
+class StrictInputSchema(GenerateJsonSchema):
     """What a parser accepts that refuses unknown fields: what clients send."""
 
     def model_schema(self, schema: core_schema.ModelSchema) -> JsonSchemaValue:
@@ -34,7 +34,7 @@ class Strict(GenerateJsonSchema):
         return described
 
 
-class Written(GenerateJsonSchema):
+class OutputSchema(GenerateJsonSchema):
     """What `Message.encode` writes."""
 
     def model_schema(self, schema: core_schema.ModelSchema) -> JsonSchemaValue:
@@ -59,17 +59,17 @@ class Written(GenerateJsonSchema):
         return super().field_is_required(field, total) or schema.get("default", ...) is not None
 
 
-def of(model: type[BaseModel], *, strict: bool = False) -> Json:
+def input_schema(model: type[BaseModel], *, strict: bool = False) -> Json:
     """The JSON Schema of what the parser of one model accepts.
 
     Args:
         model: The model.
         strict: Whether its parser refuses unknown fields.
     """
-    return model.model_json_schema(schema_generator=Strict if strict else GenerateJsonSchema)
+    return model.model_json_schema(schema_generator=StrictInputSchema if strict else GenerateJsonSchema)
 
 
-def components(
+def schema_components(
     models: Iterable[type[BaseModel]],
     generator: type[GenerateJsonSchema] = GenerateJsonSchema,
     mode: JsonSchemaMode = "validation",

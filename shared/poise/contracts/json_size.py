@@ -7,7 +7,7 @@ from typing import Final
 
 from pydantic_core import to_json
 
-MOST_PER_CHARACTER: Final = 6
+MAX_BYTES_PER_CHARACTER: Final = 6
 """Bytes: `\\u0000`."""
 _QUOTES: Final = 2
 
@@ -17,9 +17,9 @@ def json_size(text: str) -> int:
     return len(to_json(text)) - _QUOTES
 
 
-def beginning_within(text: str, room: int) -> str:
+def truncate_to_json_size(text: str, room: int) -> str:
     """The longest beginning of a text that takes at most so many bytes as JSON."""
-    if len(text) * MOST_PER_CHARACTER <= room:
+    if len(text) * MAX_BYTES_PER_CHARACTER <= room:
         return text
     fits, too_long = 0, min(len(text), max(0, room)) + 1
     while too_long - fits > 1:

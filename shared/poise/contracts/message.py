@@ -6,10 +6,10 @@ from typing import Any, ClassVar, Generic, Self, TypeVar
 from pydantic import BaseModel, ConfigDict
 from pydantic.config import ExtraValues
 
-from poise.contracts.json_bounds import check_values
+from poise.contracts.json_bounds import check_value_count
 
 
-def without_bom(body: bytes | str) -> bytes | str:
+def strip_bom(body: bytes | str) -> bytes | str:
     """A body without the byte order mark that editors and libraries on Windows put before UTF-8 (RFC 8259, §8.1)."""
     if isinstance(body, bytes):
         return body.removeprefix(codecs.BOM_UTF8)
@@ -39,9 +39,9 @@ class Message(BaseModel):
         Raises:
             pydantic.ValidationError: The body is not JSON, is not of this form, or has too many values.
         """
-        check_values(body, cls.__name__)
+        check_value_count(body, cls.__name__)
         extra: ExtraValues = "forbid" if strict else "ignore"
-        return cls.model_validate_json(without_bom(body), strict=strict or None, extra=extra)
+        return cls.model_validate_json(strip_bom(body), strict=strict or None, extra=extra)
 
     def encode(self) -> bytes:
         """The body as UTF-8 JSON, without the fields that are absent."""

@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from poise.contracts.ask import NAME
-from poise.contracts.bounds import MOST, Finite, Int64, Moment, Share
+from poise.contracts.bounds import MAX_QUANTITY, Finite, Int64, Share, UnixSeconds
 from poise.contracts.message import Message
 
 Action = Literal["set", "shift", "roll back", "promote", "hold", "release", "revert", "refuse"]
@@ -36,9 +36,9 @@ class Limits(Message):
     """The score that steers: 0 to 1, more is better."""
     low: Annotated[float, Field(ge=0, le=1)] | None = None
     """The range: the least mean of that score which is acceptable; None = none."""
-    latency: Annotated[float, Field(gt=0, le=MOST)] | None = None
+    latency: Annotated[float, Field(gt=0, le=MAX_QUANTITY)] | None = None
     """Seconds within which a variant writes 95 % of its answers; None = it may take as long as it likes."""
-    cost: Annotated[float, Field(gt=0, le=MOST)] | None = None
+    cost: Annotated[float, Field(gt=0, le=MAX_QUANTITY)] | None = None
     """What 95 % of its answers cost at most, in the currency of the variants' prices; None = whatever."""
 
 
@@ -71,7 +71,7 @@ class Policy(Message):
     """A person has said that the weights stay as they are."""
     decision: str
     """The decision that put it in force."""
-    at: Moment
+    at: UnixSeconds
     """When, unix seconds."""
     by: str
     """Who: `loop`, or a person's name."""
@@ -121,7 +121,7 @@ class Finding(Message):
     """By variant, what it was found from: of the score that steers, or of the share above a ceiling."""
     runs: Annotated[tuple[str, ...], Field(fail_fast=True)] = ()
     """The runs that weighed most."""
-    since: Moment
+    since: UnixSeconds
     """When the first of the answers that it was found from was finished, unix seconds."""
 
 
@@ -150,7 +150,7 @@ class Decision(Message):
     by: str
     command: str | None = None
     """The id of the command that asked for it."""
-    at: Moment
+    at: UnixSeconds
     """Of the answer, or of the command, that it was decided at, unix seconds."""
     scores: Int64
     """The next offset of `poise.scores` when it was decided: all before it was counted, nothing after it was."""

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from poise.contracts.ask import Answer
-from poise.contracts.bounds import Elapsed, Finite, Int64, Moment, Quantity, Share
+from poise.contracts.bounds import Elapsed, Finite, Int64, Quantity, Share, UnixSeconds
 from poise.contracts.fault import Fault
 from poise.contracts.message import Message
 from poise.contracts.retrieve import Passage
@@ -25,7 +25,7 @@ class StepRecord(Message):
     """The fault's type, when that is how it ended."""
 
 
-def longest(steps: Iterable[StepRecord]) -> dict[str, float]:
+def longest_by_step(steps: Iterable[StepRecord]) -> dict[str, float]:
     """Milliseconds by step; of those that have the same name, of the longest."""
     took: dict[str, float] = {}
     for record in steps:
@@ -77,9 +77,9 @@ class RunRecord(Message):
     workflow: str
     tenant: str
     question: str
-    started: Moment
+    started: UnixSeconds
     """Unix seconds."""
-    finished: Moment
+    finished: UnixSeconds
     answer: Answer | None = None
     fault: Fault | None = None
     draw: Draw | None = None
@@ -106,7 +106,7 @@ class Score(Message):
     variant: str
     probability: Share
     rung: str
-    at: Moment
+    at: UnixSeconds
     """When the run finished, unix seconds; of feedback, when it was given."""
     question: str | None = None
     """A digest of the question, so that one that is asked again and again can be weighed by it."""

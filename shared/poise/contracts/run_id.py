@@ -12,7 +12,7 @@ _NAMESPACE: Final = UUID("722bc74f-42eb-5459-b401-c9dd78025bb1")
 """uuid5 of `urn:poise:run`; changing it would give the same ask another run id."""
 ROOT_STEP: Final = "ask"
 """The step that is the run itself, and that of a message which names none."""
-_BY_TIME, _BY_PLACE = 7, 5
+_UUID7, _UUID5 = 7, 5
 """The versions of UUID that a run id may be: given by a gateway, or made of the ask's place in Kafka."""
 
 
@@ -29,7 +29,7 @@ def new_run_id(now: float, random: Random) -> str:
     return str(UUID(int=value))
 
 
-def run_id_of(topic: str, partition: int, offset: int, timestamp: float) -> str:
+def derive_run_id(topic: str, partition: int, offset: int, timestamp: float) -> str:
     """The run id of an ask that came by Kafka: the same for every copy of it, given the first copy's place and time.
 
     The time (unix seconds, as Kafka has it to the millisecond) tells apart asks that stand at the same place of a topic
@@ -44,13 +44,13 @@ def run_id_of(topic: str, partition: int, offset: int, timestamp: float) -> str:
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
-def started_at(run_id: str) -> float | None:
+def run_started_at(run_id: str) -> float | None:
     """When the run began, unix seconds; None when the id does not tell (it is not a UUIDv7)."""
     try:
         value = UUID(run_id)
     except ValueError:
         return None
-    return (value.int >> 80) / 1000 if value.version == _BY_TIME else None
+    return (value.int >> 80) / 1000 if value.version == _UUID7 else None
 
 
 def is_run_id(text: str) -> bool:
@@ -59,18 +59,20 @@ def is_run_id(text: str) -> bool:
         given = UUID(text)
     except ValueError:
         return False
-    return str(given) == text and given.version in {_BY_TIME, _BY_PLACE}
+    return str(given) == text and given.version in {_UUID7, _UUID5}
 
 
-FORM: Final = rf"^[0-9a-f]{{8}}-[0-9a-f]{{4}}-[{_BY_PLACE}{_BY_TIME}][0-9a-f]{{3}}-[89ab][0-9a-f]{{3}}-[0-9a-f]{{12}}$"
+RUN_ID_PATTERN: Final = (
+    rf"^[0-9a-f]{{8}}-[0-9a-f]{{4}}-[{_UUID5}{_UUID7}][0-9a-f]{{3}}-[89ab][0-9a-f]{{3}}-[0-9a-f]{{12}}$"
+)
 """What `is_run_id` accepts, as a pattern for JSON Schemas."""
 
 
-def _run_id(text: str) -> str:
+def _validate_run_id(text: str) -> str:
     if not is_run_id(text):
         raise PydanticCustomError("run_id", "can be no run's id: it is the `run_id` of an answer")
     return text
 
 
-RunId = Annotated[str, AfterValidator(_run_id), Field(json_schema_extra={"pattern": FORM})]
+RunId = Annotated[str, AfterValidator(_validate_run_id), Field(json_schema_extra={"pattern": RUN_ID_PATTERN})]
 """The id of a run, given by a client."""

@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from poise.contracts.bounds import INT64, Finite, Moment, Quantity
+from poise.contracts.bounds import INT64, Finite, Quantity, UnixSeconds
 from poise.contracts.message import Message
 
 Role = Literal["internal", "server", "client", "producer", "consumer"]
@@ -30,7 +30,7 @@ class SpanRecord(Message):
     """`poise-<tier>`."""
     instance: str
     host: str = ""
-    start: Moment
+    start: UnixSeconds
     """Unix seconds."""
     ms: Quantity
     """Milliseconds it took."""

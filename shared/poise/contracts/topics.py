@@ -29,11 +29,11 @@ Lane = Literal["interactive", "batch"]
 
 MIB: Final = 1024 * 1024
 
-LARGEST_RECORD: Final = 3 * MIB
+MAX_RECORD_BYTES: Final = 3 * MIB
 """Bytes: a dead letter is the message as it was, however large, and why."""
 
 PREFIX: Final = "poise."
-_OF_A_TIER: Final = re.compile(rf"{re.escape(PREFIX)}([a-z0-9-]+)\.(?:requests|retry|dead)(?:\..+)?")
+_TIER_TOPIC: Final = re.compile(rf"{re.escape(PREFIX)}([a-z0-9-]+)\.(?:requests|retry|dead)(?:\..+)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Deadlines:
 
 INTERACTIVE: Final = Deadlines(default=30.0, longest=300.0)
 BATCH: Final = Deadlines(default=600.0, longest=6 * HOUR)
-UNHURRIED: Final = Deadlines(default=math.inf, longest=math.inf)
+NO_DEADLINE: Final = Deadlines(default=math.inf, longest=math.inf)
 """Work that stays wanted however long it has waited."""
 
 
@@ -71,7 +71,7 @@ class Topic:
     compacted: bool = False
     ordered: bool = False
     """Messages of one key are handled one after another."""
-    edge: bool = False
+    public: bool = False
     """Anyone may write: unknown fields are refused, and headers that claim an identity are ignored."""
     deadlines: Deadlines = INTERACTIVE
     max_bytes: int = MIB
@@ -85,7 +85,7 @@ class Topic:
         return "batch" if self.name.endswith(".batch") else "interactive"
 
 
-def dead_topic(tier: str) -> str:
+def dead_letter_topic_name(tier: str) -> str:
     """The name of a tier's dead-letter topic."""
     return f"{PREFIX}{tier}.dead"
 
@@ -94,37 +94,48 @@ RETRY_DELAYS: Final = (10.0, 60.0, 600.0)
 """Seconds that a message which is to be handled again later is put off, the first time, the second and the third."""
 
 
-def retry_topic(tier: str, delay: float) -> str:
+def retry_topic_name(tier: str, delay: float) -> str:
     """The name of the topic on which a tier's messages wait for `delay` seconds to be handled again."""
     minutes = delay / 60
     return f"{PREFIX}{tier}.retry.{f'{minutes:g}m' if minutes >= 1 else f'{delay:g}s'}"
 
 
-def retry_of(tier: str, delay: float) -> Topic:
+def retry_topic(tier: str, delay: float) -> Topic:
     """The topic on which a tier's messages wait for `delay` seconds."""
     return Topic(
-        retry_topic(tier, delay),
+        retry_topic_name(tier, delay),
         (Message,),
         key="as the original",
         partitions=3,
         keep=7 * DAY,
-        deadlines=UNHURRIED,
-        max_bytes=LARGEST_RECORD,
+        deadlines=NO_DEADLINE,
+        max_bytes=MAX_RECORD_BYTES,
     )
 
 
-def dead_of(tier: str) -> Topic:
+def dead_letter_topic(tier: str) -> Topic:
     """A tier's dead-letter topic."""
     return Topic(
-        dead_topic(tier), (Message,), key="as the original", partitions=1, keep=14 * DAY, max_bytes=LARGEST_RECORD
+        dead_letter_topic_name(tier),
+        (Message,),
+        key="as the original",
+        partitions=1,
+        keep=14 * DAY,
+        max_bytes=MAX_RECORD_BYTES,
     )
 
 
 ASK_INTERACTIVE: Final = Topic(
-    "poise.ask.interactive", (Ask,), "orchestration", key="conversation, else none", ordered=True, edge=True
+    "poise.ask.interactive", (Ask,), "orchestration", key="conversation, else none", ordered=True, public=True
 )
 ASK_BATCH: Final = Topic(
-    "poise.ask.batch", (Ask,), "orchestration", key="conversation, else none", ordered=True, edge=True, deadlines=BATCH
+    "poise.ask.batch",
+    (Ask,),
+    "orchestration",
+    key="conversation, else none",
+    ordered=True,
+    public=True,
+    deadlines=BATCH,
 )
 RUNS_INTERACTIVE: Final = Topic(
     "poise.runs.interactive", (Ask,), "orchestration", key="conversation, else run", ordered=True
@@ -161,15 +172,15 @@ DOCUMENTS: Final = Topic(
     keep=FOREVER,
     compacted=True,
     ordered=True,
-    edge=True,
-    deadlines=UNHURRIED,
+    public=True,
+    deadlines=NO_DEADLINE,
 )
 PASSAGES: Final = Topic(
     "poise.passages", (Part, Manifest, Moved, Deletion), key="<document id>#<part>", keep=FOREVER, compacted=True
 )
 VERSIONS: Final = Topic("poise.versions", (DocumentVersion,), key="document id", keep=FOREVER, compacted=True)
 """Small: every orchestration worker reads all of it. A record has its document's partition number."""
-RECORDS: Final = Topic("poise.records", (RunRecord,), "evaluation", key="run", keep=7 * DAY, deadlines=UNHURRIED)
+RECORDS: Final = Topic("poise.records", (RunRecord,), "evaluation", key="run", keep=7 * DAY, deadlines=NO_DEADLINE)
 SCORES: Final = Topic("poise.scores", (Score,), key="policy", keep=7 * DAY)
 FEEDBACK: Final = Topic(
     "poise.feedback",
@@ -178,8 +189,8 @@ FEEDBACK: Final = Topic(
     key="run",
     keep=30 * DAY,
     keep_bytes=1024 * MIB,
-    edge=True,
-    deadlines=UNHURRIED,
+    public=True,
+    deadlines=NO_DEADLINE,
     segment=64 * MIB,
 )
 """Kept for longer than the runs that it is about: what somebody took the time to write is worth fetching later."""
@@ -190,7 +201,7 @@ POLICY_STATE: Final = Topic(
     key="policy",
     keep=FOREVER,
     compacted=True,
-    max_bytes=LARGEST_RECORD,
+    max_bytes=MAX_RECORD_BYTES,
     segment=16 * MIB,
 )
 """A policy's partition has the same number here, in `poise.policy.commands` and in `poise.scores`."""
@@ -230,8 +241,8 @@ CATALOGUE: Final = MappingProxyType(
             COMMANDS,
             CANCEL,
             SPANS,
-            *(retry_of(tier, delay) for tier in TIERS for delay in RETRY_DELAYS),
-            *(dead_of(tier) for tier in TIERS),
+            *(retry_topic(tier, delay) for tier in TIERS for delay in RETRY_DELAYS),
+            *(dead_letter_topic(tier) for tier in TIERS),
         )
     }
 )
@@ -247,12 +258,12 @@ REQUESTS: Final = MappingProxyType(
 """Where each request goes, by lane."""
 
 
-def topics_of(tier: str) -> tuple[Topic, ...]:
+def topics_of_tier(tier: str) -> tuple[Topic, ...]:
     """The topics that a tier handles."""
     return tuple(topic for topic in CATALOGUE.values() if topic.tier == tier)
 
 
-def tier_of_dead_letters(topic: str) -> str:
+def dead_letter_tier(topic: str) -> str:
     """Whose dead-letter topic takes what cannot be handled, or not even decoded, of a topic.
 
     That of the tier that handles it, which custom tiers and delayed retries have in their names. What no tier handles,
@@ -260,5 +271,5 @@ def tier_of_dead_letters(topic: str) -> str:
     """
     if (known := CATALOGUE.get(topic)) is not None and known.tier is not None:
         return known.tier
-    named = _OF_A_TIER.fullmatch(topic)
+    named = _TIER_TOPIC.fullmatch(topic)
     return named[1] if named else "orchestration"

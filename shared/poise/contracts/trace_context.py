@@ -23,7 +23,7 @@ _LENGTHS: Final = (2, 32, 16, 2)
 """Hexadecimal digits of version, trace id, parent id and flags."""
 
 
-def trace_context(headers: Mapping[str, bytes | None]) -> dict[str, str]:
+def valid_trace_headers(headers: Mapping[str, bytes | None]) -> dict[str, str]:
     """Those of a message's trace headers that are well formed; a `tracestate` counts only with its `traceparent`.
 
     Args:

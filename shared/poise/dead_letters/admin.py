@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from poise.contracts.topics import PREFIX, dead_topic
+from poise.contracts.topics import PREFIX, dead_letter_topic_name
 from poise.dead_letters.filter import Filter, invalid
 from poise.dead_letters.model import PURGED, DeadLetter, DeadLetterIndex, State, marker
 from poise.dead_letters.redrive import Redriver, whole
@@ -21,7 +21,7 @@ from poise.kafka.transactions import ProducerRecord, TransactionalProducer
 READ_WITHIN: Final = 120.0
 """Seconds; all dead letters of a tier."""
 MARKED_AT_ONCE: Final = 1_000
-_SUFFIX: Final = dead_topic("").removeprefix(PREFIX)
+_SUFFIX: Final = dead_letter_topic_name("").removeprefix(PREFIX)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +150,7 @@ class DeadLetterAdmin:
     async def _read(self, tier: str, chosen: Filter, now: float) -> _Log:
         tenant = self._tenant
         index = DeadLetterIndex(tier, fits=lambda letter: chosen.fits(letter, now, tenant))
-        async with self._logs.follow(dead_topic(tier)) as follower:
+        async with self._logs.follow(dead_letter_topic_name(tier)) as follower:
             async for batch in follower.read_to_end(within=READ_WITHIN):
                 for record in batch:
                     index.add(record)
@@ -159,7 +159,7 @@ class DeadLetterAdmin:
     # -- purging --------------------------------------------------------------------------------------------------
 
     async def _purge(self, tier: str, chosen: Filter, now: float) -> list[DeadLetter]:
-        topic = dead_topic(tier)
+        topic = dead_letter_topic_name(tier)
         try:
             async with TransactionalProducer(self._logs.access.connection, topic) as transactions:
                 # In a transaction for its name: a letter is not sent again while it is purged.

@@ -15,7 +15,7 @@ from typing import Final
 
 from poise.contracts.envelope import DEADLINE
 from poise.contracts.fault import FieldError
-from poise.contracts.topics import CATALOGUE, dead_topic
+from poise.contracts.topics import CATALOGUE, dead_letter_topic_name
 from poise.errors import MessageError, RecordTooLargeError
 from poise.kafka.record import Headers, Position, Record, SendRecord
 from poise.kafka.record_size import size_of
@@ -120,7 +120,7 @@ class DeadLetter:
     def tenant(self) -> str | None:
         """Whose it is, where a writer said so who may; None = its topic's tenant."""
         topic = CATALOGUE.get(self.topic)
-        return None if topic is not None and topic.edge else self.record.header(TENANT)
+        return None if topic is not None and topic.public else self.record.header(TENANT)
 
     @property
     def topic(self) -> str:
@@ -177,10 +177,10 @@ async def write(
         reason.append((UNDECODED, f"{record.undecodable.first_offset}-{record.offset}".encode()))
     value = b"" if record.key is None and record.value is None else record.value  # Kafka's client wants one of the two
     try:
-        return await send(dead_topic(tier), value, key=record.key, headers=[*headers, *reason])
+        return await send(dead_letter_topic_name(tier), value, key=record.key, headers=[*headers, *reason])
     except RecordTooLargeError as too_large:
         key, value, kept = _cut(record.key, value or b"", headers, reason, too_large.limit)
-        return await send(dead_topic(tier), value, key=key, headers=kept)
+        return await send(dead_letter_topic_name(tier), value, key=key, headers=kept)
 
 
 def _cut(

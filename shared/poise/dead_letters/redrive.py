@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequen
 from dataclasses import replace
 from typing import Final
 
-from poise.contracts.topics import CATALOGUE, dead_topic
+from poise.contracts.topics import CATALOGUE, dead_letter_topic_name
 from poise.dead_letters.model import REDRIVEN, DeadLetter, State, marker
 from poise.dead_letters.redrive_plan import Redrive, RedriveOutcome, batches, refusal, to_send_again
 from poise.errors import RetryableError
@@ -54,7 +54,9 @@ class Redriver:
             return
         try:
             while not self._finished(looked):
-                async with TransactionalProducer(self._logs.access.connection, dead_topic(self._tier)) as transactions:
+                async with TransactionalProducer(
+                    self._logs.access.connection, dead_letter_topic_name(self._tier)
+                ) as transactions:
                     # From here on nobody else writes markers: what is read now holds until this one is shut out.
                     looked = [outcome for outcome in await self._look() if outcome.letter.id not in self._settled]
                     for outcome in looked:
@@ -144,7 +146,7 @@ class Redriver:
             positions = await transaction.send(copies)
             await transaction.send(
                 [
-                    ProducerRecord(dead_topic(self._tier), *marker(at, REDRIVEN, str(position)))
+                    ProducerRecord(dead_letter_topic_name(self._tier), *marker(at, REDRIVEN, str(position)))
                     for letter, position in zip(batch, positions, strict=True)
                     for at in letter.places
                 ]
@@ -172,7 +174,7 @@ async def whole(lookups: LogLookup, letters: Sequence[DeadLetter]) -> list[DeadL
     found: dict[Position, Record] = {}
     for tier in {letter.tier for letter in letters}:
         places = [letter.record.position for letter in letters if letter.tier == tier]
-        found |= await lookups.read_at(dead_topic(tier), places)
+        found |= await lookups.read_at(dead_letter_topic_name(tier), places)
     return [
         replace(letter, record=found[letter.record.position]) for letter in letters if letter.record.position in found
     ]

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Final, Protocol
 
-from poise.contracts.topics import dead_topic, tier_of_dead_letters
+from poise.contracts.topics import dead_letter_tier, dead_letter_topic_name
 from poise.dead_letters import model
 from poise.dead_letters.model import POSITION
 from poise.errors import PoiseError, UnavailableError
@@ -62,10 +62,10 @@ class UndecodableBatches:
         self._seen[position] = None
         if len(self._seen) > REMEMBERED:
             self._seen.popitem(last=False)
-        tier = tier_of_dead_letters(record.topic)
+        tier = dead_letter_tier(record.topic)
         count(semconv.RECORDS_SKIPPED, 1, {semconv.MESSAGING_DESTINATION: record.topic})
         log_undecodable(record)
-        if record.topic == dead_topic(tier):
+        if record.topic == dead_letter_topic_name(tier):
             return  # it is where it would be kept
         if len(self._keeping) >= AT_ONCE:
             log.error("%s is not kept as a dead letter: there are too many such batches at once", position)
@@ -77,7 +77,7 @@ class UndecodableBatches:
     async def _keep(self, tier: str, record: Record) -> None:
         while True:
             try:
-                if not await self._is_kept(dead_topic(tier), str(record.position)):
+                if not await self._is_kept(dead_letter_topic_name(tier), str(record.position)):
                     error = undecodable_error(record)
                     await model.write(self._send, tier, record, error, attempt=1, worker=self._worker)
                     metered = {

@@ -2,9 +2,9 @@
 
 from typing import TYPE_CHECKING
 
-from poise.embedding.model import MOST_TOKENS, VOCABULARY, Model, model_id, stand_back
+from poise.embedding.model import MAX_TOKENS, VOCABULARY, EmbeddingModel, lower_thread_priority, model_id
 
 if TYPE_CHECKING:
     from poise.embedding.model import Vector as Vector
 
-__all__ = ["MOST_TOKENS", "VOCABULARY", "Model", "model_id", "stand_back"]
+__all__ = ["MAX_TOKENS", "VOCABULARY", "EmbeddingModel", "lower_thread_priority", "model_id"]

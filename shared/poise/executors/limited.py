@@ -43,7 +43,7 @@ class LimitedExecutor:
 
     def __init__(self, limits: WorkLimits | None = None) -> None:
         self._limits = limits or WorkLimits()
-        self._pool = ProcessPool(_applied, self._limits.processes, eager=False)
+        self._pool = ProcessPool(_apply_limited, self._limits.processes, eager=False)
         self._entered = False
 
     async def __aenter__(self) -> Self:
@@ -83,7 +83,7 @@ class LimitedExecutor:
             )
         except TimeoutError as error:
             raise self._exceeded(function, size, f"{self._limits.seconds:g} s") from error
-        if outcome == _TOO_MUCH:
+        if outcome == _OUT_OF_MEMORY:
             raise self._exceeded(function, size, f"{self._limits.megabytes} MB")
         found: ResultT = result
         return found
@@ -94,14 +94,14 @@ class LimitedExecutor:
 
 
 _DONE: Final = "done"
-_TOO_MUCH: Final = "too much memory"
+_OUT_OF_MEMORY: Final = "too much memory"
 
 
-def _applied(work: tuple[Callable[..., Any], tuple[object, ...], int]) -> tuple[str, Any]:
+def _apply_limited(work: tuple[Callable[..., Any], tuple[object, ...], int]) -> tuple[str, Any]:
     """In the process: do a piece of work with so many megabytes."""
     function, arguments, megabytes = work
     resource.setrlimit(resource.RLIMIT_DATA, (megabytes * _MEGABYTE, resource.RLIM_INFINITY))
     try:
         return _DONE, function(*arguments)
     except MemoryError:
-        return _TOO_MUCH, None
+        return _OUT_OF_MEMORY, None

@@ -18,9 +18,9 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from poise.errors import RetryableError, SetupError
-from poise.executors.frames import DONE, LENGTH, MAIN, frame, from_child, main_module
+from poise.executors.frames import DONE, LENGTH_BYTES, MAIN, encode_frame, main_module, unpickle_from_child
 
-STARTED_WITHIN: Final = 60.0
+START_TIMEOUT: Final = 60.0
 """Seconds that a process has to load the function's module."""
 
 
@@ -51,7 +51,7 @@ class ProcessPool:
             ) from error
         self._introduction = pickle.dumps((main_module() if MAIN.encode() in pickled else None, pickled))
         self._size = size
-        self._places = _Places()
+        self._places = _IdleChildren()
         if not eager:
             self._places.give_unstarted(size)
 
@@ -100,11 +100,11 @@ class ProcessPool:
                 await child.kill()
             raise
         self._places.give(child)
-        found = from_child(content)
+        found = unpickle_from_child(content)
         if outcome == DONE:
             return found
         error, told = found
-        raise error from _There(told)
+        raise error from _ChildTraceback(told)
 
     async def _start(self) -> "_Child":
         process = await asyncio.create_subprocess_exec(
@@ -120,11 +120,11 @@ class ProcessPool:
         )
         child = _Child(self._name, process)
         try:
-            async with asyncio.timeout(STARTED_WITHIN):
+            async with asyncio.timeout(START_TIMEOUT):
                 await child.ask(self._introduction)
         except TimeoutError as error:
             await child.kill()
-            raise RetryableError(f"a process for {self._name} did not start in {STARTED_WITHIN:.0f} s") from error
+            raise RetryableError(f"a process for {self._name} did not start in {START_TIMEOUT:.0f} s") from error
         except BaseException:
             await child.kill()
             raise
@@ -134,7 +134,7 @@ class ProcessPool:
         await asyncio.gather(*(child.kill() for child in self._places.leave()))
 
 
-class _There(Exception):  # noqa: N818 - no error of its own: it is the cause of one
+class _ChildTraceback(Exception):  # noqa: N818 - no error of its own: it is the cause of one
     """Carries the traceback that an error had in its process, so that a dead letter has it."""
 
     def __str__(self) -> str:
@@ -162,9 +162,9 @@ class _Child:
         assert stdin is not None  # noqa: S101 - for the type checker: both are pipes
         assert stdout is not None  # noqa: S101
         try:
-            stdin.write(frame(content))
+            stdin.write(encode_frame(content))
             await stdin.drain()
-            answer = await stdout.readexactly(int.from_bytes(await stdout.readexactly(LENGTH)))
+            answer = await stdout.readexactly(int.from_bytes(await stdout.readexactly(LENGTH_BYTES)))
         except (ConnectionError, asyncio.IncompleteReadError) as error:
             code = await self._process.wait()
             how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
@@ -180,7 +180,7 @@ class _Child:
         await self._process.wait()
 
 
-class _Places:
+class _IdleChildren:
     """The processes that are free; None stands for one that must be started first."""
 
     def __init__(self) -> None:

@@ -9,11 +9,11 @@ from functools import partial
 from queue import SimpleQueue
 from typing import Any, Final, TypeVar
 
-from poise.text.error_text import typed_words_of
+from poise.text.error_text import error_with_type
 
 T = TypeVar("T")
 
-_Work = tuple["Future[Any]", Callable[[], Any]]
+_WorkItem = tuple["Future[Any]", Callable[[], Any]]
 
 _END: Final = None
 
@@ -32,7 +32,7 @@ class ThreadPool:
     def __init__(self, size: int, name: str) -> None:
         self._size = size
         self._name = name
-        self._work: SimpleQueue[_Work | None] = SimpleQueue()
+        self._work: SimpleQueue[_WorkItem | None] = SimpleQueue()
         self._idle = threading.Semaphore(0)
         self._threads: list[threading.Thread] = []
         self._begun: set[Future[Any]] = set()
@@ -66,27 +66,27 @@ class ThreadPool:
             future, function = work
             if future.set_running_or_notify_cancel():
                 self._begun.add(future)
-                _settle(future, function)
+                _complete(future, function)
                 self._begun.discard(future)
             del work, future, function  # else the last result lives until the next work comes
             self._idle.release()
 
 
-def _settle(future: "Future[Any]", function: Callable[[], Any]) -> None:
+def _complete(future: "Future[Any]", function: Callable[[], Any]) -> None:
     try:
         result = function()
     except BaseException as error:  # noqa: BLE001 - whoever waits for the future owns it
-        future.set_exception(error if _is_plain(error) else _as_bug(error))
+        future.set_exception(error if _is_safe_to_set(error) else _as_bug(error))
     else:
         future.set_result(result)
 
 
-def _is_plain(error: BaseException) -> bool:
+def _is_safe_to_set(error: BaseException) -> bool:
     """Whether an error means the same to whoever awaits it: a `sys.exit()` in a handler must not end the worker."""
     return isinstance(error, Exception) and not isinstance(error, StopIteration | CancelledError)
 
 
 def _as_bug(error: BaseException) -> RuntimeError:
-    bug = RuntimeError(f"the function raised {typed_words_of(error)}")
+    bug = RuntimeError(f"the function raised {error_with_type(error)}")
     bug.__cause__ = error
     return bug

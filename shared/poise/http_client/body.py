@@ -10,8 +10,8 @@ from typing import Final, Protocol
 
 ACCEPT_ENCODING: Final = {"accept-encoding": "identity"}
 """To be sent with each request."""
-_INFLATED: Final = frozenset({"gzip", "x-gzip", "deflate"})
-_PIECE: Final = 64 * 1024
+_DECODED: Final = frozenset({"gzip", "x-gzip", "deflate"})
+_CHUNK_BYTES: Final = 64 * 1024
 """Bytes that are inflated at once."""
 _GZIP_OR_ZLIB: Final = zlib.MAX_WBITS | 32
 """zlib looks at the first bytes for which of the two it is."""
@@ -36,7 +36,7 @@ class Response(Protocol):
         """Its body as it comes from the network."""
 
 
-async def pieces_of(response: Response, limit: int) -> AsyncGenerator[bytes]:
+async def iter_body(response: Response, limit: int) -> AsyncGenerator[bytes]:
     """The body of a response in pieces of at most 64 KiB or, not compressed, as they come.
 
     Args:
@@ -47,7 +47,7 @@ async def pieces_of(response: Response, limit: int) -> AsyncGenerator[bytes]:
         BodyTooLargeError: It is larger.
         BodyError: Its encoding is not one that is read, or what came is not in it.
     """
-    inflating = _inflating(response.headers.get("content-encoding", ""))
+    inflating = _decoder(response.headers.get("content-encoding", ""))
     came = size = 0
     async for raw in response.aiter_raw():
         came += len(raw)  # compressed bytes that inflate to nothing count too
@@ -60,16 +60,16 @@ async def pieces_of(response: Response, limit: int) -> AsyncGenerator[bytes]:
         inflating.finish()
 
 
-def _inflating(content_encoding: str) -> "_Inflating | None":
+def _decoder(content_encoding: str) -> "_Decoder | None":
     codings = [name for part in content_encoding.split(",") if (name := part.strip().lower()) not in {"", "identity"}]
     if not codings:
         return None
-    if len(codings) > 1 or codings[0] not in _INFLATED:
+    if len(codings) > 1 or codings[0] not in _DECODED:
         raise BodyError(f"content-encoding {', '.join(codings)[:80]!r} is not read: identity was asked for")
-    return _Inflating(codings[0])
+    return _Decoder(codings[0])
 
 
-class _Inflating:
+class _Decoder:
     """Inflates one gzip or zlib stream; what follows its end is dropped."""
 
     def __init__(self, coding: str) -> None:
@@ -79,7 +79,7 @@ class _Inflating:
     def pieces(self, raw: bytes) -> Iterator[bytes]:
         while not self._stream.eof:
             try:
-                piece = self._stream.decompress(raw, _PIECE)
+                piece = self._stream.decompress(raw, _CHUNK_BYTES)
             except zlib.error as error:
                 raise BodyError(f"what came is not {self._coding}: {error}") from error
             raw = self._stream.unconsumed_tail

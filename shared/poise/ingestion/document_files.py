@@ -9,7 +9,7 @@ from typing import Final, Literal
 from pydantic import TypeAdapter, ValidationError
 
 from poise.contracts.document import MAX_DOCUMENT_BYTES, MAX_DOCUMENT_CHARS, Document, DocumentId
-from poise.text.markdown import fence_after, title_of
+from poise.text.markdown import open_fence, parse_heading
 
 DocumentFormat = Literal["text", "markdown"]
 
@@ -155,7 +155,7 @@ def _title(text: str) -> str | None:
     """Return the first level-1 title outside of code."""
     fence = ""
     for line in text.split("\n"):
-        fence = fence_after(line, fence)
-        if not fence and (title := title_of(line)) is not None and title.level == 1:
+        fence = open_fence(line, fence)
+        if not fence and (title := parse_heading(line)) is not None and title.level == 1:
             return title.text
     return None

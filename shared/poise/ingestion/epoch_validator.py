@@ -14,7 +14,7 @@ from poise.errors import InvalidMessageError, PoiseError
 from poise.kafka.coalesced_read import CoalescedRead
 from poise.kafka.end_offsets import EndOffsets
 from poise.kafka.log_reader import LogAccess
-from poise.text.error_text import words_of
+from poise.text.error_text import error_message
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ class EpochValidator:
             async with asyncio.timeout(BROKER_TIMEOUT):
                 now = await self._documents.read()
         except (TimeoutError, PoiseError) as error:
-            log.warning("an epoch was not compared with the end of %s: %s", DOCUMENTS.name, words_of(error))
+            log.warning("an epoch was not compared with the end of %s: %s", DOCUMENTS.name, error_message(error))
             return
         faults = [fault for fault, _ in zip(_faults(epoch, now), range(MAX_REPORTED_FAULTS), strict=False)]
         if faults:

@@ -9,14 +9,14 @@ from typing import Final, Self
 
 from poise.contracts.document import Manifest
 from poise.contracts.envelope import KIND
-from poise.contracts.topics import DOCUMENTS, PASSAGES, dead_topic
+from poise.contracts.topics import DOCUMENTS, PASSAGES, dead_letter_topic_name
 from poise.dead_letters import model
 from poise.kafka.log_reader import LogReader
 from poise.kafka.record import Position, Record
 from poise.worker.connection import MeshConnection
 
 _VERSION_HEADER: Final = "poise-doc-version"
-_DEAD_TOPIC: Final = dead_topic(DOCUMENTS.tier or "")
+_DEAD_TOPIC: Final = dead_letter_topic_name(DOCUMENTS.tier or "")
 
 
 @dataclass(frozen=True, slots=True)

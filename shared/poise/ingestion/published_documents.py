@@ -9,7 +9,7 @@ from typing import Final
 from pydantic import ValidationError
 
 from poise.contracts.document import Document
-from poise.contracts.topics import DOCUMENTS, dead_topic
+from poise.contracts.topics import DOCUMENTS, dead_letter_topic_name
 from poise.dead_letters.model import DeadLetterIndex
 from poise.kafka.record import Position, Record
 from poise.worker.connection import MeshConnection
@@ -50,7 +50,7 @@ async def find_published(mesh: MeshConnection, ids: Collection[str]) -> dict[str
                     digest = _digest_of(record)
                     latest[id_] = None if digest is None else PublishedDocument(record.position, digest)
     index = DeadLetterIndex(_TIER)
-    async with aclosing(mesh.logs.lookups.scan(dead_topic(_TIER))) as records:
+    async with aclosing(mesh.logs.lookups.scan(dead_letter_topic_name(_TIER))) as records:
         async for record in records:
             index.add(record)
     dead = {entry.failed_at for entry in index.letters() if entry.redriven is None}

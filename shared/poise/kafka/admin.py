@@ -22,7 +22,7 @@ from poise.kafka.patches import offset_fetch
 from poise.kafka.topic_identities import TopicMetadata
 from poise.kafka.topic_lookup import TopicLookup
 from poise.kafka.topic_metadata_request import TopicMetadataRequest
-from poise.text.error_text import words_of
+from poise.text.error_text import error_message
 
 _TOPIC_EXISTS: Final = 36
 _ATTEMPTS: Final = 10
@@ -152,7 +152,7 @@ class KafkaAdmin:
                         await asyncio.sleep(_RETRY_BACKOFF)
                 return await call()
         except (KafkaError, TimeoutError) as error:
-            raise UnavailableError(f"the broker does not answer: {words_of(error, 'timed out')}") from error
+            raise UnavailableError(f"the broker does not answer: {error_message(error, 'timed out')}") from error
 
     async def committed_offsets(
         self, group: str, partitions: Collection[TopicPartition]

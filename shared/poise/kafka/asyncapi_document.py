@@ -70,12 +70,12 @@ HEADERS: Final[Mapping[str, tuple[str, str | None]]] = MappingProxyType(
 
 def body_schemas() -> dict[str, Json]:
     """Return the JSON Schema of each body by kind, as it may be written. A deletion, a null value, has none."""
-    public = set(_kinds(topic for topic in CATALOGUE.values() if topic.edge))
+    public = set(_kinds(topic for topic in CATALOGUE.values() if topic.public))
     return {
         kind.kind: {
             "$schema": json_schema.DIALECT,
             "$id": f"urn:poise:schema:{kind.kind}",
-            **json_schema.of(kind, strict=kind in public),
+            **json_schema.input_schema(kind, strict=kind in public),
         }
         for kind in sorted(_kinds(CATALOGUE.values()), key=lambda kind: kind.kind)
     }
@@ -143,17 +143,17 @@ def _kinds(topics: Iterable[Topic]) -> list[type[Message]]:
 
 def _internal(topic: Topic, kind: type[Message]) -> bool:
     """Return whether a topic ignores unknown fields of a body which a public topic rejects."""
-    return not topic.edge and any(kind in other.accepts for other in CATALOGUE.values() if other.edge)
+    return not topic.public and any(kind in other.accepts for other in CATALOGUE.values() if other.public)
 
 
 def _schemas(topics: list[Topic]) -> Json:
     """Return the schemas of bodies, as each topic accepts them."""
-    public = _kinds(topic for topic in topics if topic.edge)
+    public = _kinds(topic for topic in topics if topic.public)
     internal = {kind for topic in topics for kind in _kinds([topic]) if _internal(topic, kind)}
     return (
-        json_schema.components(kind for kind in _kinds(topics) if kind not in public)
-        | {f"{kind.__name__}.{INTERNAL}": json_schema.of(kind) for kind in internal}
-        | json_schema.components(public, json_schema.Strict)
+        json_schema.schema_components(kind for kind in _kinds(topics) if kind not in public)
+        | {f"{kind.__name__}.{INTERNAL}": json_schema.input_schema(kind) for kind in internal}
+        | json_schema.schema_components(public, json_schema.StrictInputSchema)
     )
 
 
@@ -217,7 +217,7 @@ def _operations(topic: Topic) -> Iterable[tuple[str, Json]]:
         "action": "receive",
         "channel": channel,
         "title": f"The {topic.tier} tier handles it",
-        "description": f"Unknown fields are {'rejected' if topic.edge else 'ignored'}.",
+        "description": f"Unknown fields are {'rejected' if topic.public else 'ignored'}.",
         "tags": [{"name": topic.tier}],
         "messages": messages,
     }

@@ -21,7 +21,7 @@ from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLS
 from poise.errors import SetupError
 from poise.security import Security
 from poise.settings import MeshSettings
-from poise.text.error_text import words_of
+from poise.text.error_text import error_message
 
 PROBE_TIMEOUT: Final = 5.0
 """Seconds that a broker has to answer when the reason of a refused connection is looked for."""
@@ -109,8 +109,8 @@ class Connection:
             why = failure_reason(error, self.security)
             if why == NO_BROKER:
                 why = (
-                    f"nothing answers from here ({words_of(error, 'timed out')}): correct its advertised.listeners, "
-                    "or the name or route to it, or start it"
+                    f"nothing answers from here ({error_message(error, 'timed out')}): correct its "
+                    "advertised.listeners, or the name or route to it, or start it"
                 )
             return f"broker {broker} advertises the address {host}:{port}, where {why}"
         return None
@@ -169,7 +169,7 @@ def _ssl_context(security: Security) -> ssl.SSLContext | None:
         context = ssl.create_default_context(cafile=security.ca_file)
     except (ssl.SSLError, OSError) as error:
         raise SetupError(
-            f"{security.ca_file} holds no certificates in PEM ({words_of(error)}): correct ca_file"
+            f"{security.ca_file} holds no certificates in PEM ({error_message(error)}): correct ca_file"
         ) from error
     context.check_hostname = security.check_hostname
     if security.cert_file is not None:
@@ -179,7 +179,7 @@ def _ssl_context(security: Security) -> ssl.SSLContext | None:
         except (ssl.SSLError, OSError) as error:
             raise SetupError(
                 f"{security.cert_file} and {security.key_file or 'the key in it'} cannot be used "
-                f"({getattr(error, 'reason', None) or words_of(error)}): both must be PEM, belong together, and "
+                f"({getattr(error, 'reason', None) or error_message(error)}): both must be PEM, belong together, and "
                 "key_password must open the key"
             ) from error
     return context

@@ -25,7 +25,7 @@ from poise.kafka.handling_slots import HandlingSlots, Slot, parked
 from poise.kafka.keyed_queue import KeyedQueue, PendingRecord
 from poise.kafka.record import RawRecord, Record
 from poise.kafka.topic_identities import TopicIdentities
-from poise.liveness import Liveness, Part
+from poise.liveness import Component, Liveness
 
 log = logging.getLogger(__name__)
 
@@ -98,12 +98,12 @@ class ConcurrentConsumer(ConsumerRebalanceListener):
         fetch_state: FetchGroupState = no_group_state,
         not_before: Callable[[Record], float] | None = None,
         shed: Callable[[Record], Awaitable[None]] | None = None,
-        part: Part | None = None,
+        part: Component | None = None,
         identities: TopicIdentities | None = None,
     ) -> None:
         self.handle = handler
         self.listener: ConsumerRebalanceListener = self
-        self.part = part or Liveness().part("consumer")
+        self.part = part or Liveness().component("consumer")
         self.assigned = asyncio.Event()
         self.background: list[Callable[[AIOKafkaConsumer], Coroutine[Any, Any, None]]] = []
         """Coroutines that run as long as the consumer polls."""

@@ -29,7 +29,7 @@ from poise.kafka.log_stream import LogStream, LogTruncatedError, Start
 from poise.kafka.record import Record
 from poise.kafka.topic_identities import TopicIdentities
 from poise.kafka.undecodable import OnUndecodable, log_undecodable
-from poise.liveness import LOOK_EVERY, Liveness, Part
+from poise.liveness import CHECK_INTERVAL, Component, Liveness
 from poise.telemetry import count, semconv
 
 log = logging.getLogger(__name__)
@@ -117,14 +117,14 @@ class LogReader:
         self._stale_reason: str | None = None
         self._progress = asyncio.Event()
         self._skips = _SkipLog(topic)
-        self._part: Part | None = None
+        self._part: Component | None = None
         self._task: asyncio.Task[None] | None = None
 
     # -- coming and going -----------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
         """Start reading; `wait_until_open` and `wait_until_at_end` wait for its progress."""
-        self._part = self._access.liveness.part(f"reader of {self.topic}")
+        self._part = self._access.liveness.component(f"reader of {self.topic}")
         self._task = self._part.run(self._read(self._part))
         self._access.identities.watch(self.topic, self._recreated)
         return self
@@ -198,10 +198,10 @@ class LogReader:
                 raise failure
             progress = self._progress
             try:
-                async with asyncio.timeout(LOOK_EVERY):
+                async with asyncio.timeout(CHECK_INTERVAL):
                     await progress.wait()
             except TimeoutError:  # while a process starts, nothing else watches its liveness
-                if (reason := self._access.liveness.look()) is not None:
+                if (reason := self._access.liveness.check()) is not None:
                     raise reason from None
 
     def _signal_progress(self) -> None:
@@ -210,7 +210,7 @@ class LogReader:
 
     # -- reading --------------------------------------------------------------------------------------------------
 
-    async def _read(self, part: Part) -> None:
+    async def _read(self, part: Component) -> None:
         pause = RETRY_BACKOFF
         try:
             while True:
@@ -230,7 +230,7 @@ class LogReader:
         finally:
             self._signal_progress()  # waiting callers then see the failure
 
-    async def _read_stream(self, part: Part) -> None:
+    async def _read_stream(self, part: Component) -> None:
         """Read from the current position on, until the topic turns out to be recreated or to have more partitions."""
         self._reopen = False
         found = await self._access.admin.metadata(self.topic)
@@ -267,7 +267,7 @@ class LogReader:
                     self._on_at_end()
                 self._report_poll(stream, part)
 
-    def _report_poll(self, stream: LogStream, part: Part) -> None:
+    def _report_poll(self, stream: LogStream, part: Component) -> None:
         """Report a poll. A partition without leader makes the process not ready; the others are still read.
 
         Raises:

@@ -19,9 +19,9 @@ from poise.errors import PoiseError, RetryableError
 from poise.kafka.consumer import NO_PARTITION
 from poise.kafka.group_config import group_config
 from poise.kafka.log_reader import LogAccess
-from poise.liveness import Part
+from poise.liveness import Component
 from poise.settings import MeshSettings
-from poise.text.error_text import words_of
+from poise.text.error_text import error_message
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ STABLE_AFTER: Final = 30.0
 STALLS_AFTER: Final = 60.0
 """Seconds without progress after which the process is not ready. Fencing an earlier owner takes up to 30."""
 
-PartitionWork = Callable[[int, Part], Awaitable[None]]
+PartitionWork = Callable[[int, Component], Awaitable[None]]
 """Works on a partition until cancelled, and reports its progress."""
 
 
@@ -72,8 +72,8 @@ class PartitionOwnership(ConsumerRebalanceListener):
         self._work = work
         self._consumer: AIOKafkaConsumer | None = None
         self._tasks: dict[int, asyncio.Task[None]] = {}
-        self._parts: dict[int, Part] = {}
-        self._part: Part | None = None
+        self._parts: dict[int, Component] = {}
+        self._part: Component | None = None
         self._member_task: asyncio.Task[None] | None = None
         self._rejoin = False
 
@@ -84,7 +84,7 @@ class PartitionOwnership(ConsumerRebalanceListener):
 
     async def __aenter__(self) -> Self:
         """Start to join the group."""
-        self._part = self._logs.liveness.part(f"member of {self._group}")
+        self._part = self._logs.liveness.component(f"member of {self._group}")
         self._member_task = self._part.run(self._run_member(self._part))
         self._logs.identities.watch(self._topic, self._recreated)
         return self
@@ -105,7 +105,7 @@ class PartitionOwnership(ConsumerRebalanceListener):
     def _recreated(self, _: str) -> None:
         self._rejoin = True
 
-    async def _run_member(self, part: Part) -> None:
+    async def _run_member(self, part: Component) -> None:
         """Join the group, and again whenever membership ends."""
         loop, sound = asyncio.get_running_loop(), part.progressed
         while True:
@@ -118,14 +118,14 @@ class PartitionOwnership(ConsumerRebalanceListener):
             except Exception as error:
                 log.exception("not in group %s, trying again", self._group)
                 sound = part.progressed if loop.time() - began > STABLE_AFTER else sound
-                part.stumble(error, since=sound)
+                part.report_bug(error, since=sound)
             finally:
                 self.assigned.clear()
                 await self._cancel(self._tasks.keys())
             if not self._rejoin:
                 await asyncio.sleep(MAX_RETRY_BACKOFF)
 
-    async def _join(self, part: Part) -> None:
+    async def _join(self, part: Component) -> None:
         """Be a member until the topic is recreated: the leader may have assigned nothing while it was missing."""
         self._rejoin = False
         options: dict[str, Any] = self._logs.connection.client_options() | group_config(self._settings)
@@ -153,7 +153,7 @@ class PartitionOwnership(ConsumerRebalanceListener):
         numbers = sorted(partition.partition for partition in assigned)
         log.info("owned partitions of %s: %s", self._topic, ", ".join(map(str, numbers)) or "none")
         for number in numbers:
-            self._parts[number] = part = self._logs.liveness.part(
+            self._parts[number] = part = self._logs.liveness.component(
                 f"work for {self._topic}/{number}", stalls_after=STALLS_AFTER
             )
             self._tasks[number] = part.run(self._supervise(number, part, self._tasks.get(number)))
@@ -177,7 +177,7 @@ class PartitionOwnership(ConsumerRebalanceListener):
             )
         self._tasks = {number: task for number, task in self._tasks.items() if not task.done()}
 
-    async def _supervise(self, number: int, part: Part, before: asyncio.Task[None] | None) -> None:
+    async def _supervise(self, number: int, part: Component, before: asyncio.Task[None] | None) -> None:
         if before is not None:  # cancelled, but slow: two workers of one process would fence each other
             await asyncio.wait({before})
         loop, pause = asyncio.get_running_loop(), RETRY_BACKOFF
@@ -197,7 +197,7 @@ class PartitionOwnership(ConsumerRebalanceListener):
             except Exception as error:
                 log.exception("partition %d of %s, to be restarted", number, self._topic)
                 sound = part.progressed if loop.time() - began > STABLE_AFTER else sound
-                part.stumble(error, since=sound)
+                part.report_bug(error, since=sound)
             pause = RETRY_BACKOFF if loop.time() - began > STABLE_AFTER else min(2 * pause, MAX_RETRY_BACKOFF)
             await asyncio.sleep(pause)
 
@@ -207,7 +207,7 @@ async def _stop_consumer(consumer: AIOKafkaConsumer) -> None:
         async with asyncio.timeout(LEAVE_TIMEOUT):
             await consumer.stop()
     except (KafkaError, TimeoutError) as error:
-        log.warning("left a group without the broker: %s", words_of(error))
+        log.warning("left a group without the broker: %s", error_message(error))
     except asyncio.CancelledError:  # aiokafka leaks one of its own when the broker is gone
         task = asyncio.current_task()
         if task is not None and task.cancelling():

@@ -30,16 +30,16 @@ from aiokafka.errors import (
     UnknownProducerId,
 )
 
-from poise.contracts.topics import LARGEST_RECORD, PREFIX
+from poise.contracts.topics import MAX_RECORD_BYTES, PREFIX
 from poise.errors import PoiseError, RecordTooLargeError, TerminalError, UnavailableError
 from poise.kafka.connection import Connection
 from poise.kafka.producer_health import SendHealth
 from poise.kafka.record import Headers, Position
 from poise.kafka.record_size import TopicLimits, size_of
 from poise.kafka.renewing_producer import RenewingProducer, is_fatal
-from poise.liveness import Liveness, Part
+from poise.liveness import Component, Liveness
 from poise.telemetry import count, semconv
-from poise.text.error_text import words_of
+from poise.text.error_text import error_message
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +105,7 @@ class Producer:
         self._health = SendHealth(liveness.now, leaderless)
         self._forbidden: dict[str, tuple[KafkaError, float]] = {}
         """Poise's own topics that this process may not write, each with its error and the time of the next attempt."""
-        self._part: Part | None = None
+        self._part: Component | None = None
         self._health_task: asyncio.Task[Any] | None = None
 
     async def __aenter__(self) -> Self:
@@ -126,7 +126,7 @@ class Producer:
         except BaseException:
             await self._close_producers()
             raise
-        self._part = self._liveness.part("producer", stalls_after=STALLS_AFTER)
+        self._part = self._liveness.component("producer", stalls_after=STALLS_AFTER)
         self._health_task = self._part.run(self._report_health(self._part))
         return self
 
@@ -294,7 +294,7 @@ class Producer:
         For Poise's own topics, only errors about the topic itself are final; others may not recur. For foreign topics,
         every error that is not retriable is final: otherwise the record would be retried for ever and block others.
         """
-        message = f"the broker did not take a message for {topic}: {words_of(error, 'no answer in time'):.500}"
+        message = f"the broker did not take a message for {topic}: {error_message(error, 'no answer in time'):.500}"
         final = _FORBIDDEN if own else BrokerResponseError
         if isinstance(error, final) and not getattr(error, "retriable", False):
             return TerminalError(message)
@@ -316,7 +316,7 @@ class Producer:
             **self._connection.client_options(),
             acks="all",
             enable_idempotence=own,
-            max_request_size=LARGEST_RECORD,
+            max_request_size=MAX_RECORD_BYTES,
             max_batch_size=size,
             request_timeout_ms=round(BATCH_EXPIRY * 1_000),
         )
@@ -325,7 +325,7 @@ class Producer:
 
     # -- health ---------------------------------------------------------------------------------------------------
 
-    async def _report_health(self, part: Part) -> None:
+    async def _report_health(self, part: Component) -> None:
         while True:
             await asyncio.sleep(HEALTH_CHECK_INTERVAL)
             await self.limits.refresh()

@@ -6,8 +6,8 @@ from typing import Final
 
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
-from poise.contracts.custom_topics import topic_named
-from poise.contracts.topics import CATALOGUE, LARGEST_RECORD, MIB
+from poise.contracts.custom_topics import find_topic
+from poise.contracts.topics import CATALOGUE, MAX_RECORD_BYTES, MIB
 from poise.errors import UnavailableError
 from poise.kafka.record import Headers
 from poise.kafka.topic_lookup import TopicLookup
@@ -33,7 +33,7 @@ def size_of(key: bytes | None, value: bytes | None, headers: Headers) -> int:
 
 def default_limit(topic: str) -> int:
     """Return a topic's limit without asking the broker: from the catalogue, or else Kafka's default."""
-    known = topic_named(topic)
+    known = find_topic(topic)
     return UNKNOWN_LIMIT if known is None else known.max_bytes
 
 
@@ -95,12 +95,12 @@ class TopicLimits:
         await self.limit(topic)
 
     def _fallback(self, topic: str) -> int:
-        return min(default_limit(topic), self._rejected.get(topic, LARGEST_RECORD + 1) - 1)
+        return min(default_limit(topic), self._rejected.get(topic, MAX_RECORD_BYTES + 1) - 1)
 
     def _note(self, topic: str, found: int | None) -> int:
         if found is not None:
             self._rejected.pop(topic, None)
-        limit = self.known[topic] = self._fallback(topic) if found is None else min(found, LARGEST_RECORD)
+        limit = self.known[topic] = self._fallback(topic) if found is None else min(found, MAX_RECORD_BYTES)
         if len(self.known) > MAX_TOPICS:  # some client names many foreign topics: they are fetched again one by one
             self.known = {name: most for name, most in self.known.items() if name in CATALOGUE}
         return limit

@@ -24,7 +24,7 @@ from poise.errors import UnavailableError
 from poise.kafka.patches.producer_close import ABORT_TIMEOUT, close
 from poise.kafka.shielded_start import shielded_start
 from poise.telemetry import count, semconv
-from poise.text.error_text import words_of
+from poise.text.error_text import error_message
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ class RenewingProducer:
         if self._closed or producer is not self._current or not (self._idempotent or is_fatal(error)):
             return
         log.warning("a producer is renewed after %s: %s", type(error).__name__, error)
-        count(semconv.PRODUCERS_RENEWED, 1, {semconv.ERROR_TYPE: type(error).__name__})
+        count(semconv.PRODUCERS_REPLACED, 1, {semconv.ERROR_TYPE: type(error).__name__})
         loop = asyncio.get_running_loop()
         lasted = loop.time() - self._opened_at > STABLE_AFTER
         self._backoff = 0.0 if lasted else min(max(RETRY_BACKOFF, 2 * self._backoff), MAX_RETRY_BACKOFF)
@@ -120,7 +120,7 @@ class RenewingProducer:
                     await shielded_start(producer.start())
             except (KafkaError, TimeoutError) as error:
                 await close(producer, within=ABORT_TIMEOUT)
-                problem = words_of(error, "no broker answers")
+                problem = error_message(error, "no broker answers")
                 if problem != self.problem:
                     log.warning("no producer can be opened, trying again: %s", problem)
                 self.problem = problem

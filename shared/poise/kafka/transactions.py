@@ -11,14 +11,14 @@ from typing import Any, Final, Self
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import IllegalOperation, KafkaError, MessageSizeTooLargeError, ProducerFenced
 
-from poise.contracts.topics import LARGEST_RECORD
+from poise.contracts.topics import MAX_RECORD_BYTES
 from poise.errors import RetryableError, TerminalError, UnavailableError
 from poise.kafka.connection import Connection
 from poise.kafka.patches.producer_close import close
 from poise.kafka.record import Headers, Position
 from poise.kafka.shielded_start import shielded_start
 from poise.telemetry import count, semconv
-from poise.text.error_text import words_of
+from poise.text.error_text import error_message
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ class TransactionalProducer:
             **self._options,
             transactional_id=transactional_id,
             transaction_timeout_ms=round(TRANSACTION_TIMEOUT * 1_000),
-            max_request_size=LARGEST_RECORD,
+            max_request_size=MAX_RECORD_BYTES,
         )
         self._usable = True
 
@@ -73,7 +73,7 @@ class TransactionalProducer:
         except (KafkaError, TimeoutError) as error:
             await self._close()
             raise UnavailableError(
-                f"transactions of {self.transactional_id} cannot be opened: {words_of(error)}"
+                f"transactions of {self.transactional_id} cannot be opened: {error_message(error)}"
             ) from error
         except BaseException:
             await self._close()
@@ -100,7 +100,7 @@ class TransactionalProducer:
                 while not await self._is_visible(consumer):  # noqa: ASYNC110 - the broker does not signal it
                     await asyncio.sleep(VISIBILITY_POLL_INTERVAL)
         except (KafkaError, TimeoutError) as error:
-            log.warning("what %s committed is not visible yet: %s", self.transactional_id, words_of(error))
+            log.warning("what %s committed is not visible yet: %s", self.transactional_id, error_message(error))
         finally:
             await consumer.stop()
 
@@ -161,7 +161,7 @@ class TransactionalProducer:
                 return TooLargeError(f"a record is larger than its topic accepts: {error}")
             case KafkaError() | TimeoutError():
                 return UnavailableError(
-                    f"the broker did not commit a transaction of {self.transactional_id}: {words_of(error)}"
+                    f"the broker did not commit a transaction of {self.transactional_id}: {error_message(error)}"
                 )
         return error
 

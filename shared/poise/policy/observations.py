@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Final
 
-from poise.contracts.json_size import beginning_within
+from poise.contracts.json_size import truncate_to_json_size
 from poise.contracts.policy import Limits
 from poise.contracts.record import Score
 from poise.policy.detection import Observation
@@ -24,7 +24,7 @@ def observation_of(score: Score, limits: Limits, weights_: Mapping[str, float] |
     value = 0.0 if values.get("raw_fault", 0.0) >= 1 else values.get(limits.score, math.nan)
     ms, cost = values.get("raw_ms"), values.get("raw_cost")
     found = Observation(
-        run=beginning_within(score.run_id, MAX_RUN_ID_BYTES),
+        run=truncate_to_json_size(score.run_id, MAX_RUN_ID_BYTES),
         variant=score.variant,
         probability=score.probability,
         at=score.at,

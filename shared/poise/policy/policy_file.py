@@ -39,10 +39,10 @@ from pydantic import ValidationError
 
 from poise.config import toml_lines
 from poise.contracts.ask import NAME
-from poise.contracts.bounds import MOST
+from poise.contracts.bounds import MAX_QUANTITY
 from poise.contracts.policy import Limits, PolicySpec
 from poise.errors import SetupError
-from poise.text.error_text import words_of
+from poise.text.error_text import error_message
 
 DEFAULT_NAME: Final = "answer"
 
@@ -109,7 +109,7 @@ def read(path: Path) -> PolicySpec:
     if weights and limits is not None:
         checked.room(weights, limits)
     if checked.faults or limits is None:
-        lines = _firsts(toml_lines.lines_of(text))
+        lines = _firsts(toml_lines.key_lines(text))
         found = sorted((_line(lines, where), what) for where, what in checked.faults)
         raise PolicyFileError([f"{path}:{line}: {what}" for line, what in found])
     return PolicySpec(name=name, weights=weights, limits=limits)
@@ -119,7 +119,7 @@ def _text(path: Path) -> str:
     try:
         raw = path.read_bytes()
     except OSError as error:
-        raise PolicyFileError([f"{path}: cannot be read: {error.strerror or words_of(error)}"]) from error
+        raise PolicyFileError([f"{path}: cannot be read: {error.strerror or error_message(error)}"]) from error
     if len(raw) > _LONGEST:
         raise PolicyFileError([f"{path}: has {len(raw)} bytes, of {_LONGEST} that a policy may have"])
     try:
@@ -140,19 +140,19 @@ def _syntax(path: Path, text: str, error: tomllib.TOMLDecodeError) -> str:
     found = re.match(r"line (\d+), column (\d+)", where)
     if found:
         return f"{path}:{found[1]}: is no TOML: {what}, at column {found[2]}"
-    return f"{path}:{toml_lines.unfinished(text)}: is no TOML: {what}: what begins here is not finished"
+    return f"{path}:{toml_lines.line_of_syntax_error(text)}: is no TOML: {what}: what begins here is not finished"
 
 
-def _firsts(lines: Mapping[toml_lines.Path, int]) -> dict[toml_lines.Path, int]:
+def _firsts(lines: Mapping[toml_lines.KeyPath, int]) -> dict[toml_lines.KeyPath, int]:
     """The first line of each path or, where it has none itself, of what stands in it."""
-    firsts: dict[toml_lines.Path, int] = {}
+    firsts: dict[toml_lines.KeyPath, int] = {}
     for path, line in lines.items():
         for length in range(1, len(path) + 1):
             firsts[path[:length]] = min(line, firsts.get(path[:length], line))
     return firsts
 
 
-def _line(lines: Mapping[toml_lines.Path, int], where: toml_lines.Path) -> int:
+def _line(lines: Mapping[toml_lines.KeyPath, int], where: toml_lines.KeyPath) -> int:
     """The line of a path, else of what it would stand in, else the first."""
     while where and where not in lines:
         where = where[:-1]
@@ -163,12 +163,12 @@ class _Validator:
     """A document, and what was found to be wrong with it: where, and what."""
 
     def __init__(self, document: dict[str, Any]) -> None:
-        self.faults: list[tuple[toml_lines.Path, str]] = []
+        self.faults: list[tuple[toml_lines.KeyPath, str]] = []
         self._document = document
         orchestration = self._table("orchestration")
         self._orchestration, self._policy = orchestration, self._table("policy")
 
-    def _fault(self, where: toml_lines.Path, what: str) -> None:
+    def _fault(self, where: toml_lines.KeyPath, what: str) -> None:
         self.faults.append((where, what))
 
     def _table(self, name: str) -> dict[str, Any]:
@@ -191,7 +191,7 @@ class _Validator:
         self._named(("orchestration", "policy"), name, "[orchestration] policy")
         return str(name)
 
-    def _named(self, where: toml_lines.Path, name: object, what: str) -> bool:
+    def _named(self, where: toml_lines.KeyPath, name: object, what: str) -> bool:
         if isinstance(name, str) and re.fullmatch(NAME, name):
             return True
         self._fault(where, f"{what} = {_shown(name)}: a name has 1 to 80 letters, digits, dots, dashes or underscores")
@@ -199,7 +199,7 @@ class _Validator:
 
     def weights(self) -> dict[str, float]:
         """The weights by variant."""
-        where: toml_lines.Path = ("orchestration", "variants")
+        where: toml_lines.KeyPath = ("orchestration", "variants")
         variants = self._orchestration.get("variants", [])
         if not isinstance(variants, list) or not all(isinstance(variant, dict) for variant in variants):
             self._fault(where, "variants are tables of their own: write [[orchestration.variants]] above each")
@@ -222,7 +222,7 @@ class _Validator:
             self._fault((*where, 0), "no variant has a weight above zero: nothing could be drawn")
         return weights
 
-    def _weight(self, where: toml_lines.Path, variant: Mapping[str, Any]) -> float:
+    def _weight(self, where: toml_lines.KeyPath, variant: Mapping[str, Any]) -> float:
         for key in variant:
             near = get_close_matches(key, ("name", "weight"), 1, 0.75)
             if near and key != near[0]:
@@ -230,8 +230,8 @@ class _Validator:
         weight = variant.get("weight", 1.0)
         if isinstance(weight, bool) or not isinstance(weight, int | float):
             self._fault((*where, "weight"), f"weight = {_shown(weight)}: write a number, its share among all weights")
-        elif not 0 <= weight <= MOST:  # no number that is none, either
-            self._fault((*where, "weight"), f"weight = {_shown(weight)}: it is 0 or more, and {MOST:g} at most")
+        elif not 0 <= weight <= MAX_QUANTITY:  # no number that is none, either
+            self._fault((*where, "weight"), f"weight = {_shown(weight)}: it is 0 or more, and {MAX_QUANTITY:g} at most")
         else:
             return float(weight)
         return 0.0

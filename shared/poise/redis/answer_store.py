@@ -32,22 +32,22 @@ from poise.errors import SetupError, UnavailableError
 from poise.redis.client import RedisClient
 from poise.redis.script import Script
 
-LARGEST: Final = 256 * 1024
+MAX_ENTRY_BYTES: Final = 256 * 1024
 """Bytes of an entry at most: a larger one is not kept."""
-PURGES_KNOWN_FOR: Final = 7 * 3_600
+PURGE_MARKER_TTL: Final = 7 * 3_600
 """Seconds for which a purge is known: no run that began before it lasts longer."""
-AT_ONCE: Final = 500
+READ_BATCH_SIZE: Final = 500
 """Entries read at once by a person's command."""
 
-Use = Literal["hits", "stale", "shared", "misses"]
+LookupResult = Literal["hits", "stale", "shared", "misses"]
 """What came of looking: a fresh answer, one sent though it was stale, one made at the same time, none."""
 
-_LOOK: Final = Script("""
+_GET: Final = Script("""
 local found = redis.call('GET', KEYS[1])
 if found then redis.call('ZADD', KEYS[2], 'XX', ARGV[2], ARGV[1]) else redis.call('ZREM', KEYS[2], ARGV[1]) end
 return found or ''
 """)
-_KEEP: Final = Script(
+_PUT: Final = Script(
     """
 local began = tonumber(ARGV[3])
 if began <= tonumber(redis.call('GET', KEYS[3]) or -1) then return 'purged' end
@@ -64,19 +64,19 @@ if over > 0 then
 end
 return 'kept'
 """,
-    grows=True,
+    writes=True,
 )
-_COUNT: Final = Script(
+_COUNT_LOOKUP: Final = Script(
     """
 redis.call('HINCRBY', KEYS[1], ARGV[1], 1)
 if tonumber(ARGV[2]) > 0 then redis.call('HINCRBY', KEYS[1], 'saved', ARGV[2]) end
 return ''
 """,
-    grows=True,
+    writes=True,
 )
-_COUNTS: Final = Script("return redis.call('HGETALL', KEYS[1])")
-_KEYS: Final = Script("return redis.call('ZRANGE', KEYS[1], 0, -1)")
-_READ: Final = Script("""
+_READ_COUNTERS: Final = Script("return redis.call('HGETALL', KEYS[1])")
+_LIST_KEYS: Final = Script("return redis.call('ZRANGE', KEYS[1], 0, -1)")
+_READ_ENTRIES: Final = Script("""
 local found = {}
 for number, key in ipairs(ARGV) do
     found[number] = redis.call('GET', KEYS[2] .. key) or ''
@@ -84,14 +84,14 @@ for number, key in ipairs(ARGV) do
 end
 return found
 """)
-_FORGET: Final = Script("""
+_DELETE: Final = Script("""
 for _, key in ipairs(ARGV) do
     redis.call('DEL', KEYS[2] .. key)
     redis.call('ZREM', KEYS[1], key)
 end
 return ''
 """)
-_PURGED: Final = Script("""
+_MARK_PURGED: Final = Script("""
 redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
 return ''
 """)
@@ -138,7 +138,7 @@ class CachedAnswer(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
+class AnswerStoreStats:
     """How a tenant's kept answers stand."""
 
     entries: int = 0
@@ -161,12 +161,12 @@ class Counts:
         return (self.hits + self.stale) / self.asks if self.asks else None
 
 
-def key_of(parts: Mapping[str, object]) -> str:
+def hash_key_parts(parts: Mapping[str, object]) -> str:
     """The key of an answer: a hash of all that makes it what it is."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
-class Answers:
+class AnswerStore:
     """The kept answers of all tenants. Each call is one round trip; without a cache nothing is found and nothing kept.
 
     Args:
@@ -178,13 +178,13 @@ class Answers:
         self._cache = cache
         self._max_entries = max_entries
 
-    async def look(self, tenant: str, key: str) -> CachedAnswer | None:
+    async def get(self, tenant: str, key: str) -> CachedAnswer | None:
         """The answer under a key, if there is one, whether or not it still stands."""
-        keys = [_entry(tenant) + key, _used(tenant)]
-        found = await self._cache.evaluate(_LOOK, keys, key.encode(), round(time.time() * 1_000))
+        keys = [_entry_prefix(tenant) + key, _usage_key(tenant)]
+        found = await self._cache.evaluate(_GET, keys, key.encode(), round(time.time() * 1_000))
         return CachedAnswer.decode(found) if isinstance(found, bytes) and found else None
 
-    async def keep(self, tenant: str, key: str, entry: CachedAnswer, ttl: float) -> bool:
+    async def put(self, tenant: str, key: str, entry: CachedAnswer, ttl: float) -> bool:
         """Keep an answer for `ttl` seconds; those used longest ago make room.
 
         Returns:
@@ -192,27 +192,27 @@ class Answers:
             is there, or the cache is absent.
         """
         raw = entry.encode()
-        if len(raw) > LARGEST:
+        if len(raw) > MAX_ENTRY_BYTES:
             return False
         found = await self._cache.evaluate(
-            _KEEP,
-            [_entry(tenant) + key, _used(tenant), _purged(tenant)],
+            _PUT,
+            [_entry_prefix(tenant) + key, _usage_key(tenant), _purge_key(tenant)],
             key.encode(),
             raw,
             round(entry.began * 1_000),
             max(1, round(ttl * 1_000)),
             round(time.time() * 1_000),
             self._max_entries,
-            _entry(tenant).encode(),
+            _entry_prefix(tenant).encode(),
         )
         return found == b"kept"
 
-    async def count(self, tenant: str, use: Use, saved: float = 0.0) -> None:
+    async def count(self, tenant: str, use: LookupResult, saved: float = 0.0) -> None:
         """Count what came of looking, and the seconds that it saved."""
-        await self._cache.evaluate(_COUNT, [_counts(tenant)], use.encode(), max(0, round(saved * 1_000)))
+        await self._cache.evaluate(_COUNT_LOOKUP, [_counters_key(tenant)], use.encode(), max(0, round(saved * 1_000)))
 
 
-class AnswersAdmin:
+class AnswerStoreAdmin:
     """The kept answers, as people look at them and purge them.
 
     Raises:
@@ -229,18 +229,18 @@ class AnswersAdmin:
 
     async def tenants(self) -> list[str]:
         """Those of whom anything is kept or counted."""
-        names = await self._cache.names(f"{_PREFIX}{{*}}:*")
+        names = await self._cache.scan_keys(f"{_PREFIX}{{*}}:*")
         self._check()
         return sorted({unquote(name.removeprefix(f"{_PREFIX}{{").partition("}")[0]) for name in names})
 
-    async def counts(self, tenant: str) -> Counts:
+    async def stats(self, tenant: str) -> AnswerStoreStats:
         """How a tenant's answers stand."""
-        found = await self._cache.evaluate(_COUNTS, [_counts(tenant)])
+        found = await self._cache.evaluate(_READ_COUNTERS, [_counters_key(tenant)])
         self._check()
         flat = found if isinstance(found, list) else []
         by_name = {name.decode(): int(value) for name, value in zip(flat[::2], flat[1::2], strict=True)}
         sizes = [len(raw) async for _, raw in self._entries(tenant)]
-        return Counts(
+        return AnswerStoreStats(
             entries=len(sizes),
             bytes=sum(sizes),
             hits=by_name.get("hits", 0),
@@ -275,55 +275,55 @@ class AnswersAdmin:
         The mark comes first: what was kept before it is found, what would be kept after it was begun before or after
         it. In the first case it is refused, in the second it knows what the person who purges knew.
         """
-        await self._cache.evaluate(_PURGED, [_purged(tenant)], round(time.time() * 1_000), PURGES_KNOWN_FOR)
+        await self._cache.evaluate(_MARK_PURGED, [_purge_key(tenant)], round(time.time() * 1_000), PURGE_MARKER_TTL)
         found = await self.select(tenant, document=document, made_before=made_before)
         keys = list(found)
-        for first in range(0, len(keys), AT_ONCE):
-            some = [key.encode() for key in keys[first : first + AT_ONCE]]
-            await self._cache.evaluate(_FORGET, [_used(tenant), _entry(tenant)], *some)
+        for first in range(0, len(keys), READ_BATCH_SIZE):
+            some = [key.encode() for key in keys[first : first + READ_BATCH_SIZE]]
+            await self._cache.evaluate(_DELETE, [_usage_key(tenant), _entry_prefix(tenant)], *some)
         self._check()
         return found
 
     async def _entries(self, tenant: str) -> AsyncIterator[tuple[str, bytes]]:
-        found = await self._cache.evaluate(_KEYS, [_used(tenant)])
+        found = await self._cache.evaluate(_LIST_KEYS, [_usage_key(tenant)])
         self._check()
         keys = found if isinstance(found, list) else []
-        for first in range(0, len(keys), AT_ONCE):
-            some = keys[first : first + AT_ONCE]
-            raws = await self._cache.evaluate(_READ, [_used(tenant), _entry(tenant)], *some)
+        for first in range(0, len(keys), READ_BATCH_SIZE):
+            some = keys[first : first + READ_BATCH_SIZE]
+            raws = await self._cache.evaluate(_READ_ENTRIES, [_usage_key(tenant), _entry_prefix(tenant)], *some)
             self._check()
             for key, raw in zip(some, raws if isinstance(raws, list) else [], strict=True):
                 if raw:
                     yield key.decode(), raw
 
     def _check(self) -> None:
-        if not self._cache.answers:
+        if not self._cache.available:
             raise UnavailableError("Redis does not answer: see with `poise status` whether it runs, or try again")
 
 
 _PREFIX: Final = "poise:answers:"
 
 
-def _tag(tenant: str) -> str:
+def _tenant_prefix(tenant: str) -> str:
     return f"{_PREFIX}{{{quote(tenant, safe='')}}}:"
 
 
-def flight_key(tenant: str, key: str) -> str:
+def single_flight_key(tenant: str, key: str) -> str:
     """Where the lease on working an answer out is, and for some seconds what came of it."""
-    return f"{_tag(tenant)}flight:{key}"
+    return f"{_tenant_prefix(tenant)}flight:{key}"
 
 
-def _entry(tenant: str) -> str:
-    return f"{_tag(tenant)}entry:"
+def _entry_prefix(tenant: str) -> str:
+    return f"{_tenant_prefix(tenant)}entry:"
 
 
-def _used(tenant: str) -> str:
-    return f"{_tag(tenant)}used"
+def _usage_key(tenant: str) -> str:
+    return f"{_tenant_prefix(tenant)}used"
 
 
-def _counts(tenant: str) -> str:
-    return f"{_tag(tenant)}counts"
+def _counters_key(tenant: str) -> str:
+    return f"{_tenant_prefix(tenant)}counts"
 
 
-def _purged(tenant: str) -> str:
-    return f"{_tag(tenant)}purged"
+def _purge_key(tenant: str) -> str:
+    return f"{_tenant_prefix(tenant)}purged"

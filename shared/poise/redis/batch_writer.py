@@ -11,13 +11,13 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Protocol, cast
 
-from poise.redis.script import Call, Script
+from poise.redis.script import Script, ScriptCall
 
 log = logging.getLogger(__name__)
 
-TOGETHER: Final = 256 * 1024
+MAX_BATCH_BYTES: Final = 256 * 1024
 """Bytes from which on a round trip takes no more histories: one with much to write shall not make many wait."""
-LANES: Final = 1
+MAX_IN_FLIGHT: Final = 1
 """Round trips under way at once."""
 
 WRITE: Final = Script(
@@ -26,49 +26,49 @@ if redis.call('HGET', KEYS[1], '') ~= ARGV[1] then return 'lost' end
 for i = 2, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
 return ''
 """,
-    grows=True,
+    writes=True,
 )
 
 
-class Pending(Protocol):
+class PendingWrites(Protocol):
     """A history that has something to be written; while that is under way, nothing else of it is taken."""
 
-    def take(self) -> Call:
+    def take(self) -> ScriptCall:
         """All of it."""
 
     def written(self, said: object) -> bool:
         """What the server said of what was taken, None if nothing; whether more has come to be written meanwhile."""
 
 
-class Writer:
+class BatchWriter:
     """Writes what is added, in the order of its coming.
 
     Args:
         send: Runs a script for each of several calls; None stands for one that failed.
     """
 
-    def __init__(self, send: Callable[[Script, Sequence[Call]], Awaitable[Sequence[object]]]) -> None:
+    def __init__(self, send: Callable[[Script, Sequence[ScriptCall]], Awaitable[Sequence[object]]]) -> None:
         self._send = send
-        self._waiting: deque[Pending] = deque()
-        self._lanes: set[asyncio.Task[None]] = set()
+        self._waiting: deque[PendingWrites] = deque()
+        self._in_flight: set[asyncio.Task[None]] = set()
 
-    def add(self, pending: Pending) -> None:
+    def add(self, pending: PendingWrites) -> None:
         """Take from a history, which is not being written now, and tell it, soon."""
         self._waiting.append(pending)
-        if len(self._lanes) < LANES:
-            self._lanes.add(asyncio.create_task(self._write()))
+        if len(self._in_flight) < MAX_IN_FLIGHT:
+            self._in_flight.add(asyncio.create_task(self._write()))
 
     async def idle(self) -> None:
         """Wait until nothing is to be written."""
-        while self._lanes:
-            await asyncio.wait(self._lanes)
+        while self._in_flight:
+            await asyncio.wait(self._in_flight)
 
     async def _write(self) -> None:
         try:
             while self._waiting:
                 await self._round()
         finally:  # in the same turn in which nothing waited: what is added from now on has a new lane
-            self._lanes.discard(cast("asyncio.Task[None]", asyncio.current_task()))
+            self._in_flight.discard(cast("asyncio.Task[None]", asyncio.current_task()))
 
     async def _round(self) -> None:
         batch, calls = self._next()
@@ -82,11 +82,11 @@ class Writer:
                 if pending.written(word):
                     self._waiting.append(pending)
 
-    def _next(self) -> tuple[list[Pending], list[Call]]:
-        batch: list[Pending] = []
-        calls: list[Call] = []
+    def _next(self) -> tuple[list[PendingWrites], list[ScriptCall]]:
+        batch: list[PendingWrites] = []
+        calls: list[ScriptCall] = []
         size = 0
-        while self._waiting and size < TOGETHER:
+        while self._waiting and size < MAX_BATCH_BYTES:
             pending = self._waiting.popleft()
             key, arguments = pending.take()
             batch.append(pending)

@@ -9,14 +9,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar
 
 from poise.errors import SetupError
-from poise.liveness import LOOK_EVERY, Liveness, Part
-from poise.redis.batch_writer import Writer
-from poise.redis.latency_probe import LatencyProbe, Sample
+from poise.liveness import CHECK_INTERVAL, Component, Liveness
+from poise.redis.batch_writer import BatchWriter
+from poise.redis.latency_probe import LatencyProbe, LatencySample
 from poise.redis.loop_aware_timer import LoopAwareTimer
-from poise.redis.script import Call, Script
+from poise.redis.script import Script, ScriptCall
 from poise.resilience.breaker import Breaker, BreakerLimits
 from poise.telemetry import count, observe, semconv
-from poise.text.error_text import words_of
+from poise.text.error_text import error_message
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -25,23 +25,23 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-State = Literal["up", "full", "absent"]
+ConnectionState = Literal["up", "full", "absent"]
 
-ANSWERS_WITHIN: Final = 0.5
+COMMAND_TIMEOUT: Final = 0.5
 """Seconds after which a command is given up, and the cache left alone: it is absent."""
-SLOW: Final = ANSWERS_WITHIN / 5
+SLOW_COMMAND: Final = COMMAND_TIMEOUT / 5
 """Seconds from which on a command is slow. When half of those timed are, the cache is left alone likewise."""
-REST: Final = 2.0
+OPEN_FOR: Final = 2.0
 """Seconds for which it is left alone before it is tried, and between two tries: a lease outlives that."""
-CONNECTIONS: Final = 32
+MAX_CONNECTIONS: Final = 32
 """Commands under way at once; further ones wait for a free connection."""
-PLACE_WITHIN: Final = 1.0
+POOL_TIMEOUT: Final = 1.0
 """Seconds that a command waits for one; when there is none, the cache cannot keep up, and is left alone."""
 
-WINDOW: Final = 8
+BREAKER_WINDOW: Final = 8
 """Of so many timed commands half must be slow: a run waits for so many slow ones, and one more, at most."""
 
-_TRIED_WITH: Final = "poise:tried"
+_PROBE_KEY: Final = "poise:tried"
 """The key that is written to see whether the cache is back: one that can only be read is none."""
 
 
@@ -53,7 +53,7 @@ class RedisClient:
 
     Args:
         url: Where it is.
-        patience: Seconds after which a command is given up; one that takes a fifth of them is slow.
+        command_timeout: Seconds after which a command is given up; one that takes a fifth of them is slow.
         liveness: Of which the trying of one that was left alone is a part: a cache that is away ends no process and
             leaves it ready, but nothing may keep it from being tried.
 
@@ -61,18 +61,28 @@ class RedisClient:
         SetupError: The url is not one that Redis has.
     """
 
-    def __init__(self, url: str | None, *, patience: float = ANSWERS_WITHIN, liveness: Liveness | None = None) -> None:
-        self._redis = None if url is None else _connection(url)
-        self._places = asyncio.Semaphore(CONNECTIONS)
-        self._breaker = Breaker(BreakerLimits(window=WINDOW, least=WINDOW // 2, rate=0.5, rest=REST, longest=REST))
-        self._patience = patience
-        self._slow = patience * SLOW / ANSWERS_WITHIN
-        self._sampler = LatencyProbe(self._slow)
+    def __init__(
+        self, url: str | None, *, command_timeout: float = COMMAND_TIMEOUT, liveness: Liveness | None = None
+    ) -> None:
+        self._redis = None if url is None else _connect(url)
+        self._connections = asyncio.Semaphore(MAX_CONNECTIONS)
+        self._breaker = Breaker(
+            BreakerLimits(
+                window=BREAKER_WINDOW,
+                min_calls=BREAKER_WINDOW // 2,
+                failure_rate=0.5,
+                open_for=OPEN_FOR,
+                max_open_for=OPEN_FOR,
+            )
+        )
+        self._command_timeout = command_timeout
+        self._slow = command_timeout * SLOW_COMMAND / COMMAND_TIMEOUT
+        self._latency_probe = LatencyProbe(self._slow)
         self._liveness = liveness or Liveness()
-        self._part: Part | None = None
-        self._trying: asyncio.Task[None] | None = None
-        self._state: State = "up"
-        self.writer = Writer(self.evaluate_each)
+        self._component: Component | None = None
+        self._probing: asyncio.Task[None] | None = None
+        self._state: ConnectionState = "up"
+        self.writer = BatchWriter(self.evaluate_each)
         """Takes what histories have to write."""
         self._unobserve: Callable[[], None] = lambda: None
 
@@ -80,8 +90,8 @@ class RedisClient:
         """Nothing is connected yet: the first command does that."""
         if self._redis is not None:
             self._unobserve = observe(semconv.CACHE_UP, lambda: float(self._state != "absent"))
-            self._part = self._liveness.part("connection to the cache")
-            self._trying = self._part.run(self._try_again(self._part))
+            self._component = self._liveness.component("connection to the cache")
+            self._probing = self._component.run(self._probe_loop(self._component))
         return self
 
     async def __aexit__(
@@ -90,11 +100,11 @@ class RedisClient:
         """Disconnect, when what was to be written is."""
         await self.writer.idle()
         self._unobserve()
-        if self._part is not None:
-            self._part.close()
-        if self._trying is not None:
-            self._trying.cancel()
-            await asyncio.wait({self._trying})
+        if self._component is not None:
+            self._component.close()
+        if self._probing is not None:
+            self._probing.cancel()
+            await asyncio.wait({self._probing})
         if self._redis is not None:
             await self._redis.aclose()
 
@@ -104,7 +114,7 @@ class RedisClient:
         return self._redis is not None
 
     @property
-    def answers(self) -> bool:
+    def available(self) -> bool:
         """Whether the last command was answered, be it by "I am full"; True before the first."""
         return self._state != "absent"
 
@@ -113,15 +123,15 @@ class RedisClient:
         if self._redis is None:
             return None
         redis = self._redis
-        found = await self._surviving(lambda: redis.get(key), lambda _: False)
+        found = await self._execute(lambda: redis.get(key), lambda _: False)
         return found.encode() if isinstance(found, str) else found
 
     async def put(self, key: str, value: bytes, ttl: float) -> None:
         """Keep a value for `ttl` seconds."""
         if (redis := self._redis) is not None:
-            await self._surviving(lambda: redis.set(key, value, px=max(1, round(ttl * 1_000))), lambda _: True)
+            await self._execute(lambda: redis.set(key, value, px=max(1, round(ttl * 1_000))), lambda _: True)
 
-    async def run(self, script: Script, key: str, *arguments: bytes | int) -> bytes | None:
+    async def evaluate_key(self, script: Script, key: str, *arguments: bytes | int) -> bytes | None:
         """What the script returns for a key, or None if it returns nothing or the cache is absent.
 
         A command whose answer was lost is sent once more, so a script must bear being run twice.
@@ -138,11 +148,11 @@ class RedisClient:
         """
         if self._redis is None:
             return None
-        return await self._surviving(
-            lambda: self._evaluated(script, keys, *arguments), lambda found: script.grows and not found
+        return await self._execute(
+            lambda: self._eval(script, keys, *arguments), lambda found: script.writes and not found
         )
 
-    async def evaluate_each(self, script: Script, calls: Sequence[Call]) -> list[object]:
+    async def evaluate_each(self, script: Script, calls: Sequence[ScriptCall]) -> list[object]:
         """What the script returns for each of several calls, sent together in one round trip; see `run`.
 
         Each call is a step of its own: one that fails has None, and the others what they are returned.
@@ -152,26 +162,26 @@ class RedisClient:
             return [await self.evaluate(script, [key], *arguments)]
         found: list[object] | None = None
         if self._redis is not None:
-            found = await self._surviving(
-                lambda: self._each_evaluated(script, calls), lambda found: script.grows and not any(found)
+            found = await self._execute(
+                lambda: self._eval_each(script, calls), lambda found: script.writes and not any(found)
             )
-        return [None] * len(calls) if found is None else [self._unless_failed(one) for one in found]
+        return [None] * len(calls) if found is None else [self._result_or_none(one) for one in found]
 
-    async def names(self, pattern: str) -> list[str]:
+    async def scan_keys(self, pattern: str) -> list[str]:
         """The keys that fit a glob pattern; none if the cache is absent. Reads the names of all keys: for people."""
         redis: Any = self._redis
         found: set[bytes] = set()
         cursor: int | None = None if redis is None else 0
         while cursor is not None:
             scan = functools.partial(redis.scan, cursor, match=pattern, count=1_000)
-            answer: tuple[int, list[bytes]] | None = await self._surviving(scan, lambda _: False)
+            answer: tuple[int, list[bytes]] | None = await self._execute(scan, lambda _: False)
             if answer is None:
                 return []
             found.update(answer[1])
             cursor = answer[0] or None
         return sorted(key.decode() for key in found)
 
-    async def _evaluated(self, script: Script, keys: Sequence[str], *arguments: bytes | int) -> object:
+    async def _eval(self, script: Script, keys: Sequence[str], *arguments: bytes | int) -> object:
         from redis.exceptions import NoScriptError  # noqa: PLC0415 - loaded by now
 
         redis: Any = self._redis
@@ -180,18 +190,18 @@ class RedisClient:
         except NoScriptError:  # the server was restarted, or never saw it
             return await redis.eval(script.text, len(keys), *keys, *arguments)
 
-    async def _each_evaluated(self, script: Script, calls: Sequence[Call]) -> list[object]:
+    async def _eval_each(self, script: Script, calls: Sequence[ScriptCall]) -> list[object]:
         from redis.exceptions import NoScriptError  # noqa: PLC0415 - loaded by now
 
-        found = await self._piped("EVALSHA", script.sha, calls)
+        found = await self._pipeline("EVALSHA", script.sha, calls)
         missed = [place for place, one in enumerate(found) if isinstance(one, NoScriptError)]
         if missed:
-            again = await self._piped("EVAL", script.text, [calls[place] for place in missed])
+            again = await self._pipeline("EVAL", script.text, [calls[place] for place in missed])
             for place, one in zip(missed, again, strict=True):
                 found[place] = one
         return found
 
-    async def _piped(self, command: str, script: str, calls: Sequence[Call]) -> list[object]:
+    async def _pipeline(self, command: str, script: str, calls: Sequence[ScriptCall]) -> list[object]:
         redis: Any = self._redis
         pipeline = redis.pipeline(transaction=False)
         for key, arguments in calls:
@@ -201,123 +211,125 @@ class RedisClient:
 
     # -- surviving ------------------------------------------------------------------------------------------------
 
-    async def _surviving(self, command: Callable[[], Awaitable[T]], grew: Callable[[T], bool]) -> T | None:
+    async def _execute(self, command: Callable[[], Awaitable[T]], wrote: Callable[[T], bool]) -> T | None:
         # Many at once wait here, not in the pool, where a busy cache would be taken for an absent one; when it is
         # found absent, those that wait are told at once.
-        if self._breaker.opens_at() is not None or not await self._placed():
+        if self._breaker.retry_at() is not None or not await self._acquire_connection():
             return None
         try:
-            if self._breaker.opens_at() is not None:
+            if self._breaker.retry_at() is not None:
                 return None
-            return await self._tried(command, grew, self._sampler)
+            return await self._execute_once(command, wrote, self._latency_probe)
         finally:
-            self._places.release()
+            self._connections.release()
 
-    async def _placed(self) -> bool:
-        if self._places.locked():
+    async def _acquire_connection(self) -> bool:
+        if self._connections.locked():
             try:
-                async with asyncio.timeout(PLACE_WITHIN):
-                    return await self._places.acquire()
+                async with asyncio.timeout(POOL_TIMEOUT):
+                    return await self._connections.acquire()
             except TimeoutError as error:
-                if self._breaker.opens_at() is None:
-                    self._failed(error)
-                    self._leave(f"none of its {CONNECTIONS} connections was free for {PLACE_WITHIN:g} s")
+                if self._breaker.retry_at() is None:
+                    self._count_error(error)
+                    self._open_breaker(f"none of its {MAX_CONNECTIONS} connections was free for {POOL_TIMEOUT:g} s")
                 return False
-        return await self._places.acquire()
+        return await self._connections.acquire()
 
-    async def _tried(
-        self, command: Callable[[], Awaitable[T]], grew: Callable[[T], bool], sampler: LatencyProbe
+    async def _execute_once(
+        self, command: Callable[[], Awaitable[T]], wrote: Callable[[T], bool], sampler: LatencyProbe
     ) -> T | None:
         from redis.exceptions import OutOfMemoryError, RedisError  # noqa: PLC0415 - loaded by now
 
         try:
             with sampler.sample() as sample:
-                found = await _answered(command, self._patience)
+                found = await _with_timeout(command, self._command_timeout)
         except (RedisError, OSError) as error:
-            self._unless_failed(error)
+            self._result_or_none(error)
             if isinstance(error, OutOfMemoryError):
-                self._judge(sample)
+                self._record_latency(sample)
             return None
-        self._judge(sample)
-        if self._state == "full" and grew(found):
+        self._record_latency(sample)
+        if self._state == "full" and wrote(found):
             log.info("the cache has room again")
             self._state = "up"
         return found
 
-    def _unless_failed(self, found: object) -> object:
+    def _result_or_none(self, found: object) -> object:
         """What was found, or None if it is an error, which is taken for what it says of the cache."""
         from redis.exceptions import OutOfMemoryError  # noqa: PLC0415 - loaded by now
 
         if not isinstance(found, Exception):
             return found
-        self._failed(found)
+        self._count_error(found)
         if isinstance(found, OutOfMemoryError):  # what it has can still be read: no reason to leave it alone
-            self._say("full", f"the cache is full, nothing is kept until it has room: {found}")
+            self._set_state("full", f"the cache is full, nothing is kept until it has room: {found}")
         else:
-            self._leave(str(found))
+            self._open_breaker(str(found))
         return None
 
-    def _judge(self, sample: Sample) -> None:
-        if not sample.counts:
+    def _record_latency(self, sample: LatencySample) -> None:
+        if not sample.timed:
             return
         if not sample.slow:
-            self._breaker.succeeded()
+            self._breaker.record_success()
             return
-        self._breaker.failed(time.monotonic())
-        if self._breaker.opens_at() is not None:
-            self._leave(f"half of its last answers took longer than {self._slow:g} s")
+        self._breaker.record_failure(time.monotonic())
+        if self._breaker.retry_at() is not None:
+            self._open_breaker(f"half of its last answers took longer than {self._slow:g} s")
 
-    def _leave(self, why: str) -> None:
+    def _open_breaker(self, why: str) -> None:
         """Leave it alone; it is tried behind the commands that go on without it."""
-        self._breaker.failed(time.monotonic(), rest=REST)
-        self._say("absent", f"the cache is absent, going on without it: {why}")
+        self._breaker.record_failure(time.monotonic(), open_for=OPEN_FOR)
+        self._set_state("absent", f"the cache is absent, going on without it: {why}")
 
-    async def _try_again(self, part: Part) -> None:
+    async def _probe_loop(self, part: Component) -> None:
         """Try the cache for as long as it is left alone; each turn is progress, also one that finds it away."""
         while True:
             part.progress()
-            at = self._breaker.opens_at()
-            await asyncio.sleep(LOOK_EVERY if at is None else min(LOOK_EVERY, max(0.0, at - time.monotonic())))
-            if at is not None and self._breaker.admits(time.monotonic()):  # else a failure has put it off meanwhile
-                await self._try()
+            at = self._breaker.retry_at()
+            await asyncio.sleep(CHECK_INTERVAL if at is None else min(CHECK_INTERVAL, max(0.0, at - time.monotonic())))
+            if at is not None and self._breaker.allow(time.monotonic()):  # else a failure has put it off meanwhile
+                await self._probe()
 
-    async def _try(self) -> None:
+    async def _probe(self) -> None:
         redis: Any = self._redis
         try:
-            await self._tried(lambda: redis.set(_TRIED_WITH, b"", px=1_000), lambda _: True, LatencyProbe(self._slow))
+            await self._execute_once(
+                lambda: redis.set(_PROBE_KEY, b"", px=1_000), lambda _: True, LatencyProbe(self._slow)
+            )
         except Exception as error:  # a bug in the client must not have the cache left alone for good
             log.exception("the cache could not be tried")
-            self._failed(error)
-            self._leave(words_of(error))
-        if self._state == "absent" and self._breaker.opens_at() is None:
+            self._count_error(error)
+            self._open_breaker(error_message(error))
+        if self._state == "absent" and self._breaker.retry_at() is None:
             log.info("the cache is back")
             self._state = "up"
 
-    def _failed(self, error: Exception) -> None:
+    def _count_error(self, error: Exception) -> None:
         count(semconv.CACHE_ERRORS, 1, {semconv.ERROR_TYPE: type(error).__name__})
 
-    def _say(self, state: State, told: str) -> None:
+    def _set_state(self, state: ConnectionState, told: str) -> None:
         """Say it once, however often it is found."""
         if self._state != state:
             log.warning("%s", told)
         self._state = state
 
 
-async def _answered(command: Callable[[], Awaitable[T]], patience: float) -> T:
+async def _with_timeout(command: Callable[[], Awaitable[T]], command_timeout: float) -> T:
     """Wait for an answer, connecting and what is said on a new connection included."""
     loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(None) as limit:
-            ends = LoopAwareTimer(patience, lambda: limit.reschedule(loop.time()))
+            ends = LoopAwareTimer(command_timeout, lambda: limit.reschedule(loop.time()))
             try:
                 return await command()
             finally:
                 ends.cancel()
     except TimeoutError as error:
-        raise TimeoutError(f"no answer within {patience:g} s") from error
+        raise TimeoutError(f"no answer within {command_timeout:g} s") from error
 
 
-def _connection(url: str) -> "Redis":
+def _connect(url: str) -> "Redis":
     from redis.asyncio import ConnectionPool, Redis  # noqa: PLC0415 - 0.1 s a client without a cache saves
     from redis.asyncio.retry import Retry  # noqa: PLC0415
     from redis.backoff import NoBackoff  # noqa: PLC0415
@@ -325,7 +337,7 @@ def _connection(url: str) -> "Redis":
     try:
         pool = ConnectionPool.from_url(
             url,
-            max_connections=CONNECTIONS,
+            max_connections=MAX_CONNECTIONS,
             socket_timeout=None,  # see _answered
             socket_connect_timeout=None,
             retry=Retry(NoBackoff(), 1),  # a kept connection may have died unnoticed

@@ -15,14 +15,14 @@ from urllib.parse import quote
 from uuid import uuid4
 
 from poise.redis.client import RedisClient
-from poise.redis.script import Call, Script
-from poise.redis.step_results import LONGEST_KEPT
+from poise.redis.script import Script, ScriptCall
+from poise.redis.step_results import MAX_TTL
 
 log = logging.getLogger(__name__)
 
-Outcome = Literal["value", "fault", "given-up"]
+StepOutcome = Literal["value", "fault", "given-up"]
 
-KEPT_AFTER: Final = 60.0
+RETENTION_AFTER_DEADLINE: Final = 60.0
 """Seconds after its deadline for which a run's history stays: later, nobody is left who would wait for the answer."""
 
 # The field without a name holds the owner's token.
@@ -34,13 +34,13 @@ return redis.call('HGETALL', KEYS[1])
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class JournalEntry:
     """How a step ended."""
 
     number: int
     """Its place in the order in which the run's steps ended."""
-    outcome: Outcome
-    what: str
+    outcome: StepOutcome
+    description: str
     """What was asked, for whoever reads of a difference: `call generate/1`."""
     digest: str
     """Of what was asked, whole."""
@@ -50,20 +50,22 @@ class Entry:
 
     def encode(self) -> bytes:
         """One line of JSON, then the body as it is."""
-        return json.dumps([self.number, self.outcome, self.what, self.digest, self.ms]).encode() + b"\n" + self.body
+        return (
+            json.dumps([self.number, self.outcome, self.description, self.digest, self.ms]).encode() + b"\n" + self.body
+        )
 
     @classmethod
-    def parse(cls, raw: bytes) -> "Entry":
+    def parse(cls, raw: bytes) -> "JournalEntry":
         """Read it back.
 
         Raises:
             ValueError: It is not one.
         """
         head, _, body = raw.partition(b"\n")
-        number, outcome, what, digest, ms = json.loads(head)
+        number, outcome, description, digest, ms = json.loads(head)
         if outcome not in {"value", "fault", "given-up"}:
             raise ValueError(f"{outcome!r} is no outcome")
-        return cls(int(number), outcome, what, digest, float(ms), body)
+        return cls(int(number), outcome, description, digest, float(ms), body)
 
 
 class Journal:
@@ -78,14 +80,14 @@ class Journal:
     def __init__(self, cache: RedisClient, *identity: str, ttl: float) -> None:
         self._cache = cache
         self._key = "poise:history:" + ":".join(quote(part, safe="/") for part in identity)
-        self._ttl = max(1, round(min(ttl, LONGEST_KEPT) * 1_000))
+        self._ttl = max(1, round(min(ttl, MAX_TTL) * 1_000))
         self._token = uuid4().hex.encode()
         self._waiting: list[tuple[bytes, bytes, asyncio.Future[bool]]] = []
         self._taken: list[tuple[bytes, bytes, asyncio.Future[bool]]] = []
         self._writing = False
         self._lost = False
 
-    async def open(self) -> Mapping[str, Entry] | None:
+    async def open(self) -> Mapping[str, JournalEntry] | None:
         """Own the history, and read it: entries by step id; None = there is no cache, or it holds what cannot be read.
 
         One round trip.
@@ -96,12 +98,12 @@ class Journal:
         pairs = dict(zip(found[::2], found[1::2], strict=True))
         pairs.pop(b"", None)
         try:
-            return {step.decode(): Entry.parse(raw) for step, raw in pairs.items()}
+            return {step.decode(): JournalEntry.parse(raw) for step, raw in pairs.items()}
         except ValueError as error:
             log.warning("the history %s cannot be read, the run starts over: %s", self._key, error)
             return None
 
-    async def write(self, step: str, entry: Entry) -> bool:
+    async def write(self, step: str, entry: JournalEntry) -> bool:
         """Keep how a step ended; what was kept of it before is replaced.
 
         Entries are kept in the order in which this was called, those that come during a round trip together in the
@@ -119,9 +121,9 @@ class Journal:
             self._cache.writer.add(self)
         return await kept
 
-    # -- what the writer asks -------------------------------------------------------------------------------------
+    # -- called by BatchWriter ------------------------------------------------------------------------------------
 
-    def take(self) -> Call:
+    def take(self) -> ScriptCall:
         """All that waits, to be written now."""
         self._taken, self._waiting = self._waiting, []
         return self._key, [self._token, *(part for step, raw, _ in self._taken for part in (step, raw))]

@@ -20,24 +20,24 @@ class LatencyProbe:
         self.slow = slow
         self.busy = False
 
-    def sample(self) -> "Sample":
+    def sample(self) -> "LatencySample":
         """Time a command with it, if none is timed now."""
-        return Sample(self)
+        return LatencySample(self)
 
 
-class Sample:
+class LatencySample:
     """One command: `with sampler.sample() as sample: …; sample.slow`."""
 
     def __init__(self, sampler: LatencyProbe) -> None:
         self.slow = False
         """Whether it took too long."""
-        self.counts = not sampler.busy
+        self.timed = not sampler.busy
         """Whether it is the one that is timed."""
         self._sampler = sampler
         self._timer: LoopAwareTimer | None = None
 
     def __enter__(self) -> Self:
-        if self.counts:
+        if self.timed:
             self._sampler.busy = True
             self._timer = LoopAwareTimer(self._sampler.slow, self._late)
         return self

@@ -16,14 +16,14 @@ class LoopAwareTimer:
 
     Args:
         seconds: How long.
-        then: Called once, unless `cancel` was.
+        callback: Called once, unless `cancel` was.
     """
 
-    def __init__(self, seconds: float, then: Callable[[], object]) -> None:
+    def __init__(self, seconds: float, callback: Callable[[], object]) -> None:
         self._loop = asyncio.get_running_loop()
         self._tick = seconds / TICKS
         self._left = TICKS
-        self._then = then
+        self._callback = callback
         self._next: asyncio.Handle = self._loop.call_later(self._tick, self._passed)
 
     def cancel(self) -> None:
@@ -33,4 +33,6 @@ class LoopAwareTimer:
     def _passed(self) -> None:
         self._left -= 1
         # The last is a turn: whoever has been sent an answer in this one goes on with it before that.
-        self._next = self._loop.call_later(self._tick, self._passed) if self._left else self._loop.call_soon(self._then)
+        self._next = (
+            self._loop.call_later(self._tick, self._passed) if self._left else self._loop.call_soon(self._callback)
+        )

@@ -10,11 +10,11 @@ from poise.contracts.retrieve import Passages
 from poise.redis.client import RedisClient
 from poise.text.unicode_forms import nfkc
 
-FORM: Final = "1"
+FORMAT_VERSION: Final = "1"
 """Part of the key: a worker that keeps them in another form does not meet these."""
 
 
-class KeptPassages(BaseModel):
+class CachedPassages(BaseModel):
     """What retrieval found, and when."""
 
     model_config = ConfigDict(frozen=True)
@@ -41,28 +41,28 @@ class PassageStore:
         """Whether anything is kept at all."""
         return self._cache.configured and self._keep > 0
 
-    async def put(self, tenant: str, query: str, limit: int, kept: KeptPassages) -> None:
+    async def put(self, tenant: str, query: str, limit: int, kept: CachedPassages) -> None:
         """Keep what was found, in place of what was found before."""
         if self.configured:
-            await self._cache.put(key_of(tenant, query, limit), kept.model_dump_json().encode(), self._keep)
+            await self._cache.put(passage_key(tenant, query, limit), kept.model_dump_json().encode(), self._keep)
 
-    async def get(self, tenant: str, query: str, limit: int) -> KeptPassages | None:
+    async def get(self, tenant: str, query: str, limit: int) -> CachedPassages | None:
         """What was found for this query last; None = nothing, or nothing any more."""
-        value = await self._cache.get(key_of(tenant, query, limit)) if self.configured else None
+        value = await self._cache.get(passage_key(tenant, query, limit)) if self.configured else None
         if value is None:
             return None
         try:
-            return KeptPassages.model_validate_json(value)
+            return CachedPassages.model_validate_json(value)
         except ValidationError:  # another version wrote it: as good as gone, and the next one takes its place
             return None
 
 
-def key_of(tenant: str, query: str, limit: int) -> str:
+def passage_key(tenant: str, query: str, limit: int) -> str:
     """Where they are kept."""
-    digest = hashlib.sha256(normalised(query).encode(errors="surrogatepass")).hexdigest()
-    return f"poise:passages:{FORM}:{quote(tenant, safe='')}:{limit}:{digest}"
+    digest = hashlib.sha256(normalise_query(query).encode(errors="surrogatepass")).hexdigest()
+    return f"poise:passages:{FORMAT_VERSION}:{quote(tenant, safe='')}:{limit}:{digest}"
 
 
-def normalised(query: str) -> str:
+def normalise_query(query: str) -> str:
     """A query without what makes no difference to a search: case, white space, and forms of one letter (NFKC)."""
     return " ".join(nfkc(query).casefold().split())

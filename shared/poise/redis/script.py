@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-Call = tuple[str, Sequence[bytes | int]]
+ScriptCall = tuple[str, Sequence[bytes | int]]
 """What a script is run with: a key, and arguments."""
 
 
@@ -13,7 +13,7 @@ class Script:
     """A Lua script that the server runs as one step: nobody sees or changes the key in the middle of it."""
 
     text: str
-    grows: bool = False
+    writes: bool = False
     """Whether it has put something in when it returns nothing."""
     sha: str = field(init=False)
 

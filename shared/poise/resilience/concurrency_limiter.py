@@ -39,7 +39,7 @@ class ConcurrencyLimiter:
         return sum(not waiter.done() for queue in self._queues.values() for waiter in queue)
 
     @asynccontextmanager
-    async def one(
+    async def slot(
         self, lane: Lane = "interactive", waiting: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
     ) -> AsyncIterator[float]:
         """Hold a place; gives the seconds that were waited for it.

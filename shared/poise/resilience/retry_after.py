@@ -6,22 +6,22 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Final
 
-_MILLISECONDS: Final = "retry-after-ms"
+_RETRY_AFTER_MS: Final = "retry-after-ms"
 """Azure's, finer than the standard's; OpenAI's own client reads it first, too (openai-python, `_base_client.py`)."""
 
 
-def retry_after_of(headers: Mapping[str, str], now: float) -> float | None:
+def retry_after_seconds(headers: Mapping[str, str], now: float) -> float | None:
     """The seconds that a response's headers ask for; None when they ask for none.
 
     Args:
         headers: The response's headers.
         now: Unix seconds.
     """
-    milliseconds = seconds_of(headers.get(_MILLISECONDS), now)
-    return seconds_of(headers.get("retry-after"), now) if milliseconds is None else milliseconds / 1_000
+    milliseconds = parse_retry_after(headers.get(_RETRY_AFTER_MS), now)
+    return parse_retry_after(headers.get("retry-after"), now) if milliseconds is None else milliseconds / 1_000
 
 
-def seconds_of(retry_after: str | None, now: float) -> float | None:
+def parse_retry_after(retry_after: str | None, now: float) -> float | None:
     """The seconds that a `Retry-After` header asks for (RFC 9110: seconds or a date); None when it asks for none.
 
     Args:

@@ -4,7 +4,7 @@ from collections import OrderedDict
 from collections.abc import Hashable
 from typing import Final
 
-MOST_KEYS: Final = 10_000
+MAX_KEYS: Final = 10_000
 """Buckets that are remembered; beyond it the one used longest ago is forgotten, and is full when it is used again."""
 
 
@@ -39,7 +39,7 @@ class TokenBucket:
         self._tokens -= 1
         return 0.0
 
-    def give_back(self) -> None:
+    def refund(self) -> None:
         """Put a token back that was taken in vain."""
         self._tokens = min(self._burst, self._tokens + 1)
 
@@ -62,11 +62,11 @@ class KeyedTokenBuckets:
         own = self._buckets.get(key)
         if own is None:
             own = self._buckets[key] = TokenBucket(*self._each)
-            if len(self._buckets) > MOST_KEYS:
+            if len(self._buckets) > MAX_KEYS:
                 self._buckets.popitem(last=False)
         self._buckets.move_to_end(key)
         if wait := own.take(now):
             return wait
         if wait := self._together.take(now):
-            own.give_back()
+            own.refund()
         return wait

@@ -21,7 +21,7 @@ from pydantic import ValidationError
 from poise.contracts.envelope import CORRELATION_ID, KIND, Envelope
 from poise.contracts.fault import Fault
 from poise.contracts.message import Message, ReplyT, Request
-from poise.contracts.run_id import ROOT_STEP, run_id_of
+from poise.contracts.run_id import ROOT_STEP, derive_run_id
 from poise.contracts.stream import StreamPosition
 from poise.contracts.topics import REPLIES, Topic
 from poise.errors import (
@@ -129,7 +129,7 @@ class Calls:
         if to.envelope.run is not None:
             attributes[semconv.RUN] = to.envelope.run
         outcome = "fault"
-        with span(semconv.call(step), kind=SpanKind.CLIENT, attributes=attributes):
+        with span(semconv.call_span(step), kind=SpanKind.CLIENT, attributes=attributes):
             try:
                 reply = await self._exchange(request, to)
                 outcome = "ok"
@@ -151,7 +151,7 @@ class Calls:
         # Random throughout, so that a restarted instance of the same name does not take its predecessor's replies.
         correlation_id = self._prefix + secrets.token_hex(RANDOM_BYTES).encode()
         own = Address(REPLIES.name, self._partition, correlation_id)
-        envelope = to.envelope.but(
+        envelope = to.envelope.with_changes(
             stream_to=None if to.stream is None else to.stream.address(own).encode(),
             correlation_id=correlation_id,
             reply_to=REPLIES.name,
@@ -218,7 +218,7 @@ def _run_of(landed: Position) -> str | None:
     """The run of a request that names none; None where the broker did not say where it stands."""
     if landed.offset < 0:
         return None
-    return run_id_of(landed.topic, landed.partition, landed.offset, landed.timestamp)
+    return derive_run_id(landed.topic, landed.partition, landed.offset, landed.timestamp)
 
 
 def _understood(record: Record, request: Request[ReplyT]) -> ReplyT:

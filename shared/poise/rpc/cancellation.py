@@ -20,7 +20,7 @@ from typing import Final, Protocol, Self
 from poise.contracts.cancel import Cancel
 from poise.contracts.envelope import Envelope
 from poise.contracts.message import Message, Request
-from poise.contracts.run_id import ROOT_STEP, run_id_of
+from poise.contracts.run_id import ROOT_STEP, derive_run_id
 from poise.contracts.topics import BATCH, CANCEL
 from poise.errors import PoiseError, RunCancelledError
 from poise.kafka.log_reader import LogAccess, LogReader
@@ -186,7 +186,7 @@ class CancellationRegistry:
         if run is None:
             if landed is None:
                 return None  # nothing names it: it ends at its deadline
-            run, step = run_id_of(landed.topic, landed.partition, landed.offset, landed.timestamp), None
+            run, step = derive_run_id(landed.topic, landed.partition, landed.offset, landed.timestamp), None
         if step == ROOT_STEP:
             step = None
         tenant = envelope.tenant or self._tenant

@@ -94,7 +94,7 @@ class RpcClient:
         envelope = Envelope(
             run=options.run, step=options.step, tenant=options.tenant or self._tenant, min_epoch=options.min_epoch
         )
-        if topic.edge:
+        if topic.public:
             envelope = Envelope(min_epoch=options.min_epoch)
         elif key is None and options.run is not None:
             key = f"{options.run}/{options.step}"

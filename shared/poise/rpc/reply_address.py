@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from poise.contracts.envelope import CORRELATION_ID, LONGEST_TEXT, REPLY_PARTITION, STREAM_TO, Envelope
+from poise.contracts.envelope import CORRELATION_ID, MAX_HEADER_BYTES, REPLY_PARTITION, STREAM_TO, Envelope
 from poise.contracts.fault import FieldError
 from poise.contracts.integers import read_integer
 from poise.contracts.topics import PREFIX, REPLIES
@@ -82,7 +82,7 @@ class ReplyAddresses:
     async def salvage(self, record: Record) -> Address | None:
         """The address of a message whose headers may be unreadable; None if there is none that can be used."""
         correlation_id = record.raw_header(CORRELATION_ID)
-        if correlation_id is not None and len(correlation_id) > LONGEST_TEXT:
+        if correlation_id is not None and len(correlation_id) > MAX_HEADER_BYTES:
             return None
         envelope = Envelope(
             reply_to=record.header("reply_to"),

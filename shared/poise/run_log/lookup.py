@@ -14,7 +14,7 @@ from typing import Final
 from pydantic import ValidationError
 
 from poise.contracts.record import RunRecord, Score
-from poise.contracts.run_id import started_at
+from poise.contracts.run_id import run_started_at
 from poise.contracts.span import SpanRecord
 from poise.contracts.topics import RECORDS, SCORES, SPANS
 from poise.errors import RetryableError, SetupError, TerminalError, UnavailableError
@@ -122,7 +122,7 @@ class RunLog:
 
     async def trace(self, run: str) -> RunTrace:
         """Return the spans and the record of a run; retry for about a second while the trace is incomplete."""
-        began = started_at(run)
+        began = run_started_at(run)
         start: Start = "beginning" if began is None else began - self._clock_skew
         lookups = self._logs.lookups
         trace = RunTrace((), None)

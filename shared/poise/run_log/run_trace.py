@@ -21,6 +21,6 @@ class RunTrace:
 def is_complete(spans: Sequence[SpanRecord]) -> bool:
     """Return whether all workers have written their spans: no parent is missing, all calls are handled, one scored."""
     parents = {span.parent_id for span in spans}
-    handled = all(span.span_id in parents for span in spans if span.name.startswith(semconv.call("")))
+    handled = all(span.span_id in parents for span in spans if span.name.startswith(semconv.call_span("")))
     scored = any(span.name == semconv.SCORE_RUN for span in spans)
     return scored and handled and all(root.span for root in span_tree(spans))

@@ -9,7 +9,7 @@ look-ups follow soon after the run.
 from dataclasses import dataclass
 from typing import Final
 
-from poise.contracts.run_id import started_at
+from poise.contracts.run_id import run_started_at
 from poise.contracts.topics import BATCH, DAY, HOUR
 from poise.kafka.log_lookup import Window
 
@@ -39,7 +39,7 @@ def search_windows(run: str, now: float, clock_skew: float) -> SearchWindows:
         now: Unix seconds.
         clock_skew: Seconds by which two clocks may differ.
     """
-    began = started_at(run)
+    began = run_started_at(run)
     if began is None:
         return SearchWindows((), (*(Window(now - back) for back in SEARCH_BACK), Window("beginning")))
     later = began + USUAL_DELAY

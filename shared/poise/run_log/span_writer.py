@@ -7,7 +7,7 @@ from typing import Final, Self
 
 from poise.contracts.topics import SPANS
 from poise.kafka.producer import Producer
-from poise.liveness import Liveness, Part
+from poise.liveness import Component, Liveness
 from poise.telemetry import count, semconv
 from poise.telemetry.spans import SpanQueue
 
@@ -33,12 +33,12 @@ class SpanWriter:
         self._producer = producer
         self._queue = queue
         self._liveness = liveness
-        self._part: Part | None = None
+        self._part: Component | None = None
         self._writing: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         """Begin to write."""
-        self._part = self._liveness.part("writer of spans", stalls_after=3 * SEND_TIMEOUT)
+        self._part = self._liveness.component("writer of spans", stalls_after=3 * SEND_TIMEOUT)
         self._writing = self._part.run(self._write_regularly())
         return self
 

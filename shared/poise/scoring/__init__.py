@@ -1,31 +1,31 @@
 """Scores of answers: pure functions of the question, the answer and its passages."""
 
-from poise.scoring.degenerate import empty, looping, refused, truncated
-from poise.scoring.evidence import Evidence, Line
-from poise.scoring.extraction import extract
+from poise.scoring.degenerate import is_empty, is_looping, is_refusal, is_truncated
+from poise.scoring.evidence import Evidence, EvidenceSentence
+from poise.scoring.extraction import extract_sentences
 from poise.scoring.groundedness import Groundedness, groundedness
-from poise.scoring.meaning import Embed, Meant, meant
-from poise.scoring.quality import features, quality
+from poise.scoring.meaning import Embed, SemanticComparison, compare_by_meaning
+from poise.scoring.quality import quality, quality_features
 from poise.scoring.relevance import relevance
-from poise.scoring.summary import Estimate, VariantSummary, summarise
+from poise.scoring.summary import Estimate, VariantSummary, summarise_by_variant
 
 __all__ = [
     "Embed",
     "Estimate",
     "Evidence",
+    "EvidenceSentence",
     "Groundedness",
-    "Line",
-    "Meant",
+    "SemanticComparison",
     "VariantSummary",
-    "empty",
-    "extract",
-    "features",
+    "compare_by_meaning",
+    "extract_sentences",
     "groundedness",
-    "looping",
-    "meant",
+    "is_empty",
+    "is_looping",
+    "is_refusal",
+    "is_truncated",
     "quality",
-    "refused",
+    "quality_features",
     "relevance",
-    "summarise",
-    "truncated",
+    "summarise_by_variant",
 ]

@@ -9,18 +9,18 @@ from itertools import accumulate
 from typing import Any, Final, NamedTuple
 
 from poise.contracts import Citation, Passage
-from poise.scoring.text import flat, remembered, stems, words
+from poise.scoring.text import cached_by_text, collapse_whitespace, stems, words
 from poise.scoring.text import sentences as sentences_of
 
-_REMEMBERED: Final = 2_048
+_CACHE_SIZE: Final = 2_048
 """Texts of passages whose reading is kept: the same ones are found again and again."""
-_LONGEST_REMEMBERED: Final = 4_000
+_MAX_CACHED_CHARS: Final = 4_000
 """Characters of such a text; what is read of it takes some ten times as much."""
-_MOST_PLACES: Final = 256
+_MAX_WINDOWS: Final = 256
 """Windows in which a word is looked for, those of the best passages; what stands in more of them tells nothing."""
 
 
-class Sentence(NamedTuple):
+class ParsedSentence(NamedTuple):
     """A sentence, read."""
 
     sentence: str
@@ -29,10 +29,10 @@ class Sentence(NamedTuple):
     length: int
 
 
-class Text(NamedTuple):
+class ParsedText(NamedTuple):
     """A passage's text, read."""
 
-    sentences: tuple[Sentence, ...]
+    sentences: tuple[ParsedSentence, ...]
     places: dict[str, list[int]]
     """By stem, the sentences that have it."""
     windows: dict[str, list[int]]
@@ -41,7 +41,7 @@ class Text(NamedTuple):
 
 # Not frozen: some are made for each run, and a frozen one is slower to make.
 @dataclass(slots=True, repr=False, unsafe_hash=True)
-class Line:
+class EvidenceSentence:
     """One sentence of a passage; not to be changed."""
 
     passage: Passage
@@ -77,13 +77,13 @@ class Evidence:
         passages: Best first.
     """
 
-    texts: tuple[Text, ...]
+    texts: tuple[ParsedText, ...]
     """By rank, the passage's text."""
     headings: tuple[frozenset[str], ...]
     """By rank, the stems of the titles that the passage stands under."""
     _starts: tuple[int, ...]
     """By rank, how many sentences stand in the passages before; then how many there are."""
-    _weights: "_Weights"
+    _weights: "_IdfWeights"
 
     def __init__(self, passages: Sequence[Passage]) -> None:
         self.passages = tuple(passages)
@@ -101,10 +101,10 @@ class Evidence:
         """Read the passages when something is first asked of them: for another process, they are not read here."""
         if name not in {"texts", "headings", "_starts", "_weights"}:
             raise AttributeError(name)
-        self.texts = tuple([_read(passage.text) for passage in self.passages])
-        self.headings = tuple([_heading(passage.heading or "") for passage in self.passages])
+        self.texts = tuple([_parse(passage.text) for passage in self.passages])
+        self.headings = tuple([_heading_stems(passage.heading or "") for passage in self.passages])
         self._starts = tuple(accumulate([len(text.sentences) for text in self.texts], initial=0))
-        self._weights = _Weights([text.places for text in self.texts], self._starts[-1])
+        self._weights = _IdfWeights([text.places for text in self.texts], self._starts[-1])
         return getattr(self, name)
 
     def weight(self, stem: str) -> float:
@@ -120,11 +120,11 @@ class Evidence:
         wanted = set(some)
         return self.weigh(wanted & within) / (self.weigh(wanted) or 1.0)
 
-    def knows(self, fact: str) -> bool:
+    def mentions(self, fact: str) -> bool:
         """Whether a number, identifier or name occurs in the passages or above them."""
         return any(fact.lower() in known or fact in whole for whole, known in self._known)
 
-    def bears_on(self, question: str) -> bool:
+    def shares_words_with(self, question: str) -> bool:
         """Whether any word of a question, of those that questions are not made of, is in the passages or above them."""
         return any(
             any(stem in text.places for text in self.texts) or any(stem in heading for heading in self.headings)
@@ -141,8 +141,8 @@ class Evidence:
             By the sentence's number among all, as `place` takes it.
         """
         told, found = tuple(some), dict[int, float]()
-        few = self._starts[-1] <= _MOST_PLACES
-        left = {} if few else dict.fromkeys([stem for stem, _ in told], _MOST_PLACES)
+        few = self._starts[-1] <= _MAX_WINDOWS
+        left = {} if few else dict.fromkeys([stem for stem, _ in told], _MAX_WINDOWS)
         for start, text in zip(self._starts, self.texts, strict=False):
             windows = text.windows
             for stem, weight in told:
@@ -161,12 +161,12 @@ class Evidence:
         rank = bisect_right(self._starts, number) - 1
         return rank, number - self._starts[rank]
 
-    def line(self, rank: int, index: int) -> Line:
+    def line(self, rank: int, index: int) -> EvidenceSentence:
         """A sentence of a passage."""
-        return Line(self.passages[rank], rank, index, *self.texts[rank].sentences[index])
+        return EvidenceSentence(self.passages[rank], rank, index, *self.texts[rank].sentences[index])
 
     @cached_property
-    def lines(self) -> tuple[Line, ...]:
+    def lines(self) -> tuple[EvidenceSentence, ...]:
         """All sentences, by rank and place."""
         return tuple(
             self.line(rank, index) for rank, text in enumerate(self.texts) for index in range(len(text.sentences))
@@ -174,10 +174,10 @@ class Evidence:
 
     @cached_property
     def _known(self) -> tuple[tuple[str, frozenset[str]], ...]:
-        return tuple(_known(f"{passage.heading or ''}\n{passage.text}") for passage in self.passages)
+        return tuple(_flat_text_and_words(f"{passage.heading or ''}\n{passage.text}") for passage in self.passages)
 
 
-class _Weights(dict[str, float]):
+class _IdfWeights(dict[str, float]):
     """How much each word tells, worked out when it is first asked for."""
 
     def __init__(self, places: Sequence[Mapping[str, Sequence[int]]], lines: int) -> None:
@@ -194,11 +194,11 @@ class _Weights(dict[str, float]):
         return weight
 
 
-@remembered(_REMEMBERED, _LONGEST_REMEMBERED)
-def _read(text: str) -> Text:
+@cached_by_text(_CACHE_SIZE, _MAX_CACHED_CHARS)
+def _parse(text: str) -> ParsedText:
     """A text's sentences, and where its words are."""
     found = tuple(
-        Sentence(sentence, said := stems(sentence), frozenset(said), len(words(sentence)))
+        ParsedSentence(sentence, said := stems(sentence), frozenset(said), len(words(sentence)))
         for sentence in sentences_of(text)
     )
     places: dict[str, list[int]] = {}
@@ -206,16 +206,16 @@ def _read(text: str) -> Text:
         for stem in read.vocabulary:
             places.setdefault(stem, []).append(index)
     windows = {stem: sorted({*some, *(index - 1 for index in some if index)}) for stem, some in places.items()}
-    return Text(found, places, windows)
+    return ParsedText(found, places, windows)
 
 
-@remembered(_REMEMBERED, _LONGEST_REMEMBERED)
-def _heading(heading: str) -> frozenset[str]:
+@cached_by_text(_CACHE_SIZE, _MAX_CACHED_CHARS)
+def _heading_stems(heading: str) -> frozenset[str]:
     return frozenset(stems(heading))
 
 
-@remembered(_REMEMBERED, _LONGEST_REMEMBERED)
-def _known(text: str) -> tuple[str, frozenset[str]]:
+@cached_by_text(_CACHE_SIZE, _MAX_CACHED_CHARS)
+def _flat_text_and_words(text: str) -> tuple[str, frozenset[str]]:
     """A text on one line, and its words."""
-    whole = flat(text)
+    whole = collapse_whitespace(text)
     return whole, frozenset(words(whole))

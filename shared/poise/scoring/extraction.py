@@ -15,25 +15,25 @@ from functools import lru_cache
 from heapq import heappush, heappushpop
 from typing import Final, NamedTuple
 
-from poise.scoring.evidence import Evidence, Line, Text
+from poise.scoring.evidence import Evidence, EvidenceSentence, ParsedText
 from poise.scoring.text import stems
 
-_IN_HEADING: Final = 0.8
-_IN_SENTENCE_BEFORE: Final = 0.5
-_ABOUT_IT: Final = 0.1
+_HEADING_WEIGHT: Final = 0.8
+_PREVIOUS_SENTENCE_WEIGHT: Final = 0.5
+_TOPIC_BONUS: Final = 0.1
 """For a sentence that begins with a word of the question."""
-_BY_THE_WAY: Final = 0.15
+_CONDITION_PENALTY: Final = 0.15
 """Off for a sentence that begins with a condition, when the question asks about none."""
-_PER_RANK: Final = 0.06
-_PER_PLACE: Final = 0.02
-_LAST_PLACE: Final = 5
-_SAYS_NOTHING: Final = 0.3
+_RANK_PENALTY: Final = 0.06
+_POSITION_PENALTY: Final = 0.02
+_MAX_PENALISED_POSITION: Final = 5
+_UNINFORMATIVE_FACTOR: Final = 0.3
 """What is left of a title, a signature, an echo of the question."""
-_UNFINISHED: Final = 0.7
+_UNFINISHED_FACTOR: Final = 0.7
 """What is left if it does not end like a sentence, or announces what is not in it."""
-_LONG: Final = 0.9
-_FEWEST_WORDS: Final = 4
-_MOST_WORDS: Final = 45
+_LONG_FACTOR: Final = 0.9
+_MIN_WORDS: Final = 4
+_MAX_WORDS: Final = 45
 _CONDITION: Final = re.compile(
     r"(?:when|if|unless|although|while|because|however|for example|note|see|also|changed in|new in|deprecated)\b",
     re.IGNORECASE,
@@ -41,7 +41,7 @@ _CONDITION: Final = re.compile(
 _ASKS_ABOUT_CONDITION: Final = re.compile(r"\b(?:when|if|happens)\b", re.IGNORECASE)
 _FINISHED: Final = re.compile(r"[.!?)\"”][*_`]*$")
 _SESSIONS: Final = (">>>", "$ ")
-_REMEMBERED: Final = 16_384
+_CACHE_SIZE: Final = 16_384
 """Sentences whose shape is kept: passages that are found again have the same ones."""
 
 
@@ -54,27 +54,27 @@ class _Question:
     about_condition: bool
 
 
-def extract(question: str, evidence: Evidence, number: int) -> list[Line]:
+def extract_sentences(question: str, evidence: Evidence, number: int) -> list[EvidenceSentence]:
     """The lines that bear most on a question, best first, at most so many; none that does not bear on it at all."""
     weights = {stem: evidence.weight(stem) for stem in stems(question)}
     asked = _Question(weights, evidence.weigh(weights) or 1.0, bool(_ASKS_ABOUT_CONDITION.search(question)))
-    order: list[tuple[Line, float]] = []
+    order: list[tuple[EvidenceSentence, float]] = []
     best: list[float] = []  # what is in `order`, the `number` highest of it, as a heap
     for rank, text in enumerate(evidence.texts):
-        most = _ABOUT_IT - _PER_RANK * rank
-        for index, found in enumerate(_found(asked, text, evidence.headings[rank])):
+        most = _TOPIC_BONUS - _RANK_PENALTY * rank
+        for index, found in enumerate(_coverage(asked, text, evidence.headings[rank])):
             covered = found / asked.whole
             if covered <= 0 or (best and len(best) >= number and covered + most <= best[0]):
                 continue  # it does not bear on it, or would not be among the best if its form took nothing from it
             line = evidence.line(rank, index)
-            value = covered * _form(asked, line) + _place(asked, line)
+            value = covered * _shape_factor(asked, line) + _position_bonus(asked, line)
             order.append((line, value))
             (heappush if len(best) < number else heappushpop)(best, value)
     order.sort(key=lambda item: -item[1])
     return [line for line, _ in order[:number]]
 
 
-def _found(asked: _Question, text: Text, heading: Collection[str]) -> list[float]:
+def _coverage(asked: _Question, text: ParsedText, heading: Collection[str]) -> list[float]:
     """By sentence, how much of a question stands in it.
 
     What a sentence only points back to stands in its heading or, at less, in the sentence before. So that a long
@@ -84,7 +84,7 @@ def _found(asked: _Question, text: Text, heading: Collection[str]) -> list[float
     found, last = [0.0] * len(sentences), len(sentences) - 1
     for stem, weight in asked.weights.items():
         if stem in heading:
-            less = _IN_HEADING * weight
+            less = _HEADING_WEIGHT * weight
             found = [
                 so_far + (weight if stem in sentence.vocabulary else less)
                 for so_far, sentence in zip(found, sentences, strict=True)
@@ -93,28 +93,28 @@ def _found(asked: _Question, text: Text, heading: Collection[str]) -> list[float
             for index in places[stem]:
                 found[index] += weight
                 if index < last and stem not in sentences[index + 1].vocabulary:
-                    found[index + 1] += _IN_SENTENCE_BEFORE * weight
+                    found[index + 1] += _PREVIOUS_SENTENCE_WEIGHT * weight
     return found
 
 
-def _form(asked: _Question, line: Line) -> float:
+def _shape_factor(asked: _Question, line: EvidenceSentence) -> float:
     """What its form leaves of it, as a factor."""
     factor, shape = 1.0, _shape(line.sentence)
-    if line.length < _FEWEST_WORDS or line.vocabulary <= asked.weights.keys() or shape.session:
-        factor *= _SAYS_NOTHING
+    if line.length < _MIN_WORDS or line.vocabulary <= asked.weights.keys() or shape.session:
+        factor *= _UNINFORMATIVE_FACTOR
     if not shape.finished:
-        factor *= _UNFINISHED
-    if line.length > _MOST_WORDS:
-        factor *= _LONG
+        factor *= _UNFINISHED_FACTOR
+    if line.length > _MAX_WORDS:
+        factor *= _LONG_FACTOR
     return factor
 
 
-def _place(asked: _Question, line: Line) -> float:
+def _position_bonus(asked: _Question, line: EvidenceSentence) -> float:
     """What its place and its opening give or take."""
-    given = _ABOUT_IT if line.stems and line.stems[0] in asked.weights else 0.0
+    given = _TOPIC_BONUS if line.stems and line.stems[0] in asked.weights else 0.0
     if not asked.about_condition and _shape(line.sentence).conditional:
-        given -= _BY_THE_WAY
-    return given - _PER_RANK * line.rank - _PER_PLACE * min(line.index, _LAST_PLACE)
+        given -= _CONDITION_PENALTY
+    return given - _RANK_PENALTY * line.rank - _POSITION_PENALTY * min(line.index, _MAX_PENALISED_POSITION)
 
 
 class _Shape(NamedTuple):
@@ -123,7 +123,7 @@ class _Shape(NamedTuple):
     conditional: bool
 
 
-@lru_cache(_REMEMBERED)
+@lru_cache(_CACHE_SIZE)
 def _shape(sentence: str) -> _Shape:
     """What a sentence looks like, whatever is asked."""
     return _Shape(sentence.startswith(_SESSIONS), bool(_FINISHED.search(sentence)), bool(_CONDITION.match(sentence)))

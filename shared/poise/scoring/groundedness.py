@@ -11,24 +11,24 @@ from operator import add
 from typing import Final
 
 from poise.contracts import Citation
-from poise.scoring.evidence import Evidence, Line
-from poise.scoring.text import facts, negated, sentences, stems, words
+from poise.scoring.evidence import Evidence, EvidenceSentence
+from poise.scoring.text import checkable_facts, is_negated, sentences, stems, words
 
 UNKNOWN_FACT: Final = 0.5
 """What is left of a sentence's score when it names a number, identifier or name that the passages do not bear."""
-TURNED_ROUND: Final = 0.8
+CONTRADICTED: Final = 0.8
 """What is left when a sentence denies what its evidence affirms, or the other way about."""
 ECHO: Final = 0.3
 """What is left when a sentence only repeats the question."""
-_READ_CLOSELY: Final = 4
+_CANDIDATE_WINDOWS: Final = 4
 """How many windows, those that have most of a sentence's words, are compared word by word."""
-_MOST_ALIKE: Final = 32
+_MAX_WEIGHED_WINDOWS: Final = 32
 """How many windows are weighed exactly, of those that have as many of a sentence's words, as far as can be told."""
-_MOST_TIMES: Final = 16
+_MAX_OCCURRENCES: Final = 16
 """How often a word is looked for in one window: writing says it twice or thrice there."""
-_MOST_FACTS: Final = 40
+_MAX_FACTS: Final = 40
 """Names and numbers of one sentence that are looked up."""
-_REMEMBERED: Final = 16_384
+_CACHE_SIZE: Final = 16_384
 """Sentences of passages of which it is kept whether they say no."""
 _ROUNDING: Final = 1e-9
 """More than sums of the same numbers in another order differ by."""
@@ -51,7 +51,7 @@ class Groundedness:
 @dataclass(frozen=True, slots=True)
 class _Support:
     score: float
-    line: Line | None = None
+    line: EvidenceSentence | None = None
     unknown: tuple[str, ...] = ()
     turned: float = 0.0
 
@@ -60,7 +60,7 @@ class _Support:
 class _Window:
     """A sentence of a passage, and the one after it."""
 
-    line: Line
+    line: EvidenceSentence
     stems: tuple[str, ...]
     text: str
     shared: frozenset[str]
@@ -100,49 +100,49 @@ def _support(sentence: str, evidence: Evidence, question: str) -> _Support:
     score, window = 0.0, None
     for candidate in _windows(told, evidence):
         in_both = [one for one in told if one[0] in candidate.shared]
-        # No candidate that is passed over could have been better: `_in_order` never comes to more than this, for it
-        # adds some of the same numbers, in the same order.
+        # Upper bound: `_common_subsequence_weight` adds some of the same numbers, in the same order, so that a skipped
+        # candidate cannot score higher.
         at_most = reduce(add, [weight for _, weight in in_both], 0.0) / whole
         if window is not None and (at_most + 1.0) / 2 <= score:
             continue
-        beside = _side_by_side(said, pairs, candidate.stems)
+        beside = _bigram_overlap(said, pairs, candidate.stems)
         if window is not None and (at_most + beside) / 2 <= score:
             continue
-        borne = (_in_order(in_both, candidate.stems) / whole + beside) / 2
+        borne = (_common_subsequence_weight(in_both, candidate.stems) / whole + beside) / 2
         if window is None or borne > score:
             score, window = borne, candidate
     if window is None:
         return _Support(0.0)
-    named = [fact for fact in facts(sentence)[:_MOST_FACTS] if fact not in question]
+    named = [fact for fact in checkable_facts(sentence)[:_MAX_FACTS] if fact not in question]
     near = frozenset(words(window.text)) if any(fact[0].isdigit() for fact in named) else frozenset[str]()
-    unknown = tuple(fact for fact in named if not _borne(fact, near, evidence))
-    turned = score if negated(sentence) != _denies(window.line.sentence) else 0.0
+    unknown = tuple(fact for fact in named if not _is_supported(fact, near, evidence))
+    turned = score if is_negated(sentence) != _is_negated(window.line.sentence) else 0.0
     if unknown:
         score *= UNKNOWN_FACT
     if turned:
-        score *= TURNED_ROUND
+        score *= CONTRADICTED
     if set(said) <= set(stems(question)):
         score *= ECHO
     return _Support(score, window.line, unknown, turned)
 
 
-@lru_cache(_REMEMBERED)
-def _denies(sentence: str) -> bool:
+@lru_cache(_CACHE_SIZE)
+def _is_negated(sentence: str) -> bool:
     """Whether a sentence of a passage says no."""
-    return negated(sentence)
+    return is_negated(sentence)
 
 
 def _windows(told: Sequence[tuple[str, float]], evidence: Evidence) -> list[_Window]:
     """The windows that have most of what is said, best first; of two with as much, that whose first line has more."""
     weights = dict(told)
     wanted, about = frozenset(weights), evidence.windows(weights.items())
-    least = max(_ROUNDING, min(sorted(about.values())[-_READ_CLOSELY:], default=0.0) - _ROUNDING)
+    least = max(_ROUNDING, min(sorted(about.values())[-_CANDIDATE_WINDOWS:], default=0.0) - _ROUNDING)
     ranked: list[tuple[float, float, _Window]] = []
-    for number in sorted([number for number, weight in about.items() if weight >= least])[:_MOST_ALIKE]:
+    for number in sorted([number for number, weight in about.items() if weight >= least])[:_MAX_WEIGHED_WINDOWS]:
         window = _window(evidence, *evidence.place(number), wanted)
         alone = evidence.weigh(window.line.vocabulary & wanted)
         ranked.append((evidence.weigh(window.shared), alone, window))
-    return [window for _, _, window in nlargest(_READ_CLOSELY, ranked, key=lambda item: item[:2])]
+    return [window for _, _, window in nlargest(_CANDIDATE_WINDOWS, ranked, key=lambda item: item[:2])]
 
 
 def _window(evidence: Evidence, rank: int, index: int, wanted: frozenset[str]) -> _Window:
@@ -153,7 +153,7 @@ def _window(evidence: Evidence, rank: int, index: int, wanted: frozenset[str]) -
     return _Window(line, there, text, shared)
 
 
-def _in_order(told: Sequence[tuple[str, float]], there: Sequence[str]) -> float:
+def _common_subsequence_weight(told: Sequence[tuple[str, float]], there: Sequence[str]) -> float:
     """How much the words tell that stand there in the order in which they are said.
 
     The heaviest common subsequence (Jacobson and Vo, "Heaviest increasing/common subsequence problems", 1992): of the
@@ -165,7 +165,7 @@ def _in_order(told: Sequence[tuple[str, float]], there: Sequence[str]) -> float:
     """
     places: dict[str, list[int]] = {stem: [] for stem, _ in told}
     for place in range(len(there) - 1, -1, -1):
-        if there[place] in places and len(places[there[place]]) < _MOST_TIMES:
+        if there[place] in places and len(places[there[place]]) < _MAX_OCCURRENCES:
             places[there[place]].append(place)
     ends, sums = [-1], [0.0]  # both rise
     for stem, weight in told:
@@ -179,7 +179,7 @@ def _in_order(told: Sequence[tuple[str, float]], there: Sequence[str]) -> float:
     return sums[-1]
 
 
-def _side_by_side(said: Sequence[str], pairs: Sequence[tuple[str, str]], there: Sequence[str]) -> float:
+def _bigram_overlap(said: Sequence[str], pairs: Sequence[tuple[str, str]], there: Sequence[str]) -> float:
     """The share of neighbouring words that are neighbours there too, 0 to 1; of a single word, whether it is there."""
     if not pairs:
         return float(set(said) <= set(there))
@@ -187,6 +187,6 @@ def _side_by_side(said: Sequence[str], pairs: Sequence[tuple[str, str]], there: 
     return sum([pair in found for pair in pairs]) / len(pairs)
 
 
-def _borne(fact: str, near: Collection[str], evidence: Evidence) -> bool:
+def _is_supported(fact: str, near: Collection[str], evidence: Evidence) -> bool:
     """Numbers say nothing elsewhere: they must stand in the window. A name is known or it is not."""
-    return fact in near if fact[0].isdigit() else evidence.knows(fact)
+    return fact in near if fact[0].isdigit() else evidence.mentions(fact)

@@ -8,21 +8,21 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from poise.scoring.evidence import Evidence
-from poise.scoring.text import negated, sentences
+from poise.scoring.text import is_negated, sentences
 
 if TYPE_CHECKING:
     from poise.embedding import Vector
 
-_MOST_LINES: Final = 256
+_MAX_EVIDENCE_SENTENCES: Final = 256
 """Lines, those of the best passages, that are compared: each costs some 10 ms the first time."""
-_MOST_SENTENCES: Final = 64
+_MAX_ANSWER_SENTENCES: Final = 64
 """Sentences of an answer that are compared with each line."""
 
 Embed = Callable[[str], "Vector"]
 """What makes the vector of a text, of unit length; it remembers, for passages are found again."""
 
 
-class Meant(NamedTuple):
+class SemanticComparison(NamedTuple):
     """How an answer compares by meaning."""
 
     near: float
@@ -35,7 +35,7 @@ class Meant(NamedTuple):
     """
 
 
-def meant(answer: str, evidence: Evidence, question: str, embed: Embed) -> Meant:
+def compare_by_meaning(answer: str, evidence: Evidence, question: str, embed: Embed) -> SemanticComparison:
     """Compare an answer's sentences with its passages' lines (as Sentence-BERT does, Reimers and Gurevych, 2019).
 
     A sentence is taken together with the question, for many ("It leaves the loop") say little by themselves.
@@ -46,12 +46,12 @@ def meant(answer: str, evidence: Evidence, question: str, embed: Embed) -> Meant
         question: What it answers.
         embed: What makes vectors; takes some 10 ms of CPU for a text that it does not remember.
     """
-    lines = {line.sentence: embed(line.sentence) for line in evidence.lines[:_MOST_LINES]}
+    lines = {line.sentence: embed(line.sentence) for line in evidence.lines[:_MAX_EVIDENCE_SENTENCES]}
     near, denied = list[float](), 0.0
-    for sentence in sentences(answer)[:_MOST_SENTENCES] if lines else ():
+    for sentence in sentences(answer)[:_MAX_ANSWER_SENTENCES] if lines else ():
         whole, alone = embed(f"{question} {sentence}"), embed(sentence)
         near.append(max(float(whole @ line) for line in lines.values()))
         cosine, nearest = max((float(alone @ line), said) for said, line in lines.items())
-        if negated(sentence) != negated(nearest):
+        if is_negated(sentence) != is_negated(nearest):
             denied = max(denied, cosine)
-    return Meant(min(near, default=0.0), denied)
+    return SemanticComparison(min(near, default=0.0), denied)

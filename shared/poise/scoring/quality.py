@@ -15,7 +15,7 @@ import math
 from typing import Final, NamedTuple
 
 from poise.scoring.groundedness import Groundedness
-from poise.scoring.meaning import Meant
+from poise.scoring.meaning import SemanticComparison
 from poise.scoring.text import words
 
 
@@ -56,15 +56,17 @@ class Coefficients(NamedTuple):
         return 1 / (1 + math.exp(-told))
 
 
-BY_WORDS: Final = Coefficients(base=1.341, grounded=0.993, relevant=1.156, length=-1.035, unknown=-0.719, turned=-1.155)
+LEXICAL: Final = Coefficients(base=1.341, grounded=0.993, relevant=1.156, length=-1.035, unknown=-0.719, turned=-1.155)
 """By `python -m tests.benchmarks.scores --fit`, on 431 judged answers and 682 edited ones."""
-BY_MEANING: Final = Coefficients(
+SEMANTIC: Final = Coefficients(
     base=0.668, relevant=1.425, length=-1.077, unknown=-0.995, turned=-0.593, near=1.672, denied=-0.981
 )
 """By the same with `--embedding`, on the same."""
 
 
-def features(answer: str, grounded: Groundedness, relevant: float, compared: Meant | None = None) -> Features:
+def quality_features(
+    answer: str, grounded: Groundedness, relevant: float, compared: SemanticComparison | None = None
+) -> Features:
     """What quality is told from; without a comparison by meaning, `near` and `denied` are 0 and not to be counted."""
     return Features(
         grounded=grounded.score,
@@ -77,7 +79,7 @@ def features(answer: str, grounded: Groundedness, relevant: float, compared: Mea
     )
 
 
-def quality(answer: str, grounded: Groundedness, relevant: float, compared: Meant | None = None) -> float:
+def quality(answer: str, grounded: Groundedness, relevant: float, compared: SemanticComparison | None = None) -> float:
     """How likely an answer is right, 0 to 1.
 
     Args:
@@ -86,5 +88,5 @@ def quality(answer: str, grounded: Groundedness, relevant: float, compared: Mean
         relevant: Its relevance.
         compared: How it compares by meaning; None = told by words alone.
     """
-    fitted = BY_WORDS if compared is None else BY_MEANING
-    return fitted(features(answer, grounded, relevant, compared))
+    fitted = LEXICAL if compared is None else SEMANTIC
+    return fitted(quality_features(answer, grounded, relevant, compared))

@@ -4,7 +4,7 @@ An answer can be made of the passages' words and still answer another question, 
 """
 
 from poise.scoring.evidence import Evidence
-from poise.scoring.extraction import extract
+from poise.scoring.extraction import extract_sentences
 from poise.scoring.text import sentences, stems
 
 
@@ -18,7 +18,7 @@ def relevance(answer: str, evidence: Evidence, question: str) -> float:
     Returns:
         0 to 1, that of the sentence which adds least of it; 0 for one that only repeats the question.
     """
-    lines = extract(question, evidence, 1)
+    lines = extract_sentences(question, evidence, 1)
     if not lines:
         return 0.0
     asked = frozenset(stems(question))

@@ -49,7 +49,7 @@ def estimate(values: Sequence[float]) -> Estimate:
     return Estimate(len(ordered), mean, mean - half, mean + half, _percentile(ordered, 0.5), _percentile(ordered, 0.95))
 
 
-def summarise(scores: Iterable[Score]) -> list[VariantSummary]:
+def summarise_by_variant(scores: Iterable[Score]) -> list[VariantSummary]:
     """Summarise scores by variant, the most used first.
 
     A run that was scored twice counts once, as it was last; so does feedback with one id on one run, value by value.

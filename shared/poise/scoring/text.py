@@ -6,13 +6,13 @@ from functools import lru_cache, wraps
 from typing import Final, Protocol, TypeVar, cast
 
 ResultT = TypeVar("ResultT")
-ReadT_co = TypeVar("ReadT_co", covariant=True)
+ParsedT_co = TypeVar("ParsedT_co", covariant=True)
 
 
-class Remembered(Protocol[ReadT_co]):
+class CachedTextFunction(Protocol[ParsedT_co]):
     """A function of a text that remembers what it returned."""
 
-    def __call__(self, text: str, /) -> ReadT_co: ...
+    def __call__(self, text: str, /) -> ParsedT_co: ...
 
     def cache_clear(self) -> None:
         """Forget it all."""
@@ -48,14 +48,14 @@ _QUESTION_WORDS: Final = """
 STOPWORDS: Final = frozenset(_QUESTION_WORDS.split())
 """What questions are made of. `is`, `in`, `not`, `or`, `with` are left in: documentation is asked about them."""
 NEGATIONS: Final = frozenset({"no", "not", "never", "none", "neither", "nor", "cannot", "without", "nothing"})
-_SHORTEST_STEM: Final = 3
-_REMEMBERED: Final = 256
+_MIN_STEM_CHARS: Final = 3
+_CACHE_SIZE: Final = 256
 """Texts whose sentences, words and stems are kept: each score of an answer reads the same answer and question."""
-_LONGEST_REMEMBERED: Final = 4_000
+_MAX_CACHED_CHARS: Final = 4_000
 """Characters of such a text."""
-LONGEST_SENTENCE: Final = 2_000
+MAX_SENTENCE_CHARS: Final = 2_000
 """Characters; one that goes on is cut at a space, for sentences are compared word by word."""
-_LONGEST_WORD: Final = 100
+_MAX_CACHED_WORD_CHARS: Final = 100
 """Characters of what stands between spaces and is remembered."""
 _SUFFIXES: Final = (
     ("'s", ""),
@@ -70,10 +70,10 @@ _SUFFIXES: Final = (
 )
 
 
-def remembered(number: int, longest: int) -> Callable[[Callable[[str], ResultT]], Remembered[ResultT]]:
+def cached_by_text(number: int, longest: int) -> Callable[[Callable[[str], ResultT]], CachedTextFunction[ResultT]]:
     """Remember what a function of a text returns, as `lru_cache` does, unless the text is longer than that."""
 
-    def decorated(function: Callable[[str], ResultT]) -> Remembered[ResultT]:
+    def decorated(function: Callable[[str], ResultT]) -> CachedTextFunction[ResultT]:
         kept = lru_cache(number)(function)
 
         @wraps(function)
@@ -81,17 +81,17 @@ def remembered(number: int, longest: int) -> Callable[[Callable[[str], ResultT]]
             return kept(text) if len(text) <= longest else function(text)
 
         called.cache_clear = kept.cache_clear  # type: ignore[attr-defined]  # what a Remembered has beside the call
-        return cast("Remembered[ResultT]", called)
+        return cast("CachedTextFunction[ResultT]", called)
 
     return decorated
 
 
-def flat(text: str) -> str:
+def collapse_whitespace(text: str) -> str:
     """The text on one line: white space is one space, a word broken at its hyphen is whole again."""
     return _SPACES.sub(" ", _HYPHEN_BREAK.sub("-", text)).strip()
 
 
-@remembered(_REMEMBERED, _LONGEST_REMEMBERED)
+@cached_by_text(_CACHE_SIZE, _MAX_CACHED_CHARS)
 def sentences(text: str) -> tuple[str, ...]:
     """The sentences of a text, each on one line; grammar productions and the lines that draw a heading are left out.
 
@@ -100,11 +100,11 @@ def sentences(text: str) -> tuple[str, ...]:
     "What is a word, what is a sentence?" (1994); a trained splitter gains little on edited text.
     """
     prose = _RULE.sub("", _GRAMMAR.sub("", text))
-    blocks = [flat(_BULLET.sub("", block)) for block in _BLOCKS.split(prose)]
-    return tuple([part for block in blocks for sentence in _of_block(block) for part in _bounded(sentence)])
+    blocks = [collapse_whitespace(_BULLET.sub("", block)) for block in _BLOCKS.split(prose)]
+    return tuple([part for block in blocks for sentence in _split_block(block) for part in _cut_long(sentence)])
 
 
-def _of_block(block: str) -> Iterator[str]:
+def _split_block(block: str) -> Iterator[str]:
     start = 0
     for end in _END.finditer(block):
         stop = end.start(1)
@@ -115,17 +115,17 @@ def _of_block(block: str) -> Iterator[str]:
         yield block[start:]
 
 
-def _bounded(sentence: str) -> Iterator[str]:
+def _cut_long(sentence: str) -> Iterator[str]:
     start = 0
-    while len(sentence) - start > LONGEST_SENTENCE:
-        space = sentence.rfind(" ", start, start + LONGEST_SENTENCE)
-        stop = space if space > start else start + LONGEST_SENTENCE
+    while len(sentence) - start > MAX_SENTENCE_CHARS:
+        space = sentence.rfind(" ", start, start + MAX_SENTENCE_CHARS)
+        stop = space if space > start else start + MAX_SENTENCE_CHARS
         yield sentence[start:stop]
         start = stop + (space > start)
     yield sentence[start:]
 
 
-@remembered(_REMEMBERED, _LONGEST_REMEMBERED)
+@cached_by_text(_CACHE_SIZE, _MAX_CACHED_CHARS)
 def words(text: str) -> tuple[str, ...]:
     """The words and numbers of a text in order, lower case, dunder names whole."""
     return tuple([word.lower() for word in _WORD.findall(text)])
@@ -134,23 +134,23 @@ def words(text: str) -> tuple[str, ...]:
 @lru_cache(maxsize=65_536)
 def stem(word: str) -> str:
     """A word without its inflection: Harman's S-stemmer ("How effective is suffixing?", 1991), -ed, -ing, a final e."""
-    if len(word) <= _SHORTEST_STEM or not word[0].isalpha():
+    if len(word) <= _MIN_STEM_CHARS or not word[0].isalpha():
         return word
     for suffix, put in _SUFFIXES:
         if word.endswith(suffix):
-            if len(word) - len(suffix) >= _SHORTEST_STEM and not word.endswith(("ss", "us", "is")):
+            if len(word) - len(suffix) >= _MIN_STEM_CHARS and not word.endswith(("ss", "us", "is")):
                 word = word[: -len(suffix)] + put
             break
-    return word[:-1] if word.endswith("e") and len(word) > _SHORTEST_STEM else word
+    return word[:-1] if word.endswith("e") and len(word) > _MIN_STEM_CHARS else word
 
 
-@remembered(_REMEMBERED, _LONGEST_REMEMBERED)
+@cached_by_text(_CACHE_SIZE, _MAX_CACHED_CHARS)
 def stems(text: str) -> tuple[str, ...]:
     """The stems of a text's words in order, those that questions are made of left out."""
     return tuple([stem(word) for word in words(text) if word not in STOPWORDS])
 
 
-def facts(text: str) -> list[str]:
+def checkable_facts(text: str) -> list[str]:
     """What a text says by name: numbers, identifiers of code, capitalised names inside a sentence; each once.
 
     This is where made-up text shows first: entities and numbers, as in Nan et al., "Entity-level Factual Consistency of
@@ -159,18 +159,18 @@ def facts(text: str) -> list[str]:
     codes = [
         code  # none of them has white space in or beside it
         for word in text.split()
-        for code in (_codes(word) if len(word) <= _LONGEST_WORD else _CODE.findall(word))
+        for code in (_code_identifiers(word) if len(word) <= _MAX_CACHED_WORD_CHARS else _CODE.findall(word))
     ]
     found = [*_NUMBER.findall(text), *codes, *_NAME.findall(text)]
     return [fact for fact in dict.fromkeys(found) if fact not in _LATIN]
 
 
 @lru_cache(maxsize=65_536)
-def _codes(word: str) -> tuple[str, ...]:
+def _code_identifiers(word: str) -> tuple[str, ...]:
     """The identifiers of code in what stands between two spaces."""
     return tuple(_CODE.findall(word))
 
 
-def negated(text: str) -> bool:
+def is_negated(text: str) -> bool:
     """Whether a text says no an odd number of times."""
     return sum(word in NEGATIONS or word.endswith(("n't", "n’t")) for word in words(text)) % 2 == 1

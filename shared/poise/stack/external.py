@@ -10,7 +10,7 @@ from poise.errors import SetupError
 from poise.settings import MeshSettings
 from poise.stack import probe
 from poise.stack.options import ExternalServices
-from poise.text.error_text import words_of
+from poise.text.error_text import error_message
 
 PROBE_TIMEOUT: Final = 5.0
 """Seconds for each to answer."""
@@ -114,7 +114,7 @@ async def _answer(question: Awaitable[object]) -> object:
     except TimeoutError as error:
         raise _Silent(f"nothing came back within {PROBE_TIMEOUT:.0f} s") from error
     except OSError as error:
-        raise _Silent(error.strerror or words_of(error)) from error
+        raise _Silent(error.strerror or error_message(error)) from error
     except ValueError as error:
         raise _Silent(str(error)) from error
 

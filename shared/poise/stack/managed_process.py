@@ -12,7 +12,7 @@ from typing import ClassVar, Self
 from poise.errors import SetupError
 from poise.stack import environment, probe
 from poise.stack.process import ChildProcess
-from poise.system.private_directory import private_directory
+from poise.system.private_directory import make_private_directory
 
 
 class ManagedProcess(ABC):
@@ -70,7 +70,7 @@ class ManagedProcess(ABC):
         """
         if self._child is None:
             self.port = probe.choose_port(self.port, what=self.title, option=f"--port-{self.name}")
-        private_directory(self.directory)
+        make_private_directory(self.directory)
         self._child = ChildProcess(
             self.name, await self._command(), log=self.log, cwd=self._working_directory(), env=self._environment()
         )

@@ -10,7 +10,7 @@ from typing import Final
 
 from poise.errors import SetupError
 from poise.http_client.body import ACCEPT_ENCODING
-from poise.text.error_text import words_of
+from poise.text.error_text import error_message
 
 _CONNECTIONS: Final = 6
 _TIMEOUT: Final = 20.0
@@ -90,8 +90,8 @@ def fetch_jars(jars: Sequence[Jar], directory: Path) -> Iterator[Path]:
         except httpx2.HTTPError as error:
             pool.shutdown(cancel_futures=True)
             raise SetupError(
-                f"Apache Kafka could not be fetched ({words_of(error)}): connect to the network for this first start "
-                "(set HTTPS_PROXY if you need one), or use a Kafka that runs already: --broker host:port"
+                f"Apache Kafka could not be fetched ({error_message(error)}): connect to the network for this first "
+                "start (set HTTPS_PROXY if you need one), or use a Kafka that runs already: --broker host:port"
             ) from error
         except _DamagedError as error:
             pool.shutdown(cancel_futures=True)

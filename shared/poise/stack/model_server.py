@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from poise.errors import SetupError
-from poise.text.error_text import words_of
+from poise.text.error_text import error_message
 
 DEFAULT_NAME: Final = "smollm2-135m-instruct"
 PARALLEL_REQUESTS: Final = 4
@@ -104,7 +104,7 @@ def serve(model: Path, *, host: str, port: int, name: str, threads: int, key: st
         raise SetupError("the model server needs the wheel xllamacpp: pip install 'poise[embedded]'") from error
     except ImportError as error:
         raise SetupError(
-            f"llama.cpp cannot be loaded ({words_of(error)}): install what is missing (Debian has libgomp.so.1 in "
+            f"llama.cpp cannot be loaded ({error_message(error)}): install what is missing (Debian has libgomp.so.1 in "
             "the package libgomp1, Fedora in libgomp), or use another model server with --model-url"
         ) from error
 
@@ -128,7 +128,7 @@ def serve(model: Path, *, host: str, port: int, name: str, threads: int, key: st
     try:
         server = xllamacpp.Server(params)
     except (RuntimeError, ValueError, OSError) as error:
-        raise SetupError(f"llama.cpp cannot serve {model} on {host}:{port}: {words_of(error)}") from error
+        raise SetupError(f"llama.cpp cannot serve {model} on {host}:{port}: {error_message(error)}") from error
     sys.stdout.write(f"serving {name} at {server.listening_address}\n")
     sys.stdout.flush()
     signal.sigwait(ends)

@@ -11,7 +11,7 @@ from typing import Final
 from poise.config.toml_file import read_toml
 from poise.errors import SetupError
 from poise.settings import CONFIG_VARIABLE
-from poise.text.error_text import words_of
+from poise.text.error_text import error_message
 
 TIERS: Final = ("gateway", "orchestration", "retrieval", "inference", "integration", "evaluation")
 """The tiers that a stack has workers of, in the order in which they are shown."""
@@ -42,7 +42,7 @@ def _integrations_configured() -> bool:
     try:
         return bool(read_toml(Path(path)).get("integration", {}).get("integrations"))
     except (OSError, ValueError) as error:
-        raise SetupError(f"{CONFIG_VARIABLE} names {path}, which cannot be read: {words_of(error)}") from error
+        raise SetupError(f"{CONFIG_VARIABLE} names {path}, which cannot be read: {error_message(error)}") from error
 
 
 @dataclass(frozen=True, slots=True)

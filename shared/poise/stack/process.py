@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from poise.system.private_directory import private_directory
-from poise.text.log_lines import escaped
+from poise.system.private_directory import make_private_directory
+from poise.text.log_lines import escape_control
 
 MAX_LOG_BYTES: Final = 8 * 1024 * 1024
 """Bytes after which a log is put aside, as `….1`, when its process is started again."""
@@ -62,7 +62,7 @@ class ChildProcess:
 
     async def start(self) -> None:
         """Start it; its output is appended to the log."""
-        private_directory(self.log.parent)
+        make_private_directory(self.log.parent)
         if self.log.exists() and self.log.stat().st_size > MAX_LOG_BYTES:
             self.log.replace(self.log.with_name(self.log.name + ".1"))
         tied = sys.platform == "linux"
@@ -126,7 +126,7 @@ class ChildProcess:
         with self.log.open("rb") as file:
             file.seek(max(self._begins, self.log.stat().st_size - _TAIL_BYTES))
             text = file.read().decode(errors="replace")
-        return [escaped(line) for line in text.splitlines() if line.strip()][-lines:]
+        return [escape_control(line) for line in text.splitlines() if line.strip()][-lines:]
 
     def _running(self) -> asyncio.subprocess.Process:
         if self._process is None:

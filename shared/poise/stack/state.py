@@ -11,7 +11,7 @@ from typing import Final
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from poise.errors import SetupError
-from poise.system.private_directory import private_directory
+from poise.system.private_directory import make_private_directory
 
 DEFAULT_DIRECTORY: Final = Path(".poise")
 
@@ -94,7 +94,7 @@ def make_directory(directory: Path) -> None:
     Raises:
         OSError: It cannot be made.
     """
-    private_directory(directory, ours=directory.name == DEFAULT_DIRECTORY.name)
+    make_private_directory(directory, ours=directory.name == DEFAULT_DIRECTORY.name)
 
 
 @contextlib.contextmanager

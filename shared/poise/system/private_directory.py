@@ -6,11 +6,11 @@ import stat
 from pathlib import Path
 from typing import Final
 
-OWNER_ALONE: Final = 0o700
+OWNER_ONLY: Final = 0o700
 OTHERS: Final = 0o077
 
 
-def private_directory(path: Path, *, ours: bool = False) -> None:
+def make_private_directory(path: Path, *, ours: bool = False) -> None:
     """Make a directory that its owner alone may enter.
 
     Args:
@@ -21,11 +21,11 @@ def private_directory(path: Path, *, ours: bool = False) -> None:
     Raises:
         OSError: It cannot be made, or is none.
     """
-    path.mkdir(mode=OWNER_ALONE, parents=True, exist_ok=True)
+    path.mkdir(mode=OWNER_ONLY, parents=True, exist_ok=True)
     found = path.stat()
     if ours and found.st_uid == os.geteuid() and stat.S_IMODE(found.st_mode) & OTHERS:
         try:
-            path.chmod(OWNER_ALONE)
+            path.chmod(OWNER_ONLY)
         except OSError as error:
             if error.errno != errno.EROFS:  # where nothing can be written, nothing of ours will stand
                 raise

@@ -10,12 +10,12 @@ import signal
 from types import FrameType
 from typing import Final
 
-ENDED: Final = 128 + signal.SIGTERM
+EXIT_CODE: Final = 128 + signal.SIGTERM
 """The exit code of a process that was asked to stop before it had started."""
 
 
-def _end(_number: int, _frame: FrameType | None) -> None:
-    os._exit(ENDED)
+def _exit(_number: int, _frame: FrameType | None) -> None:
+    os._exit(EXIT_CODE)
 
 
-signal.signal(signal.SIGTERM, _end)
+signal.signal(signal.SIGTERM, _exit)

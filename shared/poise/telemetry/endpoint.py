@@ -15,8 +15,8 @@ from poise.errors import SetupError
 
 TIMEOUT: Final = 5.0
 """Seconds a client may take to send its request and to read the answer."""
-LARGEST_REQUEST: Final = 16_384
-MOST_CONNECTIONS: Final = 64
+MAX_REQUEST_BYTES: Final = 16_384
+MAX_CONNECTIONS: Final = 64
 """Clients at once; one more takes the place of the one that came first."""
 PROMETHEUS: Final = "text/plain; version=1.0.0; charset=utf-8"
 
@@ -64,7 +64,7 @@ class AdminEndpoint:
             SetupError: The port or the host cannot be had.
         """
         try:
-            self._server = await asyncio.start_server(self._serve, self._host, self._port, limit=LARGEST_REQUEST)
+            self._server = await asyncio.start_server(self._serve, self._host, self._port, limit=MAX_REQUEST_BYTES)
         except OSError as error:
             raise SetupError(self._refusal(error)) from error
 
@@ -79,15 +79,15 @@ class AdminEndpoint:
         await server.wait_closed()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if len(self._open) >= MOST_CONNECTIONS:
+        if len(self._open) >= MAX_CONNECTIONS:
             next(iter(self._open)).transport.abort()
         self._open[writer] = None
         try:
             async with asyncio.timeout(TIMEOUT):
                 line, *headers = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
                 method, _, rest = line.partition(" ")
-                reply = self._reply(method, rest.partition(" ")[0].partition("?")[0], _host(headers))
-                writer.write(_http(reply, body=method != "HEAD"))
+                reply = self._reply(method, rest.partition(" ")[0].partition("?")[0], _host_header(headers))
+                writer.write(_http_response(reply, body=method != "HEAD"))
                 writer.close()
                 await writer.wait_closed()
         except (TimeoutError, ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
@@ -119,7 +119,7 @@ class AdminEndpoint:
         return f"admin endpoint: cannot listen on {where} ({error.strerror}): set POISE_ADMIN_HOST or POISE_ADMIN_PORT"
 
 
-def _host(headers: Iterable[str]) -> str | None:
+def _host_header(headers: Iterable[str]) -> str | None:
     """What the header `Host` says; of several, the last."""
     said = None
     for header in headers:
@@ -133,7 +133,7 @@ def _json(status: HTTPStatus, content: Mapping[str, object]) -> Reply:
     return status, "application/json", json.dumps(content).encode()
 
 
-def _http(reply: Reply, *, body: bool) -> bytes:
+def _http_response(reply: Reply, *, body: bool) -> bytes:
     status, content_type, content = reply
     head = (
         f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: {content_type}\r\n"

@@ -4,14 +4,14 @@ from collections.abc import Callable, Iterable, Mapping
 from threading import Lock
 from typing import Final
 
-from poise.telemetry.semconv import Counter, Gauge, Histogram, UpDown
+from poise.telemetry.semconv import Counter, Gauge, Histogram, UpDownCounter
 
 Attributes = Mapping[str, str | int | float | bool]
 Observation = tuple[float, Attributes]
 Measure = Callable[[float, Attributes | None], None]
 Series = tuple[tuple[str, str | int | float | bool], ...]
 
-MOST_SERIES: Final = 2_000
+MAX_SERIES: Final = 2_000
 """Combinations of attributes that one instrument keeps apart; the rest share one, as in OpenTelemetry's SDK."""
 OVERFLOW: Final[Series] = (("otel.metric.overflow", True),)
 
@@ -27,21 +27,21 @@ class Recorder:
         measures: How each histogram is recorded.
     """
 
-    def __init__(self, sums: Iterable[Counter | UpDown], measures: Mapping[Histogram, Measure]) -> None:
+    def __init__(self, sums: Iterable[Counter | UpDownCounter], measures: Mapping[Histogram, Measure]) -> None:
         self.measures = measures
-        self._sums: dict[Counter | UpDown, dict[Series, float]] = {instrument: {} for instrument in sums}
+        self._sums: dict[Counter | UpDownCounter, dict[Series, float]] = {instrument: {} for instrument in sums}
         self._lock = Lock()
 
-    def add(self, instrument: Counter | UpDown, amount: float, attributes: Attributes | None) -> None:
+    def add(self, instrument: Counter | UpDownCounter, amount: float, attributes: Attributes | None) -> None:
         """Add to a sum; from any thread."""
         series = tuple(attributes.items()) if attributes else ()
         sums = self._sums[instrument]
         with self._lock:
-            if series not in sums and len(sums) >= MOST_SERIES:
+            if series not in sums and len(sums) >= MAX_SERIES:
                 series = OVERFLOW
             sums[series] = sums.get(series, 0) + amount
 
-    def sums(self, instrument: Counter | UpDown) -> list[Observation]:
+    def sums(self, instrument: Counter | UpDownCounter) -> list[Observation]:
         """The sums of an instrument by their attributes, whatever order these were given in."""
         with self._lock:
             found = list(self._sums[instrument].items())
@@ -62,7 +62,7 @@ def count(instrument: Counter, amount: float = 1, attributes: Attributes | None 
         _recorders[-1].add(instrument, amount, attributes)
 
 
-def adjust(instrument: UpDown, amount: float, attributes: Attributes | None = None) -> None:
+def adjust(instrument: UpDownCounter, amount: float, attributes: Attributes | None = None) -> None:
     """Move an up-down counter by a signed amount."""
     if _recorders:
         _recorders[-1].add(instrument, amount, attributes)
@@ -101,12 +101,12 @@ def observations(instrument: Gauge) -> list[Observation]:
     return found
 
 
-def use(recorder: Recorder) -> None:
+def activate(recorder: Recorder) -> None:
     """Record here from now on."""
     _recorders.append(recorder)
 
 
-def leave(recorder: Recorder) -> None:
+def deactivate(recorder: Recorder) -> None:
     """Stop recording here; the recorder before it is used again."""
     if recorder in _recorders:
         _recorders.remove(recorder)

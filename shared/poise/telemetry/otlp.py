@@ -1,7 +1,7 @@
 """Export to an OpenTelemetry collector over HTTP; sole importer of the exporters (extra `otlp`).
 
 The exporters' own client waits for each piece of an answer by itself, and takes in all of it, inflated: here the whole
-exchange has one end, and no more of an answer than `LONGEST_ANSWER` is taken, as it came.
+exchange has one end, and no more of an answer than `MAX_RESPONSE_BYTES` is taken, as it came.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 EXPORT_TIMEOUT: Final = 5.0
 """Seconds that one batch may take, retries included: less than a worker's grace period."""
-LONGEST_ANSWER: Final = 64 * 1024
+MAX_RESPONSE_BYTES: Final = 64 * 1024
 """Bytes; a collector has next to nothing to say."""
 
 
@@ -49,10 +49,10 @@ class BoundedSession(Session):
         try:
             headers = {**(more.pop("headers", None) or {}), "Accept-Encoding": "identity"}
             response = super().request(method, url, **more, timeout=within, headers=headers, stream=True)
-            said = response.raw.read(LONGEST_ANSWER + 1, decode_content=False)
-            if len(said) > LONGEST_ANSWER:
+            said = response.raw.read(MAX_RESPONSE_BYTES + 1, decode_content=False)
+            if len(said) > MAX_RESPONSE_BYTES:
                 response.close()
-            response._content = said[:LONGEST_ANSWER]  # noqa: SLF001 - what is read of it; else it would be read here
+            response._content = said[:MAX_RESPONSE_BYTES]  # noqa: SLF001 - what is read of it; else it would be read here
             return response
         finally:
             timer.cancel()
@@ -79,23 +79,23 @@ class _ThisThread(threading.local):
 _this_thread: Final = _ThisThread()
 
 
-class _Noted(HTTPConnection):
+class _TrackedConnection(HTTPConnection):
     def request(self, *args: Any, **more: Any) -> None:
         if _this_thread.exchange is not None:
             _this_thread.exchange.connection = self
         super().request(*args, **more)
 
 
-class _NotedHttps(_Noted, HTTPSConnection):
+class _TrackedHttpsConnection(_TrackedConnection, HTTPSConnection):
     pass
 
 
 class _Pool(HTTPConnectionPool):
-    ConnectionCls = _Noted
+    ConnectionCls = _TrackedConnection
 
 
 class _HttpsPool(HTTPSConnectionPool):
-    ConnectionCls = _NotedHttps
+    ConnectionCls = _TrackedHttpsConnection
 
 
 class _Adapter(HTTPAdapter):

@@ -27,7 +27,7 @@ def resource(tier: str, instance: str) -> Resource:
     )
 
 
-def tracing(who: Resource, processors: Iterable[SpanProcessor]) -> TracerProvider:
+def tracer_provider(who: Resource, processors: Iterable[SpanProcessor]) -> TracerProvider:
     """A provider of tracers; `OTEL_TRACES_SAMPLER` chooses what is sampled, everything by default."""
     provider = TracerProvider(resource=who, shutdown_on_exit=False)
     for processor in processors:
@@ -35,7 +35,7 @@ def tracing(who: Resource, processors: Iterable[SpanProcessor]) -> TracerProvide
     return provider
 
 
-def metering(who: Resource, readers: Iterable[MetricReader]) -> tuple[MeterProvider, metrics.Recorder]:
+def meter_provider(who: Resource, readers: Iterable[MetricReader]) -> tuple[MeterProvider, metrics.Recorder]:
     """A provider of meters, and the recorder whose sums it reads."""
     provider = MeterProvider(
         metric_readers=tuple(readers),
@@ -46,15 +46,15 @@ def metering(who: Resource, readers: Iterable[MetricReader]) -> tuple[MeterProvi
     meter = provider.get_meter(SCOPE)
     instruments = semconv.INSTRUMENTS.values()
     recorder = metrics.Recorder(
-        sums=[i for i in instruments if isinstance(i, semconv.Counter | semconv.UpDown)],
+        sums=[i for i in instruments if isinstance(i, semconv.Counter | semconv.UpDownCounter)],
         measures={i: _histogram(meter, i) for i in instruments if isinstance(i, semconv.Histogram)},
     )
     for instrument in instruments:
-        _observable(meter, instrument, recorder)
+        _register(meter, instrument, recorder)
     return provider, recorder
 
 
-def prometheus() -> tuple[MetricReader, Callable[[], bytes]]:
+def prometheus_reader() -> tuple[MetricReader, Callable[[], bytes]]:
     """A reader for Prometheus, and the page that it scrapes: the table's metrics and those of the process itself."""
     registry = CollectorRegistry()
     for collector in (ProcessCollector, PlatformCollector, GCCollector):
@@ -68,18 +68,18 @@ def _histogram(meter: Meter, of: semconv.Histogram) -> metrics.Measure:
     ).record
 
 
-def _observable(meter: Meter, of: semconv.Instrument, recorder: metrics.Recorder) -> None:
+def _register(meter: Meter, of: semconv.Instrument, recorder: metrics.Recorder) -> None:
     match of:
         case semconv.Counter():
-            read = _reading(lambda: recorder.sums(of))
+            read = _callback(lambda: recorder.sums(of))
             meter.create_observable_counter(of.name, [read], of.unit, of.description)
-        case semconv.UpDown():
-            read = _reading(lambda: recorder.sums(of))
+        case semconv.UpDownCounter():
+            read = _callback(lambda: recorder.sums(of))
             meter.create_observable_up_down_counter(of.name, [read], of.unit, of.description)
         case semconv.Gauge():
-            read = _reading(lambda: metrics.observations(of))
+            read = _callback(lambda: metrics.observations(of))
             meter.create_observable_gauge(of.name, [read], of.unit, of.description)
 
 
-def _reading(source: Callable[[], list[metrics.Observation]]) -> Callable[[CallbackOptions], Iterable[Observation]]:
+def _callback(source: Callable[[], list[metrics.Observation]]) -> Callable[[CallbackOptions], Iterable[Observation]]:
     return lambda _options: [Observation(value, attributes) for value, attributes in source()]

@@ -75,7 +75,7 @@ TOPIC: Final = "poise.topic"
 REPLAYED: Final = "poise.replayed"
 """How many steps of a run that was begun again were found in its history."""
 TIER: Final = "poise.tier"
-PART: Final = "poise.part"
+COMPONENT: Final = "poise.part"
 """A reader, a consumer, a producer, a decider or another loop without which its process would be silent or wrong."""
 POLICY: Final = "poise.policy"
 ACTION: Final = "poise.decision.action"
@@ -90,7 +90,7 @@ INGEST: Final = "ingest"
 """Gateway: from the HTTP request to the documents being in the log."""
 ANSWER: Final = "answer"
 """Orchestration: the workflow."""
-LOOK: Final = "look for kept answer"
+CACHE_LOOKUP: Final = "look for kept answer"
 CHECK: Final = "check groundedness"
 SPLIT: Final = "split document"
 EMBED_QUERY: Final = "embed query"
@@ -104,39 +104,39 @@ FIND_RUN: Final = "find run"
 """Evaluation: looking through the records for the run that feedback is about."""
 
 
-_NUMBERED: Final = re.compile(r"(-[0-9a-f]{8})?(\.[0-9]+)?(?=/|$)")
+_STEP_SUFFIX: Final = re.compile(r"(-[0-9a-f]{8})?(\.[0-9]+)?(?=/|$)")
 
 
-def send(topic: str) -> str:
+def send_span(topic: str) -> str:
     """The span of publishing to a topic."""
     return f"send {topic}"
 
 
-def process(topic: str) -> str:
+def process_span(topic: str) -> str:
     """The span of handling one message of a topic."""
     return f"process {topic}"
 
 
-def call(step: str) -> str:
+def call_span(step: str) -> str:
     """The span of one call, from sending its request to having its reply; without the hash and number of its step."""
-    return f"call {_NUMBERED.sub('', step)}"
+    return f"call {_STEP_SUFFIX.sub('', step)}"
 
 
-STEP_SPAN: Final = "step "
+STEP_SPAN_PREFIX: Final = "step "
 """What the name of a workflow's own step begins with."""
 
 
-def step(name: str) -> str:
+def step_span(name: str) -> str:
     """The span of a workflow's own step, when it is done and not found in the history."""
-    return f"{STEP_SPAN}{name}"
+    return f"{STEP_SPAN_PREFIX}{name}"
 
 
-def chat(model: str) -> str:
+def chat_span(model: str) -> str:
     """The span of one request to a model."""
     return f"chat {model}"
 
 
-def fetch(integration: str) -> str:
+def fetch_span(integration: str) -> str:
     """The span of one request to an integration."""
     return f"fetch {integration}"
 
@@ -144,10 +144,10 @@ def fetch(integration: str) -> str:
 # -- metrics -----------------------------------------------------------------------------------------------------------
 
 
-SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
-MODEL_SECONDS: Final = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
-TOKENS: Final = (1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0, 16384.0, 65536.0, 262144.0, 1048576.0)
-UNIT_INTERVAL: Final = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+SECONDS_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+MODEL_SECONDS_BUCKETS: Final = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
+TOKEN_BUCKETS: Final = (1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0, 16384.0, 65536.0, 262144.0, 1048576.0)
+UNIT_INTERVAL_BUCKETS: Final = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -168,7 +168,7 @@ class Counter(Instrument):
     __slots__ = ()
 
 
-class UpDown(Instrument):
+class UpDownCounter(Instrument):
     """What grows and shrinks, by steps."""
 
     __slots__ = ()
@@ -184,7 +184,7 @@ class Gauge(Instrument):
 class Histogram(Instrument):
     """How a quantity is distributed."""
 
-    buckets: tuple[float, ...] = SECONDS
+    buckets: tuple[float, ...] = SECONDS_BUCKETS
     """Upper bounds, in its unit."""
 
 
@@ -198,7 +198,7 @@ PROCESS_DURATION: Final = Histogram(
 SENT_MESSAGES: Final = Counter(
     "messaging.client.sent.messages", "{message}", "Messages sent to the broker.", (*_MESSAGE, ERROR_TYPE)
 )
-PRODUCERS_RENEWED: Final = Counter(
+PRODUCERS_REPLACED: Final = Counter(
     "poise.producers.renewed",
     "{producer}",
     "Producers replaced by a new one, because a batch failed that they had numbered.",
@@ -213,7 +213,7 @@ CONSUMED_MESSAGES: Final = Counter(
 QUEUE_WAIT: Final = Histogram(
     "poise.queue.wait", "s", "How long a message waited in its topic before it was handled.", (MESSAGING_DESTINATION,)
 )
-IN_FLIGHT: Final = UpDown(
+IN_FLIGHT: Final = UpDownCounter(
     "poise.in_flight",
     "{message}",
     "Messages being handled now, those included whose handlers wait and hold no slot.",
@@ -239,7 +239,7 @@ DEAD_LETTERS: Final = Counter(
 DEADLINE_EXCEEDED: Final = Counter(
     "poise.deadline_exceeded", "{message}", "Messages that nobody wanted any more.", (MESSAGING_DESTINATION,)
 )
-TURNED_AWAY: Final = Counter(
+REJECTED_BUSY: Final = Counter(
     "poise.turned_away",
     "{message}",
     "Messages that were told to come again later: as many as may be wait in this worker.",
@@ -261,11 +261,11 @@ POSTPONED: Final = Counter(
     "Messages put on a delayed-retry topic.",
     (MESSAGING_DESTINATION, ERROR_TYPE),
 )
-PART_AGE: Final = Gauge(
+COMPONENT_AGE: Final = Gauge(
     "poise.part.age",
     "s",
     "How long ago each part of the process made progress; a part that has nothing to do makes it too.",
-    (PART,),
+    (COMPONENT,),
 )
 RECORDS_SKIPPED: Final = Counter(
     "poise.reader.skipped",
@@ -299,14 +299,14 @@ GEN_AI_DURATION: Final = Histogram(
     "s",
     "How long a request to a model took.",
     (GEN_AI_OPERATION, GEN_AI_PROVIDER, GEN_AI_REQUEST_MODEL, BACKEND, ERROR_TYPE),
-    buckets=MODEL_SECONDS,
+    buckets=MODEL_SECONDS_BUCKETS,
 )
 GEN_AI_TOKENS: Final = Histogram(
     "gen_ai.client.token.usage",
     "{token}",
     "Tokens a request read (input) and wrote (output).",
     (GEN_AI_OPERATION, GEN_AI_PROVIDER, GEN_AI_REQUEST_MODEL, BACKEND, GEN_AI_TOKEN_TYPE),
-    buckets=TOKENS,
+    buckets=TOKEN_BUCKETS,
 )
 BACKEND_IN_FLIGHT: Final = Gauge(
     "poise.backend.in_flight", "{request}", "Requests that a backend is at work on for this worker.", (BACKEND,)
@@ -332,7 +332,7 @@ FETCHES: Final = Counter(
     "What came of asking integrations: ok, stale, empty or fault.",
     (INTEGRATION, OUTCOME),
 )
-INTEGRATION_RESTING: Final = Gauge(
+INTEGRATION_OPEN: Final = Gauge(
     "poise.integration.resting", "1", "1 if an integration kept failing and is left alone, 0 if not.", (INTEGRATION,)
 )
 
@@ -340,7 +340,7 @@ INTEGRATION_RESTING: Final = Gauge(
 
 CACHE_UP: Final = Gauge("poise.cache.up", "1", "1 if the cache answers, 0 if it was left alone after a failure.")
 CACHE_ERRORS: Final = Counter("poise.cache.errors", "{command}", "Commands that the cache failed.", (ERROR_TYPE,))
-CACHE_LOOKS: Final = Counter("poise.cache.looks", "{ask}", "Asks that looked for a kept answer.", (CACHE_USE,))
+CACHE_LOOKUPS: Final = Counter("poise.cache.looks", "{ask}", "Asks that looked for a kept answer.", (CACHE_USE,))
 CACHE_SAVED: Final = Counter("poise.cache.saved", "s", "Time that kept and shared answers saved those who asked.")
 
 # retrieval
@@ -374,12 +374,12 @@ VARIANT_OPEN: Final = Gauge(
     "1 if this worker leaves a variant alone, or probes it, after failures; else 0.",
     (VARIANT,),
 )
-STEP_RESTING: Final = Gauge(
+STEP_OPEN: Final = Gauge(
     "poise.step.resting", "1", "1 if this worker leaves a step out, for its tier kept silent lately; else 0.", (STEP,)
 )
 RUN_DURATION: Final = Histogram("poise.run.duration", "s", "How long a run took.", (RUNG, VARIANT))
 SCORES: Final = Histogram(
-    "poise.score", "1", "What evaluation thinks of answers, 0 to 1.", (SCORE, VARIANT), buckets=UNIT_INTERVAL
+    "poise.score", "1", "What evaluation thinks of answers, 0 to 1.", (SCORE, VARIANT), buckets=UNIT_INTERVAL_BUCKETS
 )
 FEEDBACKS: Final = Counter(
     "poise.feedback",
@@ -402,7 +402,7 @@ DECIDING_LAG: Final = Gauge(
     "Scores that this worker has yet to take in, by partition that it decides over.",
     (MESSAGING_PARTITION,),
 )
-PASSED_OVER: Final = Counter(
+SKIPPED_BY_DECIDER: Final = Counter(
     "poise.deciding.passed_over",
     "{message}",
     "Scores and commands that could not be read, or not be done, and were passed over.",

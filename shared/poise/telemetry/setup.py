@@ -64,23 +64,23 @@ class Telemetry:
 
         who = sdk.resource(self._tier, settings.instance)
         if processors := self._processors():
-            self._tracing = sdk.tracing(who, processors)
+            self._tracing = sdk.tracer_provider(who, processors)
             self._tracer = self._tracing.get_tracer(tracing.SCOPE)
-            tracing.use(self._tracer)
+            tracing.activate(self._tracer)
         readers = self._readers()
         if settings.admin_port is not None:
-            reader, self.exposition = sdk.prometheus()
+            reader, self.exposition = sdk.prometheus_reader()
             readers.append(reader)
         if readers:
-            self._metering, self._recorder = sdk.metering(who, readers)
-            metrics.use(self._recorder)
+            self._metering, self._recorder = sdk.meter_provider(who, readers)
+            metrics.activate(self._recorder)
 
     async def stop(self) -> None:
         """Open no more spans, record no more metrics, and send a collector what is left, for `GRACE` seconds."""
         if self._tracer is not None:
-            tracing.leave(self._tracer)
+            tracing.deactivate(self._tracer)
         if self._recorder is not None:
-            metrics.leave(self._recorder)
+            metrics.deactivate(self._recorder)
         closing = [asyncio.to_thread(p.shutdown) for p in (self._tracing, self._metering) if p is not None]
         self._tracing = self._metering = self._tracer = self._recorder = None
         if not closing:

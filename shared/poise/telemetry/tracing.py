@@ -22,12 +22,12 @@ _host = trace.get_tracer(SCOPE)
 """Of the application that Poise's client is used in; records nothing where that does no tracing."""
 
 
-def use(tracer: Tracer) -> None:
+def activate(tracer: Tracer) -> None:
     """Open spans with this tracer from now on. A host application's own tracing is used where none is set."""
     _tracers.append(tracer)
 
 
-def leave(tracer: Tracer) -> None:
+def deactivate(tracer: Tracer) -> None:
     """Take a tracer out of use; the one before it is used again."""
     if tracer in _tracers:
         _tracers.remove(tracer)
@@ -88,7 +88,7 @@ class span:  # noqa: N801 - reads as the verb it is: with span("embed query")
             detach(self._token)
         if self._span.is_recording():
             if error is not None:
-                fail(self._span, error)
+                record_error(self._span, error)
             self._span.end()
 
 
@@ -98,7 +98,7 @@ def _unsampled(current: Span) -> bool:
     return context.is_valid and not context.trace_flags.sampled and not current.is_recording()
 
 
-def fail(span: Span, error: BaseException) -> None:
+def record_error(span: Span, error: BaseException) -> None:
     """Say on a span how it failed. No stack trace: faults come in floods, and dead letters hold theirs."""
     name = type(error).__qualname__
     detail = "cancelled" if isinstance(error, asyncio.CancelledError) else str(error)

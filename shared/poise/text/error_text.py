@@ -4,7 +4,7 @@ An exception is always true, so that `error or "…"` says nothing where there a
 """
 
 
-def words_of(error: BaseException, wordless: str | None = None) -> str:
+def error_message(error: BaseException, wordless: str | None = None) -> str:
     """What an exception says.
 
     Args:
@@ -14,7 +14,7 @@ def words_of(error: BaseException, wordless: str | None = None) -> str:
     return str(error).strip() or wordless or type(error).__name__
 
 
-def typed_words_of(error: BaseException) -> str:
+def error_with_type(error: BaseException) -> str:
     """The type of an exception, and what it says."""
     name, words = type(error).__name__, str(error).strip()
     return f"{name}: {words}" if words else name

@@ -14,7 +14,7 @@ _CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066
 """Control characters, line separators, marks that reverse the direction of writing, and what no encoding has."""
 
 
-def escaped(text: str) -> str:
+def escape_control(text: str) -> str:
     """The text with each character that is no plain one as an escape of Python's (`unicode_escape`)."""
     return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
@@ -24,17 +24,17 @@ class LineFormatter(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
         """The line."""
-        record.message = escaped(record.message)
+        record.message = escape_control(record.message)
         return super().formatMessage(record)
 
     def formatException(self, ei: Any) -> str:  # noqa: N802 - logging's name
         """The traceback."""
-        return _indented(super().formatException(ei))
+        return _indent(super().formatException(ei))
 
     def formatStack(self, stack_info: str) -> str:  # noqa: N802 - logging's name
         """A stack that was asked for."""
-        return _indented(stack_info)
+        return _indent(stack_info)
 
 
-def _indented(lines: str) -> str:
-    return "\n".join(INDENT + escaped(line) for line in lines.split("\n"))
+def _indent(lines: str) -> str:
+    return "\n".join(INDENT + escape_control(line) for line in lines.split("\n"))

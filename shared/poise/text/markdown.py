@@ -7,14 +7,14 @@ _ATX: Final = re.compile(r" {0,3}(#{1,6})[ \t]++(?=\S)")
 _FENCE: Final = re.compile(r" {0,3}(`{3,}|~{3,})")
 
 
-class Title(NamedTuple):
+class Heading(NamedTuple):
     """A title and its level, from 1."""
 
     level: int
     text: str
 
 
-def title_of(line: str) -> Title | None:
+def parse_heading(line: str) -> Heading | None:
     """The title that a line of `#` begins; the `#` that may close it are no part of it."""
     begins = _ATX.match(line)
     if begins is None:
@@ -23,10 +23,10 @@ def title_of(line: str) -> Title | None:
     closed = text.rstrip("#")
     if closed.endswith((" ", "\t")):
         text = closed.rstrip(" \t")
-    return Title(len(begins[1]), text)
+    return Heading(len(begins[1]), text)
 
 
-def fence_after(line: str, fence: str) -> str:
+def open_fence(line: str, fence: str) -> str:
     """The fence that is open after a line, empty if none is.
 
     Args:

@@ -6,7 +6,7 @@ An address in an answer tells a stranger what there is to attack behind the mesh
 import re
 from typing import Final
 
-HIDDEN: Final = "(address)"
+REDACTED: Final = "(address)"
 _PORT: Final = r"(?::\d{1,5})?"
 _IPV4: Final = r"\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}"
 _FILE: Final = "(?:toml|py|md|jsonl?|ya?ml|txt)"
@@ -28,13 +28,13 @@ _NAME: Final = re.compile(r"[\w.-]+(?::\d{1,5})?")
 """Whatever may be the name of a host, with its port."""
 
 
-def without_addresses(text: str, *hosts: str) -> str:
+def redact_addresses(text: str, *hosts: str) -> str:
     """The text without IP addresses, dotted names with a port, and these hosts, their ports included."""
     named = {host.lower() for host in hosts}
 
     def hide(found: re.Match[str]) -> str:
         name, colon, _ = found[0].rstrip(".").partition(":")
         # A name without a dot is a word too, `model`: only with its port is it an address.
-        return HIDDEN if name.lower() in named and (colon or "." in name) else found[0]
+        return REDACTED if name.lower() in named and (colon or "." in name) else found[0]
 
-    return _NAME.sub(hide, _LITERAL.sub(HIDDEN, text))
+    return _NAME.sub(hide, _LITERAL.sub(REDACTED, text))

@@ -5,7 +5,7 @@ from functools import lru_cache
 from typing import Final
 from unicodedata import combining, normalize
 
-MOST_MARKS: Final = 30
+MAX_MARKS: Final = 30
 """Marks in a row (accents above and below a letter) that are kept; more are no writing, but sorting them by their kinds
 takes quadratic time (UAX #15, section 13: Stream-Safe Text Format)."""
 
@@ -20,7 +20,7 @@ def _stream_safe(text: str) -> Iterator[str]:
     for char in text:
         length, leading, trailing = _marks_of(char)
         marks += leading
-        if marks <= MOST_MARKS or leading < length:
+        if marks <= MAX_MARKS or leading < length:
             yield char
         if leading < length:
             marks = trailing

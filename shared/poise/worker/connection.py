@@ -97,7 +97,7 @@ class MeshConnection:
             endpoint = AdminEndpoint(host, port, self.readiness, exposition, self.settings.admin_allowed_hosts)
             await endpoint.start()
             stack.push_async_callback(endpoint.stop)
-        stack.callback(observe(semconv.PART_AGE, self.liveness.ages))
+        stack.callback(observe(semconv.COMPONENT_AGE, self.liveness.ages))
         self.ready_when("broker", lambda: self._ready.broker_answers and self.rpc.connected)
         await stack.enter_async_context(self.admin)
         await stack.enter_async_context(self._ready)

@@ -13,7 +13,7 @@ from poise.kafka.handling_slots import Parked, parked
 from poise.kafka.record import Position, Record
 from poise.kafka.record_size import size_of
 from poise.redis.client import RedisClient
-from poise.redis.journal import KEPT_AFTER, Journal
+from poise.redis.journal import RETENTION_AFTER_DEADLINE, Journal
 from poise.rpc.calls import StreamSink
 from poise.rpc.client import CallOptions
 from poise.rpc.stream_writer import StreamWriter
@@ -174,7 +174,7 @@ class Context:
             envelope=Envelope(run=self.run, tenant=self.tenant, doc_version=doc_version),
         )
 
-    def history(self, *workflow: str) -> Journal | None:
+    def journal(self, *workflow: str) -> Journal | None:
         """Where a workflow keeps how the steps of this message's run ended; None without a cache.
 
         A message that was sent again from a dead-letter topic has a history of its own.
@@ -182,4 +182,4 @@ class Context:
         if not self.redis.configured:
             return None
         identity = (self.tenant, self.run, self.step, *workflow, str(self.envelope.redrives or 0))
-        return Journal(self.redis, *identity, ttl=self.remaining() + KEPT_AFTER)
+        return Journal(self.redis, *identity, ttl=self.remaining() + RETENTION_AFTER_DEADLINE)

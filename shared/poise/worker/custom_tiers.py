@@ -9,7 +9,7 @@ from poise.contracts.message import Message, Request
 from poise.contracts.topics import REQUESTS, Topic
 from poise.errors import SetupError
 from poise.kafka.admin import KafkaAdmin
-from poise.text.error_text import words_of
+from poise.text.error_text import error_message
 from poise.worker.executors import InProcesses, Offloaded
 
 
@@ -27,7 +27,7 @@ async def ensure_topics(admin: KafkaAdmin, tier: str, topics: Collection[Topic])
         await admin.create(missing)
     except SetupError as error:
         raise SetupError(
-            f"tier {tier}: {', '.join(topic.name for topic in missing)} could not be created ({words_of(error)}): "
+            f"tier {tier}: {', '.join(topic.name for topic in missing)} could not be created ({error_message(error)}): "
             "whoever may create topics runs `poise topics apply --tier FILE.py`"
         ) from error
 

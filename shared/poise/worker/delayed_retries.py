@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from poise.contracts.integers import read_integer
-from poise.contracts.topics import RETRY_DELAYS, retry_topic
+from poise.contracts.topics import RETRY_DELAYS, retry_topic_name
 from poise.kafka.record import Position, Record, SendRecord, write_time
 from poise.kafka.undecodable import undecodable_error
 
@@ -57,7 +57,7 @@ async def write(  # noqa: PLR0917 - all of it is said of one message
         (COUNT, str(count).encode()),
         (ATTEMPT, str(attempts).encode()),
     ]
-    return await send(retry_topic(tier, delay), record.value, key=record.key, headers=headers)
+    return await send(retry_topic_name(tier, delay), record.value, key=record.key, headers=headers)
 
 
 def read(record: Record) -> Postponed:

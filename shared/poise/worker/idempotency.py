@@ -24,7 +24,7 @@ from poise.contracts.fault import Fault
 from poise.contracts.message import Message, Request
 from poise.errors import DeadlineExceededError
 from poise.kafka.handling_slots import parked
-from poise.liveness import Liveness, Part
+from poise.liveness import Component, Liveness
 from poise.redis.step_results import ClaimStatus, Lease, StepResultStore, StoredReply
 from poise.rpc.encoding import EncodedMessage
 from poise.telemetry import count, semconv
@@ -58,13 +58,13 @@ class IdempotencyGuard:
         self._boot = uuid4().hex
         self._numbers = itertools.count(1)
         self._liveness = liveness
-        self._part: Part | None = None
+        self._part: Component | None = None
         self._heartbeat: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         """Begin to renew what will be held."""
         if self.journal.configured:
-            self._part = self._liveness.part("heartbeat of leases", stalls_after=BEATS * self.ttl)
+            self._part = self._liveness.component("heartbeat of leases", stalls_after=BEATS * self.ttl)
             self._heartbeat = self._part.run(self._beat(self._part))
         return self
 
@@ -81,10 +81,10 @@ class IdempotencyGuard:
     def of(self, request: Message, context: Context) -> "Claim":
         """The receipt of a message; one without an identity has none that is kept."""
         identity = identity_of(request, context) if self.journal.configured else None
-        lease = None if identity is None else Lease.on(*identity, token=f"{self._boot}.{next(self._numbers)}")
+        lease = None if identity is None else Lease.for_step(*identity, token=f"{self._boot}.{next(self._numbers)}")
         return Claim(self, request, context, lease)
 
-    async def _beat(self, part: Part) -> None:
+    async def _beat(self, part: Component) -> None:
         # One beat for all: a step that is done before the next one costs no renewal.
         while True:
             await asyncio.sleep(self.ttl / BEATS)
@@ -148,12 +148,12 @@ class Claim:
         At the deadline a wait ends with a fault for the caller; nothing is held then.
         """
         found = await attempt()
-        if found is ClaimStatus.HELD:
+        if found is ClaimStatus.HELD_ELSEWHERE:
             async with parked():
                 found = await self._looked_until(attempt)
         if isinstance(found, StoredReply):
             return self._understood(found)
-        if found is ClaimStatus.HELD:
+        if found is ClaimStatus.HELD_ELSEWHERE:
             told = f"another worker did not finish step {self._context.step} before its deadline"
             return EncodedMessage.of(DeadlineExceededError(told).fault())
         return None
@@ -166,9 +166,9 @@ class Claim:
         while (left := self._context.remaining()) > 0:
             await asyncio.sleep(min(delay, left))
             delay = min(2 * delay, LONGEST_LOOK)
-            if (found := await attempt()) is not ClaimStatus.HELD:
+            if (found := await attempt()) is not ClaimStatus.HELD_ELSEWHERE:
                 return found
-        return ClaimStatus.HELD
+        return ClaimStatus.HELD_ELSEWHERE
 
     def _understood(self, stored: StoredReply) -> EncodedMessage | None:
         kinds: dict[str, type[Message]] = {Fault.kind: Fault}

@@ -14,7 +14,7 @@ from contextvars import ContextVar
 from typing import Any, Final
 
 from poise.errors import SetupError
-from poise.text.log_lines import LineFormatter, escaped
+from poise.text.log_lines import LineFormatter, escape_control
 
 log = logging.getLogger(__name__)
 
@@ -155,7 +155,7 @@ def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
     try:
         code = asyncio.run(until_stopped(main))
     except SetupError as error:
-        sys.exit(f"poise: {escaped(str(error))}")
+        sys.exit(f"poise: {escape_control(str(error))}")
     except Exception:
         log.critical("the process ends on an error that nobody foresaw", exc_info=True)
         sys.exit(1)

@@ -13,11 +13,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from poise.contracts.document import Deletion
-from poise.contracts.envelope import KIND, LONGEST_TEXT, RUN, STEP, Envelope, EnvelopeError
+from poise.contracts.envelope import KIND, MAX_HEADER_BYTES, RUN, STEP, Envelope, EnvelopeError
 from poise.contracts.fault import Fault, FieldError
 from poise.contracts.integers import read_integer
 from poise.contracts.message import Message, Request
-from poise.contracts.run_id import ROOT_STEP, run_id_of
+from poise.contracts.run_id import ROOT_STEP, derive_run_id
 from poise.contracts.topics import Topic
 from poise.dead_letters import model
 from poise.errors import (
@@ -41,7 +41,7 @@ from poise.rpc.encoding import EncodedMessage
 from poise.rpc.reply_address import Address
 from poise.rpc.stream_writer import StreamLimits, StreamWriter
 from poise.telemetry import SpanKind, adjust, count, extract, measure, semconv, span
-from poise.text.error_text import typed_words_of, words_of
+from poise.text.error_text import error_message, error_with_type
 from poise.worker import delayed_retries, retry_policy
 from poise.worker.connection import MeshConnection
 from poise.worker.context import Context, Handler
@@ -142,7 +142,7 @@ class MessageProcessor:
             return
         context = job.context
         parent = extract(context.envelope.trace)
-        with span(semconv.process(self._topic.name), kind=SpanKind.CONSUMER, parent=parent) as current:
+        with span(semconv.process_span(self._topic.name), kind=SpanKind.CONSUMER, parent=parent) as current:
             if current.is_recording():
                 current.set_attributes(self._attributes(context, started))
             outcome, reply = await (self._answer(job) if busy is None else self._turned_away(job, busy))
@@ -171,7 +171,7 @@ class MessageProcessor:
         return "fault", reply
 
     async def _turned_away(self, job: _Job, busy: PoiseError) -> tuple[str, EncodedMessage]:
-        count(semconv.TURNED_AWAY, 1, self._metered)
+        count(semconv.REJECTED_BUSY, 1, self._metered)
         await self._tell_of(job, busy.fault())
         return "turned away", EncodedMessage.of(busy.fault())
 
@@ -191,9 +191,9 @@ class MessageProcessor:
         deadline = resolve(envelope.deadline, record.timestamp, self._topic.deadlines)
         kind = self._kind(record, envelope)
         address = await self._mesh.addresses.resolve(envelope)
-        stream_to = await self._mesh.addresses.stream(envelope, public=self._topic.edge)
+        stream_to = await self._mesh.addresses.stream(envelope, public=self._topic.public)
         try:
-            request = kind() if kind is Deletion else kind.parse(record.value or b"", strict=self._topic.edge)
+            request = kind() if kind is Deletion else kind.parse(record.value or b"", strict=self._topic.public)
         except ValidationError as error:
             # Without its cause: it repeats what is wrong, for a hostile body in a hundred megabytes.
             raise InvalidMessageError.of(error) from None
@@ -222,15 +222,15 @@ class MessageProcessor:
         return kind
 
     def _context(self, record: Record, envelope: Envelope, deadline: float) -> Context:
-        run = None if self._topic.edge else envelope.run
+        run = None if self._topic.public else envelope.run
         return Context(
             record=record,
             envelope=envelope,
-            run=run or run_id_of(*record.identity),
-            step=(None if self._topic.edge else envelope.step) or ROOT_STEP,
-            tenant=(None if self._topic.edge else envelope.tenant) or self._mesh.settings.tenant,
+            run=run or derive_run_id(*record.identity),
+            step=(None if self._topic.public else envelope.step) or ROOT_STEP,
+            tenant=(None if self._topic.public else envelope.tenant) or self._mesh.settings.tenant,
             deadline=deadline,
-            attempt=(None if self._topic.edge else envelope.attempt) or 1,
+            attempt=(None if self._topic.public else envelope.attempt) or 1,
             lane=self._topic.lane,
             rpc=self._mesh.rpc,
             producer=self._mesh.producer,
@@ -239,7 +239,7 @@ class MessageProcessor:
 
     async def _refuse(self, record: Record, error: MessageError) -> None:
         """What cannot be understood is kept, and whoever sent it is told, if an address can be made out."""
-        with span(semconv.process(self._topic.name), kind=SpanKind.CONSUMER, attributes={semconv.OUTCOME: "dead"}):
+        with span(semconv.process_span(self._topic.name), kind=SpanKind.CONSUMER, attributes={semconv.OUTCOME: "dead"}):
             await self.set_aside(record, error)
             address = await self._mesh.addresses.salvage(record)
             if address is not None:
@@ -251,8 +251,8 @@ class MessageProcessor:
 
     def _run_and_step(self, record: Record) -> tuple[str, str]:
         """What the reply to a message names, although its headers may be unreadable: its caller compares it."""
-        run, step = (None, None) if self._topic.edge else (record.header(RUN), record.header(STEP))
-        return (run or run_id_of(*record.identity))[:LONGEST_TEXT], (step or ROOT_STEP)[:LONGEST_TEXT]
+        run, step = (None, None) if self._topic.public else (record.header(RUN), record.header(STEP))
+        return (run or derive_run_id(*record.identity))[:MAX_HEADER_BYTES], (step or ROOT_STEP)[:MAX_HEADER_BYTES]
 
     async def _not_yet(self, record: Record, error: NewerVersionError, postponed: Postponed | None) -> None:
         """What only a newer worker understands is left for one, as long as there is time."""
@@ -284,7 +284,7 @@ class MessageProcessor:
                         self._budget.withdraw()
                         count(semconv.RETRIES, 1, {**self._metered, semconv.ERROR_TYPE: type(error).__name__})
                         run, step = job.context.run, job.context.step
-                        log.info("run %s step %s: %s; again in %.1f s", run, step, words_of(error), delay)
+                        log.info("run %s step %s: %s; again in %.1f s", run, step, error_message(error), delay)
                         async with parked():
                             await asyncio.sleep(delay)
                         number, waited = number + 1, waited + delay
@@ -337,7 +337,7 @@ class MessageProcessor:
             await delayed_retries.write(self._mesh.producer.send, self._tier.name, record, delay, attempt.number, times)
         except RecordTooLargeError:
             return False
-        log.info("%s again in %.0f s: %s", record.position, delay, typed_words_of(error))
+        log.info("%s again in %.0f s: %s", record.position, delay, error_with_type(error))
         count(semconv.POSTPONED, 1, {**self._metered, semconv.ERROR_TYPE: type(error).__name__})
         return True
 
@@ -378,7 +378,7 @@ class MessageProcessor:
         kept = await model.write(
             self._mesh.producer.send, self._tier.name, record, error, attempt=attempt, worker=worker
         )
-        log.warning("%s is a dead letter now, %s: %s", record.position, kept, typed_words_of(error))
+        log.warning("%s is a dead letter now, %s: %s", record.position, kept, error_with_type(error))
         count(
             semconv.DEAD_LETTERS,
             1,

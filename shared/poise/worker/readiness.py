@@ -11,7 +11,7 @@ from poise.contracts.topics import CATALOGUE
 from poise.errors import SetupError, UnavailableError
 from poise.kafka.admin import KafkaAdmin
 from poise.kafka.topic_identities import TopicIdentities
-from poise.liveness import Liveness, Part
+from poise.liveness import Component, Liveness
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ class Readiness:
         self._admin = admin
         self._liveness = liveness
         self._identities = identities
-        self._part: Part | None = None
+        self._part: Component | None = None
         self._conditions: dict[str, Callable[[], bool]] = {}
         self._answers = False
         self._missed: set[str] = set()
@@ -48,7 +48,7 @@ class Readiness:
         missing = sorted(CATALOGUE.keys() - (await self._ask()))
         if missing:
             raise SetupError(f"topics are missing ({', '.join(missing)}): create them with `poise topics apply`")
-        self._part = self._liveness.part("probe of the broker")
+        self._part = self._liveness.component("probe of the broker")
         self._probing = self._part.run(self._probe(self._part))
         return self
 
@@ -90,7 +90,7 @@ class Readiness:
             log.warning("%s", why)
         self._missed = missed
 
-    async def _probe(self, part: Part) -> None:
+    async def _probe(self, part: Component) -> None:
         for number in itertools.count():
             if number % REACHED_EVERY == 0:
                 await self._name_unreachable()

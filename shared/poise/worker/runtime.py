@@ -73,4 +73,4 @@ class WorkerRuntime(MeshConnection):
         self._started = True  # every condition has been added: a process is not ready in between
         self.stop.install()
         with settled():
-            await self.liveness.attend(self.stop.wait())
+            await self.liveness.watch_while(self.stop.wait())

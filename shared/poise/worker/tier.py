@@ -4,9 +4,9 @@ import copy
 from collections.abc import Mapping
 from typing import Self
 
-from poise.contracts.custom_topics import BUILT_IN, TopicOptions, own_topics
+from poise.contracts.custom_topics import BUILT_IN, TopicOptions, custom_tier_topics
 from poise.contracts.message import Message
-from poise.contracts.topics import topics_of
+from poise.contracts.topics import topics_of_tier
 from poise.errors import SetupError
 from poise.worker import custom_tiers
 from poise.worker.context import Handler, OnFault, PlainHandler
@@ -55,9 +55,9 @@ class Tier:
             if isinstance(handler, InProcesses):
                 handler.pool(kind)  # refuses what no process can find
         self.concurrency = concurrency
-        self.own_topics = () if name in BUILT_IN else own_topics(name, handlers, topics)
+        self.own_topics = () if name in BUILT_IN else custom_tier_topics(name, handlers, topics)
         """All topics of a tier of one's own; those of Poise's tiers are in the table."""
-        candidates = self.own_topics or topics_of(name)
+        candidates = self.own_topics or topics_of_tier(name)
         self.topics = tuple(
             topic for topic in candidates if topic.tier == name and self.handlers.keys() & set(topic.accepts)
         )

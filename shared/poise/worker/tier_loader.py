@@ -11,7 +11,7 @@ from typing import Any, Final, cast
 from poise.errors import SetupError
 from poise.executors.frames import in_child
 from poise.settings import MeshSettings
-from poise.text.error_text import typed_words_of
+from poise.text.error_text import error_with_type
 from poise.worker.process import run
 from poise.worker.runtime import WorkerRuntime
 from poise.worker.tier import Tier
@@ -131,4 +131,4 @@ def _imported(name: str, where: str) -> ModuleType:
     except SetupError:
         raise
     except Exception as error:
-        raise SetupError(f"{where} cannot be imported: {typed_words_of(error)}") from error
+        raise SetupError(f"{where} cannot be imported: {error_with_type(error)}") from error

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from poise.contracts.message import Message
-from poise.contracts.topics import RETRY_DELAYS, Lane, retry_topic
+from poise.contracts.topics import RETRY_DELAYS, Lane, retry_topic_name
 from poise.kafka.consumer import ConcurrentConsumer, ConsumerLimits
 from poise.kafka.faststream_adapter import Broker, subscribe
 from poise.kafka.group_config import group_config
@@ -49,7 +49,7 @@ class TierRunner:
         if deliveries:
             again = {name: delivery.deliver_again for name, delivery in deliveries.items()}
             waiting = Retries(again, next(iter(deliveries.values())).set_aside)
-            names = [retry_topic(tier.name, delay) for delay in RETRY_DELAYS]
+            names = [retry_topic_name(tier.name, delay) for delay in RETRY_DELAYS]
             self._read("retry", names, waiting.deliver, "batch", (Message,), not_before=delayed_retries.due)
 
     def _read(
@@ -66,7 +66,7 @@ class TierRunner:
             deliver,
             limits=ConsumerLimits(concurrency=self._concurrency(lane)),
             fetch_state=partial(self._mesh.admin.group_state, group),
-            part=self._mesh.liveness.part(f"consumer of {name}"),
+            part=self._mesh.liveness.component(f"consumer of {name}"),
             identities=self._mesh.topic_identities,
             **{"ordered": False} | options,
         )

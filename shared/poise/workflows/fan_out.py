@@ -10,15 +10,15 @@ from poise.errors import NonDeterminismError, PoiseError
 T = TypeVar("T")
 
 Call = Callable[[Request[ReplyT]], Awaitable[ReplyT]]
-Work = Callable[[], Awaitable[T]]
+Job = Callable[[], Awaitable[T]]
 
 
-def strict(call: Call[ReplyT], request: Request[ReplyT]) -> Work[ReplyT]:
+def raising(call: Call[ReplyT], request: Request[ReplyT]) -> Job[ReplyT]:
     """One call, whose error ends all."""
     return lambda: call(request)
 
 
-def tolerant(call: Call[ReplyT], request: Request[ReplyT]) -> Work[ReplyT | PoiseError]:
+def returning_errors(call: Call[ReplyT], request: Request[ReplyT]) -> Job[ReplyT | PoiseError]:
     """One call, whose error is its result."""
 
     async def work() -> ReplyT | PoiseError:
@@ -32,7 +32,7 @@ def tolerant(call: Call[ReplyT], request: Request[ReplyT]) -> Work[ReplyT | Pois
     return work
 
 
-async def every(works: Sequence[Work[T]], width: int) -> list[T]:
+async def run_bounded(works: Sequence[Job[T]], width: int) -> list[T]:
     """Do each, `width` at a time; the first error gives up the rest.
 
     Raises:

@@ -18,12 +18,12 @@ from poise.errors import (
     UnavailableError,
 )
 
-_BACK: Final[dict[str, type[PoiseError]]] = {
+_ERRORS_BY_NAME: Final[dict[str, type[PoiseError]]] = {
     kind.__name__: kind
     for kind in (TerminalError, DeadlineExceededError, NotTakenError, RunCancelledError, UnavailableError)
 }
 
-_NAMING_FIELDS: Final[dict[str, type[InvalidMessageError | EncodingError]]] = {
+_ERRORS_WITH_FIELDS: Final[dict[str, type[InvalidMessageError | EncodingError]]] = {
     kind.__name__: kind for kind in (InvalidMessageError, EncodingError)
 }
 
@@ -45,7 +45,7 @@ def decode_fault(body: bytes) -> PoiseError:
         fault = Fault.parse(rest)
     except ValidationError as error:
         raise ValueError(str(error)) from error
-    if (named := _NAMING_FIELDS.get(name)) is not None:
+    if (named := _ERRORS_WITH_FIELDS.get(name)) is not None:
         return named(message, fault.errors)
-    kind = _BACK.get(name)
+    kind = _ERRORS_BY_NAME.get(name)
     return FaultError(fault) if kind is None else kind(message)

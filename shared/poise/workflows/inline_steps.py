@@ -12,17 +12,17 @@ from pydantic.errors import PydanticSchemaGenerationError
 from poise.errors import TerminalError
 from poise.rpc.encoding import encode_value
 
-KINDS: Final = 128
+MAX_ADAPTERS: Final = 128
 """Types of results whose readers are kept: they are dear to make, and a workflow may make types of its own."""
-_ANY: TypeAdapter[Any] = TypeAdapter(Any)
+_ANY_ADAPTER: TypeAdapter[Any] = TypeAdapter(Any)
 
 
-def returned_by(function: Callable[..., Any], returns: Any) -> TypeAdapter[Any]:
+def result_adapter(function: Callable[..., Any], returns: Any) -> TypeAdapter[Any]:
     """What reads and writes a function's result: of the type that is given, else of the one it is annotated with."""
-    return _adapter(returns if returns is not None else _annotated(function))
+    return _adapter(returns if returns is not None else _return_annotation(function))
 
 
-def _annotated(function: Callable[..., Any]) -> Any:
+def _return_annotation(function: Callable[..., Any]) -> Any:
     named = function if inspect.isroutine(function) else type(function).__call__
     try:
         hint = get_type_hints(named).get("return", Any)
@@ -31,17 +31,17 @@ def _annotated(function: Callable[..., Any]) -> Any:
     return None.__class__ if hint is None else hint
 
 
-@lru_cache(KINDS)
+@lru_cache(MAX_ADAPTERS)
 def _adapter(kind: Any) -> TypeAdapter[Any]:
     if kind is Any:
-        return _ANY
+        return _ANY_ADAPTER
     try:
         return TypeAdapter(kind)
     except PydanticSchemaGenerationError as error:
         raise TerminalError(f"a step cannot return {kind!r}, which has no JSON: {error}") from error
 
 
-async def result_of(
+async def run_function(
     name: str, function: Callable[..., Any], args: tuple[object, ...], adapter: TypeAdapter[Any]
 ) -> bytes:
     """Call a function, and write down what it returns.

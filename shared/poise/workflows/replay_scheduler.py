@@ -17,9 +17,9 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Final
 
-from poise.redis.journal import Entry
+from poise.redis.journal import JournalEntry
 
-ROUNDS: Final = 16
+SETTLE_ROUNDS: Final = 16
 """Rounds of the event loop that a result has to be acted on: each task in between, from the step to whoever cancels
 others for it, takes two."""
 
@@ -27,25 +27,25 @@ others for it, takes two."""
 class ReplaySlot:
     """A step's place in the order."""
 
-    __slots__ = ("asked", "entry", "giving_up", "gone", "number", "queued", "ready", "step")
+    __slots__ = ("abandoning", "dropped", "entry", "number", "queued", "ready", "requested", "step")
 
-    def __init__(self, step: str, number: int, entry: Entry | None) -> None:
+    def __init__(self, step: str, number: int, entry: JournalEntry | None) -> None:
         self.step = step
         self.number = number
         self.entry = entry
         """What the history that was found says of it; None = nothing, it is new."""
-        self.asked = False
+        self.requested = False
         self.queued = True
         """Whether its turn is still to come."""
-        self.giving_up = False
+        self.abandoning = False
         """Whether the workflow gives it up now."""
-        self.gone = False
+        self.dropped = False
         """It is not waited for any more: it holds up nobody."""
         self.ready: asyncio.Future[None] | None = None
         """Done when its turn has come; None until the step waits for that."""
 
     @property
-    def given_up(self) -> bool:
+    def abandoned(self) -> bool:
         """Whether history says that the workflow gave it up."""
         return self.entry is not None and self.entry.outcome == "given-up"
 
@@ -57,7 +57,7 @@ class ReplayScheduler:
         recorded: The history that was found, by step id.
     """
 
-    def __init__(self, recorded: Mapping[str, Entry]) -> None:
+    def __init__(self, recorded: Mapping[str, JournalEntry]) -> None:
         ordered = sorted(recorded.items(), key=lambda item: item[1].number)
         self._turns = {step: ReplaySlot(step, entry.number, entry) for step, entry in ordered}
         self._queue = deque(self._turns.values())
@@ -66,7 +66,7 @@ class ReplayScheduler:
         self._rounds = 0
         self.live: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done when all that was recorded is handed out."""
-        self.moves = 0
+        self.progress_count = 0
         """Grows with whatever happens."""
         if not ordered:
             self.live.set_result(None)
@@ -76,9 +76,9 @@ class ReplayScheduler:
     def begin(self, *, aside: bool) -> None:
         """A step begins; `aside` = not in the workflow's own task, so that something else may be going on."""
         self._under_way += 1
-        self.moves += 1
+        self.progress_count += 1
         if aside or not self.live.done():
-            self._stir()
+            self._settle()
 
     def end(self) -> None:
         """A step ended, or was given up."""
@@ -88,13 +88,13 @@ class ReplayScheduler:
         """The turn of a step that stands in the history, which is asked for now."""
         turn = self._turns.get(step)
         if turn is not None:
-            turn.asked = True
+            turn.requested = True
         return turn
 
     def append(self, step: str) -> ReplaySlot:
         """The turn of a step that just ended, behind all others."""
         turn = ReplaySlot(step, self._next, None)
-        turn.asked = True
+        turn.requested = True
         self._next += 1
         self._queue.append(turn)
         return turn
@@ -102,17 +102,17 @@ class ReplayScheduler:
     def ready(self, turn: ReplaySlot) -> asyncio.Future[None]:
         """What is done when it is this one's turn."""
         turn.ready = asyncio.get_running_loop().create_future()
-        self._pump()
+        self._hand_out()
         return turn.ready
 
-    def give_up(self, turn: ReplaySlot) -> None:
+    def abandon(self, turn: ReplaySlot) -> None:
         """A step is given up. Until that is kept, nothing that comes after it is handed out.
 
         1. Its turn comes. 2. Before its task is back at work, another one cancels that. 3. Its turn is to come again:
         the next execution finds it given up, and hands nothing out behind it until it has let go. So too with one that
         was passed over because it was asked for late.
         """
-        turn.giving_up = True
+        turn.abandoning = True
         turn.ready = None
         if not turn.queued:
             turn.queued = True
@@ -122,37 +122,37 @@ class ReplayScheduler:
         """Wait for a turn no more, if it has not come."""
         if not turn.queued:
             return
-        turn.gone = True
-        self.moves += 1
+        turn.dropped = True
+        self.progress_count += 1
         if self._under_way > 1 or not self.live.done():
-            self._stir()
-        self._pump()
+            self._settle()
+        self._hand_out()
 
     def release(self) -> None:
         """Whoever gives a step up waits no more: nobody will follow this execution."""
         for turn in self._queue:
-            if turn.giving_up and turn.ready is not None and not turn.ready.done():
+            if turn.abandoning and turn.ready is not None and not turn.ready.done():
                 turn.ready.set_result(None)
 
     # -- what can be seen -----------------------------------------------------------------------------------------
 
-    def missing(self) -> ReplaySlot | None:
+    def first_unrequested(self) -> ReplaySlot | None:
         """The first recorded step that nobody has asked for."""
-        return next((turn for turn in self._queue if turn.entry and not turn.asked and not turn.given_up), None)
+        return next((turn for turn in self._queue if turn.entry and not turn.requested and not turn.abandoned), None)
 
-    def stuck_at(self) -> ReplaySlot | None:
+    def blocked_on(self) -> ReplaySlot | None:
         """The recorded step that holds all others up because nobody asks for it; None while something else may move."""
-        if any(turn.given_up and turn.asked and not (turn.giving_up or turn.gone) for turn in self._queue):
+        if any(turn.abandoned and turn.requested and not (turn.abandoning or turn.dropped) for turn in self._queue):
             return None
         head = self._queue[0] if self._queue else None
-        return head if head is not None and head.entry and not head.asked else None
+        return head if head is not None and head.entry and not head.requested else None
 
     # -- handing out ----------------------------------------------------------------------------------------------
 
-    def _pump(self) -> None:
+    def _hand_out(self) -> None:
         """Hand out what can be handed out."""
         while True:
-            while self._queue and self._queue[0].gone:
+            while self._queue and self._queue[0].dropped:
                 self._take()
             head = self._queue[0] if self._queue else None
             if head is None and self.live.done():
@@ -166,7 +166,7 @@ class ReplayScheduler:
 
     def _passes(self, head: ReplaySlot) -> bool:
         """Hand out the first one, if it can be; whether the next one may come to its turn."""
-        if head.given_up and not head.asked:
+        if head.abandoned and not head.requested:
             self._take()
             return True
         if head.ready is None:
@@ -174,23 +174,23 @@ class ReplayScheduler:
         self._take()
         if not head.ready.done():
             head.ready.set_result(None)
-        self.moves += 1
+        self.progress_count += 1
         if self._under_way > 1 or not self.live.done():
-            self._stir()
+            self._settle()
         return True
 
     def _take(self) -> None:
         self._queue.popleft().queued = False
 
-    def _stir(self) -> None:
+    def _settle(self) -> None:
         """Hand out nothing until the workflow has got as far as it can."""
         if not self._rounds:
             asyncio.get_running_loop().call_soon(self._round)
-        self._rounds = ROUNDS
+        self._rounds = SETTLE_ROUNDS
 
     def _round(self) -> None:
         self._rounds -= 1
         if self._rounds:
             asyncio.get_running_loop().call_soon(self._round)
         else:
-            self._pump()
+            self._hand_out()

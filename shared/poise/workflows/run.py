@@ -11,7 +11,7 @@ from uuid import UUID
 from pydantic_core import from_json, to_json
 
 from poise.contracts.message import Message, ReplyT, Request
-from poise.contracts.record import StepRecord, longest
+from poise.contracts.record import StepRecord, longest_by_step
 from poise.contracts.topics import Lane, Topic
 from poise.errors import DeadlineExceededError, PoiseError, RunCancelledError
 from poise.kafka.handling_slots import parked
@@ -22,10 +22,10 @@ from poise.rpc.stream_writer import StreamWriter
 from poise.telemetry import semconv, span
 from poise.workflows import fan_out
 from poise.workflows.annotations import RunAnnotations
-from poise.workflows.inline_steps import result_of, returned_by
+from poise.workflows.inline_steps import result_adapter, run_function
 from poise.workflows.start_time import start_time
 from poise.workflows.step_executor import StepExecutor, StepRequest
-from poise.workflows.step_ids import Names, digest, json_of
+from poise.workflows.step_ids import StepNames, arguments_json, request_digest
 from poise.workflows.timeout import Timeout
 
 T = TypeVar("T")
@@ -93,33 +93,33 @@ class Run:
     steps are found there, in the order in which they ended. See docs/WORKFLOWS.md for what a workflow must heed.
 
     Args:
-        door: The way to the mesh.
+        context: The way to the mesh.
         history: Where the steps' outcomes are kept; None = nowhere, each time all is done.
         name: The workflow's, for messages.
     """
 
-    def __init__(self, door: CallContext, history: Journal | None = None, name: str = "workflow") -> None:
-        self.id = door.run
-        self.tenant = door.tenant
-        self.lane = door.lane
-        self.written = door.written
+    def __init__(self, context: CallContext, history: Journal | None = None, name: str = "workflow") -> None:
+        self.id = context.run
+        self.tenant = context.tenant
+        self.lane = context.lane
+        self.written = context.written
         """When its request was written, unix seconds."""
-        self.min_epoch = door.min_epoch
+        self.min_epoch = context.min_epoch
         """The epoch that passages must have come to; None = any. Every call of the run carries it."""
-        self.words = door.stream
+        self.stream_writer = context.stream
         """Where the answer's words go as they come; None = nobody asked for that."""
-        self.random = random.Random(door.run)  # noqa: S311 - the same each time the run is begun, which is the point
+        self.random = random.Random(context.run)  # noqa: S311 - the same each time the run is begun, which is the point
         """Random numbers, the same each time."""
         self.steps: list[StepRecord] = []
         """The steps that ended, and how."""
-        self.notes = RunAnnotations()
-        self.started = start_time(door.written, time.time())
+        self.annotations = RunAnnotations()
+        self.started = start_time(context.written, time.time())
         """When it was asked for, unix seconds."""
-        self._door = door
-        self._kept_back = 0.0
-        self._within = "" if door.step == ROOT else f"{door.step}/"
-        self._ids = Names()
-        self._taken = StepExecutor(f"run {door.run} ({name})", history)
+        self._context = context
+        self._reserved = 0.0
+        self._within = "" if context.step == ROOT else f"{context.step}/"
+        self._ids = StepNames()
+        self._executor = StepExecutor(f"run {context.run} ({name})", history)
 
     async def execute(self, work: Coroutine[Any, Any, T]) -> T:
         """Do the run's work, beginning with what its history has.
@@ -127,21 +127,21 @@ class Run:
         Raises:
             DivergedError: It does something else than its history says.
         """
-        return await self._taken.execute(work)
+        return await self._executor.execute(work)
 
     # -- time -----------------------------------------------------------------------------------------------------
 
     def remaining(self) -> float:
         """Seconds until the deadline, never negative."""
-        return self._door.remaining()
+        return self._context.remaining()
 
-    def keep_back(self, share: float) -> None:
+    def reserve(self, share: float) -> None:
         """Keep a share of the time that is left now from the steps: in it a lower rung answers."""
-        self._kept_back = self.remaining() * share
+        self._reserved = self.remaining() * share
 
-    def for_steps(self) -> float:
+    def step_budget(self) -> float:
         """Seconds that a step may still use."""
-        return max(0.0, self.remaining() - self._kept_back)
+        return max(0.0, self.remaining() - self._reserved)
 
     async def now(self) -> float:
         """The time, unix seconds; the same each time the run is begun."""
@@ -149,34 +149,38 @@ class Run:
         async def read() -> float:
             return time.time()
 
-        asked: StepRequest[float] = self._asked("now", to_json, from_json)
-        return (await self._taken.take(asked, read))[0]
+        asked: StepRequest[float] = self._step_request("now", to_json, from_json)
+        return (await self._executor.run_step(asked, read))[0]
 
     async def sleep(self, seconds: float) -> None:
         """Wait; begun again, for the rest alone: when it ends is kept when it begins. It holds no handling slot."""
-        asked: StepRequest[float] = self._asked("wake", to_json, from_json, to_json(seconds))
+        asked: StepRequest[float] = self._step_request("wake", to_json, from_json, to_json(seconds))
 
         async def wake() -> float:
             return time.time() + seconds
 
-        until, _ = await self._taken.take(asked, wake)
+        until, _ = await self._executor.run_step(asked, wake)
 
         async def rest() -> None:  # its slot is taken again inside: what the workflow sees next comes in its turn
             async with parked():
                 await asyncio.sleep(max(0.0, until - time.time()))
 
-        await self._elapse("sleep", seconds, rest)
+        await self._timer_step("sleep", seconds, rest)
 
     def timeout(self, seconds: float) -> Timeout:
         """`async with run.timeout(2):` as `asyncio.timeout`; where it fired, it fires at once the next time."""
-        return Timeout(lambda: self._elapse("timeout", seconds, lambda: asyncio.sleep(seconds), kept=False))
+        return Timeout(
+            lambda: self._timer_step("timeout", seconds, lambda: asyncio.sleep(seconds), journal_abandonment=False)
+        )
 
-    def _elapse(
-        self, what: str, seconds: float, wait: Callable[[], Awaitable[None]], *, kept: bool = True
+    def _timer_step(
+        self, what: str, seconds: float, wait: Callable[[], Awaitable[None]], *, journal_abandonment: bool = True
     ) -> Coroutine[Any, Any, object]:
         # Named now, not when a task of its own begins: one that is cancelled before would leave its name to the next.
-        asked: StepRequest[None] = self._asked(what, lambda _: b"", lambda _: None, to_json(seconds), kept=kept)
-        return self._taken.take(asked, wait)
+        asked: StepRequest[None] = self._step_request(
+            what, lambda _: b"", lambda _: None, to_json(seconds), journal_abandonment=journal_abandonment
+        )
+        return self._executor.run_step(asked, wait)
 
     # -- chance ---------------------------------------------------------------------------------------------------
 
@@ -230,22 +234,22 @@ class Run:
     ) -> ReplyT:
         name, asks = request.kind.partition("/")[0], encode(request)
         parse: Callable[[bytes], ReplyT] = request.reply.parse
-        asked = self._asked(f"call {request.kind}", encode, parse, asks, id=id, name=name)
+        asked = self._step_request(f"call {request.kind}", encode, parse, asks, id=id, name=name)
         made = False
 
         async def work() -> ReplyT:
             nonlocal made
             made = True
-            left = self.for_steps() if timeout is None else min(timeout, self.for_steps())
+            left = self.step_budget() if timeout is None else min(timeout, self.step_budget())
             if left <= 0:
                 raise DeadlineExceededError(f"no time was left for step {asked.step}")
             with nullcontext() if guard is None else guard(left):
-                return await self._door.call(request, step=asked.step, timeout=left, stream=stream)
+                return await self._context.call(request, step=asked.step, timeout=left, stream=stream)
 
-        reply = await self._noted(id or name, asked, work)
-        if stream and not made and self.words is not None:  # its words went to whoever read the last execution
-            self.words.begin()
-            await self.words.replied(reply, None)
+        reply = await self._execute_recorded(id or name, asked, work)
+        if stream and not made and self.stream_writer is not None:  # its words went to whoever read the last execution
+            self.stream_writer.begin()
+            await self.stream_writer.replied(reply, None)
         return reply
 
     @overload
@@ -273,8 +277,10 @@ class Run:
             PoiseError: The first one that failed, unless `partial`; the others are given up.
         """
         if partial:
-            return await fan_out.every([fan_out.tolerant(self.call, request) for request in requests], width)
-        return await fan_out.every([fan_out.strict(self.call, request) for request in requests], width)
+            return await fan_out.run_bounded(
+                [fan_out.returning_errors(self.call, request) for request in requests], width
+            )
+        return await fan_out.run_bounded([fan_out.raising(self.call, request) for request in requests], width)
 
     @overload
     async def step(
@@ -321,17 +327,21 @@ class Run:
             PoiseError: The function raised it. What is retryable is done again when the run is retried, and so is
                 what raised anything else.
         """
-        adapter = returned_by(function, returns)
+        adapter = result_adapter(function, returns)
         same: Callable[[bytes], bytes] = bytes
-        asked = self._asked(f"step {name}", same, same, json_of(args), id=id, name=name)
+        asked = self._step_request(f"step {name}", same, same, arguments_json(args), id=id, name=name)
 
         async def work() -> bytes:
             if not recorded:
-                return await result_of(name, function, args, adapter)
-            with span(semconv.step(name)):
-                return await result_of(name, function, args, adapter)
+                return await run_function(name, function, args, adapter)
+            with span(semconv.step_span(name)):
+                return await run_function(name, function, args, adapter)
 
-        raw = await self._noted(id or name, asked, work) if recorded else (await self._taken.take(asked, work))[0]
+        raw = (
+            await self._execute_recorded(id or name, asked, work)
+            if recorded
+            else (await self._executor.run_step(asked, work))[0]
+        )
         return adapter.validate_json(raw)
 
     async def publish(
@@ -350,12 +360,12 @@ class Run:
             UnavailableError: The broker did not take it.
         """
         what = f"publish {topic.name}"
-        asked: StepRequest[Position] = self._asked(what, to_json, _position, to_json(key), id=id, name="publish")
-        return (await self._taken.take(asked, lambda: self._door.publish(topic, message, key=key)))[0]
+        asked: StepRequest[Position] = self._step_request(what, to_json, _position, to_json(key), id=id, name="publish")
+        return (await self._executor.run_step(asked, lambda: self._context.publish(topic, message, key=key)))[0]
 
     # -- what is common to them -----------------------------------------------------------------------------------
 
-    def _asked(
+    def _step_request(
         self,
         what: str,
         encode: Callable[[T], bytes],
@@ -364,18 +374,18 @@ class Run:
         *,
         id: str | None = None,  # noqa: A002
         name: str | None = None,
-        kept: bool = True,
+        journal_abandonment: bool = True,
     ) -> StepRequest[T]:
-        hashed = digest(what, asks)
-        step = self._within + self._ids.of(id or f"{name or what}-{hashed}")
-        return StepRequest(step, what, hashed, encode, decode, kept)
+        hashed = request_digest(what, asks)
+        step = self._within + self._ids.unique(id or f"{name or what}-{hashed}")
+        return StepRequest(step, what, hashed, encode, decode, journal_abandonment)
 
-    async def _noted(self, name: str, asked: StepRequest[T], work: Callable[[], Awaitable[T]]) -> T:
+    async def _execute_recorded(self, name: str, asked: StepRequest[T], work: Callable[[], Awaitable[T]]) -> T:
         began = time.perf_counter()
         fault: str | None = CANCELLED
         ms: float | None = None
         try:
-            result, ms = await self._taken.take(asked, work)
+            result, ms = await self._executor.run_step(asked, work)
         except PoiseError as error:
             fault = error.fault().type
             raise
@@ -389,7 +399,7 @@ class Run:
     def timings(self) -> dict[str, float]:
         """Milliseconds by step, of those with the same name of the longest; and `total` since it was asked for."""
         total = round((time.time() - self.started) * 1_000, 1)
-        return {**longest(self.steps), "total": total}
+        return {**longest_by_step(self.steps), "total": total}
 
 
 def _position(body: bytes) -> Position:

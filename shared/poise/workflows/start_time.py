@@ -4,7 +4,7 @@ from typing import Final
 
 from poise.contracts.topics import BATCH, HOUR
 
-LONGEST: Final = BATCH.longest + HOUR
+MAX_RUN_SECONDS: Final = BATCH.longest + HOUR
 """Seconds that a run may take, with all its delayed retries."""
 
 
@@ -15,4 +15,4 @@ def start_time(written: float, now: float) -> float:
         written: When its request was written, unix seconds; a client may write what it likes.
         now: Unix seconds.
     """
-    return written if now - LONGEST <= written <= now else now
+    return written if now - MAX_RUN_SECONDS <= written <= now else now

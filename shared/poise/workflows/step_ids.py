@@ -7,15 +7,15 @@ from typing import Final
 
 from pydantic_core import to_json
 
-DIGITS: Final = 8
+HASH_DIGITS: Final = 8
 """Hexadecimal digits of a hash: it tells the steps of one run apart."""
 
 
-_NOTHING: Final = frozenset({b"null", b"[]"})
+_EMPTY_ARGUMENTS: Final = frozenset({b"null", b"[]"})
 """What is asked where nothing is; it is canonical."""
 
 
-def digest(what: str, asked: bytes) -> str:
+def request_digest(what: str, asked: bytes) -> str:
     """The hash of what is asked, of its JSON in canonical form: the order in which fields are written does not matter.
 
     Args:
@@ -23,23 +23,23 @@ def digest(what: str, asked: bytes) -> str:
         asked: JSON.
     """
     canonical = asked
-    if asked not in _NOTHING:
+    if asked not in _EMPTY_ARGUMENTS:
         canonical = json.dumps(json.loads(asked), sort_keys=True, separators=(",", ":")).encode()
-    return hashlib.blake2b(b"%b\n%b" % (what.encode(), canonical), digest_size=DIGITS // 2).hexdigest()
+    return hashlib.blake2b(b"%b\n%b" % (what.encode(), canonical), digest_size=HASH_DIGITS // 2).hexdigest()
 
 
-def json_of(value: object) -> bytes:
+def arguments_json(value: object) -> bytes:
     """What a function is given, as JSON; what has none (a client, a file) counts by its type alone."""
     return to_json(value, fallback=lambda other: type(other).__qualname__)
 
 
-class Names:
+class StepNames:
     """Gives names out once: `a`, then `a.2`, `a.3`."""
 
     def __init__(self) -> None:
         self._given: Counter[str] = Counter()
 
-    def of(self, name: str) -> str:
+    def unique(self, name: str) -> str:
         """The name, with the number of its occurrence from the second on."""
         while True:
             self._given[name] += 1

@@ -10,13 +10,13 @@ from poise.workflows.run import Run
 RequestT = TypeVar("RequestT", bound=Request)  # type: ignore[type-arg]  # of whatever reply
 AnswerT = TypeVar("AnswerT", bound=Message)
 
-Function = Callable[[Run, RequestT], Awaitable[AnswerT]]
+WorkflowFunction = Callable[[Run, RequestT], Awaitable[AnswerT]]
 
 
 class Workflow(Generic[RequestT, AnswerT]):
     """A named workflow; called with a request and its context, it is a handler: `Tier("plans", {Plan: plan})`."""
 
-    def __init__(self, name: str, function: Function[RequestT, AnswerT], version: int = 1) -> None:
+    def __init__(self, name: str, function: WorkflowFunction[RequestT, AnswerT], version: int = 1) -> None:
         self.name = name
         self.function = function
         self.version = version
@@ -24,7 +24,7 @@ class Workflow(Generic[RequestT, AnswerT]):
     def run(self, context: Context) -> Run:
         """The run that a message begins, or begins again."""
         named = f"workflow {self.name} version {self.version}"
-        return Run(context, context.history(self.name, str(self.version)), named)
+        return Run(context, context.journal(self.name, str(self.version)), named)
 
     async def __call__(self, request: RequestT, context: Context) -> AnswerT:
         """Handle a request as a run of its own.
@@ -39,7 +39,9 @@ class Workflow(Generic[RequestT, AnswerT]):
         return await self.function(run, request)
 
 
-def workflow(name: str, *, version: int = 1) -> Callable[[Function[RequestT, AnswerT]], Workflow[RequestT, AnswerT]]:
+def workflow(
+    name: str, *, version: int = 1
+) -> Callable[[WorkflowFunction[RequestT, AnswerT]], Workflow[RequestT, AnswerT]]:
     """Make a workflow of a function: `@workflow("answer") async def answer(run: Run, ask: Ask) -> Answer`.
 
     Args:

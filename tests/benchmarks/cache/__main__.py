@@ -17,7 +17,7 @@ from typing import Final
 from rich.console import Console
 
 from poise.client import Poise
-from poise.redis.answer_store import AnswersAdmin, Counts
+from poise.redis.answer_store import AnswerStoreAdmin, AnswerStoreStats
 from poise.redis.client import RedisClient
 from poise.settings import MeshSettings
 from poise.stack.options import ExternalServices, Ports, StackOptions
@@ -83,7 +83,7 @@ async def measured(plan: Plan, console: Console) -> Outcome:
 class Replayed:
     """What one replay came to."""
 
-    def __init__(self, served: list[Served], corpus: Corpus, model: StandIn, counts: Counts) -> None:
+    def __init__(self, served: list[Served], corpus: Corpus, model: StandIn, counts: AnswerStoreStats) -> None:
         self.verdict: Verdict = corpus.audit.judge(served)
         self._served = served
         self._corpus = corpus
@@ -132,7 +132,7 @@ async def replayed(folder: Path, plan: Plan) -> Replayed:
             changing.cancel()
             await asyncio.wait({changing})
             async with RedisClient(stack.redis_url) as cache:
-                counts = await AnswersAdmin(cache).counts(poise.settings.tenant)
+                counts = await AnswerStoreAdmin(cache).stats(poise.settings.tenant)
             return Replayed(served, documents, model, counts)
 
 

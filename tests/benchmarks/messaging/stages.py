@@ -91,7 +91,7 @@ async def stages(mesh: WorkerRuntime, settings: MeshSettings) -> dict[str, float
 
     def trace() -> None:
         with span(
-            semconv.process(RETRIEVAL.name),
+            semconv.process_span(RETRIEVAL.name),
             kind=SpanKind.CONSUMER,
             attributes=delivery._attributes(context, time.time()),
             parent=extract(envelope.trace),

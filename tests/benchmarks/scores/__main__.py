@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-from poise.embedding import Model
+from poise.embedding import EmbeddingModel
 from poise.scoring import Embed
-from poise.scoring.quality import BY_MEANING, BY_WORDS
+from poise.scoring.quality import LEXICAL, SEMANTIC
 from tests.benchmarks.scores import cost, meaning, measured
 from tests.benchmarks.scores.edits import GOOD, edited
 from tests.benchmarks.scores.fit import EDITS_COUNT, Told, all_told, fit, held_out, qualities
@@ -39,9 +39,9 @@ def main() -> None:
     arguments = made.parse_args()
     real, made_up = judged(), edited()
     sets: dict[str, Set] = {"real": (real, scored(real)), "edits": (made_up, scored(made_up))}
-    embed = Model().embed if arguments.embedding else None
+    embed = EmbeddingModel().embed if arguments.embedding else None
     if arguments.fit:
-        in_use = BY_MEANING if embed else BY_WORDS
+        in_use = SEMANTIC if embed else LEXICAL
         print(f"in use: {in_use}\nfitted: {fit(to_fit(sets, embed), in_use)}")
     if embed:
         meaning.show(sets, embed)

@@ -9,14 +9,14 @@ from poise.contracts import Answer, RunRecord
 from poise.scoring import (
     Evidence,
     Groundedness,
-    empty,
     evidence,
     groundedness,
-    looping,
+    is_empty,
+    is_looping,
+    is_refusal,
+    is_truncated,
     quality,
-    refused,
     relevance,
-    truncated,
 )
 from poise_services.evaluation import run_scores
 from tests.benchmarks.scores.labelled import Case, passages, record
@@ -40,11 +40,11 @@ def show(first: Sequence[Case], then: Sequence[Case]) -> None:
         "groundedness": lambda case: groundedness(case.text, evidences[case.ask], question=case.ask),
         "relevance": lambda case: relevance(case.text, evidences[case.ask], case.ask),
         "quality, of both": lambda case: quality(case.text, borne, 0.5),
-        "empty, degenerate, truncated, refused": lambda case: (
-            empty(case.text),
-            looping(case.text),
-            truncated(case.text, case.finish),
-            refused(case.text),
+        "is_empty, degenerate, is_truncated, is_refusal": lambda case: (
+            is_empty(case.text),
+            is_looping(case.text),
+            is_truncated(case.text, case.finish),
+            is_refusal(case.text),
         ),
     }
     for name, work in of_each.items():
@@ -54,9 +54,9 @@ def show(first: Sequence[Case], then: Sequence[Case]) -> None:
         run_scores._evidence,
         run_scores._grounded,
         run_scores._relevant,
-        evidence._read,
-        evidence._heading,
-        evidence._known,
+        evidence._parse,
+        evidence._heading_stems,
+        evidence._flat_text_and_words,
     ):
         remembered.cache_clear()
     for name, some in (

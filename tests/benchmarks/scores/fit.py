@@ -8,8 +8,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from poise.scoring import Embed, Evidence, features, groundedness, meant, relevance
-from poise.scoring.quality import BY_WORDS, Coefficients, Features
+from poise.scoring import Embed, Evidence, compare_by_meaning, groundedness, quality_features, relevance
+from poise.scoring.quality import LEXICAL, Coefficients, Features
 from tests.benchmarks.scores.labelled import Case, passages
 
 RIDGE: Final = 1.0
@@ -44,11 +44,11 @@ def all_told(
 def found_in(case: Case, embed: Embed | None) -> Features:
     """What evaluation tells an answer's quality from."""
     text, evidence = case.text.strip(), _evidence(case.ask)
-    return features(
+    return quality_features(
         text,
         groundedness(text, evidence, question=case.ask),
         relevance(text, evidence, case.ask),
-        None if embed is None else meant(text, evidence, case.ask, embed),
+        None if embed is None else compare_by_meaning(text, evidence, case.ask, embed),
     )
 
 
@@ -63,7 +63,7 @@ def usable(values: Sequence[dict[str, float]]) -> list[int]:
     return [at for at, found in enumerate(values) if "quality" in found and not any(found[name] for name in flaws)]
 
 
-def fit(told: Sequence[Told], like: Coefficients = BY_WORDS) -> Coefficients:
+def fit(told: Sequence[Told], like: Coefficients = LEXICAL) -> Coefficients:
     """The coefficients for these answers, by Newton's method, of those features that count in others."""
     names = [name for name in Features._fields if getattr(like, name)]
     columns = np.array([[1.0, *(getattr(one.found, name) for name in names)] for one in told])
@@ -79,7 +79,7 @@ def fit(told: Sequence[Told], like: Coefficients = BY_WORDS) -> Coefficients:
     return Coefficients(rounded[0], **dict(zip(names, rounded[1:], strict=True)))
 
 
-def held_out(told: Sequence[Told], like: Coefficients = BY_WORDS) -> Callable[[str], Coefficients]:
+def held_out(told: Sequence[Told], like: Coefficients = LEXICAL) -> Callable[[str], Coefficients]:
     """By question, the coefficients that were fitted on the answers to other questions."""
     questions = sorted({one.case.ask for one in told})
     order = np.random.default_rng(SEED).permutation(len(questions))

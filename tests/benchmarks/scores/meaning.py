@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Final
 
-from poise.embedding import Model
+from poise.embedding import EmbeddingModel
 from poise.scoring import Embed
-from poise.scoring.quality import BY_MEANING, BY_WORDS, Coefficients
+from poise.scoring.quality import LEXICAL, SEMANTIC, Coefficients
 from poise.scoring.text import sentences
 from poise_services.evaluation.run_scores import score_run
 from tests.benchmarks.scores.edits import GOOD, edited_own_words
@@ -22,9 +22,9 @@ from tests.benchmarks.scores.labelled import Case, passages, record, scored
 from tests.benchmarks.scores.separation import Judgement, auc, calibration_error, reliability, separation
 
 MEASURES: Final[Mapping[str, Coefficients]] = {
-    "by groundedness": BY_WORDS._replace(unknown=0.0, turned=0.0),
-    "by words": BY_WORDS,
-    "by meaning": BY_MEANING,
+    "by groundedness": LEXICAL._replace(unknown=0.0, turned=0.0),
+    "by words": LEXICAL,
+    "by meaning": SEMANTIC,
 }
 """Only which of their coefficients are 0 counts: they are fitted anew."""
 EDITS: Final = ("another's answer", "changed number", "negated", "invented name")
@@ -87,7 +87,7 @@ def _cost(first: Sequence[Case], then: Sequence[Case]) -> None:
         first: Answers on passages that were never seen, one to a question.
         then: Other answers on the same passages.
     """
-    embed = Model().embed
+    embed = EmbeddingModel().embed
     lines = fmean(len({line for one in found for line in sentences(one.text)}) for found in passages().values())
     per_answer = fmean(len(sentences(case.text)) for case in first)
     print(f"\ncost of a run of {lines:.0f} lines and {per_answer:.1f} sentences, ms of CPU")

@@ -30,8 +30,8 @@ def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
     assert defaults is not None
     monkeypatch.setattr(document_versions, "SYNC_TIMEOUT", 30.0)
     monkeypatch.setattr(end_offsets, "REQUEST_TIMEOUT_MS", 30_000)
-    monkeypatch.setitem(defaults, "patience", 30.0)
-    monkeypatch.setattr(client, "PLACE_WITHIN", 30.0)
+    monkeypatch.setitem(defaults, "command_timeout", 30.0)
+    monkeypatch.setattr(client, "POOL_TIMEOUT", 30.0)
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from scripted_run import ScriptedRun
 from poise.contracts import Answer, Ask, Delta, RunRecord
 from poise.contracts.run_id import new_run_id
 from poise.contracts.topics import RECORDS
-from poise.redis.answer_store import AnswersAdmin
+from poise.redis.answer_store import AnswerStoreAdmin
 from poise.redis.client import RedisClient
 from poise.redis.journal import Journal
 from poise.rpc.client import CallOptions
@@ -180,7 +180,7 @@ async def test_a_thousand_asks_to_two_workers_cost_one_inference(mesh_settings: 
     async with cached_mesh(mesh_settings, model, workers=2) as reader:
         await reader.say(name, told(name))
         answers = await asyncio.gather(*(reader.ask(who(name), within=60) for _ in range(1_000)))
-        counts = await AnswersAdmin(reader.mesh.redis).counts(reader.tenant)
+        counts = await AnswerStoreAdmin(reader.mesh.redis).stats(reader.tenant)
     assert {(answer.text, answer.rung) for answer in answers} == {(told(name), "primary")}
     assert len({answer.run_id for answer in answers}) == 1_000
     assert Counter(answer.cached for answer in answers) == {False: 1, True: 999}
@@ -273,8 +273,8 @@ async def test_the_least_recently_used_answers_are_evicted(mesh_settings: MeshSe
         for question in (one, two, one, three):
             await reader.ask(question)
         kept = {question: (await reader.ask(question, min_epoch=None)).cached for question in (one, three)}
-        admin = AnswersAdmin(reader.mesh.redis)
-        counts = await admin.counts(reader.tenant)
+        admin = AnswerStoreAdmin(reader.mesh.redis)
+        counts = await admin.stats(reader.tenant)
         assert not (await reader.ask(two)).cached
     assert kept == {one: True, three: True}
     assert counts.entries == 2
@@ -313,7 +313,7 @@ async def test_a_cached_answer_is_streamed_at_once(mesh_settings: MeshSettings, 
 async def test_a_purge_deletes_answers_and_refuses_those_in_production(mesh_settings: MeshSettings, name: str) -> None:
     model = Model()
     async with cached_mesh(mesh_settings, model) as reader, RedisClient(mesh_settings.redis_url) as cache:
-        admin = AnswersAdmin(cache)
+        admin = AnswerStoreAdmin(cache)
         await reader.say(name, told(name))
         await reader.ask(who(name))
         model.go_on.clear()
@@ -324,7 +324,7 @@ async def test_a_purge_deletes_answers_and_refuses_those_in_production(mesh_sett
         assert len(await admin.purge(reader.tenant, document=name)) == 1
         model.go_on.set()
         await working
-        assert (await admin.counts(reader.tenant)).entries == 0
+        assert (await admin.stats(reader.tenant)).entries == 0
         assert not (await reader.ask(who(name))).cached
         assert reader.tenant in await admin.tenants()
         assert (await reader.ask(who(name))).cached

@@ -17,7 +17,7 @@ from integration_kit import another
 
 from poise.contracts import Answer
 from poise.kafka.end_offsets import EndOffsets
-from poise.redis.answer_store import AnswersAdmin
+from poise.redis.answer_store import AnswerStoreAdmin
 from poise.settings import MeshSettings
 from poise.stack.probe import free_port
 from poise_services.orchestration.document_versions import DocumentVersions
@@ -78,7 +78,7 @@ async def test_asks_waiting_for_a_killed_worker_are_answered_by_another(
                 await leads.wait()
                 model.go_on.set()
                 answers = await asyncio.gather(*asks)
-                counts = await AnswersAdmin(reader.mesh.redis).counts(reader.tenant)
+                counts = await AnswerStoreAdmin(reader.mesh.redis).stats(reader.tenant)
     assert {answer.rung for answer in answers} == {"primary"}
     assert len(model.asked) <= 2
     assert counts.entries == 1

@@ -10,7 +10,7 @@ import pytest
 from integration_kit import Command
 
 from poise.contracts import Answer
-from poise.redis.answer_store import Answers, CachedAnswer, Dependency
+from poise.redis.answer_store import AnswerStore, CachedAnswer, Dependency
 from poise.redis.client import RedisClient
 
 pytestmark = pytest.mark.integration
@@ -22,13 +22,13 @@ async def tenant(valkey: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[
     monkeypatch.setenv("POISE_REDIS_URL", valkey)
     name = f"a/b:{{{uuid4().hex[:6]}}}"
     async with RedisClient(valkey) as cache:
-        answers = Answers(cache, 10)
+        answers = AnswerStore(cache, 10)
         for number, (document, age) in enumerate((("one", 0), ("two", 0), ("two", 3_700))):
             made = time.time() - age
             answer = Answer(run_id="r", text=f"Answer {number}.", rung="primary", epoch="e1.AAAA")
             ground = Dependency(document=document, source=document, digest="d")
             kept = CachedAnswer(answer=answer, began=made, made=made, grounds=(ground,), ms=9.0)
-            assert await answers.keep(name, f"key-{number}", kept, 60)
+            assert await answers.put(name, f"key-{number}", kept, 60)
         for use in ("hits", "hits", "stale", "misses"):
             await answers.count(name, use, 1.5)
         yield name

@@ -8,14 +8,14 @@ from integration_kit import Command
 
 from poise import Poise
 from poise.contracts import Feedback
-from poise.contracts.run_id import new_run_id, run_id_of
+from poise.contracts.run_id import derive_run_id, new_run_id
 from poise.contracts.topics import FEEDBACK
 
 pytestmark = pytest.mark.integration
 
 
 async def test_feedback_is_written_by_its_run(poise: Command, kafka: str) -> None:
-    run = run_id_of("poise.ask.interactive", 0, 0, time.time())
+    run = derive_run_id("poise.ask.interactive", 0, 0, time.time())
     assert f"noted for run {run}" in (await poise("feedback", run, "--up")).output
     await poise("feedback", run, "--down", "--rating", "2", "--correction", "Bo.", "--comment", "Hm.", "--id", "ada")
     async with Poise(kafka) as client:

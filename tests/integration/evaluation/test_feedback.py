@@ -13,11 +13,11 @@ from evaluation_kit import evaluation_tier
 from integration_kit import WITHIN, Outsider, another, serving
 
 from poise.contracts import Answer, Draw, Feedback, RunRecord, Score
-from poise.contracts.run_id import new_run_id, run_id_of
-from poise.contracts.topics import FEEDBACK, RECORDS, RETRY_DELAYS, SCORES, dead_topic, retry_topic
+from poise.contracts.run_id import derive_run_id, new_run_id
+from poise.contracts.topics import FEEDBACK, RECORDS, RETRY_DELAYS, SCORES, dead_letter_topic_name, retry_topic_name
 from poise.dead_letters.model import DeadLetter
 from poise.dead_letters.model import read as read_dead
-from poise.scoring import summarise
+from poise.scoring import summarise_by_variant
 from poise.settings import MeshSettings
 from poise.worker.retry_policy import RetryLimits, decide
 from poise.worker.runtime import WorkerRuntime
@@ -35,7 +35,7 @@ def by_time(ago: float = 0.0) -> str:
 
 def by_place() -> str:
     """The id of a run that came by Kafka."""
-    return run_id_of(uuid4().hex, 0, 0, time.time())
+    return derive_run_id(uuid4().hex, 0, 0, time.time())
 
 
 def record_of(run: str, policy: str, tenant: str = "default") -> RunRecord:
@@ -74,7 +74,7 @@ async def letters_of(mesh: WorkerRuntime, key: str, count: int = 1) -> list[Dead
     """The dead letters of a key, as soon as there are so many."""
     async with asyncio.timeout(WITHIN):
         while True:
-            letters = read_dead("evaluation", await mesh.logs.read_topic(dead_topic("evaluation")))
+            letters = read_dead("evaluation", await mesh.logs.read_topic(dead_letter_topic_name("evaluation")))
             found = [letter for letter in letters if letter.record.key == key.encode()]
             if len(found) >= count:
                 return found
@@ -99,10 +99,10 @@ async def outsider(kafka: str) -> AsyncIterator[Outsider]:
 @pytest.fixture
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """The delays are short; their topics keep their names."""
-    named = {delay: retry_topic("evaluation", real) for delay, real in zip(SOON, RETRY_DELAYS, strict=True)}
+    named = {delay: retry_topic_name("evaluation", real) for delay, real in zip(SOON, RETRY_DELAYS, strict=True)}
     for module in ("poise.worker.retry_policy", "poise_services.evaluation.feedback"):
         monkeypatch.setattr(f"{module}.RETRY_DELAYS", SOON)
-    monkeypatch.setattr("poise.worker.delayed_retries.retry_topic", lambda _tier, delay: named[delay])
+    monkeypatch.setattr("poise.worker.delayed_retries.retry_topic_name", lambda _tier, delay: named[delay])
     # Delays as short as these would be waited for in place.
     monkeypatch.setattr("poise.worker.processor.decide", partial(decide, limits=RetryLimits(attempts=1)))
 
@@ -141,7 +141,7 @@ async def test_it_is_joined_by_a_worker_that_has_seen_nothing_of_the_run(mesh_se
 @pytest.mark.parametrize("new", [by_time, by_place])
 async def test_early_feedback_waits_for_its_run(mesh: WorkerRuntime, new: NewRun) -> None:
     run = new()
-    waiting = retry_topic("evaluation", RETRY_DELAYS[0])
+    waiting = retry_topic_name("evaluation", RETRY_DELAYS[0])
     await mesh.producer.publish(FEEDBACK, Feedback(run_id=run, thumb="up"), key=run)
     async with asyncio.timeout(WITHIN):
         while not await mesh.logs.read_key(waiting, run):
@@ -161,7 +161,7 @@ async def test_feedback_on_a_run_that_nobody_knows_is_kept_in_the_end(mesh: Work
     assert letter.message.startswith(f"run {run} is unknown: it has no record")
     assert letter.record.value == feedback.encode()
     for delay in RETRY_DELAYS:
-        assert len(await mesh.logs.read_key(retry_topic("evaluation", delay), run)) == 1
+        assert len(await mesh.logs.read_key(retry_topic_name("evaluation", delay), run)) == 1
 
 
 async def test_feedback_that_waited_so_long_before_is_not_waited_for_again(mesh: WorkerRuntime, kafka: str) -> None:
@@ -173,7 +173,7 @@ async def test_feedback_that_waited_so_long_before_is_not_waited_for_again(mesh:
         await producer.send_and_wait(FEEDBACK.name, body, key=run.encode(), timestamp_ms=hour_ago)
     (letter,) = await letters_of(mesh, run)
     assert letter.message.startswith(f"run {run} is unknown")
-    assert await mesh.logs.read_key(retry_topic("evaluation", RETRY_DELAYS[0]), run) == []
+    assert await mesh.logs.read_key(retry_topic_name("evaluation", RETRY_DELAYS[0]), run) == []
 
 
 async def test_late_feedback_is_kept_at_once(mesh: WorkerRuntime) -> None:
@@ -191,7 +191,7 @@ async def test_feedback_that_is_delivered_twice_counts_once(mesh: WorkerRuntime)
             FEEDBACK, Feedback.model_validate({"run_id": run, "id": "ada", "thumb": thumb}), key=run
         )
     await mesh.producer.publish(FEEDBACK, Feedback(run_id=run, id="bo", thumb="up"), key=run)
-    (summary,) = summarise(await scores_of(mesh, policy, 4))
+    (summary,) = summarise_by_variant(await scores_of(mesh, policy, 4))
     assert summary.values["feedback_thumb"].count == 2
     assert summary.runs == 0
 

@@ -12,9 +12,9 @@ from integration_kit import WITHIN, Outsider, serving
 
 from poise.contracts import Answer, Draw, Passage, RunRecord, Score, StepRecord
 from poise.contracts.run_id import new_run_id
-from poise.contracts.topics import RECORDS, SCORES, dead_topic
+from poise.contracts.topics import RECORDS, SCORES, dead_letter_topic_name
 from poise.kafka.record import Record
-from poise.scoring import summarise
+from poise.scoring import summarise_by_variant
 from poise.settings import MeshSettings
 from poise.worker.runtime import WorkerRuntime
 from poise_services.evaluation.embedding_scorer import embedding_scorer
@@ -64,7 +64,7 @@ async def test_a_run_that_is_delivered_twice_counts_once(mesh_settings: MeshSett
         scores = await scores_of(mesh, policy, 3)
 
     assert sorted(score.run_id for score in scores) == sorted([first, first, second])
-    (summary,) = summarise(scores)
+    (summary,) = summarise_by_variant(scores)
     assert (summary.variant, summary.runs, summary.rungs) == ("small", 2, {"primary": 2})
     assert summary.values["empty"].mean == 0.5
     assert summary.values["groundedness"].mean == 1.0
@@ -80,7 +80,7 @@ async def test_a_record_that_cannot_be_read_is_kept_and_stops_none(mesh_settings
             await outsider.send(RECORDS.name, bad, key=run.encode())
             await mesh.producer.publish(RECORDS, record_of(run, policy), key=run)
             (score,) = await scores_of(mesh, policy, 1)
-            async with asyncio.timeout(WITHIN), mesh.logs.follow(dead_topic("evaluation")) as letters:
+            async with asyncio.timeout(WITHIN), mesh.logs.follow(dead_letter_topic_name("evaluation")) as letters:
                 async for batch in letters:
                     if any(letter.value == bad for letter in batch):
                         break

@@ -23,7 +23,7 @@ Open = Callable[..., AbstractAsyncContextManager[tuple[httpx2.AsyncClient, Worke
 async def much(run: Run, ask: Ask) -> Answer:
     """Answer with 3 MB where it is asked to, or write 3 MB on the way to its answer."""
     if ask.question == "drafts":
-        run.notes.generations += [Generation(variant="v", raw="é" * 500_000) for _ in range(3)]
+        run.annotations.generations += [Generation(variant="v", raw="é" * 500_000) for _ in range(3)]
     return Answer(run_id=run.id, text="x" * (3_000_000 if ask.question == "all" else 10), rung="primary")
 
 

@@ -10,7 +10,7 @@ import pytest
 from integration_kit import until
 
 from poise.contracts import Answer, Ask
-from poise.contracts.topics import dead_topic
+from poise.contracts.topics import dead_letter_topic_name
 from poise.kafka import consumer
 from poise.kafka.consumer import ConsumerLimits
 from poise.worker.context import Context
@@ -52,4 +52,4 @@ async def test_an_ask_that_has_no_room_behind_those_that_wait_is_told_when_to_co
         answers.set()
         assert (await post("quick")).status_code == 200
         assert [(await one).status_code for one in silent] == [200] * ROOM
-        assert not [r for r in await mesh.logs.read_topic(dead_topic("orchestration")) if r.key == b"one"]
+        assert not [r for r in await mesh.logs.read_topic(dead_letter_topic_name("orchestration")) if r.key == b"one"]

@@ -26,7 +26,7 @@ async def test_it_is_one_fault_with_the_field_and_the_workflow_runs_once(open_ga
         begun.append(ask.question)
         answer = Answer(run_id=run.id, text="fine", rung="primary")
         if ask.question == "generations":
-            run.notes.generations += [Generation(variant="v", raw=HALF)]
+            run.annotations.generations += [Generation(variant="v", raw=HALF)]
         elif ask.question == "timings":
             answer = answer.model_copy(update={"timings": {"a": object()}})
         elif ask.question == "text":

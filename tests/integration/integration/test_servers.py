@@ -123,7 +123,7 @@ async def test_one_that_hangs_leaves_time_for_what_stands_in() -> None:
 
 
 def resting() -> list[float]:
-    return [value for value, attributes in observations(semconv.INTEGRATION_RESTING) if attributes]
+    return [value for value, attributes in observations(semconv.INTEGRATION_OPEN) if attributes]
 
 
 async def test_one_that_keeps_failing_is_left_alone_and_said_once(caplog: pytest.LogCaptureFixture) -> None:

@@ -10,7 +10,7 @@ from http_kit import response, scripted
 from integration_kit import serving
 
 from poise.contracts import Fetch, Fetched
-from poise.contracts.topics import dead_topic
+from poise.contracts.topics import dead_letter_topic_name
 from poise.errors import FaultError
 from poise.redis.client import RedisClient
 from poise.rpc.client import CallOptions
@@ -50,7 +50,7 @@ async def fetch(
 async def letters(mesh: WorkerRuntime, run: str) -> list[str | None]:
     return [
         letter.header("poise-dead-error")
-        for letter in await mesh.logs.read_topic(dead_topic("integration"))
+        for letter in await mesh.logs.read_topic(dead_letter_topic_name("integration"))
         if letter.header("poise-run") == run
     ]
 

@@ -14,7 +14,7 @@ from integration_kit import Outsider, another, serving, until
 from poise.contracts import Answer, Ask, Cancel, Fault, Retrieve
 from poise.contracts.document import Deletion, Document
 from poise.contracts.message import Message, Request
-from poise.contracts.run_id import run_id_of
+from poise.contracts.run_id import derive_run_id
 from poise.contracts.topics import ASK_INTERACTIVE, CANCEL, DOCUMENTS
 from poise.kafka.record import Position
 from poise.settings import MeshSettings
@@ -114,7 +114,7 @@ async def test_librdkafka(mesh_settings: MeshSettings, outsider: Outsider, codec
             reply_to=outsider.topic,
             correlation_id="cancelled",
         )
-        run = run_id_of(at.topic, at.partition, at.offset, at.timestamp)
+        run = derive_run_id(at.topic, at.partition, at.offset, at.timestamp)
         cancel = Cancel(run=run, tenant=mesh_settings.tenant, deadline=round((at.timestamp + 60) * 1_000))
         await client.send(CANCEL.name, cancel.encode() + b" " * 3_000)
         assert Fault.parse(await reply("cancelled")).type == "urn:poise:cancelled"

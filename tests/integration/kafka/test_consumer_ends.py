@@ -9,7 +9,7 @@ from group_kit import group
 from integration_kit import Outsider, serving, until
 
 from poise.contracts.message import Message, Request
-from poise.contracts.topics import retry_topic
+from poise.contracts.topics import retry_topic_name
 from poise.errors import SetupError
 from poise.liveness import Liveness
 from poise.settings import MeshSettings
@@ -60,7 +60,7 @@ async def test_the_process_ends_with_its_consumer_and_says_why(mesh_settings: Me
 
 @pytest.mark.parametrize("what", ["poll", "commit", "assignment", "fetching"])
 async def test_any_end_of_the_consumer_ends_the_process(kafka: str, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
-    part = Liveness().part("consumer")
+    part = Liveness().component("consumer")
     async with group(kafka) as readers, readers.member(part=part) as one:
         await readers.write(1)
         await readers.until_committed(1)
@@ -85,10 +85,10 @@ async def test_a_poll_that_hangs_is_noticed(kafka: str, monkeypatch: pytest.Monk
     now = 0.0
     liveness = Liveness(clock=lambda: now)
     liveness.broker(answers=True)
-    async with group(kafka) as readers, readers.member(part=liveness.part("consumer")) as one:
+    async with group(kafka) as readers, readers.member(part=liveness.component("consumer")) as one:
         now = 10.0
         await until(lambda: one.concurrent_consumer.part.progressed == 10.0)
-        assert liveness.look() is None
+        assert liveness.check() is None
         polling, go_on = asyncio.Event(), asyncio.Event()
 
         async def hangs(*_arguments: Any, **_options: Any) -> Any:
@@ -100,7 +100,7 @@ async def test_a_poll_that_hangs_is_noticed(kafka: str, monkeypatch: pytest.Monk
             patched.setattr(one.consumer, "getmany", hangs)
             await polling.wait()
             for now in range(11, 200, 4):  # noqa: B007 - the clock reads it
-                ended = liveness.look()
+                ended = liveness.check()
             assert not liveness.conditions()["consumer"]
             assert ended is not None
             assert "stood still" in str(ended)
@@ -109,7 +109,7 @@ async def test_a_poll_that_hangs_is_noticed(kafka: str, monkeypatch: pytest.Monk
 
 async def test_no_header_of_a_delayed_retry_ends_the_consumer(mesh_settings: MeshSettings, outsider: Outsider) -> None:
     """The message is handled or dead-lettered, and so is the one behind it."""
-    topic = retry_topic("consumer-ends", 10.0)
+    topic = retry_topic_name("consumer-ends", 10.0)
     good: dict[str, str | bytes | None] = {
         "poise_retry_of": f"{TOPIC}/0/0",
         "poise_retry_written": str(round(time.time() * 1_000)),

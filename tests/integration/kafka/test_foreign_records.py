@@ -11,8 +11,8 @@ from integration_kit import Outsider, serving
 
 from poise.contracts import Answer, Ask, Completion, Delta, End, Fault, Generate
 from poise.contracts.generate import ChatMessage
-from poise.contracts.run_id import run_id_of
-from poise.contracts.topics import ASK_BATCH, ASK_INTERACTIVE, dead_topic
+from poise.contracts.run_id import derive_run_id
+from poise.contracts.topics import ASK_BATCH, ASK_INTERACTIVE, dead_letter_topic_name
 from poise.errors import TerminalError
 from poise.kafka.record import Record
 from poise.rpc.client import CallOptions
@@ -70,7 +70,7 @@ async def test_a_correlation_id_is_returned_unchanged(
         for value, headers in wrong:
             sent = await outsider.send(ASK_INTERACTIVE.name, value, **mine, **headers)
             assert (await outsider.reply(sent)).header("poise-kind") == Fault.kind
-            letters = await mesh.logs.read_topic(dead_topic("orchestration"))
+            letters = await mesh.logs.read_topic(dead_letter_topic_name("orchestration"))
             (letter,) = [r for r in letters if r.header("poise-origin") == str(sent.position)]
             assert letter.raw_header("correlation_id") == correlation_id
 
@@ -106,7 +106,7 @@ async def test_null_headers_are_absent_the_last_counts_and_bad_trace_headers_are
         reply = await outsider.any_reply()
         await mesh.producer.send(ASK_INTERACTIVE.name, b"{}", key=b"k", headers=headers)
         await outsider.any_reply()
-        letters = await mesh.logs.read_topic(dead_topic("orchestration"))
+        letters = await mesh.logs.read_topic(dead_letter_topic_name("orchestration"))
     assert (reply.header("poise-kind"), reply.raw_header("correlation_id")) == (Answer.kind, b"mine")
     assert "xxx" not in str(reply.headers) + str(carried)
     (letter,) = [one for one in letters if ("theirs", None) in one.headers]
@@ -139,7 +139,7 @@ async def test_an_invalid_record_time_is_replaced_by_the_time_of_reading(
         )
         given = await outsider.reply(Record(landed.topic, 0, 0, 0.0, None, b"", headers))
     first, second = Answer.parse(told.value or b""), Answer.parse(given.value or b"")
-    assert first.run_id == run_id_of(landed.topic, landed.partition, landed.offset, milliseconds / 1_000)
+    assert first.run_id == derive_run_id(landed.topic, landed.partition, landed.offset, milliseconds / 1_000)
     assert 0 < first.timings["left"] <= ASK_INTERACTIVE.deadlines.default
     assert ASK_INTERACTIVE.deadlines.default < second.timings["left"] <= 200
 
@@ -161,5 +161,5 @@ async def test_a_topic_with_log_append_time_is_read_like_any_other(
             called = await mesh.rpc.call(Ask(question="called"), CallOptions(topic=ASK_BATCH, step="ask"))
         finally:
             await times("CreateTime")
-    assert told.run_id == run_id_of(*sent.identity)
+    assert told.run_id == derive_run_id(*sent.identity)
     assert called.text == "called"

@@ -11,8 +11,8 @@ import pytest
 import pytest_asyncio
 from integration_kit import another
 
-from poise.contracts.run_id import run_id_of
-from poise.contracts.topics import Topic, dead_topic
+from poise.contracts.run_id import derive_run_id
+from poise.contracts.topics import Topic, dead_letter_topic_name
 from poise.dead_letters.admin import DeadLetterAdmin
 from poise.dead_letters.filter import Filter
 from poise.errors import TerminalError, UnavailableError
@@ -117,8 +117,8 @@ async def test_windows_are_searched_in_order(mesh: WorkerRuntime, log: Topic) ->
 
 async def test_dead_letters_are_listed_without_their_messages(mesh: WorkerRuntime) -> None:
     tier = f"t{uuid4().hex[:8]}"
-    await mesh.admin.create([Topic(dead_topic(tier), (), partitions=1, keep=3_600.0, max_bytes=3 * MIB)])
-    await fill(mesh, dead_topic(tier))
+    await mesh.admin.create([Topic(dead_letter_topic_name(tier), (), partitions=1, keep=3_600.0, max_bytes=3 * MIB)])
+    await fill(mesh, dead_letter_topic_name(tier))
     admin = DeadLetterAdmin(mesh.logs, mesh.settings.tenant)
     with kept_below(KEPT):
         letters = await admin.select(Filter(tier=tier))
@@ -135,7 +135,7 @@ async def test_commands_keep_only_what_they_show(
     for module, name in ((lookup, "SPANS"), (lookup, "RECORDS"), (lookup, "SCORES"), (decision_log, "DECISIONS")):
         monkeypatch.setattr(module, name, log)
     runs = lookup.RunLog(mesh.logs, mesh.settings.clock_skew)
-    run = run_id_of("poise.ask.interactive", 0, Random().getrandbits(40), time.time())
+    run = derive_run_id("poise.ask.interactive", 0, Random().getrandbits(40), time.time())
     await fill(mesh, log.name, partition=await mesh.logs.partition_of(log.name, run.encode()))
     with kept_below(KEPT):
         match of:

@@ -17,7 +17,7 @@ from group_kit import Group, group
 from integration_kit import Outsider, serving, until
 
 from poise.contracts.message import Message, Request
-from poise.contracts.topics import retry_topic
+from poise.contracts.topics import retry_topic_name
 from poise.kafka.admin import KafkaAdmin
 from poise.kafka.connection import Connection
 from poise.kafka.log_reader import LogAccess, LogReader
@@ -128,7 +128,7 @@ async def until_committed(mesh: WorkerRuntime, offset: int) -> None:
 
 
 async def test_a_recreated_topic_of_delayed_retries(mesh_settings: MeshSettings, outsider: Outsider) -> None:
-    topic = retry_topic("lost-logs", 10.0)
+    topic = retry_topic_name("lost-logs", 10.0)
 
     async def malformed() -> str:
         """Write a record without the headers of a delayed retry, which is a dead letter at once."""

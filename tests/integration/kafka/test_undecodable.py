@@ -9,7 +9,7 @@ from batch_kit import DAMAGED, batch, flip, raw_producer
 from integration_kit import Outsider, another, serving
 
 from poise.contracts import Answer, Ask
-from poise.contracts.topics import ASK_INTERACTIVE, CANCEL, REPLIES, dead_topic, retry_topic
+from poise.contracts.topics import ASK_INTERACTIVE, CANCEL, REPLIES, dead_letter_topic_name, retry_topic_name
 from poise.dead_letters.admin import DeadLetterAdmin
 from poise.dead_letters.filter import Filter
 from poise.dead_letters.redrive_plan import Redrive
@@ -36,7 +36,7 @@ ORCHESTRATION = Tier("orchestration", {Ask: answer})
 
 async def letters_of(mesh: WorkerRuntime, topic: str, partition: int, first: int) -> list[Record]:
     """Return the dead letters of the batch that begins at an offset."""
-    letters = await mesh.logs.read_topic(dead_topic("orchestration"))
+    letters = await mesh.logs.read_topic(dead_letter_topic_name("orchestration"))
     batches = [one for one in letters if (one.header("poise-dead-batch") or "").startswith(f"{first}-")]
     at = f"{topic}/{partition}/"
     return [one for one in batches if (one.header("poise-dead-position") or "").startswith(at)]
@@ -92,7 +92,7 @@ async def until_kept(mesh: WorkerRuntime, topic: str, partition: int, first: int
 
 
 async def test_on_a_topic_of_delayed_retries(mesh_settings: MeshSettings) -> None:
-    topic = retry_topic("orchestration", 10.0)
+    topic = retry_topic_name("orchestration", 10.0)
     async with serving(mesh_settings, ORCHESTRATION) as mesh:
         async with raw_producer(mesh_settings.broker) as producer:
             first = await producer.write(topic, 1, DAMAGED["two frames"]())

@@ -84,7 +84,7 @@ async def test_a_failing_variant_is_skipped_until_a_probe_succeeds(
     mesh_settings: MeshSettings,
 ) -> None:
     big, small = Model(refusal("503 Busy", "down")), Model(words(OTHERS))
-    async with setting(mesh_settings, {"big": big, "small": small}, least=2, rest=30.0) as here:
+    async with setting(mesh_settings, {"big": big, "small": small}, min_calls=2, open_for=30.0) as here:
         for number in range(2):
             answer, record = await here.ask()
             assert (answer.text, answer.rung, answer.variant) == (OTHERS, "variant", "small")
@@ -114,7 +114,7 @@ async def test_a_failing_variant_is_skipped_until_a_probe_succeeds(
 
 async def test_a_hanging_variant_leaves_time_for_another(mesh_settings: MeshSettings) -> None:
     big, small = Model(None), Model(words(OTHERS))
-    async with setting(mesh_settings, {"big": big, "small": small}, least=1) as here:
+    async with setting(mesh_settings, {"big": big, "small": small}, min_calls=1) as here:
         answer, _ = await here.ask(within=6.0)  # a fault in place of an answer, were it too late
         assert (answer.rung, answer.variant) == ("variant", "small")
         assert here.breakers.states()["big"] == "open"
@@ -140,7 +140,7 @@ async def test_a_long_rate_limit_fails_over_at_once(mesh_settings: MeshSettings)
 
 async def test_a_prompt_too_long_goes_to_a_variant_with_a_larger_context(mesh_settings: MeshSettings) -> None:
     big, small, huge = Model(refusal("400 No", "context_length_exceeded")), Model(words(OTHERS)), Model(words(OTHERS))
-    async with setting(mesh_settings, {"big": big, "small": small, "huge": huge}, least=1) as here:
+    async with setting(mesh_settings, {"big": big, "small": small, "huge": huge}, min_calls=1) as here:
         answer, _ = await here.ask()
         assert (answer.rung, answer.variant) == ("variant", "huge")
         assert (big.asked, small.asked, huge.asked) == (1, 0, 1)
@@ -149,7 +149,7 @@ async def test_a_prompt_too_long_goes_to_a_variant_with_a_larger_context(mesh_se
 
 async def test_a_filtered_prompt_goes_to_no_other_variant(mesh_settings: MeshSettings) -> None:
     big, small, huge = Model(refusal("400 No", "content_filter")), Model(words(OTHERS)), Model(words(OTHERS))
-    async with setting(mesh_settings, {"big": big, "small": small, "huge": huge}, least=1) as here:
+    async with setting(mesh_settings, {"big": big, "small": small, "huge": huge}, min_calls=1) as here:
         answer, record = await here.ask()
         assert (answer.rung, answer.text) == ("extractive", SENTENCE)
         assert [(g.variant, g.fault) for g in record.generations] == [("big", "urn:poise:content-filtered")]
@@ -161,7 +161,7 @@ async def test_with_all_variants_down_the_answer_is_extractive(
     mesh_settings: MeshSettings,
 ) -> None:
     big, small = Model(refusal("503 Busy", "down")), Model(refusal("503 Busy", "down"))
-    async with setting(mesh_settings, {"big": big, "small": small}, least=1) as here:
+    async with setting(mesh_settings, {"big": big, "small": small}, min_calls=1) as here:
         for _ in range(2):
             answer, _ = await here.ask()
             assert (answer.rung, answer.text) == ("extractive", SENTENCE)

@@ -12,7 +12,7 @@ from integration_kit import serving
 
 from poise.contracts import Answer, Ask, Completion, Generate, Passage, Passages, Retrieve
 from poise.contracts.run_id import new_run_id
-from poise.contracts.topics import dead_topic
+from poise.contracts.topics import dead_letter_topic_name
 from poise.redis.client import RedisClient
 from poise.rpc.client import CallOptions
 from poise.settings import MeshSettings
@@ -84,7 +84,7 @@ async def test_a_reply_is_cited_and_an_empty_one_is_replaced_by_the_last_good_on
         answer = await ask(mesh, tenant="another")
         assert answer.degraded == ("integration almanac answered 200 with nothing in it",)
         assert SENTENCE not in answer.text
-        letters = await mesh.logs.read_topic(dead_topic("integration"))
+        letters = await mesh.logs.read_topic(dead_letter_topic_name("integration"))
         assert answer.run_id not in {letter.header("poise-run") for letter in letters}
 
 

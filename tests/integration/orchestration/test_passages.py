@@ -17,7 +17,7 @@ from poise.contracts.topics import DOCUMENTS, VERSIONS
 from poise.errors import FaultError, UnavailableError
 from poise.ingestion.epoch_validator import invalid_epoch
 from poise.redis.client import RedisClient
-from poise.redis.passage_store import KeptPassages, PassageStore, key_of
+from poise.redis.passage_store import CachedPassages, PassageStore, passage_key
 from poise.rpc.client import CallOptions
 from poise.settings import MeshSettings
 from poise.worker.context import Context
@@ -171,17 +171,17 @@ async def test_passages_are_cached_only_if_configured(mesh_settings: MeshSetting
 async def test_an_unreadable_entry_counts_as_missing(valkey: str) -> None:
     async with RedisClient(valkey) as cache:
         store = PassageStore(cache, 60.0)
-        kept = KeptPassages(at=1.5, found=FOUND)
+        kept = CachedPassages(at=1.5, found=FOUND)
         await store.put("acme", "a", 6, kept)
         assert await store.get("acme", "a", 6) == kept
         assert await store.get("acme", "a", 5) is None
         assert await store.get("acm", "a", 6) is None
-        await cache.put(key_of("acme", "a", 6), b'{"at": "of another form"}', 60.0)
+        await cache.put(passage_key("acme", "a", 6), b'{"at": "of another form"}', 60.0)
         assert await store.get("acme", "a", 6) is None
 
 
 async def test_without_redis_no_passages_are_cached() -> None:
     store = PassageStore(RedisClient(None), 60.0)
-    await store.put("acme", "a", 6, KeptPassages(at=1.5, found=FOUND))
+    await store.put("acme", "a", 6, CachedPassages(at=1.5, found=FOUND))
     assert await store.get("acme", "a", 6) is None
     assert not store.configured

@@ -38,8 +38,8 @@ from poise.contracts.topics import (
     TIERS,
     VERSIONS,
     Topic,
-    dead_topic,
-    retry_topic,
+    dead_letter_topic_name,
+    retry_topic_name,
 )
 from poise.kafka import topic_setup
 from poise.kafka.partitioner import partition_for
@@ -62,10 +62,10 @@ pytestmark = pytest.mark.integration
 FOLLOWED = {REPLIES, CANCEL, POLICY, POLICY_STATE, COMMANDS, SCORES, VERSIONS, PASSAGES}
 """Read without a group for as long as a process runs, or whenever it begins to decide."""
 BY_GROUPS = {topic.name for topic in CATALOGUE.values() if topic.tier} | {
-    retry_topic(tier, delay) for tier in TIERS for delay in RETRY_DELAYS
+    retry_topic_name(tier, delay) for tier in TIERS for delay in RETRY_DELAYS
 }
 """Where what cannot be handled is a dead letter: `test_bad_input.py`, `test_hostile.py`."""
-LOOKED_UP = {DECISIONS.name, SPANS.name, *map(dead_topic, TIERS)}
+LOOKED_UP = {DECISIONS.name, SPANS.name, *map(dead_letter_topic_name, TIERS)}
 """Read when somebody asks."""
 
 Headers = list[tuple[str, bytes]]

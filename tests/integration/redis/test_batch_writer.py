@@ -8,10 +8,10 @@ import pytest
 from redis.asyncio import Redis
 from slow_wire import SlowWire
 
-from poise.redis.batch_writer import TOGETHER, Writer
+from poise.redis.batch_writer import MAX_BATCH_BYTES, BatchWriter
 from poise.redis.client import RedisClient
-from poise.redis.journal import Entry, Journal
-from poise.redis.script import Call, Script
+from poise.redis.journal import Journal, JournalEntry
+from poise.redis.script import Script, ScriptCall
 from poise.stack.valkey import Valkey
 
 pytestmark = pytest.mark.integration
@@ -19,8 +19,8 @@ pytestmark = pytest.mark.integration
 RUNS = 32
 
 
-def entry(number: int, body: bytes = b"{}") -> Entry:
-    return Entry(number, "value", "call do/1", "0a1b2c3d", 1.5, body)
+def entry(number: int, body: bytes = b"{}") -> JournalEntry:
+    return JournalEntry(number, "value", "call do/1", "0a1b2c3d", 1.5, body)
 
 
 async def opened(cache: RedisClient, runs: int = RUNS) -> list[Journal]:
@@ -94,7 +94,7 @@ async def test_a_run_whose_entry_the_server_refuses_is_told_and_no_other(server:
         await admin.set("poise:history:acme:7", "no hash")
         told = await asyncio.gather(*(write_all(history, 1) for history in histories))
         assert told == [[run != 7] for run in range(RUNS)]
-        assert not cache.answers
+        assert not cache.available
 
 
 async def test_a_full_cache_keeps_no_entry_and_none_that_comes_after(
@@ -105,7 +105,7 @@ async def test_a_full_cache_keeps_no_entry_and_none_that_comes_after(
         assert all(await asyncio.gather(*(history.write("a", entry(1)) for history in histories)))
         await admin.config_set("maxmemory", "1")
         assert not any(await asyncio.gather(*(history.write("b", entry(2)) for history in histories)))
-        assert cache.answers
+        assert cache.available
         assert "the cache is full" in caplog.text
         await admin.config_set("maxmemory", "0")
         assert not any(await asyncio.gather(*(history.write("c", entry(3)) for history in histories)))
@@ -117,7 +117,7 @@ async def test_a_huge_entry_is_kept_and_has_a_round_trip_without_those_behind_it
         histories = await opened(cache)
         assert all(await asyncio.gather(*(history.write("a", entry(1)) for history in histories)))
         wire.sent.clear()
-        huge = entry(2, b"x" * 20 * TOGETHER)
+        huge = entry(2, b"x" * 20 * MAX_BATCH_BYTES)
         wire.delay = lambda: 0.001
         writing = [asyncio.ensure_future(histories[0].write("b", huge))]
         writing += [asyncio.ensure_future(history.write("b", entry(2))) for history in histories[1:]]
@@ -197,7 +197,7 @@ async def test_a_cache_that_is_closed_has_written_what_it_was_given(wire: SlowWi
 async def test_a_bug_in_the_client_leaves_no_run_waiting(caplog: pytest.LogCaptureFixture) -> None:
     sent: list[int] = []
 
-    async def send(_script: Script, calls: Sequence[Call]) -> Sequence[object]:
+    async def send(_script: Script, calls: Sequence[ScriptCall]) -> Sequence[object]:
         sent.append(len(calls))
         await asyncio.sleep(0)
         if len(sent) == 1:
@@ -207,7 +207,7 @@ async def test_a_bug_in_the_client_leaves_no_run_waiting(caplog: pytest.LogCaptu
     class Two:
         told: tuple[object, ...] = ()
 
-        def take(self) -> Call:
+        def take(self) -> ScriptCall:
             return "key", [b"token"]
 
         def written(self, said: object) -> bool:
@@ -215,7 +215,7 @@ async def test_a_bug_in_the_client_leaves_no_run_waiting(caplog: pytest.LogCaptu
             return len(self.told) < 2
 
     caplog.set_level(logging.ERROR)
-    writer, pending = Writer(send), [Two() for _ in range(3)]
+    writer, pending = BatchWriter(send), [Two() for _ in range(3)]
     for one in pending:
         writer.add(one)
     await writer.idle()

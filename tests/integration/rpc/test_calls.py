@@ -10,10 +10,10 @@ import pytest
 from integration_kit import WITHIN, Outsider, serving
 
 from poise.contracts import Answer, Ask, Completion, Deadlines, Fault, Generate, Request, TopicOptions
-from poise.contracts.fault import SHORT
+from poise.contracts.fault import MAX_SHORT_DETAIL
 from poise.contracts.generate import ChatMessage
-from poise.contracts.run_id import run_id_of
-from poise.contracts.topics import ASK_INTERACTIVE, INFERENCE_INTERACTIVE, dead_topic
+from poise.contracts.run_id import derive_run_id
+from poise.contracts.topics import ASK_INTERACTIVE, INFERENCE_INTERACTIVE, dead_letter_topic_name
 from poise.errors import DeadlineExceededError, FaultError, NotTakenError, RetryableError, TerminalError
 from poise.kafka.record import Position
 from poise.rpc.client import CallOptions
@@ -88,7 +88,7 @@ async def test_a_terminal_error_is_a_typed_fault_and_a_dead_letter(mesh_settings
     async with serving(mesh_settings, Tier("inference", {Generate: refuse})) as mesh:
         with pytest.raises(FaultError) as caught:
             await mesh.rpc.call(generate("x"), CallOptions(run=run, step="g"))
-        letters = await mesh.logs.read_topic(dead_topic("inference"))
+        letters = await mesh.logs.read_topic(dead_letter_topic_name("inference"))
     fault = caught.value.fault()
     assert (fault.type, fault.status, fault.retryable) == ("urn:poise:failed", 500, False)
     assert "longer than the model reads" in fault.detail
@@ -214,7 +214,7 @@ async def test_a_raw_client_gets_its_answer_on_its_own_topic(mesh_settings: Mesh
     told = Answer.parse(reply.value or b"")
     assert reply.header("poise-kind") == "answer/1"
     assert told.text == "why? default ask"
-    assert told.run_id == run_id_of(sent.topic, sent.partition, sent.offset, sent.timestamp)
+    assert told.run_id == derive_run_id(sent.topic, sent.partition, sent.offset, sent.timestamp)
     assert there.partition == 1
 
 
@@ -234,7 +234,7 @@ async def test_what_came_too_late_is_a_fault_and_no_dead_letter(
     async with serving(mesh_settings, ORCHESTRATION) as mesh:
         sent = await outsider.send(ASK_INTERACTIVE.name, b'{"question": "when?"}', poise_deadline=past)
         reply = await outsider.reply(sent)
-        letters = await mesh.logs.read_topic(dead_topic("orchestration"))
+        letters = await mesh.logs.read_topic(dead_letter_topic_name("orchestration"))
     fault = Fault.parse(reply.value or b"")
     assert (fault.type, fault.status) == ("urn:poise:deadline-exceeded", 504)
     assert not [letter for letter in letters if letter.header("correlation_id") == sent.header("correlation_id")]
@@ -256,4 +256,4 @@ async def test_a_fault_that_says_too_much_is_shortened(mesh_settings: MeshSettin
     async with serving(mesh_settings, Tier("inference", {Generate: verbose})):
         sent = await outsider.send(INFERENCE_INTERACTIVE.name, generate("x").encode(), b"k")
         fault = Fault.parse((await outsider.reply(sent)).value or b"")
-    assert (fault.status, fault.detail) == (500, ("no " * 1_000)[:SHORT])
+    assert (fault.status, fault.detail) == (500, ("no " * 1_000)[:MAX_SHORT_DETAIL])

@@ -12,7 +12,7 @@ from integration_kit import Outsider, serving, until
 from poise.client import Poise
 from poise.contracts import Answer, Ask, Cancel, Completion, Fault, Generate
 from poise.contracts.generate import ChatMessage
-from poise.contracts.topics import CANCEL, INFERENCE_INTERACTIVE, SCORES, dead_topic
+from poise.contracts.topics import CANCEL, INFERENCE_INTERACTIVE, SCORES, dead_letter_topic_name
 from poise.errors import RunCancelledError
 from poise.kafka.consumer import ConsumerLimits
 from poise.kafka.record import Record
@@ -106,7 +106,7 @@ async def test_a_call_that_is_given_up_is_stopped_on_the_worker_that_has_it(
         assert (await beside).text == f"{run}/h"  # a step was cancelled, not the run
         again = await client.rpc.call(HELLO, CallOptions(run=run, step="g"))  # made again, under the same name
         assert again.text == f"{run}/g"
-        letters = await mesh.logs.read_topic(dead_topic("inference"))
+        letters = await mesh.logs.read_topic(dead_letter_topic_name("inference"))
     assert not [letter for letter in letters if letter.header("poise-run") == run]
 
 
@@ -250,7 +250,7 @@ async def test_a_handler_that_swallows_its_cancelling_is_asked_again_and_named(
         await until(lambda: "cannot be cancelled" in caplog.text)
         may_end.set()
         assert (await fault(outsider, sent)).type == "urn:poise:cancelled"
-        letters = await mesh.logs.read_topic(dead_topic("inference"))
+        letters = await mesh.logs.read_topic(dead_letter_topic_name("inference"))
     assert swallowed == 1 + cancellation.INSIST
     assert not [letter for letter in letters if letter.header("poise-run") == run]
 

@@ -11,7 +11,7 @@ from integration_kit import serving
 from poise import Poise
 from poise.contracts import Completion, Generate, Message, Request
 from poise.contracts.generate import ChatMessage
-from poise.contracts.topics import dead_topic
+from poise.contracts.topics import dead_letter_topic_name
 from poise.errors import EncodingError, FaultError
 from poise.rpc.client import CallOptions
 from poise.settings import MeshSettings
@@ -78,7 +78,9 @@ async def test_a_reply_that_cannot_be_encoded_is_a_fault_with_the_fields_name(
     async with paying(mesh_settings) as (poise, mesh, paid):
         with pytest.raises(FaultError) as caught:
             await poise.call(Price(how=field), run=run)
-        letters = [one for one in await mesh.logs.read_topic(dead_topic(TIER)) if one.header("poise-run") == run]
+        letters = [
+            one for one in await mesh.logs.read_topic(dead_letter_topic_name(TIER)) if one.header("poise-run") == run
+        ]
     fault = caught.value.fault()
     assert (fault.type, fault.retryable) == ("urn:poise:failed", False)
     assert [error.field for error in fault.errors] == [field]

@@ -14,7 +14,7 @@ from poise import Poise
 from poise.contracts import Answer, Ask, Completion, Delta, End, Fault, Generate, Reset, StreamPosition
 from poise.contracts.envelope import Envelope
 from poise.contracts.generate import ChatMessage
-from poise.contracts.topics import ASK_INTERACTIVE, dead_topic
+from poise.contracts.topics import ASK_INTERACTIVE, dead_letter_topic_name
 from poise.dead_letters.model import DeadLetter
 from poise.dead_letters.redrive_plan import Redrive, to_send_again
 from poise.errors import DeadlineExceededError, FaultError, RetryableError, TerminalError
@@ -330,14 +330,14 @@ async def test_where_another_copy_was_faster_its_reply_counts_and_not_our_words(
         assert context.stream is not None
         await context.stream.write("Mine.")
         await context.stream._flush()
-        theirs = Lease.on(context.tenant, context.run, context.step, Generate.kind, "0", token="theirs")  # noqa: S106
+        theirs = Lease.for_step(context.tenant, context.run, context.step, Generate.kind, "0", token="theirs")  # noqa: S106
         async with (
             Redis.from_url(mesh_settings.redis_url or "") as redis,
             RedisClient(mesh_settings.redis_url) as cache,
         ):
             await redis.delete(theirs.key)
             journal = StepResultStore(cache)
-            assert await journal.claim(theirs, 10) is ClaimStatus.OURS
+            assert await journal.claim(theirs, 10) is ClaimStatus.ACQUIRED
             await journal.write(theirs, StoredReply(Completion.kind, completion("Theirs.").encode()), 60)
         return completion("Mine.")
 
@@ -509,7 +509,7 @@ async def test_a_message_sent_again_from_the_dead_letters_streams_to_nobody(mesh
         with pytest.raises(FaultError):
             await Read().all(mesh.rpc.stream(generate(), CallOptions(run=run, step="g")))
         letters: list[Record] = [
-            r for r in await mesh.logs.read_topic(dead_topic("inference")) if r.header("poise-run") == run
+            r for r in await mesh.logs.read_topic(dead_letter_topic_name("inference")) if r.header("poise-run") == run
         ]
     (letter,) = letters
     assert letter.header("poise-stream-to") is not None

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from poise.errors import SetupError
-from poise.telemetry.endpoint import LARGEST_REQUEST, MOST_CONNECTIONS, AdminEndpoint
+from poise.telemetry.endpoint import MAX_CONNECTIONS, MAX_REQUEST_BYTES, AdminEndpoint
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ async def test_what_it_does_not_have_is_said(endpoint: AdminEndpoint) -> None:
     assert (status, int(headers["Content-Length"]) > 0, body) == (200, True, b"")
 
 
-@pytest.mark.parametrize("raw", [b"GET /healthz", b"\r\n\r\n", b"\xff\xfe\r\n\r\n", b"x" * (LARGEST_REQUEST + 1)])
+@pytest.mark.parametrize("raw", [b"GET /healthz", b"\r\n\r\n", b"\xff\xfe\r\n\r\n", b"x" * (MAX_REQUEST_BYTES + 1)])
 async def test_what_is_no_request_harms_nothing(endpoint: AdminEndpoint, raw: bytes) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", endpoint.port)
     writer.write(raw)
@@ -112,9 +112,9 @@ async def test_a_page_that_had_its_name_point_here_reads_nothing(endpoint: Admin
 
 
 async def test_clients_that_say_nothing_keep_no_probe_out(endpoint: AdminEndpoint) -> None:
-    silent = [await asyncio.open_connection("127.0.0.1", endpoint.port) for _ in range(2 * MOST_CONNECTIONS)]
+    silent = [await asyncio.open_connection("127.0.0.1", endpoint.port) for _ in range(2 * MAX_CONNECTIONS)]
     assert (await get(endpoint, "/healthz"))[0] == 200
-    for reader, _ in silent[: MOST_CONNECTIONS - 1]:
+    for reader, _ in silent[: MAX_CONNECTIONS - 1]:
         with contextlib.suppress(ConnectionResetError):
             assert await reader.read() == b""
     for _, writer in silent:

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.integration
 
 
 async def write(request: Generate, _context: Context) -> Completion:
-    with span(semconv.chat("echo")):
+    with span(semconv.chat_span("echo")):
         text = request.messages[-1].content
         if text == "fail":
             raise TerminalError("no words")

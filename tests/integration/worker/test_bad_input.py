@@ -10,7 +10,7 @@ from integration_kit import WITHIN, Outsider, serving
 
 from poise.contracts import Answer, Ask, Fault
 from poise.contracts.ask import MAX_QUESTION_CHARS
-from poise.contracts.topics import ASK_INTERACTIVE, dead_topic
+from poise.contracts.topics import ASK_INTERACTIVE, dead_letter_topic_name
 from poise.kafka.record import Record
 from poise.settings import MeshSettings
 from poise.worker.context import Context
@@ -31,14 +31,14 @@ ORCHESTRATION = Tier("orchestration", {Ask: answer})
 
 
 async def letter_of(mesh: WorkerRuntime, sent: Record) -> Record:
-    letters = await mesh.logs.read_topic(dead_topic("orchestration"))
+    letters = await mesh.logs.read_topic(dead_letter_topic_name("orchestration"))
     (letter,) = [one for one in letters if one.header("correlation_id") == sent.header("correlation_id")]
     return letter
 
 
 async def kept(mesh: WorkerRuntime, correlation_id: str) -> Record:
     """The dead letter with that correlation id, as soon as there is one."""
-    async with asyncio.timeout(WITHIN), mesh.logs.follow(dead_topic("orchestration")) as letters:
+    async with asyncio.timeout(WITHIN), mesh.logs.follow(dead_letter_topic_name("orchestration")) as letters:
         async for batch in letters:
             for letter in batch:
                 if letter.header("correlation_id") == correlation_id:
@@ -185,7 +185,7 @@ async def test_a_header_whose_name_is_not_utf8_stops_nobody(
         while right.header("correlation_id") not in replies:
             reply = await outsider.any_reply()
             replies[reply.header("correlation_id")] = reply.header("poise-kind")
-        letters = await mesh.logs.read_topic(dead_topic("orchestration"))
+        letters = await mesh.logs.read_topic(dead_letter_topic_name("orchestration"))
     assert list(replies.values()) == ["answer/1", "fault/1", "answer/1", "answer/1"]
     (letter,) = [one for one in letters if one.header("correlation_id") == "second"]
     assert ("x-caf\N{REPLACEMENT CHARACTER}", b"1") in letter.headers

@@ -21,7 +21,7 @@ from integration_kit import serving, until
 from poise import Poise
 from poise.contracts import Message, Request, TopicOptions
 from poise.contracts.custom_topics import tiers_with_dead_letters
-from poise.contracts.topics import dead_topic
+from poise.contracts.topics import dead_letter_topic_name
 from poise.errors import (
     DeadlineExceededError,
     FaultError,
@@ -140,7 +140,7 @@ async def test_the_page_is_true(kafka: str, page: dict[str, Any], tmp_path: Path
             await traced(run, "translation", broker=kafka, folder=tmp_path)
         with pytest.raises(FaultError, match="unknown language: nl"):
             await poise.call(translate(text="hello", language="nl"))
-        letters = await poise.mesh.logs.read_topic(dead_topic("translation"))
+        letters = await poise.mesh.logs.read_topic(dead_letter_topic_name("translation"))
         assert letters[-1].header("poise-dead-message") == "unknown language: nl"
         assert "translation" in tiers_with_dead_letters(await poise.mesh.admin.list_topics())
 
@@ -367,7 +367,7 @@ async def test_a_plain_handler_fails_as_an_async_one_does(mesh_settings: MeshSet
         run = uuid4().hex
         with pytest.raises(FaultError, match=r"failed on it, RuntimeError: dead letter echo/\d"):
             await poise.call(Echo(text="x"), run=run)
-        letters = await mesh.logs.read_topic(dead_topic("echo"))
+        letters = await mesh.logs.read_topic(dead_letter_topic_name("echo"))
     (letter,) = [letter for letter in letters if letter.header("poise-run") == run]
     assert letter.header("poise-dead-message") == "the function raised SystemExit: 3"
     assert letter.header("poise-attempt") == "2"

@@ -16,7 +16,7 @@ from integration_kit import Outsider, serving, until
 
 from poise.contracts import Completion, Fault, Generate
 from poise.contracts.generate import ChatMessage
-from poise.contracts.topics import INFERENCE_INTERACTIVE, dead_topic
+from poise.contracts.topics import INFERENCE_INTERACTIVE, dead_letter_topic_name
 from poise.errors import PoiseError, RetryableError, TerminalError
 from poise.kafka.partitioner import partition_for
 from poise.kafka.record import Record
@@ -207,7 +207,7 @@ async def test_the_step_of_a_worker_that_is_gone_is_taken_over_and_one_that_come
 async def test_redis_may_be_absent_go_and_come_back(
     settings: MeshSettings, outsider: Outsider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client, "REST", 0.05)
+    monkeypatch.setattr(client, "OPEN_FOR", 0.05)
     paid, may_end = 0, asyncio.Event()
 
     async def pay() -> str:
@@ -275,7 +275,7 @@ async def _failing(
 
     async with serving(settings, tier(fail)) as mesh:
         replies = [(await outsider.reply(await send(outsider, run))).value for _ in range(2)]
-        letters = await mesh.logs.read_topic(dead_topic("inference"))
+        letters = await mesh.logs.read_topic(dead_letter_topic_name("inference"))
     assert all(Fault.parse(reply or b"") == error.fault() for reply in replies)
     return handled, replies, len([letter for letter in letters if letter.header("poise-run") == run])
 
@@ -337,8 +337,8 @@ async def test_an_entry_that_cannot_be_read_is_no_reason_to_stay_silent(
 
     run = uuid4().hex
     async with RedisClient(settings.redis_url) as cache:
-        entry = Lease.on("default", run, "g", Generate.kind, "0", token=ME)
-        assert await StepResultStore(cache).write(entry, StoredReply("completion/9", b"?"), 60) is ClaimStatus.OURS
+        entry = Lease.for_step("default", run, "g", Generate.kind, "0", token=ME)
+        assert await StepResultStore(cache).write(entry, StoredReply("completion/9", b"?"), 60) is ClaimStatus.ACQUIRED
     async with serving(settings, tier(pay)):
         reply = await outsider.reply(await send(outsider, run))
     assert Completion.parse(reply.value or b"").text == "again"
@@ -354,18 +354,18 @@ async def journal(valkey: str) -> AsyncIterator[StepResultStore]:
 
 
 def lease(token: str, run: str) -> Lease:
-    return Lease.on("t", run, "s", token=token)
+    return Lease.for_step("t", run, "s", token=token)
 
 
 async def test_one_token_holds_a_step_and_another_can_neither_write_nor_let_go_of_it(journal: StepResultStore) -> None:
     run, reply = uuid4().hex, StoredReply("completion/1", b'{"a":\n1}')
     mine, other = lease("mine", run), lease("other", run)
-    assert await journal.claim(mine, 60) is ClaimStatus.OURS
-    assert await journal.claim(other, 60) is ClaimStatus.HELD
-    assert await journal.write(other, reply, 60) is ClaimStatus.HELD
+    assert await journal.claim(mine, 60) is ClaimStatus.ACQUIRED
+    assert await journal.claim(other, 60) is ClaimStatus.HELD_ELSEWHERE
+    assert await journal.write(other, reply, 60) is ClaimStatus.HELD_ELSEWHERE
     await journal.release(other)
-    assert await journal.claim(other, 60) is ClaimStatus.HELD
-    assert await journal.write(mine, reply, 60) is ClaimStatus.OURS
+    assert await journal.claim(other, 60) is ClaimStatus.HELD_ELSEWHERE
+    assert await journal.write(mine, reply, 60) is ClaimStatus.ACQUIRED
     assert await journal.claim(other, 60) == reply
     assert await journal.write(other, StoredReply("completion/1", b"{}"), 60) == reply
     await journal.renew(mine, 60)
@@ -375,28 +375,28 @@ async def test_one_token_holds_a_step_and_another_can_neither_write_nor_let_go_o
 
 async def test_a_lease_that_is_let_go_is_free_at_once(journal: StepResultStore) -> None:
     run = uuid4().hex
-    assert await journal.claim(lease("mine", run), 60) is ClaimStatus.OURS
+    assert await journal.claim(lease("mine", run), 60) is ClaimStatus.ACQUIRED
     await journal.release(lease("mine", run))
     await journal.renew(lease("mine", run), 60)  # on its way when it was let go of
-    assert await journal.claim(lease("other", run), 60) is ClaimStatus.OURS
+    assert await journal.claim(lease("other", run), 60) is ClaimStatus.ACQUIRED
 
 
 @pytest.mark.parametrize("written", [True, False])
 async def test_leases_and_replies_end_by_themselves(journal: StepResultStore, *, written: bool) -> None:
     run = uuid4().hex
-    assert await journal.claim(lease("mine", run), 0.2) is ClaimStatus.OURS
+    assert await journal.claim(lease("mine", run), 0.2) is ClaimStatus.ACQUIRED
     if written:
-        assert await journal.write(lease("mine", run), StoredReply("k/1", b"x"), 0.2) is ClaimStatus.OURS
+        assert await journal.write(lease("mine", run), StoredReply("k/1", b"x"), 0.2) is ClaimStatus.ACQUIRED
     async with asyncio.timeout(20):
-        while await journal.claim(lease("other", run), 60) is not ClaimStatus.OURS:  # noqa: ASYNC110 - in the server
+        while await journal.claim(lease("other", run), 60) is not ClaimStatus.ACQUIRED:  # noqa: ASYNC110 - in the server
             await asyncio.sleep(0.02)
 
 
 async def test_steps_are_told_apart(journal: StepResultStore) -> None:
     run = uuid4().hex
     for identity in (("a", f"{run}:b"), (f"a:{run}", "b"), ("a", run, "b"), ("a", f"{run}%3Ab")):
-        assert await journal.claim(Lease.on(*identity, token=ME), 60) is ClaimStatus.OURS, identity
-        assert await journal.claim(Lease.on(*identity, token=OTHER), 60) is ClaimStatus.HELD, identity
+        assert await journal.claim(Lease.for_step(*identity, token=ME), 60) is ClaimStatus.ACQUIRED, identity
+        assert await journal.claim(Lease.for_step(*identity, token=OTHER), 60) is ClaimStatus.HELD_ELSEWHERE, identity
 
 
 async def test_a_cache_that_cannot_be_reached_is_no_error() -> None:
@@ -411,4 +411,4 @@ async def test_a_cache_that_cannot_be_reached_is_no_error() -> None:
 async def test_more_steps_at_once_than_connections(journal: StepResultStore) -> None:
     run = uuid4().hex
     found = await asyncio.gather(*(journal.claim(lease(f"{n}", f"{run}-{n}"), 60) for n in range(500)))
-    assert set(found) == {ClaimStatus.OURS}
+    assert set(found) == {ClaimStatus.ACQUIRED}

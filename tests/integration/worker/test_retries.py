@@ -10,7 +10,7 @@ from integration_kit import Outsider, serving, until
 
 from poise.contracts import Completion, Fault, Generate, RunRecord
 from poise.contracts.generate import ChatMessage
-from poise.contracts.topics import INFERENCE_INTERACTIVE, RECORDS, retry_topic
+from poise.contracts.topics import INFERENCE_INTERACTIVE, RECORDS, retry_topic_name
 from poise.dead_letters.model import read as read_dead
 from poise.errors import RetryableError
 from poise.rpc.client import CallOptions
@@ -30,8 +30,8 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first delay is short; its topic keeps its name."""
     monkeypatch.setattr("poise.worker.retry_policy.RETRY_DELAYS", SOON)
     monkeypatch.setattr(
-        "poise.worker.delayed_retries.retry_topic",
-        lambda tier, delay: retry_topic(tier, 10.0 if delay == SOON[0] else delay),
+        "poise.worker.delayed_retries.retry_topic_name",
+        lambda tier, delay: retry_topic_name(tier, 10.0 if delay == SOON[0] else delay),
     )
 
 
@@ -89,7 +89,7 @@ async def test_what_waits_to_be_handled_again_survives_the_worker(
     async with serving(mesh_settings, tier(fails=True)) as mesh:
         await outsider.send(RECORDS.name, a_record(run), key=b"k", reply_to=None)
         await until(lambda: len(attempts) == 4)
-        waiting = retry_topic("evaluation", 10.0)
+        waiting = retry_topic_name("evaluation", 10.0)
         async with asyncio.timeout(10):
             while not [r for r in await mesh.logs.read_topic(waiting) if run.encode() in (r.value or b"")]:
                 pass
@@ -132,13 +132,13 @@ async def test_a_newer_version_is_left_for_a_newer_worker(mesh_settings: MeshSet
         async with asyncio.timeout(10):
             while not [
                 r
-                for r in await mesh.logs.read_topic(retry_topic("inference", 10.0))
+                for r in await mesh.logs.read_topic(retry_topic_name("inference", 10.0))
                 if r.header("poise-retry-of") == str(sent.position)
             ]:
                 pass
     with pytest.MonkeyPatch.context() as patch:  # the worker of the next release
         upgraded = replace(INFERENCE_INTERACTIVE, accepts=(NewGenerate,))
-        patch.setattr("poise.worker.tier.topics_of", lambda _tier: (upgraded,))
+        patch.setattr("poise.worker.tier.topics_of_tier", lambda _tier: (upgraded,))
         async with serving(mesh_settings, tier(NewGenerate)):
             reply = await outsider.reply(sent)
             assert Completion.parse(reply.value or b"").text == "understood"

@@ -9,7 +9,7 @@ import pytest
 from redis.asyncio import Redis
 
 from poise.redis.client import RedisClient
-from poise.redis.journal import Entry, Journal
+from poise.redis.journal import Journal, JournalEntry
 from poise.stack.valkey import Valkey
 
 pytestmark = pytest.mark.integration
@@ -21,8 +21,8 @@ async def cache(valkey: str) -> AsyncIterator[RedisClient]:
         yield connected
 
 
-def entry(number: int, body: bytes = b"{}") -> Entry:
-    return Entry(number, "value", "call do/1", "0a1b2c3d", 1.5, body)
+def entry(number: int, body: bytes = b"{}") -> JournalEntry:
+    return JournalEntry(number, "value", "call do/1", "0a1b2c3d", 1.5, body)
 
 
 async def test_what_is_written_is_found_and_can_be_replaced(cache: RedisClient) -> None:
@@ -31,11 +31,11 @@ async def test_what_is_written_is_found_and_can_be_replaced(cache: RedisClient) 
     assert await history.open() == {}
     assert await history.write("a", entry(1, b'{"text": "\xc3\xa9\\n"}\n'))
     assert await history.write("b", entry(2))
-    assert await history.write("b", Entry(2, "given-up", "call do/1", "0a1b2c3d", 3.0))
+    assert await history.write("b", JournalEntry(2, "given-up", "call do/1", "0a1b2c3d", 3.0))
     found = await Journal(cache, "acme", run, ttl=60).open()
     assert found == {
         "a": entry(1, b'{"text": "\xc3\xa9\\n"}\n'),
-        "b": Entry(2, "given-up", "call do/1", "0a1b2c3d", 3.0),
+        "b": JournalEntry(2, "given-up", "call do/1", "0a1b2c3d", 3.0),
     }
     assert await Journal(cache, "other", run, ttl=60).open() == {}
 

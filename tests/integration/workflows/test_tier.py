@@ -8,7 +8,7 @@ from integration_kit import serving, until
 from poise import Poise, Run, workflow
 from poise.contracts import Message, Request
 from poise.contracts.envelope import Envelope
-from poise.contracts.topics import dead_topic
+from poise.contracts.topics import dead_letter_topic_name
 from poise.errors import FaultError, RetryableError
 from poise.settings import MeshSettings
 from poise.worker.tier import Tier
@@ -78,7 +78,7 @@ async def test_one_that_changed_is_a_dead_letter_that_can_be_sent_again(mesh_set
     async with serving(mesh_settings, tier) as mesh, Poise(mesh_settings.broker) as poise:
         with pytest.raises(FaultError, match=r"plan version 1. .*step plan.first-.* comes next .* plan.other-"):
             await poise.call(Plan(fails=1), run=run)
-        letters = await mesh.logs.read_topic(dead_topic("plans"))
+        letters = await mesh.logs.read_topic(dead_letter_topic_name("plans"))
         assert [letter.header("poise-step") for letter in letters if letter.header("poise-run") == run] == ["plan"]
         again = Envelope(run=run, step="plan", tenant=mesh_settings.tenant, redrives=1)
         await mesh.producer.publish(tier.topics[0], Plan(fails=1), key=run, envelope=again)

@@ -9,7 +9,7 @@ from poise.contracts import Score
 from poise.errors import InvalidMessageError
 from poise.kafka.record import Record
 from poise.run_log.decoding import decodable
-from poise.scoring.summary import estimate, summarise
+from poise.scoring.summary import estimate, summarise_by_variant
 
 
 def score(run: str, variant: str = "short", rung: str = "primary", **values: float) -> Score:
@@ -74,7 +74,7 @@ def test_the_table() -> None:
         score("3", variant="long", rung="none", error=1),
     ]
     file = io.StringIO()
-    Console(file=file, width=120).print(scores_table(summarise(scores)))
+    Console(file=file, width=120).print(scores_table(summarise_by_variant(scores)))
     lines = [" ".join(line.split()) for line in file.getvalue().splitlines()]
     assert lines == [
         "variant runs fell back grounded own words relevant failed loops p50 p95",
@@ -95,7 +95,7 @@ def test_feedback_stands_in_the_note() -> None:
     assert feedback_notes({"groundedness": estimate([1.0])}) == []
     file = io.StringIO()
     given = score("1", feedback_thumb=1.0).model_copy(update={"feedback": "ada"})
-    Console(file=file, width=120).print(scores_table(summarise([given])))  # the run itself is from before
+    Console(file=file, width=120).print(scores_table(summarise_by_variant([given])))  # the run itself is from before
     assert file.getvalue().splitlines()[1].split()[:3] == ["short", "0", "-"]
     assert file.getvalue().splitlines()[2].strip() == "1 of 1 thumbs up"
 

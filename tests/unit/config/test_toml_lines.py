@@ -2,7 +2,7 @@ import tomllib
 
 import pytest
 
-from poise.config.toml_lines import lines_of, unfinished
+from poise.config.toml_lines import key_lines, line_of_syntax_error
 
 AWKWARD = '''\
 # [policy] is below
@@ -39,7 +39,7 @@ explore = 0.05
 
 
 def test_each_key_of_awkward_toml_has_its_line() -> None:
-    assert lines_of(AWKWARD) == {
+    assert key_lines(AWKWARD) == {
         ("title",): 2,
         ("owner",): 3,
         ("owner", "name"): 3,
@@ -78,8 +78,8 @@ def test_every_key_that_a_document_has_is_found_also_with_the_line_ends_of_windo
         items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
         return {path} | {found for key, inner in items for found in paths(inner, (*path, key))}
 
-    found = lines_of(AWKWARD.replace("\n", "\r\n"))
-    assert found == lines_of(AWKWARD)
+    found = key_lines(AWKWARD.replace("\n", "\r\n"))
+    assert found == key_lines(AWKWARD)
     assert paths(tomllib.loads(AWKWARD)) - set(found) == {(), ("orchestration", "variants")}
 
 
@@ -87,11 +87,11 @@ def test_every_key_that_a_document_has_is_found_also_with_the_line_ends_of_windo
     ("text", "line"), [('a = 1\nb = """\nc\n', 2), ("a = 1\n\nb = [\n1,\n\n# x\n", 3), ("[a]\nb = 1\nc =", 3)]
 )
 def test_where_what_is_not_finished_begins(text: str, line: int) -> None:
-    assert unfinished(text) == line
+    assert line_of_syntax_error(text) == line
 
 
 def test_what_stands_far_down_in_a_statement_has_the_line_where_it_begins() -> None:
-    lines = lines_of("x = 1\nmany = [\n" + "1,\n" * 60 + "{ a = 1 } ]\n[policy]\n")
+    lines = key_lines("x = 1\nmany = [\n" + "1,\n" * 60 + "{ a = 1 } ]\n[policy]\n")
     assert (lines["many", 0], lines["many", 40], lines["many", 59], lines["many", 60, "a"]) == (3, 43, 2, 2)
     assert lines["policy",] == 64
 
@@ -112,4 +112,4 @@ def test_what_stands_far_down_in_a_statement_has_the_line_where_it_begins() -> N
 )
 def test_statements_end_where_toml_has_them_end(text: str) -> None:
     assert tomllib.loads(text)["b"] == 1
-    assert lines_of(text)["b",] == text.count("\n") + 1
+    assert key_lines(text)["b",] == text.count("\n") + 1

@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from poise.contracts import Envelope, EnvelopeError
-from poise.contracts.envelope import LONGEST_STREAM_TO, LONGEST_TEXT
+from poise.contracts.envelope import MAX_HEADER_BYTES, MAX_STREAM_TO_BYTES
 from poise.kafka.asyncapi_document import HEADERS
 
 NUMBERS = (
@@ -58,7 +58,7 @@ def test_any_number_in_any_header_is_a_bounded_one_or_refused(name: str, value: 
         assert 0 <= number < 10**18
 
 
-@given(st.binary(max_size=LONGEST_TEXT))
+@given(st.binary(max_size=MAX_HEADER_BYTES))
 @example(b"")
 @example(bytes(range(256)) * 32)
 def test_a_correlation_id_is_any_bytes(correlation_id: bytes) -> None:
@@ -67,8 +67,8 @@ def test_a_correlation_id_is_any_bytes(correlation_id: bytes) -> None:
 
 
 def test_what_is_longer_than_may_be_is_refused() -> None:
-    assert len(Envelope.read([("poise-stream-to", b"x" * LONGEST_STREAM_TO)]).stream_to or b"") == LONGEST_STREAM_TO
-    for name, longest in (("correlation_id", LONGEST_TEXT), ("poise-stream-to", LONGEST_STREAM_TO)):
+    assert len(Envelope.read([("poise-stream-to", b"x" * MAX_STREAM_TO_BYTES)]).stream_to or b"") == MAX_STREAM_TO_BYTES
+    for name, longest in (("correlation_id", MAX_HEADER_BYTES), ("poise-stream-to", MAX_STREAM_TO_BYTES)):
         with pytest.raises(EnvelopeError, match=f"{name}: must be at most {longest} bytes"):
             Envelope.read([(name, b"x" * (longest + 1))])
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from poise.contracts import Document, json_bounds
-from poise.contracts.json_bounds import MOST_VALUES, check_values
+from poise.contracts.json_bounds import MAX_VALUES, check_value_count
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),
@@ -19,34 +19,34 @@ JSON = st.recursive(
 @pytest.mark.parametrize(
     ("document", "values"),
     [
-        (b"[" + b"1," * (MOST_VALUES - 2) + b"1]", MOST_VALUES),
-        (b"[" + b"[]," * (MOST_VALUES // 2 - 1) + b"1]", MOST_VALUES),
-        (json.dumps({"text": ',[{"\\' * MOST_VALUES, "more": "," * MOST_VALUES}), 3),
+        (b"[" + b"1," * (MAX_VALUES - 2) + b"1]", MAX_VALUES),
+        (b"[" + b"[]," * (MAX_VALUES // 2 - 1) + b"1]", MAX_VALUES),
+        (json.dumps({"text": ',[{"\\' * MAX_VALUES, "more": "," * MAX_VALUES}), 3),
     ],
 )
 def test_as_many_as_may_be_are_read(document: bytes | str, values: int) -> None:
-    check_values(document, "it")
-    assert values <= MOST_VALUES
+    check_value_count(document, "it")
+    assert values <= MAX_VALUES
 
 
 @pytest.mark.parametrize(
     "document",
     [
-        b"1," * (MOST_VALUES + 1),
-        b"[]," * MOST_VALUES,
-        b'{"a": 1}, ' * MOST_VALUES,
-        b'{"text": "' + b"," * MOST_VALUES + b'", "more": [' + b"{}," * MOST_VALUES,
-        '"\\"",\ud800' * (MOST_VALUES + 1),
+        b"1," * (MAX_VALUES + 1),
+        b"[]," * MAX_VALUES,
+        b'{"a": 1}, ' * MAX_VALUES,
+        b'{"text": "' + b"," * MAX_VALUES + b'", "more": [' + b"{}," * MAX_VALUES,
+        '"\\"",\ud800' * (MAX_VALUES + 1),
     ],
 )
 def test_more_are_refused(document: bytes | str) -> None:
-    with pytest.raises(ValidationError, match=f"has more than {MOST_VALUES} values"):
-        check_values(document, "it")
+    with pytest.raises(ValidationError, match=f"has more than {MAX_VALUES} values"):
+        check_value_count(document, "it")
 
 
 def test_a_body_of_too_many_says_so() -> None:
-    with pytest.raises(ValidationError, match=f"has more than {MOST_VALUES} values") as caught:
-        Document.parse(b'{"text": "t", "source": "s", "more": [' + b"1," * MOST_VALUES + b"1]}")
+    with pytest.raises(ValidationError, match=f"has more than {MAX_VALUES} values") as caught:
+        Document.parse(b'{"text": "t", "source": "s", "more": [' + b"1," * MAX_VALUES + b"1]}")
     assert caught.value.error_count() == 1
 
 
@@ -55,13 +55,13 @@ def test_commas_and_brackets_outside_of_strings_are_counted(document: object) ->
     found = _counted(document)
     for most in (found, found - 1):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(json_bounds, "MOST_VALUES", max(0, most))
+            patch.setattr(json_bounds, "MAX_VALUES", max(0, most))
             assert _is_refused(json.dumps(document)) is (found > max(0, most))
 
 
 def _is_refused(document: str) -> bool:
     try:
-        check_values(document, "it")
+        check_value_count(document, "it")
     except ValidationError:
         return True
     return False

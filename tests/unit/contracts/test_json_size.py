@@ -4,7 +4,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic_core import to_json
 
-from poise.contracts.json_size import beginning_within, json_size
+from poise.contracts.json_size import json_size, truncate_to_json_size
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=300)
 
@@ -20,7 +20,7 @@ def test_the_size_is_that_of_the_bytes_between_the_quotes(text: str) -> None:
 @example(text="\x00" * 100, room=599)
 @example(text="😀" * 100, room=399)
 def test_the_longest_beginning_that_fits_is_taken(text: str, room: int) -> None:
-    kept = beginning_within(text, room)
+    kept = truncate_to_json_size(text, room)
     assert text.startswith(kept)
     assert json_size(kept) <= max(0, room)
     assert kept == text or json_size(text[: len(kept) + 1]) > room

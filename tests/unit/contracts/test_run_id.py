@@ -6,7 +6,7 @@ from uuid import RFC_4122, UUID, uuid5
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poise.contracts.run_id import _NAMESPACE, new_run_id, run_id_of, started_at
+from poise.contracts.run_id import _NAMESPACE, derive_run_id, new_run_id, run_started_at
 
 TIMES = st.floats(min_value=0, max_value=4e9)
 
@@ -16,7 +16,7 @@ def test_a_new_run_id_is_a_uuid7_that_tells_when(now: float, seed: int) -> None:
     run_id = new_run_id(now, Random(seed))
     assert UUID(run_id).version == 7
     assert UUID(run_id).variant == RFC_4122
-    assert started_at(run_id) == int(now * 1000) / 1000
+    assert run_started_at(run_id) == int(now * 1000) / 1000
 
 
 @given(first=TIMES, second=TIMES)
@@ -35,21 +35,21 @@ def test_two_run_ids_of_one_moment_differ() -> None:
 
 
 def test_the_run_id_of_a_place_in_kafka_never_changes() -> None:
-    assert run_id_of("poise.ask.interactive", 3, 42, AT) == "9b5176c6-ebd5-52ae-b9d6-edce0623e6f8"
-    assert run_id_of("poise.ask.interactive", 3, 43, AT) != run_id_of("poise.ask.interactive", 3, 42, AT)
-    assert run_id_of("poise.ask.interactive", 3, 42, AT + 1) != run_id_of("poise.ask.interactive", 3, 42, AT)
+    assert derive_run_id("poise.ask.interactive", 3, 42, AT) == "9b5176c6-ebd5-52ae-b9d6-edce0623e6f8"
+    assert derive_run_id("poise.ask.interactive", 3, 43, AT) != derive_run_id("poise.ask.interactive", 3, 42, AT)
+    assert derive_run_id("poise.ask.interactive", 3, 42, AT + 1) != derive_run_id("poise.ask.interactive", 3, 42, AT)
 
 
 @given(st.text(), st.integers(0, 2**31), st.integers(0, 2**63))
 def test_the_run_id_of_a_place_is_a_uuid5(topic: str, partition: int, offset: int) -> None:
     expected = uuid5(_NAMESPACE, f"{topic}/{partition}/{offset}/{round(AT * 1_000)}")
-    assert run_id_of(topic, partition, offset, AT) == str(expected)
+    assert derive_run_id(topic, partition, offset, AT) == str(expected)
 
 
 @given(st.one_of(st.text(), st.uuids(version=4).map(str)))
 def test_an_id_that_is_no_uuid7_does_not_tell_when(text: str) -> None:
-    assert started_at(text) is None
+    assert run_started_at(text) is None
 
 
 def test_an_ask_by_kafka_does_not_tell_when() -> None:
-    assert started_at(run_id_of("poise.ask.interactive", 0, 0, AT)) is None
+    assert run_started_at(derive_run_id("poise.ask.interactive", 0, 0, AT)) is None

@@ -18,7 +18,7 @@ from source_tree import source_files
 import poise
 from poise.cli.app import COMMANDS, app
 from poise.contracts import Deletion, Message
-from poise.contracts.topics import CATALOGUE, DAY, HOUR, UNHURRIED, Deadlines, Topic
+from poise.contracts.topics import CATALOGUE, DAY, HOUR, NO_DEADLINE, Deadlines, Topic
 from poise.dead_letters.model import (
     AT,
     CUT,
@@ -230,7 +230,7 @@ def topic_row(topic: Topic) -> list[str]:
         str(topic.partitions),
         "compacted" if topic.compacted else seconds(topic.keep),
         "by key" if topic.ordered else "–",
-        "anyone" if topic.edge else "Poise",
+        "anyone" if topic.public else "Poise",
         topic.tier or "–",
         deadlines(topic.deadlines) if topic.tier else "–",
     ]
@@ -238,7 +238,7 @@ def topic_row(topic: Topic) -> list[str]:
 
 def deadlines(limits: Deadlines) -> str:
     """Return the table cell of deadlines."""
-    return "none" if limits is UNHURRIED else f"{seconds(limits.default)}, {seconds(limits.longest)}"
+    return "none" if limits is NO_DEADLINE else f"{seconds(limits.default)}, {seconds(limits.longest)}"
 
 
 def seconds(value: float | None) -> str:

@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from poise.contracts import Answer, Draw, Feedback, RunRecord
-from poise.contracts.run_id import new_run_id, run_id_of
+from poise.contracts.run_id import derive_run_id, new_run_id
 from poise.contracts.topics import RETRY_DELAYS
 from poise.errors import RetryableError, TerminalError
 from poise.worker.context import Context
@@ -19,7 +19,7 @@ from poise_services.evaluation.feedback import FeedbackHandler, classify_missing
 
 HOUR, DAY = 3_600.0, 86_400.0
 NOW = 1_800_000_000.0
-BY_PLACE = run_id_of("poise.ask.interactive", 0, 7, 1.0)
+BY_PLACE = derive_run_id("poise.ask.interactive", 0, 7, 1.0)
 RECORD = RunRecord(
     run_id=BY_PLACE,
     workflow="answer",

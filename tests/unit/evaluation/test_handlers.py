@@ -2,7 +2,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from poise.contracts import Answer, Message, RunRecord, Score, StepRecord
-from poise.contracts.topics import SCORES, Topic, topics_of
+from poise.contracts.topics import SCORES, Topic, topics_of_tier
 from poise.worker.tier import Tier
 from poise_services.evaluation.handlers import handlers
 from poise_services.evaluation.run_scores import score_run
@@ -49,4 +49,4 @@ async def test_a_run_that_is_delivered_twice_has_the_same_score_twice() -> None:
 
 
 def test_the_tier_handles_all_that_its_topics_carry() -> None:
-    assert Tier("evaluation", handlers(NO_RECORDS)).topics == topics_of("evaluation")
+    assert Tier("evaluation", handlers(NO_RECORDS)).topics == topics_of_tier("evaluation")

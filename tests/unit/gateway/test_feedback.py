@@ -11,7 +11,7 @@ import httpx2
 import pytest
 
 from poise.contracts import Feedback
-from poise.contracts.run_id import new_run_id, run_id_of
+from poise.contracts.run_id import derive_run_id, new_run_id
 from poise.errors import UnavailableError
 
 Problem = Callable[[httpx2.Response], tuple[int, str, list[str]]]
@@ -32,7 +32,7 @@ async def test_feedback_is_published_by_its_run(client: httpx2.AsyncClient, mesh
 
 
 async def test_without_an_id_there_is_one_for_the_run(client: httpx2.AsyncClient, mesh: Any) -> None:
-    run = run_id_of("poise.ask.interactive", 0, 7, 1.0)  # of an ask that came by Kafka, which says no time
+    run = derive_run_id("poise.ask.interactive", 0, 7, 1.0)  # of an ask that came by Kafka, which says no time
     response = await client.post("/v1/feedback", json={"run_id": run, "thumb": "up"})
     assert response.json() == {"run_id": run, "id": run}
     assert mesh.published == [(run, Feedback(run_id=run, thumb="up"))]

@@ -24,9 +24,9 @@ def measured() -> Iterator[Measured]:
         )
 
     recorder = metrics.Recorder([], {semconv.HTTP_DURATION: note})
-    metrics.use(recorder)
+    metrics.activate(recorder)
     yield found
-    metrics.leave(recorder)
+    metrics.deactivate(recorder)
 
 
 async def test_each_request_is_measured(client: httpx2.AsyncClient, mesh: Any, measured: Measured) -> None:

@@ -12,7 +12,7 @@ import pytest
 from integration_kit import until
 
 from poise.contracts import Answer, RunRecord
-from poise.contracts.run_id import new_run_id, run_id_of
+from poise.contracts.run_id import derive_run_id, new_run_id
 from poise.errors import DeadlineExceededError, PoiseError, RunCancelledError, SetupError, TerminalError
 from poise.kafka.record import Record
 from poise_services.gateway import runs
@@ -64,7 +64,7 @@ async def test_a_finished_run_has_its_record(client: httpx2.AsyncClient, mesh: A
 
 
 async def test_a_run_that_came_by_kafka_is_found(client: httpx2.AsyncClient, mesh: Any) -> None:
-    run = run_id_of("poise.ask.interactive", 3, 42, 1_800_000_000.0)
+    run = derive_run_id("poise.ask.interactive", 3, 42, 1_800_000_000.0)
     mesh.records[run] = [record_of(run)]
     assert (await client.get(f"/v1/runs/{run}")).status_code == 200
 
@@ -167,7 +167,7 @@ async def test_without_a_broker_the_records_are_unavailable(
     assert problem(await client.get(f"/v1/runs/{a_run()}")) == (503, "urn:poise:unavailable", [])
 
 
-BY_KAFKA = run_id_of("poise.ask.interactive", 3, 42, 1_800_000_000.0)
+BY_KAFKA = derive_run_id("poise.ask.interactive", 3, 42, 1_800_000_000.0)
 
 
 async def test_a_run_is_looked_for_where_its_id_says_first(client: httpx2.AsyncClient, mesh: Any) -> None:

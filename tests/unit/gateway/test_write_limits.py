@@ -8,7 +8,7 @@ from typing import Any, cast
 import httpx2
 import pytest
 
-from poise.contracts.run_id import new_run_id, run_id_of
+from poise.contracts.run_id import derive_run_id, new_run_id
 from poise.worker.runtime import WorkerRuntime
 from poise_services.gateway.handlers import Gateway
 from poise_services.gateway.settings import GatewaySettings, HttpLimits
@@ -85,5 +85,5 @@ async def test_a_run_that_cannot_be_under_way_is_not_cancelled(
 ) -> None:
     assert (await client.delete(f"/v1/runs/{a_run(ago=ago)}")).status_code == 404
     assert mesh.cancelled == []
-    by_place = run_id_of("poise.ask.batch", 0, 7, 1.0)
+    by_place = derive_run_id("poise.ask.batch", 0, 7, 1.0)
     assert (await client.delete(f"/v1/runs/{by_place}")).status_code == 202, "its id tells no time"

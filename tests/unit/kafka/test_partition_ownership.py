@@ -12,7 +12,7 @@ from poise.kafka.connection import Connection
 from poise.kafka.log_reader import LogAccess
 from poise.kafka.partition_ownership import PartitionOwnership
 from poise.kafka.topic_identities import TopicIdentities, TopicMetadata
-from poise.liveness import Liveness, Part
+from poise.liveness import Component, Liveness
 from poise.settings import MeshSettings
 
 
@@ -27,10 +27,10 @@ class Failing(PartitionOwnership):
         self.error: Exception | None = error
         self.again = asyncio.Event()
 
-    async def _idle(self, partition: int, part: Part) -> None:
+    async def _idle(self, partition: int, part: Component) -> None:
         raise AssertionError(partition, part)
 
-    async def _join(self, part: Part) -> None:
+    async def _join(self, part: Component) -> None:
         if self.error is not None:
             error, self.error = self.error, None
             raise error
@@ -70,7 +70,7 @@ async def test_it_joins_again_when_the_topic_is_recreated(monkeypatch: pytest.Mo
     identities, connection = TopicIdentities(), Connection.of(settings)
     logs = LogAccess(connection, KafkaAdmin(connection), Liveness(), identities)
 
-    async def work(_partition: int, _part: Part) -> None: ...
+    async def work(_partition: int, _part: Component) -> None: ...
 
     async with PartitionOwnership(logs, settings, "a.topic", "a.group", work), asyncio.timeout(10):
         for number, id_ in enumerate(("one", "one", "two", "three")):
@@ -92,7 +92,7 @@ async def test_work_that_keeps_failing_unexpectedly_ends_the_process(monkeypatch
     connection = Connection.of(settings)
     logs = LogAccess(connection, KafkaAdmin(connection), liveness, TopicIdentities())
 
-    async def work(_partition: int, part: Part) -> None:
+    async def work(_partition: int, part: Component) -> None:
         nonlocal begun
         begun += 1
         part.progress()
@@ -105,7 +105,7 @@ async def test_work_that_keeps_failing_unexpectedly_ends_the_process(monkeypatch
         wanted = begun + 2
         while begun < wanted:  # noqa: ASYNC110 - it starts in its own task
             await asyncio.sleep(0)
-        reasons.append(liveness.look())
+        reasons.append(liveness.check())
     await owner.on_partitions_revoked({TopicPartition("a.topic", 0)})
     first = next(number for number, reason in enumerate(reasons) if reason is not None)
     assert first == 31, "after 120 s"
@@ -122,13 +122,13 @@ async def test_a_member_that_keeps_failing_unexpectedly_ends_the_process(monkeyp
     logs = LogAccess(connection, KafkaAdmin(connection), liveness, TopicIdentities())
 
     class Failing(PartitionOwnership):
-        async def _join(self, part: Part) -> None:
+        async def _join(self, part: Component) -> None:
             nonlocal begun
             begun += 1
             part.progress()
             raise KeyError("a bug")
 
-    async def work(_partition: int, _part: Part) -> None: ...
+    async def work(_partition: int, _part: Component) -> None: ...
 
     reasons = []
     async with Failing(logs, settings, "a.topic", "a.group", work):
@@ -136,5 +136,5 @@ async def test_a_member_that_keeps_failing_unexpectedly_ends_the_process(monkeyp
             wanted = begun + 2
             while begun < wanted:  # noqa: ASYNC110 - it starts in its own task
                 await asyncio.sleep(0)
-            reasons.append(liveness.look())
+            reasons.append(liveness.check())
     assert [number for number, reason in enumerate(reasons) if reason is not None][:1] == [31], "after 120 s"

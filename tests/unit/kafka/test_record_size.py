@@ -8,7 +8,7 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poise.contracts.topics import LARGEST_RECORD, MIB, RECORDS
+from poise.contracts.topics import MAX_RECORD_BYTES, MIB, RECORDS
 from poise.errors import UnavailableError
 from poise.kafka import record_size
 from poise.kafka.record_size import TopicLimits, default_limit, size_of
@@ -62,7 +62,7 @@ async def test_a_limit_is_fetched_once() -> None:
     broker = Broker(mine=20_000, large=100 * MIB)
     limits = TopicLimits(broker.describe)
     assert [await limits.limit(FOREIGN) for _ in range(3)] == [20_000] * 3
-    assert await limits.limit("large") == LARGEST_RECORD  # the largest record that is ever sent
+    assert await limits.limit("large") == MAX_RECORD_BYTES  # the largest record that is ever sent
     assert await limits.limit("secret") == MIB
     assert await limits.limit("secret") == MIB
     assert broker.asked == [{FOREIGN}, {"large"}, {"secret"}]

@@ -12,7 +12,7 @@ from poise.policy.draw import draw
 from poise.redis.client import RedisClient
 from poise.resilience.breaker import BreakerLimits
 from poise.telemetry import semconv
-from poise.telemetry.metrics import Recorder, leave, use
+from poise.telemetry.metrics import Recorder, activate, deactivate
 from poise.workflows.run import Run
 from poise_services.orchestration.breakers import Breakers
 from poise_services.orchestration.cache_hints import CacheHints, StaleAnswer
@@ -216,7 +216,7 @@ async def test_short_deadlines_do_not_open_a_breaker(asking: Asking) -> None:
 
 async def test_a_bug_releases_the_probe(asking: Asking) -> None:
     now = 100.0
-    breakers = Breakers([Variant.model_validate(BIG)], BreakerLimits(least=1), lambda: now)
+    breakers = Breakers([Variant.model_validate(BIG)], BreakerLimits(min_calls=1), lambda: now)
     breakers.record("big", breakers.admit("big"), "failed")
     now += 2
     with pytest.raises(ValueError, match="a bug"):
@@ -240,11 +240,11 @@ async def test_each_failover_is_counted_by_variant_and_cause(
     if left_alone:
         breakers.record("big", breakers.admit("big"), "failed")
     recorder = Recorder([semconv.FAILOVERS, semconv.ANSWERS], {semconv.RUN_DURATION: lambda *_: None})
-    use(recorder)
+    activate(recorder)
     try:
         await asking(wrote={"cloud": big, "gpu": RIGHT}, variants=[BIG, SMALL], breakers=breakers)
     finally:
-        leave(recorder)
+        deactivate(recorder)
     assert recorder.sums(semconv.FAILOVERS) == [(1, {semconv.VARIANT: "big", semconv.ERROR_TYPE: cause})]
 
 

@@ -9,7 +9,7 @@ from scripted_run import ScriptedRun
 
 from poise.contracts import Answer, Ask, Completion, Fault, Generate, Passage, Passages, Retrieve
 from poise.errors import FaultError
-from poise.redis.journal import Entry, Journal
+from poise.redis.journal import Journal, JournalEntry
 from poise.resilience.breaker import BreakerLimits
 from poise.workflows.run import Run
 from poise_services.orchestration.active_policy import Policies
@@ -37,19 +37,19 @@ ASK = Ask(question="Who lit the lamp of Harrow Point?")
 class MemoryJournal(Journal):
     """A journal in memory."""
 
-    def __init__(self, entries: Mapping[str, Entry]) -> None:
+    def __init__(self, entries: Mapping[str, JournalEntry]) -> None:
         self.entries = dict(entries)
 
-    async def open(self) -> Mapping[str, Entry] | None:
+    async def open(self) -> Mapping[str, JournalEntry] | None:
         return dict(self.entries)
 
-    async def write(self, step: str, entry: Entry) -> bool:
+    async def write(self, step: str, entry: JournalEntry) -> bool:
         self.entries[step] = entry
         return True
 
 
 def breakers(*left_alone: str) -> Breakers:
-    made = Breakers(SETTINGS.variants, BreakerLimits(least=1), lambda: 0.0)
+    made = Breakers(SETTINGS.variants, BreakerLimits(min_calls=1), lambda: 0.0)
     for name in left_alone:
         made.record(name, made.admit(name), "failed")
     return made
@@ -103,7 +103,7 @@ async def test_a_replay_continues_the_same_way_from_any_step(
     for end in range(1, len(steps)):  # in a worker whose breakers are in the same states
         again, asked_again = await answered(MemoryJournal(dict(steps[:end])), breakers(*first), answers, found)
         assert again == answer, f"interrupted after {steps[end - 1][0]}"
-        paid = [step for step, entry in steps[:end] if entry.what.startswith("call ")]
+        paid = [step for step, entry in steps[:end] if entry.description.startswith("call ")]
         assert asked_again == asked[len(paid) :], "completed calls are not repeated"
     again, asked_again = await answered(MemoryJournal(whole.entries), breakers(*then), answers, found)
     assert (again, asked_again) == (answer, [])

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from poise.contracts.topics import topics_of
+from poise.contracts.topics import topics_of_tier
 from poise.errors import SetupError
 from poise.worker.tier import Tier
 from poise_services.inference.settings import InferenceSettings
@@ -58,7 +58,7 @@ def test_variants_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_the_tier_handles_every_message_of_its_topics() -> None:
-    assert Tier("orchestration", handlers(OrchestrationSettings())).topics == topics_of("orchestration")
+    assert Tier("orchestration", handlers(OrchestrationSettings())).topics == topics_of_tier("orchestration")
 
 
 def test_that_passages_are_left_out_is_said_at_the_start(caplog: pytest.LogCaptureFixture) -> None:

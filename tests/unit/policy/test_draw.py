@@ -11,7 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from source_tree import source_files
 
-from poise.contracts.run_id import run_id_of
+from poise.contracts.run_id import derive_run_id
 from poise.policy.draw import Choice, draw
 
 ROOT = Path(__file__).parents[3]
@@ -88,7 +88,7 @@ def test_another_secret_draws_anew() -> None:
 def test_a_client_that_knows_its_runs_and_tries_them_out_before_steers_nothing(secret: bytes, guess: bytes) -> None:
     """It sends only those asks of which the draw, as far as it can work it out, would be the variant that it wants."""
     assume(secret != guess)
-    places = (run_id_of("poise.ask.interactive", 0, offset, 1_790_000_000.0) for offset in range(4_000))
+    places = (derive_run_id("poise.ask.interactive", 0, offset, 1_790_000_000.0) for offset in range(4_000))
     chosen = [run for run in places if drawn([1, 1], run, secret=guess).variant.name == "way-0"]
     got = sum(drawn([1, 1], run, secret=secret).variant.name == "way-0" for run in chosen)
     six_sigma = 6 * math.sqrt(len(chosen) / 4)

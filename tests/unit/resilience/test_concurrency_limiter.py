@@ -16,7 +16,7 @@ async def test_no_more_than_the_places_are_taken_and_the_rest_wait_in_order() ->
     let_go = asyncio.Event()
 
     async def work(number: int) -> None:
-        async with places.one() as waited:
+        async with places.slot() as waited:
             assert waited >= 0
             served.put_nowait(number)
             await let_go.wait()
@@ -39,22 +39,22 @@ async def test_it_is_known_who_waits_for_one() -> None:
         waits.set()
         yield
 
-    async with places.one(waiting=waiting):
+    async with places.slot(waiting=waiting):
         assert not waits.is_set()
         with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0), places.one(waiting=waiting):
+            async with asyncio.timeout(0), places.slot(waiting=waiting):
                 raise AssertionError
         assert waits.is_set()
 
 
 async def test_one_who_gives_up_leaves_no_trace() -> None:
     places = ConcurrencyLimiter(1)
-    async with places.one():
+    async with places.slot():
         with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0), places.one():
+            async with asyncio.timeout(0), places.slot():
                 raise AssertionError
         assert (places.taken, places.waiting) == (1, 0)
-    async with asyncio.timeout(1), places.one():
+    async with asyncio.timeout(1), places.slot():
         assert places.taken == 1
 
 
@@ -64,7 +64,7 @@ async def test_bulk_holds_its_share_at_most_and_gets_its_turn() -> None:
     let_go = asyncio.Semaphore(0)
 
     async def work(lane: Lane) -> None:
-        async with places.one(lane):
+        async with places.slot(lane):
             order.append(lane)
             await let_go.acquire()
 
@@ -88,11 +88,11 @@ async def test_bulk_holds_its_share_at_most_and_gets_its_turn() -> None:
 
 async def test_a_place_that_was_given_to_one_who_gave_up_in_that_moment_is_given_on() -> None:
     places = ConcurrencyLimiter(1)
-    holding = places.one()
+    holding = places.slot()
     await holding.__aenter__()
 
     async def take() -> None:
-        async with places.one():
+        async with places.slot():
             pass
 
     second, third = asyncio.create_task(take()), asyncio.create_task(take())
@@ -109,7 +109,7 @@ async def test_many_whose_time_is_up_in_one_moment_leave_no_trace() -> None:
     places = ConcurrencyLimiter(2)
 
     async def hold() -> None:
-        async with places.one():
+        async with places.slot():
             await asyncio.Event().wait()
 
     tasks = [asyncio.create_task(hold()) for _ in range(6)]
@@ -119,5 +119,5 @@ async def test_many_whose_time_is_up_in_one_moment_leave_no_trace() -> None:
         task.cancel()
     ended = await asyncio.gather(*tasks, return_exceptions=True)
     assert {type(end) for end in ended} == {asyncio.CancelledError}
-    async with asyncio.timeout(1), places.one(), places.one():
+    async with asyncio.timeout(1), places.slot(), places.slot():
         assert (places.taken, places.waiting) == (2, 0)

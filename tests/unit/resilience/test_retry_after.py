@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poise.resilience.retry_after import retry_after_of, seconds_of
+from poise.resilience.retry_after import parse_retry_after, retry_after_seconds
 
 AT = 1_445_412_480.0  # Wed, 21 Oct 2015 07:28:00 GMT
 
@@ -28,7 +28,7 @@ AT = 1_445_412_480.0  # Wed, 21 Oct 2015 07:28:00 GMT
     ],
 )
 def test_retry_after_is_seconds_or_a_date(header: str | None, seconds: float | None) -> None:
-    assert seconds_of(header, AT) == seconds
+    assert parse_retry_after(header, AT) == seconds
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_retry_after_is_seconds_or_a_date(header: str | None, seconds: float | N
     ],
 )
 def test_milliseconds_come_before_seconds(headers: dict[str, str], seconds: float | None) -> None:
-    assert retry_after_of(headers, AT) == seconds
+    assert retry_after_seconds(headers, AT) == seconds
 
 
 numbers = st.integers(0, 10**20).map(str)
@@ -57,10 +57,10 @@ dates = st.builds(
 
 @given(st.one_of(dates, st.text("0123456789:,+-. GMTJan", max_size=60)))
 def test_a_date_of_numbers_of_any_size_asks_for_finite_seconds_or_for_none(header: str) -> None:
-    seconds = seconds_of(header, AT)
+    seconds = parse_retry_after(header, AT)
     assert seconds is None or (seconds >= 0 and math.isfinite(seconds))
 
 
 @pytest.mark.parametrize("date", ["01 Jan 99999999999 00:00:00 GMT", "1 Jan 0001 00:00:00 +2359", f"{10**19} Jan 2026"])
 def test_a_date_that_cannot_be_asks_for_none(date: str) -> None:
-    assert seconds_of(f"Mon, {date}", AT) in {None, 0.0}
+    assert parse_retry_after(f"Mon, {date}", AT) in {None, 0.0}

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poise.resilience.token_bucket import MOST_KEYS, KeyedTokenBuckets, TokenBucket
+from poise.resilience.token_bucket import MAX_KEYS, KeyedTokenBuckets, TokenBucket
 
 
 def test_a_burst_and_then_the_rate() -> None:
@@ -33,7 +33,7 @@ def test_what_is_remembered_of_keys_is_bounded() -> None:
     buckets = KeyedTokenBuckets(each=(0.001, 1), together=(1e9, 1e9))
     assert buckets.take("first", 0.0) == 0
     assert buckets.take("first", 0.0) > 0
-    for number in range(MOST_KEYS):
+    for number in range(MAX_KEYS):
         buckets.take(number, 0.0)
-    assert len(buckets._buckets) == MOST_KEYS
+    assert len(buckets._buckets) == MAX_KEYS
     assert buckets.take("first", 0.0) == 0

@@ -130,7 +130,7 @@ async def test_a_model_whose_loading_hangs_is_found(tmp_path: Path) -> None:
     process, file = ProcessOnClock(), tmp_path / "model.onnx"
     os.mkfifo(file)
     async with MiniLm(file=file, liveness=process.liveness) as embedder:
-        starting = asyncio.create_task(process.liveness.attend(embedder.wait_load_attempted()))
+        starting = asyncio.create_task(process.liveness.watch_while(embedder.wait_load_attempted()))
         await asyncio.sleep(0)
         process.stands_still(PART)
         with pytest.raises(SetupError, match=f"{PART} has stood still for"):
@@ -139,7 +139,7 @@ async def test_a_model_whose_loading_hangs_is_found(tmp_path: Path) -> None:
 
 
 async def test_a_thread_of_queries_that_hangs_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedding, "LOOK_EVERY", 0.001)
+    monkeypatch.setattr(embedding, "CHECK_INTERVAL", 0.001)
     process, go_on = ProcessOnClock(), threading.Event()
     async with MiniLm(liveness=process.liveness) as embedder:
         await embedder.embed_query("a question")

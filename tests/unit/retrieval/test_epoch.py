@@ -60,7 +60,7 @@ def test_order_is_reflexive_and_the_lowest_of_one_is_itself(epoch: Epoch) -> Non
 
 @given(epochs, st.integers(0, 5), reached)
 def test_applying_only_moves_up(epoch: Epoch, partition: int, at: tuple[int, float]) -> None:
-    after = epoch.with_(partition, *at)
+    after = epoch.with_offset(partition, *at)
     assert after.reached(epoch)
     assert after.parts[partition][0] == max(at[0], epoch.parts.get(partition, (-1, 0))[0])
 

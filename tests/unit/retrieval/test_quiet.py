@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[3]
-EMBED = "from poise.embedding import Model; print(len(Model().embed('hello')))"
+EMBED = "from poise.embedding import EmbeddingModel; print(len(EmbeddingModel().embed('hello')))"
 
 
 def test_loading_the_model_leaves_nothing_in_the_home_folder(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poise.contracts.topics import INFERENCE_INTERACTIVE, INTERACTIVE, RECORDS, UNHURRIED
+from poise.contracts.topics import INFERENCE_INTERACTIVE, INTERACTIVE, NO_DEADLINE, RECORDS
 from poise.errors import InvalidMessageError
 from poise.rpc.deadlines import brought_forward, resolve
 
@@ -16,7 +16,7 @@ YEAR_9999 = 253_370_764_800_000
 
 def test_an_absent_one_is_the_lanes_default() -> None:
     assert resolve(None, NOW, INTERACTIVE) == NOW + INTERACTIVE.default
-    assert resolve(None, NOW, UNHURRIED) == math.inf
+    assert resolve(None, NOW, NO_DEADLINE) == math.inf
 
 
 def test_that_more_was_asked_for_than_is_allowed_is_said() -> None:

@@ -4,12 +4,12 @@ import random
 
 import pytest
 
-from poise.contracts.run_id import new_run_id, run_id_of
+from poise.contracts.run_id import derive_run_id, new_run_id
 from poise.kafka.log_lookup import Window
 from poise.run_log.search_windows import MAX_DELAY, SEARCH_BACK, USUAL_DELAY, search_windows
 
 NOW = 1_800_000_000.0
-BY_PLACE = run_id_of("poise.ask.interactive", 3, 42, NOW)
+BY_PLACE = derive_run_id("poise.ask.interactive", 3, 42, NOW)
 
 
 def a_run(ago: float) -> str:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poise.scoring import empty, looping, refused, truncated
+from poise.scoring import is_empty, is_looping, is_refusal, is_truncated
 
 FINE = (
     "The pass statement is a null operation: when it is executed, nothing happens. It is useful as a placeholder when "
@@ -12,34 +12,34 @@ FINE = (
 )
 
 
-@pytest.mark.parametrize(("answer", "is_empty"), [("", True), (" \n", True), ("...", True), ("No.", False)])
-def test_empty(answer: str, *, is_empty: bool) -> None:
-    assert empty(answer) is is_empty
+@pytest.mark.parametrize(("answer", "expected"), [("", True), (" \n", True), ("...", True), ("No.", False)])
+def test_empty(answer: str, *, expected: bool) -> None:
+    assert is_empty(answer) is expected
 
 
 @pytest.mark.parametrize(
     "phrase", ["the loop goes on and ", "yes yes yes yes ", "a statement that is a statement that is "]
 )
 def test_going_round_in_circles(phrase: str) -> None:
-    assert looping(phrase * 6)
+    assert is_looping(phrase * 6)
 
 
 def test_plain_prose_does_not_loop() -> None:
-    assert not looping(FINE)
+    assert not is_looping(FINE)
 
 
 @given(st.text(max_size=500))
 def test_any_text_can_be_judged(answer: str) -> None:
-    empty(answer)
-    looping(answer)
+    is_empty(answer)
+    is_looping(answer)
 
 
 @pytest.mark.parametrize(
-    ("answer", "finish_reason", "is_truncated"),
+    ("answer", "finish_reason", "expected"),
     [("The end", "length", True), ("The end.", "length", False), ("The end", "stop", False), ("The end", None, False)],
 )
-def test_cut_off(answer: str, finish_reason: str | None, *, is_truncated: bool) -> None:
-    assert truncated(answer, finish_reason) is is_truncated
+def test_cut_off(answer: str, finish_reason: str | None, *, expected: bool) -> None:
+    assert is_truncated(answer, finish_reason) is expected
 
 
 @pytest.mark.parametrize(
@@ -55,4 +55,4 @@ def test_cut_off(answer: str, finish_reason: str | None, *, is_truncated: bool) 
     ],
 )
 def test_a_refusal_is_known_by_its_words(answer: str, *, is_refused: bool) -> None:
-    assert refused(answer) is is_refused
+    assert is_refusal(answer) is is_refused

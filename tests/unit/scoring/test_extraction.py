@@ -3,7 +3,7 @@
 import pytest
 
 from poise.contracts import Passage
-from poise.scoring import Evidence, extract
+from poise.scoring import Evidence, extract_sentences
 
 
 def passage(name: str, text: str, heading: str | None = None) -> Passage:
@@ -40,14 +40,14 @@ EVIDENCE = Evidence(
     ],
 )
 def test_the_sentence_that_answers_comes_first(question: str, answer: str) -> None:
-    assert extract(question, EVIDENCE, 1)[0].sentence == answer
+    assert extract_sentences(question, EVIDENCE, 1)[0].sentence == answer
 
 
 def test_nothing_is_made_up_where_nothing_bears() -> None:
-    assert extract("Quel temps fait-il?", EVIDENCE, 3) == []
-    assert extract("anything", Evidence([]), 3) == []
+    assert extract_sentences("Quel temps fait-il?", EVIDENCE, 3) == []
+    assert extract_sentences("anything", Evidence([]), 3) == []
 
 
 def test_at_most_so_many_and_each_once() -> None:
-    lines = extract("What does the statement do when it is executed?", EVIDENCE, 3)
+    lines = extract_sentences("What does the statement do when it is executed?", EVIDENCE, 3)
     assert len(lines) == len(set(lines)) <= 3

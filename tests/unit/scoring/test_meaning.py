@@ -5,9 +5,9 @@ import pytest
 from numpy.typing import NDArray
 
 from poise.contracts import Passage
-from poise.embedding import Model
-from poise.scoring import Evidence, Meant, groundedness, meant, quality, relevance
-from poise.scoring.quality import BY_MEANING, BY_WORDS, features
+from poise.embedding import EmbeddingModel
+from poise.scoring import Evidence, SemanticComparison, compare_by_meaning, groundedness, quality, relevance
+from poise.scoring.quality import LEXICAL, SEMANTIC, quality_features
 
 QUESTION = "What does the break statement do?"
 SAYS = "It terminates the nearest enclosing loop, and the else clause of the loop is skipped."
@@ -19,25 +19,25 @@ INVENTED = "It terminates the nearest enclosing Frobnicator_loop, and the else c
 
 
 @pytest.fixture(scope="module")
-def model() -> Model:
-    return Model()
+def model() -> EmbeddingModel:
+    return EmbeddingModel()
 
 
-def told(answer: str, model: Model | None) -> float:
-    compared = None if model is None else meant(answer, EVIDENCE, QUESTION, model.embed)
+def told(answer: str, model: EmbeddingModel | None) -> float:
+    compared = None if model is None else compare_by_meaning(answer, EVIDENCE, QUESTION, model.embed)
     return quality(
         answer, groundedness(answer, EVIDENCE, question=QUESTION), relevance(answer, EVIDENCE, QUESTION), compared
     )
 
 
 @pytest.mark.parametrize("by_meaning", [False, True])
-def test_own_words_are_above_a_denial_and_an_invented_name(model: Model, by_meaning: bool) -> None:
+def test_own_words_are_above_a_denial_and_an_invented_name(model: EmbeddingModel, by_meaning: bool) -> None:
     by = model if by_meaning else None
     assert told(OWN_WORDS, by) > told(NEGATED, by) + 0.1
     assert told(OWN_WORDS, by) > told(INVENTED, by) + 0.1
 
 
-def test_what_is_about_something_else_is_below_only_by_meaning(model: Model) -> None:
+def test_what_is_about_something_else_is_below_only_by_meaning(model: EmbeddingModel) -> None:
     elsewhere = "Trains run every hour on Sundays."
     assert told(elsewhere, None) > told(OWN_WORDS, None)
     assert told(elsewhere, model) < told(OWN_WORDS, model) - 0.05
@@ -60,14 +60,16 @@ def at(text: str) -> "NDArray[np.float32]":
 
 
 def test_nearness_is_that_of_the_sentence_with_the_question_and_the_farthest_counts() -> None:
-    assert meant("Oil is burnt.", LAMPS, "Which?", at).near == pytest.approx(0.8)
-    assert meant("Not oil. Oil is burnt.", LAMPS, "Which?", at).near == pytest.approx(0.8)
-    assert meant("Not oil.", LAMPS, "Which?", at).near == pytest.approx(0.96)
+    assert compare_by_meaning("Oil is burnt.", LAMPS, "Which?", at).near == pytest.approx(0.8)
+    assert compare_by_meaning("Not oil. Oil is burnt.", LAMPS, "Which?", at).near == pytest.approx(0.8)
+    assert compare_by_meaning("Not oil.", LAMPS, "Which?", at).near == pytest.approx(0.96)
 
 
 def test_a_denial_is_of_the_line_that_is_nearest_to_the_sentence_alone() -> None:
-    assert meant("Not oil.", LAMPS, "Which?", at).denied == pytest.approx(0.96)
-    assert meant("Not oil. Oil is burnt.", LAMPS, "Which?", at).denied == pytest.approx(0.96)  # the second: 0.8
+    assert compare_by_meaning("Not oil.", LAMPS, "Which?", at).denied == pytest.approx(0.96)
+    assert compare_by_meaning("Not oil. Oil is burnt.", LAMPS, "Which?", at).denied == pytest.approx(
+        0.96
+    )  # the second: 0.8
 
 
 def test_two_that_both_say_no_or_both_do_not_deny_nothing() -> None:
@@ -76,30 +78,30 @@ def test_two_that_both_say_no_or_both_do_not_deny_nothing() -> None:
     def other(text: str) -> "NDArray[np.float32]":
         return np.array(vectors[text], dtype=np.float32)
 
-    assert meant("Oil is burnt. Not oil.", LAMPS, "Which?", other).denied == 0.0
+    assert compare_by_meaning("Oil is burnt. Not oil.", LAMPS, "Which?", other).denied == 0.0
 
 
-def test_no_passages_or_no_sentence_stand_near_nothing(model: Model) -> None:
-    assert meant(OWN_WORDS, Evidence([]), QUESTION, model.embed) == Meant(0.0, 0.0)
-    assert meant("", EVIDENCE, QUESTION, model.embed) == Meant(0.0, 0.0)
+def test_no_passages_or_no_sentence_stand_near_nothing(model: EmbeddingModel) -> None:
+    assert compare_by_meaning(OWN_WORDS, Evidence([]), QUESTION, model.embed) == SemanticComparison(0.0, 0.0)
+    assert compare_by_meaning("", EVIDENCE, QUESTION, model.embed) == SemanticComparison(0.0, 0.0)
 
 
 def test_what_is_borne_word_for_word_and_denied_is_told_apart() -> None:
     denied = groundedness(NEGATED, EVIDENCE, question=QUESTION)
     assert denied.turned > 0.7
-    found = features(NEGATED, denied, 0.5)
+    found = quality_features(NEGATED, denied, 0.5)
     assert found.turned == denied.turned
-    assert BY_MEANING(found) < BY_MEANING(found._replace(turned=0.0))
+    assert SEMANTIC(found) < SEMANTIC(found._replace(turned=0.0))
     assert groundedness(SAYS, EVIDENCE, question=QUESTION).turned == 0.0
 
 
 def test_a_comparison_by_meaning_has_coefficients_of_its_own() -> None:
     grounded = groundedness(INVENTED, EVIDENCE, question=QUESTION)
-    compared = Meant(near=0.5, denied=0.25)
+    compared = SemanticComparison(near=0.5, denied=0.25)
     assert grounded.unknown
-    assert quality(INVENTED, grounded, 0.5) == BY_WORDS(features(INVENTED, grounded, 0.5))
-    assert quality(INVENTED, grounded, 0.5, compared) == BY_MEANING(features(INVENTED, grounded, 0.5, compared))
-    found = features(INVENTED, grounded, 0.5, compared)
+    assert quality(INVENTED, grounded, 0.5) == LEXICAL(quality_features(INVENTED, grounded, 0.5))
+    assert quality(INVENTED, grounded, 0.5, compared) == SEMANTIC(quality_features(INVENTED, grounded, 0.5, compared))
+    found = quality_features(INVENTED, grounded, 0.5, compared)
     assert (found.unknown, found.near, found.denied, found.relevant) == (1.0, 0.5, 0.25, 0.5)
     for changed, better in (("near", 0.9), ("unknown", 0.0), ("denied", 0.0), ("relevant", 0.9)):
-        assert BY_MEANING(found._replace(**{changed: better})) > BY_MEANING(found), changed
+        assert SEMANTIC(found._replace(**{changed: better})) > SEMANTIC(found), changed

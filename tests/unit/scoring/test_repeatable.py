@@ -9,14 +9,15 @@ ROOT = Path(__file__).parents[3]
 SCORES = """
 from pydoc_data.topics import topics
 from poise.contracts import Passage
-from poise.scoring import Evidence, extract, groundedness, relevance
+from poise.scoring import Evidence, extract_sentences, groundedness, relevance
 from poise.scoring.text import sentences
 
 for name in sorted(topics):
     evidence = Evidence([Passage(id=f"{name}#0", source=name, text=topics[name][:2_000], score=1.0, age=0.0)])
     for sentence in sentences(topics[name][:2_000])[:6]:
         found = groundedness(sentence, evidence)
-        print(repr(found.score), repr(relevance(sentence, evidence, name)), found.citations, extract(name, evidence, 2))
+        relevant, lines = relevance(sentence, evidence, name), extract_sentences(name, evidence, 2)
+        print(repr(found.score), repr(relevant), found.citations, lines)
 """
 
 

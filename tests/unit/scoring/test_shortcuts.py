@@ -9,10 +9,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from poise.contracts import Passage
-from poise.scoring import Evidence, Line, extract, groundedness, looping
+from poise.scoring import Evidence, EvidenceSentence, extract_sentences, groundedness, is_looping
 from poise.scoring import extraction as ways
-from poise.scoring.groundedness import _READ_CLOSELY, _in_order, _windows
-from poise.scoring.text import _CODE, _NAME, _NUMBER, facts, stems, words
+from poise.scoring.groundedness import _CANDIDATE_WINDOWS, _common_subsequence_weight, _windows
+from poise.scoring.text import _CODE, _NAME, _NUMBER, checkable_facts, stems, words
 
 TEXT = "Alpha beta gamma. Beta gamma. Gamma delta alpha beta."
 EVIDENCE = Evidence([Passage(id="p#0", source="p", text=TEXT, score=1.0, age=0.0)])
@@ -57,10 +57,10 @@ def whole_table(said: Sequence[str], there: Sequence[str], evidence: Evidence) -
 @given(said=WORDS, there=WORDS)
 @example(said=["alpha", "beta", "alpha"], there=["beta", "alpha", "alpha", "beta"])
 def test_the_heaviest_common_subsequence_is_that_of_the_whole_table(said: list[str], there: list[str]) -> None:
-    assert _in_order(told(said, EVIDENCE), there) == whole_table(said, there, EVIDENCE)
+    assert _common_subsequence_weight(told(said, EVIDENCE), there) == whole_table(said, there, EVIDENCE)
 
 
-def windows(said: Sequence[str], evidence: Evidence) -> list[tuple[Line, tuple[str, ...]]]:
+def windows(said: Sequence[str], evidence: Evidence) -> list[tuple[EvidenceSentence, tuple[str, ...]]]:
     """All windows that have any of the words, best first: each weighed exactly."""
     ranked = []
     for place, line in enumerate(evidence.lines):
@@ -70,7 +70,7 @@ def windows(said: Sequence[str], evidence: Evidence) -> list[tuple[Line, tuple[s
             weights = evidence.weigh(both & set(said)), evidence.weigh(line.vocabulary & set(said))
             ranked.append((weights, line, line.stems + (after.stems if after else ())))
     ranked.sort(key=lambda item: item[0], reverse=True)
-    return [(line, there) for _, line, there in ranked[:_READ_CLOSELY]]
+    return [(line, there) for _, line, there in ranked[:_CANDIDATE_WINDOWS]]
 
 
 @given(passages=PASSAGES, sentence=SENTENCE)
@@ -121,7 +121,7 @@ def test_the_lines_are_the_best_of_all(
     evidence, asked = evidence_of(passages), " ".join(question)
     weights = {stem: evidence.weight(stem) for stem in stems(asked)}
     whole = ways._Question(weights, evidence.weigh(weights) or 1.0, bool(ways._ASKS_ABOUT_CONDITION.search(asked)))
-    ranked: list[tuple[float, Line]] = []
+    ranked: list[tuple[float, EvidenceSentence]] = []
     for place, line in enumerate(evidence.lines):
         before = evidence.lines[place - 1] if line.index else None
         covered = 0.0
@@ -129,23 +129,25 @@ def test_the_lines_are_the_best_of_all(
             if stem in line.vocabulary:
                 covered += weight
             elif stem in evidence.headings[line.rank]:
-                covered += ways._IN_HEADING * weight
+                covered += ways._HEADING_WEIGHT * weight
             elif before is not None and stem in before.vocabulary:
-                covered += ways._IN_SENTENCE_BEFORE * weight
+                covered += ways._PREVIOUS_SENTENCE_WEIGHT * weight
         if covered > 0:
-            ranked.append((covered / whole.whole * ways._form(whole, line) + ways._place(whole, line), line))
+            ranked.append(
+                (covered / whole.whole * ways._shape_factor(whole, line) + ways._position_bonus(whole, line), line)
+            )
     ranked.sort(key=lambda item: -item[0])
-    assert extract(asked, evidence, number) == [line for _, line in ranked[:number]]
+    assert extract_sentences(asked, evidence, number) == [line for _, line in ranked[:number]]
 
 
 @given(said=st.text(st.sampled_from("aB1_.`() \n\tÄé'’"), max_size=40))
 def test_facts_are_found_word_by_word(said: str) -> None:
     found = dict.fromkeys([*_NUMBER.findall(said), *_CODE.findall(said), *_NAME.findall(said)])
-    assert facts(said) == [fact for fact in found if fact not in {"e.g", "i.e"}]
+    assert checkable_facts(said) == [fact for fact in found if fact not in {"e.g", "i.e"}]
 
 
 @given(said=st.lists(st.sampled_from(["a", "b"]), max_size=20))
 def test_loops_are_found_without_counting_where_nothing_stands_twice(said: list[str]) -> None:
     text = " ".join(said)
     grams = Counter(words(text)[start : start + 4] for start in range(len(said) - 3))
-    assert looping(text) is any(times >= 3 for times in grams.values())
+    assert is_looping(text) is any(times >= 3 for times in grams.values())

@@ -31,8 +31,8 @@ def test_sentences(written: str, sentences: list[str]) -> None:
 def test_any_text_has_sentences_words_and_facts(written: str) -> None:
     assert all(sentence.strip() for sentence in text.sentences(written))
     text.stems(written)
-    text.facts(written)
-    text.negated(written)
+    text.checkable_facts(written)
+    text.is_negated(written)
 
 
 @pytest.mark.parametrize(
@@ -46,9 +46,9 @@ def test_any_text_has_sentences_words_and_facts(written: str) -> None:
     ],
 )
 def test_facts_are_numbers_identifiers_and_names(written: str, facts: set[str]) -> None:
-    assert set(text.facts(written)) == facts
+    assert set(text.checkable_facts(written)) == facts
 
 
 def test_negation_is_odd_or_even() -> None:
-    assert text.negated("It does not return.")
-    assert not text.negated("It returns.")
+    assert text.is_negated("It does not return.")
+    assert not text.is_negated("It returns.")

@@ -12,9 +12,11 @@ from poise.telemetry import sdk, tracing
 def finished() -> Iterator[Callable[[], Sequence[ReadableSpan]]]:
     """Spans as they finish, while this is in use."""
     exporter = InMemorySpanExporter()
-    provider: TracerProvider = sdk.tracing(sdk.resource("testing", "testing-1"), [SimpleSpanProcessor(exporter)])
+    provider: TracerProvider = sdk.tracer_provider(
+        sdk.resource("testing", "testing-1"), [SimpleSpanProcessor(exporter)]
+    )
     tracer = provider.get_tracer(tracing.SCOPE)
-    tracing.use(tracer)
+    tracing.activate(tracer)
     yield exporter.get_finished_spans
-    tracing.leave(tracer)
+    tracing.deactivate(tracer)
     provider.shutdown()

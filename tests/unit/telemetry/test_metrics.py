@@ -19,8 +19,8 @@ PLACE = {semconv.MESSAGING_DESTINATION: "poise.ask.interactive"}
 def collected() -> Iterator[Collect]:
     """A function that collects: {metric: {attributes: point}}."""
     reader = InMemoryMetricReader()
-    provider, recorder = sdk.metering(sdk.resource("testing", "testing-1"), [reader])
-    metrics.use(recorder)
+    provider, recorder = sdk.meter_provider(sdk.resource("testing", "testing-1"), [reader])
+    metrics.activate(recorder)
 
     def collect() -> dict[str, Points]:
         data = reader.get_metrics_data()
@@ -32,7 +32,7 @@ def collected() -> Iterator[Collect]:
         }
 
     yield collect
-    metrics.leave(recorder)
+    metrics.deactivate(recorder)
     provider.shutdown()
 
 
@@ -64,7 +64,7 @@ def test_measuring_fills_the_buckets_of_the_table(collected: Collect) -> None:
     measure(semconv.SEARCH_DURATION, 0.2, {semconv.MODE: "hybrid"})
 
     (point,) = collected()["poise.search.duration"].values()
-    assert tuple(point.explicit_bounds) == semconv.SECONDS
+    assert tuple(point.explicit_bounds) == semconv.SECONDS_BUCKETS
     assert (point.count, point.sum) == (2, pytest.approx(0.204))
 
 
@@ -86,23 +86,23 @@ def test_a_gauge_is_read_when_collected_until_it_is_let_go(collected: Collect) -
 def test_nothing_is_recorded_before_or_after(collected: Collect) -> None:
     count(semconv.REPLIES_LATE)
     recorder = metrics._recorders[-1]
-    metrics.leave(recorder)
+    metrics.deactivate(recorder)
     count(semconv.REPLIES_LATE)
     measure(semconv.SEARCH_DURATION, 1.0)
     adjust(semconv.IN_FLIGHT, 1)
-    metrics.use(recorder)
+    metrics.activate(recorder)
 
     assert points(collected()["poise.replies.late"]) == {frozenset(): 1}
 
 
 def test_attributes_of_too_many_values_share_one_series() -> None:
     recorder = metrics.Recorder([semconv.ANSWERS], {})
-    for number in range(metrics.MOST_SERIES + 10):
+    for number in range(metrics.MAX_SERIES + 10):
         recorder.add(semconv.ANSWERS, 1, {semconv.VARIANT: number})
     recorder.add(semconv.ANSWERS, 1, {semconv.VARIANT: 0})
 
     sums = recorder.sums(semconv.ANSWERS)
-    assert len(sums) == metrics.MOST_SERIES + 1
+    assert len(sums) == metrics.MAX_SERIES + 1
     assert (10, {"otel.metric.overflow": True}) in sums
     assert (2, {semconv.VARIANT: 0}) in sums
 

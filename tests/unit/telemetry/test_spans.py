@@ -12,11 +12,11 @@ from poise.telemetry import SpanKind, extract, metrics, sdk, semconv, span, span
 @pytest.fixture
 def queue() -> Iterator[spans.SpanQueue]:
     queue = spans.SpanQueue(capacity=4)
-    provider = sdk.tracing(sdk.resource("retrieval", "retrieval-2"), [queue])
+    provider = sdk.tracer_provider(sdk.resource("retrieval", "retrieval-2"), [queue])
     tracer = provider.get_tracer(tracing.SCOPE)
-    tracing.use(tracer)
+    tracing.activate(tracer)
     yield queue
-    tracing.leave(tracer)
+    tracing.deactivate(tracer)
     provider.shutdown()
 
 
@@ -51,7 +51,7 @@ def test_a_finished_span_stands_under_its_run_as_the_contract_says(queue: spans.
         semconv.KAFKA_OFFSET: 7,
         semconv.KAFKA_TOMBSTONE: True,
         semconv.GEN_AI_FINISH_REASONS: "stop,length",
-        semconv.REASON: "x" * spans.LONGEST_TEXT,
+        semconv.REASON: "x" * spans.MAX_TEXT_CHARS,
     }
     assert queue.drain() == []
 
@@ -83,7 +83,7 @@ def test_a_span_fits_its_topic_whatever_is_in_it(queue: spans.SpanQueue) -> None
         pass
     ((_, body),) = queue.drain()
     assert len(body) < SPANS.max_bytes // 4
-    assert SpanRecord.parse(body).name == "ü" * spans.LONGEST_TEXT
+    assert SpanRecord.parse(body).name == "ü" * spans.MAX_TEXT_CHARS
 
 
 def test_numbers_that_json_has_no_form_for_are_texts(queue: spans.SpanQueue) -> None:
@@ -98,7 +98,7 @@ def test_numbers_that_json_has_no_form_for_are_texts(queue: spans.SpanQueue) -> 
     with span("x", attributes=said):
         pass
     ((_, record),) = drained(queue)
-    huge = hex(10**6_000)[: spans.LONGEST_TEXT]
+    huge = hex(10**6_000)[: spans.MAX_TEXT_CHARS]
     assert record.attributes == {"huge": huge, "most": 2**63 - 1, "endless": "inf", "none": "nan"}
 
 
@@ -132,11 +132,11 @@ def test_spans_of_no_run_are_passed_over(queue: spans.SpanQueue) -> None:
 
 def test_the_oldest_give_way_and_are_counted(queue: spans.SpanQueue) -> None:
     recorder = metrics.Recorder([semconv.SPANS_DROPPED], {})
-    metrics.use(recorder)
+    metrics.activate(recorder)
     for number in range(6):
         with span(str(number), attributes={semconv.RUN: "r"}):
             pass
-    metrics.leave(recorder)
+    metrics.deactivate(recorder)
 
     assert [record.name for _, record in drained(queue)] == ["2", "3", "4", "5"]
     assert recorder.sums(semconv.SPANS_DROPPED) == [(2, {})]
@@ -153,12 +153,12 @@ def test_draining_takes_the_oldest_up_to_a_limit(queue: spans.SpanQueue) -> None
 
 def test_a_step_of_a_workflows_own_is_written_where_it_took_time_or_failed(queue: spans.SpanQueue) -> None:
     with span("process", attributes={semconv.RUN: "run-1"}):
-        with span(semconv.step("brief")):
+        with span(semconv.step_span("brief")):
             pass
-        with span(semconv.step("long")):
-            until = time.perf_counter_ns() + spans.BRIEF
+        with span(semconv.step_span("long")):
+            until = time.perf_counter_ns() + spans.MIN_STEP_DURATION_NS
             while time.perf_counter_ns() < until:
                 pass
-        with pytest.raises(ValueError, match="bad"), span(semconv.step("failed")):
+        with pytest.raises(ValueError, match="bad"), span(semconv.step_span("failed")):
             raise ValueError("bad")
     assert [record.name for _, record in drained(queue)] == ["step long", "step failed", "process"]

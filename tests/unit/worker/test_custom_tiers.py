@@ -7,8 +7,16 @@ from typing import Any
 import pytest
 
 from poise.contracts import Ask, Deadlines, Generate, Message, Request, Retrieve, TopicOptions
-from poise.contracts.custom_topics import own_topics, request_topic, tiers_with_dead_letters, topic_named
-from poise.contracts.topics import BATCH, CATALOGUE, INTERACTIVE, REQUESTS, RETRY_DELAYS, dead_topic, retry_topic
+from poise.contracts.custom_topics import custom_tier_topics, find_topic, request_topic, tiers_with_dead_letters
+from poise.contracts.topics import (
+    BATCH,
+    CATALOGUE,
+    INTERACTIVE,
+    REQUESTS,
+    RETRY_DELAYS,
+    dead_letter_topic_name,
+    retry_topic_name,
+)
 from poise.errors import SetupError
 from poise.worker import tier_loader
 from poise.worker.context import Context
@@ -141,17 +149,20 @@ def test_each_form_of_handler_is_taken(handler: Any) -> None:
         "poise.translation.requests.interactive",
         "poise.translation.requests.batch",
     ]
-    assert tier.own_topics == (*tier.topics, *own_topics("translation", ())[2:])
+    assert tier.own_topics == (*tier.topics, *custom_tier_topics("translation", ())[2:])
 
 
 def test_topics_are_named_and_kept_by_convention() -> None:
-    interactive, batch, *again, dead = own_topics("translation", (Translate,))
+    interactive, batch, *again, dead = custom_tier_topics("translation", (Translate,))
     model = REQUESTS[Generate]["interactive"]
     assert (interactive.partitions, interactive.keep, interactive.ordered) == (model.partitions, model.keep, False)
     assert (interactive.deadlines, batch.deadlines) == (INTERACTIVE, BATCH)
     assert interactive.accepts == batch.accepts == (Translate,)
-    assert [topic.name for topic in again] == [retry_topic("translation", delay) for delay in RETRY_DELAYS]
-    assert (dead.name, dead.max_bytes) == (dead_topic("translation"), CATALOGUE[dead_topic("inference")].max_bytes)
+    assert [topic.name for topic in again] == [retry_topic_name("translation", delay) for delay in RETRY_DELAYS]
+    assert (dead.name, dead.max_bytes) == (
+        dead_letter_topic_name("translation"),
+        CATALOGUE[dead_letter_topic_name("inference")].max_bytes,
+    )
 
 
 def test_topics_are_what_is_asked_for() -> None:
@@ -171,12 +182,12 @@ def test_a_request_goes_where_its_class_or_the_table_says() -> None:
 
 
 def test_topics_are_recognised_by_their_names() -> None:
-    assert topic_named("poise.documents") is CATALOGUE["poise.documents"]
-    found = topic_named("poise.translation.requests.batch")
+    assert find_topic("poise.documents") is CATALOGUE["poise.documents"]
+    found = find_topic("poise.translation.requests.batch")
     assert found is not None
     assert (found.tier, found.deadlines) == ("translation", BATCH)
-    assert topic_named("poise.translation.dead") is not None
-    assert topic_named("poise.translation.retry.10s") is not None
+    assert find_topic("poise.translation.dead") is not None
+    assert find_topic("poise.translation.retry.10s") is not None
     for name in (
         "mine",
         "poise.Translation.dead",
@@ -185,7 +196,7 @@ def test_topics_are_recognised_by_their_names() -> None:
         "poise.translation.requests",
         "poise.x.retry.9s",
     ):
-        assert topic_named(name) is None
+        assert find_topic(name) is None
 
 
 def test_dead_letters_of_own_tiers_are_found_among_a_brokers_topics() -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poise.contracts.run_id import run_id_of
+from poise.contracts.run_id import derive_run_id
 from poise.kafka.record import Headers, Position, Record
 from poise.worker import delayed_retries
 from poise.worker.delayed_retries import ATTEMPT, COUNT, DUE, OF, WRITTEN, due, read, write
@@ -36,7 +36,7 @@ async def test_a_message_comes_back_as_it_stood_first() -> None:
     again = read(await postponed(FIRST))
     assert (again.attempts, again.count) == (4, 1)
     assert again.record.headers == FIRST.headers
-    assert run_id_of(*again.record.identity) == run_id_of(*FIRST.identity)
+    assert derive_run_id(*again.record.identity) == derive_run_id(*FIRST.identity)
     assert again.record.timestamp == pytest.approx(time.time(), abs=60)
 
 

@@ -143,7 +143,7 @@ async def test_a_process_that_must_end_is_ended_though_a_thread_hangs(
 
     async def main() -> None:
         liveness = Liveness(ending=must_end)
-        liveness.part("reader of a").fail(ValueError("no such thing"))
+        liveness.component("reader of a").fail(ValueError("no such thing"))
         try:
             await liveness.watch()
         finally:

@@ -11,7 +11,7 @@ from memory_history import ChanceDoor, Do, MemoryHistory, Stored, run_with
 from pydantic_core import from_json, to_json
 
 from poise.errors import NonDeterminismError, PoiseError
-from poise.redis.journal import Entry
+from poise.redis.journal import JournalEntry
 from poise.workflows.run import Run
 
 Body = Callable[[Run], Awaitable[Any]]
@@ -51,7 +51,7 @@ async def ever() -> int:
 class SlowToGiveUp(MemoryHistory):
     """It is kept later and later that a step was given up, the first one last."""
 
-    async def write(self, step: str, entry: Entry) -> bool:
+    async def write(self, step: str, entry: JournalEntry) -> bool:
         kept = await super().write(step, entry)
         await turns({"first": 60, "second": 30}.get(step, 0))
         return kept
@@ -83,7 +83,7 @@ async def test_two_given_up_at_once_go_on_in_the_same_order_each_time() -> None:
 
 
 async def test_two_steps_in_another_order_are_a_difference(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("poise.workflows.step_executor.STUCK", 0.05)
+    monkeypatch.setattr("poise.workflows.step_executor.STALL_TIMEOUT", 0.05)
 
     def body(*numbers: int) -> Body:
         async def work(run: Run) -> None:
@@ -126,9 +126,9 @@ async def grouped_history() -> Stored:
         await begin(stored, lambda run: _grouped(run, asks=True))
     one, two, given = (stored.entries[step] for step in ("one", "two", "ever"))
     assert given.outcome == "given-up"
-    stored.entries["one"] = Entry(1, "value", one.what, one.digest, 1.0, b'{"number": 1}')
-    stored.entries["two"] = Entry(2, "value", two.what, two.digest, 1.0, b'{"number": 2}')
-    stored.entries["ever"] = Entry(3, "given-up", given.what, given.digest, 1.0)
+    stored.entries["one"] = JournalEntry(1, "value", one.description, one.digest, 1.0, b'{"number": 1}')
+    stored.entries["two"] = JournalEntry(2, "value", two.description, two.digest, 1.0, b'{"number": 2}')
+    stored.entries["ever"] = JournalEntry(3, "given-up", given.description, given.digest, 1.0)
     return stored
 
 
@@ -144,7 +144,7 @@ async def test_a_run_that_is_interrupted_ends_though_a_step_of_it_waits_to_be_gi
 
 
 async def test_a_difference_is_seen_where_all_that_is_left_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("poise.workflows.step_executor.STUCK", 0.05)
+    monkeypatch.setattr("poise.workflows.step_executor.STALL_TIMEOUT", 0.05)
     run, _ = run_with(await grouped_history())
     with pytest.raises(NonDeterminismError, match=r"step two .* comes next"):
         await run.execute(_grouped(run, asks=False))

@@ -27,7 +27,7 @@ from poise.errors import (
 from poise.telemetry import semconv
 from poise.workflows.fault_codec import decode_fault, encode_fault
 from poise.workflows.run import Run
-from poise.workflows.step_ids import Names, digest
+from poise.workflows.step_ids import StepNames, request_digest
 
 Body = Callable[[Run], Awaitable[Any]]
 
@@ -49,13 +49,13 @@ def test_an_id_does_not_depend_on_the_order_of_fields(fields: dict[str, Any]) ->
     import json  # noqa: PLC0415
 
     backwards = dict(reversed(fields.items()))
-    assert digest("call", json.dumps(fields).encode()) == digest("call", json.dumps(backwards).encode())
+    assert request_digest("call", json.dumps(fields).encode()) == request_digest("call", json.dumps(backwards).encode())
 
 
 @given(st.lists(st.sampled_from(["a", "a.2", "a.2.2", "b"])))
 def test_no_name_is_given_twice(asked: list[str]) -> None:
-    names = Names()
-    given_out = [names.of(name) for name in asked]
+    names = StepNames()
+    given_out = [names.unique(name) for name in asked]
     assert len(set(given_out)) == len(given_out)
 
 
@@ -86,7 +86,7 @@ async def test_the_steps_of_a_run_inside_another_have_its_name() -> None:
     [("do-0a1b2c3d", "do"), ("do-0a1b2c3d.12", "do"), ("plan-0a1b2c3d.2/x.3", "plan/x"), ("in de", "in de")],
 )
 def test_spans_are_named_without_what_is_different_each_time(step: str, named: str) -> None:
-    assert semconv.call(step) == f"call {named}"
+    assert semconv.call_span(step) == f"call {named}"
 
 
 # -- what comes back ---------------------------------------------------------------------------------------------------
@@ -274,7 +274,7 @@ async def test_another_request_under_the_same_id_is_a_difference_at_once() -> No
 
 
 async def test_another_order_is_a_difference_that_the_workflow_cannot_swallow(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("poise.workflows.step_executor.STUCK", 0.05)
+    monkeypatch.setattr("poise.workflows.step_executor.STALL_TIMEOUT", 0.05)
 
     async def first(run: Run) -> None:
         await run.call(Do(number=1), id="one")

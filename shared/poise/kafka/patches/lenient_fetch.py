@@ -26,7 +26,7 @@ from poise.kafka.decompression import decompress
 from poise.kafka.patches.versions import check_version
 from poise.kafka.record import UndecodableBatch
 from poise.kafka.record_batch import HEADER_BYTES, check_headers, decode, max_headers
-from poise.text.error_text import words_of
+from poise.text.error_text import error_message
 
 MAX_RECORDS: Final = 100_000
 """Most records in a batch; clients write at most 10,000 by default."""
@@ -193,7 +193,7 @@ class _Batch:
                 _check_records(records, self._batch)
                 return iter(records)
             except Exception as error:  # noqa: BLE001 - any error means that the batch is undecodable
-                self._damage = words_of(error)
+                self._damage = error_message(error)
         return iter([_Undecodable(self.base_offset, self._offset, bytes(self._raw), self._damage)])
 
 
@@ -206,7 +206,7 @@ def _open(raw: bytes) -> tuple[Any, str]:
         batch = DefaultRecordBatch(raw) if magic >= _CURRENT_MAGIC else LegacyRecordBatch(raw, magic)
         return batch, "" if batch.validate_crc() else "its checksum is not that of its bytes"
     except Exception as error:  # noqa: BLE001 - any error means that the batch is undecodable
-        return None, words_of(error)
+        return None, error_message(error)
 
 
 def _is_consistent(raw: bytes) -> bool:

@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from poise.contracts import Draw, Passage, RunRecord
-from poise.scoring import Evidence, extract
+from poise.scoring import Evidence, extract_sentences
 from poise_labs.lab.behaviour import ERROR_KINDS, ScriptedAnswer, scripted_answer
 from poise_labs.lab.questions import Fact, LabQuestion, lab_corpus, sample_questions, wrong_answer
 from poise_labs.lab.report import auc
@@ -106,7 +106,7 @@ def test_the_score_that_steers_tells_right_from_wrong() -> None:
     for place, question in enumerate(sample_questions(400, 1)):
         others = [stations[(place * 7 + step) % len(stations)] for step in range(6)]
         some = tuple(passages[one] for one in dict.fromkeys([question.fact.station, *others]))
-        lines = [line.sentence for line in extract(question.text, Evidence(some), 2)]
+        lines = [line.sentence for line in extract_sentences(question.text, Evidence(some), 2)]
         said = scripted_answer(question, lines, variant="a", seed=1, usual=Behaviour(), now=Behaviour(wrong=0.5))
         draw = Draw(variant="a", probability=0.5, policy="p", policy_version=1, raw=said.text, finish_reason="stop")
         record = RunRecord(
