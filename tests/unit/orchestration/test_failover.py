@@ -121,7 +121,7 @@ async def test_the_first_variant_leaves_as_much_time_as_it_may_take(asking: Aski
 async def test_a_variant_without_a_possible_failover_has_all_the_time(asking: Asking) -> None:
     asked = await asking(wrote={"cloud": RIGHT}, variants=[BIG, SMALL], failovers=0, run={"left": 40.0}, reserve=0.1)
     assert asked.run.timeouts["generate"] == 36.0
-    breakers = breakers_of(BIG, SMALL, least=1)
+    breakers = breakers_of(BIG, SMALL, min_calls=1)
     breakers.record("small", breakers.admit("small"), "failed")
     asked = await asking(
         wrote={"cloud": RIGHT}, variants=[BIG, SMALL], breakers=breakers, run={"left": 40.0}, reserve=0.1
@@ -172,7 +172,7 @@ async def test_the_last_variant_may_wait_for_its_rate_limit(asking: Asking) -> N
 
 
 async def test_a_variant_with_an_open_breaker_is_skipped_and_recorded(asking: Asking) -> None:
-    breakers = breakers_of(BIG, SMALL, least=2)
+    breakers = breakers_of(BIG, SMALL, min_calls=2)
     down: dict[str, Any] = {"cloud": fault("unavailable"), "gpu": RIGHT}
     runs = [await asking(wrote=down, variants=[BIG, SMALL], breakers=breakers) for _ in range(3)]
     assert [asked_of(asked) for asked in runs] == [["cloud", "gpu"], ["cloud", "gpu"], ["gpu"]]
@@ -183,7 +183,7 @@ async def test_a_variant_with_an_open_breaker_is_skipped_and_recorded(asking: As
 
 
 async def test_with_all_breakers_open_no_model_is_asked(asking: Asking) -> None:
-    breakers = breakers_of(BIG, SMALL, least=1)
+    breakers = breakers_of(BIG, SMALL, min_calls=1)
     for name in ("big", "small"):
         breakers.record(name, breakers.admit(name), "failed")
     asked = await asking(wrote={}, variants=[BIG, SMALL], breakers=breakers)
@@ -200,13 +200,13 @@ async def test_a_rate_limit_opens_the_breaker_for_its_retry_after(asking: Asking
 
 @pytest.mark.parametrize("name", ["context-too-long", "content-filtered", "invalid", "failed"])
 async def test_a_fault_of_the_question_is_not_a_failure_of_the_variant(asking: Asking, name: str) -> None:
-    breakers = breakers_of(BIG, SMALL, least=1)
+    breakers = breakers_of(BIG, SMALL, min_calls=1)
     await asking(wrote={"cloud": fault(name), "gpu": RIGHT}, variants=[BIG, SMALL], breakers=breakers)
     assert breakers.states() == {"big": "closed", "small": "closed"}
 
 
 async def test_short_deadlines_do_not_open_a_breaker(asking: Asking) -> None:
-    breakers = breakers_of(BIG, SMALL, least=1)
+    breakers = breakers_of(BIG, SMALL, min_calls=1)
     late = {"cloud": DeadlineExceededError("no reply in time"), "gpu": RIGHT}
     await asking(wrote=late, variants=[BIG, SMALL], breakers=breakers, run={"left": 2.0})
     assert breakers.states()["big"] == "closed"
@@ -236,7 +236,7 @@ async def test_a_bug_releases_the_probe(asking: Asking) -> None:
 async def test_each_failover_is_counted_by_variant_and_cause(
     asking: Asking, big: str | Exception, left_alone: bool, cause: str
 ) -> None:
-    breakers = breakers_of(BIG, SMALL, least=1)
+    breakers = breakers_of(BIG, SMALL, min_calls=1)
     if left_alone:
         breakers.record("big", breakers.admit("big"), "failed")
     recorder = Recorder([semconv.FAILOVERS, semconv.ANSWERS], {semconv.RUN_DURATION: lambda *_: None})
