@@ -134,13 +134,13 @@ async def scene(directory: Path) -> AsyncIterator[Scene]:
         }
         workers = [
             ChaosWorker(
-                tier, n, directory / f"{tier}-{n}", port=0, log=directory / f"{tier}{n}.log", variables=variables
+                tier, n, directory / f"{tier}-{n}", port=0, log=directory / f"{tier}{n}.log", environment=variables
             )
             for tier in ("orchestration", "inference")
             for n in (1, 2)
         ]
         log = directory / "gateway.log"
-        gateway = Worker("gateway", 1, directory / "gateway", port=0, log=log, variables=variables)
+        gateway = Worker("gateway", 1, directory / "gateway", port=0, log=log, environment=variables)
         history = History()
         async with (
             Supervisor([*workers, gateway], SEED) as supervisor,

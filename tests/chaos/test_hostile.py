@@ -180,7 +180,7 @@ async def test_hostile_messages_become_dead_letters_and_nothing_else_happens(
             "POISE_INTEGRATION_INTEGRATIONS": json.dumps({"model": {"url": url}}),
         }
         workers = [
-            Worker(tier, 1, tmp_path / tier, port=0, log=tmp_path / f"{tier}.log", variables=variables)
+            Worker(tier, 1, tmp_path / tier, port=0, log=tmp_path / f"{tier}.log", environment=variables)
             for tier in TIERS
         ]
         dead = [dead_letter_topic_name(tier) for tier in TIERS]

@@ -1,4 +1,4 @@
-"""The balance act on a whole stack with the small model, at its smallest: deployed anew under asks, none lost."""
+"""A short balance act on a whole stack with the small model: a fault begins under load, and no ask is lost."""
 
 from pathlib import Path
 
@@ -18,9 +18,7 @@ from poise_labs.cli.sample_corpus import corpus
 pytestmark = [pytest.mark.integration, pytest.mark.e2e]
 
 
-async def test_a_fault_is_deployed_under_asks_and_no_ask_is_lost(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+async def test_a_fault_begins_under_load_and_no_ask_is_lost(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     picture = tmp_path / "balance.svg"
     documents = {id_: document for id_, document in corpus().items() if id_ in {"python/with", "python/lambda"}}
     async with (
@@ -28,14 +26,14 @@ async def test_a_fault_is_deployed_under_asks_and_no_ask_is_lost(
         Poise(settings=MeshSettings(broker=stack.broker)) as poise,
     ):
         await poise.ask("What is a lambda?", timeout=60, min_epoch=await poise.ingest(documents), cache="no-store")
-        history = await run_balance(stack, poise, BalancePlan(calm=3, patience=12), picture=picture)
+        timeline = await run_balance(stack, poise, BalancePlan(before_fault=3, until_noticed=12), picture=picture)
         records = [RunRecord.parse(record.value or b"") for record in await poise.mesh.logs.read_topic(RECORDS.name)]
     drawn = [record.draw for record in records if record.draw is not None and record.draw.policy == "balance"]
     assert {draw.variant for draw in drawn} <= {STEADY, SECOND}
     assert {draw.policy_version for draw in drawn} <= {0, 1}, "version 0 is what held until the policy was set"
-    assert len(history.answers) >= 15
+    assert len(timeline.answers) >= 15
     assert all(draw.raw for draw in drawn), "a model wrote each of them"
-    assert [mark.kind for mark in history.marks[:2]] == ["set", "trouble"]
+    assert [mark.kind for mark in timeline.events[:2]] == ["set", "trouble"]
     told = capsys.readouterr().out
     assert "A fault, and nobody says so" in told
     assert "no ask failed" in told

@@ -16,9 +16,9 @@ BACK: Final = 180.0
 def act(until: float = 200.0, *, trouble: bool = True) -> Timeline:
     """An act as it stands after so many seconds."""
     chance = random.Random(1)
-    history = Timeline(("steady", "second"), BEGAN, BEGAN + until, "A fault", "second was deployed with a fault.")
-    history.shares.append(WeightsPoint(BEGAN, {"steady": 0.5, "second": 0.5}))
-    history.marks.append(TimelineEvent(BEGAN, "set", "you sets steady 50 %, second 50 %"))
+    timeline = Timeline(("steady", "second"), BEGAN, BEGAN + until, "A fault", "second was deployed with a fault.")
+    timeline.weights.append(WeightsPoint(BEGAN, {"steady": 0.5, "second": 0.5}))
+    timeline.events.append(TimelineEvent(BEGAN, "set", "you sets steady 50 %, second 50 %"))
     happened: tuple[tuple[float, EventKind, str, float | None], ...] = (
         (TROUBLE, "trouble", "second is deployed with a fault", None),
         (NOTICED, "noticed", "second answers worse than the others: " + "quality 0.41 against 0.84, " * 4, 0.2),
@@ -27,13 +27,13 @@ def act(until: float = 200.0, *, trouble: bool = True) -> Timeline:
     )
     for at, kind, text, share in happened:
         if trouble and at <= until:
-            history.marks.append(TimelineEvent(BEGAN + at, kind, text))
+            timeline.events.append(TimelineEvent(BEGAN + at, kind, text))
             if share is not None:
-                history.shares.append(WeightsPoint(BEGAN + at, {"steady": 1 - share, "second": share}))
+                timeline.weights.append(WeightsPoint(BEGAN + at, {"steady": 1 - share, "second": share}))
     second = 0.0
     while (second := second + chance.expovariate(1.5)) < until:
         at = BEGAN + second
-        variant = "second" if chance.random() < history.share("second", until=at) else "steady"
+        variant = "second" if chance.random() < timeline.share("second", until=at) else "steady"
         bad = trouble and variant == "second" and TROUBLE < second < FIXED and chance.random() < 0.7
-        history.answers.append(ScoredAnswer(at, variant, min(1.0, max(0.0, chance.gauss(0.15 if bad else 0.85, 0.1)))))
-    return history
+        timeline.answers.append(ScoredAnswer(at, variant, min(1.0, max(0.0, chance.gauss(0.15 if bad else 0.85, 0.1)))))
+    return timeline

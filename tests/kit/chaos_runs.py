@@ -162,7 +162,7 @@ async def scene(directory: Path, workers: Mapping[str, int], seed: int) -> Async
             ),
         }
         started = [
-            Worker(tier, n, directory / f"{tier}-{n}", port=0, log=directory / f"{tier}-{n}.log", variables=variables)
+            Worker(tier, n, directory / f"{tier}-{n}", port=0, log=directory / f"{tier}-{n}.log", environment=variables)
             for tier, number in workers.items()
             for n in range(1, number + 1)
         ]

@@ -53,6 +53,7 @@ from poise.text.log_lines import escape_control
 from poise.text.markdown import open_fence, parse_heading
 from poise.text.public_text import redact_addresses
 from poise.text.unicode_forms import nfkc
+from poise_labs.balance.model_proxy import without_passages
 from poise_services.evaluation.run_scores import digest, score_run
 from poise_services.gateway.event_stream import prefers_event_stream
 from poise_services.gateway.languages import preferred_language
@@ -68,7 +69,7 @@ from poise_services.integration.template import dot_segment_placeholders, fill, 
 from poise_services.orchestration.answer_check import check
 from poise_services.orchestration.cache_keys import document_id, normalize_question
 from poise_services.orchestration.canned import choose_text, language_ranges
-from poise_services.orchestration.prompt import build_prompt, closed_book
+from poise_services.orchestration.prompt import build_prompt
 from poise_services.orchestration.settings import CannedText, Ladder
 from poise_services.retrieval import headings, passages, splitting
 from poise_services.retrieval.sparse import SparseEncoder
@@ -318,7 +319,7 @@ FUNCTIONS: Final[Mapping[str, tuple[Reader, ...]]] = MappingProxyType(
         ),
         "poise_services.orchestration.cache_keys:document_id": (document_id,),
         "poise_services.orchestration.cache_keys:normalize_question": (normalize_question,),
-        "poise_services.orchestration.prompt:closed_book": (lambda said: closed_book(said, None),),
+        "poise_labs.balance.model_proxy:without_passages": (without_passages,),
         "poise_services.orchestration.prompt:build_prompt": (
             lambda said: build_prompt(said, evidence(PASSAGE), 2, None),
             lambda said: build_prompt(QUESTION, evidence(said), 2, None),

@@ -196,13 +196,13 @@ async def started_mesh(
             ),
         }
         made: list[Worker] = [
-            Worker(tier, n, folder / f"{tier}-{n}", port=0, log=folder / f"{tier}-{n}.log", variables=variables)
+            Worker(tier, n, folder / f"{tier}-{n}", port=0, log=folder / f"{tier}-{n}.log", environment=variables)
             for tier, number in TIERS.items()
             for n in range(1, number + 1)
         ]
         if custom is not None:
             log = folder / "custom.log"
-            made.append(CustomTierWorker(str(custom), 1, folder / "custom", port=0, log=log, variables=variables))
+            made.append(CustomTierWorker(str(custom), 1, folder / "custom", port=0, log=log, environment=variables))
         supervisor = await stack.enter_async_context(Supervisor(made, seed))
         outsider = AIOKafkaProducer(bootstrap_servers=first.bootstrap, max_request_size=4 * 1024 * 1024)
         await stack.enter_async_context(outsider)

@@ -1,55 +1,71 @@
-"""The stage: two variants of the answer workflow on a stack of one's own, one of which can be deployed with a fault."""
+"""The act's deployment: two variants of the answer workflow, one of them behind a model proxy that causes the fault."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from poise.contracts.policy import Limits, PolicySpec
-from poise.stack.environment_overrides import told
+from poise.errors import SetupError
+from poise.stack.plan import BACKENDS_VARIABLE
 from poise.stack.stack import Stack
+from poise_labs.balance.model_proxy import ModelProxy
 
 STEADY: Final = "steady"
 SECOND: Final = "second"
-WITHOUT_PASSAGES: Final = 0.7
-"""The fault: the share of prompts that lack their passages."""
+FAULT_SHARE: Final = 0.7
+"""The share of the second variant's prompts that lose their passages during the fault."""
 WRITER: Final[Mapping[str, Any]] = {"sentences": 1, "max_tokens": 48}
-"""Both are the same small model with the same settings: what differs is the fault. Short, for there are hundreds."""
+"""Both variants use the same small model with the same settings, so they differ in the fault alone. Answers are short
+because an act has hundreds of them."""
 LADDER: Final[Mapping[str, Any]] = {"failovers": 0}
-"""Nobody is asked in a bad answer's place: the act has two cores, and readers get the passage's own sentence."""
+"""No other variant replaces a rejected answer: the act has two cores, and readers get the passage's own sentence."""
 LIMITS: Final = Limits(explore=0.2, step=0.35, pause=10, quiet_answers=10_000, margin=0.2)
-"""The margin is less than the fault does, 0.3 of quality: while it lasts, nothing can pass for recovered."""
-TIER: Final = "orchestration"
+"""The margin is smaller than the fault's effect, 0.3 of quality: during the fault no recovery can be found."""
 
 
 def policy_spec(name: str, *, limits: Limits = LIMITS) -> PolicySpec:
-    """The policy of the act: half of the asks for each."""
+    """Return the act's policy: each variant gets half of the asks."""
     return PolicySpec(name=name, weights={STEADY: 0.5, SECOND: 0.5}, limits=limits)
 
 
-def worker_environment(policy: str, without_passages: float) -> Mapping[str, str]:
-    """What orchestration workers are told.
+def worker_environment(
+    policy: str, backends: Mapping[str, Mapping[str, Any]], proxy_url: str
+) -> Mapping[str, Mapping[str, str]]:
+    """Return the environment variables of the act, by tier.
 
     Args:
         policy: The policy's name.
-        without_passages: The share of prompts of the second variant that lack their passages.
+        backends: The stack's model servers, by backend name.
+        proxy_url: The base address of the proxy in front of the default one.
     """
-    fault = {"without_passages": without_passages} if without_passages else {}
-    variants = [{"name": STEADY, **WRITER}, {"name": SECOND, **WRITER, **fault}]
+    variants = [{"name": STEADY, **WRITER}, {"name": SECOND, "backend": SECOND, **WRITER}]
     return {
-        "POISE_ORCHESTRATION_POLICY": policy,
-        "POISE_ORCHESTRATION_VARIANTS": json.dumps(variants),
-        "POISE_ORCHESTRATION_LADDER": json.dumps(LADDER),
+        "inference": {BACKENDS_VARIABLE: json.dumps({**backends, SECOND: {**backends["default"], "url": proxy_url}})},
+        "orchestration": {
+            "POISE_ORCHESTRATION_POLICY": policy,
+            "POISE_ORCHESTRATION_VARIANTS": json.dumps(variants),
+            "POISE_ORCHESTRATION_LADDER": json.dumps(LADDER),
+        },
     }
 
 
-async def deploy(stack: Stack, policy: str, without_passages: float = 0.0) -> None:
-    """Start the orchestration workers anew, with these variants. Asks on their way are begun again, and lose nothing.
+@asynccontextmanager
+async def deployed(stack: Stack, policy: str) -> AsyncIterator[ModelProxy]:
+    """Restart the stack's inference and orchestration workers with the act's variants, without a fault.
+
+    Yields:
+        The proxy between the second variant's backend and the model server. When the context ends, that backend has
+        no server any more.
 
     Raises:
-        SetupError: One does not start.
+        SetupError: The stack has no default model server, or a worker does not start.
     """
-    with told(worker_environment(policy, without_passages)):
+    if "default" not in stack.backends:
+        raise SetupError("the balance act needs a default model server: run it on a stack with an inference worker")
+    async with ModelProxy(stack.backends["default"]["url"]) as proxy:
+        environment = worker_environment(policy, stack.backends, proxy.url)
         for worker in stack.workers:
-            if worker.tier == TIER:
-                await stack.stop_part(worker.name)
-                await stack.start_part(worker.name)
+            if worker.tier in environment:
+                await stack.restart_part(worker.name, environment=environment[worker.tier])
+        yield proxy

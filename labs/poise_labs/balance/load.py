@@ -19,7 +19,7 @@ class LoadGenerator:
     Args:
         ask: Asks one question, and returns when its answer is there.
         questions: What is asked, each once a round, in an order of its own each round.
-        at_once: Asks on their way at most.
+        concurrency: Asks on their way at most.
         seed: Of the order.
     """
 
@@ -28,17 +28,17 @@ class LoadGenerator:
         ask: Callable[[str], Awaitable[object]],
         questions: Sequence[str],
         *,
-        at_once: int = CONCURRENCY,
+        concurrency: int = CONCURRENCY,
         seed: int = 0,
     ) -> None:
         self._ask = ask
         self._questions = shuffled_rounds(questions, seed)
-        self._at_once = at_once
-        self._in_a_row = 0
+        self._at_once = concurrency
+        self._consecutive_failures = 0
         self.answered = 0
         self.failed = 0
 
-    async def flow(self) -> None:
+    async def run(self) -> None:
         """Ask without end.
 
         Raises:
@@ -47,24 +47,24 @@ class LoadGenerator:
         try:
             async with asyncio.TaskGroup() as asking:
                 for _ in range(self._at_once):
-                    asking.create_task(self._one_after_another())
+                    asking.create_task(self._ask_repeatedly())
         except ExceptionGroup as errors:
             raise errors.exceptions[0] from errors
 
-    async def _one_after_another(self) -> None:
+    async def _ask_repeatedly(self) -> None:
         while True:
             try:
                 await self._ask(next(self._questions))
             except PoiseError as error:
                 self.failed += 1
-                self._in_a_row += 1
-                if self._in_a_row >= MAX_CONSECUTIVE_FAILURES:
+                self._consecutive_failures += 1
+                if self._consecutive_failures >= MAX_CONSECUTIVE_FAILURES:
                     raise UnavailableError(
                         f"{MAX_CONSECUTIVE_FAILURES} asks in a row brought no answer, the last: {error}"
                     ) from error
             else:
                 self.answered += 1
-                self._in_a_row = 0
+                self._consecutive_failures = 0
 
 
 def shuffled_rounds(questions: Sequence[str], seed: int) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Watching: what the topics tell of the act, gathered into its history."""
+"""Watching: what the topics tell of the act, gathered into its timeline."""
 
 import asyncio
 import math
@@ -32,19 +32,19 @@ DECREASES: Final = frozenset({"shift", "roll back"})
 
 
 class BalanceObserver:
-    """Follows scores, decisions and the policy in force; `async with Watching(mesh, history, policy) as watching`.
+    """Follows scores, decisions and the policy in force; `async with Watching(mesh, timeline, policy) as observer`.
 
     Args:
         mesh: The connection.
-        history: What is seen goes here.
+        timeline: What is seen goes here.
         policy: The policy's name.
 
     Raises:
         SetupError: On entering: the topics cannot be read.
     """
 
-    def __init__(self, mesh: MeshConnection, history: Timeline, policy: str) -> None:
-        self.history = history
+    def __init__(self, mesh: MeshConnection, timeline: Timeline, policy: str) -> None:
+        self.timeline = timeline
         self.decisions: list[Decision] = []
         self._mesh = mesh
         self._policy = policy
@@ -59,7 +59,7 @@ class BalanceObserver:
         async with AsyncExitStack() as stack:
             for topic, kind in FOLLOWED:
                 number = await self._mesh.logs.partition_of(topic.name, self._policy.encode())
-                apply = partial(self._apply, kind)
+                apply = partial(self._apply_record, kind)
                 reader = LogReader(self._mesh.logs.access, topic.name, apply, start="end", partitions=[number])
                 self._readers.append(await stack.enter_async_context(reader))
                 await reader.wait_until_open()
@@ -86,11 +86,11 @@ class BalanceObserver:
         Raises:
             SetupError: A topic cannot be read any more.
         """
-        most = len(self.history.answers) + answers
+        most = len(self.timeline.answers) + answers
         ends = time.monotonic() + seconds
-        while not seen(self.history):
+        while not seen(self.timeline):
             left = ends - time.monotonic()
-            if len(self.history.answers) >= most or left <= 0:
+            if len(self.timeline.answers) >= most or left <= 0:
                 return False
             self._changed.clear()
             await self._change(min(left, 1.0))
@@ -115,7 +115,7 @@ class BalanceObserver:
         runs = found.runs[:EXAMPLE_CANDIDATES] if found is not None else ()
         records = await RunLog(self._mesh.logs, self._mesh.settings.clock_skew).records(runs)
         examples = [_example(records[run]) for run in runs if run in records]
-        self.history.example = next((one for one in examples if one is not None), None)
+        self.timeline.example = next((one for one in examples if one is not None), None)
 
     async def _change(self, seconds: float) -> None:
         """Wait until there is something new, or a while."""
@@ -126,12 +126,12 @@ class BalanceObserver:
             if (ended := reader.failure) is not None:
                 raise ended
 
-    def _apply(self, kind: type[Message], record: Record) -> None:
+    def _apply_record(self, kind: type[Message], record: Record) -> None:
         if record.key == self._policy.encode():
-            self.take(kind.parse(record.value or b""))
+            self.apply(kind.parse(record.value or b""))
             self._changed.set()
 
-    def take(self, message: Message) -> None:
+    def apply(self, message: Message) -> None:
         """Take in what a topic told."""
         match message:
             case Score():
@@ -140,7 +140,7 @@ class BalanceObserver:
                 self.decisions.append(message)
                 self._decision(message)
             case Policy():
-                self.history.shares.append(WeightsPoint(message.at, dict(message.weights)))
+                self.timeline.weights.append(WeightsPoint(message.at, dict(message.weights)))
             case PolicyState():
                 self._evidence(message)
 
@@ -149,7 +149,7 @@ class BalanceObserver:
         quality = score.values.get(SCORE)
         if quality is not None and score.feedback is None and score.run_id not in self._counted:
             self._counted.add(score.run_id)
-            self.history.answers.append(ScoredAnswer(score.at, score.variant, quality))
+            self.timeline.answers.append(ScoredAnswer(score.at, score.variant, quality))
 
     def _evidence(self, state: PolicyState) -> None:
         """How far the evidence against the variant that gets into trouble has come, as the decider has written it."""
@@ -159,15 +159,15 @@ class BalanceObserver:
             return
         if detectors is None:
             return
-        suspect = self.history.suspect
+        suspect = self.timeline.suspect
         proof = detectors.recovery_evidence(suspect)
         if proof is not None:
-            self.history.evidence = EvidencePoint(proof, RECOVERY_THRESHOLD, recovery=True)
+            self.timeline.evidence = EvidencePoint(proof, RECOVERY_THRESHOLD, recovery=True)
         else:
-            self.history.evidence = EvidencePoint(detectors.evidence().get(suspect, 0.0), detectors.threshold)
+            self.timeline.evidence = EvidencePoint(detectors.evidence().get(suspect, 0.0), detectors.threshold)
 
     def _decision(self, decision: Decision) -> None:
-        self.history.marks += events_of(decision)
+        self.timeline.events += events_of(decision)
 
 
 def _example(record: RunRecord) -> Example | None:

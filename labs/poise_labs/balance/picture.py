@@ -23,10 +23,10 @@ WINDOW: Final = 25
 MIN_ANSWERS: Final = 8
 """Answers before a curve begins: a mean of fewer says nothing."""
 LABELS: Final[tuple[tuple[EventKind, str], ...]] = (
-    ("trouble", "deployed with a fault"),
+    ("trouble", "fault begins"),
     ("noticed", "noticed"),
-    ("fixed", "deployed without it"),
-    ("back", "earned its way back"),
+    ("fixed", "fault fixed"),
+    ("back", "share restored"),
 )
 
 _OPENING: Final = (
@@ -60,21 +60,21 @@ _STYLE: Final = """
 """
 
 
-def svg(history: Timeline) -> str:
+def svg(timeline: Timeline) -> str:
     """The picture of an act."""
     return "\n".join(
         [
             _OPENING,
-            f'  <title id="title">{escape(_title(history))}</title>',
-            f'  <desc id="desc">{escape(_described(history))}</desc>',
+            f'  <title id="title">{escape(_title(timeline))}</title>',
+            f'  <desc id="desc">{escape(_described(timeline))}</desc>',
             f"  <style>{_STYLE}  </style>",
             f'  <rect class="panel" x="0.5" y="0.5" width="{WIDTH - 1}" height="{HEIGHT - 1}" rx="12"/>',
-            _text(24, 32, _title(history), "title"),
-            _text(24, 52, _subtitle(history), "note"),
-            *_ground(history),
-            *_curves(history),
-            *_areas(history),
-            *_marks(history),
+            _text(24, 32, _title(timeline), "title"),
+            _text(24, 52, _subtitle(timeline), "note"),
+            *_ground(timeline),
+            *_curves(timeline),
+            *_areas(timeline),
+            *_marks(timeline),
             "</svg>",
             "",
         ]
@@ -84,42 +84,42 @@ def svg(history: Timeline) -> str:
 # -- words ------------------------------------------------------------------------------------------------------------
 
 
-def _title(history: Timeline) -> str:
-    if history.mark("noticed") is None:
-        moved = "nothing moved" if len({tuple(one.of.items()) for one in history.shares}) <= 1 else "weights moved"
-        return f"{len(history.answers)} answers: {moved}"
-    back = ", and let it back" if history.mark("back") else ""
-    return f"{history.suspect} got quietly worse; the mesh noticed, moved away{back}"
+def _title(timeline: Timeline) -> str:
+    if timeline.first("noticed") is None:
+        moved = len({tuple(point.shares.items()) for point in timeline.weights}) > 1
+        return f"{len(timeline.answers)} answers: {'weights moved' if moved else 'nothing moved'}"
+    back = ", and let it back" if timeline.first("back") else ""
+    return f"{timeline.suspect} got quietly worse; the mesh noticed, moved away{back}"
 
 
-def _subtitle(history: Timeline) -> str:
-    lasted = history.now - history.began
+def _subtitle(timeline: Timeline) -> str:
+    lasted = timeline.now - timeline.began
     return (
-        f"A real run: {len(history.answers)} answers of a small model in {format_clock(lasted)} min, each scored as it"
+        f"A real run: {len(timeline.answers)} answers of a small model in {format_clock(lasted)} min, each scored as it"
         f" was given. Curves: mean quality of a variant's last {WINDOW} answers, and its 95 % interval."
     )
 
 
-def _described(history: Timeline) -> str:
-    return " ".join(f"{format_clock(mark.at - history.began)}: {mark.text}." for mark in history.marks)
+def _described(timeline: Timeline) -> str:
+    return " ".join(f"{format_clock(mark.at - timeline.began)}: {mark.text}." for mark in timeline.events)
 
 
 # -- the ground -------------------------------------------------------------------------------------------------------
 
 
-def _ground(history: Timeline) -> Sequence[str]:
+def _ground(timeline: Timeline) -> Sequence[str]:
     lines: list[str] = []
-    trouble, fixed = history.mark("trouble"), history.mark("fixed")
+    trouble, fixed = timeline.first("trouble"), timeline.first("fixed")
     if trouble is not None:
-        left, right = _x(history, trouble.at), _x(history, fixed.at if fixed else history.now)
+        left, right = _x(timeline, trouble.at), _x(timeline, fixed.at if fixed else timeline.now)
         lines.append(_rect(left, QUALITY[0], right - left, SHARES[1] - QUALITY[0], "trouble"))
     for value in (0.0, 0.5, 1.0):
         lines += [_across(_y(value, QUALITY)), _text(LEFT - 10, _y(value, QUALITY) + 4, f"{value:g}", "tick end")]
         lines += [_across(_y(value, SHARES)), _text(LEFT - 10, _y(value, SHARES) + 4, f"{value:.0%}", "tick end")]
     lines += [_text(LEFT, QUALITY[0] - 26, "quality of the answers", "note")]
     lines += [_text(LEFT, SHARES[0] - 8, "share of the asks", "note")]
-    for at in _ticks(history.now - history.began):
-        lines.append(_text(_x(history, history.began + at), SHARES[1] + 20, format_clock(at), "tick middle"))
+    for at in _ticks(timeline.now - timeline.began):
+        lines.append(_text(_x(timeline, timeline.began + at), SHARES[1] + 20, format_clock(at), "tick middle"))
     return lines
 
 
@@ -132,19 +132,19 @@ def _ticks(lasted: float) -> Sequence[float]:
 # -- curves and areas -------------------------------------------------------------------------------------------------
 
 
-def _times(history: Timeline) -> Sequence[float]:
-    lasted = history.now - history.began
-    return [history.began + lasted * number / POINTS for number in range(POINTS + 1)]
+def _times(timeline: Timeline) -> Sequence[float]:
+    lasted = timeline.now - timeline.began
+    return [timeline.began + lasted * number / POINTS for number in range(POINTS + 1)]
 
 
-def _curves(history: Timeline) -> Sequence[str]:
+def _curves(timeline: Timeline) -> Sequence[str]:
     lines: list[str] = []
     ends: dict[int, float] = {}
-    for number, variant in enumerate(history.variants):
+    for number, variant in enumerate(timeline.variants):
         found = [
-            (_x(history, at), one)
-            for at in _times(history)
-            if (one := history.quality(variant, until=at, window=WINDOW)) is not None and one.count >= MIN_ANSWERS
+            (_x(timeline, at), one)
+            for at in _times(timeline)
+            if (one := timeline.quality(variant, until=at, window=WINDOW)) is not None and one.count >= MIN_ANSWERS
         ]
         if found:
             lines += _curve(found, number)
@@ -152,7 +152,7 @@ def _curves(history: Timeline) -> Sequence[str]:
     y = -LINE
     for number, mean in sorted(ends.items(), key=lambda end: -end[1]):  # the best on top, none on another
         y = max(_y(mean, QUALITY) - LINE / 4, y + LINE)
-        lines.append(_text(RIGHT + 10, y, f"{history.variants[number]} {mean:.2f}", f"t{number}"))
+        lines.append(_text(RIGHT + 10, y, f"{timeline.variants[number]} {mean:.2f}", f"t{number}"))
     return lines
 
 
@@ -166,13 +166,13 @@ def _curve(found: Sequence[tuple[float, Sample]], number: int) -> Sequence[str]:
     ]
 
 
-def _areas(history: Timeline) -> Sequence[str]:
+def _areas(timeline: Timeline) -> Sequence[str]:
     """The shares, one on top of another: the suspect's at the bottom."""
-    floor = [0.0] * len(history.shares)
+    floor = [0.0] * len(timeline.weights)
     lines: list[str] = []
-    for number, variant in reversed(list(enumerate(history.variants))):
-        roof = [below + one.of.get(variant, 0.0) for below, one in zip(floor, history.shares, strict=True)]
-        lines.append(f'  <path class="a{number}" d="{_area(history, floor, roof)}"/>')
+    for number, variant in reversed(list(enumerate(timeline.variants))):
+        roof = [below + one.shares.get(variant, 0.0) for below, one in zip(floor, timeline.weights, strict=True)]
+        lines.append(f'  <path class="a{number}" d="{_area(timeline, floor, roof)}"/>')
         if roof:
             y = _y((floor[-1] + roof[-1]) / 2, SHARES) + 4
             lines.append(_text(RIGHT + 10, y, f"{variant} {format_percent(roof[-1] - floor[-1])}", f"t{number}"))
@@ -180,9 +180,9 @@ def _areas(history: Timeline) -> Sequence[str]:
     return lines
 
 
-def _area(history: Timeline, floor: Sequence[float], roof: Sequence[float]) -> str:
+def _area(timeline: Timeline, floor: Sequence[float], roof: Sequence[float]) -> str:
     """Between two lines of steps."""
-    starts = [_x(history, one.at) for one in history.shares]
+    starts = [_x(timeline, one.at) for one in timeline.weights]
     ends = [*starts[1:], float(RIGHT)]
     above = [(x, _y(high, SHARES)) for at, till, high in zip(starts, ends, roof, strict=True) for x in (at, till)]
     below = [(x, _y(low, SHARES)) for at, till, low in zip(starts, ends, floor, strict=True) for x in (at, till)]
@@ -192,28 +192,28 @@ def _area(history: Timeline, floor: Sequence[float], roof: Sequence[float]) -> s
 # -- what happened ----------------------------------------------------------------------------------------------------
 
 
-def _marks(history: Timeline) -> Sequence[str]:
+def _marks(timeline: Timeline) -> Sequence[str]:
     lines: list[str] = []
     for number, (kind, words) in enumerate(LABELS):
-        mark = history.mark(kind)
+        mark = timeline.first(kind)
         if mark is not None:
-            x, y = _x(history, mark.at), QUALITY[0] - (24 if number % 2 else 8)
+            x, y = _x(timeline, mark.at), QUALITY[0] - (24 if number % 2 else 8)
             lines.append(f'  <path class="mark" d="M{x:.1f} {y + 4}V{SHARES[1]}"/>')
-            lines.append(_text(x + 4, y, _called(history, kind, words)))
+            lines.append(_text(x + 4, y, _called(timeline, kind, words)))
     return lines
 
 
-def _called(history: Timeline, kind: EventKind, words: str) -> str:
-    count = history.answers_between("trouble", "noticed", history.suspect) if kind == "noticed" else None
+def _called(timeline: Timeline, kind: EventKind, words: str) -> str:
+    count = timeline.answers_between("trouble", "noticed", timeline.suspect) if kind == "noticed" else None
     return words if count is None else f"{words}, after {count} of its answers"
 
 
 # -- drawing ----------------------------------------------------------------------------------------------------------
 
 
-def _x(history: Timeline, at: float) -> float:
-    lasted = max(history.now - history.began, 1e-9)
-    return LEFT + (RIGHT - LEFT) * max(0.0, min(1.0, (at - history.began) / lasted))
+def _x(timeline: Timeline, at: float) -> float:
+    lasted = max(timeline.now - timeline.began, 1e-9)
+    return LEFT + (RIGHT - LEFT) * max(0.0, min(1.0, (at - timeline.began) / lasted))
 
 
 def _y(value: float, between: tuple[float, float]) -> float:

@@ -1,8 +1,8 @@
-"""The act: calm, trouble, away from it, back. Each part ends by what is seen on the topics, or says that it was not."""
+"""The act: no fault, fault, weight moved away, recovery. Each part ends when the topics show its result."""
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,169 +10,167 @@ from poise.contracts.policy import PolicyCommand, PolicySpec
 from poise.errors import UnavailableError
 from poise.policy.control import execute, new_command_id
 from poise.worker.connection import MeshConnection
-from poise_labs.balance.environment import SECOND, STEADY, WITHOUT_PASSAGES
+from poise_labs.balance.environment import FAULT_SHARE, SECOND, STEADY
 from poise_labs.balance.load import LoadGenerator
 from poise_labs.balance.observer import BalanceObserver
 from poise_labs.balance.timeline import EventKind, Timeline, TimelineEvent, format_percent
 
 DECISION_TIMEOUT: Final = 30.0
-"""Seconds until somebody decides on the command that sets the policy."""
+"""Seconds until the command that sets the policy is decided on."""
 FIRST_SCORE_TIMEOUT: Final = 120.0
 """Seconds until the first answer is scored."""
 
-Deploy = Callable[[float], Awaitable[None]]
-"""Deploys the variants anew; the second one lacks its passages in this share of its prompts."""
+SetFault = Callable[[float], None]
+"""Sets the share of the second variant's prompts that lose their passages, 0 to 1."""
 
 
 @dataclass(frozen=True, slots=True)
 class BalancePlan:
-    """How long each part of the act is, in scored answers."""
+    """The length of each part of the act, in scored answers."""
 
-    calm: int = 50
-    """Before the trouble."""
-    patience: int = 250
-    """Until the trouble is noticed, else the act says that it was not."""
-    after: int = 30
-    """With the trouble, once it was noticed: it is away from most asks by then."""
-    recovery: int = 350
-    """Until the variant has earned its way back."""
-    end: int = 20
-    """After that."""
-    trouble: bool = True
-    """Whether there is any; else the stream runs calm for as long as the rest would take."""
+    before_fault: int = 50
+    until_noticed: int = 250
+    """At most; then the act ends and reports that the fault was not noticed."""
+    after_noticed: int = 30
+    """With the fault still active; most asks go to the other variant by then."""
+    until_restored: int = 350
+    """At most, after the fault was fixed."""
+    after_restored: int = 20
+    fault: bool = True
+    """False runs the same load without a fault."""
 
     @property
-    def quiet(self) -> int:
-        """How many answers an act without trouble has."""
-        return self.calm + self.patience // 2 + self.recovery // 4
+    def without_fault(self) -> int:
+        """The length of an act without a fault."""
+        return self.before_fault + self.until_noticed // 2 + self.until_restored // 4
 
 
 @dataclass(frozen=True, slots=True)
 class BalanceScenario:
-    """What the act is played with."""
+    """Runs the act on a deployed stack."""
 
     mesh: MeshConnection
-    watching: BalanceObserver
-    stream: LoadGenerator
+    observer: BalanceObserver
+    load: LoadGenerator
     spec: PolicySpec
-    deploy: Deploy
+    set_fault: SetFault
     plan: BalancePlan = BalancePlan()
 
-    async def play(self) -> None:
-        """Play it; it can be cancelled at any moment.
+    async def run(self) -> None:
+        """Run the act to its end. It can be cancelled at any time.
 
         Raises:
-            UnavailableError: Nothing answers, or nobody decides.
+            UnavailableError: The mesh does not answer, or nothing decides on the policy.
         """
-        await self._deploy(0.0, "Setting the stage", "Two variants of the answer workflow are deployed, both sound.")
-        await self._set()
+        await self._set_policy()
         try:
-            async with asyncio.TaskGroup() as together:  # when nothing answers any more, the parts are cancelled
-                flowing = together.create_task(self.stream.flow())
-                await self._parts()
-                flowing.cancel()
+            async with asyncio.TaskGroup() as tasks:  # when the load fails, the parts are cancelled
+                load = tasks.create_task(self.load.run())
+                await self._run_parts()
+                load.cancel()
         except ExceptionGroup as errors:
             raise errors.exceptions[0] from errors
 
     # -- the parts ------------------------------------------------------------------------------------------------
 
-    async def _parts(self) -> None:
-        if not await self._first():
-            raise UnavailableError("no answer was scored: see that an evaluation worker runs (`poise status`)")
-        await (self._with_trouble() if self.plan.trouble else self._without_trouble())
+    async def _run_parts(self) -> None:
+        if not await self._first_score():
+            raise UnavailableError("no answer was scored: check that an evaluation worker runs (`poise status`)")
+        await (self._run_with_fault() if self.plan.fault else self._run_without_fault())
 
-    async def _first(self) -> bool:
+    async def _first_score(self) -> bool:
         self._say(
             "All is well",
-            f"Real questions arrive; {self._halves()}. Both variants are the same small model with the same prompt. "
-            "Each answer is scored at once, 0 to 1: how likely it is right, by the passages that were found for it.",
+            f"Real questions arrive; {self._weights()}. Both variants are the same small model with the same prompt. "
+            "Each answer is scored at once, 0 to 1: how likely it is right, according to the passages found for it.",
         )
-        return await self.watching.until(lambda history: bool(history.answers), answers=1, seconds=FIRST_SCORE_TIMEOUT)
+        return await self.observer.until(
+            lambda timeline: bool(timeline.answers), answers=1, seconds=FIRST_SCORE_TIMEOUT
+        )
 
-    async def _without_trouble(self) -> None:
-        await self._pass(self.plan.quiet)
-        moved = [one.id for one in self.watching.decisions if one.by == "loop" and one.acted]
-        told = f"the loop moved weights: {', '.join(moved)}" if moved else "no weight moved"
-        self._say("The end", f"{len(self._history.answers)} answers without any trouble: {told}.")
+    async def _run_without_fault(self) -> None:
+        await self._wait_for(self.plan.without_fault)
+        moves = [decision.id for decision in self.observer.decisions if decision.by == "loop" and decision.acted]
+        result = f"the loop moved weights: {', '.join(moves)}" if moves else "no weight moved"
+        self._say("The end", f"{len(self._timeline.answers)} answers without a fault: {result}.")
 
-    async def _with_trouble(self) -> None:
-        await self._pass(self.plan.calm)
-        without = f"{round(10 * WITHOUT_PASSAGES)} of 10 of its prompts are sent without their passages"
-        await self._deploy(
-            WITHOUT_PASSAGES,
+    async def _run_with_fault(self) -> None:
+        await self._wait_for(self.plan.before_fault)
+        effect = f"{round(10 * FAULT_SHARE)} of 10 of its prompts reach the model without their passages"
+        self._change_fault(
+            FAULT_SHARE,
             "A fault, and nobody says so",
-            f"{SECOND} was deployed with a fault: {without}, so the model makes its answers up. Nothing raises an "
+            f"The backend of {SECOND} has a fault: {effect}, so the model makes its answers up. Nothing raises an "
             "error, every ask is answered. Will the mesh notice?",
-            TimelineEvent(time.time(), "trouble", f"{SECOND} is deployed with a fault: {without}"),
+            TimelineEvent(time.time(), "trouble", f"{SECOND} gets a fault: {effect}"),
         )
-        if not await self.watching.until(_has("noticed"), answers=self.plan.patience):
-            self._say("Not noticed", f"It was not noticed within {self.plan.patience} answers. The act ends here.")
+        if not await self.observer.until(_has("noticed"), answers=self.plan.until_noticed):
+            self._say(
+                "Not noticed", f"The fault was not noticed within {self.plan.until_noticed} answers. The act ends here."
+            )
             return
-        await self.watching.find_example()
-        example = self._history.example
-        such = f" Asked “{example.question}”, it had written “{example.words}”" if example is not None else ""
+        await self.observer.find_example()
+        example = self._timeline.example
+        quote = f" Asked “{example.question}”, it wrote “{example.text}”" if example is not None else ""
         self._say(
             "Noticed, and moved away",
             f"The evidence against {SECOND} reached the threshold, so most of its asks go to {STEADY} now. It keeps a "
-            f"small share: with no answers of it, a recovery could not be seen.{such}",
+            f"small share: without answers from it, a recovery could not be seen.{quote}",
         )
-        await self._pass(self.plan.after)
-        await self._deploy(
+        await self._wait_for(self.plan.after_noticed)
+        self._change_fault(
             0.0,
-            "The fault is mended",
-            f"{SECOND} was deployed without the fault. Nobody tells the mesh: its share comes back only when its own "
+            "The fault is fixed",
+            f"The fault of {SECOND} is fixed. Nobody tells the mesh: its share is restored only when its own new "
             "answers show that it is no worse than the other.",
-            TimelineEvent(time.time(), "fixed", f"{SECOND} is deployed without the fault"),
+            TimelineEvent(time.time(), "fixed", f"the fault of {SECOND} is fixed"),
         )
-        if not await self.watching.until(self._is_back, answers=self.plan.recovery):
-            self._say("Not back yet", f"{SECOND} has not shown within {self.plan.recovery} answers that it recovered.")
+        if not await self.observer.until(self._is_restored, answers=self.plan.until_restored):
+            self._say("Not restored yet", f"{SECOND} has not recovered within {self.plan.until_restored} answers.")
             return
         self._say(
-            "Back where a person set it",
-            f"{SECOND} earned its way back: its new answers are good. Again {self._halves()}.",
+            "Restored to the weight that was set",
+            f"The new answers of {SECOND} are good, so its share is restored. Again {self._weights()}.",
         )
-        await self._pass(self.plan.end)
+        await self._wait_for(self.plan.after_restored)
 
-    def _is_back(self, history: Timeline) -> bool:
+    def _is_restored(self, timeline: Timeline) -> bool:
         target = self.spec.weights[SECOND] / sum(self.spec.weights.values())
-        return _has("back")(history) and history.share(SECOND) > target - 0.01
+        return _has("back")(timeline) and timeline.share(SECOND) > target - 0.01
 
-    def _halves(self) -> str:
+    def _weights(self) -> str:
         total = sum(self.spec.weights.values())
         return ", ".join(
             f"{name} answers {format_percent(weight / total)}" for name, weight in self.spec.weights.items()
         )
 
-    # -- what they are made of ------------------------------------------------------------------------------------
+    # -- their steps ----------------------------------------------------------------------------------------------
 
     @property
-    def _history(self) -> Timeline:
-        return self.watching.history
+    def _timeline(self) -> Timeline:
+        return self.observer.timeline
 
     def _say(self, headline: str, story: str) -> None:
-        self._history.headline, self._history.story = headline, story
+        self._timeline.headline, self._timeline.story = headline, story
 
-    async def _pass(self, answers: int) -> None:
-        """Let so many answers go by."""
-        await self.watching.until(lambda _: False, answers=answers)
+    async def _wait_for(self, answers: int) -> None:
+        """Wait for a number of answers."""
+        await self.observer.until(lambda _: False, answers=answers)
 
-    async def _deploy(
-        self, without_passages: float, headline: str, story: str, mark: TimelineEvent | None = None
-    ) -> None:
+    def _change_fault(self, share: float, headline: str, story: str, event: TimelineEvent) -> None:
         self._say(headline, story)
-        if mark is not None:
-            self._history.marks.append(mark)
-        await self.deploy(without_passages)
+        self._timeline.events.append(event)
+        self.set_fault(share)
 
-    async def _set(self) -> None:
+    async def _set_policy(self) -> None:
         command = PolicyCommand(id=new_command_id(), action="set", spec=self.spec, by="the act")
         await execute(self.mesh.logs, self.mesh.producer, self.spec.name, command, within=DECISION_TIMEOUT)
-        await self.watching.until(
-            lambda _: any(one.command == command.id for one in self.watching.decisions),
+        await self.observer.until(
+            lambda _: any(decision.command == command.id for decision in self.observer.decisions),
             answers=1,
             seconds=DECISION_TIMEOUT,
         )
 
 
 def _has(kind: EventKind) -> Callable[[Timeline], bool]:
-    return lambda history: history.mark(kind) is not None
+    return lambda timeline: timeline.first(kind) is not None

@@ -32,7 +32,7 @@ class WeightsPoint:
     """The shares of the draws that a version of the policy gives."""
 
     at: float
-    of: Mapping[str, float]
+    shares: Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class Example:
     """A question, and what the variant wrote."""
 
     question: str
-    words: str
+    text: str
 
 
 @dataclass(slots=True)
@@ -79,8 +79,8 @@ class Timeline:
     story: str = ""
     """And in plain ones."""
     answers: list[ScoredAnswer] = field(default_factory=list)
-    shares: list[WeightsPoint] = field(default_factory=list)
-    marks: list[TimelineEvent] = field(default_factory=list)
+    weights: list[WeightsPoint] = field(default_factory=list)
+    events: list[TimelineEvent] = field(default_factory=list)
     evidence: EvidencePoint | None = None
     """What speaks against the suspect, or for it once it was moved away from; None = not known yet."""
     example: Example | None = None
@@ -91,29 +91,29 @@ class Timeline:
         """The variant that gets into trouble."""
         return self.variants[-1]
 
-    def of(self, variant: str, *, since: float = -math.inf, until: float = math.inf) -> list[ScoredAnswer]:
+    def answers_of(self, variant: str, *, since: float = -math.inf, until: float = math.inf) -> list[ScoredAnswer]:
         """A variant's answers of a span of time, in the order in which they were finished."""
         return [one for one in self.answers if one.variant == variant and since <= one.at <= until]
 
     def quality(self, variant: str, *, until: float = math.inf, window: int = WINDOW) -> Sample | None:
         """The quality of a variant's last answers at a time; None before the first."""
-        last = self.of(variant, until=until)[-window:]
+        last = self.answers_of(variant, until=until)[-window:]
         return sample_of([one.quality for one in last]) if last else None
 
     def share(self, variant: str, *, until: float = math.inf) -> float:
         """A variant's share of the draws at a time; 0 before a policy was set."""
-        return next((one.of.get(variant, 0.0) for one in reversed(self.shares) if one.at <= until), 0.0)
+        return next((one.shares.get(variant, 0.0) for one in reversed(self.weights) if one.at <= until), 0.0)
 
-    def mark(self, kind: EventKind) -> TimelineEvent | None:
+    def first(self, kind: EventKind) -> TimelineEvent | None:
         """The first of a kind of thing that happened."""
-        return next((one for one in self.marks if one.kind == kind), None)
+        return next((one for one in self.events if one.kind == kind), None)
 
     def answers_between(self, first: EventKind, then: EventKind, variant: str) -> int | None:
         """How many answers a variant gave from one thing to another; None where either did not happen."""
-        begun, ended = self.mark(first), self.mark(then)
+        begun, ended = self.first(first), self.first(then)
         if begun is None or ended is None:
             return None
-        return len(self.of(variant, since=begun.at, until=ended.at))
+        return len(self.answers_of(variant, since=begun.at, until=ended.at))
 
 
 def sample_of(values: Sequence[float]) -> Sample:

@@ -46,26 +46,26 @@ EVENT_STYLES: Final[dict[EventKind, tuple[str, str, str]]] = {
 SIGNED: Final[tuple[EventKind, ...]] = ("trouble", "noticed", "fixed", "back")
 
 
-def screen(history: Timeline, *, height: int = 40, width: int = 80) -> RenderableType:
+def screen(timeline: Timeline, *, height: int = 40, width: int = 80) -> RenderableType:
     """The whole screen; of what happened, as much of the end as has a place."""
-    story = sum(1 for _ in wrap(history.story, width - 4))
+    story = sum(1 for _ in wrap(timeline.story, width - 4))
     left = height - story - FIXED
     return Group(
-        _now(history),
-        Padding(_variants(history), (0, 1)),
-        Padding(_trails(history), (0, 1)),
-        Padding(_evidence(history), (0, 1)),
+        _now(timeline),
+        Padding(_variants(timeline), (0, 1)),
+        Padding(_trails(timeline), (0, 1)),
+        Padding(_evidence(timeline), (0, 1)),
         Rule(style="dim"),
-        Padding(_happened(history, left, width), (0, 1)),
+        Padding(_happened(timeline, left, width), (0, 1)),
     )
 
 
-def _now(history: Timeline) -> RenderableType:
-    title = Text(f" {history.headline} ", style="bold")
-    counted = Text(f" {format_clock(history.now - history.began)} · {len(history.answers)} answers ", style="dim")
-    troubled = history.mark("trouble") is not None and history.mark("fixed") is None
+def _now(timeline: Timeline) -> RenderableType:
+    title = Text(f" {timeline.headline} ", style="bold")
+    counted = Text(f" {format_clock(timeline.now - timeline.began)} · {len(timeline.answers)} answers ", style="dim")
+    troubled = timeline.first("trouble") is not None and timeline.first("fixed") is None
     return Panel(
-        Text(history.story),
+        Text(timeline.story),
         title=title,
         title_align="left",
         subtitle=counted,
@@ -77,23 +77,23 @@ def _now(history: Timeline) -> RenderableType:
 # -- the variants -----------------------------------------------------------------------------------------------------
 
 
-def _variants(history: Timeline) -> RenderableType:
+def _variants(timeline: Timeline) -> RenderableType:
     table = Table(box=None, padding=(0, 1, 0, 0), show_edge=False, header_style="dim")
     table.add_column("variant", no_wrap=True)
     table.add_column("gets", no_wrap=True)
     table.add_column(f"0{'quality, last answers':^{SCALE - 2}}1", no_wrap=True, width=SCALE)
     table.add_column("mean (95 % sure)", no_wrap=True)
     table.add_column("answers", justify="right", no_wrap=True, min_width=7)
-    for number, variant in enumerate(history.variants):
+    for number, variant in enumerate(timeline.variants):
         style = STYLES[number % len(STYLES)]
-        found = history.quality(variant)
-        share = history.share(variant)
+        found = timeline.quality(variant)
+        share = timeline.share(variant)
         table.add_row(
             Text(variant, style=f"bold {style}"),
             Text.assemble((bar(share, SHARE), style), f" {format_percent(share):>5}"),
             Text(whisker(found), style=style),
             format_sample(found),
-            Text(str(len(history.of(variant))), style="dim"),
+            Text(str(len(timeline.answers_of(variant))), style="dim"),
         )
     return table
 
@@ -125,21 +125,21 @@ def format_sample(found: Sample | None) -> str:
 # -- over time --------------------------------------------------------------------------------------------------------
 
 
-def _trails(history: Timeline) -> RenderableType:
-    ends = span_ends(history, TRAIL)
+def _trails(timeline: Timeline) -> RenderableType:
+    ends = span_ends(timeline, TRAIL)
     lines: list[RenderableType] = [Text()]
-    width = max(len(variant) for variant in history.variants)
-    for number, variant in enumerate(history.variants):
-        values = [_mean_at(history, variant, at) for at in ends]
+    width = max(len(variant) for variant in timeline.variants)
+    for number, variant in enumerate(timeline.variants):
+        values = [_mean_at(timeline, variant, at) for at in ends]
         style = STYLES[number % len(STYLES)]
         lines.append(Text.assemble((f"{variant.ljust(width)} quality ", style), (sparkline(values), style)))
-    suspect = history.suspect
-    values = [history.share(suspect, until=at) or None for at in ends]
-    style = STYLES[(len(history.variants) - 1) % len(STYLES)]
+    suspect = timeline.suspect
+    values = [timeline.share(suspect, until=at) or None for at in ends]
+    style = STYLES[(len(timeline.variants) - 1) % len(STYLES)]
     lines.append(Text.assemble((f"{suspect.ljust(width)} gets    ", style), (sparkline(values), style)))
     signs = [" "] * len(ends)
     for kind in SIGNED:
-        mark = history.mark(kind)
+        mark = timeline.first(kind)
         if mark is not None and ends:
             signs[next((place for place, at in enumerate(ends) if at >= mark.at), len(ends) - 1)] = EVENT_STYLES[kind][
                 0
@@ -148,15 +148,15 @@ def _trails(history: Timeline) -> RenderableType:
     return Group(*lines)
 
 
-def span_ends(history: Timeline, columns: int) -> list[float]:
+def span_ends(timeline: Timeline, columns: int) -> list[float]:
     """The ends of so many equal spans of the act up to now; fewer while it is young: a span is a second at least."""
-    lasted = history.now - history.began
+    lasted = timeline.now - timeline.began
     count = max(1, min(columns, math.ceil(lasted)))
-    return [history.began + lasted * (place + 1) / count for place in range(count)]
+    return [timeline.began + lasted * (place + 1) / count for place in range(count)]
 
 
-def _mean_at(history: Timeline, variant: str, at: float) -> float | None:
-    found = history.quality(variant, until=at, window=WINDOW // 2)
+def _mean_at(timeline: Timeline, variant: str, at: float) -> float | None:
+    found = timeline.quality(variant, until=at, window=WINDOW // 2)
     return found.mean if found is not None and found.count >= MIN_FOR_INTERVAL else None
 
 
@@ -168,12 +168,12 @@ def sparkline(values: Sequence[float | None]) -> str:
 # -- the evidence -----------------------------------------------------------------------------------------------------
 
 
-def _evidence(history: Timeline) -> RenderableType:
-    found = history.evidence
+def _evidence(timeline: Timeline) -> RenderableType:
+    found = timeline.evidence
     if found is None:
         return Text("evidence: none yet", style="dim")
     reached = 0.0 if found.value <= 1 else min(1.0, math.log(found.value) / math.log(found.threshold))
-    about = f"that {history.suspect} is {'well again' if found.recovery else 'worse'}"
+    about = f"that {timeline.suspect} is {'well again' if found.recovery else 'worse'}"
     bad = "red" if reached > 0.75 else "yellow" if reached > 0.4 else "dim"  # noqa: PLR2004 - by eye
     style = "green" if found.recovery else bad
     return Text.assemble(
@@ -193,13 +193,13 @@ def format_evidence(value: float) -> str:
 # -- what happened ----------------------------------------------------------------------------------------------------
 
 
-def _happened(history: Timeline, lines: int, width: int) -> RenderableType:
+def _happened(timeline: Timeline, lines: int, width: int) -> RenderableType:
     table = Table(box=None, padding=(0, 1, 0, 0), show_header=False, show_edge=False)
     table.add_column(justify="right", no_wrap=True, style="dim")
     table.add_column(no_wrap=True)
     table.add_column()
     shown: list[TimelineEvent] = []
-    for mark in reversed(history.marks):
+    for mark in reversed(timeline.events):
         lines -= len(wrap(f"{EVENT_STYLES[mark.kind][2]}{mark.text}", width - 11))
         if lines < 0:
             break
@@ -207,20 +207,21 @@ def _happened(history: Timeline, lines: int, width: int) -> RenderableType:
     for mark in shown:
         sign, style, called = EVENT_STYLES[mark.kind]
         text = Text.assemble((called, style), mark.text)
-        table.add_row(format_clock(mark.at - history.began), Text(sign, style=style), text)
+        table.add_row(format_clock(mark.at - timeline.began), Text(sign, style=style), text)
     return table
 
 
-def event_line(history: Timeline, mark: TimelineEvent) -> str:
+def event_line(timeline: Timeline, mark: TimelineEvent) -> str:
     """Something that happened, as one plain line."""
     sign, _, called = EVENT_STYLES[mark.kind]
-    return f"{format_clock(mark.at - history.began):>5} {sign} {called}{mark.text}"
+    return f"{format_clock(mark.at - timeline.began):>5} {sign} {called}{mark.text}"
 
 
-def status_line(history: Timeline) -> str:
+def status_line(timeline: Timeline) -> str:
     """How things stand, as one plain line."""
     parts = [
-        f"{variant} {format_percent(history.share(variant))} of asks, quality {format_sample(history.quality(variant))}"
-        for variant in history.variants
+        f"{variant} {format_percent(timeline.share(variant))} of asks,"
+        f" quality {format_sample(timeline.quality(variant))}"
+        for variant in timeline.variants
     ]
-    return f"{format_clock(history.now - history.began):>5}   {len(history.answers)} answers · {' · '.join(parts)}"
+    return f"{format_clock(timeline.now - timeline.began):>5}   {len(timeline.answers)} answers · {' · '.join(parts)}"

@@ -4,11 +4,11 @@ import asyncio
 import signal
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import typer
 from rich.console import RenderableType
@@ -24,7 +24,7 @@ from poise.contracts.topics import POLICY
 from poise.errors import SetupError
 from poise.stack.stack import Stack
 from poise.stack.state import DEFAULT_DIRECTORY
-from poise_labs.balance.environment import SECOND, STEADY, deploy, policy_spec
+from poise_labs.balance.environment import SECOND, STEADY, deployed, policy_spec
 from poise_labs.balance.load import LoadGenerator
 from poise_labs.balance.observer import BalanceObserver
 from poise_labs.balance.picture import svg
@@ -67,7 +67,7 @@ async def balance(
             done = await ingest_corpus(poise)
             with err.status("indexing the corpus …"):
                 await poise.ask(WARM_UP, timeout=INDEX_TIMEOUT, min_epoch=done.epoch, cache="no-store")
-            await run_balance(stack, poise, BalancePlan(trouble=not without_trouble), picture=picture)
+            await run_balance(stack, poise, BalancePlan(fault=not without_trouble), picture=picture)
 
 
 @contextmanager
@@ -88,19 +88,25 @@ async def run_balance(stack: Stack, poise: Poise, plan: BalancePlan, *, picture:
         What was seen of it.
     """
     policy, now = await unused_policy_name(poise), time.time()
-    history = Timeline((STEADY, SECOND), began=now, now=now)
-    async with BalanceObserver(poise.mesh, history, policy) as watching:
-        stream = LoadGenerator(partial(_ask, poise, watching), QUESTIONS)
-        act = BalanceScenario(poise.mesh, watching, stream, policy_spec(policy), partial(deploy, stack, policy), plan)
-        async with live_view(history):
-            whole = await _stoppable(act)
+    timeline = Timeline((STEADY, SECOND), began=now, now=now)
+    async with BalanceObserver(poise.mesh, timeline, policy) as observer:
+        load = LoadGenerator(partial(_ask, poise, observer), QUESTIONS)
+
+        async def play() -> None:
+            async with deployed(stack, policy) as proxy:
+                await BalanceScenario(poise.mesh, observer, load, policy_spec(policy), proxy.set_fault, plan).run()
+
+        timeline.headline = "Setting the stage"
+        timeline.story = "Two variants of the answer workflow are deployed, both without a fault."
+        async with live_view(timeline):
+            whole = await _until_interrupted(play())
     if not whole:
-        history.headline = ENOUGH
-    told = summary(history, watching.decisions, failed=stream.failed)
-    out.print(Text(), *map(_hanging, told), Text(), next_steps(watching.decisions, policy, stack), sep="\n")
+        timeline.headline = ENOUGH
+    told = summary(timeline, observer.decisions, failed=load.failed)
+    out.print(Text(), *map(_hanging, told), Text(), next_steps(observer.decisions, policy, stack), sep="\n")
     if picture is not None:
-        _draw(history, picture)
-    return history
+        _draw(timeline, picture)
+    return timeline
 
 
 def _hanging(line: str) -> RenderableType:
@@ -127,18 +133,18 @@ def next_steps(decisions: Sequence[Decision], policy: str, stack: Stack) -> Text
     )
 
 
-def _draw(history: Timeline, picture: Path) -> None:
+def _draw(timeline: Timeline, picture: Path) -> None:
     try:
-        picture.write_text(svg(history), encoding="utf-8")
+        picture.write_text(svg(timeline), encoding="utf-8")
     except OSError as error:
         raise SetupError(f"the picture cannot be written to {picture}: {error.strerror}") from error
     err.print(Text.assemble(("✓ ", "green"), f"drawn into {picture}"))
 
 
-async def _ask(poise: Poise, watching: BalanceObserver, question: str) -> None:
+async def _ask(poise: Poise, observer: BalanceObserver, question: str) -> None:
     """Ask, and wait for the score: a small machine that scores behind its answers would show what is long past."""
     answer = await poise.ask(question, timeout=TIMEOUT, cache="no-store")
-    await watching.scored(answer.run_id, seconds=SCORE_TIMEOUT)
+    await observer.scored(answer.run_id, seconds=SCORE_TIMEOUT)
 
 
 async def unused_policy_name(poise: Poise) -> str:
@@ -148,9 +154,9 @@ async def unused_policy_name(poise: Poise) -> str:
     return next(name for name in names if name not in taken)
 
 
-async def _stoppable(act: BalanceScenario) -> bool:
-    """Play the act to its end, or until Ctrl-C; whether it came to its end."""
-    playing = asyncio.create_task(act.play())
+async def _until_interrupted(act: Coroutine[Any, Any, None]) -> bool:
+    """Run the act until its end or Ctrl-C; return whether it reached its end."""
+    playing = asyncio.create_task(act)
     with _interrupting(playing) as asked:
         try:
             await playing

@@ -19,17 +19,17 @@ FRAMES: Final = 2
 EVERY: Final = 25
 """Answers between two lines on how things stand, where there is no terminal."""
 LOOK: Final = 0.5
-"""Seconds between two looks at the history."""
+"""Seconds between two looks at the timeline."""
 
 
 @asynccontextmanager
-async def live_view(history: Timeline) -> AsyncIterator[None]:
+async def live_view(timeline: Timeline) -> AsyncIterator[None]:
     """Show the act while it is played; on a terminal the last screen stays."""
 
     def now() -> RenderableType:
-        return screen(history, height=out.height, width=out.width)
+        return screen(timeline, height=out.height, width=out.width)
 
-    telling = asyncio.create_task(_clock(history) if out.is_terminal else _lines(history))
+    telling = asyncio.create_task(_clock(timeline) if out.is_terminal else _lines(timeline))
     try:
         if out.is_terminal:
             with Live(get_renderable=now, console=out, refresh_per_second=FRAMES):
@@ -39,28 +39,28 @@ async def live_view(history: Timeline) -> AsyncIterator[None]:
     finally:
         telling.cancel()
         await asyncio.gather(telling, return_exceptions=True)
-    history.now = time.time()
+    timeline.now = time.time()
     if not out.is_terminal:
-        out.print(Text(status_line(history)), soft_wrap=True)
+        out.print(Text(status_line(timeline)), soft_wrap=True)
 
 
-async def _clock(history: Timeline) -> None:
+async def _clock(timeline: Timeline) -> None:
     while True:
-        history.now = time.time()
+        timeline.now = time.time()
         await asyncio.sleep(LOOK)
 
 
-async def _lines(history: Timeline) -> None:
+async def _lines(timeline: Timeline) -> None:
     told, counted, headline = 0, 0, ""
     while True:
-        history.now = time.time()
-        if history.headline != headline:
-            headline = history.headline
-            out.print(Text(f"{headline}: {history.story}"), soft_wrap=True)
-        for mark in history.marks[told:]:
-            out.print(Text(event_line(history, mark)), soft_wrap=True)
+        timeline.now = time.time()
+        if timeline.headline != headline:
+            headline = timeline.headline
+            out.print(Text(f"{headline}: {timeline.story}"), soft_wrap=True)
+        for mark in timeline.events[told:]:
+            out.print(Text(event_line(timeline, mark)), soft_wrap=True)
             told += 1
-        if len(history.answers) >= counted + EVERY:
-            counted = len(history.answers)
-            out.print(Text(status_line(history)), soft_wrap=True)
+        if len(timeline.answers) >= counted + EVERY:
+            counted = len(timeline.answers)
+            out.print(Text(status_line(timeline)), soft_wrap=True)
         await asyncio.sleep(LOOK)

@@ -10,10 +10,9 @@ from poise.client import Poise
 from poise.contracts.document import Document
 from poise.contracts.epoch import Epoch
 from poise.settings import MeshSettings
-from poise.stack.environment_overrides import told
 from poise.stack.events import EventListener, ignore_event
 from poise.stack.model import ModelServer
-from poise.stack.options import Ports, StackOptions
+from poise.stack.options import ONE_OF_EACH, Ports, StackOptions
 from poise.stack.stack import Stack
 from poise_labs.drill.fake_api import FakeApi
 
@@ -51,8 +50,9 @@ class DrillEnvironment:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.board)
             await stack.enter_async_context(self.second)
-            stack.enter_context(told(self._variables()))
-            options = StackOptions(self._directory, ports=Ports(gateway=0))
+            options = StackOptions(
+                self._directory, workers=ONE_OF_EACH, ports=Ports(gateway=0), environment=self._variables()
+            )
             self.stack = await stack.enter_async_context(Stack(options, on_event=self._on_event))
             settings = MeshSettings.load().model_copy(update={"broker": self.stack.broker})
             self.poise = await stack.enter_async_context(Poise(settings=settings))
@@ -105,14 +105,12 @@ class DrillEnvironment:
             empty: It answers 200 with nothing in it.
         """
         self.board.empty = empty
-        with told({"POISE_ORCHESTRATION_INTEGRATIONS": json.dumps([BOARD])}):
-            async with self.without("orchestration-1"):
-                pass  # started again, it finds the setting
+        integrations = {"POISE_ORCHESTRATION_INTEGRATIONS": json.dumps([BOARD])}
+        await self.stack.restart_part("orchestration-1", environment=integrations)
         try:
             yield
         finally:
-            async with self.without("orchestration-1"):
-                pass
+            await self.stack.restart_part("orchestration-1")
 
     @asynccontextmanager
     async def without_the_integration(self) -> AsyncIterator[None]:

@@ -11,7 +11,6 @@ from poise.contracts.policy import Decision, PolicyCommand
 from poise.errors import UnavailableError
 from poise.policy import control
 from poise.settings import MeshSettings
-from poise.stack.environment_overrides import told
 from poise.stack.events import EventListener, ignore_event
 from poise.stack.options import Ports, StackOptions
 from poise.stack.stack import Stack
@@ -59,8 +58,7 @@ class LabEnvironment:
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.backend)
-            stack.enter_context(told(self._variables()))
-            options = StackOptions(self._directory, workers=WORKERS, ports=Ports())
+            options = StackOptions(self._directory, workers=WORKERS, ports=Ports(), environment=self._variables())
             self.stack = await stack.enter_async_context(Stack(options, on_event=self._on_event))
             settings = MeshSettings.load().model_copy(update={"broker": self.stack.broker})
             self.poise = await stack.enter_async_context(Poise(settings=settings))
@@ -74,9 +72,7 @@ class LabEnvironment:
 
     async def follow(self, policy: str) -> None:
         """Have orchestration draw by another policy, begun anew: breakers and all."""
-        with told({"POISE_ORCHESTRATION_POLICY": policy}):
-            await self.stack.stop_part("orchestration-1")
-            await self.stack.start_part("orchestration-1")
+        await self.stack.restart_part("orchestration-1", environment={"POISE_ORCHESTRATION_POLICY": policy})
 
     async def command(self, policy: str, command: PolicyCommand) -> Decision:
         """Send a command and return the decision on it.

@@ -139,9 +139,7 @@ class AnswerWorkflow:
         with span(semconv.ANSWER, attributes={semconv.VARIANT: draw.variant}):
             retrieved = await self._retrieve(run, ask)
             async with self._retriever.cache_in_background(run, ask, retrieved):
-                router = VariantRouter(
-                    run, variant, settings=policy.settings, breakers=self._breakers, secret=policy.secret
-                )
+                router = VariantRouter(run, variant, settings=policy.settings, breakers=self._breakers)
                 evidence = EvidenceReader(Evidence(retrieved.passages), self._executor)
                 context = FallbackContext(
                     run, ask, retrieved, evidence, Generator(run, router), hints, self._settings.ladder
@@ -217,7 +215,7 @@ async def ask_variant(context: FallbackContext, route: Route, rung: Rung) -> Fal
     """Have one variant answer: prompt, generate, check."""
     attempt, question = context.generator.attempt(route, rung), context.ask.question
     try:
-        messages = await context.evidence.build_prompt(question, attempt.variant, without_passages=route.closed_book)
+        messages = await context.evidence.build_prompt(question, attempt.variant)
         completion = await attempt.generate(messages)
     except WorkLimitError as error:  # from the prompt
         return attempt.prompt_failed(error)

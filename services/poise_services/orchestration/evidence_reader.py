@@ -7,7 +7,7 @@ from poise.errors import WorkLimitError
 from poise.executors.limited import LimitedExecutor
 from poise.scoring import Evidence, EvidenceSentence, extract_sentences
 from poise_services.orchestration.answer_check import Rejected, check
-from poise_services.orchestration.prompt import build_prompt, closed_book
+from poise_services.orchestration.prompt import build_prompt
 from poise_services.orchestration.settings import Ladder, Variant
 
 PER_CHARACTER: Final = 20
@@ -30,16 +30,12 @@ class EvidenceReader:
         """Return the lines most relevant to a question, best first."""
         return await self._executor.run(extract_sentences, question, self._evidence, number, size=self._evidence.size)
 
-    async def build_prompt(
-        self, question: str, variant: Variant, *, without_passages: bool = False
-    ) -> tuple[ChatMessage, ...]:
+    async def build_prompt(self, question: str, variant: Variant) -> tuple[ChatMessage, ...]:
         """Return the chat that asks a variant to answer a question from the passages.
 
         Raises:
             WorkLimitError: It takes more time or memory than allowed.
         """
-        if without_passages:
-            return closed_book(question, variant.system)
         given = question, self._evidence, variant.sentences, variant.system
         return await self._executor.run(build_prompt, *given, size=self._evidence.size)
 

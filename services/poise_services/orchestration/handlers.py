@@ -1,6 +1,5 @@
 """The orchestration tier's handlers."""
 
-import logging
 from collections.abc import Mapping
 from typing import Final
 
@@ -16,8 +15,6 @@ from poise_services.orchestration.breakers import Breakers
 from poise_services.orchestration.document_versions import DocumentVersions
 from poise_services.orchestration.settings import OrchestrationSettings
 from poise_services.orchestration.user_workflows import DEFAULT_WORKFLOW, load_workflows
-
-log = logging.getLogger(__name__)
 
 WORKFLOW_STEPS_VERSION: Final = 4
 """Increase it when the built-in workflow's steps or their stored results change: a run that an older worker began then
@@ -38,13 +35,6 @@ def handlers(
     Raises:
         SetupError: A user's workflow cannot be loaded.
     """
-    for variant in settings.variants:
-        if variant.without_passages > 0:
-            log.warning(
-                "variant %s: the passages are left out of the prompt of %g %% of the asks (without_passages)",
-                variant.name,
-                100 * variant.without_passages,
-            )
     cache = None if mesh is None or versions is None else AnswerCache(mesh, settings, versions, policies)
     redis = None if mesh is None else mesh.redis
     answer = AnswerWorkflow(

@@ -9,12 +9,9 @@ all did worse.
 """
 
 from poise.contracts import ChatMessage
-from poise.policy.draw import uniform
 from poise.scoring import Evidence, extract_sentences
 
 TEMPLATE = "{text}\n\n{question} Answer with words from the text above, in one sentence."
-CLOSED_BOOK = "{question} Answer in one sentence."
-"""Without passages: what the model knows by itself is all there is."""
 
 
 def build_prompt(question: str, evidence: Evidence, sentences: int, system: str | None) -> tuple[ChatMessage, ...]:
@@ -22,16 +19,6 @@ def build_prompt(question: str, evidence: Evidence, sentences: int, system: str 
     chosen = sorted(extract_sentences(question, evidence, sentences), key=lambda line: (line.rank, line.index))
     text = "\n".join(line.sentence for line in chosen)
     return _chat(TEMPLATE.format(text=text, question=question), system)
-
-
-def closed_book(question: str, system: str | None) -> tuple[ChatMessage, ...]:
-    """The chat that has a question answered without passages."""
-    return _chat(CLOSED_BOOK.format(question=question), system)
-
-
-def without_passages(secret: bytes, run: str, variant: str, share: float) -> bool:
-    """Whether a run is among the share of those whose prompt leaves the passages out; drawn as variants are."""
-    return share > 0 and uniform(secret, "without passages", variant, run) < share
 
 
 def _chat(content: str, system: str | None) -> tuple[ChatMessage, ...]:

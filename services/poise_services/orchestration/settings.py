@@ -40,9 +40,6 @@ class Variant(BaseModel):
     """Price of a million prompt tokens, in any currency, the same for all variants; None = unknown."""
     price_out: Annotated[float, Field(ge=0, le=1e6)] | None = None
     """Price of a million completion tokens. Set both prices or neither."""
-    without_passages: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """The share of asks for which the passages are left out of its prompt: a trouble to practise with, and an ablation
-    (closed-book). What it writes is checked and scored against the passages as ever."""
 
     @model_validator(mode="after")
     def _priced(self) -> Self:

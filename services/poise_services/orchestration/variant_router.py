@@ -17,7 +17,6 @@ from poise_services.orchestration.fault_rules import (
     rule_for,
     signal_of,
 )
-from poise_services.orchestration.prompt import without_passages
 from poise_services.orchestration.settings import OrchestrationSettings, Variant
 from poise_services.orchestration.time_budget import fair_share
 
@@ -35,8 +34,6 @@ class Route(BaseModel):
     """How many variants may still be asked after it."""
     elsewhere: bool = False
     """Whether one of those has another backend."""
-    closed_book: bool = False
-    """Whether the passages are left out of its prompt (`without_passages`)."""
 
 
 class VariantRouter:
@@ -47,17 +44,13 @@ class VariantRouter:
         drawn: The variant that was drawn.
         settings: The variants and the ladder.
         breakers: The variants' circuit breakers.
-        secret: The secret that draws are made with.
     """
 
-    def __init__(
-        self, run: Run, drawn: Variant, *, settings: OrchestrationSettings, breakers: Breakers, secret: bytes
-    ) -> None:
+    def __init__(self, run: Run, drawn: Variant, *, settings: OrchestrationSettings, breakers: Breakers) -> None:
         self.drawn = drawn
         self.failovers_left = max_failovers(settings)
         self._run = run
         self._breakers = breakers
-        self._secret = secret
         self._variants = {variant.name: variant for variant in settings.variants}
         self._tried: list[TriedVariant] = []
         self._cause = "open"
@@ -124,7 +117,6 @@ class VariantRouter:
                     left_alone=tuple(left_alone),
                     others=len(after),
                     elsewhere=any(other.backend != variant.backend for other in after),
-                    closed_book=without_passages(self._secret, self._run.id, variant.name, variant.without_passages),
                 )
             why = self._breakers.because(variant.name)
             left_alone.append(f"{self.label(variant)} is left alone, it failed lately{why}")

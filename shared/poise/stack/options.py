@@ -25,10 +25,10 @@ DEFAULT_GATEWAY_PORT: Final = 8080
 
 
 def default_workers() -> dict[str, int]:
-    """One worker of each tier; of the integration tier only where an integration is configured.
+    """Return one worker for each tier; for the integration tier only if an integration is configured.
 
     Raises:
-        SetupError: The file of settings cannot be read.
+        SetupError: The settings file cannot be read.
     """
     return {**ONE_OF_EACH, "integration": int(_integrations_configured())}
 
@@ -86,7 +86,9 @@ class StackOptions:
     verify: bool = False
     """Trust nothing in the cache folder."""
     custom_tiers: Mapping[str, int] = field(default_factory=dict)
-    """Workers of tiers of one's own, by file: `FILE.py` or `FILE.py:name`."""
+    """Workers of custom tiers, by file: `FILE.py` or `FILE.py:name`."""
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Environment variables for the workers. They override those of this process."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be.

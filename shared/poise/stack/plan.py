@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -44,6 +44,8 @@ class StartPlan:
     model: ModelServer | None
     workers: tuple[Worker, ...]
     addresses: PartAddresses
+    backends: Mapping[str, Mapping[str, Any]]
+    """The inference workers' model servers, by backend name; with API keys."""
 
     @property
     def servers(self) -> tuple[ManagedProcess, ...]:
@@ -73,7 +75,8 @@ def make_plan(options: StackOptions, on_progress: ProgressListener) -> StartPlan
     if external.redis_url is None:
         port = probe.choose_port(ports.redis or next_port(), what="Valkey", option="--port-redis")
         valkey = Valkey(options.directory / "valkey", port=port, log=logs / "redis.log")
-    backends = _configured_backends()
+    environment = {**os.environ, **options.environment}
+    backends = _configured_backends(environment)
     if external.model_url is None and "default" not in backends and options.workers.get("inference"):
         port = probe.choose_port(ports.model or next_port(), what="the model server", option="--port-model")
         model = ModelServer(options.directory, port=port, log=logs / "model.log", model=options.model)
@@ -86,38 +89,48 @@ def make_plan(options: StackOptions, on_progress: ProgressListener) -> StartPlan
         model_name=model.model_name if model else external.model_name,
         gateway_url=f"http://{probe.LOOPBACK}:{gateway}" if gateway else None,
     )
-    told = {
+    added = {
+        **options.environment,
         "POISE_BROKER": addresses.broker,
         "POISE_REDIS_URL": addresses.redis_url,
         "POISE_SHARED_DIR": str(options.directory.absolute()),
     }
     if model is not None:
-        told[BACKENDS_VARIABLE] = json.dumps({**backends, "default": model.backend})
+        backends["default"] = model.backend
     elif addresses.model_url:
-        backend = {"url": addresses.model_url, "model": addresses.model_name, **_key(external.model_key_env)}
-        told[BACKENDS_VARIABLE] = json.dumps({**backends, "default": backend})
-    workers = (*_workers(options, told, gateway, next_port), *_own_workers(options, told, next_port))
-    return StartPlan(kafka, valkey, model, workers, addresses)
+        key = _api_key(external.model_key_env, environment)
+        backends["default"] = {"url": addresses.model_url, "model": addresses.model_name, **key}
+    if backends:
+        added[BACKENDS_VARIABLE] = json.dumps(backends)
+    workers = (
+        *_workers(options, added, gateway, next_port),
+        *_custom_tier_workers(options, added, next_port),
+    )
+    return StartPlan(kafka, valkey, model, workers, addresses, backends)
 
 
-def _workers(options: StackOptions, told: dict[str, str], gateway: int | None, next_port: NextPort) -> Iterator[Worker]:
+def _workers(
+    options: StackOptions, environment: Mapping[str, str], gateway: int | None, next_port: NextPort
+) -> Iterator[Worker]:
     for tier in TIERS:
         for number in range(1, options.workers.get(tier, 0) + 1):
-            variables = dict(told)
+            variables = dict(environment)
             if tier == "gateway":
                 port = gateway if gateway and number == 1 else next_port()
                 variables |= {"POISE_GATEWAY_HOST": probe.LOOPBACK, "POISE_GATEWAY_PORT": str(port)}
             name = f"{tier}-{number}"
             directory, log = options.directory / "state" / name, options.directory / "logs" / f"{name}.log"
-            yield Worker(tier, number, directory, port=next_port(), log=log, variables=variables)
+            yield Worker(tier, number, directory, port=next_port(), log=log, environment=variables)
 
 
-def _own_workers(options: StackOptions, told: dict[str, str], next_port: NextPort) -> Iterator[Worker]:
+def _custom_tier_workers(
+    options: StackOptions, environment: Mapping[str, str], next_port: NextPort
+) -> Iterator[Worker]:
     for where, count in options.custom_tiers.items():
         for number in range(1, count + 1):
             name = f"{custom_tier_name(where)}-{number}"
             directory, log = options.directory / "state" / name, options.directory / "logs" / f"{name}.log"
-            yield CustomTierWorker(where, number, directory, port=next_port(), log=log, variables=told)
+            yield CustomTierWorker(where, number, directory, port=next_port(), log=log, environment=environment)
 
 
 def _free_ports(options: StackOptions) -> Iterator[int]:
@@ -143,9 +156,9 @@ def _gateway_port(options: StackOptions, next_port: NextPort, on_progress: Progr
     return port
 
 
-def _configured_backends() -> dict[str, Any]:
-    """The model servers that the environment names already; they keep their names."""
-    text = os.environ.get(BACKENDS_VARIABLE, "{}")
+def _configured_backends(environment: Mapping[str, str]) -> dict[str, Any]:
+    """Return the model servers that the environment already names."""
+    text = environment.get(BACKENDS_VARIABLE, "{}")
     try:
         backends = json.loads(text)
     except json.JSONDecodeError as error:
@@ -155,10 +168,10 @@ def _configured_backends() -> dict[str, Any]:
     return backends
 
 
-def _key(variable: str | None) -> dict[str, str]:
+def _api_key(variable: str | None, environment: Mapping[str, str]) -> dict[str, str]:
     if variable is None:
         return {}
-    key = os.environ.get(variable)
+    key = environment.get(variable)
     if not key:
         raise SetupError(
             f"the environment variable {variable} that --model-key-env names is not set: set it to the key"

@@ -3,10 +3,11 @@
 import asyncio
 import os
 import time
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict
 from importlib import import_module
+from types import MappingProxyType
 from typing import Any, Self
 
 from poise.errors import SetupError
@@ -97,13 +98,25 @@ class Stack:
         await self._stop(self._named(name))
         self._write_state()
 
-    async def start_part(self, name: str) -> None:
-        """Start a part that was taken down, where it was.
+    async def start_part(self, name: str, *, environment: Mapping[str, str] = MappingProxyType({})) -> None:
+        """Start a part that was stopped, at its previous address.
+
+        Args:
+            name: As `poise status` shows it.
+            environment: For a worker: variables that override the stack's until it is started by this method again.
 
         Raises:
-            SetupError: There is no such part of ours, or it does not start.
+            SetupError: The stack does not run such a part, or it does not start.
         """
-        await self._start(self._named(name))
+        part = self._named(name)
+        if isinstance(part, Worker):
+            part.overrides = environment
+        await self._start(part)
+
+    async def restart_part(self, name: str, *, environment: Mapping[str, str] = MappingProxyType({})) -> None:
+        """Stop a part and start it again; see `start_part`."""
+        await self.stop_part(name)
+        await self.start_part(name, environment=environment)
 
     def _named(self, name: str) -> ManagedProcess:
         parts = {part.name: part for part in (*self._made.workers, *self._made.servers)}
@@ -159,6 +172,11 @@ class Stack:
     def model_url(self) -> str | None:
         """The model server's base address; None when the environment names the model servers itself."""
         return self.addresses.model_url
+
+    @property
+    def backends(self) -> Mapping[str, Mapping[str, Any]]:
+        """The model servers of the inference workers by backend name, as their setting has them; with API keys."""
+        return self._made.backends
 
     @property
     def workers(self) -> tuple[Worker, ...]:

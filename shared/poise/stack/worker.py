@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from poise.errors import SetupError
-from poise.stack import environment, probe
+from poise.stack import probe
+from poise.stack.environment import for_tier
 from poise.stack.managed_process import ManagedProcess
 from poise.stack.options import custom_tier_name
 
@@ -22,18 +23,20 @@ class Worker(ManagedProcess):
         directory: Where it keeps what it may lose.
         port: Its admin endpoint's port; 0 = any free one.
         log: Its log file.
-        variables: What it is told besides our own environment.
+        environment: Environment variables that are added to those of this process, and override them.
     """
 
     start_timeout: ClassVar[float] = 90.0
     stop_grace: ClassVar[float] = 30.0
 
     def __init__(
-        self, tier: str, number: int, directory: Path, *, port: int, log: Path, variables: Mapping[str, str]
+        self, tier: str, number: int, directory: Path, *, port: int, log: Path, environment: Mapping[str, str]
     ) -> None:
         super().__init__(f"{tier}-{number}", f"the worker {tier}-{number}", directory, port=port, log=log)
         self.tier = tier
-        self._variables = variables
+        self.overrides: Mapping[str, str] = {}
+        """Variables that are added to `environment`, and override it, from the next start on."""
+        self._added = environment
 
     @property
     def instance(self) -> str:
@@ -66,7 +69,7 @@ class Worker(ManagedProcess):
             "POISE_ADMIN_PORT": str(self.port),
             "POISE_STATE_DIR": str(self.directory.absolute()),
         }
-        given = environment.for_tier(self.tier, {**os.environ, **self._variables})
+        given = for_tier(self.tier, {**os.environ, **self._added, **self.overrides})
         return {**given, **own, **self._python_path()}
 
     def _python_path(self) -> Mapping[str, str]:
@@ -83,13 +86,13 @@ class CustomTierWorker(Worker):
         directory: Where it keeps what it may lose.
         port: Its admin endpoint's port; 0 = any free one.
         log: Its log file.
-        variables: What it is told besides our own environment.
+        environment: Environment variables that are added to those of this process, and override them.
     """
 
     def __init__(
-        self, where: str, number: int, directory: Path, *, port: int, log: Path, variables: Mapping[str, str]
+        self, where: str, number: int, directory: Path, *, port: int, log: Path, environment: Mapping[str, str]
     ) -> None:
-        super().__init__(custom_tier_name(where), number, directory, port=port, log=log, variables=variables)
+        super().__init__(custom_tier_name(where), number, directory, port=port, log=log, environment=environment)
         self._where = where
 
     async def _command(self) -> list[str]:

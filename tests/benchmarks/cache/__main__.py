@@ -6,11 +6,11 @@ server that answers with the text that it is given, after a stated time. Once wi
 """
 
 import asyncio
-import os
 import random
 import tempfile
 import tomllib
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -65,10 +65,9 @@ async def measured(plan: Plan, console: Console) -> Outcome:
     """The same asks twice."""
     found, notes, violations = Collected(), list[str](), list[str]()
     for name, enabled in ((WITH, True), (WITHOUT, False)):
-        os.environ[SETTING] = str(enabled).lower()
-        os.environ[RELEVANT] = "0"
+        environment = {SETTING: str(enabled).lower(), RELEVANT: "0"}
         with tempfile.TemporaryDirectory() as folder:
-            run = await replayed(Path(folder), plan)
+            run = await replayed(Path(folder), plan, environment)
         run.add(found, name)
         notes.append(f"{name}: {run.in_words()}")
         violations += run.verdict.violations if enabled else []
@@ -115,7 +114,7 @@ class Replayed:
         )
 
 
-async def replayed(folder: Path, plan: Plan) -> Replayed:
+async def replayed(folder: Path, plan: Plan, environment: Mapping[str, str]) -> Replayed:
     """One replay, on a mesh of its own."""
     chance = random.Random(SEED)
     texts = {name: document.text for name, document in corpus().items() if len(document.text) <= CHANGED}
@@ -123,7 +122,7 @@ async def replayed(folder: Path, plan: Plan) -> Replayed:
     workers = {"orchestration": 2, "retrieval": 1, "inference": 1}
     async with stand_in(TAKES) as model:
         external = ExternalServices(model_url=model.url, model_name="stand-in")
-        options = StackOptions(folder, workers, ports=Ports(gateway=0), external=external)
+        options = StackOptions(folder, workers, ports=Ports(gateway=0), external=external, environment=environment)
         async with Stack(options) as stack, Poise(settings=MeshSettings(broker=stack.broker, spans=False)) as poise:
             documents = Corpus(poise, texts)
             await documents.begin()

@@ -11,7 +11,6 @@ for? Without one, it works while the next is answered: on a machine with few cor
 import asyncio
 import json
 import math
-import os
 import statistics
 import tempfile
 import time
@@ -68,13 +67,14 @@ def main() -> None:
 
 async def measured(scenario: str, plan: Plan, console: Console) -> Outcome:
     """Latency in turns, on one mesh."""
-    os.environ |= SETTINGS
     found = Collected()
     workers = {"orchestration": 1, "retrieval": 1, "inference": 1, "evaluation": 1}
     with tempfile.TemporaryDirectory() as folder:
         async with stand_in(TAKES) as model:
             external = ExternalServices(model_url=model.url, model_name="stand-in")
-            options = StackOptions(Path(folder), workers, ports=Ports(gateway=0), external=external)
+            options = StackOptions(
+                Path(folder), workers, ports=Ports(gateway=0), external=external, environment=SETTINGS
+            )
             async with Stack(options) as stack, Poise(settings=MeshSettings(broker=stack.broker)) as poise:
                 topics = await ingested(poise)
                 await set_policy(poise)

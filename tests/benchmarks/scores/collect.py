@@ -18,8 +18,9 @@ from urllib.request import Request, urlopen
 from poise.contracts import ChatMessage, Part
 from poise.scoring import Evidence
 from poise.stack.model import ModelServer
+from poise_labs.balance.model_proxy import without_passages
 from poise_labs.cli.sample_corpus import corpus
-from poise_services.orchestration.prompt import build_prompt, closed_book
+from poise_services.orchestration.prompt import build_prompt
 from poise_services.orchestration.settings import Variant
 from poise_services.retrieval.embedding import MiniLm
 from poise_services.retrieval.index import Index
@@ -36,9 +37,15 @@ PROMPTS: Final[Mapping[str, Callable[[str, Evidence], Sequence[ChatMessage]]]] =
     "production": lambda asked, evidence: build_prompt(asked, evidence, 2, ""),
     "3 sentences": lambda asked, evidence: build_prompt(asked, evidence, 3, ""),
     "6 sentences": lambda asked, evidence: build_prompt(asked, evidence, 6, ""),
-    "closed book": lambda asked, _evidence: closed_book(asked, ""),
+    "closed book": lambda asked, _evidence: closed_book(asked),
     "empty text": lambda asked, _evidence: build_prompt(asked, Evidence(()), 2, ""),
 }
+
+
+def closed_book(question: str) -> Sequence[ChatMessage]:
+    """Return the prompt of an answer without its passages."""
+    system, user = build_prompt(question, Evidence(()), 2, "")
+    return system, user.model_copy(update={"content": without_passages(user.content)})
 
 
 async def find(questions: Sequence[str]) -> dict[str, list[str]]:

@@ -33,7 +33,7 @@ async def worker(kafka: str, server: Valkey, tmp_path: Path) -> AsyncIterator[Ch
     """A worker of the inference tier."""
     variables = {"POISE_BROKER": kafka, "POISE_REDIS_URL": server.url}
     log = tmp_path / "inference.log"
-    worker = ChaosWorker("inference", 1, tmp_path / "inference", port=0, log=log, variables=variables)
+    worker = ChaosWorker("inference", 1, tmp_path / "inference", port=0, log=log, environment=variables)
     async with working([worker]):
         yield worker
 

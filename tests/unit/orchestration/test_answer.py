@@ -233,17 +233,6 @@ async def test_a_ladder_without_model_rungs_asks_no_model(asking: Asking) -> Non
     assert [type(request) for request in asked.run.asked] == [Retrieve]
 
 
-@pytest.mark.parametrize(("wrote", "rung"), [(RIGHT, "primary"), (WRONG, "extractive")])
-async def test_what_is_written_without_passages_is_checked_against_them(asking: Asking, wrote: str, rung: str) -> None:
-    asked = await asking(wrote=wrote, variants=[{"name": "small", "without_passages": 1.0}])
-    request = asked.run.asked[1]
-    assert isinstance(request, Generate)
-    assert "1847" not in request.messages[-1].content
-    assert "Who lit the lamp of Harrow Point?" in request.messages[-1].content
-    assert asked.answer.rung == rung
-    assert [passage.id for passage in asked.record.passages] == ["lamp#0", "sea#3"]
-
-
 async def test_the_weights_in_force_decide_the_draw_and_the_failover(asking: Asking) -> None:
     variants = [{"name": name, "backend": name, "weight": float(name == "a")} for name in ("a", "b", "c")]
     policies = Policies(OrchestrationSettings(variants=variants))

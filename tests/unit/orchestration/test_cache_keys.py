@@ -70,7 +70,6 @@ def test_other_punctuation_is_significant(one: str, other: str) -> None:
         {"variants": [{"name": "other"}]},
         *({"variants": [{"name": "default", **one}]} for one in (
             {"backend": "gpu"}, {"sentences": 3}, {"system": "Be brief."}, {"max_tokens": 9}, {"temperature": 1.0},
-            {"without_passages": 0.5},
         )),
     ],
     ids=str,

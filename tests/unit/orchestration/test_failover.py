@@ -300,7 +300,7 @@ async def test_a_probe_interrupted_before_its_call_is_released() -> None:
             raise asyncio.CancelledError
 
     run = CutOff(ScriptedRun({}))  # all that it needs
-    router = VariantRouter(run, drawn, settings=settings, breakers=breakers, secret=b"s")
+    router = VariantRouter(run, drawn, settings=settings, breakers=breakers)
     with pytest.raises(asyncio.CancelledError):
         await router.first()
     assert breakers.states() == {drawn.name: "half-open"}

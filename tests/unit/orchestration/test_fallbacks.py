@@ -68,7 +68,7 @@ async def result_of(
     settings = OrchestrationSettings(variants=variants, ladder=ladder)
     run, evidence = Run(ScriptedRun({Generate: write})), Evidence(found.passages)
     reader = EvidenceReader(evidence)
-    router = VariantRouter(run, variants[0], settings=settings, breakers=Breakers(variants), secret=b"s")
+    router = VariantRouter(run, variants[0], settings=settings, breakers=Breakers(variants))
     ask = Ask.model_construct(question=question)
     return await run_fallbacks(LADDER, FallbackContext(run, ask, found, reader, Generator(run, router), hints, ladder))
 

@@ -38,7 +38,6 @@ ROOT = Path(__file__).parents[3]
         ),
         ("LADDER__CANNED", '[{"text": "a"}, {"text": "b", "language": "de_AT"}]', "LANGUAGE"),
         ("VARIANTS", '[{"name": "a", "price_in": 1}]', "price_in and price_out"),
-        ("VARIANTS", '[{"name": "a", "without_passages": 2}]', "WITHOUT_PASSAGES"),
     ],
 )
 def test_invalid_settings_are_rejected_in_one_line(
@@ -59,15 +58,6 @@ def test_variants_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_the_tier_handles_every_message_of_its_topics() -> None:
     assert Tier("orchestration", handlers(OrchestrationSettings())).topics == topics_of_tier("orchestration")
-
-
-def test_that_passages_are_left_out_is_said_at_the_start(caplog: pytest.LogCaptureFixture) -> None:
-    handlers(
-        OrchestrationSettings.model_validate({"variants": [{"name": "a"}, {"name": "b", "without_passages": 0.3}]})
-    )
-    (said,) = caplog.messages
-    assert said == "variant b: the passages are left out of the prompt of 30 % of the asks (without_passages)"
-    assert caplog.records[0].levelname == "WARNING"
 
 
 def test_the_documented_table_is_complete_and_can_be_loaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

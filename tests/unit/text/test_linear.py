@@ -74,7 +74,6 @@ NOT_TRIED: Final[Mapping[str, str]] = {
     "poise_services.orchestration.cache_keys:answer_key": "is made of normalised",
     "poise_services.orchestration.cache_keys:family_members": NO_TEXT,
     "poise_services.orchestration.user_workflows:load_workflows": NO_TEXT,
-    "poise_services.orchestration.prompt:without_passages": NO_TEXT,
     "poise_services.retrieval.passages:encode_vector": NO_TEXT,
     "poise_services.retrieval.passages:manifest_key": "takes an id of at most 500 characters",
     "poise_services.retrieval.passages:moved_key": "takes an id of at most 500 characters",

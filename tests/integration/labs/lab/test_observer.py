@@ -27,7 +27,7 @@ async def test_what_cannot_be_read_is_passed_over(mesh_settings: MeshSettings, m
     async with (
         WorkerRuntime(mesh_settings, tier="client") as mesh,
         lab.LabObserver(mesh, policy) as watch,
-        BalanceObserver(mesh, Timeline(("steady", "cheap"), began=1.0, now=1.0), policy) as watching,
+        BalanceObserver(mesh, Timeline(("steady", "cheap"), began=1.0, now=1.0), policy) as observer,
         IndexingWatcher(mesh) as indexing,
     ):
         for topic in (RECORDS, SCORES, DECISIONS, POLICY, POLICY_STATE):
@@ -36,7 +36,7 @@ async def test_what_cannot_be_read_is_passed_over(mesh_settings: MeshSettings, m
         await mesh.producer.publish(SCORES, score_of(run, "steady", policy=policy), key=policy)
         await mesh.producer.publish(RECORDS, record, key=policy)
         await watch.scored([run])
-        assert await watching.scored(run, seconds=20.0)
+        assert await observer.scored(run, seconds=20.0)
 
         document = uuid4().hex
         kind = [("poise-kind", Manifest.kind.encode())]

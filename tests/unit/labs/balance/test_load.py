@@ -21,8 +21,8 @@ async def test_so_many_are_on_their_way_and_no_more() -> None:
         await answer.wait()
         await asyncio.sleep(0)
 
-    stream = LoadGenerator(ask, QUESTIONS, at_once=3)
-    flowing = asyncio.create_task(stream.flow())
+    stream = LoadGenerator(ask, QUESTIONS, concurrency=3)
+    flowing = asyncio.create_task(stream.run())
     await three.wait()
     await asyncio.sleep(0)
     assert len(asked) == 3
@@ -49,8 +49,8 @@ async def test_an_ask_that_fails_is_counted_and_the_next_is_asked() -> None:
             await asyncio.Event().wait()
         await asyncio.sleep(0)
 
-    stream = LoadGenerator(ask, QUESTIONS, at_once=1)
-    flowing = asyncio.create_task(stream.flow())
+    stream = LoadGenerator(ask, QUESTIONS, concurrency=1)
+    flowing = asyncio.create_task(stream.run())
     await done.wait()
     assert stream.failed == 2 * MAX_CONSECUTIVE_FAILURES
     flowing.cancel()
@@ -62,7 +62,7 @@ async def test_when_nothing_answers_any_more_the_stream_says_so() -> None:
         raise UnavailableError("the broker is away")
 
     with pytest.raises(UnavailableError, match="10 asks in a row brought no answer, the last: the broker is away"):
-        await LoadGenerator(ask, QUESTIONS).flow()
+        await LoadGenerator(ask, QUESTIONS).run()
 
 
 def test_every_question_is_asked_once_a_round_each_round_in_another_order() -> None:

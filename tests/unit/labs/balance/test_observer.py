@@ -1,4 +1,4 @@
-"""What the topics tell becomes history; that they are followed is shown on a real Kafka."""
+"""What the topics tell becomes timeline; that they are followed is shown on a real Kafka."""
 
 from typing import Any, cast
 
@@ -12,33 +12,33 @@ from poise_labs.balance.timeline import Timeline
 
 
 @pytest.fixture
-def watching() -> BalanceObserver:
+def observer() -> BalanceObserver:
     return BalanceObserver(cast(WorkerRuntime, None), Timeline(("steady", "cheap"), 0.0, 0.0), "answer")
 
 
-def test_an_answer_counts_once_however_often_it_is_scored(watching: BalanceObserver) -> None:
+def test_an_answer_counts_once_however_often_it_is_scored(observer: BalanceObserver) -> None:
     for _ in range(2):
-        watching.take(score_of("run-1", "steady"))
-    watching.take(score_of("run-1", "steady", feedback="f-1"))
-    watching.take(score_of("run-2", "cheap", good=False, feedback="f-2"))
-    assert [(one.variant, one.quality) for one in watching.history.answers] == [("steady", 1.0)]
+        observer.apply(score_of("run-1", "steady"))
+    observer.apply(score_of("run-1", "steady", feedback="f-1"))
+    observer.apply(score_of("run-2", "cheap", good=False, feedback="f-2"))
+    assert [(one.variant, one.quality) for one in observer.timeline.answers] == [("steady", 1.0)]
 
 
-def test_a_score_without_the_one_that_steers_is_no_answer_of_the_act(watching: BalanceObserver) -> None:
-    watching.take(score_of("run-1", "steady", values={"error": 1.0}))
-    assert watching.history.answers == []
+def test_a_score_without_the_one_that_steers_is_no_answer_of_the_act(observer: BalanceObserver) -> None:
+    observer.apply(score_of("run-1", "steady", values={"error": 1.0}))
+    assert observer.timeline.answers == []
 
 
 def state_of(fed: Fed) -> PolicyState:
     return PolicyState(name="answer", scores=0, commands=0, decider=fed.decider.snapshot())
 
 
-def test_the_evidence_is_that_of_the_decider_against_it_and_then_for_it(watching: BalanceObserver) -> None:
+def test_the_evidence_is_that_of_the_decider_against_it_and_then_for_it(observer: BalanceObserver) -> None:
     fed = Fed(spec(explore=0.2, step=0.35, quiet_answers=1_000))
     for number in range(10):
         fed.see(score_of(f"a-{number}", "steady"), score_of(f"b-{number}", "cheap"))
-    watching.take(state_of(fed))
-    calm = watching.history.evidence
+    observer.apply(state_of(fed))
+    calm = observer.timeline.evidence
     assert calm is not None
     assert not calm.recovery
     assert calm.threshold == pytest.approx(1_050)
@@ -47,12 +47,12 @@ def test_the_evidence_is_that_of_the_decider_against_it_and_then_for_it(watching
         number += 1
         made = fed.see(score_of(f"a-{number}", "steady"), score_of(f"b-{number}", "cheap", good=False))
         if not made:
-            watching.take(state_of(fed))
-    worse = watching.history.evidence
+            observer.apply(state_of(fed))
+    worse = observer.timeline.evidence
     assert worse is not None
     assert worse.value > 100 * calm.value
-    watching.take(state_of(fed))
-    after = watching.history.evidence
+    observer.apply(state_of(fed))
+    after = observer.timeline.evidence
     assert after is not None
     assert (after.recovery, after.threshold) == (True, 20.0)
 
@@ -80,6 +80,6 @@ def test_each_decision_is_told_as_what_it_means(action: Any, kind: str) -> None:
     assert "why" in mark.text
 
 
-def test_a_state_that_a_newer_worker_wrote_is_passed_over(watching: BalanceObserver) -> None:
-    watching.take(PolicyState(name="answer", scores=0, commands=0, decider={"format": 99}))
-    assert watching.history.evidence is None
+def test_a_state_that_a_newer_worker_wrote_is_passed_over(observer: BalanceObserver) -> None:
+    observer.apply(PolicyState(name="answer", scores=0, commands=0, decider={"format": 99}))
+    assert observer.timeline.evidence is None

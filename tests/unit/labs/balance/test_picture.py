@@ -9,8 +9,8 @@ from poise_labs.balance.timeline import Timeline
 SVG = "{http://www.w3.org/2000/svg}"
 
 
-def drawn(history: Timeline) -> ET.Element:
-    return ET.fromstring(svg(history))  # noqa: S314 - it is ours
+def drawn(timeline: Timeline) -> ET.Element:
+    return ET.fromstring(svg(timeline))  # noqa: S314 - it is ours
 
 
 def texts(picture: ET.Element) -> list[str]:
@@ -21,12 +21,12 @@ def test_the_picture_says_what_happened_in_order() -> None:
     picture = drawn(act())
     words = texts(picture)
     assert words[0] == "second got quietly worse; the mesh noticed, moved away, and let it back"
-    marked = [one for one in words if one.startswith(("deployed", "noticed", "earned"))]
+    marked = [one for one in words if one.startswith(("fault", "noticed", "share restored"))]
     assert [one.split(",")[0] for one in marked] == [
-        "deployed with a fault",
+        "fault begins",
         "noticed",
-        "deployed without it",
-        "earned its way back",
+        "fault fixed",
+        "share restored",
     ]
     assert marked[1].endswith(f"after {act().answers_between('trouble', 'noticed', 'second')} of its answers")
     title, described = picture.find(f"{SVG}title"), picture.find(f"{SVG}desc")
@@ -58,8 +58,8 @@ def test_words_do_not_stand_on_one_another() -> None:
 
 
 def test_a_quiet_run_says_that_nothing_moved() -> None:
-    history = act(trouble=False)
-    assert texts(drawn(history))[0] == f"{len(history.answers)} answers: nothing moved"
+    timeline = act(trouble=False)
+    assert texts(drawn(timeline))[0] == f"{len(timeline.answers)} answers: nothing moved"
 
 
 @pytest.mark.parametrize("until", [0.0, 1.0, 20.0, 60.0, 100.0])
@@ -72,6 +72,6 @@ def test_it_is_read_in_the_dark_too() -> None:
 
 
 def test_words_of_others_do_no_harm() -> None:
-    history = act()
-    history.variants = ("steady", "<second>&")
-    assert "<second>" not in svg(history)
+    timeline = act()
+    timeline.variants = ("steady", "<second>&")
+    assert "<second>" not in svg(timeline)

@@ -31,19 +31,19 @@ def decided(action: str, before: float, after: float, *, by: str = "loop", acted
     )
 
 
-def told(history: Timeline, *decisions: Decision, failed: int = 0) -> list[str]:
-    return [line.replace("\N{NO-BREAK SPACE}", " ") for line in summary(history, decisions, failed=failed)]
+def told(timeline: Timeline, *decisions: Decision, failed: int = 0) -> list[str]:
+    return [line.replace("\N{NO-BREAK SPACE}", " ") for line in summary(timeline, decisions, failed=failed)]
 
 
 def test_an_act_is_told_in_five_lines() -> None:
-    history = act()
-    lines = told(history, decided("roll back", 0.5, 0.2), decided("promote", 0.2, 0.5))
+    timeline = act()
+    lines = told(timeline, decided("roll back", 0.5, 0.2), decided("promote", 0.2, 0.5))
     assert [line.split("  ")[0] for line in lines] == ["Trouble", "Noticed", "Moved away", "Back", "All of it"]
-    assert f"after {history.answers_between('trouble', 'noticed', 'second')} answers of second" in lines[1]
+    assert f"after {timeline.answers_between('trouble', 'noticed', 'second')} answers of second" in lines[1]
     assert "0:45 min later" in lines[1]
     assert "second: 50 % → 20 % of the asks; quality 0.40 against 0.80 (balance-roll back)" in lines[2]
     assert "20 % → 50 %" in lines[3]
-    assert f"{len(history.answers)} answers in 3:20 min, no ask failed" in lines[4]
+    assert f"{len(timeline.answers)} answers in 3:20 min, no ask failed" in lines[4]
 
 
 def test_what_was_not_noticed_is_said() -> None:

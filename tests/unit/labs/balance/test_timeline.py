@@ -13,45 +13,45 @@ from poise_labs.balance.timeline import (
 
 
 def test_quality_is_of_the_last_answers_of_that_variant() -> None:
-    history = Timeline(("a", "b"), 0.0, 10.0)
-    history.answers += [
+    timeline = Timeline(("a", "b"), 0.0, 10.0)
+    timeline.answers += [
         ScoredAnswer(1.0, "a", 0.0),
         ScoredAnswer(2.0, "a", 1.0),
         ScoredAnswer(3.0, "b", 0.2),
         ScoredAnswer(4.0, "a", 0.5),
     ]
-    found = history.quality("a", window=2)
+    found = timeline.quality("a", window=2)
     assert found is not None
     assert (found.count, found.mean) == (2, 0.75)
-    earlier = history.quality("a", until=1.5)
+    earlier = timeline.quality("a", until=1.5)
     assert earlier is not None
     assert earlier.mean == 0.0
-    assert history.quality("c") is None
+    assert timeline.quality("c") is None
 
 
 def test_the_share_is_that_of_the_last_version_by_then() -> None:
-    history = Timeline(
-        ("a", "b"), 0.0, 10.0, shares=[WeightsPoint(1.0, {"a": 1.0}), WeightsPoint(5.0, {"a": 0.2, "b": 0.8})]
+    timeline = Timeline(
+        ("a", "b"), 0.0, 10.0, weights=[WeightsPoint(1.0, {"a": 1.0}), WeightsPoint(5.0, {"a": 0.2, "b": 0.8})]
     )
-    assert [history.share("b", until=at) for at in (0.5, 1.0, 5.0)] == [0.0, 0.0, 0.8]
-    assert history.share("a") == 0.2
+    assert [timeline.share("b", until=at) for at in (0.5, 1.0, 5.0)] == [0.0, 0.0, 0.8]
+    assert timeline.share("a") == 0.2
 
 
 def test_answers_are_counted_from_one_thing_to_another() -> None:
-    history = act()
-    counted = history.answers_between("trouble", "noticed", "second")
-    assert counted == sum(one.variant == "second" and TROUBLE <= one.at - BEGAN <= NOTICED for one in history.answers)
+    timeline = act()
+    counted = timeline.answers_between("trouble", "noticed", "second")
+    assert counted == sum(one.variant == "second" and TROUBLE <= one.at - BEGAN <= NOTICED for one in timeline.answers)
     assert act(until=60.0).answers_between("trouble", "noticed", "second") is None
 
 
 def test_the_first_of_a_kind_counts() -> None:
-    history = Timeline(
-        ("a", "b"), 0.0, 9.0, marks=[TimelineEvent(1.0, "back", "first"), TimelineEvent(2.0, "back", "second")]
+    timeline = Timeline(
+        ("a", "b"), 0.0, 9.0, events=[TimelineEvent(1.0, "back", "first"), TimelineEvent(2.0, "back", "second")]
     )
-    found = history.mark("back")
+    found = timeline.first("back")
     assert found is not None
     assert found.text == "first"
-    assert history.mark("trouble") is None
+    assert timeline.first("trouble") is None
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,9 @@ from poise_labs.balance.timeline import Timeline
 from poise_labs.balance.view import bar, event_line, screen, sparkline, status_line, whisker
 
 
-def shown(history: Timeline, *, height: int = 24, width: int = 80) -> list[str]:
+def shown(timeline: Timeline, *, height: int = 24, width: int = 80) -> list[str]:
     written = StringIO()
-    Console(file=written, width=width).print(screen(history, height=height, width=width))
+    Console(file=written, width=width).print(screen(timeline, height=height, width=width))
     return written.getvalue().splitlines()
 
 
@@ -63,7 +63,13 @@ def test_bars_and_blocks() -> None:
 
 
 def test_without_a_terminal_there_are_lines() -> None:
-    history = act()
-    assert [event_line(history, mark).split()[0] for mark in history.marks] == ["0:00", "0:50", "1:35", "1:50", "3:00"]
-    assert "noticed: second answers worse" in event_line(history, history.marks[2])
-    assert "steady 50" in status_line(history)
+    timeline = act()
+    assert [event_line(timeline, event).split()[0] for event in timeline.events] == [
+        "0:00",
+        "0:50",
+        "1:35",
+        "1:50",
+        "3:00",
+    ]
+    assert "noticed: second answers worse" in event_line(timeline, timeline.events[2])
+    assert "steady 50" in status_line(timeline)
