@@ -14,7 +14,7 @@ from poise_services.evaluation.settings import EvaluationSettings
 
 
 async def main() -> None:
-    """Score finished runs, and decide over policies, until asked to stop."""
+    """Score finished runs and decide on policies until stopped."""
     mesh_settings, settings = MeshSettings.load(), EvaluationSettings.load()
     async with (
         embedding_scorer(settings) as vectors,

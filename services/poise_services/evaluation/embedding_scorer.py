@@ -1,9 +1,9 @@
-"""Vectors: runs scored with a comparison by meaning, in a thread of its own.
+"""Scoring with embeddings, in a separate thread.
 
-A run takes 10 ms to half a second of a core so, and onnxruntime releases the GIL: the worker's loop goes on meanwhile,
-decides over policies and answers for its health. On Linux that thread runs when no other wants to: nobody waits for a
-score. Where a run cannot be compared, it is not scored by words instead: the two are not the same measure, and a policy
-that is fed now one and now the other would see shifts where there are none.
+A run takes 10 ms to half a second of a core, and onnxruntime releases the GIL: meanwhile the event loop decides on
+policies and answers health checks. On Linux the thread has the lowest priority, because no caller waits for a score. A
+run that cannot be embedded is not scored by words instead: the two measures differ, and a policy that gets a mix of
+them would detect shifts that do not exist.
 """
 
 import asyncio
@@ -31,16 +31,16 @@ def _model() -> EmbeddingModel:
 
 
 def score_with_embeddings(record: RunRecord) -> Score:
-    """Score a run in a process of its own, whose model is loaded at the first one."""
+    """Score a run in a child process, which loads the model at its first run."""
     return score_run(record, _model().embed)
 
 
 class EmbeddingScorer:
-    """Scores runs with vectors.
+    """Scores runs with embeddings.
 
     Args:
-        embed: What makes the vector of a text.
-        thread: Where; a single one, for what scoring remembers is shared.
+        embed: Returns the vector of a text.
+        thread: The thread to score in; a single one, because scoring shares its caches.
     """
 
     def __init__(self, embed: Embed, thread: ThreadPoolExecutor) -> None:
@@ -48,10 +48,10 @@ class EmbeddingScorer:
         self._thread = thread
 
     async def score(self, record: RunRecord) -> Score:
-        """Score a run; its quality compares by meaning.
+        """Score a run; its quality includes a comparison of embeddings.
 
         Raises:
-            RetryableError: The model failed on it.
+            RetryableError: The model failed.
         """
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._thread, score_run, record, self._vector)
@@ -60,13 +60,13 @@ class EmbeddingScorer:
         try:
             return self._embed(text)
         except Exception as error:
-            told = f"an answer could not be compared by meaning: {error_with_type(error)}"
+            told = f"an answer could not be embedded: {error_with_type(error)}"
             raise RetryableError(told) from error
 
 
 @asynccontextmanager
 async def embedding_scorer(settings: EvaluationSettings) -> AsyncIterator[EmbeddingScorer | None]:
-    """What the settings ask for, its model loaded; None = runs are scored by words alone.
+    """Yield the scorer with its model loaded; None = the settings do not ask for one.
 
     Raises:
         SetupError: The model's packages are not installed, or it cannot be loaded.

@@ -1,4 +1,4 @@
-"""The deciders of one partition: records of scores and commands in, what one transaction is to write out."""
+"""The deciders of one partition: records of scores and commands in, the records of one transaction out."""
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -26,29 +26,29 @@ MessageT = TypeVar("MessageT", bound=Message)
 
 @dataclass(frozen=True, slots=True)
 class SourceTopics:
-    """Of which topics the offsets are, by Kafka's ids: one that was deleted and made again has offsets of its own."""
+    """The topics that offsets belong to, by Kafka's ids: a recreated topic has new offsets."""
 
     scores: str | None = None
     commands: str | None = None
 
     def scores_offset(self, state: PolicyState) -> int:
-        """The next offset of `poise.scores`, as a snapshot has it; 0 where that is of another topic."""
+        """Return the next offset of `poise.scores` of a snapshot; 0 if it belongs to another topic."""
         return state.scores if state.scores_id in {None, self.scores} else 0
 
     def commands_offset(self, state: PolicyState) -> int:
-        """The next offset of `poise.policy.commands`, likewise."""
+        """Return the next offset of `poise.policy.commands`, likewise."""
         return state.commands if state.commands_id in {None, self.commands} else 0
 
 
 class PartitionDeciders:
-    """The deciders of the policies that have a partition, and how far it has been read.
+    """The deciders of the policies of a partition, and the offsets up to which it was read.
 
-    What cannot be read, or makes a decider fail, is counted and passed over: it is the same record for whoever owns the
-    partition next, and must not stop the decisions behind it.
+    A record that cannot be decoded, or makes a decider fail, is counted and skipped: it would fail for the next owner
+    of the partition too, and must not block the decisions behind it.
 
     Args:
         partition: The partition's number.
-        belongs: Whether a policy of that name has this partition.
+        belongs: Returns whether a policy of a name belongs to this partition.
         origin: The topics that scores and commands are read from.
     """
 
@@ -56,28 +56,29 @@ class PartitionDeciders:
         self.partition = partition
         self.deciders: dict[str, Decider] = {}
         self.scores: int | None = None
-        """The next offset of its partition of `poise.scores`; None = nothing was ever set here."""
+        """The next offset of the partition of `poise.scores`; None = no policy was ever set here."""
         self.commands: int | None = None
         self.pending: list[tuple[Decision, Policy | None]] = []
-        """Decisions that are not written yet, each with the policy that it put in force, if it did."""
+        """Decisions not yet written, each with the policy that it put in force, if any."""
         self.missing: list[Policy] = []
-        """Policies in force that are not in the log any more, and are to be written again."""
+        """Policies in force that are no longer in the log, and are written again."""
         self._belongs = belongs
         self._origin = origin
         self._dirty: set[str] = set()
 
     @property
     def dirty(self) -> bool:
-        """Whether something is remembered that is not written yet."""
+        """Whether there is state that is not yet written."""
         return bool(self._dirty)
 
     def restore(self, records: Sequence[Record]) -> None:
-        """Go on from the snapshots, of which the last of each policy that can be read counts.
+        """Continue from the last readable snapshot of each policy.
 
-        All that has moved is written in each transaction: so the furthest offset of any is how far all have come.
+        Each transaction writes all changed state, so the highest offset of any snapshot holds for all of them.
 
         Raises:
-            SetupError: A newer version of Poise wrote one: to go on from an older one would be to forget what is since.
+            SetupError: A newer version of Poise wrote one: continuing from an older snapshot would lose what happened
+            since.
         """
         for record in reversed(records):
             if (
@@ -88,20 +89,20 @@ class PartitionDeciders:
                 continue
             try:
                 if state.name != name_of(record):
-                    raise ValueError(f"it is of policy {state.name!r}")  # noqa: TRY301 - as whatever else is wrong with it
+                    raise ValueError(f"it is of policy {state.name!r}")  # noqa: TRY301 - handled as all its errors
                 self.deciders[state.name] = Decider.restore(state.decider)
             except NewerSnapshotError as error:
                 raise SetupError(f"{record.position}, the state of a policy, cannot be read: {error}") from error
-            except Exception as error:  # noqa: BLE001 - whatever it is: the one before it can be read, or what it led to
-                _pass_over(record, repr(error))
+            except Exception as error:  # noqa: BLE001 - an earlier snapshot, or the policy log, can still be read
+                _skip(record, repr(error))
                 continue
-            self._come_to(self._origin.scores_offset(state), self._origin.commands_offset(state))
+            self._advance_to(self._origin.scores_offset(state), self._origin.commands_offset(state))
 
     def compare(self, records: Iterable[Record]) -> Mapping[str, Sequence[Policy]]:
-        """Hold what is remembered against what `poise.policy` has.
+        """Compare the restored state with `poise.policy`.
 
-        A policy that is in force and missing there is written again: the topic was recreated. Returned is what is in
-        force and remembered by nobody, or by a snapshot from before it; `resume` goes on from that.
+        A policy in force that is missing there is written again: the topic was recreated. Return the policies in force
+        that have no snapshot, or an older one; `resume` continues from them.
 
         Args:
             records: All records of `poise.policy`.
@@ -115,7 +116,7 @@ class PartitionDeciders:
         self.missing = []
         for name, decider in self.deciders.items():
             if decider.policy is not None and max(found.get(name, {}), default=0) < decider.policy.version:
-                log.warning("policy %s is not in %s any more, and is written again", name, POLICY.name)
+                log.warning("policy %s is no longer in %s and is written again", name, POLICY.name)
                 self.missing.append(decider.policy)
         known = {name: one.policy.version if one.policy else 0 for name, one in self.deciders.items()}
         return {
@@ -125,28 +126,28 @@ class PartitionDeciders:
         }
 
     def resume(self, policies: Sequence[Policy], decisions: Sequence[Record]) -> None:
-        """Go on without a snapshot, from what was put in force and decided; what was counted is lost.
+        """Continue without a snapshot, from the policies and decisions in the logs; the counts are lost.
 
         Args:
-            policies: What was put in force, oldest first.
-            decisions: The records of the decisions over it, oldest first.
+            policies: The versions of the policy, oldest first.
+            decisions: The records of its decisions, oldest first.
         """
         name = policies[-1].name
         made = [decision for record in decisions if (decision := _read(record, Decision)) is not None]
         self.deciders[name] = Decider.resume(policies, made)
         self._dirty.add(name)
-        self._come_to(made[-1].scores if made else 0, None)
+        self._advance_to(made[-1].scores if made else 0, None)
         log.warning("the state of policy %s is lost: it stays in force, and its answers are counted from 0", name)
 
-    def _come_to(self, scores: int, commands: int | None) -> None:
+    def _advance_to(self, scores: int, commands: int | None) -> None:
         self.scores = max(self.scores or 0, scores)
         if commands is not None:
             self.commands = max(self.commands or 0, commands)
 
-    # -- taking in ------------------------------------------------------------------------------------------------
+    # -- input ------------------------------------------------------------------------------------------------
 
     def apply_scores(self, records: Iterable[Record]) -> None:
-        """Take in scores, in the order of their offsets."""
+        """Apply scores in the order of their offsets."""
         for record in records:
             self.scores = record.offset + 1
             name = name_of(record)
@@ -154,47 +155,47 @@ class PartitionDeciders:
             if decider is None or (score := _read(record, Score)) is None:
                 continue
             try:
-                self._note(decider, decider.apply_score(score, record.offset))
+                self._add_pending(decider, decider.apply_score(score, record.offset))
             except Exception:
-                log.exception("%s: a score of %s could not be weighed and is passed over", record.position, name)
+                log.exception("%s: a score of %s could not be applied and is skipped", record.position, name)
                 count(semconv.SKIPPED_BY_DECIDER, 1, {semconv.MESSAGING_DESTINATION: record.topic})
             self._dirty.add(name)
 
     def apply_commands(self, records: Iterable[Record]) -> None:
-        """Take in commands, in the order of their offsets."""
+        """Apply commands in the order of their offsets."""
         for record in records:
             self.commands = record.offset + 1
             name = name_of(record)
             if not self._belongs(name):
-                log.warning("%s: policy %r has another partition: passed over", record.position, name)
+                log.warning("%s: policy %r belongs to another partition: skipped", record.position, name)
                 count(semconv.SKIPPED_BY_DECIDER, 1, {semconv.MESSAGING_DESTINATION: record.topic})
                 continue
             if (command := _read(record, PolicyCommand)) is None:
                 continue
             decider = self.deciders.get(name) or Decider(name, self.scores or 0)
             try:
-                self._note(decider, decider.apply_command(command, record.timestamp))
+                self._add_pending(decider, decider.apply_command(command, record.timestamp))
             except Exception:
-                log.exception("%s: what was asked of %s could not be done, and is passed over", record.position, name)
+                log.exception("%s: a command for %s could not be executed and is skipped", record.position, name)
                 count(semconv.SKIPPED_BY_DECIDER, 1, {semconv.MESSAGING_DESTINATION: record.topic})
                 continue
             self.deciders[name] = decider
             self._dirty.add(name)
 
-    def _note(self, decider: Decider, decisions: Iterable[Decision]) -> None:
+    def _add_pending(self, decider: Decider, decisions: Iterable[Decision]) -> None:
         for decision in decisions:
             self.pending.append((decision, decider.policy if decision.acted else None))
 
-    # -- writing down ---------------------------------------------------------------------------------------------
+    # -- output ---------------------------------------------------------------------------------------------
 
     def transaction_records(self) -> Iterator[ProducerRecord]:
-        """What is to be written, all of it or nothing: policies and decisions in their order, then the snapshots."""
+        """Yield the records of the next transaction: policies and decisions in order, then the snapshots."""
         for lost in self.missing:
-            yield _outgoing(POLICY, lost, lost.name)
+            yield _record_of(POLICY, lost, lost.name)
         for decision, policy in self.pending:
             if policy is not None:
-                yield _outgoing(POLICY, policy, policy.name)
-            yield _outgoing(DECISIONS, decision, decision.policy)
+                yield _record_of(POLICY, policy, policy.name)
+            yield _record_of(DECISIONS, decision, decision.policy)
         for name in sorted(self._dirty):
             state = PolicyState(
                 name=name,
@@ -204,18 +205,18 @@ class PartitionDeciders:
                 commands_id=self._origin.commands,
                 decider=self.deciders[name].snapshot(),
             )
-            yield _outgoing(POLICY_STATE, state, name, self.partition)
+            yield _record_of(POLICY_STATE, state, name, self.partition)
 
     def mark_written(self) -> None:
-        """Note that it was: only now was it decided. Who is shut out would else tell what never was."""
+        """Report the decisions, which count only once committed: a fenced worker must not report its own."""
         for decision, _ in self.pending:
-            _tell(decision)
+            _report(decision)
         self.pending, self.missing = [], []
         self._dirty = set()
 
 
-def _tell(decision: Decision) -> None:
-    """Tell operators of a decision; that a variant is in trouble, also where nothing is done about it."""
+def _report(decision: Decision) -> None:
+    """Log and count a decision; an incident is a warning, even if the share stays."""
     trouble = decision.command is None and decision.action != "promote"
     acted = "" if decision.acted else " (not acted)"
     level = logging.WARNING if trouble else logging.INFO
@@ -225,12 +226,12 @@ def _tell(decision: Decision) -> None:
 
 
 def name_of(record: Record) -> str:
-    """The policy that a record is about."""
+    """Return the policy that a record is about."""
     return (record.key or b"").decode(errors="replace")
 
 
 def _read(record: Record, kind: type[MessageT]) -> MessageT | None:
-    """The message; None = it cannot be read."""
+    """Return the message; None = it cannot be decoded."""
     said = record.header("poise-kind") or kind.kind
     why = f"it is a {said}, not a {kind.kind}"
     if said == kind.kind:
@@ -238,15 +239,15 @@ def _read(record: Record, kind: type[MessageT]) -> MessageT | None:
             return kind.parse(record.value or b"")
         except ValidationError as error:
             why = str(error)
-    _pass_over(record, why)
+    _skip(record, why)
     return None
 
 
-def _pass_over(record: Record, why: str) -> None:
-    log.warning("%s cannot be read and is passed over: %s", record.position, why)
+def _skip(record: Record, why: str) -> None:
+    log.warning("%s cannot be read and is skipped: %s", record.position, why)
     count(semconv.SKIPPED_BY_DECIDER, 1, {semconv.MESSAGING_DESTINATION: record.topic})
 
 
-def _outgoing(topic: Topic, message: Message, key: str, partition: int | None = None) -> ProducerRecord:
+def _record_of(topic: Topic, message: Message, key: str, partition: int | None = None) -> ProducerRecord:
     headers = Envelope(kind=message.kind, content_type=JSON).headers()
     return ProducerRecord(topic.name, key.encode(), message.encode(), list(headers), partition)

@@ -1,4 +1,4 @@
-"""Deciding: one worker at a time decides over the policies of a partition, and shuts out who did before."""
+"""The policy worker: one worker at a time decides on the policies of a partition, and fences its predecessor."""
 
 import asyncio
 from collections import deque
@@ -25,55 +25,54 @@ from poise_services.evaluation.settings import EvaluationSettings
 
 GROUP: Final = "poise.evaluation:deciding"
 TRANSACTIONAL_ID_PREFIX: Final = "poise.decider."
-"""What the transactional ids begin with; the partition's number follows."""
+"""The prefix of transactional ids; the partition number follows."""
 SNAPSHOT_INTERVAL: Final = 5.0
-"""Seconds between two snapshots while nothing is decided: so much is counted anew when the owner dies."""
+"""Seconds between two snapshots without a decision: the next owner counts the answers since the last one again."""
 BATCH_SIZE: Final = 200
-"""Scores taken in before others of this process have their turn."""
+"""Scores applied before the event loop runs other tasks."""
 READ_TIMEOUT: Final = 30.0
 
 
 class PolicyWorker:
-    """Decides over the policies of the partitions that this worker owns: `async with Deciding(mesh)`."""
+    """Decides on the policies of the partitions that this worker owns: `async with PolicyWorker(mesh)`."""
 
     def __init__(self, mesh: WorkerRuntime) -> None:
         self._mesh = mesh
         self._ownership = PartitionOwnership(mesh.logs.access, mesh.settings, SCORES.name, GROUP, self._decide)
-        self._following: dict[int, tuple[PartitionDeciders, LogStream]] = {}
-        """By partition that is being decided over."""
-        self._seen = ExitStack()
+        self._partitions: dict[int, tuple[PartitionDeciders, LogStream]] = {}
+        """The partitions that this worker decides on."""
+        self._metrics = ExitStack()
 
     async def __aenter__(self) -> Self:
-        """Begin to take part."""
+        """Join the group of policy workers."""
         self._mesh.ready_when("deciding", self._ownership.assigned.is_set)
-        self._seen.callback(observe(semconv.POLICY_WEIGHT, self._weights))
-        self._seen.callback(observe(semconv.DECIDING_LAG, self._lag))
+        self._metrics.callback(observe(semconv.POLICY_WEIGHT, self._weights))
+        self._metrics.callback(observe(semconv.DECIDING_LAG, self._lag))
         await self._ownership.__aenter__()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Decide no more."""
-        self._seen.close()
+        """Leave the group."""
+        self._metrics.close()
         await self._ownership.__aexit__(kind, error, traceback)
 
     # -- one partition --------------------------------------------------------------------------------------------
 
     async def _decide(self, partition: int, part: Component) -> None:
-        """Decide over the policies of a partition, until this is cancelled or fails.
+        """Decide on the policies of a partition until cancelled or failed.
 
-        1. When the transactions are open, whoever had them is shut out, and what it committed can be read.
-        2. The snapshots are read to their end, and what is in force: from here on nobody but us writes any. Where one
-           of the two is lost, it goes on from the other.
-        3. Scores and commands are followed from the snapshots' offsets.
-        4. What is decided is written with the snapshots, together or not at all.
-        A failure, a commit of which nobody knows whether it counts, and a topic that is another one than it was end
-        this: the next to open them begins at 1.
+        1. Opening the transactions fences the previous owner; what it committed can be read.
+        2. The snapshots are read to their end, and the policies in force: from here on no other worker writes any. If
+           one of the two is lost, deciding continues from the other.
+        3. Scores and commands are followed from the offsets of the snapshots.
+        4. Decisions are written together with the snapshots, in one transaction.
+        A failure, a commit with an unknown result, or a recreated topic ends this; the next owner begins at 1.
         """
-        async with self._unless_recreated() as check:
-            turns = _Turns(part, check)
-            await self._something_set(partition, turns)
+        async with self._recreation_check() as check:
+            turns = _PollProgress(part, check)
+            await self._wait_for_policy(partition, turns)
             async with TransactionalProducer(
                 self._mesh.connection, f"{TRANSACTIONAL_ID_PREFIX}{partition}"
             ) as transactions:
@@ -84,16 +83,17 @@ class PolicyWorker:
                     start = _first(partition, deciders.scores, asked)
                     async with self._mesh.logs.follow(SCORES.name, start=start, partitions=[partition]) as scores:
                         deciders.scores = scores.position(partition)
-                        deciders.apply_commands(asked)  # what was asked while nobody decided holds for the scores since
-                        self._following[partition] = deciders, scores
+                        # Commands sent while no worker decided hold for the scores since.
+                        deciders.apply_commands(asked)
+                        self._partitions[partition] = deciders, scores
                         try:
-                            await self._go_on(deciders, transactions, (turns.of(commands), turns.of(scores)))
+                            await self._run(deciders, transactions, (turns.of(commands), turns.of(scores)))
                         finally:
-                            del self._following[partition]
+                            del self._partitions[partition]
 
     @asynccontextmanager
-    async def _unless_recreated(self) -> AsyncIterator[Callable[[], None]]:
-        """Yields a check that raises once a topic that deciding reads was deleted and made again."""
+    async def _recreation_check(self) -> AsyncIterator[Callable[[], None]]:
+        """Yield a check that raises once one of the topics was deleted and recreated."""
         another: list[str] = []
         identities = self._mesh.topic_identities
         names = [topic.name for topic in (POLICY, POLICY_STATE, COMMANDS, SCORES)]
@@ -102,7 +102,7 @@ class PolicyWorker:
 
         def check() -> None:
             if another:
-                raise UnavailableError(f"topic {another[0]} was deleted and made again")
+                raise UnavailableError(f"topic {another[0]} was deleted and recreated")
 
         for name, callback in watched.items():
             identities.watch(name, callback, known=known[name].id if name in known else None)
@@ -112,12 +112,12 @@ class PolicyWorker:
             for name, callback in watched.items():
                 identities.unwatch(name, callback)
 
-    async def _something_set(self, partition: int, turns: "_Turns") -> None:
-        """Wait until a person has asked for something: most partitions have no policy, and need no more than this."""
+    async def _wait_for_policy(self, partition: int, turns: "_PollProgress") -> None:
+        """Wait until there is a policy or a command: most partitions have none, and need nothing else."""
         async with self._mesh.logs.follow(POLICY_STATE.name, partitions=[partition]) as states:
             async for _ in states.read_to_end():
                 return
-        belongs = await self._belonging(partition)
+        belongs = await self._belongs_to(partition)
         if await self._mesh.logs.lookups.matching(
             POLICY.name, lambda record: belongs((record.key or b"").decode(errors="replace"))
         ):
@@ -127,8 +127,8 @@ class PolicyWorker:
                 if records:
                     return
 
-    async def _belonging(self, partition: int) -> Callable[[str], bool]:
-        """Whether a policy of a name has a partition."""
+    async def _belongs_to(self, partition: int) -> Callable[[str], bool]:
+        """Return the check whether a policy belongs to a partition."""
         partitions = await self._mesh.admin.partitions(COMMANDS.name) or COMMANDS.partitions
         return lambda name: partition_for(name.encode(), partitions) == partition
 
@@ -136,7 +136,7 @@ class PolicyWorker:
         origin = SourceTopics(
             await self._mesh.logs.topic_id(SCORES.name), await self._mesh.logs.topic_id(COMMANDS.name)
         )
-        deciders = PartitionDeciders(partition, await self._belonging(partition), origin)
+        deciders = PartitionDeciders(partition, await self._belongs_to(partition), origin)
         async with self._mesh.logs.follow(POLICY_STATE.name, partitions=[partition]) as states:
             deciders.restore(await read_all(states, within=READ_TIMEOUT))
         for name, policies in deciders.compare(await self._mesh.logs.read_topic(POLICY.name)).items():
@@ -144,7 +144,7 @@ class PolicyWorker:
         return deciders
 
     async def _decisions(self, name: str) -> Sequence[Record]:
-        """The last decisions over a policy: as many as a decider remembers commands."""
+        """Return the last decisions about a policy: as many as a decider remembers commands."""
         found: deque[Record] = deque(maxlen=MAX_COMMANDS)
         number = await self._mesh.logs.partition_of(DECISIONS.name, name.encode())
         async with aclosing(self._mesh.logs.lookups.scan(DECISIONS.name, partitions=[number])) as records:
@@ -153,13 +153,13 @@ class PolicyWorker:
                     found.append(record)
         return found
 
-    async def _go_on(
+    async def _run(
         self,
         deciders: PartitionDeciders,
         transactions: TransactionalProducer,
         readers: tuple[AsyncIterator[list[Record]], ...],
     ) -> None:
-        """Take in what comes, commands first, and write down what is decided, or what was counted for a while."""
+        """Apply commands and scores as they arrive, commands first; write decisions at once, snapshots regularly."""
         loop = asyncio.get_running_loop()
         saved = loop.time()
         reads = [asyncio.ensure_future(anext(reader)) for reader in readers]
@@ -185,46 +185,46 @@ class PolicyWorker:
                 read.cancel()
             await asyncio.gather(*reads, return_exceptions=True)
 
-    # -- being seen -----------------------------------------------------------------------------------------------
+    # -- metrics -----------------------------------------------------------------------------------------------
 
     def _weights(self) -> Iterator[Observation]:
-        for deciders, _ in tuple(self._following.values()):
+        for deciders, _ in tuple(self._partitions.values()):
             for name, decider in tuple(deciders.deciders.items()):
                 for variant, weight in decider.policy.weights.items() if decider.policy else ():
                     yield weight, {semconv.POLICY: name, semconv.VARIANT: variant}
 
     def _lag(self) -> Iterator[Observation]:
-        for partition, (_, scores) in tuple(self._following.items()):
+        for partition, (_, scores) in tuple(self._partitions.items()):
             yield scores.lag(), {semconv.MESSAGING_PARTITION: partition}
 
 
-class _Turns:
-    """Reads logs on behalf of a part of the process, which makes progress when all of them turn."""
+class _PollProgress:
+    """Reads logs for a part of the process that makes progress when all of them are polled."""
 
     def __init__(self, part: Component, check: Callable[[], None]) -> None:
         self._part = part
         self._check = check
-        self._turned: dict[LogStream, bool] = {}
+        self._polled: dict[LogStream, bool] = {}
 
     async def of(self, log: LogStream) -> AsyncIterator[list[Record]]:
-        """Batches as they come, an empty one when nothing came for a second.
+        """Yield batches as they arrive, an empty one if none arrived for a second.
 
         Raises:
-            UnavailableError: The broker says nothing of the log, or it is another one.
+            UnavailableError: The broker does not answer for the log, or its topic was recreated.
         """
-        self._turned[log] = False
+        self._polled[log] = False
         try:
             async for records in log.polls():
                 self._check()
                 if log.stalled_partitions():
-                    raise UnavailableError(f"nothing is heard of topic {log.topic}")
-                self._turned[log] = True
-                if all(self._turned.values()):
+                    raise UnavailableError(f"the broker does not answer for topic {log.topic}")
+                self._polled[log] = True
+                if all(self._polled.values()):
                     self._part.progress()
-                    self._turned = dict.fromkeys(self._turned, False)
+                    self._polled = dict.fromkeys(self._polled, False)
                 yield records
         finally:
-            del self._turned[log]
+            del self._polled[log]
 
 
 def _noted(names: list[str], name: str, _: str) -> None:
@@ -238,7 +238,7 @@ async def _take(take: Callable[[Sequence[Record]], None], records: Sequence[Reco
 
 
 def _first(partition: int, known: int | None, asked: Sequence[Record]) -> Start:
-    """From where on scores count: before the first thing that was asked, there was nothing for them to count in."""
+    """Return where to start reading scores: those older than the first command have no policy to count for."""
     if known is not None:
         return {partition: known}
     return float(asked[0].timestamp) if asked else "end"
@@ -246,7 +246,7 @@ def _first(partition: int, known: int | None, asked: Sequence[Record]) -> Start:
 
 @asynccontextmanager
 async def policy_worker(mesh: WorkerRuntime, settings: EvaluationSettings) -> AsyncIterator[None]:
-    """Decide, where this worker may."""
+    """Decide on policies, if the settings allow this worker to."""
     if not settings.decide:
         yield
         return

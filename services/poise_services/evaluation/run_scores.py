@@ -1,4 +1,4 @@
-"""What evaluation thinks of a finished run: a pure function of its record."""
+"""The scores of a finished run: a pure function of its record."""
 
 import hashlib
 from functools import lru_cache
@@ -21,31 +21,31 @@ from poise.scoring import (
     relevance,
 )
 
-_REMEMBERED: Final = 256
-"""Runs' passages, and answers, of which what was worked out is kept; some 100 kB each."""
-_PER_CHARACTER: Final = 20
-"""Characters of passages that are read as quickly as one of an answer is compared with them."""
-_DIGEST: Final = 16
+_CACHE_SIZE: Final = 256
+"""Entries of each cache: passages and answers of runs; about 100 kB each."""
+_PASSAGE_CHARACTERS: Final = 20
+"""Characters of passages that cost as much time as one character of an answer."""
+_DIGEST_LENGTH: Final = 16
 """Hexadecimal digits of a question's digest: of a million questions, two share one in 1 of 30 million cases."""
 
 
 def score_run(record: RunRecord, embed: Embed | None = None) -> Score:
-    """Score a run: what was sent, what the drawn variant wrote, and how long each step took.
+    """Score a run: the answer, the output of the drawn variant, and the time of each step.
 
     Args:
         record: The run's record.
-        embed: What makes vectors, for a quality that compares by meaning; None = it is told by words alone.
+        embed: Returns the vector of a text, for a quality that compares embeddings; None = by words alone.
     """
     draw = record.draw or Draw(variant="none", probability=1.0, policy=record.workflow, policy_version=0)
     values = {"error": float(record.fault is not None)}
     values |= {f"latency_ms.{step}": ms for step, ms in longest_by_step(record.steps).items()}
     values["latency_ms.total"] = round((record.finished - record.started) * 1_000, 1)
     evidence = _evidence(tuple((one.id, one.source, one.heading, one.text) for one in record.passages))
-    judged = record.answer is not None and record.answer.rung != "canned" and not _cut(record, "answer")
-    if record.answer is not None and judged and (record.passages or not _earlier(record)):
+    complete = record.answer is not None and record.answer.rung != "canned" and not _is_shortened(record, "answer")
+    if record.answer is not None and complete and (record.passages or not _is_cached(record)):
         values["groundedness"] = _grounded(record.answer.text.strip(), evidence, record.question).score
     if record.draw is not None and record.draw.skipped is None and not record.cached:
-        values |= _of_the_draw(record.draw, record, evidence, embed)
+        values |= _draw_values(record.draw, record, evidence, embed)
     if record.draw is not None and record.draw.skipped is not None and not record.cached:
         values["raw_skipped"] = 1.0
     return Score(
@@ -64,15 +64,15 @@ def score_run(record: RunRecord, embed: Embed | None = None) -> Score:
 
 
 def scoring_size(record: RunRecord) -> int:
-    """How many characters are compared: those of what was sent and written count several times."""
+    """Return the size of the work in characters; those of the answer and the output count several times."""
     sent = len(record.answer.text) if record.answer is not None else 0
     raw = len(record.draw.raw or "") if record.draw is not None else 0
-    return sum(len(one.text) for one in record.passages) + len(record.question) + _PER_CHARACTER * (sent + raw)
+    return sum(len(one.text) for one in record.passages) + len(record.question) + _PASSAGE_CHARACTERS * (sent + raw)
 
 
-@lru_cache(_REMEMBERED)
+@lru_cache(_CACHE_SIZE)
 def _evidence(said: tuple[tuple[str, str, str | None, str], ...]) -> Evidence:
-    """The same passages are found again and again; their age and their rank's score make no difference here."""
+    """Return the evidence of passages, cached: many runs have the same ones; age and rank do not matter here."""
     return Evidence(
         [
             Passage(id=key, source=source, heading=heading, text=text, score=0.0, age=0.0)
@@ -81,49 +81,49 @@ def _evidence(said: tuple[tuple[str, str, str | None, str], ...]) -> Evidence:
     )
 
 
-@lru_cache(_REMEMBERED)
+@lru_cache(_CACHE_SIZE)
 def _grounded(text: str, evidence: Evidence, question: str) -> Groundedness:
-    """What was sent is, most often, what the variant wrote."""
+    """Return the groundedness, cached: the answer is usually the output of the variant."""
     return groundedness(text, evidence, question=question)
 
 
-@lru_cache(_REMEMBERED)
+@lru_cache(_CACHE_SIZE)
 def _relevant(text: str, evidence: Evidence, question: str) -> float:
     return relevance(text, evidence, question)
 
 
-def _cut(record: RunRecord, field: str) -> bool:
-    """Whether a text, or what it is judged by, is not all there: it is not judged by the rest."""
+def _is_shortened(record: RunRecord, field: str) -> bool:
+    """Return whether a text or its passages were shortened, so that it cannot be scored."""
     return not {field, "passages"}.isdisjoint(record.shortened or ())
 
 
-def _earlier(record: RunRecord) -> bool:
-    """Whether an answer of an earlier run was sent: what it rests on was retrieved then."""
+def _is_cached(record: RunRecord) -> bool:
+    """Return whether the answer is of an earlier run, whose passages are not in this record."""
     return record.cached or (record.answer is not None and record.answer.cached)
 
 
 def digest(question: str) -> str:
-    """What a question is known by among scores, whatever its case and white space."""
-    return hashlib.sha256(normalise_query(question).encode(errors="surrogatepass")).hexdigest()[:_DIGEST]
+    """Return the digest of a question, independent of case and white space."""
+    return hashlib.sha256(normalise_query(question).encode(errors="surrogatepass")).hexdigest()[:_DIGEST_LENGTH]
 
 
-def _of_the_draw(draw: Draw, record: RunRecord, evidence: Evidence, embed: Embed | None) -> dict[str, float]:
-    """The variant's own words, whether or not they were sent: a variant is not to profit from the ladder below it.
+def _draw_values(draw: Draw, record: RunRecord, evidence: Evidence, embed: Embed | None) -> dict[str, float]:
+    """Return the scores of the drawn variant's output, whether or not it was sent.
 
-    One that was not asked, because it was left alone or an earlier answer was there, is not among these: that is a
-    censored observation, neither a good one nor a bad one.
+    A variant must not profit from the fallbacks below it. A variant that was not called, because it was skipped or the
+    answer was cached, has none: that is a censored observation, neither good nor bad.
     """
     spent = {"raw_ms": draw.ms, "raw_cost": draw.cost}
     values = {name: value for name, value in spent.items() if value is not None}
     if draw.raw is None:
         fault = any(tried.variant == draw.variant and tried.fault is not None for tried in record.generations)
         return values | {"raw_fault": float(fault)} | ({"quality": 0.0} if fault else {})
-    if _cut(record, "draw"):
+    if _is_shortened(record, "draw"):
         return values | {"raw_fault": 0.0}
-    return values | {"raw_fault": 0.0} | _of_words(draw.raw, draw.finish_reason, record.question, evidence, embed)
+    return values | {"raw_fault": 0.0} | _text_values(draw.raw, draw.finish_reason, record.question, evidence, embed)
 
 
-def _of_words(
+def _text_values(
     raw: str, finish_reason: str | None, question: str, evidence: Evidence, embed: Embed | None
 ) -> dict[str, float]:
     text = raw.strip()
@@ -138,7 +138,7 @@ def _of_words(
     }
     if any(values[name] for name in ("empty", "degenerate", "truncated")):
         return values | {"quality": 0.0}
-    if not evidence.shares_words_with(question):  # nothing to tell a right answer by, and to decline is right as well
+    if not evidence.shares_words_with(question):  # no answer can be judged without evidence, and a refusal is right too
         return values
     if values["refused"]:
         return values | {"quality": 0.0}

@@ -6,14 +6,15 @@ from poise.settings import Settings
 
 
 class EvaluationSettings(Settings):
-    """What an evaluation worker needs to know."""
+    """The settings of an evaluation worker."""
 
     model_config = Settings.model_config | {"env_prefix": "POISE_EVALUATION_"}
 
     table: ClassVar[str] = "evaluation"
 
     decide: bool = True
-    """Whether this worker may decide over policies; of those that may, one does for each partition of the scores."""
+    """Whether this worker may decide on policies; one such worker decides for each partition of the scores."""
     embedding: bool = False
-    """Whether `quality` also compares sentences by meaning: for models that answer in their own words. Some 20 ms of a
-    core for each sentence of an answer, 10 for each line of a passage not seen lately; the same for all workers."""
+    """Whether `quality` also compares sentences by embeddings: for models that paraphrase. It takes about 20 ms of a
+    core for each sentence of an answer, and 10 ms for each line of an uncached passage. Set it alike for all
+    workers."""

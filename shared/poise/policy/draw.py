@@ -1,4 +1,4 @@
-"""Drawing a variant: random over runs, the same whenever one run is replayed, and known to nobody before."""
+"""The draw of a variant: random over runs, repeatable for a replay, and unpredictable without the secret."""
 
 import hmac
 from collections.abc import Sequence
@@ -7,11 +7,11 @@ from typing import Generic, Protocol, TypeVar
 
 
 class Weighted(Protocol):
-    """A variant as the draw sees it."""
+    """What the draw needs of a variant."""
 
     @property
     def name(self) -> str:
-        """What names it; part of no draw, so that renaming moves nothing."""
+        """Its name; no part of the draw, so that renaming changes no draw."""
 
     @property
     def weight(self) -> float:
@@ -23,14 +23,14 @@ VariantT = TypeVar("VariantT", bound=Weighted)
 
 @dataclass(frozen=True, slots=True)
 class Choice(Generic[VariantT]):
-    """The variant that was drawn, and how likely that was."""
+    """The variant that was drawn, and its probability."""
 
     variant: VariantT
     probability: float
 
 
 def uniform(secret: bytes, *names: str) -> float:
-    """A number drawn uniformly from [0, 1): an HMAC (SHA-256) of the names, which cannot be told without the secret."""
+    """Return a number uniform in [0, 1): an HMAC (SHA-256) of the names, unpredictable without the secret."""
     digest = hmac.digest(secret, "\x00".join(names).encode(), "sha256")
     return int.from_bytes(digest[:8]) / 2**64
 
@@ -39,15 +39,15 @@ def draw(variants: Sequence[VariantT], *, run: str, policy: str, version: int, s
     """Draw a variant by its weight.
 
     The draw is an HMAC of run and policy version (inverse-transform sampling), so a replayed run draws the same, and a
-    new policy version draws anew. A client may know its run's id, or even choose it: without the secret it can neither
-    tell nor steer which variant it will be given.
+    new policy version draws again. A client may know or even choose its run id: without the secret it can neither
+    predict nor influence its variant.
 
     Args:
-        variants: Those that may be drawn.
-        run: The run's id.
+        variants: The variants that may be drawn.
+        run: The run id.
         policy: The policy's name.
         version: Its version.
-        secret: The mesh's.
+        secret: The secret of the mesh.
 
     Raises:
         ValueError: No variant has a weight above zero.
@@ -61,4 +61,4 @@ def draw(variants: Sequence[VariantT], *, run: str, policy: str, version: int, s
         mark -= variant.weight
         if mark < 0:
             return Choice(variant, variant.weight / total)
-    return Choice(drawable[-1], drawable[-1].weight / total)  # rounding left a sliver at the end
+    return Choice(drawable[-1], drawable[-1].weight / total)  # rounding left a remainder

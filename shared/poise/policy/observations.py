@@ -1,4 +1,4 @@
-"""Answers: what a score says of one, as the detectors see it."""
+"""Observations made from scores."""
 
 import math
 from collections.abc import Mapping
@@ -10,15 +10,15 @@ from poise.contracts.record import Score
 from poise.policy.detection import Observation
 
 SKIPPED: Final = "raw_skipped"
-"""The value of a score that says that the variant was drawn and left alone."""
+"""The value of a score that says that the variant was drawn and skipped."""
 MAX_RUN_ID_BYTES: Final = 300
-"""Bytes of a run's id that are remembered: a snapshot has many, and has to fit its topic."""
+"""Bytes of a run id that are remembered: a snapshot has many and must fit into one record."""
 
 
 def observation_of(score: Score, limits: Limits, weights_: Mapping[str, float] | None) -> Observation | None:
-    """A score as the detectors see it; None = it says nothing, for example because the answer came from the cache.
+    """Return a score as an observation; None = it says nothing, for example because the answer came from the cache.
 
-    That a variant was left alone, which is not known to be bad or good, is seen: there is no comparing with it.
+    A skipped variant is observed without a loss: the detectors do not compare it.
     """
     values = {name: value for name, value in score.values.items() if math.isfinite(value)}
     value = 0.0 if values.get("raw_fault", 0.0) >= 1 else values.get(limits.score, math.nan)
@@ -39,5 +39,5 @@ def observation_of(score: Score, limits: Limits, weights_: Mapping[str, float] |
 
 
 def is_informative(answer: Observation) -> bool:
-    """Whether it is known of the answer how good, how fast or how dear it was."""
+    """Return whether the loss, the latency or the cost of an answer is known."""
     return answer.loss is not None or answer.over_latency is not None or answer.over_cost is not None

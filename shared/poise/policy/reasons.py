@@ -1,4 +1,7 @@
-"""Reasons: what a decision rests on, in one line that a newcomer understands."""
+"""Reasons: the evidence of a decision in one line.
+
+A replay compares reasons word for word: a change of wording makes replays of earlier decisions differ.
+"""
 
 from collections.abc import Mapping
 
@@ -6,7 +9,7 @@ from poise.contracts.policy import Finding, Limits, Sample
 
 
 def describe_finding(finding: Finding, limits: Limits) -> str:
-    """What is wrong with a variant."""
+    """Return what is wrong with a variant."""
     name, about = finding.variant, finding.about
     if about in {"latency", "cost"}:
         return f"{name} is too {'slow' if about == 'latency' else 'dear'}: {_above(finding, limits)}, where 5 % may"
@@ -16,7 +19,7 @@ def describe_finding(finding: Finding, limits: Limits) -> str:
 
 
 def describe_recovery(finding: Finding, limits: Limits) -> str:
-    """What shows that a variant has recovered."""
+    """Return what shows that a variant has recovered."""
     if finding.about in {"latency", "cost"}:
         most = percent(0.05 + limits.margin)
         return f"{finding.variant} has recovered: {_above(finding, limits)}, where up to {most} counts as recovered"
@@ -24,27 +27,27 @@ def describe_recovery(finding: Finding, limits: Limits) -> str:
 
 
 def single_line(text: str) -> str:
-    """A text on one line of a log or a screen, without what could break out of it: a person writes part of a reason."""
+    """Return a text as one printable line: people write part of a reason."""
     return " ".join("".join(one if one.isprintable() else " " for one in text).split())
 
 
 def share_change(variant: str, before: Mapping[str, float], after: Mapping[str, float]) -> str:
-    """Where the share of a variant goes."""
+    """Return the change of a variant's share."""
     return f"its share goes from {percent(before[variant])} to {percent(after[variant])}"
 
 
 def percent(share: float) -> str:
-    """A share as people write it."""
+    """Return a share as a percentage."""
     return f"{100 * share:.3g} %"
 
 
 def format_weights(shares: Mapping[str, float]) -> str:
-    """Weights as people write them, in the order in which they were set."""
+    """Return weights as percentages, in the order in which they were set."""
     return ", ".join(f"{name} {percent(share)}" for name, share in shares.items())
 
 
 def _scores(finding: Finding, limits: Limits) -> str:
-    """The variant's score, against those of the others where there are some."""
+    """Return the variant's score, compared with the others' if there are any."""
     mine = finding.samples.get(finding.variant)
     if mine is None:
         return f"{limits.score}, by {finding.method}"
@@ -61,7 +64,7 @@ def _scores(finding: Finding, limits: Limits) -> str:
 
 
 def _above(finding: Finding, limits: Limits) -> str:
-    """The share of the variant's answers that were above a ceiling."""
+    """Return the share of the variant's answers that were above a ceiling."""
     sample = finding.samples.get(finding.variant)
     above = f"took longer than {limits.latency:g} s" if finding.about == "latency" and limits.latency else ""
     above = f"cost more than {limits.cost:g}" if finding.about == "cost" and limits.cost else above

@@ -1,4 +1,4 @@
-"""Which runs were counted, so that none counts twice however often its score comes."""
+"""The runs that were counted, so that none counts twice if its score is repeated."""
 
 import base64
 import sys
@@ -9,22 +9,22 @@ from hashlib import blake2b
 from typing import Final, Self
 
 MAX_RUNS: Final = 65_536
-"""Runs remembered. A score comes again at once, after a restart of who scores or decides: that is far fewer ago."""
+"""Runs remembered. Scores are repeated right after a restart of an evaluation worker, which is far fewer runs ago."""
 
 
 class SeenRuns:
-    """The last runs that were counted, by digests of 64 bits: two of these runs share one once in 10¹⁰ times."""
+    """The last runs that were counted, as 64-bit digests: two of these runs share one with a probability of 10⁻¹⁰."""
 
     def __init__(self, digests: Iterable[int] = ()) -> None:
         self._order = deque(digests)
         self._known = set(self._order)
 
     def __len__(self) -> int:
-        """How many are remembered."""
+        """Return how many runs are remembered."""
         return len(self._order)
 
     def add(self, run: str) -> bool:
-        """Count a run; False = it was counted already."""
+        """Add a run; return False if it was counted before."""
         digest = int.from_bytes(blake2b(run.encode(), digest_size=8).digest())
         if digest in self._known:
             return False
@@ -35,15 +35,15 @@ class SeenRuns:
         return True
 
     def to_base64(self) -> str:
-        """All of them: base64 of the digests as little-endian 64-bit numbers, oldest first."""
+        """Return base64 of the digests as little-endian 64-bit numbers, oldest first."""
         return base64.b64encode(_little(array("Q", self._order)).tobytes()).decode()
 
     @classmethod
     def from_base64(cls, text: str) -> Self:
-        """Read what `text` wrote.
+        """Return the runs that `to_base64` wrote.
 
         Raises:
-            ValueError: It is not of that form.
+            ValueError: The text has another form.
         """
         digests = array("Q")
         digests.frombytes(base64.b64decode(text, validate=True))
@@ -51,7 +51,7 @@ class SeenRuns:
 
 
 def _little(digests: "array[int]") -> "array[int]":
-    """To the byte order of the snapshot, or from it."""
+    """Convert to the byte order of the snapshot, or from it."""
     if sys.byteorder == "big":
         digests.byteswap()
     return digests

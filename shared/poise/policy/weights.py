@@ -1,4 +1,4 @@
-"""Weights: how the shares of variants move, inside the limits that a person set. Pure."""
+"""Weights: how the shares of variants move within the limits that a person set. Pure."""
 
 import math
 import re
@@ -9,18 +9,18 @@ from poise.contracts.ask import NAME
 from poise.contracts.policy import Limits, PolicySpec
 
 MAX_VARIANTS: Final = 32
-"""The most variants of a policy: all that is remembered of them has to fit into one record, or nothing is decided."""
+"""Variants of a policy at most: the state of all of them must fit into one record."""
 MAX_SPEC_BYTES: Final = 8_192
-"""The most bytes of what a person sets: many versions of it are remembered there too."""
+"""Bytes of a spec at most: that record also has many versions of it."""
 TOLERANCE: Final = 1e-9
-"""Shares that differ by less are the same: what is left of them is rounding."""
+"""Shares that differ by less are equal, except for rounding."""
 
 
 def probabilities(weights: Mapping[str, float], limits: Limits) -> dict[str, float]:
-    """The probabilities that weights mean: they sum to 1, and each that is not 0 is at least the exploration.
+    """Return the probabilities of weights: they sum to 1, and each that is not 0 is at least `explore`.
 
     Raises:
-        ValueError: No weight is above zero, or there are too many variants for the exploration.
+        ValueError: No weight is above zero, or there are too many variants for `explore`.
     """
     if wrong := [name for name, weight in weights.items() if not 0 <= weight < math.inf]:
         raise ValueError(f"weights are numbers from 0 up: {', '.join(wrong)} has none")
@@ -35,7 +35,7 @@ def probabilities(weights: Mapping[str, float], limits: Limits) -> dict[str, flo
         )
     found = dict.fromkeys(weights, 0.0)
     room = 1.0
-    while True:  # each round lifts those to the floor that are below it, and shares out what is left
+    while True:  # each round raises the variants below the floor to it, and distributes the rest
         total = math.fsum(left.values())
         low = [name for name, weight in left.items() if room * weight / total < limits.explore]
         if not low:
@@ -52,9 +52,9 @@ def probabilities(weights: Mapping[str, float], limits: Limits) -> dict[str, flo
 def decrease(
     now: Mapping[str, float], variant: str, others: Collection[str], target: Mapping[str, float], limits: Limits
 ) -> dict[str, float]:
-    """One step away from a variant, to others in proportion to their target.
+    """Return the weights after one step from a variant to others, in proportion to their targets.
 
-    Returns the same weights where the variant has no more than its exploration, or there are no others.
+    The weights stay the same if the variant has only its exploration, or there are no others.
     """
     given = min(limits.step, now[variant] - limits.explore)
     total = math.fsum(target[name] for name in others)
@@ -68,10 +68,10 @@ def decrease(
 
 
 def restore(now: Mapping[str, float], variant: str, target: Mapping[str, float], limits: Limits) -> dict[str, float]:
-    """One step of a variant back to its target, from those that have more than theirs.
+    """Return the weights after one step of a variant towards its target, from variants above their targets.
 
-    Those have enough: all shares sum to 1, so what one lacks is what others have too much. Nobody is taken below its
-    target. Returns the same weights where the variant lacks nothing.
+    All shares sum to 1, so the variants above their targets have what this one lacks. None falls below its target. The
+    weights stay the same if the variant lacks nothing.
     """
     taken = min(limits.step, target[variant] - now[variant])
     spare = {name: share - target[name] for name, share in now.items() if name != variant and share > target[name]}
@@ -87,17 +87,17 @@ def restore(now: Mapping[str, float], variant: str, target: Mapping[str, float],
 
 
 def _whole(after: dict[str, float], among: Collection[str]) -> dict[str, float]:
-    """The same, with what rounding left over given to the largest of some."""
+    """Return the weights with the rounding remainder added to the largest of some variants."""
     largest = max(among, key=lambda name: (after[name], name))
     after[largest] += 1.0 - math.fsum(after.values())
     return after
 
 
 def check_size(spec: PolicySpec) -> None:
-    """See that what a person sets can be remembered.
+    """Check that a spec can be stored.
 
     Raises:
-        ValueError: A variant's name is none, or it fills more than a record.
+        ValueError: The name of a variant is invalid, or the spec is too large.
     """
     if wrong := [name for name in spec.weights if not re.fullmatch(NAME, name)]:
         raise ValueError(f"{wrong[0]!r} can be no variant's name: letters, digits, dots, dashes and underscores")

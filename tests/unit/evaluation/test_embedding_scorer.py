@@ -98,7 +98,7 @@ async def test_a_run_that_cannot_be_compared_is_tried_again_and_not_scored_by_wo
     def embed(text: str) -> "Vector":
         raise RuntimeError(f"no memory for {len(text)} characters")
 
-    told = "could not be compared by meaning: RuntimeError: no memory"
+    told = "could not be embedded: RuntimeError: no memory"
     with ThreadPoolExecutor(1) as thread, pytest.raises(RetryableError, match=told):
         await EmbeddingScorer(embed, thread).score(record())
 

@@ -24,10 +24,10 @@ async def test_a_topic_that_was_made_again_ends_a_turn(made_again: Topic) -> Non
     deciding._mesh = cast(
         WorkerRuntime, SimpleNamespace(topic_identities=identities, admin=SimpleNamespace(describe=describe))
     )
-    async with deciding._unless_recreated() as check:
+    async with deciding._recreation_check() as check:
         identities.update({topic.name: TopicMetadata("one", 1) for topic in READ})
         check()
         identities.update({made_again.name: TopicMetadata("two", 1)})
-        with pytest.raises(UnavailableError, match=f"topic {made_again.name} was deleted and made again"):
+        with pytest.raises(UnavailableError, match=f"topic {made_again.name} was deleted and recreated"):
             check()
     assert not identities.topics

@@ -1,4 +1,4 @@
-"""Detection: whether a variant has become worse, told from one answer after another."""
+"""Detection: whether a variant has become worse, judged after each answer."""
 
 from poise.policy.detection.detectors import Detectors
 from poise.policy.detection.observation import Observation

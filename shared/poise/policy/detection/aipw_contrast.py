@@ -1,25 +1,25 @@
-"""Contrast: what one answer says of a variant beside the others, by the probabilities of its draw. Pure."""
+"""The AIPW contrast: a variant against the others, estimated from one answer and its draw. Pure."""
 
 from collections.abc import Collection, Mapping
 from typing import Final, NamedTuple, Self
 
 MAX_Z: Final = 30.0
-"""No answer multiplies the capital of a bet by more than 1 + that: none decides alone, however seldom it was drawn."""
+"""No answer multiplies the wealth of a bet by more than 1 + this: none decides alone, even if rarely drawn."""
 
 
 class AipwContrast(NamedTuple):
     """An unbiased estimate, from one answer, of how much worse a variant is than others.
 
-    Augmented inverse propensity weighting: (Y - m)/p where it was the variant's, -(Y - m)/q where it was one of the
-    others', who have q together; m is any value known beforehand (Waudby-Smith et al., "Anytime-valid off-policy
-    inference for contextual bandits", 2024; Ham et al., "Design-based anytime-valid causal inference", 2022). As it is
-    the draw that is random, it does not matter how good answers are at that time, nor how weights moved before.
+    Augmented inverse propensity weighting: (Y - m)/p if it was the variant's, -(Y - m)/q if it was one of the
+    others', which have q together; m is any value known beforehand (Waudby-Smith et al., "Anytime-valid off-policy
+    inference for contextual bandits", 2024; Ham et al., "Design-based anytime-valid causal inference", 2022). Because
+    the draw is random, neither the quality of answers at that time nor earlier moves of the weights matter.
     """
 
     value: float
     least: float
     most: float
-    """Between what it could have been, known before the answer."""
+    """`least` and `most` are the bounds of the value, known before the answer."""
 
     @classmethod
     def of(
@@ -32,7 +32,7 @@ class AipwContrast(NamedTuple):
         loss: float,
         mean: float,
     ) -> Self | None:
-        """What an answer says; None = nothing."""
+        """Return the estimate from an answer; None = the answer says nothing about the variant."""
         own = weights.get(variant, 0.0)
         rest = 0.0
         for other in others:
@@ -44,19 +44,19 @@ class AipwContrast(NamedTuple):
 
     @property
     def z_worse(self) -> float:
-        """The same as a bet's z, -1 or more: above zero on average where it is worse."""
+        """The z of a bet, -1 or more: above zero on average if the variant is worse."""
         return self.value / max(-self.least, self.most / MAX_Z)
 
     def z_non_inferior(self, margin: float) -> float:
-        """As a bet's z, -1 or more: above zero on average where it is worse by less than the margin."""
+        """Return the z of a bet, -1 or more: above zero on average if the variant is worse by less than the margin."""
         return (margin - self.value) / max(self.most - margin, (margin - self.least) / MAX_Z)
 
 
 def z_above(value: float, bound: float) -> float:
-    """As a bet's z, -1 or more: above zero on average where a value of 0 to 1 is above the bound on average."""
+    """Return the z of a bet, -1 or more: above zero on average if a value of 0 to 1 is above the bound on average."""
     return (value - bound) / max(bound, (1.0 - bound) / MAX_Z)
 
 
 def z_below(value: float, bound: float) -> float:
-    """As a bet's z, -1 or more: above zero on average where a value of 0 to 1 is below the bound on average."""
+    """Return the z of a bet, -1 or more: above zero on average if a value of 0 to 1 is below the bound on average."""
     return (bound - value) / max(1.0 - bound, bound / MAX_Z)

@@ -1,22 +1,22 @@
-"""Baseline: how bad answers were at any time of late, whoever gave them."""
+"""The baseline: the mean loss of all variants' answers at any recent time."""
 
 from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Any, Final, Self
 
 MEAN_ANSWERS: Final = 20.0
-"""Answers that the mean rests on: few, so that it follows the traffic; its own noise adds 1/40 to the variance."""
+"""Answers in the mean: few, so that it follows the traffic; its own noise adds 1/40 to the variance."""
 MAX_BLOCKS: Final = 200
 BLOCK_ANSWERS: Final = 50
 """Answers of one block."""
 
 
 class Baseline:
-    """The mean of recent answers, block of time by block of time.
+    """The mean loss of recent answers, by block of time.
 
-    An answer is compared with the mean of the time when it was asked for, as known before it came: a slow variant's
-    answers come when the traffic may already be another. Any baseline that is known beforehand leaves the comparison
-    valid; a near one makes it precise, and matters where answers do not come in the order in which they were drawn.
+    An answer is compared with the mean at the time of its question, as it was known before the answer: when a slow
+    variant answers, the traffic may have changed. The comparison is valid for any baseline that is known beforehand; a
+    close one makes it precise, which matters when answers do not arrive in the order of their draws.
     """
 
     def __init__(self) -> None:
@@ -26,13 +26,13 @@ class Baseline:
         self._count = 0
 
     def at(self, started: float) -> float:
-        """The mean at that time."""
+        """Return the mean at a time, unix seconds; 0.5 before the first answer."""
         if not self._means:
             return 0.5
         return self._means[self._block(started)]
 
     def add(self, started: float, bad: float) -> None:
-        """Take in an answer, after it was compared."""
+        """Add an answer, after it was compared."""
         if not self._starts:
             self._open(started, 0.5, 1.0)
         elif self._count >= BLOCK_ANSWERS and started > self._starts[-1]:
@@ -57,12 +57,12 @@ class Baseline:
             del self._starts[0], self._means[0], self._weights[0]
 
     def snapshot(self) -> list[Any]:
-        """As JSON has it."""
+        """Return it as JSON values."""
         return [self._starts, self._means, self._weights, self._count]
 
     @classmethod
     def restore(cls, kept: Sequence[Any]) -> Self:
-        """Go on from a snapshot."""
+        """Return the baseline of a snapshot."""
         baseline = cls()
         starts, means, weights, baseline._count = kept
         baseline._starts, baseline._means, baseline._weights = list(starts), list(means), list(weights)

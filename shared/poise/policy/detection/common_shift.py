@@ -1,4 +1,4 @@
-"""Together: whether all variants became worse at once, which is the traffic's doing and no variant's. Pure."""
+"""A common shift: all variants became worse at once, which the traffic causes and no variant. Pure."""
 
 import math
 from collections.abc import Collection
@@ -8,15 +8,15 @@ from typing import Final
 from poise.policy.detection.counts import Counts, Totals
 
 MIN_ANSWERS: Final = 20
-"""Answers of the others that can tell it."""
+"""Answers of the others that are enough to judge."""
 MAX_OWN_ANSWERS: Final = 400
-"""Answers of the variant for which those are waited for."""
+"""Answers of the variant during which to wait for those of the others."""
 COMMON_FRACTION: Final = 0.25
-"""Of the variant's rise, so much of the others' is no chance."""
+"""Fraction of the variant's increase that, seen in the others, is attributed to a common shift."""
 
 
 class CommonShift(Enum):
-    """What the others' answers tell."""
+    """Whether the others became worse too."""
 
     NO = "it alone"
     PERHAPS = "it is too early to tell"
@@ -24,7 +24,7 @@ class CommonShift(Enum):
 
 
 def drift_of_others(tally: Counts, others: Collection[str], begun: Totals) -> float:
-    """How much worse the others are of late than they were since then, 0 or more."""
+    """Return how much worse the others are recently than on average since `begun`, 0 or more."""
     count, rise = 0, 0.0
     for other in others:
         answers, was = tally.since("loss", begun, other)
@@ -34,14 +34,14 @@ def drift_of_others(tally: Counts, others: Collection[str], begun: Totals) -> fl
 
 
 def common_shift(tally: Counts, variant: str, others: Collection[str], begun: Totals, before: Totals) -> CommonShift:
-    """Whether the others became worse at the same time as a variant: differences in differences.
+    """Return whether the others became worse at the same time as a variant: difference in differences.
 
     Args:
-        tally: What was counted.
-        variant: The one that became worse.
-        others: Those that it is compared with.
-        begun: When its past began.
-        before: When it became worse.
+        tally: The counts.
+        variant: The variant that became worse.
+        others: The variants that it is compared with.
+        begun: The totals when its history began.
+        before: The totals when it became worse.
     """
     own, worse = tally.since("loss", before, variant)
     rise = worse - tally.between(begun, before, variant)[1]
@@ -57,7 +57,7 @@ def common_shift(tally: Counts, variant: str, others: Collection[str], begun: To
         return CommonShift.PERHAPS if others and own < MAX_OWN_ANSWERS else CommonShift.NO
     total, mean = total / count, mean / count
     error = math.sqrt(max(0.0, mean * (1.0 - mean)) / count)
-    # Asked at each answer, chance alone would sooner or later say that the others did not rise: it takes two errors.
+    # This is tested after every answer, so chance alone would sooner or later say NO: two standard errors are required.
     if total < COMMON_FRACTION * rise and total + 2.0 * error < (1.0 - COMMON_FRACTION) * rise:
         return CommonShift.NO
     return CommonShift.YES if total - 2.0 * error >= COMMON_FRACTION * rise else CommonShift.PERHAPS

@@ -1,4 +1,4 @@
-"""Tally: how many answers each variant gave and how bad they were, since any time that was marked."""
+"""Counts and mean losses of each variant's answers, since any marked time."""
 
 import math
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from poise.contracts.policy import Sample
 Measure = Literal["loss", "over_latency", "over_cost"]
 MEASURES: Final[tuple[Measure, ...]] = ("loss", "over_latency", "over_cost")
 RECENT_ANSWERS: Final = 100.0
-"""Answers of late."""
+"""Answers in a variant's recent mean."""
 Z: Final = 1.959963984540054
 
 Totals = tuple[float, ...]
@@ -25,7 +25,7 @@ class Counts:
         self._marks: dict[Measure, Totals] = {}
 
     def add(self, variant: str, measure: Measure, value: float) -> None:
-        """Count an answer."""
+        """Add an answer."""
         totals = self._totals[measure]
         place = self._place[variant]
         totals[place] += 1.0
@@ -37,28 +37,28 @@ class Counts:
             self._recent[variant] = (mean + (value - mean) / weight, weight)
 
     def recent(self, variant: str) -> float:
-        """How bad a variant's answers are of late."""
+        """Return the recent mean loss of a variant."""
         return self._recent[variant][0]
 
     def mark(self, measure: Measure) -> Totals:
-        """What was counted up to now."""
+        """Return the totals up to now, to pass to `since` and `between`."""
         mark = self._marks.get(measure)
         if mark is None:
             mark = self._marks[measure] = tuple(self._totals[measure])
         return mark
 
     def since(self, measure: Measure, mark: Totals, variant: str) -> tuple[int, float]:
-        """How many answers a variant gave since a mark, and the mean."""
+        """Return the number of a variant's answers since a mark, and their mean."""
         return self.between(mark, self._totals[measure], variant)
 
     def between(self, mark: Sequence[float], later: Sequence[float], variant: str) -> tuple[int, float]:
-        """How many answers a variant gave between two marks, and the mean."""
+        """Return the number of a variant's answers between two marks, and their mean."""
         place = self._place[variant]
         count = later[place] - mark[place]
         return round(count), (later[place + 1] - mark[place + 1]) / count if count else 0.0
 
     def samples(self, measure: Measure, mark: Totals) -> dict[str, Sample]:
-        """All variants that answered since a mark; of the quality, the mean of the score, where more is better."""
+        """Return the samples of the variants since a mark; for the loss, of the score (more is better)."""
         found = {variant: self.since(measure, mark, variant) for variant in self._place}
         return {
             variant: wilson_sample(count, 1.0 - mean if measure == "loss" else mean)
@@ -67,12 +67,12 @@ class Counts:
         }
 
     def snapshot(self) -> list[Any]:
-        """As JSON has it."""
+        """Return it as JSON values."""
         return [[self._totals[measure] for measure in MEASURES], [list(kept) for kept in self._recent.values()]]
 
     @classmethod
     def restore(cls, variants: Sequence[str], kept: Sequence[Any]) -> Self:
-        """Go on from a snapshot."""
+        """Return the counts of a snapshot."""
         tally = cls(variants)
         totals, recent = kept
         tally._totals = {measure: list(totals[place]) for place, measure in enumerate(MEASURES)}
@@ -81,9 +81,9 @@ class Counts:
 
 
 def wilson_sample(count: int, mean: float) -> Sample:
-    """A sample of values of 0 to 1, with the 95 % score interval of its mean (Wilson, 1927).
+    """Return a sample of values of 0 to 1, with the 95 % score interval of its mean (Wilson, 1927).
 
-    It is exact for values of 0 and 1 alone, and wider than need be for others.
+    The interval is exact for values of 0 and 1, and wider than necessary for values between.
     """
     mean = min(1.0, max(0.0, mean))
     shrink = 1.0 + Z * Z / count

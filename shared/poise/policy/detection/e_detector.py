@@ -1,13 +1,13 @@
-"""Bets: an e-detector, which gathers what each answer says for a change that may have begun at any time before it."""
+"""The e-detector: evidence, answer by answer, for a change that may have begun at any earlier time."""
 
 from collections.abc import Sequence
 from typing import Any, Final, Self
 
 BET_FRACTIONS: Final = (0.02, 0.05, 0.12, 0.3, 0.7)
-"""Shares of the capital that are bet, spaced exponentially: small ones notice small changes."""
+"""Fractions of the wealth that are bet, spaced exponentially: small ones detect small changes."""
 A, B, C, D, E = BET_FRACTIONS
 CUSUM_FRACTION: Final = B
-"""The bet whose CUSUM says when a change began."""
+"""The fraction whose CUSUM dates the beginning of a change."""
 MAX_RUNS: Final = 10
 
 Totals = tuple[float, ...]
@@ -16,9 +16,9 @@ Totals = tuple[float, ...]
 class EDetector:
     """The Shiryaev–Roberts e-detector of betting e-processes (Shin, Ramdas, Rinaldo: "E-detectors", 2022).
 
-    For each bet b, M = (M + answers since) · (1 + b·z): whoever bets starts with 1 at each answer anew and bets that z
-    is above zero on average. Where it is not (E[z | all before] ≤ 0, z ≥ -1), E[M] ≤ the number of answers, so that
-    until M reaches n, at least n answers pass on average, whatever they depend on.
+    For each fraction b, M = (M + answers since) · (1 + b·z): a new bet with wealth 1 starts at each answer,
+    and bets that z is above zero on average. If it is not (E[z | all before] ≤ 0, z ≥ -1), E[M] ≤ the number of
+    answers: on average at least n answers pass before M reaches n (the average run length), whatever they depend on.
     """
 
     __slots__ = ("at", "before", "cusum", "last_index", "runs", "total", "wealth")
@@ -27,20 +27,20 @@ class EDetector:
         self.wealth = (0.0, 0.0, 0.0, 0.0, 0.0)
         self.total = 0.0
         self.last_index = last_index
-        """The number of the answer after which it was updated last."""
+        """The number of the last answer that updated it."""
         self.cusum = 0.0
         self.at = 0.0
-        """When a change began most likely: where CUSUM (Page, 1954) started last."""
+        """When a change most likely began: the last start of CUSUM (Page, 1954)."""
         self.before: Totals = ()
-        """What was counted of each variant before that."""
+        """The totals of each variant before that."""
         self.runs: list[tuple[float, str]] = []
 
     def update(self, z: float, number: int) -> bool:
-        """Take in an answer; what is returned is whether the most likely beginning of a change is this answer.
+        """Add an answer; return whether a change most likely begins with it.
 
         Args:
-            z: -1 or more; on average above zero where there is trouble, else zero or less.
-            number: How many answers there were, with this one.
+            z: -1 or more; above zero on average if the variant is worse, else zero or less.
+            number: The number of answers, including this one.
         """
         since = number - self.last_index
         self.last_index = number
@@ -59,23 +59,23 @@ class EDetector:
         return True
 
     def mark_change(self, at: float, before: Totals) -> None:
-        """A change begins most likely here.
+        """Set the most likely beginning of a change.
 
         Args:
             at: When the run finished.
-            before: What was counted before it.
+            before: The totals before it.
         """
         self.at = at
         self.before = before
         self.runs = []
 
     def cap(self, most: float) -> None:
-        """Keep no more than that of each bet: it can only put an alarm off."""
+        """Limit the wealth of each bet, which can only delay an alarm."""
         a, b, c, d, e = self.wealth
         self.wealth = (min(a, most), min(b, most), min(c, most), min(d, most), min(e, most))
 
     def add_evidence(self, z: float, run: str) -> None:
-        """Keep the runs that weighed most, of equal ones the last."""
+        """Remember the runs with the largest z; of equal ones, the last."""
         runs = self.runs
         if len(runs) < MAX_RUNS:
             runs.append((z, run))
@@ -86,11 +86,11 @@ class EDetector:
             runs.append((z, run))
 
     def top_runs(self) -> tuple[str, ...]:
-        """The runs that weighed most, those first."""
+        """Return the runs with the largest z, largest first."""
         return tuple(run for _, run in sorted(self.runs, key=lambda kept: -kept[0]))
 
     def snapshot(self) -> list[Any]:
-        """As JSON has it."""
+        """Return it as JSON values."""
         return [
             list(self.wealth),
             self.last_index,
@@ -102,7 +102,7 @@ class EDetector:
 
     @classmethod
     def restore(cls, kept: Sequence[Any]) -> Self:
-        """Go on from a snapshot."""
+        """Return the e-detector of a snapshot."""
         bets = cls()
         wealth, bets.last_index, bets.cusum, bets.at, before, runs = kept
         a, b, c, d, e = bets.wealth = tuple(wealth)

@@ -1,4 +1,4 @@
-"""Seen: one answer of a variant, as the detectors see it."""
+"""An observation: one answer of a variant, as the detectors see it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,21 +11,21 @@ class Observation:
     run: str
     variant: str
     probability: float
-    """With which it was drawn; decided before the answer was known."""
+    """Of its draw; known before the answer."""
     at: float
     """When the run finished, unix seconds."""
     loss: float | None = None
-    """1 minus the score that steers, 0 to 1; 1 where it brought a fault; None = not known."""
+    """1 minus the score that steers, 0 to 1; 1 for a fault; None = not known."""
     over_latency: bool | None = None
-    """Whether it took longer than the ceiling; None = not known, or there is no ceiling."""
+    """Whether it took longer than the latency ceiling; None = not known, or no ceiling."""
     over_cost: bool | None = None
-    """Whether it cost more than the ceiling."""
+    """Whether it cost more than the cost ceiling; None = not known, or no ceiling."""
     question: str | None = None
-    """A digest of the question. One that is asked of a variant again and again, because its answers are not kept, would
-    else count again and again."""
+    """A digest of the question. Without it, a question that is repeated because its answers are not cached would count
+    each time."""
     started: float | None = None
-    """When the run began, unix seconds: it is compared with what else was asked at that time, so that a slow variant is
-    not compared with later traffic; None = as `at`."""
+    """When the run began, unix seconds. The answer is compared with others of that time, so that a slow variant is not
+    compared with later traffic; None = `at`."""
     weights: Mapping[str, float] | None = None
     """The probabilities of all variants in that draw. None = not known: with two variants they follow from
     `probability`; with more, the answer is then not compared with those of others."""

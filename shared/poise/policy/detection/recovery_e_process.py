@@ -1,4 +1,4 @@
-"""Recovery: whether a variant that was in trouble is again no worse than it may be."""
+"""The recovery e-process: evidence that a variant that became worse is acceptable again."""
 
 from collections.abc import Sequence
 from typing import Any, Final, Self
@@ -8,24 +8,25 @@ from poise.policy.detection.counts import Totals
 from poise.policy.detection.e_detector import BET_FRACTIONS, CUSUM_FRACTION
 
 RECOVERY_THRESHOLD: Final = 20.0
-"""What the e-process must reach: 1/0.05, the level of the test over the whole time that it is watched."""
+"""The value that shows recovery: 1/0.05, the level of the test over the whole time that the variant is watched."""
 RESTART_ANSWERS: Final = 50
-"""Answers of the variant after which some more capital is put in."""
+"""Answers of the variant between two starts."""
 MAX_WEALTH: Final = 10 * RECOVERY_THRESHOLD
-"""What each bet keeps at most, which takes evidence away and adds none. Recovery may be shown for long before it
-counts, while a person holds the policy: numbers would overflow, and one that is bad again had all of it to lose."""
+"""The limit of each bet, which removes evidence and adds none. While a person holds the policy, recovery may be shown
+long before it takes effect: without a limit, numbers would overflow and a relapse would first lose all of it."""
 
 
 class RecoveryEProcess:
-    """An e-process of bets against "still in trouble" (Waudby-Smith and Ramdas, 2024), which starts again and again.
+    """An e-process of bets against "still worse" (Waudby-Smith and Ramdas, 2024) with repeated starts.
 
-    The j-th start, every 50 answers, gets 1/(j·(j+1)) of the capital: one that was bad for long can yet be shown to
-    have recovered, and all starts together are wrong with a probability of 5 % at most (Ville's inequality). So it does
-    not rest on all answers since the trouble: what is told is those since the recovery most likely began.
+    The j-th start, every 50 answers, gets 1/(j·(j+1)) of the wealth: a variant that was worse for long can still be
+    shown to have recovered, and all starts together are wrong with a probability of at most 5 % (Ville's inequality).
+    The evidence therefore does not rest on all answers since the alarm; findings report those since the recovery most
+    likely began.
 
     Args:
         at: When it begins, unix seconds.
-        before: What was counted before.
+        before: The totals before that.
     """
 
     __slots__ = ("_answers", "_cusum", "_starts", "_wealth", "at", "before")
@@ -33,18 +34,18 @@ class RecoveryEProcess:
     def __init__(self, at: float, before: Totals) -> None:
         self.at = at
         self.before = before
-        """What was counted before CUSUM (Page, 1954) started last, as in `Bets`."""
+        """The totals before the last start of CUSUM (Page, 1954), as in `EDetector`."""
         self._cusum = 0.0
         self._wealth = [0.0] * len(BET_FRACTIONS)
         self._answers = 0
         self._starts = 0
 
     def update(self, z: float, *, own: bool) -> bool:
-        """Take in an answer; what is returned is whether the recovery most likely begins with it.
+        """Add an answer; return whether the recovery most likely begins with it.
 
         Args:
-            z: -1 or more; zero or less on average while the trouble lasts.
-            own: It is an answer of the variant itself.
+            z: -1 or more; zero or less on average while the variant is still worse.
+            own: Whether it is an answer of the variant itself.
         """
         if self._starts == 0 or (own and self._answers % RESTART_ANSWERS == 0):
             self._starts += 1
@@ -57,27 +58,27 @@ class RecoveryEProcess:
         return begins
 
     def mark_change(self, at: float, before: Totals) -> None:
-        """The recovery begins most likely here.
+        """Set the most likely beginning of the recovery.
 
         Args:
             at: When the run finished, unix seconds.
-            before: What was counted before it.
+            before: The totals before it.
         """
         self.at = at
         self.before = before
 
     @property
     def value(self) -> float:
-        """The e-process, with the capital that is yet to be bet."""
+        """The e-process, including the wealth that is not yet bet."""
         return sum(self._wealth) / len(BET_FRACTIONS) + 1.0 / (self._starts + 1)
 
     def snapshot(self) -> list[Any]:
-        """As JSON has it."""
+        """Return it as JSON values."""
         return [self.at, list(self.before), self._wealth, self._answers, self._starts, self._cusum]
 
     @classmethod
     def restore(cls, kept: Sequence[Any]) -> Self:
-        """Go on from a snapshot."""
+        """Restore a snapshot."""
         at, before, wealth, answers, starts, cusum = kept
         proof = cls(at, tuple(before))
         proof._answers, proof._starts, proof._cusum = answers, starts, cusum
@@ -86,13 +87,13 @@ class RecoveryEProcess:
 
 
 class RecoveryWatch:
-    """A variant that is watched: what it is to be shown of, and how far that is.
+    """A variant that is watched for recovery: what is to be shown, and the evidence for it.
 
     Args:
-        about: What it was in trouble with.
-        past: How bad its answers were before the trouble; None = not known.
-        proofs: How many things are to be shown: all of them.
-        restoring: It has recovered once, and is given weight again: alarms are raised as well.
+        about: The criterion of its alarm.
+        past: Its mean loss before the alarm; None = not known.
+        proofs: The e-processes, all of which must show recovery.
+        restoring: It has recovered once and its share is being restored: alarms are raised as well.
     """
 
     __slots__ = ("about", "past", "proofs", "restoring")
@@ -107,16 +108,16 @@ class RecoveryWatch:
 
     @property
     def least(self) -> RecoveryEProcess:
-        """That of which least was shown."""
+        """The e-process with the least evidence."""
         return min(self.proofs, key=lambda proof: proof.value)
 
     def snapshot(self) -> list[Any]:
-        """As JSON has it."""
+        """Return it as JSON values."""
         proofs = [proof.snapshot() for proof in self.proofs]
         return [self.about, self.past, proofs, self.restoring]
 
     @classmethod
     def restore(cls, kept: Sequence[Any]) -> Self:
-        """Go on from a snapshot."""
+        """Restore a snapshot."""
         about, past, proofs, restoring = kept
         return cls(about, past, [RecoveryEProcess.restore(proof) for proof in proofs], restoring=restoring)

@@ -320,7 +320,7 @@ def test_a_snapshot_goes_on_under_other_limits_but_not_with_other_variants() -> 
     kept = Detectors(THREE, Limits()).snapshot()
     detectors = Detectors.restore(THREE, Limits(latency=1.0), kept)
     assert detectors.update(Observation("run", "a", 0.5, 1.0, over_latency=True)) is None
-    with pytest.raises(ValueError, match="begin anew"):
+    with pytest.raises(ValueError, match="start new detectors"):
         Detectors.restore(("a", "b"), Limits(), kept)
 
 
