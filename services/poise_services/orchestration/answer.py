@@ -188,7 +188,7 @@ async def ask_drawn_variant(context: FallbackContext) -> FallbackResult | Reject
         return generator.skip(reason)
     route = await generator.router.first()
     if route.variant is None:
-        return generator.skip(*route.left_alone)
+        return generator.skip(*route.skipped)
     return await ask_variant(context, route, "primary")
 
 
@@ -199,7 +199,7 @@ async def ask_other_variants(context: FallbackContext) -> FallbackResult | Rejec
     router, reasons = context.generator.router, list[str | None]()
     while router.failovers_left > 0:
         route = await router.next()
-        reasons += route.left_alone
+        reasons += route.skipped
         if route.variant is None:
             break
         outcome = await ask_variant(context, route, "variant")

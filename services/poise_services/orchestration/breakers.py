@@ -102,7 +102,7 @@ class Breakers:
         breaker = self._unresponsive.setdefault(step, Breaker(self._limits))
         since = self._clock()
         if not breaker.allow(since):
-            message = "its tier did not answer lately, and is left alone for a while"
+            message = "its tier did not respond lately and is skipped for a while"
             raise UnavailableError(f"{message}{breaker.error_suffix()}")
         try:
             yield

@@ -64,14 +64,14 @@ class VersionMap:
         """
         document = (record.key or b"").decode(errors="replace")
         try:
-            said, version = _read(record)
+            body, version = _read(record)
         except Exception:
             self.documents.pop(document, None)
             raise
         documents = self.documents
-        if said.documents != self.topic_id:
-            documents, self.topic_may_have_changed = self.other_topics.setdefault(said.documents, {}), True
-        _apply(documents, document, DocumentState(version, version, said.digest, record.timestamp))
+        if body.documents != self.topic_id:
+            documents, self.topic_may_have_changed = self.other_topics.setdefault(body.documents, {}), True
+        _apply(documents, document, DocumentState(version, version, body.digest, record.timestamp))
 
     def switch(self, topic_id: str) -> None:
         """Use this `poise.documents` from now on."""
@@ -82,11 +82,11 @@ class VersionMap:
 
 
 def _read(record: Record) -> tuple[DocumentVersion, int]:
-    said = DocumentVersion.parse(record.value or b"")
+    body = DocumentVersion.parse(record.value or b"")
     version = Envelope.read(record.headers).doc_version
     if version is None:
         raise ValueError("header poise-doc-version is missing")
-    return said, version
+    return body, version
 
 
 def _apply(documents: dict[str, DocumentState], document: str, state: DocumentState) -> None:

@@ -90,7 +90,7 @@ async def extractive(context: FallbackContext) -> FallbackResult | Rejected:
     except WorkLimitError as error:
         return Rejected(str(error))
     if not lines:
-        return Rejected("no passage bears on the question")
+        return Rejected("no passage is relevant to the question")
     lines.sort(key=lambda line: (line.rank, line.index))
     text = " ".join(line.sentence for line in lines)
     return FallbackResult("extractive", text, tuple(line.citation for line in lines))

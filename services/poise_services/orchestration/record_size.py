@@ -32,7 +32,7 @@ def shorten(record: RunRecord, room: int) -> RunRecord:
     whole = record.model_dump(mode="json", exclude_none=True)
     cut, length = whole, 0
     for most in LIST_LIMITS:
-        cut = _listed(whole, most)
+        cut = _limit_lists(whole, most)
         sizes = [json_size(text) for text in _texts(cut)]
         length = _common_length(sizes, room - _MARK - (len(to_json(cut, inf_nan_mode="null")) - sum(sizes)))
         if length >= MIN_TEXT_BYTES:
@@ -53,15 +53,15 @@ def _common_length(sizes: Sequence[int], room: int) -> int:
     return max(sizes, default=0)
 
 
-def _listed(value: Any, most: int) -> Any:
+def _limit_lists(value: Any, most: int) -> Any:
     """Limit the items of each list; of a mapping of numbers, keep the largest."""
     if isinstance(value, Mapping):
-        kept = {name: _listed(item, most) for name, item in value.items()}
-        if len(kept) > most and all(isinstance(item, float) for item in kept.values()):
-            kept = dict(sorted(kept.items(), key=lambda item: item[1])[-most:])
-        return kept
+        limited = {name: _limit_lists(item, most) for name, item in value.items()}
+        if len(limited) > most and all(isinstance(item, float) for item in limited.values()):
+            limited = dict(sorted(limited.items(), key=lambda item: item[1])[-most:])
+        return limited
     if isinstance(value, list):
-        return [_listed(item, most) for item in value[:most]]
+        return [_limit_lists(item, most) for item in value[:most]]
     return value
 
 

@@ -73,38 +73,38 @@ class Retriever:
         Raises:
             FaultError: No index will ever reach the requested epoch: the caller's mistake.
         """
-        wanted = Retrieve(query=ask.question, limit=self._limit)
+        request = Retrieve(query=ask.question, limit=self._limit)
         may_stand_in = self._store.configured and run.min_epoch is None
         left = fair_share(run.step_budget(), attempts if may_stand_in else 0)
         try:
-            found = await run.call(wanted, id=STEP, timeout=left, guard=self._guard)
+            found = await run.call(request, id=STEP, timeout=left, guard=self._guard)
         except PoiseError as error:
             if _refuses_the_epoch(error):
                 raise
-            why = describe_error("retrieval", error)
-            return await self._earlier(run, ask, why) or Retrieved(error=why, failed=True)
+            reason = describe_error("retrieval", error)
+            return await self._earlier(run, ask, reason) or Retrieved(error=reason, failed=True)
         missing = None if found.passages else "retrieval found nothing"
         warnings = (f"retrieval: {found.reason}",) if found.reason else ()
         return Retrieved(found.passages, found.epoch, found.mode, missing, warnings=warnings, cacheable=found)
 
-    async def _earlier(self, run: Run, ask: Ask, why: str) -> Retrieved | None:
-        kept: CachedPassages | None = await run.step(
-            "passages", partial(self._kept, run, ask), returns=CachedPassages | None, id="passages", recorded=False
+    async def _earlier(self, run: Run, ask: Ask, reason: str) -> Retrieved | None:
+        stored: CachedPassages | None = await run.step(
+            "passages", partial(self._load, run, ask), returns=CachedPassages | None, id="passages", recorded=False
         )
-        if kept is None or not kept.found.passages or not epoch_reached(kept.found.epoch, run.min_epoch):
+        if stored is None or not stored.found.passages or not epoch_reached(stored.found.epoch, run.min_epoch):
             return None
-        age = max(0.0, run.started - kept.at)
-        passages = tuple(p.model_copy(update={"age": p.age + age}) for p in kept.found.passages)
-        said = f"{why}; passages found {_ago(age)} ago are used instead"
-        return Retrieved(passages, kept.found.epoch, "cached", warnings=(said,))
+        age = max(0.0, run.started - stored.at)
+        passages = tuple(p.model_copy(update={"age": p.age + age}) for p in stored.found.passages)
+        warning = f"{reason}; passages found {_ago(age)} ago are used instead"
+        return Retrieved(passages, stored.found.epoch, "cached", warnings=(warning,))
 
-    async def _kept(self, run: Run, ask: Ask) -> CachedPassages | None:
+    async def _load(self, run: Run, ask: Ask) -> CachedPassages | None:
         """Load the passages of an earlier ask, without those of documents known to be deleted since."""
-        kept = await self._store.get(run.tenant, ask.question, self._limit)
-        if kept is None or self._versions is None or not await self._versions.sync(run.step_budget()):
-            return kept
-        left = tuple(p for p in kept.found.passages if not self._versions.deleted(document_id(p.id)))
-        return kept.model_copy(update={"found": kept.found.model_copy(update={"passages": left})})
+        stored = await self._store.get(run.tenant, ask.question, self._limit)
+        if stored is None or self._versions is None or not await self._versions.sync(run.step_budget()):
+            return stored
+        left = tuple(p for p in stored.found.passages if not self._versions.deleted(document_id(p.id)))
+        return stored.model_copy(update={"found": stored.found.model_copy(update={"passages": left})})
 
     @asynccontextmanager
     async def cache_in_background(self, run: Run, ask: Ask, retrieved: Retrieved) -> AsyncIterator[None]:
@@ -115,8 +115,8 @@ class Retriever:
         if retrieved.cacheable is None:
             yield
             return
-        kept = CachedPassages(at=time.time(), found=retrieved.cacheable)
-        task = asyncio.create_task(self._store.put(run.tenant, ask.question, self._limit, kept))
+        stored = CachedPassages(at=time.time(), found=retrieved.cacheable)
+        task = asyncio.create_task(self._store.put(run.tenant, ask.question, self._limit, stored))
         try:
             yield
             await task

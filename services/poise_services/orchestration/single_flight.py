@@ -49,7 +49,7 @@ class SingleFlight:
     def __init__(self, journal: StepResultStore, ttl: float) -> None:
         self._journal = journal
         self._ttl = ttl
-        self._here: dict[str, asyncio.Future[FlightResult | None]] = {}
+        self._pending: dict[str, asyncio.Future[FlightResult | None]] = {}
 
     async def acquire(self, key: str, accepts: Accepts, within: float) -> "CachedAnswer | Flight | None":
         """Return another caller's result, or a Flight that this caller must complete.
@@ -63,35 +63,35 @@ class SingleFlight:
             None if another caller holds the flight and the time is over.
         """
         until = time.monotonic() + within
-        while (going := self._here.get(key)) is not None:
+        while (pending := self._pending.get(key)) is not None:
             async with parked():
-                await asyncio.wait({going}, timeout=max(0.0, until - time.monotonic()))
-            if not going.done():
+                await asyncio.wait({pending}, timeout=max(0.0, until - time.monotonic()))
+            if not pending.done():
                 return None
-            outcome = going.result()
+            outcome = pending.result()
             if outcome is not None and await accepts(*outcome):
                 return outcome[0]
-        return await self._go(key, accepts, until)
+        return await self._lead(key, accepts, until)
 
-    async def _go(self, key: str, accepts: Accepts, until: float) -> "CachedAnswer | Flight | None":
+    async def _lead(self, key: str, accepts: Accepts, until: float) -> "CachedAnswer | Flight | None":
         """Lead the asks of this worker."""
-        going = self._here[key] = asyncio.get_running_loop().create_future()
-        flight, found, flies = Flight(self._journal, Lease(key, uuid4().hex), self._ttl), None, False
+        pending = self._pending[key] = asyncio.get_running_loop().create_future()
+        flight, found, leads = Flight(self._journal, Lease(key, uuid4().hex), self._ttl), None, False
 
-        def landed(outcome: FlightResult | None) -> None:
-            del self._here[key]
-            going.set_result(outcome)
+        def completed(outcome: FlightResult | None) -> None:
+            del self._pending[key]
+            pending.set_result(outcome)
 
         try:
-            found, flies = await self._across(flight, accepts, until)
+            found, leads = await self._across(flight, accepts, until)
         finally:
-            if flies:
-                flight.begin(landed)
+            if leads:
+                flight.begin(completed)
             else:
-                landed(None if found is None else (found, True))
+                completed(None if found is None else (found, True))
                 if found is None:  # Redis' reply to the last claim may be lost, and the lease ours
                     await flight.release()
-        return flight if flies else found
+        return flight if leads else found
 
     async def _across(self, flight: "Flight", accepts: Accepts, until: float) -> tuple[CachedAnswer | None, bool]:
         """Return the result of a flight in another worker, and whether this worker has the lease."""
@@ -122,33 +122,33 @@ class Flight:
         self.lease = lease
         self._journal = journal
         self._ttl = ttl
-        self._beating: asyncio.Task[None] | None = None
-        self._landed: Callable[[FlightResult | None], None] = lambda _: None
+        self._heartbeat_task: asyncio.Task[None] | None = None
+        self._completed: Callable[[FlightResult | None], None] = lambda _: None
 
-    def begin(self, landed: Callable[[FlightResult | None], None]) -> None:
-        """Renew the lease from now on; `landed` gives the result to the asks that wait in this worker."""
-        self._landed = landed
-        self._beating = asyncio.create_task(self._beat())
+    def begin(self, completed: Callable[[FlightResult | None], None]) -> None:
+        """Renew the lease from now on; `completed` gives the result to the asks that wait in this worker."""
+        self._completed = completed
+        self._heartbeat_task = asyncio.create_task(self._heartbeat())
 
     async def claim(self) -> ClaimStatus | StoredReply:
         """Try to acquire the lease; return its status, or the stored result."""
         return await self._journal.claim(self.lease, self._ttl)
 
-    async def complete(self, kept: CachedAnswer | None) -> None:
+    async def complete(self, result: CachedAnswer | None) -> None:
         """Give the result to the asks that wait; None = there is none, and another ask is to produce it."""
-        if self._beating is not None:
-            self._beating.cancel()
-        self._landed(None if kept is None else (kept, False))
-        if kept is None:
+        if self._heartbeat_task is not None:
+            self._heartbeat_task.cancel()
+        self._completed(None if result is None else (result, False))
+        if result is None:
             await self.release()
         else:
-            await self._journal.write(self.lease, StoredReply(_KIND, kept.encode()), RESULT_TTL)
+            await self._journal.write(self.lease, StoredReply(_KIND, result.encode()), RESULT_TTL)
 
     async def release(self) -> None:
         """Release the lease if this worker holds it."""
         await self._journal.release(self.lease)
 
-    async def _beat(self) -> None:
+    async def _heartbeat(self) -> None:
         while True:
             await asyncio.sleep(self._ttl / BEATS)
             await self._journal.renew(self.lease, self._ttl)

@@ -28,7 +28,7 @@ class Route(BaseModel):
 
     variant: str | None = None
     """None = no variant."""
-    left_alone: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
     """Better candidates whose breaker is open, each described with its last error."""
     others: int = 0
     """How many variants may still be asked after it."""
@@ -107,20 +107,20 @@ class VariantRouter:
 
     def _admit(self, order: list[Variant], spare: list[Variant]) -> Route:
         """Route to the first variant whose breaker admits a call."""
-        left_alone: list[str] = []
+        skipped: list[str] = []
         for place, variant in enumerate(order):
             self._admitted_at = self._breakers.admit(variant.name)
             if self._admitted_at is not None:
                 after = self._may_follow([*order[place + 1 :], *spare])
                 return Route(
                     variant=variant.name,
-                    left_alone=tuple(left_alone),
+                    skipped=tuple(skipped),
                     others=len(after),
                     elsewhere=any(other.backend != variant.backend for other in after),
                 )
             why = self._breakers.because(variant.name)
-            left_alone.append(f"{self.label(variant)} is left alone, it failed lately{why}")
-        return Route(left_alone=tuple(left_alone))
+            skipped.append(f"{self.label(variant)} is skipped, it failed lately{why}")
+        return Route(skipped=tuple(skipped))
 
     def _may_follow(self, others: list[Variant]) -> list[Variant]:
         states = self._breakers.states()

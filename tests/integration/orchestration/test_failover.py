@@ -98,11 +98,11 @@ async def test_a_failing_variant_is_skipped_until_a_probe_succeeds(
         for _ in range(3):
             answer, record = await here.ask()
             assert (answer.rung, answer.variant) == ("variant", "small")
-            assert (answer.reason or "").startswith("big is left alone, it failed lately: backend big ")
+            assert (answer.reason or "").startswith("big is skipped, it failed lately: backend big ")
             assert "503" in (answer.reason or ""), "it says what it failed with"
             assert record.draw is not None
             assert (record.draw.variant, record.draw.skipped) == ("big", answer.reason)
-        assert big.asked == asked, "it is left alone"
+        assert big.asked == asked, "its breaker is open"
 
         here.clock[0] += 30.0
         big.answer = words(SENTENCE)
@@ -165,7 +165,7 @@ async def test_with_all_variants_down_the_answer_is_extractive(
         for _ in range(2):
             answer, _ = await here.ask()
             assert (answer.rung, answer.text) == ("extractive", SENTENCE)
-        told = r"(big|small) is left alone, it failed lately: backend \1 .*503.*"
+        told = r"(big|small) is skipped, it failed lately: backend \1 .*503.*"
         assert all(re.fullmatch(told, reason) for reason in (answer.reason or "").split("; "))
 
 

@@ -67,7 +67,7 @@ def name() -> str:
 
 
 def settings_of(name: str) -> OrchestrationSettings:
-    """Two variants, of which the first is drawn until a policy says otherwise."""
+    """Two variants; the first is drawn until a policy is set."""
     variants = [{"name": "a"}, {"name": "b", "weight": 0}]
     return OrchestrationSettings.model_validate({"policy": name, "variants": variants})
 
@@ -128,7 +128,7 @@ async def _stopped(mesh: WorkerRuntime, task: "asyncio.Task[None]") -> None:
 
 
 async def drawn_for(client: WorkerRuntime, *, asks: int) -> list[tuple[str, Draw]]:
-    """Ask so many times; returns how each run drew, by its id."""
+    """Ask `asks` times; return the draw of each run with its id."""
     runs = [new_run_id(time.time(), Random()) for _ in range(asks)]
     await asyncio.gather(*(client.rpc.call(ASK, CallOptions(run=run, step="ask")) for run in runs))
     kept = {

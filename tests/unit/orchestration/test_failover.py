@@ -178,7 +178,7 @@ async def test_a_variant_with_an_open_breaker_is_skipped_and_recorded(asking: As
     assert [asked_of(asked) for asked in runs] == [["cloud", "gpu"], ["cloud", "gpu"], ["gpu"]]
     last = runs[-1]
     assert (last.answer.rung, last.answer.variant) == ("variant", "small")
-    assert last.reason == last.draw.skipped == "big is left alone, it failed lately: the backend says unavailable"
+    assert last.reason == last.draw.skipped == "big is skipped, it failed lately: the backend says unavailable"
     assert (last.draw.variant, last.draw.probability, last.draw.raw) == ("big", 1.0, None)
 
 
@@ -188,7 +188,7 @@ async def test_with_all_breakers_open_no_model_is_asked(asking: Asking) -> None:
         breakers.record(name, breakers.admit(name), "failed")
     asked = await asking(wrote={}, variants=[BIG, SMALL], breakers=breakers)
     assert (asked.answer.rung, asked_of(asked)) == ("extractive", [])
-    assert asked.reason == "big is left alone, it failed lately; small is left alone, it failed lately"
+    assert asked.reason == "big is skipped, it failed lately; small is skipped, it failed lately"
 
 
 async def test_a_rate_limit_opens_the_breaker_for_its_retry_after(asking: Asking) -> None:

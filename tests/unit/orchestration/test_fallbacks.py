@@ -139,13 +139,13 @@ async def test_each_distinct_reason_is_given_once() -> None:
     found = Retrieved(error="retrieval found nothing")
     result = await result_of("Why?", found, {}, Ladder(), hints=earlier(None))
     assert result.rung == "canned"
-    assert result.reason == "retrieval found nothing; no passage bears on the question"
+    assert result.reason == "retrieval found nothing; no passage is relevant to the question"
 
 
 async def test_a_missing_cached_answer_is_not_a_reason() -> None:
     found = Retrieved(error="retrieval failed", failed=True)
     result = await result_of("Why?", found, {}, Ladder(), hints=earlier(None))
-    assert result.reason == "retrieval failed; no passage bears on the question"
+    assert result.reason == "retrieval failed; no passage is relevant to the question"
 
 
 @pytest.mark.parametrize(

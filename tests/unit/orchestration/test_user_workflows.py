@@ -73,7 +73,7 @@ def test_an_unknown_workflow_is_named(where: str) -> None:
 
 async def test_a_fault_describes_what_is_wrong_with_an_ask_or_a_workflow() -> None:
     async def wrong(_run: Run, _ask: Ask) -> Answer:
-        return "words"  # type: ignore[return-value]  # what a type checker would have told
+        return "words"  # type: ignore[return-value]  # a type checker would report it
 
     asks = AskHandler([workflow("wrong")(wrong)])
     with pytest.raises(TerminalError, match="workflow 'wrong' returned str: return an Answer"):
