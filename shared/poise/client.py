@@ -22,7 +22,7 @@ from poise.contracts.topics import ASK_INTERACTIVE, DOCUMENTS, FEEDBACK, Lane
 from poise.errors import DeadlineExceededError, EncodingError, InvalidMessageError, NotTakenError, UnavailableError
 from poise.kafka.record import Position
 from poise.rpc.client import CallOptions
-from poise.rpc.deadlines import brought_forward
+from poise.rpc.deadlines import limit_note
 from poise.rpc.encoding import encode
 from poise.settings import MeshSettings
 from poise.worker.connection import MeshConnection
@@ -103,7 +103,7 @@ class Poise:
         Raises:
             InvalidMessageError: The question is empty or too long, or the timeout is not positive.
             FaultError: The mesh answered with a fault.
-            WithdrawnError: Somebody cancelled the run.
+            RunCancelledError: Somebody cancelled the run.
             DeadlineExceededError: Nothing came in time.
             UnavailableError: The broker did not take the question.
         """
@@ -309,7 +309,7 @@ def _ask(question: str, seconds: float, conversation: str | None, cache: Caching
 
 def _deadline_exceeded(seconds: float) -> DeadlineExceededError:
     within = min(seconds, ASK_INTERACTIVE.deadlines.longest)
-    return DeadlineExceededError(f"no answer within {within:g} s{brought_forward(seconds, ASK_INTERACTIVE)}")
+    return DeadlineExceededError(f"no answer within {within:g} s{limit_note(seconds, ASK_INTERACTIVE)}")
 
 
 def _document(id_: str, given: Document | str) -> Document:

@@ -14,7 +14,7 @@ from poise.worker.process import run
 from poise_services.retrieval.store import IndexStore
 
 LIMITS = {"stalls_after": 2.0, "ends_after": 6.0}
-ENDED_WITHIN = 1.0
+EXIT_TIMEOUT = 1.0
 
 
 def main() -> None:
@@ -32,7 +32,7 @@ def main() -> None:
 
     Liveness.component = hasty_part  # type: ignore[method-assign]
     IndexStore.apply = hanging_apply  # type: ignore[method-assign]
-    process.ENDED_WITHIN = ENDED_WITHIN  # type: ignore[misc]
+    process.EXIT_TIMEOUT = EXIT_TIMEOUT  # type: ignore[misc]
     run(importlib.import_module(f"poise_services.{tier}.__main__").main)
 
 

@@ -15,7 +15,7 @@ from poise.contracts import Deletion, Envelope, EnvelopeError
 from poise.contracts.document import DocumentId
 from poise.contracts.topics import CATALOGUE, DOCUMENTS, NO_DEADLINE, PREFIX, Topic
 from poise.errors import InvalidMessageError
-from poise.rpc.deadlines import resolve
+from poise.rpc.deadlines import resolve_deadline
 
 Headers = list[tuple[str, bytes | None]]
 
@@ -82,7 +82,7 @@ class Hostile:
         """
         try:
             envelope = Envelope.read(self.headers)
-            resolve(envelope.deadline, timestamp, self.topic.deadlines)
+            resolve_deadline(envelope.deadline, timestamp, self.topic.deadlines)
         except (EnvelopeError, InvalidMessageError):
             return True
         return (

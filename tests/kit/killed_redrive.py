@@ -14,8 +14,8 @@ from typing import Any
 from aiokafka import AIOKafkaProducer
 
 from poise.dead_letters.admin import DeadLetterAdmin
-from poise.dead_letters.filter import Filter
-from poise.dead_letters.redrive_plan import Redrive
+from poise.dead_letters.filter import DeadLetterFilter
+from poise.dead_letters.redrive_plan import RedriveOptions
 from poise.kafka.transactions import Transaction
 from poise.settings import MeshSettings
 from poise.worker.runtime import WorkerRuntime
@@ -48,7 +48,7 @@ async def main(place: str, id_: str) -> None:
         Transaction.send = method  # type: ignore[method-assign,assignment]
     async with WorkerRuntime(MeshSettings(), tier="cli") as mesh:
         async for outcome in DeadLetterAdmin(mesh.logs, mesh.settings.tenant).redrive(
-            Filter(ids=frozenset({id_})), Redrive()
+            DeadLetterFilter(ids=frozenset({id_})), RedriveOptions()
         ):
             raise AssertionError(outcome)
 

@@ -31,8 +31,8 @@ from poise.contracts.custom_topics import find_topic, tiers_with_dead_letters
 from poise.contracts.message import strip_bom
 from poise.contracts.run_id import is_run_id, run_started_at
 from poise.contracts.topics import dead_letter_tier
-from poise.dead_letters.filter import rate_of
-from poise.dead_letters.filter import seconds_of as seconds_of_span
+from poise.dead_letters.filter import parse_duration as seconds_of_span
+from poise.dead_letters.filter import parse_rate
 from poise.ingestion.document_files import DocumentFile, source_name
 from poise.kafka import offset_metadata
 from poise.kafka.offset_commits import decode_commit
@@ -217,8 +217,8 @@ FUNCTIONS: Final[Mapping[str, tuple[Reader, ...]]] = MappingProxyType(
             lambda said: parse_heading(f"# {said}"),
             lambda said: parse_heading(f"#{said} #"),
         ),
-        "poise.dead_letters.filter:rate_of": (rate_of,),
-        "poise.dead_letters.filter:seconds_of": (seconds_of_span,),
+        "poise.dead_letters.filter:parse_rate": (parse_rate,),
+        "poise.dead_letters.filter:parse_duration": (seconds_of_span,),
         "poise.kafka.offset_metadata:decode": (lambda said: offset_metadata.decode(0, said),),
         "poise.policy.policy_file:read": (_policy,),
         "poise.resilience.retry_after:retry_after_seconds": (

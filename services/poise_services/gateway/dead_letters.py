@@ -14,10 +14,10 @@ from pydantic.config import JsonDict
 from poise.contracts import Message
 from poise.contracts.field_types import INTEGRAL_FLOAT_AS_INT
 from poise.dead_letters.admin import DeadLetterAdmin, redrivable
-from poise.dead_letters.filter import ID, SPAN, Filter, invalid, seconds_of
-from poise.dead_letters.json_view import LetterSummary, LetterView
-from poise.dead_letters.model import DeadLetter, State
-from poise.dead_letters.redrive_plan import Redrive
+from poise.dead_letters.filter import DURATION_PATTERN, ID_PATTERN, DeadLetterFilter, invalid_field, parse_duration
+from poise.dead_letters.json_view import DeadLetterDetail, DeadLetterSummary
+from poise.dead_letters.model import DeadLetter, DeadLetterState
+from poise.dead_letters.redrive_plan import RedriveOptions
 from poise.errors import InvalidMessageError
 from poise_services.gateway.body import read_json
 from poise_services.gateway.problems import NotFoundError
@@ -30,14 +30,14 @@ logger = logging.getLogger(__name__)
 
 
 def _age(text: str) -> str:
-    seconds_of(text)
+    parse_duration(text)
     return text
 
 
-Age = Annotated[str, AfterValidator(_age), Field(json_schema_extra={"pattern": SPAN})]
+Age = Annotated[str, AfterValidator(_age), Field(json_schema_extra={"pattern": DURATION_PATTERN})]
 """`30s`, `10m`, `2h`, `7d`, `1d12h`."""
-DeadLetterId = Annotated[str, Field(json_schema_extra={"pattern": ID})]
-"""`tier/partition/offset`; `Filter` says what is wrong with another."""
+DeadLetterId = Annotated[str, Field(json_schema_extra={"pattern": ID_PATTERN})]
+"""`tier/partition/offset`; `DeadLetterFilter` says what is wrong with another."""
 
 CriteriaT = TypeVar("CriteriaT", bound="DeadLetterCriteria")
 
@@ -57,15 +57,15 @@ class DeadLetterCriteria(Message):
     limit: Annotated[int, Field(ge=1, le=MAX_PER_REQUEST), INTEGRAL_FLOAT_AS_INT] = 1_000
     """How many at most, the oldest first; `more` says how many are left."""
 
-    def filter(self, ids: frozenset[str] = frozenset()) -> Filter:
+    def filter(self, ids: frozenset[str] = frozenset()) -> DeadLetterFilter:
         """The same in the words of `poise.dead_letters`."""
-        return Filter(
+        return DeadLetterFilter(
             tier=self.tier,
             error=self.error,
             tenant=self.tenant,
             key=None if self.key is None else self.key.encode(),
-            older_than=None if self.older_than is None else seconds_of(self.older_than),
-            newer_than=None if self.newer_than is None else seconds_of(self.newer_than),
+            older_than=None if self.older_than is None else parse_duration(self.older_than),
+            newer_than=None if self.newer_than is None else parse_duration(self.newer_than),
             ids=ids,
         )
 
@@ -112,7 +112,7 @@ class DeadLetterSelection(DeadLetterCriteria):
     dry_run: bool = False
     """Only say what would be done."""
 
-    def selected(self) -> Filter:
+    def selected(self) -> DeadLetterFilter:
         """Return the filter for this selection.
 
         Raises:
@@ -120,7 +120,7 @@ class DeadLetterSelection(DeadLetterCriteria):
         """
         found = self.filter(frozenset(self.ids))
         if not found.narrows and not self.all:
-            raise invalid("ids", "name dead letters, choose by another field, or say `all`")
+            raise invalid_field("ids", "name dead letters, choose by another field, or say `all`")
         return found
 
 
@@ -148,7 +148,7 @@ class ListResponse(Message):
 
     kind: ClassVar[str] = "dead-letters/1"
 
-    dead_letters: tuple[LetterSummary, ...]
+    dead_letters: tuple[DeadLetterSummary, ...]
     more: int
     """How many fit beside these."""
 
@@ -204,10 +204,10 @@ class DeadLetterEndpoints:
         query = _validated(lambda: ListQuery.model_validate(dict(request.query_params), extra="forbid"))
         async with self._lock:
             letters = await self._admin.select(query.filter())
-        found = [letter for letter in letters if query.all or letter.state is not State.REDRIVEN]
+        found = [letter for letter in letters if query.all or letter.state is not DeadLetterState.REDRIVEN]
         shown = found[query.skip : query.skip + query.limit]
         return _json_response(
-            ListResponse(dead_letters=tuple(map(LetterSummary.of, shown)), more=len(found) - len(shown))
+            ListResponse(dead_letters=tuple(map(DeadLetterSummary.of, shown)), more=len(found) - len(shown))
         )
 
     async def show(self, request: Request) -> Response:
@@ -220,11 +220,13 @@ class DeadLetterEndpoints:
         id_ = "/".join(request.path_params[name] for name in ("tier", "partition", "offset"))
         try:
             async with self._lock:
-                [letter] = await self._admin.select(Filter(ids=frozenset({id_})))
+                [letter] = await self._admin.select(DeadLetterFilter(ids=frozenset({id_})))
                 letter = await self._admin.whole(letter)
         except InvalidMessageError as error:
             raise NotFoundError(f"there is no dead letter {id_[:200]}") from error
-        return Response(LetterView.whole(letter).model_dump_json(exclude_unset=True), media_type="application/json")
+        return Response(
+            DeadLetterDetail.whole(letter).model_dump_json(exclude_unset=True), media_type="application/json"
+        )
 
     async def redrive(self, request: Request) -> Response:
         """Answer `POST /v1/admin/dead-letters/redrive`.
@@ -235,7 +237,7 @@ class DeadLetterEndpoints:
             UnavailableError: The broker does not answer.
         """
         body = await _parse_body(request, RedriveRequest)
-        options = Redrive(
+        options = RedriveOptions(
             keep_reply_to=body.keep_reply_to, keep_deadline=body.keep_deadline, force=body.force, dry_run=body.dry_run
         )
         filter_ = body.selected()
@@ -275,10 +277,10 @@ class DeadLetterEndpoints:
         return _json_response(PurgeResponse(purged=ids, more=more, dry_run=body.dry_run))
 
 
-def _limited(letters: list[DeadLetter], limit: int) -> tuple[Filter | None, int]:
+def _limited(letters: list[DeadLetter], limit: int) -> tuple[DeadLetterFilter | None, int]:
     """The first of them by name, None if there are none; and how many are left."""
     named = frozenset(letter.id for letter in letters[:limit])
-    return (Filter(ids=named) if named else None), max(0, len(letters) - limit)
+    return (DeadLetterFilter(ids=named) if named else None), max(0, len(letters) - limit)
 
 
 async def _parse_body(request: Request, model: type[CriteriaT]) -> CriteriaT:

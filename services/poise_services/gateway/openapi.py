@@ -6,7 +6,7 @@ from fastapi import Response
 from pydantic import BaseModel
 
 from poise.contracts import Answer, Ask, Feedback
-from poise.dead_letters.json_view import LetterView
+from poise.dead_letters.json_view import DeadLetterDetail
 from poise_services.gateway.dead_letters import (
     ListQuery,
     ListResponse,
@@ -265,7 +265,7 @@ SHOW_DEAD_LETTER: Final[dict[str, Any]] = _ADMIN_ROUTE | {
     "summary": "Show a dead letter",
     "description": "Whole: key, headers, body, error and traceback." + _ADMIN_NOTE,
     "responses": responses(
-        200, "The dead letter.", schema_ref(LetterView), _DEAD_LETTER_EXAMPLE, *(401, 404, 500, 503)
+        200, "The dead letter.", schema_ref(DeadLetterDetail), _DEAD_LETTER_EXAMPLE, *(401, 404, 500, 503)
     ),
     "openapi_extra": _ADMIN_SECURITY
     | {

@@ -11,7 +11,7 @@ from poise.contracts import Answer, Ask, Fault, Feedback
 from poise.contracts.document import DocumentId
 from poise.contracts.json_schema import OutputSchema, StrictInputSchema, schema_components
 from poise.contracts.run_id import RunId
-from poise.dead_letters.json_view import LetterView
+from poise.dead_letters.json_view import DeadLetterDetail
 from poise_services.gateway.dead_letters import (
     ListResponse,
     PurgeRequest,
@@ -200,7 +200,7 @@ def build_document(app: FastAPI) -> Json:
             license_info={"name": "Apache 2.0", "identifier": "Apache-2.0"},
         )
         schemas = schema_components(REQUEST_MODELS, StrictInputSchema)
-        schemas |= schema_components([LetterView], mode="serialization")  # whose nulls are written
+        schemas |= schema_components([DeadLetterDetail], mode="serialization")  # whose nulls are written
         schemas |= schema_components(RESPONSE_MODELS, OutputSchema, mode="serialization")
         schema["schema_components"] = {
             "schemas": dict(sorted(schemas.items())),

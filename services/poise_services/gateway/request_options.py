@@ -9,7 +9,7 @@ from poise.contracts.envelope import MIN_EPOCH
 from poise.contracts.topics import RUNS_INTERACTIVE
 from poise.errors import DeadlineExceededError, InvalidMessageError
 from poise.ingestion.epoch_validator import parse_epoch
-from poise.rpc.deadlines import resolve
+from poise.rpc.deadlines import resolve_deadline
 
 ACCEPTED_HEADERS: Final = frozenset({"poise-deadline", MIN_EPOCH, "traceparent", "tracestate"})
 """Headers that anyone may set. Who asks, and in which run, is not for the client to say."""
@@ -45,7 +45,7 @@ class RequestOptions:
             envelope = Envelope.read(heard)
         except EnvelopeError as error:
             raise InvalidMessageError(str(error), [error.error]) from error
-        deadline = resolve(envelope.deadline, now, RUNS_INTERACTIVE.deadlines)
+        deadline = resolve_deadline(envelope.deadline, now, RUNS_INTERACTIVE.deadlines)
         if envelope.deadline is not None:
             deadline = envelope.deadline / 1_000
         if deadline <= now:

@@ -15,7 +15,7 @@ from poise.cli.console import out, print_json
 from poise.cli.errors import async_command
 from poise.cli.table import Row, table
 from poise.cli.text import clean, format_duration, format_ms, plural
-from poise.dead_letters.filter import seconds_of
+from poise.dead_letters.filter import parse_duration
 from poise.redis.answer_store import AnswerStoreAdmin, AnswerStoreStats
 from poise.redis.client import RedisClient
 
@@ -31,7 +31,7 @@ TenantOption = Annotated[str | None, typer.Option(show_default=False, help="Only
 
 def _age(text: str) -> float:
     try:
-        return seconds_of(text)
+        return parse_duration(text)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
 

@@ -16,10 +16,10 @@ from poise.cli.dlq_view import dead_letter_page, dead_letters_table, outcome_lin
 from poise.cli.errors import EXIT_FAILED, EXIT_INVALID, async_command
 from poise.cli.text import plural
 from poise.dead_letters.admin import DeadLetterAdmin
-from poise.dead_letters.filter import Filter, invalid, rate_of, seconds_of
-from poise.dead_letters.json_view import LetterSummary, LetterView
-from poise.dead_letters.model import State
-from poise.dead_letters.redrive_plan import Redrive, RedriveOutcome
+from poise.dead_letters.filter import DeadLetterFilter, invalid_field, parse_duration, parse_rate
+from poise.dead_letters.json_view import DeadLetterDetail, DeadLetterSummary
+from poise.dead_letters.model import DeadLetterState
+from poise.dead_letters.redrive_plan import RedriveOptions, RedriveOutcome
 
 app = typer.Typer(help="Dead letters: list, show, send again, purge.", no_args_is_help=True, add_completion=False)
 
@@ -60,7 +60,7 @@ OlderOption = Annotated[
     float | None,
     typer.Option(
         "--older-than",
-        parser=_parsed(seconds_of),
+        parser=_parsed(parse_duration),
         metavar="AGE",
         show_default=False,
         rich_help_panel=FILTERS,
@@ -71,7 +71,7 @@ NewerOption = Annotated[
     float | None,
     typer.Option(
         "--newer-than",
-        parser=_parsed(seconds_of),
+        parser=_parsed(parse_duration),
         metavar="AGE",
         show_default=False,
         rich_help_panel=FILTERS,
@@ -106,9 +106,9 @@ async def list_(
     chosen = _filter(ids, tier, error, older, newer, tenant, key)
     async with open_client(broker) as poise:
         letters = await DeadLetterAdmin(poise.mesh.logs, poise.mesh.settings.tenant).select(chosen)
-    shown = [letter for letter in letters if everything or ids or letter.state is not State.REDRIVEN]
+    shown = [letter for letter in letters if everything or ids or letter.state is not DeadLetterState.REDRIVEN]
     if as_json:
-        found = [LetterSummary.of(letter).model_dump(mode="json") for letter in shown]
+        found = [DeadLetterSummary.of(letter).model_dump(mode="json") for letter in shown]
         print_json(json.dumps(found, ensure_ascii=False))
         return
     if shown:
@@ -127,10 +127,12 @@ async def show(
     """Show one dead letter whole: headers, body, error and traceback."""
     async with open_client(broker) as poise:
         admin = DeadLetterAdmin(poise.mesh.logs, poise.mesh.settings.tenant)
-        [letter] = await admin.select(Filter(ids=frozenset({id_})))
+        [letter] = await admin.select(DeadLetterFilter(ids=frozenset({id_})))
         letter = await admin.whole(letter)
     if as_json:
-        print_json(json.dumps(LetterView.whole(letter).model_dump(mode="json", exclude_unset=True), ensure_ascii=False))
+        print_json(
+            json.dumps(DeadLetterDetail.whole(letter).model_dump(mode="json", exclude_unset=True), ensure_ascii=False)
+        )
     else:
         out.print(dead_letter_page(letter, time.time()))
 
@@ -151,7 +153,10 @@ async def redrive(
     rate: Annotated[
         float | None,
         typer.Option(
-            parser=_parsed(rate_of), metavar="N/s", show_default=False, help="No faster than that: 10/s, 100/m, 1000/h."
+            parser=_parsed(parse_rate),
+            metavar="N/s",
+            show_default=False,
+            help="No faster than that: 10/s, 100/m, 1000/h.",
         ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Also what is quarantined, if it is named by its ID.")] = False,
@@ -171,7 +176,9 @@ async def redrive(
     """
     chosen = _filter(ids, tier, error, older, newer, tenant, key)
     _chosen(chosen, everything=everything)
-    how = Redrive(keep_reply_to=keep_reply_to, keep_deadline=keep_deadline, force=force, rate=rate, dry_run=dry_run)
+    how = RedriveOptions(
+        keep_reply_to=keep_reply_to, keep_deadline=keep_deadline, force=force, rate=rate, dry_run=dry_run
+    )
     tally = _Tally(named=bool(ids), dry_run=dry_run)
     try:
         async with (
@@ -226,7 +233,7 @@ async def purge(
         if not yes:
             await asyncio.to_thread(_agree, len(letters))
         # By name: what died while a person thought about it was not agreed to.
-        gone = await admin.purge(Filter(ids=frozenset(letter.id for letter in letters)))
+        gone = await admin.purge(DeadLetterFilter(ids=frozenset(letter.id for letter in letters)))
     out.print(Text(f"{plural(len(gone), 'dead letter')} purged", style="dim"))
 
 
@@ -241,7 +248,7 @@ class _Tally:
         self._quarantined = 0
 
     def note(self, outcome: RedriveOutcome) -> None:
-        if outcome.refused is not None and outcome.letter.state is State.QUARANTINED and not self._named:
+        if outcome.refused is not None and outcome.letter.state is DeadLetterState.QUARANTINED and not self._named:
             self._quarantined += 1  # told as one number: they are what was not asked for
         elif outcome.refused is not None:
             self.refused += 1
@@ -286,8 +293,8 @@ def _filter(  # noqa: PLR0917 - one for each option
     newer: float | None,
     tenant: str | None,
     key: str | None,
-) -> Filter:
-    return Filter(
+) -> DeadLetterFilter:
+    return DeadLetterFilter(
         tier=tier,
         error=error,
         tenant=tenant,
@@ -298,11 +305,11 @@ def _filter(  # noqa: PLR0917 - one for each option
     )
 
 
-def _chosen(chosen: Filter, *, everything: bool) -> None:
+def _chosen(chosen: DeadLetterFilter, *, everything: bool) -> None:
     """See that something was chosen.
 
     Raises:
         InvalidMessageError: Nothing was.
     """
     if not chosen.narrows and not everything:
-        raise invalid("ID", "name dead letters, or choose with --tier, --error, --older-than, … or --all")
+        raise invalid_field("ID", "name dead letters, or choose with --tier, --error, --older-than, … or --all")

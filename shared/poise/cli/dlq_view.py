@@ -14,13 +14,17 @@ from rich.text import Text
 from poise.cli.table import Row, table
 from poise.cli.text import clean, format_duration, plural
 from poise.dead_letters import model
-from poise.dead_letters.model import DeadLetter, State
+from poise.dead_letters.model import DeadLetter, DeadLetterState
 from poise.dead_letters.redrive_plan import RedriveOutcome
 
 MAX_DUMP_BYTES: Final = 4_096
 """Bytes of a body that are shown where it is not JSON."""
 BYTES_PER_LINE: Final = 16
-_STYLES: Final[Mapping[State, str]] = {State.DEAD: "red", State.QUARANTINED: "bold yellow", State.REDRIVEN: "dim"}
+_STYLES: Final[Mapping[DeadLetterState, str]] = {
+    DeadLetterState.DEAD: "red",
+    DeadLetterState.QUARANTINED: "bold yellow",
+    DeadLetterState.REDRIVEN: "dim",
+}
 PRINTABLE: Final = range(0x20, 0x7F)
 
 
@@ -39,9 +43,9 @@ def dead_letters_table(letters: Sequence[DeadLetter], now: float) -> RenderableT
 
 def _standing(letter: DeadLetter) -> str:
     match letter.state:
-        case State.QUARANTINED:
+        case DeadLetterState.QUARANTINED:
             return f"quarantined: died {letter.redrives + 1} times"
-        case State.REDRIVEN:
+        case DeadLetterState.REDRIVEN:
             return "sent again"
     return f"sent again {letter.redrives}×" if letter.redrives else ""
 
@@ -59,12 +63,12 @@ def _age(letter: DeadLetter, now: float) -> str:
 def totals_line(letters: Sequence[DeadLetter], *, hidden: int) -> Text:
     """The line below the list: how many there are, and what can be done."""
     counts = Counter(letter.state for letter in letters)
-    waiting = counts[State.DEAD] + counts[State.QUARANTINED]
+    waiting = counts[DeadLetterState.DEAD] + counts[DeadLetterState.QUARANTINED]
     line = plural(waiting, "dead letter")
-    if counts[State.QUARANTINED]:
-        line += f", {counts[State.QUARANTINED]} of them quarantined"
-    if counts[State.REDRIVEN]:
-        line += f", {counts[State.REDRIVEN]} sent again{' (--all shows them)' if hidden else ''}"
+    if counts[DeadLetterState.QUARANTINED]:
+        line += f", {counts[DeadLetterState.QUARANTINED]} of them quarantined"
+    if counts[DeadLetterState.REDRIVEN]:
+        line += f", {counts[DeadLetterState.REDRIVEN]} sent again{' (--all shows them)' if hidden else ''}"
     return Text(line, style="dim")
 
 

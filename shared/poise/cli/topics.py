@@ -31,7 +31,7 @@ async def _own(tiers: Sequence[str] | None) -> list[Topic]:
     """The topics of tiers of one's own."""
     found: list[Topic] = []
     for where in tiers or ():
-        async with tier_loader.opened(tier_loader.load(where)) as tier:
+        async with tier_loader.open_tier(tier_loader.load(where)) as tier:
             found.extend(tier.own_topics)
     return found
 

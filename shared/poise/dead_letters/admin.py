@@ -9,23 +9,23 @@ from functools import partial
 from typing import Final
 
 from poise.contracts.topics import PREFIX, dead_letter_topic_name
-from poise.dead_letters.filter import Filter, invalid
-from poise.dead_letters.model import PURGED, DeadLetter, DeadLetterIndex, State, marker
-from poise.dead_letters.redrive import Redriver, whole
-from poise.dead_letters.redrive_plan import Redrive, RedriveOutcome, first_kept
+from poise.dead_letters.filter import DeadLetterFilter, invalid_field
+from poise.dead_letters.model import PURGED, DeadLetter, DeadLetterIndex, DeadLetterState, marker
+from poise.dead_letters.redrive import RedriveExecutor, load_messages
+from poise.dead_letters.redrive_plan import RedriveOptions, RedriveOutcome, first_needed_offsets
 from poise.errors import RetryableError
 from poise.kafka.logs import Logs
 from poise.kafka.record import Position
 from poise.kafka.transactions import ProducerRecord, TransactionalProducer
 
-READ_WITHIN: Final = 120.0
+READ_TIMEOUT: Final = 120.0
 """Seconds; all dead letters of a tier."""
-MARKED_AT_ONCE: Final = 1_000
+MARKERS_PER_TRANSACTION: Final = 1_000
 _SUFFIX: Final = dead_letter_topic_name("").removeprefix(PREFIX)
 
 
 @dataclass(frozen=True, slots=True)
-class _Log:
+class _TopicSnapshot:
     """A dead-letter topic as it was read."""
 
     letters: list[DeadLetter]
@@ -64,8 +64,8 @@ class DeadLetterAdmin:
             if name.startswith(PREFIX) and name.endswith(_SUFFIX)
         )
 
-    async def select(self, chosen: Filter) -> list[DeadLetter]:
-        """The dead letters that are meant, oldest first; without their messages, which `whole` reads.
+    async def select(self, chosen: DeadLetterFilter) -> list[DeadLetter]:
+        """The dead letters that are meant, oldest first; without their messages, which `load_messages` reads.
 
         Raises:
             InvalidMessageError: There is no such tier, an id names no dead letter, or more are meant than can be kept.
@@ -82,12 +82,12 @@ class DeadLetterAdmin:
             InvalidMessageError: It is not there any more.
             UnavailableError: It cannot be read.
         """
-        found = await whole(self._logs.lookups, [letter])
+        found = await load_messages(self._logs.lookups, [letter])
         if not found:
-            raise invalid("ids", f"there is no dead letter {letter.id} any more")
+            raise invalid_field("ids", f"there is no dead letter {letter.id} any more")
         return found[0]
 
-    async def redrive(self, chosen: Filter, how: Redrive) -> AsyncGenerator[RedriveOutcome]:
+    async def redrive(self, chosen: DeadLetterFilter, how: RedriveOptions) -> AsyncGenerator[RedriveOutcome]:
         """Send again those that are meant, each once, and say of each what became of it.
 
         Those that cannot be sent are refused, with the reason; of those that merely fit, the ones that were sent again
@@ -106,12 +106,14 @@ class DeadLetterAdmin:
         for tier, found in (await self._by_tier(chosen, now)).items():
             if not found:
                 continue
-            redriver = Redriver(self._logs, tier, partial(self._meant, tier, chosen, now), how, named=bool(chosen.ids))
+            redriver = RedriveExecutor(
+                self._logs, tier, partial(self._meant, tier, chosen, now), how, named=bool(chosen.ids)
+            )
             async with aclosing(redriver.run()) as outcomes:
                 async for outcome in outcomes:
                     yield outcome
 
-    async def purge(self, chosen: Filter) -> list[DeadLetter]:
+    async def purge(self, chosen: DeadLetterFilter) -> list[DeadLetter]:
         """Purge those that are meant: they are listed no more, and cannot be sent again.
 
         What goes when: a marker hides each at once from all that reads through this library. Then the log is cut before
@@ -136,29 +138,31 @@ class DeadLetterAdmin:
 
     # -- reading --------------------------------------------------------------------------------------------------
 
-    async def _by_tier(self, chosen: Filter, now: float) -> dict[str, list[DeadLetter]]:
+    async def _by_tier(self, chosen: DeadLetterFilter, now: float) -> dict[str, list[DeadLetter]]:
         tiers = chosen.tiers(await self.tiers())
         found = {tier: await self._meant(tier, chosen, now) for tier in tiers}
         known = {id_ for letters in found.values() for letter in letters for id_ in letter.ids}
         if missing := sorted(chosen.ids - known):
-            raise invalid("ids", f"there is no dead letter {', '.join(missing)}, or it does not fit the other filters")
+            raise invalid_field(
+                "ids", f"there is no dead letter {', '.join(missing)}, or it does not fit the other filters"
+            )
         return found
 
-    async def _meant(self, tier: str, chosen: Filter, now: float) -> list[DeadLetter]:
+    async def _meant(self, tier: str, chosen: DeadLetterFilter, now: float) -> list[DeadLetter]:
         return (await self._read(tier, chosen, now)).letters
 
-    async def _read(self, tier: str, chosen: Filter, now: float) -> _Log:
+    async def _read(self, tier: str, chosen: DeadLetterFilter, now: float) -> _TopicSnapshot:
         tenant = self._tenant
         index = DeadLetterIndex(tier, fits=lambda letter: chosen.fits(letter, now, tenant))
         async with self._logs.follow(dead_letter_topic_name(tier)) as follower:
-            async for batch in follower.read_to_end(within=READ_WITHIN):
+            async for batch in follower.read_to_end(within=READ_TIMEOUT):
                 for record in batch:
                     index.add(record)
-            return _Log(index.letters(), index.places(), follower.ends)
+            return _TopicSnapshot(index.letters(), index.places(), follower.ends)
 
     # -- purging --------------------------------------------------------------------------------------------------
 
-    async def _purge(self, tier: str, chosen: Filter, now: float) -> list[DeadLetter]:
+    async def _purge(self, tier: str, chosen: DeadLetterFilter, now: float) -> list[DeadLetter]:
         topic = dead_letter_topic_name(tier)
         try:
             async with TransactionalProducer(self._logs.access.connection, topic) as transactions:
@@ -167,21 +171,21 @@ class DeadLetterAdmin:
                 gone = log.letters
                 mark = f"{time.time():.3f}"
                 marks = [ProducerRecord(topic, *marker(at, PURGED, mark)) for letter in gone for at in letter.places]
-                for start in range(0, len(marks), MARKED_AT_ONCE):
+                for start in range(0, len(marks), MARKERS_PER_TRANSACTION):
                     async with transactions.transaction() as transaction:
-                        await transaction.send(marks[start : start + MARKED_AT_ONCE])
+                        await transaction.send(marks[start : start + MARKERS_PER_TRANSACTION])
         except RetryableError as error:
             raise RetryableError(
                 f"somebody else began to send dead letters of {tier} again, or to purge them: run it again for the rest"
             ) from error
         purged = {at for letter in gone for at in letter.places}
-        await self._admin.delete_records_before(topic, first_kept(log.places - purged, log.ends))
+        await self._admin.delete_records_before(topic, first_needed_offsets(log.places - purged, log.ends))
         return gone
 
 
 def redrivable(letters: Iterable[DeadLetter]) -> list[DeadLetter]:
     """Those that are sent again where they merely fit."""
-    return [letter for letter in letters if letter.state is State.DEAD]
+    return [letter for letter in letters if letter.state is DeadLetterState.DEAD]
 
 
 def _oldest_first(letters: Iterable[DeadLetter]) -> list[DeadLetter]:

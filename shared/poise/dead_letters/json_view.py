@@ -5,10 +5,10 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict
 
-from poise.dead_letters.model import TRACEBACK, WORKER, DeadLetter, State
+from poise.dead_letters.model import TRACEBACK, WORKER, DeadLetter, DeadLetterState
 
 
-class LetterSummary(BaseModel):
+class DeadLetterSummary(BaseModel):
     """A dead letter, as the list has it."""
 
     model_config = ConfigDict(frozen=True)
@@ -22,7 +22,7 @@ class LetterSummary(BaseModel):
     error: str
     """The error's type."""
     message: str
-    state: State
+    state: DeadLetterState
     redrives: int
     """How often its message had been sent again before it died here."""
     redriven: str | None = None
@@ -34,7 +34,7 @@ class LetterSummary(BaseModel):
         return cls(**_summary(letter))
 
 
-class LetterHeader(BaseModel):
+class DeadLetterHeader(BaseModel):
     """One header; its value as text, or as base64 where it is not UTF-8."""
 
     name: str
@@ -42,7 +42,7 @@ class LetterHeader(BaseModel):
     value_base64: str | None = None
 
 
-class LetterView(LetterSummary):
+class DeadLetterDetail(DeadLetterSummary):
     """A dead letter, whole. Bytes that are not UTF-8 are base64, in the field that says so."""
 
     key: str | None = None
@@ -50,7 +50,7 @@ class LetterView(LetterSummary):
     value: str | None = None
     """Null = a deletion, unless `value_base64` is there."""
     value_base64: str | None = None
-    headers: tuple[LetterHeader, ...]
+    headers: tuple[DeadLetterHeader, ...]
     """The message's own, as they were."""
     tenant: str | None = None
     """Null = its topic's tenant."""
@@ -66,7 +66,7 @@ class LetterView(LetterSummary):
             **_summary(letter),
             **_bytes("key", letter.record.key),
             **_bytes("value", letter.record.value),
-            headers=tuple(LetterHeader(name=name, **_bytes("value", value)) for name, value in letter.headers),
+            headers=tuple(DeadLetterHeader(name=name, **_bytes("value", value)) for name, value in letter.headers),
             tenant=letter.tenant,
             failed_at=letter.failed_at,
             worker=letter.record.header(WORKER),

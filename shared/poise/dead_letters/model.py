@@ -36,30 +36,30 @@ REDRIVES: Final = "poise-redrives"
 ATTEMPT: Final = "poise-attempt"
 TENANT: Final = "poise-tenant"
 
-ADDED: Final = frozenset({ERROR, MESSAGE, TRACEBACK, WORKER, AT, FROM, POSITION, CUT, UNDECODED})
+ADDED_HEADERS: Final = frozenset({ERROR, MESSAGE, TRACEBACK, WORKER, AT, FROM, POSITION, CUT, UNDECODED})
 """The headers that a letter has and its message had not."""
-LISTED: Final = frozenset(
+INDEXED_HEADERS: Final = frozenset(
     {ERROR, MESSAGE, WORKER, FROM, POSITION, CUT, UNDECODED, ORIGIN, REDRIVES, ATTEMPT, TENANT, DEADLINE}
 )
 """The headers that lists, filters and decisions about a letter need."""
-LONGEST_KEY: Final = 256
+MAX_INDEXED_KEY: Final = 256
 """Bytes of a key that an index keeps as it is."""
-LONGEST_LISTED: Final = 500
+MAX_INDEXED_VALUE: Final = 500
 """Bytes of a header's value that an index keeps: what an error said may be longer, no name of a topic or place is."""
-MOST_LETTERS: Final = 100_000
+MAX_INDEXED: Final = 100_000
 """Letters that an index keeps, some 2.5 kB each at most."""
-_LONGEST_CUT: Final = 1024 * 1024
-_LONGEST_CUT_HEADER: Final = 1_024
-_LENGTH: Final = 8
+_MAX_TRUNCATED_VALUE: Final = 1024 * 1024
+_MAX_TRUNCATED_HEADER: Final = 1_024
+_LENGTH_BYTES: Final = 8
 """Bytes that the length of a value may take."""
-_LONGEST_TRACEBACK: Final = 16_000
-_LONGEST_MESSAGE: Final = 4_000
+_MAX_TRACEBACK: Final = 16_000
+_MAX_MESSAGE: Final = 4_000
 
-QUARANTINED_AFTER: Final = 3
+QUARANTINE_AFTER: Final = 3
 """How often a message is sent again and dies again until it is sent again only by name, and by force."""
 
 
-class State(StrEnum):
+class DeadLetterState(StrEnum):
     """What a letter is now."""
 
     DEAD = "dead"
@@ -100,11 +100,11 @@ class DeadLetter:
         return f"{self.tier}/{at.partition}/{at.offset}"
 
     @property
-    def state(self) -> State:
+    def state(self) -> DeadLetterState:
         """What it is now."""
         if self.redriven is not None:
-            return State.REDRIVEN
-        return State.QUARANTINED if self.redrives >= QUARANTINED_AFTER else State.DEAD
+            return DeadLetterState.REDRIVEN
+        return DeadLetterState.QUARANTINED if self.redrives >= QUARANTINE_AFTER else DeadLetterState.DEAD
 
     @property
     def redrives(self) -> int:
@@ -145,7 +145,7 @@ class DeadLetter:
     @property
     def headers(self) -> Headers:
         """The message's own headers, as they were."""
-        return [item for item in self.record.headers if item[0] not in ADDED]
+        return [item for item in self.record.headers if item[0] not in ADDED_HEADERS]
 
 
 async def write(
@@ -166,8 +166,8 @@ async def write(
         (FROM, record.topic.encode()),
         (POSITION, str(record.position).encode()),
         (ERROR, type(error).__name__.encode()),
-        (MESSAGE, str(error)[:_LONGEST_MESSAGE].encode(errors="replace")),
-        (TRACEBACK, "".join(told)[-_LONGEST_TRACEBACK:].encode(errors="replace")),
+        (MESSAGE, str(error)[:_MAX_MESSAGE].encode(errors="replace")),
+        (TRACEBACK, "".join(told)[-_MAX_TRACEBACK:].encode(errors="replace")),
         (WORKER, worker.encode()),
         (AT, f"{time.time():.3f}".encode()),
     ]
@@ -179,18 +179,18 @@ async def write(
     try:
         return await send(dead_letter_topic_name(tier), value, key=record.key, headers=[*headers, *reason])
     except RecordTooLargeError as too_large:
-        key, value, kept = _cut(record.key, value or b"", headers, reason, too_large.limit)
+        key, value, kept = _truncate(record.key, value or b"", headers, reason, too_large.limit)
         return await send(dead_letter_topic_name(tier), value, key=key, headers=kept)
 
 
-def _cut(
+def _truncate(
     key: bytes | None, value: bytes, headers: Headers, reason: Headers, limit: int
 ) -> tuple[bytes | None, bytes, Headers]:
     """As much of a letter as its topic takes: half of that is for the reason, a quarter for the other headers."""
     kept: list[tuple[str, bytes | None]] = []
     left = limit // 4
     for name, raw in headers:
-        item = (name[:_LONGEST_CUT_HEADER], raw and raw[:_LONGEST_CUT_HEADER])
+        item = (name[:_MAX_TRUNCATED_HEADER], raw and raw[:_MAX_TRUNCATED_HEADER])
         left -= size_of(None, b"", [item])
         if left < 0:
             break
@@ -198,10 +198,10 @@ def _cut(
     share = limit // (2 * len(reason))
     kept += [(name, raw and (raw[-share:] if name == TRACEBACK else raw[:share])) for name, raw in reason]
     kept.append((CUT, str(len(value)).encode()))
-    if key is not None and len(key) > _LONGEST_CUT_HEADER:
-        key = key[: min(_LONGEST_CUT_HEADER, limit // 8)]
-    room = limit - size_of(key, b"", kept) - _LENGTH
-    return key, value[: max(0, min(room, _LONGEST_CUT))], kept
+    if key is not None and len(key) > _MAX_TRUNCATED_HEADER:
+        key = key[: min(_MAX_TRUNCATED_HEADER, limit // 8)]
+    room = limit - size_of(key, b"", kept) - _LENGTH_BYTES
+    return key, value[: max(0, min(room, _MAX_TRUNCATED_VALUE))], kept
 
 
 class DeadLetterIndex:
@@ -252,17 +252,15 @@ class DeadLetterIndex:
         letter = DeadLetter(self._tier, kept, None, self._others.pop(name, ()), size=len(record.value or b""))
         if not self._fits(letter):
             self._others[name] = letter.places
-        elif len(self._letters) < MOST_LETTERS:
+        elif len(self._letters) < MAX_INDEXED:
             self._letters[name] = letter if self._whole else replace(letter, record=self._shared(kept))
         else:
-            told = (
-                f"more than {MOST_LETTERS:,} dead letters of {self._tier} fit: choose fewer, for example by their age"
-            )
+            told = f"more than {MAX_INDEXED:,} dead letters of {self._tier} fit: choose fewer, for example by their age"
             raise MessageError(told, [FieldError(field="newer_than", detail=told)])
 
     def _slim(self, record: Record) -> Record:
-        last = {name: value and _beginning(value) for name, value in record.headers if name in LISTED}
-        return replace(record, key=short_key(record.key), value=None, headers=tuple(last.items()))
+        last = {name: value and _prefix(value) for name, value in record.headers if name in INDEXED_HEADERS}
+        return replace(record, key=indexed_key(record.key), value=None, headers=tuple(last.items()))
 
     def _shared(self, record: Record) -> Record:
         """The same, with one copy of each value that many letters have."""
@@ -285,14 +283,14 @@ class DeadLetterIndex:
         return {at for places in every if self._purged.isdisjoint(map(str, places)) for at in places}
 
 
-def _beginning(value: bytes) -> bytes:
+def _prefix(value: bytes) -> bytes:
     """The beginning of a text, cut between two characters."""
-    return value if len(value) <= LONGEST_LISTED else value[:LONGEST_LISTED].decode(errors="ignore").encode()
+    return value if len(value) <= MAX_INDEXED_VALUE else value[:MAX_INDEXED_VALUE].decode(errors="ignore").encode()
 
 
-def short_key(key: bytes | None) -> bytes | None:
+def indexed_key(key: bytes | None) -> bytes | None:
     """A key as an index keeps it: a long one by what tells it from others."""
-    return key if key is None or len(key) <= LONGEST_KEY else b"sha256:" + hashlib.sha256(key).digest()
+    return key if key is None or len(key) <= MAX_INDEXED_KEY else b"sha256:" + hashlib.sha256(key).digest()
 
 
 def read(tier: str, records: Iterable[Record]) -> list[DeadLetter]:

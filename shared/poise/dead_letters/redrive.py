@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import Final
 
 from poise.contracts.topics import CATALOGUE, dead_letter_topic_name
-from poise.dead_letters.model import REDRIVEN, DeadLetter, State, marker
-from poise.dead_letters.redrive_plan import Redrive, RedriveOutcome, batches, refusal, to_send_again
+from poise.dead_letters.model import REDRIVEN, DeadLetter, DeadLetterState, marker
+from poise.dead_letters.redrive_plan import RedriveOptions, RedriveOutcome, batches, redrive_headers, refusal_reason
 from poise.errors import RetryableError
 from poise.kafka.log_lookup import LogLookup
 from poise.kafka.logs import Logs
@@ -16,14 +16,14 @@ from poise.kafka.partitioner import partition_for
 from poise.kafka.record import Position, Record
 from poise.kafka.transactions import ProducerRecord, TooLargeError, TransactionalProducer
 
-READ_WITHIN: Final = 120.0
+READ_TIMEOUT: Final = 120.0
 """Seconds; a partition of a compacted topic."""
 
-Read = Callable[[], Awaitable[Sequence[DeadLetter]]]
+ReadDeadLetters = Callable[[], Awaitable[Sequence[DeadLetter]]]
 """The letters that are meant, as they stand now."""
 
 
-class Redriver:
+class RedriveExecutor:
     """Sends dead letters again; see `DeadLetterAdmin`.
 
     Args:
@@ -34,7 +34,7 @@ class Redriver:
         named: Each is meant by its id; else they merely fit, and those that were sent already are passed over.
     """
 
-    def __init__(self, logs: Logs, tier: str, read: Read, how: Redrive, *, named: bool) -> None:
+    def __init__(self, logs: Logs, tier: str, read: ReadDeadLetters, how: RedriveOptions, *, named: bool) -> None:
         self._logs = logs
         self._tier = tier
         self._read = read
@@ -78,11 +78,15 @@ class Redriver:
 
     async def _look(self) -> list[RedriveOutcome]:
         """What is to be sent, and what is refused, with the reason."""
-        letters = [letter for letter in await self._read() if self._named or letter.state is not State.REDRIVEN]
+        letters = [
+            letter for letter in await self._read() if self._named or letter.state is not DeadLetterState.REDRIVEN
+        ]
         topics = await self._logs.access.admin.list_topics()
         newest = await self._newest(letters, topics)
         now = time.time()
-        return [RedriveOutcome(letter, refused=refusal(letter, self._how, now, newest, topics)) for letter in letters]
+        return [
+            RedriveOutcome(letter, refused=refusal_reason(letter, self._how, now, newest, topics)) for letter in letters
+        ]
 
     async def _newest(
         self, letters: Sequence[DeadLetter], topics: Mapping[str, int]
@@ -99,7 +103,7 @@ class Redriver:
         found: dict[tuple[str, bytes], Position] = {}
         for topic, partition in sorted({(topic, partition_for(key, topics[topic])) for topic, key in keys}):
             async with self._logs.follow(topic, partitions=[partition]) as follower:
-                async for batch in follower.read_to_end(within=READ_WITHIN):
+                async for batch in follower.read_to_end(within=READ_TIMEOUT):
                     found |= {
                         (topic, record.key): record.position
                         for record in batch
@@ -129,7 +133,7 @@ class Redriver:
                 yield RedriveOutcome(letter, sent=position)
 
     async def _send(self, transactions: TransactionalProducer, batch: Sequence[DeadLetter]) -> list[Position]:
-        letters = await whole(self._logs.lookups, batch)
+        letters = await load_messages(self._logs.lookups, batch)
         if len(letters) < len(batch):  # its topic was cut: by whoever purged, or because its time was over
             raise RetryableError(f"dead letters of {self._tier} are not there any more")
         copies = [
@@ -137,7 +141,7 @@ class Redriver:
                 letter.topic,
                 letter.record.key,
                 letter.record.value,
-                to_send_again(letter, self._how),
+                redrive_headers(letter, self._how),
                 await self._partition(letter),
             )
             for letter in letters
@@ -165,7 +169,7 @@ class Redriver:
         self._next = max(self._next, now) + letters / self._how.rate
 
 
-async def whole(lookups: LogLookup, letters: Sequence[DeadLetter]) -> list[DeadLetter]:
+async def load_messages(lookups: LogLookup, letters: Sequence[DeadLetter]) -> list[DeadLetter]:
     """Dead letters with their messages, in their order; those that are not there any more are left out.
 
     Raises:

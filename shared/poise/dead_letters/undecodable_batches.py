@@ -22,23 +22,23 @@ from poise.telemetry import count, semconv
 
 log = logging.getLogger(__name__)
 
-REMEMBERED: Final = 1_000
-AT_ONCE: Final = 20
+MAX_REMEMBERED: Final = 1_000
+MAX_CONCURRENT: Final = 20
 """Batches that are on their way to a dead-letter topic; beyond it one is only said in the log."""
-AGAIN_AFTER: Final = 1.0
-LOOKED_WITHIN: Final = 10.0
-FLUSHED_WITHIN: Final = 2.0
+RETRY_INTERVAL: Final = 1.0
+LOOKUP_TIMEOUT: Final = 10.0
+FLUSH_TIMEOUT: Final = 2.0
 """Seconds that a process which leaves gives what is on its way."""
 
 
-class Log(Protocol):
+class ReadableLog(Protocol):
     """A topic that is read to its end."""
 
     def read_to_end(self) -> AsyncIterator[list[Record]]:
         """Batches of records."""
 
 
-class UndecodableBatches:
+class UndecodableBatchRecorder:
     """Keeps the batches that the readers of one process come across, each once.
 
     Args:
@@ -47,7 +47,9 @@ class UndecodableBatches:
         worker: What this process is called.
     """
 
-    def __init__(self, send: SendRecord, read: Callable[[str], AbstractAsyncContextManager[Log]], worker: str) -> None:
+    def __init__(
+        self, send: SendRecord, read: Callable[[str], AbstractAsyncContextManager[ReadableLog]], worker: str
+    ) -> None:
         self._send = send
         self._read = read
         self._worker = worker
@@ -60,14 +62,14 @@ class UndecodableBatches:
         if position in self._seen:
             return
         self._seen[position] = None
-        if len(self._seen) > REMEMBERED:
+        if len(self._seen) > MAX_REMEMBERED:
             self._seen.popitem(last=False)
         tier = dead_letter_tier(record.topic)
         count(semconv.RECORDS_SKIPPED, 1, {semconv.MESSAGING_DESTINATION: record.topic})
         log_undecodable(record)
         if record.topic == dead_letter_topic_name(tier):
             return  # it is where it would be kept
-        if len(self._keeping) >= AT_ONCE:
+        if len(self._keeping) >= MAX_CONCURRENT:
             log.error("%s is not kept as a dead letter: there are too many such batches at once", position)
             return
         task = asyncio.create_task(self._keep(tier, record))
@@ -87,7 +89,7 @@ class UndecodableBatches:
                     }
                     count(semconv.DEAD_LETTERS, 1, metered)
             except UnavailableError:
-                await asyncio.sleep(AGAIN_AFTER)
+                await asyncio.sleep(RETRY_INTERVAL)
             except PoiseError as error:
                 log.error("%s could not be kept as a dead letter: %s", record.position, error)  # noqa: TRY400 - expected
                 return
@@ -97,17 +99,17 @@ class UndecodableBatches:
     async def _is_kept(self, topic: str, position: str) -> bool:
         """Whether a dead-letter topic has a letter of a position; one that is too long to look through has not."""
         try:
-            async with asyncio.timeout(LOOKED_WITHIN), self._read(topic) as letters:
+            async with asyncio.timeout(LOOKUP_TIMEOUT), self._read(topic) as letters:
                 async for batch in letters.read_to_end():
                     if any(letter.header(POSITION) == position for letter in batch):
                         return True
         except TimeoutError:
-            log.warning("%s could not be looked through in %.0f s", topic, LOOKED_WITHIN)
+            log.warning("%s could not be looked through in %.0f s", topic, LOOKUP_TIMEOUT)
         return False
 
     async def flush(self) -> None:
         """Wait until what is on its way is kept, for a moment at most."""
         if self._keeping:
-            await asyncio.wait(self._keeping, timeout=FLUSHED_WITHIN)
+            await asyncio.wait(self._keeping, timeout=FLUSH_TIMEOUT)
         for task in self._keeping:
             task.cancel()

@@ -34,29 +34,29 @@ from poise.errors import (
 )
 from poise.kafka.log_reader import LogAccess, LogReader
 from poise.kafka.record import Position, Record, SendRecord
-from poise.rpc.deadlines import brought_forward
-from poise.rpc.encoding import JSON, encode, headers_of
+from poise.rpc.deadlines import limit_note
+from poise.rpc.encoding import JSON, encode, encode_headers
 from poise.rpc.pending_call import PendingCall
-from poise.rpc.reply_address import Address
-from poise.rpc.stream_reader import StreamReader, is_event, mark_of
+from poise.rpc.reply_address import ReplyAddress
+from poise.rpc.stream_reader import StreamReader, is_event, position_of
 from poise.telemetry import SpanKind, count, inject, measure, semconv, span
 
 log = logging.getLogger(__name__)
 
-REMEMBERED: Final = 10_000
+MAX_ABANDONED: Final = 10_000
 """How many calls that were given up are remembered, so that their replies are counted as late, not orphaned."""
-RANDOM_BYTES: Final = 16
+CORRELATION_ID_BYTES: Final = 16
 """Of a correlation id: whoever may write asks could otherwise guess another's, and have the mesh reply to it."""
 
 OnAbandoned = Callable[["OutgoingCall", Position | None], None]
 """Told of a call whose caller has gone, and of where its request stands, if it does; returns at once."""
-CANCELLED: Final = f"urn:poise:{RunCancelledError.name}"
+CANCELLED_TYPE: Final = f"urn:poise:{RunCancelledError.name}"
 
 
 class StreamSink(Protocol):
     """What a call's words go to as they come: a reader here, or a stream of ours that is lent to the one called."""
 
-    def address(self, own: Address, /) -> Address:
+    def address(self, own: ReplyAddress, /) -> ReplyAddress:
         """Where the words go; `own` is where the reply goes."""
 
     async def replied(self, reply: Message, mark: StreamPosition | None) -> None:
@@ -149,8 +149,8 @@ class Calls:
         if (ended := self._reader.failure) is not None:
             raise UnavailableError(f"no reply would be read: {ended}")
         # Random throughout, so that a restarted instance of the same name does not take its predecessor's replies.
-        correlation_id = self._prefix + secrets.token_hex(RANDOM_BYTES).encode()
-        own = Address(REPLIES.name, self._partition, correlation_id)
+        correlation_id = self._prefix + secrets.token_hex(CORRELATION_ID_BYTES).encode()
+        own = ReplyAddress(REPLIES.name, self._partition, correlation_id)
         envelope = to.envelope.with_changes(
             stream_to=None if to.stream is None else to.stream.address(own).encode(),
             correlation_id=correlation_id,
@@ -161,19 +161,19 @@ class Calls:
             content_type=JSON,
             trace=inject(),
         )
-        body, headers = encode(request), headers_of(envelope)
+        body, headers = encode(request), encode_headers(envelope)
         reader = to.stream if isinstance(to.stream, StreamReader) else None
         pending = PendingCall(to.envelope.run, to.envelope.step or ROOT_STEP, reader)
         self._pending[correlation_id] = pending
         landed: Position | None = None
         left = max(0.0, to.deadline - time.time())
-        if cut := brought_forward(left, to.topic):
+        if cut := limit_note(left, to.topic):
             log.warning("a call's deadline is brought forward%s", cut)
         try:
             async with asyncio.timeout(min(left, to.topic.deadlines.longest)):
                 key = None if to.key is None else to.key.encode()
                 landed = await self._send(to.topic.name, body, key=key, headers=headers)
-                pending.landed(_run_of(landed))
+                pending.landed(_run_id_at(landed))
                 record = await pending.reply
         except TimeoutError as error:
             self._give_up(correlation_id)
@@ -190,14 +190,14 @@ class Calls:
             raise
         finally:
             del self._pending[correlation_id]
-        reply = _understood(record, request)
+        reply = _decode_reply(record, request)
         if to.stream is not None:
-            await to.stream.replied(reply, mark_of(record))
+            await to.stream.replied(reply, position_of(record))
         return reply
 
     def _give_up(self, correlation_id: bytes) -> None:
         self._given_up[correlation_id] = None
-        if len(self._given_up) > REMEMBERED:
+        if len(self._given_up) > MAX_ABANDONED:
             self._given_up.popitem(last=False)
 
     def _take(self, record: Record) -> None:
@@ -214,19 +214,19 @@ class Calls:
             count(semconv.REPLIES_ORPHANED)
 
 
-def _run_of(landed: Position) -> str | None:
+def _run_id_at(landed: Position) -> str | None:
     """The run of a request that names none; None where the broker did not say where it stands."""
     if landed.offset < 0:
         return None
     return derive_run_id(landed.topic, landed.partition, landed.offset, landed.timestamp)
 
 
-def _understood(record: Record, request: Request[ReplyT]) -> ReplyT:
+def _decode_reply(record: Record, request: Request[ReplyT]) -> ReplyT:
     kind = record.header(KIND)
     try:
         if kind == Fault.kind:
             fault = Fault.parse(record.value or b"")
-            raise RunCancelledError(fault.detail) if fault.type == CANCELLED else FaultError(fault)
+            raise RunCancelledError(fault.detail) if fault.type == CANCELLED_TYPE else FaultError(fault)
         reply: ReplyT = request.reply.parse(record.value or b"")
     except ValidationError as error:
         raise TerminalError(f"the reply to {request.kind} cannot be read: {error}") from error

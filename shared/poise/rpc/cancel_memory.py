@@ -7,15 +7,15 @@ out its own before they push out another's.
 from collections import OrderedDict, defaultdict
 from typing import Final, NamedTuple
 
-REMEMBERED: Final = 50_000
+MAX_CANCELS: Final = 50_000
 """Cancels that a worker remembers at most; beyond it the oldest is forgotten, and its work done for nobody."""
-SHARE: Final = 0.5
+MAX_TENANT_SHARE: Final = 0.5
 """The share of them that may be one tenant's."""
-SWEEP_EVERY: Final = 1_000
+SWEEP_INTERVAL: Final = 1_000
 """Cancels after which those that have expired are dropped."""
 
 
-class Cancelled(NamedTuple):
+class CancelKey(NamedTuple):
     """A run, or one step of it."""
 
     tenant: str
@@ -23,17 +23,17 @@ class Cancelled(NamedTuple):
     step: str | None
 
 
-class CancelMemory:
+class RecentCancels:
     """The cancels that count now.
 
     Args:
         most: How many are remembered.
     """
 
-    def __init__(self, most: int = REMEMBERED) -> None:
+    def __init__(self, most: int = MAX_CANCELS) -> None:
         self._most = most
-        self._known: OrderedDict[Cancelled, tuple[float, float]] = OrderedDict()
-        self._tenants: defaultdict[str, OrderedDict[Cancelled, None]] = defaultdict(OrderedDict)
+        self._known: OrderedDict[CancelKey, tuple[float, float]] = OrderedDict()
+        self._tenants: defaultdict[str, OrderedDict[CancelKey, None]] = defaultdict(OrderedDict)
         self._taken = 0
 
     def __len__(self) -> int:
@@ -44,7 +44,7 @@ class CancelMemory:
         """Whether a cancel is remembered, expired or not."""
         return cancelled in self._known
 
-    def remember(self, cancelled: Cancelled, *, until: float, at: float, now: float) -> bool:
+    def remember(self, cancelled: CancelKey, *, until: float, at: float, now: float) -> bool:
         """Remember a cancel.
 
         Args:
@@ -57,20 +57,20 @@ class CancelMemory:
             Whether another one that counts was forgotten for it.
         """
         self._taken += 1
-        if self._taken % SWEEP_EVERY == 0:
+        if self._taken % SWEEP_INTERVAL == 0:
             self._sweep(now)
         own = self._tenants[cancelled.tenant]
         self._known[cancelled], own[cancelled] = (until, at), None
         self._known.move_to_end(cancelled)
         own.move_to_end(cancelled)
         forgotten = None
-        if len(own) > self._most * SHARE:
+        if len(own) > self._most * MAX_TENANT_SHARE:
             forgotten = self._forget(next(iter(own)))
         elif len(self._known) > self._most:
             forgotten = self._forget(next(iter(self._known)))
         return forgotten is not None and forgotten >= now
 
-    def at(self, cancelled: Cancelled, now: float) -> float:
+    def at(self, cancelled: CancelKey, now: float) -> float:
         """When that was cancelled, unix seconds; -1 = it was not, or so long ago that it does not matter."""
         until, at = self._known.get(cancelled, (0.0, -1.0))
         return at if until >= now else -1.0
@@ -79,7 +79,7 @@ class CancelMemory:
         for cancelled in [one for one, (until, _) in self._known.items() if until < now]:
             self._forget(cancelled)
 
-    def _forget(self, cancelled: Cancelled) -> float:
+    def _forget(self, cancelled: CancelKey) -> float:
         until, _ = self._known.pop(cancelled)
         own = self._tenants[cancelled.tenant]
         del own[cancelled]

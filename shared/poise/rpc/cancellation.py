@@ -26,20 +26,20 @@ from poise.errors import PoiseError, RunCancelledError
 from poise.kafka.log_reader import LogAccess, LogReader
 from poise.kafka.record import Position, Record
 from poise.rpc.calls import OutgoingCall
-from poise.rpc.cancel_memory import Cancelled, CancelMemory
+from poise.rpc.cancel_memory import CancelKey, RecentCancels
 from poise.settings import MeshSettings
 
 log = logging.getLogger(__name__)
 
-CAUGHT_UP_WITHIN: Final = 60.0
-TOLD_WITHIN: Final = 2.0
+CATCH_UP_TIMEOUT: Final = 60.0
+FLUSH_TIMEOUT: Final = 2.0
 """Seconds that a process which leaves gives its last cancels to reach the broker."""
-INSIST_AFTER: Final = 5.0
+RECANCEL_INTERVAL: Final = 5.0
 """Seconds after which a handler that has not stopped is cancelled again, and named in the log."""
-INSIST: Final = 3
+MAX_RECANCELS: Final = 3
 """How often."""
 
-_watch: ContextVar["CancelScope | None"] = ContextVar("watch", default=None)
+_current_scope: ContextVar["CancelScope | None"] = ContextVar("watch", default=None)
 
 
 class RequestContext(Protocol):
@@ -79,7 +79,7 @@ class CancellationRegistry:
         self._telling: set[asyncio.Task[None]] = set()
         self._logs = logs
         self._reading = AsyncExitStack()
-        self._known = CancelMemory()
+        self._known = RecentCancels()
         self._watches: dict[tuple[str, str], set[CancelScope]] = {}
 
     # -- obeying --------------------------------------------------------------------------------------------------
@@ -95,7 +95,7 @@ class CancellationRegistry:
         start = time.time() - BATCH.longest - self._skew
         async with AsyncExitStack() as stack:
             reader = await stack.enter_async_context(LogReader(self._logs, CANCEL.name, self._apply, start=start))
-            await reader.wait_until_at_end(CAUGHT_UP_WITHIN)
+            await reader.wait_until_at_end(CATCH_UP_TIMEOUT)
             self._reading = stack.pop_all()
         return self
 
@@ -113,7 +113,7 @@ class CancellationRegistry:
         until = min(cancel.deadline / 1_000, min(record.timestamp, now) + BATCH.longest) + self._skew
         if until < now:
             return
-        cancelled = Cancelled(cancel.tenant, cancel.run, cancel.step)
+        cancelled = CancelKey(cancel.tenant, cancel.run, cancel.step)
         if self._known.remember(cancelled, until=until, at=record.timestamp, now=now):
             log.warning("more cancels at once than are remembered: one is forgotten before its deadline")
         for watch in tuple(self._watches.get((cancel.tenant, cancel.run), ())):
@@ -131,13 +131,13 @@ class CancellationRegistry:
 
     def _at(self, tenant: str, run: str, step: str | None) -> float:
         """When that was cancelled, unix seconds; -1 = it was not, or so long ago that it does not matter."""
-        return self._known.at(Cancelled(tenant, run, step), time.time())
+        return self._known.at(CancelKey(tenant, run, step), time.time())
 
     def watching(self, request: Message, context: RequestContext) -> AbstractContextManager[object]:
         """Do a message's work for as long as it is wanted.
 
         Raises:
-            WithdrawnError: On entering or inside: it is not wanted any more.
+            RunCancelledError: On entering or inside: it is not wanted any more.
         """
         return CancelScope(self, context) if isinstance(request, Request) else nullcontext()
 
@@ -145,11 +145,11 @@ class CancellationRegistry:
         """Before a failure is decided on: that of work which was withdrawn meanwhile does not matter.
 
         Raises:
-            WithdrawnError: It was.
+            RunCancelledError: It was.
         """
-        watch = _watch.get()
+        watch = _current_scope.get()
         if watch is not None and watch.withdrawn:
-            raise _withdrawn(watch.context) from error
+            raise _cancelled_error(watch.context) from error
 
     def begin(self, watch: "CancelScope") -> None:
         """Know of work that begins."""
@@ -179,7 +179,7 @@ class CancellationRegistry:
             task.add_done_callback(self._telling.discard)
 
     def _cancel_of(self, to: OutgoingCall, landed: Position | None) -> Cancel | None:
-        watch, envelope = _watch.get(), to.envelope
+        watch, envelope = _current_scope.get(), to.envelope
         if watch is not None and self.leaving and not watch.withdrawn:
             return None  # interrupted: another worker makes the same calls again
         run, step = envelope.run, envelope.step
@@ -203,7 +203,7 @@ class CancellationRegistry:
     async def flush(self) -> None:
         """Wait until what is on its way has been told, for a moment at most."""
         if self._telling:
-            await asyncio.wait(self._telling, timeout=TOLD_WITHIN)
+            await asyncio.wait(self._telling, timeout=FLUSH_TIMEOUT)
 
 
 class CancelScope:
@@ -219,13 +219,13 @@ class CancelScope:
     def __enter__(self) -> Self:
         """Begin, unless it was withdrawn already."""
         if self._cancels.covers(self.context):
-            raise _withdrawn(self.context)
+            raise _cancelled_error(self.context)
         task = asyncio.current_task()
         if task is None:
             raise RuntimeError("work is watched in a task")
         self._task = task
         self._cancelling = task.cancelling()
-        self._token: Token[CancelScope | None] = _watch.set(self)
+        self._token: Token[CancelScope | None] = _current_scope.set(self)
         self._cancels.begin(self)
         return self
 
@@ -238,12 +238,12 @@ class CancelScope:
     def _ask(self) -> None:
         self._asked += 1
         self._task.cancel()
-        self._again = asyncio.get_running_loop().call_later(INSIST_AFTER, self._insist)
+        self._again = asyncio.get_running_loop().call_later(RECANCEL_INTERVAL, self._insist)
 
     def _insist(self) -> None:
         run, step = self.context.run, self.context.step
-        if self._asked <= INSIST:
-            log.warning("run %s step %s was cancelled %.0f s ago and goes on: again", run, step, INSIST_AFTER)
+        if self._asked <= MAX_RECANCELS:
+            log.warning("run %s step %s was cancelled %.0f s ago and goes on: again", run, step, RECANCEL_INTERVAL)
             self._ask()
         else:
             log.error("run %s step %s cannot be cancelled: its handler swallows CancelledError", run, step)
@@ -252,7 +252,7 @@ class CancelScope:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Tell withdrawn work from interrupted work, as `asyncio.timeout` tells its own cancelling from others'."""
-        _watch.reset(self._token)
+        _current_scope.reset(self._token)
         self._cancels.end(self)
         if self._again is not None:
             self._again.cancel()
@@ -261,8 +261,8 @@ class CancelScope:
         cancelling = [self._task.uncancel() for _ in range(self._asked)][-1]
         if error is None or (kind is asyncio.CancelledError and cancelling > self._cancelling):
             return  # it ended all the same; or the worker stops, and whoever gets it next knows of the cancel too
-        raise _withdrawn(self.context) from error
+        raise _cancelled_error(self.context) from error
 
 
-def _withdrawn(context: RequestContext) -> RunCancelledError:
+def _cancelled_error(context: RequestContext) -> RunCancelledError:
     return RunCancelledError(f"run {context.run} step {context.step} was cancelled")

@@ -7,11 +7,11 @@ from poise.contracts.fault import FieldError
 from poise.contracts.topics import HOUR, Deadlines, Topic
 from poise.errors import InvalidMessageError
 
-ABSURD: Final = 12 * HOUR
+MAX_DISTANCE: Final = 12 * HOUR
 """A deadline further than this from the record's timestamp is a mistake, not a wish."""
 
 
-def resolve(header: int | None, timestamp: float, limits: Deadlines) -> float:
+def resolve_deadline(header: int | None, timestamp: float, limits: Deadlines) -> float:
     """The absolute deadline of a message, unix seconds.
 
     Measured from the record's timestamp, so that a redelivery does not extend it.
@@ -27,16 +27,16 @@ def resolve(header: int | None, timestamp: float, limits: Deadlines) -> float:
     if header is None:
         return timestamp + limits.default
     deadline = header / 1_000
-    if abs(deadline - timestamp) > max(ABSURD, limits.longest):
+    if abs(deadline - timestamp) > max(MAX_DISTANCE, limits.longest):
         detail = (
-            f"{header} is more than {ABSURD / HOUR:.0f} h away from when the message was written "
+            f"{header} is more than {MAX_DISTANCE / HOUR:.0f} h away from when the message was written "
             f"({timestamp * 1_000:.0f}); give unix milliseconds"
         )
         raise InvalidMessageError(f"{DEADLINE}: {detail}", [FieldError(field=DEADLINE, detail=detail)])
     return min(deadline, timestamp + limits.longest)
 
 
-def brought_forward(seconds: float, topic: Topic) -> str:
+def limit_note(seconds: float, topic: Topic) -> str:
     """To be put behind what is said of a deadline: that more was asked for than the topic allows; else nothing.
 
     Args:

@@ -19,9 +19,9 @@ from poise.errors import EncodingError
 
 JSON: Final = "application/json"
 """The content type of every body."""
-DEEPEST: Final = 20
+MAX_DEPTH: Final = 20
 """Levels that are looked into for the field that is to blame."""
-SHOWN: Final = 200
+MAX_ERROR_CHARS: Final = 200
 """Characters of what the encoder said that are passed on."""
 
 
@@ -56,9 +56,11 @@ def encode(message: Message) -> bytes:
     try:
         body = message.encode()
         # Pydantic writes what is no finite number as null, which whoever reads a number refuses.
-        field = _not_finite(message.model_dump(), "", DEEPEST) if b"null" in body and _as_null(message) else None
+        field = (
+            _non_finite_path(message.model_dump(), "", MAX_DEPTH) if b"null" in body and _writes_null(message) else None
+        )
     except Exception as error:  # serializers of a message of somebody's own may raise anything
-        raise _told(message.kind, message, error) from error
+        raise _encoding_error(message.kind, message, error) from error
     if field is not None:
         raise EncodingError.of(message.kind, field, "is no finite number")
     return body
@@ -78,10 +80,10 @@ def encode_value(what: str, value: object, adapter: TypeAdapter[Any]) -> bytes:
     try:
         return adapter.dump_json(value)
     except Exception as error:
-        raise _told(what, value, error) from error
+        raise _encoding_error(what, value, error) from error
 
 
-def headers_of(envelope: Envelope) -> list[tuple[str, bytes]]:
+def encode_headers(envelope: Envelope) -> list[tuple[str, bytes]]:
     """The headers of a message.
 
     Raises:
@@ -96,18 +98,18 @@ def headers_of(envelope: Envelope) -> list[tuple[str, bytes]]:
 # -- which field it is -------------------------------------------------------------------------------------------------
 
 
-def _told(what: str, value: object, error: Exception) -> EncodingError:
-    said = " ".join(str(error).split())[:SHOWN]
-    return EncodingError.of(what, _culprit(value, DEEPEST) or "body", said or type(error).__name__)
+def _encoding_error(what: str, value: object, error: Exception) -> EncodingError:
+    said = " ".join(str(error).split())[:MAX_ERROR_CHARS]
+    return EncodingError.of(what, _failing_path(value, MAX_DEPTH) or "body", said or type(error).__name__)
 
 
-def _culprit(value: object, depth: int) -> str:
+def _failing_path(value: object, depth: int) -> str:
     """The dotted path to the innermost part that cannot be encoded; empty where it is the value itself."""
     found = _failing_part(value) if depth else None
     if found is None:
         return ""
     name, part = found
-    inner = _culprit(part, depth - 1)
+    inner = _failing_path(part, depth - 1)
     return f"{name}.{inner}" if inner else name
 
 
@@ -135,16 +137,16 @@ def _fails(encode_part: Callable[[], object]) -> bool:
     return False
 
 
-def _as_null(message: Message) -> bool:
+def _writes_null(message: Message) -> bool:
     return message.model_config.get("ser_json_inf_nan") == "null"
 
 
-def _not_finite(value: object, path: str, depth: int) -> str | None:
+def _non_finite_path(value: object, path: str, depth: int) -> str | None:
     """The dotted path to a float that is infinite or none; None where there is no such float."""
     if isinstance(value, float) and not math.isfinite(value):
         return path
     for name, part in _items(value) if depth else ():
-        if (found := _not_finite(part, f"{path}.{name}" if path else name, depth - 1)) is not None:
+        if (found := _non_finite_path(part, f"{path}.{name}" if path else name, depth - 1)) is not None:
             return found
     return None
 

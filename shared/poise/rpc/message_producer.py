@@ -7,8 +7,8 @@ from poise.contracts.topics import Topic
 from poise.errors import RecordTooLargeError
 from poise.kafka.producer import Producer
 from poise.kafka.record import Headers, Position
-from poise.rpc.encoding import JSON, EncodedMessage, encode, headers_of
-from poise.rpc.reply_address import Address
+from poise.rpc.encoding import JSON, EncodedMessage, encode, encode_headers
+from poise.rpc.reply_address import ReplyAddress
 from poise.rpc.stream_writer import StreamWriter
 from poise.telemetry import inject
 
@@ -40,7 +40,9 @@ class MessageProducer:
             EncodingError: It has a field, or a header, that cannot be written.
             TerminalError: It is larger than the topic allows.
         """
-        headers = headers_of(envelope or Envelope(doc_version=doc_version))  # a copy with more costs more than all this
+        headers = encode_headers(
+            envelope or Envelope(doc_version=doc_version)
+        )  # a copy with more costs more than all this
         own = {} if message is None else {KIND: message.kind, CONTENT_TYPE: JSON}
         headers += [(name, value.encode()) for name, value in (own | inject()).items()]
         return await self.send(
@@ -52,7 +54,7 @@ class MessageProducer:
         )
 
     async def reply(
-        self, address: Address, reply: EncodedMessage, *, run: str, step: str, stream: StreamWriter | None = None
+        self, address: ReplyAddress, reply: EncodedMessage, *, run: str, step: str, stream: StreamWriter | None = None
     ) -> None:
         """Publish the reply to a request, after all of its stream; a reply that is too large becomes a fault."""
         fits = stream and await self.records.fits(address.topic, reply.body)  # else the fault is the reply
@@ -67,7 +69,7 @@ class MessageProducer:
             seq=mark.last if mark else None,
             trace=inject(),
         )
-        headers = headers_of(envelope)
+        headers = encode_headers(envelope)
         try:
             await self.send(address.topic, reply.body, key=None, headers=headers, partition=address.partition)
         except RecordTooLargeError as error:

@@ -8,7 +8,7 @@ from poise.kafka.record import Record
 from poise.rpc.stream_reader import StreamReader, is_event
 from poise.telemetry import count, semconv
 
-MAX_EARLY: Final = 64
+MAX_EARLY_RECORDS: Final = 64
 """Records that are kept until it is known where the request stands; they come before the broker's acknowledgement."""
 
 
@@ -47,7 +47,7 @@ class PendingCall:
     def take(self, record: Record) -> None:
         """Take a reply, or an event of the stream; what names another run or step is counted and ignored."""
         if not self._known:
-            if len(self._early) < MAX_EARLY:
+            if len(self._early) < MAX_EARLY_RECORDS:
                 self._early.append(record)
             return
         event = is_event(record)

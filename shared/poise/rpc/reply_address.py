@@ -12,7 +12,7 @@ from poise.kafka.record import Record
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
+class ReplyAddress:
     """Where a reply goes, and what its reader recognises it by."""
 
     topic: str
@@ -24,7 +24,7 @@ class Address:
         return b"%b/%d/%b" % (self.topic.encode(), self.partition or 0, self.correlation_id or b"")
 
 
-class ReplyAddresses:
+class ReplyAddressResolver:
     """Checks addresses against the topics that exist.
 
     Args:
@@ -35,7 +35,7 @@ class ReplyAddresses:
     def __init__(self, partitions: Callable[[str], Awaitable[int | None]]) -> None:
         self._partitions = partitions
 
-    async def resolve(self, envelope: Envelope) -> Address | None:
+    async def resolve(self, envelope: Envelope) -> ReplyAddress | None:
         """The reply address of a message, None if it wants no reply.
 
         Raises:
@@ -46,17 +46,19 @@ class ReplyAddresses:
         if topic is None:
             return None
         if topic.startswith(PREFIX) and topic != REPLIES.name:
-            raise _invalid("reply_to", f"{topic!r} is a topic of Poise's own: name one of yours, or {REPLIES.name}")
+            raise _invalid_header(
+                "reply_to", f"{topic!r} is a topic of Poise's own: name one of yours, or {REPLIES.name}"
+            )
         partitions = await self._partitions(topic)
         if partitions is None:
-            raise _invalid("reply_to", f"topic {topic!r} does not exist: create it first")
+            raise _invalid_header("reply_to", f"topic {topic!r} does not exist: create it first")
         if partition is None and topic == REPLIES.name:
-            raise _invalid(REPLY_PARTITION, f"is needed with {REPLIES.name}: name the partition that you read")
+            raise _invalid_header(REPLY_PARTITION, f"is needed with {REPLIES.name}: name the partition that you read")
         if partition is not None and partition >= partitions:
-            raise _invalid(REPLY_PARTITION, f"{partition}: {topic} has the partitions 0 to {partitions - 1}")
-        return Address(topic, partition, envelope.correlation_id)
+            raise _invalid_header(REPLY_PARTITION, f"{partition}: {topic} has the partitions 0 to {partitions - 1}")
+        return ReplyAddress(topic, partition, envelope.correlation_id)
 
-    async def stream(self, envelope: Envelope, *, public: bool) -> Address | None:
+    async def stream(self, envelope: Envelope, *, public: bool) -> ReplyAddress | None:
         """The address that the words of a message's answer go to as they come, None if nobody asked for that.
 
         Args:
@@ -70,16 +72,18 @@ class ReplyAddresses:
         """
         if envelope.stream_to is None:
             return None
-        wanted = _streamed(envelope.stream_to, envelope.correlation_id)
+        wanted = _parse_stream_to(envelope.stream_to, envelope.correlation_id)
         try:
             address = await self.resolve(wanted)
         except InvalidMessageError as error:
-            raise _invalid(STREAM_TO, error.errors[0].detail) from error
-        if public and not _same(wanted, envelope):
-            raise _invalid(STREAM_TO, "must be the message's own reply_to, poise-reply-partition and correlation_id")
+            raise _invalid_header(STREAM_TO, error.errors[0].detail) from error
+        if public and not _is_own_address(wanted, envelope):
+            raise _invalid_header(
+                STREAM_TO, "must be the message's own reply_to, poise-reply-partition and correlation_id"
+            )
         return address
 
-    async def salvage(self, record: Record) -> Address | None:
+    async def salvage(self, record: Record) -> ReplyAddress | None:
         """The address of a message whose headers may be unreadable; None if there is none that can be used."""
         correlation_id = record.raw_header(CORRELATION_ID)
         if correlation_id is not None and len(correlation_id) > MAX_HEADER_BYTES:
@@ -95,13 +99,15 @@ class ReplyAddresses:
             return None  # the dead letter says what is wrong with it: there is nobody to tell
 
 
-def _streamed(text: bytes, own: bytes | None) -> Envelope:
+def _parse_stream_to(text: bytes, own: bytes | None) -> Envelope:
     """`topic/partition/correlation id`, or `topic/partition`, where the message's own correlation id is meant."""
     topic, _, rest = text.partition(b"/")
     number, slash, correlation_id = rest.partition(b"/")
     partition = read_integer(number)
     if partition is None or not topic:
-        raise _invalid(STREAM_TO, f"{text[:80].decode(errors='replace')!r} is not topic/partition/correlation id")
+        raise _invalid_header(
+            STREAM_TO, f"{text[:80].decode(errors='replace')!r} is not topic/partition/correlation id"
+        )
     return Envelope(
         reply_to=topic.decode(errors="replace"),
         reply_partition=partition,
@@ -109,7 +115,7 @@ def _streamed(text: bytes, own: bytes | None) -> Envelope:
     )
 
 
-def _same(wanted: Envelope, own: Envelope) -> bool:
+def _is_own_address(wanted: Envelope, own: Envelope) -> bool:
     """Whether a stream's place is that of the reply: of one that names no partition, any partition of its topic."""
     return (
         wanted.reply_to == own.reply_to
@@ -118,5 +124,5 @@ def _same(wanted: Envelope, own: Envelope) -> bool:
     )
 
 
-def _invalid(header: str, detail: str) -> InvalidMessageError:
+def _invalid_header(header: str, detail: str) -> InvalidMessageError:
     return InvalidMessageError(f"{header}: {detail}", [FieldError(field=header, detail=detail)])

@@ -14,15 +14,15 @@ from poise.contracts.envelope import KIND, SEQ, STREAM
 from poise.contracts.message import Message
 from poise.contracts.stream import Delta, End, Event, Reset, StreamPosition
 from poise.kafka.record import Record
-from poise.rpc.reply_address import Address
+from poise.rpc.reply_address import ReplyAddress
 from poise.rpc.stream_writer import DIFFERS, text_of
 from poise.rpc.text_digest import TextDigest
 
-AGAIN: Final = "the answer was begun anew"
+RESTARTED: Final = "the answer was begun anew"
 LOST: Final = "a part of the stream was lost"
-MOST_ATTEMPTS: Final = 64
+MAX_ATTEMPTS: Final = 64
 """Later attempts are not followed: the reply has the text."""
-MOST_UNREAD: Final = 1024 * 1024
+MAX_UNREAD_CHARS: Final = 1024 * 1024
 """Characters that wait for a slow reader; of more, the reply has the text."""
 
 _EVENTS: Final[dict[str, type[Event]]] = {kind.kind: kind for kind in (Delta, Reset, End)}
@@ -34,7 +34,7 @@ def is_event(record: Record) -> bool:
     return any(kind == known.partition("/")[0] for known in _EVENTS)
 
 
-def mark_of(record: Record) -> StreamPosition | None:
+def position_of(record: Record) -> StreamPosition | None:
     """What an event or a reply says of the stream it belongs to."""
     stream, seq = record.header(STREAM), record.int_header(SEQ)
     return None if stream is None or seq is None else StreamPosition(stream, seq)
@@ -74,7 +74,7 @@ class StreamAssembler:
         """Follow another attempt; those of which something was seen do not come back."""
         if self._stream is not None:
             self._past.add(self._stream)
-        if len(self._past) >= MOST_ATTEMPTS:
+        if len(self._past) >= MAX_ATTEMPTS:
             self._whole = False
             return False
         self._stream, self._next, self._whole = stream, 0, True
@@ -82,7 +82,7 @@ class StreamAssembler:
 
     def _shown(self, event: Event, *, first: bool) -> list[Event]:
         anew = first and self._said and not isinstance(event, Reset)
-        shown: list[Event] = [Reset(reason=AGAIN)] if anew else []
+        shown: list[Event] = [Reset(reason=RESTARTED)] if anew else []
         if isinstance(event, End):  # not shown: the reply, which is next, is the end
             self._ended = True
             self._said = self._said and not anew
@@ -103,7 +103,7 @@ class StreamAssembler:
         whole = self._whole and mark is not None and mark.stream == self._stream and mark.last == self._next - 1
         if whole and (text is None or self._text.says(text)):
             return []
-        reason = DIFFERS if whole else AGAIN if self._whole and mark is None else LOST
+        reason = DIFFERS if whole else RESTARTED if self._whole and mark is None else LOST
         shown: list[Event] = [Reset(reason=reason)] if self._said else []
         if text:
             shown.append(Delta(text=text))
@@ -126,13 +126,13 @@ class StreamReader:
 
     # -- for the layer --------------------------------------------------------------------------------------------
 
-    def address(self, own: Address) -> Address:
+    def address(self, own: ReplyAddress) -> ReplyAddress:
         """Where the words go: to where the reply goes."""
         return own
 
     def take(self, record: Record) -> None:
         """Take an event as it came."""
-        mark = mark_of(record)
+        mark = position_of(record)
         if mark is None:
             return  # no number, no place: if it was one of ours, the next one shows that it is missing
         kind = _EVENTS.get(record.header(KIND) or "")
@@ -159,7 +159,7 @@ class StreamReader:
             elif isinstance(event, Delta):
                 self._text.append(event.text)
                 self._chars += len(event.text)
-        if bounded and self._chars > MOST_UNREAD:
+        if bounded and self._chars > MAX_UNREAD_CHARS:
             self._assembly.give_up()
             self._text, self._chars = [], 0
         self._changed.set()

@@ -22,8 +22,8 @@ from poise.contracts.message import Message
 from poise.contracts.stream import Delta, End, Event, Reset, StreamPosition
 from poise.errors import PoiseError
 from poise.kafka.record import SendRecord
-from poise.rpc.encoding import JSON, encode, headers_of
-from poise.rpc.reply_address import Address
+from poise.rpc.encoding import JSON, encode, encode_headers
+from poise.rpc.reply_address import ReplyAddress
 from poise.rpc.text_digest import TextDigest
 
 log = logging.getLogger(__name__)
@@ -114,7 +114,7 @@ class StreamWriter:
 
     def __init__(
         self,
-        to: Address,
+        to: ReplyAddress,
         send: SendRecord,
         *,
         run: str,
@@ -170,7 +170,7 @@ class StreamWriter:
         self._made = None
         self._waiting.clear()
 
-    def address(self, _own: Address) -> Address:
+    def address(self, _own: ReplyAddress) -> ReplyAddress:
         """Where the words of a call go whose reply this handler waits for: straight to its own asker."""
         self.begin()  # should nothing come of the call, what the other has sent is superseded by our next event
         self._shown = True
@@ -274,7 +274,7 @@ class StreamWriter:
         )
         to = self.to
         try:
-            body, headers = encode(event), headers_of(envelope)
+            body, headers = encode(event), encode_headers(envelope)
             await self._send(to.topic, body, key=None, headers=headers, partition=to.partition)
         except PoiseError as error:
             attempt.lost = True

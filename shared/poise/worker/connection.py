@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from poise.contracts.topics import REPLIES
-from poise.dead_letters.undecodable_batches import UndecodableBatches
+from poise.dead_letters.undecodable_batches import UndecodableBatchRecorder
 from poise.kafka.admin import KafkaAdmin
 from poise.kafka.connection import Connection
 from poise.kafka.log_reader import LogAccess
@@ -23,13 +23,13 @@ from poise.rpc.calls import Calls
 from poise.rpc.cancellation import CancellationRegistry
 from poise.rpc.client import RpcClient
 from poise.rpc.message_producer import MessageProducer
-from poise.rpc.reply_address import ReplyAddresses
+from poise.rpc.reply_address import ReplyAddressResolver
 from poise.run_log.span_writer import SpanWriter
 from poise.settings import MeshSettings
 from poise.telemetry import observe, semconv
 from poise.telemetry.endpoint import AdminEndpoint
 from poise.telemetry.setup import Telemetry
-from poise.worker.process import must_end
+from poise.worker.process import exit_eventually
 from poise.worker.readiness import Readiness
 
 log = logging.getLogger(__name__)
@@ -57,13 +57,15 @@ class MeshConnection:
         self.settings = settings
         self.connection = Connection.of(settings)
         self.admin = KafkaAdmin(self.connection)
-        self.addresses = ReplyAddresses(self.admin.partitions)
-        self.liveness = Liveness(ending=must_end)
+        self.addresses = ReplyAddressResolver(self.admin.partitions)
+        self.liveness = Liveness(ending=exit_eventually)
         self.topic_identities = TopicIdentities()
         limits = TopicLimits(self.admin.record_limits)
         records = Producer(self.connection, limits, self.topic_identities.leaderless, self.liveness)
         self.producer = MessageProducer(records)
-        self._undecodable = UndecodableBatches(records.send, partial(LogStream, self.connection), settings.instance)
+        self._undecodable = UndecodableBatchRecorder(
+            records.send, partial(LogStream, self.connection), settings.instance
+        )
         access = LogAccess(self.connection, self.admin, self.liveness, self.topic_identities, self._undecodable.keep)
         self.logs = Logs(access)
         self.rpc = RpcClient(self.admin, self.producer, settings.tenant)

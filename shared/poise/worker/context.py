@@ -18,7 +18,7 @@ from poise.rpc.calls import StreamSink
 from poise.rpc.client import CallOptions
 from poise.rpc.stream_writer import StreamWriter
 
-OWN_HEADERS: Final = 1_024
+HEADER_ALLOWANCE: Final = 1_024
 """Bytes of the headers that a reply, or a message of a run, has besides those of the request."""
 
 Handler = Callable[[Any, "Context"], Awaitable[Message | None]]
@@ -30,7 +30,7 @@ It may raise `RetryableError` or `TerminalError`; anything else is a bug.
 OnFault = Callable[[Any, "Context", Fault], Awaitable[None]]
 """Takes a request that ended in a fault, its context and the fault, before the caller is told; raises nothing."""
 
-PlainHandler = Callable[[Any, "Context"], Message | None]
+SyncHandler = Callable[[Any, "Context"], Message | None]
 """The same as a plain function: it runs in a thread, which cannot be interrupted, so at its deadline the caller is told
 and the thread works on until it returns."""
 
@@ -103,7 +103,7 @@ class Context:
     async def room(self, topic: Topic | None = None) -> int:
         """The bytes that the reply may have as JSON, or a message of this run to a topic; headers are counted."""
         name = topic.name if topic is not None else self.envelope.reply_to or REPLIES.name
-        around = size_of(self.run.encode(), b"", self.envelope.headers()) + OWN_HEADERS
+        around = size_of(self.run.encode(), b"", self.envelope.headers()) + HEADER_ALLOWANCE
         return max(0, await self.producer.max_record_size(name) - around)
 
     async def call(

@@ -10,7 +10,7 @@ from poise.contracts.topics import REQUESTS, Topic
 from poise.errors import SetupError
 from poise.kafka.admin import KafkaAdmin
 from poise.text.error_text import error_message
-from poise.worker.executors import InProcesses, Offloaded
+from poise.worker.executors import ExecutorHandler, ProcessHandler
 
 
 async def ensure_topics(admin: KafkaAdmin, tier: str, topics: Collection[Topic]) -> None:
@@ -35,7 +35,7 @@ async def ensure_topics(admin: KafkaAdmin, tier: str, topics: Collection[Topic])
 # -- what they may look like -------------------------------------------------------------------------------------------
 
 
-def faults_of_tier(name: str, kinds: Iterable[Any]) -> Iterator[str]:
+def tier_problems(name: str, kinds: Iterable[Any]) -> Iterator[str]:
     """What is wrong with an own tier's name and requests, in words."""
     if not NAME.fullmatch(name):
         yield "its name must be lower-case letters, digits and hyphens, at most 40, a letter first"
@@ -46,13 +46,13 @@ def faults_of_tier(name: str, kinds: Iterable[Any]) -> Iterator[str]:
     if not kinds:
         yield "it has no handlers"
     for kind in kinds:
-        found = list(_faults_of_request(name, kind))
+        found = list(_request_problems(name, kind))
         yield from found
         if not found and (other := seen.setdefault(kind.kind, kind.__name__)) != kind.__name__:
             yield f"{other} and {kind.__name__} are both {kind.kind!r}: give each a kind of its own"
 
 
-def _faults_of_request(tier: str, kind: Any) -> Iterator[str]:
+def _request_problems(tier: str, kind: Any) -> Iterator[str]:
     if not (isinstance(kind, type) and issubclass(kind, Request)):
         yield f"{getattr(kind, '__name__', kind)} is no Request: only what is answered can be handled"
         return
@@ -71,22 +71,23 @@ def _faults_of_request(tier: str, kind: Any) -> Iterator[str]:
         yield f"{kind.__name__} says tier {said!r}: give it `tier = {tier!r}`, so that callers know where it goes"
 
 
-def faults_of_handlers(handlers: Mapping[Any, Any]) -> Iterator[str]:
+def handler_problems(handlers: Mapping[Any, Any]) -> Iterator[str]:
     """What contradicts the mapping in what the handlers take and return, in words."""
     for kind, handler in handlers.items():
-        function = handler.function if isinstance(handler, Offloaded) else handler
+        function = handler.function if isinstance(handler, ExecutorHandler) else handler
         if not isinstance(kind, type):
             continue  # said of it already
         if not callable(function):
             yield f"the handler of {kind.__name__} is {function!r}, which is no function"
             continue
-        takes = ("request",) if isinstance(handler, InProcesses) else ("request", "context")
+        takes = ("request",) if isinstance(handler, ProcessHandler) else ("request", "context")
         yield from (
-            f"{_name(function)} handles {kind.__name__}, but {why}" for why in _contradictions(function, kind, takes)
+            f"{_name(function)} handles {kind.__name__}, but {why}"
+            for why in _signature_problems(function, kind, takes)
         )
 
 
-def _contradictions(function: Callable[..., Any], kind: type[Message], takes: tuple[str, ...]) -> Iterator[str]:
+def _signature_problems(function: Callable[..., Any], kind: type[Message], takes: tuple[str, ...]) -> Iterator[str]:
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):  # of some callables written in C it is not known
@@ -98,10 +99,10 @@ def _contradictions(function: Callable[..., Any], kind: type[Message], takes: tu
         return
     hints = _hints(function)
     asked = hints.get(next(iter(signature.parameters)))
-    if _is_class(asked) and not _agree(asked, kind):
+    if _is_class(asked) and not _compatible(asked, kind):
         yield f"its request is annotated as {asked.__name__}"
     reply, returned = getattr(kind, "reply", None), hints.get("return")
-    if _is_class(reply) and _is_class(returned) and not _agree(returned, reply):
+    if _is_class(reply) and _is_class(returned) and not _compatible(returned, reply):
         yield f"returns {returned.__name__}, not {reply.__name__}"
 
 
@@ -116,7 +117,7 @@ def _is_class(hint: Any) -> TypeGuard[type]:
     return isinstance(hint, type) and hint is not Any
 
 
-def _agree(one: type, other: type) -> bool:
+def _compatible(one: type, other: type) -> bool:
     return issubclass(one, other) or issubclass(other, one)
 
 

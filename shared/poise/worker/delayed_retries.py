@@ -15,17 +15,17 @@ from poise.contracts.topics import RETRY_DELAYS, retry_topic_name
 from poise.kafka.record import Position, Record, SendRecord, write_time
 from poise.kafka.undecodable import undecodable_error
 
-OF: Final = "poise-retry-of"
-WRITTEN: Final = "poise-retry-written"
-DUE: Final = "poise-retry-due"
-COUNT: Final = "poise-retry-count"
+RETRY_OF: Final = "poise-retry-of"
+RETRY_WRITTEN: Final = "poise-retry-written"
+RETRY_DUE: Final = "poise-retry-due"
+RETRY_COUNT: Final = "poise-retry-count"
 ATTEMPT: Final = "poise-attempt"
 
-_ADDED: Final = frozenset({OF, WRITTEN, DUE, COUNT, ATTEMPT})
+_ADDED_HEADERS: Final = frozenset({RETRY_OF, RETRY_WRITTEN, RETRY_DUE, RETRY_COUNT, ATTEMPT})
 
 
 @dataclass(frozen=True, slots=True)
-class Postponed:
+class DelayedRetry:
     """A message that comes from a delayed-retry topic."""
 
     record: Record
@@ -36,7 +36,7 @@ class Postponed:
     """How often it was postponed."""
 
 
-async def write(  # noqa: PLR0917 - all of it is said of one message
+async def publish(  # noqa: PLR0917 - all of it is said of one message
     send: SendRecord, tier: str, record: Record, delay: float, attempts: int, count: int
 ) -> Position:
     """Postpone a message, and wait until the broker has it.
@@ -49,25 +49,25 @@ async def write(  # noqa: PLR0917 - all of it is said of one message
         attempts: Attempts so far.
         count: How often it will have been postponed.
     """
-    headers = [item for item in record.headers if item[0] not in _ADDED]
+    headers = [item for item in record.headers if item[0] not in _ADDED_HEADERS]
     headers += [
-        (OF, str(record.position).encode()),
-        (WRITTEN, str(record.log_time_ms).encode()),
-        (DUE, str(round((time.time() + delay) * 1_000)).encode()),
-        (COUNT, str(count).encode()),
+        (RETRY_OF, str(record.position).encode()),
+        (RETRY_WRITTEN, str(record.log_time_ms).encode()),
+        (RETRY_DUE, str(round((time.time() + delay) * 1_000)).encode()),
+        (RETRY_COUNT, str(count).encode()),
         (ATTEMPT, str(attempts).encode()),
     ]
     return await send(retry_topic_name(tier, delay), record.value, key=record.key, headers=headers)
 
 
-def read(record: Record) -> Postponed:
+def decode(record: Record) -> DelayedRetry:
     """The message that a record of a delayed-retry topic holds.
 
     Raises:
-        ValueError: Its headers are not what `write` writes.
+        ValueError: Its headers are not what `publish` writes.
     """
-    topic, partition, offset = _place(record)
-    written = _number(record, WRITTEN)
+    topic, partition, offset = _original_position(record)
+    written = _number(record, RETRY_WRITTEN)
     first = replace(
         record,
         topic=topic,
@@ -75,25 +75,25 @@ def read(record: Record) -> Postponed:
         offset=offset,
         timestamp=write_time(written, time.time()),
         log_time=written,
-        headers=tuple(item for item in record.headers if item[0] not in _ADDED),
+        headers=tuple(item for item in record.headers if item[0] not in _ADDED_HEADERS),
     )
-    return Postponed(first, _number(record, ATTEMPT), _number(record, COUNT))
+    return DelayedRetry(first, _number(record, ATTEMPT), _number(record, RETRY_COUNT))
 
 
-def due(record: Record) -> float:
+def due_at(record: Record) -> float:
     """When a record of a delayed-retry topic is to be handled, unix seconds; at once, if it does not say.
 
     Never later than by the longest delay: the records behind it wait for it.
     """
-    at = record.int_header(DUE)
+    at = record.int_header(RETRY_DUE)
     return 0.0 if at is None else min(at / 1_000, record.timestamp + max(RETRY_DELAYS))
 
 
-def _place(record: Record) -> tuple[str, int, int]:
-    topic, *numbers = (record.header(OF) or "").rsplit("/", 2)
+def _original_position(record: Record) -> tuple[str, int, int]:
+    topic, *numbers = (record.header(RETRY_OF) or "").rsplit("/", 2)
     partition, offset = map(read_integer, numbers) if len(numbers) == 2 else (None, None)  # noqa: PLR2004
     if partition is None or offset is None:
-        raise ValueError(f"header {OF} is not topic/partition/offset")
+        raise ValueError(f"header {RETRY_OF} is not topic/partition/offset")
     return topic, partition, offset
 
 
@@ -104,7 +104,7 @@ def _number(record: Record, name: str) -> int:
     return number
 
 
-class Retries:
+class DelayedRetryDispatcher:
     """Hands postponed messages to whoever handles the topics that they came from.
 
     Args:
@@ -114,7 +114,7 @@ class Retries:
 
     def __init__(
         self,
-        deliver: Mapping[str, Callable[[Postponed], Awaitable[None]]],
+        deliver: Mapping[str, Callable[[DelayedRetry], Awaitable[None]]],
         set_aside: Callable[[Record, Exception], Awaitable[object]],
     ) -> None:
         self._deliver = deliver
@@ -126,7 +126,7 @@ class Retries:
             await self._set_aside(record, undecodable_error(record))
             return
         try:
-            postponed = read(record)
+            postponed = decode(record)
             deliver = self._deliver[postponed.record.topic]
         except (ValueError, KeyError) as error:
             await self._set_aside(record, error)

@@ -16,8 +16,8 @@ from poise.worker.context import Context, Handler
 log = logging.getLogger(__name__)
 
 
-class Offloaded(ABC):
-    """A handler that needs threads or processes; it can be called when `started` has given them to it."""
+class ExecutorHandler(ABC):
+    """A handler that needs threads or processes; it can be called when `start_handlers` has given them to it."""
 
     function: Callable[..., Any]
     """What the user wrote."""
@@ -31,7 +31,7 @@ class Offloaded(ABC):
         """The handler with what it needs."""
 
 
-class InThreads(Offloaded):
+class ThreadHandler(ExecutorHandler):
     """A plain function `(request, context) -> reply`, in a thread."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
@@ -49,7 +49,7 @@ class InThreads(Offloaded):
         yield handle
 
 
-class InProcesses(Offloaded):
+class ProcessHandler(ExecutorHandler):
     """A plain function `(request) -> reply`, in processes of its own; made by `in_processes`."""
 
     def __init__(self, function: Callable[[Any], Any], workers: int) -> None:
@@ -75,7 +75,7 @@ class InProcesses(Offloaded):
             yield handle
 
 
-def in_processes(function: Callable[[Any], Any], *, workers: int) -> InProcesses:
+def in_processes(function: Callable[[Any], Any], *, workers: int) -> ProcessHandler:
     """Handle a type of message in processes, for what keeps a CPU busy.
 
     A message whose deadline passes, or whose process dies, costs its process: it is killed, and another is started for
@@ -90,19 +90,19 @@ def in_processes(function: Callable[[Any], Any], *, workers: int) -> InProcesses
     """
     if workers < 1:
         raise SetupError(f"in_processes({function.__name__}, workers={workers}): workers must be 1 or more")
-    return InProcesses(function, workers)
+    return ProcessHandler(function, workers)
 
 
-def as_handler(handler: Callable[..., Any] | Offloaded) -> Handler:
+def as_handler(handler: Callable[..., Any] | ExecutorHandler) -> Handler:
     """What the user gave as an async handler; a plain function becomes one that runs in threads."""
     called = getattr(handler, "__call__", None)  # noqa: B004 - an object's own method, to see whether it is async
-    if isinstance(handler, Offloaded) or any(map(inspect.iscoroutinefunction, (handler, called))):
+    if isinstance(handler, ExecutorHandler) or any(map(inspect.iscoroutinefunction, (handler, called))):
         return handler
-    return InThreads(handler)
+    return ThreadHandler(handler)
 
 
 @asynccontextmanager
-async def started(
+async def start_handlers(
     handlers: Mapping[type[Message], Handler], name: str, concurrency: int
 ) -> AsyncIterator[dict[type[Message], Handler]]:
     """Give handlers the threads and processes that they need, while the context is open.
@@ -120,7 +120,7 @@ async def started(
         async with AsyncExitStack() as stack:
             yield {
                 kind: await stack.enter_async_context(handler.started(kind, threads))
-                if isinstance(handler, Offloaded)
+                if isinstance(handler, ExecutorHandler)
                 else handler
                 for kind, handler in handlers.items()
             }

@@ -32,7 +32,7 @@ from poise.worker.context import Context
 
 log = logging.getLogger(__name__)
 
-REDELIVERED_WITHIN: Final = 60.0
+REPLY_TTL_AFTER_DEADLINE: Final = 60.0
 """Seconds after its deadline for which a reply stays in the journal: later, nobody is left who would wait for it."""
 FIRST_LOOK: Final = 0.02
 """Seconds after which a step that another copy holds is looked at again; each further look waits twice as long."""
@@ -80,7 +80,7 @@ class IdempotencyGuard:
 
     def of(self, request: Message, context: Context) -> "Claim":
         """The receipt of a message; one without an identity has none that is kept."""
-        identity = identity_of(request, context) if self.journal.configured else None
+        identity = step_identity(request, context) if self.journal.configured else None
         lease = None if identity is None else Lease.for_step(*identity, token=f"{self._boot}.{next(self._numbers)}")
         return Claim(self, request, context, lease)
 
@@ -137,7 +137,7 @@ class Claim:
         if self._lease is None or not is_final(reply.message):
             return reply
         lease, stored = self._lease, StoredReply(reply.kind, reply.body)
-        ttl = self._context.remaining() + REDELIVERED_WITHIN
+        ttl = self._context.remaining() + REPLY_TTL_AFTER_DEADLINE
         other = await self._until_free(lambda: self._journal.write(lease, stored, ttl))
         self._let_go()
         return reply if other is None else other
@@ -192,7 +192,7 @@ class Claim:
         return lease
 
 
-def identity_of(request: Message, context: Context) -> tuple[str, ...] | None:
+def step_identity(request: Message, context: Context) -> tuple[str, ...] | None:
     """What makes two messages copies of one another; None where nothing does.
 
     A message is known by the run and step that a trusted writer gave it, and without them by its place in the log. The

@@ -18,32 +18,32 @@ from poise.text.log_lines import LineFormatter, escape_control
 
 log = logging.getLogger(__name__)
 
-REPEATED_EVERY: Final = 5.0
+REPEAT_INTERVAL: Final = 5.0
 """Seconds between two log lines of the same form from the Kafka client."""
-CANCELLED_AGAIN_AFTER: Final = 1.0
-CANCELLED_WITHIN: Final = 8.0
+RECANCEL_INTERVAL: Final = 1.0
+STARTUP_CANCEL_TIMEOUT: Final = 8.0
 """Seconds in which a process that is asked to stop while it starts has closed what it has opened, or is ended without:
 less than the ten that Docker gives it."""
-ENDED_WITHIN: Final = 30.0
+EXIT_TIMEOUT: Final = 30.0
 """Seconds in which a process that must end for a part of it has closed what it has opened, or is ended without: longer
 than the grace of what is begun and the time for disconnecting together."""
 
-_ends: ContextVar[bool] = ContextVar("ends", default=False)
-"""Whether this process is what `until_stopped` runs, and may be ended; it may be somebody's whose part a mesh is."""
+_may_exit: ContextVar[bool] = ContextVar("ends", default=False)
+"""Whether this process is what `run_until_stopped` runs, and may be ended; it may be somebody's whose part a mesh is."""
 
 
-def must_end(why: str) -> None:
+def exit_eventually(why: str) -> None:
     """Have this process end soon, though what it has opened cannot be closed: a thread that hangs would keep it."""
-    if _ends.get():
-        _ends.set(False)
-        timer = threading.Timer(ENDED_WITHIN, _end, (why,))
+    if _may_exit.get():
+        _may_exit.set(False)
+        timer = threading.Timer(EXIT_TIMEOUT, _exit, (why,))
         timer.daemon = True
         timer.start()
 
 
-def _end(why: str) -> None:
+def _exit(why: str) -> None:
     threads = [thread.name for thread in threading.enumerate() if not thread.daemon]
-    log.critical("%s: the process did not end by itself within %g s, threads %s go on", why, ENDED_WITHIN, threads)
+    log.critical("%s: the process did not end by itself within %g s, threads %s go on", why, EXIT_TIMEOUT, threads)
     os._exit(1)
 
 
@@ -103,7 +103,7 @@ class RateLimitFilter(logging.Filter):
 
 
 @contextmanager
-def settled() -> Iterator[None]:
+def frozen_gc() -> Iterator[None]:
     """Do the process's work with what is in memory now left alone by the garbage collector.
 
     What was imported and set up, some 350,000 objects, stays for as long as the process. To look through it again takes
@@ -117,21 +117,21 @@ def settled() -> Iterator[None]:
         gc.unfreeze()
 
 
-async def until_stopped(main: Callable[[], Coroutine[Any, Any, None]]) -> int:
+async def run_until_stopped(main: Callable[[], Coroutine[Any, Any, None]]) -> int:
     """Run main; until it listens by itself, SIGTERM and SIGINT cancel it, so that what it has opened is closed.
 
     Returns:
         The process's exit code.
     """
-    _ends.set(True)
+    _may_exit.set(True)
     loop, task, received = asyncio.get_running_loop(), asyncio.create_task(main()), list[int]()
 
     def cancel(number: int) -> None:
         received.append(number)
         task.cancel()
-        loop.call_later(CANCELLED_AGAIN_AFTER, cancel, number)  # a library may have swallowed it
+        loop.call_later(RECANCEL_INTERVAL, cancel, number)  # a library may have swallowed it
         if len(received) == 1:
-            loop.call_later(CANCELLED_WITHIN, os._exit, 128 + number)
+            loop.call_later(STARTUP_CANCEL_TIMEOUT, os._exit, 128 + number)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, cancel, number)
@@ -149,11 +149,11 @@ def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
     logging.basicConfig(level=os.environ.get("POISE_LOG_LEVEL", "INFO").upper(), stream=sys.stderr)
     for handler in logging.getLogger().handlers:
         handler.setFormatter(LineFormatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
-        handler.addFilter(RateLimitFilter("aiokafka", every=REPEATED_EVERY))
+        handler.addFilter(RateLimitFilter("aiokafka", every=REPEAT_INTERVAL))
     for noisy in ("aiokafka", "httpx2", "faststream"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
-        code = asyncio.run(until_stopped(main))
+        code = asyncio.run(run_until_stopped(main))
     except SetupError as error:
         sys.exit(f"poise: {escape_control(str(error))}")
     except Exception:

@@ -36,18 +36,18 @@ from poise.kafka.open_transactions import WaitingCaller
 from poise.kafka.record import Position, Record
 from poise.kafka.undecodable import undecodable_error
 from poise.redis.client import RedisClient
-from poise.rpc.deadlines import brought_forward, resolve
+from poise.rpc.deadlines import limit_note, resolve_deadline
 from poise.rpc.encoding import EncodedMessage
-from poise.rpc.reply_address import Address
+from poise.rpc.reply_address import ReplyAddress
 from poise.rpc.stream_writer import StreamLimits, StreamWriter
 from poise.telemetry import SpanKind, adjust, count, extract, measure, semconv, span
 from poise.text.error_text import error_message, error_with_type
 from poise.worker import delayed_retries, retry_policy
 from poise.worker.connection import MeshConnection
 from poise.worker.context import Context, Handler
-from poise.worker.delayed_retries import Postponed
+from poise.worker.delayed_retries import DelayedRetry
 from poise.worker.idempotency import Claim, IdempotencyGuard
-from poise.worker.retry_policy import Attempt, Expire, GiveUp, Retry, RetryBudget, RetryLater, ReturnFault, decide
+from poise.worker.retry_policy import Expire, FailedAttempt, GiveUp, Retry, RetryBudget, RetryLater, ReturnFault, decide
 from poise.worker.tier import Tier
 
 log = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ class _Job:
     request: Message
     handler: Handler
     context: Context
-    address: Address | None
+    address: ReplyAddress | None
     postponed: int
     """How often it was."""
 
@@ -105,13 +105,13 @@ class MessageProcessor:
 
     async def turn_away(self, record: Record) -> None:
         """Tell who waits for a message that this worker has no room for it, and finish it; see `deliver`."""
-        await self._observed(record, None, retry_policy.no_room(self._mesh.settings.instance, self._topic.name))
+        await self._observed(record, None, retry_policy.overload_error(self._mesh.settings.instance, self._topic.name))
 
-    async def deliver_again(self, postponed: Postponed) -> None:
+    async def deliver_again(self, postponed: DelayedRetry) -> None:
         """Handle a message that was postponed, as if it stood where it stood first; see `deliver`."""
         await self._observed(postponed.record, postponed)
 
-    async def _observed(self, record: Record, postponed: Postponed | None, busy: PoiseError | None = None) -> None:
+    async def _observed(self, record: Record, postponed: DelayedRetry | None, busy: PoiseError | None = None) -> None:
         adjust(semconv.IN_FLIGHT, 1, self._metered)
         self._budget.deposit()
         try:
@@ -123,7 +123,7 @@ class MessageProcessor:
         finally:
             adjust(semconv.IN_FLIGHT, -1, self._metered)
 
-    async def _deliver(self, record: Record, postponed: Postponed | None, busy: PoiseError | None) -> None:
+    async def _deliver(self, record: Record, postponed: DelayedRetry | None, busy: PoiseError | None) -> None:
         started = time.time()
         count(semconv.CONSUMED_MESSAGES, 1, self._metered)
         measure(semconv.QUEUE_WAIT, max(0.0, started - record.timestamp), self._metered)
@@ -181,14 +181,14 @@ class MessageProcessor:
 
     # -- 1 decode -------------------------------------------------------------------------------------------------
 
-    async def _decode(self, record: Record, postponed: Postponed | None) -> _Job:
+    async def _decode(self, record: Record, postponed: DelayedRetry | None) -> _Job:
         if record.undecodable is not None:
             raise undecodable_error(record)
         try:
             envelope = Envelope.read(record.headers)
         except EnvelopeError as error:
             raise InvalidMessageError(str(error), [error.error]) from error
-        deadline = resolve(envelope.deadline, record.timestamp, self._topic.deadlines)
+        deadline = resolve_deadline(envelope.deadline, record.timestamp, self._topic.deadlines)
         kind = self._kind(record, envelope)
         address = await self._mesh.addresses.resolve(envelope)
         stream_to = await self._mesh.addresses.stream(envelope, public=self._topic.public)
@@ -254,12 +254,12 @@ class MessageProcessor:
         run, step = (None, None) if self._topic.public else (record.header(RUN), record.header(STEP))
         return (run or derive_run_id(*record.identity))[:MAX_HEADER_BYTES], (step or ROOT_STEP)[:MAX_HEADER_BYTES]
 
-    async def _not_yet(self, record: Record, error: NewerVersionError, postponed: Postponed | None) -> None:
+    async def _not_yet(self, record: Record, error: NewerVersionError, postponed: DelayedRetry | None) -> None:
         """What only a newer worker understands is left for one, as long as there is time."""
         envelope = Envelope.read(record.headers)
-        remaining = resolve(envelope.deadline, record.timestamp, self._topic.deadlines) - time.time()
+        remaining = resolve_deadline(envelope.deadline, record.timestamp, self._topic.deadlines) - time.time()
         attempts, times = (postponed.attempts, postponed.count) if postponed else (0, 0)
-        attempt = Attempt(attempts + 1, remaining, envelope.reply_to is not None, times)
+        attempt = FailedAttempt(attempts + 1, remaining, envelope.reply_to is not None, times)
         match decide(error, attempt, self._jitter):
             case RetryLater(delay) if await self._postpone(record, error, delay, attempt):
                 return
@@ -278,7 +278,9 @@ class MessageProcessor:
             except Exception as error:  # noqa: BLE001 - decide() owns every failure of a handler
                 self._mesh.cancels.check(error)
                 room = self._budget.has_room(time.monotonic())
-                attempt = Attempt(number, job.context.remaining(), job.address is not None, job.postponed, room, waited)
+                attempt = FailedAttempt(
+                    number, job.context.remaining(), job.address is not None, job.postponed, room, waited
+                )
                 match decide(error, attempt, self._jitter):
                     case Retry(delay):
                         self._budget.withdraw()
@@ -307,7 +309,7 @@ class MessageProcessor:
             told = f"tier {self._tier.name} did not finish step {context.step} before its deadline"
             error = DeadlineExceededError(told)
         fault, asked = error.fault(), context.envelope.deadline
-        cut = "" if asked is None else brought_forward(asked / 1_000 - context.record.timestamp, self._topic)
+        cut = "" if asked is None else limit_note(asked / 1_000 - context.record.timestamp, self._topic)
         return fault.model_copy(update={"detail": f"{fault.detail}{cut}"})
 
     async def _try(self, job: _Job, attempt: int) -> EncodedMessage | None:
@@ -330,11 +332,13 @@ class MessageProcessor:
             context.stream.made(reply)
         return encoded
 
-    async def _postpone(self, record: Record, error: Exception, delay: float, attempt: Attempt) -> bool:
+    async def _postpone(self, record: Record, error: Exception, delay: float, attempt: FailedAttempt) -> bool:
         """Put a message off; False = it came compressed, and is larger than any record of ours may be."""
         times = attempt.postponed + 1
         try:
-            await delayed_retries.write(self._mesh.producer.send, self._tier.name, record, delay, attempt.number, times)
+            await delayed_retries.publish(
+                self._mesh.producer.send, self._tier.name, record, delay, attempt.number, times
+            )
         except RecordTooLargeError:
             return False
         log.info("%s again in %.0f s: %s", record.position, delay, error_with_type(error))
@@ -356,7 +360,7 @@ class MessageProcessor:
         place = record.position, job.context.run, job.context.step  # and no more: many may wait
         return WaitingCaller(job.context.deadline, partial(self._expire, job.address, *place))
 
-    async def _expire(self, address: Address, position: Position, run: str, step: str) -> None:
+    async def _expire(self, address: ReplyAddress, position: Position, run: str, step: str) -> None:
         count(semconv.DEADLINE_EXCEEDED, 1, self._metered)
         told = f"{position} stands behind a transaction that another client has left open: nothing there is handed out"
         await self._mesh.producer.reply(
@@ -365,7 +369,7 @@ class MessageProcessor:
 
     # -- 6 publish ------------------------------------------------------------------------------------------------
 
-    async def _publish(self, job: _Job, address: Address, reply: EncodedMessage) -> None:
+    async def _publish(self, job: _Job, address: ReplyAddress, reply: EncodedMessage) -> None:
         try:
             context = job.context
             await self._mesh.producer.reply(address, reply, run=context.run, step=context.step, stream=context.stream)

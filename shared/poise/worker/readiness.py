@@ -15,9 +15,9 @@ from poise.liveness import Component, Liveness
 
 log = logging.getLogger(__name__)
 
-PROBED_EVERY: Final = 2.0
+PROBE_INTERVAL: Final = 2.0
 """Seconds between two questions to the broker."""
-REACHED_EVERY: Final = 30
+PROBES_PER_REACHABILITY_CHECK: Final = 30
 """Questions after which each broker is tried under the address that it tells its clients."""
 
 
@@ -92,9 +92,9 @@ class Readiness:
 
     async def _probe(self, part: Component) -> None:
         for number in itertools.count():
-            if number % REACHED_EVERY == 0:
+            if number % PROBES_PER_REACHABILITY_CHECK == 0:
                 await self._name_unreachable()
-            await asyncio.sleep(PROBED_EVERY)
+            await asyncio.sleep(PROBE_INTERVAL)
             try:
                 await self._ask()
                 part.progress()

@@ -16,9 +16,9 @@ from poise.errors import (
     TransportError,
 )
 
-RETRY_AFTER: Final = 5.0
+OVERLOAD_RETRY_AFTER: Final = 5.0
 """Seconds after which a message that was turned away is worth another try."""
-_DOUBLINGS: Final = 30
+_MAX_DOUBLINGS: Final = 30
 """Of a delay: far beyond any limit, and a number that a float can hold."""
 
 
@@ -69,7 +69,7 @@ class RetryLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
+class FailedAttempt:
     """What is known of an attempt that failed."""
 
     number: int
@@ -125,7 +125,9 @@ class RetryBudget:
         self._saved -= 1
 
 
-def decide(error: Exception, attempt: Attempt, jitter: random.Random, limits: RetryLimits | None = None) -> Decision:
+def decide(
+    error: Exception, attempt: FailedAttempt, jitter: random.Random, limits: RetryLimits | None = None
+) -> Decision:
     """Decide on a failed attempt.
 
     Delays in place have full jitter (Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015). A retry
@@ -141,18 +143,18 @@ def decide(error: Exception, attempt: Attempt, jitter: random.Random, limits: Re
     if isinstance(error, DeadlineExceededError):
         return Expire()
     if isinstance(error, NewerVersionError):
-        return _postpone(attempt)
+        return _retry_later_or_give_up(attempt)
     if isinstance(error, TerminalError | TransportError | CallError):
-        return _given_up(error, attempt)
+        return _give_up_or_return_fault(error, attempt)
     if attempt.remaining <= 0:
         return Expire()
     if isinstance(error, RateLimitedError) and attempt.awaited:
-        return _wait_or_hand_back(error, attempt, jitter, limits)
-    return _again_or_later(error, attempt, jitter, limits)
+        return _retry_or_return_fault(error, attempt, jitter, limits)
+    return _retry_now_or_later(error, attempt, jitter, limits)
 
 
-def _again_or_later(
-    error: Exception, attempt: Attempt, jitter: random.Random, limits: RetryLimits
+def _retry_now_or_later(
+    error: Exception, attempt: FailedAttempt, jitter: random.Random, limits: RetryLimits
 ) -> Retry | RetryLater | GiveUp | ReturnFault:
     retryable = isinstance(error, RetryableError)
     wait = (error.retry_after or 0.0) if isinstance(error, RetryableError) else 0.0
@@ -161,16 +163,20 @@ def _again_or_later(
         delay = max(wait, _backoff(attempt.number, jitter, limits))
         if delay < attempt.remaining and (attempt.awaited or delay <= limits.longest):
             return Retry(delay)
-    return _postpone(attempt, wait) if retryable and not attempt.awaited else _given_up(error, attempt)
+    return (
+        _retry_later_or_give_up(attempt, wait)
+        if retryable and not attempt.awaited
+        else _give_up_or_return_fault(error, attempt)
+    )
 
 
-def _given_up(error: Exception, attempt: Attempt) -> GiveUp | ReturnFault:
+def _give_up_or_return_fault(error: Exception, attempt: FailedAttempt) -> GiveUp | ReturnFault:
     told = attempt.awaited and isinstance(error, PoiseError) and not error.dead_letter
     return ReturnFault() if told else GiveUp()
 
 
-def _wait_or_hand_back(
-    error: RateLimitedError, attempt: Attempt, jitter: random.Random, limits: RetryLimits
+def _retry_or_return_fault(
+    error: RateLimitedError, attempt: FailedAttempt, jitter: random.Random, limits: RetryLimits
 ) -> Retry | ReturnFault:
     """A rate limit is waited for by time, not by a number of attempts: the server says when it is worth another."""
     delay = max(error.retry_after or 0.0, _backoff(attempt.number, jitter, limits))
@@ -179,10 +185,10 @@ def _wait_or_hand_back(
 
 
 def _backoff(number: int, jitter: random.Random, limits: RetryLimits) -> float:
-    return jitter.uniform(0, min(limits.longest, limits.base * 2.0 ** min(number - 1, _DOUBLINGS)))
+    return jitter.uniform(0, min(limits.longest, limits.base * 2.0 ** min(number - 1, _MAX_DOUBLINGS)))
 
 
-def _postpone(attempt: Attempt, wait: float = 0.0) -> RetryLater | GiveUp:
+def _retry_later_or_give_up(attempt: FailedAttempt, wait: float = 0.0) -> RetryLater | GiveUp:
     later = RETRY_DELAYS[attempt.postponed :]
     if not later:
         return GiveUp()
@@ -190,7 +196,7 @@ def _postpone(attempt: Attempt, wait: float = 0.0) -> RetryLater | GiveUp:
     return RetryLater(delay) if delay < attempt.remaining else GiveUp()
 
 
-def no_room(worker: str, topic: str) -> RetryableError:
+def overload_error(worker: str, topic: str) -> RetryableError:
     """What the sender of a message is told that a worker turns away."""
     told = f"worker {worker} has as many messages of {topic} that wait as it may: ask again later"
-    return RetryableError(told, retry_after=RETRY_AFTER)
+    return RetryableError(told, retry_after=OVERLOAD_RETRY_AFTER)

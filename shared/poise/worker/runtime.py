@@ -11,7 +11,7 @@ from poise.settings import MeshSettings
 from poise.worker import custom_tiers, executors
 from poise.worker.connection import MeshConnection
 from poise.worker.idempotency import IdempotencyGuard
-from poise.worker.process import StopSignal, settled
+from poise.worker.process import StopSignal, frozen_gc
 from poise.worker.tier import Tier
 from poise.worker.tier_runner import TierRunner
 
@@ -49,7 +49,7 @@ class WorkerRuntime(MeshConnection):
         await custom_tiers.ensure_topics(self.admin, tier.name, tier.own_topics)
         concurrency = (tier.concurrency or self.settings.concurrency) * (len(tier.topics) + 1)  # and delayed retries
         receipts = IdempotencyGuard(StepResultStore(self.redis), self.settings.lease, self.liveness)
-        async with receipts, executors.started(tier.handlers, tier.name, concurrency) as handlers:
+        async with receipts, executors.start_handlers(tier.handlers, tier.name, concurrency) as handlers:
             await self._serve(TierRunner(self, self.redis, self._broker, tier.with_handlers(handlers), receipts))
 
     async def _serve(self, serving: TierRunner) -> None:
@@ -72,5 +72,5 @@ class WorkerRuntime(MeshConnection):
         """
         self._started = True  # every condition has been added: a process is not ready in between
         self.stop.install()
-        with settled():
+        with frozen_gc():
             await self.liveness.watch_while(self.stop.wait())

@@ -9,8 +9,8 @@ from poise.contracts.message import Message
 from poise.contracts.topics import topics_of_tier
 from poise.errors import SetupError
 from poise.worker import custom_tiers
-from poise.worker.context import Handler, OnFault, PlainHandler
-from poise.worker.executors import InProcesses, as_handler
+from poise.worker.context import Handler, OnFault, SyncHandler
+from poise.worker.executors import ProcessHandler, as_handler
 
 
 class Tier:
@@ -35,7 +35,7 @@ class Tier:
     def __init__(
         self,
         name: str,
-        handlers: Mapping[type[Message], Handler | PlainHandler | InProcesses],
+        handlers: Mapping[type[Message], Handler | SyncHandler | ProcessHandler],
         *,
         concurrency: int | None = None,
         topics: TopicOptions | None = None,
@@ -43,16 +43,16 @@ class Tier:
     ) -> None:
         self.name = name
         self.on_fault = on_fault
-        faults = list(custom_tiers.faults_of_handlers(handlers))
+        faults = list(custom_tiers.handler_problems(handlers))
         if name not in BUILT_IN:
-            faults = [*custom_tiers.faults_of_tier(name, handlers), *faults]
+            faults = [*custom_tiers.tier_problems(name, handlers), *faults]
         elif topics is not None:
             faults.append("is Poise's own, whose topics are in contracts/topics.py")
         if faults:
             raise SetupError(f"tier {name}: {'; '.join(faults)}")
         self.handlers: dict[type[Message], Handler] = {kind: as_handler(given) for kind, given in handlers.items()}
         for kind, handler in handlers.items():
-            if isinstance(handler, InProcesses):
+            if isinstance(handler, ProcessHandler):
                 handler.pool(kind)  # refuses what no process can find
         self.concurrency = concurrency
         self.own_topics = () if name in BUILT_IN else custom_tier_topics(name, handlers, topics)

@@ -19,7 +19,7 @@ from poise.worker.tier import Tier
 TierSource = Tier | Callable[[], AbstractAsyncContextManager[Tier]]
 """A tier, or what opens the resources that its handlers need and yields it: `@asynccontextmanager async def tier()`."""
 
-NAME: Final = "tier"
+DEFAULT_NAME: Final = "tier"
 """What a tier is called in its file where nothing else is said."""
 
 
@@ -40,14 +40,14 @@ def serve(tier: TierSource, *, settings: MeshSettings | None = None) -> None:
 
     async def main() -> None:
         found = settings or MeshSettings.load()
-        async with opened(tier) as ready, WorkerRuntime(found, tier=ready.name) as mesh:
+        async with open_tier(tier) as ready, WorkerRuntime(found, tier=ready.name) as mesh:
             await mesh.serve(ready)
 
     run(main)
 
 
 @asynccontextmanager
-async def opened(tier: TierSource) -> AsyncIterator[Tier]:
+async def open_tier(tier: TierSource) -> AsyncIterator[Tier]:
     """The tier, with its resources open if it has any.
 
     Raises:
@@ -70,8 +70,8 @@ def load(where: str) -> TierSource:
     Raises:
         SetupError: There is no such file, it cannot be imported, or it has no such tier.
     """
-    place, name = split(where)
-    module = _module(place)
+    place, name = split_location(where)
+    module = _import_file(place)
     found: Any = getattr(module, name, None)
     if found is None and where.endswith(".py"):
         tiers = {key: value for key, value in vars(module).items() if isinstance(value, Tier)}
@@ -79,7 +79,7 @@ def load(where: str) -> TierSource:
             some = (
                 f"has several ({', '.join(tiers)}): name one, as {where}:{next(iter(tiers))}" if tiers else "has none"
             )
-            raise SetupError(f"{where} has no {NAME!r}, and {some}")
+            raise SetupError(f"{where} has no {DEFAULT_NAME!r}, and {some}")
         (found,) = tiers.values()
     if isinstance(found, Tier):
         return found
@@ -95,13 +95,13 @@ def load_module(where: str) -> ModuleType:
         SetupError: There is no such file, or it cannot be imported.
     """
     if not where.endswith(".py"):
-        return _imported(where, where)
+        return _import_module(where, where)
     if not Path(where).is_file():
         raise SetupError(f"there is no Python file {where}; say FILE.py, or a module's name")
-    return _module(Path(where))
+    return _import_file(Path(where))
 
 
-def split(where: str) -> tuple[Path, str]:
+def split_location(where: str) -> tuple[Path, str]:
     """The file and the name in it.
 
     Raises:
@@ -111,21 +111,21 @@ def split(where: str) -> tuple[Path, str]:
     place = Path(file if colon and not name.endswith(".py") else where)
     if place.suffix != ".py" or not place.is_file():
         raise SetupError(f"{where!r}: there is no Python file {place}; say FILE.py or FILE.py:name")
-    return place, name if place != Path(where) else NAME
+    return place, name if place != Path(where) else DEFAULT_NAME
 
 
-def _module(place: Path) -> ModuleType:
+def _import_file(place: Path) -> ModuleType:
     """Import a file under its name, which processes that it starts find again: its folder comes first on the path."""
     folder = str(place.parent.resolve())
     if folder not in sys.path:
         sys.path.insert(0, folder)
-    module = _imported(place.stem, str(place))
+    module = _import_module(place.stem, str(place))
     if Path(getattr(module, "__file__", None) or "").resolve() != place.resolve():
         raise SetupError(f"{place} has the name of another module, {module.__name__}: rename it")
     return module
 
 
-def _imported(name: str, where: str) -> ModuleType:
+def _import_module(name: str, where: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except SetupError:

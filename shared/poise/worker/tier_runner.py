@@ -14,7 +14,7 @@ from poise.kafka.open_transactions import OpenTransactions
 from poise.redis.client import RedisClient
 from poise.worker import delayed_retries
 from poise.worker.connection import MeshConnection
-from poise.worker.delayed_retries import Retries
+from poise.worker.delayed_retries import DelayedRetryDispatcher
 from poise.worker.idempotency import IdempotencyGuard
 from poise.worker.processor import MessageProcessor
 from poise.worker.retry_policy import RetryBudget
@@ -48,9 +48,9 @@ class TierRunner:
                 self.intakes[topic.name].background.append(held_up.watch)
         if deliveries:
             again = {name: delivery.deliver_again for name, delivery in deliveries.items()}
-            waiting = Retries(again, next(iter(deliveries.values())).set_aside)
+            waiting = DelayedRetryDispatcher(again, next(iter(deliveries.values())).set_aside)
             names = [retry_topic_name(tier.name, delay) for delay in RETRY_DELAYS]
-            self._read("retry", names, waiting.deliver, "batch", (Message,), not_before=delayed_retries.due)
+            self._read("retry", names, waiting.deliver, "batch", (Message,), not_before=delayed_retries.due_at)
 
     def _read(
         self,
@@ -61,7 +61,7 @@ class TierRunner:
         accepts: tuple[type[Message], ...],
         **options: Any,
     ) -> None:
-        group = group_of(self._tier.name, name)
+        group = consumer_group(self._tier.name, name)
         intake = ConcurrentConsumer(
             deliver,
             limits=ConsumerLimits(concurrency=self._concurrency(lane)),
@@ -79,6 +79,6 @@ class TierRunner:
         return whole if lane == "interactive" else max(1, round(whole * settings.batch_share))
 
 
-def group_of(tier: str, topic: str) -> str:
+def consumer_group(tier: str, topic: str) -> str:
     """The consumer group in which a tier reads a topic: one each, so that no lane's rebalance touches another's."""
     return f"poise.{tier}:{topic}"

@@ -21,7 +21,7 @@ from poise.kafka.record import Record
 from poise.liveness import Liveness
 from poise.redis.client import RedisClient
 from poise.redis.step_results import StepResultStore
-from poise.rpc.deadlines import resolve
+from poise.rpc.deadlines import resolve_deadline
 from poise.rpc.encoding import EncodedMessage
 from poise.settings import MeshSettings
 from poise.telemetry import SpanKind, adjust, count, extract, measure, semconv, span
@@ -117,7 +117,7 @@ async def stages(mesh: WorkerRuntime, settings: MeshSettings) -> dict[str, float
         "offset tracking": each(track),
         "a task": await each_awaited(task),
         "envelope read": each(lambda: Envelope.read(record.headers)),
-        "deadline": each(lambda: resolve(envelope.deadline, record.timestamp, RETRIEVAL.deadlines)),
+        "deadline": each(lambda: resolve_deadline(envelope.deadline, record.timestamp, RETRIEVAL.deadlines)),
         "reply address": await each_awaited(lambda: mesh.addresses.resolve(envelope)),
         "stream address": await each_awaited(lambda: mesh.addresses.stream(envelope, public=False)),
         "body parsed and validated (pydantic)": each(lambda: Retrieve.parse(body)),

@@ -28,7 +28,7 @@ from poise.stack.probe import free_port
 from poise.worker.context import Context
 from poise.worker.runtime import WorkerRuntime
 from poise.worker.tier import Tier
-from poise.worker.tier_runner import group_of
+from poise.worker.tier_runner import consumer_group
 from poise_services.gateway.server import serve
 from poise_services.gateway.settings import GatewaySettings
 
@@ -128,7 +128,7 @@ async def test_a_broker_that_no_longer_coordinates_the_group_is_not_trusted(brok
     """Its answer has an error and no offsets. If that counted as "nothing committed", all would be handled again."""
     settings = MeshSettings(broker=brokers.bootstrap, spans=False)
     tier = Tier("inference", {Generate: hello})
-    group = group_of("inference", INFERENCE_INTERACTIVE.name)
+    group = consumer_group("inference", INFERENCE_INTERACTIVE.name)
     partition = TopicPartition(INFERENCE_INTERACTIVE.name, 0)
     async with serving(settings, tier) as mesh:
         keeps = await brokers.coordinator(group)

@@ -17,10 +17,10 @@ from poise.contracts import Answer, Ask
 from poise.contracts.topics import MIB, RUNS_INTERACTIVE
 from poise.dead_letters import model
 from poise.dead_letters.admin import DeadLetterAdmin
-from poise.dead_letters.filter import Filter
-from poise.dead_letters.model import DeadLetter, State
-from poise.dead_letters.redrive import Redriver
-from poise.dead_letters.redrive_plan import Redrive, RedriveOutcome
+from poise.dead_letters.filter import DeadLetterFilter
+from poise.dead_letters.model import DeadLetter, DeadLetterState
+from poise.dead_letters.redrive import RedriveExecutor
+from poise.dead_letters.redrive_plan import RedriveOptions, RedriveOutcome
 from poise.errors import InvalidMessageError, RetryableError
 from poise.kafka.record import Record
 from poise.settings import MeshSettings
@@ -39,7 +39,7 @@ class Letters:
     def __init__(self, mesh: WorkerRuntime, tier: str) -> None:
         self.mesh = mesh
         self.tier = tier
-        self.all = Filter(tier=tier)
+        self.all = DeadLetterFilter(tier=tier)
         self.topic = f"poise.{tier}.requests"
         self.admin = DeadLetterAdmin(mesh.logs, mesh.settings.tenant)
 
@@ -57,7 +57,7 @@ class Letters:
                 worker="worker-1",
             )
 
-    async def states(self) -> dict[str, State]:
+    async def states(self) -> dict[str, DeadLetterState]:
         """How each stands, by key."""
         return {(letter.record.key or b"").decode(): letter.state for letter in await self.admin.select(self.all)}
 
@@ -65,13 +65,15 @@ class Letters:
         """The keys of what was sent again, as a worker sees them: what is committed."""
         return [(record.key or b"").decode() for record in await self.mesh.logs.read_topic(self.topic)]
 
-    async def redrive(self, chosen: Filter | None = None, how: Redrive | None = None) -> list[RedriveOutcome]:
+    async def redrive(
+        self, chosen: DeadLetterFilter | None = None, how: RedriveOptions | None = None
+    ) -> list[RedriveOutcome]:
         """Send again, and wait for the end."""
-        return [outcome async for outcome in self.admin.redrive(chosen or self.all, how or Redrive())]
+        return [outcome async for outcome in self.admin.redrive(chosen or self.all, how or RedriveOptions())]
 
     async def one(self, key: str) -> DeadLetter:
         """The letter with that key."""
-        [letter] = await self.admin.select(Filter(tier=self.tier, key=key.encode()))
+        [letter] = await self.admin.select(DeadLetterFilter(tier=self.tier, key=key.encode()))
         return letter
 
 
@@ -96,20 +98,20 @@ async def test_each_is_sent_once_and_marked(letters: Letters) -> None:
     outcomes = await letters.redrive()
     assert [outcome.refused for outcome in outcomes] == [None] * 250
     assert sorted(await letters.copies()) == sorted(keys)
-    assert set((await letters.states()).values()) == {State.REDRIVEN}
+    assert set((await letters.states()).values()) == {DeadLetterState.REDRIVEN}
     letter = await letters.one("k7")
     [copy] = [record for record in await letters.mesh.logs.read_topic(letters.topic) if record.key == b"k7"]
     assert letter.redriven == str(copy.position)
     assert (copy.value, copy.header("poise-redrives")) == (b"x" * 10, "1")
     assert await letters.redrive() == []
-    [again] = await letters.redrive(Filter(ids=letter.ids))
+    [again] = await letters.redrive(DeadLetterFilter(ids=letter.ids))
     assert "was sent again already" in (again.refused or "")
     assert len(await letters.copies()) == 250
 
 
 async def test_a_dry_run_sends_nothing(letters: Letters) -> None:
     await letters.write("a", "b")
-    outcomes = await letters.redrive(how=Redrive(dry_run=True))
+    outcomes = await letters.redrive(how=RedriveOptions(dry_run=True))
     assert [(outcome.sent, outcome.refused) for outcome in outcomes] == [(None, None)] * 2
     assert await letters.copies() == []
 
@@ -135,12 +137,12 @@ async def test_a_process_that_is_killed_on_the_way_leaves_one_effect(
         at = await model.write(
             letters.mesh.producer.send, "orchestration", died, ValueError("no"), attempt=1, worker="worker-1"
         )
-        chosen = Filter(ids=frozenset({f"orchestration/0/{at.offset}"}))
+        chosen = DeadLetterFilter(ids=frozenset({f"orchestration/0/{at.offset}"}))
         await killed(mesh_settings.broker, place, *chosen.ids)
         [outcome] = await letters.redrive(chosen)
         assert (outcome.refused is None) == (place != "committed")
         [letter] = await letters.admin.select(chosen)
-        assert letter.state is State.REDRIVEN
+        assert letter.state is DeadLetterState.REDRIVEN
         closing = Ask(question="the last", conversation=conversation)
         await letters.mesh.producer.publish(RUNS_INTERACTIVE, closing, key=conversation)
         await asyncio.wait_for(last.wait(), 30)
@@ -162,7 +164,7 @@ async def test_of_two_at_once_the_later_goes_on_where_the_earlier_was(letters: L
     earlier: list[RedriveOutcome] = []
 
     async def first() -> None:
-        async with aclosing(letters.admin.redrive(letters.all, Redrive(rate=20.0))) as outcomes:
+        async with aclosing(letters.admin.redrive(letters.all, RedriveOptions(rate=20.0))) as outcomes:
             async for outcome in outcomes:
                 earlier.append(outcome)
                 if len(earlier) == 5:
@@ -187,7 +189,7 @@ async def test_what_another_has_sent_between_look_and_turn_is_not_sent(letters: 
             await letters.redrive()
         return found
 
-    redriver = Redriver(letters.mesh.logs, letters.tier, look, Redrive(), named=False)
+    redriver = RedriveExecutor(letters.mesh.logs, letters.tier, look, RedriveOptions(), named=False)
     assert [outcome async for outcome in redriver.run()] == []
     assert looks == 2
     assert sorted(await letters.copies()) == ["a", "b"]
@@ -196,7 +198,9 @@ async def test_what_another_has_sent_between_look_and_turn_is_not_sent(letters: 
 async def test_many_at_once_send_each_once(letters: Letters) -> None:
     keys = [f"k{number}" for number in range(200)]
     await letters.write(*keys)
-    found = await asyncio.gather(*(letters.redrive(how=Redrive(rate=400.0)) for _ in range(4)), return_exceptions=True)
+    found = await asyncio.gather(
+        *(letters.redrive(how=RedriveOptions(rate=400.0)) for _ in range(4)), return_exceptions=True
+    )
     assert all(isinstance(one, list | RetryableError) for one in found), found
     await letters.redrive()
     assert sorted(await letters.copies()) == sorted(keys)
@@ -210,7 +214,7 @@ async def test_one_that_is_interrupted_goes_on_when_it_is_run_again(letters: Let
     sent: list[RedriveOutcome] = []
 
     async def first() -> None:
-        async with aclosing(letters.admin.redrive(letters.all, Redrive(rate=10.0))) as outcomes:
+        async with aclosing(letters.admin.redrive(letters.all, RedriveOptions(rate=10.0))) as outcomes:
             async for outcome in outcomes:
                 sent.append(outcome)  # noqa: PERF401 - it is looked at meanwhile
 
@@ -240,11 +244,11 @@ async def test_a_poison_pill_does_not_circle(letters: Letters) -> None:
     outcomes = {outcome.letter.record.key: outcome.refused for outcome in await letters.redrive()}
     assert outcomes[b"well"] is None
     assert "is quarantined: sent again 3 times" in (outcomes[b"poison"] or "")
-    poison = Filter(ids=(await letters.one("poison")).ids)
+    poison = DeadLetterFilter(ids=(await letters.one("poison")).ids)
     [refused] = await letters.redrive(poison)
     assert refused.refused is not None
     assert await letters.copies() == ["well"]
-    [forced] = await letters.redrive(poison, Redrive(force=True))
+    [forced] = await letters.redrive(poison, RedriveOptions(force=True))
     assert forced.refused is None
     [copy] = [record for record in await letters.mesh.logs.read_topic(letters.topic) if record.key == b"poison"]
     assert copy.header("poise-redrives") == "4"
@@ -255,11 +259,14 @@ async def test_a_poison_pill_does_not_circle(letters: Letters) -> None:
 
 async def test_what_is_purged_is_not_there_any_more(letters: Letters) -> None:
     await letters.write("a", "b", "c")
-    chosen = Filter(tier=letters.tier, key=b"b")
+    chosen = DeadLetterFilter(tier=letters.tier, key=b"b")
     id_ = (await letters.one("b")).id
     assert [letter.id for letter in await letters.admin.purge(chosen)] == [id_]
-    assert await letters.states() == {"a": State.DEAD, "c": State.DEAD}
-    for gone in (letters.redrive(Filter(ids=frozenset({id_}))), letters.admin.purge(Filter(ids=frozenset({id_})))):
+    assert await letters.states() == {"a": DeadLetterState.DEAD, "c": DeadLetterState.DEAD}
+    for gone in (
+        letters.redrive(DeadLetterFilter(ids=frozenset({id_}))),
+        letters.admin.purge(DeadLetterFilter(ids=frozenset({id_}))),
+    ):
         with pytest.raises(InvalidMessageError, match=f"there is no dead letter {id_}"):
             await gone
     assert await letters.admin.purge(chosen) == []
@@ -270,17 +277,17 @@ async def test_what_is_purged_is_not_there_any_more(letters: Letters) -> None:
 async def test_what_no_letter_needs_any_more_leaves_the_broker(letters: Letters) -> None:
     await letters.write("a", "b", "c")
     dead = f"poise.{letters.tier}.dead"
-    await letters.redrive(Filter(tier=letters.tier, key=b"a"))
+    await letters.redrive(DeadLetterFilter(tier=letters.tier, key=b"a"))
 
     async def readable() -> list[bytes | None]:
         return [record.key for record in await letters.mesh.logs.read_topic(dead) if record.value]
 
-    await letters.admin.purge(Filter(tier=letters.tier, key=b"b"))
+    await letters.admin.purge(DeadLetterFilter(tier=letters.tier, key=b"b"))
     assert await readable() == [b"a", b"b", b"c"], "a stands before b, and is kept"
-    await letters.admin.purge(Filter(tier=letters.tier, key=b"a"))
+    await letters.admin.purge(DeadLetterFilter(tier=letters.tier, key=b"a"))
     assert await readable() == [b"c"]
-    assert await letters.states() == {"c": State.DEAD}
+    assert await letters.states() == {"c": DeadLetterState.DEAD}
     await letters.admin.purge(letters.all)
     assert await readable() == []
     await letters.write("d")
-    assert await letters.states() == {"d": State.DEAD}
+    assert await letters.states() == {"d": DeadLetterState.DEAD}

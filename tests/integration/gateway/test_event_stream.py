@@ -12,7 +12,7 @@ from integration_kit import WITHIN, until
 
 from poise.contracts import Answer, Ask
 from poise.errors import TerminalError
-from poise.rpc.stream_reader import MOST_UNREAD
+from poise.rpc.stream_reader import MAX_UNREAD_CHARS
 from poise.rpc.stream_writer import DIFFERS
 from poise.worker.context import Context
 from poise.worker.runtime import WorkerRuntime
@@ -152,7 +152,7 @@ async def test_a_client_that_reads_slowly_costs_no_more_than_the_answer(open_gat
                 most = max(most, sum(map(len, waiting._text)))
         answered = await reader.read(-1)
         writer.close()
-    assert 0 < most <= MOST_UNREAD
+    assert 0 < most <= MAX_UNREAD_CHARS
     assert b'event: reset\ndata: {"reason":"%b"}' % DIFFERS.encode() in answered
     assert answered.count(b"event: answer") == 1
     assert b'"text":"all of it"' in answered

@@ -8,7 +8,7 @@ import pytest
 
 from poise.contracts import Answer, Ask
 from poise.dead_letters.admin import DeadLetterAdmin
-from poise.dead_letters.filter import Filter
+from poise.dead_letters.filter import DeadLetterFilter
 from poise.worker.runtime import WorkerRuntime
 from poise.workflows.run import Run
 from poise.workflows.workflow import workflow
@@ -30,5 +30,5 @@ async def test_it_is_no_dead_letter(open_gateway: Open) -> None:
         assert (refused.status_code, refused.json()["type"]) == (400, "urn:poise:invalid")
         assert [error["field"] for error in refused.json()["errors"]] == ["workflow"]
         assert (await client.post("/v1/ask", json={"question": "?", "workflow": "brief"})).status_code == 200
-        letters = await DeadLetterAdmin(mesh.logs, mesh.settings.tenant).select(Filter(tier="orchestration"))
+        letters = await DeadLetterAdmin(mesh.logs, mesh.settings.tenant).select(DeadLetterFilter(tier="orchestration"))
     assert [letter.error for letter in letters if "nope" in letter.message] == []

@@ -11,7 +11,7 @@ from integration_kit import serving
 from poise.contracts import ChatMessage, Completion, Delta, Generate, Reset, Usage
 from poise.errors import DeadlineExceededError, RetryableError, TerminalError
 from poise.rpc.client import CallOptions
-from poise.rpc.stream_reader import AGAIN
+from poise.rpc.stream_reader import RESTARTED
 from poise.settings import MeshSettings
 from poise.worker.tier import Tier
 from poise_services.inference.backends import Backends
@@ -252,7 +252,7 @@ async def test_a_stream_that_is_cut_off_is_begun_anew_and_its_asker_knows(
         assert await anext(stream) == Delta(text="Well")
         seen.set()
         items: list[object] = [item async for item in stream]
-    assert items[0] == Reset(reason=AGAIN)
+    assert items[0] == Reset(reason=RESTARTED)
     assert "".join(item.text for item in items if isinstance(item, Delta)) == "Because."
     assert isinstance(items[-1], Completion)
     assert connections == 2

@@ -42,8 +42,8 @@ async def test_one_unreachable_broker_of_several_is_named_in_the_log(
         return await Connection.of(mesh_settings).unreachable_brokers({2: nowhere})
 
     monkeypatch.setattr(KafkaAdmin, "unreachable_brokers", with_another)
-    monkeypatch.setattr("poise.worker.readiness.PROBED_EVERY", 0.01)
-    monkeypatch.setattr("poise.worker.readiness.REACHED_EVERY", 2)
+    monkeypatch.setattr("poise.worker.readiness.PROBE_INTERVAL", 0.01)
+    monkeypatch.setattr("poise.worker.readiness.PROBES_PER_REACHABILITY_CHECK", 2)
     with caplog.at_level(logging.WARNING, "poise.worker.readiness"):
         async with WorkerRuntime(mesh_settings, tier="client"):
             await until(lambda: asked >= 3)

@@ -23,7 +23,7 @@ async def test_a_lost_broker_is_reported_and_the_process_still_ends(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(producer, "SEND_TIMEOUT", 1.0)
-    monkeypatch.setattr(readiness, "PROBED_EVERY", 0.1)
+    monkeypatch.setattr(readiness, "PROBE_INTERVAL", 0.1)
     monkeypatch.setattr(connection, "DISCONNECT_TIMEOUT", 2.0)
     async with Kafka(tmp_path) as kafka:
         settings = MeshSettings(broker=kafka.bootstrap)

@@ -14,7 +14,7 @@ from integration_kit import another
 from poise.contracts.run_id import derive_run_id
 from poise.contracts.topics import Topic, dead_letter_topic_name
 from poise.dead_letters.admin import DeadLetterAdmin
-from poise.dead_letters.filter import Filter
+from poise.dead_letters.filter import DeadLetterFilter
 from poise.errors import TerminalError, UnavailableError
 from poise.kafka.log_lookup import LogLookup, Window
 from poise.kafka.record import Position
@@ -121,7 +121,7 @@ async def test_dead_letters_are_listed_without_their_messages(mesh: WorkerRuntim
     await fill(mesh, dead_letter_topic_name(tier))
     admin = DeadLetterAdmin(mesh.logs, mesh.settings.tenant)
     with kept_below(KEPT):
-        letters = await admin.select(Filter(tier=tier))
+        letters = await admin.select(DeadLetterFilter(tier=tier))
     assert len(letters) == BIG
     with kept_below(KEPT):
         letter = await admin.whole(letters[-1])

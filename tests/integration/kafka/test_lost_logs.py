@@ -29,7 +29,7 @@ from poise.stack.kafka import Kafka
 from poise.worker.context import Context
 from poise.worker.runtime import WorkerRuntime
 from poise.worker.tier import Tier
-from poise.worker.tier_runner import group_of
+from poise.worker.tier_runner import consumer_group
 
 pytestmark = pytest.mark.integration
 
@@ -122,7 +122,7 @@ async def until_committed(mesh: WorkerRuntime, offset: int) -> None:
     partitions = [TopicPartition(TOPIC, number) for number in range(6)]
     async with asyncio.timeout(20):
         while True:
-            found = await mesh.admin.committed_offsets(group_of("lost-logs", TOPIC), partitions)
+            found = await mesh.admin.committed_offsets(consumer_group("lost-logs", TOPIC), partitions)
             if any(commit.offset == offset for commit in found.values()):
                 return
 

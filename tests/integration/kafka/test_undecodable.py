@@ -11,8 +11,8 @@ from integration_kit import Outsider, another, serving
 from poise.contracts import Answer, Ask
 from poise.contracts.topics import ASK_INTERACTIVE, CANCEL, REPLIES, dead_letter_topic_name, retry_topic_name
 from poise.dead_letters.admin import DeadLetterAdmin
-from poise.dead_letters.filter import Filter
-from poise.dead_letters.redrive_plan import Redrive
+from poise.dead_letters.filter import DeadLetterFilter
+from poise.dead_letters.redrive_plan import RedriveOptions
 from poise.errors import RunCancelledError
 from poise.kafka.record import Record
 from poise.rpc.client import CallOptions
@@ -105,8 +105,10 @@ async def test_an_undecodable_batch_is_not_redriven(mesh_settings: MeshSettings)
             first = await producer.write(ASK_INTERACTIVE.name, 5, DAMAGED["two frames"]())
         await until_kept(mesh, ASK_INTERACTIVE.name, 5, first)
         (letter,) = await letters_of(mesh, ASK_INTERACTIVE.name, 5, first)
-        chosen = Filter(ids=frozenset({f"orchestration/0/{letter.offset}"}))
-        outcomes = [one async for one in DeadLetterAdmin(mesh.logs, mesh.settings.tenant).redrive(chosen, Redrive())]
+        chosen = DeadLetterFilter(ids=frozenset({f"orchestration/0/{letter.offset}"}))
+        outcomes = [
+            one async for one in DeadLetterAdmin(mesh.logs, mesh.settings.tenant).redrive(chosen, RedriveOptions())
+        ]
     assert [(one.sent, "cannot be decoded" in (one.refused or "")) for one in outcomes] == [(None, True)]
 
 

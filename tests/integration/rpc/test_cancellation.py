@@ -17,7 +17,7 @@ from poise.errors import RunCancelledError
 from poise.kafka.consumer import ConsumerLimits
 from poise.kafka.record import Record
 from poise.rpc import cancellation
-from poise.rpc.cancel_memory import Cancelled, CancelMemory
+from poise.rpc.cancel_memory import CancelKey, RecentCancels
 from poise.rpc.client import CallOptions
 from poise.settings import MeshSettings
 from poise.worker.context import Context
@@ -230,7 +230,7 @@ async def test_a_handler_that_swallows_its_cancelling_is_asked_again_and_named(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(cancellation, "INSIST_AFTER", 0.01)
+    monkeypatch.setattr(cancellation, "RECANCEL_INTERVAL", 0.01)
     swallowed, begun, may_end, run = 0, asyncio.Event(), asyncio.Event(), uuid4().hex
 
     async def stubborn(_request: Generate, _context: Context) -> Completion:
@@ -251,7 +251,7 @@ async def test_a_handler_that_swallows_its_cancelling_is_asked_again_and_named(
         may_end.set()
         assert (await fault(outsider, sent)).type == "urn:poise:cancelled"
         letters = await mesh.logs.read_topic(dead_letter_topic_name("inference"))
-    assert swallowed == 1 + cancellation.INSIST
+    assert swallowed == 1 + cancellation.MAX_RECANCELS
     assert not [letter for letter in letters if letter.header("poise-run") == run]
 
 
@@ -259,14 +259,14 @@ async def test_what_is_remembered_is_bounded_and_ends(
     mesh_settings: MeshSettings, caplog: pytest.LogCaptureFixture
 ) -> None:
     known = WorkerRuntime(mesh_settings, tier="t").cancels
-    known._known = CancelMemory(most=6)
+    known._known = RecentCancels(most=6)
 
     def take(run: str, deadline: float, now: float) -> None:
         cancel = Cancel(run=run, tenant="t", deadline=round(deadline * 1_000))
         known._take(Record(CANCEL.name, 0, 0, now, None, cancel.encode()), now)
 
     def counts(run: str, now: float) -> bool:
-        return known._known.at(Cancelled("t", run, None), now) > 0
+        return known._known.at(CancelKey("t", run, None), now) > 0
 
     for n in range(5):
         take(f"{n}", 1_010, 1_000)

@@ -16,13 +16,13 @@ from poise.contracts.envelope import Envelope
 from poise.contracts.generate import ChatMessage
 from poise.contracts.topics import ASK_INTERACTIVE, dead_letter_topic_name
 from poise.dead_letters.model import DeadLetter
-from poise.dead_letters.redrive_plan import Redrive, to_send_again
+from poise.dead_letters.redrive_plan import RedriveOptions, redrive_headers
 from poise.errors import DeadlineExceededError, FaultError, RetryableError, TerminalError
 from poise.kafka.record import Record
 from poise.redis.client import RedisClient
 from poise.redis.step_results import ClaimStatus, Lease, StepResultStore, StoredReply
 from poise.rpc.client import CallOptions
-from poise.rpc.stream_reader import AGAIN, LOST, MOST_UNREAD, mark_of
+from poise.rpc.stream_reader import LOST, MAX_UNREAD_CHARS, RESTARTED, position_of
 from poise.rpc.stream_writer import DIFFERS
 from poise.settings import MeshSettings
 from poise.worker.context import Context
@@ -215,7 +215,7 @@ async def test_a_kafka_client_that_reads_the_stream_alone_keeps_no_word_of_such_
     assert Reset.parse(reset.value or b"").reason == DIFFERS
     assert Delta.parse(delta.value or b"").text == Answer.parse(reply.value or b"").text
     assert end.header("poise-kind") == End.kind
-    assert mark_of(reply) == mark_of(end)
+    assert position_of(reply) == position_of(end)
 
 
 async def test_a_stream_has_no_end_where_the_reply_is_larger_than_a_record(
@@ -261,7 +261,7 @@ async def test_any_kafka_client_can_have_words_as_they_come(mesh_settings: MeshS
     kinds = [record.header("poise-kind") for record in events]
     assert set(kinds[:-1]) == {Delta.kind}
     assert kinds[-1] == End.kind
-    marks = [mark_of(record) for record in records]
+    marks = [position_of(record) for record in records]
     (stream,) = {mark.stream for mark in marks if mark is not None}
     assert marks == [*(StreamPosition(stream, n) for n in range(len(events))), StreamPosition(stream, len(events) - 1)]
     assert "".join(Delta.parse(event.value or b"").text for event in events[:-1]) == TEXT
@@ -309,7 +309,7 @@ async def test_a_second_attempt_begins_anew(mesh_settings: MeshSettings) -> None
         shown.set()
         read = Read()
         await read.all(stream)
-    assert (read.shown, [reset.reason for reset in read.resets]) == (TEXT, [AGAIN])
+    assert (read.shown, [reset.reason for reset in read.resets]) == (TEXT, [RESTARTED])
     assert isinstance(read.items[0], Reset)
 
 
@@ -344,7 +344,7 @@ async def test_where_another_copy_was_faster_its_reply_counts_and_not_our_words(
     async with serving(mesh_settings, Tier("inference", {Generate: slow})) as mesh:
         read = Read()
         reply = await read.all(mesh.rpc.stream(generate(), CallOptions(run=run_of(mesh), step="g")))
-    assert (reply.text, read.shown, [reset.reason for reset in read.resets]) == ("Theirs.", "Theirs.", [AGAIN])
+    assert (reply.text, read.shown, [reset.reason for reset in read.resets]) == ("Theirs.", "Theirs.", [RESTARTED])
 
 
 async def test_a_run_whose_worker_died_after_the_model_wrote_shows_the_words_again(mesh_settings: MeshSettings) -> None:
@@ -362,7 +362,7 @@ async def test_a_run_whose_worker_died_after_the_model_wrote_shows_the_words_aga
     async with serving(mesh_settings, tiers[0]), serving(mesh_settings, tiers[1]) as mesh:
         read = Read()
         await read.all(mesh.rpc.stream(Ask(question="why?"), CallOptions(run=run_of(mesh), step="ask")))
-    assert (read.shown, [reset.reason for reset in read.resets]) == (TEXT, [AGAIN])
+    assert (read.shown, [reset.reason for reset in read.resets]) == (TEXT, [RESTARTED])
 
 
 async def lossy(settings: MeshSettings, drop: int) -> Read:
@@ -496,7 +496,7 @@ async def test_a_reader_that_does_not_read_costs_no_more_than_the_answer(mesh_se
         read = Read()
         await read.all(stream)
     assert isinstance(first, Delta)
-    assert 0 < most <= MOST_UNREAD
+    assert 0 < most <= MAX_UNREAD_CHARS
     assert (read.shown, [reset.reason for reset in read.resets]) == ("all of it", [DIFFERS])
 
 
@@ -513,5 +513,5 @@ async def test_a_message_sent_again_from_the_dead_letters_streams_to_nobody(mesh
         ]
     (letter,) = letters
     assert letter.header("poise-stream-to") is not None
-    sent = to_send_again(DeadLetter("inference", letter, None), Redrive())
+    sent = redrive_headers(DeadLetter("inference", letter, None), RedriveOptions())
     assert "poise-stream-to" not in dict(sent)

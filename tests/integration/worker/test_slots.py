@@ -18,7 +18,7 @@ from poise.kafka.consumer import ConsumerLimits
 from poise.rpc.client import CallOptions
 from poise.settings import MeshSettings
 from poise.worker.context import Context
-from poise.worker.retry_policy import RETRY_AFTER
+from poise.worker.retry_policy import OVERLOAD_RETRY_AFTER
 from poise.worker.tier import Tier
 from poise_services.orchestration.answer import AskHandler
 
@@ -105,7 +105,7 @@ async def test_what_stands_behind_as_many_as_may_wait_is_told_to_come_again(
             behind = await asyncio.gather(*(ask("quick") for _ in range(20)), return_exceptions=True)
             faults = [one.fault() for one in behind if isinstance(one, FaultError)]
             assert {(one.type, one.status, one.retryable, one.retry_after) for one in faults} == {
-                ("urn:poise:temporary", 503, True, RETRY_AFTER)
+                ("urn:poise:temporary", 503, True, OVERLOAD_RETRY_AFTER)
             }
             assert len(faults) == 20
             assert "quick" not in waiting.begun

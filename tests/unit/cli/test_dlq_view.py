@@ -5,7 +5,7 @@ import pytest
 from rich.console import Console, RenderableType
 
 from poise.cli.dlq_view import dead_letter_page, dead_letters_table, hexdump, outcome_line, render_body, totals_line
-from poise.dead_letters.json_view import LetterSummary, LetterView
+from poise.dead_letters.json_view import DeadLetterDetail, DeadLetterSummary
 from poise.dead_letters.model import DeadLetter
 from poise.dead_letters.redrive_plan import RedriveOutcome
 from poise.kafka.record import Position, Record
@@ -132,10 +132,10 @@ def test_a_hexdump_is_cut() -> None:
 
 
 def test_for_machines_bytes_that_are_no_text_are_base64() -> None:
-    view = LetterView.whole(letter(b"\xff", redrives=3))
+    view = DeadLetterDetail.whole(letter(b"\xff", redrives=3))
     found = json.loads(json.dumps(view.model_dump(mode="json", exclude_unset=True)))
     assert (found["id"], found["state"], found["redrives"]) == ("orchestration/0/5", "quarantined", 3)
     assert (found["key"], found["value_base64"]) == ("key", "/w==")
     assert found["headers"][:2] == [{"name": "poise-kind", "value": "ask/1"}, {"name": "mine", "value_base64": "//4="}]
     assert "value" not in found
-    assert "value" not in LetterSummary.of(letter()).model_dump(mode="json")
+    assert "value" not in DeadLetterSummary.of(letter()).model_dump(mode="json")

@@ -15,7 +15,7 @@ from schema_kit import Schema, accepted, encoded, nearly, validator
 
 from poise.contracts import Ask, Document, Feedback, Message, json_schema
 from poise.contracts.topics import CATALOGUE
-from poise.dead_letters.redrive_plan import Redrive
+from poise.dead_letters.redrive_plan import RedriveOptions
 from poise.errors import InvalidMessageError
 from poise.kafka.asyncapi_document import asyncapi_document, body_schemas
 from poise_services.gateway.dead_letters import PurgeRequest, RedriveRequest
@@ -61,7 +61,7 @@ def act(body: bytes) -> None:
 
 def redrive(body: bytes) -> None:
     given_ = RedriveRequest.parse(body, strict=True)
-    Redrive(force=given_.force).check(given_.selected())
+    RedriveOptions(force=given_.force).check(given_.selected())
 
 
 def documents(body: bytes) -> None:

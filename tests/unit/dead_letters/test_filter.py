@@ -2,7 +2,7 @@
 
 import pytest
 
-from poise.dead_letters.filter import Filter, rate_of, seconds_of
+from poise.dead_letters.filter import DeadLetterFilter, parse_duration, parse_rate
 from poise.dead_letters.model import DeadLetter
 from poise.errors import InvalidMessageError
 from poise.kafka.record import Position, Record
@@ -25,62 +25,62 @@ def letter(
 @pytest.mark.parametrize(
     ("chosen", "fits"),
     [
-        (Filter(), True),
-        (Filter(tier="inference"), True),
-        (Filter(tier="retrieval"), False),
-        (Filter(error="TypeError"), True),
-        (Filter(error="Type"), False),
-        (Filter(tenant="acme"), True),
-        (Filter(tenant="default"), False),
-        (Filter(key=b"k"), True),
-        (Filter(key=b""), False),
-        (Filter(older_than=59), True),
-        (Filter(older_than=60), False),
-        (Filter(newer_than=61), True),
-        (Filter(newer_than=60), False),
-        (Filter(older_than=30, newer_than=90), True),
-        (Filter(ids=frozenset({"inference/0/5"})), True),
-        (Filter(ids=frozenset({"inference/0/7"})), True),
-        (Filter(ids=frozenset({"inference/0/6", "retrieval/0/5"})), False),
-        (Filter(tier="inference", error="TypeError", tenant="acme", key=b"k", older_than=1), True),
-        (Filter(tier="inference", error="KeyError", tenant="acme", key=b"k", older_than=1), False),
+        (DeadLetterFilter(), True),
+        (DeadLetterFilter(tier="inference"), True),
+        (DeadLetterFilter(tier="retrieval"), False),
+        (DeadLetterFilter(error="TypeError"), True),
+        (DeadLetterFilter(error="Type"), False),
+        (DeadLetterFilter(tenant="acme"), True),
+        (DeadLetterFilter(tenant="default"), False),
+        (DeadLetterFilter(key=b"k"), True),
+        (DeadLetterFilter(key=b""), False),
+        (DeadLetterFilter(older_than=59), True),
+        (DeadLetterFilter(older_than=60), False),
+        (DeadLetterFilter(newer_than=61), True),
+        (DeadLetterFilter(newer_than=60), False),
+        (DeadLetterFilter(older_than=30, newer_than=90), True),
+        (DeadLetterFilter(ids=frozenset({"inference/0/5"})), True),
+        (DeadLetterFilter(ids=frozenset({"inference/0/7"})), True),
+        (DeadLetterFilter(ids=frozenset({"inference/0/6", "retrieval/0/5"})), False),
+        (DeadLetterFilter(tier="inference", error="TypeError", tenant="acme", key=b"k", older_than=1), True),
+        (DeadLetterFilter(tier="inference", error="KeyError", tenant="acme", key=b"k", older_than=1), False),
     ],
 )
-def test_a_letter_is_meant_if_it_fits_everything(chosen: Filter, fits: bool) -> None:
+def test_a_letter_is_meant_if_it_fits_everything(chosen: DeadLetterFilter, fits: bool) -> None:
     assert chosen.fits(letter(), NOW, "default") is fits
 
 
 def test_who_may_not_name_a_tenant_names_none() -> None:
     asked = letter(tier="orchestration", topic="poise.ask.batch")
-    assert not Filter(tenant="acme").fits(asked, NOW, "default")
-    assert Filter(tenant="default").fits(asked, NOW, "default")
+    assert not DeadLetterFilter(tenant="acme").fits(asked, NOW, "default")
+    assert DeadLetterFilter(tenant="default").fits(asked, NOW, "default")
 
 
 def test_a_letter_without_a_key_fits_no_key() -> None:
-    assert not Filter(key=b"").fits(letter(key=None), NOW, "default")
+    assert not DeadLetterFilter(key=b"").fits(letter(key=None), NOW, "default")
 
 
 def test_only_what_leaves_something_out_narrows() -> None:
-    assert not Filter().narrows
-    assert Filter(older_than=0.0).narrows
-    assert Filter(key=b"").narrows
+    assert not DeadLetterFilter().narrows
+    assert DeadLetterFilter(older_than=0.0).narrows
+    assert DeadLetterFilter(key=b"").narrows
 
 
 @pytest.mark.parametrize(
     ("chosen", "tiers"),
     [
-        (Filter(), ["a", "b", "c"]),
-        (Filter(tier="b"), ["b"]),
-        (Filter(ids=frozenset({"c/0/1", "a/0/1"})), ["a", "c"]),
-        (Filter(tier="a", ids=frozenset({"c/0/1", "a/0/1"})), ["a"]),
+        (DeadLetterFilter(), ["a", "b", "c"]),
+        (DeadLetterFilter(tier="b"), ["b"]),
+        (DeadLetterFilter(ids=frozenset({"c/0/1", "a/0/1"})), ["a", "c"]),
+        (DeadLetterFilter(tier="a", ids=frozenset({"c/0/1", "a/0/1"})), ["a"]),
     ],
 )
-def test_only_the_tiers_that_matter_are_read(chosen: Filter, tiers: list[str]) -> None:
+def test_only_the_tiers_that_matter_are_read(chosen: DeadLetterFilter, tiers: list[str]) -> None:
     assert chosen.tiers(["c", "a", "b"]) == tiers
 
 
-@pytest.mark.parametrize("chosen", [Filter(tier="x"), Filter(ids=frozenset({"x/0/1"}))])
-def test_a_tier_that_is_not_there_is_said(chosen: Filter) -> None:
+@pytest.mark.parametrize("chosen", [DeadLetterFilter(tier="x"), DeadLetterFilter(ids=frozenset({"x/0/1"}))])
+def test_a_tier_that_is_not_there_is_said(chosen: DeadLetterFilter) -> None:
     with pytest.raises(InvalidMessageError, match="'x' has no dead letters: there are a, b"):
         chosen.tiers(["b", "a"])
 
@@ -88,12 +88,12 @@ def test_a_tier_that_is_not_there_is_said(chosen: Filter) -> None:
 @pytest.mark.parametrize("id_", ["", "a", "a/b/c", "a/0", "a/0/1/2", "a/0/-1", "a/0/9999999999999999999"])
 def test_what_is_no_id_is_refused(id_: str) -> None:
     with pytest.raises(InvalidMessageError, match="tier/partition/offset"):
-        Filter(ids=frozenset({id_}))
+        DeadLetterFilter(ids=frozenset({id_}))
 
 
 def test_ages_that_leave_nothing_are_refused() -> None:
     with pytest.raises(InvalidMessageError, match="older_than"):
-        Filter(older_than=60, newer_than=60)
+        DeadLetterFilter(older_than=60, newer_than=60)
 
 
 @pytest.mark.parametrize(
@@ -101,21 +101,21 @@ def test_ages_that_leave_nothing_are_refused() -> None:
     [("30s", 30), ("10m", 600), ("2h", 7_200), ("7d", 604_800), ("1w", 604_800), ("1d12h", 129_600), ("1.5h", 5_400)],
 )
 def test_a_span_of_time(text: str, seconds: float) -> None:
-    assert seconds_of(text) == seconds
+    assert parse_duration(text) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "30", "h", "-1h", "1 h", "1H", "1y", "1h30", "9" * 5_000 + "s", "٣s"])
 def test_what_is_no_span_of_time(text: str) -> None:
     with pytest.raises(ValueError, match="write 30s, 10m, 2h, 7d or 1d12h"):
-        seconds_of(text)
+        parse_duration(text)
 
 
 @pytest.mark.parametrize(("text", "rate"), [("10", 10), ("10/s", 10), ("120/m", 2), ("1800/h", 0.5), ("0.5/s", 0.5)])
 def test_a_rate(text: str, rate: float) -> None:
-    assert rate_of(text) == rate
+    assert parse_rate(text) == rate
 
 
 @pytest.mark.parametrize("text", ["", "0", "0/s", "-1", "fast", "10/x", "10/", "1e3", "٣/s"])
 def test_what_is_no_rate(text: str) -> None:
     with pytest.raises(ValueError, match="write 10/s, 100/m or 1000/h"):
-        rate_of(text)
+        parse_rate(text)

@@ -7,9 +7,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from poise.dead_letters import model
-from poise.dead_letters.filter import Filter
-from poise.dead_letters.model import PURGED, REDRIVEN, DeadLetter, DeadLetterIndex, State, marker
-from poise.dead_letters.redrive_plan import Redrive, batches, first_kept, refusal, to_send_again
+from poise.dead_letters.filter import DeadLetterFilter
+from poise.dead_letters.model import PURGED, REDRIVEN, DeadLetter, DeadLetterIndex, DeadLetterState, marker
+from poise.dead_letters.redrive_plan import (
+    RedriveOptions,
+    batches,
+    first_needed_offsets,
+    redrive_headers,
+    refusal_reason,
+)
 from poise.errors import InvalidMessageError, RecordTooLargeError
 from poise.kafka.record import Headers, Position, Record
 from poise.kafka.record_size import size_of
@@ -127,8 +133,8 @@ async def test_markers_say_what_became_of_a_letter() -> None:
     second = await kept(topics, Record(TOPIC, 3, 43, 1.0, b"k", b"v"))
     await topics.mark(first, REDRIVEN, f"{TOPIC}/3/50")
     assert [(letter.id, letter.state, letter.redriven) for letter in topics.letters()] == [
-        (first.id, State.REDRIVEN, f"{TOPIC}/3/50"),
-        (second.id, State.DEAD, None),
+        (first.id, DeadLetterState.REDRIVEN, f"{TOPIC}/3/50"),
+        (second.id, DeadLetterState.DEAD, None),
     ]
     await topics.mark(second, PURGED, "1.000")
     assert [letter.id for letter in topics.letters()] == [first.id]
@@ -140,9 +146,11 @@ async def test_a_message_that_died_twice_by_redelivery_is_one_letter() -> None:
     assert [letter.ids for letter in topics.letters()] == [{"retrieval/0/0", "retrieval/0/1"}]
     assert first.id == again.id == "retrieval/0/0"
     await topics.mark(again, REDRIVEN, f"{TOPIC}/3/50")
-    assert [letter.state for letter in topics.letters()] == [State.REDRIVEN]
+    assert [letter.state for letter in topics.letters()] == [DeadLetterState.REDRIVEN]
     await kept(topics)
-    assert [letter.state for letter in topics.letters()] == [State.REDRIVEN], "a copy that comes later is the same too"
+    assert [letter.state for letter in topics.letters()] == [DeadLetterState.REDRIVEN], (
+        "a copy that comes later is the same too"
+    )
 
 
 @pytest.mark.parametrize("name", [REDRIVEN, PURGED, model.POSITION, model.FROM])
@@ -151,22 +159,26 @@ async def test_a_message_cannot_pass_for_something_else(name: str) -> None:
     await kept(topics)
     forged = Record(TOPIC, 3, 43, 1.0, f"{DEAD}/0/0".encode(), b"v", ((name, f"{TOPIC}/3/42".encode()),))
     await kept(topics, forged)
-    assert [(letter.topic, letter.state, letter.copies) for letter in topics.letters()] == [(TOPIC, State.DEAD, ())] * 2
+    assert [(letter.topic, letter.state, letter.copies) for letter in topics.letters()] == [
+        (TOPIC, DeadLetterState.DEAD, ())
+    ] * 2
 
 
 @pytest.mark.parametrize(
     ("written", "redrives", "state"),
     [
-        (None, 0, State.DEAD),
-        (b"2", 2, State.DEAD),
-        (b"3", 3, State.QUARANTINED),
-        (b"40", 40, State.QUARANTINED),
-        (b"many", 0, State.DEAD),
-        (b"9" * 5_000, 0, State.DEAD),
-        ("²".encode(), 0, State.DEAD),
+        (None, 0, DeadLetterState.DEAD),
+        (b"2", 2, DeadLetterState.DEAD),
+        (b"3", 3, DeadLetterState.QUARANTINED),
+        (b"40", 40, DeadLetterState.QUARANTINED),
+        (b"many", 0, DeadLetterState.DEAD),
+        (b"9" * 5_000, 0, DeadLetterState.DEAD),
+        ("²".encode(), 0, DeadLetterState.DEAD),
     ],
 )
-async def test_what_died_again_three_times_is_quarantined(written: bytes | None, redrives: int, state: State) -> None:
+async def test_what_died_again_three_times_is_quarantined(
+    written: bytes | None, redrives: int, state: DeadLetterState
+) -> None:
     headers = () if written is None else (("poise-redrives", written),)
     letter = await kept(Topics(), Record(TOPIC, 3, 42, 1.0, b"k", b"v", headers))
     assert (letter.redrives, letter.state) == (redrives, state)
@@ -178,15 +190,15 @@ async def test_what_died_again_three_times_is_quarantined(written: bytes | None,
 @pytest.mark.parametrize(
     ("how", "dropped"),
     [
-        (Redrive(), WAITER | {"poise-deadline"}),
-        (Redrive(keep_reply_to=True), {"poise-deadline"}),
-        (Redrive(keep_deadline=True), WAITER),
-        (Redrive(keep_reply_to=True, keep_deadline=True), set()),
+        (RedriveOptions(), WAITER | {"poise-deadline"}),
+        (RedriveOptions(keep_reply_to=True), {"poise-deadline"}),
+        (RedriveOptions(keep_deadline=True), WAITER),
+        (RedriveOptions(keep_reply_to=True, keep_deadline=True), set()),
     ],
 )
-async def test_it_is_sent_without_what_does_not_hold_any_more(how: Redrive, dropped: set[str]) -> None:
+async def test_it_is_sent_without_what_does_not_hold_any_more(how: RedriveOptions, dropped: set[str]) -> None:
     letter = await kept(Topics())
-    headers = to_send_again(letter, how)
+    headers = redrive_headers(letter, how)
     assert {name for name, _ in HEADERS} - {name for name, _ in headers} == dropped
     assert not any(name.startswith("poise-dead-") or name == "poise-attempt" for name, _ in headers)
     assert [value for name, value in headers if name == "x"] == [b"1", b"\xff"]
@@ -195,23 +207,25 @@ async def test_it_is_sent_without_what_does_not_hold_any_more(how: Redrive, drop
 
 
 async def refused(
-    letter: DeadLetter, how: Redrive | None = None, newest: Mapping[tuple[str, bytes], Position] | None = None
+    letter: DeadLetter, how: RedriveOptions | None = None, newest: Mapping[tuple[str, bytes], Position] | None = None
 ) -> str | None:
-    return refusal(letter, how or Redrive(), 10.0, newest or {}, [TOPIC, DEAD])
+    return refusal_reason(letter, how or RedriveOptions(), 10.0, newest or {}, [TOPIC, DEAD])
 
 
 async def test_why_a_letter_is_not_sent() -> None:
     topics = Topics()
     letter = await kept(topics)
     assert await refused(letter) is None
-    assert "5 s ago" in (await refused(letter, Redrive(keep_deadline=True)) or "")
+    assert "5 s ago" in (await refused(letter, RedriveOptions(keep_deadline=True)) or "")
     later, same = Position(TOPIC, 3, 44), Position(TOPIC, 3, 42)
     assert "is an old version" in (await refused(letter, newest={(TOPIC, b"k"): later}) or "")
     assert await refused(letter, newest={(TOPIC, b"k"): same}) is None
     for theirs in ("theirs", "poise.gone"):
         assert "no topic of Poise's" in (await refused(await kept(topics, Record(theirs, 0, 1, 1.0, b"k", b"v"))) or "")
     await topics.mark(letter, REDRIVEN, "somewhere/0/1")
-    assert "sent again already, to somewhere/0/1" in (await refused(topics.letters()[0], Redrive(force=True)) or "")
+    assert "sent again already, to somewhere/0/1" in (
+        await refused(topics.letters()[0], RedriveOptions(force=True)) or ""
+    )
 
 
 async def test_a_copy_that_died_again_is_the_newest_version() -> None:
@@ -223,10 +237,10 @@ async def test_a_copy_that_died_again_is_the_newest_version() -> None:
 async def test_the_quarantine_opens_by_name_and_force_only() -> None:
     letter = await kept(Topics(), Record(TOPIC, 3, 42, 1.0, b"k", b"v", (("poise-redrives", b"3"),)))
     assert "is quarantined: sent again 3 times" in (await refused(letter) or "")
-    assert await refused(letter, Redrive(force=True)) is None
+    assert await refused(letter, RedriveOptions(force=True)) is None
     with pytest.raises(InvalidMessageError, match="by its id only"):
-        Redrive(force=True).check(Filter(tier="retrieval"))
-    Redrive(force=True).check(Filter(ids=frozenset({"retrieval/0/1"})))
+        RedriveOptions(force=True).check(DeadLetterFilter(tier="retrieval"))
+    RedriveOptions(force=True).check(DeadLetterFilter(ids=frozenset({"retrieval/0/1"})))
 
 
 def some(number: int, size: int = 10) -> list[DeadLetter]:
@@ -253,9 +267,9 @@ def test_batches(letters: list[DeadLetter], rate: float | None, alone: tuple[str
 
 def test_the_log_is_cut_before_the_first_letter_that_is_kept() -> None:
     places = [letter.record.position for letter in some(8)[5:]]
-    assert first_kept(places, {0: 20}) == {0: 5}
-    assert first_kept([], {0: 20}) == {0: 20}
-    assert first_kept([places[0], Position(DEAD, 0, 9)], {0: 20, 1: 3}) == {0: 5, 1: 3}
+    assert first_needed_offsets(places, {0: 20}) == {0: 5}
+    assert first_needed_offsets([], {0: 20}) == {0: 20}
+    assert first_needed_offsets([places[0], Position(DEAD, 0, 9)], {0: 20, 1: 3}) == {0: 5, 1: 3}
 
 
 def test_an_index_keeps_what_lists_need_and_no_message() -> None:
@@ -273,8 +287,8 @@ def test_an_index_keeps_what_lists_need_and_no_message() -> None:
     assert letter.record.value is None
     assert len(letter.record.key or b"") < 100
     assert sum(len(value or b"") for _, value in letter.record.headers) < 1_000
-    assert Filter(key=key).fits(letter, 2.0, "default")
-    assert not Filter(key=key + b"k").fits(letter, 2.0, "default")
+    assert DeadLetterFilter(key=key).fits(letter, 2.0, "default")
+    assert not DeadLetterFilter(key=key + b"k").fits(letter, 2.0, "default")
 
 
 def dead(offset: int, error: str, position: int, message: str = "") -> Record:
@@ -297,7 +311,7 @@ def test_an_index_keeps_what_fits_and_of_others_where_they_stand() -> None:
 
 
 def test_the_bounds_of_an_index(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(model, "MOST_LETTERS", 2)
+    monkeypatch.setattr(model, "MAX_INDEXED", 2)
     log = DeadLetterIndex("retrieval", fits=lambda letter: letter.error == "ValueError")
     for offset, error in enumerate(["ValueError", "OSError", "ValueError"]):
         log.add(dead(offset, error, offset, "é" * 4_000))

@@ -14,7 +14,7 @@ from poise.contracts.run_id import derive_run_id, new_run_id
 from poise.contracts.topics import RETRY_DELAYS
 from poise.errors import RetryableError, TerminalError
 from poise.worker.context import Context
-from poise.worker.retry_policy import Attempt, GiveUp, RetryLater, decide
+from poise.worker.retry_policy import FailedAttempt, GiveUp, RetryLater, decide
 from poise_services.evaluation.feedback import FeedbackHandler, classify_missing, score_of
 
 HOUR, DAY = 3_600.0, 86_400.0
@@ -95,7 +95,7 @@ def test_early_feedback_waits_on_each_delayed_retry_topic_and_on_nothing_else() 
     while True:
         now = given + sum(waits)
         _, error = classify_missing(BY_PLACE, given, now)
-        match decide(error, Attempt(attempt, float("inf"), awaited=False, postponed=len(waits)), Random(1)):
+        match decide(error, FailedAttempt(attempt, float("inf"), awaited=False, postponed=len(waits)), Random(1)):
             case RetryLater(delay):
                 waits.append(delay)
                 attempt += 1

@@ -8,7 +8,7 @@ import httpx2
 import pytest
 
 from poise.contracts import Answer, Ask, Fault, Feedback
-from poise.dead_letters.json_view import LetterView
+from poise.dead_letters.json_view import DeadLetterDetail
 from poise_services.gateway.dead_letters import (
     ListResponse,
     PurgeRequest,
@@ -112,7 +112,7 @@ async def test_the_examples_are_true(client: httpx2.AsyncClient) -> None:
     admin = "/v1/admin/dead-letters"
     one = f"{admin}/{{tier}}/{{partition}}/{{offset}}"
     ListResponse.model_validate(example(admin, "get", "responses", "200"), extra="forbid")
-    LetterView.model_validate(example(one, "get", "responses", "200"), extra="forbid")
+    DeadLetterDetail.model_validate(example(one, "get", "responses", "200"), extra="forbid")
     RedriveRequest.model_validate(example(f"{admin}/redrive", "post", "requestBody"), extra="forbid")
     RedriveResponse.model_validate(example(f"{admin}/redrive", "post", "responses", "200"), extra="forbid")
     PurgeRequest.model_validate(example(f"{admin}/purge", "post", "requestBody"), extra="forbid")

@@ -1,27 +1,27 @@
 """What workers remember of cancels is bounded, by tenant and in all, and ends with their deadlines."""
 
-from poise.rpc.cancel_memory import SWEEP_EVERY, Cancelled, CancelMemory
+from poise.rpc.cancel_memory import SWEEP_INTERVAL, CancelKey, RecentCancels
 
 
-def run(name: object, tenant: str = "acme") -> Cancelled:
-    return Cancelled(tenant, str(name), None)
+def run(name: object, tenant: str = "acme") -> CancelKey:
+    return CancelKey(tenant, str(name), None)
 
 
-def remember(memory: CancelMemory, cancelled: Cancelled, *, until: float = 100.0, at: float = 1.0) -> bool:
+def remember(memory: RecentCancels, cancelled: CancelKey, *, until: float = 100.0, at: float = 1.0) -> bool:
     return memory.remember(cancelled, until=until, at=at, now=1.0)
 
 
 def test_it_is_known_until_its_deadline_as_it_was_told_last() -> None:
-    memory = CancelMemory()
+    memory = RecentCancels()
     assert memory.at(run("a"), 1.0) == -1.0
     remember(memory, run("a"), at=1.0)
     remember(memory, run("a"), until=200.0, at=2.0)
     assert (memory.at(run("a"), 200.0), memory.at(run("a"), 200.1)) == (2.0, -1.0)
-    assert memory.at(run("a", "other"), 1.0) == memory.at(Cancelled("acme", "a", "step"), 1.0) == -1.0
+    assert memory.at(run("a", "other"), 1.0) == memory.at(CancelKey("acme", "a", "step"), 1.0) == -1.0
 
 
 def test_a_tenants_flood_pushes_out_its_own() -> None:
-    memory = CancelMemory(most=100)
+    memory = RecentCancels(most=100)
     remember(memory, run("theirs", "other"))
     forgotten = [remember(memory, run(number)) for number in range(1_000)]
     assert forgotten == [False] * 50 + [True] * 950
@@ -32,7 +32,7 @@ def test_a_tenants_flood_pushes_out_its_own() -> None:
 
 
 def test_many_tenants_together_have_a_bound_too() -> None:
-    memory = CancelMemory(most=100)
+    memory = RecentCancels(most=100)
     for number in range(1_000):
         remember(memory, run("a", f"tenant-{number}"))
     assert len(memory) == 100
@@ -40,10 +40,10 @@ def test_many_tenants_together_have_a_bound_too() -> None:
 
 
 def test_what_has_expired_is_dropped_whatever_came_before_it() -> None:
-    memory = CancelMemory()
+    memory = RecentCancels()
     remember(memory, run("long"), until=100.0)
-    for number in range(SWEEP_EVERY):
+    for number in range(SWEEP_INTERVAL):
         memory.remember(run(number), until=2.0, at=1.0, now=float(number > 500) * 50)
-    assert len(memory) < SWEEP_EVERY / 2
+    assert len(memory) < SWEEP_INTERVAL / 2
     assert memory.at(run("long"), 60.0) == 1.0
     assert not memory.remember(run("x"), until=100.0, at=1.0, now=60.0)

@@ -10,7 +10,7 @@ from pydantic import Field, TypeAdapter, computed_field, field_serializer, model
 
 from poise.contracts import Answer, Envelope, Fault, FieldError, Message
 from poise.errors import EncodingError, InvalidMessageError, PoiseError, RetryableError, TerminalError
-from poise.rpc.encoding import EncodedMessage, encode, encode_value, headers_of
+from poise.rpc.encoding import EncodedMessage, encode, encode_headers, encode_value
 
 
 class Inner(Message):
@@ -160,6 +160,6 @@ def test_a_fault_can_always_be_written(text: str, seconds: float) -> None:
 
 def test_headers_and_results_of_steps_are_told_alike() -> None:
     with pytest.raises(EncodingError, match="answer/1 cannot be encoded: poise-step: has no UTF-8 form"):
-        headers_of(Envelope(kind=Answer.kind, step="\udfff"))
+        encode_headers(Envelope(kind=Answer.kind, step="\udfff"))
     with pytest.raises(EncodingError, match=r"the result of step pay cannot be encoded: 1: "):
         encode_value("the result of step pay", [1, Opaque()], TypeAdapter(Any))

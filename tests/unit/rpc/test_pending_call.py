@@ -5,7 +5,7 @@ import pytest
 from poise.contracts import Delta, Envelope, Fault
 from poise.contracts.stream import End
 from poise.kafka.record import Record
-from poise.rpc.pending_call import MAX_EARLY, PendingCall
+from poise.rpc.pending_call import MAX_EARLY_RECORDS, PendingCall
 from poise.rpc.stream_reader import StreamReader
 
 FAULT = Fault(type="urn:poise:failed", title="t", status=500, detail="d", retryable=False)
@@ -61,9 +61,9 @@ async def test_of_a_call_by_a_public_topic_nothing_counts_before_its_place_is_kn
 
 async def test_what_comes_early_is_bounded() -> None:
     call = PendingCall(None, "ask", None)
-    for _ in range(10 * MAX_EARLY):
+    for _ in range(10 * MAX_EARLY_RECORDS):
         call.take(reply("theirs", "ask"))
-    assert len(call._early) == MAX_EARLY
+    assert len(call._early) == MAX_EARLY_RECORDS
     call.landed("ours")
     assert not call.reply.done()
     assert not call._early

@@ -5,7 +5,7 @@ import pytest
 from poise.contracts import Envelope
 from poise.errors import InvalidMessageError
 from poise.kafka.record import Record
-from poise.rpc.reply_address import Address, ReplyAddresses
+from poise.rpc.reply_address import ReplyAddress, ReplyAddressResolver
 
 TOPICS = {"poise.replies": 12, "mine": 3, "poise.policy": 1}
 
@@ -14,19 +14,19 @@ async def partitions(topic: str) -> int | None:
     return TOPICS.get(topic)
 
 
-ADDRESSES = ReplyAddresses(partitions)
+ADDRESSES = ReplyAddressResolver(partitions)
 
 
 @pytest.mark.parametrize(
     ("envelope", "address"),
     [
         (Envelope(), None),
-        (Envelope(reply_to="mine", correlation_id=b"c\xff"), Address("mine", None, b"c\xff")),
-        (Envelope(reply_to="mine", reply_partition=2), Address("mine", 2, None)),
-        (Envelope(reply_to="poise.replies", reply_partition=11), Address("poise.replies", 11, None)),
+        (Envelope(reply_to="mine", correlation_id=b"c\xff"), ReplyAddress("mine", None, b"c\xff")),
+        (Envelope(reply_to="mine", reply_partition=2), ReplyAddress("mine", 2, None)),
+        (Envelope(reply_to="poise.replies", reply_partition=11), ReplyAddress("poise.replies", 11, None)),
     ],
 )
-async def test_what_may_be_named(envelope: Envelope, address: Address | None) -> None:
+async def test_what_may_be_named(envelope: Envelope, address: ReplyAddress | None) -> None:
     assert await ADDRESSES.resolve(envelope) == address
 
 
@@ -54,7 +54,7 @@ async def test_an_address_is_made_out_although_other_headers_are_broken() -> Non
         ("poise-reply-partition", b"9" * 5_000),
     )
     record = Record("t", 0, 0, 0.0, None, b"", headers)
-    assert await ADDRESSES.salvage(record) == Address("mine", None, b"\xff")
+    assert await ADDRESSES.salvage(record) == ReplyAddress("mine", None, b"\xff")
     assert await ADDRESSES.salvage(Record("t", 0, 0, 0.0, None, b"", (("reply_to", b"nowhere"),))) is None
 
 
@@ -86,7 +86,7 @@ async def test_an_address_that_no_reply_can_carry_is_none(header: str, value: by
 async def test_a_stream_of_a_public_topic_goes_where_its_own_reply_goes(stream_to: bytes, fits: bool) -> None:
     envelope = Envelope(reply_to="mine", reply_partition=1, correlation_id=b"c", stream_to=stream_to)
     if fits:
-        assert await ADDRESSES.stream(envelope, public=True) == Address("mine", 1, b"c")
+        assert await ADDRESSES.stream(envelope, public=True) == ReplyAddress("mine", 1, b"c")
     else:
         with pytest.raises(InvalidMessageError, match="must be the message's own"):
             await ADDRESSES.stream(envelope, public=True)

@@ -10,7 +10,15 @@ from poise.contracts import Completion, Delta, Message, Passages, Reset, StreamP
 from poise.contracts.envelope import Envelope
 from poise.contracts.stream import End, Event
 from poise.kafka.record import Record
-from poise.rpc.stream_reader import AGAIN, LOST, MOST_ATTEMPTS, MOST_UNREAD, StreamAssembler, StreamReader, is_event
+from poise.rpc.stream_reader import (
+    LOST,
+    MAX_ATTEMPTS,
+    MAX_UNREAD_CHARS,
+    RESTARTED,
+    StreamAssembler,
+    StreamReader,
+    is_event,
+)
 from poise.rpc.stream_writer import DIFFERS
 
 
@@ -153,7 +161,7 @@ def test_a_stream_that_was_taken_back_and_says_nothing_does_not_count() -> None:
 def test_another_attempt_begins_anew_and_the_first_does_not_come_back() -> None:
     order = StreamAssembler()
     order.take(StreamPosition("first", 0), words("a"))
-    assert order.take(StreamPosition("second", 0), words("b")) == [Reset(reason=AGAIN), words("b")]
+    assert order.take(StreamPosition("second", 0), words("b")) == [Reset(reason=RESTARTED), words("b")]
     assert order.take(StreamPosition("first", 1), words("a")) == []
     assert order.finish("b", StreamPosition("second", 0)) == []
 
@@ -168,14 +176,14 @@ def test_a_reset_that_is_sent_is_not_made_as_well() -> None:
 def test_an_attempt_without_words_takes_those_of_the_one_before_back() -> None:
     order = StreamAssembler()
     order.take(StreamPosition("first", 0), words("a"))
-    assert order.take(StreamPosition("second", 0), End()) == [Reset(reason=AGAIN)]
+    assert order.take(StreamPosition("second", 0), End()) == [Reset(reason=RESTARTED)]
     assert order.finish("", StreamPosition("second", 0)) == []
 
 
 def test_a_reply_that_names_no_stream_has_the_text_that_counts() -> None:
     order = StreamAssembler()
     order.take(StreamPosition("s", 0), words("a"))
-    assert order.finish("a", None) == [Reset(reason=AGAIN), words("a")]
+    assert order.finish("a", None) == [Reset(reason=RESTARTED), words("a")]
     assert StreamAssembler().finish("a", None) == [words("a")]
     assert StreamAssembler().finish(None, None) == []
 
@@ -190,9 +198,9 @@ def test_a_stream_that_comes_after_the_end_is_not_followed() -> None:
 
 def test_endless_attempts_are_not_remembered_for_ever() -> None:
     order = StreamAssembler()
-    for number in range(10 * MOST_ATTEMPTS):
+    for number in range(10 * MAX_ATTEMPTS):
         order.take(StreamPosition(str(number), 0), words("a"))
-    assert len(order._past) <= MOST_ATTEMPTS
+    assert len(order._past) <= MAX_ATTEMPTS
     assert order.finish("b", None)[-1] == words("b")
 
 
@@ -244,11 +252,11 @@ def test_words_that_do_not_count_any_more_do_not_wait() -> None:
 
 async def test_an_endless_stream_that_nobody_reads_is_let_go_and_the_reply_has_the_text() -> None:
     reader, piece = StreamReader(), "a" * 10_000
-    for number in range(3 * MOST_UNREAD // len(piece)):
+    for number in range(3 * MAX_UNREAD_CHARS // len(piece)):
         reader.take(record("s", number, words(piece)))
-        assert reader._chars <= MOST_UNREAD
+        assert reader._chars <= MAX_UNREAD_CHARS
         assert sum(map(len, reader._text)) == reader._chars
-    await reader.replied(reply("all"), StreamPosition("s", 3 * MOST_UNREAD // len(piece) - 1))
+    await reader.replied(reply("all"), StreamPosition("s", 3 * MAX_UNREAD_CHARS // len(piece) - 1))
     reader.close()
     assert [event async for event in reader] == [Reset(reason=LOST), words("all")]
 

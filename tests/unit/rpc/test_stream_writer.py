@@ -10,13 +10,13 @@ from poise.contracts import Completion, Delta, End, Message, Passages, Reset, St
 from poise.contracts.stream import Event
 from poise.errors import TerminalError, UnavailableError
 from poise.kafka.record import Headers, Position, Record
-from poise.rpc.reply_address import Address
-from poise.rpc.stream_reader import mark_of
+from poise.rpc.reply_address import ReplyAddress
+from poise.rpc.stream_reader import position_of
 from poise.rpc.stream_writer import DIFFERS, Coalescer, StreamLimits, StreamWriter
 from poise.rpc.text_digest import TextDigest
 
 KINDS = {kind.kind: kind for kind in (Delta, Reset, End)}
-TO = Address("poise.replies", 3, b"c")
+TO = ReplyAddress("poise.replies", 3, b"c")
 
 
 class Topic:
@@ -43,7 +43,7 @@ class Topic:
         if self.error is not None:
             raise self.error
         record = Record(topic, partition or 0, 0, 0.0, key, value, tuple(headers))
-        mark = mark_of(record)
+        mark = position_of(record)
         assert mark is not None
         assert (topic, partition, record.raw_header("correlation_id")) == (TO.topic, TO.partition, TO.correlation_id)
         self.events.append((mark, KINDS[record.header("poise-kind") or ""].parse(value or b"")))
@@ -229,7 +229,7 @@ async def test_a_reset_says_why_first_in_a_stream_of_its_own(topic: Topic) -> No
 
 async def test_a_stream_that_was_lent_is_gone_on_with(topic: Topic) -> None:
     words = stream(topic)
-    assert words.address(Address("poise.replies", 9, b"own")) == TO
+    assert words.address(ReplyAddress("poise.replies", 9, b"own")) == TO
     await words.replied(completion("ab"), StreamPosition("theirs", 4))
     assert await finish(words, "ab") == StreamPosition("theirs", 5)
     assert topic.events == [(StreamPosition("theirs", 5), End())]

@@ -49,7 +49,7 @@ NOT_TRIED: Final[Mapping[str, str]] = {
     "poise.contracts.topics:retry_topic_name": NO_TEXT,
     "poise.contracts.topics:topics_of_tier": NO_TEXT,
     "poise.kafka.offset_commits:encode_commit": NO_TEXT,
-    "poise.dead_letters.filter:invalid": "writes an error",
+    "poise.dead_letters.filter:invalid_field": "writes an error",
     "poise.kafka.offset_metadata:encode": NO_TEXT,
     "poise.policy.weights:decrease": NO_TEXT,
     "poise.policy.weights:restore": NO_TEXT,

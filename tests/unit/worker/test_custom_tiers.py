@@ -250,7 +250,7 @@ from contextlib import asynccontextmanager
 async def tier():
     yield made
 """
-    async with tier_loader.opened(
+    async with tier_loader.open_tier(
         tier_loader.load(write("load_d.py", TIER.format(tier="work", name="made") + opening))
     ) as tier:
         assert tier.name == "work"

@@ -9,7 +9,16 @@ from hypothesis import strategies as st
 from poise.contracts.run_id import derive_run_id
 from poise.kafka.record import Headers, Position, Record
 from poise.worker import delayed_retries
-from poise.worker.delayed_retries import ATTEMPT, COUNT, DUE, OF, WRITTEN, due, read, write
+from poise.worker.delayed_retries import (
+    ATTEMPT,
+    RETRY_COUNT,
+    RETRY_DUE,
+    RETRY_OF,
+    RETRY_WRITTEN,
+    decode,
+    due_at,
+    publish,
+)
 
 FIRST = Record(
     "poise.evaluation", 3, 42, time.time(), b"k", None, (("x", None), ("x", b"\xff")), log_time=1_700_000_000
@@ -27,36 +36,36 @@ async def postponed(record: Record, delay: float = 10.0) -> Record:
         written.append(Record(topic, 0, 0, time.time(), key, value, tuple(headers)))
         return written[0].position
 
-    await write(send, "evaluation", record, delay, 4, 1)
+    await publish(send, "evaluation", record, delay, 4, 1)
     return written[0]
 
 
 async def test_a_message_comes_back_as_it_stood_first() -> None:
     """Its time in the log too, though it is none: its run is made of it."""
-    again = read(await postponed(FIRST))
+    again = decode(await postponed(FIRST))
     assert (again.attempts, again.count) == (4, 1)
     assert again.record.headers == FIRST.headers
     assert derive_run_id(*again.record.identity) == derive_run_id(*FIRST.identity)
     assert again.record.timestamp == pytest.approx(time.time(), abs=60)
 
 
-@given(st.dictionaries(st.sampled_from([OF, WRITTEN, DUE, COUNT, ATTEMPT]), values))
+@given(st.dictionaries(st.sampled_from([RETRY_OF, RETRY_WRITTEN, RETRY_DUE, RETRY_COUNT, ATTEMPT]), values))
 def test_any_headers_are_read_or_no_postponed_message(headers: dict[str, bytes | None]) -> None:
     record = Record("poise.evaluation.retry.10s", 0, 0, 1_700_000_000.0, None, b"", tuple(headers.items()))
-    assert 0 <= due(record) <= record.timestamp + 600
+    assert 0 <= due_at(record) <= record.timestamp + 600
     try:
-        read(record)
+        decode(record)
     except ValueError:
         return
-    assert set(headers) >= {OF, WRITTEN, COUNT, ATTEMPT}
+    assert set(headers) >= {RETRY_OF, RETRY_WRITTEN, RETRY_COUNT, ATTEMPT}
 
 
 @pytest.mark.parametrize("of", [b"", b"t", b"t/1", b"t/1/-1", b"t/x/1", b"t/1/" + b"9" * 5_000])
 async def test_a_place_that_is_none_is_refused(of: bytes) -> None:
     record = await postponed(FIRST)
-    headers = [(name, of if name == OF else value) for name, value in record.headers]
-    with pytest.raises(ValueError, match=OF):
-        read(Record(record.topic, 0, 0, 1.0, None, b"", headers))
+    headers = [(name, of if name == RETRY_OF else value) for name, value in record.headers]
+    with pytest.raises(ValueError, match=RETRY_OF):
+        decode(Record(record.topic, 0, 0, 1.0, None, b"", headers))
 
 
 async def test_a_record_that_would_never_be_due_holds_up_no_partition() -> None:
@@ -65,7 +74,7 @@ async def test_a_record_that_would_never_be_due_holds_up_no_partition() -> None:
     async def keep(record: Record, error: Exception) -> None:
         set_aside.append(f"{record.offset} {error}")
 
-    record = Record("poise.evaluation.retry.10s", 0, 7, 1_700_000_000.0, None, b"", ((DUE, b"9" * 18),))
-    assert due(record) == 1_700_000_600
-    await delayed_retries.Retries({}, keep).deliver(record)
-    assert set_aside == [f"7 header {OF} is not topic/partition/offset"]
+    record = Record("poise.evaluation.retry.10s", 0, 7, 1_700_000_000.0, None, b"", ((RETRY_DUE, b"9" * 18),))
+    assert due_at(record) == 1_700_000_600
+    await delayed_retries.DelayedRetryDispatcher({}, keep).deliver(record)
+    assert set_aside == [f"7 header {RETRY_OF} is not topic/partition/offset"]

@@ -16,7 +16,7 @@ import pytest
 from poise.errors import SetupError
 from poise.liveness import Liveness
 from poise.worker import process
-from poise.worker.process import RateLimitFilter, StopSignal, must_end, settled, until_stopped
+from poise.worker.process import RateLimitFilter, StopSignal, exit_eventually, frozen_gc, run_until_stopped
 
 
 def record(name: str, message: str, *arguments: object) -> logging.LogRecord:
@@ -41,7 +41,7 @@ def test_what_is_ours_is_always_written() -> None:
 
 
 def test_what_is_set_up_is_left_alone_by_the_collector_while_the_process_works() -> None:
-    with settled():
+    with frozen_gc():
         assert gc.get_freeze_count() > 1_000
     assert gc.get_freeze_count() == 0
 
@@ -82,7 +82,7 @@ async def test_a_process_that_is_stopped_while_it_starts_closes_what_it_opened()
         finally:
             closed.append(True)
 
-    assert await until_stopped(main) == 143
+    assert await run_until_stopped(main) == 143
     assert closed
 
 
@@ -99,7 +99,7 @@ async def test_a_library_that_swallows_it_is_told_again(monkeypatch: pytest.Monk
                 continue
         await asyncio.Event().wait()
 
-    assert await until_stopped(main) == 143
+    assert await run_until_stopped(main) == 143
 
 
 @pytest.mark.usefixtures("handlers")
@@ -117,7 +117,7 @@ async def test_one_that_does_not_end_is_ended(monkeypatch: pytest.MonkeyPatch) -
             except asyncio.CancelledError:
                 continue
 
-    assert await until_stopped(main) == 143
+    assert await run_until_stopped(main) == 143
     assert ended.is_set()
 
 
@@ -130,7 +130,7 @@ async def test_one_that_has_started_stops_in_its_own_way() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
         await stop.wait()
 
-    assert await until_stopped(main) == 0
+    assert await run_until_stopped(main) == 0
 
 
 @pytest.mark.usefixtures("handlers")
@@ -142,7 +142,7 @@ async def test_a_process_that_must_end_is_ended_though_a_thread_hangs(
     monkeypatch.setattr(os, "_exit", lambda code: ended.set() if code == 1 else None)
 
     async def main() -> None:
-        liveness = Liveness(ending=must_end)
+        liveness = Liveness(ending=exit_eventually)
         liveness.component("reader of a").fail(ValueError("no such thing"))
         try:
             await liveness.watch()
@@ -150,7 +150,7 @@ async def test_a_process_that_must_end_is_ended_though_a_thread_hangs(
             ended.wait(20)  # as a thread pool does when one of its threads hangs: nothing else goes on in the loop
 
     with pytest.raises(SetupError):
-        await until_stopped(main)
+        await run_until_stopped(main)
     assert ended.is_set()
     (line,) = [record.getMessage() for record in caplog.records if record.name == process.__name__]
     assert line.startswith("reader of a has failed: ValueError: no such thing: the process did not end by itself")
@@ -158,5 +158,5 @@ async def test_a_process_that_must_end_is_ended_though_a_thread_hangs(
 
 async def test_what_is_not_a_process_of_ours_is_not_ended() -> None:
     before = threading.active_count()
-    must_end("a mesh in somebody's program has a part that stands still")
+    exit_eventually("a mesh in somebody's program has a part that stands still")
     assert threading.active_count() == before

@@ -18,8 +18,8 @@ from poise.errors import (
     TerminalError,
 )
 from poise.worker.retry_policy import (
-    Attempt,
     Expire,
+    FailedAttempt,
     GiveUp,
     Retry,
     RetryBudget,
@@ -43,12 +43,12 @@ FAULT = Fault(type="urn:poise:x", title="x", status=500, detail="x", retryable=T
 LATER = RetryLater(RETRY_DELAYS[0])
 
 
-def awaited(number: int = 1, remaining: float = 10.0, *, budget: bool = True, postponed: int = 0) -> Attempt:
-    return Attempt(number, remaining, awaited=True, budget=budget, postponed=postponed)
+def awaited(number: int = 1, remaining: float = 10.0, *, budget: bool = True, postponed: int = 0) -> FailedAttempt:
+    return FailedAttempt(number, remaining, awaited=True, budget=budget, postponed=postponed)
 
 
-def unawaited(number: int = 1, remaining: float = 1_000.0, *, budget: bool = True, postponed: int = 0) -> Attempt:
-    return Attempt(number, remaining, awaited=False, budget=budget, postponed=postponed)
+def unawaited(number: int = 1, remaining: float = 1_000.0, *, budget: bool = True, postponed: int = 0) -> FailedAttempt:
+    return FailedAttempt(number, remaining, awaited=False, budget=budget, postponed=postponed)
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,11 @@ def unawaited(number: int = 1, remaining: float = 1_000.0, *, budget: bool = Tru
         (RateLimitedError("x", retry_after=6), awaited(9), Retry(6)),
         (RateLimitedError("x", retry_after=6, max_wait=6), awaited(), Retry(6)),
         (RateLimitedError("x", retry_after=3, max_wait=2.9), awaited(), ReturnFault()),
-        (RateLimitedError("x", retry_after=3, max_wait=4), Attempt(2, 10.0, awaited=True, waited=1.5), ReturnFault()),
+        (
+            RateLimitedError("x", retry_after=3, max_wait=4),
+            FailedAttempt(2, 10.0, awaited=True, waited=1.5),
+            ReturnFault(),
+        ),
         (RateLimitedError("x", retry_after=11), awaited(), ReturnFault()),
         (RateLimitedError("x", max_wait=0), awaited(), ReturnFault()),
         (RateLimitedError("x", retry_after=3), awaited(budget=False), ReturnFault()),
@@ -98,7 +102,7 @@ def unawaited(number: int = 1, remaining: float = 1_000.0, *, budget: bool = Tru
         (NewerVersionError("x"), unawaited(2, postponed=3), GiveUp()),
     ],
 )
-def test_each_error_has_one_decision(error: Exception, attempt: Attempt, decision: object) -> None:
+def test_each_error_has_one_decision(error: Exception, attempt: FailedAttempt, decision: object) -> None:
     assert decide(error, attempt, JITTER) == decision
 
 
@@ -111,7 +115,7 @@ def test_a_rate_limit_without_a_time_is_tried_again_ever_more_slowly(number: int
 
 @pytest.mark.parametrize("attempt", [awaited(), unawaited()])
 @pytest.mark.parametrize("error", [RetryableError("x"), KeyError("a bug")])
-def test_the_first_failure_is_tried_again_in_place(error: Exception, attempt: Attempt) -> None:
+def test_the_first_failure_is_tried_again_in_place(error: Exception, attempt: FailedAttempt) -> None:
     assert isinstance(decide(error, attempt, JITTER), Retry)
 
 
