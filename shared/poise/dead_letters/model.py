@@ -16,7 +16,7 @@ from typing import Final
 from poise.contracts.envelope import DEADLINE
 from poise.contracts.fault import FieldError
 from poise.contracts.topics import CATALOGUE, dead_letter_topic_name
-from poise.errors import MessageError, RecordTooLargeError
+from poise.errors import InvalidMessageError, MessageError, RecordTooLargeError
 from poise.kafka.record import Headers, Position, Record, SendRecord
 from poise.kafka.record_size import size_of
 
@@ -231,7 +231,7 @@ class DeadLetterIndex:
         """Take a record.
 
         Raises:
-            MessageError: More letters fit than can be kept.
+            InvalidMessageError: More letters fit than can be kept.
         """
         sent, away = record.header(REDRIVEN), record.header(PURGED)
         if record.header(FROM) is not None or (sent is None and away is None):
@@ -256,7 +256,7 @@ class DeadLetterIndex:
             self._letters[name] = letter if self._whole else replace(letter, record=self._shared(kept))
         else:
             told = f"more than {MAX_INDEXED:,} dead letters of {self._tier} fit: choose fewer, for example by their age"
-            raise MessageError(told, [FieldError(field="newer_than", detail=told)])
+            raise InvalidMessageError(told, [FieldError(field="newer_than", detail=told)])
 
     def _slim(self, record: Record) -> Record:
         last = {name: value and _prefix(value) for name, value in record.headers if name in INDEXED_HEADERS}

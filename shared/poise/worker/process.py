@@ -29,7 +29,7 @@ EXIT_TIMEOUT: Final = 30.0
 than the grace of what is begun and the time for disconnecting together."""
 
 _may_exit: ContextVar[bool] = ContextVar("ends", default=False)
-"""Whether this process is what `run_until_stopped` runs, and may be ended; it may be somebody's whose part a mesh is."""
+"""Whether this process runs `run_until_stopped` and may exit; otherwise the mesh is embedded in another process."""
 
 
 def exit_eventually(why: str) -> None:
