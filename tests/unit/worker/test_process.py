@@ -88,7 +88,7 @@ async def test_a_process_that_is_stopped_while_it_starts_closes_what_it_opened()
 
 @pytest.mark.usefixtures("handlers")
 async def test_a_library_that_swallows_it_is_told_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process, "CANCELLED_AGAIN_AFTER", 0.01)
+    monkeypatch.setattr(process, "RECANCEL_INTERVAL", 0.01)
 
     async def main() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
@@ -104,8 +104,8 @@ async def test_a_library_that_swallows_it_is_told_again(monkeypatch: pytest.Monk
 
 @pytest.mark.usefixtures("handlers")
 async def test_one_that_does_not_end_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process, "CANCELLED_AGAIN_AFTER", 0.01)
-    monkeypatch.setattr(process, "CANCELLED_WITHIN", 0.05)
+    monkeypatch.setattr(process, "RECANCEL_INTERVAL", 0.01)
+    monkeypatch.setattr(process, "STARTUP_CANCEL_TIMEOUT", 0.05)
     ended = asyncio.Event()
     monkeypatch.setattr(os, "_exit", lambda code: ended.set() if code == 143 else None)
 
@@ -137,7 +137,7 @@ async def test_one_that_has_started_stops_in_its_own_way() -> None:
 async def test_a_process_that_must_end_is_ended_though_a_thread_hangs(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(process, "ENDED_WITHIN", 0.05)
+    monkeypatch.setattr(process, "EXIT_TIMEOUT", 0.05)
     ended = threading.Event()
     monkeypatch.setattr(os, "_exit", lambda code: ended.set() if code == 1 else None)
 
