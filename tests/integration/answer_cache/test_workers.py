@@ -97,7 +97,7 @@ async def test_while_changes_are_unknown_no_cached_answer_is_sent_unmarked(
             return False
 
         with monkeypatch.context() as broken:
-            broken.setattr(DocumentVersions, "current", untold)
+            broken.setattr(DocumentVersions, "sync", untold)
             assert not (await ask(reader, name)).cached
             model.gone = True
             answer = await ask(reader, name)
@@ -119,7 +119,7 @@ async def test_a_hanging_log_costs_no_answer(
             raise AssertionError("nothing wakes it")
 
         with monkeypatch.context() as broken:
-            broken.setattr(EndOffsets, "now", hang)
+            broken.setattr(EndOffsets, "fetch", hang)
             answer = await ask(reader, name)
     assert (answer.rung, answer.cached) == ("primary", False)
 
