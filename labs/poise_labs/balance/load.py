@@ -1,4 +1,4 @@
-"""The stream: real asks over real questions, a few at a time, until it is stopped."""
+"""Load generator: asks questions with a fixed concurrency until it is cancelled."""
 
 import asyncio
 import random
@@ -8,9 +8,9 @@ from typing import Final
 from poise.errors import PoiseError, UnavailableError
 
 CONCURRENCY: Final = 4
-"""Asks on their way at most: one is written, one is looked up, one waits, one is scored."""
+"""Concurrent asks: one is generated, one is retrieved, one waits, one is scored."""
 MAX_CONSECUTIVE_FAILURES: Final = 10
-"""Asks in a row that may fail before the stream gives up."""
+"""Consecutive failed asks after which the load generator stops with an error."""
 
 
 class LoadGenerator:

@@ -1,4 +1,4 @@
-"""A notice board over HTTP: the somebody else's API of a drill, which can be told to have nothing to say."""
+"""The fake third-party HTTP API used by the drill."""
 
 import asyncio
 import json
@@ -10,11 +10,11 @@ NOTICE: Final = "The reference is read by many people every day."
 
 
 class FakeApi:
-    """Answers every request with 200 and its notices; `async with NoticeBoard() as board: board.url`."""
+    """Answers every request with 200 and its notices; `async with FakeApi() as api: api.url`."""
 
     def __init__(self) -> None:
         self.empty = False
-        """Whether it has nothing to say, and says so with 200."""
+        """Answer 200 with empty notices."""
         self._server: asyncio.Server | None = None
 
     async def __aenter__(self) -> Self:
@@ -30,7 +30,7 @@ class FakeApi:
     def url(self) -> str:
         """Its address."""
         if self._server is None:
-            raise RuntimeError("the notice board was not opened")
+            raise RuntimeError("the fake API is not running")
         return f"http://{probe.LOOPBACK}:{self._server.sockets[0].getsockname()[1]}/notices?about={{question}}"
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -41,6 +41,6 @@ class FakeApi:
             writer.write(f"{head}connection: close\r\n\r\n".encode() + body)
             await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError):
-            return  # whoever asked has gone
+            return  # the client closed the connection
         finally:
             writer.close()

@@ -1,4 +1,4 @@
-"""Watching: what the mesh says of the runs of one policy, as it says it."""
+"""Observer: collects records, scores, policies and decisions of one policy."""
 
 import asyncio
 from collections.abc import Iterable
@@ -18,11 +18,11 @@ SCORE_TIMEOUT: Final = 120.0
 
 
 class LabObserver:
-    """Follows records, scores, policies and decisions from now on; `async with Watch(mesh, policy) as watch`.
+    """Follows records, scores, policies and decisions from now on; `async with LabObserver(mesh, policy) as observer`.
 
     Args:
         mesh: The mesh.
-        policy: The policy whose runs are meant; others are passed over.
+        policy: The policy; runs of others are ignored.
     """
 
     def __init__(self, mesh: MeshConnection, policy: str) -> None:

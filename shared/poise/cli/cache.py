@@ -24,7 +24,7 @@ app = typer.Typer(
 )
 
 COMMAND_TIMEOUT: Final = 10.0
-"""Seconds that a person waits for each command: they may be far away from it, and ask for much at once."""
+"""Seconds for each Redis command: Redis may be far away, and a command may read many entries."""
 HEADER: Final = ("tenant", "entries", "size", "hits", "stale", "shared", "misses", "hit rate", "time saved")
 TenantOption = Annotated[str | None, typer.Option(show_default=False, help="Only those of this tenant; else of all.")]
 

@@ -1,4 +1,4 @@
-"""Where the command line finds the mesh: the broker that is named, else the stack here, else the usual port."""
+"""Connecting to the mesh: by the given broker, else the stack in the state directory, else the default address."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -13,7 +13,7 @@ from poise.errors import SetupError
 from poise.settings import MeshSettings
 
 CONNECT_TIMEOUT: Final = 15.0
-"""Seconds; an address from which nothing comes back at all would keep a person waiting for much longer."""
+"""Seconds. Kafka's client waits much longer for an address that does not respond at all."""
 
 BrokerOption = Annotated[
     str | None,
@@ -64,7 +64,7 @@ def running_broker(state_dir: Path) -> str | None:
 
 
 def _running(state_dir: Path) -> tuple[str | None, str | None]:
-    """The addresses of the broker and of Redis in the stack that runs here."""
+    """Return the addresses of the broker and of Redis of the stack that runs here."""
     if not state_dir.is_dir():
         return None, None
     from poise.stack import state  # noqa: PLC0415 - only where a stack has ever been
@@ -79,7 +79,7 @@ def _running(state_dir: Path) -> tuple[str | None, str | None]:
 
 @asynccontextmanager
 async def open_client(broker: str | None) -> AsyncIterator[Poise]:
-    """A client of the mesh, connected within a time that a person waits.
+    """Connect a client within `CONNECT_TIMEOUT`.
 
     Raises:
         SetupError: Nothing answers; the message says what to do.

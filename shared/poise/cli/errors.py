@@ -1,4 +1,4 @@
-"""The edge of the command line: async commands, their exit codes, and errors as one line for a person."""
+"""Errors of commands: one line on stderr and an exit code. Also runs async commands."""
 
 import asyncio
 import functools
@@ -19,17 +19,17 @@ T = TypeVar("T")
 
 EXIT_FAILED: Final = 1
 EXIT_INVALID: Final = 2
-"""What was given is refused: trying again is no use. Typer's own code for wrong options."""
+"""The input was refused, so a retry cannot succeed. Typer uses the same code for wrong options."""
 
 _OF_THE_MOMENT: Final = {HTTPStatus.NOT_FOUND, HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS}
 
 
 def async_command(command: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, T]:
-    """Make an async function a command; Ctrl-C cancels it, so that it cleans up."""
+    """Make an async function a command. Ctrl-C cancels it, so that it can clean up."""
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> T:
-        # What goes wrong is said once, in our words, by whoever catches the error.
+        # The error is reported once, by `report_error`.
         logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
         logging.getLogger("asyncio").setLevel(logging.CRITICAL)
         return asyncio.run(command(*args, **kwargs))
@@ -38,10 +38,10 @@ def async_command(command: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, T
 
 
 def report_error(error: Exception) -> int | None:
-    """Say on stderr what went wrong, in one line.
+    """Print an error to stderr in one line.
 
     Returns:
-        The exit code; None if nothing was said, because it is no error that Poise raises on purpose.
+        The exit code; None if nothing was printed, because the error is not one of Poise's.
     """
     if isinstance(error, ValidationError):
         error = InvalidMessageError.of(error)
@@ -52,7 +52,7 @@ def report_error(error: Exception) -> int | None:
 
 
 def message_line(error: PoiseError) -> str:
-    """What an error says, on one line and harmless to a terminal; a fault names the fields that it refuses."""
+    """Return an error's message on one line, without control characters; a fault names the refused fields."""
     text = str(error)
     if isinstance(error, FaultError):
         fields = "; ".join(f"{item.field}: {item.detail}" for item in error.fault().errors)
@@ -61,7 +61,7 @@ def message_line(error: PoiseError) -> str:
 
 
 def exit_code(error: PoiseError) -> int:
-    """2 if what was given is refused, else 1."""
+    """Return 2 if the input was refused, else 1."""
     status = error.fault().status
     refused = HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR and status not in _OF_THE_MOMENT
     return EXIT_INVALID if refused else EXIT_FAILED

@@ -1,4 +1,4 @@
-"""Progress bars: some work, how much of it is done, and how long it took."""
+"""Progress bars."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -9,20 +9,20 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 @dataclass(frozen=True, slots=True)
 class ProgressBar:
-    """One piece of work."""
+    """One progress bar."""
 
     progress: Progress
     task: TaskID
 
     def advance(self, by: int = 1) -> None:
-        """Say that more of it is done."""
+        """Advance the bar."""
         self.progress.advance(self.task, by)
 
 
 class ProgressBars:
-    """Bars below one another on a console; `with Bars(console) as bars: bar = bars.add("publish", 79)`.
+    """Progress bars on a console; `with Bars(console) as bars: bar = bars.add("publish", 79)`.
 
-    Where the console is no terminal, nothing is drawn.
+    Nothing is drawn if the console is not a terminal.
     """
 
     def __init__(self, console: Console) -> None:
@@ -30,12 +30,12 @@ class ProgressBars:
         self._progress = Progress(*columns, console=console, disable=not console.is_terminal)
 
     def __enter__(self) -> Self:
-        """Begin to draw."""
+        """Start drawing."""
         self._progress.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Draw no more; what was drawn stays."""
+        """Stop drawing; the bars stay on the screen."""
         self._progress.stop()
 
     def add(self, what: str, total: int) -> ProgressBar:

@@ -1,4 +1,4 @@
-"""A list on a screen: cells in columns, and below each row a note that may take the whole width. Pure."""
+"""Tables on a terminal: cells in columns, and below each row an optional note over the whole width. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,16 +12,16 @@ GAP = "  "
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row."""
+    """One row of a table."""
 
     cells: tuple[str, ...]
     note: str = ""
     style: str = ""
-    """Of the first cell."""
+    """The style of the first cell."""
 
 
 def table(header: tuple[str, ...], rows: Sequence[Row]) -> Group:
-    """Lay rows out below a header."""
+    """Return a table with a header."""
     widths = [max(map(len, column)) for column in zip(header, *(row.cells for row in rows), strict=True)]
     lines: list[Text | Padding] = [_line(header, widths, "bold", "bold")]
     for row in rows:

@@ -1,4 +1,4 @@
-"""`poise worker`: one worker of a tier of one's own."""
+"""`poise worker`: run one worker of a custom tier."""
 
 from typing import Annotated
 

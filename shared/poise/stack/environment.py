@@ -1,7 +1,7 @@
-"""Environment: what a child process is given of ours. The secrets of one tier are no business of the others.
+"""Environment variables of child processes: no process gets the secrets of another one.
 
-A tier reads its own settings, `POISE_<TIER>_…`. Kafka, Valkey and the model server read none, nor how to reach somebody
-else's broker.
+A worker gets the settings of its own tier, `POISE_<TIER>_…`. Kafka, Valkey and the model server get no tier's settings
+and no connection settings.
 """
 
 from collections.abc import Mapping
@@ -13,12 +13,12 @@ CONNECTION_PREFIXES: Final = ("POISE_SECURITY_", "POISE_REDIS_URL")
 
 
 def for_tier(tier: str, variables: Mapping[str, str]) -> dict[str, str]:
-    """Variables for a worker of a tier, be it one of Poise's or not: without those of other tiers."""
+    """Return the variables for a worker of a built-in or custom tier: all but those of other tiers."""
     return _without(variables, [_prefix(other) for other in TIERS if other != tier])
 
 
 def for_server(variables: Mapping[str, str]) -> dict[str, str]:
-    """Variables for what the workers stand on: without those of any tier, and of connections."""
+    """Return the variables for Kafka, Valkey or the model server: all but those of tiers and connections."""
     return _without(variables, [*map(_prefix, TIERS), *CONNECTION_PREFIXES])
 
 

@@ -1,4 +1,4 @@
-"""Events: what the stack tells whoever started it while it starts, runs and stops."""
+"""Events that the stack reports while it starts, runs and stops."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,10 +7,10 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class StackEvent:
-    """One thing that happened."""
+    """One event."""
 
     part: str
-    """Whom it is about: `Kafka`, `inference-1`, …"""
+    """The part's name: `kafka`, `inference-1`, …"""
     state: Literal["note", "ready", "failed"]
     text: str = ""
     """One line for a person; with `failed`, what to do or where to look."""
@@ -19,8 +19,8 @@ class StackEvent:
 
 
 EventListener = Callable[[StackEvent], None]
-"""Takes each event as it happens; must not block."""
+"""Receives each event as it happens; must not block."""
 
 
 def ignore_event(_event: StackEvent) -> None:
-    """Tell nobody."""
+    """Ignore the event."""

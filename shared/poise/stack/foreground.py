@@ -1,4 +1,4 @@
-"""Supervise: run a stack until somebody asks to stop it."""
+"""Run a stack in the foreground until a signal stops it."""
 
 import asyncio
 import contextlib
@@ -12,7 +12,7 @@ _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 async def run_until_signal(stack: Stack, *, ready: Callable[[], None], stopping: Callable[[], None]) -> None:
-    """Start a stack, watch over it, and stop it at SIGINT, SIGTERM or SIGHUP; a second signal kills what still runs.
+    """Run a stack until SIGINT, SIGTERM or SIGHUP stops it; a second signal kills what still runs.
 
     Args:
         stack: Not yet started.

@@ -1,4 +1,4 @@
-"""Part: what the embedded servers have in common, which is to be started, waited for until they serve, and stopped."""
+"""Managed process: a server that the stack starts as a child process, waits for and stops."""
 
 import asyncio
 import contextlib
@@ -18,20 +18,20 @@ from poise.system.private_directory import make_private_directory
 class ManagedProcess(ABC):
     """One server on loopback that runs as a child process; `async with` starts and stops it.
 
-    It listens where it did as long as this object lives, so it may be stopped and started again under its clients.
+    It keeps its port for the lifetime of this object, so it can be stopped and started again while clients use it.
 
     Args:
-        name: What it is called in the state file, in its log's name and, with `--port-` before it, as an option.
-        title: What it is called in a sentence.
-        directory: Where it keeps its data; this one's alone.
-        port: Where it listens; 0 = any free one.
+        name: Its name in the state file, in the name of its log, and after `--port-` in an option.
+        title: Its name in messages.
+        directory: Its data directory, used by nothing else.
+        port: The port that it listens on; 0 = any free port.
         log: Its log file; None = `<name>.log` in the directory.
     """
 
     start_timeout: ClassVar[float]
-    """Seconds until it has to serve."""
+    """Seconds within which it must become ready."""
     stop_grace: ClassVar[float]
-    """Seconds that it has to end by itself."""
+    """Seconds that it has to end after SIGTERM; then it is killed."""
 
     def __init__(self, name: str, title: str, directory: Path, *, port: int = 0, log: Path | None = None) -> None:
         self.name = name
@@ -63,7 +63,7 @@ class ManagedProcess(ABC):
         return self._child
 
     async def start(self) -> None:
-        """Start it, and return when it serves.
+        """Start it, and return when it is ready.
 
         Raises:
             SetupError: It cannot be started; the message says why and where its log is.
@@ -83,7 +83,7 @@ class ManagedProcess(ABC):
         self.since = time.time()
 
     async def stop(self) -> None:
-        """Stop it cleanly, by force after a while."""
+        """Send SIGTERM, and kill it after `stop_grace`."""
         if self._child is not None:
             await self._child.stop(self.stop_grace)
 
@@ -94,18 +94,18 @@ class ManagedProcess(ABC):
 
     @abstractmethod
     async def _command(self) -> list[str]:
-        """Make everything be there that it needs, and tell the command to run."""
+        """Prepare what it needs, and return the command to run."""
 
     @abstractmethod
     async def _answers(self) -> object:
-        """Whether it serves, as something true; it does not when OSError is raised."""
+        """Return a true value when it is ready; OSError means that it is not ready yet."""
 
     def _working_directory(self) -> Path | None:
-        """Where it runs; None = where we do."""
+        """Its working directory; None = that of this process."""
         return self.directory
 
     def _environment(self) -> Mapping[str, str]:
-        """The variables it runs with."""
+        """Its environment variables."""
         return environment.for_server(os.environ)
 
 
@@ -114,12 +114,12 @@ async def wait_until_ready(child: ChildProcess, answers: probe.Probe, *, timeout
 
     Args:
         child: The process.
-        answers: Whether it serves.
+        answers: Returns a true value when it is ready.
         timeout: Seconds to wait at most.
-        title: What it is, for the message.
+        title: Its name in the message.
 
     Raises:
-        SetupError: It ended, or did not serve in time; the message has the last line of its log.
+        SetupError: It ended, or was not ready in time; the message has the last line of its log.
     """
     ended = asyncio.ensure_future(child.wait())
     serving = asyncio.ensure_future(probe.poll_until_ready(answers))

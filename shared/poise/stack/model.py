@@ -14,11 +14,11 @@ from poise.stack.model_server import API_KEY_VARIABLE, DEFAULT_NAME, PATH_PREFIX
 class ModelServer(ManagedProcess):
     """One embedded model server; `async with ModelServer(directory) as server: server.backend`.
 
-    It answers whoever has its key, which is made here, and nobody else.
+    It answers only requests that carry its key, which is generated here.
 
     Args:
-        directory: Its working directory; nothing is kept there but the log.
-        port: Where it listens, on loopback; 0 = any free one.
+        directory: Its working directory; it stores only the log there.
+        port: Where it listens, on loopback; 0 = any free port.
         log: The log file; None = `model.log` in the directory.
         model: A GGUF file; None = the small model of the extra `embedded`.
     """
@@ -38,12 +38,12 @@ class ModelServer(ManagedProcess):
 
     @property
     def model_name(self) -> str:
-        """What the model is called in requests."""
+        """The model's name in requests."""
         return self._model.stem if self._model else DEFAULT_NAME
 
     @property
     def backend(self) -> dict[str, str]:
-        """It as the inference tier's settings have it, with its key."""
+        """This server as a backend in the inference tier's settings, with its key."""
         return {"url": self.url, "model": self.model_name, "api_key": self._key}
 
     async def _command(self) -> list[str]:

@@ -1,8 +1,8 @@
-"""Tether: run a command that must not outlive the process that asked for it, where the kernel has no such promise.
+"""Parent death watch: kill a command when its parent process ends, on systems without a parent death signal.
 
 `python -m poise.stack.parent_death_watch COMMAND …` runs the command and holds standard input, a pipe whose other end
-the asking process keeps open and never writes to. When that process ends, however it ends, the pipe closes and the
-command's whole process group is killed. Signals to end are handed on.
+the parent process keeps open and never writes to. When the parent ends for any reason, the pipe closes and the
+command's process group is killed. SIGTERM, SIGINT and SIGHUP are forwarded to the command.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Stack: Kafka, a cache, a model and workers, started together, watched over, and stopped in order."""
+"""Stack: Kafka, Valkey, a model server and workers, started together, supervised, and stopped in order."""
 
 import asyncio
 import os
@@ -25,8 +25,8 @@ from poise.stack.worker import Worker
 class Stack:
     """A whole mesh on this machine; `async with Stack(StackOptions()) as stack: stack.broker`.
 
-    What `options.external` names is used as it is; everything else is started here as child processes, which end with
-    this process however it ends. A part that dies is started again. Must be started from the main thread.
+    Services named in `options.external` are used as they are; everything else runs as child processes, which end with
+    this process in every case. A part that ends is restarted. The stack must be started from the main thread.
 
     Args:
         options: What it is made of.
@@ -87,7 +87,7 @@ class Stack:
             part.kill()
 
     async def stop_part(self, name: str) -> None:
-        """Stop one part, and leave it stopped: to see what a mesh does without it.
+        """Stop one part, and leave it stopped.
 
         Args:
             name: As `poise status` shows it.

@@ -1,4 +1,4 @@
-"""The state of a stack: a file that says what runs where, and a lock that says whether it still does."""
+"""The state of a stack: a file with its parts and addresses, and a lock that is held while it runs."""
 
 import contextlib
 import fcntl
@@ -59,13 +59,13 @@ class StackState(BaseModel):
 
 
 def is_running(directory: Path) -> bool:
-    """Whether a stack runs in a directory, be it that it starts or stops and has no state to tell."""
+    """Return whether a stack runs in a directory, even if it has no state file while it starts or stops."""
     lock = directory / _LOCK
     return lock.exists() and _is_held(lock)
 
 
 def running_stack(directory: Path = DEFAULT_DIRECTORY) -> StackState | None:
-    """The stack that runs in a directory; None when none does, whatever a dead one has left there.
+    """Return the stack that runs in a directory; None if none does, even if a killed one left its state file.
 
     Raises:
         SetupError: One runs, and its state file cannot be read.
@@ -99,7 +99,7 @@ def make_directory(directory: Path) -> None:
 
 @contextlib.contextmanager
 def lock(directory: Path) -> Iterator[None]:
-    """Be the one stack of a directory. The kernel gives the lock back when the process ends, however it ends.
+    """Lock a directory for one stack. The kernel releases the lock when the process ends for any reason.
 
     Raises:
         SetupError: Another stack runs there, or the directory cannot be written.

@@ -1,4 +1,4 @@
-"""Keeper: keeps one part of the stack running, and says so when it has to start it again."""
+"""Supervisor: restarts one part of the stack when it ends, with backoff."""
 
 import asyncio
 import time
@@ -12,7 +12,7 @@ from poise.stack.managed_process import ManagedProcess
 INITIAL_BACKOFF: Final = 0.5
 MAX_BACKOFF: Final = 30.0
 STABLE_AFTER: Final = 60.0
-"""Seconds that a part must have run for its earlier deaths to be forgiven."""
+"""Seconds after which a running part's earlier failures no longer count."""
 
 _LINES: Final = 5
 
@@ -23,12 +23,12 @@ def backoff(deaths: int) -> float:
 
 
 class Supervisor:
-    """Keeps a part running once it has been started.
+    """Starts a part, and restarts it whenever it ends.
 
     Args:
-        part: What to keep.
+        part: The supervised process.
         on_event: Called when it dies and when it serves again.
-        on_change: Called when it serves, and when it no longer does.
+        on_change: Called when it becomes ready, and when it ends.
     """
 
     def __init__(self, part: ManagedProcess, on_event: EventListener, on_change: Callable[[], None]) -> None:
@@ -39,10 +39,10 @@ class Supervisor:
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Start the part, and keep it.
+        """Start the part, and supervise it.
 
         Raises:
-            SetupError: It does not start at all.
+            SetupError: The first start fails.
         """
         began = time.monotonic()
         await self.part.start()
@@ -51,7 +51,7 @@ class Supervisor:
         self._task = asyncio.create_task(self._keep(), name=f"keep {self.part.name}")
 
     async def stop(self) -> None:
-        """Stop keeping it, then stop it."""
+        """Stop supervising the part, then stop it."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)

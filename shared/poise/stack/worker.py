@@ -15,12 +15,12 @@ from poise.stack.options import custom_tier_name
 
 
 class Worker(ManagedProcess):
-    """One worker, run where we run, so that relative paths in its settings mean the same.
+    """One worker. It runs in this process's working directory, so that relative paths in its settings mean the same.
 
     Args:
         tier: Its tier.
         number: Its number among the workers of its tier, from 1.
-        directory: Where it keeps what it may lose.
+        directory: Its state directory; its contents can be rebuilt.
         port: Its admin endpoint's port; 0 = any free one.
         log: Its log file.
         environment: Environment variables that are added to those of this process, and override them.
@@ -45,7 +45,7 @@ class Worker(ManagedProcess):
 
     @property
     def pid(self) -> int:
-        """Its process id; another one after a restart."""
+        """Its process id, which changes with each restart."""
         return self.child.pid
 
     @property
@@ -78,12 +78,12 @@ class Worker(ManagedProcess):
 
 
 class CustomTierWorker(Worker):
-    """One worker of a tier of one's own, `poise worker FILE.py`.
+    """One worker of a custom tier, `poise worker FILE.py`.
 
     Args:
         where: The tier's file, `FILE.py` or `FILE.py:name`; its workers are called as the file.
         number: Its number among the workers of its tier, from 1.
-        directory: Where it keeps what it may lose.
+        directory: Its state directory; its contents can be rebuilt.
         port: Its admin endpoint's port; 0 = any free one.
         log: Its log file.
         environment: Environment variables that are added to those of this process, and override them.
@@ -100,14 +100,14 @@ class CustomTierWorker(Worker):
 
 
 def import_paths() -> list[str]:
-    """Where Python finds the library and the tiers, each once."""
+    """Return the import paths of the library and the tiers, without duplicates."""
     specs = (importlib.util.find_spec(package) for package in ("poise", "poise_services"))
     places = (place for spec in specs if spec is not None for place in spec.submodule_search_locations or ())
     return list(dict.fromkeys(str(Path(place).parent.absolute()) for place in places))
 
 
 def check_tiers(tiers: Iterable[str]) -> None:
-    """See that the tiers can be run.
+    """Check that the tiers are installed.
 
     Raises:
         SetupError: One of them is not installed.
