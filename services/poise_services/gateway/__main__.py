@@ -10,7 +10,7 @@ from poise_services.gateway.settings import GatewaySettings
 
 
 async def main() -> None:
-    """Let HTTP clients in until asked to stop."""
+    """Serve HTTP until asked to stop."""
     mesh_settings, settings = MeshSettings.load(), GatewaySettings.load()
     async with WorkerRuntime(mesh_settings, tier="gateway") as mesh, EpochValidator(mesh.logs.access) as epochs:
         await serve(mesh, settings, epochs)

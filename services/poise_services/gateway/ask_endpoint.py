@@ -1,4 +1,4 @@
-"""Asks: a question by HTTP becomes a run, and its answer the response."""
+"""`POST /v1/ask`: starts a run for a question and responds with its answer."""
 
 import asyncio
 import time
@@ -25,17 +25,17 @@ from poise_services.gateway.runs import RunEndpoints
 from poise_services.gateway.settings import GatewaySettings
 
 MAX_ASK_BYTES: Final = 128 * 1024
-"""The largest body of an ask: a question of full length has room even where each character is written `\\uXXXX`."""
+"""The largest body of an ask: fits a question of maximum length with each character escaped as `\\uXXXX`."""
 RUN_HEADER: Final = "poise-run"
 STEP: Final = "ask"
 READ_GRACE: Final = 60.0
-"""Seconds after its deadline in which a client must have read its answer."""
+"""Seconds after the deadline within which a client must have read its answer."""
 
 ResultT = TypeVar("ResultT")
 
 
 class AskEndpoint:
-    """The asks that this gateway waits for."""
+    """Handles asks and counts those that are pending."""
 
     def __init__(
         self, rpc: RpcClient, settings: GatewaySettings, runs: RunEndpoints, epochs: EpochValidator | None = None
@@ -52,11 +52,11 @@ class AskEndpoint:
         """Answer `POST /v1/ask`.
 
         Raises:
-            InvalidMessageError: Body or headers are not what they must be.
-            RetryableError: Too many asks wait already.
-            FaultError: A fault came back.
-            DeadlineExceededError: No answer came before the deadline.
-            UnavailableError: The broker does not take the question, or the gateway is leaving.
+            InvalidMessageError: The body or a header is invalid.
+            RetryableError: Too many asks are pending.
+            FaultError: The run ended in a fault.
+            DeadlineExceededError: There was no answer before the deadline.
+            UnavailableError: The broker does not accept the question, or the gateway is shutting down.
         """
         options = RequestOptions.from_headers(request.headers.raw, time.time())
         try:
@@ -81,7 +81,7 @@ class AskEndpoint:
         return Response(answer.encode(), headers=request.state.headers, media_type="application/json")
 
     def _stream(self, request: Request, ask: Ask, run: str, options: RequestOptions) -> Response:
-        """The answer word by word; the work is done while the response is written."""
+        """Stream the answer; the run starts when the response is written."""
 
         async def tell(events: EventWriter) -> None:
             items = self._rpc.stream(
@@ -99,13 +99,13 @@ class AskEndpoint:
                     async with asyncio.timeout(options.deadline - time.time() + READ_GRACE):
                         await self._until_disconnect(request, events.relay(items))
                 except TimeoutError as error:
-                    raise ClientDisconnect from error  # it is there, and does not read: as good as gone
+                    raise ClientDisconnect from error  # a client that does not read is treated as disconnected
 
         return EventStreamResponse(tell, lambda: request.state.headers)
 
     @contextmanager
     def _track_pending(self, request: Request, run: str, options: RequestOptions) -> Iterator[None]:
-        """Count an ask, and know its run, while it waits."""
+        """Count an ask as pending and its run as running."""
         self.pending += 1
         try:
             with self._runs.track(run), self._span(run, options):
@@ -115,7 +115,7 @@ class AskEndpoint:
             self.pending -= 1
 
     def abort_pending(self) -> None:
-        """Give up all asks: whoever waits is told that the gateway goes."""
+        """Abort all pending asks with 503."""
         self._shutdown.set()
 
     def _span(self, run: str, options: RequestOptions) -> span:
@@ -131,11 +131,11 @@ class AskEndpoint:
         )
 
     async def _until_disconnect(self, request: Request, work: Coroutine[None, None, ResultT]) -> ResultT:
-        """Do the work as long as its client listens and the gateway stays.
+        """Run the work until the client disconnects or the gateway shuts down.
 
         Raises:
-            ClientDisconnect: The client has gone.
-            UnavailableError: The gateway is leaving.
+            ClientDisconnect: The client disconnected.
+            UnavailableError: The gateway is shutting down.
         """
         working = asyncio.create_task(work)
         gone = asyncio.create_task(_wait_disconnected(request))

@@ -1,4 +1,4 @@
-"""Bodies: read up to a limit, and only where they say that they are JSON."""
+"""Reads JSON request bodies up to a limit."""
 
 from fastapi import Request
 
@@ -9,18 +9,18 @@ CONTENT_TYPE = "content-type"
 
 
 async def read_json(request: Request, *, limit: int) -> bytes:
-    """The body of a request.
+    """Return the body of a request.
 
-    Saying that it is JSON is asked for, because a browser sends that to another site only with its leave: a page that
-    is open somewhere cannot speak to a gateway on this machine.
+    The content type must be JSON, because a browser sends JSON to another origin only after a CORS preflight: so no web
+    page can reach a gateway on the user's machine.
 
     Args:
         request: The request.
-        limit: Bytes; more are not read.
+        limit: The largest body, bytes.
 
     Raises:
-        UnsupportedMediaTypeError: It does not say that it is JSON.
-        TooLargeError: It is larger than the limit.
+        UnsupportedMediaTypeError: The content type is not JSON.
+        TooLargeError: The body is larger than the limit.
     """
     given = request.headers.get(CONTENT_TYPE, "")
     media_type = given.partition(";")[0].strip().lower()

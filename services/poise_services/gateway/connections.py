@@ -1,4 +1,4 @@
-"""Connections: how many there may be, in all and from one address, and how many bytes of requests under way."""
+"""Limits connections, in total and per address, and the bytes of requests in progress."""
 
 import ipaddress
 from collections import Counter
@@ -9,18 +9,18 @@ from poise.errors import RateLimitedError, RetryableError
 from poise_services.gateway.settings import SMALL_REQUEST_BYTES, HttpLimits
 
 RETRY_AFTER: Final = 1.0
-"""Seconds after which a client that was refused for want of room may try again."""
+"""Seconds after which a client rejected by a limit may retry."""
 IPV6_PREFIX_BITS: Final = 64
-"""Bits of an IPv6 address that name its owner; the rest are the owner's to choose."""
+"""Bits of an IPv6 address that identify its network; its owner chooses the rest."""
 
 REFUSABLE_CONNECTIONS: Final = 64
-"""Connections beyond the limit that are told so at once; more are closed without a word."""
+"""Connections beyond the limit that get an error response; further ones are closed without one."""
 
 CloseIdle = Callable[[], None]
 
 
 def peer_key(address: str | None) -> str:
-    """What the limits of one peer count by: its IPv4 address, or its IPv6 network."""
+    """Return the key for per-peer limits: the IPv4 address, or the IPv6 network."""
     try:
         ip = ipaddress.ip_address((address or "").partition("%")[0])
     except ValueError:
@@ -33,9 +33,9 @@ def peer_key(address: str | None) -> str:
 
 
 class ByteBudget:
-    """Bytes that were received and belong to requests under way, of all connections together.
+    """Counts the bytes of requests in progress, of all connections together.
 
-    Requests larger than `SMALL_REQUEST_BYTES` share one half of the budget, so that they cannot keep out the others.
+    Requests larger than `SMALL_REQUEST_BYTES` share one half of the budget, so that small ones always have room.
 
     Args:
         total: Bytes.
@@ -46,27 +46,27 @@ class ByteBudget:
         self._total = total
 
     def has_room(self, count: int, held: int = 0) -> bool:
-        """Whether that many more bytes may be taken for a request that holds `held` already."""
+        """Return whether a request that holds `held` bytes may reserve `count` more."""
         return self.used + count <= (self._total if held + count <= SMALL_REQUEST_BYTES else self._total // 2)
 
     def reserve(self, count: int, held: int) -> bool:
-        """Take bytes for a request that holds `held` already; False = there is no room, and none is taken."""
+        """Reserve bytes for a request that holds `held` already; return False and reserve none if there is no room."""
         if not self.has_room(count, held):
             return False
         self.used += count
         return True
 
     def release(self, count: int) -> None:
-        """Give bytes back."""
+        """Release reserved bytes."""
         self.used -= count
 
 
 class Connections:
-    """The open connections, and those of them on which no request is under way, longest first.
+    """The open connections; the idle ones are ordered by idle time, longest first.
 
     Args:
-        limits: How many there may be.
-        largest_body: Bytes; of any request.
+        limits: The limits.
+        largest_body: The largest body of any request, bytes.
     """
 
     def __init__(self, limits: HttpLimits, largest_body: int) -> None:
@@ -78,18 +78,19 @@ class Connections:
         self._idle: dict[CloseIdle, str] = {}
 
     def __len__(self) -> int:
-        """How many are open."""
+        """Return the number of open connections."""
         return self._open
 
     def add(self, peer: str) -> None:
         """Count a new connection.
 
-        Where all places are taken, the one that has waited for the head of its request for longest makes room: so a
-        flood of connections that say nothing keeps nobody out.
+        At the limit, the connection that has been idle longest is closed, so that a flood of silent connections does
+        not lock out other clients.
 
         Raises:
-            RateLimitedError: Its address has as many as it may, all with requests under way.
-            RetryableError: All places are taken, by requests under way. It is counted all the same, until `remove`.
+            RateLimitedError: The address is at its limit, and all its connections have requests in progress.
+            RetryableError: The gateway is at its limit, and all connections have requests in progress. The connection
+                is counted nevertheless, until `remove`.
         """
         self._open += 1
         self._peers[peer] += 1
@@ -108,25 +109,25 @@ class Connections:
         return False
 
     def is_over_capacity(self) -> bool:
-        """Whether there are so many that one more is not even told."""
+        """Return whether there are too many connections to send another error response."""
         return self._open > self.limits.connections + REFUSABLE_CONNECTIONS
 
     def remove(self, peer: str) -> None:
-        """Count a connection no more."""
+        """Stop counting a connection."""
         self._open -= 1
         self._peers[peer] -= 1
         if not self._peers[peer]:
             del self._peers[peer]
 
     def mark_idle(self, peer: str, close: CloseIdle) -> None:
-        """Know a connection on which no request is under way, and how to close it."""
+        """Register a connection without a request in progress, and how to close it."""
         self._idle.setdefault(close, peer)
 
     def mark_busy(self, close: CloseIdle) -> None:
-        """Its request is there, or it has gone."""
+        """Unregister an idle connection: it has a request, or was closed."""
         self._idle.pop(close, None)
 
 
 def overloaded(what: str) -> RetryableError:
-    """The error that there are too many of something: try again."""
+    """Return the error for a reached limit."""
     return RetryableError(f"too many {what} are under way: try again", retry_after=RETRY_AFTER)

@@ -1,4 +1,4 @@
-"""Feedback: what a person thought of an answer, put into the log from which evaluation joins it to its run."""
+"""`POST /v1/feedback`: publishes a person's feedback on an answer; evaluation joins it to its run."""
 
 import time
 from typing import ClassVar, Final
@@ -17,32 +17,32 @@ from poise_services.gateway.request_options import RequestOptions
 from poise_services.gateway.runs import RECORD_RETENTION, may_have_record
 
 MAX_FEEDBACK_BYTES: Final = 256 * 1024
-"""The largest body: correction and comment of full length have room even where each character is written `\\uXXXX`."""
+"""The largest body: fits correction and comment of maximum length with each character escaped as `\\uXXXX`."""
 
 
 class FeedbackAccepted(Message):
-    """Feedback that is in the log."""
+    """Feedback that was published."""
 
     kind: ClassVar[str] = "noted/1"
 
     run_id: str
     id: str
-    """What it is known by on that run: more of the same id replaces it."""
+    """Its id within the run: feedback with the same id replaces it."""
 
 
 class FeedbackEndpoint:
-    """The door to `poise.feedback`."""
+    """Publishes to `poise.feedback`."""
 
     def __init__(self, producer: MessageProducer) -> None:
         self._producer = producer
 
     async def submit(self, request: Request) -> Response:
-        """Answer `POST /v1/feedback`. That there is such a run is not checked: it may not have ended yet.
+        """Answer `POST /v1/feedback`. The run is not looked up: it may not have ended yet.
 
         Raises:
-            InvalidMessageError: Body or headers are not what they must be.
+            InvalidMessageError: The body or a header is invalid.
             NotFoundError: The run is too long ago.
-            UnavailableError: The broker did not take it; to send it again does no harm.
+            UnavailableError: The broker did not accept it; retrying is safe.
         """
         options = RequestOptions.from_headers(request.headers.raw, time.time())
         feedback = _parse(await read_json(request, limit=MAX_FEEDBACK_BYTES))

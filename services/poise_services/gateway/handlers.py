@@ -1,4 +1,4 @@
-"""The gateway's handlers: what answers which request, in one table."""
+"""The gateway's handlers, in one table of routes."""
 
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -30,16 +30,16 @@ HttpHandler = Callable[[Request], Awaitable[Response]]
 DEAD_LETTERS_PATH: Final = "/v1/admin/dead-letters"
 
 _NO_FRAMEWORK_TELEMETRY: Final[Any] = {"tracing": False, "metrics": False, "logs": False}
-"""The framework's is left off: spans and metrics are Poise's, and go where the mesh's settings say."""
+"""Disables the framework's telemetry: Poise has its own spans and metrics."""
 
 
 class Gateway:
-    """The application and what it consists of.
+    """The HTTP application and its endpoints.
 
     Args:
         mesh: The connection.
-        settings: The gateway's.
-        epochs: Refuses epochs that cannot exist; None = retrieval alone does.
+        settings: The gateway's settings.
+        epochs: Rejects epochs that no index can reach; None = only retrieval does.
     """
 
     def __init__(self, mesh: MeshConnection, settings: GatewaySettings, epochs: EpochValidator | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Health: whether the gateway lives, and whether it is ready."""
+"""Liveness and readiness of the gateway."""
 
 from collections.abc import Callable, Mapping
 
@@ -11,13 +11,13 @@ from poise_services.gateway.problems import problem_response
 
 
 class HealthEndpoints:
-    """What a load balancer asks."""
+    """Endpoints for load balancers."""
 
     def __init__(self, readiness: Callable[[], Mapping[str, bool]]) -> None:
         self._readiness = readiness
 
     async def liveness(self, _request: Request) -> Response:
-        """Answer `GET /healthz`: the process turns its event loop."""
+        """Answer `GET /healthz`: the event loop runs."""
         return JSONResponse({"status": "ok"})
 
     async def readiness(self, _request: Request) -> Response:

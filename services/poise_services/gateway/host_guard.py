@@ -1,4 +1,4 @@
-"""Host guard: a request that was sent to another name than the gateway's is not answered."""
+"""Rejects requests whose `Host` header is not one of the gateway's names (DNS rebinding)."""
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -9,7 +9,7 @@ from poise_services.gateway.problems import MisdirectedError, problem_response
 
 
 class HostGuard:
-    """Lets requests through by their header `Host`."""
+    """ASGI middleware that checks the `Host` header."""
 
     def __init__(self, app: ASGIApp, allowed: AllowedHosts) -> None:
         self._app = app

@@ -1,4 +1,4 @@
-"""Languages: what a client's `Accept-Language` asks for first."""
+"""Parses `Accept-Language`."""
 
 import re
 from typing import Final
@@ -6,16 +6,16 @@ from typing import Final
 from poise.contracts.ask import LANGUAGE_TAG
 
 MAX_TAG_CHARS: Final = 35
-"""Characters of a tag that is heard (RFC 5646, section 4.4.1)."""
+"""The longest accepted tag (RFC 5646, section 4.4.1)."""
 MAX_HEADER_CHARS: Final = 2_000
 """Characters of the header that are read: browsers send some 100."""
 _QUALITY: Final = re.compile(r"0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?")
 
 
 def preferred_language(accept_language: str | None) -> str | None:
-    """The language with the highest quality, of equals the first (RFC 9110, section 12.5.4); None = no wish.
+    """Return the language with the highest quality, the first of equals (RFC 9110, section 12.5.4); None = none.
 
-    What cannot be read is passed over: it is a wish, and no reason to refuse an ask.
+    Invalid parts are ignored: a preference is no reason to reject an ask.
     """
     best, quality = None, 0.0
     header = accept_language or ""
@@ -30,7 +30,7 @@ def preferred_language(accept_language: str | None) -> str | None:
 
 
 def _quality_of(parameters: list[str]) -> float:
-    """1 without a parameter; 0 where they are not what they should be."""
+    """Return the quality: 1 without a parameter, 0 if the parameters are invalid."""
     if not parameters:
         return 1.0
     name, _, value = parameters[0].partition("=")

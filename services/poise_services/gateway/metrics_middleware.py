@@ -1,4 +1,4 @@
-"""Observed: how long each HTTP request took, by OpenTelemetry's conventions for HTTP servers."""
+"""Measures the duration of HTTP requests, by OpenTelemetry's conventions for HTTP servers."""
 
 import time
 from http import HTTPStatus
@@ -12,7 +12,7 @@ _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", 
 
 
 class MetricsMiddleware:
-    """Measures an application; a request that it fails on counts as 500."""
+    """ASGI middleware that measures requests; an unhandled exception counts as 500."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -35,6 +35,6 @@ class MetricsMiddleware:
         finally:
             method = scope["method"] if scope["method"] in _METHODS else "_OTHER"
             attributes = {semconv.HTTP_METHOD: method, semconv.HTTP_STATUS: status}
-            if "route" in scope:  # as it is declared: a path as it was sent would be a metric of its own each time
+            if "route" in scope:  # the declared route: raw paths would have unbounded cardinality
                 attributes[semconv.HTTP_ROUTE] = scope["route"].path
             measure(semconv.HTTP_DURATION, time.perf_counter() - began, attributes)

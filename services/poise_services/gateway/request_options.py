@@ -1,4 +1,4 @@
-"""Wishes: what a request's headers ask for, beside its body."""
+"""Request options that HTTP headers carry: deadline, minimum epoch, caching and trace context."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -12,15 +12,15 @@ from poise.ingestion.epoch_validator import parse_epoch
 from poise.rpc.deadlines import resolve_deadline
 
 ACCEPTED_HEADERS: Final = frozenset({"poise-deadline", MIN_EPOCH, "traceparent", "tracestate"})
-"""Headers that anyone may set. Who asks, and in which run, is not for the client to say."""
+"""Headers that a client may set. Identity and run id are not among them."""
 
 
 @dataclass(frozen=True, slots=True)
 class RequestOptions:
-    """What a client may ask for by headers."""
+    """Options of one request."""
 
     deadline: float
-    """Unix seconds, as asked for: it may be later than an ask can wait, which is told at its end."""
+    """Unix seconds, as requested: it may be beyond the longest deadline of an ask, which the fault then says."""
     min_epoch: str | None
     cache: Caching | None
     """What `Cache-Control` asks for (RFC 9111)."""
@@ -29,20 +29,20 @@ class RequestOptions:
 
     @classmethod
     def from_headers(cls, headers: Iterable[tuple[bytes, bytes]], now: float) -> "RequestOptions":
-        """Read them from an HTTP request's raw headers.
+        """Parse an HTTP request's raw headers.
 
         Args:
             headers: Names in lower case.
             now: Unix seconds.
 
         Raises:
-            InvalidMessageError: One cannot be read, or is absurd; names it.
+            InvalidMessageError: A header is malformed or out of range; the error names it.
             DeadlineExceededError: The deadline has passed.
         """
         headers = tuple(headers)
-        heard = [(name, value) for raw, value in headers if (name := raw.decode("latin-1")) in ACCEPTED_HEADERS]
+        accepted = [(name, value) for raw, value in headers if (name := raw.decode("latin-1")) in ACCEPTED_HEADERS]
         try:
-            envelope = Envelope.read(heard)
+            envelope = Envelope.read(accepted)
         except EnvelopeError as error:
             raise InvalidMessageError(str(error), [error.error]) from error
         deadline = resolve_deadline(envelope.deadline, now, RUNS_INTERACTIVE.deadlines)
@@ -56,9 +56,9 @@ class RequestOptions:
 
 
 def _cache_directive(headers: Iterable[tuple[bytes, bytes]]) -> Caching | None:
-    """What `Cache-Control` asks for; directives that mean nothing here are passed over, as RFC 9111 has it."""
-    said = b",".join(value for name, value in headers if name == b"cache-control").decode("latin-1")
-    directives = {directive.partition("=")[0].strip().lower() for directive in said.split(",")}
+    """Parse `Cache-Control`; unknown directives are ignored (RFC 9111)."""
+    value_list = b",".join(value for name, value in headers if name == b"cache-control").decode("latin-1")
+    directives = {directive.partition("=")[0].strip().lower() for directive in value_list.split(",")}
     if "no-store" in directives:
         return "no-store"
     return "no-cache" if "no-cache" in directives else None

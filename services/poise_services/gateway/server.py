@@ -1,4 +1,4 @@
-"""Server: the application on a socket, on the mesh's event loop, from the first request to an orderly end."""
+"""Runs the HTTP application until a graceful shutdown."""
 
 import asyncio
 import contextlib
@@ -21,16 +21,16 @@ from poise_services.gateway.http_protocol import MAX_HEAD_BYTES, LimitedProtocol
 from poise_services.gateway.settings import GatewaySettings
 
 RESERVED_FILES: Final = 256
-"""Open files besides the clients' connections: those refused, the broker's, logs."""
+"""Open files besides client connections: rejected connections, broker connections, logs."""
 BACKLOG: Final = 2_048
 ABORT_GRACE: Final = 5
-"""Seconds for telling those whose asks were given up."""
+"""Seconds for sending the 503 responses of aborted asks."""
 
 logger = logging.getLogger(__name__)
 
 
 class _Server(uvicorn.Server):
-    """Leaves signals to the mesh, which asks for the stop; says where it serves once it does."""
+    """Leaves signals to the worker runtime, which requests the shutdown; logs the address once it serves."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -43,15 +43,15 @@ class _Server(uvicorn.Server):
 
 
 async def serve(mesh: WorkerRuntime, settings: GatewaySettings, epochs: EpochValidator | None = None) -> None:
-    """Serve until stop is asked.
+    """Serve until shutdown is requested.
 
-    1. no new connection is taken
-    2. asks that wait may finish, for `grace` seconds
-    3. those that still wait are answered 503
-    4. the connections are closed
+    1. Stop accepting connections.
+    2. Let pending asks finish, for `grace` seconds.
+    3. Answer the remaining ones with 503.
+    4. Close the connections.
 
     Raises:
-        SetupError: The port cannot be had.
+        SetupError: The port cannot be bound.
     """
     _raise_open_file_limit(settings.limits.connections)
     with _bound_socket(settings) as listener:
@@ -66,7 +66,7 @@ async def serve(mesh: WorkerRuntime, settings: GatewaySettings, epochs: EpochVal
                 ws="none",
                 lifespan="off",
                 log_config=None,
-                log_level="error",  # what strangers send is counted, not logged
+                log_level="error",  # malformed requests are counted, not logged
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,
@@ -99,7 +99,7 @@ async def serve(mesh: WorkerRuntime, settings: GatewaySettings, epochs: EpochVal
 
 
 def _raise_open_file_limit(connections: int) -> None:
-    """Have the system let this process open as many connections as the settings do."""
+    """Raise the limit of open files so that `connections` fit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = connections + RESERVED_FILES
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -111,7 +111,7 @@ def _raise_open_file_limit(connections: int) -> None:
 
 @contextlib.contextmanager
 def _bound_socket(settings: GatewaySettings) -> Iterator[socket.socket]:
-    """A socket bound to the address; it listens once the server takes it, so that nobody knocks at a closed door."""
+    """Yield a socket bound to the address; the server starts listening on it when it is ready."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     # The protocol is named because asyncio turns Nagle's algorithm off only where it is: left on, it and the client's
     # delayed acknowledgement add 40 ms to each answer, whose head and body are sent one after the other.

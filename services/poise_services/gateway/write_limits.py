@@ -1,6 +1,6 @@
-"""Write limits: requests that cost a client nothing and the mesh something for long, so many of each client and of all.
+"""Rate limits for cheap writes with a lasting cost, per client and in total.
 
-Deleting a document, cancelling a run and giving feedback are accepted whether or not there is such a document or run.
+Deletions, cancels and feedback are accepted whether or not the document or run exists.
 """
 
 import time
@@ -15,17 +15,17 @@ from poise_services.gateway.connections import peer_key
 from poise_services.gateway.settings import HttpLimits
 
 BURST_SECONDS: Final = 10.0
-"""Seconds' worth of writes that may come at once."""
+"""Burst size, in seconds of the rate."""
 _HOUR: Final = 3_600.0
 
 HttpHandler = Callable[[Request], Awaitable[Response]]
 
 
 class WriteRateLimiter:
-    """Lets requests through as long as their client, and all together, have not made too many.
+    """Limits the rate of write requests.
 
     Args:
-        limits: How many.
+        limits: The rates.
     """
 
     def __init__(self, limits: HttpLimits) -> None:
@@ -35,10 +35,10 @@ class WriteRateLimiter:
         self._unknown = KeyedTokenBuckets((most / 10 / _HOUR, max(1.0, most / 10)), (most / _HOUR, most))
 
     def limit(self, handler: HttpHandler) -> HttpHandler:
-        """The handler, for so many requests.
+        """Return the handler with a rate limit.
 
         Raises:
-            RateLimitedError: There were too many lately; says when to come again.
+            RateLimitedError: The limit is reached; `retry_after` says when to retry.
         """
 
         async def guarded(request: Request) -> Response:
@@ -48,10 +48,10 @@ class WriteRateLimiter:
         return guarded
 
     def count_unknown_cancel(self, request: Request) -> None:
-        """Count a cancel of a run that is not under way here: every worker remembers it for hours.
+        """Count a cancel of a run that this gateway did not start: every worker remembers it for hours.
 
         Raises:
-            RateLimitedError: There were too many lately; says when to come again.
+            RateLimitedError: The limit is reached; `retry_after` says when to retry.
         """
         _take(self._unknown, request, "cancels of runs that are not under way here")
 

@@ -1,1 +1,1 @@
-"""The inference tier: has a model write, by any OpenAI-compatible HTTP server."""
+"""The inference tier: calls models on OpenAI-compatible HTTP servers."""

@@ -1,4 +1,4 @@
-"""Backends: the model servers of the settings, by name."""
+"""The clients of all configured backends, by name."""
 
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -19,9 +19,9 @@ _GAUGES: Final[dict[Gauge, Callable[[ModelClient], float | None]]] = {
 
 
 class Backends:
-    """All backends: `async with` it to have their connections closed and their gauges taken away at the end.
+    """All clients; use it with `async with`, which closes their connections and unregisters their gauges.
 
-    A backend that is down does not make the worker unready: others may be up, and who asks has other ways to answer.
+    A backend that is down does not make the worker unready: others may be up, and callers have fallbacks.
     """
 
     def __init__(self, settings: InferenceSettings) -> None:
@@ -39,10 +39,10 @@ class Backends:
         await self._open.aclose()
 
     def get(self, name: str) -> ModelClient:
-        """The backend of that name.
+        """Return the client of a backend.
 
         Raises:
-            UnavailableError: There is none.
+            UnavailableError: It is not configured.
         """
         server = self._clients.get(name)
         if server is None:

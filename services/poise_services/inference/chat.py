@@ -1,4 +1,4 @@
-"""OpenAI's form of a chat: the body that a model server is sent, and the completion read from what it answers."""
+"""OpenAI's chat completions format: request bodies, responses and stream chunks."""
 
 from http import HTTPStatus
 from typing import Any, Final
@@ -17,7 +17,7 @@ STREAM_DONE: Final = b"[DONE]"
 """The data of a stream's last event."""
 _MAX_STATUS: Final = 599
 MAX_QUOTED_CHARS = 200
-"""How much of an unreadable answer an error quotes."""
+"""Characters of an unreadable response that an error message quotes."""
 
 
 class _ResponseMessage(BaseModel):
@@ -34,7 +34,7 @@ class _UsageCounts(BaseModel):
     completion_tokens: int | None = None
 
     def usage(self) -> Usage:
-        """What a completion has of it; a number that cannot be one of tokens is none."""
+        """Return the usage; an impossible count becomes 0."""
         return Usage(
             prompt_tokens=_valid_count(self.prompt_tokens), completion_tokens=_valid_count(self.completion_tokens)
         )
@@ -67,12 +67,12 @@ def _valid_count(counted: int | None) -> int:
 
 
 def request_body(request: Generate, backend: Backend, *, stream: bool = False) -> dict[str, Any]:
-    """The body to send for a request.
+    """Return the request body.
 
     Args:
         request: The chat.
         backend: The backend's settings.
-        stream: Whether the words are wanted as they come.
+        stream: Whether to request a stream.
     """
     body: dict[str, Any] = {
         "model": backend.model,
@@ -88,18 +88,18 @@ def request_body(request: Generate, backend: Backend, *, stream: bool = False) -
 
 
 def parse_completion(answered: bytes, *, name: str, backend: Backend) -> Completion:
-    """Read the completion out of an answer with status 200.
+    """Parse the completion of a response with status 200.
 
-    A text that is empty is a completion: the model had nothing to say, and whoever asked must judge that.
+    An empty text is a valid completion; the caller decides what to do with it.
 
     Args:
-        answered: The answer's body.
+        answered: The response body.
         name: The backend's name.
         backend: Its settings.
 
     Raises:
-        RetryableError: There is no completion in it.
-        ContentFilteredError: The provider's filter kept it back, or cut it short.
+        RetryableError: The response has no completion.
+        ContentFilteredError: The provider's content filter removed or truncated it.
     """
     try:
         check_value_count(answered, "reply")
@@ -126,7 +126,7 @@ def parse_completion(answered: bytes, *, name: str, backend: Backend) -> Complet
 
 
 class CompletionAssembler:
-    """A completion that comes in chunks.
+    """Assembles a completion from stream chunks.
 
     Args:
         name: The backend's name.
@@ -140,13 +140,13 @@ class CompletionAssembler:
         self._tokens = _UsageCounts()
         self._finish_reason: str | None = None
         self.done = False
-        """Whether the server said that it is."""
+        """Whether `[DONE]` was received."""
 
     def add_event(self, data: bytes) -> str:
-        """Take the data of one event; returns the words in it.
+        """Add the data of one event, and return its text.
 
         Raises:
-            PoiseError: It is an error, or cannot be read.
+            PoiseError: The event is an error, or malformed.
         """
         self.done = self.done or data.strip() == STREAM_DONE
         if self.done:
@@ -168,11 +168,11 @@ class CompletionAssembler:
         return words
 
     def completion(self) -> Completion:
-        """What came, when nothing more comes.
+        """Return the completion at the end of the stream.
 
         Raises:
-            RetryableError: It was cut off.
-            ContentFilteredError: The provider's filter kept it back, or cut it short.
+            RetryableError: The stream was cut off.
+            ContentFilteredError: The provider's content filter removed or truncated it.
         """
         _check_not_filtered(self._finish_reason, self._name)
         if self._finish_reason is None and not (self.done and self._words):
@@ -188,13 +188,13 @@ class CompletionAssembler:
 
 
 def _check_not_filtered(finish_reason: str | None, name: str) -> None:
-    """An answer that was filtered after its chat was let through says so here; a part of it may be there."""
+    """Raise if the completion was filtered; a part of it may have been received."""
     if finish_reason == "content_filter":
         raise ContentFilteredError(f"backend {name} answered 200: its filter kept back what the model wrote")
 
 
 def _status_of(error: object) -> int:
-    """The HTTP status that an error in the middle of a stream stands for: its code, where that is one."""
+    """Return the HTTP status of an error inside a stream: its code if that is an error status, else 500."""
     code = error.get("code") if isinstance(error, dict) else None
     known = isinstance(code, int) and HTTPStatus.BAD_REQUEST <= code <= _MAX_STATUS
     return code if known and isinstance(code, int) else HTTPStatus.INTERNAL_SERVER_ERROR

@@ -1,4 +1,4 @@
-"""Server: one backend at work, with its connections, its places and whether it is up."""
+"""HTTP client of one backend, with a concurrency limiter and its up/down state."""
 
 import asyncio
 import logging
@@ -26,13 +26,13 @@ from poise_services.inference.settings import Backend
 from poise_services.inference.sse import EventParser
 
 MAX_RESPONSE_BYTES: Final = 2 * 1024 * 1024
-"""Bytes of an answer as a whole; a server that sends more is not answering a chat, and no reply could hold it."""
+"""Bytes of a response without streaming; more would not fit into a reply."""
 MAX_STREAM_BYTES: Final = 8 * 1024 * 1024
-"""Bytes of an answer in chunks, which say some 200 bytes around each word."""
+"""Bytes of a streamed response: a chunk has about 200 bytes of overhead per token."""
 
 EVENT_STREAM: Final = "text/event-stream"
 DRAIN_TIMEOUT: Final = 0.2
-"""Seconds for the end of a response whose last event has come, so that its connection can be used again."""
+"""Seconds to read the end of a response after its last event, so that the connection can be reused."""
 
 TextSink = Callable[[str], Awaitable[None]]
 
@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 
 
 class ModelClient:
-    """One backend; `async with` it to have its connections closed at the end.
+    """Client of one backend; use it with `async with`, which closes its connections.
 
     Args:
         name: The backend's name in the settings.
@@ -51,7 +51,7 @@ class ModelClient:
         self.name = name
         self.limiter = ConcurrencyLimiter(backend.concurrency, backend.batch_share)
         self.up: bool | None = None
-        """Whether it answered its last request, be it by a refusal; None = it was not asked yet."""
+        """Whether it answered its last request, even with an error response; None = no request yet."""
         self._backend = backend
         self._telemetry = ModelTelemetry(name, backend)
         self._secret = backend.api_key.get_secret_value() if backend.api_key else ""
@@ -67,21 +67,21 @@ class ModelClient:
     async def complete(
         self, request: Generate, *, remaining: float, lane: Lane = "interactive", write: TextSink | None = None
     ) -> Completion:
-        """Have the model complete a chat.
+        """Return the model's completion of a chat.
 
-        Cancelling it closes the connection, on which servers stop writing.
+        Cancelling closes the connection, which makes servers stop generating.
 
         Args:
             request: The chat.
-            remaining: Seconds until nobody wants it any more.
-            lane: Whose turn it is to get a place.
-            write: Takes words as they come, where the server streams; the completion has all of them in any case.
+            remaining: Seconds until the deadline.
+            lane: The traffic class, for the concurrency limiter.
+            write: Called with text as it is streamed; the completion has the whole text in any case.
 
         Raises:
-            DeadlineExceededError: Those seconds are over.
-            RateLimitedError: The server wants fewer requests, or the account's quota is used up.
-            RetryableError: The server cannot be reached, is too busy or slow, failed, or answered without a completion.
-            TerminalError: The server refused the request, or its filter did.
+            DeadlineExceededError: The deadline passed.
+            RateLimitedError: The server answered 429, or the account's quota is exhausted.
+            RetryableError: The server is unreachable, overloaded or slow, failed, or sent no completion.
+            TerminalError: The server or its content filter rejected the request.
         """
         budget = min(remaining, self._backend.timeout)
         try:
@@ -97,7 +97,7 @@ class ModelClient:
             raise slow from error
         except HandlerError as error:
             self._update_up(error)
-            error.args = (redact_addresses(str(error), self._backend.url.host or ""),)  # it is told to whoever asked
+            error.args = (redact_addresses(str(error), self._backend.url.host or ""),)  # the caller gets the message
             raise
         self._update_up(None)
         return completion
@@ -142,7 +142,7 @@ class ModelClient:
         return self._without_secret(bytes(answered))
 
     def _without_secret(self, answered: bytes) -> bytes:
-        # Servers have been seen to quote a request's headers in their errors, and those are logged and passed on.
+        # Some servers echo request headers in error messages, which are logged and passed on.
         return answered.replace(self._secret.encode(), b"***") if self._secret else answered
 
     def _update_up(self, error: HandlerError | None) -> None:
@@ -155,13 +155,13 @@ class ModelClient:
 
 
 async def _drain(chunks: AsyncIterator[bytes]) -> None:
-    """Read to the end of a response, if it comes soon: some servers keep the connection open after their last word."""
+    """Read a response to its end, within a timeout: some servers keep it open after the last event."""
     try:
         async with asyncio.timeout(DRAIN_TIMEOUT):
             async for _ in chunks:
                 pass
     except (TimeoutError, httpx2.RequestError, BodyError):
-        return  # all words are there; the connection is closed
+        return  # the completion is complete; the connection is closed
 
 
 def _client(backend: Backend, secret: str) -> httpx2.AsyncClient:
@@ -169,8 +169,8 @@ def _client(backend: Backend, secret: str) -> httpx2.AsyncClient:
         headers=ACCEPT_ENCODING | ({"authorization": f"Bearer {secret}"} if secret else {}),
         timeout=httpx2.Timeout(None, connect=backend.connect_timeout),
         limits=httpx2.Limits(max_connections=backend.concurrency, max_keepalive_connections=backend.concurrency),
-        # A proxy of the environment's is for the world outside: it could not reach this machine's own servers.
+        # A proxy from the environment cannot reach servers on loopback.
         trust_env=not is_loopback(backend.url.host or ""),
-        # Without TLS there is no certificate to check, and loading the authorities takes longer than the rest.
+        # Loading the CA certificates is slow, and without TLS there is no certificate to verify.
         verify=backend.url.scheme == "https",
     )

@@ -1,4 +1,4 @@
-"""Operation: one request to a model as telemetry has it, by OpenTelemetry's conventions for generative AI."""
+"""Telemetry of model calls, by OpenTelemetry's conventions for generative AI."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -10,7 +10,7 @@ from poise_services.inference.settings import Backend
 
 
 class ModelTelemetry:
-    """A backend's span and metrics."""
+    """Spans and metrics of one backend."""
 
     def __init__(self, name: str, backend: Backend) -> None:
         self._span = semconv.chat_span(backend.model)
@@ -27,11 +27,11 @@ class ModelTelemetry:
 
     @contextmanager
     def observe(self, request: Generate, *, waited: float) -> Iterator[Span]:
-        """Observe one request: its time, and its error if it has one.
+        """Record one request: its duration, and its error if there is one.
 
         Args:
             request: The chat.
-            waited: Seconds that it waited for a place.
+            waited: Seconds that it waited for the concurrency limiter.
         """
         began = time.perf_counter()
         error_type: Mapping[str, str] = {}
@@ -55,7 +55,7 @@ class ModelTelemetry:
             measure(semconv.GEN_AI_DURATION, time.perf_counter() - began, {**self._measured, **error_type})
 
     def record_completion(self, completion: Completion, observed: Span) -> None:
-        """Say what came of it."""
+        """Record the completion on its span and in the token metrics."""
         usage = completion.usage
         observed.set_attributes(
             {

@@ -1,8 +1,7 @@
-"""Refusals: what a model server's answer other than 200 means for the request, and whether to try again.
+"""Maps error responses of OpenAI-compatible servers to errors, which decide whether to retry.
 
-Servers speak OpenAI's form and differ in where they put what happened: in the status, in `code`, in `type`, in
-`innererror.code` (Azure), in words alone (vLLM), or, for an error in the middle of a stream, not in a status at all. So
-the codes decide before the status does.
+Servers differ in where they put the cause: in the status, `code`, `type`, `innererror.code` (Azure), or only in the
+message (vLLM). An error inside a stream has no status. So the codes take precedence over the status.
 """
 
 import re
@@ -16,14 +15,14 @@ from poise.contracts.message import strip_bom
 from poise.errors import PoiseError, RateLimitedError, RetryableError, TerminalError
 
 MAX_QUOTED_CHARS: Final = 300
-"""How much of what the server said is passed on."""
+"""Characters of a server's message that an error quotes."""
 
 _TRANSIENT_STATUSES: Final = frozenset({408, 409, 425})
-"""Refusals that pass: request timeout, conflict, too early."""
+"""Request timeout, conflict, too early: retryable."""
 _RATE_CODES: Final = frozenset({"rate_limit_exceeded", "rate_limit_error", "rate_limited", "too_many_requests"})
 """OpenAI's, Anthropic's and Mistral's; a gateway's that names the status."""
 _QUOTA_CODES: Final = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
-"""OpenAI's, with status 429 too: the money is used up, which no wait of a request's mends."""
+"""OpenAI's, also with status 429: the quota is exhausted, so waiting does not help."""
 _FILTER_CODES: Final = frozenset({"content_filter", "content_policy_violation", "ResponsibleAIPolicyViolation"})
 """Azure's `code`, OpenAI's, and Azure's `innererror.code`."""
 _TOO_LONG_CODES: Final = frozenset({"context_length_exceeded", "exceed_context_size_error"})
@@ -33,31 +32,31 @@ _OBJECT: Final = TypeAdapter(dict[str, Any])
 
 
 class ContextTooLongError(TerminalError):
-    """The chat and the tokens asked for do not fit the model's context."""
+    """The chat plus the requested tokens exceed the model's context."""
 
     name = "context-too-long"
     title = "Context too long"
     status = HTTPStatus.BAD_REQUEST
-    dead_letter = False  # whoever waits steps on: to another variant, or down the ladder
+    dead_letter = False  # the caller continues with another variant or down the ladder
 
 
 class ContentFilteredError(TerminalError):
-    """The provider's filter lets this chat, or what the model wrote to it, not through."""
+    """The provider's content filter rejected the chat or the completion."""
 
     name = "content-filtered"
     title = "Content filtered"
     status = HTTPStatus.BAD_REQUEST
-    dead_letter = False  # whoever waits steps on: to another variant, or down the ladder
+    dead_letter = False  # the caller continues with another variant or down the ladder
 
 
 def error_for_response(status: int, answered: bytes, *, name: str, retry_after: float | None = None) -> PoiseError:
-    """The error that an answer other than 200 stands for.
+    """Return the error for a response other than 200.
 
     Args:
         status: The HTTP status.
-        answered: The answer's body.
+        answered: The response body.
         name: The backend's name.
-        retry_after: Seconds that the server asked to be left alone.
+        retry_after: The seconds of `Retry-After`.
     """
     said, codes = _message_and_codes(answered)
     message = f"backend {name} answered {status}: {said or 'without a reason'}"
@@ -75,7 +74,7 @@ def error_for_response(status: int, answered: bytes, *, name: str, retry_after: 
 
 
 def _message_and_codes(answered: bytes) -> tuple[str, frozenset[str]]:
-    """What the server said, on one line and cut, and the codes it gave; servers differ in where they put them."""
+    """Return the server's message, truncated to one line, and its error codes."""
     try:
         check_value_count(answered, "refusal")
         body = _OBJECT.validate_json(strip_bom(answered))

@@ -1,4 +1,4 @@
-"""The inference tier's settings: which model servers there are, and how hard each may be worked."""
+"""The inference tier's settings: the model servers and their limits."""
 
 from typing import Annotated, ClassVar, Literal
 

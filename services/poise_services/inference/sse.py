@@ -1,4 +1,4 @@
-"""Server-sent events: from the bytes of a response to the data of each event, however they were cut on the way."""
+"""Parser of server-sent events."""
 
 import re
 from codecs import BOM_UTF8
@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from typing import Final
 
 _LINE_END: Final = re.compile(rb"\r\n|\n|\r(?=.)", re.DOTALL)
-"""A carriage return that is the last byte so far may be half of a line's end: the next chunk tells."""
+"""A carriage return at the end of a chunk may be the first half of CRLF: the next chunk decides."""
 _DATA: Final = b"data"
 
 
 class EventParser:
     """Reads `text/event-stream` (WHATWG HTML, 9.2.6); pure.
 
-    Comments, fields other than `data`, and a byte order mark at the beginning are passed over.
+    Comments, fields other than `data`, and a leading byte order mark are ignored.
     """
 
     def __init__(self) -> None:
@@ -22,17 +22,17 @@ class EventParser:
         self._data: list[bytes] = []
 
     def feed(self, chunk: bytes) -> Iterator[bytes]:
-        """Take more bytes; gives the data of each event that they complete."""
+        """Add bytes, and yield the data of each event that they complete."""
         self._rest += chunk
         if b"\n" not in chunk and b"\r" not in chunk:
-            return  # so that a long line in many chunks is not searched again for each
+            return  # avoids searching a long line again for each chunk
         *lines, rest = _LINE_END.split(bytes(self._rest))
         self._rest = bytearray(rest)
         for line in lines:
             yield from self._take(line)
 
     def close(self) -> Iterator[bytes]:
-        """The response is over: an event whose blank line is missing counts all the same, as servers leave it out."""
+        """End the stream, and yield an event without its final blank line, which some servers omit."""
         yield from self._take(bytes(self._rest).removesuffix(b"\r"))
         yield from self._take(b"")
 

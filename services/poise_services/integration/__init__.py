@@ -1,1 +1,1 @@
-"""The integration tier: asks other people's APIs."""
+"""The integration tier: calls third-party APIs."""

@@ -1,4 +1,4 @@
-"""Server: somebody else's API at work, with its connections, its places and its breaker."""
+"""HTTP client of a third-party API, with a concurrency limiter and a circuit breaker."""
 
 import asyncio
 import json
@@ -29,17 +29,17 @@ from poise_services.integration.settings import Api
 from poise_services.integration.template import fill, fill_url
 
 DEADLINE_SHARE: Final = 0.9
-"""The share of the time until the deadline that a request may take: in the rest its last good answer stands in."""
+"""Share of the remaining time that a request may take; the rest is for loading a stale response."""
 FAIR_TIMEOUT_SHARE: Final = 0.5
-"""The share of its timeout that an API must have had for its not answering to count against it."""
+"""Share of its timeout that an API must have had before a timeout counts as a failure of the API."""
 MAX_OPEN_SECONDS: Final = 300.0
-"""Seconds for which an API is left alone at most, however long it asked for."""
+"""Longest time that the circuit stays open, whatever `Retry-After` says."""
 
 log = logging.getLogger(__name__)
 
 
 class ApiClient:
-    """One integration; `async with` it to have its connections closed at the end.
+    """Client of one integration; use it with `async with`, which closes its connections.
 
     Args:
         name: Its name in the settings.
@@ -50,7 +50,7 @@ class ApiClient:
         self.name = name
         self.api = api
         self.breaker = Breaker()
-        """It keeps an API that fails from being asked for a while."""
+        """Opens after repeated failures."""
         self._limiter = ConcurrencyLimiter(api.concurrency, api.batch_share)
         self._redacted = tuple(value.encode() for value in api.redacted_values())
         self._attributes: Mapping[str, str | int] = {
@@ -67,7 +67,7 @@ class ApiClient:
             limits=httpx2.Limits(max_connections=api.concurrency, max_keepalive_connections=api.concurrency),
             trust_env=not is_loopback(urlsplit(api.url).hostname or ""),
             verify=urlsplit(api.url).scheme == "https",
-            follow_redirects=False,  # a redirect would carry the question, and its headers, to where nobody said
+            follow_redirects=False,  # a redirect would send the question and secret headers to an unconfigured host
         )
 
     async def __aenter__(self) -> Self:
@@ -78,12 +78,12 @@ class ApiClient:
         await self._client.aclose()
 
     async def fetch(self, parameters: Mapping[str, str], *, remaining: float, lane: Lane = "interactive") -> str:
-        """The text of its answer. Cancelling it closes the connection.
+        """Return the text of its response. Cancelling closes the connection.
 
         Args:
-            parameters: All that its settings name.
-            remaining: Seconds until nobody wants it any more.
-            lane: Whose turn it is to get a place.
+            parameters: Values of all its placeholders.
+            remaining: Seconds until the deadline.
+            lane: The traffic class, for the concurrency limiter.
 
         Raises:
             PoiseError: See `Fetching.fetch`.
@@ -101,7 +101,7 @@ class ApiClient:
 
     @contextmanager
     def _addresses_removed(self) -> Iterator[None]:
-        """Have an error say to whoever asked what happened, and not where."""
+        """Remove addresses from error messages, which reach the caller."""
         try:
             yield
         except PoiseError as error:
@@ -110,7 +110,7 @@ class ApiClient:
 
     @contextmanager
     def _breaker_guard(self) -> Iterator[None]:
-        """Let a request through, if the breaker does, and tell it how that ended."""
+        """Run a request if the breaker allows it, and record its outcome."""
         now = time.monotonic()
         if not self.breaker.allow(now):
             rest = max(0.0, (self.breaker.retry_at() or now) - now)
@@ -129,7 +129,7 @@ class ApiClient:
             self.breaker.record_failure(time.monotonic(), admitted_at=now, error=str(error))
             self._log_transition(before, error)
             raise
-        except TerminalError:  # it is there, and answers
+        except TerminalError:  # the API is available
             self.breaker.record_success(admitted_at=now)
             self._log_transition(before, None)
             raise
@@ -164,7 +164,7 @@ class ApiClient:
                 after = retry_after_seconds(response.headers, time.time())
                 raise error_for_status(status, answered, name=self.name, retry_after=after, max_wait=self.api.timeout)
             text = extract_text(answered, self.api.pointer, name=self.name, status=status)
-            return self._without_secrets(text.encode()).decode()  # in JSON, what was escaped is itself only now
+            return self._without_secrets(text.encode()).decode()  # a JSON escape can hide a secret until it is decoded
 
     async def _read(self, response: httpx2.Response) -> bytes:
         answered = bytearray()
@@ -178,14 +178,14 @@ class ApiClient:
         return self._without_secrets(bytes(answered))
 
     def _without_secrets(self, answered: bytes) -> bytes:
-        # APIs quote a request's address and headers in their errors, and some in their answers: those are passed on.
+        # Some APIs echo the request's URL and headers in errors and responses, which are passed on.
         for value in self._redacted:
             answered = answered.replace(value, b"***")
         return answered
 
     @contextmanager
     def _request_span(self) -> Iterator[Span]:
-        """The request's span and time, as OpenTelemetry has them for HTTP; no address, which may hold a secret."""
+        """Record span and duration by OpenTelemetry's HTTP conventions, without the URL, which may hold a secret."""
         began, error_type = time.perf_counter(), ""
         try:
             with span(semconv.fetch_span(self.name), kind=SpanKind.CLIENT, attributes=self._attributes) as opened:

@@ -1,4 +1,4 @@
-"""Apis: the integrations of the settings, by name."""
+"""The clients of all configured integrations, by name."""
 
 import time
 from contextlib import AsyncExitStack
@@ -11,9 +11,9 @@ from poise_services.integration.settings import IntegrationSettings
 
 
 class ApiClients:
-    """All integrations: `async with` it to have their connections closed and their gauge taken away at the end.
+    """All clients; use it with `async with`, which closes their connections and unregisters their gauge.
 
-    One that is down does not make the worker unready: others may be up, and who asks goes on without.
+    An API that is down does not make the worker unready: others may be up, and callers continue without it.
     """
 
     def __init__(self, settings: IntegrationSettings) -> None:
@@ -30,10 +30,10 @@ class ApiClients:
         await self._open.aclose()
 
     def get(self, name: str) -> ApiClient:
-        """The integration of that name.
+        """Return the client of an integration.
 
         Raises:
-            UnknownIntegrationError: There is none.
+            UnknownIntegrationError: It is not configured.
         """
         server = self._clients.get(name)
         if server is None:

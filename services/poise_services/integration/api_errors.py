@@ -1,6 +1,6 @@
-"""Refusals: what goes wrong with somebody else's API, and what it means for the request.
+"""Errors of third-party APIs.
 
-None is worth a dead letter while somebody waits: whoever waits is told and goes on without, and nobody wants it later.
+None causes a dead letter while a caller waits: the caller gets the fault and continues without the integration.
 """
 
 from http import HTTPStatus
@@ -10,26 +10,26 @@ from poise.contracts import Fault
 from poise.errors import PoiseError, RateLimitedError, RetryableError, TerminalError, UnavailableError
 
 MAX_QUOTED_CHARS: Final = 200
-"""How much of what the API said is passed on."""
+"""Characters of a response body that an error message quotes."""
 
 _TRANSIENT_STATUSES: Final = frozenset({408, 409, 425})
-"""Refusals that pass: request timeout, conflict, too early."""
+"""Request timeout, conflict, too early: retryable."""
 
 
 class ApiFailedError(RetryableError):
-    """The API cannot be reached, failed, or answered something that cannot be read: it may do better later."""
+    """The API is unreachable, failed or sent an unreadable response; a retry may succeed."""
 
     dead_letter = False
 
 
 class ApiRefusedError(TerminalError):
-    """The API refused the request, or answered what is of no use however often it is asked."""
+    """The API rejected the request, or its response is unusable; a retry cannot succeed."""
 
     dead_letter = False
 
 
 class EmptyResponseError(TerminalError):
-    """The API answered 200 with nothing in it. No error is raised anywhere else for that."""
+    """The API answered 200 with empty content."""
 
     name = "integration-empty"
     title = "Integration empty"
@@ -38,17 +38,17 @@ class EmptyResponseError(TerminalError):
 
 
 class UnknownIntegrationError(UnavailableError):
-    """There is no integration of that name."""
+    """The integration is not configured."""
 
     dead_letter = False
 
 
 class CircuitOpenError(UnavailableError):
-    """The API kept failing, and is left alone for a while.
+    """The API failed repeatedly and is not called for a while.
 
     Args:
         message: What happened, to what, and what to do.
-        retry_after: Seconds until it is tried again.
+        retry_after: Seconds until it is probed.
     """
 
     dead_letter = False
@@ -58,20 +58,20 @@ class CircuitOpenError(UnavailableError):
         self.retry_after = retry_after
 
     def fault(self) -> Fault:
-        """This error as the caller is told of it, with how long to wait."""
+        """Return the fault for the caller, with `retry_after`."""
         return super().fault().model_copy(update={"retry_after": self.retry_after})
 
 
 def error_for_status(
     status: int, answered: bytes, *, name: str, retry_after: float | None = None, max_wait: float | None = None
 ) -> PoiseError:
-    """The error that an answer other than 2xx stands for.
+    """Return the error for a response other than 2xx.
 
     Args:
         status: The HTTP status.
-        answered: The answer's body, without secrets.
+        answered: The response body, without secrets.
         name: The integration's name.
-        retry_after: Seconds that the API asked to be left alone.
+        retry_after: The seconds of `Retry-After`.
         max_wait: Seconds that may be waited for a rate limit.
     """
     said = " ".join(answered[: 8 * MAX_QUOTED_CHARS].decode(errors="replace").split())[:MAX_QUOTED_CHARS]

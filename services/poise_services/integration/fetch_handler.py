@@ -1,4 +1,4 @@
-"""Fetching: an integration is asked; when it has no answer, its last good one stands in, marked."""
+"""Handles `Fetch`: calls an integration; on an error, replies with its stale response, marked as such."""
 
 from collections.abc import Mapping
 
@@ -21,17 +21,17 @@ class FetchHandler:
         self._stale_cache = stale_cache
 
     async def fetch(self, request: Fetch, context: Context) -> Fetched:
-        """Ask an integration.
+        """Call an integration.
 
         Raises:
-            InvalidMessageError: A parameter is missing, or cannot stand where it is to stand.
-            UnknownIntegrationError: There is no integration of that name.
-            EmptyResponseError: It answered 200 with nothing in it.
-            CircuitOpenError: It kept failing, and is left alone for a while.
-            RateLimitedError: It wants fewer requests.
-            ApiFailedError: It cannot be reached, failed, was too slow, or what it says cannot be read.
-            ApiRefusedError: It refused, or what it says is of no use.
-            DeadlineExceededError: Those who wait have no more time.
+            InvalidMessageError: A parameter is missing, or not allowed in its place.
+            UnknownIntegrationError: The integration is not configured.
+            EmptyResponseError: It answered 200 with empty content.
+            CircuitOpenError: It failed repeatedly and is not called for a while.
+            RateLimitedError: It answered 429.
+            ApiFailedError: It is unreachable, failed, timed out or sent an unreadable response.
+            ApiRefusedError: It rejected the request, or its response is unusable.
+            DeadlineExceededError: The deadline passed.
         """
         client = self._clients.get(request.integration)
         parameters = select_parameters(client.api, request.parameters)
@@ -52,10 +52,10 @@ class FetchHandler:
 
 
 def select_parameters(api: Api, given: Mapping[str, str]) -> dict[str, str]:
-    """The parameters that an API takes, of those that are given.
+    """Return those of the given parameters that an API takes.
 
     Raises:
-        InvalidMessageError: One is missing, or cannot stand where it is to stand.
+        InvalidMessageError: One is missing, or not allowed in its place.
     """
     taken = {name: given[name] for name in sorted(api.parameters) if name in given}
     wrong = dict.fromkeys(sorted(api.parameters - taken.keys()), "is missing, and the integration takes it")

@@ -1,4 +1,4 @@
-"""Pointer: a part of a JSON document, by JSON Pointer (RFC 6901). Pure."""
+"""JSON Pointer (RFC 6901). Pure."""
 
 import re
 from typing import Final
@@ -9,14 +9,14 @@ _INDEX: Final = re.compile("0|[1-9][0-9]{0,8}")
 
 
 def resolve(document: JsonValue, pointer: str) -> JsonValue:
-    """The part that a pointer points to.
+    """Return the value that a pointer refers to.
 
     Args:
         document: The document.
         pointer: Empty for all of it, or `/name/0/name`, where `~1` stands for `/` and `~0` for `~`.
 
     Raises:
-        LookupError: It points to nothing.
+        LookupError: There is no such value.
     """
     found = document
     for token in pointer.split("/")[1:]:

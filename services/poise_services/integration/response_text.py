@@ -1,7 +1,6 @@
-"""Reading: the text in an API's answer, or that there is none. Pure.
+"""Extracts the text of an API's response. Pure.
 
-An answer of status 200 with nothing in it is the failure that shows nowhere else: no error is raised, and whoever asked
-goes on with nothing. Here it is an error.
+An empty response with status 200 is an error here; elsewhere it would go unnoticed.
 """
 
 import json
@@ -14,22 +13,22 @@ from poise_services.integration.api_errors import ApiFailedError, ApiRefusedErro
 from poise_services.integration.json_pointer import resolve
 
 MAX_TEXT_CHARS: Final = 100_000
-"""Characters: a reply must fit into a record, and the worst of them takes six bytes there."""
+"""Characters of a text, so that a reply fits into a record; a character takes six bytes there at most."""
 _QUOTED_CHARS: Final = 80
 
 
 def extract_text(answered: bytes, pointer: str | None, *, name: str, status: int = 200) -> str:
-    """The text that an answer holds.
+    """Return the text of a response.
 
     Args:
-        answered: The answer's body, without secrets.
-        pointer: The part that matters; None = all of it, be it JSON or not.
+        answered: The response body, without secrets.
+        pointer: The part to extract; None = the whole body, JSON or not.
         name: The integration's name.
-        status: The answer's status.
+        status: The HTTP status.
 
     Raises:
-        EmptyResponseError: There is nothing in it.
-        ApiFailedError: A part of it matters, and it is no JSON, or has more values than are read.
+        EmptyResponseError: The response, or the part, is empty.
+        ApiFailedError: There is a pointer, and the body is not JSON or has too many values.
         ApiRefusedError: It is too long for a reply.
     """
     whole = answered.decode(errors="replace").strip().strip("\ufeff\x00").strip()
@@ -57,7 +56,7 @@ def extract_text(answered: bytes, pointer: str | None, *, name: str, status: int
 
 
 def is_empty(value: JsonValue) -> bool:
-    """Whether there is nothing in a value: null, white space, or a list or an object that holds nothing but such."""
+    """Return whether a value is empty: null, white space, or a list or object of empty values only."""
     match value:
         case None:
             return True

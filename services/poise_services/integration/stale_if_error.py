@@ -1,4 +1,4 @@
-"""Last good: what an API said when it last said something, kept in Redis to stand in for it when it says nothing."""
+"""Stores the last good response of an integration in Redis, to serve it stale if the API fails (`stale-if-error`)."""
 
 import hashlib
 import json
@@ -17,7 +17,7 @@ from poise_services.integration.settings import Api
 log = logging.getLogger(__name__)
 
 _MIN_AGE: Final = 0.001
-"""Seconds: what stands in is told apart from what is fresh by its age."""
+"""Seconds: a stale response is recognised by an age above 0."""
 
 
 class _StoredResponse(BaseModel):
@@ -27,7 +27,7 @@ class _StoredResponse(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class CacheKey:
-    """What was asked of which API for whom: two with the same have the same answer."""
+    """Identifies a request: its tenant, API and parameters."""
 
     tenant: str
     name: str
@@ -36,7 +36,7 @@ class CacheKey:
 
     @property
     def redis_key(self) -> str:
-        """Its place in Redis. A change of the address, the body or the pointer makes it another one."""
+        """The Redis key; it changes with the API's URL, body or pointer."""
         api = self.api
         asked = [api.method, api.url, api.body, api.pointer, sorted(self.parameters.items())]
         digest = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
@@ -44,25 +44,25 @@ class CacheKey:
 
 
 class StaleIfErrorCache:
-    """The last good answers. Without a cache there are none."""
+    """The last good responses; without Redis, there are none."""
 
     def __init__(self, redis: RedisClient) -> None:
         self._redis = redis
 
     async def store(self, key: CacheKey, text: str) -> None:
-        """Keep an answer for as long as its API's settings say."""
+        """Store a response for the API's `stale_if_error` seconds."""
         if key.api.stale_if_error:
             kept = _StoredResponse(at=time.time(), text=text).model_dump_json()
             await self._redis.put(key.redis_key, kept.encode(), key.api.stale_if_error)
 
     async def load(self, key: CacheKey) -> tuple[str, float] | None:
-        """The last good answer and its age in seconds, if one is kept."""
+        """Return the last good response and its age in seconds; None if there is none."""
         found = await self._redis.get(key.redis_key) if key.api.stale_if_error else None
         if found is None:
             return None
         try:
             kept = _StoredResponse.model_validate_json(found)
         except ValidationError as error:
-            log.warning("what is kept of integration %s cannot be read: %s", key.name, error)
+            log.warning("the stored response of integration %s cannot be read: %s", key.name, error)
             return None
         return kept.text, max(_MIN_AGE, time.time() - kept.at)

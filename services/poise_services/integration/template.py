@@ -1,4 +1,4 @@
-"""Template: an address or a body with places in braces, `{question}`, which values are filled into. Pure."""
+"""URL and body templates with placeholders such as `{question}`. Pure."""
 
 import re
 from collections.abc import Mapping
@@ -8,13 +8,13 @@ from urllib.parse import quote
 from pydantic import JsonValue
 
 PARAMETER: Final = "[A-Za-z_][A-Za-z0-9_]*"
-"""What may stand in braces; other braces are braces."""
+"""The name of a placeholder; other braces are literal."""
 _SLASHES: Final = re.compile(r"[/\\]")
 _PLACEHOLDER: Final = re.compile(rf"\{{({PARAMETER})\}}")
 
 
 def placeholders(template: JsonValue) -> frozenset[str]:
-    """The names that stand in braces, in any of its strings."""
+    """Return the names of the placeholders in any string of the template."""
     match template:
         case str():
             return frozenset(_PLACEHOLDER.findall(template))
@@ -27,7 +27,7 @@ def placeholders(template: JsonValue) -> frozenset[str]:
 
 
 def fill(template: JsonValue, values: Mapping[str, str]) -> JsonValue:
-    """The template with its places filled in; a value stays inside its string, whatever is in it."""
+    """Return the template with its placeholders replaced; a value cannot escape its string."""
     match template:
         case str():
             return _PLACEHOLDER.sub(lambda place: values[place[1]], template)
@@ -40,12 +40,12 @@ def fill(template: JsonValue, values: Mapping[str, str]) -> JsonValue:
 
 
 def fill_url(template: str, values: Mapping[str, str]) -> str:
-    """The address with its places filled in, percent-encoded (RFC 3986): a value cannot leave its place."""
+    """Return the URL with its placeholders replaced, percent-encoded (RFC 3986)."""
     return _PLACEHOLDER.sub(lambda place: quote(values[place[1]], safe=""), template)
 
 
 def dot_segment_placeholders(template: str, values: Mapping[str, str]) -> frozenset[str]:
-    """The places in an address's path that make a step of it, `.` or `..`: servers read these, however encoded."""
+    """Return the placeholders that make a path segment `.` or `..`, which servers resolve even if encoded."""
     path = template.partition("?")[0]
     return frozenset[str]().union(
         *(placeholders(part) for part in path.split("/") if _has_dot_segment(fill(part, values)))
@@ -53,5 +53,5 @@ def dot_segment_placeholders(template: str, values: Mapping[str, str]) -> frozen
 
 
 def _has_dot_segment(filled: JsonValue) -> bool:
-    """Whether a part of a path, with its places filled in, is a step, or holds one behind a slash of its own."""
+    """Return whether a filled path segment is `.` or `..`, or contains one after a slash."""
     return any(part in {".", ".."} for part in _SLASHES.split(str(filled)))

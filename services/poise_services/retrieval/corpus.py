@@ -1,4 +1,4 @@
-"""The corpus: this worker's copy of what can be searched, kept up to date by following all of `poise.passages`."""
+"""This worker's search index, kept up to date by reading all of `poise.passages`."""
 
 import asyncio
 import logging
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-INDEX_REBUILDING: Final = "the index is not open: it is built anew from poise.passages"
+INDEX_REBUILDING: Final = "the index is not open: it is being rebuilt from poise.passages"
 _T = TypeVar("_T")
 
 
 class Corpus:
-    """`async with Corpus(mesh, settings, model) as corpus`: entered when it has caught up with the log.
+    """`async with Corpus(mesh, settings, model) as corpus`: entered when the index has reached the end of the log.
 
-    The log is applied in one thread, so that nothing there needs a lock; searching has threads of its own.
+    One thread applies the log, so that it needs no lock; searches have their own threads.
 
     Args:
         mesh: The connection.
@@ -44,7 +44,7 @@ class Corpus:
         model: The embedding model's id.
 
     Raises:
-        SetupError: The index cannot be kept on disk, or the log cannot be read. Later that ends the process.
+        SetupError: The index cannot be written, or the log cannot be read. After start, this ends the process.
     """
 
     def __init__(self, mesh: MeshConnection, settings: RetrievalSettings, model: str) -> None:
@@ -63,7 +63,7 @@ class Corpus:
     # -- coming and going -----------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
-        """Open the store, follow the log, and wait until everything that was in it is applied."""
+        """Open the store, read the log, and wait until everything up to its end is applied."""
         started = time.perf_counter()
         identities = self._mesh.topic_identities
         self._mesh.ready_when("index", lambda: self._reader is not None and self._reader.at_end())
@@ -99,7 +99,7 @@ class Corpus:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool | None:
-        """Stop following and close the store in good order."""
+        """Stop reading and close the store cleanly."""
         return await self._stack.__aexit__(kind, error, traceback)
 
     async def _origin(self) -> StoreOrigin:
@@ -119,13 +119,13 @@ class Corpus:
 
     def _documents_recreated(self, topic_id: str) -> None:
         if self._reader is not None and (self._store is None or self._store.origin.documents != topic_id):
-            self._reader.restart(f"topic {DOCUMENTS.name} was deleted and made again")
+            self._reader.restart(f"topic {DOCUMENTS.name} was deleted and recreated")
 
     async def _rebuild(self, slot: IndexSlot) -> None:
-        """Begin with an empty index: the log that it was made of is another one.
+        """Start with an empty index, because the log was recreated.
 
         Raises:
-            UnavailableError: `poise.documents` alone is another one; a person must decide what becomes of the passages.
+            UnavailableError: Only `poise.documents` was recreated; an operator must decide about the passages.
         """
         store, now = self._open_store, await self._origin()
         if store.origin.passages == now.passages and store.origin.documents != now.documents and store.next_offsets:
@@ -138,11 +138,11 @@ class Corpus:
 
     @property
     def epoch(self) -> Epoch:
-        """How far it has come. Read it before searching: then what is found is at least of this epoch."""
+        """The epoch of the index. Read it before searching, so that the results are at least of this epoch."""
         return self._open_store.epoch
 
     async def search(self, text: str, vector: "NDArray[np.float32] | None", limit: int) -> list[SearchHit]:
-        """The passages that bear most on a query, best first; see `Index.search`."""
+        """Return the most relevant passages, best first; see `Index.search`."""
         store, candidates = self._open_store, self._settings.candidates
         loop = asyncio.get_running_loop()
         try:
@@ -155,11 +155,11 @@ class Corpus:
             raise
 
     async def visible_version(self, document: str) -> VersionState:
-        """The version of a document that is seen."""
+        """Return the visible version of a document."""
         return await self._write(lambda: self._open_store.metadata.version_of(document))
 
     async def expired_deletions(self, partition: int, *, before: float, most: int, limit: int) -> list[tuple[str, int]]:
-        """Documents that were deleted and never there, and are to be forgotten; see there."""
+        """Return expired deletions of documents that never existed; see `IndexMetadata.expired_deletions`."""
         return await self._write(
             lambda: self._open_store.metadata.expired_deletions(partition, before=before, most=most, limit=limit)
         )
@@ -174,20 +174,20 @@ class Corpus:
         )
 
     async def moved_records(self, document: str) -> dict[int, MovedRecord]:
-        """What was copied of a document, by the partition that it was copied from."""
+        """Return the copied records of a document, by the partition that they were copied from."""
         return await self._write(lambda: self._open_store.metadata.moved_records(document))
 
     async def stored_passages(self, document: str) -> list[StoredPassage]:
-        """The parts of the version of a document that is seen, in order."""
+        """Return the passages of the visible version of a document, in order."""
         store = self._open_store
         return await self._write(lambda: store.index.get_passages(document, store.metadata.version_of(document).parts))
 
     async def wait_applied(self, position: Position) -> None:
-        """Wait until a record of `poise.passages`, and so each before it in its partition, has been applied."""
+        """Wait until a record of `poise.passages`, and each before it in its partition, is applied."""
         await self._until(lambda: self._open_store.next_offsets.get(position.partition, 0) > position.offset)
 
     async def check_epoch(self, epoch: Epoch) -> None:
-        """See that it may come to an epoch.
+        """Return if the index may reach an epoch.
 
         Raises:
             InvalidMessageError: It never will.
@@ -195,7 +195,7 @@ class Corpus:
         await self._epochs.validate(epoch)
 
     async def wait_for_epoch(self, epoch: Epoch) -> None:
-        """Wait until it has come as far as an epoch."""
+        """Wait until the index has reached an epoch."""
         await self._until(lambda: self.epoch.reached(epoch))
 
     # -- waiting and threads --------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Meaning: a query's vector, if it is to be had in time; without one, passages are found by their words alone."""
+"""Embeds queries for dense retrieval, within a time limit; without a vector, search is sparse only."""
 
 import asyncio
 import logging
@@ -15,10 +15,10 @@ log = logging.getLogger(__name__)
 
 
 class QueryEmbedder:
-    """Has queries embedded, and says once when that stops or begins again.
+    """Embeds queries, and logs when that starts to fail or works again.
 
     Args:
-        embedder: What makes vectors.
+        embedder: The embedder.
     """
 
     def __init__(self, embedder: Embedder) -> None:
@@ -26,11 +26,11 @@ class QueryEmbedder:
         self._up = True
 
     async def embed(self, query: str, within: float) -> "tuple[Vector | None, str | None]":
-        """The vector of a query, or why there is none.
+        """Return the vector of a query, or the reason why there is none.
 
         Args:
             query: The query.
-            within: Seconds in which it must come.
+            within: The time limit, seconds.
         """
         try:
             with span(semconv.EMBED_QUERY):
@@ -44,10 +44,10 @@ class QueryEmbedder:
         return vector, None
 
     def _say(self, trouble: str | None, why: BaseException | None = None) -> str | None:
-        """Pass on what is wrong, for the reader of the answer; why it is, with its paths and parts, is for the log."""
+        """Return the reason for the caller; log its cause, which may contain paths."""
         if trouble is not None and self._up:
-            log.warning("passages are found by words alone: %s%s", trouble, "" if why is None else f": {why}")
+            log.warning("search is sparse only: %s%s", trouble, "" if why is None else f": {why}")
         elif trouble is None and not self._up:
-            log.info("passages are found by meaning and words again")
+            log.info("search is hybrid again")
         self._up = trouble is None
         return trouble

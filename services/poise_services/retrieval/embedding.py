@@ -1,7 +1,7 @@
-"""Embedding: texts as vectors of unit length, near one another where the texts mean alike.
+"""Embeds texts as vectors of unit length.
 
-The model (`poise.embedding`) runs in threads. Queries have one of their own and documents theirs, which Linux serves
-last, so that a backlog of documents holds up neither a query nor anything else on the machine.
+The model (`poise.embedding`) runs in threads: one for queries, others for documents. Linux schedules the latter at low
+priority, so that a backlog of documents delays neither queries nor other processes.
 """
 
 import asyncio
@@ -26,27 +26,27 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 BATCH_SIZE: Final = 8
-"""Texts after which a document lets others have a turn, and can be interrupted."""
+"""Texts embedded at a time; between batches, a document can be interrupted and others get a turn."""
 LOAD_RETRY_INTERVAL: Final = 5.0
-"""Seconds after which a model that could not be loaded is tried again."""
+"""Seconds between attempts to load the model."""
 
 
 class Embedder(Protocol):
-    """What makes vectors; another model, or a server of one, stands behind the same three names."""
+    """Embeds texts; implemented by the built-in model, and open to other models or servers."""
 
     @property
     def model(self) -> str:
         """The model's id: vectors of different models are not comparable."""
 
     async def embed_query(self, text: str) -> "Vector":
-        """The vector of a query, float32, of unit length; somebody waits for it.
+        """Return the vector of a query, float32, of unit length.
 
         Raises:
-            EmbedderError: There is none to be had now.
+            EmbedderError: The model is not available.
         """
 
     async def embed_texts(self, texts: Sequence[str]) -> "list[Vector]":
-        """The vectors of a document's texts, in their order; waits while the model is not there.
+        """Return the vectors of a document's texts, in order; wait while the model is not loaded.
 
         Raises:
             EmbedderError: The model failed on them.
@@ -54,20 +54,20 @@ class Embedder(Protocol):
 
 
 class EmbedderError(RetryableError):
-    """A text has no vector: the model is not there, or failed on it."""
+    """A text could not be embedded: the model is not loaded, or failed."""
 
 
 class MiniLm:
-    """The built-in model. It loads in a thread from entering on, half a second of CPU, while others come up.
+    """The built-in model. On entering, it starts to load in a thread (0.5 s of CPU).
 
-    While its file cannot be loaded, a query has no vector, documents wait, and it is tried again.
+    While its file cannot be loaded, loading is retried, queries fail and documents wait.
 
     Args:
         documents_at_once: Threads for documents' texts.
         file: The model's file; None = that of its package.
-        load_retry_interval: Seconds after which a file that could not be loaded is tried again.
-        liveness: Of which the model is a part: what may not stand still is the loading, and later the queries' thread.
-            A file that cannot be loaded leaves the process ready.
+        load_retry_interval: Seconds between attempts to load the file.
+        liveness: Supervises the loading, and then the queries' thread. A file that cannot be loaded leaves the process
+            ready.
 
     Raises:
         SetupError: The model's packages are not installed.
@@ -95,7 +95,7 @@ class MiniLm:
         self._documents = ThreadPoolExecutor(documents_at_once, "embed-documents", initializer=lower_thread_priority)
 
     async def __aenter__(self) -> Self:
-        """Begin to load the model."""
+        """Start to load the model."""
         self._part = self._liveness.component("embedding model")
         self._task = self._part.run(self._run(self._part))
         return self
@@ -103,7 +103,7 @@ class MiniLm:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Give the threads back; what one of them is at work on is at most a slice."""
+        """Stop the threads, each after its current batch at most."""
         if self._part is not None:
             self._part.close()
         if self._task is not None:
@@ -118,7 +118,7 @@ class MiniLm:
         return model_id()
 
     async def embed_query(self, text: str) -> "Vector":
-        """The vector of a query."""
+        """Return the vector of a query."""
         if self._load_error is not None:
             raise EmbedderError("the embedding model cannot be loaded") from self._load_error
         model = await self.wait_loaded()
@@ -131,7 +131,7 @@ class MiniLm:
         return vector
 
     async def embed_texts(self, texts: Sequence[str]) -> "list[Vector]":
-        """The vectors of a document's texts."""
+        """Return the vectors of a document's texts."""
         model = await self.wait_loaded()
         started = time.perf_counter()
         loop = asyncio.get_running_loop()
@@ -150,7 +150,7 @@ class MiniLm:
         return vectors
 
     async def wait_loaded(self) -> "EmbeddingModel":
-        """Wait until the model is loaded, however long that takes.
+        """Wait without a time limit until the model is loaded.
 
         Raises:
             SetupError: Its packages are not installed.
@@ -160,7 +160,7 @@ class MiniLm:
         return self._model
 
     async def wait_load_attempted(self) -> None:
-        """Wait until the model is loaded, or could not be.
+        """Wait until the model was loaded, or the first attempt failed.
 
         Raises:
             SetupError: Its packages are not installed.
@@ -179,7 +179,7 @@ class MiniLm:
             self._task.result()
 
     async def _run(self, part: Component) -> None:
-        """Load the model, then see each second that the queries' thread still takes work."""
+        """Load the model, then check periodically that the queries' thread still accepts work."""
         loop = asyncio.get_running_loop()
         self._model = await self._load(part)
         self._loaded.set()
@@ -196,7 +196,7 @@ class MiniLm:
                 model = await loop.run_in_executor(self._queries, EmbeddingModel, self._file)
             except SetupError:
                 raise
-            except Exception as error:  # noqa: BLE001 - the runtime has many, and whatever it is: search goes on by words
+            except Exception as error:  # noqa: BLE001 - the runtime raises many types; search continues as sparse only
                 if self._load_error is None:
                     log.warning(
                         "the embedding model cannot be loaded, so documents wait for it: %s", error_message(error)
@@ -213,4 +213,4 @@ class MiniLm:
 
 
 def _no_op() -> None:
-    """Find that a thread takes work."""
+    """Do nothing; shows that a thread accepts work."""

@@ -1,7 +1,7 @@
-"""The index: passages by meaning (dense vectors) and by words (BM25), searched together. Qdrant Edge, in this process.
+"""The hybrid search index: dense vectors and BM25, fused by reciprocal rank. Qdrant Edge, in this process.
 
-Dense vectors are compared one by one, which takes 3 ms for 20,000 passages; its HNSW graph is not built, because
-building it blocks the process (24 s for as many). Far beyond that size, a Qdrant server is the part to use.
+Dense search is exact: 3 ms for 20,000 passages. The HNSW graph is not built, because building it blocks the process
+(24 s for as many). Far beyond that size, use a Qdrant server.
 """
 
 from collections.abc import Iterator
@@ -26,9 +26,9 @@ DIMENSIONS: Final = 384
 _DENSE: Final = "meaning"
 _SPARSE: Final = "words"
 _RRF_K: Final = 60
-"""Of reciprocal rank fusion, as its authors have it (Cormack, Clarke and Büttcher, 2009)."""
+"""The constant k of reciprocal rank fusion (Cormack, Clarke and Büttcher, 2009)."""
 _OVERFETCH: Final = 3
-"""Passages asked for by one wanted: some have the same text as another."""
+"""Hits fetched per requested hit, because duplicate texts are dropped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class SearchHit:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StoredPassage:
-    """A part as the index has it."""
+    """A passage in the index."""
 
     content: PassageContent
     source: str
@@ -60,7 +60,7 @@ class Index:
 
     Args:
         path: An existing folder, empty or with an index.
-        model: The embedding model whose vectors are comparable here; passages of another are found by words alone.
+        model: The embedding model; passages of another model are found by sparse search only.
 
     Raises:
         Exception: The folder is damaged; Qdrant raises bare exceptions, or panics, which are BaseExceptions.
@@ -77,11 +77,11 @@ class Index:
             self._shard.update(qdrant.UpdateOperation.create_field_index("document", qdrant.PayloadSchemaType.Keyword))
 
     def __len__(self) -> int:
-        """How many passages there are."""
+        """Return the number of passages."""
         return self._shard.info().points_count
 
     def replace_document(self, version: AssembledVersion) -> None:
-        """Show this version of a document in place of any other; a search sees the one or the other, whole."""
+        """Replace a document with this version, atomically for searches."""
         points = [self._point(part, version.number) for part in version.parts]
         surplus = qdrant.Filter(
             must=[
@@ -97,13 +97,13 @@ class Index:
     def search(
         self, text: str, vector: "NDArray[np.float32] | None", *, limit: int, candidates: int
     ) -> list[SearchHit]:
-        """The passages that bear most on a query, best first, each text once.
+        """Return the most relevant passages, best first, without duplicate texts.
 
         Args:
             text: The query.
-            vector: Its embedding, shape (384,), of unit length; None = find passages by their words alone.
-            limit: How many at most.
-            candidates: How many each of the two searches puts forward.
+            vector: Its embedding, shape (384,), of unit length; None = sparse search only.
+            limit: Number of passages at most.
+            candidates: Number of candidates of each of the two searches.
         """
         wanted = limit * _OVERFETCH
         queries: dict[str, Any] = {_SPARSE: self._words.encode_query(text)}
@@ -124,11 +124,11 @@ class Index:
         return list(_distinct_texts(_to_hit(point) for point in points))[:limit]
 
     def get_passages(self, document: str, count: int) -> list[StoredPassage]:
-        """The parts of a document, in order.
+        """Return the passages of a document, in order.
 
         Args:
             document: Its id.
-            count: How many parts it has.
+            count: Its number of parts.
         """
         import numpy as np  # noqa: PLC0415 - heavy, see embedding
 
@@ -144,11 +144,11 @@ class Index:
         return [stored[number] for number in sorted(stored)]
 
     def flush(self) -> None:
-        """Have everything on disk."""
+        """Flush to disk."""
         self._shard.flush()
 
     def close(self) -> None:
-        """Have everything on disk and let go of the folder."""
+        """Flush to disk and close."""
         self._shard.flush()
         self._shard.close()
 
@@ -161,7 +161,7 @@ class Index:
 
 
 def _configuration() -> qdrant.EdgeConfig:
-    """Without a write-ahead log: `poise.passages` is one already, and is read again from the last flush."""
+    """Return the configuration, without a write-ahead log: `poise.passages` is read again from the last flush."""
     return qdrant.EdgeConfig(
         vectors={_DENSE: qdrant.EdgeVectorParams(size=DIMENSIONS, distance=qdrant.Distance.Dot)},
         sparse_vectors={_SPARSE: qdrant.EdgeSparseVectorParams(modifier=qdrant.Modifier.Idf)},

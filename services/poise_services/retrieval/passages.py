@@ -21,67 +21,67 @@ _MOVED: Final = "#moved"
 
 @dataclass(frozen=True, slots=True)
 class PassageContent:
-    """What a passage says, whichever document and version it is of."""
+    """The content of a passage, independent of document and version."""
 
     heading: str | None
     text: str
 
     @property
     def embedding_text(self) -> str:
-        """The text that it is embedded by: the nearest title says what the text goes on about."""
+        """The text to embed: the nearest title, which gives context, and the text."""
         return self.text if self.heading is None else f"{self.heading.split(TITLE_SEPARATOR)[-1]}\n\n{self.text}"
 
 
 def split_document(document: Document) -> list[PassageContent]:
-    """What the passages of a document say, in order."""
+    """Return the contents of a document's passages, in order."""
     pieces = split(document.text, document.format)
     return [PassageContent(TITLE_SEPARATOR.join(piece.heading) or None, piece.text) for piece in pieces]
 
 
 def content_digest(source: str, said: Sequence[PassageContent]) -> str:
-    """What a version of a document says, as SHA-256 in hexadecimal: what its passages are made of, and its source.
+    """Return the SHA-256 of a version's source and passages, in hexadecimal.
 
-    Of the passages, not of the document's text: another way to split it makes other passages, and other answers.
+    Of the passages, not of the document's text: splitting it differently makes other passages, and other answers.
     """
     whole = json.dumps([source, *([body.heading, body.text] for body in said)], ensure_ascii=False)
     return hashlib.sha256(whole.encode()).hexdigest()
 
 
 def moved_key(document: str) -> str:
-    """The key of the record that says what was copied of a document."""
+    """Return the key of the note that a document was copied."""
     return f"{document}{_MOVED}"
 
 
 def part_key(document: str, part: int) -> str:
-    """The key of a part's record, and its passage's id."""
+    """Return the key of a part's record, which is the passage's id."""
     return f"{document}#{part}"
 
 
 def manifest_key(document: str) -> str:
-    """The key of a manifest's record. No part has it: their keys end in a number."""
+    """Return the key of a manifest. It differs from all part keys, which end in a number."""
     return f"{document}{_MANIFEST}"
 
 
 def document_of_manifest(key: str) -> str | None:
-    """The document whose manifest has that key; None for a key of something else."""
+    """Return the document of a manifest key; None for another key."""
     return key.removesuffix(_MANIFEST) if key.endswith(_MANIFEST) else None
 
 
 def document_of_moved(key: str) -> str | None:
-    """The document of which a record was moved, as the record with that key says; None for a key of something else."""
+    """Return the document of a moved key; None for another key."""
     return key.removesuffix(_MOVED) if key.endswith(_MOVED) else None
 
 
 def encode_vector(vector: "NDArray[np.float32]") -> str:
-    """A vector as it goes on the wire: little-endian float32, base64."""
+    """Encode a vector for the wire: little-endian float32, base64."""
     return base64.b64encode(vector.astype("<f4").tobytes()).decode()
 
 
 def decode_vector(text: str, dimensions: int) -> "NDArray[np.float32]":
-    """A vector from the wire.
+    """Decode a vector from the wire.
 
     Raises:
-        ValueError: It is not base64 of that many floats.
+        ValueError: It is not base64 of `dimensions` floats.
     """
     import numpy as np  # noqa: PLC0415 - heavy, see embedding
 

@@ -94,7 +94,7 @@ _FORGET_LIMIT: Final = 2
 
 @dataclass(frozen=True, slots=True)
 class PublishableVersion:
-    """What is to be published."""
+    """A version to publish."""
 
     document: str
     number: int
@@ -137,7 +137,7 @@ class PassagePublisher:
         return await asyncio.to_thread(split_document, document)
 
     async def delete(self, _: Deletion, context: Context) -> None:
-        """Publish that a document is gone.
+        """Publish a document's deletion.
 
         Raises:
             InvalidMessageError: Its key is no id, or it was moved already and is not where it belongs.
@@ -200,7 +200,7 @@ class PassagePublisher:
         return True
 
     async def _announce(self, version: PublishableVersion, context: Context) -> None:
-        """Say on `poise.versions` what a version says; where a newer one is seen already, what that one says."""
+        """Announce a version on `poise.versions`; if a newer one is visible, announce that one."""
         seen = await self._corpus.visible_version(version.document)
         if seen.version > version.number:
             version = await self._seen(version.document)
@@ -234,7 +234,7 @@ class PassagePublisher:
             await self._restore(version, context)
 
     async def _forget_absent(self, context: Context) -> None:
-        """Forget some deletions of what was never there, whose time is over or of which there are too many."""
+        """Write tombstones for a few expired deletions of documents that never existed."""
         partition = context.record.partition
         before = time.time() - ABSENT_RETENTION
         limits = {"most": MAX_ABSENT, "limit": _FORGET_LIMIT}
@@ -248,7 +248,7 @@ class PassagePublisher:
             await self._round_trip(position)
 
     async def _restore(self, overtaken: PublishableVersion, context: Context) -> None:
-        """Write the seen version of a document again: an older one was written over it."""
+        """Write the visible version of a document again, because an older one overwrote it."""
         await self._announce(overtaken, context)
         newer = await self._seen(overtaken.document)
         stored = await self._corpus.stored_passages(overtaken.document)
@@ -259,7 +259,7 @@ class PassagePublisher:
         await self._round_trip(await writer.write_manifest(absent=absent))
 
     async def _seen(self, document: str) -> PublishableVersion:
-        """The version of a document that is seen here, as it was published."""
+        """Return the visible version of a document, as it was published."""
         seen = await self._corpus.visible_version(document)
         stored = await self._corpus.stored_passages(document)
         return PublishableVersion(
@@ -318,7 +318,7 @@ class VersionWriter:
         return await self._write_all({part_key(part.document, part.part): part for part in parts})
 
     async def write_tombstones(self, before: int) -> None:
-        """Write that the parts are gone which there were before and are not any more."""
+        """Write tombstones for parts that the new version no longer has."""
         surplus = range(max(1, len(self._version.contents)), before)
         if surplus:
             await self._write_all({part_key(self._version.document, number): None for number in surplus})
@@ -357,12 +357,12 @@ class VersionWriter:
 
 
 def _existed(seen: VersionState) -> bool:
-    """Whether there is a document, or there was one: an answer may rest on it."""
+    """Return whether the document exists or existed, so that an answer may depend on it."""
     return seen.version >= 0 and not seen.absent
 
 
 def _document_id(context: Context) -> str:
-    """The document's id, which is its record's key.
+    """Return the document's id, which is its record's key.
 
     Raises:
         InvalidMessageError: It is missing, not UTF-8, too long, or has control characters.

@@ -1,4 +1,4 @@
-"""Fitting: as many of the passages that were found as the reply has room for, best first. Pure."""
+"""Fits the passages that were found into the size limit of the reply, best first. Pure."""
 
 from typing import Final
 
@@ -6,15 +6,15 @@ from poise.contracts import Passage, Passages
 from poise.contracts.json_size import MAX_BYTES_PER_CHARACTER, json_size, truncate_to_json_size
 
 MIN_SHORTENED_BYTES: Final = 500
-"""Bytes of text that a shortened passage must have left: less bears on nothing."""
+"""Bytes of text that a shortened passage must have left to be useful."""
 _OVERHEAD_BYTES: Final = 300
-"""Bytes that a passage takes besides its texts, or the reply besides its passages, at the most."""
+"""Upper bound of the bytes of a passage without its texts, and of the reply without its passages."""
 
 
 def fit_to_size(found: Passages, room: int) -> Passages:
-    """What was found, within so many bytes of JSON: the first passage that has no room is shortened, the others go.
+    """Return the reply within `room` bytes of JSON: the first passage that does not fit is shortened, the rest dropped.
 
-    Where anything is missing, `reason` says what.
+    If anything is missing, `reason` says so.
     """
     if _max_size(found) <= room or len(found.encode()) <= room:
         return found
@@ -37,7 +37,7 @@ def fit_to_size(found: Passages, room: int) -> Passages:
 
 
 def _max_size(found: Passages) -> int:
-    """More bytes than the reply can take: told from the lengths alone, for nearly every reply is far smaller."""
+    """Return an upper bound of the reply's size from lengths alone; nearly all replies are far below the limit."""
     texts = sum(len(p.text) + len(p.source) + len(p.id) + len(p.heading or "") for p in found.passages)
     own = len(found.epoch) + len(found.reason or "")
     return (texts + own) * MAX_BYTES_PER_CHARACTER + _OVERHEAD_BYTES * (len(found.passages) + 1)

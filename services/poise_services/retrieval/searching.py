@@ -1,4 +1,4 @@
-"""Searching: a query finds the passages that bear on it."""
+"""Handles `Retrieve`: finds the passages that are relevant to a query."""
 
 import asyncio
 import time
@@ -24,7 +24,7 @@ SearchMode = Literal["hybrid", "lexical", "none"]
 
 
 class TooManyEpochWaitsError(RetryableError):
-    """As many requests wait for their epochs as may."""
+    """Too many requests wait for their epochs."""
 
     dead_letter = False
 
@@ -39,12 +39,12 @@ class Searcher:
         self._waits = 0
 
     async def search(self, request: Retrieve, context: Context) -> Passages:
-        """Find passages, in an index that has come to the request's epoch; without a vector, by words alone.
+        """Find passages in an index that has reached the request's epoch; without a vector, by sparse search only.
 
         Raises:
-            InvalidMessageError: The epoch is none, or the index will never come to it.
-            TooManyEpochWaitsError: As many wait for theirs as may.
-            DeadlineExceededError: The index did not come to it in time.
+            InvalidMessageError: The epoch is malformed, or the index can never reach it.
+            TooManyEpochWaitsError: Too many requests wait for their epochs.
+            DeadlineExceededError: The index did not reach it in time.
         """
         if context.envelope.min_epoch is not None:
             epoch = parse_epoch(context.envelope.min_epoch)
@@ -69,7 +69,7 @@ class Searcher:
         return fit_to_size(reply, await context.room())
 
     async def _wait_for(self, epoch: Epoch, context: Context) -> None:
-        """Wait, bounded by the request's deadline: a document that became a dead letter is never reached."""
+        """Wait until the deadline at most: the epoch of a document that became a dead letter is never reached."""
         if self._waits >= self._settings.epoch_waits:
             raise TooManyEpochWaitsError(f"{self._waits} requests wait for their epochs already, as many as may")
         self._waits += 1

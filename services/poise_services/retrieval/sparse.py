@@ -1,8 +1,8 @@
-"""Lexical: texts as sparse vectors of their words, scored by BM25 (Robertson and Zaragoza, 2009).
+"""Sparse vectors of texts for BM25 (Robertson and Zaragoza, 2009).
 
-The index weighs words by how rare they are, so of the usual stop words only those are left out that a question is made
-of: in documentation, `is`, `in`, `not` and `with` are things that people ask about. So are signs such as `==` and `->`,
-which a tokenizer of words drops: each is a word here.
+The index weighs terms by rarity (IDF), so only the words that questions consist of are stop words: in documentation,
+people ask about `is`, `in`, `not` and `with`. They also ask about operators such as `==` and `->`, which word
+tokenizers drop: each is a term here.
 """
 
 import re
@@ -17,11 +17,11 @@ _STOP_WORDS: Final = """
 """
 _SIGN: Final = re.compile(r"(?<![=<>!+*/%&|^~@:.-])[=<>!+*/%&|^~@:.-]{2,3}(?![=<>!+*/%&|^~@:.-])")
 _AVERAGE_LENGTH: Final = 100.0
-"""Words of a usual passage."""
+"""Words of an average passage."""
 
 
 class SparseEncoder:
-    """Makes sparse vectors of texts."""
+    """Encodes texts as sparse vectors."""
 
     def __init__(self) -> None:
         self._bm25 = qdrant.Bm25(
@@ -33,14 +33,14 @@ class SparseEncoder:
         )
 
     def encode_passage(self, text: str) -> qdrant.SparseVector:
-        """A passage's words, each by how often it is said there."""
+        """Return a passage's terms with their frequencies."""
         return self._bm25.embed_document(_with_signs(text))
 
     def encode_query(self, text: str) -> qdrant.SparseVector:
-        """A query's words; none are left of one that is made of question words alone."""
+        """Return a query's terms; empty if the query has only stop words."""
         return self._bm25.embed_query(_with_signs(text))
 
 
 def _with_signs(text: str) -> str:
-    """The text and, behind it, its signs spelt as words."""
+    """Return the text with its operators appended as words."""
     return " ".join((text, *(f"sign{sign.encode().hex()}" for sign in _SIGN.findall(text))))

@@ -1,6 +1,6 @@
-"""The store: what a retrieval worker keeps on disk, an index and its metadata, in a slot of its own.
+"""The on-disk state of a retrieval worker: an index and its metadata, in a slot that no other worker uses.
 
-Everything in it comes from `poise.passages`, so whatever is wrong with it, it is thrown away and built anew from there.
+All of it is derived from `poise.passages`, so a damaged store is deleted and rebuilt.
 """
 
 import fcntl
@@ -29,18 +29,18 @@ log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 _LAYOUT_VERSION: Final = "2"
-"""How index and metadata are laid out; another number has them built anew."""
+"""The layout of index and metadata; a store of another version is rebuilt."""
 DOCUMENTS_RECREATED: Final = (
-    "poise.documents was made anew but poise.passages was not, so versions of documents cannot be compared: "
+    "poise.documents was recreated but poise.passages was not, so versions of documents cannot be compared: "
     "delete poise.passages too, apply the topics, and ingest again"
 )
 _CLOSED_COUNT: Final = "closed with"
-"""The fact that says how many passages there were when the store was closed in good order."""
+"""The property with the number of passages at the last clean close."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoreOrigin:
-    """What a store's contents come from; those of another origin are of no use."""
+    """The topics and the model that a store was built from; a store of another origin is unusable."""
 
     documents: str
     """The topic id of `poise.documents`."""
@@ -50,7 +50,7 @@ class StoreOrigin:
     """The embedding model's id."""
 
     def properties(self) -> dict[str, str]:
-        """As the metadata notes them."""
+        """Return the origin as properties."""
         return {"form": _LAYOUT_VERSION, "documents": self.documents, "passages": self.passages, "model": self.model}
 
 
@@ -94,10 +94,10 @@ class IndexStore:
         self.epoch: Epoch = self.metadata.epoch(origin.documents)
 
     def apply(self, record: Record) -> None:
-        """Take a record of `poise.passages`, in offset order of each partition.
+        """Apply a record of `poise.passages`, in offset order of each partition.
 
         Raises:
-            ValueError: It cannot be read. Its version never completes here, so the document stays as it was.
+            ValueError: It is malformed. Its version never completes, so the previous one stays visible.
             SetupError: The index cannot be written.
         """
         try:
@@ -134,7 +134,7 @@ class IndexStore:
             self._switch_version(version)
 
     def _switch_version(self, version: AssembledVersion) -> None:
-        """The epoch moves last: whoever reads it before searching finds at least what it says."""
+        """Replace the visible version. The epoch moves last, so that it never runs ahead of what a search finds."""
         self.index.replace_document(version)
         self.metadata.record_version(version, time.time())
         self.epoch = self.epoch.with_offset(version.partition, version.number, version.published)
@@ -156,14 +156,14 @@ class IndexStore:
             self.epoch = self.epoch.with_offset(partition, offset, published)
 
     def checkpoint(self) -> None:
-        """Have on disk what was applied, and from where to go on: the index first."""
+        """Write the index, then its metadata, to disk."""
         self.index.flush()
         self.metadata.set_next_offsets(self._assembler.resume_offsets(self.next_offsets))
         self.metadata.commit()
         self._checkpointed = time.monotonic()
 
     def close(self) -> None:
-        """Close in good order."""
+        """Close cleanly."""
         self.checkpoint()
         passages = len(self.index)
         self.index.close()
@@ -184,7 +184,7 @@ class IndexSlot:
         self.folder, self._lock = _lock_first_free(root)
 
     def open(self, origin: StoreOrigin, *, checkpoint_every: float) -> IndexStore:
-        """Open the store in this slot; build it anew if it is of no use.
+        """Open the store in this slot; rebuild it if it is unusable.
 
         Raises:
             SetupError: The folder cannot be written.
@@ -193,7 +193,7 @@ class IndexSlot:
             try:
                 return IndexStore(self.folder, origin, checkpoint_every=checkpoint_every)
             except _UnusableStoreError as error:
-                log.warning("the index in %s is built anew from poise.passages: %s", self.folder, error)
+                log.warning("the index in %s is rebuilt from poise.passages: %s", self.folder, error)
                 shutil.rmtree(self.folder)
                 return IndexStore(self.folder, origin, checkpoint_every=checkpoint_every)
         except (OSError, _UnusableStoreError) as error:
@@ -202,7 +202,7 @@ class IndexSlot:
             ) from error
 
     def recreate(self, store: IndexStore, origin: StoreOrigin, *, checkpoint_every: float) -> IndexStore:
-        """Throw a store of this slot away, and open an empty one.
+        """Delete the store in this slot, and open an empty one.
 
         Raises:
             SetupError: The folder cannot be written.
@@ -218,13 +218,13 @@ class IndexSlot:
         return self.open(origin, checkpoint_every=checkpoint_every)
 
     def __enter__(self) -> Self:
-        """It is held from the start."""
+        """Return the slot; its constructor locked it."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Let another worker have it."""
+        """Release the slot."""
         self._lock.close()
 
 
@@ -272,7 +272,7 @@ def _open_or_unusable(open_: Callable[[], _T]) -> _T:
 
 
 def _parse_record(record: Record, model: str) -> tuple[int, Part | Manifest | Moved] | None:
-    """The version and the body of a record; None for one that says nothing to a reader."""
+    """Return the version and body of a record; None for a tombstone."""
     if record.value is None:
         return None
     envelope = Envelope.read(record.headers)

@@ -60,5 +60,5 @@ async def test_a_query_that_is_embedded_too_slowly_is_searched_by_words_and_that
             assert (await client.find("axolotl", after=position)).mode == "hybrid"
     said = [record.message for record in caplog.records if record.name == "poise_services.retrieval.dense"]
     assert len(said) == 2
-    assert said[0].startswith("passages are found by words alone: the query was not embedded within")
-    assert said[1] == "passages are found by meaning and words again"
+    assert said[0].startswith("search is sparse only: the query was not embedded within")
+    assert said[1] == "search is hybrid again"

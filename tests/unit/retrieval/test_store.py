@@ -242,7 +242,7 @@ def test_a_damaged_folder_is_built_anew(tmp_path: Path, log: Log, name: str, cap
     else:
         damaged.write_bytes(b"no such thing" * 100)
     with opened(tmp_path) as again:
-        assert len([record for record in caplog.records if "built anew" in record.message]) == 1
+        assert len([record for record in caplog.records if "rebuilt" in record.message]) == 1
         assert again.next_offsets == {}
         apply(again, log.records)
         assert len(again.index) == 3
