@@ -47,7 +47,7 @@ from poise.scoring.groundedness import Groundedness, groundedness
 from poise.scoring.meaning import compare_by_meaning
 from poise.scoring.quality import quality, quality_features
 from poise.scoring.relevance import relevance
-from poise.telemetry.semconv import call_span
+from poise.telemetry.semconv.spans import call_span
 from poise.telemetry.tracing import extract as extract_trace
 from poise.text.log_lines import escape_control
 from poise.text.markdown import open_fence, parse_heading
@@ -199,7 +199,7 @@ FUNCTIONS: Final[Mapping[str, tuple[Reader, ...]]] = MappingProxyType(
             lambda said: redact_addresses(said, "host"),
             lambda said: redact_addresses(f"('{said}', 1", "host"),
         ),
-        "poise.telemetry.semconv:call_span": (call_span,),
+        "poise.telemetry.semconv.spans:call_span": (call_span,),
         "poise_services.gateway.event_stream:prefers_event_stream": (
             lambda said: prefers_event_stream(
                 Request({"type": "http", "headers": [(b"accept", said.encode(errors="replace"))]})

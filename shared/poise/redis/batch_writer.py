@@ -1,4 +1,4 @@
-"""Writer: what all runs of a process have for their histories, sent together, a round trip for many.
+"""BatchWriter: sends the journal entries of all runs of a process together, many in one round trip.
 
 A run waits for its step to be kept. Of many runs each would send its own, and most of what a step costs would be that;
 so those that come in the same turn of the event loop, or during a round trip, share the next one. Each history's part

@@ -1,4 +1,4 @@
-"""Sample: whether one command was slow, of those at work at the same time."""
+"""LatencyProbe: times one of the commands that are in flight, to find whether the server is slow."""
 
 from types import TracebackType
 from typing import Self

@@ -1,4 +1,4 @@
-"""Awake: time that passes while the event loop turns, by which others can be called late."""
+"""A timer that counts only the time in which the event loop runs."""
 
 import asyncio
 from collections.abc import Callable

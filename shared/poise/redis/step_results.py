@@ -1,4 +1,4 @@
-"""The journal: how finished steps ended, and leases on those at work, so that one delivered twice is paid once."""
+"""Results of finished steps, and leases on running ones, so that a step that is delivered twice is paid once."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -36,14 +36,14 @@ return ''
 
 
 class ClaimStatus(Enum):
-    """How a step stands, where no reply is stored."""
+    """The state of a step that has no stored reply."""
 
     ACQUIRED = "acquired"
-    """The lease is held, or the reply was written, by who asked."""
+    """The caller holds the lease, or has written the reply."""
     HELD_ELSEWHERE = "held elsewhere"
-    """Somebody else is at work on it."""
+    """Another caller holds the lease."""
     UNKNOWN = "unknown"
-    """The cache is absent."""
+    """Redis is unavailable."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,12 +28,12 @@ class BreakerLimits:
 class Breaker:
     """A circuit breaker (Nygard, "Release It!", 2007) over a window of calls. Pure: told the time, seconds.
 
-    closed → open when too many of the last calls failed → half-open when it has rested → closed when the probe
+    closed → open when too many of the last calls failed → half-open when `open_for` has passed → closed when the probe
     succeeds, open again when it fails. While it is half-open, one call at a time is a probe.
 
-    Each call that was admitted ends with one of `succeeded`, `failed` and `abandoned`, which is told when that was:
-    `admitted_at`, the time that `admits` was given. A call that was admitted while it was closed may end while it is
-    half-open, and is then no word of the probe's; without `admitted_at` it is taken for the probe.
+    Each admitted call ends with one of `record_success`, `record_failure` and `release`. `admitted_at` is the time that
+    was passed to `allow`. A call that was admitted while the breaker was closed may end while it is half-open: it does
+    not count as the probe. Without `admitted_at` a call counts as the probe.
     """
 
     def __init__(self, limits: BreakerLimits | None = None) -> None:

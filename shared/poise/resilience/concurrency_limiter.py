@@ -1,4 +1,4 @@
-"""Places: how many requests a server may have at once, who waits for one, and which lane is next."""
+"""ConcurrencyLimiter: how many requests a server may have in flight, which ones wait, and which lane is next."""
 
 import asyncio
 import time
@@ -10,10 +10,10 @@ from poise.contracts.topics import Lane
 
 
 class ConcurrencyLimiter:
-    """The places of one server, given out in the order they are asked for, within a lane.
+    """The slots of one server, granted in the order of the requests within a lane.
 
-    Work in bulk holds a share of the places at most, one at least; and while both lanes wait it gets every so manieth
-    place that falls free. So neither starves the other.
+    The batch lane holds at most its share of the slots, and at least one. While both lanes wait, it gets every n-th
+    slot that is released. So neither lane starves the other.
 
     Args:
         total: How many there are.
@@ -42,7 +42,7 @@ class ConcurrencyLimiter:
     async def slot(
         self, lane: Lane = "interactive", waiting: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
     ) -> AsyncIterator[float]:
-        """Hold a place; gives the seconds that were waited for it.
+        """Hold a slot; yields the seconds that the caller waited for it.
 
         Args:
             lane: Whose turn it is.

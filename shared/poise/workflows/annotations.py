@@ -1,4 +1,4 @@
-"""Notes: what a workflow has its run's record say, beside the question and the answer."""
+"""RunAnnotations: what a workflow adds to the record of its run, beside the question and the answer."""
 
 from dataclasses import dataclass, field
 

@@ -125,7 +125,7 @@ class Run:
         """Do the run's work, beginning with what its history has.
 
         Raises:
-            DivergedError: It does something else than its history says.
+            NonDeterminismError: It does something else than its history says.
         """
         return await self._executor.execute(work)
 

@@ -72,7 +72,7 @@ class StepExecutor:
         """Do a workflow's work, beginning with what the history has.
 
         Raises:
-            DivergedError: It does something else than its history says.
+            NonDeterminismError: It does something else than its history says.
         """
         self._caller = asyncio.current_task()
         self._cancelling = self._caller.cancelling() if self._caller else 0
@@ -134,7 +134,7 @@ class StepExecutor:
 
         Raises:
             PoiseError: The work raised it, now or then.
-            DivergedError: The workflow asks for something else than the history has.
+            NonDeterminismError: The workflow asks for something else than the history has.
             asyncio.CancelledError: The run is interrupted: no more is done.
         """
         if self.interrupted:  # it would be done and not journaled
@@ -243,7 +243,7 @@ class StepExecutor:
         """Wait for what comes when all that stands before it was handed out.
 
         Raises:
-            DivergedError: It will not come, for the workflow does not ask for what stands before it.
+            NonDeterminismError: It will not come, for the workflow does not ask for what stands before it.
         """
         idle, moves = 0, order.progress_count
         while not coming.done():

@@ -30,7 +30,7 @@ class Workflow(Generic[RequestT, AnswerT]):
         """Handle a request as a run of its own.
 
         Raises:
-            DivergedError: It was begun before, and did something else then.
+            NonDeterminismError: It was begun before, and did something else then.
         """
         run = self.run(context)
         return await run.execute(self._done(run, request))

@@ -1,4 +1,4 @@
-"""What is said to whoever asked has no addresses."""
+"""Public text contains no addresses."""
 
 import pytest
 

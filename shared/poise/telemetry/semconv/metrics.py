@@ -1,148 +1,43 @@
-"""The table of telemetry: the name of every span, every attribute and every metric, each once.
+"""Every metric: its name, unit, description and attributes."""
 
-Names are those of OpenTelemetry's semantic conventions for messaging and GenAI where they have one, else `poise.*`.
-"""
-
-import re
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-# -- attributes: OpenTelemetry's ---------------------------------------------------------------------------------------
-
-ERROR_TYPE: Final = "error.type"
-SERVER_ADDRESS: Final = "server.address"
-SERVER_PORT: Final = "server.port"
-
-HTTP_METHOD: Final = "http.request.method"
-HTTP_ROUTE: Final = "http.route"
-HTTP_STATUS: Final = "http.response.status_code"
-
-MESSAGING_SYSTEM: Final = "messaging.system"
-MESSAGING_OPERATION_NAME: Final = "messaging.operation.name"
-MESSAGING_OPERATION_TYPE: Final = "messaging.operation.type"
-MESSAGING_DESTINATION: Final = "messaging.destination.name"
-MESSAGING_PARTITION: Final = "messaging.destination.partition.id"
-MESSAGING_GROUP: Final = "messaging.consumer.group.name"
-MESSAGING_CLIENT: Final = "messaging.client.id"
-MESSAGING_CORRELATION: Final = "messaging.message.conversation_id"
-"""The correlation id: so does OpenTelemetry name it."""
-MESSAGING_BODY_SIZE: Final = "messaging.message.body.size"
-KAFKA_OFFSET: Final = "messaging.kafka.offset"
-KAFKA_TOMBSTONE: Final = "messaging.kafka.message.tombstone"
-
-GEN_AI_OPERATION: Final = "gen_ai.operation.name"
-GEN_AI_PROVIDER: Final = "gen_ai.provider.name"
-GEN_AI_REQUEST_MODEL: Final = "gen_ai.request.model"
-GEN_AI_RESPONSE_MODEL: Final = "gen_ai.response.model"
-GEN_AI_MAX_TOKENS: Final = "gen_ai.request.max_tokens"
-GEN_AI_TEMPERATURE: Final = "gen_ai.request.temperature"
-GEN_AI_FINISH_REASONS: Final = "gen_ai.response.finish_reasons"
-GEN_AI_INPUT_TOKENS: Final = "gen_ai.usage.input_tokens"
-GEN_AI_OUTPUT_TOKENS: Final = "gen_ai.usage.output_tokens"
-GEN_AI_TOKEN_TYPE: Final = "gen_ai.token.type"  # noqa: S105 - a kind of token that has no password
-
-# -- attributes: Poise's -----------------------------------------------------------------------------------------------
-
-RUN: Final = "poise.run"
-"""A span without it takes its parent's."""
-STEP: Final = "poise.step"
-TENANT: Final = "poise.tenant"
-LANE: Final = "poise.lane"
-ATTEMPT: Final = "poise.attempt"
-QUEUE_MS: Final = "poise.queue_ms"
-"""Milliseconds that the message waited in its topic before it was handled."""
-REMAINING_MS: Final = "poise.remaining_ms"
-"""Milliseconds that were left until the deadline."""
-OUTCOME: Final = "poise.outcome"
-"""`ok`, `fault`, `retry`, `dead`, `expired` or `cancelled`."""
-RUNG: Final = "poise.rung"
-VARIANT: Final = "poise.variant"
-REASON: Final = "poise.reason"
-BACKEND: Final = "poise.backend"
-INTEGRATION: Final = "poise.integration"
-WAIT_MS: Final = "poise.wait_ms"
-"""Milliseconds that a request waited in its worker for a free place at its backend."""
-PASSAGES: Final = "poise.passages"
-"""How many passages were found or made."""
-MODE: Final = "poise.search.mode"
-EMBED_OF: Final = "poise.embed.of"
-"""`query` or `parts`."""
-CACHE_USE: Final = "poise.cache.use"
-"""`hits`, `stale`, `shared` or `misses`."""
-SCORE: Final = "poise.score.name"
-TOPIC: Final = "poise.topic"
-REPLAYED: Final = "poise.replayed"
-"""How many steps of a run that was begun again were found in its history."""
-TIER: Final = "poise.tier"
-COMPONENT: Final = "poise.part"
-"""A reader, a consumer, a producer, a decider or another loop without which its process would be silent or wrong."""
-POLICY: Final = "poise.policy"
-ACTION: Final = "poise.decision.action"
-ACTED: Final = "poise.decision.acted"
-"""Whether weights or limits changed: `hold` and `false` is a variant in trouble about which nothing is done."""
-
-# -- spans -------------------------------------------------------------------------------------------------------------
-
-ASK: Final = "ask"
-"""Gateway: from the HTTP request to the response."""
-INGEST: Final = "ingest"
-"""Gateway: from the HTTP request to the documents being in the log."""
-ANSWER: Final = "answer"
-"""Orchestration: the workflow."""
-CACHE_LOOKUP: Final = "look for kept answer"
-CHECK: Final = "check groundedness"
-SPLIT: Final = "split document"
-EMBED_QUERY: Final = "embed query"
-EMBED_PARTS: Final = "embed parts"
-SEARCH: Final = "search index"
-WAIT_EPOCH: Final = "wait for epoch"
-SCORE_RUN: Final = "score run"
-FEEDBACK: Final = "feedback"
-"""Gateway: from the HTTP request to the feedback being in the log."""
-FIND_RUN: Final = "find run"
-"""Evaluation: looking through the records for the run that feedback is about."""
-
-
-_STEP_SUFFIX: Final = re.compile(r"(-[0-9a-f]{8})?(\.[0-9]+)?(?=/|$)")
-
-
-def send_span(topic: str) -> str:
-    """The span of publishing to a topic."""
-    return f"send {topic}"
-
-
-def process_span(topic: str) -> str:
-    """The span of handling one message of a topic."""
-    return f"process {topic}"
-
-
-def call_span(step: str) -> str:
-    """The span of one call, from sending its request to having its reply; without the hash and number of its step."""
-    return f"call {_STEP_SUFFIX.sub('', step)}"
-
-
-STEP_SPAN_PREFIX: Final = "step "
-"""What the name of a workflow's own step begins with."""
-
-
-def step_span(name: str) -> str:
-    """The span of a workflow's own step, when it is done and not found in the history."""
-    return f"{STEP_SPAN_PREFIX}{name}"
-
-
-def chat_span(model: str) -> str:
-    """The span of one request to a model."""
-    return f"chat {model}"
-
-
-def fetch_span(integration: str) -> str:
-    """The span of one request to an integration."""
-    return f"fetch {integration}"
-
-
-# -- metrics -----------------------------------------------------------------------------------------------------------
-
+from poise.telemetry.semconv.attributes import (
+    ACTED,
+    ACTION,
+    BACKEND,
+    CACHE_USE,
+    COMPONENT,
+    EMBED_OF,
+    ERROR_TYPE,
+    GEN_AI_OPERATION,
+    GEN_AI_PROVIDER,
+    GEN_AI_REQUEST_MODEL,
+    GEN_AI_TOKEN_TYPE,
+    HTTP_METHOD,
+    HTTP_ROUTE,
+    HTTP_STATUS,
+    INTEGRATION,
+    MESSAGING_DESTINATION,
+    MESSAGING_GROUP,
+    MESSAGING_OPERATION_NAME,
+    MESSAGING_PARTITION,
+    MESSAGING_SYSTEM,
+    MODE,
+    OUTCOME,
+    POLICY,
+    REASON,
+    RUNG,
+    SCORE,
+    SERVER_ADDRESS,
+    SERVER_PORT,
+    STEP,
+    TIER,
+    TOPIC,
+    VARIANT,
+)
 
 SECONDS_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 MODEL_SECONDS_BUCKETS: Final = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
@@ -163,26 +58,26 @@ class Instrument:
 
 
 class Counter(Instrument):
-    """What only grows."""
+    """A value that only increases."""
 
     __slots__ = ()
 
 
 class UpDownCounter(Instrument):
-    """What grows and shrinks, by steps."""
+    """A value that increases and decreases."""
 
     __slots__ = ()
 
 
 class Gauge(Instrument):
-    """What is read when somebody asks."""
+    """A value that is read when metrics are collected."""
 
     __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Histogram(Instrument):
-    """How a quantity is distributed."""
+    """The distribution of a quantity."""
 
     buckets: tuple[float, ...] = SECONDS_BUCKETS
     """Upper bounds, in its unit."""
@@ -237,12 +132,12 @@ DEAD_LETTERS: Final = Counter(
     "poise.dead_letters", "{message}", "Messages that could not be handled.", (TIER, TOPIC, ERROR_TYPE)
 )
 DEADLINE_EXCEEDED: Final = Counter(
-    "poise.deadline_exceeded", "{message}", "Messages that nobody wanted any more.", (MESSAGING_DESTINATION,)
+    "poise.deadline_exceeded", "{message}", "Messages whose deadline had passed.", (MESSAGING_DESTINATION,)
 )
 REJECTED_BUSY: Final = Counter(
     "poise.turned_away",
     "{message}",
-    "Messages that were told to come again later: as many as may be wait in this worker.",
+    "Messages rejected for a later retry because this worker holds its maximum of waiting messages.",
     (MESSAGING_DESTINATION,),
 )
 CANCELLED: Final = Counter(
@@ -251,7 +146,7 @@ CANCELLED: Final = Counter(
 DUPLICATES: Final = Counter(
     "poise.duplicates",
     "{message}",
-    "Messages answered with what another copy of them was answered.",
+    "Duplicate messages that were answered with the stored reply.",
     (MESSAGING_DESTINATION,),
 )
 RETRIES: Final = Counter("poise.retries", "{message}", "Messages handled again.", (MESSAGING_DESTINATION, ERROR_TYPE))
@@ -329,19 +224,19 @@ HTTP_CLIENT_DURATION: Final = Histogram(
 FETCHES: Final = Counter(
     "poise.fetches",
     "{fetch}",
-    "What came of asking integrations: ok, stale, empty or fault.",
+    "Requests to integrations by outcome: ok, stale, empty or fault.",
     (INTEGRATION, OUTCOME),
 )
 INTEGRATION_OPEN: Final = Gauge(
-    "poise.integration.resting", "1", "1 if an integration kept failing and is left alone, 0 if not.", (INTEGRATION,)
+    "poise.integration.resting", "1", "1 if the circuit breaker of an integration is open, else 0.", (INTEGRATION,)
 )
 
 # cache
 
-CACHE_UP: Final = Gauge("poise.cache.up", "1", "1 if the cache answers, 0 if it was left alone after a failure.")
+CACHE_UP: Final = Gauge("poise.cache.up", "1", "1 if the cache answers, 0 while its circuit breaker is open.")
 CACHE_ERRORS: Final = Counter("poise.cache.errors", "{command}", "Commands that the cache failed.", (ERROR_TYPE,))
-CACHE_LOOKUPS: Final = Counter("poise.cache.looks", "{ask}", "Asks that looked for a kept answer.", (CACHE_USE,))
-CACHE_SAVED: Final = Counter("poise.cache.saved", "s", "Time that kept and shared answers saved those who asked.")
+CACHE_LOOKUPS: Final = Counter("poise.cache.looks", "{ask}", "Asks that looked for a cached answer.", (CACHE_USE,))
+CACHE_SAVED: Final = Counter("poise.cache.saved", "s", "Time that cached and shared answers saved the callers.")
 
 # retrieval
 
@@ -359,7 +254,7 @@ EMBED_DURATION: Final = Histogram("poise.embed.duration", "s", "How long embeddi
 # orchestration and evaluation
 
 STEPS_REPLAYED: Final = Counter(
-    "poise.steps.replayed", "{step}", "Steps of runs begun again that were found in their history, not done again."
+    "poise.steps.replayed", "{step}", "Steps of replayed runs that were found in the journal and not run again."
 )
 ANSWERS: Final = Counter("poise.answers", "{answer}", "Answers given.", (RUNG, VARIANT))
 FAILOVERS: Final = Counter(
@@ -371,20 +266,20 @@ FAILOVERS: Final = Counter(
 VARIANT_OPEN: Final = Gauge(
     "poise.variant.open",
     "1",
-    "1 if this worker leaves a variant alone, or probes it, after failures; else 0.",
+    "1 if the circuit breaker of a variant is open or half-open in this worker, else 0.",
     (VARIANT,),
 )
 STEP_OPEN: Final = Gauge(
-    "poise.step.resting", "1", "1 if this worker leaves a step out, for its tier kept silent lately; else 0.", (STEP,)
+    "poise.step.resting", "1", "1 if this worker skips a step because its tier did not answer, else 0.", (STEP,)
 )
 RUN_DURATION: Final = Histogram("poise.run.duration", "s", "How long a run took.", (RUNG, VARIANT))
 SCORES: Final = Histogram(
-    "poise.score", "1", "What evaluation thinks of answers, 0 to 1.", (SCORE, VARIANT), buckets=UNIT_INTERVAL_BUCKETS
+    "poise.score", "1", "Scores of answers by evaluation, 0 to 1.", (SCORE, VARIANT), buckets=UNIT_INTERVAL_BUCKETS
 )
 FEEDBACKS: Final = Counter(
     "poise.feedback",
     "{feedback}",
-    "Feedback by what came of it: joined, early (tried again), late, unknown, foreign (dead letters) or passed over.",
+    "Feedback by outcome: joined, early (retried), late, unknown, foreign (dead letters) or passed over.",
     (OUTCOME,),
 )
 STEP_LATENCY: Final = Histogram("poise.step.duration", "s", "How long each step of a run took.", (STEP, VARIANT))
@@ -405,7 +300,7 @@ DECIDING_LAG: Final = Gauge(
 SKIPPED_BY_DECIDER: Final = Counter(
     "poise.deciding.passed_over",
     "{message}",
-    "Scores and commands that could not be read, or not be done, and were passed over.",
+    "Scores and commands that were skipped because they could not be read or executed.",
     (MESSAGING_DESTINATION,),
 )
 

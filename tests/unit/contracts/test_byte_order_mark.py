@@ -15,7 +15,7 @@ from poise_labs.lab.scenario import load_scenario
 from poise_services.inference.chat import parse_completion
 from poise_services.inference.settings import Backend
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 BOM = codecs.BOM_UTF8
 
 

@@ -1,4 +1,4 @@
-"""The compatibility form of Unicode: as it is, but for more marks than writing has."""
+"""NFKC of a text: unchanged, except that runs of combining marks are limited."""
 
 from unicodedata import normalize
 

@@ -10,7 +10,7 @@ from source_tree import source_files
 
 from poise.text.error_text import error_message, error_with_type
 
-ROOT: Final = Path(__file__).parents[2]
+ROOT: Final = Path(__file__).parents[3]
 MAY_HAVE_NO_WORDS: Final = frozenset(
     {
         *("AssertionError", "BaseException", "CancelledError", "ConnectionError", "Exception", "HTTPError"),
