@@ -1,4 +1,4 @@
-"""What tests of the decider share: scores, commands, and a decider that is fed with them."""
+"""Scores, commands and a decider with its input, for tests of the decider."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -11,18 +11,18 @@ POLICY = "answer"
 
 
 def spec(weights: dict[str, float] | None = None, *, dry_run: bool = False, **limits: Any) -> PolicySpec:
-    """What a person sets: two variants of the same weight, unless other ones are given."""
+    """Return a spec; by default of two variants of the same weight."""
     weights = weights or {"steady": 1, "cheap": 1}
     return PolicySpec(name=POLICY, weights=weights, limits=Limits(**{"pause": 1} | limits), dry_run=dry_run)
 
 
 def asked(action: Any, number: int, **given: Any) -> PolicyCommand:
-    """A command of a person's."""
+    """Return a command of a person."""
     return PolicyCommand(id=f"c{number}", action=action, by="jane", **given)
 
 
 def score_of(run: str, variant: str, *, good: bool = True, **given: Any) -> Score:
-    """A score of one answer."""
+    """Return a score of one answer."""
     values = {"quality": 1.0 if good else 0.0, "raw_fault": 0.0}
     usual: dict[str, Any] = {
         "workflow": "answer",
@@ -39,7 +39,7 @@ def score_of(run: str, variant: str, *, good: bool = True, **given: Any) -> Scor
 
 
 class Fed:
-    """A decider, and everything that it was fed with and decided."""
+    """A decider with its input and its decisions."""
 
     def __init__(self, set_: PolicySpec | None = None) -> None:
         self.decider = Decider(POLICY)
@@ -50,14 +50,14 @@ class Fed:
             self.ask("set", spec=set_)
 
     def ask(self, action: Any, **given: Any) -> Decision:
-        """Give a command; its decision."""
+        """Apply a command and return its decision."""
         self.asked += 1
         (decision,) = self.decider.apply_command(asked(action, self.asked, **given), at=float(self.offset))
         self.decisions.append(decision)
         return decision
 
     def see(self, *scores: Score) -> list[Decision]:
-        """Give scores; what was decided."""
+        """Apply scores and return the decisions."""
         made: list[Decision] = []
         for score in scores:
             made += self.decider.apply_score(score, self.offset)
@@ -72,7 +72,7 @@ class Fed:
 
     @property
     def shares(self) -> dict[str, float]:
-        """The weights in force, without what rounding left over."""
+        """The weights in force, rounded."""
         assert self.decider.policy is not None
         return {name: round(share, 9) for name, share in self.decider.policy.weights.items()}
 
@@ -83,12 +83,12 @@ class Fed:
 
 
 def actions(decisions: Iterable[Decision]) -> list[tuple[str, str | None, bool]]:
-    """What was decided, about whom, and whether it was acted on."""
+    """Return action, variant and `acted` of each decision."""
     return [(decision.action, decision.variant, decision.acted) for decision in decisions]
 
 
 def chained(decisions: Iterable[Decision]) -> bool:
-    """Whether each decision follows from the one before: numbers, versions, weights."""
+    """Return whether each decision follows from the one before: numbers, versions, weights."""
     version = 0
     weights: dict[str, float] = {}
     for number, decision in enumerate(decisions, start=1):

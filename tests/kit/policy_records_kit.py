@@ -1,4 +1,4 @@
-"""What tests of policies share: policies, and their place in the log."""
+"""Policies and their records, for tests of what follows `poise.policy`."""
 
 from poise.contracts import Policy, PolicySpec
 from poise.contracts.topics import POLICY
@@ -15,7 +15,7 @@ def policy_of(version: int, name: str = "answer", **weights: float) -> Policy:
 
 
 def record_of(policy: Policy, offset: int = 0) -> Record:
-    """The policy as its record in the log."""
+    """Return the record of a policy."""
     return Record(POLICY.name, 0, offset, 1.0, policy.name.encode(), policy.encode())
 
 

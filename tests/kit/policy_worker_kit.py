@@ -1,4 +1,4 @@
-"""What tests of the deciding share: workers that decide, answers of two variants, and the log of what came of them."""
+"""Policy workers, answers of two variants, and the resulting logs, for tests of the policy worker."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -24,7 +24,7 @@ STEPS = 9
 
 @asynccontextmanager
 async def worker(settings: MeshSettings) -> AsyncIterator[WorkerRuntime]:
-    """A worker that decides, ready."""
+    """Run a policy worker; yield once it is ready."""
     async with WorkerRuntime(settings, tier="evaluation") as mesh, policy_worker(mesh, EvaluationSettings()):
         await until(lambda: mesh.readiness()["deciding"])
         yield mesh
@@ -37,7 +37,7 @@ class Case:
     mesh: WorkerRuntime
     name: str = field(default_factory=lambda: f"p-{uuid4().hex[:8]}")
     runs: int = 0
-    """Distinct runs that were scored."""
+    """The number of distinct runs that were scored."""
 
     def spec(self, **limits: Any) -> PolicySpec:
         return PolicySpec(
@@ -47,7 +47,7 @@ class Case:
         )
 
     async def ask(self, action: Any, **given: Any) -> str:
-        """Ask for something; the command's id."""
+        """Send a command and return its id."""
         id_ = uuid4().hex
         command = PolicyCommand(id=id_, action=action, by="jane", **given)
         await self.mesh.producer.publish(COMMANDS, command, key=self.name)
@@ -87,7 +87,7 @@ class Case:
         return made
 
     async def until_counted(self) -> None:
-        """Wait until all answers were counted: each command has a snapshot written, which says how many were."""
+        """Wait until all answers were counted: each command causes a snapshot, which has the count."""
         async with asyncio.timeout(WITHIN):
             while not (states := await self.states()) or states[-1].decider["counted"] != self.runs:
                 id_ = await self.ask("hold")
@@ -95,7 +95,7 @@ class Case:
                     await asyncio.sleep(0.05)
 
     async def check(self) -> list[Decision]:
-        """See that there is one consistent policy, and that every answer counted once; the decisions."""
+        """Check that the policy is consistent and that each answer counted once; return the decisions."""
         await self.until_counted()
         decisions, policies = await self.decisions(), await self.policies()
         assert [made.id for made in decisions] == [f"{self.name}-{number}" for number in range(1, len(decisions) + 1)]
@@ -110,7 +110,7 @@ class Case:
 
 
 def chain(decisions: Sequence[Decision]) -> list[str]:
-    """The decisions that do not begin with the weights that the one before left."""
+    """Return the ids of decisions that do not begin with the weights of the one before."""
     broken, weights = [], dict[str, float]()
     for made in decisions:
         if made.before != weights:

@@ -1,4 +1,4 @@
-"""The policy file: what a person sets, read from TOML; what is wrong is told with its line.
+"""The policy file: a policy in TOML; errors are reported with their lines.
 
 It is the same file that `POISE_CONFIG` names: names and weights stand in `[[orchestration.variants]]`, where else the
 variants are described, and what the loop may do in `[policy]`.
@@ -47,7 +47,7 @@ from poise.text.error_text import error_message
 DEFAULT_NAME: Final = "answer"
 
 STEERING_SCORES: Final = ("quality", "raw_groundedness", "raw_relevance")
-"""The scores that may steer: 0 to 1, more is better, and of the drawn variant's own words."""
+"""The scores that may steer: 0 to 1, more is better, and of the drawn variant's own output."""
 
 SETTING_DESCRIPTIONS: Final[Mapping[str, str]] = {
     "explore": "the least share of the draws that each variant keeps",
@@ -60,7 +60,7 @@ SETTING_DESCRIPTIONS: Final[Mapping[str, str]] = {
     "latency": "seconds within which a variant writes 95 % of its answers",
     "cost": "what 95 % of a variant's answers cost at most",
 }
-"""What each setting of `[policy]` is, for people."""
+"""The description of each setting of `[policy]`."""
 
 _ELSEWHERE: Final[Mapping[str, str]] = {
     "name": "the policy's name stands in [orchestration], as policy",
@@ -75,11 +75,11 @@ _LONGEST: Final = 256 * 1024
 _LONGEST_LINE: Final = 10_000
 """Characters of a line: tomllib takes quadratic time for a key of many parts."""
 _SHOWN: Final = 40
-"""Characters of a wrong value that are told."""
+"""Characters of a wrong value in an error message."""
 
 
 class PolicyFileError(SetupError):
-    """A policy file is refused; `faults` has a line for each thing that is wrong with it."""
+    """A policy file is invalid; `faults` has one line for each error."""
 
     status = HTTPStatus.BAD_REQUEST
 
@@ -92,7 +92,7 @@ def read(path: Path) -> PolicySpec:
     """Read a policy file.
 
     Raises:
-        SetupError: It cannot be read, or says what cannot be: `FILE:LINE: what, and why`, one line for each fault.
+        PolicyFileError: The file cannot be read or is invalid: one line `FILE:LINE: what, and why` for each error.
     """
     text = _text(path)
     try:
@@ -144,7 +144,7 @@ def _syntax(path: Path, text: str, error: tomllib.TOMLDecodeError) -> str:
 
 
 def _firsts(lines: Mapping[toml_lines.KeyPath, int]) -> dict[toml_lines.KeyPath, int]:
-    """The first line of each path or, where it has none itself, of what stands in it."""
+    """Return the first line of each path or, if it has none itself, of its contents."""
     firsts: dict[toml_lines.KeyPath, int] = {}
     for path, line in lines.items():
         for length in range(1, len(path) + 1):
@@ -153,14 +153,14 @@ def _firsts(lines: Mapping[toml_lines.KeyPath, int]) -> dict[toml_lines.KeyPath,
 
 
 def _line(lines: Mapping[toml_lines.KeyPath, int], where: toml_lines.KeyPath) -> int:
-    """The line of a path, else of what it would stand in, else the first."""
+    """Return the line of a path, else of its nearest parent, else 1."""
     while where and where not in lines:
         where = where[:-1]
     return lines.get(where, 1)
 
 
 class _Validator:
-    """A document, and what was found to be wrong with it: where, and what."""
+    """Validates a document; `faults` has the path and the description of each error."""
 
     def __init__(self, document: dict[str, Any]) -> None:
         self.faults: list[tuple[toml_lines.KeyPath, str]] = []
@@ -179,14 +179,14 @@ class _Validator:
         return {}
 
     def tables(self) -> None:
-        """A table whose name is nearly that of one that counts would be passed over without a word."""
+        """Report tables with a misspelled name, which would be ignored silently."""
         for name in self._document:
             near = get_close_matches(name, ("policy", "orchestration"), 1, 0.75)
             if near and name != near[0]:
                 self._fault((name,), f"[{name}] means nothing: did you mean [{near[0]}]?")
 
     def name(self) -> str:
-        """The policy's name."""
+        """Return the policy's name."""
         name = self._orchestration.get("policy", DEFAULT_NAME)
         self._named(("orchestration", "policy"), name, "[orchestration] policy")
         return str(name)
@@ -198,7 +198,7 @@ class _Validator:
         return False
 
     def weights(self) -> dict[str, float]:
-        """The weights by variant."""
+        """Return the weights by variant."""
         where: toml_lines.KeyPath = ("orchestration", "variants")
         variants = self._orchestration.get("variants", [])
         if not isinstance(variants, list) or not all(isinstance(variant, dict) for variant in variants):
@@ -237,7 +237,7 @@ class _Validator:
         return 0.0
 
     def limits(self) -> Limits | None:
-        """What the loop may do."""
+        """Return the limits; None = they are invalid."""
         for key in set(self._policy) - set(_KNOWN):
             near = get_close_matches(key, _KNOWN, 1)
             hint = _ELSEWHERE.get(key) or (f"did you mean {near[0]}?" if near else f"there are {', '.join(_KNOWN)}")
@@ -263,7 +263,7 @@ class _Validator:
             return None
 
     def room(self, weights: Mapping[str, float], limits: Limits) -> None:
-        """Whether all variants can keep the exploration, and what they cost can be known."""
+        """Report an `explore` that is too high for the variants, and a cost ceiling without prices."""
         drawn = sum(weight > 0 for weight in weights.values())
         if limits.cost is not None and not any("price_in" in variant for variant in self._orchestration["variants"]):
             self._fault(
@@ -279,7 +279,7 @@ class _Validator:
 
 
 def _shown(value: object) -> str:
-    """A value as TOML has it, roughly, and not at length."""
+    """Return a short text of a value, roughly as in TOML."""
     kinds: Mapping[type, str] = {dict: "a table", list: "an array"}
     if type(value) in kinds:
         return kinds[type(value)]

@@ -1,9 +1,9 @@
-"""Replaying: the decisions about a policy, made again from the logs and compared with those that were made. Pure.
+"""Replay: the decisions about a policy, made again from the logs and compared with the originals. Pure.
 
-A decider takes in scores and commands, and a decision states the next offset of the scores when it was made. So the
-commands are put among the scores where the decisions say that they came. Scores are kept for a shorter time than
-decisions, so a replay begins at a decision from which on all scores are there and before which nothing counts any more:
-the first, or one by which a person set other variants, or other limits to what is found, and detection began anew.
+The input of a decider is scores and commands, and each decision states the next offset of the scores at its time. A
+replay therefore inserts each command among the scores at the offset of its decision. Scores are retained for a shorter
+time than decisions, so a replay begins at a decision after which all scores exist and before which nothing counts: the
+first one, or one by which a person set other variants or detection limits, so that detection started over.
 """
 
 import math
@@ -19,43 +19,43 @@ from poise.policy.policy_versions import MAX_VERSIONS
 from poise.policy.seen_runs import SeenRuns
 
 TOLERANCE: Final = 1e-9
-"""How much numbers may differ, relatively: another machine's logarithm may round otherwise in its last bit."""
+"""The relative difference that numbers may have: logarithms of two machines may round the last bit differently."""
 
 
 @dataclass(frozen=True, slots=True)
 class PolicyLogs:
-    """What the logs have of a policy, each oldest first."""
+    """The logs of a policy, each oldest first."""
 
     name: str
     decisions: Sequence[Decision]
     commands: Mapping[str, tuple[float, PolicyCommand]]
-    """By id: when it was written, unix seconds, and what was asked."""
+    """By id: when the command was written, unix seconds, and the command."""
     scores: Sequence[tuple[int, Score]]
     """With their offsets."""
     first: int
-    """The first offset of the scores that is kept."""
+    """The first retained offset of the scores."""
     end: int
-    """The next offset of the scores of whoever decides: what is behind it was not decided yet."""
+    """The next offset of the scores of the deciding worker; later scores are not decided yet."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReplayResult:
-    """What came of it."""
+    """The result of a replay."""
 
     skipped: int
-    """The first decisions, which could not be replayed."""
+    """The number of first decisions that could not be replayed."""
     why: str | None
     """Why not."""
     told: tuple[Decision, ...]
-    """The decisions of the log, from there."""
+    """The decisions of the log from there on."""
     reproduced: int
-    """How many of these were made again, up to the first that differs."""
+    """How many of these were reproduced, up to the first that differs."""
     difference: str | None
-    """How the first that differs does, in one line; None = none does."""
+    """How the first one differs, in one line; None = none differs."""
 
 
 def replay(logs: PolicyLogs) -> ReplayResult:
-    """Make the decisions of a policy again, as far back as the logs reach."""
+    """Replay the decisions of a policy as far back as the logs reach."""
     begin = _begin(logs)
     if begin is None:
         none = "there is none from which on all scores and commands are kept, and before which nothing counts"
@@ -66,7 +66,7 @@ def replay(logs: PolicyLogs) -> ReplayResult:
 
 
 def _compared(told: Sequence[Decision], made: Iterable[Decision]) -> tuple[int, str | None]:
-    """How many were made again, and how the first that differs does."""
+    """Return how many were reproduced, and how the first one differs."""
     number = 0
     for decision in made:
         difference = _difference(told[number] if number < len(told) else None, decision)
@@ -79,7 +79,7 @@ def _compared(told: Sequence[Decision], made: Iterable[Decision]) -> tuple[int, 
 
 
 def replay_with(logs: PolicyLogs, spec: PolicySpec) -> list[Decision]:
-    """The decisions that would have been made, had every `set` been of this spec."""
+    """Return the decisions that would have been made if every `set` command had this spec."""
     commands = {
         id_: (at, command.model_copy(update={"spec": spec}) if command.action == "set" else command)
         for id_, (at, command) in logs.commands.items()
@@ -92,7 +92,7 @@ def replay_with(logs: PolicyLogs, spec: PolicySpec) -> list[Decision]:
 
 
 def _made(decider: Decider, logs: PolicyLogs, told: Sequence[Decision]) -> Iterator[Decision]:
-    """The decisions that the decider makes of scores and commands, the latter where those told say."""
+    """Yield the decisions of a decider on the scores, and on the commands at the offsets of the original decisions."""
     waiting = iter([decision for decision in told if decision.command is not None])
     following = next(waiting, None)
     for offset, score in logs.scores:
@@ -110,7 +110,7 @@ def _asked(decider: Decider, logs: PolicyLogs, told: Decision) -> list[Decision]
     if told.command is None or told.command not in logs.commands:
         return []
     at, command = logs.commands[told.command]
-    # Where it came among the scores is what the log says, nothing that is decided.
+    # The position among the scores comes from the log; it is not decided.
     return [decision.model_copy(update={"scores": told.scores}) for decision in decider.apply_command(command, at)]
 
 
@@ -118,7 +118,7 @@ def _asked(decider: Decider, logs: PolicyLogs, told: Decision) -> list[Decision]
 
 
 def _begin(logs: PolicyLogs) -> int | None:
-    """The first decision to replay, by its number from 0."""
+    """Return the index of the first decision to replay."""
     history = _history(logs)
     acted = False
     for number, decision in enumerate(logs.decisions):
@@ -137,7 +137,7 @@ def _command(logs: PolicyLogs, decision: Decision) -> PolicyCommand | None:
 
 
 def _anew(before: PolicySpec, after: PolicySpec) -> bool:
-    """Whether detection begins anew, and nothing that was seen before counts any more."""
+    """Return whether detection starts over, so that nothing before counts."""
     limits = before.limits.model_copy(update={"step": after.limits.step, "pause": after.limits.pause})
     return limits != after.limits or _drawn(before) != _drawn(after)
 
@@ -147,7 +147,7 @@ def _drawn(spec: PolicySpec) -> tuple[str, ...]:
 
 
 def _history(logs: PolicyLogs) -> list[Policy]:
-    """The policies that decisions put in force, as far as commands tell what a person set."""
+    """Return the policies that decisions put in force, as far as the commands with their specs are retained."""
     found: list[Policy] = []
     for decision in logs.decisions:
         if not decision.acted:
@@ -159,7 +159,7 @@ def _history(logs: PolicyLogs) -> list[Policy]:
             wanted = command.version if command is not None else None
             spec = next((kept.spec for kept in reversed(found) if _went_back(kept, decision, wanted)), spec)
         held = {"hold": True, "release": False}.get(decision.action, bool(found) and found[-1].held)
-        if spec is None:  # what it went by is not known any more; nor is that of those which follow
+        if spec is None:  # its spec is no longer known, nor are those that follow
             found.clear()
             continue
         found.append(
@@ -182,13 +182,13 @@ def _went_back(kept: Policy, decision: Decision, wanted: int | None) -> bool:
 
 
 def _decider(logs: PolicyLogs, begin: int) -> Decider:
-    """A decider that stands where one stood before a decision."""
+    """Return a decider in the state before a decision."""
     first = logs.decisions[begin]
     history = [policy for policy in _history(logs) if policy.version < first.version][-MAX_VERSIONS:]
     last = history[-1].spec if history else None
     earlier = [score.run_id for offset, score in logs.scores if offset < first.scores and score.feedback is None]
     counted = SeenRuns()
-    for run in earlier if history else ():  # a score that comes again after the decision counts no more
+    for run in earlier if history else ():  # a score that is repeated after the decision does not count
         counted.add(run)
     return Decider.restore(
         {
@@ -210,7 +210,7 @@ def _decider(logs: PolicyLogs, begin: int) -> Decider:
 
 
 def _difference(told: Decision | None, made: Decision) -> str | None:
-    """How a decision that was made again differs from the one in the log."""
+    """Return how a replayed decision differs from the one in the log."""
     if told is None:
         return f"{made.id} is made again, and is not in the log: {made.reason}"
     for (name, one), other in zip(told.model_dump().items(), made.model_dump().values(), strict=True):
