@@ -128,7 +128,7 @@ async def test_who_is_shut_out_writes_no_more_and_goes_on_from_what_was_written(
         partition = await mesh.logs.partition_of(SCORES.name, case.name.encode())
         async with TransactionalProducer(mesh.connection, f"poise.decider.{partition}"):
             await case.answers(60)
-            await until(lambda: "taken up again if it is still ours" in caplog.text)
+            await until(lambda: "to be restarted if it is still owned" in caplog.text)
             assert len(await case.decisions()) == 1
         await case.until_decided(1 + STEPS)
         moved_once(await case.check(), case.name)
