@@ -151,7 +151,7 @@ def request_body(schema: Mapping[str, Any], example: object) -> Json:
 
 def schema_ref(model: type[BaseModel]) -> Json:
     """A model of the document's."""
-    return {"$ref": f"#/schema_components/schemas/{model.__name__}"}
+    return {"$ref": f"#/components/schemas/{model.__name__}"}
 
 
 def responses(
@@ -202,7 +202,7 @@ def build_document(app: FastAPI) -> Json:
         schemas = schema_components(REQUEST_MODELS, StrictInputSchema)
         schemas |= schema_components([DeadLetterDetail], mode="serialization")  # whose nulls are written
         schemas |= schema_components(RESPONSE_MODELS, OutputSchema, mode="serialization")
-        schema["schema_components"] = {
+        schema["components"] = {
             "schemas": dict(sorted(schemas.items())),
             "securitySchemes": {"admin": {"type": "http", "scheme": "bearer"}},
         }
