@@ -2,6 +2,7 @@
 
 import os
 import socket
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 from uuid import uuid4
@@ -16,6 +17,7 @@ from pydantic_settings import (
 )
 
 from poise.allowed_hosts import HostNames
+from poise.config.renamed import NESTED_DELIMITER, renamed_in_environment, renamed_in_table
 from poise.config.toml_file import read_toml
 from poise.errors import SetupError
 from poise.security import Security
@@ -31,11 +33,13 @@ class Settings(BaseSettings):
         frozen=True,
         extra="ignore",
         env_prefix="POISE_",
-        env_nested_delimiter="__",
+        env_nested_delimiter=NESTED_DELIMITER,
         hide_input_in_errors=True,  # an input may be a secret
     )
 
     table: ClassVar[str] = "mesh"
+    renamed: ClassVar[Mapping[str, str]] = {}
+    """Settings that have another name now, old name to new name. Nested models have the same attribute."""
 
     @classmethod
     def settings_customise_sources(
@@ -46,7 +50,13 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic's signature
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic's signature
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Environment first, then the table of the TOML file that `POISE_CONFIG` names, if it does."""
+        """Environment first, then the table of the TOML file that `POISE_CONFIG` names, if it does.
+
+        Raises:
+            SetupError: The file cannot be read, or a setting is unknown or was renamed.
+        """
+        if old := list(renamed_in_environment(cls, cls.model_config["env_prefix"], os.environ)):
+            raise SetupError(f"settings refused: {'; '.join(old)}")
         path = os.environ.get(CONFIG_VARIABLE)
         if not path:
             return init_settings, env_settings
@@ -54,6 +64,8 @@ class Settings(BaseSettings):
             raise SetupError(f"{CONFIG_VARIABLE} names {path}, which is no file: correct it or unset it")
         if (said := _read(path).get(cls.table)) is None:  # a file need not speak of every process
             return init_settings, env_settings
+        if old := list(renamed_in_table(cls, cls.table, said)):
+            raise SetupError(f"{path}: {'; '.join(old)}")
         if unknown := sorted(set(said) - set(cls.model_fields)):
             raise SetupError(
                 f"{path}: [{cls.table}] has no setting {', '.join(unknown)}: {', '.join(cls.model_fields)}"
@@ -88,6 +100,8 @@ def _read(path: str) -> dict[str, Any]:
 class MeshSettings(Settings):
     """What every process of the mesh needs to know."""
 
+    renamed: ClassVar[Mapping[str, str]] = {"lease": "lease_ttl"}
+
     broker: str = "127.0.0.1:9092"
     """Kafka's bootstrap servers, `host:port[,host:port…]`."""
     security: Security = Security()
@@ -106,7 +120,7 @@ class MeshSettings(Settings):
     """Messages handled at once per consumer."""
     batch_share: Annotated[float, Field(gt=0, le=1)] = 0.25
     """The share of it that the batch lane may use."""
-    lease: Annotated[float, Field(ge=0.3, le=300)] = 10.0
+    lease_ttl: Annotated[float, Field(ge=0.3, le=300)] = 10.0
     """Seconds after which the step of a worker that died is taken over (a third of it between two heartbeats)."""
     stream_interval: Annotated[float, Field(ge=0)] = 0.015
     """Seconds in which words are put together into one event of a stream; the first goes at once."""
