@@ -154,7 +154,7 @@ async def scene(directory: Path, workers: Mapping[str, int], seed: int) -> Async
         variables = {
             "POISE_BROKER": kafka.bootstrap,
             "POISE_REDIS_URL": valkey.url,
-            "POISE_LEASE": str(LEASE),
+            "POISE_LEASE_TTL": str(LEASE),
             "POISE_SPANS": "false",
             "POISE_LOG_LEVEL": "WARNING",
             "POISE_INFERENCE_BACKENDS": json.dumps(

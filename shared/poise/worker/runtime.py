@@ -48,7 +48,7 @@ class WorkerRuntime(MeshConnection):
         """
         await custom_tiers.ensure_topics(self.admin, tier.name, tier.own_topics)
         concurrency = (tier.concurrency or self.settings.concurrency) * (len(tier.topics) + 1)  # and delayed retries
-        receipts = IdempotencyGuard(StepResultStore(self.redis), self.settings.lease, self.liveness)
+        receipts = IdempotencyGuard(StepResultStore(self.redis), self.settings.lease_ttl, self.liveness)
         async with receipts, executors.start_handlers(tier.handlers, tier.name, concurrency) as handlers:
             await self._serve(TierRunner(self, self.redis, self._broker, tier.with_handlers(handlers), receipts))
 

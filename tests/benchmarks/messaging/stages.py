@@ -72,7 +72,7 @@ async def stages(mesh: WorkerRuntime, settings: MeshSettings) -> dict[str, float
     record = Record.of(raw)
     envelope = Envelope.read(record.headers)
     tier = Tier("retrieval", {Retrieve: nothing})
-    receipts = IdempotencyGuard(StepResultStore(RedisClient(None)), settings.lease, Liveness())
+    receipts = IdempotencyGuard(StepResultStore(RedisClient(None)), settings.lease_ttl, Liveness())
     delivery = MessageProcessor(mesh, mesh.redis, tier, RETRIEVAL, receipts, RetryBudget())
     context = delivery._context(record, envelope, time.time() + 60)
     tracker = OffsetTracker()

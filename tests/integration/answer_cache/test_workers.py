@@ -35,7 +35,7 @@ async def process(settings: MeshSettings, folder: Path) -> AsyncIterator[Process
         "POISE_REDIS_URL": settings.redis_url or "",
         "POISE_STATE_DIR": str(folder),
         "POISE_ADMIN_PORT": str(port),
-        "POISE_LEASE": "1",
+        "POISE_LEASE_TTL": "1",
         "POISE_ORCHESTRATION_PASSAGES": "1",
     }
     arguments = (sys.executable, "-m", "poise_services.orchestration")
@@ -64,7 +64,7 @@ async def test_asks_waiting_for_a_killed_worker_are_answered_by_another(
 ) -> None:
     """The killed worker leads; an ask waiting in the other worker takes over when its lease expires."""
     model = Model()
-    short = mesh_settings.model_copy(update={"lease": 1.0})
+    short = mesh_settings.model_copy(update={"lease_ttl": 1.0})
     async with cached_mesh(short, model, workers=0) as reader:
         await reader.say(name, f"The lamp of {name} was lit by the keeper Ada Quill.")
         model.go_on.clear()

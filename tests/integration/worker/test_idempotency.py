@@ -86,7 +86,7 @@ def receipts(monkeypatch: pytest.MonkeyPatch) -> list[IdempotencyGuard]:
 
 @pytest.fixture
 def settings(mesh_settings: MeshSettings) -> MeshSettings:
-    return mesh_settings.model_copy(update={"lease": LEASE})
+    return mesh_settings.model_copy(update={"lease_ttl": LEASE})
 
 
 # -- two workers -------------------------------------------------------------------------------------------------------
@@ -156,7 +156,7 @@ async def process(settings: MeshSettings, folder: Path) -> AsyncIterator[asyncio
         "PYTHONPATH": os.pathsep.join(sys.path),
         "POISE_BROKER": settings.broker,
         "POISE_REDIS_URL": settings.redis_url or "",
-        "POISE_LEASE": str(settings.lease),
+        "POISE_LEASE_TTL": str(settings.lease_ttl),
     }
     command = [sys.executable, paying_worker.__file__, str(folder)]
     started = await asyncio.create_subprocess_exec(*command, env=environment)

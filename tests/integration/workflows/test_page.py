@@ -79,7 +79,7 @@ async def worker(settings: MeshSettings, folder: Path) -> AsyncIterator[asyncio.
         "PYTHONPATH": f"{ROOT / 'shared'}:{ROOT}",
         "POISE_BROKER": settings.broker,
         "POISE_REDIS_URL": settings.redis_url or "",
-        "POISE_LEASE": "1",
+        "POISE_LEASE_TTL": "1",
         "POISE_ADMIN_PORT": str(port),
         "POISE_ORCHESTRATION_WORKFLOWS": '["brief.py"]',
     }
