@@ -42,7 +42,7 @@ class AskEndpoint:
     ) -> None:
         self.pending = 0
         self._rpc = rpc
-        self._limit = settings.pending
+        self._limit = settings.max_pending
         self._runs = runs
         self._epochs = epochs
         self._random = SystemRandom()

@@ -72,7 +72,7 @@ class Connections:
     def __init__(self, limits: HttpLimits, largest_body: int) -> None:
         self.limits = limits
         self.largest_body = largest_body
-        self.budget = ByteBudget(limits.bytes_under_way)
+        self.budget = ByteBudget(limits.max_inflight_bytes)
         self._open = 0
         self._peers: Counter[str] = Counter()
         self._idle: dict[CloseIdle, str] = {}
@@ -94,10 +94,10 @@ class Connections:
         """
         self._open += 1
         self._peers[peer] += 1
-        if self._peers[peer] > self.limits.connections_per_peer and not self._close_idle(peer):
+        if self._peers[peer] > self.limits.max_connections_per_peer and not self._close_idle(peer):
             told = "this address has as many requests under way as it may: try again"
             raise RateLimitedError(told, retry_after=RETRY_AFTER)
-        if self._open > self.limits.connections and not self._close_idle():
+        if self._open > self.limits.max_connections and not self._close_idle():
             raise overloaded("connections")
 
     def _close_idle(self, peer: str | None = None) -> bool:
@@ -110,7 +110,7 @@ class Connections:
 
     def is_over_capacity(self) -> bool:
         """Return whether there are too many connections to send another error response."""
-        return self._open > self.limits.connections + REFUSABLE_CONNECTIONS
+        return self._open > self.limits.max_connections + REFUSABLE_CONNECTIONS
 
     def remove(self, peer: str) -> None:
         """Stop counting a connection."""

@@ -76,7 +76,7 @@ class DocumentEndpoints:
     def __init__(self, logs: Logs, producer: MessageProducer, settings: GatewaySettings) -> None:
         self._logs = logs
         self._producer = producer
-        self._limit = settings.documents_bytes
+        self._limit = settings.max_documents_bytes
 
     async def put(self, request: Request) -> Response:
         """Answer `POST /v1/documents`: one document, or a list of them.

@@ -2,7 +2,7 @@
 
 A connection is in one of these phases. Each phase has its own timeout:
 
-    head        waiting for the head of a request: `head_timeout`
+    head        waiting for the head of a request: `header_timeout`
     body        receiving its body: `body_timeout`, extended by the bytes received
     answering   the request is complete: its handler has its own limits
     idle        between two requests: `idle_timeout`, enforced by uvicorn
@@ -228,7 +228,7 @@ class LimitedProtocol(H11Protocol):
             self._connections.mark_idle(self._peer, self.close_idle)
         else:
             self._connections.mark_busy(self.close_idle)
-        within = {"head": self._limits.head_timeout, "body": self._limits.body_timeout, "closing": LINGER_TIMEOUT}
+        within = {"head": self._limits.header_timeout, "body": self._limits.body_timeout, "closing": LINGER_TIMEOUT}
         if phase in within:
             self._timer = self.loop.call_later(within[phase], self._on_phase_timeout)
 
@@ -238,7 +238,7 @@ class LimitedProtocol(H11Protocol):
             self._socket.abort()
             return
         if self._phase == "body":
-            until = self._began + self._limits.body_timeout + self._received / self._limits.least_rate
+            until = self._began + self._limits.body_timeout + self._received / self._limits.min_bytes_per_second
             if self.loop.time() < until:
                 self._timer = self.loop.call_at(until, self._on_phase_timeout)
                 return
@@ -263,7 +263,7 @@ class LimitedProtocol(H11Protocol):
     def _wait_for_reader(self) -> None:
         waits = self._socket.get_write_buffer_size()
         if waits and self._write_timer is None:
-            within = self._limits.write_timeout + waits / self._limits.least_rate
+            within = self._limits.write_timeout + waits / self._limits.min_bytes_per_second
             self._write_timer = self.loop.call_later(within, self._on_write_timeout)
 
     def _stop_waiting_for_reader(self) -> None:

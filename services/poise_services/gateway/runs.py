@@ -64,8 +64,8 @@ class RunEndpoints:
     def __init__(self, mesh: MeshConnection, settings: GatewaySettings, writes: WriteRateLimiter) -> None:
         self._mesh = mesh
         self._writes = writes
-        self._lookups = asyncio.Semaphore(settings.lookups)
-        self._searches = asyncio.Semaphore(settings.searches)
+        self._lookups = asyncio.Semaphore(settings.concurrent_lookups)
+        self._searches = asyncio.Semaphore(settings.concurrent_searches)
         self._running: set[str] = set()
         self._finished: OrderedDict[str, Fault | None] = OrderedDict()
         """By run, what its client was told instead of an answer."""

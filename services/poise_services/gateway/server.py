@@ -53,10 +53,10 @@ async def serve(mesh: WorkerRuntime, settings: GatewaySettings, epochs: EpochVal
     Raises:
         SetupError: The port cannot be bound.
     """
-    _raise_open_file_limit(settings.limits.connections)
+    _raise_open_file_limit(settings.limits.max_connections)
     with _bound_socket(settings) as listener:
         gateway = Gateway(mesh, settings, epochs)
-        connections = Connections(settings.limits, settings.documents_bytes)
+        connections = Connections(settings.limits, settings.max_documents_bytes)
         server = _Server(
             uvicorn.Config(
                 gateway.app,
@@ -99,14 +99,14 @@ async def serve(mesh: WorkerRuntime, settings: GatewaySettings, epochs: EpochVal
 
 
 def _raise_open_file_limit(connections: int) -> None:
-    """Raise the limit of open files so that `connections` fit."""
+    """Raise the limit of open files so that `max_connections` fit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = connections + RESERVED_FILES
     if soft != resource.RLIM_INFINITY and soft < wanted:
         most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
         if most < wanted:
-            logger.warning("the system allows %d open files: fewer connections than limits.connections fit", most)
+            logger.warning("the system allows %d open files: fewer connections than limits.max_connections fit", most)
 
 
 @contextlib.contextmanager

@@ -29,9 +29,9 @@ class WriteRateLimiter:
     """
 
     def __init__(self, limits: HttpLimits) -> None:
-        own, every = limits.writes_per_peer, limits.writes
+        own, every = limits.writes_per_second_per_peer, limits.writes_per_second
         self._writes = KeyedTokenBuckets((own, own * BURST_SECONDS), (every, every * BURST_SECONDS))
-        most = limits.unknown_cancels
+        most = limits.unknown_cancels_per_hour
         self._unknown = KeyedTokenBuckets((most / 10 / _HOUR, max(1.0, most / 10)), (most / _HOUR, most))
 
     def limit(self, handler: HttpHandler) -> HttpHandler:

@@ -78,7 +78,7 @@ async def is_served(client: httpx2.AsyncClient) -> None:
 
 async def test_a_head_that_does_not_come_is_not_waited_for(open_gateway: Open) -> None:
     async with (
-        open_gateway(answer, limits={"head_timeout": 0.5}) as (client, _),
+        open_gateway(answer, limits={"header_timeout": 0.5}) as (client, _),
         connected(client, *[b"", HALF, HALF] * 100) as slow,
     ):
         await is_served(client)
@@ -89,7 +89,7 @@ async def test_a_head_that_does_not_come_is_not_waited_for(open_gateway: Open) -
 
 async def test_a_second_head_is_not_waited_for_either(open_gateway: Open) -> None:
     async with (
-        open_gateway(answer, limits={"head_timeout": 0.5, "idle_timeout": 1_000}) as (client, _),
+        open_gateway(answer, limits={"header_timeout": 0.5, "idle_timeout": 1_000}) as (client, _),
         connected(client, head("GET", "/healthz") + b"GET /healthz HTT") as [(reader, _)],
     ):
         first = await reader.readuntil(b'{"status":"ok"}')
@@ -98,7 +98,7 @@ async def test_a_second_head_is_not_waited_for_either(open_gateway: Open) -> Non
 
 
 async def test_a_flood_of_connections_keeps_nobody_out(open_gateway: Open) -> None:
-    limits = {"connections": 50, "head_timeout": NEVER}
+    limits = {"max_connections": 50, "header_timeout": NEVER}
     async with open_gateway(answer, limits=limits) as (client, _), connected(client, *[HALF] * 400) as slow:
         await is_served(client)
         assert gauge(semconv.HTTP_CONNECTIONS) <= 50
@@ -106,7 +106,7 @@ async def test_a_flood_of_connections_keeps_nobody_out(open_gateway: Open) -> No
 
 
 async def test_a_body_that_comes_too_slowly_is_not_waited_for(open_gateway: Open) -> None:
-    limits = {"body_timeout": 0.5, "least_rate": 1_000_000}
+    limits = {"body_timeout": 0.5, "min_bytes_per_second": 1_000_000}
     first = head("POST", "/v1/documents", JSON, "content-length: 100000") + b'{"id": "'
     async with open_gateway(answer, limits=limits) as (client, _), connected(client, *[first] * 200) as slow:
         await is_served(client)
@@ -116,9 +116,9 @@ async def test_a_body_that_comes_too_slowly_is_not_waited_for(open_gateway: Open
 
 
 async def test_a_body_that_comes_fast_enough_is_waited_for_however_long_it_takes(open_gateway: Open) -> None:
-    """A trickle of one byte a turn is far longer than `body_timeout`, and faster than `least_rate`."""
+    """A trickle of one byte a turn is far longer than `body_timeout`, and faster than `min_bytes_per_second`."""
     body = json.dumps({"id": "slow", "text": "x" * 3_000}).encode()
-    limits = {"body_timeout": 0.05, "least_rate": 1}
+    limits = {"body_timeout": 0.05, "min_bytes_per_second": 1}
     async with open_gateway(answer, limits=limits) as (client, _), connected(client, b"") as [(reader, writer)]:
         writer.write(head("POST", "/v1/documents", JSON, f"content-length: {len(body)}"))
         for start in range(0, len(body), 50):
@@ -130,9 +130,9 @@ async def test_a_body_that_comes_fast_enough_is_waited_for_however_long_it_takes
 
 async def test_bytes_under_way_stay_under_their_budget(open_gateway: Open) -> None:
     most = 2_000_000
-    limits = {"bytes_under_way": most, "body_timeout": NEVER}
+    limits = {"max_inflight_bytes": most, "body_timeout": NEVER}
     async with (
-        open_gateway(answer, documents_bytes=400_000, limits=limits) as (client, _),
+        open_gateway(answer, max_documents_bytes=400_000, limits=limits) as (client, _),
         connected(client, *[b""] * 120) as slow,
     ):
         seen: list[float] = []
@@ -181,7 +181,7 @@ async def test_a_body_that_is_too_large_is_answered_however_it_is_sent(open_gate
         connection.close()
         return status
 
-    async with open_gateway(answer, documents_bytes=1_000_000) as (client, _):
+    async with open_gateway(answer, max_documents_bytes=1_000_000) as (client, _):
         headers = {"content-type": "application/json"}
         for close in ({}, {"connection": "close"}):
             for content in (body, chunks()):
@@ -196,7 +196,7 @@ async def test_a_body_that_is_too_large_is_answered_however_it_is_sent(open_gate
 async def test_who_waits_for_leave_to_send_is_answered_without_it(open_gateway: Open) -> None:
     """As curl sends what is larger than a megabyte."""
     async with (
-        open_gateway(answer, documents_bytes=1_000_000) as (client, _),
+        open_gateway(answer, max_documents_bytes=1_000_000) as (client, _),
         connected(client, b"") as [(reader, writer)],
     ):
         writer.write(head("POST", "/v1/documents", JSON, "content-length: 4000000", "expect: 100-continue"))
@@ -205,7 +205,7 @@ async def test_who_waits_for_leave_to_send_is_answered_without_it(open_gateway: 
 
 async def test_an_answer_that_nobody_reads_is_not_kept(open_gateway: Open) -> None:
     async with (
-        open_gateway(answer, limits={"write_timeout": 0.3, "least_rate": 10_000_000}) as (client, _),
+        open_gateway(answer, limits={"write_timeout": 0.3, "min_bytes_per_second": 10_000_000}) as (client, _),
         connected(client, *[b""] * 5) as deaf,
     ):
         for _, writer in deaf:

@@ -74,7 +74,7 @@ async def test_no_broker_is_one_line() -> None:
 
 
 async def test_a_setting_that_cannot_be_is_one_line() -> None:
-    process = await start("127.0.0.1:1", free_port(), POISE_GATEWAY_PENDING="none")
+    process = await start("127.0.0.1:1", free_port(), POISE_GATEWAY_MAX_PENDING="none")
     _, said = await asyncio.wait_for(process.communicate(), WITHIN)
     assert process.returncode == 1
-    assert said.decode().startswith("poise: settings refused: POISE_GATEWAY_PENDING")
+    assert said.decode().startswith("poise: settings refused: POISE_GATEWAY_MAX_PENDING")

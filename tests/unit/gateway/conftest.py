@@ -115,7 +115,7 @@ def mesh() -> StandIn:
 @pytest.fixture
 def settings() -> GatewaySettings:
     """Small limits, so that tests reach them."""
-    return GatewaySettings(pending=2, documents_bytes=2_500_000)
+    return GatewaySettings(max_pending=2, max_documents_bytes=2_500_000)
 
 
 @pytest.fixture

@@ -41,7 +41,7 @@ class Closing:
 
 
 def test_the_one_that_has_waited_longest_makes_room() -> None:
-    connections = Connections(HttpLimits(connections=3), 1)
+    connections = Connections(HttpLimits(max_connections=3), 1)
     waiting = Closing(connections)
     for name in "abcde":
         waiting.waits(name, "peer")
@@ -50,7 +50,7 @@ def test_the_one_that_has_waited_longest_makes_room() -> None:
 
 
 def test_one_address_makes_room_for_itself_alone() -> None:
-    connections = Connections(HttpLimits(connections=10, connections_per_peer=2), 1)
+    connections = Connections(HttpLimits(max_connections=10, max_connections_per_peer=2), 1)
     waiting = Closing(connections)
     waiting.waits("theirs", "other")
     for name in "abc":
@@ -59,7 +59,7 @@ def test_one_address_makes_room_for_itself_alone() -> None:
 
 
 def test_requests_under_way_make_no_room() -> None:
-    connections = Connections(HttpLimits(connections=3, connections_per_peer=2), 1)
+    connections = Connections(HttpLimits(max_connections=3, max_connections_per_peer=2), 1)
     connections.add("a")
     connections.add("a")
     with pytest.raises(RateLimitedError):
@@ -88,8 +88,8 @@ def test_large_requests_leave_half_of_the_budget_to_small_ones() -> None:
 
 
 def test_the_largest_document_must_fit_the_budget() -> None:
-    with pytest.raises(ValueError, match="bytes_under_way must be more than twice documents_bytes"):
-        GatewaySettings(documents_bytes=40_000_000)
+    with pytest.raises(ValueError, match="max_inflight_bytes must be more than twice max_documents_bytes"):
+        GatewaySettings(max_documents_bytes=40_000_000)
 
 
 def test_a_connection_is_kept_for_longer_than_clients_and_load_balancers_keep_theirs() -> None:

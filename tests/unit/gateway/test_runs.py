@@ -201,10 +201,10 @@ async def test_searches_of_whole_partitions_hold_up_no_other_look_up_and_end_in_
     run = a_run()
     mesh.records[run] = [record_of(run)]
     many = [asyncio.create_task(client.get(f"/v1/runs/{BY_KAFKA}")) for _ in range(8)]
-    while searching < settings.searches:  # noqa: ASYNC110 - each turn of the loop takes it further
+    while searching < settings.concurrent_searches:  # noqa: ASYNC110 - each turn of the loop takes it further
         await asyncio.sleep(0)
     assert (await client.get(f"/v1/runs/{run}")).status_code == 200
     responses = await asyncio.gather(*many)
-    assert max(at_once) == settings.searches, "the others waited for their turn"
+    assert max(at_once) == settings.concurrent_searches, "the others waited for their turn"
     assert [problem(response) for response in responses] == [(503, "urn:poise:temporary", [])] * len(many)
     assert {response.headers["retry-after"] for response in responses} == {"10"}

@@ -15,7 +15,7 @@ from poise_services.gateway.settings import GatewaySettings, HttpLimits
 
 Problem = Callable[[httpx2.Response], tuple[int, str, list[str]]]
 
-LIMITS = HttpLimits(writes=3, writes_per_peer=2, unknown_cancels=30)
+LIMITS = HttpLimits(writes_per_second=3, writes_per_second_per_peer=2, unknown_cancels_per_hour=30)
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ async def test_one_client_has_its_share_and_no_more(
 
 
 async def test_cancels_are_such_writes_too(mesh: Any, problem: Problem) -> None:
-    limits = LIMITS.model_copy(update={"unknown_cancels": 100_000})
+    limits = LIMITS.model_copy(update={"unknown_cancels_per_hour": 100_000})
     gateway = Gateway(cast(WorkerRuntime, mesh), GatewaySettings(limits=limits))
     transport = httpx2.ASGITransport(gateway.app, client=("203.0.113.1", 1))
     async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as client:
