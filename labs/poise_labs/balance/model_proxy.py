@@ -1,7 +1,6 @@
 """HTTP proxy in front of a model server that removes the passages from a share of the prompts."""
 
 import asyncio
-import contextlib
 import json
 import random
 import re
@@ -92,10 +91,9 @@ class ModelProxy:
             await asyncio.wait({answering, leaving}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             target.close()
-            for task in (answering, leaving):
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError, OSError):
-                    await task
+            answering.cancel()
+            leaving.cancel()
+            await asyncio.gather(answering, leaving, return_exceptions=True)
 
     def _changed(self, body: bytes) -> bytes:
         """Return the request's body, without its passages if it is drawn for that."""

@@ -19,6 +19,7 @@ from poise.kafka.group_state import GroupState
 from poise.kafka.offset_commits import decode_commit
 from poise.kafka.offset_tracker import Commit
 from poise.kafka.patches import offset_fetch
+from poise.kafka.shielded import shielded_stop
 from poise.kafka.topic_identities import TopicMetadata
 from poise.kafka.topic_lookup import TopicLookup
 from poise.kafka.topic_metadata_request import TopicMetadataRequest
@@ -86,7 +87,7 @@ class KafkaAdmin:
             await self._client.start()
             await self.describe(())  # connects to the advertised addresses, not to the bootstrap addresses
         except (KafkaError, UnavailableError) as error:
-            await self._client.close()
+            await shielded_stop(self._client.close())
             raise await self._connection.connect_error() from error
         return self
 
@@ -100,7 +101,7 @@ class KafkaAdmin:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Disconnect."""
-        await self._client.close()
+        await shielded_stop(self._client.close())
 
     async def partitions(self, topic: str) -> int | None:
         """Return a topic's number of partitions; None = it does not exist.

@@ -10,6 +10,7 @@ from aiokafka.errors import KafkaError
 from poise.errors import SetupError, UnavailableError
 from poise.kafka.coalesced_read import CoalescedRead
 from poise.kafka.connection import Connection
+from poise.kafka.shielded import shielded_stop
 
 REQUEST_TIMEOUT_MS: Final = 2_000
 METADATA_MAX_AGE_MS: Final = 1_000
@@ -54,10 +55,10 @@ class EndOffsets:
             await self._consumer.start()
             await self._consumer._client._wait_on_metadata(self._topic)  # noqa: SLF001 - public only with a subscription
         except KafkaError as error:
-            await self._consumer.stop()
+            await shielded_stop(self._consumer.stop())
             raise SetupError(f"topic {self._topic} cannot be read: {error}") from error
         except BaseException:
-            await self._consumer.stop()
+            await shielded_stop(self._consumer.stop())
             raise
         return self
 
@@ -65,7 +66,7 @@ class EndOffsets:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Disconnect."""
-        await self._consumer.stop()
+        await shielded_stop(self._consumer.stop())
 
     async def fetch(self) -> Mapping[int, int]:
         """Return, by partition, the offset after the last record that was acknowledged before this call.

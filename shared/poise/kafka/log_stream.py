@@ -22,7 +22,7 @@ from poise.errors import MissingTopicError, PoiseError, SetupError, UnavailableE
 from poise.kafka.connection import Connection
 from poise.kafka.patches import lenient_fetch
 from poise.kafka.record import Record
-from poise.kafka.shielded_start import shielded_start
+from poise.kafka.shielded import shielded_start, shielded_stop
 from poise.kafka.undecodable import OnUndecodable, log_undecodable
 
 log = logging.getLogger(__name__)
@@ -96,10 +96,10 @@ class LogStream:
         try:
             await shielded_start(self._open())
         except KafkaError as error:
-            await self._consumer.stop()
+            await self._close()
             raise self._translate(error) from error
         except BaseException:
-            await self._consumer.stop()
+            await self._close()
             raise
         return self
 
@@ -107,12 +107,10 @@ class LogStream:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Disconnect."""
-        try:
-            await self._consumer.stop()
-        except asyncio.CancelledError:  # aiokafka leaks one of its own when the broker is gone
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise
+        await self._close()
+
+    async def _close(self) -> None:
+        await shielded_stop(self._consumer.stop())
 
     async def _open(self) -> None:
         await self._consumer.start()

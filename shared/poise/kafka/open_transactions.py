@@ -23,6 +23,7 @@ from poise.errors import TerminalError, UnavailableError
 from poise.kafka.connection import Connection
 from poise.kafka.patches.lenient_fetch import TransactionalRecord
 from poise.kafka.record import Record
+from poise.kafka.shielded import shielded_stop
 
 log = logging.getLogger(__name__)
 
@@ -170,7 +171,7 @@ class OpenTransactions:
     async def _close(self) -> None:
         reader, self._reader = self._reader, None
         if reader is not None:
-            await reader.stop()
+            await shielded_stop(reader.stop())
 
 
 def _blocked_at(consumer: AIOKafkaConsumer, at: TopicPartition) -> int | None:

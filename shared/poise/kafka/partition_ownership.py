@@ -19,6 +19,7 @@ from poise.errors import PoiseError, RetryableError
 from poise.kafka.consumer import NO_PARTITION
 from poise.kafka.group_config import group_config
 from poise.kafka.log_reader import LogAccess
+from poise.kafka.shielded import shielded_stop
 from poise.liveness import Component
 from poise.settings import MeshSettings
 from poise.text.error_text import error_message
@@ -205,10 +206,6 @@ class PartitionOwnership(ConsumerRebalanceListener):
 async def _stop_consumer(consumer: AIOKafkaConsumer) -> None:
     try:
         async with asyncio.timeout(LEAVE_TIMEOUT):
-            await consumer.stop()
+            await shielded_stop(consumer.stop())
     except (KafkaError, TimeoutError) as error:
         log.warning("left a group without the broker: %s", error_message(error))
-    except asyncio.CancelledError:  # aiokafka leaks one of its own when the broker is gone
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
-            raise

@@ -22,7 +22,7 @@ from aiokafka.errors import KafkaError
 
 from poise.errors import UnavailableError
 from poise.kafka.patches.producer_close import ABORT_TIMEOUT, close
-from poise.kafka.shielded_start import shielded_start
+from poise.kafka.shielded import shielded_start
 from poise.telemetry import count, semconv
 from poise.text.error_text import error_message
 

@@ -16,7 +16,7 @@ from poise.errors import RetryableError, TerminalError, UnavailableError
 from poise.kafka.connection import Connection
 from poise.kafka.patches.producer_close import close
 from poise.kafka.record import Headers, Position
-from poise.kafka.shielded_start import shielded_start
+from poise.kafka.shielded import shielded_start, shielded_stop
 from poise.telemetry import count, semconv
 from poise.text.error_text import error_message
 
@@ -102,7 +102,7 @@ class TransactionalProducer:
         except (KafkaError, TimeoutError) as error:
             log.warning("what %s committed is not visible yet: %s", self.transactional_id, error_message(error))
         finally:
-            await consumer.stop()
+            await shielded_stop(consumer.stop())
 
     async def _is_visible(self, consumer: AIOKafkaConsumer) -> bool:
         ends = await consumer.end_offsets(list(self._written))

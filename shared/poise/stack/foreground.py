@@ -1,7 +1,6 @@
 """Run a stack in the foreground until a signal stops it."""
 
 import asyncio
-import contextlib
 import signal
 from collections.abc import Callable
 from typing import Final
@@ -39,8 +38,9 @@ async def run_until_signal(stack: Stack, *, ready: Callable[[], None], stopping:
         await asyncio.wait({starting, waiting}, return_when=asyncio.FIRST_COMPLETED)
         if asked.is_set():
             starting.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await starting
+        await asyncio.wait({starting})
+        if not starting.cancelled():
+            starting.result()
             if not asked.is_set():
                 ready()
         await waiting

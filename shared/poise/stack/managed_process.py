@@ -1,7 +1,6 @@
 """Managed process: a server that the stack starts as a child process, waits for and stops."""
 
 import asyncio
-import contextlib
 import os
 import time
 from abc import ABC, abstractmethod
@@ -130,10 +129,8 @@ async def wait_until_ready(child: ChildProcess, answers: probe.Probe, *, timeout
             return
         how = f"ended with exit code {ended.result()}" if ended.done() else f"did not serve within {timeout:.0f} s"
     finally:
-        for task in (ended, serving):
-            if not task.done():
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
+        ended.cancel()
+        serving.cancel()
+        await asyncio.gather(ended, serving, return_exceptions=True)  # does not suppress a cancellation of the caller
     last = child.tail(1)
-    raise SetupError(f"{title} {how}: {last[0].strip() if last else 'it said nothing'} (log: {child.log})")
+    raise SetupError(f"{title} {how}: {last[0].strip() if last else 'its log is empty'} (log: {child.log})")
