@@ -26,7 +26,7 @@ async def main(place: str, number: int) -> None:
         method = killing(Transaction.send, after=number)
         Transaction.send = method  # type: ignore[method-assign,assignment]
     async with WorkerRuntime(MeshSettings(), tier="evaluation") as mesh, policy_worker(mesh, EvaluationSettings()):
-        await mesh.stopped()
+        await mesh.wait_for_stop()
 
 
 if __name__ == "__main__":

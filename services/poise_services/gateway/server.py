@@ -76,7 +76,7 @@ async def serve(mesh: WorkerRuntime, settings: GatewaySettings, epochs: EpochVal
         )
         mesh.ready_when("http", lambda: server.started and not server.should_exit)
         serving = asyncio.create_task(server.serve([listener]))
-        stopped = asyncio.create_task(mesh.stopped())
+        stopped = asyncio.create_task(mesh.wait_for_stop())
         gauges = {
             semconv.ASKS_PENDING: lambda: gateway.asks.pending,
             semconv.HTTP_CONNECTIONS: lambda: len(connections),

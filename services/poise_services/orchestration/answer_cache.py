@@ -66,7 +66,7 @@ class AnswerCache:
         self.store = AnswerStore(mesh.redis, settings.cache.max_entries)
         journal, freshness = StepResultStore(mesh.redis), Freshness(versions, settings)
         self.lookup = CacheLookup(self.store, freshness, Revalidator(mesh.producer, journal, versions))
-        flights = SingleFlight(journal, mesh.settings.lease_ttl)
+        flights = SingleFlight(mesh.leases)
         self.sharing = AnswerSharing(flights, freshness, settings.ladder.reserve, mesh.settings.clock_skew)
         self.storage = AnswerStorage(self.store, versions, settings)
 

@@ -24,7 +24,7 @@ async def validate(answer: object, workflow: str, context: Context) -> None:
     """
     if not isinstance(answer, Answer):  # nothing checks the annotation of a user's workflow
         raise TerminalError(f"workflow {workflow!r} returned {type(answer).__name__}: return an Answer")
-    size, room = len(encode(answer)), await context.room()
+    size, room = len(encode(answer)), await context.max_body_bytes()
     if size > room:
         message = f"workflow {workflow!r} returned an answer of {size} bytes, and {room} have room in a reply"
         raise TerminalError(f"{message}: return a shorter one")

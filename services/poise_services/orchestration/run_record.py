@@ -26,7 +26,7 @@ async def publish(run: Run, workflow: str, ask: Ask, answer: Answer, context: Co
         EncodingError: A field of the record cannot be encoded as JSON.
         UnavailableError: The broker did not accept it.
     """
-    record = shorten(build(run, workflow, ask, answer), await context.room(RECORDS))
+    record = shorten(build(run, workflow, ask, answer), await context.max_body_bytes(RECORDS))
     try:
         await run.publish(RECORDS, record, key=run.id)
     except RecordTooLargeError as error:  # the topic's limit is tiny: no reason to withhold the answer
@@ -37,7 +37,7 @@ async def publish_fault(ask: Ask, context: Context, fault: Fault) -> None:
     """Publish the record of a run that ended with a fault; if that fails, the caller still receives the fault."""
     record = build_for_fault(context, ask.workflow or DEFAULT_WORKFLOW, ask, fault)
     try:
-        await context.publish(RECORDS, shorten(record, await context.room(RECORDS)), key=context.run)
+        await context.publish(RECORDS, shorten(record, await context.max_body_bytes(RECORDS)), key=context.run)
     except PoiseError as error:
         log.warning("run %s has no record of its fault, %s: %s", context.run, fault.type, error)
 

@@ -19,12 +19,11 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from typing import Final
-from uuid import uuid4
 
 from poise.kafka.handling_slots import parked
 from poise.redis.answer_store import CachedAnswer
-from poise.redis.step_results import ClaimStatus, Lease, StepResultStore, StoredReply
-from poise.worker.idempotency import BEATS, FIRST_LOOK, LONGEST_LOOK
+from poise.redis.lease import LeaseHolder, poll_intervals
+from poise.redis.step_results import ClaimStatus, Lease, StoredReply
 
 RESULT_TTL: Final = 5.0
 """Seconds for which a result is stored; waiting workers poll every quarter of a second."""
@@ -42,13 +41,11 @@ class SingleFlight:
     """The flights of one worker.
 
     Args:
-        journal: Holds the leases and the results.
-        ttl: Seconds for which a lease is valid without a heartbeat.
+        leases: Holds and renews the leases of this worker's flights.
     """
 
-    def __init__(self, journal: StepResultStore, ttl: float) -> None:
-        self._journal = journal
-        self._ttl = ttl
+    def __init__(self, leases: LeaseHolder) -> None:
+        self._leases = leases
         self._pending: dict[str, asyncio.Future[FlightResult | None]] = {}
 
     async def acquire(self, key: str, accepts: Accepts, within: float) -> "CachedAnswer | Flight | None":
@@ -76,7 +73,7 @@ class SingleFlight:
     async def _lead(self, key: str, accepts: Accepts, until: float) -> "CachedAnswer | Flight | None":
         """Lead the asks of this worker."""
         pending = self._pending[key] = asyncio.get_running_loop().create_future()
-        flight, found, leads = Flight(self._journal, Lease(key, uuid4().hex), self._ttl), None, False
+        flight, found, leads = Flight(self._leases, Lease(key, self._leases.new_token())), None, False
 
         def completed(outcome: FlightResult | None) -> None:
             del self._pending[key]
@@ -89,13 +86,14 @@ class SingleFlight:
                 flight.begin(completed)
             else:
                 completed(None if found is None else (found, True))
+                self._leases.abandon(flight.lease)
                 if found is None:  # Redis' reply to the last claim may be lost, and the lease ours
                     await flight.release()
         return flight if leads else found
 
     async def _across(self, flight: "Flight", accepts: Accepts, until: float) -> tuple[CachedAnswer | None, bool]:
         """Return the result of a flight in another worker, and whether this worker has the lease."""
-        delay = FIRST_LOOK
+        intervals = poll_intervals()
         while True:
             match await flight.claim():
                 case StoredReply() as stored:
@@ -103,14 +101,13 @@ class SingleFlight:
                     if found is not None and await accepts(found, True):
                         return found, False
                     # Of several that do this, one deletes it; the claims that follow get the lease.
-                    await self._journal.forget(flight.lease, stored)
+                    await self._leases.discard(flight.lease, stored)
                 case ClaimStatus.HELD_ELSEWHERE:
                     left = until - time.monotonic()
                     if left <= 0:
                         return None, False
                     async with parked():
-                        await asyncio.sleep(min(delay, left))
-                    delay = min(2 * delay, LONGEST_LOOK)
+                        await asyncio.sleep(min(next(intervals), left))
                 case _:
                     return None, True
 
@@ -118,37 +115,28 @@ class SingleFlight:
 class Flight:
     """The production of an answer that other asks wait for. It must be completed."""
 
-    def __init__(self, journal: StepResultStore, lease: Lease, ttl: float) -> None:
+    def __init__(self, leases: LeaseHolder, lease: Lease) -> None:
         self.lease = lease
-        self._journal = journal
-        self._ttl = ttl
-        self._heartbeat_task: asyncio.Task[None] | None = None
+        self._leases = leases
         self._completed: Callable[[FlightResult | None], None] = lambda _: None
 
     def begin(self, completed: Callable[[FlightResult | None], None]) -> None:
-        """Renew the lease from now on; `completed` gives the result to the asks that wait in this worker."""
+        """Lead the flight; `completed` gives the result to the asks that wait in this worker."""
         self._completed = completed
-        self._heartbeat_task = asyncio.create_task(self._heartbeat())
 
     async def claim(self) -> ClaimStatus | StoredReply:
         """Try to acquire the lease; return its status, or the stored result."""
-        return await self._journal.claim(self.lease, self._ttl)
+        return await self._leases.acquire(self.lease)
 
-    async def complete(self, result: CachedAnswer | None) -> None:
+    async def complete(self, kept: CachedAnswer | None) -> None:
         """Give the result to the asks that wait; None = there is none, and another ask is to produce it."""
-        if self._heartbeat_task is not None:
-            self._heartbeat_task.cancel()
-        self._completed(None if result is None else (result, False))
-        if result is None:
+        self._leases.abandon(self.lease)
+        self._completed(None if kept is None else (kept, False))
+        if kept is None:
             await self.release()
         else:
-            await self._journal.write(self.lease, StoredReply(_KIND, result.encode()), RESULT_TTL)
+            await self._leases.store(self.lease, StoredReply(_KIND, kept.encode()), RESULT_TTL)
 
     async def release(self) -> None:
         """Release the lease if this worker holds it."""
-        await self._journal.release(self.lease)
-
-    async def _heartbeat(self) -> None:
-        while True:
-            await asyncio.sleep(self._ttl / BEATS)
-            await self._journal.renew(self.lease, self._ttl)
+        await self._leases.release(self.lease)

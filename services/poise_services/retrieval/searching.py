@@ -66,7 +66,7 @@ class Searcher:
         passages = tuple(_passage(one, now) for one in found)
         reason = None if trouble is None else f"by words alone: {trouble}"
         reply = Passages(passages=passages, epoch=epoch.encode(), mode=mode, reason=reason)
-        return fit_to_size(reply, await context.room())
+        return fit_to_size(reply, await context.max_body_bytes())
 
     async def _wait_for(self, epoch: Epoch, context: Context) -> None:
         """Wait until the deadline at most: the epoch of a document that became a dead letter is never reached."""

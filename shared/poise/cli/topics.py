@@ -32,7 +32,7 @@ async def _own(tiers: Sequence[str] | None) -> list[Topic]:
     found: list[Topic] = []
     for where in tiers or ():
         async with tier_loader.open_tier(tier_loader.load(where)) as tier:
-            found.extend(tier.own_topics)
+            found.extend(tier.custom_topics)
     return found
 
 

@@ -59,7 +59,7 @@ class StreamSink(Protocol):
     def address(self, own: ReplyAddress, /) -> ReplyAddress:
         """Where the words go; `own` is where the reply goes."""
 
-    async def replied(self, reply: Message, mark: StreamPosition | None) -> None:
+    async def on_reply(self, reply: Message, mark: StreamPosition | None) -> None:
         """Told the reply, and the stream that it names."""
 
 
@@ -192,7 +192,7 @@ class Calls:
             del self._pending[correlation_id]
         reply = _decode_reply(record, request)
         if to.stream is not None:
-            await to.stream.replied(reply, position_of(record))
+            await to.stream.on_reply(reply, position_of(record))
         return reply
 
     def _give_up(self, correlation_id: bytes) -> None:

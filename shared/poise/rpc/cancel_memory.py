@@ -44,7 +44,7 @@ class RecentCancels:
         """Whether a cancel is remembered, expired or not."""
         return cancelled in self._known
 
-    def remember(self, cancelled: CancelKey, *, until: float, at: float, now: float) -> bool:
+    def add(self, cancelled: CancelKey, *, until: float, at: float, now: float) -> bool:
         """Remember a cancel.
 
         Args:
@@ -58,28 +58,28 @@ class RecentCancels:
         """
         self._taken += 1
         if self._taken % SWEEP_INTERVAL == 0:
-            self._sweep(now)
+            self._evict_expired(now)
         own = self._tenants[cancelled.tenant]
         self._known[cancelled], own[cancelled] = (until, at), None
         self._known.move_to_end(cancelled)
         own.move_to_end(cancelled)
         forgotten = None
         if len(own) > self._most * MAX_TENANT_SHARE:
-            forgotten = self._forget(next(iter(own)))
+            forgotten = self._evict(next(iter(own)))
         elif len(self._known) > self._most:
-            forgotten = self._forget(next(iter(self._known)))
+            forgotten = self._evict(next(iter(self._known)))
         return forgotten is not None and forgotten >= now
 
-    def at(self, cancelled: CancelKey, now: float) -> float:
+    def cancelled_at(self, cancelled: CancelKey, now: float) -> float:
         """When that was cancelled, unix seconds; -1 = it was not, or so long ago that it does not matter."""
         until, at = self._known.get(cancelled, (0.0, -1.0))
         return at if until >= now else -1.0
 
-    def _sweep(self, now: float) -> None:
+    def _evict_expired(self, now: float) -> None:
         for cancelled in [one for one, (until, _) in self._known.items() if until < now]:
-            self._forget(cancelled)
+            self._evict(cancelled)
 
-    def _forget(self, cancelled: CancelKey) -> float:
+    def _evict(self, cancelled: CancelKey) -> float:
         until, _ = self._known.pop(cancelled)
         own = self._tenants[cancelled.tenant]
         del own[cancelled]

@@ -1,11 +1,12 @@
-"""Cancels: what nobody wants any more, told to every worker by `poise.cancel` and remembered until its deadline.
+"""Cancellation of runs and steps: published on `poise.cancel`, followed by every worker, remembered until its deadline.
 
-Withdrawn is not interrupted. *Withdrawn* work is finished: its caller has gone, so it is committed, answered with the
-fault `urn:poise:cancelled`, and never done again. *Interrupted* work (the worker stops) is not: another worker does it,
-so the calls that it was waiting for are not cancelled.
+Cancelled is not interrupted. *Cancelled* work is finished: its caller is gone, so its offset is committed, its reply is
+the fault `urn:poise:cancelled`, and it is not repeated. *Interrupted* work (the worker stops) is repeated by another
+worker, so the calls that it waited for are not cancelled.
 
-A cancel and what it cancels stand in different topics, so either may come first. A whole run is cancelled for good. A
-step is cancelled as it was called until then: a caller may give up a call and make it again, under the same name.
+A cancel and the message it applies to are in different topics, so either may arrive first. A cancelled run stays
+cancelled. A cancelled step is cancelled as it was called until then: a caller may abandon a call and repeat it under
+the same name.
 """
 
 import asyncio
@@ -32,18 +33,19 @@ from poise.settings import MeshSettings
 log = logging.getLogger(__name__)
 
 CATCH_UP_TIMEOUT: Final = 60.0
+"""Seconds to read the cancels that exist when a worker starts."""
 FLUSH_TIMEOUT: Final = 2.0
-"""Seconds that a process which leaves gives its last cancels to reach the broker."""
+"""Seconds for a stopping process to publish its last cancels."""
 RECANCEL_INTERVAL: Final = 5.0
 """Seconds after which a handler that has not stopped is cancelled again, and named in the log."""
 MAX_RECANCELS: Final = 3
-"""How often."""
+"""How often a handler is cancelled again."""
 
-_current_scope: ContextVar["CancelScope | None"] = ContextVar("watch", default=None)
+_current_scope: ContextVar["CancelScope | None"] = ContextVar("current_scope", default=None)
 
 
 class RequestContext(Protocol):
-    """What identifies the work on one message."""
+    """Identifies the work on one message."""
 
     @property
     def tenant(self) -> str: ...
@@ -60,38 +62,38 @@ class RequestContext(Protocol):
 
 
 class CancellationRegistry:
-    """The cancels of one process: those it sends, and, in a worker (`async with`), those it obeys.
+    """Publishes the cancels of one process and, in a worker (`async with`), follows those of all processes.
 
     Args:
-        logs: How `poise.cancel` is read.
-        settings: Whose runs a client cancels, and how far clocks differ.
-        publish: Publishes a cancel and waits until the broker has it.
+        logs: Reads `poise.cancel`.
+        settings: The tenant of calls that name none, and the clock skew.
+        publish: Publishes a cancel and waits for the broker's acknowledgement.
     """
 
     def __init__(
         self, logs: LogAccess, settings: MeshSettings, publish: Callable[[Cancel], Awaitable[Position]]
     ) -> None:
-        self.leaving = False
-        """The worker stops: what is cancelled from now on may be interrupted, and is wanted all the same."""
+        self.stopping = False
+        """The worker is stopping: work whose task is cancelled from now on may be interrupted, not cancelled."""
         self._tenant = settings.tenant
         self._skew = settings.clock_skew
         self._publish = publish
-        self._telling: set[asyncio.Task[None]] = set()
+        self._publishing: set[asyncio.Task[None]] = set()
         self._logs = logs
         self._reading = AsyncExitStack()
-        self._known = RecentCancels()
-        self._watches: dict[tuple[str, str], set[CancelScope]] = {}
+        self._recent = RecentCancels()
+        self._scopes: dict[tuple[str, str], set[CancelScope]] = {}
 
-    # -- obeying --------------------------------------------------------------------------------------------------
+    # -- following -------------------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
-        """Read what was cancelled so far, then follow.
+        """Read the existing cancels, then follow the topic.
 
         Raises:
-            SetupError: It cannot be read.
+            SetupError: The topic cannot be read.
         """
-        # From one longest deadline back, that of the batch lane: what was cancelled earlier has expired. What is known
-        # stays known, whatever becomes of the topic: that somebody did not want it holds all the same.
+        # Start one longest deadline ago, that of the batch lane: earlier cancels have expired. Cancels that were read
+        # stay valid if the topic is deleted or recreated.
         start = time.time() - BATCH.longest - self._skew
         async with AsyncExitStack() as stack:
             reader = await stack.enter_async_context(LogReader(self._logs, CANCEL.name, self._apply, start=start))
@@ -102,7 +104,7 @@ class CancellationRegistry:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Follow no more."""
+        """Stop following."""
         await self._reading.aclose()
 
     def _apply(self, record: Record) -> None:
@@ -114,153 +116,153 @@ class CancellationRegistry:
         if until < now:
             return
         cancelled = CancelKey(cancel.tenant, cancel.run, cancel.step)
-        if self._known.remember(cancelled, until=until, at=record.timestamp, now=now):
-            log.warning("more cancels at once than are remembered: one is forgotten before its deadline")
-        for watch in tuple(self._watches.get((cancel.tenant, cancel.run), ())):
-            if self.covers(watch.context):
-                watch.withdraw()
+        if self._recent.add(cancelled, until=until, at=record.timestamp, now=now):
+            log.warning("more active cancels than this worker remembers: one was evicted before its deadline")
+        for scope in tuple(self._scopes.get((cancel.tenant, cancel.run), ())):
+            if self.is_cancelled(scope.context):
+                scope.cancel()
 
-    def covers(self, context: RequestContext) -> bool:
-        """Whether a message was withdrawn."""
-        if not len(self._known):
+    def is_cancelled(self, context: RequestContext) -> bool:
+        """Return whether a message was cancelled."""
+        if not len(self._recent):
             return False
         written, tenant, run = context.written, context.tenant, context.run
-        if self._at(tenant, run, None) >= (written if context.envelope.redrives else 0.0):
+        if self.cancelled_at(tenant, run, None) >= (written if context.envelope.redrives else 0.0):
             return True
-        return self._at(tenant, run, context.step) >= written
+        return self.cancelled_at(tenant, run, context.step) >= written
 
-    def _at(self, tenant: str, run: str, step: str | None) -> float:
-        """When that was cancelled, unix seconds; -1 = it was not, or so long ago that it does not matter."""
-        return self._known.at(CancelKey(tenant, run, step), time.time())
+    def cancelled_at(self, tenant: str, run: str, step: str | None) -> float:
+        """Return when a run or step was cancelled, in Unix seconds; -1 = it was not, or the cancel has expired."""
+        return self._recent.cancelled_at(CancelKey(tenant, run, step), time.time())
 
-    def watching(self, request: Message, context: RequestContext) -> AbstractContextManager[object]:
-        """Do a message's work for as long as it is wanted.
+    def scope(self, request: Message, context: RequestContext) -> AbstractContextManager[object]:
+        """Return a context manager that cancels the work on a message when a cancel arrives.
 
         Raises:
-            RunCancelledError: On entering or inside: it is not wanted any more.
+            RunCancelledError: On entering or on leaving: the message was cancelled.
         """
         return CancelScope(self, context) if isinstance(request, Request) else nullcontext()
 
-    def check(self, error: Exception) -> None:
-        """Before a failure is decided on: that of work which was withdrawn meanwhile does not matter.
+    def raise_if_cancelled(self, error: Exception) -> None:
+        """Ignore the failure of work that was cancelled in the meantime.
 
         Raises:
-            RunCancelledError: It was.
+            RunCancelledError: The work in this task was cancelled.
         """
-        watch = _current_scope.get()
-        if watch is not None and watch.withdrawn:
-            raise _cancelled_error(watch.context) from error
+        scope = _current_scope.get()
+        if scope is not None and scope.cancelled:
+            raise _cancelled_error(scope.context) from error
 
-    def begin(self, watch: "CancelScope") -> None:
-        """Know of work that begins."""
-        self._watches.setdefault((watch.context.tenant, watch.context.run), set()).add(watch)
+    def register(self, scope: "CancelScope") -> None:
+        """Add a scope that cancels apply to."""
+        self._scopes.setdefault((scope.context.tenant, scope.context.run), set()).add(scope)
 
-    def end(self, watch: "CancelScope") -> None:
-        """Forget work that ended."""
-        key = (watch.context.tenant, watch.context.run)
-        watches = self._watches[key]
-        watches.discard(watch)
-        if not watches:
-            del self._watches[key]
+    def unregister(self, scope: "CancelScope") -> None:
+        """Remove a scope whose work has ended."""
+        key = (scope.context.tenant, scope.context.run)
+        scopes = self._scopes[key]
+        scopes.discard(scope)
+        if not scopes:
+            del self._scopes[key]
 
-    # -- sending --------------------------------------------------------------------------------------------------
+    # -- publishing -----------------------------------------------------------------------------------------------
 
-    def give_up(self, to: OutgoingCall, landed: Position | None) -> None:
-        """Tell the workers that a call's caller has gone; returns at once.
+    def abandon(self, call: OutgoingCall, position: Position | None) -> None:
+        """Publish the cancel of a call whose caller is gone; returns at once.
 
         Args:
-            to: What the call said.
-            landed: Where its request stands; None = it may not have been sent.
+            call: The abandoned call.
+            position: The position of its request; None = it may not have been sent.
         """
-        cancel = self._cancel_of(to, landed)
+        cancel = self._cancel_of(call, position)
         if cancel is not None:
-            task = asyncio.create_task(self._tell(cancel))
-            self._telling.add(task)
-            task.add_done_callback(self._telling.discard)
+            task = asyncio.create_task(self._publish_or_log(cancel))
+            self._publishing.add(task)
+            task.add_done_callback(self._publishing.discard)
 
-    def _cancel_of(self, to: OutgoingCall, landed: Position | None) -> Cancel | None:
-        watch, envelope = _current_scope.get(), to.envelope
-        if watch is not None and self.leaving and not watch.withdrawn:
-            return None  # interrupted: another worker makes the same calls again
+    def _cancel_of(self, call: OutgoingCall, position: Position | None) -> Cancel | None:
+        scope, envelope = _current_scope.get(), call.envelope
+        if scope is not None and self.stopping and not scope.cancelled:
+            return None  # interrupted: another worker repeats the same calls
         run, step = envelope.run, envelope.step
         if run is None:
-            if landed is None:
-                return None  # nothing names it: it ends at its deadline
-            run, step = derive_run_id(landed.topic, landed.partition, landed.offset, landed.timestamp), None
+            if position is None:
+                return None  # the run has no name: it ends at its deadline
+            run, step = derive_run_id(position.topic, position.partition, position.offset, position.timestamp), None
         if step == ROOT_STEP:
             step = None
         tenant = envelope.tenant or self._tenant
-        if self._at(tenant, run, None) > 0:
-            return None  # every worker knows: a run of many steps that is cancelled is one message
-        return Cancel(run=run, step=step, tenant=tenant, deadline=round(to.deadline * 1_000))
+        if self.cancelled_at(tenant, run, None) > 0:
+            return None  # the run is cancelled already: a run of many steps needs one message
+        return Cancel(run=run, step=step, tenant=tenant, deadline=round(call.deadline * 1_000))
 
-    async def _tell(self, cancel: Cancel) -> None:
+    async def _publish_or_log(self, cancel: Cancel) -> None:
         try:
             await self._publish(cancel)
         except PoiseError as error:
-            log.warning("run %s could not be cancelled and goes on to its deadline: %s", cancel.run, error)
+            log.warning("run %s could not be cancelled, and continues until its deadline: %s", cancel.run, error)
 
     async def flush(self) -> None:
-        """Wait until what is on its way has been told, for a moment at most."""
-        if self._telling:
-            await asyncio.wait(self._telling, timeout=FLUSH_TIMEOUT)
+        """Wait until the last cancels are published, for at most `FLUSH_TIMEOUT`."""
+        if self._publishing:
+            await asyncio.wait(self._publishing, timeout=FLUSH_TIMEOUT)
 
 
 class CancelScope:
-    """The work on one message, in the task that does it, until it is done or withdrawn."""
+    """The work on one message, in the task that does it, until it ends or is cancelled."""
 
-    def __init__(self, cancels: CancellationRegistry, context: RequestContext) -> None:
+    def __init__(self, registry: CancellationRegistry, context: RequestContext) -> None:
         self.context = context
-        self.withdrawn = False
-        self._cancels = cancels
-        self._asked = 0
-        self._again: asyncio.TimerHandle | None = None
+        self.cancelled = False
+        self._registry = registry
+        self._attempts = 0
+        self._timer: asyncio.TimerHandle | None = None
 
     def __enter__(self) -> Self:
-        """Begin, unless it was withdrawn already."""
-        if self._cancels.covers(self.context):
+        """Register the work, unless it is cancelled already."""
+        if self._registry.is_cancelled(self.context):
             raise _cancelled_error(self.context)
         task = asyncio.current_task()
         if task is None:
-            raise RuntimeError("work is watched in a task")
+            raise RuntimeError("a CancelScope needs a task")
         self._task = task
         self._cancelling = task.cancelling()
         self._token: Token[CancelScope | None] = _current_scope.set(self)
-        self._cancels.begin(self)
+        self._registry.register(self)
         return self
 
-    def withdraw(self) -> None:
-        """Cancel the work; if it does not stop, say so and cancel it again, a few times."""
-        if not self.withdrawn:
-            self.withdrawn = True
-            self._ask()
+    def cancel(self) -> None:
+        """Cancel the task. If it does not stop, log it and cancel it again, up to `MAX_RECANCELS` times."""
+        if not self.cancelled:
+            self.cancelled = True
+            self._cancel_task()
 
-    def _ask(self) -> None:
-        self._asked += 1
+    def _cancel_task(self) -> None:
+        self._attempts += 1
         self._task.cancel()
-        self._again = asyncio.get_running_loop().call_later(RECANCEL_INTERVAL, self._insist)
+        self._timer = asyncio.get_running_loop().call_later(RECANCEL_INTERVAL, self._recancel)
 
-    def _insist(self) -> None:
+    def _recancel(self) -> None:
         run, step = self.context.run, self.context.step
-        if self._asked <= MAX_RECANCELS:
-            log.warning("run %s step %s was cancelled %.0f s ago and goes on: again", run, step, RECANCEL_INTERVAL)
-            self._ask()
+        if self._attempts <= MAX_RECANCELS:
+            log.warning("run %s step %s was cancelled %.0f s ago and continues: again", run, step, RECANCEL_INTERVAL)
+            self._cancel_task()
         else:
             log.error("run %s step %s cannot be cancelled: its handler swallows CancelledError", run, step)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Tell withdrawn work from interrupted work, as `asyncio.timeout` tells its own cancelling from others'."""
+        """Distinguish cancelled from interrupted work, as `asyncio.timeout` distinguishes its own cancellation."""
         _current_scope.reset(self._token)
-        self._cancels.end(self)
-        if self._again is not None:
-            self._again.cancel()
-        if not self.withdrawn:
+        self._registry.unregister(self)
+        if self._timer is not None:
+            self._timer.cancel()
+        if not self.cancelled:
             return
-        cancelling = [self._task.uncancel() for _ in range(self._asked)][-1]
+        cancelling = [self._task.uncancel() for _ in range(self._attempts)][-1]
         if error is None or (kind is asyncio.CancelledError and cancelling > self._cancelling):
-            return  # it ended all the same; or the worker stops, and whoever gets it next knows of the cancel too
+            return  # the work finished; or the worker stops, and the next worker reads the cancel too
         raise _cancelled_error(self.context) from error
 
 

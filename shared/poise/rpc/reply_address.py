@@ -58,7 +58,7 @@ class ReplyAddressResolver:
             raise _invalid_header(REPLY_PARTITION, f"{partition}: {topic} has the partitions 0 to {partitions - 1}")
         return ReplyAddress(topic, partition, envelope.correlation_id)
 
-    async def stream(self, envelope: Envelope, *, public: bool) -> ReplyAddress | None:
+    async def resolve_stream(self, envelope: Envelope, *, public: bool) -> ReplyAddress | None:
         """The address that the words of a message's answer go to as they come, None if nobody asked for that.
 
         Args:
@@ -83,7 +83,7 @@ class ReplyAddressResolver:
             )
         return address
 
-    async def salvage(self, record: Record) -> ReplyAddress | None:
+    async def resolve_best_effort(self, record: Record) -> ReplyAddress | None:
         """The address of a message whose headers may be unreadable; None if there is none that can be used."""
         correlation_id = record.raw_header(CORRELATION_ID)
         if correlation_id is not None and len(correlation_id) > MAX_HEADER_BYTES:

@@ -94,14 +94,14 @@ class StreamAssembler:
         self._said = isinstance(event, Delta)
         return [*shown, event]
 
-    def give_up(self) -> None:
+    def abandon(self) -> None:
         """Show no more of this attempt."""
         self._whole = False
 
     def finish(self, text: str | None, mark: StreamPosition | None) -> list[Event]:
         """Take the reply: its words, and the stream that it names. What is missing is made good."""
         whole = self._whole and mark is not None and mark.stream == self._stream and mark.last == self._next - 1
-        if whole and (text is None or self._text.says(text)):
+        if whole and (text is None or self._text.matches(text)):
             return []
         reason = DIFFERS if whole else RESTARTED if self._whole and mark is None else LOST
         shown: list[Event] = [Reset(reason=reason)] if self._said else []
@@ -117,7 +117,7 @@ class StreamReader:
     """
 
     def __init__(self) -> None:
-        self._assembly = StreamAssembler()
+        self._assembler = StreamAssembler()
         self._reset: Reset | None = None
         self._text: list[str] = []
         self._chars = 0
@@ -140,11 +140,11 @@ class StreamReader:
             event = None if kind is None else kind.parse(record.value or b"")
         except ValidationError:
             event = None
-        self._put(self._assembly.take(mark, event))
+        self._put(self._assembler.take(mark, event))
 
-    async def replied(self, reply: Message, mark: StreamPosition | None) -> None:
+    async def on_reply(self, reply: Message, mark: StreamPosition | None) -> None:
         """Take the reply."""
-        self._put(self._assembly.finish(text_of(reply), mark), bounded=False)
+        self._put(self._assembler.finish(text_of(reply), mark), bounded=False)
 
     def close(self) -> None:
         """Nothing more comes."""
@@ -160,7 +160,7 @@ class StreamReader:
                 self._text.append(event.text)
                 self._chars += len(event.text)
         if bounded and self._chars > MAX_UNREAD_CHARS:
-            self._assembly.give_up()
+            self._assembler.abandon()
             self._text, self._chars = [], 0
         self._changed.set()
 

@@ -67,7 +67,7 @@ class Coalescer:
         return self._chars == 0
 
     @property
-    def ripe(self) -> bool:
+    def event_ready(self) -> bool:
         """Whether an event's worth waits."""
         return self._chars >= self._limits.event
 
@@ -78,7 +78,7 @@ class Coalescer:
 
     def wait(self, now: float) -> float:
         """Seconds until what waits should go; 0 = now."""
-        return 0.0 if self.ripe else max(0.0, self._due - now)
+        return 0.0 if self.event_ready else max(0.0, self._due - now)
 
     def take(self, now: float) -> str:
         """What goes next, one event's worth."""
@@ -129,8 +129,8 @@ class StreamWriter:
         self._clock = clock
         self._waiting = Coalescer(limits or StreamLimits())
         self._attempt = _Attempt()
-        self._made: Message | None = None
-        self._shown = False
+        self._completed: Message | None = None
+        self._visible = False
         """Whether words may have gone out, in whatever attempt, that no reset has taken back."""
         self._pump: asyncio.Task[None] | None = None
         self._flushing = False
@@ -143,40 +143,40 @@ class StreamWriter:
         """Send words on. Returns at once, unless so many wait for the broker that no more may."""
         if not text:
             return
-        self._shown = True
+        self._visible = True
         if self._attempt.text is not None:
             self._attempt.text.add(text)
         self._waiting.add(text)
-        self._keep_pumping()
-        if self._waiting.ripe:
+        self._start_pump()
+        if self._waiting.event_ready:
             self._hurry.set()
         while self._waiting.full:
             self._taken.clear()
-            self._keep_pumping()
+            self._start_pump()
             await self._taken.wait()
 
     async def reset(self, reason: str, *, rung: Rung | None = None) -> None:
         """Say that what was streamed so far, by whomever, does not count, and why."""
-        self.begin()
+        self.start_attempt()
         await self._flush()
         await self._emit(Reset(reason=reason, rung=rung))
-        self._shown = False
+        self._visible = False
 
     # -- for the layer --------------------------------------------------------------------------------------------
 
-    def begin(self) -> None:
+    def start_attempt(self) -> None:
         """Begin a new attempt: the reader starts over when its first event comes."""
         self._attempt = _Attempt()
-        self._made = None
+        self._completed = None
         self._waiting.clear()
 
     def address(self, _own: ReplyAddress) -> ReplyAddress:
         """Where the words of a call go whose reply this handler waits for: straight to its own asker."""
-        self.begin()  # should nothing come of the call, what the other has sent is superseded by our next event
-        self._shown = True
+        self.start_attempt()  # should nothing come of the call, what the other has sent is superseded by our next event
+        self._visible = True
         return self.to
 
-    async def replied(self, reply: Message, mark: StreamPosition | None) -> None:
+    async def on_reply(self, reply: Message, mark: StreamPosition | None) -> None:
         """Go on where the called one ended; where it streamed nothing, its whole text is the stream."""
         text = text_of(reply)
         if mark is not None:
@@ -184,9 +184,9 @@ class StreamWriter:
         elif text:
             await self.write(text)
 
-    def made(self, reply: Message) -> None:
+    def completed(self, reply: Message) -> None:
         """The handler is done: its words are those of this reply, and of no other."""
-        self._made = reply
+        self._completed = reply
 
     async def finish(self, reply: Message) -> StreamPosition | None:
         """Send what waits, and the `end`; then the reply may be sent.
@@ -197,13 +197,13 @@ class StreamWriter:
         Returns:
             What the reply is to name; None where the reply alone counts.
         """
-        if reply is not self._made:
-            self.begin()
+        if reply is not self._completed:
+            self.start_attempt()
             return None
         await self._flush()
         text = text_of(reply)
-        if text is not None and not self._says(text):
-            if self._shown:
+        if text is not None and not self._matches(text):
+            if self._visible:
                 await self.reset(DIFFERS)
             await self.write(text)
             await self._flush()
@@ -213,26 +213,26 @@ class StreamWriter:
             await self._emit(End())
         return StreamPosition(attempt.id, attempt.next - 1) if attempt.next and not attempt.lost else None
 
-    def _says(self, text: str) -> bool:
+    def _matches(self, text: str) -> bool:
         """Whether who has read the stream has these words, and no others; or has read none."""
         attempt = self._attempt
         if not attempt.next:
-            return not self._shown
-        return attempt.text is not None and attempt.text.says(text)
+            return not self._visible
+        return attempt.text is not None and attempt.text.matches(text)
 
     # -- sending --------------------------------------------------------------------------------------------------
 
-    def _keep_pumping(self) -> None:
+    def _start_pump(self) -> None:
         if self._pump is None or self._pump.done():
-            self._pump = asyncio.create_task(self._run_pump())
+            self._pump = asyncio.create_task(self._send_waiting())
 
-    async def _run_pump(self) -> None:
+    async def _send_waiting(self) -> None:
         """Send while there is something to send, one event after the other: so they keep their order."""
         try:
             while not self._waiting.empty:
                 wait = self._waiting.wait(self._clock())
                 if wait and not self._flushing:
-                    await self._rest(wait)
+                    await self._gather(wait)
                 if not self._waiting.empty:  # a new attempt may have begun meanwhile
                     text = self._waiting.take(self._clock())
                     self._taken.set()
@@ -240,7 +240,7 @@ class StreamWriter:
         finally:
             self._taken.set()
 
-    async def _rest(self, seconds: float) -> None:
+    async def _gather(self, seconds: float) -> None:
         """Let words gather, unless somebody is in a hurry."""
         self._hurry.clear()
         try:
@@ -253,7 +253,7 @@ class StreamWriter:
         self._flushing = True
         try:
             while self._pump is not None and not (self._pump.done() and self._waiting.empty):
-                self._keep_pumping()
+                self._start_pump()
                 self._hurry.set()
                 await asyncio.wait({self._pump})
         finally:

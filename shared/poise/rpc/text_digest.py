@@ -29,6 +29,6 @@ class TextDigest:
         """Of what came so far."""
         return self._words.digest()
 
-    def says(self, text: str) -> bool:
+    def matches(self, text: str) -> bool:
         """Whether it is this text, but for white space around it."""
         return self.digest() == TextDigest(text).digest()

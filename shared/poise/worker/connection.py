@@ -46,7 +46,7 @@ class MeshConnection:
         producer: Publishes messages.
         logs: Reads topics.
         admin: Describes and manages topics and groups.
-        cancels: The cancels that this process sends and obeys.
+        cancellation: Publishes and follows cancels.
         liveness: The parts of the process.
 
     Raises:
@@ -69,7 +69,7 @@ class MeshConnection:
         access = LogAccess(self.connection, self.admin, self.liveness, self.topic_identities, self._undecodable.keep)
         self.logs = Logs(access)
         self.rpc = RpcClient(self.admin, self.producer, settings.tenant)
-        self.cancels = CancellationRegistry(access, settings, self.rpc.publish_cancel)
+        self.cancellation = CancellationRegistry(access, settings, self.rpc.publish_cancel)
         self._telemetry = Telemetry(settings, tier)
         self._ready = Readiness(self.admin, self.liveness, self.topic_identities)
         self._stack = AsyncExitStack()
@@ -104,11 +104,11 @@ class MeshConnection:
         await stack.enter_async_context(self.admin)
         await stack.enter_async_context(self._ready)
         await stack.enter_async_context(self.producer.records)
-        stack.push_async_callback(self.cancels.flush)
+        stack.push_async_callback(self.cancellation.flush)
         stack.push_async_callback(self._undecodable.flush)
         partitions = await self.admin.partitions(REPLIES.name) or REPLIES.partitions
         instance, send = self.settings.instance, self.producer.send
-        calls = Calls(self.logs.access, instance, send, partitions, self.cancels.give_up)
+        calls = Calls(self.logs.access, instance, send, partitions, self.cancellation.abandon)
         self.rpc.connect(await stack.enter_async_context(calls))
         await stack.enter_async_context(SpanWriter(self.producer.records, self._telemetry.spans, self.liveness))
 

@@ -100,7 +100,7 @@ class Context:
         """Seconds until the deadline, never negative."""
         return max(0.0, self.deadline - time.time())
 
-    async def room(self, topic: Topic | None = None) -> int:
+    async def max_body_bytes(self, topic: Topic | None = None) -> int:
         """The bytes that the reply may have as JSON, or a message of this run to a topic; headers are counted."""
         name = topic.name if topic is not None else self.envelope.reply_to or REPLIES.name
         around = size_of(self.run.encode(), b"", self.envelope.headers()) + HEADER_ALLOWANCE

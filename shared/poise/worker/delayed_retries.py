@@ -1,8 +1,9 @@
-"""Delayed retries: messages that are to be handled again later, on topics of their own, where they hold up nobody.
+"""Delayed retries: messages to handle again later, on topics of their own, where they block no other message.
 
-A message is written as it was, with headers added that say where it stood and when it is due. The same tier reads it
-there; its partition rests until the first of it is due, and all behind it are due later. It is handled as if it stood
-where it stood first, so that its identity (run, document version) is the same; the order of its key is given up.
+A message is written unchanged, with headers added for its original position and its due time. The same tier reads it
+there. The partition is paused until its first message is due; all messages behind it are due later. The message is
+handled as if it were at its original position, so that its identity (run, document version) is unchanged. The order of
+its key is lost.
 """
 
 import time
@@ -26,28 +27,26 @@ _ADDED_HEADERS: Final = frozenset({RETRY_OF, RETRY_WRITTEN, RETRY_DUE, RETRY_COU
 
 @dataclass(frozen=True, slots=True)
 class DelayedRetry:
-    """A message that comes from a delayed-retry topic."""
+    """A message from a delayed-retry topic."""
 
     record: Record
-    """The message as it stood first."""
+    """The message at its original position."""
     attempts: int
     """Attempts so far."""
     count: int
-    """How often it was postponed."""
+    """How often it was delayed."""
 
 
-async def publish(  # noqa: PLR0917 - all of it is said of one message
-    send: SendRecord, tier: str, record: Record, delay: float, attempts: int, count: int
-) -> Position:
-    """Postpone a message, and wait until the broker has it.
+async def publish(send: SendRecord, tier: str, record: Record, *, delay: float, attempts: int, count: int) -> Position:
+    """Write a message to a delayed-retry topic and wait for the broker's acknowledgement.
 
     Args:
         send: Sends a record.
-        tier: Whose delayed-retry topic.
-        record: The message as it stood first.
+        tier: The tier of the delayed-retry topic.
+        record: The message at its original position.
         delay: One of `RETRY_DELAYS`, seconds.
         attempts: Attempts so far.
-        count: How often it will have been postponed.
+        count: How often the message has been delayed, this time included.
     """
     headers = [item for item in record.headers if item[0] not in _ADDED_HEADERS]
     headers += [
@@ -61,14 +60,14 @@ async def publish(  # noqa: PLR0917 - all of it is said of one message
 
 
 def decode(record: Record) -> DelayedRetry:
-    """The message that a record of a delayed-retry topic holds.
+    """Return the message that a record of a delayed-retry topic holds.
 
     Raises:
-        ValueError: Its headers are not what `publish` writes.
+        ValueError: `publish` did not write its headers.
     """
     topic, partition, offset = _original_position(record)
-    written = _number(record, RETRY_WRITTEN)
-    first = replace(
+    written = _int_header(record, RETRY_WRITTEN)
+    original = replace(
         record,
         topic=topic,
         partition=partition,
@@ -77,16 +76,16 @@ def decode(record: Record) -> DelayedRetry:
         log_time=written,
         headers=tuple(item for item in record.headers if item[0] not in _ADDED_HEADERS),
     )
-    return DelayedRetry(first, _number(record, ATTEMPT), _number(record, RETRY_COUNT))
+    return DelayedRetry(original, _int_header(record, ATTEMPT), _int_header(record, RETRY_COUNT))
 
 
 def due_at(record: Record) -> float:
-    """When a record of a delayed-retry topic is to be handled, unix seconds; at once, if it does not say.
+    """Return when to handle a record of a delayed-retry topic, in Unix seconds; 0 if no header says it.
 
-    Never later than by the longest delay: the records behind it wait for it.
+    At most the longest delay after the record was written, because the records behind it wait for it.
     """
-    at = record.int_header(RETRY_DUE)
-    return 0.0 if at is None else min(at / 1_000, record.timestamp + max(RETRY_DELAYS))
+    due = record.int_header(RETRY_DUE)
+    return 0.0 if due is None else min(due / 1_000, record.timestamp + max(RETRY_DELAYS))
 
 
 def _original_position(record: Record) -> tuple[str, int, int]:
@@ -97,38 +96,38 @@ def _original_position(record: Record) -> tuple[str, int, int]:
     return topic, partition, offset
 
 
-def _number(record: Record, name: str) -> int:
+def _int_header(record: Record, name: str) -> int:
     number = record.int_header(name)
     if number is None:
-        raise ValueError(f"header {name} is missing, or no whole number")
+        raise ValueError(f"header {name} is missing or not a whole number")
     return number
 
 
 class DelayedRetryDispatcher:
-    """Hands postponed messages to whoever handles the topics that they came from.
+    """Passes delayed messages to the processors of the topics they came from.
 
     Args:
-        deliver: Handles a message of a topic, by the topic's name.
-        set_aside: Keeps a record that nobody can handle.
+        processors: Processes a message of a topic, by the topic's name.
+        dead_letter: Dead-letters a record that no processor can handle.
     """
 
     def __init__(
         self,
-        deliver: Mapping[str, Callable[[DelayedRetry], Awaitable[None]]],
-        set_aside: Callable[[Record, Exception], Awaitable[object]],
+        processors: Mapping[str, Callable[[DelayedRetry], Awaitable[None]]],
+        dead_letter: Callable[[Record, Exception], Awaitable[object]],
     ) -> None:
-        self._deliver = deliver
-        self._set_aside = set_aside
+        self._processors = processors
+        self._dead_letter = dead_letter
 
-    async def deliver(self, record: Record) -> None:
-        """Handle one postponed message, whole."""
+    async def dispatch(self, record: Record) -> None:
+        """Process one record of a delayed-retry topic."""
         if record.undecodable is not None:
-            await self._set_aside(record, undecodable_error(record))
+            await self._dead_letter(record, undecodable_error(record))
             return
         try:
-            postponed = decode(record)
-            deliver = self._deliver[postponed.record.topic]
+            retry = decode(record)
+            process = self._processors[retry.record.topic]
         except (ValueError, KeyError) as error:
-            await self._set_aside(record, error)
+            await self._dead_letter(record, error)
             return
-        await deliver(postponed)
+        await process(retry)

@@ -58,13 +58,13 @@ Decision = Retry | RetryLater | GiveUp | Expire | ReturnFault
 class RetryLimits:
     """How often and how patiently a message is tried again."""
 
-    attempts: int = 4
+    max_attempts: int = 4
     """Attempts in place, the first one included, for a RetryableError."""
-    attempts_after_bug: int = 2
+    max_attempts_after_bug: int = 2
     """The same for an error that no handler should raise."""
-    base: float = 0.1
+    base_delay: float = 0.1
     """Seconds; the first delay is drawn from 0 to this, the next from 0 to twice this, and so on."""
-    longest: float = 5.0
+    max_delay: float = 5.0
     """Seconds; no delay is longer, unless the error asks for it by `retry_after`."""
 
 
@@ -76,11 +76,11 @@ class FailedAttempt:
     """From 1, over all deliveries."""
     remaining: float
     """Seconds until the message's deadline."""
-    awaited: bool
+    has_caller: bool
     """Whether somebody waits for the reply."""
-    postponed: int = 0
+    delayed_retries: int = 0
     """How often it has been on a delayed-retry topic."""
-    budget: bool = True
+    in_budget: bool = True
     """Whether the worker's retry budget has room."""
     waited: float = 0.0
     """Seconds between its attempts so far."""
@@ -148,7 +148,7 @@ def decide(
         return _give_up_or_return_fault(error, attempt)
     if attempt.remaining <= 0:
         return Expire()
-    if isinstance(error, RateLimitedError) and attempt.awaited:
+    if isinstance(error, RateLimitedError) and attempt.has_caller:
         return _retry_or_return_fault(error, attempt, jitter, limits)
     return _retry_now_or_later(error, attempt, jitter, limits)
 
@@ -158,20 +158,20 @@ def _retry_now_or_later(
 ) -> Retry | RetryLater | GiveUp | ReturnFault:
     retryable = isinstance(error, RetryableError)
     wait = (error.retry_after or 0.0) if isinstance(error, RetryableError) else 0.0
-    often = limits.attempts if retryable else limits.attempts_after_bug
-    if attempt.number < often and not attempt.postponed and attempt.budget:
+    often = limits.max_attempts if retryable else limits.max_attempts_after_bug
+    if attempt.number < often and not attempt.delayed_retries and attempt.in_budget:
         delay = max(wait, _backoff(attempt.number, jitter, limits))
-        if delay < attempt.remaining and (attempt.awaited or delay <= limits.longest):
+        if delay < attempt.remaining and (attempt.has_caller or delay <= limits.max_delay):
             return Retry(delay)
     return (
         _retry_later_or_give_up(attempt, wait)
-        if retryable and not attempt.awaited
+        if retryable and not attempt.has_caller
         else _give_up_or_return_fault(error, attempt)
     )
 
 
 def _give_up_or_return_fault(error: Exception, attempt: FailedAttempt) -> GiveUp | ReturnFault:
-    told = attempt.awaited and isinstance(error, PoiseError) and not error.dead_letter
+    told = attempt.has_caller and isinstance(error, PoiseError) and not error.dead_letter
     return ReturnFault() if told else GiveUp()
 
 
@@ -181,15 +181,15 @@ def _retry_or_return_fault(
     """A rate limit is waited for by time, not by a number of attempts: the server says when it is worth another."""
     delay = max(error.retry_after or 0.0, _backoff(attempt.number, jitter, limits))
     patient = error.max_wait is None or attempt.waited + delay <= error.max_wait
-    return Retry(delay) if patient and attempt.budget and delay < attempt.remaining else ReturnFault()
+    return Retry(delay) if patient and attempt.in_budget and delay < attempt.remaining else ReturnFault()
 
 
 def _backoff(number: int, jitter: random.Random, limits: RetryLimits) -> float:
-    return jitter.uniform(0, min(limits.longest, limits.base * 2.0 ** min(number - 1, _MAX_DOUBLINGS)))
+    return jitter.uniform(0, min(limits.max_delay, limits.base_delay * 2.0 ** min(number - 1, _MAX_DOUBLINGS)))
 
 
 def _retry_later_or_give_up(attempt: FailedAttempt, wait: float = 0.0) -> RetryLater | GiveUp:
-    later = RETRY_DELAYS[attempt.postponed :]
+    later = RETRY_DELAYS[attempt.delayed_retries :]
     if not later:
         return GiveUp()
     delay = next((delay for delay in later if delay >= wait), later[-1])

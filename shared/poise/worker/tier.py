@@ -55,9 +55,9 @@ class Tier:
             if isinstance(handler, ProcessHandler):
                 handler.pool(kind)  # refuses what no process can find
         self.concurrency = concurrency
-        self.own_topics = () if name in BUILT_IN else custom_tier_topics(name, handlers, topics)
+        self.custom_topics = () if name in BUILT_IN else custom_tier_topics(name, handlers, topics)
         """All topics of a tier of one's own; those of Poise's tiers are in the table."""
-        candidates = self.own_topics or topics_of_tier(name)
+        candidates = self.custom_topics or topics_of_tier(name)
         self.topics = tuple(
             topic for topic in candidates if topic.tier == name and self.handlers.keys() & set(topic.accepts)
         )

@@ -1,4 +1,4 @@
-"""Serving: the consumers of one tier in one process, each with its intake and what handles its messages."""
+"""The tier runner: the consumers of one tier in one process, each with the processor of its messages."""
 
 import math
 from collections.abc import Callable
@@ -24,61 +24,62 @@ from poise.worker.tier import Tier
 class TierRunner:
     """A tier's consumers: one for each of its topics, and one for all its delayed retries.
 
-    Lanes share the process. Each has a consumer of its own, so that a backlog in one is not fetched before the other;
-    the batch lane is handled by a share of the concurrency, so that it cannot fill the process either.
+    The lanes share the process. Each lane has its own consumer, so that one lane's backlog does not delay the fetches
+    of the other. The batch lane gets a share of the concurrency, so that it cannot fill the process.
     """
 
     def __init__(
-        self, mesh: MeshConnection, redis: RedisClient, broker: Broker, tier: Tier, receipts: IdempotencyGuard
+        self, mesh: MeshConnection, redis: RedisClient, broker: Broker, tier: Tier, guard: IdempotencyGuard
     ) -> None:
-        self.intakes: dict[str, ConcurrentConsumer] = {}
+        self.consumers: dict[str, ConcurrentConsumer] = {}
         """By the name of the topic, and `retry`."""
         self._mesh = mesh
         self._broker = broker
         self._tier = tier
         budget = RetryBudget()
-        deliveries = {topic.name: MessageProcessor(mesh, redis, tier, topic, receipts, budget) for topic in tier.topics}
+        processors = {topic.name: MessageProcessor(mesh, redis, tier, topic, guard, budget) for topic in tier.topics}
         for topic in tier.topics:
-            delivery = deliveries[topic.name]
-            # Of the batch lane a backlog is what is expected: it waits.
-            options = {"ordered": topic.ordered, "shed": None if topic.lane == "batch" else delivery.turn_away}
-            self._read(topic.name, [topic.name], delivery.deliver, topic.lane, topic.accepts, **options)
+            processor = processors[topic.name]
+            # A backlog is normal in the batch lane: its messages wait.
+            options = {"ordered": topic.ordered, "shed": None if topic.lane == "batch" else processor.reject}
+            self._consume(topic.name, [topic.name], processor.process, topic.lane, topic.accepts, **options)
             if math.isfinite(topic.deadlines.default):
-                held_up = OpenTransactions(mesh.connection, delivery.waiting)
-                self.intakes[topic.name].background.append(held_up.watch)
-        if deliveries:
-            again = {name: delivery.deliver_again for name, delivery in deliveries.items()}
-            waiting = DelayedRetryDispatcher(again, next(iter(deliveries.values())).set_aside)
+                transactions = OpenTransactions(mesh.connection, processor.waiting_caller)
+                self.consumers[topic.name].background.append(transactions.watch)
+        if processors:
+            by_topic = {name: processor.process_retry for name, processor in processors.items()}
+            dispatcher = DelayedRetryDispatcher(by_topic, next(iter(processors.values())).results.dead_letter)
             names = [retry_topic_name(tier.name, delay) for delay in RETRY_DELAYS]
-            self._read("retry", names, waiting.deliver, "batch", (Message,), not_before=delayed_retries.due_at)
+            due_at = delayed_retries.due_at
+            self._consume("retry", names, dispatcher.dispatch, "batch", (Message,), not_before=due_at)
 
-    def _read(
+    def _consume(
         self,
         name: str,
         topics: list[str],
-        deliver: Callable[..., Any],
+        process: Callable[..., Any],
         lane: Lane,
         accepts: tuple[type[Message], ...],
         **options: Any,
     ) -> None:
         group = consumer_group(self._tier.name, name)
-        intake = ConcurrentConsumer(
-            deliver,
+        consumer = ConcurrentConsumer(
+            process,
             limits=ConsumerLimits(concurrency=self._concurrency(lane)),
             fetch_state=partial(self._mesh.admin.group_state, group),
             part=self._mesh.liveness.component(f"consumer of {name}"),
             identities=self._mesh.topic_identities,
             **{"ordered": False} | options,
         )
-        self.intakes[name] = intake
-        subscribe(self._broker, topics, group, intake, accepts=accepts, options=group_config(self._mesh.settings))
+        self.consumers[name] = consumer
+        subscribe(self._broker, topics, group, consumer, accepts=accepts, options=group_config(self._mesh.settings))
 
     def _concurrency(self, lane: Lane) -> int:
         settings = self._mesh.settings
-        whole = self._tier.concurrency or settings.concurrency
-        return whole if lane == "interactive" else max(1, round(whole * settings.batch_share))
+        concurrency = self._tier.concurrency or settings.concurrency
+        return concurrency if lane == "interactive" else max(1, round(concurrency * settings.batch_share))
 
 
 def consumer_group(tier: str, topic: str) -> str:
-    """The consumer group in which a tier reads a topic: one each, so that no lane's rebalance touches another's."""
+    """Return the consumer group in which a tier reads a topic: a rebalance of one lane does not affect the other."""
     return f"poise.{tier}:{topic}"

@@ -248,8 +248,8 @@ class Run:
 
         reply = await self._execute_recorded(id or name, asked, work)
         if stream and not made and self.stream_writer is not None:  # its words went to whoever read the last execution
-            self.stream_writer.begin()
-            await self.stream_writer.replied(reply, None)
+            self.stream_writer.start_attempt()
+            await self.stream_writer.on_reply(reply, None)
         return reply
 
     @overload

@@ -20,17 +20,17 @@ from poise.kafka.offset_tracker import OffsetTracker
 from poise.kafka.record import Record
 from poise.liveness import Liveness
 from poise.redis.client import RedisClient
+from poise.redis.lease import LeaseHolder
 from poise.redis.step_results import StepResultStore
 from poise.rpc.deadlines import resolve_deadline
 from poise.rpc.encoding import EncodedMessage
 from poise.settings import MeshSettings
 from poise.telemetry import SpanKind, adjust, count, extract, measure, semconv, span
 from poise.worker.context import Context
+from poise.worker.decoder import MessageDecoder
 from poise.worker.idempotency import IdempotencyGuard
-from poise.worker.processor import MessageProcessor
-from poise.worker.retry_policy import RetryBudget
+from poise.worker.processor import span_attributes
 from poise.worker.runtime import WorkerRuntime
-from poise.worker.tier import Tier
 from tests.benchmarks.command import Plan
 from tests.benchmarks.figures import Collected, Outcome
 from tests.benchmarks.messaging import noop
@@ -71,10 +71,9 @@ async def stages(mesh: WorkerRuntime, settings: MeshSettings) -> dict[str, float
     )
     record = Record.of(raw)
     envelope = Envelope.read(record.headers)
-    tier = Tier("retrieval", {Retrieve: nothing})
-    receipts = IdempotencyGuard(StepResultStore(RedisClient(None)), settings.lease_ttl, Liveness())
-    delivery = MessageProcessor(mesh, mesh.redis, tier, RETRIEVAL, receipts, RetryBudget())
-    context = delivery._context(record, envelope, time.time() + 60)
+    guard = IdempotencyGuard(LeaseHolder(StepResultStore(RedisClient(None)), settings.lease_ttl, Liveness()))
+    decoder = MessageDecoder(mesh, mesh.redis, RETRIEVAL)
+    context = decoder.context(record, envelope, time.time() + 60)
     tracker = OffsetTracker()
     offsets = iter(range(1 << 60))
 
@@ -93,7 +92,7 @@ async def stages(mesh: WorkerRuntime, settings: MeshSettings) -> dict[str, float
         with span(
             semconv.process_span(RETRIEVAL.name),
             kind=SpanKind.CONSUMER,
-            attributes=delivery._attributes(context, time.time()),
+            attributes=span_attributes(context, time.time()),
             parent=extract(envelope.trace),
         ) as current:
             current.set_attribute(semconv.OUTCOME, "ok")
@@ -103,8 +102,8 @@ async def stages(mesh: WorkerRuntime, settings: MeshSettings) -> dict[str, float
             await nothing(None, context)
 
     async def journaled() -> None:
-        async with receipts.of(asked, context) as receipt:
-            await receipt.settle(EncodedMessage.of(NOTHING))
+        async with guard.claim(asked, context) as claim:
+            await claim.store_result(EncodedMessage.of(NOTHING))
 
     async def nothing_at_all() -> None:
         pass
@@ -119,9 +118,9 @@ async def stages(mesh: WorkerRuntime, settings: MeshSettings) -> dict[str, float
         "envelope read": each(lambda: Envelope.read(record.headers)),
         "deadline": each(lambda: resolve_deadline(envelope.deadline, record.timestamp, RETRIEVAL.deadlines)),
         "reply address": await each_awaited(lambda: mesh.addresses.resolve(envelope)),
-        "stream address": await each_awaited(lambda: mesh.addresses.stream(envelope, public=False)),
+        "stream address": await each_awaited(lambda: mesh.addresses.resolve_stream(envelope, public=False)),
         "body parsed and validated (pydantic)": each(lambda: Retrieve.parse(body)),
-        "context": each(lambda: delivery._context(record, envelope, 0.0)),
+        "context": each(lambda: decoder.context(record, envelope, 0.0)),
         "span": each(trace),
         "metrics": each(meter),
         "journal, without Redis": await each_awaited(journaled),

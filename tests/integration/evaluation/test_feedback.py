@@ -104,7 +104,7 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(f"{module}.RETRY_DELAYS", SOON)
     monkeypatch.setattr("poise.worker.delayed_retries.retry_topic_name", lambda _tier, delay: named[delay])
     # Delays as short as these would be waited for in place.
-    monkeypatch.setattr("poise.worker.processor.decide", partial(decide, limits=RetryLimits(attempts=1)))
+    monkeypatch.setattr("poise.worker.handler_runner.decide", partial(decide, limits=RetryLimits(max_attempts=1)))
 
 
 @pytest.mark.parametrize("new", [by_time, by_place])

@@ -51,7 +51,7 @@ async def test_the_process_ends_with_its_consumer_and_says_why(mesh_settings: Me
     async with WorkerRuntime(mesh_settings, tier=TIER.name) as mesh:
         serve = asyncio.create_task(mesh.serve(TIER))
         await until(lambda: all(mesh.readiness().values()))
-        consumer = mesh._intakes[0]
+        consumer = mesh._consumers[0]
         assert consumer._consumer is not None
         consumer._consumer.getmany = fails  # type: ignore[method-assign]
         with pytest.raises(SetupError, match=rf"consumer of {TOPIC} has failed: ValueError: a bug in a client library"):
@@ -130,14 +130,14 @@ async def test_no_header_of_a_delayed_retry_ends_the_consumer(mesh_settings: Mes
 async def test_a_bug_in_poise_costs_one_message(
     mesh_settings: MeshSettings, outsider: Outsider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    deliver = MessageProcessor._deliver
+    process = MessageProcessor._process
 
     async def broken(self: MessageProcessor, record: Any, *rest: Any) -> None:
         if record.header("correlation_id") == "unlucky":
             raise KeyError("nobody foresaw this")
-        await deliver(self, record, *rest)
+        await process(self, record, *rest)
 
-    monkeypatch.setattr(MessageProcessor, "_deliver", broken)
+    monkeypatch.setattr(MessageProcessor, "_process", broken)
     async with serving(mesh_settings, TIER) as mesh, asyncio.timeout(20):
         bad = await outsider.send(TOPIC, b"{}", key=b"k", correlation_id="unlucky")
         await outsider.reply(await outsider.send(TOPIC, b"{}", key=b"k"))

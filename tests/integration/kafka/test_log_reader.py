@@ -198,7 +198,7 @@ async def test_an_error_that_is_not_the_records_fault_ends_the_process(
     await log.say("a")
     async with LogReader(mesh.logs.access, log.topic.name, fail) as reader:
         with pytest.raises(SetupError, match=f"reader of {log.topic.name} has failed: .*{error}"):
-            await mesh.stopped()
+            await mesh.wait_for_stop()
         assert not mesh.readiness()[f"reader of {log.topic.name}"]
         with pytest.raises(SetupError, match=str(error)):
             await reader.wait_until(lambda: False)
@@ -208,7 +208,7 @@ async def test_a_reader_that_is_killed_ends_the_process(log: Log, mesh: WorkerRu
     async with log.reader() as reader:
         await reader.wait_until_at_end()
         assert mesh.readiness()[f"reader of {log.topic.name}"]
-        ending = asyncio.create_task(mesh.stopped())
+        ending = asyncio.create_task(mesh.wait_for_stop())
         assert reader._task is not None
         reader._task.cancel()
         with pytest.raises(SetupError, match=f"reader of {log.topic.name} has failed"):

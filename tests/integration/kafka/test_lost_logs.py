@@ -95,7 +95,7 @@ async def test_a_topic_recreated_under_a_worker(
     handler, new = Handler(), [f"new {number}" for number in range(8)]
     async with serving(mesh_settings, handler.tier) as mesh:
         if how == "unnoticed by the client":  # it may see the old and the new topic, with as many partitions
-            for consumer in mesh._intakes:
+            for consumer in mesh._consumers:
                 coordinator: Any = consumer._consumer._coordinator if consumer._consumer else None
                 coordinator._on_metadata_change = lambda: None
         await ask(outsider, "hang", "2", "3", "4", "5")

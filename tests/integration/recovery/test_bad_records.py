@@ -175,7 +175,7 @@ async def test_what_stands_behind_them_is_applied(mesh_settings: MeshSettings, s
 
         await stranger.write(CANCEL, b"a run", 0)
         await mesh.rpc.cancel("a run")
-        await until(lambda: mesh.cancels._at("default", "a run", None) > 0)
+        await until(lambda: mesh.cancellation.cancelled_at("default", "a run", None) > 0)
 
         await stranger.write_keyed(POLICY, name)
         await put(mesh, policy_of(1, name, b=1.0))

@@ -98,7 +98,7 @@ async def test_cancels_come_again_and_those_that_were_known_stay_known(
     async with serving(another(mesh_settings), Tier("orchestration", {Ask: sleep})) as worker:
         before = new_run()
         await client.rpc.cancel(before)
-        await until(lambda: worker.cancels._at("default", before, None) > 0)
+        await until(lambda: worker.cancellation.cancelled_at("default", before, None) > 0)
         for others in (0, 3):
             await recreate(mesh_settings, CANCEL.name)
             for number in range(others):
@@ -111,7 +111,7 @@ async def test_cancels_come_again_and_those_that_were_known_stay_known(
             await client.rpc.cancel(run)
             with pytest.raises(RunCancelledError):
                 await asyncio.wait_for(asking, WITHIN)
-            assert worker.cancels._at("default", before, None) > 0
+            assert worker.cancellation.cancelled_at("default", before, None) > 0
 
 
 async def test_the_policy_is_what_the_new_log_says(mesh_settings: MeshSettings, client: WorkerRuntime) -> None:

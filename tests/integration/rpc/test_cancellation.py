@@ -140,7 +140,7 @@ async def test_what_waits_is_dropped_when_its_turn_comes(
         await until(lambda: len(slow.begun) == 1)
         waiting = [await send(outsider, run, f"{n}") for n in range(3)]
         await client.rpc.cancel(run)
-        await until(lambda: (mesh.settings.tenant, run, None) in mesh.cancels._known)
+        await until(lambda: (mesh.settings.tenant, run, None) in mesh.cancellation._recent)
         slow.may_end.set()
         assert {(await fault(outsider, sent)).type for sent in waiting} == {"urn:poise:cancelled"}
         await first
@@ -258,21 +258,21 @@ async def test_a_handler_that_swallows_its_cancelling_is_asked_again_and_named(
 async def test_what_is_remembered_is_bounded_and_ends(
     mesh_settings: MeshSettings, caplog: pytest.LogCaptureFixture
 ) -> None:
-    known = WorkerRuntime(mesh_settings, tier="t").cancels
-    known._known = RecentCancels(most=6)
+    registry = WorkerRuntime(mesh_settings, tier="t").cancellation
+    registry._recent = RecentCancels(most=6)
 
     def take(run: str, deadline: float, now: float) -> None:
         cancel = Cancel(run=run, tenant="t", deadline=round(deadline * 1_000))
-        known._take(Record(CANCEL.name, 0, 0, now, None, cancel.encode()), now)
+        registry._take(Record(CANCEL.name, 0, 0, now, None, cancel.encode()), now)
 
     def counts(run: str, now: float) -> bool:
-        return known._known.at(CancelKey("t", run, None), now) > 0
+        return registry._recent.cancelled_at(CancelKey("t", run, None), now) > 0
 
     for n in range(5):
         take(f"{n}", 1_010, 1_000)
     assert [f"{n}" for n in range(5) if counts(f"{n}", 1_000)] == ["2", "3", "4"], "half may be one tenant's"
-    assert "forgotten before its deadline" in caplog.text
+    assert "evicted before its deadline" in caplog.text
     take("late", 1_010, 1_020)
-    assert len(known._known) == 3  # it had expired: nothing of it is left that could be handled
+    assert len(registry._recent) == 3  # it had expired: nothing of it is left that could be handled
     take("absurd", 10**12, 1_500)
     assert (counts("absurd", 1_500 + 6 * 3_600), counts("absurd", 1_500 + 7 * 3_600)) == (True, False)

@@ -187,9 +187,9 @@ async def test_a_call_to_a_tier_that_never_ran_says_so_and_does_not_wait(kafka: 
         async with serving(MeshSettings(broker=kafka), tier) as mesh:
             assert (await poise.call(EchoElsewhere(text="x"))).text == "x interactive"
             assert (await poise.call(EchoElsewhere(text="x"), lane="batch")).text == "x batch"
-            states = (await mesh.admin.check(tier.own_topics))[-len(tier.own_topics) :]
+            states = (await mesh.admin.check(tier.custom_topics))[-len(tier.custom_topics) :]
             assert [(state.topic.name, state.differences) for state in states] == [
-                (topic.name, ()) for topic in tier.own_topics
+                (topic.name, ()) for topic in tier.custom_topics
             ]
             assert [state.partitions for state in states] == [3, 3, 3, 3, 3, 1]
 
@@ -386,6 +386,6 @@ async def test_a_stopping_worker_waits_for_what_a_thread_has_begun(mesh_settings
         call = asyncio.create_task(poise.call(Echo(text="x")))
         assert await asyncio.to_thread(begun.wait, 20)
         mesh.stop.set()
-        await until(lambda: all(intake._draining.is_set() for intake in mesh._intakes))
+        await until(lambda: all(consumer._draining.is_set() for consumer in mesh._consumers))
         go_on.set()
         assert (await call).text == "x"

@@ -23,13 +23,13 @@ from poise.kafka.record import Record
 from poise.liveness import Liveness
 from poise.redis import client
 from poise.redis.client import RedisClient
+from poise.redis.lease import LeaseHolder
 from poise.redis.step_results import ClaimStatus, Lease, StepResultStore, StoredReply
 from poise.settings import MeshSettings
 from poise.stack.valkey import Valkey
 from poise.telemetry import semconv
 from poise.telemetry.metrics import observations
 from poise.worker.context import Context
-from poise.worker.idempotency import IdempotencyGuard
 from poise.worker.tier import Tier
 
 pytestmark = pytest.mark.integration
@@ -71,17 +71,17 @@ async def replies_to(outsider: Outsider, sent: list[Record]) -> list[Record]:
 
 
 @pytest.fixture
-def receipts(monkeypatch: pytest.MonkeyPatch) -> list[IdempotencyGuard]:
-    """The receipts of every worker that the test starts in this process."""
-    kept: list[IdempotencyGuard] = []
+def holders(monkeypatch: pytest.MonkeyPatch) -> list[LeaseHolder]:
+    """The lease holders of every worker that the test starts in this process."""
+    created: list[LeaseHolder] = []
 
-    class Kept(IdempotencyGuard):
-        def __init__(self, journal: StepResultStore, ttl: float, liveness: Liveness) -> None:
-            super().__init__(journal, ttl, liveness)
-            kept.append(self)
+    class RecordedHolder(LeaseHolder):
+        def __init__(self, results: StepResultStore, ttl: float, liveness: Liveness) -> None:
+            super().__init__(results, ttl, liveness)
+            created.append(self)
 
-    monkeypatch.setattr("poise.worker.mesh.Receipts", Kept)
-    return kept
+    monkeypatch.setattr("poise.worker.runtime.LeaseHolder", RecordedHolder)
+    return created
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def settings(mesh_settings: MeshSettings) -> MeshSettings:
 
 
 async def test_copies_that_arrive_while_one_is_handled_wait_for_its_reply(
-    settings: MeshSettings, outsider: Outsider, receipts: list[IdempotencyGuard]
+    settings: MeshSettings, outsider: Outsider, holders: list[LeaseHolder]
 ) -> None:
     paid, may_end = 0, asyncio.Event()
 
@@ -106,7 +106,7 @@ async def test_copies_that_arrive_while_one_is_handled_wait_for_its_reply(
     other = settings.model_copy(update={"instance": f"{settings.instance}-2"})
     async with serving(settings, tier(pay)), serving(other, tier(pay)):
         sent = await send_to_each_partition(outsider, uuid4().hex)
-        one, two = receipts
+        one, two = holders
         await until(lambda: len(one.held) + len(two.held) == 6)
         assert one.held
         assert two.held
@@ -118,7 +118,7 @@ async def test_copies_that_arrive_while_one_is_handled_wait_for_its_reply(
 
 
 async def test_a_lease_outlives_its_ttl_while_its_holder_lives(
-    settings: MeshSettings, outsider: Outsider, receipts: list[IdempotencyGuard], monkeypatch: pytest.MonkeyPatch
+    settings: MeshSettings, outsider: Outsider, holders: list[LeaseHolder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paid, beats, may_end = 0, 0, asyncio.Event()
     renew = StepResultStore.renew
@@ -140,7 +140,7 @@ async def test_a_lease_outlives_its_ttl_while_its_holder_lives(
         first = await send(outsider, run)
         await until(lambda: paid == 1)
         second = await send(outsider, run)
-        await until(lambda: len(receipts[0].held) == 2)
+        await until(lambda: len(holders[0].held) == 2)
         await until(lambda: beats >= 12)  # two leases: six beats, two ttls
         assert paid == 1
         may_end.set()
@@ -170,7 +170,7 @@ async def process(settings: MeshSettings, folder: Path) -> AsyncIterator[asyncio
 
 @pytest.mark.parametrize("fate", ["killed", "stopped"])
 async def test_the_step_of_a_worker_that_is_gone_is_taken_over_and_one_that_comes_back_answers_alike(
-    settings: MeshSettings, outsider: Outsider, tmp_path: Path, receipts: list[IdempotencyGuard], fate: str
+    settings: MeshSettings, outsider: Outsider, tmp_path: Path, holders: list[LeaseHolder], fate: str
 ) -> None:
     paid = 0
 
@@ -185,7 +185,7 @@ async def test_the_step_of_a_worker_that_is_gone_is_taken_over_and_one_that_come
         await until((tmp_path / "paid").exists)
         async with serving(settings, tier(pay)):
             sent += await send_to_each_partition(outsider, run)
-            await until(lambda: len(receipts[0].held) >= 3)  # ours wait for the process's lease
+            await until(lambda: len(holders[0].held) >= 3)  # ours wait for the process's lease
             assert paid == 0
             holder.send_signal(signal.SIGKILL if fate == "killed" else signal.SIGSTOP)
             await until(lambda: paid == 1)

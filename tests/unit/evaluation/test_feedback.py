@@ -95,7 +95,9 @@ def test_early_feedback_waits_on_each_delayed_retry_topic_and_on_nothing_else() 
     while True:
         now = given + sum(waits)
         _, error = classify_missing(BY_PLACE, given, now)
-        match decide(error, FailedAttempt(attempt, float("inf"), awaited=False, postponed=len(waits)), Random(1)):
+        match decide(
+            error, FailedAttempt(attempt, float("inf"), has_caller=False, delayed_retries=len(waits)), Random(1)
+        ):
             case RetryLater(delay):
                 waits.append(delay)
                 attempt += 1

@@ -8,16 +8,18 @@ def run(name: object, tenant: str = "acme") -> CancelKey:
 
 
 def remember(memory: RecentCancels, cancelled: CancelKey, *, until: float = 100.0, at: float = 1.0) -> bool:
-    return memory.remember(cancelled, until=until, at=at, now=1.0)
+    return memory.add(cancelled, until=until, at=at, now=1.0)
 
 
 def test_it_is_known_until_its_deadline_as_it_was_told_last() -> None:
     memory = RecentCancels()
-    assert memory.at(run("a"), 1.0) == -1.0
+    assert memory.cancelled_at(run("a"), 1.0) == -1.0
     remember(memory, run("a"), at=1.0)
     remember(memory, run("a"), until=200.0, at=2.0)
-    assert (memory.at(run("a"), 200.0), memory.at(run("a"), 200.1)) == (2.0, -1.0)
-    assert memory.at(run("a", "other"), 1.0) == memory.at(CancelKey("acme", "a", "step"), 1.0) == -1.0
+    assert (memory.cancelled_at(run("a"), 200.0), memory.cancelled_at(run("a"), 200.1)) == (2.0, -1.0)
+    assert (
+        memory.cancelled_at(run("a", "other"), 1.0) == memory.cancelled_at(CancelKey("acme", "a", "step"), 1.0) == -1.0
+    )
 
 
 def test_a_tenants_flood_pushes_out_its_own() -> None:
@@ -26,9 +28,9 @@ def test_a_tenants_flood_pushes_out_its_own() -> None:
     forgotten = [remember(memory, run(number)) for number in range(1_000)]
     assert forgotten == [False] * 50 + [True] * 950
     assert len(memory) == 51
-    assert memory.at(run("theirs", "other"), 1.0) == 1.0
-    assert memory.at(run(949), 1.0) == -1.0
-    assert memory.at(run(950), 1.0) == 1.0
+    assert memory.cancelled_at(run("theirs", "other"), 1.0) == 1.0
+    assert memory.cancelled_at(run(949), 1.0) == -1.0
+    assert memory.cancelled_at(run(950), 1.0) == 1.0
 
 
 def test_many_tenants_together_have_a_bound_too() -> None:
@@ -43,7 +45,7 @@ def test_what_has_expired_is_dropped_whatever_came_before_it() -> None:
     memory = RecentCancels()
     remember(memory, run("long"), until=100.0)
     for number in range(SWEEP_INTERVAL):
-        memory.remember(run(number), until=2.0, at=1.0, now=float(number > 500) * 50)
+        memory.add(run(number), until=2.0, at=1.0, now=float(number > 500) * 50)
     assert len(memory) < SWEEP_INTERVAL / 2
-    assert memory.at(run("long"), 60.0) == 1.0
-    assert not memory.remember(run("x"), until=100.0, at=1.0, now=60.0)
+    assert memory.cancelled_at(run("long"), 60.0) == 1.0
+    assert not memory.add(run("x"), until=100.0, at=1.0, now=60.0)

@@ -54,8 +54,8 @@ async def test_an_address_is_made_out_although_other_headers_are_broken() -> Non
         ("poise-reply-partition", b"9" * 5_000),
     )
     record = Record("t", 0, 0, 0.0, None, b"", headers)
-    assert await ADDRESSES.salvage(record) == ReplyAddress("mine", None, b"\xff")
-    assert await ADDRESSES.salvage(Record("t", 0, 0, 0.0, None, b"", (("reply_to", b"nowhere"),))) is None
+    assert await ADDRESSES.resolve_best_effort(record) == ReplyAddress("mine", None, b"\xff")
+    assert await ADDRESSES.resolve_best_effort(Record("t", 0, 0, 0.0, None, b"", (("reply_to", b"nowhere"),))) is None
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ async def test_an_address_is_made_out_although_other_headers_are_broken() -> Non
 )
 async def test_an_address_that_no_reply_can_carry_is_none(header: str, value: bytes) -> None:
     headers = (("reply_to", b"mine"), ("correlation_id", b"c"), (header, value))
-    assert await ADDRESSES.salvage(Record("t", 0, 0, 0.0, None, b"", headers)) is None
+    assert await ADDRESSES.resolve_best_effort(Record("t", 0, 0, 0.0, None, b"", headers)) is None
 
 
 @pytest.mark.parametrize(
@@ -86,8 +86,8 @@ async def test_an_address_that_no_reply_can_carry_is_none(header: str, value: by
 async def test_a_stream_of_a_public_topic_goes_where_its_own_reply_goes(stream_to: bytes, fits: bool) -> None:
     envelope = Envelope(reply_to="mine", reply_partition=1, correlation_id=b"c", stream_to=stream_to)
     if fits:
-        assert await ADDRESSES.stream(envelope, public=True) == ReplyAddress("mine", 1, b"c")
+        assert await ADDRESSES.resolve_stream(envelope, public=True) == ReplyAddress("mine", 1, b"c")
     else:
         with pytest.raises(InvalidMessageError, match="must be the message's own"):
-            await ADDRESSES.stream(envelope, public=True)
-    assert await ADDRESSES.stream(envelope, public=False) is not None
+            await ADDRESSES.resolve_stream(envelope, public=True)
+    assert await ADDRESSES.resolve_stream(envelope, public=False) is not None

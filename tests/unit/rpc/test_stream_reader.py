@@ -105,7 +105,7 @@ def test_whatever_happens_to_events_the_reader_has_a_beginning_and_in_the_end_th
             reading.read()
             assert any(one.text.startswith(reading.shown) for one in sent), reading.shown
     reading.reader._put(
-        reading.reader._assembly.finish(
+        reading.reader._assembler.finish(
             counts.text, StreamPosition(counts.id, len(counts.events) - 1) if marked else None
         )
     )
@@ -121,7 +121,7 @@ def test_where_nothing_is_lost_nothing_is_begun_anew(data: st.DataObject) -> Non
         for _ in range(data.draw(st.integers(1, 2))):
             reading.reader.take(record(sent.id, number, event))
     mark = StreamPosition(sent.id, len(sent.events) - 1) if sent.events else None
-    reading.reader._put(reading.reader._assembly.finish(sent.text, mark))
+    reading.reader._put(reading.reader._assembler.finish(sent.text, mark))
     reading.read()
     assert reading.shown == sent.text
     assert reading.resets == [event.reason for event in sent.events if isinstance(event, Reset)]
@@ -219,7 +219,7 @@ def test_an_event_that_cannot_be_read_is_a_gap(broken: Record) -> None:
     reading.reader.take(record("s", 0, words("a")))
     reading.reader.take(broken)
     reading.reader.take(record("s", 2, words("c")))
-    reading.reader._put(reading.reader._assembly.finish("abc", StreamPosition("s", 2)))
+    reading.reader._put(reading.reader._assembler.finish("abc", StreamPosition("s", 2)))
     reading.read()
     assert (reading.shown, reading.resets) == ("abc", [LOST])
 
@@ -256,13 +256,13 @@ async def test_an_endless_stream_that_nobody_reads_is_let_go_and_the_reply_has_t
         reader.take(record("s", number, words(piece)))
         assert reader._chars <= MAX_UNREAD_CHARS
         assert sum(map(len, reader._text)) == reader._chars
-    await reader.replied(reply("all"), StreamPosition("s", 3 * MAX_UNREAD_CHARS // len(piece) - 1))
+    await reader.on_reply(reply("all"), StreamPosition("s", 3 * MAX_UNREAD_CHARS // len(piece) - 1))
     reader.close()
     assert [event async for event in reader] == [Reset(reason=LOST), words("all")]
 
 
 async def test_a_reply_without_words_needs_none() -> None:
     reader = StreamReader()
-    await reader.replied(Passages(passages=(), epoch="e"), None)
+    await reader.on_reply(Passages(passages=(), epoch="e"), None)
     reader.close()
     assert [event async for event in reader] == []

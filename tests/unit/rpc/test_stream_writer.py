@@ -74,7 +74,7 @@ def completion(text: str) -> Completion:
 async def finish(words: StreamWriter, text: str) -> StreamPosition | None:
     """As when the handler has returned, and its reply is what is sent."""
     reply = completion(text)
-    words.made(reply)
+    words.completed(reply)
     return await words.finish(reply)
 
 
@@ -186,15 +186,15 @@ async def test_where_nothing_was_streamed_the_reply_names_nothing(topic: Topic) 
 async def test_a_reply_that_the_handler_did_not_make_names_no_stream(topic: Topic, reply: Message) -> None:
     words = stream(topic)
     await words.write("a")
-    words.made(completion("a"))
+    words.completed(completion("a"))
     assert await words.finish(reply) is None
     assert End() not in topic.said
 
 
 async def test_words_of_an_attempt_that_failed_are_not_those_of_the_reply(topic: Topic) -> None:
     words, reply = stream(topic), completion("a")
-    words.made(reply)
-    words.begin()
+    words.completed(reply)
+    words.start_attempt()
     await words.write("half of")
     assert await words.finish(reply) is None
 
@@ -205,7 +205,7 @@ async def test_a_new_attempt_has_a_new_id_and_drops_what_waited(topic: Topic) ->
     await words.write("a")
     await topic.asked.wait()
     await words.write("never sent")
-    words.begin()
+    words.start_attempt()
     await words.write("b")
     topic.takes.set()
     await finish(words, "b")
@@ -230,7 +230,7 @@ async def test_a_reset_says_why_first_in_a_stream_of_its_own(topic: Topic) -> No
 async def test_a_stream_that_was_lent_is_gone_on_with(topic: Topic) -> None:
     words = stream(topic)
     assert words.address(ReplyAddress("poise.replies", 9, b"own")) == TO
-    await words.replied(completion("ab"), StreamPosition("theirs", 4))
+    await words.on_reply(completion("ab"), StreamPosition("theirs", 4))
     assert await finish(words, "ab") == StreamPosition("theirs", 5)
     assert topic.events == [(StreamPosition("theirs", 5), End())]
 
@@ -238,8 +238,8 @@ async def test_a_stream_that_was_lent_is_gone_on_with(topic: Topic) -> None:
 async def test_a_reply_without_a_stream_is_streamed_whole(topic: Topic) -> None:
     words = stream(topic)
     words.address(TO)
-    await words.replied(completion("ab"), None)
-    await words.replied(Passages(passages=(), epoch="e"), None)
+    await words.on_reply(completion("ab"), None)
+    await words.on_reply(Passages(passages=(), epoch="e"), None)
     await finish(words, "ab")
     assert topic.said == [Delta(text="ab"), End()]
 
@@ -258,7 +258,7 @@ async def test_text_that_has_no_encoding_does_not_fail_the_work(topic: Topic) ->
     words = stream(topic)
     await words.write("a\ud800")
     assert await finish(words, "a\ud800") is None
-    words.begin()
+    words.start_attempt()
     await words.write("b")
     assert await finish(words, "b") is not None
     assert topic.said == [Delta(text="b"), End()]
@@ -272,7 +272,7 @@ async def test_a_writer_that_is_cancelled_leaves_the_stream_usable(topic: Topic)
     writing.cancel()
     await asyncio.gather(writing, return_exceptions=True)
     topic.takes.set()
-    words.begin()
+    words.start_attempt()
     await words.write("b")
     assert await finish(words, "b") is not None
     assert topic.said[-2:] == [Delta(text="b"), End()]
@@ -304,7 +304,7 @@ async def test_a_reply_that_is_not_what_was_streamed_takes_it_back_before_the_en
 async def test_so_does_one_that_is_not_what_the_called_one_streamed(topic: Topic) -> None:
     words = stream(topic)
     words.address(TO)
-    await words.replied(completion("a draft"), StreamPosition("theirs", 4))
+    await words.on_reply(completion("a draft"), StreamPosition("theirs", 4))
     await finish(words, "the answer")
     assert read(topic) == [Reset(reason=DIFFERS), Delta(text="the answer"), End()]
 
@@ -312,7 +312,7 @@ async def test_so_does_one_that_is_not_what_the_called_one_streamed(topic: Topic
 async def test_what_is_put_behind_the_words_of_the_called_one_is_part_of_them(topic: Topic) -> None:
     words = stream(topic)
     words.address(TO)
-    await words.replied(completion("\n a draft "), StreamPosition("theirs", 4))
+    await words.on_reply(completion("\n a draft "), StreamPosition("theirs", 4))
     await words.write("and more\n")
     await finish(words, "a draft and more")
     assert read(topic) == [Delta(text="and more\n"), End()]
@@ -330,7 +330,7 @@ async def test_words_of_a_call_that_failed_are_taken_back(topic: Topic, said: st
 async def test_so_are_those_of_one_that_does_not_say_what_it_streamed(topic: Topic) -> None:
     words = stream(topic)
     words.address(TO)
-    await words.replied(Passages(passages=(), epoch="e"), StreamPosition("theirs", 4))
+    await words.on_reply(Passages(passages=(), epoch="e"), StreamPosition("theirs", 4))
     await finish(words, "an answer")
     assert read(topic) == [Reset(reason=DIFFERS), Delta(text="an answer"), End()]
 
@@ -339,7 +339,7 @@ async def test_so_are_those_of_an_attempt_that_failed_where_the_next_one_streams
     words = stream(topic)
     await words.write("half of")
     await topic.asked.wait()
-    words.begin()
+    words.start_attempt()
     await finish(words, "an answer")
     assert topic.said == [Delta(text="half of"), Reset(reason=DIFFERS), Delta(text="an answer"), End()]
 
@@ -354,7 +354,7 @@ async def test_after_a_reset_the_reply_is_what_is_said(topic: Topic) -> None:
 async def test_one_that_has_no_text_is_compared_with_nothing(topic: Topic) -> None:
     words, reply = stream(topic), Passages(passages=(), epoch="e")
     await words.write("a")
-    words.made(reply)
+    words.completed(reply)
     await words.finish(reply)
     assert topic.said == [Delta(text="a"), End()]
 
@@ -369,5 +369,5 @@ def test_two_texts_are_the_same_but_for_white_space_around_them_or_they_differ(
     digest = TextDigest()
     for part in one:
         digest.add(part)
-    assert digest.says("".join(one))
-    assert digest.says("".join(other)) == ("".join(one).strip() == "".join(other).strip())
+    assert digest.matches("".join(one))
+    assert digest.matches("".join(other)) == ("".join(one).strip() == "".join(other).strip())

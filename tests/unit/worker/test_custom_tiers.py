@@ -149,7 +149,7 @@ def test_each_form_of_handler_is_taken(handler: Any) -> None:
         "poise.translation.requests.interactive",
         "poise.translation.requests.batch",
     ]
-    assert tier.own_topics == (*tier.topics, *custom_tier_topics("translation", ())[2:])
+    assert tier.custom_topics == (*tier.topics, *custom_tier_topics("translation", ())[2:])
 
 
 def test_topics_are_named_and_kept_by_convention() -> None:

@@ -36,7 +36,7 @@ async def postponed(record: Record, delay: float = 10.0) -> Record:
         written.append(Record(topic, 0, 0, time.time(), key, value, tuple(headers)))
         return written[0].position
 
-    await publish(send, "evaluation", record, delay, 4, 1)
+    await publish(send, "evaluation", record, delay=delay, attempts=4, count=1)
     return written[0]
 
 
@@ -69,12 +69,12 @@ async def test_a_place_that_is_none_is_refused(of: bytes) -> None:
 
 
 async def test_a_record_that_would_never_be_due_holds_up_no_partition() -> None:
-    set_aside: list[str] = []
+    dead_lettered: list[str] = []
 
     async def keep(record: Record, error: Exception) -> None:
-        set_aside.append(f"{record.offset} {error}")
+        dead_lettered.append(f"{record.offset} {error}")
 
     record = Record("poise.evaluation.retry.10s", 0, 7, 1_700_000_000.0, None, b"", ((RETRY_DUE, b"9" * 18),))
     assert due_at(record) == 1_700_000_600
-    await delayed_retries.DelayedRetryDispatcher({}, keep).deliver(record)
-    assert set_aside == [f"7 header {RETRY_OF} is not topic/partition/offset"]
+    await delayed_retries.DelayedRetryDispatcher({}, keep).dispatch(record)
+    assert dead_lettered == [f"7 header {RETRY_OF} is not topic/partition/offset"]

@@ -43,12 +43,16 @@ FAULT = Fault(type="urn:poise:x", title="x", status=500, detail="x", retryable=T
 LATER = RetryLater(RETRY_DELAYS[0])
 
 
-def awaited(number: int = 1, remaining: float = 10.0, *, budget: bool = True, postponed: int = 0) -> FailedAttempt:
-    return FailedAttempt(number, remaining, awaited=True, budget=budget, postponed=postponed)
+def awaited(
+    number: int = 1, remaining: float = 10.0, *, in_budget: bool = True, delayed_retries: int = 0
+) -> FailedAttempt:
+    return FailedAttempt(number, remaining, has_caller=True, in_budget=in_budget, delayed_retries=delayed_retries)
 
 
-def unawaited(number: int = 1, remaining: float = 1_000.0, *, budget: bool = True, postponed: int = 0) -> FailedAttempt:
-    return FailedAttempt(number, remaining, awaited=False, budget=budget, postponed=postponed)
+def unawaited(
+    number: int = 1, remaining: float = 1_000.0, *, in_budget: bool = True, delayed_retries: int = 0
+) -> FailedAttempt:
+    return FailedAttempt(number, remaining, has_caller=False, in_budget=in_budget, delayed_retries=delayed_retries)
 
 
 @pytest.mark.parametrize(
@@ -62,16 +66,16 @@ def unawaited(number: int = 1, remaining: float = 1_000.0, *, budget: bool = Tru
         (RetryableError("x"), awaited(remaining=0), Expire()),
         (RetryableError("x"), unawaited(remaining=0), Expire()),
         (RetryableError("x"), awaited(4), GiveUp()),
-        (RetryableError("x"), awaited(budget=False), GiveUp()),
+        (RetryableError("x"), awaited(in_budget=False), GiveUp()),
         (KeyError("a bug"), awaited(2), GiveUp()),
         (KeyError("a bug"), unawaited(2), GiveUp()),
         (RetryableError("x", retry_after=11), awaited(), GiveUp()),
         # what nobody waits for is postponed once tries in place did not help, or may not be made
         (RetryableError("x"), unawaited(4), LATER),
-        (RetryableError("x"), unawaited(budget=False), LATER),
-        (RetryableError("x"), unawaited(5, postponed=1), RetryLater(RETRY_DELAYS[1])),
-        (RetryableError("x"), unawaited(6, postponed=2), RetryLater(RETRY_DELAYS[2])),
-        (RetryableError("x"), unawaited(7, postponed=3), GiveUp()),
+        (RetryableError("x"), unawaited(in_budget=False), LATER),
+        (RetryableError("x"), unawaited(5, delayed_retries=1), RetryLater(RETRY_DELAYS[1])),
+        (RetryableError("x"), unawaited(6, delayed_retries=2), RetryLater(RETRY_DELAYS[2])),
+        (RetryableError("x"), unawaited(7, delayed_retries=3), GiveUp()),
         (RetryableError("x"), unawaited(4, remaining=5), GiveUp()),
         (RetryableError("x", retry_after=30), unawaited(4), RetryLater(60.0)),
         (RetryableError("x", retry_after=30), unawaited(), RetryLater(60.0)),
@@ -82,24 +86,24 @@ def unawaited(number: int = 1, remaining: float = 1_000.0, *, budget: bool = Tru
         (RateLimitedError("x", retry_after=3, max_wait=2.9), awaited(), ReturnFault()),
         (
             RateLimitedError("x", retry_after=3, max_wait=4),
-            FailedAttempt(2, 10.0, awaited=True, waited=1.5),
+            FailedAttempt(2, 10.0, has_caller=True, waited=1.5),
             ReturnFault(),
         ),
         (RateLimitedError("x", retry_after=11), awaited(), ReturnFault()),
         (RateLimitedError("x", max_wait=0), awaited(), ReturnFault()),
-        (RateLimitedError("x", retry_after=3), awaited(budget=False), ReturnFault()),
+        (RateLimitedError("x", retry_after=3), awaited(in_budget=False), ReturnFault()),
         (RateLimitedError("x"), awaited(remaining=0), Expire()),
         (RateLimitedError("x", retry_after=30, max_wait=0), unawaited(), RetryLater(60.0)),
-        (RateLimitedError("x"), unawaited(7, postponed=3), GiveUp()),
+        (RateLimitedError("x"), unawaited(7, delayed_retries=3), GiveUp()),
         # what says that nothing can be learnt from it is handed back to whoever waits, and kept where nobody does
         (NothingToLearnError("x"), awaited(), ReturnFault()),
         (NothingToLearnError("x"), unawaited(), GiveUp()),
         (NothingToLearnForNowError("x"), awaited(4), ReturnFault()),
-        (NothingToLearnForNowError("x"), unawaited(7, postponed=3), GiveUp()),
+        (NothingToLearnForNowError("x"), unawaited(7, delayed_retries=3), GiveUp()),
         # a newer worker may understand it, whoever waits
         (NewerVersionError("x"), awaited(remaining=20), LATER),
         (NewerVersionError("x"), awaited(remaining=9), GiveUp()),
-        (NewerVersionError("x"), unawaited(2, postponed=3), GiveUp()),
+        (NewerVersionError("x"), unawaited(2, delayed_retries=3), GiveUp()),
     ],
 )
 def test_each_error_has_one_decision(error: Exception, attempt: FailedAttempt, decision: object) -> None:
@@ -110,7 +114,7 @@ def test_each_error_has_one_decision(error: Exception, attempt: FailedAttempt, d
 def test_a_rate_limit_without_a_time_is_tried_again_ever_more_slowly(number: int, seed: int) -> None:
     decision = decide(RateLimitedError("x"), awaited(number, remaining=1e6), random.Random(seed))
     assert isinstance(decision, Retry)
-    assert 0 <= decision.delay <= RetryLimits().longest
+    assert 0 <= decision.delay <= RetryLimits().max_delay
 
 
 @pytest.mark.parametrize("attempt", [awaited(), unawaited()])
@@ -125,7 +129,7 @@ def test_a_delay_never_outlives_the_deadline_nor_the_limit(number: int, remainin
     match decide(RetryableError("x"), awaited(number, remaining), random.Random(seed), limits):
         case Retry(delay):
             assert 0 <= delay < remaining
-            assert delay <= limits.longest
+            assert delay <= limits.max_delay
         case other:
             assert isinstance(other, GiveUp)
 

@@ -1,0 +1,108 @@
+"""The lease holder of one worker: acquires leases, renews them until they end, and releases them."""
+
+import asyncio
+import itertools
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Final, Self
+from uuid import uuid4
+
+from poise.liveness import Component, Liveness
+from poise.redis.step_results import ClaimStatus, Lease, StepResultStore, StoredReply
+
+RENEWALS_PER_TTL: Final = 3
+"""How often a lease is renewed before it would expire."""
+MIN_POLL_INTERVAL: Final = 0.02
+"""Seconds before the first poll of a lease that is held elsewhere; the interval doubles after each poll."""
+MAX_POLL_INTERVAL: Final = 0.25
+"""Seconds between two polls at most."""
+
+
+class LeaseHolder:
+    """Holds leases; `async with`, for the heartbeat that renews them.
+
+    A holder that stalls for longer than the lease (a stopped process, a blocked event loop) loses it to another worker.
+    When it continues, Redis refuses its writes, because its token no longer holds the key.
+
+    Args:
+        results: Stores the leases, and the results that replace them.
+        ttl: Seconds for which a lease is valid without a renewal.
+        liveness: Supervises the heartbeat.
+    """
+
+    def __init__(self, results: StepResultStore, ttl: float, liveness: Liveness) -> None:
+        self.ttl = ttl
+        self.held: set[Lease] = set()
+        """The leases that the heartbeat renews."""
+        self._results = results
+        self._prefix = uuid4().hex
+        self._numbers = itertools.count(1)
+        self._liveness = liveness
+        self._component: Component | None = None
+        self._heartbeat: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        """Start the heartbeat, if Redis is configured."""
+        if self.configured:
+            self._component = self._liveness.component("heartbeat of leases", stalls_after=RENEWALS_PER_TTL * self.ttl)
+            self._heartbeat = self._component.run(self._renew_all(self._component))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Stop the heartbeat."""
+        if self._component is not None:
+            self._component.close()
+        if self._heartbeat is not None:
+            self._heartbeat.cancel()
+            await asyncio.wait({self._heartbeat})
+
+    @property
+    def configured(self) -> bool:
+        """Whether Redis is configured, reachable or not."""
+        return self._results.configured
+
+    def new_token(self) -> str:
+        """Return a token that no other lease has."""
+        return f"{self._prefix}.{next(self._numbers)}"
+
+    async def acquire(self, lease: Lease) -> ClaimStatus | StoredReply:
+        """Try to acquire a lease; return its status, or the result stored in its place.
+
+        The lease is renewed until it is stored, released or abandoned: Redis' reply may be lost, and the lease ours.
+        """
+        self.held.add(lease)
+        return await self._results.claim(lease, self.ttl)
+
+    async def store(self, lease: Lease, result: StoredReply, ttl: float) -> ClaimStatus | StoredReply:
+        """Replace a lease by its result for `ttl` seconds; refused if another worker holds the lease by now."""
+        return await self._results.write(lease, result, ttl)
+
+    async def discard(self, lease: Lease, stored: StoredReply) -> None:
+        """Delete a stored result if it is unchanged, so that the lease can be acquired."""
+        await self._results.forget(lease, stored)
+
+    def abandon(self, lease: Lease) -> None:
+        """Stop renewing a lease, without a round trip."""
+        self.held.discard(lease)
+
+    async def release(self, lease: Lease) -> None:
+        """Release a lease if it is ours."""
+        self.abandon(lease)
+        await self._results.release(lease)
+
+    async def _renew_all(self, component: Component) -> None:
+        # One heartbeat for all leases: one that ends before the next heartbeat costs no renewal.
+        while True:
+            await asyncio.sleep(self.ttl / RENEWALS_PER_TTL)
+            await asyncio.gather(*(self._results.renew(lease, self.ttl) for lease in self.held))
+            component.progress()
+
+
+def poll_intervals() -> Iterator[float]:
+    """Yield the seconds between polls of a lease that is held elsewhere."""
+    interval = MIN_POLL_INTERVAL
+    while True:
+        yield interval
+        interval = min(2 * interval, MAX_POLL_INTERVAL)
