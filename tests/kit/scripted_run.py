@@ -44,7 +44,7 @@ class ScriptedRun:
         """Seconds until the deadline."""
         return self.left
 
-    async def room(self, _topic: Topic | None = None) -> int:
+    async def max_body_bytes(self, _topic: Topic | None = None) -> int:
         """Bytes of JSON that a message may have."""
         return self.bytes_left
 
